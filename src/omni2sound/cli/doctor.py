@@ -1,0 +1,170 @@
+"""`omni2sound doctor`: what this machine has, what is missing, and the command that fixes it.
+
+In:   the running environment.
+Out:  a table (or JSON) on stdout; exit code 1 if `omni2sound generate` cannot work.
+
+A check that fails must say what to do. Nothing is changed, downloaded or sent.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from typing import Annotated
+
+import typer
+
+from omni2sound.cli.setup import carried_packages
+from omni2sound.errors import Omni2SoundError
+from omni2sound.runtime import cache_dir
+
+__all__ = ["Check", "doctor"]
+
+# What has to be in PyAV's FFmpeg for a kind of file, by FFmpeg's own names.
+_ENCODER_OF = {
+    "mp4, mkv, mov, m4a": "aac",
+    "webm, opus": "libopus",
+    "mp3": "libmp3lame",
+    "flac": "flac",
+}
+_DECODERS = ("h264", "hevc", "vp9", "av1", "aac", "opus", "mp3")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One line of the table.
+
+    Attributes:
+        name: What was looked at.
+        ok: Whether it is there.
+        found: What was found, or why not.
+        needed_by: The command that cannot run without it; "" if it is only good to know.
+        fix: What to do about it; "" if nothing is wrong.
+    """
+
+    name: str
+    ok: bool
+    found: str
+    needed_by: str = "generate"
+    fix: str = ""
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
+) -> None:
+    """Show what is installed, what is missing, and the command that fixes it.
+
+    Exit code 1 if something that `omni2sound generate` needs is missing.
+    """
+    checks = [*_python(), *_torch(), *_media(), *_carried(), _model(), _cache()]
+    usable = all(check.ok for check in checks if check.needed_by == "generate")
+    if as_json:
+        print(json.dumps({"ok": usable, "checks": [asdict(check) for check in checks]}))
+    else:
+        width = max(len(check.name) for check in checks)
+        for check in checks:
+            mark = "ok     " if check.ok else "MISSING" if check.needed_by else "-      "
+            advice = f"; for {check.needed_by}, run: {check.fix}" if check.fix else ""
+            print(f"{mark}  {check.name:{width}}  {check.found}{advice}")
+    if not usable:
+        raise typer.Exit(1)
+
+
+def _python() -> list[Check]:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    here = f"omni2sound {importlib.metadata.version('omni2sound')} in {sys.prefix}"
+    return [
+        Check(name="python", ok=sys.version_info >= (3, 11), found=found),
+        Check(name="package", ok=True, found=here, needed_by=""),
+    ]
+
+
+def _torch() -> list[Check]:
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # OSError: a library of another machine
+        fix = "pip install torch"
+        return [Check(name="torch", ok=False, found=f"{error}", fix=fix)]
+
+    from omni2sound.runtime import resolve_device, resolve_dtype
+
+    device = resolve_device("auto")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    dtype = str(resolve_dtype("auto", device)).removeprefix("torch.")
+    return [
+        Check(
+            name="torch", ok=True, found=f"{torch.__version__}, {torch.get_num_threads()} threads"
+        ),
+        Check(name="device", ok=True, found=f"{name}, {dtype}"),
+    ]
+
+
+def _media() -> list[Check]:
+    try:
+        import av
+        from av.codec import Codec
+    except ImportError as error:
+        return [Check(name="PyAV", ok=False, found=f"{error}", fix="pip install av")]
+
+    def has(codec: str, mode: str) -> bool:
+        try:
+            Codec(codec, "w" if mode == "w" else "r")
+        except av.error.FFmpegError:
+            return False
+        return True
+
+    reinstall = "pip install --force-reinstall --only-binary :all: av"
+    decoders = {codec: has(codec, "r") for codec in _DECODERS}
+    missing = [codec for codec, present in decoders.items() if not present]
+    found = f"PyAV {av.__version__} reads {', '.join(c for c in decoders if decoders[c])}"
+    checks = [
+        Check(
+            name="reading media",
+            ok=not missing,
+            found=found + (f"; not {', '.join(missing)}" if missing else ""),
+            fix=reinstall if missing else "",
+        )
+    ]
+    for suffixes, codec in _ENCODER_OF.items():
+        ok = has(codec, "w")
+        found = f"encoder {codec}" if ok else f"no encoder {codec}"
+        checks.append(
+            Check(name=f"writing {suffixes}", ok=ok, found=found, fix="" if ok else reinstall)
+        )
+    return checks
+
+
+def _carried() -> list[Check]:
+    return [
+        Check(
+            name=entry.part,
+            ok=entry.is_installed,
+            found=f"{entry.name} {entry.version}: {entry.what}",
+            needed_by=entry.needed_by,
+            fix="" if entry.is_installed else "omni2sound setup",
+        )
+        for entry in carried_packages()
+    ]
+
+
+def _model() -> Check:
+    from omni2sound import weights
+
+    try:
+        folder = weights.resolve_model("embedded")
+        digest = weights.model_digest(folder)
+    except Omni2SoundError as error:
+        fix = "pip install --force-reinstall omni2sound"
+        return Check(name="default model", ok=False, found=str(error), fix=fix)
+    return Check(name="default model", ok=True, found=f"{folder}, sha256 {digest}")
+
+
+def _cache() -> Check:
+    folder = cache_dir()
+    state = "" if folder.exists() else " (not there yet)"
+    return Check(
+        name="cache", ok=True, found=f"{folder}{state}; OMNI2SOUND_CACHE moves it", needed_by=""
+    )

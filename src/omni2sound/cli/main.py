@@ -1,0 +1,119 @@
+"""`omni2sound`: the table of commands, and how a failure ends the process.
+
+In:   argv.
+Out:  an exit code: 0 done, 1 some items failed, 2 bad input, 130 interrupted.
+
+Every failure that a user can cause ends in one line on stderr, never in a traceback. An
+exception that is none of ours and no `OSError` is a bug and does show its traceback.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from omni2sound import __version__
+from omni2sound.cli import bench, data, demo, doctor, generate, setup, train
+from omni2sound.errors import Omni2SoundError
+
+__all__ = ["app", "main"]
+
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 128 + signal.SIGTERM
+
+# No rich markup: plain help reads the same in a pipe, and starts without importing rich.
+app = typer.Typer(
+    name="omni2sound",
+    help="Sound for a video, a text or both.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(generate.generate)
+app.command()(demo.demo)
+app.command()(setup.setup)
+app.command()(doctor.doctor)
+app.add_typer(data.app, name="data")
+app.command()(train.train)
+app.add_typer(bench.app, name="bench")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"omni2sound {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and results.")
+    ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say what happens inside.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Sound for a video, a text or both."""
+    if quiet and verbose:
+        raise typer.BadParameter("-q and -v exclude each other")
+    level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        logging.Formatter("%(levelname)s %(name)s: %(message)s" if verbose else "%(message)s")
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("omni2sound").setLevel(level)
+
+
+def main() -> NoReturn:
+    """Run one command and leave the process with its exit code."""
+    _quieten_libraries()
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        app()
+        sys.exit(0)
+    except (Omni2SoundError, OSError) as error:
+        print(f"omni2sound: {_one_line(error)}", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
+    except KeyboardInterrupt:
+        print("omni2sound: interrupted", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+
+
+def _quieten_libraries() -> None:
+    """Nothing is reported to anybody, and progress bars are ours. A user's own setting wins."""
+    for name, value in {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "DISABLE_TELEMETRY": "1",
+        "TRANSFORMERS_VERBOSITY": "error",
+        "DIFFUSERS_VERBOSITY": "error",
+        "TOKENIZERS_PARALLELISM": "false",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    """Unwind the stack on SIGTERM, so that half-written files are removed on the way."""
+    raise SystemExit(EXIT_TERMINATED)
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return f"{where}{error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__

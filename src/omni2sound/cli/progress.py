@@ -1,0 +1,54 @@
+"""A progress bar that exists only for somebody who is looking at it.
+
+In:   a number of steps.
+Out:  a bar on stderr if stderr is a terminal, otherwise nothing at all.
+
+stdout stays free for results: a bar there would end up in the user's pipe.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["progress_bar"]
+
+
+@contextmanager
+def progress_bar(
+    description: str, total: int | None = None
+) -> Iterator[Callable[[int, int], None]]:
+    """Show how far a task is.
+
+    Args:
+        description: What is being done, a few words.
+        total: Number of steps, or None if it is learnt on the way.
+
+    Yields:
+        `report(done, total)`, to be called after each step with the counts so far.
+    """
+    quiet = not logging.getLogger("omni2sound").isEnabledFor(logging.INFO)
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,129 @@
+"""`omni2sound setup`: install the networks that packages of the Python index carry.
+
+In:   `carried.txt`, requirements with exact versions and SHA-256 sums.
+Out:  those packages in the running environment, without their dependencies.
+
+Only wheels whose bytes match the recorded sum are installed: nothing is built, so nothing of a
+package runs. What is there already is left alone, so the command needs no network twice.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import logging
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from omni2sound.errors import MissingPartError
+
+__all__ = ["Carried", "carried_packages", "setup"]
+
+logger = logging.getLogger(__name__)
+
+_ENTRY = re.compile(
+    r"# (?P<part>[^:\n]+): (?P<what>[^;\n]+); needed by: (?P<needed_by>\w+)\n"
+    r"(?P<name>[\w-]+)==(?P<version>[\w.]+) --hash=sha256:(?P<sha256>[0-9a-f]{64})\n"
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Carried:
+    """One entry of `carried.txt`.
+
+    Attributes:
+        part: What it is to us ("text encoder").
+        what: Network, licence and download size, for people.
+        needed_by: The command that cannot run without it.
+        name: Package name on the index.
+        version: Its only accepted version.
+        sha256: Sum of its wheel.
+    """
+
+    part: str
+    what: str
+    needed_by: str
+    name: str
+    version: str
+    sha256: str
+
+    @property
+    def requirement(self) -> str:
+        """The line that pip reads."""
+        return f"{self.name}=={self.version} --hash=sha256:{self.sha256}"
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether this environment has exactly this version."""
+        try:
+            return importlib.metadata.version(self.name) == self.version
+        except importlib.metadata.PackageNotFoundError:
+            return False
+
+
+def carried_packages() -> tuple[Carried, ...]:
+    """All entries of `carried.txt`, in file order."""
+    text = files("omni2sound").joinpath("carried.txt").read_text(encoding="utf-8")
+    return tuple(Carried(**match.groupdict()) for match in _ENTRY.finditer(text))
+
+
+def setup() -> None:
+    """Install the carried networks: text encoder, picture encoder, judge, demo video.
+
+    Safe to repeat: what is installed is skipped. Downloads about 130 MB the first time.
+    """
+    missing: list[Carried] = []
+    for entry in carried_packages():
+        if entry.is_installed:
+            print(f"{entry.part}: {entry.name} {entry.version} is already installed")
+        else:
+            missing.append(entry)
+    if not missing:
+        return
+    _install(missing)
+    for entry in missing:
+        print(f"{entry.part}: {entry.name} {entry.version} installed ({entry.what})")
+
+
+def _install(entries: list[Carried]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        requirements = Path(folder) / "carried.txt"
+        lines = [entry.requirement for entry in entries]
+        requirements.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        if importlib.util.find_spec("pip") is None:
+            raise MissingPartError(
+                f"{sys.executable} has no pip; run: {sys.executable} -m ensurepip, or install "
+                f"{files('omni2sound').joinpath('carried.txt')} with your own installer "
+                "(without dependencies, with hashes)"
+            )
+        logger.info("downloading %s", ", ".join(entry.part for entry in entries))
+        command = [sys.executable, "-m", "pip", "install", "--no-deps", "--require-hashes"]
+        command += ["--only-binary", ":all:", "--no-input", "--disable-pip-version-check"]
+        done = subprocess.run(
+            [*command, "--quiet", "-r", str(requirements)],
+            check=False,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+    for line in done.stdout.splitlines():
+        logger.debug("pip: %s", line)
+    importlib.invalidate_caches()
+    if done.returncode != 0:
+        names = ", ".join(entry.name for entry in entries)
+        raise MissingPartError(
+            f"could not install {names}: {_reason(done.stdout)}. Check the network, or put the "
+            "wheels in a folder and run: PIP_FIND_LINKS=FOLDER omni2sound setup"
+        )
+
+
+def _reason(output: str) -> str:
+    """The last complaint in pip's output; the ones before it are retries and consequences."""
+    errors = [line for line in output.splitlines() if line.startswith("ERROR:")]
+    lines = errors or output.strip().splitlines() or ["pip gave no reason"]
+    return lines[-1].removeprefix("ERROR:").strip().rstrip(".")
