@@ -1,0 +1,142 @@
+"""Frozen dataclasses as configuration: to JSON and back, a digest, and typed overrides.
+
+In:   dataclass instances (model shapes, recipes), JSON objects, ``a.1.b=value`` strings.
+Out:  JSON objects, dataclass instances, SHA-256 digests.
+
+What not to get wrong: a digest names a *result*. Fields marked `runtime_only` (workers,
+threads) change speed and never a result, so they stay out of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from omni2sound.errors import ConfigError
+
+__all__ = ["digest", "from_json", "override", "runtime_only", "to_json"]
+
+T = TypeVar("T")
+_RUNTIME_ONLY = "runtime_only"
+
+
+def runtime_only(default: T) -> T:
+    """A dataclass field that changes speed, never a result; left out of `digest`."""
+    return typing.cast(T, dataclasses.field(default=default, metadata={_RUNTIME_ONLY: True}))
+
+
+def to_json(config: object, *, with_runtime: bool = True) -> Any:
+    """Plain JSON data of a (nested) dataclass; tuples become lists."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {
+            f.name: to_json(getattr(config, f.name), with_runtime=with_runtime)
+            for f in dataclasses.fields(config)
+            if with_runtime or not f.metadata.get(_RUNTIME_ONLY)
+        }
+    if isinstance(config, Mapping):
+        return {str(k): to_json(v, with_runtime=with_runtime) for k, v in config.items()}
+    if isinstance(config, list | tuple):
+        return [to_json(v, with_runtime=with_runtime) for v in config]
+    if config is None or isinstance(config, bool | int | float | str):
+        return config
+    raise ConfigError(f"a config holds numbers, text, lists and dataclasses; got {config!r}")
+
+
+def digest(config: object) -> str:
+    """SHA-256 (hex) of everything in `config` that can change a result."""
+    canonical = json.dumps(to_json(config, with_runtime=False), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def from_json(kind: type[T], data: object, *, where: str = "config") -> T:
+    """Build dataclass `kind` from JSON data, strictly.
+
+    Raises:
+        ConfigError: For an unknown or missing field or a value of the wrong type; the
+            message names the field's path and the known fields.
+    """
+    return typing.cast(T, _build(kind, data, where))
+
+
+def _build(kind: Any, data: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        if not isinstance(data, Mapping):
+            raise ConfigError(f"{where}: expected an object, got {data!r}")
+        hints = typing.get_type_hints(kind)
+        names = [f.name for f in dataclasses.fields(kind)]
+        unknown = sorted(set(data) - set(names))
+        if unknown:
+            raise ConfigError(f"{where}: unknown field {unknown[0]!r}; known: {', '.join(names)}")
+        built = {k: _build(hints[k], v, f"{where}.{k}") for k, v in data.items()}
+        try:
+            return typing.cast(Any, kind)(**built)
+        except TypeError as error:
+            raise ConfigError(f"{where}: {error}") from None
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if data is None and type(None) in args:
+            return None
+        return _build(next(a for a in args if a is not type(None)), data, where)
+    if origin is tuple:
+        if not isinstance(data, list | tuple):
+            raise ConfigError(f"{where}: expected a list, got {data!r}")
+        if len(args) == 2 and args[1] is Ellipsis:
+            return tuple(_build(args[0], v, f"{where}.{i}") for i, v in enumerate(data))
+        if len(args) != len(data):
+            raise ConfigError(f"{where}: expected {len(args)} values, got {data!r}")
+        return tuple(_build(a, v, f"{where}.{i}") for i, (a, v) in enumerate(zip(args, data, strict=True)))
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(data, Mapping):
+            raise ConfigError(f"{where}: expected an object, got {data!r}")
+        return {k: _build(args[1], v, f"{where}.{k}") for k, v in data.items()}
+    if origin is typing.Literal:
+        if data not in args:
+            raise ConfigError(f"{where}: expected one of {', '.join(map(repr, args))}, got {data!r}")
+        return data
+    return _scalar(kind, data, where)
+
+
+def _scalar(kind: Any, data: Any, where: str) -> Any:
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    if kind is int and isinstance(data, bool):
+        raise ConfigError(f"{where}: expected int, got {data!r}")
+    if not isinstance(data, kind):
+        raise ConfigError(f"{where}: expected {kind.__name__}, got {data!r}")
+    return data
+
+
+def override(config: T, path: str, value: object) -> T:
+    """A copy of `config` with one nested field changed, e.g. ``override(r, "stages.1.lr", 3e-4)``.
+
+    Args:
+        config: A dataclass instance.
+        path: Field names and tuple indices joined by dots.
+        value: JSON data for that field; it is type-checked.
+
+    Raises:
+        ConfigError: If the path names nothing (the known names are listed) or the type differs.
+    """
+    data = to_json(config)
+    node, keys = data, path.split(".")
+    for depth, key in enumerate(keys):
+        at = ".".join(keys[:depth]) or type(config).__name__
+        if isinstance(node, list):
+            if not key.isdigit() or int(key) >= len(node):
+                raise ConfigError(f"{at}: no item {key!r}; items are 0 to {len(node) - 1}")
+            step: int | str = int(key)
+        elif isinstance(node, dict) and key in node:
+            step = key
+        else:
+            known = ", ".join(node) if isinstance(node, dict) else "none, it is a plain value"
+            raise ConfigError(f"{at}: unknown name {key!r}; known: {known}")
+        if depth == len(keys) - 1:
+            node[step] = value
+        else:
+            node = node[step]
+    return from_json(type(config), data, where=type(config).__name__)

@@ -1,0 +1,77 @@
+"""Paths from data to noise, and what the network is asked to predict on them.
+
+In:   clean latents x0, noise, time t in [0, 1] (0 is data, 1 is noise).
+Out:  noised latents, the training target, and the way back from a prediction to x0.
+
+Both paths are ``x_t = alpha(t) x0 + sigma(t) noise``:
+
+    v          alpha = cos(pi t / 2), sigma = sin(pi t / 2); predicts alpha noise - sigma x0
+    rectified  alpha = 1 - t,         sigma = t;             predicts noise - x0
+
+On the cosine path v is dx/dphi at the angle phi = pi t / 2, so both predict a velocity.
+Sources: Salimans & Ho 2022, arXiv:2202.00512, appendix D; Liu et al. 2022,
+arXiv:2209.03003. Logit-normal times: Esser et al. 2024, arXiv:2403.03206, section 3.1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+__all__ = ["Objective", "masked_mse"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Objective:
+    """A path and its prediction target."""
+
+    kind: Literal["v", "rectified"] = "v"
+    """Which of the two paths in the module's text."""
+    time_mean: float = 0.0
+    """Mean of logit(t) when training draws noise times."""
+    time_std: float = 1.0
+    """Standard deviation of logit(t)."""
+
+    def alpha_sigma(self, t_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights of data and noise, shaped (B, 1, 1)."""
+        t = t_B[:, None, None]
+        if self.kind == "v":
+            return torch.cos(t * (math.pi / 2)), torch.sin(t * (math.pi / 2))
+        return 1 - t, t
+
+    def noised(self, x0_BLC: Tensor, noise_BLC: Tensor, t_B: Tensor) -> Tensor:
+        """The point x_t on the path."""
+        alpha, sigma = self.alpha_sigma(t_B)
+        return alpha * x0_BLC + sigma * noise_BLC
+
+    def target(self, x0_BLC: Tensor, noise_BLC: Tensor, t_B: Tensor) -> Tensor:
+        """What the network should predict at x_t."""
+        if self.kind == "rectified":
+            return noise_BLC - x0_BLC
+        alpha, sigma = self.alpha_sigma(t_B)
+        return alpha * noise_BLC - sigma * x0_BLC
+
+    def to_data(self, x_BLC: Tensor, prediction_BLC: Tensor, t_B: Tensor) -> Tensor:
+        """The clean latents that a prediction at x_t implies."""
+        alpha, sigma = self.alpha_sigma(t_B)
+        if self.kind == "rectified":
+            return x_BLC - sigma * prediction_BLC
+        return alpha * x_BLC - sigma * prediction_BLC
+
+    def draw_times(self, count: int, *, generator: torch.Generator) -> Tensor:
+        """Logit-normal noise times (B,), on the generator's device."""
+        normal = torch.randn(count, generator=generator, device=generator.device)
+        return torch.sigmoid(normal * self.time_std + self.time_mean)
+
+
+def masked_mse(prediction_BLC: Tensor, target_BLC: Tensor, mask_BL: Tensor | None) -> Tensor:
+    """Mean squared error of each sample (B,), over its real frames only."""
+    error_BL = (prediction_BLC.float() - target_BLC.float()).square().mean(dim=-1)
+    if mask_BL is None:
+        return error_BL.mean(dim=-1)
+    weight_BL = mask_BL.to(error_BL.dtype)
+    return (error_BL * weight_BL).sum(dim=-1) / weight_BL.sum(dim=-1).clamp_min(1)

@@ -1,0 +1,129 @@
+"""The embedded "when" encoder: a small (2+1)-D network over 25 pictures per second.
+
+In:   frames (T, H, W, 3) uint8, frame i showing the time (i + 0.5) / 25 s.
+Out:  features (T, S), feature i centred at the same time; one per latent frame.
+
+Trained here (`train.sync`) to say from the picture alone when something on screen makes a
+sound and how loud it is at each moment. Its last two features are those two answers; the
+rest are what it needed to find them. Spatial and temporal convolutions alternate, so that
+a frame's feature depends on about a second around it.
+
+Shape suffixes: B batch, T frames, H W picture, K channels, S features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from omni2sound.errors import ConfigError, ShapeError
+
+__all__ = ["SyncConfig", "SyncEncoder"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SyncConfig:
+    """Shape of the network."""
+
+    frame_px: int = 96
+    """Height and width of the pictures that it sees (squashed)."""
+    fps: int = 25
+    """Pictures per second."""
+    channels: tuple[int, ...] = (24, 48, 96, 128)
+    """Channels after each spatial stage; the first halves the picture twice, the rest once."""
+    feature_dim: int = 64
+    """S, including the two answers (sound starts now; how loud it is)."""
+
+    def __post_init__(self) -> None:
+        if self.frame_px % 2 ** (len(self.channels) + 1):
+            raise ConfigError(
+                f"frame_px must be a multiple of {2 ** (len(self.channels) + 1)}, got {self.frame_px}"
+            )
+        if self.feature_dim <= 2:
+            raise ConfigError(f"feature_dim must be above 2, got {self.feature_dim}")
+
+
+class _Stage(nn.Module):
+    """Spatial convolution with stride, then a temporal one; both normalised."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, kernel: int, stride: int) -> None:
+        super().__init__()
+        pad = kernel // 2
+        self.spatial = nn.Conv3d(
+            in_channels,
+            out_channels,
+            (1, kernel, kernel),
+            stride=(1, stride, stride),
+            padding=(0, pad, pad),
+            bias=False,
+        )
+        self.spatial_norm = nn.BatchNorm3d(out_channels)
+        self.temporal = nn.Conv3d(out_channels, out_channels, (3, 1, 1), padding=(1, 0, 0), bias=False)
+        self.temporal_norm = nn.BatchNorm3d(out_channels)
+
+    def forward(self, x_BKTHW: Tensor) -> Tensor:
+        x = torch.relu(self.spatial_norm(self.spatial(x_BKTHW)))
+        return torch.relu(x + self.temporal_norm(self.temporal(x)))
+
+
+class SyncEncoder(nn.Module):
+    """See the module's text."""
+
+    def __init__(self, config: SyncConfig) -> None:
+        super().__init__()
+        self.config = config
+        # Three colours and their change since the frame before: motion is what matters.
+        sizes = (6, *config.channels)
+        self.stages = nn.ModuleList(
+            _Stage(a, b, kernel=5 if i == 0 else 3, stride=4 if i == 0 else 2)
+            for i, (a, b) in enumerate(zip(sizes, config.channels, strict=False))
+        )
+        width = config.channels[-1]
+        self.merge = nn.Conv1d(2 * width, width, 1)
+        self.context = nn.ModuleList(
+            nn.Conv1d(width, width, 5, padding=2 * dilation, dilation=dilation) for dilation in (1, 2)
+        )
+        self.hidden = nn.Conv1d(width, config.feature_dim - 2, 1)
+        self.answers = nn.Conv1d(config.feature_dim - 2, 2, 1)
+
+    def forward(self, frames_BTHWK: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, T, S), and the raw answers (B, T, 2): onset logit, level.
+
+        Args:
+            frames_BTHWK: uint8 pictures, (B, T, frame_px, frame_px, 3).
+
+        Raises:
+            ShapeError: If the pictures have another size.
+        """
+        size = self.config.frame_px
+        if frames_BTHWK.ndim != 5 or frames_BTHWK.shape[2:] != (size, size, 3):
+            raise ShapeError(
+                f"sync frames must be (B, T, {size}, {size}, 3), got {tuple(frames_BTHWK.shape)}"
+            )
+        x = frames_BTHWK.movedim(-1, 1).float() / 127.5 - 1            # B 3 T H W
+        change = torch.diff(x, dim=2, prepend=x[:, :, :1])
+        x = torch.cat([x, 4 * change], dim=1)                          # B 6 T H W
+        for stage in self.stages:
+            x = stage(x)                                               # B K T h w
+        x = torch.cat([x.amax(dim=(-2, -1)), x.mean(dim=(-2, -1))], 1)  # B 2K T
+        x = torch.relu(self.merge(x))
+        for convolution in self.context:
+            x = x + torch.relu(convolution(x))
+        hidden = torch.tanh(self.hidden(x))                            # B S-2 T
+        answers = self.answers(hidden)                                 # B 2 T
+        bounded = torch.stack([answers[:, 0].sigmoid(), answers[:, 1]], dim=1)
+        return torch.cat([hidden, bounded], dim=1).mT, answers.mT
+
+    @torch.inference_mode()
+    def embed(self, frames_THWK: NDArray[np.uint8] | Tensor) -> Tensor:
+        """Features (T, S) of one clip, in float32 on the network's device.
+
+        Args:
+            frames_THWK: uint8 pictures at `config.fps`.
+        """
+        device = next(self.parameters()).device
+        return self(torch.as_tensor(frames_THWK, device=device)[None])[0][0].float()

@@ -1,0 +1,1 @@
+"""What is trained: the diffusion transformer, its conditioning and the autoencoder."""

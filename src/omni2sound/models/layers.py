@@ -1,0 +1,173 @@
+"""Building blocks of the transformer.
+
+Shape suffixes: B batch, L latent frames (or tokens), T context tokens, D width,
+N heads, H head dimension, E dimension of an encoder's features.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = [
+    "CrossAttention",
+    "GatedFeedForward",
+    "ScalarEmbedding",
+    "SelfAttention",
+    "apply_rope",
+    "rope_table",
+    "sinusoid",
+]
+
+
+def sinusoid(position: Tensor, dim: int, *, longest: float = 10_000.0) -> Tensor:
+    """Sines and cosines of `position` at `dim / 2` wavelengths from 2 pi to 2 pi `longest`.
+
+    Args:
+        position: Any shape, float.
+        dim: Even size of the added last axis.
+        longest: Ratio of the longest to the shortest wavelength.
+
+    Source:
+        Vaswani et al. 2017, arXiv:1706.03762, section 3.5.
+    """
+    exponent = torch.arange(dim // 2, device=position.device, dtype=torch.float32) / (dim // 2)
+    angle = position.float()[..., None] * longest**-exponent
+    return torch.cat([angle.sin(), angle.cos()], dim=-1)
+
+
+def rope_table(num_positions: int, dim: int, *, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (L, dim / 2) of rotary positions 0 .. L - 1.
+
+    Source:
+        Su et al. 2021, arXiv:2104.09864.
+    """
+    frequency = 10_000.0 ** -(torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim)
+    angle_LF = torch.arange(num_positions, device=device, dtype=torch.float32)[:, None] * frequency
+    return angle_LF.cos(), angle_LF.sin()
+
+
+def apply_rope(x_BNLH: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotate the first ``2 * F`` dimensions of each head by its position; leave the rest."""
+    cos_LF, sin_LF = (table.to(x_BNLH.dtype) for table in rope)
+    half = cos_LF.shape[-1]
+    a, b, rest = x_BNLH[..., :half], x_BNLH[..., half : 2 * half], x_BNLH[..., 2 * half :]
+    return torch.cat([a * cos_LF - b * sin_LF, b * cos_LF + a * sin_LF, rest], dim=-1)
+
+
+def split_heads(x_BLD: Tensor, num_heads: int) -> Tensor:
+    """(B, L, N * H) to (B, N, L, H)."""
+    return x_BLD.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+
+
+class HeadNorm(nn.Module):
+    """Root-mean-square norm over a head's dimensions, with a learned scale.
+
+    Normalised queries and keys keep logits bounded, so that bf16 needs no care.
+    """
+
+    def __init__(self, head_dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(head_dim))
+
+    def forward(self, x_BNLH: Tensor) -> Tensor:
+        # The scale is cast, or autocast would fall off the fused kernel.
+        return F.rms_norm(x_BNLH, self.weight.shape, self.weight.to(x_BNLH.dtype), eps=1e-6)
+
+
+class SelfAttention(nn.Module):
+    """Self-attention with rotary positions and normalised queries and keys."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_norm = HeadNorm(width // num_heads)
+        self.k_norm = HeadNorm(width // num_heads)
+        self.out = nn.Linear(width, width, bias=False)
+        nn.init.zeros_(self.out.weight)  # each block starts as the identity
+
+    def forward(
+        self, x_BLD: Tensor, rope: tuple[Tensor, Tensor], mask_B11L: Tensor | None
+    ) -> Tensor:
+        q, k, v = (split_heads(part, self.num_heads) for part in self.qkv(x_BLD).chunk(3, dim=-1))
+        q, k = apply_rope(self.q_norm(q), rope), apply_rope(self.k_norm(k), rope)
+        y_BNLH = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_B11L)
+        return self.out(y_BNLH.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class CrossAttention(nn.Module):
+    """Attention to the context; its keys and values are computed once per request."""
+
+    def __init__(self, width: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.q = nn.Linear(width, width, bias=False)
+        # No bias: a zeroed context (the null branch) then gives exactly zero.
+        self.kv = nn.Linear(width, 2 * width, bias=False)
+        self.q_norm = HeadNorm(width // num_heads)
+        self.k_norm = HeadNorm(width // num_heads)
+        self.out = nn.Linear(width, width, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def keys_values(self, context_BTD: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values, each (B, N, T, H)."""
+        k, v = (split_heads(part, self.num_heads) for part in self.kv(context_BTD).chunk(2, -1))
+        return self.k_norm(k), v
+
+    def forward(
+        self, x_BLD: Tensor, keys_values: tuple[Tensor, Tensor], mask_B11T: Tensor | None
+    ) -> Tensor:
+        q_BNLH = self.q_norm(split_heads(self.q(x_BLD), self.num_heads))
+        y_BNLH = F.scaled_dot_product_attention(q_BNLH, *keys_values, attn_mask=mask_B11T)
+        return self.out(y_BNLH.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class GatedFeedForward(nn.Module):
+    """SwiGLU feed-forward of inner width ``expansion * width``.
+
+    Source:
+        Shazeer 2020, arXiv:2002.05202.
+    """
+
+    def __init__(self, width: int, expansion: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, 2 * expansion * width, bias=False)
+        self.down = nn.Linear(expansion * width, width, bias=False)
+        nn.init.zeros_(self.down.weight)
+
+    def forward(self, x_BLD: Tensor) -> Tensor:
+        value, gate = self.up(x_BLD).chunk(2, dim=-1)
+        return self.down(value * F.silu(gate))  # type: ignore[no-any-return]
+
+
+class ScalarEmbedding(nn.Module):
+    """One number per sample (noise time, seconds) to a vector of the width.
+
+    Sinusoids of smooth, bounded frequency, so that a duration that training never saw lies
+    between its neighbours.
+    """
+
+    NUM_FEATURES = 128
+
+    def __init__(self, width: int, *, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.mlp = nn.Sequential(
+            nn.Linear(self.NUM_FEATURES, width), nn.SiLU(), nn.Linear(width, width)
+        )
+
+    def forward(self, value_B: Tensor) -> Tensor:
+        features = sinusoid(value_B * self.scale, self.NUM_FEATURES, longest=1000.0)
+        return self.mlp(features.to(self.mlp[0].weight.dtype))  # type: ignore[no-any-return]
+
+
+def init_linear(module: nn.Module) -> None:
+    """Normal(0, 1 / sqrt(fan-in)) for linear layers that are not zeroed on purpose."""
+    if isinstance(module, nn.Linear) and bool(module.weight.any()):
+        nn.init.normal_(module.weight, std=1 / math.sqrt(module.in_features))
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,231 @@
+"""The model folder: safetensors beside a card that says what they are.
+
+    MODEL/
+      card.json              configuration of every part, defaults, training, sha256 of each file
+      <part>.safetensors     one file per trained part: dit, autoencoder, sync
+
+In:   a name ("embedded"), a folder, or a Hub id with a pinned revision ("org/name@<40 hex>").
+Out:  a verified card and tensors. Nothing is ever unpickled, no tensor is ever skipped.
+
+Files are written under temporary names and the card last, so a folder with a card is whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["ModelCard", "load_card", "load_part", "resolve_model", "save_model"]
+
+FORMAT = 1
+"""Version of the folder's layout; a reader refuses what it does not know."""
+CARD = "card.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelCard:
+    """What `card.json` says.
+
+    Attributes:
+        folder: Where the model lies.
+        name: The model's name.
+        parts: Configuration of each part, as JSON data.
+        defaults: Settings used when a request leaves them open.
+        training: How the weights were made; free-form.
+        files: SHA-256 of each part's file.
+        sha256: Digest of the whole model: of the card's parts and the files' digests.
+    """
+
+    folder: Path
+    name: str
+    parts: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    training: Mapping[str, Any]
+    files: Mapping[str, str]
+    sha256: str
+
+
+def resolve_model(model: str | Path) -> Path:
+    """The folder of a model given by name, folder or Hub id.
+
+    Raises:
+        MissingPartError: If the name or folder is unknown, or the Hub can't be reached.
+        UserError: If a Hub id comes without a pinned revision.
+    """
+    text = str(model)
+    shipped = resources.files("omni2sound") / "pretrained"
+    names = sorted(p.name for p in shipped.iterdir()) if shipped.is_dir() else []
+    names = [n for n in names if (Path(str(shipped)) / n / CARD).is_file()]
+    if text == "embedded" and names:
+        return Path(str(shipped)) / names[-1]
+    if text in names:
+        return Path(str(shipped)) / text
+    if Path(text).is_dir():
+        return Path(text)
+    hub = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@(.+))?", text)
+    if hub and not Path(text).exists():
+        return _from_hub(hub[1], hub[2])
+    known = ", ".join(["embedded", *names])
+    raise MissingPartError(
+        f"no model {text!r}; give one of {known}, a model folder, or a Hub id org/name@revision"
+    )
+
+
+def _from_hub(repository: str, revision: str | None) -> Path:
+    if revision is None or not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise UserError(
+            f"Hub model {repository!r} needs a pinned revision: {repository}@<40 hex digits of a commit>"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(
+            repository, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.md"]
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MissingPartError(f"could not fetch {repository}@{revision} from the Hub: {reason}") from None
+    return Path(folder)
+
+
+def load_card(folder: Path) -> ModelCard:
+    """Read and check `card.json`, and the digest of every file that it names.
+
+    Raises:
+        ConfigError: If the card is missing or malformed.
+        IntegrityError: If a file's bytes are not those that the card recorded.
+    """
+    path = folder / CARD
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{folder} is not a model folder: it has no {CARD}") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path} can't be read: {error}") from None
+    fields = {"format", "name", "parts", "defaults", "training", "files"}
+    if not isinstance(data, dict) or set(data) != fields:
+        found = sorted(data) if isinstance(data, dict) else type(data).__name__
+        raise ConfigError(f"{path} must have exactly {sorted(fields)}, has {found}")
+    if data["format"] != FORMAT:
+        raise ConfigError(f"{path} has format {data['format']}, this release reads format {FORMAT}")
+    for part, expected in data["files"].items():
+        found = _sha256(folder / f"{part}.safetensors")
+        if found != expected:
+            raise IntegrityError(
+                f"{folder / part}.safetensors: sha256 is {found[:12]}..., the card says "
+                f"{expected[:12]}...; fetch the model again"
+            )
+    return ModelCard(
+        folder=folder,
+        name=data["name"],
+        parts=data["parts"],
+        defaults=data["defaults"],
+        training=data["training"],
+        files=data["files"],
+        sha256=_model_digest(data),
+    )
+
+
+def load_part(card: ModelCard, part: str, module: nn.Module) -> None:
+    """Copy the tensors of `part` into `module`, strictly, in the module's own dtype.
+
+    Raises:
+        ConfigError: If a tensor is missing, left over or of another shape; all are named.
+    """
+    from safetensors.torch import load_file
+
+    if part not in card.files:
+        raise ConfigError(f"model {card.name!r} has no part {part!r}; it has {sorted(card.files)}")
+    stored, wanted = load_file(card.folder / f"{part}.safetensors"), module.state_dict()
+    problems = [f"missing {k}" for k in wanted if k not in stored]
+    problems += [f"left over {k}" for k in stored if k not in wanted]
+    problems += [
+        f"{k} is {tuple(stored[k].shape)}, expected {tuple(wanted[k].shape)}"
+        for k in wanted
+        if k in stored and stored[k].shape != wanted[k].shape
+    ]
+    if problems:
+        raise ConfigError(f"{part} of model {card.name!r} does not fit: {'; '.join(problems)}")
+    module.load_state_dict({k: v.to(wanted[k].dtype) for k, v in stored.items()})
+
+
+def save_model(
+    folder: Path,
+    *,
+    name: str,
+    parts: Mapping[str, Any],
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    defaults: Mapping[str, Any],
+    training: Mapping[str, Any],
+    half: bool = True,
+) -> None:
+    """Write a model folder whole or not at all.
+
+    Args:
+        folder: Target; replaced only once everything is written.
+        name: The model's name.
+        parts: Configuration of each part, JSON data.
+        tensors: State of each trained part.
+        defaults: Settings for requests that leave them open.
+        training: How the weights were made.
+        half: Store floating-point tensors as fp16.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        files = {}
+        for part, state in tensors.items():
+            path = staging / f"{part}.safetensors"
+            stored = {
+                k: v.detach().cpu().to(torch.float16 if half and v.is_floating_point() else v.dtype)
+                for k, v in state.items()
+            }
+            save_file({k: v.contiguous() for k, v in stored.items()}, path)
+            files[part] = _sha256(path)
+        card = {
+            "format": FORMAT,
+            "name": name,
+            "parts": dict(parts),
+            "defaults": dict(defaults),
+            "training": dict(training),
+            "files": files,
+        }
+        (staging / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        staging.chmod(0o755)
+        if folder.exists():
+            if not (folder / CARD).is_file():
+                raise UserError(f"{folder} exists and is no model folder; choose another one")
+            shutil.rmtree(folder)
+        staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise IntegrityError(f"{path} is missing; fetch the model again") from None
+
+
+def _model_digest(data: Mapping[str, Any]) -> str:
+    identity = {"parts": data["parts"], "files": data["files"]}
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
