@@ -1,1 +1,1 @@
-"""From recordings, pictures and videos to batches."""
+"""From clips to batches: manifests, the stage corpus, features, sampling."""

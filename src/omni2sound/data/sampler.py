@@ -1,0 +1,101 @@
+"""Which task and which clips, at which step: a pure function of (seed, step).
+
+In:   a seed, task weights, and for each task its clips grouped by length.
+Out:  for a step, one task and the clips of the whole batch; `rank_slice` gives a rank its part.
+
+There is no iterator state. Resuming at step k is calling ``draw(k)``, on any number of
+ranks that divides the batch. Task and length come from (seed, step); each clip from
+(seed, step, its global index in the batch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from omni2sound.errors import ConfigError
+
+__all__ = ["StepDraw", "TaskSampler", "step_rng"]
+
+
+def step_rng(seed: int, step: int, *purpose: int) -> np.random.Generator:
+    """Randomness that belongs to one step, and one purpose or sample within it."""
+    return np.random.default_rng([seed, step, *purpose])
+
+
+@dataclass(frozen=True, slots=True)
+class StepDraw:
+    """What one optimizer step trains on.
+
+    Attributes:
+        task: "T2A", "V2A" or "VT2A".
+        duration_s: Length of every clip in the batch.
+        clips: Clip indices of the whole batch, over all ranks.
+    """
+
+    task: str
+    duration_s: float
+    clips: tuple[int, ...]
+
+    def rank_slice(self, rank: int, world_size: int) -> tuple[int, ...]:
+        """Positions in the batch that a rank computes.
+
+        Raises:
+            ConfigError: If the batch can't be shared equally.
+        """
+        if len(self.clips) % world_size:
+            raise ConfigError(
+                f"a batch of {len(self.clips)} clips can't be shared by {world_size} ranks; "
+                "choose batch_seconds so that it can"
+            )
+        return tuple(range(rank, len(self.clips), world_size))
+
+
+class TaskSampler:
+    """Draws batches; see the module's text."""
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        batch_seconds: float,
+        clips_by_task: Mapping[str, Mapping[float, Sequence[int]]],
+    ) -> None:
+        """`clips_by_task` maps task -> length in seconds -> clip indices.
+
+        Raises:
+            ConfigError: If a length has no clips.
+        """
+        for task, by_length in clips_by_task.items():
+            if not by_length or not all(by_length.values()):
+                raise ConfigError(f"no clips for task {task}; build more of the corpus")
+        self._seed = seed
+        self._batch_seconds = batch_seconds
+        self._clips_by_task = clips_by_task
+
+    def draw(self, step: int, task_weights: Mapping[str, float]) -> StepDraw:
+        """The batch of one step.
+
+        Raises:
+            ConfigError: If a weighted task has no clips.
+        """
+        missing = sorted(t for t, w in task_weights.items() if w and t not in self._clips_by_task)
+        if missing:
+            raise ConfigError(f"no clips for tasks {missing}; the corpus serves {sorted(self._clips_by_task)}")
+        rng = step_rng(self._seed, step)
+        tasks = sorted(task_weights)
+        weights = np.array([task_weights[t] for t in tasks])
+        task = tasks[int(rng.choice(len(tasks), p=weights / weights.sum()))]
+        by_length = self._clips_by_task[task]
+        lengths = sorted(by_length)
+        # By seconds, so that every second of the corpus is equally likely to be trained on.
+        seconds = np.array([length * len(by_length[length]) for length in lengths])
+        duration_s = lengths[int(rng.choice(len(lengths), p=seconds / seconds.sum()))]
+        pool = by_length[duration_s]
+        count = max(1, int(self._batch_seconds / duration_s))
+        clips = tuple(
+            pool[int(step_rng(self._seed, step, 1, i).integers(len(pool)))] for i in range(count)
+        )
+        return StepDraw(task, duration_s, clips)

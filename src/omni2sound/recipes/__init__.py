@@ -1,0 +1,1 @@
+"""Runs as typed functions; each returns a complete `Recipe`."""
