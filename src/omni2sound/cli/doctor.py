@@ -154,12 +154,11 @@ def _model() -> Check:
     from omni2sound import weights
 
     try:
-        folder = weights.resolve_model("embedded")
-        digest = weights.model_digest(folder)
+        card = weights.load_card(weights.resolve_model("embedded"))
     except Omni2SoundError as error:
         fix = "pip install --force-reinstall omni2sound"
         return Check(name="default model", ok=False, found=str(error), fix=fix)
-    return Check(name="default model", ok=True, found=f"{folder}, sha256 {digest}")
+    return Check(name="default model", ok=True, found=f"{card.name}, sha256 {card.sha256}")
 
 
 def _cache() -> Check:

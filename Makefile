@@ -1,0 +1,73 @@
+# What this project can do on a machine with Python 3.11, make and a compiler.
+#
+#   make demo    install, then make sound for a real video: out/demo.mp4, out/demo_t2a.wav, out/demo.png
+#   make check   lint, types, import order, fast tests
+#   make test    everything that CI runs
+#   make bench   speed, robustness and quality, printed with their baselines
+#
+# PYTHON=python3.12 chooses the interpreter. On Linux without an NVIDIA GPU the CPU build of torch
+# is taken; TORCH_BUILD= (empty) takes the index's default build, which brings gigabytes of CUDA.
+
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --prefer-binary --disable-pip-version-check --quiet -c constraints.txt
+
+TORCH_BUILD ?= $(if $(findstring Linux,$(shell uname -s)),$(if $(shell command -v nvidia-smi),,+cpu))
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
+
+.PHONY: help venv demo check test bench clean
+
+help:
+	@sed -n '3,9s/^# \{0,1\}//p' Makefile
+
+venv: $(VENV)/.installed
+
+# A stamp newer than what it depends on means: installed, nothing to do.
+$(VENV)/.made:
+	$(if $(PYTHON),,$(error no Python 3.11 or newer found; install one or set PYTHON=))
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.torch: constraints.txt | $(VENV)/.made
+ifneq ($(TORCH_BUILD),)
+	@# May fail (that index is not reachable from everywhere): the next step then takes the default build.
+	-$(PIP) --no-deps --retries 0 --timeout 15 --extra-index-url $(TORCH_INDEX) torch==$(TORCH_VERSION)$(TORCH_BUILD)
+endif
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.torch
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.torch
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+# The carried networks; `setup` skips what is installed and then needs no network.
+$(VENV)/.carried: src/omni2sound/carried.txt | $(VENV)/.installed
+	$(BIN)/omni2sound setup
+	@touch $@
+
+demo: $(VENV)/.installed $(VENV)/.carried
+	$(BIN)/omni2sound demo --out out
+
+check: $(VENV)/.dev $(VENV)/.carried
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q -m "not slow"
+
+test: check
+	$(BIN)/pytest -q -m slow
+
+bench: $(VENV)/.dev $(VENV)/.carried
+	$(BIN)/python benchmarks/generate_speed.py
+	$(BIN)/python benchmarks/damaged_media.py
+	$(BIN)/omni2sound bench spine
+
+clean:
+	rm -rf out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
