@@ -1,0 +1,492 @@
+"""Sound from any file as float samples, and samples into wav, flac, mp3, opus or m4a.
+
+In:   a path of a sound or video file; or an `Audio`.
+Out:  an `Audio`; or a file that is written whole or not at all.
+
+Samples are placed by their timestamps, so encoder delay is gone, a track that starts late
+begins with silence, and second 0 of a video's sound is the moment of its first picture.
+wav and flac keep every sample; the lossy formats keep the length to within one codec frame.
+
+Shape suffixes: C channels, N samples.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import soxr
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from numpy.typing import NDArray
+
+from omni2sound.errors import MediaError, ShapeError, UserError
+from omni2sound.media.files import (
+    AUDIO_SUFFIXES,
+    MAX_DURATION_S,
+    check_output,
+    create_output,
+    open_input,
+    shown_name,
+)
+from omni2sound.media.probe import AudioStreamInfo, probe
+
+__all__ = [
+    "MAX_AUDIO_VALUES",
+    "MAX_SAMPLE_RATE_HZ",
+    "Audio",
+    "add_audio_stream",
+    "encode_audio",
+    "fit_length",
+    "limit_peak",
+    "read_audio",
+    "resample",
+    "write_audio",
+]
+
+logger = logging.getLogger(__name__)
+
+MAX_AUDIO_VALUES = 2**29
+"""Samples times channels of one reading: 2 GiB, three hours of one channel at 48 kHz."""
+MAX_SAMPLE_RATE_HZ = 768_000
+_MAX_TIMESTAMP_JITTER_S = Fraction(1, 20)
+"""Containers round timestamps (Matroska to 1 ms). A smaller step than this is no gap."""
+_SEEK_BEYOND_S = 10
+_SEEK_MARGIN_S = 2
+
+_LAYOUTS = {
+    1: "mono",
+    2: "stereo",
+    3: "2.1",
+    4: "quad",
+    5: "5.0",
+    6: "5.1",
+    7: "6.1",
+    8: "7.1",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Audio:
+    """Sound in memory.
+
+    Raises:
+        ShapeError: `samples_CN` is not a float32 array of at least one channel, or the
+            rate is not positive.
+    """
+
+    samples_CN: NDArray[np.float32]
+    """Channels by samples; full scale is 1."""
+    sample_rate_hz: int
+
+    def __post_init__(self) -> None:
+        shape, dtype = np.shape(self.samples_CN), getattr(self.samples_CN, "dtype", None)
+        if len(shape) != 2 or shape[0] < 1 or dtype != np.float32:
+            raise ShapeError(
+                f"samples_CN: expected (channels, samples) float32, got {shape} {dtype}"
+            )
+        if not 0 < self.sample_rate_hz <= MAX_SAMPLE_RATE_HZ:
+            raise ShapeError(
+                f"sample_rate_hz: expected 1 to {MAX_SAMPLE_RATE_HZ}, got {self.sample_rate_hz}"
+            )
+
+    @property
+    def duration_s(self) -> Fraction:
+        """Length, exact."""
+        return Fraction(self.samples_CN.shape[1], self.sample_rate_hz)
+
+    @property
+    def num_channels(self) -> int:
+        """Number of channels C."""
+        return int(self.samples_CN.shape[0])
+
+
+def read_audio(
+    path: str | os.PathLike[str],
+    *,
+    sample_rate_hz: int | None = None,
+    mono: bool = False,
+    start_s: float | Fraction = 0.0,
+    duration_s: float | Fraction | None = None,
+) -> Audio:
+    """Read the first sound track of a file.
+
+    Args:
+        path: A sound or video file.
+        sample_rate_hz: Rate to resample to; None keeps the file's.
+        mono: Average all channels into one.
+        start_s: Where to begin, seconds after the first sample, or after the first
+            picture if the file has a moving one.
+        duration_s: The most to read; None means to the end. A track that ends earlier
+            gives fewer samples.
+
+    Raises:
+        MediaError: The file has no sound that can be decoded.
+        UserError: A number is out of range, or the result would not fit in
+            `MAX_AUDIO_VALUES`.
+    """
+    path = Path(path)
+    info = probe(path)
+    if info.audio is None:
+        raise MediaError(f"{shown_name(path)}: has no sound; give a file with a sound track")
+    if not 0 <= start_s <= MAX_DURATION_S:
+        raise UserError(f"start_s={start_s}: expected 0 to {MAX_DURATION_S} seconds")
+    if duration_s is not None and not 0 <= duration_s <= MAX_DURATION_S:
+        raise UserError(f"duration_s={duration_s}: expected 0 to {MAX_DURATION_S} seconds")
+    moving = info.video is not None and not info.video.is_still
+    origin_s = info.video.start_s if info.video and moving else info.audio.start_s
+    with open_input(path) as container:
+        audio = _Reader(path, container, info.audio, origin_s, mono=mono).read(
+            Fraction(start_s), None if duration_s is None else Fraction(duration_s)
+        )
+    return audio if sample_rate_hz is None else resample(audio, sample_rate_hz)
+
+
+class _Reader:
+    """Decodes one track and puts each block where its timestamp says."""
+
+    def __init__(
+        self,
+        path: Path,
+        container: InputContainer,
+        info: AudioStreamInfo,
+        origin_s: Fraction,
+        *,
+        mono: bool,
+    ) -> None:
+        self.name = shown_name(path)
+        self.container = container
+        stream = container.streams[info.index]
+        assert isinstance(stream, AudioStream)
+        self.stream = stream
+        self.origin_s = origin_s
+        self.mono = mono
+        self.rate = 0
+        self.channels = 0
+        self.num_padding = 0
+
+    def read(self, start_s: Fraction, duration_s: Fraction | None) -> Audio:
+        if start_s > _SEEK_BEYOND_S:
+            self._seek(start_s)
+        blocks: list[tuple[int, NDArray[np.float32]]] = []
+        num_values = 0
+        first = 0
+        stop: int | None = None
+        for position, block_CN in self._placed_blocks():
+            if not blocks:  # only now the rate is known: headers may be wrong about it
+                first = _round(start_s * self.rate)
+                stop = None if duration_s is None else _round((start_s + duration_s) * self.rate)
+            if stop is not None and position >= stop:
+                break
+            skip = max(0, first - position)
+            if skip < block_CN.shape[1]:
+                kept_CN = block_CN[:, skip : None if stop is None else stop - position]
+                blocks.append((position + skip - first, kept_CN))
+                end = position + block_CN.shape[1] - first
+                num_values = end * kept_CN.shape[0]
+                if num_values > MAX_AUDIO_VALUES:
+                    raise UserError(
+                        f"{self.name}: more than {MAX_AUDIO_VALUES} samples; "
+                        "read it in parts with start_s and duration_s"
+                    )
+        if self.rate == 0:
+            raise MediaError(f"{self.name}: no sound can be decoded; re-encode it")
+        end = max((at + block.shape[1] for at, block in blocks), default=0)
+        if stop is None:
+            end = max(0, end - self.num_padding)
+        samples_CN = np.zeros((1 if self.mono else self.channels, end), dtype=np.float32)
+        for at, block_CN in blocks:
+            samples_CN[:, at : at + block_CN.shape[1]] = block_CN[:, : max(0, end - at)]
+        return Audio(samples_CN=samples_CN, sample_rate_hz=self.rate)
+
+    def _seek(self, start_s: Fraction) -> None:
+        target_s = self.origin_s + start_s - _SEEK_MARGIN_S
+        try:
+            self.container.seek(
+                math.floor(target_s / (self.stream.time_base or 1)), stream=self.stream
+            )
+        except (av.FFmpegError, OverflowError):
+            self.container.seek(0)
+
+    def _placed_blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """(position in samples after the origin, block) in time order, without overlap."""
+        expected: int | None = None
+        for frame in self._frames():
+            block_CN = _to_float(frame)
+            if self.rate == 0:
+                self.rate, self.channels = frame.sample_rate, block_CN.shape[0]
+                if not 0 < self.rate <= MAX_SAMPLE_RATE_HZ:
+                    raise MediaError(f"{self.name}: sample rate {self.rate} Hz; re-encode it")
+            if frame.sample_rate != self.rate or frame.samples == 0:
+                continue  # damage: a decoder may believe a flipped bit in a frame header
+            if self.mono:
+                block_CN = block_CN.mean(axis=0, keepdims=True, dtype=np.float32)
+            elif block_CN.shape[0] != self.channels:
+                mean_1N = block_CN.mean(axis=0, keepdims=True, dtype=np.float32)
+                block_CN = np.repeat(mean_1N, self.channels, axis=0)
+            position = expected if expected is not None else 0
+            if frame.pts is not None and frame.time_base:
+                time_s = frame.pts * frame.time_base - self.origin_s
+                stamped = _round(time_s * self.rate)
+                if expected is None or stamped - expected > _MAX_TIMESTAMP_JITTER_S * self.rate:
+                    position = stamped
+            if position > MAX_DURATION_S * self.rate:
+                raise MediaError(f"{self.name}: timestamps beyond {MAX_DURATION_S} s; re-encode it")
+            expected = position + block_CN.shape[1]
+            self.num_padding = _padding(frame)
+            if position < 0:
+                block_CN = block_CN[:, -position:]
+                position = 0
+            if block_CN.shape[1]:
+                yield position, block_CN
+
+    def _frames(self) -> Iterator[AudioFrame]:
+        num_damaged = 0
+        packets = self.container.demux(self.stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except av.FFmpegError:
+                break  # cut off in the middle: what came before is what there is
+            if packet is None:
+                break
+            try:
+                frames = packet.decode()
+            except (av.FFmpegError, ValueError):
+                num_damaged += 1
+                continue
+            yield from frames
+        if num_damaged:
+            logger.warning("%s: %d damaged sound packets were skipped", self.name, num_damaged)
+
+
+def _padding(frame: AudioFrame) -> int:
+    """Decoded samples beyond the frame's stated duration; at the end of a track, padding.
+
+    Matroska's rounding to 1 ms also makes frames look short; that is no padding.
+    """
+    if not frame.duration or not frame.time_base:
+        return 0
+    missing = frame.samples - _round(frame.duration * frame.time_base * frame.sample_rate)
+    return missing if missing > frame.sample_rate // 1000 else 0
+
+
+def _to_float(frame: AudioFrame) -> NDArray[np.float32]:
+    """Decoded samples of any format as (C, N) float32."""
+    raw = frame.to_ndarray()
+    if not frame.format.is_planar:
+        raw = raw.reshape(-1, len(frame.layout.channels)).T
+    if raw.dtype == np.uint8:
+        return (raw.astype(np.float32) - 128) / 128
+    if np.issubdtype(raw.dtype, np.integer):
+        return (raw / -float(np.iinfo(raw.dtype).min)).astype(np.float32)
+    # Damaged float tracks hold NaN; one would spread over everything that follows.
+    return np.nan_to_num(raw.astype(np.float32), nan=0.0, posinf=1.0, neginf=-1.0)
+
+
+def resample(audio: Audio, sample_rate_hz: int) -> Audio:
+    """Change the sample rate (soxr, HQ); the length is rounded half-up to whole samples.
+
+    Raises:
+        ShapeError: The rate is not positive.
+    """
+    if sample_rate_hz == audio.sample_rate_hz:
+        return audio
+    num_samples = _round(audio.duration_s * sample_rate_hz)
+    resampled = Audio(
+        samples_CN=np.ascontiguousarray(
+            soxr.resample(
+                np.ascontiguousarray(audio.samples_CN.T),
+                audio.sample_rate_hz,
+                sample_rate_hz,
+                quality="HQ",
+            ).T
+        )
+        if num_samples
+        else np.zeros((audio.num_channels, 0), dtype=np.float32),
+        sample_rate_hz=sample_rate_hz,
+    )
+    return fit_length(resampled, num_samples)
+
+
+def fit_length(audio: Audio, num_samples: int) -> Audio:
+    """Cut, or pad with silence, at the end."""
+    samples_CN = audio.samples_CN[:, :num_samples]
+    missing = num_samples - samples_CN.shape[1]
+    if missing:
+        samples_CN = np.pad(samples_CN, ((0, 0), (0, missing)))
+    return Audio(samples_CN=samples_CN, sample_rate_hz=audio.sample_rate_hz)
+
+
+def limit_peak(audio: Audio) -> Audio:
+    """Scale down what is louder than full scale; clipping would be heard, a level is not.
+
+    Raises:
+        UserError: A sample is not a finite number.
+    """
+    peak = float(np.max(np.abs(audio.samples_CN), initial=0.0))
+    if not math.isfinite(peak):
+        raise UserError("the sound holds samples that are not finite numbers; nothing was written")
+    if peak <= 1:
+        return audio
+    logger.warning(
+        "peak %.2f is over full scale: scaled down by %.1f dB", peak, 20 * math.log10(peak)
+    )
+    scaled_CN = (audio.samples_CN / np.float32(peak)).astype(np.float32)
+    return Audio(samples_CN=scaled_CN, sample_rate_hz=audio.sample_rate_hz)
+
+
+# --- writing -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AudioCodec:
+    """One way to store sound, with what its encoder accepts."""
+
+    name: str
+    sample_format: str
+    rates_hz: tuple[int, ...] | None = None
+    """None: any."""
+    max_channels: int = 8
+    bit_rate_per_channel: int | None = None
+    """At 32 kHz and above; less below. None: lossless."""
+
+
+AAC = AudioCodec(
+    name="aac",
+    sample_format="fltp",
+    rates_hz=(8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000),
+    bit_rate_per_channel=96_000,
+)
+OPUS = AudioCodec(
+    name="libopus", sample_format="flt", rates_hz=(48000,), bit_rate_per_channel=96_000
+)
+_MP3 = AudioCodec(
+    name="libmp3lame",
+    sample_format="fltp",
+    rates_hz=(8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
+    max_channels=2,
+    bit_rate_per_channel=96_000,
+)
+_WAV = AudioCodec(name="pcm_s16le", sample_format="s16")
+_FLAC = AudioCodec(name="flac", sample_format="s16")
+_FORMATS: Mapping[str, tuple[str, AudioCodec]] = {
+    ".wav": ("wav", _WAV),
+    ".flac": ("flac", _FLAC),
+    ".mp3": ("mp3", _MP3),
+    ".opus": ("opus", OPUS),
+    ".m4a": ("ipod", AAC),
+}
+_CHUNK_SAMPLES = 1024
+
+
+def write_audio(
+    path: str | os.PathLike[str],
+    audio: Audio,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write sound to a file; the suffix chooses the format.
+
+    Sound louder than full scale is scaled down as a whole. Formats that do not know the
+    sample rate get the next higher one that they do (opus: always 48 kHz).
+
+    Args:
+        path: Ends in .wav, .flac (both 16 bit), .mp3, .opus or .m4a.
+        audio: What to write.
+        metadata: Tags; every format keeps ``title``, ``artist`` and ``comment``.
+        overwrite: Replace an existing file.
+
+    Raises:
+        UserError: The path is refused (`check_output`), the format cannot hold the
+            channels, a sample is not finite, or the file cannot be written.
+    """
+    path = Path(path)
+    check_output(path, overwrite=overwrite)
+    if path.suffix.lower() not in _FORMATS:
+        raise UserError(f"{shown_name(path)}: not a sound file; use {' '.join(AUDIO_SUFFIXES)}")
+    container_format, codec = _FORMATS[path.suffix.lower()]
+    audio = limit_peak(audio)
+    with create_output(path, container_format=container_format) as container:
+        container.metadata.update(metadata or {})
+        stream, audio = add_audio_stream(container, codec, audio, name=shown_name(path))
+        for packet in encode_audio(stream, audio):
+            container.mux(packet)
+
+
+def add_audio_stream(
+    container: OutputContainer, codec: AudioCodec, audio: Audio, *, name: str
+) -> tuple[AudioStream, Audio]:
+    """Add a track to an open output.
+
+    Returns:
+        The track, and the sound at a rate that the codec accepts.
+
+    Raises:
+        UserError: The codec cannot hold that many channels.
+    """
+    if audio.num_channels > codec.max_channels:
+        raise UserError(
+            f"{name}: {audio.num_channels} channels, {codec.name} holds up to "
+            f"{codec.max_channels}; mix them down or write .wav"
+        )
+    if codec.rates_hz is not None and audio.sample_rate_hz not in codec.rates_hz:
+        higher = [rate for rate in codec.rates_hz if rate >= audio.sample_rate_hz]
+        # Resampling can overshoot a peak that fitted before.
+        audio = limit_peak(resample(audio, min(higher, default=max(codec.rates_hz))))
+    rate = audio.sample_rate_hz
+    stream = container.add_stream(codec.name, rate=rate)
+    assert isinstance(stream, AudioStream)
+    context = stream.codec_context
+    context.layout = _LAYOUTS[audio.num_channels]
+    context.format = codec.sample_format
+    context.time_base = Fraction(1, rate)
+    if codec.bit_rate_per_channel is not None:
+        # 4 bits a sample: at 16 kHz and below nothing is gained beyond that.
+        context.bit_rate = min(codec.bit_rate_per_channel, 4 * rate) * audio.num_channels
+    return stream, audio
+
+
+def encode_audio(
+    stream: AudioStream, audio: Audio, *, first_sample: int = 0
+) -> Iterator[Packet[AudioStream]]:
+    """Encode a sound bit by bit, so that a caller can interleave it with pictures.
+
+    Args:
+        stream: From `add_audio_stream`, with the sound that it returned.
+        audio: The sound.
+        first_sample: Timestamp of the first sample, in samples.
+    """
+    context = stream.codec_context
+    rate, num_samples = audio.sample_rate_hz, audio.samples_CN.shape[1]
+    chunk = _CHUNK_SAMPLES
+    for start in range(0, num_samples, chunk):
+        block_CN = audio.samples_CN[:, start : start + chunk]
+        if context.format.name == "s16":
+            scaled_CN = np.floor(block_CN.astype(np.float64) * 32768 + 0.5)
+            block_CN = np.clip(scaled_CN, -32768, 32767).astype(np.int16)
+        if not context.format.is_planar:
+            block_CN = block_CN.T.reshape(1, -1)
+        frame = AudioFrame.from_ndarray(
+            np.ascontiguousarray(block_CN), format=context.format.name, layout=context.layout.name
+        )
+        frame.sample_rate = rate
+        frame.pts = first_sample + start
+        frame.time_base = Fraction(1, rate)
+        yield from stream.encode(frame)
+    yield from stream.encode(None)
+
+
+def _round(value: Fraction) -> int:
+    """Half-up, as everywhere in the package."""
+    return math.floor(value + Fraction(1, 2))

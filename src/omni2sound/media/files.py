@@ -1,0 +1,169 @@
+"""How any media file is opened or created: limits, allowed formats, one kind of error.
+
+In:   paths from users.
+Out:  open PyAV containers; `MediaError` for input and `UserError` for output that fails.
+
+A file is untrusted. Only formats that hold their own bytes may be opened: a playlist or
+a concat script would make FFmpeg open other files and hosts on the author's behalf. What
+a header claims is never used to size anything.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.container.core import Flags
+
+from omni2sound.errors import MediaError, UserError
+from omni2sound.runtime import atomic_path
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "MAX_DURATION_S",
+    "MAX_FILE_BYTES",
+    "MAX_PACKETS",
+    "MAX_PIXELS",
+    "MAX_STREAMS",
+    "VIDEO_SUFFIXES",
+    "check_output",
+    "create_output",
+    "open_input",
+    "reading",
+    "shown_name",
+]
+
+MAX_FILE_BYTES = 16 * 2**30
+MAX_DURATION_S = 6 * 3600
+MAX_PIXELS = 2**26
+"""Pixels of one picture: twice those of 8K."""
+MAX_STREAMS = 64
+MAX_PACKETS = 8_000_000
+"""Six hours of picture and sound need half of that."""
+
+AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".opus", ".m4a")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
+
+# Demuxers by FFmpeg's names. Left out on purpose: hls, dash, concat, sdp, image2 (patterns),
+# tty and everything else that opens further files or takes any text for media.
+_DEMUXERS = (
+    "mov matroska avi mpegts mpeg mpegvideo flv asf ogg mxf nut ivf h264 hevc obu m4v dv rm "
+    "yuv4mpegpipe mjpeg gif apng png_pipe jpeg_pipe webp_pipe bmp_pipe tiff_pipe "
+    "wav w64 mp3 flac aac aiff au caf ac3 eac3 amr ape wv tta"
+).split()
+
+
+def shown_name(path: Path) -> str:
+    """The file's name as it may be printed: one line, no bytes that a terminal refuses."""
+    name = path.name.encode("utf-8", "replace").decode("utf-8")
+    return "".join(c if c.isprintable() else "?" for c in name) or "."
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong inside the block into a `MediaError` about `path`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (av.FFmpegError, OSError, ValueError, OverflowError, MemoryError) as error:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise MediaError(
+            f"{shown_name(path)}: cannot be read as video, sound or picture ({reason}); "
+            "check that it plays, or convert it to mp4 or wav"
+        ) from error
+
+
+@contextmanager
+def open_input(path: Path) -> Iterator[InputContainer]:
+    """Open a media file; it is closed when the block ends.
+
+    Raises:
+        MediaError: It is missing, not a regular file, empty, over a limit, or not media.
+    """
+    with reading(path):
+        status = path.stat()
+        name = shown_name(path)
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device would wait for ever
+            raise MediaError(f"{name}: expected a file, got a folder, pipe or device")
+        if status.st_size == 0:
+            raise MediaError(f"{name}: the file is empty; copy or download it again")
+        if status.st_size > MAX_FILE_BYTES:
+            raise MediaError(
+                f"{name}: {status.st_size} bytes, the limit is {MAX_FILE_BYTES}; cut it in parts"
+            )
+        with av.open(
+            f"file:{path}",  # the prefix keeps a name like "a:b.mp4" from naming a protocol
+            options={"max_pixels": str(MAX_PIXELS)},
+            container_options={
+                "protocol_whitelist": "file",
+                "format_whitelist": ",".join(_DEMUXERS),
+                "max_streams": str(MAX_STREAMS),
+            },
+            metadata_errors="replace",
+        ) as container:
+            if len(container.streams) > MAX_STREAMS:
+                raise MediaError(
+                    f"{name}: {len(container.streams)} streams, the limit is {MAX_STREAMS}"
+                )
+            yield container
+
+
+def check_output(path: str | os.PathLike[str], *, overwrite: bool) -> None:
+    """Refuse an output path before any work is spent on it.
+
+    Raises:
+        UserError: The suffix is unknown, the folder is missing, or a file is in the way.
+    """
+    path = Path(path)
+    name = shown_name(path)
+    known = VIDEO_SUFFIXES + AUDIO_SUFFIXES
+    if path.suffix.lower() not in known:
+        raise UserError(
+            f"{name}: suffix {path.suffix!r} is not one that can be written; use {' '.join(known)}"
+        )
+    if not path.parent.is_dir():
+        raise UserError(f"{name}: folder {path.parent} does not exist; create it first")
+    if path.is_dir():
+        raise UserError(f"{name}: is a folder; give a file name")
+    if path.exists() and not overwrite:
+        raise UserError(f"{name}: exists already; choose another name or allow overwriting")
+
+
+@contextmanager
+def create_output(
+    path: Path, *, container_format: str, options: dict[str, str] | None = None
+) -> Iterator[OutputContainer]:
+    """Create a media file under a temporary name; it gets its own name when the block ends well.
+
+    The same packets give the same bytes: without `bitexact`, Matroska and Ogg draw random
+    identifiers for each file.
+
+    Raises:
+        UserError: The file cannot be written, or the format does not take a stream.
+    """
+    try:
+        with (
+            atomic_path(path) as temporary,
+            av.open(
+                f"file:{temporary}",
+                "w",
+                format=container_format,
+                container_options=dict(options or {}),
+            ) as container,
+        ):
+            container.flags |= Flags.bitexact.value
+            yield container
+    except UserError:
+        raise
+    except (av.FFmpegError, OSError, ValueError, OverflowError, MemoryError) as error:
+        reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise UserError(
+            f"{shown_name(path)}: cannot be written ({reason}); "
+            "check space and rights of the folder, or choose another suffix"
+        ) from error

@@ -1,0 +1,248 @@
+"""Sound into a video: the picture is copied packet by packet, never encoded again.
+
+In:   a video, an `Audio`.
+Out:  mp4, mov, mkv or webm with the same video packets and sound of exactly their length.
+
+Sound starts with the first picture. A picture that starts up to `KEPT_START_S` late keeps
+its timestamps and the sound gets the same delay; anything else (transport streams start
+hours late, some files before zero) is moved by one constant so that both start at zero.
+mp4 and mov keep timestamps exactly; Matroska rounds them to its 1 ms. Subtitles, chapters
+and further tracks are not copied.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import os
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from omni2sound.errors import MediaError, UserError
+from omni2sound.media.audio import (
+    AAC,
+    OPUS,
+    Audio,
+    AudioCodec,
+    add_audio_stream,
+    encode_audio,
+    fit_length,
+    limit_peak,
+    read_audio,
+    resample,
+)
+from omni2sound.media.files import (
+    VIDEO_SUFFIXES,
+    check_output,
+    create_output,
+    open_input,
+    shown_name,
+)
+from omni2sound.media.probe import MediaInfo, VideoStreamInfo, probe
+
+__all__ = ["KEPT_START_S", "mux"]
+
+logger = logging.getLogger(__name__)
+
+KEPT_START_S = 1
+_FORMATS: Mapping[str, tuple[str, AudioCodec]] = {
+    ".mp4": ("mp4", AAC),
+    ".mov": ("mov", AAC),
+    ".mkv": ("matroska", OPUS),
+    ".webm": ("webm", OPUS),
+}
+# Describe the old container, not the film; a copy would be wrong in the new one.
+_DROPPED_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration")
+
+
+def mux(
+    video_path: str | os.PathLike[str],
+    audio: Audio,
+    output_path: str | os.PathLike[str],
+    *,
+    keep_audio: bool = False,
+    metadata: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write a copy of a video with other sound.
+
+    Args:
+        video_path: The video; its first moving picture is copied.
+        audio: The new sound; cut or padded to the video's length.
+        output_path: Ends in .mp4, .mov (both AAC), .mkv or .webm (both Opus).
+        keep_audio: Mix the video's own sound under the new one, each at its own level (at
+            the higher of the two sample rates); without one, only the new sound is written.
+        metadata: Tags added to the video's own; ``title`` and ``comment`` survive everywhere.
+        overwrite: Replace an existing file (never the input).
+
+    Raises:
+        MediaError: The video cannot be read or has no moving picture.
+        UserError: The output is refused, or its container cannot hold the video's codec.
+    """
+    video_path, output_path = Path(video_path), Path(output_path)
+    name = shown_name(output_path)
+    check_output(output_path, overwrite=overwrite)
+    if output_path.suffix.lower() not in _FORMATS:
+        raise UserError(f"{name}: not a video file; use {' '.join(VIDEO_SUFFIXES)}")
+    info = probe(video_path)
+    video = info.video
+    if video is None or video.is_still:
+        what = "has no picture" if video is None else "is a still picture"
+        raise MediaError(
+            f"{shown_name(video_path)}: {what}; give a video, or write the sound to .wav"
+        )
+    if output_path.exists() and output_path.samefile(video_path):
+        raise UserError(f"{name}: is the input itself; choose another name")
+    container_format, codec = _FORMATS[output_path.suffix.lower()]
+    if keep_audio and info.audio is not None:
+        audio = _mixed(audio, info)
+    num_samples = _round(video.duration_s * audio.sample_rate_hz)
+    audio = limit_peak(fit_length(audio, num_samples))
+    with (
+        open_input(video_path) as source,
+        create_output(output_path, container_format=container_format) as target,
+    ):
+        in_stream = source.streams[video.index]
+        assert isinstance(in_stream, VideoStream)
+        out_stream = _copied_stream(in_stream, target, output_path)
+        target.metadata.update(
+            {k: v for k, v in source.metadata.items() if k.lower() not in _DROPPED_TAGS}
+        )
+        target.metadata.update(metadata or {})
+        sound_stream, audio = add_audio_stream(target, codec, audio, name=name)
+        shift_s = _shift(video)
+        first_sample = _round((video.start_s + shift_s) * audio.sample_rate_hz)
+        pictures = _copied_packets(source, in_stream, out_stream, video, shift_s)
+        sounds = encode_audio(sound_stream, audio, first_sample=first_sample)
+        _interleave(target, pictures, sounds)
+
+
+def _mixed(audio: Audio, info: MediaInfo) -> Audio:
+    """New sound plus the video's own, in as many channels as either needs."""
+    own = read_audio(info.path, duration_s=info.duration_s)
+    rate = max(own.sample_rate_hz, audio.sample_rate_hz)
+    own, audio = resample(own, rate), resample(audio, rate)
+    num_samples = max(own.samples_CN.shape[1], audio.samples_CN.shape[1])
+    num_channels = max(own.num_channels, audio.num_channels)
+    mixed_CN = np.zeros((num_channels, num_samples), dtype=np.float32)
+    for part in (own, audio):
+        part_CN = part.samples_CN
+        if part.num_channels not in (1, num_channels):
+            # Stereo into surround: the first two channels are left and right everywhere.
+            mixed_CN[: part.num_channels, : part_CN.shape[1]] += part_CN
+        else:
+            mixed_CN[:, : part_CN.shape[1]] += part_CN
+    return Audio(samples_CN=mixed_CN, sample_rate_hz=rate)
+
+
+def _shift(video: VideoStreamInfo) -> Fraction:
+    """Seconds to add to every timestamp; 0 for nearly all files."""
+    return Fraction(0) if 0 <= video.start_s <= KEPT_START_S else -video.start_s
+
+
+def _copied_stream(
+    in_stream: VideoStream, target: OutputContainer, output_path: Path
+) -> VideoStream:
+    codec = in_stream.codec_context.codec
+    if not {codec.name, codec.canonical_name} & target.supported_codecs:
+        raise UserError(_unsupported(codec.canonical_name, output_path))
+    out_stream = target.add_stream_from_template(in_stream, opaque=True)
+    if in_stream.sample_aspect_ratio:  # Matroska keeps it beside the codec, not in it
+        out_stream.codec_context.sample_aspect_ratio = in_stream.sample_aspect_ratio
+    if "mp4" in in_stream.container.format.name and "hvc1" == in_stream.codec_context.codec_tag:
+        if target.format.name in ("mp4", "mov"):
+            out_stream.codec_context.codec_tag = "hvc1"  # Apple's players refuse "hev1"
+    out_stream.metadata.update(
+        {k: v for k, v in in_stream.metadata.items() if k.lower() not in _DROPPED_TAGS}
+    )
+    return out_stream
+
+
+def _unsupported(codec: str, output_path: Path) -> str:
+    fitting = []
+    for suffix, (container_format, _) in _FORMATS.items():
+        with av.open(io.BytesIO(), "w", format=container_format) as trial:
+            if codec in trial.supported_codecs:
+                fitting.append(suffix)
+    advice = f"use {' '.join(fitting)}" if fitting else "re-encode the video to h264 first"
+    return (
+        f"{shown_name(output_path)}: {output_path.suffix} cannot hold {codec} video, "
+        f"and the picture is copied, not re-encoded; {advice}"
+    )
+
+
+def _copied_packets(
+    source: InputContainer,
+    in_stream: VideoStream,
+    out_stream: VideoStream,
+    video: VideoStreamInfo,
+    shift_s: Fraction,
+) -> Iterator[Packet[VideoStream]]:
+    """The source's packets with timestamps that a container accepts."""
+    time_base = in_stream.time_base
+    assert time_base is not None
+    shift = _round(shift_s / time_base)
+    frame_ticks = max(1, _round(1 / (video.average_fps * time_base)))
+    last_dts: int | None = None
+    num_repaired = 0
+    packets = source.demux(in_stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError:
+            break  # cut off in the middle: what came before is what there is
+        if packet is None:
+            break
+        if packet.size == 0:
+            continue
+        if packet.dts is None:
+            packet.dts = packet.pts if last_dts is None else last_dts + frame_ticks - shift
+        if packet.pts is None:
+            packet.pts = packet.dts
+        if packet.pts is None or packet.dts is None:
+            continue
+        packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+        if last_dts is not None and packet.dts <= last_dts:
+            num_repaired += 1
+            packet.dts = last_dts + 1
+        if packet.pts < packet.dts:
+            packet.pts = packet.dts
+        last_dts = packet.dts
+        packet.stream = out_stream
+        yield packet
+    if num_repaired:
+        logger.warning("%d video packets had decoding times out of order; moved", num_repaired)
+
+
+def _interleave(
+    target: OutputContainer,
+    pictures: Iterator[Packet[VideoStream]],
+    sounds: Iterator[Packet[AudioStream]],
+) -> None:
+    """Write both in order of decoding time; neither is ever held as a whole."""
+    sound = next(sounds, None)
+    for picture in pictures:
+        while sound is not None and _decoding_time(sound) <= _decoding_time(picture):
+            target.mux(sound)
+            sound = next(sounds, None)
+        target.mux(picture)
+    while sound is not None:
+        target.mux(sound)
+        sound = next(sounds, None)
+
+
+def _decoding_time(packet: Packet[VideoStream] | Packet[AudioStream]) -> Fraction:
+    return (packet.dts or 0) * packet.time_base
+
+
+def _round(value: Fraction) -> int:
+    return math.floor(value + Fraction(1, 2))

@@ -1,0 +1,228 @@
+"""Pictures of a video, by the time at which they are on screen.
+
+In:   a video or still picture, a frame rate that need not be the file's own.
+Out:  RGB arrays (H, W, 3), uint8, one at a time: memory does not grow with the length.
+
+Frame i is what a viewer sees at ``start_s + (i + 0.5) / fps`` seconds after the first
+picture, found by timestamps. Counting frames instead, as most research code does, drifts
+at 29.97 and at variable rates until sound and picture part.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from omni2sound.errors import MediaError, UserError
+from omni2sound.media.files import MAX_DURATION_S, MAX_PIXELS, open_input, shown_name
+from omni2sound.media.probe import (
+    MediaInfo,
+    Orientation,
+    VideoStreamInfo,
+    displayed_size,
+    probe,
+)
+
+__all__ = ["MediaInfo", "VideoStreamInfo", "iter_frames", "probe"]
+
+logger = logging.getLogger(__name__)
+
+_MAX_FPS = 1000
+_SEEK_MARGIN_S = 1
+"""Containers index decoding times, which run ahead of presentation by a few pictures."""
+
+
+def iter_frames(
+    path: str | os.PathLike[str],
+    *,
+    fps: Fraction | int,
+    size_px: tuple[int, int] | None = None,
+    start_s: float | Fraction = 0.0,
+    duration_s: float | Fraction | None = None,
+) -> Iterator[NDArray[np.uint8]]:
+    """Sample a video at a constant rate.
+
+    The last picture stays on screen past the end, so that exactly
+    ``ceil(duration_s * fps)`` arrays come out. Rotation and pixel aspect are applied.
+    Interlaced and HDR pictures are shown as stored (no deinterlacing, no tone mapping).
+
+    Args:
+        path: A video, or a still picture (then `duration_s` must be given).
+        fps: Arrays per second.
+        size_px: (height, width) of the arrays; the shown picture is squashed to it. None
+            keeps the size of the first picture as shown.
+        start_s: Seconds after the first picture at which to begin.
+        duration_s: Seconds to cover; None means to the end.
+
+    Returns:
+        An iterator of arrays (H, W, 3), uint8, RGB, each the caller's own. Arguments and
+        the file are checked now, not at the first array.
+
+    Raises:
+        MediaError: The file has no picture that can be decoded.
+        UserError: A number is out of range.
+    """
+    path = Path(path)
+    info = probe(path)
+    name = shown_name(path)
+    video = info.video
+    if video is None:
+        raise MediaError(f"{name}: has sound but no picture; give a video")
+    if not 0 < fps <= _MAX_FPS:
+        raise UserError(f"fps={fps}: expected more than 0 and at most {_MAX_FPS}")
+    if size_px is not None and not (min(size_px) >= 1 and math.prod(size_px) <= MAX_PIXELS):
+        raise UserError(f"size_px={size_px}: expected (height, width) within {MAX_PIXELS} pixels")
+    if not 0 <= start_s <= MAX_DURATION_S:
+        raise UserError(f"start_s={start_s}: expected 0 to {MAX_DURATION_S} seconds")
+    start = Fraction(start_s)
+    if duration_s is None:
+        if video.is_still:
+            raise UserError(f"{name}: is a still picture and has no duration; give one")
+        duration = video.duration_s - start
+        if duration <= 0:
+            raise UserError(
+                f"{name}: start_s={float(start)} is not before its end at "
+                f"{float(video.duration_s):.3f} s"
+            )
+    else:
+        if not 0 <= duration_s <= MAX_DURATION_S:
+            raise UserError(f"duration_s={duration_s}: expected 0 to {MAX_DURATION_S} seconds")
+        duration = Fraction(duration_s)
+    if size_px is None:
+        size_px = (video.height_px, video.width_px)
+    num_frames = math.ceil(duration * fps)
+    step = 1 / Fraction(fps)
+    times = (start + (i + Fraction(1, 2)) * step for i in range(num_frames))
+    return _frames_at(path, video, times, start, size_px)
+
+
+def _frames_at(
+    path: Path,
+    video: VideoStreamInfo,
+    times: Iterator[Fraction],
+    start: Fraction,
+    size_px: tuple[int, int],
+) -> Iterator[NDArray[np.uint8]]:
+    to_array = _Converter(video.orientation, size_px)
+    with open_input(path) as container:
+        shown = _pictures_from(container, video, start)
+        upcoming = next(shown, None)
+        if upcoming is None:
+            raise MediaError(f"{shown_name(path)}: no picture can be decoded; re-encode it")
+        array: NDArray[np.uint8] | None = None
+        for time in times:
+            current: VideoFrame | None = None
+            while upcoming is not None and (
+                upcoming[0] <= time or (array is None and current is None)
+            ):
+                current = upcoming[1]
+                upcoming = next(shown, None)
+            if current is not None:
+                array = to_array(current)
+            assert array is not None
+            yield array.copy()
+
+
+def _pictures_from(
+    container: InputContainer, video: VideoStreamInfo, start: Fraction
+) -> Iterator[tuple[Fraction, VideoFrame]]:
+    """Pictures with their times after the first one, beginning at or before `start`."""
+    stream = container.streams[video.index]
+    assert isinstance(stream, VideoStream)
+    stream.thread_type = "AUTO"
+    if start > _SEEK_MARGIN_S and video.has_pts and not video.is_still:
+        target_s = video.start_s + start - _SEEK_MARGIN_S
+        if _seek(container, stream, target_s):
+            pictures = _timed(container, stream, video)
+            first = next(pictures, None)
+            if first is not None and first[0] <= start:
+                yield first
+                yield from pictures
+                return
+        # The index is wrong or missing: read from the beginning.
+        if not _seek(container, stream, None):
+            return
+    yield from _timed(container, stream, video)
+
+
+def _seek(container: InputContainer, stream: VideoStream, time_s: Fraction | None) -> bool:
+    try:
+        if time_s is None:
+            container.seek(0 if stream.start_time is None else stream.start_time, stream=stream)
+        else:
+            container.seek(math.floor(time_s / (stream.time_base or 1)), stream=stream)
+    except (av.FFmpegError, OverflowError):
+        return False
+    return True
+
+
+def _timed(
+    container: InputContainer, stream: VideoStream, video: VideoStreamInfo
+) -> Iterator[tuple[Fraction, VideoFrame]]:
+    """Decode on, past damaged packets, giving only pictures whose time moves forward."""
+    frame_s = 1 / video.average_fps
+    latest: Fraction | None = None
+    num_damaged = 0
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except (av.FFmpegError, ValueError):
+            num_damaged += 1
+            continue
+        for frame in frames:
+            if frame.pts is not None and video.has_pts:
+                time = frame.pts * (frame.time_base or Fraction(0)) - video.start_s
+            else:
+                time = Fraction(0) if latest is None else latest + frame_s
+            if latest is not None and time <= latest:
+                continue
+            latest = time
+            yield time, frame
+    if num_damaged:
+        logger.warning(
+            "%s: %d damaged packets were skipped; the picture before each stays on",
+            shown_name(Path(container.name)),
+            num_damaged,
+        )
+
+
+class _Converter:
+    """Stored picture to RGB array of one size; keeps FFmpeg's scaler between pictures."""
+
+    def __init__(self, orientation: Orientation, size_px: tuple[int, int]) -> None:
+        self.orientation = orientation
+        height, width = size_px
+        self.stored = (height, width) if orientation.transpose else (width, height)
+        self.reformatter = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        width, height = self.stored
+        scaled = self.reformatter.reformat(
+            frame,
+            width=width,
+            height=height,
+            format="rgb24",
+            # The scaler widens this kernel when it shrinks, so thin things do not flicker.
+            interpolation=Interpolation.BICUBIC,
+            threads=1,
+        )
+        array: NDArray[np.uint8] = np.asarray(scaled.to_ndarray(), dtype=np.uint8)
+        if self.orientation.transpose:
+            array = array.swapaxes(0, 1)
+        if self.orientation.flip_rows:
+            array = array[::-1]
+        if self.orientation.flip_columns:
+            array = array[:, ::-1]
+        return np.ascontiguousarray(array)
