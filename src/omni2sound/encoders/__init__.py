@@ -1,0 +1,1 @@
+"""Frozen networks that turn pictures, texts and sounds into numbers."""

@@ -1,0 +1,1 @@
+"""Networks that judge sounds; never part of a model that they judge."""

