@@ -28,6 +28,8 @@ MARGIN_TOP_PX = 34
 GAP_PX = 6
 LOWEST_HZ = 50.0
 RANGE_DB = 70.0
+QUIETEST_PEAK_DB = -20.0
+"""A sound whose loudest spot is below this is drawn dark, not stretched to full brightness."""
 WINDOW_S = 0.032
 
 # Anchors of a dark-to-bright colour scale whose lightness grows evenly.
@@ -72,7 +74,7 @@ def frames_above_spectrogram(
 def log_spectrogram_FT(
     samples_N: NDArray[np.float32], sample_rate_hz: int, num_rows: int, num_columns: int
 ) -> NDArray[np.float64]:
-    """Level in [0, 1] over `RANGE_DB` below the maximum; top row is half the sample rate.
+    """Level in [0, 1], 1 at the loudest spot, 0 `RANGE_DB` below; top row is half the sample rate.
 
     Column t is centred at (t + 0.5) / num_columns of the sound; rows are spaced evenly in
     the logarithm of frequency, from `LOWEST_HZ` up.
@@ -87,7 +89,8 @@ def log_spectrogram_FT(
     bins_hz = np.fft.rfftfreq(window_samples, 1 / sample_rate_hz)
     power_FT = np.stack([np.interp(rows_hz, bins_hz, power_K) for power_K in power_TK], axis=1)
     level_db = 10 * np.log10(power_FT + 1e-12)
-    return np.asarray(np.clip(1 + (level_db - level_db.max()) / RANGE_DB, 0, 1))
+    peak_db = max(float(level_db.max()), QUIETEST_PEAK_DB)
+    return np.asarray(np.clip(1 + (level_db - peak_db) / RANGE_DB, 0, 1))
 
 
 def _colour(level_FT: NDArray[np.float64]) -> NDArray[np.uint8]:

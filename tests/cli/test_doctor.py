@@ -1,0 +1,60 @@
+"""What `omni2sound doctor` says of a whole and of an incomplete installation."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import typer
+
+from omni2sound.cli import doctor as doctor_module
+from omni2sound.cli.doctor import Check, doctor
+from omni2sound.cli.setup import Carried
+
+
+def _absent(needed_by: str) -> Carried:
+    return Carried(
+        part="text encoder",
+        what="a network",
+        needed_by=needed_by,
+        name="omni2sound-absent",
+        version="1.0",
+        sha256="0" * 64,
+    )
+
+
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_module, "carried_packages", lambda: ())
+    monkeypatch.setattr(
+        doctor_module, "_model", lambda: Check(name="default model", ok=True, found="x")
+    )
+
+
+def test_a_whole_installation_is_ok(whole: None, capsys: pytest.CaptureFixture[str]) -> None:
+    doctor(as_json=True)
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"]
+    names = {check["name"] for check in report["checks"]}
+    assert {"python", "torch", "device", "reading media", "default model", "cache"} <= names
+    assert all(check["fix"] == "" for check in report["checks"] if check["ok"])
+
+
+def test_a_missing_network_fails_and_names_the_command(
+    whole: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor_module, "carried_packages", lambda: (_absent("generate"),))
+    with pytest.raises(typer.Exit) as end:
+        doctor(as_json=False)
+    assert end.value.exit_code == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "text encoder" in line]
+    assert line.startswith("MISSING")
+    assert line.endswith("run: omni2sound setup")
+
+
+def test_what_only_the_benchmark_needs_is_no_failure(
+    whole: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(doctor_module, "carried_packages", lambda: (_absent("bench"),))
+    doctor(as_json=False)
+    assert "for bench, run: omni2sound setup" in capsys.readouterr().out

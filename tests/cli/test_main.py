@@ -1,0 +1,121 @@
+"""How commands end, and that each of them starts."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from omni2sound.cli import main as main_module
+from omni2sound.cli.progress import progress_bar
+from omni2sound.errors import MediaError
+
+OMNI2SOUND = Path(sys.executable).with_name("omni2sound")
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([OMNI2SOUND, *arguments], check=False, capture_output=True, text=True)
+
+
+def _end(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int | str | None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr(main_module, "app", fail)
+    with pytest.raises(SystemExit) as end:
+        main_module.main()
+    return end.value.code
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (MediaError("a.mp4: no\n video"), 2, "omni2sound: a.mp4: no video\n"),
+        (FileNotFoundError(2, "No such file", "b.mp4"), 2, "omni2sound: b.mp4: No such file\n"),
+        (OSError("odd"), 2, "omni2sound: odd\n"),
+        (KeyboardInterrupt(), 130, "omni2sound: interrupted\n"),
+    ],
+)
+def test_a_failure_is_one_line_and_an_exit_code(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    code: int,
+    line: str,
+) -> None:
+    assert _end(monkeypatch, error) == code
+    assert capsys.readouterr().err == line
+
+
+def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(main_module, "app", fail)
+    with pytest.raises(ZeroDivisionError):
+        main_module.main()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["nothing"], ["--nothing"], ["doctor", "--nothing"], ["-q", "-v", "doctor"]]
+)
+def test_a_wrong_command_line_exits_with_2(arguments: list[str]) -> None:
+    done = _run(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_version() -> None:
+    done = _run("--version")
+    assert done.returncode == 0
+    assert done.stdout.startswith("omni2sound ")
+
+
+def _command_paths() -> list[tuple[str, ...]]:
+    """Every command and group, from the program's own table."""
+
+    def walk(command: object, path: tuple[str, ...]) -> list[tuple[str, ...]]:
+        children = getattr(command, "commands", {})
+        return [path, *(p for name, c in children.items() for p in walk(c, (*path, name)))]
+
+    return walk(typer.main.get_command(main_module.app), ())
+
+
+@pytest.mark.parametrize("path", _command_paths(), ids=" ".join)
+def test_each_command_explains_itself(
+    path: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main_module.app([*path, "--help"])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    assert "Usage:" in text
+    assert "Not written yet" not in text
+
+
+def test_progress_is_silent_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    with progress_bar("sampling", total=2) as report:
+        report(1, 2)
+        report(2, 2)
+    assert stream.getvalue() == ""
+
+
+def test_progress_shows_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("logging.Logger.isEnabledFor", lambda self, level: True)
+    with progress_bar("sampling") as report:
+        report(1, 2)
+    assert "sampling" in stream.getvalue()

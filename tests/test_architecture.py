@@ -1,0 +1,98 @@
+"""The order of the modules, the public names, and what a start of the command line may import."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import omni2sound
+
+ROOT = Path(__file__).parents[1]
+
+PUBLIC = [
+    "Audio",
+    "ConfigError",
+    "GenerationResult",
+    "IntegrityError",
+    "MediaError",
+    "MissingPartError",
+    "Omni2SoundError",
+    "Omni2SoundPipeline",
+    "ShapeError",
+    "TimeBase",
+    "UserError",
+    "__version__",
+]
+
+
+def test_modules_import_downwards_only() -> None:
+    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_public_api_changes_only_on_purpose() -> None:
+    assert omni2sound.__all__ == PUBLIC
+    assert set(PUBLIC) <= set(dir(omni2sound))
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_each_public_name_exists_and_is_documented(name: str) -> None:
+    value = getattr(omni2sound, name)
+    if isinstance(value, type):
+        assert (value.__doc__ or "").strip(), f"{name} has no docstring"
+        assert value.__name__ == name
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        omni2sound.nothing_of_the_kind  # noqa: B018
+
+
+def _imported_by(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint('|'.join(sys.modules), file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    return set(done.stderr.strip().splitlines()[-1].split("|"))
+
+
+HEAVY = {"torch", "numpy", "scipy", "av", "transformers", "diffusers", "huggingface_hub", "rich"}
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    assert not _imported_by("import omni2sound") & HEAVY
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["generate", "--help"], ["--version"]])
+def test_help_imports_nothing_heavy(argv: list[str]) -> None:
+    imported = _imported_by(
+        f"sys.argv = ['omni2sound', *{argv}]\n"
+        "from omni2sound.cli.main import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code"
+    )
+    assert not imported & HEAVY
+
+
+@pytest.mark.parametrize("package", ["media", "timebase", "errors", "runtime"])
+def test_low_modules_start_without_torch(package: str) -> None:
+    code = (
+        f"import importlib, pkgutil\nm = importlib.import_module('omni2sound.{package}')\n"
+        "for p in pkgutil.iter_modules(getattr(m, '__path__', [])):\n"
+        "    importlib.import_module(f'{m.__name__}.{p.name}')"
+    )
+    assert "torch" not in _imported_by(code)
+
+
+def test_the_network_is_out_of_reach() -> None:
+    with socket.socket() as connection, pytest.raises(AssertionError, match="tried to connect"):
+        connection.connect(("192.0.2.1", 80))
+
+
+def test_loopback_is_within_reach() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as connection:
+        connection.connect(server.getsockname())
