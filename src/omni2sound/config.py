@@ -27,7 +27,7 @@ _RUNTIME_ONLY = "runtime_only"
 
 def runtime_only(default: T) -> T:
     """A dataclass field that changes speed, never a result; left out of `digest`."""
-    return typing.cast(T, dataclasses.field(default=default, metadata={_RUNTIME_ONLY: True}))
+    return dataclasses.field(default=default, metadata={_RUNTIME_ONLY: True})
 
 
 def to_json(config: object, *, with_runtime: bool = True) -> Any:
@@ -89,14 +89,18 @@ def _build(kind: Any, data: Any, where: str) -> Any:
             return tuple(_build(args[0], v, f"{where}.{i}") for i, v in enumerate(data))
         if len(args) != len(data):
             raise ConfigError(f"{where}: expected {len(args)} values, got {data!r}")
-        return tuple(_build(a, v, f"{where}.{i}") for i, (a, v) in enumerate(zip(args, data, strict=True)))
-    if origin is not None and issubclass(origin, Mapping):
+        return tuple(
+            _build(a, v, f"{where}.{i}") for i, (a, v) in enumerate(zip(args, data, strict=True))
+        )
+    if isinstance(origin, type) and issubclass(origin, Mapping):
         if not isinstance(data, Mapping):
             raise ConfigError(f"{where}: expected an object, got {data!r}")
         return {k: _build(args[1], v, f"{where}.{k}") for k, v in data.items()}
     if origin is typing.Literal:
         if data not in args:
-            raise ConfigError(f"{where}: expected one of {', '.join(map(repr, args))}, got {data!r}")
+            raise ConfigError(
+                f"{where}: expected one of {', '.join(map(repr, args))}, got {data!r}"
+            )
         return data
     return _scalar(kind, data, where)
 

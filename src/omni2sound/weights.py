@@ -87,7 +87,8 @@ def resolve_model(model: str | Path) -> Path:
 def _from_hub(repository: str, revision: str | None) -> Path:
     if revision is None or not re.fullmatch(r"[0-9a-f]{40}", revision):
         raise UserError(
-            f"Hub model {repository!r} needs a pinned revision: {repository}@<40 hex digits of a commit>"
+            f"Hub model {repository!r} needs a pinned revision: "
+            f"{repository}@<40 hex digits of a commit>"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -98,7 +99,9 @@ def _from_hub(repository: str, revision: str | None) -> Path:
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise MissingPartError(f"could not fetch {repository}@{revision} from the Hub: {reason}") from None
+        raise MissingPartError(
+            f"could not fetch {repository}@{revision} from the Hub: {reason}"
+        ) from None
     return Path(folder)
 
 

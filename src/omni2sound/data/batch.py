@@ -85,7 +85,9 @@ def build_batch(
     """The part of a step's batch that a rank computes."""
     positions = draw.rank_slice(rank, world_size)
     samples = [
-        _sample(store[draw.clips[p]], draw.task, difficulty, step_rng(seed, step, _PURPOSE_SAMPLE, p))
+        _sample(
+            store[draw.clips[p]], draw.task, difficulty, step_rng(seed, step, _PURPOSE_SAMPLE, p)
+        )
         for p in positions
     ]
     clips = [s.clip for s in samples]

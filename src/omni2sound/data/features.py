@@ -94,9 +94,12 @@ class ClipFeatures:
 def write_shard(path: Path, clips: Iterable[ClipFeatures]) -> None:
     """Write one Arrow file whole or not at all."""
     table = pa.Table.from_pylist([_row(clip) for clip in clips], schema=_SCHEMA)
-    with atomic_path(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
-        with pa.ipc.new_file(sink, _SCHEMA) as writer:
-            writer.write_table(table, max_chunksize=1)
+    with (
+        atomic_path(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, _SCHEMA) as writer,
+    ):
+        writer.write_table(table, max_chunksize=1)  # one row a chunk: random access
 
 
 def _row(clip: ClipFeatures) -> dict[str, Any]:
@@ -122,7 +125,7 @@ def _pcm(waveform_N: NDArray[np.float32]) -> bytes:
 
 
 def _from_pcm(data: bytes) -> NDArray[np.float32]:
-    return np.frombuffer(data, dtype="<i2").astype(np.float32) / 32767
+    return np.frombuffer(data, dtype="<i2").astype(np.float32) / np.float32(32767)
 
 
 def describe_store(folder: Path, description: Mapping[str, Any]) -> None:
@@ -137,7 +140,9 @@ def describe_store(folder: Path, description: Mapping[str, Any]) -> None:
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         if before != json.loads(text):
-            changed = sorted(k for k in {*before, *description} if before.get(k) != description.get(k))
+            changed = sorted(
+                k for k in {*before, *description} if before.get(k) != description.get(k)
+            )
             raise ConfigError(
                 f"{folder} holds features made with another {', '.join(changed)}; use a new folder"
             )

@@ -83,7 +83,9 @@ class TaskSampler:
         """
         missing = sorted(t for t, w in task_weights.items() if w and t not in self._clips_by_task)
         if missing:
-            raise ConfigError(f"no clips for tasks {missing}; the corpus serves {sorted(self._clips_by_task)}")
+            raise ConfigError(
+                f"no clips for tasks {missing}; the corpus serves {sorted(self._clips_by_task)}"
+            )
         rng = step_rng(self._seed, step)
         tasks = sorted(task_weights)
         weights = np.array([task_weights[t] for t in tasks])

@@ -83,7 +83,8 @@ def sample(
     wanted = "rectified" if config.kind == "euler" else "v"
     if objective.kind != wanted:
         raise ConfigError(
-            f"sampler {config.kind!r} solves {wanted!r} models, this model predicts {objective.kind!r}"
+            f"sampler {config.kind!r} solves {wanted!r} models, "
+            f"this model predicts {objective.kind!r}"
         )
     scheduler = _scheduler(config)
     scheduler.set_timesteps(num_steps, device=noise_BLC.device)

@@ -41,7 +41,8 @@ class SyncConfig:
     def __post_init__(self) -> None:
         if self.frame_px % 2 ** (len(self.channels) + 1):
             raise ConfigError(
-                f"frame_px must be a multiple of {2 ** (len(self.channels) + 1)}, got {self.frame_px}"
+                f"frame_px must be a multiple of {2 ** (len(self.channels) + 1)}, "
+                f"got {self.frame_px}"
             )
         if self.feature_dim <= 2:
             raise ConfigError(f"feature_dim must be above 2, got {self.feature_dim}")
@@ -62,7 +63,9 @@ class _Stage(nn.Module):
             bias=False,
         )
         self.spatial_norm = nn.BatchNorm3d(out_channels)
-        self.temporal = nn.Conv3d(out_channels, out_channels, (3, 1, 1), padding=(1, 0, 0), bias=False)
+        self.temporal = nn.Conv3d(
+            out_channels, out_channels, (3, 1, 1), padding=(1, 0, 0), bias=False
+        )
         self.temporal_norm = nn.BatchNorm3d(out_channels)
 
     def forward(self, x_BKTHW: Tensor) -> Tensor:
@@ -85,7 +88,8 @@ class SyncEncoder(nn.Module):
         width = config.channels[-1]
         self.merge = nn.Conv1d(2 * width, width, 1)
         self.context = nn.ModuleList(
-            nn.Conv1d(width, width, 5, padding=2 * dilation, dilation=dilation) for dilation in (1, 2)
+            nn.Conv1d(width, width, 5, padding=2 * dilation, dilation=dilation)
+            for dilation in (1, 2)
         )
         self.hidden = nn.Conv1d(width, config.feature_dim - 2, 1)
         self.answers = nn.Conv1d(config.feature_dim - 2, 2, 1)
@@ -104,17 +108,17 @@ class SyncEncoder(nn.Module):
             raise ShapeError(
                 f"sync frames must be (B, T, {size}, {size}, 3), got {tuple(frames_BTHWK.shape)}"
             )
-        x = frames_BTHWK.movedim(-1, 1).float() / 127.5 - 1            # B 3 T H W
+        x = frames_BTHWK.movedim(-1, 1).float() / 127.5 - 1  # B 3 T H W
         change = torch.diff(x, dim=2, prepend=x[:, :, :1])
-        x = torch.cat([x, 4 * change], dim=1)                          # B 6 T H W
+        x = torch.cat([x, 4 * change], dim=1)  # B 6 T H W
         for stage in self.stages:
-            x = stage(x)                                               # B K T h w
+            x = stage(x)  # B K T h w
         x = torch.cat([x.amax(dim=(-2, -1)), x.mean(dim=(-2, -1))], 1)  # B 2K T
         x = torch.relu(self.merge(x))
         for convolution in self.context:
             x = x + torch.relu(convolution(x))
-        hidden = torch.tanh(self.hidden(x))                            # B S-2 T
-        answers = self.answers(hidden)                                 # B 2 T
+        hidden = torch.tanh(self.hidden(x))  # B S-2 T
+        answers = self.answers(hidden)  # B 2 T
         bounded = torch.stack([answers[:, 0].sigmoid(), answers[:, 1]], dim=1)
         return torch.cat([hidden, bounded], dim=1).mT, answers.mT
 
@@ -126,4 +130,5 @@ class SyncEncoder(nn.Module):
             frames_THWK: uint8 pictures at `config.fps`.
         """
         device = next(self.parameters()).device
-        return self(torch.as_tensor(frames_THWK, device=device)[None])[0][0].float()
+        features_BTS, _ = self.forward(torch.as_tensor(frames_THWK, device=device)[None])
+        return features_BTS[0].float()

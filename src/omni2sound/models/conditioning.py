@@ -96,12 +96,11 @@ class Conditioner(nn.Module):
         self.seconds_start = ScalarEmbedding(width, scale=10.0)
         self.seconds_total = ScalarEmbedding(width, scale=10.0)
         # No bias anywhere on this path: zero features must give zero modulation.
+        to_modulation = nn.Linear(width, 6 * width, bias=False)
+        nn.init.normal_(to_modulation.weight, std=1e-3)  # starts near the unmodulated block
         self.sync = nn.Sequential(
-            nn.Linear(config.sync_dim, width, bias=False),
-            nn.SiLU(),
-            nn.Linear(width, 6 * width, bias=False),
+            nn.Linear(config.sync_dim, width, bias=False), nn.SiLU(), to_modulation
         )
-        nn.init.normal_(self.sync[2].weight, std=1e-3)  # starts near the unmodulated block
 
     def context(
         self, conditions: Conditions, drop_B: Tensor | None = None
@@ -167,8 +166,7 @@ class Conditioner(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Of the weights; conditions are cast to it."""
-        weight: Tensor = self.sync[0].weight
-        return weight.dtype
+        return next(self.parameters()).dtype
 
 
 def _projection(features: int, width: int) -> nn.Sequential:

@@ -17,7 +17,7 @@ Shape suffixes: B batch, L latent frames, C latent channels, D width, T context 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class DiTConfig:
     time_in_modulation: bool = True
     """Also add the noise time to the per-frame modulation. The released full-size model has
     it in the prepended token only; small models learn faster with both (chosen)."""
-    conditioner: ConditionerConfig = ConditionerConfig()
+    conditioner: ConditionerConfig = field(default_factory=ConditionerConfig)
     """Sizes of the conditions."""
 
     def __post_init__(self) -> None:
@@ -81,7 +81,9 @@ class PreparedConditions:
         """The null branch of guidance: no context, no sync, the same durations."""
         return replace(
             self,
-            keys_values=tuple((torch.zeros_like(k), torch.zeros_like(v)) for k, v in self.keys_values),
+            keys_values=tuple(
+                (torch.zeros_like(k), torch.zeros_like(v)) for k, v in self.keys_values
+            ),
             sync_modulation_BLM=(
                 None
                 if self.sync_modulation_BLM is None
@@ -243,18 +245,23 @@ class DiT(nn.Module):
         """
         time_BD = self.time(t_B)
         token_BD = time_BD + prepared.duration_BD
-        x_BLC = x_BLC + self.pre(x_BLC)                                # B L C
-        h_BLD = self.proj_in(x_BLC)                                    # B L D
-        h_BLD = torch.cat([token_BD[:, None], h_BLD], dim=1)           # B 1+L D
-        modulation_BLM = self._modulation(time_BD, prepared, h_BLD)    # B 1+L 6D
+        x_BLC = x_BLC + self.pre(x_BLC)  # B L C
+        h_BLD = self.proj_in(x_BLC)  # B L D
+        h_BLD = torch.cat([token_BD[:, None], h_BLD], dim=1)  # B 1+L D
+        modulation_BLM = self._modulation(time_BD, prepared, h_BLD)  # B 1+L 6D
         mask_B11L = None
         if frame_mask_BL is not None:
             mask_B11L = nn.functional.pad(frame_mask_BL, (1, 0), value=True)[:, None, None]
         for block, keys_values in zip(self.blocks, prepared.keys_values, strict=True):
             h_BLD = block(
-                h_BLD, modulation_BLM, keys_values, prepared.context_mask_B11T, mask_B11L, prepared.rope
+                h_BLD,
+                modulation_BLM,
+                keys_values,
+                prepared.context_mask_B11T,
+                mask_B11L,
+                prepared.rope,
             )
-        y_BLC = self.proj_out(self.norm_out(h_BLD[:, 1:]))             # B L C
+        y_BLC = self.proj_out(self.norm_out(h_BLD[:, 1:]))  # B L C
         return y_BLC + self.post(y_BLC)  # type: ignore[no-any-return]
 
     def forward(

@@ -60,7 +60,7 @@ def apply_rope(x_BNLH: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
 
 def split_heads(x_BLD: Tensor, num_heads: int) -> Tensor:
     """(B, L, N * H) to (B, N, L, H)."""
-    return x_BLD.unflatten(-1, (num_heads, -1)).transpose(1, 2)
+    return x_BLD.reshape(*x_BLD.shape[:2], num_heads, -1).transpose(1, 2)
 
 
 class HeadNorm(nn.Module):
@@ -74,6 +74,7 @@ class HeadNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(head_dim))
 
     def forward(self, x_BNLH: Tensor) -> Tensor:
+        """(B, N, L, H), normalised over H."""
         # The scale is cast, or autocast would fall off the fused kernel.
         return F.rms_norm(x_BNLH, self.weight.shape, self.weight.to(x_BNLH.dtype), eps=1e-6)
 
@@ -93,6 +94,7 @@ class SelfAttention(nn.Module):
     def forward(
         self, x_BLD: Tensor, rope: tuple[Tensor, Tensor], mask_B11L: Tensor | None
     ) -> Tensor:
+        """(B, L, D) to (B, L, D); `mask_B11L` is True at frames that may be attended to."""
         q, k, v = (split_heads(part, self.num_heads) for part in self.qkv(x_BLD).chunk(3, dim=-1))
         q, k = apply_rope(self.q_norm(q), rope), apply_rope(self.k_norm(k), rope)
         y_BNLH = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_B11L)
@@ -121,6 +123,7 @@ class CrossAttention(nn.Module):
     def forward(
         self, x_BLD: Tensor, keys_values: tuple[Tensor, Tensor], mask_B11T: Tensor | None
     ) -> Tensor:
+        """(B, L, D) to (B, L, D) over keys and values of `keys_values`."""
         q_BNLH = self.q_norm(split_heads(self.q(x_BLD), self.num_heads))
         y_BNLH = F.scaled_dot_product_attention(q_BNLH, *keys_values, attn_mask=mask_B11T)
         return self.out(y_BNLH.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
@@ -140,6 +143,7 @@ class GatedFeedForward(nn.Module):
         nn.init.zeros_(self.down.weight)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
+        """(B, L, D) to (B, L, D)."""
         value, gate = self.up(x_BLD).chunk(2, dim=-1)
         return self.down(value * F.silu(gate))  # type: ignore[no-any-return]
 
@@ -161,8 +165,10 @@ class ScalarEmbedding(nn.Module):
         )
 
     def forward(self, value_B: Tensor) -> Tensor:
+        """(B,) to (B, D)."""
         features = sinusoid(value_B * self.scale, self.NUM_FEATURES, longest=1000.0)
-        return self.mlp(features.to(self.mlp[0].weight.dtype))  # type: ignore[no-any-return]
+        dtype = next(self.mlp.parameters()).dtype
+        return self.mlp(features.to(dtype))  # type: ignore[no-any-return]
 
 
 def init_linear(module: nn.Module) -> None:

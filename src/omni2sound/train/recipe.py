@@ -73,8 +73,8 @@ class Recipe:
     stages: tuple[Stage, ...]
     """In order."""
     batch_seconds: float
-    """Seconds of sound per step. Clips of one batch have one length; shorter clips, more of them."""
-    objective: Objective = Objective()
+    """Seconds of sound per step; all clips of a batch have one length."""
+    objective: Objective = field(default_factory=Objective)
     """Path and prediction target."""
     null_prob: float = 0.1
     """Guidance dropout: chance that a sample takes the null branch (paper: joint dropout)."""
