@@ -1,0 +1,166 @@
+"""Read a TensorFlow checkpoint with NumPy alone.
+
+In:   `<prefix>.index` and `<prefix>.data-00000-of-00001`.
+Out:  a dictionary of float32 arrays by variable name.
+
+The index is a LevelDB table: blocks of prefix-compressed keys, the last 48 bytes pointing at
+the block that lists the blocks. Its values are protocol-buffer messages that give type, shape,
+offset and size in the data file, where the numbers lie raw and little-endian. Only that much
+is understood; anything else (compression, several shards, another type) is refused, never
+guessed. Checksums inside the files are not verified: the installer has checked the package's.
+
+Source: leveldb doc/table_format.md; tensorflow/core/protobuf/tensor_bundle.proto.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni2sound.errors import IntegrityError
+
+__all__ = ["read_checkpoint"]
+
+_TABLE_MAGIC = 0xDB4775248B80FB57
+_FOOTER_BYTES = 48
+_DT_FLOAT = 1
+_VARIABLE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+_OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"  # names of Python objects, not a variable
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Entry:
+    dtype: int
+    shape: tuple[int, ...]
+    shard: int
+    offset: int
+    size: int
+
+
+def read_checkpoint(prefix: Path) -> dict[str, NDArray[np.float32]]:
+    """All float32 variables of a one-shard checkpoint.
+
+    Args:
+        prefix: Path without `.index` or `.data-...`.
+
+    Returns:
+        Arrays in TensorFlow's layout by name, without the `/.ATTRIBUTES/VARIABLE_VALUE` ending.
+
+    Raises:
+        IntegrityError: If the files are not what the format says.
+    """
+    index = Path(f"{prefix}.index").read_bytes()
+    data = Path(f"{prefix}.data-00000-of-00001").read_bytes()
+    variables = {}
+    for key, value in _table(index):
+        name = key.decode()
+        if name in ("", _OBJECT_GRAPH_KEY):  # the empty key holds the header
+            continue
+        entry = _parse_entry(value)
+        if entry.dtype != _DT_FLOAT or entry.shard != 0 or entry.size != 4 * math.prod(entry.shape):
+            raise IntegrityError(f"{prefix}: {name} is not float32 in one shard: {entry}")
+        raw = data[entry.offset : entry.offset + entry.size]
+        if len(raw) != entry.size:
+            raise IntegrityError(f"{prefix}: the data file ends inside {name}")
+        values = np.frombuffer(raw, dtype="<f4").reshape(entry.shape)
+        variables[name.removesuffix(_VARIABLE_SUFFIX)] = values.astype(np.float32)
+    return variables
+
+
+def _table(table: bytes) -> Iterator[tuple[bytes, bytes]]:
+    footer = table[-_FOOTER_BYTES:]
+    if len(footer) < _FOOTER_BYTES or struct.unpack("<Q", footer[-8:])[0] != _TABLE_MAGIC:
+        raise IntegrityError("not a LevelDB table: wrong magic number at its end")
+    _, pos = _varint(footer, 0)  # offset and size of the meta index, unused
+    _, pos = _varint(footer, pos)
+    for _, handle in _block(table, *_handle(footer, pos)):
+        yield from _block(table, *_handle(handle, 0))
+
+
+def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+    if table[offset + size] != 0:
+        raise IntegrityError("compressed LevelDB blocks are not supported")
+    block = table[offset : offset + size]
+    (num_restarts,) = struct.unpack("<I", block[-4:])
+    end = size - 4 - 4 * num_restarts
+    pos, key = 0, b""
+    while pos < end:
+        shared, pos = _varint(block, pos)
+        unshared, pos = _varint(block, pos)
+        value_size, pos = _varint(block, pos)
+        key = key[:shared] + block[pos : pos + unshared]
+        pos += unshared
+        yield key, block[pos : pos + value_size]
+        pos += value_size
+
+
+def _handle(buffer: bytes, pos: int) -> tuple[int, int]:
+    offset, pos = _varint(buffer, pos)
+    size, _ = _varint(buffer, pos)
+    return offset, size
+
+
+def _parse_entry(message: bytes) -> _Entry:
+    """BundleEntryProto: 1 dtype, 2 shape, 3 shard_id, 4 offset, 5 size, 6 crc32c.
+
+    Protocol buffers leave out zeros: a first variable has no offset field at all.
+    """
+    fields = dict(_fields(message))
+    shape = b"" if not isinstance(s := fields.get(2, b""), bytes) else s
+    return _Entry(
+        dtype=_integer(fields.get(1, 0)),
+        shape=tuple(_dim(dim) for number, dim in _fields(shape) if number == 2),
+        shard=_integer(fields.get(3, 0)),
+        offset=_integer(fields.get(4, 0)),
+        size=_integer(fields.get(5, 0)),
+    )
+
+
+def _dim(message: int | bytes) -> int:
+    fields = dict(_fields(message)) if isinstance(message, bytes) else {}
+    return _integer(fields.get(1, 0))
+
+
+def _integer(value: int | bytes) -> int:
+    if not isinstance(value, int):
+        raise IntegrityError("a checkpoint entry holds bytes where a number belongs")
+    return value
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    pos = 0
+    while pos < len(message):
+        tag, pos = _varint(message, pos)
+        number, wire_type = tag >> 3, tag & 7
+        if wire_type == 0:
+            value, pos = _varint(message, pos)
+            yield number, value
+        elif wire_type == 2:
+            size, pos = _varint(message, pos)
+            yield number, message[pos : pos + size]
+            pos += size
+        elif wire_type == 5:
+            yield number, message[pos : pos + 4]
+            pos += 4
+        else:
+            raise IntegrityError(f"unknown protocol-buffer wire type {wire_type}")
+
+
+def _varint(buffer: bytes, pos: int) -> tuple[int, int]:
+    """Seven bits a byte, lowest first; the high bit says that more follow."""
+    value = shift = 0
+    while True:
+        if pos >= len(buffer):
+            raise IntegrityError("the checkpoint index ends inside a number")
+        byte = buffer[pos]
+        pos += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, pos
