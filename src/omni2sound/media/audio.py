@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -282,15 +283,16 @@ def _padding(frame: AudioFrame) -> int:
 
 def _to_float(frame: AudioFrame) -> NDArray[np.float32]:
     """Decoded samples of any format as (C, N) float32."""
-    raw = frame.to_ndarray()
+    raw: NDArray[Any] = frame.to_ndarray()
     if not frame.format.is_planar:
         raw = raw.reshape(-1, len(frame.layout.channels)).T
     if raw.dtype == np.uint8:
-        return (raw.astype(np.float32) - 128) / 128
+        return ((raw.astype(np.float32) - 128) / 128).astype(np.float32)
     if np.issubdtype(raw.dtype, np.integer):
         return (raw / -float(np.iinfo(raw.dtype).min)).astype(np.float32)
     # Damaged float tracks hold NaN; one would spread over everything that follows.
-    return np.nan_to_num(raw.astype(np.float32), nan=0.0, posinf=1.0, neginf=-1.0)
+    floats: NDArray[np.float32] = raw.astype(np.float32)
+    return np.nan_to_num(floats, nan=0.0, posinf=1.0, neginf=-1.0)
 
 
 def resample(audio: Audio, sample_rate_hz: int) -> Audio:

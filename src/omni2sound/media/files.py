@@ -18,7 +18,6 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer, OutputContainer
-from av.container.core import Flags
 
 from omni2sound.errors import MediaError, UserError
 from omni2sound.runtime import atomic_path
@@ -46,16 +45,19 @@ MAX_STREAMS = 64
 MAX_PACKETS = 8_000_000
 """Six hours of picture and sound need half of that."""
 
+_BITEXACT = 0x0400
+"""AVFMT_FLAG_BITEXACT of FFmpeg's avformat.h."""
+
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".opus", ".m4a")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
 
 # Demuxers by FFmpeg's names. Left out on purpose: hls, dash, concat, sdp, image2 (patterns),
 # tty and everything else that opens further files or takes any text for media.
 _DEMUXERS = (
-    "mov matroska avi mpegts mpeg mpegvideo flv asf ogg mxf nut ivf h264 hevc obu m4v dv rm "
-    "yuv4mpegpipe mjpeg gif apng png_pipe jpeg_pipe webp_pipe bmp_pipe tiff_pipe "
-    "wav w64 mp3 flac aac aiff au caf ac3 eac3 amr ape wv tta"
-).split()
+    "mov,matroska,avi,mpegts,mpeg,mpegvideo,flv,asf,ogg,mxf,nut,ivf,h264,hevc,obu,m4v,dv,rm,"
+    "yuv4mpegpipe,mjpeg,gif,apng,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe,"
+    "wav,w64,mp3,flac,aac,aiff,au,caf,ac3,eac3,amr,ape,wv,tta"
+)
 
 
 def shown_name(path: Path) -> str:
@@ -102,7 +104,7 @@ def open_input(path: Path) -> Iterator[InputContainer]:
             options={"max_pixels": str(MAX_PIXELS)},
             container_options={
                 "protocol_whitelist": "file",
-                "format_whitelist": ",".join(_DEMUXERS),
+                "format_whitelist": _DEMUXERS,
                 "max_streams": str(MAX_STREAMS),
             },
             metadata_errors="replace",
@@ -157,7 +159,7 @@ def create_output(
                 container_options=dict(options or {}),
             ) as container,
         ):
-            container.flags |= Flags.bitexact.value
+            container.flags |= _BITEXACT
             yield container
     except UserError:
         raise

@@ -6,14 +6,14 @@ Out:  mp4, mov, mkv or webm with the same video packets and sound of exactly the
 Sound starts with the first picture. A picture that starts up to `KEPT_START_S` late keeps
 its timestamps and the sound gets the same delay; anything else (transport streams start
 hours late, some files before zero) is moved by one constant so that both start at zero.
-mp4 and mov keep timestamps exactly; Matroska rounds them to its 1 ms. Subtitles, chapters
-and further tracks are not copied.
+mp4 and mov keep timestamps exactly; Matroska rounds them to its 1 ms, and has no edit
+lists: pictures that an mp4 hides before its start are seen there before the sound begins.
+Subtitles, chapters and further tracks are not copied.
 """
 
 from __future__ import annotations
 
 import io
-import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.audio.stream import AudioStream
-from av.container import InputContainer, OutputContainer
+from av.container import OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
@@ -47,11 +47,10 @@ from omni2sound.media.files import (
     open_input,
     shown_name,
 )
+from omni2sound.media.packets import copied_packets
 from omni2sound.media.probe import MediaInfo, VideoStreamInfo, probe
 
 __all__ = ["KEPT_START_S", "mux"]
-
-logger = logging.getLogger(__name__)
 
 KEPT_START_S = 1
 _FORMATS: Mapping[str, tuple[str, AudioCodec]] = {
@@ -60,6 +59,8 @@ _FORMATS: Mapping[str, tuple[str, AudioCodec]] = {
     ".mkv": ("matroska", OPUS),
     ".webm": ("webm", OPUS),
 }
+# Listed as supported by FFmpeg's muxers, refused by them when the header is written.
+_REFUSED: Mapping[str, tuple[str, ...]] = {"mov": ("vp8", "vp9", "av1"), "mp4": ("vp8",)}
 # Describe the old container, not the film; a copy would be wrong in the new one.
 _DROPPED_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration")
 
@@ -119,11 +120,15 @@ def mux(
         )
         target.metadata.update(metadata or {})
         sound_stream, audio = add_audio_stream(target, codec, audio, name=name)
+        try:
+            target.start_encoding()
+        except (av.FFmpegError, ValueError) as error:
+            raise UserError(_unsupported(video.codec, output_path)) from error
         shift_s = _shift(video)
         first_sample = _round((video.start_s + shift_s) * audio.sample_rate_hz)
-        pictures = _copied_packets(source, in_stream, out_stream, video, shift_s)
+        pictures = copied_packets(video_path, source, video, shift_s=shift_s)
         sounds = encode_audio(sound_stream, audio, first_sample=first_sample)
-        _interleave(target, pictures, sounds)
+        _interleave(target, pictures, out_stream, sounds)
 
 
 def _mixed(audio: Audio, info: MediaInfo) -> Audio:
@@ -153,25 +158,28 @@ def _copied_stream(
     in_stream: VideoStream, target: OutputContainer, output_path: Path
 ) -> VideoStream:
     codec = in_stream.codec_context.codec
-    if not {codec.name, codec.canonical_name} & target.supported_codecs:
+    if not _can_hold(target, codec.canonical_name):
         raise UserError(_unsupported(codec.canonical_name, output_path))
     out_stream = target.add_stream_from_template(in_stream, opaque=True)
     if in_stream.sample_aspect_ratio:  # Matroska keeps it beside the codec, not in it
         out_stream.codec_context.sample_aspect_ratio = in_stream.sample_aspect_ratio
-    if "mp4" in in_stream.container.format.name and "hvc1" == in_stream.codec_context.codec_tag:
-        if target.format.name in ("mp4", "mov"):
-            out_stream.codec_context.codec_tag = "hvc1"  # Apple's players refuse "hev1"
+    if in_stream.codec_context.codec_tag == "hvc1" and target.format.name in ("mp4", "mov"):
+        out_stream.codec_context.codec_tag = "hvc1"  # Apple's players refuse "hev1"
     out_stream.metadata.update(
         {k: v for k, v in in_stream.metadata.items() if k.lower() not in _DROPPED_TAGS}
     )
     return out_stream
 
 
+def _can_hold(target: OutputContainer, codec: str) -> bool:
+    return codec in target.supported_codecs and codec not in _REFUSED.get(target.format.name, ())
+
+
 def _unsupported(codec: str, output_path: Path) -> str:
     fitting = []
     for suffix, (container_format, _) in _FORMATS.items():
         with av.open(io.BytesIO(), "w", format=container_format) as trial:
-            if codec in trial.supported_codecs:
+            if suffix != output_path.suffix.lower() and _can_hold(trial, codec):
                 fitting.append(suffix)
     advice = f"use {' '.join(fitting)}" if fitting else "re-encode the video to h264 first"
     return (
@@ -180,52 +188,10 @@ def _unsupported(codec: str, output_path: Path) -> str:
     )
 
 
-def _copied_packets(
-    source: InputContainer,
-    in_stream: VideoStream,
-    out_stream: VideoStream,
-    video: VideoStreamInfo,
-    shift_s: Fraction,
-) -> Iterator[Packet[VideoStream]]:
-    """The source's packets with timestamps that a container accepts."""
-    time_base = in_stream.time_base
-    assert time_base is not None
-    shift = _round(shift_s / time_base)
-    frame_ticks = max(1, _round(1 / (video.average_fps * time_base)))
-    last_dts: int | None = None
-    num_repaired = 0
-    packets = source.demux(in_stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.FFmpegError:
-            break  # cut off in the middle: what came before is what there is
-        if packet is None:
-            break
-        if packet.size == 0:
-            continue
-        if packet.dts is None:
-            packet.dts = packet.pts if last_dts is None else last_dts + frame_ticks - shift
-        if packet.pts is None:
-            packet.pts = packet.dts
-        if packet.pts is None or packet.dts is None:
-            continue
-        packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-        if last_dts is not None and packet.dts <= last_dts:
-            num_repaired += 1
-            packet.dts = last_dts + 1
-        if packet.pts < packet.dts:
-            packet.pts = packet.dts
-        last_dts = packet.dts
-        packet.stream = out_stream
-        yield packet
-    if num_repaired:
-        logger.warning("%d video packets had decoding times out of order; moved", num_repaired)
-
-
 def _interleave(
     target: OutputContainer,
     pictures: Iterator[Packet[VideoStream]],
+    out_stream: VideoStream,
     sounds: Iterator[Packet[AudioStream]],
 ) -> None:
     """Write both in order of decoding time; neither is ever held as a whole."""
@@ -234,6 +200,7 @@ def _interleave(
         while sound is not None and _decoding_time(sound) <= _decoding_time(picture):
             target.mux(sound)
             sound = next(sounds, None)
+        picture.stream = out_stream
         target.mux(picture)
     while sound is not None:
         target.mux(sound)

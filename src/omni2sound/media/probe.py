@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
+from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -96,7 +98,8 @@ class VideoStreamInfo:
     is_still: bool
     """One picture without a length of its own (png, jpeg, ...)."""
     has_pts: bool
-    """False if the container stores no presentation times (avi)."""
+    """False if the container stores no presentation times (avi with reordered pictures, bare
+    streams); pictures then follow each other at `average_fps`."""
 
     @property
     def rotation_deg(self) -> int:
@@ -166,8 +169,8 @@ class _Span:
         if packet.size == 0 or packet.is_discard:
             return
         time = packet.pts if packet.pts is not None else packet.dts
-        if time is None:
-            return
+        if time is None:  # a bare stream without a container
+            time = self.num_packets * (packet.duration or 0)
         self.has_pts = self.has_pts and packet.pts is not None
         self.num_packets += 1
         if self.first is None or time < self.first:
@@ -181,7 +184,8 @@ class _Span:
 
     def seconds(self, frame_s: Fraction) -> tuple[Fraction, Fraction]:
         """Start and end; `frame_s` stands in where the last packet has no usable duration."""
-        assert self.first is not None and self.last is not None
+        assert self.first is not None
+        assert self.last is not None
         last_s = self.last_duration * self.time_base
         if not 0 < last_s <= MAX_STILL_S:
             last_s = frame_s
@@ -238,7 +242,7 @@ class _Scan:
             if not any(span.num_packets for span in spans.values()):
                 raise
 
-    def _try_decode(self, packet: Packet[VideoStream]) -> None:
+    def _try_decode(self, packet: Packet[Any]) -> None:
         try:
             frames = packet.decode()
         except (av.FFmpegError, ValueError):
@@ -262,12 +266,15 @@ class _Scan:
                 f"the limit is {MAX_PIXELS}; scale it down"
             )
         fps = _usable_fps(stream)
+        if not span.has_pts and 0 < span.last_duration * span.time_base <= 1:
+            fps = 1 / (span.last_duration * span.time_base)  # the decoder knows, the header not
         start_s, end_s = span.seconds(1 / fps)
         self._check_times(start_s, end_s, span.longest_gap * span.time_base)
         is_still = span.num_packets == 1 and (
             self.container.format.name.endswith("_pipe")
             or self.container.format.name in ("gif", "apng", "mjpeg")
         )
+        is_avi = self.container.format.name == "avi"  # what it gives as pts is a guess from dts
         aspect = _usable_aspect(stream.sample_aspect_ratio)
         orientation = _orientation(self.picture)
         width, height = displayed_size(self.picture.width, self.picture.height, aspect, orientation)
@@ -283,7 +290,7 @@ class _Scan:
             start_s=start_s,
             duration_s=Fraction(0) if is_still else end_s - start_s,
             is_still=is_still,
-            has_pts=span.has_pts,
+            has_pts=span.has_pts and not (is_avi and stream.codec_context.has_b_frames),
         )
 
     def _audio_info(self, stream: AudioStream, span: _Span) -> AudioStreamInfo | None:
@@ -350,10 +357,11 @@ def _usable_aspect(aspect: Fraction | None) -> Fraction:
 
 def _orientation(frame: VideoFrame) -> Orientation:
     """Read the display matrix: a stored point (x, y) is shown at (ax + cy, bx + dy)."""
-    data = frame.side_data.get("DISPLAYMATRIX")
-    if data is None or len(bytes(data)) < 36:
+    entries = cast("Iterable[SideData]", frame.side_data)  # PyAV's types call it a Mapping
+    matrix = next((bytes(d) for d in entries if d.type is SideDataType.DISPLAYMATRIX), b"")
+    if len(matrix) < 36:
         return Orientation()
-    a, b, _, c, d = (int(v) for v in np.frombuffer(bytes(data), dtype=np.int32)[:5])
+    a, b, _, c, d = (int(value) for value in np.frombuffer(matrix, dtype=np.int32)[:5])
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return Orientation(flip_rows=d < 0, flip_columns=a < 0)
     return Orientation(transpose=True, flip_rows=b < 0, flip_columns=c < 0)
