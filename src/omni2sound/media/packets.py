@@ -1,0 +1,163 @@
+"""Video packets as they are, with timestamps that every container accepts.
+
+In:   an open source and its video stream.
+Out:  its packets in stored order, untouched except for missing or impossible timestamps.
+
+Muxers want a decoding time on every packet, strictly rising and never after presentation.
+Matroska stores none, avi stores only those, damaged files store anything. What is there
+and possible is kept to the tick; only the rest is made up.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from omni2sound.errors import MediaError
+from omni2sound.media.files import open_input, shown_name
+from omni2sound.media.probe import VideoStreamInfo
+
+__all__ = ["copied_packets"]
+
+logger = logging.getLogger(__name__)
+
+_MAX_REORDER = 32
+"""Pictures that a codec may hold back; H.264 and HEVC allow 16."""
+
+
+def copied_packets(
+    path: Path, source: InputContainer, video: VideoStreamInfo, *, shift_s: Fraction
+) -> Iterator[Packet[VideoStream]]:
+    """The packets of a video stream, ready for a muxer.
+
+    Args:
+        path: Where `source` was opened from.
+        source: At its beginning.
+        video: From `probe`.
+        shift_s: Added to all timestamps.
+
+    Raises:
+        MediaError: Presentation times are missing and cannot be worked out.
+    """
+    stream = _video_stream(source, video)
+    time_base = stream.time_base
+    assert time_base is not None
+    frame_ticks = max(1, _round(1 / (video.average_fps * time_base)))
+    shift = _round(shift_s / time_base)
+    packets = _stored_packets(source, stream)
+    if video.has_pts:
+        timed = _with_decoding_times(packets, frame_ticks)
+    else:
+        start = _round(video.start_s / time_base)
+        timed = _with_counted_times(packets, _display_positions(path, video), start, frame_ticks)
+    last_dts: int | None = None
+    num_moved = 0
+    for packet in timed:
+        if packet.pts is None or packet.dts is None:
+            continue
+        packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+        if last_dts is not None and packet.dts <= last_dts:
+            packet.dts = last_dts + 1
+            num_moved += 1
+        packet.pts = max(packet.pts, packet.dts)
+        last_dts = packet.dts
+        yield packet
+    if num_moved:
+        logger.warning("%s: %d decoding times were out of order", shown_name(path), num_moved)
+
+
+def _video_stream(source: InputContainer, video: VideoStreamInfo) -> VideoStream:
+    stream = source.streams[video.index]
+    assert isinstance(stream, VideoStream)
+    return stream
+
+
+def _stored_packets(source: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
+    packets = source.demux(stream)
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError:
+            return  # cut off in the middle: what came before is what there is
+        if packet is None:
+            return
+        if packet.size:  # PyAV ends with an empty packet, avi holds them for "no change"
+            yield packet
+
+
+def _with_decoding_times(
+    packets: Iterator[Packet[VideoStream]], frame_ticks: int
+) -> Iterator[Packet[VideoStream]]:
+    """Fill in missing decoding times: backwards from the first known one, then onwards."""
+    held: list[Packet[VideoStream]] = []
+    for packet in packets:
+        held.append(packet)
+        if packet.dts is not None or len(held) == _MAX_REORDER:
+            break
+    if not held:
+        return
+    latest = held[-1].dts
+    if latest is None:
+        latest = min((p.pts for p in held if p.pts is not None), default=0)
+    for steps_back, packet in enumerate(reversed(held)):
+        if packet.dts is None:
+            packet.dts = latest - steps_back * frame_ticks
+    yield from held
+    for packet in packets:
+        if packet.dts is None:
+            packet.dts = latest + frame_ticks
+        latest = packet.dts
+        yield packet
+
+
+def _with_counted_times(
+    packets: Iterator[Packet[VideoStream]], positions: list[int], start: int, frame_ticks: int
+) -> Iterator[Packet[VideoStream]]:
+    """Constant-rate times from each packet's place in display order."""
+    delay = max((index - position for index, position in enumerate(positions)), default=0)
+    for index, (packet, position) in enumerate(zip(packets, positions, strict=False)):
+        packet.pts = start + position * frame_ticks
+        packet.dts = start + (index - delay) * frame_ticks
+        yield packet
+
+
+def _display_positions(path: Path, video: VideoStreamInfo) -> list[int]:
+    """For each packet its place in display order, asked from the decoder.
+
+    Each packet is stamped with its index; pictures come out in display order with the
+    stamp of the packet that held them.
+    """
+    stamps: list[int] = []
+    num_packets = 0
+    with open_input(path) as source:
+        stream = _video_stream(source, video)
+        reordered = stream.codec_context.has_b_frames
+        for packet in _stored_packets(source, stream):
+            if reordered:
+                packet.pts = packet.dts = num_packets
+                stamps.extend(f.pts for f in packet.decode() if f.pts is not None)
+            num_packets += 1
+        if not reordered:
+            return list(range(num_packets))
+        stamps.extend(f.pts for f in stream.decode(None) if f.pts is not None)
+    if sorted(stamps) != list(range(num_packets)):
+        raise MediaError(
+            f"{shown_name(path)}: stores no times for its pictures, and they cannot be worked "
+            "out; convert it to mp4 first (ffmpeg -i IN -c:v libx264 OUT.mp4)"
+        )
+    positions = [0] * num_packets
+    for position, stamp in enumerate(stamps):
+        positions[stamp] = position
+    return positions
+
+
+def _round(value: Fraction) -> int:
+    return math.floor(value + Fraction(1, 2))
