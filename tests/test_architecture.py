@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 PUBLIC = [
     "Audio",
     "ConfigError",
+    "GenerationRequest",
     "GenerationResult",
     "IntegrityError",
     "MediaError",

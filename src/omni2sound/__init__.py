@@ -23,13 +23,15 @@ if TYPE_CHECKING:
         ShapeError,
         UserError,
     )
+    from omni2sound.generation import GenerationRequest, GenerationResult
     from omni2sound.media.audio import Audio
-    from omni2sound.pipeline import GenerationResult, Omni2SoundPipeline
+    from omni2sound.pipeline import Omni2SoundPipeline
     from omni2sound.timebase import TimeBase
 
 __all__ = [
     "Audio",
     "ConfigError",
+    "GenerationRequest",
     "GenerationResult",
     "IntegrityError",
     "MediaError",
@@ -46,7 +48,8 @@ __version__ = "0.1.0"
 
 _HOME_OF = {
     "Audio": "omni2sound.media.audio",
-    "GenerationResult": "omni2sound.pipeline",
+    "GenerationRequest": "omni2sound.generation",
+    "GenerationResult": "omni2sound.generation",
     "Omni2SoundPipeline": "omni2sound.pipeline",
     "TimeBase": "omni2sound.timebase",
 } | dict.fromkeys(

@@ -1,0 +1,158 @@
+"""What the documents promise: commands run, Python runs, links resolve, the tree is the tree.
+
+A fenced ``console`` block is a list of commands. Each line that starts with ``omni2sound`` is
+run as a process, in a folder that holds `clip.mp4` (two seconds with sound) and `jobs.jsonl`;
+lines of other programs (pip, make) are not. ``python`` blocks are run the same way. A block is
+left alone only under a comment that says why: ``<!-- not run: reason -->``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "omni2sound"
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+SCRIPTS = Path(sys.executable).parent
+
+_BLOCK = re.compile(
+    r"(?P<skip><!-- not run: [^>]+ -->\n+)?^```(?P<kind>console|python)\n(?P<body>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    document: Path
+    line: int
+    kind: str
+    body: str
+
+    @property
+    def commands(self) -> list[list[str]]:
+        joined = self.body.replace("\\\n", " ")
+        lines = [line.strip() for line in joined.splitlines()]
+        return [shlex.split(line, comments=True) for line in lines if line.startswith("omni2sound")]
+
+    def __str__(self) -> str:
+        return f"{self.document.relative_to(ROOT)}:{self.line}"
+
+
+def _blocks() -> list[Block]:
+    found = []
+    for document in DOCUMENTS:
+        text = document.read_text(encoding="utf-8")
+        for match in _BLOCK.finditer(text):
+            line = text[: match.start("body")].count("\n")
+            block = Block(document, line, match["kind"], match["body"])
+            if not match["skip"] and (block.kind == "python" or block.commands):
+                found.append(block)
+    return found
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with the inputs that the examples name."""
+    with av.open(tmp_path / "clip.mp4", "w") as container:
+        video = container.add_stream("mpeg4", rate=Fraction(25))
+        audio = container.add_stream("aac", rate=16_000, layout="mono")
+        video.width, video.height, video.pix_fmt = 128, 96, "yuv420p"
+        for index in range(50):
+            picture = np.zeros((96, 128, 3), dtype=np.uint8)
+            picture[40:56, 2 * index : 2 * index + 16] = 255
+            container.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        tone = np.sin(np.arange(32_000) * 0.1).astype(np.float32)[None] / 4
+        frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+        frame.sample_rate = 16_000
+        container.mux(audio.encode(frame))
+        container.mux(video.encode())
+        container.mux(audio.encode())
+    jobs = [
+        {"id": "bark", "prompt": "a dog barks", "duration_s": 2, "steps": 2},
+        {"id": "clip", "video": "clip.mp4", "steps": 2},
+    ]
+    lines = "".join(json.dumps(job) + "\n" for job in jobs)
+    (tmp_path / "jobs.jsonl").write_text(lines, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", _blocks(), ids=str)
+def test_an_example_runs(block: Block, folder: Path) -> None:
+    if block.kind == "python":
+        commands = [[sys.executable, "-c", block.body]]
+    else:
+        commands = [[str(SCRIPTS / name), *rest] for name, *rest in block.commands]
+    environment = os.environ | {"OMNI2SOUND_CACHE": str(folder / "cache")}
+    for command in commands:
+        done = subprocess.run(
+            command, cwd=folder, env=environment, check=False, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
+
+
+def test_examples_are_plain_commands() -> None:
+    """No pipes and no substitutions, so that they work in any shell."""
+    for block in _blocks():
+        for command in block.commands:
+            assert not {"|", ">", "<", "&&", ";"} & set(command), f"{block}: {command}"
+
+
+def test_the_main_commands_have_an_example() -> None:
+    used = {command[1] for block in _blocks() for command in block.commands}
+    assert {"generate", "setup", "doctor", "demo"} <= used
+
+
+_LINK = re.compile(r"\[[^\]]*\]\((?!https?://|mailto:|#)([^)#\s]+)(?:#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_to_files_resolve(document: Path) -> None:
+    for target in _LINK.findall(document.read_text(encoding="utf-8")):
+        assert (document.parent / target).exists(), f"{document}: {target} does not exist"
+
+
+def _tree() -> dict[str, str]:
+    """Paths and their descriptions in the README's tree; two spaces of indent a level."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = re.search(r"^```text\n(src/omni2sound/.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    assert block, "README.md has no tree that starts with src/omni2sound/"
+    entries: dict[str, str] = {}
+    folders: list[str] = []
+    for line in block[1].splitlines():
+        entry = re.fullmatch(r"( *)(\S+)\s+(\S.*)", line)
+        assert entry, f"not a path and a description: {line!r}"
+        level, name = len(entry[1]) // 2, entry[2]
+        path = "".join(folders[:level]) + name
+        assert path not in entries, f"{path} stands twice"
+        entries[path] = entry[3]
+        if name.endswith("/"):
+            folders = [*folders[:level], name]
+    return entries
+
+
+def test_the_tree_names_every_module_and_nothing_else() -> None:
+    modules = {
+        path.relative_to(ROOT).as_posix()
+        for top in (SOURCE, ROOT / "benchmarks")
+        for path in top.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    tree = _tree()
+    named = {path for path in tree if path.endswith(".py")}
+    assert named - modules == set(), "named, but not there"
+    assert modules - named == set(), "there, but not named"
+    for path in tree:
+        assert (ROOT / path).exists(), f"{path} does not exist"
