@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --prefer-binary --disable-pip-version-check --quiet -c constraints.txt
+PIP := $(BIN)/python -m pip install --prefer-binary --disable-pip-version-check -qq -c constraints.txt
 
 TORCH_BUILD ?= $(if $(findstring Linux,$(shell uname -s)),$(if $(shell command -v nvidia-smi),,+cpu))
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -39,10 +39,12 @@ endif
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.torch
+	@echo "installing into $(VENV), a minute or two"
 	$(PIP) -e .
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.torch
+	@echo "installing into $(VENV), a minute or two"
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 

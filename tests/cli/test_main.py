@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import logging
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,23 @@ import typer
 from omni2sound.cli import main as main_module
 from omni2sound.cli.progress import progress_bar
 from omni2sound.errors import MediaError
+from omni2sound.runtime import atomic_path
+
+
+@pytest.fixture(autouse=True)
+def process_state(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`main` belongs to a process of its own; put back what it changes in this one."""
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    handler = signal.getsignal(signal.SIGTERM)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    package_level = logging.getLogger("omni2sound").level
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.getLogger("omni2sound").setLevel(package_level)
+
 
 OMNI2SOUND = Path(sys.executable).with_name("omni2sound")
 
@@ -49,6 +70,47 @@ def test_a_failure_is_one_line_and_an_exit_code(
 ) -> None:
     assert _end(monkeypatch, error) == code
     assert capsys.readouterr().err == line
+
+
+def test_ctrl_c_inside_a_command_exits_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("omni2sound.cli.doctor._python", interrupted)
+    monkeypatch.setattr(sys, "argv", ["omni2sound", "doctor"])
+    with pytest.raises(SystemExit) as end:
+        main_module.main()
+    assert end.value.code == 130
+
+
+def test_a_user_error_inside_a_command_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse() -> None:
+        raise MediaError("no")
+
+    monkeypatch.setattr("omni2sound.cli.doctor._python", refuse)
+    monkeypatch.setattr(sys, "argv", ["omni2sound", "doctor"])
+    with pytest.raises(SystemExit) as end:
+        main_module.main()
+    assert end.value.code == 2
+    assert capsys.readouterr() == ("", "omni2sound: no\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
+def test_sigterm_unwinds_the_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    target = tmp_path / "sound.wav"
+
+    def terminated() -> None:
+        with atomic_path(target) as path:
+            path.write_bytes(b"half")
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(main_module, "app", terminated)
+    with pytest.raises(SystemExit) as end:
+        main_module.main()
+    assert end.value.code == 128 + signal.SIGTERM
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
