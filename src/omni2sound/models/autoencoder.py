@@ -1,0 +1,258 @@
+"""The embedded audio autoencoder: 25 latent frames of 64 numbers per second, 16 kHz mono.
+
+In:   waveforms (B, N), full scale +-1; latents (B, L, C), zero mean and unit variance per
+      channel over the recordings that `fit_pca` saw.
+Out:  the other one; L = ceil(N / 640) on the way in, N = 640 L on the way out.
+
+    waveform -> 480-sample spectrum every 160 -> 80 log-mel bands -> blocks of 4 frames
+             -> 64 principal components, standardised = latents                 closed form
+    latents  -> log-mel bands -> magnitudes -> phases by projection -> waveform
+
+What not to get wrong: latent frame i is the samples [640 i, 640 (i + 1)), no earlier and no
+later (`models.spectrum` says why that is not the usual transform). And: principal components
+are fixed by the recordings; latents of one fit mean nothing to a decoder of another.
+
+Shape suffixes: B batch, N samples, L latent frames, C latent channels, T spectral frames
+(4 L), F frequency bins, M mel bands, K values of a block (4 M).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from omni2sound.errors import ConfigError, ShapeError, UserError
+from omni2sound.models.spectrum import Spectrum, mel_filterbank, phase_by_projection
+
+__all__ = ["AudioVAE", "MelPcaAutoencoder", "MelPcaConfig"]
+
+_LEAST_RELATIVE_SCALE = 1e-3
+_INVERSE_RIDGE = 0.1
+
+
+class AudioVAE(Protocol):
+    """What the rest of the package knows of an autoencoder."""
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Samples per second, one channel."""
+        ...
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples per latent frame."""
+        ...
+
+    @property
+    def latent_dim(self) -> int:
+        """Channels C of a latent frame."""
+        ...
+
+    def encode(self, waveform_BN: Tensor) -> Tensor:
+        """Standardised latents (B, L, C); the last frame is filled up with silence."""
+        ...
+
+    def decode(self, latents_BLC: Tensor) -> Tensor:
+        """Waveforms (B, L * hop_samples)."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MelPcaConfig:
+    """Shape of `MelPcaAutoencoder`."""
+
+    sample_rate_hz: int = 16_000
+    """Samples per second."""
+    window_samples: int = 480
+    """Window of the spectrum that is encoded: 30 ms, between onsets (short) and tones (long)."""
+    frame_hop_samples: int = 160
+    """Samples between spectral frames."""
+    frames_per_latent: int = 4
+    """Spectral frames in one latent frame."""
+    num_bands: int = 80
+    """Mel bands (HTK) from 0 Hz to half the sample rate."""
+    magnitude_floor: float = 3e-5
+    """Added to band magnitudes (full-scale sine: 0.5) before the logarithm: what is well
+    below -80 dB is silence, and costs no latent variance."""
+    latent_dim: int = 64
+    """Principal components kept."""
+    phase_iterations: int = 32
+    """Projections in `decode` that fit phases to the magnitudes."""
+
+    def __post_init__(self) -> None:
+        if (self.window_samples - self.frame_hop_samples) % 2 or self.window_samples % 2:
+            raise ConfigError(
+                "window_samples and window_samples - frame_hop_samples must be even, got "
+                f"{self.window_samples} and {self.window_samples - self.frame_hop_samples}"
+            )
+        if not 1 <= self.latent_dim <= self.block_size:
+            raise ConfigError(
+                f"latent_dim must lie in 1..{self.block_size} (frames_per_latent * num_bands), "
+                f"got {self.latent_dim}"
+            )
+        if self.magnitude_floor <= 0:
+            raise ConfigError(f"magnitude_floor must be positive, got {self.magnitude_floor}")
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples per latent frame."""
+        return self.frame_hop_samples * self.frames_per_latent
+
+    @property
+    def block_size(self) -> int:
+        """Values K in the log-mel block of one latent frame."""
+        return self.frames_per_latent * self.num_bands
+
+
+class MelPcaAutoencoder(nn.Module):
+    """An `AudioVAE` whose encoder is fitted in closed form; see the module's text."""
+
+    filterbank_MF: Tensor
+    inverse_FM: Tensor
+    mean_K: Tensor
+    basis_CK: Tensor
+    scale_C: Tensor
+
+    def __init__(self, config: MelPcaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.spectrum = Spectrum(
+            window_samples=config.window_samples, hop_samples=config.frame_hop_samples
+        )
+        filterbank_MF = mel_filterbank(
+            config.num_bands,
+            self.spectrum.num_bins,
+            sample_rate_hz=config.sample_rate_hz,
+            lowest_hz=0.0,
+            highest_hz=config.sample_rate_hz / 2,
+        )
+        self.register_buffer("filterbank_MF", filterbank_MF, persistent=False)
+        self.register_buffer("inverse_FM", _damped_inverse(filterbank_MF), persistent=False)
+        self.register_buffer("mean_K", torch.zeros(config.block_size))
+        self.register_buffer("basis_CK", torch.eye(config.latent_dim, config.block_size))
+        self.register_buffer("scale_C", torch.ones(config.latent_dim))
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Samples per second, one channel."""
+        return self.config.sample_rate_hz
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples per latent frame."""
+        return self.config.hop_samples
+
+    @property
+    def latent_dim(self) -> int:
+        """Channels C of a latent frame."""
+        return self.config.latent_dim
+
+    @torch.no_grad()
+    def encode(self, waveform_BN: Tensor) -> Tensor:
+        """Latents (B, L, C), L = ceil(N / 640); the last frame is filled up with silence.
+
+        Raises:
+            ShapeError: If the waveform is not (B, N) with N > 0.
+        """
+        blocks = self._blocks(waveform_BN)
+        return (blocks - self.mean_K) @ self.basis_CK.T / self.scale_C
+
+    @torch.no_grad()
+    def decode(self, latents_BLC: Tensor) -> Tensor:
+        """Waveforms (B, 640 L). Deterministic: same latents, same machine, same samples.
+
+        Raises:
+            ShapeError: If the latents are not (B, L, C) with L > 0.
+        """
+        magnitude_BTF = self.magnitude_from_mel(self.log_mel_from_latents(latents_BLC))
+        return phase_by_projection(
+            magnitude_BTF, self.spectrum, iterations=self.config.phase_iterations
+        )
+
+    def log_mel(self, waveform_BN: Tensor) -> Tensor:
+        """Log-mel frames (B, T, M) of waveforms whose length is a multiple of a frame's hop."""
+        magnitude_BTF = self.spectrum.transform(waveform_BN).abs()
+        return torch.log(magnitude_BTF @ self.filterbank_MF.T + self.config.magnitude_floor)
+
+    def log_mel_from_latents(self, latents_BLC: Tensor) -> Tensor:
+        """Log-mel frames (B, 4 L, M) that latents stand for.
+
+        Raises:
+            ShapeError: If the latents are not (B, L, C) with L > 0.
+        """
+        if (
+            latents_BLC.ndim != 3
+            or latents_BLC.shape[2] != self.latent_dim
+            or not latents_BLC.shape[1]
+        ):
+            raise ShapeError(
+                f"latents must be (batch, frames > 0, {self.latent_dim}), "
+                f"got {tuple(latents_BLC.shape)}"
+            )
+        blocks = (latents_BLC.float() * self.scale_C) @ self.basis_CK + self.mean_K
+        log_mel = blocks.reshape(len(blocks), -1, self.config.num_bands)
+        # A sampler can leave the range of sounds; exp() must not follow it to infinity.
+        return log_mel.clamp(math.log(self.config.magnitude_floor), 2.0)
+
+    def magnitude_from_mel(self, log_mel_BTM: Tensor) -> Tensor:
+        """Magnitudes (B, T, F) >= 0 with about these bands."""
+        band = (log_mel_BTM.exp() - self.config.magnitude_floor).clamp_min(0)
+        return (band @ self.inverse_FM.T).clamp_min(0)
+
+    @torch.no_grad()
+    def fit_pca(self, waveforms: Iterable[Tensor]) -> None:
+        """Set the principal components and the statistics of the latents, in closed form.
+
+        Args:
+            waveforms: Recordings (N,), full scale +-1; each counts by its length.
+
+        Raises:
+            UserError: If there are not more blocks than components.
+        """
+        size = self.config.block_size
+        count, total_K = 0, torch.zeros(size, dtype=torch.float64)
+        product_KK = torch.zeros(size, size, dtype=torch.float64)
+        for waveform_N in waveforms:
+            blocks = self._blocks(waveform_N[None])[0].double().cpu()
+            count += len(blocks)
+            total_K += blocks.sum(dim=0)
+            product_KK += blocks.T @ blocks
+        if count <= self.latent_dim:
+            raise UserError(
+                f"{count} latent frames can't fit {self.latent_dim} components; give more sound"
+            )
+        mean_K = total_K / count
+        variance, vectors_KK = torch.linalg.eigh(product_KK / count - torch.outer(mean_K, mean_K))
+        variance, basis_CK = variance.flip(0)[: self.latent_dim], vectors_KK.T.flip(0)
+        basis_CK = basis_CK[: self.latent_dim]
+        # Eigenvectors have no sign; give them one, so that a fit does not depend on LAPACK.
+        largest = basis_CK.gather(1, basis_CK.abs().argmax(dim=1, keepdim=True))
+        scale_C = variance.clamp_min(0).sqrt()
+        # A direction that hardly varies would only blow up rounding noise.
+        scale_C = scale_C.clamp_min(_LEAST_RELATIVE_SCALE * max(float(scale_C.max()), 1e-6))
+        self.mean_K.copy_(mean_K)
+        self.basis_CK.copy_(basis_CK * largest.sign())
+        self.scale_C.copy_(scale_C)
+
+    def _blocks(self, waveform_BN: Tensor) -> Tensor:
+        if waveform_BN.ndim != 2 or not waveform_BN.shape[1]:
+            raise ShapeError(
+                f"waveform must be (batch, samples > 0), got {tuple(waveform_BN.shape)}"
+            )
+        missing = -waveform_BN.shape[1] % self.hop_samples
+        log_mel_BTM = self.log_mel(nn.functional.pad(waveform_BN.float(), (0, missing)))
+        return log_mel_BTM.reshape(len(log_mel_BTM), -1, self.config.block_size)
+
+
+def _damped_inverse(filterbank_MF: Tensor) -> Tensor:
+    # The plain pseudo-inverse answers a small error in narrow low bands with a huge one in
+    # magnitudes (measured: +40 dB); damping relative to each band's own weight does not.
+    a = filterbank_MF.double()
+    gram = a @ a.T
+    inverse_MF: Tensor = torch.linalg.solve(gram + _INVERSE_RIDGE * torch.diag(gram.diag()), a)
+    return inverse_MF.T.float()
