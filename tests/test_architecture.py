@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.metadata
+import re
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -97,3 +101,32 @@ def test_the_network_is_out_of_reach() -> None:
 def test_loopback_is_within_reach() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket() as connection:
         connection.connect(server.getsockname())
+
+
+INDIRECT = {"torchsde"}
+"""Imported by a dependency (diffusers' SDE schedulers), not by us."""
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+    imported = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                imported.add(str(node.module).partition(".")[0])
+    third_party = imported - set(sys.stdlib_module_names) - {"omni2sound"}
+    packages_of = importlib.metadata.packages_distributions()
+    used = {packages_of[module][0].lower().replace("_", "-") for module in third_party}
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    names = {
+        extra: {re.split(r"[\[<>=! ;]", requirement)[0] for requirement in requirements}
+        for extra, requirements in (
+            ("", project["dependencies"]),
+            *project["optional-dependencies"].items(),
+        )
+    }
+    optional = names["train"] | names["bench"]
+    assert used - names[""] - optional == set(), "imported, but not declared"
+    assert names[""] - used - INDIRECT == set(), "declared, but not imported"
