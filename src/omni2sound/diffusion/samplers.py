@@ -61,7 +61,7 @@ def sample(
     objective: Objective,
     config: SamplerConfig,
     num_steps: int,
-    generator: torch.Generator | None = None,
+    generator: torch.Generator | list[torch.Generator] | None = None,
     on_step: OnStep | None = None,
 ) -> Tensor:
     """Solve from noise to data.
@@ -72,7 +72,7 @@ def sample(
         objective: What `predict` predicts; must fit the solver.
         config: Solver and noise levels.
         num_steps: Network calls, >= 1.
-        generator: Randomness of the SDE solver; the others use none.
+        generator: Randomness of the SDE solver, a list for one per sample; the others use none.
         on_step: Progress callback.
 
     Raises:
