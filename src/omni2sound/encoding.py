@@ -1,0 +1,207 @@
+"""What the frozen encoders make of a video and a prompt, as `Conditions` of any length.
+
+In:   a video file or arrays of pictures, prompts, a duration.
+Out:  `Conditions` over the whole duration, and windows of them.
+
+Pictures are decoded at two rates and sizes (few and large for *what*, many and small for
+*when*) and embedded as they come, so an hour of video takes no more pictures in memory
+than ten seconds. Text and picture encoders are loaded when first needed.
+What not to get wrong: sync feature i lies on latent frame i. It is looked up in the middle
+of the latent frame's interval; past the video's end there is none, and zeros stand for that.
+
+Shape suffixes: B batch, T frames or tokens, H W picture, K colours, L latent frames,
+V picture features, S sync features.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from omni2sound.encoders.sync import SyncEncoder
+from omni2sound.encoders.text import TextEncoder
+from omni2sound.encoders.vision import VisionEncoder
+from omni2sound.errors import ShapeError
+from omni2sound.longform import embed_in_chunks
+from omni2sound.media.video import iter_frames
+from omni2sound.models.conditioning import Conditions
+from omni2sound.timebase import TimeBase
+
+__all__ = ["ConditionEncoder", "window_of"]
+
+_VISION_CHUNK = 32
+_SYNC_CHUNK = 250
+_SYNC_MARGIN = 25
+"""Pictures on each side of one that its sync feature may depend on, and some more."""
+
+
+class ConditionEncoder:
+    """The three encoders of one model."""
+
+    def __init__(self, timebase: TimeBase, sync: SyncEncoder, device: torch.device) -> None:
+        self.timebase = timebase
+        self.sync = sync
+        self.device = device
+        self._load_s = 0.0
+
+    @cached_property
+    def text(self) -> TextEncoder:
+        """Loaded at the first prompt: its libraries take seconds to import."""
+        with self._loading():
+            return TextEncoder.load(self.device)
+
+    @cached_property
+    def vision(self) -> VisionEncoder:
+        """Loaded at the first video."""
+        with self._loading():
+            return VisionEncoder.load(self.device)
+
+    @contextmanager
+    def _loading(self) -> Iterator[None]:
+        begin = time.perf_counter()
+        yield
+        self._load_s += time.perf_counter() - begin
+
+    def collect_load_s(self) -> float:
+        """Seconds spent on loading encoders since the last call."""
+        load_s, self._load_s = self._load_s, 0.0
+        return load_s
+
+    def encode(
+        self, video: Path | None, prompt: str | None, duration_s: float | Fraction
+    ) -> Conditions:
+        """Conditions (B = 1) of a file, a prompt, or both.
+
+        Args:
+            video: A video at least `duration_s` long, or a still picture.
+            prompt: Its text.
+            duration_s: Seconds of sound to come.
+
+        Raises:
+            MediaError: The video can't be read.
+        """
+        vision_BTV = sync_BTS = None
+        if video is not None:
+            size = self.sync.config.frame_px
+            frames = self._frames(
+                video, self.timebase.vision_fps, VisionEncoder.size_px, duration_s
+            )
+            vision_BTV = embed_in_chunks(self.vision.embed, frames, chunk=_VISION_CHUNK, margin=0)[
+                None
+            ]
+            frames = self._frames(video, self.timebase.sync_fps, (size, size), duration_s)
+            sync_BTS = embed_in_chunks(
+                self.sync.embed, frames, chunk=_SYNC_CHUNK, margin=_SYNC_MARGIN
+            )[None]
+        prompts = None if prompt is None else [prompt]
+        return self._conditions(vision_BTV, sync_BTS, prompts, duration_s, batch=1)
+
+    def encode_arrays(
+        self,
+        vision_frames_BTHWK: NDArray[np.uint8] | None,
+        sync_frames_BTHWK: NDArray[np.uint8] | None,
+        prompts: Sequence[str] | None,
+        *,
+        duration_s: float | Fraction,
+    ) -> Conditions:
+        """Conditions of a batch of clips of one length, from pictures in memory.
+
+        Args:
+            vision_frames_BTHWK: Pictures at the vision rate, 224 x 224; None without video.
+            sync_frames_BTHWK: Pictures at the sync rate, `SyncConfig.frame_px` square.
+            prompts: One per clip, or None.
+            duration_s: Length of every clip.
+
+        Raises:
+            ShapeError: Batch sizes differ, nothing is given, or only one kind of pictures.
+        """
+        given = [len(x) for x in (vision_frames_BTHWK, sync_frames_BTHWK, prompts) if x is not None]
+        if not given or len(set(given)) > 1:
+            raise ShapeError(f"expected pictures or prompts of one batch size, got sizes {given}")
+        if (vision_frames_BTHWK is None) != (sync_frames_BTHWK is None):
+            raise ShapeError("vision and sync pictures come from one video; got only one of them")
+        vision_BTV = sync_BTS = None
+        if vision_frames_BTHWK is not None and sync_frames_BTHWK is not None:
+            vision_BTV = torch.stack([self.vision.embed(x) for x in vision_frames_BTHWK])
+            sync_BTS = torch.stack([self.sync.embed(x) for x in sync_frames_BTHWK])
+        return self._conditions(vision_BTV, sync_BTS, prompts, duration_s, batch=given[0])
+
+    def _frames(
+        self, video: Path, fps: int, size_px: tuple[int, int], duration_s: float | Fraction
+    ) -> Iterator[NDArray[np.uint8]]:
+        return iter_frames(video, fps=fps, size_px=size_px, duration_s=duration_s)
+
+    def _conditions(
+        self,
+        vision_BTV: Tensor | None,
+        sync_BTS: Tensor | None,
+        prompts: Sequence[str] | None,
+        duration_s: float | Fraction,
+        *,
+        batch: int,
+    ) -> Conditions:
+        tokens = None if prompts is None else self.text(prompts)
+        zeros_B = torch.zeros(batch, device=self.device)
+        return Conditions(
+            seconds_start_B=zeros_B,
+            seconds_total_B=zeros_B + float(duration_s),
+            text_BTE=None if tokens is None else tokens.states_BTD,
+            text_mask_BT=None if tokens is None else tokens.mask_BT,
+            vision_BTV=vision_BTV,
+            sync_BLS=None if sync_BTS is None else self._at_latent_rate(sync_BTS, duration_s),
+        )
+
+    def _at_latent_rate(self, sync_BTS: Tensor, duration_s: float | Fraction) -> Tensor:
+        num_frames = self.timebase.num_latent_frames(duration_s)
+        rate = self.timebase.sync_fps / self.timebase.latent_rate_hz
+        index = [int((i + Fraction(1, 2)) * rate) for i in range(num_frames)]
+        known = [i for i in index if i < sync_BTS.shape[1]]
+        missing = num_frames - len(known)
+        return torch.nn.functional.pad(sync_BTS[:, known], (0, 0, 0, missing))
+
+
+def window_of(
+    conditions: Conditions, timebase: TimeBase, starts: Sequence[int], *, window: int
+) -> Conditions:
+    """Windows of one long clip, as a batch of clips that each begin at 0.
+
+    Args:
+        conditions: Of the whole clip (B = 1).
+        timebase: The model's.
+        starts: First latent frame of each window.
+        window: Latent frames of each.
+    """
+    seconds = window / timebase.latent_rate_hz
+    zeros_B = conditions.seconds_start_B.new_zeros(len(starts))
+    vision_BTV, sync_BLS = conditions.vision_BTV, conditions.sync_BLS
+    if vision_BTV is not None and sync_BLS is not None:
+        pictures = []
+        for start in starts:
+            first_s = start / timebase.latent_rate_hz
+            # The picture whose interval holds the middle of the window's i-th one.
+            first = int(first_s * timebase.vision_fps + Fraction(1, 2))
+            index = torch.arange(first, first + timebase.num_vision_frames(seconds))
+            pictures.append(vision_BTV[0, index.clamp(max=vision_BTV.shape[1] - 1)])
+        vision_BTV = torch.stack(pictures)
+        sync_BLS = torch.stack([sync_BLS[0, start : start + window] for start in starts])
+    text_BTE, text_mask_BT = conditions.text_BTE, conditions.text_mask_BT
+    if text_BTE is not None and text_mask_BT is not None:
+        text_BTE = text_BTE.expand(len(starts), -1, -1)
+        text_mask_BT = text_mask_BT.expand(len(starts), -1)
+    return Conditions(
+        seconds_start_B=zeros_B,
+        seconds_total_B=zeros_B + float(seconds),
+        text_BTE=text_BTE,
+        text_mask_BT=text_mask_BT,
+        vision_BTV=vision_BTV,
+        sync_BLS=sync_BLS,
+    )

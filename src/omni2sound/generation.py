@@ -1,0 +1,198 @@
+"""What is asked of the pipeline, and what comes out of it.
+
+In:   a video, a prompt or both, and settings that may be left open.
+Out:  `GenerationRequest`, checked; `GenerationResult`, which can say how it was made.
+
+No torch here: the command line refuses a bad request before it loads a model. What not to
+get wrong: `GenerationResult.facts` goes into the output file, so it must hold nothing that
+differs between two runs of one request (times, dates, paths).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+from omni2sound.errors import MediaError, UserError
+from omni2sound.media.audio import Audio
+from omni2sound.media.files import shown_name
+from omni2sound.media.probe import probe
+
+__all__ = [
+    "MAX_DURATION_S",
+    "GenerationRequest",
+    "GenerationResult",
+    "Task",
+    "Timings",
+]
+
+MAX_DURATION_S = 3600
+MAX_STEPS = 1000
+MAX_GUIDANCE = 100.0
+MAX_PROMPT_CHARS = 2000
+MAX_TAKES = 100
+MAX_SEED = 2**63 - 1
+
+Task = Literal["V2A", "T2A", "VT2A"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerationRequest:
+    """One request; the task follows from what is given.
+
+    Raises:
+        UserError: A value is out of range, or two of them contradict each other.
+    """
+
+    video: Path | None = None
+    """A video, or a still picture together with `duration_s`."""
+    prompt: str | None = None
+    """What should be heard."""
+    negative_prompt: str | None = None
+    """What should not be heard; needs guidance above 1. An empty text is none."""
+    duration_s: float | None = None
+    """Seconds of sound; None: the video's length, or the model's default without one."""
+    num_inference_steps: int | None = None
+    """Sampling steps; None: the model's default."""
+    guidance_scale: float | None = None
+    """1 is no guidance, larger follows the conditions closer; None: the model's default."""
+    seed: int = 0
+    """Of the first take; each further one adds 1."""
+    takes: int = 1
+    """How many results to make."""
+
+    def __post_init__(self) -> None:
+        if self.video is None and self.prompt is None:
+            raise UserError("nothing to generate from; give a video, a prompt or both")
+        for name in ("prompt", "negative_prompt"):
+            text = getattr(self, name)
+            if text is not None and len(text) > MAX_PROMPT_CHARS:
+                raise UserError(
+                    f"{name} has {len(text)} characters, the limit is {MAX_PROMPT_CHARS}"
+                )
+        if self.prompt is not None and not self.prompt.strip():
+            raise UserError("the prompt is empty; describe the sound, or leave the prompt out")
+        _check_range("duration", self.duration_s, above=0, up_to=MAX_DURATION_S, unit=" seconds")
+        _check_range("steps", self.num_inference_steps, above=0, up_to=MAX_STEPS)
+        _check_range("guidance", self.guidance_scale, at_least=0, up_to=MAX_GUIDANCE)
+        _check_range("seed", self.seed, at_least=0, up_to=MAX_SEED)
+        _check_range("takes", self.takes, at_least=1, up_to=MAX_TAKES)
+        if self.seed > MAX_SEED - self.takes + 1:
+            raise UserError(
+                f"seed {self.seed} leaves no room for {self.takes} takes; use a lower one"
+            )
+        if self.has_negative_prompt and self.guidance_scale == 1:
+            raise UserError("a negative prompt does nothing at guidance 1; use a guidance above 1")
+
+    @property
+    def has_negative_prompt(self) -> bool:
+        """Whether there is something to lead away from."""
+        return self.negative_prompt is not None and bool(self.negative_prompt.strip())
+
+    @property
+    def task(self) -> Task:
+        """What is made from what: V video, T text, A audio."""
+        if self.video is None:
+            return "T2A"
+        return "V2A" if self.prompt is None else "VT2A"
+
+    def resolved_duration(self, default_s: float) -> Fraction:
+        """Seconds of sound to make; looks into the video, if there is one.
+
+        Never longer than the video: past its end there is nothing to go by, and no output
+        file could hold the rest.
+
+        Args:
+            default_s: For a request that has neither video nor duration.
+
+        Raises:
+            MediaError: The video can't be read or has no picture.
+            UserError: It is a still picture without a duration, or too long.
+        """
+        asked = None if self.duration_s is None else Fraction(self.duration_s)
+        if self.video is None:
+            return Fraction(default_s) if asked is None else asked
+        video, name = probe(self.video).video, shown_name(self.video)
+        if video is None:
+            raise MediaError(f"{name}: has sound but no picture; give a video")
+        if video.is_still:
+            if asked is None:
+                raise UserError(f"{name}: is a still picture and has no duration; give one")
+            return asked
+        if asked is not None:
+            return min(asked, video.duration_s)
+        if video.duration_s > MAX_DURATION_S:
+            raise UserError(
+                f"{name}: lasts {float(video.duration_s):.0f} s, the limit is {MAX_DURATION_S} s; "
+                "cut it in parts, or give a shorter duration"
+            )
+        return video.duration_s
+
+
+def _check_range(
+    name: str,
+    value: float | None,
+    *,
+    up_to: float,
+    above: float | None = None,
+    at_least: float | None = None,
+    unit: str = "",
+) -> None:
+    if value is None:
+        return
+    low_enough = value <= up_to
+    high_enough = value > above if above is not None else at_least is None or value >= at_least
+    if not (math.isfinite(value) and low_enough and high_enough):
+        bound = f"more than {above:g}" if above is not None else f"{at_least:g}"
+        raise UserError(f"{name} must be {bound} to {up_to:g}{unit}, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timings:
+    """Wall time of the parts of one result, in seconds.
+
+    Work that several takes share is booked on the first of them.
+    """
+
+    load_s: float
+    encode_s: float
+    sample_s: float
+    decode_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class GenerationResult:
+    """A sound, and how it was made."""
+
+    audio: Audio
+    task: Task
+    prompt: str | None
+    negative_prompt: str | None
+    duration_s: float
+    """Length of `audio`."""
+    seed: int
+    num_inference_steps: int
+    guidance_scale: float
+    model: str
+    """The model's name."""
+    model_sha256: str
+    """Digest of the model's configuration and weights."""
+    timings: Timings
+
+    def facts(self) -> dict[str, Any]:
+        """How the sound was made, as JSON data; equal for two runs of one request."""
+        return {
+            "task": self.task,
+            "prompt": self.prompt,
+            "negative_prompt": self.negative_prompt,
+            "duration_s": self.duration_s,
+            "sample_rate_hz": self.audio.sample_rate_hz,
+            "seed": self.seed,
+            "steps": self.num_inference_steps,
+            "guidance": self.guidance_scale,
+            "model": self.model,
+            "model_sha256": self.model_sha256,
+        }

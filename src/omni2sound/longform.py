@@ -1,0 +1,180 @@
+"""Any length: windows over one long latent, and streams in and out of it.
+
+In:   encoders, a network and a decoder that see a bounded time at once.
+Out:  features, predictions and samples for hours, in memory that grows only by what a
+      second of latents, features and samples takes.
+
+Sampling is joint: at every step each window of the network's native length predicts its
+own part, and where windows overlap their predictions are averaged with weights that fade
+from one to the other. So all windows are denoised together into one latent and there is
+no seam to hide afterwards. Encoders and decoder see chunks with a margin on both sides
+that is thrown away again. What not to get wrong: windows all have the same length (the
+last one is moved back, not cut), because the network knows short clips as short clips.
+
+Source: Bar-Tal et al. 2023, MultiDiffusion, arXiv:2302.08113, along time.
+Shape suffixes: W windows, L latent frames, C latent channels, T frames, N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from omni2sound.diffusion.guidance import Predict
+
+__all__ = [
+    "crossfade_weights",
+    "decode_in_chunks",
+    "embed_in_chunks",
+    "joint_prediction",
+    "window_starts",
+]
+
+PredictWindows = Callable[[range, Tensor, Tensor], Tensor]
+"""(indices of the windows, x_WLC, t_W) to the network's prediction, same shape as x_WLC."""
+
+
+def window_starts(num_frames: int, *, window: int, overlap: int) -> tuple[int, ...]:
+    """First frames of equally long windows that cover `num_frames`, evenly spread.
+
+    Args:
+        num_frames: Frames to cover.
+        window: Frames of each window; a single one starts at 0 if `num_frames` fits in it.
+        overlap: The least that neighbours share.
+    """
+    if num_frames <= window:
+        return (0,)
+    count = -(-(num_frames - overlap) // (window - overlap))
+    last = num_frames - window
+    return tuple(i * last // (count - 1) for i in range(count))
+
+
+def crossfade_weights(starts: Sequence[int], num_frames: int, *, window: int) -> Tensor:
+    """Weights (W, window) of each window's frames; they sum to 1 at every frame.
+
+    Each falls linearly to its ends, so a window's edge, where it knows least about what
+    surrounds it, counts least.
+    """
+    ramp = torch.arange(window) + 0.5
+    triangle = torch.minimum(ramp, window - ramp)
+    total = torch.zeros(num_frames)
+    for start in starts:
+        total[start : start + window] += triangle
+    return torch.stack([triangle / total[start : start + window] for start in starts])
+
+
+def joint_prediction(
+    predict_windows: PredictWindows,
+    starts: Sequence[int],
+    num_frames: int,
+    *,
+    window: int,
+    windows_per_call: int,
+) -> Predict:
+    """A prediction for the whole length out of predictions for windows of it.
+
+    Args:
+        predict_windows: The (guided) network over some of the windows.
+        starts: From `window_starts`.
+        num_frames: Frames of the whole length.
+        window: Frames of each window.
+        windows_per_call: The most that go through the network at once.
+
+    Returns:
+        A function of one sample, x (1, L, C) and t (1,).
+    """
+    weights_WL = crossfade_weights(starts, num_frames, window=window)
+    groups = [
+        range(i, min(i + windows_per_call, len(starts)))
+        for i in range(0, len(starts), windows_per_call)
+    ]
+
+    def predict(x_BLC: Tensor, t_B: Tensor) -> Tensor:
+        weights = weights_WL.to(x_BLC)
+        whole_BLC = torch.zeros_like(x_BLC)
+        for group in groups:
+            x_WLC = torch.cat([x_BLC[:, starts[i] : starts[i] + window] for i in group])
+            parts_WLC = predict_windows(group, x_WLC, t_B.expand(len(group)))
+            for part_LC, i in zip(parts_WLC, group, strict=True):
+                whole_BLC[0, starts[i] : starts[i] + window] += weights[i, :, None] * part_LC
+        return whole_BLC
+
+    return predict
+
+
+def embed_in_chunks(
+    embed: Callable[[NDArray[np.uint8]], Tensor],
+    frames: Iterable[NDArray[np.uint8]],
+    *,
+    chunk: int,
+    margin: int,
+) -> Tensor:
+    """Features of a stream of pictures, as if all had been embedded at once.
+
+    Args:
+        embed: Pictures (T, H, W, 3) to features (T, D).
+        frames: At least one picture.
+        chunk: Pictures whose features are kept from one call of `embed`.
+        margin: Pictures on each side on which a feature may depend; 0 if on none.
+    """
+    features: list[Tensor] = []
+    held: list[NDArray[np.uint8]] = []
+    before = 0  # pictures at the start of `held` whose features are already out
+    for frame in frames:
+        held.append(frame)
+        if len(held) == before + chunk + margin:
+            features.append(embed(np.stack(held))[before : before + chunk])
+            done = before + chunk
+            before = min(margin, done)
+            del held[: done - before]
+    if len(held) > before:
+        features.append(embed(np.stack(held))[before:])
+    return torch.cat(features)
+
+
+def decode_in_chunks(
+    decode: Callable[[Tensor], Tensor],
+    latents_LC: Tensor,
+    *,
+    hop_samples: int,
+    chunk: int,
+    margin: int,
+    fade: int,
+) -> Tensor:
+    """Samples (N,) of latents of any length, in constant memory beside the result.
+
+    Neighbouring chunks are decoded `margin` frames into each other. Most of that is thrown
+    away (a decoder's edge is its worst place); over `fade` frames in its middle one fades
+    into the other, since a decoder that estimates phases need not give the same wave twice.
+    Latents of up to one chunk are decoded as they are.
+
+    Args:
+        decode: Latents (1, L, C) to samples (1, L * hop).
+        latents_LC: The whole length.
+        hop_samples: Samples per latent frame.
+        chunk: Frames of a chunk without its margins, more than `margin`.
+        margin: Frames decoded beyond each end of a chunk.
+        fade: Frames of the fade, at most twice the margin.
+    """
+    num_frames = latents_LC.shape[0]
+    whole_N = torch.zeros(num_frames * hop_samples)
+    for begin in range(0, num_frames, chunk):
+        end = min(begin + chunk, num_frames)
+        first, last = max(0, begin - margin), min(num_frames, end + margin)
+        samples_N = decode(latents_LC[None, first:last])[0].float().cpu()
+        frame_N = first + (torch.arange(len(samples_N)) + 0.5) / hop_samples
+        if begin > 0:
+            samples_N = samples_N * _rise(frame_N - begin, fade)
+        if end < num_frames:
+            samples_N = samples_N * (1 - _rise(frame_N - end, fade))
+        whole_N[first * hop_samples : last * hop_samples] += samples_N
+    return whole_N
+
+
+def _rise(offset: Tensor, length: int) -> Tensor:
+    """From 0 to 1 over `length` frames, centred on offset 0."""
+    return (offset / length + 0.5).clamp(0, 1)

@@ -1,0 +1,363 @@
+"""From a request to sound: encode, sample, decode.
+
+In:   a model by name or folder; a video, a prompt, or both.
+Out:  `GenerationResult`; or waveforms of a batch, from conditions that were encoded before.
+
+One path serves all tasks and lengths: conditions cover the whole length, the transformer
+sees them whole up to its native window and in overlapping windows beyond (`longform`).
+What not to get wrong: noise is drawn on the CPU in float32, each sample from its own seed,
+so that neither the device nor the company in a batch changes what a seed means.
+
+Shape suffixes: B batch, W windows, L latent frames, C latent channels, N samples.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from omni2sound.assembly import Model, load_model
+from omni2sound.diffusion.guidance import Predict, guided
+from omni2sound.diffusion.samplers import OnStep, sample
+from omni2sound.encoding import ConditionEncoder, window_of
+from omni2sound.errors import ShapeError, UserError
+from omni2sound.generation import GenerationRequest, GenerationResult, Timings
+from omni2sound.longform import decode_in_chunks, joint_prediction, window_starts
+from omni2sound.media.audio import Audio
+from omni2sound.models.conditioning import Conditions
+from omni2sound.runtime import resolve_device, resolve_dtype
+
+__all__ = ["GenerationRequest", "GenerationResult", "Omni2SoundPipeline", "Timings"]
+
+_WINDOW_OVERLAP_S = 2
+_WINDOWS_PER_CALL = 4
+_MAX_CACHED_WINDOWS = 32
+"""Prepared conditions of one window take some megabytes; beyond this many (minutes of
+video) they are prepared again at each step, for a few percent of its time."""
+_DECODE_CHUNK_S = 20
+_DECODE_MARGIN_S = 1
+_DECODE_FADE_S = Fraction(1, 5)
+
+
+class Omni2SoundPipeline:
+    """Sound for a video, a text or both. Build it with `from_pretrained`."""
+
+    def __init__(self, model: Model, *, device: torch.device, dtype: torch.dtype) -> None:
+        for part in (model.dit, model.autoencoder, model.sync):
+            part.eval().requires_grad_(False).to(device)
+        model.dit.to(dtype)
+        self.model = model
+        self.encoder = ConditionEncoder(model.config.timebase, model.sync, device)
+        self.device = device
+        self.dtype = dtype
+        self._unbooked_load_s = 0.0
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike[str] = "embedded",
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> Omni2SoundPipeline:
+        """Load a model.
+
+        Args:
+            model: "embedded" (the one that comes with the package), a model folder, or a Hub
+                id with a pinned revision, "org/name@<commit>".
+            device: "auto", "cpu", "cuda" or "mps".
+            dtype: Precision of the transformer: "auto", "float32", "bfloat16" or "float16".
+
+        Raises:
+            MissingPartError: There is no such model.
+            ConfigError: The folder does not hold together.
+            IntegrityError: A file's bytes are not those that its card recorded.
+            UserError: This machine has no such device, or it can't compute in that precision.
+        """
+        begin = time.perf_counter()
+        where = resolve_device(device)
+        precision = resolve_dtype(dtype, where)
+        pipeline = cls(load_model(model), device=where, dtype=precision)
+        pipeline._rehearse()
+        pipeline._unbooked_load_s = time.perf_counter() - begin
+        return pipeline
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, half: bool = True) -> None:
+        """Write the model as a folder that `from_pretrained` reads.
+
+        Args:
+            folder: Target; replaced if it is a model folder.
+            half: Store tensors as fp16, as released models do; their sound survives exactly.
+
+        Raises:
+            UserError: `folder` exists and is no model folder.
+        """
+        self.model.save(folder, half=half)
+
+    def _rehearse(self) -> None:
+        """One step on one number: refuses a solver that does not fit, and imports it now."""
+        sample(
+            lambda x_BLC, t_B: x_BLC,
+            torch.zeros(1, 1, 1),
+            objective=self.model.config.objective,
+            config=self.model.config.sampler,
+            num_steps=1,
+            generator=[torch.Generator()],
+        )
+
+    # --- generate --------------------------------------------------------------------
+
+    def __call__(
+        self,
+        video: str | os.PathLike[str] | None = None,
+        prompt: str | None = None,
+        negative_prompt: str | None = None,
+        duration_s: float | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        seed: int = 0,
+        on_step: OnStep | None = None,
+    ) -> GenerationResult:
+        """Make sound for a video, a text or both; see `GenerationRequest`.
+
+        Args:
+            video: Path of a video.
+            prompt: What should be heard.
+            negative_prompt: What should not be heard. It takes the place of the null branch
+                of guidance, so that one hears neither text nor video.
+            duration_s: Seconds of sound; at most the video's length.
+            num_inference_steps: More takes longer and gets finer.
+            guidance_scale: 1 is no guidance.
+            seed: Same seed, same machine, same sound.
+            on_step: Called with (steps done, steps in all).
+
+        Raises:
+            MediaError: The video can't be read.
+            UserError: A value is out of range, or nothing is given.
+        """
+        request = GenerationRequest(
+            video=None if video is None else Path(video),
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            duration_s=duration_s,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            seed=seed,
+        )
+        return next(self.run(request, on_step=on_step))
+
+    def run(
+        self, request: GenerationRequest, *, on_step: OnStep | None = None
+    ) -> Iterator[GenerationResult]:
+        """The takes of a request, one after another; conditions are encoded once.
+
+        Take k is what a request with seed + k alone gives.
+
+        Raises:
+            MediaError: The video can't be read.
+            UserError: The request asks for what this model can't do.
+        """
+        guidance, num_steps = self._settings(request)
+        duration = request.resolved_duration(self.model.defaults.duration_s)
+        begin = time.perf_counter()
+        conditions = self.encoder.encode(request.video, request.prompt, duration)
+        negative = None
+        if request.has_negative_prompt:
+            negative = self.encoder.encode(None, request.negative_prompt, duration)
+        lazy_load_s = self.encoder.collect_load_s()
+        encode_s = time.perf_counter() - begin - lazy_load_s
+        self._unbooked_load_s += lazy_load_s
+        predict = self._prediction(conditions, negative, duration, guidance)
+        for take in range(request.takes):
+
+            def step(done: int, total: int, take: int = take) -> None:
+                if on_step is not None:
+                    on_step(take * total + done, request.takes * total)
+
+            seed = request.seed + take
+            begin = time.perf_counter()
+            latents_BLC = self._sample(predict, duration, [seed], num_steps, step)
+            sampled = time.perf_counter()
+            samples_BN = self._decode(latents_BLC, duration)
+            yield GenerationResult(
+                audio=Audio(
+                    samples_CN=samples_BN.numpy(),
+                    sample_rate_hz=self.model.config.timebase.sample_rate_hz,
+                ),
+                task=request.task,
+                prompt=request.prompt,
+                negative_prompt=request.negative_prompt if request.has_negative_prompt else None,
+                duration_s=samples_BN.shape[1] / self.model.config.timebase.sample_rate_hz,
+                seed=seed,
+                num_inference_steps=num_steps,
+                guidance_scale=guidance,
+                model=self.model.name,
+                model_sha256=self.model.sha256,
+                timings=Timings(
+                    load_s=self._unbooked_load_s,
+                    encode_s=encode_s,
+                    sample_s=sampled - begin,
+                    decode_s=time.perf_counter() - sampled,
+                ),
+            )
+            self._unbooked_load_s = encode_s = 0.0
+
+    def generate_batch(
+        self,
+        conditions: Conditions,
+        *,
+        duration_s: float | Fraction,
+        seeds: Sequence[int],
+        num_steps: int | None = None,
+        guidance: float | None = None,
+        negative: Conditions | None = None,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """Waveforms (B, N) on the CPU of clips of one length, at most the native window.
+
+        Args:
+            conditions: From `encoder.encode_arrays` with the same duration.
+            duration_s: Length of every clip.
+            seeds: One per clip; sample i is what seed i gives alone, up to rounding.
+            num_steps: None: the model's default.
+            guidance: None: the model's default.
+            negative: Stands in for the null branch.
+            on_step: Called with (steps done, steps in all).
+
+        Raises:
+            ShapeError: The number of seeds is not the batch's size.
+            UserError: The clips are longer than the native window.
+        """
+        if len(seeds) != conditions.batch_size:
+            raise ShapeError(
+                f"expected one seed per clip, {conditions.batch_size}; got {len(seeds)}"
+            )
+        if duration_s > self.model.defaults.max_duration_s:
+            raise UserError(
+                f"a batch holds clips of up to {self.model.defaults.max_duration_s} s, "
+                f"got {duration_s} s; give longer ones to the pipeline one by one"
+            )
+        duration = Fraction(duration_s)
+        guidance = self.model.defaults.guidance if guidance is None else guidance
+        num_steps = self.model.defaults.steps if num_steps is None else num_steps
+        predict = self._prediction(conditions, negative, duration, guidance)
+        latents_BLC = self._sample(predict, duration, seeds, num_steps, on_step)
+        return self._decode(latents_BLC, duration)
+
+    def _settings(self, request: GenerationRequest) -> tuple[float, int]:
+        guidance, num_steps = request.guidance_scale, request.num_inference_steps
+        guidance = self.model.defaults.guidance if guidance is None else guidance
+        if request.has_negative_prompt and guidance == 1:
+            raise UserError("a negative prompt does nothing at guidance 1; use a guidance above 1")
+        return guidance, self.model.defaults.steps if num_steps is None else num_steps
+
+    def _num_frames(self, duration: Fraction) -> int:
+        num_frames = self.model.config.timebase.num_latent_frames(duration)
+        if num_frames == 0:
+            raise UserError(
+                f"{float(duration)} s is shorter than one sample; give a longer duration"
+            )
+        return num_frames
+
+    @torch.inference_mode()
+    def _prediction(
+        self,
+        conditions: Conditions,
+        negative: Conditions | None,
+        duration: Fraction,
+        guidance: float,
+    ) -> Predict:
+        """The guided network over the whole length, in windows if it is beyond the native one."""
+        timebase = self.model.config.timebase
+        num_frames = self._num_frames(duration)
+        window = timebase.num_latent_frames(self.model.defaults.max_duration_s)
+        if num_frames <= window:
+            return self._window_prediction(conditions, negative, num_frames, guidance)
+        overlap = timebase.num_latent_frames(
+            min(_WINDOW_OVERLAP_S, self.model.defaults.max_duration_s / 2)
+        )
+        starts = window_starts(num_frames, window=window, overlap=overlap)
+        prepared: dict[range, Predict] = {}
+
+        def predict_windows(group: range, x_WLC: Tensor, t_W: Tensor) -> Tensor:
+            predict = prepared.get(group)
+            if predict is None:
+                chosen = [starts[i] for i in group]
+                predict = self._window_prediction(
+                    window_of(conditions, timebase, chosen, window=window),
+                    None
+                    if negative is None
+                    else window_of(negative, timebase, chosen, window=window),
+                    window,
+                    guidance,
+                )
+                if group.stop <= _MAX_CACHED_WINDOWS:
+                    prepared[group] = predict
+            return predict(x_WLC, t_W)
+
+        return joint_prediction(
+            predict_windows, starts, num_frames, window=window, windows_per_call=_WINDOWS_PER_CALL
+        )
+
+    def _window_prediction(
+        self, conditions: Conditions, negative: Conditions | None, num_frames: int, guidance: float
+    ) -> Predict:
+        prepared = self.model.dit.prepare(conditions, num_frames)
+        if guidance != 1:
+            other = prepared.null()
+            if negative is not None:
+                other = self.model.dit.prepare(negative, num_frames)
+            prepared = prepared.stack(other)
+
+        def predict(x_BLC: Tensor, t_B: Tensor) -> Tensor:
+            return self.model.dit.denoise(x_BLC.to(self.dtype), t_B, prepared).float()
+
+        return predict if guidance == 1 else guided(predict, guidance)
+
+    @torch.inference_mode()
+    def _sample(
+        self,
+        predict: Predict,
+        duration: Fraction,
+        seeds: Sequence[int],
+        num_steps: int,
+        on_step: OnStep | None,
+    ) -> Tensor:
+        shape = (self._num_frames(duration), self.model.config.dit.latent_dim)
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        noise_BLC = torch.stack([torch.randn(shape, generator=g) for g in generators])
+        latents_BLC = sample(
+            predict,
+            noise_BLC.to(self.device),
+            objective=self.model.config.objective,
+            config=self.model.config.sampler,
+            num_steps=num_steps,
+            generator=generators,
+            on_step=on_step,
+        )
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)  # or its time would be booked on the decoder
+        return latents_BLC
+
+    @torch.inference_mode()
+    def _decode(self, latents_BLC: Tensor, duration: Fraction) -> Tensor:
+        timebase = self.model.config.timebase
+        chunk = timebase.num_latent_frames(_DECODE_CHUNK_S)
+        if latents_BLC.shape[1] <= chunk:
+            samples_BN = self.model.autoencoder.decode(latents_BLC).float().cpu()
+        else:
+            samples_BN = decode_in_chunks(
+                self.model.autoencoder.decode,
+                latents_BLC[0],
+                hop_samples=timebase.hop_samples,
+                chunk=chunk,
+                margin=timebase.num_latent_frames(_DECODE_MARGIN_S),
+                fade=timebase.num_latent_frames(_DECODE_FADE_S),
+            )[None]
+        return samples_BN[:, : timebase.num_samples(duration)]
