@@ -1,12 +1,182 @@
-"""Placeholder until the command is written."""
+"""`omni2sound train`: run a recipe, or train one of the parts that a recipe stands on.
+
+In:   a recipe's name, a folder of features (or the stage corpus, for parts), a time limit.
+Out:  a run folder: checkpoints, `log.jsonl`, and `model/`, which `generate --model` takes.
+
+The order from nothing: `train autoencoder`, `train sync`, `data stage features`,
+`train embedded`. Each takes the model folder of the step before as `--parts`.
+"""
 
 from __future__ import annotations
 
-from omni2sound.errors import UserError
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from omni2sound.cli.progress import progress_bar
+from omni2sound.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from omni2sound.train.recipe import Recipe
 
 __all__ = ["train"]
 
+_log = logging.getLogger(__name__)
+_PARTS = ("autoencoder", "sync")
 
-def train() -> None:
-    """Not written yet."""
-    raise UserError("train is not written yet")
+
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="tiny or embedded; or a part: autoencoder or sync.")
+    ],
+    data: Annotated[
+        list[Path],
+        typer.Option("--data", help="Folder of features (may repeat); for a part, the corpus."),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
+    validation: Annotated[
+        Path | None, typer.Option("--validation", help="Features of the validation split.")
+    ] = None,
+    parts: Annotated[
+        str, typer.Option("--parts", help="Model whose autoencoder and sync encoder are used.")
+    ] = "embedded",
+    max_steps: Annotated[int | None, typer.Option(help="Stop after this many steps.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop after this long.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+    init_from: Annotated[
+        str | None, typer.Option(help="Start a new run from this model's weights.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the recipe: stages.1.lr=3e-4.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Train a model, or a part of one."""
+    if max_minutes is not None and max_minutes <= 0:
+        raise UserError(f"--max-minutes must be positive, got {max_minutes}")
+    if recipe in _PARTS:
+        if max_steps is not None or resume or init_from or set_ or validation:
+            raise UserError(f"train {recipe} takes --data, --out, --parts and --max-minutes only")
+        if len(data) != 1:
+            raise UserError(f"train {recipe} takes one --data, the stage corpus; got {len(data)}")
+        train_part = _train_sync if recipe == "sync" else _train_autoencoder
+        train_part(data[0], out, parts, max_minutes or 20.0)
+    else:
+        chosen = _recipe(recipe, set_ or [])
+        if resume and init_from:
+            raise UserError("--resume goes on with a run, --init-from starts one; give one of them")
+        _train_model(chosen, data, out, validation, parts, max_steps, max_minutes, resume, init_from, device)
+    print(json.dumps({"model": str(out / "model")}))
+
+
+def _recipe(name: str, changes: list[str]) -> Recipe:
+    from omni2sound.config import override
+    from omni2sound.recipes import RECIPES
+
+    if name not in RECIPES:
+        known = ", ".join([*RECIPES, *_PARTS])
+        raise UserError(f"no recipe {name!r}; known: {known}")
+    recipe = RECIPES[name]()
+    for change in changes:
+        path, sign, text = change.partition("=")
+        if not sign:
+            raise UserError(f"--set needs NAME=VALUE, got {change!r}")
+        try:
+            value: Any = json.loads(text)
+        except ValueError:
+            value = text
+        recipe = override(recipe, path, value)
+    return recipe
+
+
+def _train_model(
+    recipe: Recipe,
+    data: list[Path],
+    out: Path,
+    validation: Path | None,
+    parts: str,
+    max_steps: int | None,
+    max_minutes: float | None,
+    resume: bool,
+    init_from: str | None,
+    device: str,
+) -> None:
+    import torch
+
+    from omni2sound.config import digest, from_json, to_json
+    from omni2sound.data.features import FeatureStore
+    from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
+    from omni2sound.models.dit import DiT
+    from omni2sound.runtime import resolve_device
+    from omni2sound.train.loop import TrainOptions
+    from omni2sound.train.loop import train as run
+    from omni2sound.weights import load_card, load_part, resolve_model
+
+    card = load_card(resolve_model(parts))
+    store = FeatureStore(data)
+    held_out = FeatureStore([validation]) if validation is not None else store
+    for description in [*store.description, *held_out.description]:
+        if description.get("sync_sha256") != card.files.get("sync"):
+            raise ConfigError(
+                f"the features were made with another sync encoder than that of {parts}; "
+                "make them again, or give --parts the model that they were made with"
+            )
+    where = resolve_device(device)
+    vae = MelPcaAutoencoder(from_json(MelPcaConfig, card.parts["autoencoder"]))
+    load_part(card, "autoencoder", vae)
+    torch.manual_seed(recipe.seed)  # of the initial weights; nothing else draws from it
+    model = DiT(recipe.dit)
+    parent = None
+    if init_from is not None:
+        parent_card = load_card(resolve_model(init_from))
+        load_part(parent_card, "dit", model)
+        parent = parent_card.sha256
+    options = TrainOptions(
+        out=out, max_steps=max_steps, max_minutes=max_minutes, resume=resume, device=str(where)
+    )
+    with progress_bar("training", recipe.num_steps) as on_step:
+        weights, result = run(model, recipe, store, held_out, vae.to(where), options, on_step=on_step)
+    _log.info("stopped at step %d of %d: %s", result.steps, recipe.num_steps, result.reason)
+    training = {
+        "recipe": to_json(recipe),
+        "recipe_sha256": digest(recipe),
+        "data": store.description,
+        "steps": result.steps,
+        "finished": result.finished,
+        "stage_converged": result.stage_converged,
+        "parent_sha256": parent,
+    }
+    _save(out, card, recipe, weights, training)
+    if result.reason == "interrupted":
+        raise KeyboardInterrupt
+
+
+def _save(out: Path, card: Any, recipe: Recipe, weights: Any, training: dict[str, Any]) -> None:
+    from safetensors.torch import load_file
+
+    from omni2sound.config import to_json
+    from omni2sound.diffusion.samplers import SamplerConfig
+    from omni2sound.timebase import TimeBase
+    from omni2sound.weights import save_model
+
+    frozen = {p: load_file(card.folder / f"{p}.safetensors") for p in ("autoencoder", "sync")}
+    save_model(
+        out / "model",
+        name=recipe.name,
+        parts={
+            "timebase": to_json(TimeBase()),
+            "dit": to_json(recipe.dit),
+            "objective": to_json(recipe.objective),
+            "sampler": to_json(SamplerConfig()),
+            "autoencoder": card.parts["autoencoder"],
+            "sync": card.parts["sync"],
+            "text": {"encoder": "minilm"},
+            "vision": {"encoder": "mobilenetv2"},
+        },
+        tensors={"dit": weights, **frozen},
+        defaults=recipe.defaults,
+        training={**card.training, "dit": training},
+    )

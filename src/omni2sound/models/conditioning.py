@@ -75,6 +75,10 @@ class ConditionerConfig:
     """Pictures per second; places each picture token in time."""
     sync_dim: int = 64
     """Features of one sync frame."""
+    normalised: bool = True
+    """Whether each token's features are brought to zero mean and unit variance first. Encoders
+    of unit-length features otherwise start some thirty times too quiet to be heard. The
+    released full-size model projects them as they are."""
     masked: bool = True
     """Whether padding is masked out. The released full-size model instead attends to zeros."""
 
@@ -91,8 +95,8 @@ class Conditioner(nn.Module):
         super().__init__()
         self.config = config
         self.width = width
-        self.text = _projection(config.text_dim, width)
-        self.vision = _projection(config.vision_dim, width)
+        self.text = _projection(config.text_dim, width, normalised=config.normalised)
+        self.vision = _projection(config.vision_dim, width, normalised=config.normalised)
         self.seconds_start = ScalarEmbedding(width, scale=10.0)
         self.seconds_total = ScalarEmbedding(width, scale=10.0)
         # No bias anywhere on this path: zero features must give zero modulation.
@@ -169,5 +173,8 @@ class Conditioner(nn.Module):
         return next(self.parameters()).dtype
 
 
-def _projection(features: int, width: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width))
+def _projection(features: int, width: int, *, normalised: bool) -> nn.Sequential:
+    layers = [nn.Linear(features, width), nn.SiLU(), nn.Linear(width, width)]
+    if normalised:
+        return nn.Sequential(nn.LayerNorm(features, elementwise_affine=False), *layers)
+    return nn.Sequential(*layers)
