@@ -1,0 +1,1 @@
+"""How good is it: definitions, statistics and the evaluations that print tables."""
