@@ -283,9 +283,14 @@ def _padding(frame: AudioFrame) -> int:
 
 def _to_float(frame: AudioFrame) -> NDArray[np.float32]:
     """Decoded samples of any format as (C, N) float32."""
+    num_channels = frame.layout.nb_channels
+    if frame.format.is_planar and num_channels >= 8:
+        # PyAV 18 looks for a null pointer behind the last plane; with 8 or more there is none.
+        packed = av.AudioResampler("flt", frame.layout, frame.sample_rate).resample(frame)
+        return np.concatenate([_to_float(part) for part in packed], axis=1)
     raw: NDArray[Any] = frame.to_ndarray()
     if not frame.format.is_planar:
-        raw = raw.reshape(-1, len(frame.layout.channels)).T
+        raw = raw.reshape(-1, num_channels).T
     if raw.dtype == np.uint8:
         return ((raw.astype(np.float32) - 128) / 128).astype(np.float32)
     if np.issubdtype(raw.dtype, np.integer):
@@ -358,7 +363,8 @@ class AudioCodec:
     sample_format: str
     rates_hz: tuple[int, ...] | None = None
     """None: any."""
-    max_channels: int = 8
+    channels: tuple[int, ...] = tuple(_LAYOUTS)
+    """Counts that it keeps in order."""
     bit_rate_per_channel: int | None = None
     """At 32 kHz and above; less below. None: lossless."""
 
@@ -370,13 +376,17 @@ AAC = AudioCodec(
     bit_rate_per_channel=96_000,
 )
 OPUS = AudioCodec(
-    name="libopus", sample_format="flt", rates_hz=(48000,), bit_rate_per_channel=96_000
+    name="libopus",
+    sample_format="flt",
+    rates_hz=(48000,),
+    channels=(1, 2, 4, 6, 8),  # 5 and 7 come back in another order, 3 is refused
+    bit_rate_per_channel=96_000,
 )
 _MP3 = AudioCodec(
     name="libmp3lame",
     sample_format="fltp",
     rates_hz=(8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
-    max_channels=2,
+    channels=(1, 2),
     bit_rate_per_channel=96_000,
 )
 _WAV = AudioCodec(name="pcm_s16le", sample_format="s16")
@@ -437,10 +447,10 @@ def add_audio_stream(
     Raises:
         UserError: The codec cannot hold that many channels.
     """
-    if audio.num_channels > codec.max_channels:
+    if audio.num_channels not in codec.channels:
         raise UserError(
-            f"{name}: {audio.num_channels} channels, {codec.name} holds up to "
-            f"{codec.max_channels}; mix them down or write .wav"
+            f"{name}: {audio.num_channels} channels, {codec.name} holds "
+            f"{' or '.join(map(str, codec.channels))}; mix them down or choose another suffix"
         )
     if codec.rates_hz is not None and audio.sample_rate_hz not in codec.rates_hz:
         higher = [rate for rate in codec.rates_hz if rate >= audio.sample_rate_hz]
@@ -474,13 +484,15 @@ def encode_audio(
     chunk = _CHUNK_SAMPLES
     for start in range(0, num_samples, chunk):
         block_CN = audio.samples_CN[:, start : start + chunk]
+        packed: NDArray[Any] = np.ascontiguousarray(block_CN.T).reshape(1, -1)
         if context.format.name == "s16":
-            scaled_CN = np.floor(block_CN.astype(np.float64) * 32768 + 0.5)
-            block_CN = np.clip(scaled_CN, -32768, 32767).astype(np.int16)
-        if not context.format.is_planar:
-            block_CN = block_CN.T.reshape(1, -1)
+            packed = np.floor(packed.astype(np.float64) * 32768 + 0.5)
+            packed = np.clip(packed, -32768, 32767).astype(np.int16)
+        # Interleaved even for planar codecs: PyAV converts, and cannot fill 8 planes itself.
         frame = AudioFrame.from_ndarray(
-            np.ascontiguousarray(block_CN), format=context.format.name, layout=context.layout.name
+            packed,
+            format="s16" if context.format.name == "s16" else "flt",
+            layout=context.layout.name,
         )
         frame.sample_rate = rate
         frame.pts = first_sample + start

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -137,30 +137,36 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool) -> None:
         raise UserError(f"{name}: exists already; choose another name or allow overwriting")
 
 
+def _verify(path: Path, temporary: Path, verify: Callable[[Path], object]) -> None:
+    try:
+        verify(temporary)
+    except MediaError as error:
+        raise UserError(
+            f"{shown_name(path)}: not written, since it could not be read back; the input is too "
+            "damaged to be copied: re-encode it first"
+        ) from error
+
+
 @contextmanager
 def create_output(
-    path: Path, *, container_format: str, options: dict[str, str] | None = None
+    path: Path, *, container_format: str, verify: Callable[[Path], object] | None = None
 ) -> Iterator[OutputContainer]:
     """Create a media file under a temporary name; it gets its own name when the block ends well.
 
-    The same packets give the same bytes: without `bitexact`, Matroska and Ogg draw random
-    identifiers for each file.
+    `verify` is called with the closed file before it is renamed; a `MediaError` from it
+    means that no player could open the result, and nothing is left behind. The same packets
+    give the same bytes: without `bitexact`, Matroska and Ogg draw random identifiers.
 
     Raises:
         UserError: The file cannot be written, or the format does not take a stream.
     """
     try:
-        with (
-            atomic_path(path) as temporary,
-            av.open(
-                f"file:{temporary}",
-                "w",
-                format=container_format,
-                container_options=dict(options or {}),
-            ) as container,
-        ):
-            container.flags |= _BITEXACT
-            yield container
+        with atomic_path(path) as temporary:
+            with av.open(f"file:{temporary}", "w", format=container_format) as container:
+                container.flags |= _BITEXACT
+                yield container
+            if verify is not None:
+                _verify(path, temporary, verify)
     except UserError:
         raise
     except (av.FFmpegError, OSError, ValueError, OverflowError, MemoryError) as error:

@@ -110,7 +110,7 @@ def mux(
     audio = limit_peak(fit_length(audio, num_samples))
     with (
         open_input(video_path) as source,
-        create_output(output_path, container_format=container_format) as target,
+        create_output(output_path, container_format=container_format, verify=probe) as target,
     ):
         in_stream = source.streams[video.index]
         assert isinstance(in_stream, VideoStream)

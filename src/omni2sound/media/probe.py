@@ -55,6 +55,7 @@ MAX_STILL_S = 120
 more often than a video, and would ask for hours of sound."""
 _MAX_PACKETS_TO_FIRST_PICTURE = 300
 _FALLBACK_FPS = 25
+_MAX_FPS = 1000
 _MAX_PIXEL_ASPECT = 16
 
 
@@ -166,7 +167,14 @@ class _Span:
         self._order: int | None = None
 
     def add(self, packet: Packet[Any]) -> None:
-        if packet.size == 0 or packet.is_discard:
+        if packet.size == 0:
+            return
+        order = packet.dts if packet.dts is not None else packet.pts
+        if order is not None:
+            if self._order is not None:
+                self.longest_gap = max(self.longest_gap, abs(order - self._order))
+            self._order = order
+        if packet.is_discard:  # hidden by an edit list, needed to decode what follows
             return
         time = packet.pts if packet.pts is not None else packet.dts
         if time is None:  # a bare stream without a container
@@ -177,10 +185,6 @@ class _Span:
             self.first = time
         if self.last is None or time >= self.last:
             self.last, self.last_duration = time, packet.duration or 0
-        order = packet.dts if packet.dts is not None else time
-        if self._order is not None:
-            self.longest_gap = max(self.longest_gap, abs(order - self._order))
-        self._order = order
 
     def seconds(self, frame_s: Fraction) -> tuple[Fraction, Fraction]:
         """Start and end; `frame_s` stands in where the last packet has no usable duration."""
@@ -343,7 +347,7 @@ def _is_sound(stream: AudioStream) -> bool:
 
 def _usable_fps(stream: VideoStream) -> Fraction:
     for rate in (stream.average_rate, stream.base_rate):
-        if rate is not None and 0 < rate <= 1000:
+        if rate is not None and Fraction(1, MAX_STILL_S) <= rate <= _MAX_FPS:
             return rate
     return Fraction(_FALLBACK_FPS)
 
