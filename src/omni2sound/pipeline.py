@@ -185,7 +185,7 @@ class Omni2SoundPipeline:
             latents_BLC = self._sample(predict, duration, [seed], num_steps, step)
             sampled = time.perf_counter()
             samples_BN = self._decode(latents_BLC, duration)
-            yield GenerationResult(
+            result = GenerationResult(
                 audio=Audio(
                     samples_CN=samples_BN.numpy(),
                     sample_rate_hz=self.model.config.timebase.sample_rate_hz,
@@ -207,6 +207,7 @@ class Omni2SoundPipeline:
                 ),
             )
             self._unbooked_load_s = encode_s = 0.0
+            yield result
 
     def generate_batch(
         self,

@@ -1,12 +1,170 @@
-"""Placeholder until the command is written."""
+"""`omni2sound generate`: sound for a video, a text or both; one request, or a file of jobs.
+
+In:   a video, a prompt, settings; or ``--jobs``, a file with one request a line.
+Out:  sound files, or copies of the video with sound; their paths (or JSON) on stdout.
+
+What can be refused cheaply is refused before torch is imported.
+"""
 
 from __future__ import annotations
 
+import json
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
 from omni2sound.errors import UserError
 
-__all__ = ["generate"]
+if TYPE_CHECKING:
+    from omni2sound.pipeline import Omni2SoundPipeline
+
+__all__ = ["draw_seed", "generate", "load_pipeline", "show"]
 
 
-def generate() -> None:
-    """Not written yet."""
-    raise UserError("generate is not written yet")
+def generate(
+    video: Annotated[Path | None, typer.Argument(help="Video to make sound for.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="What should be heard.")] = None,
+    negative_prompt: Annotated[str | None, typer.Option(help="What should not be heard.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT",
+            help="File to write; its suffix says what: mp4 mov mkv webm (the video with the new "
+            "sound) or wav flac mp3 opus m4a.",
+        ),
+    ] = None,
+    duration: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Seconds of sound; default: the video's length, or 8."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", help="Sampling steps.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(metavar="G", help="1 is none; more follows the input closer.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Same seed, same sound; default: a new one.")
+    ] = None,
+    takes: Annotated[
+        int, typer.Option(metavar="K", help="Make OUT-1 to OUT-K, with seeds N to N+K-1.")
+    ] = 1,
+    model: Annotated[
+        str, typer.Option(help="A model's name, folder, or Hub id with revision.")
+    ] = "embedded",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    keep_audio: Annotated[
+        bool, typer.Option("--keep-audio", help="Mix the video's own sound under the new one.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace files that exist.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per result on stdout.")
+    ] = False,
+    jobs: Annotated[
+        Path | None,
+        typer.Option(help="File of requests, one JSON object a line; needs --out-dir."),
+    ] = None,
+    out_dir: Annotated[Path | None, typer.Option(help="Folder for the results of --jobs.")] = None,
+) -> None:
+    """Make sound for a video, a text or both.
+
+    Each line of a --jobs file has an id and, as wanted, video, prompt, negative_prompt,
+    duration_s, seed, steps, guidance, output. Jobs that are done are skipped on the next run.
+    """
+    from omni2sound.cli.results import OutputOptions
+
+    options = OutputOptions(keep_audio=keep_audio, overwrite=overwrite)
+    if jobs is not None or out_dir is not None:
+        per_request = {
+            "VIDEO": video,
+            "--prompt": prompt,
+            "--negative-prompt": negative_prompt,
+            "--output": output,
+            "--duration": duration,
+            "--steps": steps,
+            "--guidance": guidance,
+            "--seed": seed,
+            "--takes": None if takes == 1 else takes,
+        }
+        misplaced = [name for name, value in per_request.items() if value is not None]
+        if jobs is None or out_dir is None:
+            raise UserError("--jobs and --out-dir go together; got only one of them")
+        if misplaced:
+            raise UserError(
+                f"{', '.join(misplaced)} can't go with --jobs; say it in the job's line"
+            )
+        from omni2sound.cli.jobs import run_jobs
+
+        if run_jobs(
+            jobs, out_dir, options, model=model, device=device, dtype=dtype, as_json=as_json
+        ):
+            raise typer.Exit(1)
+        return
+
+    from omni2sound.cli.progress import progress_bar
+    from omni2sound.cli.results import check_target, default_output, request_sha256, save
+    from omni2sound.generation import GenerationRequest
+
+    request = GenerationRequest(
+        video=video,
+        prompt=prompt,
+        negative_prompt=negative_prompt,
+        duration_s=duration,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        seed=draw_seed() if seed is None else seed,
+        takes=takes,
+    )
+    output = default_output(Path(), video) if output is None else output
+    outputs = [output]
+    if takes > 1:
+        outputs = [output.with_stem(f"{output.stem}-{k}") for k in range(1, takes + 1)]
+    for path in outputs:
+        check_target(path, request, options)
+
+    pipeline, import_s = load_pipeline(model, device=device, dtype=dtype)
+    with progress_bar("generating") as report:
+        results = pipeline.run(request, on_step=report)
+        for path, result in zip(outputs, results, strict=True):
+            digest = request_sha256(
+                request,
+                options,
+                model_sha256=result.model_sha256,
+                dtype=dtype,
+                seed=result.seed,
+            )
+            saved = save(
+                result,
+                path,
+                video=video,
+                options=options,
+                more_facts={"request_sha256": digest},
+                import_s=import_s,
+            )
+            show(saved, as_json=as_json)
+            import_s = 0.0
+
+
+def draw_seed() -> int:
+    """A seed for a request that names none; short enough to be typed again."""
+    return secrets.randbelow(2**31)
+
+
+def load_pipeline(model: str, *, device: str, dtype: str) -> tuple[Omni2SoundPipeline, float]:
+    """The pipeline, and the seconds that its imports took."""
+    begin = time.perf_counter()
+    from omni2sound.pipeline import Omni2SoundPipeline
+
+    import_s = time.perf_counter() - begin
+    return Omni2SoundPipeline.from_pretrained(model, device=device, dtype=dtype), import_s
+
+
+def show(report: dict[str, Any], *, as_json: bool) -> None:
+    """One result on stdout, at once: the next one may take a while."""
+    print(json.dumps(report) if as_json else report["output"], flush=True)

@@ -1,0 +1,190 @@
+"""Where results go: file names, the file itself, its sidecar, the line of JSON.
+
+In:   a `GenerationResult` and an output path whose suffix says what to write.
+Out:  OUT with the facts in its ``comment`` tag, OUT.json beside it, the same as a dict.
+
+What not to get wrong: OUT is written before OUT.json. A sidecar therefore stands for a whole
+file, and a job whose sidecar fits is done. Times stay out of the tag, or the same seed would
+not give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omni2sound import __version__
+from omni2sound.errors import UserError
+
+if TYPE_CHECKING:
+    from omni2sound.generation import GenerationRequest, GenerationResult
+
+__all__ = ["OutputOptions", "check_target", "default_output", "request_sha256", "save", "sidecar"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutputOptions:
+    """How files are written."""
+
+    keep_audio: bool = False
+    """Mix the video's own sound under the new one."""
+    overwrite: bool = False
+    """Replace files that exist."""
+
+
+def sidecar(output: Path) -> Path:
+    """The file beside `output` that says how it was made."""
+    return output.with_name(f"{output.name}.json")
+
+
+def default_output(folder: Path, video: Path | None, stem: str | None = None) -> Path:
+    """The output of a request that names none.
+
+    Args:
+        folder: Where it will lie.
+        video: The request's video; a moving one is given its sound, anything else gives wav.
+        stem: First part of the name; None takes the video's.
+
+    Raises:
+        MediaError: The video can't be read.
+    """
+    from omni2sound.media.probe import probe
+
+    if video is None:
+        return folder / f"{stem or 'omni2sound'}.wav"
+    info = probe(video).video
+    suffix = ".mp4" if info is not None and not info.is_still else ".wav"
+    return folder / f"{stem or video.stem + '.omni2sound'}{suffix}"
+
+
+def check_target(output: Path, request: GenerationRequest, options: OutputOptions) -> None:
+    """Refuse, before anything is loaded, what could not be written afterwards.
+
+    Raises:
+        MediaError: The video can't be read or has no picture.
+        UserError: The output is in the way, its suffix unknown, or it does not fit the request.
+    """
+    from omni2sound.media.files import VIDEO_SUFFIXES, check_output, shown_name
+    from omni2sound.media.probe import probe
+
+    request.resolved_duration(1.0)  # looks into the video
+    check_output(output, overwrite=options.overwrite)
+    name = shown_name(output)
+    muxed = output.suffix.lower() in VIDEO_SUFFIXES
+    if muxed and request.video is None:
+        raise UserError(f"{name}: a video output needs a video; give one, or write .wav")
+    if options.keep_audio and not muxed:
+        raise UserError(
+            f"{name}: --keep-audio needs a video and a video output; "
+            f"use {' '.join(VIDEO_SUFFIXES)}, or leave it out"
+        )
+    if muxed and request.video is not None:
+        info = probe(request.video).video
+        if info is not None and info.is_still:
+            raise UserError(f"{name}: a still picture can't be copied with sound; write .wav")
+        if output.exists() and output.samefile(request.video):
+            raise UserError(f"{name}: is the input itself; choose another name")
+
+
+def request_sha256(
+    request: GenerationRequest,
+    options: OutputOptions,
+    *,
+    model_sha256: str,
+    dtype: str,
+    seed: int | None,
+) -> str:
+    """Digest of everything that decides what an output holds, the video's bytes included.
+
+    Args:
+        request: What is asked.
+        options: How it is written.
+        model_sha256: Digest of the model.
+        dtype: Precision as asked.
+        seed: As asked; None if it was left open.
+    """
+    video = None
+    if request.video is not None:
+        with request.video.open("rb") as file:
+            video = hashlib.file_digest(file, "sha256").hexdigest()
+    asked = {
+        "video": video,
+        "prompt": request.prompt,
+        "negative_prompt": request.negative_prompt,
+        "duration_s": request.duration_s,
+        "steps": request.num_inference_steps,
+        "guidance": request.guidance_scale,
+        "seed": seed,
+        "keep_audio": options.keep_audio,
+        "model": model_sha256,
+        "dtype": dtype,
+    }
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def save(
+    result: GenerationResult,
+    output: Path,
+    *,
+    video: Path | None,
+    options: OutputOptions,
+    more_facts: dict[str, Any],
+    import_s: float = 0.0,
+) -> dict[str, Any]:
+    """Write `output` and its sidecar.
+
+    Args:
+        result: What was made.
+        output: A path that `check_target` accepted.
+        video: The request's video.
+        options: How to write.
+        more_facts: Added to the result's own.
+        import_s: Counted as loading: what this result waited for before there was a pipeline.
+
+    Returns:
+        What the sidecar says.
+
+    Raises:
+        UserError: The file can't be written.
+    """
+    from omni2sound.media.audio import write_audio
+    from omni2sound.media.files import VIDEO_SUFFIXES
+    from omni2sound.media.mux import mux
+    from omni2sound.runtime import atomic_path
+
+    begin = time.perf_counter()
+    facts = result.facts() | {"software": f"omni2sound {__version__}"} | more_facts
+    tags = {"comment": json.dumps(facts)}
+    if video is not None and output.suffix.lower() in VIDEO_SUFFIXES:
+        mux(
+            video,
+            result.audio,
+            output,
+            keep_audio=options.keep_audio,
+            metadata=tags,
+            overwrite=options.overwrite,
+        )
+    else:
+        write_audio(output, result.audio, metadata=tags, overwrite=options.overwrite)
+    times = result.timings
+    time_s = {
+        "load": times.load_s + import_s,
+        "encode": times.encode_s,
+        "sample": times.sample_s,
+        "decode": times.decode_s,
+        "write": time.perf_counter() - begin,
+    }
+    made_in_s = times.encode_s + times.sample_s + times.decode_s
+    report = {
+        "output": str(output),
+        **facts,
+        "time_s": {name: round(value, 4) for name, value in time_s.items()},
+        "rtf": round(made_in_s / result.duration_s, 4),
+    }
+    with atomic_path(sidecar(output)) as path:
+        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return report
