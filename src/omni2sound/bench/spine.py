@@ -1,0 +1,213 @@
+"""Does the first model do its two jobs: sound when something strikes, and sound of the right kind?
+
+In:   onset times and truths of test scenes; class hits of prompts; made by `strikes` and `prompts`.
+Out:  a `SpineReport`: rows with 95 % intervals, checks against thresholds, and facts.
+
+Every claim stands beside what chance and what a perfect system get on the same clips. "Wrongly
+paired" is not one random shuffle but the mean over *all* wrong pairs, so it has no luck of the
+draw: a model that always sounds in mid-clip, or always like a drum, scores there what it
+scores on its own pairs.
+
+Shape suffixes: N clips.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni2sound.bench.metrics import (
+    Estimate,
+    OnsetErrors,
+    bootstrap_difference,
+    bootstrap_mean,
+    bootstrap_ratio,
+    onset_errors,
+)
+from omni2sound.bench.protocols import onset_hit
+from omni2sound.errors import ShapeError
+
+__all__ = [
+    "Check",
+    "PromptResult",
+    "Row",
+    "SpineReport",
+    "StrikeResult",
+    "score_prompts",
+    "score_strikes",
+]
+
+MIN_STRIKE_RATE = 0.5
+MIN_STRIKE_GAIN = 0.25
+MIN_CLASS_OF_ORACLE = 0.5
+MIN_CLASS_OF_SHUFFLED = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One system's score on one task."""
+
+    task: str
+    system: str
+    rate: Estimate
+    errors: OnsetErrors | None = None
+    """Of onsets; None where the score is a class hit."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One promise. The value decides; its interval says how sure that is."""
+
+    name: str
+    measured: Estimate
+    minimum: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value reaches the minimum."""
+        return self.measured.value >= self.minimum
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpineReport:
+    """What the table shows."""
+
+    rows: tuple[Row, ...]
+    checks: tuple[Check, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; numbers that JSON does not have (NaN, infinity) become None."""
+        data = {
+            "passed": self.passed,
+            "rows": [asdict(row) for row in self.rows],
+            "checks": [asdict(check) | {"passed": check.passed} for check in self.checks],
+            "facts": dict(self.facts),
+        }
+        plain: dict[str, Any] = _finite(data)
+        return plain
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StrikeResult:
+    """Strongest onsets in N scenes; None where a sound is silent.
+
+    Attributes:
+        truths_s: When the strike happens.
+        onsets_s: By system, in the order of the table. Holds "generated".
+    """
+
+    truths_s: Sequence[float]
+    onsets_s: Mapping[str, Sequence[float | None]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptResult:
+    """Whether N sounds are heard as each class.
+
+    Attributes:
+        class_ids: What was asked for.
+        heard: By system, in the order of the table: for each sound, the classes that it is
+            heard as. Holds "generated" and "oracle" (real recordings of `class_ids`).
+    """
+
+    class_ids: Sequence[str]
+    heard: Mapping[str, Sequence[frozenset[str]]]
+
+
+def score_strikes(result: StrikeResult) -> tuple[tuple[Row, ...], tuple[Check, ...]]:
+    """Share of strongest onsets within 100 ms of the strike, per system and wrongly paired.
+
+    Raises:
+        ShapeError: If a system lacks clips, or there are fewer than two.
+    """
+    rows, hits, shuffled = [], {}, {}
+    for system, onsets_s in result.onsets_s.items():
+        _check_lengths(system, onsets_s, result.truths_s)
+        hit_NN = np.array(
+            [[onset_hit(onset, truth) for truth in result.truths_s] for onset in onsets_s], float
+        )
+        hits[system] = np.diagonal(hit_NN)
+        shuffled[system] = _mean_off_diagonal(hit_NN)
+        errors = onset_errors(onsets_s, result.truths_s)
+        rows.append(
+            Row(task="V2A", system=system, rate=bootstrap_mean(hits[system]), errors=errors)
+        )
+    wrong = shuffled["generated"]
+    rows.insert(1, Row(task="V2A", system="generated, shuffled", rate=bootstrap_mean(wrong)))
+    checks = (
+        Check(
+            name="strongest onset within 100 ms of the strike",
+            measured=bootstrap_mean(hits["generated"]),
+            minimum=MIN_STRIKE_RATE,
+        ),
+        Check(
+            name="the same, above wrongly paired scenes",
+            measured=bootstrap_difference(hits["generated"], wrong),
+            minimum=MIN_STRIKE_GAIN,
+        ),
+    )
+    return tuple(rows), checks
+
+
+def score_prompts(result: PromptResult) -> tuple[tuple[Row, ...], tuple[Check, ...]]:
+    """Class hit rate per system, and with prompts wrongly paired.
+
+    Raises:
+        ShapeError: If a system lacks clips, or there are fewer than two.
+    """
+    rows, hits, shuffled = [], {}, {}
+    for system, heard in result.heard.items():
+        _check_lengths(system, heard, result.class_ids)
+        hit_NN = np.array([[asked in h for asked in result.class_ids] for h in heard], float)
+        hits[system] = np.diagonal(hit_NN)
+        shuffled[system] = _mean_off_diagonal(hit_NN)
+        rows.append(Row(task="T2A", system=system, rate=bootstrap_mean(hits[system])))
+        if system in ("generated", "oracle"):
+            rate = bootstrap_mean(shuffled[system])
+            rows.append(Row(task="T2A", system=f"{system}, shuffled", rate=rate))
+    checks = (
+        Check(
+            name="class hits, as a part of real recordings' own",
+            measured=bootstrap_ratio(hits["generated"], hits["oracle"]),
+            minimum=MIN_CLASS_OF_ORACLE,
+        ),
+        Check(
+            name="class hits, as a multiple of shuffled prompts",
+            measured=bootstrap_ratio(hits["generated"], shuffled["generated"]),
+            minimum=MIN_CLASS_OF_SHUFFLED,
+        ),
+    )
+    return tuple(rows), checks
+
+
+def _mean_off_diagonal(hit_NN: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,): for each sound, its hits with everybody else's truth."""
+    mean: NDArray[np.float64] = (hit_NN.sum(axis=1) - np.diagonal(hit_NN)) / (len(hit_NN) - 1)
+    return mean
+
+
+def _check_lengths(system: str, scored: Sequence[object], truths: Sequence[object]) -> None:
+    if len(scored) != len(truths) or len(truths) < 2:
+        raise ShapeError(
+            f"{system!r} needs one result for each of at least 2 clips, "
+            f"got {len(scored)} for {len(truths)}"
+        )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
