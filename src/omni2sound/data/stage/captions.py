@@ -1,0 +1,284 @@
+"""What people would say about a scene, from the truth.
+
+In:   a scene, the catalogue, a style, a generator.
+Out:  sentences.
+
+Two disjoint sets of wordings: what training and validation use, and what is held out for
+test (`held_out`), by template and by synonym. A test prompt that training has seen would
+measure memory. Only what is in `scene.events` is told: for an on-screen target, give the
+scene with its on-screen events only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+from omni2sound.data.stage.catalogue import Catalogue, SoundClass
+from omni2sound.data.stage.truth import Scene, SceneEvent
+from omni2sound.errors import UserError
+
+__all__ = ["STYLES", "CaptionStyle", "captions", "class_prompt"]
+
+CaptionStyle = Literal["label", "plain", "ordered", "detailed"]
+STYLES: tuple[CaptionStyle, ...] = get_args(CaptionStyle)
+
+_COUNTS = {2: "twice", 3: "three times", 4: "four times"}
+_COUNTS_HELD_OUT = {2: "two times", 3: "thrice", 4: "again and again"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Wording:
+    """Every phrase of one side of the split. The two sides share no string."""
+
+    prompts: tuple[str, ...]
+    """Of one class; {name}, {verb}, {clause} are filled in."""
+    joints: tuple[str, ...]
+    """Between clauses whose order is told."""
+    together: tuple[str, ...]
+    """Between clauses whose order is not told."""
+    counts: dict[int, str]
+    loud: tuple[str, ...]
+    faint: tuple[str, ...]
+    short: tuple[str, ...]
+    long: tuple[str, ...]
+    early: tuple[str, ...]
+    late: tuple[str, ...]
+    unseen: tuple[str, ...]
+    quiet_room: tuple[str, ...]
+
+
+_TRAINING = _Wording(
+    prompts=(
+        "{clause}",
+        "{name}",
+        "the sound of {name}",
+        "{clause} nearby",
+        "sound of {name} that {verb}",
+        "a recording of {name}",
+        "we hear {name}",
+        "{name} can be heard",
+    ),
+    joints=(", then ", ", and then ", ", followed by the moment when ", "; after that "),
+    together=(" and ", " while ", ", and "),
+    counts=_COUNTS,
+    loud=("loudly", "with force"),
+    faint=("softly", "quietly"),
+    short=("briefly", "for a moment"),
+    long=("for a while", "steadily"),
+    early=("at the beginning", "at first"),
+    late=("near the end", "towards the end"),
+    unseen=("out of view", "somewhere off screen", "outside the picture"),
+    quiet_room=("in a quiet room", "over faint room noise"),
+)
+
+_HELD_OUT = _Wording(
+    prompts=(
+        "listen: {clause}",
+        "audio in which {clause}",
+        "this clip contains {name}",
+        "you can hear how {clause}",
+        "{name} in the foreground, nothing else",
+        "noise made by {name}",
+    ),
+    joints=(" before ", ", later ", ", next "),
+    together=(" as ", " at the same time as ", ", along with this "),
+    counts=_COUNTS_HELD_OUT,
+    loud=("at high volume", "very noisily"),
+    faint=("faintly", "in a subdued way"),
+    short=("just for an instant", "for a split second"),
+    long=("continuously", "on and on"),
+    early=("right away", "as the clip opens"),
+    late=("late in the clip", "just before it stops"),
+    unseen=("without being visible", "from beyond the frame"),
+    quiet_room=("against a hushed backdrop", "with a slight hiss behind it"),
+)
+
+
+def wording_of(*, held_out: bool) -> _Wording:
+    """The phrases of one side."""
+    return _HELD_OUT if held_out else _TRAINING
+
+
+def class_prompt(
+    class_id: str, catalogue: Catalogue, rng: np.random.Generator, *, held_out: bool
+) -> str:
+    """A request for one class, for text to audio.
+
+    Raises:
+        ConfigError: If the class is unknown.
+    """
+    sound_class = catalogue.sound_class(class_id)
+    name, verb = _name(sound_class, rng, held_out), _verb(sound_class, rng, held_out)
+    template = _one(wording_of(held_out=held_out).prompts, rng)
+    return template.format(name=name, verb=verb, clause=f"{name} {verb}")
+
+
+def captions(
+    scene: Scene,
+    catalogue: Catalogue,
+    *,
+    rng: np.random.Generator,
+    held_out: bool,
+    style: CaptionStyle | None = None,
+    count: int = 1,
+) -> tuple[str, ...]:
+    """Descriptions of what is heard.
+
+    Args:
+        scene: With at least one event.
+        catalogue: Names of its classes.
+        rng: Chooses among wordings; the scene is not changed by it.
+        held_out: Use the wordings of the test split.
+        style: "label": names only. "plain": clauses in no stated order. "ordered": clauses
+            in order of time, with counts. "detailed": also level, length, place, background.
+            None draws one for each caption.
+        count: How many.
+
+    Returns:
+        `count` captions; the same one may be drawn twice.
+
+    Raises:
+        UserError: If the style is unknown or the scene has no event.
+    """
+    if style is not None and style not in STYLES:
+        raise UserError(f"no caption style {style!r}; known: {', '.join(STYLES)}")
+    if not scene.events:
+        raise UserError(f"scene {scene.scene_id} has no event to tell of")
+    told = []
+    for _ in range(count):
+        chosen = style or STYLES[int(rng.integers(len(STYLES)))]
+        told.append(_TELLERS[chosen](scene, catalogue, rng, held_out))
+    return tuple(told)
+
+
+def _sources(scene: Scene) -> list[list[SceneEvent]]:
+    """Events by source, sources by their first onset."""
+    by_source: dict[int, list[SceneEvent]] = {}
+    for event in sorted(scene.events, key=lambda e: e.onset_s):
+        by_source.setdefault(event.source, []).append(event)
+    return list(by_source.values())
+
+
+def _label(scene: Scene, catalogue: Catalogue, rng: np.random.Generator, held_out: bool) -> str:
+    clauses = []
+    for events in _sources(scene):
+        sound_class = catalogue.sound_class(events[0].class_id)
+        name, verb = _name(sound_class, rng, held_out), _verb(sound_class, rng, held_out)
+        clauses.append(f"{name} {verb}" if rng.random() < 0.7 or held_out else name)
+    return _one((", ", "; ") if held_out else (", ", " and "), rng).join(clauses)
+
+
+def _plain(scene: Scene, catalogue: Catalogue, rng: np.random.Generator, held_out: bool) -> str:
+    sources = _sources(scene)
+    rng.shuffle(sources)  # type: ignore[arg-type]
+    clauses = [_clause(events, catalogue, rng, held_out) for events in sources]
+    if len(clauses) == 1:
+        sound_class = catalogue.sound_class(sources[0][0].class_id)
+        template = _one(wording_of(held_out=held_out).prompts, rng)
+        name, verb = _name(sound_class, rng, held_out), _verb(sound_class, rng, held_out)
+        return _sentence(template.format(name=name, verb=verb, clause=clauses[0]))
+    return _sentence(_one(wording_of(held_out=held_out).together, rng).join(clauses))
+
+
+def _ordered(scene: Scene, catalogue: Catalogue, rng: np.random.Generator, held_out: bool) -> str:
+    wording = wording_of(held_out=held_out)
+    text = ""
+    previous: list[SceneEvent] = []
+    for events in _sources(scene):
+        clause = _counted(events, catalogue, rng, held_out)
+        if previous:
+            # Only what starts clearly later is said to come later.
+            later = events[0].onset_s - previous[0].onset_s > 0.4
+            text += _one(wording.joints if later else wording.together, rng)
+        text += clause
+        previous = events
+    return _sentence(text)
+
+
+def _detailed(scene: Scene, catalogue: Catalogue, rng: np.random.Generator, held_out: bool) -> str:
+    wording = wording_of(held_out=held_out)
+    text = ""
+    previous: list[SceneEvent] = []
+    for events in _sources(scene):
+        parts = [_counted(events, catalogue, rng, held_out)]
+        parts += _qualities(scene, events, catalogue, rng, wording)
+        if previous:
+            later = events[0].onset_s - previous[0].onset_s > 0.4
+            text += _one(wording.joints if later else wording.together, rng)
+        text += " ".join(parts)
+        previous = events
+    if scene.ambience is not None:
+        text += " " + _one(wording.quiet_room, rng)
+    return _sentence(text)
+
+
+_TELLERS: dict[
+    CaptionStyle, Callable[[Scene, Catalogue, np.random.Generator, bool], str]
+] = {"label": _label, "plain": _plain, "ordered": _ordered, "detailed": _detailed}
+
+
+def _qualities(
+    scene: Scene,
+    events: Sequence[SceneEvent],
+    catalogue: Catalogue,
+    rng: np.random.Generator,
+    wording: _Wording,
+) -> list[str]:
+    """At most two of: how loud, how long, when, unseen."""
+    first = events[0]
+    found: list[str] = []
+    if not first.on_screen and scene.has_picture:
+        found.append(_one(wording.unseen, rng))
+    if first.gain_db > 0:
+        found.append(_one(wording.loud, rng))
+    elif first.gain_db < -4:
+        found.append(_one(wording.faint, rng))
+    if catalogue.sound_class(first.class_id).kind == "sustained":
+        lasts_s = first.offset_s - first.onset_s
+        if lasts_s < 1:
+            found.append(_one(wording.short, rng))
+        elif lasts_s > 2.5:
+            found.append(_one(wording.long, rng))
+    if len(events) == 1 and rng.random() < 0.5:
+        if first.onset_s < 0.2 * scene.duration_s:
+            found.append(_one(wording.early, rng))
+        elif first.onset_s > 0.7 * scene.duration_s:
+            found.append(_one(wording.late, rng))
+    return found[:2]
+
+
+def _clause(
+    events: Sequence[SceneEvent], catalogue: Catalogue, rng: np.random.Generator, held_out: bool
+) -> str:
+    sound_class = catalogue.sound_class(events[0].class_id)
+    return f"{_name(sound_class, rng, held_out)} {_verb(sound_class, rng, held_out)}"
+
+
+def _counted(
+    events: Sequence[SceneEvent], catalogue: Catalogue, rng: np.random.Generator, held_out: bool
+) -> str:
+    clause = _clause(events, catalogue, rng, held_out)
+    if len(events) == 1:
+        return clause
+    counts = wording_of(held_out=held_out).counts
+    return f"{clause} {counts[min(len(events), max(counts))]}"
+
+
+def _name(sound_class: SoundClass, rng: np.random.Generator, held_out: bool) -> str:
+    return _one(sound_class.held_out_names if held_out else sound_class.names, rng)
+
+
+def _verb(sound_class: SoundClass, rng: np.random.Generator, held_out: bool) -> str:
+    return _one(sound_class.held_out_verbs if held_out else sound_class.verbs, rng)
+
+
+def _one(options: Sequence[str], rng: np.random.Generator) -> str:
+    return options[int(rng.integers(len(options)))]
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
