@@ -16,21 +16,28 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
-import soxr
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
-from av.container import InputContainer, OutputContainer
-from av.packet import Packet
+from av.container import InputContainer
 from numpy.typing import NDArray
 
-from omni2sound.errors import MediaError, ShapeError, UserError
+from omni2sound.errors import MediaError, UserError
+from omni2sound.media.encode import (
+    AAC,
+    FLAC,
+    MP3,
+    OPUS,
+    PCM_16,
+    AudioCodec,
+    add_audio_stream,
+    encode_audio,
+)
 from omni2sound.media.files import (
     AUDIO_SUFFIXES,
     MAX_DURATION_S,
@@ -40,75 +47,24 @@ from omni2sound.media.files import (
     shown_name,
 )
 from omni2sound.media.probe import AudioStreamInfo, probe
+from omni2sound.media.samples import (
+    MAX_SAMPLE_RATE_HZ,
+    Audio,
+    limit_peak,
+    resample,
+    round_half_up,
+)
 
-__all__ = [
-    "MAX_AUDIO_VALUES",
-    "MAX_SAMPLE_RATE_HZ",
-    "Audio",
-    "add_audio_stream",
-    "encode_audio",
-    "fit_length",
-    "limit_peak",
-    "read_audio",
-    "resample",
-    "write_audio",
-]
+__all__ = ["MAX_AUDIO_VALUES", "Audio", "read_audio", "resample", "write_audio"]
 
 logger = logging.getLogger(__name__)
 
 MAX_AUDIO_VALUES = 2**29
 """Samples times channels of one reading: 2 GiB, three hours of one channel at 48 kHz."""
-MAX_SAMPLE_RATE_HZ = 768_000
 _MAX_TIMESTAMP_JITTER_S = Fraction(1, 20)
 """Containers round timestamps (Matroska to 1 ms). A smaller step than this is no gap."""
 _SEEK_BEYOND_S = 10
 _SEEK_MARGIN_S = 2
-
-_LAYOUTS = {
-    1: "mono",
-    2: "stereo",
-    3: "2.1",
-    4: "quad",
-    5: "5.0",
-    6: "5.1",
-    7: "6.1",
-    8: "7.1",
-}
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Audio:
-    """Sound in memory.
-
-    Raises:
-        ShapeError: `samples_CN` is not a float32 array of at least one channel, or the
-            rate is not positive.
-    """
-
-    samples_CN: NDArray[np.float32]
-    """Channels by samples; full scale is 1."""
-    sample_rate_hz: int
-
-    def __post_init__(self) -> None:
-        shape, dtype = np.shape(self.samples_CN), getattr(self.samples_CN, "dtype", None)
-        if len(shape) != 2 or shape[0] < 1 or dtype != np.float32:
-            raise ShapeError(
-                f"samples_CN: expected (channels, samples) float32, got {shape} {dtype}"
-            )
-        if not 0 < self.sample_rate_hz <= MAX_SAMPLE_RATE_HZ:
-            raise ShapeError(
-                f"sample_rate_hz: expected 1 to {MAX_SAMPLE_RATE_HZ}, got {self.sample_rate_hz}"
-            )
-
-    @property
-    def duration_s(self) -> Fraction:
-        """Length, exact."""
-        return Fraction(self.samples_CN.shape[1], self.sample_rate_hz)
-
-    @property
-    def num_channels(self) -> int:
-        """Number of channels C."""
-        return int(self.samples_CN.shape[0])
 
 
 def read_audio(
@@ -184,8 +140,12 @@ class _Reader:
         stop: int | None = None
         for position, block_CN in self._placed_blocks():
             if not blocks:  # only now the rate is known: headers may be wrong about it
-                first = _round(start_s * self.rate)
-                stop = None if duration_s is None else _round((start_s + duration_s) * self.rate)
+                first = round_half_up(start_s * self.rate)
+                stop = (
+                    None
+                    if duration_s is None
+                    else round_half_up((start_s + duration_s) * self.rate)
+                )
             if stop is not None and position >= stop:
                 break
             skip = max(0, first - position)
@@ -237,7 +197,7 @@ class _Reader:
             position = expected if expected is not None else 0
             if frame.pts is not None and frame.time_base:
                 time_s = frame.pts * frame.time_base - self.origin_s
-                stamped = _round(time_s * self.rate)
+                stamped = round_half_up(time_s * self.rate)
                 if expected is None or stamped - expected > _MAX_TIMESTAMP_JITTER_S * self.rate:
                     position = stamped
             if position > MAX_DURATION_S * self.rate:
@@ -277,7 +237,7 @@ def _padding(frame: AudioFrame) -> int:
     """
     if not frame.duration or not frame.time_base:
         return 0
-    missing = frame.samples - _round(frame.duration * frame.time_base * frame.sample_rate)
+    missing = frame.samples - round_half_up(frame.duration * frame.time_base * frame.sample_rate)
     return missing if missing > frame.sample_rate // 1000 else 0
 
 
@@ -300,105 +260,13 @@ def _to_float(frame: AudioFrame) -> NDArray[np.float32]:
     return np.nan_to_num(floats, nan=0.0, posinf=1.0, neginf=-1.0)
 
 
-def resample(audio: Audio, sample_rate_hz: int) -> Audio:
-    """Change the sample rate (soxr, HQ); the length is rounded half-up to whole samples.
-
-    Raises:
-        ShapeError: The rate is not positive.
-    """
-    if sample_rate_hz == audio.sample_rate_hz:
-        return audio
-    num_samples = _round(audio.duration_s * sample_rate_hz)
-    resampled = Audio(
-        samples_CN=np.ascontiguousarray(
-            soxr.resample(
-                np.ascontiguousarray(audio.samples_CN.T),
-                audio.sample_rate_hz,
-                sample_rate_hz,
-                quality="HQ",
-            ).T
-        )
-        if num_samples
-        else np.zeros((audio.num_channels, 0), dtype=np.float32),
-        sample_rate_hz=sample_rate_hz,
-    )
-    return fit_length(resampled, num_samples)
-
-
-def fit_length(audio: Audio, num_samples: int) -> Audio:
-    """Cut, or pad with silence, at the end."""
-    samples_CN = audio.samples_CN[:, :num_samples]
-    missing = num_samples - samples_CN.shape[1]
-    if missing:
-        samples_CN = np.pad(samples_CN, ((0, 0), (0, missing)))
-    return Audio(samples_CN=samples_CN, sample_rate_hz=audio.sample_rate_hz)
-
-
-def limit_peak(audio: Audio) -> Audio:
-    """Scale down what is louder than full scale; clipping would be heard, a level is not.
-
-    Raises:
-        UserError: A sample is not a finite number.
-    """
-    peak = float(np.max(np.abs(audio.samples_CN), initial=0.0))
-    if not math.isfinite(peak):
-        raise UserError("the sound holds samples that are not finite numbers; nothing was written")
-    if peak <= 1:
-        return audio
-    logger.warning(
-        "peak %.2f is over full scale: scaled down by %.1f dB", peak, 20 * math.log10(peak)
-    )
-    scaled_CN = (audio.samples_CN / np.float32(peak)).astype(np.float32)
-    return Audio(samples_CN=scaled_CN, sample_rate_hz=audio.sample_rate_hz)
-
-
-# --- writing -------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AudioCodec:
-    """One way to store sound, with what its encoder accepts."""
-
-    name: str
-    sample_format: str
-    rates_hz: tuple[int, ...] | None = None
-    """None: any."""
-    channels: tuple[int, ...] = tuple(_LAYOUTS)
-    """Counts that it keeps in order."""
-    bit_rate_per_channel: int | None = None
-    """At 32 kHz and above; less below. None: lossless."""
-
-
-AAC = AudioCodec(
-    name="aac",
-    sample_format="fltp",
-    rates_hz=(8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000),
-    bit_rate_per_channel=96_000,
-)
-OPUS = AudioCodec(
-    name="libopus",
-    sample_format="flt",
-    rates_hz=(48000,),
-    channels=(1, 2, 4, 6, 8),  # 5 and 7 come back in another order, 3 is refused
-    bit_rate_per_channel=96_000,
-)
-_MP3 = AudioCodec(
-    name="libmp3lame",
-    sample_format="fltp",
-    rates_hz=(8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
-    channels=(1, 2),
-    bit_rate_per_channel=96_000,
-)
-_WAV = AudioCodec(name="pcm_s16le", sample_format="s16")
-_FLAC = AudioCodec(name="flac", sample_format="s16")
 _FORMATS: Mapping[str, tuple[str, AudioCodec]] = {
-    ".wav": ("wav", _WAV),
-    ".flac": ("flac", _FLAC),
-    ".mp3": ("mp3", _MP3),
+    ".wav": ("wav", PCM_16),
+    ".flac": ("flac", FLAC),
+    ".mp3": ("mp3", MP3),
     ".opus": ("opus", OPUS),
     ".m4a": ("ipod", AAC),
 }
-_CHUNK_SAMPLES = 1024
 
 
 def write_audio(
@@ -434,73 +302,3 @@ def write_audio(
         stream, audio = add_audio_stream(container, codec, audio, name=shown_name(path))
         for packet in encode_audio(stream, audio):
             container.mux(packet)
-
-
-def add_audio_stream(
-    container: OutputContainer, codec: AudioCodec, audio: Audio, *, name: str
-) -> tuple[AudioStream, Audio]:
-    """Add a track to an open output.
-
-    Returns:
-        The track, and the sound at a rate that the codec accepts.
-
-    Raises:
-        UserError: The codec cannot hold that many channels.
-    """
-    if audio.num_channels not in codec.channels:
-        raise UserError(
-            f"{name}: {audio.num_channels} channels, {codec.name} holds "
-            f"{' or '.join(map(str, codec.channels))}; mix them down or choose another suffix"
-        )
-    if codec.rates_hz is not None and audio.sample_rate_hz not in codec.rates_hz:
-        higher = [rate for rate in codec.rates_hz if rate >= audio.sample_rate_hz]
-        # Resampling can overshoot a peak that fitted before.
-        audio = limit_peak(resample(audio, min(higher, default=max(codec.rates_hz))))
-    rate = audio.sample_rate_hz
-    stream = container.add_stream(codec.name, rate=rate)
-    assert isinstance(stream, AudioStream)
-    context = stream.codec_context
-    context.layout = _LAYOUTS[audio.num_channels]
-    context.format = codec.sample_format
-    context.time_base = Fraction(1, rate)
-    if codec.bit_rate_per_channel is not None:
-        # 4 bits a sample: at 16 kHz and below nothing is gained beyond that.
-        context.bit_rate = min(codec.bit_rate_per_channel, 4 * rate) * audio.num_channels
-    return stream, audio
-
-
-def encode_audio(
-    stream: AudioStream, audio: Audio, *, first_sample: int = 0
-) -> Iterator[Packet[AudioStream]]:
-    """Encode a sound bit by bit, so that a caller can interleave it with pictures.
-
-    Args:
-        stream: From `add_audio_stream`, with the sound that it returned.
-        audio: The sound.
-        first_sample: Timestamp of the first sample, in samples.
-    """
-    context = stream.codec_context
-    rate, num_samples = audio.sample_rate_hz, audio.samples_CN.shape[1]
-    chunk = _CHUNK_SAMPLES
-    for start in range(0, num_samples, chunk):
-        block_CN = audio.samples_CN[:, start : start + chunk]
-        packed: NDArray[Any] = np.ascontiguousarray(block_CN.T).reshape(1, -1)
-        if context.format.name == "s16":
-            packed = np.floor(packed.astype(np.float64) * 32768 + 0.5)
-            packed = np.clip(packed, -32768, 32767).astype(np.int16)
-        # Interleaved even for planar codecs: PyAV converts, and cannot fill 8 planes itself.
-        frame = AudioFrame.from_ndarray(
-            packed,
-            format="s16" if context.format.name == "s16" else "flt",
-            layout=context.layout.name,
-        )
-        frame.sample_rate = rate
-        frame.pts = first_sample + start
-        frame.time_base = Fraction(1, rate)
-        yield from stream.encode(frame)
-    yield from stream.encode(None)
-
-
-def _round(value: Fraction) -> int:
-    """Half-up, as everywhere in the package."""
-    return math.floor(value + Fraction(1, 2))

@@ -14,7 +14,6 @@ Subtitles, chapters and further tracks are not copied.
 from __future__ import annotations
 
 import io
-import math
 import os
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -28,18 +27,8 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from omni2sound.errors import MediaError, UserError
-from omni2sound.media.audio import (
-    AAC,
-    OPUS,
-    Audio,
-    AudioCodec,
-    add_audio_stream,
-    encode_audio,
-    fit_length,
-    limit_peak,
-    read_audio,
-    resample,
-)
+from omni2sound.media.audio import read_audio
+from omni2sound.media.encode import AAC, OPUS, AudioCodec, add_audio_stream, encode_audio
 from omni2sound.media.files import (
     VIDEO_SUFFIXES,
     check_output,
@@ -49,6 +38,7 @@ from omni2sound.media.files import (
 )
 from omni2sound.media.packets import copied_packets
 from omni2sound.media.probe import MediaInfo, VideoStreamInfo, probe
+from omni2sound.media.samples import Audio, fit_length, limit_peak, resample, round_half_up
 
 __all__ = ["KEPT_START_S", "mux"]
 
@@ -106,7 +96,7 @@ def mux(
     container_format, codec = _FORMATS[output_path.suffix.lower()]
     if keep_audio and info.audio is not None:
         audio = _mixed(audio, info)
-    num_samples = _round(video.duration_s * audio.sample_rate_hz)
+    num_samples = round_half_up(video.duration_s * audio.sample_rate_hz)
     audio = limit_peak(fit_length(audio, num_samples))
     with (
         open_input(video_path) as source,
@@ -125,7 +115,7 @@ def mux(
         except (av.FFmpegError, ValueError) as error:
             raise UserError(_unsupported(video.codec, output_path)) from error
         shift_s = _shift(video)
-        first_sample = _round((video.start_s + shift_s) * audio.sample_rate_hz)
+        first_sample = round_half_up((video.start_s + shift_s) * audio.sample_rate_hz)
         pictures = copied_packets(video_path, source, video, shift_s=shift_s)
         sounds = encode_audio(sound_stream, audio, first_sample=first_sample)
         _interleave(target, pictures, out_stream, sounds)
@@ -140,12 +130,9 @@ def _mixed(audio: Audio, info: MediaInfo) -> Audio:
     num_channels = max(own.num_channels, audio.num_channels)
     mixed_CN = np.zeros((num_channels, num_samples), dtype=np.float32)
     for part in (own, audio):
-        part_CN = part.samples_CN
-        if part.num_channels not in (1, num_channels):
-            # Stereo into surround: the first two channels are left and right everywhere.
-            mixed_CN[: part.num_channels, : part_CN.shape[1]] += part_CN
-        else:
-            mixed_CN[:, : part_CN.shape[1]] += part_CN
+        # One channel is heard from the front: left and right come first in every layout.
+        last = part.num_channels if part.num_channels > 1 else min(2, num_channels)
+        mixed_CN[:last, : part.samples_CN.shape[1]] += part.samples_CN
     return Audio(samples_CN=mixed_CN, sample_rate_hz=rate)
 
 
@@ -209,7 +196,3 @@ def _interleave(
 
 def _decoding_time(packet: Packet[VideoStream] | Packet[AudioStream]) -> Fraction:
     return (packet.dts or 0) * packet.time_base
-
-
-def _round(value: Fraction) -> int:
-    return math.floor(value + Fraction(1, 2))

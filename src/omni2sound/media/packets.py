@@ -11,7 +11,6 @@ and possible is kept to the tick; only the rest is made up.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -24,6 +23,7 @@ from av.video.stream import VideoStream
 from omni2sound.errors import MediaError
 from omni2sound.media.files import open_input, shown_name
 from omni2sound.media.probe import VideoStreamInfo
+from omni2sound.media.samples import round_half_up
 
 __all__ = ["copied_packets"]
 
@@ -50,13 +50,13 @@ def copied_packets(
     stream = _video_stream(source, video)
     time_base = stream.time_base
     assert time_base is not None
-    frame_ticks = max(1, _round(1 / (video.average_fps * time_base)))
-    shift = _round(shift_s / time_base)
+    frame_ticks = max(1, round_half_up(1 / (video.average_fps * time_base)))
+    shift = round_half_up(shift_s / time_base)
     packets = _stored_packets(source, stream)
     if video.has_pts:
         timed = _with_decoding_times(packets, frame_ticks)
     else:
-        start = _round(video.start_s / time_base)
+        start = round_half_up(video.start_s / time_base)
         timed = _with_counted_times(packets, _display_positions(path, video), start, frame_ticks)
     last_dts: int | None = None
     num_moved = 0
@@ -157,7 +157,3 @@ def _display_positions(path: Path, video: VideoStreamInfo) -> list[int]:
     for position, stamp in enumerate(stamps):
         positions[stamp] = position
     return positions
-
-
-def _round(value: Fraction) -> int:
-    return math.floor(value + Fraction(1, 2))
