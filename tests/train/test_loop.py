@@ -116,7 +116,7 @@ def test_another_recipe_or_other_data_is_refused(
     with pytest.raises(ConfigError, match="add --resume or use another --out"):
         run(tmp_path / "a", store, vae, recipe=recipe())
     changed = override(recipe(), "stages.0.lr", 0.5)
-    with pytest.raises(ConfigError, match="can't resume .* recipe was"):
+    with pytest.raises(ConfigError, match=r"can't resume .* recipe was"):
         run(tmp_path / "a", store, vae, recipe=changed, resume=True)
     store.description = [{"made": "elsewhere"}]
     with pytest.raises(ConfigError, match="data was"):

@@ -26,6 +26,7 @@ __all__ = ["train"]
 
 _log = logging.getLogger(__name__)
 _PARTS = ("autoencoder", "sync")
+_SYNC_STEPS = 6000
 
 
 def train(
@@ -68,7 +69,9 @@ def train(
         chosen = _recipe(recipe, set_ or [])
         if resume and init_from:
             raise UserError("--resume goes on with a run, --init-from starts one; give one of them")
-        _train_model(chosen, data, out, validation, parts, max_steps, max_minutes, resume, init_from, device)
+        _train_model(
+            chosen, data, out, validation, parts, max_steps, max_minutes, resume, init_from, device
+        )
     print(json.dumps({"model": str(out / "model")}))
 
 
@@ -138,7 +141,9 @@ def _train_model(
         out=out, max_steps=max_steps, max_minutes=max_minutes, resume=resume, device=str(where)
     )
     with progress_bar("training", recipe.num_steps) as on_step:
-        weights, result = run(model, recipe, store, held_out, vae.to(where), options, on_step=on_step)
+        weights, result = run(
+            model, recipe, store, held_out, vae.to(where), options, on_step=on_step
+        )
     _log.info("stopped at step %d of %d: %s", result.steps, recipe.num_steps, result.reason)
     training = {
         "recipe": to_json(recipe),
@@ -179,4 +184,37 @@ def _save(out: Path, card: Any, recipe: Recipe, weights: Any, training: dict[str
         tensors={"dit": weights, **frozen},
         defaults=recipe.defaults,
         training={**card.training, "dit": training},
+    )
+
+
+def _train_sync(corpus: Path, out: Path, parts: str, max_minutes: float) -> None:
+    from safetensors.torch import load_file
+
+    from omni2sound.config import to_json
+    from omni2sound.data.stage.assets import StageAssets
+    from omni2sound.data.stage.sync_examples import sync_batches
+    from omni2sound.encoders.sync import SyncConfig
+    from omni2sound.train.sync import train_sync
+    from omni2sound.weights import load_card, resolve_model, save_model
+
+    card = load_card(resolve_model(parts))
+    config, assets = SyncConfig(), StageAssets.open(corpus)
+    network = train_sync(
+        config,
+        sync_batches(corpus, config, split="train", seed=0, num_batches=_SYNC_STEPS),
+        out=out,
+        num_steps=_SYNC_STEPS,
+        max_minutes=max_minutes,
+    )
+    facts = {"catalogue_sha256": assets.catalogue.digest, "max_minutes": max_minutes}
+    save_model(
+        out / "model",
+        name="parts",
+        parts={"autoencoder": card.parts["autoencoder"], "sync": to_json(config)},
+        tensors={
+            "autoencoder": load_file(card.folder / "autoencoder.safetensors"),
+            "sync": network.state_dict(),
+        },
+        defaults={},
+        training={**card.training, "sync": facts},
     )

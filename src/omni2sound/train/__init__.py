@@ -1,1 +1,1 @@
-"""Training: recipes as data, one loop, exact resume. Imports only torch, NumPy, Arrow, safetensors."""
+"""Training: recipes as data, one loop, exact resume; imports torch, NumPy, Arrow, safetensors."""

@@ -13,60 +13,24 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor
 
+from omni2sound.data.sync_targets import SyncExample
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.train.log import RunLog
 
-__all__ = ["SyncExample", "level_target", "onset_target", "train_sync"]
+__all__ = ["sync_loss", "train_sync"]
 
 _log = logging.getLogger(__name__)
 
 LOG_EVERY = 25
-LEVEL_FLOOR_DB = -60.0
-"""Level that counts as silence; levels are scaled so that it is 0 and full scale is 1."""
 POSITIVE_WEIGHT = 6.0
 """Onsets are rare: about one frame in thirty."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class SyncExample:
-    """One rendered scene.
-
-    Attributes:
-        frames_THWK: uint8 pictures, 25 a second.
-        onset_T: Soft onset targets in [0, 1].
-        level_T: Scaled level of the on-screen sound in [0, 1].
-    """
-
-    frames_THWK: NDArray[np.uint8]
-    onset_T: NDArray[np.float32]
-    level_T: NDArray[np.float32]
-
-
-def onset_target(onsets_s: Iterable[float], num_frames: int, fps: int) -> NDArray[np.float32]:
-    """1 in the frame whose centre is the onset, falling to 0 two frames away."""
-    centres_s = (np.arange(num_frames) + 0.5) / fps
-    target = np.zeros(num_frames, np.float32)
-    for onset_s in onsets_s:
-        target = np.maximum(target, 1 - np.abs(centres_s - onset_s) * fps / 2)
-    return target.astype(np.float32)
-
-
-def level_target(sound_N: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
-    """Root mean square per frame in dB, scaled so that the floor is 0 and full scale 1."""
-    hop = len(sound_N) // num_frames
-    frames = sound_N[: hop * num_frames].reshape(num_frames, hop)
-    level_db = 10 * np.log10(np.square(frames).mean(axis=1) + 1e-12)
-    scaled = np.clip(1 - level_db / LEVEL_FLOOR_DB, 0, 1)
-    return np.asarray(scaled, np.float32)
 
 
 def train_sync(

@@ -1,0 +1,93 @@
+"""The sync encoder: aligned with time, local in it, and trainable to find a moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from omni2sound.data.sync_targets import SyncExample, level_target, onset_target
+from omni2sound.encoders.sync import SyncConfig, SyncEncoder
+from omni2sound.errors import ConfigError, ShapeError
+from omni2sound.train.sync import train_sync
+
+TINY = SyncConfig(frame_px=16, channels=(4, 8), feature_dim=6)
+
+
+def frames(num_frames: int, *, seed: int = 0) -> np.ndarray:
+    shape = (num_frames, 16, 16, 3)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_one_feature_per_frame() -> None:
+    encoder = SyncEncoder(TINY).eval()
+    assert encoder.embed(frames(30)).shape == (30, 6)
+    assert encoder.embed(frames(1)).shape == (1, 6)
+
+
+def test_a_frame_is_felt_for_about_a_second_and_not_before() -> None:
+    torch.manual_seed(0)
+    encoder = SyncEncoder(TINY).eval()
+    before = frames(80)
+    after = before.copy()
+    after[40] = 255 - after[40]
+    change = (encoder.embed(after) - encoder.embed(before)).abs().amax(dim=1)
+    felt = torch.nonzero(change > 1e-6).flatten()
+    assert felt.min() >= 40 - 12
+    assert felt.max() <= 40 + 12
+    assert change[40] > 0
+
+
+def test_the_last_two_features_are_the_answers() -> None:
+    encoder = SyncEncoder(TINY).eval()
+    features, answers = encoder(torch.from_numpy(frames(10))[None])
+    torch.testing.assert_close(features[..., -2], answers[..., 0].sigmoid())
+    torch.testing.assert_close(features[..., -1], answers[..., 1])
+
+
+def test_wrong_sizes_are_refused() -> None:
+    with pytest.raises(ShapeError, match=r"must be \(B, T, 16, 16, 3\)"):
+        SyncEncoder(TINY).embed(np.zeros((4, 8, 8, 3), np.uint8))
+    with pytest.raises(ConfigError, match="multiple of 8, got 20"):
+        SyncConfig(frame_px=20, channels=(4, 8))
+
+
+def test_targets_stand_where_the_sound_is() -> None:
+    onset = onset_target([0.5], 25, 25)  # between the centres of frames 12 (0.5 s)
+    assert int(onset.argmax()) == 12
+    assert onset[12] == pytest.approx(1.0)
+    assert onset[[9, 15]].max() == 0
+    sound = np.zeros(16_000, np.float32)
+    sound[8000:] = 1.0
+    level = level_target(sound, 25)
+    assert level[:12].max() == 0
+    assert level[13:].min() == pytest.approx(1.0)
+
+
+def flash(seed: int) -> SyncExample:
+    """A grey noisy clip that turns white for one frame; a bright spot wanders all the time."""
+    rng = np.random.default_rng(seed)
+    pictures = rng.integers(90, 110, (20, 16, 16, 3), dtype=np.uint8)
+    for i in range(20):
+        pictures[i, rng.integers(12) :, rng.integers(12)] = 200
+    at = int(rng.integers(2, 18))
+    pictures[at] = 255
+    level = np.zeros(20, np.float32)
+    level[at:] = 0.5
+    return SyncExample(
+        frames_THWK=pictures, onset_T=onset_target([(at + 0.5) / 25], 20, 25), level_T=level
+    )
+
+
+def test_it_learns_to_find_a_moment(tmp_path: Path) -> None:
+    batches = ([flash(100 + 8 * step + i) for i in range(8)] for step in range(150))
+    encoder = train_sync(
+        TINY, batches, out=tmp_path, num_steps=150, max_minutes=5, lr=1e-2, precision="float32"
+    )
+    held_out = [flash(i) for i in range(40)]
+    found = [encoder.embed(e.frames_THWK)[:, -2].argmax().item() for e in held_out]
+    truth = [int(e.onset_T.argmax()) for e in held_out]
+    assert np.mean(np.abs(np.subtract(found, truth)) <= 1) >= 0.9
+    assert (tmp_path / "log.jsonl").read_text().count("onset") >= 1
