@@ -103,15 +103,8 @@ def wording_of(*, held_out: bool) -> _Wording:
     return _HELD_OUT if held_out else _TRAINING
 
 
-def class_prompt(
-    class_id: str, catalogue: Catalogue, rng: np.random.Generator, *, held_out: bool
-) -> str:
-    """A request for one class, for text to audio.
-
-    Raises:
-        ConfigError: If the class is unknown.
-    """
-    sound_class = catalogue.sound_class(class_id)
+def class_prompt(sound_class: SoundClass, *, rng: np.random.Generator, held_out: bool) -> str:
+    """A request for one class, for text to audio."""
     name, verb = _name(sound_class, rng, held_out), _verb(sound_class, rng, held_out)
     template = _one(wording_of(held_out=held_out).prompts, rng)
     return template.format(name=name, verb=verb, clause=f"{name} {verb}")

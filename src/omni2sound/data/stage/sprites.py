@@ -54,7 +54,8 @@ class Sprite:
     """One object, ready to be pasted."""
 
     image: Image.Image
-    """RGBA with `_PADDING_PX` clear pixels around."""
+    """RGBa (premultiplied, so that turning it mixes no colour of clear pixels in), with
+    `_PADDING_PX` clear pixels around."""
     width: float
     """In picture heights at stretch 1."""
     height: float
@@ -95,10 +96,10 @@ class Sprite:
             "RGBA", (size[0] + 2 * _PADDING_PX, size[1] + 2 * _PADDING_PX), (0, 0, 0, 0)
         )
         padded.paste(picture, (_PADDING_PX, _PADDING_PX))
+        padded = padded.convert("RGBa")
         blur_px = scene.look.blur * height_px
         if blur_px > 0.3:
-            padded = padded.convert("RGBa").filter(ImageFilter.GaussianBlur(blur_px))
-            padded = padded.convert("RGBA")
+            padded = padded.filter(ImageFilter.GaussianBlur(blur_px))
         onsets: tuple[float, ...] = ()
         if thing.role == "source":
             onsets = tuple(e.onset_s for e in events_of(scene, thing.source))
@@ -151,7 +152,7 @@ class Sprite:
                 ic * away_x + id_ * away_y + 0.5 * inner_h + _PADDING_PX,
             ),
             Image.Resampling.BILINEAR,
-        )
+        ).convert("RGBA")
         mask = layer.getchannel("A")
         if alpha < 0.99:
             mask = mask.point(lambda v: v * alpha)
