@@ -17,6 +17,7 @@ Sources: Lu et al. 2022, arXiv:2211.01095; Karras et al. 2022, arXiv:2206.00364.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -102,7 +103,10 @@ def sample(
         arguments: dict[str, Any] = {"return_dict": False}
         if config.kind == "dpmpp-2m-sde":
             arguments["generator"] = generator
-        x = scheduler.step(prediction, timestep, x, **arguments)[0]
+        with warnings.catch_warnings():
+            # Its highest noise level, rounded, may lie 1e-7 beyond its own limit.
+            warnings.filterwarnings("ignore", message="Should have t[ab]", category=UserWarning)
+            x = scheduler.step(prediction, timestep, x, **arguments)[0]
         if on_step is not None:
             on_step(i + 1, num_steps)
     return x
