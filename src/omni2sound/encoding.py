@@ -36,11 +36,11 @@ from omni2sound.media.video import iter_frames
 from omni2sound.models.conditioning import Conditions
 from omni2sound.timebase import TimeBase
 
-__all__ = ["ConditionEncoder", "window_of"]
+__all__ = ["SYNC_MARGIN", "ConditionEncoder", "window_of"]
 
 _VISION_CHUNK = 32
 _SYNC_CHUNK = 250
-_SYNC_MARGIN = 25
+SYNC_MARGIN = 25
 """Pictures on each side of one that its sync feature may depend on, and some more."""
 
 
@@ -100,7 +100,7 @@ class ConditionEncoder:
             ]
             frames = self._frames(video, self.timebase.sync_fps, (size, size), duration_s)
             sync_BTS = embed_in_chunks(
-                self.sync.embed, frames, chunk=_SYNC_CHUNK, margin=_SYNC_MARGIN
+                self.sync.embed, frames, chunk=_SYNC_CHUNK, margin=SYNC_MARGIN
             )[None]
         prompts = None if prompt is None else [prompt]
         return self._conditions(vision_BTV, sync_BTS, prompts, duration_s, batch=1)
