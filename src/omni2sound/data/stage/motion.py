@@ -192,17 +192,17 @@ def _impact(
         fall = np.where(
             (since >= -_FALL_S) & (since < 0), 1 - ((since + _FALL_S) / _FALL_S) ** 2, 0.0
         )
-        hop = np.where((since > 0) & (since < 0.3), 0.25 * np.sin(np.pi * after / 0.3), 0.0)
-        poses.y -= 0.45 * size * strength * (lift + fall) + 0.2 * size * strength * hop
-        poses.stretch_y *= 1 - 0.35 * kick
-        poses.stretch_x *= 1 + 0.28 * kick
-        poses.y += 0.17 * size * kick
+        hop = np.where((since > 0.08) & (since < 0.38), np.sin(np.pi * (after - 0.08) / 0.3), 0.0)
+        poses.y -= 0.45 * size * strength * (lift + fall) + 0.04 * size * strength * hop
+        poses.stretch_y *= 1 - 0.42 * kick
+        poses.stretch_x *= 1 + 0.30 * kick
+        poses.y += 0.21 * size * kick
     elif motion == "shake":
         buzz = strength * _kick(since, 0.6 * response.decay_s, 7.0)
-        push = 0.2 * kick - 0.05 * windup + 0.09 * buzz
+        push = 0.27 * kick - 0.06 * windup + 0.05 * buzz
         poses.x += size * along_x * push
         poses.y += 0.6 * size * along_y * push
-        poses.angle += turn * (0.16 * kick + 0.10 * buzz)
+        poses.angle += turn * (0.20 * kick + 0.06 * buzz)
     elif motion == "pulse":
         poses.stretch_x *= 1 + 0.30 * kick - 0.06 * windup
         poses.stretch_y *= 1 + 0.30 * kick - 0.06 * windup
@@ -218,7 +218,7 @@ def _impact(
     elif motion == "pass_by":
         poses.y -= 0.05 * size * kick
     else:  # struck
-        push = 0.24 * kick - 0.05 * windup
+        push = 0.27 * kick - 0.06 * windup
         poses.x += size * along_x * push
         poses.y += 0.7 * size * along_y * push
         poses.angle += turn * 0.28 * kick

@@ -297,8 +297,8 @@ def _draw_source(
     response = Response(
         strength=float(rng.uniform(0.9, 1.4)),
         direction=float(sideways + rng.uniform(-0.9, 0.9)),
-        decay_s=float(rng.uniform(0.12, 0.3)),
-        rate_hz=float(rng.uniform(1.2, 2.8)),
+        decay_s=float(rng.uniform(0.15, 0.35)),
+        rate_hz=float(rng.uniform(1.0, 2.0)),
         flash=float(rng.choice([0.0, rng.uniform(0.1, 0.5)], p=[0.7, 0.3])),
         effect=_EFFECTS[int(rng.integers(len(_EFFECTS)))],
     )

@@ -187,7 +187,7 @@ def _draw_burst(
     assert response is not None
     x, y = origin
     size = sprite.height
-    spread = (1 - (1 - age) ** 2) * size
+    spread = 0.7 * (1 - (1 - age) ** 2) * size
     if response.effect == "ring":
         left, top = window.pixel(x - 0.4 * size - 0.5 * spread, y - 0.4 * size - 0.5 * spread)
         right, bottom = window.pixel(x + 0.4 * size + 0.5 * spread, y + 0.4 * size + 0.5 * spread)
