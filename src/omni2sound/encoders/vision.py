@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
-from omni2sound.encoders.base import carried_path
+from omni2sound.encoders.base import carried_path, own_tensor
 from omni2sound.errors import ShapeError
 
 __all__ = ["MobileNetV2", "VisionEncoder"]
@@ -166,7 +166,7 @@ class VisionEncoder:
         return logits.softmax(dim=-1)
 
     def _pooled(self, frames_THWC: NDArray[np.uint8] | Tensor) -> Tensor:
-        frames = torch.as_tensor(frames_THWC)
+        frames = own_tensor(frames_THWC)
         if frames.dtype != torch.uint8 or frames.shape[1:] != (*self.size_px, 3):
             raise ShapeError(
                 f"frames must be uint8 (T, 224, 224, 3), got {frames.dtype} {tuple(frames.shape)}; "

@@ -55,14 +55,9 @@ def read_checkpoint(prefix: Path) -> dict[str, NDArray[np.float32]]:
     Raises:
         IntegrityError: If the files are not what the format says.
     """
-    index = Path(f"{prefix}.index").read_bytes()
     data = Path(f"{prefix}.data-00000-of-00001").read_bytes()
     variables = {}
-    for key, value in _table(index):
-        name = key.decode()
-        if name in ("", _OBJECT_GRAPH_KEY):  # the empty key holds the header
-            continue
-        entry = _parse_entry(value)
+    for name, entry in _entries(Path(f"{prefix}.index")):
         if entry.dtype != _DT_FLOAT or entry.shard != 0 or entry.size != 4 * math.prod(entry.shape):
             raise IntegrityError(f"{prefix}: {name} is not float32 in one shard: {entry}")
         raw = data[entry.offset : entry.offset + entry.size]
@@ -71,6 +66,15 @@ def read_checkpoint(prefix: Path) -> dict[str, NDArray[np.float32]]:
         values = np.frombuffer(raw, dtype="<f4").reshape(entry.shape)
         variables[name.removesuffix(_VARIABLE_SUFFIX)] = values.astype(np.float32)
     return variables
+
+
+def _entries(index: Path) -> list[tuple[str, _Entry]]:
+    try:
+        pairs = [(key.decode(), value) for key, value in _table(index.read_bytes())]
+        # The empty key holds the header.
+        return [(name, _parse_entry(v)) for name, v in pairs if name not in ("", _OBJECT_GRAPH_KEY)]
+    except (IndexError, struct.error, UnicodeDecodeError) as error:
+        raise IntegrityError(f"{index} is damaged: {error}") from error
 
 
 def _table(table: bytes) -> Iterator[tuple[bytes, bytes]]:

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omni2sound.encoders.base import carried_path
+from omni2sound.encoders.base import carried_path, own_tensor
 from omni2sound.encoders.metric.tf_checkpoint import read_checkpoint
 from omni2sound.errors import IntegrityError, ShapeError, UserError
 
@@ -115,7 +115,7 @@ class YamNet:
             ShapeError: If the waveform is not one-dimensional or is empty.
             UserError: If it holds NaN or infinity.
         """
-        waveform = torch.as_tensor(waveform_N, dtype=torch.float32, device="cpu")
+        waveform = own_tensor(waveform_N).to(device="cpu", dtype=torch.float32)
         if waveform.ndim != 1 or len(waveform) == 0:
             raise ShapeError(
                 f"waveform must be (N,) with N >= 1 at {self.sample_rate_hz} Hz, "
