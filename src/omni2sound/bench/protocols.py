@@ -224,10 +224,12 @@ def _checked(waveform_N: ArrayLike) -> NDArray[np.float64]:
 def _loudness(waveform_N: NDArray[np.float64], sample_rate_hz: int) -> NDArray[np.float64]:
     """(F, B): loudness in each band at 0, 2.5 ms, 5 ms, ..., windows centred there."""
     window = round(_WINDOW_S * sample_rate_hz)
-    padded = np.pad(waveform_N, window)
+    padded = np.pad(waveform_N, (0, max(0, window - len(waveform_N))))
     num_frames = int(len(waveform_N) / sample_rate_hz / _STEP_S) + 1
-    # The step need not be whole samples (44.1 kHz): each start is rounded by itself.
-    starts = np.round(np.arange(num_frames) * _STEP_S * sample_rate_hz).astype(int) + window // 2
+    # The step need not be whole samples (44.1 kHz): each start is rounded by itself. Windows
+    # stay inside the clip: one that hung over its edge would see an onset there.
+    starts = np.round(np.arange(num_frames) * _STEP_S * sample_rate_hz).astype(int) - window // 2
+    starts = starts.clip(0, len(padded) - window)
     shape = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(window) + 0.5) / window)
     edges_hz = [0, *(hz for hz in _BAND_EDGES_HZ if hz < sample_rate_hz / 2)]
     num_fft = 2 * window  # zero-padded, so that the lowest bands hold some bins each
