@@ -46,7 +46,7 @@ from omni2sound.media.files import (
     open_input,
     shown_name,
 )
-from omni2sound.media.probe import AudioStreamInfo, probe
+from omni2sound.media.info import AudioStreamInfo, probe
 from omni2sound.media.samples import (
     MAX_SAMPLE_RATE_HZ,
     Audio,
@@ -297,7 +297,9 @@ def write_audio(
         raise UserError(f"{shown_name(path)}: not a sound file; use {' '.join(AUDIO_SUFFIXES)}")
     container_format, codec = _FORMATS[path.suffix.lower()]
     audio = limit_peak(audio)
-    with create_output(path, container_format=container_format) as container:
+    with create_output(
+        path, container_format=container_format, sample_rate_hz=audio.sample_rate_hz
+    ) as container:
         container.metadata.update(metadata or {})
         stream, audio = add_audio_stream(container, codec, audio, name=shown_name(path))
         for packet in encode_audio(stream, audio):

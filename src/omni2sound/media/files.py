@@ -149,7 +149,11 @@ def _verify(path: Path, temporary: Path, verify: Callable[[Path], object]) -> No
 
 @contextmanager
 def create_output(
-    path: Path, *, container_format: str, verify: Callable[[Path], object] | None = None
+    path: Path,
+    *,
+    container_format: str,
+    sample_rate_hz: int,
+    verify: Callable[[Path], object] | None = None,
 ) -> Iterator[OutputContainer]:
     """Create a media file under a temporary name; it gets its own name when the block ends well.
 
@@ -160,9 +164,15 @@ def create_output(
     Raises:
         UserError: The file cannot be written, or the format does not take a stream.
     """
+    options = {}
+    if container_format in ("mp4", "mov", "ipod"):
+        # Lengths and delays of tracks, to the sample instead of the default millisecond.
+        options["movie_timescale"] = str(sample_rate_hz)
     try:
         with atomic_path(path) as temporary:
-            with av.open(f"file:{temporary}", "w", format=container_format) as container:
+            with av.open(
+                f"file:{temporary}", "w", format=container_format, container_options=options
+            ) as container:
                 container.flags |= _BITEXACT
                 yield container
             if verify is not None:

@@ -36,8 +36,8 @@ from omni2sound.media.files import (
     open_input,
     shown_name,
 )
+from omni2sound.media.info import MediaInfo, VideoStreamInfo, probe
 from omni2sound.media.packets import copied_packets
-from omni2sound.media.probe import MediaInfo, VideoStreamInfo, probe
 from omni2sound.media.samples import Audio, fit_length, limit_peak, resample, round_half_up
 
 __all__ = ["KEPT_START_S", "mux"]
@@ -100,7 +100,12 @@ def mux(
     audio = limit_peak(fit_length(audio, num_samples))
     with (
         open_input(video_path) as source,
-        create_output(output_path, container_format=container_format, verify=probe) as target,
+        create_output(
+            output_path,
+            container_format=container_format,
+            sample_rate_hz=audio.sample_rate_hz,
+            verify=probe,
+        ) as target,
     ):
         in_stream = source.streams[video.index]
         assert isinstance(in_stream, VideoStream)

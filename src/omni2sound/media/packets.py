@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 
 from omni2sound.errors import MediaError
 from omni2sound.media.files import open_input, shown_name
-from omni2sound.media.probe import VideoStreamInfo
+from omni2sound.media.info import VideoStreamInfo
 from omni2sound.media.samples import round_half_up
 
 __all__ = ["copied_packets"]

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from omni2sound.errors import MediaError, UserError
 from omni2sound.media.files import MAX_DURATION_S, MAX_PIXELS, open_input, shown_name
-from omni2sound.media.probe import MediaInfo, Orientation, VideoStreamInfo, probe
+from omni2sound.media.info import MediaInfo, Orientation, VideoStreamInfo, probe
 
 __all__ = ["MediaInfo", "VideoStreamInfo", "iter_frames", "probe"]
 

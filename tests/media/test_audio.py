@@ -1,0 +1,255 @@
+"""Sound in and out: every sample in lossless formats, the right place in the others."""
+
+from __future__ import annotations
+
+import logging
+import math
+from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import av
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from omni2sound.errors import MediaError, ShapeError, UserError
+from omni2sound.media import AUDIO_SUFFIXES, Audio, probe, read_audio, resample, write_audio
+from tests.media.clips import clicks, onset_s, write_track, write_video
+
+LOSSY = [suffix for suffix in AUDIO_SUFFIXES if suffix not in (".wav", ".flac")]
+LONGEST_CODEC_FRAME = 1152
+
+
+def noise(num_samples: int, rate: int = 16_000, channels: int = 1, level: float = 0.2) -> Audio:
+    generator = np.random.default_rng([num_samples, rate, channels])
+    samples_CN = level * generator.uniform(-1, 1, (channels, num_samples))
+    return Audio(samples_CN=samples_CN.astype(np.float32), sample_rate_hz=rate)
+
+
+@settings(max_examples=30)
+@given(
+    suffix=st.sampled_from([".wav", ".flac"]),
+    num_samples=st.integers(1, 5000),
+    rate=st.sampled_from([8000, 16_000, 44_100, 48_000]),
+    channels=st.integers(1, 8),
+)
+def test_lossless_formats_keep_every_sample(
+    suffix: str, num_samples: int, rate: int, channels: int
+) -> None:
+    audio = noise(num_samples, rate, channels, level=1.0)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"sound{suffix}"
+        write_audio(path, audio)
+        found = read_audio(path)
+        assert found.sample_rate_hz == rate
+        assert found.samples_CN.shape == (channels, num_samples)
+        assert np.abs(found.samples_CN - audio.samples_CN).max() <= 1 / 32768
+        # What was 16 bit stays to the bit, however often it is copied.
+        again = Path(folder) / f"again{suffix}"
+        write_audio(again, found)
+        assert np.array_equal(read_audio(again).samples_CN, found.samples_CN)
+
+
+@settings(max_examples=30)
+@given(
+    suffix=st.sampled_from(LOSSY),
+    num_samples=st.integers(1, 40_000),
+    rate=st.sampled_from([11_025, 16_000, 22_050, 44_100, 48_000]),
+    channels=st.integers(1, 2),
+)
+def test_lossy_formats_keep_the_length(
+    suffix: str, num_samples: int, rate: int, channels: int
+) -> None:
+    audio = noise(num_samples, rate, channels)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"sound{suffix}"
+        write_audio(path, audio)
+        found = read_audio(path)
+        assert found.num_channels == channels
+        one_frame = Fraction(LONGEST_CODEC_FRAME, found.sample_rate_hz)
+        assert abs(found.duration_s - audio.duration_s) <= one_frame
+        assert abs(probe(path).duration_s - audio.duration_s) <= 2 * one_frame
+
+
+@pytest.mark.parametrize("suffix", LOSSY)
+@pytest.mark.parametrize("rate", [16_000, 44_100])
+def test_encoder_delay_is_gone(tmp_path: Path, suffix: str, rate: int) -> None:
+    path = tmp_path / f"sound{suffix}"
+    write_audio(path, clicks([0.5], duration_s=1, sample_rate_hz=rate))
+    assert onset_s(read_audio(path)) == pytest.approx(0.5, abs=0.002)
+
+
+@pytest.mark.parametrize("suffix", AUDIO_SUFFIXES)
+def test_tags_and_same_bytes(tmp_path: Path, suffix: str) -> None:
+    tags = {"title": "Rain, é 雨", "comment": '{"seed": 1}', "artist": "a model"}
+    audio = noise(8000)
+    contents = []
+    for name in ("first", "second"):
+        path = tmp_path / f"{name}{suffix}"
+        write_audio(path, audio, metadata=tags)
+        contents.append(path.read_bytes())
+        with av.open(str(path)) as container:
+            found = {**container.metadata, **container.streams[0].metadata}
+        assert {key.lower(): value for key, value in found.items()}.items() >= tags.items()
+    assert contents[0] == contents[1]
+
+
+def test_too_loud_is_scaled_not_clipped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    audio = noise(4000, level=3.0)
+    with caplog.at_level(logging.WARNING):
+        write_audio(tmp_path / "loud.wav", audio)
+    assert "scaled down" in caplog.text
+    found = read_audio(tmp_path / "loud.wav").samples_CN
+    peak = np.abs(audio.samples_CN).max()
+    assert np.abs(found - audio.samples_CN / peak).max() <= 1 / 32768
+
+
+def test_not_finite_is_refused(tmp_path: Path) -> None:
+    samples_CN = np.full((1, 100), np.nan, np.float32)
+    with pytest.raises(UserError, match="not finite"):
+        write_audio(tmp_path / "a.wav", Audio(samples_CN=samples_CN, sample_rate_hz=16_000))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+def test_other_sample_formats_are_read(tmp_path: Path, subtype: str) -> None:
+    audio = noise(3000, channels=2)
+    soundfile.write(tmp_path / "a.wav", audio.samples_CN.T, 16_000, subtype=subtype)
+    found = read_audio(tmp_path / "a.wav")
+    assert np.abs(found.samples_CN - audio.samples_CN).max() < (2**-6 if "8" in subtype else 1e-4)
+
+
+@settings(max_examples=40)
+@given(
+    start=st.integers(0, 20_000),
+    length=st.integers(0, 20_000),
+    suffix=st.sampled_from([".wav", ".flac"]),
+)
+def test_a_part_is_a_slice_of_the_whole(start: int, length: int, suffix: str) -> None:
+    rate = 1000  # 16 s: both sides of the point from which reading seeks
+    audio = noise(16_000, rate)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"a{suffix}"
+        write_audio(path, audio)
+        whole = read_audio(path).samples_CN
+        part = read_audio(
+            path, start_s=Fraction(start, rate), duration_s=Fraction(length, rate)
+        ).samples_CN
+        assert np.array_equal(part, whole[:, start : start + length])
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.opus", "a.m4a", "a.mkv"])
+def test_seeking_in_lossy_sound_keeps_time(tmp_path: Path, name: str) -> None:
+    sound = clicks([14.0], duration_s=16)
+    path = tmp_path / name
+    if name == "a.mkv":
+        write_video(path, ticks=range(0, 9600, 60), sound=sound, sound_codec="libopus")
+    else:
+        write_audio(path, sound)
+    found = read_audio(path, start_s=13.0, duration_s=2.0)
+    assert onset_s(found) == pytest.approx(1.0, abs=0.005)
+
+
+@settings(max_examples=40)
+@given(
+    num_samples=st.integers(0, 30_000),
+    old=st.sampled_from([8000, 16_000, 22_050, 44_100, 48_000]),
+    new=st.sampled_from([8000, 16_000, 22_050, 44_100, 48_000]),
+)
+def test_resampling_keeps_duration_to_half_a_sample(num_samples: int, old: int, new: int) -> None:
+    found = resample(noise(num_samples, old), new)
+    assert found.sample_rate_hz == new
+    assert found.samples_CN.shape == (
+        1,
+        math.floor(Fraction(num_samples * new, old) + Fraction(1, 2)),
+    )
+
+
+def test_resampling_keeps_a_tone_and_its_phase() -> None:
+    def tone(rate: int) -> Audio:
+        samples_N = np.sin(2 * np.pi * 440 * np.arange(rate) / rate)
+        return Audio(samples_CN=samples_N[None].astype(np.float32), sample_rate_hz=rate)
+
+    found = resample(tone(44_100), 16_000).samples_CN[:, 800:-800]
+    assert np.abs(found - tone(16_000).samples_CN[:, 800:-800]).max() < 1e-3
+
+
+def test_mono_is_the_mean_at_the_asked_rate(tmp_path: Path) -> None:
+    left = noise(32_000, 32_000).samples_CN
+    stereo = Audio(samples_CN=np.concatenate([left, -left]), sample_rate_hz=32_000)
+    write_audio(tmp_path / "a.wav", stereo)
+    found = read_audio(tmp_path / "a.wav", sample_rate_hz=16_000, mono=True)
+    assert found.samples_CN.shape == (1, 16_000)
+    assert np.abs(found.samples_CN).max() < 1e-3
+
+
+@pytest.mark.parametrize("delay_s", [-0.25, 0.0, 0.4])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_second_zero_of_a_videos_sound_is_its_first_picture(
+    tmp_path: Path, suffix: str, delay_s: float
+) -> None:
+    rate = 48_000
+    path = write_video(
+        tmp_path / f"clip{suffix}",
+        ticks=range(600, 1800, 30),  # pictures begin at 1 s
+        sound=clicks([0.5], duration_s=1, sample_rate_hz=rate),
+        sound_codec="aac" if suffix == ".mp4" else "libopus",
+        sound_first_sample=round((1 + delay_s) * rate),
+    )
+    assert onset_s(read_audio(path)) == pytest.approx(0.5 + delay_s, abs=0.003)
+
+
+def test_eight_channels_of_a_planar_codec(tmp_path: Path) -> None:
+    audio = noise(20_000, 48_000, channels=8)
+    write_audio(tmp_path / "a.m4a", audio)
+    assert read_audio(tmp_path / "a.m4a").samples_CN.shape == (8, 20_000)
+
+
+def test_cover_art_is_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "song.mp3"
+    picture = write_video(
+        tmp_path / "cover.jpg", ticks=[0], time_base=Fraction(1, 25), codec="mjpeg",
+        pix_fmt="yuvj420p", container_format="image2pipe",
+    )  # fmt: skip
+    with av.open(str(path), "w") as container, av.open(str(picture)) as source:
+        track = container.add_stream("libmp3lame", rate=16_000)
+        track.layout = "mono"
+        cover = container.add_stream_from_template(source.streams.video[0], opaque=True)
+        cover.disposition = av.stream.Disposition.attached_pic
+        for packet in source.demux(source.streams.video[0]):
+            if packet.size:
+                packet.stream = cover
+                container.mux(packet)
+        write_track(container, track, noise(16_000), 0)
+    info = probe(path)
+    assert info.video is None
+    assert read_audio(path).duration_s == 1
+
+
+def test_no_sound(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", ticks=[0, 300])
+    with pytest.raises(MediaError, match="no sound"):
+        read_audio(path)
+
+
+@pytest.mark.parametrize(
+    ("samples_CN", "rate"),
+    [
+        (np.zeros(5, np.float32), 16_000),
+        (np.zeros((1, 5)), 16_000),
+        (np.zeros((0, 5), np.float32), 16_000),
+        (np.zeros((1, 5), np.float32), 0),
+    ],
+)
+def test_audio_refuses_other_shapes(samples_CN: np.ndarray, rate: int) -> None:
+    with pytest.raises(ShapeError):
+        Audio(samples_CN=samples_CN, sample_rate_hz=rate)
+
+
+def test_channels_that_a_format_cannot_hold(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="channels"):
+        write_audio(tmp_path / "a.mp3", noise(100, channels=3))
+    assert list(tmp_path.iterdir()) == []
