@@ -19,7 +19,7 @@ from typing import Any, Literal
 from omni2sound.errors import MediaError, UserError
 from omni2sound.media.audio import Audio
 from omni2sound.media.files import shown_name
-from omni2sound.media.probe import probe
+from omni2sound.media.info import probe
 
 __all__ = [
     "MAX_DURATION_S",

@@ -128,7 +128,9 @@ def generate(
     for path in outputs:
         check_target(path, request, options)
 
-    pipeline, import_s = load_pipeline(model, device=device, dtype=dtype)
+    from omni2sound.weights import resolve_model
+
+    pipeline, import_s = load_pipeline(resolve_model(model), device=device, dtype=dtype)
     with progress_bar("generating") as report:
         results = pipeline.run(request, on_step=report)
         for path, result in zip(outputs, results, strict=True):
@@ -156,7 +158,9 @@ def draw_seed() -> int:
     return secrets.randbelow(2**31)
 
 
-def load_pipeline(model: str, *, device: str, dtype: str) -> tuple[Omni2SoundPipeline, float]:
+def load_pipeline(
+    model: str | Path, *, device: str, dtype: str
+) -> tuple[Omni2SoundPipeline, float]:
     """The pipeline, and the seconds that its imports took."""
     begin = time.perf_counter()
     from omni2sound.pipeline import Omni2SoundPipeline

@@ -167,7 +167,8 @@ def run_jobs(
     from omni2sound.weights import load_card, resolve_model
 
     lines = read_jobs(path)
-    card = load_card(resolve_model(model))
+    folder = resolve_model(model)
+    card = load_card(folder)
     try:
         out_dir.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -197,7 +198,7 @@ def run_jobs(
                 _complain(line, error)
                 continue
             if pipeline is None:  # outside the net: without a model no job can run
-                pipeline, import_s = load_pipeline(model, device=device, dtype=dtype)
+                pipeline, import_s = load_pipeline(folder, device=device, dtype=dtype)
             try:
                 result = next(pipeline.run(planned.request))
                 saved = save(

@@ -52,7 +52,7 @@ def default_output(folder: Path, video: Path | None, stem: str | None = None) ->
     Raises:
         MediaError: The video can't be read.
     """
-    from omni2sound.media.probe import probe
+    from omni2sound.media.info import probe
 
     if video is None:
         return folder / f"{stem or 'omni2sound'}.wav"
@@ -69,7 +69,7 @@ def check_target(output: Path, request: GenerationRequest, options: OutputOption
         UserError: The output is in the way, its suffix unknown, or it does not fit the request.
     """
     from omni2sound.media.files import VIDEO_SUFFIXES, check_output, shown_name
-    from omni2sound.media.probe import probe
+    from omni2sound.media.info import probe
 
     request.resolved_duration(1.0)  # looks into the video
     check_output(output, overwrite=options.overwrite)
