@@ -1,0 +1,52 @@
+"""Prompts, judged by the real YAMNet on sounds that are known by construction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from omni2sound.bench.prompts import run_prompts
+from omni2sound.bench.spine import score_prompts
+from omni2sound.data.stage.assets import StageAssets
+from omni2sound.encoders.metric.yamnet import YamNet
+from omni2sound.errors import ConfigError
+
+
+def test_a_model_that_obeys_passes_and_held_out_words_are_used(tonal_assets: StageAssets) -> None:
+    def obey(prompts: Sequence[str], first_index: int) -> Sequence[NDArray[np.float32]]:
+        return [tonal_assets.waveform("bell-5" if "bell" in p else "drum-5") for p in prompts]
+
+    progress: list[tuple[int, int]] = []
+    run = run_prompts(
+        tonal_assets,
+        obey,
+        YamNet.load(),
+        num_prompts=10,
+        seed=0,
+        batch_size=4,
+        on_prompts=lambda done, total: progress.append((done, total)),
+    )
+    assert run.oracle_rates["bell"] == run.oracle_rates["drum"] == 1
+    assert set(run.left_out) == {"door", "dog", "engine", "water", "wind"}
+    assert set(run.result.class_ids) == {"bell", "drum"}
+    assert all("some" in p or "is heard" in p for p in run.prompts)
+    assert progress == [(4, 10), (8, 10), (10, 10)]
+    rows, checks = score_prompts(run.result)
+    rates = {row.system: row.rate.value for row in rows}
+    assert rates["generated"] == rates["oracle"] == 1
+    assert rates["silence"] == 0
+    assert checks[0].passed
+
+
+def test_a_corpus_that_the_judge_does_not_know_is_refused(assets: StageAssets) -> None:
+    class Deaf(YamNet):
+        def scores_and_embeddings(self, waveform_N):  # type: ignore[no-untyped-def]
+            return np.linspace(1, 0, 521, dtype=np.float32)[None], np.zeros((1, 1024), np.float32)
+
+    known = YamNet.load()
+    deaf = Deaf(known._network, known.class_names)
+    with pytest.raises(ConfigError, match="needs 2"):
+        run_prompts(assets, lambda prompts, first: [], deaf, num_prompts=4, seed=0)
