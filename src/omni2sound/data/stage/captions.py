@@ -209,9 +209,12 @@ def _detailed(scene: Scene, catalogue: Catalogue, rng: np.random.Generator, held
     return _sentence(text)
 
 
-_TELLERS: dict[
-    CaptionStyle, Callable[[Scene, Catalogue, np.random.Generator, bool], str]
-] = {"label": _label, "plain": _plain, "ordered": _ordered, "detailed": _detailed}
+_TELLERS: dict[CaptionStyle, Callable[[Scene, Catalogue, np.random.Generator, bool], str]] = {
+    "label": _label,
+    "plain": _plain,
+    "ordered": _ordered,
+    "detailed": _detailed,
+}
 
 
 def _qualities(

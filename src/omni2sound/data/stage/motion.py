@@ -262,8 +262,11 @@ def _swing_at_target(poses: Poses, scene: Scene, thing: SceneObject, times: Time
     for event in events_of(scene, thing.source):
         gap = np.minimum(gap, rest * _approach(times - event.onset_s))
         # Drawn back before the blow; the maximum would win over nothing, so it is added.
-        gap += 0.15 * rest * np.where(times < event.onset_s - 0.16, 1, 0) * _windup(
-            times - event.onset_s + 0.16
+        gap += (
+            0.15
+            * rest
+            * np.where(times < event.onset_s - 0.16, 1, 0)
+            * _windup(times - event.onset_s + 0.16)
         )
     reach = 0.3 * target.height * scale + 0.4 * thing.height + gap
     along_x, along_y = np.cos(target.response.direction), np.sin(target.response.direction)

@@ -205,7 +205,10 @@ def draw_background(rng: np.random.Generator, assets: StageAssets, split: Split)
         picture_id = pictures[int(rng.integers(len(pictures)))].picture_id
     # Rooms and landscapes are mostly dull: a grey level, and a tint that is seldom strong.
     base = rng.uniform(40, 215) + rng.normal(0, 8 + 30 * rng.random() ** 2, 3)
-    colours = [np.clip(base + rng.normal(0, 35) + rng.normal(0, 12, 3), 5, 250).astype(int).tolist() for _ in range(3)]
+    colours = [
+        np.clip(base + rng.normal(0, 35) + rng.normal(0, 12, 3), 5, 250).astype(int).tolist()
+        for _ in range(3)
+    ]
     return Background(
         kind=kind if kind != "picture" or picture_id else "noise",
         picture_id=picture_id,

@@ -107,7 +107,14 @@ def draw_scene(
     events: list[SceneEvent] = []
     for source, (sound_class, on_screen) in enumerate(cast):
         events += _draw_events(
-            rng, assets, sound_class, split, kind, source, on_screen=on_screen, duration_s=duration_s
+            rng,
+            assets,
+            sound_class,
+            split,
+            kind,
+            source,
+            on_screen=on_screen,
+            duration_s=duration_s,
         )
     if kind == "strike":
         shots = _without_cuts_near(shots, [e.onset_s for e in events])

@@ -199,7 +199,9 @@ def _draw_burst(
     colour = (255, 225, 120) if bright else (190, 175, 150)
     radius = (0.012 if bright else 0.02) * (1 - 0.6 * age) * window.height_px
     for angle, speed in zip(
-        rng.uniform(0, 2 * np.pi, _NUM_PARTICLES), rng.uniform(0.5, 1.1, _NUM_PARTICLES), strict=True
+        rng.uniform(0, 2 * np.pi, _NUM_PARTICLES),
+        rng.uniform(0.5, 1.1, _NUM_PARTICLES),
+        strict=True,
     ):
         fall = 0.3 * size * age * age
         at = window.pixel(
