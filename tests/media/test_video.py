@@ -105,6 +105,14 @@ def test_containers_and_codecs(tmp_path: Path, name: str, codec: str, pix_fmt: s
     assert numbers(path, 10, duration_s=1) == [1 + 3 * i for i in range(9)] + [28 % LEVELS]
 
 
+def test_avi_that_leaves_pictures_out(tmp_path: Path) -> None:
+    """Its empty packets mean "nothing new", not "the end", which decoders take them for."""
+    path = write_video(
+        tmp_path / "clip.avi", ticks=[0, 1, 2, 8, 9, 10], time_base=Fraction(1, 10), codec="mpeg4"
+    )
+    assert numbers(path, 10) == [0, 1, 2, 2, 2, 2, 2, 2, 3, 4, 5]
+
+
 @pytest.mark.parametrize("first", [-90, 17, 600, 4000])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts"])
 def test_second_zero_is_the_first_shown_picture(tmp_path: Path, suffix: str, first: int) -> None:

@@ -17,6 +17,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ from omni2sound.media.files import (
     check_output,
     create_output,
     open_input,
+    read_packets,
     shown_name,
 )
 from omni2sound.media.info import AudioStreamInfo, probe
@@ -125,6 +127,7 @@ class _Reader:
         stream = container.streams[info.index]
         assert isinstance(stream, AudioStream)
         self.stream = stream
+        self.time_base = stream.time_base or Fraction(0)  # flushed frames do not know theirs
         self.origin_s = origin_s
         self.mono = mono
         self.rate = 0
@@ -195,15 +198,15 @@ class _Reader:
                 mean_1N = block_CN.mean(axis=0, keepdims=True, dtype=np.float32)
                 block_CN = np.repeat(mean_1N, self.channels, axis=0)
             position = expected if expected is not None else 0
-            if frame.pts is not None and frame.time_base:
-                time_s = frame.pts * frame.time_base - self.origin_s
+            if frame.pts is not None and self.time_base:
+                time_s = frame.pts * self.time_base - self.origin_s
                 stamped = round_half_up(time_s * self.rate)
                 if expected is None or stamped - expected > _MAX_TIMESTAMP_JITTER_S * self.rate:
                     position = stamped
             if position > MAX_DURATION_S * self.rate:
                 raise MediaError(f"{self.name}: timestamps beyond {MAX_DURATION_S} s; re-encode it")
             expected = position + block_CN.shape[1]
-            self.num_padding = _padding(frame)
+            self.num_padding = _padding(frame, self.time_base)
             if position < 0:
                 block_CN = block_CN[:, -position:]
                 position = 0
@@ -212,32 +215,23 @@ class _Reader:
 
     def _frames(self) -> Iterator[AudioFrame]:
         num_damaged = 0
-        packets = self.container.demux(self.stream)
-        while True:
+        for packet in chain(read_packets(self.container, self.stream), [None]):
             try:
-                packet = next(packets, None)
-            except av.FFmpegError:
-                break  # cut off in the middle: what came before is what there is
-            if packet is None:
-                break
-            try:
-                frames = packet.decode()
+                yield from self.stream.decode(packet)
             except (av.FFmpegError, ValueError):
                 num_damaged += 1
-                continue
-            yield from frames
         if num_damaged:
             logger.warning("%s: %d damaged sound packets were skipped", self.name, num_damaged)
 
 
-def _padding(frame: AudioFrame) -> int:
+def _padding(frame: AudioFrame, time_base: Fraction) -> int:
     """Decoded samples beyond the frame's stated duration; at the end of a track, padding.
 
     Matroska's rounding to 1 ms also makes frames look short; that is no padding.
     """
-    if not frame.duration or not frame.time_base:
+    if not frame.duration or not time_base:
         return 0
-    missing = frame.samples - round_half_up(frame.duration * frame.time_base * frame.sample_rate)
+    missing = frame.samples - round_half_up(frame.duration * time_base * frame.sample_rate)
     return missing if missing > frame.sample_rate // 1000 else 0
 
 

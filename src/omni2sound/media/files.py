@@ -15,9 +15,12 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar, cast
 
 import av
 from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.stream import Stream
 
 from omni2sound.errors import MediaError, UserError
 from omni2sound.runtime import atomic_path
@@ -33,6 +36,7 @@ __all__ = [
     "check_output",
     "create_output",
     "open_input",
+    "read_packets",
     "reading",
     "shown_name",
 ]
@@ -44,6 +48,8 @@ MAX_PIXELS = 2**26
 MAX_STREAMS = 64
 MAX_PACKETS = 8_000_000
 """Six hours of picture and sound need half of that."""
+
+_StreamT = TypeVar("_StreamT", bound=Stream)
 
 _BITEXACT = 0x0400
 """AVFMT_FLAG_BITEXACT of FFmpeg's avformat.h."""
@@ -114,6 +120,34 @@ def open_input(path: Path) -> Iterator[InputContainer]:
                     f"{name}: {len(container.streams)} streams, the limit is {MAX_STREAMS}"
                 )
             yield container
+
+
+def read_packets(container: InputContainer, *streams: _StreamT) -> Iterator[Packet[_StreamT]]:
+    """Packets in stored order, up to the end or to the point where the file breaks off.
+
+    Empty packets are left out: to a decoder they mean "the end", while avi has them for
+    "nothing new". Flush a decoder with ``stream.decode(None)``.
+
+    Raises:
+        av.FFmpegError: Not even one packet can be read.
+    """
+    # PyAV's types forget which stream a packet belongs to.
+    packets = cast("Iterator[Packet[_StreamT]]", container.demux(*streams))
+    num_read = 0
+    while True:
+        try:
+            packet = next(packets, None)
+        except IndexError:  # PyAV, at the end of a file in which streams appeared on the way
+            return
+        except av.FFmpegError:
+            if num_read == 0:
+                raise
+            return
+        if packet is None:
+            return
+        if packet.size:
+            num_read += 1
+            yield packet
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool) -> None:

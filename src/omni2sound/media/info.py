@@ -36,6 +36,7 @@ from omni2sound.media.files import (
     MAX_PACKETS,
     MAX_PIXELS,
     open_input,
+    read_packets,
     reading,
     shown_name,
 )
@@ -167,8 +168,6 @@ class _Span:
         self._order: int | None = None
 
     def add(self, packet: Packet[Any]) -> None:
-        if packet.size == 0:
-            return
         order = packet.dts if packet.dts is not None else packet.pts
         if order is not None:
             if self._order is not None:
@@ -227,28 +226,24 @@ class _Scan:
     def _read_packets(
         self, streams: list[VideoStream | AudioStream], spans: Mapping[int, _Span]
     ) -> None:
-        num_packets = 0
-        num_tried = 0
-        try:
-            for packet in self.container.demux(streams):
-                num_packets += 1
-                if num_packets > MAX_PACKETS:
-                    raise MediaError(f"{self.name}: more than {MAX_PACKETS} packets; cut it")
-                spans[packet.stream.index].add(packet)
-                if packet.stream is self.video and self.picture is None:
-                    num_tried += 1
-                    if num_tried <= _MAX_PACKETS_TO_FIRST_PICTURE or packet.size == 0:
-                        self._try_decode(packet)
-                elif packet.stream is self.audio:
-                    self.num_dropped += _dropped_samples(packet)
-        except av.FFmpegError:
-            # A file that was cut off: what came before the cut counts, if there is any.
-            if not any(span.num_packets for span in spans.values()):
-                raise
+        num_pictures = 0
+        for num_before, packet in enumerate(read_packets(self.container, *streams)):
+            if num_before == MAX_PACKETS:
+                raise MediaError(f"{self.name}: more than {MAX_PACKETS} packets; cut it in parts")
+            spans[packet.stream.index].add(packet)
+            if packet.stream is self.video:
+                num_pictures += 1
+                if self.picture is None and num_pictures <= _MAX_PACKETS_TO_FIRST_PICTURE:
+                    self._try_decode(packet)
+            else:
+                self.num_dropped += _dropped_samples(packet)
+        if self.video is not None and self.picture is None:
+            self._try_decode(None)
 
-    def _try_decode(self, packet: Packet[Any]) -> None:
+    def _try_decode(self, packet: Packet[Any] | None) -> None:
+        assert self.video is not None
         try:
-            frames = packet.decode()
+            frames = self.video.decode(packet)
         except (av.FFmpegError, ValueError):
             return
         if frames:

@@ -15,13 +15,12 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
-import av
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from omni2sound.errors import MediaError
-from omni2sound.media.files import open_input, shown_name
+from omni2sound.media.files import open_input, read_packets, shown_name
 from omni2sound.media.info import VideoStreamInfo
 from omni2sound.media.samples import round_half_up
 
@@ -52,7 +51,7 @@ def copied_packets(
     assert time_base is not None
     frame_ticks = max(1, round_half_up(1 / (video.average_fps * time_base)))
     shift = round_half_up(shift_s / time_base)
-    packets = _stored_packets(source, stream)
+    packets = read_packets(source, stream)
     if video.has_pts:
         timed = _with_decoding_times(packets, frame_ticks)
     else:
@@ -78,19 +77,6 @@ def _video_stream(source: InputContainer, video: VideoStreamInfo) -> VideoStream
     stream = source.streams[video.index]
     assert isinstance(stream, VideoStream)
     return stream
-
-
-def _stored_packets(source: InputContainer, stream: VideoStream) -> Iterator[Packet[VideoStream]]:
-    packets = source.demux(stream)
-    while True:
-        try:
-            packet = next(packets, None)
-        except av.FFmpegError:
-            return  # cut off in the middle: what came before is what there is
-        if packet is None:
-            return
-        if packet.size:  # PyAV ends with an empty packet, avi holds them for "no change"
-            yield packet
 
 
 def _with_decoding_times(
@@ -140,7 +126,7 @@ def _display_positions(path: Path, video: VideoStreamInfo) -> list[int]:
     with open_input(path) as source:
         stream = _video_stream(source, video)
         reordered = stream.codec_context.has_b_frames
-        for packet in _stored_packets(source, stream):
+        for packet in read_packets(source, stream):
             if reordered:
                 packet.pts = packet.dts = num_packets
                 stamps.extend(f.pts for f in packet.decode() if f.pts is not None)

@@ -15,6 +15,7 @@ import math
 import os
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -26,7 +27,13 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from omni2sound.errors import MediaError, UserError
-from omni2sound.media.files import MAX_DURATION_S, MAX_PIXELS, open_input, shown_name
+from omni2sound.media.files import (
+    MAX_DURATION_S,
+    MAX_PIXELS,
+    open_input,
+    read_packets,
+    shown_name,
+)
 from omni2sound.media.info import MediaInfo, Orientation, VideoStreamInfo, probe
 
 __all__ = ["MediaInfo", "VideoStreamInfo", "iter_frames", "probe"]
@@ -167,17 +174,18 @@ def _timed(
 ) -> Iterator[tuple[Fraction, VideoFrame]]:
     """Decode on, past damaged packets, giving only pictures whose time moves forward."""
     frame_s = 1 / video.average_fps
+    time_base = stream.time_base or Fraction(0)  # flushed frames do not know theirs
     latest: Fraction | None = None
     num_damaged = 0
-    for packet in container.demux(stream):
+    for packet in chain(read_packets(container, stream), [None]):  # None: flush the decoder
         try:
-            frames = packet.decode()
+            frames = stream.decode(packet)
         except (av.FFmpegError, ValueError):
             num_damaged += 1
             continue
         for frame in frames:
             if frame.pts is not None and video.has_pts:
-                time = frame.pts * (frame.time_base or Fraction(0)) - video.start_s
+                time = frame.pts * time_base - video.start_s
             else:
                 time = Fraction(0) if latest is None else latest + frame_s
             if latest is not None and time <= latest:
