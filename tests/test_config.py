@@ -27,7 +27,7 @@ def test_an_override_is_typed_and_names_what_is_known() -> None:
     changed = override(tiny(), "stages.1.lr", 3e-4)
     assert changed.stages[1].lr == 3e-4
     assert changed.stages[0] == tiny().stages[0]
-    with pytest.raises(ConfigError, match=r"unknown name 'learning_rate'; known: name, steps, lr"):
+    with pytest.raises(ConfigError, match="unknown name 'learning_rate'; known: name, steps, lr"):
         override(tiny(), "stages.1.learning_rate", 1.0)
     with pytest.raises(ConfigError, match="items are 0 to 2"):
         override(tiny(), "stages.3.lr", 1.0)
@@ -45,5 +45,5 @@ def test_unknown_and_missing_fields_are_refused() -> None:
 
 
 def test_task_weights_must_sum_to_one() -> None:
-    with pytest.raises(ConfigError, match="must sum to 1, got 0.5"):
+    with pytest.raises(ConfigError, match=r"must sum to 1, got 0\.5"):
         override(tiny(), "stages.0.task_weights", {"T2A": 0.5})

@@ -63,7 +63,7 @@ def test_the_digest_follows_the_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize("other", [nn.Linear(4, 2), nn.Linear(3, 2, bias=False), nn.LSTM(3, 2)])
 def test_tensors_that_do_not_fit_are_named(tmp_path: Path, other: nn.Module) -> None:
     card = load_card(saved(tmp_path, nn.Linear(3, 2)))
-    with pytest.raises(ConfigError, match="bias|weight"):
+    with pytest.raises(ConfigError, match=r"bias|weight"):
         load_part(card, "dit", other)
 
 

@@ -41,7 +41,7 @@ def test_the_ends_of_the_path_are_data_and_noise(kind: str) -> None:
 
 @pytest.mark.parametrize(("kind", "speed"), [("v", math.pi / 2), ("rectified", 1.0)])
 def test_the_target_is_the_velocity_along_the_path(kind: str, speed: float) -> None:
-    """d x_t / dt by central differences; on the cosine path v is the velocity per radian."""
+    """The slope dx/dt by central differences; on the cosine path v is the velocity per radian."""
     objective = Objective(kind=kind)  # type: ignore[arg-type]
     x0, noise = pair()
     t = torch.full((4,), 0.37, dtype=torch.float64)

@@ -109,11 +109,15 @@ def _train_model(
 ) -> None:
     import torch
 
+    from omni2sound.assembly import Defaults, Model, PipelineConfig
     from omni2sound.config import digest, from_json, to_json
     from omni2sound.data.features import FeatureStore
+    from omni2sound.diffusion.samplers import SamplerConfig
+    from omni2sound.encoders.sync import SyncConfig, SyncEncoder
     from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
     from omni2sound.models.dit import DiT
     from omni2sound.runtime import resolve_device
+    from omni2sound.timebase import TimeBase
     from omni2sound.train.loop import TrainOptions
     from omni2sound.train.loop import train as run
     from omni2sound.weights import load_card, load_part, resolve_model
@@ -122,7 +126,7 @@ def _train_model(
     store = FeatureStore(data)
     held_out = FeatureStore([validation]) if validation is not None else store
     for description in [*store.description, *held_out.description]:
-        if description.get("sync_sha256") != card.files.get("sync"):
+        if description.get("sync_sha256") not in (None, card.files.get("sync")):
             raise ConfigError(
                 f"the features were made with another sync encoder than that of {parts}; "
                 "make them again, or give --parts the model that they were made with"
@@ -130,6 +134,8 @@ def _train_model(
     where = resolve_device(device)
     vae = MelPcaAutoencoder(from_json(MelPcaConfig, card.parts["autoencoder"]))
     load_part(card, "autoencoder", vae)
+    sync = SyncEncoder(from_json(SyncConfig, card.parts["sync"]))
+    load_part(card, "sync", sync)
     torch.manual_seed(recipe.seed)  # of the initial weights; nothing else draws from it
     model = DiT(recipe.dit)
     parent = None
@@ -154,37 +160,26 @@ def _train_model(
         "stage_converged": result.stage_converged,
         "parent_sha256": parent,
     }
-    _save(out, card, recipe, weights, training)
+    model.load_state_dict(weights)
+    config = PipelineConfig(
+        timebase=TimeBase(),
+        dit=recipe.dit,
+        objective=recipe.objective,
+        sampler=SamplerConfig(),
+        autoencoder=vae.config,
+        sync=sync.config,
+    )
+    Model(
+        config=config,
+        dit=model,
+        autoencoder=vae,
+        sync=sync,
+        name=recipe.name,
+        defaults=Defaults(),
+        training={**card.training, "dit": training},
+    ).save(out / "model")
     if result.reason == "interrupted":
         raise KeyboardInterrupt
-
-
-def _save(out: Path, card: Any, recipe: Recipe, weights: Any, training: dict[str, Any]) -> None:
-    from safetensors.torch import load_file
-
-    from omni2sound.config import to_json
-    from omni2sound.diffusion.samplers import SamplerConfig
-    from omni2sound.timebase import TimeBase
-    from omni2sound.weights import save_model
-
-    frozen = {p: load_file(card.folder / f"{p}.safetensors") for p in ("autoencoder", "sync")}
-    save_model(
-        out / "model",
-        name=recipe.name,
-        parts={
-            "timebase": to_json(TimeBase()),
-            "dit": to_json(recipe.dit),
-            "objective": to_json(recipe.objective),
-            "sampler": to_json(SamplerConfig()),
-            "autoencoder": card.parts["autoencoder"],
-            "sync": card.parts["sync"],
-            "text": {"encoder": "minilm"},
-            "vision": {"encoder": "mobilenetv2"},
-        },
-        tensors={"dit": weights, **frozen},
-        defaults=recipe.defaults,
-        training={**card.training, "dit": training},
-    )
 
 
 def _train_sync(corpus: Path, out: Path, parts: str, max_minutes: float) -> None:

@@ -53,5 +53,4 @@ def embedded() -> Recipe:
                 token_drop_sample_prob=0.15,
             ),
         ),
-        defaults={"steps": 16, "guidance": 3.0, "duration_s": 8.0, "max_duration_s": 10.0},
     )

@@ -90,8 +90,6 @@ class Recipe:
     """Of everything random."""
     validate_every: int = runtime_only(200)
     """Steps between measurements of the validation loss."""
-    defaults: Mapping[str, float] = field(default_factory=dict)
-    """Request defaults written to the model card."""
 
     def __post_init__(self) -> None:
         if not self.stages:

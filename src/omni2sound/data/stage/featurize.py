@@ -14,7 +14,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from omni2sound.data.stage.truth import Scene, SceneEvent, SceneKind
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
+from omni2sound.errors import UserError
 from omni2sound.timebase import TimeBase
 from omni2sound.weights import load_card, load_part
 
@@ -64,7 +65,7 @@ class _Job:
 
     path: Path
     assets: Path
-    model: Path
+    model: Path | None
     split: Split
     seed: int
     plan: ScenePlan
@@ -76,7 +77,7 @@ def build_features(
     out: Path,
     *,
     assets: Path,
-    model: Path,
+    model: Path | None,
     split: Split,
     seed: int,
     plans: Sequence[ScenePlan],
@@ -88,7 +89,7 @@ def build_features(
     Args:
         out: Store folder.
         assets: Prepared stage corpus.
-        model: Model folder with the sync encoder.
+        model: Model folder with the sync encoder; None if no plan has pictures.
         split: Which recordings, pictures and wordings may be used.
         seed: Of the scenes.
         plans: What to make.
@@ -97,14 +98,17 @@ def build_features(
 
     Raises:
         ConfigError: If the folder holds features made from something else.
+        UserError: If scenes with pictures are planned and there is no model.
     """
-    card = load_card(model)
+    pictured = any(plan.kind != "audio" for plan in plans)
+    if pictured and model is None:
+        raise UserError("scenes with pictures need a model folder with a sync encoder")
     describe_store(
         out,
         {
             "corpus": "stage",
             "catalogue_sha256": StageAssets.open(assets).catalogue.digest,
-            "sync_sha256": card.files["sync"],
+            "sync_sha256": load_card(model).files["sync"] if pictured and model else None,
             "split": split,
             "seed": seed,
             "plans": [asdict(p) for p in plans],
@@ -154,21 +158,30 @@ def _clips(job: _Job) -> Iterator[ClipFeatures]:
 
 
 @lru_cache(maxsize=1)
-def _load(assets: Path, model: Path) -> _Encoders:
+def _load(assets: Path, model: Path | None) -> _Encoders:
     return _Encoders(StageAssets.open(assets), model)
 
 
 class _Encoders:
     """What one worker process holds."""
 
-    def __init__(self, assets: StageAssets, model: Path) -> None:
-        card = load_card(model)
+    def __init__(self, assets: StageAssets, model: Path | None) -> None:
         self.assets = assets
         self.time = TimeBase()
         self.text = TextEncoder.load()
-        self.vision = VisionEncoder.load()
-        self.sync = SyncEncoder(from_json(SyncConfig, card.parts["sync"])).eval()
-        load_part(card, "sync", self.sync)
+        self._model = model
+
+    @cached_property
+    def vision(self) -> VisionEncoder:
+        return VisionEncoder.load()
+
+    @cached_property
+    def sync(self) -> SyncEncoder:
+        assert self._model is not None  # build_features has refused pictures without a model
+        card = load_card(self._model)
+        sync = SyncEncoder(from_json(SyncConfig, card.parts["sync"])).eval()
+        load_part(card, "sync", sync)
+        return sync
 
     def clip(self, scene: Scene) -> ClipFeatures:
         """Everything that training may need of one scene."""
