@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from omni2sound.bench.prompts import run_prompts
 from omni2sound.bench.spine import score_prompts
 from omni2sound.data.stage.assets import StageAssets
+from omni2sound.data.stage.catalogue import Catalogue
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import ConfigError
 
@@ -39,6 +40,12 @@ def test_a_model_that_obeys_passes_and_held_out_words_are_used(tonal_assets: Sta
     assert rates["generated"] == rates["oracle"] == 1
     assert rates["silence"] == 0
     assert checks[0].passed
+
+
+def test_the_judge_knows_every_class_group_of_the_catalogue() -> None:
+    known = set(YamNet.load().class_names)
+    groups = {c.class_id: set(c.yamnet_classes) - known for c in Catalogue.load().classes}
+    assert not {class_id: unknown for class_id, unknown in groups.items() if unknown}
 
 
 def test_a_corpus_that_the_judge_does_not_know_is_refused(assets: StageAssets) -> None:
