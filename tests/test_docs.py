@@ -132,12 +132,13 @@ def _tree() -> dict[str, str]:
     entries: dict[str, str] = {}
     folders: list[str] = []
     for line in block[1].splitlines():
-        entry = re.fullmatch(r"( *)(\S+)\s+(\S.*)", line)
+        entry = re.fullmatch(r"( *)(\S+)(?:\s+(\S.*))?", line)
         assert entry, f"not a path and a description: {line!r}"
         level, name = len(entry[1]) // 2, entry[2]
         path = "".join(folders[:level]) + name
         assert path not in entries, f"{path} stands twice"
-        entries[path] = entry[3]
+        assert entry[3] or name.endswith("/"), f"{path} has no description"
+        entries[path] = entry[3] or ""
         if name.endswith("/"):
             folders = [*folders[:level], name]
     return entries
