@@ -29,6 +29,8 @@ Times = NDArray[np.float64]
 
 _RISE_S = 0.012
 """An impact reaches its full displacement within this time."""
+_REST_S = 0.06
+"""It stays there this long: a swing back at once would move more pixels than the impact."""
 _WINDUP_S = 0.3
 _FALL_S = 0.28
 _FLASH_S = 0.12
@@ -134,9 +136,9 @@ def _smooth(u: Times) -> Times:
 
 
 def _kick(since: Times, decay_s: float, rate_hz: float) -> Times:
-    """0 before the onset, 1 just after it, then a damped swing."""
-    after = np.maximum(since, 0)
-    rise = np.minimum(after / _RISE_S, 1)
+    """0 before the onset, 1 just after it, a moment of rest, then a damped swing."""
+    rise = np.clip(since / _RISE_S, 0, 1)
+    after = np.maximum(since - _REST_S, 0)
     return rise * np.exp(-after / decay_s) * np.cos(2 * np.pi * rate_hz * after)
 
 
@@ -194,9 +196,10 @@ def _impact(
         )
         hop = np.where((since > 0.08) & (since < 0.38), np.sin(np.pi * (after - 0.08) / 0.3), 0.0)
         poses.y -= 0.45 * size * strength * (lift + fall) + 0.04 * size * strength * hop
-        poses.stretch_y *= 1 - 0.42 * kick
-        poses.stretch_x *= 1 + 0.30 * kick
-        poses.y += 0.21 * size * kick
+        flat = strength * _kick(since, response.decay_s, 0.0)
+        poses.stretch_y *= 1 - 0.42 * flat
+        poses.stretch_x *= 1 + 0.30 * flat
+        poses.y += 0.21 * size * flat
     elif motion == "shake":
         buzz = strength * _kick(since, 0.6 * response.decay_s, 7.0)
         push = 0.27 * kick - 0.06 * windup + 0.05 * buzz
@@ -207,10 +210,10 @@ def _impact(
         poses.stretch_x *= 1 + 0.30 * kick - 0.06 * windup
         poses.stretch_y *= 1 + 0.30 * kick - 0.06 * windup
     elif motion == "speak":
-        poses.stretch_y *= 1 + 0.30 * kick - 0.06 * windup
-        poses.stretch_x *= 1 - 0.10 * kick
-        poses.y -= 0.12 * size * kick
-        poses.angle += turn * (0.12 * kick - 0.04 * windup)
+        poses.stretch_y *= 1 + 0.32 * kick - 0.06 * windup
+        poses.stretch_x *= 1 - 0.12 * kick
+        poses.y -= 0.16 * size * kick
+        poses.angle += turn * (0.22 * kick - 0.05 * windup)
     elif motion == "open":
         ajar = np.minimum(after / _RISE_S, 1) * np.exp(-np.maximum(after - 0.15, 0) / 0.35)
         poses.angle += turn * strength * (0.5 * ajar) - turn * 0.06 * windup

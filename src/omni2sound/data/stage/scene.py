@@ -299,7 +299,7 @@ def _draw_source(
     duration_s: float,
 ) -> list[SceneObject]:
     first = events[0]
-    height = float(rng.uniform(0.3, 0.5))
+    height = float(rng.uniform(0.34, 0.55))
     sideways = 0.0 if rng.random() < 0.5 else np.pi
     response = Response(
         strength=float(rng.uniform(0.9, 1.4)),
