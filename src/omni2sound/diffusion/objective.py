@@ -68,9 +68,25 @@ class Objective:
         return torch.sigmoid(normal * self.time_std + self.time_mean)
 
 
-def masked_mse(prediction_BLC: Tensor, target_BLC: Tensor, mask_BL: Tensor | None) -> Tensor:
-    """Mean squared error of each sample (B,), over its real frames only."""
-    error_BL = (prediction_BLC.float() - target_BLC.float()).square().mean(dim=-1)
+def masked_mse(
+    prediction_BLC: Tensor,
+    target_BLC: Tensor,
+    mask_BL: Tensor | None,
+    *,
+    weight_C: Tensor | None = None,
+) -> Tensor:
+    """Mean squared error of each sample (B,), over its real frames only.
+
+    Args:
+        prediction_BLC: What the network says.
+        target_BLC: What it should say.
+        mask_BL: True at real frames; None if all are.
+        weight_C: Weight of each channel, of mean 1; None weighs them alike.
+    """
+    error_BLC = (prediction_BLC.float() - target_BLC.float()).square()
+    if weight_C is not None:
+        error_BLC = error_BLC * weight_C
+    error_BL = error_BLC.mean(dim=-1)
     if mask_BL is None:
         return error_BL.mean(dim=-1)
     weight_BL = mask_BL.to(error_BL.dtype)

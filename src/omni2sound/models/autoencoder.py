@@ -56,6 +56,11 @@ class AudioVAE(Protocol):
         """Channels C of a latent frame."""
         ...
 
+    @property
+    def channel_scale_C(self) -> Tensor:
+        """What one unit of each standardised channel is worth to the decoder."""
+        ...
+
     def encode(self, waveform_BN: Tensor) -> Tensor:
         """Standardised latents (B, L, C); the last frame is filled up with silence."""
         ...
@@ -154,6 +159,11 @@ class MelPcaAutoencoder(nn.Module):
     def latent_dim(self) -> int:
         """Channels C of a latent frame."""
         return self.config.latent_dim
+
+    @property
+    def channel_scale_C(self) -> Tensor:
+        """Standard deviation (C,) of each component in nepers of the log-mel block."""
+        return self.scale_C
 
     @torch.no_grad()
     def encode(self, waveform_BN: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from omni2sound.config import digest
 from omni2sound.data.batch import Batch, Difficulty, build_batch, sampler_for
 from omni2sound.data.features import FeatureStore
 from omni2sound.data.sampler import StepDraw
-from omni2sound.diffusion.objective import Objective, masked_mse
+from omni2sound.diffusion.objective import masked_mse
 from omni2sound.errors import ConfigError
 from omni2sound.models.autoencoder import AudioVAE
 from omni2sound.models.conditioning import Conditions
@@ -102,10 +102,9 @@ def make_optimizer(model: DiT, weight_decay: float) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.99), foreach=True)
 
 
-def batch_loss(
-    model: DiT, batch: Batch, vae: AudioVAE, objective: Objective, *, precision: str
-) -> tuple[Tensor, Tensor]:
+def batch_loss(model: DiT, batch: Batch, vae: AudioVAE, recipe: Recipe) -> tuple[Tensor, Tensor]:
     """Loss and noise time of each sample (B,)."""
+    objective, precision = recipe.objective, recipe.precision
     device = next(model.parameters()).device
     with torch.no_grad():
         x0_BLC = vae.encode(batch.waveform_BN.to(device))
@@ -120,7 +119,9 @@ def batch_loss(
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         prediction_BLC = model(x_BLC, t_B, conditions, drop_B=batch.drop_B.to(device))
     target_BLC = objective.target(x0_BLC, noise_BLC, t_B)
-    return masked_mse(prediction_BLC, target_BLC, None), t_B
+    weight_C = vae.channel_scale_C**recipe.channel_weight_exponent
+    loss_B = masked_mse(prediction_BLC, target_BLC, None, weight_C=weight_C / weight_C.mean())
+    return loss_B, t_B
 
 
 def _to_device(c: Conditions, device: torch.device) -> Conditions:
@@ -156,7 +157,7 @@ def validation_loss(
                 step=step,
                 difficulty=Difficulty(augment=False),
             )
-            loss_B, _ = batch_loss(model, batch, vae, recipe.objective, precision=recipe.precision)
+            loss_B, _ = batch_loss(model, batch, vae, recipe)
             losses.append(loss_B.mean().item())
         means[task] = float(np.mean(losses))
     model.train(was_training)
@@ -280,7 +281,7 @@ def _one_step(
     batch = build_batch(store, draw, seed=recipe.seed, step=step, difficulty=difficulty)
     model = state.model
     assert isinstance(model, DiT)
-    loss_B, t_B = batch_loss(model, batch, vae, recipe.objective, precision=recipe.precision)
+    loss_B, t_B = batch_loss(model, batch, vae, recipe)
     state.optimizer.zero_grad(set_to_none=True)
     loss_B.mean().backward()  # type: ignore[no-untyped-call]
     for parameter in model.parameters():

@@ -76,6 +76,9 @@ class Recipe:
     """Seconds of sound per step; all clips of a batch have one length."""
     objective: Objective = field(default_factory=Objective)
     """Path and prediction target."""
+    channel_weight_exponent: float = 0.0
+    """Loss weight of a latent channel: its scale before standardisation to this power (mean 1).
+    0 weighs channels alike; components of a spectrum differ in what they are worth."""
     null_prob: float = 0.1
     """Guidance dropout: chance that a sample takes the null branch (paper: joint dropout)."""
     ema_decay: float = 0.999
