@@ -89,7 +89,8 @@ def make(base: Base, path: Path, *, ticks: Callable[[int], int] | None = None) -
     """Encode a moving gradient and a tone; `ticks` maps a frame's number to its time (1/25 s)."""
     width, height = base.size
     with av.open(str(path), "w", format=base.format) as container:
-        picture = sound = None
+        picture: Any = None
+        sound: Any = None
         if base.video:
             options = {"bf": "2", "g": "12"} if base.video in ("libx264", "mpeg4") else {}
             if base.video == "libx265":
@@ -115,12 +116,12 @@ def make(base: Base, path: Path, *, ticks: Callable[[int], int] | None = None) -
             num_samples = base.rate * base.num_frames // 25
             tone = 0.3 * np.sin(np.arange(num_samples) * 2 * np.pi * 440 / base.rate)
             tone_1N = (tone * 32767).astype(np.int16)[None]
-            frame = av.AudioFrame.from_ndarray(tone_1N, format="s16", layout="mono")
-            frame.sample_rate, frame.pts, frame.time_base = base.rate, 0, Fraction(1, base.rate)
+            block = av.AudioFrame.from_ndarray(tone_1N, format="s16", layout="mono")
+            block.sample_rate, block.pts, block.time_base = base.rate, 0, Fraction(1, base.rate)
             resampler = av.AudioResampler(
                 format=sound.codec_context.format, layout="mono", rate=base.rate, frame_size=960
             )
-            for part in [*resampler.resample(frame), *resampler.resample(None)]:
+            for part in [*resampler.resample(block), *resampler.resample(None)]:
                 container.mux(sound.encode(part))
             container.mux(sound.encode(None))
 
@@ -474,18 +475,18 @@ def run_media(path: Path, out: Path) -> int:
     return 0
 
 
-def run_cli(path: Path, out: Path) -> int:
+def run_cli(path: Path, out: Path, model: str) -> int:
     from omni2sound.cli import main as cli
 
-    sys.argv = ["omni2sound", "generate", str(path), "-o", str(out), "--prompt", "rain",
-                "--steps", "2"]  # fmt: skip
+    sys.argv = ["omni2sound", "-q", "generate", str(path), "-o", str(out), "--prompt", "rain",
+                "--steps", "2", "--seed", "0", "--model", model]  # fmt: skip
     try:
         cli.main()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 1
 
 
-def work(through: str) -> None:
+def work(through: str, model: str) -> None:
     """Read jobs from stdin, one JSON object a line; answer each with one line.
 
     File descriptors 1 and 2 point to a file during a job, so that what C libraries print
@@ -493,14 +494,14 @@ def work(through: str) -> None:
     """
     answers = os.fdopen(os.dup(1), "w")
     logging.getLogger("omni2sound").addHandler(logging.NullHandler())
-    run = run_cli if through == "cli" else run_media
     for line in sys.stdin:
         job = json.loads(line)
         with Path(job["log"]).open("wb") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
         try:
-            code = run(Path(job["path"]), Path(job["out"]))
+            path, out = Path(job["path"]), Path(job["out"])
+            code = run_cli(path, out, model) if through == "cli" else run_media(path, out)
         except BaseException:
             traceback.print_exc()
             code = 1
@@ -513,20 +514,29 @@ def work(through: str) -> None:
 class Worker:
     """A worker process that is replaced when it dies or must be killed."""
 
-    def __init__(self, through: str) -> None:
+    def __init__(self, through: str, model: str) -> None:
         self.through = through
+        self.model = model
         self.process: subprocess.Popen[bytes] | None = None
 
     def run(self, job: dict[str, str], limit_s: float) -> tuple[int | None, str]:
         """Exit code and what went wrong with the process itself, if anything."""
         if self.process is None:
             self.process = subprocess.Popen(
-                [sys.executable, __file__, "--work", "--through", self.through],
+                [
+                    sys.executable,
+                    __file__,
+                    "--work",
+                    "--through",
+                    self.through,
+                    "--model",
+                    self.model,
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
             )
             if self.through == "cli":
-                limit_s *= 2  # the first file also pays for imports and weights
+                limit_s *= 4  # the first file also pays for imports and weights
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(job).encode() + b"\n")
@@ -591,6 +601,7 @@ def violations(code: int | None, trouble: str, log: str, left: list[str]) -> Ite
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--through", choices=("media", "cli"), default="media")
+    parser.add_argument("--model", default="embedded", help="for --through cli")
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit-s", type=float, default=30.0)
@@ -598,14 +609,14 @@ def main() -> int:
     parser.add_argument("--work", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
-        work(options.through)
+        work(options.through, options.model)
         return 0
     kinds = [kind for kind in KINDS if options.only in (None, kind.__name__)]
     if not kinds:
         parser.error(f"--only: choose from {', '.join(kind.__name__ for kind in KINDS)}")
     tallies: defaultdict[str, Tally] = defaultdict(Tally)
     found: list[str] = []
-    worker = Worker(options.through)
+    worker = Worker(options.through, options.model)
     with tempfile.TemporaryDirectory(prefix="damaged-media-") as temporary:
         root = Path(temporary)
         kitchen = Kitchen(root)
@@ -630,7 +641,8 @@ def main() -> int:
                 left = [path.name for path in (folder / "out").iterdir()]
                 tally = tallies[kind.__name__]
                 tally.seconds.append(seconds)
-                tally.codes[{0: "result", 2: "refused"}.get(code, "broken")] += 1  # type: ignore[call-overload]
+                outcome = "result" if code == 0 else "refused" if code == 2 else "broken"
+                tally.codes[outcome] += 1
                 found += [
                     f"#{number} {kind.__name__} {name!r} -> {suffix}: {problem}"
                     for problem in violations(code, trouble, log, left)

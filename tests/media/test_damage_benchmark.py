@@ -1,0 +1,19 @@
+"""The benchmark of 500 damaged files, on one file of each kind."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_one_file_of_each_kind_of_damage() -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "damaged_media.py"
+    done = subprocess.run(
+        [sys.executable, script, "--count", "28", "--seed", "3"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "0 violations"
