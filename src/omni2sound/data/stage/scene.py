@@ -67,7 +67,7 @@ STRIKE_MARGINS_S = (0.4, 0.6)
 
 _FPS = ("12", "15", "24000/1001", "24", "25", "25", "30000/1001", "30", "30", "50", "60")
 _ASPECTS = (1.0, 4 / 3, 16 / 9, 16 / 9)
-_EFFECTS: tuple[Effect, ...] = ("none", "none", "sparks", "dust", "ring")
+_EFFECTS: tuple[Effect, ...] = ("none", "none", "sparks", "dust", "halo")
 _MAX_EVENT_S = 6.0
 
 

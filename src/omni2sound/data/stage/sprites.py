@@ -27,7 +27,7 @@ _PADDING_PX = 2
 _MAX_WIDTH_TO_HEIGHT = 1.6
 """A wider picture is made lower, so that it does not fill the frame."""
 _EFFECT_S = 0.4
-_NUM_PARTICLES = 7
+_NUM_PARTICLES = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,7 +163,7 @@ class Sprite:
 
 
 def draw_effect(frame: Image.Image, sprite: Sprite, window: Window, time_s: float) -> None:
-    """Sparks, dust or a ring for a short while after each onset."""
+    """Sparks, dust or a halo for a short while after each onset."""
     response = sprite.thing.response
     if response is None or response.effect == "none":
         return
@@ -171,8 +171,25 @@ def draw_effect(frame: Image.Image, sprite: Sprite, window: Window, time_s: floa
         age = (time_s - onset_s) / _EFFECT_S
         if 0 <= age < 1:
             x, y = (float(v) for v in sprite.origins[k])
-            rng = np.random.default_rng(round(1000 * onset_s))
-            _draw_burst(ImageDraw.Draw(frame), sprite, window, (x, y), age, rng)
+            if response.effect == "halo":
+                _draw_halo(frame, sprite, window, (x, y), age)
+            else:
+                rng = np.random.default_rng(round(1000 * onset_s))
+                _draw_burst(ImageDraw.Draw(frame), sprite, window, (x, y), age, rng)
+
+
+def _draw_halo(
+    frame: Image.Image, sprite: Sprite, window: Window, origin: tuple[float, float], age: float
+) -> None:
+    """Bright at once and then fading in place: a ring that grew would move for too long."""
+    x, y = origin
+    reach = 0.55 * sprite.height
+    left, top = (int(v) for v in window.pixel(x - reach, y - reach))
+    right, bottom = (int(v) + 1 for v in window.pixel(x + reach, y + reach))
+    mask = Image.new("L", (max(1, right - left), max(1, bottom - top)), 0)
+    shade = round(90 * (1 - age))
+    ImageDraw.Draw(mask).ellipse((0, 0, mask.width - 1, mask.height - 1), fill=shade)
+    frame.paste((255, 250, 225), (left, top, left + mask.width, top + mask.height), mask)
 
 
 def _draw_burst(
@@ -187,17 +204,10 @@ def _draw_burst(
     assert response is not None
     x, y = origin
     size = sprite.height
-    spread = 0.7 * (1 - (1 - age) ** 2) * size
-    if response.effect == "ring":
-        left, top = window.pixel(x - 0.4 * size - 0.5 * spread, y - 0.4 * size - 0.5 * spread)
-        right, bottom = window.pixel(x + 0.4 * size + 0.5 * spread, y + 0.4 * size + 0.5 * spread)
-        shade = round(255 * (1 - 0.5 * age))
-        width = max(1, round(0.015 * window.height_px * (1 - age)))
-        draw.ellipse((left, top, right, bottom), outline=(shade, shade, shade), width=width)
-        return
+    spread = 0.6 * (1 - (1 - age) ** 2) * size
     bright = response.effect == "sparks"
     colour = (255, 225, 120) if bright else (190, 175, 150)
-    radius = (0.012 if bright else 0.02) * (1 - 0.6 * age) * window.height_px
+    radius = (0.009 if bright else 0.014) * (1 - 0.7 * age) * window.height_px
     for angle, speed in zip(
         rng.uniform(0, 2 * np.pi, _NUM_PARTICLES),
         rng.uniform(0.5, 1.1, _NUM_PARTICLES),

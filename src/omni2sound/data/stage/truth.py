@@ -37,7 +37,7 @@ __all__ = [
 
 SceneKind = Literal["main", "strike", "offscreen", "audio"]
 Role = Literal["source", "distractor", "striker"]
-Effect = Literal["none", "sparks", "dust", "ring"]
+Effect = Literal["none", "sparks", "dust", "halo"]
 BackgroundKind = Literal["gradient", "noise", "picture", "flat"]
 
 
