@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from omni2sound.data.sync_targets import SyncExample, level_target, onset_target
+from omni2sound.data.sync_targets import SyncExample, level_target, onset_target, stack_examples
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.errors import ConfigError, ShapeError
 from omni2sound.train.sync import train_sync
@@ -82,7 +82,7 @@ def flash(seed: int) -> SyncExample:
 
 
 def test_it_learns_to_find_a_moment(tmp_path: Path) -> None:
-    batches = ([flash(100 + 8 * step + i) for i in range(8)] for step in range(150))
+    batches = (stack_examples([flash(100 + 8 * k + i) for i in range(8)]) for k in range(150))
     encoder = train_sync(
         TINY, batches, out=tmp_path, num_steps=150, max_minutes=5, lr=1e-2, precision="float32"
     )

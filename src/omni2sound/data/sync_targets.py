@@ -6,13 +6,15 @@ Out:  soft onset targets and scaled levels, one per picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-__all__ = ["SyncExample", "level_target", "onset_target"]
+__all__ = ["SyncBatch", "SyncExample", "level_target", "onset_target", "stack_examples"]
 
 LEVEL_FLOOR_DB = -60.0
 """Level that counts as silence; levels are scaled so that it is 0 and full scale is 1."""
@@ -31,6 +33,24 @@ class SyncExample:
     frames_THWK: NDArray[np.uint8]
     onset_T: NDArray[np.float32]
     level_T: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class SyncBatch:
+    """Examples of one length as tensors, which cross processes through shared memory."""
+
+    frames_BTHWK: Tensor
+    onset_BT: Tensor
+    level_BT: Tensor
+
+
+def stack_examples(examples: Sequence[SyncExample]) -> SyncBatch:
+    """One batch of examples of one length."""
+    return SyncBatch(
+        frames_BTHWK=torch.from_numpy(np.stack([e.frames_THWK for e in examples])),
+        onset_BT=torch.from_numpy(np.stack([e.onset_T for e in examples])),
+        level_BT=torch.from_numpy(np.stack([e.level_T for e in examples])),
+    )
 
 
 def onset_target(onsets_s: Iterable[float], num_frames: int, fps: int) -> NDArray[np.float32]:

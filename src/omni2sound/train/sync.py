@@ -1,6 +1,6 @@
 """Training of the embedded "when" encoder on rendered scenes with exact truth.
 
-In:   a stream of (frames, when on-screen sounds start, how loud they are), made by `examples`.
+In:   a stream of (frames, when on-screen sounds start, how loud they are), made by `batches`.
 Out:  a `SyncEncoder` that answers both from the picture alone.
 
 Two losses: binary cross-entropy on "a sound starts in this frame" (soft targets: a triangle
@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from omni2sound.data.sync_targets import SyncExample
+from omni2sound.data.sync_targets import SyncBatch
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.train.log import RunLog
 
@@ -35,7 +35,7 @@ POSITIVE_WEIGHT = 6.0
 
 def train_sync(
     config: SyncConfig,
-    examples: Iterable[list[SyncExample]],
+    batches: Iterable[SyncBatch],
     *,
     out: Path,
     num_steps: int,
@@ -48,7 +48,7 @@ def train_sync(
 
     Args:
         config: Shape of the network.
-        examples: Batches; at least `num_steps` of them.
+        batches: Examples of one length each; at least `num_steps` of them.
         out: Folder of the log.
         num_steps: Optimizer steps; the learning rate falls to zero over them.
         max_minutes: Hard limit; the rate follows whichever of steps and time is further.
@@ -61,7 +61,7 @@ def train_sync(
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=0.01)
     log = RunLog(out)
     started, sums = time.monotonic(), np.zeros(3)
-    for step, batch in enumerate(examples):
+    for step, batch in enumerate(batches):
         progress = max(step / num_steps, (time.monotonic() - started) / (60 * max_minutes))
         if progress >= 1:
             break
@@ -84,17 +84,12 @@ def train_sync(
     return network.eval()
 
 
-def sync_loss(
-    network: SyncEncoder, batch: list[SyncExample], *, precision: str
-) -> tuple[Tensor, Tensor]:
+def sync_loss(network: SyncEncoder, batch: SyncBatch, *, precision: str) -> tuple[Tensor, Tensor]:
     """Onset and level loss of one batch."""
-    frames = torch.from_numpy(np.stack([e.frames_THWK for e in batch]))
-    onset_BT = torch.from_numpy(np.stack([e.onset_T for e in batch]))
-    level_BT = torch.from_numpy(np.stack([e.level_T for e in batch]))
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-        _, answers_BT2 = network(frames)
-    answers_BT2 = answers_BT2.float()
+        _, answers_BT2 = network(batch.frames_BTHWK)
+    onset_BT, answers_BT2 = batch.onset_BT, answers_BT2.float()
     weight_BT = 1 + (POSITIVE_WEIGHT - 1) * onset_BT
     onset_loss = F.binary_cross_entropy_with_logits(answers_BT2[..., 0], onset_BT, weight=weight_BT)
-    level_loss = (answers_BT2[..., 1] - level_BT).square().mean() * 4
+    level_loss = (answers_BT2[..., 1] - batch.level_BT).square().mean() * 4
     return onset_loss, level_loss

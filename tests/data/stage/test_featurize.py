@@ -128,8 +128,7 @@ def test_sync_examples_follow_the_truth(corpus: Path) -> None:
     )
     assets = StageAssets.open(corpus)
     strike = draw_scene(assets, split="train", seed=0, index=1, kind="strike", duration_s=4.0)
-    example = batches[0][1]
-    assert len(batches[0]) == 8
-    assert example.frames_THWK.shape == (100, 16, 16, 3)
-    assert int(example.onset_T.argmax()) == int(strike.events[0].onset_s * 25)
-    assert example.level_T.max() <= 1
+    assert len(batches) == 1
+    assert batches[0].frames_BTHWK.shape == (8, 100, 16, 16, 3)
+    assert int(batches[0].onset_BT[1].argmax()) == int(strike.events[0].onset_s * 25)
+    assert batches[0].level_BT.max() <= 1

@@ -1,7 +1,7 @@
 """Endless rendered scenes for the sync encoder, made in worker processes while it trains.
 
 In:   the prepared corpus, a split, a seed.
-Out:  batches of `SyncExample` of one length.
+Out:  `SyncBatch`es of one length.
 
 Scene i is scene i of its (split, seed, kind), so a run sees the same scenes whatever the
 number of workers. Batches arrive in order.
@@ -21,7 +21,13 @@ from omni2sound.data.stage.catalogue import Split
 from omni2sound.data.stage.render import render_frames, render_sound
 from omni2sound.data.stage.scene import draw_scene
 from omni2sound.data.stage.truth import SceneKind
-from omni2sound.data.sync_targets import SyncExample, level_target, onset_target
+from omni2sound.data.sync_targets import (
+    SyncBatch,
+    SyncExample,
+    level_target,
+    onset_target,
+    stack_examples,
+)
 from omni2sound.encoders.sync import SyncConfig
 
 __all__ = ["sync_batches"]
@@ -72,10 +78,6 @@ class _Examples(Dataset[SyncExample]):
         )
 
 
-def _as_list(examples: list[SyncExample]) -> list[SyncExample]:
-    return examples
-
-
 def sync_batches(
     corpus: Path,
     config: SyncConfig,
@@ -84,7 +86,7 @@ def sync_batches(
     seed: int,
     num_batches: int,
     num_workers: int = 1,
-) -> Iterator[list[SyncExample]]:
+) -> Iterator[SyncBatch]:
     """Batches of `BATCH_SCENES` rendered scenes.
 
     Args:
@@ -100,7 +102,7 @@ def sync_batches(
         examples,
         batch_size=BATCH_SCENES,
         num_workers=num_workers,
-        collate_fn=_as_list,
+        collate_fn=stack_examples,
         multiprocessing_context="spawn" if num_workers else None,
         prefetch_factor=3 if num_workers else None,
     )
