@@ -40,8 +40,8 @@ __all__ = ["SYNC_MARGIN", "ConditionEncoder", "window_of"]
 
 _VISION_CHUNK = 32
 _SYNC_CHUNK = 250
-SYNC_MARGIN = 25
-"""Pictures on each side of one that its sync feature may depend on, and some more."""
+SYNC_MARGIN = 16
+"""Pictures on each side of one that its sync feature may depend on (11), and some more."""
 
 
 class ConditionEncoder:
