@@ -1,14 +1,133 @@
-"""Placeholder until the commands are written."""
+"""`omni2sound data`: the material that models are trained and tested on.
+
+In:   Debian packages (from the network or a folder), a prepared corpus, seeds.
+Out:  a prepared corpus, scenes as files, contact sheets; what was made is named on stdout.
+"""
 
 from __future__ import annotations
 
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from omni2sound.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from omni2sound.data.stage.assets import StageAssets
+    from omni2sound.data.stage.catalogue import Split
 
 __all__ = ["app"]
 
-app = typer.Typer(help="Not written yet.", no_args_is_help=True, rich_markup_mode=None)
+
+class _Split(StrEnum):
+    """What `--split` takes: three splits of the main track, and the off-screen track."""
+
+    TRAIN = "train"
+    VAL = "val"
+    TEST = "test"
+    OFFSCREEN = "offscreen"
+
+
+class _Kind(StrEnum):
+    """What `--kind` takes."""
+
+    MAIN = "main"
+    STRIKE = "strike"
+    AUDIO = "audio"
+
+
+_FAMILIES: dict[_Split, Split] = {
+    _Split.TRAIN: "train",
+    _Split.VAL: "val",
+    _Split.TEST: "test",
+    _Split.OFFSCREEN: "test",
+}
+_SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+app = typer.Typer(
+    help="Make and look at the material for training and tests.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings=_SETTINGS,
+)
+stage = typer.Typer(
+    help="Scenes with exact truth, made from real recordings and pictures.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings=_SETTINGS,
+)
+app.add_typer(stage, name="stage")
+
+_ASSETS_HELP = "Prepared corpus; by default where `fetch` puts it."
 
 
 @app.callback()
 def data() -> None:
-    """Not written yet."""
+    """Make and look at the material for training and tests."""
+
+
+@stage.callback()
+def stage_corpus() -> None:
+    """Scenes with exact truth, made from real recordings and pictures."""
+
+
+@stage.command()
+def build(
+    scenes: Annotated[int, typer.Option(min=1, help="How many scenes.")],
+    out: Annotated[Path, typer.Option(help="Folder for them; made if missing.")],
+    split: Annotated[
+        _Split, typer.Option(help="`offscreen`: test material, one sound of two unseen.")
+    ] = _Split.TRAIN,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same scenes.")] = 0,
+    kind: Annotated[
+        _Kind, typer.Option(help="strike: one impact among silent things. audio: no picture.")
+    ] = _Kind.MAIN,
+    duration: Annotated[float, typer.Option(help="Seconds of every scene.")] = 5.0,
+    licences: Annotated[
+        str | None, typer.Option(help="Use only material under these, separated by commas.")
+    ] = None,
+    assets: Annotated[Path | None, typer.Option(help=_ASSETS_HELP)] = None,
+) -> None:
+    """Write scenes: video, mix, stems, events and a manifest; goes on where it stopped."""
+    from omni2sound.data.stage.files import BuildPlan, build_corpus
+    from omni2sound.errors import UserError
+
+    if split is _Split.OFFSCREEN and kind is not _Kind.MAIN:
+        raise UserError(f"--split offscreen has its own kind of scene; drop --kind {kind.value}")
+    plan = BuildPlan(
+        num_scenes=scenes,
+        split=_FAMILIES[split],
+        seed=seed,
+        kind="offscreen" if split is _Split.OFFSCREEN else kind.value,
+        duration_s=duration,
+    )
+    names = None if licences is None else [n.strip() for n in licences.split(",") if n.strip()]
+    corpus = _open_assets(assets, names)
+    with progress_bar("scenes", scenes) as report:
+        manifest = build_corpus(corpus, out, plan, on_scene=report)
+    print(manifest)
+
+
+@stage.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A corpus or one scene's folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .png file.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+) -> None:
+    """Draw a contact sheet: frames, spectrogram, events."""
+    from omni2sound.data.stage.files import inspect as draw
+    from omni2sound.errors import UserError
+
+    if output.exists() and not overwrite:
+        raise UserError(f"{output}: exists already; choose another name or give --overwrite")
+    draw(path, output)
+    print(output)
+
+
+def _open_assets(folder: Path | None, licences: list[str] | None) -> StageAssets:
+    from omni2sound.data.stage.assets import StageAssets
+    from omni2sound.runtime import cache_dir
+
+    return StageAssets.open(folder or cache_dir() / "stage", licences=licences)

@@ -167,7 +167,7 @@ def _label(scene: Scene, catalogue: Catalogue, rng: np.random.Generator, held_ou
 
 def _plain(scene: Scene, catalogue: Catalogue, rng: np.random.Generator, held_out: bool) -> str:
     sources = _sources(scene)
-    rng.shuffle(sources)  # type: ignore[arg-type]
+    rng.shuffle(sources)
     clauses = [_clause(events, catalogue, rng, held_out) for events in sources]
     if len(clauses) == 1:
         sound_class = catalogue.sound_class(sources[0][0].class_id)

@@ -68,7 +68,8 @@ def envelope_of(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
     """RMS over the 5 ms that *end* at each sample, so that it never rises early."""
     width = round(_ENVELOPE_S * SAMPLE_RATE_HZ)
     power = np.cumsum(np.concatenate([np.zeros(width), waveform.astype(np.float64) ** 2]))
-    return np.sqrt(np.maximum(power[width:] - power[:-width], 0) / width).astype(np.float32)
+    mean: NDArray[np.float64] = np.maximum(power[width:] - power[:-width], 0) / width
+    return np.sqrt(mean).astype(np.float32)
 
 
 def onset_of(waveform: NDArray[np.float32]) -> float:

@@ -230,7 +230,7 @@ def draw_look(rng: np.random.Generator) -> Look:
         blur=sometimes(0.25, 0.002, 0.008),
         exposure=float(rng.uniform(0.75, 1.15)),
         flicker=sometimes(0.25, 0.01, 0.06),
-        blockiness=sometimes(0.2, 0.2, 0.7),
+        blockiness=sometimes(0.2, 0.2, 0.6),
         seed=int(rng.integers(1 << 31)),
     )
 

@@ -116,7 +116,7 @@ def iter_frames(
     if not scene.has_picture:
         raise UserError(f"scene {scene.scene_id} is sound only; draw one of another kind")
     num_frames = math.ceil(Fraction(scene.duration_s) * fps)
-    times = (np.arange(num_frames) + 0.5) / float(fps)
+    times: NDArray[np.float64] = (np.arange(num_frames, dtype=np.float64) + 0.5) / float(fps)
     view_x, view_y, zoom = view_of(scene, times)
     blur_px = scene.look.blur * height_px
     canvas = _Canvas(scene, assets, height_px, width_px, blur_px)
@@ -234,7 +234,7 @@ class _Lens:
         waves = np.sin(2 * np.pi * times[:, None] * rates + phases).sum(axis=1) / 3
         self.gain = look.exposure * (1 + look.flicker * waves)
         self.blend = look.blockiness
-        self.block = max(2, round(height / 14))
+        self.block = max(2, round(height / 28))
         self.size = (width, height)
         self.margin = 16 if look.noise else 0
         grain = np.full((height + self.margin, width + self.margin, 3), 128.0)
