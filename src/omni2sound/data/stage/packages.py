@@ -1,0 +1,182 @@
+"""Getting one pinned Debian package, without root and without trust in the way it came.
+
+In:   a `Package` of `packages.json`, and a folder, a mirror or apt to get it from.
+Out:  the path of a file whose SHA-256 is the pinned one.
+
+A file is looked at only after its checksum matched. What was not in the caller's own
+folder is written under a temporary name first, so a broken download never looks whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import subprocess
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
+
+__all__ = ["DEFAULT_MIRROR", "Package", "load_packages", "obtain"]
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_MIRROR = "https://deb.debian.org/debian"
+TIMEOUT_S = 60
+"""Of one read from the network, not of the whole package."""
+APT_TIMEOUT_S = 3600
+BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Package:
+    """One version of one Debian package."""
+
+    name: str
+    version: str
+    pool_path: str
+    """Below the mirror's root, as in "pool/main/s/scratch/scratch_1.4_all.deb"."""
+    size_bytes: int
+    sha256: str
+
+    @property
+    def file_name(self) -> str:
+        """As the pool has it, without the epoch."""
+        return self.pool_path.rsplit("/", 1)[-1]
+
+
+def load_packages(text: str | None = None) -> tuple[Package, ...]:
+    """The pinned packages of the committed `packages.json`, or of the given text.
+
+    Raises:
+        ConfigError: If the text does not hold such a list.
+    """
+    if text is None:
+        text = (resources.files(__package__) / "packages.json").read_text(encoding="utf-8")
+    try:
+        return tuple(Package(**record) for record in json.loads(text))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise ConfigError(f"this is not a list of pinned packages: {error}") from error
+
+
+def obtain(
+    package: Package,
+    folder: Path,
+    *,
+    mirror: str = DEFAULT_MIRROR,
+    from_folder: Path | None = None,
+) -> Path:
+    """Returns the package's file, verified; downloads it into `folder` if need be.
+
+    Args:
+        package: What to get.
+        folder: Where a download goes; made if missing.
+        mirror: Root of a Debian mirror, http or https.
+        from_folder: Take it from here and never touch the network.
+
+    Raises:
+        UserError: If `mirror` is no http(s) address.
+        MissingPartError: If it is neither in `from_folder` nor to be had.
+        IntegrityError: If what arrived is not the pinned file.
+    """
+    if from_folder is not None:
+        return _from_folder(package, from_folder)
+    if urllib.parse.urlsplit(mirror).scheme not in ("http", "https"):
+        raise UserError(f"mirror {mirror!r} must begin with http:// or https://")
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / package.file_name
+    if target.is_file():
+        _verify(target, package)
+        return target
+    try:
+        _download(f"{mirror.rstrip('/')}/{package.pool_path}", target, package)
+        logger.info("%s: downloaded from %s", package.name, mirror)
+    except (urllib.error.URLError, OSError) as http_error:
+        logger.info("%s: no download from %s (%s); trying apt", package.name, mirror, http_error)
+        _apt_download(package, target, http_error)
+        logger.info("%s: downloaded by apt-get", package.name)
+    return target
+
+
+def _from_folder(package: Package, folder: Path) -> Path:
+    # apt writes the epoch's colon as %3a, the pool leaves the epoch out: match by name.
+    found = sorted(folder.glob(f"{package.name}_*.deb"))
+    for path in found:
+        if path.stat().st_size == package.size_bytes and _sha256(path) == package.sha256:
+            return path
+    if not found:
+        raise MissingPartError(
+            f"no {package.name}_*.deb in {folder}; needed: version {package.version}; "
+            "put it there, or leave out --from to download it"
+        )
+    raise IntegrityError(
+        f"{found[0]} is not version {package.version} of {package.name}: "
+        f"expected sha256 {package.sha256[:16]}... of {package.size_bytes} bytes, "
+        f"got {_sha256(found[0])[:16]}... of {found[0].stat().st_size}"
+    )
+
+
+def _download(url: str, target: Path, package: Package) -> None:
+    part = target.with_suffix(".part")
+    done = part.stat().st_size if part.is_file() else 0
+    if done >= package.size_bytes:
+        part.unlink()
+        done = 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:
+        go_on = done > 0 and reply.status == 206
+        with part.open("ab" if go_on else "wb") as file:
+            while block := reply.read(BLOCK_BYTES):
+                file.write(block)
+                if file.tell() > package.size_bytes:
+                    break  # longer than pinned: the checksum below refuses it
+    _verify(part, package)
+    part.replace(target)
+
+
+def _apt_download(package: Package, target: Path, http_error: Exception) -> None:
+    if shutil.which("apt-get") is None:
+        raise MissingPartError(
+            f"cannot download {package.name}: {http_error}, and there is no apt-get; "
+            f"get {package.file_name} elsewhere and give its folder with --from"
+        ) from http_error
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        done = subprocess.run(
+            ["apt-get", "download", f"{package.name}={package.version}"],
+            cwd=scratch,
+            capture_output=True,
+            text=True,
+            timeout=APT_TIMEOUT_S,
+            check=False,
+        )
+        found = list(Path(scratch).glob("*.deb"))
+        if done.returncode or len(found) != 1:
+            reason = (done.stderr.strip() or "no file").splitlines()[-1]
+            raise MissingPartError(
+                f"cannot download {package.name} {package.version}: by HTTP: {http_error}; "
+                f"by apt-get: {reason}; get it elsewhere and give its folder with --from"
+            ) from http_error
+        _verify(found[0], package)
+        found[0].replace(target)
+
+
+def _verify(path: Path, package: Package) -> None:
+    actual = _sha256(path)
+    if actual != package.sha256:
+        path.unlink()
+        raise IntegrityError(
+            f"{package.file_name}: sha256 is {actual[:16]}..., pinned is "
+            f"{package.sha256[:16]}...; the file was deleted, fetch again"
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
