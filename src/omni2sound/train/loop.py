@@ -142,12 +142,13 @@ def _to_device(c: Conditions, device: torch.device) -> Conditions:
 def validation_loss(
     model: DiT, store: FeatureStore, vae: AudioVAE, recipe: Recipe
 ) -> dict[str, float]:
-    """Mean loss per task on fixed batches, fixed noise and fixed noise times."""
+    """Mean loss per trained task on fixed batches, fixed noise and fixed noise times."""
     sampler = sampler_for(store, seed=recipe.seed + 1, batch_seconds=recipe.batch_seconds)
     means = {}
     was_training = model.training
     model.eval()
-    for task in ("T2A", "V2A", "VT2A"):
+    trained = {t for stage in recipe.stages for t, weight in stage.task_weights.items() if weight}
+    for task in sorted(trained):
         losses = []
         for step in range(VALIDATION_BATCHES):
             batch = build_batch(
