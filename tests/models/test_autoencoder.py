@@ -15,7 +15,13 @@ from safetensors.torch import load_file, save_file
 
 from omni2sound.errors import ConfigError, ShapeError, UserError
 from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
-from omni2sound.models.spectrum import Spectrum, mel_filterbank, phase_by_projection
+from omni2sound.models.spectrum import (
+    Spectrum,
+    mel_filterbank,
+    noise_spectrum,
+    phase_by_projection,
+)
+from omni2sound.models.vocoder import NOISE_SPREAD, Vocoder, VocoderConfig
 
 RATE = 16_000
 HOP = 640
@@ -43,9 +49,11 @@ def sounds(count: int = 24) -> Iterator[torch.Tensor]:
         yield 2.0 * float(drawn[3]) * kinds[i % 4]
 
 
-@pytest.fixture(scope="module")
-def fitted() -> MelPcaAutoencoder:
-    model = MelPcaAutoencoder(MelPcaConfig())
+@pytest.fixture(scope="module", params=[None, VocoderConfig(width=24, depth=2)])
+def fitted(request: pytest.FixtureRequest) -> MelPcaAutoencoder:
+    """Without and with an (untrained) vocoder: the laws hold for both."""
+    torch.manual_seed(0)
+    model = MelPcaAutoencoder(MelPcaConfig(vocoder=request.param))
     model.fit_pca(sounds())
     return model.eval()
 
@@ -94,11 +102,57 @@ def test_projections_bring_magnitudes_nearer() -> None:
     spectrum = Spectrum(window_samples=480, hop_samples=160)
     waveform_BN = torch.stack(list(sounds(4)))
     wanted = spectrum.transform(waveform_BN).abs()
+    start = noise_spectrum(wanted, spectrum)
     errors = []
     for iterations in (0, 4, 32):
-        found = phase_by_projection(wanted, spectrum, iterations=iterations)
+        found = phase_by_projection(wanted, spectrum, iterations=iterations, start_BTF=start)
         errors.append(float((spectrum.transform(found).abs() - wanted).norm() / wanted.norm()))
     assert errors[0] > 1.3 * errors[1] > 1.3**2 * errors[2]
+
+
+def test_the_fixed_noise_has_power_one_in_each_bin() -> None:
+    spectrum = Spectrum(window_samples=480, hop_samples=160)
+    noise_BTF = noise_spectrum(torch.zeros(1, 500, 1), spectrum)
+    power_F = noise_BTF[0, 2:-2].abs().square().mean(dim=0)
+    torch.testing.assert_close(power_F.mean(), torch.tensor(1.0), atol=0.03, rtol=0)
+    spread = noise_BTF[0, 2:-2, 1:-1].abs().log().std()
+    assert float(spread) == pytest.approx(NOISE_SPREAD, rel=0.03)
+
+
+# ---- the vocoder ----
+
+
+def vocoder(texture: float) -> Vocoder:
+    torch.manual_seed(0)
+    model = MelPcaAutoencoder(
+        MelPcaConfig(vocoder=VocoderConfig(width=16, depth=1, texture=texture))
+    )
+    assert model.vocoder is not None
+    return model.vocoder.requires_grad_(False)
+
+
+@pytest.mark.parametrize("texture", [0.0, 0.6, 1.0])
+def test_magnitudes_keep_the_level_of_each_band(texture: float) -> None:
+    network = vocoder(texture)
+    generator = torch.Generator().manual_seed(1)
+    steps = torch.randn(1, 40, 80, generator=generator).cumsum(dim=2)
+    log_mel_BTM = -6 + 0.2 * steps
+    noise = torch.randn(1, 40, 241, dtype=torch.complex64, generator=generator)
+    magnitude_BTF = network.magnitude(log_mel_BTM, noise)
+    assert bool((magnitude_BTF >= 0).all())
+    found = torch.log(magnitude_BTF @ network.filterbank_MF.T + 1e-5)
+    assert float((found - log_mel_BTM).mean().abs()) < 0.1
+
+
+def test_texture_varies_magnitudes_and_none_leaves_them_smooth() -> None:
+    log_mel_BTM = torch.full((1, 40, 80), -5.0)
+    generator = torch.Generator().manual_seed(1)
+    noise = torch.randn(1, 40, 241, dtype=torch.complex64, generator=generator)
+    inner = slice(8, -8)
+    smooth = vocoder(0.0).magnitude(log_mel_BTM, noise)[0, inner, 40:200]
+    rough = vocoder(1.0).magnitude(log_mel_BTM, noise)[0, inner, 40:200]
+    assert float(smooth.log().std(dim=0).mean()) < 0.02
+    assert float(rough.log().std(dim=0).mean()) > 0.2
 
 
 # ---- the autoencoder ----
@@ -201,6 +255,12 @@ def test_latents_far_outside_the_data_give_finite_sound(fitted: MelPcaAutoencode
 def test_impossible_shapes_are_refused(change: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         dataclasses.replace(MelPcaConfig(), **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("change", [{"width": 0}, {"depth": 0}, {"texture": 1.5}])
+def test_impossible_vocoders_are_refused(change: dict[str, float]) -> None:
+    with pytest.raises(ConfigError):
+        VocoderConfig(**change)  # type: ignore[arg-type]
 
 
 def test_wrong_tensors_are_refused(fitted: MelPcaAutoencoder) -> None:

@@ -6,7 +6,8 @@ Out:  the other one; L = ceil(N / 640) on the way in, N = 640 L on the way out.
 
     waveform -> 480-sample spectrum every 160 -> 80 log-mel bands -> blocks of 4 frames
              -> 64 principal components, standardised = latents                 closed form
-    latents  -> log-mel bands -> magnitudes -> phases by projection -> waveform
+    latents  -> log-mel bands -> magnitudes (`models.vocoder`, learned; without one: the
+                damped inverse of the bands) -> phases by projection -> waveform
 
 What not to get wrong: latent frame i is the samples [640 i, 640 (i + 1)), no earlier and no
 later (`models.spectrum` says why that is not the usual transform). And: principal components
@@ -27,7 +28,13 @@ import torch
 from torch import Tensor, nn
 
 from omni2sound.errors import ConfigError, ShapeError, UserError
-from omni2sound.models.spectrum import Spectrum, mel_filterbank, phase_by_projection
+from omni2sound.models.spectrum import (
+    Spectrum,
+    mel_filterbank,
+    noise_spectrum,
+    phase_by_projection,
+)
+from omni2sound.models.vocoder import Vocoder, VocoderConfig
 
 __all__ = ["AudioVAE", "MelPcaAutoencoder", "MelPcaConfig"]
 
@@ -91,6 +98,8 @@ class MelPcaConfig:
     """Principal components kept."""
     phase_iterations: int = 32
     """Projections in `decode` that fit phases to the magnitudes."""
+    vocoder: VocoderConfig | None = None
+    """Network that refines magnitudes; None decodes in closed form."""
 
     def __post_init__(self) -> None:
         if (self.window_samples - self.frame_hop_samples) % 2 or self.window_samples % 2:
@@ -139,11 +148,21 @@ class MelPcaAutoencoder(nn.Module):
             lowest_hz=0.0,
             highest_hz=config.sample_rate_hz / 2,
         )
+        inverse_FM = _damped_inverse(filterbank_MF)
         self.register_buffer("filterbank_MF", filterbank_MF, persistent=False)
-        self.register_buffer("inverse_FM", _damped_inverse(filterbank_MF), persistent=False)
+        self.register_buffer("inverse_FM", inverse_FM, persistent=False)
         self.register_buffer("mean_K", torch.zeros(config.block_size))
         self.register_buffer("basis_CK", torch.eye(config.latent_dim, config.block_size))
         self.register_buffer("scale_C", torch.ones(config.latent_dim))
+        self.vocoder: Vocoder | None = None
+        if config.vocoder is not None:
+            self.vocoder = Vocoder(
+                config.vocoder,
+                filterbank_MF=filterbank_MF,
+                inverse_FM=inverse_FM,
+                frames_per_latent=config.frames_per_latent,
+                magnitude_floor=config.magnitude_floor,
+            )
 
     @property
     def sample_rate_hz(self) -> int:
@@ -182,9 +201,17 @@ class MelPcaAutoencoder(nn.Module):
         Raises:
             ShapeError: If the latents are not (B, L, C) with L > 0.
         """
-        magnitude_BTF = self.magnitude_from_mel(self.log_mel_from_latents(latents_BLC))
+        log_mel_BTM = self.log_mel_from_latents(latents_BLC)
+        noise_BTF = noise_spectrum(log_mel_BTM, self.spectrum)
+        if self.vocoder is None:
+            magnitude_BTF = self.magnitude_from_mel(log_mel_BTM)
+        else:
+            magnitude_BTF = self.vocoder.magnitude(log_mel_BTM, noise_BTF)
         return phase_by_projection(
-            magnitude_BTF, self.spectrum, iterations=self.config.phase_iterations
+            magnitude_BTF,
+            self.spectrum,
+            iterations=self.config.phase_iterations,
+            start_BTF=noise_BTF,
         )
 
     def log_mel(self, waveform_BN: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Spectrum", "mel_filterbank", "phase_by_projection"]
+__all__ = ["Spectrum", "mel_filterbank", "noise_spectrum", "phase_by_projection"]
 
 _TINY = 1e-8
 
@@ -109,7 +109,7 @@ def phase_by_projection(
     *,
     iterations: int,
     momentum: float = 0.99,
-    start_BTF: Tensor | None = None,
+    start_BTF: Tensor,
 ) -> Tensor:
     """A waveform (B, T * hop) whose short-time magnitudes come near the given ones.
 
@@ -121,11 +121,9 @@ def phase_by_projection(
         spectrum: The transform that the magnitudes belong to.
         iterations: Projections; 0 takes the starting phase as it is.
         momentum: 0 is the classic method.
-        start_BTF: Complex spectrum that gives the starting phase; the phase of a fixed
-            noise if None (zero phase would put a pulse into every frame).
+        start_BTF: Complex spectrum that gives the starting phase, such as that of a noise (zero
+            phase would put a pulse into every frame).
     """
-    if start_BTF is None:
-        start_BTF = _noise_spectrum(magnitude_BTF, spectrum)
     current = magnitude_BTF * _unit(start_BTF)
     before = torch.zeros_like(current)
     for _ in range(iterations):
@@ -139,9 +137,17 @@ def _unit(spectrum_BTF: Tensor) -> Tensor:
     return spectrum_BTF / spectrum_BTF.abs().clamp_min(_TINY)
 
 
-def _noise_spectrum(magnitude_BTF: Tensor, spectrum: Spectrum) -> Tensor:
-    # Same noise for every item: a batch must decode to the same bytes as one at a time.
-    num_samples = magnitude_BTF.shape[1] * spectrum.hop_samples
+def noise_spectrum(like_BTF: Tensor, spectrum: Spectrum) -> Tensor:
+    """Complex spectrum (1, T, F), power 1 per bin, of one fixed Gaussian noise.
+
+    The same for every item: a batch must decode to what its items decode to.
+
+    Args:
+        like_BTF: Gives the number of frames, the dtype and the device.
+        spectrum: The transform.
+    """
+    num_samples = like_BTF.shape[1] * spectrum.hop_samples
     generator = torch.Generator().manual_seed(0)
-    noise = torch.randn(1, num_samples, generator=generator)
-    return spectrum.transform(noise.to(magnitude_BTF))
+    noise = torch.randn(1, num_samples, generator=generator).to(like_BTF)
+    power_one = float(spectrum.window.sum() / spectrum.window.norm())
+    return spectrum.transform(noise) * power_one
