@@ -229,7 +229,7 @@ def _draw_events(
             recording_id=recording.recording_id,
             picture_id=picture_id,
             onset_s=round(at_s, 4),
-            offset_s=round(min(at_s + min(level.duration_s, cut_s), duration_s), 4),
+            offset_s=min(round(at_s + min(level.duration_s, cut_s), 4), duration_s),
             gain_db=round(gain_db + float(rng.uniform(-2, 2)) * (i > 0), 2),
             on_screen=on_screen,
             motion=motion,

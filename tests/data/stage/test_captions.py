@@ -1,0 +1,136 @@
+"""Captions tell the truth, in wordings that never cross the split."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from omni2sound.data.stage.assets import StageAssets
+from omni2sound.data.stage.captions import STYLES, captions, class_prompt, wording_of
+from omni2sound.data.stage.catalogue import Catalogue
+from omni2sound.data.stage.scene import Scene, SceneEvent, draw_scene
+from omni2sound.errors import UserError
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def scene_of(assets: StageAssets, *events: tuple[str, float, int]) -> Scene:
+    """A scene with these classes, onsets and sources."""
+    base = draw_scene(assets, split="train", seed=0, index=0, kind="main", duration_s=4.0)
+    return replace(
+        base,
+        ambience=None,
+        events=tuple(
+            SceneEvent(
+                class_id=class_id,
+                recording_id=f"{class_id}-0",
+                picture_id=f"{class_id}-0",
+                onset_s=onset_s,
+                offset_s=onset_s + 0.5,
+                gain_db=-2.0,
+                on_screen=True,
+                motion="strike",
+                source=source,
+            )
+            for class_id, onset_s, source in events
+        ),
+    )
+
+
+def phrases(*, held_out: bool) -> set[str]:
+    wording = wording_of(held_out=held_out)
+    found: set[str] = set()
+    for field in fields(wording):
+        value = getattr(wording, field.name)
+        found |= set(value.values()) if isinstance(value, dict) else set(value)
+    return {p.strip(" ,;") for p in found}
+
+
+def test_held_out_phrases_are_none_of_the_training_ones() -> None:
+    assert not phrases(held_out=True) & phrases(held_out=False)
+
+
+def test_held_out_prompts_are_none_of_the_training_ones() -> None:
+    for sound_class in Catalogue.load().classes:
+        told = {
+            held_out: {
+                class_prompt(sound_class, rng=rng(seed), held_out=held_out) for seed in range(200)
+            }
+            for held_out in (False, True)
+        }
+        assert not told[False] & told[True]
+        assert len(told[False]) > 5
+        assert len(told[True]) > 5
+
+
+def test_held_out_captions_are_none_of_the_training_ones(assets: StageAssets) -> None:
+    for kind in ("main", "offscreen", "audio"):
+        for index in range(20):
+            scene = draw_scene(assets, split="val", seed=1, index=index, kind=kind, duration_s=4.0)
+            training = captions(scene, assets.catalogue, rng=rng(), held_out=False, count=40)
+            held_out = captions(scene, assets.catalogue, rng=rng(), held_out=True, count=40)
+            assert not set(training) & set(held_out)
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("held_out", [False, True])
+def test_every_source_is_named_and_no_other(
+    assets: StageAssets, style: str, held_out: bool
+) -> None:
+    scene = scene_of(assets, ("bell", 0.5, 0), ("dog", 2.0, 1))
+    for seed in range(30):
+        (text,) = captions(
+            scene,
+            assets.catalogue,
+            rng=rng(seed),
+            held_out=held_out,
+            style=style,  # type: ignore[arg-type]
+        )
+        assert "bell" in text.lower()
+        assert "dog" in text.lower()
+        assert "drum" not in text.lower()
+        assert "{" not in text
+
+
+def test_order_and_counts_are_told(assets: StageAssets) -> None:
+    scene = scene_of(assets, ("dog", 0.5, 0), ("dog", 1.0, 0), ("bell", 2.5, 1))
+    for seed in range(30):
+        (text,) = captions(scene, assets.catalogue, rng=rng(seed), held_out=False, style="ordered")
+        assert text.lower().index("dog") < text.index("twice") < text.lower().index("bell")
+        assert any(word in text for word in ("then", "followed", "after that"))
+
+
+def test_what_begins_together_is_not_put_in_order(assets: StageAssets) -> None:
+    scene = scene_of(assets, ("dog", 1.0, 0), ("bell", 1.2, 1))
+    for seed in range(30):
+        (text,) = captions(scene, assets.catalogue, rng=rng(seed), held_out=False, style="ordered")
+        assert not any(word in text for word in ("then", "followed", "after"))
+
+
+def test_the_unseen_is_said_to_be_unseen(assets: StageAssets) -> None:
+    scene = draw_scene(assets, split="train", seed=0, index=3, kind="offscreen", duration_s=4.0)
+    (text,) = captions(scene, assets.catalogue, rng=rng(), held_out=False, style="detailed")
+
+    assert any(p in text for p in wording_of(held_out=False).unseen)
+
+
+def test_captions_depend_on_the_generator_only(assets: StageAssets) -> None:
+    scene = scene_of(assets, ("dog", 0.5, 0), ("bell", 2.0, 1))
+    args = {"held_out": False, "count": 12}
+
+    first = captions(scene, assets.catalogue, rng=rng(4), **args)  # type: ignore[arg-type]
+    assert first == captions(scene, assets.catalogue, rng=rng(4), **args)  # type: ignore[arg-type]
+    assert len(set(first)) > 4
+
+
+def test_what_cannot_be_told_is_refused(assets: StageAssets) -> None:
+    scene = scene_of(assets, ("dog", 0.5, 0))
+
+    with pytest.raises(UserError, match="no caption style"):
+        captions(scene, assets.catalogue, rng=rng(), held_out=False, style="poem")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="no event"):
+        captions(replace(scene, events=()), assets.catalogue, rng=rng(), held_out=False)

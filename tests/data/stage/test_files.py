@@ -1,0 +1,199 @@
+"""Scenes as files: whole, reproducible, readable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from omni2sound.data.stage import files
+from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.data.stage.files import BuildPlan, build_corpus, inspect, write_scene
+from omni2sound.data.stage.render import render_sound
+from omni2sound.data.stage.scene import Scene, draw_scene
+from omni2sound.errors import UserError
+from omni2sound.media.audio import read_audio
+from omni2sound.media.video import iter_frames
+
+START = "from omni2sound.cli.main import main; main()"
+PLAN = BuildPlan(num_scenes=2, split="train", seed=3, duration_s=1.5)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def corpus(assets: StageAssets, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("corpus")
+    build_corpus(assets, out, PLAN)
+    return out
+
+
+def test_the_same_seed_gives_the_same_bytes(
+    assets: StageAssets, corpus: Path, tmp_path: Path
+) -> None:
+    build_corpus(assets, tmp_path, PLAN)
+
+    assert digests(tmp_path) == digests(corpus)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+def test_the_manifest_names_files_that_exist(corpus: Path) -> None:
+    lines = [json.loads(line) for line in (corpus / "manifest.jsonl").read_text().splitlines()]
+
+    assert [line["id"] for line in lines] == ["main-train-3-000000", "main-train-3-000001"]
+    for line in lines:
+        assert (corpus / line["video"]).is_file()
+        assert (corpus / line["audio"]).is_file()
+        scene = Scene.from_json((corpus / line["events"]).read_text())
+        assert len(line["stems"]) == len(scene.events)
+        assert all((corpus / stem).is_file() for stem in line["stems"])
+        assert set(line["captions"]) == {"label", "plain", "ordered", "detailed"}
+
+
+def test_files_hold_what_the_arrays_hold(assets: StageAssets, corpus: Path) -> None:
+    folder = corpus / "main-train-3-000000"
+    scene = Scene.from_json((folder / "events.json").read_text())
+    sound = render_sound(scene, assets)
+
+    heard = read_audio(folder / "mix.wav")
+    assert heard.sample_rate_hz == SAMPLE_RATE_HZ
+    np.testing.assert_allclose(heard.samples_CN[0], sound.mix_N, atol=2e-4)
+    frames = list(iter_frames(folder / "video.mp4", fps=25))
+    assert frames[0].shape == (240, 2 * round(120 * scene.aspect), 3)
+    assert len(frames) == pytest.approx(1.5 * 25, abs=4)
+
+
+def test_every_item_is_attributed(assets: StageAssets, corpus: Path) -> None:
+    rows = [r.split("\t") for r in (corpus / "attribution.tsv").read_text().splitlines()]
+    scenes = [Scene.from_json(p.read_text()) for p in corpus.glob("*/events.json")]
+    used = {e.recording_id for s in scenes for e in s.events}
+    used |= {o.picture_id for s in scenes for o in s.objects if o.picture_id}
+
+    assert used <= {row[0] for row in rows[1:]}
+    assert all(row[1] == "CC0-1.0" for row in rows[1:])
+
+
+def test_a_build_goes_on_where_it_stopped(
+    assets: StageAssets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    write = files.write_scene
+
+    def interrupted(scene: Scene, corpus: StageAssets, out: Path) -> Path:
+        if len(written) == 1:
+            raise KeyboardInterrupt
+        written.append(scene.scene_id)
+        return write(scene, corpus, out)
+
+    monkeypatch.setattr(files, "write_scene", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        build_corpus(assets, tmp_path, PLAN)
+    assert not (tmp_path / "manifest.jsonl").exists()
+
+    monkeypatch.setattr(files, "write_scene", write)
+    before = (tmp_path / written[0] / "video.mp4").stat().st_mtime_ns
+    build_corpus(assets, tmp_path, PLAN)
+    assert (tmp_path / written[0] / "video.mp4").stat().st_mtime_ns == before
+    assert len((tmp_path / "manifest.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_scene_that_fails_leaves_nothing(
+    assets: StageAssets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = draw_scene(assets, split="train", seed=0, index=0, kind="main", duration_s=1.5)
+    monkeypatch.setattr(files, "_write_video", lambda *args: 1 / 0)
+
+    with pytest.raises(ZeroDivisionError):
+        write_scene(scene, assets, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_scene_of_the_same_name_is_not_replaced(assets: StageAssets, corpus: Path) -> None:
+    other = BuildPlan(num_scenes=2, split="train", seed=3, duration_s=1.6)
+
+    with pytest.raises(UserError, match="holds another scene"):
+        build_corpus(assets, corpus, other)
+
+
+def test_sound_only_scenes_have_no_video(assets: StageAssets, tmp_path: Path) -> None:
+    plan = BuildPlan(num_scenes=1, split="val", seed=0, kind="audio", duration_s=1.5)
+    manifest = build_corpus(assets, tmp_path, plan)
+
+    assert json.loads(manifest.read_text())["video"] is None
+    assert not list(tmp_path.rglob("*.mp4"))
+    assert inspect(tmp_path, tmp_path / "sheet.png") == 1
+
+
+def test_inspect_draws_scenes_and_corpora(corpus: Path, tmp_path: Path) -> None:
+    assert inspect(corpus, tmp_path / "all.png") == 2
+    assert inspect(corpus / "main-train-3-000001", tmp_path / "one.png") == 1
+
+    with Image.open(tmp_path / "all.png") as both, Image.open(tmp_path / "one.png") as one:
+        assert both.width == one.width
+        assert both.height > 1.5 * one.height
+
+
+def test_inspect_says_what_it_needs(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="neither a scene"):
+        inspect(tmp_path, tmp_path / "sheet.png")
+    with pytest.raises(UserError, match="png"):
+        inspect(corpus, tmp_path / "sheet.jpg")
+
+
+def store(assets: StageAssets, folder: Path) -> Path:
+    """The corpus as `fetch` would leave it."""
+    import soundfile
+
+    for name in ("recordings", "pictures"):
+        (folder / name).mkdir(parents=True)
+    for recording in assets.catalogue.recordings:
+        path = folder / "recordings" / f"{recording.recording_id}.flac"
+        soundfile.write(path, assets.waveform(recording.recording_id), SAMPLE_RATE_HZ)
+    for picture in assets.catalogue.pictures:
+        path = folder / "pictures" / f"{picture.picture_id}.png"
+        Image.fromarray(assets.rgba(picture.picture_id)).save(path)
+    (folder / "catalogue.json").write_text(assets.catalogue.to_json())
+    return folder
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", START, "data", "stage", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_the_command_builds_and_inspects(assets: StageAssets, tmp_path: Path) -> None:
+    ready, out = store(assets, tmp_path / "store"), tmp_path / "scenes"
+    options = ["--scenes", 1, "--split", "offscreen", "--duration", 1.5, "--licences", "CC0-1.0"]
+
+    built = run("build", *options, "--out", out, "--assets", ready)
+    assert built.returncode == 0, built.stderr
+    assert built.stdout.strip() == str(out / "manifest.jsonl")
+    (line,) = [json.loads(text) for text in (out / "manifest.jsonl").read_text().splitlines()]
+    assert (line["kind"], line["split"]) == ("offscreen", "test")
+
+    drawn = run("inspect", out, "-o", tmp_path / "sheet.png")
+    assert drawn.returncode == 0, drawn.stderr
+    again = run("inspect", out, "-o", tmp_path / "sheet.png")
+    assert again.returncode == 2
+    assert "exists already" in again.stderr
+
+
+def test_bad_requests_end_in_one_line(tmp_path: Path) -> None:
+    missing = run("build", "--scenes", 1, "--out", tmp_path / "x", "--assets", tmp_path)
+    assert missing.returncode == 2
+    assert missing.stderr.count("\n") == 1
+    assert "data stage fetch" in missing.stderr
+    assert not (tmp_path / "x").exists()
+    assert run("build", "--scenes", 1, "--split", "moon", "--out", tmp_path).returncode == 2
