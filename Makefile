@@ -18,6 +18,9 @@ TORCH_BUILD ?= $(if $(findstring Linux,$(shell uname -s)),$(if $(shell command -
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
+# The recordings and pictures that the benchmark's scenes are made of; fetched once.
+ASSETS ?= .cache/stage
+
 .PHONY: help venv demo check test bench clean
 
 help:
@@ -69,7 +72,8 @@ test: check
 bench: $(VENV)/.dev $(VENV)/.carried
 	$(BIN)/python benchmarks/generate_speed.py
 	$(BIN)/python benchmarks/damaged_media.py
-	$(BIN)/omni2sound bench spine
+	$(BIN)/omni2sound data stage fetch --dir $(ASSETS)
+	$(BIN)/omni2sound bench spine --assets $(ASSETS)
 
 clean:
 	rm -rf out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
