@@ -1,0 +1,315 @@
+"""Training of the embedded autoencoder: components in closed form, then its vocoder.
+
+In:   recordings and (if there are any) whole scenes, float32 at 16 kHz, of the training split.
+Out:  a `MelPcaAutoencoder`; checkpoints and a log in the run's folder.
+
+Everything drawn at step k follows from (seed, k), so a resumed run is the same run.
+
+What not to get wrong: once components are fitted they are frozen. The transformer learns
+*these* latents; the vocoder may be trained again at any time, and must not touch them.
+
+Shape suffixes: B batch, N samples, T frames, F frequency bins.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from omni2sound.config import digest, to_json
+from omni2sound.errors import ConfigError, UserError
+from omni2sound.models.autoencoder import MelPcaAutoencoder
+from omni2sound.train.log import RunLog
+from omni2sound.train.state import TrainState, latest_state, load_state, save_state
+
+__all__ = [
+    "VocoderRecipe",
+    "draw_batch",
+    "fit_components",
+    "learning_rate",
+    "train_vocoder",
+    "vocoder_loss",
+]
+
+_log = logging.getLogger(__name__)
+
+Waveform = NDArray[np.float32]
+
+LOG_EVERY = 50
+AVERAGE_DECAY = 0.998
+WARM_UP_STEPS = 100
+_FIT_STEP = 1_000_000
+"""Steps from here on draw for `fit_components`, so that no two uses share a draw."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VocoderRecipe:
+    """How the vocoder is trained; the numbers are chosen, not searched."""
+
+    num_steps: int = 2500
+    """Optimizer steps; the learning rate falls to 2 % over them."""
+    batch_size: int = 8
+    """Pieces a step."""
+    crop_frames: int = 20
+    """Latent frames of a piece."""
+    lr: float = 2e-3
+    """Peak learning rate."""
+    scene_share: float = 0.5
+    """Share of a batch that is cut from scenes; the rest is mixed from recordings."""
+    precision: str = "bfloat16"
+    """Of the network's forward pass; the loss is always in float32."""
+    seed: int = 0
+    """Of weights and of every draw."""
+
+    def __post_init__(self) -> None:
+        if min(self.num_steps, self.batch_size, self.crop_frames) < 1:
+            raise ConfigError("num_steps, batch_size and crop_frames must be at least 1")
+        if not 0 <= self.scene_share <= 1:
+            raise ConfigError(f"scene_share must lie in 0..1, got {self.scene_share}")
+        if self.precision not in ("bfloat16", "float32"):
+            raise ConfigError(f"precision must be bfloat16 or float32, got {self.precision!r}")
+
+
+def fit_components(
+    model: MelPcaAutoencoder,
+    recordings: Sequence[Waveform],
+    scenes: Sequence[Waveform] = (),
+    *,
+    num_mixes: int = 300,
+    seed: int = 0,
+) -> None:
+    """Fit the latents on all scenes and on 2 s mixes of recordings, noise, tones and clicks."""
+    _check(recordings, 1)
+    mixes = draw_batch(
+        recordings,
+        (),
+        seed=seed,
+        step=_FIT_STEP,
+        batch_size=num_mixes,
+        num_samples=2 * model.sample_rate_hz,
+    )
+    model.fit_pca([*(torch.from_numpy(np.array(scene)) for scene in scenes), *mixes])
+
+
+def train_vocoder(
+    model: MelPcaAutoencoder,
+    recordings: Sequence[Waveform],
+    scenes: Sequence[Waveform] = (),
+    *,
+    recipe: VocoderRecipe,
+    out: Path,
+    max_minutes: float | None = None,
+    resume: bool = False,
+) -> int:
+    """Train `model.vocoder` in place; its components stay as they are.
+
+    Args:
+        model: With fitted components and a vocoder, whose weights are drawn anew.
+        recordings: Waveforms (N,) at the model's rate; mixed, filtered and scaled.
+        scenes: Longer waveforms, only cut and scaled; may be empty.
+        recipe: How.
+        out: Folder of checkpoints and log.
+        max_minutes: Stop after this long (and at least one step); a resumed run goes on.
+        resume: Go on with the newest checkpoint in `out`, if there is one.
+
+    Returns:
+        Steps done; `recipe.num_steps` unless time was up.
+
+    Raises:
+        ConfigError: If the model has no vocoder, or the checkpoint is of another run.
+        UserError: If there is no sound to train on.
+    """
+    if model.vocoder is None:
+        raise ConfigError("this autoencoder has no vocoder; set MelPcaConfig.vocoder")
+    _check(recordings, recipe.crop_frames)
+    out.mkdir(parents=True, exist_ok=True)
+    network = model.vocoder.train()
+    _draw_weights(network, recipe.seed)
+    state = TrainState(
+        model=network,
+        average={k: v.detach().clone() for k, v in network.state_dict().items()},
+        optimizer=torch.optim.AdamW(
+            network.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.01
+        ),
+    )
+    identity = {"recipe": digest(recipe), "model": digest(to_json(model.config))}
+    found = latest_state(out) if resume else None
+    step = load_state(found, state, identity=identity) if found is not None else 0
+    log, started, sums = RunLog(out), time.monotonic(), np.zeros(3)
+    while step < recipe.num_steps:
+        losses = _train_step(model, state, recordings, scenes, recipe, step)
+        step += 1
+        sums += (*losses, 1)
+        if step % LOG_EVERY == 0:
+            likelihood, error = (sums[:2] / sums[2]).round(4)
+            log.write(step, likelihood=float(likelihood), error=float(error))
+            _log.info("step %d: likelihood %.4f, error %.4f", step, likelihood, error)
+            sums[:] = 0
+        if max_minutes is not None and time.monotonic() - started >= 60 * max_minutes:
+            break
+    save_state(out, state, step=step, identity=identity)
+    log.close()
+    network.load_state_dict(state.average)
+    model.eval()
+    return step
+
+
+def learning_rate(recipe: VocoderRecipe, step: int) -> float:
+    """Linear warm-up, then a cosine down to 2 % of the peak."""
+    warm = min(1.0, (step + 1) / WARM_UP_STEPS)
+    fall = 0.5 * (1 + math.cos(math.pi * step / recipe.num_steps))
+    return recipe.lr * warm * (0.02 + 0.98 * fall)
+
+
+def vocoder_loss(
+    mean_BTF: Tensor, log_spread_BTF: Tensor, target_BTF: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Gaussian negative log-likelihood and mean absolute error of log-magnitudes.
+
+    Frames count by the fourth root of their loudest magnitude: what is off in a loud frame
+    is heard, what is off in room tone hardly.
+    """
+    off_BTF = mean_BTF - target_BTF
+    likelihood = 0.5 * off_BTF.square() * torch.exp(-2 * log_spread_BTF) + log_spread_BTF
+    weight_BT1 = torch.exp(0.25 * target_BTF.amax(dim=-1, keepdim=True))
+    weight_BT1 = weight_BT1 / weight_BT1.mean()
+    return (weight_BT1 * likelihood).mean(), (weight_BT1 * off_BTF.abs()).mean()
+
+
+def _train_step(
+    model: MelPcaAutoencoder,
+    state: TrainState,
+    recordings: Sequence[Waveform],
+    scenes: Sequence[Waveform],
+    recipe: VocoderRecipe,
+    step: int,
+) -> tuple[float, float]:
+    for group in state.optimizer.param_groups:
+        group["lr"] = learning_rate(recipe, step)
+    sound_BN = draw_batch(
+        recordings,
+        scenes,
+        seed=recipe.seed,
+        step=step,
+        batch_size=recipe.batch_size,
+        num_samples=recipe.crop_frames * model.hop_samples,
+        scene_share=recipe.scene_share,
+    )
+    with torch.no_grad():
+        log_mel_BTM = model.log_mel_from_latents(model.encode(sound_BN))
+        magnitude_BTF = model.spectrum.transform(sound_BN).abs()
+        target_BTF = torch.log(magnitude_BTF + model.config.magnitude_floor)
+    with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        mean_BTF, log_spread_BTF = state.model(log_mel_BTM)
+    likelihood, error = vocoder_loss(mean_BTF.float(), log_spread_BTF.float(), target_BTF)
+    state.optimizer.zero_grad(set_to_none=True)
+    (likelihood + error).backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
+    state.optimizer.step()
+    decay = min(AVERAGE_DECAY, (step + 1) / (step + 10))
+    for name, value in state.model.state_dict().items():
+        state.average[name].lerp_(value, 1 - decay)
+    return likelihood.item(), error.item()
+
+
+def draw_batch(
+    recordings: Sequence[Waveform],
+    scenes: Sequence[Waveform],
+    *,
+    seed: int,
+    step: int,
+    batch_size: int,
+    num_samples: int,
+    scene_share: float = 0.0,
+) -> Tensor:
+    """Pieces of sound (B, N) as varied as what the decoder will be asked for.
+
+    One to three recordings (now and then a tone, clicks or a noise burst instead), each with
+    its own gain and onset, filtered, scaled by up to -24 dB, sometimes over a noise floor;
+    and pieces of scenes.
+    """
+    num_scenes = round(batch_size * scene_share) if scenes else 0
+    rng = np.random.default_rng([seed, step])
+    rows = [_mixed(rng, recordings, num_samples) for _ in range(batch_size - num_scenes)]
+    for _ in range(num_scenes):
+        piece = _piece(rng, scenes, num_samples)
+        rows.append(piece * 10 ** (rng.uniform(-8, 6) / 20))
+    return torch.from_numpy(np.stack(rows).astype(np.float32))
+
+
+def _mixed(rng: np.random.Generator, pool: Sequence[Waveform], num_samples: int) -> Waveform:
+    mix = np.zeros(num_samples)
+    for i in range(1 if rng.random() < 0.65 else int(rng.integers(2, 4))):
+        made = rng.random() < 0.1
+        sound = _made(rng, num_samples) if made else _piece(rng, pool, num_samples)
+        mix += sound * 10 ** (-rng.uniform(0, 18 if i else 3) / 20)
+    if rng.random() < 0.5:
+        spectrum = np.fft.rfft(mix)
+        where = np.linspace(-1, 1, len(spectrum))
+        bow = np.cos(np.pi * where * rng.integers(1, 4))
+        gain_db = 4 * rng.normal() * where + 3 * rng.normal() * bow
+        mix = np.fft.irfft(spectrum * 10 ** (gain_db / 20), num_samples)
+    mix *= 10 ** (-rng.uniform(0, 24) / 20) / max(float(np.abs(mix).max()), 1e-3)
+    if rng.random() < 0.3:
+        noise = np.fft.rfft(rng.normal(size=num_samples))
+        noise /= np.maximum(np.arange(len(noise)), 20) ** rng.random()
+        floor = np.fft.irfft(noise, num_samples)
+        mix += floor / floor.std() * 10 ** (-rng.uniform(25, 65) / 20)
+    return mix.astype(np.float32)
+
+
+def _piece(rng: np.random.Generator, pool: Sequence[Waveform], num_samples: int) -> Waveform:
+    """A cut that may begin before the sound does, or end after it."""
+    sound = pool[int(rng.integers(len(pool)))]
+    start = int(rng.integers(-num_samples // 2, max(len(sound) - num_samples // 2, 1)))
+    begin, end = max(start, 0), min(start + num_samples, len(sound))
+    piece = np.zeros(num_samples, np.float32)
+    piece[begin - start : end - start] = sound[begin:end]
+    return piece
+
+
+def _made(rng: np.random.Generator, num_samples: int) -> Waveform:
+    """A harmonic tone with a glide, a few clicks, or noise, with an onset and a decay."""
+    time_s = np.arange(num_samples) / 16_000
+    sound = np.zeros(num_samples)
+    kind = int(rng.integers(3))
+    if kind == 0:
+        pitch_hz, glide = 60 * 50 ** rng.random(), 0.05 * rng.normal()
+        for harmonic in range(1, int(rng.integers(2, 12))):
+            if harmonic * pitch_hz < 7800:
+                angle = 2 * np.pi * harmonic * pitch_hz * time_s * (1 + glide * time_s)
+                sound += rng.random() / harmonic * np.sin(angle + 2 * np.pi * rng.random())
+    elif kind == 1:
+        sound[rng.integers(num_samples, size=int(rng.integers(1, 6)))] = rng.normal()
+    else:
+        sound = rng.normal(size=num_samples)
+    since_onset_s = time_s - rng.random() * time_s[-1]
+    envelope = np.exp(-np.maximum(since_onset_s, 0) * rng.exponential(8)) * (since_onset_s > 0)
+    shaped: Waveform = (sound * envelope).astype(np.float32)
+    return shaped
+
+
+def _draw_weights(network: nn.Module, seed: int) -> None:
+    """PyTorch's own initialisation, from a seed; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in network.modules():
+            if isinstance(module, nn.Linear | nn.Conv1d | nn.LayerNorm):
+                module.reset_parameters()
+    output = network.get_submodule("out")
+    for parameter in output.parameters():
+        nn.init.zeros_(parameter)
+
+
+def _check(recordings: Sequence[Waveform], least: int) -> None:
+    if not recordings or not any(len(r) >= least for r in recordings):
+        raise UserError("there is no sound to train on; give the training split's recordings")
