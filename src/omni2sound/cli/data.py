@@ -17,6 +17,7 @@ from omni2sound.cli.progress import progress_bar
 if TYPE_CHECKING:
     from omni2sound.data.stage.assets import StageAssets
     from omni2sound.data.stage.catalogue import Split
+    from omni2sound.data.stage.featurize import ScenePlan
 
 __all__ = ["app"]
 
@@ -146,6 +147,64 @@ def inspect(
         raise UserError(f"{output}: exists already; choose another name or give --overwrite")
     draw(path, output)
     print(output)
+
+
+@stage.command()
+def features(
+    scenes: Annotated[
+        list[str],
+        typer.Option(help="KIND:COUNT:SECONDS, e.g. main:800:4 or audio:2400:4; may repeat."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of features; made if missing.")],
+    split: Annotated[_Split, typer.Option(help="train, val or test.")] = _Split.TRAIN,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same scenes.")] = 0,
+    parts: Annotated[
+        str, typer.Option(help="Model whose sync encoder looks at the pictures.")
+    ] = "embedded",
+    workers: Annotated[int, typer.Option(min=1, help="Processes; changes speed only.")] = 1,
+    assets: Annotated[Path | None, typer.Option(help=_ASSETS_HELP)] = None,
+) -> None:
+    """Compute what `omni2sound train` reads; goes on where it stopped."""
+    from omni2sound.data.stage.featurize import build_features
+    from omni2sound.errors import UserError
+    from omni2sound.weights import resolve_model
+
+    if split is _Split.OFFSCREEN:
+        raise UserError("--split must be train, val or test; off-screen scenes are a KIND here")
+    plans = [_scene_plan(text) for text in scenes]
+    pictured = any(plan.kind != "audio" for plan in plans)
+    with progress_bar("features") as report:
+        build_features(
+            out,
+            assets=assets or _default_assets(),
+            model=resolve_model(parts) if pictured else None,
+            split=_FAMILIES[split],
+            seed=seed,
+            plans=plans,
+            num_workers=workers,
+            on_shard=report,
+        )
+    print(out)
+
+
+def _scene_plan(text: str) -> ScenePlan:
+    from typing import get_args
+
+    from omni2sound.data.stage.featurize import ScenePlan
+    from omni2sound.data.stage.truth import SceneKind
+    from omni2sound.errors import UserError
+
+    try:
+        kind, count, seconds = text.split(":")
+        plan = ScenePlan(kind=kind, count=int(count), duration_s=float(seconds))  # type: ignore[arg-type]
+    except ValueError:
+        raise UserError(
+            f"--scenes {text!r}: expected KIND:COUNT:SECONDS, e.g. main:800:4"
+        ) from None
+    if kind not in get_args(SceneKind) or plan.count < 1:
+        known = ", ".join(get_args(SceneKind))
+        raise UserError(f"--scenes {text!r}: KIND must be one of {known} and COUNT at least 1")
+    return plan
 
 
 def _open_assets(folder: Path | None, licences: list[str] | None) -> StageAssets:
