@@ -204,7 +204,7 @@ def draw_background(rng: np.random.Generator, assets: StageAssets, split: Split)
     if kind == "picture" and pictures:
         picture_id = pictures[int(rng.integers(len(pictures)))].picture_id
     # Rooms and landscapes are mostly dull: a grey level, and a tint that is seldom strong.
-    base = rng.uniform(40, 215) + rng.normal(0, 8 + 30 * rng.random() ** 2, 3)
+    base = rng.uniform(65, 220) + rng.normal(0, 8 + 30 * rng.random() ** 2, 3)
     colours = [
         np.clip(base + rng.normal(0, 35) + rng.normal(0, 12, 3), 5, 250).astype(int).tolist()
         for _ in range(3)
@@ -228,7 +228,7 @@ def draw_look(rng: np.random.Generator) -> Look:
     return Look(
         noise=sometimes(0.6, 1.0, 8.0),
         blur=sometimes(0.25, 0.002, 0.008),
-        exposure=float(rng.uniform(0.75, 1.15)),
+        exposure=float(rng.uniform(0.85, 1.15)),
         flicker=sometimes(0.25, 0.01, 0.06),
         blockiness=sometimes(0.2, 0.2, 0.6),
         seed=int(rng.integers(1 << 31)),
