@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
+from omni2sound.runtime import cache_dir
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -95,7 +96,10 @@ def _from_hub(repository: str, revision: str | None) -> Path:
 
     try:
         folder = snapshot_download(
-            repository, revision=revision, allow_patterns=["*.json", "*.safetensors", "*.md"]
+            repository,
+            revision=revision,
+            cache_dir=cache_dir() / "hub",
+            allow_patterns=["*.json", "*.safetensors", "*.md"],
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

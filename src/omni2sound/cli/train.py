@@ -27,6 +27,8 @@ __all__ = ["train"]
 _log = logging.getLogger(__name__)
 _PARTS = ("autoencoder", "sync")
 _SYNC_STEPS = 6000
+_FIT_SCENES = 600
+_FIT_SCENE_S = 4.0
 
 
 def train(
@@ -212,4 +214,49 @@ def _train_sync(corpus: Path, out: Path, parts: str, max_minutes: float) -> None
         },
         defaults={},
         training={**card.training, "sync": facts},
+    )
+
+
+def _train_autoencoder(corpus: Path, out: Path, parts: str, max_minutes: float) -> None:
+    """`parts` is not looked at: nothing comes before the autoencoder."""
+    from omni2sound.config import to_json
+    from omni2sound.data.stage.assets import StageAssets
+    from omni2sound.data.stage.render import render_audio
+    from omni2sound.data.stage.scene import draw_scene
+    from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
+    from omni2sound.models.vocoder import VocoderConfig
+    from omni2sound.train.vae import VocoderRecipe, fit_components, train_vocoder
+    from omni2sound.weights import save_model
+
+    assets = StageAssets.open(corpus)
+    recordings = [
+        assets.waveform(r.recording_id) for r in assets.catalogue.recordings if r.split == "train"
+    ]
+    scenes = [
+        render_audio(
+            draw_scene(
+                assets, split="train", seed=0, index=i, kind="audio", duration_s=_FIT_SCENE_S
+            ),
+            assets,
+        )
+        for i in range(_FIT_SCENES)
+    ]
+    model = MelPcaAutoencoder(MelPcaConfig(vocoder=VocoderConfig()))
+    fit_components(model, recordings, scenes)
+    recipe = VocoderRecipe()
+    steps = train_vocoder(
+        model, recordings, scenes, recipe=recipe, out=out, max_minutes=max_minutes
+    )
+    facts = {
+        "catalogue_sha256": assets.catalogue.digest,
+        "recipe": to_json(recipe),
+        "steps": steps,
+    }
+    save_model(
+        out / "model",
+        name="parts",
+        parts={"autoencoder": to_json(model.config)},
+        tensors={"autoencoder": model.state_dict()},
+        defaults={},
+        training={"autoencoder": facts},
     )
