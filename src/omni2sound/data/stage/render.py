@@ -24,7 +24,7 @@ from PIL import Image, ImageChops
 from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
 from omni2sound.data.stage.backdrop import paint_background
 from omni2sound.data.stage.levels import level_of
-from omni2sound.data.stage.motion import events_of, path_of, shot_index, view_of
+from omni2sound.data.stage.motion import path_of, shot_index, view_of
 from omni2sound.data.stage.sprites import Sprite, Window, draw_effect
 from omni2sound.data.stage.truth import Ambience, Scene, SceneEvent
 from omni2sound.errors import UserError
@@ -254,9 +254,3 @@ class _Lens:
             blocks = frame.reduce(self.block).resize(self.size, Image.Resampling.NEAREST)
             frame = Image.blend(frame, blocks, self.blend)
         return np.asarray(frame)
-
-
-def hits_on_screen(scene: Scene) -> tuple[float, ...]:
-    """Onsets of everything seen and heard, in order."""
-    sources = dict.fromkeys(o.source for o in scene.objects if o.role == "source")
-    return tuple(sorted(e.onset_s for s in sources for e in events_of(scene, s)))
