@@ -1,6 +1,6 @@
 """The default model, sized for two CPU cores: about 9 M parameters.
 
-Run:  omni2sound train embedded --data FEATURES --validation FEATURES --parts PARTS --out runs/embedded
+Run:  omni2sound train embedded --data FEATURES --parts PARTS --out runs/embedded
 
 Guidance dropout and the two robustness probabilities are the paper's (docs/decisions/0006).
 The task shares are not: with one hour of two cores instead of a million steps, a T2A share of
