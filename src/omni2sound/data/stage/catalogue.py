@@ -251,7 +251,7 @@ class Catalogue:
         Raises:
             ConfigError: If a licence is not in the catalogue, or nothing is left.
         """
-        known = {item.licence for item in (*self.recordings, *self.pictures)}
+        known = {r.licence for r in self.recordings} | {p.licence for p in self.pictures}
         unknown = sorted(set(licences) - known)
         if unknown:
             raise ConfigError(f"no item has licence {unknown}; known: {', '.join(sorted(known))}")

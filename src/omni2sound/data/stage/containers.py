@@ -1,7 +1,7 @@
 """Readers for the archives that the stage's material comes in.
 
-In:   bytes (or a file) of a Debian package, a Qt resource file, a SoundFont, a Gravis
-      patch, an OpenTTD sound set or a zip.
+In:   a Debian package as a file; a Qt resource, a SoundFont, a Gravis patch or an OpenTTD
+      sound set as bytes.
 Out:  members by name, as bytes, or `Samples` where the container stores bare samples.
 
 All sizes and offsets come from files that we did not write: every one is checked, and
@@ -16,7 +16,6 @@ import shutil
 import struct
 import subprocess
 import tarfile
-import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
@@ -38,7 +37,6 @@ __all__ = [
     "read_patch",
     "read_rcc",
     "read_soundfont",
-    "read_zip",
 ]
 
 MAX_MEMBER_BYTES = 1 << 31
@@ -143,21 +141,6 @@ def read_rcc(data: bytes) -> dict[str, bytes]:
     return files
 
 
-def read_zip(data: bytes, wanted: Collection[str]) -> dict[str, bytes]:
-    """The wanted files of a zip archive.
-
-    Raises:
-        MediaError: If the archive is damaged or lacks one of them.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            for name in wanted:
-                _check_size(name, archive.getinfo(name).file_size)
-            return {name: archive.read(name) for name in wanted}
-    except (zipfile.BadZipFile, KeyError, OSError, zlib.error) as error:
-        raise MediaError(f"damaged zip archive: {error}") from error
-
-
 def read_cat(data: bytes) -> list[bytes]:
     """The wave files of an OpenTTD sound set, in order.
 
@@ -170,7 +153,7 @@ def read_cat(data: bytes) -> list[bytes]:
     """
     try:
         (first,) = struct.unpack_from("<I", data)
-        table = struct.unpack_from(f"<{(first & 0x7FFFFFFF) // 4}I", data)
+        table = struct.unpack_from(f"<{(first & 0x7FFFFFFF) // 8 * 2}I", data)
     except struct.error as error:
         raise MediaError(f"damaged OpenTTD sound set: {error}") from error
     sounds = []
@@ -209,8 +192,9 @@ def read_soundfont(data: bytes) -> list[Samples]:
         else:
             if 2 * end > len(pool):
                 raise MediaError(f"damaged SoundFont: sample {label!r} is cut off")
-            samples = np.frombuffer(pool, "<i2", end - start, 2 * start) / np.float32(32768)
-        found.append(Samples(name=label, samples_N=samples.astype(np.float32), sample_rate_hz=rate))
+            raw = np.frombuffer(pool, "<i2", end - start, 2 * start)
+            samples = raw.astype(np.float32) / np.float32(32768)
+        found.append(Samples(name=label, samples_N=samples, sample_rate_hz=rate))
     return found
 
 

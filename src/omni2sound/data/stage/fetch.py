@@ -171,13 +171,13 @@ def _members(name: str, content: bytes) -> dict[str, bytes | Samples]:
     suffix = name.rsplit(".", 1)[-1].lower()
     if suffix == "rcc":
         return dict(read_rcc(content))
-    numbered: Sequence[bytes | Samples]
+    numbered: list[bytes | Samples]
     if suffix in ("sf2", "sf3"):
-        numbered = read_soundfont(content)
+        numbered = [*read_soundfont(content)]
     elif suffix == "pat":
-        numbered = read_patch(content)
+        numbered = [*read_patch(content)]
     elif suffix == "cat":
-        numbered = read_cat(content)
+        numbered = [*read_cat(content)]
     else:
         return {"": content}
     return {f"{i:04d}": member for i, member in enumerate(numbered)}
