@@ -96,7 +96,7 @@ class MelPcaConfig:
     below -90 dB is silence, and costs no latent variance."""
     latent_dim: int = 64
     """Principal components kept."""
-    phase_iterations: int = 32
+    phase_iterations: int = 16
     """Projections in `decode` that fit phases to the magnitudes."""
     vocoder: VocoderConfig | None = None
     """Network that refines magnitudes; None decodes in closed form."""
