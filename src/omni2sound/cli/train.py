@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,8 +45,13 @@ def train(
         Path | None, typer.Option("--validation", help="Features of the validation split.")
     ] = None,
     parts: Annotated[
-        str, typer.Option("--parts", help="Model whose autoencoder and sync encoder are used.")
-    ] = "embedded",
+        str | None,
+        typer.Option(
+            "--parts",
+            help="Model whose autoencoder and sync encoder are used; embedded unless given. "
+            "For `autoencoder`: whose latents are kept; made anew unless given.",
+        ),
+    ] = None,
     max_steps: Annotated[int | None, typer.Option(help="Stop after this many steps.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop after this long.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
@@ -102,7 +108,7 @@ def _train_model(
     data: list[Path],
     out: Path,
     validation: Path | None,
-    parts: str,
+    parts: str | None,
     max_steps: int | None,
     max_minutes: float | None,
     resume: bool,
@@ -124,14 +130,14 @@ def _train_model(
     from omni2sound.train.loop import train as run
     from omni2sound.weights import load_card, load_part, resolve_model
 
-    card = load_card(resolve_model(parts))
+    card = load_card(resolve_model(parts or "embedded"))
     store = FeatureStore(data)
     held_out = FeatureStore([validation]) if validation is not None else store
     for description in [*store.description, *held_out.description]:
         if description.get("sync_sha256") not in (None, card.files.get("sync")):
             raise ConfigError(
-                f"the features were made with another sync encoder than that of {parts}; "
-                "make them again, or give --parts the model that they were made with"
+                f"the features were made with another sync encoder than that of --parts; "
+                "make them again, or give the model that they were made with"
             )
     where = resolve_device(device)
     vae = MelPcaAutoencoder(from_json(MelPcaConfig, card.parts["autoencoder"]))
@@ -184,7 +190,7 @@ def _train_model(
         raise KeyboardInterrupt
 
 
-def _train_sync(corpus: Path, out: Path, parts: str, max_minutes: float) -> None:
+def _train_sync(corpus: Path, out: Path, parts: str | None, max_minutes: float) -> None:
     from safetensors.torch import load_file
 
     from omni2sound.config import to_json
@@ -194,7 +200,7 @@ def _train_sync(corpus: Path, out: Path, parts: str, max_minutes: float) -> None
     from omni2sound.train.sync import train_sync
     from omni2sound.weights import load_card, resolve_model, save_model
 
-    card = load_card(resolve_model(parts))
+    card = load_card(resolve_model(parts or "embedded"))
     config, assets = SyncConfig(), StageAssets.open(corpus)
     network = train_sync(
         config,
@@ -217,16 +223,15 @@ def _train_sync(corpus: Path, out: Path, parts: str, max_minutes: float) -> None
     )
 
 
-def _train_autoencoder(corpus: Path, out: Path, parts: str, max_minutes: float) -> None:
-    """`parts` is not looked at: nothing comes before the autoencoder."""
-    from omni2sound.config import to_json
+def _train_autoencoder(corpus: Path, out: Path, parts: str | None, max_minutes: float) -> None:
+    from omni2sound.config import from_json, to_json
     from omni2sound.data.stage.assets import StageAssets
     from omni2sound.data.stage.render import render_audio
     from omni2sound.data.stage.scene import draw_scene
     from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
     from omni2sound.models.vocoder import VocoderConfig
     from omni2sound.train.vae import VocoderRecipe, fit_components, train_vocoder
-    from omni2sound.weights import save_model
+    from omni2sound.weights import load_card, load_part, resolve_model, save_model
 
     assets = StageAssets.open(corpus)
     recordings = [
@@ -241,8 +246,15 @@ def _train_autoencoder(corpus: Path, out: Path, parts: str, max_minutes: float) 
         )
         for i in range(_FIT_SCENES)
     ]
-    model = MelPcaAutoencoder(MelPcaConfig(vocoder=VocoderConfig()))
-    fit_components(model, recordings, scenes)
+    if parts is None:
+        model = MelPcaAutoencoder(MelPcaConfig(vocoder=VocoderConfig()))
+        fit_components(model, recordings, scenes)
+    else:
+        card = load_card(resolve_model(parts))
+        fitted = MelPcaAutoencoder(from_json(MelPcaConfig, card.parts["autoencoder"]))
+        load_part(card, "autoencoder", fitted)
+        model = MelPcaAutoencoder(replace(fitted.config, vocoder=VocoderConfig()))
+        model.copy_components(fitted)
     recipe = VocoderRecipe()
     steps = train_vocoder(
         model, recordings, scenes, recipe=recipe, out=out, max_minutes=max_minutes

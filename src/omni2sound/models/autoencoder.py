@@ -281,6 +281,11 @@ class MelPcaAutoencoder(nn.Module):
         self.basis_CK.copy_(basis_CK)
         self.scale_C.copy_(scale_C)
 
+    def copy_components(self, other: MelPcaAutoencoder) -> None:
+        """Take over the latents of another fit; a decoder may then be trained anew for them."""
+        for name in ("mean_K", "basis_CK", "scale_C"):
+            getattr(self, name).copy_(getattr(other, name))
+
     def _blocks(self, waveform_BN: Tensor) -> Tensor:
         if waveform_BN.ndim != 2 or not waveform_BN.shape[1]:
             raise ShapeError(
