@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -202,9 +203,9 @@ def test_assets_are_read_only(assets: StageAssets) -> None:
         pixels[0, 0, 0] = 1
 
 
-def test_assets_without_a_store_say_how_to_get_one(tmp_path: object) -> None:
+def test_assets_without_a_store_say_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(MissingPartError, match="data stage fetch"):
-        StageAssets.open(tmp_path)  # type: ignore[arg-type]
+        StageAssets.open(tmp_path)
 
 
 def test_assets_from_arrays_must_be_complete_and_well_shaped(assets: StageAssets) -> None:
@@ -223,3 +224,31 @@ def test_an_item_that_no_store_has_is_named(assets: StageAssets) -> None:
         assets.waveform("nothing-of-that-name")
     with pytest.raises(MissingPartError, match="nothing-of-that-name"):
         assets.rgba("nothing-of-that-name")
+
+
+def generated(name: str) -> str:
+    text = (Path(__file__).parents[3] / "docs" / "stage.md").read_text(encoding="utf-8")
+    return text.split(f"<!-- {name}: generated -->\n")[1].split("<!-- end -->")[0]
+
+
+def test_the_page_lists_the_licences_of_this_catalogue(committed: Catalogue) -> None:
+    assert generated("licences") == licences_markdown(committed)
+
+
+def test_the_page_counts_this_catalogue(committed: Catalogue) -> None:
+    rows = [row.strip("| ").split(" | ") for row in generated("classes").splitlines()[2:]]
+    for class_id, _, num_recordings, num_sound_families, num_pictures, _ in rows:
+        recordings = [committed.recordings_of(class_id, s) for s in SPLITS]
+        pictures = [committed.pictures_of(class_id, s) for s in SPLITS]
+        expected = {
+            "recordings": " / ".join(str(len(r)) for r in recordings),
+            "families": " / ".join(str(len(families(r))) for r in recordings),
+            "pictures": " / ".join(str(len(p)) for p in pictures),
+        }
+        found = {
+            "recordings": num_recordings.replace("-", "0 / 0 / 0"),
+            "families": num_sound_families.replace("-", "0 / 0 / 0"),
+            "pictures": num_pictures.replace("-", "0 / 0 / 0"),
+        }
+        assert found == expected, class_id
+    assert [row[0] for row in rows] == [*committed.class_ids, DISTRACTOR]
