@@ -73,6 +73,8 @@ class GenerationRequest:
                 raise UserError(
                     f"{name} has {len(text)} characters, the limit is {MAX_PROMPT_CHARS}"
                 )
+            if text is not None and not _is_unicode(text):
+                raise UserError(f"{name} is not valid UTF-8; check the terminal's encoding")
         if self.prompt is not None and not self.prompt.strip():
             raise UserError("the prompt is empty; describe the sound, or leave the prompt out")
         _check_range("duration", self.duration_s, above=0, up_to=MAX_DURATION_S, unit=" seconds")
@@ -132,6 +134,15 @@ class GenerationRequest:
         return video.duration_s
 
 
+def _is_unicode(text: str) -> bool:
+    """False for bytes of another encoding, which Python carries along as lone surrogates."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_range(
     name: str,
     value: float | None,
@@ -145,7 +156,8 @@ def _check_range(
         return
     low_enough = value <= up_to
     high_enough = value > above if above is not None else at_least is None or value >= at_least
-    if not (math.isfinite(value) and low_enough and high_enough):
+    # Bounds first: a whole number of hundreds of digits has no finite float to ask about.
+    if not (low_enough and high_enough and math.isfinite(value)):
         bound = f"more than {above:g}" if above is not None else f"{at_least:g}"
         raise UserError(f"{name} must be {bound} to {up_to:g}{unit}, got {value}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
 from omni2sound.models.conditioning import ConditionerConfig
 from omni2sound.models.dit import DiT, DiTConfig
 from omni2sound.recipes.tiny import tiny
-from omni2sound.train.loop import TrainOptions, learning_rate, train
+from omni2sound.train.loop import TrainOptions, frame_weights, learning_rate, train
 from omni2sound.train.recipe import Recipe
 
 RATE_HZ = 16_000
@@ -175,6 +176,65 @@ def test_unseen_sounds_and_dropped_words_touch_vt2a_only(store: FeatureStore, ta
             seen[words] += 1
     expected = {"T2A": {"a click"}, "V2A": {""}, "VT2A": {"click", "a click and a hum"}}
     assert set(seen) == expected[task]
+
+
+def test_few_clips_with_an_unseen_sound_serve_the_whole_share(tmp_path: Path) -> None:
+    """One clip in twelve has an unseen sound; the asked half of the samples has one."""
+    folder = tmp_path / "features"
+    describe_store(folder, {"made": "in a test"})
+    clips = [clip(0, video=True)]
+    clips += [replace(clip(i, video=True), offscreen_N=None) for i in range(1, 12)]
+    write_shard(folder / "shard-0.arrow", clips)
+    store = FeatureStore([folder])
+    sampler = sampler_for(store, seed=0, batch_seconds=8.0)
+    half = Difficulty(offscreen_prob=0.5)
+    mixed = []
+    for step in range(40):
+        draw = sampler.draw(step, {"VT2A": 1.0})
+        batch = build_batch(store, draw, seed=0, step=step, difficulty=half)
+        mixed += batch.offscreen_B
+        assert all(
+            c == "clip-0" for c, o in zip(batch.clip_ids, batch.offscreen_B, strict=True) if o
+        )
+    assert np.mean(mixed) == pytest.approx(0.5, abs=0.1)
+
+
+def test_what_a_later_stage_needs_is_asked_for_at_once(
+    tmp_path: Path, vae: MelPcaAutoencoder
+) -> None:
+    folder = tmp_path / "sound-only"
+    describe_store(folder, {"made": "in a test"})
+    write_shard(folder / "shard-0.arrow", [clip(i, video=False) for i in range(4)])
+    store = FeatureStore([folder])
+    with pytest.raises(ConfigError, match="no clips for tasks"):
+        run(tmp_path / "a", store, vae, recipe=recipe())
+
+
+def test_ctrl_c_ends_after_a_whole_step_and_the_run_goes_on_exactly(
+    tmp_path: Path, store: FeatureStore, vae: MelPcaAutoencoder
+) -> None:
+    whole, _ = run(tmp_path / "a", store, vae, recipe=recipe())
+
+    def interrupt(step: int, _: int) -> None:
+        if step == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    torch.manual_seed(0)
+    model = DiT(recipe().dit)
+    _, result = train(
+        model, recipe(), store, store, vae, TrainOptions(out=tmp_path / "b"), on_step=interrupt
+    )
+    assert (result.steps, result.reason) == (5, "interrupted")
+    parts, _ = run(tmp_path / "b", store, vae, recipe=recipe(), resume=True)
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
+
+
+def test_silent_frames_count_as_little_as_asked() -> None:
+    waveform = torch.zeros(1, 10 * 640)
+    waveform[:, 5 * 640 : 6 * 640] = 0.5
+    weights = frame_weights(waveform, 10, silence=0.1)[0]
+    torch.testing.assert_close(weights[[4, 5, 6]], torch.ones(3))
+    torch.testing.assert_close(weights[:4], torch.full((4,), 0.1))
 
 
 @given(step=st.integers(0, 10_000))

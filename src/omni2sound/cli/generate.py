@@ -122,6 +122,8 @@ def generate(
         takes=takes,
     )
     output = default_output(Path(), video) if output is None else output
+    if not output.name:
+        raise UserError(f"--output {output}: is a folder; give a file name")
     outputs = [output]
     if takes > 1:
         outputs = [output.with_stem(f"{output.stem}-{k}") for k in range(1, takes + 1)]

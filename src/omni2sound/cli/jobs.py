@@ -193,7 +193,8 @@ def run_jobs(
                     num_skipped += 1
                     continue
                 check_target(planned.output, planned.request, options)
-            except (Omni2SoundError, OSError) as error:
+            except (Omni2SoundError, OSError, ValueError) as error:
+                # ValueError: a path that no file system takes, such as one with a zero byte.
                 num_failed += 1
                 _complain(line, error)
                 continue

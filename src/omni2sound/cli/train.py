@@ -52,7 +52,9 @@ def train(
             "For `autoencoder`: whose latents are kept; made anew unless given.",
         ),
     ] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Stop after this many steps.")] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(min=1, help="Stop after this many steps.")
+    ] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop after this long.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     init_from: Annotated[
@@ -69,6 +71,10 @@ def train(
     if recipe in _PARTS:
         if max_steps is not None or resume or init_from or set_ or validation:
             raise UserError(f"train {recipe} takes --data, --out, --parts and --max-minutes only")
+        if device != "auto":
+            raise UserError(f"train {recipe} runs on the CPU; leave --device out")
+        if (out / "model").exists():
+            raise UserError(f"{out} holds a model already; use another --out")
         if len(data) != 1:
             raise UserError(f"train {recipe} takes one --data, the stage corpus; got {len(data)}")
         train_part = _train_sync if recipe == "sync" else _train_autoencoder
@@ -126,7 +132,7 @@ def _train_model(
     from omni2sound.models.dit import DiT
     from omni2sound.runtime import resolve_device
     from omni2sound.timebase import TimeBase
-    from omni2sound.train.loop import TrainOptions
+    from omni2sound.train.loop import INTERRUPTED, TrainOptions
     from omni2sound.train.loop import train as run
     from omni2sound.weights import load_card, load_part, resolve_model
 
@@ -136,7 +142,7 @@ def _train_model(
     for description in [*store.description, *held_out.description]:
         if description.get("sync_sha256") not in (None, card.files.get("sync")):
             raise ConfigError(
-                f"the features were made with another sync encoder than that of --parts; "
+                "the features were made with another sync encoder than that of --parts; "
                 "make them again, or give the model that they were made with"
             )
     where = resolve_device(device)
@@ -151,6 +157,16 @@ def _train_model(
         parent_card = load_card(resolve_model(init_from))
         load_part(parent_card, "dit", model)
         parent = parent_card.sha256
+    # Before hours of training: parts that do not fit together are refused here.
+    config = PipelineConfig(
+        timebase=TimeBase(),
+        dit=recipe.dit,
+        objective=recipe.objective,
+        sampler=SamplerConfig(kind="dpmpp-2m" if recipe.objective.kind == "v" else "euler"),
+        autoencoder=vae.config,
+        sync=sync.config,
+    )
+    longest_s = max(store.durations_s)
     options = TrainOptions(
         out=out, max_steps=max_steps, max_minutes=max_minutes, resume=resume, device=str(where)
     )
@@ -169,24 +185,16 @@ def _train_model(
         "parent_sha256": parent,
     }
     model.load_state_dict(weights)
-    config = PipelineConfig(
-        timebase=TimeBase(),
-        dit=recipe.dit,
-        objective=recipe.objective,
-        sampler=SamplerConfig(),
-        autoencoder=vae.config,
-        sync=sync.config,
-    )
     Model(
         config=config,
         dit=model,
         autoencoder=vae,
         sync=sync,
         name=recipe.name,
-        defaults=Defaults(),
+        defaults=Defaults(max_duration_s=longest_s, duration_s=min(8.0, longest_s)),
         training={**card.training, "dit": training},
     ).save(out / "model")
-    if result.reason == "interrupted":
+    if result.reason == INTERRUPTED:
         raise KeyboardInterrupt
 
 

@@ -85,9 +85,7 @@ def build_batch(
     """The part of a step's batch that a rank computes."""
     positions = draw.rank_slice(rank, world_size)
     samples = [
-        _sample(
-            store[draw.clips[p]], draw.task, difficulty, step_rng(seed, step, _PURPOSE_SAMPLE, p)
-        )
+        _sample(store, draw, p, difficulty, step_rng(seed, step, _PURPOSE_SAMPLE, p))
         for p in positions
     ]
     clips = [s.clip for s in samples]
@@ -126,16 +124,27 @@ class _Sample:
 
 
 def _sample(
-    clip: ClipFeatures, task: str, difficulty: Difficulty, rng: np.random.Generator
+    store: FeatureStore,
+    draw: StepDraw,
+    position: int,
+    difficulty: Difficulty,
+    rng: np.random.Generator,
 ) -> _Sample:
     # Every draw is made for every task, so that one probability does not shift the others.
     want_offscreen, want_dropped, want_null = rng.random(3)
-    noise_seed, choice = int(rng.integers(2**62)), float(rng.random())
+    noise_seed, choice, redraw = int(rng.integers(2**62)), float(rng.random()), float(rng.random())
+    index = draw.clips[position]
+    pool = store.with_offscreen(draw.duration_s)
+    offscreen = draw.task == "VT2A" and want_offscreen < difficulty.offscreen_prob and len(pool) > 0
+    if offscreen:
+        # Few clips have an unseen sound, so one of them takes the place of the drawn one.
+        index = pool[int(redraw * len(pool))]
+    clip = store[index]
     waveform, role = clip.sound_N, "caption"
-    offscreen = task == "VT2A" and want_offscreen < difficulty.offscreen_prob
-    if offscreen and clip.offscreen_N is not None:
+    if offscreen:
+        assert clip.offscreen_N is not None
         waveform, role = clip.sound_N + clip.offscreen_N, "offscreen"
-    elif task == "VT2A" and want_dropped < difficulty.token_drop_sample_prob:
+    elif draw.task == "VT2A" and want_dropped < difficulty.token_drop_sample_prob:
         role = "dropped"
     texts = [t for t in clip.texts if t.role == role]
     if difficulty.augment:
@@ -144,7 +153,7 @@ def _sample(
         clip=clip,
         waveform_N=waveform.astype(np.float32),
         text=texts[int(choice * len(texts))],
-        offscreen=role == "offscreen",
+        offscreen=offscreen,
         drop=bool(want_null < difficulty.null_prob),
         noise_seed=noise_seed,
     )

@@ -174,10 +174,22 @@ class FeatureStore:
                 self._shards += [reader.get_batch(i) for i in range(reader.num_record_batches)]
         self.durations_s = [float(shard["duration_s"][0].as_py()) for shard in self._shards]
         self.has_video = [shard["sync"][0].is_valid for shard in self._shards]
-        self.has_offscreen = [shard["offscreen"][0].is_valid for shard in self._shards]
+        self._offscreen: dict[float, list[int]] = {}
+        for index, shard in enumerate(self._shards):
+            if shard["offscreen"][0].is_valid:
+                self._offscreen.setdefault(self.durations_s[index], []).append(index)
 
     def __len__(self) -> int:
         return len(self._shards)
+
+    def with_offscreen(self, duration_s: float) -> Sequence[int]:
+        """Clips of this length that have a sound for off-screen synthesis; may be none."""
+        return self._offscreen.get(duration_s, ())
+
+    @property
+    def has_offscreen(self) -> bool:
+        """Whether any clip has a sound for off-screen synthesis."""
+        return bool(self._offscreen)
 
     def __getitem__(self, index: int) -> ClipFeatures:
         row = self._shards[index].to_pylist()[0]

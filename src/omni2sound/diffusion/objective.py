@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Objective", "masked_mse"]
+__all__ = ["Objective", "weighted_mse"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,26 +68,26 @@ class Objective:
         return torch.sigmoid(normal * self.time_std + self.time_mean)
 
 
-def masked_mse(
+def weighted_mse(
     prediction_BLC: Tensor,
     target_BLC: Tensor,
-    mask_BL: Tensor | None,
+    weight_BL: Tensor | None,
     *,
     weight_C: Tensor | None = None,
 ) -> Tensor:
-    """Mean squared error of each sample (B,), over its real frames only.
+    """Weighted mean squared error of each sample (B,).
 
     Args:
         prediction_BLC: What the network says.
         target_BLC: What it should say.
-        mask_BL: True at real frames; None if all are.
+        weight_BL: Weight of each frame, 0 where a clip is over; None weighs frames alike.
         weight_C: Weight of each channel, of mean 1; None weighs them alike.
     """
     error_BLC = (prediction_BLC.float() - target_BLC.float()).square()
     if weight_C is not None:
         error_BLC = error_BLC * weight_C
     error_BL = error_BLC.mean(dim=-1)
-    if mask_BL is None:
+    if weight_BL is None:
         return error_BL.mean(dim=-1)
-    weight_BL = mask_BL.to(error_BL.dtype)
-    return (error_BL * weight_BL).sum(dim=-1) / weight_BL.sum(dim=-1).clamp_min(1)
+    weight_BL = weight_BL.to(error_BL.dtype)
+    return (error_BL * weight_BL).sum(dim=-1) / weight_BL.sum(dim=-1).clamp_min(1e-6)

@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -26,7 +29,7 @@ from omni2sound.config import digest
 from omni2sound.data.batch import Batch, Difficulty, build_batch, sampler_for
 from omni2sound.data.features import FeatureStore
 from omni2sound.data.sampler import StepDraw
-from omni2sound.diffusion.objective import masked_mse
+from omni2sound.diffusion.objective import weighted_mse
 from omni2sound.errors import ConfigError
 from omni2sound.models.autoencoder import AudioVAE
 from omni2sound.models.conditioning import Conditions
@@ -35,12 +38,21 @@ from omni2sound.train.log import LossBins, RunLog
 from omni2sound.train.recipe import Recipe, Stage
 from omni2sound.train.state import TrainState, latest_state, load_state, save_state
 
-__all__ = ["TrainOptions", "TrainResult", "learning_rate", "train", "validation_loss"]
+__all__ = [
+    "INTERRUPTED",
+    "TrainOptions",
+    "TrainResult",
+    "frame_weights",
+    "learning_rate",
+    "train",
+    "validation_loss",
+]
 
 _log = logging.getLogger(__name__)
 
 LOG_EVERY = 20
 """Steps between log lines."""
+INTERRUPTED = "interrupted"
 MAX_NON_FINITE = 20
 """Non-finite steps after which a run stops: something is wrong, not unlucky."""
 VALIDATION_BATCHES = 4
@@ -120,8 +132,28 @@ def batch_loss(model: DiT, batch: Batch, vae: AudioVAE, recipe: Recipe) -> tuple
         prediction_BLC = model(x_BLC, t_B, conditions, drop_B=batch.drop_B.to(device))
     target_BLC = objective.target(x0_BLC, noise_BLC, t_B)
     weight_C = vae.channel_scale_C**recipe.channel_weight_exponent
-    loss_B = masked_mse(prediction_BLC, target_BLC, None, weight_C=weight_C / weight_C.mean())
+    weight_BL = None
+    if recipe.silence_weight != 1:
+        waveform_BN = batch.waveform_BN.to(device)
+        weight_BL = frame_weights(waveform_BN, x0_BLC.shape[1], silence=recipe.silence_weight)
+    loss_B = weighted_mse(
+        prediction_BLC, target_BLC, weight_BL, weight_C=weight_C / weight_C.mean()
+    )
     return loss_B, t_B
+
+
+def frame_weights(waveform_BN: Tensor, num_frames: int, *, silence: float) -> Tensor:
+    """Weight of each latent frame (B, L): `silence` up to -60 dBFS, 1 from -30 dBFS.
+
+    A frame takes the loudest of itself and its neighbours, so that an onset's first frame and
+    the frame before it count as much as the sound.
+    """
+    missing = -waveform_BN.shape[1] % num_frames
+    padded_BN = torch.nn.functional.pad(waveform_BN, (0, missing))
+    frames_BLH = padded_BN.reshape(len(padded_BN), num_frames, -1)
+    level_db = 10 * torch.log10(frames_BLH.square().mean(dim=-1) + 1e-12)
+    level_db = torch.nn.functional.max_pool1d(level_db[:, None], 3, stride=1, padding=1)[:, 0]
+    return silence + (1 - silence) * ((level_db + 60) / 30).clamp(0, 1)
 
 
 def _to_device(c: Conditions, device: torch.device) -> Conditions:
@@ -191,11 +223,20 @@ def train(
     identity = {"recipe": digest(recipe), "data": digest(store.description)}
     step = _start(options, state, identity)
     sampler = sampler_for(store, seed=recipe.seed, batch_seconds=recipe.batch_seconds)
-    log, bins, curve = RunLog(options.out), LossBins(), _Curve()
     started = saved = time.monotonic()
     skipped, reason, logged_at = 0, "recipe finished", (time.monotonic(), step)
     last_step = min(recipe.num_steps, options.max_steps or recipe.num_steps)
-    try:
+    # Fail now, not when a later stage first draws what the features do not have.
+    for stage in recipe.stages:
+        for clips in (sampler, sampler_for(validation, seed=0, batch_seconds=1.0)):
+            clips.draw(0, stage.task_weights)
+        if stage.offscreen_prob and not store.has_offscreen:
+            raise ConfigError(
+                f"stage {stage.name} mixes in unseen sounds, and the features have none; "
+                "add scenes of kind offscreen, or set offscreen_prob to 0"
+            )
+    log, bins, curve = RunLog(options.out), LossBins(), _Curve()
+    with _Interrupt() as interrupt:
         while step < last_step:
             stage, step_in_stage = recipe.stage_at(step)
             draw = sampler.draw(step, stage.task_weights)
@@ -233,11 +274,12 @@ def train(
             if options.max_minutes is not None and now - started > options.max_minutes * 60:
                 reason = f"{options.max_minutes:g} minutes are over"
                 break
+            if interrupt.asked:
+                reason = INTERRUPTED
+                break
         else:
             if step < recipe.num_steps:
                 reason = f"{last_step} steps were asked for"
-    except KeyboardInterrupt:
-        reason = "interrupted"
     save_state(options.out, state, step=step, identity=identity)
     log.close()
     result = TrainResult(
@@ -315,6 +357,31 @@ def _validate_average(
         return validation_loss(model, validation, vae, recipe)
     finally:
         model.load_state_dict(current)
+
+
+class _Interrupt:
+    """Ctrl-C asks for an end after the step that is running; a second one ends at once.
+
+    An exception in the middle of a step would leave weights of two steps in one checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> _Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, signum: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
 
 
 class _Curve:

@@ -79,6 +79,9 @@ class Recipe:
     channel_weight_exponent: float = 0.0
     """Loss weight of a latent channel: its scale before standardisation to this power (mean 1).
     0 weighs channels alike; components of a spectrum differ in what they are worth."""
+    silence_weight: float = 1.0
+    """Loss weight of a silent frame beside a loud one's 1; see `train.loop.frame_weights`. Room
+    tone cannot be predicted, and where it fills most frames its error drowns the rest."""
     null_prob: float = 0.1
     """Guidance dropout: chance that a sample takes the null branch (paper: joint dropout)."""
     ema_decay: float = 0.999

@@ -107,7 +107,10 @@ def load_state(folder: Path, state: TrainState, *, identity: Mapping[str, Any]) 
     wanted = {f"model.{k}" for k in state.model.state_dict()} | {
         f"average.{k}" for k in state.average
     }
-    wanted |= {f"adam.{m}.{n}" for m in moments for n in names}
+    # A run that stopped before its first update has no moments yet.
+    fresh = not any(name.startswith("adam.") for name in stored)
+    if not fresh:
+        wanted |= {f"adam.{m}.{n}" for m in moments for n in names}
     if set(stored) != wanted:
         difference = sorted(set(stored) ^ wanted)
         raise ConfigError(
@@ -116,6 +119,10 @@ def load_state(folder: Path, state: TrainState, *, identity: Mapping[str, Any]) 
     state.model.load_state_dict({k: stored[f"model.{k}"] for k in state.model.state_dict()})
     for name in state.average:
         state.average[name].copy_(stored[f"average.{name}"])
-    for name, parameter in state.model.named_parameters():
-        state.optimizer.state[parameter] = {m: stored[f"adam.{m}.{name}"].clone() for m in moments}
+    for name, parameter in [] if fresh else list(state.model.named_parameters()):
+        # AdamW wants its moments where the parameter is, and its step count on the CPU.
+        state.optimizer.state[parameter] = {
+            m: stored[f"adam.{m}.{name}"].to("cpu" if m == "step" else parameter.device)
+            for m in moments
+        }
     return int(description["step"])
