@@ -22,6 +22,7 @@ def saved(tmp_path: Path, module: nn.Module, *, half: bool = False) -> Path:
         tensors={"dit": module.state_dict()},
         defaults={"steps": 2},
         training={},
+        attribution="id\tlicence\nbell-1\tCC0-1.0\n",
         half=half,
     )
     return folder
@@ -33,6 +34,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     load_part(card, "dit", other)
     torch.testing.assert_close(other.state_dict(), module.state_dict(), rtol=0, atol=0)
     assert card.defaults == {"steps": 2}
+    assert card.attribution == "id\tlicence\nbell-1\tCC0-1.0\n"
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 

@@ -100,6 +100,7 @@ class Model:
         name: The model's name.
         defaults: Settings for what a request leaves open.
         training: How the weights were made; free-form JSON data.
+        attribution: Licence and author of everything learnt from; see `weights`.
         sha256: Digest of configuration and weights as they were loaded; empty if never saved.
     """
 
@@ -110,6 +111,7 @@ class Model:
     name: str
     defaults: Defaults
     training: Mapping[str, Any]
+    attribution: str = ""
     sha256: str = ""
 
     def save(self, folder: str | os.PathLike[str], *, half: bool = True) -> None:
@@ -133,6 +135,7 @@ class Model:
             },
             defaults=to_json(self.defaults),
             training=self.training,
+            attribution=self.attribution,
             half=half,
         )
 
@@ -155,6 +158,7 @@ def load_model(model: str | os.PathLike[str]) -> Model:
         name=card.name,
         defaults=from_json(Defaults, card.defaults, where="card.defaults"),
         training=card.training,
+        attribution=card.attribution,
         sha256=card.sha256,
     )
     load_part(card, "dit", loaded.dit)

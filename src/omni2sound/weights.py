@@ -3,6 +3,7 @@
     MODEL/
       card.json              configuration of every part, defaults, training, sha256 of each file
       <part>.safetensors     one file per trained part: dit, autoencoder, sync
+      attribution.tsv        licence and author of every recording and picture learnt from
 
 In:   a name ("embedded"), a folder, or a Hub id with a pinned revision ("org/name@<40 hex>").
 Out:  a verified card and tensors. Nothing is ever unpickled, no tensor is ever skipped.
@@ -29,11 +30,13 @@ from omni2sound.runtime import cache_dir
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["ModelCard", "load_card", "load_part", "resolve_model", "save_model"]
+__all__ = ["ATTRIBUTION_FILE", "ModelCard", "load_card", "load_part", "resolve_model", "save_model"]
 
 FORMAT = 1
 """Version of the folder's layout; a reader refuses what it does not know."""
 CARD = "card.json"
+ATTRIBUTION_FILE = "attribution.tsv"
+"""Licence and author of everything that a model or a corpus was made from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +51,7 @@ class ModelCard:
         training: How the weights were made; free-form.
         files: SHA-256 of each part's file.
         sha256: Digest of the whole model: of the card's parts and the files' digests.
+        attribution: What `attribution.tsv` says; empty without one.
     """
 
     folder: Path
@@ -57,6 +61,7 @@ class ModelCard:
     training: Mapping[str, Any]
     files: Mapping[str, str]
     sha256: str
+    attribution: str
 
 
 def resolve_model(model: str | Path) -> Path:
@@ -99,7 +104,7 @@ def _from_hub(repository: str, revision: str | None) -> Path:
             repository,
             revision=revision,
             cache_dir=cache_dir() / "hub",
-            allow_patterns=["*.json", "*.safetensors", "*.md"],
+            allow_patterns=["*.json", "*.safetensors", "*.tsv", "*.md"],
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -144,6 +149,7 @@ def load_card(folder: Path) -> ModelCard:
         training=data["training"],
         files=data["files"],
         sha256=_model_digest(data),
+        attribution=_read_if_there(folder / ATTRIBUTION_FILE),
     )
 
 
@@ -178,6 +184,7 @@ def save_model(
     tensors: Mapping[str, Mapping[str, Tensor]],
     defaults: Mapping[str, Any],
     training: Mapping[str, Any],
+    attribution: str = "",
     half: bool = True,
 ) -> None:
     """Write a model folder whole or not at all.
@@ -189,6 +196,7 @@ def save_model(
         tensors: State of each trained part.
         defaults: Settings for requests that leave them open.
         training: How the weights were made.
+        attribution: Lines of `attribution.tsv`; empty if the model was made from nothing.
         half: Store floating-point tensors as fp16.
     """
     import torch
@@ -214,15 +222,26 @@ def save_model(
             "training": dict(training),
             "files": files,
         }
+        if attribution:
+            (staging / ATTRIBUTION_FILE).write_text(attribution, encoding="utf-8")
         (staging / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
         staging.chmod(0o755)
         if folder.exists():
             if not (folder / CARD).is_file():
                 raise UserError(f"{folder} exists and is no model folder; choose another one")
-            shutil.rmtree(folder)
-        staging.rename(folder)
+            # The old model goes only once the new one has its name.
+            old = folder.with_name(f".{folder.name}.{staging.name[-8:]}.old")
+            folder.rename(old)
+            staging.rename(folder)
+            shutil.rmtree(old)
+        else:
+            staging.rename(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _read_if_there(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def _sha256(path: Path) -> str:

@@ -21,6 +21,9 @@ from omni2sound.cli.progress import progress_bar
 from omni2sound.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from omni2sound.data.stage.catalogue import Catalogue
     from omni2sound.train.recipe import Recipe
 
 __all__ = ["train"]
@@ -193,9 +196,26 @@ def _train_model(
         name=recipe.name,
         defaults=Defaults(max_duration_s=longest_s, duration_s=min(8.0, longest_s)),
         training={**card.training, "dit": training},
+        attribution=_merged([card.attribution, *store.attribution]),
     ).save(out / "model")
     if result.reason == INTERRUPTED:
         raise KeyboardInterrupt
+
+
+def _merged(lists: Iterable[str]) -> str:
+    """One attribution list out of several: the header, then every line once."""
+    lines = [line for text in lists for line in text.splitlines(keepends=True)]
+    return "".join(dict.fromkeys(lines))
+
+
+def _listed(catalogue: Catalogue) -> str:
+    """The attribution of everything that parts are trained on."""
+    from omni2sound.data.stage.licences import attribution_tsv
+
+    return attribution_tsv(
+        (r for r in catalogue.recordings if r.split == "train"),
+        (p for p in catalogue.pictures if p.split == "train"),
+    )
 
 
 def _train_sync(corpus: Path, out: Path, parts: str | None, max_minutes: float) -> None:
@@ -228,6 +248,7 @@ def _train_sync(corpus: Path, out: Path, parts: str | None, max_minutes: float) 
         },
         defaults={},
         training={**card.training, "sync": facts},
+        attribution=_merged([card.attribution, _listed(assets.catalogue)]),
     )
 
 
@@ -279,4 +300,5 @@ def _train_autoencoder(corpus: Path, out: Path, parts: str | None, max_minutes: 
         tensors={"autoencoder": model.state_dict()},
         defaults={},
         training={"autoencoder": facts},
+        attribution=_listed(assets.catalogue),
     )

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from omni2sound.errors import ConfigError, MissingPartError
 from omni2sound.runtime import atomic_path
+from omni2sound.weights import ATTRIBUTION_FILE
 
 __all__ = ["ClipFeatures", "FeatureStore", "TextFeatures", "describe_store", "write_shard"]
 
@@ -161,6 +162,7 @@ class FeatureStore:
             MissingPartError: If a folder holds no features.
         """
         self.description: list[Any] = []
+        self.attribution: list[str] = []
         self._shards: list[pa.RecordBatch] = []
         for folder in folders:
             paths = sorted(folder.glob("*.arrow"))
@@ -168,6 +170,8 @@ class FeatureStore:
                 raise MissingPartError(
                     f"no features in {folder}; run: omni2sound data features --out {folder}"
                 )
+            listed = folder / ATTRIBUTION_FILE
+            self.attribution.append(listed.read_text("utf-8") if listed.is_file() else "")
             self.description.append(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
             for path in paths:
                 reader = pa.ipc.open_file(pa.memory_map(str(path)))

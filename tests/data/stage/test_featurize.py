@@ -20,6 +20,7 @@ from omni2sound.data.stage.scene import draw_scene
 from omni2sound.data.stage.sync_examples import sync_batches
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.errors import ConfigError, UserError
+from omni2sound.timebase import TimeBase
 from omni2sound.weights import save_model
 
 SYNC = SyncConfig(frame_px=16, channels=(4, 8), feature_dim=6)
@@ -27,6 +28,7 @@ PLANS = (
     ScenePlan(kind="audio", count=2, duration_s=2.0),
     ScenePlan(kind="offscreen", count=2, duration_s=2.0),
 )
+ODD_S = 2.2  # just above 2.2 as a float: 56 frames of 1/25 s, but 55 latent frames
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +114,23 @@ def test_a_stopped_build_goes_on_and_gives_the_same(
     assert (tmp_path / first.name).stat().st_mtime_ns == before
     for path in built.glob("*.arrow"):
         assert path.read_bytes() == (tmp_path / path.name).read_bytes()
+
+
+def test_there_is_one_sync_feature_per_latent_frame(
+    corpus: Path, model: Path, tmp_path: Path
+) -> None:
+    plans = [ScenePlan(kind="strike", count=1, duration_s=ODD_S)]
+    build_features(tmp_path, assets=corpus, model=model, split="train", seed=0, plans=plans)
+    clip = FeatureStore([tmp_path])[0]
+    assert clip.sync_LS is not None
+    assert len(clip.sync_LS) == TimeBase().num_latent_frames(ODD_S) == 55
+
+
+def test_everything_used_is_listed_with_its_licence(built: Path, corpus: Path) -> None:
+    catalogue = StageAssets.open(corpus).catalogue
+    (listed,) = FeatureStore([built]).attribution
+    for r in catalogue.recordings:
+        assert (r.recording_id in listed) == (r.split == "train")
 
 
 def test_a_store_made_otherwise_is_refused(built: Path, corpus: Path, model: Path) -> None:

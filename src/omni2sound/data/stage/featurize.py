@@ -28,6 +28,7 @@ from omni2sound.data.features import ClipFeatures, TextFeatures, describe_store,
 from omni2sound.data.stage.assets import StageAssets
 from omni2sound.data.stage.captions import captions
 from omni2sound.data.stage.catalogue import Split
+from omni2sound.data.stage.licences import attribution_tsv
 from omni2sound.data.stage.render import PEAK, render_frames, render_sound
 from omni2sound.data.stage.scene import draw_scene
 from omni2sound.data.stage.truth import Scene, SceneEvent, SceneKind
@@ -35,8 +36,9 @@ from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.errors import UserError
+from omni2sound.runtime import atomic_path
 from omni2sound.timebase import TimeBase
-from omni2sound.weights import load_card, load_part
+from omni2sound.weights import ATTRIBUTION_FILE, load_card, load_part
 
 __all__ = ["ScenePlan", "build_features"]
 
@@ -114,6 +116,13 @@ def build_features(
             "plans": [asdict(p) for p in plans],
         },
     )
+    used = StageAssets.open(assets).catalogue
+    attribution = attribution_tsv(
+        (r for r in used.recordings if r.split == split),
+        (p for p in used.pictures if p.split == split),
+    )
+    with atomic_path(out / ATTRIBUTION_FILE) as temporary:
+        temporary.write_text(attribution, encoding="utf-8")
     jobs = [
         _Job(
             path=out / f"{plan.kind}-{plan.duration_s:g}s-{first:06d}.arrow",
@@ -196,7 +205,9 @@ class _Encoders:
             vision = self.vision.embed(pictures).half().numpy()
             size = self.sync.config.frame_px
             frames = render_frames(scene, self.assets, fps=self.time.sync_fps, size_px=size)
-            sync = self.sync.embed(frames).half().numpy()
+            # A length that is no whole number of frames may render one more than it has latents.
+            num_frames = self.time.num_latent_frames(scene.duration_s)
+            sync = self.sync.embed(frames)[:num_frames].half().numpy()
         return ClipFeatures(
             clip_id=scene.scene_id,
             duration_s=scene.duration_s,

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
 from omni2sound.data.stage.captions import STYLES, captions
 from omni2sound.data.stage.catalogue import Split
+from omni2sound.data.stage.licences import attribution_tsv
 from omni2sound.data.stage.render import iter_frames, render_sound
 from omni2sound.data.stage.scene import draw_scene
 from omni2sound.data.stage.sheet import SHEET_FPS, draw_sheet, stack_sheets
@@ -38,11 +39,11 @@ from omni2sound.media.files import create_output
 from omni2sound.media.samples import Audio
 from omni2sound.media.video import iter_frames as read_frames
 from omni2sound.runtime import atomic_path
+from omni2sound.weights import ATTRIBUTION_FILE
 
 __all__ = ["MANIFEST", "BuildPlan", "build_corpus", "inspect", "manifest_line", "write_scene"]
 
 MANIFEST = "manifest.jsonl"
-ATTRIBUTION = "attribution.tsv"
 EVENTS, MIX, VIDEO = "events.json", "mix.wav", "video.mp4"
 
 HEIGHT_PX = 240
@@ -107,7 +108,7 @@ def build_corpus(
         if on_scene is not None:
             on_scene(index + 1, plan.num_scenes)
     lines = [json.dumps(manifest_line(s, assets), ensure_ascii=False) + "\n" for s in scenes]
-    _write_text(out / ATTRIBUTION, _attribution(scenes, assets))
+    _write_text(out / ATTRIBUTION_FILE, _attribution(scenes, assets))
     _write_text(out / MANIFEST, "".join(lines))
     return out / MANIFEST
 
@@ -261,10 +262,7 @@ def _attribution(scenes: Iterable[Scene], assets: StageAssets) -> str:
     pictures |= {s.background.picture_id for s in scenes}
     used = [r for r in assets.catalogue.recordings if r.recording_id in recordings]
     shown = [p for p in assets.catalogue.pictures if p.picture_id in pictures]
-    rows = [("id", "licence", "attribution", "package", "path")]
-    rows += [(r.recording_id, r.licence, r.attribution, r.package, r.path) for r in used]
-    rows += [(p.picture_id, p.licence, p.attribution, p.package, p.path) for p in shown]
-    return "".join("\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in rows)
+    return attribution_tsv(used, shown)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -10,13 +10,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from omni2sound.data.stage.catalogue import Catalogue
+    from omni2sound.data.stage.catalogue import Catalogue, Picture, Recording
 
-__all__ = ["LicenceRow", "licence_rows", "licences_json", "licences_markdown"]
+__all__ = [
+    "LicenceRow",
+    "attribution_tsv",
+    "licence_rows",
+    "licences_json",
+    "licences_markdown",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
@@ -45,6 +52,14 @@ def licence_rows(catalogue: Catalogue) -> tuple[LicenceRow, ...]:
         )
         for licence, attribution, package in sorted({*recordings, *pictures})
     )
+
+
+def attribution_tsv(recordings: Iterable[Recording], pictures: Iterable[Picture]) -> str:
+    """Every single recording and picture with its licence and author, one a line."""
+    rows = [("id", "licence", "attribution", "package", "path")]
+    rows += [(r.recording_id, r.licence, r.attribution, r.package, r.path) for r in recordings]
+    rows += [(p.picture_id, p.licence, p.attribution, p.package, p.path) for p in pictures]
+    return "".join("\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in rows)
 
 
 def licences_markdown(catalogue: Catalogue) -> str:
