@@ -45,6 +45,17 @@ def test_half_precision_on_disk_keeps_the_modules_dtype(tmp_path: Path) -> None:
     assert torch.equal(other.weight, module.weight.half().float())
 
 
+def test_a_large_part_lies_in_several_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omni2sound.weights.MAX_FILE_BYTES", 30)
+    module, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    card = load_card(saved(tmp_path, module))
+    assert sorted(card.files) == ["dit-1", "dit-2"]
+    load_part(card, "dit", other)
+    torch.testing.assert_close(other.state_dict(), module.state_dict(), rtol=0, atol=0)
+
+
 def test_a_changed_byte_is_found(tmp_path: Path) -> None:
     folder = saved(tmp_path, nn.Linear(3, 2))
     path = folder / "dit.safetensors"

@@ -2,7 +2,8 @@
 
     MODEL/
       card.json              configuration of every part, defaults, training, sha256 of each file
-      <part>.safetensors     one file per trained part: dit, autoencoder, sync
+      <part>.safetensors     one file per trained part: dit, autoencoder, sync; a large part is
+                             <part>-1.safetensors, <part>-2.safetensors, ...
       attribution.tsv        licence and author of every recording and picture learnt from
 
 In:   a name ("embedded"), a folder, or a Hub id with a pinned revision ("org/name@<40 hex>").
@@ -35,6 +36,8 @@ __all__ = ["ATTRIBUTION_FILE", "ModelCard", "load_card", "load_part", "resolve_m
 FORMAT = 1
 """Version of the folder's layout; a reader refuses what it does not know."""
 CARD = "card.json"
+MAX_FILE_BYTES = 15_000_000
+"""Tensors of one file, so that a folder can be kept where single files are limited."""
 ATTRIBUTION_FILE = "attribution.tsv"
 """Licence and author of everything that a model or a corpus was made from."""
 
@@ -49,7 +52,7 @@ class ModelCard:
         parts: Configuration of each part, as JSON data.
         defaults: Settings used when a request leaves them open.
         training: How the weights were made; free-form.
-        files: SHA-256 of each part's file.
+        files: SHA-256 of each file, by its name without suffix.
         sha256: Digest of the whole model: of the card's parts and the files' digests.
         attribution: What `attribution.tsv` says; empty without one.
     """
@@ -161,9 +164,13 @@ def load_part(card: ModelCard, part: str, module: nn.Module) -> None:
     """
     from safetensors.torch import load_file
 
-    if part not in card.files:
+    names = [name for name in card.files if re.fullmatch(re.escape(part) + r"(-\d+)?", name)]
+    if not names:
         raise ConfigError(f"model {card.name!r} has no part {part!r}; it has {sorted(card.files)}")
-    stored, wanted = load_file(card.folder / f"{part}.safetensors"), module.state_dict()
+    stored: dict[str, Tensor] = {}
+    for name in names:
+        stored |= load_file(card.folder / f"{name}.safetensors")
+    wanted = module.state_dict()
     problems = [f"missing {k}" for k in wanted if k not in stored]
     problems += [f"left over {k}" for k in stored if k not in wanted]
     problems += [
@@ -207,13 +214,17 @@ def save_model(
     try:
         files = {}
         for part, state in tensors.items():
-            path = staging / f"{part}.safetensors"
             stored = {
                 k: v.detach().cpu().to(torch.float16 if half and v.is_floating_point() else v.dtype)
                 for k, v in state.items()
             }
-            save_file({k: v.contiguous() for k, v in stored.items()}, path)
-            files[part] = _sha256(path)
+            groups = _file_groups(stored)
+            for number, names in enumerate(groups, start=1):
+                stem = part if len(groups) == 1 else f"{part}-{number}"
+                path = staging / f"{stem}.safetensors"
+                save_file({k: stored[k].contiguous() for k in names}, path)
+                path.chmod(0o644)
+                files[stem] = _sha256(path)
         card = {
             "format": FORMAT,
             "name": name,
@@ -238,6 +249,19 @@ def save_model(
             staging.rename(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _file_groups(tensors: Mapping[str, Tensor]) -> list[list[str]]:
+    """Names in order, cut into files of at most `MAX_FILE_BYTES`."""
+    groups: list[list[str]] = [[]]
+    size = 0
+    for name, tensor in tensors.items():
+        if groups[-1] and size + tensor.nbytes > MAX_FILE_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(name)
+        size += tensor.nbytes
+    return groups
 
 
 def _read_if_there(path: Path) -> str:
