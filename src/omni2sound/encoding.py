@@ -7,7 +7,7 @@ Pictures are decoded at two rates and sizes (few and large for *what*, many and 
 *when*) and embedded as they come, so an hour of video takes no more pictures in memory
 than ten seconds. Text and picture encoders are loaded when first needed.
 What not to get wrong: sync feature i lies on latent frame i. It is looked up in the middle
-of the latent frame's interval; past the video's end there is none, and zeros stand for that.
+of the latent frame's interval; a video that ends early keeps its last picture.
 
 Shape suffixes: B batch, T frames or tokens, H W picture, K colours, L latent frames,
 V picture features, S sync features.

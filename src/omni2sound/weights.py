@@ -78,8 +78,9 @@ def resolve_model(model: str | Path) -> Path:
     shipped = resources.files("omni2sound") / "pretrained"
     names = sorted(p.name for p in shipped.iterdir()) if shipped.is_dir() else []
     names = [n for n in names if (Path(str(shipped)) / n / CARD).is_file()]
-    if text == "embedded" and names:
-        return Path(str(shipped)) / names[-1]
+    versions = {int(m[1]): m[0] for n in names if (m := re.fullmatch(r"embedded-v(\d+)", n))}
+    if text == "embedded" and versions:
+        return Path(str(shipped)) / versions[max(versions)]
     if text in names:
         return Path(str(shipped)) / text
     if Path(text).is_dir():

@@ -42,7 +42,7 @@ class SamplerConfig:
     kind: Literal["dpmpp-2m", "dpmpp-2m-sde", "euler"] = "dpmpp-2m"
     """Solver; see the module's text."""
     sigma_min: float = 0.03
-    """Lowest noise level before the last step to zero."""
+    """Lowest noise level before the last step to zero. The levels are not used by `euler`."""
     sigma_max: float = 100.0
     """Highest noise level; 100 is t = 0.994 on the cosine path."""
     rho: float = 0.0

@@ -4,8 +4,8 @@ In:   a stream of (frames, when on-screen sounds start, how loud they are), made
 Out:  a `SyncEncoder` that answers both from the picture alone.
 
 Two losses: binary cross-entropy on "a sound starts in this frame" (soft targets: a triangle
-of +-1 frame around the exact onset), and squared error on the level of the on-screen sound.
-Moving silent distractors in the scenes are what makes the answer non-trivial.
+of two frames either side of the exact onset), and squared error on the level of what is on
+screen. Moving silent distractors in the scenes are what makes the answer non-trivial.
 """
 
 from __future__ import annotations

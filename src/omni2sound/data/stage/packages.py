@@ -19,6 +19,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
 
@@ -98,7 +99,7 @@ def obtain(
     try:
         _download(f"{mirror.rstrip('/')}/{package.pool_path}", target, package)
         logger.info("%s: downloaded from %s", package.name, mirror)
-    except (urllib.error.URLError, OSError) as http_error:
+    except (urllib.error.URLError, HTTPException, OSError) as http_error:
         logger.info("%s: no download from %s (%s); trying apt", package.name, mirror, http_error)
         _apt_download(package, target, http_error)
         logger.info("%s: downloaded by apt-get", package.name)
@@ -137,6 +138,8 @@ def _download(url: str, target: Path, package: Package) -> None:
                 file.write(block)
                 if file.tell() > package.size_bytes:
                     break  # longer than pinned: the checksum below refuses it
+            if block == b"" and reply.length:  # cut short; the next try goes on from here
+                raise ConnectionError(f"connection closed after {file.tell()} bytes")
     _verify(part, package)
     part.replace(target)
 
