@@ -184,23 +184,3 @@ def test_rotary_scores_depend_on_distance_only() -> None:
 def test_config_errors_name_the_value() -> None:
     with pytest.raises(ConfigError, match="width=250, num_heads=4"):
         DiTConfig(width=250)
-
-
-def test_fully_pooled_text_is_its_mean_and_padding_does_not_move_it() -> None:
-    torch.manual_seed(0)
-    pooling = replace(CONFIG.conditioner, text_pooling=1.0)
-    model = DiT(replace(CONFIG, conditioner=pooling)).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    x, t = noised()
-    c = conditions()
-    assert c.text_BTE is not None
-    mean = c.text_BTE.mean(dim=1, keepdim=True)
-    as_mean = replace(c, text_BTE=mean.expand_as(c.text_BTE))
-    torch.testing.assert_close(model(x, t, c), model(x, t, as_mean))
-    padded = replace(
-        c,
-        text_BTE=torch.cat([c.text_BTE, torch.full((B, 5, 5), 9.0)], dim=1),
-        text_mask_BT=torch.arange(9).expand(B, 9) < 4,
-    )
-    torch.testing.assert_close(model(x, t, c), model(x, t, padded))

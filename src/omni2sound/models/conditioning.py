@@ -79,10 +79,6 @@ class ConditionerConfig:
     """Whether each token's features are brought to zero mean and unit variance first. Encoders
     of unit-length features otherwise start some thirty times too quiet to be heard. The
     released full-size model projects them as they are."""
-    text_pooling: float = 0.0
-    """Share of the sentence's mean in every text token. MiniLM's mean was trained to be near for
-    paraphrases, its single tokens were not: a word that training never said is then heard as
-    what it means. 0 keeps the tokens as they are, as the full-size model does."""
     masked: bool = True
     """Whether padding is masked out. The released full-size model instead attends to zeros."""
 
@@ -90,8 +86,6 @@ class ConditionerConfig:
         for name in ("text_dim", "vision_dim", "vision_fps", "sync_dim"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
-        if not 0 <= self.text_pooling <= 1:
-            raise ConfigError(f"text_pooling must lie in 0..1, got {self.text_pooling}")
 
 
 class Conditioner(nn.Module):
@@ -136,9 +130,8 @@ class Conditioner(nn.Module):
             seconds_T = torch.arange(vision_BTV.shape[1], device=vision_BTV.device) + 0.5
             position_TD = sinusoid(seconds_T * (10.0 / self.config.vision_fps), self.width)
             add(self.vision(vision_BTV) + position_TD.to(self.dtype), conditions.vision_mask_BT)
-        if conditions.text_BTE is not None and conditions.text_mask_BT is not None:
-            text_BTE = self._pooled(conditions.text_BTE.to(self.dtype), conditions.text_mask_BT)
-            add(self.text(text_BTE), conditions.text_mask_BT)
+        if conditions.text_BTE is not None:
+            add(self.text(conditions.text_BTE.to(self.dtype)), conditions.text_mask_BT)
         add(self.seconds_start(conditions.seconds_start_B)[:, None], None)
         add(self.seconds_total(conditions.seconds_total_B)[:, None], None)
 
@@ -147,14 +140,6 @@ class Conditioner(nn.Module):
         if drop_B is not None:
             context_BTD = context_BTD * ~drop_B[:, None, None]
         return context_BTD, mask_BT if self.config.masked else None
-
-    def _pooled(self, text_BTE: Tensor, mask_BT: Tensor) -> Tensor:
-        share = self.config.text_pooling
-        if not share:
-            return text_BTE
-        weight_BT1 = mask_BT[..., None].to(text_BTE.dtype)
-        mean_B1E = (text_BTE * weight_BT1).sum(1, keepdim=True) / weight_BT1.sum(1, keepdim=True)
-        return torch.lerp(text_BTE, mean_B1E.expand_as(text_BTE), share)
 
     def modulation(
         self, conditions: Conditions, num_frames: int, drop_B: Tensor | None = None

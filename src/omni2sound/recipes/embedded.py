@@ -11,7 +11,6 @@ was made in four runs while these settings were being found; EXPERIMENTS.md has 
 from __future__ import annotations
 
 from omni2sound.diffusion.objective import Objective
-from omni2sound.models.conditioning import ConditionerConfig
 from omni2sound.models.dit import DiTConfig
 from omni2sound.train.recipe import Recipe, Stage
 
@@ -23,10 +22,7 @@ def embedded() -> Recipe:
     joint = {"T2A": 0.60, "V2A": 0.20, "VT2A": 0.20}
     return Recipe(
         name="embedded-v1",
-        # Pooled: with single tokens, wordings that training did not have lost half of the hits.
-        dit=DiTConfig(
-            width=256, depth=6, num_heads=4, conditioner=ConditionerConfig(text_pooling=0.9)
-        ),
+        dit=DiTConfig(width=256, depth=6, num_heads=4),
         batch_seconds=96.0,
         # The first component is worth sixty times the last to the ear; its root, not that.
         channel_weight_exponent=0.5,
