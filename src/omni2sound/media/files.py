@@ -168,7 +168,7 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool) -> None:
     if path.is_dir():
         raise UserError(f"{name}: is a folder; give a file name")
     if path.exists() and not overwrite:
-        raise UserError(f"{name}: exists already; choose another name or allow overwriting")
+        raise UserError(f"{name}: exists already; choose another name or give --overwrite")
 
 
 def _verify(path: Path, temporary: Path, verify: Callable[[Path], object]) -> None:
