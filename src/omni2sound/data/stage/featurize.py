@@ -105,21 +105,21 @@ def build_features(
     pictured = any(plan.kind != "audio" for plan in plans)
     if pictured and model is None:
         raise UserError("scenes with pictures need a model folder with a sync encoder")
+    catalogue = StageAssets.open(assets).catalogue
     describe_store(
         out,
         {
             "corpus": "stage",
-            "catalogue_sha256": StageAssets.open(assets).catalogue.digest,
+            "catalogue_sha256": catalogue.digest,
             "sync_sha256": load_card(model).files["sync"] if pictured and model else None,
             "split": split,
             "seed": seed,
             "plans": [asdict(p) for p in plans],
         },
     )
-    used = StageAssets.open(assets).catalogue
     attribution = attribution_tsv(
-        (r for r in used.recordings if r.split == split),
-        (p for p in used.pictures if p.split == split),
+        (r for r in catalogue.recordings if r.split == split),
+        (p for p in catalogue.pictures if p.split == split),
     )
     with atomic_path(out / ATTRIBUTION_FILE) as temporary:
         temporary.write_text(attribution, encoding="utf-8")
