@@ -4,6 +4,7 @@
 #   make check   lint, types, import order, fast tests
 #   make test    everything that CI runs
 #   make bench   speed, robustness and quality, printed with their baselines
+#   make parity  our parts beside the originals, on random weights: one table
 #
 # PYTHON=python3.12 chooses the interpreter. On Linux without an NVIDIA GPU the CPU build of torch
 # is taken; TORCH_BUILD= (empty) takes the index's default build, which brings gigabytes of CUDA.
@@ -21,10 +22,13 @@ TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 # The recordings and pictures that the benchmark's scenes are made of; fetched once.
 ASSETS ?= .cache/stage
 
-.PHONY: help venv demo check test bench clean
+# Packages that only `make parity` compares with; a second environment would need torch again.
+PARITY := .cache/parity
+
+.PHONY: help venv demo check test bench parity clean
 
 help:
-	@sed -n '3,9s/^# \{0,1\}//p' Makefile
+	@sed -n '3,10s/^# \{0,1\}//p' Makefile
 
 venv: $(VENV)/.installed
 
@@ -74,6 +78,14 @@ bench: $(VENV)/.dev $(VENV)/.carried
 	$(BIN)/python benchmarks/damaged_media.py
 	$(BIN)/omni2sound data stage fetch --dir $(ASSETS)
 	$(BIN)/omni2sound bench spine --assets $(ASSETS)
+
+$(PARITY)/.installed: benchmarks/parity/requirements.txt | $(VENV)/.dev
+	rm -rf $(PARITY)
+	$(BIN)/python -m pip install --disable-pip-version-check -qq --no-deps --target $(PARITY) -r $<
+	@touch $@
+
+parity: $(PARITY)/.installed
+	OMNI2SOUND_PARITY=$(PARITY) $(BIN)/python -m benchmarks.parity
 
 clean:
 	rm -rf out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
