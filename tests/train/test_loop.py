@@ -61,6 +61,7 @@ def clip(index: int, *, video: bool, duration_s: float = 0.8) -> ClipFeatures:
         vision_TV=rng.random((7, 1280)).astype(np.float16) if video else None,
         sync_LS=sync if video else None,
         classes=("click",),
+        quality=index / 20 if index % 2 else None,
     )
 
 
@@ -275,6 +276,8 @@ def test_a_store_is_what_was_written_and_is_not_mixed(tmp_path: Path, store: Fea
     np.testing.assert_array_equal(read.sync_LS, first.sync_LS)
     np.testing.assert_array_equal(read.texts[2].states_TE, first.texts[2].states_TE)
     assert read.classes == ("click",)
+    assert read.quality is None
+    assert store.qualities[1] == store[1].quality == pytest.approx(1 / 20)
     assert store[12].sync_LS is None
     with pytest.raises(ConfigError, match="made with another made"):
         describe_store(tmp_path / "features", {"made": "another way"})

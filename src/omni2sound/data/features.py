@@ -46,6 +46,7 @@ _SCHEMA = pa.schema(
         ("sync", pa.binary()),
         ("sync_dim", pa.int32()),
         ("classes", pa.list_(pa.string())),
+        ("quality", pa.float32()),
     ]
 )
 TEXT_DIM = 384
@@ -80,6 +81,8 @@ class ClipFeatures:
         vision_TV: Picture features, or None without video.
         sync_LS: Sync features, or None without video.
         classes: Class ids of the clip's events, for balance and reports.
+        quality: How well sound and caption agree, on the scale of whoever scored them (higher
+            is better); None if nobody did.
     """
 
     clip_id: str
@@ -90,6 +93,7 @@ class ClipFeatures:
     vision_TV: NDArray[np.float16] | None
     sync_LS: NDArray[np.float16] | None
     classes: tuple[str, ...]
+    quality: float | None = None
 
 
 def write_shard(path: Path, clips: Iterable[ClipFeatures]) -> None:
@@ -118,6 +122,7 @@ def _row(clip: ClipFeatures) -> dict[str, Any]:
         "sync": None if clip.sync_LS is None else clip.sync_LS.astype("<f2").tobytes(),
         "sync_dim": None if clip.sync_LS is None else clip.sync_LS.shape[1],
         "classes": list(clip.classes),
+        "quality": clip.quality,
     }
 
 
@@ -178,6 +183,11 @@ class FeatureStore:
                 self._shards += [reader.get_batch(i) for i in range(reader.num_record_batches)]
         self.durations_s = [float(shard["duration_s"][0].as_py()) for shard in self._shards]
         self.has_video = [shard["sync"][0].is_valid for shard in self._shards]
+        # Stores from before scores were kept do not have the column.
+        self.qualities: list[float | None] = [
+            shard["quality"][0].as_py() if "quality" in shard.schema.names else None
+            for shard in self._shards
+        ]
         self._offscreen: dict[float, list[int]] = {}
         for index, shard in enumerate(self._shards):
             if shard["offscreen"][0].is_valid:
@@ -213,6 +223,7 @@ class FeatureStore:
             vision_TV=_matrix(row["vision"], row["vision_dim"]),
             sync_LS=_matrix(row["sync"], row["sync_dim"]),
             classes=tuple(row["classes"]),
+            quality=row.get("quality"),
         )
 
 

@@ -173,7 +173,7 @@ class ScalarEmbedding(nn.Module):
 
 def init_linear(module: nn.Module) -> None:
     """Normal(0, 1 / sqrt(fan-in)) for linear layers that are not zeroed on purpose."""
-    if isinstance(module, nn.Linear) and bool(module.weight.any()):
+    if isinstance(module, nn.Linear) and (module.weight.is_meta or bool(module.weight.any())):
         nn.init.normal_(module.weight, std=1 / math.sqrt(module.in_features))
         if module.bias is not None:
             nn.init.zeros_(module.bias)
