@@ -29,6 +29,7 @@ from omni2sound.models.conditioning import ConditionerConfig
 from omni2sound.models.dit import DiT, DiTConfig
 from omni2sound.recipes.tiny import tiny
 from omni2sound.train.loop import TrainOptions, frame_weights, learning_rate, train
+from omni2sound.train.optimizer import OptimizerKind
 from omni2sound.train.recipe import Recipe
 
 RATE_HZ = 16_000
@@ -100,12 +101,14 @@ def run(
     return weights, result.steps
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_a_resumed_run_is_the_same_run(
-    tmp_path: Path, store: FeatureStore, vae: MelPcaAutoencoder
+    tmp_path: Path, store: FeatureStore, vae: MelPcaAutoencoder, optimizer: OptimizerKind
 ) -> None:
-    whole, _ = run(tmp_path / "a", store, vae, recipe=recipe())
-    run(tmp_path / "b", store, vae, recipe=recipe(), max_steps=5)
-    parts, steps = run(tmp_path / "b", store, vae, recipe=recipe(), resume=True)
+    chosen = replace(recipe(), optimizer=optimizer)
+    whole, _ = run(tmp_path / "a", store, vae, recipe=chosen)
+    run(tmp_path / "b", store, vae, recipe=chosen, max_steps=5)
+    parts, steps = run(tmp_path / "b", store, vae, recipe=chosen, resume=True)
     assert steps == 12
     for name, value in whole.items():
         assert torch.equal(value, parts[name]), name

@@ -116,9 +116,10 @@ def limit_peak(audio: Audio) -> Audio:
         raise UserError("the sound holds samples that are not finite numbers; nothing was written")
     if peak <= 1:
         return audio
-    logger.warning(
-        "peak %.2f is over full scale: scaled down by %.1f dB", peak, 20 * math.log10(peak)
-    )
+    down_db = 20 * math.log10(peak)
+    # What nobody can hear is not worth a warning.
+    level = logging.WARNING if down_db >= 0.1 else logging.DEBUG
+    logger.log(level, "peak %.2f is over full scale: scaled down by %.1f dB", peak, down_db)
     scaled_CN = (audio.samples_CN / np.float32(peak)).astype(np.float32)
     return Audio(samples_CN=scaled_CN, sample_rate_hz=audio.sample_rate_hz)
 

@@ -1,6 +1,6 @@
 """From coarse log-mel frames to fine magnitudes with the texture that the coarse ones lost.
 
-In:   log-mel frames (B, T, M) as latents give them: smooth, for 64 numbers cannot hold noise.
+In:   log-mel frames (B, T, M) as latents give them: smooth, for so few numbers cannot hold noise.
 Out:  magnitudes (B, T, F) on the same grid of frames.
 
 A network says for each frequency of each frame how loud it is *on average* and how much it

@@ -35,6 +35,7 @@ from omni2sound.models.autoencoder import AudioVAE
 from omni2sound.models.conditioning import Conditions
 from omni2sound.models.dit import DiT
 from omni2sound.train.log import LossBins, RunLog
+from omni2sound.train.optimizer import make_optimizer
 from omni2sound.train.recipe import Recipe, Stage
 from omni2sound.train.state import TrainState, latest_state, load_state, save_state
 
@@ -101,17 +102,6 @@ def learning_rate(stage: Stage, step_in_stage: int) -> float:
     rest = max(1, stage.steps - stage.warmup_steps)
     progress = (step_in_stage - stage.warmup_steps) / rest
     return stage.final_lr + (stage.lr - stage.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def make_optimizer(model: DiT, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW that decays matrices only."""
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    rest = [p for p in model.parameters() if p.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": weight_decay},
-        {"params": rest, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.99), foreach=True)
 
 
 def batch_loss(model: DiT, batch: Batch, vae: AudioVAE, recipe: Recipe) -> tuple[Tensor, Tensor]:
@@ -218,7 +208,7 @@ def train(
     options.out.mkdir(parents=True, exist_ok=True)
     model.to(torch.device(options.device)).train()
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    optimizer = make_optimizer(model, recipe.weight_decay)
+    optimizer = make_optimizer(model, kind=recipe.optimizer, weight_decay=recipe.weight_decay)
     state = TrainState(model=model, average=average, optimizer=optimizer)
     identity = {"recipe": digest(recipe), "data": digest(store.description)}
     step = _start(options, state, identity)

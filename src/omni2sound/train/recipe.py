@@ -17,6 +17,7 @@ from omni2sound.config import runtime_only
 from omni2sound.diffusion.objective import Objective
 from omni2sound.errors import ConfigError
 from omni2sound.models.dit import DiTConfig
+from omni2sound.train.optimizer import OptimizerKind
 
 __all__ = ["TASKS", "Recipe", "Stage", "Task"]
 
@@ -86,8 +87,10 @@ class Recipe:
     """Guidance dropout: chance that a sample takes the null branch (paper: joint dropout)."""
     ema_decay: float = 0.999
     """Decay of the averaged weights, which are what is saved as the model."""
+    optimizer: OptimizerKind = "adamw"
+    """See `train.optimizer`; why "muon" on two cores: docs/decisions/0031."""
     weight_decay: float = 0.01
-    """AdamW's, on matrices only."""
+    """On matrices only."""
     clip_norm: float = 1.0
     """Gradient norm above which gradients are scaled down."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"

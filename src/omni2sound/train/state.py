@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from omni2sound.errors import ConfigError
+from omni2sound.train.optimizer import moment_names
 
 __all__ = ["TrainState", "latest_state", "load_state", "save_state"]
 
@@ -37,12 +38,12 @@ class TrainState:
     Attributes:
         model: The network in training.
         average: Exponential moving average of its weights, by name.
-        optimizer: AdamW over the model's parameters.
+        optimizer: Over all of the model's parameters.
     """
 
     model: nn.Module
     average: dict[str, Tensor]
-    optimizer: torch.optim.AdamW
+    optimizer: torch.optim.Optimizer
 
 
 def _tensors(state: TrainState) -> dict[str, Tensor]:
@@ -50,7 +51,7 @@ def _tensors(state: TrainState) -> dict[str, Tensor]:
     tensors |= {f"average.{k}": v for k, v in state.average.items()}
     for name, parameter in state.model.named_parameters():
         for key, value in state.optimizer.state.get(parameter, {}).items():
-            tensors[f"adam.{key}.{name}"] = value
+            tensors[f"optimizer.{key}.{name}"] = value
     return tensors
 
 
@@ -102,15 +103,15 @@ def load_state(folder: Path, state: TrainState, *, identity: Mapping[str, Any]) 
                 "or a new --out folder with --init-from"
             )
     stored = load_file(folder / "state.safetensors")
-    names = {name for name, _ in state.model.named_parameters()}
-    moments = {"step", "exp_avg", "exp_avg_sq"}
+    moments = moment_names(state.optimizer)
+    parameters = dict(state.model.named_parameters())
     wanted = {f"model.{k}" for k in state.model.state_dict()} | {
         f"average.{k}" for k in state.average
     }
     # A run that stopped before its first update has no moments yet.
-    fresh = not any(name.startswith("adam.") for name in stored)
+    fresh = not any(name.startswith("optimizer.") for name in stored)
     if not fresh:
-        wanted |= {f"adam.{m}.{n}" for m in moments for n in names}
+        wanted |= {f"optimizer.{m}.{n}" for n, p in parameters.items() for m in moments[p]}
     if set(stored) != wanted:
         difference = sorted(set(stored) ^ wanted)
         raise ConfigError(
@@ -119,10 +120,10 @@ def load_state(folder: Path, state: TrainState, *, identity: Mapping[str, Any]) 
     state.model.load_state_dict({k: stored[f"model.{k}"] for k in state.model.state_dict()})
     for name in state.average:
         state.average[name].copy_(stored[f"average.{name}"])
-    for name, parameter in [] if fresh else list(state.model.named_parameters()):
+    for name, parameter in ({} if fresh else parameters).items():
         # AdamW wants its moments where the parameter is, and its step count on the CPU.
         state.optimizer.state[parameter] = {
-            m: stored[f"adam.{m}.{name}"].to("cpu" if m == "step" else parameter.device)
-            for m in moments
+            m: stored[f"optimizer.{m}.{name}"].to("cpu" if m == "step" else parameter.device)
+            for m in moments[parameter]
         }
     return int(description["step"])

@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 SHARD_SCENES = 32
 VISION_PX = 224
-NUM_CAPTIONS = 3
+NUM_CAPTIONS = 6
 """Wordings of each scene that training may draw."""
 OFFSCREEN_SNR_DB = (-6.0, 9.0)
 """On-screen sound over off-screen sound in a mix (chosen)."""

@@ -236,8 +236,10 @@ def draw_look(rng: np.random.Generator) -> Look:
 
 
 def draw_ambience(rng: np.random.Generator, kind: SceneKind) -> Ambience | None:
-    """Room tone that nobody would call an event, in two scenes of five."""
-    if rng.random() > 0.4:
+    """Room tone that nobody would call an event: in two scenes of five, without picture in one
+    of eight, where a request for a sound rarely means the room around it.
+    """
+    if rng.random() > (0.125 if kind == "audio" else 0.4):
         return None
     return Ambience(
         level_db=float(rng.uniform(-70, -52)),

@@ -1,0 +1,78 @@
+"""The transformer's optimizer: AdamW, or Muon for the blocks' matrices and AdamW for the rest.
+
+In:   a `DiT`, the recipe's choice.
+Out:  one `torch.optim.Optimizer` whose state is keyed by parameter, whatever stands behind it.
+
+Muon steps along the nearest orthogonal matrix to the momentum, scaled to AdamW's step size, so
+that both share one learning rate. Sources: Jordan et al. 2024, kellerjordan.github.io/posts/muon;
+the scale: Liu et al. 2025, arXiv:2502.16982, section 2.2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from omni2sound.models.dit import DiT
+
+__all__ = ["MuonWithAdamW", "OptimizerKind", "make_optimizer", "moment_names"]
+
+OptimizerKind = Literal["adamw", "muon"]
+
+_BETAS = (0.9, 0.99)
+
+
+class MuonWithAdamW(torch.optim.Optimizer):
+    """Muon for `matrices`, AdamW without weight decay for `others`, as one optimizer."""
+
+    def __init__(
+        self, matrices: list[nn.Parameter], others: list[nn.Parameter], *, weight_decay: float
+    ) -> None:
+        self._parts: tuple[torch.optim.Optimizer, ...] = (
+            torch.optim.Muon(
+                matrices, lr=0.0, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
+            ),
+            torch.optim.AdamW(others, lr=0.0, betas=_BETAS, weight_decay=0.0, foreach=True),
+        )
+        # The groups and the state are shared, not copied: a learning rate that is set here
+        # holds in the parts, and no parameter belongs to two of them.
+        super().__init__([g for part in self._parts for g in part.param_groups], {})
+        for part in self._parts:
+            part.state = self.state
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+        """Update every parameter once; there is no closure to call again."""
+        if closure is not None:
+            raise NotImplementedError("the training loop computes gradients once a step")
+        for part in self._parts:
+            part.step()
+
+
+def make_optimizer(
+    model: DiT, *, kind: OptimizerKind = "adamw", weight_decay: float
+) -> torch.optim.Optimizer:
+    """The optimizer of a run; only matrices decay."""
+    if kind == "muon":
+        inner = [p for block in model.blocks for p in block.parameters() if p.ndim == 2]
+        taken = {id(p) for p in inner}
+        others = [p for p in model.parameters() if id(p) not in taken]
+        return MuonWithAdamW(inner, others, weight_decay=weight_decay)
+    groups = [
+        {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=_BETAS, foreach=True)
+
+
+def moment_names(optimizer: torch.optim.Optimizer) -> dict[nn.Parameter, tuple[str, ...]]:
+    """What the optimizer remembers of each parameter once it has taken a step."""
+    adam, muon = ("exp_avg", "exp_avg_sq", "step"), ("momentum_buffer",)
+    return {
+        parameter: muon if "ns_steps" in group else adam
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+    }
