@@ -125,16 +125,23 @@ def _parsed(number: int, line: str) -> _Line:
     try:
         job = Job.model_validate_json(line)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(key) for key in first["loc"])
-        problem = f"{field}: {first['msg']}" if field else first["msg"]
-        return _Line(number=number, problem=problem)
+        return _Line(number=number, problem=_problem(error))
     if not _ID.fullmatch(job.id):
         return _Line(
             number=number,
             problem=f"id {job.id[:80]!r}: use letters, digits, '_', '-' and '.', 200 at most",
         )
     return _Line(number=number, job=job)
+
+
+def _problem(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(key) for key in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {field!r}; known: {', '.join(Job.model_fields)}"
+    if first["type"] == "missing":
+        return f"has no {field!r}; every job needs one"
+    return f"{field}: {first['msg']}" if field else str(first["msg"])
 
 
 def run_jobs(

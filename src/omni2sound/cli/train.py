@@ -52,9 +52,13 @@ def train(
         typer.Option(
             "--parts",
             help="Model whose autoencoder and sync encoder are used; embedded unless given. "
-            "For `autoencoder`: whose latents are kept; made anew unless given.",
+            "For a part: whose other parts are kept, and for `autoencoder` its latents too.",
         ),
     ] = None,
+    refit: Annotated[
+        bool,
+        typer.Option("--refit", help="For `autoencoder`: fit its latents anew despite --parts."),
+    ] = False,
     max_steps: Annotated[
         int | None, typer.Option(min=1, help="Stop after this many steps.")
     ] = None,
@@ -72,6 +76,8 @@ def train(
     if max_minutes is not None and max_minutes <= 0:
         raise UserError(f"--max-minutes must be positive, got {max_minutes}")
     if recipe in _PARTS:
+        if refit and recipe != "autoencoder":
+            raise UserError("--refit is for train autoencoder only")
         if max_steps is not None or resume or init_from or set_ or validation:
             raise UserError(f"train {recipe} takes --data, --out, --parts and --max-minutes only")
         if device != "auto":
@@ -80,8 +86,10 @@ def train(
             raise UserError(f"{out} holds a model already; use another --out")
         if len(data) != 1:
             raise UserError(f"train {recipe} takes one --data, the stage corpus; got {len(data)}")
-        train_part = _train_sync if recipe == "sync" else _train_autoencoder
-        train_part(data[0], out, parts, max_minutes or 20.0)
+        if recipe == "sync":
+            _train_sync(data[0], out, parts, max_minutes or 20.0)
+        else:
+            _train_autoencoder(data[0], out, parts, max_minutes or 20.0, refit=refit)
     else:
         chosen = _recipe(recipe, set_ or [])
         if resume and init_from:
@@ -252,7 +260,11 @@ def _train_sync(corpus: Path, out: Path, parts: str | None, max_minutes: float) 
     )
 
 
-def _train_autoencoder(corpus: Path, out: Path, parts: str | None, max_minutes: float) -> None:
+def _train_autoencoder(
+    corpus: Path, out: Path, parts: str | None, max_minutes: float, *, refit: bool
+) -> None:
+    from safetensors.torch import load_file
+
     from omni2sound.config import from_json, to_json
     from omni2sound.data.stage.assets import StageAssets
     from omni2sound.data.stage.render import render_audio
@@ -275,11 +287,11 @@ def _train_autoencoder(corpus: Path, out: Path, parts: str | None, max_minutes: 
         )
         for i in range(_FIT_SCENES)
     ]
-    if parts is None:
+    card = None if parts is None else load_card(resolve_model(parts))
+    if card is None or refit:
         model = MelPcaAutoencoder(MelPcaConfig(vocoder=VocoderConfig()))
         fit_components(model, recordings, scenes)
     else:
-        card = load_card(resolve_model(parts))
         fitted = MelPcaAutoencoder(from_json(MelPcaConfig, card.parts["autoencoder"]))
         load_part(card, "autoencoder", fitted)
         model = MelPcaAutoencoder(replace(fitted.config, vocoder=VocoderConfig()))
@@ -293,12 +305,19 @@ def _train_autoencoder(corpus: Path, out: Path, parts: str | None, max_minutes: 
         "recipe": to_json(recipe),
         "steps": steps,
     }
+    configs, tensors = {"autoencoder": to_json(model.config)}, {"autoencoder": model.state_dict()}
+    training, attribution = {"autoencoder": facts}, [_listed(assets.catalogue)]
+    if card is not None:
+        configs["sync"] = card.parts["sync"]
+        tensors["sync"] = load_file(card.folder / "sync.safetensors")
+        training["sync"] = card.training.get("sync", {})
+        attribution.insert(0, card.attribution)
     save_model(
         out / "model",
         name="parts",
-        parts={"autoencoder": to_json(model.config)},
-        tensors={"autoencoder": model.state_dict()},
+        parts=configs,
+        tensors=tensors,
         defaults={},
-        training={"autoencoder": facts},
-        attribution=_listed(assets.catalogue),
+        training=training,
+        attribution=_merged(attribution),
     )
