@@ -45,6 +45,17 @@ _FAMILIES: dict[_Split, Split] = {
     _Split.TEST: "test",
     _Split.OFFSCREEN: "test",
 }
+
+
+class Engine(StrEnum):
+    """What `--engine` takes."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+ENGINE_HELP = "local: processes here. ray: the extra `scale`; a cluster if RAY_ADDRESS names one."
+WORKERS_HELP = "Jobs at a time; changes speed only."
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
@@ -161,7 +172,8 @@ def features(
     parts: Annotated[
         str, typer.Option(help="Model whose sync encoder looks at the pictures.")
     ] = "embedded",
-    workers: Annotated[int, typer.Option(min=1, help="Processes; changes speed only.")] = 1,
+    engine: Annotated[Engine, typer.Option(help=ENGINE_HELP)] = Engine.LOCAL,
+    workers: Annotated[int, typer.Option(min=1, help=WORKERS_HELP)] = 1,
     assets: Annotated[Path | None, typer.Option(help=_ASSETS_HELP)] = None,
 ) -> None:
     """Compute what `omni2sound train` reads; goes on where it stopped."""
@@ -181,6 +193,7 @@ def features(
             split=_FAMILIES[split],
             seed=seed,
             plans=plans,
+            engine=engine.value,
             num_workers=workers,
             on_shard=report,
         )

@@ -1,17 +1,24 @@
 """Everything frozen encoders say about a clip, computed once and read at random.
 
 In:   clips: waveforms, captions, and for videos their frames.
-Out:  a folder of Arrow files with one row per clip, memory-mapped by `FeatureStore`.
+Out:  a folder of Arrow files with one row per clip, memory-mapped by `FeatureStore`:
+
+    STORE/
+      store.json      what the features depend on; written first
+      NAME.arrow      a shard: some rows, whole or absent
+      index.json      every shard with its length and SHA-256; written last (`data.builder`)
+      attribution.tsv licence and author of what the features were made from
 
 A row keeps the *waveform* (latents are made after augmentation and mixing, since latents
-don't mix) and the encoder states of every text that training may need: captions, the same
-with words dropped, and captions of the off-screen mix.
+don't mix), where wanted its latents as well, and the encoder states and token ids of every
+text that training may need: captions, the same with words dropped, captions of the
+off-screen mix.
 
-Shards are written whole under their final name only; a second run makes what is missing.
-`store.json` records what the features depend on, and a store that was made from something
-else is refused. Reading imports NumPy and pyarrow only.
+What not to get wrong: a store without its index is unfinished and is refused; half of a
+corpus trains without complaint and gives another model. Reading imports NumPy and pyarrow
+only.
 
-Shape suffixes: N samples, T tokens, L latent frames, E V S features.
+Shape suffixes: N samples, T tokens, L latent frames, C latent channels, E V S features.
 """
 
 from __future__ import annotations
@@ -26,14 +33,33 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from omni2sound.errors import ConfigError, MissingPartError
+from omni2sound.data.index import (
+    FAILED,
+    ClipFailure,
+    describe_store,
+    read_description,
+    shard_paths,
+)
 from omni2sound.runtime import atomic_path
 from omni2sound.weights import ATTRIBUTION_FILE
 
-__all__ = ["ClipFeatures", "FeatureStore", "TextFeatures", "describe_store", "write_shard"]
+__all__ = [
+    "ClipFailure",
+    "ClipFeatures",
+    "FeatureStore",
+    "TextFeatures",
+    "describe_store",
+    "write_shard",
+]
 
-DESCRIPTION = "store.json"
-_TEXT = pa.struct([("role", pa.string()), ("text", pa.string()), ("states", pa.binary())])
+_TEXT = pa.struct(
+    [
+        ("role", pa.string()),
+        ("text", pa.string()),
+        ("states", pa.binary()),
+        ("token_ids", pa.list_(pa.int32())),
+    ]
+)
 _SCHEMA = pa.schema(
     [
         ("clip_id", pa.string()),
@@ -46,11 +72,16 @@ _SCHEMA = pa.schema(
         ("sync", pa.binary()),
         ("sync_dim", pa.int32()),
         ("classes", pa.list_(pa.string())),
+        ("text_dim", pa.int32()),
+        ("valid_s", pa.float64()),
+        ("latents", pa.binary()),
+        ("latents_dim", pa.int32()),
         ("quality", pa.float32()),
+        ("source", pa.string()),
     ]
 )
 TEXT_DIM = 384
-"""Features of a text token; the embedded encoder's."""
+"""Features of a text token in stores without a format number; the embedded encoder's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -61,11 +92,14 @@ class TextFeatures:
         role: "caption", "dropped" (words removed) or "offscreen" (tells the mix).
         text: The words.
         states_TE: float16 token states without padding.
+        token_ids_T: int32 ids that the encoder read, start and end included; None if the
+            store does not have them.
     """
 
     role: str
     text: str
     states_TE: NDArray[np.float16]
+    token_ids_T: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -74,15 +108,18 @@ class ClipFeatures:
 
     Attributes:
         clip_id: Unique in the store.
-        duration_s: Length of the clip.
+        duration_s: Length of the clip, silence at its end included.
         sound_N: float32 waveform of what a V2A target holds, 16 kHz.
         offscreen_N: float32 waveform that off-screen synthesis may add, or None.
         texts: Every text that may go with the clip.
         vision_TV: Picture features, or None without video.
         sync_LS: Sync features, or None without video.
         classes: Class ids of the clip's events, for balance and reports.
+        valid_s: Where the recording ends and silence was added; None if it fills the clip.
+        latents_LC: float16 latents of `sound_N` as it is, or None.
         quality: How well sound and caption agree, on the scale of whoever scored them (higher
             is better); None if nobody did.
+        source: What the clip was cut from, e.g. "youtube:dQw4w9WgXcQ"; empty if unknown.
     """
 
     clip_id: str
@@ -93,37 +130,62 @@ class ClipFeatures:
     vision_TV: NDArray[np.float16] | None
     sync_LS: NDArray[np.float16] | None
     classes: tuple[str, ...]
+    valid_s: float | None = None
+    latents_LC: NDArray[np.float16] | None = None
     quality: float | None = None
+    source: str = ""
 
 
-def write_shard(path: Path, clips: Iterable[ClipFeatures]) -> None:
-    """Write one Arrow file whole or not at all."""
-    table = pa.Table.from_pylist([_row(clip) for clip in clips], schema=_SCHEMA)
+def write_shard(path: Path, items: Iterable[ClipFeatures | ClipFailure]) -> None:
+    """Write one Arrow file whole or not at all; failures go into its metadata."""
+    rows, failed = [], []
+    for item in items:
+        if isinstance(item, ClipFailure):
+            failed.append([item.clip_id, item.reason])
+        else:
+            rows.append(_row(item))
+    schema = _SCHEMA.with_metadata({FAILED: json.dumps(failed).encode()})
+    table = pa.Table.from_pylist(rows, schema=schema)
     with (
         atomic_path(path) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
-        pa.ipc.new_file(sink, _SCHEMA) as writer,
+        pa.ipc.new_file(sink, schema) as writer,
     ):
         writer.write_table(table, max_chunksize=1)  # one row a chunk: random access
 
 
 def _row(clip: ClipFeatures) -> dict[str, Any]:
+    vision, sync, latents = clip.vision_TV, clip.sync_LS, clip.latents_LC
     return {
         "clip_id": clip.clip_id,
         "duration_s": clip.duration_s,
         "sound": _pcm(clip.sound_N),
         "offscreen": None if clip.offscreen_N is None else _pcm(clip.offscreen_N),
         "texts": [
-            {"role": t.role, "text": t.text, "states": t.states_TE.astype("<f2").tobytes()}
+            {
+                "role": t.role,
+                "text": t.text,
+                "states": _half(t.states_TE),
+                "token_ids": None if t.token_ids_T is None else t.token_ids_T.tolist(),
+            }
             for t in clip.texts
         ],
-        "vision": None if clip.vision_TV is None else clip.vision_TV.astype("<f2").tobytes(),
-        "vision_dim": None if clip.vision_TV is None else clip.vision_TV.shape[1],
-        "sync": None if clip.sync_LS is None else clip.sync_LS.astype("<f2").tobytes(),
-        "sync_dim": None if clip.sync_LS is None else clip.sync_LS.shape[1],
+        "vision": None if vision is None else _half(vision),
+        "vision_dim": None if vision is None else vision.shape[1],
+        "sync": None if sync is None else _half(sync),
+        "sync_dim": None if sync is None else sync.shape[1],
         "classes": list(clip.classes),
+        "text_dim": clip.texts[0].states_TE.shape[1] if clip.texts else None,
+        "valid_s": clip.valid_s,
+        "latents": None if latents is None else _half(latents),
+        "latents_dim": None if latents is None else latents.shape[1],
         "quality": clip.quality,
+        "source": clip.source,
     }
+
+
+def _half(matrix: NDArray[np.float16]) -> bytes:
+    return matrix.astype("<f2").tobytes()
 
 
 def _pcm(waveform_N: NDArray[np.float32]) -> bytes:
@@ -134,29 +196,6 @@ def _from_pcm(data: bytes) -> NDArray[np.float32]:
     return np.frombuffer(data, dtype="<i2").astype(np.float32) / np.float32(32767)
 
 
-def describe_store(folder: Path, description: Mapping[str, Any]) -> None:
-    """Record what a store's features depend on, or check that it is still the same.
-
-    Raises:
-        ConfigError: If the folder holds features made from something else.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / DESCRIPTION
-    text = json.dumps(description, indent=2, sort_keys=True) + "\n"
-    if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if before != json.loads(text):
-            changed = sorted(
-                k for k in {*before, *description} if before.get(k) != description.get(k)
-            )
-            raise ConfigError(
-                f"{folder} holds features made with another {', '.join(changed)}; use a new folder"
-            )
-        return
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 class FeatureStore:
     """Random access to the clips of one or more store folders."""
 
@@ -165,19 +204,18 @@ class FeatureStore:
 
         Raises:
             MissingPartError: If a folder holds no features.
+            ConfigError: If a folder's features are unfinished.
+            IntegrityError: If a shard is missing or has another length than it was written with.
         """
         self.description: list[Any] = []
         self.attribution: list[str] = []
         self._shards: list[pa.RecordBatch] = []
         for folder in folders:
-            paths = sorted(folder.glob("*.arrow"))
-            if not paths or not (folder / DESCRIPTION).is_file():
-                raise MissingPartError(
-                    f"no features in {folder}; run: omni2sound data features --out {folder}"
-                )
+            description = read_description(folder)
+            paths = shard_paths(folder, description)
             listed = folder / ATTRIBUTION_FILE
             self.attribution.append(listed.read_text("utf-8") if listed.is_file() else "")
-            self.description.append(json.loads((folder / DESCRIPTION).read_text(encoding="utf-8")))
+            self.description.append(description)
             for path in paths:
                 reader = pa.ipc.open_file(pa.memory_map(str(path)))
                 self._shards += [reader.get_batch(i) for i in range(reader.num_record_batches)]
@@ -212,19 +250,25 @@ class FeatureStore:
             duration_s=row["duration_s"],
             sound_N=_from_pcm(row["sound"]),
             offscreen_N=None if row["offscreen"] is None else _from_pcm(row["offscreen"]),
-            texts=tuple(
-                TextFeatures(
-                    role=t["role"],
-                    text=t["text"],
-                    states_TE=np.frombuffer(t["states"], dtype="<f2").reshape(-1, TEXT_DIM),
-                )
-                for t in row["texts"]
-            ),
+            texts=tuple(_text(t, row.get("text_dim") or TEXT_DIM) for t in row["texts"]),
             vision_TV=_matrix(row["vision"], row["vision_dim"]),
             sync_LS=_matrix(row["sync"], row["sync_dim"]),
             classes=tuple(row["classes"]),
+            valid_s=row.get("valid_s"),
+            latents_LC=_matrix(row.get("latents"), row.get("latents_dim")),
             quality=row.get("quality"),
+            source=row.get("source") or "",
         )
+
+
+def _text(row: Mapping[str, Any], width: int) -> TextFeatures:
+    ids = row.get("token_ids")
+    return TextFeatures(
+        role=row["role"],
+        text=row["text"],
+        states_TE=np.frombuffer(row["states"], dtype="<f2").reshape(-1, width),
+        token_ids_T=None if ids is None else np.array(ids, dtype=np.int32),
+    )
 
 
 def _matrix(data: bytes | None, width: int | None) -> NDArray[np.float16] | None:

@@ -95,6 +95,11 @@ class TextEncoder:
         ]
         return Tokens(states_BTD=torch.cat(states), mask_BT=mask_BT.bool())
 
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """What the network reads of each text: its tokens, start and end included."""
+        encodings = self._tokenizer.encode_batch(list(texts))
+        return [[i for i, m in zip(e.ids, e.attention_mask, strict=True) if m] for e in encodings]
+
     # no_grad rather than inference_mode: the states are a training input elsewhere, and
     # inference tensors cannot be saved for backward.
     @torch.no_grad()

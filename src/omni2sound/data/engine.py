@@ -1,0 +1,149 @@
+"""One way to do many jobs: in this process, in several, or on a Ray cluster.
+
+In:   a function of one job (both importable by name), jobs as plain data.
+Out:  its results, in the order in which they come.
+
+What not to get wrong: the engine changes speed, never a result. So every job runs with one
+thread, whatever the engine and however many workers there are: with another number of
+threads torch sums in another order, and the last bits differ.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from multiprocessing.connection import wait
+from typing import Literal, TypeVar
+
+from omni2sound.errors import MissingPartError, Omni2SoundError, UserError
+from omni2sound.runtime import set_num_threads
+
+__all__ = ["EngineName", "map_jobs"]
+
+_log = logging.getLogger(__name__)
+
+EngineName = Literal["local", "ray"]
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_RAY_OBJECT_STORE_BYTES = 100 * 2**20
+"""Results are small records; Ray would take 30 % of the machine's memory."""
+
+
+def map_jobs(
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    *,
+    engine: EngineName = "local",
+    num_workers: int = 1,
+) -> Iterator[Result]:
+    """Do every job once.
+
+    Args:
+        function: At a module's top level (or a `partial` of such a one).
+        jobs: What to call it with.
+        engine: "local": this process if there is one worker, otherwise processes. "ray": the
+            cluster that the environment variable `RAY_ADDRESS` names, or one started here.
+        num_workers: Jobs at a time on this machine; a cluster decides for itself.
+
+    Raises:
+        MissingPartError: Ray is asked for and not installed.
+        UserError: A worker process died.
+    """
+    if num_workers < 1:
+        raise UserError(f"number of workers: expected 1 or more, got {num_workers}")
+    if engine == "ray":
+        return _on_ray(function, jobs, num_workers)
+    work = partial(_single_threaded, function)
+    if num_workers == 1 or len(jobs) < 2:
+        return map(work, jobs)
+    return _in_processes(work, jobs, min(num_workers, len(jobs)))
+
+
+def _single_threaded(function: Callable[[Job], Result], job: Job) -> Result:
+    before = set_num_threads(None)
+    set_num_threads(1)
+    try:
+        return function(job)
+    finally:
+        set_num_threads(before)
+
+
+def _in_processes(
+    work: Callable[[Job], Result], jobs: Sequence[Job], num_workers: int
+) -> Iterator[Result]:
+    # Spawned, not forked: a fork of a process in which torch has run threads may hang.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_follow_parent)
+    try:
+        for future in as_completed([pool.submit(work, job) for job in jobs]):
+            yield future.result()
+    except BrokenProcessPool:
+        raise UserError(
+            "a worker process died, perhaps for want of memory; try fewer --workers "
+            "(what is done stays done)"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _follow_parent() -> None:
+    """A worker whose parent was killed would wait for its next job forever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this runs in workers only
+
+    def leave() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=leave, daemon=True).start()
+
+
+def _on_ray(
+    function: Callable[[Job], Result], jobs: Sequence[Job], num_workers: int
+) -> Iterator[Result]:
+    if importlib.util.find_spec("ray") is None:
+        raise MissingPartError("Ray is not installed; run: pip install 'omni2sound[scale]'")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported
+    import ray
+
+    if address := os.environ.get("RAY_ADDRESS"):
+        ray.init(address=address, log_to_driver=False)
+        in_flight = 2 * int(ray.cluster_resources().get("CPU", num_workers))
+    else:
+        ray.init(
+            num_cpus=num_workers,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            object_store_memory=_RAY_OBJECT_STORE_BYTES,
+            _node_ip_address="127.0.0.1",  # nobody else is meant to reach it
+        )
+        in_flight = 2 * num_workers
+    try:
+        remote = ray.remote(num_cpus=1)(_single_threaded)
+        waiting = list(reversed(jobs))
+        running = [remote.remote(function, waiting.pop()) for _ in jobs[:in_flight]]
+        while running:
+            done, running = ray.wait(running)
+            yield ray.get(done[0])
+            if waiting:
+                running.append(remote.remote(function, waiting.pop()))
+    except ray.exceptions.RayTaskError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, Omni2SoundError | OSError):
+            raise cause from None
+        raise
+    except ray.exceptions.WorkerCrashedError:
+        raise UserError(
+            "a Ray worker died, perhaps for want of memory (what is done stays done)"
+        ) from None
+    finally:
+        ray.shutdown()

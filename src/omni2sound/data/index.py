@@ -1,0 +1,217 @@
+"""What a feature store is made of: its description, its shards, and whether it is whole.
+
+In:   a store folder (`data.features` shows what lies in it).
+Out:  `ShardRecord`s with lengths and SHA-256; a refusal if something is missing.
+
+What not to get wrong: `index.json` is written last, so its existence means that every
+shard is there. A store without it is unfinished, whatever else lies in the folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from omni2sound.errors import ConfigError, IntegrityError, MissingPartError
+from omni2sound.runtime import atomic_path
+
+__all__ = [
+    "FAILED",
+    "FORMAT",
+    "INDEX",
+    "PROGRESS",
+    "ClipFailure",
+    "ShardRecord",
+    "describe_store",
+    "read_description",
+    "read_index",
+    "shard_paths",
+    "shard_record",
+    "verify_store",
+    "write_index",
+]
+
+DESCRIPTION = "store.json"
+INDEX = "index.json"
+PROGRESS = "progress.jsonl"
+"""How many shards are planned, and those that are done, while a store is being built."""
+FORMAT = 2
+"""Version of the folder's layout."""
+FAILED = b"failed"
+"""Key of a shard's metadata under which its failures stand."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipFailure:
+    """A clip that has no row, and why."""
+
+    clip_id: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardRecord:
+    """What the index says of one shard."""
+
+    name: str
+    sha256: str
+    num_bytes: int
+    num_clips: int
+    failed: tuple[ClipFailure, ...]
+
+
+def shard_record(path: Path) -> ShardRecord:
+    """What there is to say of a shard on disk; reads all of it once."""
+    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+    failed = json.loads((reader.schema.metadata or {}).get(FAILED, b"[]"))
+    return ShardRecord(
+        name=path.name,
+        sha256=_sha256(path),
+        num_bytes=path.stat().st_size,
+        num_clips=reader.num_record_batches,
+        failed=tuple(ClipFailure(clip_id=c, reason=r) for c, r in failed),
+    )
+
+
+def describe_store(folder: Path, description: Mapping[str, Any]) -> None:
+    """Record what a store's features depend on, or check that it is still the same.
+
+    Raises:
+        ConfigError: If the folder holds features made from something else.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / DESCRIPTION
+    text = json.dumps(description, indent=2, sort_keys=True) + "\n"
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before != json.loads(text):
+            changed = sorted(
+                k for k in {*before, *description} if before.get(k) != description.get(k)
+            )
+            raise ConfigError(
+                f"{folder} holds features made with another {', '.join(changed)}; use a new folder"
+            )
+        return
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_index(folder: Path, records: Iterable[ShardRecord]) -> None:
+    """Declare a store finished."""
+    shards = [
+        {
+            "name": r.name,
+            "sha256": r.sha256,
+            "bytes": r.num_bytes,
+            "clips": r.num_clips,
+            "failed": [[f.clip_id, f.reason] for f in r.failed],
+        }
+        for r in records
+    ]
+    with atomic_path(folder / INDEX) as temporary:
+        text = json.dumps({"format": FORMAT, "shards": shards}, indent=1, ensure_ascii=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_index(folder: Path) -> tuple[ShardRecord, ...] | None:
+    """Every shard of a finished store; None if the store is not finished.
+
+    Raises:
+        ConfigError: If this release does not know the index's format.
+    """
+    path = folder / INDEX
+    if not path.is_file():
+        return None
+    data = json.loads(path.read_text(encoding="utf-8"))
+    if data.get("format") != FORMAT:
+        raise ConfigError(
+            f"{path} has format {data.get('format')}, this release reads format {FORMAT}"
+        )
+    return tuple(
+        ShardRecord(
+            name=s["name"],
+            sha256=s["sha256"],
+            num_bytes=s["bytes"],
+            num_clips=s["clips"],
+            failed=tuple(ClipFailure(clip_id=c, reason=r) for c, r in s["failed"]),
+        )
+        for s in data["shards"]
+    )
+
+
+def verify_store(folder: Path) -> list[str]:
+    """Names of shards whose bytes are not those that were written; reads everything.
+
+    Raises:
+        MissingPartError: If the folder holds no features.
+        ConfigError: If the store is not finished.
+    """
+    read_description(folder)
+    return [
+        record.name
+        for record in _finished(folder)
+        if not (folder / record.name).is_file() or _sha256(folder / record.name) != record.sha256
+    ]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """What a store's features depend on.
+
+    Raises:
+        MissingPartError: If the folder holds no features.
+    """
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        raise MissingPartError(
+            f"no features in {folder}; make them with: omni2sound data features --out {folder}"
+        )
+    description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return description
+
+
+def _finished(folder: Path) -> tuple[ShardRecord, ...]:
+    records = read_index(folder)
+    if records is not None:
+        return records
+    have, planned = len(list(folder.glob("[!.]*.arrow"))), "?"
+    if (folder / PROGRESS).is_file():
+        first = (folder / PROGRESS).read_text(encoding="utf-8").partition("\n")[0]
+        planned = str(json.loads(first)["planned"])
+    raise ConfigError(
+        f"the features in {folder} are unfinished: {have} of {planned} shards are there; "
+        "run the command that makes them again, it goes on where it stopped"
+    )
+
+
+def shard_paths(folder: Path, description: Mapping[str, Any]) -> list[Path]:
+    """The shards of a whole store, in the order of its index.
+
+    Raises:
+        ConfigError: If the store is not finished.
+        IntegrityError: If a shard is missing or has another length than it was written with.
+    """
+    if "format" not in description:
+        # Written by hand, or before stores had an index: taken as it is.
+        paths = sorted(folder.glob("*.arrow"))
+        if not paths:
+            raise MissingPartError(f"no features in {folder}: it has no shards")
+        return paths
+    records = _finished(folder)
+    for record in records:
+        path = folder / record.name
+        if not path.is_file() or path.stat().st_size != record.num_bytes:
+            raise IntegrityError(
+                f"{path} is damaged or missing; run the command that made the features again"
+            )
+    return [folder / record.name for record in records]
