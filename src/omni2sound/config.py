@@ -4,7 +4,11 @@ In:   dataclass instances (model shapes, recipes), JSON objects, ``a.1.b=value``
 Out:  JSON objects, dataclass instances, SHA-256 digests.
 
 What not to get wrong: a digest names a *result*. Fields marked `runtime_only` (workers,
-threads) change speed and never a result, so they stay out of it.
+threads) change speed and never a result, so they stay out of it; a field marked `added` is
+newer than runs that may be resumed, and stays out of it while it has its default.
+
+Where a field may be one of several dataclasses, their field `kind` tells them apart in JSON;
+data without one is the first of them.
 """
 
 from __future__ import annotations
@@ -19,15 +23,24 @@ from typing import Any, TypeVar
 
 from omni2sound.errors import ConfigError
 
-__all__ = ["digest", "from_json", "override", "runtime_only", "to_json"]
+__all__ = ["added", "digest", "from_json", "override", "runtime_only", "to_json"]
 
 T = TypeVar("T")
 _RUNTIME_ONLY = "runtime_only"
+_ADDED = "added"
 
 
 def runtime_only(default: T) -> T:
     """A dataclass field that changes speed, never a result; left out of `digest`."""
     return dataclasses.field(default=default, metadata={_RUNTIME_ONLY: True})
+
+
+def added(default: T) -> T:
+    """A field newer than its class; left out of `digest` while it has its default.
+
+    What was done before the field existed then keeps its digest, and can be resumed.
+    """
+    return dataclasses.field(default=default, metadata={_ADDED: True})
 
 
 def to_json(config: object, *, with_runtime: bool = True) -> Any:
@@ -36,7 +49,7 @@ def to_json(config: object, *, with_runtime: bool = True) -> Any:
         return {
             f.name: to_json(getattr(config, f.name), with_runtime=with_runtime)
             for f in dataclasses.fields(config)
-            if with_runtime or not f.metadata.get(_RUNTIME_ONLY)
+            if with_runtime or _counts(f, getattr(config, f.name))
         }
     if isinstance(config, Mapping):
         return {str(k): to_json(v, with_runtime=with_runtime) for k, v in config.items()}
@@ -45,6 +58,13 @@ def to_json(config: object, *, with_runtime: bool = True) -> Any:
     if config is None or isinstance(config, bool | int | float | str):
         return config
     raise ConfigError(f"a config holds numbers, text, lists and dataclasses; got {config!r}")
+
+
+def _counts(field: dataclasses.Field[Any], value: object) -> bool:
+    """Whether a field belongs to what a digest names."""
+    if field.metadata.get(_RUNTIME_ONLY):
+        return False
+    return not (field.metadata.get(_ADDED) and value == field.default)
 
 
 def digest(config: object) -> str:
@@ -81,7 +101,7 @@ def _build(kind: Any, data: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if data is None and type(None) in args:
             return None
-        return _build(next(a for a in args if a is not type(None)), data, where)
+        return _build(_chosen([a for a in args if a is not type(None)], data, where), data, where)
     if origin is tuple:
         if not isinstance(data, list | tuple):
             raise ConfigError(f"{where}: expected a list, got {data!r}")
@@ -103,6 +123,22 @@ def _build(kind: Any, data: Any, where: str) -> Any:
             )
         return data
     return _scalar(kind, data, where)
+
+
+def _chosen(kinds: list[Any], data: Any, where: str) -> Any:
+    """The one of several types that `data` is of: by `kind`, the first if it names none."""
+    if len(kinds) == 1 or not isinstance(data, Mapping) or "kind" not in data:
+        return kinds[0]
+    known = {}
+    for candidate in kinds:
+        for field in dataclasses.fields(candidate):
+            if field.name == "kind":
+                known[field.default] = candidate
+    if data["kind"] not in known:
+        raise ConfigError(
+            f"{where}: unknown kind {data['kind']!r}; known: {', '.join(map(repr, known))}"
+        )
+    return known[data["kind"]]
 
 
 def _scalar(kind: Any, data: Any, where: str) -> Any:

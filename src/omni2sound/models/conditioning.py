@@ -161,6 +161,10 @@ class Conditioner(nn.Module):
             sync_BLS = sync_BLS * ~drop_B[:, None, None]
         return self.sync(sync_BLS)  # type: ignore[no-any-return]
 
+    def null_modulation(self) -> Tensor | None:
+        """What the prepended token and the null branch get; None stands for zeros."""
+        return None
+
     def prepended(self, conditions: Conditions) -> Tensor:
         """The duration part of the prepended token (B, D); noise time is added per step."""
         start_BD = self.seconds_start(conditions.seconds_start_B)

@@ -10,7 +10,8 @@ cross-attention in every block, the modulation of the sync features, rotary tabl
 Each block: per-frame modulated self-attention (when), cross-attention (what), per-frame
 modulated feed-forward. Gates are ``sigmoid(1 - g)``, so that g = 0 leaves a branch mostly
 open. Source: Omni2Sound, arXiv:2601.02731; block details follow the stable-audio family
-and the sibling release's per-frame AdaLN (unverified for Omni2Sound itself).
+and the sibling release's per-frame AdaLN (unverified for Omni2Sound itself). The same
+network, with the options of `RELEASED`, is the released full-size one (`released`).
 
 Shape suffixes: B batch, L latent frames, C latent channels, D width, T context tokens.
 """
@@ -22,6 +23,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor, nn
 
+from omni2sound.config import added
 from omni2sound.errors import ConfigError, ShapeError
 from omni2sound.models.conditioning import Conditioner, ConditionerConfig, Conditions
 from omni2sound.models.layers import (
@@ -32,8 +34,13 @@ from omni2sound.models.layers import (
     init_linear,
     rope_table,
 )
+from omni2sound.models.released import (
+    FourierTime,
+    ReleasedConditioner,
+    ReleasedConditionerConfig,
+)
 
-__all__ = ["DiT", "DiTConfig", "PreparedConditions"]
+__all__ = ["RELEASED", "DiT", "DiTConfig", "PreparedConditions"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,8 +60,20 @@ class DiTConfig:
     time_in_modulation: bool = True
     """Also add the noise time to the per-frame modulation. The released full-size model has
     it in the prepended token only; small models learn faster with both (chosen)."""
-    conditioner: ConditionerConfig = field(default_factory=ConditionerConfig)
-    """Sizes of the conditions."""
+    conditioner: ConditionerConfig | ReleasedConditionerConfig = field(
+        default_factory=ConditionerConfig
+    )
+    """Sizes of the conditions, and which way they are taken in."""
+    head_norm: bool = added(True)
+    """Whether queries and keys are normalised."""
+    scaled_norms: bool = added(False)
+    """Whether norms before modulation have a learned scale (and no norm has a bias)."""
+    feed_forward_bias: bool = added(False)
+    """Whether the two layers of the feed-forward have biases."""
+    norm_out: bool = added(True)
+    """Whether the last block's output is normalised before the way out."""
+    fourier_time: bool = added(False)
+    """Whether the noise time enters at learned frequencies, not at fixed ones."""
 
     def __post_init__(self) -> None:
         if self.width % (4 * self.num_heads):
@@ -66,6 +85,28 @@ class DiTConfig:
             if getattr(self, name) <= 0:
                 raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
 
+    @property
+    def modulated(self) -> bool:
+        """Whether blocks are modulated at all; without sync features and noise time, by nothing."""
+        return self.conditioner.sync_dim > 0 or self.time_in_modulation
+
+
+RELEASED = DiTConfig(
+    latent_dim=64,
+    width=1536,
+    depth=24,
+    num_heads=24,
+    time_in_modulation=False,
+    conditioner=ReleasedConditionerConfig(),
+    head_norm=False,
+    scaled_norms=True,
+    feed_forward_bias=True,
+    norm_out=False,
+    fourier_time=True,
+)
+"""The full-size transformer: 1.17 G parameters. Sizes follow the sibling release (unverified);
+the options are those of stable-audio-tools' DiffusionTransformer."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class PreparedConditions:
@@ -74,6 +115,7 @@ class PreparedConditions:
     keys_values: tuple[tuple[Tensor, Tensor], ...]
     context_mask_B11T: Tensor | None
     sync_modulation_BLM: Tensor | None
+    null_modulation_M: Tensor | None
     duration_BD: Tensor
     rope: tuple[Tensor, Tensor]
 
@@ -87,7 +129,7 @@ class PreparedConditions:
             sync_modulation_BLM=(
                 None
                 if self.sync_modulation_BLM is None
-                else torch.zeros_like(self.sync_modulation_BLM)
+                else _null_like(self.sync_modulation_BLM, self.null_modulation_M)
             ),
         )
 
@@ -109,11 +151,18 @@ class PreparedConditions:
                 )
                 for (ka, va), (kb, vb) in pairs
             ),
-            context_mask_B11T=torch.cat([self._mask(num_tokens), other._mask(num_tokens)]),
+            context_mask_B11T=self._stacked_mask(other, num_tokens),
             sync_modulation_BLM=_stack_modulation(self, other),
+            null_modulation_M=self.null_modulation_M,
             duration_BD=torch.cat([self.duration_BD, other.duration_BD]),
             rope=self.rope,
         )
+
+    def _stacked_mask(self, other: PreparedConditions, num_tokens: int) -> Tensor | None:
+        unmasked = self.context_mask_B11T is None and other.context_mask_B11T is None
+        if unmasked and all(p.keys_values[0][0].shape[2] == num_tokens for p in (self, other)):
+            return None
+        return torch.cat([self._mask(num_tokens), other._mask(num_tokens)])
 
     def _mask(self, num_tokens: int) -> Tensor:
         keys_BNTH = self.keys_values[0][0]
@@ -135,9 +184,16 @@ def _stack_modulation(a: PreparedConditions, b: PreparedConditions) -> Tensor | 
     def full(p: PreparedConditions) -> Tensor:
         if p.sync_modulation_BLM is not None:
             return p.sync_modulation_BLM
-        return given.new_zeros(p.duration_BD.shape[0], *given.shape[1:])
+        empty = given.new_empty(p.duration_BD.shape[0], *given.shape[1:])
+        return _null_like(empty, p.null_modulation_M)
 
     return torch.cat([full(a), full(b)])
+
+
+def _null_like(modulation_BLM: Tensor, null_M: Tensor | None) -> Tensor:
+    if null_M is None:
+        return torch.zeros_like(modulation_BLM)
+    return null_M.expand_as(modulation_BLM)
 
 
 class DiTBlock(nn.Module):
@@ -145,24 +201,32 @@ class DiTBlock(nn.Module):
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
-        width = config.width
-        self.norm_self = nn.LayerNorm(width, elementwise_affine=False)
-        self.self_attention = SelfAttention(width, config.num_heads)
-        self.norm_cross = nn.LayerNorm(width)
-        self.cross_attention = CrossAttention(width, config.num_heads)
-        self.norm_ff = nn.LayerNorm(width, elementwise_affine=False)
-        self.feed_forward = GatedFeedForward(width, config.feed_forward_expansion)
-        self.modulation = nn.Parameter(torch.zeros(6 * width))
+        width, heads, scaled = config.width, config.num_heads, config.scaled_norms
+        self.norm_self = nn.LayerNorm(width, elementwise_affine=scaled, bias=False)
+        self.self_attention = SelfAttention(width, heads, head_norm=config.head_norm)
+        self.norm_cross = nn.LayerNorm(width, bias=not scaled)
+        self.cross_attention = CrossAttention(width, heads, head_norm=config.head_norm)
+        self.norm_ff = nn.LayerNorm(width, elementwise_affine=scaled, bias=False)
+        self.feed_forward = GatedFeedForward(
+            width, config.feed_forward_expansion, bias=config.feed_forward_bias
+        )
+        self.modulation = nn.Parameter(torch.zeros(6 * width)) if config.modulated else None
 
     def forward(
         self,
         x_BLD: Tensor,
-        modulation_BLM: Tensor,
+        modulation_BLM: Tensor | None,
         keys_values: tuple[Tensor, Tensor],
         context_mask_B11T: Tensor | None,
         frame_mask_B11L: Tensor | None,
         rope: tuple[Tensor, Tensor],
     ) -> Tensor:
+        if modulation_BLM is None or self.modulation is None:
+            h_BLD = self.norm_self(x_BLD)
+            x_BLD = x_BLD + self.self_attention(h_BLD, rope, frame_mask_B11L)
+            h_BLD = self.norm_cross(x_BLD)
+            x_BLD = x_BLD + self.cross_attention(h_BLD, keys_values, context_mask_B11T)
+            return x_BLD + self.feed_forward(self.norm_ff(x_BLD))  # type: ignore[no-any-return]
         scale1, shift1, gate1, scale2, shift2, gate2 = (
             modulation_BLM + self.modulation.to(modulation_BLM.dtype)
         ).chunk(6, dim=-1)
@@ -181,14 +245,20 @@ class DiT(nn.Module):
         super().__init__()
         self.config = config
         width = config.width
-        self.conditioner = Conditioner(config.conditioner, width)
-        self.time = ScalarEmbedding(width, scale=1000.0)
+        self.conditioner: Conditioner | ReleasedConditioner
+        if isinstance(config.conditioner, ReleasedConditionerConfig):
+            self.conditioner = ReleasedConditioner(config.conditioner, width)
+        else:
+            self.conditioner = Conditioner(config.conditioner, width)
+        self.time = (
+            FourierTime(width) if config.fourier_time else ScalarEmbedding(width, scale=1000.0)
+        )
         self.time_modulation = nn.Linear(width, 6 * width) if config.time_in_modulation else None
         # 1x1 convolutions around the stack, as residuals, written as linear layers.
         self.pre = nn.Linear(config.latent_dim, config.latent_dim, bias=False)
         self.proj_in = nn.Linear(config.latent_dim, width, bias=False)
         self.blocks = nn.ModuleList(DiTBlock(config) for _ in range(config.depth))
-        self.norm_out = nn.LayerNorm(width)
+        self.norm_out = nn.LayerNorm(width) if config.norm_out else nn.Identity()
         self.proj_out = nn.Linear(width, config.latent_dim, bias=False)
         self.post = nn.Linear(config.latent_dim, config.latent_dim, bias=False)
         self._init_weights()
@@ -223,6 +293,7 @@ class DiT(nn.Module):
             keys_values=tuple(b.cross_attention.keys_values(context_BTD) for b in blocks),
             context_mask_B11T=None if mask_BT is None else mask_BT[:, None, None],
             sync_modulation_BLM=self.conditioner.modulation(conditions, num_frames, drop_B),
+            null_modulation_M=self.conditioner.null_modulation(),
             duration_BD=self.conditioner.prepended(conditions),
             rope=rope_table(num_frames + 1, rotary_dim, device=context_BTD.device),
         )
@@ -277,12 +348,17 @@ class DiT(nn.Module):
         prepared = self.prepare(conditions, x_BLC.shape[1], drop_B=drop_B)
         return self.denoise(x_BLC, t_B, prepared, frame_mask_BL=frame_mask_BL)
 
-    def _modulation(self, time_BD: Tensor, prepared: PreparedConditions, h_BLD: Tensor) -> Tensor:
+    def _modulation(
+        self, time_BD: Tensor, prepared: PreparedConditions, h_BLD: Tensor
+    ) -> Tensor | None:
+        if not self.config.modulated:
+            return None
         sync_BLM = prepared.sync_modulation_BLM
         if sync_BLM is None:
             modulation = h_BLD.new_zeros(1, 1, 6 * self.config.width)
-        else:
-            modulation = nn.functional.pad(sync_BLM, (0, 0, 1, 0))  # the token gets zeros
+        else:  # the token hears nothing
+            token_B1M = _null_like(sync_BLM[:, :1], prepared.null_modulation_M)
+            modulation = torch.cat([token_B1M, sync_BLM], dim=1)
         if self.time_modulation is not None:
             modulation = modulation + self.time_modulation(nn.functional.silu(time_BD))[:, None]
         return modulation

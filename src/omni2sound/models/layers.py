@@ -80,14 +80,14 @@ class HeadNorm(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Self-attention with rotary positions and normalised queries and keys."""
+    """Self-attention with rotary positions and (unless told otherwise) normalised heads."""
 
-    def __init__(self, width: int, num_heads: int) -> None:
+    def __init__(self, width: int, num_heads: int, *, head_norm: bool = True) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.qkv = nn.Linear(width, 3 * width, bias=False)
-        self.q_norm = HeadNorm(width // num_heads)
-        self.k_norm = HeadNorm(width // num_heads)
+        self.q_norm = HeadNorm(width // num_heads) if head_norm else nn.Identity()
+        self.k_norm = HeadNorm(width // num_heads) if head_norm else nn.Identity()
         self.out = nn.Linear(width, width, bias=False)
         nn.init.zeros_(self.out.weight)  # each block starts as the identity
 
@@ -104,14 +104,14 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Attention to the context; its keys and values are computed once per request."""
 
-    def __init__(self, width: int, num_heads: int) -> None:
+    def __init__(self, width: int, num_heads: int, *, head_norm: bool = True) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.q = nn.Linear(width, width, bias=False)
         # No bias: a zeroed context (the null branch) then gives exactly zero.
         self.kv = nn.Linear(width, 2 * width, bias=False)
-        self.q_norm = HeadNorm(width // num_heads)
-        self.k_norm = HeadNorm(width // num_heads)
+        self.q_norm = HeadNorm(width // num_heads) if head_norm else nn.Identity()
+        self.k_norm = HeadNorm(width // num_heads) if head_norm else nn.Identity()
         self.out = nn.Linear(width, width, bias=False)
         nn.init.zeros_(self.out.weight)
 
@@ -136,11 +136,12 @@ class GatedFeedForward(nn.Module):
         Shazeer 2020, arXiv:2002.05202.
     """
 
-    def __init__(self, width: int, expansion: int) -> None:
+    def __init__(self, width: int, expansion: int, *, bias: bool = False) -> None:
         super().__init__()
-        self.up = nn.Linear(width, 2 * expansion * width, bias=False)
-        self.down = nn.Linear(expansion * width, width, bias=False)
-        nn.init.zeros_(self.down.weight)
+        self.up = nn.Linear(width, 2 * expansion * width, bias=bias)
+        self.down = nn.Linear(expansion * width, width, bias=bias)
+        for parameter in self.down.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         """(B, L, D) to (B, L, D)."""
