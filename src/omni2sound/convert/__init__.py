@@ -1,0 +1,1 @@
+"""Checkpoints of the stable-audio-tools family into our model folder, and back."""
