@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+from torch import Tensor, nn
+
 from omni2sound.config import from_json, to_json
 from omni2sound.diffusion.objective import Objective
 from omni2sound.diffusion.samplers import SamplerConfig
@@ -24,24 +27,70 @@ from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.errors import ConfigError
 from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
 from omni2sound.models.dit import DiT, DiTConfig
+from omni2sound.models.oobleck import Oobleck, OobleckConfig
 from omni2sound.timebase import TimeBase
-from omni2sound.weights import load_card, load_part, resolve_model, save_model
+from omni2sound.weights import ModelCard, load_card, load_part, resolve_model, save_model
 
-__all__ = ["Defaults", "Model", "PipelineConfig", "TextPart", "VisionPart", "load_model"]
+__all__ = [
+    "Defaults",
+    "Model",
+    "PipelineConfig",
+    "SynchformerPart",
+    "TextPart",
+    "VisionPart",
+    "build_autoencoder",
+    "load_model",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextPart:
     """Which text encoder the model listens to."""
 
-    encoder: Literal["minilm"] = "minilm"
+    encoder: Literal["minilm", "flan-t5-base"] = "minilm"
+    """The carried one, or the full-size model's, whose weights the user has."""
+
+    @property
+    def dim(self) -> int:
+        """Features of one token."""
+        return {"minilm": TextEncoder.dim, "flan-t5-base": 768}[self.encoder]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VisionPart:
     """Which picture encoder the model listens to."""
 
-    encoder: Literal["mobilenetv2"] = "mobilenetv2"
+    encoder: Literal["mobilenetv2", "dfn5b-clip-vit-h-14-384"] = "mobilenetv2"
+    """The carried one, or the full-size model's, whose weights the user has."""
+
+    @property
+    def dim(self) -> int:
+        """Features of one picture."""
+        return {"mobilenetv2": VisionEncoder.dim, "dfn5b-clip-vit-h-14-384": 1024}[self.encoder]
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Height and width of the pictures that it is given."""
+        return {"mobilenetv2": VisionEncoder.size_px, "dfn5b-clip-vit-h-14-384": (384, 384)}[
+            self.encoder
+        ]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SynchformerPart:
+    """The full-size model's sync encoder; frozen, its weights are no part of the model folder."""
+
+    kind: Literal["synchformer"] = "synchformer"
+    """Tells it from `SyncConfig` in a card."""
+    feature_dim: int = 768
+    """S."""
+    fps: int = 25
+    """Pictures per second that it sees."""
+
+    @property
+    def features_per_s(self) -> int:
+        """Features that count as a second; the sibling release says 24 (unverified)."""
+        return 24
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,17 +101,17 @@ class PipelineConfig:
     dit: DiTConfig
     objective: Objective
     sampler: SamplerConfig
-    autoencoder: MelPcaConfig
-    sync: SyncConfig
+    autoencoder: MelPcaConfig | OobleckConfig
+    sync: SyncConfig | SynchformerPart
     text: TextPart = field(default_factory=TextPart)
     vision: VisionPart = field(default_factory=VisionPart)
 
     def __post_init__(self) -> None:
         listens = self.dit.conditioner
         pairs = {
-            "text features": (listens.text_dim, TextEncoder.dim),
-            "picture features": (listens.vision_dim, VisionEncoder.dim),
-            "sync features": (listens.sync_dim, self.sync.feature_dim),
+            "text features": (listens.text_dim, self.text.dim),
+            "picture features": (listens.vision_dim or self.vision.dim, self.vision.dim),
+            "sync features": (listens.sync_dim or self.sync.feature_dim, self.sync.feature_dim),
             "pictures per second": (listens.vision_fps, self.timebase.vision_fps),
             "sync pictures per second": (self.sync.fps, self.timebase.sync_fps),
             "latent channels": (self.dit.latent_dim, self.autoencoder.latent_dim),
@@ -96,23 +145,34 @@ class Model:
         config: Shapes of its parts.
         dit: The transformer.
         autoencoder: Latents to sound.
-        sync: Pictures to sync features.
+        sync: Pictures to sync features; None if that network is no part of the model.
         name: The model's name.
         defaults: Settings for what a request leaves open.
         training: How the weights were made; free-form JSON data.
         attribution: Licence and author of everything learnt from; see `weights`.
         sha256: Digest of configuration and weights as they were loaded; empty if never saved.
+        card: Of the folder that it was read from; None if there is none.
     """
 
     config: PipelineConfig
     dit: DiT
-    autoencoder: MelPcaAutoencoder
-    sync: SyncEncoder
+    autoencoder: MelPcaAutoencoder | Oobleck
+    sync: SyncEncoder | None
     name: str
     defaults: Defaults
     training: Mapping[str, Any]
     attribution: str = ""
     sha256: str = ""
+    card: ModelCard | None = None
+
+    def tensors(self) -> dict[str, Mapping[str, Tensor]]:
+        """State of each trained part."""
+        parts: dict[str, nn.Module | None] = {
+            "dit": self.dit,
+            "autoencoder": self.autoencoder,
+            "sync": self.sync,
+        }
+        return {k: part.state_dict() for k, part in parts.items() if part is not None}
 
     def save(self, folder: str | os.PathLike[str], *, half: bool = True) -> None:
         """Write the model folder, whole or not at all.
@@ -128,11 +188,7 @@ class Model:
             Path(folder),
             name=self.name,
             parts=to_json(self.config),
-            tensors={
-                "dit": self.dit.state_dict(),
-                "autoencoder": self.autoencoder.state_dict(),
-                "sync": self.sync.state_dict(),
-            },
+            tensors=self.tensors(),
             defaults=to_json(self.defaults),
             training=self.training,
             attribution=self.attribution,
@@ -140,8 +196,17 @@ class Model:
         )
 
 
-def load_model(model: str | os.PathLike[str]) -> Model:
-    """Read a model by name, folder or Hub id; weights are float32 on the CPU.
+def load_model(
+    model: str | os.PathLike[str], *, dtype: torch.dtype | None = None, on_disk: bool = False
+) -> Model:
+    """Read a model by name, folder or Hub id, on the CPU.
+
+    Args:
+        model: Which.
+        dtype: Of the transformer, so that a large one never lies here in float32 first; None
+            is float32. The other parts are float32.
+        on_disk: Leave large parts without numbers, on the meta device, to be read when needed
+            (`residency`).
 
     Raises:
         MissingPartError: There is no such model.
@@ -150,18 +215,33 @@ def load_model(model: str | os.PathLike[str]) -> Model:
     """
     card = load_card(resolve_model(os.fspath(model)))
     config = from_json(PipelineConfig, card.parts, where="card.parts")
+    large_vae = isinstance(config.autoencoder, OobleckConfig)
+    with torch.device("meta"):  # shapes only: numbers come from the folder
+        dit = DiT(config.dit)
+        vae = build_autoencoder(config.autoencoder) if large_vae else None
     loaded = Model(
         config=config,
-        dit=DiT(config.dit),
-        autoencoder=MelPcaAutoencoder(config.autoencoder),
-        sync=SyncEncoder(config.sync),
+        dit=dit,
+        autoencoder=vae or build_autoencoder(config.autoencoder),
+        sync=SyncEncoder(config.sync) if isinstance(config.sync, SyncConfig) else None,
         name=card.name,
         defaults=from_json(Defaults, card.defaults, where="card.defaults"),
         training=card.training,
         attribution=card.attribution,
         sha256=card.sha256,
+        card=card,
     )
-    load_part(card, "dit", loaded.dit)
-    load_part(card, "autoencoder", loaded.autoencoder)
-    load_part(card, "sync", loaded.sync)
+    if not on_disk:
+        load_part(card, "dit", loaded.dit, dtype=dtype)
+    if not (on_disk and large_vae):
+        load_part(card, "autoencoder", loaded.autoencoder)
+    if loaded.sync is not None:
+        load_part(card, "sync", loaded.sync)
     return loaded
+
+
+def build_autoencoder(config: MelPcaConfig | OobleckConfig) -> MelPcaAutoencoder | Oobleck:
+    """An autoencoder of that shape, with the weights that it starts with."""
+    if isinstance(config, OobleckConfig):
+        return Oobleck(config)
+    return MelPcaAutoencoder(config)

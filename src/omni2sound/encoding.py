@@ -5,7 +5,8 @@ Out:  `Conditions` over the whole duration, and windows of them.
 
 Pictures are decoded at two rates and sizes (few and large for *what*, many and small for
 *when*) and embedded as they come, so an hour of video takes no more pictures in memory
-than ten seconds. Text and picture encoders are loaded when first needed.
+than ten seconds. Text and picture encoders are loaded when first needed; those of the
+full-size model come from a folder of the user's, and leave again where memory is scarce.
 What not to get wrong: sync feature i lies on latent frame i. It is looked up in the middle
 of the latent frame's interval; a video that ends early keeps its last picture.
 
@@ -16,60 +17,117 @@ V picture features, S sync features.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from omni2sound.assembly import PipelineConfig, SynchformerPart
+from omni2sound.encoders.base import Tokens
 from omni2sound.encoders.sync import SyncEncoder
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
-from omni2sound.errors import ShapeError
+from omni2sound.errors import MissingPartError, ShapeError
 from omni2sound.longform import embed_in_chunks
 from omni2sound.media.video import iter_frames
 from omni2sound.models.conditioning import Conditions
+from omni2sound.runtime import cache_dir
 from omni2sound.timebase import TimeBase
 
 __all__ = ["SYNC_MARGIN", "ConditionEncoder", "window_of"]
 
+T = TypeVar("T")
+
 _VISION_CHUNK = 32
 _SYNC_CHUNK = 250
+_SEGMENT_FRAMES = 16
+"""Pictures that Synchformer needs at least."""
 SYNC_MARGIN = 16
 """Pictures on each side of one that its sync feature may depend on (11), and some more."""
+
+
+class _Texts(Protocol):
+    def __call__(self, texts: Sequence[str]) -> Tokens: ...
+
+
+class _Pictures(Protocol):
+    def embed(self, frames_THWK: NDArray[np.uint8]) -> Tensor: ...
 
 
 class ConditionEncoder:
     """The three encoders of one model."""
 
-    def __init__(self, timebase: TimeBase, sync: SyncEncoder, device: torch.device) -> None:
-        self.timebase = timebase
-        self.sync = sync
+    def __init__(
+        self,
+        config: PipelineConfig,
+        sync: SyncEncoder | None,
+        device: torch.device,
+        *,
+        published: Path | None = None,
+        low_memory: bool = False,
+    ) -> None:
+        """Nothing is loaded yet.
+
+        Args:
+            config: Of the model.
+            sync: The model's own sync encoder; None if it has a published one.
+            device: Where to run.
+            published: Folder of published encoders (`docs/weights.md`), one folder each.
+            low_memory: Let each encoder go once it has encoded.
+        """
+        self.config = config
+        self.timebase = config.timebase
         self.device = device
+        self._published = published or cache_dir() / "published"
+        self._low_memory = low_memory
         self._load_s = 0.0
-
-    @cached_property
-    def text(self) -> TextEncoder:
-        """Loaded at the first prompt: its libraries take seconds to import."""
-        with self._loading():
-            return TextEncoder.load(self.device)
-
-    @cached_property
-    def vision(self) -> VisionEncoder:
-        """Loaded at the first video."""
-        with self._loading():
-            return VisionEncoder.load(self.device)
+        self._loaded: dict[str, object] = {} if sync is None else {"sync": sync}
+        self._own_sync = sync
 
     @contextmanager
-    def _loading(self) -> Iterator[None]:
-        begin = time.perf_counter()
-        yield
-        self._load_s += time.perf_counter() - begin
+    def _texts(self) -> Iterator[_Texts]:
+        def load() -> _Texts:
+            if self.config.text.encoder == "minilm":
+                return TextEncoder.load(self.device)
+            raise MissingPartError(f"no flan-t5-base in {self._published}")
+
+        with self._held("text", load) as encoder:
+            yield encoder
+
+    @contextmanager
+    def _pictures(self) -> Iterator[_Pictures]:
+        def load() -> _Pictures:
+            if self.config.vision.encoder == "mobilenetv2":
+                return VisionEncoder.load(self.device)
+            raise MissingPartError(f"no dfn5b-clip in {self._published}")
+
+        with self._held("vision", load) as encoder:
+            yield encoder
+
+    @contextmanager
+    def _motion(self) -> Iterator[_Pictures]:
+        def load() -> _Pictures:
+            raise MissingPartError(f"no synchformer in {self._published}")
+
+        with self._held("sync", load) as encoder:
+            yield encoder
+
+    @contextmanager
+    def _held(self, name: str, load: Callable[[], T]) -> Iterator[T]:
+        """An encoder, loaded at its first use: its libraries take seconds to import."""
+        if name not in self._loaded:
+            begin = time.perf_counter()
+            self._loaded[name] = load()
+            self._load_s += time.perf_counter() - begin
+        yield self._loaded[name]  # type: ignore[misc]
+        if self._low_memory and self._loaded[name] is not self._own_sync:
+            del self._loaded[name]
 
     def collect_load_s(self) -> float:
         """Seconds spent on loading encoders since the last call."""
@@ -91,17 +149,13 @@ class ConditionEncoder:
         """
         vision_BTV = sync_BTS = None
         if video is not None:
-            size = self.sync.config.frame_px
             frames = self._frames(
-                video, self.timebase.vision_fps, VisionEncoder.size_px, duration_s
+                video, self.timebase.vision_fps, self.config.vision.size_px, duration_s
             )
-            vision_BTV = embed_in_chunks(self.vision.embed, frames, chunk=_VISION_CHUNK, margin=0)[
-                None
-            ]
-            frames = self._frames(video, self.timebase.sync_fps, (size, size), duration_s)
-            sync_BTS = embed_in_chunks(
-                self.sync.embed, frames, chunk=_SYNC_CHUNK, margin=SYNC_MARGIN
-            )[None]
+            with self._pictures() as pictures:
+                vision_BTV = embed_in_chunks(pictures.embed, frames, chunk=_VISION_CHUNK, margin=0)
+            vision_BTV = vision_BTV[None]
+            sync_BTS = self._sync_features(video, duration_s)[None]
         prompts = None if prompt is None else [prompt]
         return self._conditions(vision_BTV, sync_BTS, prompts, duration_s, batch=1)
 
@@ -131,9 +185,24 @@ class ConditionEncoder:
             raise ShapeError("vision and sync pictures come from one video; got only one of them")
         vision_BTV = sync_BTS = None
         if vision_frames_BTHWK is not None and sync_frames_BTHWK is not None:
-            vision_BTV = torch.stack([self.vision.embed(x) for x in vision_frames_BTHWK])
-            sync_BTS = torch.stack([self.sync.embed(x) for x in sync_frames_BTHWK])
+            with self._pictures() as pictures:
+                vision_BTV = torch.stack([pictures.embed(x) for x in vision_frames_BTHWK])
+            with self._motion() as motion:
+                sync_BTS = torch.stack([motion.embed(x) for x in sync_frames_BTHWK])
         return self._conditions(vision_BTV, sync_BTS, prompts, duration_s, batch=given[0])
+
+    def _sync_features(self, video: Path, duration_s: float | Fraction) -> Tensor:
+        fps = self.timebase.sync_fps
+        if isinstance(self.config.sync, SynchformerPart):
+            # Its segments start with the clip and overlap: the whole clip at once, as it is.
+            least_s = max(Fraction(duration_s), Fraction(_SEGMENT_FRAMES, fps))
+            frames = np.stack(list(iter_frames(video, fps=fps, duration_s=least_s)))
+            with self._motion() as motion:
+                return motion.embed(frames)
+        side = self.config.sync.frame_px
+        stream = self._frames(video, fps, (side, side), duration_s)
+        with self._motion() as motion:
+            return embed_in_chunks(motion.embed, stream, chunk=_SYNC_CHUNK, margin=SYNC_MARGIN)
 
     def _frames(
         self, video: Path, fps: int, size_px: tuple[int, int], duration_s: float | Fraction
@@ -149,7 +218,10 @@ class ConditionEncoder:
         *,
         batch: int,
     ) -> Conditions:
-        tokens = None if prompts is None else self.text(prompts)
+        tokens = None
+        if prompts is not None:
+            with self._texts() as texts:
+                tokens = texts(prompts)
         zeros_B = torch.zeros(batch, device=self.device)
         return Conditions(
             seconds_start_B=zeros_B,
@@ -162,7 +234,7 @@ class ConditionEncoder:
 
     def _at_latent_rate(self, sync_BTS: Tensor, duration_s: float | Fraction) -> Tensor:
         num_frames = self.timebase.num_latent_frames(duration_s)
-        rate = self.timebase.sync_fps / self.timebase.latent_rate_hz
+        rate = self.config.sync.features_per_s / self.timebase.latent_rate_hz
         index = [int((i + Fraction(1, 2)) * rate) for i in range(num_frames)]
         known = [i for i in index if i < sync_BTS.shape[1]]
         missing = num_frames - len(known)

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from omni2sound.assembly import Model, load_model
+from omni2sound.assembly import Model, SynchformerPart, load_model
 from omni2sound.diffusion.guidance import Predict, guided
 from omni2sound.diffusion.samplers import OnStep, sample
 from omni2sound.encoding import ConditionEncoder, window_of
@@ -31,6 +31,7 @@ from omni2sound.generation import GenerationRequest, GenerationResult, Timings
 from omni2sound.longform import decode_in_chunks, joint_prediction, window_starts
 from omni2sound.media.audio import Audio
 from omni2sound.models.conditioning import Conditions
+from omni2sound.residency import Residency
 from omni2sound.runtime import resolve_device, resolve_dtype
 
 __all__ = ["GenerationRequest", "GenerationResult", "Omni2SoundPipeline", "Timings"]
@@ -48,12 +49,22 @@ _DECODE_FADE_S = Fraction(1, 5)
 class Omni2SoundPipeline:
     """Sound for a video, a text or both. Build it with `from_pretrained`."""
 
-    def __init__(self, model: Model, *, device: torch.device, dtype: torch.dtype) -> None:
-        for part in (model.dit, model.autoencoder, model.sync):
-            part.eval().requires_grad_(False).to(device)
-        model.dit.to(dtype)
+    def __init__(
+        self,
+        model: Model,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        encoders: Path | None = None,
+        low_memory: bool = False,
+    ) -> None:
+        if model.sync is not None:
+            model.sync.eval().requires_grad_(False).to(device)
         self.model = model
-        self.encoder = ConditionEncoder(model.config.timebase, model.sync, device)
+        self.residency = Residency(model, device, dtype, low_memory=low_memory)
+        self.encoder = ConditionEncoder(
+            model.config, model.sync, device, published=encoders, low_memory=low_memory
+        )
         self.device = device
         self.dtype = dtype
         self._unbooked_load_s = 0.0
@@ -65,6 +76,8 @@ class Omni2SoundPipeline:
         *,
         device: str = "auto",
         dtype: str = "auto",
+        encoders: str | os.PathLike[str] | None = None,
+        low_memory: bool = False,
     ) -> Omni2SoundPipeline:
         """Load a model.
 
@@ -73,6 +86,10 @@ class Omni2SoundPipeline:
                 id with a pinned revision, "org/name@<commit>".
             device: "auto", "cpu", "cuda" or "mps".
             dtype: Precision of the transformer: "auto", "float32", "bfloat16" or "float16".
+            encoders: Folder of the published encoders that a full-size model listens to; None
+                is `published` in the cache folder.
+            low_memory: One part in memory at a time, the transformer in half precision unless
+                `dtype` says otherwise. Slower: parts come anew for each take.
 
         Raises:
             MissingPartError: There is no such model.
@@ -83,7 +100,15 @@ class Omni2SoundPipeline:
         begin = time.perf_counter()
         where = resolve_device(device)
         precision = resolve_dtype(dtype, where)
-        pipeline = cls(load_model(model), device=where, dtype=precision)
+        if low_memory and dtype == "auto":
+            precision = torch.bfloat16
+        pipeline = cls(
+            load_model(model, dtype=precision, on_disk=low_memory and where.type == "cpu"),
+            device=where,
+            dtype=precision,
+            encoders=None if encoders is None else Path(encoders),
+            low_memory=low_memory,
+        )
         pipeline._rehearse()
         pipeline._unbooked_load_s = time.perf_counter() - begin
         return pipeline
@@ -96,8 +121,13 @@ class Omni2SoundPipeline:
             half: Store tensors as fp16, as released models do; their sound survives exactly.
 
         Raises:
-            UserError: `folder` exists and is no model folder.
+            UserError: `folder` exists and is no model folder, or parts of the model wait on
+                disk (low memory).
         """
+        if any(
+            tensor.is_meta for part in self.model.tensors().values() for tensor in part.values()
+        ):
+            raise UserError("with low memory the model lies in its folder; copy that folder")
         self.model.save(folder, half=half)
 
     def _rehearse(self) -> None:
@@ -165,6 +195,17 @@ class Omni2SoundPipeline:
         """
         guidance, num_steps = self._settings(request)
         duration = request.resolved_duration(self.model.defaults.duration_s)
+        longest_s = self.model.defaults.max_duration_s
+        if (
+            request.video is not None
+            and isinstance(self.model.config.sync, SynchformerPart)
+            and duration > longest_s
+        ):
+            # Its features start with the clip; windows of them mean nothing.
+            raise UserError(
+                f"this model makes sound for up to {longest_s:g} s of video, "
+                f"got {float(duration):g} s; cut the video, or give a --duration"
+            )
         begin = time.perf_counter()
         conditions = self.encoder.encode(request.video, request.prompt, duration)
         negative = None
@@ -173,7 +214,8 @@ class Omni2SoundPipeline:
         lazy_load_s = self.encoder.collect_load_s()
         encode_s = time.perf_counter() - begin - lazy_load_s
         self._unbooked_load_s += lazy_load_s
-        predict = self._prediction(conditions, negative, duration, guidance)
+        with self.residency.use("dit"):
+            predict = self._prediction(conditions, negative, duration, guidance)
         for take in range(request.takes):
 
             def step(done: int, total: int, take: int = take) -> None:
@@ -182,7 +224,8 @@ class Omni2SoundPipeline:
 
             seed = request.seed + take
             begin = time.perf_counter()
-            latents_BLC = self._sample(predict, duration, [seed], num_steps, step)
+            with self.residency.use("dit"):
+                latents_BLC = self._sample(predict, duration, [seed], num_steps, step)
             sampled = time.perf_counter()
             samples_BN = self._decode(latents_BLC, duration)
             result = GenerationResult(
@@ -247,8 +290,9 @@ class Omni2SoundPipeline:
         duration = Fraction(duration_s)
         guidance = self.model.defaults.guidance if guidance is None else guidance
         num_steps = self.model.defaults.steps if num_steps is None else num_steps
-        predict = self._prediction(conditions, negative, duration, guidance)
-        latents_BLC = self._sample(predict, duration, seeds, num_steps, on_step)
+        with self.residency.use("dit"):
+            predict = self._prediction(conditions, negative, duration, guidance)
+            latents_BLC = self._sample(predict, duration, seeds, num_steps, on_step)
         return self._decode(latents_BLC, duration)
 
     def _settings(self, request: GenerationRequest) -> tuple[float, int]:
@@ -346,8 +390,11 @@ class Omni2SoundPipeline:
             torch.cuda.synchronize(self.device)  # or its time would be booked on the decoder
         return latents_BLC
 
-    @torch.inference_mode()
     def _decode(self, latents_BLC: Tensor, duration: Fraction) -> Tensor:
+        with self.residency.use("autoencoder"), torch.inference_mode():
+            return self._decoded(latents_BLC, duration)
+
+    def _decoded(self, latents_BLC: Tensor, duration: Fraction) -> Tensor:
         timebase = self.model.config.timebase
         chunk = timebase.num_latent_frames(_DECODE_CHUNK_S)
         if latents_BLC.shape[1] <= chunk:

@@ -29,6 +29,7 @@ from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, Use
 from omni2sound.runtime import cache_dir
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
 __all__ = ["ATTRIBUTION_FILE", "ModelCard", "load_card", "load_part", "resolve_model", "save_model"]
@@ -38,6 +39,8 @@ FORMAT = 1
 CARD = "card.json"
 MAX_FILE_BYTES = 15_000_000
 """Tensors of one file, so that a folder can be kept where single files are limited."""
+LARGE_FILE_BYTES = 2_000_000_000
+"""The same for models that no repository of code will hold."""
 ATTRIBUTION_FILE = "attribution.tsv"
 """Licence and author of everything that a model or a corpus was made from."""
 
@@ -157,31 +160,68 @@ def load_card(folder: Path) -> ModelCard:
     )
 
 
-def load_part(card: ModelCard, part: str, module: nn.Module) -> None:
-    """Copy the tensors of `part` into `module`, strictly, in the module's own dtype.
+def load_part(
+    card: ModelCard, part: str, module: nn.Module, *, dtype: torch.dtype | None = None
+) -> None:
+    """Copy the tensors of `part` into `module`, strictly, one after another.
+
+    A module on the meta device gets its memory here, tensor by tensor: a large part then
+    takes what it weighs, and never twice that.
+
+    Args:
+        card: Of the model.
+        part: "dit", "autoencoder" or "sync".
+        module: Of the shapes that the card says.
+        dtype: What floating-point tensors become; None: what they are in the module.
 
     Raises:
         ConfigError: If a tensor is missing, left over or of another shape; all are named.
     """
-    from safetensors.torch import load_file
+    from safetensors import safe_open
 
     names = [name for name in card.files if re.fullmatch(re.escape(part) + r"(-\d+)?", name)]
     if not names:
         raise ConfigError(f"model {card.name!r} has no part {part!r}; it has {sorted(card.files)}")
-    stored: dict[str, Tensor] = {}
-    for name in names:
-        stored |= load_file(card.folder / f"{name}.safetensors")
     wanted = module.state_dict()
+    stored: dict[str, tuple[Path, tuple[int, ...]]] = {}
+    for name in names:
+        path = card.folder / f"{name}.safetensors"
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - the reader is no mapping
+                stored[key] = path, tuple(file.get_slice(key).get_shape())
     problems = [f"missing {k}" for k in wanted if k not in stored]
     problems += [f"left over {k}" for k in stored if k not in wanted]
     problems += [
-        f"{k} is {tuple(stored[k].shape)}, expected {tuple(wanted[k].shape)}"
+        f"{k} is {stored[k][1]}, expected {tuple(wanted[k].shape)}"
         for k in wanted
-        if k in stored and stored[k].shape != wanted[k].shape
+        if k in stored and stored[k][1] != tuple(wanted[k].shape)
     ]
     if problems:
         raise ConfigError(f"{part} of model {card.name!r} does not fit: {'; '.join(problems)}")
-    module.load_state_dict({k: v.to(wanted[k].dtype) for k, v in stored.items()})
+    for path in dict.fromkeys(path for path, _ in stored.values()):
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118
+                _put(module, key, file.get_tensor(key), dtype)
+
+
+def _put(module: nn.Module, name: str, value: Tensor, dtype: torch.dtype | None) -> None:
+    """Copy into a tensor that has memory; take the place of one that has none."""
+    import torch
+    from torch import nn
+
+    owner_name, _, own_name = name.rpartition(".")
+    owner = module.get_submodule(owner_name)
+    old = getattr(owner, own_name)
+    if dtype is None or not old.is_floating_point():
+        dtype = old.dtype
+    if not old.is_meta and old.dtype == dtype:
+        with torch.no_grad():
+            old.copy_(value)
+        return
+    new = value.to(dtype=dtype, device=None if old.is_meta else old.device)
+    if isinstance(old, nn.Parameter):
+        new = nn.Parameter(new, requires_grad=old.requires_grad)
+    setattr(owner, own_name, new)
 
 
 def save_model(
@@ -194,6 +234,7 @@ def save_model(
     training: Mapping[str, Any],
     attribution: str = "",
     half: bool = True,
+    max_file_bytes: int = MAX_FILE_BYTES,
 ) -> None:
     """Write a model folder whole or not at all.
 
@@ -205,7 +246,8 @@ def save_model(
         defaults: Settings for requests that leave them open.
         training: How the weights were made.
         attribution: Lines of `attribution.tsv`; empty if the model was made from nothing.
-        half: Store floating-point tensors as fp16.
+        half: Store floating-point tensors as fp16; else as they are.
+        max_file_bytes: Tensors of one file.
     """
     import torch
     from safetensors.torch import save_file
@@ -219,7 +261,7 @@ def save_model(
                 k: v.detach().cpu().to(torch.float16 if half and v.is_floating_point() else v.dtype)
                 for k, v in state.items()
             }
-            groups = _file_groups(stored)
+            groups = _file_groups(stored, max_file_bytes)
             for number, names in enumerate(groups, start=1):
                 stem = part if len(groups) == 1 else f"{part}-{number}"
                 path = staging / f"{stem}.safetensors"
@@ -252,12 +294,12 @@ def save_model(
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _file_groups(tensors: Mapping[str, Tensor]) -> list[list[str]]:
-    """Names in order, cut into files of at most `MAX_FILE_BYTES`."""
+def _file_groups(tensors: Mapping[str, Tensor], limit_bytes: int) -> list[list[str]]:
+    """Names in order, cut into files of at most `limit_bytes`."""
     groups: list[list[str]] = [[]]
     size = 0
     for name, tensor in tensors.items():
-        if groups[-1] and size + tensor.nbytes > MAX_FILE_BYTES:
+        if groups[-1] and size + tensor.nbytes > limit_bytes:
             groups.append([])
             size = 0
         groups[-1].append(name)

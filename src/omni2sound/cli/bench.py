@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from omni2sound.cli.progress import progress_bar
+from omni2sound.errors import UserError
 
 __all__ = ["app"]
 
@@ -51,11 +52,16 @@ def spine(
     from omni2sound.bench.strikes import run_strikes
     from omni2sound.data.stage.assets import StageAssets
     from omni2sound.encoders.metric.yamnet import YamNet
+    from omni2sound.encoders.sync import SyncConfig
     from omni2sound.pipeline import Omni2SoundPipeline
 
     corpus = StageAssets.open(assets)
     pipeline = Omni2SoundPipeline.from_pretrained(model, device=device)
     model_parts, model_defaults = pipeline.model.config, pipeline.model.defaults
+    if not isinstance(model_parts.sync, SyncConfig):
+        raise UserError(
+            f"bench spine renders pictures for the embedded sync encoder; {model} has another"
+        )
     generate = PipelineSounds(
         pipeline=pipeline, seed=seed, duration_s=duration, num_steps=steps, guidance=guidance
     )

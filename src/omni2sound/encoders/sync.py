@@ -38,6 +38,11 @@ class SyncConfig:
     feature_dim: int = 64
     """S, including the two answers (sound starts now; how loud it is)."""
 
+    @property
+    def features_per_s(self) -> int:
+        """One for each picture."""
+        return self.fps
+
     def __post_init__(self) -> None:
         if self.frame_px % 2 ** (len(self.channels) + 1):
             raise ConfigError(
