@@ -17,11 +17,11 @@ V picture features, S sync features.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ from omni2sound.timebase import TimeBase
 
 __all__ = ["SYNC_MARGIN", "ConditionEncoder", "window_of"]
 
-T = TypeVar("T")
+EncoderName = Literal["text", "vision", "sync"]
 
 _VISION_CHUNK = 32
 _SYNC_CHUNK = 250
@@ -71,6 +71,7 @@ class ConditionEncoder:
         *,
         published: Path | None = None,
         low_memory: bool = False,
+        loaders: Mapping[EncoderName, Callable[[], Any]] | None = None,
     ) -> None:
         """Nothing is loaded yet.
 
@@ -80,6 +81,7 @@ class ConditionEncoder:
             device: Where to run.
             published: Folder of published encoders (`docs/weights.md`), one folder each.
             low_memory: Let each encoder go once it has encoded.
+            loaders: What loads an encoder, in place of what the configuration says.
         """
         self.config = config
         self.timebase = config.timebase
@@ -87,45 +89,36 @@ class ConditionEncoder:
         self._published = published or cache_dir() / "published"
         self._low_memory = low_memory
         self._load_s = 0.0
-        self._loaded: dict[str, object] = {} if sync is None else {"sync": sync}
         self._own_sync = sync
+        self._loaded: dict[EncoderName, Any] = {} if sync is None else {"sync": sync}
+        self._loaders: dict[EncoderName, Callable[[], Any]] = {
+            "text": self._load_text,
+            "vision": self._load_vision,
+            "sync": self._load_sync,
+            **(loaders or {}),
+        }
+
+    def _load_text(self) -> _Texts:
+        if self.config.text.encoder == "minilm":
+            return TextEncoder.load(self.device)
+        raise MissingPartError(f"no flan-t5-base in {self._published}")
+
+    def _load_vision(self) -> _Pictures:
+        if self.config.vision.encoder == "mobilenetv2":
+            return VisionEncoder.load(self.device)
+        raise MissingPartError(f"no dfn5b-clip in {self._published}")
+
+    def _load_sync(self) -> _Pictures:
+        raise MissingPartError(f"no synchformer in {self._published}")
 
     @contextmanager
-    def _texts(self) -> Iterator[_Texts]:
-        def load() -> _Texts:
-            if self.config.text.encoder == "minilm":
-                return TextEncoder.load(self.device)
-            raise MissingPartError(f"no flan-t5-base in {self._published}")
-
-        with self._held("text", load) as encoder:
-            yield encoder
-
-    @contextmanager
-    def _pictures(self) -> Iterator[_Pictures]:
-        def load() -> _Pictures:
-            if self.config.vision.encoder == "mobilenetv2":
-                return VisionEncoder.load(self.device)
-            raise MissingPartError(f"no dfn5b-clip in {self._published}")
-
-        with self._held("vision", load) as encoder:
-            yield encoder
-
-    @contextmanager
-    def _motion(self) -> Iterator[_Pictures]:
-        def load() -> _Pictures:
-            raise MissingPartError(f"no synchformer in {self._published}")
-
-        with self._held("sync", load) as encoder:
-            yield encoder
-
-    @contextmanager
-    def _held(self, name: str, load: Callable[[], T]) -> Iterator[T]:
+    def _held(self, name: EncoderName) -> Iterator[Any]:
         """An encoder, loaded at its first use: its libraries take seconds to import."""
         if name not in self._loaded:
             begin = time.perf_counter()
-            self._loaded[name] = load()
+            self._loaded[name] = self._loaders[name]()
             self._load_s += time.perf_counter() - begin
-        yield self._loaded[name]  # type: ignore[misc]
+        yield self._loaded[name]
         if self._low_memory and self._loaded[name] is not self._own_sync:
             del self._loaded[name]
 
@@ -152,7 +145,7 @@ class ConditionEncoder:
             frames = self._frames(
                 video, self.timebase.vision_fps, self.config.vision.size_px, duration_s
             )
-            with self._pictures() as pictures:
+            with self._held("vision") as pictures:
                 vision_BTV = embed_in_chunks(pictures.embed, frames, chunk=_VISION_CHUNK, margin=0)
             vision_BTV = vision_BTV[None]
             sync_BTS = self._sync_features(video, duration_s)[None]
@@ -185,9 +178,9 @@ class ConditionEncoder:
             raise ShapeError("vision and sync pictures come from one video; got only one of them")
         vision_BTV = sync_BTS = None
         if vision_frames_BTHWK is not None and sync_frames_BTHWK is not None:
-            with self._pictures() as pictures:
+            with self._held("vision") as pictures:
                 vision_BTV = torch.stack([pictures.embed(x) for x in vision_frames_BTHWK])
-            with self._motion() as motion:
+            with self._held("sync") as motion:
                 sync_BTS = torch.stack([motion.embed(x) for x in sync_frames_BTHWK])
         return self._conditions(vision_BTV, sync_BTS, prompts, duration_s, batch=given[0])
 
@@ -197,11 +190,12 @@ class ConditionEncoder:
             # Its segments start with the clip and overlap: the whole clip at once, as it is.
             least_s = max(Fraction(duration_s), Fraction(_SEGMENT_FRAMES, fps))
             frames = np.stack(list(iter_frames(video, fps=fps, duration_s=least_s)))
-            with self._motion() as motion:
-                return motion.embed(frames)
+            with self._held("sync") as motion:
+                features_TS: Tensor = motion.embed(frames)
+            return features_TS
         side = self.config.sync.frame_px
         stream = self._frames(video, fps, (side, side), duration_s)
-        with self._motion() as motion:
+        with self._held("sync") as motion:
             return embed_in_chunks(motion.embed, stream, chunk=_SYNC_CHUNK, margin=SYNC_MARGIN)
 
     def _frames(
@@ -220,7 +214,7 @@ class ConditionEncoder:
     ) -> Conditions:
         tokens = None
         if prompts is not None:
-            with self._texts() as texts:
+            with self._held("text") as texts:
                 tokens = texts(prompts)
         zeros_B = torch.zeros(batch, device=self.device)
         return Conditions(

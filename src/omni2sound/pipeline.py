@@ -31,6 +31,7 @@ from omni2sound.generation import GenerationRequest, GenerationResult, Timings
 from omni2sound.longform import decode_in_chunks, joint_prediction, window_starts
 from omni2sound.media.audio import Audio
 from omni2sound.models.conditioning import Conditions
+from omni2sound.models.lora import Adapter, load_adapter
 from omni2sound.residency import Residency
 from omni2sound.runtime import resolve_device, resolve_dtype
 
@@ -57,11 +58,13 @@ class Omni2SoundPipeline:
         dtype: torch.dtype,
         encoders: Path | None = None,
         low_memory: bool = False,
+        adapter: Adapter | None = None,
     ) -> None:
         if model.sync is not None:
             model.sync.eval().requires_grad_(False).to(device)
         self.model = model
-        self.residency = Residency(model, device, dtype, low_memory=low_memory)
+        self.sha256 = model.sha256 if adapter is None else adapter.sha256
+        self.residency = Residency(model, device, dtype, low_memory=low_memory, adapter=adapter)
         self.encoder = ConditionEncoder(
             model.config, model.sync, device, published=encoders, low_memory=low_memory
         )
@@ -78,6 +81,7 @@ class Omni2SoundPipeline:
         dtype: str = "auto",
         encoders: str | os.PathLike[str] | None = None,
         low_memory: bool = False,
+        lora: str | os.PathLike[str] | None = None,
     ) -> Omni2SoundPipeline:
         """Load a model.
 
@@ -90,6 +94,7 @@ class Omni2SoundPipeline:
                 is `published` in the cache folder.
             low_memory: One part in memory at a time, the transformer in half precision unless
                 `dtype` says otherwise. Slower: parts come anew for each take.
+            lora: Folder of an adapter that was trained on this model.
 
         Raises:
             MissingPartError: There is no such model.
@@ -108,6 +113,7 @@ class Omni2SoundPipeline:
             dtype=precision,
             encoders=None if encoders is None else Path(encoders),
             low_memory=low_memory,
+            adapter=None if lora is None else load_adapter(Path(lora)),
         )
         pipeline._rehearse()
         pipeline._unbooked_load_s = time.perf_counter() - begin
@@ -241,7 +247,7 @@ class Omni2SoundPipeline:
                 num_inference_steps=num_steps,
                 guidance_scale=guidance,
                 model=self.model.name,
-                model_sha256=self.model.sha256,
+                model_sha256=self.sha256,
                 timings=Timings(
                     load_s=self._unbooked_load_s,
                     encode_s=encode_s,

@@ -234,7 +234,7 @@ def save_model(
     training: Mapping[str, Any],
     attribution: str = "",
     half: bool = True,
-    max_file_bytes: int = MAX_FILE_BYTES,
+    max_file_bytes: int | None = None,
 ) -> None:
     """Write a model folder whole or not at all.
 
@@ -247,7 +247,7 @@ def save_model(
         training: How the weights were made.
         attribution: Lines of `attribution.tsv`; empty if the model was made from nothing.
         half: Store floating-point tensors as fp16; else as they are.
-        max_file_bytes: Tensors of one file.
+        max_file_bytes: Tensors of one file; None is `MAX_FILE_BYTES`.
     """
     import torch
     from safetensors.torch import save_file
@@ -261,7 +261,7 @@ def save_model(
                 k: v.detach().cpu().to(torch.float16 if half and v.is_floating_point() else v.dtype)
                 for k, v in state.items()
             }
-            groups = _file_groups(stored, max_file_bytes)
+            groups = _file_groups(stored, max_file_bytes or MAX_FILE_BYTES)
             for number, names in enumerate(groups, start=1):
                 stem = part if len(groups) == 1 else f"{part}-{number}"
                 path = staging / f"{stem}.safetensors"

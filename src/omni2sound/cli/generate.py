@@ -57,6 +57,17 @@ def generate(
     ] = "embedded",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    low_memory: Annotated[
+        bool,
+        typer.Option("--low-memory", help="One part in memory at a time, in half precision."),
+    ] = False,
+    encoders: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the published encoders that a full-size model listens to."),
+    ] = None,
+    lora: Annotated[
+        Path | None, typer.Option(help="Folder of an adapter that was trained on the model.")
+    ] = None,
     keep_audio: Annotated[
         bool, typer.Option("--keep-audio", help="Mix the video's own sound under the new one.")
     ] = False,
@@ -80,6 +91,8 @@ def generate(
     from omni2sound.cli.results import OutputOptions
 
     options = OutputOptions(keep_audio=keep_audio, overwrite=overwrite)
+    if low_memory and dtype == "auto":
+        dtype = "bfloat16"
     if jobs is not None or out_dir is not None:
         per_request = {
             "VIDEO": video,
@@ -101,6 +114,9 @@ def generate(
             )
         from omni2sound.cli.jobs import run_jobs
 
+        given = {"--low-memory": low_memory, "--encoders": encoders, "--lora": lora}
+        if misplaced := [name for name, value in given.items() if value]:
+            raise UserError(f"{', '.join(misplaced)} can't go with --jobs")
         if run_jobs(
             jobs, out_dir, options, model=model, device=device, dtype=dtype, as_json=as_json
         ):
@@ -132,7 +148,14 @@ def generate(
 
     from omni2sound.weights import resolve_model
 
-    pipeline, import_s = load_pipeline(resolve_model(model), device=device, dtype=dtype)
+    pipeline, import_s = load_pipeline(
+        resolve_model(model),
+        device=device,
+        dtype=dtype,
+        encoders=encoders,
+        low_memory=low_memory,
+        lora=lora,
+    )
     with progress_bar("generating") as report:
         results = pipeline.run(request, on_step=report)
         for path, result in zip(outputs, results, strict=True):
@@ -161,14 +184,23 @@ def draw_seed() -> int:
 
 
 def load_pipeline(
-    model: str | Path, *, device: str, dtype: str
+    model: str | Path,
+    *,
+    device: str,
+    dtype: str,
+    encoders: Path | None = None,
+    low_memory: bool = False,
+    lora: Path | None = None,
 ) -> tuple[Omni2SoundPipeline, float]:
     """The pipeline, and the seconds that its imports took."""
     begin = time.perf_counter()
     from omni2sound.pipeline import Omni2SoundPipeline
 
     import_s = time.perf_counter() - begin
-    return Omni2SoundPipeline.from_pretrained(model, device=device, dtype=dtype), import_s
+    pipeline = Omni2SoundPipeline.from_pretrained(
+        model, device=device, dtype=dtype, encoders=encoders, low_memory=low_memory, lora=lora
+    )
+    return pipeline, import_s
 
 
 def show(report: dict[str, Any], *, as_json: bool) -> None:

@@ -1,0 +1,263 @@
+"""Small trained differences to a large frozen transformer (LoRA), on its attention.
+
+In:   a `DiT`, a rank, the names of linear layers inside its blocks.
+Out:  the same network in which each of those layers adds ``scale * up @ down @ x``; an adapter
+      folder with nothing but these two matrices; a network with the difference merged in.
+
+      ADAPTER/
+        adapter.json           rank, scale, targets, digest of the model that it was trained on
+        adapter.safetensors    blocks.0.self_attention.qkv.down, ....up, ...
+
+What not to get wrong: adding and subtracting in floating point does not give the same number
+back. `merge` keeps the weights that it changes, and `unmerge` puts *them* back, to the bit.
+
+Source: Hu et al. 2021, arXiv:2106.09685.
+Shape suffixes: O outputs, I inputs, R rank.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from omni2sound.config import from_json, to_json
+from omni2sound.errors import ConfigError, UserError
+from omni2sound.models.dit import DiT
+
+__all__ = [
+    "ATTENTION",
+    "Adapter",
+    "LoraConfig",
+    "Merged",
+    "adapter_of",
+    "add_lora",
+    "load_adapter",
+    "merge",
+    "save_adapter",
+]
+
+ATTENTION = (
+    "self_attention.qkv",
+    "self_attention.out",
+    "cross_attention.q",
+    "cross_attention.kv",
+    "cross_attention.out",
+)
+_SETTINGS, _TENSORS, _FORMAT = "adapter.json", "adapter.safetensors", 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoraConfig:
+    """Which layers get a difference, and of which size."""
+
+    rank: int = 16
+    """Of each difference; a layer of O x I gets R (O + I) numbers."""
+    scale: float = 1.0
+    """What the difference is multiplied by."""
+    targets: tuple[str, ...] = ATTENTION
+    """Names of linear layers inside a block."""
+
+    def __post_init__(self) -> None:
+        if self.rank < 1 or not self.targets:
+            raise ConfigError(f"LoRA needs rank >= 1 and targets, got {self.rank}, {self.targets}")
+
+
+class LoraLinear(nn.Module):
+    """A frozen linear layer with a trained difference, which starts at zero."""
+
+    def __init__(self, base: nn.Linear, config: LoraConfig, generator: torch.Generator) -> None:
+        super().__init__()
+        self.base = base
+        self.scale = config.scale
+        down_RI = torch.randn(config.rank, base.in_features, generator=generator)
+        self.down = nn.Parameter((down_RI / math.sqrt(base.in_features)).to(base.weight))
+        self.up = nn.Parameter(base.weight.new_zeros(base.out_features, config.rank))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., I) to (..., O)."""
+        difference = nn.functional.linear(nn.functional.linear(x, self.down), self.up)
+        return self.base(x) + self.scale * difference  # type: ignore[no-any-return]
+
+
+def add_lora(model: DiT, config: LoraConfig, *, seed: int = 0) -> None:
+    """Freeze the model and give its target layers a difference to be trained.
+
+    Args:
+        model: Changed in place; computes the same until the differences are trained.
+        config: Which layers.
+        seed: Of the first weights.
+
+    Raises:
+        ConfigError: A target is no linear layer of the model's blocks.
+    """
+    model.requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    for name in _target_names(model, config):
+        layer = model.get_submodule(name)
+        assert isinstance(layer, nn.Linear)
+        _replace(model, name, LoraLinear(layer, config, generator))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Adapter:
+    """Trained differences.
+
+    Attributes:
+        config: Of which shape.
+        tensors: Two matrices a layer, by the layer's name.
+        model_sha256: Digest of the model that they belong to.
+    """
+
+    config: LoraConfig
+    tensors: Mapping[str, Tensor]
+    model_sha256: str
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the differences, and of what they belong to."""
+        whole = hashlib.sha256(f"{self.model_sha256} {self.config}".encode())
+        for name in sorted(self.tensors):
+            values = self.tensors[name].detach().cpu().float().contiguous().numpy()
+            whole.update(name.encode() + values.tobytes())
+        return whole.hexdigest()
+
+
+def adapter_of(state: Mapping[str, Tensor], config: LoraConfig, *, model_sha256: str) -> Adapter:
+    """The adapter in the state of a model that `add_lora` has changed."""
+    # A feed-forward's own layer is called down too; only a wrapped layer has a base.
+    names = [k.removesuffix(".base.weight") for k in state if k.endswith(".base.weight")]
+    tensors = {f"{k}.{part}": state[f"{k}.{part}"] for k in names for part in ("down", "up")}
+    return Adapter(
+        config=config,
+        tensors={k: v.detach().cpu().clone() for k, v in tensors.items()},
+        model_sha256=model_sha256,
+    )
+
+
+def save_adapter(folder: Path, adapter: Adapter) -> None:
+    """Write an adapter folder, whole or not at all.
+
+    Raises:
+        UserError: The folder exists.
+    """
+    from safetensors.torch import save_file
+
+    if folder.exists():
+        raise UserError(f"{folder} exists; give a folder that does not")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        save_file(dict(adapter.tensors), staging / _TENSORS)
+        settings = {
+            "format": _FORMAT,
+            "lora": to_json(adapter.config),
+            "model_sha256": adapter.model_sha256,
+        }
+        (staging / _SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        staging.chmod(0o755)
+        staging.rename(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def load_adapter(folder: Path) -> Adapter:
+    """Read an adapter folder.
+
+    Raises:
+        ConfigError: It is none, or does not hold together.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        data = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
+        tensors = load_file(folder / _TENSORS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ConfigError(f"{folder} is no adapter folder: {error}") from None
+    if not isinstance(data, Mapping) or set(data) != {"format", "lora", "model_sha256"}:
+        raise ConfigError(f"{folder / _SETTINGS} must have format, lora and model_sha256")
+    if data["format"] != _FORMAT:
+        raise ConfigError(f"{folder} has format {data['format']}, this release reads {_FORMAT}")
+    config = from_json(LoraConfig, data["lora"], where="adapter.lora")
+    return Adapter(config=config, tensors=tensors, model_sha256=str(data["model_sha256"]))
+
+
+class Merged:
+    """A model with a difference merged in, which can be taken out again."""
+
+    def __init__(self, model: DiT, originals: dict[str, Tensor]) -> None:
+        self._model = model
+        self._originals = originals
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Put the weights back that were there before, to the bit."""
+        for name, weight in self._originals.items():
+            self._model.get_parameter(f"{name}.weight").copy_(weight)
+        self._originals = {}
+
+
+@torch.no_grad()
+def merge(model: DiT, adapter: Adapter, *, model_sha256: str) -> Merged:
+    """Add an adapter's differences to the weights of a plain model.
+
+    Args:
+        model: Changed in place; it then costs what it did without an adapter.
+        adapter: Trained on this model.
+        model_sha256: Digest of the model's folder.
+
+    Raises:
+        ConfigError: The adapter belongs to another model, or its tensors do not fit.
+    """
+    if adapter.model_sha256 != model_sha256:
+        raise ConfigError(
+            f"this adapter was trained on model {adapter.model_sha256[:12]}..., "
+            f"the model is {model_sha256[:12]}...; give the one that it belongs to"
+        )
+    rank, names = adapter.config.rank, _target_names(model, adapter.config)
+    wanted = {}
+    for name in names:
+        layer = model.get_submodule(name)
+        assert isinstance(layer, nn.Linear)
+        wanted[f"{name}.down"] = (rank, layer.in_features)
+        wanted[f"{name}.up"] = (layer.out_features, rank)
+    found = {k: tuple(v.shape) for k, v in adapter.tensors.items()}
+    if found != wanted:
+        wrong = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
+        raise ConfigError(f"the adapter does not fit the model: {', '.join(wrong)}")
+    originals = {}
+    for name in names:
+        weight_OI = model.get_parameter(f"{name}.weight")
+        originals[name] = weight_OI.detach().clone()
+        up_OR, down_RI = (adapter.tensors[f"{name}.{part}"] for part in ("up", "down"))
+        change_OI = adapter.config.scale * (up_OR.float() @ down_RI.float())
+        weight_OI.copy_(weight_OI.float() + change_OI.to(weight_OI.device))
+    return Merged(model, originals)
+
+
+def _target_names(model: DiT, config: LoraConfig) -> list[str]:
+    names = []
+    for index, block in enumerate(model.blocks):
+        layers = {k for k, module in block.named_modules() if isinstance(module, nn.Linear)}
+        unknown = [target for target in config.targets if target not in layers]
+        if unknown:
+            raise ConfigError(
+                f"LoRA targets {', '.join(unknown)} are no linear layers of a block; "
+                f"known: {', '.join(sorted(layers))}"
+            )
+        names += [f"blocks.{index}.{target}" for target in config.targets]
+    return names
+
+
+def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
+    owner, _, own = name.rpartition(".")
+    setattr(model.get_submodule(owner), own, layer)

@@ -1,0 +1,282 @@
+"""Training of the full-size autoencoder: spectra at several resolutions, KL, an adversary.
+
+In:   recordings and (if there are any) whole scenes, float32 at the model's rate.
+Out:  an `Oobleck` with averaged weights and statistics of its latents; checkpoints and a log.
+
+Autoencoder and adversary take their steps together, each along the gradient of its own loss.
+Everything drawn at step k follows from (seed, k), so a resumed run is the same run.
+
+What not to get wrong: latents are standardised by what `fit_latents` measures at the end, and
+the transformer learns *those*. An autoencoder that is trained further needs a new one.
+
+Sources: stable-audio-tools' settings for its autoencoder (weights of the losses; the released
+model's own are not known), arXiv:2407.14358; spectra: Yamamoto et al. 2020, arXiv:1910.11480.
+Shape suffixes: B batch, N samples, L latent frames, C latent channels.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from omni2sound.config import digest, to_json
+from omni2sound.errors import ConfigError
+from omni2sound.models.adversary import Adversary, AdversaryConfig, feature_distance, hinge
+from omni2sound.models.oobleck import Oobleck
+from omni2sound.train.log import RunLog
+from omni2sound.train.state import TrainState, latest_state, load_state, save_state
+from omni2sound.train.vae import Waveform, draw_batch
+
+__all__ = ["OobleckRecipe", "fit_latents", "kl_to_normal", "spectral_distance", "train_oobleck"]
+
+_log = logging.getLogger(__name__)
+
+LOG_EVERY = 50
+_FIT_STEP = 1_000_000_000
+"""Steps from here on draw for `fit_latents`, so that no two uses share a draw."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OobleckRecipe:
+    """How the autoencoder is trained."""
+
+    num_steps: int = 500_000
+    """Steps; chosen."""
+    batch_size: int = 32
+    """Pieces a step; chosen."""
+    crop_frames: int = 50
+    """Latent frames of a piece (2 s); chosen."""
+    lr: float = 1.5e-4
+    """Of the autoencoder."""
+    adversary_lr: float = 3e-4
+    """Of the adversary."""
+    warmup_steps: int = 500
+    """Steps over which both rise; chosen."""
+    spectral_weight: float = 1.0
+    """Of the distance of spectra."""
+    kl_weight: float = 1e-4
+    """Of the pull of latents towards a standard normal."""
+    adversary_weight: float = 0.1
+    """Of the adversary's opinion."""
+    feature_weight: float = 5.0
+    """Of the distance of the adversary's features."""
+    adversary_from: int = 10_000
+    """Step from which its opinion counts; it learns from the first. Chosen."""
+    windows: tuple[int, ...] = (2048, 1024, 512, 256, 128, 64, 32)
+    """Samples of the windows of the spectra that are compared."""
+    adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
+    """Its shape."""
+    scene_share: float = 0.5
+    """Share of a batch that is cut from scenes; chosen."""
+    average_decay: float = 0.9995
+    """Of the averaged weights, which are kept; chosen."""
+    clip_norm: float = 1.0
+    """Gradient norm above which gradients are scaled down; chosen."""
+    seed: int = 0
+    """Of every draw."""
+
+    def __post_init__(self) -> None:
+        if min(self.num_steps, self.batch_size, self.crop_frames) < 1:
+            raise ConfigError("num_steps, batch_size and crop_frames must be at least 1")
+        if not 0 <= self.average_decay < 1:
+            raise ConfigError(f"average_decay must lie in [0, 1), got {self.average_decay}")
+
+
+def spectral_distance(made_BN: Tensor, real_BN: Tensor, windows: Sequence[int]) -> Tensor:
+    """Spectral convergence and log-magnitude distance, the mean over resolutions."""
+    distances = []
+    for window in windows:
+        made, real = (_magnitude(x, window) for x in (made_BN, real_BN))
+        convergence = (real - made).norm() / real.norm().clamp_min(1e-6)
+        distances.append(convergence + (real.log() - made.log()).abs().mean())
+    return torch.stack(distances).mean()
+
+
+def _magnitude(waveform_BN: Tensor, window: int) -> Tensor:
+    shape = torch.hann_window(window, device=waveform_BN.device)
+    spectrum = torch.stft(
+        waveform_BN, window, hop_length=window // 4, window=shape, return_complex=True
+    )
+    # Not abs(): its slope at zero is not defined.
+    return (spectrum.real.square() + spectrum.imag.square() + 1e-8).sqrt()
+
+
+def kl_to_normal(mean_BCL: Tensor, std_BCL: Tensor) -> Tensor:
+    """Twice the Kullback-Leibler divergence to a standard normal, summed over channels."""
+    return (mean_BCL.square() + std_BCL.square() - 2 * std_BCL.log() - 1).sum(dim=1).mean()
+
+
+def train_oobleck(
+    model: Oobleck,
+    recordings: Sequence[Waveform],
+    scenes: Sequence[Waveform] = (),
+    *,
+    recipe: OobleckRecipe,
+    out: Path,
+    device: str = "cpu",
+    max_minutes: float | None = None,
+    max_steps: int | None = None,
+    resume: bool = False,
+) -> int:
+    """Train `model` in place, then measure the statistics of its latents.
+
+    Args:
+        model: With the weights to start from.
+        recordings: Waveforms (N,) at the model's rate; mixed, filtered and scaled.
+        scenes: Longer waveforms, only cut and scaled; may be empty.
+        recipe: How.
+        out: Folder of checkpoints and log.
+        device: Where to compute.
+        max_minutes: Stop after this long (and at least one step); a resumed run goes on.
+        max_steps: Stop once this many steps are done in all.
+        resume: Go on with the newest checkpoint in `out`, if there is one.
+
+    Returns:
+        Steps done.
+
+    Raises:
+        ConfigError: If the checkpoint is of another run.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    adversary = _adversary(recipe)
+    both = nn.ModuleDict({"autoencoder": model, "adversary": adversary}).to(device).train()
+    state = TrainState(
+        model=both,
+        average={k: v.detach().clone() for k, v in model.state_dict().items()},
+        optimizer=torch.optim.AdamW(
+            [
+                {"params": list(model.parameters()), "peak": recipe.lr},
+                {"params": list(adversary.parameters()), "peak": recipe.adversary_lr},
+            ],
+            lr=0.0,
+            betas=(0.8, 0.99),
+            weight_decay=1e-3,
+        ),
+    )
+    identity = {"recipe": digest(recipe), "model": digest(to_json(model.config))}
+    newest = latest_state(out)
+    if newest is not None and not resume:
+        raise ConfigError(f"{out} holds a run ({newest.name}); resume it or use another folder")
+    step = 0 if newest is None else _load(newest, state, identity)
+    log, started = RunLog(out), time.monotonic()
+    last = min(recipe.num_steps, max_steps or recipe.num_steps)
+    while step < last:
+        losses = _step(model, adversary, state, recordings, scenes, recipe, step, device)
+        step += 1
+        if step % LOG_EVERY == 0 or step == last:
+            log.write(step, **losses)
+            _log.info("step %d: %s", step, losses)
+        if max_minutes is not None and time.monotonic() - started >= 60 * max_minutes:
+            break
+    save_state(out, state, step=step, identity=identity)
+    log.close()
+    model.load_state_dict(state.average)
+    model.eval()
+    fit_latents(model, recordings, scenes, recipe=recipe, device=device)
+    return step
+
+
+def _load(folder: Path, state: TrainState, identity: dict[str, str]) -> int:
+    return load_state(folder, state, identity=identity)
+
+
+def _adversary(recipe: OobleckRecipe) -> Adversary:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return Adversary(recipe.adversary)
+
+
+def _step(
+    model: Oobleck,
+    adversary: Adversary,
+    state: TrainState,
+    recordings: Sequence[Waveform],
+    scenes: Sequence[Waveform],
+    recipe: OobleckRecipe,
+    step: int,
+    device: str,
+) -> dict[str, float]:
+    real_BN = draw_batch(
+        recordings,
+        scenes,
+        seed=recipe.seed,
+        step=step,
+        batch_size=recipe.batch_size,
+        num_samples=recipe.crop_frames * model.hop_samples,
+        scene_share=recipe.scene_share,
+    ).to(device)
+    mean_BCL, std_BCL = model.posterior(real_BN)
+    generator = torch.Generator().manual_seed(recipe.seed * 2**32 + step)
+    noise_BCL = torch.randn(mean_BCL.shape, generator=generator).to(device)
+    made_BN = model.waveform(mean_BCL + std_BCL * noise_BCL)
+    against = hinge(adversary(real_BN), adversary(made_BN.detach()))
+    spectral = spectral_distance(made_BN, real_BN, recipe.windows)
+    kl = kl_to_normal(mean_BCL, std_BCL)
+    loss = recipe.spectral_weight * spectral + recipe.kl_weight * kl
+    losses = {"spectral": spectral.item(), "kl": kl.item(), "adversary": against.item()}
+    if step >= recipe.adversary_from:
+        real, made = adversary(real_BN), adversary(made_BN)
+        opinion = -torch.stack([m.score.mean() for m in made]).mean()
+        features = feature_distance(real, made)
+        loss = loss + recipe.adversary_weight * opinion + recipe.feature_weight * features
+        losses |= {"opinion": opinion.item(), "features": features.item()}
+    for network, its_loss in ((model, loss), (adversary, against)):
+        parameters = list(network.parameters())
+        for parameter, gradient in zip(
+            parameters, torch.autograd.grad(its_loss, parameters, retain_graph=True), strict=True
+        ):
+            parameter.grad = gradient
+        nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+    for group in state.optimizer.param_groups:
+        group["lr"] = group["peak"] * _rate(recipe, step)
+    state.optimizer.step()
+    decay = min(recipe.average_decay, (step + 1) / (step + 10))
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            state.average[name].lerp_(value, 1 - decay)
+    return losses
+
+
+def _rate(recipe: OobleckRecipe, step: int) -> float:
+    """Share of the peak: a linear rise, then half a cosine down to a tenth."""
+    rise = min(1.0, (step + 1) / max(recipe.warmup_steps, 1))
+    fall = 0.5 * (1 + math.cos(math.pi * step / recipe.num_steps))
+    return rise * (0.1 + 0.9 * fall)
+
+
+@torch.no_grad()
+def fit_latents(
+    model: Oobleck,
+    recordings: Sequence[Waveform],
+    scenes: Sequence[Waveform] = (),
+    *,
+    recipe: OobleckRecipe,
+    device: str = "cpu",
+    num_batches: int = 8,
+) -> None:
+    """Measure mean and spread of each latent channel, which standardise it from now on."""
+    dim = model.latent_dim
+    model.fit_statistics(torch.zeros(dim), torch.ones(dim))
+    latents = [
+        model.encode(
+            draw_batch(
+                recordings,
+                scenes,
+                seed=recipe.seed,
+                step=_FIT_STEP + i,
+                batch_size=recipe.batch_size,
+                num_samples=recipe.crop_frames * model.hop_samples,
+                scene_share=recipe.scene_share,
+            ).to(device)
+        ).flatten(0, 1)
+        for i in range(num_batches)
+    ]
+    values = torch.cat(latents)
+    model.fit_statistics(values.mean(dim=0), values.std(dim=0).clamp_min(1e-4))

@@ -1,0 +1,87 @@
+"""Training of the full-size autoencoder at tiny size: it learns, resumes, and knows its latents."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from omni2sound.errors import ConfigError
+from omni2sound.models.adversary import AdversaryConfig
+from omni2sound.models.oobleck import Oobleck, OobleckConfig
+from omni2sound.train.oobleck import (
+    OobleckRecipe,
+    kl_to_normal,
+    spectral_distance,
+    train_oobleck,
+)
+
+CONFIG = OobleckConfig(channels=4, multiples=(1, 2), strides=(2, 4), latent_dim=2)
+
+
+def recordings() -> list[NDArray[np.float32]]:
+    time_s = np.arange(4000) / 16_000
+    return [np.sin(2 * np.pi * hz * time_s).astype(np.float32) for hz in (200, 500, 1500)]
+
+
+def recipe(steps: int) -> OobleckRecipe:
+    return OobleckRecipe(
+        num_steps=steps,
+        batch_size=2,
+        crop_frames=100,
+        lr=3e-3,
+        adversary_lr=1e-3,
+        warmup_steps=1,
+        adversary_from=steps // 2,
+        windows=(128, 32),
+        adversary=AdversaryConfig(windows=(64,), channels=2),
+        average_decay=0.5,
+    )
+
+
+def model() -> Oobleck:
+    torch.manual_seed(0)
+    return Oobleck(CONFIG)
+
+
+def losses(out: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_spectra_of_equal_sounds_have_no_distance_and_of_others_some() -> None:
+    sound = torch.randn(2, 800, generator=torch.Generator().manual_seed(0))
+    assert spectral_distance(sound, sound, (128, 32)).item() == 0
+    # Half as loud: convergence 1/2, log-magnitudes off by log 2.
+    half = spectral_distance(sound / 2, sound, (128, 32)).item()
+    assert half == pytest.approx(0.5 + np.log(2), abs=0.01)
+
+
+def test_the_divergence_of_a_standard_normal_is_zero_and_of_others_known() -> None:
+    zeros, ones = torch.zeros(2, 3, 5), torch.ones(2, 3, 5)
+    assert kl_to_normal(zeros, ones).item() == 0
+    assert kl_to_normal(2 * ones, ones).item() == pytest.approx(3 * 4)
+    assert kl_to_normal(zeros, 0.5 * ones).item() == pytest.approx(3 * (0.25 - 2 * np.log(0.5) - 1))
+
+
+def test_it_learns_and_resumes_exactly_and_standardises_its_latents(tmp_path: Path) -> None:
+    whole, parts = model(), model()
+    assert train_oobleck(whole, recordings(), recipe=recipe(40), out=tmp_path / "whole") == 40
+    out = tmp_path / "parts"
+    assert train_oobleck(parts, recordings(), recipe=recipe(40), out=out, max_steps=25) == 25
+    again = model()
+    train_oobleck(again, recordings(), recipe=recipe(40), out=out, resume=True)
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+    early, late = losses(out)
+    assert late["spectral"] < early["spectral"]
+    assert "opinion" in late
+    sound = torch.from_numpy(np.stack(recordings()))
+    latents = whole.encode(sound).flatten(0, 1)
+    assert whole.scale_C.min() > 0
+    assert latents.abs().mean() < 5
+    with pytest.raises(ConfigError, match="holds a run"):
+        train_oobleck(model(), recordings(), recipe=recipe(40), out=out)
