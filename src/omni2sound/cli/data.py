@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from omni2sound.cli import corpora
+from omni2sound.cli.corpora import ENGINE_HELP, WORKERS_HELP, Engine, default_workers, finish_build
 from omni2sound.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -47,15 +49,6 @@ _FAMILIES: dict[_Split, Split] = {
 }
 
 
-class Engine(StrEnum):
-    """What `--engine` takes."""
-
-    LOCAL = "local"
-    RAY = "ray"
-
-
-ENGINE_HELP = "local: processes here. ray: the extra `scale`; a cluster if RAY_ADDRESS names one."
-WORKERS_HELP = "Jobs at a time; changes speed only."
 _SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 app = typer.Typer(
@@ -70,6 +63,10 @@ stage = typer.Typer(
     rich_markup_mode=None,
     context_settings=_SETTINGS,
 )
+app.command("import")(corpora.import_corpus)
+app.command()(corpora.check)
+app.command("features")(corpora.features)
+app.command()(corpora.verify)
 app.add_typer(stage, name="stage")
 
 _ASSETS_HELP = "Prepared corpus; by default where `fetch` puts it."
@@ -173,7 +170,7 @@ def features(
         str, typer.Option(help="Model whose sync encoder looks at the pictures.")
     ] = "embedded",
     engine: Annotated[Engine, typer.Option(help=ENGINE_HELP)] = Engine.LOCAL,
-    workers: Annotated[int, typer.Option(min=1, help=WORKERS_HELP)] = 1,
+    workers: Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)] = None,
     assets: Annotated[Path | None, typer.Option(help=_ASSETS_HELP)] = None,
 ) -> None:
     """Compute what `omni2sound train` reads; goes on where it stopped."""
@@ -186,7 +183,7 @@ def features(
     plans = [_scene_plan(text) for text in scenes]
     pictured = any(plan.kind != "audio" for plan in plans)
     with progress_bar("features") as report:
-        build_features(
+        built = build_features(
             out,
             assets=assets or _default_assets(),
             model=resolve_model(parts) if pictured else None,
@@ -194,10 +191,10 @@ def features(
             seed=seed,
             plans=plans,
             engine=engine.value,
-            num_workers=workers,
+            num_workers=workers or default_workers(),
             on_shard=report,
         )
-    print(out)
+    finish_build(out, built)
 
 
 def _scene_plan(text: str) -> ScenePlan:

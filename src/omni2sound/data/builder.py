@@ -99,6 +99,7 @@ def build_store(
     """
     if not jobs:
         raise UserError(f"{out}: there are no clips to make features of")
+    out = out.resolve()  # workers may stand in another folder
     describe_store(out, {"format": FORMAT, **description})
     with _alone(out):
         for rest in out.glob(".*.part.arrow"):  # of a builder that was killed

@@ -115,8 +115,8 @@ def build_features(
         jobs=[
             _Job(
                 name=f"{plan.kind}-{plan.duration_s:g}s-{first:06d}",
-                assets=assets,
-                model=model,
+                assets=assets.resolve(),
+                model=None if model is None else model.resolve(),
                 split=split,
                 seed=seed,
                 plan=replace(plan, count=min(SHARD_SCENES, plan.count - first)),

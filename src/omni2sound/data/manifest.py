@@ -1,0 +1,254 @@
+"""One format for what a corpus is made of: its clips, their words, and where they come from.
+
+    {"omni2sound_manifest": 1, "media": "media"}
+    {"clip_id": "---g-f_I2yQ_000001", "corpus": "vggsound", "split": "test", "video": ...}
+    ...
+
+In:   clips, from an importer, from annotation, or made by hand; the folder of their media.
+Out:  a JSON Lines file as above, or a Parquet file with the same fields as columns.
+
+What not to get wrong: paths are relative to the media folder and never lead out of it, so a
+manifest from somebody else cannot name a file that is none of its own. The media folder is
+kept relative to the manifest where one holds the other, so that both can move together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, get_args
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from omni2sound.errors import ConfigError, UserError
+from omni2sound.runtime import atomic_path
+
+__all__ = [
+    "SPLITS",
+    "Clip",
+    "Manifest",
+    "Split",
+    "clip_from_json",
+    "clip_to_json",
+    "read_manifest",
+    "write_manifest",
+    "write_parquet",
+]
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+FORMAT = 1
+_HEADER = "omni2sound_manifest"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clip:
+    """One piece of sound, with or without pictures, and what is known of it.
+
+    Attributes:
+        clip_id: Unique in its corpus.
+        corpus: Name of the corpus.
+        split: "train", "val" or "test", as the corpus says.
+        audio: Sound file, relative to the media folder; None: the video's own sound.
+        video: Video file, relative to the media folder; None: sound only.
+        start_s: Where in those files the clip begins.
+        duration_s: How long it is; None: to the end of the file.
+        captions: Sentences that say what is heard.
+        labels: Classes that are heard, as words.
+        source: What the file was cut from, e.g. "youtube:dQw4w9WgXcQ", "freesound:1234".
+        source_start_s: Where in that source the clip begins; None if unknown.
+        licence: Terms of the sound, as the corpus states them.
+        author: Who made it.
+        quality: How well sound and caption agree, on the scale of whoever scored them (higher
+            is better); None if nobody did.
+
+    Raises:
+        ConfigError: A field can't be.
+    """
+
+    clip_id: str
+    corpus: str
+    split: Split
+    audio: str | None = None
+    video: str | None = None
+    start_s: float = 0.0
+    duration_s: float | None = None
+    captions: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    source: str = ""
+    source_start_s: float | None = None
+    licence: str = ""
+    author: str = ""
+    quality: float | None = None
+
+    def __post_init__(self) -> None:
+        if not self.clip_id:
+            raise ConfigError("clip_id is empty; each clip needs a name")
+        if self.split not in SPLITS:
+            raise ConfigError(f"split {self.split!r}: expected one of {', '.join(SPLITS)}")
+        if self.audio is None and self.video is None:
+            raise ConfigError("neither audio nor video is given")
+        for path in (self.audio, self.video):
+            if path is not None and (
+                not path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts
+            ):
+                raise ConfigError(f"path {path!r}: expected one below the media folder")
+        if not self.start_s >= 0:
+            raise ConfigError(f"start_s={self.start_s}: expected 0 or more seconds")
+        if self.duration_s is not None and not self.duration_s > 0:
+            raise ConfigError(f"duration_s={self.duration_s}: expected more than 0 seconds")
+
+    @property
+    def sound_file(self) -> str:
+        """The file that has the clip's sound, relative to the media folder."""
+        path = self.audio or self.video
+        assert path is not None  # refused above
+        return path
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Manifest:
+    """The clips of a corpus and the folder of their media."""
+
+    path: Path
+    media: Path
+    clips: tuple[Clip, ...]
+
+    def of_split(self, split: Split) -> tuple[Clip, ...]:
+        """Clips of one split, in order.
+
+        Raises:
+            UserError: If there are none.
+        """
+        chosen = tuple(c for c in self.clips if c.split == split)
+        if not chosen:
+            there = sorted({c.split for c in self.clips})
+            raise UserError(f"{self.path}: no clips in split {split!r}; it has {', '.join(there)}")
+        return chosen
+
+
+_FIELDS = {f.name: f for f in fields(Clip)}
+_LISTS = ("captions", "labels")
+_NUMBERS = ("start_s", "duration_s", "source_start_s", "quality")
+_OPTIONAL = ("audio", "video", "duration_s", "source_start_s", "quality")
+
+
+def clip_to_json(clip: Clip) -> dict[str, Any]:
+    """Fields that are not left at their default."""
+    return {
+        name: list(value) if name in _LISTS else value
+        for name, field in _FIELDS.items()
+        if (value := getattr(clip, name)) != field.default
+    }
+
+
+def clip_from_json(data: object) -> Clip:
+    """The other way, strictly.
+
+    Raises:
+        ConfigError: A field is unknown, missing, of another type, or can't be.
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(f"expected an object, got {data!r}")
+    unknown = sorted(set(data) - set(_FIELDS))
+    if unknown:
+        raise ConfigError(f"unknown field {unknown[0]!r}; known: {', '.join(_FIELDS)}")
+    missing = [n for n, f in _FIELDS.items() if f.default is MISSING and n not in data]
+    if missing:
+        raise ConfigError(f"field {missing[0]!r} is missing")
+    return Clip(**{name: _value(name, value) for name, value in data.items()})
+
+
+def _value(name: str, value: object) -> Any:
+    if value is None and name in _OPTIONAL:
+        return None
+    if name in _LISTS:
+        if isinstance(value, list) and all(isinstance(v, str) for v in value):
+            return tuple(value)
+        raise ConfigError(f"{name}: expected a list of texts, got {value!r}")
+    if name in _NUMBERS:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        raise ConfigError(f"{name}: expected a number, got {value!r}")
+    if not isinstance(value, str):
+        raise ConfigError(f"{name}: expected a text, got {value!r}")
+    return value
+
+
+def write_manifest(path: Path, clips: Iterable[Clip], *, media: Path) -> None:
+    """Write a manifest whole or not at all; an existing one is replaced."""
+    folder, media = path.parent.resolve(), media.resolve()
+    near = media.is_relative_to(folder) or folder.is_relative_to(media)
+    shown = Path(os.path.relpath(media, folder)) if near else media
+    header = {_HEADER: FORMAT, "media": shown.as_posix()}
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for line in (header, *map(clip_to_json, clips)):
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a manifest strictly.
+
+    Raises:
+        UserError: The file is not there or no manifest.
+        ConfigError: A line is malformed; the message names file and line.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such manifest; make one with: omni2sound data import")
+    with path.open(encoding="utf-8") as file:
+        header = _json(file.readline(), f"{path}:1")
+        if not isinstance(header, Mapping) or header.get(_HEADER) != FORMAT:
+            hint = ""
+            if isinstance(header, Mapping) and "events" in header:
+                hint = "; these are scenes, make one with: omni2sound data import stage"
+            raise UserError(f"{path}: not a manifest of format {FORMAT}{hint}")
+        clips = tuple(_lines(path, file))
+    seen: dict[tuple[str, str], int] = {}
+    for line, clip in enumerate(clips, start=2):
+        before = seen.setdefault((clip.corpus, clip.clip_id), line)
+        if before != line:
+            raise ConfigError(f"{path}:{line}: clip {clip.clip_id!r} stands in line {before} too")
+    return Manifest(path=path, media=(path.parent / str(header["media"])).resolve(), clips=clips)
+
+
+def _lines(path: Path, file: Iterable[str]) -> Iterator[Clip]:
+    for number, line in enumerate(file, start=2):
+        data = _json(line, f"{path}:{number}")
+        try:
+            yield clip_from_json(data)
+        except ConfigError as error:
+            raise ConfigError(f"{path}:{number}: {error}") from None
+
+
+def _json(line: str, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise ConfigError(f"{where}: not JSON ({error})") from None
+
+
+_SCHEMA = pa.schema(
+    [
+        (
+            name,
+            pa.list_(pa.string())
+            if name in _LISTS
+            else pa.float64()
+            if name in _NUMBERS
+            else pa.string(),
+        )
+        for name in _FIELDS
+    ]
+)
+
+
+def write_parquet(path: Path, clips: Iterable[Clip]) -> None:
+    """The same clips as columns, whole or not at all."""
+    rows = [{n: getattr(c, n) for n in _FIELDS} for c in clips]
+    table = pa.Table.from_pylist([{**r, **{n: list(r[n]) for n in _LISTS}} for r in rows], _SCHEMA)
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary)
