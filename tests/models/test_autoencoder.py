@@ -171,7 +171,7 @@ def test_latents_have_zero_mean_and_unit_variance(fitted: MelPcaAutoencoder) -> 
     latents_NC = torch.cat([fitted.encode(x[None])[0] for x in sounds()])
     assert float(latents_NC.mean(dim=0).abs().max()) < 1e-3
     torch.testing.assert_close(
-        latents_NC.std(dim=0, correction=0), torch.ones(64), atol=1e-2, rtol=0
+        latents_NC.std(dim=0, correction=0), torch.ones(fitted.latent_dim), atol=1e-2, rtol=0
     )
 
 
@@ -238,7 +238,7 @@ def test_half_precision_weights_give_the_same_sound(
 
 def test_latents_far_outside_the_data_give_finite_sound(fitted: MelPcaAutoencoder) -> None:
     generator = torch.Generator().manual_seed(0)
-    latents_BLC = 1e4 * torch.randn(1, 10, 64, generator=generator)
+    latents_BLC = 1e4 * torch.randn(1, 10, fitted.latent_dim, generator=generator)
     assert bool(fitted.decode(latents_BLC).isfinite().all())
 
 

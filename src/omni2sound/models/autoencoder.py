@@ -1,11 +1,11 @@
-"""The embedded audio autoencoder: 25 latent frames of 64 numbers per second, 16 kHz mono.
+"""The embedded audio autoencoder: 25 latent frames of 96 numbers per second, 16 kHz mono.
 
 In:   waveforms (B, N), full scale +-1; latents (B, L, C), zero mean and unit variance per
       channel over the recordings that `fit_pca` saw.
 Out:  the other one; L = ceil(N / 640) on the way in, N = 640 L on the way out.
 
     waveform -> 480-sample spectrum every 160 -> 80 log-mel bands -> blocks of 4 frames
-             -> 64 principal components, standardised = latents                 closed form
+             -> 96 principal components, standardised = latents                 closed form
     latents  -> log-mel bands -> magnitudes (`models.vocoder`, learned; without one: the
                 damped inverse of the bands) -> phases by projection -> waveform
 
@@ -94,8 +94,8 @@ class MelPcaConfig:
     magnitude_floor: float = 1e-5
     """Added to band magnitudes (full-scale sine: 0.5) before the logarithm: what is well
     below -90 dB is silence, and costs no latent variance."""
-    latent_dim: int = 64
-    """Principal components kept."""
+    latent_dim: int = 96
+    """Principal components kept; why 96: docs/decisions/0009."""
     phase_iterations: int = 16
     """Projections in `decode` that fit phases to the magnitudes."""
     vocoder: VocoderConfig | None = None
