@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks.parity import __path__ as FOLDER
 from benchmarks.parity._table import Row, print_table
+from benchmarks.parity._upstream import originals
 
 
 def find_rows() -> list[Row]:
@@ -45,7 +46,8 @@ def main() -> int:
         return 0
     if not rows:
         parser.error(f"no row's part holds one of {arguments.parts}")
-    return print_table(rows)
+    with originals():
+        return print_table(rows)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from omni2sound.encoders.base import Tokens
 from omni2sound.encoders.sync import SyncEncoder
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
-from omni2sound.errors import MissingPartError, ShapeError
+from omni2sound.errors import ShapeError
 from omni2sound.longform import embed_in_chunks
 from omni2sound.media.video import iter_frames
 from omni2sound.models.conditioning import Conditions
@@ -101,15 +101,21 @@ class ConditionEncoder:
     def _load_text(self) -> _Texts:
         if self.config.text.encoder == "minilm":
             return TextEncoder.load(self.device)
-        raise MissingPartError(f"no flan-t5-base in {self._published}")
+        from omni2sound.encoders.t5 import T5TextEncoder
+
+        return T5TextEncoder.load(self._published / "flan-t5-base", self.device)
 
     def _load_vision(self) -> _Pictures:
         if self.config.vision.encoder == "mobilenetv2":
             return VisionEncoder.load(self.device)
-        raise MissingPartError(f"no dfn5b-clip in {self._published}")
+        from omni2sound.encoders.clip import ClipVision
+
+        return ClipVision.load(self._published / "dfn5b-clip", self.device)
 
     def _load_sync(self) -> _Pictures:
-        raise MissingPartError(f"no synchformer in {self._published}")
+        from omni2sound.encoders.synchformer import SynchformerVisual
+
+        return SynchformerVisual.load(self._published / "synchformer", self.device)
 
     @contextmanager
     def _held(self, name: EncoderName) -> Iterator[Any]:
@@ -142,9 +148,10 @@ class ConditionEncoder:
         """
         vision_BTV = sync_BTS = None
         if video is not None:
-            frames = self._frames(
-                video, self.timebase.vision_fps, self.config.vision.size_px, duration_s
-            )
+            # CLIP squashes pictures itself, with the filter that it was trained with.
+            carried = self.config.vision.encoder == "mobilenetv2"
+            size_px = self.config.vision.size_px if carried else None
+            frames = self._frames(video, self.timebase.vision_fps, size_px, duration_s)
             with self._held("vision") as pictures:
                 vision_BTV = embed_in_chunks(pictures.embed, frames, chunk=_VISION_CHUNK, margin=0)
             vision_BTV = vision_BTV[None]
@@ -199,7 +206,7 @@ class ConditionEncoder:
             return embed_in_chunks(motion.embed, stream, chunk=_SYNC_CHUNK, margin=SYNC_MARGIN)
 
     def _frames(
-        self, video: Path, fps: int, size_px: tuple[int, int], duration_s: float | Fraction
+        self, video: Path, fps: int, size_px: tuple[int, int] | None, duration_s: float | Fraction
     ) -> Iterator[NDArray[np.uint8]]:
         return iter_frames(video, fps=fps, size_px=size_px, duration_s=duration_s)
 

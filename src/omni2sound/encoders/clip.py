@@ -1,0 +1,205 @@
+"""DFN5B CLIP ViT-H-14-384: what a picture shows, as a unit vector of 1024 numbers.
+
+In:   uint8 RGB pictures (T, H, W, 3), 8 a second.
+Out:  (T, 1024), L2-normalised.
+
+The network is transformers' CLIP, filled from the published open_clip file; names are mapped
+here. Pictures are squashed to 384 x 384, but the network was trained at 378: patches of 14
+leave the last 6 rows and columns out, as they do in open_clip, so the positions fit. What not
+to get wrong: resizing to 378 instead gives other features. The file's text half is not used:
+the model reads Flan-T5.
+
+Shape suffixes: T pictures, H W pixels, K colours, D features.
+Source: Fang et al. 2023, arXiv:2309.17425; apple/DFN5B-CLIP-ViT-H-14-384.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from omni2sound.encoders.base import own_tensor
+from omni2sound.encoders.pictures import resize
+from omni2sound.encoders.published import CLIP, fill, read_checkpoint, resolve
+from omni2sound.errors import ConfigError, ShapeError
+
+__all__ = ["ClipShape", "ClipVision", "build_clip", "from_open_clip"]
+
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_STD = (0.26862954, 0.26130258, 0.27577711)
+_NOT_NEEDED = (  # the text half, and the temperature of training
+    "transformer.",
+    "token_embedding.",
+    "positional_embedding",
+    "text_projection",
+    "ln_final.",
+    "logit_scale",
+    "attn_mask",
+)
+_RENAMED = (  # open_clip's name after "visual.", transformers' name
+    ("class_embedding", "vision_model.embeddings.class_embedding"),
+    ("positional_embedding", "vision_model.embeddings.position_embedding.weight"),
+    ("conv1.", "vision_model.embeddings.patch_embedding."),
+    ("ln_pre.", "vision_model.pre_layrnorm."),
+    ("ln_post.", "vision_model.post_layernorm."),
+    ("transformer.resblocks.", "vision_model.encoder.layers."),
+)
+_IN_BLOCK = (
+    (".ln_1.", ".layer_norm1."),
+    (".ln_2.", ".layer_norm2."),
+    (".mlp.c_fc.", ".mlp.fc1."),
+    (".mlp.c_proj.", ".mlp.fc2."),
+    (".attn.out_proj.", ".self_attn.out_proj."),
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipShape:
+    """Shape of the picture half; the published one by default."""
+
+    width: int = 1280
+    depth: int = 32
+    num_heads: int = 16
+    patch_px: int = 14
+    frame_px: int = 384
+    """Pictures are squashed to this; what does not fill a patch is left out."""
+    dim: int = 1024
+    """Features D of one picture."""
+
+    def __post_init__(self) -> None:
+        if self.width % self.num_heads:
+            raise ConfigError(
+                f"width {self.width} must be a multiple of num_heads {self.num_heads}"
+            )
+
+    @property
+    def seen_px(self) -> int:
+        """Pixels of a side that patches cover."""
+        return self.frame_px // self.patch_px * self.patch_px
+
+
+def build_clip(shape: ClipShape) -> nn.Module:
+    """Transformers' picture half of that shape, with random weights."""
+    from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    config = CLIPVisionConfig(
+        hidden_size=shape.width,
+        intermediate_size=4 * shape.width,
+        num_hidden_layers=shape.depth,
+        num_attention_heads=shape.num_heads,
+        image_size=shape.seen_px,
+        patch_size=shape.patch_px,
+        projection_dim=shape.dim,
+        hidden_act="quick_gelu",
+    )
+    network: nn.Module = CLIPVisionModelWithProjection(config)
+    return network.eval().requires_grad_(False)
+
+
+def from_open_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of the picture half under transformers' names.
+
+    Joined queries, keys and values are parted, the projection is transposed. A name that is
+    neither known nor known as not needed is kept as it is, so that strict loading names it.
+    """
+    mapped: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if name.startswith(_NOT_NEEDED):
+            continue
+        short = name.removeprefix("visual.")
+        if short == "proj":
+            mapped["visual_projection.weight"] = tensor.T
+            continue
+        for theirs, ours in _RENAMED:
+            if short.startswith(theirs):
+                short = ours + short.removeprefix(theirs)
+                break
+        for theirs, ours in _IN_BLOCK:
+            short = short.replace(theirs, ours)
+        joined = re.fullmatch(r"(.+)\.attn\.in_proj_(weight|bias)", short)
+        if joined is None:
+            mapped[short] = tensor
+            continue
+        for part, values in zip("qkv", tensor.chunk(3), strict=True):
+            mapped[f"{joined[1]}.self_attn.{part}_proj.{joined[2]}"] = values
+    return mapped
+
+
+class ClipVision:
+    """The frozen picture half (632 M parameters). Build it with `ClipVision.load`."""
+
+    fps = 8
+    """Pictures per second that the full-size model looks at."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        shape: ClipShape,
+        device: torch.device | str = "cpu",
+        *,
+        chunk_frames: int = 8,
+    ) -> None:
+        self._network = network.eval().requires_grad_(False).to(device)
+        self.shape = shape
+        self.dim = shape.dim
+        self.size_px = (shape.frame_px, shape.frame_px)
+        self.device = torch.device(device)
+        self._chunk = chunk_frames
+        std = torch.tensor(_STD, device=device)
+        self._scale_K = 1 / (255 * std)
+        self._shift_K = -torch.tensor(_MEAN, device=device) / std
+
+    @classmethod
+    def load(cls, source: str | os.PathLike[str], device: torch.device | str = "cpu") -> ClipVision:
+        """Load the published open_clip file.
+
+        Args:
+            source: The folder of `open_clip_pytorch_model.bin`, or a Hub id with its revision.
+            device: Where to run.
+
+        Raises:
+            MissingPartError: The file is not there.
+            ConfigError: Its tensors are not exactly this network.
+        """
+        shape = ClipShape()
+        network = build_clip(shape)
+        stored = read_checkpoint(resolve(CLIP, source) / CLIP.files[0].name)
+        fill(network, from_open_clip(stored), title=CLIP.title)
+        return cls(network, shape, device)
+
+    @torch.no_grad()
+    def embed(self, frames_THWK: NDArray[np.uint8] | Tensor) -> Tensor:
+        """One unit vector per picture.
+
+        Args:
+            frames_THWK: uint8 RGB of any size; squashed to 384 x 384. T may be 0.
+
+        Returns:
+            (T, 1024) float32 on the encoder's device.
+
+        Raises:
+            ShapeError: If shape or dtype is another.
+        """
+        frames = own_tensor(frames_THWK)
+        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:
+            raise ShapeError(
+                f"frames must be uint8 (T, H, W, 3), got {frames.dtype} {tuple(frames.shape)}"
+            )
+        if len(frames) == 0:
+            return torch.zeros(0, self.dim, device=self.device)
+        return torch.cat([self._embed_chunk(chunk) for chunk in torch.split(frames, self._chunk)])
+
+    def _embed_chunk(self, frames_THWK: Tensor) -> Tensor:
+        seen = self.shape.seen_px
+        frames = resize(frames_THWK.to(self.device), self.size_px)[:, :seen, :seen]
+        pixels = (frames * self._scale_K + self._shift_K).permute(0, 3, 1, 2)
+        features: Tensor = self._network(pixel_values=pixels).image_embeds
+        return F.normalize(features.float(), dim=-1)

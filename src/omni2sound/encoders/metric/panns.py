@@ -1,0 +1,182 @@
+"""PANNs Cnn14 at 16 kHz: 527 AudioSet logits and a 2048-number embedding of a whole clip.
+
+In:   mono waveforms (B, N) at 16 kHz, all of one length.
+Out:  logits (B, 527) before the sigmoid, embeddings (B, 2048) after the last ReLU.
+
+Re-written small; module names are those of the published file, so loading is strict. Bands
+come from the file (`logmel_extractor.melW`); the file's two Fourier kernels are the window of
+this module and are compared with it instead of being used.
+What not to get wrong: logits, not probabilities, go into KL and inception score.
+
+Shape suffixes: B clips, N samples, F frames, M mel bands (64), D embedding, C channels.
+Source: Kong et al. 2020, arXiv:1912.10211; qiuqiangkong/audioset_tagging_cnn, Cnn14_16k.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from omni2sound.encoders.metric.spectra import mel_matrix, power_spectrum
+from omni2sound.encoders.published import PANNS, fill, read_checkpoint, resolve
+from omni2sound.errors import IntegrityError, ShapeError
+
+__all__ = ["Cnn14", "Panns"]
+
+_WINDOW_SAMPLES = 512
+_HOP_SAMPLES = 160
+_LOWEST_POWER = 1e-10
+_CHANNELS = (64, 128, 256, 512, 1024, 2048)
+_FOURIER = (
+    "spectrogram_extractor.stft.conv_real.weight",
+    "spectrogram_extractor.stft.conv_imag.weight",
+)
+
+
+class _Block(nn.Module):
+    """Two convolutions, then averages over 2 x 2 (the last block: none)."""
+
+    def __init__(self, c_in: int, c_out: int, *, pool: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(c_out)
+        self.pool = pool
+
+    def forward(self, x_BCFM: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x_BCFM)))
+        x = F.relu(self.bn2(self.conv2(x)))
+        return F.avg_pool2d(x, self.pool) if self.pool > 1 else x
+
+
+class _Bands(nn.Module):
+    """Holds the matrix under the name that the file gives it."""
+
+    melW: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        matrix = mel_matrix(
+            sample_rate_hz=16_000,
+            fft_samples=_WINDOW_SAMPLES,
+            num_mels=64,
+            lowest_hz=50,
+            highest_hz=8000,
+            scale="slaney",
+            straight_in="hz",
+            equal_area=True,
+        )
+        self.register_buffer("melW", matrix)
+
+
+class Cnn14(nn.Module):
+    """The network, front end included.
+
+    Args:
+        channels: Of the six blocks; the published network has 64 to 2048.
+        num_classes: Of the tagger.
+    """
+
+    def __init__(self, channels: tuple[int, ...] = _CHANNELS, num_classes: int = 527) -> None:
+        super().__init__()
+        self.register_buffer("window_N", torch.hann_window(_WINDOW_SAMPLES), persistent=False)
+        self.logmel_extractor = _Bands()
+        self.bn0 = nn.BatchNorm2d(64)
+        c_in = 1
+        for number, c_out in enumerate(channels, start=1):
+            pool = 2 if number < len(channels) else 1
+            setattr(self, f"conv_block{number}", _Block(c_in, c_out, pool=pool))
+            c_in = c_out
+        self.num_blocks = len(channels)
+        self.fc1 = nn.Linear(c_in, c_in)
+        self.fc_audioset = nn.Linear(c_in, num_classes)
+
+    def log_mel(self, waveform_BN: Tensor) -> Tensor:
+        """The network's input: (B, F, 64) in decibels, one frame each 10 ms."""
+        power_BFK = power_spectrum(
+            waveform_BN,
+            window_N=self.get_buffer("window_N"),
+            hop_samples=_HOP_SAMPLES,
+            fft_samples=_WINDOW_SAMPLES,
+        )
+        return 10 * torch.log10((power_BFK @ self.logmel_extractor.melW).clamp(min=_LOWEST_POWER))
+
+    def forward(self, waveform_BN: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, 527) and embeddings (B, 2048)."""
+        bands_BMF1 = self.log_mel(waveform_BN).mT[..., None]
+        x = self.bn0(bands_BMF1).permute(0, 3, 2, 1)  # B 1 F M
+        for number in range(1, self.num_blocks + 1):
+            x = self.get_submodule(f"conv_block{number}")(x)
+        x_BDF = x.mean(dim=3)
+        embedding_BD = F.relu(self.fc1(x_BDF.amax(dim=2) + x_BDF.mean(dim=2)))
+        return self.fc_audioset(embedding_BD), embedding_BD
+
+
+class Panns:
+    """Cnn14 (80 M parameters, frozen). Build it with `Panns.load`."""
+
+    sample_rate_hz = 16_000
+    dim = 2048
+    """Numbers of one embedding."""
+    min_samples = 32 * _HOP_SAMPLES
+    """Shorter clips leave nothing after five halvings."""
+
+    def __init__(self, network: Cnn14, device: torch.device | str = "cpu") -> None:
+        self._network = network.eval().requires_grad_(False).to(device)
+        self.device = torch.device(device)
+
+    @classmethod
+    def load(cls, source: str | os.PathLike[str], device: torch.device | str = "cpu") -> Panns:
+        """Load the published network.
+
+        Args:
+            source: The folder of `Cnn14_16k_mAP=0.438.pth`.
+            device: Where to run.
+
+        Raises:
+            MissingPartError: The file is not there.
+            ConfigError: Its tensors are not exactly this network.
+            IntegrityError: Its front end is not this one.
+        """
+        tensors = read_checkpoint(resolve(PANNS, source) / PANNS.files[0].name, inside="model")
+        network = Cnn14()
+        for name, kernel in zip(_FOURIER, fourier_kernels(), strict=True):
+            stored = tensors.pop(name, None)
+            if stored is not None and not torch.allclose(stored[:, 0], kernel, atol=1e-5):
+                raise IntegrityError(f"{PANNS.title}: {name} is not a Hann window of 512 samples")
+        fill(network, tensors, title=PANNS.title)
+        return cls(network, device)
+
+    @torch.no_grad()
+    def logits_and_embeddings(self, waveform_BN: Tensor) -> tuple[Tensor, Tensor]:
+        """Judge clips of one length.
+
+        Args:
+            waveform_BN: Mono samples at 16 kHz.
+
+        Returns:
+            Logits (B, 527), embeddings (B, 2048), float32 on the CPU.
+
+        Raises:
+            ShapeError: Another shape, or clips under a third of a second.
+        """
+        if waveform_BN.ndim != 2 or waveform_BN.shape[1] < self.min_samples:
+            raise ShapeError(
+                f"waveforms must be (B, N) with N >= {self.min_samples} at 16 kHz, "
+                f"got {tuple(waveform_BN.shape)}"
+            )
+        logits, embeddings = self._network(waveform_BN.to(self.device))
+        return logits.cpu(), embeddings.cpu()
+
+
+def fourier_kernels() -> tuple[Tensor, Tensor]:
+    """(257, 512) windowed cosines and negated sines, as the published file stores them."""
+    n = torch.arange(_WINDOW_SAMPLES, dtype=torch.float64)
+    k = torch.arange(_WINDOW_SAMPLES // 2 + 1, dtype=torch.float64)
+    angle_KN = 2 * torch.pi * ((k[:, None] * n) % _WINDOW_SAMPLES) / _WINDOW_SAMPLES
+    window_N = torch.hann_window(_WINDOW_SAMPLES, dtype=torch.float64)
+    return (angle_KN.cos() * window_N).float(), (-angle_KN.sin() * window_N).float()

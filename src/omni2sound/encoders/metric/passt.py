@@ -1,0 +1,151 @@
+"""PaSST-S: 527 AudioSet logits and a 768-number embedding of up to 10 s.
+
+In:   mono waveforms (B, N) at 32 kHz, padded with zeros or cut to 10 s.
+Out:  logits (B, 527) before the sigmoid, embeddings (B, 768): the mean of the class and the
+      distillation token after the last norm.
+
+A vision transformer over spectrogram patches of 16 x 16 every 10. Re-written small; names are
+those of the published file. What not to get wrong: the file also holds `head_dist`, which the
+published model carries but never calls; it is loaded, so that loading stays strict.
+
+Shape suffixes: B clips, N samples, F frames, M mel bands (128), T tokens, D features.
+Source: Koutini et al. 2021, arXiv:2110.05069; kkoutini/passt_hear21, get_basic_model("all").
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from omni2sound.encoders.metric.spectra import mel_matrix, power_spectrum
+from omni2sound.encoders.published import PASST, fill, read_checkpoint, resolve
+from omni2sound.encoders.vit import Block, Named
+from omni2sound.errors import ShapeError
+
+__all__ = ["Passt", "PasstConfig", "PasstNetwork", "passt_log_mel"]
+
+_RATE_HZ = 32_000
+_CLIP_SAMPLES = 10 * _RATE_HZ
+_PREEMPHASIS = 0.97
+_PATCH = 16
+_STRIDE = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PasstConfig:
+    """Shape of the network; the published one by default."""
+
+    width: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    num_classes: int = 527
+    num_mels: int = 128
+    frames: int = 998
+    """Frames that the time positions cover; a 10 s clip has 1000, cut to as many patches."""
+
+
+class PasstNetwork(nn.Module):
+    """Patches of a log-mel picture, two extra tokens, transformer blocks, a linear head."""
+
+    def __init__(self, config: PasstConfig) -> None:
+        super().__init__()
+        width = config.width
+        # Positions count patches by stride, not by what fits: 12 x 99 of the published shape.
+        rows, columns = config.num_mels // _STRIDE, config.frames // _STRIDE
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.dist_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.new_pos_embed = nn.Parameter(torch.zeros(1, 2, width))
+        self.freq_new_pos_embed = nn.Parameter(torch.zeros(1, width, rows, 1))
+        self.time_new_pos_embed = nn.Parameter(torch.zeros(1, width, 1, columns))
+        self.patch_embed = Named(proj=nn.Conv2d(1, width, _PATCH, _STRIDE))
+        self.blocks = nn.Sequential(*(Block(width, config.num_heads) for _ in range(config.depth)))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, config.num_classes))
+        self.head_dist = nn.Linear(width, config.num_classes)
+
+    def forward(self, log_mel_BMF: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, 527) and embeddings (B, 768) of (B, 128, F)."""
+        patches = self.patch_embed.proj(log_mel_BMF[:, None])  # B D rows columns
+        patches = patches + self.time_new_pos_embed[..., : patches.shape[-1]]
+        patches_BTD = (patches + self.freq_new_pos_embed).flatten(2).mT
+        extra = torch.cat([self.cls_token, self.dist_token], dim=1) + self.new_pos_embed
+        x_BTD = torch.cat([extra.expand(len(patches), -1, -1), patches_BTD], dim=1)
+        features_BD = self.norm(self.blocks(x_BTD))[:, :2].mean(dim=1)
+        return self.head(features_BD), features_BD
+
+
+def passt_log_mel(waveform_BN: Tensor) -> Tensor:
+    """The network's input: (B, 128, F), one frame each 10 ms, about -1 to 1.
+
+    Kaldi's bands: straight over mel, from 0 to 15 kHz, without the highest frequency.
+    """
+    emphasised = waveform_BN[:, 1:] - _PREEMPHASIS * waveform_BN[:, :-1]
+    power_BFK = power_spectrum(
+        emphasised,
+        window_N=torch.hann_window(800, periodic=False, device=waveform_BN.device),
+        hop_samples=320,
+        fft_samples=1024,
+    )
+    bands_KM = mel_matrix(
+        sample_rate_hz=_RATE_HZ,
+        fft_samples=1024,
+        num_mels=128,
+        lowest_hz=0,
+        highest_hz=15_000,
+        scale="htk",
+        straight_in="mel",
+    ).to(waveform_BN.device)
+    return ((power_BFK @ bands_KM + 1e-5).log().mT + 4.5) / 5
+
+
+class Passt:
+    """PaSST-S (86 M parameters, frozen). Build it with `Passt.load`."""
+
+    sample_rate_hz = _RATE_HZ
+    dim = 768
+    """Numbers of one embedding."""
+
+    def __init__(self, network: PasstNetwork, device: torch.device | str = "cpu") -> None:
+        self._network = network.eval().requires_grad_(False).to(device)
+        self.device = torch.device(device)
+
+    @classmethod
+    def load(cls, source: str | os.PathLike[str], device: torch.device | str = "cpu") -> Passt:
+        """Load the published network.
+
+        Args:
+            source: The folder of `passt-s-f128-p16-s10-ap.476-swa.pt`.
+            device: Where to run.
+
+        Raises:
+            MissingPartError: The file is not there.
+            ConfigError: Its tensors are not exactly this network.
+        """
+        network = PasstNetwork(PasstConfig())
+        tensors = read_checkpoint(resolve(PASST, source) / PASST.files[0].name)
+        fill(network, tensors, title=PASST.title)
+        return cls(network, device)
+
+    @torch.no_grad()
+    def logits_and_embeddings(self, waveform_BN: Tensor) -> tuple[Tensor, Tensor]:
+        """Judge clips of one length.
+
+        Args:
+            waveform_BN: Mono samples at 32 kHz; padded with zeros or cut to 10 s.
+
+        Returns:
+            Logits (B, 527), embeddings (B, 768), float32 on the CPU.
+
+        Raises:
+            ShapeError: Another shape.
+        """
+        if waveform_BN.ndim != 2:
+            raise ShapeError(f"waveforms must be (B, N) at 32 kHz, got {tuple(waveform_BN.shape)}")
+        clip = waveform_BN[:, :_CLIP_SAMPLES].to(self.device)
+        clip = F.pad(clip, (0, _CLIP_SAMPLES - clip.shape[1]))
+        logits, embeddings = self._network(passt_log_mel(clip))
+        return logits.cpu(), embeddings.cpu()

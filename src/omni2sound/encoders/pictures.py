@@ -1,0 +1,48 @@
+"""Pictures brought to the size that a network was trained on, the way it was trained.
+
+In:   uint8 RGB pictures (T, H, W, 3).
+Out:  the same, resized or cropped.
+
+Bicubic, with the filter widened when a picture shrinks, rounded back to uint8: what
+torchvision's `Resize` does to tensors. What not to get wrong: swscale's and Pillow's bicubic
+are other filters, and published features were made with this one.
+
+Shape suffixes: T pictures, H W pixels, K colours.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["crop_centre", "resize", "resize_short_side"]
+
+
+def resize(frames_THWK: Tensor, size_px: tuple[int, int]) -> Tensor:
+    """Squash to (height, width)."""
+    if tuple(frames_THWK.shape[1:3]) == size_px:
+        return frames_THWK
+    # The CPU has a kernel of its own for uint8, a level off here and there; torchvision uses
+    # it too. Accelerators have none.
+    pixels = frames_THWK.permute(0, 3, 1, 2)
+    values = pixels if pixels.device.type == "cpu" else pixels.float()
+    resized = F.interpolate(values, size_px, mode="bicubic", antialias=True)
+    if resized.dtype != torch.uint8:
+        resized = resized.clamp(0, 255).round().to(torch.uint8)
+    return resized.permute(0, 2, 3, 1)
+
+
+def resize_short_side(frames_THWK: Tensor, side_px: int) -> Tensor:
+    """Keep the shape and bring the shorter side to `side_px`; the longer one is rounded down."""
+    height, width = frames_THWK.shape[1:3]
+    if height <= width:
+        return resize(frames_THWK, (side_px, int(side_px * width / height)))
+    return resize(frames_THWK, (int(side_px * height / width), side_px))
+
+
+def crop_centre(frames_THWK: Tensor, side_px: int) -> Tensor:
+    """The middle square; an odd margin is split as Python rounds its half."""
+    height, width = frames_THWK.shape[1:3]
+    top, left = round((height - side_px) / 2), round((width - side_px) / 2)
+    return frames_THWK[:, top : top + side_px, left : left + side_px]

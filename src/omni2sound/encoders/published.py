@@ -1,0 +1,357 @@
+"""Weight files that others publish: what they are, where they lie, and strict loading.
+
+In:   a folder that holds them, or a Hub id with a pinned revision ("org/name@<40 hex>").
+Out:  a folder with every file of the release, tensors by name, a filled network.
+
+None of these files comes with the package, and none is fetched unless a Hub id is given by
+name; size, licence, checksum and terms are then said before the first byte. What not to get
+wrong: every stored tensor goes into the network or is named here as not needed. A digest
+stands here only where its source is named (docs/weights.md).
+
+Files are read without running anything: safetensors, or torch's reader restricted to tensors
+and plain NumPy arrays (PANNs and CLAP checkpoints hold counters of their training loops).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import pickle
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
+from omni2sound.runtime import cache_dir
+
+__all__ = [
+    "CLAP",
+    "CLIP",
+    "FLAN_T5",
+    "IMAGEBIND",
+    "PANNS",
+    "PASST",
+    "RELEASES",
+    "ROBERTA",
+    "SYNCHFORMER",
+    "VGGISH",
+    "PublishedFile",
+    "Release",
+    "fill",
+    "read_checkpoint",
+    "resolve",
+]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedFile:
+    """One file of a release.
+
+    Attributes:
+        name: Its name, as published.
+        size_bytes: Its length; None where no source for it is known here.
+        digest: "md5:...", "sha256:..." or the beginning of one; None likewise.
+    """
+
+    name: str
+    size_bytes: int | None = None
+    digest: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Release:
+    """Files that make up one network.
+
+    Attributes:
+        title: What people call it.
+        needed_for: What does not work without it.
+        files: All of them are needed.
+        licence: Of the weights.
+        url: Where a person gets them.
+        hub: Usual Hub id.
+        gated: Whether terms must be accepted on the Hub first.
+    """
+
+    title: str
+    needed_for: str
+    files: tuple[PublishedFile, ...]
+    licence: str
+    url: str
+    hub: str | None = None
+    gated: bool = False
+
+    def describe(self) -> str:
+        """One line: files, sizes, checksums, licence, gating."""
+        parts = []
+        for file in self.files:
+            size = "size not known here" if file.size_bytes is None else _megabytes(file.size_bytes)
+            parts.append(f"{file.name} ({size}, {file.digest or 'checksum not known here'})")
+        terms = "gated: accept its terms on the Hub and log in" if self.gated else "not gated"
+        return f"{self.title}: {', '.join(parts)}; licence {self.licence}; {terms}"
+
+
+FLAN_T5 = Release(
+    title="Flan-T5 base",
+    needed_for="text of the full-size model",
+    files=(
+        PublishedFile(name="config.json"),
+        PublishedFile(name="tokenizer.json"),
+        PublishedFile(name="model.safetensors"),
+    ),
+    licence="Apache-2.0",
+    url="https://huggingface.co/google/flan-t5-base",
+    hub="google/flan-t5-base",
+)
+CLIP = Release(
+    title="DFN5B CLIP ViT-H-14-384",
+    needed_for="what a video shows, for the full-size model",
+    files=(PublishedFile(name="open_clip_pytorch_model.bin", size_bytes=3_947_081_637),),
+    licence="Apple Sample Code License",
+    url="https://huggingface.co/apple/DFN5B-CLIP-ViT-H-14-384",
+    hub="apple/DFN5B-CLIP-ViT-H-14-384",
+)
+SYNCHFORMER = Release(
+    title="Synchformer",
+    needed_for="when things happen, for the full-size model; DeSync",
+    files=(
+        PublishedFile(
+            name="synchformer_state_dict.pth",
+            size_bytes=950_058_171,
+            digest="md5:5b2f5594b0730f70e41e549b7c94390c",
+        ),
+    ),
+    licence="MIT",
+    url="https://github.com/hkchengrex/MMAudio/releases/tag/v0.1",
+)
+PANNS = Release(
+    title="PANNs Cnn14 16 kHz",
+    needed_for="FD, KL and IS of avbench-8s-v1",
+    files=(PublishedFile(name="Cnn14_16k_mAP=0.438.pth"),),
+    licence="CC-BY-4.0",
+    url="https://zenodo.org/records/3987831",
+)
+PASST = Release(
+    title="PaSST-S",
+    needed_for="FD, KL and IS of avbench-8s-v1",
+    files=(PublishedFile(name="passt-s-f128-p16-s10-ap.476-swa.pt"),),
+    licence="Apache-2.0",
+    url="https://github.com/kkoutini/PaSST/releases/tag/v0.0.1-audioset",
+)
+CLAP = Release(
+    title="LAION-CLAP music_speech_audioset",
+    needed_for="CLAP score of avbench-8s-v1",
+    files=(PublishedFile(name="music_speech_audioset_epoch_15_esc_89.98.pt"),),
+    licence="CC0-1.0",
+    url="https://huggingface.co/lukewys/laion_clap",
+    hub="lukewys/laion_clap",
+)
+ROBERTA = Release(
+    title="RoBERTa tokenizer",
+    needed_for="CLAP score of avbench-8s-v1",
+    files=(PublishedFile(name="tokenizer.json"),),
+    licence="MIT",
+    url="https://huggingface.co/FacebookAI/roberta-base",
+    hub="FacebookAI/roberta-base",
+)
+VGGISH = Release(
+    title="VGGish",
+    needed_for="FD-VGG of avbench-8s-v1",
+    files=(PublishedFile(name="vggish-10086976.pth", digest="sha256:10086976"),),
+    licence="Apache-2.0",
+    url="https://github.com/harritaylor/torchvggish/releases/tag/v0.1",
+)
+IMAGEBIND = Release(
+    title="ImageBind huge",
+    needed_for="IB score of avbench-8s-v1",
+    files=(PublishedFile(name="imagebind_huge.pth"),),
+    licence="CC-BY-NC-SA-4.0",
+    url="https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth",
+)
+RELEASES = (FLAN_T5, CLIP, SYNCHFORMER, PANNS, PASST, CLAP, ROBERTA, VGGISH, IMAGEBIND)
+
+
+def resolve(release: Release, source: str | os.PathLike[str]) -> Path:
+    """The folder with all files of a release, checked as far as its digests are known.
+
+    Args:
+        release: What is wanted.
+        source: A folder, or a Hub id "org/name@<40 hex digits>", which is downloaded into the
+            cache after it has been described in the log.
+
+    Raises:
+        MissingPartError: A file is not there, or the Hub can't be reached or refuses.
+        UserError: A Hub id without a pinned revision.
+        IntegrityError: A file is not the published one.
+    """
+    text = os.fspath(source)
+    hub = re.fullmatch(r"([\w.-]+/[\w.-]+)@(.*)", text)
+    if Path(text).is_dir():
+        folder = Path(text)
+    elif hub:
+        folder = _from_hub(release, hub[1], hub[2])
+    else:
+        advice = f"{release.hub}@<40 hex digits>" if release.hub else "org/name@<40 hex digits>"
+        raise MissingPartError(
+            f"{release.title}: {text!r} is neither a folder nor a Hub id with its revision "
+            f"({advice}); get it from {release.url}"
+        )
+    missing = [file.name for file in release.files if not (folder / file.name).is_file()]
+    if missing:
+        raise MissingPartError(
+            f"{release.title}: {folder} lacks {', '.join(missing)}; get it from {release.url}"
+        )
+    for file in release.files:
+        _check_digest(release, file, folder / file.name)
+    return folder
+
+
+def read_checkpoint(path: Path, *, inside: str | None = None) -> dict[str, Tensor]:
+    """Tensors of a file by name, on the CPU.
+
+    Args:
+        path: safetensors, or what `torch.save` wrote.
+        inside: Key under which the tensors lie, if the file holds more than them.
+
+    Raises:
+        ConfigError: The file is damaged, holds code, or not a table of tensors.
+    """
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise ConfigError(f"{path} is no whole safetensors file: {error}") from None
+    try:
+        with torch.serialization.safe_globals(_plain_numpy()):
+            data: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ConfigError(
+            f"{path} holds more than tensors and numbers; it is not read, because reading it "
+            "could run code. Get the published file"
+        ) from None
+    except (RuntimeError, EOFError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"{path} can't be read: {reason}; get it again") from None
+    if inside is not None and isinstance(data, Mapping) and inside in data:
+        data = data[inside]
+    if not isinstance(data, Mapping) or not all(isinstance(v, Tensor) for v in data.values()):
+        raise ConfigError(f"{path} is not a table of tensors; is it the published file?")
+    return {str(name): tensor for name, tensor in data.items()}
+
+
+def fill(
+    network: nn.Module,
+    tensors: Mapping[str, Tensor],
+    *,
+    title: str,
+    not_needed: Iterable[str] = (),
+) -> None:
+    """Copy tensors into a network, strictly, in the network's own dtype.
+
+    Args:
+        network: Takes every tensor under its own name.
+        tensors: From a file.
+        title: Of the release, for the error.
+        not_needed: Beginnings of names of stored tensors that this use does not need.
+
+    Raises:
+        ConfigError: If a tensor is missing, left over or of another shape; all are named.
+    """
+    unneeded = tuple(not_needed)
+    stored = {
+        name: v for name, v in tensors.items() if not (unneeded and name.startswith(unneeded))
+    }
+    wanted = network.state_dict()
+    problems = [f"missing {name}" for name in wanted if name not in stored]
+    problems += [f"left over {name}" for name in stored if name not in wanted]
+    problems += [
+        f"{name} is {tuple(stored[name].shape)}, expected {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in stored and stored[name].shape != wanted[name].shape
+    ]
+    if problems:
+        raise ConfigError(f"{title}: the file is not this network: {'; '.join(problems)}")
+    network.load_state_dict(stored)
+
+
+def _plain_numpy() -> list[Any]:
+    """What a pickled array or number of NumPy consists of; none of it runs anything."""
+    import numpy as np
+    from numpy._core import multiarray
+
+    kinds = (np.dtypes.Int64DType, np.dtypes.Float64DType, np.dtypes.Float32DType)
+    return [
+        (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
+        (multiarray.scalar, "numpy.core.multiarray.scalar"),
+        multiarray._reconstruct,
+        multiarray.scalar,
+        np.ndarray,
+        np.dtype,
+        *kinds,
+    ]
+
+
+def _check_digest(release: Release, file: PublishedFile, path: Path) -> None:
+    if file.digest is None:
+        return
+    algorithm, _, expected = file.digest.partition(":")
+    with path.open("rb") as stream:
+        found = hashlib.file_digest(stream, algorithm).hexdigest()
+    if not found.startswith(expected):
+        raise IntegrityError(
+            f"{release.title}: {path} has {algorithm} {found[:12]}..., the published file "
+            f"{expected[:12]}...; get it again from {release.url}"
+        )
+
+
+def _from_hub(release: Release, repository: str, revision: str) -> Path:
+    if not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise UserError(
+            f"{release.title}: Hub id {repository!r} needs a pinned revision: "
+            f"{repository}@<40 hex digits of a commit>, got {revision!r}"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError
+
+    names = [file.name for file in release.files]
+    target = cache_dir() / "hub"
+    try:
+        cached = Path(
+            snapshot_download(
+                repository, revision=revision, cache_dir=target, local_files_only=True
+            )
+        )
+        if all((cached / name).is_file() for name in names):
+            return cached
+    except (LocalEntryNotFoundError, OSError):
+        pass
+    _log.info("downloading from %s@%s: %s", repository, revision, release.describe())
+    try:
+        return Path(
+            snapshot_download(repository, revision=revision, cache_dir=target, allow_patterns=names)
+        )
+    except GatedRepoError:
+        raise MissingPartError(
+            f"{release.title}: {repository} is gated; accept its terms at "
+            f"https://huggingface.co/{repository}, run `hf auth login`, and try again"
+        ) from None
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise MissingPartError(
+            f"{release.title}: could not fetch {repository}@{revision[:12]} from the Hub "
+            f"({reason}); offline, give a folder with {', '.join(names)} from {release.url}"
+        ) from None
+
+
+def _megabytes(size_bytes: int) -> str:
+    return f"{size_bytes / 1e6:,.0f} MB"

@@ -1,0 +1,133 @@
+"""Flan-T5: the token states that the full-size model reads.
+
+In:   texts.
+Out:  `Tokens` (B, 128, 768): always 128 tokens, zeros where a text has ended.
+
+The network is the encoder of transformers' T5, in float32. What not to get wrong: the
+full-size transformer uses no attention mask, so padding must be zeros, and there must be as
+many of them as in training.
+
+Shape suffixes: B batch, T tokens, D features.
+Source: Chung et al. 2022, arXiv:2210.11416; google/flan-t5-base.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from omni2sound.encoders.base import Tokens
+from omni2sound.encoders.published import FLAN_T5, fill, read_checkpoint, resolve
+from omni2sound.errors import ConfigError, UserError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+__all__ = ["T5TextEncoder", "build_t5"]
+
+_log = logging.getLogger(__name__)
+
+_EMBEDDING = "shared.weight"
+_EMBEDDING_AGAIN = "encoder.embed_tokens.weight"
+_NOT_NEEDED = ("decoder.", "lm_head.")
+"""The half that writes texts."""
+_CHUNK_TEXTS = 32
+
+
+class T5TextEncoder:
+    """Flan-T5's encoder (110 M parameters, frozen). Build it with `T5TextEncoder.load`."""
+
+    max_tokens = 128
+    """Every text becomes so many tokens; longer ones are cut, with a warning in the log."""
+
+    def __init__(
+        self, network: nn.Module, tokenizer: Tokenizer, device: torch.device | str = "cpu"
+    ) -> None:
+        self._network: Any = network.eval().requires_grad_(False).to(device)
+        tokenizer.enable_truncation(self.max_tokens)
+        tokenizer.enable_padding(pad_id=0, pad_token="<pad>", length=self.max_tokens)
+        self._tokenizer = tokenizer
+        self.device = torch.device(device)
+
+    @property
+    def dim(self) -> int:
+        """Features D of one token."""
+        return int(self._network.config.d_model)
+
+    @classmethod
+    def load(
+        cls, source: str | os.PathLike[str], device: torch.device | str = "cpu"
+    ) -> T5TextEncoder:
+        """Load a T5 of any size.
+
+        Args:
+            source: The folder of `config.json`, `tokenizer.json` and `model.safetensors`, or
+                a Hub id with its revision.
+            device: Where to run.
+
+        Raises:
+            MissingPartError: A file is not there.
+            ConfigError: The tensors are not exactly the network that the configuration says.
+        """
+        from tokenizers import Tokenizer
+
+        folder = resolve(FLAN_T5, source)
+        network = build_t5(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        tensors = read_checkpoint(folder / "model.safetensors")
+        # One table of embeddings under two names; files hold either or both.
+        if _EMBEDDING in tensors:
+            again = tensors.setdefault(_EMBEDDING_AGAIN, tensors[_EMBEDDING])
+            if not torch.equal(again, tensors[_EMBEDDING]):
+                raise ConfigError(
+                    f"{folder}: {_EMBEDDING} and {_EMBEDDING_AGAIN} differ; it is no T5"
+                )
+        fill(network, tensors, title=FLAN_T5.title, not_needed=_NOT_NEEDED)
+        return cls(network, Tokenizer.from_file(str(Path(folder) / "tokenizer.json")), device)
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """Encode a batch of texts.
+
+        Args:
+            texts: One or more texts; each gives a row, in order.
+
+        Returns:
+            (B, 128, D) states in float32, zero at padding, and the mask of real tokens.
+
+        Raises:
+            UserError: If `texts` is empty or a single string.
+        """
+        if isinstance(texts, str) or len(texts) == 0:
+            raise UserError(f"texts must be a non-empty list of strings, got {texts!r}")
+        encodings = self._tokenizer.encode_batch(list(texts))
+        for text, encoding in zip(texts, encodings, strict=True):
+            if encoding.overflowing:
+                _log.warning("text cut to %d tokens: %.60s...", self.max_tokens, text)
+        ids_BT = torch.tensor([e.ids for e in encodings], device=self.device)
+        mask_BT = torch.tensor([e.attention_mask for e in encodings], device=self.device)
+        states = [
+            self._states(ids, mask)
+            for ids, mask in zip(
+                torch.split(ids_BT, _CHUNK_TEXTS), torch.split(mask_BT, _CHUNK_TEXTS), strict=True
+            )
+        ]
+        return Tokens(states_BTD=torch.cat(states), mask_BT=mask_BT.bool())
+
+    @torch.no_grad()
+    def _states(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        states: Tensor = self._network(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state
+        return states.float() * mask_BT[..., None]
+
+
+def build_t5(config: dict[str, Any]) -> nn.Module:
+    """T5's encoder with random weights, of a published `config.json`."""
+    from transformers import T5Config, T5EncoderModel
+
+    network: nn.Module = T5EncoderModel(T5Config(**config))
+    return network
