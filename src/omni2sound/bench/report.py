@@ -1,18 +1,19 @@
-"""A `SpineReport` as text for a terminal.
+"""Results as text for a terminal.
 
-In:   the report.
-Out:  one table of scores, one list of checks; plain characters, at most 100 columns.
+In:   a `SpineReport`; or scores of avbench-8s-v1 and what was left out.
+Out:  one table of scores, one list of checks or of what is missing; plain characters.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from omni2sound.bench.avbench import PROTOCOL, AvScore
 from omni2sound.bench.metrics import Estimate, OnsetErrors
 from omni2sound.bench.spine import Check, Row, SpineReport
 
-__all__ = ["as_text"]
+__all__ = ["as_text", "avbench_as_text"]
 
 _HEADER = ("task", "system", "hit rate", "95 % interval", "clips", "median |error|", "silent")
 
@@ -27,6 +28,39 @@ def as_text(report: SpineReport) -> str:
         told = ", ".join(f"{name} ({rates[name]:.2f})" for name in left_out)
         lines += ["", f"not scored, since real recordings are hit too rarely: {told}"]
     return "\n".join(lines)
+
+
+def avbench_as_text(
+    scores: Sequence[AvScore],
+    *,
+    dropped: Mapping[str, Mapping[str, Mapping[str, str]]],
+    missing: Mapping[str, str],
+) -> str:
+    """The table of a protocol.
+
+    Args:
+        scores: Its rows.
+        dropped: "generated", "reference" or "videos", then judge, clip and reason.
+        missing: Judges that were not at hand, and why.
+    """
+    header = ("score", "value", "95 % interval", "better", "clips")
+    lines = [PROTOCOL, *_table([header, *(_score_cells(score) for score in scores)])]
+    lines += ["", *(f"no {judge}: {reason}" for judge, reason in missing.items())]
+    for kind, judges in dropped.items():
+        for judge, clips in judges.items():
+            told = "; ".join(f"{name}: {reason}" for name, reason in list(clips.items())[:3])
+            more = f"; and {len(clips) - 3} more" if len(clips) > 3 else ""
+            lines.append(f"{kind}, {judge}: {len(clips)} left out ({told}{more})")
+    return "\n".join(lines).rstrip()
+
+
+def _score_cells(score: AvScore) -> tuple[str, ...]:
+    interval = ""
+    if score.interval is not None:
+        interval = f"[{score.interval[0]:.4f}, {score.interval[1]:.4f}]"
+    elif score.spread is not None:
+        interval = f"(std {score.spread:.4f})"
+    return (score.name, f"{score.value:.4f}", interval, score.better, str(score.num_clips))
 
 
 def _row_cells(row: Row) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ Out:  a table (or one JSON object) on stdout; exit code 1 if a check fails.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -109,3 +110,59 @@ def spine(
     print(json.dumps(result.to_json()) if as_json else as_text(result))
     if not result.passed:
         raise typer.Exit(1)
+
+
+@app.command()
+def avbench(
+    generated: Annotated[Path, typer.Option(help="Folder of generated wav or flac files.")],
+    reference: Annotated[Path, typer.Option(help="Folder of real sounds of the same names.")],
+    weights: Annotated[Path, typer.Option(help="Folder of the judges' files, docs/weights.md.")],
+    videos: Annotated[Path | None, typer.Option(help="Folder of mp4 files: IB, DeSync.")] = None,
+    captions: Annotated[Path | None, typer.Option(help="CSV of name, caption: CLAP.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """FD, KL, IS, CLAP, IB and DeSync of the first 8 s, by the protocol avbench-8s-v1."""
+    from omni2sound.bench.avbench import score_avbench
+    from omni2sound.bench.avbench_clips import (
+        Judges,
+        embed_captions,
+        embed_sounds,
+        embed_videos,
+        list_files,
+        read_captions,
+    )
+    from omni2sound.bench.report import avbench_as_text
+    from omni2sound.runtime import resolve_device
+
+    made, real = list_files(generated), list_files(reference)
+    shown = [] if videos is None else list_files(videos, videos=True)
+    texts = {} if captions is None else read_captions(captions)
+    judges = Judges.load(weights, resolve_device(device))
+    with progress_bar("generated", len(made)) as report:
+        made_features = embed_sounds(made, judges, on_clip=report)
+    with progress_bar("real", len(real)) as report:
+        real_features = embed_sounds(real, judges, on_clip=report)
+    with progress_bar("videos", len(shown)) as report:
+        seen = embed_videos(shown, judges, on_clip=report)
+    scores = score_avbench(
+        made_features,
+        real_features,
+        videos=seen,
+        captions=embed_captions(texts, judges) if texts else None,
+        sync=judges.sync,
+    )
+    dropped = {
+        "generated": made_features.dropped,
+        "reference": real_features.dropped,
+        "videos": seen.dropped,
+    }
+    if as_json:
+        data = {
+            "scores": [asdict(score) for score in scores],
+            "dropped": dropped,
+            "judges_missing": judges.missing,
+        }
+        print(json.dumps(data))
+    else:
+        print(avbench_as_text(scores, dropped=dropped, missing=judges.missing))
