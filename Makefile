@@ -76,7 +76,9 @@ test: check
 bench: $(VENV)/.dev $(VENV)/.carried
 	$(BIN)/python benchmarks/generate_speed.py
 	$(BIN)/python benchmarks/damaged_media.py
+	$(BIN)/python benchmarks/feature_store.py
 	$(BIN)/omni2sound data stage fetch --dir $(ASSETS)
+	$(BIN)/python benchmarks/near_duplicates.py --store $(ASSETS)
 	$(BIN)/omni2sound bench spine --assets $(ASSETS)
 
 $(PARITY)/.installed: benchmarks/parity/requirements.txt | $(VENV)/.dev

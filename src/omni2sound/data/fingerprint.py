@@ -44,10 +44,12 @@ _SILENT_POWER = 1e-7
 MAX_BIT_ERRORS = 0.35
 MIN_FRAMES = 40
 """Half a second beyond the window: the least overlap that is compared."""
-_SIGMAS = 7.0
+_SIGMAS = 11.0
+"""How far below chance the errors must lie. Far, since tones of one pitch agree in more bits
+than chance has it: with 7, a second of two guitars passed for copies."""
 _CORRELATION = 3.0
 """Neighbouring frames share most of their window: the deviation of the error rate is that of
-independent bits times this (Haitsma & Kalker, section 4.2)."""
+independent bits times this (Haitsma & Kalker, analysis of false positives)."""
 _NUM_WEAK = 3
 """Words are looked up with these least certain bits in every combination."""
 _MIN_HITS = 2
