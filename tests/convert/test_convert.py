@@ -56,17 +56,16 @@ def test_the_model_that_comes_out_computes_with_these_weights(tmp_path: Path) ->
     assert "sync path" in str(model.training["source"]["unverified"])
 
 
-def test_half_precision_stays_half_precision(tmp_path: Path) -> None:
+@pytest.mark.parametrize("constants", [torch.bfloat16, torch.float32])
+def test_half_precision_comes_back_as_it_was(tmp_path: Path, constants: torch.dtype) -> None:
     stored = {k: v.bfloat16() for k, v in tensors().items()}
-    source = checkpoint(tmp_path / "source", stored)
-    convert(source, tmp_path / "model")
+    name = "model.model.transformer.rotary_pos_emb.inv_freq"
+    stored[name] = tensors()[name].to(constants)
+    convert(checkpoint(tmp_path / "source", stored), tmp_path / "model")
     again = load_file(convert(tmp_path / "model", tmp_path / "b").folder / "model.safetensors")
-    constants = [k for k in stored if k.endswith((".beta", ".inv_freq")) and "snake" not in k]
     for name, tensor in stored.items():
-        if "transformer.rotary" in name or name.endswith("_norm.beta"):
-            continue  # constants come back in float32, as the family saves them
+        assert again[name].dtype == tensor.dtype, name
         assert torch.equal(again[name], tensor), name
-    assert constants
 
 
 WRONG = {

@@ -58,7 +58,7 @@ def clips() -> tuple[Tensor, Tensor, Conditions, Tensor]:
 def trained(steps: int) -> tuple[DiT, list[float]]:
     dit = model()
     add_lora(dit, LORA)
-    optimizer = torch.optim.AdamW([p for p in dit.parameters() if p.requires_grad], lr=3e-3)
+    optimizer = torch.optim.AdamW(dit.parameters(), lr=3e-3, weight_decay=0.1)
     x, t, conditions, target = clips()
     losses = []
     for _ in range(steps):
@@ -93,7 +93,7 @@ def test_only_the_targets_are_wrapped() -> None:
     add_lora(dit, replace(LORA, targets=("cross_attention.kv",)))
     wrapped = [name for name, module in dit.named_modules() if isinstance(module, LoraLinear)]
     assert wrapped == ["blocks.0.cross_attention.kv", "blocks.1.cross_attention.kv"]
-    learned = [name for name, p in dit.named_parameters() if p.requires_grad]
+    learned = [name for name, _ in dit.named_parameters()]
     assert learned == [f"{name}.{part}" for name in wrapped for part in ("down", "up")]
 
 
@@ -148,6 +148,15 @@ def test_unknown_targets_are_named_with_the_known_ones() -> None:
 def test_what_is_no_adapter_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is no adapter folder"):
         load_adapter(tmp_path)
+    (tmp_path / "other").mkdir()
     _, loaded = adapter(tmp_path)
-    with pytest.raises(UserError, match="exists"):
-        save_adapter(tmp_path / "a", loaded)
+    with pytest.raises(UserError, match="is no adapter folder"):
+        save_adapter(tmp_path / "other", loaded)
+
+
+def test_an_adapter_replaces_an_adapter_whole(tmp_path: Path) -> None:
+    _, loaded = adapter(tmp_path)
+    changed = replace(loaded, tensors={k: v + 1 for k, v in loaded.tensors.items()})
+    save_adapter(tmp_path / "a", changed)
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert load_adapter(tmp_path / "a").sha256 == changed.sha256 != loaded.sha256

@@ -36,6 +36,7 @@ from omni2sound.convert.checkpoint import (
 from omni2sound.convert.names import (
     ConditionNames,
     Link,
+    constant_types,
     dit_links,
     from_released,
     oobleck_links,
@@ -124,13 +125,14 @@ def _in(source: Path, target: Path, tower: Tower | None) -> Converted:
     )
     parts["autoencoder"] |= _statistics(config.autoencoder, released.latent_scale)
     unverified = _unverified(config)
+    constants = constant_types(tensors, dit_links(config.dit, released.names))
     save_model(
         target,
         name=re.sub(r"[^\w.-]", "-", target.name),
         parts=to_json(config),
         tensors=parts,
         defaults=to_json(released.defaults),
-        training={"source": facts | {"unverified": list(unverified)}},
+        training={"source": facts | {"unverified": list(unverified), "constants": constants}},
         half=False,
         max_file_bytes=LARGE_FILE_BYTES,
     )
@@ -225,7 +227,9 @@ def _out(source: Path, target: Path) -> Converted:
         )
     links = dit_links(config.dit, ConditionNames())
     vae_links = oobleck_links(config.autoencoder, naming="stable-audio-tools", prefix=_PRETRANSFORM)
-    tensors = to_released(stored["dit"], links) | to_released(stored["autoencoder"], vae_links)
+    constants = card.training.get("source", {}).get("constants", {})
+    tensors = to_released(stored["dit"], links, constant_types=constants)
+    tensors |= to_released(stored["autoencoder"], vae_links)
     settings = write_settings(config, latent_scale=float(scale_C[0]))
     staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
     try:

@@ -28,7 +28,15 @@ from omni2sound.models.dit import DiTConfig
 from omni2sound.models.oobleck import OobleckConfig
 from omni2sound.models.released import ReleasedConditionerConfig
 
-__all__ = ["ConditionNames", "Link", "dit_links", "from_released", "oobleck_links", "to_released"]
+__all__ = [
+    "ConditionNames",
+    "Link",
+    "constant_types",
+    "dit_links",
+    "from_released",
+    "oobleck_links",
+    "to_released",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -257,13 +265,43 @@ def _said(expected: Tensor) -> str:
     return "zeros" if not expected.any() else "the frequencies of rotary positions"
 
 
-def to_released(tensors: Mapping[str, Tensor], links: list[Link]) -> dict[str, Tensor]:
-    """The way back: the source's tensors, bit for bit, with those that exist there only."""
+def to_released(
+    tensors: Mapping[str, Tensor],
+    links: list[Link],
+    *,
+    constant_types: Mapping[str, str] | None = None,
+) -> dict[str, Tensor]:
+    """The way back: the source's tensors, bit for bit, with those that exist there only.
+
+    Args:
+        tensors: Ours.
+        links: Of the same part.
+        constant_types: Types of constants, by name, as "float32"; others have the type of the
+            part's first tensor.
+
+    Raises:
+        ConfigError: A type is none.
+    """
+    usual = next(iter(tensors.values())).dtype
     released = {}
     for link in links:
         if link.constant is not None:
-            released[link.source] = link.constant.clone()
+            named = (constant_types or {}).get(link.source)
+            dtype = usual if named is None else getattr(torch, named, None)
+            if not isinstance(dtype, torch.dtype):
+                raise ConfigError(f"the card says that {link.source} is of type {named!r}")
+            released[link.source] = link.constant.to(dtype, copy=True)
         else:
             tensor = tensors[link.target]
             released[link.source] = tensor.reshape(link.shape_there(tensor.shape)).contiguous()
     return released
+
+
+def constant_types(tensors: Mapping[str, Tensor], links: list[Link]) -> dict[str, str]:
+    """Types of the source's constants that `to_released` could not know."""
+    usual = {tensors[link.source].dtype for link in links if link.constant is None}
+    return {
+        link.source: str(tensors[link.source].dtype).removeprefix("torch.")
+        for link in links
+        if link.constant is not None and usual != {tensors[link.source].dtype}
+    }

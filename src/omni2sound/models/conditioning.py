@@ -174,7 +174,7 @@ class Conditioner(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Of the weights; conditions are cast to it."""
-        return next(self.parameters()).dtype
+        return self.seconds_start.dtype
 
 
 def _projection(features: int, width: int, *, normalised: bool) -> nn.Sequential:

@@ -165,11 +165,17 @@ class ScalarEmbedding(nn.Module):
             nn.Linear(self.NUM_FEATURES, width), nn.SiLU(), nn.Linear(width, width)
         )
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        weight = self.mlp.get_submodule("0").weight
+        assert isinstance(weight, Tensor)
+        return weight.dtype
+
     def forward(self, value_B: Tensor) -> Tensor:
         """(B,) to (B, D)."""
         features = sinusoid(value_B * self.scale, self.NUM_FEATURES, longest=1000.0)
-        dtype = next(self.mlp.parameters()).dtype
-        return self.mlp(features.to(dtype))  # type: ignore[no-any-return]
+        return self.mlp(features.to(self.dtype))  # type: ignore[no-any-return]
 
 
 def init_linear(module: nn.Module) -> None:

@@ -10,6 +10,8 @@ Out:  the same network in which each of those layers adds ``scale * up @ down @ 
 
 What not to get wrong: adding and subtracting in floating point does not give the same number
 back. `merge` keeps the weights that it changes, and `unmerge` puts *them* back, to the bit.
+And a frozen weight that an optimizer still knows decays: here frozen weights are no parameters
+any more but buffers, of the same names, which no optimizer and no clipping ever sees.
 
 Source: Hu et al. 2021, arXiv:2106.09685.
 Shape suffixes: O outputs, I inputs, R rank.
@@ -99,9 +101,10 @@ def add_lora(model: DiT, config: LoraConfig, *, seed: int = 0) -> None:
     Raises:
         ConfigError: A target is no linear layer of the model's blocks.
     """
-    model.requires_grad_(False)
+    names = _target_names(model, config)
+    _freeze(model)
     generator = torch.Generator().manual_seed(seed)
-    for name in _target_names(model, config):
+    for name in names:
         layer = model.get_submodule(name)
         assert isinstance(layer, nn.Linear)
         _replace(model, name, LoraLinear(layer, config, generator))
@@ -144,15 +147,15 @@ def adapter_of(state: Mapping[str, Tensor], config: LoraConfig, *, model_sha256:
 
 
 def save_adapter(folder: Path, adapter: Adapter) -> None:
-    """Write an adapter folder, whole or not at all.
+    """Write an adapter folder, whole or not at all; another adapter there is replaced.
 
     Raises:
-        UserError: The folder exists.
+        UserError: The folder exists and is no adapter folder.
     """
     from safetensors.torch import save_file
 
-    if folder.exists():
-        raise UserError(f"{folder} exists; give a folder that does not")
+    if folder.exists() and not (folder / _SETTINGS).is_file():
+        raise UserError(f"{folder} exists and is no adapter folder; choose another one")
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
@@ -164,7 +167,14 @@ def save_adapter(folder: Path, adapter: Adapter) -> None:
         }
         (staging / _SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         staging.chmod(0o755)
-        staging.rename(folder)
+        if folder.exists():
+            # The old adapter goes only once the new one has its name.
+            old = folder.with_name(f"{staging.name}.old")
+            folder.rename(old)
+            staging.rename(folder)
+            shutil.rmtree(old)
+        else:
+            staging.rename(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -256,6 +266,14 @@ def _target_names(model: DiT, config: LoraConfig) -> list[str]:
             )
         names += [f"blocks.{index}.{target}" for target in config.targets]
     return names
+
+
+def _freeze(model: nn.Module) -> None:
+    """Turn every parameter into a buffer of its name."""
+    for module in model.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            delattr(module, name)
+            module.register_buffer(name, parameter.detach())
 
 
 def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
