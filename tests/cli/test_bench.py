@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from omni2sound.cli.bench import app
 from omni2sound.data.stage.assets import StageAssets
+from omni2sound.errors import MissingPartError
 from tests.bench.conftest import assets, tonal_assets  # noqa: F401 (fixtures)
 from tests.build import tiny_model_folder
 
@@ -73,3 +74,31 @@ def test_a_random_model_fails_and_the_table_says_so(folders: tuple[Path, Path]) 
     assert code == 1
     assert "motion-energy" in stdout
     assert "FAIL" in stdout
+
+
+@pytest.mark.slow
+def test_the_stage_table_holds_baselines_and_the_three_tasks_of_a_model(
+    folders: tuple[Path, Path],
+) -> None:
+    store, model = folders
+    arguments = ["stage", "--assets", store, "--model", model, "--scenes", 8, "--duration", 1.6]
+    settings = ["--steps", 1, "--batch", 4, "--device", "cpu", "--json"]
+    result = CliRunner().invoke(app, [str(a) for a in arguments + settings])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    systems = [row["system"] for row in report["rows"] if row["track"] == "offscreen"]
+    assert systems[:6] == [
+        "oracle",
+        "shuffled",
+        "silence",
+        "retrieval",
+        "motion-energy",
+        "motion + retrieval",
+    ]
+    assert [name.rsplit(" ", 1)[1] for name in systems[6:]] == ["V2A", "T2A", "VT2A"]
+    assert report["facts"]["seed"] == 0
+
+
+def test_the_stage_table_needs_a_corpus(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["stage", "--assets", str(tmp_path)])
+    assert isinstance(result.exception, MissingPartError)

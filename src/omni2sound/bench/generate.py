@@ -1,4 +1,4 @@
-"""A pipeline as the two functions that the evaluations ask for: sound for pictures, for prompts.
+"""A pipeline as the functions that evaluations ask for: sound for pictures, prompts, or both.
 
 In:   a loaded pipeline, settings, a seed.
 Out:  waveforms. Clip i is generated from seed `seed + i`, whatever the batch size.
@@ -12,11 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from omni2sound.bench.stage_clips import StageClip
 from omni2sound.bench.strikes import ScenePictures
 from omni2sound.models.conditioning import Conditions
 from omni2sound.pipeline import Omni2SoundPipeline
 
 __all__ = ["PipelineSounds"]
+
+VISION_PX = 224
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,6 +53,28 @@ class PipelineSounds:
             None, None, prompts, duration_s=self.duration_s
         )
         return self._sounds(conditions, self.duration_s, first_index)
+
+    def for_clips(
+        self, clips: Sequence[StageClip], *, pictures: bool, prompts: bool
+    ) -> Sequence[NDArray[np.float32]]:
+        """Any task for a batch of clips of one length.
+
+        Args:
+            clips: What the model may look at or read.
+            pictures: Give their pictures.
+            prompts: Give their captions.
+        """
+        parts = self.pipeline.model.config
+        vision = sync = None
+        if pictures:
+            vision = np.stack([c.frames(parts.timebase.vision_fps, VISION_PX) for c in clips])
+            sync_px = parts.sync.frame_px
+            sync = np.stack([c.frames(parts.timebase.sync_fps, sync_px) for c in clips])
+        duration_s = clips[0].scene.duration_s
+        conditions = self.pipeline.encoder.encode_arrays(
+            vision, sync, [c.caption for c in clips] if prompts else None, duration_s=duration_s
+        )
+        return self._sounds(conditions, duration_s, clips[0].index)
 
     def _sounds(
         self, conditions: Conditions, duration_s: float, first_index: int

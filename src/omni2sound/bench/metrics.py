@@ -26,11 +26,13 @@ __all__ = [
     "OnsetErrors",
     "bootstrap_difference",
     "bootstrap_mean",
+    "bootstrap_pooled_median",
     "bootstrap_ratio",
     "onset_errors",
 ]
 
 NUM_RESAMPLES = 10_000
+NUM_MEDIAN_RESAMPLES = 2_000
 LEVEL = 0.95
 _CHUNK_DRAWS = 4_000_000  # indices in memory at once, 32 MB
 
@@ -97,6 +99,36 @@ def bootstrap_ratio(a_N: ArrayLike, b_N: ArrayLike, *, seed: int = 0) -> Estimat
         ShapeError: If the lengths differ, or as `bootstrap_mean`.
     """
     return _bootstrap(_checked_pair(a_N, b_N), _ratio, seed)
+
+
+def bootstrap_pooled_median(values_per_clip: Sequence[Sequence[float]]) -> Estimate:
+    """The median of all clips' values together; clips are resampled whole.
+
+    Args:
+        values_per_clip: Any number of finite values each, one or more in all.
+
+    Raises:
+        ShapeError: If there is no value, or one is not finite.
+    """
+    pooled = _checked([v for values in values_per_clip for v in values])
+    most = max(len(values) for values in values_per_clip)
+    table = np.full((len(values_per_clip), most), np.nan)
+    for row, values in zip(table, values_per_clip, strict=True):
+        row[: len(values)] = values
+    rng = np.random.default_rng(0)
+    medians = []
+    for _ in range(NUM_MEDIAN_RESAMPLES):
+        drawn = table[rng.integers(len(table), size=len(table))].ravel()
+        drawn = drawn[~np.isnan(drawn)]
+        if len(drawn):  # a draw of clips without any value says nothing
+            medians.append(float(np.median(drawn)))
+    tail = (1 - LEVEL) / 2
+    return Estimate(
+        value=float(np.median(pooled)),
+        low=float(np.quantile(medians, tail)),
+        high=float(np.quantile(medians, 1 - tail)),
+        num_clips=len(values_per_clip),
+    )
 
 
 def onset_errors(onsets_s: Sequence[float | None], truths_s: Sequence[float]) -> OnsetErrors:

@@ -14,27 +14,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.bench.protocols import Judge, class_hit, class_scores, scorable_classes
+from omni2sound.bench.ears import Ears, NamedJudge, hear_recordings
 from omni2sound.bench.spine import PromptResult
 from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
 from omni2sound.data.stage.captions import class_prompt
-from omni2sound.data.stage.catalogue import Catalogue
 from omni2sound.errors import ConfigError
 
-__all__ = ["NamedJudge", "PromptRun", "SoundForPrompts", "run_prompts"]
-
-
-class NamedJudge(Judge, Protocol):
-    """A judge that says what its scores are of."""
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """One name per score."""
+__all__ = ["PromptRun", "SoundForPrompts", "run_prompts"]
 
 
 SoundForPrompts = Callable[[Sequence[str], int], Sequence[NDArray[np.float32]]]
@@ -78,46 +68,28 @@ def run_prompts(
         ConfigError: If the judge knows fewer than two classes of the corpus.
     """
     catalogue = assets.catalogue
-    ears = _Ears(judge, catalogue)
-    real = {
-        c: [ears.heard(assets.waveform(r.recording_id)) for r in recordings]
-        for c in catalogue.class_ids
-        if (recordings := catalogue.recordings_of(c, "test"))
-    }
-    oracle_hits = {c: [c in heard for heard in all_heard] for c, all_heard in real.items()}
-    scored = scorable_classes(oracle_hits)
+    ears = Ears(judge, catalogue)
+    real = hear_recordings(assets, ears)
+    scored = real.scorable
     if len(scored) < 2:
         raise ConfigError(f"the judge knows {len(scored)} classes of the test split; it needs 2")
     rng = np.random.default_rng([seed, num_prompts])
     class_ids = [scored[i % len(scored)] for i in range(num_prompts)]
     prompts = [class_prompt(catalogue.sound_class(c), rng=rng, held_out=True) for c in class_ids]
-    oracle = [real[c][int(rng.integers(len(real[c])))] for c in class_ids]
+    oracle = [real.heard[c][int(rng.integers(len(real.heard[c])))].classes for c in class_ids]
     generated: list[frozenset[str]] = []
     for first in range(0, num_prompts, batch_size):
         waveforms = generate(prompts[first : first + batch_size], first)
-        generated += [ears.heard(waveform) for waveform in waveforms]
+        generated += [ears.listen(waveform).classes for waveform in waveforms]
         if on_prompts is not None:
             on_prompts(len(generated), num_prompts)
-    silence = [ears.heard(np.zeros(SAMPLE_RATE_HZ, np.float32))] * num_prompts
+    silence = [ears.listen(np.zeros(SAMPLE_RATE_HZ, np.float32)).classes] * num_prompts
     return PromptRun(
         result=PromptResult(
             class_ids=class_ids,
             heard={"generated": generated, "oracle": oracle, "silence": silence},
         ),
         prompts=tuple(prompts),
-        oracle_rates={c: float(np.mean(hits)) for c, hits in oracle_hits.items()},
-        left_out=tuple(c for c in oracle_hits if c not in scored),
+        oracle_rates=real.rates,
+        left_out=tuple(c for c in real.heard if c not in scored),
     )
-
-
-class _Ears:
-    """Names the catalogue's classes that a sound is heard as."""
-
-    def __init__(self, judge: NamedJudge, catalogue: Catalogue) -> None:
-        self._judge = judge
-        self._groups = {c.class_id: c.yamnet_classes for c in catalogue.classes}
-
-    def heard(self, waveform_N: NDArray[np.float32]) -> frozenset[str]:
-        scores = class_scores(waveform_N, SAMPLE_RATE_HZ, self._judge)
-        names = self._judge.class_names
-        return frozenset(c for c, group in self._groups.items() if class_hit(scores, names, group))

@@ -39,13 +39,17 @@ from omni2sound.errors import ShapeError, UserError
 __all__ = [
     "ONSET_TOLERANCE_S",
     "ORACLE_MIN_RATE",
+    "STEP_S",
     "TOP_K",
     "Judge",
     "class_hit",
     "class_scores",
     "is_silent",
+    "loudness_bands",
     "onset_hit",
     "onset_strength",
+    "patch_scores",
+    "rise_of",
     "scorable_classes",
     "strongest_onset_s",
 ]
@@ -53,10 +57,11 @@ __all__ = [
 ONSET_TOLERANCE_S = 0.1
 TOP_K = 5
 ORACLE_MIN_RATE = 0.7
+STEP_S = 0.0025
+"""Between the frames of loudness."""
 
 _SILENCE_RMS = 10 ** (-60 / 20)
 _SILENCE_WINDOW_S = 0.02
-_STEP_S = 0.0025
 _WINDOW_S = 0.010
 _SIDE_FRAMES = 8  # 20 ms on each side
 _BAND_EDGES_HZ = (200, 400, 630, 920, 1270, 1720, 2320, 3150, 4400, 6400)
@@ -116,19 +121,19 @@ def strongest_onset_s(waveform_N: ArrayLike, sample_rate_hz: int) -> float | Non
     waveform = _checked(waveform_N)
     if is_silent(waveform, sample_rate_hz):
         return None
-    loudness_FB = _loudness(waveform, sample_rate_hz)
-    rise_F = _rise(loudness_FB, _SIDE_FRAMES)
+    loudness_FB = loudness_bands(waveform, sample_rate_hz)
+    rise_F = rise_of(loudness_FB, _SIDE_FRAMES)
     peak = int(rise_F.argmax())
     if rise_F[peak] <= 1e-9 * loudness_FB.max():
         return None
     first = max(0, peak - _SIDE_FRAMES)
-    steep_F = _rise(loudness_FB, 1)[first : peak + _SIDE_FRAMES + 1]
-    return (first + int(steep_F.argmax())) * _STEP_S
+    steep_F = rise_of(loudness_FB, 1)[first : peak + _SIDE_FRAMES + 1]
+    return (first + int(steep_F.argmax())) * STEP_S
 
 
 def onset_strength(waveform_N: ArrayLike, sample_rate_hz: int) -> NDArray[np.float64]:
     """Rise of loudness (F,) at times 0, 2.5 ms, 5 ms, ...: for plots and for other measures."""
-    return _rise(_loudness(_checked(waveform_N), sample_rate_hz), _SIDE_FRAMES)
+    return rise_of(loudness_bands(_checked(waveform_N), sample_rate_hz), _SIDE_FRAMES)
 
 
 def onset_hit(
@@ -152,6 +157,14 @@ def class_scores(
         ShapeError: If the waveform is not (N,) with N >= 1.
         UserError: If it holds NaN or infinity, or has another rate.
     """
+    scores_PK = patch_scores(waveform_N, sample_rate_hz, judge)
+    return None if scores_PK is None else scores_PK.max(axis=0)
+
+
+def patch_scores(
+    waveform_N: ArrayLike, sample_rate_hz: int, judge: Judge
+) -> NDArray[np.float32] | None:
+    """Scores (P, K) of the patches that class scores are the maximum of; errors as there."""
     if sample_rate_hz != judge.sample_rate_hz:
         raise UserError(
             f"the judge takes {judge.sample_rate_hz} Hz, got {sample_rate_hz}; resample"
@@ -167,8 +180,8 @@ def class_scores(
     scores_PK, _ = judge.scores_and_embeddings(aligned)
     energy_P = _patch_energy(aligned, len(scores_PK), judge.patch_samples, hop)
     heard_P = energy_P >= energy_P.max() * 10 ** (-_PATCH_RANGE_DB / 10)
-    best_K: NDArray[np.float32] = scores_PK[heard_P].max(axis=0)
-    return best_K
+    heard_PK: NDArray[np.float32] = scores_PK[heard_P]
+    return heard_PK
 
 
 def class_hit(
@@ -221,14 +234,14 @@ def _checked(waveform_N: ArrayLike) -> NDArray[np.float64]:
     return waveform
 
 
-def _loudness(waveform_N: NDArray[np.float64], sample_rate_hz: int) -> NDArray[np.float64]:
+def loudness_bands(waveform_N: NDArray[np.float64], sample_rate_hz: int) -> NDArray[np.float64]:
     """(F, B): loudness in each band at 0, 2.5 ms, 5 ms, ..., windows centred there."""
     window = round(_WINDOW_S * sample_rate_hz)
     padded = np.pad(waveform_N, (0, max(0, window - len(waveform_N))))
-    num_frames = int(len(waveform_N) / sample_rate_hz / _STEP_S) + 1
+    num_frames = int(len(waveform_N) / sample_rate_hz / STEP_S) + 1
     # The step need not be whole samples (44.1 kHz): each start is rounded by itself. Windows
     # stay inside the clip: one that hung over its edge would see an onset there.
-    starts = np.round(np.arange(num_frames) * _STEP_S * sample_rate_hz).astype(int) - window // 2
+    starts = np.round(np.arange(num_frames) * STEP_S * sample_rate_hz).astype(int) - window // 2
     starts = starts.clip(0, len(padded) - window)
     shape = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(window) + 0.5) / window)
     edges_hz = [0, *(hz for hz in _BAND_EDGES_HZ if hz < sample_rate_hz / 2)]
@@ -242,7 +255,7 @@ def _loudness(waveform_N: NDArray[np.float64], sample_rate_hz: int) -> NDArray[n
     return np.concatenate(parts)
 
 
-def _rise(loudness_FB: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+def rise_of(loudness_FB: NDArray[np.float64], side: int) -> NDArray[np.float64]:
     """(F,): positive change from the `side` frames before t to the `side` frames from t on."""
     padded = np.pad(loudness_FB, ((side, side), (0, 0)), mode="edge")
     total = np.cumsum(np.pad(padded, ((1, 0), (0, 0))), axis=0)

@@ -1,6 +1,6 @@
 """Results as text for a terminal.
 
-In:   a `SpineReport`; or scores of avbench-8s-v1 and what was left out.
+In:   a `SpineReport`, a `StageReport`; or scores of avbench-8s-v1 and what was left out.
 Out:  one table of scores, one list of checks or of what is missing; plain characters.
 """
 
@@ -12,8 +12,11 @@ from collections.abc import Mapping, Sequence
 from omni2sound.bench.avbench import PROTOCOL, AvScore
 from omni2sound.bench.metrics import Estimate, OnsetErrors
 from omni2sound.bench.spine import Check, Row, SpineReport
+from omni2sound.bench.stage_run import StageReport, SystemScores
+from omni2sound.bench.stage_v1 import Score
+from omni2sound.bench.yamnet_8s import MIN_CLIPS_FOR_VERDICT
 
-__all__ = ["as_text", "avbench_as_text"]
+__all__ = ["as_text", "avbench_as_text", "stage_as_text"]
 
 _HEADER = ("task", "system", "hit rate", "95 % interval", "clips", "median |error|", "silent")
 
@@ -61,6 +64,57 @@ def _score_cells(score: AvScore) -> tuple[str, ...]:
     elif score.spread is not None:
         interval = f"(std {score.spread:.4f})"
     return (score.name, f"{score.value:.4f}", interval, score.better, str(score.num_clips))
+
+
+def stage_as_text(report: StageReport) -> str:
+    """One table a track, one for distances; ± is half the 95 % interval."""
+    lines: list[str] = []
+    for track in dict.fromkeys(row.track for row in report.rows):
+        rows = [row for row in report.rows if row.track == track]
+        scores = rows[0].scores
+        num_clips = scores[0].estimate.num_clips
+        lines += [f"{track}: {scores[0].protocol}, {num_clips} clips", ""]
+        header = ("system", *(_score_title(score) for score in scores))
+        lines += [*_table([header, *(_score_cells(row, scores) for row in rows)]), ""]
+    facts = report.facts
+    rates = facts["oracle_rates"]
+    for key, words in (
+        ("classes_left_out", "not scored, since real recordings are hit too rarely"),
+        ("speech_not_asked", "real recordings are taken for speech, so not asked"),
+        ("music_not_asked", "real recordings are taken for music, so not asked"),
+    ):
+        if facts[key]:
+            told = ", ".join(
+                f"{name} ({rates[name]:.2f})" if key == "classes_left_out" else name
+                for name in facts[key]
+            )
+            lines.append(f"{words}: {told}")
+    if facts["num_scenes"] < MIN_CLIPS_FOR_VERDICT:
+        lines.append(f"under {MIN_CLIPS_FOR_VERDICT} clips FD and KID allow no verdict")
+    return "\n".join(lines)
+
+
+def _score_title(score: Score) -> str:
+    arrow = "^" if score.direction == "higher" else "v"
+    unit = f" {score.unit}" if score.unit else ""
+    return f"{score.name}{unit} {arrow}"
+
+
+def _score_cells(row: SystemScores, columns: Sequence[Score]) -> tuple[str, ...]:
+    found = {score.name: score.estimate for score in row.scores}
+    cells = [row.system]
+    for column in columns:
+        estimate = found.get(column.name)
+        cells.append("" if estimate is None else _short(estimate))
+    return tuple(cells)
+
+
+def _short(estimate: Estimate) -> str:
+    half = 0.5 * (estimate.high - estimate.low)
+    digits = 0 if abs(estimate.value) >= 20 else 1 if abs(estimate.value) >= 10 else 2
+    if abs(estimate.value) < 0.1:
+        digits = 3
+    return f"{estimate.value:.{digits}f}±{half:.{digits}f}"
 
 
 def _row_cells(row: Row) -> tuple[str, ...]:

@@ -166,3 +166,61 @@ def avbench(
         print(json.dumps(data))
     else:
         print(avbench_as_text(scores, dropped=dropped, missing=judges.missing))
+
+
+@app.command()
+def stage(
+    assets: Annotated[Path, typer.Option(help="Stage corpus, from `data stage fetch`.")],
+    model: Annotated[
+        str | None, typer.Option(help="A model's name, folder or Hub id; baselines alone without.")
+    ] = None,
+    scenes: Annotated[int, typer.Option(min=8, help="Test scenes, half of each track.")] = 200,
+    seed: Annotated[int, typer.Option(min=0, help="Of scenes, wordings and noise.")] = 0,
+    duration: Annotated[float, typer.Option(help="Seconds of every scene.")] = 8.0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Clips generated at once.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Right sound, right time, nothing else; beside baselines that learn nothing."""
+    from functools import partial
+
+    from omni2sound.bench.generate import PipelineSounds
+    from omni2sound.bench.report import stage_as_text
+    from omni2sound.bench.retrieval import caption_embedding, look_embedding
+    from omni2sound.bench.stage_run import SoundsForClips, run_stage
+    from omni2sound.data.stage.assets import StageAssets
+    from omni2sound.encoders.metric.yamnet import YamNet
+    from omni2sound.encoders.text import TextEncoder
+    from omni2sound.encoders.vision import VisionEncoder
+    from omni2sound.pipeline import Omni2SoundPipeline
+
+    corpus = StageAssets.open(assets)
+    models: dict[str, SoundsForClips] = {}
+    if model is not None:
+        pipeline = Omni2SoundPipeline.from_pretrained(model, device=device)
+        sounds = PipelineSounds(
+            pipeline=pipeline, seed=seed, duration_s=duration, num_steps=steps, guidance=guidance
+        )
+        for task, pictures, prompts in (
+            ("V2A", True, False),
+            ("T2A", False, True),
+            ("VT2A", True, True),
+        ):
+            name = f"{pipeline.model.name} {task}"
+            models[name] = partial(sounds.for_clips, pictures=pictures, prompts=prompts)
+    with progress_bar("scenes", scenes) as report:
+        result = run_stage(
+            corpus,
+            YamNet.load(),
+            num_scenes=scenes,
+            seed=seed,
+            duration_s=duration,
+            embed_caption=caption_embedding(TextEncoder.load()),
+            embed_look=look_embedding(VisionEncoder.load()),
+            models=models,
+            batch_size=batch,
+            on_scenes=report,
+        )
+    print(json.dumps(result.to_json()) if as_json else stage_as_text(result))

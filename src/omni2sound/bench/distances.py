@@ -1,0 +1,176 @@
+"""How far two sets of sounds lie apart: FD, KID, KL, inception score, each from arrays.
+
+In:   embeddings and logits of clips, made by a judge that the caller loaded.
+Out:  numbers in float64; jackknife intervals.
+
+Nothing here knows what the numbers were made from. Lower is better for all but the inception
+score. Known answers are tested: two Gaussians for FD, exact zero mean for the unbiased KID.
+
+The embeddings' type is part of a metric's definition: everything is raised to float64 first
+(a covariance of rounded numbers is another number).
+
+Shape suffixes: N clips or patches, D embedding, K classes.
+Source: FD Heusel et al. 2017, arXiv:1706.08500; KID Binkowski et al. 2018, arXiv:1801.01401,
+section 3 and appendix; IS Salimans et al. 2016, arXiv:1606.03498.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import log_softmax
+
+from omni2sound.bench.metrics import Estimate
+from omni2sound.errors import ShapeError
+
+__all__ = [
+    "frechet_distance",
+    "inception_score",
+    "jackknife",
+    "kernel_distance",
+    "kl_divergences",
+]
+
+_KERNEL_DEGREE = 3
+NUM_GROUPS = 10
+"""Of the delete-group jackknife."""
+
+Matrix = NDArray[np.float64]
+
+
+def frechet_distance(x_ND: ArrayLike, y_ND: ArrayLike) -> float:
+    """Squared Frechet distance of the two sets' Gaussians, without a matrix square root.
+
+    |mean x - mean y|^2 + Tr(Cx + Cy - 2 (Cx^1/2 Cy Cx^1/2)^1/2). The last trace is the sum of
+    the singular values of X Y^T (centred, scaled), which small sets are asked for; of large
+    ones the eigenvalues of the symmetric product are taken, where no imaginary part can
+    appear and what rounding made negative counts as 0.
+
+    Raises:
+        ShapeError: If a set is not (N, D) with N >= 2, or the D differ.
+    """
+    x, y = _checked_pair(x_ND, y_ND)
+    difference = x.mean(axis=0) - y.mean(axis=0)
+    if min(len(x), len(y)) < x.shape[1]:
+        centred_x, centred_y = _centred(x), _centred(y)
+        overlap = float(np.linalg.svd(centred_x @ centred_y.T, compute_uv=False).sum())
+        spread = float(np.square(centred_x).sum() + np.square(centred_y).sum())
+        return float(difference @ difference) + spread - 2 * overlap
+    cov_x, cov_y = _covariance(x), _covariance(y)
+    values, vectors = np.linalg.eigh(cov_x)
+    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    product = root @ cov_y @ root
+    eigenvalues = np.linalg.eigvalsh(0.5 * (product + product.T))
+    overlap = float(np.sqrt(np.clip(eigenvalues, 0, None)).sum())
+    return float(difference @ difference + np.trace(cov_x) + np.trace(cov_y)) - 2 * overlap
+
+
+def kernel_distance(x_ND: ArrayLike, y_ND: ArrayLike) -> float:
+    """Unbiased squared MMD with the kernel (x.y / D + 1)^3; may be negative, as it must.
+
+    Raises:
+        ShapeError: As `frechet_distance`.
+    """
+    x, y = _checked_pair(x_ND, y_ND)
+    within = [_mean_off_diagonal(_kernel(a, a)) for a in (x, y)]
+    return float(within[0] + within[1] - 2 * _kernel(x, y).mean())
+
+
+def kl_divergences(real_NK: ArrayLike, made_NK: ArrayLike) -> Matrix:
+    """KL(real || made) of each pair of clips, (N,), from logits through a softmax.
+
+    Raises:
+        ShapeError: If the shapes differ or are not (N, K) with N >= 2.
+    """
+    real, made = _checked_pair(real_NK, made_NK)
+    if len(real) != len(made):
+        raise ShapeError(f"paired clips need equal numbers, got {len(real)} and {len(made)}")
+    log_p, log_q = log_softmax(real, axis=1), log_softmax(made, axis=1)
+    divergences: Matrix = (np.exp(log_p) * (log_p - log_q)).sum(axis=1)
+    return divergences
+
+
+def inception_score(logits_NK: ArrayLike) -> float:
+    """The exponential of the mean KL(clip || mean of all clips): from 1 (all alike) to K.
+
+    Over all clips at once. (Tables with 10 splits cannot be compared with this at small N.)
+
+    Raises:
+        ShapeError: If the logits are not (N, K) with N >= 2.
+    """
+    log_p = log_softmax(_checked(logits_NK), axis=1)
+    p = np.exp(log_p)
+    log_mean = np.log(np.maximum(p.mean(axis=0), 1e-300))
+    return float(np.exp((p * (log_p - log_mean)).sum(axis=1).mean()))
+
+
+def jackknife(
+    num_clips: int,
+    statistic: Callable[[NDArray[np.intp]], float],
+    *,
+    num_groups: int = NUM_GROUPS,
+    seed: int = 0,
+) -> Estimate:
+    """`statistic` of all clips, with a 95 % interval from leaving out one group at a time.
+
+    A bootstrap would count clips twice and shift FD and KID, which depend on how many distinct
+    clips there are. Here every value is of the same number of clips, and only their spread is
+    used: se^2 = (G - 1) / G * sum (value_g - mean)^2.
+
+    Args:
+        num_clips: How many clips there are.
+        statistic: Of the clips with these indices.
+        num_groups: G, at most `num_clips`.
+        seed: Of the assignment to groups.
+
+    Raises:
+        ShapeError: If there are fewer than four clips.
+    """
+    if num_clips < 4:
+        raise ShapeError(f"a jackknife needs at least 4 clips, got {num_clips}")
+    order = np.random.default_rng(seed).permutation(num_clips)
+    groups = np.array_split(order, min(num_groups, num_clips // 2))
+    everything = np.arange(num_clips)
+    value = statistic(everything)
+    left_out = np.array([statistic(np.setdiff1d(everything, group)) for group in groups])
+    spread = np.square(left_out - left_out.mean()).sum() * (len(groups) - 1) / len(groups)
+    half = 1.96 * float(np.sqrt(spread))
+    return Estimate(value=value, low=value - half, high=value + half, num_clips=num_clips)
+
+
+def _centred(x_ND: Matrix) -> Matrix:
+    """Without its mean, and so scaled that x^T x is the covariance."""
+    centred: Matrix = (x_ND - x_ND.mean(axis=0)) / np.sqrt(len(x_ND) - 1)
+    return centred
+
+
+def _covariance(x_ND: Matrix) -> Matrix:
+    centred = _centred(x_ND)
+    covariance: Matrix = centred.T @ centred
+    return covariance
+
+
+def _kernel(x: Matrix, y: Matrix) -> Matrix:
+    kernel: Matrix = (x @ y.T / x.shape[1] + 1) ** _KERNEL_DEGREE
+    return kernel
+
+
+def _mean_off_diagonal(kernel: Matrix) -> float:
+    n = len(kernel)
+    return float((kernel.sum() - np.trace(kernel)) / (n * (n - 1)))
+
+
+def _checked(x: ArrayLike) -> Matrix:
+    array = np.asarray(x, dtype=np.float64)
+    if array.ndim != 2 or len(array) < 2 or not np.isfinite(array).all():
+        raise ShapeError(f"expected finite numbers (N, D) with N >= 2, got {array.shape}")
+    return array
+
+
+def _checked_pair(x: ArrayLike, y: ArrayLike) -> tuple[Matrix, Matrix]:
+    a, b = _checked(x), _checked(y)
+    if a.shape[1] != b.shape[1]:
+        raise ShapeError(f"both sets must have the same D, got {a.shape[1]} and {b.shape[1]}")
+    return a, b

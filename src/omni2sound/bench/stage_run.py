@@ -1,0 +1,206 @@
+"""The stage table: every baseline, and models, under `stage-v1` and `yamnet-8s-v1`.
+
+In:   the stage corpus, a judge, embeddings for retrieval, models as functions.
+Out:  a `StageReport`: for each track and system its scores, and facts.
+
+Clips are made one after another and forgotten; what is kept of a sound is a few numbers and
+its patch embeddings, so memory grows by about 70 kB a sound. Everything follows from the seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni2sound.bench.baselines import Baselines, Embed, TrainingMemory
+from omni2sound.bench.ears import Ears, NamedJudge, RealHearing, hear_recordings
+from omni2sound.bench.stage_clips import TRACKS, StageClip, Track, draw_clips
+from omni2sound.bench.stage_v1 import ClipScore, Score, score_clip, stage_scores
+from omni2sound.bench.yamnet_8s import JudgedClip, distance_scores, judge_clip
+from omni2sound.data.stage.assets import StageAssets
+from omni2sound.errors import UserError
+
+__all__ = ["REAL_ELSEWHERE", "StageReport", "SystemScores", "run_stage"]
+
+REAL_ELSEWHERE = "real, other scenes"
+"""Real sound of as many other scenes: the floor of FD and KID at this number of clips."""
+MIN_SCENES = 8
+_MEMORY_SEED_STEP = 1000
+"""Keeps the remembered and the other scenes apart from those of the table."""
+
+SoundsForClips = Callable[[Sequence[StageClip]], Sequence[NDArray[np.float32]]]
+"""A model: one mono waveform at 16 kHz for each clip."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SystemScores:
+    """One line of the table."""
+
+    track: str
+    system: str
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageReport:
+    """What the table shows."""
+
+    rows: tuple[SystemScores, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"rows": [asdict(row) for row in self.rows], "facts": dict(self.facts)}
+
+    def value(self, track: str, system: str, name: str) -> float:
+        """One number of the table.
+
+        Raises:
+            UserError: If it is not in it.
+        """
+        for row in self.rows:
+            if (row.track, row.system) == (track, system):
+                for score in row.scores:
+                    if score.name == name:
+                        return score.estimate.value
+        raise UserError(f"the table has no {name!r} of {system!r} on {track!r}")
+
+
+def run_stage(
+    assets: StageAssets,
+    judge: NamedJudge,
+    *,
+    num_scenes: int,
+    seed: int,
+    duration_s: float,
+    embed_caption: Embed,
+    embed_look: Embed,
+    models: Mapping[str, SoundsForClips] | None = None,
+    batch_size: int = 8,
+    num_remembered: int | None = None,
+    on_scenes: Callable[[int, int], None] | None = None,
+) -> StageReport:
+    """Scores all baselines and models on test scenes, half of each track.
+
+    Args:
+        assets: The stage corpus.
+        judge: YAMNet, or another that knows the catalogue's class groups.
+        num_scenes: Of both tracks together, at least 8.
+        seed: Of the scenes.
+        duration_s: Length of every scene.
+        embed_caption: For retrieval by caption.
+        embed_look: For retrieval by picture.
+        models: By name.
+        batch_size: Clips given to a model at once.
+        num_remembered: Training scenes of each track to retrieve from; as many as there are
+            test scenes by default.
+        on_scenes: Called with (scenes done, scenes in all).
+
+    Raises:
+        UserError: If a number is out of range.
+    """
+    if num_scenes < MIN_SCENES:
+        raise UserError(f"number of scenes: expected {MIN_SCENES} or more, got {num_scenes}")
+    ears = Ears(judge, assets.catalogue)
+    real = hear_recordings(assets, ears)
+    rows: list[SystemScores] = []
+    judged: dict[str, list[JudgedClip]] = {}
+    done = 0
+    for track in TRACKS:
+        count = num_scenes // 2 if track == "offscreen" else num_scenes - num_scenes // 2
+        table = _Track(ears=ears, real=real, judge=judge, judged=judged)
+        clips = list(
+            draw_clips(
+                assets, track, split="test", seed=seed, num_clips=count, duration_s=duration_s
+            )
+        )
+        baselines = Baselines(
+            memory=TrainingMemory.of(
+                assets,
+                track,
+                num_scenes=num_remembered or num_scenes,
+                seed=seed + _MEMORY_SEED_STEP,
+                duration_s=duration_s,
+                embed_caption=embed_caption,
+                embed_look=embed_look,
+            ),
+            embed_caption=embed_caption,
+            embed_look=embed_look,
+            track_clips=clips,
+        )
+        for first in range(0, count, batch_size):
+            batch = [_fresh(clip) for clip in clips[first : first + batch_size]]
+            for clip in batch:
+                for system, sound_N in baselines.sounds(clip).items():
+                    table.add(system, clip, sound_N)
+            for system, model in (models or {}).items():
+                for clip, sound_N in zip(batch, model(batch), strict=True):
+                    table.add(system, clip, sound_N)
+            done += len(batch)
+            if on_scenes is not None:
+                on_scenes(done, num_scenes)
+        others = draw_clips(
+            assets,
+            track,
+            split="test",
+            seed=seed + 2 * _MEMORY_SEED_STEP,
+            num_clips=count,
+            duration_s=duration_s,
+        )
+        judged.setdefault(REAL_ELSEWHERE, []).extend(
+            judge_clip(clip.sound_N, judge) for clip in others
+        )
+        rows += table.rows(track)
+    rows += [
+        SystemScores(track="all", system=system, scores=distance_scores(judged["oracle"], clips))
+        for system, clips in judged.items()
+    ]
+    return StageReport(
+        rows=tuple(rows),
+        facts={
+            "catalogue_sha256": assets.catalogue.digest,
+            "seed": seed,
+            "num_scenes": num_scenes,
+            "duration_s": duration_s,
+            "oracle_rates": real.rates,
+            "classes_left_out": [c for c in real.rates if c not in real.scorable],
+            "speech_not_asked": sorted(set(real.rates) - real.never_speech),
+            "music_not_asked": sorted(set(real.rates) - real.never_music),
+        },
+    )
+
+
+class _Track:
+    """Scores of all systems on one track, as they come."""
+
+    def __init__(
+        self,
+        *,
+        ears: Ears,
+        real: RealHearing,
+        judge: NamedJudge,
+        judged: dict[str, list[JudgedClip]],
+    ) -> None:
+        self._ears, self._real, self._judge, self._judged = ears, real, judge, judged
+        self._scores: dict[str, list[ClipScore]] = {}
+
+    def add(self, system: str, clip: StageClip, sound_N: NDArray[np.float32]) -> None:
+        heard = self._ears.listen(sound_N)
+        score = score_clip(sound_N, clip.events, heard, self._real)
+        self._scores.setdefault(system, []).append(score)
+        self._judged.setdefault(system, []).append(judge_clip(sound_N, self._judge))
+
+    def rows(self, track: Track) -> list[SystemScores]:
+        return [
+            SystemScores(track=track, system=system, scores=stage_scores(scores))
+            for system, scores in self._scores.items()
+        ]
+
+
+def _fresh(clip: StageClip) -> StageClip:
+    """The same clip without what it has rendered: a whole track of pictures is gigabytes."""
+    return StageClip(index=clip.index, scene=clip.scene, assets=clip.assets, caption=clip.caption)

@@ -1,0 +1,62 @@
+"""What a judge hears, against the definitions of the protocol."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from omni2sound.bench.ears import Ears, hear_recordings
+from omni2sound.bench.protocols import class_hit, class_scores
+from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.encoders.metric.yamnet import YamNet
+from omni2sound.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def judge() -> YamNet:
+    return YamNet.load()
+
+
+def test_a_sound_is_heard_as_what_class_hit_says(tonal_assets: StageAssets, judge: YamNet) -> None:
+    ears = Ears(judge, tonal_assets.catalogue)
+    for name in ("bell-5", "drum-5", "dog-4", "water-1"):
+        waveform = tonal_assets.waveform(name)
+        scores = class_scores(waveform, SAMPLE_RATE_HZ, judge)
+        expected = {
+            c.class_id
+            for c in tonal_assets.catalogue.classes
+            if class_hit(scores, judge.class_names, c.yamnet_classes)
+        }
+        assert ears.listen(waveform).classes == expected
+
+
+def test_one_after_the_other_both_are_heard_somewhere(
+    tonal_assets: StageAssets, judge: YamNet
+) -> None:
+    ears = Ears(judge, tonal_assets.catalogue)
+    pause = np.zeros(3 * SAMPLE_RATE_HZ, np.float32)
+    tone, noise = tonal_assets.waveform("bell-5"), tonal_assets.waveform("drum-5")
+    heard = ears.listen(np.concatenate([0.1 * tone, pause, noise]))
+    assert {"bell", "drum"} <= heard.somewhere
+    assert not heard.speech
+    nothing = ears.listen(pause)
+    assert (nothing.classes, nothing.somewhere, nothing.music) == (frozenset(), frozenset(), False)
+
+
+def test_real_recordings_say_what_may_be_asked(tonal_assets: StageAssets, judge: YamNet) -> None:
+    real = hear_recordings(tonal_assets, Ears(judge, tonal_assets.catalogue))
+    assert set(real.scorable) == {"bell", "drum"}
+    assert real.rates["bell"] == 1
+    assert {len(heard) for heard in real.heard.values()} == {2}
+    assert {"drum", "wind"} <= real.never_speech
+
+
+def test_a_group_that_the_judge_does_not_know_is_refused(
+    assets: StageAssets, judge: YamNet
+) -> None:
+    catalogue = assets.catalogue
+    classes = (replace(catalogue.classes[0], yamnet_classes=("Moon",)), *catalogue.classes[1:])
+    with pytest.raises(UserError, match="Moon"):
+        Ears(judge, replace(catalogue, classes=classes))
