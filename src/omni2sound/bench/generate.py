@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from omni2sound.bench.stage_clips import StageClip
 from omni2sound.bench.strikes import ScenePictures
+from omni2sound.encoders.sync import SyncConfig
+from omni2sound.errors import UserError
 from omni2sound.models.conditioning import Conditions
 from omni2sound.pipeline import Omni2SoundPipeline
 
@@ -63,10 +65,18 @@ class PipelineSounds:
             clips: What the model may look at or read.
             pictures: Give their pictures.
             prompts: Give their captions.
+
+        Raises:
+            UserError: If the model does not look at pictures as arrays.
         """
         parts = self.pipeline.model.config
         vision = sync = None
         if pictures:
+            if not isinstance(parts.sync, SyncConfig):
+                raise UserError(
+                    "scenes are rendered for the embedded encoders; a model with Synchformer "
+                    "needs them as files: omni2sound data stage build"
+                )
             vision = np.stack([c.frames(parts.timebase.vision_fps, VISION_PX) for c in clips])
             sync_px = parts.sync.frame_px
             sync = np.stack([c.frames(parts.timebase.sync_fps, sync_px) for c in clips])

@@ -75,7 +75,7 @@ def stage_as_text(report: StageReport) -> str:
         num_clips = scores[0].estimate.num_clips
         lines += [f"{track}: {scores[0].protocol}, {num_clips} clips", ""]
         header = ("system", *(_score_title(score) for score in scores))
-        lines += [*_table([header, *(_score_cells(row, scores) for row in rows)]), ""]
+        lines += [*_table([header, *(_system_cells(row, scores) for row in rows)]), ""]
     facts = report.facts
     rates = facts["oracle_rates"]
     for key, words in (
@@ -100,7 +100,7 @@ def _score_title(score: Score) -> str:
     return f"{score.name}{unit} {arrow}"
 
 
-def _score_cells(row: SystemScores, columns: Sequence[Score]) -> tuple[str, ...]:
+def _system_cells(row: SystemScores, columns: Sequence[Score]) -> tuple[str, ...]:
     found = {score.name: score.estimate for score in row.scores}
     cells = [row.system]
     for column in columns:
