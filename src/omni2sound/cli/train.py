@@ -4,46 +4,50 @@ In:   a recipe's name, a folder of features (or the stage corpus, for parts), a 
 Out:  a run folder: checkpoints, `log.jsonl`, and `model/`, which `generate --model` takes.
 
 The order from nothing: `train autoencoder`, `train sync`, `data stage features`,
-`train embedded`. Each takes the model folder of the step before as `--parts`.
+`train embedded`. Each takes the model folder of the step before as `--parts`. Under
+`torchrun` every rank runs this command; the first one writes.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from omni2sound.cli.progress import progress_bar
+from omni2sound.cli.train_parts import PARTS, merged_attribution, train_part
 from omni2sound.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Mapping
 
-    from omni2sound.data.stage.catalogue import Catalogue
+    import torch
+
+    from omni2sound.data.difficulty import PromptEncoder
     from omni2sound.train.recipe import Recipe
 
 __all__ = ["train"]
 
 _log = logging.getLogger(__name__)
-_PARTS = ("autoencoder", "sync")
-_SYNC_STEPS = 6000
-_FIT_SCENES = 600
-_FIT_SCENE_S = 4.0
+_PARTS_CONFIG = ("autoencoder", "sync", "text", "vision")
+"""What a recipe takes from `--parts`."""
 
 
 def train(
     recipe: Annotated[
-        str, typer.Argument(help="tiny or embedded; or a part: autoencoder or sync.")
+        str,
+        typer.Argument(
+            help="tiny, embedded or paper, also as RECIPE+ABLATION; or a part: autoencoder or sync."
+        ),
     ],
     data: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option("--data", help="Folder of features (may repeat); for a part, the corpus."),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the run.")] = None,
     validation: Annotated[
         Path | None, typer.Option("--validation", help="Features of the validation split.")
     ] = None,
@@ -71,13 +75,26 @@ def train(
         list[str] | None, typer.Option("--set", help="Change the recipe: stages.1.lr=3e-4.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what the recipe costs; train nothing.")
+    ] = False,
+    on: Annotated[str, typer.Option(help="For --dry-run: kind of device.")] = "h100",
+    devices: Annotated[int, typer.Option(min=1, help="For --dry-run: how many.")] = 1,
+    clip_seconds: Annotated[
+        float, typer.Option(min=0.1, help="For --dry-run: length of clips.")
+    ] = 10.0,
 ) -> None:
     """Train a model, or a part of one."""
     if max_minutes is not None and max_minutes <= 0:
         raise UserError(f"--max-minutes must be positive, got {max_minutes}")
-    if recipe in _PARTS:
-        if refit and recipe != "autoencoder":
-            raise UserError("--refit is for train autoencoder only")
+    if dry_run:
+        from omni2sound.cli.costs import print_costs
+
+        print_costs(_recipe(recipe, set_ or []), on=on, devices=devices, clip_s=clip_seconds)
+        return
+    if not data or out is None:
+        raise UserError(f"train {recipe} needs --data and --out (or --dry-run)")
+    if recipe in PARTS:
         if max_steps is not None or resume or init_from or set_ or validation:
             raise UserError(f"train {recipe} takes --data, --out, --parts and --max-minutes only")
         if device != "auto":
@@ -86,28 +103,24 @@ def train(
             raise UserError(f"{out} holds a model already; use another --out")
         if len(data) != 1:
             raise UserError(f"train {recipe} takes one --data, the stage corpus; got {len(data)}")
-        if recipe == "sync":
-            _train_sync(data[0], out, parts, max_minutes or 20.0)
-        else:
-            _train_autoencoder(data[0], out, parts, max_minutes or 20.0, refit=refit)
+        train_part(recipe, data[0], out, parts, max_minutes or 20.0, refit=refit)
+        first = True
     else:
         chosen = _recipe(recipe, set_ or [])
         if resume and init_from:
             raise UserError("--resume goes on with a run, --init-from starts one; give one of them")
-        _train_model(
+        first = _train_model(
             chosen, data, out, validation, parts, max_steps, max_minutes, resume, init_from, device
         )
-    print(json.dumps({"model": str(out / "model")}))
+    if first:
+        print(json.dumps({"model": str(out / "model")}))
 
 
 def _recipe(name: str, changes: list[str]) -> Recipe:
     from omni2sound.config import override
-    from omni2sound.recipes import RECIPES
+    from omni2sound.recipes import recipe_named
 
-    if name not in RECIPES:
-        known = ", ".join([*RECIPES, *_PARTS])
-        raise UserError(f"no recipe {name!r}; known: {known}")
-    recipe = RECIPES[name]()
+    recipe = recipe_named(name)
     for change in changes:
         path, sign, text = change.partition("=")
         if not sign:
@@ -131,20 +144,21 @@ def _train_model(
     resume: bool,
     init_from: str | None,
     device: str,
-) -> None:
+) -> bool:
+    """Run a recipe; says whether this process is the one that speaks for all ranks."""
     import torch
 
-    from omni2sound.assembly import Defaults, Model, PipelineConfig
+    from omni2sound.assembly import Defaults, Model, PipelineConfig, build_autoencoder
     from omni2sound.config import digest, from_json, to_json
     from omni2sound.data.features import FeatureStore
     from omni2sound.diffusion.samplers import SamplerConfig
     from omni2sound.encoders.sync import SyncConfig, SyncEncoder
-    from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
     from omni2sound.models.dit import DiT
     from omni2sound.runtime import resolve_device
     from omni2sound.timebase import TimeBase
     from omni2sound.train.loop import INTERRUPTED, TrainOptions
     from omni2sound.train.loop import train as run
+    from omni2sound.train.parallel import joined_world
     from omni2sound.weights import load_card, load_part, resolve_model
 
     card = load_card(resolve_model(parts or "embedded"))
@@ -156,11 +170,24 @@ def _train_model(
                 "the features were made with another sync encoder than that of --parts; "
                 "make them again, or give the model that they were made with"
             )
-    where = resolve_device(device)
-    vae = MelPcaAutoencoder(from_json(MelPcaConfig, card.parts["autoencoder"]))
+    # Before hours of training: parts that do not fit together are refused here.
+    sampler = SamplerConfig(kind="dpmpp-2m" if recipe.objective.kind == "v" else "euler")
+    own = {"timebase": TimeBase(), "dit": recipe.dit, "objective": recipe.objective}
+    config = from_json(
+        PipelineConfig,
+        {
+            **{name: card.parts[name] for name in _PARTS_CONFIG if name in card.parts},
+            **{name: to_json(value) for name, value in own.items()},
+            "sampler": to_json(sampler),
+        },
+        where=f"parts of {card.name}",
+    )
+    vae = build_autoencoder(config.autoencoder)
     load_part(card, "autoencoder", vae)
-    sync = SyncEncoder(from_json(SyncConfig, card.parts["sync"]))
-    load_part(card, "sync", sync)
+    sync = None
+    if isinstance(config.sync, SyncConfig):
+        sync = SyncEncoder(config.sync)
+        load_part(card, "sync", sync)
     torch.manual_seed(recipe.seed)  # of the initial weights; nothing else draws from it
     model = DiT(recipe.dit)
     parent = None
@@ -168,156 +195,82 @@ def _train_model(
         parent_card = load_card(resolve_model(init_from))
         load_part(parent_card, "dit", model)
         parent = parent_card.sha256
-    # Before hours of training: parts that do not fit together are refused here.
-    config = PipelineConfig(
-        timebase=TimeBase(),
-        dit=recipe.dit,
-        objective=recipe.objective,
-        sampler=SamplerConfig(kind="dpmpp-2m" if recipe.objective.kind == "v" else "euler"),
-        autoencoder=vae.config,
-        sync=sync.config,
-    )
     longest_s = max(store.durations_s)
-    options = TrainOptions(
-        out=out, max_steps=max_steps, max_minutes=max_minutes, resume=resume, device=str(where)
-    )
-    with progress_bar("training", recipe.num_steps) as on_step:
-        weights, result = run(
-            model, recipe, store, held_out, vae.to(where), options, on_step=on_step
+    with joined_world(resolve_device(device)) as (world, where):
+        if not world.is_first:
+            logging.getLogger("omni2sound").setLevel(logging.ERROR)
+        options = TrainOptions(
+            out=out,
+            max_steps=max_steps,
+            max_minutes=max_minutes,
+            resume=resume,
+            device=str(where),
+            num_readers=4 if where.type == "cuda" else 0,
         )
-    _log.info("stopped at step %d of %d: %s", result.steps, recipe.num_steps, result.reason)
-    training = {
-        "recipe": to_json(recipe),
-        "recipe_sha256": digest(recipe),
-        "data": store.description,
-        "steps": result.steps,
-        "finished": result.finished,
-        "stage_converged": result.stage_converged,
-        "parent_sha256": parent,
-    }
-    model.load_state_dict(weights)
-    Model(
-        config=config,
-        dit=model,
-        autoencoder=vae,
-        sync=sync,
-        name=recipe.name,
-        defaults=Defaults(max_duration_s=longest_s, duration_s=min(8.0, longest_s)),
-        training={**card.training, "dit": training},
-        attribution=_merged([card.attribution, *store.attribution]),
-    ).save(out / "model")
+        with progress_bar("training", recipe.num_steps) as on_step:
+            weights, result = run(
+                model,
+                recipe,
+                store,
+                held_out,
+                vae.to(where),
+                options,
+                prompts=_prompt_encoder(recipe, config.text.encoder, where),
+                world=world,
+                parent_sha256=parent,
+                vae_sha256=_part_sha256(card.files, "autoencoder"),
+                on_step=on_step,
+            )
+        first = world.is_first
+    _log.info("stopped at step %d: %s", result.steps, result.reason)
+    if first:
+        training = {
+            "recipe": to_json(recipe),
+            "recipe_sha256": digest(recipe),
+            "data": store.description,
+            "steps": result.steps,
+            "finished": result.finished,
+            "stage_converged": result.stage_converged,
+            "skipped": result.skipped,
+            "parent_sha256": result.parent_sha256,
+        }
+        dit = DiT(recipe.dit)
+        dit.load_state_dict(weights)
+        Model(
+            config=config,
+            dit=dit,
+            autoencoder=vae,
+            sync=sync,
+            name=recipe.name,
+            defaults=Defaults(max_duration_s=longest_s, duration_s=min(8.0, longest_s)),
+            training={**card.training, "dit": training},
+            attribution=merged_attribution([card.attribution, *store.attribution]),
+        ).save(out / "model")
     if result.reason == INTERRUPTED:
         raise KeyboardInterrupt
+    return first
 
 
-def _merged(lists: Iterable[str]) -> str:
-    """One attribution list out of several: the header, then every line once."""
-    lines = [line for text in lists for line in text.splitlines(keepends=True)]
-    return "".join(dict.fromkeys(lines))
+def _part_sha256(files: Mapping[str, str], part: str) -> str:
+    """One digest of a part, in however many files it lies."""
+    names = sorted(n for n in files if n == part or n.rpartition("-")[0] == part)
+    return "+".join(files[name] for name in names)
 
 
-def _listed(catalogue: Catalogue) -> str:
-    """The attribution of everything that parts are trained on."""
-    from omni2sound.data.stage.licences import attribution_tsv
+def _prompt_encoder(recipe: Recipe, encoder: str, device: torch.device) -> PromptEncoder | None:
+    """The text encoder, if some stage changes prompts.
 
-    return attribution_tsv(
-        (r for r in catalogue.recordings if r.split == "train"),
-        (p for p in catalogue.pictures if p.split == "train"),
-    )
-
-
-def _train_sync(corpus: Path, out: Path, parts: str | None, max_minutes: float) -> None:
-    from safetensors.torch import load_file
-
-    from omni2sound.config import to_json
-    from omni2sound.data.stage.assets import StageAssets
-    from omni2sound.data.stage.sync_examples import sync_batches
-    from omni2sound.encoders.sync import SyncConfig
-    from omni2sound.train.sync import train_sync
-    from omni2sound.weights import load_card, resolve_model, save_model
-
-    card = load_card(resolve_model(parts or "embedded"))
-    config, assets = SyncConfig(), StageAssets.open(corpus)
-    network = train_sync(
-        config,
-        sync_batches(corpus, config, split="train", seed=0, num_batches=_SYNC_STEPS),
-        out=out,
-        num_steps=_SYNC_STEPS,
-        max_minutes=max_minutes,
-    )
-    facts = {"catalogue_sha256": assets.catalogue.digest, "max_minutes": max_minutes}
-    save_model(
-        out / "model",
-        name="parts",
-        parts={"autoencoder": card.parts["autoencoder"], "sync": to_json(config)},
-        tensors={
-            "autoencoder": load_file(card.folder / "autoencoder.safetensors"),
-            "sync": network.state_dict(),
-        },
-        defaults={},
-        training={**card.training, "sync": facts},
-        attribution=_merged([card.attribution, _listed(assets.catalogue)]),
-    )
-
-
-def _train_autoencoder(
-    corpus: Path, out: Path, parts: str | None, max_minutes: float, *, refit: bool
-) -> None:
-    from safetensors.torch import load_file
-
-    from omni2sound.config import from_json, to_json
-    from omni2sound.data.stage.assets import StageAssets
-    from omni2sound.data.stage.render import render_audio
-    from omni2sound.data.stage.scene import draw_scene
-    from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
-    from omni2sound.models.vocoder import VocoderConfig
-    from omni2sound.train.vae import VocoderRecipe, fit_components, train_vocoder
-    from omni2sound.weights import load_card, load_part, resolve_model, save_model
-
-    assets = StageAssets.open(corpus)
-    recordings = [
-        assets.waveform(r.recording_id) for r in assets.catalogue.recordings if r.split == "train"
-    ]
-    scenes = [
-        render_audio(
-            draw_scene(
-                assets, split="train", seed=0, index=i, kind="audio", duration_s=_FIT_SCENE_S
-            ),
-            assets,
+    Raises:
+        ConfigError: If it is not one that training can load.
+    """
+    hard = [stage.name for stage in recipe.stages if stage.makes_prompts]
+    if not hard:
+        return None
+    if encoder != "minilm":
+        raise ConfigError(
+            f"stage {hard[0]} changes prompts, which training does with the carried text encoder "
+            f"only, not with {encoder}; set its offscreen_prob and token_drop_sample_prob to 0"
         )
-        for i in range(_FIT_SCENES)
-    ]
-    card = None if parts is None else load_card(resolve_model(parts))
-    if card is None or refit:
-        model = MelPcaAutoencoder(MelPcaConfig(vocoder=VocoderConfig()))
-        fit_components(model, recordings, scenes)
-    else:
-        fitted = MelPcaAutoencoder(from_json(MelPcaConfig, card.parts["autoencoder"]))
-        load_part(card, "autoencoder", fitted)
-        model = MelPcaAutoencoder(replace(fitted.config, vocoder=VocoderConfig()))
-        model.copy_components(fitted)
-    recipe = VocoderRecipe()
-    steps = train_vocoder(
-        model, recordings, scenes, recipe=recipe, out=out, max_minutes=max_minutes
-    )
-    facts = {
-        "catalogue_sha256": assets.catalogue.digest,
-        "recipe": to_json(recipe),
-        "steps": steps,
-    }
-    configs, tensors = {"autoencoder": to_json(model.config)}, {"autoencoder": model.state_dict()}
-    training, attribution = {"autoencoder": facts}, [_listed(assets.catalogue)]
-    if card is not None:
-        configs["sync"] = card.parts["sync"]
-        tensors["sync"] = load_file(card.folder / "sync.safetensors")
-        training["sync"] = card.training.get("sync", {})
-        attribution.insert(0, card.attribution)
-    save_model(
-        out / "model",
-        name="parts",
-        parts=configs,
-        tensors=tensors,
-        defaults={},
-        training=training,
-        attribution=_merged(attribution),
-    )
+    from omni2sound.encoders.text import TextEncoder
+
+    return TextEncoder.load(device)

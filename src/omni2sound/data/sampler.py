@@ -17,7 +17,7 @@ import numpy as np
 
 from omni2sound.errors import ConfigError
 
-__all__ = ["StepDraw", "TaskSampler", "step_rng"]
+__all__ = ["StepDraw", "TaskSampler", "check_parts", "step_rng"]
 
 
 def step_rng(seed: int, step: int, *purpose: int) -> np.random.Generator:
@@ -39,18 +39,27 @@ class StepDraw:
     duration_s: float
     clips: tuple[int, ...]
 
-    def rank_slice(self, rank: int, world_size: int) -> tuple[int, ...]:
-        """Positions in the batch that a rank computes.
+    def part(self, part: int, num_parts: int) -> tuple[int, ...]:
+        """Positions of one of several equal parts of the batch.
 
         Raises:
             ConfigError: If the batch can't be shared equally.
         """
-        if len(self.clips) % world_size:
-            raise ConfigError(
-                f"a batch of {len(self.clips)} clips can't be shared by {world_size} ranks; "
-                "choose batch_seconds so that it can"
-            )
-        return tuple(range(rank, len(self.clips), world_size))
+        check_parts(len(self.clips), num_parts)
+        return tuple(range(part, len(self.clips), num_parts))
+
+
+def check_parts(batch_size: int, num_parts: int) -> None:
+    """Refuse a batch that can't be shared equally.
+
+    Raises:
+        ConfigError: If it can't.
+    """
+    if batch_size % num_parts:
+        raise ConfigError(
+            f"a batch of {batch_size} clips can't be shared by {num_parts} parts (ranks times "
+            "accumulate); choose batch_seconds or the number of ranks so that it can"
+        )
 
 
 class TaskSampler:
@@ -96,8 +105,21 @@ class TaskSampler:
         seconds = np.array([length * len(by_length[length]) for length in lengths])
         duration_s = lengths[int(rng.choice(len(lengths), p=seconds / seconds.sum()))]
         pool = by_length[duration_s]
-        count = max(1, int(self._batch_seconds / duration_s))
+        count = self._batch_size(duration_s)
         clips = tuple(
             pool[int(step_rng(self._seed, step, 1, i).integers(len(pool)))] for i in range(count)
         )
         return StepDraw(task, duration_s, clips)
+
+    def _batch_size(self, duration_s: float) -> int:
+        return max(1, int(self._batch_seconds / duration_s))
+
+    def check_parts(self, num_parts: int) -> None:
+        """Refuse a number of parts that some batch can't be shared by.
+
+        Raises:
+            ConfigError: If there is such a batch.
+        """
+        for by_length in self._clips_by_task.values():
+            for duration_s in by_length:
+                check_parts(self._batch_size(duration_s), num_parts)

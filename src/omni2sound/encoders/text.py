@@ -100,6 +100,29 @@ class TextEncoder:
         encodings = self._tokenizer.encode_batch(list(texts))
         return [[i for i, m in zip(e.ids, e.attention_mask, strict=True) if m] for e in encodings]
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids that are no words: start and end."""
+        return frozenset(self._tokenizer.encode("").ids)
+
+    def encode_ids(self, rows: Sequence[Sequence[int]]) -> Tokens:
+        """Encode token ids, as `token_ids` gives them or with some left out.
+
+        Args:
+            rows: One or more sequences of at least one id each.
+
+        Returns:
+            As `__call__`.
+        """
+        longest = max(len(row) for row in rows)
+        ids_BT = torch.zeros(len(rows), longest, dtype=torch.int64)
+        mask_BT = torch.zeros(len(rows), longest, dtype=torch.int64)
+        for place, row in enumerate(rows):
+            ids_BT[place, : len(row)] = torch.tensor(list(row))
+            mask_BT[place, : len(row)] = 1
+        ids_BT, mask_BT = ids_BT.to(self.device), mask_BT.to(self.device)
+        return Tokens(states_BTD=self._states(ids_BT, mask_BT), mask_BT=mask_BT.bool())
+
     # no_grad rather than inference_mode: the states are a training input elsewhere, and
     # inference tensors cannot be saved for backward.
     @torch.no_grad()

@@ -19,34 +19,37 @@ def tiny() -> Recipe:
     return Recipe(
         name="tiny",
         dit=DiTConfig(latent_dim=96, width=128, depth=4, num_heads=4),
-        batch_seconds=64.0,
+        batch_seconds=32.0,
         ema_decay=0.99,
+        # Few steps: what is heard, and how loud it is, before room tone (docs/decisions/0008).
+        silence_weight=0.1,
+        channel_weight_exponent=0.5,
         stages=(
             # What things sound like, before when they sound.
             Stage(
                 name="1-pretraining",
-                steps=300,
+                steps=100,
                 lr=2e-3,
-                final_lr=1e-3,
-                warmup_steps=30,
+                final_lr=2e-3,
+                warmup_steps=20,
                 task_weights={"T2A": 1.0},
             ),
             # One task per step; a tenth of T2A is enough not to forget it.
             Stage(
                 name="2-interleaved",
-                steps=600,
-                lr=1e-3,
+                steps=500,
+                lr=2e-3,
                 final_lr=5e-4,
-                warmup_steps=20,
+                warmup_steps=0,
                 task_weights=joint,
             ),
             # Harder from both sides: words go, unseen sounds come.
             Stage(
                 name="3-robust",
-                steps=150,
+                steps=100,
                 lr=5e-4,
                 final_lr=5e-5,
-                warmup_steps=10,
+                warmup_steps=0,
                 task_weights=joint,
                 offscreen_prob=0.15,
                 token_drop_sample_prob=0.15,

@@ -1,7 +1,10 @@
 """Where numbers of a run go: one JSON line per event, and TensorBoard if it is installed.
 
 In:   a step and named numbers.
-Out:  `log.jsonl` in the run's folder, appended and flushed; `events.*` beside it.
+Out:  `log.jsonl` in the run's folder, appended and flushed; `tensorboard/` beside it.
+
+A resumed run repeats the steps since its last checkpoint, so their lines are cut first:
+each step stands in the log once.
 """
 
 from __future__ import annotations
@@ -9,27 +12,41 @@ from __future__ import annotations
 import importlib.util
 import json
 import time
-from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
+
+from omni2sound.runtime import atomic_path
+from omni2sound.train.parallel import World
+from omni2sound.train.recipe import TASKS
 
 __all__ = ["LossBins", "RunLog"]
 
 
 class RunLog:
-    """Append-only log of one run."""
+    """Append-only log of one run; other ranks than the first write nothing."""
 
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / "log.jsonl").open("a", encoding="utf-8")
+    def __init__(self, folder: Path, *, first_step: int = 0, world: World | None = None) -> None:
+        """Open the log of a run that goes on after `first_step` steps."""
+        self._file: Any = None
         self._board: Any = None
+        if not (world or World()).is_first:
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "log.jsonl"
+        _cut(path, first_step)
+        self._file = path.open("a", encoding="utf-8")
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(folder / "tensorboard")
+            self._board = SummaryWriter(folder / "tensorboard", purge_step=first_step + 1)
 
     def write(self, step: int, **numbers: float | str) -> None:
         """One line; numbers go to TensorBoard too."""
+        if self._file is None:
+            return
         line = {"step": step, "time": round(time.time(), 1), **numbers}
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
@@ -40,26 +57,61 @@ class RunLog:
 
     def close(self) -> None:
         """Flush and close; the log may be reopened by a later run."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         if self._board is not None:
             self._board.close()
+
+
+def _cut(path: Path, last_step: int) -> None:
+    """Keep the whole lines up to `last_step`."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= last_step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):
+            continue  # cut by a kill
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
 
 
 class LossBins:
     """Mean loss by task and by quarter of the noise time, since the last `take`."""
 
+    _QUARTERS = 4
+
     def __init__(self) -> None:
-        self._sums: dict[str, list[float]] = defaultdict(lambda: [0.0, 0])
+        self._sums = torch.zeros(len(TASKS), self._QUARTERS, 2, dtype=torch.float64)
 
-    def add(self, task: str, times: list[float], losses: list[float]) -> None:
+    def add(self, task: str, times: Sequence[float], losses: Sequence[float]) -> None:
         """Losses of one batch, sample by sample."""
+        row = self._sums[[*TASKS].index(task)]  # type: ignore[arg-type]
         for time_, loss in zip(times, losses, strict=True):
-            for name in ("loss", f"loss/{task}", f"loss/t{min(int(time_ * 4), 3)}"):
-                self._sums[name][0] += loss
-                self._sums[name][1] += 1
+            quarter = min(int(time_ * self._QUARTERS), self._QUARTERS - 1)
+            row[quarter] += torch.tensor([loss, 1.0], dtype=torch.float64)
 
-    def take(self) -> dict[str, float]:
-        """The means, rounded; starts anew."""
-        means = {name: round(total / count, 5) for name, (total, count) in self._sums.items()}
-        self._sums.clear()
-        return dict(sorted(means.items()))
+    def take(self, world: World) -> dict[str, float]:
+        """The means over all ranks; starts anew."""
+        sums = world.sum(self._sums)
+        self._sums = torch.zeros_like(self._sums)
+        named = {"loss": sums.sum(dim=(0, 1))}
+        named |= {f"loss/{task}": sums[i].sum(dim=0) for i, task in enumerate(TASKS)}
+        named |= {f"loss/t{i}": sums[:, i].sum(dim=0) for i in range(self._QUARTERS)}
+        return {
+            name: float(f"{float(total / count):.7g}")
+            for name, (total, count) in named.items()
+            if count
+        }
+
+    def to_json(self, world: World) -> list[Any]:
+        """What a checkpoint keeps, so that a resumed run logs what the undisturbed one would."""
+        data: list[Any] = world.sum(self._sums).tolist()
+        return data
+
+    def restore(self, data: Sequence[Any], world: World) -> None:
+        """Go on where `to_json` was called; the sums of all ranks lie with the first."""
+        if world.is_first:
+            self._sums = torch.tensor(data, dtype=torch.float64)

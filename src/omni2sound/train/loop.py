@@ -1,79 +1,83 @@
 """The training loop of the transformer: one task per step, three stages, exact resume.
 
-In:   a `Recipe`, a `FeatureStore`, a frozen autoencoder.
-Out:  checkpoints, a log, and the averaged weights.
+In:   a `Recipe`, a `FeatureStore`, a frozen autoencoder; any number of ranks.
+Out:  checkpoints, a log, samples, and the averaged weights.
 
 Everything random at step k follows from (seed, k), so a resumed run is the same run. The
-loop stops at the recipe's end, at `max_steps`, when `max_minutes` are over, or on Ctrl-C,
-and saves in every case; a step whose loss is not finite changes nothing and is counted.
+loop stops at the recipe's end, at `max_steps`, when `max_minutes` are over, or when it is
+asked to (Ctrl-C, SIGTERM), and saves in every case; a step whose gradient is not finite
+changes nothing and is counted.
 """
 
 from __future__ import annotations
 
 import logging
-import math
-import signal
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from omni2sound.config import digest
-from omni2sound.data.batch import Batch, Difficulty, build_batch, sampler_for
+from omni2sound.config import to_json
+from omni2sound.data.batch import Batch, build_batch, sampler_for
+from omni2sound.data.difficulty import Difficulty, PromptEncoder
 from omni2sound.data.features import FeatureStore
-from omni2sound.data.sampler import StepDraw
-from omni2sound.diffusion.objective import weighted_mse
+from omni2sound.data.sampler import TaskSampler
 from omni2sound.errors import ConfigError
 from omni2sound.models.autoencoder import AudioVAE
-from omni2sound.models.conditioning import Conditions
 from omni2sound.models.dit import DiT
+from omni2sound.train.interrupt import Interrupt
 from omni2sound.train.log import LossBins, RunLog
+from omni2sound.train.meter import Meter
 from omni2sound.train.optimizer import make_optimizer
+from omni2sound.train.parallel import World, prepare_model, whole
+from omni2sound.train.progress import Progress, learning_rate
 from omni2sound.train.recipe import Recipe, Stage
+from omni2sound.train.samples import write_samples
 from omni2sound.train.state import TrainState, latest_state, load_state, save_state
+from omni2sound.train.step import optimizer_step
+from omni2sound.train.validation import averaged, validation_loss
 
-__all__ = [
-    "INTERRUPTED",
-    "TrainOptions",
-    "TrainResult",
-    "frame_weights",
-    "learning_rate",
-    "train",
-    "validation_loss",
-]
+__all__ = ["INTERRUPTED", "TrainOptions", "TrainResult", "train"]
 
 _log = logging.getLogger(__name__)
 
-LOG_EVERY = 20
-"""Steps between log lines."""
 INTERRUPTED = "interrupted"
 MAX_NON_FINITE = 20
-"""Non-finite steps after which a run stops: something is wrong, not unlucky."""
-VALIDATION_BATCHES = 4
-"""Batches of each task in one validation."""
-CONVERGED_TAIL = 0.1
-"""Share of a stage's steps at its end over which convergence is judged."""
-CONVERGED_GAIN = 0.01
-"""A stage has converged if the validation loss improved by less than this over its tail."""
+"""Non-finite steps in a row after which a run stops: something is wrong, not unlucky."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainOptions:
-    """How a run is run; none of it changes what is learned per step."""
+    """How a run is run; none of it changes what is learned per step.
+
+    Attributes:
+        out: The run's folder.
+        max_steps: Stop once this many steps are done in all.
+        max_minutes: Stop after this long.
+        save_minutes: Time between checkpoints.
+        save_steps: Steps between checkpoints, if that is sooner.
+        resume: Go on with the run in `out`.
+        device: Of this rank.
+        log_every: Steps between lines of the log.
+        num_readers: Threads that build the next batches; 0 builds them in between.
+    """
 
     out: Path
     max_steps: int | None = None
     max_minutes: float | None = None
     save_minutes: float = 4.0
+    save_steps: int | None = None
     resume: bool = False
     device: str = "cpu"
+    log_every: int = 20
+    num_readers: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,7 +89,8 @@ class TrainResult:
         finished: Whether the recipe's last step was done.
         reason: Why it stopped.
         stage_converged: For each finished stage, whether its validation loss had converged.
-        skipped: Steps left out for a non-finite loss.
+        skipped: Steps left out because a gradient was not finite.
+        parent_sha256: Digest of the model that the run's first weights were of, if any.
     """
 
     steps: int
@@ -93,98 +98,7 @@ class TrainResult:
     reason: str
     stage_converged: dict[str, bool]
     skipped: int
-
-
-def learning_rate(stage: Stage, step_in_stage: int) -> float:
-    """Linear warm-up, then half a cosine from `lr` to `final_lr`."""
-    if step_in_stage < stage.warmup_steps:
-        return stage.lr * (step_in_stage + 1) / stage.warmup_steps
-    rest = max(1, stage.steps - stage.warmup_steps)
-    progress = (step_in_stage - stage.warmup_steps) / rest
-    return stage.final_lr + (stage.lr - stage.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def batch_loss(model: DiT, batch: Batch, vae: AudioVAE, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Loss and noise time of each sample (B,)."""
-    objective, precision = recipe.objective, recipe.precision
-    device = next(model.parameters()).device
-    with torch.no_grad():
-        x0_BLC = vae.encode(batch.waveform_BN.to(device))
-    noises, times = [], []
-    for seed in batch.noise_seeds_B:
-        generator = torch.Generator().manual_seed(seed)
-        noises.append(torch.randn(x0_BLC.shape[1:], generator=generator))
-        times.append(objective.draw_times(1, generator=generator))
-    noise_BLC, t_B = torch.stack(noises).to(device), torch.cat(times).to(device)
-    x_BLC = objective.noised(x0_BLC, noise_BLC, t_B)
-    conditions = _to_device(batch.conditions, device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        prediction_BLC = model(x_BLC, t_B, conditions, drop_B=batch.drop_B.to(device))
-    target_BLC = objective.target(x0_BLC, noise_BLC, t_B)
-    weight_C = vae.channel_scale_C**recipe.channel_weight_exponent
-    weight_BL = None
-    if recipe.silence_weight != 1:
-        waveform_BN = batch.waveform_BN.to(device)
-        weight_BL = frame_weights(waveform_BN, x0_BLC.shape[1], silence=recipe.silence_weight)
-    loss_B = weighted_mse(
-        prediction_BLC, target_BLC, weight_BL, weight_C=weight_C / weight_C.mean()
-    )
-    return loss_B, t_B
-
-
-def frame_weights(waveform_BN: Tensor, num_frames: int, *, silence: float) -> Tensor:
-    """Weight of each latent frame (B, L): `silence` up to -60 dBFS, 1 from -30 dBFS.
-
-    A frame takes the loudest of itself and its neighbours, so that an onset's first frame and
-    the frame before it count as much as the sound.
-    """
-    missing = -waveform_BN.shape[1] % num_frames
-    padded_BN = torch.nn.functional.pad(waveform_BN, (0, missing))
-    frames_BLH = padded_BN.reshape(len(padded_BN), num_frames, -1)
-    level_db = 10 * torch.log10(frames_BLH.square().mean(dim=-1) + 1e-12)
-    level_db = torch.nn.functional.max_pool1d(level_db[:, None], 3, stride=1, padding=1)[:, 0]
-    return silence + (1 - silence) * ((level_db + 60) / 30).clamp(0, 1)
-
-
-def _to_device(c: Conditions, device: torch.device) -> Conditions:
-    def move(x: Tensor | None) -> Tensor | None:
-        return None if x is None else x.to(device, non_blocking=True)
-
-    return Conditions(
-        seconds_start_B=c.seconds_start_B.to(device),
-        seconds_total_B=c.seconds_total_B.to(device),
-        text_BTE=move(c.text_BTE),
-        text_mask_BT=move(c.text_mask_BT),
-        vision_BTV=move(c.vision_BTV),
-        sync_BLS=move(c.sync_BLS),
-    )
-
-
-@torch.no_grad()
-def validation_loss(
-    model: DiT, store: FeatureStore, vae: AudioVAE, recipe: Recipe
-) -> dict[str, float]:
-    """Mean loss per trained task on fixed batches, fixed noise and fixed noise times."""
-    sampler = sampler_for(store, seed=recipe.seed + 1, batch_seconds=recipe.batch_seconds)
-    means = {}
-    was_training = model.training
-    model.eval()
-    trained = {t for stage in recipe.stages for t, weight in stage.task_weights.items() if weight}
-    for task in sorted(trained):
-        losses = []
-        for step in range(VALIDATION_BATCHES):
-            batch = build_batch(
-                store,
-                sampler.draw(step, {task: 1.0}),
-                seed=recipe.seed + 1,
-                step=step,
-                difficulty=Difficulty(augment=False),
-            )
-            loss_B, _ = batch_loss(model, batch, vae, recipe)
-            losses.append(loss_B.mean().item())
-        means[task] = float(np.mean(losses))
-    model.train(was_training)
-    return means
+    parent_sha256: str | None
 
 
 def train(
@@ -195,201 +109,318 @@ def train(
     vae: AudioVAE,
     options: TrainOptions,
     *,
+    prompts: PromptEncoder | None = None,
+    world: World | None = None,
+    parent_sha256: str | None = None,
+    vae_sha256: str | None = None,
     on_step: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, Tensor], TrainResult]:
     """Run or resume a recipe.
 
+    Args:
+        model: With its first weights; the same on every rank. Changed in place.
+        recipe: What to do.
+        store: What to learn from.
+        validation: What to measure on.
+        vae: Frozen; on the rank's device.
+        options: How to run it.
+        prompts: Encoder for stages that change prompts.
+        world: The ranks of this run; None is one.
+        parent_sha256: Digest of the model that the first weights are of, if any.
+        vae_sha256: Digest of the autoencoder.
+        on_step: Called with (steps done, steps in all).
+
     Returns:
-        The averaged weights, and how the run ended.
+        The averaged weights on the CPU, and how the run ended.
 
     Raises:
-        ConfigError: If the folder holds a run and `resume` is off, or a run that differs.
+        ConfigError: If the folder holds a run and `resume` is off, or a run that differs; if
+            data, encoders or ranks don't suffice for what a stage needs.
     """
-    options.out.mkdir(parents=True, exist_ok=True)
-    model.to(torch.device(options.device)).train()
+    world, device = world or World(), torch.device(options.device)
+    samplers = _samplers(recipe, store, validation, prompts, world)
+    if world.is_first:
+        options.out.mkdir(parents=True, exist_ok=True)
+    world.wait()
+    prepare_model(
+        model.train(),
+        world,
+        device,
+        activation_checkpointing=recipe.activation_checkpointing,
+        compiled=recipe.compile,
+    )
     average = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    optimizer = make_optimizer(model, kind=recipe.optimizer, weight_decay=recipe.weight_decay)
+    optimizer = make_optimizer(
+        model, kind=recipe.optimizer, weight_decay=recipe.weight_decay, betas=recipe.adam_betas
+    )
     state = TrainState(model=model, average=average, optimizer=optimizer)
-    identity = {"recipe": digest(recipe), "data": digest(store.description)}
-    step = _start(options, state, identity)
-    sampler = sampler_for(store, seed=recipe.seed, batch_seconds=recipe.batch_seconds)
-    started = saved = time.monotonic()
-    skipped, reason, logged_at = 0, "recipe finished", (time.monotonic(), step)
-    last_step = min(recipe.num_steps, options.max_steps or recipe.num_steps)
-    # Fail now, not when a later stage first draws what the features do not have.
-    for stage in recipe.stages:
-        for clips in (sampler, sampler_for(validation, seed=0, batch_seconds=1.0)):
-            clips.draw(0, stage.task_weights)
-        if stage.offscreen_prob and not store.has_offscreen:
-            raise ConfigError(
-                f"stage {stage.name} mixes in unseen sounds, and the features have none; "
-                "add scenes of kind offscreen, or set offscreen_prob to 0"
-            )
-    log, bins, curve = RunLog(options.out), LossBins(), _Curve()
-    with _Interrupt() as interrupt:
-        while step < last_step:
-            stage, step_in_stage = recipe.stage_at(step)
-            draw = sampler.draw(step, stage.task_weights)
-            finite, grad_norm, rate = _one_step(
-                state, recipe, stage, step_in_stage, draw, step, store, vae, bins
-            )
-            skipped += not finite
-            if skipped > MAX_NON_FINITE:
-                raise ConfigError(f"{skipped} steps had a non-finite loss; lower the learning rate")
-            step += 1
-            now = time.monotonic()
-            if step % LOG_EVERY == 0:
-                per_step = (now - logged_at[0]) / max(1, step - logged_at[1])
-                logged_at = (now, step)
-                log.write(
-                    step,
-                    stage=stage.name,
-                    lr=rate,
-                    grad_norm=grad_norm,
-                    s_per_step=round(per_step, 3),
-                    skipped=skipped,
-                    **bins.take(),
-                )
-            if step % recipe.validate_every == 0 or step_in_stage + 1 == stage.steps:
-                means = _validate_average(state, validation, vae, recipe)
-                curve.add(stage.name, step_in_stage + 1, float(np.mean(list(means.values()))))
-                log.write(
-                    step, stage=stage.name, **{f"val/{k}": round(v, 5) for k, v in means.items()}
-                )
-            if on_step is not None:
-                on_step(step, last_step)
-            if now - saved > options.save_minutes * 60:
-                save_state(options.out, state, step=step, identity=identity)
-                saved = time.monotonic()
-            if options.max_minutes is not None and now - started > options.max_minutes * 60:
-                reason = f"{options.max_minutes:g} minutes are over"
-                break
-            if interrupt.asked:
-                reason = INTERRUPTED
-                break
-        else:
-            if step < recipe.num_steps:
-                reason = f"{last_step} steps were asked for"
-    save_state(options.out, state, step=step, identity=identity)
-    log.close()
-    result = TrainResult(
-        steps=step,
-        finished=step >= recipe.num_steps,
-        reason=reason,
-        stage_converged=curve.converged(recipe),
-        skipped=skipped,
-    )
-    return state.average, result
-
-
-def _start(options: TrainOptions, state: TrainState, identity: dict[str, Any]) -> int:
+    identity = {
+        "recipe": to_json(recipe, with_runtime=False),
+        "data": store.description,
+        "vae_sha256": vae_sha256,
+    }
+    progress, bins = Progress(recipe=recipe, parent_sha256=parent_sha256), LossBins()
     newest = latest_state(options.out)
-    if newest is None:
-        return 0
-    if not options.resume:
-        raise ConfigError(
-            f"{options.out} holds a run ({newest.name}); add --resume or use another --out"
-        )
-    step = load_state(newest, state, identity=identity)
-    _log.info("resumed %s at step %d", options.out, step)
-    return step
-
-
-def _one_step(
-    state: TrainState,
-    recipe: Recipe,
-    stage: Stage,
-    step_in_stage: int,
-    draw: StepDraw,
-    step: int,
-    store: FeatureStore,
-    vae: AudioVAE,
-    bins: LossBins,
-) -> tuple[bool, float, float]:
-    difficulty = Difficulty(
-        offscreen_prob=stage.offscreen_prob,
-        token_drop_sample_prob=stage.token_drop_sample_prob,
-        null_prob=recipe.null_prob,
+    if newest is not None:
+        if not options.resume:
+            raise ConfigError(
+                f"{options.out} holds a run ({newest.name}); add --resume or use another --out"
+            )
+        saved = load_state(newest, state, identity=identity, world=world)
+        bins.restore(saved.pop("bins"), world)
+        progress = Progress.from_json(recipe, saved)
+        _log.info("resumed %s at step %d", options.out, progress.step)
+    run = _Run(
+        recipe=recipe,
+        options=options,
+        world=world,
+        device=device,
+        state=state,
+        identity=identity,
+        progress=progress,
+        bins=bins,
+        samplers=samplers,
+        store=store,
+        validation=validation,
+        vae=vae,
+        prompts=prompts,
+        log=RunLog(options.out, first_step=progress.step, world=world),
+        meter=Meter(recipe, device, world),
     )
-    batch = build_batch(store, draw, seed=recipe.seed, step=step, difficulty=difficulty)
-    model = state.model
-    assert isinstance(model, DiT)
-    loss_B, t_B = batch_loss(model, batch, vae, recipe)
-    state.optimizer.zero_grad(set_to_none=True)
-    loss_B.mean().backward()  # type: ignore[no-untyped-call]
-    for parameter in model.parameters():
-        if parameter.grad is None:  # a branch that this task does not use
-            parameter.grad = torch.zeros_like(parameter)
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-    rate = learning_rate(stage, step_in_stage)
-    if not bool(torch.isfinite(norm)):
-        return False, float("nan"), rate
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    state.optimizer.step()
-    # A short memory at first, or the random start would stay in the average for long.
-    decay = min(recipe.ema_decay, (1 + step) / (10 + step))
-    with torch.no_grad():
-        for name, value in model.state_dict().items():
-            state.average[name].lerp_(value, 1 - decay)
-    bins.add(draw.task, t_B.tolist(), loss_B.detach().tolist())
-    return True, float(norm), rate
-
-
-def _validate_average(
-    state: TrainState, validation: FeatureStore, vae: AudioVAE, recipe: Recipe
-) -> dict[str, float]:
-    model = state.model
-    assert isinstance(model, DiT)
-    current = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    model.load_state_dict(state.average)
     try:
-        return validation_loss(model, validation, vae, recipe)
+        reason = run.until_done(on_step)
     finally:
-        model.load_state_dict(current)
+        run.log.close()
+    weights = {k: whole(v).detach().cpu() for k, v in state.average.items()}
+    return weights, TrainResult(
+        steps=progress.step,
+        finished=progress.step >= progress.num_steps,
+        reason=reason,
+        stage_converged=dict(progress.converged),
+        skipped=progress.skipped,
+        parent_sha256=progress.parent_sha256,
+    )
 
 
-class _Interrupt:
-    """Ctrl-C asks for an end after the step that is running; a second one ends at once.
+def _samplers(
+    recipe: Recipe,
+    store: FeatureStore,
+    validation: FeatureStore,
+    prompts: PromptEncoder | None,
+    world: World,
+) -> dict[str, TaskSampler]:
+    """What each stage draws from. Fails now, not when a later stage finds something missing.
 
-    An exception in the middle of a step would leave weights of two steps in one checkpoint.
+    Raises:
+        ConfigError: If clips, scores, texts or an encoder are missing, or a batch can't be
+            shared by the ranks.
     """
+    samplers = {}
+    for stage in recipe.stages:
+        sampler = samplers[stage.name] = sampler_for(
+            store,
+            seed=recipe.seed,
+            batch_seconds=recipe.batch_seconds,
+            t2a_best_share=stage.t2a_best_share,
+        )
+        sampler.check_parts(world.size * recipe.accumulate)
+        clip = store[sampler.draw(0, stage.task_weights).clips[0]]
+        roles = sorted({text.role for text in clip.texts})
+        if stage.caption_role not in roles:
+            raise ConfigError(
+                f"stage {stage.name} takes texts of role {stage.caption_role!r}, and the features "
+                f"have {roles}; make features with such texts, or set caption_role"
+            )
+        if stage.makes_prompts and prompts is None:
+            raise ConfigError(
+                f"stage {stage.name} changes prompts, which needs the text encoder that the "
+                "features were made with; or set offscreen_prob and token_drop_sample_prob to 0"
+            )
+    held_out = sampler_for(validation, seed=0, batch_seconds=recipe.batch_seconds)
+    held_out.check_parts(world.size)
+    held_out.draw(0, dict.fromkeys(recipe.tasks, 1.0))
+    return samplers
 
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: Any = None
 
-    def __enter__(self) -> _Interrupt:
-        if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
+@dataclass(kw_only=True, slots=True, eq=False)
+class _Run:
+    """Everything that a run holds while it runs."""
 
-    def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+    recipe: Recipe
+    options: TrainOptions
+    world: World
+    device: torch.device
+    state: TrainState
+    identity: dict[str, Any]
+    progress: Progress
+    bins: LossBins
+    samplers: dict[str, TaskSampler]
+    store: FeatureStore
+    validation: FeatureStore
+    vae: AudioVAE
+    prompts: PromptEncoder | None
+    log: RunLog
+    meter: Meter
 
-    def _ask(self, signum: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
+    def until_done(self, on_step: Callable[[int, int], None] | None) -> str:
+        """Train until there is a reason to stop, and save."""
+        options, progress = self.options, self.progress
+        started = saved = time.monotonic()
+        reason = "recipe finished"
+        with Interrupt() as interrupt, self._batches() as parts_of:
+            while progress.step < progress.num_steps:
+                if options.max_steps is not None and progress.step >= options.max_steps:
+                    reason = f"{options.max_steps} steps were asked for"
+                    break
+                self._step(parts_of(progress.step))
+                if on_step is not None:
+                    on_step(progress.step, progress.num_steps)
+                now, every = time.monotonic(), options.save_steps
+                # Ranks decide together, or some of them would wait for the others for ever.
+                asked, over, save = self.world.flags(
+                    interrupt.asked,
+                    options.max_minutes is not None and now - started > options.max_minutes * 60,
+                    now - saved > options.save_minutes * 60
+                    or (every is not None and progress.step % every == 0),
+                )
+                if asked or over:
+                    reason = INTERRUPTED if asked else f"{options.max_minutes:g} minutes are over"
+                    break
+                if save:
+                    self._save()
+                    saved = time.monotonic()
+        self._save()
+        return reason
 
+    def _step(self, parts: list[Batch]) -> None:
+        recipe, progress = self.recipe, self.progress
+        stage, inside = progress.stage_at(progress.step)
+        rate = learning_rate(stage, inside)
+        outcome = optimizer_step(
+            self.state,
+            parts,
+            self.vae,
+            recipe,
+            rate=rate,
+            step=progress.step,
+            device=self.device,
+        )
+        progress.count(finite=outcome.finite)
+        self.meter.count(parts)
+        if outcome.finite:
+            self.bins.add(parts[0].task, outcome.times, outcome.losses)
+        elif progress.skipped_in_a_row >= MAX_NON_FINITE:
+            raise ConfigError(
+                f"{progress.skipped_in_a_row} steps in a row had a gradient that is not finite; "
+                "lower the learning rate, or look for damaged features. The last checkpoint is "
+                f"in {self.options.out}"
+            )
+        if progress.step % self.options.log_every == 0:
+            self.log.write(
+                progress.step,
+                stage=stage.name,
+                lr=rate,
+                grad_norm=outcome.grad_norm,
+                skipped=progress.skipped,
+                **self.meter.take(),
+                **self.bins.take(self.world),
+            )
+        if progress.validation_is_due():
+            self._validate(stage)
+        if recipe.sample_every and progress.step % recipe.sample_every == 0:
+            with averaged(self.state):
+                write_samples(
+                    self.options.out / "samples" / f"step-{progress.step:08d}",
+                    self.state.model,
+                    self.validation,
+                    self.vae,
+                    recipe,
+                    device=self.device,
+                    world=self.world,
+                )
 
-class _Curve:
-    """Validation losses by stage, to judge convergence."""
+    def _validate(self, stage: Stage) -> None:
+        with averaged(self.state):
+            means = validation_loss(
+                self.state.model,
+                self.validation,
+                self.vae,
+                self.recipe,
+                device=self.device,
+                world=self.world,
+            )
+        step = self.progress.step
+        verdict = self.progress.judge(sum(means.values()) / len(means))
+        self.log.write(
+            step, stage=stage.name, **{f"val/{k}": round(v, 5) for k, v in means.items()}
+        )
+        if verdict is not None:
+            more = self.progress.added_steps.get(stage.name, 0)
+            self.log.write(step, stage=stage.name, converged=float(verdict), added_steps=more)
+            if not verdict:
+                _log.warning(
+                    "stage %s has not converged at step %d; %d steps were added to it",
+                    stage.name,
+                    step,
+                    more,
+                )
 
-    def __init__(self) -> None:
-        self._points: dict[str, list[tuple[int, float]]] = {}
+    def _save(self) -> None:
+        save_state(
+            self.options.out,
+            self.state,
+            step=self.progress.step,
+            identity=self.identity,
+            progress={**self.progress.to_json(), "bins": self.bins.to_json(self.world)},
+            world=self.world,
+        )
 
-    def add(self, stage: str, step_in_stage: int, loss: float) -> None:
-        self._points.setdefault(stage, []).append((step_in_stage, loss))
+    def _parts(self, step: int) -> list[Batch]:
+        """This rank's share of a step's batch, in the parts that it is computed in."""
+        stage, _ = self.progress.stage_at(step)
+        draw = self.samplers[stage.name].draw(step, stage.task_weights)
+        difficulty = Difficulty(
+            offscreen_prob=stage.offscreen_prob,
+            offscreen_snr_db=stage.offscreen_snr_db,
+            token_drop_sample_prob=stage.token_drop_sample_prob,
+            token_drop_prob=stage.token_drop_prob,
+            null_prob=self.recipe.null_prob,
+        )
+        build = partial(
+            build_batch,
+            self.store,
+            draw,
+            seed=self.recipe.seed,
+            step=step,
+            difficulty=difficulty,
+            prompts=self.prompts,
+            caption_role=stage.caption_role,
+            text_tokens=self.recipe.text_tokens,
+            num_parts=self.world.size * self.recipe.accumulate,
+        )
+        first = self.world.rank * self.recipe.accumulate
+        return [build(part=first + i) for i in range(self.recipe.accumulate)]
 
-    def converged(self, recipe: Recipe) -> dict[str, bool]:
-        """For stages whose last step was measured: less than 1 % gained over the tail."""
-        verdict = {}
-        for stage in recipe.stages:
-            points = self._points.get(stage.name, [])
-            if not points or points[-1][0] != stage.steps:
-                continue
-            tail = [loss for s, loss in points if s <= stage.steps * (1 - CONVERGED_TAIL)]
-            verdict[stage.name] = bool(tail) and points[-1][1] > tail[-1] * (1 - CONVERGED_GAIN)
-        return verdict
+    @contextmanager
+    def _batches(self) -> Iterator[Callable[[int], list[Batch]]]:
+        """A batch is a function of its step, so threads may build those of the next steps."""
+        if self.options.num_readers == 0:
+            yield self._parts
+            return
+        ahead: dict[int, Any] = {}
+        with ThreadPoolExecutor(self.options.num_readers) as pool:
+
+            def get(step: int) -> list[Batch]:
+                # A stage that is extended moves the steps after it: nothing is read across its end.
+                stage, _ = self.progress.stage_at(step)
+                for later in range(step, step + self.options.num_readers + 1):
+                    same = (
+                        later < self.progress.num_steps
+                        and self.progress.stage_at(later)[0] is stage
+                    )
+                    if same and later not in ahead:
+                        ahead[later] = pool.submit(self._parts, later)
+                parts: list[Batch] = ahead.pop(step).result()
+                return parts
+
+            yield get

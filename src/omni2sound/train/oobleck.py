@@ -165,7 +165,7 @@ def train_oobleck(
     if newest is not None and not resume:
         raise ConfigError(f"{out} holds a run ({newest.name}); resume it or use another folder")
     step = 0 if newest is None else _load(newest, state, identity)
-    log, started = RunLog(out), time.monotonic()
+    log, started = RunLog(out, first_step=step), time.monotonic()
     last = min(recipe.num_steps, max_steps or recipe.num_steps)
     while step < last:
         losses = _step(model, adversary, state, recordings, scenes, recipe, step, device)
@@ -184,7 +184,7 @@ def train_oobleck(
 
 
 def _load(folder: Path, state: TrainState, identity: dict[str, str]) -> int:
-    return load_state(folder, state, identity=identity)
+    return int(load_state(folder, state, identity=identity)["step"])
 
 
 def _adversary(recipe: OobleckRecipe) -> Adversary:

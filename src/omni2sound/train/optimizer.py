@@ -22,20 +22,25 @@ __all__ = ["MuonWithAdamW", "OptimizerKind", "make_optimizer", "moment_names"]
 
 OptimizerKind = Literal["adamw", "muon"]
 
-_BETAS = (0.9, 0.99)
+Betas = tuple[float, float]
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
     """Muon for `matrices`, AdamW without weight decay for `others`, as one optimizer."""
 
     def __init__(
-        self, matrices: list[nn.Parameter], others: list[nn.Parameter], *, weight_decay: float
+        self,
+        matrices: list[nn.Parameter],
+        others: list[nn.Parameter],
+        *,
+        weight_decay: float,
+        betas: Betas,
     ) -> None:
         self._parts: tuple[torch.optim.Optimizer, ...] = (
             torch.optim.Muon(
                 matrices, lr=0.0, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
             ),
-            torch.optim.AdamW(others, lr=0.0, betas=_BETAS, weight_decay=0.0, foreach=True),
+            torch.optim.AdamW(others, lr=0.0, betas=betas, weight_decay=0.0, foreach=True),
         )
         # The groups and the state are shared, not copied: a learning rate that is set here
         # holds in the parts, and no parameter belongs to two of them.
@@ -53,19 +58,23 @@ class MuonWithAdamW(torch.optim.Optimizer):
 
 
 def make_optimizer(
-    model: DiT, *, kind: OptimizerKind = "adamw", weight_decay: float
+    model: DiT,
+    *,
+    kind: OptimizerKind = "adamw",
+    weight_decay: float,
+    betas: Betas = (0.9, 0.99),
 ) -> torch.optim.Optimizer:
-    """The optimizer of a run; only matrices decay."""
+    """The optimizer of a run; only matrices decay. `betas` are AdamW's memories."""
     if kind == "muon":
         inner = [p for block in model.blocks for p in block.parameters() if p.ndim == 2]
         taken = {id(p) for p in inner}
         others = [p for p in model.parameters() if id(p) not in taken]
-        return MuonWithAdamW(inner, others, weight_decay=weight_decay)
+        return MuonWithAdamW(inner, others, weight_decay=weight_decay, betas=betas)
     groups = [
         {"params": [p for p in model.parameters() if p.ndim >= 2], "weight_decay": weight_decay},
         {"params": [p for p in model.parameters() if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=0.0, betas=_BETAS, foreach=True)
+    return torch.optim.AdamW(groups, lr=0.0, betas=betas, foreach=True)
 
 
 def moment_names(optimizer: torch.optim.Optimizer) -> dict[nn.Parameter, tuple[str, ...]]:

@@ -16,6 +16,7 @@ from typing import Literal, get_args
 from omni2sound.config import runtime_only
 from omni2sound.diffusion.objective import Objective
 from omni2sound.errors import ConfigError
+from omni2sound.models.conditioning import ConditionerConfig
 from omni2sound.models.dit import DiTConfig
 from omni2sound.train.optimizer import OptimizerKind
 
@@ -41,10 +42,21 @@ class Stage:
     """Steps of linear warm-up from zero."""
     task_weights: Mapping[str, float]
     """Chance that a step is of this task; a task that is not named is never drawn."""
+    t2a_best_share: float = 1.0
+    """T2A takes this share of its clips, those whose captions were scored best; 1 takes all."""
+    caption_role: str = "caption"
+    """Which of a clip's texts prompts are: "caption", or another role that the features hold."""
     offscreen_prob: float = 0.0
     """Chance that a VT2A clip gets an unseen sound mixed in and told in its caption."""
+    offscreen_snr_db: tuple[float, float] = (-6.0, 9.0)
+    """Range of the clip's own sound over the unseen one."""
     token_drop_sample_prob: float = 0.0
-    """Chance that a VT2A prompt loses words before the text encoder."""
+    """Chance that a VT2A prompt loses tokens before the text encoder."""
+    token_drop_prob: float = 0.5
+    """Chance of each token of such a prompt to be lost."""
+    extend_steps: int = 0
+    """Steps that may be added at `final_lr`, a tenth of `steps` at a time, until the stage has
+    converged (`train.progress`). 0: the verdict is told, and the next stage starts."""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.task_weights) - set(TASKS))
@@ -58,9 +70,27 @@ class Stage:
                 f"stage {self.name!r}: needs steps >= 1 and warmup_steps >= 0, "
                 f"got {self.steps} and {self.warmup_steps}"
             )
-        for name in ("offscreen_prob", "token_drop_sample_prob"):
+        for name in ("offscreen_prob", "token_drop_sample_prob", "token_drop_prob"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"stage {self.name!r}: {name} must lie in [0, 1]")
+                raise ConfigError(
+                    f"stage {self.name!r}: {name} must lie in [0, 1], got {getattr(self, name)}"
+                )
+        if not 0 < self.t2a_best_share <= 1:
+            raise ConfigError(
+                f"stage {self.name!r}: t2a_best_share must lie in (0, 1], got {self.t2a_best_share}"
+            )
+        low, high = self.offscreen_snr_db
+        if not low <= high:
+            raise ConfigError(f"stage {self.name!r}: offscreen_snr_db must rise, got {low}, {high}")
+        if self.extend_steps < 0:
+            raise ConfigError(f"stage {self.name!r}: extend_steps must be >= 0")
+
+    @property
+    def makes_prompts(self) -> bool:
+        """Whether prompts are changed in training, so that a text encoder has to be there."""
+        return "VT2A" in self.task_weights and bool(
+            self.offscreen_prob or self.token_drop_sample_prob
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -74,7 +104,15 @@ class Recipe:
     stages: tuple[Stage, ...]
     """In order."""
     batch_seconds: float
-    """Seconds of sound per step; all clips of a batch have one length."""
+    """Seconds of sound per step, over all devices; all clips of a batch have one length."""
+    window_s: float | None = None
+    """Length that every clip is filled up to; what is filled up counts in no loss. None: a
+    batch is drawn from clips of one length."""
+    text_tokens: int | None = None
+    """Tokens that every prompt is filled up or cut to. None: the longest prompt of the batch,
+    for models that mask padding."""
+    accumulate: int = 1
+    """Parts that a step's batch is computed in, one after the other; saves memory."""
     objective: Objective = field(default_factory=Objective)
     """Path and prediction target."""
     channel_weight_exponent: float = 0.0
@@ -91,37 +129,51 @@ class Recipe:
     """See `train.optimizer`; why "muon" on two cores: docs/decisions/0031."""
     weight_decay: float = 0.01
     """On matrices only."""
+    adam_betas: tuple[float, float] = (0.9, 0.99)
+    """AdamW's memories of the gradient and of its square."""
     clip_norm: float = 1.0
     """Gradient norm above which gradients are scaled down."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """Autocast type of the forward pass; weights and optimizer stay float32."""
+    compile: bool = False
+    """Compile the blocks. Faster on a GPU, after a minute's start; rounds differently."""
+    activation_checkpointing: bool = runtime_only(False)
+    """Compute each block's activations again in the backward pass instead of keeping them."""
     seed: int = 0
     """Of everything random."""
     validate_every: int = runtime_only(200)
     """Steps between measurements of the validation loss."""
+    sample_every: int = runtime_only(0)
+    """Steps between sounds and spectrograms written into the run's folder; 0 writes none."""
 
     def __post_init__(self) -> None:
         if not self.stages:
             raise ConfigError(f"recipe {self.name!r} has no stages")
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"recipe {self.name!r}: stages need different names, got {names}")
         if self.batch_seconds <= 0:
             raise ConfigError(f"batch_seconds must be positive, got {self.batch_seconds}")
+        if self.window_s is not None and self.window_s <= 0:
+            raise ConfigError(f"window_s must be positive, got {self.window_s}")
         if not 0 <= self.null_prob < 1 or not 0 <= self.ema_decay < 1:
             raise ConfigError("null_prob and ema_decay must lie in [0, 1)")
+        if self.accumulate < 1 or self.validate_every < 1 or self.sample_every < 0:
+            raise ConfigError("accumulate and validate_every must be >= 1, sample_every >= 0")
+        sizes = self.dit.conditioner
+        masked = isinstance(sizes, ConditionerConfig) and sizes.masked
+        if self.text_tokens is None and not masked:
+            raise ConfigError(
+                "a model without masks attends to padding: set text_tokens to the number of "
+                "tokens that every prompt is filled up to"
+            )
 
     @property
     def num_steps(self) -> int:
-        """Steps of all stages."""
+        """Steps of all stages, without extensions."""
         return sum(stage.steps for stage in self.stages)
 
-    def stage_at(self, step: int) -> tuple[Stage, int]:
-        """The stage of a step and the step's index inside it.
-
-        Raises:
-            ValueError: If the run has no such step.
-        """
-        inside = step
-        for stage in self.stages:
-            if 0 <= inside < stage.steps:
-                return stage, inside
-            inside -= stage.steps
-        raise ValueError(f"recipe {self.name!r} has steps 0 to {self.num_steps - 1}, got {step}")
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Every task that some stage trains, in order."""
+        return tuple(t for t in TASKS if any(s.task_weights.get(t) for s in self.stages))

@@ -1,34 +1,44 @@
-"""All that a checkpoint holds: weights, averaged weights, optimizer moments, step, digests.
+"""All that a checkpoint holds: weights, averaged weights, optimizer moments, progress, identity.
 
-In:   a model, its optimizer, the averaged weights.
-Out:  a folder ``step-00001200/`` with `state.safetensors` and `state.json`.
+In:   a model (on one device or sharded over many), its optimizer, the averaged weights.
+Out:  a folder ``step-00001200/`` with a `state-<rank>of<ranks>.safetensors` of each rank and
+      `state.json`.
 
-The JSON is written last and the folder renamed into place, so a folder that exists is
-whole. Loading is strict: another recipe, other data or another set of tensors is refused
-with the difference named. No pickles.
+Each rank writes the pieces that it owns, under a hidden name; when all are on the disk the
+folder is renamed into place, so a folder that exists is whole, whatever was killed when. A
+piece knows its place in the whole tensor, so any number of ranks can read what another
+number wrote. Loading is strict: another recipe, other data or another set of tensors is
+refused with the difference named. No pickles.
 """
 
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
-import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from omni2sound.errors import ConfigError
 from omni2sound.train.optimizer import moment_names
+from omni2sound.train.parallel import World, local, place_in_whole
 
-__all__ = ["TrainState", "latest_state", "load_state", "save_state"]
+__all__ = ["KEEP_LAST", "TrainState", "differences", "latest_state", "load_state", "save_state"]
+
+_log = logging.getLogger(__name__)
 
 KEEP_LAST = 2
 """Checkpoints kept in a run's folder."""
+FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -55,75 +65,242 @@ def _tensors(state: TrainState) -> dict[str, Tensor]:
     return tensors
 
 
-def save_state(runs: Path, state: TrainState, *, step: int, identity: Mapping[str, Any]) -> Path:
+def save_state(
+    runs: Path,
+    state: TrainState,
+    *,
+    step: int,
+    identity: Mapping[str, Any],
+    progress: Mapping[str, Any] | None = None,
+    world: World | None = None,
+) -> Path:
     """Write the state after `step` steps; older checkpoints beyond `KEEP_LAST` go.
 
+    Every rank calls this at the same step. A checkpoint of this step that is there already
+    is of the same run, so it is the same, and stays.
+
     Args:
-        runs: The run's folder.
+        runs: The run's folder, the same for all ranks.
         state: What to write.
         step: Steps done.
-        identity: Digests and settings that a resumed run must share.
+        identity: JSON data of all that a resumed run must share.
+        progress: JSON data that `load_state` gives back.
+        world: The ranks of this run; None is one.
     """
-    target = runs / f"step-{step:08d}"
-    staging = Path(tempfile.mkdtemp(dir=runs, prefix=".state."))
-    try:
-        tensors = {k: v.detach().contiguous() for k, v in _tensors(state).items()}
-        save_file(tensors, staging / "state.safetensors")
-        description = {"step": step, "identity": dict(identity)}
-        (staging / "state.json").write_text(json.dumps(description, indent=2), encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        staging.rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-    for old in sorted(runs.glob("step-*"))[:-KEEP_LAST]:
-        shutil.rmtree(old)
+    world = world or World()
+    target, staging = runs / f"step-{step:08d}", runs / f".step-{step:08d}.part"
+    if world.any(target.exists()):
+        return target
+    if world.is_first:
+        shutil.rmtree(staging, ignore_errors=True)  # of a run that was killed while it wrote
+        staging.mkdir()
+    world.wait()
+    _write_pieces(staging / _file_name(world.rank, world.size), state, world)
+    world.wait()
+    if world.is_first:
+        description = {
+            "format": FORMAT,
+            "step": step,
+            "world_size": world.size,
+            "identity": dict(identity),
+            "progress": dict(progress or {}),
+        }
+        path = staging / "state.json"
+        path.write_text(json.dumps(description, indent=2), encoding="utf-8")
+        _flush(path)
+        _flush(staging)
+        _rename(staging, target)
+        _flush(runs)
+        for old in _checkpoints(runs)[:-KEEP_LAST]:
+            # Hidden first: a folder that is half deleted must not look like a checkpoint.
+            hidden = old.with_name(f".{old.name}.old")
+            old.rename(hidden)
+            shutil.rmtree(hidden)
+        for left in [*runs.glob(".step-*.part"), *runs.glob(".step-*.old")]:
+            shutil.rmtree(left, ignore_errors=True)
+    world.wait()
     return target
+
+
+def _rename(staging: Path, target: Path) -> None:
+    """The moment at which a checkpoint comes to be."""
+    staging.rename(target)
+
+
+def _file_name(rank: int, size: int) -> str:
+    return f"state-{rank}of{size}.safetensors"
+
+
+def _write_pieces(path: Path, state: TrainState, world: World) -> None:
+    pieces: dict[str, Tensor] = {}
+    starts: dict[str, int] = {}
+    shapes: dict[str, list[int]] = {}
+    for name, tensor in _tensors(state).items():
+        start, _ = place_in_whole(tensor)
+        sharded = start is not None
+        piece = local(tensor).detach()
+        if (not sharded and not world.is_first) or (sharded and piece.numel() == 0):
+            continue  # held by another rank
+        # Tensors that share memory (a tied weight) cannot be in one file.
+        pieces[name] = piece.cpu().clone(memory_format=torch.contiguous_format)
+        starts[name], shapes[name] = start or 0, list(tensor.shape)
+    metadata = {"starts": json.dumps(starts), "shapes": json.dumps(shapes)}
+    save_file(pieces, path, metadata=metadata)
+    _flush(path)
+
+
+def _flush(path: Path) -> None:
+    """Make sure that it is on the disk: a renamed file of an unwritten page is an empty one."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _checkpoints(runs: Path) -> list[Path]:
+    return sorted(p for p in runs.glob("step-*") if (p / "state.json").is_file())
 
 
 def latest_state(runs: Path) -> Path | None:
     """The newest checkpoint of a run, if there is one."""
-    found = sorted(runs.glob("step-*"))
+    found = _checkpoints(runs)
     return found[-1] if found else None
 
 
-def load_state(folder: Path, state: TrainState, *, identity: Mapping[str, Any]) -> int:
-    """Restore everything exactly and return the number of steps done.
+def differences(before: object, now: object, *, where: str = "") -> Iterator[str]:
+    """Where two pieces of JSON data differ, as ``path: was 1, is 2``."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in [*before, *(k for k in now if k not in before)]:
+            at = f"{where}.{key}" if where else str(key)
+            if key not in before:
+                yield f"{at}: was not there, is {_short(now[key])}"
+            elif key not in now:
+                yield f"{at}: was {_short(before[key])}, is not there"
+            else:
+                yield from differences(before[key], now[key], where=at)
+    elif isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        for i, (old, new) in enumerate(zip(before, now, strict=True)):
+            yield from differences(old, new, where=f"{where}.{i}")
+    elif before != now:
+        yield f"{where}: was {_short(before)}, is {_short(now)}"
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def load_state(
+    folder: Path,
+    state: TrainState,
+    *,
+    identity: Mapping[str, Any],
+    world: World | None = None,
+) -> dict[str, Any]:
+    """Restore everything exactly.
+
+    Returns:
+        The `progress` that was saved with it, and "step", the number of steps done.
 
     Raises:
         ConfigError: If the checkpoint is of another run, or its tensors do not fit.
     """
+    world = world or World()
     description = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-    before = description["identity"]
-    for key in sorted({*before, *identity}):
-        if before.get(key) != identity.get(key):
-            raise ConfigError(
-                f"can't resume {folder.parent}: {key} was {before.get(key)}, "
-                f"is {identity.get(key)}; use the same recipe and data, "
-                "or a new --out folder with --init-from"
-            )
-    stored = load_file(folder / "state.safetensors")
-    moments = moment_names(state.optimizer)
+    if description.get("format") != FORMAT:
+        raise ConfigError(
+            f"{folder} has format {description.get('format', 1)}, this release reads {FORMAT}; "
+            "finish that run with the release that began it, or start anew with --init-from"
+        )
+    changed = list(differences(description["identity"], json.loads(json.dumps(identity))))
+    if changed:
+        shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if changed[5:] else "")
+        raise ConfigError(
+            f"can't resume {folder.parent}: {shown}. Use the same recipe and data, "
+            "or a new --out folder with --init-from"
+        )
+    size = int(description["world_size"])
+    if size != world.size:
+        _log.warning(
+            "the run had %d ranks and has %d: same batches and noise, sums in another order",
+            size,
+            world.size,
+        )
+    with ExitStack() as files:
+        pieces = _Pieces(
+            [
+                files.enter_context(safe_open(folder / _file_name(rank, size), framework="pt"))
+                for rank in range(size)
+            ]
+        )
+        _restore(folder, state, pieces)
+    return {"step": int(description["step"]), **description["progress"]}
+
+
+def _restore(folder: Path, state: TrainState, pieces: _Pieces) -> None:
     parameters = dict(state.model.named_parameters())
-    wanted = {f"model.{k}" for k in state.model.state_dict()} | {
-        f"average.{k}" for k in state.average
-    }
+    targets = {f"model.{k}": v for k, v in state.model.state_dict().items()}
+    targets |= {f"average.{k}": v for k, v in state.average.items()}
     # A run that stopped before its first update has no moments yet.
-    fresh = not any(name.startswith("optimizer.") for name in stored)
-    if not fresh:
-        wanted |= {f"optimizer.{m}.{n}" for n, p in parameters.items() for m in moments[p]}
-    if set(stored) != wanted:
-        difference = sorted(set(stored) ^ wanted)
+    fresh = not any(name.startswith("optimizer.") for name in pieces.shapes)
+    moments = {} if fresh else moment_names(state.optimizer)
+    wanted = {
+        *targets,
+        *(f"optimizer.{m}.{n}" for n, p in parameters.items() for m in moments.get(p, ())),
+    }
+    if difference := sorted(set(pieces.shapes) ^ wanted):
         raise ConfigError(
             f"checkpoint {folder} does not fit the model: {', '.join(difference[:5])}"
         )
-    state.model.load_state_dict({k: stored[f"model.{k}"] for k in state.model.state_dict()})
-    for name in state.average:
-        state.average[name].copy_(stored[f"average.{name}"])
-    for name, parameter in ({} if fresh else parameters).items():
-        # AdamW wants its moments where the parameter is, and its step count on the CPU.
-        state.optimizer.state[parameter] = {
-            m: stored[f"optimizer.{m}.{name}"].to("cpu" if m == "step" else parameter.device)
-            for m in moments[parameter]
-        }
-    return int(description["step"])
+    for name, parameter in parameters.items():
+        for moment in moments.get(parameter, ()):
+            # AdamW wants its moments where the parameter is, and its step count on the CPU.
+            count = moment == "step"
+            kept = torch.tensor(0.0) if count else torch.zeros_like(parameter).detach()
+            state.optimizer.state[parameter][moment] = kept
+            targets[f"optimizer.{moment}.{name}"] = kept
+    for name, target in targets.items():
+        pieces.fill(name, target)
+
+
+class _Pieces:
+    """Tensors that lie in the files of several ranks."""
+
+    def __init__(self, files: Sequence[Any]) -> None:
+        self.shapes: dict[str, list[int]] = {}
+        self._places: dict[str, list[tuple[Any, int]]] = {}
+        for file in files:
+            metadata = file.metadata()
+            shapes, starts = json.loads(metadata["shapes"]), json.loads(metadata["starts"])
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                self.shapes[name] = shapes[name]
+                self._places.setdefault(name, []).append((file, starts[name]))
+
+    @torch.no_grad()
+    def fill(self, name: str, target: Tensor) -> None:
+        """Copy what this rank owns of a tensor into `target`.
+
+        Raises:
+            ConfigError: If the shapes differ, or a part is in no file.
+        """
+        shape = self.shapes[name]
+        if shape != list(target.shape):
+            raise ConfigError(f"{name} is {shape} in the checkpoint, {list(target.shape)} here")
+        into = local(target)
+        if target.ndim == 0:
+            into.copy_(self._places[name][0][0].get_tensor(name))
+            return
+        start = place_in_whole(target)[0] or 0
+        filled = 0
+        for file, piece_start in self._places[name]:
+            piece = file.get_slice(name)
+            first = max(start, piece_start)
+            last = min(start + into.shape[0], piece_start + piece.get_shape()[0])
+            if first < last:
+                into[first - start : last - start].copy_(
+                    piece[first - piece_start : last - piece_start]
+                )
+                filled += last - first
+        if filled != into.shape[0]:
+            raise ConfigError(f"{name}: {into.shape[0] - filled} rows are in no file")

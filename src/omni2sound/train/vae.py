@@ -143,8 +143,8 @@ def train_vocoder(
     )
     identity = {"recipe": digest(recipe), "model": digest(to_json(model.config))}
     found = latest_state(out) if resume else None
-    step = load_state(found, state, identity=identity) if found is not None else 0
-    log, started, sums = RunLog(out), time.monotonic(), np.zeros(3)
+    step = 0 if found is None else int(load_state(found, state, identity=identity)["step"])
+    log, started, sums = RunLog(out, first_step=step), time.monotonic(), np.zeros(3)
     while step < recipe.num_steps:
         losses = _train_step(model, state, recordings, scenes, recipe, step)
         step += 1

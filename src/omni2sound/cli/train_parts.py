@@ -1,0 +1,155 @@
+"""The parts that a recipe stands on, trained from the stage corpus: sync encoder, autoencoder.
+
+In:   the folder of the stage corpus, a time limit.
+Out:  a model folder that holds the part, for `--parts` of the next command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omni2sound.errors import UserError
+
+if TYPE_CHECKING:
+    from omni2sound.data.stage.catalogue import Catalogue
+
+__all__ = ["PARTS", "merged_attribution", "train_part"]
+
+_SYNC_STEPS = 6000
+_FIT_SCENES = 600
+_FIT_SCENE_S = 4.0
+
+
+def merged_attribution(lists: Iterable[str]) -> str:
+    """One attribution list out of several: the header, then every line once."""
+    lines = [line for text in lists for line in text.splitlines(keepends=True)]
+    return "".join(dict.fromkeys(lines))
+
+
+def _listed(catalogue: Catalogue) -> str:
+    """The attribution of everything that parts are trained on."""
+    from omni2sound.data.stage.licences import attribution_tsv
+
+    return attribution_tsv(
+        (r for r in catalogue.recordings if r.split == "train"),
+        (p for p in catalogue.pictures if p.split == "train"),
+    )
+
+
+def _train_sync(corpus: Path, out: Path, parts: str | None, max_minutes: float) -> None:
+    from safetensors.torch import load_file
+
+    from omni2sound.config import to_json
+    from omni2sound.data.stage.assets import StageAssets
+    from omni2sound.data.stage.sync_examples import sync_batches
+    from omni2sound.encoders.sync import SyncConfig
+    from omni2sound.train.sync import train_sync
+    from omni2sound.weights import load_card, resolve_model, save_model
+
+    card = load_card(resolve_model(parts or "embedded"))
+    config, assets = SyncConfig(), StageAssets.open(corpus)
+    network = train_sync(
+        config,
+        sync_batches(corpus, config, split="train", seed=0, num_batches=_SYNC_STEPS),
+        out=out,
+        num_steps=_SYNC_STEPS,
+        max_minutes=max_minutes,
+    )
+    facts = {"catalogue_sha256": assets.catalogue.digest, "max_minutes": max_minutes}
+    save_model(
+        out / "model",
+        name="parts",
+        parts={"autoencoder": card.parts["autoencoder"], "sync": to_json(config)},
+        tensors={
+            "autoencoder": load_file(card.folder / "autoencoder.safetensors"),
+            "sync": network.state_dict(),
+        },
+        defaults={},
+        training={**card.training, "sync": facts},
+        attribution=merged_attribution([card.attribution, _listed(assets.catalogue)]),
+    )
+
+
+def _train_autoencoder(
+    corpus: Path, out: Path, parts: str | None, max_minutes: float, *, refit: bool
+) -> None:
+    from safetensors.torch import load_file
+
+    from omni2sound.config import from_json, to_json
+    from omni2sound.data.stage.assets import StageAssets
+    from omni2sound.data.stage.render import render_audio
+    from omni2sound.data.stage.scene import draw_scene
+    from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
+    from omni2sound.models.vocoder import VocoderConfig
+    from omni2sound.train.vae import VocoderRecipe, fit_components, train_vocoder
+    from omni2sound.weights import load_card, load_part, resolve_model, save_model
+
+    assets = StageAssets.open(corpus)
+    recordings = [
+        assets.waveform(r.recording_id) for r in assets.catalogue.recordings if r.split == "train"
+    ]
+    scenes = [
+        render_audio(
+            draw_scene(
+                assets, split="train", seed=0, index=i, kind="audio", duration_s=_FIT_SCENE_S
+            ),
+            assets,
+        )
+        for i in range(_FIT_SCENES)
+    ]
+    card = None if parts is None else load_card(resolve_model(parts))
+    if card is None or refit:
+        model = MelPcaAutoencoder(MelPcaConfig(vocoder=VocoderConfig()))
+        fit_components(model, recordings, scenes)
+    else:
+        fitted = MelPcaAutoencoder(from_json(MelPcaConfig, card.parts["autoencoder"]))
+        load_part(card, "autoencoder", fitted)
+        model = MelPcaAutoencoder(replace(fitted.config, vocoder=VocoderConfig()))
+        model.copy_components(fitted)
+    recipe = VocoderRecipe()
+    steps = train_vocoder(
+        model, recordings, scenes, recipe=recipe, out=out, max_minutes=max_minutes
+    )
+    facts = {
+        "catalogue_sha256": assets.catalogue.digest,
+        "recipe": to_json(recipe),
+        "steps": steps,
+    }
+    configs, tensors = {"autoencoder": to_json(model.config)}, {"autoencoder": model.state_dict()}
+    training, attribution = {"autoencoder": facts}, [_listed(assets.catalogue)]
+    if card is not None:
+        configs["sync"] = card.parts["sync"]
+        tensors["sync"] = load_file(card.folder / "sync.safetensors")
+        training["sync"] = card.training.get("sync", {})
+        attribution.insert(0, card.attribution)
+    save_model(
+        out / "model",
+        name="parts",
+        parts=configs,
+        tensors=tensors,
+        defaults={},
+        training=training,
+        attribution=merged_attribution(attribution),
+    )
+
+
+PARTS = ("autoencoder", "sync")
+
+
+def train_part(
+    name: str, corpus: Path, out: Path, parts: str | None, max_minutes: float, *, refit: bool
+) -> None:
+    """Train one of `PARTS`; the arguments are those of the command.
+
+    Raises:
+        UserError: If `refit` is asked of a part that fits nothing.
+    """
+    if name == "sync":
+        if refit:
+            raise UserError("--refit is for train autoencoder only")
+        _train_sync(corpus, out, parts, max_minutes)
+    else:
+        _train_autoencoder(corpus, out, parts, max_minutes, refit=refit)

@@ -1,0 +1,172 @@
+"""What makes training harder on purpose: unseen sounds, and prompts that lose tokens.
+
+In:   a clip, another clip, drawn numbers.
+Out:  the changed waveform or prompt, and a record of what was done, exact enough to undo it.
+
+Sounds are mixed as waveforms, because latents don't mix; tokens are lost before the text
+encoder, because what it makes of a token depends on the others. What not to get wrong: both
+are for VT2A only (`data.batch` sees to it). A V2A target holds what is seen and the
+ambience, or the model learns to invent the unseen.
+
+Shape suffixes: N samples, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni2sound.encoders.base import Tokens
+
+__all__ = ["Difficulty", "OffscreenMix", "PromptEncoder", "joined_caption", "lost_tokens", "mixed"]
+
+Waveform = NDArray[np.float32]
+
+LATEST_ONSET = 0.6
+"""An unseen sound starts before this share of the clip, so that something of it is heard."""
+_AUDIBLE = 10 ** (-60 / 20)
+"""Peak below which a sound counts as silence."""
+_GATE = 0.05
+"""A sound begins where it first reaches this share of its peak."""
+_FADE_SAMPLES = 160
+"""10 ms at 16 kHz: the cut into the sound must not click."""
+_TEMPLATES = (
+    "{own}. Off-screen: {other}",
+    "{own}, and off-screen {other}",
+    "{own}. Out of sight, {other}",
+    "{own}; somewhere out of view, {other}",
+)
+
+
+class PromptEncoder(Protocol):
+    """A frozen text encoder as training needs it; `encoders.text.TextEncoder` is one."""
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids that are no words (start, end); they are never lost."""
+        ...
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """What the network reads of each text, start and end included."""
+        ...
+
+    def encode_ids(self, rows: Sequence[Sequence[int]]) -> Tokens:
+        """States of the tokens."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difficulty:
+    """What may be done to a sample; all zero before stage 3, and in validation."""
+
+    offscreen_prob: float = 0.0
+    offscreen_snr_db: tuple[float, float] = (-6.0, 9.0)
+    token_drop_sample_prob: float = 0.0
+    token_drop_prob: float = 0.5
+    null_prob: float = 0.0
+    augment: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OffscreenMix:
+    """What was mixed into a clip, in samples of the clip.
+
+    Attributes:
+        clip_id: Whose sound it is.
+        caption: How that clip's caption calls it.
+        snr_db: Mean power of the clip's own sound over that of the added one where it sounds.
+        onset_sample: Where it starts; before this sample nothing was added.
+        num_samples: For how long it sounds.
+        gain: Factor on the added sound.
+        level: Factor on the whole mix, below 1 where it would have clipped.
+    """
+
+    clip_id: str
+    caption: str
+    snr_db: float
+    onset_sample: int
+    num_samples: int
+    gain: float
+    level: float
+
+
+def mixed(
+    own_N: Waveform,
+    other_N: Waveform,
+    *,
+    clip_id: str,
+    caption: str,
+    snr_db: float,
+    onset: float,
+) -> tuple[Waveform, OffscreenMix] | None:
+    """A clip with another one's sound in it; None if either is silent.
+
+    Args:
+        own_N: The clip's sound.
+        other_N: Where the unseen sound is taken from: its silent beginning is cut.
+        clip_id: Whose sound `other_N` is, for the record.
+        caption: What it is, for the record.
+        snr_db: See `OffscreenMix`.
+        onset: Where it starts, from 0 (at once) to 1 (at `LATEST_ONSET` of the clip).
+    """
+    start = int(onset * LATEST_ONSET * len(own_N))
+    added_N = unseen_part(other_N, len(own_N) - start)
+    if added_N is None or float(np.abs(own_N).max()) < _AUDIBLE:
+        return None
+    power = [float(np.square(x, dtype=np.float64).mean()) for x in (own_N, added_N)]
+    gain = float(np.sqrt(power[0] / power[1] * 10 ** (-snr_db / 10)))
+    mix_N = own_N.astype(np.float64)
+    mix_N[start : start + len(added_N)] += gain * added_N
+    level = 1 / max(1.0, float(np.abs(mix_N).max()))
+    record = OffscreenMix(
+        clip_id=clip_id,
+        caption=caption,
+        snr_db=snr_db,
+        onset_sample=start,
+        num_samples=len(added_N),
+        gain=gain,
+        level=level,
+    )
+    return (mix_N * level).astype(np.float32), record
+
+
+def unseen_part(other_N: Waveform, most_samples: int) -> Waveform | None:
+    """The part of a clip's sound that is mixed into another; None if it is silent."""
+    loudness_N = np.abs(other_N)
+    peak = float(loudness_N.max(initial=0.0))
+    if peak < _AUDIBLE:
+        return None
+    begin = max(0, int(np.argmax(loudness_N >= _GATE * peak)) - _FADE_SAMPLES)
+    part_N = other_N[begin : begin + most_samples].copy()
+    fade = min(_FADE_SAMPLES, len(part_N))
+    part_N[:fade] *= np.linspace(0, 1, fade, dtype=np.float32)
+    return part_N if float(np.abs(part_N).max(initial=0.0)) >= _AUDIBLE else None
+
+
+def joined_caption(own: str, other: str, choice: float) -> str:
+    """One sentence or two that tell both, and that the other is not seen; `choice` in [0, 1)."""
+    template = _TEMPLATES[int(choice * len(_TEMPLATES))]
+    own, other = own.strip().rstrip(".;,"), other.strip()
+    # "A dog barks" continues a sentence, "USA" does not become "uSA".
+    if other[:1].isupper() and not other[1:2].isupper():
+        other = other[:1].lower() + other[1:]
+    return template.format(own=own, other=other)
+
+
+def lost_tokens(
+    ids_T: Sequence[int],
+    special_ids: frozenset[int],
+    probability: float,
+    rng: np.random.Generator,
+) -> tuple[int, ...]:
+    """Places of the tokens that a prompt loses, each with `probability`; one word stays."""
+    draws_T = rng.random(len(ids_T))
+    words = [place for place, token in enumerate(ids_T) if token not in special_ids]
+    lost = [place for place in words if draws_T[place] < probability]
+    if words and len(lost) == len(words):
+        lost.remove(max(words, key=lambda place: float(draws_T[place])))
+    return tuple(lost)

@@ -1,0 +1,215 @@
+"""What a recipe costs, before anything is allocated: counted on PyTorch's meta device.
+
+In:   a recipe, a length of clips, a number and kind of devices.
+Out:  `Cost`: parameters, operations and memory; seconds on a named device.
+
+Operations are those of the matrix products that really run forward and backward (counted by
+`FlopCounterMode`), activations those that autograd really keeps (counted as it keeps them).
+Not counted: the autoencoder, temporary buffers, the allocator's losses. Attention weights
+count as kept, which fused attention avoids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from omni2sound.errors import ConfigError
+from omni2sound.models.conditioning import Conditions
+from omni2sound.models.dit import DiT, DiTConfig
+from omni2sound.timebase import TimeBase
+from omni2sound.train.parallel import World, prepare_model
+from omni2sound.train.recipe import Recipe, Stage
+
+__all__ = [
+    "DEVICES",
+    "Cost",
+    "Device",
+    "blank_conditions",
+    "device_named",
+    "recipe_cost",
+    "task_flops",
+]
+
+PROMPT_TOKENS = 32
+"""Prompt length that is reckoned with where a recipe does not fill prompts up."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Device:
+    """A kind of accelerator.
+
+    Attributes:
+        peak_flops: Dense bf16 operations per second with float32 sums, of the data sheet.
+        memory_bytes: What it has.
+    """
+
+    peak_flops: float
+    memory_bytes: int
+
+
+DEVICES: Mapping[str, Device] = {
+    "a100-40gb": Device(peak_flops=312e12, memory_bytes=40 * 2**30),
+    "a100": Device(peak_flops=312e12, memory_bytes=80 * 2**30),
+    "h100": Device(peak_flops=989e12, memory_bytes=80 * 2**30),
+    "h200": Device(peak_flops=989e12, memory_bytes=141 * 10**9),
+    "l40s": Device(peak_flops=362e12, memory_bytes=48 * 2**30),
+    "rtx4090": Device(peak_flops=165e12, memory_bytes=24 * 2**30),
+}
+"""By a name that is contained in what the driver calls it; NVIDIA's data sheets (SXM)."""
+
+
+def device_named(name: str) -> Device | None:
+    """The device whose name is in `name`, e.g. "NVIDIA H100 80GB HBM3"; None if unknown."""
+    plain = name.lower().replace(" ", "").replace("-", "")
+    for known, device in DEVICES.items():
+        if known.replace("-", "") in plain:
+            return device
+    return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """What one optimizer step of a recipe costs.
+
+    Attributes:
+        parameters: Of the transformer.
+        clips_per_step: Clips of `clip_s` in a step, over all devices.
+        flops_by_task: Forward and backward, over all devices.
+        memory_bytes: Per device, by what it is for.
+    """
+
+    parameters: int
+    clips_per_step: int
+    flops_by_task: Mapping[str, float]
+    memory_bytes: Mapping[str, int]
+
+    def stage_flops(self, stage: Stage) -> float:
+        """All steps of a stage, as its tasks are expected to be drawn."""
+        per_step = sum(w * self.flops_by_task[t] for t, w in stage.task_weights.items() if w)
+        return stage.steps * per_step
+
+
+def recipe_cost(recipe: Recipe, *, clip_s: float, num_devices: int) -> Cost:
+    """Count on meta; needs no data and no memory.
+
+    Raises:
+        ConfigError: If a step's clips can't be shared by the devices.
+    """
+    clips = max(1, int(recipe.batch_seconds / clip_s))
+    parts = num_devices * recipe.accumulate
+    if clips % parts:
+        raise ConfigError(
+            f"a step has {clips} clips of {clip_s:g} s, which {num_devices} devices times "
+            f"accumulate={recipe.accumulate} can't share equally; change batch_seconds"
+        )
+    with torch.device("meta"):
+        model = DiT(recipe.dit)
+    parameters = sum(p.numel() for p in model.parameters())
+    kept = max(_kept_bytes(recipe, task, clip_s) for task in recipe.tasks)
+    shared = 4 * parameters // num_devices
+    memory = {
+        "weights": shared,
+        "gradients": shared,
+        "optimizer": 2 * shared,
+        "averaged weights": shared,
+        "activations": kept * (clips // parts),
+    }
+    if recipe.precision == "bfloat16":
+        # Autocast keeps a half-precision copy of every weight that it has used in a pass.
+        memory["half-precision copies"] = 2 * parameters
+    return Cost(
+        parameters=parameters,
+        clips_per_step=clips,
+        flops_by_task={t: clips * task_flops(recipe, t, clip_s) for t in recipe.tasks},
+        memory_bytes=memory,
+    )
+
+
+def task_flops(recipe: Recipe, task: str, clip_s: float) -> float:
+    """Operations for one clip, forward and backward."""
+    return _counted_flops(recipe.dit, recipe.text_tokens, task, clip_s)
+
+
+@lru_cache(maxsize=64)
+def _counted_flops(dit: DiTConfig, text_tokens: int | None, task: str, clip_s: float) -> float:
+    with torch.device("meta"):
+        model = DiT(dit)
+    with FlopCounterMode(display=False) as counter:
+        _run(model, dit, text_tokens, task, clip_s)
+    return float(counter.get_total_flops())
+
+
+def _kept_bytes(recipe: Recipe, task: str, clip_s: float) -> int:
+    """Bytes that autograd keeps for one clip."""
+
+    def kept(checkpointing: bool) -> int:
+        with torch.device("meta"):
+            model = DiT(recipe.dit)
+        if recipe.precision == "bfloat16":
+            model.bfloat16()
+        meta = torch.device("meta")
+        prepare_model(model, World(), meta, activation_checkpointing=checkpointing)
+        weights = {p.untyped_storage()._cdata for p in model.parameters()}
+        sizes: dict[int, int] = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in weights:
+                sizes[storage._cdata] = storage.nbytes()
+            return tensor
+
+        with saved_tensors_hooks(keep, lambda tensor: tensor):
+            _run(model, recipe.dit, recipe.text_tokens, task, clip_s)
+        return sum(sizes.values())
+
+    everything = kept(False)
+    if not recipe.activation_checkpointing:
+        return everything
+    outside = kept(True)  # and one block at a time is computed again
+    return outside + (everything - outside) // recipe.dit.depth
+
+
+def _run(
+    model: nn.Module, dit: DiTConfig, text_tokens: int | None, task: str, clip_s: float
+) -> None:
+    dtype = next(model.parameters()).dtype
+    frames = TimeBase().num_latent_frames(clip_s)
+    x_BLC = torch.zeros(1, frames, dit.latent_dim, device="meta", dtype=dtype)
+    conditions = blank_conditions(dit, task, clip_s, text_tokens=text_tokens, device="meta")
+    prediction = model(x_BLC, torch.zeros(1, device="meta"), conditions)
+    prediction.float().square().mean().backward()
+
+
+def blank_conditions(
+    dit: DiTConfig,
+    task: str,
+    clip_s: float,
+    *,
+    text_tokens: int | None,
+    device: torch.device | str,
+    batch_size: int = 1,
+) -> Conditions:
+    """Conditions of the right shapes and no meaning."""
+    sizes, time = dit.conditioner, TimeBase()
+    tokens = text_tokens or PROMPT_TOKENS
+
+    def zeros(*shape: int) -> Tensor:
+        return torch.zeros(batch_size, *shape, device=device)
+
+    with_text, with_video = task != "V2A", task != "T2A"
+    pictures, frames = time.num_vision_frames(clip_s), time.num_latent_frames(clip_s)
+    return Conditions(
+        seconds_start_B=zeros(),
+        seconds_total_B=zeros() + clip_s,
+        text_BTE=zeros(tokens, sizes.text_dim) if with_text else None,
+        text_mask_BT=zeros(tokens) == 0 if with_text else None,
+        vision_BTV=zeros(pictures, sizes.vision_dim) if with_video else None,
+        sync_BLS=zeros(frames, sizes.sync_dim) if with_video else None,
+    )

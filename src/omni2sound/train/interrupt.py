@@ -1,0 +1,40 @@
+"""Ctrl-C and SIGTERM as a wish that the loop grants after a whole step.
+
+In:   signals.
+Out:  `Interrupt.asked`.
+
+An exception in the middle of a step would leave weights of two steps in one checkpoint.
+SIGTERM is what a cluster sends before it takes a machine away. A second signal ends at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+__all__ = ["Interrupt"]
+
+
+class Interrupt:
+    """While its block runs, signals set `asked`; in other threads than the main one nothing is."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, signum: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True

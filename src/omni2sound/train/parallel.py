@@ -1,0 +1,182 @@
+"""Many devices: who is who, how a model is spread over them, and what they agree on.
+
+In:   the variables that `torchrun` sets (RANK, WORLD_SIZE, LOCAL_RANK), a model.
+Out:  `World`; a model whose parameters are sharded (FSDP2), compiled or checkpointed as asked.
+
+Every rank draws the same batch and computes its slice of it, so ranks share neither clips
+nor noise, and one rank computes what all of them would. What not to get wrong: a decision
+that only one rank takes (time is over, Ctrl-C) leaves the others waiting for ever, so
+decisions are taken together, by `World.any`.
+
+Source of the sharding: torch.distributed.fsdp.fully_shard (torch >= 2.6).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, Shard
+from torch.utils.checkpoint import checkpoint
+
+from omni2sound.errors import ConfigError
+from omni2sound.models.dit import DiT, DiTBlock
+
+__all__ = [
+    "World",
+    "forget_gathered",
+    "joined_world",
+    "local",
+    "place_in_whole",
+    "prepare_model",
+    "whole",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class World:
+    """The ranks of a run. One process alone is rank 0 of 1 and needs no process group."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this rank writes what is written once."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Until every rank is here."""
+        if self.size > 1:
+            # Not a barrier of the default backend: on a GPU that would be one of its streams.
+            self.sum(torch.zeros(1))
+
+    def any(self, flag: bool) -> bool:
+        """Whether any rank says so; the same answer everywhere."""
+        return self.flags(flag)[0]
+
+    def flags(self, *flags: bool) -> tuple[bool, ...]:
+        """For each flag, whether any rank sets it; the same answer everywhere."""
+        return tuple((self.sum(torch.tensor(flags, dtype=torch.float32)) > 0).tolist())
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over ranks of a CPU tensor."""
+        if self.size == 1:
+            return values
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+
+@contextmanager
+def joined_world(device: torch.device) -> Iterator[tuple[World, torch.device]]:
+    """Join the ranks that `torchrun` started; without it, one rank and nothing to join.
+
+    Args:
+        device: What was asked for; a CUDA device becomes the one of this rank.
+
+    Yields:
+        The world, and the device of this rank.
+
+    Raises:
+        ConfigError: If there are more ranks here than devices.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World(), device
+        return
+    backend = "gloo"
+    if device.type == "cuda":
+        index, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+        if index >= count:
+            raise ConfigError(
+                f"{os.environ.get('LOCAL_WORLD_SIZE', size)} ranks on a machine with {count} CUDA "
+                "devices; start at most one rank a device (--nproc_per_node)"
+            )
+        device = torch.device("cuda", index)
+        torch.cuda.set_device(device)
+        backend = "cpu:gloo,cuda:nccl"  # decisions are summed on the CPU
+    dist.init_process_group(backend)
+    try:
+        yield World(rank=dist.get_rank(), size=size), device
+    finally:
+        dist.destroy_process_group()
+
+
+def prepare_model(
+    model: DiT,
+    world: World,
+    device: torch.device,
+    *,
+    activation_checkpointing: bool = False,
+    compiled: bool = False,
+) -> None:
+    """Move the model to the device, and change in place how it is computed, not what.
+
+    Args:
+        model: The same on every rank.
+        world: The ranks to spread it over.
+        device: Of this rank.
+        activation_checkpointing: Keep only the input of each block for the backward pass.
+        compiled: Compile each block on its own: one kernel set serves all of them.
+    """
+    model.to(device)
+    blocks = [block for block in model.blocks if isinstance(block, DiTBlock)]
+    for block in blocks:
+        if activation_checkpointing:
+            # On the function, not as a wrapper module: names of tensors stay as they are.
+            forward = partial(checkpoint, block.forward, use_reentrant=False)
+            block.forward = forward  # type: ignore[method-assign]
+        if compiled:
+            block.compile()
+    if world.size == 1:
+        return
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = init_device_mesh(device.type, (world.size,))
+    for block in blocks:
+        # Keys and values are computed outside of the block's forward, once per request, so
+        # their weights are gathered on their own.
+        fully_shard([block.cross_attention.kv, block.cross_attention.k_norm], mesh=mesh)
+        fully_shard(block, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def forget_gathered(model: nn.Module) -> None:
+    """To be called after weights were changed by hand.
+
+    FSDP2 keeps the root's gathered weights from a forward pass without a backward pass, and
+    would use them again: the weights of before.
+    """
+    from torch.distributed.fsdp import FSDPModule
+
+    if isinstance(model, FSDPModule):
+        model.reshard()
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's part of a tensor; shares its memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """The full tensor on every rank; all ranks must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def place_in_whole(tensor: Tensor) -> tuple[int | None, int]:
+    """First row and number of rows of this rank's part; the row is None if it is not sharded."""
+    if not isinstance(tensor, DTensor):
+        return None, tensor.shape[0] if tensor.ndim else 0
+    assert tensor.placements == (Shard(0),), tensor.placements  # what `prepare_model` makes
+    rows, mesh = tensor.shape[0], tensor.device_mesh
+    per_rank = -(-rows // mesh.size())
+    start = min(rows, mesh.get_local_rank() * per_rank)
+    return start, min(rows, start + per_rank) - start

@@ -1,0 +1,145 @@
+"""Where a run is, what it has measured, and whether a stage has converged.
+
+In:   a recipe, validation losses as they come.
+Out:  `Progress`: the stage of each step, extensions, verdicts; JSON in every checkpoint.
+
+What not to get wrong: everything here decides what is trained next, so it is part of the
+state. A run that is killed between two validations must come to the same verdicts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from omni2sound.train.recipe import Recipe, Stage
+
+__all__ = ["CONVERGED_GAIN", "CONVERGED_TAIL", "Progress", "learning_rate"]
+
+CONVERGED_TAIL = 0.1
+"""Share of a stage's steps at its end over which convergence is judged."""
+CONVERGED_GAIN = 0.01
+"""A stage has converged if the validation loss improved by less than this over its tail."""
+
+
+def learning_rate(stage: Stage, step_in_stage: int) -> float:
+    """Linear warm-up, then half a cosine from `lr` to `final_lr`, which extensions keep."""
+    if step_in_stage < stage.warmup_steps:
+        return stage.lr * (step_in_stage + 1) / stage.warmup_steps
+    rest = max(1, stage.steps - stage.warmup_steps)
+    progress = min(1.0, (step_in_stage - stage.warmup_steps) / rest)
+    return stage.final_lr + (stage.lr - stage.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+@dataclass(kw_only=True, slots=True)
+class Progress:
+    """All that a run knows besides its tensors.
+
+    Attributes:
+        recipe: What is run.
+        parent_sha256: Digest of the model that the first weights were of; None if drawn.
+        step: Optimizer steps done.
+        skipped: Steps of these that changed nothing, because the gradient was not finite.
+        skipped_in_a_row: How many of them were the last ones.
+        added_steps: Steps added to stages that had not converged, by name.
+        losses: Validation losses by stage: (steps done in the stage, mean over tasks).
+        converged: Verdict on each stage that is over, by name.
+    """
+
+    recipe: Recipe
+    parent_sha256: str | None = None
+    step: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    added_steps: dict[str, int] = field(default_factory=dict)
+    losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+    converged: dict[str, bool] = field(default_factory=dict)
+
+    def steps_of(self, stage: Stage) -> int:
+        """Steps of a stage with what was added."""
+        return stage.steps + self.added_steps.get(stage.name, 0)
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole run, as far as is known."""
+        return sum(self.steps_of(stage) for stage in self.recipe.stages)
+
+    def stage_at(self, step: int) -> tuple[Stage, int]:
+        """The stage of a step and the step's index inside it.
+
+        Raises:
+            ValueError: If the run has no such step.
+        """
+        inside = step
+        for stage in self.recipe.stages:
+            if 0 <= inside < self.steps_of(stage):
+                return stage, inside
+            inside -= self.steps_of(stage)
+        raise ValueError(
+            f"recipe {self.recipe.name!r} has steps 0 to {self.num_steps - 1}, got {step}"
+        )
+
+    def count(self, *, finite: bool) -> None:
+        """One step is done; `finite` says whether it changed the weights."""
+        self.step += 1
+        self.skipped += not finite
+        self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+
+    def validation_is_due(self) -> bool:
+        """After this step: at intervals, where a stage's tail begins, and at its end."""
+        stage, inside = self.stage_at(self.step - 1)
+        steps = self.steps_of(stage)
+        return (
+            self.step % self.recipe.validate_every == 0
+            or inside + 1 == steps
+            or inside + 1 == steps - _tail(stage)
+        )
+
+    def judge(self, loss: float) -> bool | None:
+        """Note a validation loss; at a stage's end, say whether the stage has converged.
+
+        A stage that has not is extended, as far as its recipe allows. None before the end.
+        """
+        stage, inside = self.stage_at(self.step - 1)
+        points = self.losses.setdefault(stage.name, [])
+        points.append((inside + 1, loss))
+        steps = self.steps_of(stage)
+        if inside + 1 < steps:
+            return None
+        before = [earlier for done, earlier in points if done <= steps - _tail(stage)]
+        verdict = bool(before) and loss > before[-1] * (1 - CONVERGED_GAIN)
+        added = self.added_steps.get(stage.name, 0)
+        more = min(_tail(stage), stage.extend_steps - added)
+        if not verdict and more > 0:
+            self.added_steps[stage.name] = added + more
+        else:
+            self.converged[stage.name] = verdict
+        return verdict
+
+    def to_json(self) -> dict[str, Any]:
+        """What a checkpoint keeps of it."""
+        return {
+            "parent_sha256": self.parent_sha256,
+            "step": self.step,
+            "skipped": self.skipped,
+            "skipped_in_a_row": self.skipped_in_a_row,
+            "added_steps": dict(self.added_steps),
+            "losses": {name: [list(p) for p in points] for name, points in self.losses.items()},
+            "converged": dict(self.converged),
+        }
+
+    @classmethod
+    def from_json(cls, recipe: Recipe, data: Mapping[str, Any]) -> Progress:
+        """The progress that `to_json` wrote, of the same recipe."""
+        losses = {
+            name: [(int(done), float(loss)) for done, loss in points]
+            for name, points in data["losses"].items()
+        }
+        return cls(recipe=recipe, **{**data, "losses": losses})
+
+
+def _tail(stage: Stage) -> int:
+    """Steps over which a stage is judged, and by which it is extended."""
+    return max(1, round(stage.steps * CONVERGED_TAIL))

@@ -1,0 +1,199 @@
+"""One optimizer step: loss, gradients over parts and ranks, clipping, update, average.
+
+In:   a `TrainState`, the parts of a batch, a stage's learning rate.
+Out:  `StepOutcome`; the state is changed in place, or not at all if a gradient is not finite.
+
+A step's gradient is the mean over all samples of the whole batch, whether they are computed
+at once, in parts one after the other, or by several ranks (whose mean FSDP2 takes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from omni2sound.data.batch import Batch
+from omni2sound.diffusion.objective import weighted_mse
+from omni2sound.models.autoencoder import AudioVAE
+from omni2sound.models.conditioning import Conditions
+from omni2sound.train.parallel import local, whole
+from omni2sound.train.recipe import Recipe
+from omni2sound.train.state import TrainState
+
+__all__ = [
+    "StepOutcome",
+    "batch_loss",
+    "frame_weights",
+    "optimizer_step",
+    "to_device",
+    "update_average",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepOutcome:
+    """What one step did.
+
+    Attributes:
+        finite: Whether the weights were changed.
+        grad_norm: Norm of the gradient before clipping; not finite if `finite` is False.
+        times: Noise time of each sample of this rank.
+        losses: Loss of each of them.
+    """
+
+    finite: bool
+    grad_norm: float
+    times: tuple[float, ...]
+    losses: tuple[float, ...]
+
+
+def batch_loss(
+    model: nn.Module, batch: Batch, vae: AudioVAE, recipe: Recipe, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Loss and noise time of each sample (B,)."""
+    objective = recipe.objective
+    waveform_BN = batch.waveform_BN.to(device)
+    with torch.no_grad():
+        x0_BLC = vae.encode(waveform_BN)
+    noises, times = [], []
+    for seed in batch.noise_seeds_B:
+        generator = torch.Generator().manual_seed(seed)
+        noises.append(torch.randn(x0_BLC.shape[1:], generator=generator))
+        times.append(objective.draw_times(1, generator=generator))
+    noise_BLC, t_B = torch.stack(noises).to(device), torch.cat(times).to(device)
+    x_BLC = objective.noised(x0_BLC, noise_BLC, t_B)
+    valid_BL = None
+    if batch.valid_frames_B is not None:
+        places_L = torch.arange(x0_BLC.shape[1], device=device)
+        valid_BL = places_L < batch.valid_frames_B.to(device)[:, None]
+    with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        prediction_BLC = model(
+            x_BLC,
+            t_B,
+            to_device(batch.conditions, device),
+            drop_B=batch.drop_B.to(device),
+            frame_mask_BL=valid_BL,
+        )
+    target_BLC = objective.target(x0_BLC, noise_BLC, t_B)
+    weight_C = vae.channel_scale_C**recipe.channel_weight_exponent
+    weight_BL = None
+    if recipe.silence_weight != 1:
+        weight_BL = frame_weights(
+            waveform_BN, x0_BLC.shape[1], silence=recipe.silence_weight, valid_BL=valid_BL
+        )
+    if valid_BL is not None:
+        weight_BL = valid_BL.float() if weight_BL is None else weight_BL * valid_BL
+    loss_B = weighted_mse(
+        prediction_BLC, target_BLC, weight_BL, weight_C=weight_C / weight_C.mean()
+    )
+    return loss_B, t_B
+
+
+def frame_weights(
+    waveform_BN: Tensor, num_frames: int, *, silence: float, valid_BL: Tensor | None = None
+) -> Tensor:
+    """Weight of each latent frame (B, L): `silence` up to -60 dBFS, 1 from -30 dBFS.
+
+    A frame takes the loudest of itself and its neighbours, so that an onset's first frame and
+    the frame before it count as much as the sound. Where `valid_BL` is False is silence.
+    """
+    missing = -waveform_BN.shape[1] % num_frames
+    padded_BN = torch.nn.functional.pad(waveform_BN, (0, missing))
+    frames_BLH = padded_BN.reshape(len(padded_BN), num_frames, -1)
+    level_db = 10 * torch.log10(frames_BLH.square().mean(dim=-1) + 1e-12)
+    if valid_BL is not None:
+        level_db = level_db.masked_fill(~valid_BL, -torch.inf)
+    level_db = torch.nn.functional.max_pool1d(level_db[:, None], 3, stride=1, padding=1)[:, 0]
+    return silence + (1 - silence) * ((level_db + 60) / 30).clamp(0, 1)
+
+
+def to_device(c: Conditions, device: torch.device) -> Conditions:
+    """The same conditions, there."""
+
+    def move(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x.to(device, non_blocking=True)
+
+    return replace(
+        c,
+        seconds_start_B=c.seconds_start_B.to(device),
+        seconds_total_B=c.seconds_total_B.to(device),
+        text_BTE=move(c.text_BTE),
+        text_mask_BT=move(c.text_mask_BT),
+        vision_BTV=move(c.vision_BTV),
+        vision_mask_BT=move(c.vision_mask_BT),
+        sync_BLS=move(c.sync_BLS),
+    )
+
+
+def optimizer_step(
+    state: TrainState,
+    parts: Iterable[Batch],
+    vae: AudioVAE,
+    recipe: Recipe,
+    *,
+    rate: float,
+    step: int,
+    device: torch.device,
+) -> StepOutcome:
+    """Learn from one batch.
+
+    Args:
+        state: What is changed.
+        parts: `recipe.accumulate` equal parts of this rank's share of the batch.
+        vae: Makes latents.
+        recipe: How.
+        rate: Learning rate.
+        step: Steps done before.
+        device: Of the model.
+    """
+    model = state.model
+    state.optimizer.zero_grad(set_to_none=True)
+    losses, times = [], []
+    for batch in parts:
+        loss_B, t_B = batch_loss(model, batch, vae, recipe, device)
+        (loss_B.mean() / recipe.accumulate).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss_B.detach())
+        times.append(t_B)
+    for parameter in model.parameters():
+        if parameter.grad is None:  # a branch that this task does not use
+            parameter.grad = torch.zeros_like(parameter)
+    norm = _clip(model, recipe.clip_norm)
+    finite = bool(torch.isfinite(norm))
+    if finite:
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        state.optimizer.step()
+        # A short memory at first, or the random start would stay in the average for long.
+        update_average(state, min(recipe.ema_decay, (1 + step) / (10 + step)))
+    return StepOutcome(
+        finite=finite,
+        grad_norm=float(norm),
+        times=tuple(torch.cat(times).tolist()),
+        losses=tuple(torch.cat(losses).tolist()),
+    )
+
+
+@torch.no_grad()
+def _clip(model: nn.Module, most: float) -> Tensor:
+    """Scale gradients down to the norm `most`; returns the norm before, the same on all ranks."""
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    # Summed over ranks *before* it is divided by: `clip_grad_norm_` on sharded gradients
+    # divides by what is still a rank's part of the norm.
+    norm = whole(nn.utils.get_total_norm(gradients))
+    scale = (most / (norm + 1e-6)).clamp(max=1.0)
+    torch._foreach_mul_([local(g) for g in gradients], scale)
+    return norm
+
+
+@torch.no_grad()
+def update_average(state: TrainState, decay: float) -> None:
+    """Move the averaged weights towards those of now."""
+    now = state.model.state_dict()
+    torch._foreach_lerp_(
+        [local(v) for v in state.average.values()],
+        [local(now[k]) for k in state.average],
+        1 - decay,
+    )

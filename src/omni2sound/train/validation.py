@@ -1,0 +1,83 @@
+"""Validation loss: fixed batches, fixed noise, the averaged weights.
+
+In:   a model in training, its averaged weights, a store of clips that it is not trained on.
+Out:  the mean loss of each task, the same number on every rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from omni2sound.data.batch import build_batch, sampler_for
+from omni2sound.data.difficulty import Difficulty
+from omni2sound.data.features import FeatureStore
+from omni2sound.models.autoencoder import AudioVAE
+from omni2sound.train.parallel import World, forget_gathered, local
+from omni2sound.train.recipe import Recipe
+from omni2sound.train.state import TrainState
+from omni2sound.train.step import batch_loss
+
+__all__ = ["averaged", "validation_loss"]
+
+VALIDATION_BATCHES = 4
+"""Batches of each task in one validation."""
+
+
+@torch.no_grad()
+def validation_loss(
+    model: nn.Module,
+    store: FeatureStore,
+    vae: AudioVAE,
+    recipe: Recipe,
+    *,
+    device: torch.device | None = None,
+    world: World | None = None,
+) -> dict[str, float]:
+    """Mean loss of every trained task; the same batches whenever it is called."""
+    device, world = device or torch.device("cpu"), world or World()
+    sampler = sampler_for(store, seed=recipe.seed + 1, batch_seconds=recipe.batch_seconds)
+    means = {}
+    was_training = model.training
+    model.eval()
+    for task in recipe.tasks:
+        total = torch.zeros(2, dtype=torch.float64)
+        for step in range(VALIDATION_BATCHES):
+            batch = build_batch(
+                store,
+                sampler.draw(step, {task: 1.0}),
+                seed=recipe.seed + 1,
+                step=step,
+                difficulty=Difficulty(augment=False),
+                text_tokens=recipe.text_tokens,
+                part=world.rank,
+                num_parts=world.size,
+            )
+            loss_B, _ = batch_loss(model, batch, vae, recipe, device)
+            total += torch.tensor([loss_B.sum().item(), len(loss_B)])
+        loss, count = world.sum(total).tolist()
+        means[task] = loss / count
+    model.train(was_training)
+    return means
+
+
+@contextmanager
+def averaged(state: TrainState) -> Iterator[None]:
+    """The model with its averaged weights, for a while."""
+    model = state.model.state_dict()
+    current = {name: local(value).detach().clone() for name, value in model.items()}
+    _put(state, state.average)
+    try:
+        yield
+    finally:
+        _put(state, current)
+
+
+@torch.no_grad()
+def _put(state: TrainState, weights: Mapping[str, Tensor]) -> None:
+    for name, value in state.model.state_dict().items():
+        local(value).copy_(local(weights[name]))
+    forget_gathered(state.model)

@@ -1,0 +1,146 @@
+"""`omni2sound train` from the shell: what it costs and refuses, and where a model came from."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.click_corpus import click_store
+from omni2sound.cli.train import train
+from omni2sound.errors import ConfigError, UserError
+from omni2sound.weights import load_card, resolve_model
+
+ROOT = Path(__file__).parents[2]
+STAGE = {
+    "name": "1-pretraining",
+    "steps": 2,
+    "lr": 1e-3,
+    "final_lr": 1e-3,
+    "warmup_steps": 0,
+    "task_weights": {"T2A": 0.5, "V2A": 0.5},
+}
+SMALL = [
+    f"stages={json.dumps([STAGE])}",
+    "dit.width=32",
+    "dit.depth=1",
+    "dit.num_heads=2",
+    "batch_seconds=3.2",
+    "precision=float32",
+]
+
+
+def command(out: Path, **options: object) -> None:
+    arguments = {
+        "recipe": "tiny",
+        "data": [out.parent / "features"],
+        "out": out,
+        "device": "cpu",
+        "set_": SMALL,
+    }
+    train(**(arguments | options))  # type: ignore[arg-type]
+
+
+def test_a_dry_run_prints_what_the_paper_costs(capsys: pytest.CaptureFixture[str]) -> None:
+    train(recipe="paper", dry_run=True, on="h100", devices=8, clip_seconds=10.0)
+    told = capsys.readouterr().out
+    assert told.startswith("paper: 1,1")  # millions of parameters
+    for part in ("memory per device", "operations per step", "VT2A", "2-interleaved", "8 x h100"):
+        assert part in told
+
+
+def test_a_model_names_its_parent_also_after_a_resume(tmp_path: Path) -> None:
+    click_store(tmp_path / "features")
+    command(tmp_path / "first")
+    parent = load_card(tmp_path / "first" / "model")
+    assert parent.training["dit"]["parent_sha256"] is None
+    command(tmp_path / "second", init_from=str(tmp_path / "first" / "model"), max_steps=1)
+    command(tmp_path / "second", resume=True)
+    child = load_card(tmp_path / "second" / "model").training["dit"]
+    assert child["parent_sha256"] == parent.sha256
+    assert child["steps"] == 2
+    assert child["finished"]
+
+
+def test_another_autoencoder_is_refused_on_resume(tmp_path: Path) -> None:
+    click_store(tmp_path / "features")
+    command(tmp_path / "run", max_steps=1)
+    parts = tmp_path / "parts"
+    shipped = resolve_model("embedded")
+    parts.mkdir()
+    for path in shipped.iterdir():
+        (parts / path.name).write_bytes(path.read_bytes())
+    card = json.loads((parts / "card.json").read_text())
+    from safetensors.torch import load_file, save_file
+
+    from omni2sound.weights import _sha256
+
+    tensors = load_file(parts / "autoencoder.safetensors")
+    save_file({k: v * 1.01 for k, v in tensors.items()}, parts / "autoencoder.safetensors")
+    card["files"]["autoencoder"] = _sha256(parts / "autoencoder.safetensors")
+    (parts / "card.json").write_text(json.dumps(card))
+    with pytest.raises(ConfigError, match="vae_sha256: was"):
+        command(tmp_path / "run", resume=True, parts=str(parts))
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"data": None}, "needs --data and --out"),
+        ({"resume": True, "init_from": "embedded"}, "give one of them"),
+        ({"max_minutes": 0.0}, "must be positive"),
+        ({"set_": ["lr"]}, "needs NAME=VALUE"),
+        (
+            {"recipe": "sync", "refit": True, "set_": None, "device": "auto"},
+            "train autoencoder only",
+        ),
+        ({"dry_run": True, "on": "abacus"}, "known: a100"),
+    ],
+)
+def test_what_cannot_be_is_refused(tmp_path: Path, options: dict[str, object], reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        command(tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+
+
+BLOCKED = """
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {blocked}:
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Blocker())
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.cli.test_train import command
+command(Path({out!r}))
+"""
+
+
+def test_training_needs_few_packages(tmp_path: Path) -> None:
+    click_store(tmp_path / "features")
+    blocked = {
+        "pydantic",
+        "datasets",
+        "diffusers",
+        "av",
+        "soundfile",
+        "soxr",
+        "transformers",
+        "scipy",
+    }
+    code = BLOCKED.format(blocked=blocked, root=str(ROOT), out=str(tmp_path / "run"))
+    source = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": source},
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "model" / "card.json").is_file()

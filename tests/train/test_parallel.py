@@ -1,0 +1,72 @@
+"""Two real processes (torchrun, gloo, FSDP2) and a killed run: the proofs, a little shorter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from omni2sound.errors import ConfigError
+from omni2sound.train.parallel import World, joined_world, local, place_in_whole, whole
+
+ROOT = Path(__file__).parents[2]
+
+
+def benchmark(name: str, *arguments: str) -> str:
+    source = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / name, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": source},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_two_processes_learn_what_one_does(optimizer: str) -> None:
+    told = benchmark("two_ranks.py", "--steps", "9", "--set", f"optimizer={optimizer}")
+    assert "computed by both ranks: 0" in told
+    assert "TOO MUCH" not in told
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_is_the_same_run() -> None:
+    told = benchmark("resume_kills.py", "--kills", "9", "--steps", "8")
+    assert "weights are equal" in told
+
+
+def test_one_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with joined_world(torch.device("cpu")) as (world, device):
+        assert world == World()
+        assert device.type == "cpu"
+        assert world.flags(True, False) == (True, False)
+        values = torch.arange(3)
+        assert torch.equal(world.sum(values), values)
+        assert not torch.distributed.is_initialized()
+
+
+def test_a_whole_tensor_is_its_own_part() -> None:
+    tensor = torch.arange(6).reshape(3, 2)
+    assert local(tensor) is tensor
+    assert whole(tensor) is tensor
+    assert place_in_whole(tensor) == (None, 3)
+
+
+def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "4", "LOCAL_RANK": "3", "LOCAL_WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with (
+        pytest.raises(ConfigError, match="4 ranks on a machine with 2 CUDA devices"),
+        joined_world(torch.device("cuda")),
+    ):
+        pass
