@@ -21,6 +21,7 @@ def tiny() -> Recipe:
         dit=DiTConfig(latent_dim=96, width=128, depth=4, num_heads=4),
         batch_seconds=32.0,
         ema_decay=0.99,
+        optimizer="muon",  # docs/decisions/0031
         # Few steps: what is heard, and how loud it is, before room tone (docs/decisions/0008).
         silence_weight=0.1,
         channel_weight_exponent=0.5,
@@ -28,7 +29,7 @@ def tiny() -> Recipe:
             # What things sound like, before when they sound.
             Stage(
                 name="1-pretraining",
-                steps=100,
+                steps=60,
                 lr=2e-3,
                 final_lr=2e-3,
                 warmup_steps=20,
@@ -37,7 +38,7 @@ def tiny() -> Recipe:
             # One task per step; a tenth of T2A is enough not to forget it.
             Stage(
                 name="2-interleaved",
-                steps=500,
+                steps=300,
                 lr=2e-3,
                 final_lr=5e-4,
                 warmup_steps=0,
@@ -46,7 +47,7 @@ def tiny() -> Recipe:
             # Harder from both sides: words go, unseen sounds come.
             Stage(
                 name="3-robust",
-                steps=100,
+                steps=60,
                 lr=5e-4,
                 final_lr=5e-5,
                 warmup_steps=0,
