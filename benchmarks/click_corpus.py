@@ -138,6 +138,7 @@ def click_recipe(*, steps: int = 4, latent_dim: int = 8) -> Recipe:
         dit=DiTConfig(latent_dim=latent_dim, width=32, depth=2, num_heads=2),
         stages=(*stages[:2], hard),
         batch_seconds=4 * DURATION_S,
+        optimizer="adamw",
         precision="float32",
         validate_every=1000,
     )
