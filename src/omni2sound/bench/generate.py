@@ -78,6 +78,8 @@ class PipelineSounds:
                     "needs them as files: omni2sound data stage build"
                 )
             vision = np.stack([c.frames(parts.timebase.vision_fps, VISION_PX) for c in clips])
+            if not isinstance(parts.sync, SyncConfig):
+                raise UserError("scenes are rendered for the embedded sync encoder; give its model")
             sync_px = parts.sync.frame_px
             sync = np.stack([c.frames(parts.timebase.sync_fps, sync_px) for c in clips])
         duration_s = clips[0].scene.duration_s

@@ -47,7 +47,7 @@ def avbench_as_text(
         missing: Judges that were not at hand, and why.
     """
     header = ("score", "value", "95 % interval", "better", "clips")
-    lines = [PROTOCOL, *_table([header, *(_score_cells(score) for score in scores)])]
+    lines = [PROTOCOL, *_table([header, *(_av_cells(score) for score in scores)])]
     lines += ["", *(f"no {judge}: {reason}" for judge, reason in missing.items())]
     for kind, judges in dropped.items():
         for judge, clips in judges.items():
@@ -57,7 +57,7 @@ def avbench_as_text(
     return "\n".join(lines).rstrip()
 
 
-def _score_cells(score: AvScore) -> tuple[str, ...]:
+def _av_cells(score: AvScore) -> tuple[str, ...]:
     interval = ""
     if score.interval is not None:
         interval = f"[{score.interval[0]:.4f}, {score.interval[1]:.4f}]"
