@@ -3,6 +3,9 @@
 In:   a function of one job (both importable by name), jobs as plain data.
 Out:  its results, in the order in which they come.
 
+A Ray that is started here listens on the machine's network addresses, whatever it is told:
+it is for machines and networks that one trusts.
+
 What not to get wrong: the engine changes speed, never a result. So every job runs with one
 thread, whatever the engine and however many workers there are: with another number of
 threads torch sums in another order, and the last bits differ.
@@ -124,7 +127,6 @@ def _on_ray(
             log_to_driver=False,
             logging_level=logging.ERROR,
             object_store_memory=_RAY_OBJECT_STORE_BYTES,
-            _node_ip_address="127.0.0.1",  # nobody else is meant to reach it
         )
         in_flight = 2 * num_workers
     try:

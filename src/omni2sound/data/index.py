@@ -184,12 +184,12 @@ def _finished(folder: Path) -> tuple[ShardRecord, ...]:
     records = read_index(folder)
     if records is not None:
         return records
-    have, planned = len(list(folder.glob("[!.]*.arrow"))), "?"
+    have, of = len(list(folder.glob("[!.]*.arrow"))), ""
     if (folder / PROGRESS).is_file():
         first = (folder / PROGRESS).read_text(encoding="utf-8").partition("\n")[0]
-        planned = str(json.loads(first)["planned"])
+        of = f" of {json.loads(first)['planned']}" if first else ""
     raise ConfigError(
-        f"the features in {folder} are unfinished: {have} of {planned} shards are there; "
+        f"the features in {folder} are unfinished: {have}{of} shards are there; "
         "run the command that makes them again, it goes on where it stopped"
     )
 
