@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,7 +41,8 @@ def train(
     recipe: Annotated[
         str,
         typer.Argument(
-            help="tiny, embedded or paper, also as RECIPE+ABLATION; or a part: autoencoder or sync."
+            help="tiny, embedded or paper, also as RECIPE+ABLATION; or a part: "
+            "autoencoder, oobleck or sync."
         ),
     ],
     data: Annotated[
@@ -71,6 +73,10 @@ def train(
     init_from: Annotated[
         str | None, typer.Option(help="Start a new run from this model's weights.")
     ] = None,
+    lora: Annotated[
+        int | None,
+        typer.Option(min=1, help="Train an adapter of this rank on the model of --init-from."),
+    ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Change the recipe: stages.1.lr=3e-4.")
     ] = None,
@@ -94,8 +100,24 @@ def train(
         return
     if not data or out is None:
         raise UserError(f"train {recipe} needs --data and --out (or --dry-run)")
+    if recipe == "oobleck":
+        from omni2sound.cli.train_oobleck import run
+
+        if init_from or parts or validation or refit or lora or len(data) != 1:
+            raise UserError("train oobleck takes one --data, the stage corpus, and no parts")
+        model = run(
+            data[0],
+            out,
+            set_ or [],
+            max_steps=max_steps,
+            max_minutes=max_minutes,
+            resume=resume,
+            device=device,
+        )
+        print(json.dumps({"model": str(model)}))
+        return
     if recipe in PARTS:
-        if max_steps is not None or resume or init_from or set_ or validation:
+        if max_steps is not None or resume or init_from or set_ or validation or lora:
             raise UserError(f"train {recipe} takes --data, --out, --parts and --max-minutes only")
         if device != "auto":
             raise UserError(f"train {recipe} runs on the CPU; leave --device out")
@@ -109,11 +131,24 @@ def train(
         chosen = _recipe(recipe, set_ or [])
         if resume and init_from:
             raise UserError("--resume goes on with a run, --init-from starts one; give one of them")
+        if lora and not (init_from or resume):
+            raise UserError("--lora trains on a model that is there; name it with --init-from")
         first = _train_model(
-            chosen, data, out, validation, parts, max_steps, max_minutes, resume, init_from, device
+            chosen,
+            data,
+            out,
+            validation,
+            parts,
+            max_steps,
+            max_minutes,
+            resume,
+            init_from,
+            device,
+            lora,
         )
     if first:
-        print(json.dumps({"model": str(out / "model")}))
+        made = "adapter" if lora else "model"
+        print(json.dumps({made: str(out / made)}))
 
 
 def _recipe(name: str, changes: list[str]) -> Recipe:
@@ -144,6 +179,7 @@ def _train_model(
     resume: bool,
     init_from: str | None,
     device: str,
+    lora: int | None,
 ) -> bool:
     """Run a recipe; says whether this process is the one that speaks for all ranks."""
     import torch
@@ -154,6 +190,7 @@ def _train_model(
     from omni2sound.diffusion.samplers import SamplerConfig
     from omni2sound.encoders.sync import SyncConfig, SyncEncoder
     from omni2sound.models.dit import DiT
+    from omni2sound.models.lora import LoraConfig, adapter_of, add_lora, save_adapter
     from omni2sound.runtime import resolve_device
     from omni2sound.timebase import TimeBase
     from omni2sound.train.loop import INTERRUPTED, TrainOptions
@@ -195,6 +232,10 @@ def _train_model(
         parent_card = load_card(resolve_model(init_from))
         load_part(parent_card, "dit", model)
         parent = parent_card.sha256
+    if lora is not None:
+        # Muon is for whole matrices; these are thin ones.
+        recipe = replace(recipe, optimizer="adamw")
+        add_lora(model, LoraConfig(rank=lora), seed=recipe.seed)
     longest_s = max(store.durations_s)
     with joined_world(resolve_device(device)) as (world, where):
         if not world.is_first:
@@ -223,7 +264,12 @@ def _train_model(
             )
         first = world.is_first
     _log.info("stopped at step %d: %s", result.steps, result.reason)
-    if first:
+    if first and lora is not None:
+        adapter = adapter_of(
+            weights, LoraConfig(rank=lora), model_sha256=result.parent_sha256 or ""
+        )
+        save_adapter(out / "adapter", adapter)
+    elif first:
         training = {
             "recipe": to_json(recipe),
             "recipe_sha256": digest(recipe),
