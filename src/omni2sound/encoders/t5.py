@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from omni2sound.encoders.base import Tokens
+from omni2sound.encoders.base import ReadsTokenIds, Tokens
 from omni2sound.encoders.published import FLAN_T5, fill, read_checkpoint, resolve
 from omni2sound.errors import ConfigError, UserError
 
@@ -41,7 +41,7 @@ _NOT_NEEDED = ("decoder.", "lm_head.")
 _CHUNK_TEXTS = 32
 
 
-class T5TextEncoder:
+class T5TextEncoder(ReadsTokenIds):
     """Flan-T5's encoder (110 M parameters, frozen). Build it with `T5TextEncoder.load`."""
 
     max_tokens = 128

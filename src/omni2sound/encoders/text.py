@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from omni2sound.encoders.base import Tokens, carried_path
+from omni2sound.encoders.base import ReadsTokenIds, Tokens, carried_path
 from omni2sound.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _NOT_LOADED = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_
 _CHUNK_TEXTS = 64
 
 
-class TextEncoder:
+class TextEncoder(ReadsTokenIds):
     """MiniLM-L6 (22.7 M parameters, frozen). Build it with `TextEncoder.load`."""
 
     dim = 384
@@ -94,34 +94,6 @@ class TextEncoder:
             )
         ]
         return Tokens(states_BTD=torch.cat(states), mask_BT=mask_BT.bool())
-
-    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """What the network reads of each text: its tokens, start and end included."""
-        encodings = self._tokenizer.encode_batch(list(texts))
-        return [[i for i, m in zip(e.ids, e.attention_mask, strict=True) if m] for e in encodings]
-
-    @property
-    def special_ids(self) -> frozenset[int]:
-        """Ids that are no words: start and end."""
-        return frozenset(self._tokenizer.encode("").ids)
-
-    def encode_ids(self, rows: Sequence[Sequence[int]]) -> Tokens:
-        """Encode token ids, as `token_ids` gives them or with some left out.
-
-        Args:
-            rows: One or more sequences of at least one id each.
-
-        Returns:
-            As `__call__`.
-        """
-        longest = max(len(row) for row in rows)
-        ids_BT = torch.zeros(len(rows), longest, dtype=torch.int64)
-        mask_BT = torch.zeros(len(rows), longest, dtype=torch.int64)
-        for place, row in enumerate(rows):
-            ids_BT[place, : len(row)] = torch.tensor(list(row))
-            mask_BT[place, : len(row)] = 1
-        ids_BT, mask_BT = ids_BT.to(self.device), mask_BT.to(self.device)
-        return Tokens(states_BTD=self._states(ids_BT, mask_BT), mask_BT=mask_BT.bool())
 
     # no_grad rather than inference_mode: the states are a training input elsewhere, and
     # inference tensors cannot be saved for backward.
