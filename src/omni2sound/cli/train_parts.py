@@ -24,9 +24,15 @@ _FIT_SCENE_S = 4.0
 
 
 def merged_attribution(lists: Iterable[str]) -> str:
-    """One attribution list out of several: the header, then every line once."""
-    lines = [line for text in lists for line in text.splitlines(keepends=True)]
-    return "".join(dict.fromkeys(lines))
+    """One attribution list out of several: every id once, the last list that names it decides.
+
+    So lists are given oldest first: a licence that was put right stays right.
+    """
+    rows: dict[str, str] = {}
+    for text in lists:
+        for line in text.splitlines(keepends=True):
+            rows[line.partition("\t")[0]] = line
+    return "".join(rows.values())
 
 
 def _listed(catalogue: Catalogue) -> str:
@@ -121,9 +127,10 @@ def _train_autoencoder(
     configs, tensors = {"autoencoder": to_json(model.config)}, {"autoencoder": model.state_dict()}
     training, attribution = {"autoencoder": facts}, [_listed(assets.catalogue)]
     if card is not None:
-        configs["sync"] = card.parts["sync"]
-        tensors["sync"] = load_file(card.folder / "sync.safetensors")
-        training["sync"] = card.training.get("sync", {})
+        if "sync" in card.parts:
+            configs["sync"] = card.parts["sync"]
+            tensors["sync"] = load_file(card.folder / "sync.safetensors")
+            training["sync"] = card.training.get("sync", {})
         attribution.insert(0, card.attribution)
     save_model(
         out / "model",

@@ -48,6 +48,10 @@ class MuonWithAdamW(torch.optim.Optimizer):
         for part in self._parts:
             part.state = self.state
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Not this way: it would replace the groups that the parts share. See `train.state`."""
+        raise NotImplementedError("fill `state` parameter by parameter, as train.state does")
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """Update every parameter once; there is no closure to call again."""

@@ -80,6 +80,12 @@ def test_wordings_for_the_test_are_trained_on_by_no_class(committed: Catalogue) 
     assert not trained & held_out
 
 
+def test_verbs_for_the_test_are_trained_on_by_no_class(committed: Catalogue) -> None:
+    trained = {verb for c in committed.classes for verb in c.verbs}
+    held_out = {verb for c in committed.classes for verb in c.held_out_verbs}
+    assert not trained & held_out
+
+
 def test_names_do_not_say_two_classes(committed: Catalogue) -> None:
     for kind in ("names", "held_out_names"):
         names = Counter(name for c in committed.classes for name in getattr(c, kind))

@@ -90,7 +90,7 @@ _HELD_OUT = _Wording(
         "this clip contains {name}",
         "you can hear how {clause}",
         "{name} in the foreground, nothing else",
-        "noise made by {name}",
+        "give me {name}",
     ),
     joints=(" before ", ", later ", ", next "),
     together=(" as ", " at the same time as ", ", along with this "),
