@@ -4,8 +4,8 @@ Run:  omni2sound train embedded --data FEATURES --parts PARTS --out runs/embedde
 
 Guidance dropout and the two robustness probabilities are the paper's (docs/decisions/0006).
 The task shares are not: with an hour and a half of two cores instead of a million steps, a T2A
-share of 0.10 leaves text-to-audio untrained. Sizes, steps and learning rates are chosen. `embedded-v2`
-is this recipe as it stood at commit 7eac87f, from first step to last; EXPERIMENTS.md has the run.
+share of 0.10 leaves text-to-audio untrained. Sizes, steps and learning rates are chosen.
+`embedded-v2` is this recipe as it stood at commit 7eac87f; EXPERIMENTS.md has the run.
 """
 
 from __future__ import annotations
