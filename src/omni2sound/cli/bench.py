@@ -49,14 +49,19 @@ def spine(
     from omni2sound.bench.generate import PipelineSounds
     from omni2sound.bench.prompts import run_prompts
     from omni2sound.bench.report import as_text
-    from omni2sound.bench.spine import SpineReport, score_prompts, score_strikes
+    from omni2sound.bench.spine import (
+        SPINE_CLASSES,
+        SpineReport,
+        score_prompts,
+        score_strikes,
+    )
     from omni2sound.bench.strikes import run_strikes
     from omni2sound.data.stage.assets import StageAssets
     from omni2sound.encoders.metric.yamnet import YamNet
     from omni2sound.encoders.sync import SyncConfig
     from omni2sound.pipeline import Omni2SoundPipeline
 
-    corpus = StageAssets.open(assets)
+    corpus = StageAssets.open(assets).of_classes(SPINE_CLASSES)
     pipeline = Omni2SoundPipeline.from_pretrained(model, device=device)
     model_parts, model_defaults = pipeline.model.config, pipeline.model.defaults
     if not isinstance(model_parts.sync, SyncConfig):

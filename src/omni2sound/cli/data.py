@@ -158,6 +158,46 @@ def inspect(
 
 
 @stage.command()
+def check(
+    scenes: Annotated[int, typer.Option(min=1, help="How many scenes.")] = 2000,
+    split: Annotated[
+        _Split, typer.Option(help="`offscreen`: test material, one sound of two unseen.")
+    ] = _Split.TEST,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same scenes.")] = 0,
+    kind: Annotated[_Kind, typer.Option(help="Kind of scene.")] = _Kind.MAIN,
+    duration: Annotated[float, typer.Option(help="Seconds of every scene.")] = 5.0,
+    assets: Annotated[Path | None, typer.Option(help=_ASSETS_HELP)] = None,
+) -> None:
+    """Is every event heard in its stem and seen in its picture when it says?"""
+    from omni2sound.data.stage.check import check_scenes
+
+    corpus = _open_assets(assets, None)
+    with progress_bar("scenes", scenes) as report:
+        events = check_scenes(
+            corpus,
+            split=_FAMILIES[split],
+            kind="offscreen" if split is _Split.OFFSCREEN else kind.value,
+            seed=seed,
+            num_scenes=scenes,
+            duration_s=duration,
+            on_scene=report,
+        )
+    bad = [event for event in events if not event.good]
+    for event in bad[:20]:
+        print(
+            f"{event.scene_id} {event.class_id} at {event.onset_s:.3f} s: "
+            f"heard {_milliseconds(event.heard_s)}, seen {_milliseconds(event.seen_s)}"
+        )
+    print(f"{len(events) - len(bad)} of {len(events)} events of {scenes} scenes are good")
+    if bad:
+        raise typer.Exit(1)
+
+
+def _milliseconds(seconds: float | None) -> str:
+    return "never" if seconds is None else f"{1000 * seconds:+.0f} ms"
+
+
+@stage.command()
 def features(
     scenes: Annotated[
         list[str],

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from omni2sound.data.stage.assets import StageAssets
-from omni2sound.data.stage.captions import STYLES, captions, class_prompt, wording_of
+from omni2sound.data.stage.captions import (
+    STYLES,
+    audio_only_caption,
+    captions,
+    class_prompt,
+    wording_of,
+    wrong_caption,
+)
 from omni2sound.data.stage.catalogue import Catalogue
 from omni2sound.data.stage.scene import Scene, SceneEvent, draw_scene
 from omni2sound.errors import UserError
@@ -46,7 +53,9 @@ def phrases(*, held_out: bool) -> set[str]:
     found: set[str] = set()
     for field in fields(wording):
         value = getattr(wording, field.name)
-        found |= set(value.values()) if isinstance(value, dict) else set(value)
+        parts = value.values() if isinstance(value, dict) else value
+        for part in parts:
+            found |= {part} if isinstance(part, str) else set(part)
     return {p.strip(" ,;") for p in found}
 
 
@@ -134,3 +143,51 @@ def test_what_cannot_be_told_is_refused(assets: StageAssets) -> None:
         captions(scene, assets.catalogue, rng=rng(), held_out=False, style="poem")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="no event"):
         captions(replace(scene, events=()), assets.catalogue, rng=rng(), held_out=False)
+
+
+def test_the_soundatlas_style_tells_sources_qualities_and_order(assets: StageAssets) -> None:
+    scene = scene_of(assets, ("dog", 0.5, 0), ("bell", 2.5, 1))
+    for held_out in (False, True):
+        attacks = wording_of(held_out=held_out).attack["impulsive"]
+        for seed in range(20):
+            (text,) = captions(
+                scene, assets.catalogue, rng=rng(seed), held_out=held_out, style="soundatlas"
+            )
+            assert text.lower().index("dog") < text.lower().index("bell")
+            assert any(a in text for a in attacks)
+            assert text.count(".") == 2
+            assert ", ," not in text
+
+
+def test_a_wrong_caption_names_none_of_the_scenes_classes(assets: StageAssets) -> None:
+    scene = scene_of(assets, ("dog", 0.5, 0), ("bell", 2.5, 1))
+    told = {
+        wrong_caption(scene, assets.catalogue, rng=rng(seed), held_out=False) for seed in range(40)
+    }
+    assert len(told) > 10
+    assert not any("dog" in text.lower() or "bell" in text.lower() for text in told)
+    everything = replace(
+        scene,
+        events=tuple(replace(scene.events[0], class_id=c) for c in assets.catalogue.class_ids),
+    )
+    with pytest.raises(UserError, match="not in the scene"):
+        wrong_caption(everything, assets.catalogue, rng=rng(), held_out=False)
+
+
+def test_an_audio_only_caption_knows_what_is_heard_and_not_what_is_seen(
+    assets: StageAssets,
+) -> None:
+    scene = draw_scene(assets, split="train", seed=0, index=3, kind="offscreen", duration_s=4.0)
+    for held_out in (False, True):
+        unseen = wording_of(held_out=held_out).unseen
+        for seed in range(20):
+            text = audio_only_caption(
+                scene, assets.catalogue, rng=rng(seed), held_out=held_out
+            ).lower()
+            heard = [
+                name.lower()
+                for e in scene.events
+                for name in assets.catalogue.sound_class(e.class_id).yamnet_classes
+            ]
+            assert all(name in text for name in heard)
+            assert not any(word in text for word in unseen)

@@ -59,7 +59,9 @@ def test_the_manifest_names_files_that_exist(corpus: Path) -> None:
         scene = Scene.from_json((corpus / line["events"]).read_text())
         assert len(line["stems"]) == len(scene.events)
         assert all((corpus / stem).is_file() for stem in line["stems"])
-        assert set(line["captions"]) == {"label", "plain", "ordered", "detailed"}
+        assert set(line["captions"]) == {"label", "plain", "ordered", "detailed", "soundatlas"}
+        assert line["wrong_caption"] not in line["captions"].values()
+        assert line["audio_only_caption"]
 
 
 def test_files_hold_what_the_arrays_hold(assets: StageAssets, corpus: Path) -> None:

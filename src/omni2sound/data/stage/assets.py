@@ -100,6 +100,19 @@ class StageAssets:
             pictures={k: _checked_rgba(k, v) for k, v in pictures.items()},
         )
 
+    def of_classes(self, class_ids: Collection[str]) -> StageAssets:
+        """The part of these classes, as `Catalogue.of_classes` cuts it; files are the same.
+
+        Raises:
+            ConfigError: If none of the classes is in the catalogue.
+        """
+        return StageAssets(
+            self.catalogue.of_classes(class_ids),
+            folder=self._folder,
+            waveforms=self._waveforms,
+            pictures=self._pictures,
+        )
+
     def waveform(self, recording_id: str) -> NDArray[np.float32]:
         """(N,) at 16 kHz, read-only.
 

@@ -12,7 +12,7 @@ scene with its on-screen events only.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -21,9 +21,16 @@ from omni2sound.data.stage.catalogue import Catalogue, SoundClass
 from omni2sound.data.stage.truth import Scene, SceneEvent
 from omni2sound.errors import UserError
 
-__all__ = ["STYLES", "CaptionStyle", "captions", "class_prompt"]
+__all__ = [
+    "STYLES",
+    "CaptionStyle",
+    "audio_only_caption",
+    "captions",
+    "class_prompt",
+    "wrong_caption",
+]
 
-CaptionStyle = Literal["label", "plain", "ordered", "detailed"]
+CaptionStyle = Literal["label", "plain", "ordered", "detailed", "soundatlas"]
 STYLES: tuple[CaptionStyle, ...] = get_args(CaptionStyle)
 
 _COUNTS = {2: "twice", 3: "three times", 4: "four times"}
@@ -49,6 +56,12 @@ class _Wording:
     late: tuple[str, ...]
     unseen: tuple[str, ...]
     quiet_room: tuple[str, ...]
+    attack: dict[str, tuple[str, ...]]
+    """By kind: how a sound begins and goes on, for people who listen closely."""
+    openings: tuple[str, ...]
+    """Before what is heard first, in the SoundAtlas style."""
+    overheard: tuple[str, ...]
+    """Of a sound whose source nobody saw; {sound} is filled in."""
 
 
 _TRAINING = _Wording(
@@ -81,6 +94,12 @@ _TRAINING = _Wording(
     late=("near the end", "towards the end"),
     unseen=("out of view", "somewhere off screen", "outside the picture"),
     quiet_room=("in a quiet room", "over faint room noise"),
+    attack={
+        "impulsive": ("with a sharp attack that dies away", "short and percussive"),
+        "sustained": ("with a steady tone", "drawn out and changing slowly"),
+    },
+    openings=("The clip begins with ", "At first there is "),
+    overheard=("a sound like {sound}", "possibly {sound}"),
 )
 
 _HELD_OUT = _Wording(
@@ -103,6 +122,12 @@ _HELD_OUT = _Wording(
     late=("late in the clip", "just before it stops"),
     unseen=("without being visible", "from beyond the frame"),
     quiet_room=("against a hushed backdrop", "with a slight hiss behind it"),
+    attack={
+        "impulsive": ("abrupt and quickly gone", "as one crisp hit"),
+        "sustained": ("in an even flow", "held and unbroken"),
+    },
+    openings=("It opens on ", "To start, one hears "),
+    overheard=("something resembling {sound}", "what may be {sound}"),
 )
 
 
@@ -136,6 +161,7 @@ def captions(
         held_out: Use the wordings of the test split.
         style: "label": names only. "plain": clauses in no stated order. "ordered": clauses
             in order of time, with counts. "detailed": also level, length, place, background.
+            "soundatlas": sources, their qualities and their order, a sentence each.
             None draws one for each caption.
         count: How many.
 
@@ -217,12 +243,88 @@ def _detailed(scene: Scene, catalogue: Catalogue, rng: np.random.Generator, held
     return _sentence(text)
 
 
+def _soundatlas(
+    scene: Scene, catalogue: Catalogue, rng: np.random.Generator, held_out: bool
+) -> str:
+    wording = wording_of(held_out=held_out)
+    sentences: list[str] = []
+    previous: list[SceneEvent] = []
+    for events in _sources(scene):
+        kind = catalogue.sound_class(events[0].class_id).kind
+        parts = [_counted(events, catalogue, rng, held_out), _one(wording.attack[kind], rng)]
+        told = ", ".join([*parts, *_qualities(scene, events, catalogue, rng, wording)[:1]])
+        later = bool(previous) and events[0].onset_s - previous[0].onset_s > 0.4
+        if not previous:
+            sentences.append(_sentence(_one(wording.openings, rng) + told))
+        else:
+            joint = _one(wording.joints if later else wording.together, rng).strip(" ,;")
+            sentences.append(_sentence(f"{joint} {told}"))
+        previous = events
+    if scene.ambience is not None:
+        sentences.append(_sentence(f"all of it {_one(wording.quiet_room, rng)}"))
+    return " ".join(sentences)
+
+
 _TELLERS: dict[CaptionStyle, Callable[[Scene, Catalogue, np.random.Generator, bool], str]] = {
     "label": _label,
     "plain": _plain,
     "ordered": _ordered,
     "detailed": _detailed,
+    "soundatlas": _soundatlas,
 }
+
+
+def wrong_caption(
+    scene: Scene, catalogue: Catalogue, *, rng: np.random.Generator, held_out: bool
+) -> str:
+    """A caption of the same form that tells of other classes: none of the scene's is named.
+
+    For ablations: what does a model do with a caption that is not true?
+
+    Args:
+        scene: With at least one event.
+        catalogue: Whose classes take the place of the scene's.
+        rng: Chooses classes and wordings.
+        held_out: Use the wordings of the test split.
+
+    Raises:
+        UserError: If the scene has no event, or the catalogue has no other class.
+    """
+    inside = {e.class_id for e in scene.events}
+    others = [c for c in catalogue.class_ids if c not in inside]
+    if not others:
+        raise UserError("a wrong caption needs a class that is not in the scene")
+    taken = {c: others[int(rng.integers(len(others)))] for c in sorted(inside)}
+    events = tuple(replace(e, class_id=taken[e.class_id]) for e in scene.events)
+    return captions(replace(scene, events=events), catalogue, rng=rng, held_out=held_out)[0]
+
+
+def audio_only_caption(
+    scene: Scene, catalogue: Catalogue, *, rng: np.random.Generator, held_out: bool
+) -> str:
+    """What somebody would say who heard the scene and never saw it.
+
+    Sources are named only as well as ears can: by one of the judge's names for what sounds
+    like it. Nothing is said of what is in the picture.
+
+    Args:
+        scene: With at least one event.
+        catalogue: Its classes know what they are heard as.
+        rng: Chooses among names and wordings.
+        held_out: Use the wordings of the test split.
+
+    Raises:
+        UserError: If the scene has no event.
+    """
+    if not scene.events:
+        raise UserError(f"scene {scene.scene_id} has no event to tell of")
+    wording = wording_of(held_out=held_out)
+    clauses = []
+    for events in _sources(scene):
+        heard_as = catalogue.sound_class(events[0].class_id).yamnet_classes
+        sound = _one(heard_as, rng).split(",")[0].split(" (")[0].lower()
+        clauses.append(_one(wording.overheard, rng).format(sound=sound))
+    return _sentence(_one(wording.joints, rng).join(clauses))
 
 
 def _qualities(

@@ -105,9 +105,10 @@ class Recording:
     family: str
     split: Split
     package: str
-    """Debian package that holds the file."""
+    """Debian package that holds the file, or `synthesis.SYNTHESIS`."""
     path: str
-    """Inside the package; `outer.rcc!inner` for a file in a container."""
+    """Inside the package; `outer.rcc!inner` for a file in a container; the model and variant
+    of a synthetic sound."""
     licence: str
     attribution: str
     start_s: float
@@ -268,6 +269,25 @@ class Catalogue:
             ),
             recordings=recordings,
             pictures=tuple(p for p in pictures if p.class_id in heard | {DISTRACTOR}),
+        )
+
+    def of_classes(self, class_ids: Collection[str]) -> Catalogue:
+        """The part of these classes, with all silent things; order is kept.
+
+        Scenes drawn from it are those that a catalogue without the other classes gives.
+
+        Raises:
+            ConfigError: If none of the classes is in the catalogue.
+        """
+        classes = tuple(c for c in self.classes if c.class_id in class_ids)
+        if not classes:
+            raise ConfigError(f"no class of {sorted(class_ids)} is in the catalogue")
+        kept = {c.class_id for c in classes}
+        return Catalogue(
+            version=self.version,
+            classes=classes,
+            recordings=tuple(r for r in self.recordings if r.class_id in kept),
+            pictures=tuple(p for p in self.pictures if p.class_id in kept | {DISTRACTOR}),
         )
 
     @cached_property

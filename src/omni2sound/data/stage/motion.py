@@ -5,7 +5,8 @@ Out:  poses: position, stretch, angle, light and opacity at each of the times.
 
 A source jumps at its onset: the largest change of its picture must fall within 40 ms of
 the truth (tested), so an impact is an immediate displacement that then swings back, never
-a push that builds up. Anything that is not a source moves smoothly at all times.
+a push that builds up. Anything that is not a source moves smoothly, but for the gestures of
+mimics, which are the motion of sources on things that make no sound.
 
 Shape suffixes: T times.
 """
@@ -34,6 +35,8 @@ _REST_S = 0.06
 _WINDUP_S = 0.3
 _FALL_S = 0.28
 _FLASH_S = 0.12
+_QUIET_S = 0.2
+"""A second rise so soon after the onset belongs to it: its own jolt would outdo the onset's."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -94,9 +97,15 @@ def poses_of(
     if thing.role == "source" and thing.response is not None:
         for event in events_of(scene, thing.source):
             level = level_of(assets, event.recording_id)
-            _respond(poses, thing, thing.response, event, level, times)
+            # What `bench spine` shows must not change, so its scenes keep every rise.
+            quiet_s = 0.0 if scene.kind == "strike" else _QUIET_S
+            _respond(poses, thing, thing.response, event, level, times, quiet_s)
     elif thing.role == "striker":
         _swing_at_target(poses, scene, thing, times)
+    if thing.response is not None:
+        for gesture in thing.gestures:
+            since = times - gesture.time_s
+            _impact(poses, thing, thing.response, gesture.motion, since, gesture.strength)
     return poses
 
 
@@ -154,8 +163,9 @@ def _respond(
     event: SceneEvent,
     level: Level,
     times: Times,
+    quiet_s: float,
 ) -> None:
-    """Adds to `poses` what one event does to its picture."""
+    """Adds to `poses` what one event does to its picture; rises before `quiet_s` do nothing."""
     since = times - event.onset_s
     # A weak hit moves less, but never so little that it cannot be seen.
     strength = response.strength * float(np.clip(10 ** (event.gain_db / 40), 0.7, 1.2))
@@ -163,7 +173,7 @@ def _respond(
     attack = float(level.curve[:6].max())
     _impact(poses, thing, response, event.motion, since, strength * max(attack, 0.45))
     for hit_s in level.hits_s:
-        if hit_s < lasts_s:
+        if quiet_s <= hit_s < lasts_s:
             loud = float(level.curve[round(hit_s * LEVEL_RATE_HZ)])
             _impact(poses, thing, response, event.motion, since - hit_s, 0.8 * strength * loud)
     grid = np.arange(len(level.curve)) / LEVEL_RATE_HZ
@@ -218,8 +228,9 @@ def _impact(
         ajar = np.minimum(after / _RISE_S, 1) * np.exp(-np.maximum(after - 0.15, 0) / 0.35)
         poses.angle += turn * strength * (0.5 * ajar) - turn * 0.06 * windup
         poses.y -= 0.14 * size * strength * ajar
-    elif motion == "pass_by":
-        poses.y -= 0.05 * size * kick
+    elif motion == "pass_by":  # a jolt as it starts
+        poses.y -= 0.26 * size * kick
+        poses.angle += turn * 0.24 * kick
     else:  # struck
         push = 0.27 * kick - 0.06 * windup
         poses.x += size * along_x * push

@@ -5,7 +5,9 @@ Out:  records of `truth`.
 
 A distractor may be as fast as a hit but is never as abrupt: its path is a smooth curve
 through knots. If it could jump, a strike could not be told from it and the truth would
-be a matter of luck.
+be a matter of luck. A *mimic* jumps, but only things that make no sound are mimics: who knows
+what things are can tell, who only sees motion cannot. Its gestures keep `MIMIC_APART_S` from
+every onset, so that no event is right by accident.
 """
 
 from __future__ import annotations
@@ -15,13 +17,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from omni2sound.data.stage.assets import StageAssets
-from omni2sound.data.stage.catalogue import DISTRACTOR, Split
+from omni2sound.data.stage.catalogue import DISTRACTOR, Motion, Split
 from omni2sound.data.stage.truth import (
     Ambience,
     Background,
     BackgroundKind,
+    Gesture,
     Knot,
     Look,
+    Response,
     SceneKind,
     SceneObject,
     Shot,
@@ -33,6 +37,7 @@ __all__ = [
     "draw_background",
     "draw_distractor",
     "draw_look",
+    "draw_mimic",
     "draw_places",
     "draw_shots",
     "draw_sway",
@@ -41,6 +46,8 @@ __all__ = [
 _BACKGROUNDS: tuple[BackgroundKind, ...] = ("gradient", "noise", "noise", "picture", "flat")
 _MARGIN = 0.2
 """Sources keep this far from the border."""
+MIMIC_APART_S = 0.3
+_GESTURES: tuple[Motion, ...] = ("strike", "bounce", "shake", "pulse", "speak")
 
 
 def draw_sway(rng: np.random.Generator, amplitude: float) -> Sway:
@@ -114,6 +121,57 @@ def draw_distractor(
         visible_until_s=vanishes_s,
         fade_s=float(rng.uniform(0.25, 0.7)),
         response=None,
+    )
+
+
+def draw_mimic(
+    rng: np.random.Generator,
+    mute: Sequence[str],
+    *,
+    onsets_s: Sequence[float],
+    place: tuple[float, float],
+    duration_s: float,
+) -> SceneObject:
+    """Something that makes no sound and moves as if it did.
+
+    Args:
+        rng: Source of randomness.
+        mute: Ids of things without sound, at least one.
+        onsets_s: When something is heard; gestures keep away from these.
+        place: Where it stands, in picture heights.
+        duration_s: Of the scene.
+    """
+    motion = _GESTURES[int(rng.integers(len(_GESTURES)))]
+    tries_s = rng.uniform(0.3, duration_s - 0.3, int(rng.integers(2, 6)))
+    times_s: list[float] = []
+    for time_s in sorted(float(t) for t in tries_s):
+        if all(abs(time_s - t) >= MIMIC_APART_S for t in (*onsets_s, *times_s)):
+            times_s.append(time_s)
+    sideways = 0.0 if rng.random() < 0.5 else np.pi
+    return SceneObject(
+        role="distractor",
+        picture_id=mute[int(rng.integers(len(mute)))],
+        shape_seed=0,
+        source=None,
+        height=float(rng.uniform(0.32, 0.52)),
+        mirrored=bool(rng.random() < 0.5),
+        knots=(Knot(time_s=0.0, x=place[0], y=place[1]),),
+        sway=draw_sway(rng, 0.01),
+        visible_from_s=0.0,
+        visible_until_s=duration_s,
+        fade_s=0.3,
+        response=Response(
+            strength=1.0,
+            direction=float(sideways + rng.uniform(-0.9, 0.9)),
+            decay_s=float(rng.uniform(0.15, 0.35)),
+            rate_hz=float(rng.uniform(1.0, 2.0)),
+            flash=float(rng.choice([0.0, rng.uniform(0.1, 0.4)], p=[0.7, 0.3])),
+            effect="none",
+        ),
+        gestures=tuple(
+            Gesture(time_s=round(t, 4), motion=motion, strength=float(rng.uniform(0.8, 1.4)))
+            for t in times_s
+        ),
     )
 
 

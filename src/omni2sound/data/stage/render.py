@@ -36,6 +36,7 @@ PEAK = 0.95
 """No sample of a mix is louder; a louder mix is turned down as a whole."""
 
 _FADE_S = 0.03
+_STEADY_S = 0.3
 _CANVAS_MARGIN = 0.25
 """How far the background reaches beyond the picture, in picture heights."""
 
@@ -166,7 +167,9 @@ def _nearness(scene: Scene, event: SceneEvent, begin: int, count: int) -> NDArra
     """Gain of something that drives past: loudest in the middle of the picture."""
     thing = next(o for o in scene.objects if o.role == "source" and o.source == event.source)
     coarse = np.linspace(0, count, max(2, count // 160 + 1))
-    x, _, _, _ = path_of(thing, (begin + coarse) / SAMPLE_RATE_HZ)
+    # Constant at first: a gain that rose there would move the measured onset.
+    times_s = np.maximum((begin + coarse) / SAMPLE_RATE_HZ, event.onset_s + _STEADY_S)
+    x, _, _, _ = path_of(thing, times_s)
     distance = (x - 0.5 * scene.aspect) / (0.5 * scene.aspect)
     gain = 1 / (1 + 1.5 * distance**2)
     return np.interp(np.arange(count), coarse, gain).astype(np.float32)

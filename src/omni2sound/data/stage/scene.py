@@ -24,6 +24,7 @@ from omni2sound.data.stage.nuisance import (
     draw_background,
     draw_distractor,
     draw_look,
+    draw_mimic,
     draw_places,
     draw_shots,
     draw_sway,
@@ -259,14 +260,27 @@ def _draw_objects(
     aspect: float,
     duration_s: float,
 ) -> list[SceneObject]:
-    """Distractors behind, then sources, then strikers and perhaps one distractor in front."""
+    """Distractors and mimics behind, then sources and strikers."""
     sources = list(dict.fromkeys(e.source for e in events if e.on_screen))
     num_distractors = int(rng.integers(2, 4)) if kind == "strike" else int(rng.integers(0, 3))
-    places = draw_places(rng, len(sources) + num_distractors, aspect)
     silent = _silent_pictures(assets, split, {e.class_id for e in events})
+    num_mimics = 0
+    if kind != "strike" and silent[0]:  # what `bench spine` measures must not change
+        num_mimics = int(rng.choice([0, 1, 2], p=[0.3, 0.5, 0.2]))
+    places = draw_places(rng, len(sources) + num_distractors + num_mimics, aspect)
     behind = [
         draw_distractor(rng, silent, place=place, aspect=aspect, duration_s=duration_s)
-        for place in places[len(sources) :]
+        for place in places[len(sources) + num_mimics :]
+    ]
+    behind += [
+        draw_mimic(
+            rng,
+            silent[0],
+            onsets_s=[e.onset_s for e in events],
+            place=place,
+            duration_s=duration_s,
+        )
+        for place in places[len(sources) : len(sources) + num_mimics]
     ]
     front: list[SceneObject] = []
     for source, place in zip(sources, places, strict=False):
@@ -357,13 +371,15 @@ def _draw_source(
 def _drive_past(
     rng: np.random.Generator, event: SceneEvent, y: float, aspect: float
 ) -> tuple[Knot, ...]:
-    """In from one side at the onset, out at the other at the offset."""
-    ends = (-0.1, aspect + 0.1)
-    start, end = ends if rng.random() < 0.5 else ends[::-1]
-    outside = -0.5 if start < end else 0.5
+    """Stands near one side, starts at the onset, drives out at the other side.
+
+    It does not drive in: what is only half in the picture would start to sound unseen.
+    """
+    ends = (0.2, aspect + 0.3)
+    start, end = ends if rng.random() < 0.5 else (aspect - ends[0], aspect - ends[1])
+    # Never so fast that driving moves more pixels than the jolt of starting.
+    gone_s = max(event.offset_s, event.onset_s + 2.5)
     return (
-        Knot(time_s=event.onset_s - 0.25, x=start + outside, y=y),
         Knot(time_s=event.onset_s, x=start, y=y),
-        Knot(time_s=event.offset_s, x=end, y=y),
-        Knot(time_s=event.offset_s + 0.4, x=end - outside, y=y),
+        Knot(time_s=gone_s, x=end, y=y),
     )

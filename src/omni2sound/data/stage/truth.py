@@ -23,6 +23,7 @@ __all__ = [
     "Ambience",
     "Background",
     "Effect",
+    "Gesture",
     "Knot",
     "Look",
     "Response",
@@ -103,6 +104,15 @@ class Response:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Gesture:
+    """A silent thing moves like one that sounds."""
+
+    time_s: float
+    motion: Motion
+    strength: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SceneObject:
     """One thing in the picture."""
 
@@ -121,7 +131,9 @@ class SceneObject:
     visible_until_s: float
     fade_s: float
     response: Response | None
-    """For sources; None for others."""
+    """For sources and for distractors with gestures; None for others."""
+    gestures: tuple[Gesture, ...] = ()
+    """Of distractors: abrupt motion without a sound."""
 
     @property
     def is_distractor(self) -> bool:
