@@ -145,9 +145,10 @@ def test_a_seed_is_drawn_and_reported(folder: Path, model: Path) -> None:
     [
         ([], "nothing to generate from"),
         (["--prompt", ""], "prompt is empty"),
-        (["missing.mp4"], "missing.mp4"),
+        (["missing.mp4"], "missing.mp4: no such file"),
         (["notes.txt"], "cannot be read as video"),
         (["clip.mp4", "-o", "out.xyz"], "suffix '.xyz'"),
+        (["clip.mp4", "-o", "out.webm"], "cannot hold .* video"),
         (["clip.mp4", "-o", "nowhere/out.mp4"], "folder nowhere does not exist"),
         (["clip.mp4", "-o", "notes.wav"], "exists already"),
         (["clip.mp4", "-o", "clip.mp4", "--overwrite"], "is the input itself"),
@@ -306,7 +307,7 @@ def test_one_bad_job_fails_alone(folder: Path, model: Path) -> None:
     assert all(line.startswith("omni2sound: ") for line in complaints)
     starts = [
         "line 2: ",
-        "line 4: promt: ",
+        "line 4: unknown key 'promt'; known: ",
         "line 5: steps: ",
         "job 'empty' (line 6): nothing to generate from",
         "job 'missing' (line 7): missing.mp4: cannot be read",

@@ -100,7 +100,7 @@ def test_not_media(
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match=r"gone\.mp4: .*No such file"):
+    with pytest.raises(MediaError, match=r"gone\.mp4: no such file; check the path"):
         probe(tmp_path / "gone.mp4")
     with pytest.raises(MediaError, match="folder"):
         probe(tmp_path)

@@ -70,6 +70,7 @@ def check_target(output: Path, request: GenerationRequest, options: OutputOption
     """
     from omni2sound.media.files import VIDEO_SUFFIXES, check_output, shown_name
     from omni2sound.media.info import probe
+    from omni2sound.media.mux import check_container
 
     request.resolved_duration(1.0)  # looks into the video
     check_output(output, overwrite=options.overwrite)
@@ -88,6 +89,8 @@ def check_target(output: Path, request: GenerationRequest, options: OutputOption
             raise UserError(f"{name}: a still picture can't be copied with sound; write .wav")
         if output.exists() and output.samefile(request.video):
             raise UserError(f"{name}: is the input itself; choose another name")
+        if info is not None:
+            check_container(info.codec, output)
 
 
 def request_sha256(

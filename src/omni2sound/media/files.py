@@ -79,6 +79,8 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
+    except FileNotFoundError as error:
+        raise MediaError(f"{shown_name(path)}: no such file; check the path") from error
     except (av.FFmpegError, OSError, ValueError, OverflowError, MemoryError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise MediaError(
@@ -213,6 +215,8 @@ def create_output(
                 _verify(path, temporary, verify)
     except UserError:
         raise
+    except FileNotFoundError as error:
+        raise MediaError(f"{shown_name(path)}: no such file; check the path") from error
     except (av.FFmpegError, OSError, ValueError, OverflowError, MemoryError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise UserError(

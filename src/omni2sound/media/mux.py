@@ -40,7 +40,7 @@ from omni2sound.media.info import MediaInfo, VideoStreamInfo, probe
 from omni2sound.media.packets import copied_packets
 from omni2sound.media.samples import Audio, fit_length, limit_peak, resample, round_half_up
 
-__all__ = ["KEPT_START_S", "mux"]
+__all__ = ["KEPT_START_S", "check_container", "mux"]
 
 KEPT_START_S = 1
 _FORMATS: Mapping[str, tuple[str, AudioCodec]] = {
@@ -126,6 +126,23 @@ def mux(
         _interleave(target, pictures, out_stream, sounds)
 
 
+def check_container(codec: str, output_path: Path) -> None:
+    """Refuse, before any work, a video output that cannot hold the copied picture.
+
+    Args:
+        codec: Of the picture, as `VideoStreamInfo.codec` has it.
+        output_path: Ends in a suffix of `VIDEO_SUFFIXES`.
+
+    Raises:
+        UserError: Its container cannot hold the codec.
+    """
+    container_format, _ = _FORMATS[output_path.suffix.lower()]
+    with av.open(io.BytesIO(), "w", format=container_format) as trial:
+        holds = _can_hold(trial, codec)
+    if not holds:
+        raise UserError(_unsupported(codec, output_path))
+
+
 def _mixed(audio: Audio, info: MediaInfo) -> Audio:
     """New sound plus the video's own, in as many channels as either needs."""
     own = read_audio(info.path, duration_s=info.duration_s)
@@ -149,9 +166,7 @@ def _shift(video: VideoStreamInfo) -> Fraction:
 def _copied_stream(
     in_stream: VideoStream, target: OutputContainer, output_path: Path
 ) -> VideoStream:
-    codec = in_stream.codec_context.codec
-    if not _can_hold(target, codec.canonical_name):
-        raise UserError(_unsupported(codec.canonical_name, output_path))
+    check_container(in_stream.codec_context.codec.canonical_name, output_path)
     out_stream = target.add_stream_from_template(in_stream, opaque=True)
     if in_stream.sample_aspect_ratio:  # Matroska keeps it beside the codec, not in it
         out_stream.codec_context.sample_aspect_ratio = in_stream.sample_aspect_ratio
