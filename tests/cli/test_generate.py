@@ -310,7 +310,7 @@ def test_one_bad_job_fails_alone(folder: Path, model: Path) -> None:
         "line 4: unknown key 'promt'; known: ",
         "line 5: steps: ",
         "job 'empty' (line 6): nothing to generate from",
-        "job 'missing' (line 7): missing.mp4: cannot be read",
+        "job 'missing' (line 7): missing.mp4: no such file",
         "line 8: id '../up': ",
         "job 'out' (line 9): output '../out.wav' lies outside",
         "job 'same' (line 10): good.wav: is the output of job 'good' too",
