@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import linalg
 
-from omni2sound.bench.distributions import frechet_distance, inception_score, kl_per_clip
+from omni2sound.bench.distances import frechet_distance
+from omni2sound.bench.distributions import inception_score, kl_per_clip
 from omni2sound.errors import ShapeError
 
 

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor
 
 from omni2sound.bench.avbench_clips import SoundFeatures, VideoFeatures
-from omni2sound.bench.distributions import frechet_distance, inception_score, kl_per_clip
+from omni2sound.bench.distances import frechet_distance
+from omni2sound.bench.distributions import inception_score, kl_per_clip
 from omni2sound.bench.metrics import Estimate, bootstrap_mean
 from omni2sound.encoders.metric.synchformer import OFFSETS_S, WINDOW_SEGMENTS, SyncJudge
 from omni2sound.errors import UserError

@@ -4,7 +4,8 @@ In:   embeddings and logits of clips, made by a judge that the caller loaded.
 Out:  numbers in float64; jackknife intervals.
 
 Nothing here knows what the numbers were made from. Lower is better for all but the inception
-score. Known answers are tested: two Gaussians for FD, exact zero mean for the unbiased KID.
+score. FD grows as 1 / N, so two systems are compared at one N. Known answers are tested: two
+Gaussians for FD, exact zero mean for the unbiased KID.
 
 The embeddings' type is part of a metric's definition: everything is raised to float64 first
 (a covariance of rounded numbers is another number).
@@ -172,5 +173,5 @@ def _checked(x: ArrayLike) -> Matrix:
 def _checked_pair(x: ArrayLike, y: ArrayLike) -> tuple[Matrix, Matrix]:
     a, b = _checked(x), _checked(y)
     if a.shape[1] != b.shape[1]:
-        raise ShapeError(f"both sets must have the same D, got {a.shape[1]} and {b.shape[1]}")
+        raise ShapeError(f"both sets must have the same width D, got {a.shape[1]} and {b.shape[1]}")
     return a, b

@@ -1,16 +1,15 @@
-"""How far two sets of sounds lie apart, and how varied one is: FD, KL, inception score.
+"""KL and inception score as av-benchmark counts them.
 
-In:   embeddings or logits as arrays (N, D).
+In:   logits as arrays (N, K).
 Out:  numbers; never a network.
 
-All arithmetic is in float64. What not to get wrong: FD grows as 1 / N, so two systems are
-compared at one N; KL is of the reference from the generated, paired clip by clip, and looks
-at a softmax over classes that the taggers meant as independent; the inception score depends
-on the order of clips, which is shuffled from a fixed seed of the old NumPy generator.
+All arithmetic is in float64. What not to get wrong: KL is of the reference from the generated,
+paired clip by clip, and looks at a softmax over classes that the taggers meant as independent;
+the inception score depends on the order of clips, which is shuffled from a fixed seed of the
+old NumPy generator. FD is that of `bench.distances`.
 
-Shape suffixes: N clips, D features, K classes.
-Source: hkchengrex/av-benchmark, av_bench/metrics; Heusel et al. 2017, arXiv:1706.08500;
-Salimans et al. 2016, arXiv:1606.03498.
+Shape suffixes: N clips, K classes.
+Source: hkchengrex/av-benchmark, av_bench/metrics; Salimans et al. 2016, arXiv:1606.03498.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from scipy.special import log_softmax
 
 from omni2sound.errors import ShapeError
 
-__all__ = ["InceptionScore", "frechet_distance", "inception_score", "kl_per_clip"]
+__all__ = ["InceptionScore", "inception_score", "kl_per_clip"]
 
 _SPLITS = 10
 _SHUFFLE_SEED = 2020
@@ -35,33 +34,6 @@ class InceptionScore:
 
     mean: float
     std: float
-
-
-def frechet_distance(generated_ND: ArrayLike, reference_ND: ArrayLike) -> float:
-    """|m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2)) of two sets of embeddings; lower is better.
-
-    The trace of the root is the sum of the roots of the eigenvalues of S1^(1/2) S2 S1^(1/2),
-    which is symmetric: no complex root is needed, and singular covariances are no special
-    case (others add 1e-6 to the diagonal or give up).
-
-    Args:
-        generated_ND: Embeddings of one set, at least two.
-        reference_ND: Of the other; the sets need not be equally large.
-
-    Raises:
-        ShapeError: Not two finite tables of equal width with two rows or more.
-    """
-    first, second = _table(generated_ND), _table(reference_ND)
-    if first.shape[1] != second.shape[1]:
-        raise ShapeError(f"embeddings differ in width, {first.shape[1]} and {second.shape[1]}")
-    difference = first.mean(axis=0) - second.mean(axis=0)
-    cov_first, cov_second = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (first, second))
-    values, vectors = np.linalg.eigh(cov_first)
-    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
-    product = np.linalg.eigvalsh(root @ cov_second @ root)
-    trace_root = np.sqrt(product.clip(min=0)).sum()
-    traces = np.trace(cov_first) + np.trace(cov_second)
-    return float(difference @ difference + traces - 2 * trace_root)
 
 
 def kl_per_clip(generated_NK: ArrayLike, reference_NK: ArrayLike) -> NDArray[np.float64]:

