@@ -83,7 +83,7 @@ def test_help_imports_nothing_heavy(argv: list[str]) -> None:
     assert not imported & HEAVY
 
 
-@pytest.mark.parametrize("package", ["media", "timebase", "errors", "runtime"])
+@pytest.mark.parametrize("package", ["media", "llm", "timebase", "errors", "runtime"])
 def test_low_modules_start_without_torch(package: str) -> None:
     code = (
         f"import importlib, pkgutil\nm = importlib.import_module('omni2sound.{package}')\n"
@@ -127,6 +127,6 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
             *project["optional-dependencies"].items(),
         )
     }
-    optional = names["train"] | names["scale"]
+    optional = names["annotate"] | names["train"] | names["scale"]
     assert used - names[""] - optional == set(), "imported, but not declared"
     assert names[""] - used - INDIRECT == set(), "declared, but not imported"

@@ -6,6 +6,11 @@
         - MediaError                    a file cannot be decoded, or has no usable stream
         - ShapeError                    a tensor at a public boundary has the wrong shape
         - MissingPartError              a carried network, model or package is not installed
+      + ModelCallError                  a language model was asked and gave nothing to work with
+        - Refused                       it declined to answer
+        - Malformed                     its reply is not what was asked for
+        - Unavailable                   its endpoint failed for as long as we were ready to try
+      + BudgetExceeded                  the next call could cost more than the user's limit allows
       + IntegrityError                  stored bytes do not match their recorded checksum
 
 A `UserError` says in one line what was given, what was expected and what to do; the
@@ -16,12 +21,17 @@ input can cause.
 from __future__ import annotations
 
 __all__ = [
+    "BudgetExceeded",
     "ConfigError",
     "IntegrityError",
+    "Malformed",
     "MediaError",
     "MissingPartError",
+    "ModelCallError",
     "Omni2SoundError",
+    "Refused",
     "ShapeError",
+    "Unavailable",
     "UserError",
 ]
 
@@ -48,6 +58,26 @@ class ShapeError(UserError):
 
 class MissingPartError(UserError):
     """A carried network, a model or an optional package is not installed."""
+
+
+class ModelCallError(Omni2SoundError):
+    """A language model was asked and gave nothing to work with."""
+
+
+class Refused(ModelCallError):
+    """It declined to answer."""
+
+
+class Malformed(ModelCallError):
+    """Its reply is not what was asked for, as often as we were ready to ask."""
+
+
+class Unavailable(ModelCallError):
+    """Its endpoint failed for as long as we were ready to try."""
+
+
+class BudgetExceeded(Omni2SoundError):
+    """The next call could cost more than the user's limit allows."""
 
 
 class IntegrityError(Omni2SoundError):
