@@ -19,3 +19,82 @@ to any OpenAI-compatible server; `StoredChat` is what makes it safe: it looks in
 books what a send may cost before sending it, retries, checks the answer and settles the cost.
 No torch here, and the extra `annotate` is needed for `OpenAIEndpoint` and `StoredChat` only.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from omni2sound.errors import BudgetExceeded, Malformed, Refused, Unavailable
+from omni2sound.llm.chat import (
+    AudioPart,
+    ChatEndpoint,
+    ChatModel,
+    ChatReply,
+    ChatRequest,
+    ImagePart,
+    Message,
+    ModelId,
+    SendFailed,
+    TextPart,
+    Usage,
+    assistant,
+    system,
+    user,
+)
+from omni2sound.llm.keys import content_key
+from omni2sound.llm.limits import Limits
+from omni2sound.llm.prices import Cost, Price, Prices
+from omni2sound.llm.store import CallStore, Spend, Total
+
+if TYPE_CHECKING:
+    from omni2sound.llm.client import OPENAI_URL, OpenAIEndpoint
+    from omni2sound.llm.retries import Retry
+    from omni2sound.llm.stored import StoredChat
+
+__all__ = [
+    "OPENAI_URL",
+    "AudioPart",
+    "BudgetExceeded",
+    "CallStore",
+    "ChatEndpoint",
+    "ChatModel",
+    "ChatReply",
+    "ChatRequest",
+    "Cost",
+    "ImagePart",
+    "Limits",
+    "Malformed",
+    "Message",
+    "ModelId",
+    "OpenAIEndpoint",
+    "Price",
+    "Prices",
+    "Refused",
+    "Retry",
+    "SendFailed",
+    "Spend",
+    "StoredChat",
+    "TextPart",
+    "Total",
+    "Unavailable",
+    "Usage",
+    "assistant",
+    "content_key",
+    "system",
+    "user",
+]
+
+# These need the extra; whoever annotates with local models does not.
+_HOME_OF = {
+    "OPENAI_URL": "client",
+    "OpenAIEndpoint": "client",
+    "Retry": "retries",
+    "StoredChat": "stored",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)

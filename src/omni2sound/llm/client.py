@@ -1,0 +1,265 @@
+"""One send to any OpenAI-compatible endpoint.
+
+In:   a `ChatRequest`; the endpoint's URL, model and habits.
+Out:  a `ChatReply`, or `SendFailed`, which says whether money may have been spent and
+      whether it is worth another try.
+
+The SDK's own retries are off: each send must be booked before it happens (`stored.py`). What
+not to get wrong: no exception of the SDK leaves this module, not even as a cause. They carry
+the request with its key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, TypeGuard
+from urllib.parse import urlsplit
+
+from omni2sound.errors import UserError
+from omni2sound.llm.answers import in_words, strict_schema
+from omni2sound.llm.chat import (
+    AudioPart,
+    ChatReply,
+    ChatRequest,
+    ImagePart,
+    Message,
+    ModelId,
+    Part,
+    SendFailed,
+    Usage,
+)
+from omni2sound.llm.extra import needs
+from omni2sound.llm.keeping import ApiKey
+from omni2sound.llm.retries import retry_after_s
+
+with needs("openai"):
+    import openai
+
+__all__ = ["OPENAI_URL", "OpenAIEndpoint", "Structured"]
+
+OPENAI_URL = "https://api.openai.com/v1"
+
+Structured = Literal["json_schema", "json_object", "text"]
+"""How an endpoint is told the form of an answer: by schema (OpenAI, Gemini, vLLM), as any JSON
+object with the schema in words, or in words alone."""
+
+_NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
+"""Of the HTTP library below the SDK: no byte of the request has left."""
+_TRANSIENT = {408, 409, 425, 429}
+_NO_MONEY_LEFT = {"insufficient_quota", "billing_hard_limit_reached"}
+_POLICY = {"content_filter", "content_policy_violation"}
+_SHOWN_CHARACTERS = 500
+
+
+class OpenAIEndpoint:
+    """A model behind a URL. Opens connections on first use; `aclose` closes them."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str = OPENAI_URL,
+        key_variable: str | None = "OPENAI_API_KEY",
+        structured: Structured = "json_schema",
+        tokens_option: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens",
+        timeout_s: float = 120.0,
+    ) -> None:
+        """Args.
+
+        model: Its name there.
+        base_url: Up to and without `/chat/completions`.
+        key_variable: Environment variable that holds the key; None if none is needed.
+        structured: What the endpoint offers for structured output.
+        tokens_option: What it calls the limit of output tokens; older servers know the second.
+        timeout_s: For one whole send, however slowly its bytes come.
+
+        Raises:
+            UserError: The URL can't be one, or the key is not there.
+        """
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise UserError(f"endpoint {base_url!r}: expected http://... or https://...")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            # It is stored with every call, and would be shown by every error.
+            raise UserError(
+                f"endpoint at {parts.hostname}: expected a URL without user, password or query; "
+                "put the key into an environment variable"
+            )
+        if timeout_s <= 0:
+            raise UserError(f"timeout_s={timeout_s}: expected more than 0")
+        self.id = ModelId(endpoint=base_url.rstrip("/"), model=model)
+        self._key = ApiKey.from_variable(key_variable)
+        self._structured = structured
+        self._tokens_option = tokens_option
+        self._timeout_s = timeout_s
+        self._client = openai.AsyncOpenAI(
+            api_key=self._key.reveal(),
+            base_url=self.id.endpoint,
+            max_retries=0,
+            timeout=timeout_s,
+        )
+
+    def __repr__(self) -> str:
+        return f"OpenAIEndpoint({self.id})"
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    async def send(self, request: ChatRequest) -> ChatReply:
+        """Send once; see `ChatEndpoint`."""
+        body = self._body(request)
+        failure: SendFailed
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                response = await self._client.chat.completions.with_raw_response.create(**body)
+            return self._reply(response.http_response.content)
+        except SendFailed as error:
+            failure = error
+        except openai.APIStatusError as error:
+            refusal, failure = self._turned_away(error)
+            if refusal is not None:
+                return refusal
+        except (openai.APITimeoutError, TimeoutError) as error:
+            failure = self._no_reply(error, f"no reply within {self._timeout_s:g} s")
+        except openai.APIConnectionError as error:
+            failure = self._no_reply(error, "connection lost")
+        except Exception as error:  # the SDK's own checks, and what nobody has thought of
+            failure = SendFailed(
+                self._key.scrub(f"{type(error).__name__}: {error}"),
+                maybe_billed=True,
+                transient=False,
+            )
+        # Nothing may hang on it: no cause, no context, no frame of the SDK with its locals.
+        failure.__cause__ = failure.__context__ = None
+        raise failure.with_traceback(None)
+
+    # ---- there
+
+    def _body(self, request: ChatRequest) -> dict[str, Any]:
+        messages = [_message(message) for message in request.messages]
+        body: dict[str, Any] = {
+            "model": self.id.model,
+            "messages": messages,
+            self._tokens_option: request.max_output_tokens,
+        }
+        if request.temperature is not None:
+            body["temperature"] = request.temperature
+        if request.seed is not None:
+            body["seed"] = request.seed
+        if request.extra:
+            body["extra_body"] = dict(request.extra)
+        if request.answer is None:
+            return body
+        if self._structured == "json_schema":
+            body["response_format"] = {
+                "type": "json_schema",
+                "json_schema": {
+                    "name": request.answer.__name__,
+                    "schema": strict_schema(request.answer),
+                    "strict": True,
+                },
+            }
+            return body
+        if self._structured == "json_object":
+            body["response_format"] = {"type": "json_object"}
+        messages.append({"role": "user", "content": in_words(request.answer)})
+        return body
+
+    # ---- and back
+
+    def _reply(self, content: bytes) -> ChatReply:
+        try:
+            data = json.loads(content)
+            choice = data["choices"][0]
+            message = choice["message"]
+            text = message.get("content") or ""
+            refusal = message.get("refusal") or None
+            if not isinstance(text, str) or not isinstance(refusal, str | None):
+                raise TypeError("content is not a text")
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            shown = content[:_SHOWN_CHARACTERS].decode(errors="replace")
+            raise SendFailed(
+                self._key.scrub(f"not a chat completion ({type(error).__name__}): {shown!r}"),
+                maybe_billed=True,
+                transient=True,
+            ) from None
+        finish = str(choice.get("finish_reason") or "stop")
+        if finish == "content_filter" and refusal is None:
+            refusal = "stopped by the endpoint's content filter"
+        return ChatReply(
+            text=self._key.scrub(text),
+            usage=_usage(data.get("usage")),
+            finish=finish,
+            refusal=None if refusal is None else self._key.scrub(refusal),
+        )
+
+    def _turned_away(self, error: openai.APIStatusError) -> tuple[ChatReply | None, SendFailed]:
+        status, code = error.status_code, str(error.code or "")
+        said = self._key.scrub(str(error.message))[:_SHOWN_CHARACTERS]
+        failure = SendFailed(
+            f"status {status}: {said}",
+            maybe_billed=status >= 500 or status == 408,
+            transient=(status >= 500 or status in _TRANSIENT) and code not in _NO_MONEY_LEFT,
+            retry_after_s=retry_after_s(error.response.headers),
+        )
+        if code in _POLICY:  # whether that is billed differs: usage stays unknown
+            return ChatReply(text="", finish="content_filter", refusal=said), failure
+        return None, failure
+
+    def _no_reply(self, error: Exception, what: str) -> SendFailed:
+        cause = error.__cause__ or error.__context__
+        sent = type(cause).__name__ not in _NOT_SENT
+        detail = "" if cause is None else self._key.scrub(f" ({type(cause).__name__}: {cause})")
+        return SendFailed(
+            f"{what}{detail}" if sent else f"no connection{detail}",
+            maybe_billed=sent,
+            transient=True,
+        )
+
+
+def _message(message: Message) -> dict[str, Any]:
+    texts_only = message.role != "user"
+    if texts_only:  # plain strings: some servers take nothing else from system and assistant
+        content: Any = "\n".join(getattr(part, "text", "") for part in message.parts)
+    else:
+        content = [_part(part) for part in message.parts]
+    return {"role": message.role, "content": content}
+
+
+def _part(part: Part) -> dict[str, Any]:
+    if isinstance(part, ImagePart):
+        url = f"data:{part.media_type};base64,{base64.b64encode(part.data).decode()}"
+        return {"type": "image_url", "image_url": {"url": url, "detail": part.detail}}
+    if isinstance(part, AudioPart):
+        data = base64.b64encode(part.data).decode()
+        return {"type": "input_audio", "input_audio": {"data": data, "format": part.format}}
+    return {"type": "text", "text": part.text}
+
+
+def _usage(data: object) -> Usage | None:
+    """Tokens as counted there; None if they are not all there."""
+    if not isinstance(data, Mapping):
+        return None
+    prompt, completion = data.get("prompt_tokens"), data.get("completion_tokens")
+    if not _is_count(prompt) or not _is_count(completion):
+        return None
+    total = data.get("total_tokens")
+    # Some endpoints count reasoning in the total only (Gemini's, for one).
+    hidden = total - prompt - completion if _is_count(total) else 0
+    details = data.get("prompt_tokens_details")
+    details = details if isinstance(details, Mapping) else {}
+    audio, cached = details.get("audio_tokens"), details.get("cached_tokens")
+    return Usage(
+        input_tokens=prompt,
+        output_tokens=completion + max(0, hidden),
+        audio_input_tokens=audio if _is_count(audio) else None,
+        cached_input_tokens=min(cached, prompt) if _is_count(cached) else None,
+    )
+
+
+def _is_count(value: object) -> TypeGuard[int]:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

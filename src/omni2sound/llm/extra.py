@@ -1,0 +1,26 @@
+"""One line for whoever lacks the extra `annotate`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from omni2sound.errors import MissingPartError
+
+__all__ = ["needs"]
+
+
+@contextmanager
+def needs(package: str) -> Iterator[None]:
+    """The block imports `package`.
+
+    Raises:
+        MissingPartError: It is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != package:
+            raise  # installed, but broken: the whole story
+        message = f"package {package} missing; run: pip install 'omni2sound[annotate]'"
+        raise MissingPartError(message) from None

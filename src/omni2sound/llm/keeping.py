@@ -1,0 +1,63 @@
+"""API keys: from an environment variable, to one header, and nowhere else.
+
+In:   the name of a variable.
+Out:  `ApiKey`, which does not show itself, and which takes itself out of texts.
+
+Servers echo keys in error messages, and then logs, stores and tracebacks have them; so every
+text that comes from an endpoint goes through `scrub` before anything else sees it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from urllib.parse import quote
+
+from omni2sound.errors import UserError
+
+__all__ = ["ApiKey"]
+
+_SHORTEST_SECRET = 8
+"""Shorter ones are placeholders ("none"), and would tear holes into plain words."""
+
+
+class ApiKey:
+    """What an endpoint wants to see; "-" for one that wants nothing."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+        secret = value if len(value) >= _SHORTEST_SECRET else ""
+        self._forms = {secret, quote(secret, safe=""), json.dumps(secret)[1:-1]} - {""}
+
+    @classmethod
+    def from_variable(cls, name: str | None) -> ApiKey:
+        """The key in the environment variable `name`; None for an endpoint without keys.
+
+        Raises:
+            UserError: The variable is not set, or can't be a key.
+        """
+        if name is None:
+            return cls("-")
+        value = os.environ.get(name, "").strip()
+        if not value:
+            raise UserError(
+                f"API key: expected one in the environment variable {name}, it is empty"
+            )
+        if not (value.isascii() and value.isprintable()) or " " in value:
+            raise UserError(
+                f"API key in {name}: expected printable ASCII without spaces, got something else"
+            )
+        return cls(value)
+
+    def __repr__(self) -> str:
+        return "ApiKey(...)"
+
+    def reveal(self) -> str:
+        """The key itself, for a header."""
+        return self._value
+
+    def scrub(self, text: str) -> str:
+        """`text` without the key."""
+        for form in self._forms:
+            text = text.replace(form, "[key]")
+        return text

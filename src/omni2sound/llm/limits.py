@@ -1,0 +1,78 @@
+"""How fast one model is asked: calls at a time, requests and tokens a minute, pauses.
+
+In:   `Limits`; the tokens that each send may take.
+Out:  turns, spread evenly: never more than the limit and one send in any minute.
+
+Evenly rather than in bursts: endpoints that grant 600 a minute often mean 10 a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from omni2sound.errors import UserError
+
+__all__ = ["Limits", "Pace"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What an endpoint, or a wallet, allows. None is no limit."""
+
+    concurrency: int = 16
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    """Input and output; what a send may take is reserved, what it did not take given back."""
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise UserError(f"concurrency={self.concurrency}: expected 1 or more")
+        for name in ("requests_per_minute", "tokens_per_minute"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise UserError(f"{name}={value}: expected more than 0, or None")
+
+
+class Pace:
+    """Hands out turns; belongs to one event loop."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._free = asyncio.Semaphore(limits.concurrency)
+        self._per_request_s = 60 / limits.requests_per_minute if limits.requests_per_minute else 0.0
+        self._per_token_s = 60 / limits.tokens_per_minute if limits.tokens_per_minute else 0.0
+        self._clock, self._sleep = clock, sleep
+        self._next_request_s = self._next_token_s = self._paused_until_s = clock()
+        self._random = random.Random()
+
+    @asynccontextmanager
+    async def turn(self, num_tokens: int) -> AsyncIterator[None]:
+        """The block is one send of at most `num_tokens`."""
+        async with self._free:
+            now = self._clock()
+            start = max(now, self._next_request_s, self._next_token_s)
+            self._next_request_s = start + self._per_request_s
+            self._next_token_s = start + num_tokens * self._per_token_s
+            while start > now or self._paused_until_s > now:
+                await self._sleep(max(start, self._paused_until_s) - now)
+                now = self._clock()
+            yield
+
+    def pause(self, duration_s: float) -> None:
+        """Nobody sends for so long, and then not all in the same instant."""
+        spread_s = self._random.uniform(0, min(1.0, duration_s / 10))
+        self._paused_until_s = max(self._paused_until_s, self._clock() + duration_s + spread_s)
+
+    def give_back(self, num_tokens: int) -> None:
+        """Reserved, and not taken."""
+        self._next_token_s = max(self._next_token_s - num_tokens * self._per_token_s, self._clock())

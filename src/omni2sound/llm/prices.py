@@ -1,0 +1,184 @@
+"""What a call costs: before it is sent as an upper bound, afterwards from the counted tokens.
+
+In:   the table `prices.toml` and the user's own files; `ChatRequest`s, `Usage`s.
+Out:  `Cost`: an interval, because an endpoint does not always say enough; None without a price.
+
+What not to get wrong: an unknown price is None, never 0, and money is never a float. All
+amounts are whole picodollars inside (a token at $0.000001 per million is one), so sums in
+SQLite and sums here are the same number.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from importlib import resources
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from omni2sound.errors import UserError
+from omni2sound.llm.answers import in_words
+from omni2sound.llm.chat import AudioPart, ChatRequest, ImagePart, ModelId, TextPart, Usage
+
+__all__ = ["Cost", "Price", "Prices", "input_tokens_at_most", "usd"]
+
+_PICODOLLARS = 10**12
+_MESSAGE_TOKENS = 16
+"""Role names and separators around a message; templates in use take fewer than ten."""
+_AUDIO_TOKENS_PER_S = 100
+_IMAGE_TOKENS = 2048
+"""For models that no row describes: more than any that we know of takes. Used for pace only."""
+
+
+def usd(picodollars: int) -> Decimal:
+    """Exact dollars."""
+    return Decimal(picodollars).scaleb(-12)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cost:
+    """Between `known_pusd` and `known_pusd + uncertain_pusd` picodollars."""
+
+    known_pusd: int
+    uncertain_pusd: int = 0
+
+    @property
+    def at_most_usd(self) -> Decimal:
+        """The upper end."""
+        return usd(self.known_pusd + self.uncertain_pusd)
+
+
+class Price(BaseModel):
+    """A row of the table; amounts are US dollars for a million tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoint: str
+    model: str
+    read_on: date
+    source: str = Field(pattern=r"^https?://")
+    input: Decimal = Field(ge=0, decimal_places=6)
+    output: Decimal = Field(ge=0, decimal_places=6)
+    audio_input: Decimal | None = Field(default=None, ge=0, decimal_places=6)
+    cached_input: Decimal | None = Field(default=None, ge=0, decimal_places=6)
+    up_to_input_tokens: int | None = Field(default=None, ge=1)
+    audio_tokens_per_s: int = Field(default=_AUDIO_TOKENS_PER_S, ge=1)
+    image_tokens: int = Field(default=_IMAGE_TOKENS, ge=1)
+
+    def before(self, request: ChatRequest) -> Cost | None:
+        """What one send costs at most: nothing of it known yet."""
+        tokens = input_tokens_at_most(request, self)
+        if self.up_to_input_tokens is not None and tokens > self.up_to_input_tokens:
+            return None
+        dearest = self._dearest_input(_has_sound(request))
+        most = _pusd(tokens, dearest) + _pusd(request.max_output_tokens, self.output)
+        return Cost(known_pusd=0, uncertain_pusd=most)
+
+    def after(self, request: ChatRequest, usage: Usage) -> Cost | None:
+        """What one send cost. Uncertain is what the endpoint did not say.
+
+        An endpoint that does not mention cached tokens read none; those without a price of
+        their own cost at most what others do.
+        """
+        if self.up_to_input_tokens is not None and usage.input_tokens > self.up_to_input_tokens:
+            return None
+        has_sound = _has_sound(request)
+        cached = usage.cached_input_tokens or 0
+        fresh = usage.input_tokens - cached
+        dearest = self._dearest_input(has_sound)
+        output = _pusd(usage.output_tokens, self.output)
+        if self.cached_input is not None:
+            low = high = output + _pusd(cached, self.cached_input)
+        else:
+            low, high = output, output + _pusd(cached, dearest)
+        if self.audio_input is None or not has_sound:
+            low, high = low + _pusd(fresh, self.input), high + _pusd(fresh, self.input)
+        elif usage.audio_input_tokens is not None and not cached:
+            audio = min(usage.audio_input_tokens, fresh)
+            sure = _pusd(audio, self.audio_input) + _pusd(fresh - audio, self.input)
+            low, high = low + sure, high + sure
+        else:  # not said, or not how much of it was cached
+            low += _pusd(fresh, min(self.input, self.audio_input))
+            high += _pusd(fresh, dearest)
+        return Cost(known_pusd=low, uncertain_pusd=high - low)
+
+    def _dearest_input(self, has_sound: bool) -> Decimal:
+        return max(self.input, (self.audio_input or self.input) if has_sound else self.input)
+
+
+def _pusd(tokens: int, usd_per_million: Decimal) -> int:
+    return int(tokens * usd_per_million * (_PICODOLLARS // 10**6))
+
+
+def _has_sound(request: ChatRequest) -> bool:
+    return any(isinstance(part, AudioPart) for m in request.messages for part in m.parts)
+
+
+def input_tokens_at_most(request: ChatRequest, price: Price | None) -> int:
+    """An upper bound: no tokenizer in use makes more tokens of a text than it has bytes."""
+    per_second = _AUDIO_TOKENS_PER_S if price is None else price.audio_tokens_per_s
+    per_image = _IMAGE_TOKENS if price is None else price.image_tokens
+    tokens = 0 if request.answer is None else len(in_words(request.answer).encode())
+    for message in request.messages:
+        tokens += _MESSAGE_TOKENS
+        for part in message.parts:
+            if isinstance(part, TextPart):
+                tokens += len(part.text.encode(errors="surrogatepass"))
+            elif isinstance(part, ImagePart):
+                tokens += per_image
+            else:
+                tokens += int(part.duration_s * per_second) + per_second
+    return tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """Rows by host name and model."""
+
+    rows: Mapping[tuple[str, str], Price]
+
+    @classmethod
+    def load(cls, *files: str | Path) -> Prices:
+        """The package's table; `files` come before it, the first before the second.
+
+        Raises:
+            UserError: A file can't be read, or a row in it is wrong.
+        """
+        carried = resources.files("omni2sound.llm").joinpath("prices.toml")
+        rows: dict[tuple[str, str], Price] = {}
+        for price in _rows("prices.toml of omni2sound", carried.read_text(encoding="utf-8")):
+            rows[price.endpoint, price.model] = price
+        for file in reversed(files):
+            try:
+                text = Path(file).read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                raise UserError(f"{file}: expected a price table ({error})") from None
+            for price in _rows(str(file), text):
+                rows[price.endpoint, price.model] = price
+        return cls(rows)
+
+    def of(self, model: ModelId) -> Price | None:
+        """The row of `model`; None if nobody has written one."""
+        return self.rows.get((urlsplit(model.endpoint).hostname or model.endpoint, model.model))
+
+
+def _rows(file: str, text: str) -> Sequence[Price]:
+    try:
+        data = tomllib.loads(text, parse_float=Decimal)  # the digits that stand there
+        if set(data) != {"price"} or not isinstance(data["price"], list):
+            raise UserError(f"{file}: expected [[price]] tables and nothing else")
+        return [Price.model_validate(row) for row in data["price"]]
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{file}: expected TOML, {error}") from None
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        where = ".".join(str(step) for step in problem["loc"])
+        raise UserError(
+            f"{file}: {where} is {problem['input']!r}: {problem['msg']}; "
+            "prices.toml of the package describes the fields"
+        ) from None

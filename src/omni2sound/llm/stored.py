@@ -1,0 +1,214 @@
+"""A model that is paid once for each answer.
+
+In:   a `ChatEndpoint`, a `CallStore`, `Prices`, `Limits`; then `ChatRequest`s.
+Out:  replies that are what was asked for; every cent of the way in the store.
+
+One question goes: store -> turn (`limits.py`) -> intent on the disk -> send -> check ->
+answer and cost on the disk -> back. What not to get wrong: between intent and settlement
+there is no way out that settles nothing, except for the process to die; then the next one
+books the send as lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from dataclasses import replace
+
+from omni2sound.errors import BudgetExceeded, Malformed, Refused, Unavailable, UserError
+from omni2sound.llm.answers import parse_answer
+from omni2sound.llm.chat import ChatEndpoint, ChatReply, ChatRequest, ModelId, SendFailed
+from omni2sound.llm.keys import content_key
+from omni2sound.llm.limits import Limits, Pace
+from omni2sound.llm.prices import Cost, Prices, input_tokens_at_most
+from omni2sound.llm.retries import Retry
+from omni2sound.llm.store import Answered, CallStore, Claim, GivenUp, Granted, NoBudget, Outcome
+
+__all__ = ["StoredChat"]
+
+_log = logging.getLogger(__name__)
+
+_HELD_POLL_S = 0.25
+
+
+class StoredChat:
+    """The `ChatModel` that everybody uses; belongs to one event loop."""
+
+    def __init__(
+        self,
+        endpoint: ChatEndpoint,
+        *,
+        store: CallStore,
+        prices: Prices,
+        limits: Limits | None = None,
+        retry: Retry | None = None,
+        max_malformed: int = 3,
+        max_refused: int = 3,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        """Args.
+
+        endpoint: Who is asked.
+        store: Where answers and money are kept; several models may share one.
+        prices: Without a row for this model its cost is unknown, and a budget can't be kept.
+        limits: How fast to ask.
+        retry: How patient to be with an endpoint that fails.
+        max_malformed: Sends of one question, in all runs, that may come back malformed.
+        max_refused: The same for refusals; each ends `ask`, a later `ask` sends again.
+        sleep: For tests of the retry policy.
+
+        Raises:
+            UserError: The store has a budget and the model has no price.
+        """
+        self.id: ModelId = endpoint.id
+        self._endpoint = endpoint
+        self._store = store
+        self._price = prices.of(endpoint.id)
+        self._pace = Pace(limits or Limits(), sleep=sleep)
+        self._retry = retry or Retry()
+        self._max_malformed, self._max_refused = max_malformed, max_refused
+        self._sleep = sleep
+        if self._price is None:
+            if store.budget_usd is not None:
+                raise UserError(
+                    f"budget of {store.budget_usd} USD: {self.id} has no known price; give a "
+                    "price file with a row for it, or no budget"
+                )
+            _log.warning("%s has no known price: its cost will not be counted", self.id)
+
+    async def ask(self, request: ChatRequest) -> ChatReply:
+        """Answer, from the store or from the model; see `ChatModel`."""
+        key = content_key(self.id, request)
+        while True:
+            reply = self._store.answer(key)
+            if reply is not None:
+                return reply
+            if await self._store.flights.alone(key):
+                break
+        with self._store.flights.asking(key):
+            while True:
+                reply = await self._until_it_replies(key, request)
+                if reply is not None:
+                    return reply
+                _log.info("%s %s: malformed reply, asking again", self.id.model, request.label)
+
+    async def _until_it_replies(self, key: str, request: ChatRequest) -> ChatReply | None:
+        failure: SendFailed | None = None
+        try:
+            return await self._retry.policy(self._sleep)(self._once, key, request)
+        except SendFailed as error:
+            failure = error
+        what = f"{self.id}, {request.prompt_version} {request.label}: {failure.reason}"
+        if failure.transient:
+            raise Unavailable(what)
+        raise UserError(f"{what}; check the model's name, the key and the request's options")
+
+    async def _once(self, key: str, request: ChatRequest) -> ChatReply | None:
+        """One send, or none if it turns out not to be needed. None: malformed, ask again."""
+        cost = None if self._price is None else self._price.before(request)
+        tokens = input_tokens_at_most(request, self._price) + request.max_output_tokens
+        while True:
+            async with self._pace.turn(tokens):
+                claim = await self._claim(key, request, cost)
+                if isinstance(claim, Granted):
+                    with self._store.flights.sent():
+                        return await self._send(claim.attempt, request, cost, tokens)
+            self._pace.give_back(tokens)
+            if isinstance(claim, Answered):
+                return claim.reply
+            if isinstance(claim, GivenUp):
+                kind = Malformed if claim.reason == "malformed" else Refused
+                times = f"{claim.num} of {claim.num} replies {claim.reason}"
+                raise kind(
+                    f"{self.id}, {request.prompt_version} {request.label}: {times}; "
+                    f"the last: {claim.detail}"
+                )
+            if not isinstance(claim, NoBudget):  # another process asks it
+                await self._sleep(_HELD_POLL_S)
+            elif cost is None:
+                raise UserError(
+                    f"budget of {self._store.budget_usd} USD: {self.id} has no known price for "
+                    f"a request as long as {request.prompt_version} {request.label}"
+                )
+            elif not await self._store.flights.next_landing():
+                raise BudgetExceeded(
+                    f"budget of {self._store.budget_usd} USD: spent {claim.spend.known_usd:f}, "
+                    f"perhaps {claim.spend.uncertain_usd:f} more, and the next call may cost "
+                    f"{cost.at_most_usd:f}"
+                )
+
+    async def _claim(self, key: str, request: ChatRequest, cost: Cost | None) -> Claim:
+        future = self._store.claim(
+            key,
+            model=self.id,
+            request=request,
+            cost=cost,
+            max_malformed=self._max_malformed,
+            max_refused=self._max_refused,
+        )
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(self._unsent)
+            raise
+
+    def _unsent(self, future: Future[Claim]) -> None:
+        if future.exception() is None and isinstance(claim := future.result(), Granted):
+            self._store.settle(claim.attempt, outcome="rejected", cost=None, detail="not sent")
+
+    async def _send(
+        self, attempt: int, request: ChatRequest, booked: Cost | None, tokens: int
+    ) -> ChatReply | None:
+        try:
+            reply = await self._endpoint.send(request)
+        except SendFailed as error:
+            if error.retry_after_s is not None:
+                self._pace.pause(min(error.retry_after_s, self._retry.max_retry_after_s))
+            outcome: Outcome = "lost" if error.maybe_billed else "rejected"
+            await self._settle(attempt, outcome, booked, detail=error.reason)
+            raise
+        except BaseException as error:  # cancelled, or a bug: it may have cost something
+            self._store.settle(attempt, outcome="lost", cost=booked, detail=type(error).__name__)
+            raise
+        if reply.usage is not None:
+            taken = reply.usage.input_tokens + reply.usage.output_tokens
+            self._pace.give_back(max(0, tokens - taken))
+        cost = booked
+        if reply.usage is not None and self._price is not None:
+            cost = self._price.after(request, reply.usage)
+        outcome, detail = _judged(request, reply)
+        await self._settle(attempt, outcome, cost, reply=reply, detail=detail)
+        if outcome == "refused":
+            raise Refused(f"{self.id}, {request.prompt_version} {request.label}: {detail}")
+        return replace(reply, from_store=False) if outcome == "answered" else None
+
+    async def _settle(
+        self,
+        attempt: int,
+        outcome: Outcome,
+        cost: Cost | None,
+        *,
+        reply: ChatReply | None = None,
+        detail: str | None = None,
+    ) -> None:
+        await asyncio.wrap_future(
+            self._store.settle(attempt, outcome=outcome, cost=cost, reply=reply, detail=detail)
+        )
+
+
+def _judged(request: ChatRequest, reply: ChatReply) -> tuple[Outcome, str | None]:
+    """How a reply counts, and why it does not if it doesn't."""
+    if reply.refusal is not None:
+        return "refused", reply.refusal
+    if reply.finish == "length":
+        return "malformed", f"cut off at {request.max_output_tokens} tokens: {reply.text!r}"
+    if not reply.text.strip():
+        return "malformed", "empty"
+    if request.answer is not None:
+        try:
+            parse_answer(reply.text, request.answer)
+        except Malformed as error:
+            return "malformed", str(error)
+    return "answered", None
