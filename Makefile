@@ -15,6 +15,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --prefer-binary --disable-pip-version-check -qq -c constraints.txt
 
+# Tests run on all cores, each with one thread: two of torch's on one core would only wait.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 8
+
 TORCH_BUILD ?= $(if $(findstring Linux,$(shell uname -s)),$(if $(shell command -v nvidia-smi),,+cpu))
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
@@ -68,10 +71,10 @@ check: $(VENV)/.dev $(VENV)/.carried
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test: check
-	$(BIN)/pytest -q -m slow
+	$(PYTEST) -m slow
 
 bench: $(VENV)/.dev $(VENV)/.carried
 	$(BIN)/python benchmarks/generate_speed.py
