@@ -3,8 +3,8 @@
     python benchmarks/autoencoder_ceiling.py --store STORE [--model embedded] [--model FOLDER]
         [--components 64 96 128] [--split val] [--per-class 8]
 
-In:   the stage corpus's store; autoencoders, by model name or folder. With `--components`, also
-      closed-form ones of these sizes, fitted on the training split.
+In:   the stage corpus's store; autoencoders, by the name or folder of a model or of parts. With
+      `--components`, also closed-form ones of these sizes, fitted on the training split.
 Out:  on stdout, the share of recordings that YAMNet hears as their class (the benchmark's own
       rule), as they are and after each autoencoder, with the paired loss and its 95 % interval;
       and the classes that lose most.
@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from vocoder import load_autoencoder
 
-from omni2sound.assembly import load_model
 from omni2sound.bench.ears import Ears, hear_recordings
 from omni2sound.bench.metrics import Estimate, bootstrap_difference, bootstrap_mean
 from omni2sound.data.stage.assets import StageAssets
@@ -49,7 +49,7 @@ def main() -> None:
         raise SystemExit(f"no recordings of scored classes in split {options.split!r}")
 
     ways: dict[str, Way] = {"as it is": lambda x_N: x_N}
-    ways |= {name: _round_trip(load_model(name).autoencoder) for name in options.model}
+    ways |= {name: _round_trip(load_autoencoder(name)) for name in options.model}
     for count in options.components:
         plain = MelPcaAutoencoder(MelPcaConfig(latent_dim=count)).eval()
         training = [
