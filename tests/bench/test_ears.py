@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from omni2sound.bench.ears import Ears, hear_recordings
 from omni2sound.bench.protocols import class_hit, class_scores
 from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.encoders.metric.tagger import Tagger, TaggerConfig, TaggerNetwork
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError
 
@@ -60,3 +62,17 @@ def test_a_group_that_the_judge_does_not_know_is_refused(
     classes = (replace(catalogue.classes[0], yamnet_classes=("Moon",)), *catalogue.classes[1:])
     with pytest.raises(UserError, match="Moon"):
         Ears(judge, replace(catalogue, classes=classes))
+
+
+def test_ears_take_its_own_class_names_and_hear_no_speech(tonal_assets: StageAssets) -> None:
+    names = tonal_assets.catalogue.class_ids
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = TaggerNetwork(TaggerConfig(class_names=tuple(names)))
+    ears = Ears(Tagger(network), tonal_assets.catalogue)
+    heard = ears.listen(tonal_assets.waveform("bell-5"))
+    assert len(heard.classes) == Tagger.top_k
+    assert heard.speech is None
+    real = hear_recordings(tonal_assets, ears)
+    assert not real.never_speech
+    assert not real.never_music

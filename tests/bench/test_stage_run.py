@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,8 +47,14 @@ def again(clips: Sequence[StageClip]) -> Sequence[NDArray[np.float32]]:
     return [clip.sound_N for clip in clips]
 
 
-def run(assets: StageAssets, **changes: int) -> StageReport:
-    settings = {"num_scenes": 8, "seed": 3, "batch_size": 3, "num_remembered": 2, **changes}
+def run(assets: StageAssets, **changes: Any) -> StageReport:
+    settings: dict[str, Any] = {
+        "num_scenes": 8,
+        "seed": 3,
+        "batch_size": 3,
+        "num_remembered": 2,
+        **changes,
+    }
     return run_stage(
         assets,
         YamNet.load(),
@@ -70,6 +77,27 @@ def test_every_system_is_scored_on_every_track(report: StageReport) -> None:
     assert {r.system for r in report.rows if r.track == "all"} == {*SYSTEMS, REAL_ELSEWHERE}
     main = next(row for row in report.rows if row.track == "main")
     assert main.scores[0].estimate.num_clips == 4
+
+
+def test_a_second_judge_changes_nothing_that_the_first_says(
+    tonal_assets: StageAssets, report: StageReport
+) -> None:
+    # The same network twice: what it says again must be what it said.
+    both = run(tonal_assets, second_judge=YamNet.load())
+    first = {(r.track, r.system): {s.name: s for s in r.scores} for r in report.rows}
+    for row in both.rows:
+        scores = {score.name: score for score in row.scores}
+        if row.track == "all, tagger":
+            assert [s.estimate for s in row.scores] == [
+                s.estimate for s in first["all", row.system].values()
+            ]
+            assert {s.protocol for s in row.scores} == {"tagger-8s-v1"}
+            continue
+        for name, score in first[row.track, row.system].items():
+            assert scores[name] == score
+        for name in ("seen heard", "unseen heard"):
+            if name in scores:
+                assert scores[f"{name} (2nd)"].estimate == scores[name].estimate
 
 
 def test_a_model_that_knows_the_answer_ties_with_the_oracle(report: StageReport) -> None:

@@ -3,10 +3,13 @@
 In:   a judge, the class groups of a catalogue, waveforms at 16 kHz.
 Out:  the classes that a sound is heard as, whether somebody speaks in it, whether it is music.
 
-A sound *is heard as* a class as `protocols.class_hit` defines it. A class is heard *somewhere*
-in a sound of several things if that is so for any one patch: over all patches together a loud
-thing takes all five places (on 60 training scenes with an unseen sound, that one was found
-0.75 times instead of 0.45 in the scenes' own sound, absent classes 0.09 instead of 0.02 times).
+Two judges speak this language: YAMNet, through each class's group of its names, and the tagger
+that was trained on the catalogue's own classes. A sound *is heard as* a class as
+`protocols.class_hit` defines it, among as many best scores as the judge says. A class is
+heard *somewhere* in a sound of several things if that is so for any one patch: over all
+patches together a loud thing takes all the places (YAMNet on 60 training scenes with an unseen
+sound: that one was found 0.75 times instead of 0.45 in the scenes' own sound, absent classes
+0.09 instead of 0.02 times).
 Speech and music are heard where the largest score of their group reaches `PRESENT_SCORE`: they
 are unwanted nearly everywhere, and being among the first five would find traces everywhere.
 """
@@ -19,9 +22,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.bench.protocols import TOP_K, Judge, patch_scores, scorable_classes
+from omni2sound.bench.protocols import Judge, patch_scores, scorable_classes
 from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
-from omni2sound.data.stage.catalogue import Catalogue
+from omni2sound.data.stage.catalogue import Catalogue, Split
 from omni2sound.errors import UserError
 
 __all__ = ["PRESENT_SCORE", "Ears", "Heard", "NamedJudge", "RealHearing", "hear_recordings"]
@@ -41,6 +44,10 @@ class NamedJudge(Judge, Protocol):
     def class_names(self) -> tuple[str, ...]:
         """One name per score."""
 
+    @property
+    def top_k(self) -> int:
+        """How many of its best scores count as heard."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Heard:
@@ -50,8 +57,9 @@ class Heard:
     """What the whole sound is heard as."""
     somewhere: frozenset[str]
     """What any one patch is heard as."""
-    speech: bool
-    music: bool
+    speech: bool | None
+    """None if the judge has no name for it."""
+    music: bool | None
 
 
 class Ears:
@@ -61,8 +69,8 @@ class Ears:
         """Takes the class groups of the catalogue.
 
         Args:
-            judge: Scores patches.
-            catalogue: Its classes say which of the judge's classes are hits.
+            judge: Scores patches; its names are the catalogue's own classes, or YAMNet's.
+            catalogue: Its classes say which of YAMNet's classes are hits.
 
         Raises:
             UserError: If the judge does not know a class of a group.
@@ -70,7 +78,10 @@ class Ears:
         self._judge = judge
         names = judge.class_names
         places = {name: i for i, name in enumerate(names)}
-        groups = {c.class_id: set(c.yamnet_classes) for c in catalogue.classes}
+        own = places.keys() >= {c.class_id for c in catalogue.classes}
+        groups = {
+            c.class_id: {c.class_id} if own else set(c.yamnet_classes) for c in catalogue.classes
+        }
         if unknown := sorted(set().union(*groups.values()) - places.keys()):
             raise UserError(f"the judge does not know {unknown}; use its class names")
         self._groups = {c: {places[name] for name in group} for c, group in groups.items()}
@@ -87,19 +98,28 @@ class Ears:
         scores_PK = patch_scores(waveform_N, SAMPLE_RATE_HZ, self._judge)
         if scores_PK is None:
             nothing: frozenset[str] = frozenset()
-            return Heard(classes=nothing, somewhere=nothing, speech=False, music=False)
+            return Heard(
+                classes=nothing,
+                somewhere=nothing,
+                speech=False if self._speech else None,
+                music=False if self._music else None,
+            )
         scores_K = scores_PK.max(axis=0)
         return Heard(
             classes=self._hits(scores_K),
             somewhere=frozenset().union(*(self._hits(patch_K) for patch_K in scores_PK)),
-            speech=bool((scores_K[self._speech] >= PRESENT_SCORE).any()),
-            music=bool((scores_K[self._music] >= PRESENT_SCORE).any()),
+            speech=_present(scores_K[self._speech]),
+            music=_present(scores_K[self._music]),
         )
 
     def _hits(self, scores_K: NDArray[np.float32]) -> frozenset[str]:
         # `class_hit` of every class (tested), but sorted once.
-        best = set(np.argsort(-scores_K, kind="stable")[:TOP_K].tolist())
+        best = set(np.argsort(-scores_K, kind="stable")[: self._judge.top_k].tolist())
         return frozenset(c for c, group in self._groups.items() if best & group)
+
+
+def _present(scores_K: NDArray[np.float32]) -> bool | None:
+    return bool((scores_K >= PRESENT_SCORE).any()) if len(scores_K) else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -141,17 +161,18 @@ class RealHearing:
         return frozenset(
             c
             for c, all_heard in self.heard.items()
-            if np.mean([getattr(h, what) for h in all_heard]) <= MAX_FALSE_ALARMS
+            if None not in (flags := [getattr(h, what) for h in all_heard])
+            and np.mean(flags) <= MAX_FALSE_ALARMS
         )
 
 
-def hear_recordings(assets: StageAssets, ears: Ears) -> RealHearing:
-    """Listens to every real recording of the test split."""
+def hear_recordings(assets: StageAssets, ears: Ears, split: Split = "test") -> RealHearing:
+    """Listens to every real recording of a split."""
     catalogue = assets.catalogue
     return RealHearing(
         heard={
             c: [ears.listen(assets.waveform(r.recording_id)) for r in recordings]
             for c in catalogue.class_ids
-            if (recordings := catalogue.recordings_of(c, "test"))
+            if (recordings := catalogue.recordings_of(c, split))
         }
     )

@@ -39,6 +39,8 @@ class PromptRun:
     prompts: tuple[str, ...]
     oracle_rates: dict[str, float]
     """Of every class with test recordings, the ones left out included."""
+    second_oracle_rates: dict[str, float]
+    """The same of the second judge; empty without one."""
     left_out: tuple[str, ...]
     """Classes that the judge does not know well enough."""
 
@@ -48,6 +50,7 @@ def run_prompts(
     generate: SoundForPrompts,
     judge: NamedJudge,
     *,
+    second_judge: NamedJudge | None = None,
     num_prompts: int,
     seed: int,
     batch_size: int = 8,
@@ -58,7 +61,8 @@ def run_prompts(
     Args:
         assets: The stage corpus.
         generate: The model.
-        judge: YAMNet, or a stand-in.
+        judge: YAMNet, or a stand-in. It decides which classes are asked.
+        second_judge: Hears the same sounds; its systems are named "..., 2nd judge".
         num_prompts: How many prompts, spread evenly over the classes that are scored.
         seed: Of wordings and of the real recordings beside them.
         batch_size: Prompts given to the model at once.
@@ -76,20 +80,32 @@ def run_prompts(
     rng = np.random.default_rng([seed, num_prompts])
     class_ids = [scored[i % len(scored)] for i in range(num_prompts)]
     prompts = [class_prompt(catalogue.sound_class(c), rng=rng, held_out=True) for c in class_ids]
-    oracle = [real.heard[c][int(rng.integers(len(real.heard[c])))].classes for c in class_ids]
+    taken = [int(rng.integers(len(real.heard[c]))) for c in class_ids]
+    oracle = [real.heard[c][i].classes for c, i in zip(class_ids, taken, strict=True)]
+    second = None if second_judge is None else Ears(second_judge, catalogue)
     generated: list[frozenset[str]] = []
+    generated_2nd: list[frozenset[str]] = []
     for first in range(0, num_prompts, batch_size):
         waveforms = generate(prompts[first : first + batch_size], first)
         generated += [ears.listen(waveform).classes for waveform in waveforms]
+        if second is not None:
+            generated_2nd += [second.listen(waveform).classes for waveform in waveforms]
         if on_prompts is not None:
             on_prompts(len(generated), num_prompts)
     silence = [ears.listen(np.zeros(SAMPLE_RATE_HZ, np.float32)).classes] * num_prompts
+    heard = {"generated": generated, "oracle": oracle, "silence": silence}
+    rates_2nd: dict[str, float] = {}
+    if second is not None:
+        real_2nd = hear_recordings(assets, second)
+        rates_2nd = real_2nd.rates
+        heard["generated, 2nd judge"] = generated_2nd
+        heard["oracle, 2nd judge"] = [
+            real_2nd.heard[c][i].classes for c, i in zip(class_ids, taken, strict=True)
+        ]
     return PromptRun(
-        result=PromptResult(
-            class_ids=class_ids,
-            heard={"generated": generated, "oracle": oracle, "silence": silence},
-        ),
+        result=PromptResult(class_ids=class_ids, heard=heard),
         prompts=tuple(prompts),
         oracle_rates=real.rates,
+        second_oracle_rates=rates_2nd,
         left_out=tuple(c for c in real.heard if c not in scored),
     )

@@ -10,13 +10,14 @@ import math
 from collections.abc import Mapping, Sequence
 
 from omni2sound.bench.avbench import PROTOCOL, AvScore
+from omni2sound.bench.ears import RealHearing
 from omni2sound.bench.metrics import Estimate, OnsetErrors
 from omni2sound.bench.spine import Check, Row, SpineReport
 from omni2sound.bench.stage_run import StageReport, SystemScores
 from omni2sound.bench.stage_v1 import Score
 from omni2sound.bench.yamnet_8s import MIN_CLIPS_FOR_VERDICT
 
-__all__ = ["as_text", "avbench_as_text", "stage_as_text"]
+__all__ = ["as_text", "avbench_as_text", "judges_as_text", "stage_as_text"]
 
 _HEADER = ("task", "system", "hit rate", "95 % interval", "clips", "median |error|", "silent")
 
@@ -89,8 +90,46 @@ def stage_as_text(report: StageReport) -> str:
                 for name in facts[key]
             )
             lines.append(f"{words}: {told}")
+    if facts["classes_left_out_2nd"]:
+        told = ", ".join(
+            f"{c} ({facts['oracle_rates_2nd'][c]:.2f})" for c in facts["classes_left_out_2nd"]
+        )
+        lines.append(f"not scored by the second judge (2nd), for the same reason: {told}")
     if facts["num_scenes"] < MIN_CLIPS_FOR_VERDICT:
         lines.append(f"under {MIN_CLIPS_FOR_VERDICT} clips FD and KID allow no verdict")
+    return "\n".join(lines)
+
+
+def judges_as_text(heard: Mapping[str, RealHearing]) -> str:
+    """One line a class: how often each judge hears its real recordings as it, and as another.
+
+    The last column of a judge is the share of *other* classes' recordings that it hears as this
+    one: a judge that hears everything everywhere has no worth.
+    """
+    classes = list(dict.fromkeys(c for real in heard.values() for c in real.heard))
+    header = ["class", "recordings"]
+    for name in heard:
+        header += [name, f"{name}, others"]
+    rows = [header]
+    false_rates: dict[str, list[float]] = {name: [] for name in heard}
+    for class_id in classes:
+        row = [class_id, str(len(next(iter(heard.values())).heard[class_id]))]
+        for name, real in heard.items():
+            others = [
+                class_id in h.classes for c, hs in real.heard.items() if c != class_id for h in hs
+            ]
+            false_rates[name].append(sum(others) / len(others))
+            row += [f"{real.rates[class_id]:.2f}", f"{false_rates[name][-1]:.3f}"]
+        rows.append(row)
+    mean = ["mean of classes", ""]
+    for name, real in heard.items():
+        mean += [f"{sum(real.rates.values()) / len(real.rates):.2f}"]
+        mean += [f"{sum(false_rates[name]) / len(classes):.3f}"]
+    lines = _table([*rows, mean])
+    for name, real in heard.items():
+        left_out = [c for c in real.heard if c not in real.scorable]
+        told = ", ".join(f"{c} ({real.rates[c]:.2f})" for c in left_out) or "none"
+        lines += ["", f"{name}: left out, since real recordings are hit in less than 0.7: {told}"]
     return "\n".join(lines)
 
 

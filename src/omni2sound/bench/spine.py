@@ -193,7 +193,7 @@ def score_prompts(result: PromptResult) -> tuple[tuple[Row, ...], tuple[Check, .
         hits[system] = np.diagonal(hit_NN)
         shuffled[system] = _mean_off_diagonal(hit_NN)
         rows.append(Row(task="T2A", system=system, rate=bootstrap_mean(hits[system])))
-        if system in ("generated", "oracle"):
+        if system.startswith(("generated", "oracle")):
             rate = bootstrap_mean(shuffled[system])
             rows.append(Row(task="T2A", system=f"{system}, shuffled", rate=rate))
     checks = (

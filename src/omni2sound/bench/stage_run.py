@@ -79,6 +79,7 @@ def run_stage(
     duration_s: float,
     embed_caption: Embed,
     embed_look: Embed,
+    second_judge: NamedJudge | None = None,
     models: Mapping[str, SoundsForClips] | None = None,
     batch_size: int = 8,
     num_remembered: int | None = None,
@@ -94,6 +95,7 @@ def run_stage(
         duration_s: Length of every scene.
         embed_caption: For retrieval by caption.
         embed_look: For retrieval by picture.
+        second_judge: Says again what is heard, and has distances of its own.
         models: By name.
         batch_size: Clips given to a model at once.
         num_remembered: Training scenes of each track to retrieve from; as many as there are
@@ -107,12 +109,17 @@ def run_stage(
         raise UserError(f"number of scenes: expected {MIN_SCENES} or more, got {num_scenes}")
     ears = Ears(judge, assets.catalogue)
     real = hear_recordings(assets, ears)
+    second = None
+    if second_judge is not None:
+        second_ears = Ears(second_judge, assets.catalogue)
+        second = _Second(second_ears, hear_recordings(assets, second_ears))
+    judges = {"yamnet": judge} | ({} if second_judge is None else {"tagger": second_judge})
     rows: list[SystemScores] = []
-    judged: dict[str, list[JudgedClip]] = {}
+    judged: dict[str, dict[str, list[JudgedClip]]] = {name: {} for name in judges}
     done = 0
     for track in TRACKS:
         count = num_scenes // 2 if track == "offscreen" else num_scenes - num_scenes // 2
-        table = _Track(ears=ears, real=real, judge=judge, judged=judged)
+        table = _Track(ears=ears, real=real, second=second, judges=judges, judged=judged)
         clips = list(
             draw_clips(
                 assets, track, split="test", seed=seed, num_clips=count, duration_s=duration_s
@@ -151,14 +158,19 @@ def run_stage(
             num_clips=count,
             duration_s=duration_s,
         )
-        judged.setdefault(REAL_ELSEWHERE, []).extend(
-            judge_clip(clip.sound_N, judge) for clip in others
-        )
+        for clip in others:
+            table.judge(REAL_ELSEWHERE, clip.sound_N)
         rows += table.rows(track)
-    rows += [
-        SystemScores(track="all", system=system, scores=distance_scores(judged["oracle"], clips))
-        for system, clips in judged.items()
-    ]
+    for name, by_system in judged.items():
+        track_name = "all" if name == "yamnet" else f"all, {name}"
+        rows += [
+            SystemScores(
+                track=track_name,
+                system=system,
+                scores=distance_scores(by_system["oracle"], clips, judge_name=name),
+            )
+            for system, clips in by_system.items()
+        ]
     return StageReport(
         rows=tuple(rows),
         facts={
@@ -168,10 +180,20 @@ def run_stage(
             "duration_s": duration_s,
             "oracle_rates": real.rates,
             "classes_left_out": [c for c in real.rates if c not in real.scorable],
+            "classes_left_out_2nd": []
+            if second is None
+            else [c for c in second.real.rates if c not in second.real.scorable],
+            "oracle_rates_2nd": {} if second is None else second.real.rates,
             "speech_not_asked": sorted(set(real.rates) - real.never_speech),
             "music_not_asked": sorted(set(real.rates) - real.never_music),
         },
     )
+
+
+@dataclass(frozen=True)
+class _Second:
+    ears: Ears
+    real: RealHearing
 
 
 class _Track:
@@ -182,17 +204,26 @@ class _Track:
         *,
         ears: Ears,
         real: RealHearing,
-        judge: NamedJudge,
-        judged: dict[str, list[JudgedClip]],
+        second: _Second | None,
+        judges: Mapping[str, NamedJudge],
+        judged: dict[str, dict[str, list[JudgedClip]]],
     ) -> None:
-        self._ears, self._real, self._judge, self._judged = ears, real, judge, judged
+        self._ears, self._real, self._second = ears, real, second
+        self._judges, self._judged = judges, judged
         self._scores: dict[str, list[ClipScore]] = {}
 
     def add(self, system: str, clip: StageClip, sound_N: NDArray[np.float32]) -> None:
         heard = self._ears.listen(sound_N)
-        score = score_clip(sound_N, clip.events, heard, self._real)
+        again = None
+        if self._second is not None:
+            again = self._second.ears.listen(sound_N), self._second.real
+        score = score_clip(sound_N, clip.events, heard, self._real, second=again)
         self._scores.setdefault(system, []).append(score)
-        self._judged.setdefault(system, []).append(judge_clip(sound_N, self._judge))
+        self.judge(system, sound_N)
+
+    def judge(self, system: str, sound_N: NDArray[np.float32]) -> None:
+        for name, judge in self._judges.items():
+            self._judged[name].setdefault(system, []).append(judge_clip(sound_N, judge))
 
     def rows(self, track: Track) -> list[SystemScores]:
         return [

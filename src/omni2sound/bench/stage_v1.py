@@ -14,6 +14,7 @@ counts as 0.5 s, the farthest that is looked.
 end.
 *Seen heard, unseen heard*: share of on-screen and of off-screen classes that the judge hears
 somewhere in the sound (`ears`), among the classes that it knows (oracle rule, `protocols`).
+*Seen heard, unseen heard (2nd)*: the same, by the second judge and the classes that it knows.
 *Speech, music*: share of clips in which either is heard, though none of the scene's classes is
 heard as such in real recordings.
 
@@ -97,6 +98,8 @@ class ClipScore:
     unseen_heard: float | None
     speech: bool | None
     music: bool | None
+    seen_heard_2nd: float | None = None
+    unseen_heard_2nd: float | None = None
 
 
 def true_events(scene: Scene, assets: StageAssets) -> tuple[TrueEvent, ...]:
@@ -122,6 +125,8 @@ def score_clip(
     events: Sequence[TrueEvent],
     heard: Heard,
     real: RealHearing,
+    *,
+    second: tuple[Heard, RealHearing] | None = None,
 ) -> ClipScore:
     """Scores one sound.
 
@@ -130,6 +135,7 @@ def score_clip(
         events: What ought to be heard in it.
         heard: What the judge hears in it.
         real: What the judge hears in real recordings.
+        second: The same two of another judge.
 
     Raises:
         ShapeError: If the waveform is not (N,) with N >= 1.
@@ -140,6 +146,8 @@ def score_clip(
     spans = [(e.onset_s - ONSET_TOLERANCE_S, e.offset_s + ONSET_TOLERANCE_S) for e in events]
     seen_s = [e.onset_s for e in events if e.on_screen]
     classes = {e.class_id for e in events}
+    seen = {e.class_id for e in events if e.on_screen}
+    unseen = {e.class_id for e in events if not e.on_screen}
     return ClipScore(
         num_true=len(true_s),
         num_found=len(onsets.times_s),
@@ -147,10 +155,12 @@ def score_clip(
         pairs=count_pairs(onsets.times_s, true_s, tolerance_s=ONSET_TOLERANCE_S),
         own_offsets_s=tuple(onsets.own_offsets_s(seen_s, true_s)),
         num_invented=onsets.num_outside(spans),
-        seen_heard=_share_heard({e.class_id for e in events if e.on_screen}, heard, real),
-        unseen_heard=_share_heard({e.class_id for e in events if not e.on_screen}, heard, real),
+        seen_heard=_share_heard(seen, heard, real),
+        unseen_heard=_share_heard(unseen, heard, real),
         speech=heard.speech if classes <= real.never_speech else None,
         music=heard.music if classes <= real.never_music else None,
+        seen_heard_2nd=None if second is None else _share_heard(seen, *second),
+        unseen_heard_2nd=None if second is None else _share_heard(unseen, *second),
     )
 
 
@@ -182,11 +192,13 @@ def stage_scores(clips: Sequence[ClipScore]) -> tuple[Score, ...]:
         scores.append(_score("in sync", bootstrap_ratio(in_sync, [len(o) for o in offsets])))
     invented = bootstrap_mean([c.num_invented for c in clips])
     scores.append(_score("invented", invented, "lower", "a clip"))
-    for name, values in (
-        ("seen heard", [c.seen_heard for c in clips if c.seen_heard is not None]),
-        ("unseen heard", [c.unseen_heard for c in clips if c.unseen_heard is not None]),
+    for name, asked_of in (
+        ("seen heard", [c.seen_heard for c in clips]),
+        ("seen heard (2nd)", [c.seen_heard_2nd for c in clips]),
+        ("unseen heard", [c.unseen_heard for c in clips]),
+        ("unseen heard (2nd)", [c.unseen_heard_2nd for c in clips]),
     ):
-        if values:
+        if values := [share for share in asked_of if share is not None]:
             scores.append(_score(name, bootstrap_mean(values)))
     for name, flags in (
         ("speech", [c.speech for c in clips if c.speech is not None]),

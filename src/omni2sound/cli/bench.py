@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -57,6 +57,7 @@ def spine(
     )
     from omni2sound.bench.strikes import run_strikes
     from omni2sound.data.stage.assets import StageAssets
+    from omni2sound.encoders.metric.tagger import Tagger
     from omni2sound.encoders.metric.yamnet import YamNet
     from omni2sound.encoders.sync import SyncConfig
     from omni2sound.pipeline import Omni2SoundPipeline
@@ -89,6 +90,7 @@ def spine(
             corpus,
             generate.for_prompts,
             YamNet.load(),
+            second_judge=Tagger.load(),
             num_prompts=prompts,
             seed=seed,
             batch_size=batch,
@@ -108,7 +110,9 @@ def spine(
             "steps": model_defaults.steps if steps is None else steps,
             "guidance": model_defaults.guidance if guidance is None else guidance,
             "judge": "YAMNet",
+            "second_judge": "tagger",
             "oracle_rates": asked.oracle_rates,
+            "oracle_rates_2nd": asked.second_oracle_rates,
             "classes_left_out": asked.left_out,
         },
     )
@@ -196,6 +200,7 @@ def stage(
     from omni2sound.bench.retrieval import caption_embedding, look_embedding
     from omni2sound.bench.stage_run import SoundsForClips, run_stage
     from omni2sound.data.stage.assets import StageAssets
+    from omni2sound.encoders.metric.tagger import Tagger
     from omni2sound.encoders.metric.yamnet import YamNet
     from omni2sound.encoders.text import TextEncoder
     from omni2sound.encoders.vision import VisionEncoder
@@ -219,6 +224,7 @@ def stage(
         result = run_stage(
             corpus,
             YamNet.load(),
+            second_judge=Tagger.load(),
             num_scenes=scenes,
             seed=seed,
             duration_s=duration,
@@ -229,3 +235,31 @@ def stage(
             on_scenes=report,
         )
     print(json.dumps(result.to_json()) if as_json else stage_as_text(result))
+
+
+@app.command()
+def judges(
+    assets: Annotated[Path, typer.Option(help="Stage corpus, from `data stage fetch`.")],
+    tagger: Annotated[str, typer.Option(help="The second judge: a name or folder.")] = "tagger",
+    validation: Annotated[
+        bool, typer.Option("--val", help="The validation split: to choose something.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """How often each judge hears real recordings as what they are."""
+    from omni2sound.bench.ears import Ears, hear_recordings
+    from omni2sound.bench.report import judges_as_text
+    from omni2sound.data.stage.assets import StageAssets
+    from omni2sound.encoders.metric.tagger import Tagger
+    from omni2sound.encoders.metric.yamnet import YamNet
+
+    split: Literal["test", "val"] = "val" if validation else "test"
+    corpus = StageAssets.open(assets)
+    heard = {
+        "YAMNet": hear_recordings(corpus, Ears(YamNet.load(), corpus.catalogue), split),
+        "tagger": hear_recordings(corpus, Ears(Tagger.load(tagger), corpus.catalogue), split),
+    }
+    if as_json:
+        print(json.dumps({name: dict(real.rates) for name, real in heard.items()}))
+    else:
+        print(judges_as_text(heard))

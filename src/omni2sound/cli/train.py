@@ -42,7 +42,7 @@ def train(
         str,
         typer.Argument(
             help="tiny, embedded or paper, also as RECIPE+ABLATION; or a part: "
-            "autoencoder, oobleck or sync."
+            "autoencoder, oobleck, sync or tagger (the second judge)."
         ),
     ],
     data: Annotated[
@@ -116,7 +116,7 @@ def train(
         )
         print(json.dumps({"model": str(model)}))
         return
-    if recipe in PARTS:
+    if recipe in PARTS or recipe == "tagger":
         if max_steps is not None or resume or init_from or set_ or validation or lora:
             raise UserError(f"train {recipe} takes --data, --out, --parts and --max-minutes only")
         if device != "auto":
@@ -125,7 +125,14 @@ def train(
             raise UserError(f"{out} holds a model already; use another --out")
         if len(data) != 1:
             raise UserError(f"train {recipe} takes one --data, the stage corpus; got {len(data)}")
-        train_part(recipe, data[0], out, parts, max_minutes or 20.0, refit=refit)
+        if recipe == "tagger":
+            from omni2sound.cli.train_tagger import train_judge
+
+            if refit:
+                raise UserError("--refit is for train autoencoder only")
+            train_judge(data[0], out, parts, max_minutes or 12.0)
+        else:
+            train_part(recipe, data[0], out, parts, max_minutes or 20.0, refit=refit)
         first = True
     else:
         chosen = _recipe(recipe, set_ or [])

@@ -71,6 +71,8 @@ _CHUNK_PATCHES = 32
 class YamNet:
     """The carried YAMNet (3.7 M parameters, frozen). Build it with `YamNet.load`."""
 
+    top_k = 5
+    """Best of the 521 classes that count as heard (`bench.protocols.TOP_K`)."""
     sample_rate_hz = 16_000
     patch_samples = _WINDOW_SAMPLES + (_PATCH_FRAMES - 1) * _STEP_SAMPLES
     """Samples that one patch looks at: 15 600, 0.975 s."""

@@ -1,0 +1,191 @@
+"""The second judge: which of the stage corpus' classes sound, trained here on their recordings.
+
+In:   a mono waveform at 16 kHz in [-1, 1].
+Out:  scores (P, K) in [0, 1] and embeddings (P, 256), one row per patch. Patch p looks at 0.96 s
+      from p * 0.48 s on.
+
+It shares nothing with YAMNet: another front end (power, not magnitude; whole band), labels of
+the catalogue instead of YAMNet's opinion, and it never saw AudioSet. What it shares with the
+generator are the training recordings, so it may like what the generator overfits to: a score
+counts where both judges agree. It judges only; nothing is ranked by it or trained towards it.
+
+Shape suffixes: N samples, B batch, P patches, F frequencies, T frames, M mel bands, C channels,
+K classes, D embedding.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from omni2sound.config import from_json
+from omni2sound.encoders.base import own_tensor
+from omni2sound.errors import ConfigError, ShapeError, UserError
+from omni2sound.models.spectrum import mel_filterbank
+from omni2sound.weights import load_card, load_part, resolve_model
+
+__all__ = ["Tagger", "TaggerConfig", "TaggerNetwork"]
+
+NAME = "tagger"
+_CHUNK_PATCHES = 32
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaggerConfig:
+    """Shape of the network and of what it looks at."""
+
+    class_names: tuple[str, ...]
+    """Classes K, in the order of the scores."""
+    sample_rate_hz: int = 16_000
+    """Samples per second, one channel."""
+    window_samples: int = 512
+    """Window (and transform) of the spectrum."""
+    hop_samples: int = 160
+    """Samples from one frame to the next."""
+    num_bands: int = 64
+    """Mel bands (HTK) from 40 Hz to half the sample rate."""
+    patch_frames: int = 96
+    """Frames of one patch."""
+    channels: tuple[int, ...] = (24, 48, 96, 160, 256)
+    """Of each block; the last is the embedding."""
+
+    def __post_init__(self) -> None:
+        if not self.class_names or len(set(self.class_names)) < len(self.class_names):
+            raise ConfigError("class_names must be given, each once")
+        if min(self.patch_frames, self.num_bands) < 2 ** len(self.channels):
+            raise ConfigError("too many blocks: each halves the picture")
+
+    @property
+    def patch_samples(self) -> int:
+        """Samples that one patch looks at."""
+        return self.patch_frames * self.hop_samples
+
+
+class TaggerNetwork(nn.Module):
+    """Patches of sound (B, N) to logits (B, K) and embeddings (B, D)."""
+
+    window_N: Tensor
+    mel_MF: Tensor
+
+    def __init__(self, config: TaggerConfig) -> None:
+        super().__init__()
+        self.config = config
+        bins = config.window_samples // 2 + 1
+        bank_MF = mel_filterbank(
+            config.num_bands,
+            bins,
+            sample_rate_hz=config.sample_rate_hz,
+            lowest_hz=40.0,
+            highest_hz=config.sample_rate_hz / 2,
+        )
+        window_N = torch.hann_window(config.window_samples, periodic=True)
+        self.register_buffer("mel_MF", bank_MF, persistent=False)
+        self.register_buffer("window_N", window_N, persistent=False)
+        blocks, before = [], 1
+        for channels in config.channels:
+            blocks.append(_block(before, channels))
+            before = channels
+        self.blocks = nn.Sequential(*blocks)
+        self.out = nn.Linear(before, len(config.class_names))
+
+    def log_mel(self, sound_BN: Tensor) -> Tensor:
+        """Log-power mel bands (B, M, T) of patches, about zero mean and unit spread."""
+        c = self.config
+        spectrum_BFT = torch.stft(
+            sound_BN,
+            c.window_samples,
+            c.hop_samples,
+            window=self.window_N,
+            center=True,
+            pad_mode="constant",
+            return_complex=True,
+        )[..., : c.patch_frames]
+        power_BMT = self.mel_MF @ (spectrum_BFT.real.square() + spectrum_BFT.imag.square())
+        return (torch.log(power_BMT + 1e-4) + 4) / 5
+
+    def forward(self, sound_BN: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and embeddings of patches."""
+        return self.judge(self.log_mel(sound_BN))
+
+    def judge(self, log_mel_BMT: Tensor) -> tuple[Tensor, Tensor]:
+        """The network without its front end, which half precision would spoil."""
+        maps_BCMT = self.blocks(log_mel_BMT[:, None])
+        # What is steady counts by its mean over time, what is short by its maximum.
+        over_bands_BCT = maps_BCMT.mean(dim=2)
+        embedding_BD = over_bands_BCT.mean(dim=-1) + over_bands_BCT.amax(dim=-1)
+        return self.out(nn.functional.dropout(embedding_BD, 0.3, self.training)), embedding_BD
+
+
+def _block(before: int, channels: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(before, channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+    )
+
+
+class Tagger:
+    """A trained tagger as a judge. Build it with `Tagger.load`."""
+
+    top_k = 2
+    """Best classes of a patch that count as heard (docs/decisions/0037)."""
+
+    def __init__(self, network: TaggerNetwork) -> None:
+        self._network = network.eval().requires_grad_(False)
+        config = network.config
+        self.class_names = config.class_names
+        self.sample_rate_hz = config.sample_rate_hz
+        self.patch_samples = config.patch_samples
+        self.patch_hop_samples = config.patch_samples // 2
+
+    @classmethod
+    def load(cls, folder: Path | str = NAME) -> Self:
+        """Load the tagger that comes with the package, or another one.
+
+        Raises:
+            MissingPartError: If there is no such model.
+            ConfigError: If its weights do not fit.
+        """
+        card = load_card(resolve_model(folder))
+        network = TaggerNetwork(from_json(TaggerConfig, card.parts["tagger"]))
+        load_part(card, "tagger", network)
+        return cls(network)
+
+    @torch.inference_mode()
+    def scores_and_embeddings(
+        self, waveform_N: NDArray[np.float32] | Tensor
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Judge a sound of any length.
+
+        Args:
+            waveform_N: Mono samples at 16 kHz, nominally in [-1, 1], at least one; zeros are
+                appended up to a whole number of patches.
+
+        Returns:
+            Scores (P, K) and embeddings (P, D), P = 1 + ceil(max(0, N - 15 360) / 7 680).
+
+        Raises:
+            ShapeError: If the waveform is not one-dimensional or is empty.
+            UserError: If it holds NaN or infinity.
+        """
+        sound_N = own_tensor(waveform_N).to(device="cpu", dtype=torch.float32)
+        if sound_N.ndim != 1 or len(sound_N) == 0:
+            raise ShapeError(f"waveform must be mono (N,) with N >= 1, got {tuple(sound_N.shape)}")
+        if not torch.isfinite(sound_N).all():
+            raise UserError("waveform holds NaN or infinity; the sound before it is broken")
+        size, hop = self.patch_samples, self.patch_hop_samples
+        count = 1 + math.ceil(max(0, len(sound_N) - size) / hop)
+        padded_N = nn.functional.pad(sound_N, (0, size + (count - 1) * hop - len(sound_N)))
+        patches_PN = padded_N.unfold(0, size, hop)
+        pairs = [self._network(part) for part in torch.split(patches_PN, _CHUNK_PATCHES)]
+        scores_PK = torch.cat([logits for logits, _ in pairs]).sigmoid()
+        embeddings_PD = torch.cat([embedding for _, embedding in pairs])
+        return scores_PK.numpy(), embeddings_PD.numpy()

@@ -1,0 +1,202 @@
+"""Training of the second judge: a small tagger of log-mel patches.
+
+In:   recordings by class (training families only) and, if wanted, the same recordings as an
+      autoencoder gives them back.
+Out:  a `TaggerNetwork` in evaluation mode; a log.
+
+A training patch holds one to three recordings, or none: each with its own gain, equaliser and
+onset, now and then without its highest frequencies, over noise. A class is the truth of a
+patch if its recording is not much quieter there than the loudest one. Classes are drawn alike,
+however many recordings they have. Everything drawn at step k follows from (seed, k).
+
+What not to get wrong: the judge is to judge *generated* sounds, which have been through a
+decoder. One that has only heard microphones takes a decoder's grain for the class of hissing
+things, so a part of the recordings are heard as the autoencoder gives them back.
+
+Shape suffixes: B batch, N samples, K classes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from omni2sound.data.augment import augment_waveform
+from omni2sound.encoders.metric.tagger import TaggerConfig, TaggerNetwork
+from omni2sound.errors import ConfigError, UserError
+from omni2sound.train.log import RunLog
+
+__all__ = ["TaggerRecipe", "draw_patches", "train_tagger"]
+
+_log = logging.getLogger(__name__)
+
+Waveform = NDArray[np.float32]
+LOG_EVERY = 50
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaggerRecipe:
+    """How the tagger is trained; the numbers are chosen, not searched."""
+
+    num_steps: int = 1600
+    """Optimizer steps; the learning rate falls to zero over them."""
+    batch_size: int = 64
+    """Patches a step."""
+    lr: float = 3e-3
+    """Peak learning rate."""
+    empty_share: float = 0.05
+    """Share of patches that hold nothing but noise."""
+    mixed_share: float = 0.4
+    """Share of patches that hold two or three recordings."""
+    decoded_share: float = 0.5
+    """Chance that a recording is taken as an autoencoder gives it back."""
+    audible_db: float = 15.0
+    """A recording counts if it is at most this much below the loudest one of the patch."""
+    average_decay: float = 0.995
+    """Of the averaged weights, which are what is kept."""
+    seed: int = 0
+    """Of weights and of every draw."""
+
+    def __post_init__(self) -> None:
+        if min(self.num_steps, self.batch_size) < 1:
+            raise ConfigError("num_steps and batch_size must be at least 1")
+        for name in ("empty_share", "mixed_share", "decoded_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+
+
+def train_tagger(
+    recordings: Mapping[str, Sequence[Waveform]],
+    decoded: Mapping[str, Sequence[Waveform]],
+    *,
+    recipe: TaggerRecipe,
+    out: Path,
+    max_minutes: float,
+) -> TaggerNetwork:
+    """Train from scratch.
+
+    Args:
+        recordings: By class, waveforms (N,) at 16 kHz.
+        decoded: The same, through an autoencoder; may be empty.
+        recipe: How.
+        out: Folder of the log.
+        max_minutes: Hard limit; the rate follows whichever of steps and time is further.
+
+    Raises:
+        UserError: If a class has no recording.
+    """
+    if empty := [name for name, of_class in recordings.items() if not of_class]:
+        raise UserError(f"no training recording of {', '.join(empty)}")
+    config = TaggerConfig(class_names=tuple(recordings))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        network = TaggerNetwork(config).train()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # twice as fast
+    # BatchNorm's statistics are averaged too, so that what is kept fits together.
+    average = torch.optim.swa_utils.AveragedModel(
+        network,
+        multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]
+            recipe.average_decay
+        ),
+        use_buffers=True,
+    )
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=0.05)
+    log, started, losses = RunLog(out), time.monotonic(), []
+    for step in range(recipe.num_steps):
+        minutes = (time.monotonic() - started) / 60
+        progress = max(step / recipe.num_steps, minutes / max_minutes)
+        if progress >= 1:
+            break
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.lr * min(1, (step + 1) / 50) * 0.5 * (1 + np.cos(np.pi * progress))
+        sound_BN, truth_BK = draw_patches(recordings, decoded, config, recipe=recipe, step=step)
+        # Forked: dropout draws from the global generator, which is not ours to move.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1_000_003 * recipe.seed + step)
+            log_mel_BMT = network.log_mel(sound_BN)
+            with torch.autocast("cpu", torch.bfloat16):
+                logits_BK, _ = network.judge(log_mel_BMT)
+        loss = nn.functional.binary_cross_entropy_with_logits(logits_BK.float(), truth_BK)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        average.update_parameters(network)
+        losses.append(loss.item())
+        if (step + 1) % LOG_EVERY == 0:
+            mean = float(np.mean(losses[-LOG_EVERY:]))
+            log.write(step + 1, loss=round(mean, 5), progress=round(progress, 3))
+            _log.info("step %d: loss %.4f", step + 1, mean)
+    log.close()
+    kept = TaggerNetwork(config)
+    kept.load_state_dict(average.module.state_dict())
+    return kept.eval()
+
+
+def draw_patches(
+    recordings: Mapping[str, Sequence[Waveform]],
+    decoded: Mapping[str, Sequence[Waveform]],
+    config: TaggerConfig,
+    *,
+    recipe: TaggerRecipe,
+    step: int,
+) -> tuple[Tensor, Tensor]:
+    """Patches (B, N) and which classes sound in each (B, K)."""
+    rng = np.random.default_rng([recipe.seed, step])
+    names, size = config.class_names, config.patch_samples
+    sounds, truths = [], np.zeros((recipe.batch_size, len(names)), np.float32)
+    for row in range(recipe.batch_size):
+        drawn = rng.random()
+        count = 0 if drawn < recipe.empty_share else 1
+        if drawn > 1 - recipe.mixed_share:
+            count = int(rng.integers(2, 4))
+        pieces, classes = [], rng.choice(len(names), size=count, replace=False)
+        for k in classes:
+            pool = recordings
+            if decoded and rng.random() < recipe.decoded_share:
+                pool = decoded
+            of_class = pool[names[k]]
+            pieces.append(_piece(of_class[int(rng.integers(len(of_class)))], size, rng))
+        levels_db = [10 * np.log10(float(np.mean(p**2)) + 1e-12) for p in pieces]
+        for k, level_db in zip(classes, levels_db, strict=True):
+            truths[row, k] = level_db > max(max(levels_db) - recipe.audible_db, -70)
+        sounds.append(_heard_as(np.sum([np.zeros(size, np.float32), *pieces], axis=0), rng))
+    return torch.from_numpy(np.stack(sounds).astype(np.float32)), torch.from_numpy(truths)
+
+
+def _piece(sound_N: Waveform, size: int, rng: np.random.Generator) -> Waveform:
+    """A cut that may begin before the sound does; speed, gain and equaliser of its own."""
+    speed = 2 ** rng.uniform(-0.15, 0.15)
+    start = int(rng.integers(-size // 2, max(int(len(sound_N) / speed) - size // 3, 1)))
+    at = (start + np.arange(size)) * speed
+    cut = np.interp(at, np.arange(len(sound_N)), sound_N, left=0, right=0)
+    shaped = augment_waveform(cut.astype(np.float32), rng)
+    gained: Waveform = shaped * np.float32(10 ** (-rng.uniform(0, 12) / 20))
+    return gained
+
+
+def _heard_as(mix_N: Waveform, rng: np.random.Generator) -> Waveform:
+    """The room's part: high frequencies lost, noise, level."""
+    size = len(mix_N)
+    if rng.random() < 0.25:
+        spectrum = np.fft.rfft(mix_N)
+        position = np.arange(len(spectrum)) / len(spectrum)
+        falling = 1 / (1 + (position / rng.uniform(0.25, 0.9)) ** 8)
+        mix_N = np.fft.irfft(spectrum * falling, size).astype(np.float32)
+    peak = float(np.abs(mix_N).max())
+    mix_N = mix_N * (rng.uniform(0.1, 0.7) / peak) if peak > 1e-5 else mix_N
+    if rng.random() < 0.5 or peak <= 1e-5:
+        colour = np.fft.rfft(rng.normal(size=size))
+        colour /= np.maximum(np.arange(len(colour)), 20) ** rng.random()
+        noise = np.fft.irfft(colour, size)
+        mix_N = mix_N + noise / noise.std() * 10 ** (-rng.uniform(25, 70) / 20)
+    heard: Waveform = mix_N.astype(np.float32)
+    return heard
