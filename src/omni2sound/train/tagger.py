@@ -40,13 +40,17 @@ _log = logging.getLogger(__name__)
 
 Waveform = NDArray[np.float32]
 LOG_EVERY = 50
+MOST_OCTAVES = 0.35
+"""How far a recording is played faster or slower: six families of a class are few pitches."""
+_MASKED_BANDS, _MASKED_FRAMES = 10, 16
+"""Widest stripes that are hidden, so that no single band or moment decides."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaggerRecipe:
     """How the tagger is trained; the numbers are chosen, not searched."""
 
-    num_steps: int = 1600
+    num_steps: int = 2000
     """Optimizer steps; the learning rate falls to zero over them."""
     batch_size: int = 64
     """Patches a step."""
@@ -118,10 +122,10 @@ def train_tagger(
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * min(1, (step + 1) / 50) * 0.5 * (1 + np.cos(np.pi * progress))
         sound_BN, truth_BK = draw_patches(recordings, decoded, config, recipe=recipe, step=step)
-        # Forked: dropout draws from the global generator, which is not ours to move.
+        # Forked: dropout and stripes draw from the global generator, not ours to move.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1_000_003 * recipe.seed + step)
-            log_mel_BMT = network.log_mel(sound_BN)
+            log_mel_BMT = _with_stripes(network.log_mel(sound_BN))
             with torch.autocast("cpu", torch.bfloat16):
                 logits_BK, _ = network.judge(log_mel_BMT)
         loss = nn.functional.binary_cross_entropy_with_logits(logits_BK.float(), truth_BK)
@@ -172,9 +176,23 @@ def draw_patches(
     return torch.from_numpy(np.stack(sounds).astype(np.float32)), torch.from_numpy(truths)
 
 
+def _with_stripes(log_mel_BMT: Tensor) -> Tensor:
+    """Two stripes of bands and one of frames hidden in each patch (Park et al. 2019, SpecAugment,
+    arXiv:1904.08779), from PyTorch's global generator.
+    """
+    batch, bands, frames = log_mel_BMT.shape
+    for axis, size, widest in ((1, bands, _MASKED_BANDS),) * 2 + ((2, frames, _MASKED_FRAMES),):
+        width_B1 = torch.rand(batch, 1) * widest
+        first_B1 = torch.rand(batch, 1) * (size - width_B1)
+        at_1X = torch.arange(size)[None]
+        hidden_BX = (at_1X >= first_B1) & (at_1X < first_B1 + width_B1)
+        log_mel_BMT = log_mel_BMT.masked_fill(hidden_BX.unsqueeze(3 - axis), 0.0)
+    return log_mel_BMT
+
+
 def _piece(sound_N: Waveform, size: int, rng: np.random.Generator) -> Waveform:
     """A cut that may begin before the sound does; speed, gain and equaliser of its own."""
-    speed = 2 ** rng.uniform(-0.15, 0.15)
+    speed = 2 ** rng.uniform(-MOST_OCTAVES, MOST_OCTAVES)
     start = int(rng.integers(-size // 2, max(int(len(sound_N) / speed) - size // 3, 1)))
     at = (start + np.arange(size)) * speed
     cut = np.interp(at, np.arange(len(sound_N)), sound_N, left=0, right=0)
