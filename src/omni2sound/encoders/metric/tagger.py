@@ -135,8 +135,8 @@ def _block(before: int, channels: int) -> nn.Module:
 class Tagger:
     """A trained tagger as a judge. Build it with `Tagger.load`."""
 
-    top_k = 2
-    """Best classes of a patch that count as heard (docs/decisions/0037)."""
+    top_k = 3
+    """Best classes that count as heard: fewest with .8 on validation (docs/decisions/0037)."""
 
     def __init__(self, network: TaggerNetwork) -> None:
         self._network = network.eval().requires_grad_(False)
