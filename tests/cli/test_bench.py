@@ -60,6 +60,11 @@ def test_json_holds_rows_checks_and_where_they_come_from(folders: tuple[Path, Pa
         ("T2A", "oracle"),
         ("T2A", "oracle, shuffled"),
         ("T2A", "silence"),
+        *(
+            ("T2A", f"{system}, 2nd judge{pairs}")
+            for system in ("generated", "oracle")
+            for pairs in ("", ", shuffled")
+        ),
     ]
     assert report["rows"][2]["rate"]["value"] == 1
     assert len(report["checks"]) == 4
@@ -102,3 +107,18 @@ def test_the_stage_table_holds_baselines_and_the_three_tasks_of_a_model(
 def test_the_stage_table_needs_a_corpus(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["stage", "--assets", str(tmp_path)])
     assert isinstance(result.exception, MissingPartError)
+
+
+def test_both_judges_are_shown_beside_each_other(folders: tuple[Path, Path]) -> None:
+    store, _ = folders
+    result = CliRunner().invoke(app, ["judges", "--assets", str(store), "--json"])
+    assert result.exception is None, result.exception
+    rates = json.loads(result.stdout)
+    assert set(rates) == {"YAMNet", "tagger"}
+    assert set(rates["YAMNet"]) == set(rates["tagger"])
+    assert all(0 <= rate <= 1 for judge in rates.values() for rate in judge.values())
+    shown = CliRunner().invoke(app, ["judges", "--assets", str(store)]).stdout
+    assert shown.splitlines()[0].split() == [
+        "class", "recordings", "YAMNet", "YAMNet,", "others", "tagger", "tagger,", "others",
+    ]  # fmt: skip
+    assert "left out" in shown
