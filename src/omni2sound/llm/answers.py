@@ -11,6 +11,8 @@ pydantic decides whether it is the right one.
 from __future__ import annotations
 
 import json
+from copy import deepcopy
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -51,6 +53,11 @@ def strict_schema(answer: type[BaseModel]) -> dict[str, Any]:
 
     Strict endpoints refuse any other. A default would let them leave a property out.
     """
+    return deepcopy(_schema(answer))
+
+
+@lru_cache
+def _schema(answer: type[BaseModel]) -> dict[str, Any]:
     schema = answer.model_json_schema()
     _close(schema)
     return schema
@@ -73,7 +80,8 @@ def _close(node: Any) -> None:
         _close(value)
 
 
+@lru_cache
 def in_words(answer: type[BaseModel]) -> str:
     """The same request for endpoints that take no schema."""
-    schema = json.dumps(strict_schema(answer), ensure_ascii=False)
+    schema = json.dumps(_schema(answer), ensure_ascii=False)
     return f"Reply with one JSON object and nothing else. It follows this JSON schema:\n{schema}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+from typing import NoReturn
 from urllib.parse import quote
 
 from omni2sound.errors import UserError
@@ -51,6 +52,9 @@ class ApiKey:
 
     def __repr__(self) -> str:
         return "ApiKey(...)"
+
+    def __reduce__(self) -> NoReturn:
+        raise UserError("an API key stays in its process: give workers the variable's name")
 
     def reveal(self) -> str:
         """The key itself, for a header."""

@@ -248,7 +248,7 @@ class CallStore:
             db.execute(
                 "INSERT INTO call (key, kind, label, owner) VALUES (?, ?, ?, ?)"
                 " ON CONFLICT (key) DO UPDATE SET owner = excluded.owner",
-                (key, kind, request.label, self._id),
+                (key, kind, _storable(request.label), self._id),
             )
             cursor = db.execute(
                 "INSERT INTO attempt (key, kind, owner, state, sent_at, known_pusd, uncertain_pusd)"
@@ -288,7 +288,7 @@ class CallStore:
             db.execute(
                 "UPDATE attempt SET state = ?, settled_at = ?, known_pusd = ?, uncertain_pusd = ?,"
                 " input_tokens = ?, output_tokens = ?, detail = ? WHERE id = ?",
-                (outcome, _now(), *_booked(cost), *tokens, detail, attempt),
+                (outcome, _now(), *_booked(cost), *tokens, detail and _storable(detail), attempt),
             )
             answer = _written(reply) if outcome == "answered" and reply is not None else None
             db.execute(
@@ -401,6 +401,11 @@ def _last(db: sqlite3.Connection, key: str, state: str) -> str:
 
 def _booked(cost: Cost | None) -> tuple[int | None, int | None]:
     return (None, None) if cost is None else (cost.known_pusd, cost.uncertain_pusd)
+
+
+def _storable(text: str) -> str:
+    """Half a character, from a file name or a JSON escape, is spelt out."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _now() -> str:

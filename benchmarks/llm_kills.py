@@ -1,0 +1,359 @@
+"""Is every question answered once, and every cent accounted for, if the process keeps dying?
+
+    python benchmarks/llm_kills.py [--items 2000] [--kills 50] [--concurrency 16]
+
+A process asks a misbehaving server (`llm_server.py`) one question an item, and is killed
+(SIGKILL) again and again: half of the times when a random number of requests has come in, half
+in the moment in which a reply has left the server and can't be committed yet. Then the run is
+finished, and once more started when there is nothing left to do. A second store has a budget
+that ends before the items do. Prints what the server saw beside what the store says; the
+exit code is 1 if one of the promises is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import sqlite3
+import sys
+import tempfile
+import time
+from asyncio.subprocess import Process
+from collections import Counter
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from benchmarks.llm_server import EVERYTHING, PRICES, LoopbackServer, Seen
+from omni2sound.errors import BudgetExceeded, ModelCallError
+from omni2sound.llm import (
+    CallStore,
+    ChatRequest,
+    Limits,
+    OpenAIEndpoint,
+    Prices,
+    Retry,
+    StoredChat,
+    system,
+    user,
+)
+
+ROOT = Path(__file__).parents[1]
+KEY_VARIABLE = "OMNI2SOUND_BENCHMARK_KEY"
+OUT_OF_BUDGET = 3
+GOOD = {"none", "slow", "no_usage"}
+"""What the server calls replies that answer the question."""
+MAX_REFUSED, MAX_MALFORMED = 1, 4
+
+
+class Caption(BaseModel):
+    caption: str
+
+
+def request(item: int) -> ChatRequest:
+    return ChatRequest(
+        messages=(system("You describe sounds in one sentence."), user(f"item {item}")),
+        prompt_version="kills/1",
+        max_output_tokens=32,
+        answer=Caption,
+        label=f"item {item}",
+    )
+
+
+# ---- the process that dies
+
+
+async def work(url: str, folder: Path, items: int, concurrency: int, budget: Decimal | None) -> int:
+    with CallStore.open(folder / "calls.sqlite", budget_usd=budget) as store:
+        endpoint = OpenAIEndpoint(
+            "loopback", base_url=url, key_variable=KEY_VARIABLE, timeout_s=2.0
+        )
+        model = StoredChat(
+            endpoint,
+            store=store,
+            prices=Prices.load(folder / "prices.toml"),
+            limits=Limits(concurrency=concurrency),
+            retry=Retry(first_wait_s=0.02),
+            max_refused=MAX_REFUSED,
+            max_malformed=MAX_MALFORMED,
+        )
+        left = iter(range(items))
+        out_of_budget = False
+
+        async def lane() -> None:
+            nonlocal out_of_budget
+            for item in left:
+                try:
+                    await model.ask(request(item))
+                except ModelCallError:
+                    pass  # the item has ended: refused, or malformed too often
+                except BudgetExceeded:
+                    out_of_budget = True
+                    return
+
+        await asyncio.gather(*(lane() for _ in range(concurrency)))
+        await endpoint.aclose()
+    return OUT_OF_BUDGET if out_of_budget else 0
+
+
+# ---- the one that kills it
+
+
+@dataclass
+class Report:
+    """What the server saw, and what the store says."""
+
+    num_items: int
+    num_kills: int = 0
+    kills_after_reply: int = 0
+    """Kills with a reply delivered and not committed."""
+    in_flight: list[int] = field(default_factory=list)
+    """Open sends at each kill."""
+    asked_again: int = 0
+    """Requests for questions whose answer had been committed."""
+    bought_twice: int = 0
+    """Good answers beyond the first, by question."""
+    outside: int = 0
+    """Moments at which the server's bill lay outside of what the store knew."""
+    ends: Counter[str] = field(default_factory=Counter)
+    """Items by how they ended; "none" and "twice" must not occur."""
+    idle_requests: int = 0
+    """Sent by a run that had nothing left to do."""
+    num_requests: int = 0
+    billed_usd: Decimal = Decimal(0)
+    known_usd: Decimal = Decimal(0)
+    uncertain_usd: Decimal = Decimal(0)
+    budget_usd: Decimal | None = None
+    dearest_call_usd: Decimal = Decimal(0)
+    exit_code: int | None = None
+
+    def broken(self) -> list[str]:
+        """The promises that do not hold."""
+        promises = {
+            "the kills happened": self.num_kills == len(self.in_flight) > 0,
+            "some kills lie between a reply and its commit": self.kills_after_reply > 0,
+            "no committed answer was asked for again": self.asked_again == 0,
+            "answers bought twice are at most those in flight at kills": self.bought_twice
+            <= sum(self.in_flight),
+            "the bill lies inside of [known, known + uncertain]": self.outside == 0,
+            "no item ended twice": self.ends["twice"] == 0,
+            "a run with nothing to do sends nothing": self.idle_requests == 0,
+        }
+        if self.budget_usd is None:
+            promises["every item ended"] = (
+                self.ends["none"] == 0
+                and self.ends.total() == self.num_items
+                and self.exit_code == 0
+            )
+        else:
+            most = self.budget_usd + max(self.in_flight, default=0) * self.dearest_call_usd
+            promises["the budget is exceeded by the calls in flight at most"] = (
+                self.billed_usd <= most
+            )
+            promises["the budget was reached"] = self.exit_code == OUT_OF_BUDGET
+        return [promise for promise, holds in promises.items() if not holds]
+
+
+async def kill_and_finish(
+    folder: Path,
+    *,
+    items: int,
+    kills: int,
+    concurrency: int,
+    seed: int = 0,
+    budget: Decimal | None = None,
+    spread: int | None = None,
+) -> Report:
+    """Kill a run `kills` times, then let it finish.
+
+    Args:
+        folder: For the store.
+        items: Questions.
+        kills: How often.
+        concurrency: Calls at a time.
+        seed: Of the moments and of the server's faults.
+        budget: Of the store.
+        spread: A kill comes after at most so many further requests; by default so many that
+            all kills find work.
+    """
+    draw = random.Random(seed)
+    spread = spread or max(4, 3 * items // (2 * kills))
+    (folder / "prices.toml").write_text(PRICES, encoding="utf-8")
+    report = Report(num_items=items, budget_usd=budget)
+    committed: dict[str, int] = {}
+
+    async with LoopbackServer(faults=EVERYTHING, seed=seed) as server:
+
+        async def start() -> Process:
+            options = [
+                server.url,
+                str(folder),
+                str(items),
+                str(concurrency),
+                "" if budget is None else str(budget),
+            ]
+            paths = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
+            return await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "benchmarks.llm_kills", "--work", *options),
+                cwd=ROOT,
+                env={**os.environ, "PYTHONPATH": paths, KEY_VARIABLE: "sk-benchmark-0123456789"},
+            )
+
+        def look(killed: bool) -> None:
+            db = sqlite3.connect(folder / "calls.sqlite")
+            known, uncertain = db.execute(
+                "SELECT ifnull(sum(known_pusd), 0), ifnull(sum(uncertain_pusd), 0) FROM attempt"
+            ).fetchone()
+            report.outside += not known <= server.billed_pusd <= known + uncertain
+            report.known_usd = Decimal(known).scaleb(-12)
+            report.uncertain_usd = Decimal(uncertain).scaleb(-12)
+            if killed:
+                open_sends = db.execute(
+                    "SELECT label FROM attempt JOIN call USING (key) WHERE state = 'sent'"
+                ).fetchall()
+                report.in_flight.append(len(open_sends))
+                last = {seen.question: seen for seen in server.seen}
+                report.kills_after_reply += any(
+                    label in last and last[label].complete for (label,) in open_sends
+                )
+            for (label,) in db.execute("SELECT label FROM call WHERE answer IS NOT NULL"):
+                committed.setdefault(label, server.num_asked[label])
+            db.close()
+
+        while report.num_kills < kills:
+            process = await start()
+            threshold = server.num_requests + draw.randint(1, spread)
+            if draw.random() < 0.5:
+
+                def strike(
+                    seen: Seen, process: Process = process, threshold: int = threshold
+                ) -> None:
+                    if server.num_requests >= threshold and process.returncode is None:
+                        process.kill()
+
+                server.after_reply = strike
+            else:
+                while server.num_requests < threshold and process.returncode is None:
+                    await asyncio.sleep(0.001)
+                await asyncio.sleep(draw.uniform(0, 0.03))
+                if process.returncode is None:
+                    process.kill()
+            code = await process.wait()
+            server.after_reply = lambda seen: None
+            await asyncio.sleep(0.05)  # what the dead had sent arrives, and is billed
+            if code >= 0:  # it ended before its time: nothing left to kill
+                break
+            report.num_kills += 1
+            look(killed=True)
+
+        report.exit_code = await (await start()).wait()
+        look(killed=False)
+        report.num_requests = server.num_requests
+        again = await (await start()).wait()
+        assert again == report.exit_code
+        report.idle_requests = server.num_requests - report.num_requests
+        report.asked_again = sum(server.num_asked[label] - n for label, n in committed.items())
+        good = Counter(
+            seen.question for seen in server.seen if seen.fault in GOOD and seen.complete
+        )
+        report.bought_twice = sum(n - 1 for n in good.values())
+        report.billed_usd = Decimal(server.billed_pusd).scaleb(-12)
+        dearest = max(seen.billed_pusd for seen in server.seen)
+        report.dearest_call_usd = Decimal(dearest).scaleb(-12)
+
+    report.ends = _ends(folder / "calls.sqlite", items)
+    return report
+
+
+def _ends(path: Path, items: int) -> Counter[str]:
+    db = sqlite3.connect(path)
+    rows = db.execute(
+        "SELECT answer IS NOT NULL, num_refused >= ?, num_malformed >= ?,"
+        " (SELECT count(*) FROM attempt WHERE attempt.key = call.key AND state = 'answered')"
+        " FROM call",
+        (MAX_REFUSED, MAX_MALFORMED),
+    ).fetchall()
+    db.close()
+    ends: Counter[str] = Counter()
+    for answered, refused, malformed, num_answers in rows:
+        if answered + refused + malformed > 1 or num_answers != answered:
+            ends["twice"] += 1
+        else:
+            ends[
+                "answered"
+                if answered
+                else "refused"
+                if refused
+                else "malformed"
+                if malformed
+                else "none"
+            ] += 1
+    ends["none"] += items - len(rows)
+    return ends
+
+
+def _print(title: str, report: Report, wall_s: float) -> None:
+    print(f"{title}, {wall_s:.0f} s")
+    print(
+        f"  killed {report.num_kills} times, {report.kills_after_reply} of them with a reply "
+        f"delivered and not committed; in flight at kills: {sum(report.in_flight)} "
+        f"(at most {max(report.in_flight, default=0)})"
+    )
+    print(f"  {report.num_requests} requests; ends of items: {dict(report.ends)}")
+    print(
+        f"  asked again after the answer was committed: {report.asked_again}; "
+        f"answers bought twice: {report.bought_twice}; sent with nothing to do: "
+        f"{report.idle_requests}"
+    )
+    print(
+        f"  billed {report.billed_usd:f} USD, store says [{report.known_usd:f}, "
+        f"{report.known_usd + report.uncertain_usd:f}]; moments outside: {report.outside}"
+    )
+    if report.budget_usd is not None:
+        print(f"  budget {report.budget_usd:f} USD, exit code {report.exit_code}")
+    for promise in report.broken():
+        print(f"  BROKEN: {promise}")
+
+
+def main() -> int:
+    if sys.argv[1:2] == ["--work"]:
+        url, folder, items, concurrency, budget = sys.argv[2:]
+        limit = Decimal(budget) if budget else None
+        return asyncio.run(work(url, Path(folder), int(items), int(concurrency), limit))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--items", type=int, default=2000)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--concurrency", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    broken = 0
+    fifth = options.items // 5
+    for title, items, kills, budget in (
+        ("to the end", options.items, options.kills, None),
+        # A call costs about $0.00006 and is booked with $0.001, which is what a kill leaves
+        # behind for each that was in flight.
+        ("with a budget", fifth, max(1, options.kills // 12), Decimal("0.0002") * fifth),
+    ):
+        with tempfile.TemporaryDirectory() as folder:
+            before = time.monotonic()
+            report = asyncio.run(
+                kill_and_finish(
+                    Path(folder),
+                    items=items,
+                    kills=kills,
+                    concurrency=options.concurrency,
+                    seed=options.seed,
+                    budget=budget,
+                )
+            )
+            _print(title, report, time.monotonic() - before)
+            broken += len(report.broken())
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
