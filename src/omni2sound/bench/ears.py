@@ -78,10 +78,12 @@ class Ears:
         self._judge = judge
         names = judge.class_names
         places = {name: i for i, name in enumerate(names)}
-        own = places.keys() >= {c.class_id for c in catalogue.classes}
-        groups = {
-            c.class_id: {c.class_id} if own else set(c.yamnet_classes) for c in catalogue.classes
-        }
+        ids = [c.class_id for c in catalogue.classes]
+        if any(name in places for name in ids):
+            # A class that such a judge was not trained on is never heard, and so leaves its score.
+            groups = {name: {name} & places.keys() for name in ids}
+        else:
+            groups = {c.class_id: set(c.yamnet_classes) for c in catalogue.classes}
         if unknown := sorted(set().union(*groups.values()) - places.keys()):
             raise UserError(f"the judge does not know {unknown}; use its class names")
         self._groups = {c: {places[name] for name in group} for c, group in groups.items()}
