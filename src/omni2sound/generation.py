@@ -11,6 +11,7 @@ differs between two runs of one request (times, dates, paths).
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -65,6 +66,7 @@ class GenerationRequest:
     """How many results to make."""
 
     def __post_init__(self) -> None:
+        self._check_types()
         if self.video is None and self.prompt is None:
             raise UserError("nothing to generate from; give a video, a prompt or both")
         for name in ("prompt", "negative_prompt"):
@@ -78,7 +80,7 @@ class GenerationRequest:
         if self.prompt is not None and not self.prompt.strip():
             raise UserError("the prompt is empty; describe the sound, or leave the prompt out")
         _check_range("duration", self.duration_s, above=0, up_to=MAX_DURATION_S, unit=" seconds")
-        _check_range("steps", self.num_inference_steps, above=0, up_to=MAX_STEPS)
+        _check_range("steps", self.num_inference_steps, at_least=1, up_to=MAX_STEPS)
         _check_range("guidance", self.guidance_scale, at_least=0, up_to=MAX_GUIDANCE)
         _check_range("seed", self.seed, at_least=0, up_to=MAX_SEED)
         _check_range("takes", self.takes, at_least=1, up_to=MAX_TAKES)
@@ -88,6 +90,29 @@ class GenerationRequest:
             )
         if self.has_negative_prompt and self.guidance_scale == 1:
             raise UserError("a negative prompt does nothing at guidance 1; use a guidance above 1")
+
+    def _check_types(self) -> None:
+        """Numbers of NumPy are taken too, and become Python's, which JSON can hold."""
+        kinds: tuple[tuple[str, type[Any], str], ...] = (
+            ("video", Path, "a path"),
+            ("prompt", str, "a text"),
+            ("negative_prompt", str, "a text"),
+            ("duration_s", numbers.Real, "a number of seconds"),
+            ("num_inference_steps", numbers.Integral, "a whole number"),
+            ("guidance_scale", numbers.Real, "a number"),
+            ("seed", numbers.Integral, "a whole number"),
+            ("takes", numbers.Integral, "a whole number"),
+        )
+        for name, kind, what in kinds:
+            value: Any = getattr(self, name)
+            if value is None and name not in ("seed", "takes"):
+                continue
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise UserError(f"{name} must be {what}, got {repr(value)[:80]}")
+            if kind is numbers.Integral:
+                object.__setattr__(self, name, int(value))
+            elif kind is numbers.Real and not isinstance(value, (int, Fraction)):
+                object.__setattr__(self, name, float(value))
 
     @property
     def has_negative_prompt(self) -> bool:
@@ -158,8 +183,11 @@ def _check_range(
     high_enough = value > above if above is not None else at_least is None or value >= at_least
     # Bounds first: a whole number of hundreds of digits has no finite float to ask about.
     if not (low_enough and high_enough and math.isfinite(value)):
-        bound = f"more than {above:g}" if above is not None else f"{at_least:g}"
-        raise UserError(f"{name} must be {bound} to {up_to:g}{unit}, got {value}")
+        if above is not None:
+            expected = f"above {above:g} and at most {up_to:g}{unit}"
+        else:
+            expected = f"between {at_least:g} and {up_to:.20g}{unit}"
+        raise UserError(f"{name} must be {expected}, got {value}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,6 +13,7 @@ Shape suffixes: B batch, W windows, L latent frames, C latent channels, N sample
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -30,12 +31,15 @@ from omni2sound.errors import ShapeError, UserError
 from omni2sound.generation import GenerationRequest, GenerationResult, Timings
 from omni2sound.longform import decode_in_chunks, joint_prediction, window_starts
 from omni2sound.media.audio import Audio
+from omni2sound.media.files import shown_name
 from omni2sound.models.conditioning import Conditions
 from omni2sound.models.lora import Adapter, load_adapter
 from omni2sound.residency import Residency
 from omni2sound.runtime import resolve_device, resolve_dtype
 
 __all__ = ["GenerationRequest", "GenerationResult", "Omni2SoundPipeline", "Timings"]
+
+logger = logging.getLogger(__name__)
 
 _WINDOW_OVERLAP_S = 2
 _WINDOWS_PER_CALL = 4
@@ -178,7 +182,7 @@ class Omni2SoundPipeline:
             UserError: A value is out of range, or nothing is given.
         """
         request = GenerationRequest(
-            video=None if video is None else Path(video),
+            video=Path(video) if isinstance(video, (str, os.PathLike)) else video,
             prompt=prompt,
             negative_prompt=negative_prompt,
             duration_s=duration_s,
@@ -201,6 +205,7 @@ class Omni2SoundPipeline:
         """
         guidance, num_steps = self._settings(request)
         duration = request.resolved_duration(self.model.defaults.duration_s)
+        _say_if_cut(request, duration)
         longest_s = self.model.defaults.max_duration_s
         if (
             request.video is not None
@@ -210,7 +215,7 @@ class Omni2SoundPipeline:
             # Its features start with the clip; windows of them mean nothing.
             raise UserError(
                 f"this model makes sound for up to {longest_s:g} s of video, "
-                f"got {float(duration):g} s; cut the video, or give a --duration"
+                f"got {float(duration):g} s; cut the video, or give a shorter duration"
             )
         begin = time.perf_counter()
         conditions = self.encoder.encode(request.video, request.prompt, duration)
@@ -415,3 +420,15 @@ class Omni2SoundPipeline:
                 fade=timebase.num_latent_frames(_DECODE_FADE_S),
             )[None]
         return samples_BN[:, : timebase.num_samples(duration)]
+
+
+def _say_if_cut(request: GenerationRequest, duration: Fraction) -> None:
+    asked_s = request.duration_s
+    # Within a frame's time nobody means a cut: lengths of videos are not round.
+    if request.video is not None and asked_s is not None and asked_s - duration > 0.05:
+        logger.warning(
+            "%s: lasts %.2f s; the sound ends with it, not after the %.2f s that were asked for",
+            shown_name(request.video),
+            float(duration),
+            asked_s,
+        )

@@ -25,6 +25,7 @@ from omni2sound.cli.main import app
 from omni2sound.errors import UserError
 from omni2sound.media.audio import read_audio
 from omni2sound.media.info import probe
+from omni2sound.media.loudness import loudness_lufs
 from tests.build import tiny_model_folder, video_with_square
 
 OMNI2SOUND = Path(sys.executable).with_name("omni2sound")
@@ -90,14 +91,18 @@ def test_as_a_process_a_video_gets_its_sound(folder: Path, model: Path) -> None:
 
     assert json.loads((folder / "clip.omni2sound.mp4.json").read_text()) == report
     facts = tag(folder / "clip.omni2sound.mp4")
-    assert facts == {k: v for k, v in report.items() if k not in ("output", "time_s", "rtf")}
+    assert facts == {
+        k: v for k, v in report.items() if k not in ("output", "leveling", "time_s", "rtf")
+    }
     info = probe(folder / "clip.omni2sound.mp4")
     assert info.audio is not None
     assert info.video is not None
     assert info.video.num_frames == 30
 
 
-@pytest.mark.parametrize("suffix", ["wav", "flac", "mp3", "opus", "m4a", "mkv", "mov", "mp4"])
+@pytest.mark.parametrize(
+    "suffix", ["wav", "flac", "mp3", "opus", "ogg", "m4a", "mkv", "mov", "mp4"]
+)
 def test_the_suffix_chooses_the_format(folder: Path, model: Path, suffix: str) -> None:
     (report,) = reports(invoke(model, "clip.mp4", "--steps", 1, "-o", f"out.{suffix}", "--json"))
     info = probe(folder / f"out.{suffix}")
@@ -154,7 +159,8 @@ def test_a_seed_is_drawn_and_reported(folder: Path, model: Path) -> None:
         (["clip.mp4", "-o", "clip.mp4", "--overwrite"], "is the input itself"),
         (["--prompt", "x", "-o", "out.mp4"], "needs a video"),
         (["clip.mp4", "--keep-audio", "-o", "out.wav"], "--keep-audio needs a video"),
-        (["clip.mp4", "--steps", "0"], "steps must be"),
+        (["clip.mp4", "--loudness", "3"], "loudness must be between -50 and -5 LUFS"),
+        (["clip.mp4", "--steps", "0"], "steps must be between 1 and 1000, got 0"),
         (["clip.mp4", "--duration", "0"], "duration must be"),
         (["clip.mp4", "--duration", "nan"], "duration must be"),
         (["clip.mp4", "--negative-prompt", "x", "--guidance", "1"], "does nothing"),
@@ -249,6 +255,8 @@ def test_jobs_are_made_once(folder: Path, model: Path, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr(jobs_module, "load_pipeline", never)
         assert run_jobs(model).stdout == ""
+        again = reports(run_jobs(model, "--json"))
+    assert again == made
     assert [path.stat().st_mtime_ns for path in outputs] == before
 
     # One is gone, one was cut off before its sidecar, one is wanted otherwise.
@@ -261,7 +269,9 @@ def test_jobs_are_made_once(folder: Path, model: Path, monkeypatch: pytest.Monke
         {"id": "b", "video": "clip.mp4", "steps": 2, "guidance": 1, "seed": 4},
         {"id": "c", "video": "clip.mp4", "prompt": "y", "steps": 1, "output": "deep/er/c.flac"},
     )
-    assert run_jobs(model).exit_code == 1  # c would replace a file made from something else
+    refused = run_jobs(model)  # c would replace a file made from something else
+    assert refused.exit_code == 1
+    assert "jobs.jsonl:3: job 'c': c.flac: exists already and is of another" in refused.stderr
     assert [path.exists() for path in outputs] == [True] * 3
     assert json.loads(Path("out/deep/er/c.flac.json").read_text())["prompt"] == "x"
     assert run_jobs(model, "--overwrite").exit_code == 0
@@ -306,16 +316,16 @@ def test_one_bad_job_fails_alone(folder: Path, model: Path) -> None:
     assert summary == "12 jobs: 2 made, 0 were done already, 10 failed"
     assert all(line.startswith("omni2sound: ") for line in complaints)
     starts = [
-        "line 2: ",
-        "line 4: unknown key 'promt'; known: ",
-        "line 5: steps: ",
-        "job 'empty' (line 6): nothing to generate from",
-        "job 'missing' (line 7): missing.mp4: no such file",
-        "line 8: id '../up': ",
-        "job 'out' (line 9): output '../out.wav' lies outside",
-        "job 'same' (line 10): good.wav: is the output of job 'good' too",
-        "line 11: ",
-        "job 'long' (line 12): duration must be",
+        "jobs.jsonl:2: ",
+        "jobs.jsonl:4: unknown key 'promt'; known: ",
+        "jobs.jsonl:5: steps: ",
+        "jobs.jsonl:6: job 'empty': nothing to generate from",
+        "jobs.jsonl:7: job 'missing': missing.mp4: no such file",
+        "jobs.jsonl:8: id '../up': ",
+        "jobs.jsonl:9: job 'out': output '../out.wav' lies outside",
+        "jobs.jsonl:10: job 'same': good.wav: is the output of job 'good' too",
+        "jobs.jsonl:11: ",
+        "jobs.jsonl:12: job 'long': duration must be",
     ]
     assert len(complaints) == len(starts)
     for line, start in zip(complaints, starts, strict=True):
@@ -340,13 +350,39 @@ def test_a_failure_inside_the_model_is_that_jobs_own(
     write_jobs(folder, {"id": "a", "prompt": "break"}, {"id": "b", "prompt": "x", "steps": 1})
     result = run_jobs(model)
     assert result.exit_code == 1
-    complaint = "omni2sound: job 'a' (line 1): RuntimeError: out of memory, for example\n"
+    complaint = "omni2sound: jobs.jsonl:1: job 'a': RuntimeError: out of memory, for example\n"
     assert result.stderr.startswith(complaint)
     assert result.stdout == "out/b.wav\n"
 
 
-def _duplicate(folder: Path) -> None:
-    write_jobs(folder, {"id": "a", "prompt": "x"}, {"id": "b"}, {"id": "a", "prompt": "y"})
+def test_an_id_that_stands_twice_fails_alone(folder: Path, model: Path) -> None:
+    line = {"prompt": "x", "steps": 1}
+    write_jobs(folder, {"id": "a", **line}, {"id": "b", **line}, {"id": "a", **line})
+    result = run_jobs(model)
+    assert result.exit_code == 1
+    assert result.stdout.split() == ["out/a.wav", "out/b.wav"]
+    assert "jobs.jsonl:3: the id 'a' is that of line 1; choose another\n" in result.stderr
+
+
+def test_a_duration_beyond_the_video_is_said(folder: Path, model: Path) -> None:
+    whole = invoke(model, "clip.mp4", "--duration", 1.2, "--steps", 1, "-o", "a.wav")
+    assert "lasts" not in whole.stderr
+    cut = invoke(model, "clip.mp4", "--duration", 3, "--steps", 1, "-o", "b.wav")
+    assert "clip.mp4: lasts 1.20 s" in cut.stderr
+
+
+def test_sound_that_is_not_there_cannot_be_kept(folder: Path, model: Path) -> None:
+    result = invoke(model, "clip.mp4", "--keep-audio", "--steps", 1, "-o", "a.mp4")
+    assert "clip.mp4: has no sound of its own to keep" in result.stderr
+
+
+def test_a_loudness_is_reached_and_reported(folder: Path, model: Path) -> None:
+    arguments = ["--prompt", "rain", "--seed", 1, "--steps", 1, "--loudness", -30, "--json"]
+    (report,) = reports(invoke(model, *arguments, "-o", "a.wav"))
+    assert report["loudness_lufs"] == tag(folder / "a.wav")["loudness_lufs"] == -30
+    found = loudness_lufs(read_audio(folder / "a.wav"))
+    assert found == pytest.approx(-30, abs=0.5)
+    assert report["leveling"]["lufs"] == pytest.approx(found, abs=0.1)
 
 
 def _nothing(folder: Path) -> None:
@@ -360,7 +396,6 @@ def _latin(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (_duplicate, "lines 1 and 3 have the same id 'a'"),
         (_nothing, "holds no jobs"),
         (_latin, "not UTF-8"),
         (lambda folder: None, "No such file"),

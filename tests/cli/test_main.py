@@ -138,6 +138,13 @@ def test_version() -> None:
     assert done.stdout.startswith("omni2sound ")
 
 
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "omni2sound", "--version"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stdout.startswith("omni2sound ")
+
+
 def _command_paths() -> list[tuple[str, ...]]:
     """Every command and group, from the program's own table."""
 

@@ -26,8 +26,10 @@ __all__ = ["draw_seed", "generate", "load_pipeline", "show"]
 
 def generate(
     video: Annotated[Path | None, typer.Argument(help="Video to make sound for.")] = None,
-    prompt: Annotated[str | None, typer.Option(help="What should be heard.")] = None,
-    negative_prompt: Annotated[str | None, typer.Option(help="What should not be heard.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="What should be heard, in English.")] = None,
+    negative_prompt: Annotated[
+        str | None, typer.Option(help="What should not be heard; needs a guidance above 1.")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -35,22 +37,35 @@ def generate(
             "-o",
             metavar="OUT",
             help="File to write; its suffix says what: mp4 mov mkv webm (the video with the new "
-            "sound) or wav flac mp3 opus m4a.",
+            "sound) or wav flac mp3 opus ogg m4a. "
+            "Default: VIDEO.omni2sound.mp4, or omni2sound.wav.",
         ),
     ] = None,
     duration: Annotated[
         float | None,
-        typer.Option(metavar="S", help="Seconds of sound; default: the video's length, or 8."),
+        typer.Option(
+            metavar="S",
+            help="Seconds of sound, up to 3600 and never longer than the video; "
+            "default: the video's length, or the model's (8).",
+        ),
     ] = None,
-    steps: Annotated[int | None, typer.Option(metavar="N", help="Sampling steps.")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Sampling steps, 1 to 1000; default: the model's (16)."),
+    ] = None,
     guidance: Annotated[
-        float | None, typer.Option(metavar="G", help="1 is none; more follows the input closer.")
+        float | None,
+        typer.Option(
+            metavar="G",
+            help="0 to 100: 1 is none, more follows the input closer; default: the model's (3).",
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Same seed, same sound; default: a new one.")
     ] = None,
     takes: Annotated[
-        int, typer.Option(metavar="K", help="Make OUT-1 to OUT-K, with seeds N to N+K-1.")
+        int,
+        typer.Option(metavar="K", help="Make OUT-1 to OUT-K, with seeds N to N+K-1; at most 100."),
     ] = 1,
     model: Annotated[
         str, typer.Option(help="A model's name, folder, or Hub id with revision.")
@@ -71,6 +86,14 @@ def generate(
     keep_audio: Annotated[
         bool, typer.Option("--keep-audio", help="Mix the video's own sound under the new one.")
     ] = False,
+    loudness: Annotated[
+        float | None,
+        typer.Option(
+            metavar="LUFS",
+            help="Bring the sound to this loudness, -50 to -5, with true peaks under -1 dB; "
+            "default: as it was made.",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that exist.")
     ] = False,
@@ -89,8 +112,10 @@ def generate(
     duration_s, seed, steps, guidance, output. Jobs that are done are skipped on the next run.
     """
     from omni2sound.cli.results import OutputOptions
+    from omni2sound.media.loudness import check_loudness
 
-    options = OutputOptions(keep_audio=keep_audio, overwrite=overwrite)
+    check_loudness(loudness)
+    options = OutputOptions(keep_audio=keep_audio, overwrite=overwrite, loudness_lufs=loudness)
     if low_memory and dtype == "auto":
         dtype = "bfloat16"
     if jobs is not None or out_dir is not None:

@@ -15,9 +15,9 @@ import json
 import logging
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -68,10 +68,6 @@ class _Line:
     job: Job | None = None
     problem: str = ""
 
-    @property
-    def name(self) -> str:
-        return f"line {self.number}" if self.job is None else f"job {self.job.id!r}"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Settings:
@@ -98,7 +94,7 @@ def read_jobs(path: Path) -> tuple[_Line, ...]:
     """Parse a jobs file; a malformed line is an item that says what is wrong with it.
 
     Raises:
-        UserError: The file can't be read, is empty, or two jobs have the same id.
+        UserError: The file can't be read, or holds no line.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -111,13 +107,12 @@ def read_jobs(path: Path) -> tuple[_Line, ...]:
     if not lines:
         raise UserError(f"{path}: holds no jobs; write one JSON object a line")
     first_of: dict[str, int] = {}
-    for line in lines:
+    for index, line in enumerate(lines):
         if line.job is not None:
             before = first_of.setdefault(line.job.id, line.number)
             if before != line.number:
-                raise UserError(
-                    f"{path}: lines {before} and {line.number} have the same id {line.job.id!r}"
-                )
+                problem = f"the id {line.job.id!r} is that of line {before}; choose another"
+                lines[index] = replace(line, job=None, problem=problem)
     return tuple(lines)
 
 
@@ -196,14 +191,18 @@ def run_jobs(
             report(index, len(lines))
             try:
                 planned = _plan(line, settings, taken)
-                if _is_done(planned):
+                made = _made_before(planned.output)
+                if made is not None and made.get("request_sha256") == planned.sha256:
                     num_skipped += 1
+                    if as_json:
+                        show(made | {"output": str(planned.output)}, as_json=True)
                     continue
+                _refuse_other(planned.output, made, options)
                 check_target(planned.output, planned.request, options)
             except (Omni2SoundError, OSError, ValueError) as error:
                 # ValueError: a path that no file system takes, such as one with a zero byte.
                 num_failed += 1
-                _complain(line, error)
+                _complain(path, line, error)
                 continue
             if pipeline is None:  # outside the net: without a model no job can run
                 pipeline, import_s = load_pipeline(folder, device=device, dtype=dtype)
@@ -219,7 +218,7 @@ def run_jobs(
                 )
             except Exception as error:  # whatever it is, the other jobs are not to blame
                 num_failed += 1
-                _complain(line, error)
+                _complain(path, line, error)
                 continue
             import_s = 0.0
             show(saved, as_json=as_json)
@@ -267,20 +266,29 @@ def _plan(line: _Line, settings: _Settings, taken: dict[Path, str]) -> _Planned:
     return _Planned(job=job, request=request, output=output, sha256=sha256)
 
 
-def _is_done(planned: _Planned) -> bool:
-    if not planned.output.is_file():
-        return False
+def _made_before(output: Path) -> dict[str, Any] | None:
+    """What the sidecar of an existing output says; None without output or sidecar."""
+    if not output.is_file():
+        return None
     try:
-        made = json.loads(sidecar(planned.output).read_text(encoding="utf-8"))
+        made = json.loads(sidecar(output).read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return False
-    return isinstance(made, dict) and made.get("request_sha256") == planned.sha256
+        return None
+    return made if isinstance(made, dict) else None
 
 
-def _complain(line: _Line, error: Exception) -> None:
+def _refuse_other(output: Path, made: dict[str, Any] | None, options: OutputOptions) -> None:
+    if made is not None and not options.overwrite:
+        raise UserError(
+            f"{output.name}: exists already and is of another request, model or setting; "
+            "give the job another output, or --overwrite to make it anew"
+        )
+
+
+def _complain(path: Path, line: _Line, error: Exception) -> None:
     reason = " ".join(str(error).split()) or type(error).__name__
     if not isinstance(error, (Omni2SoundError, OSError)):
         reason = f"{type(error).__name__}: {reason}"
-        logger.debug("%s", line.name, exc_info=error)
-    where = f"{line.name}" if line.job is None else f"{line.name} (line {line.number})"
-    print(f"omni2sound: {where}: {reason}", file=sys.stderr, flush=True)
+        logger.debug("line %d", line.number, exc_info=error)
+    job = "" if line.job is None else f"job {line.job.id!r}: "
+    print(f"omni2sound: {path.name}:{line.number}: {job}{reason}", file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,8 @@ class OutputOptions:
     """Mix the video's own sound under the new one."""
     overwrite: bool = False
     """Replace files that exist."""
+    loudness_lufs: float | None = None
+    """Loudness of what is written; None: as it was made."""
 
 
 def sidecar(output: Path) -> Path:
@@ -73,8 +75,10 @@ def check_target(output: Path, request: GenerationRequest, options: OutputOption
     from omni2sound.media.mux import check_container
 
     request.resolved_duration(1.0)  # looks into the video
-    check_output(output, overwrite=options.overwrite)
     name = shown_name(output)
+    if output.is_file() and not options.overwrite:
+        raise UserError(f"{name}: exists already; choose another name or give --overwrite")
+    check_output(output, overwrite=options.overwrite)
     muxed = output.suffix.lower() in VIDEO_SUFFIXES
     if muxed and request.video is None:
         raise UserError(f"{name}: a video output needs a video; give one, or write .wav")
@@ -123,6 +127,7 @@ def request_sha256(
         "guidance": request.guidance_scale,
         "seed": seed,
         "keep_audio": options.keep_audio,
+        "loudness_lufs": options.loudness_lufs,
         "model": model_sha256,
         "dtype": dtype,
     }
@@ -161,18 +166,27 @@ def save(
 
     begin = time.perf_counter()
     facts = result.facts() | {"software": f"omni2sound {__version__}"} | more_facts
+    if options.loudness_lufs is not None:
+        facts["loudness_lufs"] = options.loudness_lufs
     tags = {"comment": json.dumps(facts)}
     if video is not None and output.suffix.lower() in VIDEO_SUFFIXES:
-        mux(
+        leveling = mux(
             video,
             result.audio,
             output,
             keep_audio=options.keep_audio,
             metadata=tags,
             overwrite=options.overwrite,
+            loudness_lufs=options.loudness_lufs,
         )
     else:
-        write_audio(output, result.audio, metadata=tags, overwrite=options.overwrite)
+        leveling = write_audio(
+            output,
+            result.audio,
+            metadata=tags,
+            overwrite=options.overwrite,
+            loudness_lufs=options.loudness_lufs,
+        )
     times = result.timings
     time_s = {
         "load": times.load_s + import_s,
@@ -185,6 +199,10 @@ def save(
     report = {
         "output": str(output),
         **facts,
+        "leveling": {
+            name: round(value, 4) if isinstance(value, float) else value
+            for name, value in asdict(leveling).items()
+        },
         "time_s": {name: round(value, 4) for name, value in time_s.items()},
         "rtf": round(made_in_s / result.duration_s, 4),
     }

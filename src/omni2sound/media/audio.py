@@ -1,4 +1,4 @@
-"""Sound from any file as float samples, and samples into wav, flac, mp3, opus or m4a.
+"""Sound from any file as float samples, and samples into wav, flac, mp3, opus, ogg or m4a.
 
 In:   a path of a sound or video file; or an `Audio`.
 Out:  an `Audio`; or a file that is written whole or not at all.
@@ -49,13 +49,8 @@ from omni2sound.media.files import (
     shown_name,
 )
 from omni2sound.media.info import AudioStreamInfo, probe
-from omni2sound.media.samples import (
-    MAX_SAMPLE_RATE_HZ,
-    Audio,
-    limit_peak,
-    resample,
-    round_half_up,
-)
+from omni2sound.media.loudness import Leveling, level
+from omni2sound.media.samples import MAX_SAMPLE_RATE_HZ, Audio, resample, round_half_up
 
 __all__ = ["MAX_AUDIO_VALUES", "Audio", "read_audio", "resample", "write_audio"]
 
@@ -259,6 +254,7 @@ _FORMATS: Mapping[str, tuple[str, AudioCodec]] = {
     ".flac": ("flac", FLAC),
     ".mp3": ("mp3", MP3),
     ".opus": ("opus", OPUS),
+    ".ogg": ("ogg", OPUS),
     ".m4a": ("ipod", AAC),
 }
 
@@ -269,17 +265,23 @@ def write_audio(
     *,
     metadata: Mapping[str, str] | None = None,
     overwrite: bool = False,
-) -> None:
+    loudness_lufs: float | None = None,
+) -> Leveling:
     """Write sound to a file; the suffix chooses the format.
 
-    Sound louder than full scale is scaled down as a whole. Formats that do not know the
-    sample rate get the next higher one that they do (opus: always 48 kHz).
+    Peaks over full scale are lowered where they are (`media.loudness`); lossy formats get 1 dB
+    of room. Formats that do not know the sample rate get the next higher one that they do
+    (opus and ogg: always 48 kHz).
 
     Args:
-        path: Ends in .wav, .flac (both 16 bit), .mp3, .opus or .m4a.
+        path: Ends in .wav, .flac (both 16 bit), .mp3, .opus, .ogg (Opus too) or .m4a.
         audio: What to write.
         metadata: Tags; every format keeps ``title``, ``artist`` and ``comment``.
         overwrite: Replace an existing file.
+        loudness_lufs: Loudness to bring the sound to; None leaves it at its own.
+
+    Returns:
+        What was done to the level.
 
     Raises:
         UserError: The path is refused (`check_output`), the format cannot hold the
@@ -290,7 +292,13 @@ def write_audio(
     if path.suffix.lower() not in _FORMATS:
         raise UserError(f"{shown_name(path)}: not a sound file; use {' '.join(AUDIO_SUFFIXES)}")
     container_format, codec = _FORMATS[path.suffix.lower()]
-    audio = limit_peak(audio)
+    audio, leveling = level(
+        audio,
+        target_lufs=loudness_lufs,
+        ceiling=codec.ceiling,
+        between_samples=codec.lossy,
+        name=shown_name(path),
+    )
     with create_output(
         path, container_format=container_format, sample_rate_hz=audio.sample_rate_hz
     ) as container:
@@ -298,3 +306,4 @@ def write_audio(
         stream, audio = add_audio_stream(container, codec, audio, name=shown_name(path))
         for packet in encode_audio(stream, audio):
             container.mux(packet)
+    return leveling

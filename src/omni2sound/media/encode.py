@@ -24,7 +24,8 @@ from av.packet import Packet
 from numpy.typing import NDArray
 
 from omni2sound.errors import UserError
-from omni2sound.media.samples import Audio, limit_peak, resample
+from omni2sound.media.loudness import TRUE_PEAK_CEILING, limit_peaks
+from omni2sound.media.samples import Audio, resample
 
 __all__ = ["AAC", "FLAC", "MP3", "OPUS", "PCM_16", "AudioCodec", "add_audio_stream", "encode_audio"]
 
@@ -54,6 +55,16 @@ class AudioCodec:
     """Counts that it keeps in order."""
     bit_rate_per_channel: int | None = None
     """At 32 kHz and above; less below. None: lossless."""
+
+    @property
+    def lossy(self) -> bool:
+        """Whether samples come back changed."""
+        return self.bit_rate_per_channel is not None
+
+    @property
+    def ceiling(self) -> float:
+        """The largest value to give to it: a lossy codec needs room for what it changes."""
+        return TRUE_PEAK_CEILING if self.lossy else 1.0
 
 
 AAC = AudioCodec(
@@ -99,7 +110,8 @@ def add_audio_stream(
     if codec.rates_hz is not None and audio.sample_rate_hz not in codec.rates_hz:
         higher = [rate for rate in codec.rates_hz if rate >= audio.sample_rate_hz]
         # Resampling can overshoot a peak that fitted before.
-        audio = limit_peak(resample(audio, min(higher, default=max(codec.rates_hz))))
+        resampled = resample(audio, min(higher, default=max(codec.rates_hz)))
+        audio = limit_peaks(resampled, ceiling=codec.ceiling)
     rate = audio.sample_rate_hz
     stream = container.add_stream(codec.name, rate=rate)
     assert isinstance(stream, AudioStream)

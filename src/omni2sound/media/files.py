@@ -54,7 +54,7 @@ _StreamT = TypeVar("_StreamT", bound=Stream)
 _BITEXACT = 0x0400
 """AVFMT_FLAG_BITEXACT of FFmpeg's avformat.h."""
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".opus", ".m4a")
+AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".opus", ".ogg", ".m4a")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
 
 # Demuxers by FFmpeg's names. Left out on purpose: hls, dash, concat, sdp, image2 (patterns),
@@ -170,7 +170,7 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool) -> None:
     if path.is_dir():
         raise UserError(f"{name}: is a folder; give a file name")
     if path.exists() and not overwrite:
-        raise UserError(f"{name}: exists already; choose another name or give --overwrite")
+        raise UserError(f"{name}: exists already; choose another name, or say overwrite=True")
 
 
 def _verify(path: Path, temporary: Path, verify: Callable[[Path], object]) -> None:

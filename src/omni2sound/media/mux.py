@@ -14,6 +14,7 @@ Subtitles, chapters and further tracks are not copied.
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
@@ -37,10 +38,13 @@ from omni2sound.media.files import (
     shown_name,
 )
 from omni2sound.media.info import MediaInfo, VideoStreamInfo, probe
+from omni2sound.media.loudness import Leveling, level
 from omni2sound.media.packets import copied_packets
-from omni2sound.media.samples import Audio, fit_length, limit_peak, resample, round_half_up
+from omni2sound.media.samples import Audio, fit_length, resample, round_half_up
 
 __all__ = ["KEPT_START_S", "check_container", "mux"]
+
+logger = logging.getLogger(__name__)
 
 KEPT_START_S = 1
 _FORMATS: Mapping[str, tuple[str, AudioCodec]] = {
@@ -63,7 +67,8 @@ def mux(
     keep_audio: bool = False,
     metadata: Mapping[str, str] | None = None,
     overwrite: bool = False,
-) -> None:
+    loudness_lufs: float | None = None,
+) -> Leveling:
     """Write a copy of a video with other sound.
 
     Args:
@@ -74,6 +79,10 @@ def mux(
             the higher of the two sample rates); without one, only the new sound is written.
         metadata: Tags added to the video's own; ``title`` and ``comment`` survive everywhere.
         overwrite: Replace an existing file (never the input).
+        loudness_lufs: Loudness to bring the written sound to, mixed or not; None leaves it.
+
+    Returns:
+        What was done to the level.
 
     Raises:
         MediaError: The video cannot be read or has no moving picture.
@@ -94,10 +103,18 @@ def mux(
     if output_path.exists() and output_path.samefile(video_path):
         raise UserError(f"{name}: is the input itself; choose another name")
     container_format, codec = _FORMATS[output_path.suffix.lower()]
-    if keep_audio and info.audio is not None:
+    if keep_audio and info.audio is None:
+        logger.warning("%s: has no sound of its own to keep", shown_name(video_path))
+    elif keep_audio:
         audio = _mixed(audio, info)
     num_samples = round_half_up(video.duration_s * audio.sample_rate_hz)
-    audio = limit_peak(fit_length(audio, num_samples))
+    audio, leveling = level(
+        fit_length(audio, num_samples),
+        target_lufs=loudness_lufs,
+        ceiling=codec.ceiling,
+        between_samples=codec.lossy,
+        name=name,
+    )
     with (
         open_input(video_path) as source,
         create_output(
@@ -124,6 +141,7 @@ def mux(
         pictures = copied_packets(video_path, source, video, shift_s=shift_s)
         sounds = encode_audio(sound_stream, audio, first_sample=first_sample)
         _interleave(target, pictures, out_stream, sounds)
+    return leveling
 
 
 def check_container(codec: str, output_path: Path) -> None:

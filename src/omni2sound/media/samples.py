@@ -1,7 +1,7 @@
 """Sound in memory, and what can be done to it without a file.
 
 In:   float samples.
-Out:  an `Audio` at another rate, of another length, within full scale.
+Out:  an `Audio` at another rate or of another length.
 
 Lengths follow from exact fractions of seconds, rounded half-up; never from what a
 resampler happens to return.
@@ -11,7 +11,6 @@ Shape suffixes: C channels, N samples.
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,18 +19,15 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from omni2sound.errors import ShapeError, UserError
+from omni2sound.errors import ShapeError
 
 __all__ = [
     "MAX_SAMPLE_RATE_HZ",
     "Audio",
     "fit_length",
-    "limit_peak",
     "resample",
     "round_half_up",
 ]
-
-logger = logging.getLogger(__name__)
 
 MAX_SAMPLE_RATE_HZ = 768_000
 
@@ -103,25 +99,6 @@ def fit_length(audio: Audio, num_samples: int) -> Audio:
     if missing:
         samples_CN = np.pad(samples_CN, ((0, 0), (0, missing)))
     return Audio(samples_CN=samples_CN, sample_rate_hz=audio.sample_rate_hz)
-
-
-def limit_peak(audio: Audio) -> Audio:
-    """Scale down what is louder than full scale; clipping would be heard, a level is not.
-
-    Raises:
-        UserError: A sample is not a finite number.
-    """
-    peak = float(np.max(np.abs(audio.samples_CN), initial=0.0))
-    if not math.isfinite(peak):
-        raise UserError("the sound holds samples that are not finite numbers; nothing was written")
-    if peak <= 1:
-        return audio
-    down_db = 20 * math.log10(peak)
-    # What nobody can hear is not worth a warning.
-    level = logging.WARNING if down_db >= 0.1 else logging.DEBUG
-    logger.log(level, "peak %.2f is over full scale: scaled down by %.1f dB", peak, down_db)
-    scaled_CN = (audio.samples_CN / np.float32(peak)).astype(np.float32)
-    return Audio(samples_CN=scaled_CN, sample_rate_hz=audio.sample_rate_hz)
 
 
 def round_half_up(value: Fraction) -> int:
