@@ -31,7 +31,7 @@ def main() -> None:
     model = Omni2SoundPipeline.from_pretrained("embedded", device="cpu")
     sounds = PipelineSounds(pipeline=model, seed=0, duration_s=4.0)
     print(
-        f"{'prompt':40}{'peak':>7}{'as made':>9}{'scaled':>8}{'limited':>9}{'target':>8}{'share':>8}"
+        f"{'prompt':40}{'peak':>7}{'made':>9}{'scaled':>8}{'limited':>9}{'target':>8}{'share':>8}"
     )
     for first in range(0, len(prompts), BATCH):
         group = prompts[first : first + BATCH]

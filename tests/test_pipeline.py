@@ -265,7 +265,7 @@ Values = dict[str, object]
         ({"prompt": "x", "seed": True}, "seed must be a whole number, got True"),
         ({"prompt": "x", "duration_s": -1.0}, "duration must be"),
         ({"prompt": "x", "duration_s": float("nan")}, "duration must be"),
-        ({"prompt": "x", "duration_s": MAX_DURATION_S + 1}, "to 3600 seconds"),
+        ({"prompt": "x", "duration_s": MAX_DURATION_S + 1}, "at most 3600 seconds"),
         ({"prompt": "x", "num_inference_steps": 0}, "steps must be"),
         ({"prompt": "x", "guidance_scale": -0.1}, "guidance must be"),
         ({"prompt": "x", "guidance_scale": float("inf")}, "guidance must be"),

@@ -48,6 +48,7 @@ LIMITER_REACH_S = 0.010
 _BLOCK_S = 0.4
 _OVERSAMPLING = 4
 _MAX_ROUNDS = 8
+_MAX_STEP_DB = 20.0
 _WARN_DB = 0.1
 """What nobody can hear is not worth a warning."""
 
@@ -157,7 +158,11 @@ def _to_loudness(
     audio: Audio, target_lufs: float, ceiling: float, done: Leveling
 ) -> tuple[Audio, Leveling]:
     """A gain for the whole sound; the limiter takes loudness away, hence more than one round."""
-    gain_db, slope = 0.0, 1.0
+    # Not from the limited sound: that of one too loud everywhere hides by how much it is.
+    as_it_came = loudness_lufs(audio)
+    if as_it_came is None:
+        return audio, replace(done, target_missed="it is silent, or too short to have any")
+    gain_db, slope = min(target_lufs - as_it_came, MAX_GAIN_DB), 1.0
     tried: tuple[float, float] | None = None
     for _ in range(_MAX_ROUNDS):
         heard, _, _ = _limited(_scaled(audio, gain_db), ceiling, between_samples=True)
@@ -171,7 +176,7 @@ def _to_loudness(
             # What is limited gains less than it is given: half as much, or next to nothing.
             slope = min(1.0, max(0.1, (lufs - tried[1]) / (gain_db - tried[0])))
         tried = gain_db, lufs
-        gain_db = min(gain_db + missing_db / slope, MAX_GAIN_DB)
+        gain_db = min(gain_db + max(-_MAX_STEP_DB, missing_db / slope), MAX_GAIN_DB)
     missed = ""
     if abs(missing_db) > 0.5:
         why = "it is too quiet" if gain_db >= MAX_GAIN_DB else "its peaks are in the way"
