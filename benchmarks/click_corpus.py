@@ -56,7 +56,6 @@ def click_clip(
         clip_id=f"clip-{index}",
         duration_s=duration_s,
         sound_N=sound,
-        offscreen_N=None,
         texts=_texts(words, encoder, rng),
         vision_TV=(
             rng.random((time.num_vision_frames(duration_s), 1280)).astype(np.float16)

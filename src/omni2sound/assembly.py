@@ -13,7 +13,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from omni2sound.config import from_json, to_json
 from omni2sound.diffusion.objective import Objective
 from omni2sound.diffusion.samplers import SamplerConfig
+from omni2sound.encoders.parts import SynchformerPart, TextPart, VisionPart
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
-from omni2sound.encoders.text import TextEncoder
-from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.errors import ConfigError
 from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
 from omni2sound.models.dit import DiT, DiTConfig
@@ -41,56 +40,6 @@ __all__ = [
     "build_autoencoder",
     "load_model",
 ]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TextPart:
-    """Which text encoder the model listens to."""
-
-    encoder: Literal["minilm", "flan-t5-base"] = "minilm"
-    """The carried one, or the full-size model's, whose weights the user has."""
-
-    @property
-    def dim(self) -> int:
-        """Features of one token."""
-        return {"minilm": TextEncoder.dim, "flan-t5-base": 768}[self.encoder]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class VisionPart:
-    """Which picture encoder the model listens to."""
-
-    encoder: Literal["mobilenetv2", "dfn5b-clip-vit-h-14-384"] = "mobilenetv2"
-    """The carried one, or the full-size model's, whose weights the user has."""
-
-    @property
-    def dim(self) -> int:
-        """Features of one picture."""
-        return {"mobilenetv2": VisionEncoder.dim, "dfn5b-clip-vit-h-14-384": 1024}[self.encoder]
-
-    @property
-    def size_px(self) -> tuple[int, int]:
-        """Height and width of the pictures that it is given."""
-        return {"mobilenetv2": VisionEncoder.size_px, "dfn5b-clip-vit-h-14-384": (384, 384)}[
-            self.encoder
-        ]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SynchformerPart:
-    """The full-size model's sync encoder; frozen, its weights are no part of the model folder."""
-
-    kind: Literal["synchformer"] = "synchformer"
-    """Tells it from `SyncConfig` in a card."""
-    feature_dim: int = 768
-    """S."""
-    fps: int = 25
-    """Pictures per second that it sees."""
-
-    @property
-    def features_per_s(self) -> int:
-        """Features that count as a second; the sibling release says 24 (unverified)."""
-        return 24
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,23 +21,26 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from omni2sound.assembly import PipelineConfig, SynchformerPart
-from omni2sound.encoders.base import Tokens
+from omni2sound.assembly import PipelineConfig
+from omni2sound.encoders.parts import (
+    SynchformerPart,
+    at_latent_rate,
+    load_synchformer,
+    load_text,
+    load_vision,
+)
 from omni2sound.encoders.sync import SyncEncoder
-from omni2sound.encoders.text import TextEncoder
-from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.errors import ShapeError
 from omni2sound.longform import embed_in_chunks
 from omni2sound.media.video import iter_frames
 from omni2sound.models.conditioning import Conditions
-from omni2sound.runtime import cache_dir
 from omni2sound.timebase import TimeBase
 
 __all__ = ["SYNC_MARGIN", "ConditionEncoder", "window_of"]
@@ -46,18 +49,8 @@ EncoderName = Literal["text", "vision", "sync"]
 
 _VISION_CHUNK = 32
 _SYNC_CHUNK = 250
-_SEGMENT_FRAMES = 16
-"""Pictures that Synchformer needs at least."""
 SYNC_MARGIN = 16
 """Pictures on each side of one that its sync feature may depend on (11), and some more."""
-
-
-class _Texts(Protocol):
-    def __call__(self, texts: Sequence[str]) -> Tokens: ...
-
-
-class _Pictures(Protocol):
-    def embed(self, frames_THWK: NDArray[np.uint8]) -> Tensor: ...
 
 
 class ConditionEncoder:
@@ -86,36 +79,16 @@ class ConditionEncoder:
         self.config = config
         self.timebase = config.timebase
         self.device = device
-        self._published = published or cache_dir() / "published"
         self._low_memory = low_memory
         self._load_s = 0.0
         self._own_sync = sync
         self._loaded: dict[EncoderName, Any] = {} if sync is None else {"sync": sync}
         self._loaders: dict[EncoderName, Callable[[], Any]] = {
-            "text": self._load_text,
-            "vision": self._load_vision,
-            "sync": self._load_sync,
+            "text": lambda: load_text(config.text, device, published=published),
+            "vision": lambda: load_vision(config.vision, device, published=published),
+            "sync": lambda: load_synchformer(device, published=published),
             **(loaders or {}),
         }
-
-    def _load_text(self) -> _Texts:
-        if self.config.text.encoder == "minilm":
-            return TextEncoder.load(self.device)
-        from omni2sound.encoders.t5 import T5TextEncoder
-
-        return T5TextEncoder.load(self._published / "flan-t5-base", self.device)
-
-    def _load_vision(self) -> _Pictures:
-        if self.config.vision.encoder == "mobilenetv2":
-            return VisionEncoder.load(self.device)
-        from omni2sound.encoders.clip import ClipVision
-
-        return ClipVision.load(self._published / "dfn5b-clip", self.device)
-
-    def _load_sync(self) -> _Pictures:
-        from omni2sound.encoders.synchformer import SynchformerVisual
-
-        return SynchformerVisual.load(self._published / "synchformer", self.device)
 
     @contextmanager
     def _held(self, name: EncoderName) -> Iterator[Any]:
@@ -149,8 +122,7 @@ class ConditionEncoder:
         vision_BTV = sync_BTS = None
         if video is not None:
             # CLIP squashes pictures itself, with the filter that it was trained with.
-            carried = self.config.vision.encoder == "mobilenetv2"
-            size_px = self.config.vision.size_px if carried else None
+            size_px = None if self.config.vision.resizes else self.config.vision.size_px
             frames = self._frames(video, self.timebase.vision_fps, size_px, duration_s)
             with self._held("vision") as pictures:
                 vision_BTV = embed_in_chunks(pictures.embed, frames, chunk=_VISION_CHUNK, margin=0)
@@ -195,7 +167,7 @@ class ConditionEncoder:
         fps = self.timebase.sync_fps
         if isinstance(self.config.sync, SynchformerPart):
             # Its segments start with the clip and overlap: the whole clip at once, as it is.
-            least_s = max(Fraction(duration_s), Fraction(_SEGMENT_FRAMES, fps))
+            least_s = max(Fraction(duration_s), self.config.sync.least_s)
             frames = np.stack(list(iter_frames(video, fps=fps, duration_s=least_s)))
             with self._held("sync") as motion:
                 features_TS: Tensor = motion.embed(frames)
@@ -234,12 +206,12 @@ class ConditionEncoder:
         )
 
     def _at_latent_rate(self, sync_BTS: Tensor, duration_s: float | Fraction) -> Tensor:
-        num_frames = self.timebase.num_latent_frames(duration_s)
-        rate = self.config.sync.features_per_s / self.timebase.latent_rate_hz
-        index = [int((i + Fraction(1, 2)) * rate) for i in range(num_frames)]
-        known = [i for i in index if i < sync_BTS.shape[1]]
-        missing = num_frames - len(known)
-        return torch.nn.functional.pad(sync_BTS[:, known], (0, 0, 0, missing))
+        return at_latent_rate(
+            sync_BTS,
+            features_per_s=self.config.sync.features_per_s,
+            latent_rate_hz=self.timebase.latent_rate_hz,
+            num_frames=self.timebase.num_latent_frames(duration_s),
+        )
 
 
 def window_of(

@@ -32,7 +32,15 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-__all__ = ["ATTRIBUTION_FILE", "ModelCard", "load_card", "load_part", "resolve_model", "save_model"]
+__all__ = [
+    "ATTRIBUTION_FILE",
+    "ModelCard",
+    "load_card",
+    "load_part",
+    "part_sha256",
+    "resolve_model",
+    "save_model",
+]
 
 FORMAT = 1
 """Version of the folder's layout; a reader refuses what it does not know."""
@@ -222,6 +230,12 @@ def _put(module: nn.Module, name: str, value: Tensor, dtype: torch.dtype | None)
     if isinstance(old, nn.Parameter):
         new = nn.Parameter(new, requires_grad=old.requires_grad)
     setattr(owner, own_name, new)
+
+
+def part_sha256(card: ModelCard, part: str) -> str:
+    """One digest of a part, in however many files it lies; empty if the model has no such part."""
+    names = sorted(n for n in card.files if re.fullmatch(re.escape(part) + r"(-\d+)?", n))
+    return "+".join(card.files[name] for name in names)
 
 
 def save_model(

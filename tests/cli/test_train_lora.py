@@ -9,52 +9,26 @@ import pytest
 import torch
 
 from benchmarks.click_corpus import click_store
-from omni2sound.cli.train import train
 from omni2sound.errors import UserError
 from omni2sound.models.lora import load_adapter, merge
 from omni2sound.pipeline import Omni2SoundPipeline
+from tests.cli.training import command
 
-STAGE = {
-    "name": "1-pretraining",
-    "steps": 4,
-    "lr": 1e-2,
-    "final_lr": 1e-2,
-    "warmup_steps": 0,
-    "task_weights": {"T2A": 0.5, "V2A": 0.5},
-}
-SMALL = [
-    f"stages={json.dumps([STAGE])}",
-    "dit.width=32",
-    "dit.depth=1",
-    "dit.num_heads=2",
-    "batch_seconds=3.2",
-    "precision=float32",
-]
-
-
-def command(out: Path, **options: object) -> None:
-    arguments = {
-        "recipe": "tiny",
-        "data": [out.parent / "features"],
-        "out": out,
-        "device": "cpu",
-        "set_": SMALL,
-    }
-    train(**(arguments | options))  # type: ignore[arg-type]
+RUN = {"steps": 4, "lr": 1e-2}
 
 
 def test_an_adapter_is_trained_resumed_and_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     click_store(tmp_path / "features")
-    command(tmp_path / "base")
+    command(tmp_path / "base", **RUN)
     base = tmp_path / "base" / "model"
-    command(tmp_path / "whole", lora=2, init_from=str(base))
+    command(tmp_path / "whole", **RUN, lora=2, init_from=str(base))
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == {
         "adapter": str(tmp_path / "whole" / "adapter")
     }
-    command(tmp_path / "parts", lora=2, init_from=str(base), max_steps=2)
-    command(tmp_path / "parts", lora=2, resume=True)
+    command(tmp_path / "parts", **RUN, lora=2, init_from=str(base), max_steps=2)
+    command(tmp_path / "parts", **RUN, lora=2, resume=True)
     whole, parts = (load_adapter(tmp_path / name / "adapter") for name in ("whole", "parts"))
     assert whole.sha256 == parts.sha256
     assert any(v.any() for k, v in whole.tensors.items() if k.endswith(".up"))

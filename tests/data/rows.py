@@ -58,7 +58,6 @@ def clip(number: int) -> ClipFeatures:
         clip_id=f"clip-{number}",
         duration_s=0.04,
         sound_N=rng.uniform(-1, 1, 640).astype(np.float32),
-        offscreen_N=None,
         texts=(text,),
         vision_TV=rng.random((1, 5)).astype(np.float16) if number % 2 else None,
         sync_LS=rng.random((1, 4)).astype(np.float16) if number % 2 else None,

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from omni2sound.assembly import load_model
 from omni2sound.cli.main import app
+from omni2sound.data.encode import EncoderSource
 from omni2sound.data.features import FeatureStore
 from omni2sound.data.featurize import CorpusOptions, build_corpus_features
 from omni2sound.data.manifest import Clip, write_manifest
@@ -29,6 +30,11 @@ def clip(name: str, **more: object) -> Clip:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model_folder(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def encoders(model: Path) -> EncoderSource:
+    return EncoderSource(model=model)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +58,13 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "short", audio="short.wav", captions=("wind blows", "a gust"), author="A", quality=0.5
         ),
         clip("long", audio="long.wav", labels=("rain", "thunder"), source="freesound:1"),
-        clip("seen", audio="seen.wav", video="seen.mp4", captions=("a square moves",)),
+        clip(
+            "seen",
+            audio="seen.wav",
+            video="seen.mp4",
+            captions=("a square moves",),
+            audio_captions=("something hums",),
+        ),
         clip("part", audio="long.wav", start_s=1.0, duration_s=0.4, captions=("rain",)),
         clip("silent", audio="silent.wav"),
         clip("broken", audio="broken.mp3"),
@@ -64,10 +76,12 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(manifest: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> FeatureStore:
+def store(
+    manifest: Path, encoders: EncoderSource, tmp_path_factory: pytest.TempPathFactory
+) -> FeatureStore:
     out = tmp_path_factory.mktemp("store")
     report = build_corpus_features(
-        manifest, out, model=model, options=CorpusOptions(window_s=WINDOW_S)
+        manifest, out, encoders=encoders, options=CorpusOptions(window_s=WINDOW_S)
     )
     failed = {f.clip_id: f.reason for f in report.failed}
     assert set(failed) == {"silent", "broken", "tiny", "gone"}
@@ -105,9 +119,8 @@ def test_texts_are_captions_or_else_labels(store: FeatureStore) -> None:
     told = {row.clip_id: row.texts for row in (store[i] for i in range(len(store)))}
     assert [t.text for t in told["short"] if t.role == "caption"] == ["wind blows", "a gust"]
     assert [t.text for t in told["long#0"] if t.role == "caption"] == ["rain, thunder"]
+    assert [t.text for t in told["seen"] if t.role == "audio-only"] == ["something hums"]
     for texts in told.values():
-        dropped = [t for t in texts if t.role == "dropped"]
-        assert len(dropped) == 1
         for text in texts:
             assert text.token_ids_T is not None
             assert len(text.token_ids_T) == len(text.states_TE)
@@ -138,20 +151,32 @@ def test_who_made_the_sounds_is_listed(store: FeatureStore) -> None:
 
 
 def test_another_manifest_needs_another_store(
-    manifest: Path, model: Path, store: FeatureStore, tmp_path: Path
+    manifest: Path, encoders: EncoderSource, store: FeatureStore, tmp_path: Path
 ) -> None:
     write_manifest(tmp_path / "m.jsonl", [clip("short", audio="short.wav")], media=manifest.parent)
     options = CorpusOptions(window_s=WINDOW_S)
-    build_corpus_features(tmp_path / "m.jsonl", tmp_path / "store", model=model, options=options)
+    build_corpus_features(
+        tmp_path / "m.jsonl",
+        tmp_path / "store",
+        encoders=encoders,
+        options=options,
+    )
     with pytest.raises(ConfigError, match="made with another clips_sha256"):
-        build_corpus_features(manifest, tmp_path / "store", model=model, options=options)
+        build_corpus_features(manifest, tmp_path / "store", encoders=encoders, options=options)
     with pytest.raises(ConfigError, match="made with another window_s"):
         build_corpus_features(
-            tmp_path / "m.jsonl", tmp_path / "store", model=model, options=CorpusOptions()
+            tmp_path / "m.jsonl",
+            tmp_path / "store",
+            encoders=encoders,
+            options=CorpusOptions(),
         )
     with pytest.raises(UserError, match="no such folder of media; say where it is with --media"):
         build_corpus_features(
-            manifest, tmp_path / "x", model=model, options=options, media=tmp_path / "nowhere"
+            manifest,
+            tmp_path / "x",
+            encoders=encoders,
+            options=options,
+            media=tmp_path / "nowhere",
         )
 
 
@@ -178,4 +203,4 @@ def test_from_published_files_to_a_verified_store(
     assert run(app, ["data", "verify", out]).stdout == f"{out}: whole\n"
     (row,) = [FeatureStore([Path(out)])[0]]
     assert row.clip_id == "abcdefghijk_000005"
-    assert [t.text for t in row.texts if t.role == "caption"] == ["wind"]
+    assert [t.text for t in row.texts] == ["wind"]

@@ -24,7 +24,7 @@ from benchmarks.click_corpus import (
     click_store,
 )
 from omni2sound.config import override
-from omni2sound.data.batch import Batch, build_batch
+from omni2sound.data.batch import Batch, build_batch, sampler_for
 from omni2sound.data.difficulty import Difficulty
 from omni2sound.data.features import ClipFeatures, FeatureStore, describe_store, write_shard
 from omni2sound.data.sampler import StepDraw
@@ -37,7 +37,7 @@ from omni2sound.train import progress
 from omni2sound.train.loop import TrainOptions, TrainResult, train
 from omni2sound.train.progress import learning_rate
 from omni2sound.train.recipe import Recipe
-from omni2sound.train.step import batch_loss, frame_weights
+from omni2sound.train.step import batch_loss, clean_latents, frame_weights
 from omni2sound.train.validation import validation_loss
 
 OnStep = Callable[[int, int], None]
@@ -321,6 +321,79 @@ def test_what_a_clip_was_filled_up_with_counts_in_no_loss(vae: MelPcaAutoencoder
         loss_B, _ = batch_loss(model, batch, vae, recipe, torch.device("cpu"))
         losses.append(loss_B.item())
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_stored_latents_are_taken_where_the_waveform_is_as_stored(
+    tmp_path: Path, vae: MelPcaAutoencoder, encoder: TextEncoder
+) -> None:
+    """Known ones are not made again, others are; and the two learn the same."""
+    describe_store(tmp_path / "f", {"made": "in code"})
+    clips = [click_clip(i, encoder, video=True) for i in range(8)]
+    kept = [
+        replace(c, latents_LC=vae.encode(torch.from_numpy(c.sound_N)[None])[0].half().numpy())
+        for c in clips[:6]  # two have none
+    ]
+    write_shard(tmp_path / "f" / "shard.arrow", [*kept, *clips[6:]])
+    store = FeatureStore([tmp_path / "f"])
+    recipe = replace(click_recipe(), augment=False)
+    torch.manual_seed(0)
+    model = DiT(recipe.dit)
+    sampler = sampler_for(store, seed=0, batch_seconds=6.4)
+    hard = Difficulty(offscreen_prob=0.5, augment=False)
+    seen = {True: 0, False: 0}
+    for step in range(4):
+        batch = build_batch(
+            store,
+            sampler.draw(step, {"VT2A": 1.0}),
+            seed=0,
+            step=step,
+            difficulty=hard,
+            prompts=encoder,
+        )
+        for clip_id, mix, latents in zip(batch.clip_ids, batch.mixes, batch.latents, strict=True):
+            known = mix is None and int(clip_id.removeprefix("clip-")) < 6
+            assert (latents is not None) == known
+            seen[known] += 1
+        made = replace(batch, latents=(None,) * len(batch.clip_ids))
+        losses = [batch_loss(model, b, vae, recipe, torch.device("cpu"))[0] for b in (batch, made)]
+        torch.testing.assert_close(losses[0], losses[1], atol=0.02, rtol=0.02)  # 16 bits
+    assert min(seen.values()) > 3
+    augmented = build_batch(
+        store,
+        sampler.draw(0, {"T2A": 1.0}),
+        seed=0,
+        step=0,
+        difficulty=Difficulty(augment=True),
+    )
+    assert set(augmented.latents) == {None}
+
+
+def test_the_autoencoder_is_not_asked_for_what_is_known() -> None:
+    known = torch.randn(5, 3)
+    asked: list[int] = []
+
+    class Counting:
+        def encode(self, waveform_BN: torch.Tensor) -> torch.Tensor:
+            asked.append(len(waveform_BN))
+            return torch.zeros(len(waveform_BN), 5, 3)
+
+    waveform_BN = torch.zeros(3, 5 * 640)
+    latents = clean_latents((known, None, known), waveform_BN, Counting())  # type: ignore[arg-type]
+    assert torch.equal(latents, torch.stack([known, torch.zeros(5, 3), known]))
+    clean_latents((known,) * 3, waveform_BN, Counting())  # type: ignore[arg-type]
+    assert asked == [1]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler, about torch itself
+def test_a_compiled_model_learns_the_same(tmp_path: Path, run: Run) -> None:
+    recipe = click_recipe(steps=2)
+    plain, _ = run(tmp_path / "a", recipe)
+    for name, more in {"b": {}, "c": {"activation_checkpointing": True}}.items():
+        compiled, _ = run(tmp_path / name, replace(recipe, compile=True, **more))
+        assert compiled.keys() == plain.keys()
+        for key, value in plain.items():
+            torch.testing.assert_close(compiled[key], value, atol=2e-4, rtol=1e-3)
 
 
 def test_the_rate_warms_up_and_falls_to_its_end() -> None:

@@ -19,15 +19,21 @@ from omni2sound.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from omni2sound.data.builder import BuildReport
+    from omni2sound.data.encode import EncoderSource
     from omni2sound.data.importers.assemble import ImportReport
     from omni2sound.data.overlap import Overlap
 
 __all__ = [
+    "DEVICE_HELP",
+    "ENCODERS_HELP",
     "ENGINE_HELP",
+    "LATENTS_HELP",
+    "PARTS_HELP",
     "WORKERS_HELP",
     "Engine",
     "check",
     "default_workers",
+    "encoder_source",
     "features",
     "finish_build",
     "import_corpus",
@@ -40,6 +46,10 @@ EXIT_SOME_FAILED = 1
 MAX_SHOWN = 20
 """Lines of one kind in the terminal; the report has all."""
 ENGINE_HELP = "local: processes here. ray: the extra `scale`; a cluster if RAY_ADDRESS names one."
+LATENTS_HELP = "Keep latents as well, for recipes that do not augment (paper)."
+PARTS_HELP = "Model that says which encoders are used; their features fit it and no other."
+ENCODERS_HELP = "Folder of published encoders (docs/weights.md); by default the cache."
+DEVICE_HELP = "Where encoders run: cpu, cuda or mps. Each of the workers loads its own."
 WORKERS_HELP = "Jobs at a time; changes speed only. By default one for each core."
 
 
@@ -217,27 +227,24 @@ def features(
     split: Annotated[Split, typer.Option(help="Which clips.")] = Split.TRAIN,
     seconds: Annotated[float, typer.Option(help="Length that all clips get.")] = 10.0,
     windows: Annotated[int, typer.Option(min=1, help="The most that one long clip gives.")] = 3,
-    latents: Annotated[
-        bool, typer.Option(help="Keep latents as well, for clips that nothing augments.")
-    ] = True,
+    latents: Annotated[bool, typer.Option(help=LATENTS_HELP)] = True,
     media: Annotated[
         Path | None, typer.Option(help="Folder of media, if the manifest names another place.")
     ] = None,
-    parts: Annotated[
-        str, typer.Option(help="Model whose sync encoder and autoencoder are used.")
-    ] = "embedded",
+    parts: Annotated[str, typer.Option(help=PARTS_HELP)] = "embedded",
+    encoders: Annotated[Path | None, typer.Option(help=ENCODERS_HELP)] = None,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "cpu",
     engine: Annotated[Engine, typer.Option(help=ENGINE_HELP)] = Engine.LOCAL,
     workers: Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)] = None,
 ) -> None:
     """Compute once what `omni2sound train` reads; goes on where it stopped."""
     from omni2sound.data.featurize import CorpusOptions, build_corpus_features
-    from omni2sound.weights import resolve_model
 
     with progress_bar("features") as report:
         built = build_corpus_features(
             manifest,
             out,
-            model=resolve_model(parts),
+            encoders=encoder_source(parts, encoders, device),
             split=split.value,
             options=CorpusOptions(window_s=seconds, max_windows=windows, latents=latents),
             media=media,
@@ -246,6 +253,19 @@ def features(
             on_shard=report,
         )
     finish_build(out, built)
+
+
+def encoder_source(parts: str, published: Path | None, device: str) -> EncoderSource:
+    """What `--parts`, `--encoders` and `--device` name, as workers elsewhere can find it."""
+    from omni2sound.data.encode import EncoderSource
+    from omni2sound.runtime import resolve_device
+    from omni2sound.weights import resolve_model
+
+    return EncoderSource(
+        model=resolve_model(parts).resolve(),
+        published=None if published is None else published.resolve(),
+        device=str(resolve_device(device)),
+    )
 
 
 def finish_build(out: Path, built: BuildReport) -> None:

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from omni2sound.cli import corpora
-from omni2sound.cli.corpora import ENGINE_HELP, WORKERS_HELP, Engine, default_workers, finish_build
+from omni2sound.cli.corpora import (
+    DEVICE_HELP,
+    ENCODERS_HELP,
+    ENGINE_HELP,
+    LATENTS_HELP,
+    PARTS_HELP,
+    WORKERS_HELP,
+    Engine,
+    default_workers,
+    encoder_source,
+    finish_build,
+)
 from omni2sound.cli.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -206,9 +217,13 @@ def features(
     out: Annotated[Path, typer.Option(help="Folder of features; made if missing.")],
     split: Annotated[_Split, typer.Option(help="train, val or test.")] = _Split.TRAIN,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same scenes.")] = 0,
-    parts: Annotated[
-        str, typer.Option(help="Model whose sync encoder looks at the pictures.")
-    ] = "embedded",
+    latents: Annotated[
+        bool,
+        typer.Option("--latents", help=LATENTS_HELP),
+    ] = False,
+    parts: Annotated[str, typer.Option(help=PARTS_HELP)] = "embedded",
+    encoders: Annotated[Path | None, typer.Option(help=ENCODERS_HELP)] = None,
+    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "cpu",
     engine: Annotated[Engine, typer.Option(help=ENGINE_HELP)] = Engine.LOCAL,
     workers: Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)] = None,
     assets: Annotated[Path | None, typer.Option(help=_ASSETS_HELP)] = None,
@@ -216,17 +231,16 @@ def features(
     """Compute what `omni2sound train` reads; goes on where it stopped."""
     from omni2sound.data.stage.featurize import build_features
     from omni2sound.errors import UserError
-    from omni2sound.weights import resolve_model
 
     if split is _Split.OFFSCREEN:
         raise UserError("--split must be train, val or test; off-screen scenes are a KIND here")
     plans = [_scene_plan(text) for text in scenes]
-    pictured = any(plan.kind != "audio" for plan in plans)
     with progress_bar("features") as report:
         built = build_features(
             out,
             assets=assets or _default_assets(),
-            model=resolve_model(parts) if pictured else None,
+            encoders=encoder_source(parts, encoders, device),
+            latents=latents,
             split=_FAMILIES[split],
             seed=seed,
             plans=plans,

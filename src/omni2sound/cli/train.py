@@ -23,11 +23,11 @@ from omni2sound.cli.train_parts import PARTS, merged_attribution, train_part
 from omni2sound.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import torch
 
+    from omni2sound.assembly import PipelineConfig
     from omni2sound.data.difficulty import PromptEncoder
+    from omni2sound.encoders.parts import TextPart
     from omni2sound.train.recipe import Recipe
 
 __all__ = ["train"]
@@ -60,6 +60,10 @@ def train(
             help="Model whose autoencoder and sync encoder are used; embedded unless given. "
             "For a part: whose other parts are kept, and for `autoencoder` its latents too.",
         ),
+    ] = None,
+    encoders: Annotated[
+        Path | None,
+        typer.Option(help="Folder of published encoders (docs/weights.md); by default the cache."),
     ] = None,
     refit: Annotated[
         bool,
@@ -152,6 +156,7 @@ def train(
             init_from,
             device,
             lora,
+            encoders,
         )
     if first:
         made = "adapter" if lora else "model"
@@ -187,6 +192,7 @@ def _train_model(
     init_from: str | None,
     device: str,
     lora: int | None,
+    encoders: Path | None,
 ) -> bool:
     """Run a recipe; says whether this process is the one that speaks for all ranks."""
     import torch
@@ -203,17 +209,14 @@ def _train_model(
     from omni2sound.train.loop import INTERRUPTED, TrainOptions
     from omni2sound.train.loop import train as run
     from omni2sound.train.parallel import joined_world
-    from omni2sound.weights import load_card, load_part, resolve_model
+    from omni2sound.weights import load_card, load_part, part_sha256, resolve_model
 
     card = load_card(resolve_model(parts or "embedded"))
-    store = FeatureStore(data)
-    held_out = FeatureStore([validation]) if validation is not None else store
-    for description in [*store.description, *held_out.description]:
-        if description.get("sync_sha256") not in (None, card.files.get("sync")):
-            raise ConfigError(
-                "the features were made with another sync encoder than that of --parts; "
-                "make them again, or give the model that they were made with"
-            )
+    vae_sha256 = part_sha256(card, "autoencoder")
+    store = FeatureStore(data, autoencoder_sha256=vae_sha256)
+    held_out = store
+    if validation is not None:
+        held_out = FeatureStore([validation], autoencoder_sha256=vae_sha256)
     # Before hours of training: parts that do not fit together are refused here.
     sampler = SamplerConfig(kind="dpmpp-2m" if recipe.objective.kind == "v" else "euler")
     own = {"timebase": TimeBase(), "dit": recipe.dit, "objective": recipe.objective}
@@ -226,6 +229,7 @@ def _train_model(
         },
         where=f"parts of {card.name}",
     )
+    _check_features([*store.description, *held_out.description], config, part_sha256(card, "sync"))
     vae = build_autoencoder(config.autoencoder)
     load_part(card, "autoencoder", vae)
     sync = None
@@ -263,10 +267,10 @@ def _train_model(
                 held_out,
                 vae.to(where),
                 options,
-                prompts=_prompt_encoder(recipe, config.text.encoder, where),
+                prompts=_prompt_encoder(recipe, config.text, encoders, where),
                 world=world,
                 parent_sha256=parent,
-                vae_sha256=_part_sha256(card.files, "autoencoder"),
+                vae_sha256=vae_sha256,
                 on_step=on_step,
             )
         first = world.is_first
@@ -278,7 +282,7 @@ def _train_model(
         save_adapter(out / "adapter", adapter)
     elif first:
         training = {
-            "recipe": to_json(recipe),
+            "recipe": to_json(recipe, with_runtime=False),  # just what the digest names
             "recipe_sha256": digest(recipe),
             "data": store.description,
             "steps": result.steps,
@@ -304,25 +308,38 @@ def _train_model(
     return first
 
 
-def _part_sha256(files: Mapping[str, str], part: str) -> str:
-    """One digest of a part, in however many files it lies."""
-    names = sorted(n for n in files if n == part or n.rpartition("-")[0] == part)
-    return "+".join(files[name] for name in names)
+def _check_features(descriptions: list[Any], config: PipelineConfig, sync_sha256: str) -> None:
+    """Refuse features that the model would not understand.
+
+    Raises:
+        ConfigError: If an encoder is another than that of the parts.
+    """
+    wanted = {
+        "text": config.text.encoder,
+        "vision": config.vision.encoder,
+        "sync": getattr(config.sync, "kind", None),
+        "sync_sha256": sync_sha256 or None,
+    }
+    for description in descriptions:
+        for name, value in wanted.items():
+            # What a store does not name it does not hold, or it is older than the name.
+            if description.get(name) not in (None, value):
+                raise ConfigError(
+                    f"the features were made with another {name.partition('_')[0]} encoder than "
+                    "that of --parts; make them again, or give the model that they were made with"
+                )
 
 
-def _prompt_encoder(recipe: Recipe, encoder: str, device: torch.device) -> PromptEncoder | None:
+def _prompt_encoder(
+    recipe: Recipe, part: TextPart, published: Path | None, device: torch.device
+) -> PromptEncoder | None:
     """The text encoder, if some stage changes prompts.
 
     Raises:
         MissingPartError: If it is a published one, and its folder is not there.
     """
+    from omni2sound.encoders.parts import load_text
+
     if not any(stage.makes_prompts for stage in recipe.stages):
         return None
-    if encoder == "minilm":
-        from omni2sound.encoders.text import TextEncoder
-
-        return TextEncoder.load(device)
-    from omni2sound.encoders.t5 import T5TextEncoder
-    from omni2sound.runtime import cache_dir
-
-    return T5TextEncoder.load(cache_dir() / "published" / encoder, device)
+    return load_text(part, device, published=published)

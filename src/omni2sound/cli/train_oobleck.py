@@ -48,6 +48,7 @@ def run(
     from omni2sound.data.stage.licences import attribution_tsv
     from omni2sound.data.stage.render import render_audio
     from omni2sound.data.stage.scene import draw_scene
+    from omni2sound.encoders.parts import SynchformerPart, TextPart, VisionPart
     from omni2sound.models.oobleck import Oobleck
     from omni2sound.runtime import resolve_device
     from omni2sound.train.oobleck import train_oobleck
@@ -89,7 +90,13 @@ def run(
     save_model(
         out / "model",
         name="parts",
-        parts={"autoencoder": to_json(settings.model)},
+        # The full-size model's encoders go with it: `train paper` takes the folder as --parts.
+        parts={
+            "autoencoder": to_json(settings.model),
+            "sync": to_json(SynchformerPart()),
+            "text": to_json(TextPart(encoder="flan-t5-base")),
+            "vision": to_json(VisionPart(encoder="dfn5b-clip-vit-h-14-384")),
+        },
         tensors={"autoencoder": model.state_dict()},
         defaults={},
         training={"autoencoder": facts},

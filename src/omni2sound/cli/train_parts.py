@@ -1,22 +1,28 @@
 """The parts that a recipe stands on, trained from the stage corpus: sync encoder, autoencoder.
 
 In:   the folder of the stage corpus, a time limit.
-Out:  a model folder that holds the part, for `--parts` of the next command.
+Out:  a model folder that holds the part, for `--parts` of the next command. A vocoder that was
+      trained for a whole model (`train autoencoder --parts MODEL`) gives that model with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omni2sound.errors import UserError
 
 if TYPE_CHECKING:
-    from omni2sound.data.stage.catalogue import Catalogue
+    from torch import Tensor
 
-__all__ = ["PARTS", "merged_attribution", "train_part"]
+    from omni2sound.data.stage.catalogue import Catalogue
+    from omni2sound.models.autoencoder import MelPcaAutoencoder
+    from omni2sound.weights import ModelCard
+
+__all__ = ["PARTS", "merged_attribution", "save_autoencoder", "train_part"]
 
 _SYNC_STEPS = 6000
 _FIT_SCENES = 600
@@ -82,8 +88,6 @@ def _train_sync(corpus: Path, out: Path, parts: str | None, max_minutes: float) 
 def _train_autoencoder(
     corpus: Path, out: Path, parts: str | None, max_minutes: float, *, refit: bool
 ) -> None:
-    from safetensors.torch import load_file
-
     from omni2sound.config import from_json, to_json
     from omni2sound.data.stage.assets import StageAssets
     from omni2sound.data.stage.render import render_audio
@@ -91,7 +95,7 @@ def _train_autoencoder(
     from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
     from omni2sound.models.vocoder import VocoderConfig
     from omni2sound.train.vae import VocoderRecipe, fit_components, train_vocoder
-    from omni2sound.weights import load_card, load_part, resolve_model, save_model
+    from omni2sound.weights import load_card, load_part, resolve_model
 
     assets = StageAssets.open(corpus)
     recordings = [
@@ -124,23 +128,65 @@ def _train_autoencoder(
         "recipe": to_json(recipe),
         "steps": steps,
     }
-    configs, tensors = {"autoencoder": to_json(model.config)}, {"autoencoder": model.state_dict()}
-    training, attribution = {"autoencoder": facts}, [_listed(assets.catalogue)]
-    if card is not None:
-        if "sync" in card.parts:
-            configs["sync"] = card.parts["sync"]
-            tensors["sync"] = load_file(card.folder / "sync.safetensors")
-            training["sync"] = card.training.get("sync", {})
-        attribution.insert(0, card.attribution)
+    save_autoencoder(out / "model", model, facts, _listed(assets.catalogue), card, refit=refit)
+
+
+def save_autoencoder(
+    folder: Path,
+    model: MelPcaAutoencoder,
+    facts: Mapping[str, Any],
+    listed: str,
+    card: ModelCard | None,
+    *,
+    refit: bool,
+) -> None:
+    """Write a trained autoencoder with what stays of the model that was given.
+
+    Args:
+        folder: To be written.
+        model: The autoencoder.
+        facts: How it was trained.
+        listed: Attribution of what it was trained on.
+        card: Of the model that was given; None if none was.
+        refit: Whether its latents are other ones than that model's.
+    """
+    from omni2sound.config import to_json
+    from omni2sound.weights import save_model
+
+    name = "parts"
+    defaults: Mapping[str, Any] = {}
+    configs: Mapping[str, Any] = {}
+    tensors: Mapping[str, Mapping[str, Tensor]] = {}
+    training: Mapping[str, Any] = {}
+    if card is not None and refit:
+        # What was trained on the old latents goes; what sees pictures stays.
+        configs = {k: card.parts[k] for k in ("sync", "text", "vision") if k in card.parts}
+        tensors = {k: v for k, v in _stored(card).items() if k == "sync"}
+        training = {k: v for k, v in card.training.items() if k == "sync"}
+    elif card is not None:
+        # The same latents: a whole model stays a whole model, and gets a new vocoder.
+        name, defaults = card.name, card.defaults
+        configs, tensors, training = card.parts, _stored(card), card.training
     save_model(
-        out / "model",
-        name="parts",
-        parts=configs,
-        tensors=tensors,
-        defaults={},
-        training=training,
-        attribution=merged_attribution(attribution),
+        folder,
+        name=name,
+        parts={**configs, "autoencoder": to_json(model.config)},
+        tensors={**tensors, "autoencoder": model.state_dict()},
+        defaults=defaults,
+        training={**training, "autoencoder": facts},
+        attribution=merged_attribution([listed] if card is None else [card.attribution, listed]),
     )
+
+
+def _stored(card: ModelCard) -> dict[str, dict[str, Tensor]]:
+    """Tensors of every part of a model, as they are stored."""
+    from safetensors.torch import load_file
+
+    tensors: dict[str, dict[str, Tensor]] = {}
+    for name in card.files:
+        part = re.sub(r"-\d+$", "", name)
+        tensors.setdefault(part, {}).update(load_file(card.folder / f"{name}.safetensors"))
+    return tensors
 
 
 PARTS = ("autoencoder", "sync")

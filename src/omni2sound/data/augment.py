@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["augment_waveform", "drop_words"]
+__all__ = ["augment_waveform"]
 
 GAIN_DB = (-4.0, 2.0)
 """Range of the overall gain."""
@@ -29,12 +29,3 @@ def augment_waveform(
     gain_db = np.interp(position, np.linspace(0, 1, EQ_KNOTS), knots_db)
     shaped = np.fft.irfft(spectrum * 10 ** (gain_db / 20), n=len(waveform_N))
     return (shaped / max(1.0, float(np.abs(shaped).max()))).astype(np.float32)
-
-
-def drop_words(text: str, rng: np.random.Generator, *, probability: float = 0.5) -> str:
-    """Remove each word with `probability` (chosen); at least one stays."""
-    words = text.split()
-    keep = rng.random(len(words)) >= probability
-    if words and not keep.any():
-        keep[int(rng.integers(len(words)))] = True
-    return " ".join(word for word, kept in zip(words, keep, strict=True) if kept)

@@ -1,8 +1,9 @@
 """From clips of the feature store to one training batch.
 
 In:   a `StepDraw` and the stage's settings.
-Out:  `Batch`: clean waveforms, conditions, guidance dropout, and a record of everything that
-      was drawn; the same bytes for the same (seed, step, position), on any number of ranks.
+Out:  `Batch`: clean waveforms, their latents where known, conditions, guidance dropout, and a
+      record of everything that was drawn; the same bytes for the same (seed, step, position),
+      on any number of ranks.
 
 What not to get wrong: off-screen sound and lost tokens touch VT2A only. A V2A target
 holds on-screen sound and ambience only, or the model learns to invent the unseen.
@@ -54,6 +55,8 @@ class Batch:
     Attributes:
         task: "T2A", "V2A" or "VT2A".
         waveform_BN: Clean target sound, 16 kHz.
+        latents: For each sample latents (L, C) of just that sound, where the features hold them;
+            None where they have to be made.
         conditions: What the model is told.
         valid_frames_B: Latent frames of each clip that are not filling; None if all are.
         drop_B: True where guidance dropout takes the null branch.
@@ -66,6 +69,7 @@ class Batch:
 
     task: str
     waveform_BN: Tensor
+    latents: tuple[Tensor | None, ...]
     conditions: Conditions
     valid_frames_B: Tensor | None
     drop_B: Tensor
@@ -167,6 +171,7 @@ def build_batch(
     return Batch(
         task=draw.task,
         waveform_BN=torch.from_numpy(np.stack([s.waveform_N for s in samples])),
+        latents=tuple(s.latents_LC for s in samples),
         conditions=conditions,
         valid_frames_B=torch.tensor(frames) if filled_up else None,
         drop_B=torch.tensor([s.drop for s in samples]),
@@ -182,6 +187,7 @@ def build_batch(
 class _Sample:
     clip: ClipFeatures
     waveform_N: NDArray[np.float32]
+    latents_LC: Tensor | None
     text: str
     states_TE: NDArray[np.float16]
     mix: OffscreenMix | None
@@ -226,9 +232,13 @@ def _sample(
         states_TE = _states(encoder, [i for place, i in enumerate(ids) if place not in lost])
     if difficulty.augment:
         waveform_N = augment_waveform(waveform_N, rng)
+    latents_LC = None
+    if waveform_N is clip.sound_N and clip.latents_LC is not None:
+        latents_LC = torch.from_numpy(clip.latents_LC.astype(np.float32))
     return _Sample(
         clip=clip,
         waveform_N=waveform_N.astype(np.float32),
+        latents_LC=latents_LC,
         text=words,
         states_TE=states_TE,
         mix=mix,

@@ -9,10 +9,10 @@ Out:  a folder of Arrow files with one row per clip, memory-mapped by `FeatureSt
       index.json      every shard with its length and SHA-256; written last (`data.builder`)
       attribution.tsv licence and author of what the features were made from
 
-A row keeps the *waveform* (latents are made after augmentation and mixing, since latents
-don't mix), where wanted its latents as well, and the encoder states and token ids of every
-text that training may need: captions, the same with words dropped, captions of the
-off-screen mix.
+A row keeps the *waveform* (latents don't mix, so what is augmented or mixed is encoded
+afterwards), where wanted its latents as well, for steps that leave the waveform as it is,
+and the encoder states and token ids of every caption. Columns that a row lacks or that this
+release does not know are passed over: older stores stay readable.
 
 What not to get wrong: a store without its index is unfinished and is refused; half of a
 corpus trains without complaint and gives another model. Reading imports NumPy and pyarrow
@@ -24,6 +24,7 @@ Shape suffixes: N samples, T tokens, L latent frames, C latent channels, E V S f
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,8 @@ __all__ = [
     "write_shard",
 ]
 
+_log = logging.getLogger(__name__)
+
 _TEXT = pa.struct(
     [
         ("role", pa.string()),
@@ -65,7 +68,6 @@ _SCHEMA = pa.schema(
         ("clip_id", pa.string()),
         ("duration_s", pa.float64()),
         ("sound", pa.binary()),
-        ("offscreen", pa.binary()),
         ("texts", pa.list_(_TEXT)),
         ("vision", pa.binary()),
         ("vision_dim", pa.int32()),
@@ -89,7 +91,7 @@ class TextFeatures:
     """One text and its encoder states.
 
     Attributes:
-        role: "caption", "dropped" (words removed) or "offscreen" (tells the mix).
+        role: "caption", or "audio-only" for one by somebody who heard the clip and never saw it.
         text: The words.
         states_TE: float16 token states without padding.
         token_ids_T: int32 ids that the encoder read, start and end included; None if the
@@ -110,7 +112,6 @@ class ClipFeatures:
         clip_id: Unique in the store.
         duration_s: Length of the clip, silence at its end included.
         sound_N: float32 waveform of what a V2A target holds, 16 kHz.
-        offscreen_N: float32 waveform that off-screen synthesis may add, or None.
         texts: Every text that may go with the clip.
         vision_TV: Picture features, or None without video.
         sync_LS: Sync features, or None without video.
@@ -125,7 +126,6 @@ class ClipFeatures:
     clip_id: str
     duration_s: float
     sound_N: NDArray[np.float32]
-    offscreen_N: NDArray[np.float32] | None
     texts: tuple[TextFeatures, ...]
     vision_TV: NDArray[np.float16] | None
     sync_LS: NDArray[np.float16] | None
@@ -160,7 +160,6 @@ def _row(clip: ClipFeatures) -> dict[str, Any]:
         "clip_id": clip.clip_id,
         "duration_s": clip.duration_s,
         "sound": _pcm(clip.sound_N),
-        "offscreen": None if clip.offscreen_N is None else _pcm(clip.offscreen_N),
         "texts": [
             {
                 "role": t.role,
@@ -199,8 +198,13 @@ def _from_pcm(data: bytes) -> NDArray[np.float32]:
 class FeatureStore:
     """Random access to the clips of one or more store folders."""
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Sequence[Path], *, autoencoder_sha256: str | None = None) -> None:
         """Map every shard into memory.
+
+        Args:
+            folders: Stores.
+            autoencoder_sha256: Digest of the autoencoder that latents are wanted of: those of
+                another one, or of none that the store names, are passed over. None takes all.
 
         Raises:
             MissingPartError: If a folder holds no features.
@@ -210,15 +214,21 @@ class FeatureStore:
         self.description: list[Any] = []
         self.attribution: list[str] = []
         self._shards: list[pa.RecordBatch] = []
+        self._latents_fit: list[bool] = []
         for folder in folders:
             description = read_description(folder)
             paths = shard_paths(folder, description)
             listed = folder / ATTRIBUTION_FILE
             self.attribution.append(listed.read_text("utf-8") if listed.is_file() else "")
             self.description.append(description)
+            of = description.get("autoencoder_sha256")
+            fit = autoencoder_sha256 is None or of == autoencoder_sha256
+            if of is not None and not fit:
+                _log.warning("%s: latents of another autoencoder are not used", folder)
             for path in paths:
                 reader = pa.ipc.open_file(pa.memory_map(str(path)))
                 self._shards += [reader.get_batch(i) for i in range(reader.num_record_batches)]
+                self._latents_fit += [fit] * reader.num_record_batches
         self.durations_s = [float(shard["duration_s"][0].as_py()) for shard in self._shards]
         self.has_video = [shard["sync"][0].is_valid for shard in self._shards]
         # Stores from before scores were kept do not have the column.
@@ -226,22 +236,9 @@ class FeatureStore:
             shard["quality"][0].as_py() if "quality" in shard.schema.names else None
             for shard in self._shards
         ]
-        self._offscreen: dict[float, list[int]] = {}
-        for index, shard in enumerate(self._shards):
-            if shard["offscreen"][0].is_valid:
-                self._offscreen.setdefault(self.durations_s[index], []).append(index)
 
     def __len__(self) -> int:
         return len(self._shards)
-
-    def with_offscreen(self, duration_s: float) -> Sequence[int]:
-        """Clips of this length that have a sound for off-screen synthesis; may be none."""
-        return self._offscreen.get(duration_s, ())
-
-    @property
-    def has_offscreen(self) -> bool:
-        """Whether any clip has a sound for off-screen synthesis."""
-        return bool(self._offscreen)
 
     def __getitem__(self, index: int) -> ClipFeatures:
         row = self._shards[index].to_pylist()[0]
@@ -249,13 +246,16 @@ class FeatureStore:
             clip_id=row["clip_id"],
             duration_s=row["duration_s"],
             sound_N=_from_pcm(row["sound"]),
-            offscreen_N=None if row["offscreen"] is None else _from_pcm(row["offscreen"]),
             texts=tuple(_text(t, row.get("text_dim") or TEXT_DIM) for t in row["texts"]),
             vision_TV=_matrix(row["vision"], row["vision_dim"]),
             sync_LS=_matrix(row["sync"], row["sync_dim"]),
             classes=tuple(row["classes"]),
             valid_s=row.get("valid_s"),
-            latents_LC=_matrix(row.get("latents"), row.get("latents_dim")),
+            latents_LC=(
+                _matrix(row.get("latents"), row.get("latents_dim"))
+                if self._latents_fit[index]
+                else None
+            ),
             quality=row.get("quality"),
             source=row.get("source") or "",
         )

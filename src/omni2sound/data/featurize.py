@@ -25,9 +25,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.data.augment import drop_words
 from omni2sound.data.builder import BuildReport, build_store
-from omni2sound.data.encode import ClipEncoders, load_encoders, part_digests
+from omni2sound.data.encode import ClipEncoders, EncoderSource, load_encoders
 from omni2sound.data.engine import EngineName
 from omni2sound.data.features import ClipFeatures
 from omni2sound.data.index import ClipFailure
@@ -56,7 +55,7 @@ class CorpusOptions:
     max_windows: int = 3
     """Windows that one long clip may give (chosen)."""
     latents: bool = True
-    """Keep the latents of the waveform as it is, for clips that nothing augments."""
+    """Keep the latents of the waveform as it is, for recipes that do not augment."""
 
     def __post_init__(self) -> None:
         if not MIN_VALID_S <= self.window_s <= 600:
@@ -72,7 +71,7 @@ class _Job:
     name: str
     clips: tuple[Clip, ...]
     media: Path
-    model: Path
+    encoders: EncoderSource
     options: CorpusOptions
 
 
@@ -80,7 +79,7 @@ def build_corpus_features(
     manifest: Path,
     out: Path,
     *,
-    model: Path,
+    encoders: EncoderSource,
     split: Split = "train",
     options: CorpusOptions,
     media: Path | None = None,
@@ -93,7 +92,7 @@ def build_corpus_features(
     Args:
         manifest: What `omni2sound data import` wrote.
         out: Store folder.
-        model: Model folder with the sync encoder and the autoencoder.
+        encoders: Of the model that is to be trained.
         split: Which clips.
         options: What rows are made of.
         media: Folder of the media if it is not where the manifest says.
@@ -117,8 +116,9 @@ def build_corpus_features(
             "corpus": sorted({c.corpus for c in clips}),
             "clips_sha256": hashlib.sha256(told.encode()).hexdigest(),
             "split": split,
-            "sync_sha256": "".join(part_digests(model, "sync")),
-            "autoencoder_sha256": part_digests(model, "autoencoder") if options.latents else None,
+            **encoders.describe(
+                pictures=any(c.video is not None for c in clips), latents=options.latents
+            ),
             "max_captions": MAX_CAPTIONS,
             **asdict(options),
         },
@@ -128,7 +128,7 @@ def build_corpus_features(
                 name=f"{split}-{first:08d}",
                 clips=clips[first : first + SHARD_CLIPS],
                 media=media.resolve(),
-                model=model.resolve(),
+                encoders=encoders,
                 options=options,
             )
             for first in range(0, len(clips), SHARD_CLIPS)
@@ -152,7 +152,7 @@ def _attribution(clips: tuple[Clip, ...]) -> str:
 
 
 def _rows(job: _Job) -> Iterator[ClipFeatures | ClipFailure]:
-    encoders = load_encoders(job.model)
+    encoders = load_encoders(job.encoders)
     for clip in job.clips:
         try:
             yield from _windows(clip, job, encoders)
@@ -182,7 +182,6 @@ def _windows(clip: Clip, job: _Job, encoders: ClipEncoders) -> Iterator[ClipFeat
                 clip_id=name,
                 duration_s=job.options.window_s,
                 sound_N=sound_N,
-                offscreen_N=None,
                 texts=texts,
                 vision_TV=vision_TV,
                 sync_LS=sync_LS,
@@ -237,7 +236,7 @@ def _sound(
 
 
 def _frames(
-    clip: Clip, start_s: float, job: _Job, fps: int, size_px: tuple[int, int]
+    clip: Clip, start_s: float, job: _Job, fps: int, size_px: tuple[int, int] | None
 ) -> NDArray[np.uint8]:
     assert clip.video is not None  # the caller looked
     frames = iter_frames(
@@ -253,7 +252,5 @@ def _frames(
 def _told(clip: Clip) -> list[tuple[str, str]]:
     """Texts of a clip by role; a clip of which nothing is known is just a sound."""
     captions = clip.captions[:MAX_CAPTIONS] or (", ".join(clip.labels) or "a sound",)
-    seed = hashlib.sha256(f"{clip.corpus}/{clip.clip_id}".encode()).digest()
-    rng = np.random.default_rng(list(seed))
-    texts = [("caption", text) for text in captions]
-    return [*texts, ("dropped", drop_words(captions[0], rng))]
+    heard = clip.audio_captions[:MAX_CAPTIONS]
+    return [*(("caption", t) for t in captions), *(("audio-only", t) for t in heard)]

@@ -58,6 +58,7 @@ class Clip:
         start_s: Where in those files the clip begins.
         duration_s: How long it is; None: to the end of the file.
         captions: Sentences that say what is heard.
+        audio_captions: The same by somebody who heard the clip and never saw it.
         labels: Classes that are heard, as words.
         source: What the file was cut from, e.g. "youtube:dQw4w9WgXcQ", "freesound:1234".
         source_start_s: Where in that source the clip begins; None if unknown.
@@ -84,6 +85,7 @@ class Clip:
     licence: str = ""
     author: str = ""
     quality: float | None = None
+    audio_captions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.clip_id:
@@ -132,7 +134,7 @@ class Manifest:
 
 
 _FIELDS = {f.name: f for f in fields(Clip)}
-_LISTS = ("captions", "labels")
+_LISTS = ("captions", "labels", "audio_captions")
 _NUMBERS = ("start_s", "duration_s", "source_start_s", "quality")
 _OPTIONAL = ("audio", "video", "duration_s", "source_start_s", "quality")
 

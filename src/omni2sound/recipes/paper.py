@@ -23,6 +23,7 @@ def paper() -> Recipe:
         dit=RELEASED,  # 24 x 1536, 24 heads, Flan-T5 + CLIP + Synchformer: [sibling]
         batch_seconds=2560.0,  # chosen: 256 clips of 10 s; the clips' length is [paper]
         text_tokens=128,  # [sibling]
+        augment=False,  # chosen: nothing of it is reported; latents come from the features
         null_prob=0.1,  # joint dropout: [paper]; how often: chosen
         ema_decay=0.9999,  # chosen
         weight_decay=1e-3,  # [sibling]

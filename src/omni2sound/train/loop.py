@@ -385,6 +385,7 @@ class _Run:
             token_drop_sample_prob=stage.token_drop_sample_prob,
             token_drop_prob=stage.token_drop_prob,
             null_prob=self.recipe.null_prob,
+            augment=self.recipe.augment,
         )
         build = partial(
             build_batch,

@@ -3,6 +3,9 @@
 In:   nothing; `recipes/` fills these types.
 Out:  `Recipe`, whose digest (`config.digest`) names the run.
 
+What not to get wrong: a field that is new here is declared `config.added`, or every run of
+before gets another digest and can't be resumed.
+
 One task is drawn per step and a batch never mixes tasks; a stage says how often each is
 drawn and what makes it harder. Source: Omni2Sound, arXiv:2601.02731, training schedule.
 """
@@ -13,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from omni2sound.config import runtime_only
+from omni2sound.config import added, runtime_only
 from omni2sound.diffusion.objective import Objective
 from omni2sound.errors import ConfigError
 from omni2sound.models.conditioning import ConditionerConfig
@@ -105,12 +108,12 @@ class Recipe:
     """In order."""
     batch_seconds: float
     """Seconds of sound per step, over all devices; all clips of a batch have one length."""
-    window_s: float | None = None
-    """Length that every clip is filled up to; what is filled up counts in no loss. None: a
-    batch is drawn from clips of one length."""
     text_tokens: int | None = None
     """Tokens that every prompt is filled up or cut to. None: the longest prompt of the batch,
     for models that mask padding."""
+    augment: bool = added(True)
+    """Change gain and colour of every waveform. False: where nothing is mixed in either, the
+    latents that the features hold are taken, and the autoencoder has less to do (or nothing)."""
     accumulate: int = 1
     """Parts that a step's batch is computed in, one after the other; saves memory."""
     objective: Objective = field(default_factory=Objective)
@@ -154,8 +157,6 @@ class Recipe:
             raise ConfigError(f"recipe {self.name!r}: stages need different names, got {names}")
         if self.batch_seconds <= 0:
             raise ConfigError(f"batch_seconds must be positive, got {self.batch_seconds}")
-        if self.window_s is not None and self.window_s <= 0:
-            raise ConfigError(f"window_s must be positive, got {self.window_s}")
         if not 0 <= self.null_prob < 1 or not 0 <= self.ema_decay < 1:
             raise ConfigError("null_prob and ema_decay must lie in [0, 1)")
         if self.accumulate < 1 or self.validate_every < 1 or self.sample_every < 0:

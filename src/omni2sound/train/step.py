@@ -9,7 +9,7 @@ at once, in parts one after the other, or by several ranks (whose mean FSDP2 tak
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,6 +26,7 @@ from omni2sound.train.state import TrainState
 __all__ = [
     "StepOutcome",
     "batch_loss",
+    "clean_latents",
     "frame_weights",
     "optimizer_step",
     "to_device",
@@ -56,8 +57,7 @@ def batch_loss(
     """Loss and noise time of each sample (B,)."""
     objective = recipe.objective
     waveform_BN = batch.waveform_BN.to(device)
-    with torch.no_grad():
-        x0_BLC = vae.encode(waveform_BN)
+    x0_BLC = clean_latents(batch.latents, waveform_BN, vae)
     noises, times = [], []
     for seed in batch.noise_seeds_B:
         generator = torch.Generator().manual_seed(seed)
@@ -90,6 +90,15 @@ def batch_loss(
         prediction_BLC, target_BLC, weight_BL, weight_C=weight_C / weight_C.mean()
     )
     return loss_B, t_B
+
+
+@torch.no_grad()
+def clean_latents(stored: Sequence[Tensor | None], waveform_BN: Tensor, vae: AudioVAE) -> Tensor:
+    """Latents (B, L, C): those that the features hold, and the others made from waveforms."""
+    unknown = [i for i, latents_LC in enumerate(stored) if latents_LC is None]
+    made = iter(vae.encode(waveform_BN[unknown]) if unknown else ())
+    device = waveform_BN.device
+    return torch.stack([next(made) if known is None else known.to(device) for known in stored])
 
 
 def frame_weights(

@@ -12,16 +12,22 @@ import torch
 from PIL import Image
 
 from omni2sound.config import to_json
+from omni2sound.data.batch import build_batch, sampler_for
+from omni2sound.data.difficulty import Difficulty
+from omni2sound.data.encode import EncoderSource
 from omni2sound.data.features import FeatureStore
 from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, STORE_CATALOGUE, StageAssets
-from omni2sound.data.stage.featurize import ScenePlan, build_features
+from omni2sound.data.stage.featurize import NUM_CAPTIONS, ScenePlan, build_features
 from omni2sound.data.stage.render import render_sound
 from omni2sound.data.stage.scene import draw_scene
 from omni2sound.data.stage.sync_examples import sync_batches
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.errors import ConfigError, UserError
+from omni2sound.recipes import recipe_named
+from omni2sound.recipes.ablations import ABLATIONS
 from omni2sound.timebase import TimeBase
-from omni2sound.weights import save_model
+from omni2sound.weights import load_card, part_sha256, save_model
+from tests.build import tiny_model_folder
 
 SYNC = SyncConfig(frame_px=16, channels=(4, 8), feature_dim=6)
 PLANS = (
@@ -61,9 +67,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def built(corpus: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def encoders(model: Path) -> EncoderSource:
+    return EncoderSource(model=model)
+
+
+@pytest.fixture(scope="module")
+def built(corpus: Path, encoders: EncoderSource, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("features")
-    build_features(out, assets=corpus, model=model, split="train", seed=0, plans=PLANS)
+    build_features(out, assets=corpus, encoders=encoders, split="train", seed=0, plans=PLANS)
     return out
 
 
@@ -78,10 +89,9 @@ def test_every_planned_scene_is_there(built: Path) -> None:
         assert clip.vision_TV.shape == (16, 1280)
         assert clip.sync_LS.shape == (50, 6)
         assert len(clip.sound_N) == 32_000
+    for clip in (store[i] for i in range(4)):
         roles = [t.role for t in clip.texts]
-        assert set(roles) == {"caption", "dropped", "offscreen"}
-        dropped = next(t.text for t in clip.texts if t.role == "dropped")
-        assert set(dropped.split()) <= set(clip.texts[0].text.split())
+        assert roles == ["caption"] * NUM_CAPTIONS + ["audio-only"] * NUM_CAPTIONS
 
 
 def test_a_video_target_does_not_hold_the_unseen(built: Path, corpus: Path) -> None:
@@ -96,16 +106,59 @@ def test_a_video_target_does_not_hold_the_unseen(built: Path, corpus: Path) -> N
     clip = store[2]
     factor = float(clip.sound_N @ target / (target @ target))
     np.testing.assert_allclose(clip.sound_N, factor * target, atol=2e-4)
-    assert clip.offscreen_N is not None
-    unseen = sound.stems_EN[~seen].sum(axis=0)
-    assert np.corrcoef(clip.offscreen_N, unseen)[0, 1] > 0.999
+    assert clip.classes == tuple(e.class_id for e in scene.events if e.on_screen)
+
+
+def test_every_ablation_finds_its_captions(built: Path) -> None:
+    """Features of scenes alone are enough to run each of them."""
+    store = FeatureStore([built])
+    for name in ABLATIONS:
+        for stage in recipe_named(f"tiny+{name}").stages:
+            sampler = sampler_for(store, seed=0, batch_seconds=4)
+            batch = build_batch(
+                store,
+                sampler.draw(0, stage.task_weights),
+                seed=0,
+                step=0,
+                difficulty=Difficulty(),
+                caption_role=stage.caption_role,
+            )
+            wanted = {
+                t.text
+                for i in range(len(store))
+                for t in store[i].texts
+                if t.role == stage.caption_role
+            }
+            assert {text for text in batch.texts if text} <= wanted
+
+
+def test_latents_are_kept_where_they_are_asked_for(
+    corpus: Path, built: Path, tmp_path: Path
+) -> None:
+    whole = tiny_model_folder(tmp_path / "model")
+    plans = [ScenePlan(kind="audio", count=1, duration_s=2.0)]
+    arguments = {"assets": corpus, "split": "train", "seed": 0, "plans": plans, "latents": True}
+    build_features(tmp_path / "f", encoders=EncoderSource(model=whole), **arguments)  # type: ignore[arg-type]
+    made = FeatureStore([tmp_path / "f"])[0].latents_LC
+    assert made is not None
+    assert made.shape == (50, 8)
+    assert FeatureStore([built])[0].latents_LC is None
+    digest = part_sha256(load_card(whole), "autoencoder")
+    for wanted, fits in ((digest, True), ("another", False)):
+        store = FeatureStore([tmp_path / "f"], autoencoder_sha256=wanted)
+        assert (store[0].latents_LC is not None) == fits
 
 
 def test_a_stopped_build_goes_on_and_gives_the_same(
-    built: Path, corpus: Path, model: Path, tmp_path: Path
+    built: Path, corpus: Path, encoders: EncoderSource, tmp_path: Path
 ) -> None:
     first = sorted(built.glob("*.arrow"))[0]
-    arguments = {"assets": corpus, "model": model, "split": "train", "seed": 0}
+    arguments = {
+        "assets": corpus,
+        "encoders": encoders,
+        "split": "train",
+        "seed": 0,
+    }
     build_features(tmp_path, plans=PLANS, **arguments)  # type: ignore[arg-type]
     before = (tmp_path / first.name).stat().st_mtime_ns
     other = sorted(tmp_path.glob("*.arrow"))[1]
@@ -117,10 +170,17 @@ def test_a_stopped_build_goes_on_and_gives_the_same(
 
 
 def test_there_is_one_sync_feature_per_latent_frame(
-    corpus: Path, model: Path, tmp_path: Path
+    corpus: Path, encoders: EncoderSource, tmp_path: Path
 ) -> None:
     plans = [ScenePlan(kind="strike", count=1, duration_s=ODD_S)]
-    build_features(tmp_path, assets=corpus, model=model, split="train", seed=0, plans=plans)
+    build_features(
+        tmp_path,
+        assets=corpus,
+        encoders=encoders,
+        split="train",
+        seed=0,
+        plans=plans,
+    )
     clip = FeatureStore([tmp_path])[0]
     assert clip.sync_LS is not None
     assert len(clip.sync_LS) == TimeBase().num_latent_frames(ODD_S) == 55
@@ -133,11 +193,24 @@ def test_everything_used_is_listed_with_its_licence(built: Path, corpus: Path) -
         assert (r.recording_id in listed) == (r.split == "train")
 
 
-def test_a_store_made_otherwise_is_refused(built: Path, corpus: Path, model: Path) -> None:
+def test_a_store_made_otherwise_is_refused(
+    built: Path, corpus: Path, encoders: EncoderSource, tmp_path: Path
+) -> None:
     with pytest.raises(ConfigError, match="made with another seed"):
-        build_features(built, assets=corpus, model=model, split="train", seed=1, plans=PLANS)
-    with pytest.raises(UserError, match="need a model folder"):
-        build_features(built, assets=corpus, model=None, split="train", seed=0, plans=PLANS)
+        build_features(
+            built,
+            assets=corpus,
+            encoders=encoders,
+            split="train",
+            seed=1,
+            plans=PLANS,
+        )
+    save_model(tmp_path / "parts", name="p", parts={}, tensors={}, defaults={}, training={})
+    sound_only = EncoderSource(model=tmp_path / "parts")
+    with pytest.raises(UserError, match="says nothing of a sync encoder"):
+        build_features(
+            tmp_path / "x", assets=corpus, encoders=sound_only, split="train", seed=0, plans=PLANS
+        )
 
 
 def test_sync_examples_follow_the_truth(corpus: Path) -> None:
