@@ -330,6 +330,7 @@ def test_annotations(tmp_path: Path, published: Path, kind: str) -> None:
             video=f"v/{name}.mp4",
             duration_s=10.0,
             captions=("A crowd marches past.", "Boots on gravel."),
+            audio_captions=("Many people walk.",),
             source=f"youtube:{name}",
             quality=0.41,
         )
@@ -364,12 +365,15 @@ def test_scenes(tmp_path: Path) -> None:
     }
     unseen = scene | {"id": "test-offscreen-0-000000", "kind": "offscreen"}
     folder = media(tmp_path, scene["video"], scene["audio"])  # type: ignore[arg-type]
-    lines = [json.dumps(scene), json.dumps(unseen), json.dumps(scene | {"captions": []})]
+    by_ear = scene | {"id": "train-main-0-000001", "audio_only_caption": "something rings"}
+    lines = [json.dumps(s) for s in (scene, unseen, scene | {"captions": []}, by_ear)]
     (folder / "manifest.jsonl").write_text("\n".join(lines) + "\n")
     clips, report = run("stage", folder, folder)
     clip = clips["train-main-0-000000"]
     assert (clip.audio, clip.video) == (scene["audio"], scene["video"])
     assert (clip.captions, clip.labels, clip.duration_s) == (("a bell rings",), ("bell",), 5.0)
+    assert clip.audio_captions == ()  # of a corpus from before there were any
+    assert clips["train-main-0-000001"].audio_captions == ("something rings",)
     assert [e.reason for e in report.excluded] == ["has unseen sounds"]
     assert places(report) == [("manifest.jsonl", 3)]
 

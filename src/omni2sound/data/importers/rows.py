@@ -87,6 +87,7 @@ class Draft:
     start_s: float = 0.0
     duration_s: float | None = None
     captions: tuple[str, ...] = ()
+    audio_captions: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
     source: str = ""
     source_start_s: float | None = None

@@ -44,6 +44,7 @@ def _draft(row: Mapping[str, Any]) -> Draft:
         video=video,
         duration_s=number(row["duration_s"], "duration_s"),
         captions=tuple(dict.fromkeys(captions.values())),
+        audio_captions=(heard,) if (heard := row.get("audio_only_caption")) else (),
         labels=tuple(row["classes"]),
         source=f"stage:{row['id']}",
         licence="by recording and picture: attribution.tsv of the scenes",
