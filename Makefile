@@ -82,6 +82,7 @@ bench: $(VENV)/.dev $(VENV)/.carried
 	$(BIN)/python benchmarks/feature_store.py
 	$(BIN)/omni2sound data stage fetch --dir $(ASSETS)
 	$(BIN)/python benchmarks/near_duplicates.py --store $(ASSETS)
+	$(BIN)/python benchmarks/stage_speed.py --store $(ASSETS)
 	$(BIN)/omni2sound bench spine --assets $(ASSETS)
 
 $(PARITY)/.installed: benchmarks/parity/requirements.txt | $(VENV)/.dev

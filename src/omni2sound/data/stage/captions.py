@@ -33,6 +33,8 @@ __all__ = [
 CaptionStyle = Literal["label", "plain", "ordered", "detailed", "soundatlas"]
 STYLES: tuple[CaptionStyle, ...] = get_args(CaptionStyle)
 
+_MANY = 3
+"""Sources from which on the longer styles leave details out."""
 _COUNTS = {2: "twice", 3: "three times", 4: "four times"}
 _COUNTS_HELD_OUT = {2: "two times", 3: "thrice", 4: "again and again"}
 
@@ -59,7 +61,13 @@ class _Wording:
     attack: dict[str, tuple[str, ...]]
     """By kind: how a sound begins and goes on, for people who listen closely."""
     openings: tuple[str, ...]
-    """Before what is heard first, in the SoundAtlas style."""
+    """Before the clause of what is heard first, in the SoundAtlas style."""
+    then: tuple[str, ...]
+    """Before a sentence about what is heard later."""
+    meanwhile: tuple[str, ...]
+    """Before a sentence about what is heard at the same time."""
+    room: tuple[str, ...]
+    """Before `quiet_room`, in a sentence of its own."""
     overheard: tuple[str, ...]
     """Of a sound whose source nobody saw; {sound} is filled in."""
 
@@ -95,10 +103,13 @@ _TRAINING = _Wording(
     unseen=("out of view", "somewhere off screen", "outside the picture"),
     quiet_room=("in a quiet room", "over faint room noise"),
     attack={
-        "impulsive": ("with a sharp attack that dies away", "short and percussive"),
-        "sustained": ("with a steady tone", "drawn out and changing slowly"),
+        "impulsive": ("with a sharp attack that dies away", "with a short percussive sound"),
+        "sustained": ("with a steady sound", "with a long sound that changes slowly"),
     },
-    openings=("The clip begins with ", "At first there is "),
+    openings=("First, ", "At the start of the clip, "),
+    then=("Then ", "After that, ", "Later on, "),
+    meanwhile=("Meanwhile, ", "At about that time, "),
+    room=("All of it is heard ",),
     overheard=("a sound like {sound}", "possibly {sound}"),
 )
 
@@ -123,10 +134,13 @@ _HELD_OUT = _Wording(
     unseen=("without being visible", "from beyond the frame"),
     quiet_room=("against a hushed backdrop", "with a slight hiss behind it"),
     attack={
-        "impulsive": ("abrupt and quickly gone", "as one crisp hit"),
-        "sustained": ("in an even flow", "held and unbroken"),
+        "impulsive": ("with an abrupt, quickly fading sound", "with a crisp onset"),
+        "sustained": ("in an even flow", "in one unbroken stretch"),
     },
-    openings=("It opens on ", "To start, one hears "),
+    openings=("To start, ", "As the recording opens, "),
+    then=("Next, ", "Afterwards, ", "Subsequently, "),
+    meanwhile=("Simultaneously, ", "Alongside, "),
+    room=("Everything plays ",),
     overheard=("something resembling {sound}", "what may be {sound}"),
 )
 
@@ -228,17 +242,19 @@ def _ordered(scene: Scene, catalogue: Catalogue, rng: np.random.Generator, held_
 
 def _detailed(scene: Scene, catalogue: Catalogue, rng: np.random.Generator, held_out: bool) -> str:
     wording = wording_of(held_out=held_out)
+    sources = _sources(scene)
+    many = len(sources) >= _MANY
     text = ""
     previous: list[SceneEvent] = []
-    for events in _sources(scene):
+    for events in sources:
         parts = [_counted(events, catalogue, rng, held_out)]
-        parts += _qualities(scene, events, catalogue, rng, wording)
+        parts += _qualities(scene, events, catalogue, rng, wording)[: 1 if many else 2]
         if previous:
             later = events[0].onset_s - previous[0].onset_s > 0.4
             text += _one(wording.joints if later else wording.together, rng)
         text += " ".join(parts)
         previous = events
-    if scene.ambience is not None:
+    if scene.ambience is not None and not many:
         text += " " + _one(wording.quiet_room, rng)
     return _sentence(text)
 
@@ -247,21 +263,31 @@ def _soundatlas(
     scene: Scene, catalogue: Catalogue, rng: np.random.Generator, held_out: bool
 ) -> str:
     wording = wording_of(held_out=held_out)
+    sources = _sources(scene)
+    many = len(sources) >= _MANY
     sentences: list[str] = []
     previous: list[SceneEvent] = []
-    for events in _sources(scene):
-        kind = catalogue.sound_class(events[0].class_id).kind
-        parts = [_counted(events, catalogue, rng, held_out), _one(wording.attack[kind], rng)]
-        told = ", ".join([*parts, *_qualities(scene, events, catalogue, rng, wording)[:1]])
-        later = bool(previous) and events[0].onset_s - previous[0].onset_s > 0.4
+    for events in sources:
         if not previous:
-            sentences.append(_sentence(_one(wording.openings, rng) + told))
+            begin = wording.openings
         else:
-            joint = _one(wording.joints if later else wording.together, rng).strip(" ,;")
-            sentences.append(_sentence(f"{joint} {told}"))
+            later = events[0].onset_s - previous[0].onset_s > 0.4
+            begin = wording.then if later else wording.meanwhile
+        told = _one(begin, rng) + _counted(events, catalogue, rng, held_out)
+        kind = catalogue.sound_class(events[0].class_id).kind
+        qualities = _qualities(scene, events, catalogue, rng, wording)
+        # When is told by the order; and nothing is long and short at once.
+        qualities = [q for q in qualities if q not in (*wording.early, *wording.late)]
+        comma = ""
+        if not many and not set(qualities) & {*wording.short, *wording.long}:
+            told, comma = f"{told} {_one(wording.attack[kind], rng)}", ","
+        # Who tells of many says less of each: the text encoder reads 64 tokens.
+        if not many:
+            told += "".join(f"{comma} {quality}" for quality in qualities[:1])
+        sentences.append(_sentence(told))
         previous = events
-    if scene.ambience is not None:
-        sentences.append(_sentence(f"all of it {_one(wording.quiet_room, rng)}"))
+    if scene.ambience is not None and len(sources) == 1:
+        sentences.append(_sentence(_one(wording.room, rng) + _one(wording.quiet_room, rng)))
     return " ".join(sentences)
 
 
