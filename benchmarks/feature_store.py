@@ -1,9 +1,10 @@
 """Are stores whole and the same, whoever made them and however often they were killed?
 
-    python benchmarks/feature_store.py [--clips 500] [--workers 2]
+    python benchmarks/feature_store.py [--clips 500] [--workers 2] [--stage STORE]
 
 Makes tiny clips (0.4 s, one in 25 with pictures) and their manifest, and runs
-`omni2sound data features` on them: undisturbed in processes; then in processes and on Ray,
+`omni2sound data features` on them; or, with the stage corpus, `omni2sound data stage features` on
+as many scenes of 4 s, one in five with pictures. Undisturbed in processes; then in processes and on Ray,
 each with a SIGKILL to the whole process group when about half of the shards are there,
 followed by a second run. Prints what was compared; the exit code is 1 if two stores differ or
 a shard was made twice.
@@ -72,9 +73,13 @@ def make_video(path: Path, rng: np.random.Generator) -> None:
         container.mux(stream.encode())
 
 
-def command(manifest: Path, out: Path, engine: str, workers: int) -> list[str]:
-    options = ["--seconds", str(CLIP_S), "--engine", engine, "--workers", str(workers)]
-    return [str(COMMAND), "data", "features", str(manifest), "--out", str(out), *options]
+def on_clips(manifest: Path) -> list[str]:
+    return [str(COMMAND), "data", "features", str(manifest), "--seconds", str(CLIP_S)]
+
+
+def on_scenes(store: Path, count: int) -> list[str]:
+    kinds = ["--scenes", f"audio:{count - count // 5}:4", "--scenes", f"main:{count // 5}:4"]
+    return [str(COMMAND), "data", "stage", "features", "--assets", str(store), *kinds]
 
 
 def shards(store: Path) -> dict[str, int]:
@@ -111,20 +116,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=500)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--stage", type=Path, help="The prepared stage corpus.")
     given = parser.parse_args()
     engines = ["local"] + (["ray"] if importlib.util.find_spec("ray") else [])
     folder = Path(tempfile.mkdtemp(prefix="omni2sound-store-"))
     try:
-        manifest = make_corpus(folder, given.clips)
+        if given.stage is None:
+            start = on_clips(make_corpus(folder, given.clips))
+        else:
+            start = on_scenes(given.stage, given.clips)
+
+        def command(out: Path, engine: str) -> list[str]:
+            how = ["--engine", engine, "--workers", str(given.workers)]
+            return [*start, "--out", str(out), *how]
+
         reference = folder / "local"
-        seconds = timed(command(manifest, reference, "local", given.workers))
+        seconds = timed(command(reference, "local"))
         num_shards = len(shards(reference))
         rows = len(FeatureStore([reference]))
         print(f"local: {rows} rows of {given.clips} clips, {num_shards} shards, {seconds:.0f} s")
         wrong = rows != given.clips or bool(verify_store(reference))
         for engine in engines:
             store = folder / f"killed-{engine}"
-            arguments = command(manifest, store, engine, given.workers)
+            arguments = command(store, engine)
             code = run_and_kill(arguments, store, num_shards)
             before = shards(store)
             timed(arguments)
