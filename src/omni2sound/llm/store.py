@@ -284,7 +284,6 @@ class CallStore:
         tokens = (None, None) if usage is None else (usage.input_tokens, usage.output_tokens)
 
         def work(db: sqlite3.Connection) -> None:
-            (key,) = db.execute("SELECT key FROM attempt WHERE id = ?", (attempt,)).fetchone()
             db.execute(
                 "UPDATE attempt SET state = ?, settled_at = ?, known_pusd = ?, uncertain_pusd = ?,"
                 " input_tokens = ?, output_tokens = ?, detail = ? WHERE id = ?",
@@ -293,8 +292,9 @@ class CallStore:
             answer = _written(reply) if outcome == "answered" and reply is not None else None
             db.execute(
                 "UPDATE call SET owner = NULL, answer = ?, num_malformed = num_malformed + ?,"
-                " num_refused = num_refused + ? WHERE key = ? AND answer IS NULL",
-                (answer, outcome == "malformed", outcome == "refused", key),
+                " num_refused = num_refused + ?"
+                " WHERE key = (SELECT key FROM attempt WHERE id = ?) AND answer IS NULL",
+                (answer, outcome == "malformed", outcome == "refused", attempt),
             )
 
         return self._writer.submit(work)
@@ -362,15 +362,14 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _kind(db: sqlite3.Connection, model: ModelId, prompt_version: str) -> int:
     name = (model.endpoint, model.model, prompt_version)
-    db.execute(
-        "INSERT INTO kind (endpoint, model, prompt_version) VALUES (?, ?, ?)"
-        " ON CONFLICT DO NOTHING",
-        name,
-    )
-    (kind,) = db.execute(
+    row = db.execute(
         "SELECT id FROM kind WHERE endpoint = ? AND model = ? AND prompt_version = ?", name
     ).fetchone()
-    return int(kind)
+    if row is not None:
+        return int(row[0])
+    cursor = db.execute("INSERT INTO kind (endpoint, model, prompt_version) VALUES (?, ?, ?)", name)
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
 
 
 def _bury(db: sqlite3.Connection, owner: str) -> None:

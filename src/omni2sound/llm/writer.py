@@ -5,6 +5,9 @@ Out:  futures of their results; one is done only when its changes are on the dis
 
 A commit flushes to disk and takes milliseconds, however much it holds. So what has come in
 while the last one was running is committed together: durability costs the wait, not the rate.
+If one of them fails, all are undone and each is done again in a transaction of its own; a
+savepoint for each would cost every statement twice, and this thread has to wait for the
+interpreter after each statement.
 """
 
 from __future__ import annotations
@@ -38,7 +41,8 @@ class Writer:
     def submit(self, work: Callable[[sqlite3.Connection], Result]) -> Future[Result]:
         """Run `work` in a transaction, after everything submitted before it.
 
-        It can't be cancelled: what was sent must be settled, whoever still wants to know.
+        It may run twice, the first time undone, so it changes nothing but the file. It can't
+        be cancelled: what was sent must be settled, whoever still wants to know.
         """
         if self._closed:
             raise RuntimeError("the call store is closed")
@@ -71,24 +75,18 @@ class Writer:
         if not jobs:
             return
         db = self._connection
-        outcomes: list[tuple[Any, BaseException | None]] = []
         try:
             db.execute("BEGIN IMMEDIATE")
-            for work, _ in jobs:
-                db.execute("SAVEPOINT job")
-                try:
-                    outcomes.append((work(db), None))
-                except Exception as error:  # one job's failure is not its neighbours'
-                    db.execute("ROLLBACK TO job")
-                    outcomes.append((None, error))
-                db.execute("RELEASE job")
+            results = [work(db) for work, _ in jobs]
             db.execute("COMMIT")
-        except Exception as error:  # a full disk, a file that is gone: nothing of this is stored
+        except Exception as error:
             if db.in_transaction:
                 db.execute("ROLLBACK")
-            outcomes = [(None, error)] * len(jobs)
-        for (_, future), (result, failure) in zip(jobs, outcomes, strict=True):
-            if failure is None:
-                future.set_result(result)
-            else:
-                future.set_exception(failure)
+            if len(jobs) == 1:
+                jobs[0][1].set_exception(error)
+                return
+            for job in jobs:  # one job's failure is not its neighbours'
+                self._commit([job])
+            return
+        for (_, future), result in zip(jobs, results, strict=True):
+            future.set_result(result)
