@@ -1,0 +1,182 @@
+"""The rules of annotation: which way a clip goes, who captions it, what is thrown away.
+
+In:   scores, captions; `Thresholds` of the scorer that made the scores.
+Out:  `Decision`s, each with its reasons.
+
+Rules are data: numbers of a scorer in `thresholds.toml`, phrases in `phrases.txt`, complexity in
+`HandOffRules`. What not to get wrong: scores of different scorers live on different scales,
+so a threshold never travels without its scorer's name.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from omni2sound.annotate.records import Caption, Decision
+from omni2sound.errors import UserError
+
+__all__ = [
+    "HandOffRules",
+    "Thresholds",
+    "hallucination_phrases",
+    "hand_off",
+    "post_hoc",
+    "route",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Thresholds:
+    """Numbers of one scorer."""
+
+    scorer: str
+    route_audio_visual: float
+    """Audio-visual similarity above which the picture may help."""
+    route_drop: float
+    """Below it sound and picture have nothing to do with each other."""
+    hand_off: float
+    """Caption-audio score below which the senior is asked."""
+    hand_off_music: float
+    drop: float
+    """Caption-audio score below which the final caption is thrown away."""
+    drop_music: float
+    source: str
+    """Where the numbers are from."""
+
+    def __post_init__(self) -> None:
+        if self.route_drop > self.route_audio_visual:
+            raise UserError(
+                f"thresholds of {self.scorer}: route_drop={self.route_drop} is above "
+                f"route_audio_visual={self.route_audio_visual}"
+            )
+
+    @classmethod
+    def of(cls, scorer: str, file: Path | None = None) -> Thresholds:
+        """From the table that comes with the package, or from one in the same form.
+
+        Raises:
+            UserError: The scorer has no row, or the row is wrong.
+        """
+        if file is None:
+            text = (resources.files(__package__) / "thresholds.toml").read_text(encoding="utf-8")
+        else:
+            text = file.read_text(encoding="utf-8")
+        try:
+            rows: dict[str, Any] = tomllib.loads(text)
+            row = rows[scorer]
+            return cls(scorer=scorer, **row)
+        except KeyError:
+            raise UserError(f"no thresholds for {scorer!r}; there are {sorted(rows)}") from None
+        except (tomllib.TOMLDecodeError, TypeError) as error:
+            raise UserError(f"thresholds of {scorer!r}: {error}") from None
+
+
+def hallucination_phrases(file: Path | None = None) -> tuple[str, ...]:
+    """Phrases that captioners like to say of sounds that are not there; one a line."""
+    source = file or resources.files(__package__) / "phrases.txt"
+    lines = source.read_text(encoding="utf-8").splitlines()
+    return tuple(p for line in lines if (p := line.partition("#")[0].strip().lower()))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HandOffRules:
+    """When a clip is too hard for the junior, whatever it says."""
+
+    max_events: int = 4
+    """More are complex."""
+    max_sources: int = 2
+    max_at_once: int = 2
+    """Sounds at the same moment."""
+    min_confidence: float = 0.35
+    """An event that the junior itself doubts more than this; None says nothing."""
+    phrases: tuple[str, ...] = ()
+
+
+def route(similarity: float | None, thresholds: Thresholds) -> Decision:
+    """Which path a clip takes, by audio-visual similarity; without pictures: audio only."""
+    if similarity is None:
+        return Decision(outcome="audio-only", reasons=("no picture",))
+    scores = {"similarity": similarity}
+    if similarity > thresholds.route_audio_visual:
+        reason = f"similarity {similarity:.3f} > {thresholds.route_audio_visual:g}"
+        return Decision(outcome="audio-visual", reasons=(reason,), scores=scores)
+    if similarity >= thresholds.route_drop:
+        reason = f"similarity {similarity:.3f} <= {thresholds.route_audio_visual:g}"
+        return Decision(outcome="audio-only", reasons=(reason,), scores=scores)
+    reason = f"similarity {similarity:.3f} < {thresholds.route_drop:g}"
+    return Decision(outcome="drop", reasons=(reason,), scores=scores)
+
+
+def hand_off(
+    caption: Caption, score: float, thresholds: Thresholds, rules: HandOffRules
+) -> Decision:
+    """Does the senior get the clip? Every rule that says so is a reason."""
+    reasons = [*_complex(caption, rules), *_suspicious(caption, rules)]
+    least = thresholds.hand_off_music if caption.is_music else thresholds.hand_off
+    if score < least:
+        reasons.append(f"caption-audio score {score:.3f} < {least:g}")
+    outcome = "escalate" if reasons else "keep"
+    return Decision(
+        outcome=outcome,  # type: ignore[arg-type]
+        reasons=tuple(reasons) or (f"no rule spoke against it, score {score:.3f}",),
+        scores={"caption_audio": score},
+    )
+
+
+def _complex(caption: Caption, rules: HandOffRules) -> list[str]:
+    found = []
+    if not caption.events:
+        found.append("complex: no event was named")
+    if len(caption.events) > rules.max_events:
+        found.append(f"complex: {len(caption.events)} events > {rules.max_events}")
+    sources = {event.what.lower() for event in caption.events}
+    if len(sources) > rules.max_sources:
+        found.append(f"complex: {len(sources)} sources > {rules.max_sources}")
+    at_once = _most_at_once(caption)
+    if at_once > rules.max_at_once:
+        found.append(f"complex: {at_once} sounds at once > {rules.max_at_once}")
+    return found
+
+
+def _most_at_once(caption: Caption) -> int:
+    edges = []
+    for event in caption.events:
+        if event.start_s is not None and event.end_s is not None:
+            edges += [(event.start_s, 1), (event.end_s, -1)]
+    now = most = 0
+    for _, change in sorted(edges):  # an end comes before a start at the same time
+        now += change
+        most = max(most, now)
+    return most
+
+
+def _suspicious(caption: Caption, rules: HandOffRules) -> list[str]:
+    text = caption.text.lower()
+    found = [
+        f"phrase {phrase!r} is often said of sounds that are not there"
+        for phrase in rules.phrases
+        if re.search(rf"\b{re.escape(phrase)}\b", text)
+    ]
+    doubts = [e for e in caption.events if e.confidence is not None]
+    found += [
+        f"the junior doubts {e.what!r}: {e.confidence:.2f} < {rules.min_confidence:g}"
+        for e in doubts
+        if e.confidence is not None and e.confidence < rules.min_confidence
+    ]
+    return found
+
+
+def post_hoc(caption: Caption, score: float, thresholds: Thresholds) -> Decision:
+    """Is the final caption thrown away?"""
+    least = thresholds.drop_music if caption.is_music else thresholds.drop
+    scores = {"caption_audio": score}
+    if score < least:
+        reason = f"caption-audio score {score:.3f} < {least:g}"
+        return Decision(outcome="drop", reasons=(reason,), scores=scores)
+    reason = f"caption-audio score {score:.3f} >= {least:g}"
+    return Decision(outcome="keep", reasons=(reason,), scores=scores)

@@ -1,0 +1,152 @@
+"""What every step found out, on the disk before the next one starts.
+
+In:   clips by name, steps by name, content keys.
+Out:  records; one SQLite file in the run's folder.
+
+A result counts only under its key: the digest of everything that it follows from (the clip,
+the results before it, models, prompts, thresholds). Whoever changes the junior's prompt gets
+new captions and keeps routing. What not to get wrong: there is one writer, and `put` returns
+only once the results are on the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from omni2sound.annotate.records import Record, from_json, to_json
+from omni2sound.errors import UserError
+
+__all__ = ["STEPS_FILE", "Found", "StepStore", "step_key"]
+
+STEPS_FILE = "steps.sqlite"
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS steps (
+    clip TEXT NOT NULL,
+    step TEXT NOT NULL,
+    key TEXT NOT NULL,
+    record TEXT NOT NULL,
+    made_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    PRIMARY KEY (clip, step)
+) STRICT, WITHOUT ROWID;
+"""
+
+
+def step_key(step: str, identity: Any, inputs: Iterable[str]) -> str:
+    """Content key of a step's result.
+
+    Args:
+        step: Its name.
+        identity: Everything about the step that can change its result; JSON data.
+        inputs: Keys of the results that it reads.
+    """
+    text = json.dumps([_VERSION, step, identity, *inputs], sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """A result to keep."""
+
+    clip: str
+    key: str
+    record: Record
+
+
+class StepStore:
+    """Results of one run's steps. Open it with `StepStore.open`."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    @classmethod
+    def open(cls, path: Path, *, read_only: bool = False) -> StepStore:
+        """Open or make the file.
+
+        Raises:
+            UserError: It is no such store, of another version, or not there to be read.
+        """
+        if read_only and not path.is_file():
+            raise UserError(f"{path.parent}: no annotation run; start one: omni2sound annotate run")
+        try:
+            db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            if read_only:
+                db.execute("PRAGMA query_only=ON")
+            else:
+                db.execute("PRAGMA journal_mode=WAL")
+                db.execute("PRAGMA synchronous=FULL")
+                (version,) = db.execute("PRAGMA user_version").fetchone()
+                if version == 0:
+                    db.executescript(_SCHEMA)
+                    db.execute(f"PRAGMA user_version={_VERSION}")
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise UserError(f"{path}: not a store of annotation steps ({error})") from None
+        if version != _VERSION:
+            raise UserError(f"{path} has version {version}; this release reads {_VERSION}")
+        return cls(db)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._db.close()
+
+    def put(self, step: str, found: Iterable[Found]) -> None:
+        """Keep results, all or none; on the disk when it returns."""
+        rows = [(f.clip, step, f.key, to_json(f.record)) for f in found]
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(
+                "INSERT OR REPLACE INTO steps (clip, step, key, record) VALUES (?, ?, ?, ?)", rows
+            )
+
+    def get(self, step: str, keys: Mapping[str, str]) -> dict[str, Record]:
+        """Results by clip, of those clips whose key is the one that is kept.
+
+        Args:
+            step: Its name.
+            keys: Clip -> key.
+        """
+        kept = {}
+        names = list(keys)
+        for first in range(0, len(names), 500):  # SQLite binds a limited number of values
+            some = names[first : first + 500]
+            marks = ",".join("?" * len(some))
+            rows = self._db.execute(
+                f"SELECT clip, key, record FROM steps WHERE step = ? AND clip IN ({marks})",
+                (step, *some),
+            )
+            kept.update({c: from_json(r) for c, key, r in rows if keys[c] == key})
+        return kept
+
+    def of_clip(self, clip: str) -> dict[str, tuple[str, Record]]:
+        """Everything that is kept of one clip: step -> (key, record)."""
+        rows = self._db.execute("SELECT step, key, record FROM steps WHERE clip = ?", (clip,))
+        return {step: (key, from_json(record)) for step, key, record in rows}
+
+    def counts(self) -> dict[str, int]:
+        """How many results are kept of each step."""
+        return dict(self._db.execute("SELECT step, count(*) FROM steps GROUP BY step"))
+
+    def times(self) -> tuple[str, str] | None:
+        """When the first and the last result were kept, in UTC."""
+        first, last = self._db.execute("SELECT min(made_at), max(made_at) FROM steps").fetchone()
+        return None if first is None else (first, last)
+
+    def clips(self) -> Iterator[str]:
+        """Names of all clips with a result, sorted."""
+        for (clip,) in self._db.execute("SELECT DISTINCT clip FROM steps ORDER BY clip"):
+            yield clip

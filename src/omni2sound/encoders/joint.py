@@ -1,0 +1,180 @@
+"""The embedded joint space: sounds, sentences and pictures as directions that can be compared.
+
+In:   a waveform at 16 kHz; sentences; RGB frames of any size.
+Out:  unit vectors, one for each patch of 0.975 s, sentence and view; two scores in [-1, 1]:
+      does a sentence tell what is heard, does a picture show what sounds.
+
+Three linear heads over frozen encoders (YAMNet, MiniLM, MobileNetV2), trained here on the
+stage corpus (`train.joint`). A frame is looked at as a whole and in four overlapping quarters:
+what sounds often fills a small part of the picture. What not to get wrong: the two scores are
+on scales of this space; a threshold for LAION-CLAP or ImageBind means nothing here.
+
+Shape suffixes: N samples, P patches, S sentences, T frames, V views, H W C picture,
+E joint dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from omni2sound.config import from_json
+from omni2sound.encoders.base import Tokens
+from omni2sound.encoders.metric.yamnet import YamNet
+from omni2sound.encoders.text import TextEncoder
+from omni2sound.encoders.vision import VisionEncoder
+from omni2sound.weights import load_card, load_part
+
+__all__ = ["VIEWS", "JointConfig", "JointHeads", "JointSpace", "pooled_similarity", "views_of"]
+
+_TILE = 0.62
+"""Side of a quarter view, of the frame's side: neighbours overlap, so that nothing is cut twice."""
+VIEWS = 5
+"""Of one frame: all of it, then four corners."""
+_SHARPNESS = 20.0
+"""Of the soft maximum over views: views within about 0.05 of the best count."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JointConfig:
+    """Sizes of the heads."""
+
+    dim: int = 128
+    audio_dim: int = 1024
+    text_dim: int = TextEncoder.dim
+    vision_dim: int = VisionEncoder.dim
+
+
+class JointHeads(nn.Module):
+    """What is trained: a linear map for each kind, and one temperature."""
+
+    def __init__(self, config: JointConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.audio = nn.Linear(config.audio_dim, config.dim)
+        self.text = nn.Linear(config.text_dim, config.dim)
+        self.vision = nn.Linear(config.vision_dim, config.dim)
+        self.log_scale = nn.Parameter(torch.tensor(2.5))
+
+    def sounds(self, embeddings_PD: Tensor) -> Tensor:
+        """(..., E) unit vectors of YAMNet's embeddings, which span decades."""
+        return F.normalize(self.audio(torch.log1p(embeddings_PD)), dim=-1)
+
+    def sentences(self, means_SD: Tensor) -> Tensor:
+        """(..., E) unit vectors of mean token states."""
+        return F.normalize(self.text(F.normalize(means_SD, dim=-1)), dim=-1)
+
+    def views(self, features_VD: Tensor) -> Tensor:
+        """(..., E) unit vectors of unit-length picture features."""
+        return F.normalize(self.vision(features_VD), dim=-1)
+
+
+def pooled_similarity(views_VE: Tensor, target_E: Tensor, *, dim: int = -1) -> Tensor:
+    """Soft maximum over views of their similarity to a target.
+
+    Args:
+        views_VE: (..., V, E) unit vectors.
+        target_E: (..., E) unit vectors; leading axes broadcast.
+        dim: The axis of views after the product.
+    """
+    similar = (views_VE * target_E.unsqueeze(-2)).sum(dim=-1)
+    weights = torch.softmax(_SHARPNESS * similar, dim=dim)
+    return (weights * similar).sum(dim=dim)
+
+
+def views_of(frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(5, 224, 224, 3): the frame and its four overlapping quarters, squashed."""
+    image = Image.fromarray(frame_HWC)
+    width, height = image.size
+    w, h = _TILE * width, _TILE * height
+    boxes = [(0.0, 0.0, float(width), float(height))]
+    boxes += [(x, y, x + w, y + h) for y in (0.0, height - h) for x in (0.0, width - w)]
+    size = (VisionEncoder.size_px[1], VisionEncoder.size_px[0])
+    views = [image.resize(size, Image.Resampling.BILINEAR, box=box) for box in boxes]
+    return np.stack([np.asarray(view) for view in views])
+
+
+class JointSpace:
+    """Heads and the frozen encoders below them. Build it with `JointSpace.load`."""
+
+    def __init__(
+        self,
+        heads: JointHeads,
+        *,
+        hearing: YamNet,
+        reading: TextEncoder,
+        seeing: VisionEncoder,
+        digest: str,
+    ) -> None:
+        self.heads = heads.eval().requires_grad_(False)
+        self.hearing = hearing
+        self.reading = reading
+        self.seeing = seeing
+        self.digest = digest
+        """Of the heads' weights."""
+
+    @classmethod
+    def load(cls, folder: Path) -> JointSpace:
+        """Heads from a model folder, encoders from the carried packages; on the CPU.
+
+        Raises:
+            MissingPartError: A carried package is not installed.
+            ConfigError: The folder holds no joint heads.
+        """
+        card = load_card(folder)
+        heads = JointHeads(from_json(JointConfig, card.parts.get("joint", {})))
+        load_part(card, "joint", heads)
+        return cls(
+            heads,
+            hearing=YamNet.load(),
+            reading=TextEncoder.load(),
+            seeing=VisionEncoder.load(),
+            digest=card.sha256,
+        )
+
+    @staticmethod
+    def mean_states(tokens: Tokens) -> Tensor:
+        """(S, 384) mean token states of sentences, what the text head reads."""
+        mask = tokens.mask_BT[..., None]
+        return (tokens.states_BTD * mask).sum(dim=1) / mask.sum(dim=1)
+
+    @torch.no_grad()
+    def sentences(self, sentences: Sequence[str]) -> Tensor:
+        """(S, E)."""
+        return self.heads.sentences(self.mean_states(self.reading(sentences)))
+
+    @torch.no_grad()
+    def sounds(self, embeddings_PD: NDArray[np.float32]) -> Tensor:
+        """(P, E) of what `hearing.scores_and_embeddings` gives."""
+        return self.heads.sounds(torch.from_numpy(np.array(embeddings_PD)))
+
+    @torch.no_grad()
+    def views(self, frames: Iterator[NDArray[np.uint8]] | Sequence[NDArray[np.uint8]]) -> Tensor:
+        """(V, E), five views of each frame; frames of any size."""
+        parts = [self.heads.views(self.seeing.embed(views_of(frame))) for frame in frames]
+        return torch.cat(parts) if parts else torch.zeros(0, self.heads.config.dim)
+
+    @staticmethod
+    def whole(sounds_PE: Tensor) -> Tensor:
+        """(E,) unit vector of a sound out of those of its patches."""
+        return F.normalize(sounds_PE.mean(dim=0), dim=-1)
+
+    @classmethod
+    def says_what_is_heard(cls, sounds_PE: Tensor, sentence_E: Tensor) -> float:
+        """Caption-audio score: cosine of the sentence and the whole sound."""
+        return float(cls.whole(sounds_PE) @ sentence_E)
+
+    @classmethod
+    def shows_what_sounds(cls, sounds_PE: Tensor, views_VE: Tensor) -> float:
+        """Audio-visual score: soft maximum over views of their cosine with the whole sound."""
+        if len(views_VE) == 0:
+            return 0.0
+        return float(pooled_similarity(views_VE, cls.whole(sounds_PE)))

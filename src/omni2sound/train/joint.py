@@ -1,0 +1,134 @@
+"""Training of the joint heads: sounds, sentences and pictures of one scene come together.
+
+In:   what the frozen encoders say of scenes (`JointExamples`), several sentences for each.
+Out:  trained `JointHeads`, and how often each kind finds its partner among others.
+
+Contrastive in both directions for sound-text, sound-picture and picture-text. Which sentence
+of a scene is read is drawn anew in each step, so that wordings are learnt and not sentences.
+Scenes that share a class are no negatives for each other: with 43 classes a batch is full of
+them, and pushing two dogs apart is learning noise.
+
+Shape suffixes: B scenes, P patches, V views, K sentences, D features, E joint dimensions,
+C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from omni2sound.data.stage.joint_examples import JointExamples
+from omni2sound.encoders.joint import JointConfig, JointHeads, pooled_similarity
+
+__all__ = ["JointRecipe", "retrieval_rates", "train_joint"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JointRecipe:
+    """How the heads are trained."""
+
+    steps: int = 1500
+    batch: int = 192
+    lr: float = 2e-3
+    weight_decay: float = 0.05
+    noise: float = 0.1
+    """Standard deviation of what is added to features, relative to theirs."""
+    seed: int = 0
+
+
+def train_joint(
+    config: JointConfig,
+    examples: JointExamples,
+    *,
+    recipe: JointRecipe,
+    on_step: Callable[[int, float], None] | None = None,
+) -> JointHeads:
+    """Train the heads on the CPU; the same arguments give the same heads."""
+    generator = torch.Generator().manual_seed(recipe.seed)
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)
+        heads = JointHeads(config)
+    optimizer = torch.optim.AdamW(
+        heads.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
+    for step in range(recipe.steps):
+        places = torch.randperm(len(examples), generator=generator)[: recipe.batch]
+        loss = _loss(heads, examples.at(places), recipe.noise, generator)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+        if on_step is not None:
+            on_step(step + 1, float(loss))
+    return heads.eval()
+
+
+def _loss(
+    heads: JointHeads, batch: JointExamples, noise: float, generator: torch.Generator
+) -> Tensor:
+    sounds_BE = _whole(heads, _shaken(batch.sounds_BPD, noise, generator), batch.heard_BP)
+    chosen = torch.randint(batch.sentences_BKD.shape[1], (len(batch),), generator=generator)
+    text = batch.sentences_BKD[torch.arange(len(batch)), chosen]
+    text_BE = heads.sentences(_shaken(text, noise, generator))
+    scale = heads.log_scale.exp().clamp(max=50)
+    shared_BB = (batch.classes_BC.float() @ batch.classes_BC.float().T) > 0
+    loss = _contrast(scale * sounds_BE @ text_BE.T, shared_BB)
+    seen = batch.pictured_B.nonzero().squeeze(1)
+    if len(seen) > 1:
+        views_BVE = heads.views(_shaken(batch.views_BVD[seen], noise, generator))
+        shared = shared_BB[seen][:, seen]
+        for others_BE in (sounds_BE[seen], text_BE[seen]):
+            similar_BB = pooled_similarity(views_BVE[:, None], others_BE[None])
+            loss = loss + _contrast(scale * similar_BB, shared)
+    return loss
+
+
+def _shaken(x: Tensor, noise: float, generator: torch.Generator) -> Tensor:
+    if not noise:
+        return x
+    grain = torch.randn(x.shape, generator=generator)
+    return x + noise * x.std() * grain * (x != 0)
+
+
+def _whole(heads: JointHeads, sounds_BPD: Tensor, heard_BP: Tensor) -> Tensor:
+    patches_BPE = heads.sounds(sounds_BPD.clamp(min=0)) * heard_BP[..., None]
+    return F.normalize(patches_BPE.sum(dim=1), dim=-1)
+
+
+def _contrast(logits_BB: Tensor, shared_BB: Tensor) -> Tensor:
+    """Cross-entropy both ways, others of the same class left out."""
+    own = torch.eye(len(logits_BB), dtype=torch.bool)
+    logits = logits_BB.masked_fill((shared_BB | shared_BB.T) & ~own, float("-inf"))
+    target = torch.arange(len(logits_BB))
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+@torch.no_grad()
+def retrieval_rates(heads: JointHeads, examples: JointExamples) -> dict[str, float]:
+    """How often the best partner among all scenes shares a class with the true one.
+
+    "sound-text" over all scenes, "sound-picture" and "picture-text" over those with pictures;
+    "chance" is what a random partner gives.
+    """
+    sounds_BE = _whole(heads, examples.sounds_BPD, examples.heard_BP)
+    text_BE = heads.sentences(examples.sentences_BKD[:, 0])
+    shared_BB = (examples.classes_BC.float() @ examples.classes_BC.float().T) > 0
+    seen = examples.pictured_B.nonzero().squeeze(1)
+    views_BVE = heads.views(examples.views_BVD[seen])
+    shared = shared_BB[seen][:, seen]
+
+    def rate(similar: Tensor, same: Tensor) -> float:
+        best = similar.argmax(dim=1)
+        return float(same[torch.arange(len(best)), best].float().mean())
+
+    return {
+        "sound-text": rate(sounds_BE @ text_BE.T, shared_BB),
+        "sound-picture": rate(pooled_similarity(views_BVE[:, None], sounds_BE[seen][None]).T, shared),
+        "picture-text": rate(pooled_similarity(views_BVE[:, None], text_BE[seen][None]), shared),
+        "chance": float(shared_BB.float().mean()),
+    }
