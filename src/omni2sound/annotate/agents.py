@@ -115,7 +115,9 @@ class Junior(Protocol):
         """All that can change a result; JSON data."""
         ...
 
-    def caption(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, Caption | Failure | Retry]]:
+    def caption(
+        self, works: Sequence[Work]
+    ) -> AsyncIterator[tuple[int, Caption | Failure | Retry]]:
         """Say what is heard."""
         ...
 

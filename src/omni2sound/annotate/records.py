@@ -24,6 +24,7 @@ __all__ = [
     "Decision",
     "Failure",
     "HeardEvent",
+    "Look",
     "Patch",
     "Perception",
     "Record",
@@ -106,6 +107,16 @@ class Patch:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """What picture models recognise in a shot."""
+
+    start_s: float
+    end_s: float
+    seen: Mapping[str, float] = field(default_factory=dict)
+    """Scores of things; only the highest."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Perception:
     """What scoring models make of a clip: measured once, read by several steps."""
 
@@ -115,8 +126,7 @@ class Perception:
     sound: str
     """Vectors of the sound in the scorer's space, for scores of captions: base64 of float16."""
     patches: tuple[Patch, ...] = ()
-    seen: tuple[Shot, ...] = ()
-    """What picture models recognise."""
+    looks: tuple[Look, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -107,6 +107,8 @@ class StepStore:
     def put(self, step: str, found: Iterable[Found]) -> None:
         """Keep results, all or none; on the disk when it returns."""
         rows = [(f.clip, step, f.key, to_json(f.record)) for f in found]
+        if not rows:
+            return
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(

@@ -259,7 +259,9 @@ def _steps(crew: Crew) -> tuple[_Step, ...]:
             name="hand-off",
             identity=[thresholds, to_json(crew.rules)],
             wants=lambda j: True,
-            do=lambda js: _scored(js, crew, lambda c, s: hand_off(c, s, crew.thresholds, crew.rules)),
+            do=lambda js: _scored(
+                js, crew, lambda c, s: hand_off(c, s, crew.thresholds, crew.rules)
+            ),
         ),
         _Step(
             name="senior",
@@ -310,12 +312,13 @@ async def _scored(
 
 
 async def _validated(journeys: Sequence[Journey], validator: Validator | None) -> Results:
-    seen = [(i, j.work()) for i, j in enumerate(journeys) if j.work().context is not None]
-    if validator is None or len(seen) < len(journeys):
-        skipped = {i for i, _ in seen} if validator is not None else set()
-        for place in range(len(journeys)):
-            if place not in skipped:
-                yield place, Verdict(plausible=True, reason="not asked: nothing is known of the picture")
-    if validator is not None:
-        async for place, verdict in validator.judge([w for _, w in seen]):
-            yield seen[place][0], verdict
+    asked: list[tuple[int, Work]] = []
+    for place, work in enumerate(j.work() for j in journeys):
+        if validator is None or work.context is None:
+            reason = "not asked: nothing is known of the picture" if validator else "no validator"
+            yield place, Verdict(plausible=True, reason=reason)
+        else:
+            asked.append((place, work))
+    if validator is not None and asked:
+        async for number, verdict in validator.judge([work for _, work in asked]):
+            yield asked[number][0], verdict

@@ -128,7 +128,9 @@ def retrieval_rates(heads: JointHeads, examples: JointExamples) -> dict[str, flo
 
     return {
         "sound-text": rate(sounds_BE @ text_BE.T, shared_BB),
-        "sound-picture": rate(pooled_similarity(views_BVE[:, None], sounds_BE[seen][None]).T, shared),
+        "sound-picture": rate(
+            pooled_similarity(views_BVE[:, None], sounds_BE[seen][None]).T, shared
+        ),
         "picture-text": rate(pooled_similarity(views_BVE[:, None], text_BE[seen][None]), shared),
         "chance": float(shared_BB.float().mean()),
     }

@@ -91,9 +91,7 @@ def heard_patches(waveform_N: NDArray[np.float32], num_patches: int) -> NDArray[
         [
             np.sqrt(np.mean(np.square(piece, dtype=np.float64))) if len(piece) else 0.0
             for p in range(num_patches)
-            for piece in [
-                waveform_N[p * YamNet.patch_hop_samples :][: YamNet.patch_samples]
-            ]
+            for piece in [waveform_N[p * YamNet.patch_hop_samples :][: YamNet.patch_samples]]
         ]
     )
     heard: NDArray[np.bool_] = levels > _SILENT

@@ -1,0 +1,121 @@
+"""What chat models are asked to answer: forms that replies are checked against.
+
+In:   JSON objects in replies.
+Out:  pydantic models, and the records that they stand for.
+
+Kept apart from the records: a form is what a model is told in a schema, with fields that every
+endpoint can express (no tuples, no mappings); a record is what the pipeline works with.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from omni2sound.annotate.records import Caption, HeardEvent, Shot, VisualContext
+
+__all__ = [
+    "CaptionAnswer",
+    "ContextAnswer",
+    "JudgeAnswer",
+    "SeniorAnswer",
+    "SpanAnswer",
+    "ValidatorAnswer",
+]
+
+
+class _Event(BaseModel):
+    what: str = Field(min_length=1)
+    start_s: float | None
+    end_s: float | None
+    on_screen: bool | None
+    confidence: float | None
+
+
+class CaptionAnswer(BaseModel):
+    """A caption with its events."""
+
+    caption: str = Field(min_length=1)
+    events: list[_Event]
+    is_music: bool
+
+    def record(self, duration_s: float) -> Caption:
+        """Spans cut to the clip; an end before its start is no end."""
+        events = [_event(e, duration_s) for e in self.events if e.what.strip()]
+        events.sort(key=lambda e: duration_s if e.start_s is None else e.start_s)
+        return Caption(
+            text=" ".join(self.caption.split()), events=tuple(events), is_music=self.is_music
+        )
+
+
+def _event(event: _Event, duration_s: float) -> HeardEvent:
+    start, end = (
+        None if t is None else min(max(t, 0.0), duration_s) for t in (event.start_s, event.end_s)
+    )
+    if start is not None and end is not None and end < start:
+        end = None
+    sure = event.confidence
+    return HeardEvent(
+        what=event.what.strip(),
+        start_s=start,
+        end_s=end,
+        on_screen=event.on_screen,
+        confidence=None if sure is None else min(max(sure, 0.0), 1.0),
+    )
+
+
+class SpanAnswer(BaseModel):
+    """A piece of the clip."""
+
+    start_s: float
+    end_s: float
+
+
+class SeniorAnswer(BaseModel):
+    """Either a wish to hear a piece again, or the caption."""
+
+    reasoning: str
+    listen_again: SpanAnswer | None
+    answer: CaptionAnswer | None
+
+
+class _Shot(BaseModel):
+    start_s: float
+    end_s: float
+    description: str
+    things: list[str]
+
+
+class ContextAnswer(BaseModel):
+    """The silent video in words."""
+
+    shots: list[_Shot]
+
+    def record(self) -> VisualContext:
+        """The same as a record."""
+        return VisualContext(
+            shots=tuple(
+                Shot(
+                    start_s=s.start_s,
+                    end_s=max(s.start_s, s.end_s),
+                    text=" ".join(s.description.split()),
+                    things=tuple(t.strip() for t in s.things if t.strip()),
+                )
+                for s in self.shots
+            )
+        )
+
+
+class ValidatorAnswer(BaseModel):
+    """Could this scene sound like that?"""
+
+    plausible: bool
+    reason: str
+
+
+class JudgeAnswer(BaseModel):
+    """Which of two captions tells better what is heard."""
+
+    better: Literal["first", "second", "tie"]
+    reason: str

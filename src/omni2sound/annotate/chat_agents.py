@@ -1,0 +1,323 @@
+"""The roles, played by chat models behind the `ChatModel` protocol.
+
+In:   a `ChatModel` (an API with its store, or a scripted one), works.
+Out:  records; a `Failure` where the model refused or never gave what was asked for; a `Retry`
+      where its endpoint could not be reached.
+
+What not to get wrong: messages hold nothing but what the role may know. Junior and senior get
+sound and text; the one exception, `shows_frames`, exists to measure what it costs in truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import BaseModel
+
+from omni2sound.annotate.agents import Retry, Work
+from omni2sound.annotate.answers import (
+    CaptionAnswer,
+    ContextAnswer,
+    SeniorAnswer,
+    ValidatorAnswer,
+)
+from omni2sound.annotate.prompts import Prompt, load_prompt
+from omni2sound.annotate.records import (
+    Caption,
+    Failure,
+    SeniorCaption,
+    Turn,
+    Verdict,
+    VisualContext,
+)
+from omni2sound.annotate.shots import shots_of
+from omni2sound.annotate.sounds import SAMPLE_RATE_HZ, clip_sound, sound_part
+from omni2sound.config import to_json
+from omni2sound.errors import Malformed, MediaError, Refused, Unavailable
+from omni2sound.llm import (
+    ChatModel,
+    ChatRequest,
+    ImagePart,
+    Message,
+    assistant,
+    system,
+    user,
+)
+
+__all__ = ["ChatJunior", "ChatSenior", "ChatValidator", "ChatViewer", "in_parallel"]
+
+Result = TypeVar("Result")
+Item = TypeVar("Item")
+
+REASONING_TOKENS = 128
+"""The paper's cap on what the senior may think."""
+_ANSWER_TOKENS = 700
+_CONTEXT_TOKENS = 900
+_FRAME_PX = 360
+_FRAMES_PER_SHOT = 2
+
+
+async def in_parallel(
+    function: Callable[[Item], Awaitable[Result]], items: Sequence[Item], *, limit: int
+) -> AsyncIterator[tuple[int, Result]]:
+    """Results as they come, with their places; at most `limit` items are under way."""
+    waiting = iter(enumerate(items))
+    running: dict[asyncio.Task[Result], int] = {}
+
+    def start() -> None:
+        for place, item in waiting:
+            running[asyncio.ensure_future(function(item))] = place
+            if len(running) >= limit:
+                return
+
+    try:
+        start()
+        while running:
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                place = running.pop(task)
+                yield place, task.result()
+            start()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+class _ChatAgent:
+    """What all roles share: a model, a prompt, and what becomes of errors."""
+
+    def __init__(
+        self,
+        model: ChatModel,
+        prompt: Prompt,
+        *,
+        concurrency: int,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._model = model
+        self._prompt = prompt
+        self._limit = concurrency
+        self._extra = dict(extra or {})
+
+    @property
+    def identity(self) -> Any:
+        """Model, prompt and what is sent along."""
+        return [to_json(self._model.id), self._prompt.version, self._extra]
+
+    def _request(
+        self, work: Work, messages: Sequence[Message], answer: type[BaseModel], tokens: int
+    ) -> ChatRequest:
+        return ChatRequest(
+            messages=tuple(messages),
+            prompt_version=self._prompt.version,
+            max_output_tokens=tokens,
+            answer=answer,
+            extra=self._extra,
+            label=work.clip.name,
+        )
+
+    def _many(
+        self, ask: Callable[[Work], Awaitable[Result]], works: Sequence[Work]
+    ) -> AsyncIterator[tuple[int, Result | Failure | Retry]]:
+        async def settled(work: Work) -> Result | Failure | Retry:
+            try:
+                return await ask(work)
+            except Refused as error:
+                return Failure(kind="refused", reason=str(error))
+            except Malformed as error:
+                return Failure(kind="malformed", reason=str(error))
+            except MediaError as error:
+                return Failure(kind="media", reason=str(error))
+            except Unavailable as error:
+                return Retry(reason=str(error))
+
+        return in_parallel(settled, works, limit=self._limit)
+
+
+class ChatViewer(_ChatAgent):
+    """Sees frames by shot, hears nothing."""
+
+    def __init__(
+        self,
+        model: ChatModel,
+        *,
+        concurrency: int = 16,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(model, load_prompt("viewer"), concurrency=concurrency, extra=extra)
+
+    def describe(
+        self, works: Sequence[Work]
+    ) -> AsyncIterator[tuple[int, VisualContext | Failure | Retry]]:
+        """See `agents.Viewer`."""
+        return self._many(self._describe, works)
+
+    async def _describe(self, work: Work) -> VisualContext:
+        parts = await asyncio.to_thread(_pictures, work)
+        request = self._request(
+            work, [system(self._prompt.text), user(*parts)], ContextAnswer, _CONTEXT_TOKENS
+        )
+        reply = await self._model.ask(request)
+        return reply.parsed(ContextAnswer).record()
+
+
+def _pictures(work: Work) -> list[ImagePart | str]:
+    clip = work.clip
+    assert clip.video is not None  # only clips with pictures take the visual path
+    parts: list[ImagePart | str] = []
+    shots = shots_of(
+        clip.video,
+        start_s=clip.start_s,
+        duration_s=clip.duration_s,
+        height_px=_FRAME_PX,
+        frames_per_shot=_FRAMES_PER_SHOT,
+    )
+    for number, shot in enumerate(shots, start=1):
+        parts.append(f"Shot {number}, {shot.start_s:.2f} to {shot.end_s:.2f} s:")
+        parts += [_jpeg(frame) for frame in shot.frames_THWC]
+    return parts
+
+
+def _jpeg(frame_HWC: NDArray[np.uint8]) -> ImagePart:
+    file = io.BytesIO()
+    Image.fromarray(frame_HWC).save(file, format="JPEG", quality=85)
+    return ImagePart(data=file.getvalue(), media_type="image/jpeg", detail="low")
+
+
+class ChatJunior(_ChatAgent):
+    """Hears the clip, reads the context."""
+
+    def __init__(
+        self,
+        model: ChatModel,
+        *,
+        concurrency: int = 16,
+        extra: Mapping[str, Any] | None = None,
+        shows_frames: bool = False,
+    ) -> None:
+        super().__init__(model, load_prompt("junior"), concurrency=concurrency, extra=extra)
+        self._shows_frames = shows_frames
+
+    @property
+    def identity(self) -> Any:
+        """Also whether it sees frames."""
+        return [*super().identity, self._shows_frames]
+
+    def caption(
+        self, works: Sequence[Work]
+    ) -> AsyncIterator[tuple[int, Caption | Failure | Retry]]:
+        """See `agents.Junior`."""
+        return self._many(self._caption, works)
+
+    async def _caption(self, work: Work) -> Caption:
+        samples_N = await asyncio.to_thread(clip_sound, work.clip)
+        part, _ = sound_part(samples_N)
+        parts: list[Any] = [part, *_context(work)]
+        if self._shows_frames and work.clip.video is not None:
+            parts += await asyncio.to_thread(_pictures, work)
+        messages = [system(self._prompt.text), user(*parts)]
+        request = self._request(work, messages, CaptionAnswer, _ANSWER_TOKENS)
+        reply = await self._model.ask(request)
+        return reply.parsed(CaptionAnswer).record(len(samples_N) / SAMPLE_RATE_HZ)
+
+
+def _context(work: Work) -> list[str]:
+    if work.context is None:
+        return ["There is no description of the picture."]
+    return [f"The silent picture, described:\n{work.context.text}"]
+
+
+class ChatSenior(_ChatAgent):
+    """Hears the clip, reads what the junior said and why it is doubted, may listen again."""
+
+    def __init__(
+        self,
+        model: ChatModel,
+        *,
+        concurrency: int = 16,
+        extra: Mapping[str, Any] | None = None,
+        max_turns: int = 3,
+    ) -> None:
+        super().__init__(model, load_prompt("senior"), concurrency=concurrency, extra=extra)
+        self._max_turns = max_turns
+
+    @property
+    def identity(self) -> Any:
+        """Also how often it may listen."""
+        return [*super().identity, self._max_turns, REASONING_TOKENS]
+
+    def revise(
+        self, works: Sequence[Work]
+    ) -> AsyncIterator[tuple[int, SeniorCaption | Failure | Retry]]:
+        """See `agents.Senior`."""
+        return self._many(self._revise, works)
+
+    async def _revise(self, work: Work) -> SeniorCaption:
+        samples_N = await asyncio.to_thread(clip_sound, work.clip)
+        junior = work.caption
+        assert junior is not None  # the senior comes after the junior
+        messages = [
+            system(self._prompt.filled(reasoning_tokens=REASONING_TOKENS)),
+            user(
+                sound_part(samples_N)[0],
+                *_context(work),
+                f"The colleague's caption: {junior.text}",
+                "Doubts: " + "; ".join(work.reasons),
+            ),
+        ]
+        turns: list[Turn] = []
+        for turn in range(1, self._max_turns + 1):
+            if turn == self._max_turns:
+                messages.append(user("This is the last turn: give `answer` now."))
+            request = self._request(work, messages, SeniorAnswer, REASONING_TOKENS + _ANSWER_TOKENS)
+            reply = await self._model.ask(request)
+            said = reply.parsed(SeniorAnswer)
+            if said.answer is not None:
+                turns.append(Turn(reasoning=said.reasoning, listened_s=None))
+                caption = said.answer.record(len(samples_N) / SAMPLE_RATE_HZ)
+                return SeniorCaption(caption=caption, turns=tuple(turns))
+            if said.listen_again is None:
+                raise Malformed("the senior neither answered nor asked to listen again")
+            wish = (said.listen_again.start_s, said.listen_again.end_s)
+            part, span_s = sound_part(samples_N, wish)
+            turns.append(Turn(reasoning=said.reasoning, listened_s=span_s))
+            messages += [
+                assistant(reply.text),
+                user(f"The sound from {span_s[0]:.2f} to {span_s[1]:.2f} s:", part),
+            ]
+        raise Malformed(f"the senior gave no caption in {self._max_turns} turns")
+
+
+class ChatValidator(_ChatAgent):
+    """Reads caption and context, hears and sees nothing."""
+
+    def __init__(
+        self,
+        model: ChatModel,
+        *,
+        concurrency: int = 16,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(model, load_prompt("validator"), concurrency=concurrency, extra=extra)
+
+    def judge(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, Verdict | Failure | Retry]]:
+        """See `agents.Validator`."""
+        return self._many(self._judge, works)
+
+    async def _judge(self, work: Work) -> Verdict:
+        assert work.caption is not None  # the workflow asks with both
+        assert work.context is not None
+        messages = [
+            system(self._prompt.text),
+            user(f"Scene:\n{work.context.text}", f"Caption: {work.caption.text}"),
+        ]
+        reply = await self._model.ask(self._request(work, messages, ValidatorAnswer, 200))
+        said = reply.parsed(ValidatorAnswer)
+        return Verdict(plausible=said.plausible, reason=said.reason)

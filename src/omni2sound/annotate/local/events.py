@@ -1,0 +1,119 @@
+"""From tagger scores to events, and from events to a sentence.
+
+In:   `Patch`es, a vocabulary, what is seen.
+Out:  `HeardEvent`s by time; a caption in plain English.
+
+A thing is heard in a patch if its score reaches a threshold and no other thing there is far
+stronger; neighbouring patches are one event. What is seen may be heard at a lower threshold: the
+picture names a sound, it never makes one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from omni2sound.annotate.local.words import MUSIC, Vocabulary
+from omni2sound.annotate.records import Caption, HeardEvent, Patch
+
+__all__ = ["EventRules", "caption_of", "events_of"]
+
+_COUNTS = {1: "", 2: " twice", 3: " three times"}
+_TOGETHER_S = 0.4
+"""Things that start within it start together."""
+_MUSIC_SCORE = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EventRules:
+    """When something counts as heard."""
+
+    threshold: float = 0.3
+    seen_threshold: float = 0.15
+    """Of things that are seen."""
+    relative: float = 0.4
+    """Of the strongest thing in the patch."""
+    gap_s: float = 0.5
+    """Pauses up to it are bridged."""
+
+
+def events_of(
+    patches: Sequence[Patch],
+    words: Vocabulary,
+    *,
+    seen: Collection[str] | None,
+    rules: EventRules,
+) -> tuple[HeardEvent, ...]:
+    """Events by time of their start.
+
+    Args:
+        patches: What a tagger hears.
+        words: Its classes as things.
+        seen: Names of things that are seen; None if nothing is known of the picture.
+        rules: Thresholds.
+    """
+    runs: dict[str, list[tuple[float, float, float]]] = {}
+    for patch in patches:
+        scores = words.heard(patch.heard)
+        strongest = max(scores.values(), default=0.0)
+        # A patch hears about the middle half of its length well.
+        edge_s = (patch.end_s - patch.start_s) / 4
+        for name, score in scores.items():
+            least = rules.seen_threshold if name in (seen or ()) else rules.threshold
+            if score < least or score < rules.relative * strongest:
+                continue
+            start_s, end_s = patch.start_s + edge_s, patch.end_s - edge_s
+            if patch.start_s == 0:
+                start_s = 0.0
+            known = runs.setdefault(name, [])
+            if known and start_s - known[-1][1] <= rules.gap_s:
+                known[-1] = (known[-1][0], end_s, max(score, known[-1][2]))
+            else:
+                known.append((start_s, end_s, score))
+    events = [
+        HeardEvent(
+            what=name,
+            start_s=round(start_s, 2),
+            end_s=round(end_s, 2),
+            on_screen=None if seen is None else name in seen,
+            confidence=round(score, 3),
+        )
+        for name, spans in runs.items()
+        for start_s, end_s, score in spans
+    ]
+    return tuple(sorted(events, key=lambda e: (e.start_s or 0.0, -(e.confidence or 0.0))))
+
+
+def caption_of(
+    events: Sequence[HeardEvent], patches: Sequence[Patch], words: Vocabulary
+) -> Caption:
+    """The events in a sentence, in order of time."""
+    by_thing: dict[str, list[HeardEvent]] = {}
+    for event in events:
+        by_thing.setdefault(event.what, []).append(event)
+    text, before_s = "", None
+    for name, some in by_thing.items():
+        thing = words.thing(name)
+        clause = thing.clause
+        if thing.is_impulsive:
+            clause += _COUNTS.get(len(some), " several times")
+        if some[0].on_screen is False:
+            clause += " out of view"
+        start_s = some[0].start_s or 0.0
+        if before_s is not None:
+            text += ", then " if start_s - before_s > _TOGETHER_S else " while "
+        text += clause
+        before_s = start_s
+    if not text:
+        text = "next to nothing is heard"
+    return Caption(
+        text=text[0].upper() + text[1:] + ".",
+        events=tuple(events),
+        is_music=_is_music([p.heard for p in patches if p.heard]),
+    )
+
+
+def _is_music(heard: Sequence[Mapping[str, float]]) -> bool:
+    return bool(heard) and float(np.mean([h.get(MUSIC, 0.0) for h in heard])) >= _MUSIC_SCORE

@@ -1,0 +1,233 @@
+"""Scorer, viewer, junior, senior and validator out of networks that run here.
+
+In:   works; an `Executor`; the folder of the joint heads.
+Out:  the same records that chat models give.
+
+Only `LocalScorer` and `LocalSenior` listen, and they do it in the executor. The others read
+what was perceived and are instant. As everywhere, the junior and the senior get the picture as
+text only (`Work.context`); `sees_for_itself` breaks that rule on purpose, to measure it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from omni2sound.annotate.agents import Retry, Work
+from omni2sound.annotate.executor import Executor
+from omni2sound.annotate.local.events import EventRules, caption_of, events_of
+from omni2sound.annotate.local.perceive import (
+    FineJob,
+    PerceiveJob,
+    ScoreJob,
+    listen_finely,
+    perceive,
+    score_captions,
+)
+from omni2sound.annotate.local.words import Vocabulary
+from omni2sound.annotate.records import (
+    Caption,
+    Failure,
+    Patch,
+    Perception,
+    SeniorCaption,
+    Shot,
+    Turn,
+    Verdict,
+    VisualContext,
+)
+from omni2sound.config import to_json
+from omni2sound.weights import load_card
+
+__all__ = ["LocalJunior", "LocalScorer", "LocalSenior", "LocalValidator", "LocalViewer"]
+
+_VERSION = 1
+"""Raised when the same input gives another result."""
+_CAPTIONS_A_JOB = 64
+SEEN_SCORE = 0.5
+"""Score of a `Look` from which a thing counts as seen."""
+_BORROWED = 0.5
+"""Weight of what is seen for a captioner that takes pictures for sounds: late fusion."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalScorer:
+    """YAMNet, MobileNetV2, MiniLM and the joint heads."""
+
+    joint: Path
+    executor: Executor
+    name: str = "embedded"
+
+    @property
+    def identity(self) -> Any:
+        """The heads' digest; the engine changes nothing."""
+        return ["local", _VERSION, load_card(self.joint).sha256]
+
+    def perceive(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, Perception | Failure]]:
+        """See `agents.Scorer`."""
+        jobs = [PerceiveJob(clip=work.clip, joint=self.joint) for work in works]
+        return self.executor.map(perceive, jobs)
+
+    async def score(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, float]]:
+        """See `agents.Scorer`."""
+        jobs = []
+        for first in range(0, len(works), _CAPTIONS_A_JOB):
+            some = works[first : first + _CAPTIONS_A_JOB]
+            sounds = tuple(w.perception.sound for w in some if w.perception is not None)
+            captions = tuple(w.caption.text for w in some if w.caption is not None)
+            assert len(sounds) == len(captions) == len(some)  # both steps lie behind them
+            jobs.append(ScoreJob(joint=self.joint, sounds=sounds, captions=captions))
+        async for number, scores in self.executor.map(score_captions, jobs):
+            for place, score in enumerate(scores, start=number * _CAPTIONS_A_JOB):
+                yield place, score
+
+
+class LocalViewer:
+    """Names what it recognises, shot by shot."""
+
+    identity = ("local viewer", _VERSION, SEEN_SCORE)
+
+    async def describe(
+        self, works: Sequence[Work]
+    ) -> AsyncIterator[tuple[int, VisualContext | Failure | Retry]]:
+        """See `agents.Viewer`."""
+        for place, work in enumerate(works):
+            yield place, _described(_perceived(work))
+
+
+def _described(perception: Perception) -> VisualContext:
+    shots = []
+    for look in perception.looks:
+        things = tuple(name for name, score in look.seen.items() if score >= SEEN_SCORE)
+        text = f"The picture shows {_listed(things)}." if things else "Nothing is recognised."
+        shots.append(Shot(start_s=look.start_s, end_s=look.end_s, text=text, things=things))
+    return VisualContext(shots=tuple(shots))
+
+
+def _listed(things: Sequence[str]) -> str:
+    return things[0] if len(things) == 1 else f"{', '.join(things[:-1])} and {things[-1]}"
+
+
+def _perceived(work: Work) -> Perception:
+    assert work.perception is not None  # the first step of every clip
+    return work.perception
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalJunior:
+    """YAMNet's classes as events, the events as a sentence."""
+
+    words: Vocabulary
+    rules: EventRules = field(default_factory=EventRules)
+    sees_for_itself: bool = False
+    """Mix the picture's labels into what is heard, as a model does that is shown frames."""
+
+    @property
+    def identity(self) -> Any:
+        """Rules and version."""
+        return ["local junior", _VERSION, to_json(self.rules), self.sees_for_itself]
+
+    async def caption(
+        self, works: Sequence[Work]
+    ) -> AsyncIterator[tuple[int, Caption | Failure | Retry]]:
+        """See `agents.Junior`."""
+        for place, work in enumerate(works):
+            yield place, self._caption(work)
+
+    def _caption(self, work: Work) -> Caption:
+        perception = _perceived(work)
+        patches, seen = perception.patches, None
+        if work.context is not None:
+            seen = work.context.things
+        if self.sees_for_itself:
+            seen = _described(perception).things if perception.looks else None
+            patches = _with_pictures(perception, self.words)
+        events = events_of(patches, self.words, seen=seen, rules=self.rules)
+        return caption_of(events, patches, self.words)
+
+
+def _with_pictures(perception: Perception, words: Vocabulary) -> tuple[Patch, ...]:
+    """Patches in which what is seen at their time is heard too."""
+    mixed = []
+    for patch in perception.patches:
+        heard = dict(patch.heard)
+        for look in perception.looks:
+            if heard and look.start_s < patch.end_s and look.end_s > patch.start_s:
+                for name, score in look.seen.items():
+                    spoken = words.thing(name).heard_as[0]
+                    heard[spoken] = heard.get(spoken, 0.0) + _BORROWED * score
+        mixed.append(replace(patch, heard=heard))
+    return tuple(mixed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalSenior:
+    """The junior at a quarter of its hop, with what is seen as evidence."""
+
+    words: Vocabulary
+    executor: Executor
+    rules: EventRules = field(default_factory=EventRules)
+
+    @property
+    def identity(self) -> Any:
+        """Rules and version."""
+        return ["local senior", _VERSION, to_json(self.rules)]
+
+    async def revise(
+        self, works: Sequence[Work]
+    ) -> AsyncIterator[tuple[int, SeniorCaption | Failure | Retry]]:
+        """See `agents.Senior`."""
+        jobs = [FineJob(clip=work.clip) for work in works]
+        async for place, patches in self.executor.map(listen_finely, jobs):
+            if isinstance(patches, Failure):
+                yield place, patches
+            else:
+                yield place, self._revised(works[place], patches)
+
+    def _revised(self, work: Work, patches: tuple[Patch, ...]) -> SeniorCaption:
+        seen = None if work.context is None else work.context.things
+        smooth = _smoothed(patches)
+        events = events_of(smooth, self.words, seen=seen, rules=self.rules)
+        hop_s = patches[1].start_s - patches[0].start_s if len(patches) > 1 else 0.0
+        turn = Turn(
+            reasoning=f"heard {len(patches)} pieces at a hop of {hop_s:.2f} s", listened_s=None
+        )
+        return SeniorCaption(caption=caption_of(events, smooth, self.words), turns=(turn,))
+
+
+def _smoothed(patches: Sequence[Patch]) -> tuple[Patch, ...]:
+    """Each patch with the mean of itself and its neighbours: single patches misjudge."""
+    smooth = []
+    for place, patch in enumerate(patches):
+        near = patches[max(0, place - 1) : place + 2]
+        names = {name for p in near for name in p.heard}
+        heard = {n: sum(p.heard.get(n, 0.0) for p in near) / len(near) for n in names}
+        smooth.append(replace(patch, heard=heard if patch.heard else {}))
+    return tuple(smooth)
+
+
+class LocalValidator:
+    """Where sound and picture agree, something that is heard must be among what is seen."""
+
+    identity = ("local validator", _VERSION)
+
+    async def judge(
+        self, works: Sequence[Work]
+    ) -> AsyncIterator[tuple[int, Verdict | Failure | Retry]]:
+        """See `agents.Validator`."""
+        for place, work in enumerate(works):
+            yield place, _judged(work)
+
+
+def _judged(work: Work) -> Verdict:
+    assert work.caption is not None  # the workflow asks with both
+    assert work.context is not None
+    seen = work.context.things
+    if not seen:
+        return Verdict(plausible=True, reason="nothing is recognised in the picture")
+    fitting = sorted({e.what for e in work.caption.events} & seen)
+    if fitting:
+        return Verdict(plausible=True, reason=f"heard and seen: {', '.join(fitting)}")
+    return Verdict(plausible=False, reason=f"of {', '.join(sorted(seen))} nothing is heard")

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from omni2sound.annotate.filters import (
+    HandOffRules,
+    Thresholds,
+    hallucination_phrases,
+    hand_off,
+    post_hoc,
+    route,
+)
+from omni2sound.annotate.records import Caption, HeardEvent
+from omni2sound.errors import UserError
+
+PAPER = Thresholds.of("paper")
+PLAIN = Caption(text="A dog barks.", events=(HeardEvent(what="a dog", start_s=0, end_s=1),))
+RULES = HandOffRules(phrases=("crowd noise",))
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1))
+def test_more_similar_clips_never_get_a_poorer_path(a: float, b: float) -> None:
+    rank = {"drop": 0, "audio-only": 1, "audio-visual": 2}
+    low, high = sorted((a, b))
+    assert rank[route(low, PAPER).outcome] <= rank[route(high, PAPER).outcome]
+
+
+@pytest.mark.parametrize(
+    ("similarity", "path"),
+    [
+        (0.31, "audio-visual"),
+        (0.30, "audio-only"),
+        (0.20, "audio-only"),
+        (0.19, "drop"),
+        (None, "audio-only"),
+    ],
+)
+def test_the_papers_routes(similarity: float | None, path: str) -> None:
+    assert route(similarity, PAPER).outcome == path
+
+
+@given(st.floats(-1, 1))
+def test_low_scores_go_to_the_senior_and_music_is_judged_more_kindly(score: float) -> None:
+    assert (hand_off(PLAIN, score, PAPER, RULES).outcome == "escalate") == (score < 0.35)
+    music = replace(PLAIN, is_music=True)
+    assert (hand_off(music, score, PAPER, RULES).outcome == "escalate") == (score < 0.15)
+    assert (post_hoc(PLAIN, score, PAPER).outcome == "drop") == (score < PAPER.drop)
+
+
+def events(*spans: tuple[str, float, float]) -> Caption:
+    return Caption(
+        text="...", events=tuple(HeardEvent(what=w, start_s=a, end_s=b) for w, a, b in spans)
+    )
+
+
+@pytest.mark.parametrize(
+    ("caption", "reason"),
+    [
+        (events(), "no event"),
+        (events(*((f"{i % 2}", i, i + 0.5) for i in range(5))), "5 events"),
+        (events(("a", 0, 1), ("b", 1, 2), ("c", 2, 3)), "3 sources"),
+        (events(("a", 0, 3), ("b", 1, 3), ("a", 2, 3)), "3 sounds at once"),
+        (Caption(text="Crowd noise.", events=PLAIN.events), "phrase 'crowd noise'"),
+        (Caption(text="A.", events=(HeardEvent(what="a", confidence=0.1),)), "doubts 'a'"),
+    ],
+)
+def test_each_rule_hands_off_and_says_why(caption: Caption, reason: str) -> None:
+    decision = hand_off(caption, 0.9, PAPER, RULES)
+    assert decision.outcome == "escalate"
+    assert any(reason in r for r in decision.reasons)
+
+
+def test_a_phrase_is_whole_words() -> None:
+    caption = replace(PLAIN, text="Acrowd noises.")
+    assert hand_off(caption, 0.9, PAPER, RULES).outcome == "keep"
+
+
+def test_sounds_one_after_another_are_not_at_once() -> None:
+    caption = events(("a", 0, 1), ("b", 1, 2), ("a", 2, 3), ("b", 3, 4))
+    assert hand_off(caption, 0.9, PAPER, RULES).outcome == "keep"
+
+
+def test_the_list_of_phrases_is_clean() -> None:
+    phrases = hallucination_phrases()
+    assert len(phrases) == len(set(phrases)) > 10
+    assert all(p == p.strip().lower() and "#" not in p for p in phrases)
+
+
+def test_an_unknown_scorer_is_named() -> None:
+    with pytest.raises(UserError, match="nobody"):
+        Thresholds.of("nobody")
