@@ -22,6 +22,7 @@ from omni2sound.errors import ConfigError
 __all__ = [
     "Caption",
     "Decision",
+    "Ending",
     "Failure",
     "HeardEvent",
     "Look",
@@ -176,7 +177,17 @@ class Failure:
     reason: str
 
 
-Record = Perception | Decision | VisualContext | Caption | SeniorCaption | Verdict | Failure
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """How a clip ended, and by which steps it came there."""
+
+    end: Literal["kept", "dropped", "failed"]
+    steps: tuple[str, ...]
+
+
+Record = (
+    Perception | Decision | VisualContext | Caption | SeniorCaption | Verdict | Failure | Ending
+)
 
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Record)}
 

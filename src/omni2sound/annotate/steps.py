@@ -143,12 +143,13 @@ class StepStore:
         """How many results are kept of each step."""
         return dict(self._db.execute("SELECT step, count(*) FROM steps GROUP BY step"))
 
-    def times(self) -> tuple[str, str] | None:
-        """When the first and the last result were kept, in UTC."""
-        first, last = self._db.execute("SELECT min(made_at), max(made_at) FROM steps").fetchone()
+    def times(self, step: str) -> tuple[str, str] | None:
+        """When the first and the last result of a step were kept, in UTC."""
+        query = "SELECT min(made_at), max(made_at) FROM steps WHERE step = ?"
+        first, last = self._db.execute(query, (step,)).fetchone()
         return None if first is None else (first, last)
 
-    def clips(self) -> Iterator[str]:
-        """Names of all clips with a result, sorted."""
-        for (clip,) in self._db.execute("SELECT DISTINCT clip FROM steps ORDER BY clip"):
-            yield clip
+    def records(self, step: str) -> Iterator[Record]:
+        """All results of a step, one at a time."""
+        for (record,) in self._db.execute("SELECT record FROM steps WHERE step = ?", (step,)):
+            yield from_json(record)

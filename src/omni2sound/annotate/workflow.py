@@ -29,6 +29,7 @@ from omni2sound.annotate.filters import HandOffRules, Thresholds, hand_off, post
 from omni2sound.annotate.records import (
     Caption,
     Decision,
+    Ending,
     Failure,
     Perception,
     Record,
@@ -166,12 +167,24 @@ async def annotate(
         journeys = [_begin(clip) for clip in clips[first : first + chunk]]
         for step in steps:
             await _take(step, journeys, store)
+        _finish(journeys, store)
         waiting += sum(bool(j.waiting) for j in journeys)
         if on_progress is not None:
             done = min(first + chunk, len(clips))
             on_progress(Progress(done=done, total=len(clips), waiting=waiting))
         for journey in journeys:
             yield journey
+
+
+def _finish(journeys: Iterable[Journey], store: StepStore) -> None:
+    """Says of each clip that has ended how, and which steps count."""
+    ended = []
+    for journey in journeys:
+        if journey.end is not None:
+            ending = Ending(end=journey.end, steps=tuple(journey.found))
+            ended.append(Found(clip=journey.clip.name, key=journey.key, record=ending))
+    kept = store.get("end", {f.clip: f.key for f in ended})
+    store.put("end", [f for f in ended if kept.get(f.clip) != f.record])
 
 
 def _begin(clip: SourceClip) -> Journey:

@@ -19,7 +19,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from omni2sound import __version__
-from omni2sound.cli import bench, convert, data, demo, doctor, generate, setup, train
+from omni2sound.cli import annotate, bench, convert, data, demo, doctor, generate, setup, train
 from omni2sound.errors import Omni2SoundError
 
 __all__ = ["app", "main"]
@@ -44,6 +44,7 @@ app.command()(doctor.doctor)
 app.add_typer(data.app, name="data")
 app.command()(train.train)
 app.command()(convert.convert)
+app.add_typer(annotate.app, name="annotate")
 app.add_typer(bench.app, name="bench")
 
 

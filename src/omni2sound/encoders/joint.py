@@ -77,17 +77,16 @@ class JointHeads(nn.Module):
         return F.normalize(self.vision(features_VD), dim=-1)
 
 
-def pooled_similarity(views_VE: Tensor, target_E: Tensor, *, dim: int = -1) -> Tensor:
-    """Soft maximum over views of their similarity to a target.
+def pooled_similarity(views_BVE: Tensor, targets_SE: Tensor) -> Tensor:
+    """(B, S) soft maximum over each picture's views of their cosine with each target.
 
     Args:
-        views_VE: (..., V, E) unit vectors.
-        target_E: (..., E) unit vectors; leading axes broadcast.
-        dim: The axis of views after the product.
+        views_BVE: Unit vectors of the views of B pictures.
+        targets_SE: Unit vectors of sounds or sentences.
     """
-    similar = (views_VE * target_E.unsqueeze(-2)).sum(dim=-1)
-    weights = torch.softmax(_SHARPNESS * similar, dim=dim)
-    return (weights * similar).sum(dim=dim)
+    similar_BVS = views_BVE @ targets_SE.T
+    weights_BVS = torch.softmax(_SHARPNESS * similar_BVS, dim=1)
+    return (weights_BVS * similar_BVS).sum(dim=1)
 
 
 def views_of(frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -177,4 +176,4 @@ class JointSpace:
         """Audio-visual score: soft maximum over views of their cosine with the whole sound."""
         if len(views_VE) == 0:
             return 0.0
-        return float(pooled_similarity(views_VE, cls.whole(sounds_PE)))
+        return float(pooled_similarity(views_VE[None], cls.whole(sounds_PE)[None]))

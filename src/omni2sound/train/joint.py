@@ -83,7 +83,7 @@ def _loss(
         views_BVE = heads.views(_shaken(batch.views_BVD[seen], noise, generator))
         shared = shared_BB[seen][:, seen]
         for others_BE in (sounds_BE[seen], text_BE[seen]):
-            similar_BB = pooled_similarity(views_BVE[:, None], others_BE[None])
+            similar_BB = pooled_similarity(views_BVE, others_BE)
             loss = loss + _contrast(scale * similar_BB, shared)
     return loss
 
@@ -128,9 +128,7 @@ def retrieval_rates(heads: JointHeads, examples: JointExamples) -> dict[str, flo
 
     return {
         "sound-text": rate(sounds_BE @ text_BE.T, shared_BB),
-        "sound-picture": rate(
-            pooled_similarity(views_BVE[:, None], sounds_BE[seen][None]).T, shared
-        ),
-        "picture-text": rate(pooled_similarity(views_BVE[:, None], text_BE[seen][None]), shared),
+        "sound-picture": rate(pooled_similarity(views_BVE, sounds_BE[seen]).T, shared),
+        "picture-text": rate(pooled_similarity(views_BVE, text_BE[seen]), shared),
         "chance": float(shared_BB.float().mean()),
     }

@@ -1,0 +1,87 @@
+"""What a run would ask and cost at most, before anything is asked.
+
+In:   clips, names of models, the price table.
+Out:  lines for people.
+
+An upper bound, not a forecast: every clip with pictures on the audio-visual path, every clip
+handed to the senior in all its turns, every answer as long as it may be. A clip of unknown length
+counts as ten seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+from omni2sound.annotate.agents import SourceClip
+from omni2sound.annotate.answers import (
+    CaptionAnswer,
+    ContextAnswer,
+    SeniorAnswer,
+    ValidatorAnswer,
+)
+from omni2sound.annotate.prompts import load_prompt
+from omni2sound.llm import AudioPart, ChatRequest, ImagePart, ModelId, Prices, system, user
+
+__all__ = ["estimate"]
+
+_UNKNOWN_S = 10.0
+_FRAMES = 8
+"""Of a clip with four shots."""
+_CONTEXT = "x" * 2000
+
+
+def estimate(
+    clips: Sequence[SourceClip],
+    *,
+    junior: str,
+    senior: str,
+    vision: str,
+    prices: Prices | None = None,
+) -> list[str]:
+    """One line a role, then the sum; a model without a price says so."""
+    table = prices or Prices.load()
+    seconds = [clip.duration_s or _UNKNOWN_S for clip in clips]
+    pictured = sum(clip.video is not None for clip in clips)
+    mean_s = sum(seconds) / max(len(seconds), 1) or _UNKNOWN_S
+    sound = AudioPart(data=b"", format="wav", duration_s=mean_s)
+    frame = ImagePart(data=b"", media_type="image/jpeg")
+    rows = (
+        ("vision", vision, pictured, _asked("viewer", [frame] * _FRAMES, ContextAnswer, 900)),
+        ("junior", junior, len(clips), _asked("junior", [sound, _CONTEXT], CaptionAnswer, 700)),
+        (
+            "senior",
+            senior,
+            3 * len(clips),
+            _asked("senior", [sound, _CONTEXT, sound, sound], SeniorAnswer, 828),
+        ),
+        ("validator", senior, pictured, _asked("validator", [_CONTEXT], ValidatorAnswer, 200)),
+    )
+    lines = [f"{len(clips)} clips, {sum(seconds) / 3600:.1f} hours, {pictured} with pictures"]
+    total: Decimal | None = Decimal(0)
+    for role, name, calls, request in rows:
+        if "@" not in name:
+            lines.append(f"{role}: {name}, free")
+            continue
+        model, _, url = name.partition("@")
+        price = table.of(ModelId(endpoint=url.rstrip("/"), model=model))
+        cost = None if price is None else price.before(request)
+        if cost is None:
+            lines.append(f"{role}: at most {calls} calls of {model}, price unknown")
+            total = None
+        else:
+            most = cost.at_most_usd * calls
+            lines.append(f"{role}: at most {calls} calls of {model}, {most:.2f} USD")
+            total = None if total is None else total + most
+    lines.append("at most " + ("unknown" if total is None else f"{total:.2f} USD"))
+    return lines
+
+
+def _asked(role: str, parts: Sequence[object], answer: type, tokens: int) -> ChatRequest:
+    prompt = load_prompt(role)
+    return ChatRequest(
+        messages=(system(prompt.text), user(*parts)),  # type: ignore[arg-type]
+        prompt_version=prompt.version,
+        max_output_tokens=tokens,
+        answer=answer,
+    )

@@ -1,0 +1,208 @@
+"""A run as a data set that can be put on a Hub, and that training reads.
+
+    EXPORT/
+      manifest.jsonl               clips that were kept (`data.manifest`)
+      data/annotations.parquet     the same with events, decisions and scores
+      statistics.json              how many went which way, and why
+      README.md                    the data set's card
+
+In:   a run's folder.
+Out:  the folder above, whole; the same bytes for the same results, whoever computed them.
+
+The Parquet file holds the manifest's fields as columns, so that the importer `annotations`
+reads either; media stay where they are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from omni2sound.annotate.records import Caption, Decision, Failure, Verdict
+from omni2sound.annotate.runs import RunSettings, Story, stories
+from omni2sound.data.manifest import Clip, read_manifest, write_manifest
+from omni2sound.errors import UserError
+from omni2sound.runtime import atomic_path
+
+__all__ = ["export", "statistics"]
+
+_DIGITS = re.compile(r"-?\d+(\.\d+)?")
+_QUOTED = re.compile(r"'[^']*'")
+
+_EVENT = pa.struct(
+    [
+        ("what", pa.string()),
+        ("start_s", pa.float64()),
+        ("end_s", pa.float64()),
+        ("on_screen", pa.bool_()),
+        ("confidence", pa.float64()),
+    ]
+)
+_SCHEMA = pa.schema(
+    [
+        *((n, pa.string()) for n in ("clip_id", "corpus", "split", "audio", "video")),
+        ("start_s", pa.float64()),
+        ("duration_s", pa.float64()),
+        ("captions", pa.list_(pa.string())),
+        ("labels", pa.list_(pa.string())),
+        ("source", pa.string()),
+        ("source_start_s", pa.float64()),
+        ("licence", pa.string()),
+        ("author", pa.string()),
+        ("quality", pa.float64()),
+        ("events", pa.list_(_EVENT)),
+        ("visual_context", pa.string()),
+        ("path", pa.string()),
+        ("by_senior", pa.bool_()),
+        ("reasons", pa.list_(pa.string())),
+    ]
+)
+
+
+def export(run: Path, out: Path) -> dict[str, Any]:
+    """Write the data set.
+
+    Args:
+        run: A run's folder.
+        out: A folder that does not exist yet, or is empty.
+
+    Returns:
+        What `statistics.json` says.
+
+    Raises:
+        UserError: The run has kept nothing, or `out` holds something.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out}: holds something already; choose another folder")
+    settings = RunSettings.read(run)
+    ended = list(stories(run))
+    kept = [story for story in ended if story.ending.end == "kept"]
+    if not kept:
+        raise UserError(f"{run}: {len(ended)} clips ended and none was kept; nothing to export")
+    (out / "data").mkdir(parents=True)
+    media = read_manifest(Path(settings.manifest)).media
+    clips = [_annotated(story) for story in kept]
+    counted = statistics(ended, settings)
+    table = pa.Table.from_pylist(
+        [_row(clip, story) for clip, story in zip(clips, kept, strict=True)], _SCHEMA
+    )
+    with atomic_path(out / "data" / "annotations.parquet") as temporary:
+        pq.write_table(table, temporary)
+    _write(out / "statistics.json", json.dumps(counted, indent=1) + "\n")
+    _write(out / "README.md", _card(counted, settings))
+    write_manifest(out / "manifest.jsonl", clips, media=media)
+    return counted
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _annotated(story: Story) -> Clip:
+    caption = story.caption
+    assert isinstance(caption, Caption)  # kept clips have one
+    last = story.steps["post-hoc"]
+    score = last.scores.get("caption_audio") if isinstance(last, Decision) else None
+    return replace(
+        story.clip,
+        captions=(caption.text,),
+        labels=tuple(dict.fromkeys(event.what for event in caption.events)),
+        quality=score,
+    )
+
+
+def _row(clip: Clip, story: Story) -> dict[str, Any]:
+    caption, routed = story.caption, story.steps["route"]
+    handed, context = story.steps["hand-off"], story.steps.get("compress")
+    return {
+        **asdict(clip),
+        "events": [asdict(event) for event in caption.events] if caption else [],
+        "visual_context": getattr(context, "text", None),
+        "path": getattr(routed, "outcome", None),
+        "by_senior": "senior" in story.steps,
+        "reasons": list(getattr(handed, "reasons", ())),
+    }
+
+
+def statistics(ended: Sequence[Story], settings: RunSettings) -> dict[str, Any]:
+    """Counts of ways and reasons; numbers in reasons are left out, so that they add up."""
+    ends = Counter(story.ending.end for story in ended)
+    paths = Counter(
+        step.outcome for s in ended if isinstance(step := s.steps.get("route"), Decision)
+    )
+    handed = [step for s in ended if isinstance(step := s.steps.get("hand-off"), Decision)]
+    escalated = [step for step in handed if step.outcome == "escalate"]
+    captions = [s.caption for s in ended if s.ending.end == "kept" and s.caption is not None]
+    words = [len(caption.text.split()) for caption in captions]
+    return {
+        "models": {
+            role: getattr(settings, role) for role in ("scorer", "vision", "junior", "senior")
+        },
+        "clips": settings.num_clips,
+        "ended": len(ended),
+        **{end: ends.get(end, 0) for end in ("kept", "dropped", "failed")},
+        "paths": dict(sorted(paths.items())),
+        "escalated": len(escalated),
+        "escalation_rate": round(len(escalated) / len(handed), 4) if handed else None,
+        "why_escalated": _counted(reason for step in escalated for reason in step.reasons),
+        "why_ended": _counted(reason for s in ended if (reason := _why_ended(s))),
+        "words_per_caption": round(sum(words) / len(words), 2) if words else None,
+        "events_per_clip": (
+            round(sum(len(c.events) for c in captions) / len(captions), 2) if captions else None
+        ),
+    }
+
+
+def _why_ended(story: Story) -> str | None:
+    if story.ending.end == "kept":
+        return None
+    step, record = list(story.steps.items())[-1]
+    if isinstance(record, Decision):
+        return f"{step}: {record.reasons[0]}"
+    if isinstance(record, Verdict):
+        return f"{step}: implausible"
+    return f"{step}: {record.kind}" if isinstance(record, Failure) else step
+
+
+def _counted(reasons: Any) -> dict[str, int]:
+    plain = Counter(_QUOTED.sub("...", _DIGITS.sub("#", reason)) for reason in reasons)
+    return dict(sorted(plain.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _card(counted: dict[str, Any], settings: RunSettings) -> str:
+    models = "\n".join(f"| {role} | `{name}` |" for role, name in counted["models"].items())
+    return f"""---
+language: en
+task_categories: [text-to-audio]
+tags: [audio, captions, video]
+license: other
+configs:
+  - config_name: default
+    data_files: data/annotations.parquet
+---
+
+# Captions of {counted["kept"]} clips
+
+Made by `omni2sound annotate` from `{Path(settings.manifest).name}`: {counted["ended"]} clips ended,
+{counted["kept"]} kept, {counted["dropped"]} dropped by a rule, {counted["failed"]} failed.
+{counted["escalated"]} went to the senior.
+
+| role | model |
+|---|---|
+{models}
+
+Captions were written by models and not checked by people. They may name sounds that are not
+there. `quality` is the caption-audio score of the scorer above, on its own scale.
+
+The sounds and videos are not part of this data set; their terms are those of their sources
+(`licence`, `source`). Terms of the models' outputs are those of their providers.
+"""

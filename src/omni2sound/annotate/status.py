@@ -1,0 +1,59 @@
+"""How far a run is.
+
+In:   a run's folder, also while it is written to.
+Out:  counts, money, speed, time left.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from omni2sound.annotate.records import Decision, Ending
+from omni2sound.annotate.runs import CALLS_FILE, RunSettings
+from omni2sound.annotate.steps import STEPS_FILE, StepStore
+from omni2sound.llm import CallStore
+
+__all__ = ["run_status"]
+
+
+def run_status(folder: Path) -> dict[str, Any]:
+    """Name -> value; None where it is not known.
+
+    Raises:
+        UserError: The folder holds no run.
+    """
+    settings = RunSettings.read(folder)
+    with StepStore.open(folder / STEPS_FILE, read_only=True) as store:
+        ends = Counter(r.end for r in store.records("end") if isinstance(r, Ending))
+        routes = Counter(r.outcome for r in store.records("route") if isinstance(r, Decision))
+        handed = Counter(r.outcome for r in store.records("hand-off") if isinstance(r, Decision))
+        filtered = Counter(r.outcome for r in store.records("post-hoc") if isinstance(r, Decision))
+        times = store.times("perceive")
+        num_perceived = store.counts().get("perceive", 0)
+    done = sum(ends.values())
+    hours = None
+    if times is not None:
+        first, last = (datetime.fromisoformat(text) for text in times)
+        hours = (last - first).total_seconds() / 3600
+    per_hour = round(num_perceived / hours) if hours else None
+    left = None if not per_hour else round((settings.num_clips - done) / per_hour, 2)
+    spend = None
+    if (folder / CALLS_FILE).is_file():
+        with CallStore.open(folder / CALLS_FILE) as calls:
+            spend = calls.spend()
+    return {
+        "clips": settings.num_clips,
+        "ended": done,
+        **{end: ends.get(end, 0) for end in ("kept", "dropped", "failed")},
+        **{f"routed {path}": routes.get(path, 0) for path in ("audio-visual", "audio-only")},
+        "dropped by route": routes.get("drop", 0),
+        "escalated": handed.get("escalate", 0),
+        "dropped by score": filtered.get("drop", 0),
+        "spent USD, known": None if spend is None else f"{spend.known_usd:f}",
+        "spent USD, perhaps more": None if spend is None else f"{spend.uncertain_usd:f}",
+        "clips per hour": per_hour,
+        "hours left": left,
+    }

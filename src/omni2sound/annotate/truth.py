@@ -1,0 +1,172 @@
+"""A run against the exact truth of stage scenes: what was found, what was invented.
+
+In:   stories of a run over stage scenes, the scenes' events, the catalogue.
+Out:  `Arm`s: junior only, + hand-off, + filter, and the filter's rivals of equal loss at random.
+
+A thing that a caption names is true if it is a name of a class that sounds in the scene: one of
+the catalogue's names (held-out ones too) or of the judge's classes for it, as whole words. What is
+true and named twice counts once. What not to get wrong: on-screen is compared for things that were
+recalled, and "not known" is wrong there; order is compared for pairs that start clearly apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from omni2sound.annotate.records import Caption
+from omni2sound.annotate.runs import Story
+from omni2sound.data.stage.catalogue import Catalogue
+from omni2sound.data.stage.truth import Scene
+
+__all__ = ["Arm", "ClipScore", "TruthNames", "arms_of", "score_caption"]
+
+_APART_S = 0.4
+_ARTICLE = re.compile(r"^(a|an|the|some)\s+")
+_RANDOM_DRAWS = 1000
+
+
+class TruthNames:
+    """Which classes a noun phrase may mean."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._patterns = {
+            c.class_id: re.compile(
+                r"\b("
+                + "|".join(
+                    re.escape(_plain(alias))
+                    for name in (*c.names, *c.held_out_names, *c.yamnet_classes, c.class_id)
+                    for alias in (name.split(" (")[0].split(", ") if "," in name else [name])
+                )
+                + r")s?\b"
+            )
+            for c in catalogue.classes
+        }
+
+    def classes(self, what: str) -> frozenset[str]:
+        """Class ids whose name is in the phrase."""
+        phrase = _plain(what)
+        return frozenset(c for c, pattern in self._patterns.items() if pattern.search(phrase))
+
+
+def _plain(name: str) -> str:
+    return _ARTICLE.sub("", name.lower().split(" (")[0].strip())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipScore:
+    """One caption against one scene."""
+
+    recalled: int
+    sources: int
+    invented: int
+    named: int
+    pairs_right: int
+    pairs: int
+    screen_right: int
+
+
+def score_caption(caption: Caption, scene: Scene, names: TruthNames) -> ClipScore:
+    """Count what the caption's events get right."""
+    true: dict[str, tuple[float, bool]] = {}
+    for event in scene.events:
+        true.setdefault(event.class_id, (event.onset_s, event.on_screen))
+    found: dict[str, tuple[float | None, bool | None]] = {}
+    invented, named = 0, set()
+    for event in caption.events:
+        if event.what.lower() in named:
+            continue
+        named.add(event.what.lower())
+        meant = names.classes(event.what) & true.keys()
+        if not meant:
+            invented += 1
+        for class_id in meant:
+            found.setdefault(class_id, (event.start_s, event.on_screen))
+    ordered = sorted(found, key=lambda c: true[c][0])
+    pairs = [
+        (a, b)
+        for i, a in enumerate(ordered)
+        for b in ordered[i + 1 :]
+        if true[b][0] - true[a][0] > _APART_S
+    ]
+    right = 0
+    for a, b in pairs:
+        start_a, start_b = found[a][0], found[b][0]
+        right += start_a is not None and start_b is not None and start_a < start_b
+    return ClipScore(
+        recalled=len(found),
+        sources=len(true),
+        invented=invented,
+        named=len(named),
+        pairs_right=right,
+        pairs=len(pairs),
+        screen_right=sum(found[c][1] is true[c][1] for c in found),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Arm:
+    """Totals over clips; None where nothing could be counted."""
+
+    name: str
+    clips: int
+    recall: float | None
+    invented_per_caption: float | None
+    order: float | None
+    on_screen: float | None
+    invented_at_random: tuple[float, float] | None = None
+    """95 % of random choices of as many clips have inventions between these."""
+
+
+def _arm(name: str, scores: Sequence[ClipScore], chance: tuple[float, float] | None = None) -> Arm:
+    def ratio(part: str, whole: str) -> float | None:
+        total = sum(getattr(s, whole) for s in scores)
+        return sum(getattr(s, part) for s in scores) / total if total else None
+
+    return Arm(
+        name=name,
+        clips=len(scores),
+        recall=ratio("recalled", "sources"),
+        invented_per_caption=sum(s.invented for s in scores) / len(scores) if scores else None,
+        order=ratio("pairs_right", "pairs"),
+        on_screen=ratio("screen_right", "recalled"),
+        invented_at_random=chance,
+    )
+
+
+def arms_of(
+    told: Sequence[tuple[Story, Scene]], names: TruthNames, *, seed: int = 0
+) -> tuple[Arm, ...]:
+    """Junior only, + hand-off, + filter; all over the same clips, those that have a caption.
+
+    Args:
+        told: Stories and the scenes that they are of.
+        names: Of the scenes' catalogue.
+        seed: Of the random choices beside the filter.
+    """
+    junior, handed, kept = [], [], []
+    for story, scene in told:
+        first, last = story.steps.get("junior"), story.caption
+        if not isinstance(first, Caption) or last is None:
+            continue
+        junior.append(score_caption(first, scene, names))
+        handed.append(score_caption(last, scene, names))
+        if story.ending.end == "kept":
+            kept.append(handed[-1])
+    chance = None
+    if kept and len(kept) < len(handed):
+        rng = np.random.default_rng(seed)
+        inventions = np.array([s.invented for s in handed], dtype=np.float64)
+        draws = [
+            float(rng.permutation(inventions)[: len(kept)].mean()) for _ in range(_RANDOM_DRAWS)
+        ]
+        low, high = np.quantile(draws, [0.025, 0.975])
+        chance = (float(low), float(high))
+    return (
+        _arm("junior", junior),
+        _arm("+ hand-off", handed),
+        _arm("+ filter", kept, chance),
+    )

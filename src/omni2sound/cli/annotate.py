@@ -1,0 +1,361 @@
+"""`omni2sound annotate`: captions for a corpus; how far it is; what came out.
+
+In:   a manifest, models by name: `local`, `scripted:FILE`, or NAME@URL of an OpenAI-compatible
+      endpoint.
+Out:  a run's folder, which goes on where it was; a data set; tables and pages on stdout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from contextlib import AsyncExitStack
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from omni2sound.cli.corpora import ENGINE_HELP, WORKERS_HELP, Engine, default_workers
+from omni2sound.cli.progress import progress_bar
+from omni2sound.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from omni2sound.annotate import Crew, SourceClip
+    from omni2sound.annotate.agents import Scorer
+    from omni2sound.llm import CallStore, ChatModel
+
+__all__ = ["app"]
+
+_log = logging.getLogger(__name__)
+
+EXIT_SOME_FAILED = 1
+MODEL_HELP = "local, scripted:FILE, or NAME@URL of an OpenAI-compatible endpoint."
+_PICTURES = ("text", "none", "frames")
+
+app = typer.Typer(
+    help="Captions from sound and picture: run, watch, export.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+def run(
+    manifest: Annotated[Path, typer.Argument(help="The clips: omni2sound data import.")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; an old run goes on.")],
+    junior: Annotated[str, typer.Option(help=MODEL_HELP)] = "local",
+    senior: Annotated[str, typer.Option(help=MODEL_HELP)] = "local",
+    vision: Annotated[str, typer.Option(help=MODEL_HELP)] = "local",
+    pictures: Annotated[
+        str,
+        typer.Option(help="text: as the paper. none: no picture at all. frames: to the captioner."),
+    ] = "text",
+    key_variable: Annotated[
+        str, typer.Option(help="Environment variable with the API key; `none` if none is needed.")
+    ] = "OPENAI_API_KEY",
+    budget_usd: Annotated[str | None, typer.Option(help="Stop before more is spent.")] = None,
+    price_file: Annotated[
+        list[Path] | None, typer.Option("--prices", help="Price table of your own; may repeat.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="API calls at a time.")] = 16,
+    senior_extra: Annotated[
+        str | None,
+        typer.Option(help="JSON sent with the senior's calls, e.g. an endpoint's reasoning cap."),
+    ] = None,
+    thresholds: Annotated[
+        Path | None, typer.Option(help="Thresholds of your own, as thresholds.toml.")
+    ] = None,
+    joint: Annotated[str, typer.Option(help="Joint heads of the local scorer.")] = "joint-v1",
+    engine: Annotated[Engine, typer.Option(help=ENGINE_HELP)] = Engine.LOCAL,
+    workers: Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first clips.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done; ask nobody.")
+    ] = False,
+) -> None:
+    """Annotate the clips of a manifest. Exit code 1 if some could not be finished."""
+    from omni2sound.annotate.runs import RunSettings, source_clips
+    from omni2sound.data.manifest import read_manifest
+
+    if pictures not in _PICTURES:
+        raise UserError(f"--pictures {pictures!r}: expected one of {', '.join(_PICTURES)}")
+    budget = _money(budget_usd)
+    clips = source_clips(read_manifest(manifest))[:limit]
+    if dry_run:
+        _say_what_would_be_done(clips, junior=junior, senior=senior, vision=vision)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    settings = RunSettings(
+        manifest=str(manifest.resolve()),
+        junior=junior,
+        senior=senior,
+        vision=vision,
+        scorer="scripted" if junior.startswith("scripted:") else "local",
+        pictures=pictures,
+        num_clips=len(clips),
+    )
+    settings.write(out)
+    options = _Options(
+        key_variable=None if key_variable == "none" else key_variable,
+        prices=price_file or [],
+        concurrency=concurrency,
+        senior_extra=_json_object(senior_extra),
+        thresholds=thresholds,
+        joint=joint,
+        engine=engine,
+        workers=workers or default_workers(),
+    )
+    ends = asyncio.run(_run(clips, out, settings, options, budget))
+    print(json.dumps(ends))
+    if ends["failed"] or ends["waiting"]:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _money(text: str | None) -> Decimal | None:
+    if text is None:
+        return None
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal(-1)
+    if not (amount.is_finite() and amount > 0):
+        raise UserError(f"--budget-usd {text!r}: expected a number above 0")
+    return amount
+
+
+def _json_object(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
+    try:
+        data = json.loads(text)
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        raise UserError(f"--senior-extra {text!r}: expected a JSON object")
+    return data
+
+
+class _Options:
+    """What changes no name in the settings."""
+
+    def __init__(self, **values: Any) -> None:
+        self.key_variable: str | None = values["key_variable"]
+        self.prices: list[Path] = values["prices"]
+        self.concurrency: int = values["concurrency"]
+        self.senior_extra: dict[str, Any] = values["senior_extra"]
+        self.thresholds: Path | None = values["thresholds"]
+        self.joint: str = values["joint"]
+        self.engine: Engine = values["engine"]
+        self.workers: int = values["workers"]
+
+
+async def _run(
+    clips: Sequence[SourceClip], out: Path, settings: Any, options: _Options, budget: Decimal | None
+) -> dict[str, int]:
+    from omni2sound.annotate import STEPS_FILE, StepStore, annotate
+    from omni2sound.annotate.runs import CALLS_FILE
+    from omni2sound.llm import CallStore
+
+    ends = {"kept": 0, "dropped": 0, "failed": 0, "waiting": 0}
+    async with AsyncExitStack() as stack:
+        steps = stack.enter_context(StepStore.open(out / STEPS_FILE))
+        calls = stack.enter_context(CallStore.open(out / CALLS_FILE, budget_usd=budget))
+        crew = await _crew(stack, calls, settings, options)
+        report = stack.enter_context(progress_bar("clips", len(clips)))
+        async for journey in annotate(
+            clips, crew, steps, on_progress=lambda p: report(p.done, p.total)
+        ):
+            ends[journey.end or "waiting"] += 1
+        if any("@" in model for model in (settings.junior, settings.senior, settings.vision)):
+            spend = calls.spend()
+            _log.info("spent %f USD, perhaps %f more", spend.known_usd, spend.uncertain_usd)
+    return ends
+
+
+async def _crew(stack: AsyncExitStack, calls: CallStore, settings: Any, options: _Options) -> Crew:
+    from omni2sound.annotate import Crew, HandOffRules, Thresholds, hallucination_phrases
+    from omni2sound.annotate.chat_agents import ChatJunior, ChatSenior, ChatValidator, ChatViewer
+
+    models: dict[str, ChatModel] = {}
+    for name in (settings.junior, settings.senior, settings.vision):
+        if name != "local" and name not in models:
+            models[name] = _chat_model(name, stack, calls, options)
+    scorer, local = _local(settings, options)
+    bound = {"concurrency": options.concurrency}
+    frames, text = settings.pictures == "frames", settings.pictures == "text"
+    junior_model = models.get(settings.junior)
+    vision_model = models.get(settings.vision)
+    senior_model = models.get(settings.senior)
+    return Crew(
+        scorer=scorer,
+        viewer=(
+            None
+            if not text
+            else local["viewer"]
+            if vision_model is None
+            else ChatViewer(vision_model, **bound)
+        ),
+        junior=(
+            local["junior"]
+            if junior_model is None
+            else ChatJunior(junior_model, shows_frames=frames, **bound)
+        ),
+        senior=(
+            local["senior"]
+            if senior_model is None
+            else ChatSenior(senior_model, extra=options.senior_extra, **bound)
+        ),
+        validator=(
+            None
+            if not text
+            else local["validator"]
+            if senior_model is None
+            else ChatValidator(senior_model, **bound)
+        ),
+        thresholds=Thresholds.of(scorer.name, options.thresholds),
+        rules=HandOffRules(phrases=hallucination_phrases()),
+    )
+
+
+def _chat_model(name: str, stack: AsyncExitStack, calls: CallStore, options: _Options) -> ChatModel:
+    if name.startswith("scripted:"):
+        from omni2sound.annotate.scripted import ScriptedModel
+
+        return ScriptedModel.read(Path(name.removeprefix("scripted:")))
+    model, at, url = name.partition("@")
+    if not model or not at:
+        raise UserError(f"model {name!r}: expected {MODEL_HELP}")
+    from omni2sound.llm import Limits, OpenAIEndpoint, Prices, StoredChat
+
+    endpoint = OpenAIEndpoint(model, base_url=url, key_variable=options.key_variable)
+    stack.push_async_callback(endpoint.aclose)
+    return StoredChat(
+        endpoint,
+        store=calls,
+        prices=Prices.load(*options.prices),
+        limits=Limits(concurrency=options.concurrency),
+    )
+
+
+def _local(settings: Any, options: _Options) -> tuple[Scorer, dict[str, Any]]:
+    if settings.scorer == "scripted":
+        from omni2sound.annotate.scripted import ScriptedScorer
+
+        script = Path(settings.junior.removeprefix("scripted:"))
+        return ScriptedScorer(json.loads(script.read_text(encoding="utf-8"))), {}
+    from omni2sound.annotate.executor import Executor
+    from omni2sound.annotate.local.roles import (
+        LocalJunior,
+        LocalScorer,
+        LocalSenior,
+        LocalValidator,
+        LocalViewer,
+    )
+    from omni2sound.annotate.local.words import vocabulary
+    from omni2sound.encoders.metric.yamnet import YamNet
+    from omni2sound.weights import resolve_model
+
+    executor = Executor(engine=options.engine.value, num_workers=options.workers)
+    words = vocabulary(YamNet.load().class_names)
+    return LocalScorer(joint=resolve_model(options.joint), executor=executor), {
+        "viewer": LocalViewer(),
+        "junior": LocalJunior(words=words, sees_for_itself=settings.pictures == "frames"),
+        "senior": LocalSenior(words=words, executor=executor),
+        "validator": LocalValidator(),
+    }
+
+
+def _say_what_would_be_done(clips: Sequence[SourceClip], **models: str) -> None:
+    from omni2sound.annotate.estimate import estimate
+
+    for line in estimate(clips, **models):
+        print(line)
+
+
+@app.command()
+def status(
+    out: Annotated[Path, typer.Option(help="Folder of the run.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
+) -> None:
+    """How far a run is: routes, drops, escalations, money, speed, time left."""
+    from omni2sound.annotate.status import run_status
+
+    found = run_status(out)
+    if as_json:
+        print(json.dumps(found))
+        return
+    width = max(len(name) for name in found)
+    for name, value in found.items():
+        print(f"{name:{width}}  {'-' if value is None else value}")
+
+
+@app.command()
+def export(
+    run_folder: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
+    to: Annotated[Path, typer.Option(help="Folder of the data set; must not hold anything.")],
+) -> None:
+    """Write what was kept: manifest, Parquet, card and statistics."""
+    from omni2sound.annotate.export import export as write
+
+    counted = write(run_folder, to)
+    print(to)
+    _log.info("%d of %d clips kept", counted["kept"], counted["ended"])
+
+
+@app.command()
+def inspect(
+    clip: Annotated[str, typer.Argument(help="CORPUS/CLIP_ID as in the manifest.")],
+    run_folder: Annotated[Path, typer.Option("--out", help="Folder of the run.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="A .html file.")],
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+) -> None:
+    """One clip's whole story as a page: frames, spectrogram, turns, decisions."""
+    from omni2sound.cli.annotate_page import write_page
+
+    if output.exists() and not overwrite:
+        raise UserError(f"{output}: exists already; choose another name or give --overwrite")
+    write_page(run_folder, clip, output)
+    print(output)
+
+
+@app.command()
+def score(
+    run_folders: Annotated[list[Path], typer.Argument(help="Runs over the same stage scenes.")],
+    scenes: Annotated[
+        list[Path], typer.Option(help="Folder of scenes: omni2sound data stage build; may repeat.")
+    ],
+) -> None:
+    """Runs over stage scenes against the truth, as a table."""
+    from omni2sound.annotate.runs import RunSettings, stories
+    from omni2sound.annotate.truth import TruthNames, arms_of
+    from omni2sound.data.stage.catalogue import Catalogue
+    from omni2sound.data.stage.files import EVENTS
+    from omni2sound.data.stage.truth import Scene
+
+    truth = {
+        path.parent.name: Scene.from_json(path.read_text(encoding="utf-8"))
+        for folder in scenes
+        for path in sorted(folder.glob(f"*/{EVENTS}"))
+    }
+    names = TruthNames(Catalogue.load())
+    print("run | pictures | arm | clips | recall | invented | order | on-screen | at random")
+    for folder in run_folders:
+        settings = RunSettings.read(folder)
+        ended = list(stories(folder))
+        told = [(s, truth[s.clip.clip_id]) for s in ended if s.clip.clip_id in truth]
+        for arm in arms_of(told, names):
+            values = (arm.recall, arm.invented_per_caption, arm.order, arm.on_screen)
+            cells = [f"{v:.3f}" if v is not None else "-" for v in values]
+            chance = arm.invented_at_random
+            cells.append("-" if chance is None else f"{chance[0]:.3f} to {chance[1]:.3f}")
+            head = (folder.name, settings.pictures, arm.name, str(arm.clips))
+            print(" | ".join([*head, *cells]))
+        handed = [s for s in ended if "hand-off" in s.steps]
+        asked = sum("senior" in s.steps for s in handed)
+        if handed:
+            print(f"{folder.name}: {asked} of {len(handed)} to the senior")
