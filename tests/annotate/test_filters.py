@@ -62,8 +62,8 @@ def events(*spans: tuple[str, float, float]) -> Caption:
     [
         (events(), "no event"),
         (events(*((f"{i % 2}", i, i + 0.5) for i in range(5))), "5 events"),
-        (events(("a", 0, 1), ("b", 1, 2), ("c", 2, 3)), "3 sources"),
-        (events(("a", 0, 3), ("b", 1, 3), ("a", 2, 3)), "3 sounds at once"),
+        (events(*((w, i, i + 0.5) for i, w in enumerate("abcd"))), "4 sources"),
+        (events(*((w, 0, 1) for w in "abab")), "4 sounds at once"),
         (Caption(text="Crowd noise.", events=PLAIN.events), "phrase 'crowd noise'"),
         (Caption(text="A.", events=(HeardEvent(what="a", confidence=0.1),)), "doubts 'a'"),
     ],

@@ -75,8 +75,10 @@ class Retry:
 class Scorer(Protocol):
     """Scoring models: run through the executor, never by API."""
 
-    name: str
-    """Row of the thresholds."""
+    @property
+    def name(self) -> str:
+        """Row of the thresholds."""
+        ...
 
     @property
     def identity(self) -> Any:

@@ -37,10 +37,9 @@ def estimate(
     junior: str,
     senior: str,
     vision: str,
-    prices: Prices | None = None,
+    prices: Prices,
 ) -> list[str]:
     """One line a role, then the sum; a model without a price says so."""
-    table = prices or Prices.load()
     seconds = [clip.duration_s or _UNKNOWN_S for clip in clips]
     pictured = sum(clip.video is not None for clip in clips)
     mean_s = sum(seconds) / max(len(seconds), 1) or _UNKNOWN_S
@@ -64,7 +63,7 @@ def estimate(
             lines.append(f"{role}: {name}, free")
             continue
         model, _, url = name.partition("@")
-        price = table.of(ModelId(endpoint=url.rstrip("/"), model=model))
+        price = prices.of(ModelId(endpoint=url.rstrip("/"), model=model))
         cost = None if price is None else price.before(request)
         if cost is None:
             lines.append(f"{role}: at most {calls} calls of {model}, price unknown")

@@ -89,8 +89,8 @@ class HandOffRules:
 
     max_events: int = 4
     """More are complex."""
-    max_sources: int = 2
-    max_at_once: int = 2
+    max_sources: int = 3
+    max_at_once: int = 3
     """Sounds at the same moment."""
     min_confidence: float = 0.35
     """An event that the junior itself doubts more than this; None says nothing."""

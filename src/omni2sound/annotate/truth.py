@@ -76,15 +76,15 @@ def score_caption(caption: Caption, scene: Scene, names: TruthNames) -> ClipScor
         true.setdefault(event.class_id, (event.onset_s, event.on_screen))
     found: dict[str, tuple[float | None, bool | None]] = {}
     invented, named = 0, set()
-    for event in caption.events:
-        if event.what.lower() in named:
+    for said in caption.events:
+        if said.what.lower() in named:
             continue
-        named.add(event.what.lower())
-        meant = names.classes(event.what) & true.keys()
+        named.add(said.what.lower())
+        meant = names.classes(said.what) & true.keys()
         if not meant:
             invented += 1
         for class_id in meant:
-            found.setdefault(class_id, (event.start_s, event.on_screen))
+            found.setdefault(class_id, (said.start_s, said.on_screen))
     ordered = sorted(found, key=lambda c: true[c][0])
     pairs = [
         (a, b)

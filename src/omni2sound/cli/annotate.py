@@ -87,7 +87,9 @@ def run(
     budget = _money(budget_usd)
     clips = source_clips(read_manifest(manifest))[:limit]
     if dry_run:
-        _say_what_would_be_done(clips, junior=junior, senior=senior, vision=vision)
+        _say_what_would_be_done(
+            clips, price_file or [], junior=junior, senior=senior, vision=vision
+        )
         return
     out.mkdir(parents=True, exist_ok=True)
     settings = RunSettings(
@@ -186,7 +188,6 @@ async def _crew(stack: AsyncExitStack, calls: CallStore, settings: Any, options:
         if name != "local" and name not in models:
             models[name] = _chat_model(name, stack, calls, options)
     scorer, local = _local(settings, options)
-    bound = {"concurrency": options.concurrency}
     frames, text = settings.pictures == "frames", settings.pictures == "text"
     junior_model = models.get(settings.junior)
     vision_model = models.get(settings.vision)
@@ -198,24 +199,26 @@ async def _crew(stack: AsyncExitStack, calls: CallStore, settings: Any, options:
             if not text
             else local["viewer"]
             if vision_model is None
-            else ChatViewer(vision_model, **bound)
+            else ChatViewer(vision_model, concurrency=options.concurrency)
         ),
         junior=(
             local["junior"]
             if junior_model is None
-            else ChatJunior(junior_model, shows_frames=frames, **bound)
+            else ChatJunior(junior_model, shows_frames=frames, concurrency=options.concurrency)
         ),
         senior=(
             local["senior"]
             if senior_model is None
-            else ChatSenior(senior_model, extra=options.senior_extra, **bound)
+            else ChatSenior(
+                senior_model, extra=options.senior_extra, concurrency=options.concurrency
+            )
         ),
         validator=(
             None
             if not text
             else local["validator"]
             if senior_model is None
-            else ChatValidator(senior_model, **bound)
+            else ChatValidator(senior_model, concurrency=options.concurrency)
         ),
         thresholds=Thresholds.of(scorer.name, options.thresholds),
         rules=HandOffRules(phrases=hallucination_phrases()),
@@ -270,10 +273,14 @@ def _local(settings: Any, options: _Options) -> tuple[Scorer, dict[str, Any]]:
     }
 
 
-def _say_what_would_be_done(clips: Sequence[SourceClip], **models: str) -> None:
+def _say_what_would_be_done(
+    clips: Sequence[SourceClip], prices: list[Path], *, junior: str, senior: str, vision: str
+) -> None:
     from omni2sound.annotate.estimate import estimate
+    from omni2sound.llm import Prices
 
-    for line in estimate(clips, **models):
+    table = Prices.load(*prices)
+    for line in estimate(clips, junior=junior, senior=senior, vision=vision, prices=table):
         print(line)
 
 

@@ -189,7 +189,45 @@ def _stored(card: ModelCard) -> dict[str, dict[str, Tensor]]:
     return tensors
 
 
-PARTS = ("autoencoder", "sync")
+def _train_joint(corpus: Path, out: Path) -> None:
+    from omni2sound.cli.progress import progress_bar
+    from omni2sound.config import to_json
+    from omni2sound.data.stage.assets import StageAssets
+    from omni2sound.data.stage.joint_examples import JointPlan, joint_examples
+    from omni2sound.encoders.joint import JointConfig
+    from omni2sound.train.joint import JointRecipe, retrieval_rates, train_joint
+    from omni2sound.weights import save_model
+
+    assets, recipe = StageAssets.open(corpus), JointRecipe()
+    out.mkdir(parents=True, exist_ok=True)
+    examples = {}
+    for plan in (
+        JointPlan(split="train", num_pictured=500, num_unseen=500),
+        JointPlan(split="val", num_pictured=100, num_unseen=60),
+    ):
+        with progress_bar(f"{plan.split} scenes") as report:
+            cache = out / f"examples-{plan.split}.safetensors"
+            examples[plan.split] = joint_examples(corpus, plan, cache=cache, on_scene=report)
+    heads = train_joint(JointConfig(), examples["train"], recipe=recipe)
+    rates = retrieval_rates(heads, examples["val"])
+    facts = {
+        "catalogue_sha256": assets.catalogue.digest,
+        "scenes": len(examples["train"]),
+        "recipe": to_json(recipe),
+        "validation_retrieval": {name: round(rate, 4) for name, rate in rates.items()},
+    }
+    save_model(
+        out / "model",
+        name="joint",
+        parts={"joint": to_json(heads.config)},
+        tensors={"joint": heads.state_dict()},
+        defaults={},
+        training={"joint": facts},
+        attribution=_listed(assets.catalogue),
+    )
+
+
+PARTS = ("autoencoder", "sync", "joint")
 
 
 def train_part(
@@ -200,9 +238,13 @@ def train_part(
     Raises:
         UserError: If `refit` is asked of a part that fits nothing.
     """
-    if name == "sync":
-        if refit:
-            raise UserError("--refit is for train autoencoder only")
+    if refit and name != "autoencoder":
+        raise UserError("--refit is for train autoencoder only")
+    if name == "joint":
+        if parts:
+            raise UserError("train joint takes no --parts: it keeps nothing of another model")
+        _train_joint(corpus, out)
+    elif name == "sync":
         _train_sync(corpus, out, parts, max_minutes)
     else:
         _train_autoencoder(corpus, out, parts, max_minutes, refit=refit)

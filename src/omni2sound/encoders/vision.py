@@ -167,6 +167,13 @@ class VisionEncoder:
         logits: Tensor = self._network.classifier(self._pooled(frames_THWC))
         return logits.softmax(dim=-1)
 
+    @torch.no_grad()
+    def embed_and_classify(self, frames_THWC: NDArray[np.uint8] | Tensor) -> tuple[Tensor, Tensor]:
+        """Both answers for the work of one."""
+        pooled_TD = self._pooled(frames_THWC)
+        logits_TK: Tensor = self._network.classifier(pooled_TD)
+        return F.normalize(pooled_TD, dim=-1), logits_TK.softmax(dim=-1)
+
     def _pooled(self, frames_THWC: NDArray[np.uint8] | Tensor) -> Tensor:
         frames = own_tensor(frames_THWC)
         if frames.dtype != torch.uint8 or frames.shape[1:] != (*self.size_px, 3):

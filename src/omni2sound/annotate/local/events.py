@@ -33,7 +33,7 @@ class EventRules:
     threshold: float = 0.3
     seen_threshold: float = 0.15
     """Of things that are seen."""
-    relative: float = 0.4
+    relative: float = 0.6
     """Of the strongest thing in the patch."""
     gap_s: float = 0.5
     """Pauses up to it are bridged."""

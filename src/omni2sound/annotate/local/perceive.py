@@ -95,11 +95,11 @@ def perceive(job: PerceiveJob) -> Perception | Failure:
         every_view = []
         for shot in shots:
             views = np.concatenate([views_of(frame) for frame in shot.frames_THWC])
-            features_VD = space.seeing.embed(views)
+            features_VD, probable_VK = space.seeing.embed_and_classify(views)
             views_VE = space.heads.views(features_VD)
             every_view.append(views_VE)
             likeness_T = (views_VE @ names_TE.T).amax(dim=0)
-            looks.append(_look(shot, things, likeness_T, space, views))
+            looks.append(_look(shot, things, likeness_T, probable_VK.amax(dim=0)))
         similarity = space.shows_what_sounds(sounds_PE, torch.cat(every_view))
     return Perception(
         duration_s=len(samples_N) / SAMPLE_RATE_HZ,
@@ -133,11 +133,9 @@ def _look(
     shot: ShotFrames,
     things: Sequence[Thing],
     likeness_T: torch.Tensor,
-    space: JointSpace,
-    views: NDArray[np.uint8],
+    probable_K: torch.Tensor,
 ) -> Look:
     """The better of two opinions on each thing: ImageNet's probability, the joint likeness."""
-    probable_K = space.seeing.classify(views).amax(dim=0)
     seen = {
         thing.name: max(float(probable_K[list(thing.seen_as)].sum()), float(likeness))
         for thing, likeness in zip(things, likeness_T, strict=True)

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from typer.testing import CliRunner
+
+from omni2sound.cli.main import app
+from omni2sound.data.importers.annotations import read as read_annotations
+from omni2sound.data.importers.rows import Located
+from omni2sound.data.manifest import Clip, read_manifest, write_manifest
+from omni2sound.errors import UserError
+from tests.annotate.crews import SCRIPT, sound_file
+from tests.media.clips import write_video
+
+KEY = "sk-planted-0123456789abcdef"
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    sound_file(tmp_path / "tone.wav")
+    write_video(tmp_path / "video.mp4", ticks=range(0, 600, 75))
+    clips = [
+        Clip(
+            clip_id=f"c{i}",
+            corpus="made",
+            split="train",
+            audio="tone.wav",
+            video="video.mp4",
+            duration_s=1.0,
+            licence="CC0-1.0",
+        )
+        for i in range(3)
+    ]
+    write_manifest(tmp_path / "clips.jsonl", clips, media=tmp_path)
+    script = {
+        **SCRIPT,
+        "validator": {"*": {"plausible": True, "reason": "<b>fits</b>"}},
+        "scorer": {**SCRIPT["scorer"], "made/c2": {"similarity": 0.1, "score": 0.5}},
+    }
+    (tmp_path / "script.json").write_text(json.dumps(script))
+    return tmp_path
+
+
+@pytest.fixture
+def call(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.chdir(corpus)
+
+    def call(*argv: str) -> str:
+        done = CliRunner().invoke(app, ["annotate", *argv], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    return call
+
+
+def run(call: Callable[..., str], out: str = "run", *more: str) -> Any:
+    model = "scripted:script.json"
+    models = ["--junior", model, "--senior", model, "--vision", model]
+    return json.loads(call("run", "clips.jsonl", "--out", out, *models, *more))
+
+
+def test_run_status_export_and_page(corpus: Path, call: Callable[..., str]) -> None:
+    assert run(call) == {"kept": 2, "dropped": 1, "failed": 0, "waiting": 0}
+    status = json.loads(call("status", "--out", "run", "--json"))
+    assert (status["clips"], status["ended"], status["dropped by route"]) == (3, 3, 1)
+    call("export", "--out", "run", "--to", "export")
+    manifest = read_manifest(corpus / "export" / "manifest.jsonl")
+    assert [c.captions for c in manifest.clips] == [("A dog barks.",)] * 2
+    assert manifest.media == corpus.resolve()
+    call("inspect", "made/c0", "--out", "run", "-o", "page.html")
+    page = (corpus / "page.html").read_text()
+    assert "A dog barks." in page
+    assert "<b>fits</b>" not in page
+    assert not re.search(r'(src|href)="(?!data:)', page)
+
+
+def test_parquet_and_manifest_are_read_by_the_importer_as_one(
+    corpus: Path, call: Callable[..., str]
+) -> None:
+    run(call)
+    call("export", "--out", "run", "--to", "export")
+    table = corpus / "export" / "data" / "annotations.parquet"
+    assert pq.read_table(table).column("events")[0].as_py()[0]["what"] == "a dog"
+    read = [
+        [item.draft for item in read_annotations(source) if isinstance(item, Located)]
+        for source in (corpus / "export", corpus / "export" / "data")
+    ]
+    assert read[0] == read[1]
+    assert len(read[0]) == 2
+
+
+def test_the_same_results_are_the_same_bytes(corpus: Path, call: Callable[..., str]) -> None:
+    for name in ("one", "two"):
+        run(call, name, "--concurrency", "1" if name == "one" else "8")
+        call("export", "--out", name, "--to", f"export-{name}")
+    for file in ("manifest.jsonl", "data/annotations.parquet", "statistics.json", "README.md"):
+        first, second = (corpus / f"export-{name}" / file for name in ("one", "two"))
+        assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_key_is_in_no_file(corpus: Path, call: Callable[..., str]) -> None:
+    run(call)
+    call("export", "--out", "run", "--to", "export")
+    call("inspect", "made/c0", "--out", "run", "-o", "page.html")
+    written = [p for p in corpus.rglob("*") if p.is_file()]
+    assert len(written) > 8
+    assert not [p for p in written if KEY.encode() in p.read_bytes()]
+
+
+def test_a_dry_run_asks_nobody_and_says_the_most_it_can_cost(
+    corpus: Path, call: Callable[..., str]
+) -> None:
+    url = "https://generativelanguage.googleapis.com/v1beta/openai"
+    said = call(
+        "run", "clips.jsonl", "--out", "run", "--dry-run", "--junior", f"gemini-2.5-flash@{url}"
+    )
+    assert re.search(r"junior: at most 3 calls of gemini-2.5-flash, \d+\.\d+ USD", said)
+    assert not (corpus / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "wanted"),
+    [
+        (("--pictures", "all"), "text, none, frames"),
+        (("--budget-usd", "-1"), "above 0"),
+        (("--senior-extra", "[1]"), "JSON object"),
+        (("--junior", "gpt"), "NAME@URL"),
+    ],
+)
+def test_bad_options_are_said(corpus: Path, argv: tuple[str, ...], wanted: str) -> None:
+    with pytest.raises(UserError, match=wanted):
+        CliRunner().invoke(
+            app,
+            ["annotate", "run", str(corpus / "clips.jsonl"), "--out", str(corpus / "r"), *argv],
+            catch_exceptions=False,
+        )
+
+
+def test_nothing_is_exported_from_what_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no annotation run"):
+        CliRunner().invoke(
+            app,
+            ["annotate", "export", "--out", str(tmp_path), "--to", str(tmp_path / "e")],
+            catch_exceptions=False,
+        )

@@ -1,0 +1,94 @@
+"""Rules between tagger scores and captions; the networks themselves are tested elsewhere."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from omni2sound.annotate.local.events import EventRules, caption_of, events_of
+from omni2sound.annotate.local.words import vocabulary
+from omni2sound.annotate.records import Patch
+from omni2sound.annotate.shots import cuts_of
+from omni2sound.annotate.sounds import SAMPLE_RATE_HZ, sound_part
+from omni2sound.encoders.joint import JointConfig, JointHeads, pooled_similarity
+
+WORDS = vocabulary(("Speech", "Dog", "Bark", "Bell", "Vacuum cleaner", "Animal", "Music"))
+RULES = EventRules()
+
+
+def patches(*scores: dict[str, float]) -> list[Patch]:
+    return [
+        Patch(start_s=0.48 * i, end_s=0.48 * i + 0.975, heard=heard)
+        for i, heard in enumerate(scores)
+    ]
+
+
+def test_many_classes_are_one_thing_and_umbrellas_are_none() -> None:
+    heard = WORDS.heard(
+        {"Dog": 0.5, "Bark": 0.8, "Animal": 0.9, "Music": 0.9, "Vacuum cleaner": 0.1}
+    )
+    assert heard == {"a dog": 0.8, "vacuum cleaner": 0.1}
+
+
+def test_neighbours_are_one_event_and_a_pause_parts_two() -> None:
+    dog, nothing = {"Bark": 0.9}, {}
+    events = events_of(
+        patches(dog, dog, nothing, nothing, nothing, dog), WORDS, seen=None, rules=RULES
+    )
+    assert [e.what for e in events] == ["a dog", "a dog"]
+    assert all(e.on_screen is None for e in events)
+    assert events[0].end_s < events[1].start_s  # type: ignore[operator]
+
+
+def test_the_picture_lowers_the_threshold_and_never_makes_a_sound() -> None:
+    faint = patches({"Bark": 0.2})
+    assert events_of(faint, WORDS, seen=None, rules=RULES) == ()
+    (seen,) = events_of(faint, WORDS, seen={"a dog"}, rules=RULES)
+    assert seen.on_screen is True
+    assert events_of(patches({}), WORDS, seen={"a dog"}, rules=RULES) == ()
+
+
+def test_captions_tell_order_counts_and_what_is_unseen() -> None:
+    dog, bell, nothing = {"Bark": 0.9}, {"Bell": 0.9}, {}
+    heard = patches(dog, nothing, nothing, nothing, dog, nothing, nothing, nothing, bell)
+    events = events_of(heard, WORDS, seen={"a dog"}, rules=RULES)
+    text = caption_of(events, heard, WORDS).text
+    assert text == "A dog barks twice, then a bell rings out of view."
+
+
+def test_cuts_are_found_and_slow_motion_is_none() -> None:
+    dark, bright = np.full((24, 32, 3), 20, np.uint8), np.full((24, 32, 3), 200, np.uint8)
+    assert cuts_of(np.stack([dark] * 5 + [bright] * 4)) == [0, 5]
+    slow = np.stack([np.full((24, 32, 3), 10 * i, np.uint8) for i in range(12)])
+    assert cuts_of(slow) == [0]
+
+
+@given(st.floats(-5, 10), st.floats(-5, 10))
+def test_any_span_gives_a_piece_inside_the_clip(a: float, b: float) -> None:
+    samples_N = np.zeros(2 * SAMPLE_RATE_HZ, np.float32)
+    part, (start_s, end_s) = sound_part(samples_N, (a, b))
+    assert 0 <= start_s < end_s <= 2
+    assert part.duration_s == pytest.approx(end_s - start_s, abs=2e-4)
+
+
+def test_a_picture_is_as_similar_as_about_its_best_view() -> None:
+    views = torch.nn.functional.normalize(torch.randn(3, 5, 8, dtype=torch.float64), dim=-1)
+    targets = torch.nn.functional.normalize(torch.randn(4, 8, dtype=torch.float64), dim=-1)
+    best = (views @ targets.T).amax(dim=1)
+    similar = pooled_similarity(views, targets)
+    assert similar.shape == (3, 4)
+    assert bool((similar <= best + 1e-9).all())
+    assert bool((similar > best - 0.2).all())
+
+
+def test_heads_give_unit_vectors_of_every_kind() -> None:
+    heads = JointHeads(JointConfig(dim=4, audio_dim=6, text_dim=5, vision_dim=7))
+    for vectors in (
+        heads.sounds(torch.rand(3, 6)),
+        heads.sentences(torch.randn(3, 5)),
+        heads.views(torch.rand(3, 7)),
+    ):
+        assert torch.allclose(vectors.norm(dim=-1), torch.ones(3))

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from omni2sound.annotate.records import Caption, Ending, HeardEvent
+from omni2sound.annotate.runs import Story
+from omni2sound.annotate.truth import TruthNames, arms_of, score_caption
+from omni2sound.data.manifest import Clip
+from omni2sound.data.stage.catalogue import Catalogue
+from omni2sound.data.stage.truth import Background, Look, Scene, SceneEvent
+
+NAMES = TruthNames(Catalogue.load())
+
+
+def heard(class_id: str, onset_s: float, *, on_screen: bool = True) -> SceneEvent:
+    return SceneEvent(
+        class_id=class_id,
+        recording_id="r",
+        picture_id=None,
+        onset_s=onset_s,
+        offset_s=onset_s + 1,
+        gain_db=0.0,
+        on_screen=on_screen,
+        motion=None,
+        source=0,
+    )
+
+
+def scene(*events: SceneEvent) -> Scene:
+    background = Background(
+        kind="flat", picture_id=None, colours=(), detail=0, num_clutter=0, seed=0
+    )
+    look = Look(noise=0, blur=0, exposure=1, flicker=0, blockiness=0, seed=0)
+    return Scene(
+        scene_id="s", split="test", seed=0, index=0, kind="main", duration_s=5.0, aspect=1.0,
+        fps="25", events=events, objects=(), shots=(), background=background, look=look,
+        ambience=None,
+    )  # fmt: skip
+
+
+TRUE = scene(heard("dog", 1.0), heard("bell", 3.0, on_screen=False))
+
+
+def told(*events: tuple[str, float, bool | None]) -> Caption:
+    return Caption(
+        text="...",
+        events=tuple(HeardEvent(what=w, start_s=s, on_screen=o) for w, s, o in events),
+    )
+
+
+def test_a_perfect_caption() -> None:
+    score = score_caption(told(("A hound", 1.1, True), ("church bell", 3, False)), TRUE, NAMES)
+    assert (score.recalled, score.invented, score.pairs_right, score.screen_right) == (2, 0, 1, 2)
+
+
+def test_inventions_repeats_order_and_screen_are_counted() -> None:
+    caption = told(
+        ("a dog", 4.0, None), ("a dog", 4.5, None), ("a bell", 3.0, True), ("rain", 0, None)
+    )
+    score = score_caption(caption, TRUE, NAMES)
+    assert (score.recalled, score.named, score.invented) == (2, 3, 1)
+    assert (score.pairs, score.pairs_right, score.screen_right) == (1, 0, 0)
+
+
+@pytest.mark.parametrize("class_id", Catalogue.load().class_ids)
+def test_every_class_is_known_by_each_of_its_names(class_id: str) -> None:
+    known = Catalogue.load().sound_class(class_id)
+    for name in (*known.names, *known.held_out_names):
+        assert class_id in NAMES.classes(name)
+
+
+def test_the_filter_is_compared_with_chance_at_equal_loss() -> None:
+    good, bad = told(("a dog", 1, True), ("a bell", 3, False)), told(("rain", 0, None))
+    clip = Clip(clip_id="s", corpus="stage", split="test", audio="a.wav")
+    story = Story(clip=clip, ending=Ending(end="kept", steps=("junior",)), steps={"junior": good})
+    dropped = replace(story, ending=Ending(end="dropped", steps=("junior",)), steps={"junior": bad})
+    junior, handed, kept = arms_of([(story, TRUE)] * 10 + [(dropped, TRUE)] * 10, NAMES)
+    assert junior.invented_per_caption == handed.invented_per_caption == 0.5
+    assert kept.invented_per_caption == 0.0
+    assert kept.clips == 10
+    low, high = kept.invented_at_random  # type: ignore[misc]
+    assert 0 < low < 0.5 < high < 1
