@@ -54,7 +54,7 @@ def estimate(
             3 * len(clips),
             _asked("senior", [sound, _CONTEXT, sound, sound], SeniorAnswer, 828),
         ),
-        ("validator", senior, pictured, _asked("validator", [_CONTEXT], ValidatorAnswer, 200)),
+        ("validator", junior, pictured, _asked("validator", [_CONTEXT], ValidatorAnswer, 200)),
     )
     lines = [f"{len(clips)} clips, {sum(seconds) / 3600:.1f} hours, {pictured} with pictures"]
     total: Decimal | None = Decimal(0)

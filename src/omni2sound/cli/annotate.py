@@ -217,8 +217,8 @@ async def _crew(stack: AsyncExitStack, calls: CallStore, settings: Any, options:
             None
             if not text
             else local["validator"]
-            if senior_model is None
-            else ChatValidator(senior_model, concurrency=options.concurrency)
+            if junior_model is None
+            else ChatValidator(junior_model, concurrency=options.concurrency)
         ),
         thresholds=Thresholds.of(scorer.name, options.thresholds),
         rules=HandOffRules(phrases=hallucination_phrases()),

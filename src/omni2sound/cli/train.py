@@ -42,7 +42,7 @@ def train(
         str,
         typer.Argument(
             help="tiny, embedded or paper, also as RECIPE+ABLATION; or a part: "
-            "autoencoder, oobleck, sync or tagger (the second judge)."
+            "autoencoder, oobleck, sync, joint or tagger (the second judge)."
         ),
     ],
     data: Annotated[
