@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 
 from omni2sound.bench.avbench_clips import SoundFeatures, VideoFeatures
-from omni2sound.bench.distances import frechet_distance
-from omni2sound.bench.distributions import inception_score, kl_per_clip
+from omni2sound.bench.distances import frechet_distance, kl_divergences
+from omni2sound.bench.distributions import inception_score
 from omni2sound.bench.metrics import Estimate, bootstrap_mean
 from omni2sound.encoders.metric.synchformer import OFFSETS_S, WINDOW_SEGMENTS, SyncJudge
 from omni2sound.errors import UserError
@@ -92,7 +92,7 @@ def score_avbench(
         ours, theirs = generated.logits.get(judge, {}), reference.logits.get(judge, {})
         if ours and theirs:
             names = sorted(ours.keys() & theirs.keys())
-            divergence = kl_per_clip(_rows(ours, names), _rows(theirs, names))
+            divergence = kl_divergences(_rows(theirs, names), _rows(ours, names))
             scores.append(_mean(f"KL-{title}-softmax", divergence, "lower"))
     for judge, title in (("panns", "PANNS"), ("passt", "PASST")):
         scores += _inception(title, generated, reference, judge)

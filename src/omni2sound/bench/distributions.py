@@ -1,12 +1,11 @@
-"""KL and inception score as av-benchmark counts them.
+"""The inception score as av-benchmark counts it.
 
 In:   logits as arrays (N, K).
 Out:  numbers; never a network.
 
-All arithmetic is in float64. What not to get wrong: KL is of the reference from the generated,
-paired clip by clip, and looks at a softmax over classes that the taggers meant as independent;
-the inception score depends on the order of clips, which is shuffled from a fixed seed of the
-old NumPy generator. FD is that of `bench.distances`.
+All arithmetic is in float64. What not to get wrong: it looks at a softmax over classes that the
+taggers meant as independent, and depends on the order of clips, which is shuffled from a fixed
+seed of the old NumPy generator. FD and KL are those of `bench.distances`.
 
 Shape suffixes: N clips, K classes.
 Source: hkchengrex/av-benchmark, av_bench/metrics; Salimans et al. 2016, arXiv:1606.03498.
@@ -22,7 +21,7 @@ from scipy.special import log_softmax
 
 from omni2sound.errors import ShapeError
 
-__all__ = ["InceptionScore", "inception_score", "kl_per_clip"]
+__all__ = ["InceptionScore", "inception_score"]
 
 _SPLITS = 10
 _SHUFFLE_SEED = 2020
@@ -34,28 +33,6 @@ class InceptionScore:
 
     mean: float
     std: float
-
-
-def kl_per_clip(generated_NK: ArrayLike, reference_NK: ArrayLike) -> NDArray[np.float64]:
-    """KL(reference || generated) of softmax(logits), (N,); the score is its mean, lower is better.
-
-    Args:
-        generated_NK: Logits of generated clips.
-        reference_NK: Logits of the same clips' real sounds, in the same order.
-
-    Raises:
-        ShapeError: The tables differ in shape, or are empty or not finite.
-    """
-    generated, reference = _table(generated_NK, least=1), _table(reference_NK, least=1)
-    if generated.shape != reference.shape:
-        raise ShapeError(
-            f"KL pairs clips: shapes {generated.shape} and {reference.shape} must be equal"
-        )
-    log_generated = log_softmax(generated, axis=1)
-    log_reference = log_softmax(reference, axis=1)
-    divergence = np.exp(log_reference) * (log_reference - log_generated)
-    per_clip: NDArray[np.float64] = divergence.sum(axis=1)
-    return per_clip
 
 
 def inception_score(logits_NK: ArrayLike) -> InceptionScore:
