@@ -19,6 +19,7 @@ import logging
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,8 +233,11 @@ def read_checkpoint(path: Path, *, inside: str | None = None) -> dict[str, Tenso
         except SafetensorError as error:
             raise ConfigError(f"{path} is no whole safetensors file: {error}") from None
     try:
+        # Mapped where the format allows it (older files are one pickle): tensors that nobody
+        # needs, such as the half of CLIP that reads texts, then never reach memory.
+        mapped = zipfile.is_zipfile(path)
         with torch.serialization.safe_globals(_plain_numpy()):
-            data: Any = torch.load(path, map_location="cpu", weights_only=True)
+            data: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError:
         raise ConfigError(
             f"{path} holds more than tensors and numbers; it is not read, because reading it "
