@@ -17,7 +17,7 @@ are unwanted nearly everywhere, and being among the first five would find traces
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,14 @@ class NamedJudge(Judge, Protocol):
     @property
     def top_k(self) -> int:
         """How many of its best scores count as heard."""
+
+    @property
+    def least_score(self) -> float:
+        """A lower score is never heard, however few are higher."""
+
+    @property
+    def vocabulary(self) -> Literal["audioset", "catalogue"]:
+        """Whose names its classes have."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +87,7 @@ class Ears:
         names = judge.class_names
         places = {name: i for i, name in enumerate(names)}
         ids = [c.class_id for c in catalogue.classes]
-        if any(name in places for name in ids):
+        if judge.vocabulary == "catalogue":
             # A class that such a judge was not trained on is never heard, and so leaves its score.
             groups = {name: {name} & places.keys() for name in ids}
         else:
@@ -116,7 +124,8 @@ class Ears:
 
     def _hits(self, scores_K: NDArray[np.float32]) -> frozenset[str]:
         # `class_hit` of every class (tested), but sorted once.
-        best = set(np.argsort(-scores_K, kind="stable")[: self._judge.top_k].tolist())
+        order_K = np.argsort(-scores_K, kind="stable")[: self._judge.top_k]
+        best = set(order_K[scores_K[order_K] >= self._judge.least_score].tolist())
         return frozenset(c for c, group in self._groups.items() if best & group)
 
 

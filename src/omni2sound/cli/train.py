@@ -134,7 +134,7 @@ def train(
 
             if refit:
                 raise UserError("--refit is for train autoencoder only")
-            train_judge(data[0], out, parts, max_minutes or 12.0)
+            train_judge(data[0], out, parts, max_minutes or 60.0)
         else:
             train_part(recipe, data[0], out, parts, max_minutes or 20.0, refit=refit)
         first = True

@@ -56,7 +56,6 @@ def train_judge(corpus: Path, out: Path, parts: str | None, max_minutes: float) 
         training={
             "catalogue_sha256": catalogue.digest,
             "recipe": to_json(recipe),
-            "max_minutes": max_minutes,
             "autoencoder_of": model.sha256,
         },
         attribution=attribution_tsv((r for r in catalogue.recordings if r.split == "train"), ()),

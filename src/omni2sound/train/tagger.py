@@ -92,10 +92,10 @@ def train_tagger(
         decoded: The same, through an autoencoder; may be empty.
         recipe: How.
         out: Folder of the log.
-        max_minutes: Hard limit; the rate follows whichever of steps and time is further.
+        max_minutes: The run is given up after this long.
 
     Raises:
-        UserError: If a class has no recording.
+        UserError: If a class has no recording, or time is up before the last step.
     """
     if empty := [name for name, of_class in recordings.items() if not of_class]:
         raise UserError(f"no training recording of {', '.join(empty)}")
@@ -115,10 +115,12 @@ def train_tagger(
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.lr, weight_decay=0.05)
     log, started, losses = RunLog(out), time.monotonic(), []
     for step in range(recipe.num_steps):
-        minutes = (time.monotonic() - started) / 60
-        progress = max(step / recipe.num_steps, minutes / max_minutes)
-        if progress >= 1:
-            break
+        if time.monotonic() - started > 60 * max_minutes:
+            raise UserError(
+                f"{max_minutes:g} minutes were over at step {step} of {recipe.num_steps}; "
+                "give more: a run that is cut short has not come to rest"
+            )
+        progress = step / recipe.num_steps
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * min(1, (step + 1) / 50) * 0.5 * (1 + np.cos(np.pi * progress))
         sound_BN, truth_BK = draw_patches(recordings, decoded, config, recipe=recipe, step=step)

@@ -25,6 +25,7 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -73,6 +74,8 @@ class YamNet:
 
     top_k = 5
     """Best of the 521 classes that count as heard (`bench.protocols.TOP_K`)."""
+    least_score = 0.0
+    vocabulary: Literal["audioset"] = "audioset"
     sample_rate_hz = 16_000
     patch_samples = _WINDOW_SAMPLES + (_PATCH_FRAMES - 1) * _STEP_SAMPLES
     """Samples that one patch looks at: 15 600, 0.975 s."""
