@@ -61,8 +61,8 @@ def events(*spans: tuple[str, float, float]) -> Caption:
     ("caption", "reason"),
     [
         (events(), "no event"),
-        (events(*((f"{i % 2}", i, i + 0.5) for i in range(5))), "5 events"),
-        (events(*((w, i, i + 0.5) for i, w in enumerate("abcd"))), "4 sources"),
+        (events(*((f"{i % 2}", i, i + 0.5) for i in range(7))), "7 events"),
+        (events(*((w, i, i + 0.5) for i, w in enumerate("abcde"))), "5 sources"),
         (events(*((w, 0, 1) for w in "abab")), "4 sounds at once"),
         (Caption(text="Crowd noise.", events=PLAIN.events), "phrase 'crowd noise'"),
         (Caption(text="A.", events=(HeardEvent(what="a", confidence=0.1),)), "doubts 'a'"),

@@ -87,12 +87,12 @@ def hallucination_phrases(file: Path | None = None) -> tuple[str, ...]:
 class HandOffRules:
     """When a clip is too hard for the junior, whatever it says."""
 
-    max_events: int = 4
+    max_events: int = 6
     """More are complex."""
-    max_sources: int = 3
+    max_sources: int = 4
     max_at_once: int = 3
     """Sounds at the same moment."""
-    min_confidence: float = 0.35
+    min_confidence: float = 0.25
     """An event that the junior itself doubts more than this; None says nothing."""
     phrases: tuple[str, ...] = ()
 
