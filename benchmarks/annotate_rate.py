@@ -2,9 +2,9 @@
 
     python benchmarks/annotate_rate.py [--clips 1000 10000]
 
-Every step is taken, decided and written to the disk; only media and networks are left out. The second
-run over the same folder finds everything there. Each number of clips has a process of its own, so
-that its peak of memory is its own.
+Every step is taken, decided and written to the disk; only media and networks are left out. The
+second run over the same folder finds everything there. Each number of clips has a process of its
+own, so that its peak of memory is its own.
 """
 
 from __future__ import annotations

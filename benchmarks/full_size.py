@@ -8,8 +8,9 @@ In:   nothing: weights are random, video and prompt are made here. What the numb
 Out:  a line for each part on stdout: its parameters, the seconds that it took, and the most
       memory that the process had taken by then.
 
-The pipeline is the one that `generate` runs. With --low-memory the model is first written to
-a folder, and each part is read from there when it is needed. --scale 4 divides the widths of
+The pipeline is the one that `generate` runs. With --low-memory another process first writes the
+model to a folder, and each part is read from there when it is needed, so that the peak is that of
+generating alone. --scale 4 divides the widths of
 the transformer and of the autoencoder by four, to try the command itself.
 """
 
@@ -23,6 +24,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from omni2sound.assembly import Model, PipelineConfig, SynchformerPart, TextPart, VisionPart
+from omni2sound.assembly import (
+    Model,
+    PipelineConfig,
+    SynchformerPart,
+    TextPart,
+    VisionPart,
+    load_model,
+)
 from omni2sound.convert.settings import DEFAULTS
 from omni2sound.diffusion.objective import Objective
 from omni2sound.diffusion.samplers import SamplerConfig
@@ -147,6 +156,41 @@ def video(path: Path, duration_s: float) -> Path:
     return path
 
 
+def build_model(scale: int, dtype: torch.dtype) -> Model:
+    width = 1536 // scale // 64 * 64
+    dit_config = replace(RELEASED, width=width, num_heads=width // 64)
+    vae_config = OobleckConfig(channels=128 // scale)
+    config = PipelineConfig(
+        timebase=TimeBase(),
+        dit=dit_config,
+        objective=Objective(),
+        sampler=SamplerConfig(kind="dpmpp-2m-sde", sigma_max=1000.0),
+        autoencoder=vae_config,
+        sync=SynchformerPart(),
+        text=TextPart(encoder="flan-t5-base"),
+        vision=VisionPart(encoder="dfn5b-clip-vit-h-14-384"),
+    )
+    with timed("transformer: build"):
+        dit = filled(lambda: DiT(dit_config), dtype, 1)
+    with timed("autoencoder: build"):
+        vae = filled(lambda: Oobleck(vae_config), torch.float32, 2)
+    return Model(
+        config=config,
+        dit=dit,
+        autoencoder=vae,
+        sync=None,
+        name="random",
+        defaults=DEFAULTS,
+        training={},
+    )
+
+
+def write_model(scale: int, dtype: torch.dtype, folder: Path) -> None:
+    model = build_model(scale, dtype)
+    with timed("write the model to a folder"):
+        model.save(folder, half=False)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=4)
@@ -159,55 +203,33 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     dtype = getattr(torch, arguments.dtype)
-    width = 1536 // arguments.scale // 64 * 64
-    dit_config = replace(RELEASED, width=width, num_heads=width // 64)
-    vae_config = OobleckConfig(channels=128 // arguments.scale)
-    config = PipelineConfig(
-        timebase=TimeBase(),
-        dit=dit_config,
-        objective=Objective(),
-        sampler=SamplerConfig(kind="dpmpp-2m-sde", sigma_max=1000.0),
-        autoencoder=vae_config,
-        sync=SynchformerPart(),
-        text=TextPart(encoder="flan-t5-base"),
-        vision=VisionPart(encoder="dfn5b-clip-vit-h-14-384"),
-    )
     print(
         f"{torch.get_num_threads()} threads, transformer in {arguments.dtype}, "
         f"{arguments.steps} steps with guidance, {arguments.duration:g} s of sound\n"
     )
     print("| part | s | peak memory so far, GiB |\n|---|---|---|", flush=True)
-    with timed("transformer: build"):
-        dit = filled(lambda: DiT(dit_config), dtype, 1)
-    with timed("autoencoder: build"):
-        vae = filled(lambda: Oobleck(vae_config), torch.float32, 2)
-    sizes = f"transformer {millions(dit)}, autoencoder {millions(vae)} parameters"
-    model = Model(
-        config=config,
-        dit=dit,
-        autoencoder=vae,
-        sync=None,
-        name="random",
-        defaults=DEFAULTS,
-        training={},
-    )
     with tempfile.TemporaryDirectory() as folder:
         if arguments.low_memory:
-            from omni2sound.assembly import load_model
-
-            with timed("write the model to a folder"):
-                model.save(Path(folder) / "model", half=False)
-            del dit, vae, model
-            model = load_model(Path(folder) / "model", dtype=dtype, on_disk=True)
-            resource_note = "peak memory includes writing the folder"
+            written = Path(folder) / "model"
+            other = get_context("spawn").Process(
+                target=write_model, args=(arguments.scale, dtype, written)
+            )
+            other.start()
+            other.join()
+            if other.exitcode:
+                raise SystemExit(f"writing the model failed: exit code {other.exitcode}")
+            print("| (up to here in another process) | | |", flush=True)
+            model = load_model(written, dtype=dtype, on_disk=True)
         else:
-            resource_note = "parts stay in memory"
+            model = build_model(arguments.scale, dtype)
+        parts = (model.dit, model.autoencoder)
+        sizes = "transformer {}, autoencoder {} parameters".format(*map(millions, parts))
         device = torch.device("cpu")
         pipeline = Omni2SoundPipeline(
             model, device=device, dtype=dtype, low_memory=arguments.low_memory
         )
         pipeline.encoder = ConditionEncoder(
-            config,
+            model.config,
             None,
             device,
             low_memory=True,
@@ -234,7 +256,7 @@ def main() -> None:
     print(f"| autoencoder: decode | {times.decode_s:.1f} | {peak_gib():.2f} |")
     samples = result.audio.samples_CN
     finite = bool(np.isfinite(samples).all())
-    print(f"\n{sizes}; {samples.shape[1]} samples, finite: {finite}; {resource_note}")
+    print(f"\n{sizes}; {samples.shape[1]} samples, finite: {finite}")
 
 
 if __name__ == "__main__":
