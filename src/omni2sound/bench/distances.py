@@ -22,6 +22,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
+from scipy.stats import t as student_t
 
 from omni2sound.bench.metrics import Estimate
 from omni2sound.errors import ShapeError
@@ -118,7 +119,8 @@ def jackknife(
 
     A bootstrap would count clips twice and shift FD and KID, which depend on how many distinct
     clips there are. Here every value is of the same number of clips, and only their spread is
-    used: se^2 = (G - 1) / G * sum (value_g - mean)^2.
+    used: se^2 = (G - 1) / G * sum (value_g - mean)^2. So few values know their spread badly: the
+    interval is Student's with G - 1 degrees of freedom.
 
     Args:
         num_clips: How many clips there are.
@@ -137,7 +139,7 @@ def jackknife(
     value = statistic(everything)
     left_out = np.array([statistic(np.setdiff1d(everything, group)) for group in groups])
     spread = np.square(left_out - left_out.mean()).sum() * (len(groups) - 1) / len(groups)
-    half = 1.96 * float(np.sqrt(spread))
+    half = float(student_t.ppf(0.975, len(groups) - 1) * np.sqrt(spread))
     return Estimate(value=value, low=value - half, high=value + half, num_clips=num_clips)
 
 
