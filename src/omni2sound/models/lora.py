@@ -192,7 +192,8 @@ def load_adapter(folder: Path) -> Adapter:
         data = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
         tensors = load_file(folder / _TENSORS)
     except (OSError, ValueError, SafetensorError) as error:
-        raise ConfigError(f"{folder} is no adapter folder: {error}") from None
+        told = "does not exist" if not folder.exists() else f"is no adapter folder: {error}"
+        raise ConfigError(f"{folder} {told}; give what `train --lora` wrote") from None
     if not isinstance(data, Mapping) or set(data) != {"format", "lora", "model_sha256"}:
         raise ConfigError(f"{folder / _SETTINGS} must have format, lora and model_sha256")
     if data["format"] != _FORMAT:
