@@ -79,6 +79,7 @@ test: check
 bench: $(VENV)/.dev $(VENV)/.carried
 	$(BIN)/python benchmarks/generate_speed.py
 	$(BIN)/python benchmarks/damaged_media.py
+	$(BIN)/python benchmarks/frechet.py
 	$(BIN)/python benchmarks/feature_store.py
 	$(BIN)/omni2sound data stage fetch --dir $(ASSETS)
 	$(BIN)/python benchmarks/near_duplicates.py --store $(ASSETS)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
+from PIL import Image
 
+from omni2sound.bench.track_stage import StagePlan, build_stage_track
+from omni2sound.bench.tracks import Track
 from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
 from tests.data.stage.conftest import assets  # noqa: F401 (a fixture)
 
@@ -35,3 +40,29 @@ def tonal_assets(assets: StageAssets) -> StageAssets:  # noqa: F811
         waveforms[f"bell-{k}"] = (0.3 * np.sin(2 * np.pi * 1000 * time_s)).astype(np.float32)
     pictures = {p.picture_id: assets.rgba(p.picture_id) for p in catalogue.pictures}
     return StageAssets.from_arrays(replace(catalogue, classes=classes), waveforms, pictures)
+
+
+@pytest.fixture(scope="session")
+def store(tonal_assets: StageAssets, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same corpus on disk, as `data stage fetch` leaves one."""
+    folder = tmp_path_factory.mktemp("store")
+    (folder / "recordings").mkdir()
+    (folder / "pictures").mkdir()
+    catalogue = tonal_assets.catalogue
+    (folder / "catalogue.json").write_text(catalogue.to_json(), encoding="utf-8")
+    for recording in catalogue.recordings:
+        name = recording.recording_id
+        soundfile.write(
+            folder / "recordings" / f"{name}.flac", tonal_assets.waveform(name), SAMPLE_RATE_HZ
+        )
+    for picture in catalogue.pictures:
+        image = Image.fromarray(tonal_assets.rgba(picture.picture_id))
+        image.save(folder / "pictures" / f"{picture.picture_id}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stage_track(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Track:
+    """Eight clips of 2 s."""
+    plan = StagePlan(num_clips=8, seed=3, duration_s=2.0)
+    return build_stage_track(store, tmp_path_factory.mktemp("track"), plan)

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from omni2sound.cli import benchmark, listening, tracks
 from omni2sound.cli.progress import progress_bar
 from omni2sound.errors import UserError
 
@@ -24,6 +25,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.add_typer(tracks.app, name="build")
+app.add_typer(listening.app, name="listen")
+app.command()(benchmark.run)
+app.command()(benchmark.score)
+app.command()(benchmark.report)
+app.command()(benchmark.compare)
+app.command()(tracks.decide)
 
 
 @app.callback()

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from omni2sound.media.spectrogram import LOWEST_HZ, colours_of, log_spectrogram_FT
+
 if TYPE_CHECKING:
     from omni2sound.media.audio import Audio
 
@@ -26,17 +28,6 @@ MARGIN_LEFT_PX = 64
 MARGIN_BOTTOM_PX = 28
 MARGIN_TOP_PX = 34
 GAP_PX = 6
-LOWEST_HZ = 50.0
-RANGE_DB = 70.0
-QUIETEST_PEAK_DB = -20.0
-"""A sound whose loudest spot is below this is drawn dark, not stretched to full brightness."""
-WINDOW_S = 0.032
-
-# Anchors of a dark-to-bright colour scale whose lightness grows evenly.
-_COLOURS = np.array(
-    [[0, 0, 4], [59, 15, 112], [140, 41, 129], [222, 73, 104], [254, 159, 109], [252, 253, 191]],
-    dtype=np.float64,
-)
 
 
 def frames_above_spectrogram(
@@ -66,37 +57,9 @@ def frames_above_spectrogram(
     level_FT = log_spectrogram_FT(
         audio.samples_CN.mean(axis=0), audio.sample_rate_hz, SPECTROGRAM_HEIGHT_PX, plot_width_px
     )
-    image.paste(Image.fromarray(_colour(level_FT)), (MARGIN_LEFT_PX, plot_top_px))
+    image.paste(Image.fromarray(colours_of(level_FT)), (MARGIN_LEFT_PX, plot_top_px))
     _draw_axes(image, audio, title=title, plot_top_px=plot_top_px)
     return image
-
-
-def log_spectrogram_FT(
-    samples_N: NDArray[np.float32], sample_rate_hz: int, num_rows: int, num_columns: int
-) -> NDArray[np.float64]:
-    """Level in [0, 1], 1 at the loudest spot, 0 `RANGE_DB` below; top row is half the sample rate.
-
-    Column t is centred at (t + 0.5) / num_columns of the sound; rows are spaced evenly in
-    the logarithm of frequency, from `LOWEST_HZ` up.
-    """
-    window_samples = round(WINDOW_S * sample_rate_hz)
-    padded = np.pad(samples_N.astype(np.float64), window_samples)
-    centres = (np.arange(num_columns) + 0.5) / num_columns * len(samples_N)
-    starts = np.round(centres).astype(int) + window_samples - window_samples // 2
-    pieces_TN = padded[starts[:, None] + np.arange(window_samples)] * np.hanning(window_samples)
-    power_TK = np.abs(np.fft.rfft(pieces_TN, axis=1)) ** 2
-    rows_hz = np.geomspace(sample_rate_hz / 2, LOWEST_HZ, num_rows)
-    bins_hz = np.fft.rfftfreq(window_samples, 1 / sample_rate_hz)
-    power_FT = np.stack([np.interp(rows_hz, bins_hz, power_K) for power_K in power_TK], axis=1)
-    level_db = 10 * np.log10(power_FT + 1e-12)
-    peak_db = max(float(level_db.max()), QUIETEST_PEAK_DB)
-    return np.asarray(np.clip(1 + (level_db - peak_db) / RANGE_DB, 0, 1))
-
-
-def _colour(level_FT: NDArray[np.float64]) -> NDArray[np.uint8]:
-    anchors = np.linspace(0, 1, len(_COLOURS))
-    channels = [np.interp(level_FT, anchors, _COLOURS[:, channel]) for channel in range(3)]
-    return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
 def _draw_axes(image: Image.Image, audio: Audio, *, title: str, plot_top_px: int) -> None:

@@ -115,7 +115,7 @@ def test_a_scene_that_fails_leaves_nothing(
     assets: StageAssets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = draw_scene(assets, split="train", seed=0, index=0, kind="main", duration_s=1.5)
-    monkeypatch.setattr(files, "_write_video", lambda *args: 1 / 0)
+    monkeypatch.setattr(files, "write_video", lambda *args: 1 / 0)
 
     with pytest.raises(ZeroDivisionError):
         write_scene(scene, assets, tmp_path)

@@ -46,7 +46,15 @@ from omni2sound.media.video import iter_frames as read_frames
 from omni2sound.runtime import atomic_path
 from omni2sound.weights import ATTRIBUTION_FILE
 
-__all__ = ["MANIFEST", "BuildPlan", "build_corpus", "inspect", "manifest_line", "write_scene"]
+__all__ = [
+    "MANIFEST",
+    "BuildPlan",
+    "build_corpus",
+    "inspect",
+    "manifest_line",
+    "write_scene",
+    "write_video",
+]
 
 MANIFEST = "manifest.jsonl"
 EVENTS, MIX, VIDEO = "events.json", "mix.wav", "video.mp4"
@@ -134,7 +142,7 @@ def write_scene(scene: Scene, assets: StageAssets, out: Path) -> Path:
         for name, stem in zip(_stem_names(scene), sound.stems_EN, strict=True):
             write_audio(partial / name, _audio(stem))
         if scene.has_picture:
-            _write_video(partial / VIDEO, scene, assets, sound.mix_N)
+            write_video(partial / VIDEO, scene, assets, sound.mix_N)
         _write_text(partial / EVENTS, scene.to_json())
         partial.rename(folder)
     except BaseException:  # KeyboardInterrupt too: nothing half-written stays behind
@@ -241,8 +249,10 @@ def _audio(samples_N: NDArray[np.float32]) -> Audio:
     return Audio(samples_CN=samples_N[None, :], sample_rate_hz=SAMPLE_RATE_HZ)
 
 
-def _write_video(path: Path, scene: Scene, assets: StageAssets, mix_N: NDArray[np.float32]) -> None:
-    """H.264 at the scene's own rate, with the mix as AAC for whoever plays it."""
+def write_video(
+    path: Path, scene: Scene, assets: StageAssets, mix_N: NDArray[np.float32] | None
+) -> None:
+    """H.264 at the scene's own rate, with the mix as AAC for whoever plays it; None: silent."""
     fps = Fraction(scene.fps)
     width_px = 2 * round(0.5 * HEIGHT_PX * scene.aspect)
     with create_output(path, container_format="mp4", sample_rate_hz=SAMPLE_RATE_HZ) as container:
@@ -258,12 +268,15 @@ def _write_video(path: Path, scene: Scene, assets: StageAssets, mix_N: NDArray[n
             "threads": "1",
             "x264-params": "mbtree=0",
         }
-        audio, sound = add_audio_stream(container, AAC, _audio(mix_N), name=path.name)
+        stream = sound = None
+        if mix_N is not None:
+            stream, sound = add_audio_stream(container, AAC, _audio(mix_N), name=path.name)
         for pixels in iter_frames(scene, assets, fps=fps, height_px=HEIGHT_PX, width_px=width_px):
             container.mux(video.encode(VideoFrame.from_ndarray(pixels, format="rgb24")))
         container.mux(video.encode())
-        for packet in encode_audio(audio, sound):
-            container.mux(packet)
+        if stream is not None and sound is not None:
+            for packet in encode_audio(stream, sound):
+                container.mux(packet)
 
 
 def _attribution(scenes: Iterable[Scene], assets: StageAssets) -> str:

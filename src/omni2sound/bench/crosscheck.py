@@ -1,0 +1,145 @@
+"""A language model looks for captions that may be wrong about what is heard and what is seen.
+
+In:   a clip's label, its caption and, where there is one, a description of its silent video.
+Out:  a `ModalityCheck`, and the `flags` for which a person has to look.
+
+The model decides nothing: what it doubts goes to the review queue (`review`), the rest is
+taken as it is. Its words are kept with the clip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from omni2sound.errors import BudgetExceeded, Malformed, Refused, Unavailable
+from omni2sound.llm.chat import ChatModel, ChatRequest, system, user
+
+__all__ = ["PROMPT_VERSION", "CaptionedClip", "ModalityCheck", "check_captions", "flags_of"]
+
+PROMPT_VERSION = "bench-modality/1"
+MAX_OUTPUT_TOKENS = 400
+_TOGETHER = 64
+"""Questions in flight; the model's own limits are stricter."""
+
+_TASK = (
+    "You check captions of short video clips for a benchmark of sound generation. A caption must "
+    "say what can be heard, and nothing else. You are given the clip's class label, its caption "
+    "and sometimes a description of the silent video. List each sound that the caption names and "
+    "say whether its source is seen: yes, no, or unclear if what you are given does not decide "
+    "it. List words of the caption about what can only be seen. Say whether the label fits the "
+    "caption, and whether anybody speaks or sings who is not in the picture."
+)
+
+
+class HeardSound(BaseModel):
+    """One sound of a caption."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sound: str = Field(max_length=200)
+    seen: Literal["yes", "no", "unclear"]
+
+
+class ModalityCheck(BaseModel):
+    """What the model says of one caption."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sounds: tuple[HeardSound, ...] = Field(max_length=12)
+    only_visible: tuple[str, ...] = Field(max_length=12)
+    label_fits: bool
+    background_voice: bool
+    reason: str = Field(max_length=400)
+
+    @property
+    def has_unseen(self) -> bool:
+        """Whether something is heard whose source is not seen."""
+        return any(sound.seen == "no" for sound in self.sounds)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CaptionedClip:
+    """What is checked."""
+
+    clip_id: str
+    label: str
+    caption: str
+    visual: str = ""
+    """What the silent video shows, if somebody has described it."""
+
+
+def flags_of(check: ModalityCheck) -> tuple[str, ...]:
+    """Why a person should look; empty if nobody has to."""
+    flags = []
+    if not check.sounds:
+        flags.append("no sound")
+    if not check.label_fits:
+        flags.append("label")
+    if check.only_visible:
+        flags.append("only visible: " + ", ".join(check.only_visible))
+    if any(sound.seen == "unclear" for sound in check.sounds):
+        flags.append("seen or not")
+    return tuple(flags)
+
+
+def check_captions(
+    clips: Sequence[CaptionedClip],
+    model: ChatModel,
+    *,
+    on_clip: Callable[[int, int], None] | None = None,
+) -> dict[str, ModalityCheck | str]:
+    """Ask about every clip; an answer that was bought before is not bought again.
+
+    Returns:
+        By clip, the check, or in words why there is none (the clip then goes to a person).
+
+    Raises:
+        UserError: The endpoint says that the request, the model's name or the key is wrong.
+        BudgetExceeded: The limit leaves no room; what was answered is kept.
+    """
+    return asyncio.run(_check_all(clips, model, on_clip))
+
+
+async def _check_all(
+    clips: Sequence[CaptionedClip],
+    model: ChatModel,
+    on_clip: Callable[[int, int], None] | None,
+) -> dict[str, ModalityCheck | str]:
+    turns = asyncio.Semaphore(_TOGETHER)
+    found: dict[str, ModalityCheck | str] = {}
+
+    async def one(clip: CaptionedClip) -> None:
+        async with turns:
+            try:
+                reply = await model.ask(_request(clip))
+                found[clip.clip_id] = reply.parsed(ModalityCheck)
+            except BudgetExceeded:
+                raise
+            except (Refused, Malformed, Unavailable) as error:
+                found[clip.clip_id] = f"{type(error).__name__}: {error}"
+        if on_clip is not None:
+            on_clip(len(found), len(clips))
+
+    async with asyncio.TaskGroup() as group:
+        for clip in clips:
+            group.create_task(one(clip))
+    return found
+
+
+def _request(clip: CaptionedClip) -> ChatRequest:
+    told = [f"Label: {clip.label}", f"Caption: {clip.caption}"]
+    if clip.visual:
+        told.append(f"Silent video: {clip.visual}")
+    return ChatRequest(
+        messages=(system(_TASK), user("\n".join(told))),
+        prompt_version=PROMPT_VERSION,
+        max_output_tokens=MAX_OUTPUT_TOKENS,
+        answer=ModalityCheck,
+        temperature=0.0,
+        label=clip.clip_id,
+    )

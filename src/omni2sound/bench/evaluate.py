@@ -1,0 +1,271 @@
+"""From systems' sounds to rows of scores: one path for models, strangers and baselines.
+
+In:   a track, systems (each a sound file for every clip that it made), judges.
+Out:  `Evaluation`: rows with intervals, a record for each clip and system, what was left out.
+
+On stage tracks `stage-v1` is asked of each part and distances are taken over all clips
+together, as the stage table does; on other tracks distances are taken of each part. A system
+that lacks clips is compared with the real sounds of the clips that it has, and its rows say of
+how many. Sounds are read one at a time (`judging`, `streamed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from omni2sound.bench.distances import kl_divergences
+from omni2sound.bench.folder import Problem, SoundFile
+from omni2sound.bench.judging import Judged, iter_judged, judge_sounds, real_hearing
+from omni2sound.bench.stage_v1 import ClipScore, Score, stage_scores
+from omni2sound.bench.streamed import SetOfSounds, groups_of, streamed_scores
+from omni2sound.bench.tracks import Task, Track
+from omni2sound.bench.yamnet_8s import MIN_CLIPS_FOR_VERDICT
+from omni2sound.data.engine import EngineName
+from omni2sound.errors import UserError
+
+__all__ = ["ORACLE", "ClipRecord", "Evaluation", "Row", "System", "evaluate", "real_sounds"]
+
+ORACLE = "oracle"
+MIN_CLIPS = 4
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class System:
+    """Something that made sounds for a track."""
+
+    name: str
+    sounds: Mapping[str, SoundFile]
+    """By clip."""
+    task: Task | None = None
+    """None of baselines, which are all shown everything."""
+    is_baseline: bool = False
+    distances_only: bool = False
+    """Its sounds are of no clip: the floor of real sound."""
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """A line of a table."""
+
+    part: str
+    """"main", "offscreen", or "all"."""
+    protocol: str
+    system: str
+    task: Task | None
+    is_baseline: bool
+    num_clips: int
+    num_expected: int
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipRecord:
+    """What was measured of one sound."""
+
+    clip_id: str
+    part: str
+    system: str
+    task: Task | None
+    stage: ClipScore | None
+    kl: Mapping[str, float]
+    """By judge."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Evaluation:
+    """All of it."""
+
+    rows: tuple[Row, ...]
+    clips: tuple[ClipRecord, ...]
+    problems: Mapping[str, tuple[Problem, ...]]
+    """By system and task."""
+    facts: Mapping[str, Any]
+
+
+def real_sounds(track: Track) -> dict[str, SoundFile]:
+    """The track's own sounds, by clip."""
+    return {
+        c.clip_id: SoundFile(
+            clip_id=c.clip_id,
+            path=track.path(c.audio),
+            sha256=track.digests[c.clip_id].audio,
+        )
+        for c in track.clips
+    }
+
+
+def evaluate(
+    track: Track,
+    systems: Sequence[System],
+    *,
+    judges: tuple[str, ...],
+    cache_folder: Path,
+    engine: EngineName = "local",
+    num_workers: int = 1,
+    on_sound: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Judge all sounds and count.
+
+    Args:
+        track: With as many clips as are asked for.
+        systems: In the order of the table.
+        judges: Names, the one whose ears count first.
+        cache_folder: Where judged sounds are kept.
+        engine: What the jobs run on.
+        num_workers: Sounds at a time.
+        on_sound: Called with (sounds done, sounds in all).
+
+    Raises:
+        UserError: A system has fewer than four clips.
+    """
+    by_id = {clip.clip_id: clip for clip in track.clips}
+    oracle = System(name=ORACLE, sounds=real_sounds(track), is_baseline=True)
+    everyone = [oracle, *systems]
+    for system in everyone:
+        if len(system.sounds) < MIN_CLIPS:
+            raise UserError(
+                f"{system.name}: {len(system.sounds)} of {len(by_id)} clips can be scored; "
+                f"{MIN_CLIPS} are the least"
+            )
+    wanted = [(by_id[i], s.sounds[i]) for s in everyone for i in by_id if i in s.sounds]
+    judged = iter(
+        judge_sounds(
+            track,
+            wanted,
+            judges=judges,
+            cache_folder=cache_folder,
+            engine=engine,
+            num_workers=num_workers,
+            on_sound=on_sound,
+        )
+    )
+    heard = {id(s): {i: next(judged) for i in by_id if i in s.sounds} for s in everyone}
+    real = heard[id(oracle)]
+    records: list[ClipRecord] = []
+    rows: list[Row] = []
+    kls: dict[int, dict[str, dict[str, float]]] = {id(s): {} for s in everyone}
+    for judge in judges:
+        for part, ids in _distance_sets(track):
+            references = _References(real, judge)
+            for system in everyone:
+                scores, kl = _distances(references, heard[id(system)], ids, judge)
+                for clip_id, value in kl.items():
+                    kls[id(system)].setdefault(clip_id, {})[judge] = value
+                if scores:
+                    rows.append(_row(system, part, scores, len(kl), len(ids)))
+    for system in everyone:
+        if not system.distances_only:
+            if track.has_truth:
+                rows += _stage_rows(track, system, heard[id(system)])
+            records += [
+                ClipRecord(
+                    clip_id=i,
+                    part=by_id[i].part,
+                    system=system.name,
+                    task=system.task,
+                    stage=one.score,
+                    kl=kls[id(system)].get(i, {}),
+                )
+                for i, one in heard[id(system)].items()
+            ]
+    return Evaluation(
+        rows=tuple(sorted(rows, key=lambda r: _order(r, everyone))),
+        clips=tuple(records),
+        problems={_title(s): s.problems for s in systems if s.problems},
+        facts=_facts(track, judges, cache_folder),
+    )
+
+
+def _title(system: System) -> str:
+    return system.name if system.task is None else f"{system.name} {system.task}"
+
+
+def _order(row: Row, systems: Sequence[System]) -> tuple[int, str, int]:
+    at = next(i for i, s in enumerate(systems) if (s.name, s.task) == (row.system, row.task))
+    return (("main", "offscreen", "all").index(row.part), row.protocol, at)
+
+
+def _distance_sets(track: Track) -> list[tuple[str, list[str]]]:
+    if track.has_truth:
+        return [("all", [c.clip_id for c in track.clips])]
+    return [(p, [c.clip_id for c in track.clips if c.part == p]) for p in track.parts]
+
+
+class _References:
+    """Real sounds of the clips that a system has; most systems have all of them."""
+
+    def __init__(self, real: Mapping[str, Judged], judge: str) -> None:
+        self._real, self._judge = real, judge
+        self._ids: tuple[str, ...] = ()
+        self._set: SetOfSounds | None = None
+
+    def of(self, ids: tuple[str, ...]) -> SetOfSounds:
+        if self._set is None or ids != self._ids:
+            judged = (self._real[i] for i in ids)
+            self._set = SetOfSounds(iter_judged(judged, self._judge), groups_of(len(ids)))
+            self._ids = ids
+        return self._set
+
+
+def _distances(
+    references: _References, made: Mapping[str, Judged], ids: Sequence[str], judge: str
+) -> tuple[tuple[Score, ...], dict[str, float]]:
+    """Scores over the clips of a set, and KL of each clip; nothing of fewer than four clips."""
+    have = tuple(i for i in ids if i in made)
+    if len(have) < MIN_CLIPS:
+        return (), {}
+    real_set = references.of(have)
+    made_set = SetOfSounds(iter_judged((made[i] for i in have), judge), real_set.group_N)
+    kl = kl_divergences(real_set.logits_NK, made_set.logits_NK)
+    scores = streamed_scores(real_set, made_set, judge_name=judge)
+    return scores, dict(zip(have, kl.tolist(), strict=True))
+
+
+def _stage_rows(track: Track, system: System, heard: Mapping[str, Judged]) -> list[Row]:
+    rows = []
+    for part in track.parts:
+        clips = [c for c in track.clips if c.part == part]
+        scores = [s for c in clips if c.clip_id in heard and (s := heard[c.clip_id].score)]
+        if scores:
+            rows.append(_row(system, part, stage_scores(scores), len(scores), len(clips)))
+    return rows
+
+
+def _row(
+    system: System, part: str, scores: tuple[Score, ...], num_clips: int, num_expected: int
+) -> Row:
+    return Row(
+        part=part,
+        protocol=scores[0].protocol,
+        system=system.name,
+        task=system.task,
+        is_baseline=system.is_baseline,
+        num_clips=num_clips,
+        num_expected=num_expected,
+        scores=scores,
+    )
+
+
+def _facts(track: Track, judges: tuple[str, ...], cache_folder: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "track": track.identity,
+        "judges": list(judges),
+        "min_clips_for_verdict": MIN_CLIPS_FOR_VERDICT,
+    }
+    if track.has_truth:
+        real = real_hearing(track, judges[0], cache_folder)
+        facts |= {
+            "oracle_rates": real.rates,
+            "classes_left_out": [c for c in real.rates if c not in real.scorable],
+            "speech_not_asked": sorted(set(real.rates) - real.never_speech),
+            "music_not_asked": sorted(set(real.rates) - real.never_music),
+        }
+    return facts

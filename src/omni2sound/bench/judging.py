@@ -1,0 +1,261 @@
+"""What judges make of every sound of a system, computed once for each and kept by digest.
+
+In:   files of sounds, the clips that they stand for, names of judges.
+Out:  `Judged`: a clip's scores by `stage-v1` (where there is a truth) and where its embeddings
+      lie, to be read one at a time.
+
+An entry's name is the digest of everything that decides what is in it: the sound's bytes, the
+truth's, the judge, the definitions' version, torch's version. So a stopped extraction goes on
+where it was, systems that share sounds share entries, and the folder can be deleted at any
+time. Workers write entries themselves: on a cluster the folder must be one that all see.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from omni2sound.bench.ears import Ears, Heard, NamedJudge, RealHearing, hear_recordings
+from omni2sound.bench.folder import SoundFile
+from omni2sound.bench.stage_v1 import ClipScore, score_clip
+from omni2sound.bench.track_stage import read_truth, stored_recordings
+from omni2sound.bench.tracks import Track, TrackClip, read_track
+from omni2sound.bench.yamnet_8s import JudgedClip, judge_clip
+from omni2sound.data.engine import EngineName, map_jobs
+from omni2sound.encoders.metric.yamnet import YamNet
+from omni2sound.errors import UserError
+from omni2sound.media.audio import read_audio
+from omni2sound.media.samples import Audio, fit_length, round_half_up
+
+__all__ = [
+    "JUDGES",
+    "Judged",
+    "iter_judged",
+    "judge_sounds",
+    "load_judge",
+    "read_judged",
+    "real_hearing",
+]
+
+JUDGES: Mapping[str, Callable[[], NamedJudge]] = {"yamnet": YamNet.load}
+"""Judges by name. The first that is asked for decides what is heard (`stage-v1`)."""
+
+_VERSION = 1
+"""Of the definitions behind an entry; a changed one needs a new number."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judged:
+    """One sound, judged."""
+
+    clip_id: str
+    score: ClipScore | None
+    """None on tracks without truth."""
+    entries: Mapping[str, Path]
+    """By judge; read with `read_judged`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Work:
+    track: Path
+    judges: tuple[str, ...]
+    cache: Path
+    hearing: RealHearing | None
+
+
+@cache
+def load_judge(name: str) -> NamedJudge:
+    """A judge, once in each process.
+
+    Raises:
+        UserError: There is none of this name.
+        MissingPartError: Its network is not installed.
+    """
+    if name not in JUDGES:
+        raise UserError(f"no judge {name!r}; known: {', '.join(JUDGES)}")
+    return JUDGES[name]()
+
+
+@cache
+def _track(folder: Path) -> Track:
+    return read_track(folder)
+
+
+@cache
+def _ears(folder: Path, judge: str) -> Ears:
+    return Ears(load_judge(judge), stored_recordings(_track(folder)).catalogue)
+
+
+def real_hearing(track: Track, judge: str, cache_folder: Path) -> RealHearing:
+    """How a judge hears the track's real recordings: what may be asked of a system."""
+    assets = stored_recordings(track)
+    path = _place(cache_folder, _key(kind="hearing", of=assets.catalogue.digest, judge=judge))
+    path = path.with_suffix(".json")
+    if path.is_file():
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return RealHearing(heard={c: [_heard(h) for h in all_] for c, all_ in told.items()})
+    hearing = hear_recordings(assets, Ears(load_judge(judge), assets.catalogue))
+    plain = {
+        c: [
+            {k: sorted(v) if isinstance(v, frozenset) else v for k, v in asdict(h).items()}
+            for h in all_heard
+        ]
+        for c, all_heard in hearing.heard.items()
+    }
+    _put(path, json.dumps(plain).encode())
+    return hearing
+
+
+def _heard(told: Mapping[str, Any]) -> Heard:
+    return Heard(
+        classes=frozenset(told["classes"]),
+        somewhere=frozenset(told["somewhere"]),
+        speech=told["speech"],
+        music=told["music"],
+    )
+
+
+def judge_sounds(
+    track: Track,
+    sounds: Iterable[tuple[TrackClip, SoundFile]],
+    *,
+    judges: tuple[str, ...],
+    cache_folder: Path,
+    engine: EngineName = "local",
+    num_workers: int = 1,
+    on_sound: Callable[[int, int], None] | None = None,
+) -> list[Judged]:
+    """Judge every sound that has not been judged before.
+
+    Args:
+        track: Whose clips they are.
+        sounds: Each with the clip that it stands for.
+        judges: Names; the first one's ears count for `stage-v1`.
+        cache_folder: Where entries are kept.
+        engine: What the jobs run on.
+        num_workers: Sounds at a time.
+        on_sound: Called with (sounds done, sounds in all).
+
+    Returns:
+        One for each sound, in their order.
+
+    Raises:
+        UserError: A judge is unknown, or a file can't be read.
+    """
+    jobs = list(enumerate(sounds))
+    for name in judges:
+        load_judge(name)  # says here, not in a worker, that it is missing
+    hearing = real_hearing(track, judges[0], cache_folder) if track.has_truth else None
+    work = _Work(track=track.folder, judges=judges, cache=cache_folder, hearing=hearing)
+    results: list[Judged | None] = [None] * len(jobs)
+    done = map_jobs(partial(_judge, work), jobs, engine=engine, num_workers=num_workers)
+    for count, (at, judged) in enumerate(done, start=1):
+        results[at] = judged
+        if on_sound is not None:
+            on_sound(count, len(jobs))
+    return [r for r in results if r is not None]
+
+
+def read_judged(path: Path) -> JudgedClip:
+    """An entry's embeddings and logits."""
+    with safe_open(path, framework="np") as file:
+        return JudgedClip(
+            embeddings_PD=file.get_tensor("embeddings_PD"), logits_K=file.get_tensor("logits_K")
+        )
+
+
+def _judge(work: _Work, job: tuple[int, tuple[TrackClip, SoundFile]]) -> tuple[int, Judged]:
+    at, (clip, sound) = job
+    truth = _track(work.track).digests[clip.clip_id].truth
+    entries: dict[str, Path] = {}
+    score: ClipScore | None = None
+    waveform: np.ndarray | None = None
+    for judge in work.judges:
+        ears_count = judge == work.judges[0] and clip.truth is not None
+        key = _key(
+            kind="sound",
+            sound=sound.sha256,
+            judge=judge,
+            truth=truth if ears_count else None,
+            duration_s=clip.duration_s if ears_count else None,
+        )
+        path = entries[judge] = _place(work.cache, key)
+        told = _told(path)
+        if told is None:
+            if waveform is None:
+                rate_hz = load_judge(judge).sample_rate_hz
+                waveform = read_audio(sound.path, sample_rate_hz=rate_hz, mono=True).samples_CN[0]
+            heard = _stage_score(work, clip, waveform) if ears_count else None
+            judged = judge_clip(waveform, load_judge(judge))
+            told = {"score": None if heard is None else asdict(heard)}
+            tensors = {"embeddings_PD": judged.embeddings_PD, "logits_K": judged.logits_K}
+            _put(path, to_safetensors(tensors, metadata={"told": json.dumps(told)}))
+        if ears_count:
+            score = _clip_score(told["score"])
+    return at, Judged(clip_id=clip.clip_id, score=score, entries=entries)
+
+
+def _stage_score(work: _Work, clip: TrackClip, waveform_N: np.ndarray) -> ClipScore:
+    track = _track(work.track)
+    assert clip.truth is not None  # stage tracks only
+    assert work.hearing is not None
+    ears = _ears(work.track, work.judges[0])
+    rate_hz = load_judge(work.judges[0]).sample_rate_hz
+    whole = Audio(samples_CN=waveform_N[None], sample_rate_hz=rate_hz)
+    num_samples = round_half_up(Fraction(clip.duration_s) * rate_hz)
+    fitted_N = fit_length(whole, num_samples).samples_CN[0]
+    _, events = read_truth(track.path(clip.truth))
+    return score_clip(fitted_N, events, ears.listen(fitted_N), work.hearing)
+
+
+def _clip_score(told: Mapping[str, Any]) -> ClipScore:
+    return ClipScore(**{**told, "own_offsets_s": tuple(told["own_offsets_s"])})
+
+
+def _key(**what: object) -> str:
+    asked = {**what, "version": _VERSION, "torch": torch.__version__}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def _place(folder: Path, key: str) -> Path:
+    return folder / key[:2] / f"{key}.safetensors"
+
+
+def _told(path: Path) -> dict[str, Any] | None:
+    """What an entry says, or None if it is not there or was cut off."""
+    try:
+        with safe_open(path, framework="np") as file:
+            told: dict[str, Any] = json.loads(file.metadata()["told"])
+            return told
+    except (FileNotFoundError, SafetensorError, OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _put(path: Path, data: bytes) -> None:
+    """Under its name only when whole. Not flushed: what a power cut spoils is made again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def iter_judged(judged: Iterable[Judged], judge: str) -> Iterator[JudgedClip]:
+    """Entries of one judge, read one at a time."""
+    for one in judged:
+        yield read_judged(one.entries[judge])

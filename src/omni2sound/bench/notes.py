@@ -1,0 +1,43 @@
+"""What a reader must know before believing a table.
+
+In:   an evaluation.
+Out:  sentences.
+"""
+
+from __future__ import annotations
+
+from omni2sound.bench.evaluate import Evaluation
+
+__all__ = ["notes_of"]
+
+
+def notes_of(evaluation: Evaluation) -> list[str]:
+    """In the order of their weight."""
+    facts, notes = evaluation.facts, []
+    least = facts["min_clips_for_verdict"]
+    distances = [r for r in evaluation.rows if r.protocol != "stage-v1"]
+    if any(row.num_clips < least for row in distances):
+        notes.append(
+            f"Fewer than {least} clips stand behind some FD and KID: no verdict should be taken "
+            "from them. FD falls as the number of clips grows; compare at equal numbers only, and "
+            "look at the row of real sound beside."
+        )
+    short = [r for r in evaluation.rows if r.num_clips < r.num_expected and not r.is_baseline]
+    if short:
+        names = sorted({r.system for r in short})
+        notes.append(
+            f"{', '.join(names)}: not every clip could be scored; the problems are listed below."
+        )
+    rates = facts.get("oracle_rates", {})
+    for key, words in (
+        ("classes_left_out", "Not asked, since the judge misses real recordings of them too often"),
+        ("speech_not_asked", "Speech is not asked where real recordings are taken for it"),
+        ("music_not_asked", "Music is not asked where real recordings are taken for it"),
+    ):
+        if facts.get(key):
+            told = ", ".join(
+                f"{name} ({rates[name]:.2f})" if key == "classes_left_out" else name
+                for name in facts[key]
+            )
+            notes.append(f"{words}: {told}.")
+    return notes

@@ -1,0 +1,162 @@
+"""A queue of clips that a person has to look at: one CSV file, worked through with anything.
+
+In:   clips with the reasons for doubt; the file as somebody has filled it in.
+Out:  the file; `Decision`s: accept, edit (with a new caption) or reject, who and when.
+
+A decision holds for the caption that it was made on: if that changes, the row is asked again.
+What not to get wrong: a half-filled row is an error that names the line, never a decision.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, get_args
+
+from omni2sound.errors import UserError
+from omni2sound.runtime import atomic_path
+
+__all__ = ["Choice", "QueueRow", "decide", "read_queue", "update_queue", "write_queue"]
+
+Choice = Literal["accept", "edit", "reject"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueueRow:
+    """One line: the first fields are ours, the last four are the reviewer's."""
+
+    clip_id: str
+    part: str
+    """As proposed: main or offscreen."""
+    label: str
+    caption: str
+    flags: str
+    reason: str
+    decision: str = ""
+    new_caption: str = ""
+    who: str = ""
+    when: str = ""
+    """ISO 8601."""
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether somebody has decided; true only of rows that passed `read_queue`."""
+        return bool(self.decision)
+
+
+_COLUMNS = tuple(f.name for f in fields(QueueRow))
+
+
+def read_queue(path: Path) -> tuple[QueueRow, ...]:
+    """Read and check the file.
+
+    Raises:
+        UserError: It is no queue, or a row is half filled in; the message names the line.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            if tuple(reader.fieldnames or ()) != _COLUMNS:
+                raise UserError(f"{path}: expected the columns {', '.join(_COLUMNS)}")
+            rows = []
+            for row in reader:
+                where = f"{path}:{reader.line_num}"
+                if None in row or None in row.values():
+                    raise UserError(f"{where}: expected {len(_COLUMNS)} cells; is a quote missing?")
+                rows.append(_checked(where, {name: cell.strip() for name, cell in row.items()}))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: can't be read ({error})") from None
+    ids = [row.clip_id for row in rows]
+    if len(set(ids)) != len(ids):
+        raise UserError(f"{path}: clip {next(i for i in ids if ids.count(i) > 1)} stands twice")
+    return tuple(rows)
+
+
+def _checked(where: str, cells: dict[str, str]) -> QueueRow:
+    row = QueueRow(**{name: cells[name] for name in _COLUMNS})
+    if not row.decision:
+        if row.who or row.when or row.new_caption:
+            raise UserError(f"{where}: {row.clip_id} has no decision, but other cells filled in")
+        return row
+    if row.decision not in get_args(Choice):
+        raise UserError(
+            f"{where}: decision {row.decision!r}; expected {', '.join(get_args(Choice))}"
+        )
+    if not row.who or not _is_time(row.when):
+        raise UserError(
+            f"{where}: {row.clip_id} says {row.decision}, but not who and when "
+            "(ISO 8601: 2026-11-24T10:00:00+00:00)"
+        )
+    if (row.decision == "edit") != bool(row.new_caption):
+        raise UserError(f"{where}: {row.clip_id}: edit needs a new_caption, and nothing else may")
+    return row
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return datetime.fromisoformat(text) is not None
+    except ValueError:
+        return False
+
+
+def write_queue(path: Path, rows: Sequence[QueueRow]) -> None:
+    """Write the file whole or not at all."""
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, _COLUMNS)
+        writer.writeheader()
+        writer.writerows(asdict(row) for row in rows)
+
+
+def update_queue(path: Path, doubted: Sequence[QueueRow]) -> tuple[QueueRow, ...]:
+    """Bring the file up to date with what is doubted now; decisions that still hold stay.
+
+    Raises:
+        UserError: As `read_queue`.
+    """
+    before = {row.clip_id: row for row in read_queue(path)} if path.is_file() else {}
+    rows = []
+    for row in doubted:
+        old = before.get(row.clip_id)
+        if old is not None and (old.caption, old.part) == (row.caption, row.part):
+            row = replace(
+                row,
+                decision=old.decision,
+                new_caption=old.new_caption,
+                who=old.who,
+                when=old.when,
+            )
+        rows.append(row)
+    if tuple(rows) != tuple(before.values()) or not path.is_file():
+        write_queue(path, rows)
+    return tuple(rows)
+
+
+def decide(
+    path: Path, clip_id: str, decision: Choice, *, who: str, when: datetime, new_caption: str = ""
+) -> None:
+    """Fill in one row.
+
+    Raises:
+        UserError: There is no such row, or the decision is not whole.
+    """
+    rows = read_queue(path)
+    if clip_id not in {row.clip_id for row in rows}:
+        raise UserError(f"{path}: has no clip {clip_id!r}")
+    changed = []
+    for row in rows:
+        if row.clip_id == clip_id:
+            cells = asdict(row) | {
+                "decision": decision,
+                "new_caption": new_caption,
+                "who": who,
+                "when": when.isoformat(timespec="seconds"),
+            }
+            row = _checked(str(path), cells)
+        changed.append(row)
+    write_queue(path, changed)

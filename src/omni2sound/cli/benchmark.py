@@ -1,0 +1,270 @@
+"""`omni2sound bench run`, `score`, `report`, `compare`: a system on a track, and two of them.
+
+In:   a track (a folder, or `stage-omni`, which is built first), a model or folders of sounds.
+Out:  OUT/scores.json, OUT/report.{json,md,html}; what was written is named on stdout.
+
+Exit code 1 if anything is wrong with any sound: each problem is a line on stderr.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from omni2sound.cli.corpora import ENGINE_HELP, WORKERS_HELP, Engine, default_workers
+from omni2sound.errors import UserError
+
+if TYPE_CHECKING:
+    from omni2sound.bench.run import Means
+    from omni2sound.bench.scored import ScoredRun
+    from omni2sound.bench.tracks import Track
+
+__all__ = ["Steps", "compare", "report", "run", "score"]
+
+_log = logging.getLogger(__name__)
+
+EXIT_SOME_FAILED = 1
+STAGE_OMNI = "stage-omni"
+MAX_SHOWN = 20
+"""Problems of one kind on the terminal; the report has all."""
+TRACK_HELP = "Folder of a track, or stage-omni, which is built into the cache first."
+JUDGES_HELP = "Judges, by commas; what is heard is decided by the first."
+CACHE_HELP = "Where judged sounds are kept; the cache folder by default."
+ASSETS_HELP = "Stage corpus, for its track and its baselines; by default where it is fetched to."
+
+TrackArgument = Annotated[str, typer.Argument(help=TRACK_HELP)]
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder; made if missing.")]
+LimitOption = Annotated[int | None, typer.Option(min=4, help="Only the first clips.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Of the noise; and of stage-omni.")]
+AssetsOption = Annotated[Path | None, typer.Option(help=ASSETS_HELP)]
+JudgesOption = Annotated[str, typer.Option(help=JUDGES_HELP)]
+CacheOption = Annotated[Path | None, typer.Option(help=CACHE_HELP)]
+EngineOption = Annotated[Engine, typer.Option(help=ENGINE_HELP)]
+WorkersOption = Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)]
+WeightsOption = Annotated[
+    Path | None, typer.Option(help="Folder of av-benchmark's judges: avbench-8s-v1 too.")
+]
+
+
+class Steps:
+    """A line for each step, and the seconds since the first."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, step: str, /) -> Callable[[int, int], None]:
+        """What to tell about the jobs of one step."""
+        last = [0.0]
+
+        def report(done: int, total: int) -> None:
+            now = time.monotonic()
+            if done == total or now - last[0] > 30:
+                last[0] = now
+                _log.info("%s: %d of %d, %.0f s", step, done, total, now - self._last)
+
+        return report
+
+
+def run(
+    track: TrackArgument,
+    out: OutOption,
+    model: Annotated[str, typer.Option(help="A model's name, folder or Hub id.")] = "embedded",
+    tasks: Annotated[str, typer.Option(help="Some of VT2A,V2A,T2A.")] = "VT2A,V2A,T2A",
+    steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale.")] = None,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    assets: AssetsOption = None,
+    judges: JudgesOption = "yamnet",
+    weights: WeightsOption = None,
+    encoders: Annotated[
+        Path | None, typer.Option(help="Published encoders of a full-size model.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    cache: CacheOption = None,
+    engine: EngineOption = Engine.LOCAL,
+    workers: WorkersOption = None,
+) -> None:
+    """Make a model's sounds for a track, score them, write the report; goes on where it stopped."""
+    from omni2sound.bench.making import ModelRun
+    from omni2sound.bench.run import run_model
+
+    chosen = [task.strip() for task in tasks.split(",") if task.strip()]
+    means = _means(judges, cache, assets, engine, workers, weights)
+    opened = _open(track, means, limit=limit, seed=seed)
+    known = tuple(t for t in chosen if t not in opened.info.tasks)
+    if known:
+        raise UserError(
+            f"track {opened.info.name} has no task {known[0]!r}; it has "
+            f"{', '.join(opened.info.tasks)}"
+        )
+    asked = ModelRun(
+        model=model,
+        tasks=tuple(chosen),  # type: ignore[arg-type]
+        seed=seed,
+        num_steps=steps,
+        guidance=guidance,
+        device=device,
+        encoders=None if encoders is None else str(encoders),
+    )
+    _finish(run_model(opened, out, asked, means, limit=limit, on_step=Steps()))
+
+
+def score(
+    track: TrackArgument,
+    sounds: Annotated[Path, typer.Argument(help="Folder of files named by clip id.")],
+    out: OutOption,
+    task: Annotated[str, typer.Option(help="What the system was shown: VT2A, V2A or T2A.")],
+    name: Annotated[
+        str | None, typer.Option(help="Of the system; the folder's by default.")
+    ] = None,
+    rate: Annotated[
+        int | None, typer.Option(help="Sample rate of its files; by default what most have.")
+    ] = None,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    assets: AssetsOption = None,
+    judges: JudgesOption = "yamnet",
+    weights: WeightsOption = None,
+    cache: CacheOption = None,
+    engine: EngineOption = Engine.LOCAL,
+    workers: WorkersOption = None,
+) -> None:
+    """Score any system's folder of wav, flac, mp4, ... named by clip id."""
+    from omni2sound.bench.run import Submission, score_folders
+    from omni2sound.bench.tracks import TASKS
+
+    if task not in TASKS:
+        raise UserError(f"--task {task!r}: expected one of {', '.join(TASKS)}")
+    means = _means(judges, cache, assets, engine, workers, weights)
+    submission = Submission(
+        name=name or sounds.resolve().name,
+        task=task,
+        folder=sounds,
+        sample_rate_hz=rate,
+    )
+    opened = _open(track, means, limit=limit, seed=seed)
+    _finish(score_folders(opened, [submission], out, means, limit=limit, on_step=Steps()))
+
+
+def report(folder: Annotated[Path, typer.Argument(help="What `run` or `score` wrote.")]) -> None:
+    """Write the report of a scored run again."""
+    from omni2sound.bench.reporting import write_report
+    from omni2sound.bench.scored import read_run
+
+    for path in write_report(read_run(folder)):
+        print(path)
+
+
+def _means(
+    judges: str,
+    cache: Path | None,
+    assets: Path | None,
+    engine: Engine,
+    workers: int | None,
+    weights: Path | None,
+) -> Means:
+    from omni2sound.bench.judging import load_judge
+    from omni2sound.bench.run import Means
+    from omni2sound.runtime import cache_dir
+
+    names = tuple(dict.fromkeys(n.strip() for n in judges.split(",") if n.strip()))
+    if not names:
+        raise UserError("--judges: expected at least one name")
+    for judge in names:
+        load_judge(judge)
+    usual = cache_dir() / "stage"
+    corpus = assets or (usual if usual.is_dir() else None)
+    return Means(
+        judges=names,
+        cache_folder=cache or cache_dir() / "bench",
+        assets=corpus,
+        weights=weights,
+        engine=engine.value,
+        num_workers=workers or default_workers(),
+    )
+
+
+def _open(name: str, means: Means, *, limit: int | None, seed: int) -> Track:
+    from omni2sound.bench.track_stage import StagePlan, build_stage_track
+    from omni2sound.bench.tracks import TRACK, read_track
+
+    if name != STAGE_OMNI or (Path(name) / TRACK).is_file():
+        return read_track(Path(name))
+    if means.assets is None:
+        raise UserError("stage-omni is made of the stage corpus; run: omni2sound data stage fetch")
+    # The first clips of a longer track are the same: no more are built than are asked for.
+    plan = StagePlan(num_clips=limit or StagePlan().num_clips, seed=seed)
+    folder = means.cache_folder / "tracks" / f"{STAGE_OMNI}-{plan.num_clips}-seed-{seed}"
+    return build_stage_track(
+        means.assets,
+        folder,
+        plan,
+        engine=means.engine,
+        num_workers=means.num_workers,
+        on_clip=Steps()("track"),
+    )
+
+
+def _finish(scored: ScoredRun) -> None:
+    from omni2sound.bench.reporting import write_report
+    from omni2sound.bench.tables import as_markdown, tables_of
+
+    for table in tables_of(scored.evaluation):
+        print(as_markdown(table) + "\n")
+    for path in write_report(scored):
+        print(path)
+    problems = scored.evaluation.problems
+    for system, found in problems.items():
+        shown: dict[str, int] = {}
+        for problem in found:
+            shown[problem.kind] = shown.get(problem.kind, 0) + 1
+            if shown[problem.kind] <= MAX_SHOWN:
+                told = f"{problem.kind}: {problem.name}: {problem.told}"
+                print(f"omni2sound: {system}: {told}", file=sys.stderr)
+        for kind, count in shown.items():
+            if count > MAX_SHOWN:
+                more = f"{count - MAX_SHOWN} more; report.md has all"
+                print(f"omni2sound: {system}: {kind}: {more}", file=sys.stderr)
+    if problems:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="What `run` or `score` wrote for A.")],
+    b: Annotated[Path, typer.Argument(help="The same for B; may be the same folder.")],
+    task: Annotated[
+        str | None, typer.Option(help="VT2A, V2A or T2A, if there are several.")
+    ] = None,
+    task_b: Annotated[str | None, typer.Option(help="Of B, if it is another one.")] = None,
+    system: Annotated[str | None, typer.Option(help="A's system; its model by default.")] = None,
+    system_b: Annotated[str | None, typer.Option(help="B's; baselines can be named.")] = None,
+    judges: JudgesOption = "yamnet",
+    cache: CacheOption = None,
+    engine: EngineOption = Engine.LOCAL,
+    workers: WorkersOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Is A better than B? Paired tests on the clips that both have."""
+    import json
+    from dataclasses import asdict
+
+    from omni2sound.bench.compare import choose_system, compare_runs, comparison_as_markdown
+    from omni2sound.bench.scored import read_run
+
+    run_a, run_b = read_run(a), read_run(b)
+    means = _means(judges, cache, None, engine, workers, None)
+    result = compare_runs(
+        run_a,
+        choose_system(run_a, task, system),  # type: ignore[arg-type]
+        run_b,
+        choose_system(run_b, task_b or task, system_b),  # type: ignore[arg-type]
+        means,
+    )
+    print(json.dumps(asdict(result)) if as_json else comparison_as_markdown(result))

@@ -1,0 +1,87 @@
+"""`omni2sound bench listen`: people's ears, blinded.
+
+In:   a track and folders of systems' sounds; later, files of answers.
+Out:  a page and its key; a table with intervals.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from omni2sound.errors import UserError
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Ask listeners.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class Kind(StrEnum):
+    """What `--kind` takes."""
+
+    PAIRS = "pairs"
+    MUSHRA = "mushra"
+
+
+@app.command()
+def build(
+    track: Annotated[Path, typer.Argument(help="Folder of a track.")],
+    system: Annotated[list[str], typer.Option(help="NAME=FOLDER of its sounds; may repeat.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for page and key.")],
+    kind: Annotated[Kind, typer.Option(help="Two at a time, or all on scales.")] = Kind.PAIRS,
+    clips: Annotated[int, typer.Option(min=2, help="Trials.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Chooses clips and their order.")] = 0,
+    video: Annotated[bool, typer.Option(help="Play sounds with their video.")] = True,
+    caption: Annotated[bool, typer.Option(help="Show the caption.")] = True,
+) -> None:
+    """Make a blinded page; keep key.json away from listeners."""
+    from omni2sound.bench.folder import check_folder
+    from omni2sound.bench.listening import KEY, PAGE, write_kit
+    from omni2sound.bench.tracks import read_track
+
+    opened = read_track(track)
+    systems: dict[str, dict[str, Path]] = {}
+    for entry in system:
+        name, _, folder = entry.partition("=")
+        if not name or not folder or name in systems:
+            raise UserError(f"--system {entry!r}: expected NAME=FOLDER, each name once")
+        check = check_folder(Path(folder), opened.clips)
+        systems[name] = {s.clip_id: s.path for s in check.sounds}
+    write_kit(
+        opened,
+        systems,
+        out,
+        kind=kind.value,
+        num_clips=clips,
+        seed=seed,
+        show_video=video,
+        show_caption=caption,
+    )
+    print(out / PAGE)
+    print(out / KEY)
+
+
+@app.command()
+def analyse(
+    kit: Annotated[Path, typer.Argument(help="Folder with key.json.")],
+    answers: Annotated[list[Path], typer.Argument(help="Files that listeners saved.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Means or preferences with 95 % intervals."""
+    from omni2sound.bench.listening import read_key
+    from omni2sound.bench.listening_scores import analyse as count
+    from omni2sound.bench.listening_scores import as_text, read_answers
+
+    key = read_key(kit)
+    result = count(key, [read_answers(path, key) for path in answers])
+    print(json.dumps(asdict(result)) if as_json else as_text(result))

@@ -1,0 +1,267 @@
+"""`omni2sound bench build TRACK`: tracks of the benchmark as versioned data.
+
+In:   the stage corpus, or what others publish and a folder of media.
+Out:  a track folder; its identity on stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from omni2sound.cli.corpora import ENGINE_HELP, WORKERS_HELP, Engine, default_workers
+from omni2sound.cli.progress import progress_bar
+from omni2sound.errors import UserError
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from omni2sound.bench.tracks import Track
+    from omni2sound.llm.chat import ChatModel
+
+__all__ = ["app", "decide"]
+
+_log = logging.getLogger(__name__)
+
+app = typer.Typer(
+    help="Make a track: clips, captions, truth, as versioned data.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the track.")]
+
+
+@app.command("stage-omni")
+def stage_omni(
+    out: OutOption,
+    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
+    clips: Annotated[int, typer.Option(min=2, help="Half main, half off-screen.")] = 1000,
+    duration: Annotated[float, typer.Option(help="Seconds of every clip.")] = 8.0,
+    assets: Annotated[Path | None, typer.Option(help="Stage corpus.")] = None,
+    engine: Annotated[Engine, typer.Option(help=ENGINE_HELP)] = Engine.LOCAL,
+    workers: Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)] = None,
+) -> None:
+    """Scenes with exact truth, offline; goes on where it stopped."""
+    from omni2sound.bench.track_stage import StagePlan, build_stage_track
+    from omni2sound.runtime import cache_dir
+
+    with progress_bar("clips", clips) as report:
+        track = build_stage_track(
+            assets or cache_dir() / "stage",
+            out,
+            StagePlan(num_clips=clips, seed=seed, duration_s=duration),
+            engine=engine.value,
+            num_workers=workers or default_workers(),
+            on_clip=report,
+        )
+    _say(track)
+
+
+@app.command("vggsound-omni")
+def vggsound_omni(
+    vggsound: Annotated[Path, typer.Option(help="Folder with vggsound.csv.")],
+    media: Annotated[Path, typer.Option(help="Folder of its videos.")],
+    captions: Annotated[
+        Path, typer.Option(help="CSV of name, caption[, visual, similarity], or a manifest.")
+    ],
+    out: OutOption,
+    work: Annotated[Path, typer.Option(help="Folder of checks and of the review queue.")],
+    music: Annotated[
+        Path | None, typer.Option(help="Manifest of pieces with captions, to mix in.")
+    ] = None,
+    mixes: Annotated[int, typer.Option(min=0, help="Clips that get music.")] = 800,
+    seed: Annotated[int, typer.Option(min=0, help="Of the mixes.")] = 0,
+    max_similarity: Annotated[
+        float, typer.Option(help="Audio-visual similarity below which a clip is off-screen.")
+    ] = 0.2,
+    captions_by: Annotated[str, typer.Option(help="Whose captions, for the record.")] = "",
+    llm_model: Annotated[
+        str | None, typer.Option(help="Model that checks captions, by its name at --llm-url.")
+    ] = None,
+    llm_url: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint.")] = None,
+    llm_key: Annotated[
+        str | None, typer.Option(help="Environment variable with its key, if it needs one.")
+    ] = None,
+    budget: Annotated[float | None, typer.Option(min=0, help="US dollars, at most.")] = None,
+    no_llm: Annotated[bool, typer.Option(help="Nobody checks captions; recorded.")] = False,
+) -> None:
+    """VGGSound's test set with captions, checked, reviewed; exit code 1 while people must look."""
+    from contextlib import ExitStack
+
+    from omni2sound.bench.mixes import MixPlan
+    from omni2sound.bench.track_published import read_caption_rows
+    from omni2sound.bench.track_vggsound import (
+        CaptionRow,
+        VggsoundPlan,
+        Waiting,
+        build_vggsound_track,
+    )
+    from omni2sound.bench.voices import speech_in
+    from omni2sound.cli.benchmark import Steps
+    from omni2sound.data.importers import importer
+    from omni2sound.data.importers.assemble import MediaFolder, assemble
+    from omni2sound.data.manifest import read_manifest
+
+    if (llm_model is None) != no_llm:
+        raise UserError("give --llm-model (and --llm-url), or say --no-llm")
+    clips, listed = assemble("vggsound", importer("vggsound")(vggsound), MediaFolder(media))
+    for problem in listed.problems[:20]:
+        _log.warning("%s:%d: %s", problem.file, problem.line, problem.reason)
+    rows = {
+        name: CaptionRow(
+            caption=str(row["caption"] or ""),
+            visual=str(row.get("visual") or ""),
+            similarity=_number(row.get("similarity")),
+        )
+        for name, row in read_caption_rows(captions).items()
+    }
+    plan = VggsoundPlan(
+        mixes=MixPlan(count=mixes, seed=seed),
+        max_similarity=max_similarity,
+        captions_by=captions_by,
+    )
+    work.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        model = None
+        if llm_model is not None:
+            model = _chat(stack, work, llm_model, llm_url, llm_key, budget)
+        made = build_vggsound_track(
+            [c for c in clips if c.split == "test"],
+            media,
+            rows,
+            out,
+            work,
+            plan,
+            model=model,
+            hears_speech=speech_in(),
+            music=None if music is None else read_manifest(music),
+            missing=listed.missing,
+            on_step=Steps(),
+        )
+    if isinstance(made, Waiting):
+        print(made.queue)
+        _log.warning(
+            "%d clips wait for a decision in %s; fill it in (or: omni2sound bench decide) and "
+            "run this again",
+            made.num_waiting,
+            made.queue,
+        )
+        raise typer.Exit(1)
+    _say(made)
+
+
+@app.command()
+def audiocaps(
+    published: Annotated[Path, typer.Option(help="Folder with test.csv.")],
+    media: Annotated[Path, typer.Option(help="Folder of its sounds or videos.")],
+    out: OutOption,
+    seed: Annotated[int, typer.Option(min=0, help="Draws one caption of five.")] = 0,
+) -> None:
+    """AudioCaps' test split, 10 s."""
+    from omni2sound.bench.track_published import build_corpus_track
+    from omni2sound.data.importers import importer
+    from omni2sound.data.importers.assemble import MediaFolder, assemble
+
+    clips, listed = assemble("audiocaps", importer("audiocaps")(published), MediaFolder(media))
+    if listed.missing:
+        _log.warning("%d clips have no media and are not in the track", len(listed.missing))
+    test = [c for c in clips if c.split == "test"]
+    _say(build_corpus_track("audiocaps", test, media, out, clip_s=10.0, seed=seed))
+
+
+@app.command("kling-audio-eval")
+def kling_audio_eval(
+    table: Annotated[Path, typer.Option(help="CSV, JSON Lines or Parquet, as published.")],
+    media: Annotated[Path, typer.Option(help="Folder that its paths start from.")],
+    out: OutOption,
+    columns: Annotated[
+        str, typer.Option(help="id=...,caption=...,video=...[,audio=...]: what they are called.")
+    ],
+    duration: Annotated[float, typer.Option(help="Seconds of every clip.")] = 8.0,
+) -> None:
+    """Kling-Audio-Eval, or any table that names a video and a caption for each clip."""
+    from omni2sound.bench.track_published import Columns, build_table_track, read_table
+
+    named = dict(part.partition("=")[::2] for part in columns.split(",") if "=" in part)
+    if not {"id", "caption"} <= named.keys() or not named.keys() & {"video", "audio"}:
+        raise UserError(f"--columns {columns!r}: expected id=...,caption=...,video=...")
+    chosen = Columns(
+        clip_id=named["id"],
+        caption=named["caption"],
+        video=named.get("video"),
+        audio=named.get("audio"),
+    )
+    rows = read_table(table)
+    _say(build_table_track("kling-audio-eval", rows, media, out, columns=chosen, clip_s=duration))
+
+
+@app.command()
+def foreign(
+    track: Annotated[Path, typer.Argument(help="A track.")],
+    captions: Annotated[Path, typer.Option(help="CSV of name, caption, or a manifest.")],
+    annotator: Annotated[str, typer.Option(help="Whose captions.")],
+    out: OutOption,
+) -> None:
+    """The same clips under another annotator's captions."""
+    from omni2sound.bench.track_published import build_foreign_track, read_caption_rows
+    from omni2sound.bench.tracks import read_track
+
+    told = {name: str(row["caption"] or "") for name, row in read_caption_rows(captions).items()}
+    made, left_out = build_foreign_track(read_track(track), told, annotator, out)
+    if left_out:
+        _log.warning("%d clips without a caption of %s left out", len(left_out), annotator)
+    _say(made)
+
+
+def decide(
+    queue: Annotated[Path, typer.Argument(help="review.csv of a build.")],
+    clip: Annotated[str, typer.Argument(help="Clip id.")],
+    decision: Annotated[str, typer.Argument(help="accept, edit or reject.")],
+    who: Annotated[str, typer.Option(help="Your name.")],
+    caption: Annotated[str, typer.Option(help="The new caption, for edit.")] = "",
+) -> None:
+    """Decide on one clip of a review queue; the time is noted."""
+    from datetime import UTC, datetime
+
+    from omni2sound.bench.review import decide as write_decision
+
+    write_decision(
+        queue,
+        clip,
+        decision,  # type: ignore[arg-type]
+        who=who,
+        when=datetime.now(UTC),
+        new_caption=caption,
+    )
+
+
+def _number(cell: object) -> float | None:
+    if cell is None or cell == "":
+        return None
+    try:
+        return float(str(cell))
+    except ValueError:
+        raise UserError(f"similarity {cell!r}: expected a number, or nothing") from None
+
+
+def _chat(
+    stack: ExitStack, work: Path, model: str, url: str | None, key: str | None, budget: float | None
+) -> ChatModel:
+    from decimal import Decimal
+
+    from omni2sound.llm import OPENAI_URL, CallStore, OpenAIEndpoint, Prices, StoredChat
+
+    limit = None if budget is None else Decimal(str(budget))
+    store = stack.enter_context(CallStore.open(work / "calls.sqlite", budget_usd=limit))
+    endpoint = OpenAIEndpoint(model, base_url=url or OPENAI_URL, key_variable=key)
+    return StoredChat(endpoint, store=store, prices=Prices.load())
+
+
+def _say(track: Track) -> None:
+    print(json.dumps(track.identity, indent=1))

@@ -1,0 +1,262 @@
+"""A whole run on a tiny track with the real model: scores, kills, strangers' folders, pages."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from omni2sound.bench.examples import choose_examples
+from omni2sound.bench.making import ModelRun, clip_seed, make_sounds
+from omni2sound.bench.notes import notes_of
+from omni2sound.bench.page import POLICY, page_of
+from omni2sound.bench.reporting import REPORTS, write_report
+from omni2sound.bench.run import Means, Submission, run_model, score_folders
+from omni2sound.bench.scored import ScoredRun, read_run
+from omni2sound.bench.tracks import Track, read_track
+from omni2sound.errors import UserError
+from tests.bench.embeds import colours_embed, words_embed
+
+RUN = ModelRun(model="embedded", num_steps=1, device="cpu")
+RATE_HZ = 16_000
+
+
+def quiet(step: str) -> Callable[[int, int], None]:
+    return lambda done, total: None
+
+
+@pytest.fixture(scope="module")
+def means(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Means:
+    return Means(
+        judges=("yamnet",),
+        cache_folder=tmp_path_factory.mktemp("cache"),
+        assets=store,
+        num_remembered=2,
+        embed=(words_embed, colours_embed),
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(stage_track: Track, means: Means, tmp_path_factory: pytest.TempPathFactory) -> ScoredRun:
+    out = tmp_path_factory.mktemp("run")
+    run = run_model(stage_track, out, RUN, means, limit=None, on_step=quiet)
+    write_report(run)
+    return run
+
+
+def reports(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in (*REPORTS, "scores.json")}
+
+
+def value(run: ScoredRun, system: str, name: str, part: str, task: str | None = None) -> float:
+    (row,) = (
+        r
+        for r in run.evaluation.rows
+        if (r.system, r.task, r.part) == (system, task, part) and name in [s.name for s in r.scores]
+    )
+    return next(s.estimate.value for s in row.scores if s.name == name)
+
+
+def test_models_stand_beside_all_baselines_on_both_parts(whole: ScoredRun) -> None:
+    systems = {(r.system, r.task) for r in whole.evaluation.rows if r.part == "main"}
+    model = next(r.system for r in whole.evaluation.rows if not r.is_baseline)
+    plain = ("oracle", "shuffled", "silence", "retrieval", "motion-energy", "motion + retrieval")
+    assert systems == {(name, None) for name in plain} | {
+        (model, task) for task in ("VT2A", "V2A", "T2A")
+    }
+    assert {r.part for r in whole.evaluation.rows} == {"main", "offscreen", "all"}
+    assert all(r.num_clips == r.num_expected for r in whole.evaluation.rows)
+
+
+def test_the_oracle_is_the_ceiling(whole: ScoredRun) -> None:
+    assert abs(value(whole, "oracle", "FD", "all")) < 1e-6
+    assert value(whole, "oracle", "KL", "all") == 0
+    assert value(whole, "silence", "FD", "all") > value(whole, "shuffled", "FD", "all")
+    for part in ("main", "offscreen"):
+        best = value(whole, "oracle", "onset F1 100 ms", part)
+        assert best > value(whole, "shuffled", "onset F1 100 ms", part)
+        assert value(whole, "silence", "onset F1 100 ms", part) == 0
+
+
+def test_a_limit_changes_no_sound(
+    whole: ScoredRun, stage_track: Track, means: Means, tmp_path: Path
+) -> None:
+    make_sounds(stage_track.limited(2), tmp_path, replace(RUN, tasks=("VT2A",)))
+    for clip in stage_track.clips[:2]:
+        name = f"{clip.clip_id}.wav"
+        made = (tmp_path / "VT2A" / name).read_bytes()
+        assert made == (whole.folder / "sounds" / "VT2A" / name).read_bytes()
+    assert clip_seed(0, "a") != clip_seed(1, "a") != clip_seed(1, "b")
+
+
+def test_sounds_of_other_settings_are_refused(
+    whole: ScoredRun, stage_track: Track, means: Means
+) -> None:
+    other = replace(RUN, seed=1)
+    with pytest.raises(UserError, match="seed 0 and not 1"):
+        run_model(stage_track, whole.folder, other, means, limit=None, on_step=quiet)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from omni2sound.bench.examples import choose_examples
+from omni2sound.bench.making import ModelRun
+from omni2sound.bench.reporting import write_report
+from omni2sound.bench.run import Means, run_model
+from omni2sound.bench.tracks import read_track
+from tests.bench.embeds import colours_embed, words_embed
+track, out, cache, store = map(Path, sys.argv[1:])
+means = Means(judges=("yamnet",), cache_folder=cache, assets=store, num_remembered=2,
+              embed=(words_embed, colours_embed))
+def step(name):
+    print(name, flush=True)
+    return lambda done, total: print(name, done, flush=True)
+run = run_model(read_track(track), out, ModelRun(model="embedded", num_steps=1, device="cpu"),
+                means, limit=None, on_step=step)
+print("reporting", flush=True)
+write_report(run)
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_any_step_a_run_ends_with_the_same_report(
+    whole: ScoredRun, stage_track: Track, store: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "kill.py").write_text(SCRIPT, encoding="utf-8")
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    command = [sys.executable, str(tmp_path / "kill.py"), *map(str, (stage_track.folder, out))]
+    command += [str(cache), str(store)]
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"}
+    # In generation, among the baselines, in extraction, and as the scores are counted.
+    for moment in ("sounds 3", "baselines 2", "judging 20", "judging 72", "reporting"):
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.strip() == moment:
+                break
+        else:
+            pytest.fail(f"the run never came to {moment!r}")
+        time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        process.stdout.close()
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    assert "sounds 8" not in done.stdout  # nothing was made again
+    assert reports(out) == reports(whole.folder)
+
+
+# --- anybody's folder -------------------------------------------------------------------
+
+
+@pytest.fixture
+def theirs(stage_track: Track, tmp_path: Path) -> Path:
+    """The real sounds, as another system would hand them in."""
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    for clip in stage_track.clips:
+        shutil.copyfile(stage_track.path(clip.audio), folder / f"{clip.clip_id}.wav")
+    return folder
+
+
+def scored(track: Track, folder: Path, out: Path, means: Means) -> ScoredRun:
+    submission = Submission(name="theirs", task="VT2A", folder=folder)
+    plain = replace(means, assets=None)
+    return score_folders(track, [submission], out, plain, limit=None, on_step=quiet)
+
+
+def test_a_system_that_hands_in_the_truth_ties_with_the_oracle(
+    stage_track: Track, theirs: Path, means: Means, tmp_path: Path
+) -> None:
+    run = scored(stage_track, theirs, tmp_path / "out", means)
+    assert run.evaluation.problems == {}
+    for name, part in (("FD", "all"), ("KL", "all"), ("onset F1 50 ms", "main")):
+        ours = value(run, "theirs", name, part, "VT2A")
+        assert ours == pytest.approx(value(run, "oracle", name, part), abs=1e-6)
+
+
+def test_what_is_missing_is_counted_and_named_never_replaced(
+    stage_track: Track, theirs: Path, means: Means, tmp_path: Path
+) -> None:
+    gone, broken = (c.clip_id for c in stage_track.clips[:2])
+    (theirs / f"{gone}.wav").unlink()
+    sound = np.full(2 * RATE_HZ, np.nan, np.float32)
+    soundfile.write(theirs / f"{broken}.wav", sound, RATE_HZ, subtype="FLOAT")
+    run = scored(stage_track, theirs, tmp_path / "out", means)
+    problems = {(p.kind, p.name) for p in run.evaluation.problems["theirs VT2A"]}
+    assert problems == {("missing", gone), ("not finite", broken)}
+    rows = [r for r in run.evaluation.rows if r.system == "theirs"]
+    assert [(r.part, r.num_clips, r.num_expected) for r in rows] == [
+        ("main", 3, 4),
+        ("offscreen", 3, 4),
+        ("all", 6, 8),
+    ]
+    # Six clips are compared with the real sounds of those six.
+    assert value(run, "theirs", "FD", "all", "VT2A") == pytest.approx(0, abs=1e-6)
+    assert {r.clip_id for r in run.evaluation.clips if r.system == "theirs"} == {
+        c.clip_id for c in stage_track.clips[2:]
+    }
+    assert any("not every clip" in note for note in notes_of(run.evaluation))
+
+
+def test_too_few_clips_are_no_system(
+    stage_track: Track, theirs: Path, means: Means, tmp_path: Path
+) -> None:
+    for path in list(theirs.iterdir())[:5]:
+        path.unlink()
+    with pytest.raises(UserError, match="3 of 8 clips"):
+        scored(stage_track, theirs, tmp_path / "out", means)
+
+
+# --- reports ----------------------------------------------------------------------------
+
+
+def test_a_run_is_read_back_as_it_was(whole: ScoredRun) -> None:
+    assert read_run(whole.folder) == whole
+
+
+def test_the_page_asks_nobody_for_anything(whole: ScoredRun) -> None:
+    page = (whole.folder / "report.html").read_text(encoding="utf-8")
+    assert f'http-equiv="Content-Security-Policy" content="{POLICY}"' in page
+    assert "default-src 'none'" in POLICY
+    assert not re.findall(r"https?:|//[a-z]", re.sub(r"base64,[A-Za-z0-9+/=]+", "", page))
+    asked = r"""(?:src|href|action|poster|data|url)\s*[=(]\s*["']?([^"'\s>)]+)"""
+    addresses = re.findall(asked, page)
+    assert addresses and all(a.startswith("data:") for a in addresses)
+    for forbidden in ("<script", "<link", "<iframe", "@import", "<form", "javascript:"):
+        assert forbidden not in page
+
+
+def test_the_page_plays_best_and_worst_and_names_what_is_published(whole: ScoredRun) -> None:
+    page = (whole.folder / "report.html").read_text(encoding="utf-8")
+    assert page.count("<audio") == 3 * 2 * 2 * 2  # tasks, verdicts, clips, made and real
+    assert page.count('class="example best"') == page.count('class="example worst"') == 6
+    assert "published, not measured here" in page
+    assert "no verdict should be taken" in page  # there are but eight clips
+    told = json.loads((whole.folder / "report.json").read_text(encoding="utf-8"))
+    assert told["published"]["rows"][0]["scores"]["FAD"] == 1.63
+    markdown = (whole.folder / "report.md").read_text(encoding="utf-8")
+    for row in whole.evaluation.rows:
+        assert row.system in page and row.system in markdown
+
+
+def test_captions_cannot_break_out_of_the_page(whole: ScoredRun) -> None:
+    (example, *_) = choose_examples(
+        read_track(whole.track), whole.systems, whole.evaluation.clips, num_each=1
+    )
+    evil = replace(example.clip, caption='</p><img src="http://evil/x.png">')
+    page = page_of(whole, [replace(example, clip=evil)])
+    assert '<img src="http' not in page
