@@ -199,7 +199,9 @@ _STAGE_SCORES: dict[str, tuple[Direction, Fraction]] = {
     "in sync": ("higher", _stage(_in_sync, lambda r: len(r.stage.own_offsets_s))),  # type: ignore[union-attr]
     "invented": ("lower", _stage(lambda r: r.stage.num_invented, lambda r: 1)),  # type: ignore[union-attr]
     "seen heard": ("higher", _optional("seen_heard")),
+    "seen heard (2nd)": ("higher", _optional("seen_heard_2nd")),
     "unseen heard": ("higher", _optional("unseen_heard")),
+    "unseen heard (2nd)": ("higher", _optional("unseen_heard_2nd")),
     "speech": ("lower", _optional("speech")),
     "music": ("lower", _optional("music")),
 }

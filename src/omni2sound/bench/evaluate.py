@@ -261,11 +261,11 @@ def _facts(track: Track, judges: tuple[str, ...], cache_folder: Path) -> dict[st
         "min_clips_for_verdict": MIN_CLIPS_FOR_VERDICT,
     }
     if track.has_truth:
+        for name, judge in zip(("", "_2nd"), judges, strict=False):
+            real = real_hearing(track, judge, cache_folder)
+            facts[f"oracle_rates{name}"] = real.rates
+            facts[f"classes_left_out{name}"] = [c for c in real.rates if c not in real.scorable]
         real = real_hearing(track, judges[0], cache_folder)
-        facts |= {
-            "oracle_rates": real.rates,
-            "classes_left_out": [c for c in real.rates if c not in real.scorable],
-            "speech_not_asked": sorted(set(real.rates) - real.never_speech),
-            "music_not_asked": sorted(set(real.rates) - real.never_music),
-        }
+        facts["speech_not_asked"] = sorted(set(real.rates) - real.never_speech)
+        facts["music_not_asked"] = sorted(set(real.rates) - real.never_music)
     return facts

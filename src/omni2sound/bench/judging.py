@@ -16,6 +16,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import cache, partial
@@ -24,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
@@ -34,6 +36,7 @@ from omni2sound.bench.track_stage import read_truth, stored_recordings
 from omni2sound.bench.tracks import Track, TrackClip, read_track
 from omni2sound.bench.yamnet_8s import JudgedClip, judge_clip
 from omni2sound.data.engine import EngineName, map_jobs
+from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError
 from omni2sound.media.audio import read_audio
@@ -49,8 +52,9 @@ __all__ = [
     "real_hearing",
 ]
 
-JUDGES: Mapping[str, Callable[[], NamedJudge]] = {"yamnet": YamNet.load}
-"""Judges by name. The first that is asked for decides what is heard (`stage-v1`)."""
+JUDGES: Mapping[str, Callable[[], NamedJudge]] = {"yamnet": YamNet.load, "tagger": Tagger.load}
+"""Judges by name. The first that is asked for decides what is heard (`stage-v1`), the second says
+it again; all have distances of their own."""
 
 _VERSION = 1
 """Of the definitions behind an entry; a changed one needs a new number."""
@@ -72,7 +76,8 @@ class _Work:
     track: Path
     judges: tuple[str, ...]
     cache: Path
-    hearing: RealHearing | None
+    hearing: tuple[RealHearing, ...]
+    """Of the first two judges; empty on tracks without truth."""
 
 
 @cache
@@ -89,19 +94,34 @@ def load_judge(name: str) -> NamedJudge:
 
 
 @cache
+def judge_digest(name: str) -> str:
+    """What a judge makes of a fixed sound, as a digest: another network is another judge."""
+    rng = np.random.default_rng(0)
+    time_s = np.arange(2 * load_judge(name).sample_rate_hz) / load_judge(name).sample_rate_hz
+    sweep = 0.3 * np.sin(2 * np.pi * (100 + 1000 * time_s) * time_s)
+    probe_N = (sweep + 0.05 * rng.standard_normal(len(time_s))).astype(np.float32)
+    made = load_judge(name).scores_and_embeddings(probe_N)
+    return hashlib.sha256(b"".join(np.round(part, 4).tobytes() for part in made)).hexdigest()
+
+
+@cache
 def _track(folder: Path) -> Track:
     return read_track(folder)
 
 
 @cache
-def _ears(folder: Path, judge: str) -> Ears:
-    return Ears(load_judge(judge), stored_recordings(_track(folder)).catalogue)
+def _ears(folder: Path, judge: str) -> tuple[Ears, str]:
+    """A judge's ears for a track's catalogue, and the catalogue's digest."""
+    catalogue = stored_recordings(_track(folder)).catalogue
+    return Ears(load_judge(judge), catalogue), catalogue.digest
 
 
 def real_hearing(track: Track, judge: str, cache_folder: Path) -> RealHearing:
     """How a judge hears the track's real recordings: what may be asked of a system."""
     assets = stored_recordings(track)
-    path = _place(cache_folder, _key(kind="hearing", of=assets.catalogue.digest, judge=judge))
+    path = _place(
+        cache_folder, _key(kind="hearing", of=assets.catalogue.digest, judge=judge_digest(judge))
+    )
     path = path.with_suffix(".json")
     if path.is_file():
         told = json.loads(path.read_text(encoding="utf-8"))
@@ -157,7 +177,9 @@ def judge_sounds(
     jobs = list(enumerate(sounds))
     for name in judges:
         load_judge(name)  # says here, not in a worker, that it is missing
-    hearing = real_hearing(track, judges[0], cache_folder) if track.has_truth else None
+    hearing: tuple[RealHearing, ...] = ()
+    if track.has_truth:
+        hearing = tuple(real_hearing(track, judge, cache_folder) for judge in judges[:2])
     work = _Work(track=track.folder, judges=judges, cache=cache_folder, hearing=hearing)
     results: list[Judged | None] = [None] * len(jobs)
     done = map_jobs(partial(_judge, work), jobs, engine=engine, num_workers=num_workers)
@@ -178,46 +200,61 @@ def read_judged(path: Path) -> JudgedClip:
 
 def _judge(work: _Work, job: tuple[int, tuple[TrackClip, SoundFile]]) -> tuple[int, Judged]:
     at, (clip, sound) = job
-    truth = _track(work.track).digests[clip.clip_id].truth
+    heard = _Once(sound.path)
     entries: dict[str, Path] = {}
-    score: ClipScore | None = None
-    waveform: np.ndarray | None = None
-    for judge in work.judges:
-        ears_count = judge == work.judges[0] and clip.truth is not None
-        key = _key(
-            kind="sound",
-            sound=sound.sha256,
-            judge=judge,
-            truth=truth if ears_count else None,
-            duration_s=clip.duration_s if ears_count else None,
-        )
-        path = entries[judge] = _place(work.cache, key)
-        told = _told(path)
-        if told is None:
-            if waveform is None:
-                rate_hz = load_judge(judge).sample_rate_hz
-                waveform = read_audio(sound.path, sample_rate_hz=rate_hz, mono=True).samples_CN[0]
-            heard = _stage_score(work, clip, waveform) if ears_count else None
-            judged = judge_clip(waveform, load_judge(judge))
-            told = {"score": None if heard is None else asdict(heard)}
+    for name in work.judges:
+        key = _key(kind="sound", sound=sound.sha256, judge=judge_digest(name))
+        path = entries[name] = _place(work.cache, key)
+        if not _is_whole(path):
+            judge = load_judge(name)
+            judged = judge_clip(heard.at(judge.sample_rate_hz), judge)
             tensors = {"embeddings_PD": judged.embeddings_PD, "logits_K": judged.logits_K}
-            _put(path, to_safetensors(tensors, metadata={"told": json.dumps(told)}))
-        if ears_count:
-            score = _clip_score(told["score"])
+            _put(path, to_safetensors(tensors))
+    score = None if clip.truth is None else _stage_score(work, clip, sound, heard)
     return at, Judged(clip_id=clip.clip_id, score=score, entries=entries)
 
 
-def _stage_score(work: _Work, clip: TrackClip, waveform_N: np.ndarray) -> ClipScore:
+class _Once:
+    """A file's sound, decoded when first asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._by_rate: dict[int, NDArray[np.float32]] = {}
+
+    def at(self, rate_hz: int) -> NDArray[np.float32]:
+        if rate_hz not in self._by_rate:
+            audio = read_audio(self._path, sample_rate_hz=rate_hz, mono=True)
+            self._by_rate[rate_hz] = audio.samples_CN[0]
+        return self._by_rate[rate_hz]
+
+
+def _stage_score(work: _Work, clip: TrackClip, sound: SoundFile, heard: _Once) -> ClipScore:
+    """Of the clip's length: a longer sound is cut, a shorter one ends in silence."""
     track = _track(work.track)
-    assert clip.truth is not None  # stage tracks only
-    assert work.hearing is not None
-    ears = _ears(work.track, work.judges[0])
+    key = _key(
+        kind="score",
+        sound=sound.sha256,
+        truth=track.digests[clip.clip_id].truth,
+        catalogue=_ears(work.track, work.judges[0])[1],
+        judges=[judge_digest(name) for name in work.judges[:2]],
+        duration_s=clip.duration_s,
+    )
+    path = _place(work.cache, key).with_suffix(".json")
+    with suppress(FileNotFoundError, ValueError, KeyError):  # ValueError: cut off
+        return _clip_score(json.loads(path.read_text(encoding="utf-8")))
     rate_hz = load_judge(work.judges[0]).sample_rate_hz
-    whole = Audio(samples_CN=waveform_N[None], sample_rate_hz=rate_hz)
+    whole = Audio(samples_CN=heard.at(rate_hz)[None], sample_rate_hz=rate_hz)
     num_samples = round_half_up(Fraction(clip.duration_s) * rate_hz)
     fitted_N = fit_length(whole, num_samples).samples_CN[0]
+    assert clip.truth is not None  # the caller has looked
     _, events = read_truth(track.path(clip.truth))
-    return score_clip(fitted_N, events, ears.listen(fitted_N), work.hearing)
+    first, *more = (
+        (_ears(work.track, name)[0].listen(fitted_N), hearing)
+        for name, hearing in zip(work.judges, work.hearing, strict=False)
+    )
+    score = score_clip(fitted_N, events, *first, second=more[0] if more else None)
+    _put(path, json.dumps(asdict(score)).encode())
+    return score
 
 
 def _clip_score(told: Mapping[str, Any]) -> ClipScore:
@@ -233,14 +270,12 @@ def _place(folder: Path, key: str) -> Path:
     return folder / key[:2] / f"{key}.safetensors"
 
 
-def _told(path: Path) -> dict[str, Any] | None:
-    """What an entry says, or None if it is not there or was cut off."""
+def _is_whole(path: Path) -> bool:
     try:
-        with safe_open(path, framework="np") as file:
-            told: dict[str, Any] = json.loads(file.metadata()["told"])
-            return told
-    except (FileNotFoundError, SafetensorError, OSError, ValueError, KeyError, TypeError):
-        return None
+        read_judged(path)
+    except (FileNotFoundError, SafetensorError, OSError):
+        return False
+    return True
 
 
 def _put(path: Path, data: bytes) -> None:

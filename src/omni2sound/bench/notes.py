@@ -28,15 +28,16 @@ def notes_of(evaluation: Evaluation) -> list[str]:
         notes.append(
             f"{', '.join(names)}: not every clip could be scored; the problems are listed below."
         )
-    rates = facts.get("oracle_rates", {})
     for key, words in (
         ("classes_left_out", "Not asked, since the judge misses real recordings of them too often"),
+        ("classes_left_out_2nd", "Not asked of the second judge, for the same reason"),
         ("speech_not_asked", "Speech is not asked where real recordings are taken for it"),
         ("music_not_asked", "Music is not asked where real recordings are taken for it"),
     ):
+        rates = facts.get("oracle_rates_2nd" if key.endswith("2nd") else "oracle_rates", {})
         if facts.get(key):
             told = ", ".join(
-                f"{name} ({rates[name]:.2f})" if key == "classes_left_out" else name
+                f"{name} ({rates[name]:.2f})" if key.startswith("classes") else name
                 for name in facts[key]
             )
             notes.append(f"{words}: {told}.")

@@ -234,7 +234,7 @@ def _published() -> str:
 def _facts(facts: Mapping[str, Any]) -> str:
     flat: list[tuple[str, object]] = []
     for name, value in facts.items():
-        if name == "oracle_rates":
+        if name.startswith("oracle_rates"):
             continue
         if isinstance(value, Mapping):
             flat += [(f"{name}: {k}", v) for k, v in value.items()]

@@ -43,8 +43,6 @@ class Means:
     cache_folder: Path
     assets: Path | None = None
     """The stage corpus, for the baselines that need it."""
-    weights: Path | None = None
-    """Judges of av-benchmark, for `avbench-8s-v1`."""
     num_remembered: int = 100
     """Training scenes that retrieval knows."""
     embed: EmbedNames = (_caption_embed, _look_embed)

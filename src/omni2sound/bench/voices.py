@@ -28,6 +28,6 @@ def speech_in(judge: str = "yamnet") -> Callable[[Path], bool]:
 
     def hears(path: Path) -> bool:
         sound_N = read_audio(path, sample_rate_hz=rate_hz, mono=True).samples_CN[0]
-        return len(sound_N) > 0 and ears.listen(sound_N).speech
+        return len(sound_N) > 0 and bool(ears.listen(sound_N).speech)
 
     return hears

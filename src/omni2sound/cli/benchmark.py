@@ -34,7 +34,7 @@ STAGE_OMNI = "stage-omni"
 MAX_SHOWN = 20
 """Problems of one kind on the terminal; the report has all."""
 TRACK_HELP = "Folder of a track, or stage-omni, which is built into the cache first."
-JUDGES_HELP = "Judges, by commas; what is heard is decided by the first."
+JUDGES_HELP = "Judges, by commas; the first decides what is heard, the second says it again."
 CACHE_HELP = "Where judged sounds are kept; the cache folder by default."
 ASSETS_HELP = "Stage corpus, for its track and its baselines; by default where it is fetched to."
 
@@ -47,9 +47,6 @@ JudgesOption = Annotated[str, typer.Option(help=JUDGES_HELP)]
 CacheOption = Annotated[Path | None, typer.Option(help=CACHE_HELP)]
 EngineOption = Annotated[Engine, typer.Option(help=ENGINE_HELP)]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)]
-WeightsOption = Annotated[
-    Path | None, typer.Option(help="Folder of av-benchmark's judges: avbench-8s-v1 too.")
-]
 
 
 class Steps:
@@ -81,8 +78,7 @@ def run(
     limit: LimitOption = None,
     seed: SeedOption = 0,
     assets: AssetsOption = None,
-    judges: JudgesOption = "yamnet",
-    weights: WeightsOption = None,
+    judges: JudgesOption = "yamnet,tagger",
     encoders: Annotated[
         Path | None, typer.Option(help="Published encoders of a full-size model.")
     ] = None,
@@ -96,7 +92,7 @@ def run(
     from omni2sound.bench.run import run_model
 
     chosen = [task.strip() for task in tasks.split(",") if task.strip()]
-    means = _means(judges, cache, assets, engine, workers, weights)
+    means = _means(judges, cache, assets, engine, workers)
     opened = _open(track, means, limit=limit, seed=seed)
     known = tuple(t for t in chosen if t not in opened.info.tasks)
     if known:
@@ -130,8 +126,7 @@ def score(
     limit: LimitOption = None,
     seed: SeedOption = 0,
     assets: AssetsOption = None,
-    judges: JudgesOption = "yamnet",
-    weights: WeightsOption = None,
+    judges: JudgesOption = "yamnet,tagger",
     cache: CacheOption = None,
     engine: EngineOption = Engine.LOCAL,
     workers: WorkersOption = None,
@@ -142,7 +137,7 @@ def score(
 
     if task not in TASKS:
         raise UserError(f"--task {task!r}: expected one of {', '.join(TASKS)}")
-    means = _means(judges, cache, assets, engine, workers, weights)
+    means = _means(judges, cache, assets, engine, workers)
     submission = Submission(
         name=name or sounds.resolve().name,
         task=task,
@@ -168,7 +163,6 @@ def _means(
     assets: Path | None,
     engine: Engine,
     workers: int | None,
-    weights: Path | None,
 ) -> Means:
     from omni2sound.bench.judging import load_judge
     from omni2sound.bench.run import Means
@@ -185,7 +179,6 @@ def _means(
         judges=names,
         cache_folder=cache or cache_dir() / "bench",
         assets=corpus,
-        weights=weights,
         engine=engine.value,
         num_workers=workers or default_workers(),
     )
@@ -245,7 +238,7 @@ def compare(
     task_b: Annotated[str | None, typer.Option(help="Of B, if it is another one.")] = None,
     system: Annotated[str | None, typer.Option(help="A's system; its model by default.")] = None,
     system_b: Annotated[str | None, typer.Option(help="B's; baselines can be named.")] = None,
-    judges: JudgesOption = "yamnet",
+    judges: JudgesOption = "yamnet,tagger",
     cache: CacheOption = None,
     engine: EngineOption = Engine.LOCAL,
     workers: WorkersOption = None,
@@ -259,7 +252,7 @@ def compare(
     from omni2sound.bench.scored import read_run
 
     run_a, run_b = read_run(a), read_run(b)
-    means = _means(judges, cache, None, engine, workers, None)
+    means = _means(judges, cache, None, engine, workers)
     result = compare_runs(
         run_a,
         choose_system(run_a, task, system),  # type: ignore[arg-type]

@@ -1,0 +1,87 @@
+"""`bench build`, `score`, `report`, `compare`, `listen` from the shell."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from omni2sound.bench.track_stage import StagePlan, build_stage_track
+from omni2sound.bench.tracks import Track
+from omni2sound.cli.main import app
+from omni2sound.errors import UserError
+from tests.bench.conftest import assets, store, tonal_assets  # noqa: F401 (fixtures)
+
+
+@pytest.fixture(scope="module")
+def track(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Track:  # noqa: F811
+    plan = StagePlan(num_clips=8, seed=3, duration_s=2.0)
+    return build_stage_track(store, tmp_path_factory.mktemp("track"), plan)
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    result = CliRunner().invoke(app, ["-q", "bench", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_build_prints_the_tracks_identity(
+    store: Path,  # noqa: F811
+    track: Track,
+    tmp_path: Path,
+) -> None:
+    arguments = ("--assets", store, "--clips", 8, "--seed", 3, "--duration", 2, "--workers", 1)
+    code, out, _ = run("build", "stage-omni", *arguments, "--out", tmp_path / "again")
+    assert code == 0
+    assert json.loads(out) == json.loads(json.dumps(track.identity))
+
+
+def test_score_report_compare_listen(track: Track, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for clip in track.clips:
+        shutil.copyfile(track.path(clip.audio), theirs / f"{clip.clip_id}.wav")
+    common = ("--cache", tmp_path / "cache", "--workers", 1, "--judges", "yamnet")
+    arguments = (track.folder, theirs, "--task", "V2A", "--out", tmp_path / "out", *common)
+    code, out, err = run("score", *arguments)
+    assert (code, err) == (0, "")
+    assert "| theirs V2A | 4 |" in out
+    page = (tmp_path / "out" / "report.html").read_bytes()
+    assert run("report", tmp_path / "out")[0] == 0
+    assert (tmp_path / "out" / "report.html").read_bytes() == page
+
+    (theirs / f"{track.clips[0].clip_id}.wav").unlink()
+    code, _, err = run("score", *arguments)
+    assert code == 1
+    assert f"theirs V2A: missing: {track.clips[0].clip_id}" in err
+
+    code, out, _ = run(
+        "compare", tmp_path / "out", tmp_path / "out", "--system-b", "silence", *common
+    )
+    assert code == 0
+    assert "A: theirs V2A; B: silence" in out
+    kit = tmp_path / "kit"
+    systems = ("--system", f"a={theirs}", "--system", f"b={theirs}")
+    assert run("listen", "build", track.folder, *systems, "--clips", 2, "--out", kit)[0] == 0
+    key = json.loads((kit / "key.json").read_text(encoding="utf-8"))
+    answers = {json.dumps([t["trial"], "", q]): "" for t in key["trials"] for q in t["questions"]}
+    saved = tmp_path / "answers.json"
+    saved.write_text(json.dumps({"kit": key["kit"], "listener": "ann", "answers": answers}))
+    code, out, _ = run("listen", "analyse", kit, saved)
+    assert code == 0
+    assert "a preferred to b | 0.50" in out
+
+
+def test_bad_input_is_refused(track: Track, tmp_path: Path) -> None:
+    for arguments, words in (
+        (("score", track.folder, tmp_path, "--task", "A2V", "--out", tmp_path / "o"), "--task"),
+        (("score", tmp_path, tmp_path, "--task", "V2A", "--out", tmp_path / "o"), "no track"),
+        (("report", tmp_path), "no scores"),
+        (("run", track.folder, "--judges", "nobody", "--out", tmp_path / "o"), "no judge"),
+    ):
+        with pytest.raises(UserError, match=words):
+            run(*arguments)
