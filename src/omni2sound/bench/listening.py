@@ -35,7 +35,7 @@ from omni2sound.bench.tracks import Track, TrackClip
 from omni2sound.errors import UserError
 from omni2sound.media.audio import Audio, read_audio, write_audio
 from omni2sound.media.mux import mux
-from omni2sound.media.samples import fit_length, limit_peak, round_half_up
+from omni2sound.media.samples import fit_length, round_half_up
 from omni2sound.runtime import atomic_path
 
 __all__ = ["ANCHOR_LOW", "ANCHOR_WRONG", "QUESTIONS", "REFERENCE", "Kind", "Stimulus", "write_kit"]
@@ -179,7 +179,7 @@ def _sound(
         taps = firwin(511, _ANCHOR_HZ, fs=audio.sample_rate_hz)
         low = oaconvolve(audio.samples_CN, taps[None], mode="same", axes=1).astype(np.float32)
         audio = Audio(samples_CN=low, sample_rate_hz=audio.sample_rate_hz)
-    return limit_peak(audio)
+    return audio
 
 
 def _stimulus(label: str, audio: Audio, video: Path | None, clip: TrackClip) -> Stimulus:
