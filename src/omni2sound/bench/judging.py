@@ -95,13 +95,15 @@ def load_judge(name: str) -> NamedJudge:
 
 @cache
 def judge_digest(name: str) -> str:
-    """What a judge makes of a fixed sound, as a digest: another network is another judge."""
+    """What a judge makes of a fixed sound, and what it counts as heard, as a digest."""
+    judge = load_judge(name)
     rng = np.random.default_rng(0)
-    time_s = np.arange(2 * load_judge(name).sample_rate_hz) / load_judge(name).sample_rate_hz
+    time_s = np.arange(2 * judge.sample_rate_hz) / judge.sample_rate_hz
     sweep = 0.3 * np.sin(2 * np.pi * (100 + 1000 * time_s) * time_s)
     probe_N = (sweep + 0.05 * rng.standard_normal(len(time_s))).astype(np.float32)
-    made = load_judge(name).scores_and_embeddings(probe_N)
-    return hashlib.sha256(b"".join(np.round(part, 4).tobytes() for part in made)).hexdigest()
+    parts = [np.round(part, 4).tobytes() for part in judge.scores_and_embeddings(probe_N)]
+    rules = repr((judge.class_names, judge.top_k, judge.least_score)).encode()
+    return hashlib.sha256(b"".join([*parts, rules])).hexdigest()
 
 
 @cache
