@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import subprocess
 import sys
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -207,3 +211,30 @@ def test_fetch_says_which_package_is_missing(tmp_path: Path) -> None:
     assert done.stderr.count("\n") == 1
     assert ".deb" in done.stderr
     assert not (tmp_path / "store" / "catalogue.json").exists()
+
+
+def test_a_scene_of_variable_rate_shows_each_picture_when_it_is(
+    assets: StageAssets, tmp_path: Path
+) -> None:
+    def draw(index: int) -> Scene:
+        return draw_scene(assets, split="train", seed=3, index=index, kind="main", duration_s=1.5)
+
+    def count(scene: Scene) -> int:
+        return math.ceil(Fraction(scene.duration_s) * Fraction(scene.fps))
+
+    scene = next(s for s in map(draw, range(100)) if len(s.shown_frames(count(s))) < count(s))
+    shown = scene.shown_frames(count(scene))
+    assert shown[0] == 0
+    assert shown[-1] == count(scene) - 1
+    assert set(np.diff(shown)) == {1, 2}
+    write_scene(scene, assets, tmp_path)
+    with av.open(str(tmp_path / scene.scene_id / "video.mp4")) as container:
+        times = [float(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+    assert times == pytest.approx([i / float(Fraction(scene.fps)) for i in shown], abs=1e-4)
+
+
+def test_about_one_scene_in_six_has_a_variable_rate(assets: StageAssets) -> None:
+    scene = draw_scene(assets, split="train", seed=3, index=0, kind="main", duration_s=1.5)
+    named = [replace(scene, scene_id=f"main-train-3-{i:06d}") for i in range(600)]
+    variable = sum(len(s.shown_frames(60)) < 60 for s in named)
+    assert 60 <= variable <= 140

@@ -12,6 +12,7 @@ the same bytes with the same versions of the libraries.
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -252,7 +253,7 @@ def _audio(samples_N: NDArray[np.float32]) -> Audio:
 def write_video(
     path: Path, scene: Scene, assets: StageAssets, mix_N: NDArray[np.float32] | None
 ) -> None:
-    """H.264 at the scene's own rate, with the mix as AAC for whoever plays it; None: silent."""
+    """H.264 at the scene's own rate, constant or not, with the mix as AAC for players; None: silent."""
     fps = Fraction(scene.fps)
     width_px = 2 * round(0.5 * HEIGHT_PX * scene.aspect)
     with create_output(path, container_format="mp4", sample_rate_hz=SAMPLE_RATE_HZ) as container:
@@ -271,8 +272,13 @@ def write_video(
         stream = sound = None
         if mix_N is not None:
             stream, sound = add_audio_stream(container, AAC, _audio(mix_N), name=path.name)
-        for pixels in iter_frames(scene, assets, fps=fps, height_px=HEIGHT_PX, width_px=width_px):
-            container.mux(video.encode(VideoFrame.from_ndarray(pixels, format="rgb24")))
+        frames = iter_frames(scene, assets, fps=fps, height_px=HEIGHT_PX, width_px=width_px)
+        shown = set(scene.shown_frames(math.ceil(Fraction(scene.duration_s) * fps)))
+        for i, pixels in enumerate(frames):
+            if i in shown:
+                frame = VideoFrame.from_ndarray(pixels, format="rgb24")
+                frame.pts, frame.time_base = i, 1 / fps
+                container.mux(video.encode(frame))
         container.mux(video.encode())
         if stream is not None and sound is not None:
             for packet in encode_audio(stream, sound):

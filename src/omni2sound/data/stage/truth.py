@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass, fields
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
+
 from omni2sound.data.stage.catalogue import Motion, Split
 from omni2sound.errors import ConfigError
 
@@ -197,6 +199,10 @@ class Ambience:
     seed: int
 
 
+_VARIABLE_SHARE = 1 / 6
+_LEFT_OUT_SHARE = 0.3
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
     """Everything about one scene."""
@@ -225,6 +231,22 @@ class Scene:
     def cuts_s(self) -> tuple[float, ...]:
         """Times at which the picture changes at once."""
         return tuple(shot.start_s for shot in self.shots[1:])
+
+    def shown_frames(self, num_frames: int) -> tuple[int, ...]:
+        """Which of the frames at `fps` the written file holds, the first and the last always.
+
+        In one scene of six some are left out, never two in a row: a picture then stays for
+        two periods, as cameras of variable rate write it. Which ones follows from the name.
+        """
+        rng = np.random.default_rng(list(self.scene_id.encode()))
+        if rng.random() >= _VARIABLE_SHARE:
+            return tuple(range(num_frames))
+        shown = [0]
+        for i in range(1, num_frames):
+            last = i == num_frames - 1
+            if last or shown[-1] != i - 1 or rng.random() >= _LEFT_OUT_SHARE:
+                shown.append(i)
+        return tuple(shown)
 
     @property
     def has_picture(self) -> bool:
