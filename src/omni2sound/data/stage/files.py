@@ -253,7 +253,7 @@ def _audio(samples_N: NDArray[np.float32]) -> Audio:
 def write_video(
     path: Path, scene: Scene, assets: StageAssets, mix_N: NDArray[np.float32] | None
 ) -> None:
-    """H.264 at the scene's own rate, constant or not, with the mix as AAC for players; None: silent."""
+    """H.264 at the scene's own rate, constant or not, with the mix as AAC; None: silent."""
     fps = Fraction(scene.fps)
     width_px = 2 * round(0.5 * HEIGHT_PX * scene.aspect)
     with create_output(path, container_format="mp4", sample_rate_hz=SAMPLE_RATE_HZ) as container:
