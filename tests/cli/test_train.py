@@ -42,6 +42,23 @@ def test_a_model_names_its_parent_also_after_a_resume(tmp_path: Path) -> None:
     assert child["finished"]
 
 
+def test_without_validation_features_it_is_said_once_and_in_the_card(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    click_store(tmp_path / "features")
+    command(tmp_path / "run")
+    assert sum("no --validation" in message for message in caplog.messages) == 1
+    training = load_card(tmp_path / "run" / "model").training["dit"]
+    assert training["validation"] == "no validation features"
+    assert training["stage_converged"] == {}
+    caplog.clear()
+    command(tmp_path / "judged", validation=tmp_path / "features")
+    assert not any("no --validation" in message for message in caplog.messages)
+    training = load_card(tmp_path / "judged" / "model").training["dit"]
+    assert training["validation"] == [{"made": "in code"}]
+    assert set(training["stage_converged"]) == {"1-pretraining"}
+
+
 def test_another_autoencoder_is_refused_on_resume(tmp_path: Path) -> None:
     click_store(tmp_path / "features")
     command(tmp_path / "run", max_steps=1)

@@ -63,6 +63,7 @@ class Run:
 
     def __init__(self, store: FeatureStore, vae: MelPcaAutoencoder, encoder: TextEncoder) -> None:
         self.store, self.vae, self.encoder = store, vae, encoder
+        self.validation: FeatureStore | None = store
 
     def __call__(
         self, out: Path, recipe: Recipe, *, on_step: OnStep | None = None, **options: Any
@@ -72,7 +73,7 @@ class Run:
             DiT(recipe.dit),
             recipe,
             self.store,
-            self.store,
+            self.validation,
             self.vae,
             TrainOptions(out=out, **options),
             prompts=self.encoder,
@@ -129,6 +130,51 @@ def test_another_recipe_or_other_data_is_refused_with_the_difference(
     run.store.description = [{"made": "elsewhere"}]
     with pytest.raises(ConfigError, match=r'data\.0\.made: was "in code", is "elsewhere"'):
         run(tmp_path / "a", click_recipe(), resume=True)
+
+
+def test_other_rows_of_the_same_description_are_refused(tmp_path: Path, run: Run) -> None:
+    run(tmp_path / "a", click_recipe(), max_steps=1)
+    before = run.store
+    fewer = click_store(tmp_path / "fewer", run.encoder, heard=5)
+    assert fewer.description == before.description
+    run.store = fewer
+    with pytest.raises(ConfigError, match=r"resume .*/a: data_sha256\.0: was \S+, is \S+\. Use"):
+        run(tmp_path / "a", click_recipe(), resume=True)
+    run.store, run.validation = before, fewer
+    with pytest.raises(ConfigError, match=r"/a: validation_sha256\.0: was \S+, is \S+\. Use"):
+        run(tmp_path / "a", click_recipe(), resume=True)
+    run.validation = None
+    with pytest.raises(ConfigError, match=r"/a: validation_sha256: was .*, is null\. Use"):
+        run(tmp_path / "a", click_recipe(), resume=True)
+    run.validation = click_store(tmp_path / "copy", run.encoder)  # the same rows elsewhere
+    assert run(tmp_path / "a", click_recipe(), resume=True)[1].finished
+
+
+def test_another_text_encoder_is_refused_where_prompts_are_changed(
+    tmp_path: Path, run: Run
+) -> None:
+    unchanged = replace(click_recipe(), stages=click_recipe().stages[:1])
+    run(tmp_path / "a", click_recipe(), max_steps=1)
+    run(tmp_path / "b", unchanged, max_steps=1)
+    run.encoder = TextEncoder.load()
+    with torch.no_grad():
+        next(run.encoder._network.parameters())[0, 0] += 1
+    with pytest.raises(ConfigError, match=r"/a: prompts_sha256: was \S+, is \S+\. Use"):
+        run(tmp_path / "a", click_recipe(), resume=True)
+    assert run(tmp_path / "b", unchanged, resume=True)[1].finished
+
+
+def test_without_validation_features_no_stage_is_judged_or_extended(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "CONVERGED_GAIN", -1.0)  # with them, each would be extended
+    recipe = replace(click_recipe(), sample_every=6)
+    stages = tuple(replace(s, extend_steps=5) for s in recipe.stages)
+    run.validation = None
+    _, result = run(tmp_path / "a", replace(recipe, stages=stages))
+    assert (result.steps, result.finished, result.stage_converged) == (12, True, {})
+    assert "val/" not in (tmp_path / "a" / "log.jsonl").read_text()
+    assert (tmp_path / "a" / "samples" / "step-00000006").is_dir()
 
 
 def test_what_changes_no_result_may_change_on_resume(tmp_path: Path, run: Run) -> None:
@@ -188,7 +234,7 @@ def test_what_a_later_stage_needs_is_asked_for_at_once(
         ConfigError, match=r"role 'audio-only', and the features have \['caption'\]"
     ):
         run(tmp_path / "a", replace(click_recipe(), stages=(first,)))
-    run.store = click_store(tmp_path / "sound-only", pictured=0)
+    run.store = run.validation = click_store(tmp_path / "sound-only", pictured=0)
     with pytest.raises(ConfigError, match="no clips for tasks"):
         run(tmp_path / "a", click_recipe())
     assert not (tmp_path / "a").exists()

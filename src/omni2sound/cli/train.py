@@ -51,7 +51,10 @@ def train(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the run.")] = None,
     validation: Annotated[
-        Path | None, typer.Option("--validation", help="Features of the validation split.")
+        Path | None,
+        typer.Option(
+            "--validation", help="Features of the validation split; no stage is judged without."
+        ),
     ] = None,
     parts: Annotated[
         str | None,
@@ -214,7 +217,7 @@ def _train_model(
     card = load_card(resolve_model(parts or "embedded"))
     vae_sha256 = part_sha256(card, "autoencoder")
     store = FeatureStore(data, autoencoder_sha256=vae_sha256)
-    held_out = store
+    held_out = None
     if validation is not None:
         held_out = FeatureStore([validation], autoencoder_sha256=vae_sha256)
     # Before hours of training: parts that do not fit together are refused here.
@@ -229,7 +232,8 @@ def _train_model(
         },
         where=f"parts of {card.name}",
     )
-    _check_features([*store.description, *held_out.description], config, part_sha256(card, "sync"))
+    held_out_description = [] if held_out is None else held_out.description
+    _check_features([*store.description, *held_out_description], config, part_sha256(card, "sync"))
     vae = build_autoencoder(config.autoencoder)
     load_part(card, "autoencoder", vae)
     sync = None
@@ -251,6 +255,10 @@ def _train_model(
     with joined_world(resolve_device(device)) as (world, where):
         if not world.is_first:
             logging.getLogger("omni2sound").setLevel(logging.ERROR)
+        if held_out is None:
+            _log.warning(
+                "no --validation: whether a stage has converged is not judged, and none is extended"
+            )
         options = TrainOptions(
             out=out,
             max_steps=max_steps,
@@ -285,6 +293,7 @@ def _train_model(
             "recipe": to_json(recipe, with_runtime=False),  # just what the digest names
             "recipe_sha256": digest(recipe),
             "data": store.description,
+            "validation": held_out_description or "no validation features",
             "steps": result.steps,
             "finished": result.finished,
             "stage_converged": result.stage_converged,

@@ -50,6 +50,11 @@ class PromptEncoder(Protocol):
         """Ids that are no words (start, end); they are never lost."""
         ...
 
+    @property
+    def sha256(self) -> str:
+        """Digest of all that states depend on."""
+        ...
+
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """What the network reads of each text, start and end included."""
         ...

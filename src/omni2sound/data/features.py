@@ -27,6 +27,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from omni2sound.data.index import (
     describe_store,
     read_description,
     shard_paths,
+    store_sha256,
 )
 from omni2sound.runtime import atomic_path
 from omni2sound.weights import ATTRIBUTION_FILE
@@ -211,6 +213,7 @@ class FeatureStore:
             ConfigError: If a folder's features are unfinished.
             IntegrityError: If a shard is missing or has another length than it was written with.
         """
+        self.folders = tuple(folders)
         self.description: list[Any] = []
         self.attribution: list[str] = []
         self._shards: list[pa.RecordBatch] = []
@@ -236,6 +239,11 @@ class FeatureStore:
             shard["quality"][0].as_py() if "quality" in shard.schema.names else None
             for shard in self._shards
         ]
+
+    @cached_property
+    def sha256(self) -> list[str]:
+        """Digest of the rows of each folder."""
+        return [store_sha256(folder) for folder in self.folders]
 
     def __len__(self) -> int:
         return len(self._shards)

@@ -33,6 +33,7 @@ __all__ = [
     "read_index",
     "shard_paths",
     "shard_record",
+    "store_sha256",
     "verify_store",
     "write_index",
 ]
@@ -158,6 +159,15 @@ def verify_store(folder: Path) -> list[str]:
         for record in _finished(folder)
         if not (folder / record.name).is_file() or _sha256(folder / record.name) != record.sha256
     ]
+
+
+def store_sha256(folder: Path) -> str:
+    """Digest of a whole store's rows: of its shards' names and checksums, in their order."""
+    records = read_index(folder)
+    if records is None:  # from before stores had an index: everything is read
+        records = tuple(shard_record(path) for path in sorted(folder.glob("*.arrow")))
+    shards = json.dumps([[r.name, r.sha256] for r in records])
+    return hashlib.sha256(shards.encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

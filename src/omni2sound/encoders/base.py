@@ -11,10 +11,12 @@ Shape suffixes: B batch, T tokens, D features.
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,7 @@ class Tokens:
 class ReadsTokenIds:
     """What text encoders share: texts to states, and the token ids between the two.
 
-    A class that has a tokenizer, a device and `_states` has the rest from here.
+    A class that has a network, a tokenizer, a device and `_states` has the rest from here.
     """
 
     max_tokens: int
@@ -67,6 +69,7 @@ class ReadsTokenIds:
     chunk_texts: int
     """Texts that the network reads at once."""
     device: torch.device
+    _network: Any
     _tokenizer: Any
 
     def _states(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
@@ -110,6 +113,16 @@ class ReadsTokenIds:
     def special_ids(self) -> frozenset[int]:
         """Ids that are no words: start, end and padding."""
         return frozenset(self._tokenizer.encode("").ids)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of the weights and of the tokenizer: all that states depend on."""
+        digest = hashlib.sha256(self._tokenizer.to_str().encode())
+        for name, tensor in sorted(self._network.state_dict().items()):
+            flat = tensor.detach().cpu().contiguous().flatten()
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            digest.update(flat.view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def encode_ids(self, rows: Sequence[Sequence[int]]) -> Tokens:
         """Encode token ids, as `token_ids` gives them or with some left out.

@@ -88,7 +88,8 @@ class TrainResult:
         steps: Optimizer steps done in all.
         finished: Whether the recipe's last step was done.
         reason: Why it stopped.
-        stage_converged: For each finished stage, whether its validation loss had converged.
+        stage_converged: For each finished stage, whether its validation loss had converged;
+            empty without validation features.
         skipped: Steps left out because a gradient was not finite.
         parent_sha256: Digest of the model that the run's first weights were of, if any.
     """
@@ -105,7 +106,7 @@ def train(
     model: DiT,
     recipe: Recipe,
     store: FeatureStore,
-    validation: FeatureStore,
+    validation: FeatureStore | None,
     vae: AudioVAE,
     options: TrainOptions,
     *,
@@ -121,7 +122,7 @@ def train(
         model: With its first weights; the same on every rank. Changed in place.
         recipe: What to do.
         store: What to learn from.
-        validation: What to measure on.
+        validation: What to measure on. None: no stage is judged, and none is extended.
         vae: Frozen; on the rank's device.
         options: How to run it.
         prompts: Encoder for stages that change prompts.
@@ -157,7 +158,15 @@ def train(
     identity = {
         "recipe": to_json(recipe, with_runtime=False),
         "data": store.description,
+        "data_sha256": store.sha256,
+        # It decides how long stages are.
+        "validation_sha256": None if validation is None else validation.sha256,
         "vae_sha256": vae_sha256,
+        "prompts_sha256": (
+            prompts.sha256
+            if prompts is not None and any(stage.makes_prompts for stage in recipe.stages)
+            else None
+        ),
     }
     progress, bins = Progress(recipe=recipe, parent_sha256=parent_sha256), LossBins()
     newest = latest_state(options.out)
@@ -205,7 +214,7 @@ def train(
 def _samplers(
     recipe: Recipe,
     store: FeatureStore,
-    validation: FeatureStore,
+    validation: FeatureStore | None,
     prompts: PromptEncoder | None,
     world: World,
 ) -> dict[str, TaskSampler]:
@@ -236,9 +245,10 @@ def _samplers(
                 f"stage {stage.name} changes prompts, which needs the text encoder that the "
                 "features were made with; or set offscreen_prob and token_drop_sample_prob to 0"
             )
-    held_out = sampler_for(validation, seed=0, batch_seconds=recipe.batch_seconds)
-    held_out.check_parts(world.size)
-    held_out.draw(0, dict.fromkeys(recipe.tasks, 1.0))
+    if validation is not None:
+        held_out = sampler_for(validation, seed=0, batch_seconds=recipe.batch_seconds)
+        held_out.check_parts(world.size)
+        held_out.draw(0, dict.fromkeys(recipe.tasks, 1.0))
     return samplers
 
 
@@ -256,7 +266,7 @@ class _Run:
     bins: LossBins
     samplers: dict[str, TaskSampler]
     store: FeatureStore
-    validation: FeatureStore
+    validation: FeatureStore | None
     vae: AudioVAE
     prompts: PromptEncoder | None
     log: RunLog
@@ -325,25 +335,25 @@ class _Run:
                 **self.meter.take(),
                 **self.bins.take(self.world),
             )
-        if progress.validation_is_due():
-            self._validate(stage)
+        if self.validation is not None and progress.validation_is_due():
+            self._validate(stage, self.validation)
         if recipe.sample_every and progress.step % recipe.sample_every == 0:
             with averaged(self.state):
                 write_samples(
                     self.options.out / "samples" / f"step-{progress.step:08d}",
                     self.state.model,
-                    self.validation,
+                    self.store if self.validation is None else self.validation,
                     self.vae,
                     recipe,
                     device=self.device,
                     world=self.world,
                 )
 
-    def _validate(self, stage: Stage) -> None:
+    def _validate(self, stage: Stage, held_out: FeatureStore) -> None:
         with averaged(self.state):
             means = validation_loss(
                 self.state.model,
-                self.validation,
+                held_out,
                 self.vae,
                 self.recipe,
                 device=self.device,
