@@ -8,7 +8,8 @@ Sound is made for strike scenes of the test split. The error of a scene is the d
 strongest onset to the strike, a silent sound counts as wrong by the clip's length. With shuffled
 videos each sound is held against every other scene's strike. The check: the mean error is at
 most 0.6 of that, and the 95 % interval of the ratio (paired bootstrap) lies below 1.
-`--zero-sync` takes the sync features away, which a working check must notice: exit code 1.
+`--zero-sync` takes the sync features away, which a working check must notice: exit code 1. The
+share of silent sounds is printed, for a control that fails by silence says little about timing.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ def main() -> None:
         ratio = bootstrap_ratio(own, shuffled)
         print(
             f"  {system:14s} {own.mean():.3f} s, shuffled videos {shuffled.mean():.3f} s, "
-            f"ratio {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
+            f"ratio {ratio.value:.3f} [{ratio.low:.3f}, {ratio.high:.3f}], "
+            f"{np.isnan(found).mean():.0%} silent"
         )
         if system == "generated":
             fine = ratio.value <= MOST and ratio.high < 1

@@ -240,6 +240,26 @@ def test_settings_of_another_network_are_refused_by_name(path: str, value: objec
         read_settings(data)
 
 
+def test_a_text_encoder_that_is_not_named_is_not_guessed() -> None:
+    data = write_settings(TINY)
+    (text,) = (c for c in data["model"]["conditioning"]["configs"] if c["type"] == "t5")
+    del text["config"]["t5_model_name"]
+    with pytest.raises(ConfigError, match="has no 't5_model_name'"):
+        read_settings(data)
+    text["config"]["t5_model_name"] = "t5-base"
+    with pytest.raises(ConfigError, match="is 't5-base'; this layout knows 'google/flan-t5-base'"):
+        read_settings(data)
+
+
+@pytest.mark.parametrize("name", ["seconds_start", "seconds_total"])
+def test_seconds_of_different_ranges_are_refused(name: str) -> None:
+    data = write_settings(TINY)
+    (one,) = (c for c in data["model"]["conditioning"]["configs"] if c["id"] == name)
+    one["config"]["max_val"] += 1
+    with pytest.raises(ConfigError, match="max_val differs between the seconds"):
+        read_settings(data)
+
+
 @settings(max_examples=25)
 @given(
     st.integers(1, 3),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from omni2sound.errors import ConfigError
 from omni2sound.recipes.tiny import tiny
-from omni2sound.train.progress import Progress
+from omni2sound.train.progress import Progress, learning_rate
 from omni2sound.train.recipe import Recipe
 
 
@@ -73,6 +75,31 @@ def test_a_resumed_run_comes_to_the_same_verdicts(stop: int, fall: float) -> Non
     assert after == before
     ran(after, losses)
     assert after == whole
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"task_weights": {"T2A": 1.5, "V2A": -0.5}}, "must be 0 or more"),
+        ({"task_weights": {"T2A": float("nan"), "V2A": 1.0}}, "must be 0 or more"),
+        ({"lr": 0.0}, "lr > 0"),
+        ({"lr": -1e-3}, "lr > 0"),
+        ({"lr": float("inf")}, "lr > 0"),
+        ({"lr": float("nan")}, "lr > 0"),
+        ({"final_lr": -1e-5}, "final_lr >= 0"),
+    ],
+)
+def test_a_stage_that_cannot_be_trained_is_refused(changes: dict[str, Any], reason: str) -> None:
+    stage = tiny().stages[1]
+    assert replace(stage, final_lr=0.0).final_lr == 0
+    with pytest.raises(ConfigError, match=reason):
+        replace(stage, **changes)
+
+
+def test_the_last_rate_is_that_of_an_extensions_first_step() -> None:
+    stage = replace(tiny().stages[0], steps=20, warmup_steps=2, lr=1.0, final_lr=0.1)
+    assert learning_rate(stage, 19) > 0.1
+    assert learning_rate(stage, 20) == pytest.approx(0.1)
 
 
 def test_every_step_has_one_stage_and_no_other_has() -> None:

@@ -225,6 +225,7 @@ def _read_conditioning(
     config = ReleasedConditionerConfig(vision_dim=0, sync_dim=0, token_dim=token_dim)
     names: dict[str, str] = {}
     absences = set()
+    longest: dict[str, float] = {}
     for entry in listed:
         one = _Settings(entry, "conditioning.configs[]")
         name, kind, sizes = str(one.take("id")), one.take("type"), one.within("config")
@@ -232,12 +233,19 @@ def _read_conditioning(
         sizes.take("option", None)
         if kind == "t5":
             names["text"] = name
-            encoder = sizes.expect("t5_model_name", *_TEXT_DIMS)
+            # No default: the family's own is another encoder (t5-base) than this layout's.
+            encoder = sizes.take("t5_model_name")
+            if encoder not in _TEXT_DIMS:
+                raise ConfigError(
+                    f"model_config.json: t5_model_name is {encoder!r}; "
+                    f"this layout knows {', '.join(map(repr, _TEXT_DIMS))}"
+                )
             sizes.expect("max_length", 128)
             config = replace(config, text_dim=_TEXT_DIMS[encoder])
         elif kind == "number" and name in ("seconds_start", "seconds_total"):
             sizes.expect("min_val", 0)
-            config = replace(config, max_seconds=float(sizes.take("max_val")))
+            longest[name] = float(sizes.take("max_val"))
+            config = replace(config, max_seconds=longest[name])
             names[name] = name
         elif kind == "post_process" and name in crossed:
             names["vision"] = name
@@ -265,6 +273,11 @@ def _read_conditioning(
         sizes.end()
     if len(absences) > 1:
         raise ConfigError("model_config.json: use_learnable_mask differs between video conditions")
+    if len(set(longest.values())) > 1:
+        raise ConfigError(
+            f"model_config.json: max_val differs between the seconds: {longest}; "
+            "this layout has one for both"
+        )
     wanted = [names.get(k, k) for k in ("vision", "text", "seconds_start", "seconds_total")]
     if sorted(crossed) != sorted(n for n in wanted if n in names.values()) or "text" not in names:
         raise ConfigError(

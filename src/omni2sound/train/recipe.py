@@ -12,6 +12,7 @@ drawn and what makes it harder. Source: Omni2Sound, arXiv:2601.02731, training s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -40,7 +41,8 @@ class Stage:
     lr: float
     """Peak learning rate, reached after warm-up."""
     final_lr: float
-    """Learning rate at the stage's last step; the way there is half a cosine."""
+    """Learning rate that half a cosine comes down to: that of the step after the stage's last,
+    which is the first of an extension."""
     warmup_steps: int
     """Steps of linear warm-up from zero."""
     task_weights: Mapping[str, float]
@@ -65,9 +67,18 @@ class Stage:
         unknown = sorted(set(self.task_weights) - set(TASKS))
         if unknown:
             raise ConfigError(f"stage {self.name!r}: unknown tasks {unknown}; known: {TASKS}")
+        if not all(weight >= 0 for weight in self.task_weights.values()):
+            raise ConfigError(
+                f"stage {self.name!r}: task_weights must be 0 or more, got {self.task_weights}"
+            )
         total = sum(self.task_weights.values())
         if abs(total - 1) > 1e-6:
             raise ConfigError(f"stage {self.name!r}: task_weights must sum to 1, got {total}")
+        if not (0 < self.lr < math.inf and 0 <= self.final_lr < math.inf):
+            raise ConfigError(
+                f"stage {self.name!r}: needs lr > 0 and final_lr >= 0, "
+                f"got {self.lr} and {self.final_lr}"
+            )
         if self.steps < 1 or self.warmup_steps < 0:
             raise ConfigError(
                 f"stage {self.name!r}: needs steps >= 1 and warmup_steps >= 0, "
@@ -122,7 +133,7 @@ class Recipe:
     """Loss weight of a latent channel: its scale before standardisation to this power (mean 1).
     0 weighs channels alike; components of a spectrum differ in what they are worth."""
     silence_weight: float = 1.0
-    """Loss weight of a silent frame beside a loud one's 1; see `train.loop.frame_weights`. Room
+    """Loss weight of a silent frame beside a loud one's 1; see `train.step.frame_weights`. Room
     tone cannot be predicted, and where it fills most frames its error drowns the rest."""
     null_prob: float = 0.1
     """Guidance dropout: chance that a sample takes the null branch (paper: joint dropout)."""
