@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,7 @@ from omni2sound.train.oobleck import (
     train_oobleck,
 )
 
+ROOT = Path(__file__).parents[2]
 CONFIG = OobleckConfig(channels=4, multiples=(1, 2), strides=(2, 4), latent_dim=2)
 
 
@@ -85,3 +89,55 @@ def test_it_learns_and_resumes_exactly_and_standardises_its_latents(tmp_path: Pa
     assert latents.abs().mean() < 5
     with pytest.raises(ConfigError, match="holds a run"):
         train_oobleck(model(), recordings(), recipe=recipe(40), out=out)
+    with pytest.raises(ConfigError, match='corpus_sha256: was null, is "another"'):
+        train_oobleck(
+            model(), recordings(), recipe=recipe(40), out=out, resume=True, corpus_sha256="another"
+        )
+
+
+def trained_in_a_process(out: Path, *, at: int, number: signal.Signals) -> int:
+    """The exit code of a run whose process gets a signal in the step after `at`."""
+    code = f"""
+import os
+from pathlib import Path
+from omni2sound.train import oobleck
+from tests.train.test_oobleck import model, recipe, recordings
+draw = oobleck.draw_batch
+def drawn(*args, step, **options):
+    if step == {at}:
+        os.kill(os.getpid(), {int(number)})
+    return draw(*args, step=step, **options)
+oobleck.draw_batch = drawn
+oobleck.train_oobleck(
+    model(), recordings(), recipe=recipe(20), out=Path({str(out)!r}), save_steps=5
+)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True)
+    return done.returncode
+
+
+@pytest.mark.parametrize(
+    ("number", "kept"), [(signal.SIGTERM, "step-00000014"), (signal.SIGKILL, "step-00000010")]
+)
+def test_a_killed_run_goes_on_from_its_last_checkpoint(
+    tmp_path: Path, number: signal.Signals, kept: str
+) -> None:
+    whole, again = model(), model()
+    train_oobleck(whole, recordings(), recipe=recipe(20), out=tmp_path / "whole")
+    out = tmp_path / "killed"
+    code = trained_in_a_process(out, at=13, number=number)
+    assert code == -signal.SIGKILL if number == signal.SIGKILL else code != 0
+    assert sorted(p.name for p in out.glob("step-*"))[-1] == kept
+    assert train_oobleck(again, recordings(), recipe=recipe(20), out=out, resume=True) == 20
+    for name, tensor in whole.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor), name
+
+
+def test_a_step_that_is_not_finite_changes_nothing_and_twenty_end_the_run(tmp_path: Path) -> None:
+    trained = model()
+    before = {name: value.clone() for name, value in trained.named_parameters()}
+    damaged = [np.full_like(r, np.nan) for r in recordings()]
+    with pytest.raises(ConfigError, match=r"20 steps in a row .* not finite"):
+        train_oobleck(trained, damaged, recipe=recipe(40), out=tmp_path / "run")
+    for name, value in trained.named_parameters():
+        assert torch.equal(value, before[name]), name

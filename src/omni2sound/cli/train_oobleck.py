@@ -81,6 +81,7 @@ def run(
         max_minutes=max_minutes,
         max_steps=max_steps,
         resume=resume,
+        corpus_sha256=assets.catalogue.digest,
     )
     facts = {
         "catalogue_sha256": assets.catalogue.digest,

@@ -4,7 +4,9 @@ In:   recordings and (if there are any) whole scenes, float32 at the model's rat
 Out:  an `Oobleck` with averaged weights and statistics of its latents; checkpoints and a log.
 
 Autoencoder and adversary take their steps together, each along the gradient of its own loss.
-Everything drawn at step k follows from (seed, k), so a resumed run is the same run.
+Everything drawn at step k follows from (seed, k), so a resumed run is the same run. It saves
+at intervals, at its end, and when it is asked to stop (Ctrl-C, SIGTERM); a step whose gradient
+is not finite changes nothing and is counted.
 
 What not to get wrong: latents are standardised by what `fit_latents` measures at the end, and
 the transformer learns *those*. An autoencoder that is trained further needs a new one.
@@ -20,6 +22,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +33,7 @@ from omni2sound.config import digest, to_json
 from omni2sound.errors import ConfigError
 from omni2sound.models.adversary import Adversary, AdversaryConfig, feature_distance, hinge
 from omni2sound.models.oobleck import Oobleck
+from omni2sound.train.interrupt import Interrupt
 from omni2sound.train.log import RunLog
 from omni2sound.train.state import TrainState, latest_state, load_state, save_state
 from omni2sound.train.vae import Waveform, draw_batch
@@ -39,6 +43,8 @@ __all__ = ["OobleckRecipe", "fit_latents", "kl_to_normal", "spectral_distance", 
 _log = logging.getLogger(__name__)
 
 LOG_EVERY = 50
+MAX_NON_FINITE = 20
+"""Steps in a row without a finite gradient after which a run stops."""
 _FIT_STEP = 1_000_000_000
 """Steps from here on draw for `fit_latents`, so that no two uses share a draw."""
 
@@ -124,6 +130,9 @@ def train_oobleck(
     max_minutes: float | None = None,
     max_steps: int | None = None,
     resume: bool = False,
+    save_minutes: float = 10.0,
+    save_steps: int | None = None,
+    corpus_sha256: str | None = None,
 ) -> int:
     """Train `model` in place, then measure the statistics of its latents.
 
@@ -137,12 +146,16 @@ def train_oobleck(
         max_minutes: Stop after this long (and at least one step); a resumed run goes on.
         max_steps: Stop once this many steps are done in all.
         resume: Go on with the newest checkpoint in `out`, if there is one.
+        save_minutes: Time between checkpoints.
+        save_steps: Steps between checkpoints, if that is sooner.
+        corpus_sha256: Digest of what the waveforms were made of.
 
     Returns:
         Steps done.
 
     Raises:
-        ConfigError: If the checkpoint is of another run.
+        ConfigError: If the checkpoint is of another run, or gradients stay not finite.
+        KeyboardInterrupt: If a signal asked for the end; after the step, with a checkpoint.
     """
     out.mkdir(parents=True, exist_ok=True)
     adversary = _adversary(recipe)
@@ -160,31 +173,56 @@ def train_oobleck(
             weight_decay=1e-3,
         ),
     )
-    identity = {"recipe": digest(recipe), "model": digest(to_json(model.config))}
+    identity = {
+        "recipe": digest(recipe),
+        "model": digest(to_json(model.config)),
+        "corpus_sha256": corpus_sha256,
+    }
     newest = latest_state(out)
     if newest is not None and not resume:
         raise ConfigError(f"{out} holds a run ({newest.name}); resume it or use another folder")
-    step = 0 if newest is None else _load(newest, state, identity)
+    counts = {"step": 0, "skipped": 0, "skipped_in_a_row": 0}
+    if newest is not None:
+        counts = load_state(newest, state, identity=identity)
+    step = counts["step"]
     log, started = RunLog(out, first_step=step), time.monotonic()
+    saved = started
+
+    def save() -> None:
+        progress = {name: counts[name] for name in ("skipped", "skipped_in_a_row")}
+        save_state(out, state, step=step, identity=identity, progress=progress)
+
     last = min(recipe.num_steps, max_steps or recipe.num_steps)
-    while step < last:
-        losses = _step(model, adversary, state, recordings, scenes, recipe, step, device)
-        step += 1
-        if step % LOG_EVERY == 0 or step == last:
-            log.write(step, **losses)
-            _log.info("step %d: %s", step, losses)
-        if max_minutes is not None and time.monotonic() - started >= 60 * max_minutes:
-            break
-    save_state(out, state, step=step, identity=identity)
-    log.close()
+    with closing(log), Interrupt() as interrupt:
+        while step < last and not interrupt.asked:
+            losses, finite = _step(
+                model, adversary, state, recordings, scenes, recipe, step, device
+            )
+            step += 1
+            counts["skipped"] += not finite
+            counts["skipped_in_a_row"] = 0 if finite else counts["skipped_in_a_row"] + 1
+            if counts["skipped_in_a_row"] >= MAX_NON_FINITE:
+                raise ConfigError(
+                    f"{MAX_NON_FINITE} steps in a row had a gradient that is not finite; lower "
+                    f"the learning rates, or look for damaged sounds. The last checkpoint is in "
+                    f"{out}"
+                )
+            if step % LOG_EVERY == 0 or step == last:
+                log.write(step, **losses, skipped=counts["skipped"])
+                _log.info("step %d: %s", step, losses)
+            now = time.monotonic()
+            if max_minutes is not None and now - started >= 60 * max_minutes:
+                break
+            if now - saved >= 60 * save_minutes or (save_steps and step % save_steps == 0):
+                save()
+                saved = time.monotonic()
+        save()
+    if interrupt.asked:
+        raise KeyboardInterrupt
     model.load_state_dict(state.average)
     model.eval()
     fit_latents(model, recordings, scenes, recipe=recipe, device=device)
     return step
-
-
-def _load(folder: Path, state: TrainState, identity: dict[str, str]) -> int:
-    return int(load_state(folder, state, identity=identity)["step"])
 
 
 def _adversary(recipe: OobleckRecipe) -> Adversary:
@@ -202,7 +240,8 @@ def _step(
     recipe: OobleckRecipe,
     step: int,
     device: str,
-) -> dict[str, float]:
+) -> tuple[dict[str, float], bool]:
+    """The losses, and whether the gradients were finite; if not, nothing is changed."""
     real_BN = draw_batch(
         recordings,
         scenes,
@@ -227,13 +266,17 @@ def _step(
         features = feature_distance(real, made)
         loss = loss + recipe.adversary_weight * opinion + recipe.feature_weight * features
         losses |= {"opinion": opinion.item(), "features": features.item()}
+    finite = True
     for network, its_loss in ((model, loss), (adversary, against)):
         parameters = list(network.parameters())
         for parameter, gradient in zip(
             parameters, torch.autograd.grad(its_loss, parameters, retain_graph=True), strict=True
         ):
             parameter.grad = gradient
-        nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+        norm = nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+        finite = finite and bool(torch.isfinite(norm))
+    if not finite:
+        return losses, False
     for group in state.optimizer.param_groups:
         group["lr"] = group["peak"] * _rate(recipe, step)
     state.optimizer.step()
@@ -241,7 +284,7 @@ def _step(
     with torch.no_grad():
         for name, value in model.state_dict().items():
             state.average[name].lerp_(value, 1 - decay)
-    return losses
+    return losses, True
 
 
 def _rate(recipe: OobleckRecipe, step: int) -> float:
