@@ -8,6 +8,9 @@ paired" is not one random shuffle but the mean over *all* wrong pairs, so it has
 draw: a model that always sounds in mid-clip, or always like a drum, scores there what it
 scores on its own pairs.
 
+Intervals are over scenes (video) and over classes, then prompts within them (text); those of
+wrong pairs draw the clips on both axes. See `resampling`.
+
 Shape suffixes: N clips.
 """
 
@@ -19,17 +22,16 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from omni2sound.bench.metrics import (
     Estimate,
     OnsetErrors,
     bootstrap_difference,
     bootstrap_mean,
-    bootstrap_ratio,
     onset_errors,
 )
 from omni2sound.bench.protocols import onset_hit
+from omni2sound.bench.resampling import Resamples
 from omni2sound.errors import ShapeError
 
 __all__ = [
@@ -151,20 +153,25 @@ def score_strikes(result: StrikeResult) -> tuple[tuple[Row, ...], tuple[Check, .
     Raises:
         ShapeError: If a system lacks clips, or there are fewer than two.
     """
-    rows, hits, shuffled = [], {}, {}
+    rows, hits = [], {}
     for system, onsets_s in result.onsets_s.items():
         _check_lengths(system, onsets_s, result.truths_s)
-        hit_NN = np.array(
-            [[onset_hit(onset, truth) for truth in result.truths_s] for onset in onsets_s], float
+        hits[system] = np.array(
+            [onset_hit(o, t) for o, t in zip(onsets_s, result.truths_s, strict=True)], float
         )
-        hits[system] = np.diagonal(hit_NN)
-        shuffled[system] = _mean_off_diagonal(hit_NN)
         errors = onset_errors(onsets_s, result.truths_s)
         rows.append(
             Row(task="V2A", system=system, rate=bootstrap_mean(hits[system]), errors=errors)
         )
-    wrong = shuffled["generated"]
-    rows.insert(1, Row(task="V2A", system="generated, shuffled", rate=bootstrap_mean(wrong)))
+    hit_NN = np.array(
+        [[onset_hit(o, t) for t in result.truths_s] for o in result.onsets_s["generated"]], float
+    )
+    resamples = Resamples(range(len(hit_NN)))
+    wrong = resamples.wrong_pairs(hit_NN)
+    rows.insert(1, Row(task="V2A", system="generated, shuffled", rate=wrong))
+    if "motion-energy" in hits:
+        gain = bootstrap_difference(hits["generated"], hits["motion-energy"])
+        rows.append(Row(task="V2A", system="generated minus motion-energy", rate=gain))
     checks = (
         Check(
             name="strongest onset within 100 ms of the strike",
@@ -173,7 +180,7 @@ def score_strikes(result: StrikeResult) -> tuple[tuple[Row, ...], tuple[Check, .
         ),
         Check(
             name="the same, above wrongly paired scenes",
-            measured=bootstrap_difference(hits["generated"], wrong),
+            measured=resamples.above_wrong_pairs(hit_NN),
             minimum=MIN_STRIKE_GAIN,
         ),
     )
@@ -186,35 +193,29 @@ def score_prompts(result: PromptResult) -> tuple[tuple[Row, ...], tuple[Check, .
     Raises:
         ShapeError: If a system lacks clips, or there are fewer than two.
     """
-    rows, hits, shuffled = [], {}, {}
+    rows, hits = [], {}
+    resamples = Resamples(result.class_ids)
     for system, heard in result.heard.items():
         _check_lengths(system, heard, result.class_ids)
-        hit_NN = np.array([[asked in h for asked in result.class_ids] for h in heard], float)
-        hits[system] = np.diagonal(hit_NN)
-        shuffled[system] = _mean_off_diagonal(hit_NN)
-        rows.append(Row(task="T2A", system=system, rate=bootstrap_mean(hits[system])))
+        hits[system] = np.array([[asked in h for asked in result.class_ids] for h in heard], float)
+        rate = resamples.mean(np.diagonal(hits[system]))
+        rows.append(Row(task="T2A", system=system, rate=rate))
         if system.startswith(("generated", "oracle")):
-            rate = bootstrap_mean(shuffled[system])
+            rate = resamples.wrong_pairs(hits[system])
             rows.append(Row(task="T2A", system=f"{system}, shuffled", rate=rate))
     checks = (
         Check(
             name="class hits, as a part of real recordings' own",
-            measured=bootstrap_ratio(hits["generated"], hits["oracle"]),
+            measured=resamples.ratio(np.diagonal(hits["generated"]), np.diagonal(hits["oracle"])),
             minimum=MIN_CLASS_OF_ORACLE,
         ),
         Check(
             name="class hits, as a multiple of shuffled prompts",
-            measured=bootstrap_ratio(hits["generated"], shuffled["generated"]),
+            measured=resamples.over_wrong_pairs(hits["generated"]),
             minimum=MIN_CLASS_OF_SHUFFLED,
         ),
     )
     return tuple(rows), checks
-
-
-def _mean_off_diagonal(hit_NN: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N,): for each sound, its hits with everybody else's truth."""
-    mean: NDArray[np.float64] = (hit_NN.sum(axis=1) - np.diagonal(hit_NN)) / (len(hit_NN) - 1)
-    return mean
 
 
 def _check_lengths(system: str, scored: Sequence[object], truths: Sequence[object]) -> None:
