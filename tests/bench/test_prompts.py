@@ -42,6 +42,36 @@ def test_a_model_that_obeys_passes_and_held_out_words_are_used(tonal_assets: Sta
     assert checks[0].passed
 
 
+def test_a_second_judge_is_not_asked_of_classes_that_it_does_not_know(
+    tonal_assets: StageAssets,
+) -> None:
+    class OnlyBells(YamNet):
+        """Hears a tone in everything."""
+
+        def scores_and_embeddings(self, waveform_N):  # type: ignore[no-untyped-def]
+            scores = np.zeros((1, 521), np.float32)
+            scores[0, self.class_names.index("Sine wave")] = 1
+            return scores, np.zeros((1, 1024), np.float32)
+
+    known = YamNet.load()
+    run = run_prompts(
+        tonal_assets,
+        lambda prompts, first: [tonal_assets.waveform("bell-5")] * len(prompts),
+        known,
+        second_judge=OnlyBells(known._network, known.class_names),
+        num_prompts=10,
+        seed=0,
+        batch_size=4,
+    )
+    assert "drum" in run.left_out_2nd
+    assert "bell" not in run.left_out_2nd
+    heard = run.result.heard["generated, 2nd judge"]
+    assert [h is None for h in heard] == [c == "drum" for c in run.result.class_ids]
+    rates = {row.system: row.rate for row in score_prompts(run.result)[0]}
+    assert rates["oracle, 2nd judge"].num_clips == 5
+    assert rates["oracle, 2nd judge"].value == 1
+
+
 def test_the_judge_knows_every_class_group_of_the_catalogue() -> None:
     known = set(YamNet.load().class_names)
     groups = {c.class_id: set(c.yamnet_classes) - known for c in Catalogue.load().classes}

@@ -85,6 +85,30 @@ def test_a_system_that_always_sounds_like_everything_fails() -> None:
     assert [check.passed for check in checks] == [True, False]
 
 
+def test_a_judge_is_scored_only_on_what_it_is_asked() -> None:
+    asked = ["dog", "rain", "bell"] * 10
+    right = [heard(c) for c in asked]
+    knows = [None if c == "bell" else heard(c) for c in asked]
+    rows, _ = score_prompts(
+        PromptResult(
+            class_ids=asked, heard={"generated": right, "oracle": right, "oracle, 2nd": knows}
+        )
+    )
+    rates = {row.system: row.rate for row in rows}
+    assert (rates["oracle, 2nd"].value, rates["oracle, 2nd"].num_clips) == (1, 20)
+    assert rates["oracle, 2nd, shuffled"].value == pytest.approx(9 / 19)
+    assert rates["oracle, shuffled"].value == pytest.approx(9 / 29)
+
+
+def test_the_gain_over_motion_energy_is_paired() -> None:
+    onsets = {"generated": TRUTHS, "motion-energy": [t + (i % 2) for i, t in enumerate(TRUTHS)]}
+    rows, checks = score_strikes(StrikeResult(truths_s=TRUTHS, onsets_s=onsets))
+    gain = rows[-1]
+    assert (gain.system, gain.rate.value) == ("generated minus motion-energy", 0.5)
+    assert 0.3 < gain.rate.low < gain.rate.high < 0.7
+    assert len(checks) == 2  # no gate
+
+
 def test_a_system_that_lacks_clips_is_refused() -> None:
     with pytest.raises(ShapeError, match="'generated'"):
         score_strikes(StrikeResult(truths_s=TRUTHS, onsets_s={"generated": TRUTHS[1:]}))

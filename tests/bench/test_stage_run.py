@@ -102,9 +102,13 @@ def test_a_second_judge_changes_nothing_that_the_first_says(
 
 def test_a_model_that_knows_the_answer_ties_with_the_oracle(report: StageReport) -> None:
     by_key = {(row.track, row.system): row.scores for row in report.rows}
-    for track in ("main", "offscreen", "all"):
+    for track in ("main", "offscreen"):
         assert by_key[track, "again"] == by_key[track, "oracle"]
     value = report.value
+    for system in ("oracle", "shuffled"):  # the set itself: no distance of sets
+        assert [score.name for score in by_key["all", system]] == ["KL"]
+    assert value("all", "again", "KL") == value("all", "oracle", "KL")
+    assert value("all", "again", "FD") == pytest.approx(0, abs=0.05)
     assert value("main", "oracle", "onset F1 100 ms") > 0.4
     assert value("main", "silence", "onset F1 100 ms") == 0
     assert value("main", "shuffled", "in sync") < value("main", "oracle", "in sync")
@@ -121,7 +125,13 @@ def test_batches_are_no_part_of_the_result(report: StageReport, tonal_assets: St
 
 def test_the_report_is_a_table_and_plain_json(report: StageReport) -> None:
     text = stage_as_text(report)
-    for words_ in ("main: stage-v1, 4 clips", "all: yamnet-8s-v1, 8 clips", "allow no verdict"):
+    for words_ in (
+        "FD v",
+        "the floor is: real, other scenes",
+        "main: stage-v1, 4 clips",
+        "all: yamnet-8s-v1, 8 clips",
+        "allow no verdict",
+    ):
         assert words_ in text
     assert "not scored, since real recordings are hit too rarely: door" in text
     assert json.loads(json.dumps(report.to_json()))["facts"]["seed"] == 3

@@ -43,6 +43,8 @@ class PromptRun:
     """The same of the second judge; empty without one."""
     left_out: tuple[str, ...]
     """Classes that the judge does not know well enough."""
+    left_out_2nd: tuple[str, ...]
+    """The same of the second judge; it is not asked about their prompts."""
 
 
 def run_prompts(
@@ -62,7 +64,8 @@ def run_prompts(
         assets: The stage corpus.
         generate: The model.
         judge: YAMNet, or a stand-in. It decides which classes are asked.
-        second_judge: Hears the same sounds; its systems are named "..., 2nd judge".
+        second_judge: Hears the same sounds, but for prompts of classes that it does not know;
+            its systems are named "..., 2nd judge", and missing if fewer than two prompts are left.
         num_prompts: How many prompts, spread evenly over the classes that are scored.
         seed: Of wordings and of the real recordings beside them.
         batch_size: Prompts given to the model at once.
@@ -83,29 +86,39 @@ def run_prompts(
     taken = [int(rng.integers(len(real.heard[c]))) for c in class_ids]
     oracle = [real.heard[c][i].classes for c, i in zip(class_ids, taken, strict=True)]
     second = None if second_judge is None else Ears(second_judge, catalogue)
+    real_2nd = None if second is None else hear_recordings(assets, second)
+    known_2nd = [real_2nd is not None and c in real_2nd.scorable for c in class_ids]
     generated: list[frozenset[str]] = []
-    generated_2nd: list[frozenset[str]] = []
+    generated_2nd: list[frozenset[str] | None] = []
     for first in range(0, num_prompts, batch_size):
         waveforms = generate(prompts[first : first + batch_size], first)
         generated += [ears.listen(waveform).classes for waveform in waveforms]
         if second is not None:
-            generated_2nd += [second.listen(waveform).classes for waveform in waveforms]
+            generated_2nd += [
+                second.listen(waveform).classes if known else None
+                for waveform, known in zip(waveforms, known_2nd[first:], strict=False)
+            ]
         if on_prompts is not None:
             on_prompts(len(generated), num_prompts)
     silence = [ears.listen(np.zeros(SAMPLE_RATE_HZ, np.float32)).classes] * num_prompts
-    heard = {"generated": generated, "oracle": oracle, "silence": silence}
-    rates_2nd: dict[str, float] = {}
-    if second is not None:
-        real_2nd = hear_recordings(assets, second)
-        rates_2nd = real_2nd.rates
+    heard: dict[str, Sequence[frozenset[str] | None]] = {
+        "generated": generated,
+        "oracle": oracle,
+        "silence": silence,
+    }
+    if real_2nd is not None and sum(known_2nd) >= 2:
         heard["generated, 2nd judge"] = generated_2nd
         heard["oracle, 2nd judge"] = [
-            real_2nd.heard[c][i].classes for c, i in zip(class_ids, taken, strict=True)
+            real_2nd.heard[c][i].classes if known else None
+            for c, i, known in zip(class_ids, taken, known_2nd, strict=True)
         ]
     return PromptRun(
         result=PromptResult(class_ids=class_ids, heard=heard),
         prompts=tuple(prompts),
         oracle_rates=real.rates,
-        second_oracle_rates=rates_2nd,
+        second_oracle_rates={} if real_2nd is None else real_2nd.rates,
         left_out=tuple(c for c in real.heard if c not in scored),
+        left_out_2nd=()
+        if real_2nd is None
+        else tuple(c for c in real_2nd.heard if c not in real_2nd.scorable),
     )

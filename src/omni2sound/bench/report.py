@@ -19,6 +19,9 @@ from omni2sound.bench.yamnet_8s import MIN_CLIPS_FOR_VERDICT
 
 __all__ = ["as_text", "avbench_as_text", "judges_as_text", "stage_as_text"]
 
+SAME_SETS_NOTE = (
+    "oracle and shuffled are the real set itself: no FD, KID, IS; the floor is: real, other scenes"
+)
 _HEADER = ("task", "system", "hit rate", "95 % interval", "clips", "median |error|", "silent")
 
 
@@ -31,6 +34,10 @@ def as_text(report: SpineReport) -> str:
     if left_out:
         told = ", ".join(f"{name} ({rates[name]:.2f})" for name in left_out)
         lines += ["", f"not scored, since real recordings are hit too rarely: {told}"]
+    if left_out_2nd := report.facts.get("classes_left_out_2nd") or ():
+        rates_2nd = report.facts["oracle_rates_2nd"]
+        told = ", ".join(f"{name} ({rates_2nd[name]:.2f})" for name in left_out_2nd)
+        lines += ["", f"not scored by the second judge, for the same reason: {told}"]
     return "\n".join(lines)
 
 
@@ -72,11 +79,12 @@ def stage_as_text(report: StageReport) -> str:
     lines: list[str] = []
     for track in dict.fromkeys(row.track for row in report.rows):
         rows = [row for row in report.rows if row.track == track]
-        scores = rows[0].scores
+        scores = max((row.scores for row in rows), key=len)
         num_clips = scores[0].estimate.num_clips
         lines += [f"{track}: {scores[0].protocol}, {num_clips} clips", ""]
         header = ("system", *(_score_title(score) for score in scores))
         lines += [*_table([header, *(_system_cells(row, scores) for row in rows)]), ""]
+    lines.append(SAME_SETS_NOTE)
     facts = report.facts
     rates = facts["oracle_rates"]
     for key, words in (

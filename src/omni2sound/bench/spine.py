@@ -140,11 +140,12 @@ class PromptResult:
     Attributes:
         class_ids: What was asked for.
         heard: By system, in the order of the table: for each sound, the classes that it is
-            heard as. Holds "generated" and "oracle" (real recordings of `class_ids`).
+            heard as, or None where its judge is not asked, as it does not know the class; no
+            None in "generated" and "oracle" (real recordings of `class_ids`), which it holds.
     """
 
     class_ids: Sequence[str]
-    heard: Mapping[str, Sequence[frozenset[str]]]
+    heard: Mapping[str, Sequence[frozenset[str] | None]]
 
 
 def score_strikes(result: StrikeResult) -> tuple[tuple[Row, ...], tuple[Check, ...]]:
@@ -197,11 +198,13 @@ def score_prompts(result: PromptResult) -> tuple[tuple[Row, ...], tuple[Check, .
     resamples = Resamples(result.class_ids)
     for system, heard in result.heard.items():
         _check_lengths(system, heard, result.class_ids)
-        hits[system] = np.array([[asked in h for asked in result.class_ids] for h in heard], float)
-        rate = resamples.mean(np.diagonal(hits[system]))
+        asked = [c for c, h in zip(result.class_ids, heard, strict=True) if h is not None]
+        hits[system] = np.array([[c in h for c in asked] for h in heard if h is not None], float)
+        drawn = resamples if len(asked) == len(heard) else Resamples(asked)
+        rate = drawn.mean(np.diagonal(hits[system]))
         rows.append(Row(task="T2A", system=system, rate=rate))
         if system.startswith(("generated", "oracle")):
-            rate = resamples.wrong_pairs(hits[system])
+            rate = drawn.wrong_pairs(hits[system])
             rows.append(Row(task="T2A", system=f"{system}, shuffled", rate=rate))
     checks = (
         Check(

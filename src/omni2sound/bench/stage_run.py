@@ -26,6 +26,8 @@ from omni2sound.errors import UserError
 
 __all__ = ["REAL_ELSEWHERE", "StageReport", "SystemScores", "run_stage"]
 
+_SAME_SETS = ("oracle", "shuffled")
+"""The real sounds themselves: as a set they have no distance to anything."""
 REAL_ELSEWHERE = "real, other scenes"
 """Real sound of as many other scenes: the floor of FD and KID at this number of clips."""
 MIN_SCENES = 8
@@ -167,7 +169,9 @@ def run_stage(
             SystemScores(
                 track=track_name,
                 system=system,
-                scores=distance_scores(by_system["oracle"], clips, judge_name=name),
+                scores=distance_scores(
+                    by_system["oracle"], clips, judge_name=name, sets=system not in _SAME_SETS
+                ),
             )
             for system, clips in by_system.items()
         ]

@@ -77,7 +77,11 @@ def judge_clip(waveform_N: NDArray[np.float32], judge: Judge) -> JudgedClip:
 
 
 def distance_scores(
-    real: Sequence[JudgedClip], made: Sequence[JudgedClip], *, judge_name: str = "yamnet"
+    real: Sequence[JudgedClip],
+    made: Sequence[JudgedClip],
+    *,
+    judge_name: str = "yamnet",
+    sets: bool = True,
 ) -> tuple[Score, ...]:
     """All numbers of the protocol.
 
@@ -85,6 +89,8 @@ def distance_scores(
         real: The clips' own sounds.
         made: What a system made for the same clips, in the same order.
         judge_name: Goes into the protocol's name.
+        sets: False for the real sounds themselves in any order: KL alone, since the distance of
+            a set to itself measures nothing (and the unbiased KID is then biased).
 
     Raises:
         ShapeError: If the numbers differ or there are fewer than four clips.
@@ -101,14 +107,17 @@ def distance_scores(
     logits_real = np.stack([c.logits_K for c in real])
     logits_made = np.stack([c.logits_K for c in made])
     n = len(real)
+    protocol = f"{judge_name}-8s-v1"
+    divergence = bootstrap_mean(kl_divergences(logits_real, logits_made))
+    kl = Score(protocol=protocol, name="KL", direction="lower", unit="nat", estimate=divergence)
+    if not sets:
+        return (kl,)
     fd = jackknife(n, lambda at: frechet_distance(patches(real, at), patches(made, at)))
     kid = jackknife(n, lambda at: kernel_distance(means(real, at), means(made, at)))
     isc = jackknife(n, lambda at: inception_score(logits_made[at]))
-    kl = bootstrap_mean(kl_divergences(logits_real, logits_made))
-    protocol = f"{judge_name}-8s-v1"
     return (
         Score(protocol=protocol, name="FD", direction="lower", unit="", estimate=fd),
         Score(protocol=protocol, name="KID", direction="lower", unit="", estimate=kid),
-        Score(protocol=protocol, name="KL", direction="lower", unit="nat", estimate=kl),
+        kl,
         Score(protocol=protocol, name="IS", direction="higher", unit="", estimate=isc),
     )

@@ -124,6 +124,7 @@ def spine(
             "oracle_rates": asked.oracle_rates,
             "oracle_rates_2nd": asked.second_oracle_rates,
             "classes_left_out": asked.left_out,
+            "classes_left_out_2nd": asked.left_out_2nd,
         },
     )
     print(json.dumps(result.to_json()) if as_json else as_text(result))
