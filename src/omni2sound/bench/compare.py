@@ -6,7 +6,7 @@ Out:  a `Difference` for each score: A - B, its 95 % interval, a p-value.
 Means (KL, inventions, classes heard) and ratios of sums (onset F1, in sync): bootstrap over
 clips, both systems resampled together; p by swapping the two systems' results clip by clip
 (10,000 random swaps; two-sided, and never 0). FD, KID, IS: delete-group jackknife of the
-difference, and p of its normal approximation. p-values of one comparison are corrected
+difference, and p of Student's t. p-values of one comparison are corrected
 together (Holm): one in twenty of many scores differs by chance.
 
 What not to get wrong: the difference of two published intervals is wider than what the same
@@ -15,12 +15,12 @@ clips say when they are paired; and under 500 clips FD and KID take no verdict e
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student_t
 
 from omni2sound.bench.evaluate import MIN_CLIPS, ClipRecord, System, real_sounds
 from omni2sound.bench.judging import Judged, iter_judged, judge_sounds
@@ -376,8 +376,9 @@ def _set_differences(
             return values[group][0] - values[group][1]
 
         difference = jackknife_groups(apart, real.num_groups, len(ids))
-        error = (difference.high - difference.low) / (2 * 1.96)
-        z = abs(difference.value) / error if error > 0 else 0.0
+        freedom = real.num_groups - 1
+        half = (difference.high - difference.low) / 2
+        t = abs(difference.value) / half * student_t.ppf(0.975, freedom) if half > 0 else 0.0
         found.append(
             Difference(
                 part=part,
@@ -387,7 +388,7 @@ def _set_differences(
                 a=values[None][0],
                 b=values[None][1],
                 difference=difference,
-                p=math.erfc(z / math.sqrt(2)),
+                p=float(2 * student_t.sf(t, freedom)),
                 p_holm=1.0,
                 verdict="",
             )

@@ -32,6 +32,7 @@ __all__ = [
     "frechet_distance",
     "inception_score",
     "jackknife",
+    "jackknife_estimate",
     "kernel_distance",
     "kl_divergences",
     "overlap_trace",
@@ -168,8 +169,14 @@ def jackknife(
     everything = np.arange(num_clips)
     value = statistic(everything)
     left_out = np.array([statistic(np.setdiff1d(everything, group)) for group in groups])
-    spread = np.square(left_out - left_out.mean()).sum() * (len(groups) - 1) / len(groups)
-    half = float(student_t.ppf(0.975, len(groups) - 1) * np.sqrt(spread))
+    return jackknife_estimate(value, left_out, num_clips)
+
+
+def jackknife_estimate(value: float, left_out_G: NDArray[np.float64], num_clips: int) -> Estimate:
+    """The interval of `jackknife` from the values without one group each."""
+    count = len(left_out_G)
+    spread = np.square(left_out_G - left_out_G.mean()).sum() * (count - 1) / count
+    half = float(student_t.ppf(0.975, count - 1) * np.sqrt(spread))
     return Estimate(value=value, low=value - half, high=value + half, num_clips=num_clips)
 
 

@@ -24,6 +24,7 @@ from omni2sound.bench.distances import (
     NUM_GROUPS,
     factor_of,
     inception_score,
+    jackknife_estimate,
     kl_divergences,
     overlap_trace,
 )
@@ -273,6 +274,4 @@ def jackknife_groups(statistic: Statistic, num_groups: int, num_clips: int) -> E
     """
     value = statistic(None)
     left_out = np.array([statistic(group) for group in range(num_groups)])
-    spread = np.square(left_out - left_out.mean()).sum() * (num_groups - 1) / num_groups
-    half = 1.96 * float(np.sqrt(spread))
-    return Estimate(value=value, low=value - half, high=value + half, num_clips=num_clips)
+    return jackknife_estimate(value, left_out, num_clips)
