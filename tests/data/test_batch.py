@@ -148,6 +148,25 @@ def test_what_was_mixed_can_be_heard_where_and_how_loud_it_was_drawn(
     assert stats.kstest(onsets, stats.uniform(0, 0.6).cdf).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("shown", ["noise", "low tone"])
+def test_what_is_seen_and_silent_is_never_told_as_unseen(
+    tmp_path: Path, encoder: TextEncoder, shown: str
+) -> None:
+    describe_store(tmp_path / "f", {"made": "in code"})
+    clips = [replace(click_clip(i, encoder, video=True), pictured=(shown,)) for i in range(8)]
+    write_shard(tmp_path / "f" / "shard.arrow", clips)
+    store = FeatureStore([tmp_path / "f"])
+    certain = replace(HARD, offscreen_prob=1.0)
+    mixes = [
+        mix
+        for batch in batches(store, encoder, task="VT2A", difficulty=certain)
+        for mix in batch.mixes
+        if mix is not None
+    ]
+    assert len(mixes) > 10
+    assert all(shown not in mix.caption for mix in mixes)
+
+
 def test_lost_tokens_are_lost_before_the_encoder(store: FeatureStore, encoder: TextEncoder) -> None:
     no_mix = replace(HARD, offscreen_prob=0.0)
     lost = kept = changed = total = 0

@@ -255,12 +255,16 @@ def _with_unseen(
     caption_role: str,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], OffscreenMix] | None:
-    """The clip's sound with one of another class in it; None if none was found."""
+    """The clip's sound with one of another class in it; None if none was found.
+
+    Of no class that is in the picture either: a silent dog must not be told as an unseen one.
+    """
+    taken = {*clip.classes, *clip.pictured}
     snr_db, onset = float(rng.uniform(*difficulty.offscreen_snr_db)), float(rng.random())
     for _ in range(_TRIES):
         other = store[int(rng.integers(len(store.durations_s)))]
         choice = float(rng.random())
-        if other.clip_id == clip.clip_id or set(other.classes) & set(clip.classes):
+        if other.clip_id == clip.clip_id or taken & set(other.classes):
             continue
         caption = _chosen_text(other, caption_role, choice).text
         found = mixed(

@@ -82,6 +82,7 @@ _SCHEMA = pa.schema(
         ("latents_dim", pa.int32()),
         ("quality", pa.float32()),
         ("source", pa.string()),
+        ("pictured", pa.list_(pa.string())),
     ]
 )
 TEXT_DIM = 384
@@ -123,6 +124,7 @@ class ClipFeatures:
         quality: How well sound and caption agree, on the scale of whoever scored them (higher
             is better); None if nobody did.
         source: What the clip was cut from, e.g. "youtube:dQw4w9WgXcQ"; empty if unknown.
+        pictured: Class ids of what can be seen, silent or not; empty if unknown.
     """
 
     clip_id: str
@@ -136,6 +138,7 @@ class ClipFeatures:
     latents_LC: NDArray[np.float16] | None = None
     quality: float | None = None
     source: str = ""
+    pictured: tuple[str, ...] = ()
 
 
 def write_shard(path: Path, items: Iterable[ClipFeatures | ClipFailure]) -> None:
@@ -182,6 +185,7 @@ def _row(clip: ClipFeatures) -> dict[str, Any]:
         "latents_dim": None if latents is None else latents.shape[1],
         "quality": clip.quality,
         "source": clip.source,
+        "pictured": list(clip.pictured),
     }
 
 
@@ -266,6 +270,7 @@ class FeatureStore:
             ),
             quality=row.get("quality"),
             source=row.get("source") or "",
+            pictured=tuple(row.get("pictured") or ()),
         )
 
 

@@ -109,6 +109,19 @@ def test_a_video_target_does_not_hold_the_unseen(built: Path, corpus: Path) -> N
     assert clip.classes == tuple(e.class_id for e in scene.events if e.on_screen)
 
 
+def test_a_row_names_all_that_is_pictured(built: Path, corpus: Path) -> None:
+    assets, store = StageAssets.open(corpus), FeatureStore([built])
+    class_of = {p.picture_id: p.class_id for p in assets.catalogue.pictures}
+    for index in (0, 1):
+        assert store[index].pictured == ()  # no picture
+        scene = draw_scene(
+            assets, split="train", seed=0, index=index, kind="offscreen", duration_s=2.0
+        )
+        shown = {class_of[o.picture_id] for o in scene.objects if o.picture_id is not None}
+        assert set(store[2 + index].pictured) == shown
+        assert {e.class_id for e in scene.events if e.on_screen} <= shown
+
+
 def test_every_ablation_finds_its_captions(built: Path) -> None:
     """Features of scenes alone are enough to run each of them."""
     store = FeatureStore([built])

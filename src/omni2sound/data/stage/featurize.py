@@ -171,7 +171,17 @@ def _clip(
         sync_LS=sync,
         classes=tuple(e.class_id for e in scene.events if _is_target(scene, e)),
         latents_LC=encoders.latents(sound_N) if latents else None,
+        pictured=_pictured(scene, assets),
     )
+
+
+def _pictured(scene: Scene, assets: StageAssets) -> tuple[str, ...]:
+    """Classes of all things in the picture; drawn tools have none."""
+    if not scene.has_picture:
+        return ()
+    class_of = {p.picture_id: p.class_id for p in assets.catalogue.pictures}
+    shown = {class_of[o.picture_id] for o in scene.objects if o.picture_id is not None}
+    return tuple(sorted(shown))
 
 
 def _told(scene: Scene, assets: StageAssets, rng: np.random.Generator) -> list[tuple[str, str]]:
