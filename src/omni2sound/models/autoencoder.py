@@ -5,7 +5,7 @@ In:   waveforms (B, N), full scale +-1; latents (B, L, C), zero mean and unit va
 Out:  the other one; L = ceil(N / 640) on the way in, N = 640 L on the way out.
 
     waveform -> 480-sample spectrum every 160 -> 80 log-mel bands -> blocks of 4 frames
-             -> 96 principal components, standardised = latents                 closed form
+             -> 128 principal components, standardised = latents                 closed form
     latents  -> log-mel bands -> magnitudes (`models.vocoder`, learned; without one: the
                 damped inverse of the bands) -> phases by projection -> waveform
 
@@ -94,8 +94,8 @@ class MelPcaConfig:
     magnitude_floor: float = 1e-5
     """Added to band magnitudes (full-scale sine: 0.5) before the logarithm: what is well
     below -90 dB is silence, and costs no latent variance."""
-    latent_dim: int = 96
-    """Principal components kept; why 96: docs/decisions/0009."""
+    latent_dim: int = 128
+    """Principal components kept; why 128: docs/decisions/0009."""
     phase_iterations: int = 16
     """Projections in `decode` that fit phases to the magnitudes."""
     vocoder: VocoderConfig | None = None

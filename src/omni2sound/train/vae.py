@@ -55,7 +55,7 @@ _FIT_STEP = 1_000_000
 class VocoderRecipe:
     """How the vocoder is trained; the numbers are chosen, not searched."""
 
-    num_steps: int = 2500
+    num_steps: int = 6000
     """Optimizer steps; the learning rate falls to 2 % over them."""
     batch_size: int = 8
     """Pieces a step."""
