@@ -17,7 +17,7 @@ from omni2sound.data.difficulty import Difficulty
 from omni2sound.data.encode import EncoderSource
 from omni2sound.data.features import FeatureStore
 from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, STORE_CATALOGUE, StageAssets
-from omni2sound.data.stage.featurize import NUM_CAPTIONS, ScenePlan, build_features
+from omni2sound.data.stage.featurize import NUM_BY_EAR, NUM_CAPTIONS, ScenePlan, build_features
 from omni2sound.data.stage.render import render_sound
 from omni2sound.data.stage.scene import draw_scene
 from omni2sound.data.stage.sync_examples import sync_batches
@@ -91,7 +91,7 @@ def test_every_planned_scene_is_there(built: Path) -> None:
         assert len(clip.sound_N) == 32_000
     for clip in (store[i] for i in range(4)):
         roles = [t.role for t in clip.texts]
-        assert roles == ["caption"] * NUM_CAPTIONS + ["audio-only"] * NUM_CAPTIONS
+        assert roles == ["caption"] * NUM_CAPTIONS + ["audio-only"] * NUM_BY_EAR
 
 
 def test_a_video_target_does_not_hold_the_unseen(built: Path, corpus: Path) -> None:
