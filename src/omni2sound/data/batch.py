@@ -29,6 +29,7 @@ from omni2sound.data.difficulty import (
     Difficulty,
     OffscreenMix,
     PromptEncoder,
+    blurred_states,
     joined_caption,
     lost_tokens,
     mixed,
@@ -43,6 +44,7 @@ __all__ = ["Batch", "build_batch", "sampler_for"]
 
 _PURPOSE_SAMPLE = 2
 _PURPOSE_DIFFICULTY = 3
+_PURPOSE_WORDS = 4
 _TRIES = 8
 """Clips looked at for an unseen sound that is audible and of another class."""
 _TIME = TimeBase()
@@ -230,6 +232,13 @@ def _sample(
         ids = encoder.token_ids([words])[0]
         lost = lost_tokens(ids, encoder.special_ids, difficulty.token_drop_prob, hard)
         states_TE = _states(encoder, [i for place, i in enumerate(ids) if place not in lost])
+    if difficulty.text_noise or difficulty.text_drop:
+        states_TE = blurred_states(
+            states_TE,
+            noise=difficulty.text_noise,
+            drop=difficulty.text_drop,
+            rng=step_rng(seed, step, _PURPOSE_WORDS, position),
+        )
     if difficulty.augment:
         waveform_N = augment_waveform(waveform_N, rng)
     latents_LC = None

@@ -22,7 +22,15 @@ from numpy.typing import NDArray
 
 from omni2sound.encoders.base import Tokens
 
-__all__ = ["Difficulty", "OffscreenMix", "PromptEncoder", "joined_caption", "lost_tokens", "mixed"]
+__all__ = [
+    "Difficulty",
+    "OffscreenMix",
+    "PromptEncoder",
+    "blurred_states",
+    "joined_caption",
+    "lost_tokens",
+    "mixed",
+]
 
 Waveform = NDArray[np.float32]
 
@@ -74,6 +82,8 @@ class Difficulty:
     token_drop_prob: float = 0.5
     null_prob: float = 0.0
     augment: bool = True
+    text_noise: float = 0.0
+    text_drop: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,6 +170,30 @@ def joined_caption(own: str, other: str, choice: float) -> str:
     if other[:1].isupper() and not other[1:2].isupper():
         other = other[:1].lower() + other[1:]
     return template.format(own=own, other=other)
+
+
+def blurred_states(
+    states_TE: NDArray[np.float16], *, noise: float, drop: float, rng: np.random.Generator
+) -> NDArray[np.float16]:
+    """A text's states, with fewer of them and each a little elsewhere.
+
+    Args:
+        states_TE: States of its tokens.
+        noise: Standard deviation of what is added, in standard deviations of each state: one
+            draw that all tokens share, and one for each.
+        drop: Chance of a state to be left out; at least one stays.
+        rng: Draws.
+    """
+    kept_TE = states_TE.astype(np.float32)
+    if drop:
+        stays_T = rng.random(len(kept_TE)) >= drop
+        stays_T[int(rng.integers(len(kept_TE)))] = True
+        kept_TE = kept_TE[stays_T]
+    if noise:
+        shared_E = rng.standard_normal(kept_TE.shape[1], dtype=np.float32)
+        own_TE = rng.standard_normal(kept_TE.shape, dtype=np.float32)
+        kept_TE = kept_TE + noise * kept_TE.std(axis=1, keepdims=True) * (shared_E + own_TE)
+    return kept_TE.astype(np.float16)
 
 
 def lost_tokens(

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from omni2sound.config import added
 from omni2sound.errors import ConfigError, ShapeError
 from omni2sound.models.layers import ScalarEmbedding, sinusoid
 
@@ -81,6 +82,10 @@ class ConditionerConfig:
     released full-size model projects them as they are."""
     masked: bool = True
     """Whether padding is masked out. The released full-size model instead attends to zeros."""
+    sentence: bool = added(False)
+    """Whether the mean of a text's states is one more token. It is what a sentence encoder such
+    as MiniLM was trained to give, and wordings that training never had are nearer to known ones
+    in it than word by word (docs/decisions/0047)."""
 
     def __post_init__(self) -> None:
         for name in ("text_dim", "vision_dim", "vision_fps", "sync_dim"):
@@ -131,7 +136,11 @@ class Conditioner(nn.Module):
             position_TD = sinusoid(seconds_T * (10.0 / self.config.vision_fps), self.width)
             add(self.vision(vision_BTV) + position_TD.to(self.dtype), conditions.vision_mask_BT)
         if conditions.text_BTE is not None:
-            add(self.text(conditions.text_BTE.to(self.dtype)), conditions.text_mask_BT)
+            text_BTE = conditions.text_BTE.to(self.dtype)
+            if self.config.sentence:
+                assert conditions.text_mask_BT is not None  # `Conditions` has checked it
+                add(self.text(_masked_mean(text_BTE, conditions.text_mask_BT)), None)
+            add(self.text(text_BTE), conditions.text_mask_BT)
         add(self.seconds_start(conditions.seconds_start_B)[:, None], None)
         add(self.seconds_total(conditions.seconds_total_B)[:, None], None)
 
@@ -175,6 +184,14 @@ class Conditioner(nn.Module):
     def dtype(self) -> torch.dtype:
         """Of the weights; conditions are cast to it."""
         return self.seconds_start.dtype
+
+
+def _masked_mean(x_BTE: Tensor, mask_BT: Tensor) -> Tensor:
+    """Mean over the true places, (B, 1, E)."""
+    weight_BT1 = mask_BT[..., None].to(x_BTE.dtype)
+    total_B1E = (x_BTE * weight_BT1).sum(dim=1, keepdim=True)
+    mean_B1E: Tensor = total_B1E / weight_BT1.sum(dim=1, keepdim=True).clamp_min(1)
+    return mean_B1E
 
 
 def _projection(features: int, width: int, *, normalised: bool) -> nn.Sequential:

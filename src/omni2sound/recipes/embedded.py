@@ -11,6 +11,7 @@ share of 0.10 leaves text-to-audio untrained. Sizes, steps and learning rates ar
 from __future__ import annotations
 
 from omni2sound.diffusion.objective import Objective
+from omni2sound.models.conditioning import ConditionerConfig
 from omni2sound.models.dit import DiTConfig
 from omni2sound.train.recipe import Recipe, Stage
 
@@ -21,9 +22,19 @@ def embedded() -> Recipe:
     """Each stage changes one thing; its comment says why."""
     joint = {"T2A": 0.60, "V2A": 0.20, "VT2A": 0.20}
     return Recipe(
-        name="embedded-v2",
-        dit=DiTConfig(latent_dim=96, width=256, depth=6, num_heads=4),
-        batch_seconds=96.0,
+        name="embedded-v3",
+        dit=DiTConfig(
+            latent_dim=128,
+            width=256,
+            depth=6,
+            num_heads=4,
+            conditioner=ConditionerConfig(sentence=True),
+        ),
+        # Two cores take few steps: small batches make them many.
+        batch_seconds=64.0,
+        # Wordings are few beside steps (docs/decisions/0047).
+        text_noise=1.0,
+        text_drop=0.5,
         # The first component is worth sixty times the last to the ear; its root, not that.
         channel_weight_exponent=0.5,
         # Most frames of a scene are room tone; with equal weights the classes are not learnt.

@@ -18,7 +18,7 @@ def tiny() -> Recipe:
     joint = {"T2A": 0.10, "V2A": 0.55, "VT2A": 0.35}
     return Recipe(
         name="tiny",
-        dit=DiTConfig(latent_dim=96, width=128, depth=4, num_heads=4),
+        dit=DiTConfig(latent_dim=128, width=128, depth=4, num_heads=4),
         batch_seconds=32.0,
         ema_decay=0.99,
         optimizer="muon",  # docs/decisions/0031

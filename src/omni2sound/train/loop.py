@@ -396,6 +396,8 @@ class _Run:
             token_drop_prob=stage.token_drop_prob,
             null_prob=self.recipe.null_prob,
             augment=self.recipe.augment,
+            text_noise=self.recipe.text_noise,
+            text_drop=self.recipe.text_drop,
         )
         build = partial(
             build_batch,

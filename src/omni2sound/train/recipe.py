@@ -125,6 +125,12 @@ class Recipe:
     augment: bool = added(True)
     """Change gain and colour of every waveform. False: where nothing is mixed in either, the
     latents that the features hold are taken, and the autoencoder has less to do (or nothing)."""
+    text_noise: float = added(0.0)
+    """Noise on the states of every prompt, in standard deviations of a state: one vector for the
+    whole text and one for each token. Few wordings and many steps otherwise teach the exact
+    states of the words, and others of the same meaning are not understood."""
+    text_drop: float = added(0.0)
+    """Chance of each token's state to be left out, after the text encoder; one stays."""
     accumulate: int = 1
     """Parts that a step's batch is computed in, one after the other; saves memory."""
     objective: Objective = field(default_factory=Objective)
@@ -170,6 +176,11 @@ class Recipe:
             raise ConfigError(f"batch_seconds must be positive, got {self.batch_seconds}")
         if not 0 <= self.null_prob < 1 or not 0 <= self.ema_decay < 1:
             raise ConfigError("null_prob and ema_decay must lie in [0, 1)")
+        if self.text_noise < 0 or not 0 <= self.text_drop < 1:
+            raise ConfigError(
+                f"need text_noise >= 0 and text_drop in [0, 1), got {self.text_noise} and "
+                f"{self.text_drop}"
+            )
         if self.accumulate < 1 or self.validate_every < 1 or self.sample_every < 0:
             raise ConfigError("accumulate and validate_every must be >= 1, sample_every >= 0")
         sizes = self.dit.conditioner
