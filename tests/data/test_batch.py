@@ -15,7 +15,14 @@ from scipy import stats
 
 from benchmarks.click_corpus import click_clip, click_store
 from omni2sound.data.batch import Batch, build_batch, sampler_for
-from omni2sound.data.difficulty import Difficulty, joined_caption, lost_tokens, mixed, unseen_part
+from omni2sound.data.difficulty import (
+    Difficulty,
+    blurred_states,
+    joined_caption,
+    lost_tokens,
+    mixed,
+    unseen_part,
+)
 from omni2sound.data.features import FeatureStore, describe_store, write_shard
 from omni2sound.data.sampler import TaskSampler
 from omni2sound.encoders.text import TextEncoder
@@ -64,7 +71,7 @@ def test_a_batch_does_not_depend_on_the_number_of_parts(
     store: FeatureStore, encoder: TextEncoder
 ) -> None:
     draw = sampler_for(store, seed=3, batch_seconds=3.2).draw(5, {"VT2A": 1.0})
-    hard = replace(HARD, augment=True)
+    hard = replace(HARD, augment=True, text_noise=0.5, text_drop=0.5)
     whole = build_batch(store, draw, seed=3, step=5, difficulty=hard, prompts=encoder)
     halves = [
         build_batch(
@@ -165,6 +172,22 @@ def test_what_is_seen_and_silent_is_never_told_as_unseen(
     ]
     assert len(mixes) > 10
     assert all(shown not in mix.caption for mix in mixes)
+
+
+def test_blurred_states_are_fewer_and_as_far_away_as_asked() -> None:
+    rng = np.random.default_rng(0)
+    states = (3 * rng.standard_normal((400, 64)) + 1).astype(np.float16)
+    same = blurred_states(states, noise=0, drop=0, rng=rng)
+    np.testing.assert_array_equal(same, states)
+    fewer = blurred_states(states, noise=0, drop=0.7, rng=rng)
+    assert 90 < len(fewer) < 150
+    assert {row.tobytes() for row in fewer} <= {row.tobytes() for row in states}
+    assert len(blurred_states(states[:2], noise=0, drop=0.999, rng=rng)) >= 1
+    added = blurred_states(states, noise=0.5, drop=0, rng=rng).astype(float) - states
+    added /= states.astype(float).std(axis=1, keepdims=True)
+    # One draw that all tokens share, and one for each, both of the asked size.
+    assert added.mean(axis=0).std() == pytest.approx(0.5, rel=0.25)
+    assert (added - added.mean(axis=0)).std() == pytest.approx(0.5, rel=0.02)
 
 
 def test_lost_tokens_are_lost_before_the_encoder(store: FeatureStore, encoder: TextEncoder) -> None:

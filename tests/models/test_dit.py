@@ -11,7 +11,7 @@ from torch import Tensor
 from omni2sound.errors import ConfigError, ShapeError
 from omni2sound.models.conditioning import ConditionerConfig, Conditions
 from omni2sound.models.dit import DiT, DiTConfig
-from omni2sound.models.layers import apply_rope, rope_table
+from omni2sound.models.layers import apply_rope, attention, rope_table
 
 B, L = 3, 10
 CONFIG = DiTConfig(
@@ -74,6 +74,42 @@ def test_masked_padding_changes_nothing(dit: DiT) -> None:
         text_mask_BT=torch.arange(9).expand(B, 9) < 4,
     )
     torch.testing.assert_close(dit(x, t, c), dit(x, t, padded))
+
+
+def test_the_sentence_is_the_mean_of_its_words_and_not_of_padding() -> None:
+    torch.manual_seed(0)
+    config = replace(CONFIG, conditioner=replace(CONFIG.conditioner, sentence=True))
+    conditioner = DiT(config).eval().conditioner
+    given = conditions(video=False)
+    context_BTD, mask_BT = conditioner.context(given)
+    plain_BTD, _ = DiT(CONFIG).eval().conditioner.context(given)
+    assert context_BTD.shape[1] == plain_BTD.shape[1] + 1
+    expected_BD = conditioner.text(given.text_BTE.mean(dim=1))
+    torch.testing.assert_close(context_BTD[:, 0], expected_BD)
+    padded = replace(
+        given,
+        text_BTE=torch.cat([given.text_BTE, torch.full((B, 3, 5), 9.0)], dim=1),
+        text_mask_BT=torch.cat([given.text_mask_BT, torch.zeros(B, 3, dtype=torch.bool)], dim=1),
+    )
+    longer_BTD, longer_mask_BT = conditioner.context(padded)
+    torch.testing.assert_close(longer_BTD[:, 0], context_BTD[:, 0])
+    assert int(longer_mask_BT.sum()) == int(mask_BT.sum())
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_in_half_precision_is_attention(masked: bool) -> None:
+    g = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, n, 8, generator=g) for n in (7, 5, 5))
+    mask = torch.tensor([True, False, True, True, False])[None, None, None] if masked else None
+    exact = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    half = attention(q.bfloat16(), k.bfloat16(), v.bfloat16(), mask)
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), exact, atol=0.02, rtol=0.02)
+    torch.testing.assert_close(attention(q, k, v, mask), exact)
+    if mask is not None:
+        other = k.clone()
+        other[:, :, ~mask[0, 0, 0]] = 50.0
+        assert torch.equal(attention(q.bfloat16(), other.bfloat16(), v.bfloat16(), mask), half)
 
 
 def test_without_masks_padding_is_zero_tokens_and_is_attended_to() -> None:

@@ -191,8 +191,7 @@ def _told(scene: Scene, assets: StageAssets, rng: np.random.Generator) -> list[t
     catalogue, held_out = assets.catalogue, scene.split == "test"
     told = captions(heard, catalogue, count=NUM_CAPTIONS, rng=rng, held_out=held_out)
     by_ear = [
-        audio_only_caption(heard, catalogue, rng=rng, held_out=held_out)
-        for _ in range(NUM_BY_EAR)
+        audio_only_caption(heard, catalogue, rng=rng, held_out=held_out) for _ in range(NUM_BY_EAR)
     ]
     return [*(("caption", t) for t in told), *(("audio-only", t) for t in by_ear)]
 
