@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     from omni2sound.assembly import PipelineConfig
     from omni2sound.data.difficulty import PromptEncoder
     from omni2sound.encoders.parts import TextPart
+    from omni2sound.models.autoencoder import MelPcaAutoencoder
+    from omni2sound.models.dit import DiT
+    from omni2sound.models.oobleck import Oobleck
     from omni2sound.train.recipe import Recipe
+    from omni2sound.weights import ModelCard
 
 __all__ = ["train"]
 
@@ -245,7 +249,7 @@ def _train_model(
     parent = None
     if init_from is not None:
         parent_card = load_card(resolve_model(init_from))
-        load_part(parent_card, "dit", model)
+        _start_from(parent_card, model, vae)
         parent = parent_card.sha256
     if lora is not None:
         # Muon is for whole matrices; these are thin ones.
@@ -315,6 +319,34 @@ def _train_model(
     if result.reason == INTERRUPTED:
         raise KeyboardInterrupt
     return first
+
+
+def _start_from(card: ModelCard, model: DiT, vae: MelPcaAutoencoder | Oobleck) -> None:
+    """Give the transformer the weights of another model, mapped if that has other components.
+
+    Raises:
+        ConfigError: If the weights do not fit, or the two autoencoders are of different kinds.
+    """
+    import torch
+
+    from omni2sound.config import from_json
+    from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
+    from omni2sound.models.dit import DiT
+    from omni2sound.models.transfer import transferred
+    from omni2sound.weights import load_part
+
+    if not isinstance(vae, MelPcaAutoencoder):
+        load_part(card, "dit", model)  # the full-size autoencoder: its latents are one space
+        return
+    old = MelPcaAutoencoder(from_json(MelPcaConfig, card.parts["autoencoder"]))
+    load_part(card, "autoencoder", old)
+    if old.latent_dim == vae.latent_dim and torch.equal(old.basis_CK, vae.basis_CK):
+        load_part(card, "dit", model)
+        return
+    _log.info("the latents of %s are mapped to those of --parts", card.name)
+    parent = DiT(replace(model.config, latent_dim=old.latent_dim))
+    load_part(card, "dit", parent)
+    model.load_state_dict(transferred(parent.state_dict(), old, vae))
 
 
 def _check_features(descriptions: list[Any], config: PipelineConfig, sync_sha256: str) -> None:

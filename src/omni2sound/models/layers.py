@@ -91,7 +91,8 @@ def attention(q_BNLH: Tensor, k_BNTH: Tensor, v_BNTH: Tensor, mask: Tensor | Non
     logits_BNLT = (q_BNLH * q_BNLH.shape[-1] ** -0.5) @ k_BNTH.transpose(-1, -2)
     if mask is not None:
         logits_BNLT = logits_BNLT.masked_fill(~mask, -torch.inf)
-    return logits_BNLT.softmax(dim=-1, dtype=torch.float32).to(v_BNTH.dtype) @ v_BNTH
+    weights_BNLT: Tensor = logits_BNLT.softmax(dim=-1, dtype=torch.float32).to(v_BNTH.dtype)
+    return weights_BNLT @ v_BNTH
 
 
 class SelfAttention(nn.Module):

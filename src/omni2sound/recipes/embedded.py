@@ -33,8 +33,8 @@ def embedded() -> Recipe:
         # Two cores take few steps: small batches make them many.
         batch_seconds=64.0,
         # Wordings are few beside steps (docs/decisions/0047).
-        text_noise=1.0,
-        text_drop=0.5,
+        text_noise=0.15,
+        text_drop=0.15,
         # The first component is worth sixty times the last to the ear; its root, not that.
         channel_weight_exponent=0.5,
         # Most frames of a scene are room tone; with equal weights the classes are not learnt.
