@@ -40,8 +40,8 @@ def transferred(
     """
     if old.basis_CK.shape[1] != new.basis_CK.shape[1]:
         raise ConfigError(
-            f"the model's autoencoder has blocks of {old.basis_CK.shape[1]} values, the other one of "
-            f"{new.basis_CK.shape[1]}; only fits of the same log-mel blocks can be mapped"
+            f"the model's autoencoder has blocks of {old.basis_CK.shape[1]} values, the other one "
+            f"of {new.basis_CK.shape[1]}; only fits of the same log-mel blocks can be mapped"
         )
     map_ON = (old.basis_CK @ new.basis_CK.T) * new.scale_C / old.scale_C[:, None]
     back_NO = torch.linalg.pinv(map_ON)
