@@ -217,6 +217,9 @@ def features(
     out: Annotated[Path, typer.Option(help="Folder of features; made if missing.")],
     split: Annotated[_Split, typer.Option(help="train, val or test.")] = _Split.TRAIN,
     seed: Annotated[int, typer.Option(min=0, help="Same seed, same scenes.")] = 0,
+    classes: Annotated[
+        str | None, typer.Option(help="Only these, separated by commas; by default all.")
+    ] = None,
     latents: Annotated[
         bool,
         typer.Option("--latents", help=LATENTS_HELP),
@@ -241,6 +244,7 @@ def features(
             assets=assets or _default_assets(),
             encoders=encoder_source(parts, encoders, device),
             latents=latents,
+            classes=None if classes is None else classes.split(","),
             split=_FAMILIES[split],
             seed=seed,
             plans=plans,

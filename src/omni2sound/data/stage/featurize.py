@@ -29,6 +29,7 @@ from omni2sound.data.stage.licences import attribution_tsv
 from omni2sound.data.stage.render import PEAK, render_frames, render_sound
 from omni2sound.data.stage.scene import draw_scene
 from omni2sound.data.stage.truth import Scene, SceneEvent, SceneKind
+from omni2sound.errors import ConfigError
 
 __all__ = ["ScenePlan", "build_features"]
 
@@ -60,6 +61,7 @@ class _Job:
     plan: ScenePlan
     latents: bool
     first: int
+    classes: tuple[str, ...] | None
 
 
 def build_features(
@@ -71,6 +73,7 @@ def build_features(
     seed: int,
     plans: Sequence[ScenePlan],
     latents: bool = False,
+    classes: Sequence[str] | None = None,
     engine: EngineName = "local",
     num_workers: int = 1,
     on_shard: Callable[[int, int], None] | None = None,
@@ -85,15 +88,18 @@ def build_features(
         seed: Of the scenes.
         plans: What to make.
         latents: Keep the latents of the waveform as it is, for recipes that do not augment.
+        classes: Of what sounds and is seen to sound; None: all.
         engine: Where to work; the result does not depend on it.
         num_workers: Processes; the result does not depend on it.
         on_shard: Called with (shards done, shards in all).
 
     Raises:
-        ConfigError: If the folder holds features made from something else.
+        ConfigError: If the folder holds features made from something else, or the corpus does
+            not know a class.
     """
     pictured = any(plan.kind != "audio" for plan in plans)
-    catalogue = StageAssets.open(assets).catalogue
+    chosen = None if classes is None else tuple(classes)
+    catalogue = _open(assets, chosen).catalogue
     return build_store(
         out,
         description={
@@ -119,6 +125,7 @@ def build_features(
                 seed=seed,
                 plan=replace(plan, count=min(SHARD_SCENES, plan.count - first)),
                 first=first,
+                classes=chosen,
             )
             for plan in plans
             for first in range(0, plan.count, SHARD_SCENES)
@@ -131,7 +138,7 @@ def build_features(
 
 
 def _clips(job: _Job) -> Iterator[ClipFeatures]:
-    assets, encoders = _open(job.assets), load_encoders(job.encoders)
+    assets, encoders = _open(job.assets, job.classes), load_encoders(job.encoders)
     for index in range(job.first, job.first + job.plan.count):
         scene = draw_scene(
             assets,
@@ -145,8 +152,15 @@ def _clips(job: _Job) -> Iterator[ClipFeatures]:
 
 
 @lru_cache(maxsize=1)
-def _open(assets: Path) -> StageAssets:
-    return StageAssets.open(assets)
+def _open(assets: Path, classes: tuple[str, ...] | None) -> StageAssets:
+    opened = StageAssets.open(assets)
+    if classes is None:
+        return opened
+    known = opened.catalogue.class_ids
+    unknown = [c for c in classes if c not in known]
+    if unknown:
+        raise ConfigError(f"no classes {', '.join(unknown)}; the corpus has {', '.join(known)}")
+    return opened.of_classes(classes)
 
 
 def _clip(
