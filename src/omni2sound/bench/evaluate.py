@@ -20,7 +20,7 @@ from omni2sound.bench.distances import kl_divergences
 from omni2sound.bench.folder import Problem, SoundFile
 from omni2sound.bench.judging import Judged, iter_judged, judge_sounds, real_hearing
 from omni2sound.bench.stage_v1 import ClipScore, Score, stage_scores
-from omni2sound.bench.streamed import SetOfSounds, groups_of, streamed_scores
+from omni2sound.bench.streamed import SetOfSounds, distance_scores, groups_of
 from omni2sound.bench.tracks import Task, Track
 from omni2sound.bench.yamnet_8s import MIN_CLIPS_FOR_VERDICT
 from omni2sound.data.engine import EngineName
@@ -44,6 +44,8 @@ class System:
     is_baseline: bool = False
     distances_only: bool = False
     """Its sounds are of no clip: the floor of real sound."""
+    is_real: bool = False
+    """Its sounds are the track's own in some order: as a set they have no distance to them."""
     problems: tuple[Problem, ...] = ()
 
 
@@ -127,7 +129,7 @@ def evaluate(
         UserError: A system has fewer than four clips.
     """
     by_id = {clip.clip_id: clip for clip in track.clips}
-    oracle = System(name=ORACLE, sounds=real_sounds(track), is_baseline=True)
+    oracle = System(name=ORACLE, sounds=real_sounds(track), is_baseline=True, is_real=True)
     everyone = [oracle, *systems]
     for system in everyone:
         if len(system.sounds) < MIN_CLIPS:
@@ -156,7 +158,9 @@ def evaluate(
         for part, ids in _distance_sets(track):
             references = _References(real, judge)
             for system in everyone:
-                scores, kl = _distances(references, heard[id(system)], ids, judge)
+                scores, kl = _distances(
+                    references, heard[id(system)], ids, judge, sets=not system.is_real
+                )
                 for clip_id, value in kl.items():
                     kls[id(system)].setdefault(clip_id, {})[judge] = value
                 if scores:
@@ -216,7 +220,12 @@ class _References:
 
 
 def _distances(
-    references: _References, made: Mapping[str, Judged], ids: Sequence[str], judge: str
+    references: _References,
+    made: Mapping[str, Judged],
+    ids: Sequence[str],
+    judge: str,
+    *,
+    sets: bool,
 ) -> tuple[tuple[Score, ...], dict[str, float]]:
     """Scores over the clips of a set, and KL of each clip; nothing of fewer than four clips."""
     have = tuple(i for i in ids if i in made)
@@ -225,7 +234,7 @@ def _distances(
     real_set = references.of(have)
     made_set = SetOfSounds(iter_judged((made[i] for i in have), judge), real_set.group_N)
     kl = kl_divergences(real_set.logits_NK, made_set.logits_NK)
-    scores = streamed_scores(real_set, made_set, judge_name=judge)
+    scores = distance_scores(real_set, made_set, judge_name=judge, sets=sets)
     return scores, dict(zip(have, kl.tolist(), strict=True))
 
 

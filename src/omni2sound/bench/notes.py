@@ -6,7 +6,9 @@ Out:  sentences.
 
 from __future__ import annotations
 
-from omni2sound.bench.evaluate import Evaluation
+from omni2sound.bench.baseline_sounds import SHUFFLED
+from omni2sound.bench.evaluate import ORACLE, Evaluation
+from omni2sound.bench.stage_run import REAL_ELSEWHERE
 
 __all__ = ["notes_of"]
 
@@ -22,6 +24,11 @@ def notes_of(evaluation: Evaluation) -> list[str]:
             "from them. FD falls as the number of clips grows; compare at equal numbers only, and "
             "look at the row of real sound beside."
         )
+    floor = any(r.system == REAL_ELSEWHERE for r in evaluation.rows)
+    notes.append(
+        f"{ORACLE} and {SHUFFLED} are the real set itself, and so have no FD, KID and IS"
+        + (f"; the floor is the row “{REAL_ELSEWHERE}”." if floor else ".")
+    )
     short = [r for r in evaluation.rows if r.num_clips < r.num_expected and not r.is_baseline]
     if short:
         names = sorted({r.system for r in short})

@@ -1,12 +1,17 @@
 """FD, KID, KL and inception score of sets that need not fit into memory.
 
 In:   `JudgedClip`s of real and made sounds, one pair after another, twice.
-Out:  the `Score`s of `yamnet_8s.distance_scores`, to rounding, intervals included.
+Out:  the `Score`s of `yamnet-8s-v1`, as `yamnet_8s` defines them.
 
 Of the patches only each group's number, mean and scatter are kept (merged as they come: Chan,
 Golub and LeVeque 1979), of the clips their mean embedding and logits: 15,000 clips of YAMNet
 take 0.4 GB, whatever their length. A jackknife's statistic merges all groups but one; the
 real side is decomposed once for all systems.
+
+A bootstrap would count clips twice and shift FD and KID, which depend on how many distinct clips
+there are. Of a delete-group jackknife every value is of the same number of clips, and only their
+spread is used: se^2 = (G - 1) / G * sum (value_g - mean)^2. So few values know their spread
+badly: the interval is Student's with G - 1 degrees of freedom.
 
 Shape suffixes: G groups, N clips, P patches, D embedding, K classes.
 """
@@ -19,12 +24,11 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student_t
 
 from omni2sound.bench.distances import (
-    NUM_GROUPS,
     factor_of,
     inception_score,
-    jackknife_estimate,
     kl_divergences,
     overlap_trace,
 )
@@ -37,15 +41,17 @@ __all__ = [
     "Moments",
     "SetOfSounds",
     "Statistic",
+    "distance_scores",
     "frechet_of_moments",
     "groups_of",
     "jackknife_groups",
     "statistics_of",
-    "streamed_scores",
 ]
 
 Matrix = NDArray[np.float64]
 _KERNEL_ROWS = 1024
+NUM_GROUPS = 10
+"""Of the jackknife, for 20 clips or more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -109,7 +115,11 @@ def frechet_of_moments(
 
 
 def groups_of(num_clips: int, *, seed: int = 0) -> NDArray[np.intp]:
-    """(N,): the jackknife's group of each clip, as `distances.jackknife` deals them out.
+    """(N,): the jackknife's group of each clip, dealt out at random.
+
+    Args:
+        num_clips: How many there are; with fewer than 20 a group has two.
+        seed: Of the dealing.
 
     Raises:
         ShapeError: There are fewer than four clips.
@@ -228,6 +238,10 @@ def statistics_of(real: SetOfSounds, made: SetOfSounds) -> dict[str, Statistic]:
 
 
 def _kid(real: SetOfSounds, made: SetOfSounds) -> Statistic:
+    """Unbiased squared MMD with the kernel (x.y / D + 1)^3; may be negative, as it must.
+
+    Source: Binkowski et al. 2018, arXiv:1801.01401, section 3 and appendix.
+    """
     between = _kernel_sums(real.means_ND, made.means_ND, real.group_N)
     sizes = np.bincount(real.group_N)
 
@@ -243,29 +257,42 @@ def _kid(real: SetOfSounds, made: SetOfSounds) -> Statistic:
     return kid
 
 
-def streamed_scores(real: SetOfSounds, made: SetOfSounds, *, judge_name: str) -> tuple[Score, ...]:
-    """All numbers of the protocol, as `yamnet_8s.distance_scores` gives them.
+def distance_scores(
+    real: SetOfSounds, made: SetOfSounds, *, judge_name: str, sets: bool = True
+) -> tuple[Score, ...]:
+    """All numbers of the protocol.
+
+    Args:
+        real: The clips' own sounds.
+        made: What a system made for the same clips, in the same order.
+        judge_name: Goes into the protocol's name.
+        sets: False for the real sounds themselves in any order: KL alone, since the distance of
+            a set to itself measures nothing (and the unbiased KID is then biased).
 
     Raises:
         ShapeError: The sets are not of the same clips.
     """
-    protocol, size = f"{judge_name}-8s-v1", (made.num_groups, len(made.group_N))
-    found = {n: jackknife_groups(s, *size) for n, s in statistics_of(real, made).items()}
-    found["KL"] = bootstrap_mean(kl_divergences(real.logits_NK, made.logits_NK))
+    statistics = statistics_of(real, made)
+    kl = bootstrap_mean(kl_divergences(real.logits_NK, made.logits_NK))
+    found: dict[str, Estimate] = {"KL": kl}
+    if sets:
+        num_groups, num_clips = made.num_groups, len(made.group_N)
+        found |= {n: jackknife_groups(s, num_groups, num_clips) for n, s in statistics.items()}
     return tuple(
         Score(
-            protocol=protocol,
+            protocol=f"{judge_name}-8s-v1",
             name=name,
             direction="higher" if name == "IS" else "lower",
             unit="nat" if name == "KL" else "",
             estimate=found[name],
         )
         for name in ("FD", "KID", "KL", "IS")
+        if name in found
     )
 
 
 def jackknife_groups(statistic: Statistic, num_groups: int, num_clips: int) -> Estimate:
-    """`distances.jackknife` of a statistic that knows its groups.
+    """`statistic` of everything, with a 95 % interval from leaving out one group at a time.
 
     Args:
         statistic: Of everything, or without one group.
@@ -273,5 +300,7 @@ def jackknife_groups(statistic: Statistic, num_groups: int, num_clips: int) -> E
         num_clips: How many clips are in them.
     """
     value = statistic(None)
-    left_out = np.array([statistic(group) for group in range(num_groups)])
-    return jackknife_estimate(value, left_out, num_clips)
+    left_out_G = np.array([statistic(group) for group in range(num_groups)])
+    spread = np.square(left_out_G - left_out_G.mean()).sum() * (num_groups - 1) / num_groups
+    half = float(student_t.ppf(0.975, num_groups - 1) * np.sqrt(spread))
+    return Estimate(value=value, low=value - half, high=value + half, num_clips=num_clips)
