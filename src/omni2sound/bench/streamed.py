@@ -18,9 +18,9 @@ Shape suffixes: G groups, N clips, P patches, D embedding, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ from omni2sound.bench.yamnet_8s import JudgedClip
 from omni2sound.errors import ShapeError
 
 __all__ = [
+    "GroupedMoments",
     "Moments",
     "SetOfSounds",
     "Statistic",
@@ -133,6 +134,45 @@ def groups_of(num_clips: int, *, seed: int = 0) -> NDArray[np.intp]:
     return group_N
 
 
+class GroupedMoments:
+    """Moments of vectors by jackknife group, gathered as they come."""
+
+    def __init__(self, vectors: Iterable[tuple[int, NDArray[np.float32]]], num_groups: int) -> None:
+        """Reads the vectors.
+
+        Args:
+            vectors: Group and vectors (P, D) of one clip after another.
+            num_groups: How many groups there are; one may stay empty.
+        """
+        # Vectors wait until there are enough of them: a product of few rows costs as much.
+        waiting: list[list[NDArray[np.float32]]] = [[] for _ in range(num_groups)]
+        self._moments: list[Moments | None] = [None] * num_groups
+        for group, vectors_PD in vectors:
+            waiting[group].append(vectors_PD)
+            if sum(map(len, waiting[group])) >= _KERNEL_ROWS:
+                self._settle(group, waiting)
+        for group in range(num_groups):
+            self._settle(group, waiting)
+
+    def _settle(self, group: int, waiting: list[list[NDArray[np.float32]]]) -> None:
+        if waiting[group]:
+            new = Moments.of(np.concatenate(waiting[group]))
+            old = self._moments[group]
+            self._moments[group] = new if old is None else old.merged(new)
+            waiting[group].clear()
+
+    def without(self, group: int | None) -> Moments:
+        """Of all vectors, or of those of all groups but one.
+
+        Raises:
+            ShapeError: There are none.
+        """
+        kept = [m for g, m in enumerate(self._moments) if g != group and m is not None]
+        if not kept:
+            raise ShapeError("no vectors are left")
+        return reduce(Moments.merged, kept)
+
+
 class SetOfSounds:
     """One system's judged clips, read once and kept small."""
 
@@ -144,42 +184,25 @@ class SetOfSounds:
             group_N: From `groups_of`.
 
         Raises:
-            ShapeError: There are more or fewer clips than groups were dealt for.
+            ValueError: There are more or fewer clips than groups were dealt for.
         """
         self.group_N = group_N
         self.num_groups = int(group_N.max()) + 1
-        # Vectors wait until there are enough of them: a product of few rows costs as much.
-        waiting: list[list[NDArray[np.float32]]] = [[] for _ in range(self.num_groups)]
-        moments: list[Moments | None] = [None] * self.num_groups
         means, logits = [], []
 
-        def settle(group: int) -> None:
-            if waiting[group]:
-                new = Moments.of(np.concatenate(waiting[group]))
-                old = moments[group]
-                moments[group] = new if old is None else old.merged(new)
-                waiting[group].clear()
+        def vectors() -> Iterator[tuple[int, NDArray[np.float32]]]:
+            for clip, group in zip(clips, group_N, strict=True):
+                means.append(clip.embeddings_PD.mean(axis=0, dtype=np.float64))
+                logits.append(clip.logits_K)
+                yield int(group), clip.embeddings_PD
 
-        for clip, group in zip(clips, group_N, strict=True):
-            waiting[group].append(clip.embeddings_PD)
-            if sum(map(len, waiting[group])) >= _KERNEL_ROWS:
-                settle(group)
-            means.append(clip.embeddings_PD.mean(axis=0, dtype=np.float64))
-            logits.append(clip.logits_K)
-        for group in range(self.num_groups):
-            settle(group)
+        self._moments = GroupedMoments(vectors(), self.num_groups)
         self.means_ND = np.stack(means)
         self.logits_NK = np.stack(logits)
-        self._moments = [m for m in moments if m is not None]
-        assert len(self._moments) == self.num_groups  # every group has a clip
 
     def moments_without(self, group: int | None) -> Moments:
         """Of all patches, or of those of all groups but one."""
-        kept = [m for g, m in enumerate(self._moments) if g != group]
-        total = kept[0]
-        for more in kept[1:]:
-            total = total.merged(more)
-        return total
+        return self._moments.without(group)
 
     @cached_property
     def factors(self) -> list[Matrix]:

@@ -35,6 +35,7 @@ MAX_SHOWN = 20
 """Problems of one kind on the terminal; the report has all."""
 TRACK_HELP = "Folder of a track, or stage-omni, which is built into the cache first."
 JUDGES_HELP = "Judges, by commas; the first decides what is heard, the second says it again."
+WEIGHTS_HELP = "Folder of the judges' files of avbench-8s-v1 (docs/weights.md); adds that protocol."
 CACHE_HELP = "Where judged sounds are kept; the cache folder by default."
 ASSETS_HELP = "Stage corpus, for its track and its baselines; by default where it is fetched to."
 
@@ -44,6 +45,7 @@ LimitOption = Annotated[int | None, typer.Option(min=4, help="Only the first cli
 SeedOption = Annotated[int, typer.Option(min=0, help="Of the noise; and of stage-omni.")]
 AssetsOption = Annotated[Path | None, typer.Option(help=ASSETS_HELP)]
 JudgesOption = Annotated[str, typer.Option(help=JUDGES_HELP)]
+WeightsOption = Annotated[Path | None, typer.Option(help=WEIGHTS_HELP)]
 CacheOption = Annotated[Path | None, typer.Option(help=CACHE_HELP)]
 EngineOption = Annotated[Engine, typer.Option(help=ENGINE_HELP)]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)]
@@ -79,6 +81,7 @@ def run(
     seed: SeedOption = 0,
     assets: AssetsOption = None,
     judges: JudgesOption = "yamnet,tagger",
+    weights: WeightsOption = None,
     encoders: Annotated[
         Path | None, typer.Option(help="Published encoders of a full-size model.")
     ] = None,
@@ -92,7 +95,7 @@ def run(
     from omni2sound.bench.run import run_model
 
     chosen = [task.strip() for task in tasks.split(",") if task.strip()]
-    means = _means(judges, cache, assets, engine, workers)
+    means = _means(judges, cache, assets, engine, workers, weights)
     opened = _open(track, means, limit=limit, seed=seed)
     known = tuple(t for t in chosen if t not in opened.info.tasks)
     if known:
@@ -127,6 +130,7 @@ def score(
     seed: SeedOption = 0,
     assets: AssetsOption = None,
     judges: JudgesOption = "yamnet,tagger",
+    weights: WeightsOption = None,
     cache: CacheOption = None,
     engine: EngineOption = Engine.LOCAL,
     workers: WorkersOption = None,
@@ -137,7 +141,7 @@ def score(
 
     if task not in TASKS:
         raise UserError(f"--task {task!r}: expected one of {', '.join(TASKS)}")
-    means = _means(judges, cache, assets, engine, workers)
+    means = _means(judges, cache, assets, engine, workers, weights)
     submission = Submission(
         name=name or sounds.resolve().name,
         task=task,
@@ -163,7 +167,9 @@ def _means(
     assets: Path | None,
     engine: Engine,
     workers: int | None,
+    weights: Path | None = None,
 ) -> Means:
+    from omni2sound.bench.avbench_features import PublishedJudges
     from omni2sound.bench.judging import load_judge
     from omni2sound.bench.run import Means
     from omni2sound.runtime import cache_dir
@@ -177,6 +183,7 @@ def _means(
     corpus = assets or (usual if usual.is_dir() else None)
     return Means(
         judges=names,
+        published=None if weights is None else PublishedJudges(weights=weights),
         cache_folder=cache or cache_dir() / "bench",
         assets=corpus,
         engine=engine.value,
