@@ -93,16 +93,10 @@ def run(
     """Make a model's sounds for a track, score them, write the report; goes on where it stopped."""
     from omni2sound.bench.making import ModelRun
     from omni2sound.bench.run import run_model
+    from omni2sound.data.engine import kept_workers
 
     chosen = [task.strip() for task in tasks.split(",") if task.strip()]
     means = _means(judges, cache, assets, engine, workers, weights)
-    opened = _open(track, means, limit=limit, seed=seed)
-    known = tuple(t for t in chosen if t not in opened.info.tasks)
-    if known:
-        raise UserError(
-            f"track {opened.info.name} has no task {known[0]!r}; it has "
-            f"{', '.join(opened.info.tasks)}"
-        )
     asked = ModelRun(
         model=model,
         tasks=tuple(chosen),  # type: ignore[arg-type]
@@ -112,7 +106,16 @@ def run(
         device=device,
         encoders=None if encoders is None else str(encoders),
     )
-    _finish(run_model(opened, out, asked, means, limit=limit, on_step=Steps()))
+    with kept_workers():
+        opened = _open(track, means, limit=limit, seed=seed)
+        unknown = tuple(t for t in chosen if t not in opened.info.tasks)
+        if unknown:
+            raise UserError(
+                f"track {opened.info.name} has no task {unknown[0]!r}; it has "
+                f"{', '.join(opened.info.tasks)}"
+            )
+        scored = run_model(opened, out, asked, means, limit=limit, on_step=Steps())
+    _finish(scored)
 
 
 def score(
@@ -138,6 +141,7 @@ def score(
     """Score any system's folder of wav, flac, mp4, ... named by clip id."""
     from omni2sound.bench.run import Submission, score_folders
     from omni2sound.bench.tracks import TASKS
+    from omni2sound.data.engine import kept_workers
 
     if task not in TASKS:
         raise UserError(f"--task {task!r}: expected one of {', '.join(TASKS)}")
@@ -148,8 +152,10 @@ def score(
         folder=sounds,
         sample_rate_hz=rate,
     )
-    opened = _open(track, means, limit=limit, seed=seed)
-    _finish(score_folders(opened, [submission], out, means, limit=limit, on_step=Steps()))
+    with kept_workers():
+        opened = _open(track, means, limit=limit, seed=seed)
+        scored = score_folders(opened, [submission], out, means, limit=limit, on_step=Steps())
+    _finish(scored)
 
 
 def report(folder: Annotated[Path, typer.Argument(help="What `run` or `score` wrote.")]) -> None:
