@@ -25,33 +25,13 @@ from omni2sound.bench.avbench_clips import (
 from omni2sound.bench.metrics import Estimate
 from omni2sound.bench.report import avbench_as_text
 from omni2sound.bench.stage_v1 import Score
-from omni2sound.encoders.metric.imagebind import ImageBind, ImageBindNetwork, ImageBindShape
-from omni2sound.encoders.metric.panns import Cnn14, Panns
-from omni2sound.encoders.metric.synchformer import SyncJudge, SyncJudgeConfig, SyncJudgeNetwork
-from omni2sound.encoders.synchformer import MotionConfig
 from omni2sound.errors import MissingPartError, UserError
-
-
-def listening(network: nn.Module) -> None:
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            size = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.3
-            parameter.copy_(size * torch.randn(parameter.shape, generator=generator))
+from tests.bench.tiny_judges import tiny_judges
 
 
 @pytest.fixture(scope="module")
 def judges() -> Judges:
-    visual = MotionConfig(width=16, depth=1, num_heads=2, frame_px=224)
-    sync = SyncJudgeNetwork(SyncJudgeConfig(visual=visual, depth=1, head_depth=1, head_heads=2))
-    shape = ImageBindShape(
-        vision_width=16, vision_depth=1, vision_heads=2,
-        audio_width=16, audio_depth=1, audio_heads=2, dim=12,
-    )  # fmt: skip
-    bind, panns = ImageBindNetwork(shape), Cnn14(channels=(2, 2, 2, 2, 2, 4), num_classes=5)
-    for network in (sync, bind, panns):
-        listening(network)
-    return Judges(panns=Panns(panns), sync=SyncJudge(sync), imagebind=ImageBind(bind))
+    return tiny_judges()
 
 
 def write_sound(path: Path, *, seconds: float = 8, rate: int = 16_000, seed: int = 0) -> Path:
