@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from safetensors.numpy import save as to_safetensors
 
 from omni2sound.bench.ears import Ears, Heard, NamedJudge, RealHearing, hear_recordings
 from omni2sound.bench.folder import SoundFile
-from omni2sound.bench.stage_v1 import ClipScore, score_clip
+from omni2sound.bench.stage_v1 import ClipScore, TrueEvent, score_clip
 from omni2sound.bench.track_stage import read_truth, stored_recordings
 from omni2sound.bench.tracks import Track, TrackClip, read_track
 from omni2sound.bench.yamnet_8s import JudgedClip, judge_clip
@@ -256,7 +256,7 @@ def _stage_score(work: _Work, clip: TrackClip, sound: SoundFile, heard: _Once) -
     num_samples = round_half_up(Fraction(clip.duration_s) * rate_hz)
     fitted_N = fit_length(whole, num_samples).samples_CN[0]
     assert clip.truth is not None  # the caller has looked
-    _, events = read_truth(track.path(clip.truth))
+    events = _events(track.path(clip.truth))
     first, *more = (
         (_ears(work.track, name)[0].listen(fitted_N), hearing)
         for name, hearing in zip(work.judges, work.hearing, strict=False)
@@ -264,6 +264,12 @@ def _stage_score(work: _Work, clip: TrackClip, sound: SoundFile, heard: _Once) -
     score = score_clip(fitted_N, events, *first, second=more[0] if more else None)
     put_entry(path, json.dumps(asdict(score)).encode())
     return score
+
+
+@lru_cache(maxsize=2048)
+def _events(path: Path) -> tuple[TrueEvent, ...]:
+    """Read once for all systems; a scene's whole truth is large."""
+    return read_truth(path)[1]
 
 
 def _clip_score(told: Mapping[str, Any]) -> ClipScore:
