@@ -25,6 +25,7 @@ from omni2sound.bench.page import POLICY, page_of
 from omni2sound.bench.reporting import REPORTS, write_report
 from omni2sound.bench.run import Means, Submission, run_model, score_folders
 from omni2sound.bench.scored import ScoredRun, read_run
+from omni2sound.bench.tables import tables_of
 from omni2sound.bench.tracks import Track, read_track
 from omni2sound.errors import UserError
 from tests.bench.embeds import colours_embed, words_embed
@@ -194,6 +195,8 @@ def test_the_real_set_itself_has_no_distances(whole: ScoredRun) -> None:
         rows = [r for r in whole.evaluation.rows if (r.system, r.part) == (system, "all")]
         assert [[s.name for s in r.scores] for r in rows] == [["KL"]]
     assert any("the real set itself" in note for note in notes_of(whole.evaluation))
+    (table,) = (t for t in tables_of(whole.evaluation) if t.part == "all")
+    assert [c.name for c in table.columns] == ["FD", "KID", "KL", "IS"]
 
 
 def test_what_is_missing_is_counted_and_named_never_replaced(

@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, reduce
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -224,10 +225,10 @@ def _kernel_sums(x_ND: Matrix, y_ND: Matrix, group_N: NDArray[np.intp]) -> Matri
     num_groups = int(group_N.max()) + 1
     member_NG = np.eye(num_groups)[group_N]
     sums = np.zeros((num_groups, num_groups))
-    for first in range(0, len(x_ND), _KERNEL_ROWS):
-        rows = slice(first, first + _KERNEL_ROWS)
-        kernel = (x_ND[rows] @ y_ND.T / x_ND.shape[1] + 1) ** 3
-        sums += member_NG[rows].T @ kernel @ member_NG
+    tiles = [slice(k, k + _KERNEL_ROWS) for k in range(0, len(x_ND), _KERNEL_ROWS)]
+    for rows, columns in product(tiles, tiles):
+        kernel = (x_ND[rows] @ y_ND[columns].T / x_ND.shape[1] + 1) ** 3
+        sums += member_NG[rows].T @ kernel @ member_NG[columns]
     return sums
 
 
