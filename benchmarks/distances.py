@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from scipy.signal import butter, sosfilt
 
 from omni2sound.bench.protocols import Judge
-from omni2sound.bench.yamnet_8s import distance_scores, judge_clip
+from omni2sound.bench.streamed import SetOfSounds, distance_scores, groups_of
+from omni2sound.bench.yamnet_8s import judge_clip
 from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
 
 Damage = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
@@ -88,8 +89,11 @@ def main() -> int:
     print(f"{count} test recordings of {len({r.class_id for r in right[:count]})} classes")
     print("| damage | FD | KID | KL |\n|---|---:|---:|---:|")
     values: dict[str, dict[str, float]] = {}
+    group_N = groups_of(count)
+    real_set = SetOfSounds(real, group_N)
     for name, clips in made.items():
-        scores = {s.name: s.estimate for s in distance_scores(real, clips, judge_name=given.judge)}
+        found = distance_scores(real_set, SetOfSounds(clips, group_N), judge_name=given.judge)
+        scores = {s.name: s.estimate for s in found}
         values[name] = {n: scores[n].value for n in NAMES}
         cells = " | ".join(
             f"{e.value:.3g} [{e.low:.3g}, {e.high:.3g}]" for e in (scores[n] for n in NAMES)

@@ -11,7 +11,7 @@ import soundfile
 import torch
 from torch import Tensor, nn
 
-from omni2sound.bench.avbench import PROTOCOL, AvScore, desync_s, score_avbench
+from omni2sound.bench.avbench import PROTOCOL, desync_s, score_avbench
 from omni2sound.bench.avbench_clips import (
     Judges,
     SoundFeatures,
@@ -22,34 +22,16 @@ from omni2sound.bench.avbench_clips import (
     list_files,
     read_captions,
 )
+from omni2sound.bench.metrics import Estimate
 from omni2sound.bench.report import avbench_as_text
-from omni2sound.encoders.metric.imagebind import ImageBind, ImageBindNetwork, ImageBindShape
-from omni2sound.encoders.metric.panns import Cnn14, Panns
-from omni2sound.encoders.metric.synchformer import SyncJudge, SyncJudgeConfig, SyncJudgeNetwork
-from omni2sound.encoders.synchformer import MotionConfig
+from omni2sound.bench.stage_v1 import Score
 from omni2sound.errors import MissingPartError, UserError
-
-
-def listening(network: nn.Module) -> None:
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            size = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.3
-            parameter.copy_(size * torch.randn(parameter.shape, generator=generator))
+from tests.bench.tiny_judges import tiny_judges
 
 
 @pytest.fixture(scope="module")
 def judges() -> Judges:
-    visual = MotionConfig(width=16, depth=1, num_heads=2, frame_px=224)
-    sync = SyncJudgeNetwork(SyncJudgeConfig(visual=visual, depth=1, head_depth=1, head_heads=2))
-    shape = ImageBindShape(
-        vision_width=16, vision_depth=1, vision_heads=2,
-        audio_width=16, audio_depth=1, audio_heads=2, dim=12,
-    )  # fmt: skip
-    bind, panns = ImageBindNetwork(shape), Cnn14(channels=(2, 2, 2, 2, 2, 4), num_classes=5)
-    for network in (sync, bind, panns):
-        listening(network)
-    return Judges(panns=Panns(panns), sync=SyncJudge(sync), imagebind=ImageBind(bind))
+    return tiny_judges()
 
 
 def write_sound(path: Path, *, seconds: float = 8, rate: int = 16_000, seed: int = 0) -> Path:
@@ -139,11 +121,13 @@ def test_fd_of_panns_takes_all_clips_and_kl_pairs_them() -> None:
         names=tuple(more), logits={"panns": more}, embeddings={"panns": more}, dropped={}
     )
     scores = {s.name: s for s in score_avbench(generated, reference)}
-    assert scores["KL-PANNS-softmax"].value == pytest.approx(0, abs=1e-12)
-    assert scores["KL-PANNS-softmax"].num_clips == 12
-    assert scores["FD-PANN"].value > 1  # the clip without a partner counts
-    assert scores["ISC-PANNS-mean"].better == "higher"
-    assert scores["ISC-PANNS-mean"].spread is not None
+    assert scores["KL-PANNS-softmax"].estimate.value == pytest.approx(0, abs=1e-12)
+    assert scores["KL-PANNS-softmax"].estimate.num_clips == 12
+    assert scores["FD-PANN"].estimate.value > 1  # the clip without a partner counts
+    assert scores["ISC-PANNS-mean"].direction == "higher"
+    for name in ("FD-PANN", "ISC-PANNS-mean"):
+        estimate = scores[name].estimate
+        assert estimate.low < estimate.value < estimate.high
     assert all(s.protocol == PROTOCOL for s in scores.values())
 
 
@@ -156,9 +140,8 @@ def test_cosines_are_means_over_pairs_with_an_interval() -> None:
     videos = VideoFeatures(embeddings={"imagebind": seen}, dropped={})
     (score,) = score_avbench(sounds, sounds, videos=videos)
     assert score.name == "IB-Score"
-    assert score.value == pytest.approx(0.8)
-    assert score.interval is not None
-    assert score.interval[0] < 0.8 < score.interval[1]
+    assert score.estimate.value == pytest.approx(0.8)
+    assert score.estimate.low < 0.8 < score.estimate.high
 
 
 def test_desync_is_the_mean_size_over_both_ends(
@@ -191,9 +174,9 @@ def test_the_whole_protocol_runs_from_files(judges: Judges, tmp_path: Path) -> N
     scores = score_avbench(made, real, videos=videos, sync=judges.sync)
     names = [score.name for score in scores]
     assert names == ["FD-PANN", "KL-PANNS-softmax", "ISC-PANNS-mean", "IB-Score", "DeSync"]
-    assert all(np.isfinite(score.value) for score in scores)
-    assert scores[-1].num_clips == 1
-    assert 0 <= scores[-1].value <= 2
+    assert all(np.isfinite(score.estimate.value) for score in scores)
+    assert scores[-1].estimate.num_clips == 1
+    assert 0 <= scores[-1].estimate.value <= 2
 
 
 def test_too_few_pairs_empty_folders_and_no_judges_are_refused(tmp_path: Path) -> None:
@@ -226,8 +209,14 @@ def test_captions_come_from_two_columns(tmp_path: Path) -> None:
 
 def test_the_table_says_what_is_missing_and_left_out() -> None:
     scores = [
-        AvScore(name="FD-PANN", value=5.22, better="lower", num_clips=20),
-        AvScore(name="DeSync", value=0.4, better="lower", num_clips=9, interval=(0.3, 0.5)),
+        Score(
+            protocol=PROTOCOL,
+            name=name,
+            direction="lower",
+            unit="",
+            estimate=Estimate(value=value, low=value - 0.1, high=value + 0.1, num_clips=9),
+        )
+        for name, value in (("FD-PANN", 5.22), ("DeSync", 0.4))
     ]
     dropped = {"generated": {"sync": {f"c{i}": "too short" for i in range(5)}}}
     text = avbench_as_text(scores, dropped=dropped, missing={"clap": "no file"})

@@ -85,6 +85,7 @@ def test_a_class_with_a_low_score_is_not_heard_though_no_other_is_higher(
         """Gives every class the same score."""
 
         def __init__(self, score: float) -> None:
+            self.name = "unsure"
             self.class_names = tuple(tonal_assets.catalogue.class_ids)
             self.sample_rate_hz, self.patch_samples, self.patch_hop_samples = 16_000, 15_360, 7_680
             self.top_k, self.least_score, self.vocabulary = 3, 0.3, "catalogue"

@@ -6,7 +6,9 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from typer.testing import CliRunner
 
 from omni2sound.bench.track_stage import StagePlan, build_stage_track
@@ -54,10 +56,26 @@ def test_score_report_compare_listen(track: Track, tmp_path: Path) -> None:
     assert run("report", tmp_path / "out")[0] == 0
     assert (tmp_path / "out" / "report.html").read_bytes() == page
 
-    (theirs / f"{track.clips[0].clip_id}.wav").unlink()
-    code, _, err = run("score", *arguments)
+    ids = [clip.clip_id for clip in track.clips]
+    (theirs / f"{ids[0]}.wav").unlink()
+    noise = 0.1 * np.random.default_rng(0).standard_normal(32_000)
+    spoilt = {
+        "not finite": (np.full(32_000, np.nan), 16_000),
+        "silent": (np.zeros(32_000), 16_000),
+        "clipped": ((40 * noise).clip(-1, 1), 16_000),
+        "wrong length": (noise[:20_000], 16_000),
+        "wrong rate": (noise[:16_000], 8_000),
+    }
+    for name, (sound, rate_hz) in zip(ids[1:], spoilt.values(), strict=False):
+        soundfile.write(theirs / f"{name}.wav", sound, rate_hz, subtype="FLOAT")
+    (theirs / "stranger.wav").write_bytes(b"")
+    code, out, err = run("score", *arguments)
     assert code == 1
-    assert f"theirs V2A: missing: {track.clips[0].clip_id}" in err
+    named = {"missing": ids[0], "extra": "stranger.wav", **dict(zip(spoilt, ids[1:], strict=False))}
+    for kind, name in named.items():
+        assert f"theirs V2A: {kind}: {name}: " in err
+    assert err.count("theirs V2A: ") == len(named)
+    assert "| theirs V2A | 6 of 8 |" in out  # what is missing or not finite is in no score
 
     code, out, _ = run(
         "compare", tmp_path / "out", tmp_path / "out", "--system-b", "silence", *common

@@ -1,13 +1,13 @@
 """The protocol avbench-8s-v1: FD, KL, IS, CLAP, IB and DeSync as published tables have them.
 
 In:   features of generated and of real sounds, of videos and captions (`avbench_clips`).
-Out:  `AvScore`s, each with its direction, its number of clips and, where it is a mean over
-      clips, a 95 % interval.
+Out:  `Score`s with 95 % intervals: a bootstrap over clips for means, a delete-group jackknife for
+      FD, Student's of its ten parts for the inception score.
 
 Names and order of operations are av-benchmark's: FD-VGG and FD-PANNs compare all clips of both
 sets, everything else pairs them by name. DeSync is the mean of the *size* of the offset over
 the first and the last 4.8 s of each clip. What not to get wrong: IB and CLAP are cosines here;
-papers print IB times 100. FD and IS have no interval: they are not means over clips.
+papers print IB times 100. Features may lie on disk: each is read when its clip's turn comes.
 
 Shape suffixes: N clips, K classes, D features, S segments.
 Source: hkchengrex/av-benchmark, commit 050a5cd, evaluate.py and av_bench/metrics.
@@ -15,50 +15,34 @@ Source: hkchengrex/av-benchmark, commit 050a5cd, evaluate.py and av_bench/metric
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.stats import t as student_t
 from torch import Tensor
 
 from omni2sound.bench.avbench_clips import SoundFeatures, VideoFeatures
-from omni2sound.bench.distances import frechet_distance, kl_divergences
-from omni2sound.bench.distributions import inception_score
+from omni2sound.bench.distances import kl_divergences
+from omni2sound.bench.distributions import NUM_SPLITS, inception_score
 from omni2sound.bench.metrics import Estimate, bootstrap_mean
+from omni2sound.bench.stage_v1 import Direction, Score
+from omni2sound.bench.streamed import (
+    GroupedMoments,
+    frechet_of_moments,
+    groups_of,
+    jackknife_groups,
+)
 from omni2sound.encoders.metric.synchformer import OFFSETS_S, WINDOW_SEGMENTS, SyncJudge
 from omni2sound.errors import UserError
 
-__all__ = ["PROTOCOL", "AvScore", "desync_s", "score_avbench"]
+__all__ = ["MIN_CLIPS", "PROTOCOL", "desync_s", "score_avbench"]
 
 PROTOCOL = "avbench-8s-v1"
-_MIN_CLIPS = 10
+MIN_CLIPS = 10
 """Inception score cuts the clips into ten parts."""
 _CHUNK_CLIPS = 16
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AvScore:
-    """One number of the table.
-
-    Attributes:
-        name: As av-benchmark calls it.
-        value: The score.
-        better: Which way is better.
-        num_clips: Generated clips behind it.
-        interval: 95 % bootstrap over clips; None where the score is no mean over clips.
-        spread: Standard deviation over ten parts (inception score only).
-        protocol: By which rules.
-    """
-
-    name: str
-    value: float
-    better: Literal["lower", "higher"]
-    num_clips: int
-    interval: tuple[float, float] | None = None
-    spread: float | None = None
-    protocol: str = PROTOCOL
 
 
 def score_avbench(
@@ -68,7 +52,8 @@ def score_avbench(
     videos: VideoFeatures | None = None,
     captions: Mapping[str, Tensor] | None = None,
     sync: SyncJudge | None = None,
-) -> tuple[AvScore, ...]:
+    sets: bool = True,
+) -> tuple[Score, ...]:
     """Every score that the features allow, in the order of published tables.
 
     Args:
@@ -77,24 +62,26 @@ def score_avbench(
         videos: Of the videos that both belong to; without them no IB and no DeSync.
         captions: Clip to its caption's embedding; without them no CLAP.
         sync: Decides on offsets.
+        sets: False for the real sounds themselves in any order: no FD and no inception score,
+            since a set has no distance to itself.
 
     Raises:
         UserError: Fewer than ten clips are in both sets.
     """
     shared = sorted(set(generated.names) & set(reference.names))
-    if len(shared) < _MIN_CLIPS:
+    if len(shared) < MIN_CLIPS:
         raise UserError(
-            f"{PROTOCOL} needs at least {_MIN_CLIPS} clips with sounds of one name in both "
+            f"{PROTOCOL} needs at least {MIN_CLIPS} clips with sounds of one name in both "
             f"folders, got {len(shared)}"
         )
-    scores = [*_distances(generated, reference)]
+    scores = [*_distances(generated, reference)] if sets else []
     for judge, title in (("panns", "PANNS"), ("passt", "PASST")):
         ours, theirs = generated.logits.get(judge, {}), reference.logits.get(judge, {})
-        if ours and theirs:
-            names = sorted(ours.keys() & theirs.keys())
+        names = sorted(ours.keys() & theirs.keys())
+        if len(names) > 1:
             divergence = kl_divergences(_rows(theirs, names), _rows(ours, names))
-            scores.append(_mean(f"KL-{title}-softmax", divergence, "lower"))
-    for judge, title in (("panns", "PANNS"), ("passt", "PASST")):
+            scores.append(_score(f"KL-{title}-softmax", bootstrap_mean(divergence), "lower"))
+    for judge, title in (("panns", "PANNS"), ("passt", "PASST")) if sets else ():
         scores += _inception(title, generated, reference, judge)
     seen = videos.embeddings if videos is not None else {}
     pairs = (
@@ -105,13 +92,19 @@ def score_avbench(
         heard = generated.embeddings.get(judge, {})
         names = sorted(heard.keys() & other.keys())
         if names:
-            cosine = torch.cosine_similarity(_stack(other, names), _stack(heard, names), dim=-1)
-            scores.append(_mean(name, cosine.double().numpy(), "higher"))
+            scores.append(_score(name, bootstrap_mean(_cosines(other, heard, names)), "higher"))
     heard, looked = generated.embeddings.get("sync", {}), seen.get("sync", {})
     names = sorted(heard.keys() & looked.keys())
     if names and sync is not None:
-        offsets = desync_s(sync, _stack(looked, names), _stack(heard, names))
-        scores.append(_mean("DeSync", offsets.numpy(), "lower"))
+        offsets = [
+            desync_s(
+                sync,
+                torch.stack([looked[n] for n in names[first : first + _CHUNK_CLIPS]]),
+                torch.stack([heard[n] for n in names[first : first + _CHUNK_CLIPS]]),
+            )
+            for first in range(0, len(names), _CHUNK_CLIPS)
+        ]
+        scores.append(_score("DeSync", bootstrap_mean(torch.cat(offsets).numpy()), "lower"))
     return tuple(scores)
 
 
@@ -129,74 +122,80 @@ def desync_s(sync: SyncJudge, visual_NSZD: Tensor, audio_NSZD: Tensor) -> Tensor
     grid = torch.tensor(OFFSETS_S, dtype=torch.float64).abs()
     sizes = []
     for window in (slice(None, WINDOW_SEGMENTS), slice(-WINDOW_SEGMENTS, None)):
-        logits = [
-            sync.offset_logits(visual[:, window], audio[:, window])
-            for visual, audio in zip(
-                torch.split(visual_NSZD, _CHUNK_CLIPS),
-                torch.split(audio_NSZD, _CHUNK_CLIPS),
-                strict=True,
-            )
-        ]
-        sizes.append(grid[torch.cat(logits).argmax(dim=-1)])
+        logits = sync.offset_logits(visual_NSZD[:, window], audio_NSZD[:, window])
+        sizes.append(grid[logits.argmax(dim=-1)])
     return torch.stack(sizes).mean(dim=0)
 
 
-def _distances(generated: SoundFeatures, reference: SoundFeatures) -> list[AvScore]:
+def _distances(generated: SoundFeatures, reference: SoundFeatures) -> list[Score]:
     scores = []
     for judge, name in (("vggish", "FD-VGG"), ("panns", "FD-PANN"), ("passt", "FD-PASST")):
         ours = generated.embeddings.get(judge, {})
         theirs = reference.embeddings.get(judge, {})
-        if judge == "passt":  # the only one that compares pairs
-            shared = ours.keys() & theirs.keys()
-            ours = {k: ours[k] for k in sorted(shared)}
-            theirs = {k: theirs[k] for k in sorted(shared)}
-        if not ours or not theirs:
-            continue
-        join = torch.cat if judge == "vggish" else torch.stack
-        distance = frechet_distance(
-            join([ours[k] for k in sorted(ours)]).numpy(),
-            join([theirs[k] for k in sorted(theirs)]).numpy(),
-        )
-        scores.append(AvScore(name=name, value=distance, better="lower", num_clips=len(ours)))
+        shared = ours.keys() & theirs.keys()
+        # PaSST's is the only one that compares pairs.
+        names = [sorted(shared if judge == "passt" else side.keys()) for side in (ours, theirs)]
+        if min(map(len, names)) >= MIN_CLIPS:
+            scores.append(_score(name, _frechet(ours, theirs, *names), "lower"))
     return scores
+
+
+def _frechet(
+    ours: Mapping[str, Tensor],
+    theirs: Mapping[str, Tensor],
+    our_names: Sequence[str],
+    their_names: Sequence[str],
+) -> Estimate:
+    """FD of two sets that are read one clip at a time; a group is left out of both at once."""
+    everything = sorted({*our_names, *their_names})
+    groups = dict(zip(everything, groups_of(len(everything)).tolist(), strict=True))
+    num_groups = max(groups.values()) + 1
+
+    def vectors(
+        side: Mapping[str, Tensor], names: Sequence[str]
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        for name in names:
+            rows = side[name].numpy()
+            yield groups[name], rows if rows.ndim == 2 else rows[None]
+
+    a = GroupedMoments(vectors(ours, our_names), num_groups)
+    b = GroupedMoments(vectors(theirs, their_names), num_groups)
+
+    def distance(group: int | None) -> float:
+        return frechet_of_moments(a.without(group), b.without(group), rough=group is not None)
+
+    return jackknife_groups(distance, num_groups, len(our_names))
 
 
 def _inception(
     title: str, generated: SoundFeatures, reference: SoundFeatures, judge: str
-) -> list[AvScore]:
-    logits = dict(generated.logits.get(judge, {}))
+) -> list[Score]:
+    logits = generated.logits.get(judge, {})
+    names = sorted(logits)
     if judge == "passt":  # PaSST's logits are paired before anything is made of them
-        kept = reference.logits.get(judge, {}).keys()
-        logits = {name: row for name, row in logits.items() if name in kept}
-    if len(logits) < _MIN_CLIPS:
+        names = sorted(logits.keys() & reference.logits.get(judge, {}).keys())
+    if len(names) < MIN_CLIPS:
         return []
-    score = inception_score(_rows(logits, sorted(logits)))
-    return [
-        AvScore(
-            name=f"ISC-{title}-mean",
-            value=score.mean,
-            spread=score.std,
-            better="higher",
-            num_clips=len(logits),
-        )
-    ]
+    found = inception_score(_rows(logits, names))
+    # The parts share no clip: their mean has Student's interval (std is that of ten values).
+    half = float(student_t.ppf(0.975, NUM_SPLITS - 1)) * found.std / np.sqrt(NUM_SPLITS - 1)
+    estimate = Estimate(
+        value=found.mean, low=found.mean - half, high=found.mean + half, num_clips=len(names)
+    )
+    return [_score(f"ISC-{title}-mean", estimate, "higher")]
 
 
-def _mean(name: str, per_clip_N: np.ndarray, better: Literal["lower", "higher"]) -> AvScore:
-    estimate: Estimate = bootstrap_mean(per_clip_N)
-    return AvScore(
-        name=name,
-        value=estimate.value,
-        better=better,
-        num_clips=estimate.num_clips,
-        interval=(estimate.low, estimate.high),
+def _score(name: str, estimate: Estimate, direction: Direction) -> Score:
+    unit = "s" if name == "DeSync" else ""
+    return Score(protocol=PROTOCOL, name=name, direction=direction, unit=unit, estimate=estimate)
+
+
+def _cosines(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: Sequence[str]) -> np.ndarray:
+    return np.array(
+        [float(torch.cosine_similarity(a[n].double(), b[n].double(), dim=-1)) for n in names]
     )
 
 
-def _stack(entries: Mapping[str, Tensor], names: Sequence[str]) -> Tensor:
-    return torch.stack([entries[name] for name in names])
-
-
 def _rows(entries: Mapping[str, Tensor], names: Sequence[str]) -> np.ndarray:
-    rows: np.ndarray = _stack(entries, names).numpy()
+    rows: np.ndarray = torch.stack([entries[name] for name in names]).numpy()
     return rows

@@ -36,7 +36,7 @@ from omni2sound.encoders.metric.vggish import Vggish
 from omni2sound.encoders.pictures import crop_centre, resize_short_side
 from omni2sound.encoders.synchformer import SynchformerVisual
 from omni2sound.errors import MissingPartError, UserError
-from omni2sound.media.audio import read_audio
+from omni2sound.media.audio import Audio, read_audio
 from omni2sound.media.fps_filter import iter_filtered_frames
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "VideoFeatures",
     "clip_at",
     "embed_captions",
+    "embed_sound",
     "embed_sounds",
     "embed_videos",
     "list_files",
@@ -186,13 +187,21 @@ def embed_sounds(
         MediaError: A file can't be read.
     """
     features = _Collector()
-    names = []
     for count, path in enumerate(paths, start=1):
-        names.append(path.stem)
-        audio = read_audio(path)
-        _hear(torch.from_numpy(audio.samples_CN), audio.sample_rate_hz, path.stem, judges, features)
+        _hear(read_audio(path), path.stem, judges, features)
         if on_clip is not None:
             on_clip(count, len(paths))
+    return _sound_features([path.stem for path in paths], features)
+
+
+def embed_sound(audio: Audio, name: str, judges: Judges) -> SoundFeatures:
+    """Let every judge hear one sound."""
+    features = _Collector()
+    _hear(audio, name, judges, features)
+    return _sound_features([name], features)
+
+
+def _sound_features(names: Sequence[str], features: _Collector) -> SoundFeatures:
     return SoundFeatures(
         names=tuple(names),
         logits=features.logits,
@@ -201,9 +210,8 @@ def embed_sounds(
     )
 
 
-def _hear(
-    samples_CN: Tensor, rate_hz: int, name: str, judges: Judges, features: _Collector
-) -> None:
+def _hear(audio: Audio, name: str, judges: Judges, features: _Collector) -> None:
+    samples_CN, rate_hz = torch.from_numpy(audio.samples_CN), audio.sample_rate_hz
     for judge, tagger in (("panns", judges.panns), ("passt", judges.passt)):
         if tagger is not None:
             clip = clip_at(samples_CN, rate_hz, tagger.sample_rate_hz)

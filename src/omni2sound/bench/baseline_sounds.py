@@ -35,8 +35,9 @@ from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.errors import UserError
 from omni2sound.media.audio import Audio, write_audio
 
-__all__ = ["STAGE_BASELINES", "plain_baselines", "stage_baselines"]
+__all__ = ["SHUFFLED", "STAGE_BASELINES", "plain_baselines", "stage_baselines"]
 
+SHUFFLED = "shuffled"
 STAGE_BASELINES = ("retrieval", "motion-energy", "motion + retrieval")
 NUM_REMEMBERED = 100
 """Training scenes of each part to retrieve from."""
@@ -63,7 +64,7 @@ def plain_baselines(track: Track, out: Path) -> list[System]:
             shuffled[clip_id] = real[ids[(at + max(1, len(ids) // 2)) % len(ids)]]
     silence = {c.clip_id: _silent(c, out / "silence") for c in track.clips}
     return [
-        System(name="shuffled", sounds=shuffled, is_baseline=True),
+        System(name=SHUFFLED, sounds=shuffled, is_baseline=True, is_real=True),
         System(name="silence", sounds=silence, is_baseline=True),
     ]
 

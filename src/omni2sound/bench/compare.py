@@ -329,6 +329,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def _set_scores(
     track: Track, ids: Sequence[str], system_a: System, system_b: System, means: Means
 ) -> list[Difference]:
+    if system_a.is_real or system_b.is_real:
+        return []  # the real sounds themselves: a set has no distance to itself
     clips = {c.clip_id: c for c in track.clips}
     parts = (
         [("all", list(ids))]

@@ -1,48 +1,37 @@
-"""How far two sets of sounds lie apart: FD, KID, KL, inception score, each from arrays.
+"""How far two sets of sounds lie apart: FD, KL, inception score, each from arrays.
 
 In:   embeddings and logits of clips, made by a judge that the caller loaded.
-Out:  numbers in float64; jackknife intervals.
+Out:  numbers in float64. (`streamed` has KID, intervals, and sets that do not fit into memory.)
 
 Nothing here knows what the numbers were made from. Lower is better for all but the inception
 score. FD grows as 1 / N, so two systems are compared at one N. Known answers are tested: two
-Gaussians for FD, exact zero mean for the unbiased KID.
+Gaussians for FD, tables worked out by hand for the others.
 
 The embeddings' type is part of a metric's definition: everything is raised to float64 first
 (a covariance of rounded numbers is another number).
 
 Shape suffixes: N clips or patches, D embedding, K classes.
-Source: FD Heusel et al. 2017, arXiv:1706.08500; KID Binkowski et al. 2018, arXiv:1801.01401,
-section 3 and appendix; IS Salimans et al. 2016, arXiv:1606.03498.
+Source: FD Heusel et al. 2017, arXiv:1706.08500; IS Salimans et al. 2016, arXiv:1606.03498.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import log_softmax
-from scipy.stats import t as student_t
 
-from omni2sound.bench.metrics import Estimate
 from omni2sound.errors import ShapeError
 
 __all__ = [
     "factor_of",
     "frechet_distance",
     "inception_score",
-    "jackknife",
-    "jackknife_estimate",
-    "kernel_distance",
     "kl_divergences",
     "overlap_trace",
 ]
 
-_KERNEL_DEGREE = 3
 _NEAR = 1e-3
 """Of both variances together: sets that differ less are measured with more digits."""
-NUM_GROUPS = 10
-"""Of the delete-group jackknife."""
 
 Matrix = NDArray[np.float64]
 
@@ -100,17 +89,6 @@ def overlap_trace(factor_x_DD: Matrix, cov_y_DD: Matrix, *, rough: bool = False)
     return float(np.linalg.svd(factor_x_DD.T @ factor_of(cov_y_DD), compute_uv=False).sum())
 
 
-def kernel_distance(x_ND: ArrayLike, y_ND: ArrayLike) -> float:
-    """Unbiased squared MMD with the kernel (x.y / D + 1)^3; may be negative, as it must.
-
-    Raises:
-        ShapeError: As `frechet_distance`.
-    """
-    x, y = _checked_pair(x_ND, y_ND)
-    within = [_mean_off_diagonal(_kernel(a, a)) for a in (x, y)]
-    return float(within[0] + within[1] - 2 * _kernel(x, y).mean())
-
-
 def kl_divergences(real_NK: ArrayLike, made_NK: ArrayLike) -> Matrix:
     """KL(real || made) of each pair of clips, (N,), from logits through a softmax.
 
@@ -139,47 +117,6 @@ def inception_score(logits_NK: ArrayLike) -> float:
     return float(np.exp((p * (log_p - log_mean)).sum(axis=1).mean()))
 
 
-def jackknife(
-    num_clips: int,
-    statistic: Callable[[NDArray[np.intp]], float],
-    *,
-    num_groups: int = NUM_GROUPS,
-    seed: int = 0,
-) -> Estimate:
-    """`statistic` of all clips, with a 95 % interval from leaving out one group at a time.
-
-    A bootstrap would count clips twice and shift FD and KID, which depend on how many distinct
-    clips there are. Here every value is of the same number of clips, and only their spread is
-    used: se^2 = (G - 1) / G * sum (value_g - mean)^2. So few values know their spread badly: the
-    interval is Student's with G - 1 degrees of freedom.
-
-    Args:
-        num_clips: How many clips there are.
-        statistic: Of the clips with these indices.
-        num_groups: G, at most `num_clips`.
-        seed: Of the assignment to groups.
-
-    Raises:
-        ShapeError: If there are fewer than four clips.
-    """
-    if num_clips < 4:
-        raise ShapeError(f"a jackknife needs at least 4 clips, got {num_clips}")
-    order = np.random.default_rng(seed).permutation(num_clips)
-    groups = np.array_split(order, min(num_groups, num_clips // 2))
-    everything = np.arange(num_clips)
-    value = statistic(everything)
-    left_out = np.array([statistic(np.setdiff1d(everything, group)) for group in groups])
-    return jackknife_estimate(value, left_out, num_clips)
-
-
-def jackknife_estimate(value: float, left_out_G: NDArray[np.float64], num_clips: int) -> Estimate:
-    """The interval of `jackknife` from the values without one group each."""
-    count = len(left_out_G)
-    spread = np.square(left_out_G - left_out_G.mean()).sum() * (count - 1) / count
-    half = float(student_t.ppf(0.975, count - 1) * np.sqrt(spread))
-    return Estimate(value=value, low=value - half, high=value + half, num_clips=num_clips)
-
-
 def _centred(x_ND: Matrix) -> Matrix:
     """Without its mean, and so scaled that x^T x is the covariance."""
     centred: Matrix = (x_ND - x_ND.mean(axis=0)) / np.sqrt(len(x_ND) - 1)
@@ -190,16 +127,6 @@ def _covariance(x_ND: Matrix) -> Matrix:
     centred = _centred(x_ND)
     covariance: Matrix = centred.T @ centred
     return covariance
-
-
-def _kernel(x: Matrix, y: Matrix) -> Matrix:
-    kernel: Matrix = (x @ y.T / x.shape[1] + 1) ** _KERNEL_DEGREE
-    return kernel
-
-
-def _mean_off_diagonal(kernel: Matrix) -> float:
-    n = len(kernel)
-    return float((kernel.sum() - np.trace(kernel)) / (n * (n - 1)))
 
 
 def _checked(x: ArrayLike) -> Matrix:

@@ -21,9 +21,9 @@ from scipy.special import log_softmax
 
 from omni2sound.errors import ShapeError
 
-__all__ = ["InceptionScore", "inception_score"]
+__all__ = ["NUM_SPLITS", "InceptionScore", "inception_score"]
 
-_SPLITS = 10
+NUM_SPLITS = 10
 _SHUFFLE_SEED = 2020
 
 
@@ -44,15 +44,15 @@ def inception_score(logits_NK: ArrayLike) -> InceptionScore:
     Raises:
         ShapeError: Fewer than ten clips, or not a finite table.
     """
-    logits = _table(logits_NK, least=_SPLITS)
+    logits = _table(logits_NK, least=NUM_SPLITS)
     # The old generator on purpose: another order gives another score.
     order = np.random.RandomState(_SHUFFLE_SEED).permutation(len(logits))
     log_p = log_softmax(logits[order], axis=1)
     p = np.exp(log_p)
     count = len(logits)
     scores = []
-    for part in range(_SPLITS):
-        rows = slice(part * count // _SPLITS, (part + 1) * count // _SPLITS)
+    for part in range(NUM_SPLITS):
+        rows = slice(part * count // NUM_SPLITS, (part + 1) * count // NUM_SPLITS)
         marginal = p[rows].mean(axis=0)
         # A class that no clip of the part has underflows to 0 * log 0, which is 0.
         log_marginal = np.log(marginal, out=np.zeros_like(marginal), where=marginal > 0)

@@ -38,7 +38,11 @@ _MUSIC = ("Music",)
 
 
 class NamedJudge(Judge, Protocol):
-    """A judge that says what its scores are of."""
+    """A judge that says who it is and what its scores are of."""
+
+    @property
+    def name(self) -> str:
+        """Goes into the names of protocols."""
 
     @property
     def class_names(self) -> tuple[str, ...]:

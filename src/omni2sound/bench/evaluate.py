@@ -16,11 +16,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from omni2sound.bench.avbench import MIN_CLIPS as MIN_AVBENCH_CLIPS
+from omni2sound.bench.avbench import score_avbench
+from omni2sound.bench.avbench_features import PublishedJudges, TrackFeatures, embed_track
 from omni2sound.bench.distances import kl_divergences
 from omni2sound.bench.folder import Problem, SoundFile
 from omni2sound.bench.judging import Judged, iter_judged, judge_sounds, real_hearing
 from omni2sound.bench.stage_v1 import ClipScore, Score, stage_scores
-from omni2sound.bench.streamed import SetOfSounds, groups_of, streamed_scores
+from omni2sound.bench.streamed import SetOfSounds, distance_scores, groups_of
 from omni2sound.bench.tracks import Task, Track
 from omni2sound.bench.yamnet_8s import MIN_CLIPS_FOR_VERDICT
 from omni2sound.data.engine import EngineName
@@ -44,6 +47,8 @@ class System:
     is_baseline: bool = False
     distances_only: bool = False
     """Its sounds are of no clip: the floor of real sound."""
+    is_real: bool = False
+    """Its sounds are the track's own in some order: as a set they have no distance to them."""
     problems: tuple[Problem, ...] = ()
 
 
@@ -108,9 +113,11 @@ def evaluate(
     *,
     judges: tuple[str, ...],
     cache_folder: Path,
+    published: PublishedJudges | None = None,
     engine: EngineName = "local",
     num_workers: int = 1,
     on_sound: Callable[[int, int], None] | None = None,
+    on_published: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Judge all sounds and count.
 
@@ -119,15 +126,17 @@ def evaluate(
         systems: In the order of the table.
         judges: Names, the one whose ears count first.
         cache_folder: Where judged sounds are kept.
+        published: The judges of avbench-8s-v1, if that is asked for.
         engine: What the jobs run on.
         num_workers: Sounds at a time.
         on_sound: Called with (sounds done, sounds in all).
+        on_published: The same, of the published judges.
 
     Raises:
         UserError: A system has fewer than four clips.
     """
     by_id = {clip.clip_id: clip for clip in track.clips}
-    oracle = System(name=ORACLE, sounds=real_sounds(track), is_baseline=True)
+    oracle = System(name=ORACLE, sounds=real_sounds(track), is_baseline=True, is_real=True)
     everyone = [oracle, *systems]
     for system in everyone:
         if len(system.sounds) < MIN_CLIPS:
@@ -156,11 +165,28 @@ def evaluate(
         for part, ids in _distance_sets(track):
             references = _References(real, judge)
             for system in everyone:
-                scores, kl = _distances(references, heard[id(system)], ids, judge)
+                scores, kl = _distances(
+                    references, heard[id(system)], ids, judge, sets=not system.is_real
+                )
                 for clip_id, value in kl.items():
                     kls[id(system)].setdefault(clip_id, {})[judge] = value
                 if scores:
                     rows.append(_row(system, part, scores, len(kl), len(ids)))
+    facts = _facts(track, judges, cache_folder)
+    if published is not None:
+        features = embed_track(
+            track,
+            [s.sounds[i] for s in everyone for i in by_id if i in s.sounds],
+            published,
+            cache_folder=cache_folder,
+            engine=engine,
+            num_workers=num_workers,
+            on_job=on_published,
+        )
+        for part, ids in _distance_sets(track):
+            for system in everyone:
+                rows += _published_rows(features, system, oracle, part, ids)
+        facts |= _published_facts(features, everyone)
     for system in everyone:
         if not system.distances_only:
             if track.has_truth:
@@ -180,7 +206,7 @@ def evaluate(
         rows=tuple(sorted(rows, key=lambda r: _order(r, everyone))),
         clips=tuple(records),
         problems={_title(s): s.problems for s in systems if s.problems},
-        facts=_facts(track, judges, cache_folder),
+        facts=facts,
     )
 
 
@@ -216,7 +242,12 @@ class _References:
 
 
 def _distances(
-    references: _References, made: Mapping[str, Judged], ids: Sequence[str], judge: str
+    references: _References,
+    made: Mapping[str, Judged],
+    ids: Sequence[str],
+    judge: str,
+    *,
+    sets: bool,
 ) -> tuple[tuple[Score, ...], dict[str, float]]:
     """Scores over the clips of a set, and KL of each clip; nothing of fewer than four clips."""
     have = tuple(i for i in ids if i in made)
@@ -225,7 +256,7 @@ def _distances(
     real_set = references.of(have)
     made_set = SetOfSounds(iter_judged((made[i] for i in have), judge), real_set.group_N)
     kl = kl_divergences(real_set.logits_NK, made_set.logits_NK)
-    scores = streamed_scores(real_set, made_set, judge_name=judge)
+    scores = distance_scores(real_set, made_set, judge_name=judge, sets=sets)
     return scores, dict(zip(have, kl.tolist(), strict=True))
 
 
@@ -237,6 +268,39 @@ def _stage_rows(track: Track, system: System, heard: Mapping[str, Judged]) -> li
         if scores:
             rows.append(_row(system, part, stage_scores(scores), len(scores), len(clips)))
     return rows
+
+
+def _published_rows(
+    features: TrackFeatures, system: System, oracle: System, part: str, ids: Sequence[str]
+) -> list[Row]:
+    """One row of avbench-8s-v1, against the real sounds of the clips that the system has."""
+    made = {i: system.sounds[i] for i in ids if i in system.sounds}
+    if len(made) < MIN_AVBENCH_CLIPS:
+        return []
+    shown = not system.distances_only  # else its sounds belong to no video and no caption
+    scores = score_avbench(
+        features.sounds(made),
+        features.sounds({i: oracle.sounds[i] for i in made}),
+        videos=features.videos(list(made)) if shown else None,
+        captions=features.captions(list(made)) if shown else None,
+        sync=features.judges.sync,
+        sets=not system.is_real,
+    )
+    return [_row(system, part, scores, len(made), len(ids))] if scores else []
+
+
+def _published_facts(features: TrackFeatures, systems: Sequence[System]) -> dict[str, Any]:
+    left_out: dict[str, Any] = {}
+    for system in systems:
+        dropped = features.sounds(system.sounds).dropped
+        left_out |= {f"{_title(system)}, {judge}": clips for judge, clips in dropped.items()}
+    seen = features.videos(list(systems[0].sounds)).dropped  # the oracle has all clips
+    left_out |= {f"videos, {judge}": clips for judge, clips in seen.items()}
+    return {
+        "published_judges": {name: sha[:16] for name, sha in features.digests.items()},
+        "published_missing": dict(features.judges.missing),
+        "published_left_out": left_out,
+    }
 
 
 def _row(

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from safetensors.numpy import save as to_safetensors
 
 from omni2sound.bench.ears import Ears, Heard, NamedJudge, RealHearing, hear_recordings
 from omni2sound.bench.folder import SoundFile
-from omni2sound.bench.stage_v1 import ClipScore, score_clip
+from omni2sound.bench.stage_v1 import ClipScore, TrueEvent, score_clip
 from omni2sound.bench.track_stage import read_truth, stored_recordings
 from omni2sound.bench.tracks import Track, TrackClip, read_track
 from omni2sound.bench.yamnet_8s import JudgedClip, judge_clip
@@ -45,9 +45,12 @@ from omni2sound.media.samples import Audio, fit_length, round_half_up
 __all__ = [
     "JUDGES",
     "Judged",
+    "entry_key",
+    "entry_path",
     "iter_judged",
     "judge_sounds",
     "load_judge",
+    "put_entry",
     "read_judged",
     "real_hearing",
 ]
@@ -89,7 +92,10 @@ def load_judge(name: str) -> NamedJudge:
         MissingPartError: Its network is not installed.
     """
     if name not in JUDGES:
-        raise UserError(f"no judge {name!r}; known: {', '.join(JUDGES)}")
+        raise UserError(
+            f"no judge {name!r}; known: {', '.join(JUDGES)} (those of avbench-8s-v1 come with "
+            "--weights, see docs/weights.md)"
+        )
     return JUDGES[name]()
 
 
@@ -121,8 +127,9 @@ def _ears(folder: Path, judge: str) -> tuple[Ears, str]:
 def real_hearing(track: Track, judge: str, cache_folder: Path) -> RealHearing:
     """How a judge hears the track's real recordings: what may be asked of a system."""
     assets = stored_recordings(track)
-    path = _place(
-        cache_folder, _key(kind="hearing", of=assets.catalogue.digest, judge=judge_digest(judge))
+    path = entry_path(
+        cache_folder,
+        entry_key(kind="hearing", of=assets.catalogue.digest, judge=judge_digest(judge)),
     )
     path = path.with_suffix(".json")
     if path.is_file():
@@ -136,7 +143,7 @@ def real_hearing(track: Track, judge: str, cache_folder: Path) -> RealHearing:
         ]
         for c, all_heard in hearing.heard.items()
     }
-    _put(path, json.dumps(plain).encode())
+    put_entry(path, json.dumps(plain).encode())
     return hearing
 
 
@@ -205,13 +212,13 @@ def _judge(work: _Work, job: tuple[int, tuple[TrackClip, SoundFile]]) -> tuple[i
     heard = _Once(sound.path)
     entries: dict[str, Path] = {}
     for name in work.judges:
-        key = _key(kind="sound", sound=sound.sha256, judge=judge_digest(name))
-        path = entries[name] = _place(work.cache, key)
+        key = entry_key(kind="sound", sound=sound.sha256, judge=judge_digest(name))
+        path = entries[name] = entry_path(work.cache, key)
         if not _is_whole(path):
             judge = load_judge(name)
             judged = judge_clip(heard.at(judge.sample_rate_hz), judge)
             tensors = {"embeddings_PD": judged.embeddings_PD, "logits_K": judged.logits_K}
-            _put(path, to_safetensors(tensors))
+            put_entry(path, to_safetensors(tensors))
     score = None if clip.truth is None else _stage_score(work, clip, sound, heard)
     return at, Judged(clip_id=clip.clip_id, score=score, entries=entries)
 
@@ -233,7 +240,7 @@ class _Once:
 def _stage_score(work: _Work, clip: TrackClip, sound: SoundFile, heard: _Once) -> ClipScore:
     """Of the clip's length: a longer sound is cut, a shorter one ends in silence."""
     track = _track(work.track)
-    key = _key(
+    key = entry_key(
         kind="score",
         sound=sound.sha256,
         truth=track.digests[clip.clip_id].truth,
@@ -241,7 +248,7 @@ def _stage_score(work: _Work, clip: TrackClip, sound: SoundFile, heard: _Once) -
         judges=[judge_digest(name) for name in work.judges[:2]],
         duration_s=clip.duration_s,
     )
-    path = _place(work.cache, key).with_suffix(".json")
+    path = entry_path(work.cache, key).with_suffix(".json")
     with suppress(FileNotFoundError, ValueError, KeyError):  # ValueError: cut off
         return _clip_score(json.loads(path.read_text(encoding="utf-8")))
     rate_hz = load_judge(work.judges[0]).sample_rate_hz
@@ -249,26 +256,34 @@ def _stage_score(work: _Work, clip: TrackClip, sound: SoundFile, heard: _Once) -
     num_samples = round_half_up(Fraction(clip.duration_s) * rate_hz)
     fitted_N = fit_length(whole, num_samples).samples_CN[0]
     assert clip.truth is not None  # the caller has looked
-    _, events = read_truth(track.path(clip.truth))
+    events = _events(track.path(clip.truth))
     first, *more = (
         (_ears(work.track, name)[0].listen(fitted_N), hearing)
         for name, hearing in zip(work.judges, work.hearing, strict=False)
     )
     score = score_clip(fitted_N, events, *first, second=more[0] if more else None)
-    _put(path, json.dumps(asdict(score)).encode())
+    put_entry(path, json.dumps(asdict(score)).encode())
     return score
+
+
+@lru_cache(maxsize=2048)
+def _events(path: Path) -> tuple[TrueEvent, ...]:
+    """Read once for all systems; a scene's whole truth is large."""
+    return read_truth(path)[1]
 
 
 def _clip_score(told: Mapping[str, Any]) -> ClipScore:
     return ClipScore(**{**told, "own_offsets_s": tuple(told["own_offsets_s"])})
 
 
-def _key(**what: object) -> str:
+def entry_key(**what: object) -> str:
+    """The name of the entry that follows from all this, this version and torch's."""
     asked = {**what, "version": _VERSION, "torch": torch.__version__}
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
-def _place(folder: Path, key: str) -> Path:
+def entry_path(folder: Path, key: str) -> Path:
+    """Where an entry lies."""
     return folder / key[:2] / f"{key}.safetensors"
 
 
@@ -280,7 +295,7 @@ def _is_whole(path: Path) -> bool:
     return True
 
 
-def _put(path: Path, data: bytes) -> None:
+def put_entry(path: Path, data: bytes) -> None:
     """Under its name only when whole. Not flushed: what a power cut spoils is made again."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{secrets.token_hex(8)}.part")

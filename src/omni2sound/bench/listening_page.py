@@ -195,7 +195,11 @@ def _scale(trial: str, label: str, question: str, words: str) -> str:
 def _choice(trial: str, stimuli: Sequence[Stimulus], question: str, words: str) -> str:
     key = html.escape(json.dumps([trial, "", question]))
     name = f"{trial}-{question}"
-    options = [(stimuli[0].label, "A"), ("", "no difference"), (stimuli[1].label, "B")]
+    options = [
+        (stimuli[0].label, "A is better"),
+        ("", "no difference"),
+        (stimuli[1].label, "B is better"),
+    ]
     radios = "".join(
         f'<label><input type="radio" name="{name}" value="{value}">{shown}</label>'
         for value, shown in options

@@ -6,7 +6,10 @@ Out:  sentences.
 
 from __future__ import annotations
 
-from omni2sound.bench.evaluate import Evaluation
+from omni2sound.bench.avbench import PROTOCOL as AVBENCH
+from omni2sound.bench.baseline_sounds import SHUFFLED
+from omni2sound.bench.evaluate import ORACLE, Evaluation
+from omni2sound.bench.stage_run import REAL_ELSEWHERE
 
 __all__ = ["notes_of"]
 
@@ -22,6 +25,20 @@ def notes_of(evaluation: Evaluation) -> list[str]:
             "from them. FD falls as the number of clips grows; compare at equal numbers only, and "
             "look at the row of real sound beside."
         )
+    floor = any(r.system == REAL_ELSEWHERE for r in evaluation.rows)
+    notes.append(
+        f"{ORACLE} and {SHUFFLED} are the real set itself, and so have no FD, KID and IS"
+        + (f"; the floor is the row “{REAL_ELSEWHERE}”." if floor else ".")
+    )
+    if "published_judges" not in facts:
+        notes.append(
+            f"{AVBENCH}, the protocol of published tables, was not asked for: it takes --weights, "
+            "a folder of its judges' files (docs/weights.md says where they come from)."
+        )
+    notes += [f"{AVBENCH}: {reason}" for reason in facts.get("published_missing", {}).values()]
+    for who, clips in facts.get("published_left_out", {}).items():
+        told = "; ".join(f"{clip}: {reason}" for clip, reason in clips.items())
+        notes.append(f"{AVBENCH}, left out of {who} ({len(clips)} clips): {told}.")
     short = [r for r in evaluation.rows if r.num_clips < r.num_expected and not r.is_baseline]
     if short:
         names = sorted({r.system for r in short})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from omni2sound.bench.avbench import PROTOCOL, AvScore
+from omni2sound.bench.avbench import PROTOCOL
 from omni2sound.bench.ears import RealHearing
 from omni2sound.bench.metrics import Estimate, OnsetErrors
 from omni2sound.bench.spine import Check, Row, SpineReport
@@ -42,7 +42,7 @@ def as_text(report: SpineReport) -> str:
 
 
 def avbench_as_text(
-    scores: Sequence[AvScore],
+    scores: Sequence[Score],
     *,
     dropped: Mapping[str, Mapping[str, Mapping[str, str]]],
     missing: Mapping[str, str],
@@ -65,13 +65,10 @@ def avbench_as_text(
     return "\n".join(lines).rstrip()
 
 
-def _av_cells(score: AvScore) -> tuple[str, ...]:
-    interval = ""
-    if score.interval is not None:
-        interval = f"[{score.interval[0]:.4f}, {score.interval[1]:.4f}]"
-    elif score.spread is not None:
-        interval = f"(std {score.spread:.4f})"
-    return (score.name, f"{score.value:.4f}", interval, score.better, str(score.num_clips))
+def _av_cells(score: Score) -> tuple[str, ...]:
+    e = score.estimate
+    interval = f"[{e.low:.4f}, {e.high:.4f}]"
+    return (score.name, f"{e.value:.4f}", interval, score.direction, str(e.num_clips))
 
 
 def stage_as_text(report: StageReport) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from omni2sound.bench.avbench_features import PublishedJudges
 from omni2sound.bench.baseline_sounds import EmbedNames, plain_baselines, stage_baselines
 from omni2sound.bench.baseline_sounds import caption_embed as _caption_embed
 from omni2sound.bench.baseline_sounds import look_embed as _look_embed
@@ -41,6 +42,8 @@ class Means:
 
     judges: tuple[str, ...]
     cache_folder: Path
+    published: PublishedJudges | None = None
+    """Those of avbench-8s-v1; None leaves that protocol out."""
     assets: Path | None = None
     """The stage corpus, for the baselines that need it."""
     num_remembered: int = 100
@@ -167,7 +170,9 @@ def score_folders(
         systems,
         judges=means.judges,
         cache_folder=means.cache_folder,
+        published=means.published,
         on_sound=on_step("judging"),
+        on_published=on_step("published judges"),
         **work,  # type: ignore[arg-type]
     )
     facts = {**evaluation.facts, **(more_facts or {})}

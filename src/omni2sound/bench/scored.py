@@ -29,7 +29,7 @@ from omni2sound.runtime import atomic_path
 __all__ = ["SCORES", "ScoredRun", "read_run", "write_run"]
 
 SCORES, RECORDS, SYSTEMS = "scores.json", "clips.jsonl", "systems.json"
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +69,7 @@ def write_run(
                 "task": s.task,
                 "is_baseline": s.is_baseline,
                 "distances_only": s.distances_only,
+                "is_real": s.is_real,
                 "problems": [asdict(p) for p in s.problems],
                 "sounds": {i: [str(f.path.resolve()), f.sha256] for i, f in s.sounds.items()},
             }
@@ -141,6 +142,7 @@ def _system(told: Mapping[str, Any]) -> System:
         task=told["task"],
         is_baseline=told["is_baseline"],
         distances_only=told["distances_only"],
+        is_real=told["is_real"],
         problems=tuple(Problem(**p) for p in told["problems"]),
         sounds={
             i: SoundFile(clip_id=i, path=Path(path), sha256=digest)

@@ -20,7 +20,8 @@ from omni2sound.bench.baselines import Baselines, Embed, TrainingMemory
 from omni2sound.bench.ears import Ears, NamedJudge, RealHearing, hear_recordings
 from omni2sound.bench.stage_clips import TRACKS, StageClip, Track, draw_clips
 from omni2sound.bench.stage_v1 import ClipScore, Score, score_clip, stage_scores
-from omni2sound.bench.yamnet_8s import JudgedClip, distance_scores, judge_clip
+from omni2sound.bench.streamed import SetOfSounds, distance_scores, groups_of
+from omni2sound.bench.yamnet_8s import JudgedClip, judge_clip
 from omni2sound.data.stage.assets import StageAssets
 from omni2sound.errors import UserError
 
@@ -115,7 +116,7 @@ def run_stage(
     if second_judge is not None:
         second_ears = Ears(second_judge, assets.catalogue)
         second = _Second(second_ears, hear_recordings(assets, second_ears))
-    judges = {"yamnet": judge} | ({} if second_judge is None else {"tagger": second_judge})
+    judges = {j.name: j for j in (judge, second_judge) if j is not None}
     rows: list[SystemScores] = []
     judged: dict[str, dict[str, list[JudgedClip]]] = {name: {} for name in judges}
     done = 0
@@ -164,13 +165,18 @@ def run_stage(
             table.judge(REAL_ELSEWHERE, clip.sound_N)
         rows += table.rows(track)
     for name, by_system in judged.items():
-        track_name = "all" if name == "yamnet" else f"all, {name}"
+        track_name = "all" if name == judge.name else f"all, {name}"
+        group_N = groups_of(num_scenes)
+        real_set = SetOfSounds(by_system["oracle"], group_N)
         rows += [
             SystemScores(
                 track=track_name,
                 system=system,
                 scores=distance_scores(
-                    by_system["oracle"], clips, judge_name=name, sets=system not in _SAME_SETS
+                    real_set,
+                    SetOfSounds(clips, group_N),
+                    judge_name=name,
+                    sets=system not in _SAME_SETS,
                 ),
             )
             for system, clips in by_system.items()

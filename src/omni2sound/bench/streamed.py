@@ -1,30 +1,35 @@
 """FD, KID, KL and inception score of sets that need not fit into memory.
 
 In:   `JudgedClip`s of real and made sounds, one pair after another, twice.
-Out:  the `Score`s of `yamnet_8s.distance_scores`, to rounding, intervals included.
+Out:  the `Score`s of `yamnet-8s-v1`, as `yamnet_8s` defines them.
 
 Of the patches only each group's number, mean and scatter are kept (merged as they come: Chan,
 Golub and LeVeque 1979), of the clips their mean embedding and logits: 15,000 clips of YAMNet
 take 0.4 GB, whatever their length. A jackknife's statistic merges all groups but one; the
 real side is decomposed once for all systems.
 
+A bootstrap would count clips twice and shift FD and KID, which depend on how many distinct clips
+there are. Of a delete-group jackknife every value is of the same number of clips, and only their
+spread is used: se^2 = (G - 1) / G * sum (value_g - mean)^2. So few values know their spread
+badly: the interval is Student's with G - 1 degrees of freedom.
+
 Shape suffixes: G groups, N clips, P patches, D embedding, K classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import t as student_t
 
 from omni2sound.bench.distances import (
-    NUM_GROUPS,
     factor_of,
     inception_score,
-    jackknife_estimate,
     kl_divergences,
     overlap_trace,
 )
@@ -34,18 +39,21 @@ from omni2sound.bench.yamnet_8s import JudgedClip
 from omni2sound.errors import ShapeError
 
 __all__ = [
+    "GroupedMoments",
     "Moments",
     "SetOfSounds",
     "Statistic",
+    "distance_scores",
     "frechet_of_moments",
     "groups_of",
     "jackknife_groups",
     "statistics_of",
-    "streamed_scores",
 ]
 
 Matrix = NDArray[np.float64]
 _KERNEL_ROWS = 1024
+NUM_GROUPS = 10
+"""Of the jackknife, for 20 clips or more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -109,7 +117,11 @@ def frechet_of_moments(
 
 
 def groups_of(num_clips: int, *, seed: int = 0) -> NDArray[np.intp]:
-    """(N,): the jackknife's group of each clip, as `distances.jackknife` deals them out.
+    """(N,): the jackknife's group of each clip, dealt out at random.
+
+    Args:
+        num_clips: How many there are; with fewer than 20 a group has two.
+        seed: Of the dealing.
 
     Raises:
         ShapeError: There are fewer than four clips.
@@ -123,6 +135,45 @@ def groups_of(num_clips: int, *, seed: int = 0) -> NDArray[np.intp]:
     return group_N
 
 
+class GroupedMoments:
+    """Moments of vectors by jackknife group, gathered as they come."""
+
+    def __init__(self, vectors: Iterable[tuple[int, NDArray[np.float32]]], num_groups: int) -> None:
+        """Reads the vectors.
+
+        Args:
+            vectors: Group and vectors (P, D) of one clip after another.
+            num_groups: How many groups there are; one may stay empty.
+        """
+        # Vectors wait until there are enough of them: a product of few rows costs as much.
+        waiting: list[list[NDArray[np.float32]]] = [[] for _ in range(num_groups)]
+        self._moments: list[Moments | None] = [None] * num_groups
+        for group, vectors_PD in vectors:
+            waiting[group].append(vectors_PD)
+            if sum(map(len, waiting[group])) >= _KERNEL_ROWS:
+                self._settle(group, waiting)
+        for group in range(num_groups):
+            self._settle(group, waiting)
+
+    def _settle(self, group: int, waiting: list[list[NDArray[np.float32]]]) -> None:
+        if waiting[group]:
+            new = Moments.of(np.concatenate(waiting[group]))
+            old = self._moments[group]
+            self._moments[group] = new if old is None else old.merged(new)
+            waiting[group].clear()
+
+    def without(self, group: int | None) -> Moments:
+        """Of all vectors, or of those of all groups but one.
+
+        Raises:
+            ShapeError: There are none.
+        """
+        kept = [m for g, m in enumerate(self._moments) if g != group and m is not None]
+        if not kept:
+            raise ShapeError("no vectors are left")
+        return reduce(Moments.merged, kept)
+
+
 class SetOfSounds:
     """One system's judged clips, read once and kept small."""
 
@@ -134,42 +185,25 @@ class SetOfSounds:
             group_N: From `groups_of`.
 
         Raises:
-            ShapeError: There are more or fewer clips than groups were dealt for.
+            ValueError: There are more or fewer clips than groups were dealt for.
         """
         self.group_N = group_N
         self.num_groups = int(group_N.max()) + 1
-        # Vectors wait until there are enough of them: a product of few rows costs as much.
-        waiting: list[list[NDArray[np.float32]]] = [[] for _ in range(self.num_groups)]
-        moments: list[Moments | None] = [None] * self.num_groups
         means, logits = [], []
 
-        def settle(group: int) -> None:
-            if waiting[group]:
-                new = Moments.of(np.concatenate(waiting[group]))
-                old = moments[group]
-                moments[group] = new if old is None else old.merged(new)
-                waiting[group].clear()
+        def vectors() -> Iterator[tuple[int, NDArray[np.float32]]]:
+            for clip, group in zip(clips, group_N, strict=True):
+                means.append(clip.embeddings_PD.mean(axis=0, dtype=np.float64))
+                logits.append(clip.logits_K)
+                yield int(group), clip.embeddings_PD
 
-        for clip, group in zip(clips, group_N, strict=True):
-            waiting[group].append(clip.embeddings_PD)
-            if sum(map(len, waiting[group])) >= _KERNEL_ROWS:
-                settle(group)
-            means.append(clip.embeddings_PD.mean(axis=0, dtype=np.float64))
-            logits.append(clip.logits_K)
-        for group in range(self.num_groups):
-            settle(group)
+        self._moments = GroupedMoments(vectors(), self.num_groups)
         self.means_ND = np.stack(means)
         self.logits_NK = np.stack(logits)
-        self._moments = [m for m in moments if m is not None]
-        assert len(self._moments) == self.num_groups  # every group has a clip
 
     def moments_without(self, group: int | None) -> Moments:
         """Of all patches, or of those of all groups but one."""
-        kept = [m for g, m in enumerate(self._moments) if g != group]
-        total = kept[0]
-        for more in kept[1:]:
-            total = total.merged(more)
-        return total
+        return self._moments.without(group)
 
     @cached_property
     def factors(self) -> list[Matrix]:
@@ -191,10 +225,10 @@ def _kernel_sums(x_ND: Matrix, y_ND: Matrix, group_N: NDArray[np.intp]) -> Matri
     num_groups = int(group_N.max()) + 1
     member_NG = np.eye(num_groups)[group_N]
     sums = np.zeros((num_groups, num_groups))
-    for first in range(0, len(x_ND), _KERNEL_ROWS):
-        rows = slice(first, first + _KERNEL_ROWS)
-        kernel = (x_ND[rows] @ y_ND.T / x_ND.shape[1] + 1) ** 3
-        sums += member_NG[rows].T @ kernel @ member_NG
+    tiles = [slice(k, k + _KERNEL_ROWS) for k in range(0, len(x_ND), _KERNEL_ROWS)]
+    for rows, columns in product(tiles, tiles):
+        kernel = (x_ND[rows] @ y_ND[columns].T / x_ND.shape[1] + 1) ** 3
+        sums += member_NG[rows].T @ kernel @ member_NG[columns]
     return sums
 
 
@@ -228,6 +262,10 @@ def statistics_of(real: SetOfSounds, made: SetOfSounds) -> dict[str, Statistic]:
 
 
 def _kid(real: SetOfSounds, made: SetOfSounds) -> Statistic:
+    """Unbiased squared MMD with the kernel (x.y / D + 1)^3; may be negative, as it must.
+
+    Source: Binkowski et al. 2018, arXiv:1801.01401, section 3 and appendix.
+    """
     between = _kernel_sums(real.means_ND, made.means_ND, real.group_N)
     sizes = np.bincount(real.group_N)
 
@@ -243,29 +281,42 @@ def _kid(real: SetOfSounds, made: SetOfSounds) -> Statistic:
     return kid
 
 
-def streamed_scores(real: SetOfSounds, made: SetOfSounds, *, judge_name: str) -> tuple[Score, ...]:
-    """All numbers of the protocol, as `yamnet_8s.distance_scores` gives them.
+def distance_scores(
+    real: SetOfSounds, made: SetOfSounds, *, judge_name: str, sets: bool = True
+) -> tuple[Score, ...]:
+    """All numbers of the protocol.
+
+    Args:
+        real: The clips' own sounds.
+        made: What a system made for the same clips, in the same order.
+        judge_name: Goes into the protocol's name.
+        sets: False for the real sounds themselves in any order: KL alone, since the distance of
+            a set to itself measures nothing (and the unbiased KID is then biased).
 
     Raises:
         ShapeError: The sets are not of the same clips.
     """
-    protocol, size = f"{judge_name}-8s-v1", (made.num_groups, len(made.group_N))
-    found = {n: jackknife_groups(s, *size) for n, s in statistics_of(real, made).items()}
-    found["KL"] = bootstrap_mean(kl_divergences(real.logits_NK, made.logits_NK))
+    statistics = statistics_of(real, made)
+    kl = bootstrap_mean(kl_divergences(real.logits_NK, made.logits_NK))
+    found: dict[str, Estimate] = {"KL": kl}
+    if sets:
+        num_groups, num_clips = made.num_groups, len(made.group_N)
+        found |= {n: jackknife_groups(s, num_groups, num_clips) for n, s in statistics.items()}
     return tuple(
         Score(
-            protocol=protocol,
+            protocol=f"{judge_name}-8s-v1",
             name=name,
             direction="higher" if name == "IS" else "lower",
             unit="nat" if name == "KL" else "",
             estimate=found[name],
         )
         for name in ("FD", "KID", "KL", "IS")
+        if name in found
     )
 
 
 def jackknife_groups(statistic: Statistic, num_groups: int, num_clips: int) -> Estimate:
-    """`distances.jackknife` of a statistic that knows its groups.
+    """`statistic` of everything, with a 95 % interval from leaving out one group at a time.
 
     Args:
         statistic: Of everything, or without one group.
@@ -273,5 +324,7 @@ def jackknife_groups(statistic: Statistic, num_groups: int, num_clips: int) -> E
         num_clips: How many clips are in them.
     """
     value = statistic(None)
-    left_out = np.array([statistic(group) for group in range(num_groups)])
-    return jackknife_estimate(value, left_out, num_clips)
+    left_out_G = np.array([statistic(group) for group in range(num_groups)])
+    spread = np.square(left_out_G - left_out_G.mean()).sum() * (num_groups - 1) / num_groups
+    half = float(student_t.ppf(0.975, num_groups - 1) * np.sqrt(spread))
+    return Estimate(value=value, low=value - half, high=value + half, num_clips=num_clips)

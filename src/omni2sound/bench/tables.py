@@ -53,7 +53,8 @@ def tables_of(evaluation: Evaluation) -> list[Table]:
     for (part, protocol), rows in groupby(evaluation.rows, lambda r: (r.part, r.protocol)):
         kept = tuple(rows)
         columns: dict[str, Score] = {}
-        for row in kept:
+        # In the order of who has most: the real sounds lack some.
+        for row in sorted(kept, key=lambda r: -len(r.scores)):
             for score in row.scores:
                 columns.setdefault(score.name, score)
         tables.append(

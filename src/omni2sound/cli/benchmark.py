@@ -35,6 +35,7 @@ MAX_SHOWN = 20
 """Problems of one kind on the terminal; the report has all."""
 TRACK_HELP = "Folder of a track, or stage-omni, which is built into the cache first."
 JUDGES_HELP = "Judges, by commas; the first decides what is heard, the second says it again."
+WEIGHTS_HELP = "Folder of the judges' files of avbench-8s-v1 (docs/weights.md); adds that protocol."
 CACHE_HELP = "Where judged sounds are kept; the cache folder by default."
 ASSETS_HELP = "Stage corpus, for its track and its baselines; by default where it is fetched to."
 
@@ -44,6 +45,7 @@ LimitOption = Annotated[int | None, typer.Option(min=4, help="Only the first cli
 SeedOption = Annotated[int, typer.Option(min=0, help="Of the noise; and of stage-omni.")]
 AssetsOption = Annotated[Path | None, typer.Option(help=ASSETS_HELP)]
 JudgesOption = Annotated[str, typer.Option(help=JUDGES_HELP)]
+WeightsOption = Annotated[Path | None, typer.Option(help=WEIGHTS_HELP)]
 CacheOption = Annotated[Path | None, typer.Option(help=CACHE_HELP)]
 EngineOption = Annotated[Engine, typer.Option(help=ENGINE_HELP)]
 WorkersOption = Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)]
@@ -79,6 +81,7 @@ def run(
     seed: SeedOption = 0,
     assets: AssetsOption = None,
     judges: JudgesOption = "yamnet,tagger",
+    weights: WeightsOption = None,
     encoders: Annotated[
         Path | None, typer.Option(help="Published encoders of a full-size model.")
     ] = None,
@@ -90,16 +93,10 @@ def run(
     """Make a model's sounds for a track, score them, write the report; goes on where it stopped."""
     from omni2sound.bench.making import ModelRun
     from omni2sound.bench.run import run_model
+    from omni2sound.data.engine import kept_workers
 
     chosen = [task.strip() for task in tasks.split(",") if task.strip()]
-    means = _means(judges, cache, assets, engine, workers)
-    opened = _open(track, means, limit=limit, seed=seed)
-    known = tuple(t for t in chosen if t not in opened.info.tasks)
-    if known:
-        raise UserError(
-            f"track {opened.info.name} has no task {known[0]!r}; it has "
-            f"{', '.join(opened.info.tasks)}"
-        )
+    means = _means(judges, cache, assets, engine, workers, weights)
     asked = ModelRun(
         model=model,
         tasks=tuple(chosen),  # type: ignore[arg-type]
@@ -109,7 +106,16 @@ def run(
         device=device,
         encoders=None if encoders is None else str(encoders),
     )
-    _finish(run_model(opened, out, asked, means, limit=limit, on_step=Steps()))
+    with kept_workers():
+        opened = _open(track, means, limit=limit, seed=seed)
+        unknown = tuple(t for t in chosen if t not in opened.info.tasks)
+        if unknown:
+            raise UserError(
+                f"track {opened.info.name} has no task {unknown[0]!r}; it has "
+                f"{', '.join(opened.info.tasks)}"
+            )
+        scored = run_model(opened, out, asked, means, limit=limit, on_step=Steps())
+    _finish(scored)
 
 
 def score(
@@ -127,6 +133,7 @@ def score(
     seed: SeedOption = 0,
     assets: AssetsOption = None,
     judges: JudgesOption = "yamnet,tagger",
+    weights: WeightsOption = None,
     cache: CacheOption = None,
     engine: EngineOption = Engine.LOCAL,
     workers: WorkersOption = None,
@@ -134,18 +141,21 @@ def score(
     """Score any system's folder of wav, flac, mp4, ... named by clip id."""
     from omni2sound.bench.run import Submission, score_folders
     from omni2sound.bench.tracks import TASKS
+    from omni2sound.data.engine import kept_workers
 
     if task not in TASKS:
         raise UserError(f"--task {task!r}: expected one of {', '.join(TASKS)}")
-    means = _means(judges, cache, assets, engine, workers)
+    means = _means(judges, cache, assets, engine, workers, weights)
     submission = Submission(
         name=name or sounds.resolve().name,
         task=task,
         folder=sounds,
         sample_rate_hz=rate,
     )
-    opened = _open(track, means, limit=limit, seed=seed)
-    _finish(score_folders(opened, [submission], out, means, limit=limit, on_step=Steps()))
+    with kept_workers():
+        opened = _open(track, means, limit=limit, seed=seed)
+        scored = score_folders(opened, [submission], out, means, limit=limit, on_step=Steps())
+    _finish(scored)
 
 
 def report(folder: Annotated[Path, typer.Argument(help="What `run` or `score` wrote.")]) -> None:
@@ -163,7 +173,9 @@ def _means(
     assets: Path | None,
     engine: Engine,
     workers: int | None,
+    weights: Path | None = None,
 ) -> Means:
+    from omni2sound.bench.avbench_features import PublishedJudges
     from omni2sound.bench.judging import load_judge
     from omni2sound.bench.run import Means
     from omni2sound.runtime import cache_dir
@@ -177,6 +189,7 @@ def _means(
     corpus = assets or (usual if usual.is_dir() else None)
     return Means(
         judges=names,
+        published=None if weights is None else PublishedJudges(weights=weights),
         cache_folder=cache or cache_dir() / "bench",
         assets=corpus,
         engine=engine.value,

@@ -127,7 +127,7 @@ def train(
         )
         print(json.dumps({"model": str(model)}))
         return
-    if recipe in PARTS or recipe == "tagger":
+    if recipe in PARTS:
         if max_steps is not None or resume or init_from or set_ or validation or lora:
             raise UserError(f"train {recipe} takes --data, --out, --parts and --max-minutes only")
         if device != "auto":
@@ -136,14 +136,7 @@ def train(
             raise UserError(f"{out} holds a model already; use another --out")
         if len(data) != 1:
             raise UserError(f"train {recipe} takes one --data, the stage corpus; got {len(data)}")
-        if recipe == "tagger":
-            from omni2sound.cli.train_tagger import train_judge
-
-            if refit:
-                raise UserError("--refit is for train autoencoder only")
-            train_judge(data[0], out, parts, max_minutes or 60.0)
-        else:
-            train_part(recipe, data[0], out, parts, max_minutes or 20.0, refit=refit)
+        train_part(recipe, data[0], out, parts, max_minutes, refit=refit)
         first = True
     else:
         chosen = _recipe(recipe, set_ or [])

@@ -1,4 +1,4 @@
-"""The parts that a recipe stands on, trained from the stage corpus: sync encoder, autoencoder.
+"""The parts that a recipe stands on, trained from the stage corpus, and the second judge.
 
 In:   the folder of the stage corpus, a time limit.
 Out:  a model folder that holds the part, for `--parts` of the next command. A vocoder that was
@@ -8,11 +8,13 @@ Out:  a model folder that holds the part, for `--parts` of the next command. A v
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omni2sound.cli.train_tagger import train_judge
 from omni2sound.errors import UserError
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ def _train_sync(corpus: Path, out: Path, parts: str | None, max_minutes: float) 
 
 
 def _train_autoencoder(
-    corpus: Path, out: Path, parts: str | None, max_minutes: float, *, refit: bool
+    corpus: Path, out: Path, parts: str | None, max_minutes: float, *, refit: bool = False
 ) -> None:
     from omni2sound.config import from_json, to_json
     from omni2sound.data.stage.assets import StageAssets
@@ -189,7 +191,8 @@ def _stored(card: ModelCard) -> dict[str, dict[str, Tensor]]:
     return tensors
 
 
-def _train_joint(corpus: Path, out: Path) -> None:
+def _train_joint(corpus: Path, out: Path, parts: str | None, max_minutes: float) -> None:
+    """It takes its number of steps, whatever the minutes."""
     from omni2sound.cli.progress import progress_bar
     from omni2sound.config import to_json
     from omni2sound.data.stage.assets import StageAssets
@@ -198,6 +201,8 @@ def _train_joint(corpus: Path, out: Path) -> None:
     from omni2sound.train.joint import JointRecipe, retrieval_rates, train_joint
     from omni2sound.weights import save_model
 
+    if parts:
+        raise UserError("train joint takes no --parts: it keeps nothing of another model")
     assets, recipe = StageAssets.open(corpus), JointRecipe()
     out.mkdir(parents=True, exist_ok=True)
     examples = {}
@@ -227,24 +232,29 @@ def _train_joint(corpus: Path, out: Path) -> None:
     )
 
 
-PARTS = ("autoencoder", "sync", "joint")
+Train = Callable[[Path, Path, str | None, float], None]
+"""Given the corpus, the folder of the run, the model of --parts, and minutes."""
+
+PARTS: Mapping[str, tuple[Train, float]] = {
+    "autoencoder": (_train_autoencoder, 20.0),
+    "sync": (_train_sync, 20.0),
+    "joint": (_train_joint, 20.0),
+    "tagger": (train_judge, 60.0),
+}
+"""What trains each part, and for how many minutes unless told."""
 
 
 def train_part(
-    name: str, corpus: Path, out: Path, parts: str | None, max_minutes: float, *, refit: bool
+    name: str, corpus: Path, out: Path, parts: str | None, max_minutes: float | None, *, refit: bool
 ) -> None:
     """Train one of `PARTS`; the arguments are those of the command.
 
     Raises:
         UserError: If `refit` is asked of a part that fits nothing.
     """
-    if refit and name != "autoencoder":
-        raise UserError("--refit is for train autoencoder only")
-    if name == "joint":
-        if parts:
-            raise UserError("train joint takes no --parts: it keeps nothing of another model")
-        _train_joint(corpus, out)
-    elif name == "sync":
-        _train_sync(corpus, out, parts, max_minutes)
-    else:
-        _train_autoencoder(corpus, out, parts, max_minutes, refit=refit)
+    part, minutes = PARTS[name]
+    if refit:
+        if name != "autoencoder":
+            raise UserError("--refit is for train autoencoder only")
+        part = partial(_train_autoencoder, refit=True)
+    part(corpus, out, parts, minutes if max_minutes is None else max_minutes)

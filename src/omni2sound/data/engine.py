@@ -19,16 +19,19 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from multiprocessing.connection import wait
 from typing import Literal, TypeVar
 
 from omni2sound.errors import MissingPartError, Omni2SoundError, UserError
 from omni2sound.runtime import set_num_threads
 
-__all__ = ["EngineName", "map_jobs"]
+__all__ = ["EngineName", "kept_workers", "map_jobs"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +39,8 @@ EngineName = Literal["local", "ray"]
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+_IN_FLIGHT = 4
+"""Jobs handed out per worker, so that none waits for its next one."""
 _RAY_OBJECT_STORE_BYTES = 100 * 2**20
 """Results are small records; Ray would take 30 % of the machine's memory."""
 
@@ -67,7 +72,7 @@ def map_jobs(
     work = partial(_single_threaded, function)
     if num_workers == 1 or len(jobs) < 2:
         return map(work, jobs)
-    return _in_processes(work, jobs, min(num_workers, len(jobs)))
+    return _in_processes(work, jobs, num_workers)
 
 
 def _single_threaded(function: Callable[[Job], Result], job: Job) -> Result:
@@ -79,22 +84,80 @@ def _single_threaded(function: Callable[[Job], Result], job: Job) -> Result:
         set_num_threads(before)
 
 
-def _in_processes(
-    work: Callable[[Job], Result], jobs: Sequence[Job], num_workers: int
-) -> Iterator[Result]:
+class _Kept:
+    """Workers that stay from one `map_jobs` to the next."""
+
+    def __init__(self) -> None:
+        self.pools: dict[int, ProcessPoolExecutor] = {}
+        self.ray = False
+
+
+_kept: _Kept | None = None
+
+
+@contextmanager
+def kept_workers() -> Iterator[None]:
+    """Until it ends, workers (processes, or Ray) stay: each start imports torch and loads anew."""
+    global _kept
+    if _kept is not None:
+        yield
+        return
+    _kept = _Kept()
+    try:
+        yield
+    finally:
+        kept, _kept = _kept, None
+        for pool in kept.pools.values():
+            pool.shutdown(cancel_futures=True)
+        if kept.ray:
+            import ray
+
+            ray.shutdown()
+
+
+@contextmanager
+def _pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
+    if _kept is not None and num_workers in _kept.pools:
+        yield _kept.pools[num_workers]
+        return
     # Spawned, not forked: a fork of a process in which torch has run threads may hang.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_follow_parent)
+    if _kept is not None:
+        _kept.pools[num_workers] = pool
+        yield pool
+        return
     try:
-        for future in as_completed([pool.submit(work, job) for job in jobs]):
-            yield future.result()
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _in_processes(
+    work: Callable[[Job], Result], jobs: Sequence[Job], num_workers: int
+) -> Iterator[Result]:
+    running: set[Future[Result]] = set()
+    try:
+        with _pool(num_workers) as pool:
+            # A few at a time: all at once, with their results, would be held until the end.
+            for job in jobs:
+                running.add(pool.submit(work, job))
+                if len(running) >= _IN_FLIGHT * num_workers:
+                    done, running = wait_for(running, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        yield future.result()
+            for future in as_completed(running):
+                yield future.result()
     except BrokenProcessPool:
+        if _kept is not None:
+            _kept.pools.pop(num_workers, None)
         raise UserError(
             "a worker process died, perhaps for want of memory; try fewer --workers "
             "(what is done stays done)"
         ) from None
     finally:
-        pool.shutdown(cancel_futures=True)
+        for future in running:
+            future.cancel()
 
 
 def _follow_parent() -> None:
@@ -117,9 +180,10 @@ def _on_ray(
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported
     import ray
 
-    if address := os.environ.get("RAY_ADDRESS"):
+    if ray.is_initialized():
+        pass  # kept from the call before
+    elif address := os.environ.get("RAY_ADDRESS"):
         ray.init(address=address, log_to_driver=False)
-        in_flight = 2 * int(ray.cluster_resources().get("CPU", num_workers))
     else:
         ray.init(
             num_cpus=num_workers,
@@ -128,16 +192,17 @@ def _on_ray(
             logging_level=logging.ERROR,
             object_store_memory=_RAY_OBJECT_STORE_BYTES,
         )
-        in_flight = 2 * num_workers
+    in_flight = 2 * int(ray.cluster_resources().get("CPU", num_workers))
+    if _kept is not None:
+        _kept.ray = True
     try:
         remote = ray.remote(num_cpus=1)(_single_threaded)
-        waiting = list(reversed(jobs))
-        running = [remote.remote(function, waiting.pop()) for _ in jobs[:in_flight]]
+        waiting = iter(jobs)
+        running = [remote.remote(function, job) for job in islice(waiting, in_flight)]
         while running:
             done, running = ray.wait(running)
             yield ray.get(done[0])
-            if waiting:
-                running.append(remote.remote(function, waiting.pop()))
+            running += [remote.remote(function, job) for job in islice(waiting, 1)]
     except ray.exceptions.RayTaskError as error:
         cause = getattr(error, "cause", None)
         if isinstance(cause, Omni2SoundError | OSError):
@@ -148,4 +213,5 @@ def _on_ray(
             "a Ray worker died, perhaps for want of memory (what is done stays done)"
         ) from None
     finally:
-        ray.shutdown()
+        if _kept is None:
+            ray.shutdown()

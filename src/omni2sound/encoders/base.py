@@ -6,7 +6,7 @@ Out:  a file or folder on disk; `Tokens` for sequences of vectors with a mask.
 A carried package is located, never imported: importing one may pull in other libraries or
 run code, and we only want the bytes beside it.
 
-Shape suffixes: B batch, T tokens, D features.
+Shape suffixes: B batch, N samples, T tokens, D features.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,7 +28,7 @@ from torch import Tensor
 
 from omni2sound.errors import MissingPartError, ShapeError, UserError
 
-__all__ = ["ReadsTokenIds", "Tokens", "carried_path", "own_tensor"]
+__all__ = ["ReadsTokenIds", "Tokens", "carried_path", "own_tensor", "whole_patches"]
 
 _log = logging.getLogger(__name__)
 
@@ -169,3 +170,32 @@ def own_tensor(array: NDArray[Any] | Tensor) -> Tensor:
     undefined behaviour that torch warns of; views with negative strides it refuses.
     """
     return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
+
+
+def whole_patches(
+    waveform_N: NDArray[np.float32] | Tensor, *, patch_samples: int, hop_samples: int
+) -> Tensor:
+    """A mono sound as float32 on the CPU, zeros appended up to a whole number of patches.
+
+    Args:
+        waveform_N: At least one sample.
+        patch_samples: What one patch looks at.
+        hop_samples: From one patch to the next.
+
+    Returns:
+        (patch + (P - 1) hop,), with P = 1 + ceil(max(0, N - patch) / hop).
+
+    Raises:
+        ShapeError: If the waveform is not one-dimensional or is empty.
+        UserError: If it holds NaN or infinity.
+    """
+    sound_N = own_tensor(waveform_N).to(device="cpu", dtype=torch.float32)
+    if sound_N.ndim != 1 or len(sound_N) == 0:
+        raise ShapeError(
+            f"waveform must be (N,) with N >= 1, got {tuple(sound_N.shape)}; mix down to mono first"
+        )
+    if not bool(torch.isfinite(sound_N).all()):
+        raise UserError("waveform holds NaN or infinity; the sound before it is broken")
+    hops = math.ceil(max(0, len(sound_N) - patch_samples) / hop_samples)
+    num_samples = patch_samples + hops * hop_samples
+    return torch.nn.functional.pad(sound_N, (0, num_samples - len(sound_N)))

@@ -16,7 +16,6 @@ K classes, D embedding.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
@@ -27,8 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from omni2sound.config import from_json
-from omni2sound.encoders.base import own_tensor
-from omni2sound.errors import ConfigError, ShapeError, UserError
+from omni2sound.encoders.base import whole_patches
+from omni2sound.errors import ConfigError
 from omni2sound.models.spectrum import mel_filterbank
 from omni2sound.weights import load_card, load_part, resolve_model
 
@@ -136,6 +135,7 @@ def _block(before: int, channels: int) -> nn.Module:
 class Tagger:
     """A trained tagger as a judge. Build it with `Tagger.load`."""
 
+    name = NAME
     top_k = 3
     """Best classes that count as heard: fewest with .8 on validation (docs/decisions/0037)."""
     least_score = 0.08
@@ -180,14 +180,8 @@ class Tagger:
             ShapeError: If the waveform is not one-dimensional or is empty.
             UserError: If it holds NaN or infinity.
         """
-        sound_N = own_tensor(waveform_N).to(device="cpu", dtype=torch.float32)
-        if sound_N.ndim != 1 or len(sound_N) == 0:
-            raise ShapeError(f"waveform must be mono (N,) with N >= 1, got {tuple(sound_N.shape)}")
-        if not torch.isfinite(sound_N).all():
-            raise UserError("waveform holds NaN or infinity; the sound before it is broken")
         size, hop = self.patch_samples, self.patch_hop_samples
-        count = 1 + math.ceil(max(0, len(sound_N) - size) / hop)
-        padded_N = nn.functional.pad(sound_N, (0, size + (count - 1) * hop - len(sound_N)))
+        padded_N = whole_patches(waveform_N, patch_samples=size, hop_samples=hop)
         patches_PN = padded_N.unfold(0, size, hop)
         pairs = [self._network(part) for part in torch.split(patches_PN, _CHUNK_PATCHES)]
         scores_PK = torch.cat([logits for logits, _ in pairs]).sigmoid()

@@ -21,7 +21,6 @@ Source: Plakal & Ellis 2020, tensorflow/models research/audioset/yamnet (params,
 from __future__ import annotations
 
 import csv
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -33,9 +32,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omni2sound.encoders.base import carried_path, own_tensor
+from omni2sound.encoders.base import carried_path, whole_patches
 from omni2sound.encoders.metric.tf_checkpoint import read_checkpoint
-from omni2sound.errors import IntegrityError, ShapeError, UserError
+from omni2sound.errors import IntegrityError
 
 __all__ = ["YamNet"]
 
@@ -72,6 +71,7 @@ _CHUNK_PATCHES = 32
 class YamNet:
     """The carried YAMNet (3.7 M parameters, frozen). Build it with `YamNet.load`."""
 
+    name = "yamnet"
     top_k = 5
     """Best of the 521 classes that count as heard (`bench.protocols.TOP_K`)."""
     least_score = 0.0
@@ -120,25 +120,17 @@ class YamNet:
             ShapeError: If the waveform is not one-dimensional or is empty.
             UserError: If it holds NaN or infinity.
         """
-        waveform = own_tensor(waveform_N).to(device="cpu", dtype=torch.float32)
-        if waveform.ndim != 1 or len(waveform) == 0:
-            raise ShapeError(
-                f"waveform must be (N,) with N >= 1 at {self.sample_rate_hz} Hz, "
-                f"got {tuple(waveform.shape)}; mix down to mono first"
-            )
-        if not bool(torch.isfinite(waveform).all()):
-            raise UserError("waveform holds NaN or infinity; the sound before it is broken")
-        patches_PFM = self.log_mel(waveform).unfold(0, _PATCH_FRAMES, _PATCH_HOP_FRAMES).mT
+        padded_N = whole_patches(
+            waveform_N, patch_samples=self.patch_samples, hop_samples=self.patch_hop_samples
+        )
+        patches_PFM = self.log_mel(padded_N).unfold(0, _PATCH_FRAMES, _PATCH_HOP_FRAMES).mT
         parts = [self._network(x) for x in torch.split(patches_PFM, _CHUNK_PATCHES)]
         scores_PK = torch.cat([scores for scores, _ in parts])
         embeddings_PD = torch.cat([embeddings for _, embeddings in parts])
         return scores_PK.numpy(), embeddings_PD.numpy()
 
-    def log_mel(self, waveform_N: Tensor) -> Tensor:
-        """The network's input: (F, 64) log-mel frames, one per 10 ms, a whole number of patches."""
-        num_hops = math.ceil(max(0, len(waveform_N) - self.patch_samples) / self.patch_hop_samples)
-        num_samples = self.patch_samples + num_hops * self.patch_hop_samples
-        padded_N = F.pad(waveform_N, (0, num_samples - len(waveform_N)))
+    def log_mel(self, padded_N: Tensor) -> Tensor:
+        """The network's input: (F, 64) log-mel frames, one per 10 ms."""
         frames = padded_N.unfold(0, _WINDOW_SAMPLES, _STEP_SAMPLES) * self._window_N
         magnitude = torch.fft.rfft(frames, n=_FFT_SAMPLES).abs()
         return torch.log(magnitude @ self._mel_FM + _LOG_OFFSET)
