@@ -285,7 +285,7 @@ def _draw_objects(
     front: list[SceneObject] = []
     for source, place in zip(sources, places, strict=False):
         front += _draw_source(
-            rng, [e for e in events if e.source == source], place, aspect, duration_s
+            rng, kind, [e for e in events if e.source == source], place, aspect, duration_s
         )
     return [*behind, *front]
 
@@ -307,6 +307,7 @@ def _silent_pictures(
 
 def _draw_source(
     rng: np.random.Generator,
+    kind: SceneKind,
     events: Sequence[SceneEvent],
     place: tuple[float, float],
     aspect: float,
@@ -324,6 +325,8 @@ def _draw_source(
         effect=_EFFECTS[int(rng.integers(len(_EFFECTS)))],
     )
     x, y = place
+    if first.motion == "bounce" and kind != "strike":  # what `bench spine` shows must not change
+        y = min(y, 1 - 0.5 * height)  # what falls must be seen to land
     calm = rng.random() < 0.5
     sway = draw_sway(rng, 0.006 if calm else 0.02)
     knots: tuple[Knot, ...] = (Knot(time_s=0.0, x=x, y=y),)
