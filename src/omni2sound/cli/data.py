@@ -147,6 +147,8 @@ def build(
         duration_s=duration,
     )
     names = None if licences is None else [n.strip() for n in licences.split(",") if n.strip()]
+    if names == []:
+        raise UserError("--licences names none; expected e.g. CC0-1.0,MIT, or leave it out")
     corpus = _open_assets(assets, names)
     with progress_bar("scenes", scenes) as report:
         manifest = build_corpus(corpus, out, plan, on_scene=report)
