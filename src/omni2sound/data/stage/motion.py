@@ -5,8 +5,9 @@ Out:  poses: position, stretch, angle, light and opacity at each of the times.
 
 A source jumps at its onset: the largest change of its picture must fall within 40 ms of
 the truth (tested), so an impact is an immediate displacement that then swings back, never
-a push that builds up. Anything that is not a source moves smoothly, but for the gestures of
-mimics, which are the motion of sources on things that make no sound.
+a push that builds up, and what else would move keeps quiet for a moment after it. Anything that
+is not a source moves smoothly, but for the gestures of mimics, which are the motion of sources on
+things that make no sound.
 
 Shape suffixes: T times.
 """
@@ -97,10 +98,10 @@ def poses_of(
         light=np.zeros_like(times),
         alpha=alpha,
     )
+    # What `bench spine` shows must not change: its scenes move as they always did.
+    calm_s = 0.0 if scene.kind == "strike" else _CALM_S
+    last_s = -np.inf
     if thing.role == "source" and thing.response is not None:
-        # What `bench spine` shows must not change: its scenes move as they always did.
-        calm_s = 0.0 if scene.kind == "strike" else _CALM_S
-        last_s = -np.inf
         for event in events_of(scene, thing.source):
             level = level_of(assets, event.recording_id)
             room_s = event.onset_s - last_s
@@ -110,8 +111,10 @@ def poses_of(
         _swing_at_target(poses, scene, thing, times)
     if thing.response is not None:
         for gesture in thing.gestures:
-            since = times - gesture.time_s
-            _impact(poses, thing, thing.response, gesture.motion, since, gesture.strength)
+            since, room_s = times - gesture.time_s, gesture.time_s - last_s
+            strength = gesture.strength
+            _impact(poses, thing, thing.response, gesture.motion, since, strength, calm_s, room_s)
+            last_s = gesture.time_s
     return poses
 
 
@@ -209,11 +212,13 @@ def _impact(
     motion: str | None,
     since: Times,
     strength: float,
-    calm_s: float = 0.0,
-    room_s: float = np.inf,
+    calm_s: float,
+    room_s: float,
 ) -> None:
-    """An onset: everything here is 0 until it, and largest right after it."""
-    rest_s = max(_REST_S, calm_s)
+    """An onset: everything here but getting ready is 0 until it, and largest right after it.
+
+    What follows the jolt waits for `calm_s`; the onset before it was `room_s` earlier.
+    """
     kick = strength * _kick(since, response.decay_s, response.rate_hz)
     windup = strength * _windup(since)
     along_x, along_y = np.cos(response.direction), np.sin(response.direction)
@@ -222,7 +227,7 @@ def _impact(
     after = np.maximum(since, 0)
     poses.light += response.flash * np.where(since >= 0, np.exp(-after / _FLASH_S), 0)
     if motion == "bounce":
-        # Lifted, then falls freely and hits the ground at the onset.
+        # Lifted as high as there is time for, then falls freely and hits the ground at the onset.
         lifting_s = min(_LIFT_S, room_s - calm_s - _FALL_S) if calm_s else _LIFT_S
         high = 0.45 * max(0.0, lifting_s / _LIFT_S)
         lift = _smooth((since + _FALL_S) / max(lifting_s, 1e-6) + 1)
@@ -233,12 +238,12 @@ def _impact(
         from_s = max(0.08, calm_s)
         hop = np.sin(np.pi * np.clip((since - from_s) / 0.3, 0, 1))
         poses.y -= size * strength * (high * (lift + fall) + 0.04 * hop)
-        flat = strength * _kick(since, response.decay_s, 0.0, 0.6 * rest_s if calm_s else rest_s)
+        flat = strength * _kick(since, response.decay_s, 0.0, max(_REST_S, 0.6 * calm_s))
         poses.stretch_y *= 1 - 0.42 * flat
         poses.stretch_x *= 1 + 0.30 * flat
         poses.y += 0.21 * size * flat
     elif motion == "shake":
-        buzz = strength * _kick(since, 0.6 * response.decay_s, 7.0, rest_s)
+        buzz = strength * _kick(since, 0.6 * response.decay_s, 7.0, max(_REST_S, calm_s))
         push = 0.27 * kick - 0.06 * windup + 0.05 * buzz
         poses.x += size * along_x * push
         poses.y += 0.6 * size * along_y * push
