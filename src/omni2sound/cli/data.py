@@ -29,6 +29,7 @@ from omni2sound.cli.progress import progress_bar
 
 if TYPE_CHECKING:
     from omni2sound.data.stage.assets import StageAssets
+    from omni2sound.data.stage.audible import Beginning
     from omni2sound.data.stage.catalogue import Split
     from omni2sound.data.stage.featurize import ScenePlan
 
@@ -146,6 +147,8 @@ def build(
         duration_s=duration,
     )
     names = None if licences is None else [n.strip() for n in licences.split(",") if n.strip()]
+    if names == []:
+        raise UserError("--licences names none; expected e.g. CC0-1.0,MIT, or leave it out")
     corpus = _open_assets(assets, names)
     with progress_bar("scenes", scenes) as report:
         manifest = build_corpus(corpus, out, plan, on_scene=report)
@@ -197,11 +200,19 @@ def check(
     for event in bad[:20]:
         print(
             f"{event.scene_id} {event.class_id} at {event.onset_s:.3f} s: "
-            f"heard {_milliseconds(event.heard_s)}, seen {_milliseconds(event.seen_s)}"
+            f"heard {_milliseconds(event.heard_s)}, {_attack(event.beginning)}, "
+            f"seen {_milliseconds(event.seen_s) if event.on_screen else 'not asked'}"
         )
     print(f"{len(events) - len(bad)} of {len(events)} events of {scenes} scenes are good")
     if bad:
         raise typer.Exit(1)
+
+
+def _attack(beginning: Beginning | None) -> str:
+    if beginning is None:
+        return "never loud"
+    audible, begun = (_milliseconds(s) for s in (beginning.audible_s, beginning.begun_s))
+    return f"a fifth as loud {audible}, half {begun}"
 
 
 def _milliseconds(seconds: float | None) -> str:

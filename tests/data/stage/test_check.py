@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from omni2sound.data.stage import check
-from omni2sound.data.stage.assets import StageAssets
+from omni2sound.data.stage import check, levels
+from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
 from omni2sound.data.stage.check import check_scene, check_scenes
 from omni2sound.data.stage.scene import draw_scene
 from omni2sound.errors import UserError
@@ -17,10 +18,8 @@ def test_drawn_scenes_are_what_they_say(assets: StageAssets) -> None:
     for kind in ("main", "strike", "offscreen"):
         events = check_scenes(assets, split="test", kind=kind, seed=2, num_scenes=4, duration_s=3.0)
         assert len(events) >= 4
-        assert all(event.heard_s is not None and abs(event.heard_s) <= 0.005 for event in events)
         assert all((event.seen_s is not None) == event.on_screen for event in events)
-        impacts = [e for e in events if e.on_screen and kind == "strike"]
-        assert all(event.good for event in impacts)
+        assert all(event.good for event in events)
 
 
 def test_a_sound_or_a_picture_that_is_late_is_found(
@@ -43,6 +42,47 @@ def test_a_sound_or_a_picture_that_is_late_is_found(
     (checked,) = check_scene(scene, assets)
     assert not checked.good
     assert checked.seen_s == pytest.approx(0.1, abs=0.03)
+
+
+@pytest.mark.parametrize("late_s", [-0.02, -0.01, 0.01, 0.02])
+def test_a_stem_that_was_moved_is_found_by_loudness_alone(
+    assets: StageAssets, monkeypatch: pytest.MonkeyPatch, late_s: float
+) -> None:
+    scene = draw_scene(assets, split="test", seed=2, index=1, kind="strike", duration_s=3.0)
+    stems = check.render_stems
+    moved = round(late_s * SAMPLE_RATE_HZ)
+    # The rule that placed the event says that all is well.
+    monkeypatch.setattr(check, "_heard_s", lambda *given: 0.0)
+    assert all(event.good for event in check_scene(scene, assets))
+    monkeypatch.setattr(check, "render_stems", lambda s, a: np.roll(stems(s, a), moved, axis=1))
+    (checked,) = check_scene(scene, assets)
+    assert not checked.good
+    assert checked.beginning is not None
+    assert checked.beginning.begun_s == pytest.approx(late_s, abs=0.005)
+
+
+def test_a_bad_rule_for_onsets_is_found(
+    assets: StageAssets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A whisper that leads to a blow: by a rule of 20 dB the blow is the onset, by one of 50 dB
+    # the whisper.
+    time_s = np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    blow = np.where(time_s >= 0.1, np.exp(-np.maximum(time_s - 0.1, 0) / 0.2), 0.006)
+    sound = (0.3 * blow * np.sin(2 * np.pi * 700 * time_s)).astype(np.float32)
+    names = [r.recording_id for r in assets.catalogue.recordings]
+    pictures = {p.picture_id: assets.rgba(p.picture_id) for p in assets.catalogue.pictures}
+    found = {}
+    for below_db in (20.0, 50.0):
+        monkeypatch.setattr(levels, "ONSET_BELOW_PEAK_DB", below_db)
+        whispers = StageAssets.from_arrays(assets.catalogue, dict.fromkeys(names, sound), pictures)
+        (found[below_db],) = check_scenes(
+            whispers, split="test", kind="strike", seed=0, num_scenes=1, duration_s=3.0
+        )
+    assert found[20.0].good
+    assert found[50.0].heard_s == pytest.approx(0, abs=0.005)
+    assert found[50.0].beginning is not None
+    assert found[50.0].beginning.audible_s == pytest.approx(0.1, abs=0.005)
+    assert not found[50.0].good
 
 
 def test_no_scene_is_no_check(assets: StageAssets) -> None:

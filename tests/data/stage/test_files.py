@@ -133,6 +133,42 @@ def test_another_scene_of_the_same_name_is_not_replaced(assets: StageAssets, cor
         build_corpus(assets, corpus, other)
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        BuildPlan(num_scenes=1, split="train", seed=3, duration_s=1.5),
+        BuildPlan(num_scenes=2, split="train", seed=4, duration_s=1.5),
+        BuildPlan(num_scenes=2, split="val", seed=3, duration_s=1.5),
+    ],
+)
+def test_a_manifest_never_forgets_scenes_that_are_there(
+    assets: StageAssets, corpus: Path, other: BuildPlan
+) -> None:
+    manifest = (corpus / "manifest.jsonl").read_bytes()
+
+    with pytest.raises(UserError, match="not among the"):
+        build_corpus(assets, corpus, other)
+    assert (corpus / "manifest.jsonl").read_bytes() == manifest
+
+
+def test_more_scenes_join_those_that_are_there(assets: StageAssets, tmp_path: Path) -> None:
+    build_corpus(assets, tmp_path, replace(PLAN, num_scenes=1))
+    killed = tmp_path / ".main-train-9-000000.part"
+    killed.mkdir()
+    (killed / "events.json").write_text("half a sc")
+    build_corpus(assets, tmp_path, PLAN)
+
+    assert len((tmp_path / "manifest.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_file_is_no_folder_for_scenes(assets: StageAssets, tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+
+    with pytest.raises(UserError, match="is a file"):
+        build_corpus(assets, tmp_path / "out", PLAN)
+    assert (tmp_path / "out").read_text() == "mine"
+
+
 def test_sound_only_scenes_have_no_video(assets: StageAssets, tmp_path: Path) -> None:
     plan = BuildPlan(num_scenes=1, split="val", seed=0, kind="audio", duration_s=1.5)
     manifest = build_corpus(assets, tmp_path, plan)

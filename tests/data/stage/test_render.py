@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.data.stage.catalogue import Motion
 from omni2sound.data.stage.levels import envelope_of, onset_of
 from omni2sound.data.stage.motion import poses_of
 from omni2sound.data.stage.render import PEAK, render_audio, render_frames, render_sound
@@ -93,6 +94,87 @@ def test_the_picture_of_an_impact_moves_most_at_its_onset(assets: StageAssets) -
         assert motion[near].max() > 3 * np.median(motion)
         checked += 1
     assert checked == 12
+
+
+def chirping(assets: StageAssets, motion: Motion, onsets_s: tuple[float, ...]) -> Scene:
+    """One thing before an empty picture; its recording has three short chirps in 0.1 s."""
+    scene = draw(assets, "main", 3, 4.0)
+    source = next(o for o in scene.objects if o.role == "source")
+    first = next(e for e in scene.events if e.source == source.source)
+    assert source.response is not None
+    still = replace(
+        source,
+        knots=(replace(source.knots[0], y=0.5),),
+        sway=replace(source.sway, x=0.0, y=0.0, angle=0.0),
+        visible_from_s=0.0,
+        response=replace(source.response, strength=1.3, decay_s=0.15),
+    )
+    events = tuple(
+        replace(first, motion=motion, gain_db=0.0, onset_s=at_s, offset_s=at_s + 0.3)
+        for at_s in onsets_s
+    )
+    return replace(scene, events=events, objects=(still,))
+
+
+def chirps_only(assets: StageAssets) -> StageAssets:
+    time_s = np.arange(SAMPLE_RATE_HZ // 2) / SAMPLE_RATE_HZ
+    on = (np.mod(time_s, 0.035) < 0.012) & (time_s < 0.1)
+    sound = (0.2 * on * np.sin(2 * np.pi * 3000 * time_s)).astype(np.float32)
+    names = [r.recording_id for r in assets.catalogue.recordings]
+    pictures = {p.picture_id: assets.rgba(p.picture_id) for p in assets.catalogue.pictures}
+    return StageAssets.from_arrays(assets.catalogue, dict.fromkeys(names, sound), pictures)
+
+
+@pytest.mark.parametrize("motion", ["strike", "bounce", "shake", "pulse", "speak", "open"])
+def test_nothing_outdoes_the_jolt_of_an_onset_soon_after_it(
+    assets: StageAssets, motion: Motion
+) -> None:
+    scene = chirping(assets, motion, (1.5,))
+    step_s = 0.02
+    times = 1.5 + np.arange(-0.3, 0.3, step_s) + 0.5 * step_s
+    poses = poses_of(scene, scene.objects[0], times, chirps_only(assets))
+    size = scene.objects[0].height
+    moved = sum(
+        np.abs(np.diff(values)) / scale
+        for values, scale in (
+            (poses.x, size), (poses.y, size), (poses.angle, 1),
+            (poses.stretch_x, 1), (poses.stretch_y, 1),
+        )
+    )  # fmt: skip
+    between = times[1:] - 0.5 * step_s - 1.5
+
+    jolt = moved[np.abs(between) < 0.02].max()
+    assert jolt > 2 * moved[between > 0.04].max()
+    assert jolt > 2 * moved[between < -0.04].max()
+
+
+def test_a_thing_is_not_lifted_for_its_next_fall_while_it_shows_the_last(
+    assets: StageAssets,
+) -> None:
+    scene = chirping(assets, "bounce", (1.5, 1.9, 3.4))
+    things, material = scene.objects[0], chirps_only(assets)
+
+    def height_at(*times_s: float) -> NDArray[np.float64]:
+        poses = poses_of(scene, things, times_s, material)
+        bottom: NDArray[np.float64] = poses.y + 0.5 * things.height * poses.stretch_y
+        return (bottom[0] - bottom[1:]) / things.height
+
+    # It lies where it landed, but for a hop of a hand's breadth.
+    assert np.abs(height_at(1.52, 1.55, 1.6, 1.7, 1.8, 1.89)).max() < 0.1
+    # With 1.5 s of room it is lifted as high as ever.
+    assert height_at(1.92, 3.4 - 0.28)[0] > 0.4
+
+
+def test_what_falls_lands_in_the_picture(assets: StageAssets) -> None:
+    landed = 0
+    for index in range(60):
+        scene = draw(assets, "main", index)
+        motions = {e.source: e.motion for e in scene.events}
+        for thing in scene.objects:
+            if thing.role == "source" and motions[thing.source] == "bounce":
+                assert thing.knots[0].y + 0.5 * thing.height <= 1 + 1e-9
+                landed += 1
+    assert landed >= 3
 
 
 def test_distractors_are_never_abrupt(assets: StageAssets) -> None:

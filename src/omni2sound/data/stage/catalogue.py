@@ -255,13 +255,17 @@ class Catalogue:
         known = {r.licence for r in self.recordings} | {p.licence for p in self.pictures}
         unknown = sorted(set(licences) - known)
         if unknown:
-            raise ConfigError(f"no item has licence {unknown}; known: {', '.join(sorted(known))}")
+            raise ConfigError(
+                f"no item has licence {', '.join(unknown)}; known: {', '.join(sorted(known))}"
+            )
         recordings = tuple(r for r in self.recordings if r.licence in licences)
         pictures = tuple(p for p in self.pictures if p.licence in licences)
         heard = {r.class_id for r in recordings}
         seen = {p.class_id for p in pictures}
         if not heard:
-            raise ConfigError(f"no recording is under {sorted(licences)}; add another licence")
+            raise ConfigError(
+                f"no recording is under {', '.join(sorted(licences))}; add another licence"
+            )
         return Catalogue(
             version=f"{self.version}+{'+'.join(sorted(licences))}",
             classes=tuple(

@@ -3,6 +3,9 @@
 In:   assets, and which scenes.
 Out:  how far every event is heard and seen from its onset, and those beyond the limits.
 
+A stem is asked twice: by the rule that placed the event (`heard_s`), which finds a recording that
+is not where it was put, and by loudness (`beginning`), which would also find a bad rule.
+
 The picture of a source is rendered alone, without camera, cuts and noise: what is checked is
 that *it* moves at the right time, not that a model can find it.
 
@@ -18,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.data.stage.audible import Beginning, beginning_of
 from omni2sound.data.stage.catalogue import Split
 from omni2sound.data.stage.levels import level_of, onset_of
 from omni2sound.data.stage.render import iter_frames, render_stems
@@ -46,6 +50,8 @@ class CheckedEvent:
     onset_s: float
     heard_s: float | None
     """Seconds after the onset at which its stem begins; None if it is silent."""
+    beginning: Beginning | None
+    """The same, told by loudness."""
     seen_s: float | None
     """Seconds after the onset at which its picture moves most; None off screen."""
     on_screen: bool
@@ -54,6 +60,7 @@ class CheckedEvent:
     def good(self) -> bool:
         """Whether it is heard, and seen if it is on screen, where it should be."""
         heard = self.heard_s is not None and abs(self.heard_s) <= MAX_HEARD_S
+        heard &= self.beginning is not None and self.beginning.is_at_onset(MAX_HEARD_S)
         seen = self.seen_s is not None and abs(self.seen_s) <= MAX_SEEN_S
         return heard and (seen or not self.on_screen)
 
@@ -104,6 +111,7 @@ def check_scene(scene: Scene, assets: StageAssets) -> tuple[CheckedEvent, ...]:
             class_id=event.class_id,
             onset_s=event.onset_s,
             heard_s=_heard_s(event, stem_N, level_of(assets, event.recording_id).onset_s),
+            beginning=beginning_of(stem_N, event.onset_s),
             seen_s=_seen_s(scene, event, assets) if event.on_screen else None,
             on_screen=event.on_screen,
         )

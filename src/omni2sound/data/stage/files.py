@@ -35,7 +35,7 @@ from omni2sound.data.stage.captions import (
 from omni2sound.data.stage.catalogue import Split
 from omni2sound.data.stage.licences import attribution_tsv
 from omni2sound.data.stage.render import iter_frames, render_sound
-from omni2sound.data.stage.scene import draw_scene
+from omni2sound.data.stage.scene import draw_scene, scene_id_of
 from omni2sound.data.stage.sheet import SHEET_FPS, draw_sheet, stack_sheets
 from omni2sound.data.stage.truth import Scene, SceneKind
 from omni2sound.errors import ConfigError, UserError
@@ -103,9 +103,13 @@ def build_corpus(
         The manifest.
 
     Raises:
-        UserError: If `out` holds a scene of the same name and other content.
+        UserError: If `out` is a file, or holds a scene of the same name and other content, or
+            scenes that are not in the plan: the manifest would no longer name all that is there.
     """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file; scenes need a folder, give another --out")
     out.mkdir(parents=True, exist_ok=True)
+    _refuse_others(out, plan)
     scenes = []
     for index in range(plan.num_scenes):
         scene = draw_scene(
@@ -125,6 +129,21 @@ def build_corpus(
     _write_text(out / ATTRIBUTION_FILE, _attribution(scenes, assets))
     _write_text(out / MANIFEST, "".join(lines))
     return out / MANIFEST
+
+
+def _refuse_others(out: Path, plan: BuildPlan) -> None:
+    planned = {
+        scene_id_of(split=plan.split, seed=plan.seed, index=index, kind=plan.kind)
+        for index in range(plan.num_scenes)
+    }
+    there = {path.parent.name for path in out.glob(f"*/{EVENTS}")}
+    # A name that begins with a dot is a scene that a killed build did not finish.
+    others = sorted(name for name in there - planned if not name.startswith("."))
+    if others:
+        raise UserError(
+            f"{out}: holds {len(others)} scenes that are not among the {plan.num_scenes} asked for "
+            f"({others[0]}, ...); ask for all of them, or choose another folder"
+        )
 
 
 def write_scene(scene: Scene, assets: StageAssets, out: Path) -> Path:

@@ -5,8 +5,9 @@ Out:  poses: position, stretch, angle, light and opacity at each of the times.
 
 A source jumps at its onset: the largest change of its picture must fall within 40 ms of
 the truth (tested), so an impact is an immediate displacement that then swings back, never
-a push that builds up. Anything that is not a source moves smoothly, but for the gestures of
-mimics, which are the motion of sources on things that make no sound.
+a push that builds up, and what else would move keeps quiet for a moment after it. Anything that
+is not a source moves smoothly, but for the gestures of mimics, which are the motion of sources on
+things that make no sound.
 
 Shape suffixes: T times.
 """
@@ -33,10 +34,13 @@ _RISE_S = 0.012
 _REST_S = 0.06
 """It stays there this long: a swing back at once would move more pixels than the impact."""
 _WINDUP_S = 0.3
+_LIFT_S = 0.47
 _FALL_S = 0.28
 _FLASH_S = 0.12
-_QUIET_S = 0.2
-"""A second rise so soon after the onset belongs to it: its own jolt would outdo the onset's."""
+_CALM_S = 0.2
+"""So long after the onset nothing may outdo its jolt: a second rise belongs to it, shaking waits,
+and motion as strong as the sound begins gently. A thin or patterned picture that moves a tenth of
+its size changes as many pixels as one that moves a third."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -94,18 +98,23 @@ def poses_of(
         light=np.zeros_like(times),
         alpha=alpha,
     )
+    # What `bench spine` shows must not change: its scenes move as they always did.
+    calm_s = 0.0 if scene.kind == "strike" else _CALM_S
+    last_s = -np.inf
     if thing.role == "source" and thing.response is not None:
         for event in events_of(scene, thing.source):
             level = level_of(assets, event.recording_id)
-            # What `bench spine` shows must not change, so its scenes keep every rise.
-            quiet_s = 0.0 if scene.kind == "strike" else _QUIET_S
-            _respond(poses, thing, thing.response, event, level, times, quiet_s)
+            room_s = event.onset_s - last_s
+            _respond(poses, thing, thing.response, event, level, times, calm_s, room_s)
+            last_s = event.onset_s
     elif thing.role == "striker":
         _swing_at_target(poses, scene, thing, times)
     if thing.response is not None:
         for gesture in thing.gestures:
-            since = times - gesture.time_s
-            _impact(poses, thing, thing.response, gesture.motion, since, gesture.strength)
+            since, room_s = times - gesture.time_s, gesture.time_s - last_s
+            strength = gesture.strength
+            _impact(poses, thing, thing.response, gesture.motion, since, strength, calm_s, room_s)
+            last_s = gesture.time_s
     return poses
 
 
@@ -144,10 +153,10 @@ def _smooth(u: Times) -> Times:
     return u * u * (3 - 2 * u)
 
 
-def _kick(since: Times, decay_s: float, rate_hz: float) -> Times:
+def _kick(since: Times, decay_s: float, rate_hz: float, rest_s: float = _REST_S) -> Times:
     """0 before the onset, 1 just after it, a moment of rest, then a damped swing."""
     rise = np.clip(since / _RISE_S, 0, 1)
-    after = np.maximum(since - _REST_S, 0)
+    after = np.maximum(since - rest_s, 0)
     return rise * np.exp(-after / decay_s) * np.cos(2 * np.pi * rate_hz * after)
 
 
@@ -163,23 +172,37 @@ def _respond(
     event: SceneEvent,
     level: Level,
     times: Times,
-    quiet_s: float,
+    calm_s: float,
+    room_s: float,
 ) -> None:
-    """Adds to `poses` what one event does to its picture; rises before `quiet_s` do nothing."""
+    """Adds to `poses` what one event does to its picture; until `calm_s` only its onset does.
+
+    The onset before it was `room_s` earlier.
+    """
     since = times - event.onset_s
     # A weak hit moves less, but never so little that it cannot be seen.
     strength = response.strength * float(np.clip(10 ** (event.gain_db / 40), 0.7, 1.2))
     lasts_s = event.offset_s - event.onset_s
     attack = float(level.curve[:6].max())
-    _impact(poses, thing, response, event.motion, since, strength * max(attack, 0.45))
+    first = strength * max(attack, 0.45)
+    _impact(poses, thing, response, event.motion, since, first, calm_s, room_s)
+    last_s = 0.0
     for hit_s in level.hits_s:
-        if quiet_s <= hit_s < lasts_s:
-            loud = float(level.curve[round(hit_s * LEVEL_RATE_HZ)])
-            _impact(poses, thing, response, event.motion, since - hit_s, 0.8 * strength * loud)
+        if calm_s <= hit_s < lasts_s:
+            loud = 0.8 * strength * float(level.curve[round(hit_s * LEVEL_RATE_HZ)])
+            room_s = hit_s - last_s
+            _impact(poses, thing, response, event.motion, since - hit_s, loud, calm_s, room_s)
+            last_s = hit_s
     grid = np.arange(len(level.curve)) / LEVEL_RATE_HZ
     loudness = np.interp(since, grid, level.curve, left=0, right=0) ** 0.6
     loudness = np.where((since >= 0) & (since <= lasts_s), loudness, 0)
-    _follow(poses, thing, response, event.motion, since, strength * loudness)
+    swing = loudness
+    if calm_s:
+        begun = _smooth((since - _REST_S) / (calm_s - _REST_S))
+        jump = attack**0.6 * np.clip(since / _RISE_S, 0, 1)
+        loudness = jump + begun * (loudness - jump)
+        swing = begun * loudness
+    _follow(poses, thing, response, event.motion, since, strength * loudness, strength * swing)
 
 
 def _impact(
@@ -189,8 +212,13 @@ def _impact(
     motion: str | None,
     since: Times,
     strength: float,
+    calm_s: float,
+    room_s: float,
 ) -> None:
-    """An onset: everything here is 0 until it, and largest right after it."""
+    """An onset: everything here but getting ready is 0 until it, and largest right after it.
+
+    What follows the jolt waits for `calm_s`; the onset before it was `room_s` earlier.
+    """
     kick = strength * _kick(since, response.decay_s, response.rate_hz)
     windup = strength * _windup(since)
     along_x, along_y = np.cos(response.direction), np.sin(response.direction)
@@ -199,19 +227,23 @@ def _impact(
     after = np.maximum(since, 0)
     poses.light += response.flash * np.where(since >= 0, np.exp(-after / _FLASH_S), 0)
     if motion == "bounce":
-        # Lifted, then falls freely and hits the ground at the onset.
-        lift = np.where(since < -_FALL_S, _smooth((since + 0.75) / (0.75 - _FALL_S)), 0.0)
+        # Lifted as high as there is time for, then falls freely and hits the ground at the onset.
+        lifting_s = min(_LIFT_S, room_s - calm_s - _FALL_S) if calm_s else _LIFT_S
+        high = 0.45 * max(0.0, lifting_s / _LIFT_S)
+        lift = _smooth((since + _FALL_S) / max(lifting_s, 1e-6) + 1)
+        lift = np.where(since < -_FALL_S, lift, 0.0)
         fall = np.where(
             (since >= -_FALL_S) & (since < 0), 1 - ((since + _FALL_S) / _FALL_S) ** 2, 0.0
         )
-        hop = np.where((since > 0.08) & (since < 0.38), np.sin(np.pi * (after - 0.08) / 0.3), 0.0)
-        poses.y -= 0.45 * size * strength * (lift + fall) + 0.04 * size * strength * hop
-        flat = strength * _kick(since, response.decay_s, 0.0)
+        from_s = max(0.08, calm_s)
+        hop = np.sin(np.pi * np.clip((since - from_s) / 0.3, 0, 1))
+        poses.y -= size * strength * (high * (lift + fall) + 0.04 * hop)
+        flat = strength * _kick(since, response.decay_s, 0.0, max(_REST_S, 0.6 * calm_s))
         poses.stretch_y *= 1 - 0.42 * flat
         poses.stretch_x *= 1 + 0.30 * flat
         poses.y += 0.21 * size * flat
     elif motion == "shake":
-        buzz = strength * _kick(since, 0.6 * response.decay_s, 7.0)
+        buzz = strength * _kick(since, 0.6 * response.decay_s, 7.0, max(_REST_S, calm_s))
         push = 0.27 * kick - 0.06 * windup + 0.05 * buzz
         poses.x += size * along_x * push
         poses.y += 0.6 * size * along_y * push
@@ -247,23 +279,24 @@ def _follow(
     motion: str | None,
     since: Times,
     loudness: Times,
+    swing: Times,
 ) -> None:
     """Motion as long and as strong as the sound."""
     size = thing.height
     wave = np.sin(2 * np.pi * (response.rate_hz + 2.5) * since)
     if motion in ("pulse", "speak", "open"):
-        throb = loudness * (0.10 + 0.07 * wave)
+        throb = 0.10 * loudness + 0.07 * swing * wave
         poses.stretch_y *= 1 + throb
         poses.stretch_x *= 1 + (throb if motion == "pulse" else -0.4 * throb)
-        poses.angle += 0.05 * loudness * wave
+        poses.angle += 0.05 * swing * wave
     elif motion == "shake":
-        poses.x += 0.05 * size * loudness * np.sin(2 * np.pi * 6.3 * since)
-        poses.angle += 0.07 * loudness * np.sin(2 * np.pi * 5.1 * since)
+        poses.x += 0.05 * size * swing * np.sin(2 * np.pi * 6.3 * since)
+        poses.angle += 0.07 * swing * np.sin(2 * np.pi * 5.1 * since)
     elif motion == "pass_by":
-        poses.y += 0.025 * size * loudness * np.sin(2 * np.pi * 5.7 * since)
-        poses.angle += 0.03 * loudness * wave
+        poses.y += 0.025 * size * swing * np.sin(2 * np.pi * 5.7 * since)
+        poses.angle += 0.03 * swing * wave
     else:
-        poses.angle += 0.05 * loudness * wave
+        poses.angle += 0.05 * swing * wave
 
 
 def _swing_at_target(poses: Poses, scene: Scene, thing: SceneObject, times: Times) -> None:

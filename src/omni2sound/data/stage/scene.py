@@ -58,11 +58,12 @@ __all__ = [
     "Shot",
     "Sway",
     "draw_scene",
+    "scene_id_of",
 ]
 
 KINDS: tuple[SceneKind, ...] = get_args(SceneKind)
 
-MIN_DURATION_S = 1.5
+MIN_DURATION_S, MAX_DURATION_S = 1.5, 60.0
 STRIKE_MARGINS_S = (0.4, 0.6)
 """A strike keeps this far from the start and from the end."""
 
@@ -96,10 +97,11 @@ def draw_scene(
             f"no scenes of split {split!r}, kind {kind!r}; splits: {', '.join(SPLITS)}; "
             f"kinds: {', '.join(KINDS)}"
         )
-    if seed < 0 or index < 0 or not MIN_DURATION_S <= duration_s <= 60:
+    if seed < 0 or index < 0:
+        raise UserError(f"seed and index of a scene must be 0 or more, got {seed} and {index}")
+    if not MIN_DURATION_S <= duration_s <= MAX_DURATION_S:
         raise UserError(
-            f"a scene needs seed >= 0, index >= 0 and {MIN_DURATION_S} to 60 seconds, "
-            f"got {seed}, {index} and {duration_s}"
+            f"a scene lasts {MIN_DURATION_S:g} to {MAX_DURATION_S:g} seconds, got {duration_s:g}"
         )
     rng = np.random.default_rng([seed, SPLITS.index(split), KINDS.index(kind), index])
     aspect = float(rng.choice(_ASPECTS))
@@ -125,7 +127,7 @@ def draw_scene(
     background, look = draw_background(rng, assets, split), draw_look(rng)
     fps = str(rng.choice(_FPS))
     return Scene(
-        scene_id=f"{kind}-{split}-{seed}-{index:06d}",
+        scene_id=scene_id_of(split=split, seed=seed, index=index, kind=kind),
         split=split,
         seed=seed,
         index=index,
@@ -140,6 +142,11 @@ def draw_scene(
         look=look,
         ambience=draw_ambience(rng, kind),
     )
+
+
+def scene_id_of(*, split: Split, seed: int, index: int, kind: SceneKind) -> str:
+    """The name of a scene, known before it is drawn."""
+    return f"{kind}-{split}-{seed}-{index:06d}"
 
 
 def _cast(
@@ -285,7 +292,7 @@ def _draw_objects(
     front: list[SceneObject] = []
     for source, place in zip(sources, places, strict=False):
         front += _draw_source(
-            rng, [e for e in events if e.source == source], place, aspect, duration_s
+            rng, kind, [e for e in events if e.source == source], place, aspect, duration_s
         )
     return [*behind, *front]
 
@@ -307,6 +314,7 @@ def _silent_pictures(
 
 def _draw_source(
     rng: np.random.Generator,
+    kind: SceneKind,
     events: Sequence[SceneEvent],
     place: tuple[float, float],
     aspect: float,
@@ -324,6 +332,8 @@ def _draw_source(
         effect=_EFFECTS[int(rng.integers(len(_EFFECTS)))],
     )
     x, y = place
+    if first.motion == "bounce" and kind != "strike":  # what `bench spine` shows must not change
+        y = min(y, 1 - 0.5 * height)  # what falls must be seen to land
     calm = rng.random() < 0.5
     sway = draw_sway(rng, 0.006 if calm else 0.02)
     knots: tuple[Knot, ...] = (Knot(time_s=0.0, x=x, y=y),)

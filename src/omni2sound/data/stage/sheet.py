@@ -104,7 +104,7 @@ def _bars(scene: Scene, width: int) -> Image.Image:
         top = row * _ROW_PX
         colour = _SEEN if event.on_screen else _UNSEEN
         draw.rectangle((left, top + 2, max(right, left + 2), top + _ROW_PX - 2), fill=colour)
-        words = f"{event.class_id} {event.onset_s:.2f} s {event.motion or 'unseen'}"
+        words = f"{event.class_id}, {event.onset_s:.2f} s, {event.motion or 'unseen'}"
         anchor_left = left < 0.7 * width
         at = right + 4 if anchor_left and right < 0.8 * width else max(0.0, left - 6 * len(words))
         draw.text((at, top + 1), words, fill=_INK)
