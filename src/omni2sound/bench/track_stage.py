@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 STAGE_OMNI = "stage-omni"
-VERSION = "1"
+VERSION = "2"
 CATALOGUE = "catalogue.json"
 RECORDINGS = "recordings"
 
