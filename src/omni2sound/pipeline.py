@@ -131,14 +131,23 @@ class Omni2SoundPipeline:
             half: Store tensors as fp16, as released models do; their sound survives exactly.
 
         Raises:
-            UserError: `folder` exists and is no model folder, or parts of the model wait on
-                disk (low memory).
+            UserError: `folder` exists and is no model folder, parts of the model wait on disk
+                (low memory), or it has an adapter and is rounded to a lower precision.
         """
         if any(
             tensor.is_meta for part in self.model.tensors().values() for tensor in part.values()
         ):
             raise UserError("with low memory the model lies in its folder; copy that folder")
-        self.model.save(folder, half=half)
+        model = self.model
+        if self.dtype != torch.float32 and model.card is not None:
+            # The transformer here is rounded; what is written must be what was read.
+            if self.sha256 != model.sha256:
+                raise UserError(
+                    f"a model with an adapter in {self.dtype} is no longer exact; load it with "
+                    "dtype='float32' to save it"
+                )
+            model = load_model(model.card.folder)
+        model.save(folder, half=half)
 
     def _rehearse(self) -> None:
         """One step on one number: refuses a solver that does not fit, and imports it now."""
