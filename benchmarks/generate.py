@@ -132,7 +132,7 @@ def measure_parts(pipeline: Omni2SoundPipeline, video: Path, repeat: int) -> tup
     config = pipeline.model.config
     sync = pipeline.model.sync
     assert sync is not None, "this benchmark is for models with the embedded encoders"
-    vision, text = VisionEncoder.load(), TextEncoder.load()
+    vision, text = VisionEncoder.load(dtype=pipeline.dtype), TextEncoder.load()
     for _ in range(repeat):
         with parts("video decode, pictures at 8 fps"):
             frames = iter_frames(

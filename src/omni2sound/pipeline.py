@@ -70,7 +70,12 @@ class Omni2SoundPipeline:
         self.sha256 = model.sha256 if adapter is None else adapter.sha256
         self.residency = Residency(model, device, dtype, low_memory=low_memory, adapter=adapter)
         self.encoder = ConditionEncoder(
-            model.config, model.sync, device, published=encoders, low_memory=low_memory
+            model.config,
+            model.sync,
+            device,
+            published=encoders,
+            low_memory=low_memory,
+            dtype=dtype,
         )
         self.device = device
         self.dtype = dtype
@@ -93,7 +98,8 @@ class Omni2SoundPipeline:
             model: "embedded" (the one that comes with the package), a model folder, or a Hub
                 id with a pinned revision, "org/name@<commit>".
             device: "auto", "cpu", "cuda" or "mps".
-            dtype: Precision of the transformer: "auto", "float32", "bfloat16" or "float16".
+            dtype: Precision of the transformer and of the carried picture encoder: "auto",
+                "float32", "bfloat16" or "float16".
             encoders: Folder of the published encoders that a full-size model listens to; None
                 is `published` in the cache folder.
             low_memory: One part in memory at a time, the transformer in half precision unless
