@@ -77,7 +77,7 @@ test: check
 	$(PYTEST) -m slow
 
 bench: $(VENV)/.dev $(VENV)/.carried
-	$(BIN)/python benchmarks/generate_speed.py
+	$(BIN)/python benchmarks/generate.py
 	$(BIN)/python benchmarks/damaged_media.py
 	$(BIN)/python benchmarks/frechet.py
 	$(BIN)/python benchmarks/feature_store.py

@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pipeline(folder: Path) -> Omni2SoundPipeline:
-    return Omni2SoundPipeline.from_pretrained(folder, device="cpu")
+    return Omni2SoundPipeline.from_pretrained(folder, device="cpu", dtype="float32")
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,9 @@ def test_same_seed_same_bytes_other_seed_other_sound(
     torch.manual_seed(1)  # the global state must not matter
     first = pipeline(video=video, prompt="rain", seed=5)
     torch.manual_seed(2)
-    again = Omni2SoundPipeline.from_pretrained(folder, device="cpu")(video, "rain", seed=5)
+    again = Omni2SoundPipeline.from_pretrained(folder, device="cpu", dtype="float32")(
+        video, "rain", seed=5
+    )
     assert samples(first).tobytes() == samples(again).tobytes()
     assert first.facts() == again.facts()
     assert differs(first, pipeline(video=video, prompt="rain", seed=6))
@@ -114,10 +116,18 @@ def test_a_saved_model_sounds_the_same(
     pipeline: Omni2SoundPipeline, folder: Path, tmp_path: Path
 ) -> None:
     pipeline.save_pretrained(tmp_path / "copy")
-    copy = Omni2SoundPipeline.from_pretrained(tmp_path / "copy", device="cpu")
+    copy = Omni2SoundPipeline.from_pretrained(tmp_path / "copy", device="cpu", dtype="float32")
     assert copy.model.sha256 == pipeline.model.sha256
     a, b = pipeline(prompt="rain"), copy(prompt="rain")
     assert samples(a).tobytes() == samples(b).tobytes()
+    assert (tmp_path / "copy/card.json").read_bytes() == (folder / "card.json").read_bytes()
+
+
+def test_what_is_saved_is_what_was_read_whatever_it_was_computed_in(
+    folder: Path, tmp_path: Path
+) -> None:
+    rounded = Omni2SoundPipeline.from_pretrained(folder, device="cpu", dtype="bfloat16")
+    rounded.save_pretrained(tmp_path / "copy")
     assert (tmp_path / "copy/card.json").read_bytes() == (folder / "card.json").read_bytes()
 
 

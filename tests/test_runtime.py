@@ -112,8 +112,12 @@ def test_a_device_that_is_absent_is_never_replaced(monkeypatch: pytest.MonkeyPat
             resolve_device(name)
 
 
-def test_precision_on_a_cpu() -> None:
-    assert resolve_dtype("auto", CPU) is torch.float32
+@pytest.mark.parametrize("able", [(), ("_is_avx512_bf16_supported",), ("_is_amx_tile_supported",)])
+def test_precision_on_a_cpu(able: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda name=name: name in able, raising=False)
+    assert resolve_dtype("auto", CPU) is (torch.bfloat16 if able else torch.float32)
+    assert resolve_dtype("float32", CPU) is torch.float32
     assert resolve_dtype("bfloat16", CPU) is torch.bfloat16
     with pytest.raises(UserError, match="float16"):
         resolve_dtype("float16", CPU)

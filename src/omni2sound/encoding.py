@@ -64,6 +64,7 @@ class ConditionEncoder:
         *,
         published: Path | None = None,
         low_memory: bool = False,
+        dtype: torch.dtype = torch.float32,
         loaders: Mapping[EncoderName, Callable[[], Any]] | None = None,
     ) -> None:
         """Nothing is loaded yet.
@@ -74,6 +75,7 @@ class ConditionEncoder:
             device: Where to run.
             published: Folder of published encoders (`docs/weights.md`), one folder each.
             low_memory: Let each encoder go once it has encoded.
+            dtype: Precision of the carried picture encoder; features are float32 in any case.
             loaders: What loads an encoder, in place of what the configuration says.
         """
         self.config = config
@@ -85,7 +87,7 @@ class ConditionEncoder:
         self._loaded: dict[EncoderName, Any] = {} if sync is None else {"sync": sync}
         self._loaders: dict[EncoderName, Callable[[], Any]] = {
             "text": lambda: load_text(config.text, device, published=published),
-            "vision": lambda: load_vision(config.vision, device, published=published),
+            "vision": lambda: load_vision(config.vision, device, published=published, dtype=dtype),
             "sync": lambda: load_synchformer(device, published=published),
             **(loaders or {}),
         }

@@ -70,7 +70,12 @@ class Omni2SoundPipeline:
         self.sha256 = model.sha256 if adapter is None else adapter.sha256
         self.residency = Residency(model, device, dtype, low_memory=low_memory, adapter=adapter)
         self.encoder = ConditionEncoder(
-            model.config, model.sync, device, published=encoders, low_memory=low_memory
+            model.config,
+            model.sync,
+            device,
+            published=encoders,
+            low_memory=low_memory,
+            dtype=dtype,
         )
         self.device = device
         self.dtype = dtype
@@ -93,7 +98,8 @@ class Omni2SoundPipeline:
             model: "embedded" (the one that comes with the package), a model folder, or a Hub
                 id with a pinned revision, "org/name@<commit>".
             device: "auto", "cpu", "cuda" or "mps".
-            dtype: Precision of the transformer: "auto", "float32", "bfloat16" or "float16".
+            dtype: Precision of the transformer and of the carried picture encoder: "auto",
+                "float32", "bfloat16" or "float16".
             encoders: Folder of the published encoders that a full-size model listens to; None
                 is `published` in the cache folder.
             low_memory: One part in memory at a time, the transformer in half precision unless
@@ -131,14 +137,23 @@ class Omni2SoundPipeline:
             half: Store tensors as fp16, as released models do; their sound survives exactly.
 
         Raises:
-            UserError: `folder` exists and is no model folder, or parts of the model wait on
-                disk (low memory).
+            UserError: `folder` exists and is no model folder, parts of the model wait on disk
+                (low memory), or it has an adapter and is rounded to a lower precision.
         """
         if any(
             tensor.is_meta for part in self.model.tensors().values() for tensor in part.values()
         ):
             raise UserError("with low memory the model lies in its folder; copy that folder")
-        self.model.save(folder, half=half)
+        model = self.model
+        if self.dtype != torch.float32 and model.card is not None:
+            # The transformer here is rounded; what is written must be what was read.
+            if self.sha256 != model.sha256:
+                raise UserError(
+                    f"a model with an adapter in {self.dtype} is no longer exact; load it with "
+                    "dtype='float32' to save it"
+                )
+            model = load_model(model.card.folder)
+        model.save(folder, half=half)
 
     def _rehearse(self) -> None:
         """One step on one number: refuses a solver that does not fit, and imports it now."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from omni2sound.bench.protocols import (
     class_hit,
     class_scores,
+    is_impulsive,
     is_silent,
     onset_hit,
     onset_strength,
@@ -200,3 +201,20 @@ def test_a_class_that_the_judge_does_not_know_is_refused() -> None:
 def test_classes_whose_recordings_are_not_heard_leave() -> None:
     hits = {"a": [True] * 7 + [False] * 3, "b": [True, False], "c": [], "d": [True]}
     assert scorable_classes(hits) == ("a", "d")
+
+
+@pytest.mark.parametrize(
+    ("level", "impulsive"),
+    [
+        ([1, 0.8, 0.6, 0.4, 0.2, 0.1], True),  # a strike, at 20 levels a second
+        ([0.2, 0.4, 0.6, 0.8, 1, 1], False),  # a swell
+        ([1, 1, 1, 1, 1, 1], True),  # a steady tone that begins at once
+        ([0.4, 0.3, 0.2, 0.1, 0.1, 0.1, 1, 0.5], False),  # a faint prelude to something louder
+        ([0.6, 0.3, 0.2, 0.1, 0.1, 0.1, 1, 0.5], True),  # two hits, the second one louder
+        ([0, 0, 0, 0, 0, 0], False),
+        ([1], True),
+    ],
+)
+def test_impulsive_is_what_begins_at_once(level: list[float], impulsive: bool) -> None:
+    assert is_impulsive(level, 20) is impulsive
+    assert is_impulsive([7 * x for x in level], 20) is impulsive

@@ -74,3 +74,14 @@ def test_no_frames_give_no_features() -> None:
 def test_other_shapes_and_types_are_refused(wrong: NDArray[np.uint8]) -> None:
     with pytest.raises(ShapeError, match="uint8"):
         ENCODER.embed(wrong)
+
+
+def test_half_precision_changes_features_a_little() -> None:
+    rng = np.random.default_rng(1)
+    coarse = rng.integers(0, 256, (3, 14, 14, 3), dtype=np.uint8)
+    frames = coarse.repeat(16, axis=1).repeat(16, axis=2)
+    exact, rounded = VisionEncoder.load(), VisionEncoder.load(dtype=torch.bfloat16)
+    features = rounded.embed(frames)
+    assert features.dtype == torch.float32
+    assert float((features * exact.embed(frames)).sum(dim=-1).min()) > 0.98
+    assert rounded.classify(frames).dtype == torch.float32

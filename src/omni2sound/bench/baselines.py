@@ -8,7 +8,8 @@ another scene: what is right by habit. `silence` plays nothing. `retrieval` play
 sound of the training scene whose caption is nearest. `motion-energy` makes a burst of noise
 wherever the picture changes much; `motion + retrieval` plays there a training recording of the
 class that sounds in the training scene that looks most alike. None of them sees the truth of
-the clip, except the first two.
+the clip, except the first two. `noise_like` is the far end of distances: the right spectrum and
+level, and nothing else.
 
 Shape suffixes: M remembered scenes, D features, T frames, H W picture, K colours, N samples.
 """
@@ -29,7 +30,7 @@ from omni2sound.data.stage.render import render_audio
 from omni2sound.data.stage.truth import Scene
 from omni2sound.timebase import TimeBase
 
-__all__ = ["Baselines", "Embed", "TrainingMemory", "motion_peaks_s"]
+__all__ = ["Baselines", "Embed", "TrainingMemory", "motion_peaks_s", "noise_like"]
 
 Embed = Callable[[StageClip], NDArray[np.float32]]
 """A clip's caption, or its pictures, as one vector."""
@@ -38,6 +39,7 @@ MIN_PEAK = 0.55
 """Of the largest change; set on 80 training scenes (0.2 to 0.6 tried)."""
 _APART_FRAMES = 3
 _BURST_S = 0.15
+_SPECTRUM_SAMPLES = 1024
 
 
 def motion_peaks_s(frames_THWK: NDArray[np.uint8], fps: int) -> tuple[float, ...]:
@@ -56,6 +58,27 @@ def motion_peaks_s(frames_THWK: NDArray[np.uint8], fps: int) -> tuple[float, ...
     highest = maximum_filter1d(excess, 2 * _APART_FRAMES + 1)
     peaks = np.flatnonzero((excess == highest) & (excess > MIN_PEAK * excess.max()))
     return tuple((int(i) + 1) / fps for i in peaks)
+
+
+def noise_like(sound_N: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Steady noise with a sound's long-term spectrum (64 ms windows) and level: nothing happens.
+
+    Args:
+        sound_N: Any length.
+        rng: Draws the noise.
+    """
+    size, num_samples = _SPECTRUM_SAMPLES, len(sound_N)
+    padded = np.pad(sound_N.astype(np.float64), (0, -num_samples % (size // 2) + size))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, size)[:: size // 2]
+    power_F = np.square(np.abs(np.fft.rfft(frames * np.hanning(size), axis=1))).mean(axis=0)
+    spectrum = np.fft.rfft(rng.standard_normal(num_samples))
+    place = np.linspace(0, len(power_F) - 1, len(spectrum))
+    noise = np.fft.irfft(
+        spectrum * np.interp(place, np.arange(len(power_F)), np.sqrt(power_F)), num_samples
+    )
+    power, wanted = np.square(noise).mean(), np.square(sound_N, dtype=np.float64).mean()
+    scaled: NDArray[np.float32] = (noise * np.sqrt(wanted / max(power, 1e-30))).astype(np.float32)
+    return scaled
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

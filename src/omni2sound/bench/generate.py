@@ -7,12 +7,14 @@ Out:  waveforms. Clip i is generated from seed `seed + i`, whatever the batch si
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from omni2sound.bench.stage_clips import StageClip
+from omni2sound.bench.stage_tasks import SEEN_ONLY, Task
 from omni2sound.bench.strikes import ScenePictures
 from omni2sound.encoders.sync import SyncConfig
 from omni2sound.errors import UserError
@@ -57,36 +59,60 @@ class PipelineSounds:
         return self._sounds(conditions, self.duration_s, first_index)
 
     def for_clips(
-        self, clips: Sequence[StageClip], *, pictures: bool, prompts: bool
-    ) -> Sequence[NDArray[np.float32]]:
-        """Any task for a batch of clips of one length.
+        self, clips: Sequence[StageClip], tasks: Sequence[Task]
+    ) -> dict[Task, Sequence[NDArray[np.float32]]]:
+        """Several tasks for a batch of clips of one length; pictures are looked at once.
 
         Args:
             clips: What the model may look at or read.
-            pictures: Give their pictures.
-            prompts: Give their captions.
+            tasks: Which.
 
         Raises:
             UserError: If the model does not look at pictures as arrays.
         """
-        parts = self.pipeline.model.config
-        vision = sync = None
-        if pictures:
-            if not isinstance(parts.sync, SyncConfig):
-                raise UserError(
-                    "scenes are rendered for the embedded encoders; a model with Synchformer "
-                    "needs them as files: omni2sound data stage build"
-                )
-            vision = np.stack([c.frames(parts.timebase.vision_fps, VISION_PX) for c in clips])
-            if not isinstance(parts.sync, SyncConfig):
-                raise UserError("scenes are rendered for the embedded sync encoder; give its model")
-            sync_px = parts.sync.frame_px
-            sync = np.stack([c.frames(parts.timebase.sync_fps, sync_px) for c in clips])
         duration_s = clips[0].scene.duration_s
-        conditions = self.pipeline.encoder.encode_arrays(
-            vision, sync, [c.caption for c in clips] if prompts else None, duration_s=duration_s
+        seen = None
+        if any(task != "T2A" for task in tasks):
+            seen = self._look(clips)
+        made: dict[Task, Sequence[NDArray[np.float32]]] = {}
+        for task in tasks:
+            conditions = seen
+            if task != "V2A":
+                told = [c.seen_caption if task == SEEN_ONLY else c.caption for c in clips]
+                conditions = self.pipeline.encoder.encode_arrays(
+                    None, None, told, duration_s=duration_s
+                )
+                if task != "T2A" and seen is not None:
+                    conditions = replace(
+                        seen, text_BTE=conditions.text_BTE, text_mask_BT=conditions.text_mask_BT
+                    )
+            assert conditions is not None  # some task looks, or this one reads
+            made[task] = self._sounds(conditions, duration_s, clips[0].index)
+        return made
+
+    def reconstruct(self, sound_N: NDArray[np.float32]) -> NDArray[np.float32]:
+        """A sound through the model's own autoencoder and back: the best that it can sound."""
+        autoencoder = self.pipeline.model.autoencoder
+        with self.pipeline.residency.use("autoencoder"), torch.inference_mode():
+            waveform_BN = torch.from_numpy(sound_N)[None].to(self.pipeline.device)
+            back_BN = autoencoder.decode(autoencoder.encode(waveform_BN)).float().cpu()
+        samples_N: NDArray[np.float32] = back_BN[0, : len(sound_N)].numpy()
+        return samples_N
+
+    def _look(self, clips: Sequence[StageClip]) -> Conditions:
+        parts = self.pipeline.model.config
+        if not isinstance(parts.sync, SyncConfig):
+            raise UserError(
+                "scenes are rendered for the embedded encoders; a model with Synchformer "
+                "needs them as files: omni2sound data stage build"
+            )
+        vision_fps, sync_fps = parts.timebase.vision_fps, parts.timebase.sync_fps
+        return self.pipeline.encoder.encode_arrays(
+            np.stack([c.frames(vision_fps, VISION_PX) for c in clips]),
+            np.stack([c.frames(sync_fps, parts.sync.frame_px) for c in clips]),
+            None,
+            duration_s=clips[0].scene.duration_s,
         )
-        return self._sounds(conditions, duration_s, clips[0].index)
 
     def _sounds(
         self, conditions: Conditions, duration_s: float, first_index: int

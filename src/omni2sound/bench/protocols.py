@@ -21,6 +21,9 @@ are left out. The clip is first brought to a peak of 0.5: how loud it is, is not
 
 *Class hit*: one of the classes of the group is among the `TOP_K` highest of all scores.
 
+*Impulsive*: a sound that within 80 ms of its onset comes to 90 % of the loudest level of its first
+0.3 s, and to half of its loudest level at all: when it begins is then known to some milliseconds.
+
 *Oracle rule*: a class whose real recordings are hit in less than 70 % leaves the metric.
 
 Shape suffixes: N samples, F frames of 2.5 ms, B bands, P patches, K judge's classes.
@@ -44,6 +47,7 @@ __all__ = [
     "Judge",
     "class_hit",
     "class_scores",
+    "is_impulsive",
     "is_silent",
     "loudness_bands",
     "onset_hit",
@@ -69,6 +73,10 @@ _LOUDNESS_EXPONENT = 0.3
 _LEAD_S = 0.05
 _PATCH_RANGE_DB = 40
 _JUDGED_PEAK = 0.5
+
+
+_ATTACK_S, _FIRST_S = 0.08, 0.3
+_OF_FIRST, _OF_ALL = 0.9, 0.5
 
 
 class Judge(Protocol):
@@ -103,6 +111,23 @@ def is_silent(waveform_N: ArrayLike, sample_rate_hz: int) -> bool:
     window = max(1, round(_SILENCE_WINDOW_S * sample_rate_hz))
     energy = np.add.reduceat(waveform**2, np.arange(0, len(waveform), window))
     return bool(energy.max() / window < _SILENCE_RMS**2)
+
+
+def is_impulsive(level_T: ArrayLike, rate_hz: float) -> bool:
+    """Whether a sound begins at once, as defined on top of this module.
+
+    Args:
+        level_T: Its level (amplitude, any scale) from its onset on.
+        rate_hz: Levels a second.
+
+    Raises:
+        ShapeError: If the level is not (T,) with T >= 1.
+        UserError: If it holds NaN or infinity.
+    """
+    level = _checked(level_T)
+    attack = level[: max(1, round(_ATTACK_S * rate_hz))].max()
+    first = level[: max(1, round(_FIRST_S * rate_hz))].max()
+    return bool(attack > 0 and attack >= _OF_FIRST * first and attack >= _OF_ALL * level.max())
 
 
 def strongest_onset_s(waveform_N: ArrayLike, sample_rate_hz: int) -> float | None:

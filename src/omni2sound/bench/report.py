@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from omni2sound.bench.avbench import PROTOCOL
 from omni2sound.bench.ears import RealHearing
 from omni2sound.bench.metrics import Estimate, OnsetErrors
 from omni2sound.bench.spine import Check, Row, SpineReport
+from omni2sound.bench.stage_gates import Gate
 from omni2sound.bench.stage_run import StageReport, SystemScores
 from omni2sound.bench.stage_v1 import Score
 from omni2sound.bench.yamnet_8s import MIN_CLIPS_FOR_VERDICT
@@ -72,17 +74,28 @@ def _av_cells(score: Score) -> tuple[str, ...]:
 
 
 def stage_as_text(report: StageReport) -> str:
-    """One table a track, one for distances; ± is half the 95 % interval."""
+    """One table a track and judge, then the gates; ± is half the 95 % interval."""
     lines: list[str] = []
     for track in dict.fromkeys(row.track for row in report.rows):
         rows = [row for row in report.rows if row.track == track]
-        scores = max((row.scores for row in rows), key=len)
-        num_clips = scores[0].estimate.num_clips
-        lines += [f"{track}: {scores[0].protocol}, {num_clips} clips", ""]
-        header = ("system", *(_score_title(score) for score in scores))
-        lines += [*_table([header, *(_system_cells(row, scores) for row in rows)]), ""]
-    lines.append(SAME_SETS_NOTE)
-    facts = report.facts
+        scores: dict[str, Score] = {}
+        for row in rows:
+            for score in row.scores:
+                scores.setdefault(score.name, score)
+        columns = tuple(scores.values())
+        lines += [f"{track}: {columns[0].protocol}, {report.facts['num_clips']} clips", ""]
+        header = ("system", *(_score_title(score) for score in columns))
+        lines += [*_table([header, *(_system_cells(row, columns) for row in rows)]), ""]
+    lines += [SAME_SETS_NOTE, *_left_out(report.facts)]
+    if report.facts["num_clips"] < MIN_CLIPS_FOR_VERDICT:
+        lines.append(f"under {MIN_CLIPS_FOR_VERDICT} clips FD and KID allow no verdict")
+    if report.gates:
+        lines += ["", *_table([_GATE_HEADER, *(_gate_cells(gate) for gate in report.gates)])]
+    return "\n".join(lines)
+
+
+def _left_out(facts: Mapping[str, Any]) -> list[str]:
+    lines = []
     rates = facts["oracle_rates"]
     for key, words in (
         ("classes_left_out", "not scored, since real recordings are hit too rarely"),
@@ -100,9 +113,24 @@ def stage_as_text(report: StageReport) -> str:
             f"{c} ({facts['oracle_rates_2nd'][c]:.2f})" for c in facts["classes_left_out_2nd"]
         )
         lines.append(f"not scored by the second judge (2nd), for the same reason: {told}")
-    if facts["num_scenes"] < MIN_CLIPS_FOR_VERDICT:
-        lines.append(f"under {MIN_CLIPS_FOR_VERDICT} clips FD and KID allow no verdict")
-    return "\n".join(lines)
+    return lines
+
+
+_GATE_HEADER = ("verdict", "what", "value", "95 % interval", "need")
+_VERDICTS = {True: "pass", False: "MISS", None: "none"}
+
+
+def _gate_cells(gate: Gate) -> tuple[str, ...]:
+    digits = 1 if gate.unit else 3
+    measured = gate.measured
+    unit = f" {gate.unit}" if gate.unit else ""
+    return (
+        _VERDICTS[gate.passed],
+        gate.name,
+        f"{measured.value:.{digits}f}",
+        f"[{measured.low:.{digits}f}, {measured.high:.{digits}f}]",
+        f"{gate.need} {gate.limit:g}{unit}",
+    )
 
 
 def judges_as_text(heard: Mapping[str, RealHearing]) -> str:

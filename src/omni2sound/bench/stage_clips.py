@@ -10,17 +10,19 @@ where one thing is seen and another is only heard and told of in the caption.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from omni2sound.bench.protocols import is_impulsive
 from omni2sound.bench.stage_v1 import TrueEvent, true_events
 from omni2sound.data.stage.assets import StageAssets
 from omni2sound.data.stage.captions import captions
 from omni2sound.data.stage.catalogue import Split
+from omni2sound.data.stage.levels import LEVEL_RATE_HZ, level_of
 from omni2sound.data.stage.render import render_audio, render_frames
 from omni2sound.data.stage.scene import draw_scene
 from omni2sound.data.stage.truth import Scene
@@ -50,6 +52,18 @@ class StageClip:
     def events(self) -> tuple[TrueEvent, ...]:
         """What ought to be heard."""
         return true_events(self.scene, self.assets)
+
+    @cached_property
+    def seen_caption(self) -> str:
+        """The caption without what is only heard, in the style of the whole one."""
+        seen = replace(self.scene, events=tuple(e for e in self.scene.events if e.on_screen))
+        return _caption(seen, self.assets)
+
+    @cached_property
+    def seen_impulsive(self) -> tuple[bool, ...]:
+        """For each on-screen event, in order: does its recording begin at once?"""
+        levels = [level_of(self.assets, e.recording_id) for e in self.scene.events if e.on_screen]
+        return tuple(is_impulsive(level.curve, LEVEL_RATE_HZ) for level in levels)
 
     @cached_property
     def sound_N(self) -> NDArray[np.float32]:
@@ -100,6 +114,10 @@ def draw_clips(
         scene = draw_scene(
             assets, split=split, seed=seed, index=index, kind=track, duration_s=duration_s
         )
-        rng = np.random.default_rng([seed, index, TRACKS.index(track), CAPTION_SEED])
-        told = captions(scene, assets.catalogue, rng=rng, held_out=split == "test")
-        yield StageClip(index=index, scene=scene, assets=assets, caption=told[0])
+        yield StageClip(index=index, scene=scene, assets=assets, caption=_caption(scene, assets))
+
+
+def _caption(scene: Scene, assets: StageAssets) -> str:
+    kind = [str(track) for track in TRACKS].index(scene.kind)
+    rng = np.random.default_rng([scene.seed, scene.index, kind, CAPTION_SEED])
+    return captions(scene, assets.catalogue, rng=rng, held_out=scene.split == "test")[0]

@@ -1,42 +1,68 @@
-"""The stage table: every baseline, and models, under `stage-v1` and `yamnet-8s-v1`.
+"""The stage table: every baseline, and a model, under `stage-v1` and `yamnet-8s-v1`.
 
-In:   the stage corpus, a judge, embeddings for retrieval, models as functions.
-Out:  a `StageReport`: for each track and system its scores, and facts.
+In:   the stage corpus, judges, embeddings for retrieval, a model or none.
+Out:  a `StageReport`: for each track and system its scores; gates; facts.
 
-Clips are made one after another and forgotten; what is kept of a sound is a few numbers and
-its patch embeddings, so memory grows by about 70 kB a sound. Everything follows from the seed.
+Clips are made one after another and forgotten. What is kept of a sound are a few numbers and its
+patch embeddings, on disk, batch by batch (`stage_parts`): a stopped run goes on, and memory holds
+one system's embeddings at a time. Everything follows from the seed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.bench.baselines import Baselines, Embed, TrainingMemory
-from omni2sound.bench.ears import Ears, NamedJudge, RealHearing, hear_recordings
+from omni2sound.bench.baselines import Baselines, Embed, TrainingMemory, noise_like
+from omni2sound.bench.copies import Nearness, TrainingSounds
+from omni2sound.bench.distances import kl_divergences
+from omni2sound.bench.ears import Ears, Heard, NamedJudge, RealHearing, hear_recordings
+from omni2sound.bench.metrics import bootstrap_mean
 from omni2sound.bench.stage_clips import TRACKS, StageClip, Track, draw_clips
-from omni2sound.bench.stage_v1 import ClipScore, Score, score_clip, stage_scores
-from omni2sound.bench.streamed import SetOfSounds, distance_scores, groups_of
+from omni2sound.bench.stage_gates import (
+    NOISE,
+    REAL_ELSEWHERE,
+    RECONSTRUCTION,
+    Gate,
+    TrackResult,
+    stage_gates,
+)
+from omni2sound.bench.stage_parts import KeptSound, StageParts
+from omni2sound.bench.stage_tasks import MANY_STEPS, TASKS, StageModel
+from omni2sound.bench.stage_v1 import STAGE_V1, Score, score_clip, stage_scores
+from omni2sound.bench.streamed import (
+    SetOfSounds,
+    groups_of,
+    jackknife_estimate,
+    statistics_of,
+)
 from omni2sound.bench.yamnet_8s import JudgedClip, judge_clip
 from omni2sound.data.stage.assets import StageAssets
 from omni2sound.errors import UserError
 
 __all__ = ["REAL_ELSEWHERE", "StageReport", "SystemScores", "run_stage"]
 
+logger = logging.getLogger(__name__)
+
 _SAME_SETS = ("oracle", "shuffled")
 """The real sounds themselves: as a set they have no distance to anything."""
-REAL_ELSEWHERE = "real, other scenes"
-"""Real sound of as many other scenes: the floor of FD and KID at this number of clips."""
-MIN_SCENES = 8
+_DISTANCES_ONLY = (NOISE, REAL_ELSEWHERE)
+MIN_CLIPS = 4
+"""Of each track: what a jackknife needs."""
+NUM_REMEMBERED = 200
 _MEMORY_SEED_STEP = 1000
 """Keeps the remembered and the other scenes apart from those of the table."""
-
-SoundsForClips = Callable[[Sequence[StageClip]], Sequence[NDArray[np.float32]]]
-"""A model: one mono waveform at 16 kHz for each clip."""
+_NOISE_SEED = 0x2015E
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,11 +79,22 @@ class StageReport:
     """What the table shows."""
 
     rows: tuple[SystemScores, ...]
+    gates: tuple[Gate, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no gate was missed; gates without a verdict are not."""
+        return all(gate.passed is not False for gate in self.gates)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {"rows": [asdict(row) for row in self.rows], "facts": dict(self.facts)}
+        return {
+            "passed": self.passed,
+            "rows": [asdict(row) for row in self.rows],
+            "gates": [asdict(gate) | {"passed": gate.passed} for gate in self.gates],
+            "facts": dict(self.facts),
+        }
 
     def value(self, track: str, system: str, name: str) -> float:
         """One number of the table.
@@ -77,169 +114,344 @@ def run_stage(
     assets: StageAssets,
     judge: NamedJudge,
     *,
-    num_scenes: int,
+    num_clips: int,
     seed: int,
     duration_s: float,
     embed_caption: Embed,
     embed_look: Embed,
     second_judge: NamedJudge | None = None,
-    models: Mapping[str, SoundsForClips] | None = None,
+    model: StageModel | None = None,
+    many_steps: StageModel | None = None,
+    model_settings: Mapping[str, Any] | None = None,
     batch_size: int = 8,
-    num_remembered: int | None = None,
-    on_scenes: Callable[[int, int], None] | None = None,
+    num_remembered: int = NUM_REMEMBERED,
+    out: Path | None = None,
+    on_clips: Callable[[int, int], None] | None = None,
 ) -> StageReport:
-    """Scores all baselines and models on test scenes, half of each track.
+    """Scores all baselines and a model on test scenes.
 
     Args:
         assets: The stage corpus.
         judge: YAMNet, or another that knows the catalogue's class groups.
-        num_scenes: Of both tracks together, at least 8.
+        num_clips: Of each track, at least 4.
         seed: Of the scenes.
         duration_s: Length of every scene.
         embed_caption: For retrieval by caption.
         embed_look: For retrieval by picture.
         second_judge: Says again what is heard, and has distances of its own.
-        models: By name.
+        model: Under test.
+        many_steps: The same with more sampling steps; asked for the task VT2A on "main".
+        model_settings: What tells this model from others, as JSON data.
         batch_size: Clips given to a model at once.
-        num_remembered: Training scenes of each track to retrieve from; as many as there are
-            test scenes by default.
-        on_scenes: Called with (scenes done, scenes in all).
+        num_remembered: Training scenes of each track to retrieve from.
+        out: Folder in which batches are kept and found again; None keeps nothing.
+        on_clips: Called with (clips done, clips in all).
 
     Raises:
-        UserError: If a number is out of range.
+        UserError: If a number is out of range, or `out` holds another run.
     """
-    if num_scenes < MIN_SCENES:
-        raise UserError(f"number of scenes: expected {MIN_SCENES} or more, got {num_scenes}")
-    ears = Ears(judge, assets.catalogue)
-    real = hear_recordings(assets, ears)
-    second = None
-    if second_judge is not None:
-        second_ears = Ears(second_judge, assets.catalogue)
-        second = _Second(second_ears, hear_recordings(assets, second_ears))
-    judges = {j.name: j for j in (judge, second_judge) if j is not None}
-    rows: list[SystemScores] = []
-    judged: dict[str, dict[str, list[JudgedClip]]] = {name: {} for name in judges}
-    done = 0
-    for track in TRACKS:
-        count = num_scenes // 2 if track == "offscreen" else num_scenes - num_scenes // 2
-        table = _Track(ears=ears, real=real, second=second, judges=judges, judged=judged)
-        clips = list(
-            draw_clips(
-                assets, track, split="test", seed=seed, num_clips=count, duration_s=duration_s
-            )
-        )
-        baselines = Baselines(
-            memory=TrainingMemory.of(
-                assets,
-                track,
-                num_scenes=num_remembered or num_scenes,
-                seed=seed + _MEMORY_SEED_STEP,
-                duration_s=duration_s,
-                embed_caption=embed_caption,
-                embed_look=embed_look,
-            ),
-            embed_caption=embed_caption,
-            embed_look=embed_look,
-            track_clips=clips,
-        )
-        for first in range(0, count, batch_size):
-            batch = [_fresh(clip) for clip in clips[first : first + batch_size]]
-            for clip in batch:
-                for system, sound_N in baselines.sounds(clip).items():
-                    table.add(system, clip, sound_N)
-            for system, model in (models or {}).items():
-                for clip, sound_N in zip(batch, model(batch), strict=True):
-                    table.add(system, clip, sound_N)
-            done += len(batch)
-            if on_scenes is not None:
-                on_scenes(done, num_scenes)
-        others = draw_clips(
-            assets,
-            track,
-            split="test",
-            seed=seed + 2 * _MEMORY_SEED_STEP,
-            num_clips=count,
-            duration_s=duration_s,
-        )
-        for clip in others:
-            table.judge(REAL_ELSEWHERE, clip.sound_N)
-        rows += table.rows(track)
-    for name, by_system in judged.items():
-        track_name = "all" if name == judge.name else f"all, {name}"
-        group_N = groups_of(num_scenes)
-        real_set = SetOfSounds(by_system["oracle"], group_N)
-        rows += [
-            SystemScores(
-                track=track_name,
-                system=system,
-                scores=distance_scores(
-                    real_set,
-                    SetOfSounds(clips, group_N),
-                    judge_name=name,
-                    sets=system not in _SAME_SETS,
-                ),
-            )
-            for system, clips in by_system.items()
-        ]
-    return StageReport(
-        rows=tuple(rows),
-        facts={
-            "catalogue_sha256": assets.catalogue.digest,
-            "seed": seed,
-            "num_scenes": num_scenes,
-            "duration_s": duration_s,
-            "oracle_rates": real.rates,
-            "classes_left_out": [c for c in real.rates if c not in real.scorable],
-            "classes_left_out_2nd": []
-            if second is None
-            else [c for c in second.real.rates if c not in second.real.scorable],
-            "oracle_rates_2nd": {} if second is None else second.real.rates,
-            "speech_not_asked": sorted(set(real.rates) - real.never_speech),
-            "music_not_asked": sorted(set(real.rates) - real.never_music),
-        },
-    )
+    if num_clips < MIN_CLIPS:
+        raise UserError(f"clips of each track: expected {MIN_CLIPS} or more, got {num_clips}")
+    settings = {
+        "catalogue_sha256": assets.catalogue.digest,
+        "seed": seed,
+        "num_clips": num_clips,
+        "duration_s": duration_s,
+        "num_remembered": num_remembered,
+        "batch_size": batch_size,
+        "second_judge": second_judge is not None,
+        "model": None if model is None else dict(model_settings or {}),
+    }
+    firsts = range(0, num_clips, batch_size)
+    with _folder(out) as folder:
+        parts = StageParts(folder, settings)
+        clock = _Clock()
+        with clock("real recordings"):
+            panel = _Panel(assets, judge, second_judge, with_model=model is not None)
+        maker = _Maker(panel=panel, clock=clock, model=model, many_steps=many_steps)
+        results: dict[Track, TrackResult] = {}
+        rows: list[SystemScores] = []
+        for number, track in enumerate(TRACKS):
+            clips = _draw(assets, track, num_clips, seed, duration_s)
+            others = _draw(assets, track, num_clips, seed + 2 * _MEMORY_SEED_STEP, duration_s)
+            baselines: Baselines | None = None
+            for first in firsts:
+                last = min(first + batch_size, num_clips)
+                if not parts.has(track, first):
+                    if baselines is None:
+                        with clock("memory of training scenes"):
+                            memory = TrainingMemory.of(
+                                assets,
+                                track,
+                                num_scenes=num_remembered,
+                                seed=seed + _MEMORY_SEED_STEP,
+                                duration_s=duration_s,
+                                embed_caption=embed_caption,
+                                embed_look=embed_look,
+                            )
+                        baselines = Baselines(
+                            memory=memory,
+                            embed_caption=embed_caption,
+                            embed_look=embed_look,
+                            track_clips=clips,
+                        )
+                    batch = [_fresh(clip) for clip in clips[first:last]]
+                    made = maker.make(track, batch, others[first:last], baselines)
+                    parts.write(track, first, *made)
+                if on_clips is not None:
+                    on_clips(number * num_clips + last, len(TRACKS) * num_clips)
+            with clock("distances"):
+                found, results[track] = _track_rows(track, clips, parts, firsts, panel)
+            rows += found
+        with clock("gates"):
+            gates = stage_gates(results)
+        clock.tell()
+    return StageReport(rows=tuple(rows), gates=gates, facts={**settings, **panel.facts()})
 
 
-@dataclass(frozen=True)
-class _Second:
-    ears: Ears
-    real: RealHearing
+@contextmanager
+def _folder(out: Path | None) -> Iterator[Path]:
+    if out is not None:
+        yield out
+        return
+    with TemporaryDirectory() as name:
+        yield Path(name)
 
 
-class _Track:
-    """Scores of all systems on one track, as they come."""
+class _Clock:
+    """Processor time by part of the work, told to the log."""
+
+    def __init__(self) -> None:
+        self._seconds: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        begin = time.process_time()
+        try:
+            yield
+        finally:
+            self._seconds[part] += time.process_time() - begin
+
+    def tell(self) -> None:
+        told = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in self._seconds.items())
+        logger.info("processor time: %s", told)
+
+
+class _Panel:
+    """One judge or two, and how they hear real recordings."""
 
     def __init__(
         self,
+        assets: StageAssets,
+        judge: NamedJudge,
+        second_judge: NamedJudge | None,
         *,
-        ears: Ears,
-        real: RealHearing,
-        second: _Second | None,
-        judges: Mapping[str, NamedJudge],
-        judged: dict[str, dict[str, list[JudgedClip]]],
+        with_model: bool,
     ) -> None:
-        self._ears, self._real, self._second = ears, real, second
-        self._judges, self._judged = judges, judged
-        self._scores: dict[str, list[ClipScore]] = {}
+        self.first_name = judge.name
+        self.judges: dict[str, NamedJudge] = {judge.name: judge}
+        if second_judge is not None:
+            self.judges[second_judge.name] = second_judge
+        self._ears = [Ears(one, assets.catalogue) for one in self.judges.values()]
+        self.real: list[RealHearing] = [hear_recordings(assets, ears) for ears in self._ears]
+        self.training = TrainingSounds(assets, judge) if with_model else None
 
-    def add(self, system: str, clip: StageClip, sound_N: NDArray[np.float32]) -> None:
-        heard = self._ears.listen(sound_N)
-        again = None
-        if self._second is not None:
-            again = self._second.ears.listen(sound_N), self._second.real
-        score = score_clip(sound_N, clip.events, heard, self._real, second=again)
-        self._scores.setdefault(system, []).append(score)
-        self.judge(system, sound_N)
+    def keep(
+        self, clip: StageClip, sound_N: NDArray[np.float32], nearness: Nearness | None
+    ) -> KeptSound:
+        """What `stage-v1` and the judges say of one sound."""
+        heard: list[Heard] = [ears.listen(sound_N) for ears in self._ears]
+        second = (heard[1], self.real[1]) if len(heard) > 1 else None
+        return KeptSound(
+            score=score_clip(sound_N, clip.events, heard[0], self.real[0], second=second),
+            heard=tuple(sorted(heard[0].somewhere)),
+            heard_2nd=tuple(sorted(heard[1].somewhere)) if len(heard) > 1 else (),
+            nearness=nearness,
+        )
 
-    def judge(self, system: str, sound_N: NDArray[np.float32]) -> None:
-        for name, judge in self._judges.items():
-            self._judged[name].setdefault(system, []).append(judge_clip(sound_N, judge))
+    def facts(self) -> dict[str, Any]:
+        """What may be asked of a system, by each judge."""
+        first, second = self.real[0], self.real[1] if len(self.real) > 1 else None
+        return {
+            "oracle_rates": first.rates,
+            "classes_left_out": [c for c in first.rates if c not in first.scorable],
+            "classes_left_out_2nd": []
+            if second is None
+            else [c for c in second.rates if c not in second.scorable],
+            "oracle_rates_2nd": {} if second is None else second.rates,
+            "speech_not_asked": sorted(set(first.rates) - first.never_speech),
+            "music_not_asked": sorted(set(first.rates) - first.never_music),
+        }
 
-    def rows(self, track: Track) -> list[SystemScores]:
-        return [
-            SystemScores(track=track, system=system, scores=stage_scores(scores))
-            for system, scores in self._scores.items()
-        ]
+
+Made = tuple[dict[str, list[KeptSound]], dict[tuple[str, str], list[JudgedClip]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Maker:
+    """Makes and judges the sounds of one batch."""
+
+    panel: _Panel
+    clock: _Clock
+    model: StageModel | None
+    many_steps: StageModel | None
+
+    def make(
+        self,
+        track: Track,
+        batch: Sequence[StageClip],
+        others: Sequence[StageClip],
+        baselines: Baselines,
+    ) -> Made:
+        with self.clock("baselines"):
+            played = [baselines.sounds(clip) for clip in batch]
+            noises = [
+                noise_like(
+                    clip.sound_N, np.random.default_rng([clip.scene.seed, clip.index, _NOISE_SEED])
+                )
+                for clip in batch
+            ]
+        sounds = {system: [one[system] for one in played] for system in played[0]}
+        made: dict[str, Sequence[NDArray[np.float32]]] = {}
+        if self.model is not None:
+            with self.clock("model"):
+                made = {str(t): n for t, n in self.model.for_clips(batch, TASKS[track]).items()}
+            with self.clock("reconstruction"):
+                sounds[RECONSTRUCTION] = [self.model.reconstruct(c.sound_N) for c in batch]
+        if self.many_steps is not None and track == "main":
+            with self.clock("many steps"):
+                made[MANY_STEPS] = self.many_steps.for_clips(batch, ("VT2A",))["VT2A"]
+        near: dict[str, list[Nearness]] = {}
+        if self.panel.training is not None:
+            with self.clock("copies"):
+                for system, all_N in {**sounds, **made}.items():
+                    if system in made or system in ("oracle", "retrieval"):
+                        near[system] = [self.panel.training.nearness(n) for n in all_N]
+        everything = {**sounds, **made}
+        with self.clock("what is heard"):
+            kept = {
+                system: [
+                    self.panel.keep(clip, n, near[system][i] if system in near else None)
+                    for i, (clip, n) in enumerate(zip(batch, all_N, strict=True))
+                ]
+                for system, all_N in everything.items()
+            }
+        del everything["shuffled"]  # as a set the same as the oracle's
+        everything[NOISE] = noises
+        everything[REAL_ELSEWHERE] = [_fresh(clip).sound_N for clip in others]
+        with self.clock("embeddings"):
+            judged = {
+                (name, system): [judge_clip(n, judge) for n in all_N]
+                for name, judge in self.panel.judges.items()
+                for system, all_N in everything.items()
+            }
+        return kept, judged
+
+
+def _track_rows(
+    track: Track,
+    clips: Sequence[StageClip],
+    parts: StageParts,
+    firsts: Sequence[int],
+    panel: _Panel,
+) -> tuple[list[SystemScores], TrackResult]:
+    sounds = parts.sounds(track, firsts)
+    seen = [frozenset(e.class_id for e in clip.events if e.on_screen) for clip in clips]
+    known = [frozenset(real.scorable) for real in panel.real]
+    rows = [
+        SystemScores(track=track, system=system, scores=_scores_of(kept))
+        for system, kept in sounds.items()
+    ]
+    fd: dict[str, NDArray[np.float64]] = {}
+    for judge in panel.judges:
+        found, distances = _distances(track, judge, (*sounds, *_DISTANCES_ONLY), parts, firsts)
+        rows += found
+        if judge == panel.first_name:
+            fd = distances
+    return rows, TrackResult(
+        sounds=sounds,
+        seen_classes=[c & known[0] for c in seen],
+        seen_classes_2nd=[c & known[1] if len(known) > 1 else frozenset() for c in seen],
+        seen_impulsive=[clip.seen_impulsive for clip in clips],
+        fd=fd,
+    )
+
+
+def _scores_of(kept: Sequence[KeptSound]) -> tuple[Score, ...]:
+    scores = stage_scores([sound.score for sound in kept])
+    near = [sound.nearness for sound in kept]
+    copies = [float(n.is_copy) for n in near if n is not None]
+    cosines = [n.cosine for n in near if n is not None and n.cosine is not None]
+    told = [("nearest in training", cosines), ("copies", copies)]
+    return scores + tuple(
+        Score(
+            protocol=STAGE_V1,
+            name=name,
+            direction="lower",
+            unit="",
+            estimate=bootstrap_mean(values),
+        )
+        for name, values in told
+        if values
+    )
+
+
+def _distances(
+    track: Track,
+    judge: str,
+    systems: Sequence[str],
+    parts: StageParts,
+    firsts: Sequence[int],
+) -> tuple[list[SystemScores], dict[str, NDArray[np.float64]]]:
+    """Rows of distances, and FD of all clips and without each group."""
+    oracle = list(parts.judged(track, firsts, judge, "oracle"))
+    count = len(oracle)
+    group_N = groups_of(count)
+    real = SetOfSounds(oracle, group_N)
+    rows, distances = [], {}
+    for system in systems:
+        scores: dict[str, Any] = {}
+        if system in _SAME_SETS:  # in another order: `Baselines` plays what is half the track on
+            shift = max(1, count // 2) if system == "shuffled" else 0
+            logits_NK = np.roll(real.logits_NK, -shift, axis=0)
+        else:
+            made = SetOfSounds(parts.judged(track, firsts, judge, system), group_N)
+            logits_NK = made.logits_NK
+            for what, statistic in statistics_of(real, made).items():
+                groups = (None, *range(made.num_groups))
+                values = np.array([statistic(group) for group in groups])
+                scores[what] = jackknife_estimate(float(values[0]), values[1:], count)
+                if what == "FD":
+                    distances[system] = values
+        if system != REAL_ELSEWHERE:
+            scores["KL"] = bootstrap_mean(kl_divergences(real.logits_NK, logits_NK))
+        rows.append(
+            SystemScores(
+                track=f"{track}, {judge}",
+                system=system,
+                scores=tuple(
+                    Score(
+                        protocol=f"{judge}-8s-v1",
+                        name=what,
+                        direction="higher" if what == "IS" else "lower",
+                        unit="nat" if what == "KL" else "",
+                        estimate=scores[what],
+                    )
+                    for what in ("FD", "KID", "KL", "IS")
+                    if what in scores
+                ),
+            )
+        )
+    return rows, distances
+
+
+def _draw(
+    assets: StageAssets, track: Track, num_clips: int, seed: int, duration_s: float
+) -> list[StageClip]:
+    drawn = draw_clips(
+        assets, track, split="test", seed=seed, num_clips=num_clips, duration_s=duration_s
+    )
+    return list(drawn)
 
 
 def _fresh(clip: StageClip) -> StageClip:

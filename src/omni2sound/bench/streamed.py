@@ -46,6 +46,7 @@ __all__ = [
     "distance_scores",
     "frechet_of_moments",
     "groups_of",
+    "jackknife_estimate",
     "jackknife_groups",
     "statistics_of",
 ]
@@ -323,8 +324,13 @@ def jackknife_groups(statistic: Statistic, num_groups: int, num_clips: int) -> E
         num_groups: How many groups there are.
         num_clips: How many clips are in them.
     """
-    value = statistic(None)
     left_out_G = np.array([statistic(group) for group in range(num_groups)])
+    return jackknife_estimate(statistic(None), left_out_G, num_clips)
+
+
+def jackknife_estimate(value: float, left_out_G: NDArray[np.float64], num_clips: int) -> Estimate:
+    """The interval of `jackknife_groups` from the values without one group each."""
+    num_groups = len(left_out_G)
     spread = np.square(left_out_G - left_out_G.mean()).sum() * (num_groups - 1) / num_groups
     half = float(student_t.ppf(0.975, num_groups - 1) * np.sqrt(spread))
     return Estimate(value=value, low=value - half, high=value + half, num_clips=num_clips)

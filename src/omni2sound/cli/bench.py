@@ -7,7 +7,7 @@ Out:  a table (or one JSON object) on stdout; exit code 1 if a check fails.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +16,7 @@ import typer
 from omni2sound.cli import benchmark, listening, tracks
 from omni2sound.cli.progress import progress_bar
 from omni2sound.errors import UserError
+from omni2sound.runtime import atomic_path
 
 __all__ = ["app"]
 
@@ -194,22 +195,30 @@ def stage(
     model: Annotated[
         str | None, typer.Option(help="A model's name, folder or Hub id; baselines alone without.")
     ] = None,
-    scenes: Annotated[int, typer.Option(min=8, help="Test scenes, half of each track.")] = 200,
+    clips: Annotated[
+        int, typer.Option(min=4, help="Test scenes of each track; FD takes a verdict from 500 on.")
+    ] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Of scenes, wordings and noise.")] = 0,
     duration: Annotated[float, typer.Option(help="Seconds of every scene.")] = 8.0,
     steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale.")] = None,
+    many_steps: Annotated[
+        int | None, typer.Option(min=1, help="Beside it, the same model with so many steps.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Clips generated at once.")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Precision of the transformer.")] = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder: batches are kept there, and a stopped run goes on."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Right sound, right time, nothing else; beside baselines that learn nothing."""
-    from functools import partial
-
     from omni2sound.bench.generate import PipelineSounds
     from omni2sound.bench.report import stage_as_text
     from omni2sound.bench.retrieval import caption_embedding, look_embedding
-    from omni2sound.bench.stage_run import SoundsForClips, run_stage
+    from omni2sound.bench.stage_run import run_stage
     from omni2sound.data.stage.assets import StageAssets
     from omni2sound.encoders.metric.tagger import Tagger
     from omni2sound.encoders.metric.yamnet import YamNet
@@ -217,35 +226,50 @@ def stage(
     from omni2sound.encoders.vision import VisionEncoder
     from omni2sound.pipeline import Omni2SoundPipeline
 
+    if many_steps is not None and model is None:
+        raise UserError("--many-steps compares a model with itself; give --model")
     corpus = StageAssets.open(assets)
-    models: dict[str, SoundsForClips] = {}
+    sounds, facts = None, {}
     if model is not None:
-        pipeline = Omni2SoundPipeline.from_pretrained(model, device=device)
+        pipeline = Omni2SoundPipeline.from_pretrained(model, device=device, dtype=dtype)
+        defaults = pipeline.model.defaults
         sounds = PipelineSounds(
             pipeline=pipeline, seed=seed, duration_s=duration, num_steps=steps, guidance=guidance
         )
-        for task, pictures, prompts in (
-            ("V2A", True, False),
-            ("T2A", False, True),
-            ("VT2A", True, True),
-        ):
-            name = f"{pipeline.model.name} {task}"
-            models[name] = partial(sounds.for_clips, pictures=pictures, prompts=prompts)
-    with progress_bar("scenes", scenes) as report:
+        facts = {
+            "name": pipeline.model.name,
+            "sha256": pipeline.model.sha256,
+            "steps": defaults.steps if steps is None else steps,
+            "many_steps": many_steps,
+            "guidance": defaults.guidance if guidance is None else guidance,
+            "dtype": str(pipeline.dtype).removeprefix("torch."),
+        }
+    with progress_bar("clips", 2 * clips) as report:
         result = run_stage(
             corpus,
             YamNet.load(),
             second_judge=Tagger.load(),
-            num_scenes=scenes,
+            num_clips=clips,
             seed=seed,
             duration_s=duration,
             embed_caption=caption_embedding(TextEncoder.load()),
             embed_look=look_embedding(VisionEncoder.load()),
-            models=models,
+            model=sounds,
+            many_steps=None
+            if sounds is None or many_steps is None
+            else replace(sounds, num_steps=many_steps),
+            model_settings=facts,
             batch_size=batch,
-            on_scenes=report,
+            out=out,
+            on_clips=report,
         )
-    print(json.dumps(result.to_json()) if as_json else stage_as_text(result))
+    text = json.dumps(result.to_json())
+    if out is not None:
+        with atomic_path(out / "report.json") as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+    print(text if as_json else stage_as_text(result))
+    if not result.passed:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -122,15 +122,25 @@ def load_text(
 
 
 def load_vision(
-    part: VisionPart, device: torch.device | str, *, published: Path | None = None
+    part: VisionPart,
+    device: torch.device | str,
+    *,
+    published: Path | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> VisionEncoder | ClipVision:
     """The picture encoder.
+
+    Args:
+        part: Which.
+        device: Where to run.
+        published: Folder of published encoders.
+        dtype: Precision of the carried one; a published one keeps its own.
 
     Raises:
         MissingPartError: Its files are not there.
     """
     if part.encoder == "mobilenetv2":
-        return VisionEncoder.load(device)
+        return VisionEncoder.load(device, dtype=dtype)
     from omni2sound.encoders.clip import ClipVision
 
     return ClipVision.load(published_folder(published) / "dfn5b-clip", device)

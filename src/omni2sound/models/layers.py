@@ -195,8 +195,11 @@ class ScalarEmbedding(nn.Module):
 
 
 def init_linear(module: nn.Module) -> None:
-    """Normal(0, 1 / sqrt(fan-in)) for linear layers that are not zeroed on purpose."""
-    if isinstance(module, nn.Linear) and (module.weight.is_meta or bool(module.weight.any())):
+    """Normal(0, 1 / sqrt(fan-in)) for linear layers that are not zeroed on purpose.
+
+    Nothing is drawn on the meta device: there torch would first import its compiler, a second.
+    """
+    if isinstance(module, nn.Linear) and not module.weight.is_meta and bool(module.weight.any()):
         nn.init.normal_(module.weight, std=1 / math.sqrt(module.in_features))
         if module.bias is not None:
             nn.init.zeros_(module.bias)
