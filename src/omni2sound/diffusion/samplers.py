@@ -1,4 +1,4 @@
-"""From noise to latents, with the schedulers of diffusers; the default solver is written here.
+"""From noise to latents, with the schedulers of diffusers.
 
 In:   a prediction function ``predict(x_BLC, t_B)``, standard normal noise, an `Objective`.
 Out:  latents x_BLC.
@@ -7,8 +7,7 @@ A sampler knows nothing of models, prompts or guidance (`diffusion.guidance` wra
 prediction). What not to get wrong: diffusers' EDM schedulers carry x / alpha, the network
 sees x; `scale_model_input` converts, and the network's time is ``atan(sigma) 2 / pi``.
 
-    dpmpp-2m       DPM-Solver++ 2M, deterministic           v; the default, few steps, ours:
-                                                            importing diffusers takes a second
+    dpmpp-2m       DPM-Solver++ 2M, deterministic           v; the default, few steps
     dpmpp-2m-sde   the same with noise put back             v; 100 steps, the paper-size setting
     euler          rectified flow, first order              rectified
 
@@ -88,8 +87,6 @@ def sample(
             f"sampler {config.kind!r} solves {wanted!r} models, "
             f"this model predicts {objective.kind!r}"
         )
-    if config.kind == "dpmpp-2m":
-        return _dpmpp_2m(predict, noise_BLC, config, num_steps, on_step)
     scheduler = _scheduler(config)
     scheduler.set_timesteps(num_steps, device=noise_BLC.device)
     x = noise_BLC
@@ -115,44 +112,6 @@ def sample(
     return x
 
 
-def _dpmpp_2m(
-    predict: Predict,
-    noise_BLC: Tensor,
-    config: SamplerConfig,
-    num_steps: int,
-    on_step: OnStep | None,
-) -> Tensor:
-    """DPM-Solver++ 2M with x / alpha for x; first order in its first and its last step.
-
-    What diffusers' `EDMDPMSolverMultistepScheduler` gives, to rounding (tested).
-    """
-    if config.rho:
-        ends = config.sigma_max ** (1 / config.rho), config.sigma_min ** (1 / config.rho)
-        sigmas = torch.linspace(*ends, num_steps, dtype=torch.float64) ** config.rho
-    else:
-        ends = math.log(config.sigma_max), math.log(config.sigma_min)
-        sigmas = torch.linspace(*ends, num_steps, dtype=torch.float64).exp()
-    levels = [*sigmas.tolist(), 0.0]
-    x = noise_BLC * math.sqrt(levels[0] ** 2 + 1)
-    before: Tensor | None = None
-    for i in range(num_steps):
-        sigma, to = levels[i], levels[i + 1]
-        scale = 1 / math.sqrt(sigma**2 + 1)
-        seen = x * scale
-        t_B = torch.full((len(x),), math.atan(sigma) * 2 / math.pi, device=x.device)
-        data = scale * (seen - sigma * predict(seen, t_B).to(x.dtype))
-        aim = data
-        if before is not None and to > 0:
-            aim = data + (data - before) * (
-                0.5 * math.log(sigma / to) / math.log(levels[i - 1] / sigma)
-            )
-        x = (to / sigma) * x + (1 - to / sigma) * aim
-        before = data
-        if on_step is not None:
-            on_step(i + 1, num_steps)
-    return x
-
-
 def _scheduler(config: SamplerConfig) -> Any:
     """The solver of diffusers; imported here because it takes seconds and training needs none."""
     levels = {"sigma_min": config.sigma_min, "sigma_max": config.sigma_max, "sigma_data": 1.0}
@@ -165,6 +124,14 @@ def _scheduler(config: SamplerConfig) -> Any:
         )
 
         return FlowMatchEulerDiscreteScheduler()
+    if config.kind == "dpmpp-2m":
+        from diffusers.schedulers.scheduling_edm_dpmsolver_multistep import (
+            EDMDPMSolverMultistepScheduler,
+        )
+
+        return EDMDPMSolverMultistepScheduler(
+            prediction_type="v_prediction", algorithm_type="dpmsolver++", **levels, **spacing
+        )
     from diffusers.schedulers.scheduling_cosine_dpmsolver_multistep import (
         CosineDPMSolverMultistepScheduler,
     )

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from omni2sound.encoders.base import ReadsTokenIds, carried_path
-from omni2sound.encoders.bert import Bert
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -69,14 +68,18 @@ class TextEncoder(ReadsTokenIds):
     # inference tensors cannot be saved for backward.
     @torch.no_grad()
     def _states(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        states_BTD: Tensor = self._network(ids_BT, mask_BT)
+        states_BTD: Tensor = self._network(input_ids=ids_BT, attention_mask=mask_BT)[0]
         return states_BTD.float() * mask_BT[..., None]
 
 
 def _load_bert(folder: Path) -> nn.Module:
+    # Built and filled by hand instead of AutoModel.from_pretrained: that one draws a progress
+    # bar and a report on stderr, and does not insist that every tensor fits.
     from safetensors.torch import load_file
+    from transformers import BertConfig, BertModel
 
-    network = Bert(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    config = BertConfig(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    network: nn.Module = BertModel(config, add_pooling_layer=False)
     tensors = load_file(folder / "model.safetensors")
     for name in _NOT_LOADED:
         del tensors[name]
