@@ -171,7 +171,8 @@ async def killed_run(
     (folder / "thresholds.toml").write_text(
         # Noise fits no caption: nothing is dropped for it here, the server's words decide.
         "[embedded]\nroute_audio_visual = -1.0\nroute_drop = -1.0\nhand_off = -1.0\n"
-        "hand_off_music = -1.0\ndrop = -1.0\ndrop_music = -1.0\n"
+        "hand_off_music = -1.0\nhand_off_event = -1.0\ndrop = -1.0\ndrop_music = -1.0\n"
+        "drop_event = -1.0\n"
         'source = "all pass"\n',
         encoding="utf-8",
     )

@@ -96,7 +96,7 @@ class HandOffRules:
     max_sources: int = 4
     max_at_once: int = 3
     """Sounds at the same moment."""
-    min_confidence: float = 0.25
+    min_confidence: float = 0.15
     """An event that the junior itself doubts more than this; None says nothing."""
     phrases: tuple[str, ...] = ()
 

@@ -261,7 +261,7 @@ def _local(settings: Any, options: _Options, executor: Executor) -> tuple[Scorer
         "viewer": LocalViewer(),
         "junior": LocalJunior(words=words, sees_for_itself=settings.pictures == "frames"),
         "senior": LocalSenior(words=words, joint=joint, executor=executor),
-        "validator": LocalValidator(),
+        "validator": LocalValidator(words),
     }
 
 

@@ -1,0 +1,101 @@
+"""Local annotators against the truth of stage scenes: one table.
+
+    python -m benchmarks.annotate_stage --assets CORPUS --out FOLDER [--scenes 300] [--seed 12]
+
+Three of five scenes are of the main track (all that sounds is seen), two of the off-screen track.
+They are annotated three times: the picture as text (what the paper does), no picture, and the
+picture's labels given to the captioner. Then `annotate score` says what was found and invented by
+the junior, with the hand-off, with the filter, and by as many clips chosen at random; `annotate
+status` what the hand-off saves; `annotate judge` how the captions do against the truth's and
+against audio-only ones. What lies in FOLDER already is not done again. `--split val` is what
+thresholds may be chosen on; the table to report is of the test split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from omni2sound.data.manifest import Clip, read_manifest, write_manifest
+
+PICTURES = ("text", "none", "frames")
+
+
+def command(*argv: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "omni2sound", "-q", *argv],
+        check=True,
+        env={"OMP_NUM_THREADS": "1", **os.environ},
+    )
+
+
+def scenes(folder: Path, options: argparse.Namespace) -> Path:
+    """Files of the scenes, and one manifest of both tracks in turn."""
+    tracks = {"main": options.scenes * 3 // 5, "offscreen": options.scenes * 2 // 5}
+    if options.split == "val":
+        tracks = {"main": options.scenes}  # the off-screen track is test material
+    clips: list[list[Clip]] = []
+    for track, count in tracks.items():
+        files = folder / track
+        command(
+            *("data", "stage", "build", "--assets", str(options.assets), "--seed"),
+            *(str(options.seed), "--split", options.split if track == "main" else track),
+            *("--scenes", str(count), "--duration", "5", "--out", str(files)),
+        )
+        manifest = folder / f"{track}.jsonl"
+        if not manifest.is_file():
+            command(
+                *("data", "import", "stage", str(files), "--media", str(files)),
+                *("-o", str(manifest)),
+            )
+        read = read_manifest(manifest).clips
+        clips.append([_below(clip, track) for clip in read])
+    mixed = [clip for pair in zip(*clips, strict=False) for clip in pair]
+    mixed += [clip for some in clips for clip in some[min(map(len, clips)) :]]
+    write_manifest(folder / "mixed.jsonl", mixed if len(clips) > 1 else clips[0], media=folder)
+    return folder / "mixed.jsonl"
+
+
+def _below(clip: Clip, folder: str) -> Clip:
+    video = None if clip.video is None else f"{folder}/{clip.video}"
+    return replace(clip, audio=f"{folder}/{clip.audio}", video=video)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--assets", type=Path, required=True, help="prepared stage corpus")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scenes", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=12)
+    parser.add_argument("--split", choices=("test", "val"), default="test")
+    parser.add_argument("--pictures", nargs="+", choices=PICTURES, default=PICTURES)
+    options = parser.parse_args()
+    out: Path = options.out
+    out.mkdir(parents=True, exist_ok=True)
+    manifest = scenes(out, options)
+    for pictures in options.pictures:
+        wall, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+        command(
+            *("annotate", "run", str(manifest), "--out", str(out / pictures)),
+            *("--pictures", pictures, "--workers", "2"),
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        print(f"{pictures}: {time.monotonic() - wall:.0f} s, {cpu:.0f} s of CPU", flush=True)
+    runs = [str(out / pictures) for pictures in options.pictures]
+    tracks = [str(path) for path in (out / "main", out / "offscreen") if path.is_dir()]
+    command("annotate", "score", *runs, *(a for track in tracks for a in ("--scenes", track)))
+    command("annotate", "status", "--out", runs[0])
+    for against in ("manifest", str(out / "none")):
+        if against == "manifest" or Path(against).is_dir():
+            command("annotate", "judge", runs[0], "--against", against, "--workers", "1")
+
+
+if __name__ == "__main__":
+    main()
