@@ -39,6 +39,7 @@ from benchmarks.llm_kills import (
     start_process,
 )
 from benchmarks.llm_server import EVERYTHING, PRICES, LoopbackServer
+from omni2sound.annotate.costs import costs_of
 from omni2sound.data.manifest import Clip, write_manifest
 from tests.media.clips import write_video
 
@@ -183,7 +184,7 @@ async def killed_run(
             *("-m", "omni2sound", "-v", "annotate", "run", str(manifest), "--out", str(run)),
             *("--vision", f"loopback@{url}", "--junior", f"loopback@{url}"),
             *("--senior", f"loopback-senior@{url}", "--key-variable", KEY_VARIABLE),
-            *("--prices", str(folder / "prices.toml"), "--timeout", "2"),
+            *("--prices", str(folder / "prices.toml"), "--timeout", "10"),
             *("--thresholds", str(folder / "thresholds.toml"), "--workers", "1"),
             *("--concurrency", str(concurrency)),
             *(() if budget is None else ("--budget-usd", str(budget))),
@@ -255,6 +256,14 @@ def main() -> int:
             print_report(title, report, time.monotonic() - before)
             leaks = files_with_the_key(folder)
             print(f"  files with the API key: {len(leaks)}")
+            for unit, costs in costs_of(folder / "run").items():
+                if costs.ratio is not None:
+                    print(
+                        f"  {costs.escalated} of {costs.clips} clips to the senior: "
+                        f"{costs.spent:.4g} {unit}; the senior for all {costs.senior_for_all:.4g}, "
+                        f"{costs.ratio:.2f} times as much",
+                        flush=True,
+                    )
             broken += len(report.broken()) + len(leaks)
     return 1 if broken else 0
 

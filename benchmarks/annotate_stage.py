@@ -16,12 +16,15 @@ from __future__ import annotations
 import argparse
 import os
 import resource
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from omni2sound.annotate import STEPS_FILE
 from omni2sound.data.manifest import Clip, read_manifest, write_manifest
 
 PICTURES = ("text", "none", "frames")
@@ -62,6 +65,20 @@ def scenes(folder: Path, options: argparse.Namespace) -> Path:
     return folder / "mixed.jsonl"
 
 
+def take_over(run: Path, other: Path) -> None:
+    """What was perceived there need not be perceived here; keys tell what can be used."""
+    other.mkdir(exist_ok=True)
+    if not (other / STEPS_FILE).exists():
+        with (
+            closing(sqlite3.connect(run / STEPS_FILE)) as source,
+            closing(sqlite3.connect(other / STEPS_FILE)) as target,
+        ):
+            source.backup(target)
+            target.execute("DELETE FROM steps WHERE step NOT IN ('perceive', 'route')")
+            target.execute("DELETE FROM effort")
+            target.commit()
+
+
 def _below(clip: Clip, folder: str) -> Clip:
     video = None if clip.video is None else f"{folder}/{clip.video}"
     return replace(clip, audio=f"{folder}/{clip.audio}", video=video)
@@ -80,6 +97,8 @@ def main() -> None:
     out.mkdir(parents=True, exist_ok=True)
     manifest = scenes(out, options)
     for pictures in options.pictures:
+        if pictures != options.pictures[0]:
+            take_over(out / options.pictures[0], out / pictures)
         wall, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         command(
             *("annotate", "run", str(manifest), "--out", str(out / pictures)),
