@@ -14,6 +14,7 @@ thresholds may be chosen on; the table to report is of the test split.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import resource
 import sqlite3
@@ -21,11 +22,11 @@ import subprocess
 import sys
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from omni2sound.annotate import STEPS_FILE
-from omni2sound.data.manifest import Clip, read_manifest, write_manifest
+from omni2sound.data.manifest import Clip, write_manifest
 
 PICTURES = ("text", "none", "frames")
 
@@ -46,23 +47,31 @@ def scenes(folder: Path, options: argparse.Namespace) -> Path:
     clips: list[list[Clip]] = []
     for track, count in tracks.items():
         files = folder / track
-        command(
-            *("data", "stage", "build", "--assets", str(options.assets), "--seed"),
-            *(str(options.seed), "--split", options.split if track == "main" else track),
-            *("--scenes", str(count), "--duration", "5", "--out", str(files)),
-        )
-        manifest = folder / f"{track}.jsonl"
-        if not manifest.is_file():
+        written = files / "manifest.jsonl"
+        if not written.is_file():
             command(
-                *("data", "import", "stage", str(files), "--media", str(files)),
-                *("-o", str(manifest)),
+                *("data", "stage", "build", "--assets", str(options.assets), "--seed"),
+                *(str(options.seed), "--split", options.split if track == "main" else track),
+                *("--scenes", str(count), "--duration", "5", "--out", str(files)),
             )
-        read = read_manifest(manifest).clips
-        clips.append([_below(clip, track) for clip in read])
-    mixed = [clip for pair in zip(*clips, strict=False) for clip in pair]
-    mixed += [clip for some in clips for clip in some[min(map(len, clips)) :]]
-    write_manifest(folder / "mixed.jsonl", mixed if len(clips) > 1 else clips[0], media=folder)
+        rows = written.read_text(encoding="utf-8").splitlines()
+        clips.append([_clip(json.loads(row), track) for row in rows])
+    most = max(map(len, clips))
+    mixed = [some[i] for i in range(most) for some in clips if i < len(some)]
+    write_manifest(folder / "mixed.jsonl", mixed, media=folder)
     return folder / "mixed.jsonl"
+
+
+def _clip(row: dict[str, Any], track: str) -> Clip:
+    return Clip(
+        clip_id=row["id"],
+        corpus="stage",
+        split=row["split"],
+        audio=f"{track}/{row['audio']}",
+        video=f"{track}/{row['video']}",
+        duration_s=row["duration_s"],
+        captions=tuple(dict.fromkeys(row["captions"].values())),
+    )
 
 
 def take_over(run: Path, other: Path) -> None:
@@ -79,11 +88,6 @@ def take_over(run: Path, other: Path) -> None:
             target.commit()
 
 
-def _below(clip: Clip, folder: str) -> Clip:
-    video = None if clip.video is None else f"{folder}/{clip.video}"
-    return replace(clip, audio=f"{folder}/{clip.audio}", video=video)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--assets", type=Path, required=True, help="prepared stage corpus")
@@ -92,6 +96,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=12)
     parser.add_argument("--split", choices=("test", "val"), default="test")
     parser.add_argument("--pictures", nargs="+", choices=PICTURES, default=PICTURES)
+    parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
     out: Path = options.out
     out.mkdir(parents=True, exist_ok=True)
@@ -102,7 +107,7 @@ def main() -> None:
         wall, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         command(
             *("annotate", "run", str(manifest), "--out", str(out / pictures)),
-            *("--pictures", pictures, "--workers", "2"),
+            *("--pictures", pictures, "--workers", str(options.workers)),
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
