@@ -116,7 +116,7 @@ def answer(question: str) -> str:
                 "start_s": 0.0,
                 "end_s": 0.1,
                 "on_screen": None,
-                "confidence": 0.2 if draw < 0.3 else 0.9,
+                "confidence": 0.1 if draw < 0.3 else 0.9,
             }
         ],
         "is_music": False,
