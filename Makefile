@@ -81,9 +81,14 @@ bench: $(VENV)/.dev $(VENV)/.carried
 	$(BIN)/python benchmarks/damaged_media.py
 	$(BIN)/python benchmarks/frechet.py
 	$(BIN)/python benchmarks/feature_store.py
+	$(BIN)/python -m benchmarks.llm_rate
+	$(BIN)/python -m benchmarks.llm_kills
+	$(BIN)/python -m benchmarks.annotate_rate
+	$(BIN)/python -m benchmarks.annotate_kills
 	$(BIN)/omni2sound data stage fetch --dir $(ASSETS)
 	$(BIN)/python benchmarks/near_duplicates.py --store $(ASSETS)
 	$(BIN)/python benchmarks/stage_speed.py --store $(ASSETS)
+	$(BIN)/python -m benchmarks.annotate_stage --assets $(ASSETS) --out out/annotate
 	$(BIN)/omni2sound bench spine --assets $(ASSETS)
 
 $(PARITY)/.installed: benchmarks/parity/requirements.txt | $(VENV)/.dev

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import sqlite3
@@ -22,9 +23,11 @@ import tempfile
 import time
 from asyncio.subprocess import Process
 from collections import Counter
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import BaseModel
 
@@ -43,7 +46,7 @@ from omni2sound.llm import (
 )
 
 ROOT = Path(__file__).parents[1]
-KEY_VARIABLE = "OMNI2SOUND_BENCHMARK_KEY"
+KEY_VARIABLE, KEY = "OMNI2SOUND_BENCHMARK_KEY", "sk-benchmark-0123456789"
 OUT_OF_BUDGET = 3
 GOOD = {"none", "slow", "no_usage"}
 """What the server calls replies that answer the question."""
@@ -103,6 +106,24 @@ async def work(url: str, folder: Path, items: int, concurrency: int, budget: Dec
 # ---- the one that kills it
 
 
+@dataclass(frozen=True, kw_only=True)
+class Victim:
+    """What is killed, and how to read what it leaves behind."""
+
+    start: Callable[[str], Awaitable[Process]]
+    """From the server's URL; goes on where the last one was."""
+    store: Path
+    """Its call store."""
+    question_in: Callable[[str], str]
+    """From the text of a good answer to the question that it answers."""
+    ends: Callable[[], Counter[str]]
+    """Items by how they ended; "none" and "twice" must not occur."""
+    done: Collection[int] = (0,)
+    """Exit codes of a run that came to its end."""
+    out_of_budget: int = OUT_OF_BUDGET
+    """Exit code of one that has spent its budget."""
+
+
 @dataclass
 class Report:
     """What the server saw, and what the store says."""
@@ -129,7 +150,8 @@ class Report:
     uncertain_usd: Decimal = Decimal(0)
     budget_usd: Decimal | None = None
     dearest_call_usd: Decimal = Decimal(0)
-    exit_code: int | None = None
+    came_to_its_end: bool = False
+    ran_out_of_budget: bool = False
 
     def broken(self) -> list[str]:
         """The promises that do not hold."""
@@ -147,18 +169,118 @@ class Report:
             promises["every item ended"] = (
                 self.ends["none"] == 0
                 and self.ends.total() == self.num_items
-                and self.exit_code == 0
+                and self.came_to_its_end
             )
         else:
             most = self.budget_usd + max(self.in_flight, default=0) * self.dearest_call_usd
             promises["the budget is exceeded by the calls in flight at most"] = (
                 self.billed_usd <= most
             )
-            promises["the budget was reached"] = self.exit_code == OUT_OF_BUDGET
+            promises["the budget was reached"] = self.ran_out_of_budget
         return [promise for promise, holds in promises.items() if not holds]
 
 
 async def kill_and_finish(
+    victim: Victim,
+    server: LoopbackServer,
+    *,
+    items: int,
+    kills: int,
+    spread: int,
+    seed: int = 0,
+    budget: Decimal | None = None,
+) -> Report:
+    """Kill a run `kills` times, then let it finish.
+
+    Args:
+        victim: Who dies.
+        server: Who is asked; it listens already.
+        items: What the run has to bring to an end.
+        kills: How often.
+        spread: A kill comes after at most so many further requests.
+        seed: Of the moments.
+        budget: Of the run's store.
+    """
+    draw = random.Random(seed)
+    report = Report(num_items=items, budget_usd=budget)
+    committed: dict[str, int] = {}
+
+    def look() -> None:
+        db = sqlite3.connect(victim.store)
+        known, uncertain = db.execute(
+            "SELECT ifnull(sum(known_pusd), 0), ifnull(sum(uncertain_pusd), 0) FROM attempt"
+        ).fetchone()
+        report.outside += not known <= server.billed_pusd <= known + uncertain
+        report.known_usd = Decimal(known).scaleb(-12)
+        report.uncertain_usd = Decimal(uncertain).scaleb(-12)
+        for (answer,) in db.execute("SELECT answer FROM call WHERE answer IS NOT NULL"):
+            question = victim.question_in(json.loads(answer)["text"])
+            committed.setdefault(question, server.num_asked[question])
+        (open_sends,) = db.execute("SELECT count(*) FROM attempt WHERE state = 'sent'").fetchone()
+        db.close()
+        report.in_flight.append(open_sends)
+
+    while report.num_kills < kills:
+        process = await victim.start(server.url)
+        first = len(server.seen)
+        threshold = server.num_requests + draw.randint(1, spread)
+        if draw.random() < 0.5:
+
+            def strike(seen: Seen, process: Process = process, threshold: int = threshold) -> None:
+                if server.num_requests >= threshold and process.returncode is None:
+                    process.kill()
+
+            server.after_reply = strike
+        else:
+            while server.num_requests < threshold and process.returncode is None:
+                await asyncio.sleep(0.001)
+            await asyncio.sleep(draw.uniform(0, 0.03))
+            if process.returncode is None:
+                process.kill()
+        code = await process.wait()
+        server.after_reply = lambda seen: None
+        await asyncio.sleep(0.05)  # what the dead had sent arrives, and is billed
+        if code >= 0:  # it ended before its time: nothing left to kill
+            break
+        report.num_kills += 1
+        look()
+        report.kills_after_reply += any(
+            seen.complete and seen.fault in GOOD and seen.question not in committed
+            for seen in server.seen[first:]
+        )
+
+    code = await (await victim.start(server.url)).wait()
+    report.came_to_its_end = code in victim.done
+    report.ran_out_of_budget = code == victim.out_of_budget
+    look()
+    del report.in_flight[-1]  # nobody was killed
+    report.num_requests = server.num_requests
+    again = await (await victim.start(server.url)).wait()
+    assert again == code, f"exit codes {code} and {again}"
+    report.idle_requests = server.num_requests - report.num_requests
+    report.asked_again = sum(server.num_asked[question] - n for question, n in committed.items())
+    good = Counter(seen.question for seen in server.seen if seen.fault in GOOD and seen.complete)
+    report.bought_twice = sum(n - 1 for n in good.values())
+    report.billed_usd = Decimal(server.billed_pusd).scaleb(-12)
+    report.dearest_call_usd = Decimal(max(seen.billed_pusd for seen in server.seen)).scaleb(-12)
+    report.ends = victim.ends()
+    return report
+
+
+async def start_process(*argv: str, log: BinaryIO | None = None) -> Process:
+    """This Python, with our code and a key in the environment."""
+    paths = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *argv,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": paths, KEY_VARIABLE: KEY},
+        stdout=log,
+        stderr=log,
+    )
+
+
+async def run_of_questions(
     folder: Path,
     *,
     items: int,
@@ -168,110 +290,29 @@ async def kill_and_finish(
     budget: Decimal | None = None,
     spread: int | None = None,
 ) -> Report:
-    """Kill a run `kills` times, then let it finish.
-
-    Args:
-        folder: For the store.
-        items: Questions.
-        kills: How often.
-        concurrency: Calls at a time.
-        seed: Of the moments and of the server's faults.
-        budget: Of the store.
-        spread: A kill comes after at most so many further requests; by default so many that
-            all kills find work.
-    """
-    draw = random.Random(seed)
-    spread = spread or max(4, 3 * items // (2 * kills))
+    """Kill a run that asks one question an item; `spread` as in `kill_and_finish`."""
     (folder / "prices.toml").write_text(PRICES, encoding="utf-8")
-    report = Report(num_items=items, budget_usd=budget)
-    committed: dict[str, int] = {}
-
+    limit = "" if budget is None else str(budget)
+    store = folder / "calls.sqlite"
+    victim = Victim(
+        start=lambda url: start_process(
+            *("-m", "benchmarks.llm_kills", "--work"),
+            *(url, str(folder), str(items), str(concurrency), limit),
+        ),
+        store=store,
+        question_in=lambda text: str(json.loads(text)["caption"].removeprefix("about ")),
+        ends=lambda: _ends(store, items),
+    )
     async with LoopbackServer(faults=EVERYTHING, seed=seed) as server:
-
-        async def start() -> Process:
-            options = [
-                server.url,
-                str(folder),
-                str(items),
-                str(concurrency),
-                "" if budget is None else str(budget),
-            ]
-            paths = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
-            return await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "benchmarks.llm_kills", "--work", *options),
-                cwd=ROOT,
-                env={**os.environ, "PYTHONPATH": paths, KEY_VARIABLE: "sk-benchmark-0123456789"},
-            )
-
-        def look(killed: bool) -> None:
-            db = sqlite3.connect(folder / "calls.sqlite")
-            known, uncertain = db.execute(
-                "SELECT ifnull(sum(known_pusd), 0), ifnull(sum(uncertain_pusd), 0) FROM attempt"
-            ).fetchone()
-            report.outside += not known <= server.billed_pusd <= known + uncertain
-            report.known_usd = Decimal(known).scaleb(-12)
-            report.uncertain_usd = Decimal(uncertain).scaleb(-12)
-            if killed:
-                open_sends = db.execute(
-                    "SELECT label, (SELECT count(*) FROM attempt AS all_sends"
-                    " WHERE all_sends.key = call.key)"
-                    " FROM attempt JOIN call USING (key) WHERE state = 'sent'"
-                ).fetchall()
-                report.in_flight.append(len(open_sends))
-                last = {seen.question: seen for seen in server.seen}
-                report.kills_after_reply += any(
-                    server.num_asked[label] == num_sends  # this send, not an earlier one
-                    and last[label].complete
-                    and last[label].fault in GOOD
-                    for label, num_sends in open_sends
-                )
-            for (label,) in db.execute("SELECT label FROM call WHERE answer IS NOT NULL"):
-                committed.setdefault(label, server.num_asked[label])
-            db.close()
-
-        while report.num_kills < kills:
-            process = await start()
-            threshold = server.num_requests + draw.randint(1, spread)
-            if draw.random() < 0.5:
-
-                def strike(
-                    seen: Seen, process: Process = process, threshold: int = threshold
-                ) -> None:
-                    if server.num_requests >= threshold and process.returncode is None:
-                        process.kill()
-
-                server.after_reply = strike
-            else:
-                while server.num_requests < threshold and process.returncode is None:
-                    await asyncio.sleep(0.001)
-                await asyncio.sleep(draw.uniform(0, 0.03))
-                if process.returncode is None:
-                    process.kill()
-            code = await process.wait()
-            server.after_reply = lambda seen: None
-            await asyncio.sleep(0.05)  # what the dead had sent arrives, and is billed
-            if code >= 0:  # it ended before its time: nothing left to kill
-                break
-            report.num_kills += 1
-            look(killed=True)
-
-        report.exit_code = await (await start()).wait()
-        look(killed=False)
-        report.num_requests = server.num_requests
-        again = await (await start()).wait()
-        assert again == report.exit_code
-        report.idle_requests = server.num_requests - report.num_requests
-        report.asked_again = sum(server.num_asked[label] - n for label, n in committed.items())
-        good = Counter(
-            seen.question for seen in server.seen if seen.fault in GOOD and seen.complete
+        return await kill_and_finish(
+            victim,
+            server,
+            items=items,
+            kills=kills,
+            spread=spread or max(4, 3 * items // (2 * kills)),
+            seed=seed,
+            budget=budget,
         )
-        report.bought_twice = sum(n - 1 for n in good.values())
-        report.billed_usd = Decimal(server.billed_pusd).scaleb(-12)
-        dearest = max(seen.billed_pusd for seen in server.seen)
-        report.dearest_call_usd = Decimal(dearest).scaleb(-12)
-
-    report.ends = _ends(folder / "calls.sqlite", items)
-    return report
 
 
 def _ends(path: Path, items: int) -> Counter[str]:
@@ -301,7 +342,7 @@ def _ends(path: Path, items: int) -> Counter[str]:
     return ends
 
 
-def _print(title: str, report: Report, wall_s: float) -> None:
+def print_report(title: str, report: Report, wall_s: float) -> None:
     print(f"{title}, {wall_s:.0f} s")
     print(
         f"  killed {report.num_kills} times, {report.kills_after_reply} of them with a reply "
@@ -319,7 +360,7 @@ def _print(title: str, report: Report, wall_s: float) -> None:
         f"{report.known_usd + report.uncertain_usd:f}]; moments outside: {report.outside}"
     )
     if report.budget_usd is not None:
-        print(f"  budget {report.budget_usd:f} USD, exit code {report.exit_code}")
+        print(f"  budget {report.budget_usd:f} USD, reached: {report.ran_out_of_budget}")
     for promise in report.broken():
         print(f"  BROKEN: {promise}")
 
@@ -347,7 +388,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             before = time.monotonic()
             report = asyncio.run(
-                kill_and_finish(
+                run_of_questions(
                     Path(folder),
                     items=items,
                     kills=kills,
@@ -357,7 +398,7 @@ def main() -> int:
                     spread=spread,
                 )
             )
-            _print(title, report, time.monotonic() - before)
+            print_report(title, report, time.monotonic() - before)
             broken += len(report.broken())
     return 1 if broken else 0
 

@@ -3,8 +3,9 @@
     async with LoopbackServer(faults=Faults(...), seed=0) as server: ... server.url ...
 
 Which fault meets a request is drawn from (seed, question, how often it was asked), so the
-same run meets the same faults whatever its order. A question is the last text of the last
-user message. Whatever is billed is written down before the first byte of the reply leaves.
+same run meets the same faults whatever its order. Unless told otherwise, a question is the last
+text of the last user message. Whatever is billed is written down before the first byte of the
+reply leaves.
 """
 
 from __future__ import annotations
@@ -20,16 +21,20 @@ from email.utils import format_datetime
 from types import TracebackType
 from typing import Any, Self
 
-INPUT_USD_PER_MTOK, OUTPUT_USD_PER_MTOK = 2, 8
-PRICES = f"""
+USD_PER_MTOK = {"loopback": (2, 8), "loopback-senior": (8, 32)}
+"""Of input and output tokens, by model."""
+PRICES = "".join(
+    f"""
 [[price]]
 endpoint = "127.0.0.1"
-model = "loopback"
+model = "{model}"
 read_on = 2026-11-24
 source = "https://example.org/prices"
-input = "{INPUT_USD_PER_MTOK}"
-output = "{OUTPUT_USD_PER_MTOK}"
+input = "{per_input}"
+output = "{per_output}"
 """
+    for model, (per_input, per_output) in USD_PER_MTOK.items()
+)
 """A price file for this server; what it bills, it bills by this."""
 
 
@@ -89,6 +94,7 @@ class LoopbackServer:
         faults: Faults | None = None,
         seed: int = 0,
         answer: Callable[[str], str] | None = None,
+        question_of: Callable[[dict[str, Any]], str] | None = None,
         echo_key: bool = False,
         delay_s: float = 0.0,
         keep: bool = True,
@@ -98,7 +104,8 @@ class LoopbackServer:
 
         faults: None for a server that behaves.
         seed: Of the faults.
-        answer: From a question to the content of the reply.
+        answer: From a question (with the key, if it is echoed) to the content of the reply.
+        question_of: From the body of a request to what it asks.
         echo_key: Whether errors and replies repeat the key, as some servers do.
         delay_s: Before each reply.
         keep: Whether requests are kept in `seen`; a server asked for hours should not.
@@ -106,6 +113,7 @@ class LoopbackServer:
         """
         self.faults, self.seed = faults or Faults(), seed
         self.answer = answer or (lambda question: json.dumps({"caption": f"about {question}"}))
+        self.question_of = question_of or _question
         self.echo_key, self.delay_s, self.keep = echo_key, delay_s, keep
         self.retry_after_s = retry_after_s
         self.seen: list[Seen] = []
@@ -169,7 +177,7 @@ class LoopbackServer:
     async def _respond(
         self, body: dict[str, Any], headers: dict[str, str], writer: asyncio.StreamWriter
     ) -> None:
-        question = _question(body)
+        question = self.question_of(body)
         self.num_asked[question] += 1
         self.num_requests += 1
         fault = self.fault_of(question, self.num_asked[question])
@@ -178,9 +186,8 @@ class LoopbackServer:
         prompt_tokens = sum(len(_text(message)) for message in body["messages"]) // 4 + 1
         completion_tokens = 5 + len(question) % 7
         billed = fault not in ("busy", "busy_date", "broken_free")
-        picodollars = 10**6 * (
-            prompt_tokens * INPUT_USD_PER_MTOK + completion_tokens * OUTPUT_USD_PER_MTOK
-        )
+        per_input, per_output = USD_PER_MTOK[body["model"]]
+        picodollars = 10**6 * (prompt_tokens * per_input + completion_tokens * per_output)
         seen = Seen(
             question=question,
             fault=fault,
@@ -207,13 +214,11 @@ class LoopbackServer:
         elif fault == "no_json":
             writer.write(_http(200, f"<html>{echo}".encode()))
         else:
-            message: dict[str, Any] = {"role": "assistant", "content": self.answer(question)}
+            message: dict[str, Any] = {"role": "assistant", "content": self.answer(question + echo)}
             if fault == "malformed":
                 message["content"] = '{"caption": "unfinished' + echo
             elif fault == "refusal":
                 message = {"role": "assistant", "content": None, "refusal": f"I can't{echo}"}
-            elif echo:
-                message["content"] = json.dumps({"caption": f"about {question}{echo}"})
             data: dict[str, Any] = {
                 "id": "1",
                 "object": "chat.completion",

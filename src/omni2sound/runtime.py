@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from omni2sound.errors import UserError
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "Closing",
     "DeviceName",
     "DtypeName",
     "atomic_path",
@@ -38,6 +39,20 @@ logger = logging.getLogger(__name__)
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class Closing:
+    """Something that is closed at the end of its `with` block."""
+
+    def close(self) -> None:
+        """Let go of what is held; called once."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def resolve_device(name: str = "auto") -> torch.device:

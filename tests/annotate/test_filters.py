@@ -14,7 +14,7 @@ from omni2sound.annotate.filters import (
     post_hoc,
     route,
 )
-from omni2sound.annotate.records import Caption, HeardEvent
+from omni2sound.annotate.records import Caption, Fit, HeardEvent
 from omni2sound.errors import UserError
 
 PAPER = Thresholds.of("paper")
@@ -45,10 +45,28 @@ def test_the_papers_routes(similarity: float | None, path: str) -> None:
 
 @given(st.floats(-1, 1))
 def test_low_scores_go_to_the_senior_and_music_is_judged_more_kindly(score: float) -> None:
-    assert (hand_off(PLAIN, score, PAPER, RULES).outcome == "escalate") == (score < 0.35)
+    fit = Fit(caption=score)
+    assert (hand_off(PLAIN, fit, PAPER, RULES).outcome == "escalate") == (score < 0.35)
     music = replace(PLAIN, is_music=True)
-    assert (hand_off(music, score, PAPER, RULES).outcome == "escalate") == (score < 0.15)
-    assert (post_hoc(PLAIN, score, PAPER).outcome == "drop") == (score < PAPER.drop)
+    assert (hand_off(music, fit, PAPER, RULES).outcome == "escalate") == (score < 0.15)
+    assert (post_hoc(PLAIN, fit, PAPER).outcome == "drop") == (score < PAPER.drop)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=4), st.floats(-1, 1))
+def test_one_event_that_does_not_fit_is_enough(scores: list[float], least: float) -> None:
+    caption = events(*((f"thing {i}", i, i + 1) for i in range(len(scores))))
+    fit = Fit(caption=0.9, events=tuple(scores))
+    rules = replace(RULES, max_sources=9)
+    numbers = replace(PAPER, hand_off_event=least, drop_event=least)
+    weak = min(scores) < least
+    for decision, bad in (
+        (hand_off(caption, fit, numbers, rules), "escalate"),
+        (post_hoc(caption, fit, numbers), "drop"),
+    ):
+        assert (decision.outcome == bad) == weak
+        assert decision.scores["weakest_event"] == min(scores)
+        named = sum("fits the sound at" in reason for reason in decision.reasons)
+        assert named == sum(score < least for score in scores)
 
 
 def events(*spans: tuple[str, float, float]) -> Caption:
@@ -69,19 +87,19 @@ def events(*spans: tuple[str, float, float]) -> Caption:
     ],
 )
 def test_each_rule_hands_off_and_says_why(caption: Caption, reason: str) -> None:
-    decision = hand_off(caption, 0.9, PAPER, RULES)
+    decision = hand_off(caption, Fit(caption=0.9), PAPER, RULES)
     assert decision.outcome == "escalate"
     assert any(reason in r for r in decision.reasons)
 
 
 def test_a_phrase_is_whole_words() -> None:
     caption = replace(PLAIN, text="Acrowd noises.")
-    assert hand_off(caption, 0.9, PAPER, RULES).outcome == "keep"
+    assert hand_off(caption, Fit(caption=0.9), PAPER, RULES).outcome == "keep"
 
 
 def test_sounds_one_after_another_are_not_at_once() -> None:
     caption = events(("a", 0, 1), ("b", 1, 2), ("a", 2, 3), ("b", 3, 4))
-    assert hand_off(caption, 0.9, PAPER, RULES).outcome == "keep"
+    assert hand_off(caption, Fit(caption=0.9), PAPER, RULES).outcome == "keep"
 
 
 def test_the_list_of_phrases_is_clean() -> None:

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from omni2sound.annotate.local.agreement import agreed_scores, things_heard
 from omni2sound.annotate.local.events import EventRules, caption_of, events_of
 from omni2sound.annotate.local.words import vocabulary
 from omni2sound.annotate.records import Patch
@@ -17,11 +18,12 @@ from omni2sound.encoders.joint import JointConfig, JointHeads, pooled_similarity
 
 WORDS = vocabulary(("Speech", "Dog", "Bark", "Bell", "Vacuum cleaner", "Animal", "Music"))
 RULES = EventRules()
+CLASSES = ("Bark", "Bell", "Vacuum cleaner")
 
 
 def patches(*scores: dict[str, float]) -> list[Patch]:
     return [
-        Patch(start_s=0.48 * i, end_s=0.48 * i + 0.975, heard=heard)
+        Patch(start_s=0.48 * i, end_s=0.48 * i + 0.975, heard=WORDS.heard(heard))
         for i, heard in enumerate(scores)
     ]
 
@@ -35,9 +37,7 @@ def test_many_classes_are_one_thing_and_umbrellas_are_none() -> None:
 
 def test_neighbours_are_one_event_and_a_pause_parts_two() -> None:
     dog, nothing = {"Bark": 0.9}, {}
-    events = events_of(
-        patches(dog, dog, nothing, nothing, nothing, dog), WORDS, seen=None, rules=RULES
-    )
+    events = events_of(patches(dog, dog, nothing, nothing, nothing, dog), seen=None, rules=RULES)
     assert [e.what for e in events] == ["a dog", "a dog"]
     assert all(e.on_screen is None for e in events)
     assert events[0].end_s < events[1].start_s  # type: ignore[operator]
@@ -45,18 +45,34 @@ def test_neighbours_are_one_event_and_a_pause_parts_two() -> None:
 
 def test_the_picture_lowers_the_threshold_and_never_makes_a_sound() -> None:
     faint = patches({"Bark": 0.2})
-    assert events_of(faint, WORDS, seen=None, rules=RULES) == ()
-    (seen,) = events_of(faint, WORDS, seen={"a dog"}, rules=RULES)
+    assert events_of(faint, seen=None, rules=RULES) == ()
+    (seen,) = events_of(faint, seen={"a dog"}, rules=RULES)
     assert seen.on_screen is True
-    assert events_of(patches({}), WORDS, seen={"a dog"}, rules=RULES) == ()
+    assert events_of(patches({}), seen={"a dog"}, rules=RULES) == ()
 
 
 def test_captions_tell_order_counts_and_what_is_unseen() -> None:
     dog, bell, nothing = {"Bark": 0.9}, {"Bell": 0.9}, {}
     heard = patches(dog, nothing, nothing, nothing, dog, nothing, nothing, nothing, bell)
-    events = events_of(heard, WORDS, seen={"a dog"}, rules=RULES)
-    text = caption_of(events, heard, WORDS).text
+    events = events_of(heard, seen={"a dog"}, rules=RULES)
+    text = caption_of(events, WORDS, is_music=False).text
     assert text == "A dog barks twice, then a bell rings out of view."
+
+
+def test_two_judges_must_mean_the_same_thing() -> None:
+    words = vocabulary(("Bark", "Bell", "Vacuum cleaner"))
+    names = [thing.name for thing in words.things]
+    dog, bell, vacuum = (names.index(n) for n in ("a dog", "a bell", "vacuum cleaner"))
+    heard_PT = things_heard(np.array([[0.81, 0.9, 0.9]] * 2, np.float32), CLASSES, words)
+    likeness_TK = np.zeros((len(names), 1), np.float32)  # the second judge knows dogs only
+    likeness_TK[dog] = 1
+    agreed_PT = agreed_scores(heard_PT, np.array([[1.0], [0.0]], np.float32), likeness_TK)
+    # The first patch is a dog to both: it explains what the first judge takes for a bell.
+    assert agreed_PT[0, dog] == pytest.approx(0.9)
+    assert agreed_PT[0, [bell, vacuum]] == pytest.approx([0, 0])
+    # Of the second one the other judge knows nothing, and can't deny what it never learnt.
+    assert agreed_PT[1, vacuum] == pytest.approx(0.18)
+    assert agreed_PT[1].max() < agreed_PT[0].max()
 
 
 def test_cuts_are_found_and_slow_motion_is_none() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.llm_kills import kill_and_finish
+from benchmarks.llm_kills import run_of_questions
 
 pytestmark = pytest.mark.slow
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 def test_killed_again_and_again_every_item_ends_once_and_every_cent_is_known(
     tmp_path: Path,
 ) -> None:
-    report = asyncio.run(kill_and_finish(tmp_path, items=100, kills=5, concurrency=8, seed=3))
+    report = asyncio.run(run_of_questions(tmp_path, items=100, kills=5, concurrency=8, seed=3))
     assert report.broken() == []
     assert report.num_kills == 5 and sum(report.in_flight) > 0
 
@@ -24,7 +24,7 @@ def test_killed_again_and_again_every_item_ends_once_and_every_cent_is_known(
 def test_a_budget_holds_through_kills(tmp_path: Path) -> None:
     budget = Decimal("0.03")
     report = asyncio.run(
-        kill_and_finish(tmp_path, items=150, kills=2, concurrency=8, seed=1, budget=budget)
+        run_of_questions(tmp_path, items=150, kills=2, concurrency=8, seed=1, budget=budget)
     )
     assert report.broken() == []
     assert report.billed_usd <= budget

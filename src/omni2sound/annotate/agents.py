@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from omni2sound.annotate.records import (
     Caption,
     Failure,
+    Fit,
     Perception,
     SeniorCaption,
     Verdict,
@@ -89,8 +90,8 @@ class Scorer(Protocol):
         """Measure clips."""
         ...
 
-    def score(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, float]]:
-        """Caption-audio scores of works that have a perception and a caption."""
+    def score(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, Fit]]:
+        """How captions fit their sounds, of works that have a perception and a caption."""
         ...
 
 

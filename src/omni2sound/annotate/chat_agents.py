@@ -13,21 +13,21 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel
 
-from omni2sound.annotate.agents import Retry, Work
+from omni2sound.annotate.agents import Retry, SourceClip, Work
 from omni2sound.annotate.answers import (
     CaptionAnswer,
     ContextAnswer,
     SeniorAnswer,
     ValidatorAnswer,
 )
-from omni2sound.annotate.prompts import Prompt, load_prompt
+from omni2sound.annotate.prompts import load_prompt
 from omni2sound.annotate.records import (
     Caption,
     Failure,
@@ -50,7 +50,7 @@ from omni2sound.llm import (
     user,
 )
 
-__all__ = ["ChatJunior", "ChatSenior", "ChatValidator", "ChatViewer", "in_parallel"]
+__all__ = ["ChatAgent", "ChatJunior", "ChatSenior", "ChatValidator", "ChatViewer", "in_parallel"]
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
@@ -90,19 +90,21 @@ async def in_parallel(
         await asyncio.gather(*running, return_exceptions=True)
 
 
-class _ChatAgent:
+class ChatAgent:
     """What all roles share: a model, a prompt, and what becomes of errors."""
+
+    role: ClassVar[str]
+    """Name of the prompt."""
 
     def __init__(
         self,
         model: ChatModel,
-        prompt: Prompt,
         *,
-        concurrency: int,
+        concurrency: int = 16,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         self._model = model
-        self._prompt = prompt
+        self._prompt = load_prompt(self.role)
         self._limit = concurrency
         self._extra = dict(extra or {})
 
@@ -112,7 +114,7 @@ class _ChatAgent:
         return [to_json(self._model.id), self._prompt.version, self._extra]
 
     def _request(
-        self, work: Work, messages: Sequence[Message], answer: type[BaseModel], tokens: int
+        self, clip: SourceClip, messages: Sequence[Message], answer: type[BaseModel], tokens: int
     ) -> ChatRequest:
         return ChatRequest(
             messages=tuple(messages),
@@ -120,15 +122,15 @@ class _ChatAgent:
             max_output_tokens=tokens,
             answer=answer,
             extra=self._extra,
-            label=work.clip.name,
+            label=clip.name,
         )
 
     def _many(
-        self, ask: Callable[[Work], Awaitable[Result]], works: Sequence[Work]
+        self, ask: Callable[[Item], Awaitable[Result]], items: Sequence[Item]
     ) -> AsyncIterator[tuple[int, Result | Failure | Retry]]:
-        async def settled(work: Work) -> Result | Failure | Retry:
+        async def settled(item: Item) -> Result | Failure | Retry:
             try:
-                return await ask(work)
+                return await ask(item)
             except Refused as error:
                 return Failure(kind="refused", reason=str(error))
             except Malformed as error:
@@ -138,20 +140,13 @@ class _ChatAgent:
             except Unavailable as error:
                 return Retry(reason=str(error))
 
-        return in_parallel(settled, works, limit=self._limit)
+        return in_parallel(settled, items, limit=self._limit)
 
 
-class ChatViewer(_ChatAgent):
+class ChatViewer(ChatAgent):
     """Sees frames by shot, hears nothing."""
 
-    def __init__(
-        self,
-        model: ChatModel,
-        *,
-        concurrency: int = 16,
-        extra: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(model, load_prompt("viewer"), concurrency=concurrency, extra=extra)
+    role = "viewer"
 
     def describe(
         self, works: Sequence[Work]
@@ -162,7 +157,7 @@ class ChatViewer(_ChatAgent):
     async def _describe(self, work: Work) -> VisualContext:
         parts = await asyncio.to_thread(_pictures, work)
         request = self._request(
-            work, [system(self._prompt.text), user(*parts)], ContextAnswer, _CONTEXT_TOKENS
+            work.clip, [system(self._prompt.text), user(*parts)], ContextAnswer, _CONTEXT_TOKENS
         )
         reply = await self._model.ask(request)
         return reply.parsed(ContextAnswer).record()
@@ -191,8 +186,10 @@ def _jpeg(frame_HWC: NDArray[np.uint8]) -> ImagePart:
     return ImagePart(data=file.getvalue(), media_type="image/jpeg", detail="low")
 
 
-class ChatJunior(_ChatAgent):
+class ChatJunior(ChatAgent):
     """Hears the clip, reads the context."""
+
+    role = "junior"
 
     def __init__(
         self,
@@ -202,7 +199,7 @@ class ChatJunior(_ChatAgent):
         extra: Mapping[str, Any] | None = None,
         shows_frames: bool = False,
     ) -> None:
-        super().__init__(model, load_prompt("junior"), concurrency=concurrency, extra=extra)
+        super().__init__(model, concurrency=concurrency, extra=extra)
         self._shows_frames = shows_frames
 
     @property
@@ -223,7 +220,7 @@ class ChatJunior(_ChatAgent):
         if self._shows_frames and work.clip.video is not None:
             parts += await asyncio.to_thread(_pictures, work)
         messages = [system(self._prompt.text), user(*parts)]
-        request = self._request(work, messages, CaptionAnswer, _ANSWER_TOKENS)
+        request = self._request(work.clip, messages, CaptionAnswer, _ANSWER_TOKENS)
         reply = await self._model.ask(request)
         return reply.parsed(CaptionAnswer).record(len(samples_N) / SAMPLE_RATE_HZ)
 
@@ -234,8 +231,10 @@ def _context(work: Work) -> list[str]:
     return [f"The silent picture, described:\n{work.context.text}"]
 
 
-class ChatSenior(_ChatAgent):
+class ChatSenior(ChatAgent):
     """Hears the clip, reads what the junior said and why it is doubted, may listen again."""
+
+    role = "senior"
 
     def __init__(
         self,
@@ -245,7 +244,7 @@ class ChatSenior(_ChatAgent):
         extra: Mapping[str, Any] | None = None,
         max_turns: int = 3,
     ) -> None:
-        super().__init__(model, load_prompt("senior"), concurrency=concurrency, extra=extra)
+        super().__init__(model, concurrency=concurrency, extra=extra)
         self._max_turns = max_turns
 
     @property
@@ -276,7 +275,9 @@ class ChatSenior(_ChatAgent):
         for turn in range(1, self._max_turns + 1):
             if turn == self._max_turns:
                 messages.append(user("This is the last turn: give `answer` now."))
-            request = self._request(work, messages, SeniorAnswer, REASONING_TOKENS + _ANSWER_TOKENS)
+            request = self._request(
+                work.clip, messages, SeniorAnswer, REASONING_TOKENS + _ANSWER_TOKENS
+            )
             reply = await self._model.ask(request)
             said = reply.parsed(SeniorAnswer)
             if said.answer is not None:
@@ -295,17 +296,10 @@ class ChatSenior(_ChatAgent):
         raise Malformed(f"the senior gave no caption in {self._max_turns} turns")
 
 
-class ChatValidator(_ChatAgent):
+class ChatValidator(ChatAgent):
     """Reads caption and context, hears and sees nothing."""
 
-    def __init__(
-        self,
-        model: ChatModel,
-        *,
-        concurrency: int = 16,
-        extra: Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(model, load_prompt("validator"), concurrency=concurrency, extra=extra)
+    role = "validator"
 
     def judge(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, Verdict | Failure | Retry]]:
         """See `agents.Validator`."""
@@ -318,6 +312,6 @@ class ChatValidator(_ChatAgent):
             system(self._prompt.text),
             user(f"Scene:\n{work.context.text}", f"Caption: {work.caption.text}"),
         ]
-        reply = await self._model.ask(self._request(work, messages, ValidatorAnswer, 200))
+        reply = await self._model.ask(self._request(work.clip, messages, ValidatorAnswer, 200))
         said = reply.parsed(ValidatorAnswer)
         return Verdict(plausible=said.plausible, reason=said.reason)

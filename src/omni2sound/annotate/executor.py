@@ -7,17 +7,27 @@ Out:  (place, result), as they come, without blocking the event loop.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
 from omni2sound.data.engine import EngineName, map_jobs
 
-__all__ = ["Executor"]
+__all__ = ["Effort", "Executor"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Effort:
+    """What jobs of one kind took."""
+
+    jobs: int = 0
+    cpu_s: float = 0.0
+    """Processor time in the workers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,6 +36,8 @@ class Executor:
 
     engine: EngineName = "local"
     num_workers: int = 1
+    effort: dict[str, Effort] = field(default_factory=dict, compare=False)
+    """What was done so far, by the function's name."""
 
     async def map(
         self, function: Callable[[Job], Result], jobs: Sequence[Job]
@@ -39,11 +51,18 @@ class Executor:
         )
         while True:
             # One thread after another, never two at a time: the iterator is no one's but ours.
-            result = await asyncio.to_thread(next, results, None)
-            if result is None:
+            done = await asyncio.to_thread(next, results, None)
+            if done is None:
                 return
-            yield result
+            place, result, cpu_s = done
+            before = self.effort.get(function.__name__, Effort())
+            self.effort[function.__name__] = Effort(
+                jobs=before.jobs + 1, cpu_s=before.cpu_s + cpu_s
+            )
+            yield place, result
 
 
-def _placed(function: Callable[[Job], Result], job: tuple[int, Job]) -> tuple[int, Result]:
-    return job[0], function(job[1])
+def _placed(function: Callable[[Job], Result], job: tuple[int, Job]) -> tuple[int, Result, float]:
+    before = time.thread_time()  # jobs run with one thread
+    result = function(job[1])
+    return job[0], result, time.thread_time() - before

@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from omni2sound.annotate.records import Caption, Decision
+from omni2sound.annotate.records import Caption, Decision, Fit
 from omni2sound.errors import UserError
 
 __all__ = [
@@ -42,9 +42,13 @@ class Thresholds:
     hand_off: float
     """Caption-audio score below which the senior is asked."""
     hand_off_music: float
+    hand_off_event: float
+    """The senior is asked if any named event fits its sound less; -1: no such rule."""
     drop: float
     """Caption-audio score below which the final caption is thrown away."""
     drop_music: float
+    drop_event: float
+    """It is thrown away, too, if any event that it names fits its sound less."""
     source: str
     """Where the numbers are from."""
 
@@ -92,7 +96,7 @@ class HandOffRules:
     max_sources: int = 4
     max_at_once: int = 3
     """Sounds at the same moment."""
-    min_confidence: float = 0.25
+    min_confidence: float = 0.15
     """An event that the junior itself doubts more than this; None says nothing."""
     phrases: tuple[str, ...] = ()
 
@@ -112,20 +116,38 @@ def route(similarity: float | None, thresholds: Thresholds) -> Decision:
     return Decision(outcome="drop", reasons=(reason,), scores=scores)
 
 
-def hand_off(
-    caption: Caption, score: float, thresholds: Thresholds, rules: HandOffRules
-) -> Decision:
+def hand_off(caption: Caption, fit: Fit, thresholds: Thresholds, rules: HandOffRules) -> Decision:
     """Does the senior get the clip? Every rule that says so is a reason."""
     reasons = [*_complex(caption, rules), *_suspicious(caption, rules)]
     least = thresholds.hand_off_music if caption.is_music else thresholds.hand_off
-    if score < least:
-        reasons.append(f"caption-audio score {score:.3f} < {least:g}")
+    reasons += _misfits(caption, fit, least, thresholds.hand_off_event)
     outcome = "escalate" if reasons else "keep"
     return Decision(
         outcome=outcome,  # type: ignore[arg-type]
-        reasons=tuple(reasons) or (f"no rule spoke against it, score {score:.3f}",),
-        scores={"caption_audio": score},
+        reasons=tuple(reasons) or (f"no rule spoke against it, score {fit.caption:.3f}",),
+        scores=_scores(fit),
     )
+
+
+def _misfits(caption: Caption, fit: Fit, least: float, least_event: float) -> list[str]:
+    """What does not fit the sound: the sentence, or things that it names."""
+    found = []
+    if fit.caption < least:
+        found.append(f"caption-audio score {fit.caption:.3f} < {least:g}")
+    weakest: dict[str, float] = {}
+    for event, score in zip(caption.events, fit.events, strict=bool(fit.events)):
+        weakest[event.what] = min(score, weakest.get(event.what, score))
+    found += [
+        f"{what!r} fits the sound at {score:.3f} < {least_event:g}"
+        for what, score in weakest.items()
+        if score < least_event
+    ]
+    return found
+
+
+def _scores(fit: Fit) -> dict[str, float]:
+    weakest = {"weakest_event": min(fit.events)} if fit.events else {}
+    return {"caption_audio": fit.caption, **weakest}
 
 
 def _complex(caption: Caption, rules: HandOffRules) -> list[str]:
@@ -171,12 +193,13 @@ def _suspicious(caption: Caption, rules: HandOffRules) -> list[str]:
     return found
 
 
-def post_hoc(caption: Caption, score: float, thresholds: Thresholds) -> Decision:
-    """Is the final caption thrown away?"""
+def post_hoc(caption: Caption, fit: Fit, thresholds: Thresholds) -> Decision:
+    """Is the final caption thrown away? The sentence and every thing that it names must fit."""
     least = thresholds.drop_music if caption.is_music else thresholds.drop
-    scores = {"caption_audio": score}
-    if score < least:
-        reason = f"caption-audio score {score:.3f} < {least:g}"
-        return Decision(outcome="drop", reasons=(reason,), scores=scores)
-    reason = f"caption-audio score {score:.3f} >= {least:g}"
-    return Decision(outcome="keep", reasons=(reason,), scores=scores)
+    reasons = _misfits(caption, fit, least, thresholds.drop_event)
+    if reasons:
+        return Decision(outcome="drop", reasons=tuple(reasons), scores=_scores(fit))
+    reason = f"caption-audio score {fit.caption:.3f} >= {least:g}, and so does every event"
+    if not fit.events:
+        reason = f"caption-audio score {fit.caption:.3f} >= {least:g}"
+    return Decision(outcome="keep", reasons=(reason,), scores=_scores(fit))

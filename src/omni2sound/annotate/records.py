@@ -24,6 +24,7 @@ __all__ = [
     "Decision",
     "Ending",
     "Failure",
+    "Fit",
     "HeardEvent",
     "Look",
     "Patch",
@@ -128,6 +129,18 @@ class Perception:
     """Vectors of the sound in the scorer's space, for scores of captions: base64 of float16."""
     patches: tuple[Patch, ...] = ()
     looks: tuple[Look, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fit:
+    """How well a caption tells what is heard, on the scale of one scorer."""
+
+    caption: float
+    """The sentence and the whole sound."""
+    events: tuple[float, ...] = ()
+    """Each event's phrase and the sound in its span, in the caption's order; empty if the scorer
+    does not look at events. A sentence with one invented thing fits almost as well as one
+    without; the thing itself does not fit at all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

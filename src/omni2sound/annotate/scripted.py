@@ -2,7 +2,8 @@
 
 In:   a JSON file (or mapping): prompt role -> reply, or role -> {clip name: reply, "*": reply};
       a reply is the JSON object that the role answers with, or a list of them, one a turn.
-      The role "scorer" answers {"similarity": ..., "score": ...}.
+      The role "scorer" answers {"similarity": ..., "score": ..., "events": [...]}, the last if it
+      looks at events.
 Out:  replies at once, checked like any other.
 """
 
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from omni2sound.annotate.agents import Work
-from omni2sound.annotate.records import Failure, Perception
+from omni2sound.annotate.records import Failure, Fit, Perception
 from omni2sound.errors import Refused, UserError
 from omni2sound.llm import ChatReply, ChatRequest, ModelId
 
@@ -98,12 +99,13 @@ class ScriptedScorer:
                 ),
             )
 
-    async def score(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, float]]:
+    async def score(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, Fit]]:
         """See `agents.Scorer`."""
         for place, work in enumerate(works):
-            yield place, self._said(work)["score"]
+            said = self._said(work)
+            yield place, Fit(caption=said["score"], events=tuple(said.get("events", ())))
 
-    def _said(self, work: Work) -> Mapping[str, float]:
+    def _said(self, work: Work) -> Mapping[str, Any]:
         said = _reply(self._script, "scorer", work.clip.name)
         if not isinstance(said, Mapping):
             raise UserError(f"the script has no scorer for {work.clip.name!r}")

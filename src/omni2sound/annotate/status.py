@@ -1,7 +1,7 @@
 """How far a run is.
 
 In:   a run's folder, also while it is written to.
-Out:  counts, money, speed, time left.
+Out:  counts, money, speed, time left, what the hand-off saves.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from omni2sound.annotate.costs import costs_of
 from omni2sound.annotate.records import Decision, Ending
 from omni2sound.annotate.runs import CALLS_FILE, RunSettings
 from omni2sound.annotate.steps import STEPS_FILE, StepStore
@@ -44,6 +45,11 @@ def run_status(folder: Path) -> dict[str, Any]:
     if (folder / CALLS_FILE).is_file():
         with CallStore.open(folder / CALLS_FILE) as calls:
             spend = calls.spend()
+    costs = {
+        f"senior for all, {unit}": f"{c.senior_for_all:.4g}, not {c.spent:.4g}: {c.ratio:.2f}x"
+        for unit, c in costs_of(folder).items()
+        if c.ratio is not None
+    }
     return {
         "clips": settings.num_clips,
         "ended": done,
@@ -56,4 +62,5 @@ def run_status(folder: Path) -> dict[str, Any]:
         "spent USD, perhaps more": None if spend is None else f"{spend.uncertain_usd:f}",
         "clips per hour": per_hour,
         "hours left": left,
+        **costs,
     }

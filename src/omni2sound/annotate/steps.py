@@ -17,16 +17,19 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from omni2sound.annotate.records import Record, from_json, to_json
 from omni2sound.errors import UserError
+from omni2sound.runtime import Closing
 
 __all__ = ["STEPS_FILE", "Found", "StepStore", "step_key"]
 
 STEPS_FILE = "steps.sqlite"
 _VERSION = 1
+"""Of keys."""
+_FILE_VERSION = 2
+"""Of the tables below; files of version 1 lack `effort`, which is added."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS steps (
     clip TEXT NOT NULL,
@@ -35,6 +38,11 @@ CREATE TABLE IF NOT EXISTS steps (
     record TEXT NOT NULL,
     made_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
     PRIMARY KEY (clip, step)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS effort (
+    job TEXT PRIMARY KEY,
+    num INTEGER NOT NULL,
+    cpu_s REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 """
 
@@ -60,7 +68,7 @@ class Found:
     record: Record
 
 
-class StepStore:
+class StepStore(Closing):
     """Results of one run's steps. Open it with `StepStore.open`."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
@@ -83,25 +91,18 @@ class StepStore:
                 db.execute("PRAGMA journal_mode=WAL")
                 db.execute("PRAGMA synchronous=FULL")
                 (version,) = db.execute("PRAGMA user_version").fetchone()
-                if version == 0:
+                if version < _FILE_VERSION:
                     db.executescript(_SCHEMA)
-                    db.execute(f"PRAGMA user_version={_VERSION}")
+                    db.execute(f"PRAGMA user_version={_FILE_VERSION}")
             (version,) = db.execute("PRAGMA user_version").fetchone()
         except sqlite3.DatabaseError as error:
             raise UserError(f"{path}: not a store of annotation steps ({error})") from None
-        if version != _VERSION:
-            raise UserError(f"{path} has version {version}; this release reads {_VERSION}")
+        if version != _FILE_VERSION:
+            raise UserError(f"{path} has version {version}; this release reads {_FILE_VERSION}")
         return cls(db)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Let go of the file."""
         self._db.close()
 
     def put(self, step: str, found: Iterable[Found]) -> None:
@@ -138,6 +139,18 @@ class StepStore:
         """Everything that is kept of one clip: step -> (key, record)."""
         rows = self._db.execute("SELECT step, key, record FROM steps WHERE clip = ?", (clip,))
         return {step: (key, from_json(record)) for step, key, record in rows}
+
+    def add_effort(self, job: str, num: int, cpu_s: float) -> None:
+        """Count what jobs of one kind took, beside what earlier runs took."""
+        self._db.execute(
+            "INSERT INTO effort (job, num, cpu_s) VALUES (?, ?, ?) ON CONFLICT (job)"
+            " DO UPDATE SET num = num + excluded.num, cpu_s = cpu_s + excluded.cpu_s",
+            (job, num, cpu_s),
+        )
+
+    def effort(self) -> dict[str, tuple[int, float]]:
+        """Jobs and their processor time, by kind; what a killed run had not counted is missing."""
+        return {job: (n, s) for job, n, s in self._db.execute("SELECT job, num, cpu_s FROM effort")}
 
     def counts(self) -> dict[str, int]:
         """How many results are kept of each step."""

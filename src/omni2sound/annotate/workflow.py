@@ -31,6 +31,7 @@ from omni2sound.annotate.records import (
     Decision,
     Ending,
     Failure,
+    Fit,
     Perception,
     Record,
     SeniorCaption,
@@ -165,9 +166,12 @@ async def annotate(
     steps = _steps(crew)
     for first in range(0, len(clips), chunk):
         journeys = [_begin(clip) for clip in clips[first : first + chunk]]
+        ended: set[str] = set()
         for step in steps:
-            await _take(step, journeys, store)
-        _finish(journeys, store)
+            try:
+                await _take(step, journeys, store)
+            finally:
+                _finish(journeys, ended, store)
         waiting += sum(bool(j.waiting) for j in journeys)
         if on_progress is not None:
             done = min(first + chunk, len(clips))
@@ -176,15 +180,16 @@ async def annotate(
             yield journey
 
 
-def _finish(journeys: Iterable[Journey], store: StepStore) -> None:
-    """Says of each clip that has ended how, and which steps count."""
-    ended = []
+def _finish(journeys: Iterable[Journey], ended: set[str], store: StepStore) -> None:
+    """Says of each clip that has ended with this step how, and which steps count."""
+    new = []
     for journey in journeys:
-        if journey.end is not None:
+        if journey.end is not None and journey.clip.name not in ended:
+            ended.add(journey.clip.name)
             ending = Ending(end=journey.end, steps=tuple(journey.found))
-            ended.append(Found(clip=journey.clip.name, key=journey.key, record=ending))
-    kept = store.get("end", {f.clip: f.key for f in ended})
-    store.put("end", [f for f in ended if kept.get(f.clip) != f.record])
+            new.append(Found(clip=journey.clip.name, key=journey.key, record=ending))
+    kept = store.get("end", {f.clip: f.key for f in new})
+    store.put("end", [f for f in new if kept.get(f.clip) != f.record])
 
 
 def _begin(clip: SourceClip) -> Journey:
@@ -273,7 +278,7 @@ def _steps(crew: Crew) -> tuple[_Step, ...]:
             identity=[thresholds, to_json(crew.rules)],
             wants=lambda j: True,
             do=lambda js: _scored(
-                js, crew, lambda c, s: hand_off(c, s, crew.thresholds, crew.rules)
+                js, crew, lambda c, fit: hand_off(c, fit, crew.thresholds, crew.rules)
             ),
         ),
         _Step(
@@ -286,7 +291,7 @@ def _steps(crew: Crew) -> tuple[_Step, ...]:
             name="post-hoc",
             identity=thresholds,
             wants=lambda j: True,
-            do=lambda js: _scored(js, crew, lambda c, s: post_hoc(c, s, crew.thresholds)),
+            do=lambda js: _scored(js, crew, lambda c, fit: post_hoc(c, fit, crew.thresholds)),
         ),
         _Step(
             name="validate",
@@ -315,13 +320,13 @@ async def _each(journeys: Sequence[Journey], rule: Callable[[Journey], Record]) 
 
 
 async def _scored(
-    journeys: Sequence[Journey], crew: Crew, rule: Callable[[Caption, float], Decision]
+    journeys: Sequence[Journey], crew: Crew, rule: Callable[[Caption, Fit], Decision]
 ) -> Results:
     works = [replace(j.work(), reasons=()) for j in journeys]
-    async for place, score in crew.scorer.score(works):
+    async for place, fit in crew.scorer.score(works):
         caption = works[place].caption
         assert caption is not None  # without one the journey has ended or waits
-        yield place, rule(caption, score)
+        yield place, rule(caption, fit)
 
 
 async def _validated(journeys: Sequence[Journey], validator: Validator | None) -> Results:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from omni2sound.cli.chat_models import MODEL_HELP, ChatOptions, chat_model
 from omni2sound.cli.corpora import ENGINE_HELP, WORKERS_HELP, Engine, default_workers
 from omni2sound.cli.progress import progress_bar
 from omni2sound.errors import UserError
@@ -24,8 +25,9 @@ from omni2sound.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from omni2sound.annotate import Crew, SourceClip
+    from omni2sound.annotate import Crew, SourceClip, StepStore
     from omni2sound.annotate.agents import Scorer
+    from omni2sound.annotate.executor import Executor
     from omni2sound.llm import CallStore, ChatModel
 
 __all__ = ["app"]
@@ -33,7 +35,6 @@ __all__ = ["app"]
 _log = logging.getLogger(__name__)
 
 EXIT_SOME_FAILED = 1
-MODEL_HELP = "local, scripted:FILE, or NAME@URL of an OpenAI-compatible endpoint."
 _PICTURES = ("text", "none", "frames")
 
 app = typer.Typer(
@@ -63,6 +64,7 @@ def run(
         list[Path] | None, typer.Option("--prices", help="Price table of your own; may repeat.")
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="API calls at a time.")] = 16,
+    timeout: Annotated[float, typer.Option(help="Seconds that one API call may take.")] = 120.0,
     senior_extra: Annotated[
         str | None,
         typer.Option(help="JSON sent with the senior's calls, e.g. an endpoint's reasoning cap."),
@@ -103,9 +105,12 @@ def run(
     )
     settings.write(out)
     options = _Options(
-        key_variable=None if key_variable == "none" else key_variable,
-        prices=price_file or [],
-        concurrency=concurrency,
+        chat=ChatOptions(
+            key_variable=key_variable,
+            prices=tuple(price_file or ()),
+            concurrency=concurrency,
+            timeout_s=timeout,
+        ),
         senior_extra=_json_object(senior_extra),
         thresholds=thresholds,
         joint=joint,
@@ -146,9 +151,7 @@ class _Options:
     """What changes no name in the settings."""
 
     def __init__(self, **values: Any) -> None:
-        self.key_variable: str | None = values["key_variable"]
-        self.prices: list[Path] = values["prices"]
-        self.concurrency: int = values["concurrency"]
+        self.chat: ChatOptions = values["chat"]
         self.senior_extra: dict[str, Any] = values["senior_extra"]
         self.thresholds: Path | None = values["thresholds"]
         self.joint: str = values["joint"]
@@ -160,6 +163,7 @@ async def _run(
     clips: Sequence[SourceClip], out: Path, settings: Any, options: _Options, budget: Decimal | None
 ) -> dict[str, int]:
     from omni2sound.annotate import STEPS_FILE, StepStore, annotate
+    from omni2sound.annotate.executor import Executor
     from omni2sound.annotate.runs import CALLS_FILE
     from omni2sound.llm import CallStore
 
@@ -167,7 +171,9 @@ async def _run(
     async with AsyncExitStack() as stack:
         steps = stack.enter_context(StepStore.open(out / STEPS_FILE))
         calls = stack.enter_context(CallStore.open(out / CALLS_FILE, budget_usd=budget))
-        crew = await _crew(stack, calls, settings, options)
+        executor = Executor(engine=options.engine.value, num_workers=options.workers)
+        stack.callback(lambda: _count_effort(steps, executor))
+        crew = _crew(stack, calls, executor, settings, options)
         report = stack.enter_context(progress_bar("clips", len(clips)))
         async for journey in annotate(
             clips, crew, steps, on_progress=lambda p: report(p.done, p.total)
@@ -179,15 +185,22 @@ async def _run(
     return ends
 
 
-async def _crew(stack: AsyncExitStack, calls: CallStore, settings: Any, options: _Options) -> Crew:
+def _count_effort(steps: StepStore, executor: Executor) -> None:
+    for job, effort in executor.effort.items():
+        steps.add_effort(job, effort.jobs, effort.cpu_s)
+
+
+def _crew(
+    stack: AsyncExitStack, calls: CallStore, executor: Executor, settings: Any, options: _Options
+) -> Crew:
     from omni2sound.annotate import Crew, HandOffRules, Thresholds, hallucination_phrases
     from omni2sound.annotate.chat_agents import ChatJunior, ChatSenior, ChatValidator, ChatViewer
 
     models: dict[str, ChatModel] = {}
     for name in (settings.junior, settings.senior, settings.vision):
         if name != "local" and name not in models:
-            models[name] = _chat_model(name, stack, calls, options)
-    scorer, local = _local(settings, options)
+            models[name] = chat_model(name, stack, calls, options.chat)
+    scorer, local = _local(settings, options, executor)
     frames, text = settings.pictures == "frames", settings.pictures == "text"
     junior_model = models.get(settings.junior)
     vision_model = models.get(settings.vision)
@@ -199,18 +212,18 @@ async def _crew(stack: AsyncExitStack, calls: CallStore, settings: Any, options:
             if not text
             else local["viewer"]
             if vision_model is None
-            else ChatViewer(vision_model, concurrency=options.concurrency)
+            else ChatViewer(vision_model, concurrency=options.chat.concurrency)
         ),
         junior=(
             local["junior"]
             if junior_model is None
-            else ChatJunior(junior_model, shows_frames=frames, concurrency=options.concurrency)
+            else ChatJunior(junior_model, shows_frames=frames, concurrency=options.chat.concurrency)
         ),
         senior=(
             local["senior"]
             if senior_model is None
             else ChatSenior(
-                senior_model, extra=options.senior_extra, concurrency=options.concurrency
+                senior_model, extra=options.senior_extra, concurrency=options.chat.concurrency
             )
         ),
         validator=(
@@ -218,40 +231,19 @@ async def _crew(stack: AsyncExitStack, calls: CallStore, settings: Any, options:
             if not text
             else local["validator"]
             if junior_model is None
-            else ChatValidator(junior_model, concurrency=options.concurrency)
+            else ChatValidator(junior_model, concurrency=options.chat.concurrency)
         ),
         thresholds=Thresholds.of(scorer.name, options.thresholds),
         rules=HandOffRules(phrases=hallucination_phrases()),
     )
 
 
-def _chat_model(name: str, stack: AsyncExitStack, calls: CallStore, options: _Options) -> ChatModel:
-    if name.startswith("scripted:"):
-        from omni2sound.annotate.scripted import ScriptedModel
-
-        return ScriptedModel.read(Path(name.removeprefix("scripted:")))
-    model, at, url = name.partition("@")
-    if not model or not at:
-        raise UserError(f"model {name!r}: expected {MODEL_HELP}")
-    from omni2sound.llm import Limits, OpenAIEndpoint, Prices, StoredChat
-
-    endpoint = OpenAIEndpoint(model, base_url=url, key_variable=options.key_variable)
-    stack.push_async_callback(endpoint.aclose)
-    return StoredChat(
-        endpoint,
-        store=calls,
-        prices=Prices.load(*options.prices),
-        limits=Limits(concurrency=options.concurrency),
-    )
-
-
-def _local(settings: Any, options: _Options) -> tuple[Scorer, dict[str, Any]]:
+def _local(settings: Any, options: _Options, executor: Executor) -> tuple[Scorer, dict[str, Any]]:
     if settings.scorer == "scripted":
         from omni2sound.annotate.scripted import ScriptedScorer
 
         script = Path(settings.junior.removeprefix("scripted:"))
         return ScriptedScorer(json.loads(script.read_text(encoding="utf-8"))), {}
-    from omni2sound.annotate.executor import Executor
     from omni2sound.annotate.local.roles import (
         LocalJunior,
         LocalScorer,
@@ -263,13 +255,13 @@ def _local(settings: Any, options: _Options) -> tuple[Scorer, dict[str, Any]]:
     from omni2sound.encoders.metric.yamnet import YamNet
     from omni2sound.weights import resolve_model
 
-    executor = Executor(engine=options.engine.value, num_workers=options.workers)
+    joint = resolve_model(options.joint)
     words = vocabulary(YamNet.load().class_names)
-    return LocalScorer(joint=resolve_model(options.joint), executor=executor), {
+    return LocalScorer(joint=joint, executor=executor), {
         "viewer": LocalViewer(),
         "junior": LocalJunior(words=words, sees_for_itself=settings.pictures == "frames"),
-        "senior": LocalSenior(words=words, executor=executor),
-        "validator": LocalValidator(),
+        "senior": LocalSenior(words=words, joint=joint, executor=executor),
+        "validator": LocalValidator(words),
     }
 
 
@@ -328,6 +320,53 @@ def inspect(
         raise UserError(f"{output}: exists already; choose another name or give --overwrite")
     write_page(run_folder, clip, output)
     print(output)
+
+
+@app.command()
+def judge(
+    run_folder: Annotated[Path, typer.Argument(help="Folder of the run.")],
+    against: Annotated[
+        str,
+        typer.Option(help="`manifest`: the clips' own first captions; or another run's folder."),
+    ] = "manifest",
+    judge_name: Annotated[str, typer.Option("--judge", help=MODEL_HELP)] = "local",
+    key_variable: Annotated[
+        str, typer.Option(help="Environment variable with the API key; `none` if none is needed.")
+    ] = "OPENAI_API_KEY",
+    price_file: Annotated[
+        list[Path] | None, typer.Option("--prices", help="Price table of your own; may repeat.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="API calls at a time.")] = 16,
+    timeout: Annotated[float, typer.Option(help="Seconds that one API call may take.")] = 120.0,
+    joint: Annotated[
+        str, typer.Option(help="Joint heads of the caption-audio score.")
+    ] = "joint-v1",
+    engine: Annotated[Engine, typer.Option(help=ENGINE_HELP)] = Engine.LOCAL,
+    workers: Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first clips.")] = None,
+) -> None:
+    """A run's captions against others of the same clips: win rate, both orders asked."""
+    from omni2sound.annotate.executor import Executor
+    from omni2sound.cli.annotate_judge import judge_run
+    from omni2sound.weights import resolve_model
+
+    lines = asyncio.run(
+        judge_run(
+            run_folder,
+            against,
+            judge_name,
+            options=ChatOptions(
+                key_variable=key_variable,
+                prices=tuple(price_file or ()),
+                concurrency=concurrency,
+                timeout_s=timeout,
+            ),
+            joint=resolve_model(joint),
+            executor=Executor(engine=engine.value, num_workers=workers or default_workers()),
+            limit=limit,
+        )
+    )
+    print("\n".join(lines))
 
 
 @app.command()

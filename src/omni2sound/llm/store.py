@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self
 
 from filelock import FileLock, Timeout
@@ -39,6 +38,7 @@ from omni2sound.llm.flights import Flights
 from omni2sound.llm.prices import Cost, usd
 from omni2sound.llm.schema import migrate
 from omni2sound.llm.writer import Writer
+from omni2sound.runtime import Closing
 
 __all__ = [
     "Answered",
@@ -127,7 +127,7 @@ class NoBudget:
 Claim = Granted | Answered | Held | GivenUp | NoBudget
 
 
-class CallStore:
+class CallStore(Closing):
     """Open one with `CallStore.open`, close it with `with`."""
 
     def __init__(self, path: Path, *, budget_usd: Decimal | None) -> None:
@@ -171,17 +171,6 @@ class CallStore:
         except sqlite3.DatabaseError as error:
             raise UserError(f"{path}: expected a call store ({error})") from None
         return cls(path, budget_usd=budget_usd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Commit what is under way; what was sent and not settled becomes `lost`."""

@@ -1,6 +1,6 @@
 """From tagger scores to events, and from events to a sentence.
 
-In:   `Patch`es, a vocabulary, what is seen.
+In:   `Patch`es with scores of things, what is seen; a vocabulary.
 Out:  `HeardEvent`s by time; a caption in plain English.
 
 A thing is heard in a patch if its score reaches a threshold and no other thing there is far
@@ -10,7 +10,7 @@ picture names a sound, it never makes one.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy as np
 from omni2sound.annotate.local.words import MUSIC, Vocabulary
 from omni2sound.annotate.records import Caption, HeardEvent, Patch
 
-__all__ = ["EventRules", "caption_of", "events_of"]
+__all__ = ["EventRules", "caption_of", "events_of", "mostly_music"]
 
 _COUNTS = {1: "", 2: " twice", 3: " three times"}
 _TOGETHER_S = 0.4
@@ -41,7 +41,6 @@ class EventRules:
 
 def events_of(
     patches: Sequence[Patch],
-    words: Vocabulary,
     *,
     seen: Collection[str] | None,
     rules: EventRules,
@@ -49,14 +48,13 @@ def events_of(
     """Events by time of their start.
 
     Args:
-        patches: What a tagger hears.
-        words: Its classes as things.
+        patches: What is heard, as things (`Vocabulary.heard`).
         seen: Names of things that are seen; None if nothing is known of the picture.
         rules: Thresholds.
     """
     runs: dict[str, list[tuple[float, float, float]]] = {}
     for patch in patches:
-        scores = words.heard(patch.heard)
+        scores = patch.heard
         strongest = max(scores.values(), default=0.0)
         # A patch hears about the middle half of its length well.
         edge_s = (patch.end_s - patch.start_s) / 4
@@ -86,9 +84,7 @@ def events_of(
     return tuple(sorted(events, key=lambda e: (e.start_s or 0.0, -(e.confidence or 0.0))))
 
 
-def caption_of(
-    events: Sequence[HeardEvent], patches: Sequence[Patch], words: Vocabulary
-) -> Caption:
+def caption_of(events: Sequence[HeardEvent], words: Vocabulary, *, is_music: bool) -> Caption:
     """The events in a sentence, in order of time."""
     by_thing: dict[str, list[HeardEvent]] = {}
     for event in events:
@@ -111,9 +107,11 @@ def caption_of(
     return Caption(
         text=text[0].upper() + text[1:] + ".",
         events=tuple(events),
-        is_music=_is_music([p.heard for p in patches if p.heard]),
+        is_music=is_music,
     )
 
 
-def _is_music(heard: Sequence[Mapping[str, float]]) -> bool:
+def mostly_music(patches: Sequence[Patch]) -> bool:
+    """Does YAMNet hear music all along? Of patches with its own classes."""
+    heard = [patch.heard for patch in patches if patch.heard]
     return bool(heard) and float(np.mean([h.get(MUSIC, 0.0) for h in heard])) >= _MUSIC_SCORE

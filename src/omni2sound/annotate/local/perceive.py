@@ -13,22 +13,26 @@ Shape suffixes: N samples, P patches, K classes, V views, E joint dimensions.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from omni2sound.annotate.agents import SourceClip
+from omni2sound.annotate.local.agreement import agreed_scores, likeness_of_names, things_heard
 from omni2sound.annotate.local.words import MUSIC, Thing, vocabulary
-from omni2sound.annotate.records import Failure, Look, Patch, Perception
+from omni2sound.annotate.records import Caption, Failure, Fit, Look, Patch, Perception
 from omni2sound.annotate.shots import ShotFrames, shots_of
 from omni2sound.annotate.sounds import SAMPLE_RATE_HZ, clip_sound
+from omni2sound.data.stage.catalogue import Catalogue
 from omni2sound.data.stage.joint_examples import heard_patches
 from omni2sound.encoders.joint import JointSpace, views_of
+from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import MediaError
 
@@ -41,6 +45,8 @@ _KEPT = 12
 _FLOOR = 0.02
 _FINE = 4
 """How many times finer the senior listens."""
+_MARGIN_S = 0.25
+"""An event's sound is looked for so far around its span."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,18 +59,19 @@ class PerceiveJob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FineJob:
-    """One clip, to be heard at a finer hop."""
+    """One clip, to be heard at a finer hop and by a second judge."""
 
     clip: SourceClip
+    joint: Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreJob:
-    """Captions and the sounds that they are of."""
+    """Captions, and what was perceived of the sounds that they are of."""
 
     joint: Path
-    sounds: tuple[str, ...]
-    captions: tuple[str, ...]
+    perceptions: tuple[Perception, ...]
+    captions: tuple[Caption, ...]
 
 
 @lru_cache(maxsize=1)
@@ -73,8 +80,16 @@ def _joint(folder: Path) -> JointSpace:
 
 
 @lru_cache(maxsize=1)
-def _yamnet() -> YamNet:
-    return YamNet.load()
+def _tagger() -> Tagger:
+    return Tagger.load()
+
+
+@lru_cache(maxsize=1)
+def _likeness(joint: Path) -> NDArray[np.float32]:
+    space, catalogue = _joint(joint), Catalogue.load()
+    words = vocabulary(space.hearing.class_names)
+    classes = [catalogue.sound_class(c).names[0] for c in _tagger().class_names]
+    return likeness_of_names(space, [thing.name for thing in words.things], classes)
 
 
 def perceive(job: PerceiveJob) -> Perception | Failure:
@@ -87,7 +102,7 @@ def perceive(job: PerceiveJob) -> Perception | Failure:
         return Failure(kind="media", reason=str(error))
     scores_PK, embeddings_PD = space.hearing.scores_and_embeddings(samples_N)
     heard_P = heard_patches(samples_N, len(scores_PK))
-    sounds_PE = space.sounds(embeddings_PD[heard_P])
+    sounds_PE = space.sounds(embeddings_PD) * torch.from_numpy(heard_P)[:, None]
     similarity, looks = None, []
     if shots:
         things = vocabulary(space.hearing.class_names).visible
@@ -144,9 +159,9 @@ def _look(
 
 
 def _patches(
-    hearing: YamNet, scores_PK: NDArray[np.float32], heard_P: NDArray[np.bool_], fine: int = 1
+    hearing: YamNet, scores_PK: NDArray[np.float32], heard_P: NDArray[np.bool_]
 ) -> list[Patch]:
-    hop_s = YamNet.patch_hop_samples / SAMPLE_RATE_HZ / fine
+    hop_s = YamNet.patch_hop_samples / SAMPLE_RATE_HZ
     length_s = YamNet.patch_samples / SAMPLE_RATE_HZ
     return [
         Patch(
@@ -176,32 +191,78 @@ def _unpacked(sound: str, dim: int) -> torch.Tensor:
 
 
 def listen_finely(job: FineJob) -> tuple[Patch, ...] | Failure:
-    """What YAMNet hears at a quarter of its hop."""
-    hearing = _yamnet()
+    """Things that YAMNet hears at a quarter of its hop and the tagger confirms."""
+    space, tagger = _joint(job.joint), _tagger()
     try:
         samples_N = clip_sound(job.clip)
     except MediaError as error:
         return Failure(kind="media", reason=str(error))
+    words = vocabulary(space.hearing.class_names)
     step = YamNet.patch_hop_samples // _FINE
-    shifted = [samples_N[k * step :] for k in range(_FINE)]
-    parts = [hearing.scores_and_embeddings(piece)[0] for piece in shifted if len(piece)]
-    heard = [heard_patches(p, len(s)) for p, s in zip(shifted, parts, strict=False)]
-    count = len(parts[0])  # later starts have as many patches or one fewer
-    rows, loud = [], []
-    for place in range(count):
-        for scores_PK, heard_P in zip(parts, heard, strict=True):
-            if place < len(scores_PK):
-                rows.append(scores_PK[place])
-                loud.append(heard_P[place])
-    return tuple(_patches(hearing, np.stack(rows), np.array(loud), fine=_FINE))
-
-
-def score_captions(job: ScoreJob) -> tuple[float, ...]:
-    """Caption-audio scores."""
-    space = _joint(job.joint)
-    sentences_SE = space.sentences(job.captions)
-    dim = sentences_SE.shape[1]
+    shifted = [samples_N[k * step :] for k in range(_FINE) if len(samples_N) > k * step]
+    parts = [space.hearing.scores_and_embeddings(piece)[0] for piece in shifted]
+    tagged = [tagger.scores_and_embeddings(piece)[0] for piece in shifted]
+    loud_P = _woven([heard_patches(n, len(p)) for n, p in zip(shifted, parts, strict=True)])
+    scores_PC, tagged_PK = _smooth(_woven(parts)), _smooth(_woven(tagged))
+    # The two judges' patches begin together; at the end one may have a patch more.
+    more = len(scores_PC) - len(tagged_PK)
+    tagged_PK = np.pad(tagged_PK[: len(scores_PC)], ((0, max(0, more)), (0, 0)), mode="edge")
+    agreed_PT = agreed_scores(
+        things_heard(scores_PC, space.hearing.class_names, words), tagged_PK, _likeness(job.joint)
+    )
+    names = [thing.name for thing in words.things]
+    hop_s, length_s = step / SAMPLE_RATE_HZ, YamNet.patch_samples / SAMPLE_RATE_HZ
     return tuple(
-        round(space.says_what_is_heard(_unpacked(sound, dim), sentence_E), 4)
-        for sound, sentence_E in zip(job.sounds, sentences_SE, strict=True)
+        Patch(
+            start_s=round(place * hop_s, 3),
+            end_s=round(place * hop_s + length_s, 3),
+            heard=_highest(dict(zip(names, map(float, agreed_T), strict=True))) if loud else {},
+        )
+        for place, (agreed_T, loud) in enumerate(zip(agreed_PT, loud_P, strict=True))
+    )
+
+
+def _woven(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Rows of all parts in turn; later parts have as many rows as the first, or one fewer."""
+    rows = [part[i] for i in range(len(parts[0])) for part in parts if i < len(part)]
+    return np.stack(rows)
+
+
+def _smooth(scores_PK: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each patch with the mean of itself and its neighbours: single patches misjudge."""
+    near = [scores_PK[max(0, p - 1) : p + 2].mean(axis=0) for p in range(len(scores_PK))]
+    return np.stack(near)
+
+
+def score_captions(job: ScoreJob) -> tuple[Fit, ...]:
+    """How captions, and each event that they name, fit their sounds."""
+    space = _joint(job.joint)
+    whole_SE = space.sentences([caption.text for caption in job.captions])
+    names = sorted({event.what for caption in job.captions for event in caption.events})
+    phrases = dict(zip(names, space.sentences(names), strict=True)) if names else {}
+    return tuple(
+        _fit(_unpacked(perception.sound, len(whole_E)), perception, caption, whole_E, phrases)
+        for perception, caption, whole_E in zip(
+            job.perceptions, job.captions, whole_SE, strict=True
+        )
+    )
+
+
+def _fit(
+    sounds_PE: torch.Tensor,
+    perception: Perception,
+    caption: Caption,
+    whole_E: torch.Tensor,
+    phrases: Mapping[str, torch.Tensor],
+) -> Fit:
+    heard_P = sounds_PE.norm(dim=1) > 0
+    events = []
+    for event in caption.events:
+        start_s = -_MARGIN_S if event.start_s is None else event.start_s - _MARGIN_S
+        end_s = float("inf") if event.end_s is None else event.end_s + _MARGIN_S
+        near_P = torch.tensor([p.start_s < end_s and p.end_s > start_s for p in perception.patches])
+        near_P = near_P & heard_P if (near_P & heard_P).any() else heard_P
+        events.append(round(float((sounds_PE[near_P] @ phrases[event.what]).max()), 4))
+    return Fit(
+        caption=round(JointSpace.says_what_is_heard(sounds_PE, whole_E), 4), events=tuple(events)
     )

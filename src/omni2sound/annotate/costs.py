@@ -1,0 +1,85 @@
+"""What a run cost, and what it would have cost with the senior for every clip.
+
+In:   a run's folder: its steps, the processor time of its jobs, its calls.
+Out:  `Costs`, once for processor time here and once for money.
+
+"Senior for all" has no junior and no hand-off; routing, pictures and filters are the same. Its
+price is the mean senior's, of the clips that went there: they are the hard ones, so it is
+rather too high than too low for a senior who thinks longer about them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from omni2sound.annotate.runs import CALLS_FILE
+from omni2sound.annotate.steps import STEPS_FILE, StepStore
+from omni2sound.llm import CallStore
+
+__all__ = ["Costs", "costs_of"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Costs:
+    """In seconds of a processor, or in USD."""
+
+    clips: int
+    """That were captioned."""
+    escalated: int
+    shared: float
+    """Of what both ways need: perception, pictures, filters."""
+    junior: float
+    """And of the scores that decide about the hand-off."""
+    senior: float
+
+    @property
+    def spent(self) -> float:
+        """All of it."""
+        return self.shared + self.junior + self.senior
+
+    @property
+    def senior_for_all(self) -> float | None:
+        """The other way; None if the senior was never asked."""
+        if not self.escalated:
+            return None
+        return self.shared + self.senior / self.escalated * self.clips
+
+    @property
+    def ratio(self) -> float | None:
+        """How many times dearer the other way is; None where nothing was spent."""
+        other = self.senior_for_all
+        return other / self.spent if other is not None and self.senior > 0 else None
+
+
+def costs_of(folder: Path) -> dict[str, Costs]:
+    """By "CPU s" and "USD", those of them that were measured."""
+    with StepStore.open(folder / STEPS_FILE, read_only=True) as store:
+        counts, effort = store.counts(), store.effort()
+    clips, escalated = counts.get("junior", 0), counts.get("senior", 0)
+    found = {}
+    cpu = {job: seconds for job, (_, seconds) in effort.items()}
+    if cpu:
+        scores = cpu.get("score_captions", 0.0)
+        found["CPU s"] = Costs(
+            clips=clips,
+            escalated=escalated,
+            shared=cpu.get("perceive", 0.0) + scores / 2,  # scored before and after the senior
+            junior=scores / 2,
+            senior=cpu.get("listen_finely", 0.0),
+        )
+    if (folder / CALLS_FILE).is_file():
+        with CallStore.open(folder / CALLS_FILE) as calls:
+            usd: Counter[str] = Counter()
+            for total in calls.totals():
+                usd[total.prompt_version.partition("/")[0]] += float(total.spend.known_usd)  # type: ignore[assignment]
+        if usd:
+            found["USD"] = Costs(
+                clips=clips,
+                escalated=escalated,
+                shared=usd["viewer"] + usd["validator"],
+                junior=usd["junior"],
+                senior=usd["senior"],
+            )
+    return found

@@ -1,0 +1,89 @@
+"""A caption judge that runs here: which caption names what the second tagger hears.
+
+In:   pairs of captions, an `Executor`.
+Out:  preferences; see `judges.CaptionJudge`.
+
+A caption names a class if one of the class' names stands in it. The better one has the higher
+F-measure of what it names against what the tagger hears. It hears 43 classes and no order of
+events: two captions with the same things are a tie, and a thing that is none of them costs nothing.
+
+Shape suffixes: P patches, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni2sound.annotate.agents import Retry, SourceClip
+from omni2sound.annotate.executor import Executor
+from omni2sound.annotate.judges import Pair, Preference
+from omni2sound.annotate.records import Failure
+from omni2sound.annotate.sounds import clip_sound
+from omni2sound.annotate.truth import TruthNames
+from omni2sound.data.stage.catalogue import Catalogue
+from omni2sound.encoders.metric.tagger import Tagger
+from omni2sound.errors import MediaError
+
+__all__ = ["LocalJudge", "naming_score", "tagged"]
+
+_MARGIN = 0.02
+"""Captions whose scores differ by less are equally good."""
+
+
+@lru_cache(maxsize=1)
+def _tagger() -> Tagger:
+    return Tagger.load()
+
+
+def tagged(clip: SourceClip) -> tuple[float, ...] | Failure:
+    """(K,) what the tagger hears of each class at its clearest moment: one job of the executor."""
+    try:
+        scores_PK, _ = _tagger().scores_and_embeddings(clip_sound(clip))
+    except MediaError as error:
+        return Failure(kind="media", reason=str(error))
+    return tuple(round(float(score), 4) for score in scores_PK.max(axis=0))
+
+
+def naming_score(
+    caption: str, heard_K: NDArray[np.float64], classes: Sequence[str], names: TruthNames
+) -> float:
+    """F-measure of the classes that a caption names against scores of what is heard."""
+    named = names.classes(caption)
+    named_K = np.array([c in named for c in classes], dtype=np.float64)
+    both = float(named_K @ heard_K)
+    return 2 * both / max(float(named_K.sum() + heard_K.sum()), 1e-9)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalJudge:
+    """The tagger as a `CaptionJudge`."""
+
+    executor: Executor
+
+    async def compare(
+        self, pairs: Sequence[Pair]
+    ) -> AsyncIterator[tuple[int, Preference | Failure | Retry]]:
+        """See `judges.CaptionJudge`."""
+        clips = list({pair.clip.name: pair.clip for pair in pairs}.values())
+        heard = {
+            clips[place].name: scores async for place, scores in self.executor.map(tagged, clips)
+        }
+        names, classes = TruthNames(Catalogue.load()), _tagger().class_names
+        for place, pair in enumerate(pairs):
+            scores = heard[pair.clip.name]
+            if isinstance(scores, Failure):
+                yield place, scores
+                continue
+            first, second = (
+                naming_score(text, np.array(scores), classes, names)
+                for text in (pair.first, pair.second)
+            )
+            better: Preference = "tie"
+            if abs(first - second) >= _MARGIN:
+                better = "first" if first > second else "second"
+            yield place, better

@@ -1,0 +1,134 @@
+"""`omni2sound annotate judge`: a run's captions against other captions of the same clips.
+
+In:   a run; the captions of its manifest, or another run over the same clips; a judge.
+Out:  lines on stdout: who wins how often, and how well each side's captions fit the sound.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from omni2sound.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from omni2sound.annotate.agents import SourceClip, Work
+    from omni2sound.annotate.executor import Executor
+    from omni2sound.annotate.judges import CaptionJudge, Contest
+    from omni2sound.annotate.runs import Story
+    from omni2sound.cli.chat_models import ChatOptions
+    from omni2sound.llm import CallStore
+
+__all__ = ["MANIFEST", "judge_run"]
+
+MANIFEST = "manifest"
+"""In place of a run's folder: the captions that the clips came with."""
+
+
+async def judge_run(
+    run: Path,
+    against: str,
+    judge: str,
+    *,
+    options: ChatOptions,
+    joint: Path,
+    executor: Executor,
+    limit: int | None,
+) -> list[str]:
+    """Lines to print.
+
+    Raises:
+        UserError: The two have no captioned clip in common.
+    """
+    from omni2sound.annotate.judges import Pair, contest
+    from omni2sound.annotate.local.roles import LocalScorer
+    from omni2sound.annotate.runs import CALLS_FILE, stories
+    from omni2sound.llm import CallStore
+
+    sources = _sources(run)
+    ours = {name: s for name, s in _named(stories(run)).items() if s.ending.end == "kept"}
+    if against == MANIFEST:
+        theirs = {n: s.clip.captions[0] for n, s in ours.items() if s.clip.captions}
+    else:
+        other = _named(stories(Path(against)))
+        theirs = {n: s.caption.text for n, s in other.items() if s.caption is not None}
+    names = [name for name in ours if name in theirs][:limit]
+    if not names:
+        raise UserError(f"{run} and {against}: no clip has a kept caption here and a caption there")
+    pairs = [
+        Pair(clip=sources[name], first=_text(ours[name]), second=theirs[name]) for name in names
+    ]
+    async with AsyncExitStack() as stack:
+        calls = stack.enter_context(CallStore.open(run / CALLS_FILE))
+        found = await contest(_judge(judge, stack, calls, options, executor), pairs)
+    scorer = LocalScorer(joint=joint, executor=executor)
+    fits = []
+    for texts in ([pair.first for pair in pairs], [pair.second for pair in pairs]):
+        works = [_work(ours[n], sources[n], text) for n, text in zip(names, texts, strict=True)]
+        fits.append(np.mean([fit.caption async for _, fit in scorer.score(works)]))
+    return [
+        f"{run.name} against {against}, judged by {judge}: {len(pairs)} clips",
+        _told(found),
+        f"caption-audio score ({scorer.name}): {fits[0]:.3f} against {fits[1]:.3f}",
+    ]
+
+
+def _told(found: Contest) -> str:
+    counts = (
+        f"wins {found.wins}, losses {found.losses}, ties {found.ties} "
+        f"(of them by place: {found.unsteady}), failed {found.failed}"
+    )
+    if found.rate is None or found.interval is None:
+        return counts
+    low, high = found.interval
+    return f"{counts}; win rate {found.rate:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _named(some: Iterable[Story]) -> dict[str, Story]:
+    from omni2sound.annotate.runs import clip_name
+
+    return {clip_name(story.clip): story for story in some}
+
+
+def _sources(run: Path) -> dict[str, SourceClip]:
+    from omni2sound.annotate.runs import RunSettings, source_clips
+    from omni2sound.data.manifest import read_manifest
+
+    clips = source_clips(read_manifest(Path(RunSettings.read(run).manifest)))
+    return {clip.name: clip for clip in clips}
+
+
+def _text(story: Story) -> str:
+    assert story.caption is not None  # it was kept
+    return story.caption.text
+
+
+def _work(story: Story, clip: SourceClip, text: str) -> Work:
+    from omni2sound.annotate.agents import Work
+    from omni2sound.annotate.records import Caption, Perception
+
+    perception = story.steps["perceive"]
+    assert isinstance(perception, Perception)  # it was kept
+    return Work(clip=clip, perception=perception, caption=Caption(text=text))
+
+
+def _judge(
+    name: str,
+    stack: AsyncExitStack,
+    calls: CallStore,
+    options: ChatOptions,
+    executor: Executor,
+) -> CaptionJudge:
+    from omni2sound.annotate.judges import ChatJudge
+    from omni2sound.annotate.local.judge import LocalJudge
+    from omni2sound.cli.chat_models import chat_model
+
+    if name == "local":
+        return LocalJudge(executor=executor)
+    model = chat_model(name, stack, calls, options)
+    return ChatJudge(model, concurrency=options.concurrency)
