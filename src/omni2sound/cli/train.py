@@ -240,10 +240,12 @@ def _train_model(
     torch.manual_seed(recipe.seed)  # of the initial weights; nothing else draws from it
     model = DiT(recipe.dit)
     parent = None
+    learnt_from = [card.attribution]
     if init_from is not None:
         parent_card = load_card(resolve_model(init_from))
         _start_from(parent_card, model, vae)
         parent = parent_card.sha256
+        learnt_from.append(parent_card.attribution)
     if lora is not None:
         # Muon is for whole matrices; these are thin ones.
         recipe = replace(recipe, optimizer="adamw")
@@ -307,7 +309,7 @@ def _train_model(
             name=recipe.name,
             defaults=Defaults(max_duration_s=longest_s, duration_s=min(8.0, longest_s)),
             training={**card.training, "dit": training},
-            attribution=merged_attribution([card.attribution, *store.attribution]),
+            attribution=merged_attribution([*learnt_from, *store.attribution]),
         ).save(out / "model")
     if result.reason == INTERRUPTED:
         raise KeyboardInterrupt
