@@ -78,7 +78,7 @@ class PipelineConfig:
 class Defaults:
     """Settings for what a request leaves open; `defaults` of the card."""
 
-    steps: int = 16
+    steps: int = 8
     guidance: float = 3.0
     duration_s: float = 8.0
     """Length of sound that is made from a prompt alone."""
