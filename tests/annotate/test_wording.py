@@ -6,20 +6,22 @@ import asyncio
 import importlib.util
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from omni2sound.annotate.agents import SourceClip, Work
 from omni2sound.annotate.executor import Executor
-from omni2sound.annotate.local import smollm2, wording
+from omni2sound.annotate.local import roles, smollm2, wording
 from omni2sound.annotate.local.events import Clause, caption_of, sentence_of
-from omni2sound.annotate.local.roles import LocalJunior
+from omni2sound.annotate.local.roles import LocalJunior, LocalSenior
 from omni2sound.annotate.local.smollm2 import SmolLM2
 from omni2sound.annotate.local.wording import Rewording, complaint
 from omni2sound.annotate.local.words import Thing, vocabulary
-from omni2sound.annotate.records import Caption, HeardEvent
+from omni2sound.annotate.records import Caption, HeardEvent, Patch, Perception
 from omni2sound.annotate.runs import RunSettings
 from omni2sound.annotate.status import run_status
 from omni2sound.annotate.steps import STEPS_FILE, Found, StepStore
@@ -198,6 +200,31 @@ def test_what_fails_the_check_falls_back_to_the_template(monkeypatch: pytest.Mon
         "",
     ]
     assert [found[p].events for p in range(5)] == [captions[p].events for p in range(5)]
+
+
+def test_the_senior_is_reworded_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    heard = Patch(start_s=0.0, end_s=0.975, heard={"a dog": 0.9})
+    monkeypatch.setattr(roles, "listen_finely", lambda job: (heard,))
+    monkeypatch.setattr(wording, "_reworded", lambda sentence: "The dog is barking.")
+    clip = SourceClip(name="made/c", audio=tmp_path / "a.wav", video=None)
+    work = Work(clip=clip, perception=Perception(duration_s=1.0, similarity=None, sound=""))
+    executor = Executor()
+    senior = LocalSenior(
+        words=WORDS,
+        joint=tmp_path,
+        executor=executor,
+        rewording=Rewording(executor=executor, sha256="0"),
+    )
+
+    async def revise() -> list[Any]:
+        return [result async for result in senior.revise([work, work])]
+
+    results = asyncio.run(revise())
+    assert [place for place, _ in results] == [0, 1]
+    for _, revised in results:
+        assert revised.caption.text == "The dog is barking."
+        assert revised.caption.wording == "reworded"
+        assert len(revised.turns) == 1
 
 
 def test_status_counts_the_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
