@@ -127,6 +127,6 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
             *project["optional-dependencies"].items(),
         )
     }
-    optional = names["annotate"] | names["train"] | names["scale"]
+    optional = names["annotate"] | names["train"] | names["scale"] | names["wording"]
     assert used - names[""] - optional == set(), "imported, but not declared"
     assert names[""] - used - INDIRECT == set(), "declared, but not imported"

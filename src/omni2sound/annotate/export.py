@@ -147,6 +147,7 @@ def statistics(ended: Sequence[Story], settings: RunSettings) -> dict[str, Any]:
         "models": {
             role: getattr(settings, role) for role in ("scorer", "vision", "junior", "senior")
         },
+        "wording": settings.wording,
         "clips": settings.num_clips,
         "ended": len(ended),
         **{end: ends.get(end, 0) for end in ("kept", "dropped", "failed")},
@@ -199,6 +200,7 @@ Made by `omni2sound annotate` from `{Path(settings.manifest).name}`: {counted["e
 | role | model |
 |---|---|
 {models}
+| wording of local captions | `{settings.wording}` |
 
 Captions were written by models and not checked by people. They may name sounds that are not
 there. `quality` is the caption-audio score of the scorer above, on its own scale.

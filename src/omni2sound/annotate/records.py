@@ -68,6 +68,9 @@ class Caption:
     """By time of their start, as far as it is known."""
     is_music: bool = False
     """Mostly music: rules have other thresholds for it."""
+    wording: str = ""
+    """Who chose the words: "" the captioner; "reworded" a language model; "unchanged" or
+    "refused: WHY" if that was asked and the captioner's words stand."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

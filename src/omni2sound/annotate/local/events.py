@@ -12,18 +12,42 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from omni2sound.annotate.local.words import MUSIC, Vocabulary
 from omni2sound.annotate.records import Caption, HeardEvent, Patch
 
-__all__ = ["EventRules", "caption_of", "events_of", "mostly_music"]
+__all__ = [
+    "Clause",
+    "EventRules",
+    "caption_of",
+    "clauses_of",
+    "events_of",
+    "mostly_music",
+    "sentence_of",
+]
 
-_COUNTS = {1: "", 2: " twice", 3: " three times"}
+_COUNTS = {1: "", 2: "twice", 3: "three times"}
 _TOGETHER_S = 0.4
 """Things that start within it start together."""
 _MUSIC_SCORE = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Clause:
+    """What a caption says of one thing."""
+
+    name: str
+    """ "a dog"."""
+    verb: str
+    """ "barks"."""
+    count: str = ""
+    """ "twice"; empty if nothing is said of it."""
+    is_unseen: bool = False
+    joined: Literal["then", "while"] | None = None
+    """How it follows the clause before it; None for the first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,31 +108,45 @@ def events_of(
     return tuple(sorted(events, key=lambda e: (e.start_s or 0.0, -(e.confidence or 0.0))))
 
 
-def caption_of(events: Sequence[HeardEvent], words: Vocabulary, *, is_music: bool) -> Caption:
-    """The events in a sentence, in order of time."""
+def clauses_of(events: Sequence[HeardEvent], words: Vocabulary) -> tuple[Clause, ...]:
+    """What there is to say of the events: each thing once, in order of time."""
     by_thing: dict[str, list[HeardEvent]] = {}
     for event in events:
         by_thing.setdefault(event.what, []).append(event)
-    text, before_s = "", None
+    clauses: list[Clause] = []
+    before_s = 0.0
     for name, some in by_thing.items():
         thing = words.thing(name)
-        clause = thing.clause
-        if thing.is_impulsive:
-            clause += _COUNTS.get(len(some), " several times")
-        if some[0].on_screen is False:
-            clause += " out of view"
         start_s = some[0].start_s or 0.0
-        if before_s is not None:
-            text += ", then " if start_s - before_s > _TOGETHER_S else " while "
-        text += clause
+        joined: Literal["then", "while"] = "then" if start_s - before_s > _TOGETHER_S else "while"
+        clauses.append(
+            Clause(
+                name=name,
+                verb=thing.verb,
+                count=_COUNTS.get(len(some), "several times") if thing.is_impulsive else "",
+                is_unseen=some[0].on_screen is False,
+                joined=joined if clauses else None,
+            )
+        )
         before_s = start_s
-    if not text:
-        text = "next to nothing is heard"
-    return Caption(
-        text=text[0].upper() + text[1:] + ".",
-        events=tuple(events),
-        is_music=is_music,
-    )
+    return tuple(clauses)
+
+
+def sentence_of(clauses: Sequence[Clause]) -> str:
+    """The clauses in a sentence."""
+    text = ""
+    for clause in clauses:
+        text += {None: "", "then": ", then ", "while": " while "}[clause.joined]
+        said = (clause.name, clause.verb, clause.count, "out of view" if clause.is_unseen else "")
+        text += " ".join(part for part in said if part)
+    text = text or "next to nothing is heard"
+    return text[0].upper() + text[1:] + "."
+
+
+def caption_of(events: Sequence[HeardEvent], words: Vocabulary, *, is_music: bool) -> Caption:
+    """The events in a sentence, in order of time."""
+    text = sentence_of(clauses_of(events, words))
+    return Caption(text=text, events=tuple(events), is_music=is_music)
 
 
 def mostly_music(patches: Sequence[Patch]) -> bool:

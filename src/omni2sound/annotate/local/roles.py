@@ -10,7 +10,7 @@ text only (`Work.context`); `sees_for_itself` breaks that rule on purpose, to me
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from omni2sound.annotate.local.perceive import (
     perceive,
     score_captions,
 )
+from omni2sound.annotate.local.wording import Rewording
 from omni2sound.annotate.local.words import Vocabulary
 from omni2sound.annotate.records import (
     Caption,
@@ -130,18 +131,22 @@ class LocalJunior:
     rules: EventRules = field(default_factory=EventRules)
     sees_for_itself: bool = False
     """Mix the picture's labels into what is heard, as a model does that is shown frames."""
+    rewording: Rewording | None = None
+    """None: the template's words."""
 
     @property
     def identity(self) -> Any:
-        """Rules and version."""
-        return ["local junior", _VERSION, to_json(self.rules), self.sees_for_itself]
+        """Rules, version, wording."""
+        rules = ["local junior", _VERSION, to_json(self.rules), self.sees_for_itself]
+        return rules + _wording(self.rewording)
 
     async def caption(
         self, works: Sequence[Work]
     ) -> AsyncIterator[tuple[int, Caption | Failure | Retry]]:
         """See `agents.Junior`."""
-        for place, work in enumerate(works):
-            yield place, self._caption(work)
+        captions = {place: self._caption(work) for place, work in enumerate(works)}
+        async for place, caption in _in_words(captions, self.rewording, self.words):
+            yield place, caption
 
     def _caption(self, work: Work) -> Caption:
         perception = _perceived(work)
@@ -154,6 +159,22 @@ class LocalJunior:
         things = [replace(p, heard=self.words.heard(p.heard)) for p in patches]
         events = events_of(things, seen=seen, rules=self.rules)
         return caption_of(events, self.words, is_music=mostly_music(perception.patches))
+
+
+def _wording(rewording: Rewording | None) -> list[Any]:
+    """Nothing for templates: results of before there was a choice stay valid."""
+    return [] if rewording is None else [rewording.identity]
+
+
+async def _in_words(
+    captions: Mapping[int, Caption], rewording: Rewording | None, words: Vocabulary
+) -> AsyncIterator[tuple[int, Caption]]:
+    if rewording is not None:
+        async for place, caption in rewording.of(captions, words):
+            yield place, caption
+        return
+    for place, caption in captions.items():
+        yield place, caption
 
 
 def _with_pictures(perception: Perception, words: Vocabulary) -> tuple[Patch, ...]:
@@ -178,22 +199,31 @@ class LocalSenior:
     joint: Path
     executor: Executor
     rules: EventRules = _AGREED
+    rewording: Rewording | None = None
+    """None: the template's words."""
 
     @property
     def identity(self) -> Any:
-        """Rules and version."""
-        return ["local senior", _VERSION, load_card(self.joint).sha256, to_json(self.rules)]
+        """Rules, version, wording."""
+        rules = ["local senior", _VERSION, load_card(self.joint).sha256, to_json(self.rules)]
+        return rules + _wording(self.rewording)
 
     async def revise(
         self, works: Sequence[Work]
     ) -> AsyncIterator[tuple[int, SeniorCaption | Failure | Retry]]:
         """See `agents.Senior`."""
         jobs = [FineJob(clip=work.clip, joint=self.joint) for work in works]
+        revised: dict[int, SeniorCaption] = {}
         async for place, patches in self.executor.map(listen_finely, jobs):
             if isinstance(patches, Failure):
                 yield place, patches
-            else:
+            elif self.rewording is None:
                 yield place, self._revised(works[place], patches)
+            else:  # its network is loaded once all have been listened to
+                revised[place] = self._revised(works[place], patches)
+        captions = {place: senior.caption for place, senior in revised.items()}
+        async for place, caption in _in_words(captions, self.rewording, self.words):
+            yield place, replace(revised[place], caption=caption)
 
     def _revised(self, work: Work, patches: tuple[Patch, ...]) -> SeniorCaption:
         seen = None if work.context is None else work.context.things or None
