@@ -170,3 +170,37 @@ def test_nothing_heard_at_all_passes_nothing() -> None:
     gates = gates_of(results(oracle=nothing, V2A=nothing, T2A=nothing, VT2A=nothing))
     assert gates["T2A: classes heard minus shuffled prompts"].passed is False
     assert gates["V2A: onset F1 minus motion + retrieval"].passed is False
+
+
+def test_a_silent_model_passes_no_ratio() -> None:
+    # Nothing of it is heard on any track, so most of its ratios to itself are 0 / 0.
+    silent = [kept(0, offset_s=None, seen=0.0, unseen=0.0)] * N
+    tasks = dict.fromkeys(("V2A", "T2A", "VT2A", MANY_STEPS), silent)
+    tracks = results(**tasks)
+    off = tracks["offscreen"]
+    mute = {**off.sounds, "VT2A": silent, SEEN_ONLY: silent}
+    gates = gates_of({**tracks, "offscreen": replace(off, sounds=mute)})
+    ratios = {
+        "V2A: onset F1, of the oracle's",
+        "V2A: classes heard, of the oracle's",
+        "T2A: classes heard, of the oracle's",
+        "off-screen: named and heard, of the oracle's",
+        "off-screen: named and heard, times that of not named",
+        "off-screen: in sync of the oracle's, of the plain track's",
+        "VT2A: onset F1, of many steps'",
+    }
+    assert {name for name in ratios if gates[name].passed is not False} == set()
+    # Every other ratio is one of distances, which silence has too.
+    assert {n for n in gates if ", of " in n or ", times " in n} == ratios
+
+
+def test_something_by_nothing_is_infinity() -> None:
+    tracks = results()
+    off = tracks["offscreen"]
+    never = [kept(2, unseen=0.0)] * N
+    mute = {**off.sounds, SEEN_ONLY: never}
+    gate = gates_of({**tracks, "offscreen": replace(off, sounds=mute)})[
+        "off-screen: named and heard, times that of not named"
+    ]
+    assert gate.measured.value == np.inf
+    assert gate.passed

@@ -262,7 +262,7 @@ def _distances(main: _Draws, offscreen: _Draws) -> list[Gate]:
         if RECONSTRUCTION in fd:
             of_reconstruction.append(_jack(_divided(fd[task], fd[RECONSTRUCTION]), draws))
     if of_reconstruction:
-        second = sorted(of_reconstruction, key=lambda e: e.value)[1]
+        second = sorted(of_reconstruction, key=lambda e: (np.isnan(e.value), e.value))[1]
         gates.append(
             _at_most("FD over the reconstruction's, second best track", second, 2.0, judged)
         )
@@ -300,8 +300,9 @@ def _at_most(
 
 
 def _divided(top: Values, bottom: Values) -> Values:
-    """Infinity where the lower one is 0, as in `metrics.bootstrap_ratio`."""
-    return np.divide(top, bottom, out=np.full_like(top, np.inf), where=bottom != 0)
+    """Something by 0 is infinity; 0 by 0 says nothing, is NaN, and so passes no gate."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.divide(top, bottom), np.float64)
 
 
 def _estimate(values_R: Values, num_clips: int) -> Estimate:
