@@ -198,7 +198,7 @@ def _v2a(main: _Draws) -> list[Gate]:
     ]
     gates += [
         _at_least(f"V2A: onset F1 minus {other}", estimate(f1 - main.f1(other)), 0.0)
-        for other in ("shuffled", "motion + retrieval")
+        for other in ("shuffled", "motion-energy", "motion + retrieval")
     ]
     if any(any(flags) for flags in main.result.seen_impulsive):
         offset = estimate(main.impulsive_offset_ms("V2A"))
