@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -234,10 +235,30 @@ def test_the_report_is_a_table_and_plain_json(report: StageReport) -> None:
     ):
         assert words_ in text
     assert "not scored, since real recordings are hit too rarely: door" in text
-    told = json.loads(json.dumps(report.to_json()))
-    assert told["facts"]["seed"] == 3
-    assert told["passed"] is False
-    assert {gate["passed"] for gate in told["gates"]} == {True, False, None}
+    missed = sum(gate.passed is False for gate in report.gates)
+    told = f"{14 - missed} gates passed, {missed} missed; 5 gates not judged: FD takes 500 clips"
+    assert text.splitlines()[-1] == told
+    plain = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert plain["facts"]["seed"] == 3
+    assert plain["passed"] is False
+    assert plain["complete"] is False
+    assert {gate["passed"] for gate in plain["gates"]} == {True, False, None}
+
+
+def test_a_report_with_all_verdicts_is_complete_and_json_has_no_nan(report: StageReport) -> None:
+    one, *_ = (gate for gate in report.gates if gate.passed)
+    nothing = replace(one.measured, value=np.nan, low=-np.inf, high=np.inf)
+    judged = replace(report, gates=(one, replace(one, measured=nothing)))
+    assert stage_as_text(judged).splitlines()[-1] == "1 gates passed, 1 missed; all were judged"
+    told = json.loads(json.dumps(judged.to_json(), allow_nan=False))
+    assert (told["complete"], told["passed"]) == (True, False)
+    measured = told["gates"][1]["measured"]
+    assert [measured[k] for k in ("value", "low", "high")] == [None, None, None]
+    assert told["gates"][0]["measured"]["value"] == one.measured.value
+    assert replace(report, gates=(one,)).to_json()["passed"] is True
+    unjudged = replace(report, gates=(replace(one, judged=False),))
+    told = unjudged.to_json()
+    assert (told["passed"], told["complete"]) == (True, False)
 
 
 def test_too_few_scenes_are_refused(assets: StageAssets) -> None:

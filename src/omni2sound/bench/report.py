@@ -91,7 +91,20 @@ def stage_as_text(report: StageReport) -> str:
         lines.append(f"under {MIN_CLIPS_FOR_VERDICT} clips FD and KID allow no verdict")
     if report.gates:
         lines += ["", *_table([_GATE_HEADER, *(_gate_cells(gate) for gate in report.gates)])]
+        lines += ["", _verdict(report)]
     return "\n".join(lines)
+
+
+def _verdict(report: StageReport) -> str:
+    """The last line: what was missed, and what was not judged at all."""
+    missed = sum(gate.passed is False for gate in report.gates)
+    passed = sum(gate.passed is True for gate in report.gates)
+    told = f"{passed} gates passed, {missed} missed"
+    if not report.num_not_judged:
+        return f"{told}; all were judged"
+    return (
+        f"{told}; {report.num_not_judged} gates not judged: FD takes {MIN_CLIPS_FOR_VERDICT} clips"
+    )
 
 
 def _left_out(facts: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ one system's embeddings at a time. Everything follows from the seed.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -87,14 +88,24 @@ class StageReport:
         """Whether no gate was missed; gates without a verdict are not."""
         return all(gate.passed is not False for gate in self.gates)
 
+    @property
+    def num_not_judged(self) -> int:
+        """Gates without a verdict."""
+        return sum(gate.passed is None for gate in self.gates)
+
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
+        """Plain data; null where a number is not finite, which JSON does not know.
+
+        `passed` is of the gates that were judged, `complete` says whether those are all.
+        """
+        told = {
             "passed": self.passed,
+            "complete": self.num_not_judged == 0,
             "rows": [asdict(row) for row in self.rows],
             "gates": [asdict(gate) | {"passed": gate.passed} for gate in self.gates],
             "facts": dict(self.facts),
         }
+        return {key: _finite(value) for key, value in told.items()}
 
     def value(self, track: str, system: str, name: str) -> float:
         """One number of the table.
@@ -207,6 +218,14 @@ def run_stage(
             gates = stage_gates(results)
         clock.tell()
     return StageReport(rows=tuple(rows), gates=gates, facts={**settings, **panel.facts()})
+
+
+def _finite(told: Any) -> Any:
+    if isinstance(told, Mapping):
+        return {key: _finite(value) for key, value in told.items()}
+    if isinstance(told, list | tuple):
+        return [_finite(value) for value in told]
+    return None if isinstance(told, float) and not math.isfinite(told) else told
 
 
 @contextmanager

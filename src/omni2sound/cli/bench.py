@@ -263,7 +263,7 @@ def stage(
             out=out,
             on_clips=report,
         )
-    text = json.dumps(result.to_json())
+    text = json.dumps(result.to_json(), allow_nan=False)
     if out is not None:
         with atomic_path(out / "report.json") as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")
