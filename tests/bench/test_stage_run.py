@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from omni2sound.bench import stage_run
 from omni2sound.bench.baselines import Baselines, TrainingMemory, motion_peaks_s, noise_like
 from omni2sound.bench.report import stage_as_text
 from omni2sound.bench.stage_clips import TRACKS, StageClip, Track, draw_clips
@@ -72,6 +73,7 @@ class Mute(Knowing):
 
 def run(assets: StageAssets, **changes: Any) -> StageReport:
     settings: dict[str, Any] = {
+        "judge": YamNet.load(),
         "num_clips": 4,
         "seed": 3,
         "batch_size": 3,
@@ -81,7 +83,6 @@ def run(assets: StageAssets, **changes: Any) -> StageReport:
     }
     return run_stage(
         assets,
-        YamNet.load(),
         duration_s=2.5,
         embed_caption=words,
         embed_look=colours,
@@ -205,6 +206,68 @@ def test_a_run_goes_on_where_it_was_stopped_and_refuses_another(
     assert run(tonal_assets, out=folder) == report
     with pytest.raises(UserError, match="another run, seed 3 and not 4"):
         run(tonal_assets, out=folder, seed=4)
+
+
+class StopHereError(Exception):
+    """Raised once the folder is opened, before anything is judged."""
+
+
+def other_weights() -> YamNet:
+    judge = YamNet.load()
+    next(judge._network.parameters()).mul_(1.01)
+    return judge
+
+
+def other_rule() -> YamNet:
+    judge = YamNet.load()
+    judge.top_k = 3
+    return judge
+
+
+@pytest.mark.parametrize(
+    ("other", "changes", "told"),
+    [
+        ({"judge": other_weights}, {}, "judges"),
+        ({"judge": other_rule}, {}, "judges"),
+        ({"second_judge": YamNet.load}, {}, "judges"),
+        ({"second_judge": other_weights}, {"second_judge": YamNet.load}, "judges"),
+        ({"retrieval_settings": lambda: {"text": "b"}}, {}, "retrieval"),
+        ({"model_settings": lambda: {"device": "cuda"}}, {}, "model"),
+    ],
+)
+def test_a_folder_of_another_judge_or_encoder_is_refused(
+    assets: StageAssets,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    other: dict[str, Any],
+    changes: dict[str, Any],
+    told: str,
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise StopHereError
+
+    monkeypatch.setattr(stage_run, "_Panel", stop)
+    usual = {"judge": YamNet.load, "retrieval_settings": lambda: {"text": "a"}, **changes}
+    for _ in range(2):  # the same again is let in
+        with pytest.raises(StopHereError):
+            run(assets, out=tmp_path, **{name: make() for name, make in usual.items()})
+    with pytest.raises(UserError, match=f"holds another run, {told} "):
+        run(assets, out=tmp_path, **{name: make() for name, make in {**usual, **other}.items()})
+
+
+@pytest.mark.parametrize("what", ["RENDER_VERSION", "STAGE_V1"])
+def test_a_folder_of_another_world_is_refused(
+    assets: StageAssets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise StopHereError
+
+    monkeypatch.setattr(stage_run, "_Panel", stop)
+    with pytest.raises(StopHereError):
+        run(assets, out=tmp_path)
+    monkeypatch.setattr(stage_run, what, "another")
+    with pytest.raises(UserError, match=r"holds another run, (render_version|protocols) "):
+        run(assets, out=tmp_path)
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
-from torch import Tensor, nn
+from torch import Tensor
 
 from omni2sound.bench.avbench_clips import (
     Judges,
@@ -38,6 +38,7 @@ from omni2sound.bench.tracks import Track
 from omni2sound.data.engine import EngineName, map_jobs
 from omni2sound.media.audio import Audio, read_audio
 from omni2sound.runtime import resolve_device
+from omni2sound.weights import networks_sha256
 
 __all__ = ["PublishedJudges", "TrackFeatures", "embed_track"]
 
@@ -213,15 +214,7 @@ def _judges(published: PublishedJudges) -> Judges:
 @cache
 def _digest(judge: object) -> str | None:
     """Of a judge's weights; None of a judge that is not there."""
-    if judge is None:
-        return None
-    digest = hashlib.sha256()
-    for network in (part for part in vars(judge).values() if isinstance(part, nn.Module)):
-        for name, tensor in sorted(network.state_dict().items()):
-            flat = tensor.detach().cpu().contiguous().flatten()
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-            digest.update(flat.view(torch.uint8).numpy())
-    return digest.hexdigest()
+    return None if judge is None else networks_sha256(judge)
 
 
 def _text_sha256(text: str) -> str:

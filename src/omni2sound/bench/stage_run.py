@@ -10,6 +10,7 @@ one system's embeddings at a time. Everything follows from the seed.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import math
 import time
@@ -22,6 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from omni2sound.bench.baselines import Baselines, Embed, TrainingMemory, noise_like
@@ -49,7 +51,9 @@ from omni2sound.bench.streamed import (
 )
 from omni2sound.bench.yamnet_8s import JudgedClip, judge_clip
 from omni2sound.data.stage.assets import StageAssets
+from omni2sound.data.stage.truth import RENDER_VERSION
 from omni2sound.errors import UserError
+from omni2sound.weights import networks_sha256
 
 __all__ = ["REAL_ELSEWHERE", "StageReport", "SystemScores", "run_stage"]
 
@@ -134,6 +138,7 @@ def run_stage(
     model: StageModel | None = None,
     many_steps: StageModel | None = None,
     model_settings: Mapping[str, Any] | None = None,
+    retrieval_settings: Mapping[str, Any] | None = None,
     batch_size: int = 8,
     num_remembered: int = NUM_REMEMBERED,
     out: Path | None = None,
@@ -153,6 +158,7 @@ def run_stage(
         model: Under test.
         many_steps: The same with more sampling steps; asked for the task VT2A on "main".
         model_settings: What tells this model from others, as JSON data.
+        retrieval_settings: What tells both embeddings from others, as JSON data.
         batch_size: Clips given to a model at once.
         num_remembered: Training scenes of each track to retrieve from.
         out: Folder in which batches are kept and found again; None keeps nothing.
@@ -163,6 +169,7 @@ def run_stage(
     """
     if num_clips < MIN_CLIPS:
         raise UserError(f"clips of each track: expected {MIN_CLIPS} or more, got {num_clips}")
+    judges = [judge] if second_judge is None else [judge, second_judge]
     settings = {
         "catalogue_sha256": assets.catalogue.digest,
         "seed": seed,
@@ -170,7 +177,11 @@ def run_stage(
         "duration_s": duration_s,
         "num_remembered": num_remembered,
         "batch_size": batch_size,
-        "second_judge": second_judge is not None,
+        "render_version": RENDER_VERSION,
+        "protocols": _protocols(judges),
+        "judges": [_identity(one) for one in judges],
+        "retrieval": dict(retrieval_settings or {}),
+        "torch": torch.__version__,
         "model": None if model is None else dict(model_settings or {}),
     }
     firsts = range(0, num_clips, batch_size)
@@ -218,6 +229,22 @@ def run_stage(
             gates = stage_gates(results)
         clock.tell()
     return StageReport(rows=tuple(rows), gates=gates, facts={**settings, **panel.facts()})
+
+
+def _protocols(judges: Sequence[NamedJudge]) -> list[str]:
+    return [STAGE_V1, *(f"{judge.name}-8s-v1" for judge in judges)]
+
+
+def _identity(judge: NamedJudge) -> dict[str, Any]:
+    """Weights and rules. (What it says of a probe would change with the number of threads.)"""
+    names = hashlib.sha256("\n".join(judge.class_names).encode()).hexdigest()
+    return {
+        "name": judge.name,
+        "weights_sha256": networks_sha256(judge),
+        "class_names_sha256": names,
+        "top_k": judge.top_k,
+        "least_score": judge.least_score,
+    }
 
 
 def _finite(told: Any) -> Any:
