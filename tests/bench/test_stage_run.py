@@ -13,7 +13,13 @@ import pytest
 from numpy.typing import NDArray
 
 from omni2sound.bench import stage_run
-from omni2sound.bench.baselines import Baselines, TrainingMemory, motion_peaks_s, noise_like
+from omni2sound.bench.baselines import (
+    Baselines,
+    TrainingMemory,
+    motion_peaks_s,
+    noise_like,
+    shuffled_place,
+)
 from omni2sound.bench.report import stage_as_text
 from omni2sound.bench.stage_clips import TRACKS, StageClip, Track, draw_clips
 from omni2sound.bench.stage_gates import NOISE, RECONSTRUCTION
@@ -388,6 +394,13 @@ def test_retrieval_plays_the_training_scene_that_is_told_of_alike(assets: StageA
         np.testing.assert_array_equal(sounds["oracle"], clip.sound_N)
         assert not np.array_equal(sounds["shuffled"], clip.sound_N)
         assert {len(s) for s in sounds.values()} == {len(clip.sound_N)}
+
+
+@pytest.mark.parametrize("num_clips", [2, 3, 8, 9])
+def test_no_clip_keeps_its_own_sound_when_shuffled(num_clips: int) -> None:
+    places = [shuffled_place(at, num_clips) for at in range(num_clips)]
+    assert sorted(places) == list(range(num_clips))
+    assert all(place != at for at, place in enumerate(places))
 
 
 def test_captions_of_test_clips_are_in_held_out_words(assets: StageAssets) -> None:

@@ -26,7 +26,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from omni2sound.bench.baselines import Baselines, Embed, TrainingMemory, noise_like
+from omni2sound.bench.baselines import (
+    Baselines,
+    Embed,
+    TrainingMemory,
+    noise_like,
+    shuffled_place,
+)
 from omni2sound.bench.copies import Nearness, TrainingSounds
 from omni2sound.bench.distances import kl_divergences
 from omni2sound.bench.ears import Ears, Heard, NamedJudge, RealHearing, hear_recordings
@@ -43,12 +49,7 @@ from omni2sound.bench.stage_gates import (
 from omni2sound.bench.stage_parts import KeptSound, StageParts
 from omni2sound.bench.stage_tasks import MANY_STEPS, TASKS, StageModel
 from omni2sound.bench.stage_v1 import STAGE_V1, Score, score_clip, stage_scores
-from omni2sound.bench.streamed import (
-    SetOfSounds,
-    groups_of,
-    jackknife_estimate,
-    statistics_of,
-)
+from omni2sound.bench.streamed import SetOfSounds, as_scores, groups_of, set_values
 from omni2sound.bench.yamnet_8s import JudgedClip, judge_clip
 from omni2sound.data.stage.assets import StageAssets
 from omni2sound.data.stage.truth import RENDER_VERSION
@@ -454,40 +455,20 @@ def _distances(
     count = len(oracle)
     group_N = groups_of(count)
     real = SetOfSounds(oracle, group_N)
+    shuffled = [shuffled_place(at, count) for at in range(count)]
     rows, distances = [], {}
     for system in systems:
-        scores: dict[str, Any] = {}
-        if system in _SAME_SETS:  # in another order: `Baselines` plays what is half the track on
-            shift = max(1, count // 2) if system == "shuffled" else 0
-            logits_NK = np.roll(real.logits_NK, -shift, axis=0)
+        values: dict[str, NDArray[np.float64]] = {}
+        if system in _SAME_SETS:
+            logits_NK = real.logits_NK[shuffled] if system == "shuffled" else real.logits_NK
         else:
             made = SetOfSounds(parts.judged(track, firsts, judge, system), group_N)
             logits_NK = made.logits_NK
-            for what, statistic in statistics_of(real, made).items():
-                groups = (None, *range(made.num_groups))
-                values = np.array([statistic(group) for group in groups])
-                scores[what] = jackknife_estimate(float(values[0]), values[1:], count)
-                if what == "FD":
-                    distances[system] = values
-        if system != REAL_ELSEWHERE:
-            scores["KL"] = bootstrap_mean(kl_divergences(real.logits_NK, logits_NK))
-        rows.append(
-            SystemScores(
-                track=f"{track}, {judge}",
-                system=system,
-                scores=tuple(
-                    Score(
-                        protocol=f"{judge}-8s-v1",
-                        name=what,
-                        direction="higher" if what == "IS" else "lower",
-                        unit="nat" if what == "KL" else "",
-                        estimate=scores[what],
-                    )
-                    for what in ("FD", "KID", "KL", "IS")
-                    if what in scores
-                ),
-            )
-        )
+            values = set_values(real, made)
+            distances[system] = values["FD"]
+        kl_N = None if system == REAL_ELSEWHERE else kl_divergences(real.logits_NK, logits_NK)
+        scores = as_scores(values, kl_N, judge_name=judge, num_clips=count)
+        rows.append(SystemScores(track=f"{track}, {judge}", system=system, scores=scores))
     return rows, distances
 
 
