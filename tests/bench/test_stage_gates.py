@@ -32,7 +32,7 @@ def kept(
     seen: float = 1.0,
     unseen: float | None = None,
     heard: Sequence[str] = (),
-    copy: bool = False,
+    copy: bool | None = False,
 ) -> KeptSound:
     """A sound of a clip with two true onsets, of which `pairs` were found and nothing else."""
     score = ClipScore(
@@ -76,6 +76,7 @@ def results(**main: list[KeptSound]) -> dict[Track, TrackResult]:
     sounds = {
         "oracle": good,
         "shuffled": [kept(0)] * N,
+        "retrieval": [kept(0, copy=i % 4 != 0) for i in range(N)],
         "motion-energy": [kept(1)] * N,
         "motion + retrieval": [kept(1)] * N,
         **model,
@@ -157,13 +158,29 @@ def test_the_way_runs_from_noise_to_real_and_has_no_verdict_with_few_clips() -> 
     assert second.measured.value == pytest.approx(37 / 20, abs=0.01)
 
 
-def test_a_copier_is_told() -> None:
+COPIES = "VT2A: copies of recordings of 0.9 s or more, minus real test sound's"
+
+
+def test_a_copier_is_told_beside_what_could_be_found() -> None:
     copies = [kept(2, copy=i < 4) for i in range(N)]
-    gate = gates_of(results(VT2A=copies))[
-        "VT2A: copies of training recordings, minus real test sound's"
-    ]
+    gate = gates_of(results(VT2A=copies))[COPIES]
     assert gate.measured.value == pytest.approx(0.1)
     assert gate.passed is False
+    assert gate.control is not None
+    assert gate.control.value == pytest.approx(0.75)
+
+
+def test_clips_without_a_long_source_do_not_dilute_copies() -> None:
+    def of(copies: int) -> list[KeptSound]:
+        return [kept(2, copy=i < copies if i < 10 else None) for i in range(N)]
+
+    gate = gates_of(results(VT2A=of(4), oracle=of(1), retrieval=of(9)))[COPIES]
+    assert gate.measured.value == pytest.approx(0.3)
+    assert gate.control is not None
+    assert gate.control.value == pytest.approx(0.9)
+    short = [kept(2, copy=None)] * N
+    gate = gates_of(results(VT2A=short, oracle=short, retrieval=short))[COPIES]
+    assert gate.passed is None
 
 
 def test_few_steps_are_measured_by_many() -> None:

@@ -296,7 +296,7 @@ def test_the_report_is_a_table_and_plain_json(report: StageReport) -> None:
     for words_ in (
         "FD v",
         "the floor is: real, other scenes",
-        "main: stage-v1, 4 clips",
+        "main: stage-v1, copies-v1, 4 clips",
         "offscreen, yamnet: yamnet-8s-v1, 4 clips",
         "allow no verdict",
         "MISS     off-screen: named and heard, times that of not named",

@@ -33,7 +33,13 @@ from omni2sound.bench.baselines import (
     noise_like,
     shuffled_place,
 )
-from omni2sound.bench.copies import Nearness, TrainingSounds
+from omni2sound.bench.copies import (
+    COPIES_V1,
+    MIN_SOURCE_S,
+    Nearness,
+    TrainingSounds,
+    copies_asked,
+)
 from omni2sound.bench.distances import kl_divergences
 from omni2sound.bench.ears import Ears, Heard, NamedJudge, RealHearing, hear_recordings
 from omni2sound.bench.metrics import bootstrap_mean
@@ -233,7 +239,7 @@ def run_stage(
 
 
 def _protocols(judges: Sequence[NamedJudge]) -> list[str]:
-    return [STAGE_V1, *(f"{judge.name}-8s-v1" for judge in judges)]
+    return [STAGE_V1, COPIES_V1, *(f"{judge.name}-8s-v1" for judge in judges)]
 
 
 def _identity(judge: NamedJudge) -> dict[str, Any]:
@@ -370,10 +376,14 @@ class _Maker:
                 made[MANY_STEPS] = self.many_steps.for_clips(batch, ("VT2A",))["VT2A"]
         near: dict[str, list[Nearness]] = {}
         if self.panel.training is not None:
+            asked = [copies_asked(clip.events) for clip in batch]
             with self.clock("copies"):
                 for system, all_N in {**sounds, **made}.items():
                     if system in made or system in ("oracle", "retrieval"):
-                        near[system] = [self.panel.training.nearness(n) for n in all_N]
+                        near[system] = [
+                            self.panel.training.nearness(n, ask_copy=ask)
+                            for n, ask in zip(all_N, asked, strict=True)
+                        ]
         everything = {**sounds, **made}
         with self.clock("what is heard"):
             kept = {
@@ -427,12 +437,15 @@ def _track_rows(
 def _scores_of(kept: Sequence[KeptSound]) -> tuple[Score, ...]:
     scores = stage_scores([sound.score for sound in kept])
     near = [sound.nearness for sound in kept]
-    copies = [float(n.is_copy) for n in near if n is not None]
+    copies = [float(n.is_copy) for n in near if n is not None and n.is_copy is not None]
     cosines = [n.cosine for n in near if n is not None and n.cosine is not None]
-    told = [("nearest in training", cosines), ("copies", copies)]
+    told = [
+        ("nearest in training", cosines),
+        (f"copies of recordings of {MIN_SOURCE_S:g} s or more", copies),
+    ]
     return scores + tuple(
         Score(
-            protocol=STAGE_V1,
+            protocol=COPIES_V1,
             name=name,
             direction="lower",
             unit="",
