@@ -7,7 +7,8 @@ Entries lie in the same cache as those of other judges (`judging`): one for each
 caption and each judge, under the digest of what it was made from and of the judge's weights. So
 a judge whose file comes later is asked alone, and what was stopped goes on.
 
-What not to get wrong: every worker holds all judges (the published ones take about 7 GB).
+What not to get wrong: every worker holds all judges (the published ones take about 7 GB), so
+there is one unless more are asked for.
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class PublishedJudges:
     device: str = "auto"
     load: Callable[[Path, torch.device | str], Judges] = Judges.load
     """Importable by name."""
+    num_workers: int = 1
+    """Jobs at a time. One is this process; with more, each holds all judges, and so does this."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,7 +168,6 @@ def embed_track(
     *,
     cache_folder: Path,
     engine: EngineName = "local",
-    num_workers: int = 1,
     on_job: Callable[[int, int], None] | None = None,
 ) -> TrackFeatures:
     """Ask every judge about every sound, video and caption that it was not asked about before.
@@ -176,7 +178,6 @@ def embed_track(
         published: Where the judges' files lie.
         cache_folder: Where entries are kept.
         engine: What the jobs run on.
-        num_workers: Jobs at a time.
         on_job: Called with (jobs done, jobs in all).
 
     Raises:
@@ -196,7 +197,8 @@ def embed_track(
         jobs["caption", text] = _Job(kind="caption", sha256=text, source=clip.caption)
     wanted = [j for j in jobs.values() if digests.keys() & set(_ASKED[j.kind])]
     dropped: dict[tuple[Kind, str], Mapping[str, str]] = {}
-    done = map_jobs(partial(_ask, work), wanted, engine=engine, num_workers=num_workers)
+    ask = partial(_ask, work)
+    done = map_jobs(ask, wanted, engine=engine, num_workers=published.num_workers)
     for count, (kind, sha256, reasons) in enumerate(done, start=1):
         if reasons:
             dropped[kind, sha256] = reasons
