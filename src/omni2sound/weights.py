@@ -37,6 +37,7 @@ __all__ = [
     "ModelCard",
     "load_card",
     "load_part",
+    "networks_sha256",
     "part_sha256",
     "resolve_model",
     "save_model",
@@ -236,6 +237,20 @@ def part_sha256(card: ModelCard, part: str) -> str:
     """One digest of a part, in however many files it lies; empty if the model has no such part."""
     names = sorted(n for n in card.files if re.fullmatch(re.escape(part) + r"(-\d+)?", n))
     return "+".join(card.files[name] for name in names)
+
+
+def networks_sha256(holder: object) -> str:
+    """Digest of the weights of all networks that an encoder or judge holds as attributes."""
+    import torch
+    from torch import nn
+
+    digest = hashlib.sha256()
+    for network in (part for part in vars(holder).values() if isinstance(part, nn.Module)):
+        for name, tensor in sorted(network.state_dict().items()):
+            flat = tensor.detach().cpu().contiguous().flatten()
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            digest.update(flat.view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def save_model(

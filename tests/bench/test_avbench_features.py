@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from omni2sound.bench import avbench_features
 from omni2sound.bench.avbench import PROTOCOL, score_avbench
 from omni2sound.bench.avbench_clips import Judges, embed_sounds, embed_videos, list_files
 from omni2sound.bench.avbench_features import PublishedJudges, embed_track
@@ -158,3 +159,18 @@ def other_judges(folder: Path, device: torch.device | str) -> Judges:
         for parameter in judges.panns._network.parameters():
             parameter.mul_(1.5)
     return judges
+
+
+@pytest.mark.parametrize("asked", [1, 3])
+def test_judges_are_held_by_as_many_workers_as_they_say(
+    run: ScoredRun, track: Track, monkeypatch: pytest.MonkeyPatch, asked: int
+) -> None:
+    taken = []
+
+    def map_jobs(function: object, jobs: object, *, engine: str, num_workers: int) -> list[object]:
+        taken.append(num_workers)
+        return []
+
+    monkeypatch.setattr(avbench_features, "map_jobs", map_jobs)
+    embed_track(track, [], replace(PUBLISHED, num_workers=asked), cache_folder=run.folder / "cache")
+    assert taken == [asked]

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from omni2sound.bench.copies import TrainingSounds
+from omni2sound.bench.copies import Nearness, TrainingSounds, copies_asked
+from omni2sound.bench.stage_v1 import TrueEvent
 from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
 from omni2sound.encoders.metric.yamnet import YamNet
 
@@ -60,5 +61,26 @@ def test_a_training_recording_is_a_copy_wherever_it_stands(
 
 def test_silence_is_near_nothing(training: TrainingSounds) -> None:
     nearness = training.nearness(np.zeros(2 * SAMPLE_RATE_HZ, np.float32))
-    assert nearness.cosine is None
-    assert not nearness.is_copy
+    assert nearness == Nearness(cosine=None, is_copy=False)
+
+
+def test_copies_are_asked_of_clips_with_a_source_that_could_be_found(
+    training: TrainingSounds, assets: StageAssets
+) -> None:
+    def event(offset_s: float) -> TrueEvent:
+        return TrueEvent(
+            class_id="bell", onset_s=1.0, offset_s=offset_s, hits_s=(), on_screen=False
+        )
+
+    assert copies_asked([event(1.2), event(2.0)])
+    assert not copies_asked([event(1.2), event(1.8)])
+    numbers = {r.recording_id: k for k, r in enumerate(assets.catalogue.recordings)}
+    train = next(r for r in assets.catalogue.recordings if r.split == "train")
+    sound = noise(numbers[train.recording_id])
+    asked, not_asked = training.nearness(sound), training.nearness(sound, ask_copy=False)
+    assert (asked.is_copy, not_asked.is_copy) == (True, None)
+    assert asked.cosine == not_asked.cosine
+    # 0.9 s of it are enough, half a second is not.
+    count = round(0.5 * SAMPLE_RATE_HZ)
+    assert not training.nearness(sound[:count]).is_copy
+    assert training.nearness(sound[: round(0.9 * SAMPLE_RATE_HZ)]).is_copy

@@ -32,7 +32,7 @@ def kept(
     seen: float = 1.0,
     unseen: float | None = None,
     heard: Sequence[str] = (),
-    copy: bool = False,
+    copy: bool | None = False,
 ) -> KeptSound:
     """A sound of a clip with two true onsets, of which `pairs` were found and nothing else."""
     score = ClipScore(
@@ -76,6 +76,8 @@ def results(**main: list[KeptSound]) -> dict[Track, TrackResult]:
     sounds = {
         "oracle": good,
         "shuffled": [kept(0)] * N,
+        "retrieval": [kept(0, copy=i % 4 != 0) for i in range(N)],
+        "motion-energy": [kept(1)] * N,
         "motion + retrieval": [kept(1)] * N,
         **model,
         **main,
@@ -95,7 +97,7 @@ def gates_of(tracks: dict[Track, TrackResult]) -> dict[str, Gate]:
 def test_a_good_model_passes_every_gate() -> None:
     gates = gates_of(results())
     assert all(gate.passed is not False for gate in gates.values())
-    assert len(gates) == 18
+    assert len(gates) == 19
     assert gates["off-screen: named and heard, times that of not named"].measured.value == 4
 
 
@@ -103,6 +105,13 @@ def test_half_of_the_onsets_are_two_thirds_of_the_f1() -> None:
     gate = gates_of(results(V2A=[kept(1)] * N))["V2A: onset F1, of the oracle's"]
     assert gate.measured.value == pytest.approx(2 / 3)
     assert gate.passed is False
+
+
+@pytest.mark.parametrize("baseline", ["shuffled", "motion-energy", "motion + retrieval"])
+def test_a_baseline_that_is_better_in_time_is_told(baseline: str) -> None:
+    gates = gates_of(results(V2A=[kept(1)] * N, **{baseline: [kept(2)] * N}))
+    missed = {n for n, g in gates.items() if n.startswith("V2A: onset F1 minus") and not g.passed}
+    assert missed == {f"V2A: onset F1 minus {baseline}"}
 
 
 def test_only_impulsive_events_count_for_the_offset() -> None:
@@ -149,13 +158,29 @@ def test_the_way_runs_from_noise_to_real_and_has_no_verdict_with_few_clips() -> 
     assert second.measured.value == pytest.approx(37 / 20, abs=0.01)
 
 
-def test_a_copier_is_told() -> None:
+COPIES = "VT2A: copies of recordings of 0.9 s or more, minus real test sound's"
+
+
+def test_a_copier_is_told_beside_what_could_be_found() -> None:
     copies = [kept(2, copy=i < 4) for i in range(N)]
-    gate = gates_of(results(VT2A=copies))[
-        "VT2A: copies of training recordings, minus real test sound's"
-    ]
+    gate = gates_of(results(VT2A=copies))[COPIES]
     assert gate.measured.value == pytest.approx(0.1)
     assert gate.passed is False
+    assert gate.control is not None
+    assert gate.control.value == pytest.approx(0.75)
+
+
+def test_clips_without_a_long_source_do_not_dilute_copies() -> None:
+    def of(copies: int) -> list[KeptSound]:
+        return [kept(2, copy=i < copies if i < 10 else None) for i in range(N)]
+
+    gate = gates_of(results(VT2A=of(4), oracle=of(1), retrieval=of(9)))[COPIES]
+    assert gate.measured.value == pytest.approx(0.3)
+    assert gate.control is not None
+    assert gate.control.value == pytest.approx(0.9)
+    short = [kept(2, copy=None)] * N
+    gate = gates_of(results(VT2A=short, oracle=short, retrieval=short))[COPIES]
+    assert gate.passed is None
 
 
 def test_few_steps_are_measured_by_many() -> None:
@@ -170,3 +195,37 @@ def test_nothing_heard_at_all_passes_nothing() -> None:
     gates = gates_of(results(oracle=nothing, V2A=nothing, T2A=nothing, VT2A=nothing))
     assert gates["T2A: classes heard minus shuffled prompts"].passed is False
     assert gates["V2A: onset F1 minus motion + retrieval"].passed is False
+
+
+def test_a_silent_model_passes_no_ratio() -> None:
+    # Nothing of it is heard on any track, so most of its ratios to itself are 0 / 0.
+    silent = [kept(0, offset_s=None, seen=0.0, unseen=0.0)] * N
+    tasks = dict.fromkeys(("V2A", "T2A", "VT2A", MANY_STEPS), silent)
+    tracks = results(**tasks)
+    off = tracks["offscreen"]
+    mute = {**off.sounds, "VT2A": silent, SEEN_ONLY: silent}
+    gates = gates_of({**tracks, "offscreen": replace(off, sounds=mute)})
+    ratios = {
+        "V2A: onset F1, of the oracle's",
+        "V2A: classes heard, of the oracle's",
+        "T2A: classes heard, of the oracle's",
+        "off-screen: named and heard, of the oracle's",
+        "off-screen: named and heard, times that of not named",
+        "off-screen: in sync of the oracle's, of the plain track's",
+        "VT2A: onset F1, of many steps'",
+    }
+    assert {name for name in ratios if gates[name].passed is not False} == set()
+    # Every other ratio is one of distances, which silence has too.
+    assert {n for n in gates if ", of " in n or ", times " in n} == ratios
+
+
+def test_something_by_nothing_is_infinity() -> None:
+    tracks = results()
+    off = tracks["offscreen"]
+    never = [kept(2, unseen=0.0)] * N
+    mute = {**off.sounds, SEEN_ONLY: never}
+    gate = gates_of({**tracks, "offscreen": replace(off, sounds=mute)})[
+        "off-screen: named and heard, times that of not named"
+    ]
+    assert gate.measured.value == np.inf
+    assert gate.passed

@@ -29,7 +29,7 @@ def sound(k: int) -> KeptSound:
         speech=True,
         music=None,
     )
-    nearness = Nearness(cosine=None, is_copy=True) if k else None
+    nearness = Nearness(cosine=None, is_copy=True if k == 1 else None) if k else None
     return KeptSound(score=score, heard=("bell", "dog"), heard_2nd=(), nearness=nearness)
 
 

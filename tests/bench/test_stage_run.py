@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from omni2sound.bench.baselines import Baselines, TrainingMemory, motion_peaks_s, noise_like
+from omni2sound.bench import stage_run
+from omni2sound.bench.baselines import (
+    Baselines,
+    TrainingMemory,
+    motion_peaks_s,
+    noise_like,
+    shuffled_place,
+)
 from omni2sound.bench.report import stage_as_text
 from omni2sound.bench.stage_clips import TRACKS, StageClip, Track, draw_clips
 from omni2sound.bench.stage_gates import NOISE, RECONSTRUCTION
@@ -71,6 +79,7 @@ class Mute(Knowing):
 
 def run(assets: StageAssets, **changes: Any) -> StageReport:
     settings: dict[str, Any] = {
+        "judge": YamNet.load(),
         "num_clips": 4,
         "seed": 3,
         "batch_size": 3,
@@ -80,7 +89,6 @@ def run(assets: StageAssets, **changes: Any) -> StageReport:
     }
     return run_stage(
         assets,
-        YamNet.load(),
         duration_s=2.5,
         embed_caption=words,
         embed_look=colours,
@@ -206,6 +214,68 @@ def test_a_run_goes_on_where_it_was_stopped_and_refuses_another(
         run(tonal_assets, out=folder, seed=4)
 
 
+class StopHereError(Exception):
+    """Raised once the folder is opened, before anything is judged."""
+
+
+def other_weights() -> YamNet:
+    judge = YamNet.load()
+    next(judge._network.parameters()).mul_(1.01)
+    return judge
+
+
+def other_rule() -> YamNet:
+    judge = YamNet.load()
+    judge.top_k = 3
+    return judge
+
+
+@pytest.mark.parametrize(
+    ("other", "changes", "told"),
+    [
+        ({"judge": other_weights}, {}, "judges"),
+        ({"judge": other_rule}, {}, "judges"),
+        ({"second_judge": YamNet.load}, {}, "judges"),
+        ({"second_judge": other_weights}, {"second_judge": YamNet.load}, "judges"),
+        ({"retrieval_settings": lambda: {"text": "b"}}, {}, "retrieval"),
+        ({"model_settings": lambda: {"device": "cuda"}}, {}, "model"),
+    ],
+)
+def test_a_folder_of_another_judge_or_encoder_is_refused(
+    assets: StageAssets,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    other: dict[str, Any],
+    changes: dict[str, Any],
+    told: str,
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise StopHereError
+
+    monkeypatch.setattr(stage_run, "_Panel", stop)
+    usual = {"judge": YamNet.load, "retrieval_settings": lambda: {"text": "a"}, **changes}
+    for _ in range(2):  # the same again is let in
+        with pytest.raises(StopHereError):
+            run(assets, out=tmp_path, **{name: make() for name, make in usual.items()})
+    with pytest.raises(UserError, match=f"holds another run, {told} "):
+        run(assets, out=tmp_path, **{name: make() for name, make in {**usual, **other}.items()})
+
+
+@pytest.mark.parametrize("what", ["RENDER_VERSION", "STAGE_V1"])
+def test_a_folder_of_another_world_is_refused(
+    assets: StageAssets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    def stop(*_: object, **__: object) -> None:
+        raise StopHereError
+
+    monkeypatch.setattr(stage_run, "_Panel", stop)
+    with pytest.raises(StopHereError):
+        run(assets, out=tmp_path)
+    monkeypatch.setattr(stage_run, what, "another")
+    with pytest.raises(UserError, match=r"holds another run, (render_version|protocols) "):
+        run(assets, out=tmp_path)
+
+
 @pytest.mark.slow
 def test_batches_are_no_part_of_the_result(report: StageReport, tonal_assets: StageAssets) -> None:
     alone = run(tonal_assets, batch_size=1)
@@ -226,7 +296,7 @@ def test_the_report_is_a_table_and_plain_json(report: StageReport) -> None:
     for words_ in (
         "FD v",
         "the floor is: real, other scenes",
-        "main: stage-v1, 4 clips",
+        "main: stage-v1, copies-v1, 4 clips",
         "offscreen, yamnet: yamnet-8s-v1, 4 clips",
         "allow no verdict",
         "MISS     off-screen: named and heard, times that of not named",
@@ -234,10 +304,30 @@ def test_the_report_is_a_table_and_plain_json(report: StageReport) -> None:
     ):
         assert words_ in text
     assert "not scored, since real recordings are hit too rarely: door" in text
-    told = json.loads(json.dumps(report.to_json()))
-    assert told["facts"]["seed"] == 3
-    assert told["passed"] is False
-    assert {gate["passed"] for gate in told["gates"]} == {True, False, None}
+    missed = sum(gate.passed is False for gate in report.gates)
+    told = f"{14 - missed} gates passed, {missed} missed; 5 gates not judged: FD takes 500 clips"
+    assert text.splitlines()[-1] == told
+    plain = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert plain["facts"]["seed"] == 3
+    assert plain["passed"] is False
+    assert plain["complete"] is False
+    assert {gate["passed"] for gate in plain["gates"]} == {True, False, None}
+
+
+def test_a_report_with_all_verdicts_is_complete_and_json_has_no_nan(report: StageReport) -> None:
+    one, *_ = (gate for gate in report.gates if gate.passed)
+    nothing = replace(one.measured, value=np.nan, low=-np.inf, high=np.inf)
+    judged = replace(report, gates=(one, replace(one, measured=nothing)))
+    assert stage_as_text(judged).splitlines()[-1] == "1 gates passed, 1 missed; all were judged"
+    told = json.loads(json.dumps(judged.to_json(), allow_nan=False))
+    assert (told["complete"], told["passed"]) == (True, False)
+    measured = told["gates"][1]["measured"]
+    assert [measured[k] for k in ("value", "low", "high")] == [None, None, None]
+    assert told["gates"][0]["measured"]["value"] == one.measured.value
+    assert replace(report, gates=(one,)).to_json()["passed"] is True
+    unjudged = replace(report, gates=(replace(one, judged=False),))
+    told = unjudged.to_json()
+    assert (told["passed"], told["complete"]) == (True, False)
 
 
 def test_too_few_scenes_are_refused(assets: StageAssets) -> None:
@@ -304,6 +394,13 @@ def test_retrieval_plays_the_training_scene_that_is_told_of_alike(assets: StageA
         np.testing.assert_array_equal(sounds["oracle"], clip.sound_N)
         assert not np.array_equal(sounds["shuffled"], clip.sound_N)
         assert {len(s) for s in sounds.values()} == {len(clip.sound_N)}
+
+
+@pytest.mark.parametrize("num_clips", [2, 3, 8, 9])
+def test_no_clip_keeps_its_own_sound_when_shuffled(num_clips: int) -> None:
+    places = [shuffled_place(at, num_clips) for at in range(num_clips)]
+    assert sorted(places) == list(range(num_clips))
+    assert all(place != at for at, place in enumerate(places))
 
 
 def test_captions_of_test_clips_are_in_held_out_words(assets: StageAssets) -> None:

@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 from omni2sound.bench.track_stage import StagePlan, build_stage_track
 from omni2sound.bench.tracks import Track
+from omni2sound.cli import benchmark
+from omni2sound.cli.corpora import Engine
 from omni2sound.cli.main import app
 from omni2sound.errors import UserError
 from tests.bench.conftest import assets, store, tonal_assets  # noqa: F401 (fixtures)
@@ -103,3 +105,17 @@ def test_bad_input_is_refused(track: Track, tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=words):
             run(*arguments)
+
+
+@pytest.mark.parametrize(("workers", "published", "others"), [(None, 1, 5), (3, 3, 3)])
+def test_published_judges_are_held_once_unless_more_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    workers: int | None,
+    published: int,
+    others: int,
+) -> None:
+    monkeypatch.setattr(benchmark, "default_workers", lambda: 5)
+    means = benchmark._means("yamnet", tmp_path, None, Engine.LOCAL, workers, tmp_path)
+    assert means.published is not None
+    assert (means.published.num_workers, means.num_workers) == (published, others)

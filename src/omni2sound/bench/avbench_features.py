@@ -7,7 +7,8 @@ Entries lie in the same cache as those of other judges (`judging`): one for each
 caption and each judge, under the digest of what it was made from and of the judge's weights. So
 a judge whose file comes later is asked alone, and what was stopped goes on.
 
-What not to get wrong: every worker holds all judges (the published ones take about 7 GB).
+What not to get wrong: every worker holds all judges (the published ones take about 7 GB), so
+there is one unless more are asked for.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Literal
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
-from torch import Tensor, nn
+from torch import Tensor
 
 from omni2sound.bench.avbench_clips import (
     Judges,
@@ -38,6 +39,7 @@ from omni2sound.bench.tracks import Track
 from omni2sound.data.engine import EngineName, map_jobs
 from omni2sound.media.audio import Audio, read_audio
 from omni2sound.runtime import resolve_device
+from omni2sound.weights import networks_sha256
 
 __all__ = ["PublishedJudges", "TrackFeatures", "embed_track"]
 
@@ -59,6 +61,8 @@ class PublishedJudges:
     device: str = "auto"
     load: Callable[[Path, torch.device | str], Judges] = Judges.load
     """Importable by name."""
+    num_workers: int = 1
+    """Jobs at a time. One is this process; with more, each holds all judges, and so does this."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,7 +168,6 @@ def embed_track(
     *,
     cache_folder: Path,
     engine: EngineName = "local",
-    num_workers: int = 1,
     on_job: Callable[[int, int], None] | None = None,
 ) -> TrackFeatures:
     """Ask every judge about every sound, video and caption that it was not asked about before.
@@ -175,7 +178,6 @@ def embed_track(
         published: Where the judges' files lie.
         cache_folder: Where entries are kept.
         engine: What the jobs run on.
-        num_workers: Jobs at a time.
         on_job: Called with (jobs done, jobs in all).
 
     Raises:
@@ -195,7 +197,8 @@ def embed_track(
         jobs["caption", text] = _Job(kind="caption", sha256=text, source=clip.caption)
     wanted = [j for j in jobs.values() if digests.keys() & set(_ASKED[j.kind])]
     dropped: dict[tuple[Kind, str], Mapping[str, str]] = {}
-    done = map_jobs(partial(_ask, work), wanted, engine=engine, num_workers=num_workers)
+    ask = partial(_ask, work)
+    done = map_jobs(ask, wanted, engine=engine, num_workers=published.num_workers)
     for count, (kind, sha256, reasons) in enumerate(done, start=1):
         if reasons:
             dropped[kind, sha256] = reasons
@@ -213,15 +216,7 @@ def _judges(published: PublishedJudges) -> Judges:
 @cache
 def _digest(judge: object) -> str | None:
     """Of a judge's weights; None of a judge that is not there."""
-    if judge is None:
-        return None
-    digest = hashlib.sha256()
-    for network in (part for part in vars(judge).values() if isinstance(part, nn.Module)):
-        for name, tensor in sorted(network.state_dict().items()):
-            flat = tensor.detach().cpu().contiguous().flatten()
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-            digest.update(flat.view(torch.uint8).numpy())
-    return digest.hexdigest()
+    return None if judge is None else networks_sha256(judge)
 
 
 def _text_sha256(text: str) -> str:

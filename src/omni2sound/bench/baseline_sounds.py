@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.bench.baselines import Baselines, Embed, TrainingMemory
+from omni2sound.bench.baselines import Baselines, Embed, TrainingMemory, shuffled_place
 from omni2sound.bench.evaluate import System, real_sounds
 from omni2sound.bench.folder import SoundFile
 from omni2sound.bench.retrieval import caption_embedding, look_embedding
@@ -60,8 +60,7 @@ def plain_baselines(track: Track, out: Path) -> list[System]:
     for part in track.parts:
         ids = [c.clip_id for c in track.clips if c.part == part]
         for at, clip_id in enumerate(ids):
-            # Half the part on: no clip keeps its own sound, whatever the number of clips.
-            shuffled[clip_id] = real[ids[(at + max(1, len(ids) // 2)) % len(ids)]]
+            shuffled[clip_id] = real[ids[shuffled_place(at, len(ids))]]
     silence = {c.clip_id: _silent(c, out / "silence") for c in track.clips}
     return [
         System(name=SHUFFLED, sounds=shuffled, is_baseline=True, is_real=True),

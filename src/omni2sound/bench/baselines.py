@@ -30,7 +30,14 @@ from omni2sound.data.stage.render import render_audio
 from omni2sound.data.stage.truth import Scene
 from omni2sound.timebase import TimeBase
 
-__all__ = ["Baselines", "Embed", "TrainingMemory", "motion_peaks_s", "noise_like"]
+__all__ = [
+    "Baselines",
+    "Embed",
+    "TrainingMemory",
+    "motion_peaks_s",
+    "noise_like",
+    "shuffled_place",
+]
 
 Embed = Callable[[StageClip], NDArray[np.float32]]
 """A clip's caption, or its pictures, as one vector."""
@@ -40,6 +47,14 @@ MIN_PEAK = 0.55
 _APART_FRAMES = 3
 _BURST_S = 0.15
 _SPECTRUM_SAMPLES = 1024
+
+
+def shuffled_place(at: int, num_clips: int) -> int:
+    """Whose sound `shuffled` plays for the clip at this place: that of the clip half the set on.
+
+    So no clip keeps its own sound, whatever the number of clips (from two on).
+    """
+    return (at + max(1, num_clips // 2)) % num_clips
 
 
 def motion_peaks_s(frames_THWK: NDArray[np.uint8], fps: int) -> tuple[float, ...]:
@@ -158,9 +173,7 @@ class Baselines:
         }
 
     def _shuffled(self, clip: StageClip) -> NDArray[np.float32]:
-        # Half the track on: no clip keeps its own sound, whatever the number of clips.
-        clips = self.track_clips
-        other = clips[(clip.index + max(1, len(clips) // 2)) % len(clips)]
+        other = self.track_clips[shuffled_place(clip.index, len(self.track_clips))]
         return render_audio(other.scene, other.assets)
 
     def _retrieved(self, clip: StageClip) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Is a sound a copy of something that a model was trained on?
+"""The protocol `copies-v1`: is a sound a copy of something that a model was trained on?
 
 In:   training recordings, a judge, sounds at 16 kHz.
 Out:  for each sound, how near it comes to the training recordings, by two measures.
@@ -9,15 +9,19 @@ below the sound's loudest are left out. It says how *like* something known each 
 means little alone: it stands beside that of real sounds that were never trained on, and of sounds
 that are made of training recordings.
 
-*Copy*: the sound shares a stretch with a training recording, bit by bit (`data.fingerprint`:
-half a second beyond a window of 0.37 s, so recordings under 0.9 s can't be found; nor can one
-that was played faster or slower). Changes of level, and a decoder, are survived.
+*Copies of recordings of 0.9 s or more*: share of clips whose sound shares a stretch with a
+training recording, bit by bit (`data.fingerprint`: half a second beyond a window of 0.37 s; one
+that was played faster or slower is not found). Changes of level, and a decoder, are survived.
+Asked only of clips with an event that sounds for `MIN_SOURCE_S`: in the others a copy could not
+be found. What is found of sounds that *are* made of training recordings (the baseline
+`retrieval`) is told beside, for it is less than all.
 
 Shape suffixes: N samples, P patches, D embedding.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,12 +29,16 @@ import soxr
 from numpy.typing import NDArray
 
 from omni2sound.bench.protocols import Judge
+from omni2sound.bench.stage_v1 import TrueEvent
 from omni2sound.data.fingerprint import SAMPLE_RATE_HZ as PRINT_RATE_HZ
 from omni2sound.data.fingerprint import FingerprintIndex, fingerprint
 from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
 
-__all__ = ["Nearness", "TrainingSounds"]
+__all__ = ["COPIES_V1", "MIN_SOURCE_S", "Nearness", "TrainingSounds", "copies_asked"]
 
+COPIES_V1 = "copies-v1"
+MIN_SOURCE_S = 0.9
+"""Window and least overlap of a fingerprint: 0.37 + 0.48 s."""
 _RANGE_DB = 40.0
 
 
@@ -40,7 +48,13 @@ class Nearness:
 
     cosine: float | None
     """None for silence."""
-    is_copy: bool
+    is_copy: bool | None
+    """None where it was not asked."""
+
+
+def copies_asked(events: Iterable[TrueEvent]) -> bool:
+    """Whether a copy could be found in a sound for these events."""
+    return any(event.offset_s - event.onset_s >= MIN_SOURCE_S for event in events)
 
 
 class TrainingSounds:
@@ -67,15 +81,18 @@ class TrainingSounds:
         self._num_recordings = len(prints)
         self._index = FingerprintIndex(prints)
 
-    def nearness(self, waveform_N: NDArray[np.float32]) -> Nearness:
-        """Of one sound."""
+    def nearness(self, waveform_N: NDArray[np.float32], *, ask_copy: bool = True) -> Nearness:
+        """Of one sound; without `ask_copy` only by the first measure."""
         patches_PD = _loud_patches(waveform_N, self._judge)
         if patches_PD is None:
-            return Nearness(cosine=None, is_copy=False)
+            return Nearness(cosine=None, is_copy=False if ask_copy else None)
         cosines = _unit_rows(patches_PD - self._mean_D) @ self._known_PD.T
+        is_copy = self._is_copy(waveform_N) if ask_copy else None
+        return Nearness(cosine=float(cosines.max(axis=1).mean()), is_copy=is_copy)
+
+    def _is_copy(self, waveform_N: NDArray[np.float32]) -> bool:
         print_ = fingerprint(_for_prints(waveform_N))
-        found = next(self._index.matches([(self._num_recordings, print_)]), None)
-        return Nearness(cosine=float(cosines.max(axis=1).mean()), is_copy=found is not None)
+        return any(True for _ in self._index.matches([(self._num_recordings, print_)]))
 
 
 def _for_prints(waveform_N: NDArray[np.float32]) -> NDArray[np.float32]:

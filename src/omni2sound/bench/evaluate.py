@@ -180,7 +180,6 @@ def evaluate(
             published,
             cache_folder=cache_folder,
             engine=engine,
-            num_workers=num_workers,
             on_job=on_published,
         )
         for part, ids in _distance_sets(track):

@@ -83,7 +83,8 @@ def stage_as_text(report: StageReport) -> str:
             for score in row.scores:
                 scores.setdefault(score.name, score)
         columns = tuple(scores.values())
-        lines += [f"{track}: {columns[0].protocol}, {report.facts['num_clips']} clips", ""]
+        protocols = ", ".join(dict.fromkeys(score.protocol for score in columns))
+        lines += [f"{track}: {protocols}, {report.facts['num_clips']} clips", ""]
         header = ("system", *(_score_title(score) for score in columns))
         lines += [*_table([header, *(_system_cells(row, columns) for row in rows)]), ""]
     lines += [SAME_SETS_NOTE, *_left_out(report.facts)]
@@ -91,7 +92,20 @@ def stage_as_text(report: StageReport) -> str:
         lines.append(f"under {MIN_CLIPS_FOR_VERDICT} clips FD and KID allow no verdict")
     if report.gates:
         lines += ["", *_table([_GATE_HEADER, *(_gate_cells(gate) for gate in report.gates)])]
+        lines += ["", _verdict(report)]
     return "\n".join(lines)
+
+
+def _verdict(report: StageReport) -> str:
+    """The last line: what was missed, and what was not judged at all."""
+    missed = sum(gate.passed is False for gate in report.gates)
+    passed = sum(gate.passed is True for gate in report.gates)
+    told = f"{passed} gates passed, {missed} missed"
+    if not report.num_not_judged:
+        return f"{told}; all were judged"
+    return (
+        f"{told}; {report.num_not_judged} gates not judged: FD takes {MIN_CLIPS_FOR_VERDICT} clips"
+    )
 
 
 def _left_out(facts: Mapping[str, Any]) -> list[str]:
@@ -124,12 +138,13 @@ def _gate_cells(gate: Gate) -> tuple[str, ...]:
     digits = 1 if gate.unit else 3
     measured = gate.measured
     unit = f" {gate.unit}" if gate.unit else ""
+    control = f" (retrieval: {gate.control.value:.{digits}f})" if gate.control else ""
     return (
         _VERDICTS[gate.passed],
         gate.name,
         f"{measured.value:.{digits}f}",
         f"[{measured.low:.{digits}f}, {measured.high:.{digits}f}]",
-        f"{gate.need} {gate.limit:g}{unit}",
+        f"{gate.need} {gate.limit:g}{unit}{control}",
     )
 
 

@@ -10,7 +10,9 @@ one system's embeddings at a time. Everything follows from the seed.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,10 +23,23 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from omni2sound.bench.baselines import Baselines, Embed, TrainingMemory, noise_like
-from omni2sound.bench.copies import Nearness, TrainingSounds
+from omni2sound.bench.baselines import (
+    Baselines,
+    Embed,
+    TrainingMemory,
+    noise_like,
+    shuffled_place,
+)
+from omni2sound.bench.copies import (
+    COPIES_V1,
+    MIN_SOURCE_S,
+    Nearness,
+    TrainingSounds,
+    copies_asked,
+)
 from omni2sound.bench.distances import kl_divergences
 from omni2sound.bench.ears import Ears, Heard, NamedJudge, RealHearing, hear_recordings
 from omni2sound.bench.metrics import bootstrap_mean
@@ -40,15 +55,12 @@ from omni2sound.bench.stage_gates import (
 from omni2sound.bench.stage_parts import KeptSound, StageParts
 from omni2sound.bench.stage_tasks import MANY_STEPS, TASKS, StageModel
 from omni2sound.bench.stage_v1 import STAGE_V1, Score, score_clip, stage_scores
-from omni2sound.bench.streamed import (
-    SetOfSounds,
-    groups_of,
-    jackknife_estimate,
-    statistics_of,
-)
+from omni2sound.bench.streamed import SetOfSounds, as_scores, groups_of, set_values
 from omni2sound.bench.yamnet_8s import JudgedClip, judge_clip
 from omni2sound.data.stage.assets import StageAssets
+from omni2sound.data.stage.truth import RENDER_VERSION
 from omni2sound.errors import UserError
+from omni2sound.weights import networks_sha256
 
 __all__ = ["REAL_ELSEWHERE", "StageReport", "SystemScores", "run_stage"]
 
@@ -87,14 +99,24 @@ class StageReport:
         """Whether no gate was missed; gates without a verdict are not."""
         return all(gate.passed is not False for gate in self.gates)
 
+    @property
+    def num_not_judged(self) -> int:
+        """Gates without a verdict."""
+        return sum(gate.passed is None for gate in self.gates)
+
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
+        """Plain data; null where a number is not finite, which JSON does not know.
+
+        `passed` is of the gates that were judged, `complete` says whether those are all.
+        """
+        told = {
             "passed": self.passed,
+            "complete": self.num_not_judged == 0,
             "rows": [asdict(row) for row in self.rows],
             "gates": [asdict(gate) | {"passed": gate.passed} for gate in self.gates],
             "facts": dict(self.facts),
         }
+        return {key: _finite(value) for key, value in told.items()}
 
     def value(self, track: str, system: str, name: str) -> float:
         """One number of the table.
@@ -123,6 +145,7 @@ def run_stage(
     model: StageModel | None = None,
     many_steps: StageModel | None = None,
     model_settings: Mapping[str, Any] | None = None,
+    retrieval_settings: Mapping[str, Any] | None = None,
     batch_size: int = 8,
     num_remembered: int = NUM_REMEMBERED,
     out: Path | None = None,
@@ -142,6 +165,7 @@ def run_stage(
         model: Under test.
         many_steps: The same with more sampling steps; asked for the task VT2A on "main".
         model_settings: What tells this model from others, as JSON data.
+        retrieval_settings: What tells both embeddings from others, as JSON data.
         batch_size: Clips given to a model at once.
         num_remembered: Training scenes of each track to retrieve from.
         out: Folder in which batches are kept and found again; None keeps nothing.
@@ -152,6 +176,7 @@ def run_stage(
     """
     if num_clips < MIN_CLIPS:
         raise UserError(f"clips of each track: expected {MIN_CLIPS} or more, got {num_clips}")
+    judges = [judge] if second_judge is None else [judge, second_judge]
     settings = {
         "catalogue_sha256": assets.catalogue.digest,
         "seed": seed,
@@ -159,7 +184,11 @@ def run_stage(
         "duration_s": duration_s,
         "num_remembered": num_remembered,
         "batch_size": batch_size,
-        "second_judge": second_judge is not None,
+        "render_version": RENDER_VERSION,
+        "protocols": _protocols(judges),
+        "judges": [_identity(one) for one in judges],
+        "retrieval": dict(retrieval_settings or {}),
+        "torch": torch.__version__,
         "model": None if model is None else dict(model_settings or {}),
     }
     firsts = range(0, num_clips, batch_size)
@@ -207,6 +236,30 @@ def run_stage(
             gates = stage_gates(results)
         clock.tell()
     return StageReport(rows=tuple(rows), gates=gates, facts={**settings, **panel.facts()})
+
+
+def _protocols(judges: Sequence[NamedJudge]) -> list[str]:
+    return [STAGE_V1, COPIES_V1, *(f"{judge.name}-8s-v1" for judge in judges)]
+
+
+def _identity(judge: NamedJudge) -> dict[str, Any]:
+    """Weights and rules. (What it says of a probe would change with the number of threads.)"""
+    names = hashlib.sha256("\n".join(judge.class_names).encode()).hexdigest()
+    return {
+        "name": judge.name,
+        "weights_sha256": networks_sha256(judge),
+        "class_names_sha256": names,
+        "top_k": judge.top_k,
+        "least_score": judge.least_score,
+    }
+
+
+def _finite(told: Any) -> Any:
+    if isinstance(told, Mapping):
+        return {key: _finite(value) for key, value in told.items()}
+    if isinstance(told, list | tuple):
+        return [_finite(value) for value in told]
+    return None if isinstance(told, float) and not math.isfinite(told) else told
 
 
 @contextmanager
@@ -323,10 +376,14 @@ class _Maker:
                 made[MANY_STEPS] = self.many_steps.for_clips(batch, ("VT2A",))["VT2A"]
         near: dict[str, list[Nearness]] = {}
         if self.panel.training is not None:
+            asked = [copies_asked(clip.events) for clip in batch]
             with self.clock("copies"):
                 for system, all_N in {**sounds, **made}.items():
                     if system in made or system in ("oracle", "retrieval"):
-                        near[system] = [self.panel.training.nearness(n) for n in all_N]
+                        near[system] = [
+                            self.panel.training.nearness(n, ask_copy=ask)
+                            for n, ask in zip(all_N, asked, strict=True)
+                        ]
         everything = {**sounds, **made}
         with self.clock("what is heard"):
             kept = {
@@ -380,12 +437,15 @@ def _track_rows(
 def _scores_of(kept: Sequence[KeptSound]) -> tuple[Score, ...]:
     scores = stage_scores([sound.score for sound in kept])
     near = [sound.nearness for sound in kept]
-    copies = [float(n.is_copy) for n in near if n is not None]
+    copies = [float(n.is_copy) for n in near if n is not None and n.is_copy is not None]
     cosines = [n.cosine for n in near if n is not None and n.cosine is not None]
-    told = [("nearest in training", cosines), ("copies", copies)]
+    told = [
+        ("nearest in training", cosines),
+        (f"copies of recordings of {MIN_SOURCE_S:g} s or more", copies),
+    ]
     return scores + tuple(
         Score(
-            protocol=STAGE_V1,
+            protocol=COPIES_V1,
             name=name,
             direction="lower",
             unit="",
@@ -408,40 +468,20 @@ def _distances(
     count = len(oracle)
     group_N = groups_of(count)
     real = SetOfSounds(oracle, group_N)
+    shuffled = [shuffled_place(at, count) for at in range(count)]
     rows, distances = [], {}
     for system in systems:
-        scores: dict[str, Any] = {}
-        if system in _SAME_SETS:  # in another order: `Baselines` plays what is half the track on
-            shift = max(1, count // 2) if system == "shuffled" else 0
-            logits_NK = np.roll(real.logits_NK, -shift, axis=0)
+        values: dict[str, NDArray[np.float64]] = {}
+        if system in _SAME_SETS:
+            logits_NK = real.logits_NK[shuffled] if system == "shuffled" else real.logits_NK
         else:
             made = SetOfSounds(parts.judged(track, firsts, judge, system), group_N)
             logits_NK = made.logits_NK
-            for what, statistic in statistics_of(real, made).items():
-                groups = (None, *range(made.num_groups))
-                values = np.array([statistic(group) for group in groups])
-                scores[what] = jackknife_estimate(float(values[0]), values[1:], count)
-                if what == "FD":
-                    distances[system] = values
-        if system != REAL_ELSEWHERE:
-            scores["KL"] = bootstrap_mean(kl_divergences(real.logits_NK, logits_NK))
-        rows.append(
-            SystemScores(
-                track=f"{track}, {judge}",
-                system=system,
-                scores=tuple(
-                    Score(
-                        protocol=f"{judge}-8s-v1",
-                        name=what,
-                        direction="higher" if what == "IS" else "lower",
-                        unit="nat" if what == "KL" else "",
-                        estimate=scores[what],
-                    )
-                    for what in ("FD", "KID", "KL", "IS")
-                    if what in scores
-                ),
-            )
-        )
+            values = set_values(real, made)
+            distances[system] = values["FD"]
+        kl_N = None if system == REAL_ELSEWHERE else kl_divergences(real.logits_NK, logits_NK)
+        scores = as_scores(values, kl_N, judge_name=judge, num_clips=count)
+        rows.append(SystemScores(track=f"{track}, {judge}", system=system, scores=scores))
     return rows, distances
 
 

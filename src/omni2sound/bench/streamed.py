@@ -18,7 +18,7 @@ Shape suffixes: G groups, N clips, P patches, D embedding, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from itertools import product
@@ -43,11 +43,13 @@ __all__ = [
     "Moments",
     "SetOfSounds",
     "Statistic",
+    "as_scores",
     "distance_scores",
     "frechet_of_moments",
     "groups_of",
     "jackknife_estimate",
     "jackknife_groups",
+    "set_values",
     "statistics_of",
 ]
 
@@ -297,12 +299,36 @@ def distance_scores(
     Raises:
         ShapeError: The sets are not of the same clips.
     """
+    values = set_values(real, made) if sets else {}
+    kl_N = kl_divergences(real.logits_NK, made.logits_NK)
+    return as_scores(values, kl_N, judge_name=judge_name, num_clips=len(kl_N))
+
+
+def set_values(real: SetOfSounds, made: SetOfSounds) -> dict[str, Matrix]:
+    """FD, KID and IS, each (1 + G,): of everything, then without each group.
+
+    Raises:
+        ShapeError: The sets are not of the same clips.
+    """
+    groups = (None, *range(made.num_groups))
     statistics = statistics_of(real, made)
-    kl = bootstrap_mean(kl_divergences(real.logits_NK, made.logits_NK))
-    found: dict[str, Estimate] = {"KL": kl}
-    if sets:
-        num_groups, num_clips = made.num_groups, len(made.group_N)
-        found |= {n: jackknife_groups(s, num_groups, num_clips) for n, s in statistics.items()}
+    return {name: np.array([of(group) for group in groups]) for name, of in statistics.items()}
+
+
+def as_scores(
+    values: Mapping[str, Matrix], kl_N: Matrix | None, *, judge_name: str, num_clips: int
+) -> tuple[Score, ...]:
+    """Numbers of the protocol with their intervals.
+
+    Args:
+        values: From `set_values`; nothing of the real sounds themselves.
+        kl_N: KL of each pair; None where the two of a pair have nothing to do with each other.
+        judge_name: Goes into the protocol's name.
+        num_clips: How many stand behind them.
+    """
+    found = {n: jackknife_estimate(float(v[0]), v[1:], num_clips) for n, v in values.items()}
+    if kl_N is not None:
+        found["KL"] = bootstrap_mean(kl_N)
     return tuple(
         Score(
             protocol=f"{judge_name}-8s-v1",

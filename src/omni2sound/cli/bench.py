@@ -225,6 +225,7 @@ def stage(
     from omni2sound.encoders.text import TextEncoder
     from omni2sound.encoders.vision import VisionEncoder
     from omni2sound.pipeline import Omni2SoundPipeline
+    from omni2sound.weights import networks_sha256
 
     if many_steps is not None and model is None:
         raise UserError("--many-steps compares a model with itself; give --model")
@@ -242,8 +243,10 @@ def stage(
             "steps": defaults.steps if steps is None else steps,
             "many_steps": many_steps,
             "guidance": defaults.guidance if guidance is None else guidance,
+            "device": pipeline.device.type,
             "dtype": str(pipeline.dtype).removeprefix("torch."),
         }
+    texts, looks = TextEncoder.load(), VisionEncoder.load()
     with progress_bar("clips", 2 * clips) as report:
         result = run_stage(
             corpus,
@@ -252,18 +255,19 @@ def stage(
             num_clips=clips,
             seed=seed,
             duration_s=duration,
-            embed_caption=caption_embedding(TextEncoder.load()),
-            embed_look=look_embedding(VisionEncoder.load()),
+            embed_caption=caption_embedding(texts),
+            embed_look=look_embedding(looks),
             model=sounds,
             many_steps=None
             if sounds is None or many_steps is None
             else replace(sounds, num_steps=many_steps),
             model_settings=facts,
+            retrieval_settings={"text": texts.sha256, "vision": networks_sha256(looks)},
             batch_size=batch,
             out=out,
             on_clips=report,
         )
-    text = json.dumps(result.to_json())
+    text = json.dumps(result.to_json(), allow_nan=False)
     if out is not None:
         with atomic_path(out / "report.json") as temporary:
             temporary.write_text(text + "\n", encoding="utf-8")

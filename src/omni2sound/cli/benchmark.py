@@ -35,7 +35,10 @@ MAX_SHOWN = 20
 """Problems of one kind on the terminal; the report has all."""
 TRACK_HELP = "Folder of a track, or stage-omni, which is built into the cache first."
 JUDGES_HELP = "Judges, by commas; the first decides what is heard, the second says it again."
-WEIGHTS_HELP = "Folder of the judges' files of avbench-8s-v1 (docs/weights.md); adds that protocol."
+WEIGHTS_HELP = (
+    "Folder of the judges' files of avbench-8s-v1 (docs/weights.md); adds that protocol. Each of "
+    "--workers holds these judges; without it one does."
+)
 CACHE_HELP = "Where judged sounds are kept; the cache folder by default."
 ASSETS_HELP = "Stage corpus, for its track and its baselines; by default where it is fetched to."
 
@@ -189,7 +192,9 @@ def _means(
     corpus = assets or (usual if usual.is_dir() else None)
     return Means(
         judges=names,
-        published=None if weights is None else PublishedJudges(weights=weights),
+        published=None
+        if weights is None
+        else PublishedJudges(weights=weights, num_workers=workers or 1),
         cache_folder=cache or cache_dir() / "bench",
         assets=corpus,
         engine=engine.value,

@@ -22,6 +22,7 @@ from omni2sound.data.stage.catalogue import Motion, Split
 from omni2sound.errors import ConfigError
 
 __all__ = [
+    "RENDER_VERSION",
     "Ambience",
     "Background",
     "Effect",
@@ -37,6 +38,10 @@ __all__ = [
     "Shot",
     "Sway",
 ]
+
+RENDER_VERSION = 2
+"""Of what a seed gives to see and hear: a change of drawing, motion or mix needs a new number, or
+measures of two worlds end up in one table. (2: the jolt of an onset is the largest change.)"""
 
 SceneKind = Literal["main", "strike", "offscreen", "audio"]
 Role = Literal["source", "distractor", "striker"]
