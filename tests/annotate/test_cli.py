@@ -10,11 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from omni2sound.annotate.runs import CALLS_FILE
+from omni2sound.cli.annotate_judge import JUDGE_FILE
 from omni2sound.cli.main import app
 from omni2sound.data.importers.annotations import read as read_annotations
 from omni2sound.data.importers.rows import Located
 from omni2sound.data.manifest import Clip, read_manifest, write_manifest
-from omni2sound.errors import UserError
+from omni2sound.errors import BudgetExceeded, UserError
 from tests.annotate.crews import SCRIPT, sound_file
 from tests.media.clips import write_video
 
@@ -94,6 +96,20 @@ def test_parquet_and_manifest_are_read_by_the_importer_as_one(
     ]
     assert read[0] == read[1]
     assert len(read[0]) == 2
+
+
+def test_judges_have_books_and_a_budget_of_their_own(
+    corpus: Path, call: Callable[..., str]
+) -> None:
+    run(call)
+    model = "gemini-2.5-pro@https://generativelanguage.googleapis.com/v1beta/openai"
+    before = (corpus / "run" / CALLS_FILE).read_bytes()
+    with pytest.raises(BudgetExceeded):  # before anything is sent
+        call("judge", "run", "--against", "run", "--judge", model, "--budget-usd", "0.000001")
+    assert (corpus / "run" / JUDGE_FILE).is_file()
+    assert (corpus / "run" / CALLS_FILE).read_bytes() == before
+    with pytest.raises(UserError, match="above 0"):
+        call("judge", "run", "--budget-usd", "0")
 
 
 def test_the_same_results_are_the_same_bytes(corpus: Path, call: Callable[..., str]) -> None:

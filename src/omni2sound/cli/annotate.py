@@ -336,6 +336,9 @@ def judge(
     price_file: Annotated[
         list[Path] | None, typer.Option("--prices", help="Price table of your own; may repeat.")
     ] = None,
+    budget_usd: Annotated[
+        str | None, typer.Option(help="Stop before more is spent on judges of this run.")
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="API calls at a time.")] = 16,
     timeout: Annotated[float, typer.Option(help="Seconds that one API call may take.")] = 120.0,
     joint: Annotated[
@@ -364,6 +367,7 @@ def judge(
             joint=resolve_model(joint),
             executor=Executor(engine=engine.value, num_workers=workers or default_workers()),
             limit=limit,
+            budget_usd=_money(budget_usd),
         )
     )
     print("\n".join(lines))
