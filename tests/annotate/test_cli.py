@@ -4,13 +4,16 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from omni2sound.annotate.executor import Executor
 from omni2sound.annotate.runs import CALLS_FILE
+from omni2sound.cli import annotate as annotate_command
 from omni2sound.cli.annotate_judge import JUDGE_FILE
 from omni2sound.cli.main import app
 from omni2sound.data.importers.annotations import read as read_annotations
@@ -157,6 +160,17 @@ def test_bad_options_are_said(corpus: Path, argv: tuple[str, ...], wanted: str) 
             ["annotate", "run", str(corpus / "clips.jsonl"), "--out", str(corpus / "r"), *argv],
             catch_exceptions=False,
         )
+
+
+@pytest.mark.parametrize("junior", ["local", "ears-1@http://127.0.0.1:9/v1"])
+def test_captions_of_others_are_filtered_with_a_warning(
+    junior: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = SimpleNamespace(scorer="local", junior=junior, pictures="text")
+    annotate_command._local(settings, SimpleNamespace(joint="joint-v1"), Executor())  # type: ignore[arg-type]
+    warned = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert len(warned) == (junior != "local")
+    assert all("joint-v1 knows 43 classes" in text and junior in text for text in warned)
 
 
 def test_nothing_is_exported_from_what_is_no_run(tmp_path: Path) -> None:

@@ -69,6 +69,22 @@ def test_one_event_that_does_not_fit_is_enough(scores: list[float], least: float
         assert named == sum(score < least for score in scores)
 
 
+def test_what_the_scorer_does_not_know_is_not_judged() -> None:
+    caption = events(("a dog", 0, 1), ("a theremin", 1, 2))
+    numbers = replace(PAPER, hand_off_event=0.3, drop_event=0.3)
+    fits = Fit(caption=0.9, events=(0.8, None))
+    assert hand_off(caption, fits, numbers, RULES).outcome == "keep"
+    kept = post_hoc(caption, fits, numbers)
+    assert kept.outcome == "keep"
+    assert kept.scores["weakest_event"] == 0.8
+    assert "1 not judged" in kept.reasons[0]
+    bad = Fit(caption=0.9, events=(0.1, None))
+    assert post_hoc(caption, bad, numbers).outcome == "drop"
+    nothing = Fit(caption=0.1, events=(None, None))  # the sentence is judged as ever
+    assert post_hoc(caption, nothing, numbers).outcome == "drop"
+    assert "weakest_event" not in post_hoc(caption, nothing, numbers).scores
+
+
 def events(*spans: tuple[str, float, float]) -> Caption:
     return Caption(
         text="...", events=tuple(HeardEvent(what=w, start_s=a, end_s=b) for w, a, b in spans)

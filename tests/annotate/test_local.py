@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -10,8 +13,9 @@ from hypothesis import strategies as st
 
 from omni2sound.annotate.local.agreement import agreed_scores, things_heard
 from omni2sound.annotate.local.events import EventRules, caption_of, events_of
+from omni2sound.annotate.local.perceive import ScoreJob, score_captions
 from omni2sound.annotate.local.words import vocabulary
-from omni2sound.annotate.records import Patch
+from omni2sound.annotate.records import Caption, HeardEvent, Patch, Perception
 from omni2sound.annotate.shots import cuts_of
 from omni2sound.annotate.sounds import SAMPLE_RATE_HZ, sound_part
 from omni2sound.encoders.joint import JointConfig, JointHeads, pooled_similarity
@@ -57,6 +61,24 @@ def test_captions_tell_order_counts_and_what_is_unseen() -> None:
     events = events_of(heard, seen={"a dog"}, rules=RULES)
     text = caption_of(events, WORDS, is_music=False).text
     assert text == "A dog barks twice, then a bell rings out of view."
+
+
+def test_things_of_no_class_of_the_corpus_are_not_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Space:
+        def sentences(self, texts: list[str]) -> torch.Tensor:
+            return torch.tensor([[0.0, 1.0] if "dog" in text else [1.0, 0.0] for text in texts])
+
+    monkeypatch.setattr("omni2sound.annotate.local.perceive._joint", lambda folder: Space())
+    sound = base64.b64encode(np.array([[0, 1]], "<f2").tobytes()).decode()
+    perception = Perception(
+        duration_s=1.0, similarity=None, sound=sound, patches=(Patch(start_s=0, end_s=1),)
+    )
+    whats = ("a large hound", "a theremin", "a dog", "a bell")
+    caption = Caption(text="A dog.", events=tuple(HeardEvent(what=what) for what in whats))
+    (fit,) = score_captions(
+        ScoreJob(joint=Path("x"), perceptions=(perception,), captions=(caption,))
+    )
+    assert fit.events == (0.0, None, 1.0, 0.0)
 
 
 def test_two_judges_must_mean_the_same_thing() -> None:

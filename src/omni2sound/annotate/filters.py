@@ -5,7 +5,8 @@ Out:  `Decision`s, each with its reasons.
 
 Rules are data: numbers of a scorer in `thresholds.toml`, phrases in `phrases.txt`, complexity in
 `HandOffRules`. What not to get wrong: scores of different scorers live on different scales,
-so a threshold never travels without its scorer's name.
+so a threshold never travels without its scorer's name. Rules on single things pass over what the
+scorer does not know: its low score would say nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from omni2sound.annotate.records import Caption, Decision, Fit
 from omni2sound.errors import UserError
 
 __all__ = [
+    "RULES_VERSION",
     "HandOffRules",
     "Thresholds",
     "hallucination_phrases",
@@ -28,6 +30,9 @@ __all__ = [
     "post_hoc",
     "route",
 ]
+
+RULES_VERSION = 2
+"""Raised when the same scores and thresholds lead to other decisions."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,12 +48,13 @@ class Thresholds:
     """Caption-audio score below which the senior is asked."""
     hand_off_music: float
     hand_off_event: float
-    """The senior is asked if any named event fits its sound less; -1: no such rule."""
+    """The senior is asked if any named event that the scorer knows fits its sound less; -1: no
+    such rule."""
     drop: float
     """Caption-audio score below which the final caption is thrown away."""
     drop_music: float
     drop_event: float
-    """It is thrown away, too, if any event that it names fits its sound less."""
+    """It is thrown away, too, if any event that it names fits its sound less; as above."""
     source: str
     """Where the numbers are from."""
 
@@ -136,7 +142,8 @@ def _misfits(caption: Caption, fit: Fit, least: float, least_event: float) -> li
         found.append(f"caption-audio score {fit.caption:.3f} < {least:g}")
     weakest: dict[str, float] = {}
     for event, score in zip(caption.events, fit.events, strict=bool(fit.events)):
-        weakest[event.what] = min(score, weakest.get(event.what, score))
+        if score is not None:
+            weakest[event.what] = min(score, weakest.get(event.what, score))
     found += [
         f"{what!r} fits the sound at {score:.3f} < {least_event:g}"
         for what, score in weakest.items()
@@ -146,7 +153,8 @@ def _misfits(caption: Caption, fit: Fit, least: float, least_event: float) -> li
 
 
 def _scores(fit: Fit) -> dict[str, float]:
-    weakest = {"weakest_event": min(fit.events)} if fit.events else {}
+    judged = [score for score in fit.events if score is not None]
+    weakest = {"weakest_event": min(judged)} if judged else {}
     return {"caption_audio": fit.caption, **weakest}
 
 
@@ -194,12 +202,17 @@ def _suspicious(caption: Caption, rules: HandOffRules) -> list[str]:
 
 
 def post_hoc(caption: Caption, fit: Fit, thresholds: Thresholds) -> Decision:
-    """Is the final caption thrown away? The sentence and every thing that it names must fit."""
+    """Is the final caption thrown away? The sentence must fit, and all that it names and the
+    scorer knows.
+    """
     least = thresholds.drop_music if caption.is_music else thresholds.drop
     reasons = _misfits(caption, fit, least, thresholds.drop_event)
     if reasons:
         return Decision(outcome="drop", reasons=tuple(reasons), scores=_scores(fit))
-    reason = f"caption-audio score {fit.caption:.3f} >= {least:g}, and so does every event"
-    if not fit.events:
-        reason = f"caption-audio score {fit.caption:.3f} >= {least:g}"
+    reason = f"caption-audio score {fit.caption:.3f} >= {least:g}"
+    unknown = sum(score is None for score in fit.events)
+    if len(fit.events) > unknown:
+        reason += ", and every event that was judged fits"
+    if unknown:
+        reason += f"; {unknown} not judged: the scorer does not know them"
     return Decision(outcome="keep", reasons=(reason,), scores=_scores(fit))

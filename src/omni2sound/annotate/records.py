@@ -137,10 +137,10 @@ class Fit:
 
     caption: float
     """The sentence and the whole sound."""
-    events: tuple[float, ...] = ()
-    """Each event's phrase and the sound in its span, in the caption's order; empty if the scorer
-    does not look at events. A sentence with one invented thing fits almost as well as one
-    without; the thing itself does not fit at all."""
+    events: tuple[float | None, ...] = ()
+    """Each event's phrase and the sound in its span, in the caption's order; None for what the
+    scorer does not know and can't judge; empty if it does not look at events. A sentence with one
+    invented thing fits almost as well as one without; the thing itself does not fit at all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -252,11 +252,18 @@ def _local(settings: Any, options: _Options, executor: Executor) -> tuple[Scorer
         LocalViewer,
     )
     from omni2sound.annotate.local.words import vocabulary
+    from omni2sound.data.stage.catalogue import Catalogue
     from omni2sound.encoders.metric.yamnet import YamNet
     from omni2sound.weights import resolve_model
 
     joint = resolve_model(options.joint)
     words = vocabulary(YamNet.load().class_names)
+    if settings.junior != "local":
+        _log.warning(
+            "%s knows %d classes: other things that %s names are not judged one by one, and its "
+            "sentences against thresholds of stage scenes; see --thresholds",
+            *(joint.name, len(Catalogue.load().class_ids), settings.junior),
+        )
     return LocalScorer(joint=joint, executor=executor), {
         "viewer": LocalViewer(),
         "junior": LocalJunior(words=words, sees_for_itself=settings.pictures == "frames"),
