@@ -62,6 +62,8 @@ def test_inventions_repeats_order_and_screen_are_counted() -> None:
     score = score_caption(caption, TRUE, NAMES)
     assert (score.recalled, score.named, score.invented) == (2, 3, 1)
     assert (score.pairs, score.pairs_right, score.screen_right) == (1, 0, 0)
+    # "On screen", said of everything, would have been right of the dog.
+    assert (score.screen_said, score.screen_true) == (1, 1)
 
 
 @pytest.mark.parametrize("class_id", Catalogue.load().class_ids)

@@ -67,6 +67,10 @@ class ClipScore:
     pairs_right: int
     pairs: int
     screen_right: int
+    screen_said: int
+    """Recalled things of which the caption says whether they are seen."""
+    screen_true: int
+    """Recalled things that are seen: what "on screen", said of everything, gets right."""
 
 
 def score_caption(caption: Caption, scene: Scene, names: TruthNames) -> ClipScore:
@@ -104,6 +108,8 @@ def score_caption(caption: Caption, scene: Scene, names: TruthNames) -> ClipScor
         pairs_right=right,
         pairs=len(pairs),
         screen_right=sum(found[c][1] is true[c][1] for c in found),
+        screen_said=sum(seen is not None for _, seen in found.values()),
+        screen_true=sum(true[c][1] for c in found),
     )
 
 
@@ -117,6 +123,11 @@ class Arm:
     invented_per_caption: float | None
     order: float | None
     on_screen: float | None
+    """Right of those recalled; unknown is wrong."""
+    on_screen_of_said: float | None
+    """Right of those where it is said."""
+    on_screen_always: float | None
+    """What a caption gets that says "on screen" of everything."""
     invented_at_random: tuple[float, float] | None = None
     """95 % of random choices of as many clips have inventions between these."""
 
@@ -133,6 +144,8 @@ def _arm(name: str, scores: Sequence[ClipScore], chance: tuple[float, float] | N
         invented_per_caption=sum(s.invented for s in scores) / len(scores) if scores else None,
         order=ratio("pairs_right", "pairs"),
         on_screen=ratio("screen_right", "recalled"),
+        on_screen_of_said=ratio("screen_right", "screen_said"),
+        on_screen_always=ratio("screen_true", "recalled"),
         invented_at_random=chance,
     )
 

@@ -400,13 +400,19 @@ def score(
         for path in sorted(folder.glob(f"*/{EVENTS}"))
     }
     names = TruthNames(Catalogue.load())
-    print("run | pictures | arm | clips | recall | invented | order | on-screen | at random")
+    print(
+        "run | pictures | arm | clips | recall | invented | order | on-screen | where said | "
+        'always "on screen" | at random'
+    )
     for folder in run_folders:
         settings = RunSettings.read(folder)
         ended = list(stories(folder))
         told = [(s, truth[s.clip.clip_id]) for s in ended if s.clip.clip_id in truth]
         for arm in arms_of(told, names):
-            values = (arm.recall, arm.invented_per_caption, arm.order, arm.on_screen)
+            values = (
+                *(arm.recall, arm.invented_per_caption, arm.order),
+                *(arm.on_screen, arm.on_screen_of_said, arm.on_screen_always),
+            )
             cells = [f"{v:.3f}" if v is not None else "-" for v in values]
             chance = arm.invented_at_random
             cells.append("-" if chance is None else f"{chance[0]:.3f} to {chance[1]:.3f}")

@@ -37,7 +37,15 @@ from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import MediaError
 
-__all__ = ["FineJob", "PerceiveJob", "ScoreJob", "listen_finely", "perceive", "score_captions"]
+__all__ = [
+    "FineJob",
+    "PerceiveJob",
+    "ScoreJob",
+    "best_look",
+    "listen_finely",
+    "perceive",
+    "score_captions",
+]
 
 _FRAME_PX = 240
 _FRAMES_PER_SHOT = 2
@@ -163,6 +171,17 @@ def _look(
         for thing, likeness in zip(things, likeness_T, strict=True)
     }
     return Look(start_s=shot.start_s, end_s=shot.end_s, seen=_highest(seen))
+
+
+def best_look(looks: Sequence[Look], name: str) -> float:
+    """The most that a thing's score may be in any shot; what was not kept is below what was."""
+    return max(
+        (
+            look.seen.get(name, min(look.seen.values()) if len(look.seen) >= _KEPT else _FLOOR)
+            for look in looks
+        ),
+        default=0.0,
+    )
 
 
 def _patches(

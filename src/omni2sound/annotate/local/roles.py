@@ -22,6 +22,7 @@ from omni2sound.annotate.local.perceive import (
     FineJob,
     PerceiveJob,
     ScoreJob,
+    best_look,
     listen_finely,
     perceive,
     score_captions,
@@ -46,6 +47,8 @@ __all__ = ["LocalJunior", "LocalScorer", "LocalSenior", "LocalValidator", "Local
 
 _VERSION = 2
 """Raised when the same input gives another result."""
+_CAPTIONS_VERSION = 3
+"""The same for junior and senior, who do not perceive."""
 _CAPTIONS_A_JOB = 64
 SEEN_SCORE = 0.35
 """Score of a `Look` from which a thing counts as seen: it finds a third of what sounds and is shown
@@ -113,6 +116,21 @@ def _described(perception: Perception) -> VisualContext:
     return VisualContext(shots=tuple(shots))
 
 
+def _unseen(perception: Perception, words: Vocabulary) -> frozenset[str]:
+    """Things that picture models can name and that hardly are in any shot.
+
+    Asked of the looks that the viewer's text is made of: the text names what is there, and names
+    a third of it, so that its silence says nothing.
+    """
+    if not perception.looks:
+        return frozenset()
+    return frozenset(
+        thing.name
+        for thing in words.visible
+        if best_look(perception.looks, thing.name) < MIGHT_BE_SEEN
+    )
+
+
 def _listed(things: Sequence[str]) -> str:
     return things[0] if len(things) == 1 else f"{', '.join(things[:-1])} and {things[-1]}"
 
@@ -134,7 +152,7 @@ class LocalJunior:
     @property
     def identity(self) -> Any:
         """Rules and version."""
-        return ["local junior", _VERSION, to_json(self.rules), self.sees_for_itself]
+        return ["local junior", _CAPTIONS_VERSION, to_json(self.rules), self.sees_for_itself]
 
     async def caption(
         self, works: Sequence[Work]
@@ -145,15 +163,20 @@ class LocalJunior:
 
     def _caption(self, work: Work) -> Caption:
         perception = _perceived(work)
-        patches, seen = perception.patches, None
-        if work.context is not None:
-            seen = work.context.things or None
+        patches, (seen, unseen) = perception.patches, _seen(work, self.words)
         if self.sees_for_itself:
-            seen = _described(perception).things or None
+            seen, unseen = _described(perception).things, _unseen(perception, self.words)
             patches = _with_pictures(perception, self.words)
         things = [replace(p, heard=self.words.heard(p.heard)) for p in patches]
-        events = events_of(things, seen=seen, rules=self.rules)
+        events = events_of(things, seen=seen, unseen=unseen, rules=self.rules)
         return caption_of(events, self.words, is_music=mostly_music(perception.patches))
+
+
+def _seen(work: Work, words: Vocabulary) -> tuple[frozenset[str], frozenset[str]]:
+    """What is in the picture, and what would be seen if it were; nothing without a context."""
+    if work.context is None:
+        return frozenset(), frozenset()
+    return work.context.things, _unseen(_perceived(work), words) - work.context.things
 
 
 def _with_pictures(perception: Perception, words: Vocabulary) -> tuple[Patch, ...]:
@@ -182,7 +205,12 @@ class LocalSenior:
     @property
     def identity(self) -> Any:
         """Rules and version."""
-        return ["local senior", _VERSION, load_card(self.joint).sha256, to_json(self.rules)]
+        return [
+            "local senior",
+            _CAPTIONS_VERSION,
+            load_card(self.joint).sha256,
+            to_json(self.rules),
+        ]
 
     async def revise(
         self, works: Sequence[Work]
@@ -196,8 +224,8 @@ class LocalSenior:
                 yield place, self._revised(works[place], patches)
 
     def _revised(self, work: Work, patches: tuple[Patch, ...]) -> SeniorCaption:
-        seen = None if work.context is None else work.context.things or None
-        events = events_of(patches, seen=seen, rules=self.rules)
+        seen, unseen = _seen(work, self.words)
+        events = events_of(patches, seen=seen, unseen=unseen, rules=self.rules)
         hop_s = patches[1].start_s - patches[0].start_s if len(patches) > 1 else 0.0
         turn = Turn(
             reasoning=f"{len(patches)} pieces at a hop of {hop_s:.2f} s, heard by two judges",
