@@ -23,6 +23,7 @@ from omni2sound.annotate.local.roles import (
     MIGHT_BE_SEEN,
     SEEN_SCORE,
     LocalJunior,
+    LocalValidator,
     LocalViewer,
 )
 from omni2sound.annotate.local.words import vocabulary
@@ -100,6 +101,24 @@ def test_only_what_would_be_recognised_is_out_of_view(score: float, on_screen: b
     }
     unknown = said_by_junior(replace(work, context=None))
     assert {e.on_screen for e in unknown.events} == {None}
+
+
+@pytest.mark.parametrize(
+    ("looks", "plausible"),
+    [
+        ((), True),  # without a look nothing speaks against the caption
+        ((Look(start_s=0, end_s=1, seen={"a dog": MIGHT_BE_SEEN}),), True),
+        ((Look(start_s=0, end_s=1, seen={"a dog": 0.03}),), False),
+    ],
+)
+def test_the_validator_needs_a_look_to_object(looks: tuple[Look, ...], plausible: bool) -> None:
+    work = Work(
+        clip=SourceClip(name="c", audio=Path("never-read.wav"), video=None),
+        perception=Perception(duration_s=1.0, similarity=0.5, sound="", looks=looks),
+        caption=Caption(text="A dog barks.", events=(HeardEvent(what="a dog"),)),
+    )
+    (verdict,) = results(LocalValidator(WORDS).judge([work]))
+    assert verdict.plausible is plausible
 
 
 def described(perception: Perception) -> VisualContext:

@@ -195,7 +195,11 @@ def _with_pictures(perception: Perception, words: Vocabulary) -> tuple[Patch, ..
 
 @dataclass(frozen=True, kw_only=True)
 class LocalSenior:
-    """The junior at a quarter of its hop, if a second judge agrees; what is seen is evidence."""
+    """Captions the clip anew from its sound, at a quarter of the hop, if a second judge agrees.
+
+    What is seen lowers thresholds, as for the junior. It is no reviser: it neither reads the
+    junior's caption nor the reasons why it is asked, and hears the whole clip once, no span again.
+    """
 
     words: Vocabulary
     joint: Path
@@ -257,6 +261,8 @@ class LocalValidator:
         if not heard:
             return Verdict(plausible=True, reason="nothing is heard that pictures could show")
         looks = _perceived(work).looks
+        if not looks:
+            return Verdict(plausible=True, reason="not asked: there is no picture to look at")
         best = max((look.seen.get(name, 0.0), name) for look in looks for name in heard)
         score, name = best
         if score >= MIGHT_BE_SEEN:
