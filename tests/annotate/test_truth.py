@@ -78,9 +78,16 @@ def test_the_filter_is_compared_with_chance_at_equal_loss() -> None:
     clip = Clip(clip_id="s", corpus="stage", split="test", audio="a.wav")
     story = Story(clip=clip, ending=Ending(end="kept", steps=("junior",)), steps={"junior": good})
     dropped = replace(story, ending=Ending(end="dropped", steps=("junior",)), steps={"junior": bad})
-    junior, handed, kept = arms_of([(story, TRUE)] * 10 + [(dropped, TRUE)] * 10, NAMES)
+    junior, handed, kept, shortest = arms_of([(story, TRUE)] * 10 + [(dropped, TRUE)] * 10, NAMES)
     assert junior.invented_per_caption == handed.invented_per_caption == 0.5
     assert kept.invented_per_caption == 0.0
     assert kept.clips == 10
-    low, high = kept.invented_at_random  # type: ignore[misc]
+    assert kept.at_random is not None
+    low, high = kept.at_random.invented_per_caption
     assert 0 < low < 0.5 < high < 1
+    low, high = kept.at_random.recall
+    assert 0 < low < 0.5 < high < 1
+    # Here the rival is the worst choice: the captions that name one thing each invent it.
+    assert (shortest.clips, shortest.recall, shortest.invented_of_named) == (10, 0.0, 1.0)
+    assert (kept.recall, kept.invented_of_named) == (1.0, 0.0)
+    assert len(arms_of([(story, TRUE)] * 3, NAMES)) == 3  # nothing was dropped: no rival

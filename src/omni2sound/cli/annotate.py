@@ -401,8 +401,8 @@ def score(
     }
     names = TruthNames(Catalogue.load())
     print(
-        "run | pictures | arm | clips | recall | invented | order | on-screen | where said | "
-        'always "on screen" | at random'
+        "run | pictures | arm | clips | recall (random) | invented (random) | of named | order | "
+        'on-screen | where said | always "on screen"'
     )
     for folder in run_folders:
         settings = RunSettings.read(folder)
@@ -410,12 +410,15 @@ def score(
         told = [(s, truth[s.clip.clip_id]) for s in ended if s.clip.clip_id in truth]
         for arm in arms_of(told, names):
             values = (
-                *(arm.recall, arm.invented_per_caption, arm.order),
+                *(arm.recall, arm.invented_per_caption, arm.invented_of_named, arm.order),
                 *(arm.on_screen, arm.on_screen_of_said, arm.on_screen_always),
             )
             cells = [f"{v:.3f}" if v is not None else "-" for v in values]
-            chance = arm.invented_at_random
-            cells.append("-" if chance is None else f"{chance[0]:.3f} to {chance[1]:.3f}")
+            if arm.at_random is not None:
+                for place, (low, high) in enumerate(
+                    (arm.at_random.recall, arm.at_random.invented_per_caption)
+                ):
+                    cells[place] += f" ({low:.3f} to {high:.3f})"
             head = (folder.name, settings.pictures, arm.name, str(arm.clips))
             print(" | ".join([*head, *cells]))
         handed = [s for s in ended if "hand-off" in s.steps]
