@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from omni2sound.annotate.records import Caption, Ending, HeardEvent
+from omni2sound.annotate.records import Caption, Decision, Ending, HeardEvent, SeniorCaption
 from omni2sound.annotate.runs import Story
-from omni2sound.annotate.truth import TruthNames, arms_of, score_caption
+from omni2sound.annotate.truth import TruthNames, arms_of, score_caption, yield_of
 from omni2sound.data.manifest import Clip
 from omni2sound.data.stage.catalogue import Catalogue
 from omni2sound.data.stage.truth import Background, Look, Scene, SceneEvent
@@ -91,3 +91,28 @@ def test_the_filter_is_compared_with_chance_at_equal_loss() -> None:
     assert (shortest.clips, shortest.recall, shortest.invented_of_named) == (10, 0.0, 1.0)
     assert (kept.recall, kept.invented_of_named) == (1.0, 0.0)
     assert len(arms_of([(story, TRUE)] * 3, NAMES)) == 3  # nothing was dropped: no rival
+
+
+def test_what_is_left_of_what_went_in() -> None:
+    clip = Clip(clip_id="s", corpus="stage", split="test", audio="a.wav")
+    caption = told(("a dog", 1, True))
+
+    def story(end: str, *, asked: bool) -> Story:
+        outcome = "escalate" if asked else "keep"
+        steps = {"junior": caption, "hand-off": Decision(outcome=outcome, reasons=("...",))}  # type: ignore[arg-type]
+        if asked:
+            steps["senior"] = SeniorCaption(caption=told(("a bell", 3, False)), turns=())
+        return Story(clip=clip, ending=Ending(end=end, steps=tuple(steps)), steps=steps)  # type: ignore[arg-type]
+
+    by_route = Story(clip=clip, ending=Ending(end="dropped", steps=()), steps={})
+    ended = [
+        *[story("kept", asked=False)] * 3,
+        *[story("dropped", asked=True)] * 2,
+        *[story("dropped", asked=False)] * 4,
+        by_route,
+    ]
+    found = yield_of([(s, TRUE) for s in ended], NAMES)
+    assert (found.clips, found.captioned, found.kept) == (10, 9, 3)
+    assert (found.sources, found.recalled) == (20, 3)
+    assert (found.escalated, found.dropped, found.dropped_by_junior) == (2, 6, 4)
+    assert "4 of 6 (0.667) dropped captions never escalated" in str(found)

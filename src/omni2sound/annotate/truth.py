@@ -1,8 +1,9 @@
 """A run against the exact truth of stage scenes: what was found, what was invented.
 
 In:   stories of a run over stage scenes, the scenes' events, the catalogue.
-Out:  `Arm`s: junior only, + hand-off, + filter, and the filter's rivals of equal loss: clips chosen
-      at random, and those whose captions name the fewest things.
+Out:  `Yield`: what is left of what went in. `Arm`s: junior only, + hand-off, + filter, and the
+      filter's rivals of equal loss: clips chosen at random, and captions that name the fewest
+      things.
 
 A thing that a caption names is true if it is a name of a class that sounds in the scene: one of
 the catalogue's names (held-out ones too) or of the judge's classes for it, as whole words. What is
@@ -19,12 +20,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.annotate.records import Caption
+from omni2sound.annotate.records import Caption, Decision
 from omni2sound.annotate.runs import Story
 from omni2sound.data.stage.catalogue import Catalogue
 from omni2sound.data.stage.truth import Scene
 
-__all__ = ["Arm", "Chance", "ClipScore", "TruthNames", "arms_of", "score_caption"]
+__all__ = [
+    "Arm",
+    "Chance",
+    "ClipScore",
+    "TruthNames",
+    "Yield",
+    "arms_of",
+    "score_caption",
+    "yield_of",
+]
 
 _APART_S = 0.4
 _ARTICLE = re.compile(r"^(a|an|the|some)\s+")
@@ -213,4 +223,58 @@ def _chance(scores: Sequence[ClipScore], count: int, seed: int) -> Chance:
     return Chance(
         recall=interval(sums_D3[:, 0] / np.maximum(sums_D3[:, 1], 1)),
         invented_per_caption=interval(sums_D3[:, 2] / count),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Yield:
+    """What came out of what went in: a filter that keeps little is precise at a price."""
+
+    clips: int
+    """That ended, dropped by route or not."""
+    sources: int
+    """Things that sound in them."""
+    captioned: int
+    kept: int
+    recalled: int
+    """True things in kept captions."""
+    escalated: int
+    dropped: int
+    """With a caption: by post-hoc filter or validator."""
+    dropped_by_junior: int
+    """Of these, captions of the junior: the senior, who might have saved them, was not asked."""
+
+    def __str__(self) -> str:
+        def of(part: int, whole: int) -> str:
+            return f"{part} of {whole} ({part / whole:.3f})" if whole else f"{part} of 0"
+
+        return (
+            f"kept {of(self.kept, self.clips)} clips and "
+            f"{of(self.recalled, self.sources)} things that sound, "
+            f"{self.recalled / max(self.clips, 1):.3f} true things a clip that went in; "
+            f"{of(self.escalated, self.captioned)} captions to the senior; "
+            f"{of(self.dropped_by_junior, self.dropped)} dropped captions never escalated"
+        )
+
+
+def yield_of(told: Sequence[tuple[Story, Scene]], names: TruthNames) -> Yield:
+    """Of all clips that ended, with or without a caption."""
+    counts = {"kept": 0, "recalled": 0, "dropped": 0, "dropped_by_junior": 0}
+    sources = captioned = escalated = 0
+    for story, scene in told:
+        sources += len({event.class_id for event in scene.events})
+        handed, caption = story.steps.get("hand-off"), story.caption
+        if not isinstance(handed, Decision) or caption is None:
+            continue
+        captioned += 1
+        asked = handed.outcome == "escalate"
+        escalated += asked
+        if story.ending.end == "kept":
+            counts["kept"] += 1
+            counts["recalled"] += score_caption(caption, scene, names).recalled
+        elif story.ending.end == "dropped":
+            counts["dropped"] += 1
+            counts["dropped_by_junior"] += not asked
+    return Yield(
+        clips=len(told), sources=sources, captioned=captioned, escalated=escalated, **counts
     )

@@ -389,7 +389,7 @@ def score(
 ) -> None:
     """Runs over stage scenes against the truth, as a table."""
     from omni2sound.annotate.runs import RunSettings, stories
-    from omni2sound.annotate.truth import TruthNames, arms_of
+    from omni2sound.annotate.truth import TruthNames, arms_of, yield_of
     from omni2sound.data.stage.catalogue import Catalogue
     from omni2sound.data.stage.files import EVENTS
     from omni2sound.data.stage.truth import Scene
@@ -406,8 +406,7 @@ def score(
     )
     for folder in run_folders:
         settings = RunSettings.read(folder)
-        ended = list(stories(folder))
-        told = [(s, truth[s.clip.clip_id]) for s in ended if s.clip.clip_id in truth]
+        told = [(s, truth[s.clip.clip_id]) for s in stories(folder) if s.clip.clip_id in truth]
         for arm in arms_of(told, names):
             values = (
                 *(arm.recall, arm.invented_per_caption, arm.invented_of_named, arm.order),
@@ -421,7 +420,4 @@ def score(
                     cells[place] += f" ({low:.3f} to {high:.3f})"
             head = (folder.name, settings.pictures, arm.name, str(arm.clips))
             print(" | ".join([*head, *cells]))
-        handed = [s for s in ended if "hand-off" in s.steps]
-        asked = sum("senior" in s.steps for s in handed)
-        if handed:
-            print(f"{folder.name}: {asked} of {len(handed)} to the senior")
+        print(f"{folder.name}: {yield_of(told, names)}")
