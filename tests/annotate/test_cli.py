@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from omni2sound.annotate import Thresholds
 from omni2sound.annotate.executor import Executor
 from omni2sound.annotate.runs import CALLS_FILE
 from omni2sound.cli import annotate as annotate_command
@@ -49,6 +51,11 @@ def corpus(tmp_path: Path) -> Path:
         "scorer": {**SCRIPT["scorer"], "made/c2": {"similarity": 0.1, "score": 0.5}},
     }
     (tmp_path / "script.json").write_text(json.dumps(script))
+    rows = [f"{f.name} = 0.9" for f in fields(Thresholds) if f.name not in ("scorer", "source")]
+    (tmp_path / "strict.toml").write_text(
+        "[paper]\nsource = 'too much'\n"
+        + "\n".join(rows).replace("route_drop = 0.9", "route_drop = 0")
+    )
     return tmp_path
 
 
@@ -113,6 +120,13 @@ def test_judges_have_books_and_a_budget_of_their_own(
     assert (corpus / "run" / CALLS_FILE).read_bytes() == before
     with pytest.raises(UserError, match="above 0"):
         call("judge", "run", "--budget-usd", "0")
+
+
+def test_a_judge_sees_what_both_runs_kept(corpus: Path, call: Callable[..., str]) -> None:
+    run(call)
+    run(call, "stricter", "--thresholds", "strict.toml")
+    with pytest.raises(UserError, match="kept here"):  # the other run has captions, all dropped
+        call("judge", "run", "--against", "stricter", "--judge", "scripted:script.json")
 
 
 def test_the_same_results_are_the_same_bytes(corpus: Path, call: Callable[..., str]) -> None:

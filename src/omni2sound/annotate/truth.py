@@ -63,6 +63,13 @@ class TruthNames:
         phrase = _plain(what)
         return frozenset(c for c, pattern in self._patterns.items() if pattern.search(phrase))
 
+    def rest(self, text: str) -> str:
+        """The text in small letters, without names of classes."""
+        rest = text.lower()
+        for pattern in self._patterns.values():
+            rest = pattern.sub("", rest)
+        return rest
+
 
 def _plain(name: str) -> str:
     return _ARTICLE.sub("", name.lower().split(" (")[0].strip())

@@ -56,15 +56,14 @@ async def judge_run(
     from omni2sound.llm import CallStore
 
     sources = _sources(run)
-    ours = {name: s for name, s in _named(stories(run)).items() if s.ending.end == "kept"}
+    ours = _kept(stories(run))
     if against == MANIFEST:
         theirs = {n: s.clip.captions[0] for n, s in ours.items() if s.clip.captions}
     else:
-        other = _named(stories(Path(against)))
-        theirs = {n: s.caption.text for n, s in other.items() if s.caption is not None}
+        theirs = {name: _text(story) for name, story in _kept(stories(Path(against))).items()}
     names = [name for name in ours if name in theirs][:limit]
     if not names:
-        raise UserError(f"{run} and {against}: no clip has a kept caption here and a caption there")
+        raise UserError(f"{run} and {against}: no clip was kept here and has a caption there")
     pairs = [
         Pair(clip=sources[name], first=_text(ours[name]), second=theirs[name]) for name in names
     ]
@@ -78,7 +77,8 @@ async def judge_run(
         works = [_work(ours[n], sources[n], text) for n, text in zip(names, texts, strict=True)]
         fits.append(np.mean([fit.caption async for _, fit in scorer.score(works)]))
     lines = [
-        f"{run.name} against {against}, judged by {judge}: {len(pairs)} clips",
+        f"{run.name} against {against}, judged by {judge}: {len(pairs)} clips, "
+        + ("kept here" if against == MANIFEST else "kept by both"),
         _told(found),
         f"caption-audio score ({scorer.name}): {fits[0]:.3f} against {fits[1]:.3f}",
     ]
@@ -101,10 +101,10 @@ def _told(found: Contest) -> str:
     return f"{counts}; win rate {found.rate:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _named(some: Iterable[Story]) -> dict[str, Story]:
+def _kept(some: Iterable[Story]) -> dict[str, Story]:
     from omni2sound.annotate.runs import clip_name
 
-    return {clip_name(story.clip): story for story in some}
+    return {clip_name(story.clip): story for story in some if story.ending.end == "kept"}
 
 
 def _sources(run: Path) -> dict[str, SourceClip]:
