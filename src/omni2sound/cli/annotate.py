@@ -25,7 +25,7 @@ from omni2sound.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from omni2sound.annotate import Crew, SourceClip, StepStore
+    from omni2sound.annotate import Crew, SourceClip
     from omni2sound.annotate.agents import Scorer
     from omni2sound.annotate.executor import Executor
     from omni2sound.llm import CallStore, ChatModel
@@ -171,8 +171,9 @@ async def _run(
     async with AsyncExitStack() as stack:
         steps = stack.enter_context(StepStore.open(out / STEPS_FILE))
         calls = stack.enter_context(CallStore.open(out / CALLS_FILE, budget_usd=budget))
-        executor = Executor(engine=options.engine.value, num_workers=options.workers)
-        stack.callback(lambda: _count_effort(steps, executor))
+        executor = Executor(
+            engine=options.engine.value, num_workers=options.workers, effort=steps.pending_effort
+        )
         crew = _crew(stack, calls, executor, settings, options)
         report = stack.enter_context(progress_bar("clips", len(clips)))
         async for journey in annotate(
@@ -183,11 +184,6 @@ async def _run(
             spend = calls.spend()
             _log.info("spent %f USD, perhaps %f more", spend.known_usd, spend.uncertain_usd)
     return ends
-
-
-def _count_effort(steps: StepStore, executor: Executor) -> None:
-    for job, effort in executor.effort.items():
-        steps.add_effort(job, effort.jobs, effort.cpu_s)
 
 
 def _crew(
