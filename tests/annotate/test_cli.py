@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from omni2sound.annotate import Thresholds
 from omni2sound.annotate.executor import Executor
-from omni2sound.annotate.runs import CALLS_FILE
+from omni2sound.annotate.runs import CALLS_FILE, RunSettings
 from omni2sound.cli import annotate as annotate_command
 from omni2sound.cli.annotate_judge import JUDGE_FILE
 from omni2sound.cli.main import app
@@ -120,6 +120,34 @@ def test_judges_have_books_and_a_budget_of_their_own(
     assert (corpus / "run" / CALLS_FILE).read_bytes() == before
     with pytest.raises(UserError, match="above 0"):
         call("judge", "run", "--budget-usd", "0")
+
+
+def test_status_counts_drops_by_rule_and_watches_until_the_end(
+    corpus: Path, call: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(call, "run", "--thresholds", "strict.toml", "--limit", "2")
+    status = json.loads(call("status", "--out", "run", "--json"))
+    drops = {name: number for name, number in status.items() if name.startswith("dropped by")}
+    assert drops == {
+        **dict.fromkeys(drops, 0),
+        "dropped by sentence": 2,
+    }
+    assert len(drops) == 5
+
+    # A run that is under way is watched until its last clip has ended.
+    settings = replace(RunSettings.read(corpus / "run"), num_clips=3)
+    settings.write(corpus / "run")
+    slept: list[float] = []
+
+    def goes_on(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            run(call, "run", "--thresholds", "strict.toml")
+
+    monkeypatch.setattr("omni2sound.cli.annotate.time.sleep", goes_on)
+    said = call("status", "--out", "run", "--json", "--watch").splitlines()
+    ended = [json.loads(line)["ended"] for line in said if '"clips"' in line]
+    assert ended == [2, 2, 3]
 
 
 def test_a_judge_sees_what_both_runs_kept(corpus: Path, call: Callable[..., str]) -> None:

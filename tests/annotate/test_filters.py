@@ -41,6 +41,7 @@ def test_more_similar_clips_never_get_a_poorer_path(a: float, b: float) -> None:
 )
 def test_the_papers_routes(similarity: float | None, path: str) -> None:
     assert route(similarity, PAPER).outcome == path
+    assert route(similarity, PAPER).rule == ("route" if path == "drop" else None)
 
 
 @given(st.floats(-1, 1))
@@ -106,6 +107,26 @@ def test_each_rule_hands_off_and_says_why(caption: Caption, reason: str) -> None
     decision = hand_off(caption, Fit(caption=0.9), PAPER, RULES)
     assert decision.outcome == "escalate"
     assert any(reason in r for r in decision.reasons)
+    kinds = {"phrase": "phrase", "doubts": "doubt"}
+    assert decision.rule == kinds.get(reason.split()[0], "complex")
+
+
+@pytest.mark.parametrize(
+    ("score", "event", "is_music", "rule"),
+    [
+        (0.9, 0.9, False, None),
+        (0.3, 0.9, False, "sentence"),
+        (0.1, 0.9, True, "music"),
+        (0.9, 0.1, True, "event"),
+        (0.3, 0.1, False, "sentence"),
+    ],
+)
+def test_a_drop_names_its_rule(score: float, event: float, is_music: bool, rule: str) -> None:
+    caption = replace(PLAIN, is_music=is_music)
+    numbers = replace(PAPER, drop_event=0.2)
+    decision = post_hoc(caption, Fit(caption=score, events=(event,)), numbers)
+    assert decision.rule == rule
+    assert (decision.outcome == "drop") == (rule is not None)
 
 
 def test_a_phrase_is_whole_words() -> None:

@@ -151,6 +151,9 @@ class Decision:
     reasons: tuple[str, ...]
     """Why, in words with numbers; never empty."""
     scores: Mapping[str, float] = field(default_factory=dict)
+    rule: str | None = None
+    """Which rule escalated or dropped, the first if several did: "route", "sentence", "music",
+    "event", "complex", "phrase", "doubt"; None if none did, and in runs of earlier releases."""
 
     def __post_init__(self) -> None:
         if not self.reasons:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
+import time
 from contextlib import AsyncExitStack
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -35,6 +37,7 @@ __all__ = ["app"]
 _log = logging.getLogger(__name__)
 
 EXIT_SOME_FAILED = 1
+_WATCH_S = 5.0
 _PICTURES = ("text", "none", "frames")
 
 app = typer.Typer(
@@ -283,17 +286,30 @@ def _say_what_would_be_done(
 def status(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Again every few seconds until all clips have ended.")
+    ] = False,
 ) -> None:
-    """How far a run is: routes, drops, escalations, money, speed, time left."""
+    """How far a run is: routes, drops by rule, escalations, money, speed, time left."""
     from omni2sound.annotate.status import run_status
 
-    found = run_status(out)
+    while True:
+        found = run_status(out)
+        if watch and not as_json and sys.stdout.isatty():
+            print("\x1b[2J\x1b[H", end="")  # a fresh screen
+        _print_status(found, as_json=as_json)
+        if not watch or found["ended"] >= found["clips"]:
+            return
+        time.sleep(_WATCH_S)
+
+
+def _print_status(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(found), flush=True)
         return
     width = max(len(name) for name in found)
     for name, value in found.items():
-        print(f"{name:{width}}  {'-' if value is None else value}")
+        print(f"{name:{width}}  {'-' if value is None else value}", flush=True)
 
 
 @app.command()
