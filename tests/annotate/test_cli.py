@@ -3,18 +3,25 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
+from omni2sound.annotate import Thresholds
+from omni2sound.annotate.executor import Executor
+from omni2sound.annotate.runs import CALLS_FILE, RunSettings
+from omni2sound.cli import annotate as annotate_command
+from omni2sound.cli.annotate_judge import JUDGE_FILE
 from omni2sound.cli.main import app
 from omni2sound.data.importers.annotations import read as read_annotations
 from omni2sound.data.importers.rows import Located
 from omni2sound.data.manifest import Clip, read_manifest, write_manifest
-from omni2sound.errors import UserError
+from omni2sound.errors import BudgetExceeded, UserError
 from tests.annotate.crews import SCRIPT, sound_file
 from tests.media.clips import write_video
 
@@ -44,6 +51,11 @@ def corpus(tmp_path: Path) -> Path:
         "scorer": {**SCRIPT["scorer"], "made/c2": {"similarity": 0.1, "score": 0.5}},
     }
     (tmp_path / "script.json").write_text(json.dumps(script))
+    rows = [f"{f.name} = 0.9" for f in fields(Thresholds) if f.name not in ("scorer", "source")]
+    (tmp_path / "strict.toml").write_text(
+        "[paper]\nsource = 'too much'\n"
+        + "\n".join(rows).replace("route_drop = 0.9", "route_drop = 0")
+    )
     return tmp_path
 
 
@@ -96,6 +108,55 @@ def test_parquet_and_manifest_are_read_by_the_importer_as_one(
     assert len(read[0]) == 2
 
 
+def test_judges_have_books_and_a_budget_of_their_own(
+    corpus: Path, call: Callable[..., str]
+) -> None:
+    run(call)
+    model = "gemini-2.5-pro@https://generativelanguage.googleapis.com/v1beta/openai"
+    before = (corpus / "run" / CALLS_FILE).read_bytes()
+    with pytest.raises(BudgetExceeded):  # before anything is sent
+        call("judge", "run", "--against", "run", "--judge", model, "--budget-usd", "0.000001")
+    assert (corpus / "run" / JUDGE_FILE).is_file()
+    assert (corpus / "run" / CALLS_FILE).read_bytes() == before
+    with pytest.raises(UserError, match="above 0"):
+        call("judge", "run", "--budget-usd", "0")
+
+
+def test_status_counts_drops_by_rule_and_watches_until_the_end(
+    corpus: Path, call: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(call, "run", "--thresholds", "strict.toml", "--limit", "2")
+    status = json.loads(call("status", "--out", "run", "--json"))
+    drops = {name: number for name, number in status.items() if name.startswith("dropped by")}
+    assert drops == {
+        **dict.fromkeys(drops, 0),
+        "dropped by sentence": 2,
+    }
+    assert len(drops) == 5
+
+    # A run that is under way is watched until its last clip has ended.
+    settings = replace(RunSettings.read(corpus / "run"), num_clips=3)
+    settings.write(corpus / "run")
+    slept: list[float] = []
+
+    def goes_on(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 2:
+            run(call, "run", "--thresholds", "strict.toml")
+
+    monkeypatch.setattr("omni2sound.cli.annotate.time.sleep", goes_on)
+    said = call("status", "--out", "run", "--json", "--watch").splitlines()
+    ended = [json.loads(line)["ended"] for line in said if '"clips"' in line]
+    assert ended == [2, 2, 3]
+
+
+def test_a_judge_sees_what_both_runs_kept(corpus: Path, call: Callable[..., str]) -> None:
+    run(call)
+    run(call, "stricter", "--thresholds", "strict.toml")
+    with pytest.raises(UserError, match="kept here"):  # the other run has captions, all dropped
+        call("judge", "run", "--against", "stricter", "--judge", "scripted:script.json")
+
+
 def test_the_same_results_are_the_same_bytes(corpus: Path, call: Callable[..., str]) -> None:
     for name in ("one", "two"):
         run(call, name, "--concurrency", "1" if name == "one" else "8")
@@ -141,6 +202,19 @@ def test_bad_options_are_said(corpus: Path, argv: tuple[str, ...], wanted: str) 
             ["annotate", "run", str(corpus / "clips.jsonl"), "--out", str(corpus / "r"), *argv],
             catch_exceptions=False,
         )
+
+
+@pytest.mark.parametrize("junior", ["local", "ears-1@http://127.0.0.1:9/v1"])
+def test_captions_of_others_are_filtered_with_a_warning(
+    junior: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = SimpleNamespace(scorer="local", junior=junior, pictures="text")
+    annotate_command._local(
+        settings, SimpleNamespace(joint="joint-v1", wording_sha256=None), Executor()
+    )  # type: ignore[arg-type]
+    warned = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert len(warned) == (junior != "local")
+    assert all("joint-v1 knows 43 classes" in text and junior in text for text in warned)
 
 
 def test_nothing_is_exported_from_what_is_no_run(tmp_path: Path) -> None:

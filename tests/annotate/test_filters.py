@@ -41,6 +41,7 @@ def test_more_similar_clips_never_get_a_poorer_path(a: float, b: float) -> None:
 )
 def test_the_papers_routes(similarity: float | None, path: str) -> None:
     assert route(similarity, PAPER).outcome == path
+    assert route(similarity, PAPER).rule == ("route" if path == "drop" else None)
 
 
 @given(st.floats(-1, 1))
@@ -69,6 +70,22 @@ def test_one_event_that_does_not_fit_is_enough(scores: list[float], least: float
         assert named == sum(score < least for score in scores)
 
 
+def test_what_the_scorer_does_not_know_is_not_judged() -> None:
+    caption = events(("a dog", 0, 1), ("a theremin", 1, 2))
+    numbers = replace(PAPER, hand_off_event=0.3, drop_event=0.3)
+    fits = Fit(caption=0.9, events=(0.8, None))
+    assert hand_off(caption, fits, numbers, RULES).outcome == "keep"
+    kept = post_hoc(caption, fits, numbers)
+    assert kept.outcome == "keep"
+    assert kept.scores["weakest_event"] == 0.8
+    assert "1 not judged" in kept.reasons[0]
+    bad = Fit(caption=0.9, events=(0.1, None))
+    assert post_hoc(caption, bad, numbers).outcome == "drop"
+    nothing = Fit(caption=0.1, events=(None, None))  # the sentence is judged as ever
+    assert post_hoc(caption, nothing, numbers).outcome == "drop"
+    assert "weakest_event" not in post_hoc(caption, nothing, numbers).scores
+
+
 def events(*spans: tuple[str, float, float]) -> Caption:
     return Caption(
         text="...", events=tuple(HeardEvent(what=w, start_s=a, end_s=b) for w, a, b in spans)
@@ -90,6 +107,26 @@ def test_each_rule_hands_off_and_says_why(caption: Caption, reason: str) -> None
     decision = hand_off(caption, Fit(caption=0.9), PAPER, RULES)
     assert decision.outcome == "escalate"
     assert any(reason in r for r in decision.reasons)
+    kinds = {"phrase": "phrase", "doubts": "doubt"}
+    assert decision.rule == kinds.get(reason.split()[0], "complex")
+
+
+@pytest.mark.parametrize(
+    ("score", "event", "is_music", "rule"),
+    [
+        (0.9, 0.9, False, None),
+        (0.3, 0.9, False, "sentence"),
+        (0.1, 0.9, True, "music"),
+        (0.9, 0.1, True, "event"),
+        (0.3, 0.1, False, "sentence"),
+    ],
+)
+def test_a_drop_names_its_rule(score: float, event: float, is_music: bool, rule: str) -> None:
+    caption = replace(PLAIN, is_music=is_music)
+    numbers = replace(PAPER, drop_event=0.2)
+    decision = post_hoc(caption, Fit(caption=score, events=(event,)), numbers)
+    assert decision.rule == rule
+    assert (decision.outcome == "drop") == (rule is not None)
 
 
 def test_a_phrase_is_whole_words() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from omni2sound.annotate.agents import SourceClip
 from omni2sound.annotate.judges import ChatJudge, Contest, Pair, Preference, contest
-from omni2sound.annotate.local.judge import naming_score
+from omni2sound.annotate.local.judge import naming_score, other_things
 from omni2sound.annotate.records import Failure
 from omni2sound.annotate.scripted import ScriptedModel
 from omni2sound.annotate.truth import TruthNames
@@ -82,11 +82,19 @@ def test_a_chat_judge_hears_the_sound_and_reads_both_captions(tmp_path: Path) ->
 
 def test_the_local_judge_wants_all_that_is_heard_and_nothing_else() -> None:
     names, classes = TruthNames(Catalogue.load()), ("dog", "bell", "rain")
+    others = other_things(names, ("Bark", "Theremin", "Cat", "Cattle, bovinae", "Outside"))
     heard_K = np.array([0.9, 0.8, 0.0])
 
     def score(caption: str) -> float:
-        return naming_score(caption, heard_K, classes, names)
+        return naming_score(caption, heard_K, classes, names, others)
 
     assert score("A dog barks, then a bell rings.") > score("A dog barks.") > score("Rain falls.")
     assert score("A dog barks.") > score("A dog barks while rain falls.")
     assert score("Next to nothing is heard.") == 0
+    # What it can't confirm counts as invented; what is no thing, or part of a class' name, doesn't.
+    assert score("A dog barks while theremin is heard.") < score("A dog barks.")
+    assert score("A dog barks, then cat is heard while cattle is heard.") < score(
+        "A dog barks, then cat is heard."
+    )
+    assert score("A dog barks outside.") == score("A dog barks.")
+    assert "big cat" not in names.rest("A big cat roars.")

@@ -82,6 +82,11 @@ def test_what_is_no_record_is_refused(damaged: str) -> None:
         from_json(damaged)
 
 
+def test_decisions_of_earlier_releases_are_read() -> None:
+    old = '{"Decision": {"outcome": "drop", "reasons": ["score"], "scores": {}}}'
+    assert from_json(old) == Decision(outcome="drop", reasons=("score",))
+
+
 def test_a_decision_needs_a_reason() -> None:
     with pytest.raises(ConfigError, match="reason"):
         Decision(outcome="drop", reasons=())

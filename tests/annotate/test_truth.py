@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from omni2sound.annotate.records import Caption, Ending, HeardEvent
+from omni2sound.annotate.records import Caption, Decision, Ending, HeardEvent, SeniorCaption
 from omni2sound.annotate.runs import Story
-from omni2sound.annotate.truth import TruthNames, arms_of, score_caption
+from omni2sound.annotate.truth import TruthNames, arms_of, score_caption, yield_of
 from omni2sound.data.manifest import Clip
 from omni2sound.data.stage.catalogue import Catalogue
 from omni2sound.data.stage.truth import Background, Look, Scene, SceneEvent
@@ -62,6 +62,8 @@ def test_inventions_repeats_order_and_screen_are_counted() -> None:
     score = score_caption(caption, TRUE, NAMES)
     assert (score.recalled, score.named, score.invented) == (2, 3, 1)
     assert (score.pairs, score.pairs_right, score.screen_right) == (1, 0, 0)
+    # "On screen", said of everything, would have been right of the dog.
+    assert (score.screen_said, score.screen_true) == (1, 1)
 
 
 @pytest.mark.parametrize("class_id", Catalogue.load().class_ids)
@@ -76,9 +78,41 @@ def test_the_filter_is_compared_with_chance_at_equal_loss() -> None:
     clip = Clip(clip_id="s", corpus="stage", split="test", audio="a.wav")
     story = Story(clip=clip, ending=Ending(end="kept", steps=("junior",)), steps={"junior": good})
     dropped = replace(story, ending=Ending(end="dropped", steps=("junior",)), steps={"junior": bad})
-    junior, handed, kept = arms_of([(story, TRUE)] * 10 + [(dropped, TRUE)] * 10, NAMES)
+    junior, handed, kept, shortest = arms_of([(story, TRUE)] * 10 + [(dropped, TRUE)] * 10, NAMES)
     assert junior.invented_per_caption == handed.invented_per_caption == 0.5
     assert kept.invented_per_caption == 0.0
     assert kept.clips == 10
-    low, high = kept.invented_at_random  # type: ignore[misc]
+    assert kept.at_random is not None
+    low, high = kept.at_random.invented_per_caption
     assert 0 < low < 0.5 < high < 1
+    low, high = kept.at_random.recall
+    assert 0 < low < 0.5 < high < 1
+    # Here the rival is the worst choice: the captions that name one thing each invent it.
+    assert (shortest.clips, shortest.recall, shortest.invented_of_named) == (10, 0.0, 1.0)
+    assert (kept.recall, kept.invented_of_named) == (1.0, 0.0)
+    assert len(arms_of([(story, TRUE)] * 3, NAMES)) == 3  # nothing was dropped: no rival
+
+
+def test_what_is_left_of_what_went_in() -> None:
+    clip = Clip(clip_id="s", corpus="stage", split="test", audio="a.wav")
+    caption = told(("a dog", 1, True))
+
+    def story(end: str, *, asked: bool) -> Story:
+        outcome = "escalate" if asked else "keep"
+        steps = {"junior": caption, "hand-off": Decision(outcome=outcome, reasons=("...",))}  # type: ignore[arg-type]
+        if asked:
+            steps["senior"] = SeniorCaption(caption=told(("a bell", 3, False)), turns=())
+        return Story(clip=clip, ending=Ending(end=end, steps=tuple(steps)), steps=steps)  # type: ignore[arg-type]
+
+    by_route = Story(clip=clip, ending=Ending(end="dropped", steps=()), steps={})
+    ended = [
+        *[story("kept", asked=False)] * 3,
+        *[story("dropped", asked=True)] * 2,
+        *[story("dropped", asked=False)] * 4,
+        by_route,
+    ]
+    found = yield_of([(s, TRUE) for s in ended], NAMES)
+    assert (found.clips, found.captioned, found.kept) == (10, 9, 3)
+    assert (found.sources, found.recalled) == (20, 3)
+    assert (found.escalated, found.dropped, found.dropped_by_junior) == (2, 6, 4)
+    assert "4 of 6 (0.667) dropped captions never escalated" in str(found)

@@ -5,7 +5,9 @@ Out:  `Costs`, once for processor time here and once for money.
 
 "Senior for all" has no junior and no hand-off; routing, pictures and filters are the same. Its
 price is the mean senior's, of the clips that went there: they are the hard ones, so it is
-rather too high than too low for a senior who thinks longer about them.
+rather too high than too low for a senior who thinks longer about them. Processor time is told
+only where each result that is kept was made and counted once: results taken over from another run,
+made twice with other settings or by a release that lost counts in a kill would give a false ratio.
 """
 
 from __future__ import annotations
@@ -60,7 +62,11 @@ def costs_of(folder: Path) -> dict[str, Costs]:
     clips, escalated = counts.get("junior", 0), counts.get("senior", 0)
     found = {}
     cpu = {job: seconds for job, (_, seconds) in effort.items()}
-    if cpu:
+    jobs = {job: num for job, (num, _) in effort.items()}
+    counted_once = (
+        jobs.get("perceive") == counts.get("perceive") and jobs.get("listen_finely", 0) == escalated
+    )
+    if cpu and counted_once:
         scores = cpu.get("score_captions", 0.0)
         found["CPU s"] = Costs(
             clips=clips,

@@ -37,7 +37,7 @@ class Executor:
     engine: EngineName = "local"
     num_workers: int = 1
     effort: dict[str, Effort] = field(default_factory=dict, compare=False)
-    """What was done so far, by the function's name."""
+    """What was done so far, by the function's name; whoever gives the dict may empty it."""
 
     async def map(
         self, function: Callable[[Job], Result], jobs: Sequence[Job]

@@ -5,7 +5,8 @@ Out:  `Decision`s, each with its reasons.
 
 Rules are data: numbers of a scorer in `thresholds.toml`, phrases in `phrases.txt`, complexity in
 `HandOffRules`. What not to get wrong: scores of different scorers live on different scales,
-so a threshold never travels without its scorer's name.
+so a threshold never travels without its scorer's name. Rules on single things pass over what the
+scorer does not know: its low score would say nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from omni2sound.annotate.records import Caption, Decision, Fit
 from omni2sound.errors import UserError
 
 __all__ = [
+    "RULES_VERSION",
     "HandOffRules",
     "Thresholds",
     "hallucination_phrases",
@@ -28,6 +30,9 @@ __all__ = [
     "post_hoc",
     "route",
 ]
+
+RULES_VERSION = 2
+"""Raised when the same scores and thresholds lead to other decisions."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,12 +48,13 @@ class Thresholds:
     """Caption-audio score below which the senior is asked."""
     hand_off_music: float
     hand_off_event: float
-    """The senior is asked if any named event fits its sound less; -1: no such rule."""
+    """The senior is asked if any named event that the scorer knows fits its sound less; -1: no
+    such rule."""
     drop: float
     """Caption-audio score below which the final caption is thrown away."""
     drop_music: float
     drop_event: float
-    """It is thrown away, too, if any event that it names fits its sound less."""
+    """It is thrown away, too, if any event that it names fits its sound less; as above."""
     source: str
     """Where the numbers are from."""
 
@@ -113,32 +119,40 @@ def route(similarity: float | None, thresholds: Thresholds) -> Decision:
         reason = f"similarity {similarity:.3f} <= {thresholds.route_audio_visual:g}"
         return Decision(outcome="audio-only", reasons=(reason,), scores=scores)
     reason = f"similarity {similarity:.3f} < {thresholds.route_drop:g}"
-    return Decision(outcome="drop", reasons=(reason,), scores=scores)
+    return Decision(outcome="drop", reasons=(reason,), scores=scores, rule="route")
 
 
 def hand_off(caption: Caption, fit: Fit, thresholds: Thresholds, rules: HandOffRules) -> Decision:
     """Does the senior get the clip? Every rule that says so is a reason."""
-    reasons = [*_complex(caption, rules), *_suspicious(caption, rules)]
+    found = [*_complex(caption, rules), *_suspicious(caption, rules)]
     least = thresholds.hand_off_music if caption.is_music else thresholds.hand_off
-    reasons += _misfits(caption, fit, least, thresholds.hand_off_event)
-    outcome = "escalate" if reasons else "keep"
+    found += _misfits(caption, fit, least, thresholds.hand_off_event)
+    outcome = "escalate" if found else "keep"
     return Decision(
         outcome=outcome,  # type: ignore[arg-type]
-        reasons=tuple(reasons) or (f"no rule spoke against it, score {fit.caption:.3f}",),
+        reasons=tuple(reason for _, reason in found)
+        or (f"no rule spoke against it, score {fit.caption:.3f}",),
         scores=_scores(fit),
+        rule=found[0][0] if found else None,
     )
 
 
-def _misfits(caption: Caption, fit: Fit, least: float, least_event: float) -> list[str]:
+Found = list[tuple[str, str]]
+"""Rules that speak against a caption, each with its reason."""
+
+
+def _misfits(caption: Caption, fit: Fit, least: float, least_event: float) -> Found:
     """What does not fit the sound: the sentence, or things that it names."""
     found = []
     if fit.caption < least:
-        found.append(f"caption-audio score {fit.caption:.3f} < {least:g}")
+        rule = "music" if caption.is_music else "sentence"
+        found.append((rule, f"caption-audio score {fit.caption:.3f} < {least:g}"))
     weakest: dict[str, float] = {}
     for event, score in zip(caption.events, fit.events, strict=bool(fit.events)):
-        weakest[event.what] = min(score, weakest.get(event.what, score))
+        if score is not None:
+            weakest[event.what] = min(score, weakest.get(event.what, score))
     found += [
-        f"{what!r} fits the sound at {score:.3f} < {least_event:g}"
+        ("event", f"{what!r} fits the sound at {score:.3f} < {least_event:g}")
         for what, score in weakest.items()
         if score < least_event
     ]
@@ -146,11 +160,12 @@ def _misfits(caption: Caption, fit: Fit, least: float, least_event: float) -> li
 
 
 def _scores(fit: Fit) -> dict[str, float]:
-    weakest = {"weakest_event": min(fit.events)} if fit.events else {}
+    judged = [score for score in fit.events if score is not None]
+    weakest = {"weakest_event": min(judged)} if judged else {}
     return {"caption_audio": fit.caption, **weakest}
 
 
-def _complex(caption: Caption, rules: HandOffRules) -> list[str]:
+def _complex(caption: Caption, rules: HandOffRules) -> Found:
     found = []
     if not caption.events:
         found.append("complex: no event was named")
@@ -162,7 +177,7 @@ def _complex(caption: Caption, rules: HandOffRules) -> list[str]:
     at_once = _most_at_once(caption)
     if at_once > rules.max_at_once:
         found.append(f"complex: {at_once} sounds at once > {rules.max_at_once}")
-    return found
+    return [("complex", reason) for reason in found]
 
 
 def _most_at_once(caption: Caption) -> int:
@@ -177,16 +192,16 @@ def _most_at_once(caption: Caption) -> int:
     return most
 
 
-def _suspicious(caption: Caption, rules: HandOffRules) -> list[str]:
+def _suspicious(caption: Caption, rules: HandOffRules) -> Found:
     text = caption.text.lower()
     found = [
-        f"phrase {phrase!r} is often said of sounds that are not there"
+        ("phrase", f"phrase {phrase!r} is often said of sounds that are not there")
         for phrase in rules.phrases
         if re.search(rf"\b{re.escape(phrase)}\b", text)
     ]
     doubts = [e for e in caption.events if e.confidence is not None]
     found += [
-        f"the junior doubts {e.what!r}: {e.confidence:.2f} < {rules.min_confidence:g}"
+        ("doubt", f"the junior doubts {e.what!r}: {e.confidence:.2f} < {rules.min_confidence:g}")
         for e in doubts
         if e.confidence is not None and e.confidence < rules.min_confidence
     ]
@@ -194,12 +209,18 @@ def _suspicious(caption: Caption, rules: HandOffRules) -> list[str]:
 
 
 def post_hoc(caption: Caption, fit: Fit, thresholds: Thresholds) -> Decision:
-    """Is the final caption thrown away? The sentence and every thing that it names must fit."""
+    """Is the final caption thrown away? The sentence must fit, and all that it names and the
+    scorer knows.
+    """
     least = thresholds.drop_music if caption.is_music else thresholds.drop
-    reasons = _misfits(caption, fit, least, thresholds.drop_event)
-    if reasons:
-        return Decision(outcome="drop", reasons=tuple(reasons), scores=_scores(fit))
-    reason = f"caption-audio score {fit.caption:.3f} >= {least:g}, and so does every event"
-    if not fit.events:
-        reason = f"caption-audio score {fit.caption:.3f} >= {least:g}"
+    found = _misfits(caption, fit, least, thresholds.drop_event)
+    if found:
+        reasons = tuple(reason for _, reason in found)
+        return Decision(outcome="drop", reasons=reasons, scores=_scores(fit), rule=found[0][0])
+    reason = f"caption-audio score {fit.caption:.3f} >= {least:g}"
+    unknown = sum(score is None for score in fit.events)
+    if len(fit.events) > unknown:
+        reason += ", and every event that was judged fits"
+    if unknown:
+        reason += f"; {unknown} not judged: the scorer does not know them"
     return Decision(outcome="keep", reasons=(reason,), scores=_scores(fit))

@@ -140,10 +140,10 @@ class Fit:
 
     caption: float
     """The sentence and the whole sound."""
-    events: tuple[float, ...] = ()
-    """Each event's phrase and the sound in its span, in the caption's order; empty if the scorer
-    does not look at events. A sentence with one invented thing fits almost as well as one
-    without; the thing itself does not fit at all."""
+    events: tuple[float | None, ...] = ()
+    """Each event's phrase and the sound in its span, in the caption's order; None for what the
+    scorer does not know and can't judge; empty if it does not look at events. A sentence with one
+    invented thing fits almost as well as one without; the thing itself does not fit at all."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -154,6 +154,9 @@ class Decision:
     reasons: tuple[str, ...]
     """Why, in words with numbers; never empty."""
     scores: Mapping[str, float] = field(default_factory=dict)
+    rule: str | None = None
+    """Which rule escalated or dropped, the first if several did: "route", "sentence", "music",
+    "event", "complex", "phrase", "doubt"; None if none did, and in runs of earlier releases."""
 
     def __post_init__(self) -> None:
         if not self.reasons:

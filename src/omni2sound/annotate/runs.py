@@ -6,6 +6,7 @@ Out:  `RunSettings` beside the step store; source clips; finished clips with the
     RUN/run.json       settings: the manifest, who played which role, thresholds
     RUN/steps.sqlite   every step of every clip
     RUN/calls.sqlite   every answer that was bought, and what it cost
+    RUN/judge.sqlite   the same of `annotate judge`, with a budget of its own
 
 The settings hold names of models and of environment variables, never a key.
 """

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from omni2sound.annotate.costs import costs_of
-from omni2sound.annotate.records import Caption, Decision, Ending, Record, SeniorCaption
+from omni2sound.annotate.records import (
+    Caption,
+    Decision,
+    Ending,
+    Record,
+    SeniorCaption,
+    Verdict,
+)
 from omni2sound.annotate.runs import CALLS_FILE, RunSettings
 from omni2sound.annotate.steps import STEPS_FILE, StepStore
 from omni2sound.llm import CallStore
@@ -37,7 +44,14 @@ def run_status(folder: Path) -> dict[str, Any]:
         ends = Counter(r.end for r in store.records("end") if isinstance(r, Ending))
         routes = Counter(r.outcome for r in store.records("route") if isinstance(r, Decision))
         handed = Counter(r.outcome for r in store.records("hand-off") if isinstance(r, Decision))
-        filtered = Counter(r.outcome for r in store.records("post-hoc") if isinstance(r, Decision))
+        filtered = Counter(
+            r.rule or "a rule of an earlier release"
+            for r in store.records("post-hoc")
+            if isinstance(r, Decision) and r.outcome == "drop"
+        )
+        implausible = sum(
+            isinstance(r, Verdict) and not r.plausible for r in store.records("validate")
+        )
         wordings = Counter(
             _wording(record) for step in ("junior", "senior") for record in store.records(step)
         )
@@ -66,7 +80,9 @@ def run_status(folder: Path) -> dict[str, Any]:
         **{f"routed {path}": routes.get(path, 0) for path in ("audio-visual", "audio-only")},
         "dropped by route": routes.get("drop", 0),
         "escalated": handed.get("escalate", 0),
-        "dropped by score": filtered.get("drop", 0),
+        **{f"dropped by {rule}": filtered.pop(rule, 0) for rule in ("sentence", "music", "event")},
+        **{f"dropped by {rule}": number for rule, number in filtered.items()},
+        "dropped by validator": implausible,
         **(
             {}
             if settings.wording == "template"

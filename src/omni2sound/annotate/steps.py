@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omni2sound.annotate.executor import Effort
 from omni2sound.annotate.records import Record, from_json, to_json
 from omni2sound.errors import UserError
 from omni2sound.runtime import Closing
@@ -73,6 +74,8 @@ class StepStore(Closing):
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self.pending_effort: dict[str, Effort] = {}
+        """What jobs took since the last `put`, which keeps it together with their results."""
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False) -> StepStore:
@@ -106,15 +109,22 @@ class StepStore(Closing):
         self._db.close()
 
     def put(self, step: str, found: Iterable[Found]) -> None:
-        """Keep results, all or none; on the disk when it returns."""
+        """Keep results and the effort that is pending, all or none; on the disk when it returns."""
         rows = [(f.clip, step, f.key, to_json(f.record)) for f in found]
-        if not rows:
+        spent = [(job, e.jobs, e.cpu_s) for job, e in self.pending_effort.items()]
+        if not rows and not spent:
             return
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(
                 "INSERT OR REPLACE INTO steps (clip, step, key, record) VALUES (?, ?, ?, ?)", rows
             )
+            self._db.executemany(
+                "INSERT INTO effort (job, num, cpu_s) VALUES (?, ?, ?) ON CONFLICT (job)"
+                " DO UPDATE SET num = num + excluded.num, cpu_s = cpu_s + excluded.cpu_s",
+                spent,
+            )
+        self.pending_effort.clear()
 
     def get(self, step: str, keys: Mapping[str, str]) -> dict[str, Record]:
         """Results by clip, of those clips whose key is the one that is kept.
@@ -140,16 +150,8 @@ class StepStore(Closing):
         rows = self._db.execute("SELECT step, key, record FROM steps WHERE clip = ?", (clip,))
         return {step: (key, from_json(record)) for step, key, record in rows}
 
-    def add_effort(self, job: str, num: int, cpu_s: float) -> None:
-        """Count what jobs of one kind took, beside what earlier runs took."""
-        self._db.execute(
-            "INSERT INTO effort (job, num, cpu_s) VALUES (?, ?, ?) ON CONFLICT (job)"
-            " DO UPDATE SET num = num + excluded.num, cpu_s = cpu_s + excluded.cpu_s",
-            (job, num, cpu_s),
-        )
-
     def effort(self) -> dict[str, tuple[int, float]]:
-        """Jobs and their processor time, by kind; what a killed run had not counted is missing."""
+        """Jobs and their processor time, by kind, over all runs into this file."""
         return {job: (n, s) for job, n, s in self._db.execute("SELECT job, num, cpu_s FROM effort")}
 
     def counts(self) -> dict[str, int]:

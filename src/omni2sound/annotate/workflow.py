@@ -25,7 +25,14 @@ from omni2sound.annotate.agents import (
     Viewer,
     Work,
 )
-from omni2sound.annotate.filters import HandOffRules, Thresholds, hand_off, post_hoc, route
+from omni2sound.annotate.filters import (
+    RULES_VERSION,
+    HandOffRules,
+    Thresholds,
+    hand_off,
+    post_hoc,
+    route,
+)
 from omni2sound.annotate.records import (
     Caption,
     Decision,
@@ -275,7 +282,7 @@ def _steps(crew: Crew) -> tuple[_Step, ...]:
         ),
         _Step(
             name="hand-off",
-            identity=[thresholds, to_json(crew.rules)],
+            identity=[RULES_VERSION, thresholds, to_json(crew.rules)],
             wants=lambda j: True,
             do=lambda js: _scored(
                 js, crew, lambda c, fit: hand_off(c, fit, crew.thresholds, crew.rules)
@@ -289,7 +296,7 @@ def _steps(crew: Crew) -> tuple[_Step, ...]:
         ),
         _Step(
             name="post-hoc",
-            identity=thresholds,
+            identity=[RULES_VERSION, thresholds],
             wants=lambda j: True,
             do=lambda js: _scored(js, crew, lambda c, fit: post_hoc(c, fit, crew.thresholds)),
         ),

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
+import time
 from contextlib import AsyncExitStack
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -25,7 +27,7 @@ from omni2sound.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from omni2sound.annotate import Crew, SourceClip, StepStore
+    from omni2sound.annotate import Crew, SourceClip
     from omni2sound.annotate.agents import Scorer
     from omni2sound.annotate.executor import Executor
     from omni2sound.llm import CallStore, ChatModel
@@ -35,6 +37,7 @@ __all__ = ["app"]
 _log = logging.getLogger(__name__)
 
 EXIT_SOME_FAILED = 1
+_WATCH_S = 5.0
 _PICTURES = ("text", "none", "frames")
 _WORDINGS = ("template", "smollm2")
 
@@ -199,8 +202,9 @@ async def _run(
     async with AsyncExitStack() as stack:
         steps = stack.enter_context(StepStore.open(out / STEPS_FILE))
         calls = stack.enter_context(CallStore.open(out / CALLS_FILE, budget_usd=budget))
-        executor = Executor(engine=options.engine.value, num_workers=options.workers)
-        stack.callback(lambda: _count_effort(steps, executor))
+        executor = Executor(
+            engine=options.engine.value, num_workers=options.workers, effort=steps.pending_effort
+        )
         crew = _crew(stack, calls, executor, settings, options)
         report = stack.enter_context(progress_bar("clips", len(clips)))
         async for journey in annotate(
@@ -211,11 +215,6 @@ async def _run(
             spend = calls.spend()
             _log.info("spent %f USD, perhaps %f more", spend.known_usd, spend.uncertain_usd)
     return ends
-
-
-def _count_effort(steps: StepStore, executor: Executor) -> None:
-    for job, effort in executor.effort.items():
-        steps.add_effort(job, effort.jobs, effort.cpu_s)
 
 
 def _crew(
@@ -281,6 +280,7 @@ def _local(settings: Any, options: _Options, executor: Executor) -> tuple[Scorer
     )
     from omni2sound.annotate.local.wording import Rewording
     from omni2sound.annotate.local.words import vocabulary
+    from omni2sound.data.stage.catalogue import Catalogue
     from omni2sound.encoders.metric.yamnet import YamNet
     from omni2sound.weights import resolve_model
 
@@ -289,6 +289,12 @@ def _local(settings: Any, options: _Options, executor: Executor) -> tuple[Scorer
     if options.wording_sha256 is not None:
         rewording = Rewording(executor=executor, sha256=options.wording_sha256)
     words = vocabulary(YamNet.load().class_names)
+    if settings.junior != "local":
+        _log.warning(
+            "%s knows %d classes: other things that %s names are not judged one by one, and its "
+            "sentences against thresholds of stage scenes; see --thresholds",
+            *(joint.name, len(Catalogue.load().class_ids), settings.junior),
+        )
     return LocalScorer(joint=joint, executor=executor), {
         "viewer": LocalViewer(),
         "junior": LocalJunior(
@@ -314,17 +320,30 @@ def _say_what_would_be_done(
 def status(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Again every few seconds until all clips have ended.")
+    ] = False,
 ) -> None:
-    """How far a run is: routes, drops, escalations, money, speed, time left."""
+    """How far a run is: routes, drops by rule, escalations, money, speed, time left."""
     from omni2sound.annotate.status import run_status
 
-    found = run_status(out)
+    while True:
+        found = run_status(out)
+        if watch and not as_json and sys.stdout.isatty():
+            print("\x1b[2J\x1b[H", end="")  # a fresh screen
+        _print_status(found, as_json=as_json)
+        if not watch or found["ended"] >= found["clips"]:
+            return
+        time.sleep(_WATCH_S)
+
+
+def _print_status(found: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(found), flush=True)
         return
     width = max(len(name) for name in found)
     for name, value in found.items():
-        print(f"{name:{width}}  {'-' if value is None else value}")
+        print(f"{name:{width}}  {'-' if value is None else value}", flush=True)
 
 
 @app.command()
@@ -370,6 +389,9 @@ def judge(
     price_file: Annotated[
         list[Path] | None, typer.Option("--prices", help="Price table of your own; may repeat.")
     ] = None,
+    budget_usd: Annotated[
+        str | None, typer.Option(help="Stop before more is spent on judges of this run.")
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="API calls at a time.")] = 16,
     timeout: Annotated[float, typer.Option(help="Seconds that one API call may take.")] = 120.0,
     joint: Annotated[
@@ -398,6 +420,7 @@ def judge(
             joint=resolve_model(joint),
             executor=Executor(engine=engine.value, num_workers=workers or default_workers()),
             limit=limit,
+            budget_usd=_money(budget_usd),
         )
     )
     print("\n".join(lines))
@@ -412,7 +435,7 @@ def score(
 ) -> None:
     """Runs over stage scenes against the truth, as a table."""
     from omni2sound.annotate.runs import RunSettings, stories
-    from omni2sound.annotate.truth import TruthNames, arms_of
+    from omni2sound.annotate.truth import TruthNames, arms_of, yield_of
     from omni2sound.data.stage.catalogue import Catalogue
     from omni2sound.data.stage.files import EVENTS
     from omni2sound.data.stage.truth import Scene
@@ -423,19 +446,24 @@ def score(
         for path in sorted(folder.glob(f"*/{EVENTS}"))
     }
     names = TruthNames(Catalogue.load())
-    print("run | pictures | arm | clips | recall | invented | order | on-screen | at random")
+    print(
+        "run | pictures | arm | clips | recall (random) | invented (random) | of named | order | "
+        'on-screen | where said | always "on screen"'
+    )
     for folder in run_folders:
         settings = RunSettings.read(folder)
-        ended = list(stories(folder))
-        told = [(s, truth[s.clip.clip_id]) for s in ended if s.clip.clip_id in truth]
+        told = [(s, truth[s.clip.clip_id]) for s in stories(folder) if s.clip.clip_id in truth]
         for arm in arms_of(told, names):
-            values = (arm.recall, arm.invented_per_caption, arm.order, arm.on_screen)
+            values = (
+                *(arm.recall, arm.invented_per_caption, arm.invented_of_named, arm.order),
+                *(arm.on_screen, arm.on_screen_of_said, arm.on_screen_always),
+            )
             cells = [f"{v:.3f}" if v is not None else "-" for v in values]
-            chance = arm.invented_at_random
-            cells.append("-" if chance is None else f"{chance[0]:.3f} to {chance[1]:.3f}")
+            if arm.at_random is not None:
+                for place, (low, high) in enumerate(
+                    (arm.at_random.recall, arm.at_random.invented_per_caption)
+                ):
+                    cells[place] += f" ({low:.3f} to {high:.3f})"
             head = (folder.name, settings.pictures, arm.name, str(arm.clips))
             print(" | ".join([*head, *cells]))
-        handed = [s for s in ended if "hand-off" in s.steps]
-        asked = sum("senior" in s.steps for s in handed)
-        if handed:
-            print(f"{folder.name}: {asked} of {len(handed)} to the senior")
+        print(f"{folder.name}: {yield_of(told, names)}")

@@ -16,6 +16,7 @@ from omni2sound.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from decimal import Decimal
 
     from omni2sound.annotate.agents import SourceClip, Work
     from omni2sound.annotate.executor import Executor
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
     from omni2sound.cli.chat_models import ChatOptions
     from omni2sound.llm import CallStore
 
-__all__ = ["MANIFEST", "judge_run"]
+__all__ = ["JUDGE_FILE", "MANIFEST", "judge_run"]
 
 MANIFEST = "manifest"
 """In place of a run's folder: the captions that the clips came with."""
+JUDGE_FILE = "judge.sqlite"
+"""Answers of judges, in the run's folder: what they cost is no part of what the captions cost."""
 
 
 async def judge_run(
@@ -39,43 +42,52 @@ async def judge_run(
     joint: Path,
     executor: Executor,
     limit: int | None,
+    budget_usd: Decimal | None = None,
 ) -> list[str]:
     """Lines to print.
 
     Raises:
         UserError: The two have no captioned clip in common.
+        BudgetExceeded: The money ran out; what was answered is kept.
     """
     from omni2sound.annotate.judges import Pair, contest
     from omni2sound.annotate.local.roles import LocalScorer
-    from omni2sound.annotate.runs import CALLS_FILE, stories
+    from omni2sound.annotate.runs import stories
     from omni2sound.llm import CallStore
 
     sources = _sources(run)
-    ours = {name: s for name, s in _named(stories(run)).items() if s.ending.end == "kept"}
+    ours = _kept(stories(run))
     if against == MANIFEST:
         theirs = {n: s.clip.captions[0] for n, s in ours.items() if s.clip.captions}
     else:
-        other = _named(stories(Path(against)))
-        theirs = {n: s.caption.text for n, s in other.items() if s.caption is not None}
+        theirs = {name: _text(story) for name, story in _kept(stories(Path(against))).items()}
     names = [name for name in ours if name in theirs][:limit]
     if not names:
-        raise UserError(f"{run} and {against}: no clip has a kept caption here and a caption there")
+        raise UserError(f"{run} and {against}: no clip was kept here and has a caption there")
     pairs = [
         Pair(clip=sources[name], first=_text(ours[name]), second=theirs[name]) for name in names
     ]
     async with AsyncExitStack() as stack:
-        calls = stack.enter_context(CallStore.open(run / CALLS_FILE))
+        calls = stack.enter_context(CallStore.open(run / JUDGE_FILE, budget_usd=budget_usd))
         found = await contest(_judge(judge, stack, calls, options, executor), pairs)
+        spend = calls.spend()
     scorer = LocalScorer(joint=joint, executor=executor)
     fits = []
     for texts in ([pair.first for pair in pairs], [pair.second for pair in pairs]):
         works = [_work(ours[n], sources[n], text) for n, text in zip(names, texts, strict=True)]
         fits.append(np.mean([fit.caption async for _, fit in scorer.score(works)]))
-    return [
-        f"{run.name} against {against}, judged by {judge}: {len(pairs)} clips",
+    lines = [
+        f"{run.name} against {against}, judged by {judge}: {len(pairs)} clips, "
+        + ("kept here" if against == MANIFEST else "kept by both"),
         _told(found),
         f"caption-audio score ({scorer.name}): {fits[0]:.3f} against {fits[1]:.3f}",
     ]
+    if spend.at_most_usd:
+        lines.append(
+            f"judges asked about this run: {spend.known_usd:f} USD, "
+            f"perhaps {spend.uncertain_usd:f} more"
+        )
+    return lines
 
 
 def _told(found: Contest) -> str:
@@ -89,10 +101,10 @@ def _told(found: Contest) -> str:
     return f"{counts}; win rate {found.rate:.3f} [{low:.3f}, {high:.3f}]"
 
 
-def _named(some: Iterable[Story]) -> dict[str, Story]:
+def _kept(some: Iterable[Story]) -> dict[str, Story]:
     from omni2sound.annotate.runs import clip_name
 
-    return {clip_name(story.clip): story for story in some}
+    return {clip_name(story.clip): story for story in some if story.ending.end == "kept"}
 
 
 def _sources(run: Path) -> dict[str, SourceClip]:

@@ -105,7 +105,7 @@ def _shown(data: Any) -> str:
         inner = "".join(
             f"<li>{escape(str(name))}: {_shown(value)}"
             for name, value in data.items()
-            if name != "sound"
+            if name != "sound" and not (name == "rule" and value is None)
         )
         return f"<ul>{inner}</ul>"
     if isinstance(data, list):

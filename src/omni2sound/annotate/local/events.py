@@ -5,7 +5,8 @@ Out:  `HeardEvent`s by time; a caption in plain English.
 
 A thing is heard in a patch if its score reaches a threshold and no other thing there is far
 stronger; neighbouring patches are one event. What is seen may be heard at a lower threshold: the
-picture names a sound, it never makes one.
+picture names a sound, it never makes one. What not to get wrong: what nobody recognised in the
+picture is not out of view, it is unknown, and the caption says nothing of it.
 """
 
 from __future__ import annotations
@@ -66,14 +67,16 @@ class EventRules:
 def events_of(
     patches: Sequence[Patch],
     *,
-    seen: Collection[str] | None,
+    seen: Collection[str] = (),
+    unseen: Collection[str] = (),
     rules: EventRules,
 ) -> tuple[HeardEvent, ...]:
     """Events by time of their start.
 
     Args:
         patches: What is heard, as things (`Vocabulary.heard`).
-        seen: Names of things that are seen; None if nothing is known of the picture.
+        seen: Names of things that are seen.
+        unseen: Names of things that would be seen if they were in the picture.
         rules: Thresholds.
     """
     runs: dict[str, list[tuple[float, float, float]]] = {}
@@ -83,7 +86,7 @@ def events_of(
         # A patch hears about the middle half of its length well.
         edge_s = (patch.end_s - patch.start_s) / 4
         for name, score in scores.items():
-            least = rules.seen_threshold if name in (seen or ()) else rules.threshold
+            least = rules.seen_threshold if name in seen else rules.threshold
             if score < least or score < rules.relative * strongest:
                 continue
             start_s, end_s = patch.start_s + edge_s, patch.end_s - edge_s
@@ -99,7 +102,7 @@ def events_of(
             what=name,
             start_s=round(start_s, 2),
             end_s=round(end_s, 2),
-            on_screen=None if seen is None else name in seen,
+            on_screen=True if name in seen else False if name in unseen else None,
             confidence=round(score, 3),
         )
         for name, spans in runs.items()

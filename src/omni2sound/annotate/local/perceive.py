@@ -29,6 +29,7 @@ from omni2sound.annotate.local.words import MUSIC, Thing, vocabulary
 from omni2sound.annotate.records import Caption, Failure, Fit, Look, Patch, Perception
 from omni2sound.annotate.shots import ShotFrames, shots_of
 from omni2sound.annotate.sounds import SAMPLE_RATE_HZ, clip_sound
+from omni2sound.annotate.truth import TruthNames
 from omni2sound.data.stage.catalogue import Catalogue
 from omni2sound.data.stage.joint_examples import heard_patches
 from omni2sound.encoders.joint import JointSpace, views_of
@@ -36,7 +37,15 @@ from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import MediaError
 
-__all__ = ["FineJob", "PerceiveJob", "ScoreJob", "listen_finely", "perceive", "score_captions"]
+__all__ = [
+    "FineJob",
+    "PerceiveJob",
+    "ScoreJob",
+    "best_look",
+    "listen_finely",
+    "perceive",
+    "score_captions",
+]
 
 _FRAME_PX = 240
 _FRAMES_PER_SHOT = 2
@@ -82,6 +91,12 @@ def _joint(folder: Path) -> JointSpace:
 @lru_cache(maxsize=1)
 def _tagger() -> Tagger:
     return Tagger.load()
+
+
+@lru_cache(maxsize=1)
+def _known() -> TruthNames:
+    """What the joint heads know: they were trained on sounds of the catalogue's classes."""
+    return TruthNames(Catalogue.load())
 
 
 @lru_cache(maxsize=1)
@@ -156,6 +171,17 @@ def _look(
         for thing, likeness in zip(things, likeness_T, strict=True)
     }
     return Look(start_s=shot.start_s, end_s=shot.end_s, seen=_highest(seen))
+
+
+def best_look(looks: Sequence[Look], name: str) -> float:
+    """The most that a thing's score may be in any shot; what was not kept is below what was."""
+    return max(
+        (
+            look.seen.get(name, min(look.seen.values()) if len(look.seen) >= _KEPT else _FLOOR)
+            for look in looks
+        ),
+        default=0.0,
+    )
 
 
 def _patches(
@@ -235,10 +261,15 @@ def _smooth(scores_PK: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def score_captions(job: ScoreJob) -> tuple[Fit, ...]:
-    """How captions, and each event that they name, fit their sounds."""
+    """How captions, and each event that they name, fit their sounds.
+
+    The heads have learnt the catalogue's classes: anything else scores low whether it sounds or
+    not, so an event without a name of a class in its phrase gets None.
+    """
     space = _joint(job.joint)
     whole_SE = space.sentences([caption.text for caption in job.captions])
-    names = sorted({event.what for caption in job.captions for event in caption.events})
+    every = {event.what for caption in job.captions for event in caption.events}
+    names = sorted(what for what in every if _known().classes(what))
     phrases = dict(zip(names, space.sentences(names), strict=True)) if names else {}
     return tuple(
         _fit(_unpacked(perception.sound, len(whole_E)), perception, caption, whole_E, phrases)
@@ -256,8 +287,11 @@ def _fit(
     phrases: Mapping[str, torch.Tensor],
 ) -> Fit:
     heard_P = sounds_PE.norm(dim=1) > 0
-    events = []
+    events: list[float | None] = []
     for event in caption.events:
+        if event.what not in phrases:
+            events.append(None)
+            continue
         start_s = -_MARGIN_S if event.start_s is None else event.start_s - _MARGIN_S
         end_s = float("inf") if event.end_s is None else event.end_s + _MARGIN_S
         near_P = torch.tensor([p.start_s < end_s and p.end_s > start_s for p in perception.patches])

@@ -22,6 +22,7 @@ from omni2sound.annotate.local.perceive import (
     FineJob,
     PerceiveJob,
     ScoreJob,
+    best_look,
     listen_finely,
     perceive,
     score_captions,
@@ -47,6 +48,8 @@ __all__ = ["LocalJunior", "LocalScorer", "LocalSenior", "LocalValidator", "Local
 
 _VERSION = 2
 """Raised when the same input gives another result."""
+_CAPTIONS_VERSION = 4
+"""The same for junior and senior, who do not perceive."""
 _CAPTIONS_A_JOB = 64
 SEEN_SCORE = 0.35
 """Score of a `Look` from which a thing counts as seen: it finds a third of what sounds and is shown
@@ -114,6 +117,21 @@ def _described(perception: Perception) -> VisualContext:
     return VisualContext(shots=tuple(shots))
 
 
+def _unseen(perception: Perception, words: Vocabulary) -> frozenset[str]:
+    """Things that picture models can name and that hardly are in any shot.
+
+    Asked of the looks that the viewer's text is made of: the text names what is there, and names
+    a third of it, so that its silence says nothing.
+    """
+    if not perception.looks:
+        return frozenset()
+    return frozenset(
+        thing.name
+        for thing in words.visible
+        if best_look(perception.looks, thing.name) < MIGHT_BE_SEEN
+    )
+
+
 def _listed(things: Sequence[str]) -> str:
     return things[0] if len(things) == 1 else f"{', '.join(things[:-1])} and {things[-1]}"
 
@@ -137,7 +155,7 @@ class LocalJunior:
     @property
     def identity(self) -> Any:
         """Rules, version, wording."""
-        rules = ["local junior", _VERSION, to_json(self.rules), self.sees_for_itself]
+        rules = ["local junior", _CAPTIONS_VERSION, to_json(self.rules), self.sees_for_itself]
         return rules + _wording(self.rewording)
 
     async def caption(
@@ -150,14 +168,12 @@ class LocalJunior:
 
     def _caption(self, work: Work) -> Caption:
         perception = _perceived(work)
-        patches, seen = perception.patches, None
-        if work.context is not None:
-            seen = work.context.things or None
+        patches, (seen, unseen) = perception.patches, _seen(work, self.words)
         if self.sees_for_itself:
-            seen = _described(perception).things or None
+            seen, unseen = _described(perception).things, _unseen(perception, self.words)
             patches = _with_pictures(perception, self.words)
         things = [replace(p, heard=self.words.heard(p.heard)) for p in patches]
-        events = events_of(things, seen=seen, rules=self.rules)
+        events = events_of(things, seen=seen, unseen=unseen, rules=self.rules)
         return caption_of(events, self.words, is_music=mostly_music(perception.patches))
 
 
@@ -177,6 +193,13 @@ async def _in_words(
         yield place, caption
 
 
+def _seen(work: Work, words: Vocabulary) -> tuple[frozenset[str], frozenset[str]]:
+    """What is in the picture, and what would be seen if it were; nothing without a context."""
+    if work.context is None:
+        return frozenset(), frozenset()
+    return work.context.things, _unseen(_perceived(work), words) - work.context.things
+
+
 def _with_pictures(perception: Perception, words: Vocabulary) -> tuple[Patch, ...]:
     """Patches in which what is seen at their time is heard too."""
     mixed = []
@@ -193,7 +216,11 @@ def _with_pictures(perception: Perception, words: Vocabulary) -> tuple[Patch, ..
 
 @dataclass(frozen=True, kw_only=True)
 class LocalSenior:
-    """The junior at a quarter of its hop, if a second judge agrees; what is seen is evidence."""
+    """Captions the clip anew from its sound, at a quarter of the hop, if a second judge agrees.
+
+    What is seen lowers thresholds, as for the junior. It is no reviser: it neither reads the
+    junior's caption nor the reasons why it is asked, and hears the whole clip once, no span again.
+    """
 
     words: Vocabulary
     joint: Path
@@ -205,7 +232,12 @@ class LocalSenior:
     @property
     def identity(self) -> Any:
         """Rules, version, wording."""
-        rules = ["local senior", _VERSION, load_card(self.joint).sha256, to_json(self.rules)]
+        rules = [
+            "local senior",
+            _CAPTIONS_VERSION,
+            load_card(self.joint).sha256,
+            to_json(self.rules),
+        ]
         return rules + _wording(self.rewording)
 
     async def revise(
@@ -226,8 +258,8 @@ class LocalSenior:
             yield place, replace(revised[place], caption=caption)
 
     def _revised(self, work: Work, patches: tuple[Patch, ...]) -> SeniorCaption:
-        seen = None if work.context is None else work.context.things or None
-        events = events_of(patches, seen=seen, rules=self.rules)
+        seen, unseen = _seen(work, self.words)
+        events = events_of(patches, seen=seen, unseen=unseen, rules=self.rules)
         hop_s = patches[1].start_s - patches[0].start_s if len(patches) > 1 else 0.0
         turn = Turn(
             reasoning=f"{len(patches)} pieces at a hop of {hop_s:.2f} s, heard by two judges",
@@ -259,6 +291,8 @@ class LocalValidator:
         if not heard:
             return Verdict(plausible=True, reason="nothing is heard that pictures could show")
         looks = _perceived(work).looks
+        if not looks:
+            return Verdict(plausible=True, reason="not asked: there is no picture to look at")
         best = max((look.seen.get(name, 0.0), name) for look in looks for name in heard)
         score, name = best
         if score >= MIGHT_BE_SEEN:

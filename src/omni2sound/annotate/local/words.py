@@ -22,7 +22,8 @@ from omni2sound.data.stage.catalogue import Catalogue
 __all__ = ["Thing", "Vocabulary", "vocabulary"]
 
 _UMBRELLAS = frozenset(
-    """
+    " ".join(name.split())
+    for name in """
     Animal; Domestic animals, pets; Livestock, farm animals, working animals; Wild animals; Music;
     Musical instrument; Plucked string instrument; Keyboard (musical); Percussion; Vehicle;
     Mechanisms; Tools; Inside, small room; Inside, large room or hall; Inside, public space;
@@ -36,9 +37,9 @@ _UMBRELLAS = frozenset(
     Wind instrument, woodwind instrument; Mallet percussion; Speech synthesizer; Thump, thud; Hum;
     Drum kit; Drum machine; Jingle (music); Theme music; Background music; Soundtrack music;
     Video game music; Song; Musical concepts; Tuning fork; Clang; Ding; Click; Clicking; Crack;
-    """.replace("\n", " ")
-    .strip("; ")
-    .split("; ")
+    """.strip()
+    .strip(";")
+    .split(";")
 )
 """Beside these: names of music's genres and moods, which start with a thing of no sound."""
 _SPEECH = ("Speech", "Child speech, kid speaking", "Conversation", "Narration, monologue")
