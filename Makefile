@@ -81,6 +81,7 @@ bench: $(VENV)/.dev $(VENV)/.carried
 	$(BIN)/python benchmarks/damaged_media.py
 	$(BIN)/python benchmarks/frechet.py
 	$(BIN)/python benchmarks/feature_store.py
+	$(BIN)/python benchmarks/bench_memory.py --clips 500 3000
 	$(BIN)/python -m benchmarks.llm_rate
 	$(BIN)/python -m benchmarks.llm_kills
 	$(BIN)/python -m benchmarks.annotate_rate
@@ -88,6 +89,10 @@ bench: $(VENV)/.dev $(VENV)/.carried
 	$(BIN)/omni2sound data stage fetch --dir $(ASSETS)
 	$(BIN)/python benchmarks/near_duplicates.py --store $(ASSETS)
 	$(BIN)/python benchmarks/stage_speed.py --store $(ASSETS)
+	$(BIN)/python benchmarks/stage_hashes.py --store $(ASSETS)
+	$(BIN)/python benchmarks/moved_stems.py --store $(ASSETS)
+	$(BIN)/python benchmarks/distances.py --store $(ASSETS) --judge yamnet
+	$(BIN)/python benchmarks/distances.py --store $(ASSETS) --judge tagger
 	$(BIN)/python -m benchmarks.annotate_stage --assets $(ASSETS) --out out/annotate
 	$(BIN)/omni2sound bench spine --assets $(ASSETS)
 
