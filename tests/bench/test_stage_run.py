@@ -120,7 +120,9 @@ def test_a_second_judge_changes_nothing_that_the_first_says(
     tonal_assets: StageAssets, report: StageReport
 ) -> None:
     # The same network twice: what it says again must be what it said.
-    both = run(tonal_assets, second_judge=YamNet.load())
+    twin = YamNet.load()
+    twin.name = "tagger"
+    both = run(tonal_assets, second_judge=twin)
     first = {(r.track, r.system): {s.name: s for s in r.scores} for r in report.rows}
     for row in both.rows:
         scores = {score.name: score for score in row.scores}
