@@ -43,8 +43,8 @@ from omni2sound.data.engine import EngineName
 RATE_HZ = 16_000
 CLIP_S = 0.1
 MOST_BYTES = 16_000
-"""A clip: KID and KL need its mean embedding (1,024 numbers of 8 bytes) and its logits (521), 12.4 kB
-together. Its waveform and patches would be 35 kB more."""
+"""A clip: KID and KL need its mean embedding (1,024 numbers of 8 bytes) and logits (521): 12.4 kB
+Its waveform and patches would be 35 kB more."""
 
 
 class CheapJudge:
