@@ -91,8 +91,10 @@ def run_status(folder: Path) -> dict[str, Any]:
                 for name in ("reworded", "unchanged", "refused")
             }
         ),
-        "spent USD, known": None if spend is None else f"{spend.known_usd:f}",
-        "spent USD, perhaps more": None if spend is None else f"{spend.uncertain_usd:f}",
+        "spent USD, known": None if spend is None else f"{spend.known_usd.normalize():f}",
+        "spent USD, perhaps more": None
+        if spend is None
+        else f"{spend.uncertain_usd.normalize():f}",
         "clips per hour": per_hour,
         "hours left": left,
         **costs,

@@ -51,7 +51,7 @@ def generate(
     ] = None,
     steps: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Sampling steps, 1 to 1000; default: the model's (16)."),
+        typer.Option(metavar="N", help="Sampling steps, 1 to 1000; default: the model's."),
     ] = None,
     guidance: Annotated[
         float | None,

@@ -212,6 +212,10 @@ def _train_model(
     from omni2sound.weights import load_card, load_part, part_sha256, resolve_model
 
     card = load_card(resolve_model(parts or "embedded"))
+    latent_dim = card.parts["autoencoder"]["latent_dim"]
+    if recipe.dit.latent_dim != latent_dim:
+        _log.info("latents have %d channels, as those of %s", latent_dim, card.name)
+        recipe = replace(recipe, dit=replace(recipe.dit, latent_dim=latent_dim))
     vae_sha256 = part_sha256(card, "autoencoder")
     store = FeatureStore(data, autoencoder_sha256=vae_sha256)
     held_out = None

@@ -206,7 +206,11 @@ def read_manifest(path: Path) -> Manifest:
         if not isinstance(header, Mapping) or header.get(_HEADER) != FORMAT:
             hint = ""
             if isinstance(header, Mapping) and "events" in header:
-                hint = "; these are scenes, make one with: omni2sound data import stage"
+                folder = path.parent
+                hint = (
+                    "; these are scenes, make one with: "
+                    f"omni2sound data import stage {folder} --media {folder} -o clips.jsonl"
+                )
             raise UserError(f"{path}: not a manifest of format {FORMAT}{hint}")
         clips = tuple(_lines(path, file))
     seen: dict[tuple[str, str], int] = {}

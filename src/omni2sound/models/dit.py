@@ -48,7 +48,7 @@ class DiTConfig:
     """Shape of the transformer. Nothing here depends on a dataset or a machine."""
 
     latent_dim: int = 64
-    """Channels of one latent frame; must equal the autoencoder's."""
+    """Channels of one latent frame, the autoencoder's; `train` takes those of --parts."""
     width: int = 256
     """Model dimension D."""
     depth: int = 8
