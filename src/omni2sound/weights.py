@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ATTRIBUTION_FILE",
     "ModelCard",
+    "digest_weights",
     "load_card",
     "load_part",
     "networks_sha256",
@@ -241,16 +242,22 @@ def part_sha256(card: ModelCard, part: str) -> str:
 
 def networks_sha256(holder: object) -> str:
     """Digest of the weights of all networks that an encoder or judge holds as attributes."""
-    import torch
     from torch import nn
 
     digest = hashlib.sha256()
     for network in (part for part in vars(holder).values() if isinstance(part, nn.Module)):
-        for name, tensor in sorted(network.state_dict().items()):
-            flat = tensor.detach().cpu().contiguous().flatten()
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-            digest.update(flat.view(torch.uint8).numpy())
+        digest_weights(digest, network)
     return digest.hexdigest()
+
+
+def digest_weights(digest: hashlib._Hash, network: nn.Module) -> None:
+    """Add names, types, shapes and bytes of all of a network's tensors to a digest."""
+    import torch
+
+    for name, tensor in sorted(network.state_dict().items()):
+        flat = tensor.detach().cpu().contiguous().flatten()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(flat.view(torch.uint8).numpy())
 
 
 def save_model(

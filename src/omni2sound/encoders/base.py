@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from omni2sound.errors import MissingPartError, ShapeError, UserError
+from omni2sound.weights import digest_weights
 
 __all__ = ["ReadsTokenIds", "Tokens", "carried_path", "own_tensor", "whole_patches"]
 
@@ -119,10 +120,7 @@ class ReadsTokenIds:
     def sha256(self) -> str:
         """Digest of the weights and of the tokenizer: all that states depend on."""
         digest = hashlib.sha256(self._tokenizer.to_str().encode())
-        for name, tensor in sorted(self._network.state_dict().items()):
-            flat = tensor.detach().cpu().contiguous().flatten()
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-            digest.update(flat.view(torch.uint8).numpy())
+        digest_weights(digest, self._network)
         return digest.hexdigest()
 
     def encode_ids(self, rows: Sequence[Sequence[int]]) -> Tokens:
