@@ -16,25 +16,19 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from omni2sound.data.stage.assets import StageAssets
 from omni2sound.data.stage.hashes import (
+    NEAR_BITS,
     audio_hash,
     distance_bits,
+    distances_bits,
     load_hashes,
     mirrored_hash,
     picture_hash,
 )
 
-NEAR_BITS = 20
 NUM_SHOWN = 3
-
-
-def bits_of(digests: list[str]) -> NDArray[np.int32]:
-    """(items, 256) of 0 and 1."""
-    rows = [np.unpackbits(np.frombuffer(bytes.fromhex(d), np.uint8)) for d in digests]
-    return np.stack(rows).astype(np.int32)
 
 
 def nearest(made: dict[str, list[str]], split_of: dict[str, str]) -> list[tuple[int, str, str]]:
@@ -43,10 +37,10 @@ def nearest(made: dict[str, list[str]], split_of: dict[str, str]) -> list[tuple[
     for side in ("test", "val"):
         held = [name for name in made if split_of[name] == side]
         others = [name for name in made if split_of[name] != side]
-        x = bits_of([made[name][0] for name in held])
         for way in range(len(made[held[0]])):
-            y = bits_of([made[name][way] for name in others])
-            apart = x @ (1 - y.T) + (1 - x) @ y.T
+            apart = distances_bits(
+                [made[name][0] for name in held], [made[name][way] for name in others]
+            )
             for flat in np.argsort(apart, axis=None)[:NUM_SHOWN]:
                 a, b = np.unravel_index(flat, apart.shape)
                 pairs.append((int(apart[a, b]), held[a], others[b]))

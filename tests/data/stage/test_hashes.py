@@ -11,19 +11,14 @@ from PIL import Image
 from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
 from omni2sound.data.stage.catalogue import Catalogue, Picture, Recording
 from omni2sound.data.stage.hashes import (
+    NEAR_BITS,
     audio_hash,
     distance_bits,
+    distances_bits,
     load_hashes,
     mirrored_hash,
     picture_hash,
 )
-
-NEAR_BITS = 20
-"""Copies differ in fewer; unrelated items in 110 to 116 (median), one pair of 10 000 in 29."""
-
-
-def bits(digest: str) -> np.ndarray:
-    return np.unpackbits(np.frombuffer(bytes.fromhex(digest), np.uint8)).astype(np.int32)
 
 
 @pytest.mark.parametrize("what", ["recordings", "pictures"])
@@ -35,9 +30,9 @@ def test_no_near_duplicate_is_on_both_sides_of_a_split(what: str) -> None:
     for side, ways in product(("test", "val"), range(len(hashes[ids[0]]))):
         tested = [k for k, item in enumerate(items) if item.split == side]
         others = [k for k, item in enumerate(items) if item.split != side]
-        x = np.stack([bits(hashes[ids[k]][0]) for k in tested])
-        y = np.stack([bits(hashes[ids[k]][ways]) for k in others])
-        distance = x @ (1 - y.T) + (1 - x) @ y.T
+        distance = distances_bits(
+            [hashes[ids[k]][0] for k in tested], [hashes[ids[k]][ways] for k in others]
+        )
         for a, b in zip(*np.nonzero(distance <= NEAR_BITS), strict=True):
             near.append((items[tested[a]].family, items[others[b]].family))
     assert not near
@@ -65,3 +60,10 @@ def test_copies_are_near_and_other_things_far(assets: StageAssets) -> None:
     mirrored = np.ascontiguousarray(picture[:, ::-1])
     assert mirrored_hash(mirrored) == picture_hash(picture)
     assert distance_bits(picture_hash(picture), picture_hash(another)) > 2 * NEAR_BITS
+
+
+def test_all_distances_at_once_are_those_of_pairs() -> None:
+    digests = [hashes[0] for hashes in list(load_hashes().values())[:6]]
+    expected = [[distance_bits(a, b) for b in digests[:4]] for a in digests]
+    np.testing.assert_array_equal(distances_bits(digests, digests[:4]), expected)
+    assert NEAR_BITS == 20
