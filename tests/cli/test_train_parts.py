@@ -11,6 +11,7 @@ import torch
 
 from omni2sound.assembly import Model, load_model
 from omni2sound.cli import train_parts
+from omni2sound.errors import UserError
 from omni2sound.models.autoencoder import MelPcaAutoencoder
 from omni2sound.models.vocoder import VocoderConfig
 from omni2sound.train import vae
@@ -61,3 +62,17 @@ def test_other_latents_take_the_transformer_away(model: Model, tmp_path: Path) -
     retrain(model, tmp_path / "out", refit=True)
     files = {p.stem for p in (tmp_path / "out" / "model").glob("*.safetensors")}
     assert files == {"autoencoder", "sync"}
+
+
+def test_each_generation_of_a_part_sees_other_scenes() -> None:
+    first = {"max_minutes": 3}
+    second = {"max_minutes": 3, "parent": first}
+    facts = [first, second, {"max_minutes": 3, "parent": second}]
+    assert [train_parts._generations(f) for f in facts] == [0, 1, 2]
+
+
+def test_only_models_and_the_sync_encoder_start_from_another(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--init-from is for models and for train sync"):
+        train_parts.train_part(
+            "joint", tmp_path, tmp_path / "out", None, 1.0, refit=False, init_from="embedded"
+        )

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from omni2sound.data.sync_targets import SyncExample, level_target, onset_target, stack_examples
+from omni2sound.data.sync_targets import (
+    SyncBatch,
+    SyncExample,
+    level_target,
+    onset_target,
+    stack_examples,
+)
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.errors import ConfigError, ShapeError
-from omni2sound.train.sync import train_sync
+from omni2sound.train.sync import sync_loss, train_sync
 
 TINY = SyncConfig(frame_px=16, channels=(4, 8), feature_dim=6)
 
@@ -91,3 +98,30 @@ def test_it_learns_to_find_a_moment(tmp_path: Path) -> None:
     truth = [int(e.onset_T.argmax()) for e in held_out]
     assert np.mean(np.abs(np.subtract(found, truth)) <= 1) >= 0.9
     assert (tmp_path / "log.jsonl").read_text().count("onset") >= 1
+
+
+def test_it_can_be_trained_on(tmp_path: Path) -> None:
+    """A given network is changed in place, from where it was."""
+
+    def batches(count: int) -> Iterator[SyncBatch]:
+        return (stack_examples([flash(8 * k + i) for i in range(8)]) for k in range(count))
+
+    first = train_sync(
+        TINY, batches(2), out=tmp_path, num_steps=2, max_minutes=5, precision="float32"
+    )
+    before = {k: v.clone() for k, v in first.state_dict().items()}
+    onset, _ = sync_loss(first, next(batches(1)), precision="float32")
+    again = train_sync(
+        TINY,
+        batches(60),
+        out=tmp_path,
+        num_steps=60,
+        max_minutes=5,
+        lr=1e-2,
+        precision="float32",
+        start=first,
+    )
+    assert again is first
+    assert any(not torch.equal(before[k], v) for k, v in again.state_dict().items())
+    later, _ = sync_loss(again.eval(), next(batches(1)), precision="float32")
+    assert later < onset

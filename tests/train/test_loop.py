@@ -27,6 +27,7 @@ from omni2sound.config import override
 from omni2sound.data.batch import Batch, build_batch, sampler_for
 from omni2sound.data.difficulty import Difficulty
 from omni2sound.data.features import ClipFeatures, FeatureStore, describe_store, write_shard
+from omni2sound.data.resident import ResidentFeatures
 from omni2sound.data.sampler import StepDraw
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.errors import ConfigError
@@ -450,3 +451,40 @@ def test_the_rate_warms_up_and_falls_to_its_end() -> None:
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[99] == pytest.approx(0.1, abs=0.01)
     assert rates[100:] == [pytest.approx(0.1)] * 10  # an extension keeps the last rate
+
+
+def test_a_resident_run_resumes_exactly(
+    tmp_path: Path, store: FeatureStore, encoder: TextEncoder, vae: MelPcaAutoencoder
+) -> None:
+    recipe = replace(click_recipe(steps=2), resident=True, speed=0.1, text_noise=0.2)
+
+    def weights(out: Path, *, pieces: tuple[int | None, ...]) -> Mapping[str, torch.Tensor]:
+        for number, max_steps in enumerate(pieces):
+            torch.manual_seed(0)
+            made, _ = train(
+                DiT(recipe.dit),
+                recipe,
+                store,
+                store,
+                vae,
+                TrainOptions(out=out, max_steps=max_steps, resume=number > 0),
+                prompts=encoder,
+            )
+        return made
+
+    once = weights(tmp_path / "once", pieces=(None,))
+    resumed = weights(tmp_path / "resumed", pieces=(1, 3, None))
+    assert all(torch.equal(once[name], value) for name, value in resumed.items())
+
+
+def test_validation_is_the_same_on_the_device(store: FeatureStore, vae: MelPcaAutoencoder) -> None:
+    """Other draws of noise and wordings, the same loss within their spread."""
+    recipe = replace(click_recipe(), batch_seconds=64 * DURATION_S)
+    torch.manual_seed(0)
+    model = DiT(recipe.dit)
+    resident = ResidentFeatures(store, torch.device("cpu"))
+    host = validation_loss(model, store, vae, recipe)
+    device = validation_loss(model, store, vae, recipe, resident=resident)
+    assert set(host) == set(device)
+    for task, loss in host.items():
+        assert device[task] == pytest.approx(loss, rel=0.1)

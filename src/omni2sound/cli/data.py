@@ -231,6 +231,10 @@ def features(
     classes: Annotated[
         str | None, typer.Option(help="Only these, separated by commas; by default all.")
     ] = None,
+    speed: Annotated[
+        float,
+        typer.Option(min=0, max=0.5, help="Play recordings up to this share faster or slower."),
+    ] = 0.0,
     latents: Annotated[
         bool,
         typer.Option("--latents", help=LATENTS_HELP),
@@ -256,6 +260,7 @@ def features(
             encoders=encoder_source(parts, encoders, device),
             latents=latents,
             classes=None if classes is None else classes.split(","),
+            speed=speed,
             split=_FAMILIES[split],
             seed=seed,
             plans=plans,

@@ -82,7 +82,8 @@ def train(
     max_minutes: Annotated[float | None, typer.Option(help="Stop after this long.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     init_from: Annotated[
-        str | None, typer.Option(help="Start a new run from this model's weights.")
+        str | None,
+        typer.Option(help="Start a new run from this model's weights (a recipe's, or `sync`'s)."),
     ] = None,
     lora: Annotated[
         int | None,
@@ -128,7 +129,7 @@ def train(
         print(json.dumps({"model": str(model)}))
         return
     if recipe in PARTS:
-        if max_steps is not None or resume or init_from or set_ or validation or lora:
+        if max_steps is not None or resume or set_ or validation or lora:
             raise UserError(f"train {recipe} takes --data, --out, --parts and --max-minutes only")
         if device != "auto":
             raise UserError(f"train {recipe} runs on the CPU; leave --device out")
@@ -136,7 +137,7 @@ def train(
             raise UserError(f"{out} holds a model already; use another --out")
         if len(data) != 1:
             raise UserError(f"train {recipe} takes one --data, the stage corpus; got {len(data)}")
-        train_part(recipe, data[0], out, parts, max_minutes, refit=refit)
+        train_part(recipe, data[0], out, parts, max_minutes, refit=refit, init_from=init_from)
         first = True
     else:
         chosen = _recipe(recipe, set_ or [])

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["PARTS", "merged_attribution", "save_autoencoder", "train_part"]
 
 _SYNC_STEPS = 6000
+_SYNC_LR = 2e-3
+_SYNC_AGAIN_LR = 1e-3
 _FIT_SCENES = 600
 _FIT_SCENE_S = 4.0
 
@@ -53,26 +55,42 @@ def _listed(catalogue: Catalogue) -> str:
     )
 
 
-def _train_sync(corpus: Path, out: Path, parts: str | None, max_minutes: float) -> None:
+def _train_sync(
+    corpus: Path, out: Path, parts: str | None, max_minutes: float, *, init_from: str | None = None
+) -> None:
     from safetensors.torch import load_file
 
-    from omni2sound.config import to_json
+    from omni2sound.config import from_json, to_json
     from omni2sound.data.stage.assets import StageAssets
     from omni2sound.data.stage.sync_examples import sync_batches
-    from omni2sound.encoders.sync import SyncConfig
+    from omni2sound.encoders.sync import SyncConfig, SyncEncoder
     from omni2sound.train.sync import train_sync
-    from omni2sound.weights import load_card, resolve_model, save_model
+    from omni2sound.weights import load_card, load_part, resolve_model, save_model
 
     card = load_card(resolve_model(parts or "embedded"))
-    config, assets = SyncConfig(), StageAssets.open(corpus)
+    config, assets, start, seed = SyncConfig(), StageAssets.open(corpus), None, 0
+    facts: dict[str, Any] = {
+        "catalogue_sha256": assets.catalogue.digest,
+        "max_minutes": max_minutes,
+    }
+    learnt_from = [card.attribution]
+    if init_from is not None:
+        parent = load_card(resolve_model(init_from))
+        config = from_json(SyncConfig, parent.parts["sync"], where=f"sync of {parent.name}")
+        start = SyncEncoder(config)
+        load_part(parent, "sync", start)
+        learnt_from.append(parent.attribution)
+        facts["parent"] = parent.training.get("sync", {})
+        seed = _generations(facts)  # other scenes than those that its parents saw
     network = train_sync(
         config,
-        sync_batches(corpus, config, split="train", seed=0, num_batches=_SYNC_STEPS),
+        sync_batches(corpus, config, split="train", seed=seed, num_batches=_SYNC_STEPS),
         out=out,
         num_steps=_SYNC_STEPS,
         max_minutes=max_minutes,
+        lr=_SYNC_LR if start is None else _SYNC_AGAIN_LR,
+        start=start,
     )
-    facts = {"catalogue_sha256": assets.catalogue.digest, "max_minutes": max_minutes}
     save_model(
         out / "model",
         name="parts",
@@ -83,8 +101,13 @@ def _train_sync(corpus: Path, out: Path, parts: str | None, max_minutes: float) 
         },
         defaults={},
         training={**card.training, "sync": facts},
-        attribution=merged_attribution([card.attribution, _listed(assets.catalogue)]),
+        attribution=merged_attribution([*learnt_from, _listed(assets.catalogue)]),
     )
+
+
+def _generations(facts: Mapping[str, Any]) -> int:
+    """How many runs were before the one that these facts are of."""
+    return 1 + _generations(facts["parent"]) if "parent" in facts else 0
 
 
 def _train_autoencoder(
@@ -245,14 +268,25 @@ PARTS: Mapping[str, tuple[Train, float]] = {
 
 
 def train_part(
-    name: str, corpus: Path, out: Path, parts: str | None, max_minutes: float | None, *, refit: bool
+    name: str,
+    corpus: Path,
+    out: Path,
+    parts: str | None,
+    max_minutes: float | None,
+    *,
+    refit: bool,
+    init_from: str | None = None,
 ) -> None:
     """Train one of `PARTS`; the arguments are those of the command.
 
     Raises:
-        UserError: If `refit` is asked of a part that fits nothing.
+        UserError: If `refit` or `init_from` is asked of a part that does not have it.
     """
     part, minutes = PARTS[name]
+    if init_from is not None:
+        if name != "sync":
+            raise UserError("--init-from is for models and for train sync")
+        part = partial(_train_sync, init_from=init_from)
     if refit:
         if name != "autoencoder":
             raise UserError("--refit is for train autoencoder only")

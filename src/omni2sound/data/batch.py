@@ -62,11 +62,13 @@ class Batch:
         conditions: What the model is told.
         valid_frames_B: Latent frames of each clip that are not filling; None if all are.
         drop_B: True where guidance dropout takes the null branch.
-        noise_seeds_B: Seed of each sample's noise and noise time.
+        noise_seeds_B: Seed of each sample's noise and noise time; a single one for all of a
+            batch that was made on a device (`data.resident`).
         clip_ids: Which clips these are.
         texts: The prompt of each sample before tokens were lost, empty for V2A.
-        mixes: What was mixed into each clip, None for most.
-        lost_tokens: Places of the tokens that each prompt lost; () for most.
+        mixes: What was mixed into each clip, None for most; () if that was not recorded.
+        lost_tokens: Places of the tokens that each prompt lost; () for most, and () as a whole
+            if that was not recorded.
     """
 
     task: str

@@ -36,11 +36,11 @@ Waveform = NDArray[np.float32]
 
 LATEST_ONSET = 0.6
 """An unseen sound starts before this share of the clip, so that something of it is heard."""
-_AUDIBLE = 10 ** (-60 / 20)
+AUDIBLE = 10 ** (-60 / 20)
 """Peak below which a sound counts as silence."""
-_GATE = 0.05
+GATE = 0.05
 """A sound begins where it first reaches this share of its peak."""
-_FADE_SAMPLES = 160
+FADE_SAMPLES = 160
 """10 ms at 16 kHz: the cut into the sound must not click."""
 _TEMPLATES = (
     "{own}. Off-screen: {other}",
@@ -84,6 +84,7 @@ class Difficulty:
     augment: bool = True
     text_noise: float = 0.0
     text_drop: float = 0.0
+    speed: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,7 +131,7 @@ def mixed(
     """
     start = int(onset * LATEST_ONSET * len(own_N))
     added_N = unseen_part(other_N, len(own_N) - start)
-    if added_N is None or float(np.abs(own_N).max()) < _AUDIBLE:
+    if added_N is None or float(np.abs(own_N).max()) < AUDIBLE:
         return None
     power = [float(np.square(x, dtype=np.float64).mean()) for x in (own_N, added_N)]
     gain = float(np.sqrt(power[0] / power[1] * 10 ** (-snr_db / 10)))
@@ -153,13 +154,13 @@ def unseen_part(other_N: Waveform, most_samples: int) -> Waveform | None:
     """The part of a clip's sound that is mixed into another; None if it is silent."""
     loudness_N = np.abs(other_N)
     peak = float(loudness_N.max(initial=0.0))
-    if peak < _AUDIBLE:
+    if peak < AUDIBLE:
         return None
-    begin = max(0, int(np.argmax(loudness_N >= _GATE * peak)) - _FADE_SAMPLES)
+    begin = max(0, int(np.argmax(loudness_N >= GATE * peak)) - FADE_SAMPLES)
     part_N = other_N[begin : begin + most_samples].copy()
-    fade = min(_FADE_SAMPLES, len(part_N))
+    fade = min(FADE_SAMPLES, len(part_N))
     part_N[:fade] *= np.linspace(0, 1, fade, dtype=np.float32)
-    return part_N if float(np.abs(part_N).max(initial=0.0)) >= _AUDIBLE else None
+    return part_N if float(np.abs(part_N).max(initial=0.0)) >= AUDIBLE else None
 
 
 def joined_caption(own: str, other: str, choice: float) -> str:

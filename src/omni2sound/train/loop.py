@@ -28,6 +28,7 @@ from omni2sound.config import to_json
 from omni2sound.data.batch import Batch, build_batch, sampler_for
 from omni2sound.data.difficulty import Difficulty, PromptEncoder
 from omni2sound.data.features import FeatureStore
+from omni2sound.data.resident import ResidentFeatures
 from omni2sound.data.sampler import TaskSampler
 from omni2sound.errors import ConfigError
 from omni2sound.models.autoencoder import AudioVAE
@@ -139,6 +140,11 @@ def train(
             data, encoders or ranks don't suffice for what a stage needs.
     """
     world, device = world or World(), torch.device(options.device)
+    if recipe.resident and world.size > 1:
+        raise ConfigError(
+            f"resident features are for one device, and this run has {world.size} ranks; "
+            "set resident=false"
+        )
     samplers = _samplers(recipe, store, validation, prompts, world)
     if world.is_first:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -180,6 +186,12 @@ def train(
         progress = Progress.from_json(recipe, saved)
         _log.info("resumed %s at step %d", options.out, progress.step)
     run = _Run(
+        resident=ResidentFeatures(store, device) if recipe.resident else None,
+        held_out=(
+            ResidentFeatures(validation, device)
+            if recipe.resident and validation is not None
+            else None
+        ),
         recipe=recipe,
         options=options,
         world=world,
@@ -256,6 +268,8 @@ def _samplers(
 class _Run:
     """Everything that a run holds while it runs."""
 
+    resident: ResidentFeatures | None
+    held_out: ResidentFeatures | None
     recipe: Recipe
     options: TrainOptions
     world: World
@@ -358,6 +372,7 @@ class _Run:
                 self.recipe,
                 device=self.device,
                 world=self.world,
+                resident=self.held_out,
             )
         step = self.progress.step
         verdict = self.progress.judge(sum(means.values()) / len(means))
@@ -398,7 +413,19 @@ class _Run:
             augment=self.recipe.augment,
             text_noise=self.recipe.text_noise,
             text_drop=self.recipe.text_drop,
+            speed=self.recipe.speed,
         )
+        if self.resident is not None:
+            made = self.resident.batch(
+                draw,
+                seed=self.recipe.seed,
+                step=step,
+                difficulty=difficulty,
+                prompts=self.prompts,
+                caption_role=stage.caption_role,
+                text_tokens=self.recipe.text_tokens,
+            )
+            return [made]
         build = partial(
             build_batch,
             self.store,
@@ -417,7 +444,7 @@ class _Run:
     @contextmanager
     def _batches(self) -> Iterator[Callable[[int], list[Batch]]]:
         """A batch is a function of its step, so threads may build those of the next steps."""
-        if self.options.num_readers == 0:
+        if self.options.num_readers == 0 or self.resident is not None:
             yield self._parts
             return
         ahead: dict[int, Any] = {}

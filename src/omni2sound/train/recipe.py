@@ -131,6 +131,12 @@ class Recipe:
     states of the words, and others of the same meaning are not understood."""
     text_drop: float = added(0.0)
     """Chance of each token's state to be left out, after the text encoder; one stays."""
+    resident: bool = added(False)
+    """Keep all features in the device's memory and make batches there (`data.resident`). For one
+    GPU that would else wait for the host; draws other random numbers than without."""
+    speed: float = added(0.0)
+    """Clips for text-to-audio are played up to this share faster or slower (0.15: 1.15 times,
+    or by that factor slower). With resident features only."""
     accumulate: int = 1
     """Parts that a step's batch is computed in, one after the other; saves memory."""
     objective: Objective = field(default_factory=Objective)
@@ -181,6 +187,13 @@ class Recipe:
                 f"need text_noise >= 0 and text_drop in [0, 1), got {self.text_noise} and "
                 f"{self.text_drop}"
             )
+        if self.speed < 0 or (self.speed and not self.resident):
+            raise ConfigError(
+                f"speed must be 0 or more and needs resident=true, got {self.speed} and "
+                f"resident={self.resident}"
+            )
+        if self.resident and self.accumulate > 1:
+            raise ConfigError("resident features make whole batches: set accumulate to 1")
         if self.accumulate < 1 or self.validate_every < 1 or self.sample_every < 0:
             raise ConfigError("accumulate and validate_every must be >= 1, sample_every >= 0")
         sizes = self.dit.conditioner

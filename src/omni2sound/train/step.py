@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from omni2sound.data.batch import Batch
-from omni2sound.diffusion.objective import weighted_mse
+from omni2sound.diffusion.objective import Objective, weighted_mse
 from omni2sound.models.autoencoder import AudioVAE
 from omni2sound.models.conditioning import Conditions
 from omni2sound.train.parallel import local, whole
@@ -58,12 +58,7 @@ def batch_loss(
     objective = recipe.objective
     waveform_BN = batch.waveform_BN.to(device)
     x0_BLC = clean_latents(batch.latents, waveform_BN, vae)
-    noises, times = [], []
-    for seed in batch.noise_seeds_B:
-        generator = torch.Generator().manual_seed(seed)
-        noises.append(torch.randn(x0_BLC.shape[1:], generator=generator))
-        times.append(objective.draw_times(1, generator=generator))
-    noise_BLC, t_B = torch.stack(noises).to(device), torch.cat(times).to(device)
+    noise_BLC, t_B = _noise(batch.noise_seeds_B, x0_BLC, objective)
     x_BLC = objective.noised(x0_BLC, noise_BLC, t_B)
     valid_BL = None
     if batch.valid_frames_B is not None:
@@ -90,6 +85,22 @@ def batch_loss(
         prediction_BLC, target_BLC, weight_BL, weight_C=weight_C / weight_C.mean()
     )
     return loss_B, t_B
+
+
+def _noise(seeds: Sequence[int], x0_BLC: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
+    """Noise and noise times of a batch: each sample's own, or all from one seed on the device."""
+    device, count = x0_BLC.device, len(x0_BLC)
+    if len(seeds) != count:
+        (seed,) = seeds
+        generator = torch.Generator(device).manual_seed(seed)
+        noise_BLC = torch.randn(x0_BLC.shape, generator=generator, device=device)
+        return noise_BLC, objective.draw_times(count, generator=generator)
+    noises, times = [], []
+    for seed in seeds:
+        generator = torch.Generator().manual_seed(seed)
+        noises.append(torch.randn(x0_BLC.shape[1:], generator=generator))
+        times.append(objective.draw_times(1, generator=generator))
+    return torch.stack(noises).to(device), torch.cat(times).to(device)
 
 
 @torch.no_grad()

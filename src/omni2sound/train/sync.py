@@ -43,8 +43,9 @@ def train_sync(
     lr: float = 2e-3,
     precision: str = "bfloat16",
     seed: int = 0,
+    start: SyncEncoder | None = None,
 ) -> SyncEncoder:
-    """Train from scratch on batches of examples of one length.
+    """Train on batches of examples of one length.
 
     Args:
         config: Shape of the network.
@@ -55,9 +56,10 @@ def train_sync(
         lr: Peak learning rate.
         precision: "bfloat16" or "float32" for the forward pass.
         seed: Of the weights.
+        start: Train this one on, in place, instead of new weights.
     """
     torch.manual_seed(seed)  # the only place that could draw from it is the initialisation below
-    network = SyncEncoder(config).train()
+    network = (SyncEncoder(config) if start is None else start).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=0.01)
     log = RunLog(out)
     started, sums = time.monotonic(), np.zeros(3)

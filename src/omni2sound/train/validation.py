@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from omni2sound.data.batch import build_batch, sampler_for
 from omni2sound.data.difficulty import Difficulty
 from omni2sound.data.features import FeatureStore
+from omni2sound.data.resident import ResidentFeatures
 from omni2sound.models.autoencoder import AudioVAE
 from omni2sound.train.parallel import World, forget_gathered, local
 from omni2sound.train.recipe import Recipe
@@ -36,8 +37,12 @@ def validation_loss(
     *,
     device: torch.device | None = None,
     world: World | None = None,
+    resident: ResidentFeatures | None = None,
 ) -> dict[str, float]:
-    """Mean loss of every trained task; the same batches whenever it is called."""
+    """Mean loss of every trained task; the same batches whenever it is called.
+
+    With the store's clips as `resident` features batches are made on the device.
+    """
     device, world = device or torch.device("cpu"), world or World()
     sampler = sampler_for(store, seed=recipe.seed + 1, batch_seconds=recipe.batch_seconds)
     means = {}
@@ -46,16 +51,23 @@ def validation_loss(
     for task in recipe.tasks:
         total = torch.zeros(2, dtype=torch.float64)
         for step in range(VALIDATION_BATCHES):
-            batch = build_batch(
-                store,
-                sampler.draw(step, {task: 1.0}),
-                seed=recipe.seed + 1,
-                step=step,
-                difficulty=Difficulty(augment=False),
-                text_tokens=recipe.text_tokens,
-                part=world.rank,
-                num_parts=world.size,
-            )
+            draw, plain = sampler.draw(step, {task: 1.0}), Difficulty(augment=False)
+            seed, tokens = recipe.seed + 1, recipe.text_tokens
+            if resident is not None:
+                batch = resident.batch(
+                    draw, seed=seed, step=step, difficulty=plain, text_tokens=tokens
+                )
+            else:
+                batch = build_batch(
+                    store,
+                    draw,
+                    seed=seed,
+                    step=step,
+                    difficulty=plain,
+                    text_tokens=tokens,
+                    part=world.rank,
+                    num_parts=world.size,
+                )
             loss_B, _ = batch_loss(model, batch, vae, recipe, device)
             total += torch.tensor([loss_B.sum().item(), len(loss_B)])
         loss, count = world.sum(total).tolist()

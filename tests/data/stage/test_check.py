@@ -88,3 +88,31 @@ def test_a_bad_rule_for_onsets_is_found(
 def test_no_scene_is_no_check(assets: StageAssets) -> None:
     with pytest.raises(UserError, match="1 or more"):
         check_scenes(assets, split="test", kind="main", seed=0, num_scenes=0, duration_s=3.0)
+
+
+def test_scenes_of_recordings_at_other_speeds_are_what_they_say(assets: StageAssets) -> None:
+    """Motion follows what is played, not the recording as it was."""
+    other = assets.at_other_speeds(0.2, seed=3)
+    for kind in ("main", "strike"):
+        events = check_scenes(other, split="train", kind=kind, seed=2, num_scenes=4, duration_s=3.0)
+        assert len(events) >= 4
+        assert all(event.good for event in events)
+
+
+def test_every_recording_has_its_own_rate(assets: StageAssets) -> None:
+    same, other = (assets.at_other_speeds(0.2, seed=seed) for seed in (3, 4))
+    ratios = []
+    for recording in assets.catalogue.recordings:
+        plain, played = (a.waveform(recording.recording_id) for a in (assets, same))
+        ratios.append(len(plain) / len(played))
+        # What is played twice as fast sounds for half as long, and begins as it did.
+        before, after = (levels.measure_level(w).onset_s for w in (plain, played))
+        assert after == pytest.approx(before / ratios[-1], abs=0.002)
+        assert not np.array_equal(played, other.waveform(recording.recording_id))
+        again = assets.at_other_speeds(0.2, seed=3).waveform(recording.recording_id)
+        assert np.array_equal(played, again)
+    assert 1 / 1.21 < min(ratios) < 0.9
+    assert 1.1 < max(ratios) < 1.21
+    assert same.of_classes(["bell"]).catalogue.class_ids == ("bell",)
+    bell = same.catalogue.recordings_of("bell", "train")[0].recording_id
+    assert np.array_equal(same.of_classes(["bell"]).waveform(bell), same.waveform(bell))

@@ -237,3 +237,20 @@ def test_sync_examples_follow_the_truth(corpus: Path) -> None:
     assert batches[0].frames_BTHWK.shape == (8, 100, 16, 16, 3)
     assert int(batches[0].onset_BT[1].argmax()) == int(strike.events[0].onset_s * 25)
     assert batches[0].level_BT.max() <= 1
+
+
+def test_speeds_change_sound_and_description(
+    built: Path, corpus: Path, encoders: EncoderSource, tmp_path: Path
+) -> None:
+    plans = PLANS[:1]
+    build_features(
+        tmp_path, assets=corpus, encoders=encoders, split="train", seed=0, plans=plans, speed=0.2
+    )
+    plain, sped = FeatureStore([built]), FeatureStore([tmp_path])
+    assert sped.description[0]["speed"] == 0.2
+    assert "speed" not in plain.description[0]
+    assert not np.array_equal(plain[0].sound_N, sped[0].sound_N)
+    with pytest.raises(ConfigError, match="speed"):
+        build_features(
+            tmp_path, assets=corpus, encoders=encoders, split="train", seed=0, plans=plans
+        )

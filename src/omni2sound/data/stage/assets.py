@@ -9,13 +9,17 @@ time, nothing else may. The arrays are shared: copy before changing one.
 
 from __future__ import annotations
 
+import math
+import zlib
 from collections.abc import Collection, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 from PIL import Image
+from scipy.signal import resample_poly
 
 from omni2sound.data.stage.catalogue import Catalogue
 from omni2sound.errors import ConfigError, MissingPartError, ShapeError
@@ -29,6 +33,9 @@ SAMPLE_RATE_HZ = 16_000
 """Rate of every prepared recording."""
 
 STORE_CATALOGUE = "catalogue.json"
+
+_FINEST_RATE = 50
+"""Largest denominator of a playing rate: steps of about 2 %, and short filters."""
 
 
 class StageAssets:
@@ -113,6 +120,18 @@ class StageAssets:
             pictures=self._pictures,
         )
 
+    def at_other_speeds(self, most: float, *, seed: int) -> StageAssets:
+        """The same with every recording played a little faster or slower, each at its own rate.
+
+        Levels and hits are those of what is played, so scenes that are drawn from it are as
+        consistent as ever. For training: recordings are few beside its steps.
+
+        Args:
+            most: Rates lie between 1 / (1 + most) and 1 + most, evenly in their logarithm.
+            seed: Of the rates.
+        """
+        return _OtherSpeeds(self, most, seed)
+
     def waveform(self, recording_id: str) -> NDArray[np.float32]:
         """(N,) at 16 kHz, read-only.
 
@@ -145,6 +164,30 @@ class StageAssets:
                 f"the stage corpus has no {kind[:-1]} {name!r}; run: omni2sound data stage fetch"
             )
         return path
+
+
+class _OtherSpeeds(StageAssets):
+    """See `StageAssets.at_other_speeds`."""
+
+    def __init__(self, plain: StageAssets, most: float, seed: int) -> None:
+        super().__init__(plain.catalogue, folder=plain._folder, waveforms={}, pictures={})
+        self._plain, self._most, self._seed = plain, most, seed
+
+    def waveform(self, recording_id: str) -> NDArray[np.float32]:
+        if recording_id not in self._waveforms:
+            rng = np.random.default_rng([self._seed, zlib.crc32(recording_id.encode())])
+            widest = math.log1p(self._most)
+            rate = Fraction(math.exp(rng.uniform(-widest, widest))).limit_denominator(_FINEST_RATE)
+            sound = self._plain.waveform(recording_id)
+            played = resample_poly(sound, rate.denominator, rate.numerator).astype(np.float32)
+            self._waveforms[recording_id] = _checked_waveform(recording_id, played)
+        return self._waveforms[recording_id]
+
+    def rgba(self, picture_id: str) -> NDArray[np.uint8]:
+        return self._plain.rgba(picture_id)
+
+    def of_classes(self, class_ids: Collection[str]) -> StageAssets:
+        return _OtherSpeeds(self._plain.of_classes(class_ids), self._most, self._seed)
 
 
 def _checked_waveform(name: str, samples: NDArray[np.float32]) -> NDArray[np.float32]:

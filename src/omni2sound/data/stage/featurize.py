@@ -38,6 +38,8 @@ NUM_CAPTIONS = 8
 """Wordings of each scene that training may draw."""
 NUM_BY_EAR = 2
 """Wordings by ear alone; only an ablation reads them, and encoding them takes time."""
+NUM_SPEEDS = 16
+"""Rates at which each recording is played, where speeds are asked for; shards take turns."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +64,7 @@ class _Job:
     latents: bool
     first: int
     classes: tuple[str, ...] | None
+    speed: float
 
 
 def build_features(
@@ -74,6 +77,7 @@ def build_features(
     plans: Sequence[ScenePlan],
     latents: bool = False,
     classes: Sequence[str] | None = None,
+    speed: float = 0.0,
     engine: EngineName = "local",
     num_workers: int = 1,
     on_shard: Callable[[int, int], None] | None = None,
@@ -89,6 +93,8 @@ def build_features(
         plans: What to make.
         latents: Keep the latents of the waveform as it is, for recipes that do not augment.
         classes: Of what sounds and is seen to sound; None: all.
+        speed: Play every recording at most this share faster or slower, each shard's at other
+            rates (`StageAssets.at_other_speeds`); 0 plays them as they are.
         engine: Where to work; the result does not depend on it.
         num_workers: Processes; the result does not depend on it.
         on_shard: Called with (shards done, shards in all).
@@ -99,7 +105,7 @@ def build_features(
     """
     pictured = any(plan.kind != "audio" for plan in plans)
     chosen = None if classes is None else tuple(classes)
-    catalogue = _open(assets, chosen).catalogue
+    catalogue = _open(assets, chosen, 0.0, 0).catalogue
     return build_store(
         out,
         description={
@@ -109,6 +115,7 @@ def build_features(
             "split": split,
             "seed": seed,
             "plans": [asdict(p) for p in plans],
+            **({"speed": speed} if speed else {}),
             "texts": {"caption": NUM_CAPTIONS, "audio-only": NUM_BY_EAR},
         },
         attribution=attribution_tsv(
@@ -126,6 +133,7 @@ def build_features(
                 plan=replace(plan, count=min(SHARD_SCENES, plan.count - first)),
                 first=first,
                 classes=chosen,
+                speed=speed,
             )
             for plan in plans
             for first in range(0, plan.count, SHARD_SCENES)
@@ -138,7 +146,9 @@ def build_features(
 
 
 def _clips(job: _Job) -> Iterator[ClipFeatures]:
-    assets, encoders = _open(job.assets, job.classes), load_encoders(job.encoders)
+    turn = job.first // SHARD_SCENES % NUM_SPEEDS if job.speed else 0
+    assets = _open(job.assets, job.classes, job.speed, turn)
+    encoders = load_encoders(job.encoders)
     for index in range(job.first, job.first + job.plan.count):
         scene = draw_scene(
             assets,
@@ -151,8 +161,10 @@ def _clips(job: _Job) -> Iterator[ClipFeatures]:
         yield _clip(scene, assets, encoders, latents=job.latents)
 
 
-@lru_cache(maxsize=1)
-def _open(assets: Path, classes: tuple[str, ...] | None) -> StageAssets:
+@lru_cache(maxsize=NUM_SPEEDS + 1)
+def _open(assets: Path, classes: tuple[str, ...] | None, speed: float, turn: int) -> StageAssets:
+    if speed:  # the recordings as they are, and levels once measured, are kept for all turns
+        return _open(assets, classes, 0.0, 0).at_other_speeds(speed, seed=turn)
     opened = StageAssets.open(assets)
     if classes is None:
         return opened
