@@ -488,3 +488,23 @@ def test_validation_is_the_same_on_the_device(store: FeatureStore, vae: MelPcaAu
     assert set(host) == set(device)
     for task, loss in host.items():
         assert device[task] == pytest.approx(loss, rel=0.1)
+
+
+def test_a_stage_may_weigh_silence_otherwise(
+    tmp_path: Path, store: FeatureStore, encoder: TextEncoder, vae: MelPcaAutoencoder
+) -> None:
+    """A stage's weight is used in its steps, and only there."""
+    base = replace(click_recipe(steps=1), silence_weight=0.1)
+    second = replace(base.stages[1], silence_weight=1.0)
+
+    def losses(name: str, recipe: Recipe) -> list[Any]:
+        torch.manual_seed(0)
+        options = TrainOptions(out=tmp_path / name, log_every=1)
+        train(DiT(recipe.dit), recipe, store, None, vae, options, prompts=encoder)
+        lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
+        return [json.loads(line)["loss"] for line in lines if '"loss"' in line]
+
+    plain = losses("plain", base)
+    changed = losses("changed", replace(base, stages=(base.stages[0], second, base.stages[2])))
+    assert plain[0] == changed[0]
+    assert plain[1] != changed[1]

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -319,6 +319,8 @@ class _Run:
     def _step(self, parts: list[Batch]) -> None:
         recipe, progress = self.recipe, self.progress
         stage, inside = progress.stage_at(progress.step)
+        if stage.silence_weight is not None:
+            recipe = replace(recipe, silence_weight=stage.silence_weight)
         rate = learning_rate(stage, inside)
         outcome = optimizer_step(
             self.state,

@@ -59,6 +59,9 @@ class Stage:
     """Chance that a VT2A prompt loses tokens before the text encoder."""
     token_drop_prob: float = 0.5
     """Chance of each token of such a prompt to be lost."""
+    silence_weight: float | None = added(None)
+    """Instead of the recipe's. What counts silence little learns what things sound like first,
+    and then believes in sounds too easily: odds of a sound are off by as much as the weight."""
     extend_steps: int = 0
     """Steps that may be added at `final_lr`, a tenth of `steps` at a time, until the stage has
     converged (`train.progress`). 0: the verdict is told, and the next stage starts."""
@@ -189,8 +192,8 @@ class Recipe:
             )
         if self.speed < 0 or (self.speed and not self.resident):
             raise ConfigError(
-                f"speed must be 0 or more and needs resident=true, got {self.speed} and "
-                f"resident={self.resident}"
+                f"speed must be 0 or more and needs resident=true, got speed={self.speed} and "
+                f"resident={self.resident}; set speed to 0 before resident to false"
             )
         if self.resident and self.accumulate > 1:
             raise ConfigError("resident features make whole batches: set accumulate to 1")
