@@ -259,11 +259,14 @@ def test_silence_is_not_mixed() -> None:
 
 @given(choice=st.floats(0, 1, exclude_max=True))
 def test_a_joined_caption_tells_both(choice: float) -> None:
-    told = joined_caption("A dog barks.", "A bell rings", choice)
-    assert told.startswith("A dog barks")
-    assert told.endswith("a bell rings")
+    told = joined_caption("A dog barks.", "A bell rings.", choice)
+    first, last = ("A dog barks", "a bell rings.")
+    if told.startswith("A bell"):
+        first, last = ("A bell rings", "a dog barks.")
+    assert told.startswith(first)
+    assert told.endswith(last)
     assert ".." not in told
-    assert joined_caption("x", "USA today", choice).endswith("USA today")
+    assert "USA today" in joined_caption("x", "USA today", choice)
 
 
 def test_prompts_are_filled_up_or_cut_where_a_model_has_no_masks(store: FeatureStore) -> None:

@@ -47,6 +47,13 @@ _TEMPLATES = (
     "{own}, and off-screen {other}",
     "{own}. Out of sight, {other}",
     "{own}; somewhere out of view, {other}",
+    # Most people don't say what can't be seen: they name what they want to hear.
+    "{own} and {other}",
+    "{other} and {own}",
+    "{own} while {other}",
+    "{other}, {own}",
+    "{own}; {other}",
+    "{other} while {own}",
 )
 
 
@@ -164,13 +171,21 @@ def unseen_part(other_N: Waveform, most_samples: int) -> Waveform | None:
 
 
 def joined_caption(own: str, other: str, choice: float) -> str:
-    """One sentence or two that tell both, and that the other is not seen; `choice` in [0, 1)."""
+    """One sentence or two that tell both, some that the other is not seen; `choice` in [0, 1)."""
     template = _TEMPLATES[int(choice * len(_TEMPLATES))]
-    own, other = own.strip().rstrip(".;,"), other.strip()
-    # "A dog barks" continues a sentence, "USA" does not become "uSA".
-    if other[:1].isupper() and not other[1:2].isupper():
-        other = other[:1].lower() + other[1:]
+    own, other = own.strip(), other.strip()
+    if template.startswith("{own}"):
+        own, other = own.rstrip(".;,"), _continuing(other)
+    else:
+        own, other = _continuing(own), other.rstrip(".;,")
     return template.format(own=own, other=other)
+
+
+def _continuing(text: str) -> str:
+    """How "A dog barks" goes on a sentence: "a dog barks"; "USA" does not become "uSA"."""
+    if text[:1].isupper() and not text[1:2].isupper():
+        return text[:1].lower() + text[1:]
+    return text
 
 
 def blurred_states(
