@@ -100,6 +100,26 @@ def test_an_empty_negative_prompt_is_the_null_branch(pipeline: Omni2SoundPipelin
     assert empty.negative_prompt is None
 
 
+def test_a_prompt_has_a_scale_of_its_own(pipeline: Omni2SoundPipeline, video: Path) -> None:
+    """0 is the video alone, the common scale is plain guidance, more is something else."""
+    length = 1.0
+    only_video = pipeline(video, duration_s=length)
+    both = pipeline(video, "rain", duration_s=length)
+
+    def scaled(text_guidance_scale: float) -> GenerationResult:
+        return pipeline(video, "rain", duration_s=length, text_guidance_scale=text_guidance_scale)
+
+    same = pipeline.model.defaults.guidance
+    assert np.abs(samples(scaled(0.0)) - samples(only_video)).max() < 1e-3
+    assert np.abs(samples(scaled(same)) - samples(both)).max() < 1e-3
+    more = scaled(3 * same)
+    assert differs(more, both)
+    assert more.facts()["text_guidance"] == 3 * same
+    assert "text_guidance" not in both.facts()
+    with pytest.raises(UserError, match="beside a video"):
+        pipeline(prompt="rain", text_guidance_scale=2.0)
+
+
 def test_a_take_is_what_its_seed_gives_alone(pipeline: Omni2SoundPipeline) -> None:
     calls = []
     request = GenerationRequest(prompt="rain", seed=10, takes=3, num_inference_steps=2)

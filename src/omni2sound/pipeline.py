@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from omni2sound.assembly import Model, SynchformerPart, load_model
-from omni2sound.diffusion.guidance import Predict, guided
+from omni2sound.diffusion.guidance import Predict, guided, guided_apart
 from omni2sound.diffusion.samplers import OnStep, sample
 from omni2sound.encoding import ConditionEncoder, window_of
 from omni2sound.errors import ShapeError, UserError
@@ -176,6 +176,7 @@ class Omni2SoundPipeline:
         duration_s: float | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
+        text_guidance_scale: float | None = None,
         seed: int = 0,
         on_step: OnStep | None = None,
     ) -> GenerationResult:
@@ -189,6 +190,7 @@ class Omni2SoundPipeline:
             duration_s: Seconds of sound; at most the video's length.
             num_inference_steps: More takes longer and gets finer.
             guidance_scale: 1 is no guidance.
+            text_guidance_scale: Of the prompt beside a video; None: the same.
             seed: Same seed, same machine, same sound.
             on_step: Called with (steps done, steps in all).
 
@@ -203,6 +205,7 @@ class Omni2SoundPipeline:
             duration_s=duration_s,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
+            text_guidance_scale=text_guidance_scale,
             seed=seed,
         )
         return next(self.run(request, on_step=on_step))
@@ -241,7 +244,9 @@ class Omni2SoundPipeline:
         encode_s = time.perf_counter() - begin - lazy_load_s
         self._unbooked_load_s += lazy_load_s
         with self.residency.use("dit"):
-            predict = self._prediction(conditions, negative, duration, guidance)
+            predict = self._prediction(
+                conditions, negative, duration, guidance, request.text_guidance_scale
+            )
         for take in range(request.takes):
 
             def step(done: int, total: int, take: int = take) -> None:
@@ -266,6 +271,7 @@ class Omni2SoundPipeline:
                 seed=seed,
                 num_inference_steps=num_steps,
                 guidance_scale=guidance,
+                text_guidance_scale=request.text_guidance_scale,
                 model=self.model.name,
                 model_sha256=self.sha256,
                 timings=Timings(
@@ -286,6 +292,7 @@ class Omni2SoundPipeline:
         seeds: Sequence[int],
         num_steps: int | None = None,
         guidance: float | None = None,
+        text_guidance: float | None = None,
         negative: Conditions | None = None,
         on_step: OnStep | None = None,
     ) -> Tensor:
@@ -297,6 +304,7 @@ class Omni2SoundPipeline:
             seeds: One per clip; sample i is what seed i gives alone, up to rounding.
             num_steps: None: the model's default.
             guidance: None: the model's default.
+            text_guidance: Of the text beside pictures; None: the same.
             negative: Stands in for the null branch.
             on_step: Called with (steps done, steps in all).
 
@@ -317,7 +325,7 @@ class Omni2SoundPipeline:
         guidance = self.model.defaults.guidance if guidance is None else guidance
         num_steps = self.model.defaults.steps if num_steps is None else num_steps
         with self.residency.use("dit"):
-            predict = self._prediction(conditions, negative, duration, guidance)
+            predict = self._prediction(conditions, negative, duration, guidance, text_guidance)
             latents_BLC = self._sample(predict, duration, seeds, num_steps, on_step)
         return self._decode(latents_BLC, duration)
 
@@ -343,13 +351,16 @@ class Omni2SoundPipeline:
         negative: Conditions | None,
         duration: Fraction,
         guidance: float,
+        text_guidance: float | None,
     ) -> Predict:
         """The guided network over the whole length, in windows if it is beyond the native one."""
         timebase = self.model.config.timebase
         num_frames = self._num_frames(duration)
         window = timebase.num_latent_frames(self.model.defaults.max_duration_s)
         if num_frames <= window:
-            return self._window_prediction(conditions, negative, num_frames, guidance)
+            return self._window_prediction(
+                conditions, negative, num_frames, guidance, text_guidance
+            )
         overlap = timebase.num_latent_frames(
             min(_WINDOW_OVERLAP_S, self.model.defaults.max_duration_s / 2)
         )
@@ -367,6 +378,7 @@ class Omni2SoundPipeline:
                     else window_of(negative, timebase, chosen, window=window),
                     window,
                     guidance,
+                    text_guidance,
                 )
                 if group.stop <= _MAX_CACHED_WINDOWS:
                     prepared[group] = predict
@@ -377,18 +389,28 @@ class Omni2SoundPipeline:
         )
 
     def _window_prediction(
-        self, conditions: Conditions, negative: Conditions | None, num_frames: int, guidance: float
+        self,
+        conditions: Conditions,
+        negative: Conditions | None,
+        num_frames: int,
+        guidance: float,
+        text_guidance: float | None,
     ) -> Predict:
-        prepared = self.model.dit.prepare(conditions, num_frames)
-        if guidance != 1:
-            other = prepared.null()
-            if negative is not None:
-                other = self.model.dit.prepare(negative, num_frames)
-            prepared = prepared.stack(other)
+        dit = self.model.dit
+        prepared = told = dit.prepare(conditions, num_frames)
+        apart = text_guidance is not None and text_guidance != guidance
+        if apart:
+            prepared = prepared.stack(dit.prepare(conditions.without_text(), num_frames))
+        if apart or guidance != 1:
+            away = told.null() if negative is None else dit.prepare(negative, num_frames)
+            prepared = prepared.stack(away)
 
         def predict(x_BLC: Tensor, t_B: Tensor) -> Tensor:
-            return self.model.dit.denoise(x_BLC.to(self.dtype), t_B, prepared).float()
+            return dit.denoise(x_BLC.to(self.dtype), t_B, prepared).float()
 
+        if apart:
+            assert text_guidance is not None
+            return guided_apart(predict, guidance, text_guidance)
         return predict if guidance == 1 else guided(predict, guidance)
 
     @torch.inference_mode()

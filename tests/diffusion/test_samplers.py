@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from omni2sound.diffusion.guidance import guided
+from omni2sound.diffusion.guidance import guided, guided_apart
 from omni2sound.diffusion.objective import Objective
 from omni2sound.diffusion.samplers import SamplerConfig, sample
 from omni2sound.errors import ConfigError
@@ -88,6 +88,24 @@ def test_scale_one_is_the_conditional_prediction() -> None:
     torch.testing.assert_close(guided(both, 1.0)(x, t), x * 3)
     torch.testing.assert_close(guided(both, 0.0)(x, t), x * 5)
     torch.testing.assert_close(guided(both, 2.0)(x, t), x)
+
+
+def test_video_and_text_are_guided_apart() -> None:
+    x, t = torch.ones(2, 3, 4), torch.zeros(2)
+
+    def three(x_BLC: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
+        assert len(x_BLC) == len(t_B) == 6
+        return x_BLC * torch.tensor([11.0, 11, 3, 3, 1, 1])[:, None, None]
+
+    # Null 1, the video adds 2 to it, the text 8 more.
+    torch.testing.assert_close(guided_apart(three, 1.0, 1.0)(x, t), x * 11)
+    torch.testing.assert_close(guided_apart(three, 2.0, 0.5)(x, t), x * (1 + 4 + 4))
+
+    def two(x_BLC: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
+        return x_BLC * torch.tensor([11.0, 11, 1, 1])[:, None, None]
+
+    same = guided_apart(three, 3.0, 3.0)(x, t)
+    torch.testing.assert_close(same, guided(two, 3.0)(x, t))
 
 
 def test_a_sampler_that_does_not_fit_is_refused() -> None:

@@ -38,6 +38,8 @@ class PipelineSounds:
     """None: the model's default."""
     guidance: float | None = None
     """None: the model's default."""
+    text_guidance: float | None = None
+    """Of captions beside pictures; None: the same."""
 
     def for_pictures(self, pictures: ScenePictures) -> Sequence[NDArray[np.float32]]:
         """Video to audio for a batch of scenes."""
@@ -117,11 +119,13 @@ class PipelineSounds:
     def _sounds(
         self, conditions: Conditions, duration_s: float, first_index: int
     ) -> Sequence[NDArray[np.float32]]:
+        both = conditions.text_BTE is not None and conditions.vision_BTV is not None
         samples_BN = self.pipeline.generate_batch(
             conditions,
             duration_s=duration_s,
             seeds=[self.seed + first_index + i for i in range(conditions.batch_size)],
             num_steps=self.num_steps,
             guidance=self.guidance,
+            text_guidance=self.text_guidance if both else None,
         )
         return list(samples_BN.numpy())

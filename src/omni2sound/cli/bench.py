@@ -202,6 +202,9 @@ def stage(
     duration: Annotated[float, typer.Option(help="Seconds of every scene.")] = 8.0,
     steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale.")] = None,
+    text_guidance: Annotated[
+        float | None, typer.Option(min=0, help="Of captions beside pictures; the same by default.")
+    ] = None,
     many_steps: Annotated[
         int | None, typer.Option(min=1, help="Beside it, the same model with so many steps.")
     ] = None,
@@ -235,7 +238,12 @@ def stage(
         pipeline = Omni2SoundPipeline.from_pretrained(model, device=device, dtype=dtype)
         defaults = pipeline.model.defaults
         sounds = PipelineSounds(
-            pipeline=pipeline, seed=seed, duration_s=duration, num_steps=steps, guidance=guidance
+            pipeline=pipeline,
+            seed=seed,
+            duration_s=duration,
+            num_steps=steps,
+            guidance=guidance,
+            text_guidance=text_guidance,
         )
         facts = {
             "name": pipeline.model.name,
@@ -243,6 +251,7 @@ def stage(
             "steps": defaults.steps if steps is None else steps,
             "many_steps": many_steps,
             "guidance": defaults.guidance if guidance is None else guidance,
+            "text_guidance": text_guidance,
             "device": pipeline.device.type,
             "dtype": str(pipeline.dtype).removeprefix("torch."),
         }

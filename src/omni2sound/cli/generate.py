@@ -60,6 +60,14 @@ def generate(
             help="0 to 100: 1 is none, more follows the input closer; default: the model's (3).",
         ),
     ] = None,
+    text_guidance: Annotated[
+        float | None,
+        typer.Option(
+            metavar="G",
+            help="Of the prompt beside a video; above the other, what is named counts for more "
+            "than what is seen. Default: the same.",
+        ),
+    ] = None,
     seed: Annotated[
         int | None, typer.Option(metavar="N", help="Same seed, same sound; default: a new one.")
     ] = None,
@@ -109,7 +117,8 @@ def generate(
     """Make sound for a video, a text or both.
 
     Each line of a --jobs file has an id and, as wanted, video, prompt, negative_prompt,
-    duration_s, seed, steps, guidance, output. Jobs that are done are skipped on the next run.
+    duration_s, seed, steps, guidance, text_guidance, output. Jobs that are done are skipped
+    on the next run.
     """
     from omni2sound.cli.results import OutputOptions
     from omni2sound.media.loudness import check_loudness
@@ -127,6 +136,7 @@ def generate(
             "--duration": duration,
             "--steps": steps,
             "--guidance": guidance,
+            "--text-guidance": text_guidance,
             "--seed": seed,
             "--takes": None if takes == 1 else takes,
         }
@@ -159,6 +169,7 @@ def generate(
         duration_s=duration,
         num_inference_steps=steps,
         guidance_scale=guidance,
+        text_guidance_scale=text_guidance,
         seed=draw_seed() if seed is None else seed,
         takes=takes,
     )

@@ -57,6 +57,7 @@ class Job(BaseModel):
     seed: int | None = None
     steps: int | None = None
     guidance: float | None = None
+    text_guidance: float | None = None
     output: str | None = None
 
 
@@ -244,6 +245,7 @@ def _plan(line: _Line, settings: _Settings, taken: dict[Path, str]) -> _Planned:
         duration_s=job.duration_s,
         num_inference_steps=job.steps,
         guidance_scale=job.guidance,
+        text_guidance_scale=job.text_guidance,
         seed=draw_seed() if job.seed is None else job.seed,
     )
     request.resolved_duration(1.0)  # says what is wrong with the video, before it is read whole

@@ -125,6 +125,12 @@ def request_sha256(
         "duration_s": request.duration_s,
         "steps": request.num_inference_steps,
         "guidance": request.guidance_scale,
+        # Only where it is given: jobs of before keep their digests.
+        **(
+            {}
+            if request.text_guidance_scale is None
+            else {"text_guidance": request.text_guidance_scale}
+        ),
         "seed": seed,
         "keep_audio": options.keep_audio,
         "loudness_lufs": options.loudness_lufs,

@@ -18,7 +18,7 @@ Shape suffixes: B batch, L latent frames, T tokens, D width, E text, V picture, 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,10 @@ class Conditions:
             raise ShapeError("text_BTE and text_mask_BT go together; got only one of them")
         if (self.vision_BTV is None) != (self.sync_BLS is None):
             raise ShapeError("vision_BTV and sync_BLS come from one video; got only one of them")
+
+    def without_text(self) -> Conditions:
+        """The same with what the text says left out."""
+        return replace(self, text_BTE=None, text_mask_BT=None)
 
     @property
     def batch_size(self) -> int:
