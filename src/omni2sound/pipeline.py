@@ -310,12 +310,16 @@ class Omni2SoundPipeline:
 
         Raises:
             ShapeError: The number of seeds is not the batch's size.
-            UserError: The clips are longer than the native window.
+            UserError: The clips are longer than the native window, or the text has a scale of
+                its own and there is no text or no picture.
         """
         if len(seeds) != conditions.batch_size:
             raise ShapeError(
                 f"expected one seed per clip, {conditions.batch_size}; got {len(seeds)}"
             )
+        told, seen = conditions.text_BTE is not None, conditions.vision_BTV is not None
+        if text_guidance is not None and not (told and seen):
+            raise UserError("text guidance weighs a text beside pictures; give both, or leave it")
         if duration_s > self.model.defaults.max_duration_s:
             raise UserError(
                 f"a batch holds clips of up to {self.model.defaults.max_duration_s} s, "
@@ -398,10 +402,10 @@ class Omni2SoundPipeline:
     ) -> Predict:
         dit = self.model.dit
         prepared = told = dit.prepare(conditions, num_frames)
-        apart = text_guidance is not None and text_guidance != guidance
+        scale, apart = guidance, text_guidance is not None and text_guidance != guidance
         if apart:
             prepared = prepared.stack(dit.prepare(conditions.without_text(), num_frames))
-        if apart or guidance != 1:
+        if guidance != 1:
             away = told.null() if negative is None else dit.prepare(negative, num_frames)
             prepared = prepared.stack(away)
 
@@ -410,8 +414,10 @@ class Omni2SoundPipeline:
 
         if apart:
             assert text_guidance is not None
-            return guided_apart(predict, guidance, text_guidance)
-        return predict if guidance == 1 else guided(predict, guidance)
+            if guidance != 1:
+                return guided_apart(predict, guidance, text_guidance)
+            scale = text_guidance  # from the video alone to both; nothing leads away from null
+        return predict if scale == 1 else guided(predict, scale)
 
     @torch.inference_mode()
     def _sample(

@@ -43,6 +43,17 @@ def test_what_is_played_faster_ends_in_silence_and_aliases_nothing() -> None:
     assert made.abs().max() < 0.01  # 9875 Hz has no place below 8 kHz
 
 
+@pytest.mark.parametrize("hz", [2000.0, 6000.0])
+@pytest.mark.parametrize("rate", [0.9, 1.1])
+def test_what_a_rate_adds_to_a_tone_is_far_below_it(hz: float, rate: float) -> None:
+    made = remade(torch.from_numpy(tone(hz))[None], rate_B=torch.tensor([rate]))[0].numpy()
+    power = np.square(np.abs(np.fft.rfft(made[1000:13_000] * np.hanning(12_000))))
+    at = round(hz * rate * 12_000 / RATE_HZ)
+    tone_power = power[at - 5 : at + 6].sum()
+    power[at - 5 : at + 6] = 0
+    assert 10 * np.log10(power.max() / tone_power) < (-55 if hz < 4000 else -36)
+
+
 def test_rate_one_and_no_gain_change_nothing() -> None:
     sound = torch.from_numpy(np.stack([tone(hz, 8000) for hz in (100, 1000, 7000)]))
     assert torch.allclose(remade(sound), sound, atol=1e-6)

@@ -173,6 +173,15 @@ def test_only_clips_that_nobody_sees_are_played_at_other_rates(
         rates.append(starts[0] / starts[1])
     assert 1 / 1.21 < min(rates) < 0.95
     assert 1.05 < max(rates) < 1.21
+    # What is played faster is over sooner, and its end is masked.
+    assert made.valid_frames_B is not None
+    for rate, frames, seconds in zip(
+        rates, made.valid_frames_B.tolist(), made.conditions.seconds_total_B.tolist(), strict=True
+    ):
+        assert seconds == pytest.approx(0.8 / max(1, rate), rel=0.03)
+        assert frames == int(25 * seconds + 1e-6)
+    quiet = made.waveform_BN[torch.tensor(rates).argmax()]
+    assert not quiet[640 * int(made.valid_frames_B.min() + 1) :].any()
 
 
 def test_lost_tokens_are_lost_before_the_encoder(

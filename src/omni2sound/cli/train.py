@@ -130,7 +130,10 @@ def train(
         return
     if recipe in PARTS:
         if max_steps is not None or resume or set_ or validation or lora:
-            raise UserError(f"train {recipe} takes --data, --out, --parts and --max-minutes only")
+            raise UserError(
+                f"train {recipe} takes --data, --out, --parts and --max-minutes (autoencoder also "
+                "--refit, sync also --init-from)"
+            )
         if device != "auto":
             raise UserError(f"train {recipe} runs on the CPU; leave --device out")
         if (out / "model").exists():

@@ -65,7 +65,13 @@ def _train_sync(
     from omni2sound.data.stage.sync_examples import sync_batches
     from omni2sound.encoders.sync import SyncConfig, SyncEncoder
     from omni2sound.train.sync import train_sync
-    from omni2sound.weights import load_card, load_part, resolve_model, save_model
+    from omni2sound.weights import (
+        load_card,
+        load_part,
+        part_sha256,
+        resolve_model,
+        save_model,
+    )
 
     card = load_card(resolve_model(parts or "embedded"))
     config, assets, start, seed = SyncConfig(), StageAssets.open(corpus), None, 0
@@ -76,11 +82,14 @@ def _train_sync(
     learnt_from = [card.attribution]
     if init_from is not None:
         parent = load_card(resolve_model(init_from))
+        if "sync" not in parent.files:
+            raise UserError(f"model {parent.name!r} has no sync encoder to start from")
         config = from_json(SyncConfig, parent.parts["sync"], where=f"sync of {parent.name}")
         start = SyncEncoder(config)
         load_part(parent, "sync", start)
         learnt_from.append(parent.attribution)
         facts["parent"] = parent.training.get("sync", {})
+        facts["parent_sha256"] = part_sha256(parent, "sync")
         seed = _generations(facts)  # other scenes than those that its parents saw
     network = train_sync(
         config,

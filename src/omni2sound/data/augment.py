@@ -26,6 +26,8 @@ EQ_DB = 4.0
 """Standard deviation of the equaliser at each of its knots."""
 EQ_KNOTS = 5
 """Knots of the equaliser, evenly spaced in log frequency."""
+_FINER = 4
+"""Samples between which `remade` draws straight lines, for each that it is given."""
 
 
 def augment_waveform(
@@ -56,8 +58,8 @@ def remade(
         knots_db_BQ: Gain of each at the equaliser's knots, or None for no change.
         rate_B: How many times as fast each is played, from its start; what is missing at the end
             is silence. None keeps the time. Bins that would leave the band are cut; between
-            samples of twice the rate straight lines are drawn, which costs less than 2 dB at
-            8 kHz and next to nothing below 4.
+            samples of four times the rate straight lines are drawn, which costs half a dB at
+            8 kHz and leaves images of a tone at 36 (7 kHz) to 60 dB (2 kHz) below it.
     """
     num_samples, device = sound_BN.shape[1], sound_BN.device
     spectrum_BF = torch.fft.rfft(sound_BN)
@@ -74,20 +76,20 @@ def remade(
     else:
         rate_B1 = rate_B.to(sound_BN)[:, None]
         spectrum_BF = spectrum_BF * (torch.arange(num_bins, device=device) * rate_B1 < num_bins - 1)
-        fine_BM = 2 * torch.fft.irfft(spectrum_BF, n=2 * num_samples)
+        fine_BM = _FINER * torch.fft.irfft(spectrum_BF, n=_FINER * num_samples)
         made_BN = _every(fine_BM, rate_B1, num_samples)
     return made_BN / made_BN.abs().amax(dim=1, keepdim=True).clamp_min(1.0)
 
 
 def _every(fine_BM: Tensor, rate_B1: Tensor, count: int) -> Tensor:
-    """Values of `fine` at 2 `rate` n for n < `count`; zero behind its end."""
+    """Values of `fine` at `_FINER` rate n for n < `count`; zero behind its end."""
     num_fine = fine_BM.shape[1]
     places_N = torch.arange(count, device=fine_BM.device)
-    # What is added to 2 n is small enough for float32, which 2 n rate is not.
-    ahead_BN = 2 * places_N * (rate_B1 - 1)
+    # What is added to whole places is small enough for float32, which the sum is not.
+    ahead_BN = _FINER * places_N * (rate_B1 - 1)
     whole_BN = ahead_BN.floor()
     share_BN = ahead_BN - whole_BN
-    left_BN = 2 * places_N + whole_BN.long()
+    left_BN = _FINER * places_N + whole_BN.long()
     inside_BN = left_BN < num_fine - 1
     left_BN = left_BN.clamp(max=num_fine - 2)
     low_BN, high_BN = fine_BM.gather(1, left_BN), fine_BM.gather(1, left_BN + 1)

@@ -33,6 +33,7 @@ from omni2sound.data.difficulty import (
     joined_caption,
     lost_tokens,
     mixed,
+    needed,
 )
 from omni2sound.data.features import ClipFeatures, FeatureStore, TextFeatures
 from omni2sound.data.sampler import StepDraw, TaskSampler, step_rng
@@ -226,11 +227,11 @@ def _sample(
         if found is not None:
             waveform_N, mix = found
             words = joined_caption(words, mix.caption, hard.random())
-            encoder = _needed(prompts)
+            encoder = needed(prompts)
             states_TE = _states(encoder, encoder.token_ids([words])[0])
     elif draw.task == "VT2A" and want_lost < difficulty.token_drop_sample_prob:
         # Not together with an unseen sound: that one is known from the words alone.
-        encoder = _needed(prompts)
+        encoder = needed(prompts)
         ids = encoder.token_ids([words])[0]
         lost = lost_tokens(ids, encoder.special_ids, difficulty.token_drop_prob, hard)
         states_TE = _states(encoder, [i for place, i in enumerate(ids) if place not in lost])
@@ -297,12 +298,6 @@ def _chosen_text(clip: ClipFeatures, role: str, choice: float) -> TextFeatures:
         known = sorted({t.role for t in clip.texts})
         raise ConfigError(f"clip {clip.clip_id} has no text of role {role!r}; it has {known}")
     return texts[int(choice * len(texts))]
-
-
-def _needed(prompts: PromptEncoder | None) -> PromptEncoder:
-    if prompts is None:
-        raise ConfigError("prompts are changed in this stage, which needs a text encoder")
-    return prompts
 
 
 def _states(prompts: PromptEncoder, ids: Sequence[int]) -> NDArray[np.float16]:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound.encoders.base import Tokens
+from omni2sound.errors import ConfigError
 
 __all__ = [
     "Difficulty",
@@ -30,6 +31,7 @@ __all__ = [
     "joined_caption",
     "lost_tokens",
     "mixed",
+    "needed",
 ]
 
 Waveform = NDArray[np.float32]
@@ -79,9 +81,23 @@ class PromptEncoder(Protocol):
         ...
 
 
+def needed(prompts: PromptEncoder | None) -> PromptEncoder:
+    """The encoder.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    if prompts is None:
+        raise ConfigError("prompts are changed in this stage, which needs a text encoder")
+    return prompts
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difficulty:
-    """What may be done to a sample; all zero before stage 3, and in validation."""
+    """What may be done to a sample; all zero before stage 3, and in validation.
+
+    Attributes are those of `train.recipe.Stage` and `Recipe` that have their names.
+    """
 
     offscreen_prob: float = 0.0
     offscreen_snr_db: tuple[float, float] = (-6.0, 9.0)

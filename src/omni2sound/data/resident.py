@@ -7,9 +7,11 @@ A GPU trains a small model on ten times more sound a second than threads can rea
 and mix on the host. So waveforms and features are copied once; choices are drawn on the host
 (a batch is still a function of seed and step), and what touches samples is done on the device.
 
-One thing is here that `data.batch` does not do: clips for text-to-audio are played faster or
-slower (`Difficulty.speed`). Recordings are few beside the steps of a GPU, and would be learnt by
-heart. What not to get wrong: clips with pictures keep their time.
+Two things are not as there. Clips for text-to-audio are played faster or slower
+(`Difficulty.speed`): recordings are few beside the steps of a GPU, and would be learnt by heart;
+what is played faster is a shorter clip, with its end masked. Unseen sounds are taken from clips of
+the same length. What not to get wrong: clips with pictures keep their time. The device draws
+noise, so a step on a GPU is another one than on a CPU.
 
 Shape suffixes: B samples, N waveform samples, T tokens or pictures, L latent frames, K samples
 that are changed, n clips of one length, E V S features.
@@ -35,6 +37,7 @@ from omni2sound.data.difficulty import (
     PromptEncoder,
     joined_caption,
     lost_tokens,
+    needed,
 )
 from omni2sound.data.features import FeatureStore
 from omni2sound.data.sampler import StepDraw, step_rng
@@ -99,8 +102,18 @@ class ResidentFeatures:
         """Copies everything; takes as long as reading the store.
 
         Raises:
-            ConfigError: If a clip is filled up with silence, which only `data.batch` masks.
+            ConfigError: If a clip is filled up with silence or lacks pictures at its end, which
+                only `data.batch` masks; if the device's memory is too small.
         """
+        try:
+            self._copy(store, device)
+        except torch.OutOfMemoryError as error:
+            raise ConfigError(
+                f"{len(store)} clips do not fit into the memory of {device}; use fewer clips, or "
+                "resident=false (and speed=0 before it)"
+            ) from error
+
+    def _copy(self, store: FeatureStore, device: torch.device) -> None:
         self._device = device
         self._rows: Numbers = np.zeros(len(store), np.int64)
         self._facts: list[_Facts | None] = [None] * len(store)
@@ -126,6 +139,14 @@ class ResidentFeatures:
                     )
                 sound_nN[row] = torch.from_numpy(store.pcm_N(index).copy())
                 if clip.vision_TV is not None and clip.sync_LS is not None:
+                    found = len(clip.vision_TV), len(clip.sync_LS)
+                    whole = _TIME.num_vision_frames(duration_s), _TIME.num_latent_frames(duration_s)
+                    if found != whole:
+                        raise ConfigError(
+                            f"clip {clip.clip_id} has {found[0]} picture and {found[1]} sync "
+                            f"features, {duration_s:g} s have {whole[0]} and {whole[1]}; resident "
+                            "features are not filled up; train with resident=false"
+                        )
                     picture_rows[row] = len(vision)
                     vision.append(torch.from_numpy(clip.vision_TV.copy()))
                     sync.append(torch.from_numpy(clip.sync_LS.copy()))
@@ -193,12 +214,12 @@ class ResidentFeatures:
                     caption = _chosen(self._of(int(group.clips[other])), caption_role, rng.random())
                     unseen[i] = other
                     words = joined_caption(told[i].text, caption.text, rng.random())
-                    changed[i] = words, _needed(prompts).token_ids([words])[0]
+                    changed[i] = words, needed(prompts).token_ids([words])[0]
             if unseen:
                 sound_BN = self._mixed(sound_BN, group, unseen, difficulty, rng)
             for i in np.flatnonzero(want_lost_B < difficulty.token_drop_sample_prob).tolist():
                 if i not in changed:
-                    encoder, words = _needed(prompts), told[i].text
+                    encoder, words = needed(prompts), told[i].text
                     ids = encoder.token_ids([words])[0]
                     lost = lost_tokens(ids, encoder.special_ids, difficulty.token_drop_prob, rng)
                     changed[i] = words, [t for at, t in enumerate(ids) if at not in lost]
@@ -221,6 +242,11 @@ class ResidentFeatures:
             vision_BTV = group.vision_nTV[pictured_B].float()
             sync_BLS = group.sync_nLS[pictured_B].float()
         seconds_B = torch.full((count,), draw.duration_s, device=self._device)
+        valid_frames_B = None
+        if rate_B is not None:
+            seconds_B = seconds_B / rate_B.to(seconds_B).clamp_min(1.0)
+            frames_B = seconds_B.double() * float(_TIME.latent_rate_hz)
+            valid_frames_B = (frames_B + 1e-6).floor().long()
         return Batch(
             task=draw.task,
             waveform_BN=sound_BN,
@@ -233,7 +259,7 @@ class ResidentFeatures:
                 vision_BTV=vision_BTV,
                 sync_BLS=sync_BLS,
             ),
-            valid_frames_B=None,
+            valid_frames_B=valid_frames_B,
             drop_B=self._on(want_null_B < difficulty.null_prob),
             noise_seeds_B=(int(rng.integers(2**62)),),
             clip_ids=tuple(f.clip_id for f in facts),
@@ -259,7 +285,11 @@ class ResidentFeatures:
         """A row of the group with a sound of a class that is neither heard nor seen."""
         for other in rng.integers(len(group.clips), size=_TRIES).tolist():
             audible = min(group.begins_n[row], group.begins_n[other]) >= 0
-            if audible and not facts.present & self._of(int(group.clips[other])).sounding:
+            if (
+                audible
+                and other != row
+                and not facts.present & self._of(int(group.clips[other])).sounding
+            ):
                 return int(other)
         return None
 
@@ -311,7 +341,7 @@ class ResidentFeatures:
         rows_BT = (first_B1 + places_T).clamp(max=len(self._states_tE) - 1)
         states_BTE = self._states_tE[rows_BT].float()
         if changed:
-            tokens = _needed(encoder).encode_ids([ids for _, ids in changed.values()])
+            tokens = needed(encoder).encode_ids([ids for _, ids in changed.values()])
             # Half precision as in the store, so that changed prompts are not told by it.
             made_KTE = tokens.states_BTD.half().float().to(self._device)[:, :length]
             states_BTE[self._on(np.array(list(changed))), : made_KTE.shape[1]] = made_KTE
@@ -327,20 +357,18 @@ def _chosen(facts: _Facts, role: str, choice: float) -> _Prompt:
     return prompts[int(choice * len(prompts))]
 
 
-def _needed(prompts: PromptEncoder | None) -> PromptEncoder:
-    if prompts is None:
-        raise ConfigError("prompts are changed in this stage, which needs a text encoder")
-    return prompts
-
-
 def _begins(sound_nN: Tensor, *, at_once: int = 256) -> Numbers:
-    """Where `difficulty.unseen_part` would cut each clip; -1 for silence."""
+    """Where `difficulty.unseen_part` would cut each clip; -1 if what is left is silence."""
     found = []
     for chunk_nN in torch.split(sound_nN, at_once):
         loud_nN = chunk_nN.float().abs() / _FULL_SCALE
         peak_n1 = loud_nN.amax(dim=1, keepdim=True)
         begin_n = (loud_nN >= GATE * peak_n1).byte().argmax(dim=1) - FADE_SAMPLES
-        found.append(torch.where(peak_n1[:, 0] < AUDIBLE, -1, begin_n.clamp_min(0)))
+        begin_n = begin_n.clamp_min(0)
+        since_nN = torch.arange(loud_nN.shape[1], device=loud_nN.device) - begin_n[:, None]
+        # A click at the very start is faded away; what is left of it must not be blown up.
+        left_n = (loud_nN * (since_nN / (FADE_SAMPLES - 1)).clamp(0, 1)).amax(dim=1)
+        found.append(torch.where(left_n < AUDIBLE, -1, begin_n))
     begins_n: Numbers = torch.cat(found).cpu().numpy()
     return begins_n
 

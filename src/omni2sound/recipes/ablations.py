@@ -2,7 +2,8 @@
 
 In:   a recipe, e.g. `paper()` or `tiny()`.
 Out:  the same with one thing changed, named "tiny+no-bridge"; the number of steps in all
-      stays what it was, so that no variant wins by training longer.
+      stays what it was, so that no variant wins by training longer. Where stages are merged or
+      left out, silence weighs what it weighs in the last stage.
 
 Source: arXiv:2601.02731, ablation tables as reported (docs/decisions/0006).
 """
@@ -27,7 +28,10 @@ def _t2a_only(recipe: Recipe) -> Recipe:
     """Text to audio alone: the pre-training, for all steps."""
     first = recipe.stages[0]
     last = recipe.stages[-1]
-    return replace(recipe, stages=(replace(_of_all_steps(first, recipe), final_lr=last.final_lr),))
+    only = replace(
+        _of_all_steps(first, recipe), final_lr=last.final_lr, silence_weight=last.silence_weight
+    )
+    return replace(recipe, stages=(only,))
 
 
 def _v2a_only(recipe: Recipe) -> Recipe:
@@ -48,6 +52,7 @@ def _joint_alone(recipe: Recipe, task_weights: Mapping[str, float]) -> Recipe:
         warmup_steps=first.warmup_steps,
         final_lr=last.final_lr,
         task_weights=task_weights,
+        silence_weight=last.silence_weight,
     )
     return replace(recipe, stages=(stage,))
 
@@ -55,7 +60,7 @@ def _joint_alone(recipe: Recipe, task_weights: Mapping[str, float]) -> Recipe:
 def _without_bridge(t2a: float) -> Callable[[Recipe], Recipe]:
     """No step with both text and video: T2A has the share, V2A the rest, and no stage 3.
 
-    Stage 3 changes VT2A samples only, so without the bridge it is more of stage 2.
+    What stage 3 makes harder are VT2A samples only, so without the bridge it is more of stage 2.
     """
 
     def change(recipe: Recipe) -> Recipe:
@@ -92,6 +97,7 @@ def _merged_stages(recipe: Recipe) -> Recipe:
         offscreen_snr_db=last.offscreen_snr_db,
         token_drop_sample_prob=last.token_drop_sample_prob,
         token_drop_prob=last.token_drop_prob,
+        silence_weight=last.silence_weight,
     )
     return replace(recipe, stages=(first, merged))
 
@@ -100,7 +106,11 @@ def _no_stage_3(recipe: Recipe) -> Recipe:
     """The joint stage to the end ("S1 -> S2")."""
     first, second, last = recipe.stages
     longer = replace(
-        second, steps=second.steps + last.steps, final_lr=last.final_lr, extend_steps=0
+        second,
+        steps=second.steps + last.steps,
+        final_lr=last.final_lr,
+        extend_steps=0,
+        silence_weight=last.silence_weight,
     )
     return replace(recipe, stages=(first, longer))
 

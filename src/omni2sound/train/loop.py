@@ -168,6 +168,8 @@ def train(
         # It decides how long stages are.
         "validation_sha256": None if validation is None else validation.sha256,
         "vae_sha256": vae_sha256,
+        # There batches draw noise on the device, and each kind has a generator of its own.
+        **({"device": device.type} if recipe.resident else {}),
         "prompts_sha256": (
             prompts.sha256
             if prompts is not None and any(stage.makes_prompts for stage in recipe.stages)

@@ -61,7 +61,8 @@ class Stage:
     """Chance of each token of such a prompt to be lost."""
     silence_weight: float | None = added(None)
     """Instead of the recipe's. What counts silence little learns what things sound like first,
-    and then believes in sounds too easily: odds of a sound are off by as much as the weight."""
+    and then believes in sounds too easily: odds of a sound are off by as much as the weight.
+    The validation loss keeps the recipe's, to be comparable over stages."""
     extend_steps: int = 0
     """Steps that may be added at `final_lr`, a tenth of `steps` at a time, until the stage has
     converged (`train.progress`). 0: the verdict is told, and the next stage starts."""
@@ -86,6 +87,10 @@ class Stage:
             raise ConfigError(
                 f"stage {self.name!r}: needs steps >= 1 and warmup_steps >= 0, "
                 f"got {self.steps} and {self.warmup_steps}"
+            )
+        if self.silence_weight is not None and not 0 <= self.silence_weight < math.inf:
+            raise ConfigError(
+                f"stage {self.name!r}: silence_weight must be 0 or more, got {self.silence_weight}"
             )
         for name in ("offscreen_prob", "token_drop_sample_prob", "token_drop_prob"):
             if not 0 <= getattr(self, name) <= 1:
@@ -136,7 +141,8 @@ class Recipe:
     """Chance of each token's state to be left out, after the text encoder; one stays."""
     resident: bool = added(False)
     """Keep all features in the device's memory and make batches there (`data.resident`). For one
-    GPU that would else wait for the host; draws other random numbers than without."""
+    GPU that would else wait for the host; draws other random numbers than without, and others on
+    a GPU than on a CPU."""
     speed: float = added(0.0)
     """Clips for text-to-audio are played up to this share faster or slower (0.15: 1.15 times,
     or by that factor slower). With resident features only."""
@@ -194,6 +200,11 @@ class Recipe:
             raise ConfigError(
                 f"speed must be 0 or more and needs resident=true, got speed={self.speed} and "
                 f"resident={self.resident}; set speed to 0 before resident to false"
+            )
+        if self.resident and not self.augment:
+            raise ConfigError(
+                "resident features make latents in every step, and augment=false is there to take "
+                "stored ones: set resident to false (and speed to 0 before it)"
             )
         if self.resident and self.accumulate > 1:
             raise ConfigError("resident features make whole batches: set accumulate to 1")

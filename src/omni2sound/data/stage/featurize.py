@@ -105,7 +105,7 @@ def build_features(
     """
     pictured = any(plan.kind != "audio" for plan in plans)
     chosen = None if classes is None else tuple(classes)
-    catalogue = _open(assets, chosen, 0.0, 0).catalogue
+    catalogue = _open(assets, chosen).catalogue
     return build_store(
         out,
         description={
@@ -147,7 +147,9 @@ def build_features(
 
 def _clips(job: _Job) -> Iterator[ClipFeatures]:
     turn = job.first // SHARD_SCENES % NUM_SPEEDS if job.speed else 0
-    assets = _open(job.assets, job.classes, job.speed, turn)
+    assets = _open(job.assets, job.classes)
+    if job.speed:
+        assets = _at_speeds(job.assets, job.classes, job.speed, turn)
     encoders = load_encoders(job.encoders)
     for index in range(job.first, job.first + job.plan.count):
         scene = draw_scene(
@@ -161,10 +163,15 @@ def _clips(job: _Job) -> Iterator[ClipFeatures]:
         yield _clip(scene, assets, encoders, latents=job.latents)
 
 
-@lru_cache(maxsize=NUM_SPEEDS + 1)
-def _open(assets: Path, classes: tuple[str, ...] | None, speed: float, turn: int) -> StageAssets:
-    if speed:  # the recordings as they are, and levels once measured, are kept for all turns
-        return _open(assets, classes, 0.0, 0).at_other_speeds(speed, seed=turn)
+@lru_cache(maxsize=2)  # all turns would hold gigabytes in every worker
+def _at_speeds(
+    assets: Path, classes: tuple[str, ...] | None, speed: float, turn: int
+) -> StageAssets:
+    return _open(assets, classes).at_other_speeds(speed, seed=turn)
+
+
+@lru_cache(maxsize=1)
+def _open(assets: Path, classes: tuple[str, ...] | None) -> StageAssets:
     opened = StageAssets.open(assets)
     if classes is None:
         return opened
