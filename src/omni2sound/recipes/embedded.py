@@ -5,8 +5,9 @@ Run:  omni2sound train embedded --data FEATURES --parts PARTS --out runs/embedde
 Guidance dropout and the two robustness probabilities are the paper's (docs/decisions/0006).
 The task shares are not: with minutes instead of a million steps, a T2A share of 0.10 leaves
 text-to-audio untrained. Sizes, steps and learning rates are chosen. `embedded-v3` was trained
-like this, stage by stage while its features were still being made (EXPERIMENTS.md, 2026-11-26
-has what each stage read). On a CPU: --set batch_seconds=64, and hours.
+with these stages in three runs, each from the averaged weights of the one before, while its
+features were still being made (EXPERIMENTS.md, 2026-11-26); as one run it has not been run.
+On a CPU: --set batch_seconds=64, and hours.
 """
 
 from __future__ import annotations
