@@ -193,7 +193,7 @@ def test_a_long_video_has_its_length_and_no_seams(
     assert samples(result).shape == (1, 35 * 16_000)
 
     conditions = pipeline.encoder.encode(None, "rain", 35)
-    predict = pipeline._prediction(conditions, None, result.audio.duration_s, 2.0)
+    predict = pipeline._prediction(conditions, None, result.audio.duration_s, 2.0, None)
     noise = torch.randn(1, 35 * 25, 8, generator=torch.Generator().manual_seed(0))
     smooth = torch.nn.functional.avg_pool1d(noise.mT, 9, 1, 4).mT  # so that a jump would show
     jump_L = predict(smooth, torch.tensor([0.5]))[0].diff(dim=0).norm(dim=1)
@@ -214,7 +214,7 @@ def test_a_long_video_has_its_length_and_no_seams(
 def test_one_window_and_many_share_one_path(pipeline: Omni2SoundPipeline) -> None:
     """A network without memory gives the same prediction in windows and as a whole."""
     conditions = pipeline.encoder.encode(None, "rain", 4)
-    predict = pipeline._prediction(conditions, None, 4, 2.0)
+    predict = pipeline._prediction(conditions, None, 4, 2.0, None)
     calls = []
     pipeline_denoise = pipeline.model.dit.denoise
 
@@ -236,8 +236,8 @@ def test_bfloat16_is_near_float32(folder: Path, pipeline: Omni2SoundPipeline) ->
     conditions = half.encoder.encode(None, "rain", 1)
     x = torch.randn(1, 25, 8, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([0.5])
-    near = half._prediction(conditions, None, 1, 2.0)(x, t)
-    exact = pipeline._prediction(conditions, None, 1, 2.0)(x, t)
+    near = half._prediction(conditions, None, 1, 2.0, None)(x, t)
+    exact = pipeline._prediction(conditions, None, 1, 2.0, None)(x, t)
     assert near.dtype == torch.float32
     assert (near - exact).norm() < 0.1 * exact.norm()
 
