@@ -97,7 +97,7 @@ class GenerationRequest:
 
         if self.text_guidance_scale is not None and self.task != "VT2A":
             raise UserError(
-                "text guidance weighs a prompt beside a video; give both, or use the plain guidance"
+                "text guidance weighs a prompt beside a video; give both, or use --guidance alone"
             )
 
     def _check_types(self) -> None:
@@ -196,7 +196,9 @@ def _check_range(
         if above is not None:
             expected = f"above {above:g} and at most {up_to:g}{unit}"
         else:
-            expected = f"between {at_least:g} and {up_to:.20g}{unit}"
+            # A large whole number as it is: 2**63 - 1 as a float is 2**63.
+            last = str(up_to) if isinstance(up_to, int) else f"{up_to:g}"
+            expected = f"between {at_least:g} and {last}{unit}"
         raise UserError(f"{name} must be {expected}, got {value}")
 
 

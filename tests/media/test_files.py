@@ -6,6 +6,7 @@ import os
 import random
 import re
 import struct
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -110,6 +111,28 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "pipe.mp4")
         with pytest.raises(MediaError, match="pipe"):
             probe(tmp_path / "pipe.mp4")
+
+
+def test_a_video_that_breaks_off_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    ticks = range(0, 6000, 24)  # 10 s
+    whole = write_video(
+        tmp_path / "whole.mp4", ticks=ticks, container_options={"movflags": "faststart"}
+    )
+    assert probe(whole).duration_s == pytest.approx(10, abs=0.05)
+    assert not caplog.text
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
+    assert 0 < probe(cut).duration_s < 9
+    assert "cut.mp4: ends after" in caplog.text
+    assert "s in its header; the file is incomplete" in caplog.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a folder where nobody can write")
+def test_a_folder_that_takes_no_files_is_not_the_codecs_fault(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "clip.mp4", ticks=[0, 300])
+    for name in ("/proc/out.mp4", "/proc/out.mkv"):
+        with pytest.raises(UserError, match=r"out\.m..: .*cannot be written"):
+            mux(path, clicks([0.1], duration_s=1), name)
 
 
 @pytest.mark.parametrize("name", ["a:b.mp4", "-i.mp4", "http:x.mp4", "two\nlines.mp4", "雨.mp4"])

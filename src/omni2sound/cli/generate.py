@@ -45,8 +45,8 @@ def generate(
         float | None,
         typer.Option(
             metavar="S",
-            help="Seconds of sound, up to 3600 and never longer than the video; "
-            "default: the video's length, or the model's (8).",
+            help="Seconds of sound, up to 3600 and never longer than the video, which is silent "
+            "after them; default: the video's length, or the model's (8).",
         ),
     ] = None,
     steps: Annotated[
@@ -64,8 +64,8 @@ def generate(
         float | None,
         typer.Option(
             metavar="G",
-            help="Of the prompt beside a video; above the other, what is named counts for more "
-            "than what is seen. Default: the same.",
+            help="Of the prompt beside a video; above the other (4 or 5), what is named counts for "
+            "more than what is seen. Default: the same.",
         ),
     ] = None,
     seed: Annotated[

@@ -156,7 +156,8 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool) -> None:
     """Refuse an output path before any work is spent on it.
 
     Raises:
-        UserError: The suffix is unknown, the folder is missing, or a file is in the way.
+        UserError: The suffix is unknown, the folder is missing or takes no files, or a file is in
+            the way.
     """
     path = Path(path)
     name = shown_name(path)
@@ -167,6 +168,8 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool) -> None:
         )
     if not path.parent.is_dir():
         raise UserError(f"{name}: folder {path.parent} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{name}: folder {path.parent} cannot be written to; choose another one")
     if path.is_dir():
         raise UserError(f"{name}: is a folder; give a file name")
     if path.exists() and not overwrite:
@@ -215,8 +218,6 @@ def create_output(
                 _verify(path, temporary, verify)
     except UserError:
         raise
-    except FileNotFoundError as error:
-        raise MediaError(f"{shown_name(path)}: no such file; check the path") from error
     except (av.FFmpegError, OSError, ValueError, OverflowError, MemoryError) as error:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise UserError(

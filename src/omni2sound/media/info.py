@@ -11,6 +11,7 @@ Second 0 of a file with a moving picture is the moment of its first picture.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -51,6 +52,8 @@ __all__ = [
     "probe",
 ]
 
+logger = logging.getLogger(__name__)
+
 MAX_STILL_S = 120
 """The longest that one picture of a video may stand. A longer gap is a damaged timestamp far
 more often than a video, and would ask for hours of sound."""
@@ -58,6 +61,8 @@ _MAX_PACKETS_TO_FIRST_PICTURE = 300
 _FALLBACK_FPS = 25
 _MAX_FPS = 1000
 _MAX_PIXEL_ASPECT = 16
+_MISSING_S, _MISSING_SHARE = 0.5, 0.1
+"""A file that ends so much before its header says (both) is told to be incomplete."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -269,6 +274,7 @@ class _Scan:
             fps = 1 / (span.last_duration * span.time_base)  # the decoder knows, the header not
         start_s, end_s = span.seconds(1 / fps)
         self._check_times(start_s, end_s, span.longest_gap * span.time_base)
+        self._tell_missing((stream.duration or 0) * span.time_base, end_s - start_s)
         is_still = span.num_packets == 1 and (
             self.container.format.name.endswith("_pipe")
             or self.container.format.name in ("gif", "apng", "mjpeg")
@@ -307,6 +313,16 @@ class _Scan:
             start_s=start_s,
             duration_s=end_s - start_s,
         )
+
+    def _tell_missing(self, told_s: Fraction, found_s: Fraction) -> None:
+        if told_s <= MAX_DURATION_S and told_s - found_s > max(_MISSING_S, _MISSING_SHARE * told_s):
+            logger.warning(
+                "%s: ends after %.2f s of the %.2f s in its header; the file is incomplete, and "
+                "what is there is used",
+                self.name,
+                found_s,
+                told_s,
+            )
 
     def _check_times(self, start_s: Fraction, end_s: Fraction, gap_s: Fraction) -> None:
         if gap_s > MAX_STILL_S:

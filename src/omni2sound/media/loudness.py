@@ -239,7 +239,7 @@ def _peak(audio: Audio) -> float:
 def _say(name: str, done: Leveling) -> None:
     if done.peak > 1 and done.limited_db >= _WARN_DB:
         logger.warning(
-            "%s: peaks up to %.3g times full scale were lowered, by up to %.1f dB, in %.2g %% of "
+            "%s: peaks up to %.3g times full scale were lowered, by up to %.1f dB, in %.1f %% of "
             "the sound",
             name,
             done.peak,

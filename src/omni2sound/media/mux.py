@@ -135,6 +135,8 @@ def mux(
         try:
             target.start_encoding()
         except (av.FFmpegError, ValueError) as error:
+            if isinstance(error, OSError):  # the folder or the disk, not the codec
+                raise
             raise UserError(_unsupported(video.codec, output_path)) from error
         shift_s = _shift(video)
         first_sample = round_half_up((video.start_s + shift_s) * audio.sample_rate_hz)
