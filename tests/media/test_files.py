@@ -113,17 +113,22 @@ def test_what_is_no_file(tmp_path: Path) -> None:
             probe(tmp_path / "pipe.mp4")
 
 
-def test_a_video_that_breaks_off_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    ticks = range(0, 6000, 24)  # 10 s
+@pytest.mark.parametrize("ending", ["mp4", "mkv", "webm", "flv"])
+def test_a_video_that_breaks_off_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ending: str
+) -> None:
     whole = write_video(
-        tmp_path / "whole.mp4", ticks=ticks, container_options={"movflags": "faststart"}
+        tmp_path / f"whole.{ending}",
+        ticks=range(0, 6000, 24),  # 10 s
+        codec="libvpx" if ending == "webm" else "libx264",
+        container_options={"movflags": "faststart"} if ending == "mp4" else {},
     )
     assert probe(whole).duration_s == pytest.approx(10, abs=0.05)
     assert not caplog.text
-    cut = tmp_path / "cut.mp4"
+    cut = tmp_path / f"cut.{ending}"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 3 // 4])
     assert 0 < probe(cut).duration_s < 9
-    assert "cut.mp4: ends after" in caplog.text
+    assert f"cut.{ending}: ends after" in caplog.text
     assert "s in its header; the file is incomplete" in caplog.text
 
 

@@ -220,6 +220,11 @@ class _Scan:
         self._read_packets(streams, spans)
         video = self._video_info(self.video, spans[self.video.index]) if self.video else None
         audio = self._audio_info(self.audio, spans[self.audio.index]) if self.audio else None
+        if all(s.duration is None for s in streams) and len(self.container.streams) == len(streams):
+            # Matroska and FLV tell one duration for all streams; one that is not read may be longer.
+            told_s = Fraction(self.container.duration or 0, av.time_base)
+            ends_s = [x.start_s + x.duration_s for x in (video, audio) if x is not None]
+            self._tell_missing(told_s, max(ends_s, default=told_s))
         if video is None and audio is None:
             raise MediaError(f"{self.name}: holds a header but no picture and no sound")
         if video is not None and not video.is_still:
@@ -274,7 +279,8 @@ class _Scan:
             fps = 1 / (span.last_duration * span.time_base)  # the decoder knows, the header not
         start_s, end_s = span.seconds(1 / fps)
         self._check_times(start_s, end_s, span.longest_gap * span.time_base)
-        self._tell_missing((stream.duration or 0) * span.time_base, end_s - start_s)
+        if stream.duration is not None:
+            self._tell_missing(stream.duration * span.time_base, end_s - start_s)
         is_still = span.num_packets == 1 and (
             self.container.format.name.endswith("_pipe")
             or self.container.format.name in ("gif", "apng", "mjpeg")
