@@ -221,7 +221,7 @@ class _Scan:
         video = self._video_info(self.video, spans[self.video.index]) if self.video else None
         audio = self._audio_info(self.audio, spans[self.audio.index]) if self.audio else None
         if all(s.duration is None for s in streams) and len(self.container.streams) == len(streams):
-            # Matroska and FLV tell one duration for all streams; one that is not read may be longer.
+            # Matroska and FLV tell one duration for all; a stream that is not read may be longer.
             told_s = Fraction(self.container.duration or 0, av.time_base)
             ends_s = [x.start_s + x.duration_s for x in (video, audio) if x is not None]
             self._tell_missing(told_s, max(ends_s, default=told_s))
