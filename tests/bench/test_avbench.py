@@ -28,6 +28,8 @@ from omni2sound.bench.stage_v1 import Score
 from omni2sound.errors import MissingPartError, UserError
 from tests.bench.tiny_judges import tiny_judges
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def judges() -> Judges:

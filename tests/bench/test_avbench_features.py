@@ -23,6 +23,8 @@ from omni2sound.encoders.metric.panns import Panns
 from tests.bench.test_avbench import write_sound, write_video
 from tests.bench.tiny_judges import tiny_judges
 
+pytestmark = pytest.mark.slow
+
 NUM_CLIPS = 11
 PUBLISHED = PublishedJudges(weights=Path("weights"), device="cpu", load=tiny_judges)
 

@@ -23,6 +23,8 @@ from omni2sound.bench.track_stage import StagePlan, build_stage_track
 from omni2sound.bench.tracks import Track
 from omni2sound.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 def ratio_table(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     ones = np.ones(len(a))

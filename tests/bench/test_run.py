@@ -30,6 +30,8 @@ from omni2sound.bench.tracks import Track, read_track
 from omni2sound.errors import UserError
 from tests.bench.embeds import colours_embed, words_embed
 
+pytestmark = pytest.mark.slow
+
 RUN = ModelRun(model="embedded", num_steps=1, device="cpu")
 RATE_HZ = 16_000
 
@@ -132,7 +134,6 @@ write_report(run)
 """
 
 
-@pytest.mark.slow
 def test_killed_at_any_step_a_run_ends_with_the_same_report(
     whole: ScoredRun, stage_track: Track, store: Path, tmp_path: Path
 ) -> None:

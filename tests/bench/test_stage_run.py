@@ -29,6 +29,8 @@ from omni2sound.data.stage.assets import StageAssets
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 BASELINES = (
     "oracle",
     "shuffled",
@@ -115,7 +117,6 @@ def test_every_system_is_scored_on_every_track(report: StageReport, track: Track
     assert row.scores[0].estimate.num_clips == 4
 
 
-@pytest.mark.slow
 def test_a_second_judge_changes_nothing_that_the_first_says(
     tonal_assets: StageAssets, report: StageReport
 ) -> None:
@@ -183,7 +184,6 @@ def test_a_model_that_knows_the_answer_passes_what_is_measured_by_the_oracle(
     } | {"FD over the reconstruction's, second best track"}
 
 
-@pytest.mark.slow
 def test_a_mute_model_misses(tonal_assets: StageAssets) -> None:
     mute = run(tonal_assets, model=Mute(), many_steps=Mute())
     missed = {gate.name for gate in mute.gates if gate.passed is False}
@@ -197,7 +197,6 @@ def test_a_mute_model_misses(tonal_assets: StageAssets) -> None:
     assert "VT2A: FD, over many steps'" in {gate.name for gate in mute.gates}
 
 
-@pytest.mark.slow
 def test_a_run_goes_on_where_it_was_stopped_and_refuses_another(
     tonal_assets: StageAssets, report: StageReport, folder: Path
 ) -> None:
@@ -278,13 +277,11 @@ def test_a_folder_of_another_world_is_refused(
         run(assets, out=tmp_path)
 
 
-@pytest.mark.slow
 def test_batches_are_no_part_of_the_result(report: StageReport, tonal_assets: StageAssets) -> None:
     alone = run(tonal_assets, batch_size=1)
     assert (alone.rows, alone.gates) == (report.rows, report.gates)
 
 
-@pytest.mark.slow
 def test_baselines_alone_have_no_gates(tonal_assets: StageAssets, report: StageReport) -> None:
     alone = run(tonal_assets, model=None)
     assert alone.gates == ()

@@ -21,6 +21,8 @@ from omni2sound.errors import ConfigError, IntegrityError, UserError
 from omni2sound.media.audio import read_audio
 from omni2sound.media.info import probe
 
+pytestmark = pytest.mark.slow
+
 CLIP = TrackClip(
     clip_id="a", part="main", caption="a dog barks", duration_s=8.0, audio="media:sounds/a.wav"
 )

@@ -56,6 +56,7 @@ def judged(assets: StageAssets) -> dict[str, list[JudgedClip]]:
     }
 
 
+@pytest.mark.slow
 def test_distances_rise_with_damage(judged: dict[str, list[JudgedClip]]) -> None:
     values = {
         name: {s.name: s.estimate.value for s in scores_of(judged["same"], clips)}

@@ -16,6 +16,8 @@ from omni2sound.cli.bench import app
 from omni2sound.encoders.metric.panns import Cnn14, Panns
 from omni2sound.errors import MissingPartError, UserError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -19,6 +19,8 @@ from omni2sound.cli.main import app
 from omni2sound.errors import UserError
 from tests.bench.conftest import assets, store, tonal_assets  # noqa: F401 (fixtures)
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def track(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Track:  # noqa: F811

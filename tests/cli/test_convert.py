@@ -12,6 +12,8 @@ import torch
 
 from tests.convert.checkpoints import checkpoint, tensors
 
+pytestmark = pytest.mark.slow
+
 
 def _run(*argv: str | Path) -> subprocess.CompletedProcess[str]:
     command = [Path(sys.executable).with_name("omni2sound"), "convert", *argv]

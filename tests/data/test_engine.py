@@ -10,6 +10,8 @@ import pytest
 from omni2sound.data.engine import kept_workers, map_jobs
 from omni2sound.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 
 def doubled(job: int) -> tuple[int, int]:
     return 2 * job, os.getpid()

@@ -23,6 +23,8 @@ from omni2sound.train.oobleck import (
     train_oobleck,
 )
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 CONFIG = OobleckConfig(channels=4, multiples=(1, 2), strides=(2, 4), latent_dim=2)
 

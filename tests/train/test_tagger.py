@@ -15,6 +15,8 @@ from omni2sound.errors import ConfigError, ShapeError, UserError
 from omni2sound.train.tagger import TaggerRecipe, draw_patches, train_tagger
 from omni2sound.weights import save_model
 
+pytestmark = pytest.mark.slow
+
 RATE = 16_000
 SMALL = TaggerRecipe(num_steps=60, batch_size=16, average_decay=0.9)
 
