@@ -1,0 +1,122 @@
+"""Recorded values: digests and draws that no refactoring may change.
+
+A model, recipe, track, scene or feature store is named by its digest in files that users keep.
+A value here changes only with a deliberate new version (`RENDER_VERSION`, a protocol, a model),
+and then together with that version.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from omni2sound.bench.track_stage import StagePlan, build_stage_track
+from omni2sound.config import digest, to_json
+from omni2sound.data.encode import EncoderSource
+from omni2sound.data.features import FeatureStore
+from omni2sound.data.stage.assets import StageAssets
+from omni2sound.data.stage.catalogue import Catalogue
+from omni2sound.data.stage.featurize import ScenePlan, build_features
+from omni2sound.data.stage.render import render_frames, render_sound
+from omni2sound.data.stage.scene import draw_scene
+from omni2sound.data.stage.truth import RENDER_VERSION
+from omni2sound.encoders.sync import SyncConfig, SyncEncoder
+from omni2sound.recipes import RECIPES, recipe_named
+from omni2sound.recipes.ablations import ABLATIONS
+from omni2sound.weights import load_card, resolve_model, save_model
+from tests.bench.conftest import store  # noqa: F401 (a fixture)
+from tests.bench.conftest import tonal_assets  # noqa: F401
+from tests.data.stage.conftest import assets  # noqa: F401
+
+RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text(encoding="utf-8"))
+
+
+def _short(*texts: str | bytes) -> str:
+    joined = hashlib.sha256()
+    for text in texts:
+        joined.update(text if isinstance(text, bytes) else text.encode())
+    return joined.hexdigest()[:16]
+
+
+def _int16(sound: NDArray[np.float32]) -> bytes:
+    """A sound in steps of 1/1000, so that the last bits of a float do not count."""
+    return np.rint(sound * 1000).astype(np.int16).tobytes()
+
+
+@pytest.mark.parametrize("name", ["embedded-v3", "tagger", "joint-v1"])
+def test_digests_of_bundled_models(name: str) -> None:
+    assert load_card(resolve_model(name)).sha256[:16] == RECORDED["models"][name]
+
+
+def test_digests_of_recipes_and_ablations() -> None:
+    names = [*RECIPES, *(f"{base}+{name}" for base in RECIPES for name in ABLATIONS)]
+    assert {name: digest(recipe_named(name))[:16] for name in names} == RECORDED["recipes"]
+
+
+def test_the_catalogue_and_the_version_of_rendering() -> None:
+    found = {"catalogue": Catalogue.load().digest[:16], "render_version": RENDER_VERSION}
+    assert found == RECORDED["material"]
+
+
+@pytest.mark.parametrize("kind", ["main", "strike", "offscreen", "audio"])
+def test_scenes_of_a_seed(assets: StageAssets, kind: str) -> None:  # noqa: F811
+    found = []
+    for seed in range(3):
+        scene = draw_scene(
+            assets,
+            split="test",
+            seed=seed,
+            index=seed,
+            kind=kind,  # type: ignore[arg-type]
+            duration_s=2.0,
+        )
+        drawn = json.dumps(asdict(scene), sort_keys=True, default=str)
+        found.append([_short(drawn), _short(_int16(render_sound(scene, assets).mix_N))])
+    assert found == RECORDED["scenes"][kind]
+
+
+def test_pictures_of_a_scene(assets: StageAssets) -> None:  # noqa: F811
+    scene = draw_scene(assets, split="test", seed=1, index=1, kind="main", duration_s=1.5)
+    frames = render_frames(scene, assets, fps=25, size_px=96)
+    assert _short(np.stack(list(frames)).tobytes()) == RECORDED["pictures"]
+
+
+@pytest.mark.slow
+def test_clips_of_a_track(store: Path, tmp_path: Path) -> None:  # noqa: F811
+    track = build_stage_track(store, tmp_path, StagePlan(num_clips=4, seed=3, duration_s=2.0))
+    assert track.clips_sha256[:16] == RECORDED["track"]
+
+
+@pytest.mark.slow
+def test_a_feature_store(store: Path, tmp_path: Path) -> None:  # noqa: F811
+    torch.manual_seed(0)
+    sync = SyncConfig(frame_px=16, channels=(4, 8), feature_dim=6)
+    save_model(
+        tmp_path / "parts",
+        name="parts",
+        parts={"sync": to_json(sync)},
+        tensors={"sync": SyncEncoder(sync).state_dict()},
+        defaults={},
+        training={},
+    )
+    plans = (
+        ScenePlan(kind="audio", count=2, duration_s=2.0),
+        ScenePlan(kind="offscreen", count=2, duration_s=2.0),
+    )
+    out = tmp_path / "features"
+    encoders = EncoderSource(model=tmp_path / "parts")
+    build_features(out, assets=store, encoders=encoders, split="train", seed=0, plans=plans)
+    rows = FeatureStore([out])
+    found = [
+        _short(_int16(rows[i].sound_N), repr([t.role for t in rows[i].texts]), *rows[i].classes)
+        for i in range(4)
+    ]
+    names = sorted(p.name for p in out.iterdir())
+    assert {"rows": found, "files": names} == RECORDED["features"]
