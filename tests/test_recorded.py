@@ -31,8 +31,10 @@ from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.recipes import RECIPES, recipe_named
 from omni2sound.recipes.ablations import ABLATIONS
 from omni2sound.weights import load_card, resolve_model, save_model
-from tests.bench.conftest import store  # noqa: F401 (a fixture)
-from tests.bench.conftest import tonal_assets  # noqa: F401
+from tests.bench.conftest import (
+    store,  # noqa: F401 (a fixture)
+    tonal_assets,  # noqa: F401
+)
 from tests.data.stage.conftest import assets  # noqa: F401
 
 RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text(encoding="utf-8"))
