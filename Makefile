@@ -77,23 +77,23 @@ test: check
 	$(PYTEST) -m slow
 
 bench: $(VENV)/.dev $(VENV)/.carried
-	$(BIN)/python benchmarks/generate.py
-	$(BIN)/python benchmarks/damaged_media.py
-	$(BIN)/python benchmarks/frechet.py
-	$(BIN)/python benchmarks/feature_store.py
-	$(BIN)/python benchmarks/bench_memory.py --clips 500 3000
-	$(BIN)/python -m benchmarks.llm_rate
-	$(BIN)/python -m benchmarks.llm_kills
-	$(BIN)/python -m benchmarks.annotate_rate
-	$(BIN)/python -m benchmarks.annotate_kills
+	$(BIN)/python benchmarks/speed/generate.py
+	$(BIN)/python benchmarks/robustness/damaged_media.py
+	$(BIN)/python benchmarks/speed/frechet.py
+	$(BIN)/python benchmarks/robustness/feature_store.py
+	$(BIN)/python benchmarks/speed/bench_memory.py --clips 500 3000
+	$(BIN)/python -m benchmarks.speed.llm_rate
+	$(BIN)/python -m benchmarks.robustness.llm_kills
+	$(BIN)/python -m benchmarks.speed.annotate_rate
+	$(BIN)/python -m benchmarks.robustness.annotate_kills
 	$(BIN)/omni2sound data stage fetch --dir $(ASSETS)
-	$(BIN)/python benchmarks/near_duplicates.py --store $(ASSETS)
-	$(BIN)/python benchmarks/stage_speed.py --store $(ASSETS)
-	$(BIN)/python benchmarks/stage_hashes.py --store $(ASSETS)
-	$(BIN)/python benchmarks/moved_stems.py --store $(ASSETS)
-	$(BIN)/python benchmarks/distances.py --store $(ASSETS) --judge yamnet
-	$(BIN)/python benchmarks/distances.py --store $(ASSETS) --judge tagger
-	$(BIN)/python -m benchmarks.annotate_stage --assets $(ASSETS) --out out/annotate
+	$(BIN)/python benchmarks/checks/near_duplicates.py --store $(ASSETS)
+	$(BIN)/python benchmarks/speed/stage_speed.py --store $(ASSETS)
+	$(BIN)/python benchmarks/checks/stage_hashes.py --store $(ASSETS)
+	$(BIN)/python benchmarks/checks/moved_stems.py --store $(ASSETS)
+	$(BIN)/python benchmarks/checks/distances.py --store $(ASSETS) --judge yamnet
+	$(BIN)/python benchmarks/checks/distances.py --store $(ASSETS) --judge tagger
+	$(BIN)/python -m benchmarks.quality.annotate_stage --assets $(ASSETS) --out out/annotate
 	$(BIN)/omni2sound bench spine --assets $(ASSETS)
 
 $(PARITY)/.installed: benchmarks/parity/requirements.txt | $(VENV)/.dev

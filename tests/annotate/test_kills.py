@@ -1,4 +1,4 @@
-"""The proof of `benchmarks/annotate_kills.py`, small: the real command, really killed."""
+"""`benchmarks/robustness/annotate_kills.py`, small: the real command, really killed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.annotate_kills import files_with_the_key, killed_run
+from benchmarks.robustness.annotate_kills import files_with_the_key, killed_run
 from omni2sound.annotate.costs import costs_of
 
 pytestmark = pytest.mark.slow

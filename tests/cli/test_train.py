@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.click_corpus import click_clip, click_store
+from benchmarks.robustness.click_corpus import click_clip, click_store
 from omni2sound.cli.train import train
 from omni2sound.data.features import describe_store, write_shard
 from omni2sound.errors import ConfigError, UserError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.click_corpus import click_store
+from benchmarks.robustness.click_corpus import click_store
 from omni2sound.errors import UserError
 from omni2sound.models.lora import load_adapter, merge
 from omni2sound.pipeline import Omni2SoundPipeline

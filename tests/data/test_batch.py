@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from benchmarks.click_corpus import click_clip, click_store
+from benchmarks.robustness.click_corpus import click_clip, click_store
 from omni2sound.data.batch import Batch, build_batch, sampler_for
 from omni2sound.data.difficulty import (
     Difficulty,

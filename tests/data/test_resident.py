@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.click_corpus import click_clip, click_store
+from benchmarks.robustness.click_corpus import click_clip, click_store
 from omni2sound.data.batch import Batch, sampler_for
 from omni2sound.data.difficulty import LATEST_ONSET, Difficulty, mixed
 from omni2sound.data.features import ClipFeatures, FeatureStore, describe_store, write_shard

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from benchmarks.llm_server import PRICES
+from benchmarks.robustness.llm_server import PRICES
 from omni2sound.llm import (
     ChatReply,
     ChatRequest,

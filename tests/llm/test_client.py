@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.llm_server import Faults, LoopbackServer
+from benchmarks.robustness.llm_server import Faults, LoopbackServer
 from omni2sound.errors import UserError
 from omni2sound.llm import (
     AudioPart,

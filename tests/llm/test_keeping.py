@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.llm_server import Faults, LoopbackServer
+from benchmarks.robustness.llm_server import Faults, LoopbackServer
 from omni2sound.errors import MissingPartError, UserError
 from omni2sound.llm import CallStore, Limits, OpenAIEndpoint, Retry, StoredChat
 from omni2sound.llm.extra import needs

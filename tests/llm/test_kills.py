@@ -1,4 +1,4 @@
-"""The proof of `benchmarks/llm_kills.py`, small: a real process, really killed."""
+"""The proof of `benchmarks/robustness/llm_kills.py`, small: a real process, really killed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.llm_kills import run_of_questions
+from benchmarks.robustness.llm_kills import run_of_questions
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.llm_server import EVERYTHING, LoopbackServer
+from benchmarks.robustness.llm_server import EVERYTHING, LoopbackServer
 from omni2sound.errors import (
     BudgetExceeded,
     Malformed,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def test_one_file_of_each_kind_of_damage() -> None:
-    script = Path(__file__).parents[2] / "benchmarks" / "damaged_media.py"
+    script = Path(__file__).parents[2] / "benchmarks" / "robustness" / "damaged_media.py"
     done = subprocess.run(
         [sys.executable, script, "--count", "28", "--seed", "3"],
         capture_output=True,

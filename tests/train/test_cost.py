@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmarks.click_corpus import click_recipe
+from benchmarks.robustness.click_corpus import click_recipe
 from omni2sound.errors import ConfigError
 from omni2sound.models.dit import DiT
 from omni2sound.recipes.paper import paper

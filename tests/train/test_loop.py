@@ -15,7 +15,7 @@ import soundfile
 import torch
 from PIL import Image
 
-from benchmarks.click_corpus import (
+from benchmarks.robustness.click_corpus import (
     DURATION_S,
     RATE_HZ,
     click_autoencoder,

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 def benchmark(name: str, *arguments: str) -> str:
     source = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / name, *arguments],
+        [sys.executable, ROOT / "benchmarks" / "robustness" / name, *arguments],
         check=False,
         capture_output=True,
         text=True,

@@ -84,7 +84,7 @@ def attention(q_BNLH: Tensor, k_BNTH: Tensor, v_BNTH: Tensor, mask: Tensor | Non
     """Scaled dot-product attention (B, N, L, H); `mask` is True at keys that may be attended to.
 
     On a CPU in bfloat16 it is written as two products: at a few hundred frames PyTorch's fused
-    kernel takes two to nine times as long as these (benchmarks/attention.py).
+    kernel takes two to nine times as long as these (benchmarks/speed/attention.py).
     """
     if q_BNLH.device.type != "cpu" or q_BNLH.dtype != torch.bfloat16:
         return F.scaled_dot_product_attention(q_BNLH, k_BNTH, v_BNTH, attn_mask=mask)

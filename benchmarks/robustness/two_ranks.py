@@ -1,0 +1,169 @@
+"""Do two processes learn what one does? Batches, losses, gradient norms, checkpoints.
+
+    python benchmarks/robustness/two_ranks.py
+
+A small transformer goes through all three stages on a corpus made in code, in float32: on one
+process, and on two (`torchrun`, gloo, FSDP2). Compared are every sample of every batch (exactly),
+and the loss and the gradient norm of every step (to 1e-4). Then a checkpoint of two ranks is
+finished by one, and one of one rank by two, and compared with the undisturbed run. Exit code 1
+if anything differs by more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from click_corpus import click_autoencoder, click_recipe, click_store
+
+from omni2sound.config import override
+from omni2sound.data.batch import Batch, build_batch
+from omni2sound.data.features import FeatureStore
+from omni2sound.encoders.text import TextEncoder
+from omni2sound.models.dit import DiT
+from omni2sound.train import loop
+from omni2sound.train.parallel import joined_world
+
+TOLERANCE = 1e-4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--set", action="append", default=[], help="change the recipe, NAME=VALUE")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--stop", type=int, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child is not None:
+        train_as_rank(args.child, args.steps, args.set, args.stop)
+        return
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        click_store(root / "features", TextEncoder.load())
+        half = args.steps // 2
+
+        def start(name: str, ranks: int, *extra: str) -> None:
+            launch(root / name, ranks, args.steps, [*extra, *(f"--set={s}" for s in args.set)])
+
+        start("one", 1)
+        start("two", 2)
+        start("two-then-one", 2, f"--stop={half}")
+        start("two-then-one", 1)
+        start("one-then-two", 1, f"--stop={half}")
+        start("one-then-two", 2)
+        fine = same_batches(root / "one", root / "two")
+        for name in ("two", "two-then-one", "one-then-two"):
+            fine &= same_numbers(root / "one", root / name, name)
+    raise SystemExit(not fine)
+
+
+def launch(out: Path, ranks: int, steps: int, extra: list[str]) -> None:
+    command = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+        *(f"--nproc_per_node={ranks}", __file__, f"--child={out}", f"--steps={steps}", *extra),
+    ]
+    environment = {"OMP_NUM_THREADS": "1"} | dict(os.environ)
+    done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+
+
+def train_as_rank(out: Path, steps: int, changes: list[str], stop: int | None) -> None:
+    """What each process does."""
+    each = -(-steps // 3)
+    recipe = click_recipe(steps=each)
+    for change in changes:
+        name, _, value = change.partition("=")
+        try:
+            recipe = override(recipe, name, json.loads(value))
+        except ValueError:
+            recipe = override(recipe, name, value)
+    store = FeatureStore([out.parent / "features"])
+    torch.manual_seed(0)
+    with joined_world(torch.device("cpu")) as (world, device):
+        out.mkdir(exist_ok=True)
+        record = (out / f"batches-{world.rank}of{world.size}.jsonl").open("a")
+
+        def recorded(*args: object, **options: object) -> Batch:
+            batch = build_batch(*args, **options)  # type: ignore[arg-type]
+            if options["seed"] == recipe.seed:
+                for line in described(batch, int(options["step"])):  # type: ignore[call-overload]
+                    record.write(json.dumps(line) + "\n")
+            return batch
+
+        loop.build_batch = recorded  # type: ignore[attr-defined]
+        loop.train(
+            DiT(recipe.dit),
+            recipe,
+            store,
+            store,
+            click_autoencoder(),
+            loop.TrainOptions(
+                out=out, resume=True, max_steps=stop or steps, device=str(device), log_every=1
+            ),
+            prompts=TextEncoder.load(),
+            world=world,
+        )
+        record.close()
+
+
+def described(batch: Batch, step: int) -> list[list[object]]:
+    """One line a sample: everything that it consists of."""
+    lines = []
+    for i, clip_id in enumerate(batch.clip_ids):
+        parts = [batch.waveform_BN[i]]
+        if batch.conditions.text_BTE is not None:
+            parts.append(batch.conditions.text_BTE[i][batch.conditions.text_mask_BT[i]])
+        if batch.conditions.sync_BLS is not None:
+            parts += [batch.conditions.sync_BLS[i], batch.conditions.vision_BTV[i]]
+        digest = hashlib.sha256(b"".join(p.numpy().tobytes() for p in parts)).hexdigest()
+        drawn = [batch.noise_seeds_B[i], bool(batch.drop_B[i])]
+        lines.append([step, batch.task, clip_id, *drawn, batch.texts[i], digest])
+    return lines
+
+
+def same_batches(one: Path, two: Path) -> bool:
+    samples = {}
+    for out in (one, two):
+        lines = [
+            line for path in out.glob("batches-*.jsonl") for line in path.read_text().splitlines()
+        ]
+        samples[out] = sorted(lines)
+    apart = [set(p.read_text().splitlines()) for p in two.glob("batches-*.jsonl")]
+    shared = len(set.intersection(*apart))
+    equal = samples[one] == samples[two]
+    print(
+        f"batches: {len(samples[one])} samples by one process, {len(samples[two])} by two; "
+        f"{'equal' if equal else 'NOT equal'}; computed by both ranks: {shared}"
+    )
+    return equal and shared == 0 and len(apart) == 2
+
+
+def same_numbers(one: Path, other: Path, name: str) -> bool:
+    worst = {}
+    lines = {}
+    for out in (one, other):
+        read = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+        lines[out] = [line for line in read if "loss" in line]
+    for key in ("loss", "grad_norm"):
+        pairs = zip(lines[one], lines[other], strict=True)
+        worst[key] = max(abs(a[key] - b[key]) / abs(a[key]) for a, b in pairs)
+    fine = all(value <= TOLERANCE for value in worst.values())
+    print(
+        f"{name:13s} {len(lines[other])} steps, largest relative difference to one process: "
+        f"loss {worst['loss']:.1e}, gradient norm {worst['grad_norm']:.1e}"
+        f"{'' if fine else '   TOO MUCH'}"
+    )
+    return fine
+
+
+if __name__ == "__main__":
+    main()
