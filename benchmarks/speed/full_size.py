@@ -33,7 +33,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from omni2sound.assembly import (
+from omni2sound.convert.settings import DEFAULTS
+from omni2sound.diffusion.objective import Objective
+from omni2sound.diffusion.samplers import SamplerConfig
+from omni2sound.generate.conditions import ConditionEncoder
+from omni2sound.generate.model import (
     Model,
     PipelineConfig,
     SynchformerPart,
@@ -41,13 +45,9 @@ from omni2sound.assembly import (
     VisionPart,
     load_model,
 )
-from omni2sound.convert.settings import DEFAULTS
-from omni2sound.diffusion.objective import Objective
-from omni2sound.diffusion.samplers import SamplerConfig
-from omni2sound.encoding import ConditionEncoder
+from omni2sound.generate.pipeline import GenerationRequest, Omni2SoundPipeline
 from omni2sound.models.dit import RELEASED, DiT
 from omni2sound.models.oobleck import Oobleck, OobleckConfig
-from omni2sound.pipeline import GenerationRequest, Omni2SoundPipeline
 from omni2sound.timebase import TimeBase
 
 PROMPT = "a dog barks twice while rain falls on a tin roof"

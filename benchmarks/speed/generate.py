@@ -34,8 +34,8 @@ from torch import nn
 
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
+from omni2sound.generate.pipeline import GenerationRequest, Omni2SoundPipeline
 from omni2sound.media import iter_frames
-from omni2sound.pipeline import GenerationRequest, Omni2SoundPipeline
 
 OMNI2SOUND = Path(sys.executable).with_name("omni2sound")
 CLIP_S = 8

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
         ShapeError,
         UserError,
     )
-    from omni2sound.generation import GenerationRequest, GenerationResult
+    from omni2sound.generate.pipeline import Omni2SoundPipeline
+    from omni2sound.generate.request import GenerationRequest, GenerationResult
     from omni2sound.media.audio import Audio
-    from omni2sound.pipeline import Omni2SoundPipeline
     from omni2sound.timebase import TimeBase
 
 __all__ = [
@@ -48,9 +48,9 @@ __version__ = "0.1.0"
 
 _HOME_OF = {
     "Audio": "omni2sound.media.audio",
-    "GenerationRequest": "omni2sound.generation",
-    "GenerationResult": "omni2sound.generation",
-    "Omni2SoundPipeline": "omni2sound.pipeline",
+    "GenerationRequest": "omni2sound.generate.request",
+    "GenerationResult": "omni2sound.generate.request",
+    "Omni2SoundPipeline": "omni2sound.generate.pipeline",
     "TimeBase": "omni2sound.timebase",
 } | dict.fromkeys(
     (

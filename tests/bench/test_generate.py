@@ -8,7 +8,7 @@ import torch
 
 from omni2sound.bench.generate import PipelineSounds
 from omni2sound.bench.strikes import ScenePictures
-from omni2sound.pipeline import Omni2SoundPipeline
+from omni2sound.generate.pipeline import Omni2SoundPipeline
 from tests.build import tiny_model
 
 

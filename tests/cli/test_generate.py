@@ -337,7 +337,7 @@ def test_one_bad_job_fails_alone(folder: Path, model: Path) -> None:
 def test_a_failure_inside_the_model_is_that_jobs_own(
     folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from omni2sound.pipeline import Omni2SoundPipeline
+    from omni2sound.generate.pipeline import Omni2SoundPipeline
 
     run = Omni2SoundPipeline.run
 

@@ -10,8 +10,8 @@ import torch
 
 from benchmarks.robustness.click_corpus import click_store
 from omni2sound.errors import UserError
+from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.models.lora import load_adapter, merge
-from omni2sound.pipeline import Omni2SoundPipeline
 from tests.cli.training import command
 
 RUN = {"steps": 4, "lr": 1e-2}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from omni2sound.assembly import Model, load_model
 from omni2sound.cli import train_parts
 from omni2sound.errors import UserError
+from omni2sound.generate.model import Model, load_model
 from omni2sound.models.autoencoder import MelPcaAutoencoder
 from omni2sound.models.vocoder import VocoderConfig
 from omni2sound.train import vae

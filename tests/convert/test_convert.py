@@ -16,7 +16,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.parity._table import randomise
-from omni2sound.assembly import load_model
 from omni2sound.convert.folder import convert
 from omni2sound.convert.names import oobleck_links, to_released
 from omni2sound.convert.settings import read_settings
@@ -24,6 +23,7 @@ from omni2sound.convert.written import write_settings
 from omni2sound.diffusion.objective import Objective
 from omni2sound.diffusion.samplers import SamplerConfig
 from omni2sound.errors import ConfigError, MissingPartError, UserError
+from omni2sound.generate.model import load_model
 from omni2sound.models.oobleck import Oobleck, OobleckConfig
 from omni2sound.models.released import ReleasedConditionerConfig
 from tests.convert.checkpoints import TINY, checkpoint, tensors

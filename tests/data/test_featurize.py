@@ -10,13 +10,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from omni2sound.assembly import load_model
 from omni2sound.cli.main import app
 from omni2sound.data.encode import EncoderSource
 from omni2sound.data.features import FeatureStore
 from omni2sound.data.featurize import CorpusOptions, build_corpus_features
 from omni2sound.data.manifest import Clip, write_manifest
 from omni2sound.errors import ConfigError, UserError
+from omni2sound.generate.model import load_model
 from omni2sound.media import Audio, read_audio, write_audio
 from tests.build import tiny_model_folder, video_with_square
 

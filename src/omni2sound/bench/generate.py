@@ -18,8 +18,8 @@ from omni2sound.bench.stage_tasks import SEEN_ONLY, Task
 from omni2sound.bench.strikes import ScenePictures
 from omni2sound.encoders.sync import SyncConfig
 from omni2sound.errors import UserError
+from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.models.conditioning import Conditions
-from omni2sound.pipeline import Omni2SoundPipeline
 
 __all__ = ["PipelineSounds"]
 

@@ -64,7 +64,7 @@ def write_page(run: Path, clip: str, output: Path) -> None:
 def _picture(source: Any) -> str:
     from omni2sound.annotate.shots import shots_of
     from omni2sound.annotate.sounds import SAMPLE_RATE_HZ, clip_sound
-    from omni2sound.cli.figure import frames_above_spectrogram
+    from omni2sound.media.figure import frames_above_spectrogram
     from omni2sound.media.samples import Audio
 
     samples_N = clip_sound(source)

@@ -71,7 +71,7 @@ def spine(
     from omni2sound.encoders.metric.tagger import Tagger
     from omni2sound.encoders.metric.yamnet import YamNet
     from omni2sound.encoders.sync import SyncConfig
-    from omni2sound.pipeline import Omni2SoundPipeline
+    from omni2sound.generate.pipeline import Omni2SoundPipeline
 
     corpus = StageAssets.open(assets).of_classes(SPINE_CLASSES)
     pipeline = Omni2SoundPipeline.from_pretrained(model, device=device)
@@ -227,7 +227,7 @@ def stage(
     from omni2sound.encoders.metric.yamnet import YamNet
     from omni2sound.encoders.text import TextEncoder
     from omni2sound.encoders.vision import VisionEncoder
-    from omni2sound.pipeline import Omni2SoundPipeline
+    from omni2sound.generate.pipeline import Omni2SoundPipeline
     from omni2sound.weights import networks_sha256
 
     if many_steps is not None and model is None:

@@ -41,7 +41,7 @@ def demo(
 
     from omni2sound.cli.generate import load_pipeline, show
     from omni2sound.cli.progress import progress_bar
-    from omni2sound.cli.results import OutputOptions, save
+    from omni2sound.generate.output import OutputOptions, save
 
     pipeline, _ = load_pipeline("embedded", device=device, dtype="auto")
     replace = OutputOptions(overwrite=True)
@@ -75,8 +75,8 @@ def demo_video() -> Path:
 
 def draw(video: Path, target: Path, *, title: str) -> None:
     """Write a picture of the frames and the sound of `video`."""
-    from omni2sound.cli.figure import frames_above_spectrogram
     from omni2sound.media.audio import read_audio
+    from omni2sound.media.figure import frames_above_spectrogram
     from omni2sound.media.video import iter_frames
     from omni2sound.runtime import atomic_path
 

@@ -19,7 +19,7 @@ import typer
 from omni2sound.errors import UserError
 
 if TYPE_CHECKING:
-    from omni2sound.pipeline import Omni2SoundPipeline
+    from omni2sound.generate.pipeline import Omni2SoundPipeline
 
 __all__ = ["draw_seed", "generate", "load_pipeline", "show"]
 
@@ -120,7 +120,7 @@ def generate(
     duration_s, seed, steps, guidance, text_guidance, output. Jobs that are done are skipped
     on the next run.
     """
-    from omni2sound.cli.results import OutputOptions
+    from omni2sound.generate.output import OutputOptions
     from omni2sound.media.loudness import check_loudness
 
     check_loudness(loudness)
@@ -159,8 +159,8 @@ def generate(
         return
 
     from omni2sound.cli.progress import progress_bar
-    from omni2sound.cli.results import check_target, default_output, request_sha256, save
-    from omni2sound.generation import GenerationRequest
+    from omni2sound.generate.output import check_target, default_output, request_sha256, save
+    from omni2sound.generate.request import GenerationRequest
 
     request = GenerationRequest(
         video=video,
@@ -230,7 +230,7 @@ def load_pipeline(
 ) -> tuple[Omni2SoundPipeline, float]:
     """The pipeline, and the seconds that its imports took."""
     begin = time.perf_counter()
-    from omni2sound.pipeline import Omni2SoundPipeline
+    from omni2sound.generate.pipeline import Omni2SoundPipeline
 
     import_s = time.perf_counter() - begin
     pipeline = Omni2SoundPipeline.from_pretrained(

@@ -23,7 +23,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from omni2sound.cli.generate import draw_seed, load_pipeline, show
 from omni2sound.cli.progress import progress_bar
-from omni2sound.cli.results import (
+from omni2sound.errors import Omni2SoundError, UserError
+from omni2sound.generate.output import (
     OutputOptions,
     check_target,
     default_output,
@@ -31,11 +32,10 @@ from omni2sound.cli.results import (
     save,
     sidecar,
 )
-from omni2sound.errors import Omni2SoundError, UserError
-from omni2sound.generation import GenerationRequest
+from omni2sound.generate.request import GenerationRequest
 
 if TYPE_CHECKING:
-    from omni2sound.pipeline import Omni2SoundPipeline
+    from omni2sound.generate.pipeline import Omni2SoundPipeline
 
 __all__ = ["Job", "read_jobs", "run_jobs"]
 

@@ -25,9 +25,9 @@ from omni2sound.errors import ConfigError, UserError
 if TYPE_CHECKING:
     import torch
 
-    from omni2sound.assembly import PipelineConfig
     from omni2sound.data.difficulty import PromptEncoder
     from omni2sound.encoders.parts import TextPart
+    from omni2sound.generate.model import PipelineConfig
     from omni2sound.models.autoencoder import MelPcaAutoencoder
     from omni2sound.models.dit import DiT
     from omni2sound.models.oobleck import Oobleck
@@ -201,11 +201,11 @@ def _train_model(
     """Run a recipe; says whether this process is the one that speaks for all ranks."""
     import torch
 
-    from omni2sound.assembly import Defaults, Model, PipelineConfig, build_autoencoder
     from omni2sound.config import digest, from_json, to_json
     from omni2sound.data.features import FeatureStore
     from omni2sound.diffusion.samplers import SamplerConfig
     from omni2sound.encoders.sync import SyncConfig, SyncEncoder
+    from omni2sound.generate.model import Defaults, Model, PipelineConfig, build_autoencoder
     from omni2sound.models.dit import DiT
     from omni2sound.models.lora import LoraConfig, adapter_of, add_lora, save_adapter
     from omni2sound.runtime import resolve_device

@@ -22,7 +22,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from omni2sound.assembly import PipelineConfig
 from omni2sound.config import from_json, to_json
 from omni2sound.convert.checkpoint import (
     SETTINGS,
@@ -45,6 +44,7 @@ from omni2sound.convert.names import (
 from omni2sound.convert.settings import read_autoencoder_settings, read_settings
 from omni2sound.convert.written import write_settings
 from omni2sound.errors import ConfigError, MissingPartError, UserError
+from omni2sound.generate.model import PipelineConfig
 from omni2sound.models.dit import DiT
 from omni2sound.models.oobleck import Oobleck, OobleckConfig
 from omni2sound.models.released import ReleasedConditionerConfig

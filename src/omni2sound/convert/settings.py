@@ -17,11 +17,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from omni2sound.assembly import Defaults, PipelineConfig, SynchformerPart, TextPart, VisionPart
 from omni2sound.convert.names import ConditionNames
 from omni2sound.diffusion.objective import Objective
 from omni2sound.diffusion.samplers import SamplerConfig
 from omni2sound.errors import ConfigError
+from omni2sound.generate.model import (
+    Defaults,
+    PipelineConfig,
+    SynchformerPart,
+    TextPart,
+    VisionPart,
+)
 from omni2sound.models.dit import RELEASED, DiTConfig
 from omni2sound.models.oobleck import OobleckConfig
 from omni2sound.models.released import ReleasedConditionerConfig

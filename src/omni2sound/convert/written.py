@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from omni2sound.assembly import PipelineConfig
 from omni2sound.convert.names import ConditionNames
 from omni2sound.convert.settings import DEFAULTS
 from omni2sound.errors import ConfigError
+from omni2sound.generate.model import PipelineConfig
 from omni2sound.models.oobleck import OobleckConfig
 from omni2sound.models.released import ReleasedConditionerConfig
 

@@ -21,7 +21,7 @@ from omni2sound import __version__
 from omni2sound.errors import UserError
 
 if TYPE_CHECKING:
-    from omni2sound.generation import GenerationRequest, GenerationResult
+    from omni2sound.generate.request import GenerationRequest, GenerationResult
 
 __all__ = ["OutputOptions", "check_target", "default_output", "request_sha256", "save", "sidecar"]
 

@@ -23,18 +23,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from omni2sound.assembly import Model, SynchformerPart, load_model
 from omni2sound.diffusion.guidance import Predict, guided, guided_apart
 from omni2sound.diffusion.samplers import OnStep, sample
-from omni2sound.encoding import ConditionEncoder, window_of
 from omni2sound.errors import ShapeError, UserError
-from omni2sound.generation import GenerationRequest, GenerationResult, Timings
-from omni2sound.longform import decode_in_chunks, joint_prediction, window_starts
+from omni2sound.generate.conditions import ConditionEncoder, window_of
+from omni2sound.generate.model import Model, SynchformerPart, load_model
+from omni2sound.generate.offload import Residency
+from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
+from omni2sound.generate.windows import decode_in_chunks, joint_prediction, window_starts
 from omni2sound.media.audio import Audio
 from omni2sound.media.files import shown_name
 from omni2sound.models.conditioning import Conditions
 from omni2sound.models.lora import Adapter, load_adapter
-from omni2sound.residency import Residency
 from omni2sound.runtime import resolve_device, resolve_dtype
 
 __all__ = ["GenerationRequest", "GenerationResult", "Omni2SoundPipeline", "Timings"]

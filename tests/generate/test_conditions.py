@@ -11,8 +11,8 @@ import torch
 
 from omni2sound.encoders.clip import ClipShape, ClipVision, build_clip
 from omni2sound.encoders.synchformer import MotionConfig, MotionTransformer, SynchformerVisual
-from omni2sound.encoding import ConditionEncoder
 from omni2sound.errors import MissingPartError
+from omni2sound.generate.conditions import ConditionEncoder
 from tests.convert.checkpoints import TINY
 from tests.media.clips import write_video
 

@@ -28,7 +28,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from omni2sound.assembly import PipelineConfig
 from omni2sound.encoders.parts import (
     SynchformerPart,
     at_latent_rate,
@@ -38,7 +37,8 @@ from omni2sound.encoders.parts import (
 )
 from omni2sound.encoders.sync import SyncEncoder
 from omni2sound.errors import ShapeError
-from omni2sound.longform import embed_in_chunks
+from omni2sound.generate.model import PipelineConfig
+from omni2sound.generate.windows import embed_in_chunks
 from omni2sound.media.video import iter_frames
 from omni2sound.models.conditioning import Conditions
 from omni2sound.timebase import TimeBase

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from omni2sound.errors import UserError
+from omni2sound.generate.offload import Residency
+from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.models.conditioning import Conditions
 from omni2sound.models.lora import LoraConfig, adapter_of, add_lora, save_adapter
 from omni2sound.models.oobleck import Oobleck
-from omni2sound.pipeline import Omni2SoundPipeline
-from omni2sound.residency import Residency
 from tests.build import tiny_model, tiny_model_folder
 from tests.convert.checkpoints import checkpoint, tensors
 

@@ -19,8 +19,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from omni2sound.assembly import Model
 from omni2sound.errors import UserError
+from omni2sound.generate.model import Model
 from omni2sound.models.lora import Adapter, merge
 from omni2sound.models.oobleck import Oobleck
 from omni2sound.weights import ModelCard, load_part

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
-from omni2sound.encoding import SYNC_MARGIN, window_of
-from omni2sound.longform import (
+from omni2sound.generate.conditions import SYNC_MARGIN, window_of
+from omni2sound.generate.windows import (
     crossfade_weights,
     decode_in_chunks,
     embed_in_chunks,

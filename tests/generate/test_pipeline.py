@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from omni2sound import Omni2SoundPipeline
-from omni2sound.assembly import PipelineConfig
 from omni2sound.config import from_json, to_json
 from omni2sound.diffusion.objective import Objective
 from omni2sound.diffusion.samplers import SamplerConfig
 from omni2sound.encoders.sync import SyncConfig
 from omni2sound.errors import ConfigError, MediaError, ShapeError, UserError
-from omni2sound.generation import MAX_DURATION_S, GenerationRequest, GenerationResult
+from omni2sound.generate.model import PipelineConfig
+from omni2sound.generate.request import MAX_DURATION_S, GenerationRequest, GenerationResult
 from omni2sound.media.video import iter_frames
 from tests.build import TINY, tiny_model, tiny_model_folder, video_with_square
 

@@ -1,0 +1,1 @@
+"""Generate: sound for a video, a text prompt, or both."""
