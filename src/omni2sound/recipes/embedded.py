@@ -6,7 +6,7 @@ Guidance dropout and the two robustness probabilities are the paper's (docs/deci
 The task shares are not: with minutes instead of a million steps, a T2A share of 0.10 leaves
 text-to-audio untrained. Sizes, steps and learning rates are chosen. `embedded-v3` was trained
 with these stages in three runs, each from the averaged weights of the one before, while its
-features were still being made (EXPERIMENTS.md, 2026-11-26); as one run it has not been run.
+features were still being made (docs/experiments, 2026-11-26); as one run it has not been run.
 On a CPU: --set batch_seconds=64, and hours.
 """
 

@@ -60,7 +60,7 @@ above it, of captions of other scenes two thirds (validation split)."""
 _BORROWED = 0.5
 """Weight of what is seen for a captioner that takes pictures for sounds: late fusion."""
 _AGREED = EventRules(threshold=0.1, seen_threshold=0.05)
-"""On the scale of `agreement.agreed_scores`, from validation scenes (EXPERIMENTS.md)."""
+"""On the scale of `agreement.agreed_scores`, from validation scenes (docs/experiments)."""
 
 
 @dataclass(frozen=True, kw_only=True)
