@@ -42,15 +42,15 @@ from omni2sound.llm.chat import (
     system,
     user,
 )
-from omni2sound.llm.keys import content_key
+from omni2sound.llm.content_key import content_key
 from omni2sound.llm.limits import Limits
 from omni2sound.llm.prices import Cost, Price, Prices
 from omni2sound.llm.store import CallStore, Spend, Total
 
 if TYPE_CHECKING:
+    from omni2sound.llm.cached import StoredChat
     from omni2sound.llm.client import OPENAI_URL, OpenAIEndpoint
     from omni2sound.llm.retries import Retry
-    from omni2sound.llm.stored import StoredChat
 
 __all__ = [
     "OPENAI_URL",
@@ -90,7 +90,7 @@ _HOME_OF = {
     "OPENAI_URL": "client",
     "OpenAIEndpoint": "client",
     "Retry": "retries",
-    "StoredChat": "stored",
+    "StoredChat": "cached",
 }
 
 

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from omni2sound.errors import UserError
 from omni2sound.llm.answers import in_words, strict_schema
+from omni2sound.llm.api_key import ApiKey
 from omni2sound.llm.chat import (
     AudioPart,
     ChatReply,
@@ -31,8 +32,7 @@ from omni2sound.llm.chat import (
     SendFailed,
     Usage,
 )
-from omni2sound.llm.extra import needs
-from omni2sound.llm.keeping import ApiKey
+from omni2sound.llm.optional import needs
 from omni2sound.llm.retries import retry_after_s
 
 with needs("openai"):

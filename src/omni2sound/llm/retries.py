@@ -18,7 +18,7 @@ from email.utils import parsedate_to_datetime
 
 from omni2sound.errors import UserError
 from omni2sound.llm.chat import SendFailed
-from omni2sound.llm.extra import needs
+from omni2sound.llm.optional import needs
 
 with needs("tenacity"):
     from tenacity import (

@@ -20,7 +20,7 @@ from dataclasses import replace
 from omni2sound.errors import BudgetExceeded, Malformed, Refused, Unavailable, UserError
 from omni2sound.llm.answers import parse_answer
 from omni2sound.llm.chat import ChatEndpoint, ChatReply, ChatRequest, ModelId, SendFailed
-from omni2sound.llm.keys import content_key
+from omni2sound.llm.content_key import content_key
 from omni2sound.llm.limits import Limits, Pace
 from omni2sound.llm.prices import Cost, Prices, input_tokens_at_most
 from omni2sound.llm.retries import Retry

@@ -15,8 +15,8 @@ import pytest
 from benchmarks.robustness.llm_server import Faults, LoopbackServer
 from omni2sound.errors import MissingPartError, UserError
 from omni2sound.llm import CallStore, Limits, OpenAIEndpoint, Retry, StoredChat
-from omni2sound.llm.extra import needs
-from omni2sound.llm.keeping import ApiKey
+from omni2sound.llm.api_key import ApiKey
+from omni2sound.llm.optional import needs
 from tests.llm.questions import prices, question
 
 KEY = 'sk-planted/"+secret-0123456789'
