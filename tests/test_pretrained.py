@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from omni2sound.data.stage.catalogue import Catalogue
+from omni2sound.scenes.material.catalogue import Catalogue
 from omni2sound.weights import load_card, resolve_model
 
 

@@ -21,21 +21,21 @@ from omni2sound.bench.track_stage import StagePlan, build_stage_track
 from omni2sound.config import digest, to_json
 from omni2sound.data.encode import EncoderSource
 from omni2sound.data.features import FeatureStore
-from omni2sound.data.stage.assets import StageAssets
-from omni2sound.data.stage.catalogue import Catalogue
-from omni2sound.data.stage.featurize import ScenePlan, build_features
-from omni2sound.data.stage.render import render_frames, render_sound
-from omni2sound.data.stage.scene import draw_scene
-from omni2sound.data.stage.truth import RENDER_VERSION
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.recipes import RECIPES, recipe_named
 from omni2sound.recipes.ablations import ABLATIONS
+from omni2sound.scenes.draw import draw_scene
+from omni2sound.scenes.export.features import ScenePlan, build_features
+from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.catalogue import Catalogue
+from omni2sound.scenes.render.render import render_frames, render_sound
+from omni2sound.scenes.scene import RENDER_VERSION
 from omni2sound.weights import load_card, resolve_model, save_model
 from tests.bench.conftest import (
     store,  # noqa: F401 (a fixture)
     tonal_assets,  # noqa: F401
 )
-from tests.data.stage.conftest import assets  # noqa: F401
+from tests.scenes.conftest import assets  # noqa: F401
 
 RECORDED = json.loads((Path(__file__).parent / "recorded.json").read_text(encoding="utf-8"))
 

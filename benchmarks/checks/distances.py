@@ -24,7 +24,7 @@ from scipy.signal import butter, sosfilt
 from omni2sound.bench.protocols import Judge
 from omni2sound.bench.streamed import SetOfSounds, distance_scores, groups_of
 from omni2sound.bench.yamnet_8s import judge_clip
-from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
 
 Damage = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 NAMES = ("FD", "KID", "KL")

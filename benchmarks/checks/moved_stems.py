@@ -14,13 +14,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from omni2sound.data.stage.assets import StageAssets
-from omni2sound.data.stage.audible import beginning_of
-from omni2sound.data.stage.catalogue import Split
-from omni2sound.data.stage.check import MAX_HEARD_S
-from omni2sound.data.stage.render import render_stems
-from omni2sound.data.stage.scene import draw_scene
-from omni2sound.data.stage.truth import SceneKind
+from omni2sound.scenes.audible import beginning_of
+from omni2sound.scenes.check import MAX_HEARD_S
+from omni2sound.scenes.draw import draw_scene
+from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.catalogue import Split
+from omni2sound.scenes.render.render import render_stems
+from omni2sound.scenes.scene import SceneKind
 
 LATE_MS = (0, 10, 20, 40, -10, -20, -40)
 PARTS: tuple[tuple[Split, SceneKind], ...] = (

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from omni2sound.data.stage.assets import StageAssets
-from omni2sound.data.stage.hashes import (
+from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.hashes import (
     NEAR_BITS,
     audio_hash,
     distance_bits,

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound.bench.protocols import patch_scores
-from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
 from omni2sound.encoders.metric.tagger import Tagger
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
 
 BEST = (1, 2, 3, 4)
 LEAST = (0.0, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2)

@@ -26,9 +26,9 @@ from vocoder import load_autoencoder
 
 from omni2sound.bench.ears import Ears, hear_recordings
 from omni2sound.bench.metrics import Estimate, bootstrap_difference, bootstrap_mean
-from omni2sound.data.stage.assets import StageAssets
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
+from omni2sound.scenes.material.assets import StageAssets
 from omni2sound.train.vae import fit_components
 
 WORST = 8

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from omni2sound import Omni2SoundPipeline
 from omni2sound.bench.generate import PipelineSounds
 from omni2sound.bench.spine import SPINE_CLASSES
-from omni2sound.data.stage.captions import class_prompt
-from omni2sound.data.stage.catalogue import Catalogue
 from omni2sound.media.loudness import level, loudness_lufs
 from omni2sound.media.samples import Audio
+from omni2sound.scenes.captions import class_prompt
+from omni2sound.scenes.material.catalogue import Catalogue
 
 TARGET_LUFS = -23.0
 BATCH = 4

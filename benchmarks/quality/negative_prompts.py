@@ -20,9 +20,9 @@ from omni2sound.bench.ears import Ears
 from omni2sound.bench.metrics import bootstrap_difference
 from omni2sound.bench.protocols import class_scores
 from omni2sound.bench.spine import SPINE_CLASSES
-from omni2sound.data.stage.captions import class_prompt
-from omni2sound.data.stage.catalogue import Catalogue
 from omni2sound.encoders.metric.yamnet import YamNet
+from omni2sound.scenes.captions import class_prompt
+from omni2sound.scenes.material.catalogue import Catalogue
 
 DURATION_S = 4.0
 BATCH = 4

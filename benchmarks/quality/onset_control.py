@@ -22,8 +22,8 @@ import torch
 
 from omni2sound.bench.metrics import bootstrap_ratio
 from omni2sound.bench.strikes import ScenePictures, run_strikes
-from omni2sound.data.stage.assets import StageAssets
 from omni2sound.generate.pipeline import Omni2SoundPipeline
+from omni2sound.scenes.material.assets import StageAssets
 
 DURATION_S = 4.0
 MOST = 0.6

@@ -24,10 +24,10 @@ from omni2sound.bench.ears import Ears, hear_recordings
 from omni2sound.bench.generate import PipelineSounds
 from omni2sound.bench.metrics import bootstrap_mean
 from omni2sound.bench.stage_clips import draw_clips
-from omni2sound.data.stage.assets import StageAssets
-from omni2sound.data.stage.captions import class_prompt
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
+from omni2sound.scenes.captions import class_prompt
+from omni2sound.scenes.material.assets import StageAssets
 
 DURATION_S = 8.0
 BATCH = 16

@@ -22,9 +22,9 @@ import numpy as np
 from omni2sound.bench.ears import Ears, hear_recordings
 from omni2sound.bench.stage_clips import Track, draw_clips
 from omni2sound.bench.stage_parts import SETTINGS, KeptSound, StageParts
-from omni2sound.data.stage.assets import StageAssets
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
+from omni2sound.scenes.material.assets import StageAssets
 
 SYSTEMS: dict[Track, tuple[str, ...]] = {
     "main": ("oracle", "V2A", "T2A", "VT2A"),

@@ -24,11 +24,11 @@ from omni2sound.bench.metrics import bootstrap_mean, bootstrap_ratio
 from omni2sound.bench.onsets import count_pairs
 from omni2sound.bench.stage_v1 import TrueEvent, true_events
 from omni2sound.config import from_json
-from omni2sound.data.stage.assets import StageAssets
-from omni2sound.data.stage.render import render_frames
-from omni2sound.data.stage.scene import draw_scene
-from omni2sound.data.stage.truth import SceneKind
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
+from omni2sound.scenes.draw import draw_scene
+from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.render.render import render_frames
+from omni2sound.scenes.scene import SceneKind
 from omni2sound.weights import load_card, load_part, resolve_model
 
 TOLERANCE_S = 0.1

@@ -22,10 +22,10 @@ from omni2sound.bench.generate import PipelineSounds
 from omni2sound.bench.metrics import bootstrap_difference, bootstrap_ratio_difference
 from omni2sound.bench.stage_clips import StageClip, Track, draw_clips
 from omni2sound.bench.stage_v1 import ClipScore, score_clip, stage_scores
-from omni2sound.data.stage.assets import StageAssets
-from omni2sound.data.stage.catalogue import Split
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
+from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.catalogue import Split
 
 DURATION_S = 8.0
 BATCH = 8

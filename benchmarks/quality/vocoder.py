@@ -30,7 +30,6 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from omni2sound.config import from_json
-from omni2sound.data.stage.assets import StageAssets
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
 from omni2sound.models.spectrum import (
@@ -40,6 +39,7 @@ from omni2sound.models.spectrum import (
     phase_by_projection,
 )
 from omni2sound.models.vocoder import VocoderConfig
+from omni2sound.scenes.material.assets import StageAssets
 from omni2sound.weights import load_card, load_part, resolve_model
 
 RATE = 16_000

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omni2sound.data.difficulty import blurred_states
-from omni2sound.data.stage.captions import class_prompt
-from omni2sound.data.stage.catalogue import Catalogue
 from omni2sound.encoders.text import TextEncoder
+from omni2sound.scenes.captions import class_prompt
+from omni2sound.scenes.material.catalogue import Catalogue
 
 TRAINING_PROMPTS, HELD_OUT_PROMPTS = 100, 24
 STEPS, BATCH, WIDTH, QUERIES = 600, 128, 256, 8

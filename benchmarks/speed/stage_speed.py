@@ -23,10 +23,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from omni2sound.data.stage.assets import StageAssets
-from omni2sound.data.stage.files import write_scene
-from omni2sound.data.stage.render import render_audio, render_frames
-from omni2sound.data.stage.scene import draw_scene
+from omni2sound.scenes.draw import draw_scene
+from omni2sound.scenes.export.files import write_scene
+from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.render.render import render_audio, render_frames
 
 Make = Callable[[int], None]
 ARRAY_LIMIT, FILE_LIMIT = 10.0, 1.0

@@ -15,8 +15,8 @@ from omni2sound.annotate.local.judge import naming_score, other_things
 from omni2sound.annotate.records import Failure
 from omni2sound.annotate.scripted import ScriptedModel
 from omni2sound.annotate.truth import TruthNames
-from omni2sound.data.stage.catalogue import Catalogue
 from omni2sound.llm import AudioPart
+from omni2sound.scenes.material.catalogue import Catalogue
 from tests.annotate.crews import clips
 
 

@@ -1,4 +1,4 @@
-"""The stage material of tests/data/stage, here too; and a corpus that YAMNet can judge."""
+"""The stage material of tests/scenes, here too; and a corpus that YAMNet can judge."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from PIL import Image
 
 from omni2sound.bench.track_stage import StagePlan, build_stage_track
 from omni2sound.bench.tracks import Track
-from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
-from tests.data.stage.conftest import assets  # noqa: F401 (a fixture)
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from tests.scenes.conftest import assets  # noqa: F401 (a fixture)
 
 HEARD_AS = {
     "bell": ("Sine wave", "Beep, bleep"),

@@ -9,8 +9,8 @@ import pytest
 
 from omni2sound.bench.copies import Nearness, TrainingSounds, copies_asked
 from omni2sound.bench.stage_v1 import TrueEvent
-from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
 from omni2sound.encoders.metric.yamnet import YamNet
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
 
 
 def noise(seed: int, seconds: float = 3.0) -> np.ndarray:

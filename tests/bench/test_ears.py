@@ -10,10 +10,10 @@ import torch
 
 from omni2sound.bench.ears import Ears, hear_recordings
 from omni2sound.bench.protocols import class_hit, class_scores
-from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
 from omni2sound.encoders.metric.tagger import Tagger, TaggerConfig, TaggerNetwork
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from omni2sound.bench.prompts import run_prompts
 from omni2sound.bench.spine import score_prompts
-from omni2sound.data.stage.assets import StageAssets
-from omni2sound.data.stage.catalogue import Catalogue
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import ConfigError
+from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.catalogue import Catalogue
 
 
 def test_a_model_that_obeys_passes_and_held_out_words_are_used(tonal_assets: StageAssets) -> None:

@@ -25,9 +25,9 @@ from omni2sound.bench.stage_clips import TRACKS, StageClip, Track, draw_clips
 from omni2sound.bench.stage_gates import NOISE, RECONSTRUCTION
 from omni2sound.bench.stage_run import REAL_ELSEWHERE, StageReport, run_stage
 from omni2sound.bench.stage_tasks import SEEN_ONLY, Task
-from omni2sound.data.stage.assets import StageAssets
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError
+from omni2sound.scenes.material.assets import StageAssets
 
 pytestmark = pytest.mark.slow
 

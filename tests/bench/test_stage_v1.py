@@ -8,11 +8,11 @@ import pytest
 from omni2sound.bench.ears import Heard, RealHearing
 from omni2sound.bench.stage_v1 import ClipScore, Score, TrueEvent, score_clip, stage_scores
 from omni2sound.bench.stage_v1 import true_events as events_of
-from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
-from omni2sound.data.stage.levels import level_of
-from omni2sound.data.stage.render import render_audio
-from omni2sound.data.stage.scene import draw_scene
 from omni2sound.errors import UserError
+from omni2sound.scenes.draw import draw_scene
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.levels import level_of
+from omni2sound.scenes.render.render import render_audio
 from tests.bench.test_onsets import clicks
 
 DOG = TrueEvent(class_id="dog", onset_s=1.0, offset_s=1.4, hits_s=(1.2,), on_screen=True)

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from omni2sound.bench.spine import score_strikes
 from omni2sound.bench.strikes import ScenePictures, motion_peak_s, run_strikes
-from omni2sound.data.stage.assets import StageAssets
-from omni2sound.data.stage.render import render_audio
-from omni2sound.data.stage.scene import draw_scene
+from omni2sound.scenes.draw import draw_scene
+from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.render.render import render_audio
 
 
 class Oracle:

@@ -11,9 +11,9 @@ from scipy.signal import butter, sosfilt
 from omni2sound.bench.stage_v1 import Score
 from omni2sound.bench.streamed import SetOfSounds, distance_scores, groups_of
 from omni2sound.bench.yamnet_8s import JudgedClip, judge_clip
-from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import ShapeError
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
 
 NUM_CLIPS = 8
 Damage = Callable[[np.ndarray, int], np.ndarray]

@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from omni2sound.bench.stage_clips import TRACKS
 from omni2sound.cli.bench import app
-from omni2sound.data.stage.assets import StageAssets
 from omni2sound.errors import MissingPartError, UserError
+from omni2sound.scenes.material.assets import StageAssets
 from tests.bench.conftest import assets, tonal_assets  # noqa: F401 (fixtures)
 from tests.build import tiny_model_folder
 

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from omni2sound.annotate.records import Caption, Decision
 from omni2sound.annotate.runs import Story
-from omni2sound.data.stage.catalogue import Catalogue
-from omni2sound.data.stage.truth import Scene
+from omni2sound.scenes.material.catalogue import Catalogue
+from omni2sound.scenes.scene import Scene
 
 __all__ = [
     "Arm",

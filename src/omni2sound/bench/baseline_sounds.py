@@ -28,12 +28,12 @@ from omni2sound.bench.stage_run import REAL_ELSEWHERE
 from omni2sound.bench.track_stage import stage_clip
 from omni2sound.bench.tracks import Track, TrackClip, file_sha256, read_track
 from omni2sound.data.engine import EngineName, map_jobs
-from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
-from omni2sound.data.stage.scene import draw_scene
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.errors import UserError
 from omni2sound.media.audio import Audio, write_audio
+from omni2sound.scenes.draw import draw_scene
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
 
 __all__ = ["SHUFFLED", "STAGE_BASELINES", "plain_baselines", "stage_baselines"]
 

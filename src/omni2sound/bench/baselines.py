@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
 from omni2sound.bench.stage_clips import MOTION_FPS, StageClip, Track, draw_clips
-from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
-from omni2sound.data.stage.levels import level_of
-from omni2sound.data.stage.render import render_audio
-from omni2sound.data.stage.truth import Scene
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.levels import level_of
+from omni2sound.scenes.render.render import render_audio
+from omni2sound.scenes.scene import Scene
 from omni2sound.timebase import TimeBase
 
 __all__ = [

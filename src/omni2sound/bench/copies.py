@@ -32,7 +32,7 @@ from omni2sound.bench.protocols import Judge
 from omni2sound.bench.stage_v1 import TrueEvent
 from omni2sound.data.fingerprint import SAMPLE_RATE_HZ as PRINT_RATE_HZ
 from omni2sound.data.fingerprint import FingerprintIndex, fingerprint
-from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
 
 __all__ = ["COPIES_V1", "MIN_SOURCE_S", "Nearness", "TrainingSounds", "copies_asked"]
 

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound.bench.protocols import Judge, patch_scores, scorable_classes
-from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
-from omni2sound.data.stage.catalogue import Catalogue, Split
 from omni2sound.errors import UserError
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.catalogue import Catalogue, Split
 
 __all__ = ["PRESENT_SCORE", "Ears", "Heard", "NamedJudge", "RealHearing", "hear_recordings"]
 

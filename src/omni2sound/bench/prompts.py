@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from omni2sound.bench.ears import Ears, NamedJudge, hear_recordings
 from omni2sound.bench.spine import PromptResult
-from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
-from omni2sound.data.stage.captions import class_prompt
 from omni2sound.errors import ConfigError
+from omni2sound.scenes.captions import class_prompt
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
 
 __all__ = ["PromptRun", "SoundForPrompts", "run_prompts"]
 

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from omni2sound.bench.protocols import is_impulsive
 from omni2sound.bench.stage_v1 import TrueEvent, true_events
-from omni2sound.data.stage.assets import StageAssets
-from omni2sound.data.stage.captions import captions
-from omni2sound.data.stage.catalogue import Split
-from omni2sound.data.stage.levels import LEVEL_RATE_HZ, level_of
-from omni2sound.data.stage.render import render_audio, render_frames
-from omni2sound.data.stage.scene import draw_scene
-from omni2sound.data.stage.truth import Scene
+from omni2sound.scenes.captions import captions
+from omni2sound.scenes.draw import draw_scene
+from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.catalogue import Split
+from omni2sound.scenes.material.levels import LEVEL_RATE_HZ, level_of
+from omni2sound.scenes.render.render import render_audio, render_frames
+from omni2sound.scenes.scene import Scene
 
 __all__ = ["MOTION_FPS", "TRACKS", "StageClip", "Track", "draw_clips"]
 

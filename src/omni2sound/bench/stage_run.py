@@ -57,9 +57,9 @@ from omni2sound.bench.stage_tasks import MANY_STEPS, TASKS, StageModel
 from omni2sound.bench.stage_v1 import STAGE_V1, Score, score_clip, stage_scores
 from omni2sound.bench.streamed import SetOfSounds, as_scores, groups_of, set_values
 from omni2sound.bench.yamnet_8s import JudgedClip, judge_clip
-from omni2sound.data.stage.assets import StageAssets
-from omni2sound.data.stage.truth import RENDER_VERSION
 from omni2sound.errors import UserError
+from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.scene import RENDER_VERSION
 from omni2sound.weights import networks_sha256
 
 __all__ = ["REAL_ELSEWHERE", "StageReport", "SystemScores", "run_stage"]

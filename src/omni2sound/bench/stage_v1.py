@@ -39,9 +39,9 @@ from omni2sound.bench.metrics import (
 )
 from omni2sound.bench.onsets import OWN_REACH_S, Onsets, count_pairs
 from omni2sound.bench.protocols import ONSET_TOLERANCE_S, onset_hit
-from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
-from omni2sound.data.stage.levels import level_of
-from omni2sound.data.stage.truth import Scene
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.levels import level_of
+from omni2sound.scenes.scene import Scene
 
 __all__ = [
     "STAGE_V1",

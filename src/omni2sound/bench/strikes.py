@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from omni2sound.bench.protocols import strongest_onset_s
 from omni2sound.bench.spine import StrikeResult
-from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
-from omni2sound.data.stage.render import render_audio, render_frames
-from omni2sound.data.stage.scene import Scene, draw_scene
+from omni2sound.scenes.draw import Scene, draw_scene
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.render.render import render_audio, render_frames
 
 __all__ = ["ScenePictures", "SoundForPictures", "motion_peak_s", "run_strikes"]
 

@@ -22,14 +22,14 @@ from omni2sound.bench.stage_clips import TRACKS, StageClip, draw_clips
 from omni2sound.bench.stage_v1 import TrueEvent
 from omni2sound.bench.tracks import TRACK, Track, TrackClip, TrackInfo, read_track, write_track
 from omni2sound.data.engine import EngineName, map_jobs
-from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
-from omni2sound.data.stage.catalogue import Catalogue
-from omni2sound.data.stage.files import write_video
-from omni2sound.data.stage.licences import attribution_tsv
-from omni2sound.data.stage.truth import Scene
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.media.audio import Audio, write_audio
 from omni2sound.runtime import atomic_path
+from omni2sound.scenes.export.files import write_video
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.catalogue import Catalogue
+from omni2sound.scenes.material.licences import attribution_tsv
+from omni2sound.scenes.scene import Scene
 from omni2sound.weights import ATTRIBUTION_FILE
 
 __all__ = [

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from omni2sound.bench.ears import Ears
 from omni2sound.bench.judging import load_judge
-from omni2sound.data.stage.catalogue import Catalogue
 from omni2sound.media.audio import read_audio
+from omni2sound.scenes.material.catalogue import Catalogue
 
 __all__ = ["speech_in"]
 

@@ -280,8 +280,8 @@ def _local(settings: Any, options: _Options, executor: Executor) -> tuple[Scorer
     )
     from omni2sound.annotate.local.wording import Rewording
     from omni2sound.annotate.local.words import vocabulary
-    from omni2sound.data.stage.catalogue import Catalogue
     from omni2sound.encoders.metric.yamnet import YamNet
+    from omni2sound.scenes.material.catalogue import Catalogue
     from omni2sound.weights import resolve_model
 
     joint = resolve_model(options.joint)
@@ -436,9 +436,9 @@ def score(
     """Runs over stage scenes against the truth, as a table."""
     from omni2sound.annotate.runs import RunSettings, stories
     from omni2sound.annotate.truth import TruthNames, arms_of, yield_of
-    from omni2sound.data.stage.catalogue import Catalogue
-    from omni2sound.data.stage.files import EVENTS
-    from omni2sound.data.stage.truth import Scene
+    from omni2sound.scenes.export.files import EVENTS
+    from omni2sound.scenes.material.catalogue import Catalogue
+    from omni2sound.scenes.scene import Scene
 
     truth = {
         path.parent.name: Scene.from_json(path.read_text(encoding="utf-8"))

@@ -67,11 +67,11 @@ def spine(
         score_strikes,
     )
     from omni2sound.bench.strikes import run_strikes
-    from omni2sound.data.stage.assets import StageAssets
     from omni2sound.encoders.metric.tagger import Tagger
     from omni2sound.encoders.metric.yamnet import YamNet
     from omni2sound.encoders.sync import SyncConfig
     from omni2sound.generate.pipeline import Omni2SoundPipeline
+    from omni2sound.scenes.material.assets import StageAssets
 
     corpus = StageAssets.open(assets).of_classes(SPINE_CLASSES)
     pipeline = Omni2SoundPipeline.from_pretrained(model, device=device)
@@ -222,12 +222,12 @@ def stage(
     from omni2sound.bench.report import stage_as_text
     from omni2sound.bench.retrieval import caption_embedding, look_embedding
     from omni2sound.bench.stage_run import run_stage
-    from omni2sound.data.stage.assets import StageAssets
     from omni2sound.encoders.metric.tagger import Tagger
     from omni2sound.encoders.metric.yamnet import YamNet
     from omni2sound.encoders.text import TextEncoder
     from omni2sound.encoders.vision import VisionEncoder
     from omni2sound.generate.pipeline import Omni2SoundPipeline
+    from omni2sound.scenes.material.assets import StageAssets
     from omni2sound.weights import networks_sha256
 
     if many_steps is not None and model is None:
@@ -297,9 +297,9 @@ def judges(
     """How often each judge hears real recordings as what they are."""
     from omni2sound.bench.ears import Ears, hear_recordings
     from omni2sound.bench.report import judges_as_text
-    from omni2sound.data.stage.assets import StageAssets
     from omni2sound.encoders.metric.tagger import Tagger
     from omni2sound.encoders.metric.yamnet import YamNet
+    from omni2sound.scenes.material.assets import StageAssets
 
     split: Literal["test", "val"] = "val" if validation else "test"
     corpus = StageAssets.open(assets)

@@ -28,10 +28,10 @@ from omni2sound.cli.corpora import (
 from omni2sound.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from omni2sound.data.stage.assets import StageAssets
-    from omni2sound.data.stage.audible import Beginning
-    from omni2sound.data.stage.catalogue import Split
-    from omni2sound.data.stage.featurize import ScenePlan
+    from omni2sound.scenes.audible import Beginning
+    from omni2sound.scenes.export.features import ScenePlan
+    from omni2sound.scenes.material.assets import StageAssets
+    from omni2sound.scenes.material.catalogue import Split
 
 __all__ = ["app"]
 
@@ -107,8 +107,8 @@ def fetch(
     mirror: Annotated[str | None, typer.Option(help="Root of a Debian mirror.")] = None,
 ) -> None:
     """Get recordings and pictures from pinned packages and prepare them; needs no root."""
-    from omni2sound.data.stage.fetch import fetch as prepare
-    from omni2sound.data.stage.packages import DEFAULT_MIRROR
+    from omni2sound.scenes.material.fetch import fetch as prepare
+    from omni2sound.scenes.material.packages import DEFAULT_MIRROR
 
     folder = out or _default_assets()
     with progress_bar("packages") as report:
@@ -134,8 +134,8 @@ def build(
     assets: Annotated[Path | None, typer.Option(help=_ASSETS_HELP)] = None,
 ) -> None:
     """Write scenes: video, mix, stems, events and a manifest; goes on where it stopped."""
-    from omni2sound.data.stage.files import BuildPlan, build_corpus
     from omni2sound.errors import UserError
+    from omni2sound.scenes.export.files import BuildPlan, build_corpus
 
     if split is _Split.OFFSCREEN and kind is not _Kind.MAIN:
         raise UserError(f"--split offscreen has its own kind of scene; drop --kind {kind.value}")
@@ -162,8 +162,8 @@ def inspect(
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
     """Draw a contact sheet: frames, spectrogram, events."""
-    from omni2sound.data.stage.files import inspect as draw
     from omni2sound.errors import UserError
+    from omni2sound.scenes.export.files import inspect as draw
 
     if output.exists() and not overwrite:
         raise UserError(f"{output}: exists already; choose another name or give --overwrite")
@@ -183,7 +183,7 @@ def check(
     assets: Annotated[Path | None, typer.Option(help=_ASSETS_HELP)] = None,
 ) -> None:
     """Is every event heard in its stem and seen in its picture when it says?"""
-    from omni2sound.data.stage.check import check_scenes
+    from omni2sound.scenes.check import check_scenes
 
     corpus = _open_assets(assets, None)
     with progress_bar("scenes", scenes) as report:
@@ -247,8 +247,8 @@ def features(
     assets: Annotated[Path | None, typer.Option(help=_ASSETS_HELP)] = None,
 ) -> None:
     """Compute what `omni2sound train` reads; goes on where it stopped."""
-    from omni2sound.data.stage.featurize import build_features
     from omni2sound.errors import UserError
+    from omni2sound.scenes.export.features import build_features
 
     if split is _Split.OFFSCREEN:
         raise UserError("--split must be train, val or test; off-screen scenes are a KIND here")
@@ -274,9 +274,9 @@ def features(
 def _scene_plan(text: str) -> ScenePlan:
     from typing import get_args
 
-    from omni2sound.data.stage.featurize import ScenePlan
-    from omni2sound.data.stage.truth import SceneKind
     from omni2sound.errors import UserError
+    from omni2sound.scenes.export.features import ScenePlan
+    from omni2sound.scenes.scene import SceneKind
 
     try:
         kind, count, seconds = text.split(":")
@@ -292,7 +292,7 @@ def _scene_plan(text: str) -> ScenePlan:
 
 
 def _open_assets(folder: Path | None, licences: list[str] | None) -> StageAssets:
-    from omni2sound.data.stage.assets import StageAssets
+    from omni2sound.scenes.material.assets import StageAssets
 
     return StageAssets.open(folder or _default_assets(), licences=licences)
 

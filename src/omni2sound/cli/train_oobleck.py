@@ -44,13 +44,13 @@ def run(
     import torch
 
     from omni2sound.config import override, to_json
-    from omni2sound.data.stage.assets import StageAssets
-    from omni2sound.data.stage.licences import attribution_tsv
-    from omni2sound.data.stage.render import render_audio
-    from omni2sound.data.stage.scene import draw_scene
     from omni2sound.encoders.parts import SynchformerPart, TextPart, VisionPart
     from omni2sound.models.oobleck import Oobleck
     from omni2sound.runtime import resolve_device
+    from omni2sound.scenes.draw import draw_scene
+    from omni2sound.scenes.material.assets import StageAssets
+    from omni2sound.scenes.material.licences import attribution_tsv
+    from omni2sound.scenes.render.render import render_audio
     from omni2sound.train.oobleck import train_oobleck
     from omni2sound.weights import LARGE_FILE_BYTES, save_model
 

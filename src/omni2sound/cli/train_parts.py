@@ -20,8 +20,8 @@ from omni2sound.errors import UserError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from omni2sound.data.stage.catalogue import Catalogue
     from omni2sound.models.autoencoder import MelPcaAutoencoder
+    from omni2sound.scenes.material.catalogue import Catalogue
     from omni2sound.weights import ModelCard
 
 __all__ = ["PARTS", "merged_attribution", "save_autoencoder", "train_part"]
@@ -47,7 +47,7 @@ def merged_attribution(lists: Iterable[str]) -> str:
 
 def _listed(catalogue: Catalogue) -> str:
     """The attribution of everything that parts are trained on."""
-    from omni2sound.data.stage.licences import attribution_tsv
+    from omni2sound.scenes.material.licences import attribution_tsv
 
     return attribution_tsv(
         (r for r in catalogue.recordings if r.split == "train"),
@@ -61,9 +61,9 @@ def _train_sync(
     from safetensors.torch import load_file
 
     from omni2sound.config import from_json, to_json
-    from omni2sound.data.stage.assets import StageAssets
-    from omni2sound.data.stage.sync_examples import sync_batches
     from omni2sound.encoders.sync import SyncConfig, SyncEncoder
+    from omni2sound.scenes.export.sync_batches import sync_batches
+    from omni2sound.scenes.material.assets import StageAssets
     from omni2sound.train.sync import train_sync
     from omni2sound.weights import (
         load_card,
@@ -123,11 +123,11 @@ def _train_autoencoder(
     corpus: Path, out: Path, parts: str | None, max_minutes: float, *, refit: bool = False
 ) -> None:
     from omni2sound.config import from_json, to_json
-    from omni2sound.data.stage.assets import StageAssets
-    from omni2sound.data.stage.render import render_audio
-    from omni2sound.data.stage.scene import draw_scene
     from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
     from omni2sound.models.vocoder import VocoderConfig
+    from omni2sound.scenes.draw import draw_scene
+    from omni2sound.scenes.material.assets import StageAssets
+    from omni2sound.scenes.render.render import render_audio
     from omni2sound.train.vae import VocoderRecipe, fit_components, train_vocoder
     from omni2sound.weights import load_card, load_part, resolve_model
 
@@ -227,9 +227,9 @@ def _train_joint(corpus: Path, out: Path, parts: str | None, max_minutes: float)
     """It takes its number of steps, whatever the minutes."""
     from omni2sound.cli.progress import progress_bar
     from omni2sound.config import to_json
-    from omni2sound.data.stage.assets import StageAssets
-    from omni2sound.data.stage.joint_examples import JointPlan, joint_examples
     from omni2sound.encoders.joint import JointConfig
+    from omni2sound.scenes.export.joint_examples import JointPlan, joint_examples
+    from omni2sound.scenes.material.assets import StageAssets
     from omni2sound.train.joint import JointRecipe, retrieval_rates, train_joint
     from omni2sound.weights import save_model
 

@@ -28,9 +28,9 @@ def train_judge(corpus: Path, out: Path, parts: str | None, max_minutes: float) 
         UserError: If the corpus or the model can't be read.
     """
     from omni2sound.config import to_json
-    from omni2sound.data.stage.assets import SAMPLE_RATE_HZ, StageAssets
-    from omni2sound.data.stage.licences import attribution_tsv
     from omni2sound.generate.model import load_model
+    from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+    from omni2sound.scenes.material.licences import attribution_tsv
     from omni2sound.train.tagger import TaggerRecipe, train_tagger
     from omni2sound.weights import save_model
 

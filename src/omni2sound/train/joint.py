@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from omni2sound.data.stage.joint_examples import JointExamples
 from omni2sound.encoders.joint import JointConfig, JointHeads, pooled_similarity
+from omni2sound.scenes.export.joint_examples import JointExamples
 
 __all__ = ["JointRecipe", "retrieval_rates", "train_joint"]
 

@@ -28,10 +28,10 @@ from omni2sound.annotate.local.words import vocabulary
 from omni2sound.annotate.records import Failure
 from omni2sound.annotate.sounds import clip_sound
 from omni2sound.annotate.truth import TruthNames
-from omni2sound.data.stage.catalogue import Catalogue
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import MediaError
+from omni2sound.scenes.material.catalogue import Catalogue
 
 __all__ = ["LocalJudge", "naming_score", "other_things", "tagged"]
 

@@ -30,12 +30,12 @@ from omni2sound.annotate.records import Caption, Failure, Fit, Look, Patch, Perc
 from omni2sound.annotate.shots import ShotFrames, shots_of
 from omni2sound.annotate.sounds import SAMPLE_RATE_HZ, clip_sound
 from omni2sound.annotate.truth import TruthNames
-from omni2sound.data.stage.catalogue import Catalogue
-from omni2sound.data.stage.joint_examples import heard_patches
 from omni2sound.encoders.joint import JointSpace, views_of
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import MediaError
+from omni2sound.scenes.export.joint_examples import heard_patches
+from omni2sound.scenes.material.catalogue import Catalogue
 
 __all__ = [
     "FineJob",

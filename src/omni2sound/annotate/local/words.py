@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
-from omni2sound.data.stage.catalogue import Catalogue
+from omni2sound.scenes.material.catalogue import Catalogue
 
 __all__ = ["Thing", "Vocabulary", "vocabulary"]
 

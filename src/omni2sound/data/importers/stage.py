@@ -1,6 +1,6 @@
 """Scenes that `omni2sound data stage build` wrote, as clips like those of any corpus.
 
-In:   a corpus folder: `manifest.jsonl` with a line a scene (`data.stage.files`).
+In:   a corpus folder: `manifest.jsonl` with a line a scene (`scenes.export.files`).
 Out:  drafts with the mix as sound and a caption of each style.
 
 Scenes with unseen sounds are excluded: their mix holds what a video's target must not hold,

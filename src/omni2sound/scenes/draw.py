@@ -1,0 +1,402 @@
+"""Draws a scene from a seed: who sounds when, what it looks like, and what else moves.
+
+In:   assets, a split, a seed, an index, a kind.
+Out:  a `Scene`, the exact truth. Sound and picture are made from it by `render`.
+
+The same arguments give the same scene on every machine: all randomness comes from one
+generator seeded by (seed, split, kind, index), and nothing iterates over a set. The one
+thing not to get wrong is which things may sound: in "main" and "strike" scenes nothing
+is heard that cannot be seen, and a class that sounds is never among the distractors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+import numpy as np
+
+from omni2sound.errors import ConfigError, UserError
+from omni2sound.scenes.distractors import (
+    draw_ambience,
+    draw_background,
+    draw_distractor,
+    draw_look,
+    draw_mimic,
+    draw_places,
+    draw_shots,
+    draw_sway,
+)
+from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.catalogue import (
+    DISTRACTOR,
+    SPLITS,
+    Motion,
+    Recording,
+    SoundClass,
+    Split,
+)
+from omni2sound.scenes.material.levels import level_of
+from omni2sound.scenes.scene import (
+    Ambience,
+    Background,
+    Effect,
+    Knot,
+    Look,
+    Response,
+    Scene,
+    SceneEvent,
+    SceneKind,
+    SceneObject,
+    Shot,
+    Sway,
+)
+
+__all__ = [
+    "KINDS",
+    "Ambience",
+    "Background",
+    "Look",
+    "Response",
+    "Scene",
+    "SceneEvent",
+    "SceneKind",
+    "SceneObject",
+    "Shot",
+    "Sway",
+    "draw_scene",
+    "scene_id_of",
+]
+
+KINDS: tuple[SceneKind, ...] = get_args(SceneKind)
+
+MIN_DURATION_S, MAX_DURATION_S = 1.5, 60.0
+STRIKE_MARGINS_S = (0.4, 0.6)
+"""A strike keeps this far from the start and from the end."""
+
+_FPS = ("12", "15", "24000/1001", "24", "25", "25", "30000/1001", "30", "30", "50", "60")
+_ASPECTS = (1.0, 4 / 3, 16 / 9, 16 / 9)
+_EFFECTS: tuple[Effect, ...] = ("none", "none", "sparks", "dust", "halo")
+_MAX_EVENT_S = 6.0
+
+
+def draw_scene(
+    assets: StageAssets, *, split: Split, seed: int, index: int, kind: SceneKind, duration_s: float
+) -> Scene:
+    """The scene of these arguments.
+
+    Args:
+        assets: Recordings and pictures; only those of `split` are used.
+        split: Which families may appear.
+        seed: Of the whole corpus, >= 0.
+        index: Of this scene in the corpus, >= 0.
+        kind: "main": one to three things seen and heard. "strike": one impact among moving
+            silent things. "offscreen": one thing seen and heard, one only heard. "audio":
+            one or two things heard, no picture.
+        duration_s: Length of the scene.
+
+    Raises:
+        UserError: If an argument is outside its range.
+        ConfigError: If the split has no class that this kind needs.
+    """
+    if split not in SPLITS or kind not in KINDS:
+        raise UserError(
+            f"no scenes of split {split!r}, kind {kind!r}; splits: {', '.join(SPLITS)}; "
+            f"kinds: {', '.join(KINDS)}"
+        )
+    if seed < 0 or index < 0:
+        raise UserError(f"seed and index of a scene must be 0 or more, got {seed} and {index}")
+    if not MIN_DURATION_S <= duration_s <= MAX_DURATION_S:
+        raise UserError(
+            f"a scene lasts {MIN_DURATION_S:g} to {MAX_DURATION_S:g} seconds, got {duration_s:g}"
+        )
+    rng = np.random.default_rng([seed, SPLITS.index(split), KINDS.index(kind), index])
+    aspect = float(rng.choice(_ASPECTS))
+    shots = draw_shots(rng, kind=kind, duration_s=duration_s, aspect=aspect)
+    cast = _cast(rng, assets, split, kind)
+    events: list[SceneEvent] = []
+    for source, (sound_class, on_screen) in enumerate(cast):
+        events += _draw_events(
+            rng,
+            assets,
+            sound_class,
+            split,
+            kind,
+            source,
+            on_screen=on_screen,
+            duration_s=duration_s,
+        )
+    if kind == "strike":
+        shots = _without_cuts_near(shots, [e.onset_s for e in events])
+    objects: list[SceneObject] = []
+    if kind != "audio":
+        objects = _draw_objects(rng, assets, split, kind, events, aspect, duration_s)
+    background, look = draw_background(rng, assets, split), draw_look(rng)
+    fps = str(rng.choice(_FPS))
+    return Scene(
+        scene_id=scene_id_of(split=split, seed=seed, index=index, kind=kind),
+        split=split,
+        seed=seed,
+        index=index,
+        kind=kind,
+        duration_s=duration_s,
+        aspect=aspect,
+        fps=fps,
+        events=tuple(sorted(events, key=lambda e: (e.onset_s, e.source))),
+        objects=tuple(objects),
+        shots=shots,
+        background=background,
+        look=look,
+        ambience=draw_ambience(rng, kind),
+    )
+
+
+def scene_id_of(*, split: Split, seed: int, index: int, kind: SceneKind) -> str:
+    """The name of a scene, known before it is drawn."""
+    return f"{kind}-{split}-{seed}-{index:06d}"
+
+
+def _cast(
+    rng: np.random.Generator, assets: StageAssets, split: Split, kind: SceneKind
+) -> list[tuple[SoundClass, bool]]:
+    """Which classes sound, and whether each is seen."""
+    classes = [
+        c for c in assets.catalogue.classes if assets.catalogue.recordings_of(c.class_id, split)
+    ]
+    seen = [c for c in classes if c.motions and assets.catalogue.pictures_of(c.class_id, split)]
+    if kind == "strike":
+        return [(_pick(rng, [c for c in seen if c.kind == "impulsive"], kind, split), True)]
+    if kind == "audio":
+        chosen = [_pick(rng, classes, kind, split)]
+        if rng.random() < 0.4 and len(classes) > 1:
+            chosen.append(_pick(rng, [c for c in classes if c not in chosen], kind, split))
+        return [(c, False) for c in chosen]
+    first = _pick(rng, seen, kind, split)
+    if kind == "offscreen":
+        unseen = [c for c in classes if c.class_id != first.class_id]
+        return [(first, True), (_pick(rng, unseen, kind, split), False)]
+    num_sources = int(rng.choice([1, 2, 3], p=[0.6, 0.3, 0.1]))
+    cast = [first]
+    while len(cast) < min(num_sources, len(seen)):
+        cast.append(_pick(rng, [c for c in seen if c not in cast], kind, split))
+    return [(c, True) for c in cast]
+
+
+def _pick(
+    rng: np.random.Generator, classes: Sequence[SoundClass], kind: SceneKind, split: Split
+) -> SoundClass:
+    if not classes:
+        raise ConfigError(
+            f"the {split} split has too few classes for a {kind!r} scene; "
+            "allow more licences or run: omni2sound data stage fetch"
+        )
+    return classes[int(rng.integers(len(classes)))]
+
+
+def _pick_recording(
+    rng: np.random.Generator, assets: StageAssets, class_id: str, split: Split, *, single: bool
+) -> Recording:
+    """Families are equally likely, however many takes they have."""
+    recordings = assets.catalogue.recordings_of(class_id, split)
+    if single:
+        clear = tuple(r for r in recordings if level_of(assets, r.recording_id).single)
+        recordings = clear or recordings
+    families = list(dict.fromkeys(r.family for r in recordings))
+    family = families[int(rng.integers(len(families)))]
+    takes = [r for r in recordings if r.family == family]
+    return takes[int(rng.integers(len(takes)))]
+
+
+def _draw_events(
+    rng: np.random.Generator,
+    assets: StageAssets,
+    sound_class: SoundClass,
+    split: Split,
+    kind: SceneKind,
+    source: int,
+    *,
+    on_screen: bool,
+    duration_s: float,
+) -> list[SceneEvent]:
+    impulsive = sound_class.kind == "impulsive"
+    recording = _pick_recording(rng, assets, sound_class.class_id, split, single=impulsive)
+    level = level_of(assets, recording.recording_id)
+    early, late = STRIKE_MARGINS_S if impulsive else (0.15, max(0.8, 0.35 * duration_s))
+    onset_s = float(rng.uniform(early, duration_s - late))
+    onsets = [onset_s]
+    if impulsive and kind != "strike" and rng.random() < 0.5:
+        gap_s = float(rng.uniform(0.35, 1.0))
+        for _ in range(int(rng.integers(1, 4))):
+            onset_s += gap_s * float(rng.uniform(0.85, 1.15))
+            if onset_s > duration_s - STRIKE_MARGINS_S[1]:
+                break
+            onsets.append(onset_s)
+    picture_id, motion = None, None
+    if on_screen:
+        pictures = assets.catalogue.pictures_of(sound_class.class_id, split)
+        picture_id = pictures[int(rng.integers(len(pictures)))].picture_id
+        motion = _pick_motion(rng, sound_class)
+    gain_db = float(rng.uniform(-6, 2))
+    cut_s = float(rng.uniform(1.5, _MAX_EVENT_S))
+    return [
+        SceneEvent(
+            class_id=sound_class.class_id,
+            recording_id=recording.recording_id,
+            picture_id=picture_id,
+            onset_s=round(at_s, 4),
+            offset_s=min(round(at_s + min(level.duration_s, cut_s), 4), duration_s),
+            gain_db=round(gain_db + float(rng.uniform(-2, 2)) * (i > 0), 2),
+            on_screen=on_screen,
+            motion=motion,
+            source=source,
+        )
+        for i, at_s in enumerate(onsets)
+    ]
+
+
+def _pick_motion(rng: np.random.Generator, sound_class: SoundClass) -> Motion:
+    motions = sound_class.motions
+    return motions[int(rng.integers(len(motions)))]
+
+
+def _without_cuts_near(shots: tuple[Shot, ...], onsets_s: Sequence[float]) -> tuple[Shot, ...]:
+    return tuple(
+        s for s in shots if s.start_s == 0 or all(abs(s.start_s - t) > 0.2 for t in onsets_s)
+    )
+
+
+def _draw_objects(
+    rng: np.random.Generator,
+    assets: StageAssets,
+    split: Split,
+    kind: SceneKind,
+    events: Sequence[SceneEvent],
+    aspect: float,
+    duration_s: float,
+) -> list[SceneObject]:
+    """Distractors and mimics behind, then sources and strikers."""
+    sources = list(dict.fromkeys(e.source for e in events if e.on_screen))
+    num_distractors = int(rng.integers(2, 4)) if kind == "strike" else int(rng.integers(0, 3))
+    silent = _silent_pictures(assets, split, {e.class_id for e in events})
+    num_mimics = 0
+    if kind != "strike" and silent[0]:  # what `bench spine` measures must not change
+        num_mimics = int(rng.choice([0, 1, 2], p=[0.3, 0.5, 0.2]))
+    places = draw_places(rng, len(sources) + num_distractors + num_mimics, aspect)
+    behind = [
+        draw_distractor(rng, silent, place=place, aspect=aspect, duration_s=duration_s)
+        for place in places[len(sources) + num_mimics :]
+    ]
+    behind += [
+        draw_mimic(
+            rng,
+            silent[0],
+            onsets_s=[e.onset_s for e in events],
+            place=place,
+            duration_s=duration_s,
+        )
+        for place in places[len(sources) : len(sources) + num_mimics]
+    ]
+    front: list[SceneObject] = []
+    for source, place in zip(sources, places, strict=False):
+        front += _draw_source(
+            rng, kind, [e for e in events if e.source == source], place, aspect, duration_s
+        )
+    return [*behind, *front]
+
+
+def _silent_pictures(
+    assets: StageAssets, split: Split, sounding: set[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Pictures of things without sound, and of things that could sound but do not here."""
+    catalogue = assets.catalogue
+    mute = tuple(p.picture_id for p in catalogue.pictures_of(DISTRACTOR, split))
+    quiet = tuple(
+        p.picture_id
+        for c in catalogue.classes
+        if c.class_id not in sounding
+        for p in catalogue.pictures_of(c.class_id, split)
+    )
+    return mute, quiet
+
+
+def _draw_source(
+    rng: np.random.Generator,
+    kind: SceneKind,
+    events: Sequence[SceneEvent],
+    place: tuple[float, float],
+    aspect: float,
+    duration_s: float,
+) -> list[SceneObject]:
+    first = events[0]
+    height = float(rng.uniform(0.34, 0.55))
+    sideways = 0.0 if rng.random() < 0.5 else np.pi
+    response = Response(
+        strength=float(rng.uniform(0.9, 1.4)),
+        direction=float(sideways + rng.uniform(-0.9, 0.9)),
+        decay_s=float(rng.uniform(0.15, 0.35)),
+        rate_hz=float(rng.uniform(1.0, 2.0)),
+        flash=float(rng.choice([0.0, rng.uniform(0.1, 0.5)], p=[0.7, 0.3])),
+        effect=_EFFECTS[int(rng.integers(len(_EFFECTS)))],
+    )
+    x, y = place
+    if first.motion == "bounce" and kind != "strike":  # what `bench spine` shows must not change
+        y = min(y, 1 - 0.5 * height)  # what falls must be seen to land
+    calm = rng.random() < 0.5
+    sway = draw_sway(rng, 0.006 if calm else 0.02)
+    knots: tuple[Knot, ...] = (Knot(time_s=0.0, x=x, y=y),)
+    if not calm:
+        drift_x, drift_y = rng.uniform(-0.1, 0.1, 2)
+        knots += (Knot(time_s=duration_s, x=float(x + drift_x), y=float(y + 0.5 * drift_y)),)
+    if first.motion == "pass_by":
+        knots = _drive_past(rng, first, y, aspect)
+    seen_from_s = 0.0
+    if rng.random() < 0.15 and first.onset_s > 1.2:
+        seen_from_s = float(rng.uniform(0.4, first.onset_s - 0.6))
+    thing = SceneObject(
+        role="source",
+        picture_id=first.picture_id,
+        shape_seed=0,
+        source=first.source,
+        height=height,
+        mirrored=bool(rng.random() < 0.5),
+        knots=knots,
+        sway=sway,
+        visible_from_s=seen_from_s,
+        visible_until_s=duration_s,
+        fade_s=0.3,
+        response=response,
+    )
+    if first.motion != "strike" or rng.random() < 0.4:
+        return [thing]
+    striker = SceneObject(
+        role="striker",
+        picture_id=None,
+        shape_seed=int(rng.integers(1 << 31)),
+        source=first.source,
+        height=float(rng.uniform(0.12, 0.22)),
+        mirrored=False,
+        knots=(Knot(time_s=0.0, x=x, y=y),),
+        sway=draw_sway(rng, 0.004),
+        visible_from_s=seen_from_s,
+        visible_until_s=duration_s,
+        fade_s=0.3,
+        response=None,
+    )
+    return [thing, striker]
+
+
+def _drive_past(
+    rng: np.random.Generator, event: SceneEvent, y: float, aspect: float
+) -> tuple[Knot, ...]:
+    """Stands near one side, starts at the onset, drives out at the other side.
+
+    It does not drive in: what is only half in the picture would start to sound unseen.
+    """
+    ends = (0.2, aspect + 0.3)
+    start, end = ends if rng.random() < 0.5 else (aspect - ends[0], aspect - ends[1])
+    # Never so fast that driving moves more pixels than the jolt of starting.
+    gone_s = max(event.offset_s, event.onset_s + 2.5)
+    return (
+        Knot(time_s=event.onset_s, x=start, y=y),
+        Knot(time_s=gone_s, x=end, y=y),
+    )

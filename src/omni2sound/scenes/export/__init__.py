@@ -1,0 +1,1 @@
+"""Scenes as files, as features, and as training batches."""

@@ -1,0 +1,245 @@
+"""From scenes to a feature store: rendered, encoded, written shard by shard.
+
+In:   prepared assets, frozen encoders, a plan (how many scenes of which kind and length).
+Out:  a folder that `data.features.FeatureStore` reads.
+
+A shard is one unit of work for one process; existing shards are kept, so a stopped run
+goes on where it was. Scenes are a function of (split, seed, kind, index) and encoders are
+frozen, so a store is a function of its description.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni2sound.data.builder import BuildReport, build_store
+from omni2sound.data.encode import ClipEncoders, EncoderSource, load_encoders
+from omni2sound.data.engine import EngineName
+from omni2sound.data.features import ClipFeatures
+from omni2sound.errors import ConfigError
+from omni2sound.scenes.captions import audio_only_caption, captions
+from omni2sound.scenes.draw import draw_scene
+from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.catalogue import Split
+from omni2sound.scenes.material.licences import attribution_tsv
+from omni2sound.scenes.render.render import PEAK, render_frames, render_sound
+from omni2sound.scenes.scene import Scene, SceneEvent, SceneKind
+
+__all__ = ["ScenePlan", "build_features"]
+
+SHARD_SCENES = 32
+NUM_CAPTIONS = 8
+"""Wordings of each scene that training may draw."""
+NUM_BY_EAR = 2
+"""Wordings by ear alone; only an ablation reads them, and encoding them takes time."""
+NUM_SPEEDS = 16
+"""Rates at which each recording is played, where speeds are asked for; shards take turns."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScenePlan:
+    """Some scenes of one kind and length."""
+
+    kind: SceneKind
+    count: int
+    duration_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Job:
+    """One shard, as plain data that a worker process can take."""
+
+    name: str
+    assets: Path
+    encoders: EncoderSource
+    split: Split
+    seed: int
+    plan: ScenePlan
+    latents: bool
+    first: int
+    classes: tuple[str, ...] | None
+    speed: float
+
+
+def build_features(
+    out: Path,
+    *,
+    assets: Path,
+    encoders: EncoderSource,
+    split: Split,
+    seed: int,
+    plans: Sequence[ScenePlan],
+    latents: bool = False,
+    classes: Sequence[str] | None = None,
+    speed: float = 0.0,
+    engine: EngineName = "local",
+    num_workers: int = 1,
+    on_shard: Callable[[int, int], None] | None = None,
+) -> BuildReport:
+    """Make every shard that is missing.
+
+    Args:
+        out: Store folder.
+        assets: Prepared stage corpus.
+        encoders: Of the model that is to be trained.
+        split: Which recordings, pictures and wordings may be used.
+        seed: Of the scenes.
+        plans: What to make.
+        latents: Keep the latents of the waveform as it is, for recipes that do not augment.
+        classes: Of what sounds and is seen to sound; None: all.
+        speed: Play every recording at most this share faster or slower, each shard's at other
+            rates (`StageAssets.at_other_speeds`); 0 plays them as they are.
+        engine: Where to work; the result does not depend on it.
+        num_workers: Processes; the result does not depend on it.
+        on_shard: Called with (shards done, shards in all).
+
+    Raises:
+        ConfigError: If the folder holds features made from something else, or the corpus does
+            not know a class.
+    """
+    pictured = any(plan.kind != "audio" for plan in plans)
+    chosen = None if classes is None else tuple(classes)
+    catalogue = _open(assets, chosen).catalogue
+    return build_store(
+        out,
+        description={
+            "corpus": "stage",
+            "catalogue_sha256": catalogue.digest,
+            **encoders.describe(pictures=pictured, latents=latents),
+            "split": split,
+            "seed": seed,
+            "plans": [asdict(p) for p in plans],
+            **({"speed": speed} if speed else {}),
+            "texts": {"caption": NUM_CAPTIONS, "audio-only": NUM_BY_EAR},
+        },
+        attribution=attribution_tsv(
+            (r for r in catalogue.recordings if r.split == split),
+            (p for p in catalogue.pictures if p.split == split),
+        ),
+        jobs=[
+            _Job(
+                name=f"{plan.kind}-{plan.duration_s:g}s-{first:06d}",
+                assets=assets.resolve(),
+                encoders=encoders,
+                latents=latents,
+                split=split,
+                seed=seed,
+                plan=replace(plan, count=min(SHARD_SCENES, plan.count - first)),
+                first=first,
+                classes=chosen,
+                speed=speed,
+            )
+            for plan in plans
+            for first in range(0, plan.count, SHARD_SCENES)
+        ],
+        make=_clips,
+        engine=engine,
+        num_workers=num_workers,
+        on_shard=on_shard,
+    )
+
+
+def _clips(job: _Job) -> Iterator[ClipFeatures]:
+    turn = job.first // SHARD_SCENES % NUM_SPEEDS if job.speed else 0
+    assets = _open(job.assets, job.classes)
+    if job.speed:
+        assets = _at_speeds(job.assets, job.classes, job.speed, turn)
+    encoders = load_encoders(job.encoders)
+    for index in range(job.first, job.first + job.plan.count):
+        scene = draw_scene(
+            assets,
+            split=job.split,
+            seed=job.seed,
+            index=index,
+            kind=job.plan.kind,
+            duration_s=job.plan.duration_s,
+        )
+        yield _clip(scene, assets, encoders, latents=job.latents)
+
+
+@lru_cache(maxsize=2)  # all turns would hold gigabytes in every worker
+def _at_speeds(
+    assets: Path, classes: tuple[str, ...] | None, speed: float, turn: int
+) -> StageAssets:
+    return _open(assets, classes).at_other_speeds(speed, seed=turn)
+
+
+@lru_cache(maxsize=1)
+def _open(assets: Path, classes: tuple[str, ...] | None) -> StageAssets:
+    opened = StageAssets.open(assets)
+    if classes is None:
+        return opened
+    known = opened.catalogue.class_ids
+    unknown = [c for c in classes if c not in known]
+    if unknown:
+        raise ConfigError(f"no classes {', '.join(unknown)}; the corpus has {', '.join(known)}")
+    return opened.of_classes(classes)
+
+
+def _clip(
+    scene: Scene, assets: StageAssets, encoders: ClipEncoders, *, latents: bool
+) -> ClipFeatures:
+    """Everything that training may need of one scene."""
+    # Its own generator: what captions draw must not move the scene.
+    rng = np.random.default_rng([scene.seed, scene.index, 77])
+    sound_N = _target(scene, assets)
+    vision = sync = None
+    if scene.has_picture:
+        time, (vision_px, sync_px) = encoders.time, encoders.rendered_px
+        vision, sync = encoders.pictures(
+            render_frames(scene, assets, fps=time.vision_fps, size_px=vision_px),
+            render_frames(scene, assets, fps=time.sync_fps, size_px=sync_px),
+            duration_s=scene.duration_s,
+        )
+    return ClipFeatures(
+        clip_id=scene.scene_id,
+        duration_s=scene.duration_s,
+        sound_N=sound_N,
+        texts=encoders.texts(_told(scene, assets, rng)),
+        vision_TV=vision,
+        sync_LS=sync,
+        classes=tuple(e.class_id for e in scene.events if _is_target(scene, e)),
+        latents_LC=encoders.latents(sound_N) if latents else None,
+        pictured=_pictured(scene, assets),
+    )
+
+
+def _pictured(scene: Scene, assets: StageAssets) -> tuple[str, ...]:
+    """Classes of all things in the picture; drawn tools have none."""
+    if not scene.has_picture:
+        return ()
+    class_of = {p.picture_id: p.class_id for p in assets.catalogue.pictures}
+    shown = {class_of[o.picture_id] for o in scene.objects if o.picture_id is not None}
+    return tuple(sorted(shown))
+
+
+def _told(scene: Scene, assets: StageAssets, rng: np.random.Generator) -> list[tuple[str, str]]:
+    heard = replace(scene, events=tuple(e for e in scene.events if _is_target(scene, e)))
+    catalogue, held_out = assets.catalogue, scene.split == "test"
+    told = captions(heard, catalogue, count=NUM_CAPTIONS, rng=rng, held_out=held_out)
+    by_ear = [
+        audio_only_caption(heard, catalogue, rng=rng, held_out=held_out) for _ in range(NUM_BY_EAR)
+    ]
+    return [*(("caption", t) for t in told), *(("audio-only", t) for t in by_ear)]
+
+
+def _is_target(scene: Scene, event: SceneEvent) -> bool:
+    """Whether a V2A target holds the event: unseen sounds only where there is no picture."""
+    return event.on_screen or not scene.has_picture
+
+
+def _target(scene: Scene, assets: StageAssets) -> NDArray[np.float32]:
+    """What a V2A target holds: training adds unseen sounds itself, and says so."""
+    sound = render_sound(scene, assets)
+    heard = np.array([_is_target(scene, e) for e in scene.events], dtype=bool)
+    target_N = sound.stems_EN[heard].sum(axis=0) + sound.ambience_N
+    # Without the unseen sounds peaks that cancelled may stand out.
+    peak = float(np.abs(target_N).max())
+    turned_down_N: NDArray[np.float32] = np.float32(min(1.0, PEAK / max(peak, 1e-9))) * target_N
+    return turned_down_N

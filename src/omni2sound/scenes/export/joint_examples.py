@@ -1,0 +1,171 @@
+"""Scenes as the frozen encoders know them, for training of the joint heads.
+
+In:   the prepared corpus, a split, how many scenes with and without pictures.
+Out:  `JointExamples`, kept in one safetensors file so that another training need not wait.
+
+Scenes with pictures are of kind "main": everything heard in them can be seen. Two frames a
+scene, five views a frame (`encoders.joint.views_of`).
+
+Shape suffixes: B scenes, P patches, V views, K sentences, D features, C classes, N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from omni2sound.encoders.joint import VIEWS, JointSpace, views_of
+from omni2sound.encoders.metric.yamnet import YamNet
+from omni2sound.encoders.text import TextEncoder
+from omni2sound.encoders.vision import VisionEncoder
+from omni2sound.errors import ShapeError
+from omni2sound.runtime import atomic_path
+from omni2sound.scenes.captions import captions
+from omni2sound.scenes.draw import draw_scene
+from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.catalogue import Split
+from omni2sound.scenes.render.render import render_audio, render_frames
+from omni2sound.scenes.scene import Scene, SceneKind
+
+__all__ = ["JointExamples", "JointPlan", "heard_patches", "joint_examples"]
+
+_SENTENCES = 6
+_FRAMES = 2
+_HEIGHT_PX = 240
+_SILENT = 1e-3
+"""RMS of a patch below which nothing is heard in it (-60 dBFS)."""
+_SEED = 0x101
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class JointExamples:
+    """Frozen features of scenes; scenes without picture have views of zeros."""
+
+    sounds_BPD: Tensor
+    """YAMNet embeddings."""
+    heard_BP: Tensor
+    """True where a patch holds sound."""
+    sentences_BKD: Tensor
+    views_BVD: Tensor
+    pictured_B: Tensor
+    classes_BC: Tensor
+    """Which classes sound in the scene."""
+
+    def __post_init__(self) -> None:
+        count = len(self.sounds_BPD)
+        for name in self.__dataclass_fields__:
+            if len(getattr(self, name)) != count:
+                raise ShapeError(f"{name}: expected {count} scenes, got {len(getattr(self, name))}")
+
+    def __len__(self) -> int:
+        return len(self.sounds_BPD)
+
+    def at(self, places_B: Tensor) -> JointExamples:
+        """Some of them."""
+        return JointExamples(**{n: getattr(self, n)[places_B] for n in self.__dataclass_fields__})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JointPlan:
+    """Which scenes."""
+
+    split: Split
+    seed: int = 0
+    num_pictured: int = 700
+    num_unseen: int = 700
+    duration_s: float = 5.0
+
+
+def heard_patches(waveform_N: NDArray[np.float32], num_patches: int) -> NDArray[np.bool_]:
+    """(P,) True where YAMNet's patch holds anything but silence; the loudest always does."""
+    levels = np.array(
+        [
+            np.sqrt(np.mean(np.square(piece, dtype=np.float64))) if len(piece) else 0.0
+            for p in range(num_patches)
+            for piece in [waveform_N[p * YamNet.patch_hop_samples :][: YamNet.patch_samples]]
+        ]
+    )
+    heard: NDArray[np.bool_] = levels > _SILENT
+    heard[int(levels.argmax())] = True
+    return heard
+
+
+def joint_examples(
+    corpus: Path,
+    plan: JointPlan,
+    *,
+    cache: Path,
+    on_scene: Callable[[int, int], None] | None = None,
+) -> JointExamples:
+    """Features of all scenes, from `cache` if they lie there.
+
+    Args:
+        corpus: Prepared stage corpus.
+        plan: Which scenes.
+        cache: A .safetensors file; written if it is not there. It must be of the same plan.
+        on_scene: Called with (scenes done, scenes in all).
+    """
+    if cache.is_file():
+        return JointExamples(**load_file(cache))
+    assets = StageAssets.open(corpus)
+    hearing, reading, seeing = YamNet.load(), TextEncoder.load(), VisionEncoder.load()
+    counts: list[tuple[SceneKind, int]] = [("main", plan.num_pictured), ("audio", plan.num_unseen)]
+    total = sum(count for _, count in counts)
+    rows: list[dict[str, Tensor]] = []
+    for kind, count in counts:
+        for index in range(count):
+            scene = draw_scene(
+                assets,
+                split=plan.split,
+                seed=plan.seed + _SEED,
+                index=index,
+                kind=kind,
+                duration_s=plan.duration_s,
+            )
+            rows.append(_row(scene, assets, hearing, reading, seeing))
+            if on_scene is not None:
+                on_scene(len(rows), total)
+    tensors = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+    with atomic_path(cache) as temporary:
+        save_file(tensors, temporary)
+    return JointExamples(**tensors)
+
+
+def _row(
+    scene: Scene, assets: StageAssets, hearing: YamNet, reading: TextEncoder, seeing: VisionEncoder
+) -> dict[str, Tensor]:
+    waveform = render_audio(scene, assets)
+    _, embeddings_PD = hearing.scores_and_embeddings(waveform)
+    rng = np.random.default_rng([scene.seed, scene.index, len(get_args(SceneKind))])
+    sentences = [
+        *captions(scene, assets.catalogue, rng=rng, held_out=False, count=_SENTENCES - 2),
+        *captions(scene, assets.catalogue, rng=rng, held_out=False, style="label", count=2),
+    ]
+    views_VD = torch.zeros(_FRAMES * VIEWS, VisionEncoder.dim)
+    if scene.has_picture:
+        frames = render_frames(
+            scene,
+            assets,
+            fps=Fraction(_FRAMES) / Fraction(scene.duration_s),
+            size_px=_HEIGHT_PX,
+            width_px=round(_HEIGHT_PX * scene.aspect),
+        )
+        views_VD = torch.cat([seeing.embed(views_of(frame)) for frame in frames])
+    inside = {e.class_id for e in scene.events}
+    return {
+        "sounds_BPD": torch.from_numpy(embeddings_PD.copy()),
+        "heard_BP": torch.from_numpy(heard_patches(waveform, len(embeddings_PD))),
+        "sentences_BKD": JointSpace.mean_states(reading(sentences)),
+        "views_BVD": views_VD,
+        "pictured_B": torch.tensor(scene.has_picture),
+        "classes_BC": torch.tensor([c in inside for c in assets.catalogue.class_ids]),
+    }

@@ -1,0 +1,109 @@
+"""Endless rendered scenes for the sync encoder, made in worker processes while it trains.
+
+In:   the prepared corpus, a split, a seed.
+Out:  `SyncBatch`es of one length.
+
+Scene i is scene i of its (split, seed, kind), so a run sees the same scenes whatever the
+number of workers. Batches arrive in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from torch.utils.data import DataLoader, Dataset
+
+from omni2sound.data.sync_targets import (
+    SyncBatch,
+    SyncExample,
+    level_target,
+    onset_target,
+    stack_examples,
+)
+from omni2sound.encoders.sync import SyncConfig
+from omni2sound.scenes.draw import draw_scene
+from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.catalogue import Split
+from omni2sound.scenes.render.render import render_frames, render_sound
+from omni2sound.scenes.scene import SceneKind
+
+__all__ = ["sync_batches"]
+
+DURATION_S = 4.0
+BATCH_SCENES = 8
+KINDS: tuple[SceneKind, ...] = ("main", "strike", "main", "offscreen")
+"""Kinds in turn; an off-screen event must leave no trace in the targets."""
+
+
+@lru_cache(maxsize=1)
+def _assets(corpus: Path) -> StageAssets:
+    return StageAssets.open(corpus)
+
+
+class _Examples(Dataset[SyncExample]):
+    def __init__(
+        self, corpus: Path, config: SyncConfig, split: Split, seed: int, count: int
+    ) -> None:
+        self._corpus = corpus
+        self._config = config
+        self._split = split
+        self._seed = seed
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, index: int) -> SyncExample:
+        assets = _assets(self._corpus)
+        scene = draw_scene(
+            assets,
+            split=self._split,
+            seed=self._seed,
+            index=index,
+            kind=KINDS[index % len(KINDS)],
+            duration_s=DURATION_S,
+        )
+        config = self._config
+        frames = render_frames(scene, assets, fps=config.fps, size_px=config.frame_px)
+        on_screen = np.array([e.on_screen for e in scene.events], dtype=bool)
+        sound = render_sound(scene, assets).stems_EN[on_screen].sum(axis=0, dtype=np.float32)
+        onsets = [e.onset_s for e in scene.events if e.on_screen]
+        return SyncExample(
+            frames_THWK=frames,
+            onset_T=onset_target(onsets, len(frames), config.fps),
+            level_T=level_target(np.asarray(sound, np.float32), len(frames)),
+        )
+
+
+def sync_batches(
+    corpus: Path,
+    config: SyncConfig,
+    *,
+    split: Split,
+    seed: int,
+    num_batches: int,
+    num_workers: int = 1,
+) -> Iterator[SyncBatch]:
+    """Batches of `BATCH_SCENES` rendered scenes.
+
+    Args:
+        corpus: Prepared stage corpus.
+        config: Says how large the pictures are and how many a second.
+        split: Which recordings and pictures may be used.
+        seed: Of the scenes.
+        num_batches: How many there are before they end.
+        num_workers: Processes that render; 0 renders in this one.
+    """
+    examples = _Examples(corpus, config, split, seed, BATCH_SCENES * num_batches)
+    loader = DataLoader(
+        examples,
+        batch_size=BATCH_SCENES,
+        num_workers=num_workers,
+        collate_fn=stack_examples,
+        multiprocessing_context="spawn" if num_workers else None,
+        prefetch_factor=3 if num_workers else None,
+    )
+    yield from loader

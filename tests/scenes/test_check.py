@@ -1,0 +1,119 @@
+"""The check of scenes finds what is wrong with a scene that was tampered with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from omni2sound.errors import UserError
+from omni2sound.scenes import check
+from omni2sound.scenes.check import check_scene, check_scenes
+from omni2sound.scenes.draw import draw_scene
+from omni2sound.scenes.material import levels
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+
+
+def test_drawn_scenes_are_what_they_say(assets: StageAssets) -> None:
+    for kind in ("main", "strike", "offscreen"):
+        events = check_scenes(assets, split="test", kind=kind, seed=2, num_scenes=4, duration_s=3.0)
+        assert len(events) >= 4
+        assert all((event.seen_s is not None) == event.on_screen for event in events)
+        assert all(event.good for event in events)
+
+
+def test_a_sound_or_a_picture_that_is_late_is_found(
+    assets: StageAssets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = draw_scene(assets, split="test", seed=2, index=1, kind="strike", duration_s=3.0)
+    (event,) = scene.events
+    late = replace(scene, events=(replace(event, onset_s=event.onset_s + 0.1),))
+    stems, frames = check.render_stems, check.iter_frames
+    monkeypatch.setattr(check, "render_stems", lambda s, a: stems(late, a))
+    (checked,) = check_scene(scene, assets)
+    assert not checked.good
+    assert checked.heard_s == pytest.approx(0.1, abs=0.01)
+    monkeypatch.setattr(check, "render_stems", stems)
+
+    def later(s, a, **size):  # type: ignore[no-untyped-def]
+        return frames(replace(s, events=late.events), a, **size)
+
+    monkeypatch.setattr(check, "iter_frames", later)
+    (checked,) = check_scene(scene, assets)
+    assert not checked.good
+    assert checked.seen_s == pytest.approx(0.1, abs=0.03)
+
+
+@pytest.mark.parametrize("late_s", [-0.02, -0.01, 0.01, 0.02])
+def test_a_stem_that_was_moved_is_found_by_loudness_alone(
+    assets: StageAssets, monkeypatch: pytest.MonkeyPatch, late_s: float
+) -> None:
+    scene = draw_scene(assets, split="test", seed=2, index=1, kind="strike", duration_s=3.0)
+    stems = check.render_stems
+    moved = round(late_s * SAMPLE_RATE_HZ)
+    # The rule that placed the event says that all is well.
+    monkeypatch.setattr(check, "_heard_s", lambda *given: 0.0)
+    assert all(event.good for event in check_scene(scene, assets))
+    monkeypatch.setattr(check, "render_stems", lambda s, a: np.roll(stems(s, a), moved, axis=1))
+    (checked,) = check_scene(scene, assets)
+    assert not checked.good
+    assert checked.beginning is not None
+    assert checked.beginning.begun_s == pytest.approx(late_s, abs=0.005)
+
+
+def test_a_bad_rule_for_onsets_is_found(
+    assets: StageAssets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A whisper that leads to a blow: by a rule of 20 dB the blow is the onset, by one of 50 dB
+    # the whisper.
+    time_s = np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+    blow = np.where(time_s >= 0.1, np.exp(-np.maximum(time_s - 0.1, 0) / 0.2), 0.006)
+    sound = (0.3 * blow * np.sin(2 * np.pi * 700 * time_s)).astype(np.float32)
+    names = [r.recording_id for r in assets.catalogue.recordings]
+    pictures = {p.picture_id: assets.rgba(p.picture_id) for p in assets.catalogue.pictures}
+    found = {}
+    for below_db in (20.0, 50.0):
+        monkeypatch.setattr(levels, "ONSET_BELOW_PEAK_DB", below_db)
+        whispers = StageAssets.from_arrays(assets.catalogue, dict.fromkeys(names, sound), pictures)
+        (found[below_db],) = check_scenes(
+            whispers, split="test", kind="strike", seed=0, num_scenes=1, duration_s=3.0
+        )
+    assert found[20.0].good
+    assert found[50.0].heard_s == pytest.approx(0, abs=0.005)
+    assert found[50.0].beginning is not None
+    assert found[50.0].beginning.audible_s == pytest.approx(0.1, abs=0.005)
+    assert not found[50.0].good
+
+
+def test_no_scene_is_no_check(assets: StageAssets) -> None:
+    with pytest.raises(UserError, match="1 or more"):
+        check_scenes(assets, split="test", kind="main", seed=0, num_scenes=0, duration_s=3.0)
+
+
+def test_scenes_of_recordings_at_other_speeds_are_what_they_say(assets: StageAssets) -> None:
+    """Motion follows what is played, not the recording as it was."""
+    other = assets.at_other_speeds(0.2, seed=3)
+    for kind in ("main", "strike"):
+        events = check_scenes(other, split="train", kind=kind, seed=2, num_scenes=4, duration_s=3.0)
+        assert len(events) >= 4
+        assert all(event.good for event in events)
+
+
+def test_every_recording_has_its_own_rate(assets: StageAssets) -> None:
+    same, other = (assets.at_other_speeds(0.2, seed=seed) for seed in (3, 4))
+    ratios = []
+    for recording in assets.catalogue.recordings:
+        plain, played = (a.waveform(recording.recording_id) for a in (assets, same))
+        ratios.append(len(plain) / len(played))
+        # What is played twice as fast sounds for half as long, and begins as it did.
+        before, after = (levels.measure_level(w).onset_s for w in (plain, played))
+        assert after == pytest.approx(before / ratios[-1], abs=0.002)
+        assert not np.array_equal(played, other.waveform(recording.recording_id))
+        again = assets.at_other_speeds(0.2, seed=3).waveform(recording.recording_id)
+        assert np.array_equal(played, again)
+    assert 1 / 1.21 < min(ratios) < 0.9
+    assert 1.1 < max(ratios) < 1.21
+    assert same.of_classes(["bell"]).catalogue.class_ids == ("bell",)
+    bell = same.catalogue.recordings_of("bell", "train")[0].recording_id
+    assert np.array_equal(same.of_classes(["bell"]).waveform(bell), same.waveform(bell))
