@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from omni2sound.bench.track_stage import StagePlan, build_stage_track
 from omni2sound.config import digest, to_json
-from omni2sound.data.encode import EncoderSource
-from omni2sound.data.features import FeatureStore
+from omni2sound.data.store.encode import EncoderSource
+from omni2sound.data.store.rows import FeatureStore
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.recipes import RECIPES, recipe_named
 from omni2sound.recipes.ablations import ABLATIONS

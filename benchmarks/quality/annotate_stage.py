@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from omni2sound.annotate import STEPS_FILE
-from omni2sound.data.manifest import Clip, write_manifest
+from omni2sound.data.corpora.manifest import Clip, write_manifest
 
 PICTURES = ("text", "none", "frames")
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omni2sound.data.difficulty import blurred_states
+from omni2sound.data.batches.hard_samples import blurred_states
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.scenes.captions import class_prompt
 from omni2sound.scenes.material.catalogue import Catalogue

@@ -40,7 +40,7 @@ from benchmarks.robustness.llm_kills import (
 )
 from benchmarks.robustness.llm_server import EVERYTHING, PRICES, LoopbackServer
 from omni2sound.annotate.costs import costs_of
-from omni2sound.data.manifest import Clip, write_manifest
+from omni2sound.data.corpora.manifest import Clip, write_manifest
 from tests.media.clips import write_video
 
 NUM_VIDEOS = 8

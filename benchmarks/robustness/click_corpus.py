@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from omni2sound.data.features import (
+from omni2sound.data.store.rows import (
     ClipFeatures,
     FeatureStore,
     TextFeatures,

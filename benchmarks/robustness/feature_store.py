@@ -28,9 +28,9 @@ from pathlib import Path
 import av
 import numpy as np
 
-from omni2sound.data.features import FeatureStore
-from omni2sound.data.index import verify_store
-from omni2sound.data.manifest import Clip, write_manifest
+from omni2sound.data.corpora.manifest import Clip, write_manifest
+from omni2sound.data.store.index import verify_store
+from omni2sound.data.store.rows import FeatureStore
 from omni2sound.media import Audio, write_audio
 
 CLIP_S = 0.4

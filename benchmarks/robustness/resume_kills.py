@@ -25,7 +25,7 @@ import torch
 from click_corpus import click_autoencoder, click_recipe, click_store
 from safetensors.torch import save_file
 
-from omni2sound.data.features import FeatureStore
+from omni2sound.data.store.rows import FeatureStore
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.models.dit import DiT
 from omni2sound.train import state

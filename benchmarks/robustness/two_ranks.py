@@ -24,8 +24,8 @@ import torch
 from click_corpus import click_autoencoder, click_recipe, click_store
 
 from omni2sound.config import override
-from omni2sound.data.batch import Batch, build_batch
-from omni2sound.data.features import FeatureStore
+from omni2sound.data.batches.batch import Batch, build_batch
+from omni2sound.data.store.rows import FeatureStore
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.models.dit import DiT
 from omni2sound.train import loop

@@ -50,7 +50,7 @@ from omni2sound.annotate.records import SeniorCaption
 from omni2sound.annotate.runs import source_clips
 from omni2sound.annotate.scripted import ScriptedScorer
 from omni2sound.annotate.sounds import clip_sound, sound_part
-from omni2sound.data.manifest import read_manifest
+from omni2sound.data.corpora.manifest import read_manifest
 from omni2sound.llm import CallStore, Limits, OpenAIEndpoint, Prices, StoredChat
 from omni2sound.llm.answers import strict_schema
 

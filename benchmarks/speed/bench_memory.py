@@ -39,7 +39,7 @@ from omni2sound.bench import judging
 from omni2sound.bench.evaluate import System, evaluate
 from omni2sound.bench.folder import check_folder
 from omni2sound.bench.tracks import TrackClip, TrackInfo, read_track, write_track
-from omni2sound.data.engine import EngineName
+from omni2sound.data.workers import EngineName
 
 RATE_HZ = 16_000
 CLIP_S = 0.1

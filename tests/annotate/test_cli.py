@@ -18,9 +18,9 @@ from omni2sound.annotate.runs import CALLS_FILE, RunSettings
 from omni2sound.cli import annotate as annotate_command
 from omni2sound.cli.annotate_judge import JUDGE_FILE
 from omni2sound.cli.main import app
-from omni2sound.data.importers.annotations import read as read_annotations
-from omni2sound.data.importers.rows import Located
-from omni2sound.data.manifest import Clip, read_manifest, write_manifest
+from omni2sound.data.corpora.annotations import read as read_annotations
+from omni2sound.data.corpora.manifest import Clip, read_manifest, write_manifest
+from omni2sound.data.corpora.rows import Located
 from omni2sound.errors import BudgetExceeded, UserError
 from tests.annotate.crews import SCRIPT, sound_file
 from tests.media.clips import write_video

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from omni2sound.data.manifest import Clip, write_manifest
+from omni2sound.data.corpora.manifest import Clip, write_manifest
 from tests.media.clips import write_video
 
 pytestmark = pytest.mark.slow

@@ -26,7 +26,7 @@ from omni2sound.annotate.runs import RunSettings
 from omni2sound.annotate.status import run_status
 from omni2sound.annotate.steps import STEPS_FILE, Found, StepStore
 from omni2sound.cli.main import app
-from omni2sound.data.manifest import Clip, write_manifest
+from omni2sound.data.corpora.manifest import Clip, write_manifest
 from omni2sound.errors import MissingPartError
 
 WORDS = vocabulary(("Speech", "Bark", "Bell", "Vacuum cleaner", "Sneeze", "Whistling", "Car alarm"))

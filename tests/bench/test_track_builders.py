@@ -30,7 +30,7 @@ from omni2sound.bench.track_vggsound import (
     build_vggsound_track,
 )
 from omni2sound.bench.tracks import Track, read_track
-from omni2sound.data.manifest import Clip, Manifest
+from omni2sound.data.corpora.manifest import Clip, Manifest
 from omni2sound.errors import Refused, UserError
 from omni2sound.llm.chat import ChatReply, ChatRequest, ModelId
 from omni2sound.media.audio import Audio, read_audio

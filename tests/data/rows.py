@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from omni2sound.data.features import ClipFeatures, TextFeatures
-from omni2sound.data.index import ClipFailure
+from omni2sound.data.store.index import ClipFailure
+from omni2sound.data.store.rows import ClipFeatures, TextFeatures
 
 FAILING = 7
 """The number of a clip that can't be read."""

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from omni2sound.data.sync_targets import (
+from omni2sound.encoders.sync import SyncConfig, SyncEncoder
+from omni2sound.encoders.sync_targets import (
     SyncBatch,
     SyncExample,
     level_target,
     onset_target,
     stack_examples,
 )
-from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.errors import ConfigError, ShapeError
 from omni2sound.train.sync import sync_loss, train_sync
 

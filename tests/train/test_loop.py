@@ -24,11 +24,11 @@ from benchmarks.robustness.click_corpus import (
     click_store,
 )
 from omni2sound.config import override
-from omni2sound.data.batch import Batch, build_batch, sampler_for
-from omni2sound.data.difficulty import Difficulty
-from omni2sound.data.features import ClipFeatures, FeatureStore, describe_store, write_shard
-from omni2sound.data.resident import ResidentFeatures
-from omni2sound.data.sampler import StepDraw
+from omni2sound.data.batches.batch import Batch, build_batch, sampler_for
+from omni2sound.data.batches.hard_samples import Difficulty
+from omni2sound.data.batches.on_device import ResidentFeatures
+from omni2sound.data.batches.sampler import StepDraw
+from omni2sound.data.store.rows import ClipFeatures, FeatureStore, describe_store, write_shard
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.errors import ConfigError
 from omni2sound.models.autoencoder import MelPcaAutoencoder

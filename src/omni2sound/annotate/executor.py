@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from omni2sound.data.engine import EngineName, map_jobs
+from omni2sound.data.workers import EngineName, map_jobs
 
 __all__ = ["Effort", "Executor"]
 

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from omni2sound.annotate.records import Caption, Decision, Failure, Verdict
 from omni2sound.annotate.runs import RunSettings, Story, stories
-from omni2sound.data.manifest import Clip, read_manifest, write_manifest
+from omni2sound.data.corpora.manifest import Clip, read_manifest, write_manifest
 from omni2sound.errors import UserError
 from omni2sound.runtime import atomic_path
 

@@ -22,7 +22,7 @@ from omni2sound.annotate.agents import SourceClip
 from omni2sound.annotate.records import Caption, Ending, Record, SeniorCaption
 from omni2sound.annotate.steps import STEPS_FILE, StepStore
 from omni2sound.config import from_json, to_json
-from omni2sound.data.manifest import Clip, Manifest, read_manifest
+from omni2sound.data.corpora.manifest import Clip, Manifest, read_manifest
 from omni2sound.errors import UserError
 from omni2sound.runtime import atomic_path
 

@@ -36,7 +36,7 @@ from omni2sound.bench.avbench_clips import (
 from omni2sound.bench.folder import SoundFile
 from omni2sound.bench.judging import entry_key, entry_path, put_entry
 from omni2sound.bench.tracks import Track
-from omni2sound.data.engine import EngineName, map_jobs
+from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.media.audio import Audio, read_audio
 from omni2sound.runtime import resolve_device
 from omni2sound.weights import networks_sha256

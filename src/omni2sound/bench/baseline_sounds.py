@@ -27,7 +27,7 @@ from omni2sound.bench.stage_clips import TRACKS, draw_clips
 from omni2sound.bench.stage_run import REAL_ELSEWHERE
 from omni2sound.bench.track_stage import stage_clip
 from omni2sound.bench.tracks import Track, TrackClip, file_sha256, read_track
-from omni2sound.data.engine import EngineName, map_jobs
+from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.errors import UserError

@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 
 from omni2sound.bench.protocols import Judge
 from omni2sound.bench.stage_v1 import TrueEvent
-from omni2sound.data.fingerprint import SAMPLE_RATE_HZ as PRINT_RATE_HZ
-from omni2sound.data.fingerprint import FingerprintIndex, fingerprint
+from omni2sound.data.corpora.fingerprint import SAMPLE_RATE_HZ as PRINT_RATE_HZ
+from omni2sound.data.corpora.fingerprint import FingerprintIndex, fingerprint
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
 
 __all__ = ["COPIES_V1", "MIN_SOURCE_S", "Nearness", "TrainingSounds", "copies_asked"]

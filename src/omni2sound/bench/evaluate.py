@@ -26,7 +26,7 @@ from omni2sound.bench.stage_v1 import ClipScore, Score, stage_scores
 from omni2sound.bench.streamed import SetOfSounds, distance_scores, groups_of
 from omni2sound.bench.tracks import Task, Track
 from omni2sound.bench.yamnet_8s import MIN_CLIPS_FOR_VERDICT
-from omni2sound.data.engine import EngineName
+from omni2sound.data.workers import EngineName
 from omni2sound.errors import UserError
 
 __all__ = ["ORACLE", "ClipRecord", "Evaluation", "Row", "System", "evaluate", "real_sounds"]

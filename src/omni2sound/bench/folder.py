@@ -28,7 +28,7 @@ import numpy as np
 
 from omni2sound.bench.protocols import is_silent
 from omni2sound.bench.tracks import TrackClip, file_sha256
-from omni2sound.data.engine import EngineName, map_jobs
+from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.errors import MediaError, UserError
 from omni2sound.media.audio import read_audio
 from omni2sound.media.files import open_input, read_packets

@@ -35,7 +35,7 @@ from omni2sound.bench.stage_v1 import ClipScore, TrueEvent, score_clip
 from omni2sound.bench.track_stage import read_truth, stored_recordings
 from omni2sound.bench.tracks import Track, TrackClip, read_track
 from omni2sound.bench.yamnet_8s import JudgedClip, judge_clip
-from omni2sound.data.engine import EngineName, map_jobs
+from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from omni2sound.bench.tracks import TASKS, Task, Track, TrackClip, read_track
-from omni2sound.data.engine import EngineName, map_jobs
+from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.generate.request import GenerationRequest

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from omni2sound.bench.protocols import is_silent
-from omni2sound.data.manifest import Clip, Manifest
+from omni2sound.data.corpora.manifest import Clip, Manifest
 from omni2sound.errors import UserError
 from omni2sound.media.audio import Audio, read_audio, write_audio
 

@@ -24,7 +24,7 @@ from omni2sound.bench.folder import Problem, check_folder
 from omni2sound.bench.making import ModelRun, make_sounds, model_identity
 from omni2sound.bench.scored import ScoredRun, read_run, write_run
 from omni2sound.bench.tracks import Task, Track
-from omni2sound.data.engine import EngineName
+from omni2sound.data.workers import EngineName
 
 __all__ = ["Means", "OnStep", "Submission", "run_model", "score_folders"]
 

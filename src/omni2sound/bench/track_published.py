@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from omni2sound.bench.track_stage import CATALOGUE, RECORDINGS
 from omni2sound.bench.tracks import TASKS, Task, Track, TrackClip, TrackInfo, write_track
-from omni2sound.data.manifest import Clip, read_manifest
+from omni2sound.data.corpora.manifest import Clip, read_manifest
 from omni2sound.errors import UserError
 from omni2sound.weights import ATTRIBUTION_FILE
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from omni2sound.bench.stage_clips import TRACKS, StageClip, draw_clips
 from omni2sound.bench.stage_v1 import TrueEvent
 from omni2sound.bench.tracks import TRACK, Track, TrackClip, TrackInfo, read_track, write_track
-from omni2sound.data.engine import EngineName, map_jobs
+from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.media.audio import Audio, write_audio
 from omni2sound.runtime import atomic_path

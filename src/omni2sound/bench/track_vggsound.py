@@ -31,7 +31,7 @@ from omni2sound.bench.crosscheck import (
 from omni2sound.bench.mixes import CAPTION, MixPlan, choose_clips, draw_music, mix_music
 from omni2sound.bench.review import QueueRow, update_queue
 from omni2sound.bench.tracks import Part, Track, TrackClip, TrackInfo, write_track
-from omni2sound.data.manifest import Clip, Manifest
+from omni2sound.data.corpora.manifest import Clip, Manifest
 from omni2sound.errors import UserError
 from omni2sound.llm.chat import ChatModel
 from omni2sound.runtime import atomic_path

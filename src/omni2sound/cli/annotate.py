@@ -93,7 +93,7 @@ def run(
 ) -> None:
     """Annotate the clips of a manifest. Exit code 1 if some could not be finished."""
     from omni2sound.annotate.runs import RunSettings, source_clips
-    from omni2sound.data.manifest import read_manifest
+    from omni2sound.data.corpora.manifest import read_manifest
 
     if pictures not in _PICTURES:
         raise UserError(f"--pictures {pictures!r}: expected one of {', '.join(_PICTURES)}")

@@ -109,7 +109,7 @@ def _kept(some: Iterable[Story]) -> dict[str, Story]:
 
 def _sources(run: Path) -> dict[str, SourceClip]:
     from omni2sound.annotate.runs import RunSettings, source_clips
-    from omni2sound.data.manifest import read_manifest
+    from omni2sound.data.corpora.manifest import read_manifest
 
     clips = source_clips(read_manifest(Path(RunSettings.read(run).manifest)))
     return {clip.name: clip for clip in clips}

@@ -40,7 +40,7 @@ def write_page(run: Path, clip: str, output: Path) -> None:
         UserError: The run has no finished clip of that name.
     """
     from omni2sound.annotate.runs import RunSettings, clip_name, source_clips, stories
-    from omni2sound.data.manifest import read_manifest
+    from omni2sound.data.corpora.manifest import read_manifest
 
     story = next((s for s in stories(run) if clip_name(s.clip) == clip), None)
     if story is None:

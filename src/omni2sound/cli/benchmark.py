@@ -96,7 +96,7 @@ def run(
     """Make a model's sounds for a track, score them, write the report; goes on where it stopped."""
     from omni2sound.bench.making import ModelRun
     from omni2sound.bench.run import run_model
-    from omni2sound.data.engine import kept_workers
+    from omni2sound.data.workers import kept_workers
 
     chosen = [task.strip() for task in tasks.split(",") if task.strip()]
     means = _means(judges, cache, assets, engine, workers, weights)
@@ -144,7 +144,7 @@ def score(
     """Score any system's folder of wav, flac, mp4, ... named by clip id."""
     from omni2sound.bench.run import Submission, score_folders
     from omni2sound.bench.tracks import TASKS
-    from omni2sound.data.engine import kept_workers
+    from omni2sound.data.workers import kept_workers
 
     if task not in TASKS:
         raise UserError(f"--task {task!r}: expected one of {', '.join(TASKS)}")

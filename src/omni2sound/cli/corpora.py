@@ -18,10 +18,10 @@ import typer
 from omni2sound.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from omni2sound.data.builder import BuildReport
-    from omni2sound.data.encode import EncoderSource
-    from omni2sound.data.importers.assemble import ImportReport
-    from omni2sound.data.overlap import Overlap
+    from omni2sound.data.corpora.assemble import ImportReport
+    from omni2sound.data.corpora.overlap import Overlap
+    from omni2sound.data.store.builder import BuildReport
+    from omni2sound.data.store.encode import EncoderSource
 
 __all__ = [
     "DEVICE_HELP",
@@ -85,10 +85,10 @@ def import_corpus(
     overwrite: Annotated[bool, typer.Option(help="Replace an existing manifest.")] = False,
 ) -> None:
     """Make a manifest of a public corpus; media are found by name, missing ones listed."""
-    from omni2sound.data.importers import IMPORTERS, importer
-    from omni2sound.data.importers.assemble import MediaFolder, assemble, write_report
-    from omni2sound.data.manifest import Manifest, write_manifest
-    from omni2sound.data.overlap import same_source
+    from omni2sound.data.corpora import IMPORTERS, importer
+    from omni2sound.data.corpora.assemble import MediaFolder, assemble, write_report
+    from omni2sound.data.corpora.manifest import Manifest, write_manifest
+    from omni2sound.data.corpora.overlap import same_source
     from omni2sound.errors import UserError
 
     if name == "list":
@@ -177,8 +177,8 @@ def check(
     workers: Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)] = None,
 ) -> None:
     """Find duplicates and leaks between splits; the exit code is 1 if there are leaks."""
-    from omni2sound.data.manifest import read_manifest, write_manifest
-    from omni2sound.data.overlap import same_sound, same_source, without
+    from omni2sound.data.corpora.manifest import read_manifest, write_manifest
+    from omni2sound.data.corpora.overlap import same_sound, same_source, without
     from omni2sound.errors import UserError
 
     if len({p.name for p in manifests}) < len(manifests) and clean is not None:
@@ -238,7 +238,7 @@ def features(
     workers: Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)] = None,
 ) -> None:
     """Compute once what `omni2sound train` reads; goes on where it stopped."""
-    from omni2sound.data.featurize import CorpusOptions, build_corpus_features
+    from omni2sound.data.store.from_clips import CorpusOptions, build_corpus_features
 
     with progress_bar("features") as report:
         built = build_corpus_features(
@@ -257,7 +257,7 @@ def features(
 
 def encoder_source(parts: str, published: Path | None, device: str) -> EncoderSource:
     """What `--parts`, `--encoders` and `--device` name, as workers elsewhere can find it."""
-    from omni2sound.data.encode import EncoderSource
+    from omni2sound.data.store.encode import EncoderSource
     from omni2sound.runtime import resolve_device
     from omni2sound.weights import resolve_model
 
@@ -289,7 +289,7 @@ def verify(
     stores: Annotated[list[Path], typer.Argument(help="Folders of features.")],
 ) -> None:
     """Read every byte of feature stores and compare it with what was written."""
-    from omni2sound.data.index import verify_store
+    from omni2sound.data.store.index import verify_store
     from omni2sound.errors import IntegrityError
 
     for store in stores:

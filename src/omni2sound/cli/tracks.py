@@ -104,9 +104,9 @@ def vggsound_omni(
     )
     from omni2sound.bench.voices import speech_in
     from omni2sound.cli.benchmark import Steps
-    from omni2sound.data.importers import importer
-    from omni2sound.data.importers.assemble import MediaFolder, assemble
-    from omni2sound.data.manifest import read_manifest
+    from omni2sound.data.corpora import importer
+    from omni2sound.data.corpora.assemble import MediaFolder, assemble
+    from omni2sound.data.corpora.manifest import read_manifest
 
     if (llm_model is None) != no_llm:
         raise UserError("give --llm-model (and --llm-url), or say --no-llm")
@@ -165,8 +165,8 @@ def audiocaps(
 ) -> None:
     """AudioCaps' test split, 10 s."""
     from omni2sound.bench.track_published import build_corpus_track
-    from omni2sound.data.importers import importer
-    from omni2sound.data.importers.assemble import MediaFolder, assemble
+    from omni2sound.data.corpora import importer
+    from omni2sound.data.corpora.assemble import MediaFolder, assemble
 
     clips, listed = assemble("audiocaps", importer("audiocaps")(published), MediaFolder(media))
     if listed.missing:

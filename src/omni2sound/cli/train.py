@@ -25,8 +25,8 @@ from omni2sound.errors import ConfigError, UserError
 if TYPE_CHECKING:
     import torch
 
-    from omni2sound.data.difficulty import PromptEncoder
-    from omni2sound.encoders.parts import TextPart
+    from omni2sound.data.batches.hard_samples import PromptEncoder
+    from omni2sound.encoders.registry import TextPart
     from omni2sound.generate.model import PipelineConfig
     from omni2sound.models.autoencoder import MelPcaAutoencoder
     from omni2sound.models.dit import DiT
@@ -202,7 +202,7 @@ def _train_model(
     import torch
 
     from omni2sound.config import digest, from_json, to_json
-    from omni2sound.data.features import FeatureStore
+    from omni2sound.data.store.rows import FeatureStore
     from omni2sound.diffusion.samplers import SamplerConfig
     from omni2sound.encoders.sync import SyncConfig, SyncEncoder
     from omni2sound.generate.model import Defaults, Model, PipelineConfig, build_autoencoder
@@ -382,7 +382,7 @@ def _prompt_encoder(
     Raises:
         MissingPartError: If it is a published one, and its folder is not there.
     """
-    from omni2sound.encoders.parts import load_text
+    from omni2sound.encoders.registry import load_text
 
     if not any(stage.makes_prompts for stage in recipe.stages):
         return None

@@ -44,7 +44,7 @@ def run(
     import torch
 
     from omni2sound.config import override, to_json
-    from omni2sound.encoders.parts import SynchformerPart, TextPart, VisionPart
+    from omni2sound.encoders.registry import SynchformerPart, TextPart, VisionPart
     from omni2sound.models.oobleck import Oobleck
     from omni2sound.runtime import resolve_device
     from omni2sound.scenes.draw import draw_scene

@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from omni2sound.encoders.parts import (
+from omni2sound.encoders.registry import (
     SynchformerPart,
     at_latent_rate,
     load_synchformer,

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from omni2sound.config import from_json, to_json
 from omni2sound.diffusion.objective import Objective
 from omni2sound.diffusion.samplers import SamplerConfig
-from omni2sound.encoders.parts import SynchformerPart, TextPart, VisionPart
+from omni2sound.encoders.registry import SynchformerPart, TextPart, VisionPart
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.errors import ConfigError
 from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig

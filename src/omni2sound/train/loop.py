@@ -25,11 +25,11 @@ import torch
 from torch import Tensor
 
 from omni2sound.config import to_json
-from omni2sound.data.batch import Batch, build_batch, sampler_for
-from omni2sound.data.difficulty import Difficulty, PromptEncoder
-from omni2sound.data.features import FeatureStore
-from omni2sound.data.resident import ResidentFeatures
-from omni2sound.data.sampler import TaskSampler
+from omni2sound.data.batches.batch import Batch, build_batch, sampler_for
+from omni2sound.data.batches.hard_samples import Difficulty, PromptEncoder
+from omni2sound.data.batches.on_device import ResidentFeatures
+from omni2sound.data.batches.sampler import TaskSampler
+from omni2sound.data.store.rows import FeatureStore
 from omni2sound.errors import ConfigError
 from omni2sound.models.autoencoder import AudioVAE
 from omni2sound.models.dit import DiT

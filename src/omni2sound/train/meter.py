@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import torch
 
-from omni2sound.data.batch import Batch
+from omni2sound.data.batches.batch import Batch
 from omni2sound.timebase import TimeBase
 from omni2sound.train.cost import device_named, task_flops
 from omni2sound.train.parallel import World

@@ -22,10 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from omni2sound.data.batch import build_batch, sampler_for
-from omni2sound.data.difficulty import Difficulty
-from omni2sound.data.features import FeatureStore
-from omni2sound.data.sampler import StepDraw
+from omni2sound.data.batches.batch import build_batch, sampler_for
+from omni2sound.data.batches.hard_samples import Difficulty
+from omni2sound.data.batches.sampler import StepDraw
+from omni2sound.data.store.rows import FeatureStore
 from omni2sound.diffusion.objective import Objective
 from omni2sound.models.autoencoder import AudioVAE
 from omni2sound.models.conditioning import Conditions

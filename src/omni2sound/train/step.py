@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from omni2sound.data.batch import Batch
+from omni2sound.data.batches.batch import Batch
 from omni2sound.diffusion.objective import Objective, weighted_mse
 from omni2sound.models.autoencoder import AudioVAE
 from omni2sound.models.conditioning import Conditions

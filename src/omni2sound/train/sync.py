@@ -20,8 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from omni2sound.data.sync_targets import SyncBatch
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
+from omni2sound.encoders.sync_targets import SyncBatch
 from omni2sound.train.log import RunLog
 
 __all__ = ["sync_loss", "train_sync"]

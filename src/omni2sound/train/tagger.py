@@ -29,7 +29,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from omni2sound.data.augment import augment_waveform
+from omni2sound.data.batches.augment import augment_waveform
 from omni2sound.encoders.metric.tagger import TaggerConfig, TaggerNetwork
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.train.log import RunLog

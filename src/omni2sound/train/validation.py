@@ -12,10 +12,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from omni2sound.data.batch import build_batch, sampler_for
-from omni2sound.data.difficulty import Difficulty
-from omni2sound.data.features import FeatureStore
-from omni2sound.data.resident import ResidentFeatures
+from omni2sound.data.batches.batch import build_batch, sampler_for
+from omni2sound.data.batches.hard_samples import Difficulty
+from omni2sound.data.batches.on_device import ResidentFeatures
+from omni2sound.data.store.rows import FeatureStore
 from omni2sound.models.autoencoder import AudioVAE
 from omni2sound.train.parallel import World, forget_gathered, local
 from omni2sound.train.recipe import Recipe

@@ -12,10 +12,10 @@ import torch
 from PIL import Image
 
 from omni2sound.config import to_json
-from omni2sound.data.batch import build_batch, sampler_for
-from omni2sound.data.difficulty import Difficulty
-from omni2sound.data.encode import EncoderSource
-from omni2sound.data.features import FeatureStore
+from omni2sound.data.batches.batch import build_batch, sampler_for
+from omni2sound.data.batches.hard_samples import Difficulty
+from omni2sound.data.store.encode import EncoderSource
+from omni2sound.data.store.rows import FeatureStore
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.recipes import recipe_named

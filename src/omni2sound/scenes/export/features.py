@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.data.builder import BuildReport, build_store
-from omni2sound.data.encode import ClipEncoders, EncoderSource, load_encoders
-from omni2sound.data.engine import EngineName
-from omni2sound.data.features import ClipFeatures
+from omni2sound.data.store.builder import BuildReport, build_store
+from omni2sound.data.store.encode import ClipEncoders, EncoderSource, load_encoders
+from omni2sound.data.store.rows import ClipFeatures
+from omni2sound.data.workers import EngineName
 from omni2sound.errors import ConfigError
 from omni2sound.scenes.captions import audio_only_caption, captions
 from omni2sound.scenes.draw import draw_scene

@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from omni2sound.data.sync_targets import (
+from omni2sound.encoders.sync import SyncConfig
+from omni2sound.encoders.sync_targets import (
     SyncBatch,
     SyncExample,
     level_target,
     onset_target,
     stack_examples,
 )
-from omni2sound.encoders.sync import SyncConfig
 from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.material.assets import StageAssets
 from omni2sound.scenes.material.catalogue import Split

@@ -1,0 +1,324 @@
+"""From clips of the feature store to one training batch.
+
+In:   a `StepDraw` and the stage's settings.
+Out:  `Batch`: clean waveforms, their latents where known, conditions, guidance dropout, and a
+      record of everything that was drawn; the same bytes for the same (seed, step, position),
+      on any number of ranks.
+
+What not to get wrong: off-screen sound and lost tokens touch VT2A only. A V2A target
+holds on-screen sound and ambience only, or the model learns to invent the unseen.
+
+Shape suffixes: B samples, N waveform samples, T tokens or pictures, L latent frames,
+E V S features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from omni2sound.data.batches.augment import augment_waveform
+from omni2sound.data.batches.hard_samples import (
+    Difficulty,
+    OffscreenMix,
+    PromptEncoder,
+    blurred_states,
+    joined_caption,
+    lost_tokens,
+    mixed,
+    needed,
+)
+from omni2sound.data.batches.sampler import StepDraw, TaskSampler, step_rng
+from omni2sound.data.store.rows import ClipFeatures, FeatureStore, TextFeatures
+from omni2sound.errors import ConfigError
+from omni2sound.models.conditioning import Conditions
+from omni2sound.timebase import TimeBase
+
+__all__ = ["Batch", "build_batch", "sampler_for"]
+
+_PURPOSE_SAMPLE = 2
+_PURPOSE_DIFFICULTY = 3
+_PURPOSE_WORDS = 4
+_TRIES = 8
+"""Clips looked at for an unseen sound that is audible and of another class."""
+_TIME = TimeBase()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Batch:
+    """One rank's part of a step, or a part of that.
+
+    Attributes:
+        task: "T2A", "V2A" or "VT2A".
+        waveform_BN: Clean target sound, 16 kHz.
+        latents: For each sample latents (L, C) of just that sound, where the features hold them;
+            None where they have to be made.
+        conditions: What the model is told.
+        valid_frames_B: Latent frames of each clip that are not filling; None if all are.
+        drop_B: True where guidance dropout takes the null branch.
+        noise_seeds_B: Seed of each sample's noise and noise time; a single one for all of a
+            batch that was made on a device (`data.resident`).
+        clip_ids: Which clips these are.
+        texts: The prompt of each sample before tokens were lost, empty for V2A.
+        mixes: What was mixed into each clip, None for most; () if that was not recorded.
+        lost_tokens: Places of the tokens that each prompt lost; () for most, and () as a whole
+            if that was not recorded.
+    """
+
+    task: str
+    waveform_BN: Tensor
+    latents: tuple[Tensor | None, ...]
+    conditions: Conditions
+    valid_frames_B: Tensor | None
+    drop_B: Tensor
+    noise_seeds_B: tuple[int, ...]
+    clip_ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    mixes: tuple[OffscreenMix | None, ...]
+    lost_tokens: tuple[tuple[int, ...], ...]
+
+
+def sampler_for(
+    store: FeatureStore, *, seed: int, batch_seconds: float, t2a_best_share: float = 1.0
+) -> TaskSampler:
+    """Every clip serves T2A, or the best scored ones; those with video V2A and VT2A as well.
+
+    Raises:
+        ConfigError: If the best are asked for and no clip is scored.
+    """
+    t2a = range(len(store.durations_s))
+    if t2a_best_share < 1:
+        scored = [i for i in t2a if store.qualities[i] is not None]
+        if not scored:
+            raise ConfigError(
+                f"t2a_best_share is {t2a_best_share}, and no clip of the features has a quality; "
+                "score the captions, or set t2a_best_share to 1"
+            )
+        scored.sort(key=lambda i: (-float(store.qualities[i] or 0.0), i))
+        t2a = sorted(scored[: math.ceil(t2a_best_share * len(scored))])  # type: ignore[assignment]
+    pictured = [i for i, has_video in enumerate(store.has_video) if has_video]
+    groups: dict[str, dict[float, list[int]]] = {}
+    for task, indices in (("T2A", t2a), ("V2A", pictured), ("VT2A", pictured)):
+        for index in indices:
+            groups.setdefault(task, {}).setdefault(store.durations_s[index], []).append(index)
+    return TaskSampler(seed=seed, batch_seconds=batch_seconds, clips_by_task=groups)
+
+
+def build_batch(
+    store: FeatureStore,
+    draw: StepDraw,
+    *,
+    seed: int,
+    step: int,
+    difficulty: Difficulty,
+    prompts: PromptEncoder | None = None,
+    caption_role: str = "caption",
+    text_tokens: int | None = None,
+    part: int = 0,
+    num_parts: int = 1,
+) -> Batch:
+    """One of several equal parts of a step's batch.
+
+    Args:
+        store: The clips.
+        draw: Which of them, for which task.
+        seed: Of the run.
+        step: Of the run.
+        difficulty: What may be done to samples.
+        prompts: Encoder of prompts that are changed; needed if `difficulty` changes them.
+        caption_role: Which of a clip's texts is its prompt.
+        text_tokens: Tokens that prompts are filled up or cut to; None is the longest here.
+        part: Which part, from 0.
+        num_parts: Parts that the batch is computed in, over ranks and one after the other.
+
+    Raises:
+        ConfigError: If the batch can't be shared equally, a clip lacks the asked text, or
+            prompts are to be changed without an encoder.
+    """
+    samples = [
+        _sample(store, draw, p, difficulty, seed, step, prompts, caption_role)
+        for p in draw.part(part, num_parts)
+    ]
+    clips = [s.clip for s in samples]
+    with_text = draw.task != "V2A"
+    with_video = draw.task != "T2A"
+    text_BTE = text_mask_BT = vision_BTV = vision_mask_BT = sync_BLS = None
+    if with_text:
+        text_BTE, text_mask_BT = _pad([s.states_TE for s in samples], text_tokens)
+    if with_video:
+        vision_BTV, vision_mask_BT = _pad(
+            [_present(c.vision_TV) for c in clips], _TIME.num_vision_frames(draw.duration_s)
+        )
+        # Where every picture is there, no mask is the faster way to say so.
+        vision_mask_BT = None if bool(vision_mask_BT.all()) else vision_mask_BT
+        num_frames = _TIME.num_latent_frames(draw.duration_s)
+        sync_BLS, _ = _pad([_present(c.sync_LS) for c in clips], num_frames)
+    seconds = [c.duration_s if c.valid_s is None else c.valid_s for c in clips]
+    frames = [_TIME.num_latent_frames(s) for s in seconds]
+    filled_up = any(s < draw.duration_s for s in seconds)
+    seconds_B = torch.tensor(seconds, dtype=torch.float32)
+    conditions = Conditions(
+        seconds_start_B=torch.zeros_like(seconds_B),
+        seconds_total_B=seconds_B,
+        text_BTE=text_BTE,
+        text_mask_BT=text_mask_BT,
+        vision_BTV=vision_BTV,
+        vision_mask_BT=vision_mask_BT,
+        sync_BLS=sync_BLS,
+    )
+    return Batch(
+        task=draw.task,
+        waveform_BN=torch.from_numpy(np.stack([s.waveform_N for s in samples])),
+        latents=tuple(s.latents_LC for s in samples),
+        conditions=conditions,
+        valid_frames_B=torch.tensor(frames) if filled_up else None,
+        drop_B=torch.tensor([s.drop for s in samples]),
+        noise_seeds_B=tuple(s.noise_seed for s in samples),
+        clip_ids=tuple(c.clip_id for c in clips),
+        texts=tuple(s.text if with_text else "" for s in samples),
+        mixes=tuple(s.mix for s in samples),
+        lost_tokens=tuple(s.lost for s in samples),
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Sample:
+    clip: ClipFeatures
+    waveform_N: NDArray[np.float32]
+    latents_LC: Tensor | None
+    text: str
+    states_TE: NDArray[np.float16]
+    mix: OffscreenMix | None
+    lost: tuple[int, ...]
+    drop: bool
+    noise_seed: int
+
+
+def _sample(
+    store: FeatureStore,
+    draw: StepDraw,
+    position: int,
+    difficulty: Difficulty,
+    seed: int,
+    step: int,
+    prompts: PromptEncoder | None,
+    caption_role: str,
+) -> _Sample:
+    # Every draw is made for every task, so that one probability does not shift the others.
+    rng = step_rng(seed, step, _PURPOSE_SAMPLE, position)
+    want_offscreen, want_lost, want_null, choice = rng.random(4)
+    noise_seed = int(rng.integers(2**62))
+    clip = store[draw.clips[position]]
+    text = _chosen_text(clip, caption_role, choice)
+    words, states_TE, waveform_N = text.text, text.states_TE, clip.sound_N
+    mix: OffscreenMix | None = None
+    lost: tuple[int, ...] = ()
+    # How much is drawn for difficulty varies, so it has a generator of its own.
+    hard = step_rng(seed, step, _PURPOSE_DIFFICULTY, position)
+    if draw.task == "VT2A" and want_offscreen < difficulty.offscreen_prob:
+        found = _with_unseen(store, clip, difficulty, caption_role, hard)
+        if found is not None:
+            waveform_N, mix = found
+            words = joined_caption(words, mix.caption, hard.random())
+            encoder = needed(prompts)
+            states_TE = _states(encoder, encoder.token_ids([words])[0])
+    elif draw.task == "VT2A" and want_lost < difficulty.token_drop_sample_prob:
+        # Not together with an unseen sound: that one is known from the words alone.
+        encoder = needed(prompts)
+        ids = encoder.token_ids([words])[0]
+        lost = lost_tokens(ids, encoder.special_ids, difficulty.token_drop_prob, hard)
+        states_TE = _states(encoder, [i for place, i in enumerate(ids) if place not in lost])
+    if difficulty.text_noise or difficulty.text_drop:
+        states_TE = blurred_states(
+            states_TE,
+            noise=difficulty.text_noise,
+            drop=difficulty.text_drop,
+            rng=step_rng(seed, step, _PURPOSE_WORDS, position),
+        )
+    if difficulty.augment:
+        waveform_N = augment_waveform(waveform_N, rng)
+    latents_LC = None
+    if waveform_N is clip.sound_N and clip.latents_LC is not None:
+        latents_LC = torch.from_numpy(clip.latents_LC.astype(np.float32))
+    return _Sample(
+        clip=clip,
+        waveform_N=waveform_N.astype(np.float32),
+        latents_LC=latents_LC,
+        text=words,
+        states_TE=states_TE,
+        mix=mix,
+        lost=lost,
+        drop=bool(want_null < difficulty.null_prob),
+        noise_seed=noise_seed,
+    )
+
+
+def _with_unseen(
+    store: FeatureStore,
+    clip: ClipFeatures,
+    difficulty: Difficulty,
+    caption_role: str,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float32], OffscreenMix] | None:
+    """The clip's sound with one of another class in it; None if none was found.
+
+    Of no class that is in the picture either: a silent dog must not be told as an unseen one.
+    """
+    taken = {*clip.classes, *clip.pictured}
+    snr_db, onset = float(rng.uniform(*difficulty.offscreen_snr_db)), float(rng.random())
+    for _ in range(_TRIES):
+        other = store[int(rng.integers(len(store.durations_s)))]
+        choice = float(rng.random())
+        if other.clip_id == clip.clip_id or taken & set(other.classes):
+            continue
+        caption = _chosen_text(other, caption_role, choice).text
+        found = mixed(
+            clip.sound_N,
+            other.sound_N,
+            clip_id=other.clip_id,
+            caption=caption,
+            snr_db=snr_db,
+            onset=onset,
+        )
+        if found is not None:
+            return found
+    return None
+
+
+def _chosen_text(clip: ClipFeatures, role: str, choice: float) -> TextFeatures:
+    texts = [t for t in clip.texts if t.role == role]
+    if not texts:
+        known = sorted({t.role for t in clip.texts})
+        raise ConfigError(f"clip {clip.clip_id} has no text of role {role!r}; it has {known}")
+    return texts[int(choice * len(texts))]
+
+
+def _states(prompts: PromptEncoder, ids: Sequence[int]) -> NDArray[np.float16]:
+    """One prompt alone: its states must not depend on what else is in a rank's part."""
+    tokens = prompts.encode_ids([list(ids)])
+    # Half precision as in the store, so that changed prompts are not told by their precision.
+    states: NDArray[np.float16] = tokens.states_BTD[0].half().cpu().numpy()
+    return states
+
+
+def _present(features: NDArray[np.float16] | None) -> NDArray[np.float16]:
+    assert features is not None  # only clips with video are drawn for tasks with video
+    return features
+
+
+def _pad(rows: Sequence[NDArray[Any]], length: int | None) -> tuple[Tensor, Tensor]:
+    """Rows of vectors as (B, length, D), filled up with zeros or cut, and the mask (B, length)."""
+    length = max(len(row) for row in rows) if length is None else length
+    filled = np.zeros((len(rows), length, rows[0].shape[1]), np.float32)
+    mask = np.zeros((len(rows), length), bool)
+    for i, row in enumerate(rows):
+        filled[i, : len(row)] = row[:length]
+        mask[i, : len(row)] = True
+    return torch.from_numpy(filled), torch.from_numpy(mask)

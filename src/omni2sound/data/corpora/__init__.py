@@ -1,0 +1,45 @@
+"""Corpora from the files that their projects publish: one module each, one manifest for all.
+
+In:   a folder (or file) as the project publishes it, and a folder of media.
+Out:  `Draft`s, one for each row that can be used, and `Problem`s for those that can't.
+
+Nothing is downloaded. What an importer knows of a format stands in its docstring, with the
+page that says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+
+from omni2sound.data.corpora.rows import Item
+from omni2sound.errors import UserError
+
+__all__ = ["IMPORTERS", "importer"]
+
+IMPORTERS: Mapping[str, str] = {
+    "annotations": "what `omni2sound annotate` exports: a manifest or Parquet files",
+    "audiocaps": "train.csv, val.csv, test.csv",
+    "audioset": "*_segments.csv, and class_labels_indices.csv for the names of classes",
+    "clotho": "clotho_captions_*.csv and clotho_metadata_*.csv",
+    "fma": "fma_metadata: tracks.csv and genres.csv",
+    "fsd50k": "FSD50K.ground_truth and FSD50K.metadata",
+    "msd": "Million Song: track_metadata.db or unique_tracks.txt, and artist_term.db",
+    "scenes": "a folder made by `omni2sound scenes build`",
+    "vggsound": "vggsound.csv",
+    "wavcaps": "json_files",
+}
+"""Names, and what each reads."""
+
+
+def importer(name: str) -> Callable[[Path], Iterator[Item]]:
+    """The function that reads a corpus's published files.
+
+    Raises:
+        UserError: If there is none of this name.
+    """
+    if name not in IMPORTERS:
+        raise UserError(f"no importer {name!r}; known: {', '.join(IMPORTERS)}")
+    read: Callable[[Path], Iterator[Item]] = import_module(f"{__name__}.{name}").read
+    return read

@@ -1,0 +1,63 @@
+"""Our own annotation export: a manifest, or the same clips as Parquet, beside or without media.
+
+In:   a folder with `manifest.jsonl` (`data.manifest`), else with `*.parquet` files whose columns
+      are the fields of `manifest.Clip`; further columns are passed over, so that an export
+      may say more than training reads. Or one such file.
+Out:  drafts whose paths are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from omni2sound.data.corpora.manifest import Clip, clip_from_json
+from omni2sound.data.corpora.rows import (
+    Draft,
+    Item,
+    Line,
+    Problem,
+    drafts,
+    find_published,
+    json_lines,
+)
+from omni2sound.errors import UserError
+
+__all__ = ["read"]
+
+_FIELDS = tuple(Clip.__dataclass_fields__)
+_BATCH_ROWS = 1024
+
+
+def read(published: Path) -> Iterator[Item]:
+    """Every clip of the export."""
+    manifest = published / "manifest.jsonl" if published.is_dir() else published
+    if manifest.suffix == ".jsonl" and manifest.is_file():
+        yield from drafts(
+            manifest, json_lines(manifest, skip=1), _draft
+        )  # its header names other media
+        return
+    for path in find_published(published, "*.parquet", wanted="manifest.jsonl or Parquet files"):
+        yield from drafts(path, _rows(path), _draft)
+
+
+def _rows(path: Path) -> Iterator[Line | Problem]:
+    try:
+        file = pq.ParquetFile(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: not a Parquet file ({error})") from None
+    columns = [n for n in _FIELDS if n in file.schema_arrow.names]
+    number = 0
+    for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+        for row in batch.to_pylist():
+            number += 1
+            yield Line(number=number, cells={k: v for k, v in row.items() if v is not None})
+
+
+def _draft(row: Mapping[str, Any]) -> Draft:
+    return Draft(**asdict(clip_from_json({k: v for k, v in row.items() if k in _FIELDS})))

@@ -1,0 +1,60 @@
+"""AudioCaps: captions of AudioSet segments, written by people.
+
+In:   `train.csv`, `val.csv`, `test.csv`: "audiocap_id,youtube_id,start_time,caption"; val and
+      test have five rows, one a caption, for each segment.
+Out:  drafts; rows of one segment become one clip with all of its captions (`collect`).
+
+Source: https://github.com/cdjkim/audiocaps, folders `dataset` and `dataset2.0`; Kim et al. 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omni2sound.data.corpora.audioset import media_stems
+from omni2sound.data.corpora.manifest import SPLITS, Split
+from omni2sound.data.corpora.rows import (
+    Draft,
+    Item,
+    csv_lines,
+    drafts,
+    find_published,
+    number,
+    youtube_id,
+)
+from omni2sound.errors import UserError
+
+__all__ = ["read"]
+
+CLIP_S = 10.0
+
+
+def read(published: Path) -> Iterator[Item]:
+    """Every row of the tables that are there."""
+    wanted = "train.csv, val.csv, test.csv"
+    tables = {p.stem: p for p in find_published(published, "*.csv", wanted=wanted)}
+    if not set(tables) & set(SPLITS):
+        raise UserError(f"{published}: expected {wanted}, found {', '.join(sorted(tables))}")
+    for split in SPLITS:
+        if split in tables:
+            lines = csv_lines(tables[split])
+            yield from drafts(tables[split], lines, partial(_draft, split))
+
+
+def _draft(split: Split, row: Mapping[str, Any]) -> Draft:
+    video, start = youtube_id(row["youtube_id"]), number(row["start_time"], "start_time")
+    if not row["caption"]:
+        raise ValueError("caption: is empty")
+    return Draft(
+        clip_id=f"{video}_{round(start * 1000)}",
+        split=split,
+        stems=(*media_stems(video, start, start + CLIP_S), row["audiocap_id"]),
+        duration_s=CLIP_S,
+        captions=(row["caption"],),
+        source=f"youtube:{video}",
+        source_start_s=start,
+        licence="captions for academic use, video of its owner",
+    )

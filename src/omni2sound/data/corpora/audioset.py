@@ -1,0 +1,89 @@
+"""AudioSet: 10-second segments of YouTube videos with labels of an ontology.
+
+In:   `balanced_train_segments.csv`, `unbalanced_train_segments.csv`, `eval_segments.csv`:
+      lines that begin with "#", then "YTID, start_seconds, end_seconds, positive_labels", the
+      labels as one quoted cell of ids ("/m/03v3yw,/m/0k4j"). For the names of the labels
+      `class_labels_indices.csv` ("index,mid,display_name") or `ontology.json` (objects with
+      "id" and "name"); without them the ids stay.
+Out:  drafts; evaluation segments are the test split.
+
+Media carry no name that the project gives them, so the usual ones are looked for: `<id>`,
+`Y<id>` (PANNs), `<id>_<start>`, `<id>_<start ms>_<end ms>`.
+
+Source: https://research.google.com/audioset/download.html and
+https://github.com/audioset/ontology; Gemmeke et al. 2017. Labels are CC BY 4.0.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omni2sound.data.corpora.manifest import Split
+from omni2sound.data.corpora.rows import (
+    Draft,
+    Item,
+    Line,
+    csv_lines,
+    drafts,
+    find_published,
+    number,
+    youtube_id,
+)
+
+__all__ = ["class_names", "media_stems", "read"]
+
+_COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
+
+
+def read(published: Path) -> Iterator[Item]:
+    """Every segment of every table that is there."""
+    names = class_names(published if published.is_dir() else published.parent)
+    for path in find_published(published, "*_segments.csv", wanted="eval_segments.csv and others"):
+        split: Split = "test" if path.name.startswith("eval") else "train"
+        lines = csv_lines(path, _COLUMNS, comment="#")
+        yield from drafts(path, lines, partial(_draft, split, names))
+
+
+def class_names(folder: Path) -> Mapping[str, str]:
+    """Ids of the ontology to names; empty if neither file is there."""
+    for table in folder.rglob("class_labels_indices.csv"):
+        rows = csv_lines(table)
+        return {r.cells["mid"]: r.cells["display_name"] for r in rows if isinstance(r, Line)}
+    for ontology in folder.rglob("ontology.json"):
+        return {c["id"]: c["name"] for c in json.loads(ontology.read_text(encoding="utf-8"))}
+    return {}
+
+
+def media_stems(video: str, start_s: float, end_s: float | None = None) -> tuple[str, ...]:
+    """Names under which people keep segments of YouTube videos."""
+    first = round(start_s * 1000)
+    stems = [f"{video}_{first}", f"{video}_{int(start_s):06d}", f"{video}_{int(start_s)}"]
+    if end_s is not None:
+        stems.insert(0, f"{video}_{first}_{round(end_s * 1000)}")
+        stems.append(f"{video}_{int(start_s)}_{int(end_s)}")
+    return (*stems, f"Y{video}", video)
+
+
+def _draft(split: Split, names: Mapping[str, str], row: Mapping[str, Any]) -> Draft:
+    video = youtube_id(row["YTID"])
+    start, end = number(row["start_seconds"], "start"), number(row["end_seconds"], "end")
+    if end <= start:
+        raise ValueError(f"end_seconds {end:g} is not after start_seconds {start:g}")
+    ids = [i.strip() for i in row["positive_labels"].split(",") if i.strip()]
+    unknown = [i for i in ids if names and i not in names]
+    if not ids or unknown:
+        raise ValueError(f"unknown label {unknown[0]!r}" if unknown else "no labels")
+    return Draft(
+        clip_id=f"{video}_{round(start * 1000)}",
+        split=split,
+        stems=media_stems(video, start, end),
+        duration_s=end - start,
+        labels=tuple(names.get(i, i) for i in ids),
+        source=f"youtube:{video}",
+        source_start_s=start,
+        licence="labels CC-BY-4.0, video of its owner",
+    )

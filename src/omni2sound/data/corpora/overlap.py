@@ -1,0 +1,195 @@
+"""What stands twice in one or several corpora, and what of it lies on both sides of a split.
+
+In:   manifests.
+Out:  `Overlap`s: pairs of clips from one source, or whose sound is nearly the same; the
+      manifests without them.
+
+A *leak* is a pair with one clip for training and one for validation or test (or one for
+validation and one for test): a score on the second says nothing then. Clips of one source
+leak wherever in it they begin: voice, place and microphone are the same. A *duplicate* is a
+pair on one side; clips of one source are duplicates only where they overlap in time.
+
+What not to get wrong: corpora share sources. AudioCaps, WavCaps and AudioSet use the same
+videos in different splits, so check together what is trained on together.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from omni2sound.data.corpora.fingerprint import (
+    SAMPLE_RATE_HZ,
+    Fingerprint,
+    FingerprintIndex,
+    fingerprint,
+)
+from omni2sound.data.corpora.manifest import Clip, Manifest
+from omni2sound.data.workers import EngineName, map_jobs
+from omni2sound.errors import UserError
+from omni2sound.media import read_audio
+
+__all__ = ["ClipRef", "Overlap", "same_sound", "same_source", "without"]
+
+_log = logging.getLogger(__name__)
+
+_HELD_OUT = {"test": 0, "val": 1, "train": 2}
+"""Which clip of a pair stays: the smaller number."""
+CHUNK_CLIPS = 64
+MAX_COMPARED_S = 60.0
+"""Of one clip; long recordings are compared by their beginning."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipRef:
+    """A clip and the manifest that it stands in."""
+
+    manifest: int
+    clip: Clip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overlap:
+    """Two clips of which the second should go.
+
+    Attributes:
+        kind: "leak" or "duplicate".
+        by: "source" or "sound": how it was found.
+        kept: The clip that is held out, or stands first.
+        dropped: The other one.
+        detail: The source, or how much of the sound agrees.
+    """
+
+    kind: Literal["leak", "duplicate"]
+    by: Literal["source", "sound"]
+    kept: ClipRef
+    dropped: ClipRef
+    detail: str
+
+
+def _refs(manifests: Sequence[Manifest]) -> Iterator[ClipRef]:
+    """Every clip, what is held out first."""
+    every = [ClipRef(manifest=i, clip=c) for i, m in enumerate(manifests) for c in m.clips]
+    return iter(sorted(every, key=lambda ref: _HELD_OUT[ref.clip.split]))
+
+
+def same_source(manifests: Sequence[Manifest]) -> tuple[Overlap, ...]:
+    """Pairs that were cut from one source; each clip is dropped at most once."""
+    by_source: dict[str, list[ClipRef]] = {}
+    for ref in _refs(manifests):
+        if ref.clip.source:
+            by_source.setdefault(ref.clip.source, []).append(ref)
+    found = []
+    for source, refs in by_source.items():
+        for index, ref in enumerate(refs):
+            earlier = refs[:index]
+            leak = next((e for e in earlier if e.clip.split != ref.clip.split), None)
+            again = next((e for e in earlier if _overlap_in_time(e.clip, ref.clip)), None)
+            kept = leak or again
+            if kept is not None:
+                kind: Literal["leak", "duplicate"] = "leak" if leak else "duplicate"
+                found.append(Overlap(kind=kind, by="source", kept=kept, dropped=ref, detail=source))
+    return tuple(found)
+
+
+def _overlap_in_time(a: Clip, b: Clip) -> bool:
+    if a.source_start_s is None or b.source_start_s is None:
+        return True  # nobody says that they are apart
+    begin_a, begin_b = a.source_start_s, b.source_start_s
+    first = a if begin_a <= begin_b else b
+    length_s = float("inf") if first.duration_s is None else first.duration_s
+    return max(begin_a, begin_b) < min(begin_a, begin_b) + length_s
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Job:
+    """Some clips, as plain data that a worker process can take."""
+
+    first: int
+    clips: tuple[tuple[Path, float, float | None], ...]
+
+
+def same_sound(
+    manifests: Sequence[Manifest],
+    *,
+    engine: EngineName = "local",
+    num_workers: int = 1,
+    on_clip: Callable[[int, int], None] | None = None,
+) -> tuple[Overlap, ...]:
+    """Pairs whose sound is nearly the same, whatever their names say.
+
+    Media that can't be read are passed over with a warning.
+    """
+    refs = list(_refs(manifests))
+    sounds = [
+        (
+            manifests[r.manifest].media / r.clip.sound_file,
+            r.clip.start_s,
+            MAX_COMPARED_S if r.clip.duration_s is None else min(r.clip.duration_s, MAX_COMPARED_S),
+        )
+        for r in refs
+    ]
+    jobs = [
+        _Job(first=i, clips=tuple(sounds[i : i + CHUNK_CLIPS]))
+        for i in range(0, len(refs), CHUNK_CLIPS)
+    ]
+    prints: dict[int, Fingerprint] = {}
+    for first, made in map_jobs(_fingerprints, jobs, engine=engine, num_workers=num_workers):
+        prints |= dict(enumerate(made, start=first))
+        if on_clip is not None:
+            on_clip(len(prints), len(refs))
+    ordered = [prints[i] for i in range(len(refs))]
+    found: dict[int, Overlap] = {}
+    for match in FingerprintIndex(ordered).matches(enumerate(ordered)):
+        kept, dropped = refs[match.first], refs[match.second]
+        leak = kept.clip.split != dropped.clip.split
+        before = found.get(match.second)
+        if before is None or (leak and before.kind == "duplicate"):
+            found[match.second] = Overlap(
+                kind="leak" if leak else "duplicate",
+                by="sound",
+                kept=kept,
+                dropped=dropped,
+                detail=f"{match.overlap_s:.1f} s, {100 * match.bit_errors:.0f} % of bits differ",
+            )
+    return tuple(found[i] for i in sorted(found))
+
+
+def _fingerprints(job: _Job) -> tuple[int, list[Fingerprint]]:
+    return job.first, [_fingerprint_of(*clip) for clip in job.clips]
+
+
+def _fingerprint_of(path: Path, start_s: float, duration_s: float | None) -> Fingerprint:
+    try:
+        audio = read_audio(
+            path,
+            sample_rate_hz=SAMPLE_RATE_HZ,
+            mono=True,
+            start_s=start_s,
+            duration_s=duration_s,
+        )
+    except (UserError, OSError) as error:
+        _log.warning("not compared: %s", error)
+        return fingerprint(np.zeros(0, np.float32))  # matches nothing
+    return fingerprint(audio.samples_CN[0])
+
+
+def without(manifest: Manifest, number: int, overlaps: Iterable[Overlap]) -> tuple[Clip, ...]:
+    """Clips of a manifest without those that overlaps drop.
+
+    Args:
+        manifest: The manifest.
+        number: Which one of those that were checked it is.
+        overlaps: What was found.
+    """
+    gone = {
+        (o.dropped.clip.corpus, o.dropped.clip.clip_id)
+        for o in overlaps
+        if o.dropped.manifest == number
+    }
+    return tuple(c for c in manifest.clips if (c.corpus, c.clip_id) not in gone)

@@ -1,0 +1,284 @@
+"""Rows of published files, one at a time, each with its line or its problem.
+
+In:   CSV and JSON files as people publish them, damaged lines included.
+Out:  `Line`s; `Problem`s with file, line and reason; `Draft`s that a parser makes of lines.
+
+A broken row never ends the reading: it is reported and the next one is read. What not to
+get wrong: one unbalanced quote makes a CSV reader swallow the rest of the file, so lines are
+parsed one by one, except where a format is known to break them (FMA).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omni2sound.data.corpora.manifest import Split
+from omni2sound.errors import UserError
+
+__all__ = [
+    "Draft",
+    "Excluded",
+    "Item",
+    "Line",
+    "Located",
+    "Problem",
+    "csv_lines",
+    "drafts",
+    "find_published",
+    "json_items",
+    "json_lines",
+    "number",
+    "youtube_id",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """A row that can't be used."""
+
+    file: str
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Excluded:
+    """A row that the corpus itself, or this importer, says not to use."""
+
+    file: str
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """A row by its column names."""
+
+    number: int
+    cells: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draft:
+    """A clip whose media is not found yet.
+
+    Attributes:
+        stems: File names without suffix under which the media may lie, best first; with a
+            folder in front ("FreeSound/1234") only below a folder whose name begins so.
+        audio: Sound file if its path is known, relative to the media folder.
+        video: Video file if its path is known.
+        corpus: Which corpus the clip is of, where the importer's name does not say.
+
+    The other fields are those of `manifest.Clip`.
+    """
+
+    clip_id: str
+    split: Split
+    corpus: str = ""
+    stems: tuple[str, ...] = ()
+    audio: str | None = None
+    video: str | None = None
+    start_s: float = 0.0
+    duration_s: float | None = None
+    captions: tuple[str, ...] = ()
+    audio_captions: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+    source: str = ""
+    source_start_s: float | None = None
+    licence: str = ""
+    author: str = ""
+    quality: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Located:
+    """A draft and the row that it was made from."""
+
+    file: str
+    line: int
+    draft: Draft
+
+
+Item = Located | Problem | Excluded
+
+
+def find_published(published: Path, pattern: str, *, wanted: str) -> list[Path]:
+    """Files of a published folder whose name matches, sorted; or the one file that was given.
+
+    Raises:
+        UserError: If there are none.
+    """
+    if published.is_file():
+        return [published]
+    found = sorted(p for p in published.rglob(pattern) if p.is_file())
+    if not found:
+        raise UserError(f"{published}: no {pattern} in it; expected {wanted}")
+    return found
+
+
+def csv_lines(
+    path: Path,
+    columns: Sequence[str] | None = None,
+    *,
+    comment: str | None = None,
+    encodings: Sequence[str] = ("utf-8-sig",),
+) -> Iterator[Line | Problem]:
+    """Rows of a CSV file in which no cell holds a line break.
+
+    Args:
+        path: The file.
+        columns: Names of the columns; None: the first row has them.
+        comment: Lines that begin with this are passed over.
+        encodings: Tried in order on each line.
+    """
+    with path.open("rb") as file:
+        for number_, raw in enumerate(file, start=1):
+            text = _decoded(raw.rstrip(b"\r\n"), encodings)
+            if text is None:
+                yield Problem(file=path.name, line=number_, reason="not UTF-8")
+                continue
+            if not text.strip() or (comment is not None and text.startswith(comment)):
+                continue
+            try:
+                (cells,) = csv.reader([text], strict=True, skipinitialspace=True)
+            except (csv.Error, ValueError) as error:
+                yield Problem(file=path.name, line=number_, reason=f"not CSV: {error}")
+                continue
+            if columns is None:
+                columns = [c.strip() for c in cells]
+                continue
+            if len(cells) != len(columns):
+                reason = f"expected {len(columns)} columns ({', '.join(columns)}), got {len(cells)}"
+                yield Problem(file=path.name, line=number_, reason=reason)
+                continue
+            stripped = {n: c.strip() for n, c in zip(columns, cells, strict=True)}
+            yield Line(number=number_, cells=stripped)
+
+
+def _decoded(raw: bytes, encodings: Sequence[str]) -> str | None:
+    for encoding in encodings:
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return None
+
+
+_NEXT_ITEM = re.compile(r"\}\s*,\s*(?=\{)")
+
+
+def json_items(path: Path, *, key: str = "data") -> Iterator[Line | Problem]:
+    """Objects of a JSON list, which may lie under `key` of an object; one at a time.
+
+    A damaged object is reported and reading goes on at the next one.
+    """
+    text = path.read_text(encoding="utf-8", errors="replace")
+    start = re.compile(r"\s*(\{.*?" + re.escape(json.dumps(key)) + r"\s*:\s*)?\[\s*", re.DOTALL)
+    opening = start.match(text)
+    if opening is None:
+        yield Problem(file=path.name, line=1, reason=f"expected a list, or one under {key!r}")
+        return
+    decoder, at = json.JSONDecoder(), opening.end()
+    line, counted = 1, 0
+    while at < len(text) and text[at] != "]":
+        line += text.count("\n", counted, at)
+        counted = at
+        try:
+            item, at = decoder.raw_decode(text, at)
+        except ValueError as error:
+            yield Problem(file=path.name, line=line, reason=f"not JSON: {error}")
+            following = _NEXT_ITEM.search(text, at)
+            if following is None:
+                return
+            at = following.end()
+            continue
+        if isinstance(item, dict):
+            yield Line(number=line, cells=item)
+        else:
+            yield Problem(file=path.name, line=line, reason=f"expected an object, got {item!r}")
+        separator = re.compile(r"\s*,?\s*").match(text, at)
+        assert separator is not None  # it matches nothing, too
+        at = separator.end()
+
+
+def json_lines(path: Path, *, skip: int = 0) -> Iterator[Line | Problem]:
+    """Objects of a JSON Lines file; `skip` lines at its top are a header."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for number_, text in enumerate(file, start=1):
+            if number_ <= skip or not text.strip():
+                continue
+            try:
+                cells = json.loads(text)
+            except ValueError as error:
+                yield Problem(file=path.name, line=number_, reason=f"not JSON: {error}")
+                continue
+            if isinstance(cells, dict):
+                yield Line(number=number_, cells=cells)
+            else:
+                reason = f"expected an object, got {cells!r}"
+                yield Problem(file=path.name, line=number_, reason=reason)
+
+
+def drafts(
+    path: Path,
+    lines: Iterator[Line | Problem],
+    parse: Callable[[Mapping[str, Any]], Draft],
+    *,
+    exclude: Callable[[Mapping[str, Any]], str | None] = lambda cells: None,
+) -> Iterator[Item]:
+    """What a parser makes of lines; a `ValueError` or missing field of it is a problem.
+
+    Args:
+        path: The file, for its name.
+        lines: Its rows.
+        parse: A row's cells to a draft.
+        exclude: Why a row is not to be used, or None.
+    """
+    for line in lines:
+        if isinstance(line, Problem):
+            yield line
+            continue
+        try:
+            reason = exclude(line.cells)
+            if reason is not None:
+                yield Excluded(file=path.name, line=line.number, reason=reason)
+            else:
+                yield Located(file=path.name, line=line.number, draft=parse(line.cells))
+        except KeyError as error:
+            yield Problem(file=path.name, line=line.number, reason=f"no field {error.args[0]!r}")
+        except ValueError as error:
+            yield Problem(file=path.name, line=line.number, reason=str(error))
+        except (AttributeError, TypeError) as error:  # JSON of another shape
+            yield Problem(file=path.name, line=line.number, reason=f"malformed: {error}")
+
+
+def number(value: object, what: str) -> float:
+    """A finite number that is not negative, from text or JSON.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        result = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        result = -1.0
+    if not 0 <= result < 1e9:
+        raise ValueError(f"{what}: expected a number, got {value!r}")
+    return result
+
+
+def youtube_id(text: str) -> str:
+    """Check an id of a YouTube video: eleven letters, digits, - or _.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_-]{11}", text):
+        raise ValueError(f"YouTube id: expected 11 letters, digits, - or _, got {text!r}")
+    return text

@@ -1,0 +1,51 @@
+"""Scenes that `omni2sound data stage build` wrote, as clips like those of any corpus.
+
+In:   a corpus folder: `manifest.jsonl` with a line a scene (`scenes.export.files`).
+Out:  drafts with the mix as sound and a caption of each style.
+
+Scenes with unseen sounds are excluded: their mix holds what a video's target must not hold,
+and only `omni2sound data stage features` keeps the parts of a scene apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omni2sound.data.corpora.rows import (
+    Draft,
+    Item,
+    drafts,
+    find_published,
+    json_lines,
+    number,
+)
+
+__all__ = ["read"]
+
+
+def read(published: Path) -> Iterator[Item]:
+    """Every scene of the corpus."""
+    for path in find_published(published, "manifest.jsonl", wanted="a folder of scenes"):
+        yield from drafts(path, json_lines(path), _draft, exclude=_why_not)
+
+
+def _why_not(row: Mapping[str, Any]) -> str | None:
+    return "has unseen sounds" if row["kind"] == "offscreen" else None
+
+
+def _draft(row: Mapping[str, Any]) -> Draft:
+    captions, video = row["captions"], row["video"]
+    return Draft(
+        clip_id=row["id"],
+        split=row["split"],
+        audio=row["audio"],
+        video=video,
+        duration_s=number(row["duration_s"], "duration_s"),
+        captions=tuple(dict.fromkeys(captions.values())),
+        audio_captions=(heard,) if (heard := row.get("audio_only_caption")) else (),
+        labels=tuple(row["classes"]),
+        source=f"stage:{row['id']}",
+        licence="by recording and picture: attribution.tsv of the scenes",
+    )

@@ -1,0 +1,55 @@
+"""VGGSound: 10-second clips of YouTube videos in which the sound's source is seen.
+
+In:   `vggsound.csv`: no header; "YouTube ID, start seconds, label, train/test split".
+Out:  drafts named as the media of the project's own archives, `<id>_<start, six digits>`.
+
+Source: https://www.robots.ox.ac.uk/~vgg/data/vggsound/ and the dataset card
+https://huggingface.co/datasets/Loie/VGGSound; Chen et al. 2020, arXiv:2004.14368. The
+annotations are CC BY 4.0, the videos remain their owners'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from omni2sound.data.corpora.rows import (
+    Draft,
+    Item,
+    csv_lines,
+    drafts,
+    find_published,
+    number,
+    youtube_id,
+)
+
+__all__ = ["read"]
+
+CLIP_S = 10.0
+_COLUMNS = ("YouTube ID", "start seconds", "label", "split")
+
+
+def read(published: Path) -> Iterator[Item]:
+    """Every row of the table."""
+    for path in find_published(published, "vggsound*.csv", wanted="vggsound.csv"):
+        yield from drafts(path, csv_lines(path, _COLUMNS), _draft)
+
+
+def _draft(row: Mapping[str, Any]) -> Draft:
+    video, start = youtube_id(row["YouTube ID"]), number(row["start seconds"], "start seconds")
+    if row["split"] not in ("train", "test"):
+        raise ValueError(f"split: expected train or test, got {row['split']!r}")
+    if not row["label"]:
+        raise ValueError("label: is empty")
+    name = f"{video}_{int(start):06d}"
+    return Draft(
+        clip_id=name,
+        split="train" if row["split"] == "train" else "test",
+        stems=(name, f"{video}_{int(start)}", video),
+        duration_s=CLIP_S,
+        labels=(row["label"],),
+        source=f"youtube:{video}",
+        source_start_s=start,
+        licence="annotation CC-BY-4.0, video of its owner",
+    )

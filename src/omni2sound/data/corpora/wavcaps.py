@@ -1,0 +1,97 @@
+"""WavCaps: captions that a language model made of the descriptions of four sources.
+
+In:   `json_files/<source>/*_final*.json`: {"num_captions_per_audio": 1, "data": [...]} or the
+      bare list, of objects with "id", "caption", "duration" and for websites "author"; and
+      `json_files/blacklist/*.json`: {"AudioSet": [ids], "FreeSound": [ids]}, clips that are in
+      the test sets of others.
+Out:  drafts, all of them for training; what a blacklist names is excluded, by any of them.
+
+Media lie as `<source>_flac/<id>.flac`; ids of the sources collide, so the folder's name must
+begin with the source's. Ids of AudioSet are YouTube's with a "Y" in front and a suffix.
+
+Source: https://huggingface.co/datasets/cvssp/WavCaps and https://github.com/XinhaoMei/WavCaps;
+Mei et al. 2023, arXiv:2303.17395. For academic use only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omni2sound.data.corpora.rows import (
+    Draft,
+    Item,
+    drafts,
+    find_published,
+    json_items,
+    number,
+    youtube_id,
+)
+from omni2sound.errors import ConfigError, UserError
+
+__all__ = ["read"]
+
+_SOURCES = {  # by how the file's name begins: folder of the media, prefix of sources
+    "as_final": ("AudioSet", "youtube"),
+    "bbc_final": ("BBC", "bbc"),
+    "fsd_final": ("FreeSound", "freesound"),
+    "sb_final": ("SoundBible", "soundbible"),
+}
+
+
+def read(published: Path) -> Iterator[Item]:
+    """Every object of every source that is there."""
+    folder = published if published.is_dir() else published.parent
+    excluded = _blacklists(folder)
+    for path in find_published(published, "*_final*.json", wanted="as_final.json and others"):
+        known = [s for start, s in _SOURCES.items() if path.name.startswith(start)]
+        if not known:
+            raise UserError(f"{path}: expected a name that begins with {', '.join(_SOURCES)}")
+        media, prefix = known[0]
+        yield from drafts(
+            path,
+            json_items(path),
+            partial(_draft, media, prefix),
+            exclude=partial(_why_not, excluded.get(media, frozenset())),
+        )
+
+
+def _why_not(blacklist: frozenset[str], row: Mapping[str, Any]) -> str | None:
+    return "on a blacklist" if _plain(row["id"]) in blacklist else None
+
+
+def _plain(name: object) -> str:
+    return str(name).partition(".")[0]
+
+
+def _blacklists(folder: Path) -> Mapping[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for path in sorted(folder.rglob("blacklist_*.json")):
+        try:
+            lists = json.loads(path.read_text(encoding="utf-8"))
+            for source, ids in lists.items():
+                found.setdefault(source, set()).update(_plain(i) for i in ids)
+        except (ValueError, AttributeError, TypeError) as error:
+            raise ConfigError(f"{path}: not a blacklist of WavCaps ({error})") from None
+    return {source: frozenset(ids) for source, ids in found.items()}
+
+
+def _draft(media: str, prefix: str, row: Mapping[str, Any]) -> Draft:
+    name, caption = _plain(row["id"]), row["caption"]
+    if not name or not isinstance(caption, str) or not caption.strip():
+        raise ValueError("id or caption: is empty")
+    of_source = youtube_id(name[1:] if len(name) == 12 else name) if prefix == "youtube" else name
+    duration_s = number(row["duration"], "duration") if row.get("duration") is not None else None
+    return Draft(
+        clip_id=f"{media}-{name}",
+        split="train",
+        stems=(f"{media}/{name}", f"{media}/{of_source}"),
+        duration_s=duration_s or None,
+        captions=(caption.strip(),),
+        source=f"{prefix}:{of_source}",
+        licence="academic use only",
+        author=str(row.get("author") or ""),
+    )

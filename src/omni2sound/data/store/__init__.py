@@ -1,0 +1,1 @@
+"""Feature stores: what training reads."""

@@ -1,0 +1,206 @@
+"""From jobs to a whole feature store: resumed where it stopped, checked, then declared whole.
+
+In:   a description, one job for each shard, a function from a job to its rows.
+Out:  a folder that `data.features.FeatureStore` accepts.
+
+Shards get their name when they are whole, and the index is written when all of them are
+there. A shard that is there is never made again: what `progress.jsonl` does not know of it
+(the builder was killed in between) is read from the shard itself.
+
+What not to get wrong: a store is a function of its description. Whatever changes a byte of
+a shard belongs into the description; engine and number of workers do not.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from omni2sound.data.store.index import (
+    FORMAT,
+    INDEX,
+    PROGRESS,
+    ClipFailure,
+    ShardRecord,
+    describe_store,
+    read_index,
+    shard_record,
+    write_index,
+)
+from omni2sound.data.store.rows import ClipFeatures, write_shard
+from omni2sound.data.workers import EngineName, map_jobs
+from omni2sound.errors import UserError
+from omni2sound.runtime import atomic_path
+from omni2sound.weights import ATTRIBUTION_FILE
+
+__all__ = ["BuildReport", "ShardJob", "build_store"]
+
+_log = logging.getLogger(__name__)
+
+_LOCK = ".building"
+
+
+class ShardJob(Protocol):
+    """Plain data from which a worker makes one shard."""
+
+    @property
+    def name(self) -> str:
+        """Of the shard, without suffix; unique in the store."""
+        ...
+
+
+Job = TypeVar("Job", bound=ShardJob)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildReport:
+    """What a build did."""
+
+    num_shards: int
+    num_found: int
+    """Shards that were there before."""
+    num_clips: int
+    failed: tuple[ClipFailure, ...]
+
+
+def build_store(
+    out: Path,
+    *,
+    description: Mapping[str, Any],
+    jobs: Sequence[Job],
+    make: Callable[[Job], Iterable[ClipFeatures | ClipFailure]],
+    attribution: str = "",
+    engine: EngineName = "local",
+    num_workers: int = 1,
+    on_shard: Callable[[int, int], None] | None = None,
+) -> BuildReport:
+    """Make every shard that is missing, then the index.
+
+    Args:
+        out: Store folder; made if missing.
+        description: What the features depend on.
+        jobs: One for each shard, in the order of the store.
+        make: At a module's top level: the rows of a job, and the clips that have none.
+        attribution: Lines of `attribution.tsv`.
+        engine: Where to work; see `data.engine`.
+        num_workers: Jobs at a time.
+        on_shard: Called with (shards done, shards in all).
+
+    Raises:
+        ConfigError: The folder holds features made from something else.
+        UserError: There is nothing to make, or another process builds this store.
+    """
+    if not jobs:
+        raise UserError(f"{out}: there are no clips to make features of")
+    out = out.resolve()  # workers may stand in another folder
+    describe_store(out, {"format": FORMAT, **description})
+    with _alone(out):
+        for rest in out.glob(".*.part.arrow"):  # of a builder that was killed
+            rest.unlink()
+        if attribution:
+            with atomic_path(out / ATTRIBUTION_FILE) as temporary:
+                temporary.write_text(attribution, encoding="utf-8")
+        done = _found(out, jobs)
+        num_found = len(done)
+        missing = [job for job in jobs if _file(job.name) not in done]
+        _log.info("%d of %d shards to make in %s", len(missing), len(jobs), out)
+        if missing:
+            (out / INDEX).unlink(missing_ok=True)
+        with (out / PROGRESS).open("w", encoding="utf-8") as progress:
+            _append(progress, {"planned": len(jobs)})
+            for record in done.values():
+                _append(progress, asdict(record))
+            if missing:
+                work = partial(_make_shard, make, out)
+                for record in map_jobs(work, missing, engine=engine, num_workers=num_workers):
+                    done[record.name] = record
+                    _append(progress, asdict(record))
+                    if on_shard is not None:
+                        on_shard(len(done), len(jobs))
+        ordered = [done[_file(job.name)] for job in jobs]
+        write_index(out, ordered)
+        (out / PROGRESS).unlink()
+    return BuildReport(
+        num_shards=len(ordered),
+        num_found=num_found,
+        num_clips=sum(r.num_clips for r in ordered),
+        failed=tuple(f for r in ordered for f in r.failed),
+    )
+
+
+def _file(name: str) -> str:
+    return f"{name}.arrow"
+
+
+def _make_shard(
+    make: Callable[[Job], Iterable[ClipFeatures | ClipFailure]], out: Path, job: Job
+) -> ShardRecord:
+    path = out / _file(job.name)
+    write_shard(path, make(job))
+    return shard_record(path)
+
+
+def _found(out: Path, jobs: Sequence[Job]) -> dict[str, ShardRecord]:
+    """Shards that are there and whole; a damaged one is put away to be made again."""
+    known = {r.name: r for r in [*(read_index(out) or ()), *_progress(out)]}
+    found = {}
+    for job in jobs:
+        path = out / _file(job.name)
+        if not path.is_file():
+            continue
+        record = known.get(path.name)
+        if record is None:
+            record = shard_record(path)  # whole, or it would not have its name
+        elif path.stat().st_size != record.num_bytes:
+            _log.warning("%s is damaged; it is made again", path)
+            path.unlink()
+            continue
+        found[path.name] = record
+    return found
+
+
+def _progress(out: Path) -> Iterator[ShardRecord]:
+    path = out / PROGRESS
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+        try:
+            data = json.loads(line)
+        except ValueError:
+            return  # the line that was being written when the builder was killed
+        failed = tuple(ClipFailure(**f) for f in data.pop("failed"))
+        yield ShardRecord(**data, failed=failed)
+
+
+def _append(progress: Any, line: Mapping[str, Any]) -> None:
+    progress.write(json.dumps(line, ensure_ascii=False) + "\n")
+    progress.flush()
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Two builders of one store would both compute everything; the second one is refused.
+
+    The operating system lets go of the lock when its holder ends, however that happens.
+    """
+    if sys.platform == "win32":  # has no advisory locks; two builders only waste time
+        yield
+        return
+    import fcntl
+
+    with (out / _LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"{out} is being built by another process; wait for it or choose another folder"
+            ) from None
+        yield
+    # Stays behind: whoever removed it could part two builders that hold the same name.

@@ -1,0 +1,300 @@
+"""Everything frozen encoders say about a clip, computed once and read at random.
+
+In:   clips: waveforms, captions, and for videos their frames.
+Out:  a folder of Arrow files with one row per clip, memory-mapped by `FeatureStore`:
+
+    STORE/
+      store.json      what the features depend on; written first
+      NAME.arrow      a shard: some rows, whole or absent
+      index.json      every shard with its length and SHA-256; written last (`data.builder`)
+      attribution.tsv licence and author of what the features were made from
+
+A row keeps the *waveform* (latents don't mix, so what is augmented or mixed is encoded
+afterwards), where wanted its latents as well, for steps that leave the waveform as it is,
+and the encoder states and token ids of every caption. Columns that a row lacks or that this
+release does not know are passed over: older stores stay readable.
+
+What not to get wrong: a store without its index is unfinished and is refused; half of a
+corpus trains without complaint and gives another model. Reading imports NumPy and pyarrow
+only.
+
+Shape suffixes: N samples, T tokens, L latent frames, C latent channels, E V S features.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from omni2sound.data.store.index import (
+    FAILED,
+    ClipFailure,
+    describe_store,
+    read_description,
+    shard_paths,
+    store_sha256,
+)
+from omni2sound.runtime import atomic_path
+from omni2sound.weights import ATTRIBUTION_FILE
+
+__all__ = [
+    "ClipFailure",
+    "ClipFeatures",
+    "FeatureStore",
+    "TextFeatures",
+    "describe_store",
+    "write_shard",
+]
+
+_log = logging.getLogger(__name__)
+
+_TEXT = pa.struct(
+    [
+        ("role", pa.string()),
+        ("text", pa.string()),
+        ("states", pa.binary()),
+        ("token_ids", pa.list_(pa.int32())),
+    ]
+)
+_SCHEMA = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("duration_s", pa.float64()),
+        ("sound", pa.binary()),
+        ("texts", pa.list_(_TEXT)),
+        ("vision", pa.binary()),
+        ("vision_dim", pa.int32()),
+        ("sync", pa.binary()),
+        ("sync_dim", pa.int32()),
+        ("classes", pa.list_(pa.string())),
+        ("text_dim", pa.int32()),
+        ("valid_s", pa.float64()),
+        ("latents", pa.binary()),
+        ("latents_dim", pa.int32()),
+        ("quality", pa.float32()),
+        ("source", pa.string()),
+        ("pictured", pa.list_(pa.string())),
+    ]
+)
+TEXT_DIM = 384
+"""Features of a text token in stores without a format number; the embedded encoder's."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TextFeatures:
+    """One text and its encoder states.
+
+    Attributes:
+        role: "caption", or "audio-only" for one by somebody who heard the clip and never saw it.
+        text: The words.
+        states_TE: float16 token states without padding.
+        token_ids_T: int32 ids that the encoder read, start and end included; None if the
+            store does not have them.
+    """
+
+    role: str
+    text: str
+    states_TE: NDArray[np.float16]
+    token_ids_T: NDArray[np.int32] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ClipFeatures:
+    """One row of a store.
+
+    Attributes:
+        clip_id: Unique in the store.
+        duration_s: Length of the clip, silence at its end included.
+        sound_N: float32 waveform of what a V2A target holds, 16 kHz.
+        texts: Every text that may go with the clip.
+        vision_TV: Picture features, or None without video.
+        sync_LS: Sync features, or None without video.
+        classes: Class ids of the clip's events, for balance and reports.
+        valid_s: Where the recording ends and silence was added; None if it fills the clip.
+        latents_LC: float16 latents of `sound_N` as it is, or None.
+        quality: How well sound and caption agree, on the scale of whoever scored them (higher
+            is better); None if nobody did.
+        source: What the clip was cut from, e.g. "youtube:dQw4w9WgXcQ"; empty if unknown.
+        pictured: Class ids of what can be seen, silent or not; empty if unknown.
+    """
+
+    clip_id: str
+    duration_s: float
+    sound_N: NDArray[np.float32]
+    texts: tuple[TextFeatures, ...]
+    vision_TV: NDArray[np.float16] | None
+    sync_LS: NDArray[np.float16] | None
+    classes: tuple[str, ...]
+    valid_s: float | None = None
+    latents_LC: NDArray[np.float16] | None = None
+    quality: float | None = None
+    source: str = ""
+    pictured: tuple[str, ...] = ()
+
+
+def write_shard(path: Path, items: Iterable[ClipFeatures | ClipFailure]) -> None:
+    """Write one Arrow file whole or not at all; failures go into its metadata."""
+    rows, failed = [], []
+    for item in items:
+        if isinstance(item, ClipFailure):
+            failed.append([item.clip_id, item.reason])
+        else:
+            rows.append(_row(item))
+    schema = _SCHEMA.with_metadata({FAILED: json.dumps(failed).encode()})
+    table = pa.Table.from_pylist(rows, schema=schema)
+    with (
+        atomic_path(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, schema) as writer,
+    ):
+        writer.write_table(table, max_chunksize=1)  # one row a chunk: random access
+
+
+def _row(clip: ClipFeatures) -> dict[str, Any]:
+    vision, sync, latents = clip.vision_TV, clip.sync_LS, clip.latents_LC
+    return {
+        "clip_id": clip.clip_id,
+        "duration_s": clip.duration_s,
+        "sound": _pcm(clip.sound_N),
+        "texts": [
+            {
+                "role": t.role,
+                "text": t.text,
+                "states": _half(t.states_TE),
+                "token_ids": None if t.token_ids_T is None else t.token_ids_T.tolist(),
+            }
+            for t in clip.texts
+        ],
+        "vision": None if vision is None else _half(vision),
+        "vision_dim": None if vision is None else vision.shape[1],
+        "sync": None if sync is None else _half(sync),
+        "sync_dim": None if sync is None else sync.shape[1],
+        "classes": list(clip.classes),
+        "text_dim": clip.texts[0].states_TE.shape[1] if clip.texts else None,
+        "valid_s": clip.valid_s,
+        "latents": None if latents is None else _half(latents),
+        "latents_dim": None if latents is None else latents.shape[1],
+        "quality": clip.quality,
+        "source": clip.source,
+        "pictured": list(clip.pictured),
+    }
+
+
+def _half(matrix: NDArray[np.float16]) -> bytes:
+    return matrix.astype("<f2").tobytes()
+
+
+def _pcm(waveform_N: NDArray[np.float32]) -> bytes:
+    return np.round(np.clip(waveform_N, -1, 1) * 32767).astype("<i2").tobytes()
+
+
+def _from_pcm(data: Any) -> NDArray[np.float32]:
+    return np.frombuffer(data, dtype="<i2").astype(np.float32) / np.float32(32767)
+
+
+class FeatureStore:
+    """Random access to the clips of one or more store folders."""
+
+    def __init__(self, folders: Sequence[Path], *, autoencoder_sha256: str | None = None) -> None:
+        """Map every shard into memory.
+
+        Args:
+            folders: Stores.
+            autoencoder_sha256: Digest of the autoencoder that latents are wanted of: those of
+                another one, or of none that the store names, are passed over. None takes all.
+
+        Raises:
+            MissingPartError: If a folder holds no features.
+            ConfigError: If a folder's features are unfinished.
+            IntegrityError: If a shard is missing or has another length than it was written with.
+        """
+        self.folders = tuple(folders)
+        self.description: list[Any] = []
+        self.attribution: list[str] = []
+        self._shards: list[pa.RecordBatch] = []
+        self._latents_fit: list[bool] = []
+        for folder in folders:
+            description = read_description(folder)
+            paths = shard_paths(folder, description)
+            listed = folder / ATTRIBUTION_FILE
+            self.attribution.append(listed.read_text("utf-8") if listed.is_file() else "")
+            self.description.append(description)
+            of = description.get("autoencoder_sha256")
+            fit = autoencoder_sha256 is None or of == autoencoder_sha256
+            if of is not None and not fit:
+                _log.warning("%s: latents of another autoencoder are not used", folder)
+            for path in paths:
+                reader = pa.ipc.open_file(pa.memory_map(str(path)))
+                self._shards += [reader.get_batch(i) for i in range(reader.num_record_batches)]
+                self._latents_fit += [fit] * reader.num_record_batches
+        self.durations_s = [float(shard["duration_s"][0].as_py()) for shard in self._shards]
+        self.has_video = [shard["sync"][0].is_valid for shard in self._shards]
+        # Stores from before scores were kept do not have the column.
+        self.qualities: list[float | None] = [
+            shard["quality"][0].as_py() if "quality" in shard.schema.names else None
+            for shard in self._shards
+        ]
+
+    @cached_property
+    def sha256(self) -> list[str]:
+        """Digest of the rows of each folder."""
+        return [store_sha256(folder) for folder in self.folders]
+
+    def __len__(self) -> int:
+        return len(self._shards)
+
+    def __getitem__(self, index: int) -> ClipFeatures:
+        return self._clip(index, _from_pcm(self._shards[index]["sound"][0].as_buffer()))
+
+    def pcm_N(self, index: int) -> NDArray[np.int16]:
+        """The waveform as it is stored, read-only; its full scale is 32767."""
+        return np.frombuffer(self._shards[index]["sound"][0].as_buffer(), dtype="<i2")
+
+    def without_sound(self, index: int) -> ClipFeatures:
+        """The clip with no samples in its waveform: quicker, where that is had otherwise."""
+        return self._clip(index, np.zeros(0, np.float32))
+
+    def _clip(self, index: int, sound_N: NDArray[np.float32]) -> ClipFeatures:
+        shard = self._shards[index]
+        row = {n: shard[n][0].as_py() for n in shard.schema.names if n != "sound"}
+        return ClipFeatures(
+            clip_id=row["clip_id"],
+            duration_s=row["duration_s"],
+            sound_N=sound_N,
+            texts=tuple(_text(t, row.get("text_dim") or TEXT_DIM) for t in row["texts"]),
+            vision_TV=_matrix(row["vision"], row["vision_dim"]),
+            sync_LS=_matrix(row["sync"], row["sync_dim"]),
+            classes=tuple(row["classes"]),
+            valid_s=row.get("valid_s"),
+            latents_LC=(
+                _matrix(row.get("latents"), row.get("latents_dim"))
+                if self._latents_fit[index]
+                else None
+            ),
+            quality=row.get("quality"),
+            source=row.get("source") or "",
+            pictured=tuple(row.get("pictured") or ()),
+        )
+
+
+def _text(row: Mapping[str, Any], width: int) -> TextFeatures:
+    ids = row.get("token_ids")
+    return TextFeatures(
+        role=row["role"],
+        text=row["text"],
+        states_TE=np.frombuffer(row["states"], dtype="<f2").reshape(-1, width),
+        token_ids_T=None if ids is None else np.array(ids, dtype=np.int32),
+    )
+
+
+def _matrix(data: bytes | None, width: int | None) -> NDArray[np.float16] | None:
+    return None if data is None else np.frombuffer(data, dtype="<f2").reshape(-1, width or 1)

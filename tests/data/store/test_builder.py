@@ -1,0 +1,166 @@
+"""A store is whole or refused, made once, and the same from every engine."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from omni2sound.data.store.builder import BuildReport, build_store
+from omni2sound.data.store.index import verify_store
+from omni2sound.data.store.rows import FeatureStore
+from omni2sound.data.workers import EngineName, map_jobs
+from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
+from tests.data.rows import FAILING, SmallJob, clip, jobs, rows
+
+ROOT = Path(__file__).parents[3]
+
+
+def build(out: Path, work: list[SmallJob], *, num_workers: int = 1) -> BuildReport:
+    return build_store(
+        out, description={"numbers": "all"}, jobs=work, make=rows, num_workers=num_workers
+    )
+
+
+def build_elsewhere(tmp_path: Path, *, engine: EngineName, kill_at: int | None) -> int:
+    """The same in another process; its exit code."""
+    code = (
+        "from pathlib import Path\n"
+        "from omni2sound.data.store.builder import build_store\n"
+        "from tests.data.rows import jobs, rows\n"
+        f"folder = Path({str(tmp_path)!r})\n"
+        f"build_store(folder / 'store', description={{'numbers': 'all'}}, engine={engine!r},\n"
+        f"            jobs=jobs(folder, 6, kill_at={kill_at}), make=rows, num_workers=2)\n"
+    )
+    path = os.pathsep.join([str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", f"if __name__ == '__main__':\n exec({code!r})"]
+    if kill_at is not None:  # in one process, so that it is the builder that dies
+        command[-1] = command[-1].replace("num_workers=2", "num_workers=1")
+    environment = os.environ | {"PYTHONPATH": path}
+    return subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in store.iterdir() if p.name != ".building"}
+
+
+def made(folder: Path) -> Counter[str]:
+    return Counter((folder / "made").read_text().split())
+
+
+def test_a_row_comes_back_as_it_was(tmp_path: Path) -> None:
+    report = build(tmp_path / "store", jobs(tmp_path, 3))
+    store = FeatureStore([tmp_path / "store"])
+    assert len(store) == report.num_clips == 8
+    numbers = [n for n in range(9) if n != FAILING]
+    for index, number in enumerate(numbers):
+        found, given = store[index], clip(number)
+        assert found.clip_id == given.clip_id
+        np.testing.assert_allclose(found.sound_N, given.sound_N, atol=1 / 32767)
+        for name in ("vision_TV", "sync_LS", "latents_LC"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(given, name))
+        np.testing.assert_array_equal(found.texts[0].states_TE, given.texts[0].states_TE)
+        np.testing.assert_array_equal(found.texts[0].token_ids_T, given.texts[0].token_ids_T)
+        assert (found.valid_s, found.source) == (0.03, given.source)
+        assert found.quality == store.qualities[index] == pytest.approx(number / 100)
+
+
+def test_a_clip_that_fails_is_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
+    for _ in range(2):  # the second time from the index
+        report = build(tmp_path / "store", jobs(tmp_path, 3))
+        assert [(f.clip_id, f.reason) for f in report.failed] == [(f"clip-{FAILING}", "no sound")]
+
+
+def test_an_unfinished_store_is_refused(tmp_path: Path) -> None:
+    killed = build_elsewhere(tmp_path, engine="local", kill_at=4)
+    assert killed == -9
+    with pytest.raises(ConfigError, match=r"unfinished: 4 of 6 shards .* run the command"):
+        FeatureStore([tmp_path / "store"])
+
+
+def test_a_killed_builder_goes_on_and_makes_nothing_twice(tmp_path: Path) -> None:
+    build_elsewhere(tmp_path, engine="local", kill_at=4)
+    report = build(tmp_path / "store", jobs(tmp_path, 6))
+    assert report.num_found == 4
+    assert set(made(tmp_path).values()) == {1}
+    (tmp_path / "other").mkdir()
+    build(tmp_path / "undisturbed", jobs(tmp_path / "other", 6))
+    assert contents(tmp_path / "store") == contents(tmp_path / "undisturbed")
+
+
+def test_a_shard_that_the_builder_did_not_live_to_record_is_kept(tmp_path: Path) -> None:
+    build(tmp_path / "store", jobs(tmp_path, 3))
+    whole = contents(tmp_path / "store")
+    (tmp_path / "store" / "index.json").unlink()
+    assert build(tmp_path / "store", jobs(tmp_path, 3)).num_found == 3
+    assert contents(tmp_path / "store") == whole
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "processes",
+        pytest.param(
+            "ray",
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(
+                    importlib.util.find_spec("ray") is None, reason="the extra `scale` is missing"
+                ),
+            ],
+        ),
+    ],
+)
+def test_every_engine_makes_the_same_bytes(tmp_path: Path, engine: str) -> None:
+    build(tmp_path / "here", jobs(tmp_path, 6))
+    if engine == "ray":
+        assert build_elsewhere(tmp_path, engine="ray", kill_at=None) == 0
+    else:
+        build(tmp_path / "store", jobs(tmp_path, 6), num_workers=2)
+    assert contents(tmp_path / "store") == contents(tmp_path / "here")
+    assert set(made(tmp_path).values()) == {2}
+
+
+def test_a_damaged_shard_is_found_and_made_again(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    build(store, jobs(tmp_path, 3))
+    whole = contents(store)
+    flipped = bytearray(whole["s001.arrow"])
+    flipped[len(flipped) // 2] ^= 1
+    (store / "s001.arrow").write_bytes(flipped)
+    assert verify_store(store) == ["s001.arrow"]
+    (store / "s001.arrow").write_bytes(whole["s001.arrow"][:-1])
+    assert verify_store(store) == ["s001.arrow"]
+    with pytest.raises(IntegrityError, match=r"s001.arrow is damaged or missing"):
+        FeatureStore([store])
+    assert build(store, jobs(tmp_path, 3)).num_found == 2
+    assert verify_store(store) == []
+    assert contents(store) == whole
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no advisory locks")
+def test_a_store_has_one_builder_at_a_time(tmp_path: Path) -> None:
+    import fcntl
+
+    build(tmp_path / "store", jobs(tmp_path, 1))
+    with (tmp_path / "store" / ".building").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="being built by another process"):
+            build(tmp_path / "store", jobs(tmp_path, 1))
+
+
+def test_a_job_that_kills_its_worker_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a worker process died"):
+        build(tmp_path / "store", jobs(tmp_path, 2, kill_at=1), num_workers=2)
+
+
+def test_ray_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingPartError, match=r"pip install 'omni2sound\[scale\]'"):
+        next(map_jobs(abs, [1], engine="ray"))
