@@ -17,7 +17,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from omni2sound.bench.track_stage import StagePlan, build_stage_track
+from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
 from omni2sound.config import digest, to_json
 from omni2sound.data.store.encode import EncoderSource
 from omni2sound.data.store.rows import FeatureStore

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound import Omni2SoundPipeline
-from omni2sound.bench.ears import Ears
-from omni2sound.bench.metrics import bootstrap_difference
-from omni2sound.bench.protocols import class_scores
-from omni2sound.bench.spine import SPINE_CLASSES
+from omni2sound.bench.metrics.onset import class_scores
+from omni2sound.bench.metrics.tagging import Ears
+from omni2sound.bench.quick.score import SPINE_CLASSES
+from omni2sound.bench.stats.bootstrap import bootstrap_difference
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.scenes.captions import class_prompt
 from omni2sound.scenes.material.catalogue import Catalogue

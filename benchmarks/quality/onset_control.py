@@ -20,8 +20,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from omni2sound.bench.metrics import bootstrap_ratio
-from omni2sound.bench.strikes import ScenePictures, run_strikes
+from omni2sound.bench.quick.strikes import ScenePictures, run_strikes
+from omni2sound.bench.stats.bootstrap import bootstrap_ratio
 from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.scenes.material.assets import StageAssets
 

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound import Omni2SoundPipeline
-from omni2sound.bench.ears import Ears, hear_recordings
-from omni2sound.bench.generate import PipelineSounds
-from omni2sound.bench.metrics import bootstrap_mean
-from omni2sound.bench.stage_clips import draw_clips
+from omni2sound.bench.metrics.tagging import Ears, hear_recordings
+from omni2sound.bench.stage_table.model import PipelineSounds
+from omni2sound.bench.stats.bootstrap import bootstrap_mean
+from omni2sound.bench.tracks.scene_clips import draw_clips
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.scenes.captions import class_prompt

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
-from omni2sound.bench.ears import Ears, hear_recordings
-from omni2sound.bench.stage_clips import Track, draw_clips
-from omni2sound.bench.stage_parts import SETTINGS, KeptSound, StageParts
+from omni2sound.bench.metrics.tagging import Ears, hear_recordings
+from omni2sound.bench.stage_table.kept import SETTINGS, KeptSound, StageParts
+from omni2sound.bench.tracks.scene_clips import Track, draw_clips
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.scenes.material.assets import StageAssets

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.bench.metrics import bootstrap_mean, bootstrap_ratio
-from omni2sound.bench.onsets import count_pairs
-from omni2sound.bench.stage_v1 import TrueEvent, true_events
+from omni2sound.bench.metrics.onsets import count_pairs
+from omni2sound.bench.metrics.scene_v1 import TrueEvent, true_events
+from omni2sound.bench.stats.bootstrap import bootstrap_mean, bootstrap_ratio
 from omni2sound.config import from_json
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.scenes.draw import draw_scene

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound import Omni2SoundPipeline
-from omni2sound.bench.ears import Ears, RealHearing, hear_recordings
-from omni2sound.bench.generate import PipelineSounds
-from omni2sound.bench.metrics import bootstrap_difference, bootstrap_ratio_difference
-from omni2sound.bench.stage_clips import StageClip, Track, draw_clips
-from omni2sound.bench.stage_v1 import ClipScore, score_clip, stage_scores
+from omni2sound.bench.metrics.scene_v1 import ClipScore, score_clip, stage_scores
+from omni2sound.bench.metrics.tagging import Ears, RealHearing, hear_recordings
+from omni2sound.bench.stage_table.model import PipelineSounds
+from omni2sound.bench.stats.bootstrap import bootstrap_difference, bootstrap_ratio_difference
+from omni2sound.bench.tracks.scene_clips import StageClip, Track, draw_clips
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.scenes.material.assets import StageAssets

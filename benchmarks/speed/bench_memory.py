@@ -35,10 +35,10 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from omni2sound.bench import judging
-from omni2sound.bench.evaluate import System, evaluate
-from omni2sound.bench.folder import check_folder
-from omni2sound.bench.tracks import TrackClip, TrackInfo, read_track, write_track
+from omni2sound.bench.scoring import sounds as judging
+from omni2sound.bench.scoring.evaluate import System, evaluate
+from omni2sound.bench.systems.folder import check_folder
+from omni2sound.bench.tracks.track import TrackClip, TrackInfo, read_track, write_track
 from omni2sound.data.workers import EngineName
 
 RATE_HZ = 16_000

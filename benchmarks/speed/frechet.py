@@ -20,8 +20,8 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from omni2sound.bench.distances import frechet_distance
-from omni2sound.bench.streamed import Moments, frechet_of_moments
+from omni2sound.bench.stats.distances import frechet_distance
+from omni2sound.bench.stats.frechet_sets import Moments, frechet_of_moments
 
 LEAST_RATIO = 5.0
 MAX_RELATIVE = 1e-6

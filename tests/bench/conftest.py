@@ -10,8 +10,8 @@ import pytest
 import soundfile
 from PIL import Image
 
-from omni2sound.bench.track_stage import StagePlan, build_stage_track
-from omni2sound.bench.tracks import Track
+from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
+from omni2sound.bench.tracks.track import Track
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
 from tests.scenes.conftest import assets  # noqa: F401 (a fixture)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.bench.baselines import Embed
-from omni2sound.bench.stage_clips import StageClip
+from omni2sound.bench.systems.baselines import Embed
+from omni2sound.bench.tracks.scene_clips import StageClip
 
 
 def words_embed() -> Embed:

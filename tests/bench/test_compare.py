@@ -17,10 +17,10 @@ from omni2sound.bench.compare import (
     holm,
     swap_test,
 )
+from omni2sound.bench.report.results import ScoredRun
 from omni2sound.bench.run import Means, Submission, score_folders
-from omni2sound.bench.scored import ScoredRun
-from omni2sound.bench.track_stage import StagePlan, build_stage_track
-from omni2sound.bench.tracks import Track
+from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
+from omni2sound.bench.tracks.track import Track
 from omni2sound.errors import UserError
 
 pytestmark = pytest.mark.slow

@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from omni2sound.bench.examples import choose_examples
-from omni2sound.bench.making import ModelRun, clip_seed, make_sounds
-from omni2sound.bench.notes import notes_of
-from omni2sound.bench.page import POLICY, page_of
-from omni2sound.bench.reporting import REPORTS, write_report
+from omni2sound.bench.report.examples import choose_examples
+from omni2sound.bench.report.html import POLICY, page_of
+from omni2sound.bench.report.notes import notes_of
+from omni2sound.bench.report.results import ScoredRun, read_run
+from omni2sound.bench.report.tables import tables_of
+from omni2sound.bench.report.write import REPORTS, write_report
 from omni2sound.bench.run import Means, Submission, run_model, score_folders
-from omni2sound.bench.scored import ScoredRun, read_run
-from omni2sound.bench.tables import tables_of
-from omni2sound.bench.tracks import Track, read_track
+from omni2sound.bench.systems.model import ModelRun, clip_seed, make_sounds
+from omni2sound.bench.tracks.track import Track, read_track
 from omni2sound.errors import UserError
 from tests.bench.embeds import colours_embed, words_embed
 
@@ -115,11 +115,11 @@ def test_sounds_of_other_settings_are_refused(
 SCRIPT = """
 import sys
 from pathlib import Path
-from omni2sound.bench.examples import choose_examples
-from omni2sound.bench.making import ModelRun
-from omni2sound.bench.reporting import write_report
+from omni2sound.bench.report.examples import choose_examples
+from omni2sound.bench.systems.model import ModelRun
+from omni2sound.bench.report.write import write_report
 from omni2sound.bench.run import Means, run_model
-from omni2sound.bench.tracks import read_track
+from omni2sound.bench.tracks.track import read_track
 from tests.bench.embeds import colours_embed, words_embed
 track, out, cache, store = map(Path, sys.argv[1:])
 means = Means(judges=("yamnet",), cache_folder=cache, assets=store, num_remembered=2,

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from omni2sound.bench.avbench_clips import Judges
+from omni2sound.bench.metrics.avbench.clips import Judges
 from omni2sound.encoders.metric.imagebind import ImageBind, ImageBindNetwork, ImageBindShape
 from omni2sound.encoders.metric.panns import Cnn14, Panns
 from omni2sound.encoders.metric.synchformer import SyncJudge, SyncJudgeConfig, SyncJudgeNetwork

@@ -10,7 +10,7 @@ import soundfile
 from PIL import Image
 from typer.testing import CliRunner
 
-from omni2sound.bench.stage_clips import TRACKS
+from omni2sound.bench.tracks.scene_clips import TRACKS
 from omni2sound.cli.bench import app
 from omni2sound.errors import MissingPartError, UserError
 from omni2sound.scenes.material.assets import StageAssets

@@ -11,7 +11,7 @@ import soundfile
 import torch
 from typer.testing import CliRunner
 
-from omni2sound.bench.avbench_clips import Judges
+from omni2sound.bench.metrics.avbench.clips import Judges
 from omni2sound.cli.bench import app
 from omni2sound.encoders.metric.panns import Cnn14, Panns
 from omni2sound.errors import MissingPartError, UserError

@@ -11,8 +11,8 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from omni2sound.bench.track_stage import StagePlan, build_stage_track
-from omni2sound.bench.tracks import Track
+from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
+from omni2sound.bench.tracks.track import Track
 from omni2sound.cli import benchmark
 from omni2sound.cli.corpora import Engine
 from omni2sound.cli.main import app

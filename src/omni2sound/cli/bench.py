@@ -57,16 +57,16 @@ def spine(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Does sound come when something is struck, and is it the sound that was asked for?"""
-    from omni2sound.bench.generate import PipelineSounds
-    from omni2sound.bench.prompts import run_prompts
-    from omni2sound.bench.report import as_text
-    from omni2sound.bench.spine import (
+    from omni2sound.bench.quick.prompts import run_prompts
+    from omni2sound.bench.quick.score import (
         SPINE_CLASSES,
         SpineReport,
         score_prompts,
         score_strikes,
     )
-    from omni2sound.bench.strikes import run_strikes
+    from omni2sound.bench.quick.strikes import run_strikes
+    from omni2sound.bench.report.text import as_text
+    from omni2sound.bench.stage_table.model import PipelineSounds
     from omni2sound.encoders.metric.tagger import Tagger
     from omni2sound.encoders.metric.yamnet import YamNet
     from omni2sound.encoders.sync import SyncConfig
@@ -144,8 +144,7 @@ def avbench(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """FD, KL, IS, CLAP, IB and DeSync of the first 8 s, by the protocol avbench-8s-v1."""
-    from omni2sound.bench.avbench import score_avbench
-    from omni2sound.bench.avbench_clips import (
+    from omni2sound.bench.metrics.avbench.clips import (
         Judges,
         embed_captions,
         embed_sounds,
@@ -153,7 +152,8 @@ def avbench(
         list_files,
         read_captions,
     )
-    from omni2sound.bench.report import avbench_as_text
+    from omni2sound.bench.metrics.avbench.scores import score_avbench
+    from omni2sound.bench.report.text import avbench_as_text
     from omni2sound.runtime import resolve_device
 
     made, real = list_files(generated), list_files(reference)
@@ -218,10 +218,10 @@ def stage(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Right sound, right time, nothing else; beside baselines that learn nothing."""
-    from omni2sound.bench.generate import PipelineSounds
-    from omni2sound.bench.report import stage_as_text
-    from omni2sound.bench.retrieval import caption_embedding, look_embedding
-    from omni2sound.bench.stage_run import run_stage
+    from omni2sound.bench.report.text import stage_as_text
+    from omni2sound.bench.stage_table.model import PipelineSounds
+    from omni2sound.bench.stage_table.run import run_stage
+    from omni2sound.bench.systems.retrieval import caption_embedding, look_embedding
     from omni2sound.encoders.metric.tagger import Tagger
     from omni2sound.encoders.metric.yamnet import YamNet
     from omni2sound.encoders.text import TextEncoder
@@ -295,8 +295,8 @@ def judges(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """How often each judge hears real recordings as what they are."""
-    from omni2sound.bench.ears import Ears, hear_recordings
-    from omni2sound.bench.report import judges_as_text
+    from omni2sound.bench.metrics.tagging import Ears, hear_recordings
+    from omni2sound.bench.report.text import judges_as_text
     from omni2sound.encoders.metric.tagger import Tagger
     from omni2sound.encoders.metric.yamnet import YamNet
     from omni2sound.scenes.material.assets import StageAssets

@@ -21,9 +21,9 @@ from omni2sound.cli.corpora import ENGINE_HELP, WORKERS_HELP, Engine, default_wo
 from omni2sound.errors import UserError
 
 if TYPE_CHECKING:
+    from omni2sound.bench.report.results import ScoredRun
     from omni2sound.bench.run import Means
-    from omni2sound.bench.scored import ScoredRun
-    from omni2sound.bench.tracks import Track
+    from omni2sound.bench.tracks.track import Track
 
 __all__ = ["Steps", "compare", "report", "run", "score"]
 
@@ -94,8 +94,8 @@ def run(
     workers: WorkersOption = None,
 ) -> None:
     """Make a model's sounds for a track, score them, write the report; goes on where it stopped."""
-    from omni2sound.bench.making import ModelRun
     from omni2sound.bench.run import run_model
+    from omni2sound.bench.systems.model import ModelRun
     from omni2sound.data.workers import kept_workers
 
     chosen = [task.strip() for task in tasks.split(",") if task.strip()]
@@ -143,7 +143,7 @@ def score(
 ) -> None:
     """Score any system's folder of wav, flac, mp4, ... named by clip id."""
     from omni2sound.bench.run import Submission, score_folders
-    from omni2sound.bench.tracks import TASKS
+    from omni2sound.bench.tracks.track import TASKS
     from omni2sound.data.workers import kept_workers
 
     if task not in TASKS:
@@ -163,8 +163,8 @@ def score(
 
 def report(folder: Annotated[Path, typer.Argument(help="What `run` or `score` wrote.")]) -> None:
     """Write the report of a scored run again."""
-    from omni2sound.bench.reporting import write_report
-    from omni2sound.bench.scored import read_run
+    from omni2sound.bench.report.results import read_run
+    from omni2sound.bench.report.write import write_report
 
     for path in write_report(read_run(folder)):
         print(path)
@@ -178,9 +178,9 @@ def _means(
     workers: int | None,
     weights: Path | None = None,
 ) -> Means:
-    from omni2sound.bench.avbench_features import PublishedJudges
-    from omni2sound.bench.judging import load_judge
     from omni2sound.bench.run import Means
+    from omni2sound.bench.scoring.avbench import PublishedJudges
+    from omni2sound.bench.scoring.sounds import load_judge
     from omni2sound.runtime import cache_dir
 
     names = tuple(dict.fromkeys(n.strip() for n in judges.split(",") if n.strip()))
@@ -203,8 +203,8 @@ def _means(
 
 
 def _open(name: str, means: Means, *, limit: int | None, seed: int) -> Track:
-    from omni2sound.bench.track_stage import StagePlan, build_stage_track
-    from omni2sound.bench.tracks import TRACK, read_track
+    from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
+    from omni2sound.bench.tracks.track import TRACK, read_track
 
     if name != STAGE_OMNI or (Path(name) / TRACK).is_file():
         return read_track(Path(name))
@@ -224,8 +224,8 @@ def _open(name: str, means: Means, *, limit: int | None, seed: int) -> Track:
 
 
 def _finish(scored: ScoredRun) -> None:
-    from omni2sound.bench.reporting import write_report
-    from omni2sound.bench.tables import as_markdown, tables_of
+    from omni2sound.bench.report.tables import as_markdown, tables_of
+    from omni2sound.bench.report.write import write_report
 
     for table in tables_of(scored.evaluation):
         print(as_markdown(table) + "\n")
@@ -267,7 +267,7 @@ def compare(
     from dataclasses import asdict
 
     from omni2sound.bench.compare import choose_system, compare_runs, comparison_as_markdown
-    from omni2sound.bench.scored import read_run
+    from omni2sound.bench.report.results import read_run
 
     run_a, run_b = read_run(a), read_run(b)
     means = _means(judges, cache, None, engine, workers)

@@ -45,9 +45,9 @@ def build(
     caption: Annotated[bool, typer.Option(help="Show the caption.")] = True,
 ) -> None:
     """Make a blinded page; keep key.json away from listeners."""
-    from omni2sound.bench.folder import check_folder
-    from omni2sound.bench.listening import KEY, PAGE, write_kit
-    from omni2sound.bench.tracks import read_track
+    from omni2sound.bench.listening.kit import KEY, PAGE, write_kit
+    from omni2sound.bench.systems.folder import check_folder
+    from omni2sound.bench.tracks.track import read_track
 
     opened = read_track(track)
     systems: dict[str, dict[str, Path]] = {}
@@ -78,9 +78,9 @@ def analyse(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Means or preferences with 95 % intervals."""
-    from omni2sound.bench.listening import read_key
-    from omni2sound.bench.listening_scores import analyse as count
-    from omni2sound.bench.listening_scores import as_text, read_answers
+    from omni2sound.bench.listening.kit import read_key
+    from omni2sound.bench.listening.scores import analyse as count
+    from omni2sound.bench.listening.scores import as_text, read_answers
 
     key = read_key(kit)
     result = count(key, [read_answers(path, key) for path in answers])

@@ -20,7 +20,7 @@ from omni2sound.errors import UserError
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
-    from omni2sound.bench.tracks import Track
+    from omni2sound.bench.tracks.track import Track
     from omni2sound.llm.chat import ChatModel
 
 __all__ = ["app", "decide"]
@@ -48,7 +48,7 @@ def stage_omni(
     workers: Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)] = None,
 ) -> None:
     """Scenes with exact truth, offline; goes on where it stopped."""
-    from omni2sound.bench.track_stage import StagePlan, build_stage_track
+    from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
     from omni2sound.runtime import cache_dir
 
     with progress_bar("clips", clips) as report:
@@ -94,15 +94,15 @@ def vggsound_omni(
     """VGGSound's test set with captions, checked, reviewed; exit code 1 while people must look."""
     from contextlib import ExitStack
 
-    from omni2sound.bench.mixes import MixPlan
-    from omni2sound.bench.track_published import read_caption_rows
-    from omni2sound.bench.track_vggsound import (
+    from omni2sound.bench.metrics.voices import speech_in
+    from omni2sound.bench.tracks.music_mixes import MixPlan
+    from omni2sound.bench.tracks.public import read_caption_rows
+    from omni2sound.bench.tracks.vggsound import (
         CaptionRow,
         VggsoundPlan,
         Waiting,
         build_vggsound_track,
     )
-    from omni2sound.bench.voices import speech_in
     from omni2sound.cli.benchmark import Steps
     from omni2sound.data.corpora import importer
     from omni2sound.data.corpora.assemble import MediaFolder, assemble
@@ -164,7 +164,7 @@ def audiocaps(
     seed: Annotated[int, typer.Option(min=0, help="Draws one caption of five.")] = 0,
 ) -> None:
     """AudioCaps' test split, 10 s."""
-    from omni2sound.bench.track_published import build_corpus_track
+    from omni2sound.bench.tracks.public import build_corpus_track
     from omni2sound.data.corpora import importer
     from omni2sound.data.corpora.assemble import MediaFolder, assemble
 
@@ -186,7 +186,7 @@ def kling_audio_eval(
     duration: Annotated[float, typer.Option(help="Seconds of every clip.")] = 8.0,
 ) -> None:
     """Kling-Audio-Eval, or any table that names a video and a caption for each clip."""
-    from omni2sound.bench.track_published import Columns, build_table_track, read_table
+    from omni2sound.bench.tracks.public import Columns, build_table_track, read_table
 
     named = dict(part.partition("=")[::2] for part in columns.split(",") if "=" in part)
     if not {"id", "caption"} <= named.keys() or not named.keys() & {"video", "audio"}:
@@ -209,8 +209,8 @@ def foreign(
     out: OutOption,
 ) -> None:
     """The same clips under another annotator's captions."""
-    from omni2sound.bench.track_published import build_foreign_track, read_caption_rows
-    from omni2sound.bench.tracks import read_track
+    from omni2sound.bench.tracks.public import build_foreign_track, read_caption_rows
+    from omni2sound.bench.tracks.track import read_track
 
     told = {name: str(row["caption"] or "") for name, row in read_caption_rows(captions).items()}
     made, left_out = build_foreign_track(read_track(track), told, annotator, out)
@@ -229,7 +229,7 @@ def decide(
     """Decide on one clip of a review queue; the time is noted."""
     from datetime import UTC, datetime
 
-    from omni2sound.bench.review import decide as write_decision
+    from omni2sound.bench.tracks.review import decide as write_decision
 
     write_decision(
         queue,

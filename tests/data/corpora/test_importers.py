@@ -368,7 +368,7 @@ def test_scenes(tmp_path: Path) -> None:
     by_ear = scene | {"id": "train-main-0-000001", "audio_only_caption": "something rings"}
     lines = [json.dumps(s) for s in (scene, unseen, scene | {"captions": []}, by_ear)]
     (folder / "manifest.jsonl").write_text("\n".join(lines) + "\n")
-    clips, report = run("stage", folder, folder)
+    clips, report = run("scenes", folder, folder)
     clip = clips["train-main-0-000000"]
     assert (clip.audio, clip.video) == (scene["audio"], scene["video"])
     assert (clip.captions, clip.labels, clip.duration_s) == (("a bell rings",), ("bell",), 5.0)

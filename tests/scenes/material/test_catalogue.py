@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from omni2sound.bench.spine import SPINE_CLASSES
+from omni2sound.bench.quick.score import SPINE_CLASSES
 from omni2sound.errors import ConfigError, MissingPartError, ShapeError
 from omni2sound.scenes.material.assets import StageAssets
 from omni2sound.scenes.material.catalogue import (

@@ -1,0 +1,235 @@
+"""What listeners said, with intervals.
+
+In:   a kit's key, and the files that listeners saved.
+Out:  `Rating`s: mean scores (mushra) or shares of preferences (pairs), by question.
+
+95 % intervals resample listeners and clips, both: another panel would hear other clips. That is
+wide for few of either, and rightly so. A mushra listener who gives the hidden reference less
+than 90 for fidelity in more than 15 % of the trials is left out, and named (ITU-R BS.1534-3).
+
+What not to get wrong: answers to another kit, unknown labels and half-filled files are refused
+with the file's name, never averaged in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni2sound.bench.listening.kit import REFERENCE
+from omni2sound.bench.stats.bootstrap import Estimate
+from omni2sound.errors import UserError
+
+__all__ = ["Answers", "ListeningResult", "Rating", "analyse", "as_text", "read_answers"]
+
+NUM_RESAMPLES = 2000
+_LEAST_REFERENCE, _MOST_FAILED = 90, 0.15
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answers:
+    """One listener's."""
+
+    listener: str
+    values: Mapping[tuple[str, str, str], float | str]
+    """By trial, label ("" in pairs) and question: 0 to 100, or the label that is better."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rating:
+    """One system, or one against another, on one question."""
+
+    question: str
+    system: str
+    against: str
+    """Of pairs: the other system."""
+    estimate: Estimate
+    """Mean of 0 to 100; or share of preferences, where no difference counts half."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ListeningResult:
+    """All of them."""
+
+    ratings: tuple[Rating, ...]
+    listeners: tuple[str, ...]
+    left_out: tuple[str, ...]
+    """Listeners who did not find the hidden reference."""
+
+
+def read_answers(path: Path, key: Mapping[str, Any]) -> Answers:
+    """Read and check a listener's file.
+
+    Raises:
+        UserError: It is of another kit, has unknown labels or lacks answers.
+    """
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        kit, listener, given = told["kit"], str(told["listener"]), dict(told["answers"])
+        values = {tuple(json.loads(k)): v for k, v in given.items()}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: holds no answers ({error!r})") from None
+    if kit != key["kit"]:
+        raise UserError(f"{path}: answers kit {kit!r}, not {key['kit']!r}")
+    wanted = _wanted(key)
+    if missing := sorted(set(wanted) - set(values)):
+        raise UserError(
+            f"{path}: {len(missing)} questions are not answered, the first: {missing[0]}"
+        )
+    if unknown := sorted(set(values) - set(wanted)):
+        raise UserError(f"{path}: answers what was not asked: {unknown[0]}")
+    for place, allowed in wanted.items():
+        value = values[place]
+        good = (
+            value in allowed
+            if allowed is not None
+            else isinstance(value, int | float) and 0 <= value <= 100
+        )
+        if not good:
+            raise UserError(f"{path}: {place}: {value!r} can't be an answer")
+    return Answers(listener=listener, values=values)
+
+
+def _wanted(key: Mapping[str, Any]) -> dict[tuple[str, str, str], set[str] | None]:
+    wanted: dict[tuple[str, str, str], set[str] | None] = {}
+    for trial in key["trials"]:
+        for question in trial["questions"]:
+            if key["kind"] == "pairs":
+                wanted[trial["trial"], "", question] = {"", *trial["stimuli"]}
+            else:
+                for label in trial["stimuli"]:
+                    wanted[trial["trial"], label, question] = None
+    return wanted
+
+
+def analyse(
+    key: Mapping[str, Any], answers: Sequence[Answers], *, seed: int = 0
+) -> ListeningResult:
+    """Means or shares with intervals.
+
+    Args:
+        key: Of the kit.
+        answers: One for each listener.
+        seed: Of the resampling.
+
+    Raises:
+        UserError: There are no answers, or two of one listener, or nobody is left.
+    """
+    names = [a.listener for a in answers]
+    if not answers or len(set(names)) != len(names):
+        raise UserError(
+            f"expected answers of different listeners, got {', '.join(names) or 'none'}"
+        )
+    left_out = [a.listener for a in answers if key["kind"] == "mushra" and _failed(key, a)]
+    kept = [a for a in answers if a.listener not in left_out]
+    if not kept:
+        raise UserError(f"no listener found the hidden reference: {', '.join(left_out)}")
+    tables = _preferences(key, kept) if key["kind"] == "pairs" else _scores(key, kept)
+    ratings = [
+        Rating(
+            question=question,
+            system=system,
+            against=against,
+            estimate=_resampled(np.array(table), seed),
+        )
+        for (question, system, against), table in tables.items()
+    ]
+    return ListeningResult(
+        ratings=tuple(ratings),
+        listeners=tuple(a.listener for a in kept),
+        left_out=tuple(left_out),
+    )
+
+
+def _failed(key: Mapping[str, Any], answers: Answers) -> bool:
+    hidden = [
+        float(answers.values[trial["trial"], label, "fidelity"])
+        for trial in key["trials"]
+        for label, name in trial["stimuli"].items()
+        if name == REFERENCE
+    ]
+    return float(np.mean([score < _LEAST_REFERENCE for score in hidden])) > _MOST_FAILED
+
+
+_Table = dict[tuple[str, str, str], list[list[float]]]
+"""By question and systems: listeners by trials."""
+
+
+def _scores(key: Mapping[str, Any], answers: Sequence[Answers]) -> _Table:
+    columns: dict[tuple[str, str, str], list[tuple[str, str, str]]] = {}
+    for trial in key["trials"]:
+        for question in trial["questions"]:
+            for label, name in trial["stimuli"].items():
+                columns.setdefault((question, name, ""), []).append(
+                    (trial["trial"], label, question)
+                )
+    return {
+        what: [[float(a.values[place]) for place in places] for a in answers]
+        for what, places in sorted(columns.items())
+    }
+
+
+def _preferences(key: Mapping[str, Any], answers: Sequence[Answers]) -> _Table:
+    columns: dict[tuple[str, str, str], list[tuple[tuple[str, str, str], str]]] = {}
+    for trial in key["trials"]:
+        label_of = {name: label for label, name in trial["stimuli"].items()}
+        first, second = sorted(label_of)
+        for question in trial["questions"]:
+            columns.setdefault((question, first, second), []).append(
+                ((trial["trial"], "", question), label_of[first])
+            )
+    return {
+        what: [
+            [0.5 if a.values[p] == "" else float(a.values[p] == label) for p, label in places]
+            for a in answers
+        ]
+        for what, places in sorted(columns.items())
+    }
+
+
+def _resampled(table_LT: NDArray[np.float64], seed: int) -> Estimate:
+    """The mean over listeners and trials; both are drawn anew, with replacement."""
+    rng = np.random.default_rng(seed)
+    listeners, trials = table_LT.shape
+    means = [
+        table_LT[
+            np.ix_(rng.integers(listeners, size=listeners), rng.integers(trials, size=trials))
+        ].mean()
+        for _ in range(NUM_RESAMPLES)
+    ]
+    return Estimate(
+        value=float(table_LT.mean()),
+        low=float(np.quantile(means, 0.025)),
+        high=float(np.quantile(means, 0.975)),
+        num_clips=trials,
+    )
+
+
+def as_text(result: ListeningResult) -> str:
+    """A Markdown table."""
+    lines = [
+        f"{len(result.listeners)} listeners: {', '.join(result.listeners)}",
+        "",
+        "| question | system | result | 95 % | clips |",
+        "|---|---|---|---|---|",
+    ]
+    for r in result.ratings:
+        name = f"{r.system} preferred to {r.against}" if r.against else r.system
+        e = r.estimate
+        digits = 2 if r.against else 1
+        lines.append(
+            f"| {r.question} | {name} | {e.value:.{digits}f} | [{e.low:.{digits}f}, "
+            f"{e.high:.{digits}f}] | {e.num_clips} |"
+        )
+    if result.left_out:
+        lines += [
+            "",
+            f"Left out, since they missed the hidden reference: {', '.join(result.left_out)}",
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,201 @@
+"""The protocol avbench-8s-v1: FD, KL, IS, CLAP, IB and DeSync as published tables have them.
+
+In:   features of generated and of real sounds, of videos and captions (`avbench_clips`).
+Out:  `Score`s with 95 % intervals: a bootstrap over clips for means, a delete-group jackknife for
+      FD, Student's of its ten parts for the inception score.
+
+Names and order of operations are av-benchmark's: FD-VGG and FD-PANNs compare all clips of both
+sets, everything else pairs them by name. DeSync is the mean of the *size* of the offset over
+the first and the last 4.8 s of each clip. What not to get wrong: IB and CLAP are cosines here;
+papers print IB times 100. Features may lie on disk: each is read when its clip's turn comes.
+
+Shape suffixes: N clips, K classes, D features, S segments.
+Source: hkchengrex/av-benchmark, commit 050a5cd, evaluate.py and av_bench/metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import t as student_t
+from torch import Tensor
+
+from omni2sound.bench.metrics.avbench.clips import SoundFeatures, VideoFeatures
+from omni2sound.bench.metrics.scene_v1 import Direction, Score
+from omni2sound.bench.stats.bootstrap import Estimate, bootstrap_mean
+from omni2sound.bench.stats.distances import kl_divergences
+from omni2sound.bench.stats.distributions import NUM_SPLITS, inception_score
+from omni2sound.bench.stats.frechet_sets import (
+    GroupedMoments,
+    frechet_of_moments,
+    groups_of,
+    jackknife_groups,
+)
+from omni2sound.encoders.metric.synchformer import OFFSETS_S, WINDOW_SEGMENTS, SyncJudge
+from omni2sound.errors import UserError
+
+__all__ = ["MIN_CLIPS", "PROTOCOL", "desync_s", "score_avbench"]
+
+PROTOCOL = "avbench-8s-v1"
+MIN_CLIPS = 10
+"""Inception score cuts the clips into ten parts."""
+_CHUNK_CLIPS = 16
+
+
+def score_avbench(
+    generated: SoundFeatures,
+    reference: SoundFeatures,
+    *,
+    videos: VideoFeatures | None = None,
+    captions: Mapping[str, Tensor] | None = None,
+    sync: SyncJudge | None = None,
+    sets: bool = True,
+) -> tuple[Score, ...]:
+    """Every score that the features allow, in the order of published tables.
+
+    Args:
+        generated: Of the system's sounds.
+        reference: Of the real ones.
+        videos: Of the videos that both belong to; without them no IB and no DeSync.
+        captions: Clip to its caption's embedding; without them no CLAP.
+        sync: Decides on offsets.
+        sets: False for the real sounds themselves in any order: no FD and no inception score,
+            since a set has no distance to itself.
+
+    Raises:
+        UserError: Fewer than ten clips are in both sets.
+    """
+    shared = sorted(set(generated.names) & set(reference.names))
+    if len(shared) < MIN_CLIPS:
+        raise UserError(
+            f"{PROTOCOL} needs at least {MIN_CLIPS} clips with sounds of one name in both "
+            f"folders, got {len(shared)}"
+        )
+    scores = [*_distances(generated, reference)] if sets else []
+    for judge, title in (("panns", "PANNS"), ("passt", "PASST")):
+        ours, theirs = generated.logits.get(judge, {}), reference.logits.get(judge, {})
+        names = sorted(ours.keys() & theirs.keys())
+        if len(names) > 1:
+            divergence = kl_divergences(_rows(theirs, names), _rows(ours, names))
+            scores.append(_score(f"KL-{title}-softmax", bootstrap_mean(divergence), "lower"))
+    for judge, title in (("panns", "PANNS"), ("passt", "PASST")) if sets else ():
+        scores += _inception(title, generated, reference, judge)
+    seen = videos.embeddings if videos is not None else {}
+    pairs = (
+        ("IB-Score", seen.get("imagebind", {}), "imagebind"),
+        ("LAION-CLAP-Score", captions or {}, "clap"),
+    )
+    for name, other, judge in pairs:
+        heard = generated.embeddings.get(judge, {})
+        names = sorted(heard.keys() & other.keys())
+        if names:
+            scores.append(_score(name, bootstrap_mean(_cosines(other, heard, names)), "higher"))
+    heard, looked = generated.embeddings.get("sync", {}), seen.get("sync", {})
+    names = sorted(heard.keys() & looked.keys())
+    if names and sync is not None:
+        offsets = [
+            desync_s(
+                sync,
+                torch.stack([looked[n] for n in names[first : first + _CHUNK_CLIPS]]),
+                torch.stack([heard[n] for n in names[first : first + _CHUNK_CLIPS]]),
+            )
+            for first in range(0, len(names), _CHUNK_CLIPS)
+        ]
+        scores.append(_score("DeSync", bootstrap_mean(torch.cat(offsets).numpy()), "lower"))
+    return tuple(scores)
+
+
+def desync_s(sync: SyncJudge, visual_NSZD: Tensor, audio_NSZD: Tensor) -> Tensor:
+    """Seconds (N,) by which sound and picture seem apart: the mean size over two windows.
+
+    Args:
+        sync: Decides.
+        visual_NSZD: (N, 24, 8, D) of 8 s.
+        audio_NSZD: (N, 24, 6, D) of 8 s.
+
+    Raises:
+        ShapeError: Fewer than 14 segments.
+    """
+    grid = torch.tensor(OFFSETS_S, dtype=torch.float64).abs()
+    sizes = []
+    for window in (slice(None, WINDOW_SEGMENTS), slice(-WINDOW_SEGMENTS, None)):
+        logits = sync.offset_logits(visual_NSZD[:, window], audio_NSZD[:, window])
+        sizes.append(grid[logits.argmax(dim=-1)])
+    return torch.stack(sizes).mean(dim=0)
+
+
+def _distances(generated: SoundFeatures, reference: SoundFeatures) -> list[Score]:
+    scores = []
+    for judge, name in (("vggish", "FD-VGG"), ("panns", "FD-PANN"), ("passt", "FD-PASST")):
+        ours = generated.embeddings.get(judge, {})
+        theirs = reference.embeddings.get(judge, {})
+        shared = ours.keys() & theirs.keys()
+        # PaSST's is the only one that compares pairs.
+        names = [sorted(shared if judge == "passt" else side.keys()) for side in (ours, theirs)]
+        if min(map(len, names)) >= MIN_CLIPS:
+            scores.append(_score(name, _frechet(ours, theirs, *names), "lower"))
+    return scores
+
+
+def _frechet(
+    ours: Mapping[str, Tensor],
+    theirs: Mapping[str, Tensor],
+    our_names: Sequence[str],
+    their_names: Sequence[str],
+) -> Estimate:
+    """FD of two sets that are read one clip at a time; a group is left out of both at once."""
+    everything = sorted({*our_names, *their_names})
+    groups = dict(zip(everything, groups_of(len(everything)).tolist(), strict=True))
+    num_groups = max(groups.values()) + 1
+
+    def vectors(
+        side: Mapping[str, Tensor], names: Sequence[str]
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        for name in names:
+            rows = side[name].numpy()
+            yield groups[name], rows if rows.ndim == 2 else rows[None]
+
+    a = GroupedMoments(vectors(ours, our_names), num_groups)
+    b = GroupedMoments(vectors(theirs, their_names), num_groups)
+
+    def distance(group: int | None) -> float:
+        return frechet_of_moments(a.without(group), b.without(group), rough=group is not None)
+
+    return jackknife_groups(distance, num_groups, len(our_names))
+
+
+def _inception(
+    title: str, generated: SoundFeatures, reference: SoundFeatures, judge: str
+) -> list[Score]:
+    logits = generated.logits.get(judge, {})
+    names = sorted(logits)
+    if judge == "passt":  # PaSST's logits are paired before anything is made of them
+        names = sorted(logits.keys() & reference.logits.get(judge, {}).keys())
+    if len(names) < MIN_CLIPS:
+        return []
+    found = inception_score(_rows(logits, names))
+    # The parts share no clip: their mean has Student's interval (std is that of ten values).
+    half = float(student_t.ppf(0.975, NUM_SPLITS - 1)) * found.std / np.sqrt(NUM_SPLITS - 1)
+    estimate = Estimate(
+        value=found.mean, low=found.mean - half, high=found.mean + half, num_clips=len(names)
+    )
+    return [_score(f"ISC-{title}-mean", estimate, "higher")]
+
+
+def _score(name: str, estimate: Estimate, direction: Direction) -> Score:
+    unit = "s" if name == "DeSync" else ""
+    return Score(protocol=PROTOCOL, name=name, direction=direction, unit=unit, estimate=estimate)
+
+
+def _cosines(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: Sequence[str]) -> np.ndarray:
+    return np.array(
+        [float(torch.cosine_similarity(a[n].double(), b[n].double(), dim=-1)) for n in names]
+    )
+
+
+def _rows(entries: Mapping[str, Tensor], names: Sequence[str]) -> np.ndarray:
+    rows: np.ndarray = torch.stack([entries[name] for name in names]).numpy()
+    return rows

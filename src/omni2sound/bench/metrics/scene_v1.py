@@ -1,0 +1,213 @@
+"""The protocol `stage-v1`: is the right thing heard at the right time, and nothing else?
+
+In:   the truth of a scene, a sound made for it, and what a judge hears in it.
+Out:  one `ClipScore` a sound; `Score`s with 95 % intervals over many.
+
+What is asked, once and for all (a changed definition needs a new name):
+
+*True onsets*: every event's onset, and the clear rises inside its recording (`Level.hits_s`).
+*Onset F1* at 50 and at 100 ms: 2 pairs / (found + true), one-to-one, pooled over clips.
+*Median |offset|*: over on-screen events, of an event's own onset; an event without one
+counts as 0.5 s, the farthest that is looked.
+*In sync*: share of on-screen events whose own onset lies within 100 ms.
+*Invented*: onsets a clip that lie in no event, from 0.1 s before its onset to 0.1 s after its
+end.
+*Seen heard, unseen heard*: share of on-screen and of off-screen classes that the judge hears
+somewhere in the sound (`ears`), among the classes that it knows (oracle rule, `protocols`).
+*Seen heard, unseen heard (2nd)*: the same, by the second judge and the classes that it knows.
+*Speech, music*: share of clips in which either is heard, though none of the scene's classes is
+heard as such in real recordings.
+
+Shape suffixes: N clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni2sound.bench.metrics.onset import ONSET_TOLERANCE_S, onset_hit
+from omni2sound.bench.metrics.onsets import OWN_REACH_S, Onsets, count_pairs
+from omni2sound.bench.metrics.tagging import Heard, RealHearing
+from omni2sound.bench.stats.bootstrap import (
+    Estimate,
+    bootstrap_mean,
+    bootstrap_pooled_median,
+    bootstrap_ratio,
+)
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.levels import level_of
+from omni2sound.scenes.scene import Scene
+
+__all__ = [
+    "STAGE_V1",
+    "ClipScore",
+    "Score",
+    "TrueEvent",
+    "score_clip",
+    "stage_scores",
+    "true_events",
+]
+
+STAGE_V1 = "stage-v1"
+CLOSE_S = 0.05
+
+Direction = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """One number of a protocol."""
+
+    protocol: str
+    name: str
+    direction: Direction
+    """Which is better."""
+    unit: str
+    """Empty for shares and other pure numbers."""
+    estimate: Estimate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrueEvent:
+    """What ought to be heard."""
+
+    class_id: str
+    onset_s: float
+    offset_s: float
+    hits_s: tuple[float, ...]
+    """Clear rises inside the event, seconds from the start of the scene."""
+    on_screen: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipScore:
+    """What `stage-v1` says of one sound; None where nothing was asked."""
+
+    num_true: int
+    num_found: int
+    pairs_close: int
+    pairs: int
+    own_offsets_s: tuple[float | None, ...]
+    num_invented: int
+    seen_heard: float | None
+    unseen_heard: float | None
+    speech: bool | None
+    music: bool | None
+    seen_heard_2nd: float | None = None
+    unseen_heard_2nd: float | None = None
+
+
+def true_events(scene: Scene, assets: StageAssets) -> tuple[TrueEvent, ...]:
+    """The events of a scene, with the rises that its recordings hold."""
+    return tuple(
+        TrueEvent(
+            class_id=e.class_id,
+            onset_s=e.onset_s,
+            offset_s=e.offset_s,
+            hits_s=tuple(
+                e.onset_s + hit_s
+                for hit_s in level_of(assets, e.recording_id).hits_s
+                if e.onset_s + hit_s < e.offset_s
+            ),
+            on_screen=e.on_screen,
+        )
+        for e in scene.events
+    )
+
+
+def score_clip(
+    waveform_N: NDArray[np.float32],
+    events: Sequence[TrueEvent],
+    heard: Heard,
+    real: RealHearing,
+    *,
+    second: tuple[Heard, RealHearing] | None = None,
+) -> ClipScore:
+    """Scores one sound.
+
+    Args:
+        waveform_N: At 16 kHz.
+        events: What ought to be heard in it.
+        heard: What the judge hears in it.
+        real: What the judge hears in real recordings.
+        second: The same two of another judge.
+
+    Raises:
+        ShapeError: If the waveform is not (N,) with N >= 1.
+        UserError: If it holds NaN or infinity.
+    """
+    onsets = Onsets(waveform_N, SAMPLE_RATE_HZ)
+    true_s = sorted(t for e in events for t in (e.onset_s, *e.hits_s))
+    spans = [(e.onset_s - ONSET_TOLERANCE_S, e.offset_s + ONSET_TOLERANCE_S) for e in events]
+    seen_s = [e.onset_s for e in events if e.on_screen]
+    classes = {e.class_id for e in events}
+    seen = {e.class_id for e in events if e.on_screen}
+    unseen = {e.class_id for e in events if not e.on_screen}
+    return ClipScore(
+        num_true=len(true_s),
+        num_found=len(onsets.times_s),
+        pairs_close=count_pairs(onsets.times_s, true_s, tolerance_s=CLOSE_S),
+        pairs=count_pairs(onsets.times_s, true_s, tolerance_s=ONSET_TOLERANCE_S),
+        own_offsets_s=tuple(onsets.own_offsets_s(seen_s, true_s)),
+        num_invented=onsets.num_outside(spans),
+        seen_heard=_share_heard(seen, heard, real),
+        unseen_heard=_share_heard(unseen, heard, real),
+        speech=heard.speech if classes <= real.never_speech else None,
+        music=heard.music if classes <= real.never_music else None,
+        seen_heard_2nd=None if second is None else _share_heard(seen, *second),
+        unseen_heard_2nd=None if second is None else _share_heard(unseen, *second),
+    )
+
+
+def _share_heard(classes: set[str], heard: Heard, real: RealHearing) -> float | None:
+    asked = classes & set(real.scorable)
+    return len(asked & heard.somewhere) / len(asked) if asked else None
+
+
+def stage_scores(clips: Sequence[ClipScore]) -> tuple[Score, ...]:
+    """All numbers of the protocol over the clips of one track; those that nothing asks are out.
+
+    Raises:
+        ShapeError: If there is no clip.
+    """
+    asked = [c.num_found + c.num_true for c in clips]
+    offsets = [
+        [OWN_REACH_S if s is None else min(abs(s), OWN_REACH_S) for s in c.own_offsets_s]
+        for c in clips
+    ]
+    in_sync = [sum(onset_hit(s, 0.0) for s in c.own_offsets_s) for c in clips]
+    scores = [
+        _score("onset F1 50 ms", bootstrap_ratio([2 * c.pairs_close for c in clips], asked)),
+        _score("onset F1 100 ms", bootstrap_ratio([2 * c.pairs for c in clips], asked)),
+    ]
+    if any(offsets):
+        milliseconds = [[1000 * s for s in clip] for clip in offsets]
+        median = bootstrap_pooled_median(milliseconds)
+        scores.append(_score("median |offset|", median, "lower", "ms"))
+        scores.append(_score("in sync", bootstrap_ratio(in_sync, [len(o) for o in offsets])))
+    invented = bootstrap_mean([c.num_invented for c in clips])
+    scores.append(_score("invented", invented, "lower", "a clip"))
+    for name, asked_of in (
+        ("seen heard", [c.seen_heard for c in clips]),
+        ("seen heard (2nd)", [c.seen_heard_2nd for c in clips]),
+        ("unseen heard", [c.unseen_heard for c in clips]),
+        ("unseen heard (2nd)", [c.unseen_heard_2nd for c in clips]),
+    ):
+        if values := [share for share in asked_of if share is not None]:
+            scores.append(_score(name, bootstrap_mean(values)))
+    for name, flags in (
+        ("speech", [c.speech for c in clips if c.speech is not None]),
+        ("music", [c.music for c in clips if c.music is not None]),
+    ):
+        if flags:
+            scores.append(_score(name, bootstrap_mean(np.array(flags, float)), "lower"))
+    return tuple(scores)
+
+
+def _score(name: str, estimate: Estimate, direction: Direction = "higher", unit: str = "") -> Score:
+    return Score(protocol=STAGE_V1, name=name, direction=direction, unit=unit, estimate=estimate)

@@ -1,0 +1,66 @@
+"""The protocol `yamnet-8s-v1`: how far a set of sounds lies from the real ones, for a judge.
+
+In:   a judge; sounds of any length.
+Out:  `JudgedClip`s, of which `streamed` makes FD, unbiased KID, KL and inception score.
+
+What is fixed: the first 8 s at 16 kHz, zeros appended to a shorter clip; no levels are changed.
+FD is of the judge's patch embeddings, all patches of all clips; KID of each clip's mean
+embedding (the estimate is unbiased only for independent items, which patches are not). A
+clip's logits are log(p / (1 - p)) of the mean score p over patches, p kept within 1e-6 and
+1 - 1e-3 (means of logits would leave nothing but "Silence" wherever one patch is silent); KL
+is KL(real || made) of their softmax; the inception score is over all clips at once. FD, KID and
+the inception score have delete-group jackknife intervals (whole clips, pairs together), KL a
+bootstrap over clips.
+
+FD depends on the number of clips: compare only at equal numbers, beside the distance of real
+from other real sounds, and take no verdict from less than `MIN_CLIPS_FOR_VERDICT`.
+
+Another judge gives other numbers under another name: `TAGGER-8s-v1` for a judge "TAGGER".
+
+Shape suffixes: N samples or clips, P patches, D embedding, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni2sound.bench.metrics.onset import Judge
+from omni2sound.errors import ShapeError
+
+__all__ = ["CLIP_S", "MIN_CLIPS_FOR_VERDICT", "JudgedClip", "judge_clip"]
+
+CLIP_S = 8.0
+MIN_CLIPS_FOR_VERDICT = 500
+_LOWEST, _HIGHEST = 1e-6, 1 - 1e-3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class JudgedClip:
+    """What the judge makes of 8 s."""
+
+    embeddings_PD: NDArray[np.float32]
+    logits_K: NDArray[np.float32]
+
+
+def judge_clip(waveform_N: NDArray[np.float32], judge: Judge) -> JudgedClip:
+    """The judge's view of one clip.
+
+    Args:
+        waveform_N: Mono, at the judge's rate.
+        judge: Scores patches.
+
+    Raises:
+        ShapeError: If the waveform is not (N,).
+    """
+    if waveform_N.ndim != 1:
+        raise ShapeError(f"waveform must be mono (N,), got {waveform_N.shape}")
+    num_samples = round(CLIP_S * judge.sample_rate_hz)
+    clip_N = np.zeros(num_samples, np.float32)
+    clip_N[: len(waveform_N)] = waveform_N[:num_samples]
+    scores_PK, embeddings_PD = judge.scores_and_embeddings(clip_N)
+    mean_K = np.clip(scores_PK.mean(axis=0, dtype=np.float64), _LOWEST, _HIGHEST)
+    logits_K = np.log(mean_K) - np.log1p(-mean_K)
+    return JudgedClip(embeddings_PD=embeddings_PD, logits_K=logits_K.astype(np.float32))

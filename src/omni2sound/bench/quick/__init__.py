@@ -1,0 +1,1 @@
+"""The quick check: impacts in video and single-class prompts."""

@@ -1,0 +1,237 @@
+"""Does the first model do its two jobs: sound when something strikes, and sound of the right kind?
+
+In:   onset times and truths of test scenes; class hits of prompts; made by `strikes` and `prompts`.
+Out:  a `SpineReport`: rows with 95 % intervals, checks against thresholds, and facts.
+
+Every claim stands beside what chance and what a perfect system get on the same clips. "Wrongly
+paired" is not one random shuffle but the mean over *all* wrong pairs, so it has no luck of the
+draw: a model that always sounds in mid-clip, or always like a drum, scores there what it
+scores on its own pairs.
+
+Intervals are over scenes (video) and over classes, then prompts within them (text); those of
+wrong pairs draw the clips on both axes. See `resampling`.
+
+Shape suffixes: N clips.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from omni2sound.bench.metrics.onset import onset_hit
+from omni2sound.bench.stats.bootstrap import (
+    Estimate,
+    OnsetErrors,
+    bootstrap_difference,
+    bootstrap_mean,
+    onset_errors,
+)
+from omni2sound.bench.stats.clustered import Resamples
+from omni2sound.errors import ShapeError
+
+__all__ = [
+    "SPINE_CLASSES",
+    "Check",
+    "PromptResult",
+    "Row",
+    "SpineReport",
+    "StrikeResult",
+    "score_prompts",
+    "score_strikes",
+]
+
+SPINE_CLASSES = (
+    "drum",
+    "cymbal",
+    "guitar",
+    "violin",
+    "trumpet",
+    "flute",
+    "dog",
+    "duck",
+    "rooster",
+    "bird",
+    "bell",
+    "hammer",
+    "cowbell",
+    "explosion",
+)
+"""What this evaluation is made of, whatever the catalogue has gained since: its scenes and its
+prompts, and so its numbers, stay comparable."""
+
+MIN_STRIKE_RATE = 0.5
+MIN_STRIKE_GAIN = 0.25
+MIN_CLASS_OF_ORACLE = 0.5
+MIN_CLASS_OF_SHUFFLED = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One system's score on one task."""
+
+    task: str
+    system: str
+    rate: Estimate
+    errors: OnsetErrors | None = None
+    """Of onsets; None where the score is a class hit."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Check:
+    """One promise. The value decides; its interval says how sure that is."""
+
+    name: str
+    measured: Estimate
+    minimum: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value reaches the minimum."""
+        return self.measured.value >= self.minimum
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpineReport:
+    """What the table shows."""
+
+    rows: tuple[Row, ...]
+    checks: tuple[Check, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(check.passed for check in self.checks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; numbers that JSON does not have (NaN, infinity) become None."""
+        data = {
+            "passed": self.passed,
+            "rows": [asdict(row) for row in self.rows],
+            "checks": [asdict(check) | {"passed": check.passed} for check in self.checks],
+            "facts": dict(self.facts),
+        }
+        plain: dict[str, Any] = _finite(data)
+        return plain
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StrikeResult:
+    """Strongest onsets in N scenes; None where a sound is silent.
+
+    Attributes:
+        truths_s: When the strike happens.
+        onsets_s: By system, in the order of the table. Holds "generated".
+    """
+
+    truths_s: Sequence[float]
+    onsets_s: Mapping[str, Sequence[float | None]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptResult:
+    """Whether N sounds are heard as each class.
+
+    Attributes:
+        class_ids: What was asked for.
+        heard: By system, in the order of the table: for each sound, the classes that it is
+            heard as, or None where its judge is not asked, as it does not know the class; no
+            None in "generated" and "oracle" (real recordings of `class_ids`), which it holds.
+    """
+
+    class_ids: Sequence[str]
+    heard: Mapping[str, Sequence[frozenset[str] | None]]
+
+
+def score_strikes(result: StrikeResult) -> tuple[tuple[Row, ...], tuple[Check, ...]]:
+    """Share of strongest onsets within 100 ms of the strike, per system and wrongly paired.
+
+    Raises:
+        ShapeError: If a system lacks clips, or there are fewer than two.
+    """
+    rows, hits = [], {}
+    for system, onsets_s in result.onsets_s.items():
+        _check_lengths(system, onsets_s, result.truths_s)
+        hits[system] = np.array(
+            [onset_hit(o, t) for o, t in zip(onsets_s, result.truths_s, strict=True)], float
+        )
+        errors = onset_errors(onsets_s, result.truths_s)
+        rows.append(
+            Row(task="V2A", system=system, rate=bootstrap_mean(hits[system]), errors=errors)
+        )
+    hit_NN = np.array(
+        [[onset_hit(o, t) for t in result.truths_s] for o in result.onsets_s["generated"]], float
+    )
+    resamples = Resamples(range(len(hit_NN)))
+    wrong = resamples.wrong_pairs(hit_NN)
+    rows.insert(1, Row(task="V2A", system="generated, shuffled", rate=wrong))
+    if "motion-energy" in hits:
+        gain = bootstrap_difference(hits["generated"], hits["motion-energy"])
+        rows.append(Row(task="V2A", system="generated minus motion-energy", rate=gain))
+    checks = (
+        Check(
+            name="strongest onset within 100 ms of the strike",
+            measured=bootstrap_mean(hits["generated"]),
+            minimum=MIN_STRIKE_RATE,
+        ),
+        Check(
+            name="the same, above wrongly paired scenes",
+            measured=resamples.above_wrong_pairs(hit_NN),
+            minimum=MIN_STRIKE_GAIN,
+        ),
+    )
+    return tuple(rows), checks
+
+
+def score_prompts(result: PromptResult) -> tuple[tuple[Row, ...], tuple[Check, ...]]:
+    """Class hit rate per system, and with prompts wrongly paired.
+
+    Raises:
+        ShapeError: If a system lacks clips, or there are fewer than two.
+    """
+    rows, hits = [], {}
+    resamples = Resamples(result.class_ids)
+    for system, heard in result.heard.items():
+        _check_lengths(system, heard, result.class_ids)
+        asked = [c for c, h in zip(result.class_ids, heard, strict=True) if h is not None]
+        hits[system] = np.array([[c in h for c in asked] for h in heard if h is not None], float)
+        drawn = resamples if len(asked) == len(heard) else Resamples(asked)
+        rate = drawn.mean(np.diagonal(hits[system]))
+        rows.append(Row(task="T2A", system=system, rate=rate))
+        if system.startswith(("generated", "oracle")):
+            rate = drawn.wrong_pairs(hits[system])
+            rows.append(Row(task="T2A", system=f"{system}, shuffled", rate=rate))
+    checks = (
+        Check(
+            name="class hits, as a part of real recordings' own",
+            measured=resamples.ratio(np.diagonal(hits["generated"]), np.diagonal(hits["oracle"])),
+            minimum=MIN_CLASS_OF_ORACLE,
+        ),
+        Check(
+            name="class hits, as a multiple of shuffled prompts",
+            measured=resamples.over_wrong_pairs(hits["generated"]),
+            minimum=MIN_CLASS_OF_SHUFFLED,
+        ),
+    )
+    return tuple(rows), checks
+
+
+def _check_lengths(system: str, scored: Sequence[object], truths: Sequence[object]) -> None:
+    if len(scored) != len(truths) or len(truths) < 2:
+        raise ShapeError(
+            f"{system!r} needs one result for each of at least 2 clips, "
+            f"got {len(scored)} for {len(truths)}"
+        )
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,136 @@
+"""Test scenes in which one thing is struck among moving silent things, and who hears it when.
+
+In:   the stage corpus, and a function that makes sound for pictures.
+Out:  `StrikeResult`: strongest onsets of generated sound and of the baselines.
+
+Scenes come from the test split: no recording, picture or wording of it was trained on. They
+are made in batches and forgotten, so memory does not grow with their number.
+
+Shape suffixes: B scenes, T frames, H W picture, K colours, N samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni2sound.bench.metrics.onset import strongest_onset_s
+from omni2sound.bench.quick.score import StrikeResult
+from omni2sound.scenes.draw import Scene, draw_scene
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.render.render import render_audio, render_frames
+
+__all__ = ["ScenePictures", "SoundForPictures", "motion_peak_s", "run_strikes"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ScenePictures:
+    """What a model sees of a batch of scenes of one length."""
+
+    first_index: int
+    """Index of the first scene, for seeds."""
+    vision_frames_BTHWK: NDArray[np.uint8]
+    """At the rate and size of the "what" encoder."""
+    sync_frames_BTHWK: NDArray[np.uint8]
+    """At the rate and size of the "when" encoder."""
+    duration_s: float
+
+
+SoundForPictures = Callable[[ScenePictures], Sequence[NDArray[np.float32]]]
+"""One mono waveform per scene, at 16 kHz."""
+
+
+def run_strikes(
+    assets: StageAssets,
+    generate: SoundForPictures,
+    *,
+    num_scenes: int,
+    seed: int,
+    duration_s: float,
+    sync_px: int,
+    vision_fps: int = 8,
+    vision_px: int = 224,
+    sync_fps: int = 25,
+    batch_size: int = 8,
+    on_scenes: Callable[[int, int], None] | None = None,
+) -> StrikeResult:
+    """Generate for test scenes and find the strongest onset of each sound.
+
+    Args:
+        assets: The stage corpus.
+        generate: The model.
+        num_scenes: How many scenes.
+        seed: Of the scenes.
+        duration_s: Length of every scene.
+        sync_px: Height and width of the "when" encoder's pictures.
+        vision_fps: Pictures per second of the "what" encoder.
+        vision_px: Height and width of its pictures.
+        sync_fps: Pictures per second of the "when" encoder.
+        batch_size: Scenes in memory at once.
+        on_scenes: Called with (scenes done, scenes in all).
+
+    Raises:
+        ConfigError: If the corpus has nothing to strike in its test split.
+        UserError: If a number is out of range.
+    """
+    truths_s: list[float] = []
+    onsets_s: dict[str, list[float | None]] = {
+        "generated": [],
+        "oracle": [],
+        "motion-energy": [],
+        "silence": [],
+    }
+    for first in range(0, num_scenes, batch_size):
+        scenes = [
+            draw_scene(
+                assets, split="test", seed=seed, index=i, kind="strike", duration_s=duration_s
+            )
+            for i in range(first, min(first + batch_size, num_scenes))
+        ]
+        pictures = ScenePictures(
+            first_index=first,
+            vision_frames_BTHWK=_frames(scenes, assets, vision_fps, vision_px),
+            sync_frames_BTHWK=_frames(scenes, assets, sync_fps, sync_px),
+            duration_s=duration_s,
+        )
+        truths_s += [scene.events[0].onset_s for scene in scenes]
+        onsets_s["generated"] += _onsets(generate(pictures))
+        onsets_s["oracle"] += _onsets(render_audio(scene, assets) for scene in scenes)
+        onsets_s["motion-energy"] += [
+            motion_peak_s(frames, sync_fps) for frames in pictures.sync_frames_BTHWK
+        ]
+        onsets_s["silence"] += [None] * len(scenes)
+        if on_scenes is not None:
+            on_scenes(first + len(scenes), num_scenes)
+    return StrikeResult(truths_s=truths_s, onsets_s=onsets_s)
+
+
+def motion_peak_s(frames_THWK: NDArray[np.uint8], fps: int) -> float | None:
+    """When the picture changes most: the baseline that needs no learning.
+
+    Frame i stands for the time (i + 0.5) / fps, so the change from i - 1 to i lies at i / fps.
+
+    Args:
+        frames_THWK: The pictures of one scene.
+        fps: Pictures per second.
+
+    Returns:
+        Seconds, or None if nothing changes.
+    """
+    change_T = np.abs(np.diff(frames_THWK.astype(np.int16), axis=0)).mean(axis=(1, 2, 3))
+    if len(change_T) == 0 or change_T.max() == 0:
+        return None
+    return (int(change_T.argmax()) + 1) / fps
+
+
+def _frames(
+    scenes: Sequence[Scene], assets: StageAssets, fps: int, size_px: int
+) -> NDArray[np.uint8]:
+    return np.stack([render_frames(scene, assets, fps=fps, size_px=size_px) for scene in scenes])
+
+
+def _onsets(waveforms: Iterable[NDArray[np.float32]]) -> list[float | None]:
+    return [strongest_onset_s(waveform, SAMPLE_RATE_HZ) for waveform in waveforms]

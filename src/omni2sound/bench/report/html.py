@@ -1,0 +1,252 @@
+"""A scored run as one HTML file: tables, plots, sounds to play; nothing is fetched.
+
+In:   a `ScoredRun`, its examples.
+Out:  the page as text. No script, no link, no font; sounds and pictures are inside.
+
+What not to get wrong: the policy in the head forbids every request, so that a page that
+somebody was sent tells nobody that it was opened; a test looks that nothing would want one.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omni2sound.bench.report.examples import Example
+from omni2sound.bench.report.notes import notes_of
+from omni2sound.bench.report.paper_numbers import SOURCE, published_rows
+from omni2sound.bench.report.plots import Bar, interval_plot
+from omni2sound.bench.report.results import ScoredRun
+from omni2sound.bench.report.tables import (
+    Table,
+    clips_of,
+    interval_of,
+    row_name,
+    tables_of,
+    value_of,
+)
+from omni2sound.bench.scoring.evaluate import Row
+from omni2sound.bench.systems.folder import Problem
+
+__all__ = ["POLICY", "data_uri", "page_of"]
+
+POLICY = (
+    "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'"
+)
+
+_STYLE = """
+:root { color-scheme: light; --ink: #1d2433; --soft: #667085; --line: #e4e7ec; --model: #175cd3; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1240px; padding: 32px 24px 80px; color: var(--ink);
+  background: #fff; font: 15px/1.5 system-ui, sans-serif; }
+h1 { font-size: 26px; margin: 0 0 4px; }
+h2 { font-size: 19px; margin: 44px 0 10px; padding-top: 14px; border-top: 1px solid var(--line); }
+h3 { font-size: 15px; margin: 22px 0 8px; }
+p, li { max-width: 84ch; }
+.soft, figcaption, dt { color: var(--soft); }
+.wide { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }
+th, td { padding: 5px 8px; border-bottom: 1px solid var(--line); text-align: right;
+  white-space: nowrap; }
+th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
+th:first-child, td:first-child { text-align: left; }
+tr.model td { background: #f5f8ff; }
+tr.model td:first-child { color: var(--model); font-weight: 600; }
+td small { color: var(--soft); display: block; font-size: 11px; }
+.plots { display: flex; flex-wrap: wrap; gap: 8px 28px; }
+figure { margin: 0; }
+svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
+svg text.baseline, svg text.tick { fill: var(--soft); }
+svg text.model { fill: var(--model); font-weight: 600; }
+svg line.axis { stroke: var(--line); }
+svg line.baseline { stroke: #98a2b3; stroke-width: 2; }
+svg circle.baseline { fill: #98a2b3; }
+svg line.model { stroke: var(--model); stroke-width: 2; }
+svg circle.model { fill: var(--model); }
+.examples { display: grid; gap: 20px;
+  grid-template-columns: repeat(auto-fill, minmax(560px, 1fr)); }
+.example { border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; }
+.example.best { border-top: 3px solid #12b76a; }
+.example.worst { border-top: 3px solid #f04438; }
+.example img.strip { width: 100%; border-radius: 4px; }
+.sound { display: grid; grid-template-columns: 52px 1fr; gap: 2px 10px; align-items: center;
+  margin-top: 8px; }
+.sound audio { width: 100%; height: 32px; }
+.sound .picture { grid-column: 2; position: relative; }
+.sound .picture img { width: 100%; display: block; border-radius: 4px; }
+.sound .picture i { position: absolute; top: 0; bottom: 0; width: 1px; background: #fffc;
+  border-left: 1px dashed #fff; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 18px; font-size: 13px; }
+dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 640px) { .examples { grid-template-columns: 1fr; } body { padding: 20px 12px; } }
+"""
+
+
+def page_of(run: ScoredRun, examples: Sequence[Example]) -> str:
+    """The whole page."""
+    evaluation = run.evaluation
+    track = evaluation.facts["track"]
+    title = f"{track['name']} {track['version']}"
+    models = list(dict.fromkeys(r.system for r in evaluation.rows if not r.is_baseline))
+    tables = tables_of(evaluation)
+    body = [
+        f"<h1>{_text(', '.join(models) or 'baselines')}</h1>",
+        f'<p class="soft">on {_text(title)}, {track["num_clips"]} clips ('
+        f"{_text(', '.join(f'{n} {p}' for p, n in track['num_by_part'].items()))}). Small numbers "
+        "are 95 % intervals; arrows point to better; models in blue, baselines that learn "
+        "nothing in grey.</p>",
+        *(f"<p>{_text(note)}</p>" for note in notes_of(evaluation)),
+    ]
+    for table in tables:
+        body += [f"<h2>{_text(table.title)}</h2>", _table(table), _plots(table)]
+    if examples:
+        body += ["<h2>Best and worst clips</h2>", _examples(examples)]
+    body += [_problems(evaluation.problems), _published(), _facts(evaluation.facts)]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{_text(title)}: {_text(', '.join(models))}</title><style>{_STYLE}</style></head>"
+        f"<body>{''.join(body)}</body></html>\n"
+    )
+
+
+def data_uri(kind: str, data: bytes) -> str:
+    """Bytes as an address that is no request."""
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def _table(table: Table) -> str:
+    header = "".join(f"<th>{_text(cell)}</th>" for cell in table.header)
+    rows = "".join(_row(table, row) for row in table.rows)
+    return (
+        f'<div class="wide"><table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>'
+        "</div>"
+    )
+
+
+def _row(table: Table, row: Row) -> str:
+    cells = [f"<td>{_text(row_name(row))}</td><td>{_text(clips_of(row))}</td>"]
+    for column in table.columns:
+        score = table.score(row, column)
+        cells.append(
+            "<td></td>"
+            if score is None
+            else f"<td>{_text(value_of(score.estimate))}"
+            f"<small>{_text(interval_of(score.estimate))}</small></td>"
+        )
+    return f'<tr class="{"baseline" if row.is_baseline else "model"}">{"".join(cells)}</tr>'
+
+
+def _plots(table: Table) -> str:
+    figures = []
+    for column, title in zip(table.columns, table.header[2:], strict=True):
+        bars = [
+            Bar(label=row_name(row), estimate=score.estimate, strong=not row.is_baseline)
+            for row in table.rows
+            # Silence is a hundred times as far as anything else, and would hide all.
+            if (score := table.score(row, column)) is not None
+            and not (column.name in ("FD", "KID") and row.system == "silence")
+        ]
+        figures.append(
+            f"<figure><figcaption>{_text(title)}</figcaption>"
+            f"{interval_plot(bars, title=f'{table.title}, {title}')}</figure>"
+        )
+    return f'<div class="plots">{"".join(figures)}</div>'
+
+
+def _examples(examples: Sequence[Example]) -> str:
+    parts = []
+    names = list(dict.fromkeys((e.system, e.task) for e in examples))
+    for system, task in names:
+        parts.append(f'<h3>{_text(system)} {_text(task)}</h3><div class="examples">')
+        parts += [_example(e) for e in examples if (e.system, e.task) == (system, task)]
+        parts.append("</div>")
+    return "".join(parts)
+
+
+def _example(example: Example) -> str:
+    clip = example.clip
+    strip = ""
+    if example.strip_jpeg is not None:
+        source = data_uri("image/jpeg", example.strip_jpeg)
+        strip = f'<img class="strip" alt="eight pictures of the video" src="{source}">'
+    marks = "".join(
+        f'<i style="left:{100 * t / clip.duration_s:.2f}%"></i>' for t in example.onsets_s
+    )
+    sounds = "".join(
+        f'<div class="sound"><span class="soft">{name}</span>'
+        f'<audio controls preload="none" src="{data_uri("audio/flac", flac)}"></audio>'
+        f'<div class="picture"><img alt="spectrogram of the {name} sound" '
+        f'src="{data_uri("image/png", png)}">{marks}</div></div>'
+        for name, flac, png in (
+            ("made", example.made_flac, example.made_png),
+            ("real", example.real_flac, example.real_png),
+        )
+    )
+    return (
+        f'<article class="example {example.verdict}"><strong>{example.verdict}</strong> '
+        f'<span class="soft">{_text(clip.clip_id)} · {_text(example.measured)}</span>'
+        f"<p>{_text(clip.caption)}</p>{strip}{sounds}</article>"
+    )
+
+
+def _problems(problems: Mapping[str, Sequence[Problem]]) -> str:
+    if not problems:
+        return "<h2>Problems with sounds</h2><p>None.</p>"
+    rows = "".join(
+        f"<tr><td>{_text(system)}</td><td>{_text(p.kind)}</td><td>{_text(p.name)}</td>"
+        f"<td>{_text(p.told)}</td><td>{'yes' if p.scored else 'no'}</td></tr>"
+        for system, found in problems.items()
+        for p in found
+    )
+    return (
+        '<h2>Problems with sounds</h2><div class="wide"><table><thead><tr><th>system</th>'
+        "<th>problem</th><th>clip or file</th><th>found</th><th>scored</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _published() -> str:
+    rows = published_rows()
+    names = list(dict.fromkeys(n for row in rows for n in row.scores))
+    header = "".join(f"<th>{_text(n)}</th>" for n in ("system", "track", "task", *names))
+    body = "".join(
+        f"<tr><td>{_text(row.system)}</td><td>{_text(row.track)}</td><td>{_text(row.task)}</td>"
+        + "".join(f"<td>{_text(row.scores.get(n, ''))}</td>" for n in names)
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<h2>Published elsewhere</h2><p class="soft">{_text(SOURCE)}. Other clips and other '
+        'judges than in the tables above: not to be compared with them.</p><div class="wide">'
+        f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _facts(facts: Mapping[str, Any]) -> str:
+    flat: list[tuple[str, object]] = []
+    for name, value in facts.items():
+        if name.startswith("oracle_rates"):
+            continue
+        if isinstance(value, Mapping):
+            flat += [(f"{name}: {k}", v) for k, v in value.items()]
+        else:
+            flat.append((name, value))
+    items = "".join(f"<dt>{_text(n)}</dt><dd>{_text(_told(v))}</dd>" for n, v in flat)
+    return f"<h2>How it was made</h2><dl>{items}</dl>"
+
+
+def _told(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {v}" for k, v in value.items())
+    return str(value)

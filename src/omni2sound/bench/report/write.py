@@ -1,0 +1,68 @@
+"""Writes the report of a scored run: JSON, Markdown and one HTML page.
+
+In:   a folder with a scored run.
+Out:  report.json, report.md, report.html beside it.
+
+The same scores give the same three files, byte for byte.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from omni2sound.bench.report.examples import choose_examples
+from omni2sound.bench.report.html import page_of
+from omni2sound.bench.report.notes import notes_of
+from omni2sound.bench.report.paper_numbers import SOURCE, published_rows
+from omni2sound.bench.report.results import ScoredRun
+from omni2sound.bench.report.tables import as_markdown, tables_of
+from omni2sound.bench.tracks.track import read_track
+from omni2sound.runtime import atomic_path
+
+__all__ = ["REPORTS", "markdown_of", "write_report"]
+
+REPORTS = ("report.json", "report.md", "report.html")
+
+
+def write_report(run: ScoredRun) -> tuple[Path, ...]:
+    """Write the three files.
+
+    Raises:
+        UserError: The track is gone.
+    """
+    track = read_track(run.track).limited(run.limit)
+    examples = choose_examples(track, run.systems, run.evaluation.clips)
+    texts = (_json_of(run), markdown_of(run), page_of(run, examples))
+    paths = tuple(run.folder / name for name in REPORTS)
+    for path, text in zip(paths, texts, strict=True):
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    return paths
+
+
+def _json_of(run: ScoredRun) -> str:
+    evaluation = run.evaluation
+    data = {
+        "facts": evaluation.facts,
+        "notes": notes_of(evaluation),
+        "rows": [asdict(row) for row in evaluation.rows],
+        "problems": {n: [asdict(p) for p in ps] for n, ps in evaluation.problems.items()},
+        "published": {"source": SOURCE, "rows": [asdict(row) for row in published_rows()]},
+    }
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def markdown_of(run: ScoredRun) -> str:
+    """All tables, notes and problems."""
+    evaluation = run.evaluation
+    track = evaluation.facts["track"]
+    parts = [f"# {track['name']} {track['version']}: {track['num_clips']} clips", ""]
+    parts += [f"* {note}" for note in notes_of(evaluation)]
+    for table in tables_of(evaluation):
+        parts += ["", as_markdown(table)]
+    parts += ["", "### Problems with sounds", ""]
+    found = [(name, p) for name, problems in evaluation.problems.items() for p in problems]
+    parts += [f"* {name}: {p.kind}: {p.name}: {p.told}" for name, p in found] or ["None."]
+    return "\n".join([*parts, ""])

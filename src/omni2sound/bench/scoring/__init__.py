@@ -1,0 +1,1 @@
+"""Scoring: from sound files to rows of a table."""

@@ -1,0 +1,313 @@
+"""What judges make of every sound of a system, computed once for each and kept by digest.
+
+In:   files of sounds, the clips that they stand for, names of judges.
+Out:  `Judged`: a clip's scores by `stage-v1` (where there is a truth) and where its embeddings
+      lie, to be read one at a time.
+
+An entry's name is the digest of everything that decides what is in it: the sound's bytes, the
+truth's, the judge, the definitions' version, torch's version. So a stopped extraction goes on
+where it was, systems that share sounds share entries, and the folder can be deleted at any
+time. Workers write entries themselves: on a cluster the folder must be one that all see.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from functools import cache, lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_safetensors
+
+from omni2sound.bench.metrics.scene_v1 import ClipScore, TrueEvent, score_clip
+from omni2sound.bench.metrics.tagger_8s import JudgedClip, judge_clip
+from omni2sound.bench.metrics.tagging import Ears, Heard, NamedJudge, RealHearing, hear_recordings
+from omni2sound.bench.systems.folder import SoundFile
+from omni2sound.bench.tracks.scenes import read_truth, stored_recordings
+from omni2sound.bench.tracks.track import Track, TrackClip, read_track
+from omni2sound.data.workers import EngineName, map_jobs
+from omni2sound.encoders.metric.tagger import Tagger
+from omni2sound.encoders.metric.yamnet import YamNet
+from omni2sound.errors import UserError
+from omni2sound.media.audio import read_audio
+from omni2sound.media.samples import Audio, fit_length, round_half_up
+
+__all__ = [
+    "JUDGES",
+    "Judged",
+    "entry_key",
+    "entry_path",
+    "iter_judged",
+    "judge_sounds",
+    "load_judge",
+    "put_entry",
+    "read_judged",
+    "real_hearing",
+]
+
+JUDGES: Mapping[str, Callable[[], NamedJudge]] = {"yamnet": YamNet.load, "tagger": Tagger.load}
+"""Judges by name. The first that is asked for decides what is heard (`stage-v1`), the second says
+it again; all have distances of their own."""
+
+_VERSION = 1
+"""Of the definitions behind an entry; a changed one needs a new number."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judged:
+    """One sound, judged."""
+
+    clip_id: str
+    score: ClipScore | None
+    """None on tracks without truth."""
+    entries: Mapping[str, Path]
+    """By judge; read with `read_judged`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Work:
+    track: Path
+    judges: tuple[str, ...]
+    cache: Path
+    hearing: tuple[RealHearing, ...]
+    """Of the first two judges; empty on tracks without truth."""
+
+
+@cache
+def load_judge(name: str) -> NamedJudge:
+    """A judge, once in each process.
+
+    Raises:
+        UserError: There is none of this name.
+        MissingPartError: Its network is not installed.
+    """
+    if name not in JUDGES:
+        raise UserError(
+            f"no judge {name!r}; known: {', '.join(JUDGES)} (those of avbench-8s-v1 come with "
+            "--weights, see docs/weights.md)"
+        )
+    return JUDGES[name]()
+
+
+@cache
+def judge_digest(name: str) -> str:
+    """What a judge makes of a fixed sound, and what it counts as heard, as a digest."""
+    judge = load_judge(name)
+    rng = np.random.default_rng(0)
+    time_s = np.arange(2 * judge.sample_rate_hz) / judge.sample_rate_hz
+    sweep = 0.3 * np.sin(2 * np.pi * (100 + 1000 * time_s) * time_s)
+    probe_N = (sweep + 0.05 * rng.standard_normal(len(time_s))).astype(np.float32)
+    parts = [np.round(part, 4).tobytes() for part in judge.scores_and_embeddings(probe_N)]
+    rules = repr((judge.class_names, judge.top_k, judge.least_score)).encode()
+    return hashlib.sha256(b"".join([*parts, rules])).hexdigest()
+
+
+@cache
+def _track(folder: Path) -> Track:
+    return read_track(folder)
+
+
+@cache
+def _ears(folder: Path, judge: str) -> tuple[Ears, str]:
+    """A judge's ears for a track's catalogue, and the catalogue's digest."""
+    catalogue = stored_recordings(_track(folder)).catalogue
+    return Ears(load_judge(judge), catalogue), catalogue.digest
+
+
+def real_hearing(track: Track, judge: str, cache_folder: Path) -> RealHearing:
+    """How a judge hears the track's real recordings: what may be asked of a system."""
+    assets = stored_recordings(track)
+    path = entry_path(
+        cache_folder,
+        entry_key(kind="hearing", of=assets.catalogue.digest, judge=judge_digest(judge)),
+    )
+    path = path.with_suffix(".json")
+    if path.is_file():
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return RealHearing(heard={c: [_heard(h) for h in all_] for c, all_ in told.items()})
+    hearing = hear_recordings(assets, Ears(load_judge(judge), assets.catalogue))
+    plain = {
+        c: [
+            {k: sorted(v) if isinstance(v, frozenset) else v for k, v in asdict(h).items()}
+            for h in all_heard
+        ]
+        for c, all_heard in hearing.heard.items()
+    }
+    put_entry(path, json.dumps(plain).encode())
+    return hearing
+
+
+def _heard(told: Mapping[str, Any]) -> Heard:
+    return Heard(
+        classes=frozenset(told["classes"]),
+        somewhere=frozenset(told["somewhere"]),
+        speech=told["speech"],
+        music=told["music"],
+    )
+
+
+def judge_sounds(
+    track: Track,
+    sounds: Iterable[tuple[TrackClip, SoundFile]],
+    *,
+    judges: tuple[str, ...],
+    cache_folder: Path,
+    engine: EngineName = "local",
+    num_workers: int = 1,
+    on_sound: Callable[[int, int], None] | None = None,
+) -> list[Judged]:
+    """Judge every sound that has not been judged before.
+
+    Args:
+        track: Whose clips they are.
+        sounds: Each with the clip that it stands for.
+        judges: Names; the first one's ears count for `stage-v1`.
+        cache_folder: Where entries are kept.
+        engine: What the jobs run on.
+        num_workers: Sounds at a time.
+        on_sound: Called with (sounds done, sounds in all).
+
+    Returns:
+        One for each sound, in their order.
+
+    Raises:
+        UserError: A judge is unknown, or a file can't be read.
+    """
+    jobs = list(enumerate(sounds))
+    for name in judges:
+        load_judge(name)  # says here, not in a worker, that it is missing
+    hearing: tuple[RealHearing, ...] = ()
+    if track.has_truth:
+        hearing = tuple(real_hearing(track, judge, cache_folder) for judge in judges[:2])
+    work = _Work(track=track.folder, judges=judges, cache=cache_folder, hearing=hearing)
+    results: list[Judged | None] = [None] * len(jobs)
+    done = map_jobs(partial(_judge, work), jobs, engine=engine, num_workers=num_workers)
+    for count, (at, judged) in enumerate(done, start=1):
+        results[at] = judged
+        if on_sound is not None:
+            on_sound(count, len(jobs))
+    return [r for r in results if r is not None]
+
+
+def read_judged(path: Path) -> JudgedClip:
+    """An entry's embeddings and logits."""
+    with safe_open(path, framework="np") as file:
+        return JudgedClip(
+            embeddings_PD=file.get_tensor("embeddings_PD"), logits_K=file.get_tensor("logits_K")
+        )
+
+
+def _judge(work: _Work, job: tuple[int, tuple[TrackClip, SoundFile]]) -> tuple[int, Judged]:
+    at, (clip, sound) = job
+    heard = _Once(sound.path)
+    entries: dict[str, Path] = {}
+    for name in work.judges:
+        key = entry_key(kind="sound", sound=sound.sha256, judge=judge_digest(name))
+        path = entries[name] = entry_path(work.cache, key)
+        if not _is_whole(path):
+            judge = load_judge(name)
+            judged = judge_clip(heard.at(judge.sample_rate_hz), judge)
+            tensors = {"embeddings_PD": judged.embeddings_PD, "logits_K": judged.logits_K}
+            put_entry(path, to_safetensors(tensors))
+    score = None if clip.truth is None else _stage_score(work, clip, sound, heard)
+    return at, Judged(clip_id=clip.clip_id, score=score, entries=entries)
+
+
+class _Once:
+    """A file's sound, decoded when first asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._by_rate: dict[int, NDArray[np.float32]] = {}
+
+    def at(self, rate_hz: int) -> NDArray[np.float32]:
+        if rate_hz not in self._by_rate:
+            audio = read_audio(self._path, sample_rate_hz=rate_hz, mono=True)
+            self._by_rate[rate_hz] = audio.samples_CN[0]
+        return self._by_rate[rate_hz]
+
+
+def _stage_score(work: _Work, clip: TrackClip, sound: SoundFile, heard: _Once) -> ClipScore:
+    """Of the clip's length: a longer sound is cut, a shorter one ends in silence."""
+    track = _track(work.track)
+    key = entry_key(
+        kind="score",
+        sound=sound.sha256,
+        truth=track.digests[clip.clip_id].truth,
+        catalogue=_ears(work.track, work.judges[0])[1],
+        judges=[judge_digest(name) for name in work.judges[:2]],
+        duration_s=clip.duration_s,
+    )
+    path = entry_path(work.cache, key).with_suffix(".json")
+    with suppress(FileNotFoundError, ValueError, KeyError):  # ValueError: cut off
+        return _clip_score(json.loads(path.read_text(encoding="utf-8")))
+    rate_hz = load_judge(work.judges[0]).sample_rate_hz
+    whole = Audio(samples_CN=heard.at(rate_hz)[None], sample_rate_hz=rate_hz)
+    num_samples = round_half_up(Fraction(clip.duration_s) * rate_hz)
+    fitted_N = fit_length(whole, num_samples).samples_CN[0]
+    assert clip.truth is not None  # the caller has looked
+    events = _events(track.path(clip.truth))
+    first, *more = (
+        (_ears(work.track, name)[0].listen(fitted_N), hearing)
+        for name, hearing in zip(work.judges, work.hearing, strict=False)
+    )
+    score = score_clip(fitted_N, events, *first, second=more[0] if more else None)
+    put_entry(path, json.dumps(asdict(score)).encode())
+    return score
+
+
+@lru_cache(maxsize=2048)
+def _events(path: Path) -> tuple[TrueEvent, ...]:
+    """Read once for all systems; a scene's whole truth is large."""
+    return read_truth(path)[1]
+
+
+def _clip_score(told: Mapping[str, Any]) -> ClipScore:
+    return ClipScore(**{**told, "own_offsets_s": tuple(told["own_offsets_s"])})
+
+
+def entry_key(**what: object) -> str:
+    """The name of the entry that follows from all this, this version and torch's."""
+    asked = {**what, "version": _VERSION, "torch": torch.__version__}
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
+
+
+def entry_path(folder: Path, key: str) -> Path:
+    """Where an entry lies."""
+    return folder / key[:2] / f"{key}.safetensors"
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        read_judged(path)
+    except (FileNotFoundError, SafetensorError, OSError):
+        return False
+    return True
+
+
+def put_entry(path: Path, data: bytes) -> None:
+    """Under its name only when whole. Not flushed: what a power cut spoils is made again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def iter_judged(judged: Iterable[Judged], judge: str) -> Iterator[JudgedClip]:
+    """Entries of one judge, read one at a time."""
+    for one in judged:
+        yield read_judged(one.entries[judge])

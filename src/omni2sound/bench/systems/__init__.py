@@ -1,0 +1,1 @@
+"""Systems under test: models, folders of sounds, baselines."""

@@ -1,0 +1,280 @@
+"""Sounds of the systems that learn nothing, as files like anybody's.
+
+In:   a track; for the baselines that retrieve, also the stage corpus that it was built from.
+Out:  `System`s.
+
+Any track has `shuffled` (the real sound of a clip half the track on, of the same part) and
+`silence`. A stage track whose corpus is at hand also has `retrieval`, `motion-energy`,
+`motion + retrieval` (`baselines`), and `real, other scenes`: real sound of as many other
+scenes, the floor of FD and KID at this number of clips.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni2sound.bench.scoring.evaluate import System, real_sounds
+from omni2sound.bench.stage_table.run import REAL_ELSEWHERE
+from omni2sound.bench.systems.baselines import Baselines, Embed, TrainingMemory, shuffled_place
+from omni2sound.bench.systems.folder import SoundFile
+from omni2sound.bench.systems.retrieval import caption_embedding, look_embedding
+from omni2sound.bench.tracks.scene_clips import TRACKS, draw_clips
+from omni2sound.bench.tracks.scenes import stage_clip
+from omni2sound.bench.tracks.track import Track, TrackClip, file_sha256, read_track
+from omni2sound.data.workers import EngineName, map_jobs
+from omni2sound.encoders.text import TextEncoder
+from omni2sound.encoders.vision import VisionEncoder
+from omni2sound.errors import UserError
+from omni2sound.media.audio import Audio, write_audio
+from omni2sound.scenes.draw import draw_scene
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+
+__all__ = ["SHUFFLED", "STAGE_BASELINES", "plain_baselines", "stage_baselines"]
+
+SHUFFLED = "shuffled"
+STAGE_BASELINES = ("retrieval", "motion-energy", "motion + retrieval")
+NUM_REMEMBERED = 100
+"""Training scenes of each part to retrieve from."""
+_MEMORY_SEED_STEP = 1000
+"""Keeps remembered and other scenes apart from those of the track, as in `stage_run`."""
+
+EmbedNames = tuple[Callable[[], Embed], Callable[[], Embed]]
+"""What loads the embeddings of captions and of looks; importable by name."""
+
+
+def plain_baselines(track: Track, out: Path) -> list[System]:
+    """`shuffled` and `silence`.
+
+    Args:
+        track: With as many clips as are asked for.
+        out: Folder for the silent files.
+    """
+    real = real_sounds(track)
+    shuffled: dict[str, SoundFile] = {}
+    for part in track.parts:
+        ids = [c.clip_id for c in track.clips if c.part == part]
+        for at, clip_id in enumerate(ids):
+            shuffled[clip_id] = real[ids[shuffled_place(at, len(ids))]]
+    silence = {c.clip_id: _silent(c, out / "silence") for c in track.clips}
+    return [
+        System(name=SHUFFLED, sounds=shuffled, is_baseline=True, is_real=True),
+        System(name="silence", sounds=silence, is_baseline=True),
+    ]
+
+
+def _silent(clip: TrackClip, folder: Path) -> SoundFile:
+    path = folder / f"{clip.duration_s:g}s.flac"
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        nothing = np.zeros((1, round(clip.duration_s * SAMPLE_RATE_HZ)), np.float32)
+        write_audio(path, Audio(samples_CN=nothing, sample_rate_hz=SAMPLE_RATE_HZ))
+    return SoundFile(clip_id=clip.clip_id, path=path, sha256=_hash(path))
+
+
+@cache
+def _hash(path: Path) -> str:
+    return file_sha256(path)
+
+
+def caption_embed() -> Embed:
+    """With the carried text encoder."""
+    return caption_embedding(TextEncoder.load())
+
+
+def look_embed() -> Embed:
+    """With the carried picture encoder."""
+    return look_embedding(VisionEncoder.load())
+
+
+def stage_baselines(
+    track: Track,
+    assets: Path,
+    out: Path,
+    *,
+    embed: EmbedNames = (caption_embed, look_embed),
+    num_remembered: int = NUM_REMEMBERED,
+    engine: EngineName = "local",
+    num_workers: int = 1,
+    on_clip: Callable[[int, int], None] | None = None,
+) -> list[System]:
+    """The baselines that need the corpus; sounds that are there are not made again.
+
+    Args:
+        track: A stage track, with as many clips as are asked for.
+        assets: The corpus that it was built from.
+        out: Folder; each baseline gets one below it.
+        embed: What loads the embeddings that retrieval compares.
+        num_remembered: Training scenes of each part to retrieve from.
+        engine: What the jobs run on.
+        num_workers: Clips at a time.
+        on_clip: Called with (clips done, clips in all).
+
+    Raises:
+        UserError: The corpus is another one.
+    """
+    stage_clip(track, track.clips[0], _assets(assets))  # is it the same corpus?
+    out = out / f"of-{num_remembered}"  # another memory plays other sounds
+    folders = [out / _folder(name) for name in (*STAGE_BASELINES, REAL_ELSEWHERE)]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    memory = out / f"memory-{num_remembered}.npz"
+    if not memory.is_file():
+        jobs = [(part, k) for part in TRACKS for k in range(num_remembered)]
+        _remember(track, assets, memory, embed, jobs, engine, num_workers)
+    missing = [
+        c for c in track.clips if any(not (f / f"{c.clip_id}.flac").is_file() for f in folders)
+    ]
+    done = len(track.clips) - len(missing)
+    work = partial(_play, track.folder, assets, memory, out, embed)
+    for _ in map_jobs(work, missing, engine=engine, num_workers=num_workers):
+        done += 1
+        if on_clip is not None:
+            on_clip(done, len(track.clips))
+    systems = []
+    for name, folder in zip((*STAGE_BASELINES, REAL_ELSEWHERE), folders, strict=True):
+        sounds = {}
+        for clip in track.clips:
+            path = folder / f"{clip.clip_id}.flac"
+            sounds[clip.clip_id] = SoundFile(
+                clip_id=clip.clip_id, path=path, sha256=file_sha256(path)
+            )
+        systems.append(
+            System(
+                name=name,
+                sounds=sounds,
+                is_baseline=True,
+                distances_only=name == REAL_ELSEWHERE,
+            )
+        )
+    return systems
+
+
+def _folder(name: str) -> str:
+    return name.replace(" + ", "-and-").replace(", ", "-").replace(" ", "-")
+
+
+def _remember(
+    track: Track,
+    assets: Path,
+    target: Path,
+    embed: EmbedNames,
+    jobs: Sequence[tuple[str, int]],
+    engine: EngineName,
+    num_workers: int,
+) -> None:
+    """Embeddings of training scenes; the scenes themselves follow from their seeds."""
+    seed, duration_s = _drawn_with(track)
+    work = partial(_embed_scene, assets, embed, seed, duration_s)
+    found = dict(map_jobs(work, jobs, engine=engine, num_workers=num_workers))
+    arrays = {
+        f"{part}_{kind}": np.stack([found[p, k][at] for p, k in jobs if p == part])
+        for part in TRACKS
+        for at, kind in enumerate(("caption", "look"))
+    }
+    temporary = target.with_name(f".{secrets.token_hex(6)}.npz")
+    np.savez(temporary, **arrays)  # type: ignore[arg-type]
+    temporary.replace(target)
+
+
+def _drawn_with(track: Track) -> tuple[int, float]:
+    built = track.info.built
+    try:
+        return int(built["seed"]), float(built["duration_s"])
+    except KeyError as error:
+        raise UserError(f"{track.folder}: is no stage track (no {error.args[0]})") from None
+
+
+def _embed_scene(
+    assets: Path, embed: EmbedNames, seed: int, duration_s: float, job: tuple[str, int]
+) -> tuple[tuple[str, int], tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    part, index = job
+    (clip,) = draw_clips(
+        _assets(assets),
+        part,  # type: ignore[arg-type]
+        split="train",
+        seed=seed + _MEMORY_SEED_STEP,
+        num_clips=1,
+        duration_s=duration_s,
+        first=index,
+    )
+    vectors = [_loaded(load)(clip) for load in embed]
+    units = [(v / max(float(np.linalg.norm(v)), 1e-9)).astype(np.float32) for v in vectors]
+    return job, (units[0], units[1])
+
+
+@cache
+def _assets(folder: Path) -> StageAssets:
+    return StageAssets.open(folder)
+
+
+@cache
+def _track(folder: Path) -> Track:
+    return read_track(folder)
+
+
+@cache
+def _loaded(load: Callable[[], Embed]) -> Embed:
+    return load()
+
+
+@cache
+def _memories(
+    assets: Path, memory: Path, seed: int, duration_s: float
+) -> dict[str, TrainingMemory]:
+    stored = np.load(memory, allow_pickle=False)
+    return {
+        part: TrainingMemory(
+            assets=_assets(assets),
+            scenes=tuple(
+                draw_scene(
+                    _assets(assets),
+                    split="train",
+                    seed=seed + _MEMORY_SEED_STEP,
+                    index=k,
+                    kind=part,
+                    duration_s=duration_s,
+                )
+                for k in range(len(stored[f"{part}_caption"]))
+            ),
+            by_caption_MD=stored[f"{part}_caption"],
+            by_look_MD=stored[f"{part}_look"],
+        )
+        for part in TRACKS
+    }
+
+
+def _play(
+    folder: Path, assets: Path, memory: Path, out: Path, embed: EmbedNames, clip: TrackClip
+) -> str:
+    track = _track(folder)
+    seed, duration_s = _drawn_with(track)
+    shown = stage_clip(track, clip, _assets(assets))
+    baselines = Baselines(
+        memory=_memories(assets, memory, seed, duration_s)[clip.part],
+        embed_caption=_loaded(embed[0]),
+        embed_look=_loaded(embed[1]),
+        track_clips=[shown],
+    )
+    sounds = baselines.sounds(shown)
+    (other,) = draw_clips(
+        _assets(assets),
+        clip.part,
+        split="test",
+        seed=seed + 2 * _MEMORY_SEED_STEP,
+        num_clips=1,
+        duration_s=duration_s,
+        first=shown.index,
+    )
+    played = {**{n: sounds[n] for n in STAGE_BASELINES}, REAL_ELSEWHERE: other.sound_N}
+    for name, sound_N in played.items():
+        path = out / _folder(name) / f"{clip.clip_id}.flac"
+        if not path.is_file():
+            audio = Audio(samples_CN=sound_N[None], sample_rate_hz=SAMPLE_RATE_HZ)
+            write_audio(path, audio, overwrite=True)
+    return clip.clip_id

@@ -1,0 +1,235 @@
+"""Any system's folder of sounds, named by clip id, and everything that is wrong with it.
+
+In:   a folder of wav, flac, mp4, ...; the clips that it should hold.
+Out:  `FolderCheck`: which file stands for which clip, and every problem by name.
+
+Nothing is dropped or replaced silently. What each problem leads to:
+
+*missing*, *unreadable* (no sound in it, damaged), *not finite* (NaN or infinity), *twice* (two
+files of one clip): the clip is not scored for this system, and the table says of how many
+clips it is. *extra*: no clip has this name; the file is not looked at.
+*silent*, *clipped*, *wrong length*, *wrong rate*: scored as it is.
+
+*Clipped*: three or more samples in a row at full scale (of a 16-bit file: 32767 or -32768).
+*Wrong length*: more than 40 ms (one latent frame) from the clip's. *Wrong rate*: not that of
+most of the folder's files (or the one that was asked for), or below 16 kHz.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from omni2sound.bench.metrics.onset import is_silent
+from omni2sound.bench.tracks.track import TrackClip, file_sha256
+from omni2sound.data.workers import EngineName, map_jobs
+from omni2sound.errors import MediaError, UserError
+from omni2sound.media.audio import read_audio
+from omni2sound.media.files import open_input, read_packets
+
+__all__ = [
+    "PROBLEMS",
+    "SUFFIXES",
+    "FolderCheck",
+    "Problem",
+    "SoundFile",
+    "check_folder",
+]
+
+SUFFIXES = (".wav", ".flac", ".mp3", ".opus", ".ogg", ".m4a", ".mp4", ".mkv", ".webm", ".mov")
+LENGTH_TOLERANCE_S = 0.04
+LEAST_RATE_HZ = 16_000
+
+ProblemKind = Literal[
+    "missing",
+    "unreadable",
+    "not finite",
+    "twice",
+    "extra",
+    "silent",
+    "clipped",
+    "wrong length",
+    "wrong rate",
+]
+PROBLEMS: tuple[ProblemKind, ...] = get_args(ProblemKind)
+
+_CLIPPED_RUN = 3
+_FULL_SCALE = 32767 / 32768 - 1e-6
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """One thing wrong with one file or clip."""
+
+    kind: ProblemKind
+    name: str
+    """The clip's id; of an extra file its name."""
+    told: str
+    """What was found, in words."""
+    scored: bool
+    """Whether the clip is scored all the same."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SoundFile:
+    """A file that stands for a clip."""
+
+    clip_id: str
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FolderCheck:
+    """What a folder holds."""
+
+    sounds: tuple[SoundFile, ...]
+    """In the order of the clips."""
+    problems: tuple[Problem, ...]
+    sample_rate_hz: int | None
+    """The rate that was expected; None of an empty folder."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Looked:
+    clip_id: str
+    path: Path
+    sha256: str = ""
+    rate_hz: int = 0
+    problems: tuple[Problem, ...] = ()
+
+
+def check_folder(
+    folder: Path,
+    clips: Sequence[TrackClip],
+    *,
+    sample_rate_hz: int | None = None,
+    others: Sequence[str] = (),
+    engine: EngineName = "local",
+    num_workers: int = 1,
+    on_file: Callable[[int, int], None] | None = None,
+) -> FolderCheck:
+    """Look at every file once.
+
+    Args:
+        folder: Of one system and one task.
+        clips: What it should hold.
+        sample_rate_hz: What every file should have; None: what most of them have.
+        others: Ids that are no mistake though they are not asked for (clips past a limit).
+        engine: What the jobs run on.
+        num_workers: Files at a time.
+        on_file: Called with (files done, files in all).
+
+    Raises:
+        UserError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give one with a sound file for each clip")
+    wanted = {clip.clip_id: clip for clip in clips}
+    found: dict[str, list[Path]] = {}
+    problems: list[Problem] = []
+    for path in sorted(p for p in folder.iterdir() if not p.name.startswith(".")):
+        # A sidecar of a sound that is here is no sound.
+        if path.suffix == ".json" and path.with_suffix("").suffix in SUFFIXES:
+            continue
+        if path.suffix.lower() in SUFFIXES and path.stem in wanted:
+            found.setdefault(path.stem, []).append(path)
+        elif path.stem not in others:
+            problems.append(_problem("extra", path.name, "no clip of the track has this name"))
+    jobs = []
+    for clip_id in wanted:
+        paths = found.get(clip_id, [])
+        if len(paths) == 1:
+            jobs.append((wanted[clip_id], paths[0]))
+        elif paths:
+            told = f"{' and '.join(p.name for p in paths)}: keep one of them"
+            problems.append(_problem("twice", clip_id, told))
+        else:
+            problems.append(_problem("missing", clip_id, "no file has this name"))
+    looked: dict[str, _Looked] = {}
+    for result in map_jobs(partial(_look), jobs, engine=engine, num_workers=num_workers):
+        looked[result.clip_id] = result
+        if on_file is not None:
+            on_file(len(looked), len(jobs))
+    rates = Counter(seen.rate_hz for seen in looked.values() if seen.rate_hz)
+    expected = sample_rate_hz or (max(rates, key=lambda r: (rates[r], r)) if rates else None)
+    sounds = []
+    for clip_id in wanted:
+        if clip_id not in looked:
+            continue
+        seen = looked[clip_id]
+        problems += seen.problems
+        if seen.rate_hz and expected is not None:
+            problems += _rate_problems(seen, expected)
+        if all(p.scored for p in seen.problems):
+            sounds.append(SoundFile(clip_id=clip_id, path=seen.path, sha256=seen.sha256))
+    problems.sort(key=lambda p: (PROBLEMS.index(p.kind), p.name))
+    return FolderCheck(sounds=tuple(sounds), problems=tuple(problems), sample_rate_hz=expected)
+
+
+def _problem(kind: ProblemKind, name: str, told: str) -> Problem:
+    scored = kind in ("silent", "clipped", "wrong length", "wrong rate")
+    return Problem(kind=kind, name=name, told=told, scored=scored)
+
+
+def _look(job: tuple[TrackClip, Path]) -> _Looked:
+    clip, path = job
+    seen = _Looked(clip_id=clip.clip_id, path=path, sha256=file_sha256(path))
+    try:
+        audio = read_audio(path)
+    except (MediaError, OSError) as error:
+        return replace(
+            seen, problems=(_problem("unreadable", clip.clip_id, " ".join(str(error).split())),)
+        )
+    samples_CN, rate_hz = audio.samples_CN, audio.sample_rate_hz
+    if not samples_CN.size:
+        return replace(seen, problems=(_problem("unreadable", clip.clip_id, "holds no sample"),))
+    seen = replace(seen, rate_hz=rate_hz)
+    if count := _count_not_finite(path):
+        told = f"{count} samples are NaN or infinite"
+        return replace(seen, problems=(_problem("not finite", clip.clip_id, told),))
+    problems = []
+    if is_silent(samples_CN.mean(axis=0), rate_hz):
+        problems.append(_problem("silent", clip.clip_id, "no 20 ms reach -60 dBFS"))
+    longest = max(_longest_run(np.abs(channel) >= _FULL_SCALE) for channel in samples_CN)
+    if longest >= _CLIPPED_RUN:
+        told = f"{longest} samples in a row at full scale"
+        problems.append(_problem("clipped", clip.clip_id, told))
+    length_s = samples_CN.shape[1] / rate_hz
+    if abs(length_s - clip.duration_s) > LENGTH_TOLERANCE_S:
+        told = f"lasts {length_s:.3f} s, the clip {clip.duration_s:g} s"
+        problems.append(_problem("wrong length", clip.clip_id, told))
+    return replace(seen, problems=tuple(problems))
+
+
+def _count_not_finite(path: Path) -> int:
+    """In the file as it is: `read_audio` makes zeros of them."""
+    count = 0
+    with open_input(path) as container:
+        stream = container.streams.audio[0]
+        for packet in read_packets(container, stream):
+            for frame in packet.decode():
+                if frame.format.name.startswith(("flt", "dbl")):
+                    count += int((~np.isfinite(frame.to_ndarray())).sum())
+    return count
+
+
+def _rate_problems(seen: _Looked, expected_hz: int) -> list[Problem]:
+    if seen.rate_hz != expected_hz:
+        told = f"{seen.rate_hz} Hz, expected {expected_hz} Hz"
+    elif seen.rate_hz < LEAST_RATE_HZ:
+        told = f"{seen.rate_hz} Hz; judges listen to {LEAST_RATE_HZ} Hz at least"
+    else:
+        return []
+    return [_problem("wrong rate", seen.clip_id, told)]
+
+
+def _longest_run(flags_N: np.ndarray) -> int:
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags_N, [False]]).astype(np.int8)))
+    return int((edges[1::2] - edges[::2]).max(initial=0))

@@ -1,0 +1,1 @@
+"""Tracks: versioned benchmark data, and their builders."""

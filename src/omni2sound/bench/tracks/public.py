@@ -1,0 +1,230 @@
+"""Further tracks, from what others publish; and any track under somebody else's captions.
+
+In:   clips of an imported corpus; a table whose columns the user names; a track.
+Out:  a track.
+
+AudioCaps has five captions a test clip: one is drawn by seed and id, all are kept with the
+clip. Kling-Audio-Eval is read as a table (CSV, JSON Lines or Parquet) with the columns named on
+the command line: its layout could not be looked at when this was written.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from omni2sound.bench.tracks.scenes import CATALOGUE, RECORDINGS
+from omni2sound.bench.tracks.track import TASKS, Task, Track, TrackClip, TrackInfo, write_track
+from omni2sound.data.corpora.manifest import Clip, read_manifest
+from omni2sound.errors import UserError
+from omni2sound.weights import ATTRIBUTION_FILE
+
+__all__ = [
+    "Columns",
+    "build_corpus_track",
+    "build_foreign_track",
+    "build_table_track",
+    "read_caption_rows",
+    "read_table",
+]
+
+VERSION = "1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Columns:
+    """What the columns of a table are called."""
+
+    clip_id: str = "id"
+    caption: str = "caption"
+    video: str | None = "video"
+    audio: str | None = None
+
+
+def build_corpus_track(
+    name: str, clips: Sequence[Clip], media: Path, out: Path, *, clip_s: float, seed: int
+) -> Track:
+    """A track of an imported corpus's clips, each with one of its captions.
+
+    Args:
+        name: Of the track.
+        clips: With captions.
+        media: Folder of their media.
+        out: Folder of the track; made if missing.
+        clip_s: What a clip lasts that does not say.
+        seed: Draws the captions.
+
+    Raises:
+        UserError: No clip has a caption.
+    """
+    told = [c for c in sorted(clips, key=lambda c: c.clip_id) if c.captions]
+    tasks: tuple[Task, ...] = TASKS if told and all(c.video for c in told) else ("T2A",)
+    written = []
+    for clip in told:
+        digest = hashlib.sha256(f"{seed}/{clip.clip_id}".encode()).digest()
+        at = int.from_bytes(digest[:8], "big") % len(clip.captions)
+        written.append(
+            TrackClip(
+                clip_id=clip.clip_id,
+                part="main",
+                caption=clip.captions[at],
+                duration_s=clip.duration_s or clip_s,
+                audio=f"media:{clip.sound_file}",
+                video=None if clip.video is None else f"media:{clip.video}",
+                label=", ".join(clip.labels),
+                origin={"source": clip.source, "captions": list(clip.captions), "caption": at},
+            )
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    info = TrackInfo(name=name, version=VERSION, tasks=tasks, built={"seed": seed})
+    return write_track(out, info, written, media=media)
+
+
+def build_table_track(
+    name: str,
+    rows: Iterable[Mapping[str, Any]],
+    media: Path,
+    out: Path,
+    *,
+    columns: Columns,
+    clip_s: float,
+) -> Track:
+    """A track of a table that names a file for each clip.
+
+    Args:
+        name: Of the track.
+        rows: Of the table.
+        media: Folder that its paths start from.
+        out: Folder of the track; made if missing.
+        columns: Which column says what.
+        clip_s: What each clip lasts.
+
+    Raises:
+        UserError: A column or a file is missing; the message names the row.
+    """
+    written = []
+    for number, row in enumerate(rows, start=1):
+        wanted = [c for c in (columns.clip_id, columns.caption, columns.video, columns.audio) if c]
+        absent = [c for c in wanted if not str(row.get(c) or "").strip()]
+        if absent:
+            raise UserError(f"row {number}: no {absent[0]!r}; it has {', '.join(map(str, row))}")
+        video = None if columns.video is None else str(row[columns.video])
+        audio = video if columns.audio is None else str(row[columns.audio])
+        for path in (video, audio):
+            if path is not None and not (media / path).is_file():
+                raise UserError(f"row {number}: no file {media / path}")
+        written.append(
+            TrackClip(
+                clip_id=str(row[columns.clip_id]),
+                part="main",
+                caption=str(row[columns.caption]).strip(),
+                duration_s=clip_s,
+                audio=f"media:{audio}",
+                video=None if video is None else f"media:{video}",
+            )
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    tasks: tuple[Task, ...] = TASKS if columns.video is not None else ("T2A",)
+    info = TrackInfo(name=name, version=VERSION, tasks=tasks, built={"clip_s": clip_s})
+    return write_track(out, info, written, media=media)
+
+
+def build_foreign_track(
+    track: Track, captions: Mapping[str, str], annotator: str, out: Path
+) -> tuple[Track, tuple[str, ...]]:
+    """The same clips under another annotator's captions.
+
+    Args:
+        track: Where the clips are from.
+        captions: By clip id.
+        annotator: Whose captions; becomes part of the name.
+        out: Folder of the new track; what the old one owns is linked or copied into it.
+
+    Returns:
+        The track, and the clips that the annotator has no caption of: they are not in it.
+
+    Raises:
+        UserError: There is no caption of any clip.
+    """
+    kept = [c for c in track.clips if captions.get(c.clip_id, "").strip()]
+    left_out = tuple(c.clip_id for c in track.clips if not captions.get(c.clip_id, "").strip())
+    if not kept:
+        raise UserError(f"{annotator} has no caption of any clip of {track.folder}")
+    out.mkdir(parents=True, exist_ok=True)
+    owned = [p for c in kept for p in (c.audio, c.video, c.truth) if p and p.startswith("own:")]
+    owned += [f"own:{CATALOGUE}", f"own:{ATTRIBUTION_FILE}"]
+    recordings = track.folder / RECORDINGS
+    if recordings.is_dir():
+        owned += [f"own:{RECORDINGS}/{p.name}" for p in sorted(recordings.iterdir())]
+    for stored in owned:
+        source, target = track.path(stored), out / stored.removeprefix("own:")
+        if source.is_file() and not target.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                os.link(source, target)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(source, target)
+    info = replace(
+        track.info,
+        name=f"{track.info.name}+captions-{annotator}",
+        built={
+            **track.info.built,
+            "captions_by": annotator,
+            "clips_of": track.clips_sha256,
+            "left_out": list(left_out),
+        },
+    )
+    clips = [
+        replace(
+            c,
+            caption=captions[c.clip_id].strip(),
+            origin={**c.origin, "caption_before": c.caption},
+        )
+        for c in kept
+    ]
+    return write_track(out, info, clips, media=track.media), left_out
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """Rows of a CSV, JSON Lines or Parquet file.
+
+    Raises:
+        UserError: It is none of them, or can't be read.
+    """
+    try:
+        if path.suffix == ".csv":
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                return [dict(row) for row in csv.DictReader(file)]
+        if path.suffix == ".jsonl":
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        if path.suffix == ".parquet":
+            rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+            return rows
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{path}: can't be read ({error})") from None
+    raise UserError(f"{path}: expected a .csv, .jsonl or .parquet file")
+
+
+def read_caption_rows(path: Path) -> dict[str, dict[str, Any]]:
+    """Captions by clip: a manifest of ours, or a table with `name` and `caption`.
+
+    Raises:
+        UserError: It is neither.
+    """
+    rows = read_table(path)
+    if path.suffix == ".jsonl" and rows and "omni2sound_manifest" in rows[0]:
+        clips = read_manifest(path).clips
+        return {c.clip_id: {"caption": c.captions[0]} for c in clips if c.captions}
+    for number, row in enumerate(rows, start=1):
+        if not row.get("name") or "caption" not in row:
+            raise UserError(f"{path}: row {number}: expected the columns name and caption")
+    return {str(row["name"]): row for row in rows}

@@ -1,0 +1,131 @@
+"""Intervals against closed forms and simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from omni2sound.bench.stats import bootstrap as metrics
+from omni2sound.bench.stats.bootstrap import (
+    bootstrap_difference,
+    bootstrap_mean,
+    bootstrap_ratio,
+    bootstrap_ratio_difference,
+    onset_errors,
+)
+from omni2sound.errors import ShapeError
+
+
+def test_the_interval_of_a_mean_is_the_textbook_one() -> None:
+    values = np.random.default_rng(0).normal(3.0, 2.0, size=400)
+    estimate = bootstrap_mean(values)
+    half_width = 1.96 * values.std() / math.sqrt(400)
+    assert estimate.value == pytest.approx(values.mean())
+    assert estimate.low == pytest.approx(values.mean() - half_width, abs=0.1 * half_width)
+    assert estimate.high == pytest.approx(values.mean() + half_width, abs=0.1 * half_width)
+    assert estimate.num_clips == 400
+
+
+@pytest.mark.parametrize("draw", ["normal", "hit"])
+def test_intervals_hold_the_truth_in_93_to_97_percent(
+    draw: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics, "NUM_RESAMPLES", 1000)
+    rng = np.random.default_rng(1)
+    truth, held, trials = 0.4, 0, 1000
+    for trial in range(trials):
+        values = rng.normal(truth, 1, 100) if draw == "normal" else rng.random(200) < truth
+        estimate = bootstrap_mean(values, seed=trial)
+        held += estimate.low <= truth <= estimate.high
+    assert 0.93 <= held / trials <= 0.97
+
+
+def test_pairing_makes_a_difference_sharper() -> None:
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0, 10, 200)
+    a, b = shared + 1, shared + rng.normal(0, 0.1, 200)
+    difference = bootstrap_difference(a, b)
+    assert difference.value == pytest.approx(1, abs=0.02)
+    assert difference.high - difference.low < 0.05
+    assert bootstrap_mean(a).high - bootstrap_mean(a).low > 2
+
+
+def test_a_ratio_of_proportional_scores_is_exact() -> None:
+    b = np.random.default_rng(0).random(50) + 0.1
+    ratio = bootstrap_ratio(0.5 * b, b)
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_a_ratio_to_nothing_is_infinite() -> None:
+    assert bootstrap_ratio([1, 0, 1], [0, 0, 0]).value == math.inf
+    some = bootstrap_ratio([1, 1, 1, 1], [0, 0, 0, 1])
+    assert some.value == 4
+    assert some.high == math.inf
+    assert math.isfinite(some.low)
+
+
+def test_a_difference_of_ratios_is_that_of_the_pooled_sums() -> None:
+    rng = np.random.default_rng(0)
+    top, below, more = rng.random(60), rng.random(60) + 0.1, rng.random(60) + 0.1
+    same = bootstrap_ratio_difference((top, below), (top, below))
+    assert (same.value, same.low, same.high) == (0, 0, 0)
+    forth = bootstrap_ratio_difference((top, below), (top, more))
+    assert forth.value == pytest.approx(top.sum() / below.sum() - top.sum() / more.sum())
+    back = bootstrap_ratio_difference((top, more), (top, below))
+    assert (back.low, back.high) == pytest.approx((-forth.high, -forth.low), abs=1e-3)
+    # Over one denominator it is the paired difference of means, scaled.
+    means = bootstrap_difference(top, below)
+    ratios = bootstrap_ratio_difference((top, np.ones(60)), (below, np.ones(60)))
+    assert (ratios.value, ratios.low, ratios.high) == pytest.approx(
+        (means.value, means.low, means.high)
+    )
+
+
+def test_a_difference_of_ratios_to_nothing_is_refused() -> None:
+    with pytest.raises(ShapeError, match="below the line"):
+        bootstrap_ratio_difference(([1, 1], [1, 0]), ([1, 1], [1, 1]))
+    with pytest.raises(ShapeError, match="2 and 3"):
+        bootstrap_ratio_difference(([1, 1], [1, 1]), ([1, 1, 1], [1, 1, 1]))
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30), st.integers(0, 9))
+def test_laws_of_the_mean(values: list[float], seed: int) -> None:
+    patch = pytest.MonkeyPatch()
+    with patch.context() as m:
+        m.setattr(metrics, "NUM_RESAMPLES", 50)
+        first = bootstrap_mean(values, seed=seed)
+        assert first == bootstrap_mean(values, seed=seed)
+        assert min(values) - 1e-6 <= first.low <= first.high <= max(values) + 1e-6
+        m.setattr(metrics, "_CHUNK_DRAWS", 1)
+        assert bootstrap_mean(values, seed=seed) == first  # chunks are no part of the result
+
+
+@pytest.mark.parametrize("wrong", [[], [[1.0]], [1.0, math.nan]])
+def test_what_has_no_mean_is_refused(wrong: list[float]) -> None:
+    with pytest.raises(ShapeError):
+        bootstrap_mean(wrong)
+
+
+def test_pairs_of_unequal_length_are_refused() -> None:
+    with pytest.raises(ShapeError, match="3 and 2"):
+        bootstrap_difference([1, 2, 3], [1, 2])
+
+
+def test_onset_errors_in_closed_form() -> None:
+    errors = onset_errors([1.1, 2.0, None, 2.7, 4.0], [1.0, 2.0, 3.0, 3.0, 4.2])
+    assert (errors.num_clips, errors.num_without_onset) == (5, 1)
+    assert errors.median_s == pytest.approx(0.15)
+    assert errors.median_signed_s == pytest.approx(-0.1)
+    assert errors.p90_s == pytest.approx(0.27)
+
+
+def test_no_onset_at_all_gives_no_error() -> None:
+    errors = onset_errors([None, None], [1.0, 2.0])
+    assert errors.num_without_onset == 2
+    assert math.isnan(errors.median_s)
+    with pytest.raises(ShapeError, match="one truth per onset"):
+        onset_errors([None], [])
