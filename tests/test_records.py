@@ -1,4 +1,4 @@
-"""Laws of the records: every experiment is in its index, and its lines can be read."""
+"""Laws of the records: one form, every record in its index, and lines that can be read."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
 EXPERIMENTS = sorted((DOCS / "experiments").glob("2*.md"))
+DECISIONS = sorted((DOCS / "decisions").glob("[0-9]*.md"))
 MAX_COLUMNS = 120
 
 
@@ -62,7 +63,28 @@ def test_the_index_of_experiments_is_newest_first_and_names_files_that_exist() -
     assert dates == sorted(dates, reverse=True)
 
 
-RECORDS = sorted((DOCS / "experiments").glob("*.md"))
+@pytest.mark.parametrize("path", DECISIONS, ids=_name)
+def test_a_decision_follows_the_template_and_stands_in_the_index(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    number = re.fullmatch(r"(\d{4})-[a-z0-9-]+\.md", path.name)
+    assert number, "not NNNN-slug.md"
+    title = re.match(rf"# {number[1]}: (\S.*)\n\n\*\*Status\.\*\* ", text)
+    assert title, "does not begin with '# NNNN: title' and a status"
+    fields = re.findall(r"^\*\*(\w+)\.\*\* ", text, re.MULTILINE)
+    assert fields == ["Status", "Context", "Decision", "Consequences"]
+    status = r"(accepted|superseded by \[decision \d+\]\([^)]+\)), \d{4}-\d\d-\d\d"
+    assert re.fullmatch(status, _field(text, "Status"))
+    row = _rows(DOCS / "decisions" / "index.md")[path.name]
+    assert len(row) == 3
+    assert row[:2] == [number[1], title[1]]
+    assert row[2].endswith(".")
+
+
+def test_the_index_of_decisions_is_in_order_and_names_files_that_exist() -> None:
+    assert list(_rows(DOCS / "decisions" / "index.md")) == [path.name for path in DECISIONS]
+
+
+RECORDS = sorted([*DOCS.glob("experiments/*.md"), *DOCS.glob("decisions/*.md")])
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=_name)
