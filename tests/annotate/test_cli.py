@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 
 from omni2sound.annotate import Thresholds
 from omni2sound.annotate.executor import Executor
+from omni2sound.annotate.judge_run import JUDGE_FILE
 from omni2sound.annotate.runs import CALLS_FILE, RunSettings
 from omni2sound.cli import annotate as annotate_command
-from omni2sound.cli.annotate_judge import JUDGE_FILE
 from omni2sound.cli.main import app
 from omni2sound.data.corpora.annotations import read as read_annotations
 from omni2sound.data.corpora.manifest import Clip, read_manifest, write_manifest

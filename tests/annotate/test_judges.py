@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni2sound.annotate.agents import SourceClip
+from omni2sound.annotate.against_scenes import TruthNames
 from omni2sound.annotate.judges import ChatJudge, Contest, Pair, Preference, contest
 from omni2sound.annotate.local.judge import naming_score, other_things
 from omni2sound.annotate.records import Failure
+from omni2sound.annotate.roles import SourceClip
 from omni2sound.annotate.scripted import ScriptedModel
-from omni2sound.annotate.truth import TruthNames
 from omni2sound.llm import AudioPart
 from omni2sound.scenes.material.catalogue import Catalogue
 from tests.annotate.crews import clips

@@ -15,7 +15,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni2sound.annotate.agents import SourceClip, Work
 from omni2sound.annotate.local.agreement import agreed_scores, things_heard
 from omni2sound.annotate.local.events import EventRules, caption_of, events_of
 from omni2sound.annotate.local.perceive import ScoreJob, best_look, score_captions
@@ -28,6 +27,7 @@ from omni2sound.annotate.local.roles import (
 )
 from omni2sound.annotate.local.words import vocabulary
 from omni2sound.annotate.records import Caption, HeardEvent, Look, Patch, Perception, VisualContext
+from omni2sound.annotate.roles import SourceClip, Work
 from omni2sound.annotate.shots import cuts_of
 from omni2sound.annotate.sounds import SAMPLE_RATE_HZ, sound_part
 from omni2sound.encoders.joint import JointConfig, JointHeads, pooled_similarity

@@ -13,7 +13,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from omni2sound.annotate.agents import SourceClip, Work
 from omni2sound.annotate.executor import Executor
 from omni2sound.annotate.local import roles, smollm2, wording
 from omni2sound.annotate.local.events import Clause, caption_of, sentence_of
@@ -22,6 +21,7 @@ from omni2sound.annotate.local.smollm2 import SmolLM2
 from omni2sound.annotate.local.wording import Rewording, complaint
 from omni2sound.annotate.local.words import Thing, vocabulary
 from omni2sound.annotate.records import Caption, HeardEvent, Patch, Perception
+from omni2sound.annotate.roles import SourceClip, Work
 from omni2sound.annotate.runs import RunSettings
 from omni2sound.annotate.status import run_status
 from omni2sound.annotate.steps import STEPS_FILE, Found, StepStore

@@ -12,9 +12,9 @@ are kept and the rules are here and nowhere else.
 
 from __future__ import annotations
 
-from omni2sound.annotate.agents import SourceClip, Work
 from omni2sound.annotate.filters import HandOffRules, Thresholds, hallucination_phrases
 from omni2sound.annotate.records import Caption, Decision, HeardEvent, VisualContext
+from omni2sound.annotate.roles import SourceClip, Work
 from omni2sound.annotate.steps import STEPS_FILE, StepStore
 from omni2sound.annotate.workflow import STEPS, Crew, Journey, Progress, annotate
 

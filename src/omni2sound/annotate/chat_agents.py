@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel
 
-from omni2sound.annotate.agents import Retry, SourceClip, Work
 from omni2sound.annotate.answers import (
     CaptionAnswer,
     ContextAnswer,
@@ -36,6 +35,7 @@ from omni2sound.annotate.records import (
     Verdict,
     VisualContext,
 )
+from omni2sound.annotate.roles import Retry, SourceClip, Work
 from omni2sound.annotate.shots import shots_of
 from omni2sound.annotate.sounds import SAMPLE_RATE_HZ, clip_sound, sound_part
 from omni2sound.config import to_json

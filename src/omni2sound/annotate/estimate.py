@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from omni2sound.annotate.agents import SourceClip
 from omni2sound.annotate.answers import (
     CaptionAnswer,
     ContextAnswer,
@@ -21,6 +20,7 @@ from omni2sound.annotate.answers import (
     ValidatorAnswer,
 )
 from omni2sound.annotate.prompts import load_prompt
+from omni2sound.annotate.roles import SourceClip
 from omni2sound.llm import AudioPart, ChatRequest, ImagePart, ModelId, Prices, system, user
 
 __all__ = ["estimate"]

@@ -17,10 +17,10 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from omni2sound.annotate.agents import Retry, SourceClip
 from omni2sound.annotate.answers import JudgeAnswer
 from omni2sound.annotate.chat_agents import ChatAgent
 from omni2sound.annotate.records import Failure
+from omni2sound.annotate.roles import Retry, SourceClip
 from omni2sound.annotate.sounds import clip_sound, sound_part
 from omni2sound.llm import system, user
 

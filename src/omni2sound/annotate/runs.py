@@ -18,8 +18,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from omni2sound.annotate.agents import SourceClip
 from omni2sound.annotate.records import Caption, Ending, Record, SeniorCaption
+from omni2sound.annotate.roles import SourceClip
 from omni2sound.annotate.steps import STEPS_FILE, StepStore
 from omni2sound.config import from_json, to_json
 from omni2sound.data.corpora.manifest import Clip, Manifest, read_manifest

@@ -14,8 +14,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omni2sound.annotate.agents import Work
 from omni2sound.annotate.records import Failure, Fit, Perception
+from omni2sound.annotate.roles import Work
 from omni2sound.errors import Refused, UserError
 from omni2sound.llm import ChatReply, ChatRequest, ModelId
 

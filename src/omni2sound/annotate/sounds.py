@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from omni2sound.annotate.agents import SourceClip
+from omni2sound.annotate.roles import SourceClip
 from omni2sound.errors import MediaError
 from omni2sound.llm import AudioPart
 from omni2sound.media.audio import read_audio

@@ -15,16 +15,6 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from omni2sound.annotate.agents import (
-    Junior,
-    Retry,
-    Scorer,
-    Senior,
-    SourceClip,
-    Validator,
-    Viewer,
-    Work,
-)
 from omni2sound.annotate.filters import (
     RULES_VERSION,
     HandOffRules,
@@ -44,6 +34,16 @@ from omni2sound.annotate.records import (
     SeniorCaption,
     Verdict,
     VisualContext,
+)
+from omni2sound.annotate.roles import (
+    Junior,
+    Retry,
+    Scorer,
+    Senior,
+    SourceClip,
+    Validator,
+    Viewer,
+    Work,
 )
 from omni2sound.annotate.steps import Found, StepStore, step_key
 from omni2sound.config import to_json

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from omni2sound.cli.chat_models import MODEL_HELP, ChatOptions, chat_model
+from omni2sound.annotate.chat_models import MODEL_HELP, ChatOptions, chat_model
 from omni2sound.cli.corpora import ENGINE_HELP, WORKERS_HELP, Engine, default_workers
 from omni2sound.cli.progress import progress_bar
 from omni2sound.errors import UserError
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from omni2sound.annotate import Crew, SourceClip
-    from omni2sound.annotate.agents import Scorer
     from omni2sound.annotate.executor import Executor
+    from omni2sound.annotate.roles import Scorer
     from omni2sound.llm import CallStore, ChatModel
 
 __all__ = ["app"]
@@ -367,7 +367,7 @@ def inspect(
     overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
 ) -> None:
     """One clip's whole story as a page: frames, spectrogram, turns, decisions."""
-    from omni2sound.cli.annotate_page import write_page
+    from omni2sound.annotate.page import write_page
 
     if output.exists() and not overwrite:
         raise UserError(f"{output}: exists already; choose another name or give --overwrite")
@@ -403,7 +403,7 @@ def judge(
 ) -> None:
     """A run's captions against others of the same clips: win rate, both orders asked."""
     from omni2sound.annotate.executor import Executor
-    from omni2sound.cli.annotate_judge import judge_run
+    from omni2sound.annotate.judge_run import judge_run
     from omni2sound.weights import resolve_model
 
     lines = asyncio.run(
@@ -434,8 +434,8 @@ def score(
     ],
 ) -> None:
     """Runs over stage scenes against the truth, as a table."""
+    from omni2sound.annotate.against_scenes import TruthNames, arms_of, yield_of
     from omni2sound.annotate.runs import RunSettings, stories
-    from omni2sound.annotate.truth import TruthNames, arms_of, yield_of
     from omni2sound.scenes.export.files import EVENTS
     from omni2sound.scenes.material.catalogue import Catalogue
     from omni2sound.scenes.scene import Scene

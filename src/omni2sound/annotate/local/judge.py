@@ -21,13 +21,13 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.annotate.agents import Retry, SourceClip
+from omni2sound.annotate.against_scenes import TruthNames
 from omni2sound.annotate.executor import Executor
 from omni2sound.annotate.judges import Pair, Preference
 from omni2sound.annotate.local.words import vocabulary
 from omni2sound.annotate.records import Failure
+from omni2sound.annotate.roles import Retry, SourceClip
 from omni2sound.annotate.sounds import clip_sound
-from omni2sound.annotate.truth import TruthNames
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import MediaError

@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from omni2sound.annotate.agents import SourceClip
+from omni2sound.annotate.against_scenes import TruthNames
 from omni2sound.annotate.local.agreement import agreed_scores, likeness_of_names, things_heard
 from omni2sound.annotate.local.words import MUSIC, Thing, vocabulary
 from omni2sound.annotate.records import Caption, Failure, Fit, Look, Patch, Perception
+from omni2sound.annotate.roles import SourceClip
 from omni2sound.annotate.shots import ShotFrames, shots_of
 from omni2sound.annotate.sounds import SAMPLE_RATE_HZ, clip_sound
-from omni2sound.annotate.truth import TruthNames
 from omni2sound.encoders.joint import JointSpace, views_of
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet

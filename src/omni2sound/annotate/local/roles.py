@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from omni2sound.annotate.agents import Retry, Work
 from omni2sound.annotate.executor import Executor
 from omni2sound.annotate.local.events import EventRules, caption_of, events_of, mostly_music
 from omni2sound.annotate.local.perceive import (
@@ -41,6 +40,7 @@ from omni2sound.annotate.records import (
     Verdict,
     VisualContext,
 )
+from omni2sound.annotate.roles import Retry, Work
 from omni2sound.config import to_json
 from omni2sound.weights import load_card
 

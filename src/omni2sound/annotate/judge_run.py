@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from decimal import Decimal
 
-    from omni2sound.annotate.agents import SourceClip, Work
+    from omni2sound.annotate.chat_models import ChatOptions
     from omni2sound.annotate.executor import Executor
     from omni2sound.annotate.judges import CaptionJudge, Contest
+    from omni2sound.annotate.roles import SourceClip, Work
     from omni2sound.annotate.runs import Story
-    from omni2sound.cli.chat_models import ChatOptions
     from omni2sound.llm import CallStore
 
 __all__ = ["JUDGE_FILE", "MANIFEST", "judge_run"]
@@ -121,8 +121,8 @@ def _text(story: Story) -> str:
 
 
 def _work(story: Story, clip: SourceClip, text: str) -> Work:
-    from omni2sound.annotate.agents import Work
     from omni2sound.annotate.records import Caption, Perception
+    from omni2sound.annotate.roles import Work
 
     perception = story.steps["perceive"]
     assert isinstance(perception, Perception)  # it was kept
@@ -136,9 +136,9 @@ def _judge(
     options: ChatOptions,
     executor: Executor,
 ) -> CaptionJudge:
+    from omni2sound.annotate.chat_models import chat_model
     from omni2sound.annotate.judges import ChatJudge
     from omni2sound.annotate.local.judge import LocalJudge
-    from omni2sound.cli.chat_models import chat_model
 
     if name == "local":
         return LocalJudge(executor=executor)

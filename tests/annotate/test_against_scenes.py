@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from omni2sound.annotate.against_scenes import TruthNames, arms_of, score_caption, yield_of
 from omni2sound.annotate.records import Caption, Decision, Ending, HeardEvent, SeniorCaption
 from omni2sound.annotate.runs import Story
-from omni2sound.annotate.truth import TruthNames, arms_of, score_caption, yield_of
 from omni2sound.data.corpora.manifest import Clip
 from omni2sound.scenes.material.catalogue import Catalogue
 from omni2sound.scenes.scene import Background, Look, Scene, SceneEvent
