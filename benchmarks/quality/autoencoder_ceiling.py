@@ -29,7 +29,7 @@ from omni2sound.bench.stats.bootstrap import Estimate, bootstrap_difference, boo
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
 from omni2sound.scenes.material.assets import StageAssets
-from omni2sound.train.vae import fit_components
+from omni2sound.train.vocoder import fit_components
 
 WORST = 8
 Way = Callable[[NDArray[np.float32]], NDArray[np.float32]]

@@ -14,7 +14,7 @@ from omni2sound.errors import UserError
 from omni2sound.generate.model import Model, load_model
 from omni2sound.models.autoencoder import MelPcaAutoencoder
 from omni2sound.models.vocoder import VocoderConfig
-from omni2sound.train import vae
+from omni2sound.train import vocoder as vae
 from tests.build import TINY, tiny_model
 
 SMALL = VocoderConfig(width=8, depth=1)

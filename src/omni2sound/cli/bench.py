@@ -13,7 +13,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from omni2sound.cli import benchmark, listening, tracks
+from omni2sound.cli import bench_build as tracks
+from omni2sound.cli import bench_listen as listening
+from omni2sound.cli import bench_run as benchmark
 from omni2sound.cli.progress import progress_bar
 from omni2sound.errors import UserError
 from omni2sound.runtime import atomic_path

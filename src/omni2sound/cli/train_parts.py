@@ -128,7 +128,7 @@ def _train_autoencoder(
     from omni2sound.scenes.draw import draw_scene
     from omni2sound.scenes.material.assets import StageAssets
     from omni2sound.scenes.render.render import render_audio
-    from omni2sound.train.vae import VocoderRecipe, fit_components, train_vocoder
+    from omni2sound.train.vocoder import VocoderRecipe, fit_components, train_vocoder
     from omni2sound.weights import load_card, load_part, resolve_model
 
     assets = StageAssets.open(corpus)

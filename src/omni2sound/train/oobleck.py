@@ -36,7 +36,7 @@ from omni2sound.models.oobleck import Oobleck
 from omni2sound.train.interrupt import Interrupt
 from omni2sound.train.log import RunLog
 from omni2sound.train.state import TrainState, latest_state, load_state, save_state
-from omni2sound.train.vae import Waveform, draw_batch
+from omni2sound.train.vocoder import Waveform, draw_batch
 
 __all__ = ["OobleckRecipe", "fit_latents", "kl_to_normal", "spectral_distance", "train_oobleck"]
 
