@@ -2,6 +2,7 @@
 #
 #   make demo    install, then make sound for a real video: out/demo.mp4, out/demo_t2a.wav, out/demo.png
 #   make check   lint, types, import order, fast tests
+#   make docs    the documentation as a site, in out/site
 #   make test    everything that CI runs
 #   make bench   speed, robustness and quality, printed with their baselines
 #   make parity  our parts beside the originals, on random weights: one table
@@ -28,10 +29,10 @@ ASSETS ?= .cache/stage
 # Packages that only `make parity` compares with; a second environment would need torch again.
 PARITY := .cache/parity
 
-.PHONY: help venv demo check test bench parity clean
+.PHONY: help venv demo check docs test bench parity clean
 
 help:
-	@sed -n '3,10s/^# \{0,1\}//p' Makefile
+	@sed -n '3,11s/^# \{0,1\}//p' Makefile
 
 venv: $(VENV)/.installed
 
@@ -73,7 +74,11 @@ check: $(VENV)/.dev $(VENV)/.carried
 	$(BIN)/lint-imports
 	$(PYTEST) -m "not slow"
 
-test: check
+# Strict: a broken link or an unknown name ends it. No request leaves the machine.
+docs: $(VENV)/.dev
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+test: check docs
 	$(PYTEST) -m slow
 
 bench: $(VENV)/.dev $(VENV)/.carried

@@ -1,4 +1,4 @@
-"""What the documents promise: commands run, Python runs, links resolve, the tree is the tree.
+"""What the documents promise: commands run, Python runs, links resolve, references are complete.
 
 A fenced ``console`` block is a list of commands. Each line that starts with ``omni2sound`` is
 run as a process, in a folder that holds `clip.mp4` (two seconds with sound) and `jobs.jsonl`;
@@ -14,13 +14,18 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
+import typer
+
+from omni2sound.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "omni2sound"
@@ -124,36 +129,46 @@ def test_links_to_files_resolve(document: Path) -> None:
         assert (document.parent / target).exists(), f"{document}: {target} does not exist"
 
 
-def _tree() -> dict[str, str]:
-    """Paths and their descriptions in the README's tree; two spaces of indent a level."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = re.search(r"^```text\n(src/omni2sound/.*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    assert block, "README.md has no tree that starts with src/omni2sound/"
-    entries: dict[str, str] = {}
-    folders: list[str] = []
-    for line in block[1].splitlines():
-        entry = re.fullmatch(r"( *)(\S+)(?:\s+(\S.*))?", line)
-        assert entry, f"not a path and a description: {line!r}"
-        level, name = len(entry[1]) // 2, entry[2]
-        path = "".join(folders[:level]) + name
-        assert path not in entries, f"{path} stands twice"
-        assert entry[3] or name.endswith("/"), f"{path} has no description"
-        entries[path] = entry[3] or ""
-        if name.endswith("/"):
-            folders = [*folders[:level], name]
-    return entries
+def test_the_reference_names_every_command_and_option() -> None:
+    text = _generated("commands")
+    for path, command in _commands(typer.main.get_command(app), ()):
+        assert f"## `omni2sound {' '.join(path)}`" in text
+        section = text.split(f"## `omni2sound {' '.join(path)}`\n")[1].split("\n## ")[0]
+        for option in (name for param in command.params for name in param.opts):
+            assert option in section or not option.startswith("--"), f"{path}: {option}"
 
 
-def test_the_tree_names_every_module_and_nothing_else() -> None:
-    modules = {
-        path.relative_to(ROOT).as_posix()
-        for top in (SOURCE, ROOT / "benchmarks")
-        for path in top.rglob("*.py")
-        if path.name != "__init__.py"
-    }
-    tree = _tree()
-    named = {path for path in tree if path.endswith(".py")}
-    assert named - modules == set(), "named, but not there"
-    assert modules - named == set(), "there, but not named"
-    for path in tree:
-        assert (ROOT / path).exists(), f"{path} does not exist"
+def _commands(group: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, command in getattr(group, "commands", {}).items():
+        yield (*path, name), command
+        yield from _commands(command, (*path, name))
+
+
+def _generated(part: str) -> str:
+    command = [sys.executable, str(ROOT / "docs" / "hooks.py"), part]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_the_tree_says_something_of_every_module() -> None:
+    lines: dict[str, list[str]] = {}
+    for line in _generated("tree").splitlines():
+        entry = re.fullmatch(r" +([\w./]+) +(\S.*)", line)
+        if entry:
+            lines.setdefault(entry[1], []).append(entry[2])
+    for path in SOURCE.rglob("*.py"):
+        if path.name != "__init__.py":
+            assert path.name in lines, f"{path} is not in the tree, or has no docstring"
+
+
+@pytest.mark.slow
+def test_the_site_is_built_and_asks_for_nothing_from_elsewhere(tmp_path: Path) -> None:
+    command = [str(SCRIPTS / "mkdocs"), "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "WARNING" not in done.stderr, done.stderr
+    loaded = re.compile(r"<(?:script|img|audio|video|source|iframe)[^>]* src=[\"']?https?:")
+    linked = re.compile(r"<link[^>]*rel=[\"']?(?:stylesheet|preconnect|preload)[^>]*https?:")
+    for page in tmp_path.rglob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert not loaded.search(text), page
+        assert not linked.search(text), page

@@ -36,5 +36,5 @@ def tiny_judges(folder: Path | None = None, device: torch.device | str = "cpu") 
         panns=Panns(panns),
         sync=SyncJudge(sync),
         imagebind=ImageBind(bind),
-        missing={"passt": "no file passt.pt in the folder; see docs/weights.md"},
+        missing={"passt": "no file passt.pt in the folder; see docs/guides/full-size.md"},
     )

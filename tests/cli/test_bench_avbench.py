@@ -72,4 +72,4 @@ def test_bad_folders_are_a_users_error(tmp_path: Path) -> None:
         soundfile.write(tmp_path / kind / "a.wav", np.zeros(100), 16_000)
     done = CliRunner().invoke(app, arguments(tmp_path, "--device", "cpu"))
     assert isinstance(done.exception, MissingPartError)
-    assert "docs/weights.md" in str(done.exception)
+    assert "docs/guides/full-size.md" in str(done.exception)

@@ -179,12 +179,14 @@ def test_a_wrong_shape_is_named() -> None:
 
 
 def test_the_documents_list_every_file_with_its_terms() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "weights.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "guides" / "full-size.md").read_text(
+        encoding="utf-8"
+    )
     rows = [line for line in text.splitlines() if line.startswith("|")]
     for release in RELEASES:
         for file in release.files:
             row = next((r for r in rows if f"`{file.name}`" in r and release.title in r), None)
-            assert row is not None, f"docs/weights.md lacks {release.title}: {file.name}"
+            assert row is not None, f"docs/guides/full-size.md lacks {release.title}: {file.name}"
             assert release.licence in row
             assert release.url in row
             size = "not known here" if file.size_bytes is None else f"{file.size_bytes:,}"

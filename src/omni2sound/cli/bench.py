@@ -139,7 +139,9 @@ def spine(
 def avbench(
     generated: Annotated[Path, typer.Option(help="Folder of generated wav or flac files.")],
     reference: Annotated[Path, typer.Option(help="Folder of real sounds of the same names.")],
-    weights: Annotated[Path, typer.Option(help="Folder of the judges' files, docs/weights.md.")],
+    weights: Annotated[
+        Path, typer.Option(help="Folder of the judges' files, docs/guides/full-size.md.")
+    ],
     videos: Annotated[Path | None, typer.Option(help="Folder of mp4 files: IB, DeSync.")] = None,
     captions: Annotated[Path | None, typer.Option(help="CSV of name, caption: CLAP.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",

@@ -36,7 +36,8 @@ MAX_SHOWN = 20
 TRACK_HELP = "Folder of a track, or stage-omni, which is built into the cache first."
 JUDGES_HELP = "Judges, by commas; the first decides what is heard, the second says it again."
 WEIGHTS_HELP = (
-    "Folder of the judges' files of avbench-8s-v1 (docs/weights.md); adds that protocol. Each of "
+    "Folder of the judges' files of avbench-8s-v1 (docs/guides/full-size.md); adds that protocol. "
+    "Each of "
     "--workers holds these judges; without it one does."
 )
 CACHE_HELP = "Where judged sounds are kept; the cache folder by default."

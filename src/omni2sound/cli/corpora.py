@@ -48,7 +48,7 @@ MAX_SHOWN = 20
 ENGINE_HELP = "local: processes here. ray: the extra `scale`; a cluster if RAY_ADDRESS names one."
 LATENTS_HELP = "Keep latents as well, for recipes that do not augment (paper)."
 PARTS_HELP = "Model that says which encoders are used; their features fit it and no other."
-ENCODERS_HELP = "Folder of published encoders (docs/weights.md); by default the cache."
+ENCODERS_HELP = "Folder of published encoders (docs/guides/full-size.md); by default the cache."
 DEVICE_HELP = "Where encoders run: cpu, cuda or mps. Each of the workers loads its own."
 WORKERS_HELP = "Jobs at a time; changes speed only. By default one for each core."
 

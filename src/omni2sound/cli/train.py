@@ -70,7 +70,9 @@ def train(
     ] = None,
     encoders: Annotated[
         Path | None,
-        typer.Option(help="Folder of published encoders (docs/weights.md); by default the cache."),
+        typer.Option(
+            help="Folder of published encoders (docs/guides/full-size.md); by default the cache."
+        ),
     ] = None,
     refit: Annotated[
         bool,

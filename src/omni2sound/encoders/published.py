@@ -6,7 +6,7 @@ Out:  a folder with every file of the release, tensors by name, a filled network
 None of these files comes with the package, and none is fetched unless a Hub id is given by
 name; size, licence, checksum and terms are then said before the first byte. What not to get
 wrong: every stored tensor goes into the network or is named here as not needed. A digest
-stands here only where its source is named (docs/weights.md).
+stands here only where its source is named (docs/guides/full-size.md).
 
 Files are read without running anything: safetensors, or torch's reader restricted to tensors
 and plain NumPy arrays (PANNs and CLAP checkpoints hold counters of their training loops).

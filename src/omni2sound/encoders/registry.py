@@ -2,7 +2,7 @@
 
 In:   `TextPart`, `VisionPart`, `SynchformerPart`: entries of a model's card.
 Out:  the encoder, from a carried package or from the user's folder of published weights
-      (`docs/weights.md`), and its features on the grid of the latents.
+      (`docs/guides/full-size.md`), and its features on the grid of the latents.
 
 What not to get wrong: sync feature i lies on latent frame i. It is looked up in the middle
 of the latent frame's interval; what is missing at the end is zero.

@@ -73,7 +73,7 @@ class ConditionEncoder:
             config: Of the model.
             sync: The model's own sync encoder; None if it has a published one.
             device: Where to run.
-            published: Folder of published encoders (`docs/weights.md`), one folder each.
+            published: Folder of published encoders (`docs/guides/full-size.md`), one folder each.
             low_memory: Let each encoder go once it has encoded.
             dtype: Precision of the carried picture encoder; features are float32 in any case.
             loaders: What loads an encoder, in place of what the configuration says.

@@ -4,7 +4,7 @@ Run:  torchrun --no-python --nproc_per_node 8 omni2sound train paper --data FEAT
 
 Sources: [paper] what is reported of arXiv:2601.02731; [name] the released checkpoint's name,
 vt2a-24-v55vt35-oa15-mq-td15 (docs/decisions/0006); [sibling] the configuration of CineDub,
-which builds on that model; "chosen" is ours. `docs/training.md` says what it costs.
+which builds on that model; "chosen" is ours. `docs/guides/train.md` says what it costs.
 """
 
 from __future__ import annotations

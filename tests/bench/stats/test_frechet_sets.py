@@ -139,7 +139,7 @@ def jackknife(values_N: np.ndarray, of: Callable[[np.ndarray], float], seed: int
 def test_the_jackknife_of_fd_holds_the_truth_as_often_as_it_should() -> None:
     """The truth at this N is the mean over many draws: FD of samples is not that of populations.
 
-    Measured: 97.0 % of these 300 intervals of 200 x 8 (docs/benchmark.md).
+    Measured: 97.0 % of these 300 intervals of 200 x 8 (docs/guides/benchmark.md).
     """
     rng = np.random.default_rng(3)
 

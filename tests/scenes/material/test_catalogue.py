@@ -268,7 +268,7 @@ def test_an_item_that_no_store_has_is_named(assets: StageAssets) -> None:
 
 
 def generated(name: str) -> str:
-    text = (Path(__file__).parents[3] / "docs" / "stage.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[3] / "docs" / "guides" / "scenes.md").read_text(encoding="utf-8")
     return text.split(f"<!-- {name}: generated -->\n")[1].split("<!-- end -->")[0]
 
 

@@ -6,7 +6,7 @@ Out:  scores of things: high only where both judges mean them.
 The tagger knows the stage corpus' classes only, YAMNet 521. A thing is confirmed by a class whose
 name means the same: "church bell" by "a bell". A thing far from all of them can't be confirmed;
 it counts where YAMNet is sure and the tagger has no better explanation. What not to get wrong:
-the scale is its own, so the senior's thresholds belong to it (docs/annotation.md, validation).
+the scale is its own, so the senior's thresholds belong to it (docs/guides/annotate.md, validation).
 
 Shape suffixes: P patches, T things, K classes of the tagger, C classes of YAMNet.
 """

@@ -33,7 +33,7 @@ def notes_of(evaluation: Evaluation) -> list[str]:
     if "published_judges" not in facts:
         notes.append(
             f"{AVBENCH}, the protocol of published tables, was not asked for: it takes --weights, "
-            "a folder of its judges' files (docs/weights.md says where they come from)."
+            "a folder of its judges' files (docs/guides/full-size.md says where they come from)."
         )
     notes += [f"{AVBENCH}: {reason}" for reason in facts.get("published_missing", {}).values()]
     for who, clips in facts.get("published_left_out", {}).items():

@@ -55,7 +55,7 @@ _VERSION = 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedJudges:
-    """Where the judges' files lie. None of them comes with this package (docs/weights.md)."""
+    """Where the judges' files lie, none of them part of this package (docs/guides/full-size.md)."""
 
     weights: Path
     device: str = "auto"

@@ -94,7 +94,7 @@ def load_judge(name: str) -> NamedJudge:
     if name not in JUDGES:
         raise UserError(
             f"no judge {name!r}; known: {', '.join(JUDGES)} (those of avbench-8s-v1 come with "
-            "--weights, see docs/weights.md)"
+            "--weights, see docs/guides/full-size.md)"
         )
     return JUDGES[name]()
 

@@ -100,7 +100,9 @@ class Judges:
             except MissingPartError as error:
                 missing[name] = str(error)
         if not found:
-            raise MissingPartError(f"{folder} holds no judge's weights; see docs/weights.md")
+            raise MissingPartError(
+                f"{folder} holds no judge's weights; see docs/guides/full-size.md"
+            )
         return cls(**found, missing=missing)  # type: ignore[arg-type]
 
 
