@@ -83,7 +83,7 @@ def test_help_imports_nothing_heavy(argv: list[str]) -> None:
     assert not imported & HEAVY
 
 
-@pytest.mark.parametrize("package", ["media", "llm", "timebase", "errors", "runtime"])
+@pytest.mark.parametrize("package", ["media", "llm", "timebase", "errors", "runtime", "files"])
 def test_low_modules_start_without_torch(package: str) -> None:
     code = (
         f"import importlib, pkgutil\nm = importlib.import_module('omni2sound.{package}')\n"

@@ -1,23 +1,16 @@
-"""Where a computation runs, where downloads are kept, and how a file is written whole.
+"""The device and the precision of a computation.
 
-In:   names given by users ("auto", "cuda", "bfloat16"), environment variables, target paths.
-Out:  `torch.device`, `torch.dtype`, `Path`; a temporary path that becomes the target on success.
+In:   names given by users ("auto", "cuda", "bfloat16").
+Out:  `torch.device`, `torch.dtype`.
 
-Torch is imported inside functions only: the media modules and the command line import this
-module and must start without it. A name is refused, never replaced by something near it:
-whoever asks for "cuda" and silently gets the CPU waits an hour before noticing.
+Torch is imported inside functions only: the command line imports this module and must start
+without it. A device that is missing is an error and never replaced by another one: a silent
+fall-back from "cuda" to the CPU would be noticed an hour later.
 """
 
 from __future__ import annotations
 
-import logging
-import os
-import secrets
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from omni2sound.errors import UserError
 
@@ -25,34 +18,15 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
-    "Closing",
     "DeviceName",
     "DtypeName",
-    "atomic_path",
-    "cache_dir",
     "resolve_device",
     "resolve_dtype",
     "set_num_threads",
 ]
 
-logger = logging.getLogger(__name__)
-
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
-
-
-class Closing:
-    """Something that is closed at the end of its `with` block."""
-
-    def close(self) -> None:
-        """Let go of what is held; called once."""
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -147,61 +121,3 @@ def set_num_threads(num_threads: int | None) -> int:
             raise UserError(f"num_threads={num_threads}: expected 1 or more")
         torch.set_num_threads(num_threads)
     return torch.get_num_threads()
-
-
-def cache_dir() -> Path:
-    """The one folder for everything that can be made or fetched again. It may not exist yet.
-
-    `OMNI2SOUND_CACHE` if set, else the platform's place: `$XDG_CACHE_HOME/omni2sound` or
-    `~/.cache/omni2sound`, `~/Library/Caches/omni2sound`, `%LOCALAPPDATA%/omni2sound/Cache`.
-    """
-    if chosen := os.environ.get("OMNI2SOUND_CACHE"):
-        return Path(chosen).expanduser()
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "omni2sound"
-    if sys.platform == "win32":
-        local = os.environ.get("LOCALAPPDATA")
-        base = Path(local) if local else Path.home() / "AppData" / "Local"
-        return base / "omni2sound" / "Cache"
-    xdg = os.environ.get("XDG_CACHE_HOME")
-    return (Path(xdg) if xdg else Path.home() / ".cache") / "omni2sound"
-
-
-@contextmanager
-def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path that becomes `target` when the block ends well, and vanishes if not.
-
-    The temporary file is hidden, lies in the target's folder (a rename does not cross file
-    systems) and keeps the target's suffix (encoders choose the container by it). An existing
-    target is replaced: whether that is allowed is the caller's question.
-
-    Yields:
-        A path that does not exist yet; the block must create a file there and close it.
-
-    Raises:
-        UserError: The target's folder does not exist.
-    """
-    target = Path(target)
-    if not target.parent.is_dir():
-        raise UserError(f"{target}: folder {target.parent} does not exist; create it first")
-    temporary = target.with_name(f".{target.stem[:80]}.{secrets.token_hex(6)}.part{target.suffix}")
-    try:
-        yield temporary
-        _flush_to_disk(temporary)
-        temporary.replace(target)
-    except BaseException:  # KeyboardInterrupt too: nothing half-written stays behind
-        temporary.unlink(missing_ok=True)
-        raise
-    _flush_to_disk(target.parent)
-
-
-def _flush_to_disk(path: Path) -> None:
-    """Without this, a power cut may leave the new name with no content behind it."""
-    if path.is_dir() and sys.platform == "win32":
-        return  # Windows has no way to flush a folder
-    # Windows flushes only what is open for writing; a folder opens for reading only.
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

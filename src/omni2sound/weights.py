@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
-from omni2sound.runtime import cache_dir
+from omni2sound.files import cache_dir
 
 if TYPE_CHECKING:
     import torch

@@ -17,7 +17,7 @@ import typer
 from omni2sound.cli import main as main_module
 from omni2sound.cli.progress import progress_bar
 from omni2sound.errors import MediaError
-from omni2sound.runtime import atomic_path
+from omni2sound.files import atomic_path
 
 
 @pytest.fixture(autouse=True)

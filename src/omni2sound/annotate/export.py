@@ -30,7 +30,7 @@ from omni2sound.annotate.records import Caption, Decision, Failure, Verdict
 from omni2sound.annotate.runs import RunSettings, Story, stories
 from omni2sound.data.corpora.manifest import Clip, read_manifest, write_manifest
 from omni2sound.errors import UserError
-from omni2sound.runtime import atomic_path
+from omni2sound.files import atomic_path
 
 __all__ = ["export", "statistics"]
 

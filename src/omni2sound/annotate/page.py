@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from omni2sound.errors import UserError
-from omni2sound.runtime import atomic_path
+from omni2sound.files import atomic_path
 
 if TYPE_CHECKING:
     from omni2sound.annotate.runs import Story

@@ -24,7 +24,7 @@ from omni2sound.annotate.steps import STEPS_FILE, StepStore
 from omni2sound.config import from_json, to_json
 from omni2sound.data.corpora.manifest import Clip, Manifest, read_manifest
 from omni2sound.errors import UserError
-from omni2sound.runtime import atomic_path
+from omni2sound.files import atomic_path
 
 __all__ = ["CALLS_FILE", "RunSettings", "Story", "clip_name", "source_clips", "stories"]
 

@@ -22,7 +22,7 @@ from typing import Any
 from omni2sound.annotate.executor import Effort
 from omni2sound.annotate.records import Record, from_json, to_json
 from omni2sound.errors import UserError
-from omni2sound.runtime import Closing
+from omni2sound.files import Closing
 
 __all__ = ["STEPS_FILE", "Found", "StepStore", "step_key"]
 

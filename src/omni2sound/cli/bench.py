@@ -18,7 +18,7 @@ from omni2sound.cli import bench_listen as listening
 from omni2sound.cli import bench_run as benchmark
 from omni2sound.cli.progress import progress_bar
 from omni2sound.errors import UserError
-from omni2sound.runtime import atomic_path
+from omni2sound.files import atomic_path
 
 __all__ = ["app"]
 

@@ -49,7 +49,7 @@ def stage_omni(
 ) -> None:
     """Scenes with exact truth, offline; goes on where it stopped."""
     from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
-    from omni2sound.runtime import cache_dir
+    from omni2sound.files import cache_dir
 
     with progress_bar("clips", clips) as report:
         track = build_stage_track(

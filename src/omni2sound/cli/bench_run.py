@@ -182,7 +182,7 @@ def _means(
     from omni2sound.bench.run import Means
     from omni2sound.bench.scoring.avbench import PublishedJudges
     from omni2sound.bench.scoring.sounds import load_judge
-    from omni2sound.runtime import cache_dir
+    from omni2sound.files import cache_dir
 
     names = tuple(dict.fromkeys(n.strip() for n in judges.split(",") if n.strip()))
     if not names:

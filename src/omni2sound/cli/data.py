@@ -298,6 +298,6 @@ def _open_assets(folder: Path | None, licences: list[str] | None) -> StageAssets
 
 
 def _default_assets() -> Path:
-    from omni2sound.runtime import cache_dir
+    from omni2sound.files import cache_dir
 
     return cache_dir() / "stage"

@@ -75,10 +75,10 @@ def demo_video() -> Path:
 
 def draw(video: Path, target: Path, *, title: str) -> None:
     """Write a picture of the frames and the sound of `video`."""
+    from omni2sound.files import atomic_path
     from omni2sound.media.audio import read_audio
     from omni2sound.media.figure import frames_above_spectrogram
     from omni2sound.media.video import iter_frames
-    from omni2sound.runtime import atomic_path
 
     audio = read_audio(video)
     # At this rate, frame i is the picture in the middle of the i-th of NUM_THUMBNAILS parts.

@@ -19,7 +19,7 @@ import typer
 
 from omni2sound.cli.setup import Carried, carried_packages
 from omni2sound.errors import Omni2SoundError
-from omni2sound.runtime import cache_dir
+from omni2sound.files import cache_dir
 
 __all__ = ["Check", "doctor"]
 

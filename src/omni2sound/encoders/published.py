@@ -29,7 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
-from omni2sound.runtime import cache_dir
+from omni2sound.files import cache_dir
 
 __all__ = [
     "CLAP",

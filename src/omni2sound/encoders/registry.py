@@ -22,7 +22,7 @@ from torch import Tensor
 
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
-from omni2sound.runtime import cache_dir
+from omni2sound.files import cache_dir
 
 if TYPE_CHECKING:
     from omni2sound.encoders.clip import ClipVision

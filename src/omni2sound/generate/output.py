@@ -165,10 +165,10 @@ def save(
     Raises:
         UserError: The file can't be written.
     """
+    from omni2sound.files import atomic_path
     from omni2sound.media.audio import write_audio
     from omni2sound.media.files import VIDEO_SUFFIXES
     from omni2sound.media.mux import mux
-    from omni2sound.runtime import atomic_path
 
     begin = time.perf_counter()
     facts = result.facts() | {"software": f"omni2sound {__version__}"} | more_facts

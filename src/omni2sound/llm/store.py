@@ -33,12 +33,12 @@ from typing import Literal, Self
 from filelock import FileLock, Timeout
 
 from omni2sound.errors import UserError
+from omni2sound.files import Closing
 from omni2sound.llm.chat import ChatReply, ChatRequest, ModelId, Usage
 from omni2sound.llm.in_flight import Flights
 from omni2sound.llm.prices import Cost, usd
 from omni2sound.llm.schema import migrate
 from omni2sound.llm.writer import Writer
-from omni2sound.runtime import Closing
 
 __all__ = [
     "Answered",

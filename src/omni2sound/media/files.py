@@ -23,7 +23,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 from omni2sound.errors import MediaError, UserError
-from omni2sound.runtime import atomic_path
+from omni2sound.files import atomic_path
 
 __all__ = [
     "AUDIO_SUFFIXES",

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from omni2sound.runtime import atomic_path
+from omni2sound.files import atomic_path
 from omni2sound.train.parallel import World
 from omni2sound.train.recipe import TASKS
 

@@ -33,10 +33,10 @@ from omni2sound.bench.listening.page import page_of
 from omni2sound.bench.report.examples import flac_bytes
 from omni2sound.bench.tracks.track import Track, TrackClip
 from omni2sound.errors import UserError
+from omni2sound.files import atomic_path
 from omni2sound.media.audio import Audio, read_audio, write_audio
 from omni2sound.media.mux import mux
 from omni2sound.media.samples import fit_length, round_half_up
-from omni2sound.runtime import atomic_path
 
 __all__ = ["ANCHOR_LOW", "ANCHOR_WRONG", "QUESTIONS", "REFERENCE", "Kind", "Stimulus", "write_kit"]
 

@@ -24,7 +24,7 @@ from omni2sound.bench.scoring.evaluate import ClipRecord, Evaluation, Row, Syste
 from omni2sound.bench.stats.bootstrap import Estimate
 from omni2sound.bench.systems.folder import Problem, SoundFile
 from omni2sound.errors import ConfigError, UserError
-from omni2sound.runtime import atomic_path
+from omni2sound.files import atomic_path
 
 __all__ = ["SCORES", "ScoredRun", "read_run", "write_run"]
 

@@ -19,7 +19,7 @@ from omni2sound.bench.report.paper_numbers import SOURCE, published_rows
 from omni2sound.bench.report.results import ScoredRun
 from omni2sound.bench.report.tables import as_markdown, tables_of
 from omni2sound.bench.tracks.track import read_track
-from omni2sound.runtime import atomic_path
+from omni2sound.files import atomic_path
 
 __all__ = ["REPORTS", "markdown_of", "write_report"]
 

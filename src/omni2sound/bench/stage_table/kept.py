@@ -25,7 +25,7 @@ from omni2sound.bench.metrics.copies import Nearness
 from omni2sound.bench.metrics.scene_v1 import ClipScore
 from omni2sound.bench.metrics.tagger_8s import JudgedClip
 from omni2sound.errors import UserError
-from omni2sound.runtime import atomic_path
+from omni2sound.files import atomic_path
 
 __all__ = ["KeptSound", "StageParts"]
 

@@ -21,11 +21,11 @@ from typing import Any
 from omni2sound.bench.tracks.track import TASKS, Task, Track, TrackClip, read_track
 from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.errors import Omni2SoundError, UserError
+from omni2sound.files import atomic_path
 from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.generate.request import GenerationRequest
 from omni2sound.media.audio import Audio, write_audio
 from omni2sound.models.conditioning import Conditions
-from omni2sound.runtime import atomic_path
 
 __all__ = ["MADE", "ModelRun", "clip_seed", "make_sounds", "model_identity"]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from omni2sound.errors import UserError
-from omni2sound.runtime import atomic_path
+from omni2sound.files import atomic_path
 
 __all__ = ["Choice", "QueueRow", "decide", "read_queue", "update_queue", "write_queue"]
 

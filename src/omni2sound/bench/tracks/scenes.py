@@ -30,8 +30,8 @@ from omni2sound.bench.tracks.track import (
 )
 from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.errors import ConfigError, UserError
+from omni2sound.files import atomic_path
 from omni2sound.media.audio import Audio, write_audio
-from omni2sound.runtime import atomic_path
 from omni2sound.scenes.export.files import write_video
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
 from omni2sound.scenes.material.catalogue import Catalogue

@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from omni2sound.errors import ConfigError, IntegrityError, UserError
-from omni2sound.runtime import atomic_path
+from omni2sound.files import atomic_path
 
 __all__ = [
     "CLIPS",

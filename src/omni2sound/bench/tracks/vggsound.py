@@ -39,8 +39,8 @@ from omni2sound.bench.tracks.review import QueueRow, update_queue
 from omni2sound.bench.tracks.track import Part, Track, TrackClip, TrackInfo, write_track
 from omni2sound.data.corpora.manifest import Clip, Manifest
 from omni2sound.errors import UserError
+from omni2sound.files import atomic_path
 from omni2sound.llm.chat import ChatModel
-from omni2sound.runtime import atomic_path
 
 __all__ = ["CaptionRow", "VggsoundPlan", "Waiting", "build_vggsound_track"]
 

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from omni2sound.data.corpora.manifest import Clip
 from omni2sound.data.corpora.rows import Draft, Excluded, Item, Located, Problem
 from omni2sound.errors import ConfigError, UserError
-from omni2sound.runtime import atomic_path
+from omni2sound.files import atomic_path
 
 __all__ = ["ImportReport", "MediaFolder", "assemble", "write_report"]
 

@@ -37,7 +37,7 @@ from omni2sound.data.store.index import (
 from omni2sound.data.store.rows import ClipFeatures, write_shard
 from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.errors import UserError
-from omni2sound.runtime import atomic_path
+from omni2sound.files import atomic_path
 from omni2sound.weights import ATTRIBUTION_FILE
 
 __all__ = ["BuildReport", "ShardJob", "build_store"]

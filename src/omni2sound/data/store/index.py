@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError
-from omni2sound.runtime import atomic_path
+from omni2sound.files import atomic_path
 
 __all__ = [
     "FAILED",

@@ -43,7 +43,7 @@ from omni2sound.data.store.index import (
     shard_paths,
     store_sha256,
 )
-from omni2sound.runtime import atomic_path
+from omni2sound.files import atomic_path
 from omni2sound.weights import ATTRIBUTION_FILE
 
 __all__ = [

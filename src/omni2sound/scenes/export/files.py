@@ -26,12 +26,12 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from omni2sound.errors import ConfigError, UserError
+from omni2sound.files import atomic_path
 from omni2sound.media.audio import read_audio, write_audio
 from omni2sound.media.encode import AAC, add_audio_stream, encode_audio
 from omni2sound.media.files import create_output
 from omni2sound.media.samples import Audio
 from omni2sound.media.video import iter_frames as read_frames
-from omni2sound.runtime import atomic_path
 from omni2sound.scenes.captions import (
     STYLES,
     audio_only_caption,

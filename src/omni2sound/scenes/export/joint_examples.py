@@ -28,7 +28,7 @@ from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.errors import ShapeError
-from omni2sound.runtime import atomic_path
+from omni2sound.files import atomic_path
 from omni2sound.scenes.captions import captions
 from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.material.assets import StageAssets

@@ -20,7 +20,7 @@ import soundfile
 from PIL import Image
 
 from omni2sound.errors import ConfigError, MediaError
-from omni2sound.runtime import atomic_path
+from omni2sound.files import atomic_path
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, STORE_CATALOGUE
 from omni2sound.scenes.material.catalogue import Catalogue, Picture, Recording
 from omni2sound.scenes.material.containers import (
