@@ -26,7 +26,7 @@ from omni2sound.recipes import RECIPES, recipe_named
 from omni2sound.recipes.ablations import ABLATIONS
 from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.export.features import ScenePlan, build_features
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue
 from omni2sound.scenes.render.render import render_frames, render_sound
 from omni2sound.scenes.scene import RENDER_VERSION
@@ -68,7 +68,7 @@ def test_the_catalogue_and_the_version_of_rendering() -> None:
 
 
 @pytest.mark.parametrize("kind", ["main", "strike", "offscreen", "audio"])
-def test_scenes_of_a_seed(assets: StageAssets, kind: str) -> None:  # noqa: F811
+def test_scenes_of_a_seed(assets: SceneAssets, kind: str) -> None:  # noqa: F811
     found = []
     for seed in range(3):
         scene = draw_scene(
@@ -84,7 +84,7 @@ def test_scenes_of_a_seed(assets: StageAssets, kind: str) -> None:  # noqa: F811
     assert found == RECORDED["scenes"][kind]
 
 
-def test_pictures_of_a_scene(assets: StageAssets) -> None:  # noqa: F811
+def test_pictures_of_a_scene(assets: SceneAssets) -> None:  # noqa: F811
     scene = draw_scene(assets, split="test", seed=1, index=1, kind="main", duration_s=1.5)
     frames = render_frames(scene, assets, fps=25, size_px=96)
     assert _short(np.stack(list(frames)).tobytes()) == RECORDED["pictures"]

@@ -24,7 +24,7 @@ from scipy.signal import butter, sosfilt
 from omni2sound.bench.metrics.onset import Judge
 from omni2sound.bench.metrics.tagger_8s import judge_clip
 from omni2sound.bench.stats.frechet_sets import SetOfSounds, distance_scores, groups_of
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
 Damage = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 NAMES = ("FD", "KID", "KL")
@@ -61,7 +61,7 @@ def main() -> int:
     parser.add_argument("--clips", type=int, default=96)
     given = parser.parse_args()
     judge = judge_of(given.judge)
-    assets = StageAssets.open(given.store)
+    assets = SceneAssets.open(given.store)
     catalogue = assets.catalogue
     sides = [
         [catalogue.recordings_of(c, "test") for c in catalogue.class_ids[first::2]]

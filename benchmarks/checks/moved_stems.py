@@ -17,7 +17,7 @@ from pathlib import Path
 from omni2sound.scenes.audible import beginning_of
 from omni2sound.scenes.check import MAX_HEARD_S
 from omni2sound.scenes.draw import draw_scene
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import Split
 from omni2sound.scenes.render.render import render_stems
 from omni2sound.scenes.scene import SceneKind
@@ -40,7 +40,7 @@ def main() -> int:
     parser.add_argument("--scenes", type=int, default=150)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    assets = StageAssets.open(given.store)
+    assets = SceneAssets.open(given.store)
     found, events = dict.fromkeys(LATE_MS, 0), 0
     for split, kind in PARTS:
         for index in range(given.scenes):

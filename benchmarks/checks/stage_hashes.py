@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.hashes import (
     NEAR_BITS,
     audio_hash,
@@ -51,7 +51,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--store", type=Path, required=True)
     given = parser.parse_args()
-    assets, committed = StageAssets.open(given.store), load_hashes()
+    assets, committed = SceneAssets.open(given.store), load_hashes()
     recordings = {
         r.recording_id: [audio_hash(assets.waveform(r.recording_id))]
         for r in assets.catalogue.recordings

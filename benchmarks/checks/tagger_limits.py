@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from omni2sound.bench.metrics.onset import patch_scores
 from omni2sound.encoders.metric.tagger import Tagger
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
 BEST = (1, 2, 3, 4)
 LEAST = (0.0, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2)
@@ -62,7 +62,7 @@ def main() -> int:
     parser.add_argument("--tagger", default="tagger")
     parser.add_argument("--test", action="store_true")
     given = parser.parse_args()
-    assets, tagger = StageAssets.open(given.store), Tagger.load(given.tagger)
+    assets, tagger = SceneAssets.open(given.store), Tagger.load(given.tagger)
     split = "test" if given.test else "val"
     recordings = [r for r in assets.catalogue.recordings if r.split == split]
     names = list(tagger.class_names)

@@ -28,7 +28,7 @@ from omni2sound.bench.metrics.tagging import Ears, hear_recordings
 from omni2sound.bench.stats.bootstrap import Estimate, bootstrap_difference, bootstrap_mean
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.train.vocoder import fit_components
 
 WORST = 8
@@ -37,7 +37,7 @@ Way = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 def main() -> None:
     options = _parse()
-    assets = StageAssets.open(options.store)
+    assets = SceneAssets.open(options.store)
     ears = Ears(YamNet.load(), assets.catalogue)
     known = hear_recordings(assets, ears).scorable
     rng = np.random.default_rng(0)

@@ -23,7 +23,7 @@ import torch
 from omni2sound.bench.quick.strikes import ScenePictures, run_strikes
 from omni2sound.bench.stats.bootstrap import bootstrap_ratio
 from omni2sound.generate.pipeline import Omni2SoundPipeline
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 
 DURATION_S = 4.0
 MOST = 0.6
@@ -61,7 +61,7 @@ def main() -> None:
         return list(samples_BN.numpy())
 
     result = run_strikes(
-        StageAssets.open(args.corpus),
+        SceneAssets.open(args.corpus),
         generate,
         num_scenes=args.scenes,
         seed=args.seed,

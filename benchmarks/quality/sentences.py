@@ -27,7 +27,7 @@ from omni2sound.bench.tracks.scene_clips import draw_clips
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.scenes.captions import class_prompt
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 
 DURATION_S = 8.0
 BATCH = 16
@@ -117,7 +117,7 @@ Judge = tuple[str, Ears, frozenset[str]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--assets", type=Path, required=True)
-    assets = StageAssets.open(parser.parse_args().assets)
+    assets = SceneAssets.open(parser.parse_args().assets)
     judges: list[Judge] = []
     for name, network in (("YAMNet", YamNet.load()), ("second judge", Tagger.load())):
         ears = Ears(network, assets.catalogue)
@@ -128,7 +128,7 @@ def main() -> None:
     _ten_seeds(judges[0], pipeline)
 
 
-def _one_thing(assets: StageAssets, judges: Sequence[Judge], pipeline: Omni2SoundPipeline) -> None:
+def _one_thing(assets: SceneAssets, judges: Sequence[Judge], pipeline: Omni2SoundPipeline) -> None:
     rng = np.random.default_rng(5)
     classes = assets.catalogue.classes
     wordings = {"typed": [(c.class_id, text) for c in classes for text in TYPED[c.class_id]]}
@@ -171,7 +171,7 @@ def _sounds(
 
 
 def _several_things(
-    assets: StageAssets, judges: Sequence[Judge], pipeline: Omni2SoundPipeline
+    assets: SceneAssets, judges: Sequence[Judge], pipeline: Omni2SoundPipeline
 ) -> None:
     clips = list(
         draw_clips(

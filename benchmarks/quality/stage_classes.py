@@ -24,7 +24,7 @@ from omni2sound.bench.stage_table.kept import SETTINGS, KeptSound, StageParts
 from omni2sound.bench.tracks.scene_clips import Track, draw_clips
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 
 SYSTEMS: dict[Track, tuple[str, ...]] = {
     "main": ("oracle", "V2A", "T2A", "VT2A"),
@@ -44,7 +44,7 @@ def main() -> None:
     names = [judge["name"] for judge in settings["judges"]]
     if settings["model"] is None or names != ["yamnet", "tagger"]:
         raise SystemExit(f"{args.run}: needs a run with --model and both judges")
-    assets = StageAssets.open(args.assets)
+    assets = SceneAssets.open(args.assets)
     scorable = [
         set(hear_recordings(assets, Ears(judge, assets.catalogue)).scorable)
         for judge in (YamNet.load(), Tagger.load())

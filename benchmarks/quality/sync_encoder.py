@@ -26,7 +26,7 @@ from omni2sound.bench.stats.bootstrap import bootstrap_mean, bootstrap_ratio
 from omni2sound.config import from_json
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.scenes.draw import draw_scene
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.render.render import render_frames
 from omni2sound.scenes.scene import SceneKind
 from omni2sound.weights import load_card, load_part, resolve_model
@@ -52,7 +52,7 @@ def main() -> None:
     card = load_card(resolve_model(args.model))
     encoder = SyncEncoder(from_json(SyncConfig, card.parts["sync"])).eval()
     load_part(card, "sync", encoder)
-    assets = StageAssets.open(args.corpus)
+    assets = SceneAssets.open(args.corpus)
 
     def look(
         kind: SceneKind, duration_s: float

@@ -24,7 +24,7 @@ from omni2sound.bench.stats.bootstrap import bootstrap_difference, bootstrap_rat
 from omni2sound.bench.tracks.scene_clips import StageClip, Track, draw_clips
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import Split
 
 DURATION_S = 8.0
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--assets", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=64)
     args = parser.parse_args()
-    assets = StageAssets.open(args.assets)
+    assets = SceneAssets.open(args.assets)
     ears = [Ears(judge, assets.catalogue) for judge in (YamNet.load(), Tagger.load())]
     judged = [(e, hear_recordings(assets, e)) for e in ears]
     pipeline = Omni2SoundPipeline.from_pretrained("embedded", device="cpu")

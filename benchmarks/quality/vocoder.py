@@ -39,7 +39,7 @@ from omni2sound.models.spectrum import (
     phase_by_projection,
 )
 from omni2sound.models.vocoder import VocoderConfig
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.weights import load_card, load_part, resolve_model
 
 RATE = 16_000
@@ -128,7 +128,7 @@ class Judge:
 
 
 def sounds(store: Path, split: str, limit: int, seed: int) -> list[Tensor]:
-    assets = StageAssets.open(store)
+    assets = SceneAssets.open(store)
     chosen = [r for r in assets.catalogue.recordings if r.split == split]
     chosen = [chosen[i] for i in np.random.default_rng(seed).permutation(len(chosen))]
     waveforms = (assets.waveform(r.recording_id) for r in chosen)

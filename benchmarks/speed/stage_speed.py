@@ -25,20 +25,20 @@ from pathlib import Path
 
 from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.export.files import write_scene
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.render.render import render_audio, render_frames
 
 Make = Callable[[int], None]
 ARRAY_LIMIT, FILE_LIMIT = 10.0, 1.0
 
 
-def make_arrays(assets: StageAssets, index: int) -> None:
+def make_arrays(assets: SceneAssets, index: int) -> None:
     scene = draw_scene(assets, split="train", seed=0, index=index, kind="main", duration_s=4.0)
     render_frames(scene, assets, fps=25, size_px=96)
     render_audio(scene, assets)
 
 
-def make_files(assets: StageAssets, out: Path, index: int) -> None:
+def make_files(assets: SceneAssets, out: Path, index: int) -> None:
     scene = draw_scene(assets, split="train", seed=0, index=index, kind="main", duration_s=5.0)
     write_scene(scene, assets, out)
 
@@ -85,7 +85,7 @@ def main() -> int:
     parser.add_argument("--arrays", type=int, default=60)
     parser.add_argument("--files", type=int, default=12)
     given = parser.parse_args()
-    assets = StageAssets.open(given.store)
+    assets = SceneAssets.open(given.store)
     make_some(partial(make_arrays, assets), range(given.arrays))  # reads and measures recordings
     load = os.getloadavg()[0]
     print(f"{os.cpu_count()} cores, load {load:.1f} before the start")

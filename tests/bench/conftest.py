@@ -12,7 +12,7 @@ from PIL import Image
 
 from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
 from omni2sound.bench.tracks.track import Track
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from tests.scenes.conftest import assets  # noqa: F401 (a fixture)
 
 HEARD_AS = {
@@ -22,7 +22,7 @@ HEARD_AS = {
 
 
 @pytest.fixture(scope="session")
-def tonal_assets(assets: StageAssets) -> StageAssets:  # noqa: F811
+def tonal_assets(assets: SceneAssets) -> SceneAssets:  # noqa: F811
     """The same corpus, but bells are pure tones and drums are noise, and the judge is told so.
 
     Real names would need real recordings; these two YAMNet knows from any source.
@@ -39,11 +39,11 @@ def tonal_assets(assets: StageAssets) -> StageAssets:  # noqa: F811
         waveforms[f"drum-{k}"] = noise.astype(np.float32)
         waveforms[f"bell-{k}"] = (0.3 * np.sin(2 * np.pi * 1000 * time_s)).astype(np.float32)
     pictures = {p.picture_id: assets.rgba(p.picture_id) for p in catalogue.pictures}
-    return StageAssets.from_arrays(replace(catalogue, classes=classes), waveforms, pictures)
+    return SceneAssets.from_arrays(replace(catalogue, classes=classes), waveforms, pictures)
 
 
 @pytest.fixture(scope="session")
-def store(tonal_assets: StageAssets, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def store(tonal_assets: SceneAssets, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same corpus on disk, as `data stage fetch` leaves one."""
     folder = tmp_path_factory.mktemp("store")
     (folder / "recordings").mkdir()

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from omni2sound.bench.tracks.scene_clips import TRACKS
 from omni2sound.cli.bench import app
 from omni2sound.errors import MissingPartError, UserError
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from tests.bench.conftest import assets, tonal_assets  # noqa: F401 (fixtures)
 from tests.build import tiny_model_folder
 
@@ -21,7 +21,7 @@ from tests.build import tiny_model_folder
 @pytest.fixture(scope="module")
 def folders(
     tmp_path_factory: pytest.TempPathFactory,
-    tonal_assets: StageAssets,  # noqa: F811
+    tonal_assets: SceneAssets,  # noqa: F811
 ) -> tuple[Path, Path]:
     """A prepared corpus and a model."""
     store = tmp_path_factory.mktemp("store")

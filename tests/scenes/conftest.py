@@ -1,4 +1,4 @@
-"""Stage material made in code: clicks, tones, noises and drawn shapes, as real `StageAssets`."""
+"""Stage material made in code: clicks, tones, noises and drawn shapes, as real `SceneAssets`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.catalogue import (
     DISTRACTOR,
     SPLITS,
@@ -55,7 +55,7 @@ def _picture(class_id: str, take: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def assets() -> StageAssets:
+def assets() -> SceneAssets:
     """Seven classes, two families a split, and two silent pictures a split."""
     common = {"package": "made-in-code", "licence": "CC0-1.0", "attribution": "this test"}
     recordings, pictures = [], []
@@ -123,4 +123,4 @@ def assets() -> StageAssets:
         recordings=tuple(recordings),
         pictures=tuple(pictures),
     )
-    return StageAssets.from_arrays(catalogue, waveforms, images)
+    return SceneAssets.from_arrays(catalogue, waveforms, images)

@@ -23,7 +23,7 @@ from omni2sound.scenes.captions import (
     wrong_caption,
 )
 from omni2sound.scenes.draw import Ambience, Scene, SceneEvent, draw_scene
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue, SoundClass
 
 
@@ -31,7 +31,7 @@ def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-def scene_of(assets: StageAssets, *events: tuple[str, float, int]) -> Scene:
+def scene_of(assets: SceneAssets, *events: tuple[str, float, int]) -> Scene:
     """A scene with these classes, onsets and sources."""
     base = draw_scene(assets, split="train", seed=0, index=0, kind="main", duration_s=4.0)
     return replace(
@@ -82,7 +82,7 @@ def test_held_out_prompts_are_none_of_the_training_ones() -> None:
         assert len(told[True]) > 5
 
 
-def test_held_out_captions_are_none_of_the_training_ones(assets: StageAssets) -> None:
+def test_held_out_captions_are_none_of_the_training_ones(assets: SceneAssets) -> None:
     for kind in ("main", "offscreen", "audio"):
         for index in range(20):
             scene = draw_scene(assets, split="val", seed=1, index=index, kind=kind, duration_s=4.0)
@@ -94,7 +94,7 @@ def test_held_out_captions_are_none_of_the_training_ones(assets: StageAssets) ->
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("held_out", [False, True])
 def test_every_source_is_named_and_no_other(
-    assets: StageAssets, style: str, held_out: bool
+    assets: SceneAssets, style: str, held_out: bool
 ) -> None:
     scene = scene_of(assets, ("bell", 0.5, 0), ("dog", 2.0, 1))
     for seed in range(30):
@@ -111,7 +111,7 @@ def test_every_source_is_named_and_no_other(
         assert "{" not in text
 
 
-def test_order_and_counts_are_told(assets: StageAssets) -> None:
+def test_order_and_counts_are_told(assets: SceneAssets) -> None:
     scene = scene_of(assets, ("dog", 0.5, 0), ("dog", 1.0, 0), ("bell", 2.5, 1))
     for seed in range(30):
         (text,) = captions(scene, assets.catalogue, rng=rng(seed), held_out=False, style="ordered")
@@ -119,21 +119,21 @@ def test_order_and_counts_are_told(assets: StageAssets) -> None:
         assert any(word in text for word in ("then", "followed", "after that"))
 
 
-def test_what_begins_together_is_not_put_in_order(assets: StageAssets) -> None:
+def test_what_begins_together_is_not_put_in_order(assets: SceneAssets) -> None:
     scene = scene_of(assets, ("dog", 1.0, 0), ("bell", 1.2, 1))
     for seed in range(30):
         (text,) = captions(scene, assets.catalogue, rng=rng(seed), held_out=False, style="ordered")
         assert not any(word in text for word in ("then", "followed", "after"))
 
 
-def test_the_unseen_is_said_to_be_unseen(assets: StageAssets) -> None:
+def test_the_unseen_is_said_to_be_unseen(assets: SceneAssets) -> None:
     scene = draw_scene(assets, split="train", seed=0, index=3, kind="offscreen", duration_s=4.0)
     (text,) = captions(scene, assets.catalogue, rng=rng(), held_out=False, style="detailed")
 
     assert any(p in text for p in wording_of(held_out=False).unseen)
 
 
-def test_captions_depend_on_the_generator_only(assets: StageAssets) -> None:
+def test_captions_depend_on_the_generator_only(assets: SceneAssets) -> None:
     scene = scene_of(assets, ("dog", 0.5, 0), ("bell", 2.0, 1))
     args = {"held_out": False, "count": 12}
 
@@ -142,7 +142,7 @@ def test_captions_depend_on_the_generator_only(assets: StageAssets) -> None:
     assert len(set(first)) > 4
 
 
-def test_what_cannot_be_told_is_refused(assets: StageAssets) -> None:
+def test_what_cannot_be_told_is_refused(assets: SceneAssets) -> None:
     scene = scene_of(assets, ("dog", 0.5, 0))
 
     with pytest.raises(UserError, match="no caption style"):
@@ -151,7 +151,7 @@ def test_what_cannot_be_told_is_refused(assets: StageAssets) -> None:
         captions(replace(scene, events=()), assets.catalogue, rng=rng(), held_out=False)
 
 
-def test_the_soundatlas_style_tells_sources_qualities_and_order(assets: StageAssets) -> None:
+def test_the_soundatlas_style_tells_sources_qualities_and_order(assets: SceneAssets) -> None:
     scene = scene_of(assets, ("dog", 0.5, 0), ("bell", 2.5, 1))
     for held_out in (False, True):
         attacks = wording_of(held_out=held_out).attack["impulsive"]
@@ -169,7 +169,7 @@ def test_the_soundatlas_style_tells_sources_qualities_and_order(assets: StageAss
 @pytest.mark.parametrize("held_out", [False, True])
 @pytest.mark.parametrize("num_sources", [1, 2, 3])
 def test_the_longest_caption_fits_into_the_text_encoder(
-    assets: StageAssets,
+    assets: SceneAssets,
     monkeypatch: pytest.MonkeyPatch,
     style: CaptionStyle,
     held_out: bool,
@@ -212,7 +212,7 @@ def test_the_longest_caption_fits_into_the_text_encoder(
     assert 8 < most <= TextEncoder.max_tokens
 
 
-def test_a_wrong_caption_names_none_of_the_scenes_classes(assets: StageAssets) -> None:
+def test_a_wrong_caption_names_none_of_the_scenes_classes(assets: SceneAssets) -> None:
     scene = scene_of(assets, ("dog", 0.5, 0), ("bell", 2.5, 1))
     told = {
         wrong_caption(scene, assets.catalogue, rng=rng(seed), held_out=False) for seed in range(40)
@@ -228,7 +228,7 @@ def test_a_wrong_caption_names_none_of_the_scenes_classes(assets: StageAssets) -
 
 
 def test_an_audio_only_caption_knows_what_is_heard_and_not_what_is_seen(
-    assets: StageAssets,
+    assets: SceneAssets,
 ) -> None:
     scene = draw_scene(assets, split="train", seed=0, index=3, kind="offscreen", duration_s=4.0)
     for held_out in (False, True):

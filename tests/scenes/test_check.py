@@ -12,10 +12,10 @@ from omni2sound.scenes import check
 from omni2sound.scenes.check import check_scene, check_scenes
 from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.material import levels
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
 
-def test_drawn_scenes_are_what_they_say(assets: StageAssets) -> None:
+def test_drawn_scenes_are_what_they_say(assets: SceneAssets) -> None:
     for kind in ("main", "strike", "offscreen"):
         events = check_scenes(assets, split="test", kind=kind, seed=2, num_scenes=4, duration_s=3.0)
         assert len(events) >= 4
@@ -24,7 +24,7 @@ def test_drawn_scenes_are_what_they_say(assets: StageAssets) -> None:
 
 
 def test_a_sound_or_a_picture_that_is_late_is_found(
-    assets: StageAssets, monkeypatch: pytest.MonkeyPatch
+    assets: SceneAssets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = draw_scene(assets, split="test", seed=2, index=1, kind="strike", duration_s=3.0)
     (event,) = scene.events
@@ -47,7 +47,7 @@ def test_a_sound_or_a_picture_that_is_late_is_found(
 
 @pytest.mark.parametrize("late_s", [-0.02, -0.01, 0.01, 0.02])
 def test_a_stem_that_was_moved_is_found_by_loudness_alone(
-    assets: StageAssets, monkeypatch: pytest.MonkeyPatch, late_s: float
+    assets: SceneAssets, monkeypatch: pytest.MonkeyPatch, late_s: float
 ) -> None:
     scene = draw_scene(assets, split="test", seed=2, index=1, kind="strike", duration_s=3.0)
     stems = check.render_stems
@@ -63,7 +63,7 @@ def test_a_stem_that_was_moved_is_found_by_loudness_alone(
 
 
 def test_a_bad_rule_for_onsets_is_found(
-    assets: StageAssets, monkeypatch: pytest.MonkeyPatch
+    assets: SceneAssets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A whisper that leads to a blow: by a rule of 20 dB the blow is the onset, by one of 50 dB
     # the whisper.
@@ -75,7 +75,7 @@ def test_a_bad_rule_for_onsets_is_found(
     found = {}
     for below_db in (20.0, 50.0):
         monkeypatch.setattr(levels, "ONSET_BELOW_PEAK_DB", below_db)
-        whispers = StageAssets.from_arrays(assets.catalogue, dict.fromkeys(names, sound), pictures)
+        whispers = SceneAssets.from_arrays(assets.catalogue, dict.fromkeys(names, sound), pictures)
         (found[below_db],) = check_scenes(
             whispers, split="test", kind="strike", seed=0, num_scenes=1, duration_s=3.0
         )
@@ -86,12 +86,12 @@ def test_a_bad_rule_for_onsets_is_found(
     assert not found[50.0].good
 
 
-def test_no_scene_is_no_check(assets: StageAssets) -> None:
+def test_no_scene_is_no_check(assets: SceneAssets) -> None:
     with pytest.raises(UserError, match="1 or more"):
         check_scenes(assets, split="test", kind="main", seed=0, num_scenes=0, duration_s=3.0)
 
 
-def test_scenes_of_recordings_at_other_speeds_are_what_they_say(assets: StageAssets) -> None:
+def test_scenes_of_recordings_at_other_speeds_are_what_they_say(assets: SceneAssets) -> None:
     """Motion follows what is played, not the recording as it was."""
     other = assets.at_other_speeds(0.2, seed=3)
     for kind in ("main", "strike"):
@@ -100,7 +100,7 @@ def test_scenes_of_recordings_at_other_speeds_are_what_they_say(assets: StageAss
         assert all(event.good for event in events)
 
 
-def test_every_recording_has_its_own_rate(assets: StageAssets) -> None:
+def test_every_recording_has_its_own_rate(assets: SceneAssets) -> None:
     same, other = (assets.at_other_speeds(0.2, seed=seed) for seed in (3, 4))
     ratios = []
     for recording in assets.catalogue.recordings:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.scenes.draw import KINDS, STRIKE_MARGINS_S, Scene, SceneKind, draw_scene
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import SPLITS, Catalogue
 from omni2sound.scenes.material.levels import level_of, measure_level
 
@@ -25,7 +25,7 @@ ANY_SCENE = {
 }
 
 
-def draw_many(assets: StageAssets, kind: SceneKind, count: int = 40) -> list[Scene]:
+def draw_many(assets: SceneAssets, kind: SceneKind, count: int = 40) -> list[Scene]:
     return [
         draw_scene(assets, split="train", seed=5, index=i, kind=kind, duration_s=4.0)
         for i in range(count)
@@ -34,7 +34,7 @@ def draw_many(assets: StageAssets, kind: SceneKind, count: int = 40) -> list[Sce
 
 @settings(max_examples=25)
 @given(**ANY_SCENE)
-def test_a_scene_is_a_function_of_its_arguments(assets: StageAssets, **arguments: object) -> None:
+def test_a_scene_is_a_function_of_its_arguments(assets: SceneAssets, **arguments: object) -> None:
     scene = draw_scene(assets, **arguments)  # type: ignore[arg-type]
 
     assert scene == draw_scene(assets, **arguments)  # type: ignore[arg-type]
@@ -45,7 +45,7 @@ def test_a_scene_is_a_function_of_its_arguments(assets: StageAssets, **arguments
 @settings(max_examples=25)
 @given(**ANY_SCENE)
 def test_events_lie_inside_the_scene_and_come_from_the_split(
-    assets: StageAssets, **arguments: object
+    assets: SceneAssets, **arguments: object
 ) -> None:
     scene = draw_scene(assets, **arguments)  # type: ignore[arg-type]
     split_of = {r.recording_id: r.split for r in assets.catalogue.recordings}
@@ -61,7 +61,7 @@ def test_events_lie_inside_the_scene_and_come_from_the_split(
     assert {split_of[name] for name in used} == {scene.split}
 
 
-def test_seed_index_kind_and_split_each_change_the_scene(assets: StageAssets) -> None:
+def test_seed_index_kind_and_split_each_change_the_scene(assets: SceneAssets) -> None:
     base = draw_scene(assets, split="train", seed=0, index=0, kind="main", duration_s=4.0)
     others = [
         draw_scene(assets, split="train", seed=1, index=0, kind="main", duration_s=4.0),
@@ -74,13 +74,13 @@ def test_seed_index_kind_and_split_each_change_the_scene(assets: StageAssets) ->
 
 
 @pytest.mark.parametrize("kind", ["main", "strike"])
-def test_nothing_unseen_is_heard_on_the_main_track(assets: StageAssets, kind: SceneKind) -> None:
+def test_nothing_unseen_is_heard_on_the_main_track(assets: SceneAssets, kind: SceneKind) -> None:
     for scene in draw_many(assets, kind):
         sources = {o.source for o in scene.objects if o.role == "source"}
         assert all(e.on_screen and e.source in sources for e in scene.events)
 
 
-def test_what_sounds_is_never_a_silent_distractor(assets: StageAssets) -> None:
+def test_what_sounds_is_never_a_silent_distractor(assets: SceneAssets) -> None:
     class_of = {p.picture_id: p.class_id for p in assets.catalogue.pictures}
     for kind in ("main", "strike", "offscreen"):
         for scene in draw_many(assets, kind):
@@ -89,7 +89,7 @@ def test_what_sounds_is_never_a_silent_distractor(assets: StageAssets) -> None:
             assert not sounding & silent
 
 
-def test_a_strike_is_one_impact_among_moving_silent_things(assets: StageAssets) -> None:
+def test_a_strike_is_one_impact_among_moving_silent_things(assets: SceneAssets) -> None:
     for scene in draw_many(assets, "strike"):
         (event,) = scene.events
         assert assets.catalogue.sound_class(event.class_id).kind == "impulsive"
@@ -98,14 +98,14 @@ def test_a_strike_is_one_impact_among_moving_silent_things(assets: StageAssets) 
         assert all(abs(cut - event.onset_s) > 0.2 for cut in scene.cuts_s)
 
 
-def test_strikes_come_at_any_time(assets: StageAssets) -> None:
+def test_strikes_come_at_any_time(assets: SceneAssets) -> None:
     onsets = [s.events[0].onset_s for s in draw_many(assets, "strike", 200)]
 
     counts, _ = np.histogram(onsets, bins=5, range=(0.4, 3.4))
     assert counts.min() >= 20
 
 
-def test_offscreen_scenes_hold_one_seen_and_one_unseen_source(assets: StageAssets) -> None:
+def test_offscreen_scenes_hold_one_seen_and_one_unseen_source(assets: SceneAssets) -> None:
     for scene in draw_many(assets, "offscreen"):
         seen = {e.source for e in scene.events if e.on_screen}
         unseen = {e.source for e in scene.events if not e.on_screen}
@@ -113,14 +113,14 @@ def test_offscreen_scenes_hold_one_seen_and_one_unseen_source(assets: StageAsset
         assert not seen & unseen
 
 
-def test_sound_only_scenes_have_nothing_to_see(assets: StageAssets) -> None:
+def test_sound_only_scenes_have_nothing_to_see(assets: SceneAssets) -> None:
     for scene in draw_many(assets, "audio"):
         assert not scene.objects
         assert not scene.has_picture
         assert len({e.source for e in scene.events}) in (1, 2)
 
 
-def test_impulsive_things_repeat_with_one_event_a_hit(assets: StageAssets) -> None:
+def test_impulsive_things_repeat_with_one_event_a_hit(assets: SceneAssets) -> None:
     counts = set()
     for scene in draw_many(assets, "main"):
         for source in {e.source for e in scene.events}:
@@ -132,15 +132,15 @@ def test_impulsive_things_repeat_with_one_event_a_hit(assets: StageAssets) -> No
 @pytest.mark.parametrize(
     "change", [{"duration_s": 0.5}, {"seed": -1}, {"index": -1}, {"kind": "x"}, {"split": "x"}]
 )
-def test_arguments_out_of_range_are_refused(assets: StageAssets, change: dict[str, object]) -> None:
+def test_arguments_out_of_range_are_refused(assets: SceneAssets, change: dict[str, object]) -> None:
     arguments = {"split": "train", "seed": 0, "index": 0, "kind": "main", "duration_s": 4.0}
 
     with pytest.raises(UserError):
         draw_scene(assets, **(arguments | change))  # type: ignore[arg-type]
 
 
-def test_a_split_without_pictures_makes_no_strike(assets: StageAssets) -> None:
-    blind = StageAssets.from_arrays(
+def test_a_split_without_pictures_makes_no_strike(assets: SceneAssets) -> None:
+    blind = SceneAssets.from_arrays(
         Catalogue(
             version="blind",
             classes=assets.catalogue.classes,
@@ -177,5 +177,5 @@ def test_a_level_knows_onset_hits_and_loudness() -> None:
     assert measure_level(two[:8_000]).single
 
 
-def test_a_level_is_measured_once(assets: StageAssets) -> None:
+def test_a_level_is_measured_once(assets: SceneAssets) -> None:
     assert level_of(assets, "bell-0") is level_of(assets, "bell-0")

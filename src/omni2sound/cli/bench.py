@@ -73,9 +73,9 @@ def spine(
     from omni2sound.encoders.metric.yamnet import YamNet
     from omni2sound.encoders.sync import SyncConfig
     from omni2sound.generate.pipeline import Omni2SoundPipeline
-    from omni2sound.scenes.material.assets import StageAssets
+    from omni2sound.scenes.material.assets import SceneAssets
 
-    corpus = StageAssets.open(assets).of_classes(SPINE_CLASSES)
+    corpus = SceneAssets.open(assets).of_classes(SPINE_CLASSES)
     pipeline = Omni2SoundPipeline.from_pretrained(model, device=device)
     model_parts, model_defaults = pipeline.model.config, pipeline.model.defaults
     if not isinstance(model_parts.sync, SyncConfig):
@@ -231,12 +231,12 @@ def stage(
     from omni2sound.encoders.text import TextEncoder
     from omni2sound.encoders.vision import VisionEncoder
     from omni2sound.generate.pipeline import Omni2SoundPipeline
-    from omni2sound.scenes.material.assets import StageAssets
+    from omni2sound.scenes.material.assets import SceneAssets
     from omni2sound.weights import networks_sha256
 
     if many_steps is not None and model is None:
         raise UserError("--many-steps compares a model with itself; give --model")
-    corpus = StageAssets.open(assets)
+    corpus = SceneAssets.open(assets)
     sounds, facts = None, {}
     if model is not None:
         pipeline = Omni2SoundPipeline.from_pretrained(model, device=device, dtype=dtype)
@@ -303,10 +303,10 @@ def judges(
     from omni2sound.bench.report.text import judges_as_text
     from omni2sound.encoders.metric.tagger import Tagger
     from omni2sound.encoders.metric.yamnet import YamNet
-    from omni2sound.scenes.material.assets import StageAssets
+    from omni2sound.scenes.material.assets import SceneAssets
 
     split: Literal["test", "val"] = "val" if validation else "test"
-    corpus = StageAssets.open(assets)
+    corpus = SceneAssets.open(assets)
     heard = {
         "YAMNet": hear_recordings(corpus, Ears(YamNet.load(), corpus.catalogue), split),
         "tagger": hear_recordings(corpus, Ears(Tagger.load(tagger), corpus.catalogue), split),

@@ -30,7 +30,7 @@ from omni2sound.cli.progress import progress_bar
 if TYPE_CHECKING:
     from omni2sound.scenes.audible import Beginning
     from omni2sound.scenes.export.features import ScenePlan
-    from omni2sound.scenes.material.assets import StageAssets
+    from omni2sound.scenes.material.assets import SceneAssets
     from omni2sound.scenes.material.catalogue import Split
 
 __all__ = ["app"]
@@ -291,10 +291,10 @@ def _scene_plan(text: str) -> ScenePlan:
     return plan
 
 
-def _open_assets(folder: Path | None, licences: list[str] | None) -> StageAssets:
-    from omni2sound.scenes.material.assets import StageAssets
+def _open_assets(folder: Path | None, licences: list[str] | None) -> SceneAssets:
+    from omni2sound.scenes.material.assets import SceneAssets
 
-    return StageAssets.open(folder or _default_assets(), licences=licences)
+    return SceneAssets.open(folder or _default_assets(), licences=licences)
 
 
 def _default_assets() -> Path:

@@ -48,7 +48,7 @@ def run(
     from omni2sound.models.oobleck import Oobleck
     from omni2sound.runtime import resolve_device
     from omni2sound.scenes.draw import draw_scene
-    from omni2sound.scenes.material.assets import StageAssets
+    from omni2sound.scenes.material.assets import SceneAssets
     from omni2sound.scenes.material.licences import attribution_tsv
     from omni2sound.scenes.render.render import render_audio
     from omni2sound.train.oobleck import train_oobleck
@@ -60,7 +60,7 @@ def run(
         if not sign:
             raise UserError(f"--set needs NAME=VALUE, got {change!r}")
         settings = override(settings, path, _value(text))
-    assets = StageAssets.open(corpus)
+    assets = SceneAssets.open(corpus)
     used = [r for r in assets.catalogue.recordings if r.split == "train"]
     scenes = [
         render_audio(

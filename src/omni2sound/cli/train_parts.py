@@ -63,7 +63,7 @@ def _train_sync(
     from omni2sound.config import from_json, to_json
     from omni2sound.encoders.sync import SyncConfig, SyncEncoder
     from omni2sound.scenes.export.sync_batches import sync_batches
-    from omni2sound.scenes.material.assets import StageAssets
+    from omni2sound.scenes.material.assets import SceneAssets
     from omni2sound.train.sync import train_sync
     from omni2sound.weights import (
         load_card,
@@ -74,7 +74,7 @@ def _train_sync(
     )
 
     card = load_card(resolve_model(parts or "embedded"))
-    config, assets, start, seed = SyncConfig(), StageAssets.open(corpus), None, 0
+    config, assets, start, seed = SyncConfig(), SceneAssets.open(corpus), None, 0
     facts: dict[str, Any] = {
         "catalogue_sha256": assets.catalogue.digest,
         "max_minutes": max_minutes,
@@ -126,12 +126,12 @@ def _train_autoencoder(
     from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
     from omni2sound.models.vocoder import VocoderConfig
     from omni2sound.scenes.draw import draw_scene
-    from omni2sound.scenes.material.assets import StageAssets
+    from omni2sound.scenes.material.assets import SceneAssets
     from omni2sound.scenes.render.render import render_audio
     from omni2sound.train.vocoder import VocoderRecipe, fit_components, train_vocoder
     from omni2sound.weights import load_card, load_part, resolve_model
 
-    assets = StageAssets.open(corpus)
+    assets = SceneAssets.open(corpus)
     recordings = [
         assets.waveform(r.recording_id) for r in assets.catalogue.recordings if r.split == "train"
     ]
@@ -229,13 +229,13 @@ def _train_joint(corpus: Path, out: Path, parts: str | None, max_minutes: float)
     from omni2sound.config import to_json
     from omni2sound.encoders.joint import JointConfig
     from omni2sound.scenes.export.joint_examples import JointPlan, joint_examples
-    from omni2sound.scenes.material.assets import StageAssets
+    from omni2sound.scenes.material.assets import SceneAssets
     from omni2sound.train.joint import JointRecipe, retrieval_rates, train_joint
     from omni2sound.weights import save_model
 
     if parts:
         raise UserError("train joint takes no --parts: it keeps nothing of another model")
-    assets, recipe = StageAssets.open(corpus), JointRecipe()
+    assets, recipe = SceneAssets.open(corpus), JointRecipe()
     out.mkdir(parents=True, exist_ok=True)
     examples = {}
     for plan in (

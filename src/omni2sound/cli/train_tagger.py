@@ -29,12 +29,12 @@ def train_judge(corpus: Path, out: Path, parts: str | None, max_minutes: float) 
     """
     from omni2sound.config import to_json
     from omni2sound.generate.model import load_model
-    from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+    from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
     from omni2sound.scenes.material.licences import attribution_tsv
     from omni2sound.train.tagger import TaggerRecipe, train_tagger
     from omni2sound.weights import save_model
 
-    assets, model = StageAssets.open(corpus), load_model(parts or "embedded")
+    assets, model = SceneAssets.open(corpus), load_model(parts or "embedded")
     catalogue, most = assets.catalogue, round(_MOST_S * SAMPLE_RATE_HZ)
     recordings = {
         c: [assets.waveform(r.recording_id)[:most] for r in catalogue.recordings_of(c, "train")]

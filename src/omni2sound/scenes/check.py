@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from omni2sound.errors import UserError
 from omni2sound.scenes.audible import Beginning, beginning_of
 from omni2sound.scenes.draw import draw_scene
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.catalogue import Split
 from omni2sound.scenes.material.levels import level_of, onset_of
 from omni2sound.scenes.render.render import iter_frames, render_stems
@@ -66,7 +66,7 @@ class CheckedEvent:
 
 
 def check_scenes(
-    assets: StageAssets,
+    assets: SceneAssets,
     *,
     split: Split,
     kind: SceneKind,
@@ -102,7 +102,7 @@ def check_scenes(
     return tuple(checked)
 
 
-def check_scene(scene: Scene, assets: StageAssets) -> tuple[CheckedEvent, ...]:
+def check_scene(scene: Scene, assets: SceneAssets) -> tuple[CheckedEvent, ...]:
     """Every event of one scene."""
     stems_EN = render_stems(scene, assets)
     return tuple(
@@ -127,7 +127,7 @@ def _heard_s(event: SceneEvent, stem_N: NDArray[np.float32], lead_s: float) -> f
     return begin / SAMPLE_RATE_HZ + onset_of(stem_N[begin:]) - event.onset_s
 
 
-def _seen_s(scene: Scene, event: SceneEvent, assets: StageAssets) -> float | None:
+def _seen_s(scene: Scene, event: SceneEvent, assets: SceneAssets) -> float | None:
     """When the source's pixels change most within `_AROUND_S` of the onset."""
     sources = [o for o in scene.objects if o.role == "source" and o.source == event.source]
     first = max(0.0, event.onset_s - _AROUND_S - 1 / _FPS)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import DISTRACTOR, Motion, Split
 from omni2sound.scenes.scene import (
     Ambience,
@@ -254,7 +254,7 @@ def draw_shots(
     return tuple(shots)
 
 
-def draw_background(rng: np.random.Generator, assets: StageAssets, split: Split) -> Background:
+def draw_background(rng: np.random.Generator, assets: SceneAssets, split: Split) -> Background:
     """A backdrop that is busy enough to be real and calm enough to see things on."""
     kind = _BACKGROUNDS[int(rng.integers(len(_BACKGROUNDS)))]
     picture_id = None

@@ -27,7 +27,7 @@ from omni2sound.scenes.distractors import (
     draw_shots,
     draw_sway,
 )
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import (
     DISTRACTOR,
     SPLITS,
@@ -81,7 +81,7 @@ _MAX_EVENT_S = 6.0
 
 
 def draw_scene(
-    assets: StageAssets, *, split: Split, seed: int, index: int, kind: SceneKind, duration_s: float
+    assets: SceneAssets, *, split: Split, seed: int, index: int, kind: SceneKind, duration_s: float
 ) -> Scene:
     """The scene of these arguments.
 
@@ -157,7 +157,7 @@ def scene_id_of(*, split: Split, seed: int, index: int, kind: SceneKind) -> str:
 
 
 def _cast(
-    rng: np.random.Generator, assets: StageAssets, split: Split, kind: SceneKind
+    rng: np.random.Generator, assets: SceneAssets, split: Split, kind: SceneKind
 ) -> list[tuple[SoundClass, bool]]:
     """Which classes sound, and whether each is seen."""
     classes = [
@@ -194,7 +194,7 @@ def _pick(
 
 
 def _pick_recording(
-    rng: np.random.Generator, assets: StageAssets, class_id: str, split: Split, *, single: bool
+    rng: np.random.Generator, assets: SceneAssets, class_id: str, split: Split, *, single: bool
 ) -> Recording:
     """Families are equally likely, however many takes they have."""
     recordings = assets.catalogue.recordings_of(class_id, split)
@@ -209,7 +209,7 @@ def _pick_recording(
 
 def _draw_events(
     rng: np.random.Generator,
-    assets: StageAssets,
+    assets: SceneAssets,
     sound_class: SoundClass,
     split: Split,
     kind: SceneKind,
@@ -267,7 +267,7 @@ def _without_cuts_near(shots: tuple[Shot, ...], onsets_s: Sequence[float]) -> tu
 
 def _draw_objects(
     rng: np.random.Generator,
-    assets: StageAssets,
+    assets: SceneAssets,
     split: Split,
     kind: SceneKind,
     events: Sequence[SceneEvent],
@@ -305,7 +305,7 @@ def _draw_objects(
 
 
 def _silent_pictures(
-    assets: StageAssets, split: Split, sounding: set[str]
+    assets: SceneAssets, split: Split, sounding: set[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Pictures of things without sound, and of things that could sound but do not here."""
     catalogue = assets.catalogue

@@ -10,7 +10,7 @@ import pytest
 from omni2sound.bench.metrics.copies import Nearness, TrainingSounds, copies_asked
 from omni2sound.bench.metrics.scene_v1 import TrueEvent
 from omni2sound.encoders.metric.yamnet import YamNet
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
 
 def noise(seed: int, seconds: float = 3.0) -> np.ndarray:
@@ -34,16 +34,16 @@ def noise(seed: int, seconds: float = 3.0) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def training(assets: StageAssets) -> TrainingSounds:
+def training(assets: SceneAssets) -> TrainingSounds:
     catalogue = assets.catalogue
     waveforms = {r.recording_id: noise(k) for k, r in enumerate(catalogue.recordings)}
     return TrainingSounds(
-        StageAssets.from_arrays(replace(catalogue, pictures=()), waveforms, {}), YamNet.load()
+        SceneAssets.from_arrays(replace(catalogue, pictures=()), waveforms, {}), YamNet.load()
     )
 
 
 def test_a_training_recording_is_a_copy_wherever_it_stands(
-    training: TrainingSounds, assets: StageAssets
+    training: TrainingSounds, assets: SceneAssets
 ) -> None:
     numbers = {r.recording_id: k for k, r in enumerate(assets.catalogue.recordings)}
     train = next(r for r in assets.catalogue.recordings if r.split == "train")
@@ -65,7 +65,7 @@ def test_silence_is_near_nothing(training: TrainingSounds) -> None:
 
 
 def test_copies_are_asked_of_clips_with_a_source_that_could_be_found(
-    training: TrainingSounds, assets: StageAssets
+    training: TrainingSounds, assets: SceneAssets
 ) -> None:
     def event(offset_s: float) -> TrueEvent:
         return TrueEvent(

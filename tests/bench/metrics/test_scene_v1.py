@@ -10,7 +10,7 @@ from omni2sound.bench.metrics.scene_v1 import true_events as events_of
 from omni2sound.bench.metrics.tagging import Heard, RealHearing
 from omni2sound.errors import UserError
 from omni2sound.scenes.draw import draw_scene
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.levels import level_of
 from omni2sound.scenes.render.render import render_audio
 from tests.bench.metrics.test_onsets import clicks
@@ -77,7 +77,7 @@ def test_a_class_the_judge_does_not_know_is_not_asked() -> None:
     assert REAL.never_music == {"dog", "wind"}
 
 
-def test_true_events_hold_the_rises_inside_a_recording(assets: StageAssets) -> None:
+def test_true_events_hold_the_rises_inside_a_recording(assets: SceneAssets) -> None:
     scene = draw_scene(assets, split="test", seed=0, index=4, kind="main", duration_s=3.0)
     for event, true in zip(scene.events, events_of(scene, assets), strict=True):
         inside = level_of(assets, event.recording_id).hits_s
@@ -86,7 +86,7 @@ def test_true_events_hold_the_rises_inside_a_recording(assets: StageAssets) -> N
         assert all(event.onset_s < t < event.offset_s for t in true.hits_s)
 
 
-def test_scenes_own_sounds_score_high_and_other_scenes_low(assets: StageAssets) -> None:
+def test_scenes_own_sounds_score_high_and_other_scenes_low(assets: SceneAssets) -> None:
     scenes = [
         draw_scene(assets, split="test", seed=1, index=i, kind="strike", duration_s=2.5)
         for i in range(16)

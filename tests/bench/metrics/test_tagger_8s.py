@@ -13,7 +13,7 @@ from omni2sound.bench.metrics.tagger_8s import JudgedClip, judge_clip
 from omni2sound.bench.stats.frechet_sets import SetOfSounds, distance_scores, groups_of
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import ShapeError
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
 NUM_CLIPS = 8
 Damage = Callable[[np.ndarray, int], np.ndarray]
@@ -37,7 +37,7 @@ def scores_of(real: list[JudgedClip], made: list[JudgedClip]) -> tuple[Score, ..
 
 
 @pytest.fixture(scope="module")
-def judged(assets: StageAssets) -> dict[str, list[JudgedClip]]:
+def judged(assets: SceneAssets) -> dict[str, list[JudgedClip]]:
     judge = YamNet.load()
 
     def clips(class_id: str, damage: Damage) -> list[JudgedClip]:

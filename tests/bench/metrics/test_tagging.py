@@ -13,7 +13,7 @@ from omni2sound.bench.metrics.tagging import Ears, hear_recordings
 from omni2sound.encoders.metric.tagger import Tagger, TaggerConfig, TaggerNetwork
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def judge() -> YamNet:
     return YamNet.load()
 
 
-def test_a_sound_is_heard_as_what_class_hit_says(tonal_assets: StageAssets, judge: YamNet) -> None:
+def test_a_sound_is_heard_as_what_class_hit_says(tonal_assets: SceneAssets, judge: YamNet) -> None:
     ears = Ears(judge, tonal_assets.catalogue)
     for name in ("bell-5", "drum-5", "dog-4", "water-1"):
         waveform = tonal_assets.waveform(name)
@@ -35,7 +35,7 @@ def test_a_sound_is_heard_as_what_class_hit_says(tonal_assets: StageAssets, judg
 
 
 def test_one_after_the_other_both_are_heard_somewhere(
-    tonal_assets: StageAssets, judge: YamNet
+    tonal_assets: SceneAssets, judge: YamNet
 ) -> None:
     ears = Ears(judge, tonal_assets.catalogue)
     pause = np.zeros(3 * SAMPLE_RATE_HZ, np.float32)
@@ -47,7 +47,7 @@ def test_one_after_the_other_both_are_heard_somewhere(
     assert (nothing.classes, nothing.somewhere, nothing.music) == (frozenset(), frozenset(), False)
 
 
-def test_real_recordings_say_what_may_be_asked(tonal_assets: StageAssets, judge: YamNet) -> None:
+def test_real_recordings_say_what_may_be_asked(tonal_assets: SceneAssets, judge: YamNet) -> None:
     real = hear_recordings(tonal_assets, Ears(judge, tonal_assets.catalogue))
     assert set(real.scorable) == {"bell", "drum"}
     assert real.rates["bell"] == 1
@@ -56,7 +56,7 @@ def test_real_recordings_say_what_may_be_asked(tonal_assets: StageAssets, judge:
 
 
 def test_a_group_that_the_judge_does_not_know_is_refused(
-    assets: StageAssets, judge: YamNet
+    assets: SceneAssets, judge: YamNet
 ) -> None:
     catalogue = assets.catalogue
     classes = (replace(catalogue.classes[0], yamnet_classes=("Moon",)), *catalogue.classes[1:])
@@ -64,7 +64,7 @@ def test_a_group_that_the_judge_does_not_know_is_refused(
         Ears(judge, replace(catalogue, classes=classes))
 
 
-def test_ears_take_its_own_class_names_and_hear_no_speech(tonal_assets: StageAssets) -> None:
+def test_ears_take_its_own_class_names_and_hear_no_speech(tonal_assets: SceneAssets) -> None:
     names = tonal_assets.catalogue.class_ids
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -79,7 +79,7 @@ def test_ears_take_its_own_class_names_and_hear_no_speech(tonal_assets: StageAss
 
 
 def test_a_class_with_a_low_score_is_not_heard_though_no_other_is_higher(
-    tonal_assets: StageAssets,
+    tonal_assets: SceneAssets,
 ) -> None:
     class Unsure:
         """Gives every class the same score."""

@@ -12,11 +12,11 @@ from omni2sound.bench.quick.prompts import run_prompts
 from omni2sound.bench.quick.score import score_prompts
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import ConfigError
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue
 
 
-def test_a_model_that_obeys_passes_and_held_out_words_are_used(tonal_assets: StageAssets) -> None:
+def test_a_model_that_obeys_passes_and_held_out_words_are_used(tonal_assets: SceneAssets) -> None:
     def obey(prompts: Sequence[str], first_index: int) -> Sequence[NDArray[np.float32]]:
         return [tonal_assets.waveform("bell-5" if "bell" in p else "drum-5") for p in prompts]
 
@@ -43,7 +43,7 @@ def test_a_model_that_obeys_passes_and_held_out_words_are_used(tonal_assets: Sta
 
 
 def test_a_second_judge_is_not_asked_of_classes_that_it_does_not_know(
-    tonal_assets: StageAssets,
+    tonal_assets: SceneAssets,
 ) -> None:
     class OnlyBells(YamNet):
         """Hears a tone in everything."""
@@ -78,7 +78,7 @@ def test_the_judge_knows_every_class_group_of_the_catalogue() -> None:
     assert not {class_id: unknown for class_id, unknown in groups.items() if unknown}
 
 
-def test_a_corpus_that_the_judge_does_not_know_is_refused(assets: StageAssets) -> None:
+def test_a_corpus_that_the_judge_does_not_know_is_refused(assets: SceneAssets) -> None:
     class Deaf(YamNet):
         def scores_and_embeddings(self, waveform_N):  # type: ignore[no-untyped-def]
             return np.linspace(1, 0, 521, dtype=np.float32)[None], np.zeros((1, 1024), np.float32)

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from omni2sound.bench.quick.score import score_strikes
 from omni2sound.bench.quick.strikes import ScenePictures, motion_peak_s, run_strikes
 from omni2sound.scenes.draw import draw_scene
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.render.render import render_audio
 
 
 class Oracle:
     """Returns each scene's own sound, and remembers what it was shown."""
 
-    def __init__(self, assets: StageAssets) -> None:
+    def __init__(self, assets: SceneAssets) -> None:
         self.assets = assets
         self.shown: list[ScenePictures] = []
 
@@ -36,7 +36,7 @@ class Oracle:
         ]
 
 
-def test_a_model_that_knows_the_answer_is_as_good_as_the_oracle(assets: StageAssets) -> None:
+def test_a_model_that_knows_the_answer_is_as_good_as_the_oracle(assets: SceneAssets) -> None:
     model, progress = Oracle(assets), []
     result = run_strikes(
         assets,
@@ -59,7 +59,7 @@ def test_a_model_that_knows_the_answer_is_as_good_as_the_oracle(assets: StageAss
     assert rows[0].rate.value >= 0.8
 
 
-def test_the_batch_size_is_no_part_of_the_result(assets: StageAssets) -> None:
+def test_the_batch_size_is_no_part_of_the_result(assets: SceneAssets) -> None:
     results = [
         run_strikes(
             assets,

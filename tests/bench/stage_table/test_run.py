@@ -27,7 +27,7 @@ from omni2sound.bench.systems.baselines import (
 from omni2sound.bench.tracks.scene_clips import TRACKS, StageClip, Track, draw_clips
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 
 pytestmark = pytest.mark.slow
 
@@ -79,7 +79,7 @@ class Mute(Knowing):
         return {task: [np.zeros_like(clip.sound_N) for clip in clips] for task in tasks}
 
 
-def run(assets: StageAssets, **changes: Any) -> StageReport:
+def run(assets: SceneAssets, **changes: Any) -> StageReport:
     settings: dict[str, Any] = {
         "judge": YamNet.load(),
         "num_clips": 4,
@@ -104,7 +104,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def report(tonal_assets: StageAssets, folder: Path) -> StageReport:
+def report(tonal_assets: SceneAssets, folder: Path) -> StageReport:
     return run(tonal_assets, out=folder)
 
 
@@ -118,7 +118,7 @@ def test_every_system_is_scored_on_every_track(report: StageReport, track: Track
 
 
 def test_a_second_judge_changes_nothing_that_the_first_says(
-    tonal_assets: StageAssets, report: StageReport
+    tonal_assets: SceneAssets, report: StageReport
 ) -> None:
     # The same network twice: what it says again must be what it said.
     twin = YamNet.load()
@@ -184,7 +184,7 @@ def test_a_model_that_knows_the_answer_passes_what_is_measured_by_the_oracle(
     } | {"FD over the reconstruction's, second best track"}
 
 
-def test_a_mute_model_misses(tonal_assets: StageAssets) -> None:
+def test_a_mute_model_misses(tonal_assets: SceneAssets) -> None:
     mute = run(tonal_assets, model=Mute(), many_steps=Mute())
     missed = {gate.name for gate in mute.gates if gate.passed is False}
     assert {
@@ -198,7 +198,7 @@ def test_a_mute_model_misses(tonal_assets: StageAssets) -> None:
 
 
 def test_a_run_goes_on_where_it_was_stopped_and_refuses_another(
-    tonal_assets: StageAssets, report: StageReport, folder: Path
+    tonal_assets: SceneAssets, report: StageReport, folder: Path
 ) -> None:
     class Refusing(Knowing):
         def for_clips(
@@ -243,7 +243,7 @@ def other_rule() -> YamNet:
     ],
 )
 def test_a_folder_of_another_judge_or_encoder_is_refused(
-    assets: StageAssets,
+    assets: SceneAssets,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     other: dict[str, Any],
@@ -264,7 +264,7 @@ def test_a_folder_of_another_judge_or_encoder_is_refused(
 
 @pytest.mark.parametrize("what", ["RENDER_VERSION", "STAGE_V1"])
 def test_a_folder_of_another_world_is_refused(
-    assets: StageAssets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+    assets: SceneAssets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     def stop(*_: object, **__: object) -> None:
         raise StopHereError
@@ -277,12 +277,12 @@ def test_a_folder_of_another_world_is_refused(
         run(assets, out=tmp_path)
 
 
-def test_batches_are_no_part_of_the_result(report: StageReport, tonal_assets: StageAssets) -> None:
+def test_batches_are_no_part_of_the_result(report: StageReport, tonal_assets: SceneAssets) -> None:
     alone = run(tonal_assets, batch_size=1)
     assert (alone.rows, alone.gates) == (report.rows, report.gates)
 
 
-def test_baselines_alone_have_no_gates(tonal_assets: StageAssets, report: StageReport) -> None:
+def test_baselines_alone_have_no_gates(tonal_assets: SceneAssets, report: StageReport) -> None:
     alone = run(tonal_assets, model=None)
     assert alone.gates == ()
     assert alone.passed
@@ -329,7 +329,7 @@ def test_a_report_with_all_verdicts_is_complete_and_json_has_no_nan(report: Stag
     assert (told["passed"], told["complete"]) == (True, False)
 
 
-def test_too_few_scenes_are_refused(assets: StageAssets) -> None:
+def test_too_few_scenes_are_refused(assets: SceneAssets) -> None:
     with pytest.raises(UserError, match="4 or more"):
         run(assets, num_clips=3)
 
@@ -349,7 +349,7 @@ def test_noise_like_a_sound_has_its_spectrum_and_level_and_no_events() -> None:
     assert not noise_like(np.zeros(1000, np.float32), rng).any()
 
 
-def test_the_seen_caption_leaves_out_what_is_only_heard(assets: StageAssets) -> None:
+def test_the_seen_caption_leaves_out_what_is_only_heard(assets: SceneAssets) -> None:
     clips = list(draw_clips(assets, "offscreen", split="test", seed=0, num_clips=8, duration_s=3))
     names = {c.class_id: c.held_out_names for c in assets.catalogue.classes}
     for clip in clips:
@@ -371,7 +371,7 @@ def test_motion_peaks_are_where_the_picture_jumps() -> None:
     assert motion_peaks_s(np.zeros((1, 4, 4, 3), np.uint8), 25) == ()
 
 
-def test_retrieval_plays_the_training_scene_that_is_told_of_alike(assets: StageAssets) -> None:
+def test_retrieval_plays_the_training_scene_that_is_told_of_alike(assets: SceneAssets) -> None:
     remembered = list(
         draw_clips(assets, "main", split="train", seed=9, num_clips=4, duration_s=2.0)
     )
@@ -402,7 +402,7 @@ def test_no_clip_keeps_its_own_sound_when_shuffled(num_clips: int) -> None:
     assert all(place != at for at, place in enumerate(places))
 
 
-def test_captions_of_test_clips_are_in_held_out_words(assets: StageAssets) -> None:
+def test_captions_of_test_clips_are_in_held_out_words(assets: SceneAssets) -> None:
     told = {
         split: " ".join(
             clip.caption.lower()

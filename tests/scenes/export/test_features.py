@@ -23,7 +23,7 @@ from omni2sound.recipes.ablations import ABLATIONS
 from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.export.features import NUM_BY_EAR, NUM_CAPTIONS, ScenePlan, build_features
 from omni2sound.scenes.export.sync_batches import sync_batches
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, STORE_CATALOGUE, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, STORE_CATALOGUE, SceneAssets
 from omni2sound.scenes.render.render import render_sound
 from omni2sound.timebase import TimeBase
 from omni2sound.weights import load_card, part_sha256, save_model
@@ -38,7 +38,7 @@ ODD_S = 2.2  # just above 2.2 as a float: 56 frames of 1/25 s, but 55 latent fra
 
 
 @pytest.fixture(scope="module")
-def corpus(assets: StageAssets, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def corpus(assets: SceneAssets, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("corpus")
     (folder / "recordings").mkdir()
     (folder / "pictures").mkdir()
@@ -96,7 +96,7 @@ def test_every_planned_scene_is_there(built: Path) -> None:
 
 def test_a_video_target_does_not_hold_the_unseen(built: Path, corpus: Path) -> None:
     """The target is the on-screen stems and ambience, up to one common factor."""
-    assets = StageAssets.open(corpus)
+    assets = SceneAssets.open(corpus)
     store = FeatureStore([built])
     scene = draw_scene(assets, split="train", seed=0, index=0, kind="offscreen", duration_s=2.0)
     sound = render_sound(scene, assets)
@@ -110,7 +110,7 @@ def test_a_video_target_does_not_hold_the_unseen(built: Path, corpus: Path) -> N
 
 
 def test_a_row_names_all_that_is_pictured(built: Path, corpus: Path) -> None:
-    assets, store = StageAssets.open(corpus), FeatureStore([built])
+    assets, store = SceneAssets.open(corpus), FeatureStore([built])
     class_of = {p.picture_id: p.class_id for p in assets.catalogue.pictures}
     for index in (0, 1):
         assert store[index].pictured == ()  # no picture
@@ -200,7 +200,7 @@ def test_there_is_one_sync_feature_per_latent_frame(
 
 
 def test_everything_used_is_listed_with_its_licence(built: Path, corpus: Path) -> None:
-    catalogue = StageAssets.open(corpus).catalogue
+    catalogue = SceneAssets.open(corpus).catalogue
     (listed,) = FeatureStore([built]).attribution
     for r in catalogue.recordings:
         assert (r.recording_id in listed) == (r.split == "train")
@@ -231,7 +231,7 @@ def test_sync_examples_follow_the_truth(corpus: Path) -> None:
     batches = list(
         sync_batches(corpus, config, split="train", seed=0, num_batches=1, num_workers=0)
     )
-    assets = StageAssets.open(corpus)
+    assets = SceneAssets.open(corpus)
     strike = draw_scene(assets, split="train", seed=0, index=1, kind="strike", duration_s=4.0)
     assert len(batches) == 1
     assert batches[0].frames_BTHWK.shape == (8, 100, 16, 16, 3)

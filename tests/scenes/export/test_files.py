@@ -22,7 +22,7 @@ from omni2sound.media.video import iter_frames
 from omni2sound.scenes.draw import Scene, draw_scene
 from omni2sound.scenes.export import files
 from omni2sound.scenes.export.files import BuildPlan, build_corpus, inspect, write_scene
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.render.render import render_sound
 
 START = "from omni2sound.cli.main import main; main()"
@@ -38,14 +38,14 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def corpus(assets: StageAssets, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def corpus(assets: SceneAssets, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("corpus")
     build_corpus(assets, out, PLAN)
     return out
 
 
 def test_the_same_seed_gives_the_same_bytes(
-    assets: StageAssets, corpus: Path, tmp_path: Path
+    assets: SceneAssets, corpus: Path, tmp_path: Path
 ) -> None:
     build_corpus(assets, tmp_path, PLAN)
 
@@ -68,7 +68,7 @@ def test_the_manifest_names_files_that_exist(corpus: Path) -> None:
         assert line["audio_only_caption"]
 
 
-def test_files_hold_what_the_arrays_hold(assets: StageAssets, corpus: Path) -> None:
+def test_files_hold_what_the_arrays_hold(assets: SceneAssets, corpus: Path) -> None:
     folder = corpus / "main-train-3-000000"
     scene = Scene.from_json((folder / "events.json").read_text())
     sound = render_sound(scene, assets)
@@ -81,7 +81,7 @@ def test_files_hold_what_the_arrays_hold(assets: StageAssets, corpus: Path) -> N
     assert len(frames) == pytest.approx(1.5 * 25, abs=4)
 
 
-def test_every_item_is_attributed(assets: StageAssets, corpus: Path) -> None:
+def test_every_item_is_attributed(assets: SceneAssets, corpus: Path) -> None:
     rows = [r.split("\t") for r in (corpus / "attribution.tsv").read_text().splitlines()]
     scenes = [Scene.from_json(p.read_text()) for p in corpus.glob("*/events.json")]
     used = {e.recording_id for s in scenes for e in s.events}
@@ -92,12 +92,12 @@ def test_every_item_is_attributed(assets: StageAssets, corpus: Path) -> None:
 
 
 def test_a_build_goes_on_where_it_stopped(
-    assets: StageAssets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    assets: SceneAssets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     written: list[str] = []
     write = files.write_scene
 
-    def interrupted(scene: Scene, corpus: StageAssets, out: Path) -> Path:
+    def interrupted(scene: Scene, corpus: SceneAssets, out: Path) -> Path:
         if len(written) == 1:
             raise KeyboardInterrupt
         written.append(scene.scene_id)
@@ -116,7 +116,7 @@ def test_a_build_goes_on_where_it_stopped(
 
 
 def test_a_scene_that_fails_leaves_nothing(
-    assets: StageAssets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    assets: SceneAssets, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = draw_scene(assets, split="train", seed=0, index=0, kind="main", duration_s=1.5)
     monkeypatch.setattr(files, "write_video", lambda *args: 1 / 0)
@@ -126,7 +126,7 @@ def test_a_scene_that_fails_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_another_scene_of_the_same_name_is_not_replaced(assets: StageAssets, corpus: Path) -> None:
+def test_another_scene_of_the_same_name_is_not_replaced(assets: SceneAssets, corpus: Path) -> None:
     other = BuildPlan(num_scenes=2, split="train", seed=3, duration_s=1.6)
 
     with pytest.raises(UserError, match="holds another scene"):
@@ -142,7 +142,7 @@ def test_another_scene_of_the_same_name_is_not_replaced(assets: StageAssets, cor
     ],
 )
 def test_a_manifest_never_forgets_scenes_that_are_there(
-    assets: StageAssets, corpus: Path, other: BuildPlan
+    assets: SceneAssets, corpus: Path, other: BuildPlan
 ) -> None:
     manifest = (corpus / "manifest.jsonl").read_bytes()
 
@@ -151,7 +151,7 @@ def test_a_manifest_never_forgets_scenes_that_are_there(
     assert (corpus / "manifest.jsonl").read_bytes() == manifest
 
 
-def test_more_scenes_join_those_that_are_there(assets: StageAssets, tmp_path: Path) -> None:
+def test_more_scenes_join_those_that_are_there(assets: SceneAssets, tmp_path: Path) -> None:
     build_corpus(assets, tmp_path, replace(PLAN, num_scenes=1))
     killed = tmp_path / ".main-train-9-000000.part"
     killed.mkdir()
@@ -161,7 +161,7 @@ def test_more_scenes_join_those_that_are_there(assets: StageAssets, tmp_path: Pa
     assert len((tmp_path / "manifest.jsonl").read_text().splitlines()) == 2
 
 
-def test_a_file_is_no_folder_for_scenes(assets: StageAssets, tmp_path: Path) -> None:
+def test_a_file_is_no_folder_for_scenes(assets: SceneAssets, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
 
     with pytest.raises(UserError, match="is a file"):
@@ -169,7 +169,7 @@ def test_a_file_is_no_folder_for_scenes(assets: StageAssets, tmp_path: Path) -> 
     assert (tmp_path / "out").read_text() == "mine"
 
 
-def test_sound_only_scenes_have_no_video(assets: StageAssets, tmp_path: Path) -> None:
+def test_sound_only_scenes_have_no_video(assets: SceneAssets, tmp_path: Path) -> None:
     plan = BuildPlan(num_scenes=1, split="val", seed=0, kind="audio", duration_s=1.5)
     manifest = build_corpus(assets, tmp_path, plan)
 
@@ -194,7 +194,7 @@ def test_inspect_says_what_it_needs(corpus: Path, tmp_path: Path) -> None:
         inspect(corpus, tmp_path / "sheet.jpg")
 
 
-def store(assets: StageAssets, folder: Path) -> Path:
+def store(assets: SceneAssets, folder: Path) -> Path:
     """The corpus as `fetch` would leave it."""
     import soundfile
 
@@ -215,7 +215,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_the_command_builds_and_inspects(assets: StageAssets, tmp_path: Path) -> None:
+def test_the_command_builds_and_inspects(assets: SceneAssets, tmp_path: Path) -> None:
     ready, out = store(assets, tmp_path / "store"), tmp_path / "scenes"
     options = ["--scenes", 1, "--split", "offscreen", "--duration", 1.5, "--licences", "CC0-1.0"]
 
@@ -250,7 +250,7 @@ def test_fetch_says_which_package_is_missing(tmp_path: Path) -> None:
 
 
 def test_a_scene_of_variable_rate_shows_each_picture_when_it_is(
-    assets: StageAssets, tmp_path: Path
+    assets: SceneAssets, tmp_path: Path
 ) -> None:
     def draw(index: int) -> Scene:
         return draw_scene(assets, split="train", seed=3, index=index, kind="main", duration_s=1.5)
@@ -269,7 +269,7 @@ def test_a_scene_of_variable_rate_shows_each_picture_when_it_is(
     assert times == pytest.approx([i / float(Fraction(scene.fps)) for i in shown], abs=1e-4)
 
 
-def test_about_one_scene_in_six_has_a_variable_rate(assets: StageAssets) -> None:
+def test_about_one_scene_in_six_has_a_variable_rate(assets: SceneAssets) -> None:
     scene = draw_scene(assets, split="train", seed=3, index=0, kind="main", duration_s=1.5)
     named = [replace(scene, scene_id=f"main-train-3-{i:06d}") for i in range(600)]
     variable = sum(len(s.shown_frames(60)) < 60 for s in named)

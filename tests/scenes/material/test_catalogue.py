@@ -13,7 +13,7 @@ import pytest
 
 from omni2sound.bench.quick.score import SPINE_CLASSES
 from omni2sound.errors import ConfigError, MissingPartError, ShapeError
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import (
     DISTRACTOR,
     SPLITS,
@@ -235,7 +235,7 @@ def test_what_is_no_catalogue_is_refused(text: str) -> None:
         Catalogue.from_json(text)
 
 
-def test_assets_are_read_only(assets: StageAssets) -> None:
+def test_assets_are_read_only(assets: SceneAssets) -> None:
     waveform = assets.waveform(assets.catalogue.recordings[0].recording_id)
     pixels = assets.rgba(assets.catalogue.pictures[0].picture_id)
     with pytest.raises(ValueError, match="read-only"):
@@ -246,21 +246,21 @@ def test_assets_are_read_only(assets: StageAssets) -> None:
 
 def test_assets_without_a_store_say_how_to_get_one(tmp_path: Path) -> None:
     with pytest.raises(MissingPartError, match="data stage fetch"):
-        StageAssets.open(tmp_path)
+        SceneAssets.open(tmp_path)
 
 
-def test_assets_from_arrays_must_be_complete_and_well_shaped(assets: StageAssets) -> None:
+def test_assets_from_arrays_must_be_complete_and_well_shaped(assets: SceneAssets) -> None:
     catalogue = assets.catalogue
     waveforms = {r.recording_id: assets.waveform(r.recording_id) for r in catalogue.recordings}
     pictures = {p.picture_id: assets.rgba(p.picture_id) for p in catalogue.pictures}
     with pytest.raises(ConfigError, match="no array"):
-        StageAssets.from_arrays(catalogue, {}, pictures)
+        SceneAssets.from_arrays(catalogue, {}, pictures)
     first = catalogue.recordings[0].recording_id
     with pytest.raises(ShapeError, match="float32"):
-        StageAssets.from_arrays(catalogue, {**waveforms, first: np.zeros((2, 5))}, pictures)  # type: ignore[dict-item]
+        SceneAssets.from_arrays(catalogue, {**waveforms, first: np.zeros((2, 5))}, pictures)  # type: ignore[dict-item]
 
 
-def test_an_item_that_no_store_has_is_named(assets: StageAssets) -> None:
+def test_an_item_that_no_store_has_is_named(assets: SceneAssets) -> None:
     with pytest.raises(MissingPartError, match="nothing-of-that-name"):
         assets.waveform("nothing-of-that-name")
     with pytest.raises(MissingPartError, match="nothing-of-that-name"):

@@ -22,7 +22,7 @@ from omni2sound.errors import (
     UserError,
 )
 from omni2sound.scenes.material import packages as packages_module
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue, Picture, Recording, SoundClass
 from omni2sound.scenes.material.fetch import fetch
 from omni2sound.scenes.material.packages import Package, load_packages, obtain
@@ -127,7 +127,7 @@ def test_every_kind_of_source_gives_the_same_sound_at_its_onset(
         on_package=lambda done, total: steps.append((done, total)),
     )
     assert steps == [(1, 2), (2, 2)]
-    assets = StageAssets.open(dest)
+    assets = SceneAssets.open(dest)
     expected = assets.waveform("wave")
     assert 0.39 < len(expected) / SAMPLE_RATE_HZ <= 0.4
     assert np.abs(expected[: round(0.005 * SAMPLE_RATE_HZ)]).max() > 0.1
@@ -169,7 +169,7 @@ def test_a_broken_run_goes_on_and_is_no_store_until_it_ends(
         fetch(dest, from_folder=folder, packages=pins, catalogue=catalogue())
     assert (dest / "recordings" / "wave.flac").is_file()
     with pytest.raises(MissingPartError, match="data stage fetch"):
-        StageAssets.open(dest)
+        SceneAssets.open(dest)
     large.write_bytes(content)
     steps: list[tuple[int, int]] = []
     fetch(
@@ -180,7 +180,7 @@ def test_a_broken_run_goes_on_and_is_no_store_until_it_ends(
         on_package=lambda done, total: steps.append((done, total)),
     )
     assert steps == [(1, 1)]
-    StageAssets.open(dest)
+    SceneAssets.open(dest)
 
 
 def test_another_catalogue_never_mixes_with_the_old_one(
@@ -194,7 +194,7 @@ def test_another_catalogue_never_mixes_with_the_old_one(
     new = replace(old, recordings=(kept, shorter), version="2")
     stamp = (tmp_path / "store" / "recordings" / "wave.flac").stat().st_mtime_ns
     run(catalogue=new)
-    assets = StageAssets.open(tmp_path / "store")
+    assets = SceneAssets.open(tmp_path / "store")
     assert assets.catalogue == new
     assert len(assets.waveform("stereo")) == round(0.1 * SAMPLE_RATE_HZ)
     assert sorted(p.name for p in (tmp_path / "store" / "recordings").iterdir()) == [
@@ -292,7 +292,7 @@ def test_a_mirror_serves_packages_and_none_is_left_behind(
     for package in debs[1]:
         put(root, package, next(debs[0].glob(f"{package.name}_*.deb")).read_bytes())
     dest = fetch(tmp_path / "store", mirror=url, packages=debs[1], catalogue=catalogue())
-    StageAssets.open(dest)
+    SceneAssets.open(dest)
     assert not list(dest.rglob("*.deb"))
 
 

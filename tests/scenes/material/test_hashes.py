@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue, Picture, Recording
 from omni2sound.scenes.material.hashes import (
     NEAR_BITS,
@@ -45,7 +45,7 @@ def test_every_item_of_the_catalogue_has_its_hash() -> None:
     assert set(load_hashes()) == ids
 
 
-def test_copies_are_near_and_other_things_far(assets: StageAssets) -> None:
+def test_copies_are_near_and_other_things_far(assets: SceneAssets) -> None:
     sound, other = assets.waveform("dog-0"), assets.waveform("bell-1")
     digest = audio_hash(sound)
     noise = 1e-3 * np.random.default_rng(0).standard_normal(len(sound))

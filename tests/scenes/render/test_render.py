@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from omni2sound.errors import UserError
 from omni2sound.scenes.draw import Scene, SceneKind, SceneObject, draw_scene
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.catalogue import Motion
 from omni2sound.scenes.material.levels import envelope_of, onset_of
 from omni2sound.scenes.render.motion import poses_of
@@ -21,7 +21,7 @@ FPS = 25
 TOLERANCE_S = 0.04
 
 
-def draw(assets: StageAssets, kind: SceneKind, index: int, duration_s: float = 3.0) -> Scene:
+def draw(assets: SceneAssets, kind: SceneKind, index: int, duration_s: float = 3.0) -> Scene:
     return draw_scene(assets, split="train", seed=9, index=index, kind=kind, duration_s=duration_s)
 
 
@@ -46,7 +46,7 @@ def motion_of(frames_THWC: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.abs(np.diff(frames_THWC.astype(np.int16), axis=0)).mean(axis=(1, 2, 3))
 
 
-def test_stems_and_ambience_make_the_mix(assets: StageAssets) -> None:
+def test_stems_and_ambience_make_the_mix(assets: SceneAssets) -> None:
     for index in range(20):
         scene = draw(assets, "offscreen", index)
         sound = render_sound(scene, assets)
@@ -58,7 +58,7 @@ def test_stems_and_ambience_make_the_mix(assets: StageAssets) -> None:
         np.testing.assert_allclose(sound.mix_N, total, atol=1e-5)
 
 
-def test_a_loud_scene_is_turned_down_as_a_whole(assets: StageAssets) -> None:
+def test_a_loud_scene_is_turned_down_as_a_whole(assets: SceneAssets) -> None:
     scene = draw(assets, "strike", 0)
     loud = replace(scene, events=(replace(scene.events[0], gain_db=60.0),), ambience=None)
     sound = render_sound(loud, assets)
@@ -67,7 +67,7 @@ def test_a_loud_scene_is_turned_down_as_a_whole(assets: StageAssets) -> None:
     np.testing.assert_array_equal(sound.mix_N, sound.stems_EN[0])
 
 
-def test_every_event_is_heard_at_its_onset_and_not_before(assets: StageAssets) -> None:
+def test_every_event_is_heard_at_its_onset_and_not_before(assets: SceneAssets) -> None:
     for kind in ("main", "strike", "offscreen", "audio"):
         for index in range(10):
             scene = draw(assets, kind, index)
@@ -79,7 +79,7 @@ def test_every_event_is_heard_at_its_onset_and_not_before(assets: StageAssets) -
                 assert not stem[round(event.offset_s * SAMPLE_RATE_HZ) + 1 :].any()
 
 
-def test_the_picture_of_an_impact_moves_most_at_its_onset(assets: StageAssets) -> None:
+def test_the_picture_of_an_impact_moves_most_at_its_onset(assets: SceneAssets) -> None:
     checked = 0
     for index in range(12):
         scene = draw(assets, "strike", index)
@@ -96,7 +96,7 @@ def test_the_picture_of_an_impact_moves_most_at_its_onset(assets: StageAssets) -
     assert checked == 12
 
 
-def chirping(assets: StageAssets, motion: Motion, onsets_s: tuple[float, ...]) -> Scene:
+def chirping(assets: SceneAssets, motion: Motion, onsets_s: tuple[float, ...]) -> Scene:
     """One thing before an empty picture; its recording has three short chirps in 0.1 s."""
     scene = draw(assets, "main", 3, 4.0)
     source = next(o for o in scene.objects if o.role == "source")
@@ -116,18 +116,18 @@ def chirping(assets: StageAssets, motion: Motion, onsets_s: tuple[float, ...]) -
     return replace(scene, events=events, objects=(still,))
 
 
-def chirps_only(assets: StageAssets) -> StageAssets:
+def chirps_only(assets: SceneAssets) -> SceneAssets:
     time_s = np.arange(SAMPLE_RATE_HZ // 2) / SAMPLE_RATE_HZ
     on = (np.mod(time_s, 0.035) < 0.012) & (time_s < 0.1)
     sound = (0.2 * on * np.sin(2 * np.pi * 3000 * time_s)).astype(np.float32)
     names = [r.recording_id for r in assets.catalogue.recordings]
     pictures = {p.picture_id: assets.rgba(p.picture_id) for p in assets.catalogue.pictures}
-    return StageAssets.from_arrays(assets.catalogue, dict.fromkeys(names, sound), pictures)
+    return SceneAssets.from_arrays(assets.catalogue, dict.fromkeys(names, sound), pictures)
 
 
 @pytest.mark.parametrize("motion", ["strike", "bounce", "shake", "pulse", "speak", "open"])
 def test_nothing_outdoes_the_jolt_of_an_onset_soon_after_it(
-    assets: StageAssets, motion: Motion
+    assets: SceneAssets, motion: Motion
 ) -> None:
     scene = chirping(assets, motion, (1.5,))
     step_s = 0.02
@@ -149,7 +149,7 @@ def test_nothing_outdoes_the_jolt_of_an_onset_soon_after_it(
 
 
 def test_a_thing_is_not_lifted_for_its_next_fall_while_it_shows_the_last(
-    assets: StageAssets,
+    assets: SceneAssets,
 ) -> None:
     scene = chirping(assets, "bounce", (1.5, 1.9, 3.4))
     things, material = scene.objects[0], chirps_only(assets)
@@ -165,7 +165,7 @@ def test_a_thing_is_not_lifted_for_its_next_fall_while_it_shows_the_last(
     assert height_at(1.92, 3.4 - 0.28)[0] > 0.4
 
 
-def test_what_falls_lands_in_the_picture(assets: StageAssets) -> None:
+def test_what_falls_lands_in_the_picture(assets: SceneAssets) -> None:
     landed = 0
     for index in range(60):
         scene = draw(assets, "main", index)
@@ -177,7 +177,7 @@ def test_what_falls_lands_in_the_picture(assets: StageAssets) -> None:
     assert landed >= 3
 
 
-def test_distractors_are_never_abrupt(assets: StageAssets) -> None:
+def test_distractors_are_never_abrupt(assets: SceneAssets) -> None:
     times = np.arange(0, 3, 0.01)
     jumps = {"source": 0.0, "distractor": 0.0}
     for index in range(30):
@@ -192,7 +192,7 @@ def test_distractors_are_never_abrupt(assets: StageAssets) -> None:
     assert jumps["distractor"] < 0.3 * jumps["source"]
 
 
-def test_sustained_things_move_as_long_as_they_sound(assets: StageAssets) -> None:
+def test_sustained_things_move_as_long_as_they_sound(assets: SceneAssets) -> None:
     scenes = [draw(assets, "main", index, 4.0) for index in range(60)]
     checked = 0
     for scene in scenes:
@@ -215,7 +215,7 @@ def test_sustained_things_move_as_long_as_they_sound(assets: StageAssets) -> Non
     assert checked >= 5
 
 
-def test_the_same_scene_gives_the_same_arrays(assets: StageAssets) -> None:
+def test_the_same_scene_gives_the_same_arrays(assets: SceneAssets) -> None:
     scene = draw(assets, "main", 1)
 
     first = render_frames(scene, assets, fps=8, size_px=64)
@@ -223,7 +223,7 @@ def test_the_same_scene_gives_the_same_arrays(assets: StageAssets) -> None:
     np.testing.assert_array_equal(render_audio(scene, assets), render_audio(scene, assets))
 
 
-def test_every_size_and_rate_shows_the_same_scene(assets: StageAssets) -> None:
+def test_every_size_and_rate_shows_the_same_scene(assets: SceneAssets) -> None:
     for index in range(3):
         scene = draw(assets, "main", index, 1.5)
         scene = replace(scene, look=replace(scene.look, noise=0.0, blockiness=0.0))
@@ -236,7 +236,7 @@ def test_every_size_and_rate_shows_the_same_scene(assets: StageAssets) -> None:
         assert apart < 4
 
 
-def test_frames_cover_the_scene(assets: StageAssets) -> None:
+def test_frames_cover_the_scene(assets: SceneAssets) -> None:
     scene = draw(assets, "main", 2, 2.05)
     frames = render_frames(scene, assets, fps=8, size_px=48, width_px=80)
 
@@ -244,7 +244,7 @@ def test_frames_cover_the_scene(assets: StageAssets) -> None:
     assert frames.dtype == np.uint8
 
 
-def test_cuts_change_the_picture_at_once(assets: StageAssets) -> None:
+def test_cuts_change_the_picture_at_once(assets: SceneAssets) -> None:
     scene = next(s for s in (draw(assets, "main", i) for i in range(99)) if s.cuts_s)
     still = replace(scene, objects=(), look=replace(scene.look, noise=0.0, flicker=0.0))
     motion = motion_of(render_frames(still, assets, fps=FPS, size_px=64))
@@ -252,7 +252,7 @@ def test_cuts_change_the_picture_at_once(assets: StageAssets) -> None:
     assert (np.argmax(motion) + 1) / FPS == pytest.approx(scene.cuts_s[0], abs=TOLERANCE_S)
 
 
-def test_a_sound_only_scene_cannot_be_shown(assets: StageAssets) -> None:
+def test_a_sound_only_scene_cannot_be_shown(assets: SceneAssets) -> None:
     with pytest.raises(UserError, match="sound only"):
         render_frames(draw(assets, "audio", 0), assets, fps=8, size_px=64)
 

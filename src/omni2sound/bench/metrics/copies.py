@@ -32,7 +32,7 @@ from omni2sound.bench.metrics.onset import Judge
 from omni2sound.bench.metrics.scene_v1 import TrueEvent
 from omni2sound.data.corpora.fingerprint import SAMPLE_RATE_HZ as PRINT_RATE_HZ
 from omni2sound.data.corpora.fingerprint import FingerprintIndex, fingerprint
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
 __all__ = ["COPIES_V1", "MIN_SOURCE_S", "Nearness", "TrainingSounds", "copies_asked"]
 
@@ -60,7 +60,7 @@ def copies_asked(events: Iterable[TrueEvent]) -> bool:
 class TrainingSounds:
     """All training recordings of a corpus, as a judge hears them and as fingerprints."""
 
-    def __init__(self, assets: StageAssets, judge: Judge) -> None:
+    def __init__(self, assets: SceneAssets, judge: Judge) -> None:
         """Listens to every one of them.
 
         Args:

@@ -39,7 +39,7 @@ from omni2sound.bench.stats.bootstrap import (
     bootstrap_pooled_median,
     bootstrap_ratio,
 )
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.levels import level_of
 from omni2sound.scenes.scene import Scene
 
@@ -102,7 +102,7 @@ class ClipScore:
     unseen_heard_2nd: float | None = None
 
 
-def true_events(scene: Scene, assets: StageAssets) -> tuple[TrueEvent, ...]:
+def true_events(scene: Scene, assets: SceneAssets) -> tuple[TrueEvent, ...]:
     """The events of a scene, with the rises that its recordings hold."""
     return tuple(
         TrueEvent(

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from omni2sound.bench.metrics.onset import Judge, patch_scores, scorable_classes
 from omni2sound.errors import UserError
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue, Split
 
 __all__ = ["PRESENT_SCORE", "Ears", "Heard", "NamedJudge", "RealHearing", "hear_recordings"]
@@ -181,7 +181,7 @@ class RealHearing:
         )
 
 
-def hear_recordings(assets: StageAssets, ears: Ears, split: Split = "test") -> RealHearing:
+def hear_recordings(assets: SceneAssets, ears: Ears, split: Split = "test") -> RealHearing:
     """Listens to every real recording of a split."""
     catalogue = assets.catalogue
     return RealHearing(

@@ -22,7 +22,7 @@ from omni2sound.bench.metrics.tagging import Ears, NamedJudge, hear_recordings
 from omni2sound.bench.quick.score import PromptResult
 from omni2sound.errors import ConfigError
 from omni2sound.scenes.captions import class_prompt
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
 __all__ = ["PromptRun", "SoundForPrompts", "run_prompts"]
 
@@ -48,7 +48,7 @@ class PromptRun:
 
 
 def run_prompts(
-    assets: StageAssets,
+    assets: SceneAssets,
     generate: SoundForPrompts,
     judge: NamedJudge,
     *,

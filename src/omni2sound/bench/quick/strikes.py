@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from omni2sound.bench.metrics.onset import strongest_onset_s
 from omni2sound.bench.quick.score import StrikeResult
 from omni2sound.scenes.draw import Scene, draw_scene
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.render.render import render_audio, render_frames
 
 __all__ = ["ScenePictures", "SoundForPictures", "motion_peak_s", "run_strikes"]
@@ -44,7 +44,7 @@ SoundForPictures = Callable[[ScenePictures], Sequence[NDArray[np.float32]]]
 
 
 def run_strikes(
-    assets: StageAssets,
+    assets: SceneAssets,
     generate: SoundForPictures,
     *,
     num_scenes: int,
@@ -127,7 +127,7 @@ def motion_peak_s(frames_THWK: NDArray[np.uint8], fps: int) -> float | None:
 
 
 def _frames(
-    scenes: Sequence[Scene], assets: StageAssets, fps: int, size_px: int
+    scenes: Sequence[Scene], assets: SceneAssets, fps: int, size_px: int
 ) -> NDArray[np.uint8]:
     return np.stack([render_frames(scene, assets, fps=fps, size_px=size_px) for scene in scenes])
 

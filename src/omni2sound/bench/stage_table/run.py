@@ -58,7 +58,7 @@ from omni2sound.bench.systems.baselines import (
 )
 from omni2sound.bench.tracks.scene_clips import TRACKS, StageClip, Track, draw_clips
 from omni2sound.errors import UserError
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.scene import RENDER_VERSION
 from omni2sound.weights import networks_sha256
 
@@ -133,7 +133,7 @@ class StageReport:
 
 
 def run_stage(
-    assets: StageAssets,
+    assets: SceneAssets,
     judge: NamedJudge,
     *,
     num_clips: int,
@@ -295,7 +295,7 @@ class _Panel:
 
     def __init__(
         self,
-        assets: StageAssets,
+        assets: SceneAssets,
         judge: NamedJudge,
         second_judge: NamedJudge | None,
         *,
@@ -486,7 +486,7 @@ def _distances(
 
 
 def _draw(
-    assets: StageAssets, track: Track, num_clips: int, seed: int, duration_s: float
+    assets: SceneAssets, track: Track, num_clips: int, seed: int, duration_s: float
 ) -> list[StageClip]:
     drawn = draw_clips(
         assets, track, split="test", seed=seed, num_clips=num_clips, duration_s=duration_s

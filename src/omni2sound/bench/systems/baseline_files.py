@@ -33,7 +33,7 @@ from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.errors import UserError
 from omni2sound.media.audio import Audio, write_audio
 from omni2sound.scenes.draw import draw_scene
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
 __all__ = ["SHUFFLED", "STAGE_BASELINES", "plain_baselines", "stage_baselines"]
 
@@ -209,8 +209,8 @@ def _embed_scene(
 
 
 @cache
-def _assets(folder: Path) -> StageAssets:
-    return StageAssets.open(folder)
+def _assets(folder: Path) -> SceneAssets:
+    return SceneAssets.open(folder)
 
 
 @cache

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
 from omni2sound.bench.tracks.scene_clips import MOTION_FPS, StageClip, Track, draw_clips
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.levels import level_of
 from omni2sound.scenes.render.render import render_audio
 from omni2sound.scenes.scene import Scene
@@ -100,7 +100,7 @@ def noise_like(sound_N: NDArray[np.float32], rng: np.random.Generator) -> NDArra
 class TrainingMemory:
     """Training scenes, found again by what is said of them or by how they look."""
 
-    assets: StageAssets
+    assets: SceneAssets
     scenes: tuple[Scene, ...]
     by_caption_MD: NDArray[np.float32]
     by_look_MD: NDArray[np.float32]
@@ -108,7 +108,7 @@ class TrainingMemory:
     @classmethod
     def of(
         cls,
-        assets: StageAssets,
+        assets: SceneAssets,
         track: Track,
         *,
         num_scenes: int,

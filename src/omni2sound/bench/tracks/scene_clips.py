@@ -21,7 +21,7 @@ from omni2sound.bench.metrics.onset import is_impulsive
 from omni2sound.bench.metrics.scene_v1 import TrueEvent, true_events
 from omni2sound.scenes.captions import captions
 from omni2sound.scenes.draw import draw_scene
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import Split
 from omni2sound.scenes.material.levels import LEVEL_RATE_HZ, level_of
 from omni2sound.scenes.render.render import render_audio, render_frames
@@ -45,7 +45,7 @@ class StageClip:
     index: int
     """In its track."""
     scene: Scene
-    assets: StageAssets
+    assets: SceneAssets
     caption: str
 
     @cached_property
@@ -86,7 +86,7 @@ class StageClip:
 
 
 def draw_clips(
-    assets: StageAssets,
+    assets: SceneAssets,
     track: Track,
     *,
     split: Split,
@@ -117,7 +117,7 @@ def draw_clips(
         yield StageClip(index=index, scene=scene, assets=assets, caption=_caption(scene, assets))
 
 
-def _caption(scene: Scene, assets: StageAssets) -> str:
+def _caption(scene: Scene, assets: SceneAssets) -> str:
     kind = [str(track) for track in TRACKS].index(scene.kind)
     rng = np.random.default_rng([scene.seed, scene.index, kind, CAPTION_SEED])
     return captions(scene, assets.catalogue, rng=rng, held_out=scene.split == "test")[0]

@@ -33,7 +33,7 @@ from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import atomic_path
 from omni2sound.media.audio import Audio, write_audio
 from omni2sound.scenes.export.files import write_video
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue
 from omni2sound.scenes.material.licences import attribution_tsv
 from omni2sound.scenes.scene import Scene
@@ -200,7 +200,7 @@ def read_truth(path: Path) -> tuple[Scene, tuple[TrueEvent, ...]]:
         raise ConfigError(f"{path}: holds no scene's truth ({error!r})") from error
 
 
-def stage_clip(track: Track, clip: TrackClip, assets: StageAssets) -> StageClip:
+def stage_clip(track: Track, clip: TrackClip, assets: SceneAssets) -> StageClip:
     """A track's clip as the baselines take it.
 
     Raises:
@@ -217,11 +217,11 @@ def stage_clip(track: Track, clip: TrackClip, assets: StageAssets) -> StageClip:
     return StageClip(index=scene.index, scene=scene, assets=assets, caption=clip.caption)
 
 
-def stored_recordings(track: Track) -> StageAssets:
+def stored_recordings(track: Track) -> SceneAssets:
     """The test recordings that lie in the track, under its own catalogue; no pictures."""
     catalogue = Catalogue.load(track.folder / CATALOGUE)
     heard = tuple(r for r in catalogue.recordings if r.split == "test")
-    return StageAssets(
+    return SceneAssets(
         replace(catalogue, recordings=heard, pictures=()),
         folder=track.folder,
         waveforms={},
@@ -230,6 +230,6 @@ def stored_recordings(track: Track) -> StageAssets:
 
 
 @cache
-def _assets(folder: Path) -> StageAssets:
+def _assets(folder: Path) -> SceneAssets:
     """Once in each process."""
-    return StageAssets.open(folder)
+    return SceneAssets.open(folder)

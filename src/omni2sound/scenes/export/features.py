@@ -25,7 +25,7 @@ from omni2sound.data.workers import EngineName
 from omni2sound.errors import ConfigError
 from omni2sound.scenes.captions import audio_only_caption, captions
 from omni2sound.scenes.draw import draw_scene
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import Split
 from omni2sound.scenes.material.licences import attribution_tsv
 from omni2sound.scenes.render.render import PEAK, render_frames, render_sound
@@ -94,7 +94,7 @@ def build_features(
         latents: Keep the latents of the waveform as it is, for recipes that do not augment.
         classes: Of what sounds and is seen to sound; None: all.
         speed: Play every recording at most this share faster or slower, each shard's at other
-            rates (`StageAssets.at_other_speeds`); 0 plays them as they are.
+            rates (`SceneAssets.at_other_speeds`); 0 plays them as they are.
         engine: Where to work; the result does not depend on it.
         num_workers: Processes; the result does not depend on it.
         on_shard: Called with (shards done, shards in all).
@@ -166,13 +166,13 @@ def _clips(job: _Job) -> Iterator[ClipFeatures]:
 @lru_cache(maxsize=2)  # all turns would hold gigabytes in every worker
 def _at_speeds(
     assets: Path, classes: tuple[str, ...] | None, speed: float, turn: int
-) -> StageAssets:
+) -> SceneAssets:
     return _open(assets, classes).at_other_speeds(speed, seed=turn)
 
 
 @lru_cache(maxsize=1)
-def _open(assets: Path, classes: tuple[str, ...] | None) -> StageAssets:
-    opened = StageAssets.open(assets)
+def _open(assets: Path, classes: tuple[str, ...] | None) -> SceneAssets:
+    opened = SceneAssets.open(assets)
     if classes is None:
         return opened
     known = opened.catalogue.class_ids
@@ -183,7 +183,7 @@ def _open(assets: Path, classes: tuple[str, ...] | None) -> StageAssets:
 
 
 def _clip(
-    scene: Scene, assets: StageAssets, encoders: ClipEncoders, *, latents: bool
+    scene: Scene, assets: SceneAssets, encoders: ClipEncoders, *, latents: bool
 ) -> ClipFeatures:
     """Everything that training may need of one scene."""
     # Its own generator: what captions draw must not move the scene.
@@ -210,7 +210,7 @@ def _clip(
     )
 
 
-def _pictured(scene: Scene, assets: StageAssets) -> tuple[str, ...]:
+def _pictured(scene: Scene, assets: SceneAssets) -> tuple[str, ...]:
     """Classes of all things in the picture; drawn tools have none."""
     if not scene.has_picture:
         return ()
@@ -219,7 +219,7 @@ def _pictured(scene: Scene, assets: StageAssets) -> tuple[str, ...]:
     return tuple(sorted(shown))
 
 
-def _told(scene: Scene, assets: StageAssets, rng: np.random.Generator) -> list[tuple[str, str]]:
+def _told(scene: Scene, assets: SceneAssets, rng: np.random.Generator) -> list[tuple[str, str]]:
     heard = replace(scene, events=tuple(e for e in scene.events if _is_target(scene, e)))
     catalogue, held_out = assets.catalogue, scene.split == "test"
     told = captions(heard, catalogue, count=NUM_CAPTIONS, rng=rng, held_out=held_out)
@@ -234,7 +234,7 @@ def _is_target(scene: Scene, event: SceneEvent) -> bool:
     return event.on_screen or not scene.has_picture
 
 
-def _target(scene: Scene, assets: StageAssets) -> NDArray[np.float32]:
+def _target(scene: Scene, assets: SceneAssets) -> NDArray[np.float32]:
     """What a V2A target holds: training adds unseen sounds itself, and says so."""
     sound = render_sound(scene, assets)
     heard = np.array([_is_target(scene, e) for e in scene.events], dtype=bool)

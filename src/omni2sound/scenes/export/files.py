@@ -39,7 +39,7 @@ from omni2sound.scenes.captions import (
     wrong_caption,
 )
 from omni2sound.scenes.draw import draw_scene, scene_id_of
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.catalogue import Split
 from omni2sound.scenes.material.licences import attribution_tsv
 from omni2sound.scenes.render.contact_sheet import SHEET_FPS, draw_sheet, stack_sheets
@@ -85,7 +85,7 @@ class BuildPlan:
 
 
 def build_corpus(
-    assets: StageAssets,
+    assets: SceneAssets,
     out: Path,
     plan: BuildPlan,
     *,
@@ -146,7 +146,7 @@ def _refuse_others(out: Path, plan: BuildPlan) -> None:
         )
 
 
-def write_scene(scene: Scene, assets: StageAssets, out: Path) -> Path:
+def write_scene(scene: Scene, assets: SceneAssets, out: Path) -> Path:
     """Writes one scene's folder, whole or not at all.
 
     Returns:
@@ -171,7 +171,7 @@ def write_scene(scene: Scene, assets: StageAssets, out: Path) -> Path:
     return folder
 
 
-def manifest_line(scene: Scene, assets: StageAssets) -> dict[str, Any]:
+def manifest_line(scene: Scene, assets: SceneAssets) -> dict[str, Any]:
     """What the manifest says of one scene; paths are relative to the manifest."""
     rng = np.random.default_rng([scene.seed, scene.index, _CAPTION_SEED])
     told = {
@@ -270,7 +270,7 @@ def _audio(samples_N: NDArray[np.float32]) -> Audio:
 
 
 def write_video(
-    path: Path, scene: Scene, assets: StageAssets, mix_N: NDArray[np.float32] | None
+    path: Path, scene: Scene, assets: SceneAssets, mix_N: NDArray[np.float32] | None
 ) -> None:
     """H.264 at the scene's own rate, constant or not, with the mix as AAC; None: silent."""
     fps = Fraction(scene.fps)
@@ -304,7 +304,7 @@ def write_video(
                 container.mux(packet)
 
 
-def _attribution(scenes: Iterable[Scene], assets: StageAssets) -> str:
+def _attribution(scenes: Iterable[Scene], assets: SceneAssets) -> str:
     """Every recording and picture that is in the corpus, with its licence."""
     recordings = {e.recording_id for s in scenes for e in s.events}
     pictures = {o.picture_id for s in scenes for o in s.objects}

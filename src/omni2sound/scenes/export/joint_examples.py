@@ -31,7 +31,7 @@ from omni2sound.errors import ShapeError
 from omni2sound.files import atomic_path
 from omni2sound.scenes.captions import captions
 from omni2sound.scenes.draw import draw_scene
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import Split
 from omni2sound.scenes.render.render import render_audio, render_frames
 from omni2sound.scenes.scene import Scene, SceneKind
@@ -116,7 +116,7 @@ def joint_examples(
     """
     if cache.is_file():
         return JointExamples(**load_file(cache))
-    assets = StageAssets.open(corpus)
+    assets = SceneAssets.open(corpus)
     hearing, reading, seeing = YamNet.load(), TextEncoder.load(), VisionEncoder.load()
     counts: list[tuple[SceneKind, int]] = [("main", plan.num_pictured), ("audio", plan.num_unseen)]
     total = sum(count for _, count in counts)
@@ -141,7 +141,7 @@ def joint_examples(
 
 
 def _row(
-    scene: Scene, assets: StageAssets, hearing: YamNet, reading: TextEncoder, seeing: VisionEncoder
+    scene: Scene, assets: SceneAssets, hearing: YamNet, reading: TextEncoder, seeing: VisionEncoder
 ) -> dict[str, Tensor]:
     waveform = render_audio(scene, assets)
     _, embeddings_PD = hearing.scores_and_embeddings(waveform)

@@ -25,7 +25,7 @@ from omni2sound.encoders.sync_targets import (
     stack_examples,
 )
 from omni2sound.scenes.draw import draw_scene
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import Split
 from omni2sound.scenes.render.render import render_frames, render_sound
 from omni2sound.scenes.scene import SceneKind
@@ -39,8 +39,8 @@ KINDS: tuple[SceneKind, ...] = ("main", "strike", "main", "offscreen")
 
 
 @lru_cache(maxsize=1)
-def _assets(corpus: Path) -> StageAssets:
-    return StageAssets.open(corpus)
+def _assets(corpus: Path) -> SceneAssets:
+    return SceneAssets.open(corpus)
 
 
 class _Examples(Dataset[SyncExample]):

@@ -27,7 +27,7 @@ from omni2sound.scenes.material.catalogue import Catalogue
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SAMPLE_RATE_HZ", "StageAssets"]
+__all__ = ["SAMPLE_RATE_HZ", "SceneAssets"]
 
 SAMPLE_RATE_HZ = 16_000
 """Rate of every prepared recording."""
@@ -38,7 +38,7 @@ _FINEST_RATE = 50
 """Largest denominator of a playing rate: steps of about 2 %, and short filters."""
 
 
-class StageAssets:
+class SceneAssets:
     """Recordings and pictures by id. Make one with `open` or `from_arrays`."""
 
     def __init__(
@@ -56,7 +56,7 @@ class StageAssets:
         self._pictures = dict(pictures)
 
     @classmethod
-    def open(cls, folder: Path, *, licences: Collection[str] | None = None) -> StageAssets:
+    def open(cls, folder: Path, *, licences: Collection[str] | None = None) -> SceneAssets:
         """Opens a prepared store; files are read when first asked for.
 
         Args:
@@ -84,7 +84,7 @@ class StageAssets:
         catalogue: Catalogue,
         waveforms: Mapping[str, NDArray[np.float32]],
         pictures: Mapping[str, NDArray[np.uint8]],
-    ) -> StageAssets:
+    ) -> SceneAssets:
         """Assets from memory, for material that no package holds.
 
         Args:
@@ -107,20 +107,20 @@ class StageAssets:
             pictures={k: _checked_rgba(k, v) for k, v in pictures.items()},
         )
 
-    def of_classes(self, class_ids: Collection[str]) -> StageAssets:
+    def of_classes(self, class_ids: Collection[str]) -> SceneAssets:
         """The part of these classes, as `Catalogue.of_classes` cuts it; files are the same.
 
         Raises:
             ConfigError: If none of the classes is in the catalogue.
         """
-        return StageAssets(
+        return SceneAssets(
             self.catalogue.of_classes(class_ids),
             folder=self._folder,
             waveforms=self._waveforms,
             pictures=self._pictures,
         )
 
-    def at_other_speeds(self, most: float, *, seed: int) -> StageAssets:
+    def at_other_speeds(self, most: float, *, seed: int) -> SceneAssets:
         """The same with every recording played a little faster or slower, each at its own rate.
 
         Levels and hits are those of what is played, so scenes that are drawn from it are as
@@ -166,10 +166,10 @@ class StageAssets:
         return path
 
 
-class _OtherSpeeds(StageAssets):
-    """See `StageAssets.at_other_speeds`."""
+class _OtherSpeeds(SceneAssets):
+    """See `SceneAssets.at_other_speeds`."""
 
-    def __init__(self, plain: StageAssets, most: float, seed: int) -> None:
+    def __init__(self, plain: SceneAssets, most: float, seed: int) -> None:
         super().__init__(plain.catalogue, folder=plain._folder, waveforms={}, pictures={})
         self._plain, self._most, self._seed = plain, most, seed
 
@@ -186,7 +186,7 @@ class _OtherSpeeds(StageAssets):
     def rgba(self, picture_id: str) -> NDArray[np.uint8]:
         return self._plain.rgba(picture_id)
 
-    def of_classes(self, class_ids: Collection[str]) -> StageAssets:
+    def of_classes(self, class_ids: Collection[str]) -> SceneAssets:
         return _OtherSpeeds(self._plain.of_classes(class_ids), self._most, self._seed)
 
 

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
 __all__ = [
     "LEVEL_RATE_HZ",
@@ -114,10 +114,10 @@ def _hits(curve: Sequence[float]) -> list[float]:
     return hits
 
 
-_measured: WeakKeyDictionary[StageAssets, dict[str, Level]] = WeakKeyDictionary()
+_measured: WeakKeyDictionary[SceneAssets, dict[str, Level]] = WeakKeyDictionary()
 
 
-def level_of(assets: StageAssets, recording_id: str) -> Level:
+def level_of(assets: SceneAssets, recording_id: str) -> Level:
     """`measure_level` of one recording, measured once."""
     known = _measured.setdefault(assets, {})
     if recording_id not in known:

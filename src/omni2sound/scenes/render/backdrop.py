@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.scene import Background
 
 __all__ = ["draw_tool", "paint_background"]
@@ -24,7 +24,7 @@ _TOOL_COLOURS = ((139, 90, 43), (70, 70, 80), (190, 60, 50), (225, 190, 150), (6
 
 
 def paint_background(
-    background: Background, assets: StageAssets, *, width_px: int, height_px: int, blur_px: float
+    background: Background, assets: SceneAssets, *, width_px: int, height_px: int, blur_px: float
 ) -> Image.Image:
     """An RGB image of exactly this size."""
     rng = np.random.default_rng(background.seed)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.levels import LEVEL_RATE_HZ, Level, level_of
 from omni2sound.scenes.scene import Response, Scene, SceneEvent, SceneObject
 
@@ -83,7 +83,7 @@ def path_of(thing: SceneObject, times_T: Times) -> tuple[Times, Times, Times, Ti
 
 
 def poses_of(
-    scene: Scene, thing: SceneObject, times_T: Sequence[float] | Times, assets: StageAssets
+    scene: Scene, thing: SceneObject, times_T: Sequence[float] | Times, assets: SceneAssets
 ) -> Poses:
     """The poses of one object of the scene."""
     times = np.asarray(times_T, dtype=np.float64)

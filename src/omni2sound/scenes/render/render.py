@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 
 from omni2sound.errors import UserError
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, StageAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.levels import level_of
 from omni2sound.scenes.render.backdrop import paint_background
 from omni2sound.scenes.render.motion import path_of, shot_index, view_of
@@ -51,7 +51,7 @@ class Sound:
     ambience_N: NDArray[np.float32]
 
 
-def render_sound(scene: Scene, assets: StageAssets) -> Sound:
+def render_sound(scene: Scene, assets: SceneAssets) -> Sound:
     """Mix, stems and ambience of a scene."""
     num_samples = TimeBase().num_samples(scene.duration_s)
     stems = np.zeros((len(scene.events), num_samples), dtype=np.float32)
@@ -65,19 +65,19 @@ def render_sound(scene: Scene, assets: StageAssets) -> Sound:
     return Sound(mix_N=mix * factor, stems_EN=stems * factor, ambience_N=ambience * factor)
 
 
-def render_audio(scene: Scene, assets: StageAssets) -> NDArray[np.float32]:
+def render_audio(scene: Scene, assets: SceneAssets) -> NDArray[np.float32]:
     """The mix, (N,) at 16 kHz, never beyond `PEAK`."""
     return render_sound(scene, assets).mix_N
 
 
-def render_stems(scene: Scene, assets: StageAssets) -> NDArray[np.float32]:
+def render_stems(scene: Scene, assets: SceneAssets) -> NDArray[np.float32]:
     """(E, N): each event alone, as loud as in the mix."""
     return render_sound(scene, assets).stems_EN
 
 
 def render_frames(
     scene: Scene,
-    assets: StageAssets,
+    assets: SceneAssets,
     *,
     fps: int | Fraction,
     size_px: int,
@@ -107,7 +107,7 @@ def render_frames(
 
 
 def iter_frames(
-    scene: Scene, assets: StageAssets, *, fps: int | Fraction, height_px: int, width_px: int
+    scene: Scene, assets: SceneAssets, *, fps: int | Fraction, height_px: int, width_px: int
 ) -> Iterator[NDArray[np.uint8]]:
     """The frames of `render_frames` one by one, (H, W, 3).
 
@@ -144,7 +144,7 @@ def iter_frames(
         yield lens.expose(frame, i)
 
 
-def _play(row_N: NDArray[np.float32], scene: Scene, event: SceneEvent, assets: StageAssets) -> None:
+def _play(row_N: NDArray[np.float32], scene: Scene, event: SceneEvent, assets: SceneAssets) -> None:
     """Writes one event into its stem, its measured onset exactly at `onset_s`."""
     level = level_of(assets, event.recording_id)
     waveform = assets.waveform(event.recording_id)
@@ -188,7 +188,7 @@ class _Canvas:
     """The background, larger than the picture, and the part of it that the camera sees."""
 
     def __init__(
-        self, scene: Scene, assets: StageAssets, height_px: int, width_px: int, blur_px: float
+        self, scene: Scene, assets: SceneAssets, height_px: int, width_px: int, blur_px: float
     ) -> None:
         self.aspect = scene.aspect
         self.scale_x = width_px / scene.aspect

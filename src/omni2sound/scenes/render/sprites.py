@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from omni2sound.scenes.material.assets import StageAssets
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.render.backdrop import draw_tool
 from omni2sound.scenes.render.motion import Poses, events_of, poses_of
 from omni2sound.scenes.scene import Scene, SceneObject
@@ -71,7 +71,7 @@ class Sprite:
         scene: Scene,
         thing: SceneObject,
         times_T: NDArray[np.float64],
-        assets: StageAssets,
+        assets: SceneAssets,
         *,
         height_px: int,
         width_px: int,
