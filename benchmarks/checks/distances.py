@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, sosfilt
 
-from omni2sound.bench.metrics.onset import Judge
-from omni2sound.bench.metrics.tagger_8s import judge_clip
-from omni2sound.bench.stats.frechet_sets import SetOfSounds, distance_scores, groups_of
+from omni2sound.bench.metrics.tagger_8s import distance_scores, judge_clip
+from omni2sound.bench.metrics.tagging import Judge
+from omni2sound.bench.stats.frechet_sets import SetOfSounds, groups_of
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
 Damage = Callable[[NDArray[np.float32], int], NDArray[np.float32]]

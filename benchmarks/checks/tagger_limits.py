@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.bench.metrics.onset import patch_scores
+from omni2sound.bench.metrics.tagging import patch_scores
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from vocoder import load_autoencoder
 
 from omni2sound.bench.metrics.tagging import Ears, hear_recordings
-from omni2sound.bench.stats.bootstrap import Estimate, bootstrap_difference, bootstrap_mean
+from omni2sound.bench.stats.bootstrap import bootstrap_difference, bootstrap_mean
+from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
 from omni2sound.scenes.material.assets import SceneAssets

@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound import Omni2SoundPipeline
-from omni2sound.bench.metrics.onset import class_scores
-from omni2sound.bench.metrics.tagging import Ears
+from omni2sound.bench.metrics.tagging import Ears, class_scores
 from omni2sound.bench.quick.score import SPINE_CLASSES
 from omni2sound.bench.stats.bootstrap import bootstrap_difference
 from omni2sound.encoders.metric.yamnet import YamNet

@@ -20,8 +20,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from omni2sound.bench.quick.strikes import ScenePictures, run_strikes
+from omni2sound.bench.quick.strikes import run_strikes
 from omni2sound.bench.stats.bootstrap import bootstrap_ratio
+from omni2sound.bench.tracks.scene_clips import ScenePictures
 from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.scenes.material.assets import SceneAssets
 

@@ -36,8 +36,9 @@ import soundfile
 from numpy.typing import NDArray
 
 from omni2sound.bench.scoring import sounds as judging
-from omni2sound.bench.scoring.evaluate import System, evaluate
+from omni2sound.bench.scoring.evaluate import evaluate
 from omni2sound.bench.systems.folder import check_folder
+from omni2sound.bench.systems.system import System
 from omni2sound.bench.tracks.track import TrackClip, TrackInfo, read_track, write_track
 from omni2sound.data.workers import EngineName
 

@@ -23,19 +23,20 @@ from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
 from omni2sound.bench.metrics.onset import onset_hit
-from omni2sound.bench.metrics.scene_v1 import STAGE_V1, Direction
+from omni2sound.bench.metrics.scene_v1 import STAGE_V1
 from omni2sound.bench.metrics.tagger_8s import MIN_CLIPS_FOR_VERDICT
 from omni2sound.bench.report.results import ScoredRun
 from omni2sound.bench.run import Means
-from omni2sound.bench.scoring.evaluate import MIN_CLIPS, ClipRecord, System, real_sounds
+from omni2sound.bench.scoring.evaluate import MIN_CLIPS, ClipRecord
 from omni2sound.bench.scoring.sounds import Judged, iter_judged, judge_sounds
-from omni2sound.bench.stats.bootstrap import Estimate
+from omni2sound.bench.stats.estimate import Direction, Estimate
 from omni2sound.bench.stats.frechet_sets import (
     SetOfSounds,
     groups_of,
     jackknife_groups,
     statistics_of,
 )
+from omni2sound.bench.systems.system import System, real_sounds
 from omni2sound.bench.tracks.track import Task, Track, read_track
 from omni2sound.errors import UserError
 

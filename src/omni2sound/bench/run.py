@@ -17,12 +17,13 @@ from typing import Protocol
 
 from omni2sound.bench.report.results import ScoredRun, read_run, write_run
 from omni2sound.bench.scoring.avbench import PublishedJudges
-from omni2sound.bench.scoring.evaluate import System, evaluate
+from omni2sound.bench.scoring.evaluate import evaluate
 from omni2sound.bench.systems.baseline_files import EmbedNames, plain_baselines, stage_baselines
 from omni2sound.bench.systems.baseline_files import caption_embed as _caption_embed
 from omni2sound.bench.systems.baseline_files import look_embed as _look_embed
 from omni2sound.bench.systems.folder import Problem, check_folder
 from omni2sound.bench.systems.model import ModelRun, make_sounds, model_identity
+from omni2sound.bench.systems.system import System
 from omni2sound.bench.tracks.track import Task, Track
 from omni2sound.data.workers import EngineName
 

@@ -94,7 +94,7 @@ def vggsound_omni(
     """VGGSound's test set with captions, checked, reviewed; exit code 1 while people must look."""
     from contextlib import ExitStack
 
-    from omni2sound.bench.metrics.voices import speech_in
+    from omni2sound.bench.metrics.tagging import speech_in
     from omni2sound.bench.tracks.music_mixes import MixPlan
     from omni2sound.bench.tracks.public import read_caption_rows
     from omni2sound.bench.tracks.vggsound import (

@@ -179,9 +179,9 @@ def _means(
     workers: int | None,
     weights: Path | None = None,
 ) -> Means:
+    from omni2sound.bench.metrics.tagging import load_judge
     from omni2sound.bench.run import Means
     from omni2sound.bench.scoring.avbench import PublishedJudges
-    from omni2sound.bench.scoring.sounds import load_judge
     from omni2sound.files import cache_dir
 
     names = tuple(dict.fromkeys(n.strip() for n in judges.split(",") if n.strip()))

@@ -22,9 +22,8 @@ from omni2sound.bench.metrics.avbench.clips import (
     read_captions,
 )
 from omni2sound.bench.metrics.avbench.scores import PROTOCOL, desync_s, score_avbench
-from omni2sound.bench.metrics.scene_v1 import Score
 from omni2sound.bench.report.text import avbench_as_text
-from omni2sound.bench.stats.bootstrap import Estimate
+from omni2sound.bench.stats.estimate import Estimate, Score
 from omni2sound.errors import MissingPartError, UserError
 from tests.bench.tiny_judges import tiny_judges
 

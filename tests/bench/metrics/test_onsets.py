@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from omni2sound.bench.metrics.onsets import Onsets, count_pairs
+from omni2sound.bench.metrics.onsets import Onsets, count_pairs, onset_errors
 from omni2sound.errors import ShapeError
 
 RATE_HZ = 16_000
@@ -94,3 +96,19 @@ def test_no_way_of_pairing_finds_more_pairs(
 def test_times_out_of_order_are_refused() -> None:
     with pytest.raises(ShapeError, match="sort"):
         count_pairs([1.0, 0.5], [1.0], tolerance_s=0.1)
+
+
+def test_onset_errors_in_closed_form() -> None:
+    errors = onset_errors([1.1, 2.0, None, 2.7, 4.0], [1.0, 2.0, 3.0, 3.0, 4.2])
+    assert (errors.num_clips, errors.num_without_onset) == (5, 1)
+    assert errors.median_s == pytest.approx(0.15)
+    assert errors.median_signed_s == pytest.approx(-0.1)
+    assert errors.p90_s == pytest.approx(0.27)
+
+
+def test_no_onset_at_all_gives_no_error() -> None:
+    errors = onset_errors([None, None], [1.0, 2.0])
+    assert errors.num_without_onset == 2
+    assert math.isnan(errors.median_s)
+    with pytest.raises(ShapeError, match="one truth per onset"):
+        onset_errors([None], [])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from omni2sound.bench.metrics.scene_v1 import ClipScore, Score, TrueEvent, score_clip, stage_scores
+from omni2sound.bench.metrics.scene_v1 import ClipScore, TrueEvent, score_clip, stage_scores
 from omni2sound.bench.metrics.scene_v1 import true_events as events_of
 from omni2sound.bench.metrics.tagging import Heard, RealHearing
+from omni2sound.bench.stats.estimate import Score
 from omni2sound.errors import UserError
 from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets

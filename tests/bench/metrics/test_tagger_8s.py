@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.signal import butter, sosfilt
 
-from omni2sound.bench.metrics.scene_v1 import Score
-from omni2sound.bench.metrics.tagger_8s import JudgedClip, judge_clip
-from omni2sound.bench.stats.frechet_sets import SetOfSounds, distance_scores, groups_of
+from omni2sound.bench.metrics.tagger_8s import distance_scores, judge_clip
+from omni2sound.bench.stats.estimate import Score
+from omni2sound.bench.stats.frechet_sets import JudgedClip, SetOfSounds, groups_of
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import ShapeError
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets

@@ -7,13 +7,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from numpy.typing import NDArray
 
-from omni2sound.bench.metrics.onset import class_hit, class_scores
-from omni2sound.bench.metrics.tagging import Ears, hear_recordings
+from omni2sound.bench.metrics.tagging import (
+    Ears,
+    class_hit,
+    class_scores,
+    hear_recordings,
+    scorable_classes,
+)
 from omni2sound.encoders.metric.tagger import Tagger, TaggerConfig, TaggerNetwork
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
+from tests.bench.metrics.test_onset import TIMES, sound_at
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +107,75 @@ def test_a_class_with_a_low_score_is_not_heard_though_no_other_is_higher(
     sound_N = tonal_assets.waveform("bell-5")
     assert len(Ears(Unsure(0.31), tonal_assets.catalogue).listen(sound_N).classes) == 3
     assert not Ears(Unsure(0.29), tonal_assets.catalogue).listen(sound_N).somewhere
+
+
+class LevelJudge:
+    """One class per patch place; its score is the patch's peak. Remembers what it was given."""
+
+    sample_rate_hz = 16_000
+    patch_samples = 4_000
+    patch_hop_samples = 2_000
+
+    def scores_and_embeddings(
+        self, waveform_N: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        self.waveform = waveform_N
+        num = 1 + -(-max(0, len(waveform_N) - self.patch_samples) // self.patch_hop_samples)
+        peaks = [np.abs(waveform_N[i * 2_000 : i * 2_000 + 4_000]).max() for i in range(num)]
+        return np.diag(np.array(peaks, np.float32)) + 0.1, np.zeros((num, 1), np.float32)
+
+
+@given(TIMES)
+def test_a_patch_begins_50_ms_before_the_onset(time_s: float) -> None:
+    judge = LevelJudge()
+    waveform, _ = sound_at("knock", time_s, 16_000)
+    assert class_scores(waveform, 16_000, judge) is not None
+    first = int(np.flatnonzero(judge.waveform)[0])
+    lead_s = (first % 2_000) / 16_000
+    assert lead_s == pytest.approx(0.05, abs=0.006)
+    assert np.abs(judge.waveform).max() == pytest.approx(0.5)
+
+
+def test_patches_that_are_silent_beside_the_loudest_do_not_count() -> None:
+    class Constant(LevelJudge):
+        def scores_and_embeddings(
+            self, waveform_N: NDArray[np.float32]
+        ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+            scores, embeddings = super().scores_and_embeddings(waveform_N)
+            return np.eye(len(scores), dtype=np.float32), embeddings
+
+    waveform, _ = sound_at("click", 1.0, 16_000)
+    scores = class_scores(waveform, 16_000, Constant())
+    assert scores is not None
+    assert scores.sum() == 2  # a click lies in two patches that overlap by half; the rest is empty
+
+
+def test_silence_is_not_judged() -> None:
+    assert class_scores(np.zeros(16_000), 16_000, LevelJudge()) is None
+
+
+def test_another_rate_is_refused() -> None:
+    with pytest.raises(UserError, match="16000 Hz, got 44100"):
+        class_scores(np.ones(100), 44_100, LevelJudge())
+
+
+NAMES = ["dog", "cat", "rain", "drum", "bell", "horn", "siren"]
+
+
+def test_a_hit_is_among_the_five_highest() -> None:
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3], np.float32)
+    assert class_hit(scores, NAMES, ["bell"])
+    assert class_hit(scores, NAMES, ["siren", "dog"])
+    assert not class_hit(scores, NAMES, ["horn", "siren"])
+    assert class_hit(scores, NAMES, ["horn"], top_k=6)
+    assert not class_hit(None, NAMES, ["dog"])
+
+
+def test_a_class_that_the_judge_does_not_know_is_refused() -> None:
+    with pytest.raises(UserError, match="theremin"):
+        class_hit(None, NAMES, ["theremin"])
+
+
+def test_classes_whose_recordings_are_not_heard_leave() -> None:
+    hits = {"a": [True] * 7 + [False] * 3, "b": [True, False], "c": [], "d": [True]}
+    assert scorable_classes(hits) == ("a", "d")

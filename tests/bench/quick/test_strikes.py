@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from omni2sound.bench.quick.score import score_strikes
-from omni2sound.bench.quick.strikes import ScenePictures, motion_peak_s, run_strikes
+from omni2sound.bench.quick.strikes import motion_peak_s, run_strikes
+from omni2sound.bench.tracks.scene_clips import ScenePictures
 from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.render.render import render_audio

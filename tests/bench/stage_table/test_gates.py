@@ -10,16 +10,10 @@ import pytest
 
 from omni2sound.bench.metrics.copies import Nearness
 from omni2sound.bench.metrics.scene_v1 import ClipScore
-from omni2sound.bench.stage_table.gates import (
-    NOISE,
-    REAL_ELSEWHERE,
-    RECONSTRUCTION,
-    Gate,
-    TrackResult,
-    stage_gates,
-)
+from omni2sound.bench.stage_table.gates import Gate, TrackResult, stage_gates
 from omni2sound.bench.stage_table.kept import KeptSound
 from omni2sound.bench.stage_table.tasks import MANY_STEPS, SEEN_ONLY
+from omni2sound.bench.systems.system import NOISE, REAL_ELSEWHERE, RECONSTRUCTION
 from omni2sound.bench.tracks.scene_clips import Track
 
 N = 40

@@ -9,8 +9,8 @@ import pytest
 
 from omni2sound.bench.metrics.copies import Nearness
 from omni2sound.bench.metrics.scene_v1 import ClipScore
-from omni2sound.bench.metrics.tagger_8s import JudgedClip
 from omni2sound.bench.stage_table.kept import KeptSound, StageParts
+from omni2sound.bench.stats.frechet_sets import JudgedClip
 from omni2sound.errors import UserError
 
 SETTINGS = {"seed": 1, "model": None}

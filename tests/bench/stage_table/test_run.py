@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from omni2sound.bench.report.text import stage_as_text
 from omni2sound.bench.stage_table import run as stage_run
-from omni2sound.bench.stage_table.gates import NOISE, RECONSTRUCTION
-from omni2sound.bench.stage_table.run import REAL_ELSEWHERE, StageReport, run_stage
+from omni2sound.bench.stage_table.run import StageReport, run_stage
 from omni2sound.bench.stage_table.tasks import SEEN_ONLY, Task
 from omni2sound.bench.systems.baselines import (
     Baselines,
@@ -24,6 +23,7 @@ from omni2sound.bench.systems.baselines import (
     noise_like,
     shuffled_place,
 )
+from omni2sound.bench.systems.system import NOISE, REAL_ELSEWHERE, RECONSTRUCTION
 from omni2sound.bench.tracks.scene_clips import TRACKS, StageClip, Track, draw_clips
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError

@@ -15,7 +15,6 @@ from omni2sound.bench.stats.bootstrap import (
     bootstrap_mean,
     bootstrap_ratio,
     bootstrap_ratio_difference,
-    onset_errors,
 )
 from omni2sound.errors import ShapeError
 
@@ -113,19 +112,3 @@ def test_what_has_no_mean_is_refused(wrong: list[float]) -> None:
 def test_pairs_of_unequal_length_are_refused() -> None:
     with pytest.raises(ShapeError, match="3 and 2"):
         bootstrap_difference([1, 2, 3], [1, 2])
-
-
-def test_onset_errors_in_closed_form() -> None:
-    errors = onset_errors([1.1, 2.0, None, 2.7, 4.0], [1.0, 2.0, 3.0, 3.0, 4.2])
-    assert (errors.num_clips, errors.num_without_onset) == (5, 1)
-    assert errors.median_s == pytest.approx(0.15)
-    assert errors.median_signed_s == pytest.approx(-0.1)
-    assert errors.p90_s == pytest.approx(0.27)
-
-
-def test_no_onset_at_all_gives_no_error() -> None:
-    errors = onset_errors([None, None], [1.0, 2.0])
-    assert errors.num_without_onset == 2
-    assert math.isnan(errors.median_s)
-    with pytest.raises(ShapeError, match="one truth per onset"):
-        onset_errors([None], [])

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni2sound.bench.metrics.tagger_8s import JudgedClip
-from omni2sound.bench.stats.bootstrap import Estimate
+from omni2sound.bench.metrics.tagger_8s import distance_scores
 from omni2sound.bench.stats.distances import frechet_distance, inception_score
+from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.bench.stats.frechet_sets import (
+    JudgedClip,
     Moments,
     SetOfSounds,
     Statistic,
-    distance_scores,
     frechet_of_moments,
     groups_of,
     jackknife_groups,

@@ -20,7 +20,6 @@ import json
 import secrets
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
@@ -30,6 +29,7 @@ import numpy as np
 from scipy.signal import firwin, oaconvolve
 
 from omni2sound.bench.listening.page import page_of
+from omni2sound.bench.listening.stimulus import Stimulus
 from omni2sound.bench.report.examples import flac_bytes
 from omni2sound.bench.tracks.track import Track, TrackClip
 from omni2sound.errors import UserError
@@ -38,7 +38,7 @@ from omni2sound.media.audio import Audio, read_audio, write_audio
 from omni2sound.media.mux import mux
 from omni2sound.media.samples import fit_length, round_half_up
 
-__all__ = ["ANCHOR_LOW", "ANCHOR_WRONG", "QUESTIONS", "REFERENCE", "Kind", "Stimulus", "write_kit"]
+__all__ = ["ANCHOR_LOW", "ANCHOR_WRONG", "QUESTIONS", "REFERENCE", "Kind", "write_kit"]
 
 Kind = Literal["pairs", "mushra"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -55,15 +55,6 @@ REFERENCE, ANCHOR_LOW, ANCHOR_WRONG = (
 KEY, PAGE = "key.json", "page.html"
 FORMAT = 1
 _ANCHOR_HZ = 3500
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Stimulus:
-    """One thing to listen to; `kind` is a media type."""
-
-    label: str
-    kind: str
-    data: bytes
 
 
 def write_kit(

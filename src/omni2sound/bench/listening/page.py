@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from omni2sound.bench.report.html import data_uri
 
 if TYPE_CHECKING:
-    from omni2sound.bench.listening.kit import Stimulus
+    from omni2sound.bench.listening.stimulus import Stimulus
 
 __all__ = ["page_of", "policy_of"]
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound.bench.listening.kit import REFERENCE
-from omni2sound.bench.stats.bootstrap import Estimate
+from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.errors import UserError
 
 __all__ = ["Answers", "ListeningResult", "Rating", "analyse", "as_text", "read_answers"]

@@ -28,8 +28,8 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from omni2sound.bench.metrics.onset import Judge
 from omni2sound.bench.metrics.scene_v1 import TrueEvent
+from omni2sound.bench.metrics.tagging import Judge
 from omni2sound.data.corpora.fingerprint import SAMPLE_RATE_HZ as PRINT_RATE_HZ
 from omni2sound.data.corpora.fingerprint import FingerprintIndex, fingerprint
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets

@@ -23,6 +23,7 @@ Shape suffixes: N samples, F frames of 2.5 ms, B bands.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -32,7 +33,7 @@ from scipy.ndimage import maximum_filter1d
 from omni2sound.bench.metrics.onset import STEP_S, is_silent, loudness_bands, rise_of
 from omni2sound.errors import ShapeError
 
-__all__ = ["MIN_RISE", "OWN_REACH_S", "Onsets", "count_pairs"]
+__all__ = ["MIN_RISE", "OWN_REACH_S", "OnsetErrors", "Onsets", "count_pairs", "onset_errors"]
 
 MIN_RISE = 0.2
 OWN_REACH_S = 0.5
@@ -133,3 +134,48 @@ def count_pairs(found_s: Sequence[float], true_s: Sequence[float], *, tolerance_
         else:
             j += 1
     return pairs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OnsetErrors:
+    """Distribution of |onset - truth| over the clips that have an onset.
+
+    Attributes:
+        num_clips: Clips in all.
+        num_without_onset: Clips without an onset (silence); they count in no quantile.
+        median_s: Median absolute error; NaN if no clip has an onset.
+        p90_s: 90th percentile of the absolute error; NaN likewise.
+        median_signed_s: Median of onset - truth: positive is late; NaN likewise.
+    """
+
+    num_clips: int
+    num_without_onset: int
+    median_s: float
+    p90_s: float
+    median_signed_s: float
+
+
+def onset_errors(onsets_s: Sequence[float | None], truths_s: Sequence[float]) -> OnsetErrors:
+    """How far onsets lie from the truth; None is a clip without an onset.
+
+    Raises:
+        ShapeError: If the lengths differ.
+    """
+    if len(onsets_s) != len(truths_s):
+        raise ShapeError(f"one truth per onset, got {len(onsets_s)} and {len(truths_s)}")
+    errors = np.array(
+        [
+            onset - truth
+            for onset, truth in zip(onsets_s, truths_s, strict=True)
+            if onset is not None
+        ]
+    )
+    absolute = np.abs(errors)
+    found = len(errors) > 0
+    return OnsetErrors(
+        num_clips=len(truths_s),
+        num_without_onset=len(truths_s) - len(errors),
+        median_s=float(np.median(absolute)) if found else float("nan"),
+        p90_s=float(np.quantile(absolute, 0.9)) if found else float("nan"),
+        median_signed_s=float(np.median(errors)) if found else float("nan"),
+    )

@@ -25,7 +25,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,42 +33,19 @@ from omni2sound.bench.metrics.onset import ONSET_TOLERANCE_S, onset_hit
 from omni2sound.bench.metrics.onsets import OWN_REACH_S, Onsets, count_pairs
 from omni2sound.bench.metrics.tagging import Heard, RealHearing
 from omni2sound.bench.stats.bootstrap import (
-    Estimate,
     bootstrap_mean,
     bootstrap_pooled_median,
     bootstrap_ratio,
 )
+from omni2sound.bench.stats.estimate import Direction, Estimate, Score
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.levels import level_of
 from omni2sound.scenes.scene import Scene
 
-__all__ = [
-    "STAGE_V1",
-    "ClipScore",
-    "Score",
-    "TrueEvent",
-    "score_clip",
-    "stage_scores",
-    "true_events",
-]
+__all__ = ["STAGE_V1", "ClipScore", "TrueEvent", "score_clip", "stage_scores", "true_events"]
 
 STAGE_V1 = "stage-v1"
 CLOSE_S = 0.05
-
-Direction = Literal["higher", "lower"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Score:
-    """One number of a protocol."""
-
-    protocol: str
-    name: str
-    direction: Direction
-    """Which is better."""
-    unit: str
-    """Empty for shares and other pure numbers."""
-    estimate: Estimate
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

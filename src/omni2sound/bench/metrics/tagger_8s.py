@@ -22,27 +22,28 @@ Shape suffixes: N samples or clips, P patches, D embedding, K classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.bench.metrics.onset import Judge
+from omni2sound.bench.metrics.tagging import Judge
+from omni2sound.bench.stats.bootstrap import bootstrap_mean
+from omni2sound.bench.stats.distances import Matrix, kl_divergences
+from omni2sound.bench.stats.estimate import Score
+from omni2sound.bench.stats.frechet_sets import (
+    JudgedClip,
+    SetOfSounds,
+    jackknife_estimate,
+    set_values,
+)
 from omni2sound.errors import ShapeError
 
-__all__ = ["CLIP_S", "MIN_CLIPS_FOR_VERDICT", "JudgedClip", "judge_clip"]
+__all__ = ["CLIP_S", "MIN_CLIPS_FOR_VERDICT", "as_scores", "distance_scores", "judge_clip"]
 
 CLIP_S = 8.0
 MIN_CLIPS_FOR_VERDICT = 500
 _LOWEST, _HIGHEST = 1e-6, 1 - 1e-3
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class JudgedClip:
-    """What the judge makes of 8 s."""
-
-    embeddings_PD: NDArray[np.float32]
-    logits_K: NDArray[np.float32]
 
 
 def judge_clip(waveform_N: NDArray[np.float32], judge: Judge) -> JudgedClip:
@@ -64,3 +65,50 @@ def judge_clip(waveform_N: NDArray[np.float32], judge: Judge) -> JudgedClip:
     mean_K = np.clip(scores_PK.mean(axis=0, dtype=np.float64), _LOWEST, _HIGHEST)
     logits_K = np.log(mean_K) - np.log1p(-mean_K)
     return JudgedClip(embeddings_PD=embeddings_PD, logits_K=logits_K.astype(np.float32))
+
+
+def distance_scores(
+    real: SetOfSounds, made: SetOfSounds, *, judge_name: str, sets: bool = True
+) -> tuple[Score, ...]:
+    """All numbers of the protocol.
+
+    Args:
+        real: The clips' own sounds.
+        made: What a system made for the same clips, in the same order.
+        judge_name: Goes into the protocol's name.
+        sets: False for the real sounds themselves in any order: KL alone, since the distance of
+            a set to itself measures nothing (and the unbiased KID is then biased).
+
+    Raises:
+        ShapeError: The sets are not of the same clips.
+    """
+    values = set_values(real, made) if sets else {}
+    kl_N = kl_divergences(real.logits_NK, made.logits_NK)
+    return as_scores(values, kl_N, judge_name=judge_name, num_clips=len(kl_N))
+
+
+def as_scores(
+    values: Mapping[str, Matrix], kl_N: Matrix | None, *, judge_name: str, num_clips: int
+) -> tuple[Score, ...]:
+    """Numbers of the protocol with their intervals.
+
+    Args:
+        values: From `set_values`; nothing of the real sounds themselves.
+        kl_N: KL of each pair; None where the two of a pair have nothing to do with each other.
+        judge_name: Goes into the protocol's name.
+        num_clips: How many stand behind them.
+    """
+    found = {n: jackknife_estimate(float(v[0]), v[1:], num_clips) for n, v in values.items()}
+    if kl_N is not None:
+        found["KL"] = bootstrap_mean(kl_N)
+    return tuple(
+        Score(
+            protocol=f"{judge_name}-8s-v1",
+            name=name,
+            direction="higher" if name == "IS" else "lower",
+            unit="nat" if name == "KL" else "",
+            estimate=found[name],
+        )
+        for name in ("FD", "KID", "KL", "IS")
+        if name in found
+    )

@@ -1,40 +1,102 @@
-"""What a judge hears in a sound, in the words of a catalogue.
+"""Audio tagging: which classes of a catalogue a tagger finds in a sound, and speech and music.
 
-In:   a judge, the class groups of a catalogue, waveforms at 16 kHz.
-Out:  the classes that a sound is heard as, whether somebody speaks in it, whether it is music.
+In:   an audio tagger, the classes of a catalogue, mono waveforms at 16 kHz.
+Out:  the catalogue's classes in a sound, whether it holds speech, whether it holds music.
 
-Two judges speak this language: YAMNet, through each class's group of its names, and the tagger
-that was trained on the catalogue's own classes. A sound *is heard as* a class as
-`protocols.class_hit` defines it, among as many best scores as the judge says. A class is
-heard *somewhere* in a sound of several things if that is so for any one patch: over all
-patches together a loud thing takes all the places (YAMNet on 60 training scenes with an unseen
+Two taggers are included: YAMNet, whose labels each catalogue class lists, and an in-domain tagger
+that was trained on the catalogue's own classes. The definitions are fixed once a model has been
+scored with them: a changed one needs a new name.
+
+*Class scores*: the largest score of each class over patches that begin 50 ms before the
+strongest onset, or whole patch hops before or after that; patches 40 dB below the loudest one
+are left out. The clip is first scaled to a peak of 0.5, so level does not matter.
+
+*Class hit*: one of the class's labels is among the `TOP_K` highest of all scores. The number of
+scores that count, and the least score, are the tagger's.
+
+*Somewhere*: a class is found somewhere in a sound if any one patch hits it: over all patches
+together a loud sound takes all the places (YAMNet on 60 training scenes with an off-screen
 sound: that one was found 0.75 times instead of 0.45 in the scenes' own sound, absent classes
 0.09 instead of 0.02 times).
-Speech and music are heard where the largest score of their group reaches `PRESENT_SCORE`: they
+
+*Speech, music*: present where the largest score of their labels reaches `PRESENT_SCORE`: they
 are unwanted nearly everywhere, and being among the first five would find traces everywhere.
+
+*Ground-truth rule*: a class whose real recordings are hit in less than 70 % leaves the metric.
+
+Shape suffixes: N samples, P patches, K classes of the tagger.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from omni2sound.bench.metrics.onset import Judge, patch_scores, scorable_classes
+from omni2sound.bench.metrics.onset import checked_waveform, is_silent, strongest_onset_s
+from omni2sound.encoders.metric.tagger import Tagger
+from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError
+from omni2sound.media.audio import read_audio
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue, Split
 
-__all__ = ["PRESENT_SCORE", "Ears", "Heard", "NamedJudge", "RealHearing", "hear_recordings"]
+__all__ = [
+    "JUDGES",
+    "ORACLE_MIN_RATE",
+    "PRESENT_SCORE",
+    "TOP_K",
+    "Ears",
+    "Heard",
+    "Judge",
+    "NamedJudge",
+    "RealHearing",
+    "class_hit",
+    "class_scores",
+    "hear_recordings",
+    "load_judge",
+    "patch_scores",
+    "scorable_classes",
+    "speech_in",
+]
 
+TOP_K = 5
+ORACLE_MIN_RATE = 0.7
 PRESENT_SCORE = 0.5
 MAX_FALSE_ALARMS = 0.1
 """A class whose real recordings are speech or music more often than this is not asked."""
 
+_LEAD_S = 0.05
+_PATCH_RANGE_DB = 40
+_JUDGED_PEAK = 0.5
 _SPEECH = ("Speech", "Child speech, kid speaking", "Conversation", "Narration, monologue")
 _MUSIC = ("Music",)
+
+
+class Judge(Protocol):
+    """What class scores need of a network; `encoders.metric.yamnet.YamNet` is one."""
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Rate of the waveforms it takes."""
+
+    @property
+    def patch_samples(self) -> int:
+        """Samples that one patch looks at."""
+
+    @property
+    def patch_hop_samples(self) -> int:
+        """Samples from the start of one patch to the next."""
+
+    def scores_and_embeddings(
+        self, waveform_N: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Scores (P, K) and embeddings (P, D); zeros are appended to a whole patch."""
 
 
 class NamedJudge(Judge, Protocol):
@@ -191,3 +253,131 @@ def hear_recordings(assets: SceneAssets, ears: Ears, split: Split = "test") -> R
             if (recordings := catalogue.recordings_of(c, split))
         }
     )
+
+
+def class_scores(
+    waveform_N: ArrayLike, sample_rate_hz: int, judge: Judge
+) -> NDArray[np.float32] | None:
+    """Scores (K,) of a clip, as defined on top of this module; None for a silent clip.
+
+    Args:
+        waveform_N: Mono samples at the judge's rate.
+        sample_rate_hz: The judge's rate; resample before, never after.
+        judge: Scores patches.
+
+    Raises:
+        ShapeError: If the waveform is not (N,) with N >= 1.
+        UserError: If it holds NaN or infinity, or has another rate.
+    """
+    scores_PK = patch_scores(waveform_N, sample_rate_hz, judge)
+    return None if scores_PK is None else scores_PK.max(axis=0)
+
+
+def patch_scores(
+    waveform_N: ArrayLike, sample_rate_hz: int, judge: Judge
+) -> NDArray[np.float32] | None:
+    """Scores (P, K) of the patches that class scores are the maximum of; errors as there."""
+    if sample_rate_hz != judge.sample_rate_hz:
+        raise UserError(
+            f"the judge takes {judge.sample_rate_hz} Hz, got {sample_rate_hz}; resample"
+        )
+    waveform = checked_waveform(waveform_N)
+    if is_silent(waveform, sample_rate_hz):
+        return None
+    waveform = waveform * (_JUDGED_PEAK / np.abs(waveform).max())
+    onset_s = strongest_onset_s(waveform, sample_rate_hz)
+    start = round(max(0.0, (onset_s or 0.0) - _LEAD_S) * sample_rate_hz)
+    hop = judge.patch_hop_samples
+    aligned = np.concatenate([np.zeros(-start % hop), waveform]).astype(np.float32)
+    scores_PK, _ = judge.scores_and_embeddings(aligned)
+    energy_P = _patch_energy(aligned, len(scores_PK), judge.patch_samples, hop)
+    heard_P = energy_P >= energy_P.max() * 10 ** (-_PATCH_RANGE_DB / 10)
+    heard_PK: NDArray[np.float32] = scores_PK[heard_P]
+    return heard_PK
+
+
+def class_hit(
+    scores_K: NDArray[np.float32] | None,
+    class_names: Sequence[str],
+    group: Collection[str],
+    *,
+    top_k: int = TOP_K,
+) -> bool:
+    """Whether one of `group` is among the `top_k` highest scores; silence (None) is a miss.
+
+    Args:
+        scores_K: From `class_scores`.
+        class_names: The judge's K classes.
+        group: The classes that count, of those names.
+        top_k: How many count as heard.
+
+    Raises:
+        UserError: If the judge does not know a class of the group.
+    """
+    unknown = sorted(set(group) - set(class_names))
+    if unknown:
+        raise UserError(f"the judge does not know {unknown}; use its class names")
+    if scores_K is None:
+        return False
+    best = np.argsort(-scores_K, kind="stable")[:top_k]
+    return any(class_names[i] in group for i in best)
+
+
+def scorable_classes(
+    oracle_hits: Mapping[str, Sequence[bool]], *, min_rate: float = ORACLE_MIN_RATE
+) -> tuple[str, ...]:
+    """Classes whose real recordings are hit often enough, in the order given.
+
+    Args:
+        oracle_hits: For each class, one hit per real recording; a class without any leaves.
+        min_rate: Below this rate a class leaves the metric.
+    """
+    return tuple(
+        name for name, hits in oracle_hits.items() if len(hits) and np.mean(hits) >= min_rate
+    )
+
+
+def _patch_energy(
+    waveform_N: NDArray[np.float32], num_patches: int, size: int, hop: int
+) -> NDArray[np.float64]:
+    total = np.concatenate([[0.0], np.cumsum(waveform_N.astype(np.float64) ** 2)])
+    starts = np.minimum(np.arange(num_patches) * hop, len(waveform_N))
+    energy: NDArray[np.float64] = total[np.minimum(starts + size, len(waveform_N))] - total[starts]
+    return energy
+
+
+JUDGES: Mapping[str, Callable[[], NamedJudge]] = {"yamnet": YamNet.load, "tagger": Tagger.load}
+"""Judges by name. The first that is asked for decides what is heard (`stage-v1`), the second says
+it again; all have distances of their own."""
+
+
+@cache
+def load_judge(name: str) -> NamedJudge:
+    """A judge, once in each process.
+
+    Raises:
+        UserError: There is none of this name.
+        MissingPartError: Its network is not installed.
+    """
+    if name not in JUDGES:
+        raise UserError(
+            f"no judge {name!r}; known: {', '.join(JUDGES)} (those of avbench-8s-v1 come with "
+            "--weights, see docs/guides/full-size.md)"
+        )
+    return JUDGES[name]()
+
+
+def speech_in(judge: str = "yamnet") -> Callable[[Path], bool]:
+    """A function that says whether a judge hears speech (`ears`) in a file.
+
+    Raises:
+        MissingPartError: The judge's network is not installed.
+    """
+    ears = Ears(load_judge(judge), Catalogue.load())
+    rate_hz = load_judge(judge).sample_rate_hz
+
+    def hears(path: Path) -> bool:
+        sound_N = read_audio(path, sample_rate_hz=rate_hz, mono=True).samples_CN[0]
+        return len(sound_N) > 0 and bool(ears.listen(sound_N).speech)
+
+    return hears

@@ -24,14 +24,10 @@ from typing import Any
 import numpy as np
 
 from omni2sound.bench.metrics.onset import onset_hit
-from omni2sound.bench.stats.bootstrap import (
-    Estimate,
-    OnsetErrors,
-    bootstrap_difference,
-    bootstrap_mean,
-    onset_errors,
-)
+from omni2sound.bench.metrics.onsets import OnsetErrors, onset_errors
+from omni2sound.bench.stats.bootstrap import bootstrap_difference, bootstrap_mean
 from omni2sound.bench.stats.clustered import Resamples
+from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.errors import ShapeError
 
 __all__ = [

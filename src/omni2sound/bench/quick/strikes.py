@@ -12,31 +12,18 @@ Shape suffixes: B scenes, T frames, H W picture, K colours, N samples.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound.bench.metrics.onset import strongest_onset_s
 from omni2sound.bench.quick.score import StrikeResult
+from omni2sound.bench.tracks.scene_clips import ScenePictures
 from omni2sound.scenes.draw import Scene, draw_scene
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.render.render import render_audio, render_frames
 
-__all__ = ["ScenePictures", "SoundForPictures", "motion_peak_s", "run_strikes"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class ScenePictures:
-    """What a model sees of a batch of scenes of one length."""
-
-    first_index: int
-    """Index of the first scene, for seeds."""
-    vision_frames_BTHWK: NDArray[np.uint8]
-    """At the rate and size of the "what" encoder."""
-    sync_frames_BTHWK: NDArray[np.uint8]
-    """At the rate and size of the "when" encoder."""
-    duration_s: float
+__all__ = ["SoundForPictures", "motion_peak_s", "run_strikes"]
 
 
 SoundForPictures = Callable[[ScenePictures], Sequence[NDArray[np.float32]]]

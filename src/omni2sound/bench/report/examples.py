@@ -21,8 +21,9 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from omni2sound.bench.scoring.evaluate import ClipRecord, System
+from omni2sound.bench.scoring.evaluate import ClipRecord
 from omni2sound.bench.systems.folder import SoundFile
+from omni2sound.bench.systems.system import System
 from omni2sound.bench.tracks.scenes import read_truth
 from omni2sound.bench.tracks.track import Track, TrackClip
 from omni2sound.media.audio import read_audio, write_audio

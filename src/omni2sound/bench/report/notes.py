@@ -7,9 +7,9 @@ Out:  sentences.
 from __future__ import annotations
 
 from omni2sound.bench.metrics.avbench.scores import PROTOCOL as AVBENCH
-from omni2sound.bench.scoring.evaluate import ORACLE, Evaluation
-from omni2sound.bench.stage_table.run import REAL_ELSEWHERE
+from omni2sound.bench.scoring.evaluate import Evaluation
 from omni2sound.bench.systems.baseline_files import SHUFFLED
+from omni2sound.bench.systems.system import ORACLE, REAL_ELSEWHERE
 
 __all__ = ["notes_of"]
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from omni2sound.bench.stats.bootstrap import Estimate
+from omni2sound.bench.stats.estimate import Estimate
 
 __all__ = ["Bar", "interval_plot"]
 

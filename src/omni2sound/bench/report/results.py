@@ -19,10 +19,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from omni2sound.bench.metrics.scene_v1 import ClipScore, Score
-from omni2sound.bench.scoring.evaluate import ClipRecord, Evaluation, Row, System
-from omni2sound.bench.stats.bootstrap import Estimate
+from omni2sound.bench.metrics.scene_v1 import ClipScore
+from omni2sound.bench.scoring.evaluate import ClipRecord, Evaluation, Row
+from omni2sound.bench.stats.estimate import Estimate, Score
 from omni2sound.bench.systems.folder import Problem, SoundFile
+from omni2sound.bench.systems.system import System
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import atomic_path
 

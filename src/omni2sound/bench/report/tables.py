@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from omni2sound.bench.metrics.scene_v1 import Score
 from omni2sound.bench.scoring.evaluate import Evaluation, Row
-from omni2sound.bench.stats.bootstrap import Estimate
+from omni2sound.bench.stats.estimate import Estimate, Score
 
 __all__ = ["Table", "as_markdown", "interval_of", "row_name", "tables_of", "value_of"]
 

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omni2sound.bench.metrics.avbench.scores import PROTOCOL
-from omni2sound.bench.metrics.scene_v1 import Score
+from omni2sound.bench.metrics.onsets import OnsetErrors
 from omni2sound.bench.metrics.tagger_8s import MIN_CLIPS_FOR_VERDICT
 from omni2sound.bench.metrics.tagging import RealHearing
 from omni2sound.bench.quick.score import Check, Row, SpineReport
 from omni2sound.bench.stage_table.gates import Gate
 from omni2sound.bench.stage_table.run import StageReport, SystemScores
-from omni2sound.bench.stats.bootstrap import Estimate, OnsetErrors
+from omni2sound.bench.stats.estimate import Estimate, Score
 
 __all__ = ["as_text", "avbench_as_text", "judges_as_text", "stage_as_text"]
 

@@ -18,38 +18,22 @@ from typing import Any
 
 from omni2sound.bench.metrics.avbench.scores import MIN_CLIPS as MIN_AVBENCH_CLIPS
 from omni2sound.bench.metrics.avbench.scores import score_avbench
-from omni2sound.bench.metrics.scene_v1 import ClipScore, Score, stage_scores
-from omni2sound.bench.metrics.tagger_8s import MIN_CLIPS_FOR_VERDICT
+from omni2sound.bench.metrics.scene_v1 import ClipScore, stage_scores
+from omni2sound.bench.metrics.tagger_8s import MIN_CLIPS_FOR_VERDICT, distance_scores
 from omni2sound.bench.scoring.avbench import PublishedJudges, TrackFeatures, embed_track
 from omni2sound.bench.scoring.sounds import Judged, iter_judged, judge_sounds, real_hearing
 from omni2sound.bench.stats.distances import kl_divergences
-from omni2sound.bench.stats.frechet_sets import SetOfSounds, distance_scores, groups_of
-from omni2sound.bench.systems.folder import Problem, SoundFile
+from omni2sound.bench.stats.estimate import Score
+from omni2sound.bench.stats.frechet_sets import SetOfSounds, groups_of
+from omni2sound.bench.systems.folder import Problem
+from omni2sound.bench.systems.system import ORACLE, System, real_sounds
 from omni2sound.bench.tracks.track import Task, Track
 from omni2sound.data.workers import EngineName
 from omni2sound.errors import UserError
 
-__all__ = ["ORACLE", "ClipRecord", "Evaluation", "Row", "System", "evaluate", "real_sounds"]
+__all__ = ["ClipRecord", "Evaluation", "Row", "evaluate"]
 
-ORACLE = "oracle"
 MIN_CLIPS = 4
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class System:
-    """Something that made sounds for a track."""
-
-    name: str
-    sounds: Mapping[str, SoundFile]
-    """By clip."""
-    task: Task | None = None
-    """None of baselines, which are all shown everything."""
-    is_baseline: bool = False
-    distances_only: bool = False
-    """Its sounds are of no clip: the floor of real sound."""
-    is_real: bool = False
-    """Its sounds are the track's own in some order: as a set they have no distance to them."""
-    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,18 +77,6 @@ class Evaluation:
     problems: Mapping[str, tuple[Problem, ...]]
     """By system and task."""
     facts: Mapping[str, Any]
-
-
-def real_sounds(track: Track) -> dict[str, SoundFile]:
-    """The track's own sounds, by clip."""
-    return {
-        c.clip_id: SoundFile(
-            clip_id=c.clip_id,
-            path=track.path(c.audio),
-            sha256=track.digests[c.clip_id].audio,
-        )
-        for c in track.clips
-    }
 
 
 def evaluate(

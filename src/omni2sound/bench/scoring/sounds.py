@@ -30,34 +30,27 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from omni2sound.bench.metrics.scene_v1 import ClipScore, TrueEvent, score_clip
-from omni2sound.bench.metrics.tagger_8s import JudgedClip, judge_clip
-from omni2sound.bench.metrics.tagging import Ears, Heard, NamedJudge, RealHearing, hear_recordings
+from omni2sound.bench.metrics.tagger_8s import judge_clip
+from omni2sound.bench.metrics.tagging import Ears, Heard, RealHearing, hear_recordings, load_judge
+from omni2sound.bench.stats.frechet_sets import JudgedClip
 from omni2sound.bench.systems.folder import SoundFile
 from omni2sound.bench.tracks.scenes import read_truth, stored_recordings
 from omni2sound.bench.tracks.track import Track, TrackClip, read_track
 from omni2sound.data.workers import EngineName, map_jobs
-from omni2sound.encoders.metric.tagger import Tagger
-from omni2sound.encoders.metric.yamnet import YamNet
-from omni2sound.errors import UserError
 from omni2sound.media.audio import read_audio
 from omni2sound.media.samples import Audio, fit_length, round_half_up
 
 __all__ = [
-    "JUDGES",
     "Judged",
     "entry_key",
     "entry_path",
     "iter_judged",
     "judge_sounds",
-    "load_judge",
     "put_entry",
     "read_judged",
     "real_hearing",
 ]
 
-JUDGES: Mapping[str, Callable[[], NamedJudge]] = {"yamnet": YamNet.load, "tagger": Tagger.load}
-"""Judges by name. The first that is asked for decides what is heard (`stage-v1`), the second says
-it again; all have distances of their own."""
 
 _VERSION = 1
 """Of the definitions behind an entry; a changed one needs a new number."""
@@ -81,22 +74,6 @@ class _Work:
     cache: Path
     hearing: tuple[RealHearing, ...]
     """Of the first two judges; empty on tracks without truth."""
-
-
-@cache
-def load_judge(name: str) -> NamedJudge:
-    """A judge, once in each process.
-
-    Raises:
-        UserError: There is none of this name.
-        MissingPartError: Its network is not installed.
-    """
-    if name not in JUDGES:
-        raise UserError(
-            f"no judge {name!r}; known: {', '.join(JUDGES)} (those of avbench-8s-v1 come with "
-            "--weights, see docs/guides/full-size.md)"
-        )
-    return JUDGES[name]()
 
 
 @cache

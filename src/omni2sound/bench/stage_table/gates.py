@@ -38,19 +38,15 @@ from omni2sound.bench.metrics.scene_v1 import ClipScore
 from omni2sound.bench.metrics.tagger_8s import MIN_CLIPS_FOR_VERDICT
 from omni2sound.bench.stage_table.kept import KeptSound
 from omni2sound.bench.stage_table.tasks import MANY_STEPS, SEEN_ONLY
-from omni2sound.bench.stats.bootstrap import LEVEL, Estimate
+from omni2sound.bench.stats.bootstrap import LEVEL
 from omni2sound.bench.stats.clustered import Resamples
+from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.bench.stats.frechet_sets import jackknife_estimate
+from omni2sound.bench.systems.system import NOISE, REAL_ELSEWHERE, RECONSTRUCTION
 from omni2sound.bench.tracks.scene_clips import Track
 
-__all__ = ["NOISE", "REAL_ELSEWHERE", "RECONSTRUCTION", "Gate", "TrackResult", "stage_gates"]
+__all__ = ["Gate", "TrackResult", "stage_gates"]
 
-REAL_ELSEWHERE = "real, other scenes"
-"""Real sound of as many other scenes: the floor of FD and KID at this number of clips."""
-NOISE = "noise, same spectrum"
-"""`baselines.noise_like` each clip's own sound: the far end of FD."""
-RECONSTRUCTION = "reconstruction"
-"""Each clip's own sound through the model's autoencoder: its ceiling."""
 
 NUM_RESAMPLES = 4000
 Values = NDArray[np.float64]

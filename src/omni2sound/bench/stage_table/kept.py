@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 
 from omni2sound.bench.metrics.copies import Nearness
 from omni2sound.bench.metrics.scene_v1 import ClipScore
-from omni2sound.bench.metrics.tagger_8s import JudgedClip
+from omni2sound.bench.stats.frechet_sets import JudgedClip
 from omni2sound.errors import UserError
 from omni2sound.files import atomic_path
 

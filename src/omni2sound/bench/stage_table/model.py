@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from omni2sound.bench.quick.strikes import ScenePictures
 from omni2sound.bench.stage_table.tasks import SEEN_ONLY, Task
-from omni2sound.bench.tracks.scene_clips import StageClip
+from omni2sound.bench.tracks.scene_clips import ScenePictures, StageClip
 from omni2sound.encoders.sync import SyncConfig
 from omni2sound.errors import UserError
 from omni2sound.generate.pipeline import Omni2SoundPipeline

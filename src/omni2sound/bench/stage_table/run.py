@@ -33,22 +33,16 @@ from omni2sound.bench.metrics.copies import (
     TrainingSounds,
     copies_asked,
 )
-from omni2sound.bench.metrics.scene_v1 import STAGE_V1, Score, score_clip, stage_scores
-from omni2sound.bench.metrics.tagger_8s import JudgedClip, judge_clip
+from omni2sound.bench.metrics.scene_v1 import STAGE_V1, score_clip, stage_scores
+from omni2sound.bench.metrics.tagger_8s import as_scores, judge_clip
 from omni2sound.bench.metrics.tagging import Ears, Heard, NamedJudge, RealHearing, hear_recordings
-from omni2sound.bench.stage_table.gates import (
-    NOISE,
-    REAL_ELSEWHERE,
-    RECONSTRUCTION,
-    Gate,
-    TrackResult,
-    stage_gates,
-)
+from omni2sound.bench.stage_table.gates import Gate, TrackResult, stage_gates
 from omni2sound.bench.stage_table.kept import KeptSound, StageParts
 from omni2sound.bench.stage_table.tasks import MANY_STEPS, TASKS, StageModel
 from omni2sound.bench.stats.bootstrap import bootstrap_mean
 from omni2sound.bench.stats.distances import kl_divergences
-from omni2sound.bench.stats.frechet_sets import SetOfSounds, as_scores, groups_of, set_values
+from omni2sound.bench.stats.estimate import Score
+from omni2sound.bench.stats.frechet_sets import JudgedClip, SetOfSounds, groups_of, set_values
 from omni2sound.bench.systems.baselines import (
     Baselines,
     Embed,
@@ -56,6 +50,7 @@ from omni2sound.bench.systems.baselines import (
     noise_like,
     shuffled_place,
 )
+from omni2sound.bench.systems.system import NOISE, REAL_ELSEWHERE, RECONSTRUCTION
 from omni2sound.bench.tracks.scene_clips import TRACKS, StageClip, Track, draw_clips
 from omni2sound.errors import UserError
 from omni2sound.scenes.material.assets import SceneAssets

@@ -14,57 +14,25 @@ Shape suffixes: N clips.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.errors import ShapeError
 
 __all__ = [
-    "Estimate",
-    "OnsetErrors",
     "bootstrap_difference",
     "bootstrap_mean",
     "bootstrap_pooled_median",
     "bootstrap_ratio",
     "bootstrap_ratio_difference",
-    "onset_errors",
 ]
 
 NUM_RESAMPLES = 10_000
 NUM_MEDIAN_RESAMPLES = 2_000
 LEVEL = 0.95
 _CHUNK_DRAWS = 4_000_000  # indices in memory at once, 32 MB
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """A value, its interval and the number of clips behind it."""
-
-    value: float
-    low: float
-    high: float
-    num_clips: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OnsetErrors:
-    """Distribution of |onset - truth| over the clips that have an onset.
-
-    Attributes:
-        num_clips: Clips in all.
-        num_without_onset: Clips without an onset (silence); they count in no quantile.
-        median_s: Median absolute error; NaN if no clip has an onset.
-        p90_s: 90th percentile of the absolute error; NaN likewise.
-        median_signed_s: Median of onset - truth: positive is late; NaN likewise.
-    """
-
-    num_clips: int
-    num_without_onset: int
-    median_s: float
-    p90_s: float
-    median_signed_s: float
 
 
 def bootstrap_mean(values_N: ArrayLike, *, seed: int = 0) -> Estimate:
@@ -148,32 +116,6 @@ def bootstrap_pooled_median(values_per_clip: Sequence[Sequence[float]]) -> Estim
         low=float(np.quantile(medians, tail)),
         high=float(np.quantile(medians, 1 - tail)),
         num_clips=len(values_per_clip),
-    )
-
-
-def onset_errors(onsets_s: Sequence[float | None], truths_s: Sequence[float]) -> OnsetErrors:
-    """How far onsets lie from the truth; None is a clip without an onset.
-
-    Raises:
-        ShapeError: If the lengths differ.
-    """
-    if len(onsets_s) != len(truths_s):
-        raise ShapeError(f"one truth per onset, got {len(onsets_s)} and {len(truths_s)}")
-    errors = np.array(
-        [
-            onset - truth
-            for onset, truth in zip(onsets_s, truths_s, strict=True)
-            if onset is not None
-        ]
-    )
-    absolute = np.abs(errors)
-    found = len(errors) > 0
-    return OnsetErrors(
-        num_clips=len(truths_s),
-        num_without_onset=len(truths_s) - len(errors),
-        median_s=float(np.median(absolute)) if found else float("nan"),
-        p90_s=float(np.quantile(absolute, 0.9)) if found else float("nan"),
-        median_signed_s=float(np.median(errors)) if found else float("nan"),
     )
 
 

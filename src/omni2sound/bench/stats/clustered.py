@@ -22,7 +22,8 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from omni2sound.bench.stats.bootstrap import LEVEL, NUM_RESAMPLES, Estimate
+from omni2sound.bench.stats.bootstrap import LEVEL, NUM_RESAMPLES
+from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.errors import ShapeError
 
 __all__ = ["Resamples"]

@@ -18,7 +18,7 @@ Shape suffixes: G groups, N clips, P patches, D embedding, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, reduce
 from itertools import product
@@ -27,24 +27,20 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from omni2sound.bench.metrics.scene_v1 import Score
-from omni2sound.bench.metrics.tagger_8s import JudgedClip
-from omni2sound.bench.stats.bootstrap import Estimate, bootstrap_mean
 from omni2sound.bench.stats.distances import (
     factor_of,
     inception_score,
-    kl_divergences,
     overlap_trace,
 )
+from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.errors import ShapeError
 
 __all__ = [
     "GroupedMoments",
+    "JudgedClip",
     "Moments",
     "SetOfSounds",
     "Statistic",
-    "as_scores",
-    "distance_scores",
     "frechet_of_moments",
     "groups_of",
     "jackknife_estimate",
@@ -57,6 +53,14 @@ Matrix = NDArray[np.float64]
 _KERNEL_ROWS = 1024
 NUM_GROUPS = 10
 """Of the jackknife, for 20 clips or more."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class JudgedClip:
+    """What the judge makes of 8 s."""
+
+    embeddings_PD: NDArray[np.float32]
+    logits_K: NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -284,26 +288,6 @@ def _kid(real: SetOfSounds, made: SetOfSounds) -> Statistic:
     return kid
 
 
-def distance_scores(
-    real: SetOfSounds, made: SetOfSounds, *, judge_name: str, sets: bool = True
-) -> tuple[Score, ...]:
-    """All numbers of the protocol.
-
-    Args:
-        real: The clips' own sounds.
-        made: What a system made for the same clips, in the same order.
-        judge_name: Goes into the protocol's name.
-        sets: False for the real sounds themselves in any order: KL alone, since the distance of
-            a set to itself measures nothing (and the unbiased KID is then biased).
-
-    Raises:
-        ShapeError: The sets are not of the same clips.
-    """
-    values = set_values(real, made) if sets else {}
-    kl_N = kl_divergences(real.logits_NK, made.logits_NK)
-    return as_scores(values, kl_N, judge_name=judge_name, num_clips=len(kl_N))
-
-
 def set_values(real: SetOfSounds, made: SetOfSounds) -> dict[str, Matrix]:
     """FD, KID and IS, each (1 + G,): of everything, then without each group.
 
@@ -313,33 +297,6 @@ def set_values(real: SetOfSounds, made: SetOfSounds) -> dict[str, Matrix]:
     groups = (None, *range(made.num_groups))
     statistics = statistics_of(real, made)
     return {name: np.array([of(group) for group in groups]) for name, of in statistics.items()}
-
-
-def as_scores(
-    values: Mapping[str, Matrix], kl_N: Matrix | None, *, judge_name: str, num_clips: int
-) -> tuple[Score, ...]:
-    """Numbers of the protocol with their intervals.
-
-    Args:
-        values: From `set_values`; nothing of the real sounds themselves.
-        kl_N: KL of each pair; None where the two of a pair have nothing to do with each other.
-        judge_name: Goes into the protocol's name.
-        num_clips: How many stand behind them.
-    """
-    found = {n: jackknife_estimate(float(v[0]), v[1:], num_clips) for n, v in values.items()}
-    if kl_N is not None:
-        found["KL"] = bootstrap_mean(kl_N)
-    return tuple(
-        Score(
-            protocol=f"{judge_name}-8s-v1",
-            name=name,
-            direction="higher" if name == "IS" else "lower",
-            unit="nat" if name == "KL" else "",
-            estimate=found[name],
-        )
-        for name in ("FD", "KID", "KL", "IS")
-        if name in found
-    )
 
 
 def jackknife_groups(statistic: Statistic, num_groups: int, num_clips: int) -> Estimate:

@@ -19,11 +19,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.bench.scoring.evaluate import System, real_sounds
-from omni2sound.bench.stage_table.run import REAL_ELSEWHERE
 from omni2sound.bench.systems.baselines import Baselines, Embed, TrainingMemory, shuffled_place
 from omni2sound.bench.systems.folder import SoundFile
 from omni2sound.bench.systems.retrieval import caption_embedding, look_embedding
+from omni2sound.bench.systems.system import REAL_ELSEWHERE, System, real_sounds
 from omni2sound.bench.tracks.scene_clips import TRACKS, draw_clips
 from omni2sound.bench.tracks.scenes import stage_clip
 from omni2sound.bench.tracks.track import Track, TrackClip, file_sha256, read_track

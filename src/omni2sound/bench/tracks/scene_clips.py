@@ -27,7 +27,7 @@ from omni2sound.scenes.material.levels import LEVEL_RATE_HZ, level_of
 from omni2sound.scenes.render.render import render_audio, render_frames
 from omni2sound.scenes.scene import Scene
 
-__all__ = ["MOTION_FPS", "TRACKS", "StageClip", "Track", "draw_clips"]
+__all__ = ["MOTION_FPS", "TRACKS", "ScenePictures", "StageClip", "Track", "draw_clips"]
 
 Track = Literal["main", "offscreen"]
 TRACKS: tuple[Track, ...] = get_args(Track)
@@ -83,6 +83,19 @@ class StageClip:
     def frames(self, fps: int, size_px: int) -> NDArray[np.uint8]:
         """Pictures at any rate and size."""
         return render_frames(self.scene, self.assets, fps=fps, size_px=size_px)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ScenePictures:
+    """What a model sees of a batch of scenes of one length."""
+
+    first_index: int
+    """Index of the first scene, for seeds."""
+    vision_frames_BTHWK: NDArray[np.uint8]
+    """At the rate and size of the "what" encoder."""
+    sync_frames_BTHWK: NDArray[np.uint8]
+    """At the rate and size of the "when" encoder."""
+    duration_s: float
 
 
 def draw_clips(

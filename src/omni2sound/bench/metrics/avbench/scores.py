@@ -24,10 +24,9 @@ from scipy.stats import t as student_t
 from torch import Tensor
 
 from omni2sound.bench.metrics.avbench.clips import SoundFeatures, VideoFeatures
-from omni2sound.bench.metrics.scene_v1 import Direction, Score
-from omni2sound.bench.stats.bootstrap import Estimate, bootstrap_mean
-from omni2sound.bench.stats.distances import kl_divergences
-from omni2sound.bench.stats.distributions import NUM_SPLITS, inception_score
+from omni2sound.bench.stats.bootstrap import bootstrap_mean
+from omni2sound.bench.stats.distances import NUM_SPLITS, kl_divergences, split_inception_score
+from omni2sound.bench.stats.estimate import Direction, Estimate, Score
 from omni2sound.bench.stats.frechet_sets import (
     GroupedMoments,
     frechet_of_moments,
@@ -176,7 +175,7 @@ def _inception(
         names = sorted(logits.keys() & reference.logits.get(judge, {}).keys())
     if len(names) < MIN_CLIPS:
         return []
-    found = inception_score(_rows(logits, names))
+    found = split_inception_score(_rows(logits, names))
     # The parts share no clip: their mean has Student's interval (std is that of ten values).
     half = float(student_t.ppf(0.975, NUM_SPLITS - 1)) * found.std / np.sqrt(NUM_SPLITS - 1)
     estimate = Estimate(

@@ -1,0 +1,36 @@
+"""A measured value with its interval, and a named score of a protocol.
+
+Shape suffixes: none; plain numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Direction", "Estimate", "Score"]
+
+Direction = Literal["higher", "lower"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A value, its interval and the number of clips behind it."""
+
+    value: float
+    low: float
+    high: float
+    num_clips: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """One number of a protocol."""
+
+    protocol: str
+    name: str
+    direction: Direction
+    """Which is better."""
+    unit: str
+    """Empty for shares and other pure numbers."""
+    estimate: Estimate
