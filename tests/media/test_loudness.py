@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pyloudnorm
 import pytest
+import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -113,6 +115,16 @@ def test_silence_stays_silent(num_samples: int) -> None:
     found, done = level(audio, target_lufs=-16)
     assert not found.samples_CN.any()
     assert "silent" in done.target_missed
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 22_050, 32_000, 44_100, 48_000])
+def test_loudness_is_that_of_a_meter_at_48_khz(rate_hz: int) -> None:
+    """BS.1770 gives its filters for 48 kHz; the tolerance of EBU Tech 3341 is 0.1 LU."""
+    noise_N = 0.1 * np.random.default_rng(0).standard_normal(3 * rate_hz)
+    at_48_khz_N = soxr.resample(noise_N, rate_hz, 48_000)
+    expected = pyloudnorm.Meter(48_000).integrated_loudness(at_48_khz_N)
+    audio = Audio(samples_CN=noise_N.astype(np.float32)[None], sample_rate_hz=rate_hz)
+    assert loudness_lufs(audio) == pytest.approx(expected, abs=0.01)
 
 
 def test_what_is_nearly_silent_does_not_become_loud() -> None:

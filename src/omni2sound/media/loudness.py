@@ -46,6 +46,8 @@ MAX_GAIN_DB = 40.0
 LIMITER_REACH_S = 0.010
 """To each side. Twice this is half a period of 25 Hz: no tone that is heard changes its shape."""
 _BLOCK_S = 0.4
+_METER_RATE_HZ = 48_000
+"""The rate that BS.1770 gives its filters for; redesigned for 16 kHz they are up to 0.3 LU off."""
 _OVERSAMPLING = 4
 _MAX_ROUNDS = 8
 _MAX_STEP_DB = 20.0
@@ -142,8 +144,11 @@ def loudness_lufs(audio: Audio) -> float | None:
         return None
     import pyloudnorm  # a second of imports that most runs do not need
 
-    meter = pyloudnorm.Meter(audio.sample_rate_hz, block_size=_BLOCK_S)
     samples_NC = audio.samples_CN[:5].T.astype(np.float64)
+    if audio.sample_rate_hz < _METER_RATE_HZ:
+        samples_NC = soxr.resample(samples_NC, audio.sample_rate_hz, _METER_RATE_HZ)
+    rate_hz = max(audio.sample_rate_hz, _METER_RATE_HZ)
+    meter = pyloudnorm.Meter(rate_hz, block_size=_BLOCK_S)
     with np.errstate(divide="ignore", invalid="ignore"):
         lufs = float(meter.integrated_loudness(samples_NC))
     return lufs if math.isfinite(lufs) else None
