@@ -24,7 +24,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH_VERSION := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 # The recordings and pictures that the benchmark's scenes are made of; fetched once.
-ASSETS ?= .cache/stage
+CORPUS ?= .cache/stage
 
 # Packages that only `make parity` compares with; a second environment would need torch again.
 PARITY := .cache/parity
@@ -91,15 +91,15 @@ bench: $(VENV)/.dev $(VENV)/.carried
 	$(BIN)/python -m benchmarks.robustness.llm_kills
 	$(BIN)/python -m benchmarks.speed.annotate_rate
 	$(BIN)/python -m benchmarks.robustness.annotate_kills
-	$(BIN)/omni2sound data stage fetch --dir $(ASSETS)
-	$(BIN)/python benchmarks/checks/near_duplicates.py --store $(ASSETS)
-	$(BIN)/python benchmarks/speed/stage_speed.py --store $(ASSETS)
-	$(BIN)/python benchmarks/checks/stage_hashes.py --store $(ASSETS)
-	$(BIN)/python benchmarks/checks/moved_stems.py --store $(ASSETS)
-	$(BIN)/python benchmarks/checks/distances.py --store $(ASSETS) --judge yamnet
-	$(BIN)/python benchmarks/checks/distances.py --store $(ASSETS) --judge tagger
-	$(BIN)/python -m benchmarks.quality.annotate_stage --assets $(ASSETS) --out out/annotate
-	$(BIN)/omni2sound bench spine --assets $(ASSETS)
+	$(BIN)/omni2sound scenes fetch --corpus $(CORPUS)
+	$(BIN)/python benchmarks/checks/near_duplicates.py --corpus $(CORPUS)
+	$(BIN)/python benchmarks/speed/stage_speed.py --corpus $(CORPUS)
+	$(BIN)/python benchmarks/checks/stage_hashes.py --corpus $(CORPUS)
+	$(BIN)/python benchmarks/checks/moved_stems.py --corpus $(CORPUS)
+	$(BIN)/python benchmarks/checks/distances.py --corpus $(CORPUS) --judge yamnet
+	$(BIN)/python benchmarks/checks/distances.py --corpus $(CORPUS) --judge tagger
+	$(BIN)/python -m benchmarks.quality.annotate_stage --corpus $(CORPUS) --out out/annotate
+	$(BIN)/omni2sound bench spine --assets $(CORPUS)
 
 $(PARITY)/.installed: benchmarks/parity/requirements.txt | $(VENV)/.dev
 	rm -rf $(PARITY)

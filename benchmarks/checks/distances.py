@@ -1,6 +1,6 @@
 """Do the distances rise when real recordings are damaged?
 
-    python benchmarks/checks/distances.py --store STORE [--judge yamnet|tagger] [--clips 96]
+    python benchmarks/checks/distances.py --corpus CORPUS [--judge yamnet|tagger] [--clips 96]
 
 In:   the stage corpus; a judge.
 Out:  a Markdown table: test recordings of every second class, compared with themselves after a
@@ -56,12 +56,12 @@ def with_noise(snr_db: float) -> Damage:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--judge", choices=("yamnet", "tagger"), default="yamnet")
     parser.add_argument("--clips", type=int, default=96)
     given = parser.parse_args()
     judge = judge_of(given.judge)
-    assets = SceneAssets.open(given.store)
+    assets = SceneAssets.open(given.corpus)
     catalogue = assets.catalogue
     sides = [
         [catalogue.recordings_of(c, "test") for c in catalogue.class_ids[first::2]]

@@ -1,11 +1,11 @@
 """Would the check by loudness notice a sound that is not where the truth says?
 
-    python benchmarks/checks/moved_stems.py --store corpus [--scenes 150]
+    python benchmarks/checks/moved_stems.py --corpus CORPUS [--scenes 150]
 
 Every event of scenes of all kinds and of the training and test split is asked by
-`audible.beginning_of` as it is, and with its stem moved by 10, 20 and 40 ms. Prints how many events
+`check.measure_attack` as it is, and with its stem moved by 10, 20 and 40 ms. Prints how many events
 fail where nothing was moved (none should) and what share of the moved ones is found. What swells
-is found last: it has no sharp beginning. The exit code is 1 if an event that was not moved fails.
+is found last: it has no sharp attack. The exit code is 1 if an event that was not moved fails.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from omni2sound.scenes.audible import beginning_of
-from omni2sound.scenes.check import MAX_HEARD_S
+from omni2sound.scenes.check import MAX_HEARD_S, measure_attack
 from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import Split
@@ -36,11 +35,11 @@ PARTS: tuple[tuple[Split, SceneKind], ...] = (
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--scenes", type=int, default=150)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    assets = SceneAssets.open(given.store)
+    assets = SceneAssets.open(given.corpus)
     found, events = dict.fromkeys(LATE_MS, 0), 0
     for split, kind in PARTS:
         for index in range(given.scenes):
@@ -51,8 +50,8 @@ def main() -> int:
                 events += 1
                 for late_ms in LATE_MS:
                     # To look for it earlier is the same as to move the stem later.
-                    beginning = beginning_of(stem_N, event.onset_s - late_ms / 1000)
-                    there = beginning is not None and beginning.is_at_onset(MAX_HEARD_S)
+                    attack = measure_attack(stem_N, event.onset_s - late_ms / 1000)
+                    there = attack is not None and attack.is_at_onset(MAX_HEARD_S)
                     found[late_ms] += not there
     print(f"{events} events, not heard at their onset: {found[0]}")
     for late_ms in LATE_MS[1:]:

@@ -1,8 +1,8 @@
 """Does a fingerprint know a copy of a recording, and tell other recordings apart?
 
-    python benchmarks/checks/near_duplicates.py --store .cache/stage [--limit 80]
+    python benchmarks/checks/near_duplicates.py --corpus CORPUS [--limit 80]
 
-Takes one recording of each family of the stage corpus (`omni2sound data stage fetch`), looks
+Takes one recording of each family of the stage corpus (`omni2sound scenes fetch`), looks
 for pairs among them, and then for changed copies of those of 1.5 s and longer. Prints how many
 copies were found, how many other recordings were taken for one, and the share of wrong bits.
 """
@@ -46,13 +46,13 @@ def with_noise(snr_db: float) -> Change:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--limit", type=int, default=80)
     given = parser.parse_args()
-    recordings = json.loads((given.store / "catalogue.json").read_text(encoding="utf-8"))
+    recordings = json.loads((given.corpus / "catalogue.json").read_text(encoding="utf-8"))
     paths: dict[str, Path] = {}
     for r in sorted(recordings["recordings"], key=lambda r: str(r["recording_id"])):
-        path = given.store / "recordings" / f"{r['recording_id']}.flac"
+        path = given.corpus / "recordings" / f"{r['recording_id']}.flac"
         if path.is_file() and r["end_s"] - r["start_s"] > 1:
             paths.setdefault(r["family"], path)
     names = [p.stem for p in paths.values()]

@@ -1,6 +1,6 @@
 """Are the committed hashes those of the corpus, and how near do items of two splits come?
 
-    python benchmarks/checks/stage_hashes.py --store corpus
+    python benchmarks/checks/stage_hashes.py --corpus CORPUS
 
 Tests compare `hashes.json` across splits without having the corpus; this makes the hashes again,
 from the prepared recordings and pictures, and prints how many differ from the committed ones
@@ -49,9 +49,9 @@ def nearest(made: dict[str, list[str]], split_of: dict[str, str]) -> list[tuple[
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--corpus", type=Path, required=True)
     given = parser.parse_args()
-    assets, committed = SceneAssets.open(given.store), load_hashes()
+    assets, committed = SceneAssets.open(given.corpus), load_hashes()
     recordings = {
         r.recording_id: [audio_hash(assets.waveform(r.recording_id))]
         for r in assets.catalogue.recordings

@@ -1,6 +1,6 @@
 """How many of the tagger's best classes should count as heard, and from which score on?
 
-    python benchmarks/checks/tagger_limits.py --store corpus [--test]
+    python benchmarks/checks/tagger_limits.py --corpus CORPUS [--test]
 
 On real recordings of the validation split (17 of the 43 classes; nothing may be chosen on the
 test split, `--test` only looks): the mean over classes of the share of recordings that are heard
@@ -58,11 +58,11 @@ def heard(scores_NK: NDArray[np.float32], best: int, least: float) -> NDArray[np
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--tagger", default="tagger")
     parser.add_argument("--test", action="store_true")
     given = parser.parse_args()
-    assets, tagger = SceneAssets.open(given.store), Tagger.load(given.tagger)
+    assets, tagger = SceneAssets.open(given.corpus), Tagger.load(given.tagger)
     split = "test" if given.test else "val"
     recordings = [r for r in assets.catalogue.recordings if r.split == split]
     names = list(tagger.class_names)

@@ -1,6 +1,6 @@
 """Local annotators against the truth of stage scenes: one table.
 
-    python -m benchmarks.quality.annotate_stage --assets CORPUS --out FOLDER [--scenes 300]
+    python -m benchmarks.quality.annotate_stage --corpus CORPUS --out FOLDER [--scenes 300]
         [--seed 12]
 
 Three of five scenes are of the main track (all that sounds is seen), two of the off-screen track.
@@ -51,7 +51,7 @@ def scenes(folder: Path, options: argparse.Namespace) -> Path:
         written = files / "manifest.jsonl"
         if not written.is_file():
             command(
-                *("data", "stage", "build", "--assets", str(options.assets), "--seed"),
+                *("scenes", "build", "--corpus", str(options.corpus), "--seed"),
                 *(str(options.seed), "--split", options.split if track == "main" else track),
                 *("--scenes", str(count), "--duration", "5", "--out", str(files)),
             )
@@ -91,7 +91,7 @@ def take_over(run: Path, other: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--assets", type=Path, required=True, help="prepared stage corpus")
+    parser.add_argument("--corpus", type=Path, required=True, help="of `scenes fetch`")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--scenes", type=int, default=300)
     parser.add_argument("--seed", type=int, default=12)

@@ -1,6 +1,6 @@
 """What no generator behind an autoencoder can beat: real recordings, encoded and decoded.
 
-    python benchmarks/quality/autoencoder_ceiling.py --store STORE [--model embedded]
+    python benchmarks/quality/autoencoder_ceiling.py --corpus CORPUS [--model embedded]
         [--model FOLDER]
         [--components 64 96 128] [--split val] [--per-class 8]
 
@@ -38,7 +38,7 @@ Way = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 def main() -> None:
     options = _parse()
-    assets = SceneAssets.open(options.store)
+    assets = SceneAssets.open(options.corpus)
     ears = Ears(YamNet.load(), assets.catalogue)
     known = hear_recordings(assets, ears).scorable
     rng = np.random.default_rng(0)
@@ -95,7 +95,7 @@ def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--model", action="append", default=None)
     parser.add_argument("--components", type=int, nargs="*", default=[])
     parser.add_argument("--split", choices=("train", "val", "test"), default="val")

@@ -1,6 +1,6 @@
 """What costs a sentence its sound: new words, or several things?
 
-Run:  python benchmarks/quality/sentences.py --assets DIR
+Run:  python benchmarks/quality/sentences.py --corpus CORPUS
 
 Text to audio of the default model, three times. Prompts for one thing of each class, in wordings
 of training, in those that are held out for the test split, and as somebody would type them
@@ -116,8 +116,8 @@ Judge = tuple[str, Ears, frozenset[str]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--assets", type=Path, required=True)
-    assets = SceneAssets.open(parser.parse_args().assets)
+    parser.add_argument("--corpus", type=Path, required=True)
+    assets = SceneAssets.open(parser.parse_args().corpus)
     judges: list[Judge] = []
     for name, network in (("YAMNet", YamNet.load()), ("second judge", Tagger.load())):
         ears = Ears(network, assets.catalogue)

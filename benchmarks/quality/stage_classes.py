@@ -1,7 +1,7 @@
 """Which kinds of sound does a model make, and which not? By class, from a run that is there.
 
-Run:  omni2sound bench stage --assets DIR --model embedded --clips 500 --out RUN
-      python benchmarks/quality/stage_classes.py --assets DIR --run RUN
+Run:  omni2sound bench stage --corpus CORPUS --model embedded --clips 500 --out RUN
+      python benchmarks/quality/stage_classes.py --corpus CORPUS --run RUN
 
 How often each class is heard in the clips that it is in, by both judges: *seen* in clips of the
 track "main", in which all that sounds is seen, and *named, not seen* in those of "offscreen".
@@ -35,7 +35,7 @@ TITLES: dict[Track, str] = {"main": "seen", "offscreen": "named, not seen"}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--assets", type=Path, required=True)
+    parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--run", type=Path, required=True)
     args = parser.parse_args()
     if not (args.run / SETTINGS).is_file():
@@ -44,7 +44,7 @@ def main() -> None:
     names = [judge["name"] for judge in settings["judges"]]
     if settings["model"] is None or names != ["yamnet", "tagger"]:
         raise SystemExit(f"{args.run}: needs a run with --model and both judges")
-    assets = SceneAssets.open(args.assets)
+    assets = SceneAssets.open(args.corpus)
     scorable = [
         set(hear_recordings(assets, Ears(judge, assets.catalogue)).scorable)
         for judge in (YamNet.load(), Tagger.load())

@@ -1,6 +1,6 @@
 """Does the sync encoder find what sounds, and how far is it from motion energy alone?
 
-Run:  python benchmarks/quality/sync_encoder.py --model embedded --corpus DIR [--split test]
+Run:  python benchmarks/quality/sync_encoder.py --model embedded --corpus CORPUS [--split test]
         [--scenes 200]
 
 *Strike*: in scenes with one on-screen strike among moving silent distractors the frame with the

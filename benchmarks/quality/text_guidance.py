@@ -1,6 +1,6 @@
 """What does the prompt's own guidance scale bring beside a video, and what does it cost?
 
-Run:  python benchmarks/quality/text_guidance.py --assets DIR [--clips 64]
+Run:  python benchmarks/quality/text_guidance.py --corpus CORPUS [--clips 64]
 
 Video and prompt to sound on the same clips, from the same noise, at several pairs of scales:
 "off-screen" scenes of the training split (the validation split has none), where one thing is
@@ -46,10 +46,10 @@ Judged = tuple[Ears, RealHearing]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--assets", type=Path, required=True)
+    parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=64)
     args = parser.parse_args()
-    assets = SceneAssets.open(args.assets)
+    assets = SceneAssets.open(args.corpus)
     ears = [Ears(judge, assets.catalogue) for judge in (YamNet.load(), Tagger.load())]
     judged = [(e, hear_recordings(assets, e)) for e in ears]
     pipeline = Omni2SoundPipeline.from_pretrained("embedded", device="cpu")

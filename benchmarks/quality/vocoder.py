@@ -1,9 +1,9 @@
 """What the autoencoder keeps of real recordings, and how fast it decodes.
 
-    python benchmarks/quality/vocoder.py --store STORE [--model embedded] [--split val]
+    python benchmarks/quality/vocoder.py --corpus CORPUS [--model embedded] [--split val]
         [--limit 100]
 
-In:   the stage corpus's store (`omni2sound data stage fetch`); a model's autoencoder, by
+In:   the stage corpus's store (`omni2sound scenes fetch`); a model's autoencoder, by
       model name or folder, or a bare `autoencoder.safetensors`.
 Out:  a table on stdout: a row for each way back to sound, from what the phases alone cost
       (`full bands`) over the closed form (`components`) to the learned decoder.
@@ -156,7 +156,7 @@ def seconds_for_8_s(model: MelPcaAutoencoder) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--split", default="val", choices=("train", "val", "test"))
     parser.add_argument("--limit", type=int, default=100)
@@ -165,7 +165,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     model, judge = load_autoencoder(arguments.model), Judge()
-    pieces = sounds(arguments.store, arguments.split, arguments.limit, arguments.seed)
+    pieces = sounds(arguments.corpus, arguments.split, arguments.limit, arguments.seed)
     print(f"{len(pieces)} {arguments.split} recordings")
     print(f"{'way back':40} {'cosine':>12} {'top-1':>12} {'mel':>7} {'stft':>7}")
     with torch.inference_mode():

@@ -3,7 +3,7 @@
     python benchmarks/robustness/feature_store.py [--clips 500] [--workers 2] [--stage STORE]
 
 Makes tiny clips (0.4 s, one in 25 with pictures) and their manifest, and runs
-`omni2sound data features` on them; or, with the stage corpus, `omni2sound data stage features` on
+`omni2sound data features` on them; or, with the stage corpus, `omni2sound scenes features` on
 as many scenes of 4 s, one in five with pictures. Undisturbed in processes; then in processes and
 on Ray, each with a SIGKILL to the whole process group when about half of the shards are there,
 followed by a second run. Prints what was compared; the exit code is 1 if two stores differ or
@@ -79,7 +79,7 @@ def on_clips(manifest: Path) -> list[str]:
 
 def on_scenes(store: Path, count: int) -> list[str]:
     kinds = ["--scenes", f"audio:{count - count // 5}:4", "--scenes", f"main:{count // 5}:4"]
-    return [str(COMMAND), "data", "stage", "features", "--assets", str(store), *kinds]
+    return [str(COMMAND), "scenes", "features", "--corpus", str(store), *kinds]
 
 
 def shards(store: Path) -> dict[str, int]:
@@ -116,7 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=500)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--stage", type=Path, help="The prepared stage corpus.")
+    parser.add_argument("--stage", type=Path, help="The folder of recordings and pictures.")
     given = parser.parse_args()
     engines = ["local"] + (["ray"] if importlib.util.find_spec("ray") else [])
     folder = Path(tempfile.mkdtemp(prefix="omni2sound-store-"))

@@ -1,9 +1,9 @@
 """How many scenes a second does the stage make, as arrays and as files?
 
-    python benchmarks/speed/stage_speed.py --store .cache/stage [--arrays 60] [--files 12]
+    python benchmarks/speed/stage_speed.py --corpus CORPUS [--arrays 60] [--files 12]
 
 Arrays are what training reads: 4 s, 25 frames of 96 pixels a second, and the waveform. Files
-are what `omni2sound data stage build` writes: 5 s of H.264, mix, stems and truth. Each is timed
+are what `omni2sound scenes build` writes: 5 s of H.264, mix, stems and truth. Each is timed
 with one process and with two; then the first files are made again and their bytes compared.
 Limits on two cores: 10 scenes a second as arrays, 1 as files. On a machine that others use too the
 second figure counts: scenes a second of processor time. The exit code is 1 if the bytes differ; a
@@ -81,11 +81,11 @@ def digest(folder: Path) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--arrays", type=int, default=60)
     parser.add_argument("--files", type=int, default=12)
     given = parser.parse_args()
-    assets = SceneAssets.open(given.store)
+    assets = SceneAssets.open(given.corpus)
     make_some(partial(make_arrays, assets), range(given.arrays))  # reads and measures recordings
     load = os.getloadavg()[0]
     print(f"{os.cpu_count()} cores, load {load:.1f} before the start")

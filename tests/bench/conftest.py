@@ -44,7 +44,7 @@ def tonal_assets(assets: SceneAssets) -> SceneAssets:  # noqa: F811
 
 @pytest.fixture(scope="session")
 def store(tonal_assets: SceneAssets, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same corpus on disk, as `data stage fetch` leaves one."""
+    """The same corpus on disk, as `scenes fetch` leaves one."""
     folder = tmp_path_factory.mktemp("store")
     (folder / "recordings").mkdir()
     (folder / "pictures").mkdir()

@@ -14,7 +14,6 @@ from typer.testing import CliRunner
 from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
 from omni2sound.bench.tracks.track import Track
 from omni2sound.cli import bench_run as benchmark
-from omni2sound.cli.corpora import Engine
 from omni2sound.cli.main import app
 from omni2sound.errors import UserError
 from tests.bench.conftest import assets, store, tonal_assets  # noqa: F401 (fixtures)
@@ -118,6 +117,6 @@ def test_published_judges_are_held_once_unless_more_are_asked_for(
     others: int,
 ) -> None:
     monkeypatch.setattr(benchmark, "default_workers", lambda: 5)
-    means = benchmark._means("yamnet", tmp_path, None, Engine.LOCAL, workers, tmp_path)
+    means = benchmark._means("yamnet", tmp_path, None, "local", workers, tmp_path)
     assert means.published is not None
     assert (means.published.num_workers, means.num_workers) == (published, others)

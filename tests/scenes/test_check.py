@@ -9,7 +9,7 @@ import pytest
 
 from omni2sound.errors import UserError
 from omni2sound.scenes import check
-from omni2sound.scenes.check import check_scene, check_scenes
+from omni2sound.scenes.check import check_scene, check_scenes, measure_attack
 from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.material import levels
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
@@ -58,8 +58,8 @@ def test_a_stem_that_was_moved_is_found_by_loudness_alone(
     monkeypatch.setattr(check, "render_stems", lambda s, a: np.roll(stems(s, a), moved, axis=1))
     (checked,) = check_scene(scene, assets)
     assert not checked.good
-    assert checked.beginning is not None
-    assert checked.beginning.begun_s == pytest.approx(late_s, abs=0.005)
+    assert checked.attack is not None
+    assert checked.attack.half_s == pytest.approx(late_s, abs=0.005)
 
 
 def test_a_bad_rule_for_onsets_is_found(
@@ -81,8 +81,8 @@ def test_a_bad_rule_for_onsets_is_found(
         )
     assert found[20.0].good
     assert found[50.0].heard_s == pytest.approx(0, abs=0.005)
-    assert found[50.0].beginning is not None
-    assert found[50.0].beginning.audible_s == pytest.approx(0.1, abs=0.005)
+    assert found[50.0].attack is not None
+    assert found[50.0].attack.audible_s == pytest.approx(0.1, abs=0.005)
     assert not found[50.0].good
 
 
@@ -117,3 +117,57 @@ def test_every_recording_has_its_own_rate(assets: SceneAssets) -> None:
     assert same.of_classes(["bell"]).catalogue.class_ids == ("bell",)
     bell = same.catalogue.recordings_of("bell", "train")[0].recording_id
     assert np.array_equal(same.of_classes(["bell"]).waveform(bell), same.waveform(bell))
+
+
+SECOND = np.arange(SAMPLE_RATE_HZ) / SAMPLE_RATE_HZ
+
+
+def stem(sound_N: np.ndarray, at_s: float, duration_s: float = 2.0) -> np.ndarray:
+    stem_N = np.zeros(round(duration_s * SAMPLE_RATE_HZ), dtype=np.float32)
+    first = round(at_s * SAMPLE_RATE_HZ)
+    piece = sound_N[: len(stem_N) - first]
+    stem_N[first : first + len(piece)] = piece
+    return stem_N
+
+
+HIT = 0.3 * np.exp(-SECOND / 0.1) * np.sin(2 * np.pi * 440 * SECOND)
+NOISE = 0.1 * np.random.default_rng(0).standard_normal(SAMPLE_RATE_HZ)
+SWELL = NOISE * np.minimum(SECOND / 0.2, 1)
+
+
+@pytest.mark.parametrize("late_s", [-0.1, -0.02, -0.008, 0.008, 0.02, 0.1])
+@pytest.mark.parametrize("sound_N", [HIT, NOISE])
+def test_an_abrupt_sound_is_found_where_it_is(sound_N: np.ndarray, late_s: float) -> None:
+    there = measure_attack(stem(sound_N, 0.7), 0.7)
+    late = measure_attack(stem(sound_N, 0.7 + late_s), 0.7)
+
+    assert there is not None and late is not None
+    assert there.is_at_onset(0.005)
+    assert not late.is_at_onset(0.005)
+    assert late.audible_s == pytest.approx(late_s, abs=0.004)
+    assert late.half_s == pytest.approx(late_s, abs=0.004)
+
+
+def test_a_swelling_sound_has_its_onset_between_the_two_times() -> None:
+    attack = measure_attack(stem(SWELL, 0.5), 0.52)
+
+    assert attack is not None
+    assert attack.audible_s < 0 < attack.half_s
+    assert attack.is_at_onset(0.005)
+    for late_s in (-0.06, 0.06):
+        moved = measure_attack(stem(SWELL, 0.5 + late_s), 0.52)
+        assert moved is not None
+        assert not moved.is_at_onset(0.005)
+
+
+@pytest.mark.parametrize("at_s", [0.0, 0.05, 1.9, 1.99])
+def test_a_sound_at_the_border_is_found(at_s: float) -> None:
+    attack = measure_attack(stem(HIT, at_s), at_s)
+
+    assert attack is not None
+    assert attack.is_at_onset(0.005)
+
+
+def test_silence_does_not_begin() -> None:
+    assert measure_attack(np.zeros(8000, dtype=np.float32), 0.2) is None
+    assert measure_attack(stem(HIT, 1.5), 0.5) is None

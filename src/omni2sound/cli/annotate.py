@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from omni2sound.annotate.chat_models import MODEL_HELP, ChatOptions, chat_model
-from omni2sound.cli.corpora import ENGINE_HELP, WORKERS_HELP, Engine, default_workers
+from omni2sound.cli.options import Engine, EngineOption, WorkersOption, default_workers
 from omni2sound.cli.progress import progress_bar
 from omni2sound.errors import UserError
 
@@ -84,8 +84,8 @@ def run(
         Path | None, typer.Option(help="Thresholds of your own, as thresholds.toml.")
     ] = None,
     joint: Annotated[str, typer.Option(help="Joint heads of the local scorer.")] = "joint-v1",
-    engine: Annotated[Engine, typer.Option(help=ENGINE_HELP)] = Engine.LOCAL,
-    workers: Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)] = None,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first clips.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; ask nobody.")
@@ -203,7 +203,7 @@ async def _run(
         steps = stack.enter_context(StepStore.open(out / STEPS_FILE))
         calls = stack.enter_context(CallStore.open(out / CALLS_FILE, budget_usd=budget))
         executor = Executor(
-            engine=options.engine.value, num_workers=options.workers, effort=steps.pending_effort
+            engine=options.engine, num_workers=options.workers, effort=steps.pending_effort
         )
         crew = _crew(stack, calls, executor, settings, options)
         report = stack.enter_context(progress_bar("clips", len(clips)))
@@ -397,8 +397,8 @@ def judge(
     joint: Annotated[
         str, typer.Option(help="Joint heads of the caption-audio score.")
     ] = "joint-v1",
-    engine: Annotated[Engine, typer.Option(help=ENGINE_HELP)] = Engine.LOCAL,
-    workers: Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)] = None,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first clips.")] = None,
 ) -> None:
     """A run's captions against others of the same clips: win rate, both orders asked."""
@@ -418,7 +418,7 @@ def judge(
                 timeout_s=timeout,
             ),
             joint=resolve_model(joint),
-            executor=Executor(engine=engine.value, num_workers=workers or default_workers()),
+            executor=Executor(engine=engine, num_workers=workers or default_workers()),
             limit=limit,
             budget_usd=_money(budget_usd),
         )
@@ -430,7 +430,7 @@ def judge(
 def score(
     run_folders: Annotated[list[Path], typer.Argument(help="Runs over the same stage scenes.")],
     scenes: Annotated[
-        list[Path], typer.Option(help="Folder of scenes: omni2sound data stage build; may repeat.")
+        list[Path], typer.Option(help="Folder of scenes: omni2sound scenes build; may repeat.")
     ],
 ) -> None:
     """Runs over stage scenes against the truth, as a table."""

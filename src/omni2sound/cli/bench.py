@@ -46,7 +46,7 @@ def bench() -> None:
 
 @app.command()
 def spine(
-    assets: Annotated[Path, typer.Option(help="Stage corpus, from `data stage fetch`.")],
+    assets: Annotated[Path, typer.Option(help="Stage corpus, from `scenes fetch`.")],
     model: Annotated[str, typer.Option(help="A model's name, folder or Hub id.")] = "embedded",
     scenes: Annotated[int, typer.Option(min=2, help="Number of test scenes.")] = 200,
     prompts: Annotated[int, typer.Option(min=2, help="Number of prompts.")] = 200,
@@ -195,7 +195,7 @@ def avbench(
 
 @app.command()
 def stage(
-    assets: Annotated[Path, typer.Option(help="Stage corpus, from `data stage fetch`.")],
+    assets: Annotated[Path, typer.Option(help="Stage corpus, from `scenes fetch`.")],
     model: Annotated[
         str | None, typer.Option(help="A model's name, folder or Hub id; baselines alone without.")
     ] = None,
@@ -291,7 +291,7 @@ def stage(
 
 @app.command()
 def judges(
-    assets: Annotated[Path, typer.Option(help="Stage corpus, from `data stage fetch`.")],
+    assets: Annotated[Path, typer.Option(help="Stage corpus, from `scenes fetch`.")],
     tagger: Annotated[str, typer.Option(help="The second judge: a name or folder.")] = "tagger",
     validation: Annotated[
         bool, typer.Option("--val", help="The validation split: to choose something.")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omni2sound.cli.corpora import ENGINE_HELP, WORKERS_HELP, Engine, default_workers
+from omni2sound.cli.options import EngineOption, WorkersOption, default_workers
 from omni2sound.cli.progress import progress_bar
 from omni2sound.errors import UserError
 
@@ -44,8 +44,8 @@ def stage_omni(
     clips: Annotated[int, typer.Option(min=2, help="Half main, half off-screen.")] = 1000,
     duration: Annotated[float, typer.Option(help="Seconds of every clip.")] = 8.0,
     assets: Annotated[Path | None, typer.Option(help="Stage corpus.")] = None,
-    engine: Annotated[Engine, typer.Option(help=ENGINE_HELP)] = Engine.LOCAL,
-    workers: Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)] = None,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
 ) -> None:
     """Scenes with exact truth, offline; goes on where it stopped."""
     from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
@@ -56,7 +56,7 @@ def stage_omni(
             assets or cache_dir() / "stage",
             out,
             StagePlan(num_clips=clips, seed=seed, duration_s=duration),
-            engine=engine.value,
+            engine=engine,
             num_workers=workers or default_workers(),
             on_clip=report,
         )

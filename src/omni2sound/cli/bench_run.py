@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omni2sound.cli.corpora import ENGINE_HELP, WORKERS_HELP, Engine, default_workers
+from omni2sound.cli.options import Engine, EngineOption, WorkersOption, default_workers
 from omni2sound.errors import UserError
 
 if TYPE_CHECKING:
@@ -51,8 +51,6 @@ AssetsOption = Annotated[Path | None, typer.Option(help=ASSETS_HELP)]
 JudgesOption = Annotated[str, typer.Option(help=JUDGES_HELP)]
 WeightsOption = Annotated[Path | None, typer.Option(help=WEIGHTS_HELP)]
 CacheOption = Annotated[Path | None, typer.Option(help=CACHE_HELP)]
-EngineOption = Annotated[Engine, typer.Option(help=ENGINE_HELP)]
-WorkersOption = Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)]
 
 
 class Steps:
@@ -91,7 +89,7 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     cache: CacheOption = None,
-    engine: EngineOption = Engine.LOCAL,
+    engine: EngineOption = "local",
     workers: WorkersOption = None,
 ) -> None:
     """Make a model's sounds for a track, score them, write the report; goes on where it stopped."""
@@ -139,7 +137,7 @@ def score(
     judges: JudgesOption = "yamnet,tagger",
     weights: WeightsOption = None,
     cache: CacheOption = None,
-    engine: EngineOption = Engine.LOCAL,
+    engine: EngineOption = "local",
     workers: WorkersOption = None,
 ) -> None:
     """Score any system's folder of wav, flac, mp4, ... named by clip id."""
@@ -198,7 +196,7 @@ def _means(
         else PublishedJudges(weights=weights, num_workers=workers or 1),
         cache_folder=cache or cache_dir() / "bench",
         assets=corpus,
-        engine=engine.value,
+        engine=engine,
         num_workers=workers or default_workers(),
     )
 
@@ -210,7 +208,7 @@ def _open(name: str, means: Means, *, limit: int | None, seed: int) -> Track:
     if name != STAGE_OMNI or (Path(name) / TRACK).is_file():
         return read_track(Path(name))
     if means.assets is None:
-        raise UserError("stage-omni is made of the stage corpus; run: omni2sound data stage fetch")
+        raise UserError("stage-omni is made of the stage corpus; run: omni2sound scenes fetch")
     # The first clips of a longer track are the same: no more are built than are asked for.
     plan = StagePlan(num_clips=limit or StagePlan().num_clips, seed=seed)
     folder = means.cache_folder / "tracks" / f"{STAGE_OMNI}-{plan.num_clips}-seed-{seed}"
@@ -259,7 +257,7 @@ def compare(
     system_b: Annotated[str | None, typer.Option(help="B's; baselines can be named.")] = None,
     judges: JudgesOption = "yamnet,tagger",
     cache: CacheOption = None,
-    engine: EngineOption = Engine.LOCAL,
+    engine: EngineOption = "local",
     workers: WorkersOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

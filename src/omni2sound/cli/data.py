@@ -1,303 +1,283 @@
-"""`omni2sound data`: the material that models are trained and tested on.
+"""`omni2sound data`: import published corpora, check them, compute features.
 
-In:   Debian packages (from the network or a folder), a prepared corpus, seeds.
-Out:  a prepared corpus, scenes as files, contact sheets; what was made is named on stdout.
+In:   the files that a corpus publishes and a folder of its media; manifests; feature stores.
+Out:  manifests, reports, feature stores; paths go to stdout.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
+import json
+import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from omni2sound.cli import corpora
-from omni2sound.cli.corpora import (
-    DEVICE_HELP,
-    ENCODERS_HELP,
-    ENGINE_HELP,
-    LATENTS_HELP,
-    PARTS_HELP,
-    WORKERS_HELP,
-    Engine,
+from omni2sound.cli.options import (
+    ComponentsOption,
+    DeviceOption,
+    EncodersOption,
+    EngineOption,
+    WorkersOption,
     default_workers,
-    encoder_source,
-    finish_build,
 )
 from omni2sound.cli.progress import progress_bar
 
 if TYPE_CHECKING:
-    from omni2sound.scenes.audible import Beginning
-    from omni2sound.scenes.export.features import ScenePlan
-    from omni2sound.scenes.material.assets import SceneAssets
-    from omni2sound.scenes.material.catalogue import Split
+    from collections.abc import Sequence
 
-__all__ = ["app"]
+    from omni2sound.data.corpora.assemble import ImportReport
+    from omni2sound.data.corpora.overlap import Overlap
+    from omni2sound.data.store.builder import BuildReport
+    from omni2sound.data.store.encode import EncoderSource
 
+__all__ = ["LatentsOption", "app", "encoder_source", "finish_build"]
 
-class _Split(StrEnum):
-    """What `--split` takes: three splits of the main track, and the off-screen track."""
+_log = logging.getLogger(__name__)
 
-    TRAIN = "train"
-    VAL = "val"
-    TEST = "test"
-    OFFSCREEN = "offscreen"
+EXIT_SOME_FAILED = 1
+MAX_SHOWN = 20
+"""Number of messages of one kind in the terminal; the report holds all."""
 
-
-class _Kind(StrEnum):
-    """What `--kind` takes."""
-
-    MAIN = "main"
-    STRIKE = "strike"
-    AUDIO = "audio"
-
-
-_FAMILIES: dict[_Split, Split] = {
-    _Split.TRAIN: "train",
-    _Split.VAL: "val",
-    _Split.TEST: "test",
-    _Split.OFFSCREEN: "test",
-}
-
-
-_SETTINGS = {"help_option_names": ["-h", "--help"]}
+LatentsOption = Annotated[
+    bool, typer.Option(help="Store latents too, for recipes that do not augment (paper).")
+]
 
 app = typer.Typer(
-    help="Make and look at the material for training and tests.",
+    help="Import public corpora, find duplicates and leaks, compute features.",
     no_args_is_help=True,
     rich_markup_mode=None,
-    context_settings=_SETTINGS,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-stage = typer.Typer(
-    help="Scenes with exact truth, made from real recordings and pictures.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings=_SETTINGS,
-)
-app.command("import")(corpora.import_corpus)
-app.command()(corpora.check)
-app.command("features")(corpora.features)
-app.command()(corpora.verify)
-app.add_typer(stage, name="stage")
-
-_ASSETS_HELP = "Prepared corpus; by default where `fetch` puts it."
 
 
-@app.callback()
-def data() -> None:
-    """Make and look at the material for training and tests."""
-
-
-@stage.callback()
-def stage_corpus() -> None:
-    """Scenes with exact truth, made from real recordings and pictures."""
-
-
-@stage.command()
-def fetch(
+@app.command("import")
+def import_corpus(
+    name: Annotated[str, typer.Argument(help="Name of the corpus; `list` prints all names.")],
+    published: Annotated[
+        Path | None, typer.Argument(help="Folder or file as published by the corpus.")
+    ] = None,
+    media: Annotated[Path | None, typer.Option(help="Folder of sound or video files.")] = None,
     out: Annotated[
-        Path | None,
-        typer.Option("--dir", "--out", help="Where to prepare it; the cache folder by default."),
+        Path | None, typer.Option("--out", "-o", help="Output manifest, a .jsonl file.")
     ] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option("--from", help="Take the packages from this folder, not from the network."),
-    ] = None,
-    mirror: Annotated[str | None, typer.Option(help="Root of a Debian mirror.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace an existing manifest.")] = False,
 ) -> None:
-    """Get recordings and pictures from pinned packages and prepare them; needs no root."""
-    from omni2sound.scenes.material.fetch import fetch as prepare
-    from omni2sound.scenes.material.packages import DEFAULT_MIRROR
-
-    folder = out or _default_assets()
-    with progress_bar("packages") as report:
-        prepare(folder, mirror=mirror or DEFAULT_MIRROR, from_folder=source, on_package=report)
-    print(folder)
-
-
-@stage.command()
-def build(
-    scenes: Annotated[int, typer.Option(min=1, help="How many scenes.")],
-    out: Annotated[Path, typer.Option(help="Folder for them; made if missing.")],
-    split: Annotated[
-        _Split, typer.Option(help="`offscreen`: test material, one sound of two unseen.")
-    ] = _Split.TRAIN,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same scenes.")] = 0,
-    kind: Annotated[
-        _Kind, typer.Option(help="strike: one impact among silent things. audio: no picture.")
-    ] = _Kind.MAIN,
-    duration: Annotated[float, typer.Option(help="Seconds of every scene.")] = 5.0,
-    licences: Annotated[
-        str | None, typer.Option(help="Use only material under these, separated by commas.")
-    ] = None,
-    assets: Annotated[Path | None, typer.Option(help=_ASSETS_HELP)] = None,
-) -> None:
-    """Write scenes: video, mix, stems, events and a manifest; goes on where it stopped."""
+    """Write a manifest of a public corpus; media are found by name, missing ones reported."""
+    from omni2sound.data.corpora import IMPORTERS, importer
+    from omni2sound.data.corpora.assemble import MediaFolder, assemble, write_report
+    from omni2sound.data.corpora.manifest import Manifest, write_manifest
+    from omni2sound.data.corpora.overlap import same_source
     from omni2sound.errors import UserError
-    from omni2sound.scenes.export.files import BuildPlan, build_corpus
 
-    if split is _Split.OFFSCREEN and kind is not _Kind.MAIN:
-        raise UserError(f"--split offscreen has its own kind of scene; drop --kind {kind.value}")
-    plan = BuildPlan(
-        num_scenes=scenes,
-        split=_FAMILIES[split],
-        seed=seed,
-        kind="offscreen" if split is _Split.OFFSCREEN else kind.value,
-        duration_s=duration,
+    if name == "list":
+        for known, reads in IMPORTERS.items():
+            print(f"{known:12} {reads}")
+        return
+    read = importer(name)
+    if published is None or media is None or out is None:
+        raise UserError(f"data import {name} needs the published files, --media and --out")
+    if not published.exists():
+        raise UserError(f"{published}: no such file or folder")
+    if out.suffix != ".jsonl" or not out.parent.is_dir():
+        raise UserError(f"--out {out}: expected a .jsonl file in a folder that exists")
+    if out.exists() and not overwrite:
+        raise UserError(f"{out}: exists already; choose another name or give --overwrite")
+    clips, report = assemble(name, read(published), MediaFolder(media))
+    problems = [f"{p.file}:{p.line}: {p.reason}" for p in report.problems]
+    if not clips:
+        shown = f"; the first problem: {problems[0]}" if problems else ""
+        raise UserError(
+            f"none of {report.num_rows} rows of {name} has media below {media} "
+            f"({len(report.missing)} missing, {len(problems)} malformed{shown})"
+        )
+    write_manifest(out, clips, media=media)
+    listed = out.with_suffix(".report.json")
+    write_report(listed, report)
+    _report_import(report, listed)
+    _warn(problems)
+    _report_overlaps(same_source([Manifest(path=out, media=media, clips=clips)]))
+    print(out)
+    if problems:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _warn(messages: Sequence[str], more: str = "") -> None:
+    for message in messages[:MAX_SHOWN]:
+        _log.warning(message)
+    if len(messages) > MAX_SHOWN:
+        _log.warning("... and %d more%s", len(messages) - MAX_SHOWN, more)
+
+
+def _report_import(report: ImportReport, listed: Path) -> None:
+    split = ", ".join(f"{s} {n}" for s, n in report.num_clips.items())
+    _log.info(
+        "%s: %d rows, %d clips (%s), %d without media, %d excluded, %d malformed; see %s",
+        report.corpus,
+        report.num_rows,
+        sum(report.num_clips.values()),
+        split,
+        len(report.missing),
+        len(report.excluded),
+        len(report.problems),
+        listed,
     )
-    names = None if licences is None else [n.strip() for n in licences.split(",") if n.strip()]
-    if names == []:
-        raise UserError("--licences names none; expected e.g. CC0-1.0,MIT, or leave it out")
-    corpus = _open_assets(assets, names)
-    with progress_bar("scenes", scenes) as report:
-        manifest = build_corpus(corpus, out, plan, on_scene=report)
-    print(manifest)
 
 
-@stage.command()
-def inspect(
-    path: Annotated[Path, typer.Argument(help="A corpus or one scene's folder.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="A .png file.")],
-    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
-) -> None:
-    """Draw a contact sheet: frames, spectrogram, events."""
-    from omni2sound.errors import UserError
-    from omni2sound.scenes.export.files import inspect as draw
+def _report_overlaps(found: tuple[Overlap, ...]) -> None:
+    for kind in ("leak", "duplicate"):
+        some = [o for o in found if o.kind == kind]
+        if some:
+            _log.warning("%d %ss", len(some), kind)
+        for o in some[:MAX_SHOWN]:
+            kept, dropped = o.kept.clip, o.dropped.clip
+            _log.warning(
+                "%s by %s: %s (%s, %s) is in %s too: %s (%s)",
+                kind,
+                o.by,
+                dropped.clip_id,
+                dropped.corpus,
+                dropped.split,
+                kept.split,
+                kept.clip_id,
+                o.detail,
+            )
 
-    if output.exists() and not overwrite:
-        raise UserError(f"{output}: exists already; choose another name or give --overwrite")
-    draw(path, output)
-    print(output)
 
-
-@stage.command()
+@app.command()
 def check(
-    scenes: Annotated[int, typer.Option(min=1, help="How many scenes.")] = 2000,
-    split: Annotated[
-        _Split, typer.Option(help="`offscreen`: test material, one sound of two unseen.")
-    ] = _Split.TEST,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same scenes.")] = 0,
-    kind: Annotated[_Kind, typer.Option(help="Kind of scene.")] = _Kind.MAIN,
-    duration: Annotated[float, typer.Option(help="Seconds of every scene.")] = 5.0,
-    assets: Annotated[Path | None, typer.Option(help=_ASSETS_HELP)] = None,
-) -> None:
-    """Is every event heard in its stem and seen in its picture when it says?"""
-    from omni2sound.scenes.check import check_scenes
-
-    corpus = _open_assets(assets, None)
-    with progress_bar("scenes", scenes) as report:
-        events = check_scenes(
-            corpus,
-            split=_FAMILIES[split],
-            kind="offscreen" if split is _Split.OFFSCREEN else kind.value,
-            seed=seed,
-            num_scenes=scenes,
-            duration_s=duration,
-            on_scene=report,
-        )
-    bad = [event for event in events if not event.good]
-    for event in bad[:20]:
-        print(
-            f"{event.scene_id} {event.class_id} at {event.onset_s:.3f} s: "
-            f"heard {_milliseconds(event.heard_s)}, {_attack(event.beginning)}, "
-            f"seen {_milliseconds(event.seen_s) if event.on_screen else 'not asked'}"
-        )
-    print(f"{len(events) - len(bad)} of {len(events)} events of {scenes} scenes are good")
-    if bad:
-        raise typer.Exit(1)
-
-
-def _attack(beginning: Beginning | None) -> str:
-    if beginning is None:
-        return "never loud"
-    audible, begun = (_milliseconds(s) for s in (beginning.audible_s, beginning.begun_s))
-    return f"a fifth as loud {audible}, half {begun}"
-
-
-def _milliseconds(seconds: float | None) -> str:
-    return "never" if seconds is None else f"{1000 * seconds:+.0f} ms"
-
-
-@stage.command()
-def features(
-    scenes: Annotated[
-        list[str],
-        typer.Option(help="KIND:COUNT:SECONDS, e.g. main:800:4 or audio:2400:4; may repeat."),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of features; made if missing.")],
-    split: Annotated[_Split, typer.Option(help="train, val or test.")] = _Split.TRAIN,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same scenes.")] = 0,
-    classes: Annotated[
-        str | None, typer.Option(help="Only these, separated by commas; by default all.")
+    manifests: Annotated[list[Path], typer.Argument(help="Manifests that are used together.")],
+    sound: Annotated[
+        bool, typer.Option(help="Compare audio fingerprints as well as source ids.")
+    ] = True,
+    clean: Annotated[
+        Path | None, typer.Option(help="Folder for the manifests without duplicates and leaks.")
     ] = None,
-    speed: Annotated[
-        float,
-        typer.Option(min=0, max=0.5, help="Play recordings up to this share faster or slower."),
-    ] = 0.0,
-    latents: Annotated[
-        bool,
-        typer.Option("--latents", help=LATENTS_HELP),
-    ] = False,
-    parts: Annotated[str, typer.Option(help=PARTS_HELP)] = "embedded",
-    encoders: Annotated[Path | None, typer.Option(help=ENCODERS_HELP)] = None,
-    device: Annotated[str, typer.Option(help=DEVICE_HELP)] = "cpu",
-    engine: Annotated[Engine, typer.Option(help=ENGINE_HELP)] = Engine.LOCAL,
-    workers: Annotated[int | None, typer.Option(min=1, help=WORKERS_HELP)] = None,
-    assets: Annotated[Path | None, typer.Option(help=_ASSETS_HELP)] = None,
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
 ) -> None:
-    """Compute what `omni2sound train` reads; goes on where it stopped."""
+    """Find duplicates and leaks between splits; the exit code is 1 if there are leaks."""
+    from omni2sound.data.corpora.manifest import read_manifest, write_manifest
+    from omni2sound.data.corpora.overlap import same_sound, same_source, without
     from omni2sound.errors import UserError
-    from omni2sound.scenes.export.features import build_features
 
-    if split is _Split.OFFSCREEN:
-        raise UserError("--split must be train, val or test; off-screen scenes are a KIND here")
-    plans = [_scene_plan(text) for text in scenes]
+    if len({p.name for p in manifests}) < len(manifests) and clean is not None:
+        raise UserError("--clean keeps names, so the manifests need different ones")
+    read = [read_manifest(path) for path in manifests]
+    found = same_source(read)
+    if sound:
+        with progress_bar("fingerprints") as report:
+            heard = same_sound(
+                read,
+                engine=engine,
+                num_workers=workers or default_workers(),
+                on_clip=report,
+            )
+        found += _new_overlaps(heard, found)
+    _report_overlaps(found)
+    leaks = [o for o in found if o.kind == "leak"]
+    if clean is not None:
+        clean.mkdir(parents=True, exist_ok=True)
+        for number, manifest in enumerate(read):
+            target = clean / manifest.path.name
+            if target.exists():
+                raise UserError(f"{target}: exists already; choose another folder")
+            write_manifest(target, without(manifest, number, found), media=manifest.media)
+            print(target)
+    num_clips = sum(len(m.clips) for m in read)
+    summary = {"clips": num_clips, "leaks": len(leaks), "duplicates": len(found) - len(leaks)}
+    print(json.dumps(summary))
+    if leaks:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def _new_overlaps(heard: tuple[Overlap, ...], known: tuple[Overlap, ...]) -> tuple[Overlap, ...]:
+    """Drop what is `known`: one reason to drop a clip is enough, but a leak beats a duplicate."""
+    kinds = {(o.dropped.manifest, o.dropped.clip.clip_id): o.kind for o in known}
+    return tuple(
+        o
+        for o in heard
+        if kinds.get((o.dropped.manifest, o.dropped.clip.clip_id)) not in ("leak", o.kind)
+    )
+
+
+@app.command()
+def features(
+    manifest: Annotated[Path, typer.Argument(help="Manifest that `data import` wrote.")],
+    out: Annotated[Path, typer.Option(help="Output folder of features; created if missing.")],
+    split: Annotated[
+        Literal["train", "val", "test"], typer.Option(help="Split of the clips.")
+    ] = "train",
+    seconds: Annotated[float, typer.Option(help="Length of each row in seconds.")] = 10.0,
+    windows: Annotated[int, typer.Option(min=1, help="Most rows from one long clip.")] = 3,
+    latents: LatentsOption = True,
+    media: Annotated[
+        Path | None, typer.Option(help="Folder of media. Default: the one that the manifest names.")
+    ] = None,
+    parts: ComponentsOption = "embedded",
+    encoders: EncodersOption = None,
+    device: DeviceOption = "cpu",
+    engine: EngineOption = "local",
+    workers: WorkersOption = None,
+) -> None:
+    """Compute the features that `omni2sound train` reads; resumes an interrupted build."""
+    from omni2sound.data.store.from_clips import CorpusOptions, build_corpus_features
+
     with progress_bar("features") as report:
-        built = build_features(
+        built = build_corpus_features(
+            manifest,
             out,
-            assets=assets or _default_assets(),
             encoders=encoder_source(parts, encoders, device),
-            latents=latents,
-            classes=None if classes is None else classes.split(","),
-            speed=speed,
-            split=_FAMILIES[split],
-            seed=seed,
-            plans=plans,
-            engine=engine.value,
+            split=split,
+            options=CorpusOptions(window_s=seconds, max_windows=windows, latents=latents),
+            media=media,
+            engine=engine,
             num_workers=workers or default_workers(),
             on_shard=report,
         )
     finish_build(out, built)
 
 
-def _scene_plan(text: str) -> ScenePlan:
-    from typing import get_args
+def encoder_source(parts: str, published: Path | None, device: str) -> EncoderSource:
+    """Resolve `--parts`, `--encoders` and `--device` to absolute paths that workers can open."""
+    from omni2sound.data.store.encode import EncoderSource
+    from omni2sound.runtime import resolve_device
+    from omni2sound.weights import resolve_model
 
-    from omni2sound.errors import UserError
-    from omni2sound.scenes.export.features import ScenePlan
-    from omni2sound.scenes.scene import SceneKind
-
-    try:
-        kind, count, seconds = text.split(":")
-        plan = ScenePlan(kind=kind, count=int(count), duration_s=float(seconds))  # type: ignore[arg-type]
-    except ValueError:
-        raise UserError(
-            f"--scenes {text!r}: expected KIND:COUNT:SECONDS, e.g. main:800:4"
-        ) from None
-    if kind not in get_args(SceneKind) or plan.count < 1:
-        known = ", ".join(get_args(SceneKind))
-        raise UserError(f"--scenes {text!r}: KIND must be one of {known} and COUNT at least 1")
-    return plan
+    return EncoderSource(
+        model=resolve_model(parts).resolve(),
+        published=None if published is None else published.resolve(),
+        device=str(resolve_device(device)),
+    )
 
 
-def _open_assets(folder: Path | None, licences: list[str] | None) -> SceneAssets:
-    from omni2sound.scenes.material.assets import SceneAssets
+def finish_build(out: Path, built: BuildReport) -> None:
+    """Report a build; the exit code is 1 if clips failed."""
+    _log.info(
+        "%d rows in %d shards, %d of them from an earlier run",
+        built.num_clips,
+        built.num_shards,
+        built.num_found,
+    )
+    _warn([f"{f.clip_id}: {f.reason}" for f in built.failed], more="; see index.json")
+    print(out)
+    if built.failed:
+        raise typer.Exit(EXIT_SOME_FAILED)
 
-    return SceneAssets.open(folder or _default_assets(), licences=licences)
 
+@app.command()
+def verify(
+    stores: Annotated[list[Path], typer.Argument(help="Folders of features.")],
+) -> None:
+    """Read every byte of feature stores and compare it with the recorded checksums."""
+    from omni2sound.data.store.index import verify_store
+    from omni2sound.errors import IntegrityError
 
-def _default_assets() -> Path:
-    from omni2sound.files import cache_dir
-
-    return cache_dir() / "stage"
+    for store in stores:
+        damaged = verify_store(store)
+        if damaged:
+            raise IntegrityError(
+                f"{store}: {', '.join(damaged)} damaged; delete and run the command that made "
+                "the features again"
+            )
+        print(f"{store}: whole")

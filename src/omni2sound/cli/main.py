@@ -19,7 +19,18 @@ from typing import Annotated, NoReturn
 import typer
 
 from omni2sound import __version__
-from omni2sound.cli import annotate, bench, convert, data, demo, doctor, generate, setup, train
+from omni2sound.cli import (
+    annotate,
+    bench,
+    convert,
+    data,
+    demo,
+    doctor,
+    generate,
+    scenes,
+    setup,
+    train,
+)
 from omni2sound.errors import Omni2SoundError
 
 __all__ = ["app", "main"]
@@ -42,6 +53,7 @@ app.command()(demo.demo)
 app.command()(setup.setup)
 app.command()(doctor.doctor)
 app.add_typer(data.app, name="data")
+app.add_typer(scenes.app, name="scenes")
 app.command()(train.train)
 app.command()(convert.convert)
 app.add_typer(annotate.app, name="annotate")

@@ -3,7 +3,7 @@
 In:   a recipe's name, a folder of features (or the stage corpus, for parts), a time limit.
 Out:  a run folder: checkpoints, `log.jsonl`, and `model/`, which `generate --model` takes.
 
-The order from nothing: `train autoencoder`, `train sync`, `data stage features`,
+The order from nothing: `train autoencoder`, `train sync`, `scenes features`,
 `train embedded`. Each takes the model folder of the step before as `--parts`. Under
 `torchrun` every rank runs this command; the first one writes.
 """

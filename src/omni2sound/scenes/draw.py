@@ -188,7 +188,7 @@ def _pick(
     if not classes:
         raise ConfigError(
             f"the {split} split has too few classes for a {kind!r} scene; "
-            "allow more licences or run: omni2sound data stage fetch"
+            "allow more licences or run: omni2sound scenes fetch"
         )
     return classes[int(rng.integers(len(classes)))]
 

@@ -273,7 +273,7 @@ class Scene:
             return _build(cls, json.loads(text))
         except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(
-                f"this is not a scene: {error!r}; expected JSON that `data stage build` wrote"
+                f"this is not a scene: {error!r}; expected JSON that `scenes build` wrote"
             ) from error
 
 

@@ -211,7 +211,7 @@ def store(assets: SceneAssets, folder: Path) -> Path:
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", START, "data", "stage", *map(str, arguments)]
+    command = [sys.executable, "-c", START, "scenes", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -219,7 +219,7 @@ def test_the_command_builds_and_inspects(assets: SceneAssets, tmp_path: Path) ->
     ready, out = store(assets, tmp_path / "store"), tmp_path / "scenes"
     options = ["--scenes", 1, "--split", "offscreen", "--duration", 1.5, "--licences", "CC0-1.0"]
 
-    built = run("build", *options, "--out", out, "--assets", ready)
+    built = run("build", *options, "--out", out, "--corpus", ready)
     assert built.returncode == 0, built.stderr
     assert built.stdout.strip() == str(out / "manifest.jsonl")
     (line,) = [json.loads(text) for text in (out / "manifest.jsonl").read_text().splitlines()]
@@ -233,16 +233,16 @@ def test_the_command_builds_and_inspects(assets: SceneAssets, tmp_path: Path) ->
 
 
 def test_bad_requests_end_in_one_line(tmp_path: Path) -> None:
-    missing = run("build", "--scenes", 1, "--out", tmp_path / "x", "--assets", tmp_path)
+    missing = run("build", "--scenes", 1, "--out", tmp_path / "x", "--corpus", tmp_path)
     assert missing.returncode == 2
     assert missing.stderr.count("\n") == 1
-    assert "data stage fetch" in missing.stderr
+    assert "scenes fetch" in missing.stderr
     assert not (tmp_path / "x").exists()
     assert run("build", "--scenes", 1, "--split", "moon", "--out", tmp_path).returncode == 2
 
 
 def test_fetch_says_which_package_is_missing(tmp_path: Path) -> None:
-    done = run("fetch", "--dir", tmp_path / "store", "--from", tmp_path)
+    done = run("fetch", "--corpus", tmp_path / "store", "--from", tmp_path)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert ".deb" in done.stderr

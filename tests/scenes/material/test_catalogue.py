@@ -245,7 +245,7 @@ def test_assets_are_read_only(assets: SceneAssets) -> None:
 
 
 def test_assets_without_a_store_say_how_to_get_one(tmp_path: Path) -> None:
-    with pytest.raises(MissingPartError, match="data stage fetch"):
+    with pytest.raises(MissingPartError, match="scenes fetch"):
         SceneAssets.open(tmp_path)
 
 

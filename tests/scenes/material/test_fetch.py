@@ -168,7 +168,7 @@ def test_a_broken_run_goes_on_and_is_no_store_until_it_ends(
     with pytest.raises(MissingPartError, match="large"):
         fetch(dest, from_folder=folder, packages=pins, catalogue=catalogue())
     assert (dest / "recordings" / "wave.flac").is_file()
-    with pytest.raises(MissingPartError, match="data stage fetch"):
+    with pytest.raises(MissingPartError, match="scenes fetch"):
         SceneAssets.open(dest)
     large.write_bytes(content)
     steps: list[tuple[int, int]] = []

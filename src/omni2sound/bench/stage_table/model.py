@@ -105,7 +105,7 @@ class PipelineSounds:
         if not isinstance(parts.sync, SyncConfig):
             raise UserError(
                 "scenes are rendered for the embedded encoders; a model with Synchformer "
-                "needs them as files: omni2sound data stage build"
+                "needs them as files: omni2sound scenes build"
             )
         vision_fps, sync_fps = parts.timebase.vision_fps, parts.timebase.sync_fps
         return self.pipeline.encoder.encode_arrays(

@@ -1,10 +1,10 @@
-"""Scenes that `omni2sound data stage build` wrote, as clips like those of any corpus.
+"""Scenes that `omni2sound scenes build` wrote, as clips like those of any corpus.
 
 In:   a corpus folder: `manifest.jsonl` with a line a scene (`scenes.export.files`).
 Out:  drafts with the mix as sound and a caption of each style.
 
 Scenes with unseen sounds are excluded: their mix holds what a video's target must not hold,
-and only `omni2sound data stage features` keeps the parts of a scene apart.
+and only `omni2sound scenes features` keeps the parts of a scene apart.
 """
 
 from __future__ import annotations

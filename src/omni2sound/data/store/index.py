@@ -184,7 +184,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     path = folder / DESCRIPTION
     if not path.is_file():
         raise MissingPartError(
-            f"no features in {folder}; make them with omni2sound data stage features (scenes) or "
+            f"no features in {folder}; make them with omni2sound scenes features (scenes) or "
             "omni2sound data features (your clips); docs/guides/train.md has examples"
         )
     description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -221,7 +221,7 @@ def inspect(path: Path, output: Path) -> int:
     else:
         raise UserError(
             f"{path}: neither a scene ({EVENTS}) nor a corpus ({MANIFEST}); "
-            "make one with: omni2sound data stage build"
+            "make one with: omni2sound scenes build"
         )
     sheet = stack_sheets([_sheet_of(folder) for folder in folders])
     with atomic_path(output) as temporary:

@@ -71,7 +71,8 @@ class SceneAssets:
         stored = folder / STORE_CATALOGUE
         if not stored.is_file():
             raise MissingPartError(
-                f"no stage corpus in {folder}; run: omni2sound data stage fetch --out {folder}"
+                f"no recordings and pictures in {folder}; "
+                f"run: omni2sound scenes fetch --corpus {folder}"
             )
         catalogue = Catalogue.from_json(stored.read_text(encoding="utf-8"))
         if licences is not None:
@@ -161,7 +162,7 @@ class SceneAssets:
         path = None if self._folder is None else self._folder / kind / f"{name}{suffix}"
         if path is None or not path.is_file():
             raise MissingPartError(
-                f"the stage corpus has no {kind[:-1]} {name!r}; run: omni2sound data stage fetch"
+                f"the corpus has no {kind[:-1]} {name!r}; run: omni2sound scenes fetch"
             )
         return path
 
