@@ -36,7 +36,7 @@ def test_a_device_that_is_absent_is_never_replaced(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     for name in ("cuda", "cuda:0", "mps"):
-        with pytest.raises(UserError, match="--device cpu"):
+        with pytest.raises(UserError, match="use cpu"):
             resolve_device(name)
 
 

@@ -16,9 +16,19 @@
 A `UserError` says in one line what was given, what was expected and what to do; the
 command line prints that line and exits with code 2. `assert` is for states that no
 input can cause.
+
+The library names fields, never options of the command line:
+
+    raise UserError("expected 1 to 100, got 0; or leave out `seed`", field="takes")
+
+A library user reads "takes: expected ...; or leave out `seed`", a shell user "--takes: expected
+...; or leave out --seed": `UserError.rename` puts the caller's names in place of the fields.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Mapping
 
 __all__ = [
     "BudgetExceeded",
@@ -41,7 +51,26 @@ class Omni2SoundError(Exception):
 
 
 class UserError(Omni2SoundError, ValueError):
-    """The caller can fix it."""
+    """The caller can fix it.
+
+    Attributes:
+        field: Name of the argument or dataclass field at fault; None if it is no single one.
+    """
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.field = field
+
+    def __str__(self) -> str:
+        message = super().__str__()
+        return message if self.field is None else f"{self.field}: {message}"
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Replace the field, and other fields in backquotes, by the caller's names for them."""
+        message = re.sub(r"`(\w+)`", lambda m: names.get(m[1], m[0]), super().__str__())
+        self.args = (message, *self.args[1:])
+        if self.field is not None:
+            self.field = names.get(self.field, self.field)
 
 
 class ConfigError(UserError):

@@ -49,20 +49,21 @@ def resolve_device(name: str = "auto") -> torch.device:
     kind, _, index = name.partition(":")
     known = get_args(DeviceName)
     if kind not in known or kind == "auto" or (index and not (kind == "cuda" and index.isdigit())):
-        raise UserError(f"device {name!r}: expected one of {', '.join(known)}")
+        raise UserError(f"expected one of {', '.join(known)}, got {name!r}", field="device")
     if kind == "cuda":
         num_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if num_devices == 0:
             raise UserError(
-                f"device {name!r}: torch {torch.__version__} finds no CUDA device; use --device cpu"
+                f"{name!r}: torch {torch.__version__} finds no CUDA device; use cpu", field="device"
             )
         if index and int(index) >= num_devices:
             raise UserError(
-                f"device {name!r}: this machine has {num_devices} CUDA device(s), counted from 0"
+                f"{name!r}: this machine has {num_devices} CUDA device(s), counted from 0",
+                field="device",
             )
     if kind == "mps" and not torch.backends.mps.is_available():
         raise UserError(
-            f"device {name!r}: torch {torch.__version__} finds no MPS device; use --device cpu"
+            f"{name!r}: torch {torch.__version__} finds no MPS device; use cpu", field="device"
         )
     return torch.device(name)
 
@@ -82,11 +83,11 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 
     known = get_args(DtypeName)
     if name not in known:
-        raise UserError(f"dtype {name!r}: expected one of {', '.join(known)}")
+        raise UserError(f"expected one of {', '.join(known)}, got {name!r}", field="dtype")
     if name == "auto":
         return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
     if name == "float16" and device.type == "cpu":
-        raise UserError("dtype 'float16' is not usable on a CPU; use float32 or bfloat16")
+        raise UserError("a CPU can't compute in float16; use float32 or bfloat16", field="dtype")
     dtype = getattr(torch, name)
     assert isinstance(dtype, torch.dtype)
     return dtype
@@ -118,6 +119,6 @@ def set_num_threads(num_threads: int | None) -> int:
 
     if num_threads is not None:
         if num_threads < 1:
-            raise UserError(f"num_threads={num_threads}: expected 1 or more")
+            raise UserError(f"expected 1 or more, got {num_threads}", field="num_threads")
         torch.set_num_threads(num_threads)
     return torch.get_num_threads()

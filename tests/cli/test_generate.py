@@ -149,7 +149,7 @@ def test_a_seed_is_drawn_and_reported(folder: Path, model: Path) -> None:
     ("arguments", "message"),
     [
         ([], "nothing to generate from"),
-        (["--prompt", ""], "prompt is empty"),
+        (["--prompt", ""], "--prompt: is empty"),
         (["missing.mp4"], "missing.mp4: no such file"),
         (["notes.txt"], "cannot be read as video"),
         (["clip.mp4", "-o", "out.xyz"], "suffix '.xyz'"),
@@ -158,13 +158,13 @@ def test_a_seed_is_drawn_and_reported(folder: Path, model: Path) -> None:
         (["clip.mp4", "-o", "notes.wav"], "exists already"),
         (["clip.mp4", "-o", "clip.mp4", "--overwrite"], "is the input itself"),
         (["--prompt", "x", "-o", "out.mp4"], "needs a video"),
-        (["clip.mp4", "--keep-audio", "-o", "out.wav"], "--keep-audio needs a video"),
-        (["clip.mp4", "--loudness", "3"], "loudness must be between -50 and -5 LUFS"),
-        (["clip.mp4", "--steps", "0"], "steps must be between 1 and 1000, got 0"),
-        (["clip.mp4", "--duration", "0"], "duration must be"),
-        (["clip.mp4", "--duration", "nan"], "duration must be"),
-        (["clip.mp4", "--negative-prompt", "x", "--guidance", "1"], "does nothing"),
-        (["clip.mp4", "--takes", "0"], "takes must be"),
+        (["clip.mp4", "--keep-audio", "-o", "out.wav"], "--keep-audio: needs a video"),
+        (["clip.mp4", "--loudness", "3"], "--loudness: expected -50 to -5 LUFS"),
+        (["clip.mp4", "--steps", "0"], "--steps: expected 1 to 1000, got 0"),
+        (["clip.mp4", "--duration", "0"], "--duration: expected"),
+        (["clip.mp4", "--duration", "nan"], "--duration: expected"),
+        (["clip.mp4", "--negative-prompt", "x", "--guidance", "1"], "--negative-prompt: has no"),
+        (["clip.mp4", "--takes", "0"], "--takes: expected"),
         (["still.png"], "is a still picture and has no duration"),
         (["still.png", "--duration", "1", "-o", "a.mp4"], "still picture can't be copied"),
         (["--jobs", "jobs.jsonl"], "go together"),
@@ -325,7 +325,7 @@ def test_one_bad_job_fails_alone(folder: Path, model: Path) -> None:
         "jobs.jsonl:9: job 'out': output '../out.wav' lies outside",
         "jobs.jsonl:10: job 'same': good.wav: is the output of job 'good' too",
         "jobs.jsonl:11: ",
-        "jobs.jsonl:12: job 'long': duration must be",
+        "jobs.jsonl:12: job 'long': duration_s: expected",
     ]
     assert len(complaints) == len(starts)
     for line, start in zip(complaints, starts, strict=True):

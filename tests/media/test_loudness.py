@@ -148,5 +148,5 @@ def test_a_true_peak_lies_between_samples() -> None:
 
 @pytest.mark.parametrize("target", [0, -60, math.nan, math.inf])
 def test_a_target_that_no_sound_should_have_is_refused(target: float) -> None:
-    with pytest.raises(UserError, match="loudness must be between"):
+    with pytest.raises(UserError, match="loudness_lufs: expected"):
         level(sound(RATE, 0, 0.1, {}), target_lufs=target)

@@ -41,28 +41,33 @@ def generate(
             "Default: VIDEO.omni2sound.mp4, or omni2sound.wav.",
         ),
     ] = None,
-    duration: Annotated[
+    duration_s: Annotated[
         float | None,
         typer.Option(
+            "--duration",
             metavar="S",
             help="Seconds of sound, up to 3600 and never longer than the video, which is silent "
             "after them; default: the video's length, or the model's (8).",
         ),
     ] = None,
-    steps: Annotated[
+    num_inference_steps: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Sampling steps, 1 to 1000; default: the model's."),
+        typer.Option(
+            "--steps", metavar="N", help="Sampling steps, 1 to 1000; default: the model's."
+        ),
     ] = None,
-    guidance: Annotated[
+    guidance_scale: Annotated[
         float | None,
         typer.Option(
+            "--guidance",
             metavar="G",
             help="0 to 100: 1 is none, more follows the input closer; default: the model's (3).",
         ),
     ] = None,
-    text_guidance: Annotated[
+    text_guidance_scale: Annotated[
         float | None,
         typer.Option(
+            "--text-guidance",
             metavar="G",
             help="Of the prompt beside a video; above the other (4 or 5), what is named counts for "
             "more than what is seen. Default: the same.",
@@ -94,9 +99,10 @@ def generate(
     keep_audio: Annotated[
         bool, typer.Option("--keep-audio", help="Mix the video's own sound under the new one.")
     ] = False,
-    loudness: Annotated[
+    loudness_lufs: Annotated[
         float | None,
         typer.Option(
+            "--loudness",
             metavar="LUFS",
             help="Bring the sound to this loudness, -50 to -5, with true peaks under -1 dB; "
             "default: as it was made.",
@@ -123,8 +129,8 @@ def generate(
     from omni2sound.generate.output import OutputOptions
     from omni2sound.media.loudness import check_loudness
 
-    check_loudness(loudness)
-    options = OutputOptions(keep_audio=keep_audio, overwrite=overwrite, loudness_lufs=loudness)
+    check_loudness(loudness_lufs)
+    options = OutputOptions(keep_audio=keep_audio, overwrite=overwrite, loudness_lufs=loudness_lufs)
     if low_memory and dtype == "auto":
         dtype = "bfloat16"
     if jobs is not None or out_dir is not None:
@@ -133,10 +139,10 @@ def generate(
             "--prompt": prompt,
             "--negative-prompt": negative_prompt,
             "--output": output,
-            "--duration": duration,
-            "--steps": steps,
-            "--guidance": guidance,
-            "--text-guidance": text_guidance,
+            "--duration": duration_s,
+            "--steps": num_inference_steps,
+            "--guidance": guidance_scale,
+            "--text-guidance": text_guidance_scale,
             "--seed": seed,
             "--takes": None if takes == 1 else takes,
         }
@@ -166,16 +172,16 @@ def generate(
         video=video,
         prompt=prompt,
         negative_prompt=negative_prompt,
-        duration_s=duration,
-        num_inference_steps=steps,
-        guidance_scale=guidance,
-        text_guidance_scale=text_guidance,
+        duration_s=duration_s,
+        num_inference_steps=num_inference_steps,
+        guidance_scale=guidance_scale,
+        text_guidance_scale=text_guidance_scale,
         seed=draw_seed() if seed is None else seed,
         takes=takes,
     )
     output = default_output(Path(), video) if output is None else output
     if not output.name:
-        raise UserError(f"--output {output}: is a folder; give a file name")
+        raise UserError(f"{output} is a folder; give a file name", field="output")
     outputs = [output]
     if takes > 1:
         outputs = [output.with_stem(f"{output.stem}-{k}") for k in range(1, takes + 1)]

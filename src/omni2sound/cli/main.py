@@ -9,14 +9,16 @@ exception that is none of ours and no `OSError` is a bug and does show its trace
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
 import sys
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from omni2sound import __version__
 from omni2sound.cli import (
@@ -31,7 +33,7 @@ from omni2sound.cli import (
     setup,
     train,
 )
-from omni2sound.errors import Omni2SoundError
+from omni2sound.errors import Omni2SoundError, UserError
 
 __all__ = ["app", "main"]
 
@@ -39,9 +41,45 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
+
+class _Group(TyperGroup):
+    """The root of the program; errors that pass it name options instead of fields."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for command in self.commands.values():
+            _name_options(command)
+
+
+def _name_options(command: Any) -> None:
+    """Let the errors of a command and its subcommands name its options and arguments."""
+    for child in getattr(command, "commands", {}).values():
+        _name_options(child)
+    run = command.callback
+    if run is None:
+        return
+    names = {
+        p.name: (p.metavar or p.name.upper())
+        if p.param_type_name == "argument"
+        else max(p.opts, key=len)
+        for p in command.params
+    }
+
+    @functools.wraps(run)
+    def run_and_rename(*values: Any, **named_values: Any) -> Any:
+        try:
+            return run(*values, **named_values)
+        except UserError as error:
+            error.rename(names)
+            raise
+
+    command.callback = run_and_rename
+
+
 # No rich markup: plain help reads the same in a pipe, and starts without importing rich.
 app = typer.Typer(
     name="omni2sound",
+    cls=_Group,
     help="Sound for a video, a text or both.",
     no_args_is_help=True,
     rich_markup_mode=None,

@@ -76,16 +76,15 @@ def check_target(output: Path, request: GenerationRequest, options: OutputOption
 
     request.resolved_duration(1.0)  # looks into the video
     name = shown_name(output)
-    if output.is_file() and not options.overwrite:
-        raise UserError(f"{name}: exists already; choose another name or give --overwrite")
     check_output(output, overwrite=options.overwrite)
     muxed = output.suffix.lower() in VIDEO_SUFFIXES
     if muxed and request.video is None:
         raise UserError(f"{name}: a video output needs a video; give one, or write .wav")
     if options.keep_audio and not muxed:
         raise UserError(
-            f"{name}: --keep-audio needs a video and a video output; "
-            f"use {' '.join(VIDEO_SUFFIXES)}, or leave it out"
+            f"needs a video and a video output, got {name}; use {' '.join(VIDEO_SUFFIXES)}, "
+            "or leave it out",
+            field="keep_audio",
         )
     if muxed and request.video is not None:
         info = probe(request.video).video

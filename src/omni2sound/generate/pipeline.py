@@ -233,7 +233,7 @@ class Omni2SoundPipeline:
             # Its features start with the clip; windows of them mean nothing.
             raise UserError(
                 f"this model makes sound for up to {longest_s:g} s of video, "
-                f"got {float(duration):g} s; cut the video, or give a shorter duration"
+                f"got {float(duration):g} s; cut the video, or give a shorter `duration_s`"
             )
         begin = time.perf_counter()
         conditions = self.encoder.encode(request.video, request.prompt, duration)
@@ -336,8 +336,7 @@ class Omni2SoundPipeline:
     def _settings(self, request: GenerationRequest) -> tuple[float, int]:
         guidance, num_steps = request.guidance_scale, request.num_inference_steps
         guidance = self.model.defaults.guidance if guidance is None else guidance
-        if request.has_negative_prompt and guidance == 1:
-            raise UserError("a negative prompt does nothing at guidance 1; use a guidance above 1")
+        request.check_negative_prompt(guidance)
         return guidance, self.model.defaults.steps if num_steps is None else num_steps
 
     def _num_frames(self, duration: Fraction) -> int:

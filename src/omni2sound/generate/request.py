@@ -76,28 +76,30 @@ class GenerationRequest:
             text = getattr(self, name)
             if text is not None and len(text) > MAX_PROMPT_CHARS:
                 raise UserError(
-                    f"{name} has {len(text)} characters, the limit is {MAX_PROMPT_CHARS}"
+                    f"expected at most {MAX_PROMPT_CHARS} characters, got {len(text)}", field=name
                 )
             if text is not None and not _is_unicode(text):
-                raise UserError(f"{name} is not valid UTF-8; check the terminal's encoding")
+                raise UserError("is not valid UTF-8; check the terminal's encoding", field=name)
         if self.prompt is not None and not self.prompt.strip():
-            raise UserError("the prompt is empty; describe the sound, or leave the prompt out")
-        _check_range("duration", self.duration_s, above=0, up_to=MAX_DURATION_S, unit=" seconds")
-        _check_range("steps", self.num_inference_steps, at_least=1, up_to=MAX_STEPS)
-        _check_range("guidance", self.guidance_scale, at_least=0, up_to=MAX_GUIDANCE)
-        _check_range("text guidance", self.text_guidance_scale, at_least=0, up_to=MAX_GUIDANCE)
+            raise UserError("is empty; describe the sound, or leave it out", field="prompt")
+        _check_range("duration_s", self.duration_s, above=0, up_to=MAX_DURATION_S, unit=" seconds")
+        _check_range("num_inference_steps", self.num_inference_steps, at_least=1, up_to=MAX_STEPS)
+        _check_range("guidance_scale", self.guidance_scale, at_least=0, up_to=MAX_GUIDANCE)
+        _check_range(
+            "text_guidance_scale", self.text_guidance_scale, at_least=0, up_to=MAX_GUIDANCE
+        )
         _check_range("seed", self.seed, at_least=0, up_to=MAX_SEED)
         _check_range("takes", self.takes, at_least=1, up_to=MAX_TAKES)
         if self.seed > MAX_SEED - self.takes + 1:
             raise UserError(
-                f"seed {self.seed} leaves no room for {self.takes} takes; use a lower one"
+                f"{self.seed} leaves no room for {self.takes} takes; use a lower one", field="seed"
             )
-        if self.has_negative_prompt and self.guidance_scale == 1:
-            raise UserError("a negative prompt does nothing at guidance 1; use a guidance above 1")
-
+        if self.guidance_scale is not None:
+            self.check_negative_prompt(self.guidance_scale)
         if self.text_guidance_scale is not None and self.task != "VT2A":
             raise UserError(
-                "text guidance weighs a prompt beside a video; give both, or use --guidance alone"
+                "applies to a prompt beside a video; give both, or use `guidance_scale` alone",
+                field="text_guidance_scale",
             )
 
     def _check_types(self) -> None:
@@ -118,11 +120,22 @@ class GenerationRequest:
             if value is None and name not in ("seed", "takes"):
                 continue
             if not isinstance(value, kind) or isinstance(value, bool):
-                raise UserError(f"{name} must be {what}, got {repr(value)[:80]}")
+                raise UserError(f"expected {what}, got {repr(value)[:80]}", field=name)
             if kind is numbers.Integral:
                 object.__setattr__(self, name, int(value))
             elif kind is numbers.Real and not isinstance(value, (int, Fraction)):
                 object.__setattr__(self, name, float(value))
+
+    def check_negative_prompt(self, guidance: float) -> None:
+        """Refuse a negative prompt that has no effect.
+
+        Raises:
+            UserError: There is one, and `guidance` is 1.
+        """
+        if self.has_negative_prompt and guidance == 1:
+            raise UserError(
+                "has no effect at `guidance_scale` 1; use a scale above 1", field="negative_prompt"
+            )
 
     @property
     def has_negative_prompt(self) -> bool:
@@ -157,14 +170,16 @@ class GenerationRequest:
             raise MediaError(f"{name}: has sound but no picture; give a video")
         if video.is_still:
             if asked is None:
-                raise UserError(f"{name}: is a still picture and has no duration; give one")
+                raise UserError(
+                    f"{name}: is a still picture and has no duration; give `duration_s`"
+                )
             return asked
         if asked is not None:
             return min(asked, video.duration_s)
         if video.duration_s > MAX_DURATION_S:
             raise UserError(
                 f"{name}: lasts {float(video.duration_s):.0f} s, the limit is {MAX_DURATION_S} s; "
-                "cut it in parts, or give a shorter duration"
+                "cut it in parts, or give a shorter `duration_s`"
             )
         return video.duration_s
 
@@ -194,12 +209,12 @@ def _check_range(
     # Bounds first: a whole number of hundreds of digits has no finite float to ask about.
     if not (low_enough and high_enough and math.isfinite(value)):
         if above is not None:
-            expected = f"above {above:g} and at most {up_to:g}{unit}"
+            expected = f"more than {above:g} and at most {up_to:g}{unit}"
         else:
             # A large whole number as it is: 2**63 - 1 as a float is 2**63.
             last = str(up_to) if isinstance(up_to, int) else f"{up_to:g}"
-            expected = f"between {at_least:g} and {last}{unit}"
-        raise UserError(f"{name} must be {expected}, got {value}")
+            expected = f"{at_least:g} to {last}{unit}"
+        raise UserError(f"expected {expected}, got {value}", field=name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -93,9 +93,11 @@ def read_audio(
     if info.audio is None:
         raise MediaError(f"{shown_name(path)}: has no sound; give a file with a sound track")
     if not 0 <= start_s <= MAX_DURATION_S:
-        raise UserError(f"start_s={start_s}: expected 0 to {MAX_DURATION_S} seconds")
+        raise UserError(f"expected 0 to {MAX_DURATION_S} seconds, got {start_s}", field="start_s")
     if duration_s is not None and not 0 <= duration_s <= MAX_DURATION_S:
-        raise UserError(f"duration_s={duration_s}: expected 0 to {MAX_DURATION_S} seconds")
+        raise UserError(
+            f"expected 0 to {MAX_DURATION_S} seconds, got {duration_s}", field="duration_s"
+        )
     moving = info.video is not None and not info.video.is_still
     origin_s = info.video.start_s if info.video and moving else info.audio.start_s
     with open_input(path) as container:
@@ -155,7 +157,7 @@ class _Reader:
                 if num_values > MAX_AUDIO_VALUES:
                     raise UserError(
                         f"{self.name}: more than {MAX_AUDIO_VALUES} samples; "
-                        "read it in parts with start_s and duration_s"
+                        "read it in parts with `start_s` and `duration_s`"
                     )
         if self.rate == 0:
             raise MediaError(f"{self.name}: no sound can be decoded; re-encode it")

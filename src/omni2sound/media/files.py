@@ -173,7 +173,7 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool) -> None:
     if path.is_dir():
         raise UserError(f"{name}: is a folder; give a file name")
     if path.exists() and not overwrite:
-        raise UserError(f"{name}: exists already; choose another name, or say overwrite=True")
+        raise UserError(f"{name}: exists already; choose another name, or set `overwrite`")
 
 
 def _verify(path: Path, temporary: Path, verify: Callable[[Path], object]) -> None:

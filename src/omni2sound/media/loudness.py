@@ -82,8 +82,9 @@ def check_loudness(target_lufs: float | None) -> None:
     low, high = LOUDNESS_RANGE_LUFS
     if target_lufs is not None and not low <= target_lufs <= high:
         raise UserError(
-            f"loudness must be between {low:g} and {high:g} LUFS, got {target_lufs}; "
-            "-23 is usual for broadcasts, -16 for podcasts and phones"
+            f"expected {low:g} to {high:g} LUFS, got {target_lufs}; "
+            "-23 is usual for broadcasts, -16 for podcasts and phones",
+            field="loudness_lufs",
         )
 
 

@@ -82,24 +82,29 @@ def iter_frames(
     if video is None:
         raise MediaError(f"{name}: has sound but no picture; give a video")
     if not 0 < fps <= _MAX_FPS:
-        raise UserError(f"fps={fps}: expected more than 0 and at most {_MAX_FPS}")
+        raise UserError(f"expected more than 0 and at most {_MAX_FPS}, got {fps}", field="fps")
     if size_px is not None and not (min(size_px) >= 1 and math.prod(size_px) <= MAX_PIXELS):
-        raise UserError(f"size_px={size_px}: expected (height, width) within {MAX_PIXELS} pixels")
+        raise UserError(
+            f"expected (height, width) within {MAX_PIXELS} pixels, got {size_px}", field="size_px"
+        )
     if not 0 <= start_s <= MAX_DURATION_S:
-        raise UserError(f"start_s={start_s}: expected 0 to {MAX_DURATION_S} seconds")
+        raise UserError(f"expected 0 to {MAX_DURATION_S} seconds, got {start_s}", field="start_s")
     start = Fraction(start_s)
     if duration_s is None:
         if video.is_still:
-            raise UserError(f"{name}: is a still picture and has no duration; give one")
+            raise UserError(f"{name}: is a still picture and has no duration; give `duration_s`")
         duration = video.duration_s - start
         if duration <= 0:
             raise UserError(
-                f"{name}: start_s={float(start)} is not before its end at "
-                f"{float(video.duration_s):.3f} s"
+                f"{float(start)} is not before the end of {name} at "
+                f"{float(video.duration_s):.3f} s",
+                field="start_s",
             )
     else:
         if not 0 <= duration_s <= MAX_DURATION_S:
-            raise UserError(f"duration_s={duration_s}: expected 0 to {MAX_DURATION_S} seconds")
+            raise UserError(
+                f"expected 0 to {MAX_DURATION_S} seconds, got {duration_s}", field="duration_s"
+            )
         duration = Fraction(duration_s)
     if size_px is None:
         size_px = (video.height_px, video.width_px)
