@@ -30,7 +30,7 @@ from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
 from omni2sound.scenes.material.assets import SceneAssets
-from omni2sound.train.vocoder import fit_components
+from omni2sound.train.parts.vocoder import fit_components
 
 WORST = 8
 Way = Callable[[NDArray[np.float32]], NDArray[np.float32]]

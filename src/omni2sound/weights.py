@@ -38,6 +38,7 @@ __all__ = [
     "digest_weights",
     "load_card",
     "load_part",
+    "load_tensors",
     "networks_sha256",
     "part_sha256",
     "resolve_model",
@@ -232,6 +233,17 @@ def _put(module: nn.Module, name: str, value: Tensor, dtype: torch.dtype | None)
     if isinstance(old, nn.Parameter):
         new = nn.Parameter(new, requires_grad=old.requires_grad)
     setattr(owner, own_name, new)
+
+
+def load_tensors(card: ModelCard) -> dict[str, dict[str, Tensor]]:
+    """Tensors of every part of a model, by part and name, in their stored types."""
+    from safetensors.torch import load_file
+
+    tensors: dict[str, dict[str, Tensor]] = {}
+    for name in card.files:
+        part = re.sub(r"-\d+$", "", name)
+        tensors.setdefault(part, {}).update(load_file(card.folder / f"{name}.safetensors"))
+    return tensors
 
 
 def part_sha256(card: ModelCard, part: str) -> str:

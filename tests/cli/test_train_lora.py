@@ -45,5 +45,5 @@ def test_an_adapter_is_trained_resumed_and_used(
 
 
 def test_an_adapter_needs_a_model(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="name it with --init-from"):
+    with pytest.raises(UserError, match="name it with `init_from`"):
         command(tmp_path / "out", lora=2)

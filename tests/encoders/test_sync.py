@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from omni2sound.encoders.sync import SyncConfig, SyncEncoder
-from omni2sound.encoders.sync_targets import (
+from omni2sound.encoders.sync import (
     SyncBatch,
+    SyncConfig,
+    SyncEncoder,
     SyncExample,
     level_target,
     onset_target,
     stack_examples,
 )
 from omni2sound.errors import ConfigError, ShapeError
-from omni2sound.train.sync import sync_loss, train_sync
+from omni2sound.train.parts.sync import sync_loss, train_sync
 
 TINY = SyncConfig(frame_px=16, channels=(4, 8), feature_dim=6)
 

@@ -25,6 +25,7 @@ from omni2sound.cli import (
     annotate,
     bench,
     convert,
+    cost,
     data,
     demo,
     doctor,
@@ -32,6 +33,7 @@ from omni2sound.cli import (
     scenes,
     setup,
     train,
+    train_part,
 )
 from omni2sound.errors import Omni2SoundError, UserError
 
@@ -93,6 +95,8 @@ app.command()(doctor.doctor)
 app.add_typer(data.app, name="data")
 app.add_typer(scenes.app, name="scenes")
 app.command()(train.train)
+app.command()(train_part.train_part)
+app.command()(cost.cost)
 app.command()(convert.convert)
 app.add_typer(annotate.app, name="annotate")
 app.add_typer(bench.app, name="bench")

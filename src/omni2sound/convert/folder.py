@@ -48,7 +48,7 @@ from omni2sound.generate.model import PipelineConfig
 from omni2sound.models.dit import DiT
 from omni2sound.models.oobleck import Oobleck, OobleckConfig
 from omni2sound.models.released import ReleasedConditionerConfig
-from omni2sound.weights import LARGE_FILE_BYTES, load_card, save_model
+from omni2sound.weights import LARGE_FILE_BYTES, load_card, load_tensors, save_model
 
 __all__ = ["Converted", "convert"]
 
@@ -206,14 +206,11 @@ def _save_autoencoder(
 
 
 def _out(source: Path, target: Path) -> Converted:
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     card = load_card(source)
     config = from_json(PipelineConfig, card.parts, where="card.parts")
-    stored: dict[str, dict[str, Tensor]] = {"dit": {}, "autoencoder": {}}
-    for name in card.files:
-        part = re.sub(r"-\d+$", "", name)
-        stored.setdefault(part, {}).update(load_file(source / f"{name}.safetensors"))
+    stored = load_tensors(card)
     if set(stored) != {"dit", "autoencoder"} or not isinstance(config.autoencoder, OobleckConfig):
         raise ConfigError(
             f"{source} has parts {sorted(stored)}; a checkpoint of the released layout holds a "

@@ -4,10 +4,11 @@ In:   a waveform at 16 kHz; sentences; RGB frames of any size.
 Out:  unit vectors, one for each patch of 0.975 s, sentence and view; two scores in [-1, 1]:
       does a sentence tell what is heard, does a picture show what sounds.
 
-Three linear heads over frozen encoders (YAMNet, MiniLM, MobileNetV2), trained here on the
-stage corpus (`train.joint`). A frame is looked at as a whole and in four overlapping quarters:
-what sounds often fills a small part of the picture. What not to get wrong: the two scores are
-on scales of this space; a threshold for LAION-CLAP or ImageBind means nothing here.
+Three linear heads over frozen encoders (YAMNet, MiniLM, MobileNetV2), trained on the synthetic
+scenes by `train.parts.joint`. The vision encoder sees each frame as a whole and in four
+overlapping quarters: sources of sound often fill a small part of the picture. What not to get
+wrong: the two scores are on scales of this space; a threshold for LAION-CLAP or ImageBind
+means nothing here.
 
 Shape suffixes: N samples, P patches, S sentences, T frames, V views, H W C picture,
 E joint dimensions.

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from omni2sound.encoders.sync import SyncConfig
-from omni2sound.encoders.sync_targets import (
+from omni2sound.encoders.sync import (
     SyncBatch,
+    SyncConfig,
     SyncExample,
     level_target,
     onset_target,

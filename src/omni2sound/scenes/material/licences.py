@@ -23,6 +23,7 @@ __all__ = [
     "licence_rows",
     "licences_json",
     "licences_markdown",
+    "merge_attribution",
 ]
 
 
@@ -60,6 +61,19 @@ def attribution_tsv(recordings: Iterable[Recording], pictures: Iterable[Picture]
     rows += [(r.recording_id, r.licence, r.attribution, r.package, r.path) for r in recordings]
     rows += [(p.picture_id, p.licence, p.attribution, p.package, p.path) for p in pictures]
     return "".join("\t".join(" ".join(cell.split()) for cell in row) + "\n" for row in rows)
+
+
+def merge_attribution(lists: Iterable[str]) -> str:
+    """One attribution list out of several, given oldest first.
+
+    Every id appears once, with the row of the last list that names it: a corrected licence
+    stays corrected.
+    """
+    rows: dict[str, str] = {}
+    for text in lists:
+        for line in text.splitlines(keepends=True):
+            rows[line.partition("\t")[0]] = line
+    return "".join(rows.values())
 
 
 def licences_markdown(catalogue: Catalogue) -> str:

@@ -1,4 +1,4 @@
-"""`omni2sound train autoencoder --parts MODEL`: a new vocoder, and everything else as it was."""
+"""`omni2sound train-part autoencoder --parts MODEL`: a new vocoder, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from omni2sound.cli import train_parts
-from omni2sound.errors import UserError
 from omni2sound.generate.model import Model, load_model
 from omni2sound.models.autoencoder import MelPcaAutoencoder
 from omni2sound.models.vocoder import VocoderConfig
-from omni2sound.train import vocoder as vae
+from omni2sound.train.parts import vocoder as vae
+from omni2sound.train.parts.autoencoder import save_autoencoder
+from omni2sound.train.parts.sync import _num_ancestors
 from tests.build import TINY, tiny_model
 
 SMALL = VocoderConfig(width=8, depth=1)
@@ -38,7 +38,7 @@ def retrain(model: Model, out: Path, *, refit: bool) -> None:
     new.copy_components(old)
     recipe = vae.VocoderRecipe(num_steps=2, batch_size=2, crop_frames=6, precision="float32")
     vae.train_vocoder(new, sounds, sounds, recipe=recipe, out=out, max_minutes=1)
-    train_parts.save_autoencoder(
+    save_autoencoder(
         out / "model", new, {"steps": 2}, "id\tlicence\nnew\tCC0\n", model.card, refit=refit
     )
 
@@ -68,11 +68,4 @@ def test_each_generation_of_a_part_sees_other_scenes() -> None:
     first = {"max_minutes": 3}
     second = {"max_minutes": 3, "parent": first}
     facts = [first, second, {"max_minutes": 3, "parent": second}]
-    assert [train_parts._generations(f) for f in facts] == [0, 1, 2]
-
-
-def test_only_models_and_the_sync_encoder_start_from_another(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="--init-from is for models and for train sync"):
-        train_parts.train_part(
-            "joint", tmp_path, tmp_path / "out", None, 1.0, refit=False, init_from="embedded"
-        )
+    assert [_num_ancestors(f) for f in facts] == [0, 1, 2]

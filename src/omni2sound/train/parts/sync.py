@@ -12,25 +12,112 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from omni2sound.encoders.sync import SyncConfig, SyncEncoder
-from omni2sound.encoders.sync_targets import SyncBatch
+from omni2sound.config import from_json, to_json
+from omni2sound.encoders.sync import SyncBatch, SyncConfig, SyncEncoder
+from omni2sound.errors import UserError
+from omni2sound.scenes.export.sync_batches import sync_batches
+from omni2sound.scenes.material.assets import SceneAssets
+from omni2sound.scenes.material.licences import merge_attribution
 from omni2sound.train.log import RunLog
+from omni2sound.train.parts.material import training_attribution
+from omni2sound.weights import (
+    load_card,
+    load_part,
+    load_tensors,
+    part_sha256,
+    resolve_model,
+    save_model,
+)
 
-__all__ = ["sync_loss", "train_sync"]
+__all__ = ["sync_loss", "train_sync", "train_sync_model"]
 
 _log = logging.getLogger(__name__)
 
 LOG_EVERY = 25
 POSITIVE_WEIGHT = 6.0
 """Onsets are rare: about one frame in thirty."""
+_NUM_STEPS = 6000
+_LR = 2e-3
+_CONTINUED_LR = 1e-3
+
+
+def train_sync_model(
+    corpus: Path,
+    out: Path,
+    *,
+    parts: str | None = None,
+    init_from: str | None = None,
+    max_minutes: float = 20.0,
+) -> Path:
+    """Train the sync encoder on rendered scenes.
+
+    Args:
+        corpus: Folder of the scenes' material.
+        out: Folder of the log and of `model/`.
+        parts: Model whose autoencoder is written beside the encoder; None: "embedded".
+        init_from: Model whose sync encoder is trained further, on other scenes than before.
+        max_minutes: Time limit; the learning rate falls to zero within it.
+
+    Returns:
+        The model folder, with autoencoder and sync encoder.
+
+    Raises:
+        UserError: If the material or a model can't be read, or has no sync encoder.
+    """
+    card = load_card(resolve_model(parts or "embedded"))
+    config, assets, start, seed = SyncConfig(), SceneAssets.open(corpus), None, 0
+    training: dict[str, Any] = {
+        "catalogue_sha256": assets.catalogue.digest,
+        "max_minutes": max_minutes,
+    }
+    attributions = [card.attribution]
+    if init_from is not None:
+        parent = load_card(resolve_model(init_from))
+        if "sync" not in parent.files:
+            raise UserError(f"model {parent.name!r} has no sync encoder to start from")
+        config = from_json(SyncConfig, parent.parts["sync"], where=f"sync of {parent.name}")
+        start = SyncEncoder(config)
+        load_part(parent, "sync", start)
+        attributions.append(parent.attribution)
+        training["parent"] = parent.training.get("sync", {})
+        training["parent_sha256"] = part_sha256(parent, "sync")
+        seed = _num_ancestors(training)  # other scenes than its ancestors saw
+    network = train_sync(
+        config,
+        sync_batches(corpus, config, split="train", seed=seed, num_batches=_NUM_STEPS),
+        out=out,
+        num_steps=_NUM_STEPS,
+        max_minutes=max_minutes,
+        lr=_LR if start is None else _CONTINUED_LR,
+        start=start,
+    )
+    save_model(
+        out / "model",
+        name="parts",
+        parts={"autoencoder": card.parts["autoencoder"], "sync": to_json(config)},
+        tensors={
+            "autoencoder": load_tensors(card)["autoencoder"],
+            "sync": network.state_dict(),
+        },
+        defaults={},
+        training={**card.training, "sync": training},
+        attribution=merge_attribution([*attributions, training_attribution(assets.catalogue)]),
+    )
+    return out / "model"
+
+
+def _num_ancestors(training: Mapping[str, Any]) -> int:
+    """Number of runs that this one continues, directly or not."""
+    return 1 + _num_ancestors(training["parent"]) if "parent" in training else 0
 
 
 def train_sync(

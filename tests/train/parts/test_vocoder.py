@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
 from omni2sound.models.vocoder import VocoderConfig
-from omni2sound.train.vocoder import (
+from omni2sound.train.parts.vocoder import (
     VocoderRecipe,
     draw_batch,
     fit_components,

@@ -16,15 +16,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from omni2sound.config import to_json
 from omni2sound.encoders.joint import JointConfig, JointHeads, pooled_similarity
-from omni2sound.scenes.export.joint_examples import JointExamples
+from omni2sound.scenes.export.joint_examples import JointExamples, JointPlan, joint_examples
+from omni2sound.scenes.material.assets import SceneAssets
+from omni2sound.train.parts.material import training_attribution
+from omni2sound.weights import save_model
 
-__all__ = ["JointRecipe", "retrieval_rates", "train_joint"]
+__all__ = ["JointRecipe", "retrieval_rates", "train_joint", "train_joint_model"]
+
+_PLANS = (
+    JointPlan(split="train", num_pictured=500, num_unseen=500),
+    JointPlan(split="val", num_pictured=100, num_unseen=60),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +46,50 @@ class JointRecipe:
     lr: float = 2e-3
     weight_decay: float = 0.1
     seed: int = 0
+
+
+def train_joint_model(
+    corpus: Path, out: Path, *, on_scene: Callable[[int, int], None] | None = None
+) -> Path:
+    """Train the joint heads on features of rendered scenes; a fixed number of steps.
+
+    Args:
+        corpus: Folder of the scenes' material.
+        out: Folder of the cached features and of `model/`.
+        on_scene: Called with (scenes encoded, scenes in all) of the split being encoded.
+
+    Returns:
+        The model folder, with the heads alone.
+
+    Raises:
+        UserError: If the material can't be read.
+    """
+    assets, recipe = SceneAssets.open(corpus), JointRecipe()
+    out.mkdir(parents=True, exist_ok=True)
+    train, val = (
+        joint_examples(
+            corpus, plan, cache=out / f"examples-{plan.split}.safetensors", on_scene=on_scene
+        )
+        for plan in _PLANS
+    )
+    heads = train_joint(JointConfig(), train, recipe=recipe)
+    rates = retrieval_rates(heads, val)
+    training = {
+        "catalogue_sha256": assets.catalogue.digest,
+        "scenes": len(train),
+        "recipe": to_json(recipe),
+        "validation_retrieval": {name: round(rate, 4) for name, rate in rates.items()},
+    }
+    save_model(
+        out / "model",
+        name="joint",
+        parts={"joint": to_json(heads.config)},
+        tensors={"joint": heads.state_dict()},
+        defaults={},
+        training={"joint": training},
+        attribution=training_attribution(assets.catalogue),
+    )
+    return out / "model"
 
 
 def train_joint(

@@ -30,15 +30,28 @@ import torch
 from torch import Tensor, nn
 
 from omni2sound.config import digest, to_json
+from omni2sound.encoders.registry import SynchformerPart, TextPart, VisionPart
 from omni2sound.errors import ConfigError
 from omni2sound.models.adversary import Adversary, AdversaryConfig, feature_distance, hinge
-from omni2sound.models.oobleck import Oobleck
+from omni2sound.models.oobleck import Oobleck, OobleckConfig
+from omni2sound.runtime import resolve_device
+from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.train.interrupt import Interrupt
 from omni2sound.train.log import RunLog
+from omni2sound.train.parts.material import training_attribution, training_sounds
+from omni2sound.train.parts.vocoder import Waveform, draw_batch
 from omni2sound.train.state import TrainState, latest_state, load_state, save_state
-from omni2sound.train.vocoder import Waveform, draw_batch
+from omni2sound.weights import LARGE_FILE_BYTES, save_model
 
-__all__ = ["OobleckRecipe", "fit_latents", "kl_to_normal", "spectral_distance", "train_oobleck"]
+__all__ = [
+    "OobleckRecipe",
+    "OobleckSettings",
+    "fit_latents",
+    "kl_to_normal",
+    "spectral_distance",
+    "train_oobleck",
+    "train_oobleck_model",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -93,6 +106,85 @@ class OobleckRecipe:
             raise ConfigError("num_steps, batch_size and crop_frames must be at least 1")
         if not 0 <= self.average_decay < 1:
             raise ConfigError(f"average_decay must lie in [0, 1), got {self.average_decay}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OobleckSettings:
+    """Shape of the autoencoder and how it is trained; `--set` changes fields of both."""
+
+    model: OobleckConfig = field(default_factory=OobleckConfig)
+    """Shape of the autoencoder."""
+    recipe: OobleckRecipe = field(default_factory=OobleckRecipe)
+    """How it is trained."""
+
+
+def train_oobleck_model(
+    corpus: Path,
+    out: Path,
+    *,
+    settings: OobleckSettings | None = None,
+    max_steps: int | None = None,
+    max_minutes: float | None = None,
+    resume: bool = False,
+    device: str = "auto",
+) -> Path:
+    """Train the full-size autoencoder on the training recordings and rendered scenes.
+
+    Args:
+        corpus: Folder of the scenes' material.
+        out: Folder of checkpoints, log and `model/`.
+        settings: Shape and recipe; None: the defaults.
+        max_steps: Stop once this many steps are done in all.
+        max_minutes: Stop after this long.
+        resume: Continue the run in `out`.
+        device: "auto", "cpu", "cuda" or "mps".
+
+    Returns:
+        The model folder, with the autoencoder and the full-size encoders' settings.
+
+    Raises:
+        UserError: If the material can't be read, or the checkpoint is of another run.
+    """
+    settings = settings or OobleckSettings()
+    assets = SceneAssets.open(corpus)
+    recordings, scenes = training_sounds(assets)
+    torch.manual_seed(settings.recipe.seed)  # for the initial weights; nothing else draws from it
+    model = Oobleck(settings.model)
+    steps = train_oobleck(
+        model,
+        recordings,
+        scenes,
+        recipe=settings.recipe,
+        out=out,
+        device=str(resolve_device(device)),
+        max_minutes=max_minutes,
+        max_steps=max_steps,
+        resume=resume,
+        corpus_sha256=assets.catalogue.digest,
+    )
+    training = {
+        "catalogue_sha256": assets.catalogue.digest,
+        "recipe": to_json(settings.recipe),
+        "steps": steps,
+    }
+    save_model(
+        out / "model",
+        name="parts",
+        # With the full-size encoders' settings, so that `train paper --parts` takes the folder.
+        parts={
+            "autoencoder": to_json(settings.model),
+            "sync": to_json(SynchformerPart()),
+            "text": to_json(TextPart(encoder="flan-t5-base")),
+            "vision": to_json(VisionPart(encoder="dfn5b-clip-vit-h-14-384")),
+        },
+        tensors={"autoencoder": model.state_dict()},
+        defaults={},
+        training={"autoencoder": training},
+        attribution=training_attribution(assets.catalogue, pictures=False),
+        half=False,
+        max_file_bytes=LARGE_FILE_BYTES,
+    )
+    return out / "model"
 
 
 def spectral_distance(made_BN: Tensor, real_BN: Tensor, windows: Sequence[int]) -> Tensor:

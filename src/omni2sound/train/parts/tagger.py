@@ -29,17 +29,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from omni2sound.config import to_json
 from omni2sound.data.batches.augment import augment_waveform
 from omni2sound.encoders.metric.tagger import TaggerConfig, TaggerNetwork
 from omni2sound.errors import ConfigError, UserError
+from omni2sound.generate.model import load_model
+from omni2sound.models.autoencoder import AudioVAE
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.train.log import RunLog
+from omni2sound.train.parts.material import training_attribution
+from omni2sound.weights import save_model
 
-__all__ = ["TaggerRecipe", "draw_patches", "train_tagger"]
+__all__ = ["TaggerRecipe", "draw_patches", "train_tagger", "train_tagger_model"]
 
 _log = logging.getLogger(__name__)
 
 Waveform = NDArray[np.float32]
 LOG_EVERY = 50
+_MAX_RECORDING_S = 6.0
+"""Longer recordings are cut to their beginning."""
 MOST_OCTAVES = 0.35
 """How far a recording is played faster or slower: six families of a class are few pitches."""
 _MASKED_BANDS, _MASKED_FRAMES = 10, 16
@@ -75,6 +83,59 @@ class TaggerRecipe:
         for name in ("empty_share", "mixed_share", "decoded_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must lie in 0..1, got {getattr(self, name)}")
+
+
+def train_tagger_model(
+    corpus: Path, out: Path, *, parts: str | None = None, max_minutes: float = 60.0
+) -> Path:
+    """Train the in-domain tagger on the training recordings.
+
+    Args:
+        corpus: Folder of the scenes' material.
+        out: Folder of the log and of `model/`.
+        parts: Model whose autoencoder reconstructs recordings; None: "embedded".
+        max_minutes: Time limit; a run that exceeds it fails.
+
+    Returns:
+        The model folder, with the tagger alone.
+
+    Raises:
+        UserError: If the material or the model can't be read, or time is up.
+    """
+    assets, model = SceneAssets.open(corpus), load_model(parts or "embedded")
+    catalogue, longest = assets.catalogue, round(_MAX_RECORDING_S * SAMPLE_RATE_HZ)
+    recordings = {
+        c: [assets.waveform(r.recording_id)[:longest] for r in catalogue.recordings_of(c, "train")]
+        for c in catalogue.class_ids
+        if catalogue.recordings_of(c, "train")
+    }
+    decoded = {
+        c: [_reconstruct(x_N, model.autoencoder) for x_N in of_class]
+        for c, of_class in recordings.items()
+    }
+    recipe = TaggerRecipe()
+    network = train_tagger(recordings, decoded, recipe=recipe, out=out, max_minutes=max_minutes)
+    save_model(
+        out / "model",
+        name="tagger",
+        parts={"tagger": to_json(network.config)},
+        tensors={"tagger": network.state_dict()},
+        defaults={},
+        training={
+            "catalogue_sha256": catalogue.digest,
+            "recipe": to_json(recipe),
+            "autoencoder_of": model.sha256,
+        },
+        attribution=training_attribution(catalogue, pictures=False),
+    )
+    return out / "model"
+
+
+@torch.no_grad()
+def _reconstruct(sound_N: Waveform, autoencoder: AudioVAE) -> Waveform:
+    latents_BLC = autoencoder.encode(torch.from_numpy(sound_N.copy())[None])
+    decoded_N = autoencoder.decode(latents_BLC)[0, : len(sound_N)]
+    return decoded_N.float().numpy()
 
 
 def train_tagger(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from omni2sound.config import to_json
 from omni2sound.encoders.metric.tagger import Tagger, TaggerConfig, TaggerNetwork
 from omni2sound.errors import ConfigError, ShapeError, UserError
-from omni2sound.train.tagger import TaggerRecipe, draw_patches, train_tagger
+from omni2sound.train.parts.tagger import TaggerRecipe, draw_patches, train_tagger
 from omni2sound.weights import save_model
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from omni2sound.errors import ConfigError
 from omni2sound.models.adversary import AdversaryConfig
 from omni2sound.models.oobleck import Oobleck, OobleckConfig
-from omni2sound.train.oobleck import (
+from omni2sound.train.parts.oobleck import (
     OobleckRecipe,
     kl_to_normal,
     spectral_distance,
@@ -102,7 +102,7 @@ def trained_in_a_process(out: Path, *, at: int, number: signal.Signals) -> int:
     code = f"""
 import os
 from pathlib import Path
-from omni2sound.train import oobleck
+from omni2sound.train.parts import oobleck
 from tests.train.test_oobleck import model, recipe, recordings
 draw = oobleck.draw_batch
 def drawn(*args, step, **options):

@@ -1,0 +1,46 @@
+"""`--set NAME=VALUE`: changes of a recipe or another tree of settings.
+
+In:   settings, texts such as ``stages.1.lr=3e-4``.
+Out:  the changed settings; values are JSON, or plain text where they are not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from omni2sound.config import override
+from omni2sound.errors import UserError
+
+__all__ = ["SetOption", "apply_changes"]
+
+T = TypeVar("T")
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Change a setting: stages.1.lr=3e-4; may be repeated. Default: no change."
+    ),
+]
+
+
+def apply_changes(settings: T, changes: Iterable[str] | None) -> T:
+    """Apply the values of `--set`, in order.
+
+    Raises:
+        UserError: If a change is not NAME=VALUE.
+        ConfigError: If there is no such setting, or the value does not fit.
+    """
+    for change in changes or ():
+        path, sign, text = change.partition("=")
+        if not sign:
+            raise UserError(f"--set needs NAME=VALUE, got {change!r}")
+        try:
+            value: Any = json.loads(text)
+        except ValueError:
+            value = text
+        settings = override(settings, path, value)
+    return settings

@@ -1,0 +1,328 @@
+"""One training run from Python: what `omni2sound train` does.
+
+In:   a `RunRequest`: a recipe, folders of features, an output folder, limits.
+Out:  checkpoints and a log in that folder, and `model/` (or `adapter/`), ready to generate.
+
+Example:
+    request = RunRequest(recipe=tiny(), data=(Path("features"),), out=Path("runs/tiny"))
+    model = load_model(train_recipe(request).written)
+
+Under `torchrun` every rank calls `train_recipe` with the same request; the first one writes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from omni2sound.config import digest, from_json, to_json
+from omni2sound.data.batches.hard_samples import PromptEncoder
+from omni2sound.data.store.rows import FeatureStore
+from omni2sound.diffusion.samplers import SamplerConfig
+from omni2sound.encoders.registry import TextPart, load_text
+from omni2sound.encoders.sync import SyncConfig, SyncEncoder
+from omni2sound.errors import ConfigError, UserError
+from omni2sound.generate.model import Defaults, Model, PipelineConfig, build_autoencoder
+from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
+from omni2sound.models.dit import DiT
+from omni2sound.models.lora import LoraConfig, adapter_of, add_lora, save_adapter
+from omni2sound.models.oobleck import Oobleck
+from omni2sound.models.transfer import transferred
+from omni2sound.runtime import resolve_device
+from omni2sound.scenes.material.licences import merge_attribution
+from omni2sound.timebase import TimeBase
+from omni2sound.train.loop import INTERRUPTED, TrainOptions, TrainResult, train
+from omni2sound.train.parallel import joined_world
+from omni2sound.train.recipe import Recipe
+from omni2sound.weights import ModelCard, load_card, load_part, part_sha256, resolve_model
+
+__all__ = ["RunRequest", "TrainedRun", "train_recipe"]
+
+_log = logging.getLogger(__name__)
+_SHARED_COMPONENTS = ("autoencoder", "sync", "text", "vision")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunRequest:
+    """What to train, on what, and for how long.
+
+    Attributes:
+        recipe: The run; its `dit.latent_dim` is replaced by that of the autoencoder.
+        data: Folders of features, all made with the encoders of `parts`.
+        out: Folder of the run.
+        validation: Folder of features to measure convergence on; None: no stage is extended.
+        parts: Model (name, folder or pinned Hub id) whose autoencoder and encoders are used.
+        encoders: Folder of published encoders; None: in the cache. Only needed by stages that
+            change prompts of a full-size model.
+        init_from: Model whose transformer the run starts from; None: random weights.
+        lora: Train an adapter of this rank on the model of `init_from`; None: all weights.
+        max_steps: Stop once this many steps are done in all.
+        max_minutes: Stop after this long.
+        resume: Continue the run in `out`.
+        device: "auto", "cpu", "cuda" or "mps".
+
+    Raises:
+        UserError: If options exclude each other.
+    """
+
+    recipe: Recipe
+    data: Sequence[Path]
+    out: Path
+    validation: Path | None = None
+    parts: str | Path = "embedded"
+    encoders: Path | None = None
+    init_from: str | Path | None = None
+    lora: int | None = None
+    max_steps: int | None = None
+    max_minutes: float | None = None
+    resume: bool = False
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.max_minutes is not None and self.max_minutes <= 0:
+            raise UserError(f"`max_minutes` must be positive, got {self.max_minutes}")
+        if self.resume and self.init_from:
+            raise UserError("`resume` continues a run, `init_from` starts one; give one of them")
+        if self.lora and not (self.init_from or self.resume):
+            raise UserError("an adapter is trained on an existing model; name it with `init_from`")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainedRun:
+    """The end of a run.
+
+    Attributes:
+        written: The model or adapter folder; None on other ranks than the first.
+        result: Steps, convergence, and why the run stopped.
+    """
+
+    written: Path | None
+    result: TrainResult
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
+class _Components:
+    """The frozen networks of a run, and what the model will be composed of."""
+
+    card: ModelCard
+    recipe: Recipe
+    config: PipelineConfig
+    autoencoder: MelPcaAutoencoder | Oobleck
+    sync: SyncEncoder | None
+    parent: ModelCard | None = None
+    attributions: list[str] = field(default_factory=list)
+
+
+def train_recipe(
+    request: RunRequest, *, on_step: Callable[[int, int], None] | None = None
+) -> TrainedRun:
+    """Run or resume a recipe, and save the model.
+
+    Args:
+        request: What to train.
+        on_step: Called with (steps done, steps in all).
+
+    Returns:
+        Where the model or adapter lies, and how the run ended.
+
+    Raises:
+        ConfigError: If features, components, checkpoint and recipe do not fit together.
+        MissingPartError: If a model or an encoder is not there.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM; checkpoint and model are saved before.
+    """
+    card = load_card(resolve_model(request.parts))
+    recipe = _with_latents_of(card, request.recipe)
+    vae_sha256 = part_sha256(card, "autoencoder")
+    store = FeatureStore(list(request.data), autoencoder_sha256=vae_sha256)
+    held_out = None
+    if request.validation is not None:
+        held_out = FeatureStore([request.validation], autoencoder_sha256=vae_sha256)
+    # Before hours of training: components that do not fit together are refused here.
+    config = _model_config(card, recipe)
+    descriptions = [*store.description, *(held_out.description if held_out else [])]
+    _check_features(descriptions, config, part_sha256(card, "sync"))
+    parts = _load_components(card, recipe, config)
+    torch.manual_seed(recipe.seed)  # for the initial weights; nothing else draws from it
+    model = DiT(recipe.dit)
+    if request.init_from is not None:
+        parts.parent = load_card(resolve_model(request.init_from))
+        _start_from(parts.parent, model, parts.autoencoder)
+    if request.lora is not None:
+        # Muon is for whole matrices; these are thin ones.
+        parts.recipe = recipe = replace(recipe, optimizer="adamw")
+        add_lora(model, LoraConfig(rank=request.lora), seed=recipe.seed)
+    with joined_world(resolve_device(request.device)) as (world, device):
+        if held_out is None:
+            _log.warning(
+                "no validation features: convergence is not measured, and no stage is extended"
+            )
+        weights, result = train(
+            model,
+            recipe,
+            store,
+            held_out,
+            parts.autoencoder.to(device),
+            TrainOptions(
+                out=request.out,
+                max_steps=request.max_steps,
+                max_minutes=request.max_minutes,
+                resume=request.resume,
+                device=str(device),
+                num_readers=4 if device.type == "cuda" else 0,
+            ),
+            prompts=_prompt_encoder(recipe, config.text, request.encoders, device),
+            world=world,
+            parent_sha256=None if parts.parent is None else parts.parent.sha256,
+            vae_sha256=vae_sha256,
+            on_step=on_step,
+        )
+    _log.info("stopped at step %d: %s", result.steps, result.reason)
+    written = None
+    if world.is_first and request.lora is not None:
+        written = request.out / "adapter"
+        lora = LoraConfig(rank=request.lora)
+        save_adapter(written, adapter_of(weights, lora, model_sha256=result.parent_sha256 or ""))
+    elif world.is_first:
+        written = request.out / "model"
+        _compose(parts, weights, result, store, held_out).save(written)
+    if result.reason == INTERRUPTED:
+        raise KeyboardInterrupt
+    return TrainedRun(written=written, result=result)
+
+
+def _with_latents_of(card: ModelCard, recipe: Recipe) -> Recipe:
+    latent_dim = card.parts["autoencoder"]["latent_dim"]
+    if recipe.dit.latent_dim == latent_dim:
+        return recipe
+    _log.info("latents have %d channels, as those of %s", latent_dim, card.name)
+    return replace(recipe, dit=replace(recipe.dit, latent_dim=latent_dim))
+
+
+def _model_config(card: ModelCard, recipe: Recipe) -> PipelineConfig:
+    """Settings of the model to be made.
+
+    Raises:
+        ConfigError: If the recipe does not fit the components.
+    """
+    sampler = SamplerConfig(kind="dpmpp-2m" if recipe.objective.kind == "v" else "euler")
+    own = {
+        "timebase": TimeBase(),
+        "dit": recipe.dit,
+        "objective": recipe.objective,
+        "sampler": sampler,
+    }
+    return from_json(
+        PipelineConfig,
+        {
+            **{name: card.parts[name] for name in _SHARED_COMPONENTS if name in card.parts},
+            **{name: to_json(value) for name, value in own.items()},
+        },
+        where=f"parts of {card.name}",
+    )
+
+
+def _load_components(card: ModelCard, recipe: Recipe, config: PipelineConfig) -> _Components:
+    autoencoder = build_autoencoder(config.autoencoder)
+    load_part(card, "autoencoder", autoencoder)
+    sync = None
+    if isinstance(config.sync, SyncConfig):
+        sync = SyncEncoder(config.sync)
+        load_part(card, "sync", sync)
+    return _Components(card=card, recipe=recipe, config=config, autoencoder=autoencoder, sync=sync)
+
+
+def _start_from(card: ModelCard, model: DiT, vae: MelPcaAutoencoder | Oobleck) -> None:
+    """Give the transformer the weights of another model, mapped if the latents differ.
+
+    Raises:
+        ConfigError: If the weights do not fit, or the two autoencoders are of different kinds.
+    """
+    if not isinstance(vae, MelPcaAutoencoder):
+        load_part(card, "dit", model)  # the full-size autoencoder: its latents are one space
+        return
+    old = MelPcaAutoencoder(from_json(MelPcaConfig, card.parts["autoencoder"]))
+    load_part(card, "autoencoder", old)
+    if old.latent_dim == vae.latent_dim and torch.equal(old.basis_CK, vae.basis_CK):
+        load_part(card, "dit", model)
+        return
+    _log.info("mapping weights of %s to the latents of this run's autoencoder", card.name)
+    parent = DiT(replace(model.config, latent_dim=old.latent_dim))
+    load_part(card, "dit", parent)
+    model.load_state_dict(transferred(parent.state_dict(), old, vae))
+
+
+def _check_features(descriptions: Sequence[Any], config: PipelineConfig, sync_sha256: str) -> None:
+    """Refuse features of other encoders than the model's.
+
+    Raises:
+        ConfigError: If an encoder differs.
+    """
+    wanted = {
+        "text": config.text.encoder,
+        "vision": config.vision.encoder,
+        "sync": getattr(config.sync, "kind", None),
+        "sync_sha256": sync_sha256 or None,
+    }
+    for description in descriptions:
+        for name, value in wanted.items():
+            # A store that does not name an encoder has no such features, or predates the name.
+            if description.get(name) not in (None, value):
+                raise ConfigError(
+                    f"the features were made with another {name.partition('_')[0]} encoder than "
+                    "that of `parts`; make them again, or give the model that they were made with"
+                )
+
+
+def _prompt_encoder(
+    recipe: Recipe, part: TextPart, published: Path | None, device: torch.device
+) -> PromptEncoder | None:
+    """The text encoder, if some stage changes prompts.
+
+    Raises:
+        MissingPartError: If it is a published one, and its folder is not there.
+    """
+    if not any(stage.makes_prompts for stage in recipe.stages):
+        return None
+    return load_text(part, device, published=published)
+
+
+def _compose(
+    parts: _Components,
+    weights: dict[str, Tensor],
+    result: TrainResult,
+    store: FeatureStore,
+    held_out: FeatureStore | None,
+) -> Model:
+    """The trained model, with the card's record of how it was made."""
+    recipe = parts.recipe
+    training = {
+        "recipe": to_json(recipe, with_runtime=False),  # exactly what the digest names
+        "recipe_sha256": digest(recipe),
+        "data": store.description,
+        "validation": (held_out and held_out.description) or "no validation features",
+        "steps": result.steps,
+        "finished": result.finished,
+        "stage_converged": result.stage_converged,
+        "skipped": result.skipped,
+        "parent_sha256": result.parent_sha256,
+    }
+    dit = DiT(recipe.dit)
+    dit.load_state_dict(weights)
+    longest_s = max(store.durations_s)
+    parents = [] if parts.parent is None else [parts.parent.attribution]
+    return Model(
+        config=parts.config,
+        dit=dit,
+        autoencoder=parts.autoencoder,
+        sync=parts.sync,
+        name=recipe.name,
+        defaults=Defaults(max_duration_s=longest_s, duration_s=min(8.0, longest_s)),
+        training={**parts.card.training, "dit": training},
+        attribution=merge_attribution([parts.card.attribution, *parents, *store.attribution]),
+    )
