@@ -144,7 +144,7 @@ class ClipEncoders:
         if self._parts.sync is None:
             raise UserError(
                 f"model {self._card.name!r} says nothing of a sync encoder, which pictures need; "
-                "give a whole model, or parts that `train sync` wrote"
+                "give a whole model, or components that `train-part sync` wrote"
             )
         return self._parts.sync
 
