@@ -29,11 +29,11 @@ def test_unfit_options_are_refused(
     tmp_path: Path, name: str, options: dict[str, object], reason: str
 ) -> None:
     with pytest.raises(UserError, match=reason):
-        train_part(name, tmp_path, tmp_path / "out", **options)  # type: ignore[arg-type]
+        train_part(name, tmp_path / "out", tmp_path, **options)  # type: ignore[arg-type]
     assert not (tmp_path / "out").exists()
 
 
 def test_a_model_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "out" / "model").mkdir(parents=True)
     with pytest.raises(UserError, match="holds a model already"):
-        train_part("sync", tmp_path, tmp_path / "out")
+        train_part("sync", tmp_path / "out", tmp_path)

@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from omni2sound.cli.options import EncodersOption
 from omni2sound.cli.progress import progress_bar
 from omni2sound.cli.settings import SetOption, apply_changes
 
@@ -38,12 +39,7 @@ def train(
     parts: Annotated[
         str, typer.Option(help="Model whose autoencoder and encoders are used.")
     ] = "embedded",
-    encoders: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of published encoders (docs/guides/full-size.md). Default: the cache."
-        ),
-    ] = None,
+    encoders: EncodersOption = None,
     max_steps: Annotated[
         int | None, typer.Option(min=1, help="Stop after this many steps. Default: no limit.")
     ] = None,

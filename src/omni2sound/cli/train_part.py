@@ -16,6 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
+from omni2sound.cli.options import CorpusOption, corpus_folder
 from omni2sound.cli.progress import progress_bar
 from omni2sound.cli.settings import SetOption, apply_changes
 from omni2sound.errors import UserError
@@ -27,10 +28,8 @@ def train_part(
     name: Annotated[
         str, typer.Argument(help="Component: autoencoder, oobleck, sync, joint or tagger.")
     ],
-    corpus: Annotated[
-        Path, typer.Option(help="Folder of the scenes' material, from `scenes fetch`.")
-    ],
     out: Annotated[Path, typer.Option(help="Run folder to write.")],
+    corpus: CorpusOption = None,
     parts: Annotated[
         str | None,
         typer.Option(
@@ -90,9 +89,10 @@ def train_part(
             raise UserError(f"train-part {name} does not take --{flag}")
     if (out / "model").exists() and not resume:
         raise UserError(f"{out} holds a model already; give another --out")
+    material = corpus_folder(corpus)
     if "on_scene" in known:
         with progress_bar("scenes") as on_scene:
-            model = COMPONENTS[name](corpus, out, on_scene=on_scene, **given)
+            model = COMPONENTS[name](material, out, on_scene=on_scene, **given)
     else:
-        model = COMPONENTS[name](corpus, out, **given)
+        model = COMPONENTS[name](material, out, **given)
     print(json.dumps({"model": str(model)}))
