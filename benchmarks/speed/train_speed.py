@@ -24,7 +24,7 @@ from omni2sound.train.cost import blank_conditions, device_named, task_flops
 from omni2sound.train.optimizer import make_optimizer
 from omni2sound.train.parallel import World, prepare_model
 from omni2sound.train.state import TrainState
-from omni2sound.train.step import update_average
+from omni2sound.train.step import update_ema
 
 
 def main() -> None:
@@ -50,8 +50,8 @@ def main() -> None:
         compiled=args.compile,
     )
     optimizer = make_optimizer(model, kind=recipe.optimizer, weight_decay=recipe.weight_decay)
-    average = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    state = TrainState(model=model, average=average, optimizer=optimizer)
+    ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    state = TrainState(model=model, ema=ema, optimizer=optimizer)
     frames = TimeBase().num_latent_frames(args.clip_seconds)
     x_BLC = torch.randn(args.clips, frames, recipe.dit.latent_dim, device=device)
     t_B = torch.rand(args.clips, device=device)
@@ -71,7 +71,7 @@ def main() -> None:
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        update_average(state, recipe.ema_decay)
+        update_ema(state.ema, state.model, recipe.ema_decay)
 
     seconds = timed(step, args.steps, device)
     flops = args.clips * task_flops(recipe, args.task, args.clip_seconds)

@@ -154,11 +154,11 @@ def training_checkpoint() -> dict[str, Tensor]:
 
 def test_a_training_checkpoint_asks_which_weights(tmp_path: Path) -> None:
     source = checkpoint(tmp_path / "source", training_checkpoint())
-    with pytest.raises(UserError, match="choose --weights"):
+    with pytest.raises(UserError, match="choose `weights`"):
         convert(source, tmp_path / "model")
     name = "pre.weight"
-    trained = convert(source, tmp_path / "trained", tower="trained")
-    average = convert(source, tmp_path / "average", tower="average")
+    trained = convert(source, tmp_path / "trained", weights="trained")
+    average = convert(source, tmp_path / "average", weights="average")
     one, two = (load_model(done.folder).dit.state_dict()[name] for done in (trained, average))
     torch.testing.assert_close(one + 1, two)
     assert trained.set_aside > 0

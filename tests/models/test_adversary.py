@@ -9,7 +9,7 @@ from omni2sound.errors import ConfigError
 from omni2sound.models.adversary import (
     Adversary,
     AdversaryConfig,
-    Judgement,
+    Discrimination,
     feature_distance,
     hinge,
 )
@@ -17,9 +17,9 @@ from omni2sound.models.adversary import (
 TINY = AdversaryConfig(windows=(64, 16), channels=3)
 
 
-def judged(score: float, feature: float) -> list[Judgement]:
+def discriminated(score: float, feature: float) -> list[Discrimination]:
     full = torch.full((1, 1, 2, 2), float(score))
-    return [Judgement(score=full, features=(torch.full((1, 2, 3), float(feature)),))]
+    return [Discrimination(score=full, features=(torch.full((1, 2, 3), float(feature)),))]
 
 
 def test_each_resolution_judges_every_moment() -> None:
@@ -39,12 +39,12 @@ def test_each_resolution_judges_every_moment() -> None:
 def test_the_hinge_is_zero_where_the_adversary_is_sure_and_right(
     real: float, made: float, loss: float
 ) -> None:
-    assert hinge(judged(real, 0), judged(made, 0)).item() == loss
+    assert hinge(discriminated(real, 0), discriminated(made, 0)).item() == loss
 
 
 def test_the_distance_of_features_is_relative_to_the_real_ones() -> None:
-    assert feature_distance(judged(0, 4), judged(0, 4)).item() == 0
-    assert feature_distance(judged(0, 4), judged(0, 3)).item() == 0.25
+    assert feature_distance(discriminated(0, 4), discriminated(0, 4)).item() == 0
+    assert feature_distance(discriminated(0, 4), discriminated(0, 3)).item() == 0.25
 
 
 def test_an_adversary_without_windows_is_refused() -> None:

@@ -484,7 +484,7 @@ def test_validation_is_the_same_on_the_device(store: FeatureStore, vae: MelPcaAu
     model = DiT(recipe.dit)
     resident = ResidentFeatures(store, torch.device("cpu"))
     host = validation_loss(model, store, vae, recipe)
-    device = validation_loss(model, store, vae, recipe, resident=resident)
+    device = validation_loss(model, store, vae, recipe, on_device=resident)
     assert set(host) == set(device)
     for task, loss in host.items():
         assert device[task] == pytest.approx(loss, rel=0.1)

@@ -30,7 +30,7 @@ def ran(progress: Progress, losses: dict[int, float], *, until: int = 10**9) -> 
         progress.count(finite=True)
         if progress.validation_is_due():
             validated.append(progress.step)
-            progress.judge(losses.get(progress.step, 1.0))
+            progress.record_loss(losses.get(progress.step, 1.0))
     return validated
 
 

@@ -38,8 +38,8 @@ def make(seed: int = 0, *, steps: int = 2) -> TrainState:
     for _ in range(steps):
         model(torch.randn(4, 3)).square().sum().backward()
         optimizer.step()
-    average = {k: v.detach() + 1 for k, v in model.state_dict().items()}
-    return TrainState(model=model, average=average, optimizer=optimizer)
+    ema = {k: v.detach() + 1 for k, v in model.state_dict().items()}
+    return TrainState(model=model, ema=ema, optimizer=optimizer)
 
 
 def everything(state: TrainState) -> dict[str, torch.Tensor]:
@@ -112,9 +112,7 @@ def test_a_missing_piece_is_named(tmp_path: Path) -> None:
 def test_tensors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     folder = save_state(tmp_path, make(), step=1, identity=IDENTITY)
     other = nn.Sequential(nn.Linear(3, 5), nn.LayerNorm(5), nn.Linear(5, 1))
-    state = TrainState(
-        model=other, average={}, optimizer=torch.optim.AdamW(other.parameters(), lr=0.1)
-    )
+    state = TrainState(model=other, ema={}, optimizer=torch.optim.AdamW(other.parameters(), lr=0.1))
     with pytest.raises(ConfigError, match=r"does not fit the model: average\.0\.bias"):
         load_state(folder, state, identity=IDENTITY)
 

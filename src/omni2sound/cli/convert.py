@@ -35,7 +35,7 @@ def convert(
         raise UserError(f"--weights {weights}: expected trained or average")
     if not target.parent.is_dir():
         raise UserError(f"{target}: folder {target.parent} does not exist; create it first")
-    done = run(source, target, tower=weights)  # type: ignore[arg-type]
+    done = run(source, target, weights=weights)  # type: ignore[arg-type]
     print(
         json.dumps(
             {

@@ -1,39 +1,29 @@
-"""Checkpoint files of others: found, read without running anything, one set of weights chosen.
+"""Checkpoints of the stable-audio-tools family: finding one and choosing a set of weights.
 
-In:   a folder or a file (`.ckpt`, `.pt`, `.pth`, `.bin`, `.safetensors`).
+In:   a folder or a file (`.ckpt`, `.pt`, `.pth`, `.bin`, `.safetensors`), tensors by name.
 Out:  tensors by the names that the model is published with.
-
-What not to get wrong: checkpoints are pickles. They are read by torch's loader that knows
-tensors and plain data alone; one that names any code is refused, and nothing of it runs.
 """
 
 from __future__ import annotations
 
 import json
-import pickle
-import re
-import warnings
-import zipfile
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
 from omni2sound.errors import ConfigError, MissingPartError, UserError
 
 __all__ = [
     "SETTINGS",
-    "Tower",
+    "WeightSet",
     "beside",
-    "choose_tower",
+    "choose_weights",
     "find_checkpoint",
     "read_json",
-    "read_tensors",
 ]
 
-Tower = Literal["trained", "average"]
+WeightSet = Literal["trained", "average"]
 """Which weights of a training checkpoint: those of the last step, or their moving average."""
 SETTINGS = "model_config.json"
 
@@ -82,47 +72,8 @@ def read_json(path: Path) -> Any:
         raise ConfigError(f"{path} can't be read: {error}") from None
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a file by name, from the disk as they are needed.
-
-    Raises:
-        UserError: The file is a pickle with code in it, or no checkpoint.
-    """
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise UserError(f"{path} is no safetensors file: {error}") from None
-    try:
-        with warnings.catch_warnings():  # of old formats, which it refuses or reads
-            warnings.simplefilter("ignore", UserWarning)
-            data = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"it names {named[1]}" if named else "it is no file of tensors and plain data"
-        raise UserError(
-            f"{path} is refused: {what}, and code in a checkpoint is never run; "
-            "save its state_dict alone, as safetensors, where you trust it"
-        ) from None
-    except (RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is no checkpoint: {error}") from None
-    if isinstance(data, Mapping) and "state_dict" in data:
-        data = data["state_dict"]
-    if not isinstance(data, Mapping) or not data:
-        raise UserError(f"{path} holds no tensors by name")
-    odd = [str(key) for key, value in data.items() if not isinstance(value, Tensor)]
-    if odd:
-        raise UserError(f"{path}: what stands under {', '.join(odd)} is no tensor")
-    return {str(key): value for key, value in data.items()}
-
-
-def choose_tower(
-    tensors: dict[str, Tensor], tower: Tower | None, path: Path
+def choose_weights(
+    tensors: dict[str, Tensor], wanted: WeightSet | None, path: Path
 ) -> tuple[dict[str, Tensor], int]:
     """One set of weights of a training checkpoint, under the names that it is published with.
 
@@ -137,26 +88,26 @@ def choose_tower(
     """
     plain = {name.replace("._orig_mod.", "."): value for name, value in tensors.items()}
     if not any(name.startswith("diffusion.") for name in plain):
-        if tower is not None:
-            raise UserError(f"{path} holds one set of weights; leave --weights out")
+        if wanted is not None:
+            raise UserError(f"{path} holds one set of weights; leave `weights` out")
         return plain, 0
     averaged = any(name.startswith("diffusion_ema.") for name in plain)
-    if averaged and tower is None:
+    if averaged and wanted is None:
         raise UserError(
             f"{path} is a training checkpoint with two sets of weights; "
-            "choose --weights trained or --weights average"
+            "choose `weights`: trained or average"
         )
-    if tower == "average" and not averaged:
-        raise UserError(f"{path} holds no averaged weights; use --weights trained")
+    if wanted == "average" and not averaged:
+        raise UserError(f"{path} holds no averaged weights; use trained ones (`weights`)")
     chosen, aside = {}, 0
     for name, value in plain.items():
         if name.startswith("diffusion_ema."):
             inner = name.removeprefix("diffusion_ema.ema_model.")
-            if tower == "average" and inner != name:
+            if wanted == "average" and inner != name:
                 chosen[f"model.{inner}"] = value
             else:
-                aside += 1  # the other tower, or the average's own counters
-        elif name.startswith("diffusion.model.") and tower == "average":
+                aside += 1  # the other set, or the average's own counters
+        elif name.startswith("diffusion.model.") and wanted == "average":
             aside += 1
         else:
             chosen[name.removeprefix("diffusion.")] = value

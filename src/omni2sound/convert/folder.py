@@ -25,12 +25,11 @@ from torch import Tensor, nn
 from omni2sound.config import from_json, to_json
 from omni2sound.convert.checkpoint import (
     SETTINGS,
-    Tower,
+    WeightSet,
     beside,
-    choose_tower,
+    choose_weights,
     find_checkpoint,
     read_json,
-    read_tensors,
 )
 from omni2sound.convert.names import (
     ConditionNames,
@@ -43,6 +42,7 @@ from omni2sound.convert.names import (
 )
 from omni2sound.convert.settings import read_autoencoder_settings, read_settings
 from omni2sound.convert.written import write_settings
+from omni2sound.encoders.published import read_checkpoint
 from omni2sound.errors import ConfigError, MissingPartError, UserError
 from omni2sound.generate.model import PipelineConfig
 from omni2sound.models.dit import DiT
@@ -75,13 +75,13 @@ class Converted:
     unverified: tuple[str, ...]
 
 
-def convert(source: Path, target: Path, *, tower: Tower | None = None) -> Converted:
+def convert(source: Path, target: Path, *, weights: WeightSet | None = None) -> Converted:
     """Convert whichever way the source asks for; the target is written whole or not at all.
 
     Args:
         source: See the module's text; a checkpoint file beside its settings will do.
         target: A folder that does not exist.
-        tower: For training checkpoints, which hold two sets of weights.
+        weights: Which of the two sets of a training checkpoint: "trained" or "average".
 
     Raises:
         MissingPartError: There is nothing to convert.
@@ -96,14 +96,20 @@ def convert(source: Path, target: Path, *, tower: Tower | None = None) -> Conver
         return _out(source, target)
     if (source / "config.json").is_file() and not (source / SETTINGS).is_file():
         return _in_from_diffusers(source, target)
-    return _in(source, target, tower)
+    return _in(source, target, weights)
 
 
-def _in(source: Path, target: Path, tower: Tower | None) -> Converted:
+def _in(source: Path, target: Path, weights: WeightSet | None) -> Converted:
     checkpoint = find_checkpoint(source)
     data = read_json(beside(checkpoint, SETTINGS))
-    tensors, set_aside = choose_tower(read_tensors(checkpoint), tower, checkpoint)
-    facts = {"layout": "stable-audio-tools", "file": checkpoint.name, "weights": tower or "stored"}
+    tensors, set_aside = choose_weights(
+        read_checkpoint(checkpoint, inside="state_dict"), weights, checkpoint
+    )
+    facts = {
+        "layout": "stable-audio-tools",
+        "file": checkpoint.name,
+        "weights": weights or "stored",
+    }
     if isinstance(data, Mapping) and data.get("model_type") == "autoencoder":
         oobleck = read_autoencoder_settings(data)
         prefix = "autoencoder." if any(k.startswith("autoencoder.") for k in tensors) else ""
@@ -170,7 +176,7 @@ def _in_from_diffusers(source: Path, target: Path) -> Converted:
         )
     links = oobleck_links(config, naming="diffusers")
     facts = {"layout": "diffusers", "file": path.name}
-    return _save_autoencoder(target, config, read_tensors(path), links, facts, path, 0)
+    return _save_autoencoder(target, config, read_checkpoint(path), links, facts, path, 0)
 
 
 def _save_autoencoder(

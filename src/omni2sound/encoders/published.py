@@ -19,6 +19,7 @@ import logging
 import os
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -233,23 +234,30 @@ def read_checkpoint(path: Path, *, inside: str | None = None) -> dict[str, Tenso
         except SafetensorError as error:
             raise ConfigError(f"{path} is no whole safetensors file: {error}") from None
     try:
-        # Mapped where the format allows it (older files are one pickle): tensors that nobody
-        # needs, such as the half of CLIP that reads texts, then never reach memory.
+        # Mapped where the format allows it (older files are one pickle): unneeded tensors, such
+        # as the half of CLIP that reads texts, then never reach memory.
         mapped = zipfile.is_zipfile(path)
-        with torch.serialization.safe_globals(_plain_numpy()):
+        with torch.serialization.safe_globals(_plain_numpy()), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about old formats
             data: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except pickle.UnpicklingError:
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
         raise ConfigError(
-            f"{path} holds more than tensors and numbers; it is not read, because reading it "
-            "could run code. Get the published file"
+            f"{path} holds {named[1] if named else 'more than tensors and numbers'}; reading it "
+            "could run code, and code in a checkpoint is never run. Get the published file, or "
+            "save its state_dict alone as safetensors where you trust it"
         ) from None
-    except (RuntimeError, EOFError, OSError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"{path} can't be read: {reason}; get it again") from None
     if inside is not None and isinstance(data, Mapping) and inside in data:
         data = data[inside]
-    if not isinstance(data, Mapping) or not all(isinstance(v, Tensor) for v in data.values()):
+    if not isinstance(data, Mapping) or not data:
         raise ConfigError(f"{path} is not a table of tensors; is it the published file?")
+    if odd := [str(name) for name, value in data.items() if not isinstance(value, Tensor)]:
+        raise ConfigError(
+            f"{path} is not a table of tensors: {', '.join(odd[:5])}; is it the published file?"
+        )
     return {str(name): tensor for name, tensor in data.items()}
 
 

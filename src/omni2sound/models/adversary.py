@@ -24,7 +24,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from omni2sound.errors import ConfigError
 
-__all__ = ["Adversary", "AdversaryConfig", "Judgement", "feature_distance", "hinge"]
+__all__ = ["Adversary", "AdversaryConfig", "Discrimination", "feature_distance", "hinge"]
 
 _SLOPE = 0.2
 
@@ -47,7 +47,7 @@ class AdversaryConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Judgement:
+class Discrimination:
     """What one resolution says.
 
     Attributes:
@@ -65,14 +65,14 @@ class Adversary(nn.Module):
     def __init__(self, config: AdversaryConfig) -> None:
         super().__init__()
         self.config = config
-        self.judges = nn.ModuleList(_Judge(w, config.channels) for w in config.windows)
+        self.judges = nn.ModuleList(_Discriminator(w, config.channels) for w in config.windows)
 
-    def forward(self, waveform_BN: Tensor) -> list[Judgement]:
+    def forward(self, waveform_BN: Tensor) -> list[Discrimination]:
         """One judgement a resolution."""
         return [judge(waveform_BN) for judge in self.judges]
 
 
-class _Judge(nn.Module):
+class _Discriminator(nn.Module):
     window_N: Tensor
 
     def __init__(self, window: int, channels: int) -> None:
@@ -95,7 +95,7 @@ class _Judge(nn.Module):
         )
         self.score = weight_norm(nn.Conv2d(channels, 1, (3, 3), padding=(1, 1)))
 
-    def forward(self, waveform_BN: Tensor) -> Judgement:
+    def forward(self, waveform_BN: Tensor) -> Discrimination:
         spectrum_BFT = torch.stft(
             waveform_BN,
             len(self.window_N),
@@ -109,10 +109,10 @@ class _Judge(nn.Module):
         for layer in self.layers:
             x_BKTF = nn.functional.leaky_relu(layer(x_BKTF), _SLOPE)
             features.append(x_BKTF)
-        return Judgement(score=self.score(x_BKTF), features=tuple(features))
+        return Discrimination(score=self.score(x_BKTF), features=tuple(features))
 
 
-def hinge(real: Sequence[Judgement], made: Sequence[Judgement]) -> Tensor:
+def hinge(real: Sequence[Discrimination], made: Sequence[Discrimination]) -> Tensor:
     """The adversary's loss: 0 where real sound scores above 1 and made sound below -1."""
     losses = [
         (1 - r.score).clamp_min(0).mean() + (1 + m.score).clamp_min(0).mean()
@@ -121,7 +121,7 @@ def hinge(real: Sequence[Judgement], made: Sequence[Judgement]) -> Tensor:
     return torch.stack(losses).mean()
 
 
-def feature_distance(real: Sequence[Judgement], made: Sequence[Judgement]) -> Tensor:
+def feature_distance(real: Sequence[Discrimination], made: Sequence[Discrimination]) -> Tensor:
     """How differently the adversary hears the two, relative to how loud it hears the real one."""
     distances = [
         (a.detach() - b).abs().mean() / a.detach().abs().mean().clamp_min(1e-6)

@@ -1,12 +1,11 @@
-"""The training loop of the transformer: one task per step, three stages, exact resume.
+"""Training loop of the transformer: one task per step, stages, exact resume.
 
 In:   a `Recipe`, a `FeatureStore`, a frozen autoencoder; any number of ranks.
-Out:  checkpoints, a log, samples, and the averaged weights.
+Out:  checkpoints, a log, samples, and the EMA weights.
 
-Everything random at step k follows from (seed, k), so a resumed run is the same run. The
-loop stops at the recipe's end, at `max_steps`, when `max_minutes` are over, or when it is
-asked to (Ctrl-C, SIGTERM), and saves in every case; a step whose gradient is not finite
-changes nothing and is counted.
+All randomness of step k is derived from (seed, k), so a resumed run equals an uninterrupted
+one. The loop stops at the recipe's end, at `max_steps`, after `max_minutes`, or on a signal
+(Ctrl-C, SIGTERM), and always saves. A step with a non-finite gradient is skipped and counted.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ from omni2sound.train.recipe import Recipe, Stage
 from omni2sound.train.samples import write_samples
 from omni2sound.train.state import TrainState, latest_state, load_state, save_state
 from omni2sound.train.step import optimizer_step
-from omni2sound.train.validation import averaged, validation_loss
+from omni2sound.train.validation import ema_weights, validation_loss
 
 __all__ = ["INTERRUPTED", "TrainOptions", "TrainResult", "train"]
 
@@ -51,23 +50,23 @@ _log = logging.getLogger(__name__)
 
 INTERRUPTED = "interrupted"
 MAX_NON_FINITE = 20
-"""Non-finite steps in a row after which a run stops: something is wrong, not unlucky."""
+"""Consecutive skipped steps after which a run stops: that many are no accident."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainOptions:
-    """How a run is run; none of it changes what is learned per step.
+    """Execution settings of a run; none of them changes what a step learns.
 
     Attributes:
-        out: The run's folder.
+        out: Folder of the run.
         max_steps: Stop once this many steps are done in all.
         max_minutes: Stop after this long.
         save_minutes: Time between checkpoints.
         save_steps: Steps between checkpoints, if that is sooner.
-        resume: Go on with the run in `out`.
-        device: Of this rank.
+        resume: Continue the run in `out`.
+        device: Device of this rank.
         log_every: Steps between lines of the log.
-        num_readers: Threads that build the next batches; 0 builds them in between.
+        num_readers: Threads that build batches ahead; 0 builds each between two steps.
     """
 
     out: Path
@@ -83,16 +82,16 @@ class TrainOptions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainResult:
-    """How a run ended.
+    """The end of a run.
 
     Attributes:
         steps: Optimizer steps done in all.
         finished: Whether the recipe's last step was done.
-        reason: Why it stopped.
-        stage_converged: For each finished stage, whether its validation loss had converged;
-            empty without validation features.
-        skipped: Steps left out because a gradient was not finite.
-        parent_sha256: Digest of the model that the run's first weights were of, if any.
+        reason: Why the run stopped.
+        stage_converged: Whether the validation loss of each finished stage had converged; empty
+            without validation features.
+        skipped: Number of steps skipped because a gradient was not finite.
+        parent_sha256: Digest of the model that the run started from, if any.
     """
 
     steps: int
@@ -120,24 +119,24 @@ def train(
     """Run or resume a recipe.
 
     Args:
-        model: With its first weights; the same on every rank. Changed in place.
-        recipe: What to do.
-        store: What to learn from.
-        validation: What to measure on. None: no stage is judged, and none is extended.
-        vae: Frozen; on the rank's device.
-        options: How to run it.
-        prompts: Encoder for stages that change prompts.
-        world: The ranks of this run; None is one.
-        parent_sha256: Digest of the model that the first weights are of, if any.
+        model: Transformer with its initial weights, equal on every rank; changed in place.
+        recipe: Stages and hyperparameters.
+        store: Training features.
+        validation: Validation features. None: convergence is not measured, no stage extended.
+        vae: Frozen autoencoder, on the rank's device.
+        options: Execution settings.
+        prompts: Text encoder for stages that change prompts.
+        world: Ranks of this run; None is a single one.
+        parent_sha256: Digest of the model that the initial weights come from, if any.
         vae_sha256: Digest of the autoencoder.
         on_step: Called with (steps done, steps in all).
 
     Returns:
-        The averaged weights on the CPU, and how the run ended.
+        The EMA weights on the CPU, and how the run ended.
 
     Raises:
-        ConfigError: If the folder holds a run and `resume` is off, or a run that differs; if
-            data, encoders or ranks don't suffice for what a stage needs.
+        ConfigError: If the folder holds a run and `resume` is off, or holds another run; if
+            features, encoders or the number of ranks do not fit a stage.
     """
     world, device = world or World(), torch.device(options.device)
     if recipe.resident and world.size > 1:
@@ -156,40 +155,18 @@ def train(
         activation_checkpointing=recipe.activation_checkpointing,
         compiled=recipe.compile,
     )
-    average = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
     optimizer = make_optimizer(
         model, kind=recipe.optimizer, weight_decay=recipe.weight_decay, betas=recipe.adam_betas
     )
-    state = TrainState(model=model, average=average, optimizer=optimizer)
-    identity = {
-        "recipe": to_json(recipe, with_runtime=False),
-        "data": store.description,
-        "data_sha256": store.sha256,
-        # It decides how long stages are.
-        "validation_sha256": None if validation is None else validation.sha256,
-        "vae_sha256": vae_sha256,
-        # There batches draw noise on the device, and each kind has a generator of its own.
-        **({"device": device.type} if recipe.resident else {}),
-        "prompts_sha256": (
-            prompts.sha256
-            if prompts is not None and any(stage.makes_prompts for stage in recipe.stages)
-            else None
-        ),
-    }
-    progress, bins = Progress(recipe=recipe, parent_sha256=parent_sha256), LossBins()
-    newest = latest_state(options.out)
-    if newest is not None:
-        if not options.resume:
-            raise ConfigError(
-                f"{options.out} holds a run ({newest.name}); add --resume or use another --out"
-            )
-        saved = load_state(newest, state, identity=identity, world=world)
-        bins.restore(saved.pop("bins"), world)
-        progress = Progress.from_json(recipe, saved)
-        _log.info("resumed %s at step %d", options.out, progress.step)
+    state = TrainState(model=model, ema=ema, optimizer=optimizer)
+    identity = _identity(recipe, store, validation, prompts, vae_sha256, device)
+    bins = LossBins()
+    progress = _resume(recipe, options, state, identity, bins, world)
+    progress = progress or Progress(recipe=recipe, parent_sha256=parent_sha256)
     run = _Run(
-        resident=ResidentFeatures(store, device) if recipe.resident else None,
-        held_out=(
+        on_device=ResidentFeatures(store, device) if recipe.resident else None,
+        validation_on_device=(
             ResidentFeatures(validation, device)
             if recipe.resident and validation is not None
             else None
@@ -214,7 +191,7 @@ def train(
         reason = run.until_done(on_step)
     finally:
         run.log.close()
-    weights = {k: whole(v).detach().cpu() for k, v in state.average.items()}
+    weights = {k: whole(v).detach().cpu() for k, v in state.ema.items()}
     return weights, TrainResult(
         steps=progress.step,
         finished=progress.step >= progress.num_steps,
@@ -225,6 +202,56 @@ def train(
     )
 
 
+def _identity(
+    recipe: Recipe,
+    store: FeatureStore,
+    validation: FeatureStore | None,
+    prompts: PromptEncoder | None,
+    vae_sha256: str | None,
+    device: torch.device,
+) -> dict[str, Any]:
+    """JSON data that a resumed run must share with the run that it continues."""
+    changes_prompts = any(stage.makes_prompts for stage in recipe.stages)
+    return {
+        "recipe": to_json(recipe, with_runtime=False),
+        "data": store.description,
+        "data_sha256": store.sha256,
+        # It decides how long stages are.
+        "validation_sha256": None if validation is None else validation.sha256,
+        "vae_sha256": vae_sha256,
+        # Noise is drawn on the device there, and each kind of device has its own generator.
+        **({"device": device.type} if recipe.resident else {}),
+        "prompts_sha256": (prompts.sha256 if prompts is not None and changes_prompts else None),
+    }
+
+
+def _resume(
+    recipe: Recipe,
+    options: TrainOptions,
+    state: TrainState,
+    identity: dict[str, Any],
+    bins: LossBins,
+    world: World,
+) -> Progress | None:
+    """Restore the newest checkpoint of the run's folder; None if there is none.
+
+    Raises:
+        ConfigError: If there is one and `resume` is off, or it is of another run.
+    """
+    newest = latest_state(options.out)
+    if newest is None:
+        return None
+    if not options.resume:
+        raise ConfigError(
+            f"{options.out} holds a run ({newest.name}); set `resume`, or give another `out`"
+        )
+    saved = load_state(newest, state, identity=identity, world=world)
+    bins.restore(saved.pop("bins"), world)
+    progress = Progress.from_json(recipe, saved)
+    _log.info("resumed %s at step %d", options.out, progress.step)
+    return progress
+
+
 def _samplers(
     recipe: Recipe,
     store: FeatureStore,
@@ -232,7 +259,7 @@ def _samplers(
     prompts: PromptEncoder | None,
     world: World,
 ) -> dict[str, TaskSampler]:
-    """What each stage draws from. Fails now, not when a later stage finds something missing.
+    """Build the sampler of each stage, and check before the first step what each will need.
 
     Raises:
         ConfigError: If clips, scores, texts or an encoder are missing, or a batch can't be
@@ -268,10 +295,10 @@ def _samplers(
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Run:
-    """Everything that a run holds while it runs."""
+    """State of a running loop."""
 
-    resident: ResidentFeatures | None
-    held_out: ResidentFeatures | None
+    on_device: ResidentFeatures | None
+    validation_on_device: ResidentFeatures | None
     recipe: Recipe
     options: TrainOptions
     world: World
@@ -293,16 +320,16 @@ class _Run:
         options, progress = self.options, self.progress
         started = saved = time.monotonic()
         reason = "recipe finished"
-        with Interrupt() as interrupt, self._batches() as parts_of:
+        with Interrupt() as interrupt, self._batches() as batches_at:
             while progress.step < progress.num_steps:
                 if options.max_steps is not None and progress.step >= options.max_steps:
                     reason = f"{options.max_steps} steps were asked for"
                     break
-                self._step(parts_of(progress.step))
+                self._step(batches_at(progress.step))
                 if on_step is not None:
                     on_step(progress.step, progress.num_steps)
                 now, every = time.monotonic(), options.save_steps
-                # Ranks decide together, or some of them would wait for the others for ever.
+                # Ranks decide together: otherwise some would wait for the others for ever.
                 asked, over, save = self.world.flags(
                     interrupt.asked,
                     options.max_minutes is not None and now - started > options.max_minutes * 60,
@@ -318,7 +345,7 @@ class _Run:
         self._save()
         return reason
 
-    def _step(self, parts: list[Batch]) -> None:
+    def _step(self, micro_batches: list[Batch]) -> None:
         recipe, progress = self.recipe, self.progress
         stage, inside = progress.stage_at(progress.step)
         if stage.silence_weight is not None:
@@ -326,7 +353,7 @@ class _Run:
         rate = learning_rate(stage, inside)
         outcome = optimizer_step(
             self.state,
-            parts,
+            micro_batches,
             self.vae,
             recipe,
             rate=rate,
@@ -334,9 +361,9 @@ class _Run:
             device=self.device,
         )
         progress.count(finite=outcome.finite)
-        self.meter.count(parts)
+        self.meter.count(micro_batches)
         if outcome.finite:
-            self.bins.add(parts[0].task, outcome.times, outcome.losses)
+            self.bins.add(micro_batches[0].task, outcome.times, outcome.losses)
         elif progress.skipped_in_a_row >= MAX_NON_FINITE:
             raise ConfigError(
                 f"{progress.skipped_in_a_row} steps in a row had a gradient that is not finite; "
@@ -356,7 +383,7 @@ class _Run:
         if self.validation is not None and progress.validation_is_due():
             self._validate(stage, self.validation)
         if recipe.sample_every and progress.step % recipe.sample_every == 0:
-            with averaged(self.state):
+            with ema_weights(self.state):
                 write_samples(
                     self.options.out / "samples" / f"step-{progress.step:08d}",
                     self.state.model,
@@ -368,7 +395,7 @@ class _Run:
                 )
 
     def _validate(self, stage: Stage, held_out: FeatureStore) -> None:
-        with averaged(self.state):
+        with ema_weights(self.state):
             means = validation_loss(
                 self.state.model,
                 held_out,
@@ -376,10 +403,10 @@ class _Run:
                 self.recipe,
                 device=self.device,
                 world=self.world,
-                resident=self.held_out,
+                on_device=self.validation_on_device,
             )
         step = self.progress.step
-        verdict = self.progress.judge(sum(means.values()) / len(means))
+        verdict = self.progress.record_loss(sum(means.values()) / len(means))
         self.log.write(
             step, stage=stage.name, **{f"val/{k}": round(v, 5) for k, v in means.items()}
         )
@@ -404,8 +431,8 @@ class _Run:
             world=self.world,
         )
 
-    def _parts(self, step: int) -> list[Batch]:
-        """This rank's share of a step's batch, in the parts that it is computed in."""
+    def _micro_batches(self, step: int) -> list[Batch]:
+        """Build this rank's micro-batches of a step."""
         stage, _ = self.progress.stage_at(step)
         draw = self.samplers[stage.name].draw(step, stage.task_weights)
         difficulty = Difficulty(
@@ -419,8 +446,8 @@ class _Run:
             text_drop=self.recipe.text_drop,
             speed=self.recipe.speed,
         )
-        if self.resident is not None:
-            made = self.resident.batch(
+        if self.on_device is not None:
+            made = self.on_device.batch(
                 draw,
                 seed=self.recipe.seed,
                 step=step,
@@ -447,9 +474,9 @@ class _Run:
 
     @contextmanager
     def _batches(self) -> Iterator[Callable[[int], list[Batch]]]:
-        """A batch is a function of its step, so threads may build those of the next steps."""
-        if self.options.num_readers == 0 or self.resident is not None:
-            yield self._parts
+        """Yield a function from step to micro-batches; threads may build those of later steps."""
+        if self.options.num_readers == 0 or self.on_device is not None:
+            yield self._micro_batches
             return
         ahead: dict[int, Any] = {}
         with ThreadPoolExecutor(self.options.num_readers) as pool:
@@ -463,8 +490,8 @@ class _Run:
                         and self.progress.stage_at(later)[0] is stage
                     )
                     if same and later not in ahead:
-                        ahead[later] = pool.submit(self._parts, later)
-                parts: list[Batch] = ahead.pop(step).result()
-                return parts
+                        ahead[later] = pool.submit(self._micro_batches, later)
+                micro_batches: list[Batch] = ahead.pop(step).result()
+                return micro_batches
 
             yield get

@@ -97,10 +97,13 @@ class Progress:
             or inside + 1 == steps - _tail(stage)
         )
 
-    def judge(self, loss: float) -> bool | None:
-        """Note a validation loss; at a stage's end, say whether the stage has converged.
+    def record_loss(self, loss: float) -> bool | None:
+        """Record a validation loss; at a stage's end, decide whether the stage has converged.
 
-        A stage that has not is extended, as far as its recipe allows. None before the end.
+        A stage that has not is extended, as far as its recipe allows.
+
+        Returns:
+            The verdict, or None before the stage's end.
         """
         stage, inside = self.stage_at(self.step - 1)
         points = self.losses.setdefault(stage.name, [])

@@ -1,25 +1,24 @@
-"""Sounds of a model in training, to be listened to and looked at while it runs.
+"""Sample sounds and spectrograms of a model in training.
 
 In:   a model, clips of the validation store.
 Out:  for each task a few pairs ``V2A-0.wav`` and ``V2A-0.png``: the spectrogram of the real
       sound above that of the generated one.
 
-The solver is the plainest there is (DDIM with even times): the training path must not need
-the libraries that `diffusion.samplers` needs, and the same noise at every visit shows what
-training changed. Source of the solver: Song et al. 2020, arXiv:2010.02502.
+The solver is plain DDIM with even times, because training must not depend on the libraries of
+`diffusion.samplers`. The noise is the same at every visit, so that differences are due to
+training. Source of the solver: Song et al. 2020, arXiv:2010.02502.
 """
 
 from __future__ import annotations
 
-import struct
 import wave
-import zlib
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from omni2sound.data.batches.batch import build_batch, sampler_for
@@ -34,12 +33,11 @@ from omni2sound.train.parallel import World
 from omni2sound.train.recipe import Recipe
 from omni2sound.train.step import to_device
 
-__all__ = ["denoised", "write_png", "write_samples", "write_wav"]
+__all__ = ["denoise", "write_samples"]
 
 SAMPLES_PER_TASK = 2
 NUM_STEPS = 24
 GUIDANCE = 3.0
-_RATE_HZ = TimeBase().sample_rate_hz
 _RANGE_DB = 80.0
 """Between black and white in a spectrogram."""
 
@@ -55,7 +53,7 @@ def write_samples(
     device: torch.device,
     world: World,
 ) -> None:
-    """Generate for the same few clips and write what came out; all ranks call, one writes."""
+    """Generate sound for the same few clips; all ranks must call, the first one writes."""
     sampler = sampler_for(store, seed=recipe.seed + 2, batch_seconds=recipe.batch_seconds)
     was_training = model.training
     model.eval()
@@ -75,20 +73,18 @@ def write_samples(
         generator = torch.Generator().manual_seed(recipe.seed)
         noise_BLC = torch.randn(shape, generator=generator).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            x_BLC = denoised(
-                model, noise_BLC, to_device(batch.conditions, device), recipe.objective
-            )
+            x_BLC = denoise(model, noise_BLC, to_device(batch.conditions, device), recipe.objective)
         made_BN = vae.decode(x_BLC.float())[:, : real_BN.shape[1]].cpu()
         if world.is_first:
             folder.mkdir(parents=True, exist_ok=True)
             for i, (real_N, made_N) in enumerate(zip(real_BN, made_BN, strict=True)):
-                write_wav(folder / f"{task}-{i}.wav", made_N.numpy(), _RATE_HZ)
+                _write_wav(folder / f"{task}-{i}.wav", made_N.numpy())
                 picture = np.concatenate([_spectrogram(real_N), _spectrogram(made_N)])
-                write_png(folder / f"{task}-{i}.png", picture)
+                Image.fromarray(picture).save(folder / f"{task}-{i}.png")
     model.train(was_training)
 
 
-def denoised(
+def denoise(
     model: nn.Module,
     noise_BLC: Tensor,
     conditions: Conditions,
@@ -97,57 +93,33 @@ def denoised(
     num_steps: int = NUM_STEPS,
     guidance: float = GUIDANCE,
 ) -> Tensor:
-    """From noise to latents, in even steps of the noise time, with guidance."""
+    """Denoise (B, L, C) to latents, in even steps of the noise time, with guidance."""
     x_BLC, batch_size = noise_BLC, noise_BLC.shape[0]
-    everyone_B = torch.ones(batch_size, dtype=torch.bool, device=noise_BLC.device)
+    all_B = torch.ones(batch_size, dtype=torch.bool, device=noise_BLC.device)
     times = torch.linspace(1, 0, num_steps + 1, device=noise_BLC.device)
     for now, then in pairwise(times):
         t_B = now.expand(batch_size)
-        told = model(x_BLC, t_B, conditions).float()
-        null = model(x_BLC, t_B, conditions, drop_B=everyone_B).float()
-        data_BLC = objective.to_data(x_BLC, null + guidance * (told - null), t_B)
+        conditional = model(x_BLC, t_B, conditions).float()
+        null = model(x_BLC, t_B, conditions, drop_B=all_B).float()
+        data_BLC = objective.to_data(x_BLC, null + guidance * (conditional - null), t_B)
         alpha, sigma = objective.alpha_sigma(t_B)
         noise = (x_BLC - alpha * data_BLC) / sigma
         x_BLC = objective.noised(data_BLC, noise, then.expand(batch_size))
     return x_BLC
 
 
-def write_wav(path: Path, waveform_N: NDArray[np.float32], sample_rate_hz: int) -> None:
-    """One channel of 16 bits; what is louder than full scale is clipped."""
+def _write_wav(path: Path, waveform_N: NDArray[np.float32]) -> None:
+    """Write one channel of 16 bits, clipped at full scale."""
     pcm = np.round(np.clip(waveform_N, -1, 1) * 32767).astype("<i2")
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(sample_rate_hz)
+        file.setframerate(TimeBase().sample_rate_hz)
         file.writeframes(pcm.tobytes())
 
 
-def write_png(path: Path, picture_HW: NDArray[np.uint8]) -> None:
-    """A grey picture.
-
-    Source:
-        ISO/IEC 15948: signature, then chunks of length, name, data, CRC.
-    """
-
-    def chunk(name: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        )
-
-    height, width = picture_HW.shape
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    # Each row begins with the number of its filter; 0 is none.
-    rows = np.concatenate([np.zeros((height, 1), np.uint8), picture_HW], axis=1)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows.tobytes()))
-        + chunk(b"IEND", b"")
-    )
-
-
 def _spectrogram(waveform_N: Tensor) -> NDArray[np.uint8]:
-    """High frequencies on top, white is loud; a dark line at the bottom parts two pictures."""
+    """Spectrogram with high frequencies on top and a dark line at the bottom; white is loud."""
     magnitude_FT = torch.stft(
         waveform_N, 512, 160, window=torch.hann_window(512), return_complex=True
     ).abs()

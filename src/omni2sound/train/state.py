@@ -47,18 +47,18 @@ class TrainState:
 
     Attributes:
         model: The network in training.
-        average: Exponential moving average of its weights, by name.
+        ema: Exponential moving average of its weights, by name; "average." in checkpoints.
         optimizer: Over all of the model's parameters.
     """
 
     model: nn.Module
-    average: dict[str, Tensor]
+    ema: dict[str, Tensor]
     optimizer: torch.optim.Optimizer
 
 
 def _tensors(state: TrainState) -> dict[str, Tensor]:
     tensors = {f"model.{k}": v for k, v in state.model.state_dict().items()}
-    tensors |= {f"average.{k}": v for k, v in state.average.items()}
+    tensors |= {f"average.{k}": v for k, v in state.ema.items()}
     for name, parameter in state.model.named_parameters():
         for key, value in state.optimizer.state.get(parameter, {}).items():
             tensors[f"optimizer.{key}.{name}"] = value
@@ -241,7 +241,7 @@ def load_state(
 def _restore(folder: Path, state: TrainState, pieces: _Pieces) -> None:
     parameters = dict(state.model.named_parameters())
     targets = {f"model.{k}": v for k, v in state.model.state_dict().items()}
-    targets |= {f"average.{k}": v for k, v in state.average.items()}
+    targets |= {f"average.{k}": v for k, v in state.ema.items()}
     # A run that stopped before its first update has no moments yet.
     fresh = not any(name.startswith("optimizer.") for name in pieces.shapes)
     moments = {} if fresh else moment_names(state.optimizer)

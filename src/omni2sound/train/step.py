@@ -9,7 +9,7 @@ at once, in parts one after the other, or by several ranks (whose mean FSDP2 tak
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -30,7 +30,7 @@ __all__ = [
     "frame_weights",
     "optimizer_step",
     "to_device",
-    "update_average",
+    "update_ema",
 ]
 
 
@@ -187,7 +187,7 @@ def optimizer_step(
             group["lr"] = rate
         state.optimizer.step()
         # A short memory at first, or the random start would stay in the average for long.
-        update_average(state, min(recipe.ema_decay, (1 + step) / (10 + step)))
+        update_ema(state.ema, model, min(recipe.ema_decay, (1 + step) / (10 + step)))
     return StepOutcome(
         finite=finite,
         grad_norm=float(norm),
@@ -209,11 +209,7 @@ def _clip(model: nn.Module, most: float) -> Tensor:
 
 
 @torch.no_grad()
-def update_average(state: TrainState, decay: float) -> None:
-    """Move the averaged weights towards those of now."""
-    now = state.model.state_dict()
-    torch._foreach_lerp_(
-        [local(v) for v in state.average.values()],
-        [local(now[k]) for k in state.average],
-        1 - decay,
-    )
+def update_ema(ema: Mapping[str, Tensor], model: nn.Module, decay: float) -> None:
+    """Move averaged weights towards the model's by a share of 1 - `decay`, in place."""
+    now = model.state_dict()
+    torch._foreach_lerp_([local(v) for v in ema.values()], [local(now[k]) for k in ema], 1 - decay)

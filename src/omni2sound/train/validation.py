@@ -1,7 +1,7 @@
-"""Validation loss: fixed batches, fixed noise, the averaged weights.
+"""Validation loss of the EMA weights, over fixed batches with fixed noise.
 
-In:   a model in training, its averaged weights, a store of clips that it is not trained on.
-Out:  the mean loss of each task, the same number on every rank.
+In:   a model in training, its EMA weights, held-out features.
+Out:  the mean loss of each task, equal on every rank.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from omni2sound.train.recipe import Recipe
 from omni2sound.train.state import TrainState
 from omni2sound.train.step import batch_loss
 
-__all__ = ["averaged", "validation_loss"]
+__all__ = ["ema_weights", "validation_loss"]
 
 VALIDATION_BATCHES = 4
 """Batches of each task in one validation."""
@@ -37,11 +37,11 @@ def validation_loss(
     *,
     device: torch.device | None = None,
     world: World | None = None,
-    resident: ResidentFeatures | None = None,
+    on_device: ResidentFeatures | None = None,
 ) -> dict[str, float]:
-    """Mean loss of every trained task; the same batches whenever it is called.
+    """Mean loss of every trained task, over the same batches in every call.
 
-    With the store's clips as `resident` features batches are made on the device.
+    With `on_device`, the store's features on the device, batches are built there.
     """
     device, world = device or torch.device("cpu"), world or World()
     sampler = sampler_for(store, seed=recipe.seed + 1, batch_seconds=recipe.batch_seconds)
@@ -53,8 +53,8 @@ def validation_loss(
         for step in range(VALIDATION_BATCHES):
             draw, plain = sampler.draw(step, {task: 1.0}), Difficulty(augment=False)
             seed, tokens = recipe.seed + 1, recipe.text_tokens
-            if resident is not None:
-                batch = resident.batch(
+            if on_device is not None:
+                batch = on_device.batch(
                     draw, seed=seed, step=step, difficulty=plain, text_tokens=tokens
                 )
             else:
@@ -77,11 +77,11 @@ def validation_loss(
 
 
 @contextmanager
-def averaged(state: TrainState) -> Iterator[None]:
-    """The model with its averaged weights, for a while."""
+def ema_weights(state: TrainState) -> Iterator[None]:
+    """Give the model its EMA weights while the block runs."""
     model = state.model.state_dict()
     current = {name: local(value).detach().clone() for name, value in model.items()}
-    _put(state, state.average)
+    _put(state, state.ema)
     try:
         yield
     finally:

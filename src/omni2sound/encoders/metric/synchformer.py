@@ -67,7 +67,7 @@ class SyncJudgeConfig:
     head_heads: int = 8
 
 
-class _AstSelfAttention(nn.Module):
+class _Attention(nn.Module):
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
@@ -96,17 +96,15 @@ class _Dense(nn.Module):
 class _AstLayer(nn.Module):
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
-        self.attention = Named(
-            attention=_AstSelfAttention(width, num_heads), output=_Dense(width, width)
-        )
+        self.attention = Named(attention=_Attention(width, num_heads), output=_Dense(width, width))
         self.intermediate = _Dense(width, 4 * width)
         self.output = _Dense(4 * width, width)
         self.layernorm_before = nn.LayerNorm(width, eps=1e-12)
         self.layernorm_after = nn.LayerNorm(width, eps=1e-12)
 
     def forward(self, x_BPD: Tensor) -> Tensor:
-        heard = self.attention.attention(self.layernorm_before(x_BPD))
-        x_BPD = x_BPD + self.attention.output(heard)
+        attended = self.attention.attention(self.layernorm_before(x_BPD))
+        x_BPD = x_BPD + self.attention.output(attended)
         inner = F.gelu(self.intermediate(self.layernorm_after(x_BPD)))
         out: Tensor = x_BPD + self.output(inner)
         return out
@@ -152,22 +150,13 @@ class _AudioHalf(nn.Module):
         return self.freq_attn_agg.pool(by_moment).view(len(patches), _AUDIO_COLUMNS, -1)
 
 
-class _HeadAttention(nn.Module):
+class _HeadAttention(_Attention):
     def __init__(self, width: int, num_heads: int) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.key = nn.Linear(width, width)
-        self.query = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
+        super().__init__(width, num_heads)
         self.proj = nn.Linear(width, width)
 
     def forward(self, x_BPD: Tensor) -> Tensor:
-        query, key, value = (
-            layer(x_BPD).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for layer in (self.query, self.key, self.value)
-        )
-        heard = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-        out: Tensor = self.proj(heard)
+        out: Tensor = self.proj(super().forward(x_BPD))
         return out
 
 

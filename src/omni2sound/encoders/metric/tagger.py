@@ -112,9 +112,9 @@ class TaggerNetwork(nn.Module):
 
     def forward(self, sound_BN: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and embeddings of patches."""
-        return self.judge(self.log_mel(sound_BN))
+        return self.classify(self.log_mel(sound_BN))
 
-    def judge(self, log_mel_BMT: Tensor) -> tuple[Tensor, Tensor]:
+    def classify(self, log_mel_BMT: Tensor) -> tuple[Tensor, Tensor]:
         """The network without its front end, which half precision would spoil."""
         maps_BCMT = self.blocks(log_mel_BMT[:, None])
         # What is steady counts by its mean over time, what is short by its maximum.

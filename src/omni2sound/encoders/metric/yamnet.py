@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omni2sound.encoders.base import carried_path, whole_patches
+from omni2sound.encoders.metric.spectra import mel_matrix
 from omni2sound.encoders.metric.tf_checkpoint import read_checkpoint
 from omni2sound.errors import IntegrityError
 
@@ -86,7 +87,15 @@ class YamNet:
         self._network = network
         self.class_names = class_names
         self._window_N = torch.hann_window(_WINDOW_SAMPLES, periodic=True)
-        self._mel_FM = torch.from_numpy(_mel_matrix())
+        self._mel_FM = mel_matrix(
+            sample_rate_hz=self.sample_rate_hz,
+            fft_samples=_FFT_SAMPLES,
+            num_mels=_NUM_MELS,
+            lowest_hz=_LOWEST_HZ,
+            highest_hz=_HIGHEST_HZ,
+            scale="htk",
+            straight_in="mel",
+        )
 
     @classmethod
     def load(cls) -> YamNet:
@@ -203,23 +212,6 @@ def _fill(network: _Network, variables: Mapping[str, NDArray[np.float32]]) -> No
 
 def _set(module: nn.Module, weight: Tensor, bias: Tensor) -> None:
     module.load_state_dict({"weight": weight, "bias": bias}, strict=True)
-
-
-def _mel_matrix() -> NDArray[np.float32]:
-    """(257, 64) weights from linear frequencies to mel bands; the DC row is zero."""
-    frequencies_hz = np.linspace(0, YamNet.sample_rate_hz / 2, _FFT_SAMPLES // 2 + 1)
-    edges = np.linspace(_hz_to_mel(_LOWEST_HZ), _hz_to_mel(_HIGHEST_HZ), _NUM_MELS + 2)
-    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
-    mels = _hz_to_mel(frequencies_hz)[:, None]
-    rising = (mels - lower) / (centre - lower)
-    falling = (upper - mels) / (upper - centre)
-    weights = np.maximum(0, np.minimum(rising, falling))
-    weights[0] = 0
-    return weights.astype(np.float32)
-
-
-def _hz_to_mel(frequency_hz: NDArray[np.float64] | float) -> NDArray[np.float64]:
-    return np.asarray(1127.0 * np.log1p(np.asarray(frequency_hz) / 700.0))
 
 
 def _read_class_names(path: Path) -> tuple[str, ...]:

@@ -41,6 +41,7 @@ from omni2sound.train.log import RunLog
 from omni2sound.train.parts.material import training_attribution, training_sounds
 from omni2sound.train.parts.vocoder import Waveform, draw_batch
 from omni2sound.train.state import TrainState, latest_state, load_state, save_state
+from omni2sound.train.step import update_ema
 from omni2sound.weights import LARGE_FILE_BYTES, save_model
 
 __all__ = [
@@ -254,7 +255,7 @@ def train_oobleck(
     both = nn.ModuleDict({"autoencoder": model, "adversary": adversary}).to(device).train()
     state = TrainState(
         model=both,
-        average={k: v.detach().clone() for k, v in model.state_dict().items()},
+        ema={k: v.detach().clone() for k, v in model.state_dict().items()},
         optimizer=torch.optim.AdamW(
             [
                 {"params": list(model.parameters()), "peak": recipe.lr},
@@ -311,7 +312,7 @@ def train_oobleck(
         save()
     if interrupt.asked:
         raise KeyboardInterrupt
-    model.load_state_dict(state.average)
+    model.load_state_dict(state.ema)
     model.eval()
     fit_latents(model, recordings, scenes, recipe=recipe, device=device)
     return step
@@ -372,10 +373,7 @@ def _step(
     for group in state.optimizer.param_groups:
         group["lr"] = group["peak"] * _rate(recipe, step)
     state.optimizer.step()
-    decay = min(recipe.average_decay, (step + 1) / (step + 10))
-    with torch.no_grad():
-        for name, value in model.state_dict().items():
-            state.average[name].lerp_(value, 1 - decay)
+    update_ema(state.ema, model, min(recipe.average_decay, (step + 1) / (step + 10)))
     return losses, True
 
 

@@ -190,7 +190,7 @@ def train_tagger(
             torch.manual_seed(1_000_003 * recipe.seed + step)
             log_mel_BMT = _with_stripes(network.log_mel(sound_BN))
             with torch.autocast("cpu", torch.bfloat16):
-                logits_BK, _ = network.judge(log_mel_BMT)
+                logits_BK, _ = network.classify(log_mel_BMT)
         loss = nn.functional.binary_cross_entropy_with_logits(logits_BK.float(), truth_BK)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -30,6 +30,7 @@ from omni2sound.errors import ConfigError, UserError
 from omni2sound.models.autoencoder import MelPcaAutoencoder
 from omni2sound.train.log import RunLog
 from omni2sound.train.state import TrainState, latest_state, load_state, save_state
+from omni2sound.train.step import update_ema
 
 __all__ = [
     "VocoderRecipe",
@@ -45,7 +46,7 @@ _log = logging.getLogger(__name__)
 Waveform = NDArray[np.float32]
 
 LOG_EVERY = 50
-AVERAGE_DECAY = 0.998
+EMA_DECAY = 0.998
 WARM_UP_STEPS = 100
 _FIT_STEP = 1_000_000
 """Steps from here on draw for `fit_components`, so that no two uses share a draw."""
@@ -136,7 +137,7 @@ def train_vocoder(
     _draw_weights(network, recipe.seed)
     state = TrainState(
         model=network,
-        average={k: v.detach().clone() for k, v in network.state_dict().items()},
+        ema={k: v.detach().clone() for k, v in network.state_dict().items()},
         optimizer=torch.optim.AdamW(
             network.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.01
         ),
@@ -158,7 +159,7 @@ def train_vocoder(
             break
     save_state(out, state, step=step, identity=identity)
     log.close()
-    network.load_state_dict(state.average)
+    network.load_state_dict(state.ema)
     model.eval()
     return step
 
@@ -215,9 +216,7 @@ def _train_step(
     (likelihood + error).backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
     state.optimizer.step()
-    decay = min(AVERAGE_DECAY, (step + 1) / (step + 10))
-    for name, value in state.model.state_dict().items():
-        state.average[name].lerp_(value, 1 - decay)
+    update_ema(state.ema, state.model, min(EMA_DECAY, (step + 1) / (step + 10)))
     return likelihood.item(), error.item()
 
 
