@@ -1,14 +1,13 @@
-"""All that a checkpoint holds: weights, averaged weights, optimizer moments, progress, identity.
+"""Checkpoints: weights, EMA weights, optimizer moments, progress, identity of the run.
 
-In:   a model (on one device or sharded over many), its optimizer, the averaged weights.
-Out:  a folder ``step-00001200/`` with a `state-<rank>of<ranks>.safetensors` of each rank and
+In:   a model (on one device or sharded over several), its optimizer, the EMA weights.
+Out:  a folder ``step-00001200/`` with a `state-<rank>of<ranks>.safetensors` for each rank and
       `state.json`.
 
-Each rank writes the pieces that it owns, under a hidden name; when all are on the disk the
-folder is renamed into place, so a folder that exists is whole, whatever was killed when. A
-piece knows its place in the whole tensor, so any number of ranks can read what another
-number wrote. Loading is strict: another recipe, other data or another set of tensors is
-refused with the difference named. No pickles.
+Each rank writes its shards into a hidden folder, which is renamed once all are on disk: a
+folder that exists is complete, whatever was killed when. A shard records its place in the
+whole tensor, so the number of ranks may differ on loading. Loading is strict: another recipe,
+other data or another set of tensors is refused, and the difference named. No pickles.
 """
 
 from __future__ import annotations
@@ -43,12 +42,12 @@ FORMAT = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TrainState:
-    """What a step leaves behind for the next.
+    """Tensors that a step hands to the next.
 
     Attributes:
         model: The network in training.
         ema: Exponential moving average of its weights, by name; "average." in checkpoints.
-        optimizer: Over all of the model's parameters.
+        optimizer: Optimizer of all of the model's parameters.
     """
 
     model: nn.Module
@@ -74,25 +73,25 @@ def save_state(
     progress: Mapping[str, Any] | None = None,
     world: World | None = None,
 ) -> Path:
-    """Write the state after `step` steps; older checkpoints beyond `KEEP_LAST` go.
+    """Write the state after `step` steps, and delete all but the newest `KEEP_LAST`.
 
-    Every rank calls this at the same step. A checkpoint of this step that is there already
-    is of the same run, so it is the same, and stays.
+    Every rank must call this at the same step. An existing checkpoint of this step belongs to
+    the same run, so it is equal, and kept.
 
     Args:
-        runs: The run's folder, the same for all ranks.
-        state: What to write.
-        step: Steps done.
-        identity: JSON data of all that a resumed run must share.
-        progress: JSON data that `load_state` gives back.
-        world: The ranks of this run; None is one.
+        runs: Folder of the run, the same for all ranks.
+        state: Tensors to write.
+        step: Number of steps done.
+        identity: JSON data that a resumed run must share.
+        progress: JSON data that `load_state` returns.
+        world: Ranks of this run; None is a single one.
     """
     world = world or World()
     target, staging = runs / f"step-{step:08d}", runs / f".step-{step:08d}.part"
     if world.any(target.exists()):
         return target
     if world.is_first:
-        shutil.rmtree(staging, ignore_errors=True)  # of a run that was killed while it wrote
+        shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed here
         staging.mkdir()
     world.wait()
     _write_pieces(staging / _file_name(world.rank, world.size), state, world)
@@ -123,7 +122,7 @@ def save_state(
 
 
 def _rename(staging: Path, target: Path) -> None:
-    """The moment at which a checkpoint comes to be."""
+    """Put a complete checkpoint in place."""
     staging.rename(target)
 
 
@@ -150,7 +149,7 @@ def _write_pieces(path: Path, state: TrainState, world: World) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Make sure that it is on the disk: a renamed file of an unwritten page is an empty one."""
+    """Force a file or folder to disk; a renamed file may otherwise be empty after a crash."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -163,13 +162,13 @@ def _checkpoints(runs: Path) -> list[Path]:
 
 
 def latest_state(runs: Path) -> Path | None:
-    """The newest checkpoint of a run, if there is one."""
+    """Return the newest checkpoint of a run, if there is one."""
     found = _checkpoints(runs)
     return found[-1] if found else None
 
 
 def differences(before: object, now: object, *, where: str = "") -> Iterator[str]:
-    """Where two pieces of JSON data differ, as ``path: was 1, is 2``."""
+    """Yield the differences of two pieces of JSON data, as ``path: was 1, is 2``."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in [*before, *(k for k in now if k not in before)]:
             at = f"{where}.{key}" if where else str(key)
@@ -198,10 +197,10 @@ def load_state(
     identity: Mapping[str, Any],
     world: World | None = None,
 ) -> dict[str, Any]:
-    """Restore everything exactly.
+    """Restore a checkpoint in place, bit for bit.
 
     Returns:
-        The `progress` that was saved with it, and "step", the number of steps done.
+        The `progress` that was saved, and "step", the number of steps done.
 
     Raises:
         ConfigError: If the checkpoint is of another run, or its tensors do not fit.
@@ -211,19 +210,19 @@ def load_state(
     if description.get("format") != FORMAT:
         raise ConfigError(
             f"{folder} has format {description.get('format', 1)}, this release reads {FORMAT}; "
-            "finish that run with the release that began it, or start anew with --init-from"
+            "finish that run with the release that began it, or start another with `init_from`"
         )
     changed = list(differences(description["identity"], json.loads(json.dumps(identity))))
     if changed:
         shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if changed[5:] else "")
         raise ConfigError(
             f"can't resume {folder.parent}: {shown}. Use the same recipe and data, "
-            "or a new --out folder with --init-from"
+            "or another `out` with `init_from`"
         )
     size = int(description["world_size"])
     if size != world.size:
         _log.warning(
-            "the run had %d ranks and has %d: same batches and noise, sums in another order",
+            "%d ranks before, %d now: same batches and noise, but sums in another order",
             size,
             world.size,
         )
@@ -243,8 +242,8 @@ def _restore(folder: Path, state: TrainState, pieces: _Pieces) -> None:
     targets = {f"model.{k}": v for k, v in state.model.state_dict().items()}
     targets |= {f"average.{k}": v for k, v in state.ema.items()}
     # A run that stopped before its first update has no moments yet.
-    fresh = not any(name.startswith("optimizer.") for name in pieces.shapes)
-    moments = {} if fresh else moment_names(state.optimizer)
+    untouched = not any(name.startswith("optimizer.") for name in pieces.shapes)
+    moments = {} if untouched else moment_names(state.optimizer)
     wanted = {
         *targets,
         *(f"optimizer.{m}.{n}" for n, p in parameters.items() for m in moments.get(p, ())),
@@ -265,7 +264,7 @@ def _restore(folder: Path, state: TrainState, pieces: _Pieces) -> None:
 
 
 class _Pieces:
-    """Tensors that lie in the files of several ranks."""
+    """Tensors sharded over the files of several ranks."""
 
     def __init__(self, files: Sequence[Any]) -> None:
         self.shapes: dict[str, list[int]] = {}
@@ -279,7 +278,7 @@ class _Pieces:
 
     @torch.no_grad()
     def fill(self, name: str, target: Tensor) -> None:
-        """Copy what this rank owns of a tensor into `target`.
+        """Copy this rank's part of a tensor into `target`.
 
         Raises:
             ConfigError: If the shapes differ, or a part is in no file.

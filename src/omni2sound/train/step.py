@@ -1,10 +1,10 @@
-"""One optimizer step: loss, gradients over parts and ranks, clipping, update, average.
+"""One optimizer step: loss, gradients over micro-batches and ranks, clipping, update, EMA.
 
-In:   a `TrainState`, the parts of a batch, a stage's learning rate.
+In:   a `TrainState`, micro-batches, a learning rate.
 Out:  `StepOutcome`; the state is changed in place, or not at all if a gradient is not finite.
 
-A step's gradient is the mean over all samples of the whole batch, whether they are computed
-at once, in parts one after the other, or by several ranks (whose mean FSDP2 takes).
+The gradient of a step is the mean over all samples of the batch, however they are split into
+micro-batches and over ranks (FSDP2 averages over ranks).
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepOutcome:
-    """What one step did.
+    """Result of one step.
 
     Attributes:
-        finite: Whether the weights were changed.
-        grad_norm: Norm of the gradient before clipping; not finite if `finite` is False.
+        finite: Whether the gradient was finite, and the weights were updated.
+        grad_norm: Gradient norm before clipping; not finite if `finite` is False.
         times: Noise time of each sample of this rank.
-        losses: Loss of each of them.
+        losses: Loss of each sample of this rank.
     """
 
     finite: bool
@@ -88,7 +88,7 @@ def batch_loss(
 
 
 def _noise(seeds: Sequence[int], x0_BLC: Tensor, objective: Objective) -> tuple[Tensor, Tensor]:
-    """Noise and noise times of a batch: each sample's own, or all from one seed on the device."""
+    """Draw noise and noise times: from one seed per sample, or all from one on the device."""
     device, count = x0_BLC.device, len(x0_BLC)
     if len(seeds) != count:
         (seed,) = seeds
@@ -105,20 +105,20 @@ def _noise(seeds: Sequence[int], x0_BLC: Tensor, objective: Objective) -> tuple[
 
 @torch.no_grad()
 def clean_latents(stored: Sequence[Tensor | None], waveform_BN: Tensor, vae: AudioVAE) -> Tensor:
-    """Latents (B, L, C): those that the features hold, and the others made from waveforms."""
+    """Latents (B, L, C): stored ones where the features hold them, encoded ones elsewhere."""
     unknown = [i for i, latents_LC in enumerate(stored) if latents_LC is None]
-    made = iter(vae.encode(waveform_BN[unknown]) if unknown else ())
+    encoded = iter(vae.encode(waveform_BN[unknown]) if unknown else ())
     device = waveform_BN.device
-    return torch.stack([next(made) if known is None else known.to(device) for known in stored])
+    return torch.stack([next(encoded) if known is None else known.to(device) for known in stored])
 
 
 def frame_weights(
     waveform_BN: Tensor, num_frames: int, *, silence: float, valid_BL: Tensor | None = None
 ) -> Tensor:
-    """Weight of each latent frame (B, L): `silence` up to -60 dBFS, 1 from -30 dBFS.
+    """Loss weight of each latent frame (B, L): `silence` up to -60 dBFS, 1 from -30 dBFS.
 
-    A frame takes the loudest of itself and its neighbours, so that an onset's first frame and
-    the frame before it count as much as the sound. Where `valid_BL` is False is silence.
+    The level of a frame is the maximum over itself and its two neighbours, so that the frames
+    around an onset count as much as the sound. Frames where `valid_BL` is False are silent.
     """
     missing = -waveform_BN.shape[1] % num_frames
     padded_BN = torch.nn.functional.pad(waveform_BN, (0, missing))
@@ -131,7 +131,7 @@ def frame_weights(
 
 
 def to_device(c: Conditions, device: torch.device) -> Conditions:
-    """The same conditions, there."""
+    """Copy conditions to a device."""
 
     def move(x: Tensor | None) -> Tensor | None:
         return None if x is None else x.to(device, non_blocking=True)
@@ -150,7 +150,7 @@ def to_device(c: Conditions, device: torch.device) -> Conditions:
 
 def optimizer_step(
     state: TrainState,
-    parts: Iterable[Batch],
+    micro_batches: Iterable[Batch],
     vae: AudioVAE,
     recipe: Recipe,
     *,
@@ -158,21 +158,21 @@ def optimizer_step(
     step: int,
     device: torch.device,
 ) -> StepOutcome:
-    """Learn from one batch.
+    """Update the state by one batch.
 
     Args:
-        state: What is changed.
-        parts: `recipe.accumulate` equal parts of this rank's share of the batch.
-        vae: Makes latents.
-        recipe: How.
+        state: Model, EMA and optimizer; changed in place.
+        micro_batches: This rank's share of the batch, in `recipe.accumulate` equal pieces.
+        vae: Autoencoder that encodes waveforms.
+        recipe: Loss, clipping, EMA and precision.
         rate: Learning rate.
-        step: Steps done before.
-        device: Of the model.
+        step: Number of steps done before.
+        device: Device of the model.
     """
     model = state.model
     state.optimizer.zero_grad(set_to_none=True)
     losses, times = [], []
-    for batch in parts:
+    for batch in micro_batches:
         loss_B, t_B = batch_loss(model, batch, vae, recipe, device)
         (loss_B.mean() / recipe.accumulate).backward()  # type: ignore[no-untyped-call]
         losses.append(loss_B.detach())
@@ -186,7 +186,7 @@ def optimizer_step(
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         state.optimizer.step()
-        # A short memory at first, or the random start would stay in the average for long.
+        # A fast EMA at first: otherwise the random start would stay in it for long.
         update_ema(state.ema, model, min(recipe.ema_decay, (1 + step) / (10 + step)))
     return StepOutcome(
         finite=finite,
@@ -197,13 +197,13 @@ def optimizer_step(
 
 
 @torch.no_grad()
-def _clip(model: nn.Module, most: float) -> Tensor:
-    """Scale gradients down to the norm `most`; returns the norm before, the same on all ranks."""
+def _clip(model: nn.Module, limit: float) -> Tensor:
+    """Scale gradients down to the norm `limit`; return the norm before, equal on all ranks."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
-    # Summed over ranks *before* it is divided by: `clip_grad_norm_` on sharded gradients
-    # divides by what is still a rank's part of the norm.
+    # Summed over ranks *before* the division: `clip_grad_norm_` on sharded gradients divides
+    # by one rank's part of the norm.
     norm = whole(nn.utils.get_total_norm(gradients))
-    scale = (most / (norm + 1e-6)).clamp(max=1.0)
+    scale = (limit / (norm + 1e-6)).clamp(max=1.0)
     torch._foreach_mul_([local(g) for g in gradients], scale)
     return norm
 
