@@ -8,17 +8,18 @@ threads) change speed and never a result, so they stay out of it; a field marked
 newer than runs that may be resumed, and stays out of it while it has its default.
 
 Where a field may be one of several dataclasses, their field `kind` tells them apart in JSON;
-data without one is the first of them.
+data without one is read as the first of them.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from omni2sound.errors import ConfigError
@@ -76,6 +77,9 @@ def digest(config: object) -> str:
 def from_json(kind: type[T], data: object, *, where: str = "config") -> T:
     """Build dataclass `kind` from JSON data, strictly.
 
+    Fields may be nested dataclasses, unions of them, tuples, lists, mappings, literals, scalars,
+    any of these or None, or `Any`, which takes JSON data as it is.
+
     Raises:
         ConfigError: For an unknown or missing field or a value of the wrong type; the
             message names the field's path and the known fields.
@@ -85,70 +89,77 @@ def from_json(kind: type[T], data: object, *, where: str = "config") -> T:
 
 def _build(kind: Any, data: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
-        if not isinstance(data, Mapping):
-            raise ConfigError(f"{where}: expected an object, got {data!r}")
-        hints = typing.get_type_hints(kind)
-        names = [f.name for f in dataclasses.fields(kind)]
-        unknown = sorted(set(data) - set(names))
-        if unknown:
-            raise ConfigError(f"{where}: unknown field {unknown[0]!r}; known: {', '.join(names)}")
-        built = {k: _build(hints[k], v, f"{where}.{k}") for k, v in data.items()}
-        try:
-            return typing.cast(Any, kind)(**built)
-        except TypeError as error:
-            raise ConfigError(f"{where}: {error}") from None
+        return _build_dataclass(kind, data, where)
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         if data is None and type(None) in args:
             return None
-        return _build(_chosen([a for a in args if a is not type(None)], data, where), data, where)
-    if origin is tuple:
-        if not isinstance(data, list | tuple):
-            raise ConfigError(f"{where}: expected a list, got {data!r}")
-        if len(args) == 2 and args[1] is Ellipsis:
-            return tuple(_build(args[0], v, f"{where}.{i}") for i, v in enumerate(data))
-        if len(args) != len(data):
-            raise ConfigError(f"{where}: expected {len(args)} values, got {data!r}")
-        return tuple(
-            _build(a, v, f"{where}.{i}") for i, (a, v) in enumerate(zip(args, data, strict=True))
-        )
-    if isinstance(origin, type) and issubclass(origin, Mapping):
-        if not isinstance(data, Mapping):
-            raise ConfigError(f"{where}: expected an object, got {data!r}")
-        return {k: _build(args[1], v, f"{where}.{k}") for k, v in data.items()}
+        return _build(_choose([a for a in args if a is not type(None)], data, where), data, where)
     if origin is typing.Literal:
         if data not in args:
-            raise ConfigError(
-                f"{where}: expected one of {', '.join(map(repr, args))}, got {data!r}"
-            )
+            known = ", ".join(map(repr, args))
+            raise ConfigError(f"{where}: expected one of {known}, got {data!r}")
         return data
-    return _scalar(kind, data, where)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        _expect(isinstance(data, Mapping), "an object", data, where)
+        return {k: _build(args[1], v, f"{where}.{k}") for k, v in data.items()}
+    if isinstance(origin, type) and issubclass(origin, Sequence):
+        return _build_sequence(origin, args, data, where)
+    return data if kind in (Any, object) else _scalar(kind, data, where)
 
 
-def _chosen(kinds: list[Any], data: Any, where: str) -> Any:
+def _build_dataclass(kind: Any, data: Any, where: str) -> Any:
+    _expect(isinstance(data, Mapping), "an object", data, where)
+    hints = _field_types(kind)
+    if unknown := sorted(set(data) - set(hints)):
+        raise ConfigError(f"{where}: unknown field {unknown[0]!r}; known: {', '.join(hints)}")
+    built = {k: _build(hints[k], v, f"{where}.{k}") for k, v in data.items()}
+    try:
+        return kind(**built)
+    except TypeError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+@functools.cache
+def _field_types(kind: type) -> dict[str, Any]:
+    """Type of each field; looked up once, since files hold many records of one kind."""
+    hints = typing.get_type_hints(kind)
+    return {f.name: hints[f.name] for f in dataclasses.fields(kind)}
+
+
+def _build_sequence(origin: type, args: tuple[Any, ...], data: Any, where: str) -> Any:
+    _expect(isinstance(data, list | tuple), "a list", data, where)
+    if issubclass(origin, tuple) and args[-1] is not Ellipsis:
+        _expect(len(args) == len(data), f"{len(args)} values", data, where)
+        kinds = args
+    else:
+        kinds = args[:1] * len(data)
+    items = [_build(k, v, f"{where}.{i}") for i, (k, v) in enumerate(zip(kinds, data, strict=True))]
+    return items if origin is list else tuple(items)
+
+
+def _choose(kinds: list[Any], data: Any, where: str) -> Any:
     """The one of several types that `data` is of: by `kind`, the first if it names none."""
     if len(kinds) == 1 or not isinstance(data, Mapping) or "kind" not in data:
         return kinds[0]
-    known = {}
-    for candidate in kinds:
-        for field in dataclasses.fields(candidate):
-            if field.name == "kind":
-                known[field.default] = candidate
+    known = {f.default: k for k in kinds for f in dataclasses.fields(k) if f.name == "kind"}
     if data["kind"] not in known:
-        raise ConfigError(
-            f"{where}: unknown kind {data['kind']!r}; known: {', '.join(map(repr, known))}"
-        )
+        names = ", ".join(map(repr, known))
+        raise ConfigError(f"{where}: unknown kind {data['kind']!r}; known: {names}")
     return known[data["kind"]]
 
 
 def _scalar(kind: Any, data: Any, where: str) -> Any:
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
-    if kind is int and isinstance(data, bool):
-        raise ConfigError(f"{where}: expected int, got {data!r}")
-    if not isinstance(data, kind):
-        raise ConfigError(f"{where}: expected {kind.__name__}, got {data!r}")
+    fits = isinstance(data, kind) and not (kind is int and isinstance(data, bool))
+    _expect(fits, kind.__name__, data, where)
     return data
+
+
+def _expect(fits: bool, expected: str, data: object, where: str) -> None:
+    if not fits:
+        raise ConfigError(f"{where}: expected {expected}, got {data!r}")
 
 
 def override(config: T, path: str, value: object) -> T:
