@@ -268,7 +268,8 @@ def test_an_item_that_no_store_has_is_named(assets: SceneAssets) -> None:
 
 
 def generated(name: str) -> str:
-    text = (Path(__file__).parents[3] / "docs" / "guides" / "scenes.md").read_text(encoding="utf-8")
+    page = Path(__file__).parents[3] / "docs" / "reference" / "scene-material.md"
+    text = page.read_text(encoding="utf-8")
     return text.split(f"<!-- {name}: generated -->\n")[1].split("<!-- end -->")[0]
 
 
