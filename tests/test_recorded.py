@@ -17,11 +17,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.robustness.click_corpus import click_store
 from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
 from omni2sound.config import digest, to_json
+from omni2sound.data.batches.batch import build_batch, sampler_for
+from omni2sound.data.batches.hard_samples import Difficulty
+from omni2sound.data.batches.on_device import DeviceFeatures
 from omni2sound.data.store.encode import EncoderSource
 from omni2sound.data.store.rows import FeatureStore
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
+from omni2sound.encoders.text import TextEncoder
 from omni2sound.recipes import RECIPES, recipe_named
 from omni2sound.recipes.ablations import ABLATIONS
 from omni2sound.scenes.draw import draw_scene
@@ -122,3 +127,23 @@ def test_a_feature_store(store: Path, tmp_path: Path) -> None:  # noqa: F811
     ]
     names = sorted(p.name for p in out.iterdir())
     assert {"rows": found, "files": names} == RECORDED["features"]
+
+
+def test_batches_of_a_seed(tmp_path: Path) -> None:
+    encoder = TextEncoder.load()
+    clips = click_store(tmp_path / "features", encoder)
+    hard = Difficulty(
+        offscreen_prob=0.5, token_drop_sample_prob=0.5, null_prob=0.5, text_drop=0.5, speed=0.2
+    )
+    found: dict[str, list[str]] = {"host": [], "device": []}
+    for step, task in enumerate(("T2A", "V2A", "VT2A")):
+        draw = sampler_for(clips, seed=0, batch_seconds=12.8).draw(step, {task: 1.0})
+        settings = {"seed": 0, "step": step, "difficulty": hard, "prompts": encoder}
+        batches = {
+            "host": build_batch(clips, draw, **settings),  # type: ignore[arg-type]
+            "device": DeviceFeatures(clips, torch.device("cpu")).batch(draw, **settings),  # type: ignore[arg-type]
+        }
+        for name, batch in batches.items():
+            drawn = (batch.clip_ids, batch.texts, batch.noise_seeds_B, batch.drop_B.tolist())
+            found[name].append(_short(repr(drawn), _int16(batch.waveform_BN.numpy())))
+    assert found == RECORDED["batches"]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omni2sound.data.batches.hard_samples import blurred_states
+from omni2sound.data.batches.hard_samples import add_embedding_noise
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.scenes.captions import class_prompt
 from omni2sound.scenes.material.catalogue import Catalogue
@@ -108,7 +108,7 @@ def taught(way: tuple[bool, bool, float, float], train: States, labels: Tensor) 
     optimizer = torch.optim.AdamW(reader.parameters(), lr=1e-3, weight_decay=0.05)
     for _ in range(STEPS):
         drawn = rng.integers(len(train), size=BATCH)
-        rows = [blurred_states(train[i], noise=noise, drop=drop, rng=rng) for i in drawn]
+        rows = [add_embedding_noise(train[i], noise=noise, drop=drop, rng=rng) for i in drawn]
         loss = F.cross_entropy(reader(*padded(rows)), labels[torch.from_numpy(drawn)])
         optimizer.zero_grad()
         loss.backward()

@@ -26,7 +26,7 @@ from benchmarks.robustness.click_corpus import (
 from omni2sound.config import override
 from omni2sound.data.batches.batch import Batch, build_batch, sampler_for
 from omni2sound.data.batches.hard_samples import Difficulty
-from omni2sound.data.batches.on_device import ResidentFeatures
+from omni2sound.data.batches.on_device import DeviceFeatures
 from omni2sound.data.batches.sampler import StepDraw
 from omni2sound.data.store.rows import ClipFeatures, FeatureStore, describe_store, write_shard
 from omni2sound.encoders.text import TextEncoder
@@ -482,7 +482,7 @@ def test_validation_is_the_same_on_the_device(store: FeatureStore, vae: MelPcaAu
     recipe = replace(click_recipe(), batch_seconds=64 * DURATION_S)
     torch.manual_seed(0)
     model = DiT(recipe.dit)
-    resident = ResidentFeatures(store, torch.device("cpu"))
+    resident = DeviceFeatures(store, torch.device("cpu"))
     host = validation_loss(model, store, vae, recipe)
     device = validation_loss(model, store, vae, recipe, on_device=resident)
     assert set(host) == set(device)

@@ -26,7 +26,7 @@ from torch import Tensor
 from omni2sound.config import to_json
 from omni2sound.data.batches.batch import Batch, build_batch, sampler_for
 from omni2sound.data.batches.hard_samples import Difficulty, PromptEncoder
-from omni2sound.data.batches.on_device import ResidentFeatures
+from omni2sound.data.batches.on_device import DeviceFeatures
 from omni2sound.data.batches.sampler import TaskSampler
 from omni2sound.data.store.rows import FeatureStore
 from omni2sound.errors import ConfigError
@@ -165,9 +165,9 @@ def train(
     progress = _resume(recipe, options, state, identity, bins, world)
     progress = progress or Progress(recipe=recipe, parent_sha256=parent_sha256)
     run = _Run(
-        on_device=ResidentFeatures(store, device) if recipe.resident else None,
+        on_device=DeviceFeatures(store, device) if recipe.resident else None,
         validation_on_device=(
-            ResidentFeatures(validation, device)
+            DeviceFeatures(validation, device)
             if recipe.resident and validation is not None
             else None
         ),
@@ -297,8 +297,8 @@ def _samplers(
 class _Run:
     """State of a running loop."""
 
-    on_device: ResidentFeatures | None
-    validation_on_device: ResidentFeatures | None
+    on_device: DeviceFeatures | None
+    validation_on_device: DeviceFeatures | None
     recipe: Recipe
     options: TrainOptions
     world: World

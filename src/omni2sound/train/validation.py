@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from omni2sound.data.batches.batch import build_batch, sampler_for
 from omni2sound.data.batches.hard_samples import Difficulty
-from omni2sound.data.batches.on_device import ResidentFeatures
+from omni2sound.data.batches.on_device import DeviceFeatures
 from omni2sound.data.store.rows import FeatureStore
 from omni2sound.models.autoencoder import AudioVAE
 from omni2sound.train.parallel import World, forget_gathered, local
@@ -37,7 +37,7 @@ def validation_loss(
     *,
     device: torch.device | None = None,
     world: World | None = None,
-    on_device: ResidentFeatures | None = None,
+    on_device: DeviceFeatures | None = None,
 ) -> dict[str, float]:
     """Mean loss of every trained task, over the same batches in every call.
 

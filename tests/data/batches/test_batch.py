@@ -17,11 +17,11 @@ from benchmarks.robustness.click_corpus import click_clip, click_store
 from omni2sound.data.batches.batch import Batch, build_batch, sampler_for
 from omni2sound.data.batches.hard_samples import (
     Difficulty,
-    blurred_states,
-    joined_caption,
-    lost_tokens,
-    mixed,
-    unseen_part,
+    add_embedding_noise,
+    cut_offscreen,
+    draw_dropped_tokens,
+    join_captions,
+    mix_offscreen,
 )
 from omni2sound.data.batches.sampler import TaskSampler
 from omni2sound.data.store.rows import FeatureStore, describe_store, write_shard
@@ -85,7 +85,7 @@ def test_a_batch_does_not_depend_on_the_number_of_parts(
         assert half.noise_seeds_B[at] == whole.noise_seeds_B[i]
         assert half.texts[at] == whole.texts[i]
         assert half.mixes[at] == whole.mixes[i]
-        assert half.lost_tokens[at] == whole.lost_tokens[i]
+        assert half.dropped_tokens[at] == whole.dropped_tokens[i]
         assert torch.equal(half.waveform_BN[at], whole.waveform_BN[i])
         mask = whole.conditions.text_mask_BT[i]
         states, part = whole.conditions.text_BTE[i][mask], half.conditions.text_BTE[at]
@@ -102,7 +102,7 @@ def test_tasks_other_than_vt2a_are_left_as_they_are(store: FeatureStore, task: s
     clips = {store[i].clip_id: store[i] for i in range(len(store.durations_s))}
     for batch in batches(store, None, task=task, difficulty=certain):
         assert set(batch.mixes) == {None}
-        assert set(batch.lost_tokens) == {()}
+        assert set(batch.dropped_tokens) == {()}
         for i, clip_id in enumerate(batch.clip_ids):
             np.testing.assert_array_equal(batch.waveform_BN[i].numpy(), sounds[clip_id])
             clip = clips[clip_id]
@@ -140,7 +140,7 @@ def test_what_was_mixed_can_be_heard_where_and_how_loud_it_was_drawn(
             ratio_db = 10 * np.log10(np.square(own).mean() / np.square(piece).mean())
             assert ratio_db == pytest.approx(mix.snr_db, abs=0.05)
             # It is the sound that the record names, and the prompt tells it.
-            source = unseen_part(sounds[mix.clip_id], len(piece))
+            source = cut_offscreen(sounds[mix.clip_id], len(piece))
             assert np.corrcoef(source, piece)[0, 1] > 0.999
             assert mix.caption.lower() in batch.texts[i].lower()
             own_class, other_class = (
@@ -174,27 +174,29 @@ def test_what_is_seen_and_silent_is_never_told_as_unseen(
     assert all(shown not in mix.caption for mix in mixes)
 
 
-def test_blurred_states_are_fewer_and_as_far_away_as_asked() -> None:
+def test_add_embedding_noise_are_fewer_and_as_far_away_as_asked() -> None:
     rng = np.random.default_rng(0)
     states = (3 * rng.standard_normal((400, 64)) + 1).astype(np.float16)
-    same = blurred_states(states, noise=0, drop=0, rng=rng)
+    same = add_embedding_noise(states, noise=0, drop=0, rng=rng)
     np.testing.assert_array_equal(same, states)
-    fewer = blurred_states(states, noise=0, drop=0.7, rng=rng)
+    fewer = add_embedding_noise(states, noise=0, drop=0.7, rng=rng)
     assert 90 < len(fewer) < 150
     assert {row.tobytes() for row in fewer} <= {row.tobytes() for row in states}
-    assert len(blurred_states(states[:2], noise=0, drop=0.999, rng=rng)) >= 1
-    added = blurred_states(states, noise=0.5, drop=0, rng=rng).astype(float) - states
+    assert len(add_embedding_noise(states[:2], noise=0, drop=0.999, rng=rng)) >= 1
+    added = add_embedding_noise(states, noise=0.5, drop=0, rng=rng).astype(float) - states
     added /= states.astype(float).std(axis=1, keepdims=True)
     # One draw that all tokens share, and one for each, both of the asked size.
     assert added.mean(axis=0).std() == pytest.approx(0.5, rel=0.25)
     assert (added - added.mean(axis=0)).std() == pytest.approx(0.5, rel=0.02)
 
 
-def test_lost_tokens_are_lost_before_the_encoder(store: FeatureStore, encoder: TextEncoder) -> None:
+def test_dropped_tokens_are_dropped_before_the_encoder(
+    store: FeatureStore, encoder: TextEncoder
+) -> None:
     no_mix = replace(HARD, offscreen_prob=0.0)
     lost = kept = changed = total = 0
     for batch in batches(store, encoder, task="VT2A", difficulty=no_mix, steps=40):
-        for i, places in enumerate(batch.lost_tokens):
+        for i, places in enumerate(batch.dropped_tokens):
             total += 1
             ids = encoder.token_ids([batch.texts[i]])[0]
             rest = [token for place, token in enumerate(ids) if place not in places]
@@ -223,7 +225,7 @@ def test_a_prompt_keeps_its_frame_and_one_word(
     ids: list[int], probability: float, seed: int
 ) -> None:
     special = frozenset({0, 1})
-    lost = lost_tokens(ids, special, probability, np.random.default_rng(seed))
+    lost = draw_dropped_tokens(ids, special, probability, np.random.default_rng(seed))
     assert list(lost) == sorted(set(lost))
     assert not any(ids[place] in special for place in lost)
     words = [token for token in ids if token not in special]
@@ -241,11 +243,11 @@ def test_a_prompt_keeps_its_frame_and_one_word(
 )
 def test_a_mix_is_what_its_record_says(snr_db: float, onset: float, seed: int) -> None:
     own, other = click_clip(seed, video=False).sound_N, click_clip(seed + 1, video=False).sound_N
-    found = mixed(own, other, clip_id="x", caption="y", snr_db=snr_db, onset=onset)
+    found = mix_offscreen(own, other, clip_id="x", caption="y", snr_db=snr_db, onset=onset)
     assert found is not None
     mix_N, record = found
     assert np.abs(mix_N).max() <= 1 + 1e-6
-    part = unseen_part(other, len(own) - record.onset_sample)
+    part = cut_offscreen(other, len(own) - record.onset_sample)
     rebuilt = own.astype(np.float64)
     rebuilt[record.onset_sample : record.onset_sample + record.num_samples] += record.gain * part
     np.testing.assert_allclose(mix_N, rebuilt * record.level, atol=1e-6)
@@ -254,19 +256,19 @@ def test_a_mix_is_what_its_record_says(snr_db: float, onset: float, seed: int) -
 def test_silence_is_not_mixed() -> None:
     sound, silence = click_clip(0, video=False).sound_N, np.zeros(12_800, np.float32)
     for own, other in ((sound, silence), (silence, sound)):
-        assert mixed(own, other, clip_id="", caption="", snr_db=0, onset=0) is None
+        assert mix_offscreen(own, other, clip_id="", caption="", snr_db=0, onset=0) is None
 
 
 @given(choice=st.floats(0, 1, exclude_max=True))
-def test_a_joined_caption_tells_both(choice: float) -> None:
-    told = joined_caption("A dog barks.", "A bell rings.", choice)
+def test_a_join_captions_tells_both(choice: float) -> None:
+    told = join_captions("A dog barks.", "A bell rings.", choice)
     first, last = ("A dog barks", "a bell rings.")
     if told.startswith("A bell"):
         first, last = ("A bell rings", "a dog barks.")
     assert told.startswith(first)
     assert told.endswith(last)
     assert ".." not in told
-    assert "USA today" in joined_caption("x", "USA today", choice)
+    assert "USA today" in join_captions("x", "USA today", choice)
 
 
 def test_prompts_are_filled_up_or_cut_where_a_model_has_no_masks(store: FeatureStore) -> None:

@@ -11,8 +11,8 @@ import torch
 
 from benchmarks.robustness.click_corpus import click_clip, click_store
 from omni2sound.data.batches.batch import Batch, sampler_for
-from omni2sound.data.batches.hard_samples import LATEST_ONSET, Difficulty, mixed
-from omni2sound.data.batches.on_device import ResidentFeatures
+from omni2sound.data.batches.hard_samples import LATEST_ONSET, Difficulty, mix_offscreen
+from omni2sound.data.batches.on_device import DeviceFeatures
 from omni2sound.data.store.rows import ClipFeatures, FeatureStore, describe_store, write_shard
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.errors import ConfigError
@@ -32,13 +32,13 @@ def store(encoder: TextEncoder, tmp_path_factory: pytest.TempPathFactory) -> Fea
 
 
 @pytest.fixture(scope="module")
-def resident(store: FeatureStore) -> ResidentFeatures:
-    return ResidentFeatures(store, CPU)
+def resident(store: FeatureStore) -> DeviceFeatures:
+    return DeviceFeatures(store, CPU)
 
 
 def batch(
     store: FeatureStore,
-    resident: ResidentFeatures,
+    resident: DeviceFeatures,
     task: str,
     difficulty: Difficulty,
     *,
@@ -52,7 +52,7 @@ def batch(
 
 @pytest.mark.parametrize("task", ["T2A", "V2A", "VT2A"])
 def test_without_difficulty_a_batch_is_what_the_store_holds(
-    store: FeatureStore, resident: ResidentFeatures, task: str
+    store: FeatureStore, resident: DeviceFeatures, task: str
 ) -> None:
     clips = {store[i].clip_id: store[i] for i in range(len(store))}
     made = batch(store, resident, task, PLAIN)
@@ -78,7 +78,7 @@ def test_without_difficulty_a_batch_is_what_the_store_holds(
 
 
 def test_a_batch_is_a_function_of_seed_and_step(
-    store: FeatureStore, resident: ResidentFeatures, encoder: TextEncoder
+    store: FeatureStore, resident: DeviceFeatures, encoder: TextEncoder
 ) -> None:
     hard = Difficulty(
         offscreen_prob=0.5,
@@ -102,7 +102,7 @@ def test_a_batch_is_a_function_of_seed_and_step(
 
 
 def test_an_unseen_sound_is_mixed_in_as_loud_as_drawn_and_told(
-    store: FeatureStore, resident: ResidentFeatures, encoder: TextEncoder
+    store: FeatureStore, resident: DeviceFeatures, encoder: TextEncoder
 ) -> None:
     clips = {store[i].clip_id: store[i] for i in range(len(store))}
     certain = replace(PLAIN, offscreen_prob=1.0, offscreen_snr_db=(3.0, 3.0))
@@ -121,7 +121,7 @@ def test_an_unseen_sound_is_mixed_in_as_loud_as_drawn_and_told(
         # One of the others, mixed in by the host's function where it begins here.
         first = int(np.flatnonzero(np.abs(added) > 1e-7)[0])
         found = [
-            mixed(
+            mix_offscreen(
                 clips[clip_id].sound_N,
                 other.sound_N,
                 clip_id=other.clip_id,
@@ -151,7 +151,7 @@ def lead(clip: ClipFeatures) -> int:
 
 @pytest.mark.parametrize("task", ["T2A", "V2A"])
 def test_other_tasks_are_not_made_harder(
-    store: FeatureStore, resident: ResidentFeatures, task: str
+    store: FeatureStore, resident: DeviceFeatures, task: str
 ) -> None:
     certain = replace(PLAIN, offscreen_prob=1.0, token_drop_sample_prob=1.0)
     plain, hard = (batch(store, resident, task, d) for d in (PLAIN, certain))
@@ -160,7 +160,7 @@ def test_other_tasks_are_not_made_harder(
 
 
 def test_only_clips_that_nobody_sees_are_played_at_other_rates(
-    store: FeatureStore, resident: ResidentFeatures
+    store: FeatureStore, resident: DeviceFeatures
 ) -> None:
     fast = replace(PLAIN, speed=0.2)
     for task in ("V2A", "VT2A"):
@@ -184,8 +184,8 @@ def test_only_clips_that_nobody_sees_are_played_at_other_rates(
     assert not quiet[640 * int(made.valid_frames_B.min() + 1) :].any()
 
 
-def test_lost_tokens_are_lost_before_the_encoder(
-    store: FeatureStore, resident: ResidentFeatures, encoder: TextEncoder
+def test_dropped_tokens_are_dropped_before_the_encoder(
+    store: FeatureStore, resident: DeviceFeatures, encoder: TextEncoder
 ) -> None:
     losing = replace(PLAIN, token_drop_sample_prob=1.0, token_drop_prob=0.6)
     made = batch(store, resident, "VT2A", losing, encoder=encoder)
@@ -196,8 +196,8 @@ def test_lost_tokens_are_lost_before_the_encoder(
     assert 0.3 < (sum(whole) - sum(left)) / (sum(whole) - 2 * len(whole)) < 0.8
 
 
-def test_blurred_prompts_keep_a_token_and_spread_as_asked(
-    store: FeatureStore, resident: ResidentFeatures
+def test_perturbed_prompts_keep_a_token_and_spread_as_asked(
+    store: FeatureStore, resident: DeviceFeatures
 ) -> None:
     plain = batch(store, resident, "T2A", PLAIN, seconds=160)
     dropped = batch(store, resident, "T2A", replace(PLAIN, text_drop=0.5), seconds=160)
@@ -218,9 +218,9 @@ def test_filled_up_clips_are_refused(tmp_path: Path) -> None:
     clip = replace(click_clip(0, video=True), valid_s=0.5)
     write_shard(tmp_path / "shard.arrow", [clip])
     with pytest.raises(ConfigError, match="filled up with silence"):
-        ResidentFeatures(FeatureStore([tmp_path]), CPU)
+        DeviceFeatures(FeatureStore([tmp_path]), CPU)
 
 
-def test_changed_prompts_need_an_encoder(store: FeatureStore, resident: ResidentFeatures) -> None:
+def test_changed_prompts_need_an_encoder(store: FeatureStore, resident: DeviceFeatures) -> None:
     with pytest.raises(ConfigError, match="needs a text encoder"):
         batch(store, resident, "VT2A", replace(PLAIN, token_drop_sample_prob=1.0))

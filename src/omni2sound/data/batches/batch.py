@@ -1,12 +1,12 @@
-"""From clips of the feature store to one training batch.
+"""Training batches from clips of the feature store, built on the host.
 
 In:   a `StepDraw` and the stage's settings.
 Out:  `Batch`: clean waveforms, their latents where known, conditions, guidance dropout, and a
-      record of everything that was drawn; the same bytes for the same (seed, step, position),
-      on any number of ranks.
+      record of what was drawn; the same bytes for the same (seed, step, position), on any number
+      of ranks.
 
-What not to get wrong: off-screen sound and lost tokens touch VT2A only. A V2A target
-holds on-screen sound and ambience only, or the model learns to invent the unseen.
+What not to get wrong: off-screen sound and token dropout touch VT2A only. A V2A target holds
+on-screen sound and ambience only, or the model learns to add sounds that nothing shows.
 
 Shape suffixes: B samples, N waveform samples, T tokens or pictures, L latent frames,
 E V S features.
@@ -26,17 +26,20 @@ from torch import Tensor
 
 from omni2sound.data.batches.augment import augment_waveform
 from omni2sound.data.batches.hard_samples import (
+    TRIES,
     Difficulty,
     OffscreenMix,
+    PromptChange,
     PromptEncoder,
-    blurred_states,
-    joined_caption,
-    lost_tokens,
-    mixed,
-    needed,
+    add_embedding_noise,
+    choose_text,
+    drop_tokens,
+    mix_offscreen,
+    name_offscreen,
+    require_encoder,
 )
 from omni2sound.data.batches.sampler import StepDraw, TaskSampler, step_rng
-from omni2sound.data.store.rows import ClipFeatures, FeatureStore, TextFeatures
+from omni2sound.data.store.rows import ClipFeatures, FeatureStore
 from omni2sound.errors import ConfigError
 from omni2sound.models.conditioning import Conditions
 from omni2sound.timebase import TimeBase
@@ -46,30 +49,27 @@ __all__ = ["Batch", "build_batch", "sampler_for"]
 _PURPOSE_SAMPLE = 2
 _PURPOSE_DIFFICULTY = 3
 _PURPOSE_WORDS = 4
-_TRIES = 8
-"""Clips looked at for an unseen sound that is audible and of another class."""
 _TIME = TimeBase()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Batch:
-    """One rank's part of a step, or a part of that.
+    """One micro-batch of a step.
 
     Attributes:
         task: "T2A", "V2A" or "VT2A".
         waveform_BN: Clean target sound, 16 kHz.
-        latents: For each sample latents (L, C) of just that sound, where the features hold them;
-            None where they have to be made.
-        conditions: What the model is told.
-        valid_frames_B: Latent frames of each clip that are not filling; None if all are.
+        latents: For each sample its latents (L, C) where the features hold them; None where they
+            have to be encoded.
+        conditions: Conditions of the model.
+        valid_frames_B: Number of latent frames of each clip before padding; None if all are.
         drop_B: True where guidance dropout takes the null branch.
-        noise_seeds_B: Seed of each sample's noise and noise time; a single one for all of a
-            batch that was made on a device (`data.resident`).
-        clip_ids: Which clips these are.
-        texts: The prompt of each sample before tokens were lost, empty for V2A.
-        mixes: What was mixed into each clip, None for most; () if that was not recorded.
-        lost_tokens: Places of the tokens that each prompt lost; () for most, and () as a whole
-            if that was not recorded.
+        noise_seeds_B: Seed of each sample's noise and noise time; a single one for a batch that
+            was built on a device (`on_device`).
+        clip_ids: Id of each clip.
+        texts: Prompt of each sample before token dropout, empty for V2A.
+        mixes: Off-screen sound in each clip or None; () if not recorded.
+        dropped_tokens: Positions of the tokens that each prompt lost; () if not recorded.
     """
 
     task: str
@@ -82,13 +82,13 @@ class Batch:
     clip_ids: tuple[str, ...]
     texts: tuple[str, ...]
     mixes: tuple[OffscreenMix | None, ...]
-    lost_tokens: tuple[tuple[int, ...], ...]
+    dropped_tokens: tuple[tuple[int, ...], ...]
 
 
 def sampler_for(
     store: FeatureStore, *, seed: int, batch_seconds: float, t2a_best_share: float = 1.0
 ) -> TaskSampler:
-    """Every clip serves T2A, or the best scored ones; those with video V2A and VT2A as well.
+    """Make the sampler of a store: T2A draws all clips or the best scored, V2A and VT2A videos.
 
     Raises:
         ConfigError: If the best are asked for and no clip is scored.
@@ -124,19 +124,19 @@ def build_batch(
     part: int = 0,
     num_parts: int = 1,
 ) -> Batch:
-    """One of several equal parts of a step's batch.
+    """Build one micro-batch of a step.
 
     Args:
-        store: The clips.
-        draw: Which of them, for which task.
-        seed: Of the run.
-        step: Of the run.
-        difficulty: What may be done to samples.
-        prompts: Encoder of prompts that are changed; needed if `difficulty` changes them.
-        caption_role: Which of a clip's texts is its prompt.
-        text_tokens: Tokens that prompts are filled up or cut to; None is the longest here.
-        part: Which part, from 0.
-        num_parts: Parts that the batch is computed in, over ranks and one after the other.
+        store: Feature store.
+        draw: Task and clips of the step.
+        seed: Random seed of the run.
+        step: Step of the run, from 0.
+        difficulty: Probabilities of changes to samples.
+        prompts: Text encoder; needed if `difficulty` changes prompts.
+        caption_role: Role of the text that is a clip's prompt.
+        text_tokens: Number of tokens that prompts are padded or cut to. Default: the longest here.
+        part: Index of the micro-batch, from 0.
+        num_parts: Number of micro-batches over all ranks and accumulation steps.
 
     Raises:
         ConfigError: If the batch can't be shared equally, a clip lacks the asked text, or
@@ -184,7 +184,7 @@ def build_batch(
         clip_ids=tuple(c.clip_id for c in clips),
         texts=tuple(s.text if with_text else "" for s in samples),
         mixes=tuple(s.mix for s in samples),
-        lost_tokens=tuple(s.lost for s in samples),
+        dropped_tokens=tuple(s.dropped for s in samples),
     )
 
 
@@ -196,7 +196,7 @@ class _Sample:
     text: str
     states_TE: NDArray[np.float16]
     mix: OffscreenMix | None
-    lost: tuple[int, ...]
+    dropped: tuple[int, ...]
     drop: bool
     noise_seed: int
 
@@ -213,30 +213,27 @@ def _sample(
 ) -> _Sample:
     # Every draw is made for every task, so that one probability does not shift the others.
     rng = step_rng(seed, step, _PURPOSE_SAMPLE, position)
-    want_offscreen, want_lost, want_null, choice = rng.random(4)
+    want_offscreen, want_dropout, want_null, choice = rng.random(4)
     noise_seed = int(rng.integers(2**62))
     clip = store[draw.clips[position]]
-    text = _chosen_text(clip, caption_role, choice)
-    words, states_TE, waveform_N = text.text, text.states_TE, clip.sound_N
+    text = choose_text(clip.clip_id, clip.texts, caption_role, choice)
+    states_TE, waveform_N = text.states_TE, clip.sound_N
     mix: OffscreenMix | None = None
-    lost: tuple[int, ...] = ()
+    change: PromptChange | None = None
     # How much is drawn for difficulty varies, so it has a generator of its own.
     hard = step_rng(seed, step, _PURPOSE_DIFFICULTY, position)
     if draw.task == "VT2A" and want_offscreen < difficulty.offscreen_prob:
-        found = _with_unseen(store, clip, difficulty, caption_role, hard)
+        found = _add_offscreen(store, clip, difficulty, caption_role, hard)
         if found is not None:
             waveform_N, mix = found
-            words = joined_caption(words, mix.caption, hard.random())
-            encoder = needed(prompts)
-            states_TE = _states(encoder, encoder.token_ids([words])[0])
-    elif draw.task == "VT2A" and want_lost < difficulty.token_drop_sample_prob:
-        # Not together with an unseen sound: that one is known from the words alone.
-        encoder = needed(prompts)
-        ids = encoder.token_ids([words])[0]
-        lost = lost_tokens(ids, encoder.special_ids, difficulty.token_drop_prob, hard)
-        states_TE = _states(encoder, [i for place, i in enumerate(ids) if place not in lost])
+            change = name_offscreen(text.text, mix.caption, hard.random(), prompts)
+    elif draw.task == "VT2A" and want_dropout < difficulty.token_drop_sample_prob:
+        # Not together with an off-screen sound: only the words tell that one.
+        change = drop_tokens(text.text, difficulty.token_drop_prob, prompts, hard)
+    if change is not None:
+        states_TE = _encode(require_encoder(prompts), change.token_ids)
     if difficulty.text_noise or difficulty.text_drop:
-        states_TE = blurred_states(
+        states_TE = add_embedding_noise(
             states_TE,
             noise=difficulty.text_noise,
             drop=difficulty.text_drop,
@@ -251,35 +248,35 @@ def _sample(
         clip=clip,
         waveform_N=waveform_N.astype(np.float32),
         latents_LC=latents_LC,
-        text=words,
+        text=text.text if change is None else change.text,
         states_TE=states_TE,
         mix=mix,
-        lost=lost,
+        dropped=() if change is None else change.dropped,
         drop=bool(want_null < difficulty.null_prob),
         noise_seed=noise_seed,
     )
 
 
-def _with_unseen(
+def _add_offscreen(
     store: FeatureStore,
     clip: ClipFeatures,
     difficulty: Difficulty,
     caption_role: str,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.float32], OffscreenMix] | None:
-    """The clip's sound with one of another class in it; None if none was found.
+    """Mix a sound of another class into a clip's; None if none was found.
 
-    Of no class that is in the picture either: a silent dog must not be told as an unseen one.
+    Classes in the picture are excluded too: a dog that is seen must not be named as off screen.
     """
     taken = {*clip.classes, *clip.pictured}
     snr_db, onset = float(rng.uniform(*difficulty.offscreen_snr_db)), float(rng.random())
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         other = store[int(rng.integers(len(store.durations_s)))]
         choice = float(rng.random())
         if other.clip_id == clip.clip_id or taken & set(other.classes):
             continue
-        caption = _chosen_text(other, caption_role, choice).text
-        found = mixed(
+        caption = choose_text(other.clip_id, other.texts, caption_role, choice).text
+        found = mix_offscreen(
             clip.sound_N,
             other.sound_N,
             clip_id=other.clip_id,
@@ -292,19 +289,10 @@ def _with_unseen(
     return None
 
 
-def _chosen_text(clip: ClipFeatures, role: str, choice: float) -> TextFeatures:
-    texts = [t for t in clip.texts if t.role == role]
-    if not texts:
-        known = sorted({t.role for t in clip.texts})
-        raise ConfigError(f"clip {clip.clip_id} has no text of role {role!r}; it has {known}")
-    return texts[int(choice * len(texts))]
-
-
-def _states(prompts: PromptEncoder, ids: Sequence[int]) -> NDArray[np.float16]:
-    """One prompt alone: its states must not depend on what else is in a rank's part."""
-    tokens = prompts.encode_ids([list(ids)])
-    # Half precision as in the store, so that changed prompts are not told by their precision.
-    states: NDArray[np.float16] = tokens.states_BTD[0].half().cpu().numpy()
+def _encode(encoder: PromptEncoder, ids: Sequence[int]) -> NDArray[np.float16]:
+    """Encode one prompt alone: its states must not depend on the rest of a micro-batch."""
+    # Half precision as in the store, so that precision does not mark changed prompts.
+    states: NDArray[np.float16] = encoder.encode_ids([list(ids)]).states_BTD[0].half().cpu().numpy()
     return states
 
 
@@ -314,7 +302,7 @@ def _present(features: NDArray[np.float16] | None) -> NDArray[np.float16]:
 
 
 def _pad(rows: Sequence[NDArray[Any]], length: int | None) -> tuple[Tensor, Tensor]:
-    """Rows of vectors as (B, length, D), filled up with zeros or cut, and the mask (B, length)."""
+    """Pad or cut rows of vectors to (B, length, D); the mask is (B, length)."""
     length = max(len(row) for row in rows) if length is None else length
     filled = np.zeros((len(rows), length, rows[0].shape[1]), np.float32)
     mask = np.zeros((len(rows), length), bool)

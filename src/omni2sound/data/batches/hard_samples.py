@@ -1,21 +1,22 @@
-"""What makes training harder on purpose: unseen sounds, and prompts that lose tokens.
+"""Hard samples of VT2A: off-screen sounds, and prompts that lose tokens.
 
-In:   a clip, another clip, drawn numbers.
-Out:  the changed waveform or prompt, and a record of what was done, exact enough to undo it.
+In:   clips, random draws.
+Out:  `PromptChange`s and mixed waveforms, with a record exact enough to undo the mix. `batch`
+      applies them one by one on the host, `on_device` for a whole batch.
 
-Sounds are mixed as waveforms, because latents don't mix; tokens are lost before the text
-encoder, because what it makes of a token depends on the others. What not to get wrong: both
-are for VT2A only (`data.batch` sees to it). A V2A target holds what is seen and the
-ambience, or the model learns to invent the unseen.
+Sounds are mixed as waveforms, because latents don't mix; tokens are dropped before the text
+encoder, because its state of a token depends on the others. What not to get wrong: both are for
+VT2A only (the callers see to it). A V2A target holds what is seen and the ambience, or the model
+learns to add sounds of things that are not there.
 
-Shape suffixes: N samples, T tokens.
+Shape suffixes: N samples, T tokens, E features.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,32 +25,40 @@ from omni2sound.encoders.base import Tokens
 from omni2sound.errors import ConfigError
 
 __all__ = [
+    "TRIES",
     "Difficulty",
     "OffscreenMix",
+    "PromptChange",
     "PromptEncoder",
-    "blurred_states",
-    "joined_caption",
-    "lost_tokens",
-    "mixed",
-    "needed",
+    "add_embedding_noise",
+    "choose_text",
+    "cut_offscreen",
+    "draw_dropped_tokens",
+    "drop_tokens",
+    "join_captions",
+    "mix_offscreen",
+    "name_offscreen",
+    "require_encoder",
 ]
 
 Waveform = NDArray[np.float32]
 
+TRIES = 8
+"""Number of clips that are tried as an off-screen sound of another class."""
 LATEST_ONSET = 0.6
-"""An unseen sound starts before this share of the clip, so that something of it is heard."""
+"""An off-screen sound starts before this fraction of the clip, so that part of it is heard."""
 AUDIBLE = 10 ** (-60 / 20)
 """Peak below which a sound counts as silence."""
 GATE = 0.05
-"""A sound begins where it first reaches this share of its peak."""
+"""A sound begins where it first reaches this fraction of its peak."""
 FADE_SAMPLES = 160
-"""10 ms at 16 kHz: the cut into the sound must not click."""
+"""10 ms at 16 kHz: the fade-in of a cut sound, against clicks."""
 _TEMPLATES = (
     "{own}. Off-screen: {other}",
     "{own}, and off-screen {other}",
     "{own}. Out of sight, {other}",
     "{own}; somewhere out of view, {other}",
-    # Most people don't say what can't be seen: they name what they want to hear.
+    # Prompts seldom say what is off screen: they name what is wanted.
     "{own} and {other}",
     "{other} and {own}",
     "{own} while {other}",
@@ -60,43 +69,40 @@ _TEMPLATES = (
 
 
 class PromptEncoder(Protocol):
-    """A frozen text encoder as training needs it; `encoders.text.TextEncoder` is one."""
+    """The frozen text encoder that training needs, e.g. `encoders.text.TextEncoder`."""
 
     @property
     def special_ids(self) -> frozenset[int]:
-        """Ids that are no words (start, end); they are never lost."""
+        """Ids that are no words (start, end); they are never dropped."""
         ...
 
     @property
     def sha256(self) -> str:
-        """Digest of all that states depend on."""
+        """Digest of everything that states depend on."""
         ...
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """What the network reads of each text, start and end included."""
+        """Tokenise each text, start and end included."""
         ...
 
     def encode_ids(self, rows: Sequence[Sequence[int]]) -> Tokens:
-        """States of the tokens."""
+        """Encode rows of token ids."""
         ...
 
 
-def needed(prompts: PromptEncoder | None) -> PromptEncoder:
-    """The encoder.
+class _HasRole(Protocol):
+    @property
+    def role(self) -> str: ...
 
-    Raises:
-        ConfigError: If there is none.
-    """
-    if prompts is None:
-        raise ConfigError("prompts are changed in this stage, which needs a text encoder")
-    return prompts
+
+_Text = TypeVar("_Text", bound=_HasRole)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difficulty:
-    """What may be done to a sample; all zero before stage 3, and in validation.
+    """Probabilities and strengths of changes; all zero before stage 3 and in validation.
 
-    Attributes are those of `train.recipe.Stage` and `Recipe` that have their names.
+    The attributes are documented where they are set: `train.recipe.Stage` and `Recipe`.
     """
 
     offscreen_prob: float = 0.0
@@ -112,14 +118,14 @@ class Difficulty:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OffscreenMix:
-    """What was mixed into a clip, in samples of the clip.
+    """Record of an off-screen sound in a clip.
 
     Attributes:
-        clip_id: Whose sound it is.
-        caption: How that clip's caption calls it.
+        clip_id: Clip that the sound is from.
+        caption: Caption of that clip.
         snr_db: Mean power of the clip's own sound over that of the added one where it sounds.
-        onset_sample: Where it starts; before this sample nothing was added.
-        num_samples: For how long it sounds.
+        onset_sample: First sample of the added sound.
+        num_samples: Length of the added sound in samples.
         gain: Factor on the added sound.
         level: Factor on the whole mix, below 1 where it would have clipped.
     """
@@ -133,7 +139,75 @@ class OffscreenMix:
     level: float
 
 
-def mixed(
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptChange:
+    """The prompt that a sample gets instead of its clip's.
+
+    Attributes:
+        text: Prompt before tokens are dropped.
+        token_ids: Ids that the text encoder reads.
+        dropped: Positions of the tokens that were dropped.
+    """
+
+    text: str
+    token_ids: tuple[int, ...]
+    dropped: tuple[int, ...] = ()
+
+
+def require_encoder(encoder: PromptEncoder | None) -> PromptEncoder:
+    """Return the encoder.
+
+    Raises:
+        ConfigError: If it is None.
+    """
+    if encoder is None:
+        raise ConfigError("prompts are changed in this stage, which needs a text encoder")
+    return encoder
+
+
+def choose_text(clip_id: str, texts: Sequence[_Text], role: str, choice: float) -> _Text:
+    """Choose one of a clip's texts of a role by `choice` in [0, 1).
+
+    Raises:
+        ConfigError: If the clip has none.
+    """
+    fitting = [t for t in texts if t.role == role]
+    if not fitting:
+        known = sorted({t.role for t in texts})
+        raise ConfigError(f"clip {clip_id} has no text of role {role!r}; it has {known}")
+    return fitting[int(choice * len(fitting))]
+
+
+def name_offscreen(
+    text: str, other: str, choice: float, encoder: PromptEncoder | None
+) -> PromptChange:
+    """Change a prompt to name an off-screen sound as well.
+
+    Raises:
+        ConfigError: If there is no encoder.
+    """
+    joined = join_captions(text, other, choice)
+    return PromptChange(
+        text=joined, token_ids=tuple(require_encoder(encoder).token_ids([joined])[0])
+    )
+
+
+def drop_tokens(
+    text: str, probability: float, encoder: PromptEncoder | None, rng: np.random.Generator
+) -> PromptChange:
+    """Drop tokens of a prompt, each with `probability`.
+
+    Raises:
+        ConfigError: If there is no encoder.
+    """
+    encoder = require_encoder(encoder)
+    ids = encoder.token_ids([text])[0]
+    dropped = draw_dropped_tokens(ids, encoder.special_ids, probability, rng)
+    left = tuple(token for place, token in enumerate(ids) if place not in dropped)
+    return PromptChange(text=text, token_ids=left, dropped=dropped)
+
+
+def mix_offscreen(
     own_N: Waveform,
     other_N: Waveform,
     *,
@@ -142,18 +216,18 @@ def mixed(
     snr_db: float,
     onset: float,
 ) -> tuple[Waveform, OffscreenMix] | None:
-    """A clip with another one's sound in it; None if either is silent.
+    """Mix another clip's sound into a clip; None if either is silent.
 
     Args:
-        own_N: The clip's sound.
-        other_N: Where the unseen sound is taken from: its silent beginning is cut.
-        clip_id: Whose sound `other_N` is, for the record.
-        caption: What it is, for the record.
+        own_N: Sound of the clip.
+        other_N: Sound of the other clip; its silent beginning is cut.
+        clip_id: Id of the other clip, for the record.
+        caption: Caption of the other clip, for the record.
         snr_db: See `OffscreenMix`.
-        onset: Where it starts, from 0 (at once) to 1 (at `LATEST_ONSET` of the clip).
+        onset: Where the added sound starts, from 0 (at once) to 1 (at `LATEST_ONSET` of the clip).
     """
     start = int(onset * LATEST_ONSET * len(own_N))
-    added_N = unseen_part(other_N, len(own_N) - start)
+    added_N = cut_offscreen(other_N, len(own_N) - start)
     if added_N is None or float(np.abs(own_N).max()) < AUDIBLE:
         return None
     power = [float(np.square(x, dtype=np.float64).mean()) for x in (own_N, added_N)]
@@ -173,8 +247,8 @@ def mixed(
     return (mix_N * level).astype(np.float32), record
 
 
-def unseen_part(other_N: Waveform, most_samples: int) -> Waveform | None:
-    """The part of a clip's sound that is mixed into another; None if it is silent."""
+def cut_offscreen(other_N: Waveform, most_samples: int) -> Waveform | None:
+    """Cut the part of a clip's sound that is mixed into another; None if it is silent."""
     loudness_N = np.abs(other_N)
     peak = float(loudness_N.max(initial=0.0))
     if peak < AUDIBLE:
@@ -186,35 +260,35 @@ def unseen_part(other_N: Waveform, most_samples: int) -> Waveform | None:
     return part_N if float(np.abs(part_N).max(initial=0.0)) >= AUDIBLE else None
 
 
-def joined_caption(own: str, other: str, choice: float) -> str:
-    """One sentence or two that tell both, some that the other is not seen; `choice` in [0, 1)."""
+def join_captions(own: str, other: str, choice: float) -> str:
+    """Join two captions by the template that `choice` in [0, 1) selects."""
     template = _TEMPLATES[int(choice * len(_TEMPLATES))]
     own, other = own.strip(), other.strip()
     if template.startswith("{own}"):
-        own, other = own.rstrip(".;,"), _continuing(other)
+        own, other = own.rstrip(".;,"), _lower_first(other)
     else:
-        own, other = _continuing(own), other.rstrip(".;,")
+        own, other = _lower_first(own), other.rstrip(".;,")
     return template.format(own=own, other=other)
 
 
-def _continuing(text: str) -> str:
-    """How "A dog barks" goes on a sentence: "a dog barks"; "USA" does not become "uSA"."""
+def _lower_first(text: str) -> str:
+    """Lower the first letter, but not of an abbreviation: "USA" does not become "uSA"."""
     if text[:1].isupper() and not text[1:2].isupper():
         return text[:1].lower() + text[1:]
     return text
 
 
-def blurred_states(
+def add_embedding_noise(
     states_TE: NDArray[np.float16], *, noise: float, drop: float, rng: np.random.Generator
 ) -> NDArray[np.float16]:
-    """A text's states, with fewer of them and each a little elsewhere.
+    """Drop token states of a text and add noise to the rest.
 
     Args:
-        states_TE: States of its tokens.
-        noise: Standard deviation of what is added, in standard deviations of each state: one
-            draw that all tokens share, and one for each.
-        drop: Chance of a state to be left out; at least one stays.
-        rng: Draws.
+        states_TE: Encoder states of the tokens.
+        noise: Standard deviation of the noise in standard deviations of each state: one draw
+            that all tokens share, and one for each.
+        drop: Probability that a state is dropped; at least one stays.
+        rng: Random generator.
     """
     kept_TE = states_TE.astype(np.float32)
     if drop:
@@ -228,16 +302,16 @@ def blurred_states(
     return kept_TE.astype(np.float16)
 
 
-def lost_tokens(
+def draw_dropped_tokens(
     ids_T: Sequence[int],
     special_ids: frozenset[int],
     probability: float,
     rng: np.random.Generator,
 ) -> tuple[int, ...]:
-    """Places of the tokens that a prompt loses, each with `probability`; one word stays."""
+    """Draw the positions of tokens to drop, each with `probability`; one word stays."""
     draws_T = rng.random(len(ids_T))
     words = [place for place, token in enumerate(ids_T) if token not in special_ids]
-    lost = [place for place in words if draws_T[place] < probability]
-    if words and len(lost) == len(words):
-        lost.remove(max(words, key=lambda place: float(draws_T[place])))
-    return tuple(lost)
+    dropped = [place for place in words if draws_T[place] < probability]
+    if words and len(dropped) == len(words):
+        dropped.remove(max(words, key=lambda place: float(draws_T[place])))
+    return tuple(dropped)

@@ -1,20 +1,20 @@
-"""All clips of a store in one device's memory, and training batches that are made there.
+"""On-device features: all clips of a store in one device's memory, and batches built there.
 
 In:   a `FeatureStore` that fits, a device.
-Out:  `Batch`es by the laws of `data.batch`, from other random numbers.
+Out:  `Batch`es by the rules of `batch`, from other random numbers.
 
-A GPU trains a small model on ten times more sound a second than threads can read, equalise
-and mix on the host. So waveforms and features are copied once; choices are drawn on the host
-(a batch is still a function of seed and step), and what touches samples is done on the device.
+A GPU trains a small model on ten times more sound a second than threads can read, equalise and
+mix on the host. So waveforms and features are copied once; all choices are drawn on the host
+(a batch is still a function of seed and step) and applied on the device.
 
-Two things are not as there. Clips for text-to-audio are played faster or slower
-(`Difficulty.speed`): recordings are few beside the steps of a GPU, and would be learnt by heart;
-what is played faster is a shorter clip, with its end masked. Unseen sounds are taken from clips of
-the same length. What not to get wrong: clips with pictures keep their time. The device draws
-noise, so a step on a GPU is another one than on a CPU.
+Two things differ from `batch`. Clips for text-to-audio get speed perturbation
+(`Difficulty.speed`): recordings are few beside the steps of a GPU and would be memorised; what is
+played faster is a shorter clip, with its end masked. Off-screen sounds are taken from clips of the
+same length. What not to get wrong: clips with pictures keep their time. The device draws noise, so
+a step on a GPU differs from one on a CPU.
 
 Shape suffixes: B samples, N waveform samples, T tokens or pictures, L latent frames, K samples
-that are changed, n clips of one length, E V S features.
+that are changed, Q knots of the equaliser, n clips of one length, E V S features.
 """
 
 from __future__ import annotations
@@ -26,30 +26,31 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from omni2sound.data.batches.augment import draw_equaliser, remade
+from omni2sound.data.batches.augment import augment_waveforms, draw_equaliser
 from omni2sound.data.batches.batch import Batch
 from omni2sound.data.batches.hard_samples import (
     AUDIBLE,
     FADE_SAMPLES,
     GATE,
     LATEST_ONSET,
+    TRIES,
     Difficulty,
+    PromptChange,
     PromptEncoder,
-    joined_caption,
-    lost_tokens,
-    needed,
+    choose_text,
+    drop_tokens,
+    name_offscreen,
+    require_encoder,
 )
 from omni2sound.data.batches.sampler import StepDraw, step_rng
-from omni2sound.data.store.rows import FeatureStore
+from omni2sound.data.store.rows import ClipFeatures, FeatureStore
 from omni2sound.errors import ConfigError
 from omni2sound.models.conditioning import Conditions
 from omni2sound.timebase import TimeBase
 
-__all__ = ["ResidentFeatures"]
+__all__ = ["DeviceFeatures"]
 
 _PURPOSE = 5
-_TRIES = 8
-"""Clips looked at for an unseen sound of another class."""
 _FULL_SCALE = 32767.0
 _TIME = TimeBase()
 
@@ -60,23 +61,22 @@ Numbers = NDArray[np.int64]
 class _Prompt:
     """One text; its states are rows of one large tensor on the device."""
 
+    role: str
     text: str
-    token_ids_T: NDArray[np.int32] | None
     first: int
     count: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Facts:
-    """What choices ask of a clip."""
+class _Clip:
+    """The properties of a clip that choices depend on."""
 
     clip_id: str
-    sounding: frozenset[str]
+    heard: frozenset[str]
     """Classes that are heard."""
     present: frozenset[str]
     """Classes that are heard or seen."""
-    prompts: dict[str, tuple[_Prompt, ...]]
-    """By role."""
+    prompts: tuple[_Prompt, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -95,15 +95,43 @@ class _Group:
     sync_nLS: Tensor | None
 
 
-class ResidentFeatures:
-    """See the module's text."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Offscreen:
+    """Off-screen sounds of a batch."""
+
+    own_K: Numbers
+    """Samples of the batch."""
+    other_K: Numbers
+    """Rows of the group that are mixed into them."""
+    onset_K: NDArray[np.float64]
+    """Where they start, from 0 (at once) to 1 (at `LATEST_ONSET`)."""
+    snr_db_K1: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Draws:
+    """All choices of a batch, as data."""
+
+    prompts: tuple[_Prompt, ...]
+    changes: dict[int, PromptChange]
+    """Prompts of some samples."""
+    offscreen: _Offscreen | None
+    rate_B: NDArray[np.float64] | None
+    knots_db_BQ: NDArray[np.float64] | None
+    null_B: NDArray[np.bool_]
+    device_seed: int
+    noise_seed: int
+
+
+class DeviceFeatures:
+    """Features of all clips of a store on one device."""
 
     def __init__(self, store: FeatureStore, device: torch.device) -> None:
-        """Copies everything; takes as long as reading the store.
+        """Copy everything; takes as long as reading the store.
 
         Raises:
-            ConfigError: If a clip is filled up with silence or lacks pictures at its end, which
-                only `data.batch` masks; if the device's memory is too small.
+            ConfigError: If a clip is padded or lacks pictures at its end, which only `batch`
+                masks; if the device's memory is too small.
         """
         try:
             self._copy(store, device)
@@ -116,66 +144,54 @@ class ResidentFeatures:
     def _copy(self, store: FeatureStore, device: torch.device) -> None:
         self._device = device
         self._rows: Numbers = np.zeros(len(store), np.int64)
-        self._facts: list[_Facts | None] = [None] * len(store)
-        states: list[Tensor] = []
-        num_states = 0
+        self._clips: dict[int, _Clip] = {}
         self._groups: dict[float, _Group] = {}
+        states: list[Tensor] = []
         lengths = np.array(store.durations_s)
         for duration_s in np.unique(lengths).tolist():
             clips = np.flatnonzero(lengths == duration_s)
             self._rows[clips] = np.arange(len(clips))
-            sound_nN = torch.empty(
-                len(clips), _TIME.num_samples(duration_s), dtype=torch.int16, device=device
-            )
-            vision: list[Tensor] = []
-            sync: list[Tensor] = []
-            picture_rows = np.full(len(clips), -1, np.int64)
-            for row, index in enumerate(clips.tolist()):
-                clip = store.without_sound(index)
-                if clip.valid_s is not None and clip.valid_s < clip.duration_s:
-                    raise ConfigError(
-                        f"clip {clip.clip_id} is filled up with silence, which resident features "
-                        "do not mask; train with resident=false"
-                    )
-                sound_nN[row] = torch.from_numpy(store.pcm_N(index).copy())
-                if clip.vision_TV is not None and clip.sync_LS is not None:
-                    found = len(clip.vision_TV), len(clip.sync_LS)
-                    whole = _TIME.num_vision_frames(duration_s), _TIME.num_latent_frames(duration_s)
-                    if found != whole:
-                        raise ConfigError(
-                            f"clip {clip.clip_id} has {found[0]} picture and {found[1]} sync "
-                            f"features, {duration_s:g} s have {whole[0]} and {whole[1]}; resident "
-                            "features are not filled up; train with resident=false"
-                        )
-                    picture_rows[row] = len(vision)
-                    vision.append(torch.from_numpy(clip.vision_TV.copy()))
-                    sync.append(torch.from_numpy(clip.sync_LS.copy()))
-                prompts: dict[str, tuple[_Prompt, ...]] = {}
-                for text in clip.texts:
-                    prompt = _Prompt(
-                        text=text.text,
-                        token_ids_T=text.token_ids_T,
-                        first=num_states,
-                        count=len(text.states_TE),
-                    )
-                    prompts[text.role] = (*prompts.get(text.role, ()), prompt)
-                    states.append(torch.from_numpy(text.states_TE.copy()))
-                    num_states += prompt.count
-                self._facts[index] = _Facts(
-                    clip_id=clip.clip_id,
-                    sounding=frozenset(clip.classes),
-                    present=frozenset(clip.classes) | frozenset(clip.pictured),
-                    prompts=prompts,
-                )
-            self._groups[duration_s] = _Group(
-                clips=clips,
-                sound_nN=sound_nN,
-                begins_n=_begins(sound_nN),
-                picture_rows_n=picture_rows,
-                vision_nTV=torch.stack(vision).to(device) if vision else None,
-                sync_nLS=torch.stack(sync).to(device) if sync else None,
-            )
+            self._groups[duration_s] = self._copy_group(store, duration_s, clips, states)
         self._states_tE = torch.cat(states).to(device)
+
+    def _copy_group(
+        self, store: FeatureStore, duration_s: float, clips: Numbers, states: list[Tensor]
+    ) -> _Group:
+        sound_nN = torch.empty(
+            len(clips), _TIME.num_samples(duration_s), dtype=torch.int16, device=self._device
+        )
+        vision: list[Tensor] = []
+        sync: list[Tensor] = []
+        picture_rows = np.full(len(clips), -1, np.int64)
+        first = sum(len(s) for s in states)
+        for row, index in enumerate(clips.tolist()):
+            clip = store.without_sound(index)
+            _check_whole(clip)
+            sound_nN[row] = torch.from_numpy(store.pcm_N(index).copy())
+            if clip.vision_TV is not None and clip.sync_LS is not None:
+                picture_rows[row] = len(vision)
+                vision.append(torch.from_numpy(clip.vision_TV.copy()))
+                sync.append(torch.from_numpy(clip.sync_LS.copy()))
+            prompts = []
+            for text in clip.texts:
+                count = len(text.states_TE)
+                prompts.append(_Prompt(role=text.role, text=text.text, first=first, count=count))
+                states.append(torch.from_numpy(text.states_TE.copy()))
+                first += count
+            self._clips[index] = _Clip(
+                clip_id=clip.clip_id,
+                heard=frozenset(clip.classes),
+                present=frozenset(clip.classes) | frozenset(clip.pictured),
+                prompts=tuple(prompts),
+            )
+        return _Group(
+            clips=clips,
+            sound_nN=sound_nN,
+            begins_n=_find_beginnings(sound_nN),
+            picture_rows_n=picture_rows,
+            vision_nTV=torch.stack(vision).to(self._device) if vision else None,
+            sync_nLS=torch.stack(sync).to(self._device) if sync else None,
+        )
 
     def batch(
         self,
@@ -188,69 +204,41 @@ class ResidentFeatures:
         caption_role: str = "caption",
         text_tokens: int | None = None,
     ) -> Batch:
-        """The whole batch of a step, on the device; arguments are those of `build_batch`.
+        """Build the whole batch of a step on the device; arguments are those of `build_batch`.
 
-        What was mixed in and which tokens were lost is not recorded.
+        Off-screen sounds and dropped tokens are not recorded.
 
         Raises:
-            ConfigError: If a clip lacks the asked text, or prompts are to be changed without
-                an encoder.
+            ConfigError: If a clip lacks a text of the role, or prompts are changed without an
+                encoder.
         """
         rng = step_rng(seed, step, _PURPOSE)
-        generator = torch.Generator(self._device).manual_seed(int(rng.integers(2**62)))
-        count = len(draw.clips)
-        want_offscreen_B, want_lost_B, want_null_B, choice_B = rng.random((4, count))
-        group = self._groups[draw.duration_s]
-        rows_B = self._rows[list(draw.clips)]
-        facts = [self._of(i) for i in draw.clips]
-        sound_BN = group.sound_nN[self._on(rows_B)].float() / _FULL_SCALE
-        told = [_chosen(f, caption_role, c) for f, c in zip(facts, choice_B, strict=True)]
-        changed: dict[int, tuple[str, list[int]]] = {}
-        if draw.task == "VT2A":
-            unseen = {}
-            for i in np.flatnonzero(want_offscreen_B < difficulty.offscreen_prob).tolist():
-                other = self._unseen(group, rows_B[i], facts[i], rng)
-                if other is not None:
-                    caption = _chosen(self._of(int(group.clips[other])), caption_role, rng.random())
-                    unseen[i] = other
-                    words = joined_caption(told[i].text, caption.text, rng.random())
-                    changed[i] = words, needed(prompts).token_ids([words])[0]
-            if unseen:
-                sound_BN = self._mixed(sound_BN, group, unseen, difficulty, rng)
-            for i in np.flatnonzero(want_lost_B < difficulty.token_drop_sample_prob).tolist():
-                if i not in changed:
-                    encoder, words = needed(prompts), told[i].text
-                    ids = encoder.token_ids([words])[0]
-                    lost = lost_tokens(ids, encoder.special_ids, difficulty.token_drop_prob, rng)
-                    changed[i] = words, [t for at, t in enumerate(ids) if at not in lost]
-        rate_B = knots_db_BQ = None
-        if draw.task == "T2A" and difficulty.speed:
-            widest = np.log1p(difficulty.speed)
-            rate_B = torch.from_numpy(np.exp(rng.uniform(-widest, widest, count)))
-        if difficulty.augment:
-            knots_db_BQ = torch.from_numpy(draw_equaliser(count, rng))
-        if rate_B is not None or knots_db_BQ is not None:
-            sound_BN = remade(sound_BN, knots_db_BQ=knots_db_BQ, rate_B=rate_B)
+        draws = self._draw(draw, difficulty, prompts, caption_role, rng)
+        generator = torch.Generator(self._device).manual_seed(draws.device_seed)
+        group, rows_B = self._groups[draw.duration_s], self._rows[list(draw.clips)]
         text_BTE = text_mask_BT = vision_BTV = sync_BLS = None
         if draw.task != "V2A":
-            text_BTE, text_mask_BT = self._texts(told, changed, prompts, text_tokens)
-            text_BTE, text_mask_BT = _blurred(text_BTE, text_mask_BT, difficulty, generator)
+            text_BTE, text_mask_BT = self._texts(draws, prompts, text_tokens)
+            text_BTE, text_mask_BT = _add_embedding_noise(
+                text_BTE, text_mask_BT, difficulty, generator
+            )
         if draw.task != "T2A":
             assert group.vision_nTV is not None  # only clips with pictures are drawn for these
             assert group.sync_nLS is not None
             pictured_B = self._on(group.picture_rows_n[rows_B])
             vision_BTV = group.vision_nTV[pictured_B].float()
             sync_BLS = group.sync_nLS[pictured_B].float()
-        seconds_B = torch.full((count,), draw.duration_s, device=self._device)
+        seconds_B = torch.full((len(rows_B),), draw.duration_s, device=self._device)
         valid_frames_B = None
-        if rate_B is not None:
-            seconds_B = seconds_B / rate_B.to(seconds_B).clamp_min(1.0)
+        if draws.rate_B is not None:
+            seconds_B = seconds_B / torch.from_numpy(draws.rate_B).to(seconds_B).clamp_min(1.0)
             frames_B = seconds_B.double() * float(_TIME.latent_rate_hz)
             valid_frames_B = (frames_B + 1e-6).floor().long()
+        texts = [draws.changes.get(i, prompt).text for i, prompt in enumerate(draws.prompts)]
         return Batch(
             task=draw.task,
-            waveform_BN=sound_BN,
-            latents=(None,) * count,
+            waveform_BN=self._sounds(group, rows_B, draws),
+            latents=(None,) * len(rows_B),
             conditions=Conditions(
                 seconds_start_B=torch.zeros_like(seconds_B),
                 seconds_total_B=seconds_B,
@@ -260,105 +248,163 @@ class ResidentFeatures:
                 sync_BLS=sync_BLS,
             ),
             valid_frames_B=valid_frames_B,
-            drop_B=self._on(want_null_B < difficulty.null_prob),
-            noise_seeds_B=(int(rng.integers(2**62)),),
-            clip_ids=tuple(f.clip_id for f in facts),
-            texts=tuple(
-                "" if draw.task == "V2A" else changed[i][0] if i in changed else told[i].text
-                for i in range(count)
-            ),
+            drop_B=self._on(draws.null_B),
+            noise_seeds_B=(draws.noise_seed,),
+            clip_ids=tuple(self._clips[i].clip_id for i in draw.clips),
+            texts=("",) * len(rows_B) if draw.task == "V2A" else tuple(texts),
             mixes=(),
-            lost_tokens=(),
+            dropped_tokens=(),
         )
 
-    def _of(self, index: int) -> _Facts:
-        facts = self._facts[index]
-        assert facts is not None  # every clip has one of the lengths
-        return facts
+    def _draw(
+        self,
+        draw: StepDraw,
+        difficulty: Difficulty,
+        encoder: PromptEncoder | None,
+        role: str,
+        rng: np.random.Generator,
+    ) -> _Draws:
+        device_seed = int(rng.integers(2**62))
+        count = len(draw.clips)
+        want_offscreen_B, want_dropout_B, want_null_B, choice_B = rng.random((4, count))
+        clips = [self._clips[i] for i in draw.clips]
+        prompts = tuple(
+            choose_text(clip.clip_id, clip.prompts, role, choice)
+            for clip, choice in zip(clips, choice_B, strict=True)
+        )
+        changes: dict[int, PromptChange] = {}
+        offscreen = rate_B = knots_db_BQ = None
+        if draw.task == "VT2A":
+            group, others = self._groups[draw.duration_s], {}
+            for i in np.flatnonzero(want_offscreen_B < difficulty.offscreen_prob).tolist():
+                row = self._find_offscreen(group, self._rows[draw.clips[i]], clips[i], rng)
+                if row is not None:
+                    other = self._clips[int(group.clips[row])]
+                    caption = choose_text(other.clip_id, other.prompts, role, rng.random()).text
+                    others[i] = row
+                    changes[i] = name_offscreen(prompts[i].text, caption, rng.random(), encoder)
+            if others:
+                offscreen = _Offscreen(
+                    own_K=np.array(list(others)),
+                    other_K=np.array(list(others.values())),
+                    onset_K=rng.random(len(others)),
+                    snr_db_K1=rng.uniform(*difficulty.offscreen_snr_db, (len(others), 1)),
+                )
+            for i in np.flatnonzero(want_dropout_B < difficulty.token_drop_sample_prob).tolist():
+                if i not in others:
+                    changes[i] = drop_tokens(
+                        prompts[i].text, difficulty.token_drop_prob, encoder, rng
+                    )
+        if draw.task == "T2A" and difficulty.speed:
+            widest = np.log1p(difficulty.speed)
+            rate_B = np.exp(rng.uniform(-widest, widest, count))
+        if difficulty.augment:
+            knots_db_BQ = draw_equaliser(count, rng)
+        return _Draws(
+            prompts=prompts,
+            changes=changes,
+            offscreen=offscreen,
+            rate_B=rate_B,
+            knots_db_BQ=knots_db_BQ,
+            null_B=want_null_B < difficulty.null_prob,
+            device_seed=device_seed,
+            noise_seed=int(rng.integers(2**62)),
+        )
 
     def _on(self, array: NDArray[np.int64] | NDArray[np.bool_]) -> Tensor:
         return torch.from_numpy(array).to(self._device)
 
-    def _unseen(
-        self, group: _Group, row: int, facts: _Facts, rng: np.random.Generator
+    def _find_offscreen(
+        self, group: _Group, row: int, clip: _Clip, rng: np.random.Generator
     ) -> int | None:
-        """A row of the group with a sound of a class that is neither heard nor seen."""
-        for other in rng.integers(len(group.clips), size=_TRIES).tolist():
+        """Find a row of the group with a sound of a class that is neither heard nor seen."""
+        for other in rng.integers(len(group.clips), size=TRIES).tolist():
             audible = min(group.begins_n[row], group.begins_n[other]) >= 0
             if (
                 audible
                 and other != row
-                and not facts.present & self._of(int(group.clips[other])).sounding
+                and not clip.present & self._clips[int(group.clips[other])].heard
             ):
                 return int(other)
         return None
 
-    def _mixed(
-        self,
-        sound_BN: Tensor,
-        group: _Group,
-        unseen: dict[int, int],
-        difficulty: Difficulty,
-        rng: np.random.Generator,
-    ) -> Tensor:
-        """`difficulty.mixed` for some samples of a batch."""
-        count, num_samples = len(unseen), sound_BN.shape[1]
-        own_K = self._on(np.array(list(unseen)))
-        other_K = np.array(list(unseen.values()))
-        start_K1 = self._on((rng.random(count) * LATEST_ONSET * num_samples).astype(np.int64))[
-            :, None
-        ]
-        snr_db_K1 = torch.from_numpy(rng.uniform(*difficulty.offscreen_snr_db, (count, 1)))
+    def _sounds(self, group: _Group, rows_B: Numbers, draws: _Draws) -> Tensor:
+        sound_BN = group.sound_nN[self._on(rows_B)].float() / _FULL_SCALE
+        if draws.offscreen is not None:
+            sound_BN = self._mix_offscreen(sound_BN, group, draws.offscreen)
+        if draws.rate_B is None and draws.knots_db_BQ is None:
+            return sound_BN
+        return augment_waveforms(
+            sound_BN,
+            knots_db_BQ=None if draws.knots_db_BQ is None else torch.from_numpy(draws.knots_db_BQ),
+            rate_B=None if draws.rate_B is None else torch.from_numpy(draws.rate_B),
+        )
+
+    def _mix_offscreen(self, sound_BN: Tensor, group: _Group, drawn: _Offscreen) -> Tensor:
+        """Apply `hard_samples.mix_offscreen` to some samples of a batch."""
+        num_samples = sound_BN.shape[1]
+        own_K = self._on(drawn.own_K)
+        start_K1 = self._on((drawn.onset_K * LATEST_ONSET * num_samples).astype(np.int64))[:, None]
         since_KN = torch.arange(num_samples, device=self._device) - start_K1
-        from_KN = since_KN + self._on(group.begins_n[other_K])[:, None]
+        from_KN = since_KN + self._on(group.begins_n[drawn.other_K])[:, None]
         sounds_KN = (since_KN >= 0) & (from_KN < num_samples)
-        other_KN = group.sound_nN[self._on(other_K)].gather(1, from_KN.clamp(0, num_samples - 1))
+        other_KN = group.sound_nN[self._on(drawn.other_K)].gather(
+            1, from_KN.clamp(0, num_samples - 1)
+        )
         fade_KN = (since_KN / (FADE_SAMPLES - 1)).clamp(0, 1)
         added_KN = other_KN.float() / _FULL_SCALE * fade_KN * sounds_KN
         own_KN = sound_BN[own_K]
         own_power_K1 = own_KN.square().mean(dim=1, keepdim=True)
         power_K1 = added_KN.square().sum(1, keepdim=True) / sounds_KN.sum(1, keepdim=True)
-        wanted_K1 = own_power_K1 * (10 ** (-snr_db_K1 / 10)).to(sound_BN)
+        ratio_K1 = 10 ** (-torch.from_numpy(drawn.snr_db_K1) / 10)
+        wanted_K1 = own_power_K1 * ratio_K1.to(sound_BN)
         mix_KN = own_KN + (wanted_K1 / power_K1.clamp_min(1e-12)).sqrt() * added_KN
         mix_KN = mix_KN / mix_KN.abs().amax(dim=1, keepdim=True).clamp_min(1.0)
         return sound_BN.index_copy(0, own_K, mix_KN)
 
     def _texts(
-        self,
-        told: list[_Prompt],
-        changed: dict[int, tuple[str, list[int]]],
-        encoder: PromptEncoder | None,
-        text_tokens: int | None,
+        self, draws: _Draws, encoder: PromptEncoder | None, text_tokens: int | None
     ) -> tuple[Tensor, Tensor]:
-        """States (B, T, E), zero at padding, and the mask of real ones."""
-        first_B1 = self._on(np.array([[p.first] for p in told]))
-        counts = [p.count for p in told]
-        for i, (_, ids) in changed.items():
-            counts[i] = len(ids)
+        """Look up or encode states (B, T, E), zero at padding; the mask is True at tokens."""
+        first_B1 = self._on(np.array([[p.first] for p in draws.prompts]))
+        counts = [p.count for p in draws.prompts]
+        for i, change in draws.changes.items():
+            counts[i] = len(change.token_ids)
         length = max(counts) if text_tokens is None else text_tokens
         places_T = torch.arange(length, device=self._device)
         mask_BT = places_T < self._on(np.array(counts))[:, None]
         rows_BT = (first_B1 + places_T).clamp(max=len(self._states_tE) - 1)
         states_BTE = self._states_tE[rows_BT].float()
-        if changed:
-            tokens = needed(encoder).encode_ids([ids for _, ids in changed.values()])
-            # Half precision as in the store, so that changed prompts are not told by it.
+        if draws.changes:
+            tokens = require_encoder(encoder).encode_ids(
+                [change.token_ids for change in draws.changes.values()]
+            )
+            # Half precision as in the store, so that precision does not mark changed prompts.
             made_KTE = tokens.states_BTD.half().float().to(self._device)[:, :length]
-            states_BTE[self._on(np.array(list(changed))), : made_KTE.shape[1]] = made_KTE
+            states_BTE[self._on(np.array(list(draws.changes))), : made_KTE.shape[1]] = made_KTE
         return states_BTE * mask_BT[..., None], mask_BT
 
 
-def _chosen(facts: _Facts, role: str, choice: float) -> _Prompt:
-    prompts = facts.prompts.get(role)
-    if not prompts:
+def _check_whole(clip: ClipFeatures) -> None:
+    if clip.valid_s is not None and clip.valid_s < clip.duration_s:
         raise ConfigError(
-            f"clip {facts.clip_id} has no text of role {role!r}; it has {sorted(facts.prompts)}"
+            f"clip {clip.clip_id} is filled up with silence, which on-device features do not mask; "
+            "train with resident=false"
         )
-    return prompts[int(choice * len(prompts))]
+    if clip.vision_TV is None or clip.sync_LS is None:
+        return
+    found = len(clip.vision_TV), len(clip.sync_LS)
+    whole = _TIME.num_vision_frames(clip.duration_s), _TIME.num_latent_frames(clip.duration_s)
+    if found != whole:
+        raise ConfigError(
+            f"clip {clip.clip_id} has {found[0]} picture and {found[1]} sync features, "
+            f"{clip.duration_s:g} s have {whole[0]} and {whole[1]}; on-device features are not "
+            "filled up; train with resident=false"
+        )
 
 
-def _begins(sound_nN: Tensor, *, at_once: int = 256) -> Numbers:
-    """Where `difficulty.unseen_part` would cut each clip; -1 if what is left is silence."""
+def _find_beginnings(sound_nN: Tensor, *, at_once: int = 256) -> Numbers:
+    """Find where `hard_samples.cut_offscreen` cuts each clip; -1 if what is left is silent."""
     found = []
     for chunk_nN in torch.split(sound_nN, at_once):
         loud_nN = chunk_nN.float().abs() / _FULL_SCALE
@@ -373,10 +419,10 @@ def _begins(sound_nN: Tensor, *, at_once: int = 256) -> Numbers:
     return begins_n
 
 
-def _blurred(
+def _add_embedding_noise(
     states_BTE: Tensor, mask_BT: Tensor, difficulty: Difficulty, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """`difficulty.blurred_states` for a batch; lost states are masked, not taken out."""
+    """Apply `hard_samples.add_embedding_noise` to a batch; dropped states are masked."""
 
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, device=states_BTE.device)
