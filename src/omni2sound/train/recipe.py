@@ -140,7 +140,7 @@ class Recipe:
     text_drop: float = added(0.0)
     """Chance of each token's state to be left out, after the text encoder; one stays."""
     resident: bool = added(False)
-    """Keep all features in the device's memory and make batches there (`data.resident`). For one
+    """Keep all features in the device's memory and make batches there (`data.batches.on_device`). For one
     GPU that would else wait for the host; draws other random numbers than without, and others on
     a GPU than on a CPU."""
     speed: float = added(0.0)

@@ -1,4 +1,4 @@
-"""Batches made on a device: by the laws of `data.batch`, and nothing else is touched."""
+"""Batches made on a device: by the rules of `build_batch`, and nothing else is touched."""
 
 from __future__ import annotations
 
