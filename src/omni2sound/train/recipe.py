@@ -140,9 +140,9 @@ class Recipe:
     text_drop: float = added(0.0)
     """Chance of each token's state to be left out, after the text encoder; one stays."""
     resident: bool = added(False)
-    """Keep all features in the device's memory and make batches there (`data.batches.on_device`). For one
-    GPU that would else wait for the host; draws other random numbers than without, and others on
-    a GPU than on a CPU."""
+    """Keep all features in the device's memory and build batches there
+    (`data.batches.on_device`), for one GPU that would otherwise wait for the host. Random numbers
+    differ from those without, and on a GPU from those on a CPU."""
     speed: float = added(0.0)
     """Clips for text-to-audio are played up to this share faster or slower (0.15: 1.15 times,
     or by that factor slower). With resident features only."""
