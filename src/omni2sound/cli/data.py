@@ -71,8 +71,8 @@ def import_corpus(
     from omni2sound.errors import UserError
 
     if name == "list":
-        for known, reads in IMPORTERS.items():
-            print(f"{known:12} {reads}")
+        for known, entry in IMPORTERS.items():
+            print(f"{known:12} {entry.reads}")
         return
     read = importer(name)
     if published is None or media is None or out is None:

@@ -36,6 +36,7 @@ from omni2sound.cli import (
     train_part,
 )
 from omni2sound.errors import Omni2SoundError, UserError
+from omni2sound.plugins import load_plugins
 
 __all__ = ["app", "main"]
 
@@ -116,6 +117,14 @@ def common(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Say what happens inside.")
     ] = False,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugin",
+            help="Module or .py file that registers your own encoders, recipes, importers ... "
+            "(docs/guides/extend.md); may be repeated. Default: those of OMNI2SOUND_PLUGINS.",
+        ),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option(
@@ -133,6 +142,7 @@ def common(
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("omni2sound").setLevel(level)
+    load_plugins(plugin or ())
 
 
 def main() -> NoReturn:

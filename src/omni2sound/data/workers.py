@@ -29,6 +29,7 @@ from multiprocessing.connection import wait
 from typing import Literal, TypeVar
 
 from omni2sound.errors import MissingPartError, Omni2SoundError, UserError
+from omni2sound.plugins import PLUGINS_VARIABLE, load_plugins
 from omni2sound.runtime import set_num_threads
 
 __all__ = ["EngineName", "kept_workers", "map_jobs"]
@@ -122,7 +123,7 @@ def _pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
         return
     # Spawned, not forked: a fork of a process in which torch has run threads may hang.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_follow_parent)
+    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)
     if _kept is not None:
         _kept.pools[num_workers] = pool
         yield pool
@@ -160,8 +161,9 @@ def _in_processes(
             future.cancel()
 
 
-def _follow_parent() -> None:
-    """A worker whose parent was killed would wait for its next job forever."""
+def _start_worker() -> None:
+    load_plugins()  # before the first job: it may hold objects of a plugin's classes
+    # A worker whose parent was killed would wait for its next job forever.
     parent = multiprocessing.parent_process()
     assert parent is not None  # this runs in workers only
 
@@ -180,12 +182,19 @@ def _on_ray(
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported
     import ray
 
+    environment = None
+    if plugins := os.environ.get(PLUGINS_VARIABLE):
+        environment = {
+            "env_vars": {PLUGINS_VARIABLE: plugins},
+            "worker_process_setup_hook": "omni2sound.plugins.load_plugins",
+        }
     if ray.is_initialized():
         pass  # kept from the call before
     elif address := os.environ.get("RAY_ADDRESS"):
-        ray.init(address=address, log_to_driver=False)
+        ray.init(address=address, log_to_driver=False, runtime_env=environment)
     else:
         ray.init(
+            runtime_env=environment,
             num_cpus=num_workers,
             include_dashboard=False,
             log_to_driver=False,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
-from omni2sound.errors import ConfigError
+from omni2sound.plugins import Registry
 from omni2sound.recipes.ablations import ABLATIONS, ablated
 from omni2sound.recipes.embedded import embedded
 from omni2sound.recipes.paper import paper
@@ -13,7 +13,11 @@ from omni2sound.train.recipe import Recipe
 
 __all__ = ["RECIPES", "recipe_named"]
 
-RECIPES: Mapping[str, Callable[[], Recipe]] = {"tiny": tiny, "embedded": embedded, "paper": paper}
+RECIPES: Registry[Callable[[], Recipe]] = Registry(
+    "recipe",
+    {"tiny": tiny, "embedded": embedded, "paper": paper},
+    note=f"each also with + and one of {', '.join(ABLATIONS)}; plugins add others",
+)
 """By the name that `omni2sound train` takes."""
 
 
@@ -24,10 +28,5 @@ def recipe_named(name: str) -> Recipe:
         ConfigError: If there is none of that name; the known ones are listed.
     """
     base, plus, ablation = name.partition("+")
-    if base not in RECIPES:
-        raise ConfigError(
-            f"no recipe {base!r}; known: {', '.join(RECIPES)}, each also with + and one of "
-            f"{', '.join(ABLATIONS)}"
-        )
-    recipe = RECIPES[base]()
+    recipe = RECIPES.find(base)()
     return ablated(recipe, ablation) if plus else recipe

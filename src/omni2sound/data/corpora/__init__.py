@@ -9,16 +9,36 @@ page that says so.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 from omni2sound.data.corpora.rows import Item
-from omni2sound.errors import UserError
+from omni2sound.plugins import Registry
 
-__all__ = ["IMPORTERS", "importer"]
+__all__ = ["IMPORTERS", "Importer", "importer"]
 
-IMPORTERS: Mapping[str, str] = {
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Importer:
+    """How the published files of one corpus are read.
+
+    Attributes:
+        reads: The files, for `omni2sound data import list`.
+        read: Takes the published folder (or file) and yields its rows.
+    """
+
+    reads: str
+    read: Callable[[Path], Iterator[Item]]
+
+
+def _read(name: str, published: Path) -> Iterator[Item]:
+    yield from import_module(f"{__name__}.{name}").read(published)
+
+
+_BUILT_IN = {
     "annotations": "what `omni2sound annotate` exports: a manifest or Parquet files",
     "audiocaps": "train.csv, val.csv, test.csv",
     "audioset": "*_segments.csv, and class_labels_indices.csv for the names of classes",
@@ -30,16 +50,15 @@ IMPORTERS: Mapping[str, str] = {
     "vggsound": "vggsound.csv",
     "wavcaps": "json_files",
 }
-"""Names, and what each reads."""
+IMPORTERS: Registry[Importer] = Registry(
+    "importer", {n: Importer(reads=r, read=partial(_read, n)) for n, r in _BUILT_IN.items()}
+)
 
 
 def importer(name: str) -> Callable[[Path], Iterator[Item]]:
     """The function that reads a corpus's published files.
 
     Raises:
-        UserError: If there is none of this name.
+        ConfigError: If there is none of this name.
     """
-    if name not in IMPORTERS:
-        raise UserError(f"no importer {name!r}; known: {', '.join(IMPORTERS)}")
-    read: Callable[[Path], Iterator[Item]] = import_module(f"{__name__}.{name}").read
-    return read
+    return IMPORTERS.find(name).read

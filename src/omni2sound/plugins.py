@@ -1,0 +1,143 @@
+"""Plugins: a user's own encoders, autoencoders, recipes, importers, taggers and metrics.
+
+In:   plugins (module names or paths of .py files) from `omni2sound --plugin` or from the
+      environment variable `OMNI2SOUND_PLUGINS`.
+Out:  entries of the `Registry` of each extension point, which plugins add when imported.
+
+What not to get wrong: a worker process starts without the plugins of its parent. So plugins
+are kept in the environment variable, which workers inherit and read.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import re
+import sys
+import traceback
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from omni2sound.errors import ConfigError, UserError
+
+__all__ = ["PLUGINS_VARIABLE", "Registry", "load_plugins"]
+
+PLUGINS_VARIABLE = "OMNI2SOUND_PLUGINS"
+"""Environment variable; several plugins are separated as in `PATH`."""
+
+T = TypeVar("T")
+_imported: set[str] = set()
+
+
+class Registry(Mapping[str, T]):
+    """The implementations of one extension point by name."""
+
+    def __init__(
+        self, what: str, entries: Mapping[str, T], *, note: str = "plugins add others"
+    ) -> None:
+        """Start with the built-in entries.
+
+        Args:
+            what: What an entry is, for messages: "recipe".
+            entries: The built-in ones, in the order of messages.
+            note: Ends the message about an unknown name.
+        """
+        self._what = what
+        self._note = note
+        self._entries = dict(entries)
+
+    def register(self, name: str, entry: T) -> None:
+        """Add an entry.
+
+        Args:
+            name: Letters, digits, `_`, `.` and `-`.
+            entry: What `find` returns for it.
+
+        Raises:
+            UserError: If the name is taken or has other characters.
+        """
+        if not re.fullmatch(r"\w[\w.-]*", name):
+            raise UserError(f"{self._what} {name!r}: expected letters, digits, _, . and -")
+        if name in self._entries:
+            raise UserError(f"{self._what} {name!r} exists already; choose another name")
+        self._entries[name] = entry
+
+    def find(self, name: str) -> T:
+        """Return an entry; plugins are imported first if the name is not known yet.
+
+        Raises:
+            ConfigError: If there is none of this name; the known ones are listed.
+            UserError: If a plugin cannot be imported.
+        """
+        if name not in self._entries:
+            load_plugins()
+        if name not in self._entries:
+            known = ", ".join(self._entries)
+            raise ConfigError(f"no {self._what} {name!r}; known: {known}; {self._note}")
+        return self._entries[name]
+
+    def __getitem__(self, name: str) -> T:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+def load_plugins(plugins: Iterable[str] = ()) -> None:
+    """Import plugins that are not imported yet, in this process and in its future workers.
+
+    Args:
+        plugins: Module names (the current folder is searched too) or paths of .py files. Those
+            of the environment variable come first.
+
+    Raises:
+        UserError: If one is missing or fails.
+    """
+    named = [p for p in os.environ.get(PLUGINS_VARIABLE, "").split(os.pathsep) if p]
+    named += [str(Path(p).resolve()) if p.endswith(".py") else p for p in plugins]
+    for plugin in dict.fromkeys(named):
+        if plugin in _imported:
+            continue
+        _imported.add(plugin)  # before: a plugin may look up entries while it is imported
+        try:
+            _import_file(Path(plugin)) if plugin.endswith(".py") else _import_module(plugin)
+        except (Exception, SystemExit) as error:
+            _imported.remove(plugin)
+            raise UserError(f"plugin {plugin!r}: {_reason(error, plugin)}") from error
+    if named:
+        os.environ[PLUGINS_VARIABLE] = os.pathsep.join(dict.fromkeys(named))
+
+
+def _import_module(name: str) -> None:
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # a console script has its own folder there, not the current one
+    importlib.import_module(name)
+
+
+def _import_file(path: Path) -> None:
+    # A name of its own: a file `json.py` must not replace the module `json`.
+    name = f"omni2sound_plugin_{path.stem}_{zlib.crc32(os.fsencode(path)):08x}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None  # it ends in .py
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+def _reason(error: BaseException, plugin: str) -> str:
+    if isinstance(error, FileNotFoundError) and error.filename == plugin:
+        return "no such file"
+    if isinstance(error, ModuleNotFoundError) and f"{plugin}.".startswith(f"{error.name}."):
+        return "no such module; give a module that Python can import, or the path of a .py file"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({last.filename}:{last.lineno})"

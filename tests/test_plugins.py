@@ -1,0 +1,196 @@
+"""A user's own parts by `--plugin`: the examples at work, in workers too, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import wave
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from benchmarks.robustness.click_corpus import click_store
+from omni2sound.errors import ConfigError, UserError
+from omni2sound.plugins import PLUGINS_VARIABLE, Registry
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples" / "plugins"
+
+
+def run(
+    *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """One command in a process of its own: plugins stay out of this one."""
+    return subprocess.run(
+        [sys.executable, "-m", "omni2sound", *map(str, arguments)],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+    )
+
+
+def plugin(name: str, *arguments: object) -> str:
+    """What a command with an example as plugin prints."""
+    done = run("--plugin", EXAMPLES / f"{name}.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def write_silence(path: Path) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, 16000, 0, "NONE", ""))
+        file.writeframes(bytes(32000))
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda p: p.stem)
+def test_an_example_is_short(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 40
+
+
+def test_an_own_importer_makes_a_manifest(tmp_path: Path) -> None:
+    (tmp_path / "notes.csv").write_text(
+        "file,caption,split\nbell.wav,a bell rings,train\nx.wav,a dog,dev\n", encoding="utf-8"
+    )
+    (tmp_path / "media").mkdir()
+    write_silence(tmp_path / "media" / "bell.wav")
+    assert "notes.csv: file, caption, split" in plugin("importer", "data", "import", "list")
+    out = tmp_path / "notes.jsonl"
+    arguments = ("data", "import", "notes", tmp_path, "--media", tmp_path / "media", "--out", out)
+    done = run("--plugin", EXAMPLES / "importer.py", *arguments)
+    assert done.returncode == 1  # a row is refused
+    assert "notes.csv:3: split: expected train, val or test, got 'dev'" in done.stderr
+    clips = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [clip["captions"] for clip in clips if "captions" in clip] == [["a bell rings"]]
+
+
+@pytest.mark.slow
+def test_an_own_recipe_trains(tmp_path: Path) -> None:
+    click_store(tmp_path / "features")
+    arguments = ("--data", tmp_path / "features", "--out", tmp_path / "run", "--device", "cpu")
+    plugin("recipe", "train", "quick", *arguments, "--max-steps", 1)
+    card = json.loads((tmp_path / "run" / "model" / "card.json").read_text(encoding="utf-8"))
+    assert card["name"] == "quick" and card["parts"]["dit"]["width"] == 64
+
+
+OWN_RECIPE = """
+from omni2sound.recipes import RECIPES
+RECIPES.register("own", RECIPES["tiny"])
+"""
+
+
+def test_the_environment_variable_alone_and_a_module_of_the_current_folder_do(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "own_recipes.py").write_text(OWN_RECIPE, encoding="utf-8")
+    look_up = "from omni2sound.recipes import recipe_named; print(recipe_named('own').name)"
+    for name in ("own_recipes", str(tmp_path / "own_recipes.py")):
+        done = subprocess.run(
+            [sys.executable, "-c", look_up],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, PLUGINS_VARIABLE: name},
+        )
+        assert done.stdout == "tiny\n"
+    done = run("--plugin", "own_recipes", "data", "import", "list", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "no such file"),
+        ("import nothing_of_the_kind", "No module named 'nothing_of_the_kind'"),
+        ("\n1 / 0", "ZeroDivisionError: division by zero (PATH:2)"),
+        ("x = = 1", "SyntaxError: invalid syntax"),
+        ("raise SystemExit(0)", "SystemExit: 0 (PATH:1)"),
+        (
+            "from omni2sound.recipes import RECIPES\nRECIPES.register('tiny', None)",
+            "recipe 'tiny' exists already; choose another name",
+        ),
+    ],
+)
+def test_a_plugin_that_fails_ends_in_one_line(
+    tmp_path: Path, text: str | None, reason: str
+) -> None:
+    path = tmp_path / "failing.py"
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    done = run("--plugin", path, "data", "import", "list")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith(f"omni2sound: plugin '{path}': ")
+    assert done.stderr.count("\n") == 1
+    assert reason.replace("PATH", str(path)) in done.stderr
+
+
+def test_a_missing_module_is_named(tmp_path: Path) -> None:
+    for name in ("nothing_of_the_kind", "nothing_of_the_kind.part"):
+        done = run("--plugin", name, "data", "import", "list")
+        assert done.returncode == 2 and "no such module; give a module that" in done.stderr
+    done = run("data", "import", "list", env={PLUGINS_VARIABLE: str(tmp_path / "gone.py")})
+    assert done.returncode == 2 and "gone.py': no such file" in done.stderr
+
+
+def test_a_registry_refuses_taken_and_odd_names_and_lists_the_known() -> None:
+    registry = Registry("thing", {"a": 1, "b": 2})
+    registry.register("c", 3)
+    assert registry.find("c") == 3 and list(registry) == ["a", "b", "c"] and len(registry) == 3
+    with pytest.raises(UserError, match="thing 'a' exists already"):
+        registry.register("a", 4)
+    with pytest.raises(UserError, match=r"thing 'a\+b': expected letters"):
+        registry.register("a+b", 4)
+    with pytest.raises(ConfigError, match="no thing 'x'; known: a, b, c"):
+        registry.find("x")
+
+
+WORKER_PLUGIN = """
+import os
+from omni2sound.recipes import RECIPES
+RECIPES.register(f"of-{os.getpid()}", RECIPES["tiny"])
+class Job(int): pass
+"""
+
+
+def own_recipe_in(job: int) -> tuple[int, list[str]]:
+    from omni2sound.recipes import RECIPES
+
+    return os.getpid(), [name for name in RECIPES if name.startswith("of-")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_workers_import_plugins_before_their_first_job(tmp_path: Path, engine: str) -> None:
+    if engine == "ray":
+        pytest.importorskip("ray")
+    (tmp_path / "worker_plugin.py").write_text(WORKER_PLUGIN, encoding="utf-8")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from omni2sound.plugins import load_plugins\n"
+        "from omni2sound.data.workers import map_jobs\n"
+        "from tests.test_plugins import own_recipe_in\n"
+        "if __name__ == '__main__':\n"
+        f"    load_plugins([{str(tmp_path / 'worker_plugin.py')!r}])\n"
+        "    Job = next(m for n, m in sys.modules.items() if 'worker_plugin' in n).Job\n"
+        "    jobs = [Job(i) for i in range(6)]\n"
+        f"    done = list(map_jobs(own_recipe_in, jobs, engine={engine!r}, num_workers=2))\n"
+        "    assert len(done) == 6\n"
+        "    assert all(names == [f'of-{pid}'] for pid, names in done), done\n",
+        encoding="utf-8",
+    )
+    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    done = subprocess.run(
+        [sys.executable, script],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
