@@ -107,7 +107,7 @@ def main() -> None:
             take_over(out / options.pictures[0], out / pictures)
         wall, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         command(
-            *("annotate", "run", str(manifest), "--out", str(out / pictures)),
+            *("annotate", "run", str(manifest), str(out / pictures)),
             *("--pictures", pictures, "--workers", str(options.workers)),
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -116,7 +116,7 @@ def main() -> None:
     runs = [str(out / pictures) for pictures in options.pictures]
     tracks = [str(path) for path in (out / "main", out / "offscreen") if path.is_dir()]
     command("annotate", "score", *runs, *(a for track in tracks for a in ("--scenes", track)))
-    command("annotate", "status", "--out", runs[0])
+    command("annotate", "status", runs[0])
     for against in ("manifest", str(out / "none")):
         if against == "manifest" or Path(against).is_dir():
             command("annotate", "judge", runs[0], "--against", against, "--workers", "1")

@@ -39,7 +39,7 @@ from benchmarks.robustness.llm_kills import (
     start_process,
 )
 from benchmarks.robustness.llm_server import EVERYTHING, PRICES, LoopbackServer
-from omni2sound.annotate.costs import costs_of
+from omni2sound.annotate.report.costs import costs_of
 from omni2sound.data.corpora.manifest import Clip, write_manifest
 from tests.media.clips import write_video
 
@@ -181,7 +181,7 @@ async def killed_run(
 
     def command(url: str) -> list[str]:
         return [
-            *("-m", "omni2sound", "-v", "annotate", "run", str(manifest), "--out", str(run)),
+            *("-m", "omni2sound", "-v", "annotate", "run", str(manifest), str(run)),
             *("--vision", f"loopback@{url}", "--junior", f"loopback@{url}"),
             *("--senior", f"loopback-senior@{url}", "--key-variable", KEY_VARIABLE),
             *("--prices", str(folder / "prices.toml"), "--timeout", "10"),
@@ -213,7 +213,7 @@ async def killed_run(
     if budget is None:
         for words in (("export", "--to", str(folder / "export")), ("status",)):
             told = await start_process(
-                *("-m", "omni2sound", "annotate", words[0], "--out", str(run), *words[1:]),
+                *("-m", "omni2sound", "annotate", words[0], str(run), *words[1:]),
                 log=logs,
             )
             assert await told.wait() == 0, f"annotate {words[0]} failed; see {folder / 'log.txt'}"

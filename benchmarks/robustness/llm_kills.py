@@ -34,13 +34,13 @@ from pydantic import BaseModel
 from benchmarks.robustness.llm_server import EVERYTHING, PRICES, LoopbackServer, Seen
 from omni2sound.errors import BudgetExceeded, ModelCallError
 from omni2sound.llm import (
+    CachedChat,
     CallStore,
     ChatRequest,
     Limits,
     OpenAIEndpoint,
     Prices,
     Retry,
-    StoredChat,
     system,
     user,
 )
@@ -75,7 +75,7 @@ async def work(url: str, folder: Path, items: int, concurrency: int, budget: Dec
         endpoint = OpenAIEndpoint(
             "loopback", base_url=url, key_variable=KEY_VARIABLE, timeout_s=2.0
         )
-        model = StoredChat(
+        model = CachedChat(
             endpoint,
             store=store,
             prices=Prices.load(folder / "prices.toml"),

@@ -43,15 +43,15 @@ from omni2sound.annotate import (
     Work,
     annotate,
 )
-from omni2sound.annotate.answers import CaptionAnswer
-from omni2sound.annotate.chat_agents import ChatJunior
-from omni2sound.annotate.prompts import load_prompt
+from omni2sound.annotate.chat.agents import ChatJunior
+from omni2sound.annotate.chat.answers import CaptionAnswer
+from omni2sound.annotate.chat.prompts import load_prompt
+from omni2sound.annotate.chat.scripted import ScriptedScorer
+from omni2sound.annotate.media import clip_sound, sound_part
 from omni2sound.annotate.records import SeniorCaption
 from omni2sound.annotate.runs import source_clips
-from omni2sound.annotate.scripted import ScriptedScorer
-from omni2sound.annotate.sounds import clip_sound, sound_part
 from omni2sound.data.corpora.manifest import read_manifest
-from omni2sound.llm import CallStore, Limits, OpenAIEndpoint, Prices, StoredChat
+from omni2sound.llm import CachedChat, CallStore, Limits, OpenAIEndpoint, Prices
 from omni2sound.llm.answers import strict_schema
 
 LOWEST_RATIO, LOWEST_RATE, MOST_GROWTH_MIB = 0.6, 300.0, 64.0
@@ -182,7 +182,7 @@ async def annotated(url: str, clips: Sequence[SourceClip], folder: Path) -> floa
         CallStore.open(folder / "calls.sqlite") as calls,
         StepStore.open(folder / "steps.sqlite") as steps,
     ):
-        model = StoredChat(
+        model = CachedChat(
             endpoint,
             store=calls,
             prices=Prices.load(folder / "prices.toml"),

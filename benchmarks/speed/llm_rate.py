@@ -27,7 +27,7 @@ import openai
 
 from benchmarks.robustness.llm_kills import Caption
 from benchmarks.robustness.llm_server import PRICES, LoopbackServer
-from omni2sound.llm import CallStore, ChatRequest, Limits, OpenAIEndpoint, Prices, StoredChat, user
+from omni2sound.llm import CachedChat, CallStore, ChatRequest, Limits, OpenAIEndpoint, Prices, user
 
 LOWEST_RATIO = 0.6
 
@@ -76,7 +76,7 @@ async def measure(url: str, folder: Path, options: argparse.Namespace) -> float:
         Caption.model_validate_json(reply.choices[0].message.content or "")
 
     with CallStore.open(folder / "calls.sqlite") as store:
-        model = StoredChat(
+        model = CachedChat(
             endpoint,
             store=store,
             prices=Prices.load(folder / "prices.toml"),

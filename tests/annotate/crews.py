@@ -9,8 +9,8 @@ import numpy as np
 import soundfile
 
 from omni2sound.annotate import Crew, HandOffRules, SourceClip, Thresholds
-from omni2sound.annotate.chat_agents import ChatJunior, ChatSenior, ChatValidator, ChatViewer
-from omni2sound.annotate.scripted import ScriptedModel, ScriptedScorer
+from omni2sound.annotate.chat.agents import ChatJunior, ChatSenior, ChatValidator, ChatViewer
+from omni2sound.annotate.chat.scripted import ScriptedModel, ScriptedScorer
 
 DOG: dict[str, Any] = {
     "caption": "A dog barks.",

@@ -4,14 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from omni2sound.annotate.against_scenes import TruthNames, arms_of, score_caption, yield_of
+from omni2sound.annotate.local.words import ClassNames
 from omni2sound.annotate.records import Caption, Decision, Ending, HeardEvent, SeniorCaption
+from omni2sound.annotate.report.against_scenes import arms_of, score_caption, yield_of
 from omni2sound.annotate.runs import Story
 from omni2sound.data.corpora.manifest import Clip
 from omni2sound.scenes.material.catalogue import Catalogue
 from omni2sound.scenes.scene import Background, Look, Scene, SceneEvent
 
-NAMES = TruthNames(Catalogue.load())
+NAMES = ClassNames(Catalogue.load())
 
 
 def heard(class_id: str, onset_s: float, *, on_screen: bool = True) -> SceneEvent:
@@ -63,7 +64,7 @@ def test_inventions_repeats_order_and_screen_are_counted() -> None:
     assert (score.recalled, score.named, score.invented) == (2, 3, 1)
     assert (score.pairs, score.pairs_right, score.screen_right) == (1, 0, 0)
     # "On screen", said of everything, would have been right of the dog.
-    assert (score.screen_said, score.screen_true) == (1, 1)
+    assert (score.screen_stated, score.screen_true) == (1, 1)
 
 
 @pytest.mark.parametrize("class_id", Catalogue.load().class_ids)

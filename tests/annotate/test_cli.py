@@ -1,27 +1,37 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args
 
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from omni2sound.annotate import Thresholds
+from omni2sound.annotate import Crew, Thresholds
+from omni2sound.annotate.build import (
+    CrewSettings,
+    Pictures,
+    Wording,
+    annotate_manifest,
+    open_crew,
+)
+from omni2sound.annotate.chat.scripted import ScriptedScorer
 from omni2sound.annotate.executor import Executor
-from omni2sound.annotate.judge_run import JUDGE_FILE
+from omni2sound.annotate.local.roles import LocalSenior
+from omni2sound.annotate.report.judge_run import JUDGE_FILE
+from omni2sound.annotate.report.status import run_status
 from omni2sound.annotate.runs import CALLS_FILE, RunSettings
-from omni2sound.cli import annotate as annotate_command
 from omni2sound.cli.main import app
 from omni2sound.data.corpora.annotations import read as read_annotations
 from omni2sound.data.corpora.manifest import Clip, read_manifest, write_manifest
 from omni2sound.data.corpora.rows import Located
 from omni2sound.errors import BudgetExceeded, UserError
+from omni2sound.llm import CallStore
 from tests.annotate.crews import SCRIPT, sound_file
 from tests.media.clips import write_video
 
@@ -75,18 +85,18 @@ def call(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
 def run(call: Callable[..., str], out: str = "run", *more: str) -> Any:
     model = "scripted:script.json"
     models = ["--junior", model, "--senior", model, "--vision", model]
-    return json.loads(call("run", "clips.jsonl", "--out", out, *models, *more))
+    return json.loads(call("run", "clips.jsonl", out, *models, *more))
 
 
 def test_run_status_export_and_page(corpus: Path, call: Callable[..., str]) -> None:
     assert run(call) == {"kept": 2, "dropped": 1, "failed": 0, "waiting": 0}
-    status = json.loads(call("status", "--out", "run", "--json"))
+    status = json.loads(call("status", "run", "--json"))
     assert (status["clips"], status["ended"], status["dropped by route"]) == (3, 3, 1)
-    call("export", "--out", "run", "--to", "export")
+    call("export", "run", "--to", "export")
     manifest = read_manifest(corpus / "export" / "manifest.jsonl")
     assert [c.captions for c in manifest.clips] == [("A dog barks.",)] * 2
     assert manifest.media == corpus.resolve()
-    call("inspect", "made/c0", "--out", "run", "-o", "page.html")
+    call("inspect", "run", "made/c0", "-o", "page.html")
     page = (corpus / "page.html").read_text()
     assert "A dog barks." in page
     assert "<b>fits</b>" not in page
@@ -97,7 +107,7 @@ def test_parquet_and_manifest_are_read_by_the_importer_as_one(
     corpus: Path, call: Callable[..., str]
 ) -> None:
     run(call)
-    call("export", "--out", "run", "--to", "export")
+    call("export", "run", "--to", "export")
     table = corpus / "export" / "data" / "annotations.parquet"
     assert pq.read_table(table).column("events")[0].as_py()[0]["what"] == "a dog"
     read = [
@@ -126,7 +136,7 @@ def test_status_counts_drops_by_rule_and_watches_until_the_end(
     corpus: Path, call: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(call, "run", "--thresholds", "strict.toml", "--limit", "2")
-    status = json.loads(call("status", "--out", "run", "--json"))
+    status = json.loads(call("status", "run", "--json"))
     drops = {name: number for name, number in status.items() if name.startswith("dropped by")}
     assert drops == {
         **dict.fromkeys(drops, 0),
@@ -145,7 +155,7 @@ def test_status_counts_drops_by_rule_and_watches_until_the_end(
             run(call, "run", "--thresholds", "strict.toml")
 
     monkeypatch.setattr("omni2sound.cli.annotate.time.sleep", goes_on)
-    said = call("status", "--out", "run", "--json", "--watch").splitlines()
+    said = call("status", "run", "--json", "--watch").splitlines()
     ended = [json.loads(line)["ended"] for line in said if '"clips"' in line]
     assert ended == [2, 2, 3]
 
@@ -160,7 +170,7 @@ def test_a_judge_sees_what_both_runs_kept(corpus: Path, call: Callable[..., str]
 def test_the_same_results_are_the_same_bytes(corpus: Path, call: Callable[..., str]) -> None:
     for name in ("one", "two"):
         run(call, name, "--concurrency", "1" if name == "one" else "8")
-        call("export", "--out", name, "--to", f"export-{name}")
+        call("export", name, "--to", f"export-{name}")
     for file in ("manifest.jsonl", "data/annotations.parquet", "statistics.json", "README.md"):
         first, second = (corpus / f"export-{name}" / file for name in ("one", "two"))
         assert first.read_bytes() == second.read_bytes()
@@ -168,8 +178,8 @@ def test_the_same_results_are_the_same_bytes(corpus: Path, call: Callable[..., s
 
 def test_the_key_is_in_no_file(corpus: Path, call: Callable[..., str]) -> None:
     run(call)
-    call("export", "--out", "run", "--to", "export")
-    call("inspect", "made/c0", "--out", "run", "-o", "page.html")
+    call("export", "run", "--to", "export")
+    call("inspect", "run", "made/c0", "-o", "page.html")
     written = [p for p in corpus.rglob("*") if p.is_file()]
     assert len(written) > 8
     assert not [p for p in written if KEY.encode() in p.read_bytes()]
@@ -179,9 +189,7 @@ def test_a_dry_run_asks_nobody_and_says_the_most_it_can_cost(
     corpus: Path, call: Callable[..., str]
 ) -> None:
     url = "https://generativelanguage.googleapis.com/v1beta/openai"
-    said = call(
-        "run", "clips.jsonl", "--out", "run", "--dry-run", "--junior", f"gemini-2.5-flash@{url}"
-    )
+    said = call("run", "clips.jsonl", "run", "--dry-run", "--junior", f"gemini-2.5-flash@{url}")
     assert re.search(r"junior: at most 3 calls of gemini-2.5-flash, \d+\.\d+ USD", said)
     assert not (corpus / "run").exists()
 
@@ -189,7 +197,6 @@ def test_a_dry_run_asks_nobody_and_says_the_most_it_can_cost(
 @pytest.mark.parametrize(
     ("argv", "wanted"),
     [
-        (("--pictures", "all"), "text, none, frames"),
         (("--budget-usd", "-1"), "above 0"),
         (("--senior-extra", "[1]"), "JSON object"),
         (("--junior", "gpt"), "NAME@URL"),
@@ -199,28 +206,72 @@ def test_bad_options_are_said(corpus: Path, argv: tuple[str, ...], wanted: str) 
     with pytest.raises(UserError, match=wanted):
         CliRunner().invoke(
             app,
-            ["annotate", "run", str(corpus / "clips.jsonl"), "--out", str(corpus / "r"), *argv],
+            ["annotate", "run", str(corpus / "clips.jsonl"), str(corpus / "r"), *argv],
             catch_exceptions=False,
         )
 
 
+@pytest.mark.parametrize("option", ["--pictures", "--wording"])
+def test_an_unknown_choice_ends_with_what_there_is(
+    corpus: Path, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(corpus)
+    done = CliRunner().invoke(app, ["annotate", "run", "clips.jsonl", "r", option, "all"])
+    assert done.exit_code == 2
+    field = option.removeprefix("--")
+    known = get_args(Pictures if field == "pictures" else Wording)
+    assert all(repr(choice) in done.stderr for choice in known)
+    with pytest.raises(UserError, match=f"{field} 'all': expected one of {', '.join(known)}"):
+        CrewSettings(**{field: "all"})
+
+
 @pytest.mark.parametrize("junior", ["local", "ears-1@http://127.0.0.1:9/v1"])
 def test_captions_of_others_are_filtered_with_a_warning(
-    junior: str, caplog: pytest.LogCaptureFixture
+    junior: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    settings = SimpleNamespace(scorer="local", junior=junior, pictures="text")
-    annotate_command._local(
-        settings, SimpleNamespace(joint="joint-v1", wording_sha256=None), Executor()
-    )  # type: ignore[arg-type]
-    warned = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+
+    async def build() -> None:
+        with CallStore.open(tmp_path / CALLS_FILE) as calls:
+            settings = CrewSettings(junior=junior)
+            async with open_crew(settings, calls=calls, executor=Executor()):
+                pass
+
+    asyncio.run(build())
+    warned = [r.getMessage() for r in caplog.records if "43 classes" in r.getMessage()]
     assert len(warned) == (junior != "local")
     assert all("joint-v1 knows 43 classes" in text and junior in text for text in warned)
+
+
+def test_roles_of_a_crew_are_chosen_one_by_one(corpus: Path) -> None:
+    """A scripted junior beside a local senior: the scores are the script's."""
+
+    async def build(settings: CrewSettings) -> Crew:
+        with CallStore.open(corpus / CALLS_FILE) as calls:
+            async with open_crew(settings, calls=calls, executor=Executor()) as crew:
+                return crew
+
+    mixed = asyncio.run(build(CrewSettings(junior=f"scripted:{corpus / 'script.json'}")))
+    assert isinstance(mixed.scorer, ScriptedScorer)
+    assert isinstance(mixed.senior, LocalSenior)
+    blind = asyncio.run(build(CrewSettings(pictures="none")))
+    assert (blind.viewer, blind.validator) == (None, None)
+
+
+def test_a_manifest_is_annotated_from_python_and_resumed(corpus: Path) -> None:
+    model = f"scripted:{corpus / 'script.json'}"
+    settings = CrewSettings(junior=model, senior=model, vision=model)
+    run = corpus / "run"
+    for limit, kept in ((1, 1), (None, 2), (None, 2)):
+        ends = asyncio.run(annotate_manifest(corpus / "clips.jsonl", run, settings, limit=limit))
+        assert ends["kept"] == kept
+    assert run_status(run)["ended"] == 3
 
 
 def test_nothing_is_exported_from_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no annotation run"):
         CliRunner().invoke(
             app,
-            ["annotate", "export", "--out", str(tmp_path), "--to", str(tmp_path / "e")],
+            ["annotate", "export", str(tmp_path), "--to", str(tmp_path / "e")],
             catch_exceptions=False,
         )

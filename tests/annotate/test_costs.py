@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from omni2sound.annotate.costs import costs_of
 from omni2sound.annotate.executor import Effort, Executor
 from omni2sound.annotate.records import Caption, Perception, SeniorCaption
+from omni2sound.annotate.report.costs import costs_of
 from omni2sound.annotate.steps import STEPS_FILE, Found, StepStore
 
 

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni2sound.annotate.against_scenes import TruthNames
-from omni2sound.annotate.judges import ChatJudge, Contest, Pair, Preference, contest
+from omni2sound.annotate.chat.agents import ChatJudge
+from omni2sound.annotate.chat.scripted import ScriptedModel
 from omni2sound.annotate.local.judge import naming_score, other_things
+from omni2sound.annotate.local.words import ClassNames
 from omni2sound.annotate.records import Failure
-from omni2sound.annotate.roles import SourceClip
-from omni2sound.annotate.scripted import ScriptedModel
+from omni2sound.annotate.report.judge_run import Contest, contest
+from omni2sound.annotate.roles import Pair, Preference, SourceClip
 from omni2sound.llm import AudioPart
 from omni2sound.scenes.material.catalogue import Catalogue
 from tests.annotate.crews import clips
@@ -81,7 +82,7 @@ def test_a_chat_judge_hears_the_sound_and_reads_both_captions(tmp_path: Path) ->
 
 
 def test_the_local_judge_wants_all_that_is_heard_and_nothing_else() -> None:
-    names, classes = TruthNames(Catalogue.load()), ("dog", "bell", "rain")
+    names, classes = ClassNames(Catalogue.load()), ("dog", "bell", "rain")
     others = other_things(names, ("Bark", "Theremin", "Cat", "Cattle, bovinae", "Outside"))
     heard_K = np.array([0.9, 0.8, 0.0])
 

@@ -26,10 +26,9 @@ from omni2sound.annotate.local.roles import (
     LocalViewer,
 )
 from omni2sound.annotate.local.words import vocabulary
+from omni2sound.annotate.media import SAMPLE_RATE_HZ, cuts_of, sound_part
 from omni2sound.annotate.records import Caption, HeardEvent, Look, Patch, Perception, VisualContext
 from omni2sound.annotate.roles import SourceClip, Work
-from omni2sound.annotate.shots import cuts_of
-from omni2sound.annotate.sounds import SAMPLE_RATE_HZ, sound_part
 from omni2sound.encoders.joint import JointConfig, JointHeads, pooled_similarity
 
 WORDS = vocabulary(("Speech", "Dog", "Bark", "Bell", "Vacuum cleaner", "Animal", "Music"))
@@ -117,7 +116,7 @@ def test_the_validator_needs_a_look_to_object(looks: tuple[Look, ...], plausible
         perception=Perception(duration_s=1.0, similarity=0.5, sound="", looks=looks),
         caption=Caption(text="A dog barks.", events=(HeardEvent(what="a dog"),)),
     )
-    (verdict,) = results(LocalValidator(WORDS).judge([work]))
+    (verdict,) = results(LocalValidator(WORDS).validate([work]))
     assert verdict.plausible is plausible
 
 

@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 
 from omni2sound.annotate import HandOffRules, StepStore, Thresholds, annotate, hallucination_phrases
-from omni2sound.annotate.answers import (
+from omni2sound.annotate.chat.answers import (
     CaptionAnswer,
     ContextAnswer,
     JudgeAnswer,
     SeniorAnswer,
     ValidatorAnswer,
 )
+from omni2sound.annotate.chat.prompts import load_prompt
+from omni2sound.annotate.chat.scripted import ScriptedModel
 from omni2sound.annotate.executor import Executor
 from omni2sound.annotate.filters import RULES_VERSION
 from omni2sound.annotate.local.roles import (
@@ -32,8 +34,6 @@ from omni2sound.annotate.local.roles import (
     LocalViewer,
 )
 from omni2sound.annotate.local.words import vocabulary
-from omni2sound.annotate.prompts import load_prompt
-from omni2sound.annotate.scripted import ScriptedModel
 from omni2sound.bench.tracks.caption_check import PROMPT_VERSION, ModalityCheck
 from omni2sound.config import to_json
 from omni2sound.encoders.metric.yamnet import YamNet

@@ -21,9 +21,9 @@ from omni2sound.annotate.local.smollm2 import SmolLM2
 from omni2sound.annotate.local.wording import Rewording, complaint
 from omni2sound.annotate.local.words import Thing, vocabulary
 from omni2sound.annotate.records import Caption, HeardEvent, Patch, Perception
+from omni2sound.annotate.report.status import run_status
 from omni2sound.annotate.roles import SourceClip, Work
 from omni2sound.annotate.runs import RunSettings
-from omni2sound.annotate.status import run_status
 from omni2sound.annotate.steps import STEPS_FILE, Found, StepStore
 from omni2sound.cli.main import app
 from omni2sound.data.corpora.manifest import Clip, write_manifest
@@ -267,7 +267,7 @@ def test_without_the_network_one_line_says_what_to_do(
 ) -> None:
     monkeypatch.setattr(smollm2, "_PACKAGE", "omni2sound_absent")
     out = clips / "run"
-    command = ["annotate", "run", str(clips / "clips.jsonl"), "--out", str(out)]
+    command = ["annotate", "run", str(clips / "clips.jsonl"), str(out)]
     done = CliRunner().invoke(app, [*command, "--wording", "smollm2"])
     assert isinstance(done.exception, MissingPartError)  # `main` makes it exit code 2
     assert str(done.exception).endswith("missing; run: omni2sound setup --with wording")
@@ -277,15 +277,14 @@ def test_without_the_network_one_line_says_what_to_do(
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--wording", "gpt"], "expected one of template, smollm2"),
         (
             ["--wording", "smollm2", "--junior", "m@http://h/v1", "--senior", "m@http://h/v1"],
-            "neither --junior nor --senior",
+            "neither junior nor senior",
         ),
     ],
 )
 def test_a_wording_that_cannot_be_is_said(clips: Path, argv: list[str], message: str) -> None:
-    command = ["annotate", "run", str(clips / "clips.jsonl"), "--out", str(clips / "run")]
+    command = ["annotate", "run", str(clips / "clips.jsonl"), str(clips / "run")]
     done = CliRunner().invoke(app, [*command, *argv])
     assert done.exception is not None and message in str(done.exception)
 

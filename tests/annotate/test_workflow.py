@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from omni2sound.annotate import Crew, HandOffRules, Journey, SourceClip, StepStore, annotate
+from omni2sound.annotate.chat.scripted import ScriptedModel
 from omni2sound.annotate.records import Decision, Failure, SeniorCaption
-from omni2sound.annotate.scripted import ScriptedModel
 from omni2sound.errors import Unavailable
 from omni2sound.llm import AudioPart, ChatReply, ChatRequest, ImagePart
 from tests.annotate.crews import DOG, SCRIPT, clips, crew

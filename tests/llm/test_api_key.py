@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.robustness.llm_server import Faults, LoopbackServer
 from omni2sound.errors import MissingPartError, UserError
-from omni2sound.llm import CallStore, Limits, OpenAIEndpoint, Retry, StoredChat
+from omni2sound.llm import CachedChat, CallStore, Limits, OpenAIEndpoint, Retry
 from omni2sound.llm.api_key import ApiKey
 from omni2sound.llm.optional import needs
 from tests.llm.questions import prices, question
@@ -55,7 +55,7 @@ def test_a_planted_key_is_found_nowhere(
                 endpoint = OpenAIEndpoint(
                     "loopback", base_url=server.url, key_variable="PLANTED_KEY", timeout_s=0.5
                 )
-                model = StoredChat(
+                model = CachedChat(
                     endpoint,
                     store=store,
                     prices=prices(tmp_path),
@@ -122,7 +122,7 @@ for name in ("openai", "tenacity"):
     sys.modules[name] = None
 from omni2sound.llm import CallStore, Prices, ChatRequest
 from omni2sound.errors import UserError
-for name in ("OpenAIEndpoint", "StoredChat", "Retry"):
+for name in ("OpenAIEndpoint", "CachedChat", "Retry"):
     try:
         __import__("omni2sound.llm", fromlist=[name]).__getattr__(name)
     except UserError as error:

@@ -21,13 +21,13 @@ from omni2sound.errors import (
     UserError,
 )
 from omni2sound.llm import (
+    CachedChat,
     CallStore,
     ChatReply,
     Limits,
     OpenAIEndpoint,
     Prices,
     Retry,
-    StoredChat,
     Usage,
 )
 from tests.llm.questions import (
@@ -54,7 +54,7 @@ async def at_once(duration_s: float) -> None:
 def asked(
     folder: Path,
     script: Script,
-    ask: Callable[[StoredChat], Awaitable[Any]],
+    ask: Callable[[CachedChat], Awaitable[Any]],
     budget: str | None = None,
     **options: Any,
 ) -> tuple[Any, dict[str, int], Decimal, Decimal]:
@@ -64,7 +64,7 @@ def asked(
         with CallStore.open(
             folder / "c.sqlite", budget_usd=None if budget is None else Decimal(budget)
         ) as store:
-            model = StoredChat(script, store=store, prices=prices(folder), sleep=at_once, **options)
+            model = CachedChat(script, store=store, prices=prices(folder), sleep=at_once, **options)
             result: Any
             try:
                 result = await ask(model)
@@ -77,7 +77,7 @@ def asked(
     return asyncio.run(main())  # type: ignore[no-any-return]
 
 
-async def once(model: StoredChat) -> ChatReply:
+async def once(model: CachedChat) -> ChatReply:
     return await model.ask(question())
 
 
@@ -98,7 +98,7 @@ def test_who_asks_the_same_at_the_same_time_shares_one_send(tmp_path: Path) -> N
 
     script = Script([slowly])
 
-    async def together(model: StoredChat) -> list[ChatReply]:
+    async def together(model: CachedChat) -> list[ChatReply]:
         return await asyncio.gather(*(model.ask(question()) for _ in range(10)))
 
     replies, ends, *_ = asked(tmp_path, script, together)
@@ -109,7 +109,7 @@ def test_who_asks_the_same_at_the_same_time_shares_one_send(tmp_path: Path) -> N
 def test_two_takes_are_two_answers(tmp_path: Path) -> None:
     script = Script([good("first"), good("second")])
 
-    async def twice(model: StoredChat) -> list[str]:
+    async def twice(model: CachedChat) -> list[str]:
         return [(await model.ask(question(take=n))).parsed(Caption).caption for n in range(2)]
 
     assert asked(tmp_path, script, twice)[0] == ["first", "second"]
@@ -176,7 +176,7 @@ def test_what_can_only_fail_is_the_users_to_mend(tmp_path: Path) -> None:
 def test_no_way_out_leaves_a_send_unsettled(tmp_path: Path, end: BaseException) -> None:
     async def main() -> tuple[list[str], Decimal]:
         with CallStore.open(tmp_path / "c.sqlite") as store:
-            model = StoredChat(Script([end]), store=store, prices=prices(tmp_path))
+            model = CachedChat(Script([end]), store=store, prices=prices(tmp_path))
             with pytest.raises(type(end)):
                 await model.ask(question())
             store._writer.submit(lambda db: None).result()
@@ -197,7 +197,7 @@ def test_a_question_that_is_given_up_before_it_is_sent_costs_nothing(tmp_path: P
     async def main() -> None:
         with CallStore.open(tmp_path / "c.sqlite") as store:
             script = Script([good()])
-            model = StoredChat(script, store=store, prices=prices(tmp_path))
+            model = CachedChat(script, store=store, prices=prices(tmp_path))
             for steps in range(12):
                 before = script.num_sent
                 task = asyncio.create_task(model.ask(question(take=steps)))
@@ -228,11 +228,11 @@ def test_without_a_price_there_is_no_budget_and_no_invented_cost(tmp_path: Path)
         CallStore.open(tmp_path / "a.sqlite", budget_usd=Decimal(1)) as store,
         pytest.raises(UserError, match="no known price"),
     ):
-        StoredChat(Script([good()]), store=store, prices=Prices({}))
+        CachedChat(Script([good()]), store=store, prices=Prices({}))
 
     async def main() -> None:
         with CallStore.open(tmp_path / "b.sqlite") as store:
-            await StoredChat(Script([good()]), store=store, prices=Prices({})).ask(question())
+            await CachedChat(Script([good()]), store=store, prices=Prices({})).ask(question())
             spend = store.spend()
             assert (spend.known_usd, spend.uncertain_usd, spend.num_unpriced) == (0, 0, 1)
 
@@ -249,7 +249,7 @@ def test_a_budget_waits_for_what_is_in_flight_and_is_used_up(tmp_path: Path) -> 
     script = Script([slowly])
     cost = Decimal("0.000036")
 
-    async def many(model: StoredChat) -> Counter[str]:
+    async def many(model: CachedChat) -> Counter[str]:
         results = await asyncio.gather(
             *(model.ask(question(take=n)) for n in range(120)), return_exceptions=True
         )
@@ -279,8 +279,8 @@ def test_a_slower_process_waits_for_the_answer_of_the_faster(tmp_path: Path) -> 
             CallStore.open(tmp_path / "c.sqlite") as two,
         ):
             script, idle = Script([slowly]), Script([slowly])
-            faster = StoredChat(script, store=one, prices=prices(tmp_path))
-            slower = StoredChat(idle, store=two, prices=prices(tmp_path))
+            faster = CachedChat(script, store=one, prices=prices(tmp_path))
+            slower = CachedChat(idle, store=two, prices=prices(tmp_path))
             first = asyncio.create_task(faster.ask(question()))
             await asyncio.sleep(0.1)
             reply = await slower.ask(question())
@@ -297,7 +297,7 @@ def test_a_server_with_every_fault_is_survived_and_its_bill_is_known(tmp_path: P
                 endpoint = OpenAIEndpoint(
                     "loopback", base_url=server.url, key_variable=None, timeout_s=1.0
                 )
-                model = StoredChat(
+                model = CachedChat(
                     endpoint,
                     store=store,
                     prices=prices(tmp_path),

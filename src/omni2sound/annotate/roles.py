@@ -1,13 +1,12 @@
-"""Who does what in annotation: the roles, and what each is given.
+"""The roles of annotation as protocols, and the work that each is given.
 
-In:   `Work`: a clip and what is known of it.
-Out:  protocols `Scorer`, `Viewer`, `Junior`, `Senior`, `Validator`; each takes many works at
-      a time and gives results as they come, (place in the list, result).
+In:   `Work`: a clip and what is known of it; for judges `Pair`s of captions.
+Out:  protocols `Scorer`, `Viewer`, `Junior`, `Senior`, `Validator`, `CaptionJudge`. Each takes many
+      works at a time and yields (index, result) in any order.
 
 What not to get wrong is what a role does *not* get: the junior and the senior get sound and
-text, never frames; the viewer gets frames, never sound. A result is a record or a `Failure`;
-what may go better another time is an exception (`Unavailable`), what ends the run too
-(`BudgetExceeded`).
+text, never frames; the viewer gets frames, never sound. A result is a record or a `Failure`; a
+`Retry` leaves the clip to the next run; `BudgetExceeded` ends this one.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from omni2sound.annotate.records import (
     Caption,
@@ -28,7 +27,10 @@ from omni2sound.annotate.records import (
 )
 
 __all__ = [
+    "CaptionJudge",
     "Junior",
+    "Pair",
+    "Preference",
     "Retry",
     "Scorer",
     "Senior",
@@ -38,10 +40,12 @@ __all__ = [
     "Work",
 ]
 
+Preference = Literal["first", "second", "tie"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceClip:
-    """Where a clip's sound and picture lie."""
+    """Media files of a clip and its span in them."""
 
     name: str
     """Unique in the run."""
@@ -55,99 +59,106 @@ class SourceClip:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Work:
-    """One clip on its way: what a role may look at. Fields are None until a step fills them."""
+    """What a role may know of a clip; a field is None until its step has run."""
 
     clip: SourceClip
     perception: Perception | None = None
     context: VisualContext | None = None
     caption: Caption | None = None
-    """The newest."""
+    """The latest caption."""
     reasons: tuple[str, ...] = ()
-    """Why the senior is asked."""
+    """Reasons for asking the senior."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pair:
+    """Two captions of one sound."""
+
+    clip: SourceClip
+    first: str
+    second: str
+
+    def swapped(self) -> Pair:
+        """Return the pair in the other order."""
+        return Pair(clip=self.clip, first=self.second, second=self.first)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Retry:
-    """Nothing came this time; the next run asks again."""
+    """No result in this run; the next run asks again."""
 
     reason: str
 
 
-class Scorer(Protocol):
-    """Scoring models: run through the executor, never by API."""
+class _Role(Protocol):
+    @property
+    def identity(self) -> Any:
+        """JSON data of everything that can change a result."""
+        ...
+
+
+class Scorer(_Role, Protocol):
+    """Scoring networks, run through the executor."""
 
     @property
     def name(self) -> str:
         """Row of the thresholds."""
         ...
 
-    @property
-    def identity(self) -> Any:
-        """All that can change a result; JSON data."""
-        ...
-
     def perceive(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, Perception | Failure]]:
-        """Measure clips."""
+        """Measure sounds and pictures."""
         ...
 
     def score(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, Fit]]:
-        """How captions fit their sounds, of works that have a perception and a caption."""
+        """Score captions against their sounds; each work has a perception and a caption."""
         ...
 
 
-class Viewer(Protocol):
+class Viewer(_Role, Protocol):
     """Describes the silent video."""
-
-    @property
-    def identity(self) -> Any:
-        """All that can change a result; JSON data."""
-        ...
 
     def describe(
         self, works: Sequence[Work]
     ) -> AsyncIterator[tuple[int, VisualContext | Failure | Retry]]:
-        """Text of the pictures, shot by shot."""
+        """Describe the pictures, shot by shot."""
         ...
 
 
-class Junior(Protocol):
-    """Captions everything, from sound and text."""
-
-    @property
-    def identity(self) -> Any:
-        """All that can change a result; JSON data."""
-        ...
+class Junior(_Role, Protocol):
+    """Captions every clip, from sound and text."""
 
     def caption(
         self, works: Sequence[Work]
     ) -> AsyncIterator[tuple[int, Caption | Failure | Retry]]:
-        """Say what is heard."""
+        """Caption the sounds."""
         ...
 
 
-class Senior(Protocol):
-    """Gets the hard clips, with the junior's caption and the reasons."""
-
-    @property
-    def identity(self) -> Any:
-        """All that can change a result; JSON data."""
-        ...
+class Senior(_Role, Protocol):
+    """Captions the hard clips, with the junior's caption and the reasons."""
 
     def revise(
         self, works: Sequence[Work]
     ) -> AsyncIterator[tuple[int, SeniorCaption | Failure | Retry]]:
-        """Say what is heard, better."""
+        """Revise the junior's captions."""
         ...
 
 
-class Validator(Protocol):
-    """Asks of a caption whether what is seen could sound like that."""
+class Validator(_Role, Protocol):
+    """Checks captions against the visual context."""
 
-    @property
-    def identity(self) -> Any:
-        """All that can change a result; JSON data."""
+    def validate(
+        self, works: Sequence[Work]
+    ) -> AsyncIterator[tuple[int, Verdict | Failure | Retry]]:
+        """Decide whether each caption is acoustically plausible."""
         ...
 
-    def judge(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, Verdict | Failure | Retry]]:
-        """Is the caption acoustically plausible, given the visual context?"""
+
+class CaptionJudge(Protocol):
+    """Compares captions without knowing who wrote them."""
+
+    def compare(
+        self, pairs: Sequence[Pair]
+    ) -> AsyncIterator[tuple[int, Preference | Failure | Retry]]:
+        """Name the better caption of each pair."""
         ...

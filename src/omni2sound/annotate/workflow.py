@@ -345,5 +345,5 @@ async def _validated(journeys: Sequence[Journey], validator: Validator | None) -
         else:
             asked.append((place, work))
     if validator is not None and asked:
-        async for number, verdict in validator.judge([work for _, work in asked]):
+        async for number, verdict in validator.validate([work for _, work in asked]):
             yield asked[number][0], verdict

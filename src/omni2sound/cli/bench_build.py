@@ -255,12 +255,12 @@ def _chat(
 ) -> ChatModel:
     from decimal import Decimal
 
-    from omni2sound.llm import OPENAI_URL, CallStore, OpenAIEndpoint, Prices, StoredChat
+    from omni2sound.llm import OPENAI_URL, CallStore, OpenAIEndpoint, Prices, CachedChat
 
     limit = None if budget is None else Decimal(str(budget))
     store = stack.enter_context(CallStore.open(work / "calls.sqlite", budget_usd=limit))
     endpoint = OpenAIEndpoint(model, base_url=url or OPENAI_URL, key_variable=key)
-    return StoredChat(endpoint, store=store, prices=Prices.load())
+    return CachedChat(endpoint, store=store, prices=Prices.load())
 
 
 def _say(track: Track) -> None:

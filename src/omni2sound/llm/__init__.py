@@ -5,7 +5,7 @@ Out:  `ChatReply`s, each bought once; the money spent as an interval.
 
     prices = Prices.load()
     with CallStore.open(out / "calls.sqlite", budget_usd=Decimal(20)) as store:
-        junior = StoredChat(
+        junior = CachedChat(
             OpenAIEndpoint("gemini-2.5-flash", base_url=URL, key_variable="GEMINI_API_KEY"),
             store=store,
             prices=prices,
@@ -15,9 +15,9 @@ Out:  `ChatReply`s, each bought once; the money spent as an interval.
         store.spend()                              # Spend(known_usd=..., uncertain_usd=...)
 
 Who asks depends on the protocol `ChatModel` (`id`, `ask`) only. `OpenAIEndpoint` is one send
-to any OpenAI-compatible server; `StoredChat` is what makes it safe: it looks into the store,
+to any OpenAI-compatible server; `CachedChat` is what makes it safe: it looks into the store,
 books what a send may cost before sending it, retries, checks the answer and settles the cost.
-No torch here, and the extra `annotate` is needed for `OpenAIEndpoint` and `StoredChat` only.
+No torch here, and the extra `annotate` is needed for `OpenAIEndpoint` and `CachedChat` only.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from omni2sound.llm.prices import Cost, Price, Prices
 from omni2sound.llm.store import CallStore, Spend, Total
 
 if TYPE_CHECKING:
-    from omni2sound.llm.cached import StoredChat
+    from omni2sound.llm.cached import CachedChat
     from omni2sound.llm.client import OPENAI_URL, OpenAIEndpoint
     from omni2sound.llm.retries import Retry
 
@@ -56,6 +56,7 @@ __all__ = [
     "OPENAI_URL",
     "AudioPart",
     "BudgetExceeded",
+    "CachedChat",
     "CallStore",
     "ChatEndpoint",
     "ChatModel",
@@ -74,7 +75,6 @@ __all__ = [
     "Retry",
     "SendFailed",
     "Spend",
-    "StoredChat",
     "TextPart",
     "Total",
     "Unavailable",
@@ -90,7 +90,7 @@ _HOME_OF = {
     "OPENAI_URL": "client",
     "OpenAIEndpoint": "client",
     "Retry": "retries",
-    "StoredChat": "cached",
+    "CachedChat": "cached",
 }
 
 

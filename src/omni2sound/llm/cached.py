@@ -26,14 +26,14 @@ from omni2sound.llm.prices import Cost, Prices, input_tokens_at_most
 from omni2sound.llm.retries import Retry
 from omni2sound.llm.store import Answered, CallStore, Claim, GivenUp, Granted, NoBudget, Outcome
 
-__all__ = ["StoredChat"]
+__all__ = ["CachedChat"]
 
 _log = logging.getLogger(__name__)
 
 _HELD_POLL_S = 0.25
 
 
-class StoredChat:
+class CachedChat:
     """The `ChatModel` that everybody uses; belongs to one event loop."""
 
     def __init__(
@@ -85,9 +85,9 @@ class StoredChat:
             reply = self._store.answer(key)
             if reply is not None:
                 return reply
-            if await self._store.flights.alone(key):
+            if await self._store.in_flight.alone(key):
                 break
-        with self._store.flights.asking(key):
+        with self._store.in_flight.asking(key):
             while True:
                 reply = await self._until_it_replies(key, request)
                 if reply is not None:
@@ -113,7 +113,7 @@ class StoredChat:
             async with self._pace.turn(tokens):
                 claim = await self._claim(key, request, cost)
                 if isinstance(claim, Granted):
-                    with self._store.flights.sent():
+                    with self._store.in_flight.sent():
                         return await self._send(claim.attempt, request, cost, tokens)
             self._pace.give_back(tokens)
             if isinstance(claim, Answered):
@@ -132,7 +132,7 @@ class StoredChat:
                     f"budget of {self._store.budget_usd} USD: {self.id} has no known price for "
                     f"a request as long as {request.prompt_version} {request.label}"
                 )
-            elif not await self._store.flights.next_landing():
+            elif not await self._store.in_flight.next_landing():
                 raise BudgetExceeded(
                     f"budget of {self._store.budget_usd} USD: spent {claim.spend.known_usd:f}, "
                     f"perhaps {claim.spend.uncertain_usd:f} more, and the next call may cost "

@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["Flights"]
+__all__ = ["InFlight"]
 
 
-class Flights:
+class InFlight:
     """Belongs to one event loop at a time."""
 
     def __init__(self) -> None:

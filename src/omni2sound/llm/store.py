@@ -35,7 +35,7 @@ from filelock import FileLock, Timeout
 from omni2sound.errors import UserError
 from omni2sound.files import Closing
 from omni2sound.llm.chat import ChatReply, ChatRequest, ModelId, Usage
-from omni2sound.llm.in_flight import Flights
+from omni2sound.llm.in_flight import InFlight
 from omni2sound.llm.prices import Cost, usd
 from omni2sound.llm.schema import migrate
 from omni2sound.llm.writer import Writer
@@ -133,7 +133,7 @@ class CallStore(Closing):
     def __init__(self, path: Path, *, budget_usd: Decimal | None) -> None:
         self.path = path
         self.budget_usd = budget_usd
-        self.flights = Flights()
+        self.in_flight = InFlight()
         """What this process is asking right now."""
         self._id = secrets.token_hex(8)
         self._owners = path.with_name(f"{path.name}.owners")

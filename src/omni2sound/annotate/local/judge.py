@@ -1,12 +1,12 @@
-"""A caption judge that runs here: which caption names what the second tagger hears.
+"""Caption judge that compares named sounds with the in-domain tagger's scores.
 
 In:   pairs of captions, an `Executor`.
-Out:  preferences; see `judges.CaptionJudge`.
+Out:  preferences; see `roles.CaptionJudge`.
 
-A caption names a class if one of the class' names stands in it. The better one has the higher
-F-measure of what it names against what the tagger hears. It hears 43 classes and no order of
-events: two captions with the same things are a tie. Another thing of YAMNet's vocabulary, which it
-can't confirm, counts as one too many; words that neither of them knows cost nothing.
+A caption names a class if one of the class's names occurs in it. The better caption has the
+higher F-measure of its names against the tagger's scores. The tagger knows 43 classes and no order
+of events: captions that name the same things tie. Another thing of YAMNet's vocabulary counts as
+a false positive; words that neither knows cost nothing.
 
 Shape suffixes: P patches, K classes.
 """
@@ -21,24 +21,22 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.annotate.against_scenes import TruthNames
 from omni2sound.annotate.executor import Executor
-from omni2sound.annotate.judges import Pair, Preference
-from omni2sound.annotate.local.words import vocabulary
+from omni2sound.annotate.local.words import ClassNames, vocabulary
+from omni2sound.annotate.media import clip_sound
 from omni2sound.annotate.records import Failure
-from omni2sound.annotate.roles import Retry, SourceClip
-from omni2sound.annotate.sounds import clip_sound
+from omni2sound.annotate.roles import Pair, Preference, Retry, SourceClip
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import MediaError
 from omni2sound.scenes.material.catalogue import Catalogue
 
-__all__ = ["LocalJudge", "naming_score", "other_things", "tagged"]
+__all__ = ["LocalJudge", "naming_score", "other_things", "tag"]
 
 _MARGIN = 0.02
-"""Captions whose scores differ by less are equally good."""
+"""Captions whose scores differ by less tie."""
 _PLAIN_WORDS = frozenset({"country", "fill", "hands", "outside", "roll", "run", "walk"})
-"""Classes of YAMNet whose name stands in captions of something else."""
+"""YAMNet classes whose names are everyday words of captions."""
 
 
 @lru_cache(maxsize=1)
@@ -46,8 +44,8 @@ def _tagger() -> Tagger:
     return Tagger.load()
 
 
-def tagged(clip: SourceClip) -> tuple[float, ...] | Failure:
-    """(K,) what the tagger hears of each class at its clearest moment: one job of the executor."""
+def tag(clip: SourceClip) -> tuple[float, ...] | Failure:
+    """Return each class's highest score over the clip, (K,): one job of the executor."""
     try:
         scores_PK, _ = _tagger().scores_and_embeddings(clip_sound(clip))
     except MediaError as error:
@@ -55,8 +53,8 @@ def tagged(clip: SourceClip) -> tuple[float, ...] | Failure:
     return tuple(round(float(score), 4) for score in scores_PK.max(axis=0))
 
 
-def other_things(names: TruthNames, yamnet_classes: Sequence[str]) -> re.Pattern[str]:
-    """Things of YAMNet's vocabulary that are no class of the catalogue, as whole words."""
+def other_things(names: ClassNames, yamnet_classes: Sequence[str]) -> re.Pattern[str]:
+    """Match things of YAMNet's vocabulary outside the catalogue, as whole words."""
     things = {thing.name for thing in vocabulary(tuple(yamnet_classes)).things} - _PLAIN_WORDS
     others = sorted((thing for thing in things if not names.classes(thing)), key=len, reverse=True)
     return re.compile(r"\b(" + "|".join(map(re.escape, others)) + r")\b")
@@ -64,17 +62,17 @@ def other_things(names: TruthNames, yamnet_classes: Sequence[str]) -> re.Pattern
 
 def naming_score(
     caption: str,
-    heard_K: NDArray[np.float64],
+    scores_K: NDArray[np.float64],
     classes: Sequence[str],
-    names: TruthNames,
+    names: ClassNames,
     others: re.Pattern[str],
 ) -> float:
-    """F-measure of the things that a caption names against scores of what is heard."""
+    """Return the F-measure of the classes named in a caption against the tagger's scores."""
     named = names.classes(caption)
     named_K = np.array([c in named for c in classes], dtype=np.float64)
-    both = float(named_K @ heard_K)
+    both = float(named_K @ scores_K)
     num_others = len(set(others.findall(names.rest(caption))))  # "a big cat" is no cat
-    return 2 * both / max(float(named_K.sum() + num_others + heard_K.sum()), 1e-9)
+    return 2 * both / max(float(named_K.sum() + num_others + scores_K.sum()), 1e-9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,17 +84,15 @@ class LocalJudge:
     async def compare(
         self, pairs: Sequence[Pair]
     ) -> AsyncIterator[tuple[int, Preference | Failure | Retry]]:
-        """See `judges.CaptionJudge`."""
+        """See `roles.CaptionJudge`."""
         clips = list({pair.clip.name: pair.clip for pair in pairs}.values())
-        heard = {
-            clips[place].name: scores async for place, scores in self.executor.map(tagged, clips)
-        }
-        names, classes = TruthNames(Catalogue.load()), _tagger().class_names
+        tags = {clips[index].name: scores async for index, scores in self.executor.map(tag, clips)}
+        names, classes = ClassNames(Catalogue.load()), _tagger().class_names
         others = other_things(names, YamNet.load().class_names)
-        for place, pair in enumerate(pairs):
-            scores = heard[pair.clip.name]
+        for index, pair in enumerate(pairs):
+            scores = tags[pair.clip.name]
             if isinstance(scores, Failure):
-                yield place, scores
+                yield index, scores
                 continue
             first, second = (
                 naming_score(text, np.array(scores), classes, names, others)
@@ -105,4 +101,4 @@ class LocalJudge:
             better: Preference = "tie"
             if abs(first - second) >= _MARGIN:
                 better = "first" if first > second else "second"
-            yield place, better
+            yield index, better

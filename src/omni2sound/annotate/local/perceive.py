@@ -23,13 +23,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from omni2sound.annotate.against_scenes import TruthNames
 from omni2sound.annotate.local.agreement import agreed_scores, likeness_of_names, things_heard
-from omni2sound.annotate.local.words import MUSIC, Thing, vocabulary
+from omni2sound.annotate.local.words import MUSIC, ClassNames, Thing, vocabulary
+from omni2sound.annotate.media import SAMPLE_RATE_HZ, ShotFrames, clip_sound, shots_of
 from omni2sound.annotate.records import Caption, Failure, Fit, Look, Patch, Perception
 from omni2sound.annotate.roles import SourceClip
-from omni2sound.annotate.shots import ShotFrames, shots_of
-from omni2sound.annotate.sounds import SAMPLE_RATE_HZ, clip_sound
 from omni2sound.encoders.joint import JointSpace, views_of
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
@@ -94,9 +92,9 @@ def _tagger() -> Tagger:
 
 
 @lru_cache(maxsize=1)
-def _known() -> TruthNames:
+def _known() -> ClassNames:
     """What the joint heads know: they were trained on sounds of the catalogue's classes."""
-    return TruthNames(Catalogue.load())
+    return ClassNames(Catalogue.load())
 
 
 @lru_cache(maxsize=1)
@@ -112,7 +110,7 @@ def perceive(job: PerceiveJob) -> Perception | Failure:
     space = _joint(job.joint)
     try:
         samples_N = clip_sound(job.clip)
-        shots = _shots(job.clip)
+        shots = shots_of(job.clip, height_px=_FRAME_PX, frames_per_shot=_FRAMES_PER_SHOT)
     except MediaError as error:
         return Failure(kind="media", reason=str(error))
     scores_PK, embeddings_PD = space.hearing.scores_and_embeddings(samples_N)
@@ -137,18 +135,6 @@ def perceive(job: PerceiveJob) -> Perception | Failure:
         sound=_packed(sounds_PE.numpy()),
         patches=tuple(_patches(space.hearing, scores_PK, heard_P)),
         looks=tuple(looks),
-    )
-
-
-def _shots(clip: SourceClip) -> tuple[ShotFrames, ...]:
-    if clip.video is None:
-        return ()
-    return shots_of(
-        clip.video,
-        start_s=clip.start_s,
-        duration_s=clip.duration_s,
-        height_px=_FRAME_PX,
-        frames_per_shot=_FRAMES_PER_SHOT,
     )
 
 

@@ -77,12 +77,12 @@ class LocalScorer:
         return ["local", _VERSION, load_card(self.joint).sha256]
 
     def perceive(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, Perception | Failure]]:
-        """See `agents.Scorer`."""
+        """See `roles.Scorer`."""
         jobs = [PerceiveJob(clip=work.clip, joint=self.joint) for work in works]
         return self.executor.map(perceive, jobs)
 
     async def score(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, Fit]]:
-        """See `agents.Scorer`."""
+        """See `roles.Scorer`."""
         jobs = []
         for first in range(0, len(works), _CAPTIONS_A_JOB):
             some = works[first : first + _CAPTIONS_A_JOB]
@@ -103,7 +103,7 @@ class LocalViewer:
     async def describe(
         self, works: Sequence[Work]
     ) -> AsyncIterator[tuple[int, VisualContext | Failure | Retry]]:
-        """See `agents.Viewer`."""
+        """See `roles.Viewer`."""
         for place, work in enumerate(works):
             yield place, _described(_perceived(work))
 
@@ -161,7 +161,7 @@ class LocalJunior:
     async def caption(
         self, works: Sequence[Work]
     ) -> AsyncIterator[tuple[int, Caption | Failure | Retry]]:
-        """See `agents.Junior`."""
+        """See `roles.Junior`."""
         captions = {place: self._caption(work) for place, work in enumerate(works)}
         async for place, caption in _in_words(captions, self.rewording, self.words):
             yield place, caption
@@ -243,7 +243,7 @@ class LocalSenior:
     async def revise(
         self, works: Sequence[Work]
     ) -> AsyncIterator[tuple[int, SeniorCaption | Failure | Retry]]:
-        """See `agents.Senior`."""
+        """See `roles.Senior`."""
         jobs = [FineJob(clip=work.clip, joint=self.joint) for work in works]
         revised: dict[int, SeniorCaption] = {}
         async for place, patches in self.executor.map(listen_finely, jobs):
@@ -278,14 +278,14 @@ class LocalValidator:
     def __init__(self, words: Vocabulary) -> None:
         self._visible = frozenset(thing.name for thing in words.visible)
 
-    async def judge(
+    async def validate(
         self, works: Sequence[Work]
     ) -> AsyncIterator[tuple[int, Verdict | Failure | Retry]]:
-        """See `agents.Validator`."""
+        """See `roles.Validator`."""
         for place, work in enumerate(works):
-            yield place, self._judged(work)
+            yield place, self._verdict(work)
 
-    def _judged(self, work: Work) -> Verdict:
+    def _verdict(self, work: Work) -> Verdict:
         assert work.caption is not None  # the workflow asks with one
         heard = sorted({event.what for event in work.caption.events} & self._visible)
         if not heard:

@@ -1,17 +1,18 @@
-"""What the classes of taggers are called in captions.
+"""Words for the classes of taggers.
 
 In:   the catalogue's classes; class names of YAMNet; indices of ImageNet's classes.
-Out:  a `Vocabulary`: things with a name, a verb, and the classes that point to them.
+Out:  a `Vocabulary`: things with a name, a verb, and their classes; `ClassNames`, which finds
+      the catalogue's classes in a text.
 
 A thing is one word for many classes: "Dog", "Bark" and "Bow-wow" are one dog, and so are the
-118 breeds of ImageNet. Classes of YAMNet that no thing claims are things of their own, named as
-the class; umbrella classes ("Animal", "Music", "Vehicle") name nothing that one could caption
-and are passed over.
+118 breeds of ImageNet. Classes of YAMNet without a thing become things of their own, named as
+the class; umbrella classes ("Animal", "Music", "Vehicle") are too vague for a caption and left out.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,7 +20,7 @@ from importlib import resources
 
 from omni2sound.scenes.material.catalogue import Catalogue
 
-__all__ = ["Thing", "Vocabulary", "vocabulary"]
+__all__ = ["ClassNames", "Thing", "Vocabulary", "vocabulary"]
 
 _UMBRELLAS = frozenset(
     " ".join(name.split())
@@ -41,45 +42,75 @@ _UMBRELLAS = frozenset(
     .strip(";")
     .split(";")
 )
-"""Beside these: names of music's genres and moods, which start with a thing of no sound."""
+"""Genres and moods of music are left out too, by the word "music" in their names."""
 _SPEECH = ("Speech", "Child speech, kid speaking", "Conversation", "Narration, monologue")
 MUSIC = "Music"
+_ARTICLE = re.compile(r"^(a|an|the|some)\s+")
+
+
+class ClassNames:
+    """Names of the catalogue's classes as patterns."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._patterns = {
+            c.class_id: re.compile(
+                r"\b("
+                + "|".join(
+                    re.escape(_plain(alias))
+                    for name in (*c.names, *c.held_out_names, *c.yamnet_classes, c.class_id)
+                    for alias in (name.split(" (")[0].split(", ") if "," in name else [name])
+                )
+                + r")s?\b"
+            )
+            for c in catalogue.classes
+        }
+
+    def classes(self, what: str) -> frozenset[str]:
+        """Find the ids of classes that a phrase names."""
+        phrase = _plain(what)
+        return frozenset(c for c, pattern in self._patterns.items() if pattern.search(phrase))
+
+    def rest(self, text: str) -> str:
+        """Return the text in lower case without names of classes."""
+        rest = text.lower()
+        for pattern in self._patterns.values():
+            rest = pattern.sub("", rest)
+        return rest
+
+
+def _plain(name: str) -> str:
+    return _ARTICLE.sub("", name.lower().split(" (")[0].strip())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Thing:
-    """Something that sounds."""
+    """A source of sound and the classes that stand for it."""
 
     name: str
     """Noun phrase: "a dog"."""
     verb: str
     """ "barks"."""
     heard_as: tuple[str, ...]
-    """Classes of YAMNet."""
+    """YAMNet classes."""
     seen_as: tuple[int, ...] = ()
-    """Classes of ImageNet."""
+    """ImageNet class indices."""
     is_impulsive: bool = False
-
-    @property
-    def clause(self) -> str:
-        """Name and verb: "a dog barks"."""
-        return f"{self.name} {self.verb}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """All things, and which class points to which."""
+    """All things, and the thing of each class."""
 
     things: tuple[Thing, ...]
     by_class: Mapping[str, str]
     """YAMNet class -> name of a thing."""
 
     def thing(self, name: str) -> Thing:
-        """By its name."""
+        """Look a thing up by its name."""
         return next(t for t in self.things if t.name == name)
 
     def heard(self, scores: Mapping[str, float]) -> dict[str, float]:
-        """Scores of things: the highest of their classes."""
+        """Map scores of classes to things; a thing gets its highest."""
         found: dict[str, float] = {}
         for name, score in scores.items():
             thing = self.by_class.get(name)
@@ -89,13 +120,13 @@ class Vocabulary:
 
     @property
     def visible(self) -> tuple[Thing, ...]:
-        """Things that picture models may name."""
+        """Things that have ImageNet classes."""
         return tuple(t for t in self.things if t.seen_as)
 
 
 @lru_cache(maxsize=4)
 def vocabulary(class_names: Sequence[str]) -> Vocabulary:
-    """The vocabulary over a tagger's class names (a tuple)."""
+    """Build the vocabulary over a tagger's class names (a tuple)."""
     seen_as = json.loads((resources.files(__package__) / "words.json").read_text(encoding="utf-8"))
     things: list[Thing] = []
     by_class: dict[str, str] = {}
@@ -118,7 +149,7 @@ def vocabulary(class_names: Sequence[str]) -> Vocabulary:
     for class_name in class_names:
         if class_name in by_class or class_name in _UMBRELLAS or "music" in class_name.lower():
             continue
-        said = class_name.split(",")[0].split(" (")[0].lower()
-        things.append(Thing(name=said, verb="is heard", heard_as=(class_name,)))
-        by_class[class_name] = said
+        name = class_name.split(",")[0].split(" (")[0].lower()
+        things.append(Thing(name=name, verb="is heard", heard_as=(class_name,)))
+        by_class[class_name] = name
     return Vocabulary(things=tuple({t.name: t for t in things}.values()), by_class=by_class)

@@ -1,9 +1,9 @@
-"""One clip's story as a page that needs nothing else.
+"""HTML page of one clip's history, in a single file.
 
 In:   a run's folder, a clip's name.
-Out:  an HTML file: frames above the spectrogram, what each step found, why it went on or ended.
+Out:  an HTML file: frames above the spectrogram, the record of each step and its reasons.
 
-Everything that comes from a model or a manifest is escaped: a caption is no markup.
+All text from models and manifests is escaped.
 """
 
 from __future__ import annotations
@@ -12,15 +12,19 @@ import base64
 import io
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from omni2sound.annotate.media import SAMPLE_RATE_HZ, clip_sound, shots_of
+from omni2sound.annotate.roles import SourceClip
+from omni2sound.annotate.runs import RunSettings, Story, clip_name, source_clips, stories
+from omni2sound.config import to_json
+from omni2sound.data.corpora.manifest import read_manifest
 from omni2sound.errors import UserError
 from omni2sound.files import atomic_path
-
-if TYPE_CHECKING:
-    from omni2sound.annotate.runs import Story
+from omni2sound.media.figure import frames_above_spectrogram
+from omni2sound.media.samples import Audio
 
 __all__ = ["write_page"]
 
@@ -39,9 +43,6 @@ def write_page(run: Path, clip: str, output: Path) -> None:
     Raises:
         UserError: The run has no finished clip of that name.
     """
-    from omni2sound.annotate.runs import RunSettings, clip_name, source_clips, stories
-    from omni2sound.data.corpora.manifest import read_manifest
-
     story = next((s for s in stories(run) if clip_name(s.clip) == clip), None)
     if story is None:
         raise UserError(f"{run}: no clip {clip!r} has ended; names are CORPUS/CLIP_ID")
@@ -61,28 +62,15 @@ def write_page(run: Path, clip: str, output: Path) -> None:
         temporary.write_text(page, encoding="utf-8")
 
 
-def _picture(source: Any) -> str:
-    from omni2sound.annotate.shots import shots_of
-    from omni2sound.annotate.sounds import SAMPLE_RATE_HZ, clip_sound
-    from omni2sound.media.figure import frames_above_spectrogram
-    from omni2sound.media.samples import Audio
-
-    samples_N = clip_sound(source)
-    frames: list[Any] = []
-    if source.video is not None:
-        shots = shots_of(
-            source.video,
-            start_s=source.start_s,
-            duration_s=source.duration_s,
-            height_px=_FRAME_PX,
-            frames_per_shot=_NUM_FRAMES,
-        )
-        every = [frame for shot in shots for frame in shot.frames_THWC]
-        places = ((np.arange(_NUM_FRAMES) + 0.5) * len(every) / _NUM_FRAMES).astype(int)
-        frames = [every[place] for place in places]
+def _picture(source: SourceClip) -> str:
+    shots = shots_of(source, height_px=_FRAME_PX, frames_per_shot=_NUM_FRAMES)
+    frames = [frame for shot in shots for frame in shot.frames_THWC]
+    if frames:
+        indices = ((np.arange(_NUM_FRAMES) + 0.5) * len(frames) / _NUM_FRAMES).astype(int)
+        frames = [frames[index] for index in indices]
     image = frames_above_spectrogram(
         frames,
-        Audio(samples_CN=samples_N[None], sample_rate_hz=SAMPLE_RATE_HZ),
+        Audio(samples_CN=clip_sound(source)[None], sample_rate_hz=SAMPLE_RATE_HZ),
         title=source.name,
     )
     file = io.BytesIO()
@@ -91,8 +79,6 @@ def _picture(source: Any) -> str:
 
 
 def _rows(story: Story) -> list[str]:
-    from omni2sound.config import to_json
-
     return [
         f"<tr><td>{escape(step)}<td>{_shown(to_json(record))}</tr>"
         for step, record in story.steps.items()
@@ -100,7 +86,7 @@ def _rows(story: Story) -> list[str]:
 
 
 def _shown(data: Any) -> str:
-    """JSON data as nested lists; long texts of numbers are cut."""
+    """Render JSON data as nested lists; long lists of objects fold, vectors are left out."""
     if isinstance(data, dict):
         inner = "".join(
             f"<li>{escape(str(name))}: {_shown(value)}"

@@ -1,10 +1,11 @@
-"""What chat models are asked to answer: forms that replies are checked against.
+"""Forms of the answers that chat models give.
 
 In:   JSON objects in replies.
 Out:  pydantic models, and the records that they stand for.
 
-Kept apart from the records: a form is what a model is told in a schema, with fields that every
-endpoint can express (no tuples, no mappings); a record is what the pipeline works with.
+Kept apart from the records: a form becomes a JSON schema that every endpoint can express (no
+tuples, no mappings). What not to get wrong: class docstrings and field names are part of that
+schema and so of the key under which paid answers are kept; a changed word buys them all again.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class CaptionAnswer(BaseModel):
     is_music: bool
 
     def record(self, duration_s: float) -> Caption:
-        """Spans cut to the clip; an end before its start is no end."""
+        """Convert, with spans clipped to the clip; an end before its start becomes unknown."""
         events = [_event(e, duration_s) for e in self.events if e.what.strip()]
         events.sort(key=lambda e: duration_s if e.start_s is None else e.start_s)
         return Caption(
@@ -93,7 +94,7 @@ class ContextAnswer(BaseModel):
     shots: list[_Shot]
 
     def record(self) -> VisualContext:
-        """The same as a record."""
+        """Convert to a record."""
         return VisualContext(
             shots=tuple(
                 Shot(

@@ -1,10 +1,10 @@
-"""Prompts: versioned files in our own words.
+"""Versioned prompts.
 
 In:   a role's name and a version.
-Out:  the text, with its fields filled in; the version's name for content keys.
+Out:  the text with its fields filled in; the version's name for content keys.
 
-A file that has been used is never changed: a new wording is a new number, because answers
-are kept under the prompt's version.
+A prompt that has been used never changes: answers are kept under its version, so another text is
+another number.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ __all__ = ["Prompt", "load_prompt"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prompt:
-    """One wording."""
+    """A prompt's version and text."""
 
     version: str
     """ "junior/1"."""
     text: str
 
     def filled(self, **fields: object) -> str:
-        """The text with `{name}` replaced."""
+        """Replace each `{name}`."""
         text = self.text
         for name, value in fields.items():
             text = text.replace(f"{{{name}}}", str(value))
@@ -34,12 +34,14 @@ class Prompt:
 
 
 def load_prompt(role: str, version: int = 1) -> Prompt:
-    """A prompt that comes with the package.
+    """Read a bundled prompt.
 
     Raises:
-        UserError: There is none of that name and version.
+        UserError: No prompt has that name and version.
     """
     file = resources.files(__package__) / f"{role}-{version}.md"
     if not file.is_file():
-        raise UserError(f"no prompt {role}-{version}; look into omni2sound/annotate/prompts")
+        raise UserError(
+            f"no prompt {role}-{version}; see the files in omni2sound/annotate/chat/prompts"
+        )
     return Prompt(version=f"{role}/{version}", text=file.read_text(encoding="utf-8").strip())

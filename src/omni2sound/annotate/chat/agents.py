@@ -1,11 +1,11 @@
-"""The roles, played by chat models behind the `ChatModel` protocol.
+"""Roles played by chat models behind the `ChatModel` protocol.
 
-In:   a `ChatModel` (an API with its store, or a scripted one), works.
-Out:  records; a `Failure` where the model refused or never gave what was asked for; a `Retry`
-      where its endpoint could not be reached.
+In:   a `ChatModel` (an API with its store, or a scripted one); works.
+Out:  records; a `Failure` where the model refused or its answers were malformed; a `Retry` where
+      its endpoint could not be reached.
 
-What not to get wrong: messages hold nothing but what the role may know. Junior and senior get
-sound and text; the one exception, `shows_frames`, exists to measure what it costs in truth.
+What not to get wrong: messages hold only what the role may know. Junior and senior get sound and
+text; the exception, `shows_frames`, exists to measure its cost in accuracy.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import BaseModel
 
-from omni2sound.annotate.answers import (
+from omni2sound.annotate.chat.answers import (
     CaptionAnswer,
     ContextAnswer,
+    JudgeAnswer,
     SeniorAnswer,
     ValidatorAnswer,
 )
-from omni2sound.annotate.prompts import load_prompt
+from omni2sound.annotate.chat.prompts import load_prompt
+from omni2sound.annotate.media import SAMPLE_RATE_HZ, clip_sound, shots_of, sound_part
 from omni2sound.annotate.records import (
     Caption,
     Failure,
@@ -35,9 +37,7 @@ from omni2sound.annotate.records import (
     Verdict,
     VisualContext,
 )
-from omni2sound.annotate.roles import Retry, SourceClip, Work
-from omni2sound.annotate.shots import shots_of
-from omni2sound.annotate.sounds import SAMPLE_RATE_HZ, clip_sound, sound_part
+from omni2sound.annotate.roles import Pair, Preference, Retry, SourceClip, Work
 from omni2sound.config import to_json
 from omni2sound.errors import Malformed, MediaError, Refused, Unavailable
 from omni2sound.llm import (
@@ -50,13 +50,21 @@ from omni2sound.llm import (
     user,
 )
 
-__all__ = ["ChatAgent", "ChatJunior", "ChatSenior", "ChatValidator", "ChatViewer", "in_parallel"]
+__all__ = [
+    "ChatAgent",
+    "ChatJudge",
+    "ChatJunior",
+    "ChatSenior",
+    "ChatValidator",
+    "ChatViewer",
+    "in_parallel",
+]
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
 REASONING_TOKENS = 128
-"""The paper's cap on what the senior may think."""
+"""[paper] Cap on the senior's reasoning."""
 _ANSWER_TOKENS = 700
 _CONTEXT_TOKENS = 900
 _FRAME_PX = 360
@@ -66,7 +74,7 @@ _FRAMES_PER_SHOT = 2
 async def in_parallel(
     function: Callable[[Item], Awaitable[Result]], items: Sequence[Item], *, limit: int
 ) -> AsyncIterator[tuple[int, Result]]:
-    """Results as they come, with their places; at most `limit` items are under way."""
+    """Yield (index, result) as results come; at most `limit` items are in flight."""
     waiting = iter(enumerate(items))
     running: dict[asyncio.Task[Result], int] = {}
 
@@ -91,7 +99,7 @@ async def in_parallel(
 
 
 class ChatAgent:
-    """What all roles share: a model, a prompt, and what becomes of errors."""
+    """Base of all roles: a model, a prompt, errors as records."""
 
     role: ClassVar[str]
     """Name of the prompt."""
@@ -110,7 +118,7 @@ class ChatAgent:
 
     @property
     def identity(self) -> Any:
-        """Model, prompt and what is sent along."""
+        """Model, prompt version and extra fields of the request."""
         return [to_json(self._model.id), self._prompt.version, self._extra]
 
     def _request(
@@ -144,14 +152,14 @@ class ChatAgent:
 
 
 class ChatViewer(ChatAgent):
-    """Sees frames by shot, hears nothing."""
+    """Describes frames shot by shot, without sound."""
 
     role = "viewer"
 
     def describe(
         self, works: Sequence[Work]
     ) -> AsyncIterator[tuple[int, VisualContext | Failure | Retry]]:
-        """See `agents.Viewer`."""
+        """See `roles.Viewer`."""
         return self._many(self._describe, works)
 
     async def _describe(self, work: Work) -> VisualContext:
@@ -164,16 +172,8 @@ class ChatViewer(ChatAgent):
 
 
 def _pictures(work: Work) -> list[ImagePart | str]:
-    clip = work.clip
-    assert clip.video is not None  # only clips with pictures take the visual path
     parts: list[ImagePart | str] = []
-    shots = shots_of(
-        clip.video,
-        start_s=clip.start_s,
-        duration_s=clip.duration_s,
-        height_px=_FRAME_PX,
-        frames_per_shot=_FRAMES_PER_SHOT,
-    )
+    shots = shots_of(work.clip, height_px=_FRAME_PX, frames_per_shot=_FRAMES_PER_SHOT)
     for number, shot in enumerate(shots, start=1):
         parts.append(f"Shot {number}, {shot.start_s:.2f} to {shot.end_s:.2f} s:")
         parts += [_jpeg(frame) for frame in shot.frames_THWC]
@@ -187,7 +187,7 @@ def _jpeg(frame_HWC: NDArray[np.uint8]) -> ImagePart:
 
 
 class ChatJunior(ChatAgent):
-    """Hears the clip, reads the context."""
+    """Captions from the clip's sound and the visual context."""
 
     role = "junior"
 
@@ -204,20 +204,20 @@ class ChatJunior(ChatAgent):
 
     @property
     def identity(self) -> Any:
-        """Also whether it sees frames."""
+        """Adds whether it gets frames."""
         return [*super().identity, self._shows_frames]
 
     def caption(
         self, works: Sequence[Work]
     ) -> AsyncIterator[tuple[int, Caption | Failure | Retry]]:
-        """See `agents.Junior`."""
+        """See `roles.Junior`."""
         return self._many(self._caption, works)
 
     async def _caption(self, work: Work) -> Caption:
         samples_N = await asyncio.to_thread(clip_sound, work.clip)
         part, _ = sound_part(samples_N)
         parts: list[Any] = [part, *_context(work)]
-        if self._shows_frames and work.clip.video is not None:
+        if self._shows_frames:
             parts += await asyncio.to_thread(_pictures, work)
         messages = [system(self._prompt.text), user(*parts)]
         request = self._request(work.clip, messages, CaptionAnswer, _ANSWER_TOKENS)
@@ -232,7 +232,7 @@ def _context(work: Work) -> list[str]:
 
 
 class ChatSenior(ChatAgent):
-    """Hears the clip, reads what the junior said and why it is doubted, may listen again."""
+    """Revises from sound, context, the junior's caption and the reasons; may hear a span again."""
 
     role = "senior"
 
@@ -249,13 +249,13 @@ class ChatSenior(ChatAgent):
 
     @property
     def identity(self) -> Any:
-        """Also how often it may listen."""
+        """Adds the number of turns and the cap on reasoning."""
         return [*super().identity, self._max_turns, REASONING_TOKENS]
 
     def revise(
         self, works: Sequence[Work]
     ) -> AsyncIterator[tuple[int, SeniorCaption | Failure | Retry]]:
-        """See `agents.Senior`."""
+        """See `roles.Senior`."""
         return self._many(self._revise, works)
 
     async def _revise(self, work: Work) -> SeniorCaption:
@@ -279,16 +279,16 @@ class ChatSenior(ChatAgent):
                 work.clip, messages, SeniorAnswer, REASONING_TOKENS + _ANSWER_TOKENS
             )
             reply = await self._model.ask(request)
-            said = reply.parsed(SeniorAnswer)
-            if said.answer is not None:
-                turns.append(Turn(reasoning=said.reasoning, listened_s=None))
-                caption = said.answer.record(len(samples_N) / SAMPLE_RATE_HZ)
+            answer = reply.parsed(SeniorAnswer)
+            if answer.answer is not None:
+                turns.append(Turn(reasoning=answer.reasoning, listened_s=None))
+                caption = answer.answer.record(len(samples_N) / SAMPLE_RATE_HZ)
                 return SeniorCaption(caption=caption, turns=tuple(turns))
-            if said.listen_again is None:
+            if answer.listen_again is None:
                 raise Malformed("the senior neither answered nor asked to listen again")
-            wish = (said.listen_again.start_s, said.listen_again.end_s)
-            part, span_s = sound_part(samples_N, wish)
-            turns.append(Turn(reasoning=said.reasoning, listened_s=span_s))
+            wish_s = (answer.listen_again.start_s, answer.listen_again.end_s)
+            part, span_s = sound_part(samples_N, wish_s)
+            turns.append(Turn(reasoning=answer.reasoning, listened_s=span_s))
             messages += [
                 assistant(reply.text),
                 user(f"The sound from {span_s[0]:.2f} to {span_s[1]:.2f} s:", part),
@@ -297,15 +297,17 @@ class ChatSenior(ChatAgent):
 
 
 class ChatValidator(ChatAgent):
-    """Reads caption and context, hears and sees nothing."""
+    """Checks a caption against the context, without sound or frames."""
 
     role = "validator"
 
-    def judge(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, Verdict | Failure | Retry]]:
-        """See `agents.Validator`."""
-        return self._many(self._judge, works)
+    def validate(
+        self, works: Sequence[Work]
+    ) -> AsyncIterator[tuple[int, Verdict | Failure | Retry]]:
+        """See `roles.Validator`."""
+        return self._many(self._validate, works)
 
-    async def _judge(self, work: Work) -> Verdict:
+    async def _validate(self, work: Work) -> Verdict:
         assert work.caption is not None  # the workflow asks with both
         assert work.context is not None
         messages = [
@@ -313,5 +315,26 @@ class ChatValidator(ChatAgent):
             user(f"Scene:\n{work.context.text}", f"Caption: {work.caption.text}"),
         ]
         reply = await self._model.ask(self._request(work.clip, messages, ValidatorAnswer, 200))
-        said = reply.parsed(ValidatorAnswer)
-        return Verdict(plausible=said.plausible, reason=said.reason)
+        answer = reply.parsed(ValidatorAnswer)
+        return Verdict(plausible=answer.plausible, reason=answer.reason)
+
+
+class ChatJudge(ChatAgent):
+    """Compares two captions of a sound that it hears."""
+
+    role = "judge"
+
+    def compare(
+        self, pairs: Sequence[Pair]
+    ) -> AsyncIterator[tuple[int, Preference | Failure | Retry]]:
+        """See `roles.CaptionJudge`."""
+        return self._many(self._compare, pairs)
+
+    async def _compare(self, pair: Pair) -> Preference:
+        part, _ = sound_part(await asyncio.to_thread(clip_sound, pair.clip))
+        messages = [
+            system(self._prompt.text),
+            user(part, f"First: {pair.first}", f"Second: {pair.second}"),
+        ]
+        reply = await self._model.ask(self._request(pair.clip, messages, JudgeAnswer, 200))
+        return reply.parsed(JudgeAnswer).better

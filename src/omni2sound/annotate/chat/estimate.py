@@ -1,11 +1,11 @@
-"""What a run would ask and cost at most, before anything is asked.
+"""Upper bound of a run's calls and cost, before anything is sent.
 
 In:   clips, names of models, the price table.
-Out:  lines for people.
+Out:  lines of text.
 
-An upper bound, not a forecast: every clip with pictures on the audio-visual path, every clip
-handed to the senior in all its turns, every answer as long as it may be. A clip of unknown length
-counts as ten seconds.
+Not a forecast: every clip with pictures takes the audio-visual path, every clip goes to the
+senior for all its turns, every answer has its full length. A clip of unknown length counts as
+ten seconds.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
-from omni2sound.annotate.answers import (
+from omni2sound.annotate.chat.answers import (
     CaptionAnswer,
     ContextAnswer,
     SeniorAnswer,
     ValidatorAnswer,
 )
-from omni2sound.annotate.prompts import load_prompt
+from omni2sound.annotate.chat.prompts import load_prompt
 from omni2sound.annotate.roles import SourceClip
 from omni2sound.llm import AudioPart, ChatRequest, ImagePart, ModelId, Prices, system, user
 
@@ -27,19 +27,14 @@ __all__ = ["estimate"]
 
 _UNKNOWN_S = 10.0
 _FRAMES = 8
-"""Of a clip with four shots."""
+"""Frames of a clip with four shots."""
 _CONTEXT = "x" * 2000
 
 
 def estimate(
-    clips: Sequence[SourceClip],
-    *,
-    junior: str,
-    senior: str,
-    vision: str,
-    prices: Prices,
+    clips: Sequence[SourceClip], *, junior: str, senior: str, vision: str, prices: Prices
 ) -> list[str]:
-    """One line a role, then the sum; a model without a price says so."""
+    """Return a line per role and one for the sum, which is unknown if a price is."""
     seconds = [clip.duration_s or _UNKNOWN_S for clip in clips]
     pictured = sum(clip.video is not None for clip in clips)
     mean_s = sum(seconds) / max(len(seconds), 1) or _UNKNOWN_S

@@ -11,7 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from omni2sound.annotate.costs import costs_of
 from omni2sound.annotate.records import (
     Caption,
     Decision,
@@ -20,6 +19,7 @@ from omni2sound.annotate.records import (
     SeniorCaption,
     Verdict,
 )
+from omni2sound.annotate.report.costs import costs_of
 from omni2sound.annotate.runs import CALLS_FILE, RunSettings
 from omni2sound.annotate.steps import STEPS_FILE, StepStore
 from omni2sound.llm import CallStore

@@ -1,10 +1,10 @@
-"""Models that say what they were told to say: for tests, benchmarks and rehearsals.
+"""Models with scripted replies, for tests, benchmarks and rehearsals.
 
 In:   a JSON file (or mapping): prompt role -> reply, or role -> {clip name: reply, "*": reply};
       a reply is the JSON object that the role answers with, or a list of them, one a turn.
-      The role "scorer" answers {"similarity": ..., "score": ..., "events": [...]}, the last if it
-      looks at events.
-Out:  replies at once, checked like any other.
+      The role "scorer" answers {"similarity": ..., "score": ..., "events": [...]}; `events` is
+      optional.
+Out:  replies without delay, checked like any other.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ __all__ = ["ScriptedModel", "ScriptedScorer"]
 
 
 class ScriptedModel:
-    """A `ChatModel` without a model."""
+    """`ChatModel` that replies from a script."""
 
     def __init__(self, script: Mapping[str, Any], *, name: str = "scripted") -> None:
         self.id = ModelId(endpoint="local", model=name)
         self._script = script
         self.asked: list[ChatRequest] = []
-        """Every request, for tests."""
+        """Every request, in order."""
 
     @classmethod
     def read(cls, file: Path) -> ScriptedModel:
-        """From a JSON file.
+        """Read a script from a JSON file.
 
         Raises:
-            UserError: It is none.
+            UserError: The file holds no JSON object.
         """
         try:
             script = json.loads(file.read_text(encoding="utf-8"))
@@ -47,32 +47,32 @@ class ScriptedModel:
         return cls(script, name=f"scripted:{file.name}")
 
     async def ask(self, request: ChatRequest) -> ChatReply:
-        """The scripted reply; the text "refuse" is a refusal."""
+        """Return the scripted reply; the reply "refuse" raises `Refused`."""
         self.asked.append(request)
         role = request.prompt_version.partition("/")[0]
-        said = _reply(self._script, role, request.label)
-        if isinstance(said, list):
+        scripted = _reply(self._script, role, request.label)
+        if isinstance(scripted, list):
             turn = sum(message.role == "assistant" for message in request.messages)
-            said = said[min(turn, len(said) - 1)]
-        if said is None:
+            scripted = scripted[min(turn, len(scripted) - 1)]
+        if scripted is None:
             raise UserError(f"the script has no reply for {role} of {request.label!r}")
-        if said == "refuse":
+        if scripted == "refuse":
             raise Refused(f"{role} of {request.label!r}: scripted refusal")
-        reply = ChatReply(text=json.dumps(said))
+        reply = ChatReply(text=json.dumps(scripted))
         if request.answer is not None:
             reply.parsed(request.answer)
         return reply
 
 
 def _reply(script: Mapping[str, Any], role: str, clip: str) -> Any:
-    said = script.get(role)
-    if isinstance(said, Mapping) and (clip in said or "*" in said):
-        said = said.get(clip, said.get("*"))
-    return said
+    reply = script.get(role)
+    if isinstance(reply, Mapping) and (clip in reply or "*" in reply):
+        reply = reply.get(clip, reply.get("*"))
+    return reply
 
 
 class ScriptedScorer:
-    """A `Scorer` without networks, on the paper's scales."""
+    """`Scorer` with scripted scores, on the paper's scales."""
 
     name = "paper"
 
@@ -81,32 +81,26 @@ class ScriptedScorer:
 
     @property
     def identity(self) -> Any:
-        """The script's own scores."""
+        """The scripted scores."""
         return ["scripted", self._script.get("scorer")]
 
     async def perceive(
         self, works: Sequence[Work]
     ) -> AsyncIterator[tuple[int, Perception | Failure]]:
-        """See `agents.Scorer`."""
-        for place, work in enumerate(works):
-            similarity = self._said(work)["similarity"]
-            yield (
-                place,
-                Perception(
-                    duration_s=work.clip.duration_s or 10.0,
-                    similarity=similarity if work.clip.video is not None else None,
-                    sound="",
-                ),
-            )
+        """See `roles.Scorer`."""
+        for index, work in enumerate(works):
+            similarity = None if work.clip.video is None else self._scores(work)["similarity"]
+            duration_s = work.clip.duration_s or 10.0
+            yield index, Perception(duration_s=duration_s, similarity=similarity, sound="")
 
     async def score(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, Fit]]:
-        """See `agents.Scorer`."""
-        for place, work in enumerate(works):
-            said = self._said(work)
-            yield place, Fit(caption=said["score"], events=tuple(said.get("events", ())))
+        """See `roles.Scorer`."""
+        for index, work in enumerate(works):
+            scores = self._scores(work)
+            yield index, Fit(caption=scores["score"], events=tuple(scores.get("events", ())))
 
-    def _said(self, work: Work) -> Mapping[str, Any]:
-        said = _reply(self._script, "scorer", work.clip.name)
-        if not isinstance(said, Mapping):
+    def _scores(self, work: Work) -> Mapping[str, Any]:
+        scores = _reply(self._script, "scorer", work.clip.name)
+        if not isinstance(scores, Mapping):
             raise UserError(f"the script has no scorer for {work.clip.name!r}")
-        return said
+        return scores

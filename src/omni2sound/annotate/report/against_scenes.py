@@ -1,83 +1,76 @@
-"""A run against the exact truth of stage scenes: what was found, what was invented.
+"""A run's captions against the ground truth of synthetic scenes.
 
-In:   stories of a run over stage scenes, the scenes' events, the catalogue.
-Out:  `Yield`: what is left of what went in. `Arm`s: junior only, + hand-off, + filter, and the
-      filter's rivals of equal loss: clips chosen at random, and captions that name the fewest
-      things.
+In:   runs over synthetic scenes, the scenes' folders.
+Out:  lines of a table. `Arm`s: junior only, + hand-off, + filter, and two controls that keep as
+      many clips as the filter: a random choice, and the captions that name the fewest things.
+      `Yield`: what remains of the clips and sounds that went in.
 
-A thing that a caption names is true if it is a name of a class that sounds in the scene: one of
-the catalogue's names (held-out ones too) or of the judge's classes for it, as whole words. What is
-true and named twice counts once. What not to get wrong: on-screen is compared for things that were
-recalled, and "not known" is wrong there; order is compared for pairs that start clearly apart.
+A named thing is correct if it contains a name (held-out ones included) or a YAMNet class of a
+class that sounds in the scene, as whole words. A repeated name counts once. What not to get wrong:
+on-screen is scored for recalled things, where unknown counts as wrong; order is scored for pairs
+that start more than 0.4 s apart.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from omni2sound.annotate.local.words import ClassNames
 from omni2sound.annotate.records import Caption, Decision
-from omni2sound.annotate.runs import Story
+from omni2sound.annotate.runs import RunSettings, Story, stories
+from omni2sound.scenes.export.files import EVENTS
 from omni2sound.scenes.material.catalogue import Catalogue
 from omni2sound.scenes.scene import Scene
 
-__all__ = [
-    "Arm",
-    "Chance",
-    "ClipScore",
-    "TruthNames",
-    "Yield",
-    "arms_of",
-    "score_caption",
-    "yield_of",
-]
+__all__ = ["Arm", "Chance", "ClipScore", "Yield", "arms_of", "score_caption", "table", "yield_of"]
 
 _APART_S = 0.4
-_ARTICLE = re.compile(r"^(a|an|the|some)\s+")
 _RANDOM_DRAWS = 1000
 
 
-class TruthNames:
-    """Which classes a noun phrase may mean."""
+def table(runs: Sequence[Path], scenes: Sequence[Path]) -> Iterator[str]:
+    """Yield the lines of a table: arms and yield of each run.
 
-    def __init__(self, catalogue: Catalogue) -> None:
-        self._patterns = {
-            c.class_id: re.compile(
-                r"\b("
-                + "|".join(
-                    re.escape(_plain(alias))
-                    for name in (*c.names, *c.held_out_names, *c.yamnet_classes, c.class_id)
-                    for alias in (name.split(" (")[0].split(", ") if "," in name else [name])
-                )
-                + r")s?\b"
+    Args:
+        runs: Folders of runs over the same scenes.
+        scenes: Folders of built scenes.
+    """
+    truth = {
+        path.parent.name: Scene.from_json(path.read_text(encoding="utf-8"))
+        for folder in scenes
+        for path in sorted(folder.glob(f"*/{EVENTS}"))
+    }
+    names = ClassNames(Catalogue.load())
+    yield (
+        "run | pictures | arm | clips | recall (random) | false positives per caption (random) | "
+        "false share of named | order | on-screen | on-screen where stated | "
+        'always "on screen"'
+    )
+    for run in runs:
+        pictures = RunSettings.read(run).pictures
+        scored = [(s, truth[s.clip.clip_id]) for s in stories(run) if s.clip.clip_id in truth]
+        for arm in arms_of(scored, names):
+            values = (
+                *(arm.recall, arm.invented_per_caption, arm.invented_of_named, arm.order),
+                *(arm.on_screen, arm.on_screen_of_said, arm.on_screen_always),
             )
-            for c in catalogue.classes
-        }
-
-    def classes(self, what: str) -> frozenset[str]:
-        """Class ids whose name is in the phrase."""
-        phrase = _plain(what)
-        return frozenset(c for c, pattern in self._patterns.items() if pattern.search(phrase))
-
-    def rest(self, text: str) -> str:
-        """The text in small letters, without names of classes."""
-        rest = text.lower()
-        for pattern in self._patterns.values():
-            rest = pattern.sub("", rest)
-        return rest
-
-
-def _plain(name: str) -> str:
-    return _ARTICLE.sub("", name.lower().split(" (")[0].strip())
+            cells = [f"{v:.3f}" if v is not None else "-" for v in values]
+            if arm.at_random is not None:
+                intervals = (arm.at_random.recall, arm.at_random.invented_per_caption)
+                for column, (low, high) in enumerate(intervals):
+                    cells[column] += f" ({low:.3f} to {high:.3f})"
+            yield " | ".join([run.name, pictures, arm.name, str(arm.clips), *cells])
+        yield f"{run.name}: {yield_of(scored, names)}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipScore:
-    """One caption against one scene."""
+    """Counts of one caption against one scene."""
 
     recalled: int
     sources: int
@@ -86,28 +79,28 @@ class ClipScore:
     pairs_right: int
     pairs: int
     screen_right: int
-    screen_said: int
-    """Recalled things of which the caption says whether they are seen."""
+    screen_stated: int
+    """Recalled things that the caption calls on or off screen."""
     screen_true: int
-    """Recalled things that are seen: what "on screen", said of everything, gets right."""
+    """Recalled things that are on screen: correct if everything were called so."""
 
 
-def score_caption(caption: Caption, scene: Scene, names: TruthNames) -> ClipScore:
-    """Count what the caption's events get right."""
+def score_caption(caption: Caption, scene: Scene, names: ClassNames) -> ClipScore:
+    """Compare the events of a caption with those of its scene."""
     true: dict[str, tuple[float, bool]] = {}
-    for event in scene.events:
-        true.setdefault(event.class_id, (event.onset_s, event.on_screen))
+    for sound in scene.events:
+        true.setdefault(sound.class_id, (sound.onset_s, sound.on_screen))
     found: dict[str, tuple[float | None, bool | None]] = {}
     invented, named = 0, set()
-    for said in caption.events:
-        if said.what.lower() in named:
+    for event in caption.events:
+        if event.what.lower() in named:
             continue
-        named.add(said.what.lower())
-        meant = names.classes(said.what) & true.keys()
+        named.add(event.what.lower())
+        meant = names.classes(event.what) & true.keys()
         if not meant:
             invented += 1
         for class_id in meant:
-            found.setdefault(class_id, (said.start_s, said.on_screen))
+            found.setdefault(class_id, (event.start_s, event.on_screen))
     ordered = sorted(found, key=lambda c: true[c][0])
     pairs = [
         (a, b)
@@ -127,7 +120,7 @@ def score_caption(caption: Caption, scene: Scene, names: TruthNames) -> ClipScor
         pairs_right=right,
         pairs=len(pairs),
         screen_right=sum(found[c][1] is true[c][1] for c in found),
-        screen_said=sum(seen is not None for _, seen in found.values()),
+        screen_stated=sum(seen is not None for _, seen in found.values()),
         screen_true=sum(true[c][1] for c in found),
     )
 
@@ -137,7 +130,7 @@ Interval = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chance:
-    """Between these are 95 % of random choices of as many clips."""
+    """95 % intervals over random choices of as many clips."""
 
     recall: Interval
     invented_per_caption: Interval
@@ -145,21 +138,21 @@ class Chance:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arm:
-    """Totals over clips; None where nothing could be counted."""
+    """Rates over clips; None where the denominator is 0."""
 
     name: str
     clips: int
     recall: float | None
     invented_per_caption: float | None
     invented_of_named: float | None
-    """A short caption has few inventions whatever it is worth; this does not reward it."""
+    """Unlike the rate per caption, does not favour short captions."""
     order: float | None
     on_screen: float | None
-    """Right of those recalled; unknown is wrong."""
+    """Accuracy over recalled things; unknown counts as wrong."""
     on_screen_of_said: float | None
-    """Right of those where it is said."""
+    """Accuracy where the caption states it."""
     on_screen_always: float | None
-    """What a caption gets that says "on screen" of everything."""
+    """Accuracy of calling everything on screen."""
     at_random: Chance | None = None
 
 
@@ -177,27 +170,27 @@ def _arm(name: str, scores: Sequence[ClipScore], chance: Chance | None = None) -
         invented_of_named=_ratio(scores, "invented", "named"),
         order=_ratio(scores, "pairs_right", "pairs"),
         on_screen=_ratio(scores, "screen_right", "recalled"),
-        on_screen_of_said=_ratio(scores, "screen_right", "screen_said"),
+        on_screen_of_said=_ratio(scores, "screen_right", "screen_stated"),
         on_screen_always=_ratio(scores, "screen_true", "recalled"),
         at_random=chance,
     )
 
 
 def arms_of(
-    told: Sequence[tuple[Story, Scene]], names: TruthNames, *, seed: int = 0
+    scored: Sequence[tuple[Story, Scene]], names: ClassNames, *, seed: int = 0
 ) -> tuple[Arm, ...]:
-    """Junior only, + hand-off, + filter; all over the same clips, those that have a caption.
+    """Score junior only, + hand-off, + filter over the clips that have a caption.
 
-    Beside a filter that dropped something stands its rival without a model: as many captions, those
-    that name the fewest things (in the order of `told` where they name equally many).
+    A filter that dropped something gets its control without a model: as many captions, those that
+    name the fewest things (ties in the order of `scored`).
 
     Args:
-        told: Stories and the scenes that they are of.
-        names: Of the scenes' catalogue.
-        seed: Of the random choices beside the filter.
+        scored: Finished clips with their scenes.
+        names: Names of the scenes' classes.
+        seed: Seed of the random choices beside the filter.
     """
     junior, handed, kept = [], [], []
-    for story, scene in told:
+    for story, scene in scored:
         first, last = story.steps.get("junior"), story.caption
         if not isinstance(first, Caption) or last is None:
             continue
@@ -235,21 +228,21 @@ def _chance(scores: Sequence[ClipScore], count: int, seed: int) -> Chance:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Yield:
-    """What came out of what went in: a filter that keeps little is precise at a price."""
+    """What a run keeps: the price of a filter's precision."""
 
     clips: int
-    """That ended, dropped by route or not."""
+    """Finished clips, including those that the route dropped."""
     sources: int
-    """Things that sound in them."""
+    """Sounding things in them."""
     captioned: int
     kept: int
     recalled: int
-    """True things in kept captions."""
+    """Correct things in kept captions."""
     escalated: int
     dropped: int
-    """With a caption: by post-hoc filter or validator."""
+    """Captions dropped by the post-hoc filter or the validator."""
     dropped_by_junior: int
-    """Of these, captions of the junior: the senior, who might have saved them, was not asked."""
+    """Dropped captions of the junior that the senior never saw."""
 
     def __str__(self) -> str:
         def of(part: int, whole: int) -> str:
@@ -257,18 +250,18 @@ class Yield:
 
         return (
             f"kept {of(self.kept, self.clips)} clips and "
-            f"{of(self.recalled, self.sources)} things that sound, "
-            f"{self.recalled / max(self.clips, 1):.3f} true things a clip that went in; "
+            f"{of(self.recalled, self.sources)} sounding things, "
+            f"{self.recalled / max(self.clips, 1):.3f} correct things per input clip; "
             f"{of(self.escalated, self.captioned)} captions to the senior; "
             f"{of(self.dropped_by_junior, self.dropped)} dropped captions never escalated"
         )
 
 
-def yield_of(told: Sequence[tuple[Story, Scene]], names: TruthNames) -> Yield:
-    """Of all clips that ended, with or without a caption."""
+def yield_of(scored: Sequence[tuple[Story, Scene]], names: ClassNames) -> Yield:
+    """Count over all finished clips, with or without a caption."""
     counts = {"kept": 0, "recalled": 0, "dropped": 0, "dropped_by_junior": 0}
     sources = captioned = escalated = 0
-    for story, scene in told:
+    for story, scene in scored:
         sources += len({event.class_id for event in scene.events})
         handed, caption = story.steps.get("hand-off"), story.caption
         if not isinstance(handed, Decision) or caption is None:
@@ -283,5 +276,5 @@ def yield_of(told: Sequence[tuple[Story, Scene]], names: TruthNames) -> Yield:
             counts["dropped"] += 1
             counts["dropped_by_junior"] += not asked
     return Yield(
-        clips=len(told), sources=sources, captioned=captioned, escalated=escalated, **counts
+        clips=len(scored), sources=sources, captioned=captioned, escalated=escalated, **counts
     )
