@@ -255,7 +255,7 @@ def _chat(
 ) -> ChatModel:
     from decimal import Decimal
 
-    from omni2sound.llm import OPENAI_URL, CallStore, OpenAIEndpoint, Prices, CachedChat
+    from omni2sound.llm import OPENAI_URL, CachedChat, CallStore, OpenAIEndpoint, Prices
 
     limit = None if budget is None else Decimal(str(budget))
     store = stack.enter_context(CallStore.open(work / "calls.sqlite", budget_usd=limit))
