@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, sosfilt
 
-from omni2sound.bench.metrics.tagger_8s import distance_scores, judge_clip
-from omni2sound.bench.metrics.tagging import Judge
+from omni2sound.bench.metrics.tagger_8s import distance_scores, embed_clip
+from omni2sound.bench.metrics.tagging import PatchTagger
 from omni2sound.bench.stats.frechet_sets import SetOfSounds, groups_of
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
@@ -30,7 +30,7 @@ Damage = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 NAMES = ("FD", "KID", "KL")
 
 
-def judge_of(name: str) -> Judge:
+def judge_of(name: str) -> PatchTagger:
     if name == "tagger":
         from omni2sound.encoders.metric.tagger import Tagger
 
@@ -75,16 +75,16 @@ def main() -> int:
     sounds, others = (
         [assets.waveform(r.recording_id) for r in side[:count]] for side in (right, wrong)
     )
-    real = [judge_clip(sound, judge) for sound in sounds]
+    real = [embed_clip(sound, judge) for sound in sounds]
     made = {
-        name: [judge_clip(damage(sound, k), judge) for k, sound in enumerate(sounds)]
+        name: [embed_clip(damage(sound, k), judge) for k, sound in enumerate(sounds)]
         for name, damage in (
             ("low-pass 1 kHz", low_pass),
             ("noise at 20 dB", with_noise(20)),
             ("noise at 6 dB", with_noise(6)),
         )
     }
-    wrong_class = [judge_clip(sound, judge) for sound in others]
+    wrong_class = [embed_clip(sound, judge) for sound in others]
     made = {"as they are": real, **made, "wrong class": wrong_class}
     print(f"{count} test recordings of {len({r.class_id for r in right[:count]})} classes")
     print("| damage | FD | KID | KL |\n|---|---:|---:|---:|")

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from vocoder import load_autoencoder
 
-from omni2sound.bench.metrics.tagging import Ears, hear_recordings
+from omni2sound.bench.metrics.tagging import CatalogueTagger, tag_recordings
 from omni2sound.bench.stats.bootstrap import bootstrap_difference, bootstrap_mean
 from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.encoders.metric.yamnet import YamNet
@@ -39,8 +39,8 @@ Way = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 def main() -> None:
     options = _parse()
     assets = SceneAssets.open(options.corpus)
-    ears = Ears(YamNet.load(), assets.catalogue)
-    known = hear_recordings(assets, ears).scorable
+    ears = CatalogueTagger(YamNet.load(), assets.catalogue)
+    known = tag_recordings(assets, ears).scorable
     rng = np.random.default_rng(0)
     asked: list[tuple[str, str]] = []
     for class_id in known:
@@ -65,7 +65,7 @@ def main() -> None:
     print(f"{len(asked)} recordings of {len(known)} classes, split {options.split}")
     hits: dict[str, NDArray[np.float64]] = {}
     for name, way in ways.items():
-        heard = [ears.listen(way(assets.waveform(i))).classes for _, i in asked]
+        heard = [ears.tag(way(assets.waveform(i))).classes for _, i in asked]
         hits[name] = np.array([c in h for (c, _), h in zip(asked, heard, strict=True)], float)
         rate = bootstrap_mean(hits[name])
         loss = bootstrap_difference(hits["as it is"], hits[name])

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from omni2sound import Audio, GenerationResult, Omni2SoundPipeline
-from omni2sound.bench.metrics.tagging import class_scores
 from omni2sound.bench.metrics.onsets import Onsets
+from omni2sound.bench.metrics.tagging import class_scores
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.media.audio import write_audio
 from omni2sound.media.encode import AudioCodec, add_audio_stream, encode_audio

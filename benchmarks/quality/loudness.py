@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound import Omni2SoundPipeline
-from omni2sound.bench.quick.score import SPINE_CLASSES
+from omni2sound.bench.quick.score import QUICK_CLASSES
 from omni2sound.bench.stage_table.model import PipelineSounds
 from omni2sound.media.loudness import level, loudness_lufs
 from omni2sound.media.samples import Audio
@@ -26,7 +26,7 @@ BATCH = 4
 def main() -> None:
     catalogue, rng = Catalogue.load(), np.random.default_rng(0)
     prompts = [
-        class_prompt(catalogue.sound_class(c), rng=rng, held_out=False) for c in SPINE_CLASSES
+        class_prompt(catalogue.sound_class(c), rng=rng, held_out=False) for c in QUICK_CLASSES
     ]
     model = Omni2SoundPipeline.from_pretrained("embedded", device="cpu")
     sounds = PipelineSounds(pipeline=model, seed=0, duration_s=4.0)

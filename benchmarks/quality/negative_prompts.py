@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound import Omni2SoundPipeline
-from omni2sound.bench.metrics.tagging import Ears, class_scores
-from omni2sound.bench.quick.score import SPINE_CLASSES
+from omni2sound.bench.metrics.tagging import CatalogueTagger, class_scores
+from omni2sound.bench.quick.score import QUICK_CLASSES
 from omni2sound.bench.stats.bootstrap import bootstrap_difference
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.scenes.captions import class_prompt
@@ -32,9 +32,9 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=20)
     count = parser.parse_args().prompts
     catalogue, rng, judge = Catalogue.load(), np.random.default_rng(0), YamNet.load()
-    ears = Ears(judge, catalogue)
-    triples = [rng.choice(len(SPINE_CLASSES), 3, replace=False) for _ in range(count)]
-    names = [[SPINE_CLASSES[k] for k in triple] for triple in triples]
+    ears = CatalogueTagger(judge, catalogue)
+    triples = [rng.choice(len(QUICK_CLASSES), 3, replace=False) for _ in range(count)]
+    names = [[QUICK_CLASSES[k] for k in triple] for triple in triples]
     texts = [
         [class_prompt(catalogue.sound_class(c), rng=rng, held_out=False) for c in row]
         for row in names
@@ -54,7 +54,7 @@ def main() -> None:
             scores_K = class_scores(sound_N, 16_000, judge)
             largest = [0.0 if scores_K is None else scores_K[groups[c]].max() for c in (a, b)]
             rows.append(largest)
-            heard.append([c in ears.listen(sound_N).classes for c in (a, b)])
+            heard.append([c in ears.tag(sound_N).classes for c in (a, b)])
         scores[negative] = np.array(rows, float)
         means = [*scores[negative].mean(axis=0), *np.mean(heard, axis=0)]
         words = ("A's score", "B's score", "A heard", "B heard")

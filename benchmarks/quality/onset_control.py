@@ -20,7 +20,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from omni2sound.bench.quick.strikes import run_strikes
+from omni2sound.bench.quick.impacts import run_impacts
 from omni2sound.bench.stats.bootstrap import bootstrap_ratio
 from omni2sound.bench.tracks.scene_clips import ScenePictures
 from omni2sound.generate.pipeline import Omni2SoundPipeline
@@ -61,7 +61,7 @@ def main() -> None:
         )
         return list(samples_BN.numpy())
 
-    result = run_strikes(
+    result = run_impacts(
         SceneAssets.open(args.corpus),
         generate,
         num_scenes=args.scenes,

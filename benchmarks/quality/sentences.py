@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound import Omni2SoundPipeline
-from omni2sound.bench.metrics.tagging import Ears, hear_recordings
+from omni2sound.bench.metrics.tagging import CatalogueTagger, tag_recordings
 from omni2sound.bench.stage_table.model import PipelineSounds
 from omni2sound.bench.stats.bootstrap import bootstrap_mean
 from omni2sound.bench.tracks.scene_clips import draw_clips
@@ -110,7 +110,7 @@ TYPED: dict[str, tuple[str, str, str]] = {
     "fire": ("crackling campfire", "burning logs in the fireplace", "flames crackle"),
 }
 
-Judge = tuple[str, Ears, frozenset[str]]
+NamedTagger = tuple[str, CatalogueTagger, frozenset[str]]
 """Name, ears, and the classes that it is asked about."""
 
 
@@ -118,17 +118,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", type=Path, required=True)
     assets = SceneAssets.open(parser.parse_args().corpus)
-    judges: list[Judge] = []
+    judges: list[NamedTagger] = []
     for name, network in (("YAMNet", YamNet.load()), ("second judge", Tagger.load())):
-        ears = Ears(network, assets.catalogue)
-        judges.append((name, ears, frozenset(hear_recordings(assets, ears).scorable)))
+        ears = CatalogueTagger(network, assets.catalogue)
+        judges.append((name, ears, frozenset(tag_recordings(assets, ears).scorable)))
     pipeline = Omni2SoundPipeline.from_pretrained("embedded", device="cpu")
     _one_thing(assets, judges, pipeline)
     _several_things(assets, judges, pipeline)
     _ten_seeds(judges[0], pipeline)
 
 
-def _one_thing(assets: SceneAssets, judges: Sequence[Judge], pipeline: Omni2SoundPipeline) -> None:
+def _one_thing(
+    assets: SceneAssets, judges: Sequence[NamedTagger], pipeline: Omni2SoundPipeline
+) -> None:
     rng = np.random.default_rng(5)
     classes = assets.catalogue.classes
     wordings = {"typed": [(c.class_id, text) for c in classes for text in TYPED[c.class_id]]}
@@ -148,7 +150,7 @@ def _one_thing(assets: SceneAssets, judges: Sequence[Judge], pipeline: Omni2Soun
                 heard: dict[str, list[float]] = defaultdict(list)
                 for (class_id, _), sound_N in zip(asked, sounds, strict=True):
                     if class_id in scorable:
-                        heard[class_id].append(class_id in ears.listen(sound_N).somewhere)
+                        heard[class_id].append(class_id in ears.tag(sound_N).somewhere)
                 e = bootstrap_mean([float(np.mean(hits)) for hits in heard.values()])
                 told.append(f"{judge} {e.value:.3f} [{e.low:.3f}, {e.high:.3f}] of {e.num_clips}")
                 if name == "typed" and guidance == 3.0:
@@ -171,7 +173,7 @@ def _sounds(
 
 
 def _several_things(
-    assets: SceneAssets, judges: Sequence[Judge], pipeline: Omni2SoundPipeline
+    assets: SceneAssets, judges: Sequence[NamedTagger], pipeline: Omni2SoundPipeline
 ) -> None:
     clips = list(
         draw_clips(
@@ -191,7 +193,7 @@ def _several_things(
             named = {event.class_id for event in clip.events}
             for found, (_, ears, scorable) in zip(shares[len(named)], judges, strict=True):
                 if asked := named & scorable:
-                    heard = ears.listen(sound_N).somewhere
+                    heard = ears.tag(sound_N).somewhere
                     found.append(len(asked & heard) / len(asked))
     print(f"captions of {NUM_SCENES} validation scenes, by the things that they name")
     everything = [[x for found in shares.values() for x in found[i]] for i in range(len(judges))]
@@ -203,14 +205,14 @@ def _several_things(
         print(f"  {name}: {'  '.join(told)}", flush=True)
 
 
-def _ten_seeds(judge: Judge, pipeline: Omni2SoundPipeline) -> None:
+def _ten_seeds(judge: NamedTagger, pipeline: Omni2SoundPipeline) -> None:
     name, ears, _ = judge
     print(f"seeds 1 to 10, {TRIED_S:g} s, {name}")
     for class_id, prompt in TRIED:
         hits = 0
         for seed in range(1, 11):
             audio = pipeline(prompt=prompt, duration_s=TRIED_S, seed=seed).audio
-            hits += class_id in ears.listen(audio.samples_CN[0]).somewhere
+            hits += class_id in ears.tag(audio.samples_CN[0]).somewhere
         print(f'  "{prompt}": {class_id} in {hits}', flush=True)
 
 

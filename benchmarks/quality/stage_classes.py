@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from omni2sound.bench.metrics.tagging import Ears, hear_recordings
+from omni2sound.bench.metrics.tagging import CatalogueTagger, tag_recordings
 from omni2sound.bench.stage_table.kept import SETTINGS, KeptSound, StageParts
 from omni2sound.bench.tracks.scene_clips import Track, draw_clips
 from omni2sound.encoders.metric.tagger import Tagger
@@ -46,7 +46,7 @@ def main() -> None:
         raise SystemExit(f"{args.run}: needs a run with --model and both judges")
     assets = SceneAssets.open(args.corpus)
     scorable = [
-        set(hear_recordings(assets, Ears(judge, assets.catalogue)).scorable)
+        set(tag_recordings(assets, CatalogueTagger(judge, assets.catalogue)).scorable)
         for judge in (YamNet.load(), Tagger.load())
     ]
     parts = StageParts(args.run, settings)

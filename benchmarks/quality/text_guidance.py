@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from omni2sound import Omni2SoundPipeline
 from omni2sound.bench.metrics.scene_v1 import ClipScore, score_clip, stage_scores
-from omni2sound.bench.metrics.tagging import Ears, RealHearing, hear_recordings
+from omni2sound.bench.metrics.tagging import CatalogueTagger, RealTags, tag_recordings
 from omni2sound.bench.stage_table.model import PipelineSounds
 from omni2sound.bench.stats.bootstrap import bootstrap_difference, bootstrap_ratio_difference
 from omni2sound.bench.tracks.scene_clips import StageClip, Track, draw_clips
@@ -41,7 +41,7 @@ SHOWN = (
     "unseen heard (2nd)",
 )
 
-Judged = tuple[Ears, RealHearing]
+Judged = tuple[CatalogueTagger, RealTags]
 
 
 def main() -> None:
@@ -50,8 +50,8 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=64)
     args = parser.parse_args()
     assets = SceneAssets.open(args.corpus)
-    ears = [Ears(judge, assets.catalogue) for judge in (YamNet.load(), Tagger.load())]
-    judged = [(e, hear_recordings(assets, e)) for e in ears]
+    ears = [CatalogueTagger(judge, assets.catalogue) for judge in (YamNet.load(), Tagger.load())]
+    judged = [(e, tag_recordings(assets, e)) for e in ears]
     pipeline = Omni2SoundPipeline.from_pretrained("embedded", device="cpu")
     for track, split in TRACKS:
         real: list[ClipScore] = []
@@ -94,9 +94,9 @@ def _score(clip: StageClip, sound_N: NDArray[np.float32], judged: list[Judged]) 
     return score_clip(
         sound_N,
         clip.events,
-        first.listen(sound_N),
+        first.tag(sound_N),
         real,
-        second=(second.listen(sound_N), real_2nd),
+        second=(second.tag(sound_N), real_2nd),
     )
 
 

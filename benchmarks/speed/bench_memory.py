@@ -69,7 +69,7 @@ class CheapJudge:
         return scores.astype(np.float32), bands
 
 
-judging.JUDGES = {**judging.JUDGES, "cheap": CheapJudge}
+judging.TAGGERS = {**judging.TAGGERS, "cheap": CheapJudge}
 
 
 def make(folder: Path, count: int, seed: int) -> None:

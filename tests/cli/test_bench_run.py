@@ -102,7 +102,7 @@ def test_bad_input_is_refused(track: Track, tmp_path: Path) -> None:
         (("score", track.folder, tmp_path, "--task", "A2V", "--out", tmp_path / "o"), "--task"),
         (("score", tmp_path, tmp_path, "--task", "V2A", "--out", tmp_path / "o"), "no track"),
         (("report", tmp_path), "no scores"),
-        (("run", track.folder, "--judges", "nobody", "--out", tmp_path / "o"), "no judge"),
+        (("run", track.folder, "--judges", "nobody", "--out", tmp_path / "o"), "no tagger"),
     ):
         with pytest.raises(UserError, match=words):
             run(*arguments)

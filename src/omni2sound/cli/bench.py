@@ -59,14 +59,14 @@ def spine(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Does sound come when something is struck, and is it the sound that was asked for?"""
+    from omni2sound.bench.quick.impacts import run_impacts
     from omni2sound.bench.quick.prompts import run_prompts
     from omni2sound.bench.quick.score import (
-        SPINE_CLASSES,
-        SpineReport,
+        QUICK_CLASSES,
+        QuickReport,
+        score_impacts,
         score_prompts,
-        score_strikes,
     )
-    from omni2sound.bench.quick.strikes import run_strikes
     from omni2sound.bench.report.text import as_text
     from omni2sound.bench.stage_table.model import PipelineSounds
     from omni2sound.encoders.metric.tagger import Tagger
@@ -75,7 +75,7 @@ def spine(
     from omni2sound.generate.pipeline import Omni2SoundPipeline
     from omni2sound.scenes.material.assets import SceneAssets
 
-    corpus = SceneAssets.open(assets).of_classes(SPINE_CLASSES)
+    corpus = SceneAssets.open(assets).of_classes(QUICK_CLASSES)
     pipeline = Omni2SoundPipeline.from_pretrained(model, device=device)
     model_parts, model_defaults = pipeline.model.config, pipeline.model.defaults
     if not isinstance(model_parts.sync, SyncConfig):
@@ -86,7 +86,7 @@ def spine(
         pipeline=pipeline, seed=seed, duration_s=duration, num_steps=steps, guidance=guidance
     )
     with progress_bar("scenes", scenes) as report:
-        strikes = run_strikes(
+        strikes = run_impacts(
             corpus,
             generate.for_pictures,
             num_scenes=scenes,
@@ -109,9 +109,9 @@ def spine(
             batch_size=batch,
             on_prompts=report,
         )
-    strike_rows, strike_checks = score_strikes(strikes)
+    strike_rows, strike_checks = score_impacts(strikes)
     prompt_rows, prompt_checks = score_prompts(asked.result)
-    result = SpineReport(
+    result = QuickReport(
         rows=strike_rows + prompt_rows,
         checks=strike_checks + prompt_checks,
         facts={
@@ -299,7 +299,7 @@ def judges(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """How often each judge hears real recordings as what they are."""
-    from omni2sound.bench.metrics.tagging import Ears, hear_recordings
+    from omni2sound.bench.metrics.tagging import CatalogueTagger, tag_recordings
     from omni2sound.bench.report.text import judges_as_text
     from omni2sound.encoders.metric.tagger import Tagger
     from omni2sound.encoders.metric.yamnet import YamNet
@@ -308,8 +308,10 @@ def judges(
     split: Literal["test", "val"] = "val" if validation else "test"
     corpus = SceneAssets.open(assets)
     heard = {
-        "YAMNet": hear_recordings(corpus, Ears(YamNet.load(), corpus.catalogue), split),
-        "tagger": hear_recordings(corpus, Ears(Tagger.load(tagger), corpus.catalogue), split),
+        "YAMNet": tag_recordings(corpus, CatalogueTagger(YamNet.load(), corpus.catalogue), split),
+        "tagger": tag_recordings(
+            corpus, CatalogueTagger(Tagger.load(tagger), corpus.catalogue), split
+        ),
     }
     if as_json:
         print(json.dumps({name: dict(real.rates) for name, real in heard.items()}))

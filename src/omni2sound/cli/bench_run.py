@@ -177,7 +177,7 @@ def _means(
     workers: int | None,
     weights: Path | None = None,
 ) -> Means:
-    from omni2sound.bench.metrics.tagging import load_judge
+    from omni2sound.bench.metrics.tagging import load_tagger
     from omni2sound.bench.run import Means
     from omni2sound.bench.scoring.avbench import PublishedJudges
     from omni2sound.files import cache_dir
@@ -186,7 +186,7 @@ def _means(
     if not names:
         raise UserError("--judges: expected at least one name")
     for judge in names:
-        load_judge(judge)
+        load_tagger(judge)
     usual = cache_dir() / "stage"
     corpus = assets or (usual if usual.is_dir() else None)
     return Means(

@@ -7,7 +7,7 @@ import pytest
 
 from omni2sound.bench.metrics.scene_v1 import ClipScore, TrueEvent, score_clip, stage_scores
 from omni2sound.bench.metrics.scene_v1 import true_events as events_of
-from omni2sound.bench.metrics.tagging import Heard, RealHearing
+from omni2sound.bench.metrics.tagging import RealTags, Tags
 from omni2sound.bench.stats.estimate import Score
 from omni2sound.errors import UserError
 from omni2sound.scenes.draw import draw_scene
@@ -20,15 +20,13 @@ DOG = TrueEvent(class_id="dog", onset_s=1.0, offset_s=1.4, hits_s=(1.2,), on_scr
 BELL = TrueEvent(class_id="bell", onset_s=2.5, offset_s=3.0, hits_s=(), on_screen=False)
 
 
-def hears(*classes: str, music: bool = False) -> Heard:
-    return Heard(
-        classes=frozenset(classes), somewhere=frozenset(classes), speech=False, music=music
-    )
+def hears(*classes: str, music: bool = False) -> Tags:
+    return Tags(classes=frozenset(classes), somewhere=frozenset(classes), speech=False, music=music)
 
 
 NOTHING = hears()
-REAL = RealHearing(
-    heard={
+REAL = RealTags(
+    tags={
         "dog": [hears("dog")] * 3,
         "bell": [hears("bell", music=True)] * 3,
         "wind": [NOTHING] * 3,
@@ -40,7 +38,7 @@ def named(scores: tuple[Score, ...]) -> dict[str, float]:
     return {score.name: score.estimate.value for score in scores}
 
 
-def scored(times_s: tuple[float, ...], heard: Heard = NOTHING) -> ClipScore:
+def scored(times_s: tuple[float, ...], heard: Tags = NOTHING) -> ClipScore:
     return score_clip(clicks(times_s), (DOG, BELL), heard, REAL)
 
 
@@ -93,7 +91,7 @@ def test_scenes_own_sounds_score_high_and_other_scenes_low(assets: SceneAssets) 
         for i in range(16)
     ]
     sounds = [render_audio(scene, assets) for scene in scenes]
-    real = RealHearing(heard={c: [NOTHING] for c in assets.catalogue.class_ids})
+    real = RealTags(tags={c: [NOTHING] for c in assets.catalogue.class_ids})
     own = [
         score_clip(x, events_of(s, assets), NOTHING, real)
         for x, s in zip(sounds, scenes, strict=True)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.signal import butter, sosfilt
 
-from omni2sound.bench.metrics.tagger_8s import distance_scores, judge_clip
+from omni2sound.bench.metrics.tagger_8s import distance_scores, embed_clip
 from omni2sound.bench.stats.estimate import Score
-from omni2sound.bench.stats.frechet_sets import JudgedClip, SetOfSounds, groups_of
+from omni2sound.bench.stats.frechet_sets import SetOfSounds, TaggerFeatures, groups_of
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import ShapeError
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
@@ -31,20 +31,20 @@ def muffled(sound: np.ndarray, k: int) -> np.ndarray:
     return np.asarray(sosfilt(butter(4, 500, fs=SAMPLE_RATE_HZ, output="sos"), sound))
 
 
-def scores_of(real: list[JudgedClip], made: list[JudgedClip]) -> tuple[Score, ...]:
+def scores_of(real: list[TaggerFeatures], made: list[TaggerFeatures]) -> tuple[Score, ...]:
     sets = (SetOfSounds(clips, groups_of(len(real))) for clips in (real, made))
     return distance_scores(*sets, judge_name="yamnet")
 
 
 @pytest.fixture(scope="module")
-def judged(assets: SceneAssets) -> dict[str, list[JudgedClip]]:
+def judged(assets: SceneAssets) -> dict[str, list[TaggerFeatures]]:
     judge = YamNet.load()
 
-    def clips(class_id: str, damage: Damage) -> list[JudgedClip]:
+    def clips(class_id: str, damage: Damage) -> list[TaggerFeatures]:
         found = []
         for k in range(NUM_CLIPS):
             sound = np.tile(assets.waveform(f"{class_id}-{k % 6}"), 10)[500 * k : 128_000]
-            found.append(judge_clip(damage(sound, k).astype(np.float32), judge))
+            found.append(embed_clip(damage(sound, k).astype(np.float32), judge))
         return found
 
     return {
@@ -57,7 +57,7 @@ def judged(assets: SceneAssets) -> dict[str, list[JudgedClip]]:
 
 
 @pytest.mark.slow
-def test_distances_rise_with_damage(judged: dict[str, list[JudgedClip]]) -> None:
+def test_distances_rise_with_damage(judged: dict[str, list[TaggerFeatures]]) -> None:
     values = {
         name: {s.name: s.estimate.value for s in scores_of(judged["same"], clips)}
         for name, clips in judged.items()
@@ -73,7 +73,7 @@ def test_distances_rise_with_damage(judged: dict[str, list[JudgedClip]]) -> None
     assert values["same"]["IS"] >= 1
 
 
-def test_scores_say_what_they_are(judged: dict[str, list[JudgedClip]]) -> None:
+def test_scores_say_what_they_are(judged: dict[str, list[TaggerFeatures]]) -> None:
     fd, kid, kl, inception = scores_of(judged["same"], judged["muffled"])
     assert {s.protocol for s in (fd, kid, kl, inception)} == {"yamnet-8s-v1"}
     assert [s.direction for s in (fd, kid, kl, inception)] == ["lower", "lower", "lower", "higher"]
@@ -84,10 +84,10 @@ def test_scores_say_what_they_are(judged: dict[str, list[JudgedClip]]) -> None:
 def test_a_clip_is_eight_seconds_whatever_is_given() -> None:
     judge = YamNet.load()
     long = 0.1 * np.random.default_rng(0).standard_normal(10 * SAMPLE_RATE_HZ).astype(np.float32)
-    cut = judge_clip(long[: 8 * SAMPLE_RATE_HZ], judge)
-    np.testing.assert_array_equal(judge_clip(long, judge).logits_K, cut.logits_K)
+    cut = embed_clip(long[: 8 * SAMPLE_RATE_HZ], judge)
+    np.testing.assert_array_equal(embed_clip(long, judge).logits_K, cut.logits_K)
     assert (
-        cut.embeddings_PD.shape == judge_clip(long[:100], judge).embeddings_PD.shape == (16, 1024)
+        cut.embeddings_PD.shape == embed_clip(long[:100], judge).embeddings_PD.shape == (16, 1024)
     )
     with pytest.raises(ShapeError, match="mono"):
-        judge_clip(np.zeros((2, 100), np.float32), judge)
+        embed_clip(np.zeros((2, 100), np.float32), judge)

@@ -11,11 +11,11 @@ from hypothesis import given
 from numpy.typing import NDArray
 
 from omni2sound.bench.metrics.tagging import (
-    Ears,
+    CatalogueTagger,
     class_hit,
     class_scores,
-    hear_recordings,
     scorable_classes,
+    tag_recordings,
 )
 from omni2sound.encoders.metric.tagger import Tagger, TaggerConfig, TaggerNetwork
 from omni2sound.encoders.metric.yamnet import YamNet
@@ -30,7 +30,7 @@ def judge() -> YamNet:
 
 
 def test_a_sound_is_heard_as_what_class_hit_says(tonal_assets: SceneAssets, judge: YamNet) -> None:
-    ears = Ears(judge, tonal_assets.catalogue)
+    ears = CatalogueTagger(judge, tonal_assets.catalogue)
     for name in ("bell-5", "drum-5", "dog-4", "water-1"):
         waveform = tonal_assets.waveform(name)
         scores = class_scores(waveform, SAMPLE_RATE_HZ, judge)
@@ -39,27 +39,27 @@ def test_a_sound_is_heard_as_what_class_hit_says(tonal_assets: SceneAssets, judg
             for c in tonal_assets.catalogue.classes
             if class_hit(scores, judge.class_names, c.yamnet_classes)
         }
-        assert ears.listen(waveform).classes == expected
+        assert ears.tag(waveform).classes == expected
 
 
 def test_one_after_the_other_both_are_heard_somewhere(
     tonal_assets: SceneAssets, judge: YamNet
 ) -> None:
-    ears = Ears(judge, tonal_assets.catalogue)
+    ears = CatalogueTagger(judge, tonal_assets.catalogue)
     pause = np.zeros(3 * SAMPLE_RATE_HZ, np.float32)
     tone, noise = tonal_assets.waveform("bell-5"), tonal_assets.waveform("drum-5")
-    heard = ears.listen(np.concatenate([0.1 * tone, pause, noise]))
+    heard = ears.tag(np.concatenate([0.1 * tone, pause, noise]))
     assert {"bell", "drum"} <= heard.somewhere
     assert not heard.speech
-    nothing = ears.listen(pause)
+    nothing = ears.tag(pause)
     assert (nothing.classes, nothing.somewhere, nothing.music) == (frozenset(), frozenset(), False)
 
 
 def test_real_recordings_say_what_may_be_asked(tonal_assets: SceneAssets, judge: YamNet) -> None:
-    real = hear_recordings(tonal_assets, Ears(judge, tonal_assets.catalogue))
+    real = tag_recordings(tonal_assets, CatalogueTagger(judge, tonal_assets.catalogue))
     assert set(real.scorable) == {"bell", "drum"}
     assert real.rates["bell"] == 1
-    assert {len(heard) for heard in real.heard.values()} == {2}
+    assert {len(heard) for heard in real.tags.values()} == {2}
     assert {"drum", "wind"} <= real.never_speech
 
 
@@ -69,7 +69,7 @@ def test_a_group_that_the_judge_does_not_know_is_refused(
     catalogue = assets.catalogue
     classes = (replace(catalogue.classes[0], yamnet_classes=("Moon",)), *catalogue.classes[1:])
     with pytest.raises(UserError, match="Moon"):
-        Ears(judge, replace(catalogue, classes=classes))
+        CatalogueTagger(judge, replace(catalogue, classes=classes))
 
 
 def test_ears_take_its_own_class_names_and_hear_no_speech(tonal_assets: SceneAssets) -> None:
@@ -77,11 +77,11 @@ def test_ears_take_its_own_class_names_and_hear_no_speech(tonal_assets: SceneAss
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = TaggerNetwork(TaggerConfig(class_names=tuple(names)))
-    ears = Ears(Tagger(network), tonal_assets.catalogue)
-    heard = ears.listen(tonal_assets.waveform("bell-5"))
+    ears = CatalogueTagger(Tagger(network), tonal_assets.catalogue)
+    heard = ears.tag(tonal_assets.waveform("bell-5"))
     assert len(heard.classes) <= Tagger.top_k
     assert heard.speech is None
-    real = hear_recordings(tonal_assets, ears)
+    real = tag_recordings(tonal_assets, ears)
     assert not real.never_speech
     assert not real.never_music
 
@@ -105,8 +105,8 @@ def test_a_class_with_a_low_score_is_not_heard_though_no_other_is_higher(
             return scores, np.zeros((count, 4), np.float32)
 
     sound_N = tonal_assets.waveform("bell-5")
-    assert len(Ears(Unsure(0.31), tonal_assets.catalogue).listen(sound_N).classes) == 3
-    assert not Ears(Unsure(0.29), tonal_assets.catalogue).listen(sound_N).somewhere
+    assert len(CatalogueTagger(Unsure(0.31), tonal_assets.catalogue).tag(sound_N).classes) == 3
+    assert not CatalogueTagger(Unsure(0.29), tonal_assets.catalogue).tag(sound_N).somewhere
 
 
 class LevelJudge:

@@ -10,11 +10,11 @@ import pytest
 
 from omni2sound.bench.quick.score import (
     Check,
+    ImpactResult,
     PromptResult,
-    SpineReport,
-    StrikeResult,
+    QuickReport,
+    score_impacts,
     score_prompts,
-    score_strikes,
 )
 from omni2sound.bench.report.text import as_text
 from omni2sound.bench.stats.bootstrap import bootstrap_mean, bootstrap_ratio
@@ -24,7 +24,7 @@ TRUTHS = list(np.linspace(0.5, 3.4, 60))
 
 
 def test_a_perfect_system_passes_and_is_wrong_elsewhere() -> None:
-    rows, checks = score_strikes(StrikeResult(truths_s=TRUTHS, onsets_s={"generated": TRUTHS}))
+    rows, checks = score_impacts(ImpactResult(truths_s=TRUTHS, onsets_s={"generated": TRUTHS}))
     generated, shuffled = rows
     assert (generated.rate.value, generated.rate.low) == (1, 1)
     assert generated.errors is not None
@@ -37,14 +37,14 @@ def test_a_perfect_system_passes_and_is_wrong_elsewhere() -> None:
 def test_a_system_that_does_not_look_gains_nothing_over_wrong_pairs() -> None:
     onsets = [2.0] * 30 + [None] * 30
     truths = [2.05] * 60
-    rows, checks = score_strikes(StrikeResult(truths_s=truths, onsets_s={"generated": onsets}))
+    rows, checks = score_impacts(ImpactResult(truths_s=truths, onsets_s={"generated": onsets}))
     assert rows[0].rate.value == rows[1].rate.value == 0.5
     assert [check.passed for check in checks] == [True, False]
 
 
 def test_baselines_stand_in_the_order_given() -> None:
     onsets = {"generated": TRUTHS, "oracle": TRUTHS, "silence": [None] * 60}
-    rows, _ = score_strikes(StrikeResult(truths_s=TRUTHS, onsets_s=onsets))
+    rows, _ = score_impacts(ImpactResult(truths_s=TRUTHS, onsets_s=onsets))
     assert [r.system for r in rows] == ["generated", "generated, shuffled", "oracle", "silence"]
     assert rows[-1].rate.value == 0
 
@@ -102,7 +102,7 @@ def test_a_judge_is_scored_only_on_what_it_is_asked() -> None:
 
 def test_the_gain_over_motion_energy_is_paired() -> None:
     onsets = {"generated": TRUTHS, "motion-energy": [t + (i % 2) for i, t in enumerate(TRUTHS)]}
-    rows, checks = score_strikes(StrikeResult(truths_s=TRUTHS, onsets_s=onsets))
+    rows, checks = score_impacts(ImpactResult(truths_s=TRUTHS, onsets_s=onsets))
     gain = rows[-1]
     assert (gain.system, gain.rate.value) == ("generated minus motion-energy", 0.5)
     assert 0.3 < gain.rate.low < gain.rate.high < 0.7
@@ -111,17 +111,17 @@ def test_the_gain_over_motion_energy_is_paired() -> None:
 
 def test_a_system_that_lacks_clips_is_refused() -> None:
     with pytest.raises(ShapeError, match="'generated'"):
-        score_strikes(StrikeResult(truths_s=TRUTHS, onsets_s={"generated": TRUTHS[1:]}))
+        score_impacts(ImpactResult(truths_s=TRUTHS, onsets_s={"generated": TRUTHS[1:]}))
     with pytest.raises(ShapeError, match="at least 2 clips"):
         score_prompts(PromptResult(class_ids=["dog"], heard={"generated": [heard()]}))
 
 
-def small_report(minimum: float) -> SpineReport:
+def small_report(minimum: float) -> QuickReport:
     onsets = {"generated": TRUTHS, "silence": [None] * 60}
-    rows, _ = score_strikes(StrikeResult(truths_s=TRUTHS, onsets_s=onsets))
+    rows, _ = score_impacts(ImpactResult(truths_s=TRUTHS, onsets_s=onsets))
     check = Check(name="hits", measured=bootstrap_mean([1.0, 0.0]), minimum=minimum)
     facts = {"classes_left_out": ("cat",), "oracle_rates": {"cat": 0.5}}
-    return SpineReport(rows=rows, checks=(check,), facts=facts)
+    return QuickReport(rows=rows, checks=(check,), facts=facts)
 
 
 def test_the_report_passes_if_all_checks_do() -> None:
@@ -131,7 +131,7 @@ def test_the_report_passes_if_all_checks_do() -> None:
 
 def test_json_is_plain_even_where_numbers_are_not_finite() -> None:
     infinite = Check(name="ratio", measured=bootstrap_ratio([1, 1], [0, 0]), minimum=2)
-    report = SpineReport(rows=small_report(0.5).rows, checks=(infinite,))
+    report = QuickReport(rows=small_report(0.5).rows, checks=(infinite,))
     data = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert data["passed"] is True
     assert data["checks"][0]["measured"]["value"] is None

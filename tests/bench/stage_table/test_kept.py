@@ -10,7 +10,7 @@ import pytest
 from omni2sound.bench.metrics.copies import Nearness
 from omni2sound.bench.metrics.scene_v1 import ClipScore
 from omni2sound.bench.stage_table.kept import KeptSound, StageParts
-from omni2sound.bench.stats.frechet_sets import JudgedClip
+from omni2sound.bench.stats.frechet_sets import TaggerFeatures
 from omni2sound.errors import UserError
 
 SETTINGS = {"seed": 1, "model": None}
@@ -33,8 +33,8 @@ def sound(k: int) -> KeptSound:
     return KeptSound(score=score, heard=("bell", "dog"), heard_2nd=(), nearness=nearness)
 
 
-def clip(k: int) -> JudgedClip:
-    return JudgedClip(
+def clip(k: int) -> TaggerFeatures:
+    return TaggerFeatures(
         embeddings_PD=np.full((3, 2), k, np.float32), logits_K=np.full(4, -k, np.float32)
     )
 

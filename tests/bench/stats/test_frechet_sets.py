@@ -13,10 +13,10 @@ from omni2sound.bench.metrics.tagger_8s import distance_scores
 from omni2sound.bench.stats.distances import frechet_distance, inception_score
 from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.bench.stats.frechet_sets import (
-    JudgedClip,
     Moments,
     SetOfSounds,
     Statistic,
+    TaggerFeatures,
     frechet_of_moments,
     groups_of,
     jackknife_groups,
@@ -25,10 +25,10 @@ from omni2sound.bench.stats.frechet_sets import (
 from omni2sound.errors import ShapeError
 
 
-def sounds(seed: int, *, num_clips: int = 23, shift: float = 0.0) -> list[JudgedClip]:
+def sounds(seed: int, *, num_clips: int = 23, shift: float = 0.0) -> list[TaggerFeatures]:
     rng = np.random.default_rng(seed)
     return [
-        JudgedClip(
+        TaggerFeatures(
             embeddings_PD=(rng.standard_normal((int(rng.integers(1, 9)), 12)) + shift).astype(
                 np.float32
             ),
@@ -53,10 +53,10 @@ def without(group_N: np.ndarray, of: Callable[[np.ndarray], float]) -> Statistic
     return lambda g: of(np.flatnonzero(group_N != (-1 if g is None else g)))
 
 
-def vectors(x_ND: np.ndarray) -> list[JudgedClip]:
+def vectors(x_ND: np.ndarray) -> list[TaggerFeatures]:
     """Clips of one patch each."""
     zeros = np.zeros(2, np.float32)
-    return [JudgedClip(embeddings_PD=x[None].astype(np.float32), logits_K=zeros) for x in x_ND]
+    return [TaggerFeatures(embeddings_PD=x[None].astype(np.float32), logits_K=zeros) for x in x_ND]
 
 
 def kid_of(x: np.ndarray, y: np.ndarray) -> float:
@@ -65,7 +65,7 @@ def kid_of(x: np.ndarray, y: np.ndarray) -> float:
     return statistics_of(*sets)["KID"](None)
 
 
-def once(clips: list[JudgedClip]) -> Iterator[JudgedClip]:
+def once(clips: list[TaggerFeatures]) -> Iterator[TaggerFeatures]:
     """A stream: it can be read only once."""
     yield from clips
 
@@ -78,10 +78,10 @@ def test_scores_and_intervals_are_those_of_the_arrays(num_clips: int) -> None:
         SetOfSounds(once(real), group_N), SetOfSounds(once(made), group_N), judge_name="judge"
     )
 
-    def patches(clips: list[JudgedClip], at: np.ndarray) -> np.ndarray:
+    def patches(clips: list[TaggerFeatures], at: np.ndarray) -> np.ndarray:
         return np.concatenate([clips[i].embeddings_PD for i in at])
 
-    def means(clips: list[JudgedClip], at: np.ndarray) -> np.ndarray:
+    def means(clips: list[TaggerFeatures], at: np.ndarray) -> np.ndarray:
         return np.stack([clips[i].embeddings_PD.mean(axis=0, dtype=np.float64) for i in at])
 
     logits = np.stack([c.logits_K for c in made])

@@ -29,7 +29,7 @@ import soxr
 from numpy.typing import NDArray
 
 from omni2sound.bench.metrics.scene_v1 import TrueEvent
-from omni2sound.bench.metrics.tagging import Judge
+from omni2sound.bench.metrics.tagging import PatchTagger, patch_energy
 from omni2sound.data.corpora.fingerprint import SAMPLE_RATE_HZ as PRINT_RATE_HZ
 from omni2sound.data.corpora.fingerprint import FingerprintIndex, fingerprint
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
@@ -60,7 +60,7 @@ def copies_asked(events: Iterable[TrueEvent]) -> bool:
 class TrainingSounds:
     """All training recordings of a corpus, as a judge hears them and as fingerprints."""
 
-    def __init__(self, assets: SceneAssets, judge: Judge) -> None:
+    def __init__(self, assets: SceneAssets, judge: PatchTagger) -> None:
         """Listens to every one of them.
 
         Args:
@@ -100,12 +100,11 @@ def _for_prints(waveform_N: NDArray[np.float32]) -> NDArray[np.float32]:
     return resampled.astype(np.float32)
 
 
-def _loud_patches(waveform_N: NDArray[np.float32], judge: Judge) -> NDArray[np.float32] | None:
+def _loud_patches(
+    waveform_N: NDArray[np.float32], judge: PatchTagger
+) -> NDArray[np.float32] | None:
     _, embeddings_PD = judge.scores_and_embeddings(waveform_N)
-    starts = np.arange(len(embeddings_PD)) * judge.patch_hop_samples
-    total = np.concatenate([[0.0], np.cumsum(np.square(waveform_N, dtype=np.float64))])
-    ends = np.minimum(starts + judge.patch_samples, len(waveform_N))
-    energy_P = total[ends] - total[np.minimum(starts, len(waveform_N))]
+    energy_P = patch_energy(waveform_N, len(embeddings_PD), judge)
     if energy_P.max() <= 0:
         return None
     loud: NDArray[np.float32] = embeddings_PD[energy_P >= energy_P.max() * 10 ** (-_RANGE_DB / 10)]

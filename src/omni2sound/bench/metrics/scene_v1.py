@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from omni2sound.bench.metrics.onset import ONSET_TOLERANCE_S, onset_hit
 from omni2sound.bench.metrics.onsets import OWN_REACH_S, Onsets, count_pairs
-from omni2sound.bench.metrics.tagging import Heard, RealHearing
+from omni2sound.bench.metrics.tagging import RealTags, Tags
 from omni2sound.bench.stats.bootstrap import (
     bootstrap_mean,
     bootstrap_pooled_median,
@@ -99,10 +99,10 @@ def true_events(scene: Scene, assets: SceneAssets) -> tuple[TrueEvent, ...]:
 def score_clip(
     waveform_N: NDArray[np.float32],
     events: Sequence[TrueEvent],
-    heard: Heard,
-    real: RealHearing,
+    heard: Tags,
+    real: RealTags,
     *,
-    second: tuple[Heard, RealHearing] | None = None,
+    second: tuple[Tags, RealTags] | None = None,
 ) -> ClipScore:
     """Scores one sound.
 
@@ -140,7 +140,7 @@ def score_clip(
     )
 
 
-def _share_heard(classes: set[str], heard: Heard, real: RealHearing) -> float | None:
+def _share_heard(classes: set[str], heard: Tags, real: RealTags) -> float | None:
     asked = classes & set(real.scorable)
     return len(asked & heard.somewhere) / len(asked) if asked else None
 

@@ -1,7 +1,7 @@
 """The protocol `yamnet-8s-v1`: how far a set of sounds lies from the real ones, for a judge.
 
 In:   a judge; sounds of any length.
-Out:  `JudgedClip`s, of which `streamed` makes FD, unbiased KID, KL and inception score.
+Out:  `TaggerFeatures`s, of which `streamed` makes FD, unbiased KID, KL and inception score.
 
 What is fixed: the first 8 s at 16 kHz, zeros appended to a shorter clip; no levels are changed.
 FD is of the judge's patch embeddings, all patches of all clips; KID of each clip's mean
@@ -27,26 +27,26 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.bench.metrics.tagging import Judge
+from omni2sound.bench.metrics.tagging import PatchTagger
 from omni2sound.bench.stats.bootstrap import bootstrap_mean
 from omni2sound.bench.stats.distances import Matrix, kl_divergences
 from omni2sound.bench.stats.estimate import Score
 from omni2sound.bench.stats.frechet_sets import (
-    JudgedClip,
     SetOfSounds,
+    TaggerFeatures,
     jackknife_estimate,
     set_values,
 )
 from omni2sound.errors import ShapeError
 
-__all__ = ["CLIP_S", "MIN_CLIPS_FOR_VERDICT", "as_scores", "distance_scores", "judge_clip"]
+__all__ = ["CLIP_S", "MIN_CLIPS_FOR_VERDICT", "as_scores", "distance_scores", "embed_clip"]
 
 CLIP_S = 8.0
 MIN_CLIPS_FOR_VERDICT = 500
 _LOWEST, _HIGHEST = 1e-6, 1 - 1e-3
 
 
-def judge_clip(waveform_N: NDArray[np.float32], judge: Judge) -> JudgedClip:
+def embed_clip(waveform_N: NDArray[np.float32], judge: PatchTagger) -> TaggerFeatures:
     """The judge's view of one clip.
 
     Args:
@@ -64,7 +64,7 @@ def judge_clip(waveform_N: NDArray[np.float32], judge: Judge) -> JudgedClip:
     scores_PK, embeddings_PD = judge.scores_and_embeddings(clip_N)
     mean_K = np.clip(scores_PK.mean(axis=0, dtype=np.float64), _LOWEST, _HIGHEST)
     logits_K = np.log(mean_K) - np.log1p(-mean_K)
-    return JudgedClip(embeddings_PD=embeddings_PD, logits_K=logits_K.astype(np.float32))
+    return TaggerFeatures(embeddings_PD=embeddings_PD, logits_K=logits_K.astype(np.float32))
 
 
 def distance_scores(

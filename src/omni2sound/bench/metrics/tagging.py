@@ -47,22 +47,23 @@ from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue, Split
 
 __all__ = [
-    "JUDGES",
     "ORACLE_MIN_RATE",
     "PRESENT_SCORE",
+    "TAGGERS",
     "TOP_K",
-    "Ears",
-    "Heard",
-    "Judge",
-    "NamedJudge",
-    "RealHearing",
+    "AudioTagger",
+    "CatalogueTagger",
+    "PatchTagger",
+    "RealTags",
+    "Tags",
     "class_hit",
     "class_scores",
-    "hear_recordings",
-    "load_judge",
+    "load_tagger",
+    "patch_energy",
     "patch_scores",
     "scorable_classes",
     "speech_in",
+    "tag_recordings",
 ]
 
 TOP_K = 5
@@ -73,21 +74,21 @@ MAX_FALSE_ALARMS = 0.1
 
 _LEAD_S = 0.05
 _PATCH_RANGE_DB = 40
-_JUDGED_PEAK = 0.5
+_TAGGED_PEAK = 0.5
 _SPEECH = ("Speech", "Child speech, kid speaking", "Conversation", "Narration, monologue")
 _MUSIC = ("Music",)
 
 
-class Judge(Protocol):
-    """What class scores need of a network; `encoders.metric.yamnet.YamNet` is one."""
+class PatchTagger(Protocol):
+    """A network that scores patches of sound; `encoders.metric.yamnet.YamNet` is one."""
 
     @property
     def sample_rate_hz(self) -> int:
-        """Rate of the waveforms it takes."""
+        """Sample rate of its input."""
 
     @property
     def patch_samples(self) -> int:
-        """Samples that one patch looks at."""
+        """Samples in one patch."""
 
     @property
     def patch_hop_samples(self) -> int:
@@ -99,89 +100,104 @@ class Judge(Protocol):
         """Scores (P, K) and embeddings (P, D); zeros are appended to a whole patch."""
 
 
-class NamedJudge(Judge, Protocol):
-    """A judge that says who it is and what its scores are of."""
+class AudioTagger(PatchTagger, Protocol):
+    """A patch tagger with a name, class names and a rule for what counts."""
 
     @property
     def name(self) -> str:
-        """Goes into the names of protocols."""
+        """Part of the names of its protocols."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """One name per score."""
+        """K names, one per score."""
 
     @property
     def top_k(self) -> int:
-        """How many of its best scores count as heard."""
+        """How many of the highest scores count."""
 
     @property
     def least_score(self) -> float:
-        """A lower score is never heard, however few are higher."""
+        """A lower score never counts, even among the `top_k` highest."""
 
     @property
     def vocabulary(self) -> Literal["audioset", "catalogue"]:
-        """Whose names its classes have."""
+        """Whether `class_names` are AudioSet's or the catalogue's own."""
+
+
+TAGGERS: Mapping[str, Callable[[], AudioTagger]] = {"yamnet": YamNet.load, "tagger": Tagger.load}
+"""Taggers by name. The first one chosen gives the main scores of `stage-v1`, the second one the
+scores marked "(2nd)"; each has distances of its own."""
+
+
+@cache
+def load_tagger(name: str) -> AudioTagger:
+    """Load a tagger, once in each process.
+
+    Raises:
+        UserError: There is none of this name.
+        MissingPartError: Its network is not installed.
+    """
+    if name not in TAGGERS:
+        raise UserError(
+            f"no tagger {name!r}; known: {', '.join(TAGGERS)} (for the networks of "
+            "avbench-8s-v1 see docs/guides/full-size.md)"
+        )
+    return TAGGERS[name]()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Heard:
-    """What is heard in one sound."""
+class Tags:
+    """The classes found in one sound."""
 
     classes: frozenset[str]
-    """What the whole sound is heard as."""
+    """Classes of the whole sound."""
     somewhere: frozenset[str]
-    """What any one patch is heard as."""
+    """Classes of any one patch."""
     speech: bool | None
-    """None if the judge has no name for it."""
+    """None if the tagger has no label for it."""
     music: bool | None
 
 
-class Ears:
-    """A judge that speaks the catalogue's language."""
+class CatalogueTagger:
+    """An audio tagger that reports a catalogue's classes."""
 
-    def __init__(self, judge: NamedJudge, catalogue: Catalogue) -> None:
-        """Takes the class groups of the catalogue.
+    def __init__(self, tagger: AudioTagger, catalogue: Catalogue) -> None:
+        """Match the tagger's labels to the catalogue's classes.
 
         Args:
-            judge: Scores patches; its names are the catalogue's own classes, or YAMNet's.
-            catalogue: Its classes say which of YAMNet's classes are hits.
+            tagger: Its labels are the catalogue's own classes, or AudioSet's.
+            catalogue: Each class lists the AudioSet labels that count as a hit.
 
         Raises:
-            UserError: If the judge does not know a class of a group.
+            UserError: If the tagger lacks a label that a class lists.
         """
-        self._judge = judge
-        names = judge.class_names
+        self._tagger = tagger
+        names = tagger.class_names
         places = {name: i for i, name in enumerate(names)}
         ids = [c.class_id for c in catalogue.classes]
-        if judge.vocabulary == "catalogue":
-            # A class that such a judge was not trained on is never heard, and so leaves its score.
+        if tagger.vocabulary == "catalogue":
+            # A class that such a tagger was not trained on is never hit, and so leaves its score.
             groups = {name: {name} & places.keys() for name in ids}
         else:
             groups = {c.class_id: set(c.yamnet_classes) for c in catalogue.classes}
         if unknown := sorted(set().union(*groups.values()) - places.keys()):
-            raise UserError(f"the judge does not know {unknown}; use its class names")
+            raise UserError(f"the tagger does not know {unknown}; use its class names")
         self._groups = {c: {places[name] for name in group} for c, group in groups.items()}
         self._speech = [i for i, name in enumerate(names) if name in _SPEECH]
         self._music = [i for i, name in enumerate(names) if name in _MUSIC]
 
-    def listen(self, waveform_N: NDArray[np.float32]) -> Heard:
-        """Everything that is heard in a sound; nothing in a silent one.
+    def tag(self, waveform_N: NDArray[np.float32]) -> Tags:
+        """Find the classes in a sound at 16 kHz; a silent one has none.
 
         Raises:
             ShapeError: If the waveform is not (N,) with N >= 1.
             UserError: If it holds NaN or infinity.
         """
-        scores_PK = patch_scores(waveform_N, SAMPLE_RATE_HZ, self._judge)
+        scores_PK = patch_scores(waveform_N, SAMPLE_RATE_HZ, self._tagger)
         if scores_PK is None:
-            nothing: frozenset[str] = frozenset()
-            return Heard(
-                classes=nothing,
-                somewhere=nothing,
-                speech=False if self._speech else None,
-                music=False if self._music else None,
-            )
+            scores_PK = np.full((1, len(self._tagger.class_names)), -np.inf, np.float32)
         scores_K = scores_PK.max(axis=0)
-        return Heard(
+        return Tags(
             classes=self._hits(scores_K),
             somewhere=frozenset().union(*(self._hits(patch_K) for patch_K in scores_PK)),
             speech=_present(scores_K[self._speech]),
@@ -190,8 +206,8 @@ class Ears:
 
     def _hits(self, scores_K: NDArray[np.float32]) -> frozenset[str]:
         # `class_hit` of every class (tested), but sorted once.
-        order_K = np.argsort(-scores_K, kind="stable")[: self._judge.top_k]
-        best = set(order_K[scores_K[order_K] >= self._judge.least_score].tolist())
+        order_K = np.argsort(-scores_K, kind="stable")[: self._tagger.top_k]
+        best = set(order_K[scores_K[order_K] >= self._tagger.least_score].tolist())
         return frozenset(c for c, group in self._groups.items() if best & group)
 
 
@@ -200,29 +216,25 @@ def _present(scores_K: NDArray[np.float32]) -> bool | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RealHearing:
-    """How the judge hears real test recordings: what may be asked of a model.
+class RealTags:
+    """A tagger's result on real recordings, which decides the classes that a model is scored on."""
 
-    Attributes:
-        heard: By class, what is heard in each of its test recordings.
-    """
-
-    heard: dict[str, list[Heard]]
+    tags: dict[str, list[Tags]]
+    """By class, the tags of each of its recordings."""
 
     @property
     def rates(self) -> dict[str, float]:
-        """Share of a class's recordings that are heard as it."""
-        return {
-            c: float(np.mean([c in h.classes for h in all_heard]))
-            for c, all_heard in self.heard.items()
-        }
+        """Share of a class's recordings in which it is found."""
+        return {c: float(np.mean(hits)) for c, hits in self._hits.items()}
 
     @property
     def scorable(self) -> tuple[str, ...]:
-        """Classes that the judge knows well enough."""
-        return scorable_classes(
-            {c: [c in h.classes for h in all_heard] for c, all_heard in self.heard.items()}
-        )
+        """Classes that pass the ground-truth rule."""
+        return scorable_classes(self._hits)
+
+    @property
+    def _hits(self) -> dict[str, list[bool]]:
+        return {c: [c in tags.classes for tags in all_tags] for c, all_tags in self.tags.items()}
 
     @property
     def never_speech(self) -> frozenset[str]:
@@ -237,63 +249,90 @@ class RealHearing:
     def _rarely(self, what: str) -> frozenset[str]:
         return frozenset(
             c
-            for c, all_heard in self.heard.items()
-            if None not in (flags := [getattr(h, what) for h in all_heard])
+            for c, all_tags in self.tags.items()
+            if None not in (flags := [getattr(tags, what) for tags in all_tags])
             and np.mean(flags) <= MAX_FALSE_ALARMS
         )
 
 
-def hear_recordings(assets: SceneAssets, ears: Ears, split: Split = "test") -> RealHearing:
-    """Listens to every real recording of a split."""
+def tag_recordings(assets: SceneAssets, tagger: CatalogueTagger, split: Split = "test") -> RealTags:
+    """Tag every real recording of a split."""
     catalogue = assets.catalogue
-    return RealHearing(
-        heard={
-            c: [ears.listen(assets.waveform(r.recording_id)) for r in recordings]
+    return RealTags(
+        tags={
+            c: [tagger.tag(assets.waveform(r.recording_id)) for r in recordings]
             for c in catalogue.class_ids
             if (recordings := catalogue.recordings_of(c, split))
         }
     )
 
 
+def speech_in(tagger: str = "yamnet") -> Callable[[Path], bool]:
+    """Make a function that reports whether a file's sound holds speech.
+
+    Raises:
+        MissingPartError: The tagger's network is not installed.
+    """
+    tags_of = CatalogueTagger(load_tagger(tagger), Catalogue.load()).tag
+    rate_hz = load_tagger(tagger).sample_rate_hz
+
+    def has_speech(path: Path) -> bool:
+        sound_N = read_audio(path, sample_rate_hz=rate_hz, mono=True).samples_CN[0]
+        return len(sound_N) > 0 and bool(tags_of(sound_N).speech)
+
+    return has_speech
+
+
 def class_scores(
-    waveform_N: ArrayLike, sample_rate_hz: int, judge: Judge
+    waveform_N: ArrayLike, sample_rate_hz: int, tagger: PatchTagger
 ) -> NDArray[np.float32] | None:
-    """Scores (K,) of a clip, as defined on top of this module; None for a silent clip.
+    """Compute the class scores (K,) of a clip; None for a silent one.
 
     Args:
-        waveform_N: Mono samples at the judge's rate.
-        sample_rate_hz: The judge's rate; resample before, never after.
-        judge: Scores patches.
+        waveform_N: Mono samples at the tagger's rate.
+        sample_rate_hz: The tagger's rate; resample before, never after.
+        tagger: Scores patches.
 
     Raises:
         ShapeError: If the waveform is not (N,) with N >= 1.
         UserError: If it holds NaN or infinity, or has another rate.
     """
-    scores_PK = patch_scores(waveform_N, sample_rate_hz, judge)
+    scores_PK = patch_scores(waveform_N, sample_rate_hz, tagger)
     return None if scores_PK is None else scores_PK.max(axis=0)
 
 
 def patch_scores(
-    waveform_N: ArrayLike, sample_rate_hz: int, judge: Judge
+    waveform_N: ArrayLike, sample_rate_hz: int, tagger: PatchTagger
 ) -> NDArray[np.float32] | None:
-    """Scores (P, K) of the patches that class scores are the maximum of; errors as there."""
-    if sample_rate_hz != judge.sample_rate_hz:
+    """Scores (P, K) of the patches behind `class_scores`; the same arguments and errors."""
+    if sample_rate_hz != tagger.sample_rate_hz:
         raise UserError(
-            f"the judge takes {judge.sample_rate_hz} Hz, got {sample_rate_hz}; resample"
+            f"the tagger takes {tagger.sample_rate_hz} Hz, got {sample_rate_hz}; resample"
         )
     waveform = checked_waveform(waveform_N)
     if is_silent(waveform, sample_rate_hz):
         return None
-    waveform = waveform * (_JUDGED_PEAK / np.abs(waveform).max())
+    waveform = waveform * (_TAGGED_PEAK / np.abs(waveform).max())
     onset_s = strongest_onset_s(waveform, sample_rate_hz)
     start = round(max(0.0, (onset_s or 0.0) - _LEAD_S) * sample_rate_hz)
-    hop = judge.patch_hop_samples
+    hop = tagger.patch_hop_samples
     aligned = np.concatenate([np.zeros(-start % hop), waveform]).astype(np.float32)
-    scores_PK, _ = judge.scores_and_embeddings(aligned)
-    energy_P = _patch_energy(aligned, len(scores_PK), judge.patch_samples, hop)
-    heard_P = energy_P >= energy_P.max() * 10 ** (-_PATCH_RANGE_DB / 10)
-    heard_PK: NDArray[np.float32] = scores_PK[heard_P]
-    return heard_PK
+    scores_PK, _ = tagger.scores_and_embeddings(aligned)
+    energy_P = patch_energy(aligned, len(scores_PK), tagger)
+    loud_P = energy_P >= energy_P.max() * 10 ** (-_PATCH_RANGE_DB / 10)
+    loud_PK: NDArray[np.float32] = scores_PK[loud_P]
+    return loud_PK
+
+
+def patch_energy(
+    waveform_N: NDArray[np.float32], num_patches: int, tagger: PatchTagger
+) -> NDArray[np.float64]:
+    """Sum of squared samples (P,) in each of the tagger's patches."""
+    total = np.concatenate([[0.0], np.cumsum(np.square(waveform_N, dtype=np.float64))])
+    starts = np.minimum(np.arange(num_patches) * tagger.patch_hop_samples, len(waveform_N))
+    ends = np.minimum(starts + tagger.patch_samples, len(waveform_N))
+    energy: NDArray[np.float64] = total[ends] - total[starts]
+    return energy
 
 
 def class_hit(
@@ -303,20 +342,20 @@ def class_hit(
     *,
     top_k: int = TOP_K,
 ) -> bool:
-    """Whether one of `group` is among the `top_k` highest scores; silence (None) is a miss.
+    """Whether a label of `group` is among the `top_k` highest scores; silence (None) is a miss.
 
     Args:
         scores_K: From `class_scores`.
-        class_names: The judge's K classes.
-        group: The classes that count, of those names.
-        top_k: How many count as heard.
+        class_names: The tagger's K labels.
+        group: The labels that count.
+        top_k: Number of scores that count.
 
     Raises:
-        UserError: If the judge does not know a class of the group.
+        UserError: If the tagger lacks a label of the group.
     """
     unknown = sorted(set(group) - set(class_names))
     if unknown:
-        raise UserError(f"the judge does not know {unknown}; use its class names")
+        raise UserError(f"the tagger does not know {unknown}; use its class names")
     if scores_K is None:
         return False
     best = np.argsort(-scores_K, kind="stable")[:top_k]
@@ -324,60 +363,14 @@ def class_hit(
 
 
 def scorable_classes(
-    oracle_hits: Mapping[str, Sequence[bool]], *, min_rate: float = ORACLE_MIN_RATE
+    real_hits: Mapping[str, Sequence[bool]], *, min_rate: float = ORACLE_MIN_RATE
 ) -> tuple[str, ...]:
     """Classes whose real recordings are hit often enough, in the order given.
 
     Args:
-        oracle_hits: For each class, one hit per real recording; a class without any leaves.
-        min_rate: Below this rate a class leaves the metric.
+        real_hits: For each class, one hit per real recording; a class without any is left out.
+        min_rate: A class with a lower rate leaves the metric.
     """
     return tuple(
-        name for name, hits in oracle_hits.items() if len(hits) and np.mean(hits) >= min_rate
+        name for name, hits in real_hits.items() if len(hits) and np.mean(hits) >= min_rate
     )
-
-
-def _patch_energy(
-    waveform_N: NDArray[np.float32], num_patches: int, size: int, hop: int
-) -> NDArray[np.float64]:
-    total = np.concatenate([[0.0], np.cumsum(waveform_N.astype(np.float64) ** 2)])
-    starts = np.minimum(np.arange(num_patches) * hop, len(waveform_N))
-    energy: NDArray[np.float64] = total[np.minimum(starts + size, len(waveform_N))] - total[starts]
-    return energy
-
-
-JUDGES: Mapping[str, Callable[[], NamedJudge]] = {"yamnet": YamNet.load, "tagger": Tagger.load}
-"""Judges by name. The first that is asked for decides what is heard (`stage-v1`), the second says
-it again; all have distances of their own."""
-
-
-@cache
-def load_judge(name: str) -> NamedJudge:
-    """A judge, once in each process.
-
-    Raises:
-        UserError: There is none of this name.
-        MissingPartError: Its network is not installed.
-    """
-    if name not in JUDGES:
-        raise UserError(
-            f"no judge {name!r}; known: {', '.join(JUDGES)} (those of avbench-8s-v1 come with "
-            "--weights, see docs/guides/full-size.md)"
-        )
-    return JUDGES[name]()
-
-
-def speech_in(judge: str = "yamnet") -> Callable[[Path], bool]:
-    """A function that says whether a judge hears speech (`ears`) in a file.
-
-    Raises:
-        MissingPartError: The judge's network is not installed.
-    """
-    ears = Ears(load_judge(judge), Catalogue.load())
-    rate_hz = load_judge(judge).sample_rate_hz
-
-    def hears(path: Path) -> bool:
-        sound_N = read_audio(path, sample_rate_hz=rate_hz, mono=True).samples_CN[0]
-        return len(sound_N) > 0 and bool(ears.listen(sound_N).speech)
-
-    return hears

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.bench.metrics.tagging import Ears, NamedJudge, hear_recordings
+from omni2sound.bench.metrics.tagging import AudioTagger, CatalogueTagger, tag_recordings
 from omni2sound.bench.quick.score import PromptResult
 from omni2sound.errors import ConfigError
 from omni2sound.scenes.captions import class_prompt
@@ -50,9 +50,9 @@ class PromptRun:
 def run_prompts(
     assets: SceneAssets,
     generate: SoundForPrompts,
-    judge: NamedJudge,
+    judge: AudioTagger,
     *,
-    second_judge: NamedJudge | None = None,
+    second_judge: AudioTagger | None = None,
     num_prompts: int,
     seed: int,
     batch_size: int = 8,
@@ -75,32 +75,32 @@ def run_prompts(
         ConfigError: If the judge knows fewer than two classes of the corpus.
     """
     catalogue = assets.catalogue
-    ears = Ears(judge, catalogue)
-    real = hear_recordings(assets, ears)
+    ears = CatalogueTagger(judge, catalogue)
+    real = tag_recordings(assets, ears)
     scored = real.scorable
     if len(scored) < 2:
         raise ConfigError(f"the judge knows {len(scored)} classes of the test split; it needs 2")
     rng = np.random.default_rng([seed, num_prompts])
     class_ids = [scored[i % len(scored)] for i in range(num_prompts)]
     prompts = [class_prompt(catalogue.sound_class(c), rng=rng, held_out=True) for c in class_ids]
-    taken = [int(rng.integers(len(real.heard[c]))) for c in class_ids]
-    oracle = [real.heard[c][i].classes for c, i in zip(class_ids, taken, strict=True)]
-    second = None if second_judge is None else Ears(second_judge, catalogue)
-    real_2nd = None if second is None else hear_recordings(assets, second)
+    taken = [int(rng.integers(len(real.tags[c]))) for c in class_ids]
+    oracle = [real.tags[c][i].classes for c, i in zip(class_ids, taken, strict=True)]
+    second = None if second_judge is None else CatalogueTagger(second_judge, catalogue)
+    real_2nd = None if second is None else tag_recordings(assets, second)
     known_2nd = [real_2nd is not None and c in real_2nd.scorable for c in class_ids]
     generated: list[frozenset[str]] = []
     generated_2nd: list[frozenset[str] | None] = []
     for first in range(0, num_prompts, batch_size):
         waveforms = generate(prompts[first : first + batch_size], first)
-        generated += [ears.listen(waveform).classes for waveform in waveforms]
+        generated += [ears.tag(waveform).classes for waveform in waveforms]
         if second is not None:
             generated_2nd += [
-                second.listen(waveform).classes if known else None
+                second.tag(waveform).classes if known else None
                 for waveform, known in zip(waveforms, known_2nd[first:], strict=False)
             ]
         if on_prompts is not None:
             on_prompts(len(generated), num_prompts)
-    silence = [ears.listen(np.zeros(SAMPLE_RATE_HZ, np.float32)).classes] * num_prompts
+    silence = [ears.tag(np.zeros(SAMPLE_RATE_HZ, np.float32)).classes] * num_prompts
     heard: dict[str, Sequence[frozenset[str] | None]] = {
         "generated": generated,
         "oracle": oracle,
@@ -109,7 +109,7 @@ def run_prompts(
     if real_2nd is not None and sum(known_2nd) >= 2:
         heard["generated, 2nd judge"] = generated_2nd
         heard["oracle, 2nd judge"] = [
-            real_2nd.heard[c][i].classes if known else None
+            real_2nd.tags[c][i].classes if known else None
             for c, i, known in zip(class_ids, taken, known_2nd, strict=True)
         ]
     return PromptRun(
@@ -117,8 +117,8 @@ def run_prompts(
         prompts=tuple(prompts),
         oracle_rates=real.rates,
         second_oracle_rates={} if real_2nd is None else real_2nd.rates,
-        left_out=tuple(c for c in real.heard if c not in scored),
+        left_out=tuple(c for c in real.tags if c not in scored),
         left_out_2nd=()
         if real_2nd is None
-        else tuple(c for c in real_2nd.heard if c not in real_2nd.scorable),
+        else tuple(c for c in real_2nd.tags if c not in real_2nd.scorable),
     )

@@ -1,7 +1,7 @@
 """Does the first model do its two jobs: sound when something strikes, and sound of the right kind?
 
 In:   onset times and truths of test scenes; class hits of prompts; made by `strikes` and `prompts`.
-Out:  a `SpineReport`: rows with 95 % intervals, checks against thresholds, and facts.
+Out:  a `QuickReport`: rows with 95 % intervals, checks against thresholds, and facts.
 
 Every claim stands beside what chance and what a perfect system get on the same clips. "Wrongly
 paired" is not one random shuffle but the mean over *all* wrong pairs, so it has no luck of the
@@ -31,17 +31,17 @@ from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.errors import ShapeError
 
 __all__ = [
-    "SPINE_CLASSES",
+    "QUICK_CLASSES",
     "Check",
+    "ImpactResult",
     "PromptResult",
+    "QuickReport",
     "Row",
-    "SpineReport",
-    "StrikeResult",
+    "score_impacts",
     "score_prompts",
-    "score_strikes",
 ]
 
-SPINE_CLASSES = (
+QUICK_CLASSES = (
     "drum",
     "cymbal",
     "guitar",
@@ -92,7 +92,7 @@ class Check:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SpineReport:
+class QuickReport:
     """What the table shows."""
 
     rows: tuple[Row, ...]
@@ -117,7 +117,7 @@ class SpineReport:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StrikeResult:
+class ImpactResult:
     """Strongest onsets in N scenes; None where a sound is silent.
 
     Attributes:
@@ -144,7 +144,7 @@ class PromptResult:
     heard: Mapping[str, Sequence[frozenset[str] | None]]
 
 
-def score_strikes(result: StrikeResult) -> tuple[tuple[Row, ...], tuple[Check, ...]]:
+def score_impacts(result: ImpactResult) -> tuple[tuple[Row, ...], tuple[Check, ...]]:
     """Share of strongest onsets within 100 ms of the strike, per system and wrongly paired.
 
     Raises:

@@ -1,6 +1,6 @@
 """Results as text for a terminal.
 
-In:   a `SpineReport`, a `StageReport`; or scores of avbench-8s-v1 and what was left out.
+In:   a `QuickReport`, a `StageReport`; or scores of avbench-8s-v1 and what was left out.
 Out:  one table of scores, one list of checks or of what is missing; plain characters.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 from omni2sound.bench.metrics.avbench.scores import PROTOCOL
 from omni2sound.bench.metrics.onsets import OnsetErrors
 from omni2sound.bench.metrics.tagger_8s import MIN_CLIPS_FOR_VERDICT
-from omni2sound.bench.metrics.tagging import RealHearing
-from omni2sound.bench.quick.score import Check, Row, SpineReport
+from omni2sound.bench.metrics.tagging import RealTags
+from omni2sound.bench.quick.score import Check, QuickReport, Row
 from omni2sound.bench.stage_table.gates import Gate
 from omni2sound.bench.stage_table.run import StageReport, SystemScores
 from omni2sound.bench.stats.estimate import Estimate, Score
@@ -27,7 +27,7 @@ SAME_SETS_NOTE = (
 _HEADER = ("task", "system", "hit rate", "95 % interval", "clips", "median |error|", "silent")
 
 
-def as_text(report: SpineReport) -> str:
+def as_text(report: QuickReport) -> str:
     """The whole report."""
     lines = _table([_HEADER, *(_row_cells(row) for row in report.rows)])
     lines += ["", *(_check_line(check) for check in report.checks)]
@@ -148,23 +148,23 @@ def _gate_cells(gate: Gate) -> tuple[str, ...]:
     )
 
 
-def judges_as_text(heard: Mapping[str, RealHearing]) -> str:
+def judges_as_text(heard: Mapping[str, RealTags]) -> str:
     """One line a class: how often each judge hears its real recordings as it, and as another.
 
     The last column of a judge is the share of *other* classes' recordings that it hears as this
     one: a judge that hears everything everywhere has no worth.
     """
-    classes = list(dict.fromkeys(c for real in heard.values() for c in real.heard))
+    classes = list(dict.fromkeys(c for real in heard.values() for c in real.tags))
     header = ["class", "recordings"]
     for name in heard:
         header += [name, f"{name}, others"]
     rows = [header]
     false_rates: dict[str, list[float]] = {name: [] for name in heard}
     for class_id in classes:
-        row = [class_id, str(len(next(iter(heard.values())).heard[class_id]))]
+        row = [class_id, str(len(next(iter(heard.values())).tags[class_id]))]
         for name, real in heard.items():
             others = [
-                class_id in h.classes for c, hs in real.heard.items() if c != class_id for h in hs
+                class_id in h.classes for c, hs in real.tags.items() if c != class_id for h in hs
             ]
             false_rates[name].append(sum(others) / len(others))
             row += [f"{real.rates[class_id]:.2f}", f"{false_rates[name][-1]:.3f}"]
@@ -175,7 +175,7 @@ def judges_as_text(heard: Mapping[str, RealHearing]) -> str:
         mean += [f"{sum(false_rates[name]) / len(classes):.3f}"]
     lines = _table([*rows, mean])
     for name, real in heard.items():
-        left_out = [c for c in real.heard if c not in real.scorable]
+        left_out = [c for c in real.tags if c not in real.scorable]
         told = ", ".join(f"{c} ({real.rates[c]:.2f})" for c in left_out) or "none"
         lines += ["", f"{name}: left out, since real recordings are hit in less than 0.7: {told}"]
     return "\n".join(lines)

@@ -30,9 +30,15 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from omni2sound.bench.metrics.scene_v1 import ClipScore, TrueEvent, score_clip
-from omni2sound.bench.metrics.tagger_8s import judge_clip
-from omni2sound.bench.metrics.tagging import Ears, Heard, RealHearing, hear_recordings, load_judge
-from omni2sound.bench.stats.frechet_sets import JudgedClip
+from omni2sound.bench.metrics.tagger_8s import embed_clip
+from omni2sound.bench.metrics.tagging import (
+    CatalogueTagger,
+    RealTags,
+    Tags,
+    load_tagger,
+    tag_recordings,
+)
+from omni2sound.bench.stats.frechet_sets import TaggerFeatures
 from omni2sound.bench.systems.folder import SoundFile
 from omni2sound.bench.tracks.scenes import read_truth, stored_recordings
 from omni2sound.bench.tracks.track import Track, TrackClip, read_track
@@ -72,14 +78,14 @@ class _Work:
     track: Path
     judges: tuple[str, ...]
     cache: Path
-    hearing: tuple[RealHearing, ...]
+    hearing: tuple[RealTags, ...]
     """Of the first two judges; empty on tracks without truth."""
 
 
 @cache
 def judge_digest(name: str) -> str:
     """What a judge makes of a fixed sound, and what it counts as heard, as a digest."""
-    judge = load_judge(name)
+    judge = load_tagger(name)
     rng = np.random.default_rng(0)
     time_s = np.arange(2 * judge.sample_rate_hz) / judge.sample_rate_hz
     sweep = 0.3 * np.sin(2 * np.pi * (100 + 1000 * time_s) * time_s)
@@ -95,13 +101,13 @@ def _track(folder: Path) -> Track:
 
 
 @cache
-def _ears(folder: Path, judge: str) -> tuple[Ears, str]:
+def _ears(folder: Path, judge: str) -> tuple[CatalogueTagger, str]:
     """A judge's ears for a track's catalogue, and the catalogue's digest."""
     catalogue = stored_recordings(_track(folder)).catalogue
-    return Ears(load_judge(judge), catalogue), catalogue.digest
+    return CatalogueTagger(load_tagger(judge), catalogue), catalogue.digest
 
 
-def real_hearing(track: Track, judge: str, cache_folder: Path) -> RealHearing:
+def real_hearing(track: Track, judge: str, cache_folder: Path) -> RealTags:
     """How a judge hears the track's real recordings: what may be asked of a system."""
     assets = stored_recordings(track)
     path = entry_path(
@@ -111,21 +117,21 @@ def real_hearing(track: Track, judge: str, cache_folder: Path) -> RealHearing:
     path = path.with_suffix(".json")
     if path.is_file():
         told = json.loads(path.read_text(encoding="utf-8"))
-        return RealHearing(heard={c: [_heard(h) for h in all_] for c, all_ in told.items()})
-    hearing = hear_recordings(assets, Ears(load_judge(judge), assets.catalogue))
+        return RealTags(tags={c: [_heard(h) for h in all_] for c, all_ in told.items()})
+    hearing = tag_recordings(assets, CatalogueTagger(load_tagger(judge), assets.catalogue))
     plain = {
         c: [
             {k: sorted(v) if isinstance(v, frozenset) else v for k, v in asdict(h).items()}
             for h in all_heard
         ]
-        for c, all_heard in hearing.heard.items()
+        for c, all_heard in hearing.tags.items()
     }
     put_entry(path, json.dumps(plain).encode())
     return hearing
 
 
-def _heard(told: Mapping[str, Any]) -> Heard:
-    return Heard(
+def _heard(told: Mapping[str, Any]) -> Tags:
+    return Tags(
         classes=frozenset(told["classes"]),
         somewhere=frozenset(told["somewhere"]),
         speech=told["speech"],
@@ -162,8 +168,8 @@ def judge_sounds(
     """
     jobs = list(enumerate(sounds))
     for name in judges:
-        load_judge(name)  # says here, not in a worker, that it is missing
-    hearing: tuple[RealHearing, ...] = ()
+        load_tagger(name)  # says here, not in a worker, that it is missing
+    hearing: tuple[RealTags, ...] = ()
     if track.has_truth:
         hearing = tuple(real_hearing(track, judge, cache_folder) for judge in judges[:2])
     work = _Work(track=track.folder, judges=judges, cache=cache_folder, hearing=hearing)
@@ -176,10 +182,10 @@ def judge_sounds(
     return [r for r in results if r is not None]
 
 
-def read_judged(path: Path) -> JudgedClip:
+def read_judged(path: Path) -> TaggerFeatures:
     """An entry's embeddings and logits."""
     with safe_open(path, framework="np") as file:
-        return JudgedClip(
+        return TaggerFeatures(
             embeddings_PD=file.get_tensor("embeddings_PD"), logits_K=file.get_tensor("logits_K")
         )
 
@@ -192,8 +198,8 @@ def _judge(work: _Work, job: tuple[int, tuple[TrackClip, SoundFile]]) -> tuple[i
         key = entry_key(kind="sound", sound=sound.sha256, judge=judge_digest(name))
         path = entries[name] = entry_path(work.cache, key)
         if not _is_whole(path):
-            judge = load_judge(name)
-            judged = judge_clip(heard.at(judge.sample_rate_hz), judge)
+            judge = load_tagger(name)
+            judged = embed_clip(heard.at(judge.sample_rate_hz), judge)
             tensors = {"embeddings_PD": judged.embeddings_PD, "logits_K": judged.logits_K}
             put_entry(path, to_safetensors(tensors))
     score = None if clip.truth is None else _stage_score(work, clip, sound, heard)
@@ -228,14 +234,14 @@ def _stage_score(work: _Work, clip: TrackClip, sound: SoundFile, heard: _Once) -
     path = entry_path(work.cache, key).with_suffix(".json")
     with suppress(FileNotFoundError, ValueError, KeyError):  # ValueError: cut off
         return _clip_score(json.loads(path.read_text(encoding="utf-8")))
-    rate_hz = load_judge(work.judges[0]).sample_rate_hz
+    rate_hz = load_tagger(work.judges[0]).sample_rate_hz
     whole = Audio(samples_CN=heard.at(rate_hz)[None], sample_rate_hz=rate_hz)
     num_samples = round_half_up(Fraction(clip.duration_s) * rate_hz)
     fitted_N = fit_length(whole, num_samples).samples_CN[0]
     assert clip.truth is not None  # the caller has looked
     events = _events(track.path(clip.truth))
     first, *more = (
-        (_ears(work.track, name)[0].listen(fitted_N), hearing)
+        (_ears(work.track, name)[0].tag(fitted_N), hearing)
         for name, hearing in zip(work.judges, work.hearing, strict=False)
     )
     score = score_clip(fitted_N, events, *first, second=more[0] if more else None)
@@ -284,7 +290,7 @@ def put_entry(path: Path, data: bytes) -> None:
         raise
 
 
-def iter_judged(judged: Iterable[Judged], judge: str) -> Iterator[JudgedClip]:
+def iter_judged(judged: Iterable[Judged], judge: str) -> Iterator[TaggerFeatures]:
     """Entries of one judge, read one at a time."""
     for one in judged:
         yield read_judged(one.entries[judge])

@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 
 from omni2sound.bench.metrics.copies import Nearness
 from omni2sound.bench.metrics.scene_v1 import ClipScore
-from omni2sound.bench.stats.frechet_sets import JudgedClip
+from omni2sound.bench.stats.frechet_sets import TaggerFeatures
 from omni2sound.errors import UserError
 from omni2sound.files import atomic_path
 
@@ -83,7 +83,7 @@ class StageParts:
         track: str,
         first: int,
         sounds: Mapping[str, Sequence[KeptSound]],
-        judged: Mapping[tuple[str, str], Sequence[JudgedClip]],
+        judged: Mapping[tuple[str, str], Sequence[TaggerFeatures]],
     ) -> None:
         """Keeps one batch.
 
@@ -115,7 +115,7 @@ class StageParts:
 
     def judged(
         self, track: str, firsts: Sequence[int], judge: str, system: str
-    ) -> Iterator[JudgedClip]:
+    ) -> Iterator[TaggerFeatures]:
         """One system's sounds as a judge heard them, clip by clip."""
         for first in firsts:
             path = self._path(track, first).with_suffix(".safetensors")
@@ -123,7 +123,7 @@ class StageParts:
                 embeddings_NPD = file.get_tensor(_key(judge, system, "embeddings"))
                 logits_NK = file.get_tensor(_key(judge, system, "logits"))
             for embeddings_PD, logits_K in zip(embeddings_NPD, logits_NK, strict=True):
-                yield JudgedClip(embeddings_PD=embeddings_PD, logits_K=logits_K)
+                yield TaggerFeatures(embeddings_PD=embeddings_PD, logits_K=logits_K)
 
     def _path(self, track: str, first: int) -> Path:
         return self._folder / f"{track}-{first:05d}.json"

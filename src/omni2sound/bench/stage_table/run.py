@@ -34,15 +34,21 @@ from omni2sound.bench.metrics.copies import (
     copies_asked,
 )
 from omni2sound.bench.metrics.scene_v1 import STAGE_V1, score_clip, stage_scores
-from omni2sound.bench.metrics.tagger_8s import as_scores, judge_clip
-from omni2sound.bench.metrics.tagging import Ears, Heard, NamedJudge, RealHearing, hear_recordings
+from omni2sound.bench.metrics.tagger_8s import as_scores, embed_clip
+from omni2sound.bench.metrics.tagging import (
+    AudioTagger,
+    CatalogueTagger,
+    RealTags,
+    Tags,
+    tag_recordings,
+)
 from omni2sound.bench.stage_table.gates import Gate, TrackResult, stage_gates
 from omni2sound.bench.stage_table.kept import KeptSound, StageParts
 from omni2sound.bench.stage_table.tasks import MANY_STEPS, TASKS, StageModel
 from omni2sound.bench.stats.bootstrap import bootstrap_mean
 from omni2sound.bench.stats.distances import kl_divergences
 from omni2sound.bench.stats.estimate import Score
-from omni2sound.bench.stats.frechet_sets import JudgedClip, SetOfSounds, groups_of, set_values
+from omni2sound.bench.stats.frechet_sets import SetOfSounds, TaggerFeatures, groups_of, set_values
 from omni2sound.bench.systems.baselines import (
     Baselines,
     Embed,
@@ -129,14 +135,14 @@ class StageReport:
 
 def run_stage(
     assets: SceneAssets,
-    judge: NamedJudge,
+    judge: AudioTagger,
     *,
     num_clips: int,
     seed: int,
     duration_s: float,
     embed_caption: Embed,
     embed_look: Embed,
-    second_judge: NamedJudge | None = None,
+    second_judge: AudioTagger | None = None,
     model: StageModel | None = None,
     many_steps: StageModel | None = None,
     model_settings: Mapping[str, Any] | None = None,
@@ -233,11 +239,11 @@ def run_stage(
     return StageReport(rows=tuple(rows), gates=gates, facts={**settings, **panel.facts()})
 
 
-def _protocols(judges: Sequence[NamedJudge]) -> list[str]:
+def _protocols(judges: Sequence[AudioTagger]) -> list[str]:
     return [STAGE_V1, COPIES_V1, *(f"{judge.name}-8s-v1" for judge in judges)]
 
 
-def _identity(judge: NamedJudge) -> dict[str, Any]:
+def _identity(judge: AudioTagger) -> dict[str, Any]:
     """Weights and rules. (What it says of a probe would change with the number of threads.)"""
     names = hashlib.sha256("\n".join(judge.class_names).encode()).hexdigest()
     return {
@@ -291,24 +297,24 @@ class _Panel:
     def __init__(
         self,
         assets: SceneAssets,
-        judge: NamedJudge,
-        second_judge: NamedJudge | None,
+        judge: AudioTagger,
+        second_judge: AudioTagger | None,
         *,
         with_model: bool,
     ) -> None:
         self.first_name = judge.name
-        self.judges: dict[str, NamedJudge] = {judge.name: judge}
+        self.judges: dict[str, AudioTagger] = {judge.name: judge}
         if second_judge is not None:
             self.judges[second_judge.name] = second_judge
-        self._ears = [Ears(one, assets.catalogue) for one in self.judges.values()]
-        self.real: list[RealHearing] = [hear_recordings(assets, ears) for ears in self._ears]
+        self._ears = [CatalogueTagger(one, assets.catalogue) for one in self.judges.values()]
+        self.real: list[RealTags] = [tag_recordings(assets, ears) for ears in self._ears]
         self.training = TrainingSounds(assets, judge) if with_model else None
 
     def keep(
         self, clip: StageClip, sound_N: NDArray[np.float32], nearness: Nearness | None
     ) -> KeptSound:
         """What `stage-v1` and the judges say of one sound."""
-        heard: list[Heard] = [ears.listen(sound_N) for ears in self._ears]
+        heard: list[Tags] = [ears.tag(sound_N) for ears in self._ears]
         second = (heard[1], self.real[1]) if len(heard) > 1 else None
         return KeptSound(
             score=score_clip(sound_N, clip.events, heard[0], self.real[0], second=second),
@@ -332,7 +338,7 @@ class _Panel:
         }
 
 
-Made = tuple[dict[str, list[KeptSound]], dict[tuple[str, str], list[JudgedClip]]]
+Made = tuple[dict[str, list[KeptSound]], dict[tuple[str, str], list[TaggerFeatures]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -393,7 +399,7 @@ class _Maker:
         everything[REAL_ELSEWHERE] = [_fresh(clip).sound_N for clip in others]
         with self.clock("embeddings"):
             judged = {
-                (name, system): [judge_clip(n, judge) for n in all_N]
+                (name, system): [embed_clip(n, judge) for n in all_N]
                 for name, judge in self.panel.judges.items()
                 for system, all_N in everything.items()
             }

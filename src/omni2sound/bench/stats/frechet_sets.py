@@ -1,6 +1,6 @@
 """FD, KID, KL and inception score of sets that need not fit into memory.
 
-In:   `JudgedClip`s of real and made sounds, one pair after another, twice.
+In:   `TaggerFeatures`s of real and made sounds, one pair after another, twice.
 Out:  the `Score`s of `yamnet-8s-v1`, as `yamnet_8s` defines them.
 
 Of the patches only each group's number, mean and scatter are kept (merged as they come: Chan,
@@ -37,10 +37,10 @@ from omni2sound.errors import ShapeError
 
 __all__ = [
     "GroupedMoments",
-    "JudgedClip",
     "Moments",
     "SetOfSounds",
     "Statistic",
+    "TaggerFeatures",
     "frechet_of_moments",
     "groups_of",
     "jackknife_estimate",
@@ -56,7 +56,7 @@ NUM_GROUPS = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class JudgedClip:
+class TaggerFeatures:
     """What the judge makes of 8 s."""
 
     embeddings_PD: NDArray[np.float32]
@@ -184,7 +184,7 @@ class GroupedMoments:
 class SetOfSounds:
     """One system's judged clips, read once and kept small."""
 
-    def __init__(self, clips: Iterable[JudgedClip], group_N: NDArray[np.intp]) -> None:
+    def __init__(self, clips: Iterable[TaggerFeatures], group_N: NDArray[np.intp]) -> None:
         """Reads the clips.
 
         Args:

@@ -115,7 +115,7 @@ class SoundFeatures:
         logits: "panns" and "passt": clip to (527,).
         embeddings: "panns", "passt", "clap", "imagebind": clip to (D,); "vggish": (E, 128);
             "sync": (24, 6, 768).
-        dropped: Judge to clip to the reason why it has no entry.
+        dropped: PatchTagger to clip to the reason why it has no entry.
     """
 
     names: tuple[str, ...]

@@ -1,7 +1,7 @@
 """Test scenes in which one thing is struck among moving silent things, and who hears it when.
 
 In:   the stage corpus, and a function that makes sound for pictures.
-Out:  `StrikeResult`: strongest onsets of generated sound and of the baselines.
+Out:  `ImpactResult`: strongest onsets of generated sound and of the baselines.
 
 Scenes come from the test split: no recording, picture or wording of it was trained on. They
 are made in batches and forgotten, so memory does not grow with their number.
@@ -17,20 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound.bench.metrics.onset import strongest_onset_s
-from omni2sound.bench.quick.score import StrikeResult
+from omni2sound.bench.quick.score import ImpactResult
 from omni2sound.bench.tracks.scene_clips import ScenePictures
 from omni2sound.scenes.draw import Scene, draw_scene
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.render.render import render_audio, render_frames
 
-__all__ = ["SoundForPictures", "motion_peak_s", "run_strikes"]
+__all__ = ["SoundForPictures", "motion_peak_s", "run_impacts"]
 
 
 SoundForPictures = Callable[[ScenePictures], Sequence[NDArray[np.float32]]]
 """One mono waveform per scene, at 16 kHz."""
 
 
-def run_strikes(
+def run_impacts(
     assets: SceneAssets,
     generate: SoundForPictures,
     *,
@@ -43,7 +43,7 @@ def run_strikes(
     sync_fps: int = 25,
     batch_size: int = 8,
     on_scenes: Callable[[int, int], None] | None = None,
-) -> StrikeResult:
+) -> ImpactResult:
     """Generate for test scenes and find the strongest onset of each sound.
 
     Args:
@@ -92,7 +92,7 @@ def run_strikes(
         onsets_s["silence"] += [None] * len(scenes)
         if on_scenes is not None:
             on_scenes(first + len(scenes), num_scenes)
-    return StrikeResult(truths_s=truths_s, onsets_s=onsets_s)
+    return ImpactResult(truths_s=truths_s, onsets_s=onsets_s)
 
 
 def motion_peak_s(frames_THWK: NDArray[np.uint8], fps: int) -> float | None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from omni2sound.bench.quick.score import score_strikes
-from omni2sound.bench.quick.strikes import motion_peak_s, run_strikes
+from omni2sound.bench.quick.impacts import motion_peak_s, run_impacts
+from omni2sound.bench.quick.score import score_impacts
 from omni2sound.bench.tracks.scene_clips import ScenePictures
 from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.material.assets import SceneAssets
@@ -39,7 +39,7 @@ class Oracle:
 
 def test_a_model_that_knows_the_answer_is_as_good_as_the_oracle(assets: SceneAssets) -> None:
     model, progress = Oracle(assets), []
-    result = run_strikes(
+    result = run_impacts(
         assets,
         model,
         num_scenes=5,
@@ -56,13 +56,13 @@ def test_a_model_that_knows_the_answer_is_as_good_as_the_oracle(assets: SceneAss
     assert model.shown[0].vision_frames_BTHWK.shape == (3, 20, 16, 16, 3)
     assert model.shown[1].sync_frames_BTHWK.shape == (2, 63, 32, 32, 3)
     assert progress == [(3, 5), (5, 5)]
-    rows, _ = score_strikes(result)
+    rows, _ = score_impacts(result)
     assert rows[0].rate.value >= 0.8
 
 
 def test_the_batch_size_is_no_part_of_the_result(assets: SceneAssets) -> None:
     results = [
-        run_strikes(
+        run_impacts(
             assets,
             Oracle(assets),
             num_scenes=3,
