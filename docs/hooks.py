@@ -18,11 +18,20 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
+_RECORDS = {"experiments": "All experiments", "decisions": "All decisions"}
 _MARKER = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Fill in the generated parts of a page; MkDocs calls this for each one."""
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Fill in the generated parts of a page; MkDocs calls this for each one.
+
+    A record (an experiment, a decision) is in no menu, so it gets a link to its index.
+    """
+    folder, _slash, name = page.file.src_uri.rpartition("/")
+    if folder in _RECORDS and name[0].isdigit():
+        title, _newline, rest = markdown.partition("\n")
+        date = f" · {name[:10]}" if folder == "experiments" else ""
+        markdown = f"{title}\n\n[{_RECORDS[folder]}](index.md){date}\n{rest}"
     return _MARKER.sub(lambda match: PARTS[match[1]](), markdown)
 
 
@@ -78,24 +87,28 @@ def _cell(text: str) -> str:
 
 
 def tree() -> str:
-    """Every module with the first line of its docstring, as one text block."""
+    """Every module with the first sentence of its docstring, a table for each package."""
     package = ROOT / "src" / "omni2sound"
-    lines = ["```text", "src/omni2sound/", *_entries(package, "  "), "```"]
+    folders = sorted(path for path in package.iterdir() if (path / "__init__.py").exists())
+    loose = [path for path in package.glob("*.py") if path.name != "__init__.py"]
+    lines = ["### `omni2sound`\n", *_modules(sorted(loose), package)]
+    for folder in folders:
+        lines += [f"\n### `omni2sound.{folder.name}`\n", f"{first_line(folder / '__init__.py')}\n"]
+        lines += _modules(sorted(folder.rglob("*.py"), key=_files_first), folder)
     return "\n".join(lines)
 
 
-def _entries(folder: Path, indent: str) -> Iterator[str]:
-    paths = sorted(folder.iterdir(), key=lambda path: (path.is_dir(), path.name))
+def _files_first(path: Path) -> tuple[int, str]:
+    return (len(path.parts), str(path))
+
+
+def _modules(paths: list[Path], top: Path) -> list[str]:
+    lines = []
     for path in paths:
-        if path.is_dir() and (path / "__init__.py").exists():
-            yield _line(indent + path.name + "/", path / "__init__.py")
-            yield from _entries(path, indent + "  ")
-        elif path.suffix == ".py" and path.name != "__init__.py":
-            yield _line(indent + path.name, path)
-
-
-def _line(label: str, module: Path) -> str:
-    return f"{label:<34} {first_line(module)}"
+        name = path.relative_to(top).as_posix().removesuffix("__init__.py")
+        if name:
+            lines.append(f"| `{name}` | {_cell(first_line(path))} |")
+    return ["| module | what it does |", "|---|---|", *lines] if lines else []
 
 
 def first_line(module: Path) -> str:
