@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -107,6 +108,46 @@ def test_an_example_runs(block: Block, folder: Path) -> None:
             command, cwd=folder, env=environment, check=False, capture_output=True, text=True
         )
         assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
+
+
+EXAMPLES = ROOT / "examples"
+
+
+def _run_example(folder: Path, *command: str) -> None:
+    environment = os.environ | {
+        "OMNI2SOUND_CACHE": str(folder / "cache"),
+        "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
+        "STEPS": "2",
+    }
+    done = subprocess.run(
+        command, cwd=folder, env=environment, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.slow
+def test_the_examples_run_in_their_order(folder: Path) -> None:
+    """In one folder: a recipe of one's own is trained on the features of the one before."""
+    python = sys.executable
+    for script in sorted(EXAMPLES.glob("0*")):
+        steps = ("2",) if script.name == "05_own_recipe.py" else ()
+        _run_example(folder, python if script.suffix == ".py" else "sh", str(script), *steps)
+    made = ("bell.wav", "barking.mp4", "sounds/dog.wav", "trained.mp4", "own_recipe.wav")
+    assert all((folder / name).is_file() for name in (*made, "scored/report.md"))
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(folder: Path) -> None:
+    notebook = folder / "omni2sound.ipynb"
+    shutil.copy(EXAMPLES / notebook.name, notebook)
+    _run_example(folder, str(SCRIPTS / "jupyter-execute"), str(notebook))
+
+
+def test_the_notebook_is_committed_without_outputs() -> None:
+    notebook = json.loads((EXAMPLES / "omni2sound.ipynb").read_text(encoding="utf-8"))
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert code
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
 
 
 def test_examples_are_plain_commands() -> None:
