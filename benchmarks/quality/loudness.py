@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound import Omni2SoundPipeline
+from omni2sound.bench.quick.model import PipelineSounds
 from omni2sound.bench.quick.score import QUICK_CLASSES
-from omni2sound.bench.stage_table.model import PipelineSounds
 from omni2sound.media.loudness import level, loudness_lufs
 from omni2sound.media.samples import Audio
 from omni2sound.scenes.captions import class_prompt

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from omni2sound import Omni2SoundPipeline
 from omni2sound.bench.metrics.tagging import CatalogueTagger, tag_recordings
-from omni2sound.bench.stage_table.model import PipelineSounds
+from omni2sound.bench.quick.model import PipelineSounds
 from omni2sound.bench.stats.bootstrap import bootstrap_mean
 from omni2sound.bench.tracks.scene_clips import draw_clips
 from omni2sound.encoders.metric.tagger import Tagger
@@ -110,7 +110,7 @@ TYPED: dict[str, tuple[str, str, str]] = {
     "fire": ("crackling campfire", "burning logs in the fireplace", "flames crackle"),
 }
 
-NamedTagger = tuple[str, CatalogueTagger, frozenset[str]]
+Judge = tuple[str, CatalogueTagger, frozenset[str]]
 """Name, ears, and the classes that it is asked about."""
 
 
@@ -118,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", type=Path, required=True)
     assets = SceneAssets.open(parser.parse_args().corpus)
-    judges: list[NamedTagger] = []
+    judges: list[Judge] = []
     for name, network in (("YAMNet", YamNet.load()), ("second judge", Tagger.load())):
         ears = CatalogueTagger(network, assets.catalogue)
         judges.append((name, ears, frozenset(tag_recordings(assets, ears).scorable)))
@@ -128,9 +128,7 @@ def main() -> None:
     _ten_seeds(judges[0], pipeline)
 
 
-def _one_thing(
-    assets: SceneAssets, judges: Sequence[NamedTagger], pipeline: Omni2SoundPipeline
-) -> None:
+def _one_thing(assets: SceneAssets, judges: Sequence[Judge], pipeline: Omni2SoundPipeline) -> None:
     rng = np.random.default_rng(5)
     classes = assets.catalogue.classes
     wordings = {"typed": [(c.class_id, text) for c in classes for text in TYPED[c.class_id]]}
@@ -173,7 +171,7 @@ def _sounds(
 
 
 def _several_things(
-    assets: SceneAssets, judges: Sequence[NamedTagger], pipeline: Omni2SoundPipeline
+    assets: SceneAssets, judges: Sequence[Judge], pipeline: Omni2SoundPipeline
 ) -> None:
     clips = list(
         draw_clips(
@@ -189,7 +187,9 @@ def _several_things(
     shares: dict[int, list[list[float]]] = defaultdict(lambda: [[] for _ in judges])
     for first in range(0, len(clips), BATCH):
         batch = clips[first : first + BATCH]
-        for clip, sound_N in zip(batch, model.for_clips(batch, ("T2A",))["T2A"], strict=True):
+        for clip, sound_N in zip(
+            batch, model.for_prompts([c.caption for c in batch], first), strict=True
+        ):
             named = {event.class_id for event in clip.events}
             for found, (_, ears, scorable) in zip(shares[len(named)], judges, strict=True):
                 if asked := named & scorable:
@@ -205,7 +205,7 @@ def _several_things(
         print(f"  {name}: {'  '.join(told)}", flush=True)
 
 
-def _ten_seeds(judge: NamedTagger, pipeline: Omni2SoundPipeline) -> None:
+def _ten_seeds(judge: Judge, pipeline: Omni2SoundPipeline) -> None:
     name, ears, _ = judge
     print(f"seeds 1 to 10, {TRIED_S:g} s, {name}")
     for class_id, prompt in TRIED:

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from omni2sound import Omni2SoundPipeline
 from omni2sound.bench.metrics.scene_v1 import ClipScore, score_clip, stage_scores
 from omni2sound.bench.metrics.tagging import CatalogueTagger, RealTags, tag_recordings
-from omni2sound.bench.stage_table.model import PipelineSounds
+from omni2sound.bench.quick.model import PipelineSounds
 from omni2sound.bench.stats.bootstrap import bootstrap_difference, bootstrap_ratio_difference
-from omni2sound.bench.tracks.scene_clips import StageClip, Track, draw_clips
+from omni2sound.bench.tracks.scene_clips import ScenePictures, StageClip, Track, draw_clips
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
+from omni2sound.encoders.sync import SyncConfig
+from omni2sound.generate.model import PipelineConfig
 from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import Split
 
@@ -70,6 +72,7 @@ def main() -> None:
                 )
             )
             real += [_score(clip, clip.sound_N, judged) for clip in clips]
+            pictures = _pictures(clips, pipeline.model.config)
             for scales in SCALES:
                 model = PipelineSounds(
                     pipeline=pipeline,
@@ -78,7 +81,7 @@ def main() -> None:
                     guidance=scales[0],
                     text_guidance=scales[1],
                 )
-                sounds = model.for_clips(clips, ("VT2A",))["VT2A"]
+                sounds = model.for_pictures(pictures, [c.caption for c in clips])
                 made[scales] += [_score(c, x, judged) for c, x in zip(clips, sounds, strict=True)]
                 loudest[scales] = max(loudest[scales], *(float(np.abs(x).max()) for x in sounds))
         print(f"\n{track} scenes of the {split} split, {args.clips} clips (+- half of 95 %)")
@@ -87,6 +90,19 @@ def main() -> None:
             print(f"{_name(scales):12}  {_row(made[scales])}  loudest {loudest[scales]:.1f}")
         for scales in SCALES[1:]:
             print(f"{_name(scales)} minus plain: {_differences(made[scales], made[PLAIN])}")
+
+
+def _pictures(clips: list[StageClip], config: PipelineConfig) -> ScenePictures:
+    assert isinstance(config.sync, SyncConfig)  # the embedded model
+    timebase, sync_px = config.timebase, config.sync.frame_px
+    return ScenePictures(
+        first_index=clips[0].index,
+        vision_frames_BTHWK=np.stack(
+            [c.frames(timebase.vision_fps, config.vision.size_px[0]) for c in clips]
+        ),
+        sync_frames_BTHWK=np.stack([c.frames(timebase.sync_fps, sync_px) for c in clips]),
+        duration_s=DURATION_S,
+    )
 
 
 def _score(clip: StageClip, sound_N: NDArray[np.float32], judged: list[Judged]) -> ClipScore:

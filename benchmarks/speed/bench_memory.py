@@ -35,8 +35,9 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from omni2sound.bench.scoring import sounds as judging
+from omni2sound.bench.metrics import tagging
 from omni2sound.bench.scoring.evaluate import evaluate
+from omni2sound.bench.scoring.means import Means
 from omni2sound.bench.systems.folder import check_folder
 from omni2sound.bench.systems.system import System
 from omni2sound.bench.tracks.track import TrackClip, TrackInfo, read_track, write_track
@@ -69,7 +70,7 @@ class CheapJudge:
         return scores.astype(np.float32), bands
 
 
-judging.TAGGERS = {**judging.TAGGERS, "cheap": CheapJudge}
+tagging.TAGGERS = {**tagging.TAGGERS, "cheap": CheapJudge}
 
 
 def make(folder: Path, count: int, seed: int) -> None:
@@ -104,14 +105,10 @@ def measure(folder: Path, count: int, judge: str, engine: EngineName, workers: i
     check = check_folder(folder / "made", track.clips, engine=engine, num_workers=workers)
     assert not check.problems
     made = System(name="made", sounds={s.clip_id: s for s in check.sounds})
-    evaluation = evaluate(
-        track,
-        [made],
-        judges=(judge,),
-        cache_folder=folder / "cache",
-        engine=engine,
-        num_workers=workers,
+    means = Means(
+        judges=(judge,), cache_folder=folder / "cache", engine=engine, num_workers=workers
     )
+    evaluation = evaluate(track, [made], means, on_step=lambda step: lambda done, total: None)
     scores = {s.name: s.estimate for r in evaluation.rows if r.system == "made" for s in r.scores}
     digest = hashlib.sha256(repr(sorted(scores.items())).encode()).hexdigest()
     told = ", ".join(f"{n} {e.value:.4g}" for n, e in scores.items())

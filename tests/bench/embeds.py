@@ -11,12 +11,12 @@ from omni2sound.bench.tracks.scene_clips import StageClip
 
 def words_embed() -> Embed:
     """Letter counts: near captions share words."""
-    return _words
+    return Embed("words", _words)
 
 
 def colours_embed() -> Embed:
     """Mean colours."""
-    return _colours
+    return Embed("colours", _colours)
 
 
 def _words(clip: StageClip) -> NDArray[np.float32]:

@@ -24,15 +24,18 @@ from omni2sound.bench.report.notes import notes_of
 from omni2sound.bench.report.results import ScoredRun, read_run
 from omni2sound.bench.report.tables import tables_of
 from omni2sound.bench.report.write import REPORTS, write_report
-from omni2sound.bench.run import Means, Submission, run_model, score_folders
+from omni2sound.bench.run import Submission, run_model, score_folders
+from omni2sound.bench.scoring.means import Means
+from omni2sound.bench.systems.baseline_files import Embedders
 from omni2sound.bench.systems.model import ModelRun, clip_seed, make_sounds
+from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
 from omni2sound.bench.tracks.track import Track, read_track
 from omni2sound.errors import UserError
 from tests.bench.embeds import colours_embed, words_embed
 
 pytestmark = pytest.mark.slow
 
-RUN = ModelRun(model="embedded", num_steps=1, device="cpu")
+RUN = ModelRun(model="embedded", num_steps=1, device="cpu", batch_size=3)
 RATE_HZ = 16_000
 
 
@@ -47,7 +50,7 @@ def means(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Means:
         cache_folder=tmp_path_factory.mktemp("cache"),
         assets=store,
         num_remembered=2,
-        embed=(words_embed, colours_embed),
+        embed=Embedders(caption=words_embed, look=colours_embed),
     )
 
 
@@ -73,21 +76,22 @@ def value(run: ScoredRun, system: str, name: str, part: str, task: str | None = 
 
 
 def test_models_stand_beside_all_baselines_on_both_parts(whole: ScoredRun) -> None:
-    systems = {(r.system, r.task) for r in whole.evaluation.rows if r.part == "main"}
+    rows = [r for r in whole.evaluation.rows if r.protocol == "stage-v1"]
+    systems = {(r.system, r.task) for r in rows if r.part == "main"}
     model = next(r.system for r in whole.evaluation.rows if not r.is_baseline)
     plain = ("oracle", "shuffled", "silence", "retrieval", "motion-energy", "motion + retrieval")
     assert systems == {(name, None) for name in plain} | {
         (model, task) for task in ("VT2A", "V2A", "T2A")
     }
-    assert {r.part for r in whole.evaluation.rows} == {"main", "offscreen", "all"}
+    assert {r.part for r in whole.evaluation.rows} == {"main", "offscreen"}
     assert all(r.num_clips == r.num_expected for r in whole.evaluation.rows)
 
 
 def test_the_oracle_is_the_ceiling(whole: ScoredRun) -> None:
-    assert value(whole, "oracle", "KL", "all") == 0
-    elsewhere = value(whole, "real, other scenes", "FD", "all")
-    assert value(whole, "silence", "FD", "all") > elsewhere > 0
     for part in ("main", "offscreen"):
+        assert value(whole, "oracle", "KL", part) == 0
+        elsewhere = value(whole, "real, other scenes", "FD", part)
+        assert value(whole, "silence", "FD", part) > elsewhere > 0
         best = value(whole, "oracle", "onset F1 100 ms", part)
         assert best > value(whole, "shuffled", "onset F1 100 ms", part)
         assert value(whole, "silence", "onset F1 100 ms", part) == 0
@@ -107,28 +111,34 @@ def test_a_limit_changes_no_sound(
 def test_sounds_of_other_settings_are_refused(
     whole: ScoredRun, stage_track: Track, means: Means
 ) -> None:
-    other = replace(RUN, seed=1)
-    with pytest.raises(UserError, match="seed 0 and not 1"):
-        run_model(stage_track, whole.folder, other, means, limit=None, on_step=quiet)
+    for other, words in (
+        (replace(RUN, seed=1), "seed 0 and not 1"),
+        (replace(RUN, text_guidance=4.0), "text_guidance None and not 4.0"),
+        (replace(RUN, batch_size=2), "batch_size 3 and not 2"),  # rounding differs
+    ):
+        with pytest.raises(UserError, match=words):
+            run_model(stage_track, whole.folder, other, means, limit=None, on_step=quiet)
 
 
 SCRIPT = """
 import sys
 from pathlib import Path
+from omni2sound.bench.systems.baseline_files import Embedders
 from omni2sound.bench.report.examples import choose_examples
 from omni2sound.bench.systems.model import ModelRun
 from omni2sound.bench.report.write import write_report
-from omni2sound.bench.run import Means, run_model
+from omni2sound.bench.run import run_model
+from omni2sound.bench.scoring.means import Means
 from omni2sound.bench.tracks.track import read_track
 from tests.bench.embeds import colours_embed, words_embed
 track, out, cache, store = map(Path, sys.argv[1:])
 means = Means(judges=("yamnet",), cache_folder=cache, assets=store, num_remembered=2,
-              embed=(words_embed, colours_embed))
+              embed=Embedders(caption=words_embed, look=colours_embed))
 def step(name):
     print(name, flush=True)
     return lambda done, total: print(name, done, flush=True)
-run = run_model(read_track(track), out, ModelRun(model="embedded", num_steps=1, device="cpu"),
-                means, limit=None, on_step=step)
+asked = ModelRun(model="embedded", num_steps=1, device="cpu", batch_size=3)
+run = run_model(read_track(track), out, asked, means, limit=None, on_step=step)
 print("reporting", flush=True)
 write_report(run)
 """
@@ -167,10 +177,13 @@ def test_killed_at_any_step_a_run_ends_with_the_same_report(
 @pytest.fixture
 def theirs(stage_track: Track, tmp_path: Path) -> Path:
     """The real sounds, as another system would hand them in."""
-    folder = tmp_path / "theirs"
+    return hand_in(stage_track, tmp_path / "theirs")
+
+
+def hand_in(track: Track, folder: Path) -> Path:
     folder.mkdir()
-    for clip in stage_track.clips:
-        shutil.copyfile(stage_track.path(clip.audio), folder / f"{clip.clip_id}.wav")
+    for clip in track.clips:
+        shutil.copyfile(track.path(clip.audio), folder / f"{clip.clip_id}.wav")
     return folder
 
 
@@ -185,41 +198,48 @@ def test_a_system_that_hands_in_the_truth_ties_with_the_oracle(
 ) -> None:
     run = scored(stage_track, theirs, tmp_path / "out", means)
     assert run.evaluation.problems == {}
-    for name, part in (("KL", "all"), ("onset F1 50 ms", "main")):
+    for name, part in (("KL", "main"), ("onset F1 50 ms", "main")):
         ours = value(run, "theirs", name, part, "VT2A")
         assert ours == pytest.approx(value(run, "oracle", name, part), abs=1e-6)
-    assert value(run, "theirs", "FD", "all", "VT2A") == pytest.approx(0, abs=1e-6)
+    assert value(run, "theirs", "FD", "main", "VT2A") == pytest.approx(0, abs=1e-6)
 
 
 def test_the_real_set_itself_has_no_distances(whole: ScoredRun) -> None:
     for system in ("oracle", "shuffled"):
-        rows = [r for r in whole.evaluation.rows if (r.system, r.part) == (system, "all")]
+        rows = [
+            r
+            for r in whole.evaluation.rows
+            if (r.system, r.part, r.protocol) == (system, "main", "yamnet-8s-v1")
+        ]
         assert [[s.name for s in r.scores] for r in rows] == [["KL"]]
     assert any("the real set itself" in note for note in notes_of(whole.evaluation))
-    (table,) = (t for t in tables_of(whole.evaluation) if t.part == "all")
+    tables = tables_of(whole.evaluation)
+    (table,) = (t for t in tables if (t.part, t.protocol) == ("main", "yamnet-8s-v1"))
     assert [c.name for c in table.columns] == ["FD", "KID", "KL", "IS"]
 
 
 def test_what_is_missing_is_counted_and_named_never_replaced(
-    stage_track: Track, theirs: Path, means: Means, tmp_path: Path
+    store: Path, means: Means, tmp_path: Path
 ) -> None:
-    gone, broken = (c.clip_id for c in stage_track.clips[:2])
+    plan = StagePlan(num_clips=12, seed=3, duration_s=2.0)
+    track = build_stage_track(store, tmp_path / "track", plan)
+    theirs = hand_in(track, tmp_path / "theirs")
+    gone, broken = (c.clip_id for c in track.clips[:4] if c.part == "main")
     (theirs / f"{gone}.wav").unlink()
     sound = np.full(2 * RATE_HZ, np.nan, np.float32)
     soundfile.write(theirs / f"{broken}.wav", sound, RATE_HZ, subtype="FLOAT")
-    run = scored(stage_track, theirs, tmp_path / "out", means)
+    run = scored(track, theirs, tmp_path / "out", means)
     problems = {(p.kind, p.name) for p in run.evaluation.problems["theirs VT2A"]}
     assert problems == {("missing", gone), ("not finite", broken)}
-    rows = [r for r in run.evaluation.rows if r.system == "theirs"]
-    assert [(r.part, r.num_clips, r.num_expected) for r in rows] == [
-        ("main", 3, 4),
-        ("offscreen", 3, 4),
-        ("all", 6, 8),
+    rows = {r.part: r for r in run.evaluation.rows if r.system == "theirs"}
+    assert [(r.part, r.num_clips, r.num_expected) for r in rows.values()] == [
+        ("main", 4, 6),
+        ("offscreen", 6, 6),
     ]
-    # Six clips are compared with the real sounds of those six.
-    assert value(run, "theirs", "FD", "all", "VT2A") == pytest.approx(0, abs=1e-6)
+    # Four clips are compared with the real sounds of those four.
+    assert value(run, "theirs", "FD", "main", "VT2A") == pytest.approx(0, abs=1e-6)
     assert {r.clip_id for r in run.evaluation.clips if r.system == "theirs"} == {
-        c.clip_id for c in stage_track.clips[2:]
+        c.clip_id for c in track.clips if c.clip_id not in (gone, broken)
     }
     assert any("not every clip" in note for note in notes_of(run.evaluation))
 

@@ -17,6 +17,7 @@ from omni2sound.cli import bench_run as benchmark
 from omni2sound.cli.main import app
 from omni2sound.errors import UserError
 from tests.bench.conftest import assets, store, tonal_assets  # noqa: F401 (fixtures)
+from tests.build import tiny_model_folder
 
 pytestmark = pytest.mark.slow
 
@@ -95,6 +96,34 @@ def test_score_report_compare_listen(track: Track, tmp_path: Path) -> None:
     code, out, _ = run("listen", "analyse", kit, saved)
     assert code == 0
     assert "a preferred to b | 0.50" in out
+
+
+def test_a_random_model_misses_gates_and_the_run_goes_on_where_it_was(
+    store: Path,  # noqa: F811
+    track: Track,
+    tmp_path: Path,
+) -> None:
+    model, out = tiny_model_folder(tmp_path / "tiny"), tmp_path / "out"
+    arguments = (
+        *("run", track.folder, "--gates", "--model", model, "--assets", store, "--out", out),
+        *("--steps", 1, "--many-steps", 2, "--batch", 4, "--device", "cpu", "--workers", 1),
+        *("--cache", tmp_path / "cache"),
+    )
+    code, printed, _ = run(*arguments)
+    assert code == 1  # a random model misses
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert (report["gates"]["passed"], report["gates"]["complete"]) == (False, False)
+    model_rows = {(r["part"], r["system"]) for r in report["rows"] if not r["is_baseline"]}
+    assert model_rows == {
+        *(("main", name) for name in ("tiny", "tiny, 2 steps")),
+        *(("offscreen", name) for name in ("tiny", "tiny, seen-only caption")),
+    }
+    facts = report["facts"]["model"]
+    assert (facts["model"], facts["steps"], facts["many_steps"]) == ("tiny", 1, 2)
+    files = {path: path.stat().st_mtime_ns for path in out.glob("*/*/*.wav")}
+    assert run(*arguments)[:2] == (code, printed)
+    assert files == {path: path.stat().st_mtime_ns for path in out.glob("*/*/*.wav")}
+    assert run("report", out)[1] == printed
 
 
 def test_bad_input_is_refused(track: Track, tmp_path: Path) -> None:

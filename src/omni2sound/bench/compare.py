@@ -26,8 +26,8 @@ from omni2sound.bench.metrics.onset import onset_hit
 from omni2sound.bench.metrics.scene_v1 import STAGE_V1
 from omni2sound.bench.metrics.tagger_8s import MIN_CLIPS_FOR_VERDICT
 from omni2sound.bench.report.results import ScoredRun
-from omni2sound.bench.run import Means
 from omni2sound.bench.scoring.evaluate import MIN_CLIPS, ClipRecord
+from omni2sound.bench.scoring.means import Means
 from omni2sound.bench.scoring.sounds import Judged, iter_judged, judge_sounds
 from omni2sound.bench.stats.estimate import Direction, Estimate
 from omni2sound.bench.stats.frechet_sets import (
@@ -96,7 +96,7 @@ def choose_system(run: ScoredRun, task: Task | None, name: str | None = None) ->
         s
         for s in run.systems
         if not s.distances_only
-        and (s.name == name if name is not None else not s.is_baseline)
+        and (s.name == name if name is not None else not (s.is_baseline or s.is_variant))
         and (task is None or s.task in (task, None))
     ]
     if len(found) != 1:
@@ -145,16 +145,12 @@ def compare_runs(
     corrected = holm([d.p for d in found])
     differences = [_judged(replace(d, p_holm=p)) for d, p in zip(found, corrected, strict=True)]
     return Comparison(
-        a=_title(system_a),
-        b=_title(system_b),
+        a=system_a.title,
+        b=system_b.title,
         differences=tuple(differences),
         only_a=tuple(i for i in system_a.sounds if i not in system_b.sounds),
         only_b=tuple(i for i in system_b.sounds if i not in system_a.sounds),
     )
-
-
-def _title(system: System) -> str:
-    return system.name if system.task is None else f"{system.name} {system.task}"
 
 
 def _judged(d: Difference) -> Difference:
@@ -237,11 +233,7 @@ def _paired_scores(
 
 
 def _records(run: ScoredRun, system: System) -> dict[str, ClipRecord]:
-    return {
-        r.clip_id: r
-        for r in run.evaluation.clips
-        if (r.system, r.task) == (system.name, system.task)
-    }
+    return {r.clip_id: r for r in run.evaluation.clips if (r.system, r.task) == system.key}
 
 
 def _difference(
@@ -338,11 +330,7 @@ def _set_scores(
     if system_a.is_real or system_b.is_real:
         return []  # the real sounds themselves: a set has no distance to itself
     clips = {c.clip_id: c for c in track.clips}
-    parts = (
-        [("all", list(ids))]
-        if track.has_truth
-        else [(p, [i for i in ids if clips[i].part == p]) for p in track.parts]
-    )
+    parts = [(p, [i for i in ids if clips[i].part == p]) for p in track.parts]
     real = real_sounds(track)
     wanted = [(clips[i], s[i]) for s in (real, system_a.sounds, system_b.sounds) for i in ids]
     judged = judge_sounds(

@@ -1,57 +1,31 @@
-"""A whole run: sounds, judging, scores; and the scoring of anybody's folders.
+"""A whole run: sounds, judging, scores; and the scoring of folders of sounds.
 
 In:   a track; a model, or folders of sounds.
-Out:  a folder with `scores.json` and what reports are made of (`scored`).
+Out:  a folder with `scores.json` and everything that reports need (`report.results`).
 
-Every step leaves what it has done where the next start finds it: sounds under their clips'
-names, judged sounds by digest. A run that was killed anywhere and is started again ends with
-the same scores.
+Every step stores its results where the next start finds them: sounds under their clips' names,
+judged sounds by digest. A run that was killed anywhere and is started again ends with the same
+scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import get_args
 
 from omni2sound.bench.report.results import ScoredRun, read_run, write_run
-from omni2sound.bench.scoring.avbench import PublishedJudges
-from omni2sound.bench.scoring.evaluate import evaluate
-from omni2sound.bench.systems.baseline_files import EmbedNames, plain_baselines, stage_baselines
-from omni2sound.bench.systems.baseline_files import caption_embed as _caption_embed
-from omni2sound.bench.systems.baseline_files import look_embed as _look_embed
+from omni2sound.bench.scoring.evaluate import MIN_CLIPS, evaluate
+from omni2sound.bench.scoring.means import Means, OnStep
+from omni2sound.bench.systems.baseline_files import plain_baselines, stage_baselines
 from omni2sound.bench.systems.folder import Problem, check_folder
-from omni2sound.bench.systems.model import ModelRun, make_sounds, model_identity
+from omni2sound.bench.systems.model import ModelRun, make_sounds, model_identity, variants_of
 from omni2sound.bench.systems.system import System
-from omni2sound.bench.tracks.track import Task, Track
-from omni2sound.data.workers import EngineName
+from omni2sound.bench.tracks.track import TASKS, Part, Task, Track
+from omni2sound.errors import UserError
 
-__all__ = ["Means", "OnStep", "Submission", "run_model", "score_folders"]
-
-
-class OnStep(Protocol):
-    """Told how far a run is."""
-
-    def __call__(self, step: str, /) -> Callable[[int, int], None]:
-        """What counts the jobs of one step."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Means:
-    """With what a run is done; none of it changes a result but the judges."""
-
-    judges: tuple[str, ...]
-    cache_folder: Path
-    published: PublishedJudges | None = None
-    """Those of avbench-8s-v1; None leaves that protocol out."""
-    assets: Path | None = None
-    """The stage corpus, for the baselines that need it."""
-    num_remembered: int = 100
-    """Training scenes that retrieval knows."""
-    embed: EmbedNames = (_caption_embed, _look_embed)
-    engine: EngineName = "local"
-    num_workers: int = 1
+__all__ = ["Submission", "run_model", "score_folders"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,10 +33,15 @@ class Submission:
     """One system's folder for one task."""
 
     name: str
-    task: Task
+    task: Task | None
+    """None: a baseline, which was shown everything."""
     folder: Path
     sample_rate_hz: int | None = None
-    """What its files should have; None: what most of them have."""
+    """Expected rate of its files; None: the most common one."""
+    part: Part | None = None
+    """Only clips of this part; None: all."""
+    is_variant: bool = False
+    """The model of another submission, asked in another way."""
 
 
 def run_model(
@@ -74,14 +53,17 @@ def run_model(
         track: The whole track.
         out: Folder; made if missing.
         run: Model and settings.
-        means: Judges, cache, engine.
+        means: Execution settings.
         limit: Only the first clips.
-        on_step: Told about each step.
+        on_step: Reports progress.
 
     Raises:
-        UserError: `out` holds another run, or something can't be read.
+        UserError: `out` holds another run, something can't be read, or a run with controls
+            lacks the corpus, the truth or a task.
     """
     asked = track.limited(limit)
+    if run.with_controls:
+        _check_controls(asked, run, means)
     out.mkdir(parents=True, exist_ok=True)
     failed = make_sounds(
         asked,
@@ -93,8 +75,14 @@ def run_model(
     )
     identity = model_identity(run)
     submissions = [
-        Submission(name=identity["model"], task=task, folder=out / "sounds" / task)
-        for task in run.tasks
+        Submission(
+            name=variant.name or identity["model"],
+            task=variant.task,
+            folder=out / "sounds" / variant.folder,
+            part=variant.part,
+            is_variant=bool(variant.name),
+        )
+        for variant in variants_of(run, identity["model"])
     ]
     return score_folders(
         track,
@@ -103,9 +91,22 @@ def run_model(
         means,
         limit=limit,
         on_step=on_step,
-        more_facts={"model": identity},
+        more_facts={"model": {**identity, "many_steps": run.many_steps}},
         failed=failed,
+        with_copies=run.with_controls,
     )
+
+
+def _check_controls(track: Track, run: ModelRun, means: Means) -> None:
+    if not track.has_truth:
+        raise UserError(f"gates need scenes with truth; track {track.info.name} has none")
+    if means.assets is None:
+        raise UserError("gates compare with training recordings and need the scene corpus")
+    if missing := set(TASKS) - set(run.tasks):
+        raise UserError(f"gates compare all tasks; add {', '.join(sorted(missing))}")
+    for part in get_args(Part):
+        if (count := sum(c.part == part for c in track.clips)) < MIN_CLIPS:
+            raise UserError(f"gates need {MIN_CLIPS} clips or more of part {part}, got {count}")
 
 
 def score_folders(
@@ -118,6 +119,7 @@ def score_folders(
     on_step: OnStep,
     more_facts: Mapping[str, object] | None = None,
     failed: Mapping[str, str] | None = None,
+    with_copies: bool = False,
 ) -> ScoredRun:
     """Score folders of sounds beside the baselines.
 
@@ -125,36 +127,22 @@ def score_folders(
         track: The whole track.
         submissions: Each a system's folder for one task.
         out: Folder for scores; made if missing.
-        means: Judges, cache, engine.
+        means: Execution settings.
         limit: Only the first clips.
-        on_step: Told about each step.
+        on_step: Reports progress.
         more_facts: Go into the report.
         failed: Why clips are missing, where that is known.
+        with_copies: Search sounds for the corpus' training recordings (`copies-v1`).
 
     Raises:
         UserError: A folder is not there, or has fewer than four clips.
     """
     asked = track.limited(limit)
     out.mkdir(parents=True, exist_ok=True)
-    work = {"engine": means.engine, "num_workers": means.num_workers}
-    systems = []
-    for submission in submissions:
-        check = check_folder(
-            submission.folder,
-            asked.clips,
-            sample_rate_hz=submission.sample_rate_hz,
-            others=[c.clip_id for c in track.clips],
-            on_file=on_step(f"files of {submission.name} {submission.task}"),
-            **work,  # type: ignore[arg-type]
-        )
-        systems.append(
-            System(
-                name=submission.name,
-                task=submission.task,
-                sounds={s.clip_id: s for s in check.sounds},
-                problems=tuple(_explained(p, failed or {}) for p in check.problems),
-            )
-        )
+    systems = [
+        _checked_system(track, asked, submission, means, on_step, failed or {})
+        for submission in submissions
+    ]
     systems += plain_baselines(asked, out / "baselines")
     if track.has_truth and means.assets is not None:
         systems += stage_baselines(
@@ -164,24 +152,45 @@ def score_folders(
             embed=means.embed,
             num_remembered=means.num_remembered,
             on_clip=on_step("baselines"),
-            **work,  # type: ignore[arg-type]
+            engine=means.engine,
+            num_workers=means.num_workers,
         )
-    evaluation = evaluate(
-        asked,
-        systems,
-        judges=means.judges,
-        cache_folder=means.cache_folder,
-        published=means.published,
-        on_sound=on_step("judging"),
-        on_published=on_step("published judges"),
-        **work,  # type: ignore[arg-type]
-    )
+    evaluation = evaluate(asked, systems, means, on_step=on_step, with_copies=with_copies)
     facts = {**evaluation.facts, **(more_facts or {})}
     if track.has_truth and means.assets is not None:
         facts["num_remembered"] = means.num_remembered
     evaluation = replace(evaluation, facts=facts)
     write_run(out, evaluation, systems, track=track.folder, limit=limit)
     return read_run(out)
+
+
+def _checked_system(
+    track: Track,
+    asked: Track,
+    submission: Submission,
+    means: Means,
+    on_step: OnStep,
+    failed: Mapping[str, str],
+) -> System:
+    """Look at every file of a submission once."""
+    title = " ".join(filter(None, ("files of", submission.name, submission.task)))
+    check = check_folder(
+        submission.folder,
+        [c for c in asked.clips if submission.part in (None, c.part)],
+        sample_rate_hz=submission.sample_rate_hz,
+        others=[c.clip_id for c in track.clips],
+        on_file=on_step(title),
+        engine=means.engine,
+        num_workers=means.num_workers,
+    )
+    return System(
+        name=submission.name,
+        task=submission.task,
+        is_baseline=submission.task is None,
+        is_variant=submission.is_variant,
+        sounds={s.clip_id: s for s in check.sounds},
+        problems=tuple(_explained(p, failed) for p in check.problems),
+    )
 
 
 def _explained(problem: Problem, failed: Mapping[str, str]) -> Problem:

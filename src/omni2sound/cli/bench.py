@@ -7,7 +7,7 @@ Out:  a table (or one JSON object) on stdout; exit code 1 if a check fails.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +18,6 @@ from omni2sound.cli import bench_listen as listening
 from omni2sound.cli import bench_run as benchmark
 from omni2sound.cli.progress import progress_bar
 from omni2sound.errors import UserError
-from omni2sound.files import atomic_path
 
 __all__ = ["app"]
 
@@ -60,6 +59,7 @@ def spine(
 ) -> None:
     """Does sound come when something is struck, and is it the sound that was asked for?"""
     from omni2sound.bench.quick.impacts import run_impacts
+    from omni2sound.bench.quick.model import PipelineSounds
     from omni2sound.bench.quick.prompts import run_prompts
     from omni2sound.bench.quick.score import (
         QUICK_CLASSES,
@@ -68,7 +68,6 @@ def spine(
         score_prompts,
     )
     from omni2sound.bench.report.text import as_text
-    from omni2sound.bench.stage_table.model import PipelineSounds
     from omni2sound.encoders.metric.tagger import Tagger
     from omni2sound.encoders.metric.yamnet import YamNet
     from omni2sound.encoders.sync import SyncConfig
@@ -191,102 +190,6 @@ def avbench(
         print(json.dumps(data))
     else:
         print(avbench_as_text(scores, dropped=dropped, missing=judges.missing))
-
-
-@app.command()
-def stage(
-    assets: Annotated[Path, typer.Option(help="Stage corpus, from `scenes fetch`.")],
-    model: Annotated[
-        str | None, typer.Option(help="A model's name, folder or Hub id; baselines alone without.")
-    ] = None,
-    clips: Annotated[
-        int, typer.Option(min=4, help="Test scenes of each track; FD takes a verdict from 500 on.")
-    ] = 100,
-    seed: Annotated[int, typer.Option(min=0, help="Of scenes, wordings and noise.")] = 0,
-    duration: Annotated[float, typer.Option(help="Seconds of every scene.")] = 8.0,
-    steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale.")] = None,
-    text_guidance: Annotated[
-        float | None, typer.Option(min=0, help="Of captions beside pictures; the same by default.")
-    ] = None,
-    many_steps: Annotated[
-        int | None, typer.Option(min=1, help="Beside it, the same model with so many steps.")
-    ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Clips generated at once.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="Precision of the transformer.")] = "auto",
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder: batches are kept there, and a stopped run goes on."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Right sound, right time, nothing else; beside baselines that learn nothing."""
-    from omni2sound.bench.report.text import stage_as_text
-    from omni2sound.bench.stage_table.model import PipelineSounds
-    from omni2sound.bench.stage_table.run import run_stage
-    from omni2sound.bench.systems.retrieval import caption_embedding, look_embedding
-    from omni2sound.encoders.metric.tagger import Tagger
-    from omni2sound.encoders.metric.yamnet import YamNet
-    from omni2sound.encoders.text import TextEncoder
-    from omni2sound.encoders.vision import VisionEncoder
-    from omni2sound.generate.pipeline import Omni2SoundPipeline
-    from omni2sound.scenes.material.assets import SceneAssets
-    from omni2sound.weights import networks_sha256
-
-    if many_steps is not None and model is None:
-        raise UserError("--many-steps compares a model with itself; give --model")
-    corpus = SceneAssets.open(assets)
-    sounds, facts = None, {}
-    if model is not None:
-        pipeline = Omni2SoundPipeline.from_pretrained(model, device=device, dtype=dtype)
-        defaults = pipeline.model.defaults
-        sounds = PipelineSounds(
-            pipeline=pipeline,
-            seed=seed,
-            duration_s=duration,
-            num_steps=steps,
-            guidance=guidance,
-            text_guidance=text_guidance,
-        )
-        facts = {
-            "name": pipeline.model.name,
-            "sha256": pipeline.model.sha256,
-            "steps": defaults.steps if steps is None else steps,
-            "many_steps": many_steps,
-            "guidance": defaults.guidance if guidance is None else guidance,
-            "text_guidance": text_guidance,
-            "device": pipeline.device.type,
-            "dtype": str(pipeline.dtype).removeprefix("torch."),
-        }
-    texts, looks = TextEncoder.load(), VisionEncoder.load()
-    with progress_bar("clips", 2 * clips) as report:
-        result = run_stage(
-            corpus,
-            YamNet.load(),
-            second_judge=Tagger.load(),
-            num_clips=clips,
-            seed=seed,
-            duration_s=duration,
-            embed_caption=caption_embedding(texts),
-            embed_look=look_embedding(looks),
-            model=sounds,
-            many_steps=None
-            if sounds is None or many_steps is None
-            else replace(sounds, num_steps=many_steps),
-            model_settings=facts,
-            retrieval_settings={"text": texts.sha256, "vision": networks_sha256(looks)},
-            batch_size=batch,
-            out=out,
-            on_clips=report,
-        )
-    text = json.dumps(result.to_json(), allow_nan=False)
-    if out is not None:
-        with atomic_path(out / "report.json") as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
-    print(text if as_json else stage_as_text(result))
-    if not result.passed:
-        raise typer.Exit(1)
 
 
 @app.command()

@@ -3,7 +3,8 @@
 In:   a track (a folder, or `stage-omni`, which is built first), a model or folders of sounds.
 Out:  OUT/scores.json, OUT/report.{json,md,html}; what was written is named on stdout.
 
-Exit code 1 if anything is wrong with any sound: each problem is a line on stderr.
+Exit code 1 if anything is wrong with any sound (each problem is a line on stderr), or if a gate
+of `run --gates` was missed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,8 +22,9 @@ from omni2sound.cli.options import Engine, EngineOption, WorkersOption, default_
 from omni2sound.errors import UserError
 
 if TYPE_CHECKING:
+    from omni2sound.bench.report.gates import Gate
     from omni2sound.bench.report.results import ScoredRun
-    from omni2sound.bench.run import Means
+    from omni2sound.bench.scoring.means import Means
     from omni2sound.bench.tracks.track import Track
 
 __all__ = ["Steps", "compare", "report", "run", "score"]
@@ -79,6 +81,24 @@ def run(
     tasks: Annotated[str, typer.Option(help="Some of VT2A,V2A,T2A.")] = "VT2A,V2A,T2A",
     steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps.")] = None,
     guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale.")] = None,
+    text_guidance: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Guidance scale of captions beside pictures. Default: --guidance."
+        ),
+    ] = None,
+    gates: Annotated[
+        bool,
+        typer.Option(
+            help="Add the controls that acceptance criteria need, print their verdicts, and exit "
+            "with 1 if one is missed. Needs a scene track and the corpus."
+        ),
+    ] = False,
+    many_steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Add VT2A of the main part with this number of sampling steps."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Clips generated at once.")] = 8,
     limit: LimitOption = None,
     seed: SeedOption = 0,
     assets: AssetsOption = None,
@@ -88,6 +108,7 @@ def run(
         Path | None, typer.Option(help="Published encoders of a full-size model.")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="Precision of the transformer.")] = "auto",
     cache: CacheOption = None,
     engine: EngineOption = "local",
     workers: WorkersOption = None,
@@ -105,7 +126,12 @@ def run(
         seed=seed,
         num_steps=steps,
         guidance=guidance,
+        text_guidance=text_guidance,
+        many_steps=many_steps,
+        with_controls=gates,
+        batch_size=batch,
         device=device,
+        dtype=dtype,
         encoders=None if encoders is None else str(encoders),
     )
     with kept_workers():
@@ -117,7 +143,7 @@ def run(
                 f"{', '.join(opened.info.tasks)}"
             )
         scored = run_model(opened, out, asked, means, limit=limit, on_step=Steps())
-    _finish(scored)
+    _finish(scored, gates_decide=gates)
 
 
 def score(
@@ -161,12 +187,10 @@ def score(
 
 
 def report(folder: Annotated[Path, typer.Argument(help="What `run` or `score` wrote.")]) -> None:
-    """Write the report of a scored run again."""
+    """Print the tables of a scored run and write its report again."""
     from omni2sound.bench.report.results import read_run
-    from omni2sound.bench.report.write import write_report
 
-    for path in write_report(read_run(folder)):
-        print(path)
+    _print_report(read_run(folder))
 
 
 def _means(
@@ -178,8 +202,8 @@ def _means(
     weights: Path | None = None,
 ) -> Means:
     from omni2sound.bench.metrics.tagging import load_tagger
-    from omni2sound.bench.run import Means
     from omni2sound.bench.scoring.avbench import PublishedJudges
+    from omni2sound.bench.scoring.means import Means
     from omni2sound.files import cache_dir
 
     names = tuple(dict.fromkeys(n.strip() for n in judges.split(",") if n.strip()))
@@ -222,14 +246,23 @@ def _open(name: str, means: Means, *, limit: int | None, seed: int) -> Track:
     )
 
 
-def _finish(scored: ScoredRun) -> None:
+def _print_report(scored: ScoredRun) -> Sequence[Gate]:
+    from omni2sound.bench.report.gates import gates_as_markdown, gates_of
     from omni2sound.bench.report.tables import as_markdown, tables_of
     from omni2sound.bench.report.write import write_report
 
     for table in tables_of(scored.evaluation):
         print(as_markdown(table) + "\n")
-    for path in write_report(scored):
+    gates = gates_of(scored)
+    if gates:
+        print(gates_as_markdown(gates) + "\n")
+    for path in write_report(scored, gates):
         print(path)
+    return gates
+
+
+def _finish(scored: ScoredRun, *, gates_decide: bool = False) -> None:
+    gates = _print_report(scored)
     problems = scored.evaluation.problems
     for system, found in problems.items():
         shown: dict[str, int] = {}
@@ -242,7 +275,7 @@ def _finish(scored: ScoredRun) -> None:
             if count > MAX_SHOWN:
                 more = f"{count - MAX_SHOWN} more; report.md has all"
                 print(f"omni2sound: {system}: {kind}: {more}", file=sys.stderr)
-    if problems:
+    if problems or (gates_decide and any(gate.passed is False for gate in gates)):
         raise typer.Exit(EXIT_SOME_FAILED)
 
 

@@ -14,9 +14,10 @@ from omni2sound.bench.metrics.avbench.scores import PROTOCOL, score_avbench
 from omni2sound.bench.report.notes import notes_of
 from omni2sound.bench.report.results import ScoredRun, read_run
 from omni2sound.bench.report.write import write_report
-from omni2sound.bench.run import Means, Submission, score_folders
+from omni2sound.bench.run import Submission, score_folders
 from omni2sound.bench.scoring import avbench as avbench_features
 from omni2sound.bench.scoring.avbench import PublishedJudges, embed_track
+from omni2sound.bench.scoring.means import Means
 from omni2sound.bench.systems.folder import SoundFile
 from omni2sound.bench.tracks.track import Track, TrackClip, TrackInfo, file_sha256, write_track
 from omni2sound.encoders.metric.panns import Panns

@@ -21,7 +21,7 @@ Shape suffixes: N samples, P patches, D embedding.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,11 +30,20 @@ from numpy.typing import NDArray
 
 from omni2sound.bench.metrics.scene_v1 import TrueEvent
 from omni2sound.bench.metrics.tagging import PatchTagger, patch_energy
+from omni2sound.bench.stats.bootstrap import bootstrap_mean
+from omni2sound.bench.stats.estimate import Score
 from omni2sound.data.corpora.fingerprint import SAMPLE_RATE_HZ as PRINT_RATE_HZ
 from omni2sound.data.corpora.fingerprint import FingerprintIndex, fingerprint
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
-__all__ = ["COPIES_V1", "MIN_SOURCE_S", "Nearness", "TrainingSounds", "copies_asked"]
+__all__ = [
+    "COPIES_V1",
+    "MIN_SOURCE_S",
+    "Nearness",
+    "TrainingSounds",
+    "copies_asked",
+    "copies_scores",
+]
 
 COPIES_V1 = "copies-v1"
 MIN_SOURCE_S = 0.9
@@ -55,6 +64,28 @@ class Nearness:
 def copies_asked(events: Iterable[TrueEvent]) -> bool:
     """Whether a copy could be found in a sound for these events."""
     return any(event.offset_s - event.onset_s >= MIN_SOURCE_S for event in events)
+
+
+def copies_scores(near: Sequence[Nearness]) -> tuple[Score, ...]:
+    """Scores of the protocol over the clips of one part, those that nothing asks left out."""
+    measured = [
+        ("nearest in training", [n.cosine for n in near if n.cosine is not None]),
+        (
+            f"copies of recordings of {MIN_SOURCE_S:g} s or more",
+            [float(n.is_copy) for n in near if n.is_copy is not None],
+        ),
+    ]
+    return tuple(
+        Score(
+            protocol=COPIES_V1,
+            name=name,
+            direction="lower",
+            unit="",
+            estimate=bootstrap_mean(values),
+        )
+        for name, values in measured
+        if values
+    )
 
 
 class TrainingSounds:

@@ -68,9 +68,9 @@ def choose_examples(
     real = {c.clip_id: track.path(c.audio) for c in track.clips}
     examples: list[Example] = []
     for system in systems:
-        if system.is_baseline:
+        if system.is_baseline or system.is_variant:
             continue
-        own = [r for r in records if (r.system, r.task) == (system.name, system.task)]
+        own = [r for r in records if (r.system, r.task) == system.key]
         ranked = sorted(own, key=_rank)
         # A clip is never both best and worst.
         count = min(num_each, len(ranked) // 2)

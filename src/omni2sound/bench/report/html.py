@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from omni2sound.bench.report.examples import Example
+from omni2sound.bench.report.gates import Gate, count_verdicts, gate_rows
 from omni2sound.bench.report.notes import notes_of
 from omni2sound.bench.report.paper_numbers import SOURCE, published_rows
 from omni2sound.bench.report.plots import Bar, interval_plot
@@ -85,7 +86,7 @@ dd { margin: 0; overflow-wrap: anywhere; }
 """
 
 
-def page_of(run: ScoredRun, examples: Sequence[Example]) -> str:
+def page_of(run: ScoredRun, examples: Sequence[Example], gates: Sequence[Gate] = ()) -> str:
     """The whole page."""
     evaluation = run.evaluation
     track = evaluation.facts["track"]
@@ -102,6 +103,8 @@ def page_of(run: ScoredRun, examples: Sequence[Example]) -> str:
     ]
     for table in tables:
         body += [f"<h2>{_text(table.title)}</h2>", _table(table), _plots(table)]
+    if gates:
+        body += ["<h2>Gates</h2>", _gates(gates)]
     if examples:
         body += ["<h2>Best and worst clips</h2>", _examples(examples)]
     body += [_problems(evaluation.problems), _published(), _facts(evaluation.facts)]
@@ -129,6 +132,16 @@ def _table(table: Table) -> str:
     return (
         f'<div class="wide"><table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>'
         "</div>"
+    )
+
+
+def _gates(gates: Sequence[Gate]) -> str:
+    header, *rows = gate_rows(gates)
+    head = "".join(f"<th>{_text(cell)}</th>" for cell in header)
+    body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return (
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        f"</div><p>{_text(count_verdicts(gates))}</p>"
     )
 
 

@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from omni2sound.bench.metrics.copies import Nearness
 from omni2sound.bench.metrics.scene_v1 import ClipScore
 from omni2sound.bench.scoring.evaluate import ClipRecord, Evaluation, Row
 from omni2sound.bench.stats.estimate import Estimate, Score
@@ -30,7 +31,7 @@ from omni2sound.files import atomic_path
 __all__ = ["SCORES", "ScoredRun", "read_run", "write_run"]
 
 SCORES, RECORDS, SYSTEMS = "scores.json", "clips.jsonl", "systems.json"
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +70,7 @@ def write_run(
                 "name": s.name,
                 "task": s.task,
                 "is_baseline": s.is_baseline,
+                "is_variant": s.is_variant,
                 "distances_only": s.distances_only,
                 "is_real": s.is_real,
                 "problems": [asdict(p) for p in s.problems],
@@ -129,12 +131,15 @@ def _clip(told: Mapping[str, Any]) -> ClipRecord:
     stage = told["stage"]
     if stage is not None:
         stage = ClipScore(**{**stage, "own_offsets_s": tuple(stage["own_offsets_s"])})
-    return ClipRecord(**{**told, "stage": stage})
+    heard = {judge: tuple(classes) for judge, classes in told["heard"].items()}
+    nearness = None if told["nearness"] is None else Nearness(**told["nearness"])
+    return ClipRecord(**{**told, "stage": stage, "heard": heard, "nearness": nearness})
 
 
 def _row(told: Mapping[str, Any]) -> Row:
     scores = tuple(Score(**{**s, "estimate": Estimate(**s["estimate"])}) for s in told["scores"])
-    return Row(**{**told, "scores": scores})
+    left_out = {name: tuple(values) for name, values in told["left_out"].items()}
+    return Row(**{**told, "scores": scores, "left_out": left_out})
 
 
 def _system(told: Mapping[str, Any]) -> System:
@@ -142,6 +147,7 @@ def _system(told: Mapping[str, Any]) -> System:
         name=told["name"],
         task=told["task"],
         is_baseline=told["is_baseline"],
+        is_variant=told["is_variant"],
         distances_only=told["distances_only"],
         is_real=told["is_real"],
         problems=tuple(Problem(**p) for p in told["problems"]),

@@ -9,10 +9,12 @@ The same scores give the same three files, byte for byte.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from omni2sound.bench.report.examples import choose_examples
+from omni2sound.bench.report.gates import Gate, gates_as_markdown, gates_of
 from omni2sound.bench.report.html import page_of
 from omni2sound.bench.report.notes import notes_of
 from omni2sound.bench.report.paper_numbers import SOURCE, published_rows
@@ -26,15 +28,20 @@ __all__ = ["REPORTS", "markdown_of", "write_report"]
 REPORTS = ("report.json", "report.md", "report.html")
 
 
-def write_report(run: ScoredRun) -> tuple[Path, ...]:
+def write_report(run: ScoredRun, gates: Sequence[Gate] | None = None) -> tuple[Path, ...]:
     """Write the three files.
+
+    Args:
+        run: The scored run.
+        gates: From `gates_of`; None computes them here.
 
     Raises:
         UserError: The track is gone.
     """
     track = read_track(run.track).limited(run.limit)
     examples = choose_examples(track, run.systems, run.evaluation.clips)
-    texts = (_json_of(run), markdown_of(run), page_of(run, examples))
+    gates = gates_of(run) if gates is None else gates
+    texts = (_json_of(run, gates), markdown_of(run, gates), page_of(run, examples, gates))
     paths = tuple(run.folder / name for name in REPORTS)
     for path, text in zip(paths, texts, strict=True):
         with atomic_path(path) as temporary:
@@ -42,26 +49,33 @@ def write_report(run: ScoredRun) -> tuple[Path, ...]:
     return paths
 
 
-def _json_of(run: ScoredRun) -> str:
+def _json_of(run: ScoredRun, gates: Sequence[Gate]) -> str:
     evaluation = run.evaluation
     data = {
         "facts": evaluation.facts,
         "notes": notes_of(evaluation),
         "rows": [asdict(row) for row in evaluation.rows],
+        "gates": {
+            "passed": all(gate.passed is not False for gate in gates),
+            "complete": all(gate.passed is not None for gate in gates),
+            "rows": [gate.to_json() for gate in gates],
+        },
         "problems": {n: [asdict(p) for p in ps] for n, ps in evaluation.problems.items()},
         "published": {"source": SOURCE, "rows": [asdict(row) for row in published_rows()]},
     }
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
 
-def markdown_of(run: ScoredRun) -> str:
-    """All tables, notes and problems."""
+def markdown_of(run: ScoredRun, gates: Sequence[Gate] = ()) -> str:
+    """All tables, gates, notes and problems."""
     evaluation = run.evaluation
     track = evaluation.facts["track"]
     parts = [f"# {track['name']} {track['version']}: {track['num_clips']} clips", ""]
     parts += [f"* {note}" for note in notes_of(evaluation)]
     for table in tables_of(evaluation):
         parts += ["", as_markdown(table)]
+    if gates:
+        parts += ["", gates_as_markdown(gates)]
     parts += ["", "### Problems with sounds", ""]
     found = [(name, p) for name, problems in evaluation.problems.items() for p in problems]
     parts += [f"* {name}: {p.kind}: {p.name}: {p.told}" for name, p in found] or ["None."]

@@ -1,47 +1,53 @@
-"""From systems' sounds to rows of scores: one path for models, strangers and baselines.
+"""From systems' sounds to rows of scores: one path for models, folders of sounds and baselines.
 
-In:   a track, systems (each a sound file for every clip that it made), judges.
+In:   a track, systems (each with one sound file a clip), names of judges.
 Out:  `Evaluation`: rows with intervals, a record for each clip and system, what was left out.
 
-On stage tracks `stage-v1` is asked of each part and distances are taken over all clips
-together, as the stage table does; on other tracks distances are taken of each part. A system
-that lacks clips is compared with the real sounds of the clips that it has, and its rows say of
-how many. Sounds are read one at a time (`judging`, `streamed`).
+All scores are of one part of a track. A system that lacks clips is compared with the real sounds
+of the clips that it has, and its rows say of how many. Sounds are read one at a time
+(`scoring.sounds`, `stats.frechet_sets`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from omni2sound.bench.metrics.avbench.scores import MIN_CLIPS as MIN_AVBENCH_CLIPS
 from omni2sound.bench.metrics.avbench.scores import score_avbench
+from omni2sound.bench.metrics.copies import Nearness, copies_scores
 from omni2sound.bench.metrics.scene_v1 import ClipScore, stage_scores
-from omni2sound.bench.metrics.tagger_8s import MIN_CLIPS_FOR_VERDICT, distance_scores
-from omni2sound.bench.scoring.avbench import PublishedJudges, TrackFeatures, embed_track
-from omni2sound.bench.scoring.sounds import Judged, iter_judged, judge_sounds, real_hearing
+from omni2sound.bench.metrics.tagger_8s import MIN_CLIPS_FOR_VERDICT, as_scores
+from omni2sound.bench.scoring.avbench import TrackFeatures, embed_track
+from omni2sound.bench.scoring.means import Means, OnStep
+from omni2sound.bench.scoring.sounds import (
+    Judged,
+    iter_judged,
+    judge_sounds,
+    measure_nearness,
+    real_hearing,
+)
 from omni2sound.bench.stats.distances import kl_divergences
 from omni2sound.bench.stats.estimate import Score
-from omni2sound.bench.stats.frechet_sets import SetOfSounds, groups_of
-from omni2sound.bench.systems.folder import Problem
-from omni2sound.bench.systems.system import ORACLE, System, real_sounds
-from omni2sound.bench.tracks.track import Task, Track
-from omni2sound.data.workers import EngineName
+from omni2sound.bench.stats.frechet_sets import SetOfSounds, groups_of, set_values
+from omni2sound.bench.systems.folder import Problem, SoundFile
+from omni2sound.bench.systems.system import ORACLE, RETRIEVAL, System, SystemKey, real_sounds
+from omni2sound.bench.tracks.track import Part, Task, Track, TrackClip
 from omni2sound.errors import UserError
 
 __all__ = ["ClipRecord", "Evaluation", "Row", "evaluate"]
 
 MIN_CLIPS = 4
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
     """A line of a table."""
 
-    part: str
-    """"main", "offscreen", or "all"."""
+    part: Part
     protocol: str
     system: str
     task: Task | None
@@ -49,19 +55,26 @@ class Row:
     num_clips: int
     num_expected: int
     scores: tuple[Score, ...]
+    left_out: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    """Distances by name, each without one jackknife group after another: what intervals of
+    differences and ratios of rows are made of."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipRecord:
-    """What was measured of one sound."""
+    """Measurements of one sound."""
 
     clip_id: str
-    part: str
+    part: Part
     system: str
     task: Task | None
     stage: ClipScore | None
     kl: Mapping[str, float]
     """By judge."""
+    heard: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Classes heard somewhere in it, by judge."""
+    nearness: Nearness | None = None
+    """None where training recordings were not searched for."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -70,130 +83,157 @@ class ClipRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """All of it."""
+    """All scores of a track's systems."""
 
     rows: tuple[Row, ...]
     clips: tuple[ClipRecord, ...]
     problems: Mapping[str, tuple[Problem, ...]]
-    """By system and task."""
+    """By the system's title."""
     facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Scored:
+    """One system and what was found in its sounds, by clip."""
+
+    system: System
+    judged: Mapping[str, Judged]
+    nearness: Mapping[str, Nearness]
+    kl: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By clip and judge."""
 
 
 def evaluate(
     track: Track,
     systems: Sequence[System],
+    means: Means,
     *,
-    judges: tuple[str, ...],
-    cache_folder: Path,
-    published: PublishedJudges | None = None,
-    engine: EngineName = "local",
-    num_workers: int = 1,
-    on_sound: Callable[[int, int], None] | None = None,
-    on_published: Callable[[int, int], None] | None = None,
+    on_step: OnStep,
+    with_copies: bool = False,
 ) -> Evaluation:
-    """Judge all sounds and count.
+    """Judge all sounds and compute all scores.
 
     Args:
-        track: With as many clips as are asked for.
+        track: The track, limited to the clips that are wanted.
         systems: In the order of the table.
-        judges: Names, the one whose ears count first.
-        cache_folder: Where judged sounds are kept.
-        published: The judges of avbench-8s-v1, if that is asked for.
-        engine: What the jobs run on.
-        num_workers: Sounds at a time.
-        on_sound: Called with (sounds done, sounds in all).
-        on_published: The same, of the published judges.
+        means: Execution settings.
+        on_step: Reports progress.
+        with_copies: Search the sounds of models, of real test scenes and of retrieval for the
+            corpus' training recordings (`copies-v1`).
 
     Raises:
-        UserError: A system has fewer than four clips.
+        UserError: A system has fewer than four clips, or copies are asked for without a corpus.
     """
-    by_id = {clip.clip_id: clip for clip in track.clips}
+    judges, cache_folder = means.judges, means.cache_folder
     oracle = System(name=ORACLE, sounds=real_sounds(track), is_baseline=True, is_real=True)
     everyone = [oracle, *systems]
     for system in everyone:
         if len(system.sounds) < MIN_CLIPS:
             raise UserError(
-                f"{system.name}: {len(system.sounds)} of {len(by_id)} clips can be scored; "
+                f"{system.name}: {len(system.sounds)} of {len(track.clips)} clips can be scored; "
                 f"{MIN_CLIPS} are the least"
             )
-    wanted = [(by_id[i], s.sounds[i]) for s in everyone for i in by_id if i in s.sounds]
-    judged = iter(
-        judge_sounds(
-            track,
-            wanted,
-            judges=judges,
-            cache_folder=cache_folder,
-            engine=engine,
-            num_workers=num_workers,
-            on_sound=on_sound,
-        )
+    judged = judge_sounds(
+        track,
+        _sounds_of(track, everyone),
+        judges=judges,
+        cache_folder=cache_folder,
+        engine=means.engine,
+        num_workers=means.num_workers,
+        on_sound=on_step("judging"),
     )
-    heard = {id(s): {i: next(judged) for i in by_id if i in s.sounds} for s in everyone}
-    real = heard[id(oracle)]
-    records: list[ClipRecord] = []
-    rows: list[Row] = []
-    kls: dict[int, dict[str, dict[str, float]]] = {id(s): {} for s in everyone}
-    for judge in judges:
-        for part, ids in _distance_sets(track):
-            references = _References(real, judge)
-            for system in everyone:
-                scores, kl = _distances(
-                    references, heard[id(system)], ids, judge, sets=not system.is_real
-                )
-                for clip_id, value in kl.items():
-                    kls[id(system)].setdefault(clip_id, {})[judge] = value
-                if scores:
-                    rows.append(_row(system, part, scores, len(kl), len(ids)))
+    searched = [s for s in everyone if with_copies and _is_searched(s)]
+    near = _nearness(track, searched, means, on_step) if with_copies else []
+    by_system = _by_system(track, everyone, judged)
+    near_by_system = _by_system(track, searched, near)
+    scored = [
+        _Scored(system=s, judged=by_system[s.key], nearness=near_by_system.get(s.key, {}))
+        for s in everyone
+    ]
+    rows = [
+        row
+        for judge in judges
+        for part in track.parts
+        for row in _distance_rows(track, scored, part, judge)
+    ]
     facts = _facts(track, judges, cache_folder)
-    if published is not None:
+    if means.published is not None:
         features = embed_track(
             track,
-            [s.sounds[i] for s in everyone for i in by_id if i in s.sounds],
-            published,
+            [sound for _, sound in _sounds_of(track, everyone)],
+            means.published,
             cache_folder=cache_folder,
-            engine=engine,
-            on_job=on_published,
+            engine=means.engine,
+            on_job=on_step("published judges"),
         )
-        for part, ids in _distance_sets(track):
-            for system in everyone:
-                rows += _published_rows(features, system, oracle, part, ids)
+        rows += [row for part in track.parts for row in _published(track, features, scored, part)]
         facts |= _published_facts(features, everyone)
-    for system in everyone:
-        if not system.distances_only:
-            if track.has_truth:
-                rows += _stage_rows(track, system, heard[id(system)])
-            records += [
-                ClipRecord(
-                    clip_id=i,
-                    part=by_id[i].part,
-                    system=system.name,
-                    task=system.task,
-                    stage=one.score,
-                    kl=kls[id(system)].get(i, {}),
-                )
-                for i, one in heard[id(system)].items()
-            ]
+    with_clips = [one for one in scored if not one.system.distances_only]
+    rows += [row for one in with_clips for row in _clip_rows(track, one)]
     return Evaluation(
         rows=tuple(sorted(rows, key=lambda r: _order(r, everyone))),
-        clips=tuple(records),
-        problems={_title(s): s.problems for s in systems if s.problems},
+        clips=tuple(record for one in with_clips for record in _records(track, one)),
+        problems={s.title: s.problems for s in systems if s.problems},
         facts=facts,
     )
 
 
-def _title(system: System) -> str:
-    return system.name if system.task is None else f"{system.name} {system.task}"
+def _sounds_of(track: Track, systems: Sequence[System]) -> list[tuple[TrackClip, SoundFile]]:
+    """The clips of one system after another, in the track's order, with the system's sounds."""
+    return [(c, s.sounds[c.clip_id]) for s in systems for c in track.clips if c.clip_id in s.sounds]
+
+
+def _by_system(
+    track: Track, systems: Sequence[System], found: Sequence[Found]
+) -> dict[SystemKey, dict[str, Found]]:
+    """Results for `_sounds_of` the systems, by system and clip."""
+    rest = iter(found)
+    return {
+        s.key: {c.clip_id: next(rest) for c in track.clips if c.clip_id in s.sounds}
+        for s in systems
+    }
+
+
+def _nearness(
+    track: Track, systems: Sequence[System], means: Means, on_step: OnStep
+) -> list[Nearness]:
+    if means.assets is None:
+        raise UserError("copies-v1 compares with training recordings and needs the scene corpus")
+    return measure_nearness(
+        track,
+        _sounds_of(track, systems),
+        judge=means.judges[0],
+        training=means.assets,
+        cache_folder=means.cache_folder,
+        engine=means.engine,
+        num_workers=means.num_workers,
+        on_sound=on_step("copies"),
+    )
+
+
+def _is_searched(system: System) -> bool:
+    is_model = not (system.is_baseline or system.is_variant)
+    return is_model or system.name in (ORACLE, RETRIEVAL)
+
+
+def _records(track: Track, one: _Scored) -> Iterator[ClipRecord]:
+    for clip in track.clips:
+        if (judged := one.judged.get(clip.clip_id)) is not None:
+            yield ClipRecord(
+                clip_id=clip.clip_id,
+                part=clip.part,
+                system=one.system.name,
+                task=one.system.task,
+                stage=judged.score,
+                kl=one.kl.get(clip.clip_id, {}),
+                heard=judged.heard,
+                nearness=one.nearness.get(clip.clip_id),
+            )
 
 
 def _order(row: Row, systems: Sequence[System]) -> tuple[int, str, int]:
-    at = next(i for i, s in enumerate(systems) if (s.name, s.task) == (row.system, row.task))
-    return (("main", "offscreen", "all").index(row.part), row.protocol, at)
-
-
-def _distance_sets(track: Track) -> list[tuple[str, list[str]]]:
-    if track.has_truth:
-        return [("all", [c.clip_id for c in track.clips])]
-    return [(p, [c.clip_id for c in track.clips if c.part == p]) for p in track.parts]
+    at = next(i for i, s in enumerate(systems) if s.key == (row.system, row.task))
+    return (("main", "offscreen").index(row.part), row.protocol, at)
 
 
 class _References:
@@ -212,59 +252,74 @@ class _References:
         return self._set
 
 
-def _distances(
-    references: _References,
-    made: Mapping[str, Judged],
-    ids: Sequence[str],
-    judge: str,
-    *,
-    sets: bool,
-) -> tuple[tuple[Score, ...], dict[str, float]]:
-    """Scores over the clips of a set, and KL of each clip; nothing of fewer than four clips."""
-    have = tuple(i for i in ids if i in made)
-    if len(have) < MIN_CLIPS:
-        return (), {}
-    real_set = references.of(have)
-    made_set = SetOfSounds(iter_judged((made[i] for i in have), judge), real_set.group_N)
-    kl = kl_divergences(real_set.logits_NK, made_set.logits_NK)
-    scores = distance_scores(real_set, made_set, judge_name=judge, sets=sets)
-    return scores, dict(zip(have, kl.tolist(), strict=True))
-
-
-def _stage_rows(track: Track, system: System, heard: Mapping[str, Judged]) -> list[Row]:
+def _distance_rows(track: Track, scored: Sequence[_Scored], part: Part, judge: str) -> list[Row]:
+    """Distances of each system that has four clips of the part; KL goes to its clips too."""
+    ids = [c.clip_id for c in track.clips if c.part == part]
+    references = _References(scored[0].judged, judge)
     rows = []
-    for part in track.parts:
-        clips = [c for c in track.clips if c.part == part]
-        scores = [s for c in clips if c.clip_id in heard and (s := heard[c.clip_id].score)]
-        if scores:
-            rows.append(_row(system, part, stage_scores(scores), len(scores), len(clips)))
+    for one in scored:
+        have = tuple(i for i in ids if i in one.judged)
+        if len(have) < MIN_CLIPS:
+            continue
+        real = references.of(have)
+        made = SetOfSounds(iter_judged((one.judged[i] for i in have), judge), real.group_N)
+        kl_N = None
+        if not one.system.distances_only:
+            kl_N = kl_divergences(real.logits_NK, made.logits_NK)
+            for clip_id, kl in zip(have, kl_N.tolist(), strict=True):
+                one.kl.setdefault(clip_id, {})[judge] = kl
+        values = {} if one.system.is_real else set_values(real, made)
+        scores = as_scores(values, kl_N, judge_name=judge, num_clips=len(have))
+        left_out = {name: tuple(v[1:].tolist()) for name, v in values.items()}
+        rows.append(_row(one.system, part, scores, len(have), len(ids), left_out))
     return rows
 
 
-def _published_rows(
-    features: TrackFeatures, system: System, oracle: System, part: str, ids: Sequence[str]
+def _clip_rows(track: Track, one: _Scored) -> list[Row]:
+    """Rows of `stage-v1` and of `copies-v1`."""
+    rows = []
+    for part in track.parts:
+        clips = [c for c in track.clips if c.part == part]
+        judged = [one.judged[c.clip_id] for c in clips if c.clip_id in one.judged]
+        scores = [j.score for j in judged if j.score is not None]
+        if scores:
+            rows.append(_row(one.system, part, stage_scores(scores), len(scores), len(clips)))
+        near = [one.nearness[c.clip_id] for c in clips if c.clip_id in one.nearness]
+        if found := copies_scores(near):
+            rows.append(_row(one.system, part, found, len(near), len(clips)))
+    return rows
+
+
+def _published(
+    track: Track, features: TrackFeatures, scored: Sequence[_Scored], part: Part
 ) -> list[Row]:
-    """One row of avbench-8s-v1, against the real sounds of the clips that the system has."""
-    made = {i: system.sounds[i] for i in ids if i in system.sounds}
-    if len(made) < MIN_AVBENCH_CLIPS:
-        return []
-    shown = not system.distances_only  # else its sounds belong to no video and no caption
-    scores = score_avbench(
-        features.sounds(made),
-        features.sounds({i: oracle.sounds[i] for i in made}),
-        videos=features.videos(list(made)) if shown else None,
-        captions=features.captions(list(made)) if shown else None,
-        sync=features.judges.sync,
-        sets=not system.is_real,
-    )
-    return [_row(system, part, scores, len(made), len(ids))] if scores else []
+    """Rows of avbench-8s-v1, against the real sounds of the clips that each system has."""
+    ids = [c.clip_id for c in track.clips if c.part == part]
+    real = scored[0].system.sounds
+    rows = []
+    for system in (one.system for one in scored):
+        made = {i: system.sounds[i] for i in ids if i in system.sounds}
+        if len(made) < MIN_AVBENCH_CLIPS:
+            continue
+        shown = not system.distances_only  # else its sounds belong to no video and no caption
+        scores = score_avbench(
+            features.sounds(made),
+            features.sounds({i: real[i] for i in made}),
+            videos=features.videos(list(made)) if shown else None,
+            captions=features.captions(list(made)) if shown else None,
+            sync=features.judges.sync,
+            sets=not system.is_real,
+        )
+        if scores:
+            rows.append(_row(system, part, scores, len(made), len(ids)))
+    return rows
 
 
 def _published_facts(features: TrackFeatures, systems: Sequence[System]) -> dict[str, Any]:
     left_out: dict[str, Any] = {}
     for system in systems:
         dropped = features.sounds(system.sounds).dropped
-        left_out |= {f"{_title(system)}, {judge}": clips for judge, clips in dropped.items()}
+        left_out |= {f"{system.title}, {judge}": clips for judge, clips in dropped.items()}
     seen = features.videos(list(systems[0].sounds)).dropped  # the oracle has all clips
     left_out |= {f"videos, {judge}": clips for judge, clips in seen.items()}
     return {
@@ -275,7 +330,12 @@ def _published_facts(features: TrackFeatures, systems: Sequence[System]) -> dict
 
 
 def _row(
-    system: System, part: str, scores: tuple[Score, ...], num_clips: int, num_expected: int
+    system: System,
+    part: Part,
+    scores: tuple[Score, ...],
+    num_clips: int,
+    num_expected: int,
+    left_out: Mapping[str, tuple[float, ...]] | None = None,
 ) -> Row:
     return Row(
         part=part,
@@ -286,6 +346,7 @@ def _row(
         num_clips=num_clips,
         num_expected=num_expected,
         scores=scores,
+        left_out=left_out or {},
     )
 
 

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
+from omni2sound.bench.metrics.copies import Nearness, TrainingSounds, copies_asked
 from omni2sound.bench.metrics.scene_v1 import ClipScore, TrueEvent, score_clip
 from omni2sound.bench.metrics.tagger_8s import embed_clip
 from omni2sound.bench.metrics.tagging import (
@@ -45,6 +46,7 @@ from omni2sound.bench.tracks.track import Track, TrackClip, read_track
 from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.media.audio import read_audio
 from omni2sound.media.samples import Audio, fit_length, round_half_up
+from omni2sound.scenes.material.assets import SceneAssets
 
 __all__ = [
     "Judged",
@@ -52,11 +54,11 @@ __all__ = [
     "entry_path",
     "iter_judged",
     "judge_sounds",
+    "measure_nearness",
     "put_entry",
     "read_judged",
     "real_hearing",
 ]
-
 
 _VERSION = 1
 """Of the definitions behind an entry; a changed one needs a new number."""
@@ -69,6 +71,8 @@ class Judged:
     clip_id: str
     score: ClipScore | None
     """None on tracks without truth."""
+    heard: Mapping[str, tuple[str, ...]]
+    """Classes heard somewhere in it, by the judges that count for `stage-v1`."""
     entries: Mapping[str, Path]
     """By judge; read with `read_judged`."""
 
@@ -202,8 +206,8 @@ def _judge(work: _Work, job: tuple[int, tuple[TrackClip, SoundFile]]) -> tuple[i
             judged = embed_clip(heard.at(judge.sample_rate_hz), judge)
             tensors = {"embeddings_PD": judged.embeddings_PD, "logits_K": judged.logits_K}
             put_entry(path, to_safetensors(tensors))
-    score = None if clip.truth is None else _stage_score(work, clip, sound, heard)
-    return at, Judged(clip_id=clip.clip_id, score=score, entries=entries)
+    score, classes = (None, {}) if clip.truth is None else _stage_score(work, clip, sound, heard)
+    return at, Judged(clip_id=clip.clip_id, score=score, heard=classes, entries=entries)
 
 
 class _Once:
@@ -220,11 +224,21 @@ class _Once:
         return self._by_rate[rate_hz]
 
 
-def _stage_score(work: _Work, clip: TrackClip, sound: SoundFile, heard: _Once) -> ClipScore:
-    """Of the clip's length: a longer sound is cut, a shorter one ends in silence."""
+def _fit(clip: TrackClip, heard: _Once, rate_hz: int) -> NDArray[np.float32]:
+    """The sound at the clip's length: a longer one is cut, a shorter one ends in silence."""
+    whole = Audio(samples_CN=heard.at(rate_hz)[None], sample_rate_hz=rate_hz)
+    num_samples = round_half_up(Fraction(clip.duration_s) * rate_hz)
+    fitted_N: NDArray[np.float32] = fit_length(whole, num_samples).samples_CN[0]
+    return fitted_N
+
+
+def _stage_score(
+    work: _Work, clip: TrackClip, sound: SoundFile, heard: _Once
+) -> tuple[ClipScore, dict[str, tuple[str, ...]]]:
+    """Score of a sound, and the classes that each judge hears in it."""
     track = _track(work.track)
     key = entry_key(
-        kind="score",
+        kind="score and classes",
         sound=sound.sha256,
         truth=track.digests[clip.clip_id].truth,
         catalogue=_ears(work.track, work.judges[0])[1],
@@ -233,20 +247,100 @@ def _stage_score(work: _Work, clip: TrackClip, sound: SoundFile, heard: _Once) -
     )
     path = entry_path(work.cache, key).with_suffix(".json")
     with suppress(FileNotFoundError, ValueError, KeyError):  # ValueError: cut off
-        return _clip_score(json.loads(path.read_text(encoding="utf-8")))
-    rate_hz = load_tagger(work.judges[0]).sample_rate_hz
-    whole = Audio(samples_CN=heard.at(rate_hz)[None], sample_rate_hz=rate_hz)
-    num_samples = round_half_up(Fraction(clip.duration_s) * rate_hz)
-    fitted_N = fit_length(whole, num_samples).samples_CN[0]
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return _clip_score(stored["score"]), {j: tuple(c) for j, c in stored["heard"].items()}
+    fitted_N = _fit(clip, heard, load_tagger(work.judges[0]).sample_rate_hz)
     assert clip.truth is not None  # the caller has looked
     events = _events(track.path(clip.truth))
-    first, *more = (
-        (_ears(work.track, name)[0].tag(fitted_N), hearing)
-        for name, hearing in zip(work.judges, work.hearing, strict=False)
-    )
+    asked = work.judges[: len(work.hearing)]
+    tags = [_ears(work.track, name)[0].tag(fitted_N) for name in asked]
+    first, *more = zip(tags, work.hearing, strict=True)
     score = score_clip(fitted_N, events, *first, second=more[0] if more else None)
-    put_entry(path, json.dumps(asdict(score)).encode())
-    return score
+    classes = {n: tuple(sorted(t.somewhere)) for n, t in zip(asked, tags, strict=True)}
+    put_entry(path, json.dumps({"score": asdict(score), "heard": classes}).encode())
+    return score, classes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _CopyWork:
+    track: Path
+    training: Path
+    catalogue_digest: str
+    judge: str
+    cache: Path
+
+
+@cache
+def _training_sounds(corpus: Path, judge: str) -> TrainingSounds:
+    """Load once in each process, when the first sound is not in the cache."""
+    return TrainingSounds(SceneAssets.open(corpus), load_tagger(judge))
+
+
+def measure_nearness(
+    track: Track,
+    sounds: Iterable[tuple[TrackClip, SoundFile]],
+    *,
+    judge: str,
+    training: Path,
+    cache_folder: Path,
+    engine: EngineName = "local",
+    num_workers: int = 1,
+    on_sound: Callable[[int, int], None] | None = None,
+) -> list[Nearness]:
+    """Search each sound for training recordings (`copies-v1`), unless that was done before.
+
+    Args:
+        track: A track with truth.
+        sounds: Each with the clip that it stands for.
+        judge: Whose embeddings are compared.
+        training: The scene corpus.
+        cache_folder: Where entries are kept.
+        engine: What the jobs run on.
+        num_workers: Sounds at a time.
+        on_sound: Called with (sounds done, sounds in all).
+
+    Returns:
+        One for each sound, in their order.
+    """
+    jobs = list(enumerate(sounds))
+    work = _CopyWork(
+        track=track.folder,
+        training=training,
+        catalogue_digest=SceneAssets.open(training).catalogue.digest,
+        judge=judge,
+        cache=cache_folder,
+    )
+    found: dict[int, Nearness] = {}
+    done = map_jobs(partial(_nearness, work), jobs, engine=engine, num_workers=num_workers)
+    for count, (at, nearness) in enumerate(done, start=1):
+        found[at] = nearness
+        if on_sound is not None:
+            on_sound(count, len(jobs))
+    return [found[at] for at, _ in jobs]
+
+
+def _nearness(
+    work: _CopyWork, job: tuple[int, tuple[TrackClip, SoundFile]]
+) -> tuple[int, Nearness]:
+    at, (clip, sound) = job
+    assert clip.truth is not None  # only tracks with truth are searched
+    ask_copy = copies_asked(_events(_track(work.track).path(clip.truth)))
+    key = entry_key(
+        kind="nearness",
+        sound=sound.sha256,
+        catalogue=work.catalogue_digest,
+        judge=judge_digest(work.judge),
+        duration_s=clip.duration_s,
+        ask_copy=ask_copy,
+    )
+    path = entry_path(work.cache, key).with_suffix(".json")
+    with suppress(FileNotFoundError, ValueError, TypeError):
+        return at, Nearness(**json.loads(path.read_text(encoding="utf-8")))
+    fitted_N = _fit(clip, _Once(sound.path), load_tagger(work.judge).sample_rate_hz)
+    known = _training_sounds(work.training, work.judge)
+    nearness = known.nearness(fitted_N, ask_copy=ask_copy)
+    put_entry(path, json.dumps(asdict(nearness)).encode())
+    return at, nearness
 
 
 @lru_cache(maxsize=2048)

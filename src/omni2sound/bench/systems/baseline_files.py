@@ -6,24 +6,30 @@ Out:  `System`s.
 Any track has `shuffled` (the real sound of a clip half the track on, of the same part) and
 `silence`. A stage track whose corpus is at hand also has `retrieval`, `motion-energy`,
 `motion + retrieval` (`baselines`), and `real, other scenes`: real sound of as many other
-scenes, the floor of FD and KID at this number of clips.
+scenes, the floor of FD and KID at this number of clips; and `noise, same spectrum`, the far end.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.bench.systems.baselines import Baselines, Embed, TrainingMemory, shuffled_place
-from omni2sound.bench.systems.folder import SoundFile
-from omni2sound.bench.systems.retrieval import caption_embedding, look_embedding
-from omni2sound.bench.systems.system import REAL_ELSEWHERE, System, real_sounds
-from omni2sound.bench.tracks.scene_clips import TRACKS, draw_clips
+from omni2sound.bench.systems.baselines import (
+    Baselines,
+    Embed,
+    TrainingMemory,
+    noise_like,
+    shuffled_place,
+)
+from omni2sound.bench.systems.folder import SETTINGS, SoundFile, check_settings
+from omni2sound.bench.systems.system import NOISE, REAL_ELSEWHERE, RETRIEVAL, System, real_sounds
+from omni2sound.bench.tracks.scene_clips import TRACKS, StageClip, draw_clips
 from omni2sound.bench.tracks.scenes import stage_clip
 from omni2sound.bench.tracks.track import Track, TrackClip, file_sha256, read_track
 from omni2sound.data.workers import EngineName, map_jobs
@@ -33,18 +39,26 @@ from omni2sound.errors import UserError
 from omni2sound.media.audio import Audio, write_audio
 from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
+from omni2sound.scenes.scene import RENDER_VERSION
+from omni2sound.weights import networks_sha256
 
-__all__ = ["SHUFFLED", "STAGE_BASELINES", "plain_baselines", "stage_baselines"]
+__all__ = [
+    "NUM_REMEMBERED",
+    "SHUFFLED",
+    "STAGE_BASELINES",
+    "Embedders",
+    "plain_baselines",
+    "stage_baselines",
+]
 
 SHUFFLED = "shuffled"
-STAGE_BASELINES = ("retrieval", "motion-energy", "motion + retrieval")
-NUM_REMEMBERED = 100
+STAGE_BASELINES = (RETRIEVAL, "motion-energy", "motion + retrieval")
+DISTANCES_ONLY = (NOISE, REAL_ELSEWHERE)
+NUM_REMEMBERED = 200
 """Training scenes of each part to retrieve from."""
 _MEMORY_SEED_STEP = 1000
-"""Keeps remembered and other scenes apart from those of the track, as in `stage_run`."""
-
-EmbedNames = tuple[Callable[[], Embed], Callable[[], Embed]]
-"""What loads the embeddings of captions and of looks; importable by name."""
+"""Keeps remembered and other scenes apart from those of the track."""
+_NOISE_SEED = 0x2015E
 
 
 def plain_baselines(track: Track, out: Path) -> list[System]:
@@ -82,13 +96,34 @@ def _hash(path: Path) -> str:
 
 
 def caption_embed() -> Embed:
-    """With the carried text encoder."""
-    return caption_embedding(TextEncoder.load())
+    """Mean of the bundled text encoder's token states of a clip's caption."""
+    encoder = TextEncoder.load()
+
+    def embed(clip: StageClip) -> NDArray[np.float32]:
+        tokens = encoder([clip.caption])
+        mean: NDArray[np.float32] = tokens.states_BTD[0][tokens.mask_BT[0]].mean(dim=0).numpy()
+        return mean
+
+    return Embed(encoder.sha256, embed)
 
 
 def look_embed() -> Embed:
-    """With the carried picture encoder."""
-    return look_embedding(VisionEncoder.load())
+    """Mean of the bundled picture encoder's features of one picture a second."""
+    encoder = VisionEncoder.load()
+
+    def embed(clip: StageClip) -> NDArray[np.float32]:
+        mean: NDArray[np.float32] = encoder.embed(clip.look_frames_THWK).mean(dim=0).numpy()
+        return mean
+
+    return Embed(networks_sha256(encoder), embed)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Embedders:
+    """Functions, importable by name, that load the embeddings which retrieval compares."""
+
+    caption: Callable[[], Embed] = caption_embed
+    look: Callable[[], Embed] = look_embed
 
 
 def stage_baselines(
@@ -96,7 +131,7 @@ def stage_baselines(
     assets: Path,
     out: Path,
     *,
-    embed: EmbedNames = (caption_embed, look_embed),
+    embed: Embedders = Embedders(),
     num_remembered: int = NUM_REMEMBERED,
     engine: EngineName = "local",
     num_workers: int = 1,
@@ -115,11 +150,19 @@ def stage_baselines(
         on_clip: Called with (clips done, clips in all).
 
     Raises:
-        UserError: The corpus is another one.
+        UserError: The corpus is another one, or the folder holds sounds of other settings.
     """
     stage_clip(track, track.clips[0], _assets(assets))  # is it the same corpus?
     out = out / f"of-{num_remembered}"  # another memory plays other sounds
-    folders = [out / _folder(name) for name in (*STAGE_BASELINES, REAL_ELSEWHERE)]
+    settings = {
+        "track": track.clips_sha256,
+        "render_version": RENDER_VERSION,
+        "caption_embedding": _loaded(embed.caption).digest,
+        "look_embedding": _loaded(embed.look).digest,
+    }
+    check_settings(out / SETTINGS, settings)
+    names = (*STAGE_BASELINES, *DISTANCES_ONLY)
+    folders = [out / _folder(name) for name in names]
     for folder in folders:
         folder.mkdir(parents=True, exist_ok=True)
     memory = out / f"memory-{num_remembered}.npz"
@@ -136,7 +179,7 @@ def stage_baselines(
         if on_clip is not None:
             on_clip(done, len(track.clips))
     systems = []
-    for name, folder in zip((*STAGE_BASELINES, REAL_ELSEWHERE), folders, strict=True):
+    for name, folder in zip(names, folders, strict=True):
         sounds = {}
         for clip in track.clips:
             path = folder / f"{clip.clip_id}.flac"
@@ -148,7 +191,7 @@ def stage_baselines(
                 name=name,
                 sounds=sounds,
                 is_baseline=True,
-                distances_only=name == REAL_ELSEWHERE,
+                distances_only=name in DISTANCES_ONLY,
             )
         )
     return systems
@@ -162,7 +205,7 @@ def _remember(
     track: Track,
     assets: Path,
     target: Path,
-    embed: EmbedNames,
+    embed: Embedders,
     jobs: Sequence[tuple[str, int]],
     engine: EngineName,
     num_workers: int,
@@ -190,7 +233,7 @@ def _drawn_with(track: Track) -> tuple[int, float]:
 
 
 def _embed_scene(
-    assets: Path, embed: EmbedNames, seed: int, duration_s: float, job: tuple[str, int]
+    assets: Path, embed: Embedders, seed: int, duration_s: float, job: tuple[str, int]
 ) -> tuple[tuple[str, int], tuple[NDArray[np.float32], NDArray[np.float32]]]:
     part, index = job
     (clip,) = draw_clips(
@@ -202,9 +245,7 @@ def _embed_scene(
         duration_s=duration_s,
         first=index,
     )
-    vectors = [_loaded(load)(clip) for load in embed]
-    units = [(v / max(float(np.linalg.norm(v)), 1e-9)).astype(np.float32) for v in vectors]
-    return job, (units[0], units[1])
+    return job, (_loaded(embed.caption)(clip), _loaded(embed.look)(clip))
 
 
 @cache
@@ -249,18 +290,16 @@ def _memories(
 
 
 def _play(
-    folder: Path, assets: Path, memory: Path, out: Path, embed: EmbedNames, clip: TrackClip
+    folder: Path, assets: Path, memory: Path, out: Path, embed: Embedders, clip: TrackClip
 ) -> str:
     track = _track(folder)
     seed, duration_s = _drawn_with(track)
     shown = stage_clip(track, clip, _assets(assets))
     baselines = Baselines(
         memory=_memories(assets, memory, seed, duration_s)[clip.part],
-        embed_caption=_loaded(embed[0]),
-        embed_look=_loaded(embed[1]),
-        track_clips=[shown],
+        embed_caption=_loaded(embed.caption),
+        embed_look=_loaded(embed.look),
     )
-    sounds = baselines.sounds(shown)
     (other,) = draw_clips(
         _assets(assets),
         clip.part,
@@ -270,7 +309,12 @@ def _play(
         duration_s=duration_s,
         first=shown.index,
     )
-    played = {**{n: sounds[n] for n in STAGE_BASELINES}, REAL_ELSEWHERE: other.sound_N}
+    rng = np.random.default_rng([shown.scene.seed, shown.index, _NOISE_SEED])
+    played = {
+        **baselines.sounds(shown),
+        NOISE: noise_like(shown.sound_N, rng),
+        REAL_ELSEWHERE: other.sound_N,
+    }
     for name, sound_N in played.items():
         path = out / _folder(name) / f"{clip.clip_id}.flac"
         if not path.is_file():

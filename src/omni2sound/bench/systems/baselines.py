@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
-from omni2sound.bench.tracks.scene_clips import MOTION_FPS, StageClip, Track, draw_clips
+from omni2sound.bench.tracks.scene_clips import MOTION_FPS, StageClip
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.levels import level_of
 from omni2sound.scenes.render.render import render_audio
@@ -39,8 +39,19 @@ __all__ = [
     "shuffled_place",
 ]
 
-Embed = Callable[[StageClip], NDArray[np.float32]]
-"""A clip's caption, or its pictures, as one vector."""
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """A clip's caption, or its pictures, as one vector."""
+
+    digest: str
+    """Identifies the weights, so that vectors of others are not mixed with these."""
+    function: Callable[[StageClip], NDArray[np.float32]]
+
+    def __call__(self, clip: StageClip) -> NDArray[np.float32]:
+        """The vector at length 1."""
+        return _unit(self.function(clip))
+
 
 MIN_PEAK = 0.55
 """Of the largest change; set on 80 training scenes (0.2 to 0.6 tried)."""
@@ -105,80 +116,33 @@ class TrainingMemory:
     by_caption_MD: NDArray[np.float32]
     by_look_MD: NDArray[np.float32]
 
-    @classmethod
-    def of(
-        cls,
-        assets: SceneAssets,
-        track: Track,
-        *,
-        num_scenes: int,
-        seed: int,
-        duration_s: float,
-        embed_caption: Embed,
-        embed_look: Embed,
-    ) -> TrainingMemory:
-        """Draws training scenes of one track and remembers them.
-
-        Args:
-            assets: The stage corpus.
-            track: Whose kind of scene.
-            num_scenes: How many to remember.
-            seed: Of the scenes.
-            duration_s: Length of the scenes.
-            embed_caption: Vector of a clip's caption; compared by cosine.
-            embed_look: Vector of a clip's pictures; compared by cosine.
-        """
-        clips = draw_clips(
-            assets, track, split="train", seed=seed, num_clips=num_scenes, duration_s=duration_s
-        )
-        scenes, captions, looks = [], [], []
-        for clip in clips:
-            scenes.append(clip.scene)
-            captions.append(_unit(embed_caption(clip)))
-            looks.append(_unit(embed_look(clip)))
-        return cls(
-            assets=assets,
-            scenes=tuple(scenes),
-            by_caption_MD=np.stack(captions),
-            by_look_MD=np.stack(looks),
-        )
-
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Baselines:
-    """All baselines over one track.
+    """The baselines that compare a clip with training scenes or look at its motion.
 
     Attributes:
-        memory: Training scenes of the track.
+        memory: Training scenes of the clip's part.
         embed_caption: As the memory was made with.
         embed_look: As the memory was made with.
-        track_clips: All clips of the track, for `shuffled`; their sounds are made anew.
     """
 
     memory: TrainingMemory
     embed_caption: Embed
     embed_look: Embed
-    track_clips: Sequence[StageClip]
 
     def sounds(self, clip: StageClip) -> dict[str, NDArray[np.float32]]:
-        """What each baseline plays for a clip, in the order of the table."""
+        """Sound of each baseline for a clip, in the order of the table."""
         peaks_s = motion_peaks_s(clip.motion_frames_THWK, MOTION_FPS)
         return {
-            "oracle": clip.sound_N,
-            "shuffled": self._shuffled(clip),
-            "silence": np.zeros_like(clip.sound_N),
             "retrieval": self._retrieved(clip),
             "motion-energy": self._bursts(clip, peaks_s),
             "motion + retrieval": self._recordings(clip, peaks_s),
         }
 
-    def _shuffled(self, clip: StageClip) -> NDArray[np.float32]:
-        other = self.track_clips[shuffled_place(clip.index, len(self.track_clips))]
-        return render_audio(other.scene, other.assets)
-
     def _retrieved(self, clip: StageClip) -> NDArray[np.float32]:
         memory = self.memory
-        nearest = int((memory.by_caption_MD @ _unit(self.embed_caption(clip))).argmax())
+        nearest = int((memory.by_caption_MD @ self.embed_caption(clip)).argmax())
         return _fitted(render_audio(memory.scenes[nearest], memory.assets), len(clip.sound_N))
 
     def _bursts(self, clip: StageClip, peaks_s: Sequence[float]) -> NDArray[np.float32]:
@@ -189,7 +153,7 @@ class Baselines:
 
     def _recordings(self, clip: StageClip, peaks_s: Sequence[float]) -> NDArray[np.float32]:
         memory = self.memory
-        nearest = int((memory.by_look_MD @ _unit(self.embed_look(clip))).argmax())
+        nearest = int((memory.by_look_MD @ self.embed_look(clip)).argmax())
         event = next(e for e in memory.scenes[nearest].events if e.on_screen)
         level = level_of(memory.assets, event.recording_id)
         waveform = memory.assets.waveform(event.recording_id)
@@ -216,5 +180,8 @@ def _fitted(sound_N: NDArray[np.float32], num_samples: int) -> NDArray[np.float3
 
 
 def _unit(vector: NDArray[np.float32]) -> NDArray[np.float32]:
-    unit: NDArray[np.float32] = vector / max(float(np.linalg.norm(vector)), 1e-9)
+    """The vector at length 1, or zero."""
+    unit: NDArray[np.float32] = (vector / max(float(np.linalg.norm(vector)), 1e-9)).astype(
+        np.float32
+    )
     return unit

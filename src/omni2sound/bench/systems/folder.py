@@ -17,12 +17,13 @@ most of the folder's files (or the one that was asked for), or below 16 kHz.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -30,17 +31,23 @@ from omni2sound.bench.metrics.onset import is_silent
 from omni2sound.bench.tracks.track import TrackClip, file_sha256
 from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.errors import MediaError, UserError
+from omni2sound.files import atomic_path
 from omni2sound.media.audio import read_audio
 from omni2sound.media.files import open_input, read_packets
 
 __all__ = [
     "PROBLEMS",
+    "SETTINGS",
     "SUFFIXES",
     "FolderCheck",
     "Problem",
     "SoundFile",
     "check_folder",
+    "check_settings",
 ]
+
+SETTINGS = "made.json"
+"""The settings of sounds that were made here, beside them."""
 
 SUFFIXES = (".wav", ".flac", ".mp3", ".opus", ".ogg", ".m4a", ".mp4", ".mkv", ".webm", ".mov")
 LENGTH_TOLERANCE_S = 0.04
@@ -171,6 +178,30 @@ def check_folder(
             sounds.append(SoundFile(clip_id=clip_id, path=seen.path, sha256=seen.sha256))
     problems.sort(key=lambda p: (PROBLEMS.index(p.kind), p.name))
     return FolderCheck(sounds=tuple(sounds), problems=tuple(problems), sample_rate_hz=expected)
+
+
+def check_settings(path: Path, asked: Mapping[str, Any]) -> None:
+    """Write the settings of sounds to come, or compare with those of sounds that exist.
+
+    Args:
+        path: `SETTINGS` of the folder; the folder is made if missing.
+        asked: Everything that decides the sounds, as JSON data.
+
+    Raises:
+        UserError: The folder holds sounds of other settings.
+    """
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        for name in sorted(asked):
+            if before.get(name) != asked[name]:
+                raise UserError(
+                    f"{path.parent}: holds sounds of another run, {name} {before.get(name)!r} and "
+                    f"not {asked[name]!r}; choose another --out"
+                )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
 
 
 def _problem(kind: ProblemKind, name: str, told: str) -> Problem:

@@ -1,43 +1,84 @@
-"""A model's sounds for a track, one clip a job; what is there is not made again.
+"""A model's sounds for a track, one block of clips a job; sounds that exist are not made again.
 
 In:   a track, a model, settings.
-Out:  DIR/<task>/<clip id>.wav.
+Out:  DIR/<folder of a variant>/<clip id>.wav.
 
-Each sound has its own seed (from the run's seed and the clip's id) and is sampled alone, so it
-does not depend on a limit, on its company or on who makes it. What was asked is written beside
-the sounds and compared on the next start: sounds of other settings are refused, not mixed.
+Each sound has its own seed, from the run's seed and the clip's id. Clips are sampled in blocks of
+the whole track's order, so a sound depends neither on a limit nor on a restart nor on the number
+of workers. The settings are written beside the sounds and compared on the next start: sounds of
+other settings are refused, not mixed.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from omni2sound.bench.tracks.track import TASKS, Task, Track, TrackClip, read_track
+import torch
+from torch import Tensor
+
+from omni2sound.bench.systems.folder import SETTINGS, check_settings
+from omni2sound.bench.systems.system import RECONSTRUCTION
+from omni2sound.bench.tracks.scenes import seen_caption
+from omni2sound.bench.tracks.track import TASKS, Part, Task, Track, TrackClip, read_track
 from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.errors import Omni2SoundError, UserError
-from omni2sound.files import atomic_path
 from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.generate.request import GenerationRequest
-from omni2sound.media.audio import Audio, write_audio
+from omni2sound.media.audio import Audio, read_audio, write_audio
 from omni2sound.models.conditioning import Conditions
 
-__all__ = ["MADE", "ModelRun", "clip_seed", "make_sounds", "model_identity"]
+__all__ = [
+    "ModelRun",
+    "Variant",
+    "clip_seed",
+    "make_sounds",
+    "many_steps_name",
+    "model_identity",
+    "seen_only_name",
+]
 
-MADE = "made.json"
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Variant:
+    """One system of a run: how the model is asked, and for which clips."""
+
+    name: str
+    """Name of the system; empty for the model's own."""
+    folder: str
+    task: Task | None
+    """None: the real sound goes through the autoencoder and back."""
+    part: Part | None = None
+    """Only clips of this part; None: all."""
+    num_steps: int | None = None
+    seen_only: bool = False
+    """The caption leaves out what is only heard."""
+
+    def wants(self, clip: TrackClip) -> bool:
+        """Whether the clip belongs to this system."""
+        return self.part in (None, clip.part)
+
+
+def seen_only_name(model: str) -> str:
+    """Name of the system whose captions leave out what is only heard."""
+    return f"{model}, seen-only caption"
+
+
+def many_steps_name(model: str, num_steps: int) -> str:
+    """Name of the system that takes more sampling steps."""
+    return f"{model}, {num_steps} steps"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelRun:
-    """What is asked of a model.
+    """Settings of a model under test.
 
     Raises:
-        UserError: A task is unknown or none is given.
+        UserError: A task is unknown or none is given, or a number is out of range.
     """
 
     model: str
@@ -47,29 +88,83 @@ class ModelRun:
     """None: the model's default."""
     guidance: float | None = None
     """None: the model's default."""
+    text_guidance: float | None = None
+    """Guidance scale of captions beside pictures; None: `guidance`."""
     device: str = "auto"
+    dtype: str = "auto"
     encoders: str | None = None
     """Folder of published encoders, for a full-size model."""
+    batch_size: int = 8
+    """Clips sampled at once."""
+    many_steps: int | None = None
+    """Adds VT2A on "main" with this number of sampling steps."""
+    with_controls: bool = False
+    """Adds off-screen VT2A with seen-only captions and the autoencoder's reconstruction; asks
+    V2A and T2A of the main part only."""
 
     def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"batch size: expected 1 or more, got {self.batch_size}")
         if not self.tasks or set(self.tasks) - set(TASKS):
             raise UserError(f"tasks {self.tasks}: expected some of {', '.join(TASKS)}")
         if self.seed < 0:
             raise UserError(f"seed: expected 0 or more, got {self.seed}")
 
 
+def variants_of(run: ModelRun, model: str) -> tuple[Variant, ...]:
+    """All systems of a run, in the order of the table.
+
+    Args:
+        run: Settings.
+        model: The model's name.
+    """
+    found = [
+        Variant(
+            name="",
+            folder=task,
+            task=task,
+            part="main" if run.with_controls and task != "VT2A" else None,
+        )
+        for task in run.tasks
+    ]
+    if run.many_steps is not None:
+        found.append(
+            Variant(
+                name=many_steps_name(model, run.many_steps),
+                folder=f"VT2A-{run.many_steps}-steps",
+                task="VT2A",
+                part="main",
+                num_steps=run.many_steps,
+            )
+        )
+    if run.with_controls:
+        found += [
+            Variant(
+                name=seen_only_name(model),
+                folder="VT2A-seen-only",
+                task="VT2A",
+                part="offscreen",
+                seen_only=True,
+            ),
+            Variant(name=RECONSTRUCTION, folder=RECONSTRUCTION, task=None),
+        ]
+    return tuple(found)
+
+
 def model_identity(run: ModelRun) -> dict[str, Any]:
-    """What decides the sounds: the model's digest and settings, defaults filled in."""
-    pipeline = _pipeline(run.model, run.device, run.encoders)
+    """Digest and settings that decide the sounds, defaults filled in."""
+    pipeline = _pipeline(run.model, run.device, run.dtype, run.encoders)
     defaults = pipeline.model.defaults
     return {
         "model": pipeline.model.name,
         "model_sha256": pipeline.sha256,
         "steps": defaults.steps if run.num_steps is None else run.num_steps,
         "guidance": defaults.guidance if run.guidance is None else run.guidance,
+        "text_guidance": run.text_guidance,
         "seed": run.seed,
         "dtype": str(pipeline.dtype).removeprefix("torch."),
         "device": pipeline.device.type,
+        "batch_size": run.batch_size,
     }
 
 
@@ -91,58 +186,53 @@ def make_sounds(
     """Make the sounds that are missing.
 
     Args:
-        track: With as many clips as are asked for.
-        out: Folder; each task gets one below it.
+        track: The track, limited to the clips that are wanted.
+        out: Folder; each variant gets one below it.
         run: Model and settings.
         engine: What the jobs run on.
-        num_workers: Clips at a time.
+        num_workers: Blocks at a time.
         on_clip: Called with (clips done, clips in all).
 
     Returns:
-        Clips that failed, and why; they have no file.
+        Reasons by clip id of the clips that failed; they have no file.
 
     Raises:
         UserError: The folder holds sounds of another track, model or setting.
     """
-    asked = {"track": track.clips_sha256, **model_identity(run)}
-    for task in run.tasks:
-        (out / task).mkdir(parents=True, exist_ok=True)
-    _same_or_first(out / MADE, asked)
-    missing = [
-        clip
-        for clip in track.clips
-        if any(not (out / task / f"{clip.clip_id}.wav").is_file() for task in run.tasks)
-    ]
-    done, failed = len(track.clips) - len(missing), {}
-    work = partial(_make, track.folder, out, run)
-    for clip_id, reason in map_jobs(work, missing, engine=engine, num_workers=num_workers):
-        done += 1
-        if reason:
-            failed[clip_id] = reason
+    identity = model_identity(run)
+    variants = variants_of(run, identity["model"])
+    for variant in variants:
+        (out / variant.folder).mkdir(parents=True, exist_ok=True)
+    check_settings(out / SETTINGS, {"track": track.clips_sha256, **identity})
+    size = run.batch_size
+    blocks = {
+        at // size * size: min(size, len(track.clips) - at // size * size)
+        for at, clip in enumerate(track.clips)
+        if _missing(out, variants, clip)
+    }
+    done, failed = len(track.clips) - sum(blocks.values()), {}
+    work = partial(_make, track.folder, out, run, variants)
+    jobs = tuple(blocks)
+    for first, reasons in map_jobs(work, jobs, engine=engine, num_workers=num_workers):
+        done += blocks[first]
+        failed.update(reasons)
         if on_clip is not None:
             on_clip(done, len(track.clips))
     return failed
 
 
-def _same_or_first(path: Path, asked: Mapping[str, Any]) -> None:
-    if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        changed = sorted(k for k in asked if before.get(k) != asked[k])
-        if changed:
-            k = changed[0]
-            raise UserError(
-                f"{path.parent}: holds sounds of another run, {k} {before.get(k)!r} and not "
-                f"{asked[k]!r}; choose another --out"
-            )
-        return
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
+def _missing(out: Path, variants: Sequence[Variant], clip: TrackClip) -> list[Variant]:
+    return [v for v in variants if v.wants(clip) and not _path(out, v, clip).is_file()]
+
+
+def _path(out: Path, variant: Variant, clip: TrackClip) -> Path:
+    return out / variant.folder / f"{clip.clip_id}.wav"
 
 
 @cache
-def _pipeline(model: str, device: str, encoders: str | None) -> Omni2SoundPipeline:
-    """Once in each process."""
-    return Omni2SoundPipeline.from_pretrained(model, device=device, encoders=encoders)
+def _pipeline(model: str, device: str, dtype: str, encoders: str | None) -> Omni2SoundPipeline:
+    """Load once in each process."""
+    return Omni2SoundPipeline.from_pretrained(model, device=device, dtype=dtype, encoders=encoders)
 
 
 @cache
@@ -150,64 +240,123 @@ def _track(folder: Path) -> Track:
     return read_track(folder)
 
 
-def _make(folder: Path, out: Path, run: ModelRun, clip: TrackClip) -> tuple[str, str]:
-    """Sounds of all tasks of one clip; what went wrong, or an empty text."""
+def _make(
+    folder: Path, out: Path, run: ModelRun, variants: Sequence[Variant], first: int
+) -> tuple[int, dict[str, str]]:
+    """Make all sounds of one block of the whole track; return its place and what failed."""
     track = _track(folder)
-    tasks = [t for t in run.tasks if not (out / t / f"{clip.clip_id}.wav").is_file()]
-    try:
-        for task, audio in zip(tasks, _sounds(track, run, clip, tasks), strict=True):
-            write_audio(out / task / f"{clip.clip_id}.wav", audio, overwrite=True)
-    except (Omni2SoundError, OSError) as error:
-        return clip.clip_id, " ".join(str(error).split()) or type(error).__name__
-    return clip.clip_id, ""
+    block = track.clips[first : first + run.batch_size]
+    failed: dict[str, str] = {}
+    for duration_s in dict.fromkeys(clip.duration_s for clip in block):
+        batch = _Batch(track, run, [c for c in block if c.duration_s == duration_s])
+        failed |= batch.failed
+        for variant in variants:
+            clips = [c for c in batch.clips if variant.wants(c)]
+            if all(_path(out, variant, clip).is_file() for clip in clips):
+                continue
+            try:
+                for clip, audio in zip(clips, batch.sounds(variant, clips), strict=True):
+                    if not _path(out, variant, clip).is_file():
+                        write_audio(_path(out, variant, clip), audio, overwrite=True)
+            except (Omni2SoundError, OSError) as error:
+                failed |= {clip.clip_id: _reason(error) for clip in clips}
+    return first, failed
 
 
-def _sounds(track: Track, run: ModelRun, clip: TrackClip, tasks: Sequence[Task]) -> list[Audio]:
-    pipeline = _pipeline(run.model, run.device, run.encoders)
-    seed = clip_seed(run.seed, clip.clip_id)
-    video = None if clip.video is None else track.path(clip.video)
-    if video is None and set(tasks) - {"T2A"}:
-        raise UserError(f"clip {clip.clip_id} has no video; ask for T2A only")
-    if clip.duration_s > pipeline.model.defaults.max_duration_s:
-        return [_long_sound(pipeline, run, clip, video, seed, task) for task in tasks]
-    rate_hz = pipeline.model.config.timebase.sample_rate_hz
-    encoded: dict[bool, Conditions] = {}
-    sounds = []
-    for task in tasks:
-        seen = task != "T2A"
-        if seen not in encoded:
-            # Pictures are looked at once, for both tasks that see them.
-            encoded[seen] = pipeline.encoder.encode(
-                video if seen else None, clip.caption, clip.duration_s
-            )
-        conditions = encoded[seen]
-        if task == "V2A":
-            conditions = replace(conditions, text_BTE=None, text_mask_BT=None)
-        samples_BN = pipeline.generate_batch(
-            conditions,
-            duration_s=clip.duration_s,
-            seeds=[seed],
-            num_steps=run.num_steps,
-            guidance=run.guidance,
-        )
-        sounds.append(Audio(samples_CN=samples_BN.numpy(), sample_rate_hz=rate_hz))
-    return sounds
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
-def _long_sound(
-    pipeline: Omni2SoundPipeline,
-    run: ModelRun,
-    clip: TrackClip,
-    video: Path | None,
-    seed: int,
-    task: Task,
-) -> Audio:
-    request = GenerationRequest(
-        video=None if task == "T2A" else video,
-        prompt=None if task == "V2A" else clip.caption,
-        duration_s=clip.duration_s,
-        num_inference_steps=run.num_steps,
-        guidance_scale=run.guidance,
-        seed=seed,
+def _concatenate(clips: Sequence[Conditions]) -> Conditions:
+    """Pictures of several clips of one length as one batch."""
+    return Conditions(
+        **{
+            name: torch.cat([getattr(clip, name) for clip in clips])
+            for name in ("seconds_start_B", "seconds_total_B", "vision_BTV", "sync_BLS")
+        }
     )
-    return next(pipeline.run(request)).audio
+
+
+class _Batch:
+    """Clips of one length that are sampled together; each video is read once."""
+
+    def __init__(self, track: Track, run: ModelRun, clips: Sequence[TrackClip]) -> None:
+        self.failed: dict[str, str] = {}
+        self._track, self._run = track, run
+        self._pipeline = _pipeline(run.model, run.device, run.dtype, run.encoders)
+        self._is_long = clips[0].duration_s > self._pipeline.model.defaults.max_duration_s
+        self._pictures: dict[str, Conditions] = {}
+        if set(run.tasks) != {"T2A"} and not self._is_long:
+            for clip in clips:
+                try:
+                    self._pictures[clip.clip_id] = self._pipeline.encoder.encode(
+                        self._video(clip), None, clip.duration_s
+                    )
+                except (Omni2SoundError, OSError) as error:
+                    self.failed[clip.clip_id] = _reason(error)
+        self.clips = [c for c in clips if c.clip_id not in self.failed]
+
+    def sounds(self, variant: Variant, clips: Sequence[TrackClip]) -> list[Audio]:
+        """Sample one sound a clip."""
+        rate_hz = self._pipeline.model.config.timebase.sample_rate_hz
+        if variant.task is None:
+            samples = [self._reconstruction(clip, rate_hz) for clip in clips]
+            return [Audio(samples_CN=s.numpy(), sample_rate_hz=rate_hz) for s in samples]
+        if self._is_long:
+            return [self._long_sound(variant, clip) for clip in clips]
+        conditions = self._conditions(variant, clips)
+        is_both = variant.task == "VT2A"
+        samples_BN = self._pipeline.generate_batch(
+            conditions,
+            duration_s=clips[0].duration_s,
+            seeds=[clip_seed(self._run.seed, clip.clip_id) for clip in clips],
+            num_steps=variant.num_steps or self._run.num_steps,
+            guidance=self._run.guidance,
+            text_guidance=self._run.text_guidance if is_both else None,
+        )
+        return [Audio(samples_CN=s[None].numpy(), sample_rate_hz=rate_hz) for s in samples_BN]
+
+    def _conditions(self, variant: Variant, clips: Sequence[TrackClip]) -> Conditions:
+        seen = None
+        if variant.task != "T2A":
+            seen = _concatenate([self._pictures[clip.clip_id] for clip in clips])
+            if variant.task == "V2A":
+                return seen
+        captions = [self._caption(variant, clip) for clip in clips]
+        text = self._pipeline.encoder.encode_arrays(
+            None, None, captions, duration_s=clips[0].duration_s
+        )
+        if seen is None:
+            return text
+        return replace(seen, text_BTE=text.text_BTE, text_mask_BT=text.text_mask_BT)
+
+    def _caption(self, variant: Variant, clip: TrackClip) -> str:
+        return seen_caption(self._track, clip) if variant.seen_only else clip.caption
+
+    def _video(self, clip: TrackClip) -> Path:
+        if clip.video is None:
+            raise UserError(f"clip {clip.clip_id} has no video; ask for T2A only")
+        return self._track.path(clip.video)
+
+    def _reconstruction(self, clip: TrackClip, rate_hz: int) -> Tensor:
+        """The real sound, (1, N), through the model's autoencoder: the best it can sound."""
+        path = self._track.path(clip.audio)
+        real_1N = torch.from_numpy(read_audio(path, sample_rate_hz=rate_hz, mono=True).samples_CN)
+        autoencoder = self._pipeline.model.autoencoder
+        with self._pipeline.residency.use("autoencoder"), torch.inference_mode():
+            latents = autoencoder.encode(real_1N.to(self._pipeline.device))
+            back_1N = autoencoder.decode(latents).float().cpu()
+        return back_1N[:, : real_1N.shape[1]]
+
+    def _long_sound(self, variant: Variant, clip: TrackClip) -> Audio:
+        """One sound beyond the model's native window."""
+        request = GenerationRequest(
+            video=None if variant.task == "T2A" else self._video(clip),
+            prompt=None if variant.task == "V2A" else self._caption(variant, clip),
+            duration_s=clip.duration_s,
+            num_inference_steps=variant.num_steps or self._run.num_steps,
+            guidance_scale=self._run.guidance,
+            text_guidance_scale=self._run.text_guidance if variant.task == "VT2A" else None,
+            seed=clip_seed(self._run.seed, clip.clip_id),
+        )
+        return next(self._pipeline.run(request)).audio

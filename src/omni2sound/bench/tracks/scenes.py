@@ -43,7 +43,9 @@ __all__ = [
     "STAGE_OMNI",
     "StagePlan",
     "build_stage_track",
+    "is_impulsive_seen",
     "read_truth",
+    "seen_caption",
     "stage_clip",
     "stored_recordings",
 ]
@@ -215,6 +217,37 @@ def stage_clip(track: Track, clip: TrackClip, assets: SceneAssets) -> StageClip:
         )
     scene, _ = read_truth(track.path(clip.truth))
     return StageClip(index=scene.index, scene=scene, assets=assets, caption=clip.caption)
+
+
+def seen_caption(track: Track, clip: TrackClip) -> str:
+    """A clip's caption without what is only heard; needs no corpus.
+
+    Raises:
+        UserError: The clip has no truth.
+    """
+    return _without_pictures(track, clip).seen_caption
+
+
+def is_impulsive_seen(track: Track, clip: TrackClip) -> tuple[bool, ...]:
+    """For each on-screen event of a clip, whether it is impulsive; needs no corpus.
+
+    Raises:
+        UserError: The clip has no truth.
+    """
+    return _without_pictures(track, clip).seen_impulsive
+
+
+def _without_pictures(track: Track, clip: TrackClip) -> StageClip:
+    if clip.truth is None:
+        raise UserError(f"clip {clip.clip_id} is no stage clip")
+    scene, _ = read_truth(track.path(clip.truth))
+    assets = _stored(track.folder)
+    return StageClip(index=scene.index, scene=scene, assets=assets, caption=clip.caption)
+
+
+@cache
+def _stored(folder: Path) -> SceneAssets:
+    return stored_recordings(read_track(folder))
 
 
 def stored_recordings(track: Track) -> SceneAssets:

@@ -30,6 +30,7 @@ __all__ = [
     "TASKS",
     "TRACK",
     "ClipDigests",
+    "Part",
     "Task",
     "Track",
     "TrackClip",

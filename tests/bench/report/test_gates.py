@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,11 +11,17 @@ import pytest
 
 from omni2sound.bench.metrics.copies import Nearness
 from omni2sound.bench.metrics.scene_v1 import ClipScore
-from omni2sound.bench.stage_table.gates import Gate, TrackResult, stage_gates
-from omni2sound.bench.stage_table.kept import KeptSound
-from omni2sound.bench.stage_table.tasks import MANY_STEPS, SEEN_ONLY
+from omni2sound.bench.report.gates import (
+    MANY_STEPS,
+    SEEN_ONLY,
+    Gate,
+    PartResult,
+    compute_gates,
+    gates_as_markdown,
+)
+from omni2sound.bench.scoring.evaluate import ClipRecord
 from omni2sound.bench.systems.system import NOISE, REAL_ELSEWHERE, RECONSTRUCTION
-from omni2sound.bench.tracks.scene_clips import Track
+from omni2sound.bench.tracks.track import Part
 
 N = 40
 
@@ -27,7 +34,7 @@ def kept(
     unseen: float | None = None,
     heard: Sequence[str] = (),
     copy: bool | None = False,
-) -> KeptSound:
+) -> ClipRecord:
     """A sound of a clip with two true onsets, of which `pairs` were found and nothing else."""
     score = ClipScore(
         num_true=2,
@@ -43,25 +50,33 @@ def kept(
         seen_heard_2nd=None,
         unseen_heard_2nd=None,
     )
-    nearness = Nearness(cosine=0.5, is_copy=copy)
-    return KeptSound(score=score, heard=tuple(heard), heard_2nd=(), nearness=nearness)
+    return ClipRecord(
+        clip_id="",
+        part="main",
+        system="",
+        task=None,
+        stage=score,
+        kl={},
+        heard={"judge": tuple(heard)},
+        nearness=Nearness(cosine=0.5, is_copy=copy),
+    )
 
 
 def fd(value: float) -> np.ndarray:
     return np.full(11, value) + np.linspace(0, 0.01, 11)
 
 
-def track(sounds: dict[str, list[KeptSound]], distances: dict[str, float]) -> TrackResult:
-    return TrackResult(
+def part(sounds: dict[str, list[ClipRecord]], distances: dict[str, float]) -> PartResult:
+    return PartResult(
         sounds=sounds,
-        seen_classes=[frozenset({f"class {i % 4}"}) for i in range(N)],
-        seen_classes_2nd=[frozenset()] * N,
+        judges=("judge", "judge that knows no class"),
+        seen_classes=([frozenset({f"class {i % 4}"}) for i in range(N)], [frozenset()] * N),
         seen_impulsive=[(i % 2 == 0,) for i in range(N)],
         fd={name: fd(value) for name, value in distances.items()},
     )
 
 
-def results(**main: list[KeptSound]) -> dict[Track, TrackResult]:
+def results(**main: list[ClipRecord]) -> dict[Part, PartResult]:
     """A good model; `main` replaces systems."""
     own = [[f"class {i % 4}"] for i in range(N)]
     good = [kept(2, heard=h) for h in own]
@@ -79,13 +94,13 @@ def results(**main: list[KeptSound]) -> dict[Track, TrackResult]:
     heard = [kept(2, unseen=1.0)] * N
     off = {"oracle": heard, "VT2A": heard, SEEN_ONLY: [kept(2, unseen=0.0)] * 30 + heard[:10]}
     return {
-        "main": track(sounds, {**far, **dict.fromkeys(sounds, 37.0)}),
-        "offscreen": track(off, {**far, **dict.fromkeys(off, 37.0)}),
+        "main": part(sounds, {**far, **dict.fromkeys(sounds, 37.0)}),
+        "offscreen": part(off, {**far, **dict.fromkeys(off, 37.0)}),
     }
 
 
-def gates_of(tracks: dict[Track, TrackResult]) -> dict[str, Gate]:
-    return {gate.name: gate for gate in stage_gates(tracks)}
+def gates_of(parts: dict[Part, PartResult]) -> dict[str, Gate]:
+    return {gate.name: gate for gate in compute_gates(parts)}
 
 
 def test_a_good_model_passes_every_gate() -> None:
@@ -165,7 +180,7 @@ def test_a_copier_is_told_beside_what_could_be_found() -> None:
 
 
 def test_clips_without_a_long_source_do_not_dilute_copies() -> None:
-    def of(copies: int) -> list[KeptSound]:
+    def of(copies: int) -> list[ClipRecord]:
         return [kept(2, copy=i < copies if i < 10 else None) for i in range(N)]
 
     gate = gates_of(results(VT2A=of(4), oracle=of(1), retrieval=of(9)))[COPIES]
@@ -195,10 +210,10 @@ def test_a_silent_model_passes_no_ratio() -> None:
     # Nothing of it is heard on any track, so most of its ratios to itself are 0 / 0.
     silent = [kept(0, offset_s=None, seen=0.0, unseen=0.0)] * N
     tasks = dict.fromkeys(("V2A", "T2A", "VT2A", MANY_STEPS), silent)
-    tracks = results(**tasks)
-    off = tracks["offscreen"]
+    parts = results(**tasks)
+    off = parts["offscreen"]
     mute = {**off.sounds, "VT2A": silent, SEEN_ONLY: silent}
-    gates = gates_of({**tracks, "offscreen": replace(off, sounds=mute)})
+    gates = gates_of({**parts, "offscreen": replace(off, sounds=mute)})
     ratios = {
         "V2A: onset F1, of the oracle's",
         "V2A: classes heard, of the oracle's",
@@ -214,12 +229,35 @@ def test_a_silent_model_passes_no_ratio() -> None:
 
 
 def test_something_by_nothing_is_infinity() -> None:
-    tracks = results()
-    off = tracks["offscreen"]
+    parts = results()
+    off = parts["offscreen"]
     never = [kept(2, unseen=0.0)] * N
     mute = {**off.sounds, SEEN_ONLY: never}
-    gate = gates_of({**tracks, "offscreen": replace(off, sounds=mute)})[
+    gate = gates_of({**parts, "offscreen": replace(off, sounds=mute)})[
         "off-screen: named and heard, times that of not named"
     ]
     assert gate.measured.value == np.inf
     assert gate.passed
+
+
+def test_the_table_says_what_was_missed_and_what_had_no_verdict() -> None:
+    gates = compute_gates(results(V2A=[kept(1)] * N))
+    missed = sum(gate.passed is False for gate in gates)
+    text = gates_as_markdown(gates)
+    assert "| MISS | V2A: onset F1, of the oracle's | 0.667 |" in text
+    assert "| none | V2A: FD, way from noise to real |" in text
+    assert "V2A: median \\|offset\\|, impulsive" in text
+    told = f"{14 - missed} gates passed, {missed} missed; 5 without a verdict: FD takes 500 clips"
+    assert text.splitlines()[-1] == told
+    judged = [replace(gate, judged=True) for gate in gates]
+    assert gates_as_markdown(judged).splitlines()[-1].endswith("; all were judged")
+
+
+def test_json_has_no_number_that_is_not_finite() -> None:
+    (gate, *_) = compute_gates(results())
+    nothing = replace(gate.measured, value=np.nan, low=-np.inf, high=np.inf)
+    data = json.loads(json.dumps(replace(gate, measured=nothing).to_json(), allow_nan=False))
+    assert [data["measured"][k] for k in ("value", "low", "high")] == [None, None, None]
+    assert data["passed"] is False
+    assert replace(gate, judged=False).to_json()["passed"] is None
+    assert gate.to_json()["measured"]["value"] == gate.measured.value

@@ -1,19 +1,19 @@
-"""What a default model must show on the stage table: differences and ratios, with intervals.
+"""Acceptance criteria ("gates") of a default model: differences and ratios, with intervals.
 
-In:   what is kept of every sound (`TrackResult`s of both tracks).
+In:   a scored run of a model with its controls, on a track with truth.
 Out:  `Gate`s, each with its value, 95 % interval, need and verdict.
 
-Two systems of one track are compared on the same clips: each resample draws the clips once for
-all that a gate is made of, and gates are arithmetic on whole resamples. Tracks are drawn apart.
-FD has a delete-group jackknife instead (`streamed.jackknife_estimate`), again of the whole
+Two systems of one part are compared on the same clips: each resample draws the clips once for
+all that a gate is made of, and gates are arithmetic on whole resamples. Parts are drawn apart.
+FD has a delete-group jackknife instead (`stats.frechet_sets`), again of the whole
 expression.
 
-What the words mean beyond `stage_v1`:
+Definitions beyond those of `metrics.scene_v1`:
 
-*Median |offset|, impulsive*: over on-screen events whose recording is impulsive (`protocols`).
-*Shuffled prompts*: each sound against the classes of all *other* clips (`resampling`).
+*Median |offset|, impulsive*: over on-screen events whose recording is impulsive (`metrics.onset`).
+*Shuffled prompts*: each sound against the classes of all *other* clips (`stats.clustered`).
 *In sync, of the oracle's*: the true sound is in sync less often where something unseen masks it,
-so the two tracks are compared each as a share of its own oracle.
+so the two parts are compared each as a share of its own oracle.
 *Way*: (FD of noise - FD) / (FD of noise - FD of real sound of other scenes): 0 for noise with the
 right spectrum, 1 for other real sound. No verdict under `MIN_CLIPS_FOR_VERDICT` clips.
 
@@ -25,8 +25,8 @@ Shape suffixes: N clips, R resamples (the first one holds every clip once).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -36,25 +36,39 @@ from omni2sound.bench.metrics.onset import onset_hit
 from omni2sound.bench.metrics.onsets import OWN_REACH_S
 from omni2sound.bench.metrics.scene_v1 import ClipScore
 from omni2sound.bench.metrics.tagger_8s import MIN_CLIPS_FOR_VERDICT
-from omni2sound.bench.stage_table.kept import KeptSound
-from omni2sound.bench.stage_table.tasks import MANY_STEPS, SEEN_ONLY
+from omni2sound.bench.report.results import ScoredRun
+from omni2sound.bench.scoring.evaluate import ClipRecord, Row
 from omni2sound.bench.stats.bootstrap import LEVEL
 from omni2sound.bench.stats.clustered import Resamples
 from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.bench.stats.frechet_sets import jackknife_estimate
-from omni2sound.bench.systems.system import NOISE, REAL_ELSEWHERE, RECONSTRUCTION
-from omni2sound.bench.tracks.scene_clips import Track
+from omni2sound.bench.systems.model import many_steps_name, seen_only_name
+from omni2sound.bench.systems.system import NOISE, ORACLE, REAL_ELSEWHERE, RECONSTRUCTION, SystemKey
+from omni2sound.bench.tracks.scenes import is_impulsive_seen, read_truth
+from omni2sound.bench.tracks.track import TASKS, Part, read_track
+from omni2sound.errors import UserError
 
-__all__ = ["Gate", "TrackResult", "stage_gates"]
+__all__ = [
+    "MANY_STEPS",
+    "SEEN_ONLY",
+    "Gate",
+    "PartResult",
+    "compute_gates",
+    "count_verdicts",
+    "gate_rows",
+    "gates_as_markdown",
+    "gates_of",
+]
 
-
+SEEN_ONLY = "seen only"
+MANY_STEPS = "many steps"
 NUM_RESAMPLES = 4000
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gate:
-    """One promise."""
+    """One acceptance criterion."""
 
     name: str
     measured: Estimate
@@ -64,7 +78,12 @@ class Gate:
     judged: bool = True
     """False: too few clips for a verdict."""
     control: Estimate | None = None
-    """What a system gets that is known to do it; None where there is no such system."""
+    """The same of a system that is known to do it; None where there is none."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, with the verdict; null for numbers that are not finite."""
+        data: dict[str, Any] = _finite({**asdict(self), "passed": self.passed})
+        return data
 
     @property
     def passed(self) -> bool | None:
@@ -76,29 +95,89 @@ class Gate:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class TrackResult:
-    """What is known of one track.
+class PartResult:
+    """Everything that gates read of one part of a track.
 
     Attributes:
-        sounds: By system, one for each clip.
-        seen_classes: Of each clip, the on-screen classes that the first judge knows.
-        seen_classes_2nd: The same for the second judge.
-        seen_impulsive: Of each clip, for each on-screen event, whether it is impulsive.
-        fd: By system, by the first judge: of all clips, then without each group.
+        sounds: One record a clip for each system: a task for the model's own, `SEEN_ONLY` and
+            `MANY_STEPS` for its variants, names for baselines.
+        judges: Names of the first one or two judges.
+        seen_classes: For each of these judges, each clip's on-screen classes that it knows.
+        seen_impulsive: For each clip, for each on-screen event, whether it is impulsive.
+        fd: FD by system and the first judge: of all clips, then without each group.
     """
 
-    sounds: Mapping[str, Sequence[KeptSound]]
-    seen_classes: Sequence[frozenset[str]]
-    seen_classes_2nd: Sequence[frozenset[str]]
+    sounds: Mapping[str, Sequence[ClipRecord]]
+    judges: Sequence[str]
+    seen_classes: Sequence[Sequence[frozenset[str]]]
     seen_impulsive: Sequence[Sequence[bool]]
     fd: Mapping[str, Values]
 
 
-def stage_gates(tracks: Mapping[Track, TrackResult]) -> tuple[Gate, ...]:
-    """All gates that the systems at hand allow; none without a model."""
-    main, offscreen = _Draws(tracks["main"], seed=0), _Draws(tracks["offscreen"], seed=1)
-    if "VT2A" not in main.result.sounds:
+def gates_of(run: ScoredRun) -> tuple[Gate, ...]:
+    """All gates of a scored run; none if it lacks a model or a model's controls.
+
+    Raises:
+        UserError: The track is gone, or a system lacks a sound.
+    """
+    model = run.evaluation.facts.get("model", {}).get("model")
+    if model is None or all(s.name != seen_only_name(model) for s in run.systems):
         return ()
+    return compute_gates({part: _part_result(run, model, part) for part in ("main", "offscreen")})
+
+
+def _part_result(run: ScoredRun, model: str, part: Part) -> PartResult:
+    track = read_track(run.track).limited(run.limit)
+    clips = [c for c in track.clips if c.part == part]
+    facts = run.evaluation.facts
+    many_steps = facts["model"]["many_steps"]
+    keys: dict[str, SystemKey] = {s.name: s.key for s in run.systems if s.is_baseline}
+    keys[ORACLE] = (ORACLE, None)
+    for task in TASKS if part == "main" else ("VT2A",):
+        keys[task] = (model, task)
+    if part == "offscreen":
+        keys[SEEN_ONLY] = (seen_only_name(model), "VT2A")
+    elif many_steps is not None:
+        keys[MANY_STEPS] = (many_steps_name(model, many_steps), "VT2A")
+    records = {((r.system, r.task), r.clip_id): r for r in run.evaluation.clips}
+    sounds: dict[str, list[ClipRecord]] = {}
+    for name, key in keys.items():
+        if name not in (NOISE, REAL_ELSEWHERE):
+            if missing := [c.clip_id for c in clips if (key, c.clip_id) not in records]:
+                raise UserError(
+                    f"gates compare systems on the same clips; {key[0]} has no sound of "
+                    f"{missing[0]} (and {len(missing) - 1} more)"
+                )
+            sounds[name] = [records[key, c.clip_id] for c in clips]
+    judges = facts["judges"][:2]
+    known = [
+        frozenset(facts[f"oracle_rates{end}"]) - frozenset(facts[f"classes_left_out{end}"])
+        for end, _ in zip(("", "_2nd"), judges, strict=False)
+    ]
+    events = [read_truth(track.path(c.truth))[1] for c in clips if c.truth is not None]
+    seen = [frozenset(e.class_id for e in clip if e.on_screen) for clip in events]
+    rows = {(r.system, r.task): r for r in run.evaluation.rows if _has_fd(r, part, judges[0])}
+    return PartResult(
+        sounds=sounds,
+        judges=judges,
+        seen_classes=[[classes & one for classes in seen] for one in known],
+        seen_impulsive=[is_impulsive_seen(track, c) for c in clips],
+        fd={name: _fd_values(rows[key]) for name, key in keys.items() if key in rows},
+    )
+
+
+def _has_fd(row: Row, part: Part, judge: str) -> bool:
+    return row.part == part and row.protocol == f"{judge}-8s-v1" and "FD" in row.left_out
+
+
+def _fd_values(row: Row) -> Values:
+    (value,) = (s.estimate.value for s in row.scores if s.name == "FD")
+    return np.array([value, *row.left_out["FD"]])
+
+
+def compute_gates(parts: Mapping[Part, PartResult]) -> tuple[Gate, ...]:
+    """All gates that the systems of both parts allow."""
+    main, offscreen = _Draws(parts["main"], seed=0), _Draws(parts["offscreen"], seed=1)
     with np.errstate(invalid="ignore"):  # infinity against infinity: such a resample says nothing
         gates = [*_v2a(main), *_t2a(main), *_vt2a(main), *_offscreen(main, offscreen)]
         gates += _distances(main, offscreen)
@@ -109,11 +188,11 @@ def stage_gates(tracks: Mapping[Track, TrackResult]) -> tuple[Gate, ...]:
 
 
 class _Draws:
-    """Measures of one track's systems over all resamples."""
+    """Measures of one part's systems over all resamples."""
 
-    def __init__(self, result: TrackResult, *, seed: int) -> None:
+    def __init__(self, result: PartResult, *, seed: int) -> None:
         self.result = result
-        self.num_clips = len(result.seen_classes)
+        self.num_clips = len(result.seen_impulsive)
         rng = np.random.default_rng(seed)
         share = np.full(self.num_clips, 1 / self.num_clips)
         drawn = rng.multinomial(self.num_clips, share, NUM_RESAMPLES - 1)
@@ -167,10 +246,10 @@ class _Draws:
 
     def above_shuffled_prompts(self, system: str, judge: int) -> Estimate:
         """Share of classes heard, minus that of all other clips' classes."""
-        asked = self.result.seen_classes_2nd if judge else self.result.seen_classes
+        asked = self.result.seen_classes[judge]
         kept = [i for i, classes in enumerate(asked) if classes]
-        sounds = self.result.sounds[system]
-        heard = [set(sounds[i].heard_2nd if judge else sounds[i].heard) for i in kept]
+        sounds, name = self.result.sounds[system], self.result.judges[judge]
+        heard = [set(sounds[i].heard[name]) for i in kept]
         hits_NN = [[len(h & asked[j]) / len(asked[j]) for j in kept] for h in heard]
         return Resamples(kept, num_resamples=NUM_RESAMPLES).above_wrong_pairs(hits_NN)
 
@@ -178,15 +257,15 @@ class _Draws:
         return _estimate(values_R, self.num_clips)
 
     def _scores(self, system: str) -> list[ClipScore]:
-        return [sound.score for sound in self.result.sounds[system]]
+        return [s.stage for s in self.result.sounds[system] if s.stage is not None]
 
 
 _JUDGES = ("", " (2nd judge)")
 
 
 def _judges(draws: _Draws) -> Iterable[tuple[int, str]]:
-    """The judges that know any of the track's classes."""
-    known = (draws.result.seen_classes, draws.result.seen_classes_2nd)
+    """The judges that know classes of two clips or more, and how gates name them."""
+    known = draws.result.seen_classes
     return [(i, _JUDGES[i]) for i, asked in enumerate(known) if sum(map(bool, asked)) >= 2]
 
 
@@ -323,3 +402,47 @@ def _estimate(values_R: Values, num_clips: int) -> Estimate:
 
 def _jack(values: Values, draws: _Draws) -> Estimate:
     return jackknife_estimate(float(values[0]), values[1:], draws.num_clips)
+
+
+_HEADER = ("verdict", "criterion", "value", "95 % interval", "need")
+_VERDICTS = {True: "pass", False: "MISS", None: "none"}
+
+
+def gate_rows(gates: Sequence[Gate]) -> list[tuple[str, ...]]:
+    """Cells of a table: a header, then a row a gate."""
+    return [_HEADER, *(_cells(gate) for gate in gates)]
+
+
+def gates_as_markdown(gates: Sequence[Gate]) -> str:
+    """A table, and the numbers of verdicts."""
+    header, *rows = gate_rows(gates)
+    rows = [tuple(cell.replace("|", "\\|") for cell in row) for row in rows]
+    lines = [f"| {' | '.join(row)} |" for row in (header, ("---",) * len(header), *rows)]
+    return "\n".join(["### gates", "", *lines, "", count_verdicts(gates)])
+
+
+def count_verdicts(gates: Sequence[Gate]) -> str:
+    """How many gates passed, missed and had no verdict."""
+    passed, missed, open_ = (sum(g.passed is v for g in gates) for v in (True, False, None))
+    rest = f"{open_} without a verdict: FD takes {MIN_CLIPS_FOR_VERDICT} clips"
+    return f"{passed} gates passed, {missed} missed; {rest if open_ else 'all were judged'}"
+
+
+def _cells(gate: Gate) -> tuple[str, ...]:
+    digits = 1 if gate.unit else 3
+    measured = gate.measured
+    unit = f" {gate.unit}" if gate.unit else ""
+    control = f" (retrieval: {gate.control.value:.{digits}f})" if gate.control else ""
+    return (
+        _VERDICTS[gate.passed],
+        gate.name,
+        f"{measured.value:.{digits}f}",
+        f"[{measured.low:.{digits}f}, {measured.high:.{digits}f}]",
+        f"{gate.need} {gate.limit:g}{unit}{control}",
+    )
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _finite(value) for key, value in data.items()}
+    return None if isinstance(data, float) and not np.isfinite(data) else data

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from omni2sound.bench.stage_table.model import PipelineSounds
+from omni2sound.bench.quick.model import PipelineSounds
 from omni2sound.bench.tracks.scene_clips import ScenePictures
 from omni2sound.generate.pipeline import Omni2SoundPipeline
 from tests.build import tiny_model
