@@ -29,4 +29,4 @@ if __name__ == "__main__":
     assert trained.written is not None  # it is None on other ranks than the first
     pipeline = Omni2SoundPipeline.from_pretrained(trained.written)
     pipeline(prompt="a tone sounds", duration_s=2.0, seed=7).save("own_recipe.wav")
-    print(f"{trained.written}: stopped by {trained.result.reason}; own_recipe.wav")
+    print(f"{trained.written}: {trained.result.reason}; own_recipe.wav")

@@ -157,6 +157,18 @@ def test_examples_are_plain_commands() -> None:
             assert not {"|", ">", "<", "&&", ";"} & set(command), f"{block}: {command}"
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_prose_has_no_long_lines(document: Path) -> None:
+    """Tables, code and pictures may be wider."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for line in text.splitlines():
+        assert len(line) <= 120 or line.startswith(("|", "<", "[!", "    ")), line
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
+
+
 def test_the_main_commands_have_an_example() -> None:
     used = {command[1] for block in _blocks() for command in block.commands}
     assert {"generate", "setup", "doctor", "demo"} <= used
