@@ -1,12 +1,11 @@
-"""What a recipe costs, before anything is allocated: counted on PyTorch's meta device.
+"""Cost of a recipe, counted on PyTorch's meta device without allocating anything.
 
-In:   a recipe, a length of clips, a number and kind of devices.
-Out:  `Cost`: parameters, operations and memory; seconds on a named device.
+In:   a recipe, a length of clips, a number of devices.
+Out:  `Cost`: parameters, operations and memory.
 
-Operations are those of the matrix products that really run forward and backward (counted by
-`FlopCounterMode`), activations those that autograd really keeps (counted as it keeps them).
-Not counted: the autoencoder, temporary buffers, the allocator's losses. Attention weights
-count as kept, which fused attention avoids.
+Operations are those of the matrix products in the forward and backward pass (`FlopCounterMode`),
+activations the tensors that autograd saves. Not counted: the autoencoder, temporary buffers,
+fragmentation. Attention weights count as saved, which fused attention avoids.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ __all__ = [
 ]
 
 PROMPT_TOKENS = 32
-"""Prompt length that is reckoned with where a recipe does not fill prompts up."""
+"""Assumed prompt length where a recipe does not pad prompts to a fixed one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,8 +45,8 @@ class Device:
     """A kind of accelerator.
 
     Attributes:
-        peak_flops: Dense bf16 operations per second with float32 sums, of the data sheet.
-        memory_bytes: What it has.
+        peak_flops: Dense bf16 operations per second with float32 accumulation (data sheet).
+        memory_bytes: Memory of the device.
     """
 
     peak_flops: float
@@ -62,11 +61,11 @@ DEVICES: Mapping[str, Device] = {
     "l40s": Device(peak_flops=362e12, memory_bytes=48 * 2**30),
     "rtx4090": Device(peak_flops=165e12, memory_bytes=24 * 2**30),
 }
-"""By a name that is contained in what the driver calls it; NVIDIA's data sheets (SXM)."""
+"""Devices by a part of the name that the driver reports; NVIDIA's data sheets (SXM)."""
 
 
 def device_named(name: str) -> Device | None:
-    """The device whose name is in `name`, e.g. "NVIDIA H100 80GB HBM3"; None if unknown."""
+    """Find a device by a name such as "NVIDIA H100 80GB HBM3"; None if unknown."""
     plain = name.lower().replace(" ", "").replace("-", "")
     for known, device in DEVICES.items():
         if known.replace("-", "") in plain:
@@ -76,13 +75,13 @@ def device_named(name: str) -> Device | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
-    """What one optimizer step of a recipe costs.
+    """Cost of one optimizer step of a recipe.
 
     Attributes:
-        parameters: Of the transformer.
+        parameters: Number of parameters of the transformer.
         clips_per_step: Clips of `clip_s` in a step, over all devices.
-        flops_by_task: Forward and backward, over all devices.
-        memory_bytes: Per device, by what it is for.
+        flops_by_task: Operations forward and backward, over all devices.
+        memory_bytes: Memory per device, by purpose.
     """
 
     parameters: int
@@ -91,13 +90,13 @@ class Cost:
     memory_bytes: Mapping[str, int]
 
     def stage_flops(self, stage: Stage) -> float:
-        """All steps of a stage, as its tasks are expected to be drawn."""
+        """Expected operations of all steps of a stage."""
         per_step = sum(w * self.flops_by_task[t] for t, w in stage.task_weights.items() if w)
         return stage.steps * per_step
 
 
 def recipe_cost(recipe: Recipe, *, clip_s: float, num_devices: int) -> Cost:
-    """Count on meta; needs no data and no memory.
+    """Count the cost on the meta device; needs no data and no memory.
 
     Raises:
         ConfigError: If a step's clips can't be shared by the devices.
@@ -112,14 +111,14 @@ def recipe_cost(recipe: Recipe, *, clip_s: float, num_devices: int) -> Cost:
     with torch.device("meta"):
         model = DiT(recipe.dit)
     parameters = sum(p.numel() for p in model.parameters())
-    kept = max(_kept_bytes(recipe, task, clip_s) for task in recipe.tasks)
+    saved = max(_saved_bytes(recipe, task, clip_s) for task in recipe.tasks)
     shared = 4 * parameters // num_devices
     memory = {
         "weights": shared,
         "gradients": shared,
         "optimizer": 2 * shared,
-        "averaged weights": shared,
-        "activations": kept * (clips // parts),
+        "EMA weights": shared,
+        "activations": saved * (clips // parts),
     }
     if recipe.precision == "bfloat16":
         # Autocast keeps a half-precision copy of every weight that it has used in a pass.
@@ -133,7 +132,7 @@ def recipe_cost(recipe: Recipe, *, clip_s: float, num_devices: int) -> Cost:
 
 
 def task_flops(recipe: Recipe, task: str, clip_s: float) -> float:
-    """Operations for one clip, forward and backward."""
+    """Operations of one clip, forward and backward."""
     return _counted_flops(recipe.dit, recipe.text_tokens, task, clip_s)
 
 
@@ -146,10 +145,10 @@ def _counted_flops(dit: DiTConfig, text_tokens: int | None, task: str, clip_s: f
     return float(counter.get_total_flops())
 
 
-def _kept_bytes(recipe: Recipe, task: str, clip_s: float) -> int:
-    """Bytes that autograd keeps for one clip."""
+def _saved_bytes(recipe: Recipe, task: str, clip_s: float) -> int:
+    """Bytes that autograd saves for one clip."""
 
-    def kept(checkpointing: bool) -> int:
+    def saved(checkpointing: bool) -> int:
         with torch.device("meta"):
             model = DiT(recipe.dit)
         if recipe.precision == "bfloat16":
@@ -169,10 +168,10 @@ def _kept_bytes(recipe: Recipe, task: str, clip_s: float) -> int:
             _run(model, recipe.dit, recipe.text_tokens, task, clip_s)
         return sum(sizes.values())
 
-    everything = kept(False)
+    everything = saved(False)
     if not recipe.activation_checkpointing:
         return everything
-    outside = kept(True)  # and one block at a time is computed again
+    outside = saved(True)  # plus one block at a time, which is recomputed
     return outside + (everything - outside) // recipe.dit.depth
 
 
@@ -196,7 +195,7 @@ def blank_conditions(
     device: torch.device | str,
     batch_size: int = 1,
 ) -> Conditions:
-    """Conditions of the right shapes and no meaning."""
+    """Conditions of the right shapes, all zero."""
     sizes, time = dit.conditioner, TimeBase()
     tokens = text_tokens or PROMPT_TOKENS
 

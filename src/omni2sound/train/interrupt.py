@@ -1,10 +1,10 @@
-"""Ctrl-C and SIGTERM as a wish that the loop grants after a whole step.
+"""Ctrl-C and SIGTERM as a request to stop after the current step.
 
 In:   signals.
 Out:  `Interrupt.asked`.
 
-An exception in the middle of a step would leave weights of two steps in one checkpoint.
-SIGTERM is what a cluster sends before it takes a machine away. A second signal ends at once.
+An exception within a step would mix the weights of two steps in one checkpoint. Clusters send
+SIGTERM before they take a machine away. A second signal ends the process at once.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["Interrupt"]
 
 
 class Interrupt:
-    """While its block runs, signals set `asked`; in other threads than the main one nothing is."""
+    """Signals set `asked` while the block runs; in the main thread only."""
 
     def __init__(self) -> None:
         self.asked = False

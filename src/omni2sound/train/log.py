@@ -1,10 +1,10 @@
-"""Where numbers of a run go: one JSON line per event, and TensorBoard if it is installed.
+"""Log of a run: one JSON line per event, and TensorBoard if it is installed.
 
 In:   a step and named numbers.
 Out:  `log.jsonl` in the run's folder, appended and flushed; `tensorboard/` beside it.
 
-A resumed run repeats the steps since its last checkpoint, so their lines are cut first:
-each step stands in the log once.
+A resumed run repeats the steps since its last checkpoint, so their lines are removed first:
+each step appears in the log once.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = ["LossBins", "RunLog"]
 
 
 class RunLog:
-    """Append-only log of one run; other ranks than the first write nothing."""
+    """Append-only log of one run; only the first rank writes."""
 
     def __init__(self, folder: Path, *, first_step: int = 0, world: World | None = None) -> None:
-        """Open the log of a run that goes on after `first_step` steps."""
+        """Open the log of a run that continues after `first_step` steps."""
         self._file: Any = None
         self._board: Any = None
         if not (world or World()).is_first:
@@ -44,7 +44,7 @@ class RunLog:
             self._board = SummaryWriter(folder / "tensorboard", purge_step=first_step + 1)
 
     def write(self, step: int, **numbers: float | str) -> None:
-        """One line; numbers go to TensorBoard too."""
+        """Write one line; numbers also go to TensorBoard."""
         if self._file is None:
             return
         line = {"step": step, "time": round(time.time(), 1), **numbers}
@@ -56,7 +56,7 @@ class RunLog:
                     self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Flush and close; the log may be reopened by a later run."""
+        """Flush and close; a later run may reopen the log."""
         if self._file is not None:
             self._file.close()
         if self._board is not None:
@@ -64,7 +64,7 @@ class RunLog:
 
 
 def _cut(path: Path, last_step: int) -> None:
-    """Keep the whole lines up to `last_step`."""
+    """Keep the complete lines up to `last_step`."""
     if not path.exists():
         return
     kept = []
@@ -87,14 +87,14 @@ class LossBins:
         self._sums = torch.zeros(len(TASKS), self._QUARTERS, 2, dtype=torch.float64)
 
     def add(self, task: str, times: Sequence[float], losses: Sequence[float]) -> None:
-        """Losses of one batch, sample by sample."""
+        """Add the losses of a batch, one per sample."""
         row = self._sums[[*TASKS].index(task)]  # type: ignore[arg-type]
         for time_, loss in zip(times, losses, strict=True):
             quarter = min(int(time_ * self._QUARTERS), self._QUARTERS - 1)
             row[quarter] += torch.tensor([loss, 1.0], dtype=torch.float64)
 
     def take(self, world: World) -> dict[str, float]:
-        """The means over all ranks; starts anew."""
+        """Return the means over all ranks, and reset."""
         sums = world.sum(self._sums)
         self._sums = torch.zeros_like(self._sums)
         named = {"loss": sums.sum(dim=(0, 1))}
@@ -107,11 +107,11 @@ class LossBins:
         }
 
     def to_json(self, world: World) -> list[Any]:
-        """What a checkpoint keeps, so that a resumed run logs what the undisturbed one would."""
+        """Sums for a checkpoint, so that a resumed run logs what an uninterrupted one would."""
         data: list[Any] = world.sum(self._sums).tolist()
         return data
 
     def restore(self, data: Sequence[Any], world: World) -> None:
-        """Go on where `to_json` was called; the sums of all ranks lie with the first."""
+        """Restore the sums of `to_json`; the first rank takes those of all ranks."""
         if world.is_first:
             self._sums = torch.tensor(data, dtype=torch.float64)

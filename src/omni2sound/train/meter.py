@@ -1,10 +1,10 @@
-"""How fast a run is: steps, seconds of sound and operations per second.
+"""Speed of a run: steps, seconds of sound and operations per second.
 
 In:   the batches of each step, a clock.
-Out:  numbers for the log; the share of a device's peak (MFU) where the peak is known.
+Out:  numbers for the log; model FLOP utilisation (MFU) where the device's peak is known.
 
-Operations are those of the network alone, counted once per task and length on meta
-(`train.cost`); what checkpointing computes again does not count, so it lowers the share.
+Operations are those of the network alone, counted once per task and length on the meta device
+(`train.cost`). Recomputed activations do not count, so checkpointing lowers the MFU.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Meter"]
 
 
 class Meter:
-    """Counts between two log lines."""
+    """Counters between two log lines."""
 
     def __init__(self, recipe: Recipe, device: torch.device, world: World) -> None:
         self._recipe, self._world = recipe, world
@@ -38,10 +38,10 @@ class Meter:
     def _reset(self) -> None:
         self._started, self._steps, self._sound_s, self._done_flops = time.monotonic(), 0, 0.0, 0.0
 
-    def count(self, parts: Sequence[Batch]) -> None:
-        """One step of this rank is done."""
+    def count(self, micro_batches: Sequence[Batch]) -> None:
+        """Count one step of this rank."""
         self._steps += 1
-        for batch in parts:
+        for batch in micro_batches:
             num_clips, num_samples = batch.waveform_BN.shape
             duration_s = num_samples / TimeBase().sample_rate_hz
             key = (batch.task, duration_s)
@@ -51,7 +51,7 @@ class Meter:
             self._done_flops += num_clips * self._flops[key]
 
     def take(self) -> dict[str, float]:
-        """Speed since the last `take`; ranks compute equal shares, so one speaks for all."""
+        """Return the speed since the last `take`; ranks have equal shares, so one is enough."""
         elapsed_s = max(time.monotonic() - self._started, 1e-9)
         numbers = {
             "s_per_step": _short(elapsed_s / max(1, self._steps)),
@@ -65,5 +65,5 @@ class Meter:
 
 
 def _short(value: float) -> float:
-    """Four significant digits: nobody's clock is better."""
+    """Round to four significant digits, the accuracy of the clock."""
     return float(f"{value:.4g}")

@@ -1,7 +1,7 @@
 """The transformer's optimizer: AdamW, or Muon for the blocks' matrices and AdamW for the rest.
 
-In:   a `DiT`, the recipe's choice.
-Out:  one `torch.optim.Optimizer` whose state is keyed by parameter, whatever stands behind it.
+In:   a `DiT`, the kind of optimizer.
+Out:  one `torch.optim.Optimizer` with state keyed by parameter, for either kind.
 
 Muon steps along the nearest orthogonal matrix to the momentum, scaled to AdamW's step size, so
 that both share one learning rate. Sources: Jordan et al. 2024, kellerjordan.github.io/posts/muon;
@@ -36,29 +36,29 @@ class MuonWithAdamW(torch.optim.Optimizer):
         weight_decay: float,
         betas: Betas,
     ) -> None:
-        self._parts: tuple[torch.optim.Optimizer, ...] = (
+        self._inner: tuple[torch.optim.Optimizer, ...] = (
             torch.optim.Muon(
                 matrices, lr=0.0, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
             ),
             torch.optim.AdamW(others, lr=0.0, betas=betas, weight_decay=0.0, foreach=True),
         )
-        # The groups and the state are shared, not copied: a learning rate that is set here
-        # holds in the parts, and no parameter belongs to two of them.
-        super().__init__([g for part in self._parts for g in part.param_groups], {})
-        for part in self._parts:
-            part.state = self.state
+        # Groups and state are shared, not copied: a learning rate that is set here holds for the
+        # inner optimizers, and no parameter belongs to both.
+        super().__init__([g for optimizer in self._inner for g in optimizer.param_groups], {})
+        for optimizer in self._inner:
+            optimizer.state = self.state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Not this way: it would replace the groups that the parts share. See `train.state`."""
+        """Refuse: it would replace the shared groups; `train.state` fills `state` instead."""
         raise NotImplementedError("fill `state` parameter by parameter, as train.state does")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """Update every parameter once; there is no closure to call again."""
+        """Update every parameter once; closures are not supported."""
         if closure is not None:
             raise NotImplementedError("the training loop computes gradients once a step")
-        for part in self._parts:
-            part.step()
+        for optimizer in self._inner:
+            optimizer.step()
 
 
 def make_optimizer(
@@ -68,7 +68,7 @@ def make_optimizer(
     weight_decay: float,
     betas: Betas = (0.9, 0.99),
 ) -> torch.optim.Optimizer:
-    """The optimizer of a run; only matrices decay. `betas` are AdamW's memories."""
+    """Build the optimizer of a run; only matrices have weight decay, `betas` are AdamW's."""
     if kind == "muon":
         inner = [p for block in model.blocks for p in block.parameters() if p.ndim == 2]
         taken = {id(p) for p in inner}
@@ -82,7 +82,7 @@ def make_optimizer(
 
 
 def moment_names(optimizer: torch.optim.Optimizer) -> dict[nn.Parameter, tuple[str, ...]]:
-    """What the optimizer remembers of each parameter once it has taken a step."""
+    """Names of the moments that the optimizer keeps of each parameter after a step."""
     adam, muon = ("exp_avg", "exp_avg_sq", "step"), ("momentum_buffer",)
     return {
         parameter: muon if "ns_steps" in group else adam

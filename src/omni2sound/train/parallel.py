@@ -1,12 +1,11 @@
-"""Many devices: who is who, how a model is spread over them, and what they agree on.
+"""Several devices: ranks, sharding of the model, and joint decisions.
 
 In:   the variables that `torchrun` sets (RANK, WORLD_SIZE, LOCAL_RANK), a model.
-Out:  `World`; a model whose parameters are sharded (FSDP2), compiled or checkpointed as asked.
+Out:  `World`; a model with sharded parameters (FSDP2), compiled or checkpointed on request.
 
-Every rank draws the same batch and computes its slice of it, so ranks share neither clips
-nor noise, and one rank computes what all of them would. What not to get wrong: a decision
-that only one rank takes (time is over, Ctrl-C) leaves the others waiting for ever, so
-decisions are taken together, by `World.any`.
+Every rank draws the same batch and computes its slice, so any number of ranks computes the
+same step. What not to get wrong: a decision of one rank alone (time is over, Ctrl-C) leaves
+the others waiting for ever; `World.any` and `World.flags` decide for all.
 
 Source of the sharding: torch.distributed.fsdp.fully_shard (torch >= 2.6).
 """
@@ -41,32 +40,32 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class World:
-    """The ranks of a run. One process alone is rank 0 of 1 and needs no process group."""
+    """Ranks of a run; a single process is rank 0 of 1 and needs no process group."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def is_first(self) -> bool:
-        """Whether this rank writes what is written once."""
+        """Whether this rank writes the shared files."""
         return self.rank == 0
 
     def wait(self) -> None:
-        """Until every rank is here."""
+        """Wait until every rank is here."""
         if self.size > 1:
             # Not a barrier of the default backend: on a GPU that would be one of its streams.
             self.sum(torch.zeros(1))
 
     def any(self, flag: bool) -> bool:
-        """Whether any rank says so; the same answer everywhere."""
+        """Whether the flag is set on any rank; the same answer everywhere."""
         return self.flags(flag)[0]
 
     def flags(self, *flags: bool) -> tuple[bool, ...]:
-        """For each flag, whether any rank sets it; the same answer everywhere."""
+        """For each flag, whether it is set on any rank; the same answer everywhere."""
         return tuple((self.sum(torch.tensor(flags, dtype=torch.float32)) > 0).tolist())
 
     def sum(self, values: Tensor) -> Tensor:
-        """Sum over ranks of a CPU tensor."""
+        """Sum of a CPU tensor over ranks."""
         if self.size == 1:
             return values
         total = values.clone()
@@ -79,7 +78,7 @@ def joined_world(device: torch.device) -> Iterator[tuple[World, torch.device]]:
     """Join the ranks that `torchrun` started; without it, one rank and nothing to join.
 
     Args:
-        device: What was asked for; a CUDA device becomes the one of this rank.
+        device: Requested device; a CUDA device becomes the one of this rank.
 
     Yields:
         The world, and the device of this rank.
@@ -117,14 +116,14 @@ def prepare_model(
     activation_checkpointing: bool = False,
     compiled: bool = False,
 ) -> None:
-    """Move the model to the device, and change in place how it is computed, not what.
+    """Move the model to the device, and shard, compile and checkpoint it in place.
 
     Args:
-        model: The same on every rank.
-        world: The ranks to spread it over.
-        device: Of this rank.
-        activation_checkpointing: Keep only the input of each block for the backward pass.
-        compiled: Compile each block on its own: one kernel set serves all of them.
+        model: Transformer, equal on every rank.
+        world: Ranks to shard it over.
+        device: Device of this rank.
+        activation_checkpointing: Keep only each block's input for the backward pass.
+        compiled: Compile each block on its own, so that one set of kernels serves all.
     """
     model.to(device)
     blocks = [block for block in model.blocks if isinstance(block, DiTBlock)]
@@ -150,10 +149,10 @@ def prepare_model(
 
 
 def forget_gathered(model: nn.Module) -> None:
-    """To be called after weights were changed by hand.
+    """Drop gathered weights; call it after changing weights by hand.
 
-    FSDP2 keeps the root's gathered weights from a forward pass without a backward pass, and
-    would use them again: the weights of before.
+    FSDP2 keeps the root's gathered weights after a forward pass without a backward pass, and
+    would use the old values again.
     """
     from torch.distributed.fsdp import FSDPModule
 
@@ -162,17 +161,17 @@ def forget_gathered(model: nn.Module) -> None:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This rank's part of a tensor; shares its memory."""
+    """This rank's shard of a tensor, sharing its memory."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The full tensor on every rank; all ranks must ask."""
+    """The full tensor on every rank; all ranks must call."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def place_in_whole(tensor: Tensor) -> tuple[int | None, int]:
-    """First row and number of rows of this rank's part; the row is None if it is not sharded."""
+    """First row and number of rows of this rank's shard; the row is None if unsharded."""
     if not isinstance(tensor, DTensor):
         return None, tensor.shape[0] if tensor.ndim else 0
     assert tensor.placements == (Shard(0),), tensor.placements  # what `prepare_model` makes

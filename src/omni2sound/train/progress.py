@@ -1,10 +1,10 @@
-"""Where a run is, what it has measured, and whether a stage has converged.
+"""Progress of a run: the current stage, validation losses, convergence.
 
-In:   a recipe, validation losses as they come.
+In:   a recipe, validation losses.
 Out:  `Progress`: the stage of each step, extensions, verdicts; JSON in every checkpoint.
 
-What not to get wrong: everything here decides what is trained next, so it is part of the
-state. A run that is killed between two validations must come to the same verdicts.
+What not to get wrong: all of it decides what is trained next, so all of it is saved. A run that
+is killed between two validations must reach the same verdicts.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from omni2sound.train.recipe import Recipe, Stage
 __all__ = ["CONVERGED_GAIN", "CONVERGED_TAIL", "Progress", "learning_rate"]
 
 CONVERGED_TAIL = 0.1
-"""Share of a stage's steps at its end over which convergence is judged."""
+"""Share of a stage's steps, at its end, over which convergence is measured."""
 CONVERGED_GAIN = 0.01
-"""A stage has converged if the validation loss improved by less than this over its tail."""
+"""Relative improvement of the validation loss over the tail below which a stage converged."""
 
 
 def learning_rate(stage: Stage, step_in_stage: int) -> float:
-    """Linear warm-up, then half a cosine from `lr` to `final_lr`, which extensions keep."""
+    """Learning rate: linear warm-up, then half a cosine to `final_lr`, which extensions keep."""
     if step_in_stage < stage.warmup_steps:
         return stage.lr * (step_in_stage + 1) / stage.warmup_steps
     rest = max(1, stage.steps - stage.warmup_steps)
@@ -35,17 +35,17 @@ def learning_rate(stage: Stage, step_in_stage: int) -> float:
 
 @dataclass(kw_only=True, slots=True)
 class Progress:
-    """All that a run knows besides its tensors.
+    """State of a run besides its tensors.
 
     Attributes:
-        recipe: What is run.
-        parent_sha256: Digest of the model that the first weights were of; None if drawn.
+        recipe: Recipe of the run.
+        parent_sha256: Digest of the model that the run started from; None for random weights.
         step: Optimizer steps done.
-        skipped: Steps of these that changed nothing, because the gradient was not finite.
-        skipped_in_a_row: How many of them were the last ones.
+        skipped: Number of steps skipped because the gradient was not finite.
+        skipped_in_a_row: Number of skipped steps since the last one that was not.
         added_steps: Steps added to stages that had not converged, by name.
         losses: Validation losses by stage: (steps done in the stage, mean over tasks).
-        converged: Verdict on each stage that is over, by name.
+        converged: Verdict on each finished stage, by name.
     """
 
     recipe: Recipe
@@ -58,16 +58,16 @@ class Progress:
     converged: dict[str, bool] = field(default_factory=dict)
 
     def steps_of(self, stage: Stage) -> int:
-        """Steps of a stage with what was added."""
+        """Number of steps of a stage, extensions included."""
         return stage.steps + self.added_steps.get(stage.name, 0)
 
     @property
     def num_steps(self) -> int:
-        """Steps of the whole run, as far as is known."""
+        """Number of steps of the run, with the extensions so far."""
         return sum(self.steps_of(stage) for stage in self.recipe.stages)
 
     def stage_at(self, step: int) -> tuple[Stage, int]:
-        """The stage of a step and the step's index inside it.
+        """Return the stage of a step and the step's index within it.
 
         Raises:
             ValueError: If the run has no such step.
@@ -82,13 +82,13 @@ class Progress:
         )
 
     def count(self, *, finite: bool) -> None:
-        """One step is done; `finite` says whether it changed the weights."""
+        """Count a step; `finite` is whether its gradient was."""
         self.step += 1
         self.skipped += not finite
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
 
     def validation_is_due(self) -> bool:
-        """After this step: at intervals, where a stage's tail begins, and at its end."""
+        """Whether to validate now: at intervals, where a stage's tail begins, and at its end."""
         stage, inside = self.stage_at(self.step - 1)
         steps = self.steps_of(stage)
         return (
@@ -122,7 +122,7 @@ class Progress:
         return verdict
 
     def to_json(self) -> dict[str, Any]:
-        """What a checkpoint keeps of it."""
+        """JSON data for a checkpoint."""
         return {
             "parent_sha256": self.parent_sha256,
             "step": self.step,
@@ -135,7 +135,7 @@ class Progress:
 
     @classmethod
     def from_json(cls, recipe: Recipe, data: Mapping[str, Any]) -> Progress:
-        """The progress that `to_json` wrote, of the same recipe."""
+        """Restore the data of `to_json`, for the same recipe."""
         losses = {
             name: [(int(done), float(loss)) for done, loss in points]
             for name, points in data["losses"].items()
@@ -144,5 +144,5 @@ class Progress:
 
 
 def _tail(stage: Stage) -> int:
-    """Steps over which a stage is judged, and by which it is extended."""
+    """Steps over which convergence is measured, and by which a stage is extended."""
     return max(1, round(stage.steps * CONVERGED_TAIL))

@@ -1,13 +1,13 @@
-"""What a run is: stages over one model, as data.
+"""Recipes: the stages and hyperparameters of a run, as data.
 
 In:   nothing; `recipes/` fills these types.
 Out:  `Recipe`, whose digest (`config.digest`) names the run.
 
-What not to get wrong: a field that is new here is declared `config.added`, or every run of
-before gets another digest and can't be resumed.
+One task is drawn per step and a batch never mixes tasks; a stage sets how often each task is
+drawn and how hard its samples are. Source: Omni2Sound, arXiv:2601.02731, training schedule.
 
-One task is drawn per step and a batch never mixes tasks; a stage says how often each is
-drawn and what makes it harder. Source: Omni2Sound, arXiv:2601.02731, training schedule.
+What not to get wrong: declare a new field with `config.added`. Otherwise the digests of all
+existing runs change, and none can be resumed.
 """
 
 from __future__ import annotations
@@ -32,40 +32,40 @@ TASKS: tuple[Task, ...] = get_args(Task)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
-    """One phase of training; it starts from the weights that the one before left."""
+    """One phase of training, which continues from the weights of the previous stage."""
 
     name: str
-    """Short name, for logs."""
+    """Short name for logs."""
     steps: int
     """Optimizer steps."""
     lr: float
     """Peak learning rate, reached after warm-up."""
     final_lr: float
-    """Learning rate that half a cosine comes down to: that of the step after the stage's last,
-    which is the first of an extension."""
+    """End of the half cosine: the learning rate of the step after the stage's last one, which is
+    the first step of an extension."""
     warmup_steps: int
     """Steps of linear warm-up from zero."""
     task_weights: Mapping[str, float]
-    """Chance that a step is of this task; a task that is not named is never drawn."""
+    """Probability of each task per step; a task that is not named is never drawn."""
     t2a_best_share: float = 1.0
-    """T2A takes this share of its clips, those whose captions were scored best; 1 takes all."""
+    """Share of clips that T2A uses, those with the best-scored captions; 1 uses all."""
     caption_role: str = "caption"
-    """Which of a clip's texts prompts are: "caption", or another role that the features hold."""
+    """Role of the texts used as prompts: "caption", or another that the features hold."""
     offscreen_prob: float = 0.0
-    """Chance that a VT2A clip gets an unseen sound mixed in and told in its caption."""
+    """Probability that an off-screen sound is added to a VT2A clip and to its caption."""
     offscreen_snr_db: tuple[float, float] = (-6.0, 9.0)
-    """Range of the clip's own sound over the unseen one."""
+    """Range of the level of the clip's own sound over the off-screen one."""
     token_drop_sample_prob: float = 0.0
-    """Chance that a VT2A prompt loses tokens before the text encoder."""
+    """Probability of token dropout for a VT2A prompt, before the text encoder."""
     token_drop_prob: float = 0.5
-    """Chance of each token of such a prompt to be lost."""
+    """Probability of dropping each token of such a prompt."""
     silence_weight: float | None = added(None)
-    """Instead of the recipe's. What counts silence little learns what things sound like first,
-    and then believes in sounds too easily: odds of a sound are off by as much as the weight.
-    The validation loss keeps the recipe's, to be comparable over stages."""
+    """Overrides the recipe's in training. With a low weight a model learns first what things
+    sound like, but then generates sound too readily: the odds of a sound are off by about the
+    weight. The validation loss keeps the recipe's weight, to be comparable over stages."""
     extend_steps: int = 0
     """Steps that may be added at `final_lr`, a tenth of `steps` at a time, until the stage has
-    converged (`train.progress`). 0: the verdict is told, and the next stage starts."""
+    converged (`train.progress`). 0: the verdict is logged, and the next stage starts."""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.task_weights) - set(TASKS))
@@ -109,7 +109,7 @@ class Stage:
 
     @property
     def makes_prompts(self) -> bool:
-        """Whether prompts are changed in training, so that a text encoder has to be there."""
+        """Whether prompts are changed in training, which requires the text encoder."""
         return "VT2A" in self.task_weights and bool(
             self.offscreen_prob or self.token_drop_sample_prob
         )
@@ -117,69 +117,69 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """A whole run."""
+    """A run: model, stages and hyperparameters."""
 
     name: str
-    """Also the default name of the model that comes out."""
+    """Name of the recipe, and of the trained model."""
     dit: DiTConfig
     """Shape of the transformer."""
     stages: tuple[Stage, ...]
-    """In order."""
+    """Stages in order."""
     batch_seconds: float
-    """Seconds of sound per step, over all devices; all clips of a batch have one length."""
+    """Seconds of sound per step, over all devices; clips of a batch are equally long."""
     text_tokens: int | None = None
-    """Tokens that every prompt is filled up or cut to. None: the longest prompt of the batch,
-    for models that mask padding."""
+    """Tokens to which every prompt is padded or cut. None: the longest prompt of the batch, for
+    models that mask padding."""
     augment: bool = added(True)
-    """Change gain and colour of every waveform. False: where nothing is mixed in either, the
-    latents that the features hold are taken, and the autoencoder has less to do (or nothing)."""
+    """Random gain and equaliser for every waveform. False: stored latents are used wherever
+    nothing is mixed in, and the autoencoder has less to encode."""
     text_noise: float = added(0.0)
-    """Noise on the states of every prompt, in standard deviations of a state: one vector for the
-    whole text and one for each token. Few wordings and many steps otherwise teach the exact
-    states of the words, and others of the same meaning are not understood."""
+    """Embedding noise, in standard deviations of a token state: one vector for the whole prompt
+    and one for each token. Without it, few prompt templates and many steps fit the exact states
+    of the words, and paraphrases are not understood."""
     text_drop: float = added(0.0)
-    """Chance of each token's state to be left out, after the text encoder; one stays."""
+    """Token dropout after the text encoder: probability of each token; one is always kept."""
     resident: bool = added(False)
-    """Keep all features in the device's memory and build batches there
-    (`data.batches.on_device`), for one GPU that would otherwise wait for the host. Random numbers
-    differ from those without, and on a GPU from those on a CPU."""
+    """On-device features: keep all of them in the device's memory and build batches there
+    (`data.batches.on_device`), for a GPU that would wait for the host. The random draws differ
+    from those of host batches, and between CPU and GPU."""
     speed: float = added(0.0)
-    """Clips for text-to-audio are played up to this share faster or slower (0.15: 1.15 times,
-    or by that factor slower). With resident features only."""
+    """Speed perturbation of text-to-audio clips: factors up to 1 + `speed`, faster or slower.
+    With on-device features only."""
     accumulate: int = 1
-    """Parts that a step's batch is computed in, one after the other; saves memory."""
+    """Micro-batches per step; more need less memory."""
     objective: Objective = field(default_factory=Objective)
     """Path and prediction target."""
     channel_weight_exponent: float = 0.0
-    """Loss weight of a latent channel: its scale before standardisation to this power (mean 1).
-    0 weighs channels alike; components of a spectrum differ in what they are worth."""
+    """Loss weight of a latent channel: its scale before standardisation to this power, with
+    mean 1. 0 weights channels equally."""
     silence_weight: float = 1.0
-    """Loss weight of a silent frame beside a loud one's 1; see `train.step.frame_weights`. Room
-    tone cannot be predicted, and where it fills most frames its error drowns the rest."""
+    """Loss weight of silent frames; loud ones have 1 (`train.step.frame_weights`). Room tone is
+    unpredictable, and where it fills most frames its error dominates the loss."""
     null_prob: float = 0.1
-    """Guidance dropout: chance that a sample takes the null branch (paper: joint dropout)."""
+    """Guidance dropout: probability of the null branch (paper: joint dropout)."""
     ema_decay: float = 0.999
-    """Decay of the averaged weights, which are what is saved as the model."""
+    """Decay of the EMA weights, which are saved as the model."""
     optimizer: OptimizerKind = "adamw"
     """See `train.optimizer`; why "muon" on two cores: docs/decisions/0031."""
     weight_decay: float = 0.01
-    """On matrices only."""
+    """Weight decay, of matrices only."""
     adam_betas: tuple[float, float] = (0.9, 0.99)
-    """AdamW's memories of the gradient and of its square."""
+    """Decay rates of AdamW's first and second moments."""
     clip_norm: float = 1.0
-    """Gradient norm above which gradients are scaled down."""
+    """Gradient norm to which larger gradients are clipped."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
-    """Autocast type of the forward pass; weights and optimizer stay float32."""
+    """Autocast type of the forward pass; weights and optimizer state are float32."""
     compile: bool = False
-    """Compile the blocks. Faster on a GPU, after a minute's start; rounds differently."""
+    """Compile the blocks: faster on a GPU after a minute of compilation; rounds differently."""
     activation_checkpointing: bool = runtime_only(False)
-    """Compute each block's activations again in the backward pass instead of keeping them."""
+    """Recompute each block's activations in the backward pass instead of storing them."""
     seed: int = 0
-    """Of everything random."""
+    """Random seed of the run."""
     validate_every: int = runtime_only(200)
-    """Steps between measurements of the validation loss."""
+    """Steps between validations."""
     sample_every: int = runtime_only(0)
-    """Steps between sounds and spectrograms written into the run's folder; 0 writes none."""
+    """Steps between sample sounds with spectrograms in the run's folder; 0 writes none."""
 
     def __post_init__(self) -> None:
         if not self.stages:
@@ -203,11 +203,11 @@ class Recipe:
             )
         if self.resident and not self.augment:
             raise ConfigError(
-                "resident features make latents in every step, and augment=false is there to take "
-                "stored ones: set resident to false (and speed to 0 before it)"
+                "on-device features are encoded in every step, augment=false uses stored latents: "
+                "set resident to false (and speed to 0 before it)"
             )
         if self.resident and self.accumulate > 1:
-            raise ConfigError("resident features make whole batches: set accumulate to 1")
+            raise ConfigError("on-device features make whole batches: set accumulate to 1")
         if self.accumulate < 1 or self.validate_every < 1 or self.sample_every < 0:
             raise ConfigError("accumulate and validate_every must be >= 1, sample_every >= 0")
         sizes = self.dit.conditioner
@@ -215,15 +215,15 @@ class Recipe:
         if self.text_tokens is None and not masked:
             raise ConfigError(
                 "a model without masks attends to padding: set text_tokens to the number of "
-                "tokens that every prompt is filled up to"
+                "tokens to which every prompt is padded"
             )
 
     @property
     def num_steps(self) -> int:
-        """Steps of all stages, without extensions."""
+        """Number of steps of all stages, without extensions."""
         return sum(stage.steps for stage in self.stages)
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """Every task that some stage trains, in order."""
+        """Tasks that any stage trains, in order."""
         return tuple(t for t in TASKS if any(s.task_weights.get(t) for s in self.stages))

@@ -1,12 +1,11 @@
-"""Training of the joint heads: sounds, sentences and pictures of one scene come together.
+"""Contrastive training of the joint heads on sounds, sentences and pictures of scenes.
 
-In:   what the frozen encoders say of scenes (`JointExamples`), several sentences for each.
-Out:  trained `JointHeads`, and how often each kind finds its partner among others.
+In:   features of the frozen encoders (`JointExamples`), several sentences per scene.
+Out:  trained `JointHeads` and their retrieval rates.
 
-Contrastive in both directions for sound-text, sound-picture and picture-text. Which sentence
-of a scene is read is drawn anew in each step, so that wordings are learnt and not sentences.
-Scenes that share a class are no negatives for each other: with 43 classes a batch is full of
-them, and pushing two dogs apart is learning noise.
+Contrastive in both directions for sound-text, sound-picture and picture-text. Each step draws
+one of a scene's sentences, so that paraphrases are learnt. Scenes that share a class are not
+negatives of each other: with 43 classes they fill a batch, and separating them is noise.
 
 Shape suffixes: B scenes, P patches, V views, K sentences, D features, E joint dimensions,
 C classes.
@@ -39,7 +38,7 @@ _PLANS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JointRecipe:
-    """How the heads are trained."""
+    """Hyperparameters of the training."""
 
     steps: int = 300
     batch: int = 96
@@ -121,7 +120,7 @@ def train_joint(
 
 
 def _loss(heads: JointHeads, batch: JointExamples, generator: torch.Generator) -> Tensor:
-    sounds_BE = _whole(heads, batch.sounds_BPD, batch.heard_BP)
+    sounds_BE = _pool_sound(heads, batch.sounds_BPD, batch.heard_BP)
     chosen = torch.randint(batch.sentences_BKD.shape[1], (len(batch),), generator=generator)
     text = batch.sentences_BKD[torch.arange(len(batch)), chosen]
     text_BE = heads.sentences(text)
@@ -138,13 +137,13 @@ def _loss(heads: JointHeads, batch: JointExamples, generator: torch.Generator) -
     return loss
 
 
-def _whole(heads: JointHeads, sounds_BPD: Tensor, heard_BP: Tensor) -> Tensor:
+def _pool_sound(heads: JointHeads, sounds_BPD: Tensor, heard_BP: Tensor) -> Tensor:
     patches_BPE = heads.sounds(sounds_BPD) * heard_BP[..., None]
     return F.normalize(patches_BPE.sum(dim=1), dim=-1)
 
 
 def _contrast(logits_BB: Tensor, shared_BB: Tensor) -> Tensor:
-    """Cross-entropy both ways, others of the same class left out."""
+    """Cross-entropy in both directions, without negatives of the same class."""
     own = torch.eye(len(logits_BB), dtype=torch.bool)
     logits = logits_BB.masked_fill((shared_BB | shared_BB.T) & ~own, float("-inf"))
     target = torch.arange(len(logits_BB))
@@ -153,12 +152,12 @@ def _contrast(logits_BB: Tensor, shared_BB: Tensor) -> Tensor:
 
 @torch.no_grad()
 def retrieval_rates(heads: JointHeads, examples: JointExamples) -> dict[str, float]:
-    """How often the best partner among all scenes shares a class with the true one.
+    """Rate at which the most similar scene shares a class with the true one.
 
     "sound-text" over all scenes, "sound-picture" and "picture-text" over those with pictures;
-    "chance" is what a random partner gives.
+    "chance" is the rate of a random scene.
     """
-    sounds_BE = _whole(heads, examples.sounds_BPD, examples.heard_BP)
+    sounds_BE = _pool_sound(heads, examples.sounds_BPD, examples.heard_BP)
     text_BE = heads.sentences(examples.sentences_BKD[:, 0])
     shared_BB = (examples.classes_BC.float() @ examples.classes_BC.float().T) > 0
     seen = examples.pictured_B.nonzero().squeeze(1)

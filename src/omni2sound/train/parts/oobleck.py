@@ -1,15 +1,15 @@
-"""Training of the full-size autoencoder: spectra at several resolutions, KL, an adversary.
+"""Training of the full-size autoencoder: multi-resolution spectra, KL, discriminators.
 
-In:   recordings and (if there are any) whole scenes, float32 at the model's rate.
-Out:  an `Oobleck` with averaged weights and statistics of its latents; checkpoints and a log.
+In:   recordings and optionally scenes, float32 at the model's rate.
+Out:  an `Oobleck` with EMA weights and statistics of its latents; checkpoints and a log.
 
-Autoencoder and adversary take their steps together, each along the gradient of its own loss.
-Everything drawn at step k follows from (seed, k), so a resumed run is the same run. It saves
-at intervals, at its end, and when it is asked to stop (Ctrl-C, SIGTERM); a step whose gradient
-is not finite changes nothing and is counted.
+Autoencoder and discriminators are updated in the same step, each by its own loss. All
+randomness of step k is derived from (seed, k), so a resumed run equals an uninterrupted one. It
+saves at intervals, at its end, and on a signal (Ctrl-C, SIGTERM). A step with a non-finite
+gradient is skipped and counted.
 
-What not to get wrong: latents are standardised by what `fit_latents` measures at the end, and
-the transformer learns *those*. An autoencoder that is trained further needs a new one.
+What not to get wrong: latents are standardised by the statistics that `fit_latents` measures at
+the end, and the transformer learns *those*. Further training needs another transformer.
 
 Sources: stable-audio-tools' settings for its autoencoder (weights of the losses; the released
 model's own are not known), arXiv:2407.14358; spectra: Yamamoto et al. 2020, arXiv:1910.11480.
@@ -58,49 +58,49 @@ _log = logging.getLogger(__name__)
 
 LOG_EVERY = 50
 MAX_NON_FINITE = 20
-"""Steps in a row without a finite gradient after which a run stops."""
+"""Consecutive skipped steps after which a run stops."""
 _FIT_STEP = 1_000_000_000
-"""Steps from here on draw for `fit_latents`, so that no two uses share a draw."""
+"""First step number that `fit_latents` draws at, beyond those of training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OobleckRecipe:
-    """How the autoencoder is trained."""
+    """Hyperparameters of the training."""
 
     num_steps: int = 500_000
     """Steps; chosen."""
     batch_size: int = 32
-    """Pieces a step; chosen."""
+    """Excerpts per step; chosen."""
     crop_frames: int = 50
-    """Latent frames of a piece (2 s); chosen."""
+    """Latent frames of an excerpt (2 s); chosen."""
     lr: float = 1.5e-4
-    """Of the autoencoder."""
+    """Learning rate of the autoencoder."""
     adversary_lr: float = 3e-4
-    """Of the adversary."""
+    """Learning rate of the discriminators."""
     warmup_steps: int = 500
-    """Steps over which both rise; chosen."""
+    """Steps of linear warm-up of both; chosen."""
     spectral_weight: float = 1.0
-    """Of the distance of spectra."""
+    """Loss weight of the spectral distance."""
     kl_weight: float = 1e-4
-    """Of the pull of latents towards a standard normal."""
+    """Loss weight of the KL divergence to a standard normal."""
     adversary_weight: float = 0.1
-    """Of the adversary's opinion."""
+    """Loss weight of the discriminators' scores."""
     feature_weight: float = 5.0
-    """Of the distance of the adversary's features."""
+    """Loss weight of feature matching."""
     adversary_from: int = 10_000
-    """Step from which its opinion counts; it learns from the first. Chosen."""
+    """First step with an adversarial loss; discriminators train from the start. Chosen."""
     windows: tuple[int, ...] = (2048, 1024, 512, 256, 128, 64, 32)
-    """Samples of the windows of the spectra that are compared."""
+    """Window lengths in samples of the compared spectra."""
     adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
-    """Its shape."""
+    """Shape of the discriminators."""
     scene_share: float = 0.5
-    """Share of a batch that is cut from scenes; chosen."""
+    """Share of excerpts from scenes; chosen."""
     average_decay: float = 0.9995
-    """Of the averaged weights, which are kept; chosen."""
+    """Decay of the EMA weights, which are saved; chosen."""
     clip_norm: float = 1.0
-    """Gradient norm above which gradients are scaled down; chosen."""
+    """Gradient norm to which larger gradients are clipped; chosen."""
     seed: int = 0
-    """Of every draw."""
+    """Random seed of batches and discriminators."""
 
     def __post_init__(self) -> None:
         if min(self.num_steps, self.batch_size, self.crop_frames) < 1:
@@ -111,12 +111,12 @@ class OobleckRecipe:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OobleckSettings:
-    """Shape of the autoencoder and how it is trained; `--set` changes fields of both."""
+    """Settings of a run: what `train-part oobleck --set` changes."""
 
     model: OobleckConfig = field(default_factory=OobleckConfig)
     """Shape of the autoencoder."""
     recipe: OobleckRecipe = field(default_factory=OobleckRecipe)
-    """How it is trained."""
+    """Hyperparameters of the training."""
 
 
 def train_oobleck_model(
@@ -189,7 +189,7 @@ def train_oobleck_model(
 
 
 def spectral_distance(made_BN: Tensor, real_BN: Tensor, windows: Sequence[int]) -> Tensor:
-    """Spectral convergence and log-magnitude distance, the mean over resolutions."""
+    """Spectral convergence plus log-magnitude distance, averaged over resolutions."""
     distances = []
     for window in windows:
         made, real = (_magnitude(x, window) for x in (made_BN, real_BN))
@@ -230,25 +230,25 @@ def train_oobleck(
     """Train `model` in place, then measure the statistics of its latents.
 
     Args:
-        model: With the weights to start from.
+        model: Autoencoder with its initial weights.
         recordings: Waveforms (N,) at the model's rate; mixed, filtered and scaled.
         scenes: Longer waveforms, only cut and scaled; may be empty.
-        recipe: How.
+        recipe: Hyperparameters.
         out: Folder of checkpoints and log.
-        device: Where to compute.
-        max_minutes: Stop after this long (and at least one step); a resumed run goes on.
+        device: Device to train on.
+        max_minutes: Stop after this long, but after one step at the earliest.
         max_steps: Stop once this many steps are done in all.
-        resume: Go on with the newest checkpoint in `out`, if there is one.
+        resume: Continue from the newest checkpoint in `out`, if there is one.
         save_minutes: Time between checkpoints.
         save_steps: Steps between checkpoints, if that is sooner.
-        corpus_sha256: Digest of what the waveforms were made of.
+        corpus_sha256: Digest of the material of the waveforms.
 
     Returns:
-        Steps done.
+        Number of steps done.
 
     Raises:
-        ConfigError: If the checkpoint is of another run, or gradients stay not finite.
-        KeyboardInterrupt: If a signal asked for the end; after the step, with a checkpoint.
+        ConfigError: If the checkpoint is of another run, or gradients stay non-finite.
+        KeyboardInterrupt: After a signal; the step is finished and a checkpoint saved.
     """
     out.mkdir(parents=True, exist_ok=True)
     adversary = _adversary(recipe)
@@ -334,7 +334,7 @@ def _step(
     step: int,
     device: str,
 ) -> tuple[dict[str, float], bool]:
-    """The losses, and whether the gradients were finite; if not, nothing is changed."""
+    """Return the losses, and whether gradients were finite; if not, nothing is updated."""
     real_BN = draw_batch(
         recordings,
         scenes,
@@ -378,7 +378,7 @@ def _step(
 
 
 def _rate(recipe: OobleckRecipe, step: int) -> float:
-    """Share of the peak: a linear rise, then half a cosine down to a tenth."""
+    """Share of the peak learning rate: linear warm-up, then half a cosine down to a tenth."""
     rise = min(1.0, (step + 1) / max(recipe.warmup_steps, 1))
     fall = 0.5 * (1 + math.cos(math.pi * step / recipe.num_steps))
     return rise * (0.1 + 0.9 * fall)
@@ -394,7 +394,7 @@ def fit_latents(
     device: str = "cpu",
     num_batches: int = 8,
 ) -> None:
-    """Measure mean and spread of each latent channel, which standardise it from now on."""
+    """Measure the mean and deviation by which each latent channel is standardised, in place."""
     dim = model.latent_dim
     model.fit_statistics(torch.zeros(dim), torch.ones(dim))
     latents = [

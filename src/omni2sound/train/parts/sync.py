@@ -1,11 +1,11 @@
-"""Training of the embedded "when" encoder on rendered scenes with exact truth.
+"""Training of the embedded sync encoder on rendered scenes with exact ground truth.
 
-In:   a stream of (frames, when on-screen sounds start, how loud they are), made by `batches`.
-Out:  a `SyncEncoder` that answers both from the picture alone.
+In:   batches of frames with onsets and levels of the on-screen sound (`sync_batches`).
+Out:  a `SyncEncoder` that predicts both from the pictures alone.
 
-Two losses: binary cross-entropy on "a sound starts in this frame" (soft targets: a triangle
-of two frames either side of the exact onset), and squared error on the level of what is on
-screen. Moving silent distractors in the scenes are what makes the answer non-trivial.
+Two losses: binary cross-entropy of "a sound starts in this frame" (soft targets: a triangle of
+two frames on either side of the onset), and the squared error of the on-screen level. Silent
+moving distractors in the scenes make the task non-trivial.
 """
 
 from __future__ import annotations
@@ -136,14 +136,14 @@ def train_sync(
 
     Args:
         config: Shape of the network.
-        batches: Examples of one length each; at least `num_steps` of them.
+        batches: At least `num_steps` batches, each of examples of one length.
         out: Folder of the log.
         num_steps: Optimizer steps; the learning rate falls to zero over them.
-        max_minutes: Hard limit; the rate follows whichever of steps and time is further.
+        max_minutes: Time limit; the learning rate follows the further of steps and time.
         lr: Peak learning rate.
         precision: "bfloat16" or "float32" for the forward pass.
-        seed: Of the weights.
-        start: Train this one on, in place, instead of new weights.
+        seed: Random seed of the initial weights.
+        start: Encoder to train further, in place; None: random weights.
     """
     torch.manual_seed(seed)  # the only place that could draw from it is the initialisation below
     network = (SyncEncoder(config) if start is None else start).train()
@@ -174,7 +174,7 @@ def train_sync(
 
 
 def sync_loss(network: SyncEncoder, batch: SyncBatch, *, precision: str) -> tuple[Tensor, Tensor]:
-    """Onset and level loss of one batch."""
+    """Onset loss and level loss of one batch."""
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
         _, answers_BT2 = network(batch.frames_BTHWK)
     onset_BT, answers_BT2 = batch.onset_BT, answers_BT2.float()

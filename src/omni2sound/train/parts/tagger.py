@@ -1,17 +1,17 @@
-"""Training of the second judge: a small tagger of log-mel patches.
+"""Training of the in-domain tagger, a small network over log-mel patches.
 
-In:   recordings by class (training families only) and, if wanted, the same recordings as an
-      autoencoder gives them back.
+In:   recordings by class (training split) and optionally their reconstructions by an
+      autoencoder.
 Out:  a `TaggerNetwork` in evaluation mode; a log.
 
-A training patch holds one to three recordings, or none: each with its own gain, equaliser and
-onset, now and then without its highest frequencies, over noise. A class is the truth of a
-patch if its recording is not much quieter there than the loudest one. Classes are drawn alike,
-however many recordings they have. Everything drawn at step k follows from (seed, k).
+A training patch mixes zero to three recordings, each with its own gain, equaliser and onset,
+sometimes low-passed, over noise. A class is a label of the patch if its recording is not much
+quieter there than the loudest one. Classes are drawn uniformly, whatever their number of
+recordings. All randomness of step k is derived from (seed, k).
 
-What not to get wrong: the judge is to judge *generated* sounds, which have been through a
-decoder. One that has only heard microphones takes a decoder's grain for the class of hissing
-things, so a part of the recordings are heard as the autoencoder gives them back.
+What not to get wrong: the tagger is applied to *generated* sounds, which come out of a decoder.
+Trained on recordings alone it mistakes decoder artefacts for hissing classes, so a share of the
+recordings is replaced by reconstructions.
 
 Shape suffixes: B batch, N samples, K classes.
 """
@@ -49,33 +49,33 @@ LOG_EVERY = 50
 _MAX_RECORDING_S = 6.0
 """Longer recordings are cut to their beginning."""
 MOST_OCTAVES = 0.35
-"""How far a recording is played faster or slower: six families of a class are few pitches."""
+"""Range of the speed perturbation: six recordings of a class have few pitches."""
 _MASKED_BANDS, _MASKED_FRAMES = 10, 16
-"""Widest stripes that are hidden, so that no single band or moment decides."""
+"""Widest masked stripes, so that no single band or moment decides."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaggerRecipe:
-    """How the tagger is trained; the numbers are chosen, not searched."""
+    """Hyperparameters of the training; chosen, not searched."""
 
     num_steps: int = 2000
     """Optimizer steps; the learning rate falls to zero over them."""
     batch_size: int = 64
-    """Patches a step."""
+    """Patches per step."""
     lr: float = 3e-3
     """Peak learning rate."""
     empty_share: float = 0.05
-    """Share of patches that hold nothing but noise."""
+    """Share of patches with noise alone."""
     mixed_share: float = 0.4
-    """Share of patches that hold two or three recordings."""
+    """Share of patches with two or three recordings."""
     decoded_share: float = 0.5
-    """Chance that a recording is taken as an autoencoder gives it back."""
+    """Probability that a recording is replaced by its reconstruction."""
     audible_db: float = 15.0
-    """A recording counts if it is at most this much below the loudest one of the patch."""
+    """A recording is a label if it is at most this much below the loudest one of the patch."""
     average_decay: float = 0.995
-    """Of the averaged weights, which are what is kept."""
+    """Decay of the EMA weights, which are saved."""
     seed: int = 0
-    """Of weights and of every draw."""
+    """Random seed of weights and batches."""
 
     def __post_init__(self) -> None:
         if min(self.num_steps, self.batch_size) < 1:
@@ -149,11 +149,11 @@ def train_tagger(
     """Train from scratch.
 
     Args:
-        recordings: By class, waveforms (N,) at 16 kHz.
-        decoded: The same, through an autoencoder; may be empty.
-        recipe: How.
+        recordings: Waveforms (N,) at 16 kHz by class.
+        decoded: Reconstructions of the recordings by class; may be empty.
+        recipe: Hyperparameters.
         out: Folder of the log.
-        max_minutes: The run is given up after this long.
+        max_minutes: Time limit, which the run must not exceed.
 
     Raises:
         UserError: If a class has no recording, or time is up before the last step.
@@ -165,8 +165,8 @@ def train_tagger(
         torch.manual_seed(recipe.seed)
         network = TaggerNetwork(config).train()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload] # twice as fast
-    # BatchNorm's statistics are averaged too, so that what is kept fits together.
-    average = torch.optim.swa_utils.AveragedModel(
+    # BatchNorm's statistics are averaged too, to fit the averaged weights.
+    ema = torch.optim.swa_utils.AveragedModel(
         network,
         multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(  # type: ignore[no-untyped-call]
             recipe.average_decay
@@ -179,16 +179,16 @@ def train_tagger(
         if time.monotonic() - started > 60 * max_minutes:
             raise UserError(
                 f"{max_minutes:g} minutes were over at step {step} of {recipe.num_steps}; "
-                "give more: a run that is cut short has not come to rest"
+                "give more `max_minutes`: the learning rate of a shorter run has not come down"
             )
         progress = step / recipe.num_steps
         for group in optimizer.param_groups:
             group["lr"] = recipe.lr * min(1, (step + 1) / 50) * 0.5 * (1 + np.cos(np.pi * progress))
         sound_BN, truth_BK = draw_patches(recordings, decoded, config, recipe=recipe, step=step)
-        # Forked: dropout and stripes draw from the global generator, not ours to move.
+        # Forked: dropout and masking draw from the global generator, which must not move.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1_000_003 * recipe.seed + step)
-            log_mel_BMT = _with_stripes(network.log_mel(sound_BN))
+            log_mel_BMT = _mask_stripes(network.log_mel(sound_BN))
             with torch.autocast("cpu", torch.bfloat16):
                 logits_BK, _ = network.classify(log_mel_BMT)
         loss = nn.functional.binary_cross_entropy_with_logits(logits_BK.float(), truth_BK)
@@ -196,16 +196,16 @@ def train_tagger(
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        average.update_parameters(network)
+        ema.update_parameters(network)
         losses.append(loss.item())
         if (step + 1) % LOG_EVERY == 0:
             mean = float(np.mean(losses[-LOG_EVERY:]))
             log.write(step + 1, loss=round(mean, 5), progress=round(progress, 3))
             _log.info("step %d: loss %.4f", step + 1, mean)
     log.close()
-    kept = TaggerNetwork(config)
-    kept.load_state_dict(average.module.state_dict())
-    return kept.eval()
+    averaged = TaggerNetwork(config)
+    averaged.load_state_dict(ema.module.state_dict())
+    return averaged.eval()
 
 
 def draw_patches(
@@ -216,7 +216,7 @@ def draw_patches(
     recipe: TaggerRecipe,
     step: int,
 ) -> tuple[Tensor, Tensor]:
-    """Patches (B, N) and which classes sound in each (B, K)."""
+    """Draw patches (B, N) and their labels (B, K)."""
     rng = np.random.default_rng([recipe.seed, step])
     names, size = config.class_names, config.patch_samples
     sounds, truths = [], np.zeros((recipe.batch_size, len(names)), np.float32)
@@ -231,17 +231,19 @@ def draw_patches(
             if decoded and rng.random() < recipe.decoded_share:
                 pool = decoded
             of_class = pool[names[k]]
-            pieces.append(_piece(of_class[int(rng.integers(len(of_class)))], size, rng))
+            pieces.append(_cut(of_class[int(rng.integers(len(of_class)))], size, rng))
         levels_db = [10 * np.log10(float(np.mean(p**2)) + 1e-12) for p in pieces]
         for k, level_db in zip(classes, levels_db, strict=True):
             truths[row, k] = level_db > max(max(levels_db) - recipe.audible_db, -70)
-        sounds.append(_heard_as(np.sum([np.zeros(size, np.float32), *pieces], axis=0), rng))
+        sounds.append(_degrade(np.sum([np.zeros(size, np.float32), *pieces], axis=0), rng))
     return torch.from_numpy(np.stack(sounds).astype(np.float32)), torch.from_numpy(truths)
 
 
-def _with_stripes(log_mel_BMT: Tensor) -> Tensor:
-    """Two stripes of bands and one of frames hidden in each patch (Park et al. 2019, SpecAugment,
-    arXiv:1904.08779), from PyTorch's global generator.
+def _mask_stripes(log_mel_BMT: Tensor) -> Tensor:
+    """Mask two stripes of bands and one of frames in each patch, from the global generator.
+
+    Source:
+        SpecAugment, Park et al. 2019, arXiv:1904.08779.
     """
     batch, bands, frames = log_mel_BMT.shape
     for axis, size, widest in ((1, bands, _MASKED_BANDS),) * 2 + ((2, frames, _MASKED_FRAMES),):
@@ -253,8 +255,8 @@ def _with_stripes(log_mel_BMT: Tensor) -> Tensor:
     return log_mel_BMT
 
 
-def _piece(sound_N: Waveform, size: int, rng: np.random.Generator) -> Waveform:
-    """A cut that may begin before the sound does; speed, gain and equaliser of its own."""
+def _cut(sound_N: Waveform, size: int, rng: np.random.Generator) -> Waveform:
+    """Cut an excerpt with its own speed, gain and equaliser; it may begin before the sound."""
     speed = 2 ** rng.uniform(-MOST_OCTAVES, MOST_OCTAVES)
     start = int(rng.integers(-size // 2, max(int(len(sound_N) / speed) - size // 3, 1)))
     at = (start + np.arange(size)) * speed
@@ -264,8 +266,8 @@ def _piece(sound_N: Waveform, size: int, rng: np.random.Generator) -> Waveform:
     return gained
 
 
-def _heard_as(mix_N: Waveform, rng: np.random.Generator) -> Waveform:
-    """The room's part: high frequencies lost, noise, level."""
+def _degrade(mix_N: Waveform, rng: np.random.Generator) -> Waveform:
+    """Apply a random low-pass, level and noise, as a room would."""
     size = len(mix_N)
     if rng.random() < 0.25:
         spectrum = np.fft.rfft(mix_N)
@@ -279,5 +281,5 @@ def _heard_as(mix_N: Waveform, rng: np.random.Generator) -> Waveform:
         colour /= np.maximum(np.arange(len(colour)), 20) ** rng.random()
         noise = np.fft.irfft(colour, size)
         mix_N = mix_N + noise / noise.std() * 10 ** (-rng.uniform(25, 70) / 20)
-    heard: Waveform = mix_N.astype(np.float32)
-    return heard
+    degraded: Waveform = mix_N.astype(np.float32)
+    return degraded

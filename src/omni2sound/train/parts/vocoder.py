@@ -1,12 +1,12 @@
-"""Training of the embedded autoencoder: components in closed form, then its vocoder.
+"""Training of the embedded autoencoder: components in closed form, then the vocoder.
 
-In:   recordings and (if there are any) whole scenes, float32 at 16 kHz, of the training split.
+In:   recordings and optionally scenes of the training split, float32 at 16 kHz.
 Out:  a `MelPcaAutoencoder`; checkpoints and a log in the run's folder.
 
-Everything drawn at step k follows from (seed, k), so a resumed run is the same run.
+All randomness of step k is derived from (seed, k), so a resumed run equals an uninterrupted one.
 
-What not to get wrong: once components are fitted they are frozen. The transformer learns
-*these* latents; the vocoder may be trained again at any time, and must not touch them.
+What not to get wrong: fitted components are frozen. The transformer learns *these* latents; the
+vocoder may be trained again at any time, and must not change them.
 
 Shape suffixes: B batch, N samples, T frames, F frequency bins.
 """
@@ -49,27 +49,27 @@ LOG_EVERY = 50
 EMA_DECAY = 0.998
 WARM_UP_STEPS = 100
 _FIT_STEP = 1_000_000
-"""Steps from here on draw for `fit_components`, so that no two uses share a draw."""
+"""First step number that `fit_components` draws at, beyond those of training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VocoderRecipe:
-    """How the vocoder is trained; the numbers are chosen, not searched."""
+    """Hyperparameters of the vocoder's training; chosen, not searched."""
 
     num_steps: int = 6000
     """Optimizer steps; the learning rate falls to 2 % over them."""
     batch_size: int = 8
-    """Pieces a step."""
+    """Excerpts per step."""
     crop_frames: int = 20
-    """Latent frames of a piece."""
+    """Latent frames of an excerpt."""
     lr: float = 2e-3
     """Peak learning rate."""
     scene_share: float = 0.5
-    """Share of a batch that is cut from scenes; the rest is mixed from recordings."""
+    """Share of excerpts from scenes; the others are mixed from recordings."""
     precision: str = "bfloat16"
-    """Of the network's forward pass; the loss is always in float32."""
+    """Precision of the forward pass; the loss is always in float32."""
     seed: int = 0
-    """Of weights and of every draw."""
+    """Random seed of initial weights and batches."""
 
     def __post_init__(self) -> None:
         if min(self.num_steps, self.batch_size, self.crop_frames) < 1:
@@ -88,7 +88,7 @@ def fit_components(
     num_mixes: int = 300,
     seed: int = 0,
 ) -> None:
-    """Fit the latents on all scenes and on 2 s mixes of recordings, noise, tones and clicks."""
+    """Fit the latents on all scenes and on 2 s mixes of recordings, noise, tones, clicks."""
     _check(recordings, 1)
     mixes = draw_batch(
         recordings,
@@ -111,19 +111,19 @@ def train_vocoder(
     max_minutes: float | None = None,
     resume: bool = False,
 ) -> int:
-    """Train `model.vocoder` in place; its components stay as they are.
+    """Train `model.vocoder` in place; components do not change.
 
     Args:
-        model: With fitted components and a vocoder, whose weights are drawn anew.
+        model: Autoencoder with fitted components and a vocoder, which is reinitialised.
         recordings: Waveforms (N,) at the model's rate; mixed, filtered and scaled.
         scenes: Longer waveforms, only cut and scaled; may be empty.
-        recipe: How.
+        recipe: Hyperparameters.
         out: Folder of checkpoints and log.
-        max_minutes: Stop after this long (and at least one step); a resumed run goes on.
-        resume: Go on with the newest checkpoint in `out`, if there is one.
+        max_minutes: Stop after this long, but after one step at the earliest.
+        resume: Continue from the newest checkpoint in `out`, if there is one.
 
     Returns:
-        Steps done; `recipe.num_steps` unless time was up.
+        Number of steps done: `recipe.num_steps` unless time was up.
 
     Raises:
         ConfigError: If the model has no vocoder, or the checkpoint is of another run.
@@ -134,7 +134,7 @@ def train_vocoder(
     _check(recordings, recipe.crop_frames)
     out.mkdir(parents=True, exist_ok=True)
     network = model.vocoder.train()
-    _draw_weights(network, recipe.seed)
+    _reinitialise(network, recipe.seed)
     state = TrainState(
         model=network,
         ema={k: v.detach().clone() for k, v in network.state_dict().items()},
@@ -165,7 +165,7 @@ def train_vocoder(
 
 
 def learning_rate(recipe: VocoderRecipe, step: int) -> float:
-    """Linear warm-up, then a cosine down to 2 % of the peak."""
+    """Learning rate: linear warm-up, then a cosine down to 2 % of the peak."""
     warm = min(1.0, (step + 1) / WARM_UP_STEPS)
     fall = 0.5 * (1 + math.cos(math.pi * step / recipe.num_steps))
     return recipe.lr * warm * (0.02 + 0.98 * fall)
@@ -176,14 +176,14 @@ def vocoder_loss(
 ) -> tuple[Tensor, Tensor]:
     """Gaussian negative log-likelihood and mean absolute error of log-magnitudes.
 
-    Frames count by the fourth root of their loudest magnitude: what is off in a loud frame
-    is heard, what is off in room tone hardly.
+    Frames are weighted by the fourth root of their largest magnitude, because errors in loud
+    frames are more audible than in room tone.
     """
-    off_BTF = mean_BTF - target_BTF
-    likelihood = 0.5 * off_BTF.square() * torch.exp(-2 * log_spread_BTF) + log_spread_BTF
+    error_BTF = mean_BTF - target_BTF
+    likelihood = 0.5 * error_BTF.square() * torch.exp(-2 * log_spread_BTF) + log_spread_BTF
     weight_BT1 = torch.exp(0.25 * target_BTF.amax(dim=-1, keepdim=True))
     weight_BT1 = weight_BT1 / weight_BT1.mean()
-    return (weight_BT1 * likelihood).mean(), (weight_BT1 * off_BTF.abs()).mean()
+    return (weight_BT1 * likelihood).mean(), (weight_BT1 * error_BTF.abs()).mean()
 
 
 def _train_step(
@@ -230,26 +230,26 @@ def draw_batch(
     num_samples: int,
     scene_share: float = 0.0,
 ) -> Tensor:
-    """Pieces of sound (B, N) as varied as what the decoder will be asked for.
+    """Draw varied excerpts (B, N): mixes of recordings, and cuts of scenes.
 
-    One to three recordings (now and then a tone, clicks or a noise burst instead), each with
-    its own gain and onset, filtered, scaled by up to -24 dB, sometimes over a noise floor;
-    and pieces of scenes.
+    A mix holds one to three recordings (occasionally a tone, clicks or a noise burst instead),
+    each with its own gain and onset; it is filtered, scaled by up to -24 dB, and sometimes laid
+    over a noise floor.
     """
     num_scenes = round(batch_size * scene_share) if scenes else 0
     rng = np.random.default_rng([seed, step])
-    rows = [_mixed(rng, recordings, num_samples) for _ in range(batch_size - num_scenes)]
+    rows = [_mix(rng, recordings, num_samples) for _ in range(batch_size - num_scenes)]
     for _ in range(num_scenes):
-        piece = _piece(rng, scenes, num_samples)
+        piece = _cut(rng, scenes, num_samples)
         rows.append(piece * 10 ** (rng.uniform(-8, 6) / 20))
     return torch.from_numpy(np.stack(rows).astype(np.float32))
 
 
-def _mixed(rng: np.random.Generator, pool: Sequence[Waveform], num_samples: int) -> Waveform:
+def _mix(rng: np.random.Generator, pool: Sequence[Waveform], num_samples: int) -> Waveform:
     mix = np.zeros(num_samples)
     for i in range(1 if rng.random() < 0.65 else int(rng.integers(2, 4))):
-        made = rng.random() < 0.1
-        sound = _made(rng, num_samples) if made else _piece(rng, pool, num_samples)
+        synthetic = rng.random() < 0.1
+        sound = _synthesise(rng, num_samples) if synthetic else _cut(rng, pool, num_samples)
         mix += sound * 10 ** (-rng.uniform(0, 18 if i else 3) / 20)
     if rng.random() < 0.5:
         spectrum = np.fft.rfft(mix)
@@ -266,8 +266,8 @@ def _mixed(rng: np.random.Generator, pool: Sequence[Waveform], num_samples: int)
     return mix.astype(np.float32)
 
 
-def _piece(rng: np.random.Generator, pool: Sequence[Waveform], num_samples: int) -> Waveform:
-    """A cut that may begin before the sound does, or end after it."""
+def _cut(rng: np.random.Generator, pool: Sequence[Waveform], num_samples: int) -> Waveform:
+    """Cut an excerpt that may begin before the sound, or end after it."""
     sound = pool[int(rng.integers(len(pool)))]
     start = int(rng.integers(-num_samples // 2, max(len(sound) - num_samples // 2, 1)))
     begin, end = max(start, 0), min(start + num_samples, len(sound))
@@ -276,8 +276,8 @@ def _piece(rng: np.random.Generator, pool: Sequence[Waveform], num_samples: int)
     return piece
 
 
-def _made(rng: np.random.Generator, num_samples: int) -> Waveform:
-    """A harmonic tone with a glide, a few clicks, or noise, with an onset and a decay."""
+def _synthesise(rng: np.random.Generator, num_samples: int) -> Waveform:
+    """Draw a harmonic tone with a glide, a few clicks, or noise, with an onset and a decay."""
     time_s = np.arange(num_samples) / 16_000
     sound = np.zeros(num_samples)
     kind = int(rng.integers(3))
@@ -297,8 +297,8 @@ def _made(rng: np.random.Generator, num_samples: int) -> Waveform:
     return shaped
 
 
-def _draw_weights(network: nn.Module, seed: int) -> None:
-    """PyTorch's own initialisation, from a seed; the global generator is left as it was."""
+def _reinitialise(network: nn.Module, seed: int) -> None:
+    """Initialise from a seed as PyTorch does, without moving the global generator."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in network.modules():
