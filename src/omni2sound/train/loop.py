@@ -148,29 +148,14 @@ def train(
     if world.is_first:
         options.out.mkdir(parents=True, exist_ok=True)
     world.wait()
-    prepare_model(
-        model.train(),
-        world,
-        device,
-        activation_checkpointing=recipe.activation_checkpointing,
-        compiled=recipe.compile,
-    )
-    ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
-    optimizer = make_optimizer(
-        model, kind=recipe.optimizer, weight_decay=recipe.weight_decay, betas=recipe.adam_betas
-    )
-    state = TrainState(model=model, ema=ema, optimizer=optimizer)
+    state = _initial_state(model, recipe, world, device)
     identity = _identity(recipe, store, validation, prompts, vae_sha256, device)
     bins = LossBins()
     progress = _resume(recipe, options, state, identity, bins, world)
     progress = progress or Progress(recipe=recipe, parent_sha256=parent_sha256)
     run = _Run(
-        on_device=DeviceFeatures(store, device) if recipe.resident else None,
-        validation_on_device=(
-            DeviceFeatures(validation, device)
-            if recipe.resident and validation is not None
-            else None
-        ),
+        on_device=_on_device(store, recipe, device),
+        validation_on_device=_on_device(validation, recipe, device),
         recipe=recipe,
         options=options,
         world=world,
@@ -200,6 +185,27 @@ def train(
         skipped=progress.skipped,
         parent_sha256=progress.parent_sha256,
     )
+
+
+def _initial_state(model: DiT, recipe: Recipe, world: World, device: torch.device) -> TrainState:
+    prepare_model(
+        model.train(),
+        world,
+        device,
+        activation_checkpointing=recipe.activation_checkpointing,
+        compiled=recipe.compile,
+    )
+    optimizer = make_optimizer(
+        model, kind=recipe.optimizer, weight_decay=recipe.weight_decay, betas=recipe.adam_betas
+    )
+    ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    return TrainState(model=model, ema=ema, optimizer=optimizer)
+
+
+def _on_device(
+    store: FeatureStore | None, recipe: Recipe, device: torch.device
+) -> DeviceFeatures | None:
+    return DeviceFeatures(store, device) if store is not None and recipe.resident else None
 
 
 def _identity(

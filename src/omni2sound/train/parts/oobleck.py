@@ -251,21 +251,10 @@ def train_oobleck(
         KeyboardInterrupt: After a signal; the step is finished and a checkpoint saved.
     """
     out.mkdir(parents=True, exist_ok=True)
-    adversary = _adversary(recipe)
-    both = nn.ModuleDict({"autoencoder": model, "adversary": adversary}).to(device).train()
-    state = TrainState(
-        model=both,
-        ema={k: v.detach().clone() for k, v in model.state_dict().items()},
-        optimizer=torch.optim.AdamW(
-            [
-                {"params": list(model.parameters()), "peak": recipe.lr},
-                {"params": list(adversary.parameters()), "peak": recipe.adversary_lr},
-            ],
-            lr=0.0,
-            betas=(0.8, 0.99),
-            weight_decay=1e-3,
-        ),
-    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        adversary = Adversary(recipe.adversary)
+    state = _initial_state(model, adversary, recipe, device)
     identity = {
         "recipe": digest(recipe),
         "model": digest(to_json(model.config)),
@@ -294,12 +283,7 @@ def train_oobleck(
             step += 1
             counts["skipped"] += not finite
             counts["skipped_in_a_row"] = 0 if finite else counts["skipped_in_a_row"] + 1
-            if counts["skipped_in_a_row"] >= MAX_NON_FINITE:
-                raise ConfigError(
-                    f"{MAX_NON_FINITE} steps in a row had a gradient that is not finite; lower "
-                    f"the learning rates, or look for damaged sounds. The last checkpoint is in "
-                    f"{out}"
-                )
+            _check_gradients(counts["skipped_in_a_row"], out)
             if step % LOG_EVERY == 0 or step == last:
                 log.write(step, **losses, skipped=counts["skipped"])
                 _log.info("step %d: %s", step, losses)
@@ -318,10 +302,29 @@ def train_oobleck(
     return step
 
 
-def _adversary(recipe: OobleckRecipe) -> Adversary:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        return Adversary(recipe.adversary)
+def _initial_state(
+    model: Oobleck, adversary: Adversary, recipe: OobleckRecipe, device: str
+) -> TrainState:
+    both = nn.ModuleDict({"autoencoder": model, "adversary": adversary}).to(device).train()
+    optimizer = torch.optim.AdamW(
+        [
+            {"params": list(model.parameters()), "peak": recipe.lr},
+            {"params": list(adversary.parameters()), "peak": recipe.adversary_lr},
+        ],
+        lr=0.0,
+        betas=(0.8, 0.99),
+        weight_decay=1e-3,
+    )
+    ema = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    return TrainState(model=both, ema=ema, optimizer=optimizer)
+
+
+def _check_gradients(skipped_in_a_row: int, out: Path) -> None:
+    if skipped_in_a_row >= MAX_NON_FINITE:
+        raise ConfigError(
+            f"{MAX_NON_FINITE} steps in a row had a gradient that is not finite; lower the "
+            f"learning rates, or look for damaged sounds. The last checkpoint is in {out}"
+        )
 
 
 def _step(
