@@ -92,8 +92,8 @@ def _passt() -> float:
 
 def _synchformer() -> float:
     from omni2sound.encoders.metric.synchformer import (
-        SyncJudgeConfig,
-        SyncJudgeNetwork,
+        SynchformerConfig,
+        SynchformerNetwork,
         log_mel_segments,
     )
     from omni2sound.encoders.published import fill
@@ -107,7 +107,7 @@ def _synchformer() -> float:
             sample_rate=16_000, win_length=400, hop_length=160, n_fft=1024, n_mels=128
         )
     make_listen(original)
-    ours = SyncJudgeNetwork(SyncJudgeConfig()).eval()
+    ours = SynchformerNetwork(SynchformerConfig()).eval()
     fill(ours, original.state_dict(), title="Synchformer")
 
     waveform_BN = sound(15_360)  # two segments a clip

@@ -10,7 +10,11 @@ from torch import nn
 from omni2sound.bench.metrics.avbench.clips import Judges
 from omni2sound.encoders.metric.imagebind import ImageBind, ImageBindNetwork, ImageBindShape
 from omni2sound.encoders.metric.panns import Cnn14, Panns
-from omni2sound.encoders.metric.synchformer import SyncJudge, SyncJudgeConfig, SyncJudgeNetwork
+from omni2sound.encoders.metric.synchformer import (
+    Synchformer,
+    SynchformerConfig,
+    SynchformerNetwork,
+)
 from omni2sound.encoders.synchformer import MotionConfig
 
 
@@ -24,7 +28,7 @@ def listening(network: nn.Module) -> None:
 
 def tiny_judges(folder: Path | None = None, device: torch.device | str = "cpu") -> Judges:
     visual = MotionConfig(width=16, depth=1, num_heads=2, frame_px=224)
-    sync = SyncJudgeNetwork(SyncJudgeConfig(visual=visual, depth=1, head_depth=1, head_heads=2))
+    sync = SynchformerNetwork(SynchformerConfig(visual=visual, depth=1, head_depth=1, head_heads=2))
     shape = ImageBindShape(
         vision_width=16, vision_depth=1, vision_heads=2,
         audio_width=16, audio_depth=1, audio_heads=2, dim=12,
@@ -34,7 +38,7 @@ def tiny_judges(folder: Path | None = None, device: torch.device | str = "cpu") 
         listening(network)
     return Judges(
         panns=Panns(panns),
-        sync=SyncJudge(sync),
+        sync=Synchformer(sync),
         imagebind=ImageBind(bind),
         missing={"passt": "no file passt.pt in the folder; see docs/guides/full-size.md"},
     )

@@ -72,7 +72,7 @@ WRONG = {
     "missing": lambda t: t.pop("model.model.transformer.layers.1.ff.ff.2.bias"),
     "left over": lambda t: t.update({"model.model.transformer.extra.weight": torch.ones(2)}),
     "expected": lambda t: t.update({"pretransform.model.encoder.layers.0.bias": torch.ones(5)}),
-    "does not hold what it should: zeros": lambda t: t[
+    "does not hold the expected values: zeros": lambda t: t[
         "model.model.transformer.layers.0.pre_norm.beta"
     ].fill_(0.5),
     "the frequencies of rotary positions": lambda t: t[

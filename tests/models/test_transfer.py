@@ -9,7 +9,7 @@ from omni2sound.errors import ConfigError
 from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
 from omni2sound.models.conditioning import ConditionerConfig, Conditions
 from omni2sound.models.dit import DiT, DiTConfig
-from omni2sound.models.transfer import transferred
+from omni2sound.models.transfer import transfer_weights
 
 SMALL = DiTConfig(
     latent_dim=8,
@@ -51,7 +51,7 @@ def test_the_same_latents_leave_the_transformer_as_it_was() -> None:
     vae, dit = fitted(8), random_dit(8)
     x, t = torch.randn(2, 10, 8), torch.rand(2)
     before = dit(x, t, conditions())
-    dit.load_state_dict(transferred(dit.state_dict(), vae, vae))
+    dit.load_state_dict(transfer_weights(dit.state_dict(), vae, vae))
     torch.testing.assert_close(dit(x, t, conditions()), before, atol=1e-3, rtol=1e-3)
 
 
@@ -59,7 +59,7 @@ def test_the_same_latents_leave_the_transformer_as_it_was() -> None:
 def test_more_components_of_the_same_fit_are_added_as_zeros() -> None:
     few, many, dit = fitted(8), fitted(12), random_dit(8)
     wider = random_dit(12)
-    wider.load_state_dict(transferred(dit.state_dict(), few, many))
+    wider.load_state_dict(transfer_weights(dit.state_dict(), few, many))
     x, t = torch.randn(2, 10, 12), torch.rand(2)
     made = wider(x, t, conditions())
     torch.testing.assert_close(
@@ -72,7 +72,7 @@ def test_more_components_of_the_same_fit_are_added_as_zeros() -> None:
 def test_latents_of_another_fit_are_read_as_the_old_ones() -> None:
     """What the way in makes of new latents is what it made of the old ones of the same sound."""
     old, new, dit = fitted(8), fitted(60, seed=5), random_dit(8)
-    weights = transferred(dit.state_dict(), old, new)
+    weights = transfer_weights(dit.state_dict(), old, new)
     sound = torch.randn(1, 16_000, generator=torch.Generator().manual_seed(9)) * 0.3
     z_old, z_new = old.encode(sound), new.encode(sound)
     read_old = (z_old + z_old @ dit.pre.weight.T) @ dit.proj_in.weight.T
@@ -85,4 +85,4 @@ def test_latents_of_another_fit_are_read_as_the_old_ones() -> None:
 def test_other_blocks_are_refused() -> None:
     other = MelPcaAutoencoder(MelPcaConfig(latent_dim=8, num_bands=40))
     with pytest.raises(ConfigError, match="blocks of 320 values, the other one of 160"):
-        transferred(random_dit(8).state_dict(), fitted(8), other)
+        transfer_weights(random_dit(8).state_dict(), fitted(8), other)

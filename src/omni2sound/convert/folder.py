@@ -1,11 +1,11 @@
-"""A released checkpoint into a model folder, and a model folder into a checkpoint.
+"""Conversion of released checkpoints into model folders, and back.
 
 In:   a folder with `model_config.json` and one checkpoint (`.ckpt`, `.pt`, `.safetensors`); a
-      folder of diffusers with an `AutoencoderOobleck`; or one of our model folders.
+      diffusers folder with an `AutoencoderOobleck`; or a model folder.
 Out:  a model folder; for a model folder, `model_config.json` and `model.safetensors`.
 
-What not to get wrong: nothing is written unless every tensor fits. Missing, left over and
-wrongly shaped ones are all named, in one error.
+What not to get wrong: nothing is written unless every tensor fits; one error names all that are
+missing, left over or of another shape.
 """
 
 from __future__ import annotations
@@ -58,14 +58,14 @@ _PRETRANSFORM = "pretransform.model."
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Converted:
-    """What was done.
+    """Result of a conversion.
 
     Attributes:
-        folder: What was written.
+        folder: Written folder.
         direction: "in" for a model folder, "out" for a checkpoint.
-        num_tensors: Tensors of the source that were used; all of it.
-        set_aside: Tensors of the weights that were not chosen.
-        unverified: What of this model rests on the sibling release alone.
+        num_tensors: Number of converted tensors.
+        set_aside: Number of tensors of the weights that were not chosen.
+        unverified: Components whose layout is known from the sibling release alone.
     """
 
     folder: Path
@@ -76,17 +76,17 @@ class Converted:
 
 
 def convert(source: Path, target: Path, *, weights: WeightSet | None = None) -> Converted:
-    """Convert whichever way the source asks for; the target is written whole or not at all.
+    """Convert in the direction that the source implies, and write the target atomically.
 
     Args:
-        source: See the module's text; a checkpoint file beside its settings will do.
-        target: A folder that does not exist.
+        source: Folder as listed in the module, or a checkpoint file beside its settings.
+        target: Folder to write, which must not exist.
         weights: Which of the two sets of a training checkpoint: "trained" or "average".
 
     Raises:
-        MissingPartError: There is nothing to convert.
-        ConfigError: Settings or tensors do not fit; all that is wrong is named.
-        UserError: The target exists, or the checkpoint holds code.
+        MissingPartError: The source or a file in it does not exist.
+        ConfigError: Settings or tensors do not fit (all are named), or the file holds code.
+        UserError: The target exists, or `weights` does not fit the checkpoint.
     """
     if target.exists():
         raise UserError(f"{target} exists; give a folder that does not")
@@ -256,7 +256,11 @@ def _matched(
     parts: Mapping[str, tuple[list[Link], nn.Module]],
     path: Path,
 ) -> dict[str, dict[str, Tensor]]:
-    """Our tensors part by part, once every tensor of the source has its place."""
+    """Assign every tensor of the source to a component, by our names.
+
+    Raises:
+        ConfigError: If tensors are missing, left over or of another shape.
+    """
     matched, problems, reached = {}, [], set()
     for part, (links, module) in parts.items():
         wanted = {k: v for k, v in module.state_dict().items() if k not in _STATISTICS}
@@ -279,9 +283,9 @@ def _statistics(config: OobleckConfig, scale: float) -> dict[str, Tensor]:
 def _unverified(config: PipelineConfig) -> tuple[str, ...]:
     conditioner = config.dit.conditioner
     assert isinstance(conditioner, ReleasedConditionerConfig)
-    said = []
+    unverified = []
     if conditioner.vision_dim:
-        said.append("picture tokens and their positions")
+        unverified.append("picture tokens and their positions")
     if conditioner.sync_dim:
-        said.append("the sync path: resampling, projections, frame-wise modulation")
-    return tuple(said)
+        unverified.append("the sync path: resampling, projections, frame-wise modulation")
+    return tuple(unverified)

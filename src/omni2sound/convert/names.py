@@ -1,14 +1,13 @@
-"""Names of the released checkpoint's tensors, and ours: one table, used in both directions.
+"""Names of tensors in released checkpoints and here: one table for both directions.
 
-In:   sizes of our parts.
-Out:  links: a name there, a name here, and what must be done to the shape.
+In:   sizes of our components.
+Out:  links: a released name, our name, and the change of shape.
 
-Tensors that exist there only are links without a target: norms' `beta` (zeros) and rotary
-frequencies (a closed form). They are compared before they are left out, and made again on
-the way back, so nothing is lost and nothing is guessed.
+Tensors without a counterpart here are links without a target: norms' `beta` (zeros) and rotary
+frequencies (a closed form). They are verified when reading and restored when writing.
 
-What not to get wrong: the only reshaping is an axis of length 1, at a place that the link
-names. A tensor whose shape fits in another way is another tensor, and is refused.
+What not to get wrong: the only reshaping is an axis of length 1, at the place that the link
+names. A tensor of any other shape is refused.
 
 Layout: stable-audio-tools 0.0.19 (MIT) and diffusers. UNVERIFIED: names of the sync path, of
 picture positions and of learned absence follow the sibling release CineDub.
@@ -41,13 +40,13 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Link:
-    """One tensor there, and where it is here.
+    """One tensor of the released layout, and its counterpart here.
 
     Attributes:
         source: Name in the released layout.
-        target: Name in ours; empty if it exists there only.
+        target: Our name; empty if there is no counterpart.
         extra_axis: "end": the source is (..., 1). "ends": a vector is (1, K, 1) there.
-        constant: What a tensor without a target holds.
+        constant: Value of a tensor without a target.
     """
 
     source: str
@@ -56,7 +55,7 @@ class Link:
     constant: Tensor | None = None
 
     def shape_there(self, shape: torch.Size) -> torch.Size:
-        """The source's shape, from the target's."""
+        """Shape of the source for a shape of the target."""
         if self.extra_axis == "end":
             return torch.Size([*shape, 1])
         if self.extra_axis == "ends":
@@ -66,7 +65,7 @@ class Link:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConditionNames:
-    """What a checkpoint calls its conditions; their names are free in that family."""
+    """Names of the conditions, which are free in that family."""
 
     text: str = "text_prompt"
     vision: str = "clip_feature"
@@ -76,7 +75,7 @@ class ConditionNames:
 
 
 def dit_links(config: DiTConfig, names: ConditionNames) -> list[Link]:
-    """Of the transformer and its conditioner.
+    """Links of the transformer and its conditioner.
 
     Raises:
         ConfigError: If this transformer is not of the released layout.
@@ -85,7 +84,7 @@ def dit_links(config: DiTConfig, names: ConditionNames) -> list[Link]:
     if not isinstance(conditioner, ReleasedConditionerConfig):
         raise ConfigError(
             "only a transformer of the released layout can be written in it; "
-            "this one takes its conditions another way"
+            "this one has another conditioner"
         )
     return [
         *_conditioner_links(conditioner, names),
@@ -172,12 +171,12 @@ def _pair(there: str, here: str) -> Iterator[Link]:
 def oobleck_links(
     config: OobleckConfig, *, naming: Literal["stable-audio-tools", "diffusers"], prefix: str = ""
 ) -> list[Link]:
-    """Of the autoencoder, in either of the namings that it is published in.
+    """Links of the autoencoder, in either of its published namings.
 
     Args:
-        config: Its shape.
-        naming: Whose names.
-        prefix: What stands before them, with its dot.
+        config: Shape of the autoencoder.
+        naming: Library whose names are used.
+        prefix: Prefix of all source names, with its dot.
     """
     return list(_oobleck_links(config, sat=naming == "stable-audio-tools", prefix=prefix))
 
@@ -191,7 +190,7 @@ def _oobleck_links(config: OobleckConfig, *, sat: bool, prefix: str) -> Iterator
         for i in range(len(config.strides)):
             block = f"{at}layers.{i + 1}.layers." if sat else f"{at}block.{i}."
             here = f"{ours}blocks.{i}."
-            # Units, activation, convolution on the way in; the other way round on the way out.
+            # Encoder: units, activation, convolution; decoder: the other way round.
             first_unit, snake, conv = (0, 3, 4) if encoding else (2, 0, 1)
             yield from _snake(f"{block}{snake}" if sat else f"{block}snake1", f"{here}snake", sat)
             name = "conv1" if encoding else "conv_t1"
@@ -230,15 +229,15 @@ def _conv(there: str, here: str, *, bias: bool = True) -> Iterator[Link]:
 def from_released(
     tensors: Mapping[str, Tensor], links: list[Link], wanted: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """Our tensors, and what is wrong with the source; those of other links are not looked at.
+    """Convert the tensors of one component; other tensors are ignored.
 
     Args:
         tensors: All tensors of the source.
-        links: Of one part.
-        wanted: State of that part with the shapes that it should have (it may be on meta).
+        links: Links of the component.
+        wanted: State of the component, for its shapes (may be on the meta device).
 
     Returns:
-        Tensors by our names, views of the source's; problems, one line each, empty if none.
+        Tensors by our names, as views of the source's; problems, one line each.
     """
     found, problems = {}, []
     for link in links:
@@ -249,7 +248,9 @@ def from_released(
         if link.constant is not None:
             expected = link.constant.to(tensor.dtype)
             if tensor.shape != expected.shape or not torch.equal(tensor, expected):
-                problems.append(f"{link.source} does not hold what it should: {_said(expected)}")
+                problems.append(
+                    f"{link.source} does not hold the expected values: {_describe(expected)}"
+                )
             continue
         shape = link.shape_there(wanted[link.target].shape)
         if tensor.shape != shape:
@@ -261,7 +262,7 @@ def from_released(
     return found, problems
 
 
-def _said(expected: Tensor) -> str:
+def _describe(expected: Tensor) -> str:
     return "zeros" if not expected.any() else "the frequencies of rotary positions"
 
 
@@ -271,16 +272,16 @@ def to_released(
     *,
     constant_types: Mapping[str, str] | None = None,
 ) -> dict[str, Tensor]:
-    """The way back: the source's tensors, bit for bit, with those that exist there only.
+    """Convert our tensors back to the source's, bit for bit, and restore constants.
 
     Args:
-        tensors: Ours.
-        links: Of the same part.
-        constant_types: Types of constants, by name, as "float32"; others have the type of the
-            part's first tensor.
+        tensors: Tensors of a component, by our names.
+        links: Links of the component.
+        constant_types: Types of constants by name, such as "float32"; others have the type of
+            the component's first tensor.
 
     Raises:
-        ConfigError: A type is none.
+        ConfigError: A type is unknown.
     """
     usual = next(iter(tensors.values())).dtype
     released = {}
@@ -298,7 +299,7 @@ def to_released(
 
 
 def constant_types(tensors: Mapping[str, Tensor], links: list[Link]) -> dict[str, str]:
-    """Types of the source's constants that `to_released` could not know."""
+    """Types of constants that differ from the component's, for `to_released`."""
     usual = {tensors[link.source].dtype for link in links if link.constant is None}
     return {
         link.source: str(tensors[link.source].dtype).removeprefix("torch.")

@@ -1,12 +1,11 @@
-"""`model_config.json` of the stable-audio-tools family, and the model that it describes.
+"""Reader of `model_config.json` files of the stable-audio-tools family.
 
 In:   the JSON of a `diffusion_cond` model, or of an autoencoder alone.
-Out:  a `PipelineConfig`, and what the checkpoint calls its conditions.
+Out:  a `PipelineConfig`, and the checkpoint's names of conditions.
 
-Settings are read strictly: one that is not known here could change what the network computes,
-so it is named and refused, not skipped. Training settings are of no concern, and are skipped.
-What not to get wrong: the order of the seconds in the global vector counts; the order of
-tokens in cross-attention does not (it has no positions), so any is taken.
+Reading is strict: unknown settings could change the computation, and are refused by name;
+training settings are skipped. What not to get wrong: the order of the seconds in the global
+vector matters; the order of tokens in cross-attention does not, as it has no positions.
 
 UNVERIFIED: the sync path's settings follow the sibling release CineDub (commit c2914cd).
 """
@@ -36,25 +35,25 @@ from omni2sound.timebase import TimeBase
 __all__ = ["DEFAULTS", "Released", "read_autoencoder_settings", "read_settings"]
 
 DEFAULTS = Defaults(steps=100, guidance=2.5, duration_s=10.0, max_duration_s=10.0)
-"""What third parties run the released model with (100 steps, guidance 2.5)."""
+"""Settings with which third parties run the released model."""
 _SAMPLERS = {
     "v": SamplerConfig(kind="dpmpp-2m-sde", sigma_min=0.03, sigma_max=1000.0),
     "rectified_flow": SamplerConfig(kind="euler"),
 }
 _TEXT_DIMS = {"google/flan-t5-base": 768}
 _UNREAD = ("training", "sample_size", "version", "name")
-"""Of the top level: how it was trained, and how much of a file it saw."""
+"""Skipped top-level settings, about training."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Released:
-    """What a `model_config.json` says.
+    """Content of a `model_config.json`.
 
     Attributes:
-        config: Of our model.
-        names: What its checkpoint calls conditions.
-        latent_scale: What stored latents were divided by, beyond the autoencoder itself.
-        defaults: For requests that leave settings open.
+        config: Settings of our model.
+        names: Names of conditions in the checkpoint.
+        latent_scale: Divisor of latents, beyond the autoencoder itself.
+        defaults: Defaults of requests.
     """
 
     config: PipelineConfig
@@ -64,7 +63,7 @@ class Released:
 
 
 class _Settings:
-    """A JSON object of which every key must be taken."""
+    """A JSON object whose every key must be taken."""
 
     def __init__(self, data: Any, where: str) -> None:
         if not isinstance(data, Mapping):
@@ -72,17 +71,17 @@ class _Settings:
         self._data, self._where = dict(data), where
 
     def take(self, key: str, *default: Any) -> Any:
-        """The value of a key, or the default if there is one."""
+        """Take the value of a key, or the default if there is one."""
         if key not in self._data and not default:
             raise ConfigError(f"model_config.json: {self._where} has no {key!r}")
         return self._data.pop(key, *default)
 
     def within(self, key: str) -> _Settings:
-        """The object under a key."""
+        """Take the object under a key."""
         return _Settings(self.take(key), f"{self._where}.{key}")
 
     def expect(self, key: str, *allowed: Any) -> Any:
-        """A value that can only be one of these, the first if it is left out."""
+        """Take a value that must be one of these; if missing, it is the first."""
         value = self.take(key, allowed[0])
         if value not in allowed:
             raise ConfigError(
@@ -92,21 +91,21 @@ class _Settings:
         return value
 
     def end(self) -> None:
-        """Nothing may be left.
+        """Check that every setting was taken.
 
         Raises:
-            ConfigError: For settings that were not taken; all are named.
+            ConfigError: If settings are left; all are named.
         """
         if self._data:
             unknown = ", ".join(f"{self._where}.{key}" for key in sorted(self._data))
-            raise ConfigError(f"model_config.json: settings that are not known here: {unknown}")
+            raise ConfigError(f"model_config.json: unknown settings: {unknown}")
 
 
 def read_settings(data: Any) -> Released:
-    """The model that a `model_config.json` describes.
+    """Read the `model_config.json` of a model.
 
     Raises:
-        ConfigError: Something in it is missing, unknown, or not of this layout.
+        ConfigError: A setting is missing, unknown, or not of this layout.
     """
     try:
         return _read_model(data)
@@ -149,10 +148,10 @@ def _read_model(data: Any) -> Released:
 
 
 def read_autoencoder_settings(data: Any) -> OobleckConfig:
-    """The autoencoder that a `model_config.json` of one describes.
+    """Read the `model_config.json` of an autoencoder.
 
     Raises:
-        ConfigError: Something in it is missing, unknown, or not of this layout.
+        ConfigError: A setting is missing, unknown, or not of this layout.
     """
     top = _Settings(data, "the file")
     top.expect("model_type", "autoencoder")
@@ -203,7 +202,7 @@ def _read_oobleck(inner: _Settings, rate: int) -> OobleckConfig:
     if sides["encoder"] != (channels, multiples, strides, 2 * latent_dim):
         raise ConfigError(
             f"model_config.json: encoder {sides['encoder']} and decoder {sides['decoder']} "
-            "(channels, c_mults, strides, latent_dim) do not fit"
+            "(channels, c_mults, strides, latent_dim) do not match"
         )
     config = OobleckConfig(
         sample_rate_hz=rate,

@@ -1,1 +1,1 @@
-"""Pure maths of diffusion: paths and targets, guidance, samplers. Knows nothing of models."""
+"""Diffusion maths without models: paths and targets, guidance, samplers."""

@@ -1,7 +1,7 @@
-"""Paths from data to noise, and what the network is asked to predict on them.
+"""Diffusion paths from data to noise, and prediction targets.
 
 In:   clean latents x0, noise, time t in [0, 1] (0 is data, 1 is noise).
-Out:  noised latents, the training target, and the way back from a prediction to x0.
+Out:  noised latents, the training target, and x0 from a prediction.
 
 Both paths are ``x_t = alpha(t) x0 + sigma(t) noise``:
 
@@ -30,7 +30,7 @@ class Objective:
     """A path and its prediction target."""
 
     kind: Literal["v", "rectified"] = "v"
-    """Which of the two paths in the module's text."""
+    """Path: cosine with v-prediction, or rectified flow."""
     time_mean: float = 0.0
     """Mean of logit(t) when training draws noise times."""
     time_std: float = 1.0
@@ -43,27 +43,27 @@ class Objective:
             return torch.cos(t * (math.pi / 2)), torch.sin(t * (math.pi / 2))
         return 1 - t, t
 
-    def noised(self, x0_BLC: Tensor, noise_BLC: Tensor, t_B: Tensor) -> Tensor:
-        """The point x_t on the path."""
+    def add_noise(self, x0_BLC: Tensor, noise_BLC: Tensor, t_B: Tensor) -> Tensor:
+        """Return x_t, the point on the path at time t."""
         alpha, sigma = self.alpha_sigma(t_B)
         return alpha * x0_BLC + sigma * noise_BLC
 
     def target(self, x0_BLC: Tensor, noise_BLC: Tensor, t_B: Tensor) -> Tensor:
-        """What the network should predict at x_t."""
+        """Training target at x_t."""
         if self.kind == "rectified":
             return noise_BLC - x0_BLC
         alpha, sigma = self.alpha_sigma(t_B)
         return alpha * noise_BLC - sigma * x0_BLC
 
     def to_data(self, x_BLC: Tensor, prediction_BLC: Tensor, t_B: Tensor) -> Tensor:
-        """The clean latents that a prediction at x_t implies."""
+        """Clean latents that follow from a prediction at x_t."""
         alpha, sigma = self.alpha_sigma(t_B)
         if self.kind == "rectified":
             return x_BLC - sigma * prediction_BLC
         return alpha * x_BLC - sigma * prediction_BLC
 
     def draw_times(self, count: int, *, generator: torch.Generator) -> Tensor:
-        """Logit-normal noise times (B,), on the generator's device."""
+        """Draw logit-normal noise times (B,), on the generator's device."""
         normal = torch.randn(count, generator=generator, device=generator.device)
         return torch.sigmoid(normal * self.time_std + self.time_mean)
 
@@ -78,10 +78,10 @@ def weighted_mse(
     """Weighted mean squared error of each sample (B,).
 
     Args:
-        prediction_BLC: What the network says.
-        target_BLC: What it should say.
-        weight_BL: Weight of each frame, 0 where a clip is over; None weighs frames alike.
-        weight_C: Weight of each channel, of mean 1; None weighs them alike.
+        prediction_BLC: Prediction of the network.
+        target_BLC: Training target.
+        weight_BL: Weight of each frame, 0 after the end of a clip; None: equal weights.
+        weight_C: Weight of each channel, of mean 1; None: equal weights.
     """
     error_BLC = (prediction_BLC.float() - target_BLC.float()).square()
     if weight_C is not None:

@@ -1,14 +1,14 @@
-"""From noise to latents, with the schedulers of diffusers.
+"""Samplers from noise to latents, with the schedulers of diffusers.
 
 In:   a prediction function ``predict(x_BLC, t_B)``, standard normal noise, an `Objective`.
 Out:  latents x_BLC.
 
-A sampler knows nothing of models, prompts or guidance (`diffusion.guidance` wraps the
-prediction). What not to get wrong: diffusers' EDM schedulers carry x / alpha, the network
-sees x; `scale_model_input` converts, and the network's time is ``atan(sigma) 2 / pi``.
+Guidance is part of the prediction function (`diffusion.guidance`). What not to get wrong:
+diffusers' EDM schedulers hold x / alpha, the network takes x; `scale_model_input` converts, and
+the network's time is ``atan(sigma) 2 / pi``.
 
     dpmpp-2m       DPM-Solver++ 2M, deterministic           v; the default, few steps
-    dpmpp-2m-sde   the same with noise put back             v; 100 steps, the paper-size setting
+    dpmpp-2m-sde   the same, stochastic                     v; 100 steps, the full-size setting
     euler          rectified flow, first order              rectified
 
 Sources: Lu et al. 2022, arXiv:2211.01095; Karras et al. 2022, arXiv:2206.00364.
@@ -37,12 +37,12 @@ OnStep = Callable[[int, int], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplerConfig:
-    """Which solver, over which noise levels (sigma = noise to data ratio)."""
+    """Solver and noise levels (sigma = noise to data ratio)."""
 
     kind: Literal["dpmpp-2m", "dpmpp-2m-sde", "euler"] = "dpmpp-2m"
-    """Solver; see the module's text."""
+    """Solver, as listed in the module."""
     sigma_min: float = 0.03
-    """Lowest noise level before the last step to zero. The levels are not used by `euler`."""
+    """Lowest noise level before the last step to zero; unused by `euler`, like `sigma_max`."""
     sigma_max: float = 100.0
     """Highest noise level; 100 is t = 0.994 on the cosine path."""
     rho: float = 0.0
@@ -68,12 +68,12 @@ def sample(
     """Solve from noise to data.
 
     Args:
-        predict: The (guided) network.
-        noise_BLC: Standard normal noise; its device and dtype are used throughout.
-        objective: What `predict` predicts; must fit the solver.
+        predict: (Guided) prediction of the network.
+        noise_BLC: Standard normal noise, whose device and dtype are used throughout.
+        objective: Prediction target of the network; must fit the solver.
         config: Solver and noise levels.
-        num_steps: Network calls, >= 1.
-        generator: Randomness of the SDE solver, a list for one per sample; the others use none.
+        num_steps: Number of network calls, >= 1.
+        generator: Generator of the SDE solver, or one per sample; unused by the others.
         on_step: Progress callback.
 
     Raises:
@@ -104,7 +104,7 @@ def sample(
         if config.kind == "dpmpp-2m-sde":
             arguments["generator"] = generator
         with warnings.catch_warnings():
-            # Its highest noise level, rounded, may lie 1e-7 beyond its own limit.
+            # The highest noise level, rounded, may exceed the solver's limit by 1e-7.
             warnings.filterwarnings("ignore", message="Should have t[ab]", category=UserWarning)
             x = scheduler.step(prediction, timestep, x, **arguments)[0]
         if on_step is not None:
@@ -113,7 +113,7 @@ def sample(
 
 
 def _scheduler(config: SamplerConfig) -> Any:
-    """The solver of diffusers; imported here because it takes seconds and training needs none."""
+    """Build the solver; diffusers is imported here because it takes seconds."""
     levels = {"sigma_min": config.sigma_min, "sigma_max": config.sigma_max, "sigma_data": 1.0}
     spacing = {"sigma_schedule": "exponential"}
     if config.rho:

@@ -1,10 +1,10 @@
-"""What frozen encoders have in common: their output type, and where carried networks lie.
+"""Shared pieces of frozen encoders: token sequences, text encoders, bundled weights, padding.
 
-In:   the name of an installed package and a path inside it.
+In:   the name of an installed package and a path inside it; texts; waveforms.
 Out:  a file or folder on disk; `Tokens` for sequences of vectors with a mask.
 
-A carried package is located, never imported: importing one may pull in other libraries or
-run code, and we only want the bytes beside it.
+Packages with bundled weights are located, never imported: importing one may load other libraries
+or run code, and only the files are needed.
 
 Shape suffixes: B batch, N samples, T tokens, D features.
 """
@@ -29,7 +29,7 @@ from torch import Tensor
 from omni2sound.errors import MissingPartError, ShapeError, UserError
 from omni2sound.weights import digest_weights
 
-__all__ = ["ReadsTokenIds", "Tokens", "carried_path", "own_tensor", "whole_patches"]
+__all__ = ["TextEncoderBase", "Tokens", "bundled_path", "own_tensor", "whole_patches"]
 
 _log = logging.getLogger(__name__)
 
@@ -60,16 +60,16 @@ class Tokens:
             )
 
 
-class ReadsTokenIds:
-    """What text encoders share: texts to states, and the token ids between the two.
+class TextEncoderBase:
+    """Base of text encoders: texts to token ids to states.
 
-    A class that has a network, a tokenizer, a device and `_states` has the rest from here.
+    Subclasses provide a network, a tokenizer, a device and `_states`.
     """
 
     max_tokens: int
-    """Longer texts are cut here, with a warning in the log."""
+    """Longer texts are cut, with a warning in the log."""
     chunk_texts: int
-    """Texts that the network reads at once."""
+    """Texts per call of the network."""
     device: torch.device
     _network: Any
     _tokenizer: Any
@@ -81,8 +81,8 @@ class ReadsTokenIds:
         """Encode a batch of texts.
 
         Args:
-            texts: One or more texts; each gives a row, in order. An empty text is allowed (it
-                has the tokens that every text has).
+            texts: One or more texts, one row each. Empty texts are allowed; they have the tokens
+                common to all texts.
 
         Returns:
             States (B, T, D) in float32, zero at padding, and the mask of real tokens.
@@ -107,24 +107,24 @@ class ReadsTokenIds:
         return Tokens(states_BTD=torch.cat(states), mask_BT=mask_BT.bool())
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """What the network reads of each text: its tokens, start and end included."""
+        """Token ids of each text, start and end included."""
         encodings = self._tokenizer.encode_batch(list(texts))
         return [[i for i, m in zip(e.ids, e.attention_mask, strict=True) if m] for e in encodings]
 
     @property
     def special_ids(self) -> frozenset[int]:
-        """Ids that are no words: start, end and padding."""
+        """Ids of the special tokens: start, end and padding."""
         return frozenset(self._tokenizer.encode("").ids)
 
     @cached_property
     def sha256(self) -> str:
-        """Digest of the weights and of the tokenizer: all that states depend on."""
+        """Digest of weights and tokenizer, which determine the states."""
         digest = hashlib.sha256(self._tokenizer.to_str().encode())
         digest_weights(digest, self._network)
         return digest.hexdigest()
 
     def encode_ids(self, rows: Sequence[Sequence[int]]) -> Tokens:
-        """Encode token ids, as `token_ids` gives them or with some left out.
+        """Encode token ids, such as those of `token_ids`.
 
         Args:
             rows: One or more sequences of at least one id each.
@@ -142,11 +142,11 @@ class ReadsTokenIds:
         return Tokens(states_BTD=self._states(ids_BT, mask_BT), mask_BT=mask_BT.bool())
 
 
-def carried_path(package: str, relative: str) -> Path:
-    """The file or folder `relative` inside the installed `package`.
+def bundled_path(package: str, relative: str) -> Path:
+    """Locate the file or folder `relative` inside the installed `package`.
 
     Args:
-        package: Import name of a top-level package; it is not imported.
+        package: Import name of a top-level package, which is not imported.
         relative: Path below the package's folder.
 
     Raises:
@@ -162,10 +162,10 @@ def carried_path(package: str, relative: str) -> Path:
 
 
 def own_tensor(array: NDArray[Any] | Tensor) -> Tensor:
-    """A tensor of the array's values.
+    """Convert an array to a tensor that owns its memory; tensors are returned as they are.
 
-    Arrays are copied: those of a corpus are read-only, and a tensor over read-only memory is
-    undefined behaviour that torch warns of; views with negative strides it refuses.
+    Arrays of a corpus are read-only, and tensors over read-only memory are undefined behaviour
+    in torch, which also rejects negative strides.
     """
     return array if isinstance(array, Tensor) else torch.from_numpy(np.array(array))
 
@@ -173,12 +173,12 @@ def own_tensor(array: NDArray[Any] | Tensor) -> Tensor:
 def whole_patches(
     waveform_N: NDArray[np.float32] | Tensor, *, patch_samples: int, hop_samples: int
 ) -> Tensor:
-    """A mono sound as float32 on the CPU, zeros appended up to a whole number of patches.
+    """Pad a mono sound with zeros to a whole number of patches, as float32 on the CPU.
 
     Args:
-        waveform_N: At least one sample.
-        patch_samples: What one patch looks at.
-        hop_samples: From one patch to the next.
+        waveform_N: Waveform of at least one sample.
+        patch_samples: Samples of one patch.
+        hop_samples: Samples from one patch to the next.
 
     Returns:
         (patch + (P - 1) hop,), with P = 1 + ceil(max(0, N - patch) / hop).
@@ -193,7 +193,7 @@ def whole_patches(
             f"waveform must be (N,) with N >= 1, got {tuple(sound_N.shape)}; mix down to mono first"
         )
     if not bool(torch.isfinite(sound_N).all()):
-        raise UserError("waveform holds NaN or infinity; the sound before it is broken")
+        raise UserError("waveform holds NaN or infinity; check the sound that it comes from")
     hops = math.ceil(max(0, len(sound_N) - patch_samples) / hop_samples)
     num_samples = patch_samples + hops * hop_samples
     return torch.nn.functional.pad(sound_N, (0, num_samples - len(sound_N)))

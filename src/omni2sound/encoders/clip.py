@@ -1,13 +1,12 @@
-"""DFN5B CLIP ViT-H-14-384: what a picture shows, as a unit vector of 1024 numbers.
+"""DFN5B CLIP ViT-H-14-384: pictures to unit vectors of 1024 numbers.
 
 In:   uint8 RGB pictures (T, H, W, 3), 8 a second.
 Out:  (T, 1024), L2-normalised.
 
-The network is transformers' CLIP, filled from the published open_clip file; names are mapped
-here. Pictures are squashed to 384 x 384, but the network was trained at 378: patches of 14
-leave the last 6 rows and columns out, as they do in open_clip, so the positions fit. What not
-to get wrong: resizing to 378 instead gives other features. The file's text half is not used:
-the model reads Flan-T5.
+The network is transformers' CLIP with the weights of the published open_clip file; this module
+maps the names. Pictures are squashed to 384 x 384, but patches of 14 cover only 378: the last 6
+rows and columns are dropped, as in open_clip. What not to get wrong: resizing to 378 instead
+gives other features. The file's text half is not used: the model reads Flan-T5.
 
 Shape suffixes: T pictures, H W pixels, K colours, D features.
 Source: Fang et al. 2023, arXiv:2309.17425; apple/DFN5B-CLIP-ViT-H-14-384.
@@ -70,7 +69,7 @@ class ClipShape:
     num_heads: int = 16
     patch_px: int = 14
     frame_px: int = 384
-    """Pictures are squashed to this; what does not fill a patch is left out."""
+    """Side to which pictures are squashed; incomplete patches are dropped."""
     dim: int = 1024
     """Features D of one picture."""
 
@@ -82,12 +81,12 @@ class ClipShape:
 
     @property
     def seen_px(self) -> int:
-        """Pixels of a side that patches cover."""
+        """Pixels of a side that are covered by patches."""
         return self.frame_px // self.patch_px * self.patch_px
 
 
 def build_clip(shape: ClipShape) -> nn.Module:
-    """Transformers' picture half of that shape, with random weights."""
+    """Build transformers' vision half of CLIP, with random weights."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     config = CLIPVisionConfig(
@@ -105,10 +104,10 @@ def build_clip(shape: ClipShape) -> nn.Module:
 
 
 def from_open_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of the picture half under transformers' names.
+    """Rename the tensors of the vision half as in transformers.
 
-    Joined queries, keys and values are parted, the projection is transposed. A name that is
-    neither known nor known as not needed is kept as it is, so that strict loading names it.
+    Joint queries, keys and values are split, the projection is transposed. Unknown names are
+    kept, so that strict loading reports them.
     """
     mapped: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -134,10 +133,10 @@ def from_open_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class ClipVision:
-    """The frozen picture half (632 M parameters). Build it with `ClipVision.load`."""
+    """The frozen vision half (632 M parameters). Build it with `ClipVision.load`."""
 
     fps = 8
-    """Pictures per second that the full-size model looks at."""
+    """Pictures per second of the full-size model."""
 
     def __init__(
         self,
@@ -163,11 +162,11 @@ class ClipVision:
 
         Args:
             source: The folder of `open_clip_pytorch_model.bin`, or a Hub id with its revision.
-            device: Where to run.
+            device: Device to run on.
 
         Raises:
-            MissingPartError: The file is not there.
-            ConfigError: Its tensors are not exactly this network.
+            MissingPartError: The file is missing.
+            ConfigError: Its tensors do not fit this network.
         """
         shape = ClipShape()
         network = build_clip(shape)
@@ -186,7 +185,7 @@ class ClipVision:
             (T, 1024) float32 on the encoder's device.
 
         Raises:
-            ShapeError: If shape or dtype is another.
+            ShapeError: If shape or dtype differ.
         """
         frames = own_tensor(frames_THWK)
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:

@@ -1,8 +1,8 @@
-"""The embedded joint space: sounds, sentences and pictures as directions that can be compared.
+"""Embedded joint space of sounds, sentences and pictures.
 
 In:   a waveform at 16 kHz; sentences; RGB frames of any size.
 Out:  unit vectors, one for each patch of 0.975 s, sentence and view; two scores in [-1, 1]:
-      does a sentence tell what is heard, does a picture show what sounds.
+      caption to sound and picture to sound.
 
 Three linear heads over frozen encoders (YAMNet, MiniLM, MobileNetV2), trained on the synthetic
 scenes by `train.parts.joint`. The vision encoder sees each frame as a whole and in four
@@ -37,11 +37,11 @@ from omni2sound.weights import load_card, load_part
 __all__ = ["VIEWS", "JointConfig", "JointHeads", "JointSpace", "pooled_similarity", "views_of"]
 
 _TILE = 0.62
-"""Side of a quarter view, of the frame's side: neighbours overlap, so that nothing is cut twice."""
+"""Side of a quarter view, of the frame's side; views overlap, so that no object is cut by all."""
 VIEWS = 5
-"""Of one frame: all of it, then four corners."""
+"""Views of a frame: the whole, then four corners."""
 _SHARPNESS = 20.0
-"""Of the soft maximum over views: views within about 0.05 of the best count."""
+"""Sharpness of the soft maximum over views: views within about 0.05 of the best count."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +55,7 @@ class JointConfig:
 
 
 class JointHeads(nn.Module):
-    """What is trained: a linear map for each kind, and one temperature."""
+    """Trained part: a linear map for each modality, and one temperature."""
 
     def __init__(self, config: JointConfig) -> None:
         super().__init__()
@@ -66,20 +66,20 @@ class JointHeads(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(2.5))
 
     def sounds(self, embeddings_PD: Tensor) -> Tensor:
-        """(..., E) unit vectors of YAMNet's embeddings, which span decades."""
+        """Unit vectors (..., E) of YAMNet embeddings, in logarithms as they span decades."""
         return F.normalize(self.audio(torch.log1p(embeddings_PD)), dim=-1)
 
     def sentences(self, means_SD: Tensor) -> Tensor:
-        """(..., E) unit vectors of mean token states."""
+        """Unit vectors (..., E) of mean token states."""
         return F.normalize(self.text(F.normalize(means_SD, dim=-1)), dim=-1)
 
     def views(self, features_VD: Tensor) -> Tensor:
-        """(..., E) unit vectors of unit-length picture features."""
+        """Unit vectors (..., E) of unit-length picture features."""
         return F.normalize(self.vision(features_VD), dim=-1)
 
 
 def pooled_similarity(views_BVE: Tensor, targets_SE: Tensor) -> Tensor:
-    """(B, S) soft maximum over each picture's views of their cosine with each target.
+    """Soft maximum (B, S) over each picture's views of their cosine with each target.
 
     Args:
         views_BVE: Unit vectors of the views of B pictures.
@@ -91,7 +91,7 @@ def pooled_similarity(views_BVE: Tensor, targets_SE: Tensor) -> Tensor:
 
 
 def views_of(frame_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(5, 224, 224, 3): the frame and its four overlapping quarters, squashed."""
+    """Cut a frame into its five views (5, 224, 224, 3): the whole and four quarters, squashed."""
     image = Image.fromarray(frame_HWC)
     width, height = image.size
     w, h = _TILE * width, _TILE * height
@@ -119,15 +119,15 @@ class JointSpace:
         self.reading = reading
         self.seeing = seeing
         self.digest = digest
-        """Of the heads' weights."""
+        """Digest of the heads' weights."""
 
     @classmethod
     def load(cls, folder: Path) -> JointSpace:
-        """Heads from a model folder, encoders from the carried packages; on the CPU.
+        """Load heads from a model folder and encoders from bundled packages, on the CPU.
 
         Raises:
-            MissingPartError: A carried package is not installed.
-            ConfigError: The folder holds no joint heads.
+            MissingPartError: A bundled package is not installed.
+            ConfigError: The folder has no joint heads.
         """
         card = load_card(folder)
         heads = JointHeads(from_json(JointConfig, card.parts.get("joint", {})))
@@ -142,34 +142,34 @@ class JointSpace:
 
     @staticmethod
     def mean_states(tokens: Tokens) -> Tensor:
-        """(S, 384) mean token states of sentences, what the text head reads."""
+        """Mean token states (S, 384) of sentences, the input of the text head."""
         mask = tokens.mask_BT[..., None]
         return (tokens.states_BTD * mask).sum(dim=1) / mask.sum(dim=1)
 
     @torch.no_grad()
     def sentences(self, sentences: Sequence[str]) -> Tensor:
-        """(S, E)."""
+        """Unit vectors (S, E) of sentences."""
         return self.heads.sentences(self.mean_states(self.reading(sentences)))
 
     @torch.no_grad()
     def sounds(self, embeddings_PD: NDArray[np.float32]) -> Tensor:
-        """(P, E) of what `hearing.scores_and_embeddings` gives."""
+        """Unit vectors (P, E) of embeddings from `hearing.scores_and_embeddings`."""
         return self.heads.sounds(torch.from_numpy(np.array(embeddings_PD)))
 
     @torch.no_grad()
     def views(self, frames: Iterator[NDArray[np.uint8]] | Sequence[NDArray[np.uint8]]) -> Tensor:
-        """(V, E), five views of each frame; frames of any size."""
+        """Unit vectors (V, E) of five views of each frame, of any size."""
         parts = [self.heads.views(self.seeing.embed(views_of(frame))) for frame in frames]
         return torch.cat(parts) if parts else torch.zeros(0, self.heads.config.dim)
 
     @staticmethod
     def whole(sounds_PE: Tensor) -> Tensor:
-        """(E,) unit vector of a sound out of those of its patches."""
+        """Unit vector (E,) of a sound from those of its patches."""
         return F.normalize(sounds_PE.mean(dim=0), dim=-1)
 
     @classmethod
     def says_what_is_heard(cls, sounds_PE: Tensor, sentence_E: Tensor) -> float:
-        """Caption-audio score: cosine of the sentence and the whole sound."""
+        """Caption-audio score: cosine between the sentence and the whole sound."""
         return float(cls.whole(sounds_PE) @ sentence_E)
 
     @classmethod

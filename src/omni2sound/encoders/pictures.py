@@ -1,11 +1,10 @@
-"""Pictures brought to the size that a network was trained on, the way it was trained.
+"""Resizing and cropping of pictures, as published networks were trained.
 
 In:   uint8 RGB pictures (T, H, W, 3).
-Out:  the same, resized or cropped.
+Out:  uint8 RGB pictures of another size.
 
-Bicubic, with the filter widened when a picture shrinks, rounded back to uint8: what
-torchvision's `Resize` does to tensors. What not to get wrong: swscale's and Pillow's bicubic
-are other filters, and published features were made with this one.
+Bicubic with antialiasing, rounded to uint8, as torchvision's `Resize` does with tensors. What
+not to get wrong: the bicubic filters of swscale and Pillow differ from it.
 
 Shape suffixes: T pictures, H W pixels, K colours.
 """
@@ -23,8 +22,8 @@ def resize(frames_THWK: Tensor, size_px: tuple[int, int]) -> Tensor:
     """Squash to (height, width)."""
     if tuple(frames_THWK.shape[1:3]) == size_px:
         return frames_THWK
-    # The CPU has a kernel of its own for uint8, a level off here and there; torchvision uses
-    # it too. Accelerators have none.
+    # As in torchvision: the CPU has a kernel for uint8, which may differ by one level;
+    # accelerators have none.
     pixels = frames_THWK.permute(0, 3, 1, 2)
     values = pixels if pixels.device.type == "cpu" else pixels.float()
     resized = F.interpolate(values, size_px, mode="bicubic", antialias=True)
@@ -34,7 +33,7 @@ def resize(frames_THWK: Tensor, size_px: tuple[int, int]) -> Tensor:
 
 
 def resize_short_side(frames_THWK: Tensor, side_px: int) -> Tensor:
-    """Keep the shape and bring the shorter side to `side_px`; the longer one is rounded down."""
+    """Resize so that the shorter side is `side_px`; the longer one is rounded down."""
     height, width = frames_THWK.shape[1:3]
     if height <= width:
         return resize(frames_THWK, (side_px, int(side_px * width / height)))
@@ -42,7 +41,7 @@ def resize_short_side(frames_THWK: Tensor, side_px: int) -> Tensor:
 
 
 def crop_centre(frames_THWK: Tensor, side_px: int) -> Tensor:
-    """The middle square; an odd margin is split as Python rounds its half."""
+    """Crop the middle square; half of an odd margin is rounded as Python does."""
     height, width = frames_THWK.shape[1:3]
     top, left = round((height - side_px) / 2), round((width - side_px) / 2)
     return frames_THWK[:, top : top + side_px, left : left + side_px]

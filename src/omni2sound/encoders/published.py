@@ -1,15 +1,15 @@
-"""Weight files that others publish: what they are, where they lie, and strict loading.
+"""Published weight files: their releases, where to find them, and strict loading.
 
 In:   a folder that holds them, or a Hub id with a pinned revision ("org/name@<40 hex>").
 Out:  a folder with every file of the release, tensors by name, a filled network.
 
-None of these files comes with the package, and none is fetched unless a Hub id is given by
-name; size, licence, checksum and terms are then said before the first byte. What not to get
-wrong: every stored tensor goes into the network or is named here as not needed. A digest
-stands here only where its source is named (docs/guides/full-size.md).
+None of these files comes with the package, and none is downloaded unless a Hub id is given;
+size, licence, checksum and terms are logged first. What not to get wrong: every stored tensor is
+loaded or listed as not needed. Digests are given only where docs/guides/full-size.md names their
+source.
 
-Files are read without running anything: safetensors, or torch's reader restricted to tensors
-and plain NumPy arrays (PANNs and CLAP checkpoints hold counters of their training loops).
+No code in a file is ever run: files are safetensors, or read by torch's loader restricted to
+tensors and plain NumPy arrays (PANNs and CLAP checkpoints hold counters of their training).
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class PublishedFile:
     """One file of a release.
 
     Attributes:
-        name: Its name, as published.
-        size_bytes: Its length; None where no source for it is known here.
-        digest: "md5:...", "sha256:..." or the beginning of one; None likewise.
+        name: Published name.
+        size_bytes: Length; None if no source for it is known.
+        digest: "md5:...", "sha256:..." or the beginning of one; None if unknown.
     """
 
     name: str
@@ -70,14 +70,14 @@ class PublishedFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Release:
-    """Files that make up one network.
+    """Files of one published network.
 
     Attributes:
-        title: What people call it.
-        needed_for: What does not work without it.
-        files: All of them are needed.
-        licence: Of the weights.
-        url: Where a person gets them.
+        title: Common name.
+        needed_for: Features that require it.
+        files: Files, all of which are needed.
+        licence: Licence of the weights.
+        url: Page with the download.
         hub: Usual Hub id.
         gated: Whether terms must be accepted on the Hub first.
     """
@@ -91,11 +91,11 @@ class Release:
     gated: bool = False
 
     def describe(self) -> str:
-        """One line: files, sizes, checksums, licence, gating."""
+        """Describe it in one line: files, sizes, checksums, licence, gating."""
         parts = []
         for file in self.files:
-            size = "size not known here" if file.size_bytes is None else _megabytes(file.size_bytes)
-            parts.append(f"{file.name} ({size}, {file.digest or 'checksum not known here'})")
+            size = "size unknown" if file.size_bytes is None else _megabytes(file.size_bytes)
+            parts.append(f"{file.name} ({size}, {file.digest or 'checksum unknown'})")
         terms = "gated: accept its terms on the Hub and log in" if self.gated else "not gated"
         return f"{self.title}: {', '.join(parts)}; licence {self.licence}; {terms}"
 
@@ -181,17 +181,17 @@ RELEASES = (FLAN_T5, CLIP, SYNCHFORMER, PANNS, PASST, CLAP, ROBERTA, VGGISH, IMA
 
 
 def resolve(release: Release, source: str | os.PathLike[str]) -> Path:
-    """The folder with all files of a release, checked as far as its digests are known.
+    """Find the folder of a release, and verify the known digests.
 
     Args:
-        release: What is wanted.
+        release: Release to find.
         source: A folder, or a Hub id "org/name@<40 hex digits>", which is downloaded into the
-            cache after it has been described in the log.
+            cache after a description in the log.
 
     Raises:
-        MissingPartError: A file is not there, or the Hub can't be reached or refuses.
-        UserError: A Hub id without a pinned revision.
-        IntegrityError: A file is not the published one.
+        MissingPartError: A file is missing, or the Hub can't be reached or denies access.
+        UserError: The Hub id has no pinned revision.
+        IntegrityError: A file differs from the published one.
     """
     text = os.fspath(source)
     hub = re.fullmatch(r"([\w.-]+/[\w.-]+)@(.*)", text)
@@ -216,14 +216,14 @@ def resolve(release: Release, source: str | os.PathLike[str]) -> Path:
 
 
 def read_checkpoint(path: Path, *, inside: str | None = None) -> dict[str, Tensor]:
-    """Tensors of a file by name, on the CPU.
+    """Read the tensors of a file by name, on the CPU, without running any code in it.
 
     Args:
-        path: safetensors, or what `torch.save` wrote.
-        inside: Key under which the tensors lie, if the file holds more than them.
+        path: A safetensors file, or one of `torch.save`.
+        inside: Key of the tensors, if the file holds more than them.
 
     Raises:
-        ConfigError: The file is damaged, holds code, or not a table of tensors.
+        ConfigError: The file is damaged, holds code, or is not a table of tensors.
     """
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
@@ -232,7 +232,7 @@ def read_checkpoint(path: Path, *, inside: str | None = None) -> dict[str, Tenso
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise ConfigError(f"{path} is no whole safetensors file: {error}") from None
+            raise ConfigError(f"{path} is not a complete safetensors file: {error}") from None
     try:
         # Mapped where the format allows it (older files are one pickle): unneeded tensors, such
         # as the half of CLIP that reads texts, then never reach memory.
@@ -268,16 +268,16 @@ def fill(
     title: str,
     not_needed: Iterable[str] = (),
 ) -> None:
-    """Copy tensors into a network, strictly, in the network's own dtype.
+    """Load tensors strictly into a network, in the network's dtype.
 
     Args:
-        network: Takes every tensor under its own name.
-        tensors: From a file.
-        title: Of the release, for the error.
-        not_needed: Beginnings of names of stored tensors that this use does not need.
+        network: Network with the names of the file.
+        tensors: Tensors of the file.
+        title: Name of the release, for errors.
+        not_needed: Prefixes of stored names that are skipped.
 
     Raises:
-        ConfigError: If a tensor is missing, left over or of another shape; all are named.
+        ConfigError: If tensors are missing, left over or of another shape; all are named.
     """
     unneeded = tuple(not_needed)
     stored = {
@@ -297,7 +297,7 @@ def fill(
 
 
 def _plain_numpy() -> list[Any]:
-    """What a pickled array or number of NumPy consists of; none of it runs anything."""
+    """Globals of pickled NumPy arrays and numbers, which run no code."""
     import numpy as np
     from numpy._core import multiarray
 

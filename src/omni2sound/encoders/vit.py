@@ -1,10 +1,10 @@
-"""The block that vision transformers share, under the names of the timm library.
+"""Vision transformer block with the names of the timm library.
 
 In:   tokens (B, T, D).
-Out:  the same shape.
+Out:  tokens (B, T, D).
 
-Names are the names of published files: `norm1`, `attn.qkv`, `attn.proj`, `norm2`, `mlp.fc1`,
-`mlp.fc2`. Norms come first; their epsilon is 1e-6.
+Published files use these names: `norm1`, `attn.qkv`, `attn.proj`, `norm2`, `mlp.fc1`,
+`mlp.fc2`. Pre-norm, with an epsilon of 1e-6.
 
 Shape suffixes: B batch, T tokens, D features, N heads, H features of a head.
 Source: Dosovitskiy et al. 2020, arXiv:2010.11929.
@@ -21,7 +21,7 @@ __all__ = ["Attention", "Block", "Mlp", "Named"]
 
 
 class Named(nn.Module):
-    """A level in the tree of names, for what published files keep one level deeper."""
+    """Container that adds a level to the names of its members, as published files have it."""
 
     def __init__(self, **members: nn.Module | nn.Parameter) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Named(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every token looks at every token."""
+    """Self-attention over all tokens."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -43,7 +43,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """Attend: (B, T, D) to the same shape."""
+        """Map (B, T, D) to (B, T, D)."""
         query, key, value = self.heads(x_BTD)
         return self.merge(F.scaled_dot_product_attention(query, key, value))
 
@@ -54,13 +54,13 @@ class Attention(nn.Module):
         return query, key, value
 
     def merge(self, x_BNTH: Tensor) -> Tensor:
-        """The projection of all heads' answers, (B, T, D)."""
+        """Project the concatenated heads to (B, T, D)."""
         projected: Tensor = self.proj(x_BNTH.transpose(1, 2).flatten(2))
         return projected
 
 
 class Mlp(nn.Module):
-    """Four times as wide inside."""
+    """Two linear layers with an inner width of four widths."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -68,13 +68,13 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(4 * width, width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """The same shape."""
+        """Map (B, T, D) to (B, T, D)."""
         out: Tensor = self.fc2(F.gelu(self.fc1(x_BTD)))
         return out
 
 
 class Block(nn.Module):
-    """Attention, then an MLP, each added to its input."""
+    """Attention, then an MLP, each residual."""
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Block(nn.Module):
         self.mlp = Mlp(width)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        """The same shape."""
+        """Map (B, T, D) to (B, T, D)."""
         x_BTD = x_BTD + self.attn(self.norm1(x_BTD))
         out: Tensor = x_BTD + self.mlp(self.norm2(x_BTD))
         return out

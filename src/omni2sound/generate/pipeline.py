@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from omni2sound.diffusion.guidance import Predict, guided, guided_apart
+from omni2sound.diffusion.guidance import Predict, guide, guide_separately
 from omni2sound.diffusion.samplers import OnStep, sample
 from omni2sound.errors import ShapeError, UserError
 from omni2sound.generate.conditions import ConditionEncoder, window_of
@@ -414,9 +414,9 @@ class Omni2SoundPipeline:
         if apart:
             assert text_guidance is not None
             if guidance != 1:
-                return guided_apart(predict, guidance, text_guidance)
+                return guide_separately(predict, guidance, text_guidance)
             scale = text_guidance  # from the video alone to both; nothing leads away from null
-        return predict if scale == 1 else guided(predict, scale)
+        return predict if scale == 1 else guide(predict, scale)
 
     @torch.inference_mode()
     def _sample(

@@ -1,12 +1,11 @@
-"""What the full-size autoencoder is trained against: networks that tell its sound from real sound.
+"""Multi-resolution spectrogram discriminators, the adversary of the full-size autoencoder.
 
 In:   waveforms (B, N).
-Out:  for each of several resolutions a map of scores (higher: more likely real), and the
-      features on the way there.
+Out:  for each resolution a map of scores (higher: more likely real), and intermediate features.
 
-One small convolutional network a resolution, over real and imaginary parts of a short-time
-spectrum: between them they hear clicks and tones. What not to get wrong: the transform is
-scaled to keep power, so that no resolution shouts the others down.
+One small convolutional network per resolution, over the real and imaginary parts of a short-time
+spectrum. What not to get wrong: the transform preserves power, so that no resolution dominates
+the loss.
 
 Source: Defossez et al. 2022, arXiv:2210.13438, section 3.4; losses there and in Lim & Ye
 2017, arXiv:1705.02894 (hinge).
@@ -34,9 +33,9 @@ class AdversaryConfig:
     """Shape of `Adversary`."""
 
     windows: tuple[int, ...] = (2048, 1024, 512, 256, 128)
-    """Samples of each resolution's window; a quarter of it is the hop."""
+    """Window of each resolution in samples; the hop is a quarter of it."""
     channels: int = 64
-    """Of every layer."""
+    """Channels of every layer."""
 
     def __post_init__(self) -> None:
         if not self.windows or min(self.windows) < 8 or self.channels < 1:
@@ -48,11 +47,11 @@ class AdversaryConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Discrimination:
-    """What one resolution says.
+    """Output of one discriminator.
 
     Attributes:
-        score: A map of scores; its size depends on the resolution.
-        features: Outputs of the layers before.
+        score: Map of scores (B, 1, T, F'); its size depends on the resolution.
+        features: Outputs of the hidden layers.
     """
 
     score: Tensor
@@ -60,16 +59,17 @@ class Discrimination:
 
 
 class Adversary(nn.Module):
-    """See the module's text."""
+    """One discriminator per resolution."""
 
     def __init__(self, config: AdversaryConfig) -> None:
         super().__init__()
         self.config = config
+        # Checkpoints name their tensors "judges".
         self.judges = nn.ModuleList(_Discriminator(w, config.channels) for w in config.windows)
 
     def forward(self, waveform_BN: Tensor) -> list[Discrimination]:
-        """One judgement a resolution."""
-        return [judge(waveform_BN) for judge in self.judges]
+        """Score waveforms (B, N) at every resolution."""
+        return [discriminator(waveform_BN) for discriminator in self.judges]
 
 
 class _Discriminator(nn.Module):
@@ -113,7 +113,7 @@ class _Discriminator(nn.Module):
 
 
 def hinge(real: Sequence[Discrimination], made: Sequence[Discrimination]) -> Tensor:
-    """The adversary's loss: 0 where real sound scores above 1 and made sound below -1."""
+    """Hinge loss of discriminators: 0 where real sound scores above 1 and decoded below -1."""
     losses = [
         (1 - r.score).clamp_min(0).mean() + (1 + m.score).clamp_min(0).mean()
         for r, m in zip(real, made, strict=True)
@@ -122,7 +122,7 @@ def hinge(real: Sequence[Discrimination], made: Sequence[Discrimination]) -> Ten
 
 
 def feature_distance(real: Sequence[Discrimination], made: Sequence[Discrimination]) -> Tensor:
-    """How differently the adversary hears the two, relative to how loud it hears the real one."""
+    """Feature matching loss: mean absolute difference relative to the real features' size."""
     distances = [
         (a.detach() - b).abs().mean() / a.detach().abs().mean().clamp_min(1e-6)
         for r, m in zip(real, made, strict=True)

@@ -1,17 +1,17 @@
 """The embedded audio autoencoder: 25 latent frames of 96 numbers per second, 16 kHz mono.
 
 In:   waveforms (B, N), full scale +-1; latents (B, L, C), zero mean and unit variance per
-      channel over the recordings that `fit_pca` saw.
-Out:  the other one; L = ceil(N / 640) on the way in, N = 640 L on the way out.
+      channel over the recordings given to `fit_pca`.
+Out:  the other of the two; L = ceil(N / 640) when encoding, N = 640 L when decoding.
 
     waveform -> 480-sample spectrum every 160 -> 80 log-mel bands -> blocks of 4 frames
              -> 128 principal components, standardised = latents                 closed form
     latents  -> log-mel bands -> magnitudes (`models.vocoder`, learned; without one: the
                 damped inverse of the bands) -> phases by projection -> waveform
 
-What not to get wrong: latent frame i is the samples [640 i, 640 (i + 1)), no earlier and no
-later (`models.spectrum` says why that is not the usual transform). And: principal components
-are fixed by the recordings; latents of one fit mean nothing to a decoder of another.
+What not to get wrong: latent frame i covers exactly the samples [640 i, 640 (i + 1))
+(`models.spectrum` explains why that is not the usual transform). Principal components depend on
+the recordings: latents of one fit mean nothing to the decoder of another.
 
 Shape suffixes: B batch, N samples, L latent frames, C latent channels, T spectral frames
 (4 L), F frequency bins, M mel bands, K values of a block (4 M).
@@ -40,13 +40,13 @@ __all__ = ["AudioVAE", "MelPcaAutoencoder", "MelPcaConfig"]
 
 _LEAST_RELATIVE_SCALE = 1e-3
 _LOUDNESS_EXPONENT = 0.5
-"""A block counts by the square root of its loudest band when directions are chosen: what is
-lost in quiet moments is heard less (YAMNet cosine .863 -> .872 on 60 recordings)."""
+"""Blocks are weighted by the square root of their loudest band when directions are fitted: losses
+in quiet moments are less audible (YAMNet cosine .863 -> .872 on 60 recordings)."""
 _INVERSE_RIDGE = 0.1
 
 
 class AudioVAE(Protocol):
-    """What the rest of the package knows of an autoencoder."""
+    """Interface of an autoencoder."""
 
     @property
     def sample_rate_hz(self) -> int:
@@ -65,11 +65,11 @@ class AudioVAE(Protocol):
 
     @property
     def channel_scale_C(self) -> Tensor:
-        """What one unit of each standardised channel is worth to the decoder."""
+        """Standard deviation (C,) that one unit of each latent channel stands for."""
         ...
 
     def encode(self, waveform_BN: Tensor) -> Tensor:
-        """Standardised latents (B, L, C); the last frame is filled up with silence."""
+        """Standardised latents (B, L, C); the last frame is padded with silence."""
         ...
 
     def decode(self, latents_BLC: Tensor) -> Tensor:
@@ -92,14 +92,14 @@ class MelPcaConfig:
     num_bands: int = 80
     """Mel bands (HTK) from 0 Hz to half the sample rate."""
     magnitude_floor: float = 1e-5
-    """Added to band magnitudes (full-scale sine: 0.5) before the logarithm: what is well
-    below -90 dB is silence, and costs no latent variance."""
+    """Added to band magnitudes (full-scale sine: 0.5) before the logarithm: levels far below
+    -90 dB count as silence, and cost no latent variance."""
     latent_dim: int = 128
     """Principal components kept; why 128: docs/decisions/0009."""
     phase_iterations: int = 16
     """Projections in `decode` that fit phases to the magnitudes."""
     vocoder: VocoderConfig | None = None
-    """Network that refines magnitudes; None decodes in closed form."""
+    """Network that refines magnitudes; None: decode in closed form."""
 
     def __post_init__(self) -> None:
         if (self.window_samples - self.frame_hop_samples) % 2 or self.window_samples % 2:
@@ -127,7 +127,7 @@ class MelPcaConfig:
 
 
 class MelPcaAutoencoder(nn.Module):
-    """An `AudioVAE` whose encoder is fitted in closed form; see the module's text."""
+    """An `AudioVAE` whose encoder is fitted in closed form."""
 
     filterbank_MF: Tensor
     inverse_FM: Tensor
@@ -186,7 +186,7 @@ class MelPcaAutoencoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, waveform_BN: Tensor) -> Tensor:
-        """Latents (B, L, C), L = ceil(N / 640); the last frame is filled up with silence.
+        """Latents (B, L, C), L = ceil(N / 640); the last frame is padded with silence.
 
         Raises:
             ShapeError: If the waveform is not (B, N) with N > 0.
@@ -196,7 +196,7 @@ class MelPcaAutoencoder(nn.Module):
 
     @torch.no_grad()
     def decode(self, latents_BLC: Tensor) -> Tensor:
-        """Waveforms (B, 640 L). Deterministic: same latents, same machine, same samples.
+        """Waveforms (B, 640 L); deterministic on one machine.
 
         Raises:
             ShapeError: If the latents are not (B, L, C) with L > 0.
@@ -215,12 +215,12 @@ class MelPcaAutoencoder(nn.Module):
         )
 
     def log_mel(self, waveform_BN: Tensor) -> Tensor:
-        """Log-mel frames (B, T, M) of waveforms whose length is a multiple of a frame's hop."""
+        """Log-mel frames (B, T, M); N must be a multiple of the frame hop."""
         magnitude_BTF = self.spectrum.transform(waveform_BN).abs()
         return torch.log(magnitude_BTF @ self.filterbank_MF.T + self.config.magnitude_floor)
 
     def log_mel_from_latents(self, latents_BLC: Tensor) -> Tensor:
-        """Log-mel frames (B, 4 L, M) that latents stand for.
+        """Log-mel frames (B, 4 L, M) of latents.
 
         Raises:
             ShapeError: If the latents are not (B, L, C) with L > 0.
@@ -236,11 +236,11 @@ class MelPcaAutoencoder(nn.Module):
             )
         blocks = (latents_BLC.float() * self.scale_C) @ self.basis_CK + self.mean_K
         log_mel = blocks.reshape(len(blocks), -1, self.config.num_bands)
-        # A sampler can leave the range of sounds; exp() must not follow it to infinity.
+        # A sampler can leave the range of sounds; exp() must not overflow then.
         return log_mel.clamp(math.log(self.config.magnitude_floor), 2.0)
 
     def magnitude_from_mel(self, log_mel_BTM: Tensor) -> Tensor:
-        """Magnitudes (B, T, F) >= 0 with about these bands."""
+        """Magnitudes (B, T, F) >= 0 whose bands come near the given ones."""
         band = (log_mel_BTM.exp() - self.config.magnitude_floor).clamp_min(0)
         return (band @ self.inverse_FM.T).clamp_min(0)
 
@@ -249,7 +249,7 @@ class MelPcaAutoencoder(nn.Module):
         """Set the principal components and the statistics of the latents, in closed form.
 
         Args:
-            waveforms: Recordings (N,), full scale +-1. In the statistics each block counts alike.
+            waveforms: Recordings (N,), full scale +-1; blocks have equal weight in the statistics.
 
         Raises:
             UserError: If there are not more blocks than components.
@@ -275,14 +275,14 @@ class MelPcaAutoencoder(nn.Module):
         mean_K = total_K / count
         covariance_KK = plain_KK / count - torch.outer(mean_K, mean_K)
         scale_C = (basis_CK @ covariance_KK * basis_CK).sum(dim=1).clamp_min(0).sqrt()
-        # A direction that hardly varies would only blow up rounding noise.
+        # Otherwise directions that hardly vary would amplify rounding noise.
         scale_C = scale_C.clamp_min(_LEAST_RELATIVE_SCALE * max(float(scale_C.max()), 1e-6))
         self.mean_K.copy_(mean_K)
         self.basis_CK.copy_(basis_CK)
         self.scale_C.copy_(scale_C)
 
     def copy_components(self, other: MelPcaAutoencoder) -> None:
-        """Take over the latents of another fit; a decoder may then be trained anew for them."""
+        """Copy the latents of another fit, to train another decoder for them."""
         for name in ("mean_K", "basis_CK", "scale_C"):
             getattr(self, name).copy_(getattr(other, name))
 
@@ -300,14 +300,14 @@ def _principal(product_KK: Tensor, mean_K: Tensor) -> Tensor:
     """Principal directions as rows, largest variance first."""
     _, vectors_KK = torch.linalg.eigh(product_KK - torch.outer(mean_K, mean_K))
     rows: Tensor = vectors_KK.T.flip(0)
-    # Eigenvectors have no sign; give them one, so that a fit does not depend on LAPACK.
+    # Eigenvectors have no sign; fix one, so that a fit does not depend on LAPACK.
     largest = rows.gather(1, rows.abs().argmax(dim=1, keepdim=True))
     return rows * largest.sign()
 
 
 def _damped_inverse(filterbank_MF: Tensor) -> Tensor:
-    # The plain pseudo-inverse answers a small error in narrow low bands with a huge one in
-    # magnitudes (measured: +40 dB); damping relative to each band's own weight does not.
+    # The plain pseudo-inverse amplifies small errors in narrow low bands (measured: +40 dB in
+    # magnitudes); damping relative to each band's own weight does not.
     a = filterbank_MF.double()
     gram = a @ a.T
     inverse_MF: Tensor = torch.linalg.solve(gram + _INVERSE_RIDGE * torch.diag(gram.diag()), a)

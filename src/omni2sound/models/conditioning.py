@@ -1,8 +1,7 @@
-"""What the transformer is told: three ways in, and what "absent" means for each.
+"""Conditioning of the transformer, and the meaning of an absent modality.
 
 In:   features of frozen encoders (text tokens, picture tokens, sync features), seconds.
-Out:  the cross-attention sequence with its mask, the vector of the prepended token, and
-      the per-frame modulation.
+Out:  the cross-attention sequence with its mask, the prepended vector, the per-frame modulation.
 
 *What* (semantic branch): picture tokens, text tokens, seconds_start and seconds_total, in
 this order along one sequence for cross-attention. An absent modality is left out.
@@ -59,7 +58,7 @@ class Conditions:
             raise ShapeError("vision_BTV and sync_BLS come from one video; got only one of them")
 
     def without_text(self) -> Conditions:
-        """The same with what the text says left out."""
+        """Copy without the text."""
         return replace(self, text_BTE=None, text_mask_BT=None)
 
     @property
@@ -70,7 +69,7 @@ class Conditions:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConditionerConfig:
-    """Sizes of the encoders that the model listens to."""
+    """Sizes of the features that condition the model."""
 
     text_dim: int = 384
     """Features of one text token (MiniLM: 384; Flan-T5-base: 768)."""
@@ -81,15 +80,15 @@ class ConditionerConfig:
     sync_dim: int = 64
     """Features of one sync frame."""
     normalised: bool = True
-    """Whether each token's features are brought to zero mean and unit variance first. Encoders
-    of unit-length features otherwise start some thirty times too quiet to be heard. The
-    released full-size model projects them as they are."""
+    """Whether each token's features are first normalised to zero mean and unit variance.
+    Features of unit length are otherwise some thirty times too small at the start. The
+    released full-size model does not normalise."""
     masked: bool = True
     """Whether padding is masked out. The released full-size model instead attends to zeros."""
     sentence: bool = added(False)
-    """Whether the mean of a text's states is one more token. It is what a sentence encoder such
-    as MiniLM was trained to give, and wordings that training never had are nearer to known ones
-    in it than word by word (docs/decisions/0047)."""
+    """Whether the mean of a text's states is an additional token. Sentence encoders such as
+    MiniLM are trained for it, and it generalises better to unseen paraphrases than single
+    tokens do (docs/decisions/0047)."""
 
     def __post_init__(self) -> None:
         for name in ("text_dim", "vision_dim", "vision_fps", "sync_dim"):
@@ -122,7 +121,7 @@ class Conditioner(nn.Module):
         """The cross-attention sequence (B, T, D) and its mask (B, T), or None if all is real.
 
         Args:
-            conditions: What is known of each sample.
+            conditions: Conditions of the batch.
             drop_B: True where a sample takes the null branch (guidance dropout).
         """
         batch = conditions.batch_size
@@ -176,7 +175,7 @@ class Conditioner(nn.Module):
         return self.sync(sync_BLS)  # type: ignore[no-any-return]
 
     def null_modulation(self) -> Tensor | None:
-        """What the prepended token and the null branch get; None stands for zeros."""
+        """Modulation of the prepended token and the null branch; None stands for zeros."""
         return None
 
     def prepended(self, conditions: Conditions) -> Tensor:
@@ -187,12 +186,12 @@ class Conditioner(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights; conditions are cast to it."""
+        """Type of the weights, to which conditions are cast."""
         return self.seconds_start.dtype
 
 
 def _masked_mean(x_BTE: Tensor, mask_BT: Tensor) -> Tensor:
-    """Mean over the true places, (B, 1, E)."""
+    """Mean over positions where the mask is True, (B, 1, E)."""
     weight_BT1 = mask_BT[..., None].to(x_BTE.dtype)
     total_B1E = (x_BTE * weight_BT1).sum(dim=1, keepdim=True)
     mean_B1E: Tensor = total_B1E / weight_BT1.sum(dim=1, keepdim=True).clamp_min(1)

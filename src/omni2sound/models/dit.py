@@ -3,9 +3,9 @@
 In:   noised latents x_BLC, noise time t_B in [0, 1], `Conditions`.
 Out:  the network's prediction (v, or the flow's velocity), same shape as x_BLC.
 
-What is constant over sampling steps is computed once, by `prepare`: keys and values of
-cross-attention in every block, the modulation of the sync features, rotary tables.
-`forward` is ``denoise(prepare(...))`` and is what training calls.
+`prepare` computes once what is constant over sampling steps: keys and values of cross-attention,
+the modulation of the sync features, rotary tables. Training calls `forward`, which is
+``denoise(prepare(...))``.
 
 Each block: per-frame modulated self-attention (when), cross-attention (what), per-frame
 modulated feed-forward. Gates are ``sigmoid(1 - g)``, so that g = 0 leaves a branch mostly
@@ -48,7 +48,7 @@ class DiTConfig:
     """Shape of the transformer. Nothing here depends on a dataset or a machine."""
 
     latent_dim: int = 64
-    """Channels of one latent frame, the autoencoder's; `train` takes those of --parts."""
+    """Channels of a latent frame; a training run replaces it by the autoencoder's."""
     width: int = 256
     """Model dimension D."""
     depth: int = 8
@@ -63,17 +63,17 @@ class DiTConfig:
     conditioner: ConditionerConfig | ReleasedConditionerConfig = field(
         default_factory=ConditionerConfig
     )
-    """Sizes of the conditions, and which way they are taken in."""
+    """Sizes and layout of the conditions."""
     head_norm: bool = added(True)
     """Whether queries and keys are normalised."""
     scaled_norms: bool = added(False)
-    """Whether norms before modulation have a learned scale (and no norm has a bias)."""
+    """Whether norms before modulation have a learned scale (no norm has a bias then)."""
     feed_forward_bias: bool = added(False)
     """Whether the two layers of the feed-forward have biases."""
     norm_out: bool = added(True)
-    """Whether the last block's output is normalised before the way out."""
+    """Whether the last block's output is normalised before the output projection."""
     fourier_time: bool = added(False)
-    """Whether the noise time enters at learned frequencies, not at fixed ones."""
+    """Whether the noise time is embedded at learned frequencies instead of fixed ones."""
 
     def __post_init__(self) -> None:
         if self.width % (4 * self.num_heads):
@@ -87,7 +87,7 @@ class DiTConfig:
 
     @property
     def modulated(self) -> bool:
-        """Whether blocks are modulated at all; without sync features and noise time, by nothing."""
+        """Whether blocks are modulated, by sync features or the noise time."""
         return self.conditioner.sync_dim > 0 or self.time_in_modulation
 
 
@@ -110,7 +110,7 @@ the options are those of stable-audio-tools' DiffusionTransformer."""
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class PreparedConditions:
-    """What does not change over sampling steps. Made by `DiT.prepare`."""
+    """Tensors that are constant over sampling steps; built by `DiT.prepare`."""
 
     keys_values: tuple[tuple[Tensor, Tensor], ...]
     context_mask_B11T: Tensor | None
@@ -120,7 +120,7 @@ class PreparedConditions:
     rope: tuple[Tensor, Tensor]
 
     def null(self) -> PreparedConditions:
-        """The null branch of guidance: no context, no sync, the same durations."""
+        """Conditions of the null branch of guidance: no context, no sync, equal durations."""
         return replace(
             self,
             keys_values=tuple(
@@ -134,7 +134,7 @@ class PreparedConditions:
         )
 
     def stack(self, other: PreparedConditions) -> PreparedConditions:
-        """Both batches as one, `self` first; contexts are padded to the longer one.
+        """Concatenate two batches, padding contexts to the longer one.
 
         Raises:
             ShapeError: If the two have no common number of latent frames.
@@ -239,7 +239,7 @@ class DiTBlock(nn.Module):
 
 
 class DiT(nn.Module):
-    """The unified transformer; see the module's text."""
+    """Diffusion transformer for video, text, or both to sound."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -264,7 +264,7 @@ class DiT(nn.Module):
         self._init_weights()
 
     def _init_weights(self) -> None:
-        """Scaled normals; every branch output, and the network's, starts at zero."""
+        """Draw scaled normals; outputs of all branches and of the network start at zero."""
         for name, module in self.named_modules():
             if not name.startswith("conditioner.sync"):  # has its own small start
                 init_linear(module)
@@ -276,7 +276,7 @@ class DiT(nn.Module):
     def prepare(
         self, conditions: Conditions, num_frames: int, *, drop_B: Tensor | None = None
     ) -> PreparedConditions:
-        """Everything that does not depend on the noised latents or the noise time.
+        """Compute all that does not depend on the noised latents or the noise time.
 
         Args:
             conditions: Encoded conditions of the batch.
@@ -306,7 +306,7 @@ class DiT(nn.Module):
         *,
         frame_mask_BL: Tensor | None = None,
     ) -> Tensor:
-        """The prediction at noise time `t_B`; columns on the right give shapes.
+        """Predict (B, L, C) at noise time `t_B`; comments on the right give shapes.
 
         Args:
             x_BLC: Noised latents.
@@ -344,7 +344,7 @@ class DiT(nn.Module):
         drop_B: Tensor | None = None,
         frame_mask_BL: Tensor | None = None,
     ) -> Tensor:
-        """``denoise(prepare(...))``: what training calls; arguments as there."""
+        """Prepare and denoise in one call, for training; arguments as in the two methods."""
         prepared = self.prepare(conditions, x_BLC.shape[1], drop_B=drop_B)
         return self.denoise(x_BLC, t_B, prepared, frame_mask_BL=frame_mask_BL)
 
@@ -356,7 +356,7 @@ class DiT(nn.Module):
         sync_BLM = prepared.sync_modulation_BLM
         if sync_BLM is None:
             modulation = h_BLD.new_zeros(1, 1, 6 * self.config.width)
-        else:  # the token hears nothing
+        else:  # the prepended token has no sync features
             token_B1M = _null_like(sync_BLM[:, :1], prepared.null_modulation_M)
             modulation = torch.cat([token_B1M, sync_BLM], dim=1)
         if self.time_modulation is not None:

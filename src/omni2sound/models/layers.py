@@ -96,7 +96,7 @@ def attention(q_BNLH: Tensor, k_BNTH: Tensor, v_BNTH: Tensor, mask: Tensor | Non
 
 
 class SelfAttention(nn.Module):
-    """Self-attention with rotary positions and (unless told otherwise) normalised heads."""
+    """Self-attention with rotary positions and, by default, normalised heads."""
 
     def __init__(self, width: int, num_heads: int, *, head_norm: bool = True) -> None:
         super().__init__()
@@ -166,10 +166,9 @@ class GatedFeedForward(nn.Module):
 
 
 class ScalarEmbedding(nn.Module):
-    """One number per sample (noise time, seconds) to a vector of the width.
+    """Embedding of one number per sample (noise time, seconds).
 
-    Sinusoids of smooth, bounded frequency, so that a duration that training never saw lies
-    between its neighbours.
+    Sinusoids of bounded frequency, so that unseen durations are interpolated.
     """
 
     NUM_FEATURES = 128
@@ -183,7 +182,7 @@ class ScalarEmbedding(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """Type of the weights."""
         weight = self.mlp.get_submodule("0").weight
         assert isinstance(weight, Tensor)
         return weight.dtype

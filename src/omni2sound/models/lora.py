@@ -1,17 +1,16 @@
-"""Small trained differences to a large frozen transformer (LoRA), on its attention.
+"""LoRA adapters: low-rank updates of the attention of a frozen transformer.
 
 In:   a `DiT`, a rank, the names of linear layers inside its blocks.
-Out:  the same network in which each of those layers adds ``scale * up @ down @ x``; an adapter
-      folder with nothing but these two matrices; a network with the difference merged in.
+Out:  a network in which each of those layers adds ``scale * up @ down @ x``; an adapter folder
+      with these matrices alone; a network with the update merged in.
 
       ADAPTER/
         adapter.json           rank, scale, targets, digest of the model that it was trained on
         adapter.safetensors    blocks.0.self_attention.qkv.down, ....up, ...
 
-What not to get wrong: adding and subtracting in floating point does not give the same number
-back. `merge` keeps the weights that it changes, and `unmerge` puts *them* back, to the bit.
-And a frozen weight that an optimizer still knows decays: here frozen weights are no parameters
-any more but buffers, of the same names, which no optimizer and no clipping ever sees.
+What not to get wrong: floating-point addition can't be undone by subtraction, so `merge` keeps
+the original weights, and `unmerge` restores them bit for bit. Frozen weights become buffers of
+the same names, because an optimizer would still apply weight decay to parameters.
 
 Source: Hu et al. 2021, arXiv:2106.09685.
 Shape suffixes: O outputs, I inputs, R rank.
@@ -59,12 +58,12 @@ _SETTINGS, _TENSORS, _FORMAT = "adapter.json", "adapter.safetensors", 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoraConfig:
-    """Which layers get a difference, and of which size."""
+    """Target layers and size of an adapter."""
 
     rank: int = 16
-    """Of each difference; a layer of O x I gets R (O + I) numbers."""
+    """Rank R of each update; a layer of O x I gets R (O + I) weights."""
     scale: float = 1.0
-    """What the difference is multiplied by."""
+    """Factor of the update."""
     targets: tuple[str, ...] = ATTENTION
     """Names of linear layers inside a block."""
 
@@ -74,7 +73,7 @@ class LoraConfig:
 
 
 class LoraLinear(nn.Module):
-    """A frozen linear layer with a trained difference, which starts at zero."""
+    """A frozen linear layer with a trained low-rank update, which starts at zero."""
 
     def __init__(self, base: nn.Linear, config: LoraConfig, generator: torch.Generator) -> None:
         super().__init__()
@@ -86,17 +85,17 @@ class LoraLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) to (..., O)."""
-        difference = nn.functional.linear(nn.functional.linear(x, self.down), self.up)
-        return self.base(x) + self.scale * difference  # type: ignore[no-any-return]
+        update = nn.functional.linear(nn.functional.linear(x, self.down), self.up)
+        return self.base(x) + self.scale * update  # type: ignore[no-any-return]
 
 
 def add_lora(model: DiT, config: LoraConfig, *, seed: int = 0) -> None:
-    """Freeze the model and give its target layers a difference to be trained.
+    """Freeze the model and add a trainable update to its target layers.
 
     Args:
-        model: Changed in place; computes the same until the differences are trained.
-        config: Which layers.
-        seed: Of the first weights.
+        model: Changed in place; its output does not change before training.
+        config: Target layers and rank.
+        seed: Random seed of the initial weights.
 
     Raises:
         ConfigError: A target is no linear layer of the model's blocks.
@@ -112,12 +111,12 @@ def add_lora(model: DiT, config: LoraConfig, *, seed: int = 0) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Adapter:
-    """Trained differences.
+    """A trained adapter.
 
     Attributes:
-        config: Of which shape.
-        tensors: Two matrices a layer, by the layer's name.
-        model_sha256: Digest of the model that they belong to.
+        config: Target layers and rank.
+        tensors: Two matrices per layer, by the layer's name.
+        model_sha256: Digest of the model that it was trained on.
     """
 
     config: LoraConfig
@@ -126,7 +125,7 @@ class Adapter:
 
     @property
     def sha256(self) -> str:
-        """Digest of the differences, and of what they belong to."""
+        """Digest of the adapter and of its model."""
         whole = hashlib.sha256(f"{self.model_sha256} {self.config}".encode())
         for name in sorted(self.tensors):
             values = self.tensors[name].detach().cpu().float().contiguous().numpy()
@@ -135,7 +134,7 @@ class Adapter:
 
 
 def adapter_of(state: Mapping[str, Tensor], config: LoraConfig, *, model_sha256: str) -> Adapter:
-    """The adapter in the state of a model that `add_lora` has changed."""
+    """Extract the adapter from the state of a model with `add_lora`."""
     # A feed-forward's own layer is called down too; only a wrapped layer has a base.
     names = [k.removesuffix(".base.weight") for k in state if k.endswith(".base.weight")]
     tensors = {f"{k}.{part}": state[f"{k}.{part}"] for k in names for part in ("down", "up")}
@@ -147,7 +146,7 @@ def adapter_of(state: Mapping[str, Tensor], config: LoraConfig, *, model_sha256:
 
 
 def save_adapter(folder: Path, adapter: Adapter) -> None:
-    """Write an adapter folder, whole or not at all; another adapter there is replaced.
+    """Write an adapter folder atomically, replacing another adapter there.
 
     Raises:
         UserError: The folder exists and is no adapter folder.
@@ -168,7 +167,7 @@ def save_adapter(folder: Path, adapter: Adapter) -> None:
         (staging / _SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
         staging.chmod(0o755)
         if folder.exists():
-            # The old adapter goes only once the new one has its name.
+            # The old adapter is deleted only once the new one is in place.
             old = folder.with_name(f"{staging.name}.old")
             folder.rename(old)
             staging.rename(folder)
@@ -183,7 +182,7 @@ def load_adapter(folder: Path) -> Adapter:
     """Read an adapter folder.
 
     Raises:
-        ConfigError: It is none, or does not hold together.
+        ConfigError: It is not an adapter folder, or is inconsistent.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -192,8 +191,8 @@ def load_adapter(folder: Path) -> Adapter:
         data = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
         tensors = load_file(folder / _TENSORS)
     except (OSError, ValueError, SafetensorError) as error:
-        told = "does not exist" if not folder.exists() else f"is no adapter folder: {error}"
-        raise ConfigError(f"{folder} {told}; give what `train --lora` wrote") from None
+        reason = "does not exist" if not folder.exists() else f"is no adapter folder: {error}"
+        raise ConfigError(f"{folder} {reason}; give an adapter that `train` wrote") from None
     if not isinstance(data, Mapping) or set(data) != {"format", "lora", "model_sha256"}:
         raise ConfigError(f"{folder / _SETTINGS} must have format, lora and model_sha256")
     if data["format"] != _FORMAT:
@@ -203,7 +202,7 @@ def load_adapter(folder: Path) -> Adapter:
 
 
 class Merged:
-    """A model with a difference merged in, which can be taken out again."""
+    """A model with a merged adapter, which can be removed again."""
 
     def __init__(self, model: DiT, originals: dict[str, Tensor]) -> None:
         self._model = model
@@ -211,7 +210,7 @@ class Merged:
 
     @torch.no_grad()
     def unmerge(self) -> None:
-        """Put the weights back that were there before, to the bit."""
+        """Restore the original weights, bit for bit."""
         for name, weight in self._originals.items():
             self._model.get_parameter(f"{name}.weight").copy_(weight)
         self._originals = {}
@@ -219,11 +218,11 @@ class Merged:
 
 @torch.no_grad()
 def merge(model: DiT, adapter: Adapter, *, model_sha256: str) -> Merged:
-    """Add an adapter's differences to the weights of a plain model.
+    """Add an adapter to the weights of a plain model.
 
     Args:
-        model: Changed in place; it then costs what it did without an adapter.
-        adapter: Trained on this model.
+        model: Changed in place; as fast as without an adapter.
+        adapter: Adapter that was trained on this model.
         model_sha256: Digest of the model's folder.
 
     Raises:
@@ -270,7 +269,7 @@ def _target_names(model: DiT, config: LoraConfig) -> list[str]:
 
 
 def _freeze(model: nn.Module) -> None:
-    """Turn every parameter into a buffer of its name."""
+    """Turn every parameter into a buffer of the same name."""
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             delattr(module, name)

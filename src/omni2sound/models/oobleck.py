@@ -1,14 +1,14 @@
 """The full-size audio autoencoder: Oobleck, strided convolutions from waveform to waveform.
 
 In:   waveforms (B, N), full scale +-1; latents (B, L, C), standardised per channel.
-Out:  the other one; L = ceil(N / 640) on the way in, N = 640 L on the way out.
+Out:  the other of the two; L = ceil(N / 640) when encoding, N = 640 L when decoding.
 
-It is `diffusers.AutoencoderOobleck` to the bit (a parity row and a test compare), written
-here again because training encodes mixes on machines that have torch alone.
+Bit-equal to `diffusers.AutoencoderOobleck` (a parity row and a test compare them); implemented
+here because training encodes mixes on machines with torch alone.
 
-What not to get wrong: long sounds go through in chunks with a margin on each side, and the
-margin is the networks' reach, computed from their kernels. So chunks are not faded into each
-other: what is kept of them *is* the whole, in memory that does not grow with its length.
+What not to get wrong: long sounds are processed in chunks, with a margin on each side as wide as
+the networks' receptive field. Chunks are therefore exact and need no cross-fade, and memory does
+not grow with the length.
 
 Source: Evans et al. 2024, Stable Audio Open, arXiv:2407.14358; Kumar et al. 2023,
 arXiv:2306.06546. Strides 2-2-4-4-10 at 16 kHz follow third parties' descriptions of
@@ -41,7 +41,7 @@ class OobleckConfig:
     """Shape of `Oobleck`; the defaults are the full size (164 M parameters)."""
 
     kind: Literal["oobleck"] = "oobleck"
-    """Tells it from `MelPcaConfig` in a card."""
+    """Distinguishes it from `MelPcaConfig` in a card."""
     sample_rate_hz: int = 16_000
     """Samples per second."""
     channels: int = 128
@@ -49,11 +49,11 @@ class OobleckConfig:
     multiples: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Channels after each stride, in `channels`."""
     strides: tuple[int, ...] = (2, 2, 4, 4, 10)
-    """Steps that each block makes into one, from the waveform on."""
+    """Stride of each encoder block, from the waveform on."""
     latent_dim: int = 64
     """Channels of a latent frame."""
     chunk_frames: int = runtime_only(125)
-    """Latent frames that go through at once, without their margins."""
+    """Latent frames per chunk, without margins."""
 
     def __post_init__(self) -> None:
         if len(self.multiples) != len(self.strides) or not self.strides:
@@ -62,7 +62,7 @@ class OobleckConfig:
                 f"{self.strides}"
             )
         if any(stride % 2 or stride < 2 for stride in self.strides):
-            # Odd ones give another length on the way back.
+            # Odd strides do not restore the length when decoding.
             raise ConfigError(f"strides must be even, got {self.strides}")
         if min(self.channels, self.latent_dim, self.chunk_frames, *self.multiples) < 1:
             raise ConfigError("channels, multiples, latent_dim and chunk_frames must be >= 1")
@@ -235,12 +235,12 @@ class Oobleck(nn.Module):
 
     @property
     def channel_scale_C(self) -> Tensor:
-        """Standard deviation (C,) that a unit of each latent channel stands for."""
+        """Standard deviation (C,) that one unit of each latent channel stands for."""
         return self.scale_C
 
     @torch.no_grad()
     def encode(self, waveform_BN: Tensor) -> Tensor:
-        """Latents (B, L, C), the posterior's means; the last frame is filled with silence.
+        """Latents (B, L, C), the posterior's means; the last frame is padded with silence.
 
         Raises:
             ShapeError: If the waveform is not (B, N) with N > 0.
@@ -278,22 +278,22 @@ class Oobleck(nn.Module):
         return in_chunks(whole, z_BLC, config.chunk_frames, config.decoder_reach_frames).flatten(1)
 
     def posterior(self, waveform_BN: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (B, C, L) of latents as the network has them; trainable.
+        """Mean and standard deviation (B, C, L) of unstandardised latents, with gradients.
 
         Args:
-            waveform_BN: N must be a multiple of the hop.
+            waveform_BN: Waveforms; N must be a multiple of the hop.
         """
         dtype = self.encoder.snake.log_a.dtype
         mean_BCL, spread_BCL = self.encoder(waveform_BN[:, None].to(dtype)).chunk(2, dim=1)
         return mean_BCL, nn.functional.softplus(spread_BCL) + 1e-4
 
     def waveform(self, z_BCL: Tensor) -> Tensor:
-        """Waveforms (B, N) of latents as the network has them; trainable."""
+        """Waveforms (B, N) of unstandardised latents, with gradients."""
         return self.decoder(z_BCL.to(self.decoder.snake.log_a.dtype))[:, 0]  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def fit_statistics(self, mean_C: Tensor, scale_C: Tensor) -> None:
-        """Set what latents are standardised by; a transformer's latents mean nothing without."""
+        """Set mean and deviation by which latents are standardised."""
         self.mean_C.copy_(mean_C)
         self.scale_C.copy_(scale_C)
 
@@ -308,13 +308,13 @@ class Oobleck(nn.Module):
 def in_chunks(
     network: Callable[[Tensor], Tensor], x_BLX: Tensor, chunk: int, margin: int
 ) -> Tensor:
-    """A network over frames, some at a time, as if over all at once.
+    """Apply a network over frames in chunks, with the result of a single call.
 
     Args:
-        network: (B, L, X) to (B, L, Y), each frame from at most `margin` on each side.
+        network: (B, L, X) to (B, L, Y); a frame depends on at most `margin` frames each side.
         x_BLX: All frames.
-        chunk: Frames kept of one call.
-        margin: See `network`.
+        chunk: Frames kept of each call.
+        margin: Frames of context on each side of a chunk.
     """
     num_frames = x_BLX.shape[1]
     parts = []

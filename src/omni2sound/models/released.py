@@ -1,19 +1,19 @@
-"""Conditions as the released full-size model takes them: the stable-audio-tools layout.
+"""Conditioner of the released full-size model, in the stable-audio-tools layout.
 
 In:   the same `Conditions` as `conditioning.Conditioner`.
-Out:  the same three things: a cross-attention sequence, the prepended vector, modulation.
+Out:  likewise a cross-attention sequence, the prepended vector and the modulation.
 
-Each token is brought to `token_dim` on its own, then all of them pass one network to the
-width. Picture tokens are padded with zeros to the longest clip, then given learned positions;
-padding is attended to, as there are no masks. Sync features pass two networks to modulation.
+Each modality is projected to `token_dim`, then all tokens pass one network to the width. Picture
+tokens are zero-padded to the longest clip and get learned positions; padding is attended to, as
+there are no masks. Sync features pass two networks to become modulation.
 
-What not to get wrong: the second one has biases, so zeros in are *not* zeros out. The
-prepended token, and the null branch of guidance, get what that network makes of zeros
-(`null_modulation`); a clip without video gets what both make of zero features.
+What not to get wrong: the second of them has biases, so zeros in are *not* zeros out. The
+prepended token and the null branch of guidance get its output for zeros (`null_modulation`); a
+clip without video gets the output of both for zero features.
 
 Layout: stable-audio-tools (MIT), `DiffusionTransformer` and its conditioners, which parity
 rows compare with. UNVERIFIED: the sync path and the picture tokens follow the sibling release
-CineDub, which says that it builds on Omni2Sound; the released model itself was not at hand.
+CineDub, which builds on Omni2Sound; the released model itself was not available.
 
 Shape suffixes: B batch, L latent frames, T tokens, D width, K token dimension, E text,
 V picture, S sync.
@@ -39,7 +39,7 @@ class ReleasedConditionerConfig:
     """Sizes of the released model's conditions."""
 
     kind: Literal["released"] = "released"
-    """Tells it from `ConditionerConfig` in a card."""
+    """Distinguishes it from `ConditionerConfig` in a card."""
     text_dim: int = 768
     """Features of one text token (Flan-T5-base)."""
     vision_dim: int = 1024
@@ -49,13 +49,13 @@ class ReleasedConditionerConfig:
     sync_dim: int = 768
     """Features of one sync frame (Synchformer); 0 is a model without the temporal branch."""
     token_dim: int = 1024
-    """What every token is brought to before they share one network."""
+    """Dimension of tokens before the network that they share."""
     max_seconds: float = 512.0
-    """Seconds that count as 1 for the seconds tokens; more counts as 1 too."""
+    """Seconds are divided by this and clipped to 1 for the seconds tokens."""
     max_pictures: int = 80
     """Picture tokens of the longest clip; shorter ones are padded with zeros."""
     learned_absence: bool = False
-    """Whether frames of zeros are replaced by a learned vector (the sibling release)."""
+    """Whether zero frames are replaced by a learned vector (the sibling release)."""
 
     def __post_init__(self) -> None:
         for name in ("text_dim", "vision_fps", "token_dim", "max_pictures"):
@@ -66,7 +66,7 @@ class ReleasedConditionerConfig:
 
 
 class NumberEmbedding(nn.Module):
-    """One number per sample: itself, and waves of it at learned frequencies, to a vector."""
+    """Embedding of one number per sample: itself and Fourier features at learned frequencies."""
 
     NUM_FREQUENCIES = 128
 
@@ -84,7 +84,7 @@ class NumberEmbedding(nn.Module):
 
 
 class FourierTime(nn.Module):
-    """The noise time, as waves at learned frequencies, to a vector of the width."""
+    """Embedding of the noise time: Fourier features at learned frequencies, then an MLP."""
 
     NUM_FREQUENCIES = 128
 
@@ -103,7 +103,7 @@ class FourierTime(nn.Module):
 
 
 class ReleasedConditioner(nn.Module):
-    """See the module's text; the methods are those of `conditioning.Conditioner`."""
+    """Projects conditions to the width; has the methods of `conditioning.Conditioner`."""
 
     def __init__(self, config: ReleasedConditionerConfig, width: int) -> None:
         super().__init__()
@@ -113,8 +113,8 @@ class ReleasedConditioner(nn.Module):
         self.text = _to_tokens(config.text_dim, dim)
         self.seconds_start = NumberEmbedding(dim)
         self.seconds_total = NumberEmbedding(dim)
-        self.tokens = _pair(dim, width)
-        self.duration = _pair(2 * dim, width)
+        self.tokens = _two_layers(dim, width)
+        self.duration = _two_layers(2 * dim, width)
         self.vision: nn.Module | None = None
         self.sync: nn.Module | None = None
         self.vision_absent: nn.Parameter | None = None
@@ -126,7 +126,7 @@ class ReleasedConditioner(nn.Module):
                 self.vision_absent = nn.Parameter(0.02 * torch.randn(1, config.vision_dim))
         if config.sync_dim:
             self.sync = _to_tokens(config.sync_dim, dim)
-            self.frames = _pair(dim, width)
+            self.frames = _two_layers(dim, width)
             self.modulate = nn.Sequential(
                 nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 6 * width)
             )
@@ -172,14 +172,14 @@ class ReleasedConditioner(nn.Module):
                 f"sync features must be one per latent frame ({num_frames}), "
                 f"got {sync_BLS.shape[1]}; resample them to the latent rate"
             )
-        frames_BLK = self.sync(_filled(sync_BLS.to(self.dtype), self.sync_absent))
+        frames_BLK = self.sync(_fill_absent(sync_BLS.to(self.dtype), self.sync_absent))
         if drop_B is not None:
             frames_BLK = frames_BLK * ~drop_B[:, None, None]
         modulation_BLM = self.modulate(self.frames(frames_BLK))
         return modulation_BLM.expand(-1, num_frames, -1)  # type: ignore[no-any-return]
 
     def null_modulation(self) -> Tensor | None:
-        """What no features at all, not even zeros, are turned into (6 D)."""
+        """Modulation (6 D) of the prepended token and the null branch."""
         if self.sync is None:
             return None
         return self.modulate(self._zeros(self.width))  # type: ignore[no-any-return]
@@ -204,7 +204,7 @@ class ReleasedConditioner(nn.Module):
                 f"this model takes up to {self.config.max_pictures} pictures, "
                 f"got {vision_BTV.shape[1]}; cut the clip into windows"
             )
-        vision_BTV = _filled(vision_BTV.to(self.dtype), self.vision_absent)
+        vision_BTV = _fill_absent(vision_BTV.to(self.dtype), self.vision_absent)
         if mask_BT is not None:
             vision_BTV = vision_BTV * mask_BT[..., None]
         tokens_BTK = self.vision(nn.functional.pad(vision_BTV, (0, 0, 0, missing)))
@@ -215,7 +215,7 @@ class ReleasedConditioner(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights; conditions are cast to it."""
+        """Type of the weights, to which conditions are cast."""
         return self.seconds_start.frequency.dtype
 
 
@@ -223,15 +223,15 @@ def _to_tokens(features: int, dim: int) -> nn.Module:
     return nn.Identity() if features == dim else nn.Linear(features, dim)
 
 
-def _pair(features: int, width: int) -> nn.Sequential:
+def _two_layers(features: int, width: int) -> nn.Sequential:
     """Two layers without biases: zeros stay zeros."""
     return nn.Sequential(
         nn.Linear(features, width, bias=False), nn.SiLU(), nn.Linear(width, width, bias=False)
     )
 
 
-def _filled(features_BTE: Tensor, absent_1E: Tensor | None) -> Tensor:
-    """Frames of zeros replaced by what stands for them, if anything does."""
+def _fill_absent(features_BTE: Tensor, absent_1E: Tensor | None) -> Tensor:
+    """Replace zero frames by the learned vector, if there is one."""
     if absent_1E is None:
         return features_BTE
     is_absent_BT1 = (features_BTE == 0).all(dim=-1, keepdim=True)

@@ -1,12 +1,11 @@
 """Short-time spectra on a grid without edge frames, mel bands, and phase from magnitudes.
 
 In:   waveforms (B, N) with N a multiple of the hop, or magnitudes (B, T, F), T = N / hop.
-Out:  the other one; frame t is centred on sample hop * t + hop / 2.
+Out:  the other of the two; frame t is centred on sample hop * t + hop / 2.
 
-What not to get wrong: frame t belongs to the samples [hop * t, hop * (t + 1)), so N samples
-have exactly N / hop frames and a block of k frames belongs to k * hop samples. (The usual
-"centred" transform centres frame t on the *edge* hop * t, has one frame more, and makes
-every latent half a hop late.)
+What not to get wrong: frame t covers the samples [hop * t, hop * (t + 1)), so N samples have
+exactly N / hop frames. The usual "centred" transform centres frame t on the *edge* hop * t, has
+one frame more, and delays every latent by half a hop.
 
 Magnitudes are divided by the window's sum: a full-scale sine has magnitude 1/2 whatever the
 window. Mel bands are HTK triangles (2595 log10(1 + f / 700)) on magnitudes, each with
@@ -33,8 +32,8 @@ def mel_filterbank(
 ) -> Tensor:
     """Triangles (M, F), equally spaced on the HTK mel scale, each row summing to 1.
 
-    Sampled where a bin is, a triangle narrower than a bin could miss all of them; each
-    weight is therefore the triangle's mean over the bin's width.
+    Each weight is the triangle's mean over a bin's width: sampled at bin centres, a triangle
+    narrower than a bin could miss all of them.
     """
     mel_edges = torch.linspace(
         2595 * math.log10(1 + lowest_hz / 700),
@@ -111,18 +110,18 @@ def phase_by_projection(
     momentum: float = 0.99,
     start_BTF: Tensor,
 ) -> Tensor:
-    """A waveform (B, T * hop) whose short-time magnitudes come near the given ones.
+    """Reconstruct waveforms (B, T * hop) from magnitudes by fast Griffin-Lim; deterministic.
 
-    Fast Griffin-Lim: project on the spectra that a waveform can have, with momentum, then
-    put the wanted magnitudes back. Deterministic.
+    Each iteration projects on the spectra of real waveforms, with momentum, and restores the
+    target magnitudes.
 
     Args:
-        magnitude_BTF: Wanted magnitudes, >= 0.
-        spectrum: The transform that the magnitudes belong to.
-        iterations: Projections; 0 takes the starting phase as it is.
+        magnitude_BTF: Target magnitudes, >= 0.
+        spectrum: Transform of the magnitudes.
+        iterations: Number of projections; 0 uses the starting phase.
         momentum: 0 is the classic method.
-        start_BTF: Complex spectrum that gives the starting phase, such as that of a noise (zero
-            phase would put a pulse into every frame).
+        start_BTF: Complex spectrum with the starting phase, such as that of noise (zero phase
+            would put a pulse into every frame).
     """
     current = magnitude_BTF * _unit(start_BTF)
     before = torch.zeros_like(current)
@@ -138,12 +137,12 @@ def _unit(spectrum_BTF: Tensor) -> Tensor:
 
 
 def noise_spectrum(like_BTF: Tensor, spectrum: Spectrum) -> Tensor:
-    """Complex spectrum (1, T, F), power 1 per bin, of one fixed Gaussian noise.
+    """Complex spectrum (1, T, F) of fixed Gaussian noise, power 1 per bin.
 
-    The same for every item: a batch must decode to what its items decode to.
+    Equal for all items, so that decoding does not depend on the batch.
 
     Args:
-        like_BTF: Gives the number of frames, the dtype and the device.
+        like_BTF: Tensor with the number of frames, the dtype and the device.
         spectrum: The transform.
     """
     num_samples = like_BTF.shape[1] * spectrum.hop_samples

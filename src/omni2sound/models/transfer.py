@@ -1,13 +1,13 @@
-"""A transformer of one autoencoder's latents, made to read and write another's.
+"""Transfer of a transformer to the latents of another embedded autoencoder.
 
-In:   the weights of a transformer, the autoencoder that it was trained with, another one.
-Out:  weights of a transformer for the other one's latents, to be trained on.
+In:   weights of a transformer, the autoencoder that it was trained with, another one.
+Out:  initial weights for training on the latents of the other one.
 
-Latents of `MelPcaAutoencoder` are linear in blocks of log-mel bands, so those of one fit are
-nearly a linear function of those of another: ``z_old = M z_new + b``. The way in is multiplied by M
-and the way out by its pseudo-inverse; all between stays. What not to get wrong: this is a start,
-not an equal model. b is left out (it would have to follow the noise level), noise is white in
-one of the two spaces only, and components that the old fit did not have start at zero.
+Latents of `MelPcaAutoencoder` are linear in blocks of log-mel bands, so the latents of one fit
+are nearly linear in those of another: ``z_old = M z_new + b``. The input layer is multiplied by
+M and the output layer by its pseudo-inverse. What not to get wrong: the result is only a start.
+b is left out (it would depend on the noise level), noise is white in only one of the spaces, and
+components that the old fit lacks start at zero.
 
 Shape suffixes: C latent channels (O old, N new), K values of a block, D width.
 """
@@ -22,21 +22,21 @@ from torch import Tensor
 from omni2sound.errors import ConfigError
 from omni2sound.models.autoencoder import MelPcaAutoencoder
 
-__all__ = ["transferred"]
+__all__ = ["transfer_weights"]
 
 
-def transferred(
+def transfer_weights(
     weights: Mapping[str, Tensor], old: MelPcaAutoencoder, new: MelPcaAutoencoder
 ) -> dict[str, Tensor]:
-    """Weights of the same transformer for `new`'s latents.
+    """Map the weights of a transformer to the latents of `new`.
 
     Args:
         weights: State of a `DiT` that was trained with `old`.
-        old: With fitted components.
-        new: With fitted components of blocks of the same size.
+        old: Autoencoder with fitted components.
+        new: Another, with blocks of the same size.
 
     Raises:
-        ConfigError: If the two cut sound into different blocks.
+        ConfigError: If the block sizes differ.
     """
     if old.basis_CK.shape[1] != new.basis_CK.shape[1]:
         raise ConfigError(

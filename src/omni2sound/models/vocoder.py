@@ -1,17 +1,15 @@
-"""From coarse log-mel frames to fine magnitudes with the texture that the coarse ones lost.
+"""Vocoder of the embedded autoencoder: log-mel frames to magnitudes with noise texture.
 
-In:   log-mel frames (B, T, M) as latents give them: smooth, for so few numbers cannot hold noise.
+In:   log-mel frames (B, T, M) decoded from latents, too few numbers to describe noise.
 Out:  magnitudes (B, T, F) on the same grid of frames.
 
-A network says for each frequency of each frame how loud it is *on average* and how much it
-*varies* around that (mean and spread of the log-magnitude; Gaussian likelihood). Variation
-is then played out with the short-time spectrum of one fixed noise: where the spread is that
-of noise, magnitudes become exactly those of a filtered noise; where it is small (tones,
-clicks), they stay as predicted. At last each mel band is given the level that it had.
+A network predicts mean and standard deviation of the log-magnitude of each bin (Gaussian
+likelihood). The deviation is sampled with the short-time spectrum of one fixed noise: where it
+is that of noise, the result is filtered noise; where it is small (tones, clicks), the mean.
+Finally each mel band is scaled to its input level.
 
-What not to get wrong: a network that learns only averages answers noise with a smooth
-spectrum, which sounds like a tube; and a spread above that of noise is doubt of the
-network's, not texture, so it is cut there.
+What not to get wrong: a network that predicts only means turns noise into a smooth spectrum,
+which sounds hollow. A deviation above that of noise is uncertainty, not texture, and is clipped.
 
 Shape suffixes: B batch, T frames, F frequency bins, M mel bands, W width.
 Source: ConvNeXt blocks over time as in Vocos, Siuzdak 2023, arXiv:2306.00814; no phases here.
@@ -39,14 +37,14 @@ _FIRST_LOG_SPREAD = -0.7
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VocoderConfig:
-    """Shape of `Vocoder`, and how much of the variation it plays out."""
+    """Shape of `Vocoder`, and the strength of its texture."""
 
     width: int = 160
     """Channels W."""
     depth: int = 5
-    """Blocks; each sees 7 frames (70 ms) more."""
+    """Number of blocks; each adds 7 frames (70 ms) of context."""
     texture: float = 0.6
-    """Share of the predicted variation that is played out; 0 is smooth."""
+    """Share of the predicted deviation that is applied; 0 is smooth."""
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.depth < 1:
@@ -75,14 +73,14 @@ class _Block(nn.Module):
 
 
 class Vocoder(nn.Module):
-    """See the module's text.
+    """Network that predicts the distribution of log-magnitudes.
 
     Args:
         config: Shape of the network.
         filterbank_MF: Mel bands of the frames, rows summing to 1.
-        inverse_FM: Bands to a first guess of magnitudes.
-        frames_per_latent: Frames that come from one latent frame.
-        magnitude_floor: What was added to bands before the logarithm.
+        inverse_FM: Matrix from bands to an initial estimate of magnitudes.
+        frames_per_latent: Spectral frames per latent frame.
+        magnitude_floor: Constant that was added to bands before the logarithm.
     """
 
     filterbank_MF: Tensor
@@ -104,16 +102,16 @@ class Vocoder(nn.Module):
         self.register_buffer("filterbank_MF", filterbank_MF, persistent=False)
         self.register_buffer("inverse_FM", inverse_FM, persistent=False)
         self.into = nn.Conv1d(2 * num_bands, config.width, 7, padding=3)
-        # What is lost differs from the first to the last frame of a latent.
+        # The encoding loss differs between the frames of a latent.
         self.position_PW = nn.Parameter(torch.zeros(frames_per_latent, config.width))
         self.blocks = nn.ModuleList(_Block(config.width) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
         self.out = nn.Linear(config.width, 2 * num_bins)
-        nn.init.zeros_(self.out.weight)  # so that it starts as the first guess
+        nn.init.zeros_(self.out.weight)  # starts at the initial estimate
         nn.init.zeros_(self.out.bias)
 
     def forward(self, log_mel_BTM: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean of log(magnitude + floor) and log of its spread, both (B, T, F)."""
+        """Mean of log(magnitude + floor) and log of its deviation, both (B, T, F)."""
         guess = (self._band(log_mel_BTM) @ self.inverse_FM.T).clamp_min(0) + self.floor / 2
         level = (log_mel_BTM + 7) / 3
         change = F.pad(level.diff(dim=1), (0, 0, 1, 0)) * 2
@@ -140,7 +138,7 @@ class Vocoder(nn.Module):
         return magnitude * self._correction(log_mel_BTM, magnitude)
 
     def _correction(self, log_mel_BTM: Tensor, magnitude_BTF: Tensor) -> Tensor:
-        # Factor that brings each band to its own level; a bin takes the mean of its bands.
+        # Factor that restores each band's level; a bin takes the weighted mean of its bands.
         tiny = self.floor / 10
         found_BTM = magnitude_BTF @ self.filterbank_MF.T
         missing = torch.log((self._band(log_mel_BTM) + tiny) / (found_BTM + tiny))

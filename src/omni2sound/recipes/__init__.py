@@ -1,11 +1,11 @@
-"""Runs as typed functions; each returns a complete `Recipe`."""
+"""Recipes as typed functions, by name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from omni2sound.plugins import Registry
-from omni2sound.recipes.ablations import ABLATIONS, ablated
+from omni2sound.recipes.ablations import ABLATIONS, ablate
 from omni2sound.recipes.embedded import embedded
 from omni2sound.recipes.paper import paper
 from omni2sound.recipes.tiny import tiny
@@ -18,15 +18,15 @@ RECIPES: Registry[Callable[[], Recipe]] = Registry(
     {"tiny": tiny, "embedded": embedded, "paper": paper},
     note=f"each also with + and one of {', '.join(ABLATIONS)}; plugins add others",
 )
-"""By the name that `omni2sound train` takes."""
+"""Recipes by the name that `omni2sound train` takes."""
 
 
 def recipe_named(name: str) -> Recipe:
-    """A recipe, or an ablation of one: "tiny", "paper+no-bridge".
+    """Build a recipe, or an ablation of one: "tiny", "paper+no-bridge".
 
     Raises:
-        ConfigError: If there is none of that name; the known ones are listed.
+        ConfigError: If the name is unknown; the known ones are listed.
     """
     base, plus, ablation = name.partition("+")
     recipe = RECIPES.find(base)()
-    return ablated(recipe, ablation) if plus else recipe
+    return ablate(recipe, ablation) if plus else recipe

@@ -1,9 +1,9 @@
 """The paper's ablations, as changes to any recipe of three stages.
 
 In:   a recipe, e.g. `paper()` or `tiny()`.
-Out:  the same with one thing changed, named "tiny+no-bridge"; the number of steps in all
-      stays what it was, so that no variant wins by training longer. Where stages are merged or
-      left out, silence weighs what it weighs in the last stage.
+Out:  the recipe with one change, named "tiny+no-bridge". The total number of steps is kept, so
+      that no variant wins by training longer. Where stages are merged or dropped, the silence
+      weight is that of the last stage.
 
 Source: arXiv:2601.02731, ablation tables as reported (docs/decisions/0006).
 """
@@ -16,20 +16,20 @@ from dataclasses import replace
 from omni2sound.errors import ConfigError
 from omni2sound.train.recipe import Recipe, Stage
 
-__all__ = ["ABLATIONS", "ablated"]
+__all__ = ["ABLATIONS", "ablate"]
 
 
-def _of_all_steps(stage: Stage, recipe: Recipe) -> Stage:
-    """The stage, as long as the whole recipe; an extension would make it longer still."""
+def _stretch(stage: Stage, recipe: Recipe) -> Stage:
+    """Stretch a stage to all steps of the recipe, without extensions."""
     return replace(stage, steps=recipe.num_steps, extend_steps=0)
 
 
 def _t2a_only(recipe: Recipe) -> Recipe:
-    """Text to audio alone: the pre-training, for all steps."""
+    """Text to audio alone: pre-training for all steps."""
     first = recipe.stages[0]
     last = recipe.stages[-1]
     only = replace(
-        _of_all_steps(first, recipe), final_lr=last.final_lr, silence_weight=last.silence_weight
+        _stretch(first, recipe), final_lr=last.final_lr, silence_weight=last.silence_weight
     )
     return replace(recipe, stages=(only,))
 
@@ -47,8 +47,8 @@ def _no_pretraining(recipe: Recipe) -> Recipe:
 def _joint_alone(recipe: Recipe, task_weights: Mapping[str, float]) -> Recipe:
     first, second, last = recipe.stages
     stage = replace(
-        _of_all_steps(second, recipe),
-        lr=first.lr,  # it starts from random weights, as the first stage does
+        _stretch(second, recipe),
+        lr=first.lr,  # from random weights, like the first stage
         warmup_steps=first.warmup_steps,
         final_lr=last.final_lr,
         task_weights=task_weights,
@@ -58,9 +58,9 @@ def _joint_alone(recipe: Recipe, task_weights: Mapping[str, float]) -> Recipe:
 
 
 def _without_bridge(t2a: float) -> Callable[[Recipe], Recipe]:
-    """No step with both text and video: T2A has the share, V2A the rest, and no stage 3.
+    """No step with both text and video: T2A has the given share, V2A the rest; no stage 3.
 
-    What stage 3 makes harder are VT2A samples only, so without the bridge it is more of stage 2.
+    Stage 3 makes only VT2A samples harder; without them it equals stage 2.
     """
 
     def change(recipe: Recipe) -> Recipe:
@@ -73,37 +73,34 @@ def _without_bridge(t2a: float) -> Callable[[Recipe], Recipe]:
 
 
 def _no_bridge(recipe: Recipe) -> Recipe:
-    """As much T2A as the recipe has, and the share of VT2A to V2A."""
+    """No VT2A: its share goes to V2A, and T2A keeps its own."""
     return _without_bridge(recipe.stages[1].task_weights["T2A"])(recipe)
 
 
 def _audio_only_captions(recipe: Recipe) -> Recipe:
-    """The bridge with captions that were written from the sound alone."""
+    """VT2A with captions that were written from the sound alone."""
     return replace(
         recipe, stages=tuple(replace(s, caption_role="audio-only") for s in recipe.stages)
     )
 
 
 def _merged_stages(recipe: Recipe) -> Recipe:
-    """Stages 2 and 3 at once: hard from the first joint step ("S1 -> [S2+S3]")."""
-    first, second, last = recipe.stages
+    """Stages 2 and 3 at once, with hard samples from the start ("S1 -> [S2+S3]")."""
+    last = recipe.stages[-1]
+    first, longer = _no_stage_3(recipe).stages
     merged = replace(
-        second,
+        longer,
         name="2+3-merged",
-        steps=second.steps + last.steps,
-        final_lr=last.final_lr,
-        extend_steps=0,
         offscreen_prob=last.offscreen_prob,
         offscreen_snr_db=last.offscreen_snr_db,
         token_drop_sample_prob=last.token_drop_sample_prob,
         token_drop_prob=last.token_drop_prob,
-        silence_weight=last.silence_weight,
     )
     return replace(recipe, stages=(first, merged))
 
 
 def _no_stage_3(recipe: Recipe) -> Recipe:
-    """The joint stage to the end ("S1 -> S2")."""
+    """Stage 2 to the end ("S1 -> S2")."""
     first, second, last = recipe.stages
     longer = replace(
         second,
@@ -126,14 +123,14 @@ ABLATIONS: Mapping[str, Callable[[Recipe], Recipe]] = {
     "merged-stages": _merged_stages,
     "no-stage-3": _no_stage_3,
 }
-"""By the name that follows the recipe's and a plus sign."""
+"""Ablations by the name that follows the recipe's and a plus sign."""
 
 
-def ablated(recipe: Recipe, name: str) -> Recipe:
-    """The recipe with one thing changed.
+def ablate(recipe: Recipe, name: str) -> Recipe:
+    """Apply an ablation to a recipe.
 
     Raises:
-        ConfigError: If there is no such ablation, or the recipe has not three stages.
+        ConfigError: If the name is unknown, or the recipe does not have three stages.
     """
     if name not in ABLATIONS:
         raise ConfigError(f"no ablation {name!r}; known: {', '.join(ABLATIONS)}")

@@ -5,9 +5,9 @@ Run:  omni2sound train embedded --data FEATURES --parts PARTS --out runs/embedde
 Guidance dropout and the two robustness probabilities are the paper's (docs/decisions/0006).
 The task shares are not: with minutes instead of a million steps, a T2A share of 0.10 leaves
 text-to-audio untrained. Sizes, steps and learning rates are chosen. `embedded-v3` was trained
-with these stages in three runs, each from the averaged weights of the one before, while its
-features were still being made (docs/experiments, 2026-11-26); as one run it has not been run.
-On a CPU: --set batch_seconds=64, and hours.
+with these stages in three runs, each from the EMA weights of the previous one, while its
+features were still being computed (docs/experiments, 2026-11-26); never yet as a single run. On a
+CPU it takes hours, with --set batch_seconds=64.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["embedded"]
 
 
 def embedded() -> Recipe:
-    """Each stage changes one thing; its comment says why."""
+    """Build the recipe of the default model."""
     joint = {"T2A": 0.45, "V2A": 0.25, "VT2A": 0.30}
     return Recipe(
         name="embedded-v3",
@@ -35,15 +35,15 @@ def embedded() -> Recipe:
         batch_seconds=1280.0,
         # One GPU is faster than threads can feed it (docs/decisions/0053).
         resident=True,
-        # Recordings are few beside steps (docs/decisions/0054), and so are wordings (0047).
+        # Few recordings for the number of steps (docs/decisions/0054), and few templates (0047).
         speed=0.1,
         text_noise=0.3,
         text_drop=0.2,
-        # The first component is worth sixty times the last to the ear; its root, not that.
+        # The first component matters sixty times as much as the last; weighted by the root.
         channel_weight_exponent=0.5,
-        # Most frames of a scene are room tone; with equal weights the classes are not learnt.
+        # Most frames are room tone; with equal weights the classes are not learned.
         silence_weight=0.15,
-        # What sounds at all is decided at high noise: more of it than the plain logit-normal.
+        # High noise levels decide what sounds at all: more of them than the logit-normal has.
         objective=Objective(time_mean=0.4, time_std=1.2),
         optimizer="muon",
         weight_decay=0.02,
@@ -58,7 +58,7 @@ def embedded() -> Recipe:
                 warmup_steps=60,
                 task_weights={"T2A": 1.0},
             ),
-            # One task per step; video brings the timing. Where nothing sounds begins to count.
+            # One task per step; video adds the timing. Silence gets more weight.
             Stage(
                 name="2-interleaved",
                 steps=1440,
@@ -68,7 +68,7 @@ def embedded() -> Recipe:
                 task_weights=joint,
                 silence_weight=0.3,
             ),
-            # Harder from both sides: words go, unseen sounds come.
+            # Harder samples: token dropout and off-screen sounds.
             Stage(
                 name="3-robust",
                 steps=2650,

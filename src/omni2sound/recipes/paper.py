@@ -4,7 +4,7 @@ Run:  torchrun --no-python --nproc_per_node 8 omni2sound train paper --data FEAT
 
 Sources: [paper] what is reported of arXiv:2601.02731; [name] the released checkpoint's name,
 vt2a-24-v55vt35-oa15-mq-td15 (docs/decisions/0006); [sibling] the configuration of CineDub,
-which builds on that model; "chosen" is ours. `docs/guides/train.md` says what it costs.
+which builds on that model; "chosen" is ours. Cost: `omni2sound cost paper`.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ __all__ = ["paper"]
 
 
 def paper() -> Recipe:
-    """Each stage changes one thing; its comment says why."""
+    """Build the recipe of the full-size model."""
     joint = {"T2A": 0.10, "V2A": 0.55, "VT2A": 0.35}  # [name]; T2A also [paper]
     return Recipe(
         name="paper",
         dit=RELEASED,  # 24 x 1536, 24 heads, Flan-T5 + CLIP + Synchformer: [sibling]
         batch_seconds=2560.0,  # chosen: 256 clips of 10 s; the clips' length is [paper]
         text_tokens=128,  # [sibling]
-        augment=False,  # chosen: nothing of it is reported; latents come from the features
+        augment=False,  # chosen: none is reported; latents come from the features
         null_prob=0.1,  # joint dropout: [paper]; how often: chosen
         ema_decay=0.9999,  # chosen
         weight_decay=1e-3,  # [sibling]
@@ -33,7 +33,7 @@ def paper() -> Recipe:
         activation_checkpointing=True,  # [sibling]
         validate_every=5000,  # chosen
         sample_every=10_000,  # chosen
-        # All stages together: 1.2 million steps [paper]; how they are shared out: chosen.
+        # All stages together: 1.2 million steps [paper]; their shares: chosen.
         stages=(
             # What things sound like, from broad unfiltered text-audio data [paper].
             Stage(
@@ -44,7 +44,7 @@ def paper() -> Recipe:
                 warmup_steps=1000,  # [sibling]
                 task_weights={"T2A": 1.0},  # [paper]
             ),
-            # One task per step; captions that tell sound and picture are the bridge [paper].
+            # One task per step; audio-visual captions are the bridge [paper].
             Stage(
                 name="2-interleaved",
                 steps=500_000,
@@ -55,7 +55,7 @@ def paper() -> Recipe:
                 t2a_best_share=0.5,  # a quality-scored subset: [paper]; how much: chosen
                 extend_steps=100_000,  # chosen: stage 3 waits until this one has converged
             ),
-            # Harder from both sides, once stage 2 has converged [paper].
+            # Harder samples, once stage 2 has converged [paper].
             Stage(
                 name="3-robust",
                 steps=100_000,

@@ -1,8 +1,8 @@
-"""Three stages in minutes on two cores: to see that everything works, not to sound good.
+"""Three stages in minutes on two cores, to test that everything works.
 
 Run:  omni2sound train tiny --data FEATURES --out runs/tiny
 
-The same code path as `embedded` with smaller numbers. Every number is chosen.
+The code path of `embedded` with smaller numbers. Every number is chosen.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["tiny"]
 
 
 def tiny() -> Recipe:
-    """Each stage changes one thing; its comment says why."""
+    """Build the recipe for tests."""
     joint = {"T2A": 0.10, "V2A": 0.55, "VT2A": 0.35}
     return Recipe(
         name="tiny",
@@ -22,7 +22,7 @@ def tiny() -> Recipe:
         batch_seconds=32.0,
         ema_decay=0.99,
         optimizer="muon",  # docs/decisions/0031
-        # Few steps: what is heard, and how loud it is, before room tone (docs/decisions/0008).
+        # Few steps: sounds and their levels before room tone (docs/decisions/0008).
         silence_weight=0.1,
         channel_weight_exponent=0.5,
         stages=(
@@ -44,7 +44,7 @@ def tiny() -> Recipe:
                 warmup_steps=0,
                 task_weights=joint,
             ),
-            # Harder from both sides: words go, unseen sounds come.
+            # Harder samples: token dropout and off-screen sounds.
             Stage(
                 name="3-robust",
                 steps=60,

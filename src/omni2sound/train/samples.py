@@ -104,7 +104,7 @@ def denoise(
         data_BLC = objective.to_data(x_BLC, null + guidance * (conditional - null), t_B)
         alpha, sigma = objective.alpha_sigma(t_B)
         noise = (x_BLC - alpha * data_BLC) / sigma
-        x_BLC = objective.noised(data_BLC, noise, then.expand(batch_size))
+        x_BLC = objective.add_noise(data_BLC, noise, then.expand(batch_size))
     return x_BLC
 
 

@@ -33,7 +33,7 @@ from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
 from omni2sound.models.dit import DiT
 from omni2sound.models.lora import LoraConfig, adapter_of, add_lora, save_adapter
 from omni2sound.models.oobleck import Oobleck
-from omni2sound.models.transfer import transferred
+from omni2sound.models.transfer import transfer_weights
 from omni2sound.runtime import resolve_device
 from omni2sound.scenes.material.licences import merge_attribution
 from omni2sound.timebase import TimeBase
@@ -254,7 +254,7 @@ def _start_from(card: ModelCard, model: DiT, vae: MelPcaAutoencoder | Oobleck) -
     _log.info("mapping weights of %s to the latents of this run's autoencoder", card.name)
     parent = DiT(replace(model.config, latent_dim=old.latent_dim))
     load_part(card, "dit", parent)
-    model.load_state_dict(transferred(parent.state_dict(), old, vae))
+    model.load_state_dict(transfer_weights(parent.state_dict(), old, vae))
 
 
 def _check_features(descriptions: Sequence[Any], config: PipelineConfig, sync_sha256: str) -> None:

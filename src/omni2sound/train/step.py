@@ -59,7 +59,7 @@ def batch_loss(
     waveform_BN = batch.waveform_BN.to(device)
     x0_BLC = clean_latents(batch.latents, waveform_BN, vae)
     noise_BLC, t_B = _noise(batch.noise_seeds_B, x0_BLC, objective)
-    x_BLC = objective.noised(x0_BLC, noise_BLC, t_B)
+    x_BLC = objective.add_noise(x0_BLC, noise_BLC, t_B)
     valid_BL = None
     if batch.valid_frames_B is not None:
         places_L = torch.arange(x0_BLC.shape[1], device=device)

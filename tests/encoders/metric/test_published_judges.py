@@ -32,9 +32,9 @@ from omni2sound.encoders.metric.panns import Cnn14, Panns, fourier_kernels
 from omni2sound.encoders.metric.passt import Passt, PasstConfig, PasstNetwork, passt_log_mel
 from omni2sound.encoders.metric.synchformer import (
     OFFSETS_S,
-    SyncJudge,
-    SyncJudgeConfig,
-    SyncJudgeNetwork,
+    Synchformer,
+    SynchformerConfig,
+    SynchformerNetwork,
     log_mel_segments,
 )
 from omni2sound.encoders.metric.vggish import Vggish, VggishNetwork, vggish_log_mel
@@ -74,10 +74,10 @@ def vggish() -> Vggish:
     return Vggish(listening(VggishNetwork(channels=(2, 3, 4, 4), hidden=8)))
 
 
-def sync_judge() -> SyncJudge:
+def sync_judge() -> Synchformer:
     visual = MotionConfig(width=16, depth=1, num_heads=2, frame_px=32)
-    config = SyncJudgeConfig(visual=visual, depth=1, head_depth=1, head_heads=2)
-    return SyncJudge(listening(SyncJudgeNetwork(config)))
+    config = SynchformerConfig(visual=visual, depth=1, head_depth=1, head_heads=2)
+    return Synchformer(listening(SynchformerNetwork(config)))
 
 
 def image_bind() -> ImageBind:
@@ -336,7 +336,7 @@ def test_imagebind_names_the_senses_that_it_does_without() -> None:
         fill(network, tensors, title="ImageBind")
 
 
-@pytest.mark.parametrize("judge", [Panns, Passt, Vggish, Clap, SyncJudge, ImageBind])
+@pytest.mark.parametrize("judge", [Panns, Passt, Vggish, Clap, Synchformer, ImageBind])
 def test_an_empty_folder_says_where_to_get_the_file(judge: Any, tmp_path: Path) -> None:
     with pytest.raises(MissingPartError, match="get it from https://"):
         judge.load(tmp_path)

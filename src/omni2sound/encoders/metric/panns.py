@@ -3,10 +3,9 @@
 In:   mono waveforms (B, N) at 16 kHz, all of one length.
 Out:  logits (B, 527) before the sigmoid, embeddings (B, 2048) after the last ReLU.
 
-Re-written small; module names are those of the published file, so loading is strict. Bands
-come from the file (`logmel_extractor.melW`); the file's two Fourier kernels are the window of
-this module and are compared with it instead of being used.
-What not to get wrong: logits, not probabilities, go into KL and inception score.
+Reimplemented with the names of the published file, so that loading is strict. Mel bands come
+from the file (`logmel_extractor.melW`); the file's Fourier kernels are only compared with this
+module's window. What not to get wrong: KL and inception score take logits, not probabilities.
 
 Shape suffixes: B clips, N samples, F frames, M mel bands (64), D embedding, C channels.
 Source: Kong et al. 2020, arXiv:1912.10211; qiuqiangkong/audioset_tagging_cnn, Cnn14_16k.
@@ -37,7 +36,7 @@ _FOURIER = (
 
 
 class _Block(nn.Module):
-    """Two convolutions, then averages over 2 x 2 (the last block: none)."""
+    """Two convolutions, then 2 x 2 average pooling (none in the last block)."""
 
     def __init__(self, c_in: int, c_out: int, *, pool: int) -> None:
         super().__init__()
@@ -54,7 +53,7 @@ class _Block(nn.Module):
 
 
 class _Bands(nn.Module):
-    """Holds the matrix under the name that the file gives it."""
+    """Mel matrix under its name in the file."""
 
     melW: Tensor
 
@@ -77,8 +76,8 @@ class Cnn14(nn.Module):
     """The network, front end included.
 
     Args:
-        channels: Of the six blocks; the published network has 64 to 2048.
-        num_classes: Of the tagger.
+        channels: Channels of the six blocks; 64 to 2048 in the published network.
+        num_classes: Number of classes.
     """
 
     def __init__(self, channels: tuple[int, ...] = _CHANNELS, num_classes: int = 527) -> None:
@@ -96,7 +95,7 @@ class Cnn14(nn.Module):
         self.fc_audioset = nn.Linear(c_in, num_classes)
 
     def log_mel(self, waveform_BN: Tensor) -> Tensor:
-        """The network's input: (B, F, 64) in decibels, one frame each 10 ms."""
+        """Log-mel frames (B, F, 64) in decibels, one per 10 ms: the network's input."""
         power_BFK = power_spectrum(
             waveform_BN,
             window_N=self.get_buffer("window_N"),
@@ -121,9 +120,9 @@ class Panns:
 
     sample_rate_hz = 16_000
     dim = 2048
-    """Numbers of one embedding."""
+    """Dimension of an embedding."""
     min_samples = 32 * _HOP_SAMPLES
-    """Shorter clips leave nothing after five halvings."""
+    """Shorter clips vanish in five poolings."""
 
     def __init__(self, network: Cnn14, device: torch.device | str = "cpu") -> None:
         self._network = network.eval().requires_grad_(False).to(device)
@@ -135,12 +134,12 @@ class Panns:
 
         Args:
             source: The folder of `Cnn14_16k_mAP=0.438.pth`.
-            device: Where to run.
+            device: Device to run on.
 
         Raises:
-            MissingPartError: The file is not there.
-            ConfigError: Its tensors are not exactly this network.
-            IntegrityError: Its front end is not this one.
+            MissingPartError: The file is missing.
+            ConfigError: Its tensors do not fit this network.
+            IntegrityError: Its front end differs from this one.
         """
         tensors = read_checkpoint(resolve(PANNS, source) / PANNS.files[0].name, inside="model")
         network = Cnn14()
@@ -153,7 +152,7 @@ class Panns:
 
     @torch.no_grad()
     def logits_and_embeddings(self, waveform_BN: Tensor) -> tuple[Tensor, Tensor]:
-        """Judge clips of one length.
+        """Tag clips of one length.
 
         Args:
             waveform_BN: Mono samples at 16 kHz.
@@ -162,7 +161,7 @@ class Panns:
             Logits (B, 527), embeddings (B, 2048), float32 on the CPU.
 
         Raises:
-            ShapeError: Another shape, or clips under a third of a second.
+            ShapeError: If the shape differs, or for clips under a third of a second.
         """
         if waveform_BN.ndim != 2 or waveform_BN.shape[1] < self.min_samples:
             raise ShapeError(
@@ -174,7 +173,7 @@ class Panns:
 
 
 def fourier_kernels() -> tuple[Tensor, Tensor]:
-    """(257, 512) windowed cosines and negated sines, as the published file stores them."""
+    """Windowed cosines and negated sines (257, 512), as in the published file."""
     n = torch.arange(_WINDOW_SAMPLES, dtype=torch.float64)
     k = torch.arange(_WINDOW_SAMPLES // 2 + 1, dtype=torch.float64)
     angle_KN = 2 * torch.pi * ((k[:, None] * n) % _WINDOW_SAMPLES) / _WINDOW_SAMPLES

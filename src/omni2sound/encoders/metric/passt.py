@@ -4,9 +4,9 @@ In:   mono waveforms (B, N) at 32 kHz, padded with zeros or cut to 10 s.
 Out:  logits (B, 527) before the sigmoid, embeddings (B, 768): the mean of the class and the
       distillation token after the last norm.
 
-A vision transformer over spectrogram patches of 16 x 16 every 10. Re-written small; names are
-those of the published file. What not to get wrong: the file also holds `head_dist`, which the
-published model carries but never calls; it is loaded, so that loading stays strict.
+A vision transformer over 16 x 16 spectrogram patches with stride 10, reimplemented with the names
+of the published file. What not to get wrong: `head_dist` is part of the file but never used; it
+is loaded, so that loading stays strict.
 
 Shape suffixes: B clips, N samples, F frames, M mel bands (128), T tokens, D features.
 Source: Koutini et al. 2021, arXiv:2110.05069; kkoutini/passt_hear21, get_basic_model("all").
@@ -49,7 +49,7 @@ class PasstConfig:
 
 
 class PasstNetwork(nn.Module):
-    """Patches of a log-mel picture, two extra tokens, transformer blocks, a linear head."""
+    """Spectrogram patches, two extra tokens, transformer blocks, a linear head."""
 
     def __init__(self, config: PasstConfig) -> None:
         super().__init__()
@@ -79,9 +79,9 @@ class PasstNetwork(nn.Module):
 
 
 def passt_log_mel(waveform_BN: Tensor) -> Tensor:
-    """The network's input: (B, 128, F), one frame each 10 ms, about -1 to 1.
+    """Log-mel frames (B, 128, F), one per 10 ms, about -1 to 1: the network's input.
 
-    Kaldi's bands: straight over mel, from 0 to 15 kHz, without the highest frequency.
+    Kaldi's bands: triangles straight over mel, from 0 to 15 kHz, without the highest frequency.
     """
     emphasised = waveform_BN[:, 1:] - _PREEMPHASIS * waveform_BN[:, :-1]
     power_BFK = power_spectrum(
@@ -107,7 +107,7 @@ class Passt:
 
     sample_rate_hz = _RATE_HZ
     dim = 768
-    """Numbers of one embedding."""
+    """Dimension of an embedding."""
 
     def __init__(self, network: PasstNetwork, device: torch.device | str = "cpu") -> None:
         self._network = network.eval().requires_grad_(False).to(device)
@@ -119,11 +119,11 @@ class Passt:
 
         Args:
             source: The folder of `passt-s-f128-p16-s10-ap.476-swa.pt`.
-            device: Where to run.
+            device: Device to run on.
 
         Raises:
-            MissingPartError: The file is not there.
-            ConfigError: Its tensors are not exactly this network.
+            MissingPartError: The file is missing.
+            ConfigError: Its tensors do not fit this network.
         """
         network = PasstNetwork(PasstConfig())
         tensors = read_checkpoint(resolve(PASST, source) / PASST.files[0].name)
@@ -132,7 +132,7 @@ class Passt:
 
     @torch.no_grad()
     def logits_and_embeddings(self, waveform_BN: Tensor) -> tuple[Tensor, Tensor]:
-        """Judge clips of one length.
+        """Tag clips of one length.
 
         Args:
             waveform_BN: Mono samples at 32 kHz; padded with zeros or cut to 10 s.
@@ -141,7 +141,7 @@ class Passt:
             Logits (B, 527), embeddings (B, 768), float32 on the CPU.
 
         Raises:
-            ShapeError: Another shape.
+            ShapeError: If the shape differs.
         """
         if waveform_BN.ndim != 2:
             raise ShapeError(f"waveforms must be (B, N) at 32 kHz, got {tuple(waveform_BN.shape)}")

@@ -1,13 +1,13 @@
-"""Front ends of the networks that judge: power spectra, mel bands, resampling.
+"""Front ends of metric networks: power spectra, mel bands, resampling.
 
 In:   waveforms (..., N).
 Out:  spectra (..., F, K) of K = window / 2 + 1 frequencies, matrices (K, M) that sum them into
       M mel bands, and waveforms at another rate.
 
-Each judge was trained on one front end and quietly judges worse on any other. They differ in
-the mel scale (HTK's formula, or Slaney's, which is linear below 1 kHz), in whether triangles
-are straight over hertz or over mel, and in their height. What not to get wrong: bands are
-designed in float64 and then rounded once, as the originals do.
+Each network was trained on one front end, and quietly gets worse on any other. They differ in the
+mel scale (HTK, or Slaney, which is linear below 1 kHz), in whether triangles are straight over
+hertz or over mel, and in their height. What not to get wrong: bands are designed in float64 and
+then rounded once, as in the originals.
 
 Shape suffixes: N samples, F frames, K frequencies, M mel bands.
 Sources: librosa.filters.mel (Slaney), torchaudio.compliance.kaldi.get_mel_banks,
@@ -43,8 +43,7 @@ def power_spectrum(
 ) -> Tensor:
     """Squared magnitudes (..., F, K), frame f centred on sample f * hop.
 
-    The waveform's ends are continued by reflection. A window shorter than the transform
-    lies in its middle.
+    Ends are padded by reflection; a window shorter than the transform is centred in it.
 
     Args:
         waveform_N: Samples (N,) or (B, N), more than half of `fft_samples`.
@@ -82,11 +81,11 @@ def mel_matrix(
         sample_rate_hz: Rate of the waveform.
         fft_samples: Length of the transform; K is half of it, plus one.
         num_mels: M.
-        lowest_hz: Where the first triangle begins.
-        highest_hz: Where the last one ends.
-        scale: Along which the triangles' corners are evenly spread.
-        straight_in: Over which axis the triangles' sides are straight.
-        equal_area: Each triangle has area one over hertz, instead of height one.
+        lowest_hz: Lower end of the first triangle.
+        highest_hz: Upper end of the last one.
+        scale: Mel scale along which the triangles' corners are equidistant.
+        straight_in: Axis over which the triangles' sides are straight.
+        equal_area: Whether triangles have area one over hertz, instead of height one.
     """
     frequencies_hz = np.linspace(0, sample_rate_hz / 2, fft_samples // 2 + 1)
     corners_mel = np.linspace(
@@ -125,15 +124,15 @@ def _to_hz(mel: NDArray[np.float64], scale: Scale) -> NDArray[np.float64]:
 
 
 def resample(waveform_N: Tensor, from_hz: int, to_hz: int) -> Tensor:
-    """The waveform (..., N) at another rate, through torchaudio's default filter.
+    """Resample (..., N) with torchaudio's default filter, to ceil(N * to / from) samples.
 
-    The media readers use a steeper filter (soxr); scores that are to be compared with
-    published ones need this one. The result has ceil(N * to / from) samples.
+    Scores that are compared with published ones need this filter; media readers use a steeper
+    one (soxr).
 
     Args:
         waveform_N: Samples, float32.
-        from_hz: Their rate.
-        to_hz: The rate wanted.
+        from_hz: Rate of the samples.
+        to_hz: Target rate.
     """
     if from_hz == to_hz:
         return waveform_N

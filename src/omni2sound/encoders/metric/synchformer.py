@@ -1,13 +1,12 @@
-"""Synchformer as a judge: by how much does a sound miss its picture?
+"""Synchformer: classification of the offset between sound and pictures.
 
 In:   a waveform at 16 kHz, and the visual features of its video (`encoders.synchformer`).
 Out:  audio features (S, 6, 768) of segments of 0.64 s every 0.32 s; for 14 segments of both,
       logits over 21 offsets from -2 to 2 s in steps of 0.2 s.
 
-The audio half is the Audio Spectrogram Transformer, pooled over frequency; the head is a
-small transformer over both sequences. Re-written small under the names of the published file.
-What not to get wrong: a segment has 65 frames; the 66th is 0 in the *log* spectrum, before
-that is normalised.
+The audio half is the Audio Spectrogram Transformer, pooled over frequency; the head is a small
+transformer over both sequences. Reimplemented with the names of the published file. What not to
+get wrong: a segment has 65 frames; the 66th is 0 in the *log* spectrum, before normalisation.
 
 Shape suffixes: N samples, S segments, F frames, M mel bands, B batch, P tokens, D features.
 Source: Iashin et al. 2024, arXiv:2401.16423; Gong et al. 2021, arXiv:2104.01778.
@@ -36,12 +35,12 @@ from omni2sound.encoders.synchformer import (
 from omni2sound.encoders.vit import Named
 from omni2sound.errors import ShapeError
 
-__all__ = ["OFFSETS_S", "WINDOW_SEGMENTS", "SyncJudge", "SyncJudgeConfig", "SyncJudgeNetwork"]
+__all__ = ["OFFSETS_S", "WINDOW_SEGMENTS", "Synchformer", "SynchformerConfig", "SynchformerNetwork"]
 
 OFFSETS_S = tuple(round(-2 + 0.2 * i, 1) for i in range(21))
-"""What the 21 classes mean: seconds by which sound and picture are apart."""
+"""Offset in seconds of each of the 21 classes."""
 WINDOW_SEGMENTS = 14
-"""Segments, 4.8 s, that one decision is made from."""
+"""Segments (4.8 s) of one decision."""
 SEGMENT_SAMPLES = 10_240
 SEGMENT_HOP_SAMPLES = 5_120
 
@@ -57,12 +56,12 @@ _POSITIONS = 2 + WINDOW_SEGMENTS * (_MOMENTS + _AUDIO_COLUMNS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SyncJudgeConfig:
+class SynchformerConfig:
     """Shape of the network; the published one by default."""
 
     visual: MotionConfig = field(default_factory=MotionConfig)
     depth: int = 12
-    """Blocks of the audio half; its width and heads are the visual half's."""
+    """Blocks of the audio half, which has the visual half's width and heads."""
     head_depth: int = 3
     head_heads: int = 8
 
@@ -111,7 +110,7 @@ class _AstLayer(nn.Module):
 
 
 class _Ast(nn.Module):
-    """12 x 6 patches of a (66, 128) log-mel picture, and two extra tokens."""
+    """Audio Spectrogram Transformer over 12 x 6 patches and two extra tokens."""
 
     def __init__(self, width: int, num_heads: int, depth: int) -> None:
         super().__init__()
@@ -206,10 +205,10 @@ class _OffsetHead(nn.Module):
         return out
 
 
-class SyncJudgeNetwork(nn.Module):
-    """Both halves and the head: every tensor of the published file."""
+class SynchformerNetwork(nn.Module):
+    """Both halves and the head, with every tensor of the published file."""
 
-    def __init__(self, config: SyncJudgeConfig) -> None:
+    def __init__(self, config: SynchformerConfig) -> None:
         super().__init__()
         width, num_heads = config.visual.width, config.visual.num_heads
         self.vfeat_extractor = MotionTransformer(config.visual)
@@ -226,7 +225,7 @@ class SyncJudgeNetwork(nn.Module):
 
 
 def log_mel_segments(waveform_N: Tensor) -> Tensor:
-    """The audio half's input: (S, 128, 66), about -1 to 1.
+    """Log-mel segments (S, 128, 66), about -1 to 1: the audio half's input.
 
     Raises:
         ShapeError: Fewer than 10 240 samples.
@@ -252,30 +251,32 @@ def log_mel_segments(waveform_N: Tensor) -> Tensor:
     return (padded - _MEAN) / (2 * _STD)
 
 
-class SyncJudge:
-    """Synchformer, frozen (237 M parameters). Build it with `SyncJudge.load`."""
+class Synchformer:
+    """Synchformer, frozen (237 M parameters). Build it with `Synchformer.load`."""
 
     sample_rate_hz = _RATE_HZ
 
-    def __init__(self, network: SyncJudgeNetwork, device: torch.device | str = "cpu") -> None:
+    def __init__(self, network: SynchformerNetwork, device: torch.device | str = "cpu") -> None:
         self._network = network.eval().requires_grad_(False).to(device)
         self.visual = SynchformerVisual(network.vfeat_extractor, device)
         self.device = torch.device(device)
 
     @classmethod
-    def load(cls, source: str | os.PathLike[str], device: torch.device | str = "cpu") -> SyncJudge:
+    def load(
+        cls, source: str | os.PathLike[str], device: torch.device | str = "cpu"
+    ) -> Synchformer:
         """Load the published network.
 
         Args:
             source: The folder of `synchformer_state_dict.pth`, or a Hub id with a revision.
-            device: Where to run.
+            device: Device to run on.
 
         Raises:
-            MissingPartError: The file is not there.
-            ConfigError: Its tensors are not exactly this network.
-            IntegrityError: It is not the published file.
+            MissingPartError: The file is missing.
+            ConfigError: Its tensors do not fit this network.
+            IntegrityError: It differs from the published file.
         """
-        network = SyncJudgeNetwork(SyncJudgeConfig())
+        network = SynchformerNetwork(SynchformerConfig())
         tensors = read_checkpoint(resolve(SYNCHFORMER, source) / SYNCHFORMER.files[0].name)
         fill(network, tensors, title=SYNCHFORMER.title)
         return cls(network, device)

@@ -1,14 +1,13 @@
-"""The second judge: which of the stage corpus' classes sound, trained here on their recordings.
+"""In-domain tagger: scores of the synthetic scenes' classes, trained on their recordings.
 
 In:   a mono waveform at 16 kHz in [-1, 1].
-Out:  scores (P, K) in [0, 1] and embeddings (P, 256), one row per patch. Patch p looks at 0.96 s
+Out:  scores (P, K) in [0, 1] and embeddings (P, 256), one row per patch; patch p covers 0.96 s
       from p * 0.48 s on.
 
-It shares nothing with YAMNet: another front end (power, not magnitude; whole band), labels of
-the catalogue instead of YAMNet's opinion, and it never saw AudioSet. It shares two things with the
-generator: the training recordings, and the decoder that half of them were heard through. So it
-may like what the generator overfits to, and forgives our decoder more than another system's: a
-score counts where both judges agree. Nothing is ranked by it or trained towards it.
+Independent of YAMNet: another front end (power instead of magnitude; whole band), labels of the
+catalogue, no AudioSet. It shares the training recordings with the generator, and half of them
+passed its decoder. It may thus reward overfitting, and forgive our decoder more than another
+system's: a score counts where both taggers agree. No model is selected or trained by it.
 
 Shape suffixes: N samples, B batch, P patches, F frequencies, T frames, M mel bands, C channels,
 K classes, D embedding.
@@ -39,7 +38,7 @@ _CHUNK_PATCHES = 32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaggerConfig:
-    """Shape of the network and of what it looks at."""
+    """Shape of the network and its front end."""
 
     class_names: tuple[str, ...]
     """Classes K, in the order of the scores."""
@@ -54,22 +53,22 @@ class TaggerConfig:
     patch_frames: int = 96
     """Frames of one patch."""
     channels: tuple[int, ...] = (24, 48, 96, 160, 256)
-    """Of each block; the last is the embedding."""
+    """Channels of each block; the last is the embedding."""
 
     def __post_init__(self) -> None:
         if not self.class_names or len(set(self.class_names)) < len(self.class_names):
             raise ConfigError("class_names must be given, each once")
         if min(self.patch_frames, self.num_bands) < 2 ** len(self.channels):
-            raise ConfigError("too many blocks: each halves the picture")
+            raise ConfigError("too many channels: each block halves the spectrogram")
 
     @property
     def patch_samples(self) -> int:
-        """Samples that one patch looks at."""
+        """Samples of one patch."""
         return self.patch_frames * self.hop_samples
 
 
 class TaggerNetwork(nn.Module):
-    """Patches of sound (B, N) to logits (B, K) and embeddings (B, D)."""
+    """Network from patches (B, N) to logits (B, K) and embeddings (B, D)."""
 
     window_N: Tensor
     mel_MF: Tensor
@@ -96,7 +95,7 @@ class TaggerNetwork(nn.Module):
         self.out = nn.Linear(before, len(config.class_names))
 
     def log_mel(self, sound_BN: Tensor) -> Tensor:
-        """Log-power mel bands (B, M, T) of patches, about zero mean and unit spread."""
+        """Log-power mel bands (B, M, T) of patches, about zero mean and unit deviation."""
         c = self.config
         spectrum_BFT = torch.stft(
             sound_BN,
@@ -115,9 +114,9 @@ class TaggerNetwork(nn.Module):
         return self.classify(self.log_mel(sound_BN))
 
     def classify(self, log_mel_BMT: Tensor) -> tuple[Tensor, Tensor]:
-        """The network without its front end, which half precision would spoil."""
+        """Logits and embeddings of log-mel bands; the front end itself needs full precision."""
         maps_BCMT = self.blocks(log_mel_BMT[:, None])
-        # What is steady counts by its mean over time, what is short by its maximum.
+        # Steady sounds show in the mean over time, short ones in the maximum.
         over_bands_BCT = maps_BCMT.mean(dim=2)
         embedding_BD = over_bands_BCT.mean(dim=-1) + over_bands_BCT.amax(dim=-1)
         return self.out(nn.functional.dropout(embedding_BD, 0.3, self.training)), embedding_BD
@@ -133,13 +132,14 @@ def _block(before: int, channels: int) -> nn.Module:
 
 
 class Tagger:
-    """A trained tagger as a judge. Build it with `Tagger.load`."""
+    """The trained tagger, frozen. Build it with `Tagger.load`."""
 
     name = NAME
     top_k = 3
-    """Best classes that count as heard: fewest with .8 on validation (docs/decisions/0037)."""
+    """Best classes that count as present: the fewest with 0.8 recall on validation
+    (docs/decisions/0037)."""
     least_score = 0.08
-    """And only from here on: the highest that costs no hit on validation."""
+    """Lowest score that counts as present: the highest that loses no hit on validation."""
     vocabulary: Literal["catalogue"] = "catalogue"
 
     def __init__(self, network: TaggerNetwork) -> None:
@@ -152,7 +152,7 @@ class Tagger:
 
     @classmethod
     def load(cls, folder: Path | str = NAME) -> Self:
-        """Load the tagger that comes with the package, or another one.
+        """Load the bundled tagger, or another one.
 
         Raises:
             MissingPartError: If there is no such model.
@@ -167,7 +167,7 @@ class Tagger:
     def scores_and_embeddings(
         self, waveform_N: NDArray[np.float32] | Tensor
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Judge a sound of any length.
+        """Tag a sound of any length.
 
         Args:
             waveform_N: Mono samples at 16 kHz, nominally in [-1, 1], at least one; zeros are

@@ -1,13 +1,13 @@
-"""Read a TensorFlow checkpoint with NumPy alone.
+"""Reader of TensorFlow checkpoints, in NumPy alone.
 
 In:   `<prefix>.index` and `<prefix>.data-00000-of-00001`.
 Out:  a dictionary of float32 arrays by variable name.
 
-The index is a LevelDB table: blocks of prefix-compressed keys, the last 48 bytes pointing at
-the block that lists the blocks. Its values are protocol-buffer messages that give type, shape,
-offset and size in the data file, where the numbers lie raw and little-endian. Only that much
-is understood; anything else (compression, several shards, another type) is refused, never
-guessed. Checksums inside the files are not verified: the installer has checked the package's.
+The index is a LevelDB table: blocks of prefix-compressed keys; its last 48 bytes point at the
+block that lists the blocks. Values are protocol-buffer messages with type, shape, offset and size
+in the data file, whose numbers are raw and little-endian. Anything else (compression, several
+shards, other types) is refused. Checksums inside the files are not verified, because the
+installer has verified the package's.
 
 Source: leveldb doc/table_format.md; tensorflow/core/protobuf/tensor_bundle.proto.
 """
@@ -44,7 +44,7 @@ class _Entry:
 
 
 def read_checkpoint(prefix: Path) -> dict[str, NDArray[np.float32]]:
-    """All float32 variables of a one-shard checkpoint.
+    """Read all float32 variables of a one-shard checkpoint.
 
     Args:
         prefix: Path without `.index` or `.data-...`.
@@ -53,7 +53,7 @@ def read_checkpoint(prefix: Path) -> dict[str, NDArray[np.float32]]:
         Arrays in TensorFlow's layout by name, without the `/.ATTRIBUTES/VARIABLE_VALUE` ending.
 
     Raises:
-        IntegrityError: If the files are not what the format says.
+        IntegrityError: If the files do not follow the format.
     """
     data = Path(f"{prefix}.data-00000-of-00001").read_bytes()
     variables = {}
@@ -157,7 +157,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _varint(buffer: bytes, pos: int) -> tuple[int, int]:
-    """Seven bits a byte, lowest first; the high bit says that more follow."""
+    """Decode seven bits per byte, lowest first; the high bit is set if more follow."""
     value = shift = 0
     while True:
         if pos >= len(buffer):

