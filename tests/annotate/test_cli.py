@@ -221,7 +221,7 @@ def test_an_unknown_choice_ends_with_what_there_is(
     field = option.removeprefix("--")
     known = get_args(Pictures if field == "pictures" else Wording)
     assert all(repr(choice) in done.stderr for choice in known)
-    with pytest.raises(UserError, match=f"{field} 'all': expected one of {', '.join(known)}"):
+    with pytest.raises(UserError, match=f"{field}: expected one of {', '.join(known)}, got 'all'"):
         CrewSettings(**{field: "all"})
 
 

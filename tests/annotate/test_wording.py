@@ -279,7 +279,7 @@ def test_without_the_network_one_line_says_what_to_do(
     [
         (
             ["--wording", "smollm2", "--junior", "m@http://h/v1", "--senior", "m@http://h/v1"],
-            "neither junior nor senior",
+            "neither --junior nor --senior",
         ),
     ],
 )

@@ -1,13 +1,12 @@
-"""Captions good enough to train on, at a known cost: the SoundAtlas pipeline.
+"""Annotation: captions for training at a known cost, by the SoundAtlas pipeline.
 
     clip -> perceive -> route -> compress -> junior -> hand-off -> senior -> post-hoc -> validate
 
 In:   clips (`SourceClip`), a `Crew`: a model for each role, thresholds, rules.
-Out:  `Journey`s: what each step found out, and how the clip ended.
+Out:  `Journey`s: the result of each step and the outcome of the clip.
 
-Who plays a role is chosen by whoever builds the crew: chat models (`chat_agents`), local
-networks (`local`), a script (`scripted`). The order of steps, the keys under which results
-are kept and the rules are here and nowhere else.
+Roles are played by chat models (`chat`) or local networks (`local`); `build` makes a crew from names
+of models and annotates a manifest. `report` reads what a run has made.
 """
 
 from __future__ import annotations

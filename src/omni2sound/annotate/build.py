@@ -85,11 +85,12 @@ class CrewSettings:
         for name, kinds in (("pictures", Pictures), ("wording", Wording)):
             value, known = getattr(self, name), get_args(kinds)
             if value not in known:
-                raise UserError(f"{name} {value!r}: expected one of {', '.join(known)}")
+                raise UserError(f"expected one of {', '.join(known)}, got {value!r}", field=name)
         if self.wording != "template" and "local" not in (self.junior, self.senior):
             raise UserError(
-                f"wording {self.wording!r} rewords local captions, but neither junior nor senior "
-                "is local; leave it out"
+                f"{self.wording} rewords local captions, but neither `junior` nor `senior` is "
+                "local; leave it out",
+                field="wording",
             )
 
     @property

@@ -1,7 +1,7 @@
-"""Work for networks, done in the executor: here, in processes, or on Ray.
+"""Jobs of local networks, run in processes or on Ray without blocking the event loop.
 
 In:   a function of one job, jobs.
-Out:  (place, result), as they come, without blocking the event loop.
+Out:  (index, result) as results come.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Effort:
-    """What jobs of one kind took."""
+    """Number and CPU time of jobs of one kind."""
 
     jobs: int = 0
     cpu_s: float = 0.0
-    """Processor time in the workers."""
+    """CPU time in the workers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Executor:
-    """Which engine, and how many jobs at a time; changes speed, never a result."""
+    """Engine and number of workers; changes speed, never a result."""
 
     engine: EngineName = "local"
     num_workers: int = 1
     effort: dict[str, Effort] = field(default_factory=dict, compare=False)
-    """What was done so far, by the function's name; whoever gives the dict may empty it."""
+    """Effort so far by function name; the owner of the dict may clear it."""
 
     async def map(
         self, function: Callable[[Job], Result], jobs: Sequence[Job]
     ) -> AsyncIterator[tuple[int, Result]]:
-        """Do every job once; see `map_jobs`."""
+        """Run every job once; see `map_jobs`."""
         results = map_jobs(
-            partial(_placed, function),
+            partial(_timed, function),
             list(enumerate(jobs)),
             engine=self.engine,
             num_workers=self.num_workers,
         )
         while True:
-            # One thread after another, never two at a time: the iterator is no one's but ours.
+            # One thread after another, never two at a time: the iterator is not shared.
             done = await asyncio.to_thread(next, results, None)
             if done is None:
                 return
@@ -62,7 +62,7 @@ class Executor:
             yield place, result
 
 
-def _placed(function: Callable[[Job], Result], job: tuple[int, Job]) -> tuple[int, Result, float]:
+def _timed(function: Callable[[Job], Result], job: tuple[int, Job]) -> tuple[int, Result, float]:
     before = time.thread_time()  # jobs run with one thread
     result = function(job[1])
     return job[0], result, time.thread_time() - before

@@ -1,12 +1,12 @@
-"""The rules of annotation: which way a clip goes, who captions it, what is thrown away.
+"""Rules of annotation: routing, hand-off to the senior, post-hoc filter.
 
 In:   scores, captions; `Thresholds` of the scorer that made the scores.
 Out:  `Decision`s, each with its reasons.
 
 Rules are data: numbers of a scorer in `thresholds.toml`, phrases in `phrases.txt`, complexity in
-`HandOffRules`. What not to get wrong: scores of different scorers live on different scales,
-so a threshold never travels without its scorer's name. Rules on single things pass over what the
-scorer does not know: its low score would say nothing.
+`HandOffRules`. What not to get wrong: scorers have different scales, so thresholds carry their
+scorer's name. Rules on single things skip those that the scorer does not know. Texts of reasons
+go to the senior, so they are part of the key of its answers.
 """
 
 from __future__ import annotations
@@ -32,31 +32,30 @@ __all__ = [
 ]
 
 RULES_VERSION = 2
-"""Raised when the same scores and thresholds lead to other decisions."""
+"""Incremented when the same scores and thresholds lead to other decisions."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Thresholds:
-    """Numbers of one scorer."""
+    """Thresholds of one scorer."""
 
     scorer: str
     route_audio_visual: float
-    """Audio-visual similarity above which the picture may help."""
+    """Least audio-visual similarity for the audio-visual path."""
     route_drop: float
-    """Below it sound and picture have nothing to do with each other."""
+    """Least similarity of a clip that is not dropped."""
     hand_off: float
     """Caption-audio score below which the senior is asked."""
     hand_off_music: float
     hand_off_event: float
-    """The senior is asked if any named event that the scorer knows fits its sound less; -1: no
-    such rule."""
+    """The senior is asked if a known event scores below it; -1 turns the rule off."""
     drop: float
-    """Caption-audio score below which the final caption is thrown away."""
+    """Caption-audio score below which the final caption is dropped."""
     drop_music: float
     drop_event: float
-    """It is thrown away, too, if any event that it names fits its sound less; as above."""
+    """The caption is dropped if a known event scores below it; -1 turns the rule off."""
     source: str
-    """Where the numbers are from."""
+    """Origin of the numbers."""
 
     def __post_init__(self) -> None:
         if self.route_drop > self.route_audio_visual:
@@ -67,7 +66,7 @@ class Thresholds:
 
     @classmethod
     def of(cls, scorer: str, file: Path | None = None) -> Thresholds:
-        """From the table that comes with the package, or from one in the same form.
+        """Read the row of a scorer from the bundled table, or from a file in its form.
 
         Raises:
             UserError: The scorer has no row, or the row is wrong.
@@ -87,7 +86,7 @@ class Thresholds:
 
 
 def hallucination_phrases(file: Path | None = None) -> tuple[str, ...]:
-    """Phrases that captioners like to say of sounds that are not there; one a line."""
+    """Read phrases that captioners often use for absent sounds, one per line."""
     source = file or resources.files(__package__) / "phrases.txt"
     lines = source.read_text(encoding="utf-8").splitlines()
     return tuple(p for line in lines if (p := line.partition("#")[0].strip().lower()))
@@ -95,15 +94,14 @@ def hallucination_phrases(file: Path | None = None) -> tuple[str, ...]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HandOffRules:
-    """When a clip is too hard for the junior, whatever it says."""
+    """Limits beyond which a clip is too hard for the junior."""
 
     max_events: int = 6
-    """More are complex."""
     max_sources: int = 4
     max_at_once: int = 3
-    """Sounds at the same moment."""
+    """Simultaneous sounds."""
     min_confidence: float = 0.15
-    """An event that the junior itself doubts more than this; None says nothing."""
+    """Least confidence of the junior in an event; an event without one passes."""
     phrases: tuple[str, ...] = ()
 
 
@@ -123,7 +121,7 @@ def route(similarity: float | None, thresholds: Thresholds) -> Decision:
 
 
 def hand_off(caption: Caption, fit: Fit, thresholds: Thresholds, rules: HandOffRules) -> Decision:
-    """Does the senior get the clip? Every rule that says so is a reason."""
+    """Decide whether the senior gets the clip; every rule that applies is a reason."""
     found = [*_complex(caption, rules), *_suspicious(caption, rules)]
     least = thresholds.hand_off_music if caption.is_music else thresholds.hand_off
     found += _misfits(caption, fit, least, thresholds.hand_off_event)
@@ -138,11 +136,11 @@ def hand_off(caption: Caption, fit: Fit, thresholds: Thresholds, rules: HandOffR
 
 
 Found = list[tuple[str, str]]
-"""Rules that speak against a caption, each with its reason."""
+"""Rules that a caption breaks, each with its reason."""
 
 
 def _misfits(caption: Caption, fit: Fit, least: float, least_event: float) -> Found:
-    """What does not fit the sound: the sentence, or things that it names."""
+    """Find misfits between sound and caption: the sentence, or things that it names."""
     found = []
     if fit.caption < least:
         rule = "music" if caption.is_music else "sentence"
@@ -209,9 +207,7 @@ def _suspicious(caption: Caption, rules: HandOffRules) -> Found:
 
 
 def post_hoc(caption: Caption, fit: Fit, thresholds: Thresholds) -> Decision:
-    """Is the final caption thrown away? The sentence must fit, and all that it names and the
-    scorer knows.
-    """
+    """Decide whether the final caption is dropped: sentence and known events must fit."""
     least = thresholds.drop_music if caption.is_music else thresholds.drop
     found = _misfits(caption, fit, least, thresholds.drop_event)
     if found:

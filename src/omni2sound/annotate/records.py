@@ -1,12 +1,11 @@
-"""What annotation finds out about a clip, step by step: frozen records that survive JSON.
+"""Records of annotation steps, frozen and stored as JSON.
 
 In:   answers of models, scores, rules.
 Out:  `Perception` -> `Decision` (route) -> `VisualContext` -> `Caption` (junior) -> `Decision`
       (hand-off) -> `SeniorCaption` -> `Decision` (post-hoc) -> `Verdict` (validator).
 
-`to_json` and `from_json` of this module are each other's inverse and refuse what they don't
-know. Times are seconds from the start of the clip. Unknown is None: a captioner without
-pictures does not know what is on screen, and must not guess it.
+`to_json` and `from_json` of this module are inverse and strict. Times are seconds from the start
+of the clip. Unknown is None: a captioner without pictures must not guess what is on screen.
 """
 
 from __future__ import annotations
@@ -36,127 +35,128 @@ __all__ = [
     "Verdict",
     "VisualContext",
     "from_json",
+    "latest_caption",
     "to_json",
 ]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeardEvent:
-    """One sound that somebody says is there."""
+    """One named sound of a caption."""
 
     what: str
-    """The source, a noun phrase: "a dog"."""
+    """Noun phrase for the source: "a dog"."""
     start_s: float | None = None
     end_s: float | None = None
     on_screen: bool | None = None
     confidence: float | None = None
-    """0 to 1, by whoever says so."""
+    """0 to 1, on the captioner's own scale."""
 
     def __post_init__(self) -> None:
         if not self.what.strip():
-            raise ConfigError("event without a name; expected what is heard")
+            raise ConfigError("event without a name: expected the sound that is heard")
         if self.start_s is not None and self.end_s is not None and self.end_s < self.start_s:
             raise ConfigError(f"event {self.what!r} ends at {self.end_s} before {self.start_s} s")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Caption:
-    """What a captioner says of a clip."""
+    """Sentence and events of a clip."""
 
     text: str
     events: tuple[HeardEvent, ...] = ()
-    """By time of their start, as far as it is known."""
+    """Ordered by start, where it is known."""
     is_music: bool = False
-    """Mostly music: rules have other thresholds for it."""
+    """Music has thresholds of its own."""
     wording: str = ""
-    """Who chose the words: "" the captioner; "reworded" a language model; "unchanged" or
-    "refused: WHY" if that was asked and the captioner's words stand."""
+    """Empty without a rewording model; else "reworded", "unchanged" or "refused: WHY" (the text is
+    then the captioner's)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shot:
-    """The picture between two cuts, in words."""
+    """Description of the picture between two cuts."""
 
     start_s: float
     end_s: float
     text: str
     things: tuple[str, ...] = ()
-    """What is seen, as noun phrases."""
+    """Visible things as noun phrases."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VisualContext:
-    """The silent video as text: all that a captioner gets to know of the picture."""
+    """The silent video as text, the only view of the picture that captioners get."""
 
     shots: tuple[Shot, ...]
 
     @property
     def text(self) -> str:
-        """One line a shot."""
+        """One line per shot."""
         return "\n".join(f"{s.start_s:.1f}-{s.end_s:.1f} s: {s.text}" for s in self.shots)
 
     @property
     def things(self) -> frozenset[str]:
-        """What is seen in any shot."""
+        """Things of all shots."""
         return frozenset(thing for shot in self.shots for thing in shot.things)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Patch:
-    """What a tagger hears in a piece of sound."""
+    """Tags of a short span of sound."""
 
     start_s: float
     end_s: float
     heard: Mapping[str, float] = field(default_factory=dict)
-    """Scores by the tagger's class names; only the highest."""
+    """The highest scores by class name of the tagger."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Look:
-    """What picture models recognise in a shot."""
+    """Things that picture models recognise in a shot."""
 
     start_s: float
     end_s: float
     seen: Mapping[str, float] = field(default_factory=dict)
-    """Scores of things; only the highest."""
+    """The highest scores by thing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Perception:
-    """What scoring models make of a clip: measured once, read by several steps."""
+    """Measurements of a clip, made once and read by several steps."""
 
     duration_s: float
     similarity: float | None
-    """Do sound and picture belong together; None without pictures."""
+    """Audio-visual similarity; None without pictures."""
     sound: str
-    """Vectors of the sound in the scorer's space, for scores of captions: base64 of float16."""
+    """Embeddings of the sound for scoring captions: base64 of float16, (patches, dimensions)."""
     patches: tuple[Patch, ...] = ()
     looks: tuple[Look, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fit:
-    """How well a caption tells what is heard, on the scale of one scorer."""
+    """Caption-audio scores on the scale of one scorer."""
 
     caption: float
-    """The sentence and the whole sound."""
+    """Score of the sentence against the whole sound."""
     events: tuple[float | None, ...] = ()
-    """Each event's phrase and the sound in its span, in the caption's order; None for what the
-    scorer does not know and can't judge; empty if it does not look at events. A sentence with one
-    invented thing fits almost as well as one without; the thing itself does not fit at all."""
+    """Score of each event against the sound in its span, in the caption's order; None for things
+    that the scorer does not know; empty if it scores no events. One false thing hardly moves the
+    score of a sentence, but its own score is low."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """A rule was applied."""
+    """Outcome of a rule."""
 
     outcome: Literal["audio-visual", "audio-only", "keep", "escalate", "drop"]
     reasons: tuple[str, ...]
-    """Why, in words with numbers; never empty."""
+    """Reasons with numbers; never empty."""
     scores: Mapping[str, float] = field(default_factory=dict)
     rule: str | None = None
-    """Which rule escalated or dropped, the first if several did: "route", "sentence", "music",
-    "event", "complex", "phrase", "doubt"; None if none did, and in runs of earlier releases."""
+    """First rule that escalated or dropped: "route", "sentence", "music", "event", "complex",
+    "phrase", "doubt"; None if none did."""
 
     def __post_init__(self) -> None:
         if not self.reasons:
@@ -169,12 +169,12 @@ class Turn:
 
     reasoning: str
     listened_s: tuple[float, float] | None
-    """The span that it asked to hear again; None when it answered."""
+    """Span that the senior asked to hear again; None when it answered."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SeniorCaption:
-    """The senior's caption and how it came about."""
+    """The senior's caption and the turns before it."""
 
     caption: Caption
     turns: tuple[Turn, ...]
@@ -182,7 +182,7 @@ class SeniorCaption:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """Is a caption acoustically plausible, given what is seen?"""
+    """Whether a caption is acoustically plausible, given the picture."""
 
     plausible: bool
     reason: str
@@ -190,7 +190,7 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """A step brought nothing, and asking again would bring nothing: the clip ends here."""
+    """Permanent failure of a step; the clip ends here."""
 
     kind: Literal["refused", "malformed", "media"]
     reason: str
@@ -198,7 +198,7 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ending:
-    """How a clip ended, and by which steps it came there."""
+    """Outcome of a clip and the steps that led to it."""
 
     end: Literal["kept", "dropped", "failed"]
     steps: tuple[str, ...]
@@ -211,17 +211,25 @@ Record = (
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Record)}
 
 
+def latest_caption(steps: Mapping[str, Record]) -> Caption | None:
+    """Return the senior's caption, else the junior's, of a clip's steps."""
+    senior, junior = steps.get("senior"), steps.get("junior")
+    if isinstance(senior, SeniorCaption):
+        return senior.caption
+    return junior if isinstance(junior, Caption) else None
+
+
 def to_json(record: Record) -> str:
-    """One line that `from_json` reads: the record's kind, and its fields."""
+    """Encode as one line: the record's kind and its fields."""
     data = {type(record).__name__: config.to_json(record)}
     return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
 
 
 def from_json(text: str) -> Record:
-    """The inverse of `to_json`.
+    """Decode a line of `to_json`.
 
     Raises:
-        ConfigError: The text holds no record.
+        ConfigError: The text is no record.
     """
     try:
         ((name, data),) = json.loads(text).items()

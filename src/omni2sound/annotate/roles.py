@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 from omni2sound.annotate.records import (
     Caption,
@@ -31,6 +31,7 @@ __all__ = [
     "Junior",
     "Pair",
     "Preference",
+    "Results",
     "Retry",
     "Scorer",
     "Senior",
@@ -90,6 +91,11 @@ class Retry:
     reason: str
 
 
+Record = TypeVar("Record")
+Results = AsyncIterator[tuple[int, Record | Failure | Retry]]
+"""Pairs of index and result, in any order."""
+
+
 class _Role(Protocol):
     @property
     def identity(self) -> Any:
@@ -117,9 +123,7 @@ class Scorer(_Role, Protocol):
 class Viewer(_Role, Protocol):
     """Describes the silent video."""
 
-    def describe(
-        self, works: Sequence[Work]
-    ) -> AsyncIterator[tuple[int, VisualContext | Failure | Retry]]:
+    def describe(self, works: Sequence[Work]) -> Results[VisualContext]:
         """Describe the pictures, shot by shot."""
         ...
 
@@ -127,9 +131,7 @@ class Viewer(_Role, Protocol):
 class Junior(_Role, Protocol):
     """Captions every clip, from sound and text."""
 
-    def caption(
-        self, works: Sequence[Work]
-    ) -> AsyncIterator[tuple[int, Caption | Failure | Retry]]:
+    def caption(self, works: Sequence[Work]) -> Results[Caption]:
         """Caption the sounds."""
         ...
 
@@ -137,9 +139,7 @@ class Junior(_Role, Protocol):
 class Senior(_Role, Protocol):
     """Captions the hard clips, with the junior's caption and the reasons."""
 
-    def revise(
-        self, works: Sequence[Work]
-    ) -> AsyncIterator[tuple[int, SeniorCaption | Failure | Retry]]:
+    def revise(self, works: Sequence[Work]) -> Results[SeniorCaption]:
         """Revise the junior's captions."""
         ...
 
@@ -147,9 +147,7 @@ class Senior(_Role, Protocol):
 class Validator(_Role, Protocol):
     """Checks captions against the visual context."""
 
-    def validate(
-        self, works: Sequence[Work]
-    ) -> AsyncIterator[tuple[int, Verdict | Failure | Retry]]:
+    def validate(self, works: Sequence[Work]) -> Results[Verdict]:
         """Decide whether each caption is acoustically plausible."""
         ...
 
@@ -157,8 +155,6 @@ class Validator(_Role, Protocol):
 class CaptionJudge(Protocol):
     """Compares captions without knowing who wrote them."""
 
-    def compare(
-        self, pairs: Sequence[Pair]
-    ) -> AsyncIterator[tuple[int, Preference | Failure | Retry]]:
+    def compare(self, pairs: Sequence[Pair]) -> Results[Preference]:
         """Name the better caption of each pair."""
         ...

@@ -1,14 +1,12 @@
-"""A run's folder: what it was asked to do, and where each clip stands.
+"""Run folder: settings, source clips, finished clips.
 
-In:   a manifest and settings, or a folder that a run has made.
-Out:  `RunSettings` beside the step store; source clips; finished clips with their stories.
+In:   a manifest and settings, or the folder of a run.
+Out:  `RunSettings`; `SourceClip`s; a `Story` for each finished clip.
 
-    RUN/run.json       settings: the manifest, who played which role, thresholds
+    RUN/run.json       settings: the manifest and the model of each role, never a key
     RUN/steps.sqlite   every step of every clip
-    RUN/calls.sqlite   every answer that was bought, and what it cost
+    RUN/calls.sqlite   every paid answer and its cost
     RUN/judge.sqlite   the same of `annotate judge`, with a budget of its own
-
-The settings hold names of models and of environment variables, never a key.
 """
 
 from __future__ import annotations
@@ -18,9 +16,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from omni2sound.annotate.records import Caption, Ending, Record, SeniorCaption
+from omni2sound.annotate.records import Caption, Ending, Record, latest_caption
 from omni2sound.annotate.roles import SourceClip
-from omni2sound.annotate.steps import STEPS_FILE, StepStore
+from omni2sound.annotate.steps import START_ONE, STEPS_FILE, StepStore
 from omni2sound.config import from_json, to_json
 from omni2sound.data.corpora.manifest import Clip, Manifest, read_manifest
 from omni2sound.errors import UserError
@@ -34,7 +32,7 @@ CALLS_FILE = "calls.sqlite"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSettings:
-    """What `annotate run` was called with, as far as it changes results."""
+    """Settings that change results."""
 
     manifest: str
     junior: str
@@ -46,33 +44,31 @@ class RunSettings:
     wording: str = "template"
 
     def write(self, folder: Path) -> None:
-        """Into the run's folder, replacing what was there."""
+        """Write `run.json`, replacing an earlier one."""
         with atomic_path(folder / SETTINGS_FILE) as temporary:
             temporary.write_text(json.dumps(to_json(self), indent=1) + "\n", encoding="utf-8")
 
     @classmethod
     def read(cls, folder: Path) -> RunSettings:
-        """From a run's folder.
+        """Read `run.json`.
 
         Raises:
-            UserError: It is none.
+            UserError: The folder holds no run.
         """
         try:
             data = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise UserError(
-                f"{folder}: no annotation run; start one: omni2sound annotate run"
-            ) from None
+            raise UserError(f"{folder}: no annotation run; {START_ONE}") from None
         return from_json(cls, data, where=SETTINGS_FILE)
 
 
 def clip_name(clip: Clip) -> str:
-    """Unique over corpora."""
+    """Return CORPUS/CLIP_ID, unique over corpora."""
     return f"{clip.corpus}/{clip.clip_id}"
 
 
 def source_clips(manifest: Manifest) -> list[SourceClip]:
-    """The clips of a manifest, in order."""
+    """List the clips of a manifest, in order."""
     return [
         SourceClip(
             name=clip_name(clip),
@@ -91,7 +87,7 @@ def source_clips(manifest: Manifest) -> list[SourceClip]:
 
 
 def _fingerprint(path: Path) -> str:
-    """Changes when somebody writes the file. Its content would be surer, and as slow as a copy."""
+    """Return size and modification time; a digest of the content would be as slow as a copy."""
     try:
         found = path.stat()
     except OSError:
@@ -101,7 +97,7 @@ def _fingerprint(path: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Story:
-    """A clip that ended, and the steps of its way."""
+    """A finished clip and its steps."""
 
     clip: Clip
     ending: Ending
@@ -109,19 +105,15 @@ class Story:
 
     @property
     def caption(self) -> Caption | None:
-        """The last one."""
-        senior = self.steps.get("senior")
-        if isinstance(senior, SeniorCaption):
-            return senior.caption
-        junior = self.steps.get("junior")
-        return junior if isinstance(junior, Caption) else None
+        """Latest caption."""
+        return latest_caption(self.steps)
 
 
 def stories(folder: Path) -> Iterator[Story]:
-    """Clips that ended, in the order of the manifest.
+    """Yield finished clips in the order of the manifest.
 
     Raises:
-        UserError: The folder holds no run, or its manifest is gone.
+        UserError: The folder holds no run, or its manifest is missing.
     """
     settings = RunSettings.read(folder)
     manifest = read_manifest(Path(settings.manifest))
@@ -130,6 +122,6 @@ def stories(folder: Path) -> Iterator[Story]:
             found = store.of_clip(clip_name(clip))
             _, ending = found.get("end", ("", None))
             if isinstance(ending, Ending):
-                # Steps of earlier runs with other settings may lie there too.
+                # The store may also hold steps of earlier runs with other settings.
                 steps = {name: found[name][1] for name in ending.steps}
                 yield Story(clip=clip, ending=ending, steps=steps)

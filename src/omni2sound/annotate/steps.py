@@ -1,12 +1,12 @@
-"""What every step found out, on the disk before the next one starts.
+"""Store of step results, on disk before the next step starts.
 
 In:   clips by name, steps by name, content keys.
 Out:  records; one SQLite file in the run's folder.
 
-A result counts only under its key: the digest of everything that it follows from (the clip,
-the results before it, models, prompts, thresholds). Whoever changes the junior's prompt gets
-new captions and keeps routing. What not to get wrong: there is one writer, and `put` returns
-only once the results are on the disk.
+A result is valid only under its key: the digest of everything that it follows from (the clip,
+earlier results, models, prompts, thresholds). A new junior prompt gives new captions and keeps
+the routing. What not to get wrong: there is one writer, and `put` returns only once the results
+are on disk.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ from omni2sound.files import Closing
 __all__ = ["STEPS_FILE", "Found", "StepStore", "step_key"]
 
 STEPS_FILE = "steps.sqlite"
+START_ONE = "start one: omni2sound annotate run"
 _VERSION = 1
-"""Of keys."""
+"""Version of the keys."""
 _FILE_VERSION = 2
-"""Of the tables below; files of version 1 lack `effort`, which is added."""
+"""Version of the tables; files of version 1 lack `effort`, which is added."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS steps (
     clip TEXT NOT NULL,
@@ -49,12 +50,12 @@ CREATE TABLE IF NOT EXISTS effort (
 
 
 def step_key(step: str, identity: Any, inputs: Iterable[str]) -> str:
-    """Content key of a step's result.
+    """Compute the content key of a step's result.
 
     Args:
-        step: Its name.
-        identity: Everything about the step that can change its result; JSON data.
-        inputs: Keys of the results that it reads.
+        step: Name of the step.
+        identity: JSON data of everything in the step that can change its result.
+        inputs: Keys of the results that the step reads.
     """
     text = json.dumps([_VERSION, step, identity, *inputs], sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -62,7 +63,7 @@ def step_key(step: str, identity: Any, inputs: Iterable[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """A result to keep."""
+    """Result of one clip under its key."""
 
     clip: str
     key: str
@@ -70,22 +71,22 @@ class Found:
 
 
 class StepStore(Closing):
-    """Results of one run's steps. Open it with `StepStore.open`."""
+    """Step results of one run; open it with `StepStore.open`."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
         self.pending_effort: dict[str, Effort] = {}
-        """What jobs took since the last `put`, which keeps it together with their results."""
+        """Effort of jobs since the last `put`, which stores it together with their results."""
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False) -> StepStore:
-        """Open or make the file.
+        """Open the file, or create it unless `read_only`.
 
         Raises:
-            UserError: It is no such store, of another version, or not there to be read.
+            UserError: The file is no such store, has another version, or is missing.
         """
         if read_only and not path.is_file():
-            raise UserError(f"{path.parent}: no annotation run; start one: omni2sound annotate run")
+            raise UserError(f"{path.parent}: no annotation run; {START_ONE}")
         try:
             db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             if read_only:
@@ -105,11 +106,11 @@ class StepStore(Closing):
         return cls(db)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._db.close()
 
     def put(self, step: str, found: Iterable[Found]) -> None:
-        """Keep results and the effort that is pending, all or none; on the disk when it returns."""
+        """Store results and pending effort in one transaction, on disk when it returns."""
         rows = [(f.clip, step, f.key, to_json(f.record)) for f in found]
         spent = [(job, e.jobs, e.cpu_s) for job, e in self.pending_effort.items()]
         if not rows and not spent:
@@ -127,10 +128,10 @@ class StepStore(Closing):
         self.pending_effort.clear()
 
     def get(self, step: str, keys: Mapping[str, str]) -> dict[str, Record]:
-        """Results by clip, of those clips whose key is the one that is kept.
+        """Return the results stored under these keys, by clip.
 
         Args:
-            step: Its name.
+            step: Name of the step.
             keys: Clip -> key.
         """
         kept = {}
@@ -146,25 +147,25 @@ class StepStore(Closing):
         return kept
 
     def of_clip(self, clip: str) -> dict[str, tuple[str, Record]]:
-        """Everything that is kept of one clip: step -> (key, record)."""
+        """Return all results of one clip: step -> (key, record)."""
         rows = self._db.execute("SELECT step, key, record FROM steps WHERE clip = ?", (clip,))
         return {step: (key, from_json(record)) for step, key, record in rows}
 
     def effort(self) -> dict[str, tuple[int, float]]:
-        """Jobs and their processor time, by kind, over all runs into this file."""
+        """Return number and CPU seconds of jobs by kind, over all runs into this file."""
         return {job: (n, s) for job, n, s in self._db.execute("SELECT job, num, cpu_s FROM effort")}
 
     def counts(self) -> dict[str, int]:
-        """How many results are kept of each step."""
+        """Count the results of each step."""
         return dict(self._db.execute("SELECT step, count(*) FROM steps GROUP BY step"))
 
     def times(self, step: str) -> tuple[str, str] | None:
-        """When the first and the last result of a step were kept, in UTC."""
+        """Return the times of a step's first and last result, in UTC."""
         query = "SELECT min(made_at), max(made_at) FROM steps WHERE step = ?"
         first, last = self._db.execute(query, (step,)).fetchone()
         return None if first is None else (first, last)
 
     def records(self, step: str) -> Iterator[Record]:
-        """All results of a step, one at a time."""
+        """Yield all results of a step."""
         for (record,) in self._db.execute("SELECT record FROM steps WHERE step = ?", (step,)):
             yield from_json(record)

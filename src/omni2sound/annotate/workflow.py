@@ -1,11 +1,11 @@
-"""The way of a clip: perceive, route, compress, junior, hand-off, senior, post-hoc, validate.
+"""Workflow of a clip: perceive, route, compress, junior, hand-off, senior, post-hoc, validate.
 
 In:   clips, one model for each role, thresholds and rules, a step store.
 Out:  every clip ended exactly once: kept with a caption, dropped by a rule, or failed.
 
-Clips go in chunks, and a chunk goes step by step: all that a step finds out is on the disk
-before the next step starts, so that a run which is killed goes on where it was. Results come
-back in any order and are kept by clip, so neither concurrency nor engine changes an export.
+Clips go in chunks, and a chunk goes step by step: all results of a step are on disk before the
+next starts, so a killed run resumes where it was. Results come in any order and are stored by
+clip, so neither concurrency nor engine changes an export.
 """
 
 from __future__ import annotations
@@ -31,12 +31,13 @@ from omni2sound.annotate.records import (
     Fit,
     Perception,
     Record,
-    SeniorCaption,
     Verdict,
     VisualContext,
+    latest_caption,
 )
 from omni2sound.annotate.roles import (
     Junior,
+    Results,
     Retry,
     Scorer,
     Senior,
@@ -64,17 +65,16 @@ STEPS = (
 )
 _CHUNK = 4096
 _COMMIT = 64
-"""Results that go to the disk together. Answers that cost money are on the disk already, in the
-store of calls; what a kill undoes here is only their place in the clip's story."""
+"""Results per commit. Paid answers are on disk already, in the store of calls."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Crew:
-    """Who does the work and by which rules."""
+    """Models of all roles, thresholds and rules."""
 
     scorer: Scorer
     viewer: Viewer | None
-    """None: no compression, captioners know nothing of the picture."""
+    """None: captioners know nothing of the picture."""
     junior: Junior
     senior: Senior
     validator: Validator | None
@@ -84,17 +84,17 @@ class Crew:
 
 @dataclass(slots=True)
 class Journey:
-    """One clip and what its steps found out so far."""
+    """A clip and the results of its steps so far."""
 
     clip: SourceClip
     key: str
     found: dict[str, Record] = field(default_factory=dict)
     waiting: str = ""
-    """Why the clip can't go on in this run; the next one tries again."""
+    """Reason why the clip must wait for the next run."""
 
     @property
     def end(self) -> Literal["kept", "dropped", "failed"] | None:
-        """How the clip ended; None while it is under way."""
+        """Outcome of the clip; None before its end."""
         for record in self.found.values():
             if isinstance(record, Failure):
                 return "failed"
@@ -110,21 +110,17 @@ class Journey:
 
     @property
     def on_visual_path(self) -> bool:
-        """Was it routed there, and is the picture described?"""
+        """Whether the clip was routed to the audio-visual path."""
         chosen = self.found.get("route")
         return isinstance(chosen, Decision) and chosen.outcome == "audio-visual"
 
     @property
     def caption(self) -> Caption | None:
-        """The newest one."""
-        senior = self.found.get("senior")
-        if isinstance(senior, SeniorCaption):
-            return senior.caption
-        junior = self.found.get("junior")
-        return junior if isinstance(junior, Caption) else None
+        """Latest caption."""
+        return latest_caption(self.found)
 
     def work(self) -> Work:
-        """What a role may see of it."""
+        """Return what a role may know of the clip."""
         perception, context = self.found.get("perceive"), self.found.get("compress")
         handed = self.found.get("hand-off")
         return Work(
@@ -138,12 +134,12 @@ class Journey:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """After each chunk."""
+    """Counts after a chunk."""
 
     done: int
     total: int
     waiting: int
-    """Clips that could not be finished this time."""
+    """Clips left to the next run."""
 
 
 async def annotate(
@@ -154,20 +150,20 @@ async def annotate(
     on_progress: Callable[[Progress], None] | None = None,
     chunk: int = _CHUNK,
 ) -> AsyncIterator[Journey]:
-    """Take every clip to its end; those that are there already cost nothing.
+    """Annotate clips; stored results are not computed again.
 
     Args:
-        clips: What to annotate.
-        crew: Who does it.
-        store: Keeps each step; only its owner writes to it.
+        clips: Clips with unique names.
+        crew: Models of all roles, thresholds and rules.
+        store: Stores each step; has no other writer.
         on_progress: Called after each chunk.
-        chunk: Clips under way at a time; memory follows it, results do not.
+        chunk: Number of clips in memory; changes no result.
 
     Returns:
         Journeys in the order of `clips`.
 
     Raises:
-        BudgetExceeded: The money ran out; everything paid for is kept.
+        BudgetExceeded: The next call could exceed the budget; paid answers are kept.
     """
     waiting = 0
     steps = _steps(crew)
@@ -188,7 +184,7 @@ async def annotate(
 
 
 def _finish(journeys: Iterable[Journey], ended: set[str], store: StepStore) -> None:
-    """Says of each clip that has ended with this step how, and which steps count."""
+    """Store the outcome and the valid steps of each clip that ended with this step."""
     new = []
     for journey in journeys:
         if journey.end is not None and journey.clip.name not in ended:
@@ -204,19 +200,16 @@ def _begin(clip: SourceClip) -> Journey:
     return Journey(clip=clip, key=step_key("clip", identity, ()))
 
 
-Results = AsyncIterator[tuple[int, Any]]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class _Step:
     name: str
     identity: Any
-    wants: Callable[[Journey], bool]
-    do: Callable[[Sequence[Journey]], Results]
+    do: Callable[[Sequence[Journey]], AsyncIterator[tuple[int, Any]]]
+    wants: Callable[[Journey], bool] = lambda journey: True
 
 
 async def _take(step: _Step, journeys: Iterable[Journey], store: StepStore) -> None:
-    """One step for every journey that wants it, from the store where it can be."""
+    """Run one step for every journey that wants it, with stored results where valid."""
     ready = [j for j in journeys if j.end is None and not j.waiting and step.wants(j)]
     for journey in ready:
         journey.key = step_key(step.name, step.identity, (journey.key,))
@@ -231,8 +224,8 @@ async def _take(step: _Step, journeys: Iterable[Journey], store: StepStore) -> N
         return
     new: list[Found] = []
     try:
-        async for place, result in step.do(missing):
-            journey = missing[place]
+        async for index, result in step.do(missing):
+            journey = missing[index]
             if isinstance(result, Retry):
                 journey.waiting = result.reason
                 _log.warning("%s: %s: %s", journey.clip.name, step.name, result.reason)
@@ -243,70 +236,52 @@ async def _take(step: _Step, journeys: Iterable[Journey], store: StepStore) -> N
                 store.put(step.name, new)
                 new = []
     finally:
-        store.put(step.name, new)  # also what came before the budget ended
+        store.put(step.name, new)  # also results that came before the budget ended
+
+
+def _works(journeys: Sequence[Journey]) -> list[Work]:
+    return [journey.work() for journey in journeys]
 
 
 def _steps(crew: Crew) -> tuple[_Step, ...]:
-    """The eight steps in order."""
-    thresholds = to_json(crew.thresholds)
+    """Return the eight steps in order; seven without a viewer."""
+    thresholds, rules = crew.thresholds, crew.rules
+    numbers = to_json(thresholds)
+    scorer, viewer, junior, senior = crew.scorer, crew.viewer, crew.junior, crew.senior
+    validator = crew.validator
     steps = [
+        _Step("perceive", scorer.identity, lambda js: scorer.perceive(_works(js))),
+        _Step("route", numbers, lambda js: _route(js, thresholds)),
+        _Step("junior", junior.identity, lambda js: junior.caption(_works(js))),
         _Step(
-            name="perceive",
-            identity=crew.scorer.identity,
-            wants=lambda j: True,
-            do=lambda js: crew.scorer.perceive([j.work() for j in js]),
+            "hand-off",
+            [RULES_VERSION, numbers, to_json(rules)],
+            lambda js: _scored(js, crew, lambda c, fit: hand_off(c, fit, thresholds, rules)),
+        ),
+        _Step("senior", senior.identity, lambda js: senior.revise(_works(js)), _is_escalated),
+        _Step(
+            "post-hoc",
+            [RULES_VERSION, numbers],
+            lambda js: _scored(js, crew, lambda c, fit: post_hoc(c, fit, thresholds)),
         ),
         _Step(
-            name="route",
-            identity=thresholds,
-            wants=lambda j: True,
-            do=lambda js: _each(js, lambda j: _routed(j, crew)),
+            "validate",
+            None if validator is None else validator.identity,
+            lambda js: _validated(js, validator),
+            lambda j: j.on_visual_path,
         ),
     ]
-    viewer, validator = crew.viewer, crew.validator
     if viewer is not None:
-        steps.append(
+        describe = viewer.describe
+        steps.insert(
+            2,
             _Step(
-                name="compress",
-                identity=viewer.identity,
-                wants=lambda j: j.on_visual_path,
-                do=lambda js: viewer.describe([j.work() for j in js]),
-            )
-        )
-    steps += [
-        _Step(
-            name="junior",
-            identity=crew.junior.identity,
-            wants=lambda j: True,
-            do=lambda js: crew.junior.caption([j.work() for j in js]),
-        ),
-        _Step(
-            name="hand-off",
-            identity=[RULES_VERSION, thresholds, to_json(crew.rules)],
-            wants=lambda j: True,
-            do=lambda js: _scored(
-                js, crew, lambda c, fit: hand_off(c, fit, crew.thresholds, crew.rules)
+                "compress",
+                viewer.identity,
+                lambda js: describe(_works(js)),
+                lambda j: j.on_visual_path,
             ),
-        ),
-        _Step(
-            name="senior",
-            identity=crew.senior.identity,
-            wants=_is_escalated,
-            do=lambda js: crew.senior.revise([j.work() for j in js]),
-        ),
-        _Step(
-            name="post-hoc",
-            identity=[RULES_VERSION, thresholds],
-            wants=lambda j: True,
-            do=lambda js: _scored(js, crew, lambda c, fit: post_hoc(c, fit, crew.thresholds)),
-        ),
-        _Step(
-            name="validate",
-            identity=None if validator is None else validator.identity,
-            wants=lambda j: j.on_visual_path,
-            do=lambda js: _validated(js, validator),
-        ),
-    ]
+        )
     return tuple(steps)
 
 
@@ -315,35 +290,33 @@ def _is_escalated(journey: Journey) -> bool:
     return isinstance(decision, Decision) and decision.outcome == "escalate"
 
 
-def _routed(journey: Journey, crew: Crew) -> Decision:
-    perception = journey.found["perceive"]
-    assert isinstance(perception, Perception)  # a failure has ended the journey
-    return route(perception.similarity, crew.thresholds)
-
-
-async def _each(journeys: Sequence[Journey], rule: Callable[[Journey], Record]) -> Results:
-    for place, journey in enumerate(journeys):
-        yield place, rule(journey)
+async def _route(
+    journeys: Sequence[Journey], thresholds: Thresholds
+) -> AsyncIterator[tuple[int, Decision]]:
+    for index, journey in enumerate(journeys):
+        perception = journey.found["perceive"]
+        assert isinstance(perception, Perception)  # a failure has ended the journey
+        yield index, route(perception.similarity, thresholds)
 
 
 async def _scored(
     journeys: Sequence[Journey], crew: Crew, rule: Callable[[Caption, Fit], Decision]
-) -> Results:
-    works = [replace(j.work(), reasons=()) for j in journeys]
-    async for place, fit in crew.scorer.score(works):
-        caption = works[place].caption
+) -> AsyncIterator[tuple[int, Decision]]:
+    works = [replace(work, reasons=()) for work in _works(journeys)]
+    async for index, fit in crew.scorer.score(works):
+        caption = works[index].caption
         assert caption is not None  # without one the journey has ended or waits
-        yield place, rule(caption, fit)
+        yield index, rule(caption, fit)
 
 
-async def _validated(journeys: Sequence[Journey], validator: Validator | None) -> Results:
-    asked: list[tuple[int, Work]] = []
-    for place, work in enumerate(j.work() for j in journeys):
+async def _validated(journeys: Sequence[Journey], validator: Validator | None) -> Results[Verdict]:
+    checked: list[tuple[int, Work]] = []
+    for index, work in enumerate(_works(journeys)):
         if validator is None or work.context is None:
             reason = "not asked: nothing is known of the picture" if validator else "no validator"
-            yield place, Verdict(plausible=True, reason=reason)
+            yield index, Verdict(plausible=True, reason=reason)
         else:
-            asked.append((place, work))
-    if validator is not None and asked:
-        async for number, verdict in validator.validate([work for _, work in asked]):
-            yield asked[number][0], verdict
+            checked.append((index, work))
+    if validator is not None and checked:
+        async for number, verdict in validator.validate([work for _, work in checked]):
+            yield checked[number][0], verdict

@@ -49,7 +49,9 @@ BudgetOption = Annotated[
     ),
 ]
 ConcurrencyOption = Annotated[int, typer.Option(min=1, help="Most API calls in flight.")]
-TimeoutOption = Annotated[float, typer.Option(help="Time limit of one API call, in seconds.")]
+TimeoutOption = Annotated[
+    float, typer.Option("--timeout", help="Time limit of one API call, in seconds.")
+]
 LimitOption = Annotated[
     int | None, typer.Option(min=1, help="Take the first clips only. Default: all.")
 ]
@@ -92,7 +94,7 @@ def run(
     budget_usd: BudgetOption = None,
     price_file: PricesOption = None,
     concurrency: ConcurrencyOption = 16,
-    timeout: TimeoutOption = 120.0,
+    timeout_s: TimeoutOption = 120.0,
     senior_extra: Annotated[
         str | None,
         typer.Option(
@@ -123,7 +125,7 @@ def run(
         pictures=pictures,
         wording=wording,
         senior_extra=_json_object(senior_extra),
-        chat=_chat_options(key_variable, price_file, concurrency, timeout),
+        chat=_chat_options(key_variable, price_file, concurrency, timeout_s),
         joint=joint,
         thresholds=thresholds,
     )
@@ -150,7 +152,7 @@ def run(
 
 
 def _chat_options(
-    key_variable: str, price_file: list[Path] | None, concurrency: int, timeout: float
+    key_variable: str, price_file: list[Path] | None, concurrency: int, timeout_s: float
 ) -> ChatOptions:
     from omni2sound.annotate.chat.models import ChatOptions
 
@@ -158,7 +160,7 @@ def _chat_options(
         key_variable=None if key_variable == "none" else key_variable,
         prices=tuple(price_file or ()),
         concurrency=concurrency,
-        timeout_s=timeout,
+        timeout_s=timeout_s,
     )
 
 
@@ -170,7 +172,7 @@ def _money(text: str | None) -> Decimal | None:
     except InvalidOperation:
         amount = Decimal(-1)
     if not (amount.is_finite() and amount > 0):
-        raise UserError(f"--budget-usd {text!r}: expected a number above 0")
+        raise UserError(f"expected a number above 0, got {text!r}", field="budget_usd")
     return amount
 
 
@@ -182,7 +184,7 @@ def _json_object(text: str | None) -> dict[str, Any]:
     except ValueError:
         data = None
     if not isinstance(data, dict):
-        raise UserError(f"--senior-extra {text!r}: expected a JSON object")
+        raise UserError(f"expected a JSON object, got {text!r}", field="senior_extra")
     return data
 
 
@@ -273,7 +275,7 @@ def judge(
     price_file: PricesOption = None,
     budget_usd: BudgetOption = None,
     concurrency: ConcurrencyOption = 16,
-    timeout: TimeoutOption = 120.0,
+    timeout_s: TimeoutOption = 120.0,
     joint: JointOption = "joint-v1",
     engine: EngineOption = "local",
     workers: WorkersOption = None,
@@ -290,7 +292,7 @@ def judge(
             against,
             judge_name,
             joint=resolve_model(joint),
-            options=_chat_options(key_variable, price_file, concurrency, timeout),
+            options=_chat_options(key_variable, price_file, concurrency, timeout_s),
             executor=Executor(engine=engine, num_workers=workers or default_workers()),
             limit=limit,
             budget_usd=_money(budget_usd),

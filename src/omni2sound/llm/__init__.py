@@ -1,7 +1,7 @@
-"""One way to ask a language model, and to remember what it answered and cost.
+"""Language models behind an API: cached answers, rate limits, retries, costs.
 
 In:   `ChatRequest`s: texts, pictures, sounds, the form of the answer.
-Out:  `ChatReply`s, each bought once; the money spent as an interval.
+Out:  `ChatReply`s, each paid for once; the money spent as an interval.
 
     prices = Prices.load()
     with CallStore.open(out / "calls.sqlite", budget_usd=Decimal(20)) as store:
@@ -11,13 +11,13 @@ Out:  `ChatReply`s, each bought once; the money spent as an interval.
             prices=prices,
             limits=Limits(concurrency=64, requests_per_minute=1000),
         )
-        reply = await junior.ask(request)          # any number at a time
+        reply = await junior.ask(request)          # concurrent calls are fine
         store.spend()                              # Spend(known_usd=..., uncertain_usd=...)
 
-Who asks depends on the protocol `ChatModel` (`id`, `ask`) only. `OpenAIEndpoint` is one send
-to any OpenAI-compatible server; `CachedChat` is what makes it safe: it looks into the store,
-books what a send may cost before sending it, retries, checks the answer and settles the cost.
-No torch here, and the extra `annotate` is needed for `OpenAIEndpoint` and `CachedChat` only.
+Callers depend on the protocol `ChatModel` (`id`, `ask`) only. `OpenAIEndpoint` sends once to an
+OpenAI-compatible server. `CachedChat` adds the store: it looks an answer up, books the highest cost
+before sending, retries, checks the answer and settles the cost. Only these two need the extra
+`annotate`; nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ __all__ = [
     "user",
 ]
 
-# These need the extra; whoever annotates with local models does not.
+# These need the extra `annotate`, which local models do without.
 _HOME_OF = {
     "OPENAI_URL": "client",
     "OpenAIEndpoint": "client",

@@ -3,9 +3,9 @@
 In:   a pydantic model; the text of a reply.
 Out:  its JSON schema as strict endpoints want it; an instance, or `Malformed`.
 
-Endpoints without structured output get the schema in words, and their models like to put
-the object into a code block or a sentence; so the first JSON object in the text counts, and
-pydantic decides whether it is the right one.
+Endpoints without structured output get the schema in the prompt, and their models often put the
+object into a code block or a sentence; so the first JSON object in the text counts, and pydantic
+checks it.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _SHOWN_CHARACTERS = 200
 
 
 def parse_answer(text: str, answer: type[Answer]) -> Answer:
-    """An instance of `answer` from the first JSON object in `text`.
+    """Parse the first JSON object in `text`.
 
     Raises:
-        Malformed: There is none, or it has another form.
+        Malformed: There is no object, or it has another form.
     """
     start = text.find("{")
     try:
@@ -49,9 +49,9 @@ def parse_answer(text: str, answer: type[Answer]) -> Answer:
 
 
 def strict_schema(answer: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of `answer`, every object closed and every property required.
+    """Return the JSON schema of `answer` with closed objects, required properties, no defaults.
 
-    Strict endpoints refuse any other. A default would let them leave a property out.
+    Strict endpoints refuse any other schema.
     """
     return deepcopy(_schema(answer))
 
@@ -82,6 +82,6 @@ def _close(node: Any) -> None:
 
 @lru_cache
 def in_words(answer: type[BaseModel]) -> str:
-    """The same request for endpoints that take no schema."""
+    """Write the schema as an instruction for endpoints that take none."""
     schema = json.dumps(_schema(answer), ensure_ascii=False)
     return f"Reply with one JSON object and nothing else. It follows this JSON schema:\n{schema}"

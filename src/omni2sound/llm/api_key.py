@@ -1,10 +1,10 @@
-"""API keys: from an environment variable, to one header, and nowhere else.
+"""API keys, from an environment variable to one header and nowhere else.
 
 In:   the name of a variable.
-Out:  `ApiKey`, which does not show itself, and which takes itself out of texts.
+Out:  `ApiKey`, which hides itself and removes itself from texts.
 
-Servers echo keys in error messages, and then logs, stores and tracebacks have them; so every
-text that comes from an endpoint goes through `scrub` before anything else sees it.
+Servers echo keys in error messages, from where they would reach logs, stores and tracebacks; so
+every text from an endpoint first goes through `scrub`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from omni2sound.errors import UserError
 __all__ = ["ApiKey"]
 
 _SHORTEST_SECRET = 8
-"""Shorter ones are placeholders ("none"), and would tear holes into plain words."""
+"""Shorter ones are placeholders ("none") and occur in plain words."""
 
 
 class ApiKey:
-    """What an endpoint wants to see; "-" for one that wants nothing."""
+    """Key of an endpoint; "-" for an endpoint without keys."""
 
     def __init__(self, value: str) -> None:
         self._value = value
@@ -32,7 +32,7 @@ class ApiKey:
 
     @classmethod
     def from_variable(cls, name: str | None) -> ApiKey:
-        """The key in the environment variable `name`; None for an endpoint without keys.
+        """Read the key from an environment variable; None for an endpoint without keys.
 
         Raises:
             UserError: The variable is not set, or can't be a key.
@@ -57,11 +57,11 @@ class ApiKey:
         raise UserError("an API key stays in its process: give workers the variable's name")
 
     def reveal(self) -> str:
-        """The key itself, for a header."""
+        """Return the key for a header."""
         return self._value
 
     def scrub(self, text: str) -> str:
-        """`text` without the key."""
+        """Return `text` without the key."""
         for form in self._forms:
             text = text.replace(form, "[key]")
         return text

@@ -1,18 +1,18 @@
-"""A model that is paid once for each answer.
+"""Cached chat model: each answer is paid for once.
 
 In:   a `ChatEndpoint`, a `CallStore`, `Prices`, `Limits`; then `ChatRequest`s.
-Out:  replies that are what was asked for; every cent of the way in the store.
+Out:  replies in the requested form; the cost of every send in the store.
 
-One question goes: store -> turn (`limits.py`) -> intent on the disk -> send -> check ->
-answer and cost on the disk -> back. What not to get wrong: between intent and settlement
-there is no way out that settles nothing, except for the process to die; then the next one
-books the send as lost.
+A request goes: store -> turn (`limits.py`) -> intent on disk -> send -> check -> answer and cost on
+disk -> caller. What not to get wrong: every path from intent to return settles the send, unless
+the process dies; then the next one books it as lost.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from asyncio import wrap_future
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import replace
@@ -34,7 +34,7 @@ _HELD_POLL_S = 0.25
 
 
 class CachedChat:
-    """The `ChatModel` that everybody uses; belongs to one event loop."""
+    """`ChatModel` over an endpoint and a store; belongs to one event loop."""
 
     def __init__(
         self,
@@ -50,14 +50,14 @@ class CachedChat:
     ) -> None:
         """Args.
 
-        endpoint: Who is asked.
-        store: Where answers and money are kept; several models may share one.
-        prices: Without a row for this model its cost is unknown, and a budget can't be kept.
-        limits: How fast to ask.
-        retry: How patient to be with an endpoint that fails.
-        max_malformed: Sends of one question, in all runs, that may come back malformed.
-        max_refused: The same for refusals; each ends `ask`, a later `ask` sends again.
-        sleep: For tests of the retry policy.
+        endpoint: Sends requests.
+        store: Keeps answers and costs; several models may share one.
+        prices: Without a row for this model its cost is unknown, and no budget can be kept.
+        limits: Concurrency and rates.
+        retry: Retry policy for failed sends.
+        max_malformed: Most malformed replies to one request, over all runs.
+        max_refused: Most refusals of one request, over all runs; each ends its `ask`.
+        sleep: Replaces `asyncio.sleep` in tests.
 
         Raises:
             UserError: The store has a budget and the model has no price.
@@ -79,7 +79,7 @@ class CachedChat:
             _log.warning("%s has no known price: its cost will not be counted", self.id)
 
     async def ask(self, request: ChatRequest) -> ChatReply:
-        """Answer, from the store or from the model; see `ChatModel`."""
+        """Answer from the store or from the model; see `ChatModel`."""
         key = content_key(self.id, request)
         while True:
             reply = self._store.answer(key)
@@ -89,12 +89,12 @@ class CachedChat:
                 break
         with self._store.in_flight.asking(key):
             while True:
-                reply = await self._until_it_replies(key, request)
+                reply = await self._send_with_retries(key, request)
                 if reply is not None:
                     return reply
                 _log.info("%s %s: malformed reply, asking again", self.id.model, request.label)
 
-    async def _until_it_replies(self, key: str, request: ChatRequest) -> ChatReply | None:
+    async def _send_with_retries(self, key: str, request: ChatRequest) -> ChatReply | None:
         failure: SendFailed | None = None
         try:
             return await self._retry.policy(self._sleep)(self._once, key, request)
@@ -106,7 +106,7 @@ class CachedChat:
         raise UserError(f"{what}; check the model's name, the key and the request's options")
 
     async def _once(self, key: str, request: ChatRequest) -> ChatReply | None:
-        """One send, or none if it turns out not to be needed. None: malformed, ask again."""
+        """Send once, or not at all if the answer arrived meanwhile; None if it was malformed."""
         cost = None if self._price is None else self._price.before(request)
         tokens = input_tokens_at_most(request, self._price) + request.max_output_tokens
         while True:
@@ -132,7 +132,7 @@ class CachedChat:
                     f"budget of {self._store.budget_usd} USD: {self.id} has no known price for "
                     f"a request as long as {request.prompt_version} {request.label}"
                 )
-            elif not await self._store.in_flight.next_landing():
+            elif not await self._store.in_flight.next_end():
                 raise BudgetExceeded(
                     f"budget of {self._store.budget_usd} USD: spent {claim.spend.known_usd:f}, "
                     f"perhaps {claim.spend.uncertain_usd:f} more, and the next call may cost "
@@ -149,7 +149,7 @@ class CachedChat:
             max_refused=self._max_refused,
         )
         try:
-            return await asyncio.wrap_future(future)
+            return await wrap_future(future)
         except asyncio.CancelledError:
             future.add_done_callback(self._unsent)
             raise
@@ -167,7 +167,9 @@ class CachedChat:
             if error.retry_after_s is not None:
                 self._pace.pause(min(error.retry_after_s, self._retry.max_retry_after_s))
             outcome: Outcome = "lost" if error.maybe_billed else "rejected"
-            await self._settle(attempt, outcome, booked, detail=error.reason)
+            await wrap_future(
+                self._store.settle(attempt, outcome=outcome, cost=booked, detail=error.reason)
+            )
             raise
         except BaseException as error:  # cancelled, or a bug: it may have cost something
             self._store.settle(attempt, outcome="lost", cost=booked, detail=type(error).__name__)
@@ -178,28 +180,17 @@ class CachedChat:
         cost = booked
         if reply.usage is not None and self._price is not None:
             cost = self._price.after(request, reply.usage)
-        outcome, detail = _judged(request, reply)
-        await self._settle(attempt, outcome, cost, reply=reply, detail=detail)
+        outcome, detail = _check(request, reply)
+        await wrap_future(
+            self._store.settle(attempt, outcome=outcome, cost=cost, reply=reply, detail=detail)
+        )
         if outcome == "refused":
             raise Refused(f"{self.id}, {request.prompt_version} {request.label}: {detail}")
         return replace(reply, from_store=False) if outcome == "answered" else None
 
-    async def _settle(
-        self,
-        attempt: int,
-        outcome: Outcome,
-        cost: Cost | None,
-        *,
-        reply: ChatReply | None = None,
-        detail: str | None = None,
-    ) -> None:
-        await asyncio.wrap_future(
-            self._store.settle(attempt, outcome=outcome, cost=cost, reply=reply, detail=detail)
-        )
 
-
-def _judged(request: ChatRequest, reply: ChatReply) -> tuple[Outcome, str | None]:
-    """How a reply counts, and why it does not if it doesn't."""
+def _check(request: ChatRequest, reply: ChatReply) -> tuple[Outcome, str | None]:
+    """Classify a reply, with the reason if it is no answer."""
     if reply.refusal is not None:
         return "refused", reply.refusal
     if reply.finish == "length":

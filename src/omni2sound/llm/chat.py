@@ -1,21 +1,21 @@
-"""What is asked of a chat model, and what comes back.
+"""Requests to chat models, replies, and the protocols between them.
 
-In:   texts, encoded pictures and encoded sounds, by role; the form that the answer must have.
-Out:  `ChatRequest`, `ChatReply`; the protocols `ChatModel` (for those who ask) and
-      `ChatEndpoint` (for those who bring a new kind of server).
+In:   texts, encoded pictures and encoded sounds, by role; the form of the answer.
+Out:  `ChatRequest`, `ChatReply`; the protocols `ChatModel` (for callers) and `ChatEndpoint` (for a
+      new kind of server).
 
     request = ChatRequest(
         messages=(system("You describe sounds."), user("What is heard?", AudioPart(...))),
         prompt_version="junior/1",
         max_output_tokens=512,
         answer=Caption,                 # a pydantic model, or None for free text
-        label="clip-0001",              # for people; not part of the question
+        label="clip-0001",              # for inspection; not part of the key
     )
     reply = await model.ask(request)    # Refused, Malformed, Unavailable, BudgetExceeded
     caption = reply.parsed(Caption)
 
-What not to get wrong: whatever can change the answer is a field here (and so part of the
-content key, `keys.py`); whatever can't (time-outs, retries, concurrency) is not.
+What not to get wrong: everything that can change the answer is a field here and so part of the
+content key (`content_key.py`); everything else (time-outs, retries, concurrency) is not.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ Answer = TypeVar("Answer", bound=BaseModel)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextPart:
-    """Words."""
+    """Text."""
 
     text: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImagePart:
-    """One picture, encoded."""
+    """Encoded picture."""
 
     data: bytes = field(repr=False)
     media_type: Literal["image/png", "image/jpeg"]
     detail: Literal["auto", "low", "high"] = "auto"
-    """How closely to look, where an endpoint knows the option."""
+    """Resolution, where an endpoint knows the option."""
 
     def __post_init__(self) -> None:
         if self.media_type not in ("image/png", "image/jpeg"):
@@ -73,12 +73,12 @@ class ImagePart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AudioPart:
-    """One sound, encoded."""
+    """Encoded sound."""
 
     data: bytes = field(repr=False)
     format: Literal["wav", "mp3"]
     duration_s: float
-    """For the estimate of what it will cost."""
+    """For the estimate of the cost."""
 
     def __post_init__(self) -> None:
         if self.format not in ("wav", "mp3"):
@@ -103,17 +103,17 @@ class Message:
 
 
 def system(text: str) -> Message:
-    """What the model is told about its task."""
+    """Build a system message."""
     return Message(role="system", parts=(TextPart(text=text),))
 
 
 def user(*parts: Part | str) -> Message:
-    """What the model is asked: texts, pictures and sounds in order."""
+    """Build a user message of texts, pictures and sounds in order."""
     return Message(role="user", parts=tuple(_part(part) for part in parts))
 
 
 def assistant(text: str) -> Message:
-    """What the model said in an earlier turn."""
+    """Build a message from an earlier turn of the model."""
     return Message(role="assistant", parts=(TextPart(text=text),))
 
 
@@ -123,24 +123,24 @@ def _part(part: Part | str) -> Part:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatRequest:
-    """One question, complete: a model gets nothing else to know."""
+    """Complete request; the model gets nothing else."""
 
     messages: tuple[Message, ...]
     prompt_version: str
-    """Which prompt this is, "junior/3": costs are summed by it, and it is part of the key."""
+    """Name of the prompt, "junior/3": part of the key; costs are summed by it."""
     max_output_tokens: int
-    """A hard limit, reasoning included; also what an unanswered call may have cost."""
+    """Hard limit, reasoning included; bounds the cost of an unanswered call."""
     answer: type[BaseModel] | None = None
-    """The form of the answer; its JSON schema is sent, and replies are checked against it."""
+    """Form of the answer; its JSON schema is sent and checked."""
     temperature: float | None = None
-    """None leaves the endpoint's own."""
+    """None takes the endpoint's default."""
     seed: int | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
-    """Sent as it is in the body, for options that one endpoint has (a cap on reasoning)."""
+    """Extra fields of the body, for options of one endpoint (a cap on reasoning)."""
     take: int = 0
-    """To ask the same thing again and get a second answer."""
+    """Number of the sample, for several answers to one request."""
     label: str = ""
-    """For people who look into the store, a clip's name; not part of the question."""
+    """Name shown in the store, such as the clip's; not part of the key."""
 
     def __post_init__(self) -> None:
         if not self.messages:
@@ -153,44 +153,44 @@ class ChatRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
-    """Tokens as the endpoint counted them; None where it did not say."""
+    """Tokens as counted by the endpoint; None where it gives no count."""
 
     input_tokens: int
-    """All of them: those of sounds and those read from a cache too."""
+    """All input tokens, including those of sounds and those from a cache."""
     output_tokens: int
-    """All of them: reasoning too."""
+    """All output tokens, including reasoning."""
     audio_input_tokens: int | None = None
     cached_input_tokens: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatReply:
-    """What came back."""
+    """Reply of a model."""
 
     text: str
     usage: Usage | None = None
     finish: str = "stop"
-    """Why it ended: "stop", "length" (cut off), "content_filter"."""
+    """Reason of the end: "stop", "length" (cut off), "content_filter"."""
     refusal: str | None = None
-    """In the model's words, if it declined. `ChatModel.ask` raises `Refused` then."""
+    """The model's text if it declined; `ChatModel.ask` then raises `Refused`."""
     from_store: bool = False
-    """Nothing was sent: this had been answered before."""
+    """Whether the answer came from the store and nothing was sent."""
 
     def parsed(self, answer: type[Answer]) -> Answer:
-        """The text as an instance of `answer`.
+        """Parse the text as an `answer`.
 
         Raises:
-            Malformed: It is not one. Not after `ask` with a request for the same `answer`.
+            Malformed: It has another form; never after `ask` for the same `answer`.
         """
         return parse_answer(self.text, answer)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelId:
-    """Which weights answer, and where."""
+    """Name of a model and its endpoint."""
 
     endpoint: str
-    """Base URL without credentials; "local" for what runs in this process."""
+    """Base URL without credentials; "local" for models in this process."""
     model: str
 
     def __str__(self) -> str:
@@ -198,28 +198,28 @@ class ModelId:
 
 
 class ChatModel(Protocol):
-    """For those who ask: one call is one settled answer, or one error."""
+    """Protocol for callers: one call gives one settled answer or one error."""
 
     @property
     def id(self) -> ModelId:
-        """Which model this is."""
+        """Name of the model and its endpoint."""
         ...
 
     async def ask(self, request: ChatRequest) -> ChatReply:
-        """Answer, from the store or from the model.
+        """Answer from the store or from the model.
 
         Raises:
             Refused: The model declined.
             Malformed: No usable reply in the allowed number of tries.
             Unavailable: The endpoint failed in every allowed try.
-            BudgetExceeded: The limit leaves no room for this call.
-            UserError: The endpoint says that the request, the model's name or the key is wrong.
+            BudgetExceeded: The call could exceed the budget.
+            UserError: The endpoint rejects the request, the model's name or the key.
         """
         ...
 
 
 class SendFailed(Exception):
-    """One send brought no reply. Says whether it may have been billed all the same."""
+    """A send brought no reply, but may have been billed."""
 
     def __init__(
         self,
@@ -233,21 +233,21 @@ class SendFailed(Exception):
         self.reason = reason
         self.maybe_billed = maybe_billed
         self.transient = transient
-        """Worth another try, unchanged."""
+        """Whether the same send may succeed later."""
         self.retry_after_s = retry_after_s
-        """How long the endpoint wants to be left alone."""
+        """Pause that the endpoint requested."""
 
 
 class ChatEndpoint(Protocol):
-    """For those who bring a new kind of server: one call is one send, and may cost money."""
+    """Protocol for a new kind of server: one call is one send and may cost money."""
 
     @property
     def id(self) -> ModelId:
-        """Which model this is."""
+        """Name of the model and its endpoint."""
         ...
 
     async def send(self, request: ChatRequest) -> ChatReply:
-        """Send once. Refusals and cut-off replies are returned: they cost money too.
+        """Send once; refusals and cut-off replies are returned, because they are billed too.
 
         Raises:
             SendFailed: No reply.

@@ -1,11 +1,11 @@
-"""One send to any OpenAI-compatible endpoint.
+"""Client of OpenAI-compatible endpoints: one call, one send.
 
-In:   a `ChatRequest`; the endpoint's URL, model and habits.
-Out:  a `ChatReply`, or `SendFailed`, which says whether money may have been spent and
-      whether it is worth another try.
+In:   a `ChatRequest`; the endpoint's URL, model and options.
+Out:  a `ChatReply`, or `SendFailed`, which states whether the send may have been billed and whether
+      a retry may succeed.
 
-The SDK's own retries are off: each send must be booked before it happens (`stored.py`). What
-not to get wrong: no exception of the SDK leaves this module, not even as a cause. They carry
+The SDK's own retries are off: each send must be booked before it happens (`cached.py`). What not to
+get wrong: no exception of the SDK leaves this module, not even as a cause, because it carries
 the request with its key.
 """
 
@@ -43,11 +43,11 @@ __all__ = ["OPENAI_URL", "OpenAIEndpoint", "Structured"]
 OPENAI_URL = "https://api.openai.com/v1"
 
 Structured = Literal["json_schema", "json_object", "text"]
-"""How an endpoint is told the form of an answer: by schema (OpenAI, Gemini, vLLM), as any JSON
-object with the schema in words, or in words alone."""
+"""How an endpoint gets the form of an answer: as a schema (OpenAI, Gemini, vLLM), as a request for
+JSON with the schema in the prompt, or in the prompt alone."""
 
 _NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
-"""Of the HTTP library below the SDK: no byte of the request has left."""
+"""Exceptions of the HTTP library before any byte was sent."""
 _TRANSIENT = {408, 409, 425, 429}
 _NO_MONEY_LEFT = {"insufficient_quota", "billing_hard_limit_reached"}
 _POLICY = {"content_filter", "content_policy_violation"}
@@ -55,7 +55,7 @@ _SHOWN_CHARACTERS = 500
 
 
 class OpenAIEndpoint:
-    """A model behind a URL. Opens connections on first use; `aclose` closes them."""
+    """Model behind a URL; connects on first use, `aclose` disconnects."""
 
     def __init__(
         self,
@@ -69,27 +69,27 @@ class OpenAIEndpoint:
     ) -> None:
         """Args.
 
-        model: Its name there.
-        base_url: Up to and without `/chat/completions`.
-        key_variable: Environment variable that holds the key; None if none is needed.
-        structured: What the endpoint offers for structured output.
-        tokens_option: What it calls the limit of output tokens; older servers know the second.
-        timeout_s: For one whole send, however slowly its bytes come.
+        model: The model's name at the endpoint.
+        base_url: URL without `/chat/completions`.
+        key_variable: Environment variable with the key; None if no key is needed.
+        structured: Kind of structured output that the endpoint supports.
+        tokens_option: Name of its limit of output tokens; older servers know the second.
+        timeout_s: Time limit of one send.
 
         Raises:
-            UserError: The URL can't be one, or the key is not there.
+            UserError: The URL is malformed, or the key is missing.
         """
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise UserError(f"endpoint {base_url!r}: expected http://... or https://...")
         if parts.username or parts.password or parts.query or parts.fragment:
-            # It is stored with every call, and would be shown by every error.
+            # The URL is stored with every call and shown in every error.
             raise UserError(
                 f"endpoint at {parts.hostname}: expected a URL without user, password or query; "
                 "put the key into an environment variable"
             )
         if timeout_s <= 0:
-            raise UserError(f"timeout_s={timeout_s}: expected more than 0")
+            raise UserError(f"expected more than 0, got {timeout_s}", field="timeout_s")
         self.id = ModelId(endpoint=base_url.rstrip("/"), model=model)
         self._key = ApiKey.from_variable(key_variable)
         self._structured = structured
@@ -115,31 +115,31 @@ class OpenAIEndpoint:
         failure: SendFailed
         try:
             async with asyncio.timeout(self._timeout_s):
-                # Not `chat.completions.create`: it goes through every field of the body by its
-                # type annotations, which takes longer than all the rest.
+                # `chat.completions.create` would walk every field of the body by its type
+                # annotations, which takes longer than all the rest.
                 content = await self._client.post("/chat/completions", cast_to=bytes, body=body)
             return self._reply(content)
         except SendFailed as error:
             failure = error
         except openai.APIStatusError as error:
-            refusal, failure = self._turned_away(error)
+            refusal, failure = self._rejection(error)
             if refusal is not None:
                 return refusal
         except (openai.APITimeoutError, TimeoutError) as error:
             failure = self._no_reply(error, f"no reply within {self._timeout_s:g} s")
         except openai.APIConnectionError as error:
             failure = self._no_reply(error, "connection lost")
-        except Exception as error:  # the SDK's own checks, and what nobody has thought of
+        except Exception as error:  # the SDK's own checks, and bugs
             failure = SendFailed(
                 self._key.scrub(f"{type(error).__name__}: {error}"),
                 maybe_billed=True,
                 transient=False,
             )
-        # Nothing may hang on it: no cause, no context, no frame of the SDK with its locals.
+        # Drop cause, context and frames of the SDK, whose locals hold the key.
         failure.__cause__ = failure.__context__ = None
         raise failure.with_traceback(None)
 
-    # ---- there
+    # ---- request
 
     def _body(self, request: ChatRequest) -> dict[str, Any]:
         messages = [_message(message) for message in request.messages]
@@ -170,7 +170,7 @@ class OpenAIEndpoint:
         messages.append({"role": "user", "content": in_words(request.answer)})
         return body
 
-    # ---- and back
+    # ---- reply
 
     def _reply(self, content: bytes) -> ChatReply:
         try:
@@ -198,17 +198,17 @@ class OpenAIEndpoint:
             refusal=None if refusal is None else self._key.scrub(refusal),
         )
 
-    def _turned_away(self, error: openai.APIStatusError) -> tuple[ChatReply | None, SendFailed]:
+    def _rejection(self, error: openai.APIStatusError) -> tuple[ChatReply | None, SendFailed]:
         status, code = error.status_code, str(error.code or "")
-        said = self._key.scrub(str(error.message))[:_SHOWN_CHARACTERS]
+        message = self._key.scrub(str(error.message))[:_SHOWN_CHARACTERS]
         failure = SendFailed(
-            f"status {status}: {said}",
+            f"status {status}: {message}",
             maybe_billed=status >= 500 or status == 408,
             transient=(status >= 500 or status in _TRANSIENT) and code not in _NO_MONEY_LEFT,
             retry_after_s=retry_after_s(error.response.headers),
         )
-        if code in _POLICY:  # whether that is billed differs: usage stays unknown
-            return ChatReply(text="", finish="content_filter", refusal=said), failure
+        if code in _POLICY:  # billed by some endpoints: usage stays unknown
+            return ChatReply(text="", finish="content_filter", refusal=message), failure
         return None, failure
 
     def _no_reply(self, error: Exception, what: str) -> SendFailed:
@@ -242,7 +242,7 @@ def _part(part: Part) -> dict[str, Any]:
 
 
 def _usage(data: object) -> Usage | None:
-    """Tokens as counted there; None if they are not all there."""
+    """Read the token counts; None if some are missing."""
     if not isinstance(data, Mapping):
         return None
     prompt, completion = data.get("prompt_tokens"), data.get("completion_tokens")

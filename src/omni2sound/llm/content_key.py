@@ -1,11 +1,11 @@
-"""The content key of a question: equal keys, equal questions.
+"""Content keys of requests: equal keys, equal requests.
 
 In:   a model's identity and a `ChatRequest`.
 Out:  64 hexadecimal digits.
 
-The key holds all that can change the answer and nothing else: endpoint, model, prompt
-version, messages with the digests of their pictures and sounds, the form of the answer,
-sampling, `take`. Labels, prices, limits and time-outs stay out.
+The key covers all that can change the answer and nothing else: endpoint, model, prompt version,
+messages with the digests of their pictures and sounds, the form of the answer, sampling, `take`.
+Labels, prices, limits and time-outs stay out.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from omni2sound.llm.chat import AudioPart, ChatRequest, ImagePart, ModelId, Part
 __all__ = ["content_key"]
 
 _VERSION = 1
-"""Raised when the same question gets another key; old answers are then bought again."""
+"""Incremented when equal requests get another key; old answers are then paid for again."""
 
 
 def content_key(model: ModelId, request: ChatRequest) -> str:
-    """SHA-256 over the canonical JSON of everything that can change the answer.
+    """Compute the SHA-256 of the canonical JSON of everything that can change the answer.
 
     Raises:
-        UserError: `request.extra` holds something that JSON has no word for.
+        UserError: `request.extra` is not JSON data.
     """
     question = {
         "version": _VERSION,

@@ -1,7 +1,7 @@
-"""What one process is asking right now.
+"""Deduplicates requests that are in flight.
 
-In:   keys, as they are asked and as they land.
-Out:  whether somebody is asking a key already; a wait for the next landing.
+In:   content keys of requests, when they start and when they end.
+Out:  whether a key is in flight already; a wait for the next end of a send.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ["InFlight"]
 
 
 class InFlight:
-    """Belongs to one event loop at a time."""
+    """Requests in flight in this process; belongs to one event loop at a time."""
 
     def __init__(self) -> None:
         self._asked: dict[str, asyncio.Future[None]] = {}
@@ -22,16 +22,16 @@ class InFlight:
         self._waiting: list[asyncio.Future[None]] = []
 
     async def alone(self, key: str) -> bool:
-        """Wait until nobody else here asks `key`. Whether nobody did in the first place."""
+        """Wait until `key` is not in flight; return whether it was not in the first place."""
         running = self._asked.get(key)
         if running is None:
             return True
-        await asyncio.wait([running])  # not the future itself: to give up here must not end it
+        await asyncio.wait([running])  # awaiting the future itself would let a caller cancel it
         return False
 
     @contextmanager
     def asking(self, key: str) -> Iterator[None]:
-        """`key` is asked by the block, and by nobody else in this process."""
+        """Hold `key` in flight during the block."""
         assert key not in self._asked
         self._asked[key] = asyncio.get_running_loop().create_future()
         try:
@@ -41,7 +41,7 @@ class InFlight:
 
     @contextmanager
     def sent(self) -> Iterator[None]:
-        """Money is booked in the block, and may come back when it ends."""
+        """Count a send whose booked money may be released when the block ends."""
         self._num_sent += 1
         try:
             yield
@@ -52,8 +52,8 @@ class InFlight:
                     waiter.set_result(None)
             self._waiting.clear()
 
-    async def next_landing(self) -> bool:
-        """Wait until a send ends; False at once if none is under way."""
+    async def next_end(self) -> bool:
+        """Wait until a send ends; return False at once if there is none."""
         if self._num_sent == 0:
             return False
         waiter = asyncio.get_running_loop().create_future()

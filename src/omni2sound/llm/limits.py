@@ -1,9 +1,9 @@
-"""How fast one model is asked: calls at a time, requests and tokens a minute, pauses.
+"""Rate limits of one model: concurrency, requests and tokens per minute, pauses.
 
-In:   `Limits`; the tokens that each send may take.
-Out:  turns, spread evenly: never more than the limit and one send in any minute.
+In:   `Limits`; the highest number of tokens of each send.
+Out:  evenly spaced turns: in any minute at most the limit plus one send.
 
-Evenly rather than in bursts: endpoints that grant 600 a minute often mean 10 a second.
+Even spacing instead of bursts: endpoints that grant 600 per minute often mean 10 per second.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ __all__ = ["Limits", "Pace"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What an endpoint, or a wallet, allows. None is no limit."""
+    """Limits of an endpoint; None is no limit."""
 
     concurrency: int = 16
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
-    """Input and output; what a send may take is reserved, what it did not take given back."""
+    """Input and output tokens; a send reserves its maximum and returns what it did not use."""
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
-            raise UserError(f"concurrency={self.concurrency}: expected 1 or more")
+            raise UserError(f"expected 1 or more, got {self.concurrency}", field="concurrency")
         for name in ("requests_per_minute", "tokens_per_minute"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
-                raise UserError(f"{name}={value}: expected more than 0, or None")
+                raise UserError(f"expected more than 0 or None, got {value}", field=name)
 
 
 class Pace:
-    """Hands out turns; belongs to one event loop."""
+    """Turns for sends; belongs to one event loop."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Pace:
 
     @asynccontextmanager
     async def turn(self, num_tokens: int) -> AsyncIterator[None]:
-        """The block is one send of at most `num_tokens`."""
+        """Wait for the turn of a send of at most `num_tokens`, which the block does."""
         async with self._free:
             now = self._clock()
             start = max(now, self._next_request_s, self._next_token_s)
@@ -69,10 +69,10 @@ class Pace:
             yield
 
     def pause(self, duration_s: float) -> None:
-        """Nobody sends for so long, and then not all in the same instant."""
+        """Stop sends for a while and spread the time at which they continue."""
         spread_s = self._random.uniform(0, min(1.0, duration_s / 10))
         self._paused_until_s = max(self._paused_until_s, self._clock() + duration_s + spread_s)
 
     def give_back(self, num_tokens: int) -> None:
-        """Reserved, and not taken."""
+        """Return reserved tokens that were not used."""
         self._next_token_s = max(self._next_token_s - num_tokens * self._per_token_s, self._clock())

@@ -1,4 +1,4 @@
-"""One line for whoever lacks the extra `annotate`."""
+"""Error for a missing extra `annotate`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["needs"]
 
 @contextmanager
 def needs(package: str) -> Iterator[None]:
-    """The block imports `package`.
+    """Import `package` in the block.
 
     Raises:
         MissingPartError: It is not installed.
@@ -21,6 +21,6 @@ def needs(package: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != package:
-            raise  # installed, but broken: the whole story
+            raise  # installed but broken: show the traceback
         message = f"package {package} missing; run: pip install 'omni2sound[annotate]'"
         raise MissingPartError(message) from None

@@ -1,11 +1,11 @@
-"""What a call costs: before it is sent as an upper bound, afterwards from the counted tokens.
+"""Cost of a call: an upper bound before it is sent, an interval from token counts afterwards.
 
 In:   the table `prices.toml` and the user's own files; `ChatRequest`s, `Usage`s.
-Out:  `Cost`: an interval, because an endpoint does not always say enough; None without a price.
+Out:  `Cost`: an interval, because endpoints don't always report enough; None without a price.
 
-What not to get wrong: an unknown price is None, never 0, and money is never a float. All
-amounts are whole picodollars inside (a token at $0.000001 per million is one), so sums in
-SQLite and sums here are the same number.
+What not to get wrong: an unknown price is None, never 0, and money is never a float. All amounts
+are whole picodollars (a token at $0.000001 per million costs one), so sums in SQLite and here are
+equal.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ __all__ = ["Cost", "Price", "Prices", "input_tokens_at_most", "usd"]
 
 _PICODOLLARS = 10**12
 _MESSAGE_TOKENS = 16
-"""Role names and separators around a message; templates in use take fewer than ten."""
+"""Bound for role names and separators of a message; known chat templates take fewer than ten."""
 _AUDIO_TOKENS_PER_S = 100
 _IMAGE_TOKENS = 2048
-"""For models that no row describes: more than any that we know of takes. Used for pace only."""
+"""Bound for models without a row, above all known models; used for rate limits only."""
 
 
 def usd(picodollars: int) -> Decimal:
-    """Exact dollars."""
+    """Convert to exact dollars."""
     return Decimal(picodollars).scaleb(-12)
 
 
@@ -49,12 +49,12 @@ class Cost:
 
     @property
     def at_most_usd(self) -> Decimal:
-        """The upper end."""
+        """Upper end."""
         return usd(self.known_pusd + self.uncertain_pusd)
 
 
 class Price(BaseModel):
-    """A row of the table; amounts are US dollars for a million tokens."""
+    """Row of the table; amounts are US dollars per million tokens."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -71,7 +71,7 @@ class Price(BaseModel):
     image_tokens: int = Field(default=_IMAGE_TOKENS, ge=1)
 
     def before(self, request: ChatRequest) -> Cost | None:
-        """What one send costs at most: nothing of it known yet."""
+        """Bound the cost of a send; None if the request is too long for this price."""
         tokens = input_tokens_at_most(request, self)
         if self.up_to_input_tokens is not None and tokens > self.up_to_input_tokens:
             return None
@@ -80,10 +80,10 @@ class Price(BaseModel):
         return Cost(known_pusd=0, uncertain_pusd=most)
 
     def after(self, request: ChatRequest, usage: Usage) -> Cost | None:
-        """What one send cost. Uncertain is what the endpoint did not say.
+        """Compute the cost of a send; what the endpoint did not report is uncertain.
 
-        An endpoint that does not mention cached tokens read none; those without a price of
-        their own cost at most what others do.
+        Cached tokens that it does not mention count as none; without a price of their own they
+        cost at most as much as others.
         """
         if self.up_to_input_tokens is not None and usage.input_tokens > self.up_to_input_tokens:
             return None
@@ -102,7 +102,7 @@ class Price(BaseModel):
             audio = min(usage.audio_input_tokens, fresh)
             sure = _pusd(audio, self.audio_input) + _pusd(fresh - audio, self.input)
             low, high = low + sure, high + sure
-        else:  # not said, or not how much of it was cached
+        else:  # not reported, or not how much of it was cached
             low += _pusd(fresh, min(self.input, self.audio_input))
             high += _pusd(fresh, dearest)
         return Cost(known_pusd=low, uncertain_pusd=high - low)
@@ -120,7 +120,7 @@ def _has_sound(request: ChatRequest) -> bool:
 
 
 def input_tokens_at_most(request: ChatRequest, price: Price | None) -> int:
-    """An upper bound: no tokenizer in use makes more tokens of a text than it has bytes."""
+    """Bound the input tokens; no known tokenizer makes more tokens than bytes."""
     per_second = _AUDIO_TOKENS_PER_S if price is None else price.audio_tokens_per_s
     per_image = _IMAGE_TOKENS if price is None else price.image_tokens
     tokens = 0 if request.answer is None else len(in_words(request.answer).encode())
@@ -144,14 +144,14 @@ class Prices:
 
     @classmethod
     def load(cls, *files: str | Path) -> Prices:
-        """The package's table; `files` come before it, the first before the second.
+        """Read the bundled table; `files` take precedence, earlier ones first.
 
         Raises:
             UserError: A file can't be read, or a row in it is wrong.
         """
-        carried = resources.files("omni2sound.llm").joinpath("prices.toml")
+        bundled = resources.files("omni2sound.llm").joinpath("prices.toml")
         rows: dict[tuple[str, str], Price] = {}
-        for price in _rows("prices.toml of omni2sound", carried.read_text(encoding="utf-8")):
+        for price in _rows("prices.toml of omni2sound", bundled.read_text(encoding="utf-8")):
             rows[price.endpoint, price.model] = price
         for file in reversed(files):
             try:
@@ -163,13 +163,13 @@ class Prices:
         return cls(rows)
 
     def of(self, model: ModelId) -> Price | None:
-        """The row of `model`; None if nobody has written one."""
+        """Return the row of `model`, if any."""
         return self.rows.get((urlsplit(model.endpoint).hostname or model.endpoint, model.model))
 
 
 def _rows(file: str, text: str) -> Sequence[Price]:
     try:
-        data = tomllib.loads(text, parse_float=Decimal)  # the digits that stand there
+        data = tomllib.loads(text, parse_float=Decimal)  # exact digits
         if set(data) != {"price"} or not isinstance(data["price"], list):
             raise UserError(f"{file}: expected [[price]] tables and nothing else")
         return [Price.model_validate(row) for row in data["price"]]

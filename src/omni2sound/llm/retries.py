@@ -1,11 +1,10 @@
-"""The one retry policy: which sends are tried again, when, and how often.
+"""Retry policy: which sends are repeated, when, and how often.
 
-In:   `SendFailed`, with what the endpoint said about coming back.
-Out:  a tenacity policy; the seconds that a Retry-After header means.
+In:   `SendFailed` with the pause that the endpoint requested.
+Out:  a tenacity policy; the seconds of a Retry-After header.
 
-An endpoint that names a time gets that time, all of it: one that asks for longer than we are
-ready to wait has failed. Otherwise exponential with full jitter, so that calls which failed
-together do not come back together.
+A requested pause is kept in full; one beyond the limit counts as failed. Otherwise waits are
+exponential with full jitter, so that calls which failed together don't return together.
 """
 
 from __future__ import annotations
@@ -34,23 +33,23 @@ __all__ = ["Retry", "retry_after_s"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Retry:
-    """How patient to be."""
+    """Number of sends and waits between them."""
 
     max_sends: int = 6
-    """Of one question, malformed replies not counted."""
+    """Most failed sends of one request, malformed replies not counted."""
     first_wait_s: float = 1.0
-    """The first wait lies between 0 and this, the next between 0 and twice this, ..."""
+    """Upper end of the first wait; it doubles with each wait."""
     max_wait_s: float = 60.0
-    """... and none above this."""
+    """Upper end of all waits."""
     max_retry_after_s: float = 300.0
-    """An endpoint that asks for a longer wait counts as failed."""
+    """Longest requested pause that is kept."""
 
     def __post_init__(self) -> None:
         if self.max_sends < 1:
-            raise UserError(f"max_sends={self.max_sends}: expected 1 or more")
+            raise UserError(f"expected 1 or more, got {self.max_sends}", field="max_sends")
 
     def policy(self, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> AsyncRetrying:
-        """For one question; raises the last `SendFailed` when patience ends."""
+        """Build the policy for one request; it reraises the last `SendFailed`."""
         exponential = wait_random_exponential(multiplier=self.first_wait_s, max=self.max_wait_s)
 
         def wait(state: RetryCallState) -> float:
@@ -73,14 +72,14 @@ class Retry:
 
 
 def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Seconds until the endpoint wants to be asked again; None if it does not say.
+    """Read the requested pause in seconds; None if there is none.
 
     Args:
-        headers: Of the response, names in lower case or a mapping that does not mind.
-        now: For a header that names a date.
+        headers: Headers of the response; names in lower case, or a case-insensitive mapping.
+        now: Reference for a header with a date; None takes the current time.
     """
     try:
-        # Not in the standard, but more exact; OpenAI and Azure send it.
+        # Not in the standard but finer; OpenAI and Azure send it.
         return max(0.0, float(headers["retry-after-ms"]) / 1000)
     except (KeyError, ValueError):
         pass
@@ -91,6 +90,6 @@ def retry_after_s(headers: Mapping[str, str], now: datetime | None = None) -> fl
         moment = parsedate_to_datetime(value)
     except ValueError:
         return None
-    if moment.tzinfo is None:  # "-0000": UTC, and no opinion about the place
+    if moment.tzinfo is None:  # "-0000" means UTC of unknown place
         moment = moment.replace(tzinfo=UTC)
     return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds())

@@ -1,11 +1,10 @@
-"""The tables of a call store, and how an older file becomes a newer one.
+"""Tables of a call store and migrations of older files.
 
 In:   a connection to a new file, or to one of any earlier version.
-Out:  the same file with the newest tables; `UserError` for a file that is something else.
+Out:  the same file with the newest tables; `UserError` for any other file.
 
-A version is the number of migrations that a file has seen; a migration that was released
-never changes. `total` is kept by triggers, so that no statement can change what was spent
-without changing the sum.
+A version is the number of applied migrations; a released migration never changes. Triggers keep
+`total`, so no statement can change the spend without the sum.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ _TAKE_OLD = """
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
-        # What costs are summed by.
+        # Keys by which costs are summed.
         """CREATE TABLE kind (
             id INTEGER PRIMARY KEY,
             endpoint TEXT NOT NULL,
@@ -56,7 +55,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         )""",
         # A process that has the file open; it holds the lock file of the same name.
         "CREATE TABLE owner (id TEXT PRIMARY KEY, opened_at TEXT NOT NULL) WITHOUT ROWID",
-        # A question. It is leased while it has an owner, and done once it has an answer.
+        # A request; leased while it has an owner, done once it has an answer.
         """CREATE TABLE call (
             key TEXT PRIMARY KEY,
             kind INTEGER NOT NULL REFERENCES kind,
@@ -66,7 +65,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             num_malformed INTEGER NOT NULL DEFAULT 0,
             num_refused INTEGER NOT NULL DEFAULT 0
         ) WITHOUT ROWID""",
-        # One send. Written before it as `sent`; `lost` if nobody knows how it ended.
+        # A send, written before it happens as `sent`; `lost` if its outcome is unknown.
         """CREATE TABLE attempt (
             id INTEGER PRIMARY KEY,
             key TEXT NOT NULL REFERENCES call,
@@ -104,10 +103,10 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 
 
 def migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Bring the file to the newest version, or leave it as it was.
+    """Migrate the file to the newest version, or leave it unchanged.
 
     Raises:
-        UserError: It is not a call store, or one of a later version of the package.
+        UserError: It is no call store, or one of a later version of the package.
     """
     db.execute("BEGIN IMMEDIATE")  # two processes may open a new file at once
     try:

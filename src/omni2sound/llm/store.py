@@ -1,19 +1,19 @@
-"""What was asked, answered and paid: one SQLite file, safe to kill at any instant.
+"""Store of requests, answers and costs in one SQLite file, safe to kill at any instant.
 
-In:   content keys; what a send may cost, before it; how it ended and what it did cost.
-Out:  answers that were committed; leave to send, or the reason why not; spend as an interval.
+In:   content keys; the highest cost before a send, its outcome and cost afterwards.
+Out:  committed answers; permission to send, or the reason against it; spend as an interval.
 
     claim = await wrap_future(store.claim(key, ...))   # Granted: the intent is on the disk
     ...send...
     await wrap_future(store.settle(claim.attempt, ...))
 
 What not to get wrong: the intent is durable before the first byte leaves, and the answer in
-the same transaction as its cost. So at any instant what a server has billed lies between
-`known` and `known + uncertain`, and an answer that was committed is never bought again.
+the same transaction as its cost. So at any instant the bill lies between `known` and
+`known + uncertain`, and a committed answer is never paid for again.
 
-A lease ends with its process, not with a clock: each process holds a lock on a file of its
-own (`calls.sqlite.owners/ID`), which the system lets go of however the process dies. Whoever
-gets that lock buries the dead: its open sends become `lost` and stay in `uncertain`.
+A lease ends with its process, not by a clock: each process locks a file of its own
+(`calls.sqlite.owners/ID`), and the system releases the lock however the process dies. The next
+process that gets the lock marks the open sends of the dead one `lost`; they stay in `uncertain`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import json
 import secrets
 import sqlite3
 import threading
-from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,9 +31,10 @@ from typing import Literal, Self
 
 from filelock import FileLock, Timeout
 
+from omni2sound.config import from_json, to_json
 from omni2sound.errors import UserError
 from omni2sound.files import Closing
-from omni2sound.llm.chat import ChatReply, ChatRequest, ModelId, Usage
+from omni2sound.llm.chat import ChatReply, ChatRequest, ModelId
 from omni2sound.llm.in_flight import InFlight
 from omni2sound.llm.prices import Cost, usd
 from omni2sound.llm.schema import migrate
@@ -54,11 +54,13 @@ __all__ = [
 ]
 
 Outcome = Literal["answered", "malformed", "refused", "rejected", "lost"]
-"""How a send ended: an answer; another reply than was asked for; the model declined; turned
-away unbilled; nobody knows."""
+"""Outcome of a send: an answer; a reply in another form; declined by the model; rejected without
+a bill; unknown."""
 
+_STORED = ("text", "finish", "usage")
+"""Fields of a reply in the column `answer`."""
 _BUSY_S = 60.0
-"""How long to wait for another process's commit."""
+"""Longest wait for another process's commit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,17 +70,17 @@ class Spend:
     known_usd: Decimal
     uncertain_usd: Decimal
     num_unpriced: int
-    """Sends that may have cost something on top of it: their model has no known price."""
+    """Sends without a known price, whose cost comes on top."""
 
     @property
     def at_most_usd(self) -> Decimal:
-        """What budgets are held against."""
+        """Upper end, which budgets are compared with."""
         return self.known_usd + self.uncertain_usd
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Total:
-    """Sends of one prompt to one model that ended in one way."""
+    """Sends of one prompt to one model with one outcome."""
 
     model: ModelId
     prompt_version: str
@@ -91,26 +93,26 @@ class Total:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Granted:
-    """Send, then settle this attempt."""
+    """Permission to send; the attempt must be settled."""
 
     attempt: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answered:
-    """Don't: here is the answer."""
+    """No send needed: the answer is there."""
 
     reply: ChatReply
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Held:
-    """Don't: another process that is alive is asking this."""
+    """No send: another live process has this request in flight."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GivenUp:
-    """Don't: as often as allowed it came back without an answer."""
+    """No send: the allowed number of sends brought no answer."""
 
     reason: Literal["malformed", "refused"]
     num: int
@@ -119,7 +121,7 @@ class GivenUp:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NoBudget:
-    """Don't: it could cost more than is left."""
+    """No send: it could exceed the budget."""
 
     spend: Spend
 
@@ -134,25 +136,25 @@ class CallStore(Closing):
         self.path = path
         self.budget_usd = budget_usd
         self.in_flight = InFlight()
-        """What this process is asking right now."""
+        """Requests of this process that are in flight."""
         self._id = secrets.token_hex(8)
         self._owners = path.with_name(f"{path.name}.owners")
         self._owners.mkdir(exist_ok=True)
         self._lock = FileLock(self._owners / self._id, thread_local=False)
         self._reader = _connect(path)
         self._reading = threading.Lock()
-        self._lock.acquire(timeout=0)  # before anybody can learn the name
+        self._lock.acquire(timeout=0)  # before the name is in the file
         self._writer = Writer(_connect(path))
         self._writer.submit(self._enter).result()
 
     @classmethod
     def open(cls, path: str | Path, *, budget_usd: Decimal | None = None) -> Self:
-        """Open or create a store, migrate it, and bury processes that died with it open.
+        """Open or create a store, migrate it, and settle sends of processes that died.
 
         Args:
-            path: The SQLite file; its folder exists. SQLite's locks don't reach over network
-                file systems: keep it on a disk of the machine that asks.
-            budget_usd: No send is granted that could take the whole store's spend above it.
+            path: The SQLite file in an existing folder on a local disk: SQLite's locks don't
+                work over network file systems.
+            budget_usd: Limit of the whole store's spend; no send is granted that could exceed it.
 
         Raises:
             UserError: No such folder; not a call store; or one of a later version.
@@ -173,10 +175,10 @@ class CallStore(Closing):
         return cls(path, budget_usd=budget_usd)
 
     def close(self) -> None:
-        """Commit what is under way; what was sent and not settled becomes `lost`."""
+        """Commit pending work; sends that were not settled become `lost`."""
         if not self._lock.is_locked:
             return
-        self._writer.submit(lambda db: _bury(db, self._id)).result()
+        self._writer.submit(lambda db: _settle_dead(db, self._id)).result()
         self._writer.close()
         self._reader.close()
         self._lock.release()
@@ -185,7 +187,7 @@ class CallStore(Closing):
     # ---- asking
 
     def answer(self, key: str) -> ChatReply | None:
-        """The committed answer, if there is one."""
+        """Return the committed answer, if any."""
         with self._reading:
             row = self._reader.execute("SELECT answer FROM call WHERE key = ?", (key,)).fetchone()
         return None if row is None or row[0] is None else _reply(row[0])
@@ -200,15 +202,15 @@ class CallStore(Closing):
         max_malformed: int,
         max_refused: int,
     ) -> Future[Claim]:
-        """Ask for leave to send; when it is granted, `cost` is booked.
+        """Request permission to send and book `cost` when it is granted.
 
         Args:
             key: `content_key(model, request)`.
-            model: Who will be asked.
-            request: For its `prompt_version` and `label`.
-            cost: At most, None if it has no known price.
-            max_malformed: Sends of this question, ever, that may end malformed.
-            max_refused: Sends of this question, ever, that may end refused.
+            model: Model that would answer.
+            request: Gives `prompt_version` and `label`.
+            cost: Highest cost; None without a known price.
+            max_malformed: Most malformed replies to this request, over all runs.
+            max_refused: Most refusals of this request, over all runs.
         """
 
         def work(db: sqlite3.Connection) -> Claim:
@@ -219,7 +221,7 @@ class CallStore(Closing):
                 answer, owner, num_malformed, num_refused = row
                 if answer is not None:
                     return Answered(reply=_reply(answer))
-                if owner not in (None, self._id) and not self._buried(db, owner):
+                if owner not in (None, self._id) and not self._is_dead(db, owner):
                     return Held()
                 if num_malformed >= max_malformed:
                     return GivenUp(
@@ -258,14 +260,14 @@ class CallStore(Closing):
         reply: ChatReply | None = None,
         detail: str | None = None,
     ) -> Future[None]:
-        """Write down how a send ended, and end the lease.
+        """Record the outcome of a send and end the lease.
 
         Args:
             attempt: From `Granted`.
-            outcome: How it ended.
-            cost: What it did cost, as far as one can know; None without a known price.
-            reply: What came back; kept as the answer if the outcome is "answered".
-            detail: Why there is no answer.
+            outcome: Outcome of the send.
+            cost: Its cost, as far as known; None without a known price.
+            reply: The reply, stored as the answer if the outcome is "answered".
+            detail: Reason why there is no answer.
         """
         if outcome == "rejected":
             cost = Cost(known_pusd=0)
@@ -291,12 +293,12 @@ class CallStore(Closing):
     # ---- looking
 
     def spend(self) -> Spend:
-        """All money that this store knows of, whoever spent it."""
+        """Return the spend of all processes that used this store."""
         with self._reading:
             return _spend(self._reader)
 
     def totals(self) -> tuple[Total, ...]:
-        """Sends by model, prompt and how they ended."""
+        """Count sends by model, prompt and outcome."""
         with self._reading:
             rows = self._reader.execute(
                 "SELECT endpoint, model, prompt_version, state, num, num_unpriced, known_pusd,"
@@ -320,18 +322,18 @@ class CallStore(Closing):
 
     def _enter(self, db: sqlite3.Connection) -> None:
         for (owner,) in db.execute("SELECT id FROM owner").fetchall():
-            self._buried(db, owner)
+            self._is_dead(db, owner)
         db.execute("INSERT INTO owner (id, opened_at) VALUES (?, ?)", (self._id, _now()))
 
-    def _buried(self, db: sqlite3.Connection, owner: str) -> bool:
-        """Whether `owner` was found dead; its leases and open sends are then cleared."""
+    def _is_dead(self, db: sqlite3.Connection, owner: str) -> bool:
+        """Return whether `owner` is dead; its leases and open sends are then cleared."""
         lock = FileLock(self._lock_of(owner))
         try:
             lock.acquire(timeout=0)
         except Timeout:
             return False
         try:
-            _bury(db, owner)
+            _settle_dead(db, owner)
         finally:
             lock.release()
             self._lock_of(owner).unlink(missing_ok=True)
@@ -361,7 +363,7 @@ def _kind(db: sqlite3.Connection, model: ModelId, prompt_version: str) -> int:
     return cursor.lastrowid
 
 
-def _bury(db: sqlite3.Connection, owner: str) -> None:
+def _settle_dead(db: sqlite3.Connection, owner: str) -> None:
     db.execute(
         "UPDATE attempt SET state = 'lost', settled_at = ?, detail = 'process ended'"
         " WHERE owner = ? AND state = 'sent'",
@@ -392,7 +394,7 @@ def _booked(cost: Cost | None) -> tuple[int | None, int | None]:
 
 
 def _storable(text: str) -> str:
-    """Half a character, from a file name or a JSON escape, is spelt out."""
+    """Escape lone surrogates, which come from file names and JSON escapes."""
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -401,23 +403,9 @@ def _now() -> str:
 
 
 def _written(reply: ChatReply) -> str:
-    usage = reply.usage
-    data: Mapping[str, object] = {
-        "text": reply.text,
-        "finish": reply.finish,
-        "usage": None
-        if usage is None
-        else {
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-            "audio_input_tokens": usage.audio_input_tokens,
-            "cached_input_tokens": usage.cached_input_tokens,
-        },
-    }
-    return json.dumps(data, ensure_ascii=True)
+    data = to_json(reply)
+    return json.dumps({name: data[name] for name in _STORED})
 
 
 def _reply(answer: str) -> ChatReply:
-    data = json.loads(answer)
-    usage = None if data["usage"] is None else Usage(**data["usage"])
-    return ChatReply(text=data["text"], finish=data["finish"], usage=usage, from_store=True)
+    return from_json(ChatReply, {**json.loads(answer), "from_store": True}, where="answer")

@@ -1,13 +1,12 @@
-"""One thread that writes to SQLite, many who wait for it.
+"""Writer thread for SQLite with group commits.
 
 In:   functions of a connection.
-Out:  futures of their results; one is done only when its changes are on the disk.
+Out:  futures of their results, done only when the changes are on disk.
 
-A commit flushes to disk and takes milliseconds, however much it holds. So what has come in
-while the last one was running is committed together: durability costs the wait, not the rate.
-If one of them fails, all are undone and each is done again in a transaction of its own; a
-savepoint for each would cost every statement twice, and this thread has to wait for the
-interpreter after each statement.
+A commit flushes to disk and takes milliseconds, whatever its size. So all jobs that arrive during
+one commit share the next: durability costs latency, not throughput. If one fails, all are rolled
+back and each runs again in a transaction of its own; a savepoint for each would double the
+statements, and this thread waits for the interpreter after each statement.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ _LARGEST_COMMIT = 512
 
 
 class Writer:
-    """Owns `connection` until it is closed."""
+    """Owner of `connection` until it is closed."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
-        # A daemon: whoever forgets to close loses nothing that anybody was told is stored.
+        # A daemon thread: without `close` only jobs whose futures are not done are lost.
         self._thread = threading.Thread(target=self._run, name="call-store", daemon=True)
         self._thread.start()
 
     def submit(self, work: Callable[[sqlite3.Connection], Result]) -> Future[Result]:
         """Run `work` in a transaction, after everything submitted before it.
 
-        It may run twice, the first time undone, so it changes nothing but the file. It can't
-        be cancelled: what was sent must be settled, whoever still wants to know.
+        It may run twice, the first time rolled back, so it must change nothing but the file. It
+        can't be cancelled: a send must be settled even if its caller has gone.
         """
         if self._closed:
             raise RuntimeError("the call store is closed")
@@ -52,7 +51,7 @@ class Writer:
         return future
 
     def close(self) -> None:
-        """Finish what was submitted and let go of the file."""
+        """Finish submitted work and close the file."""
         if not self._closed:
             self._closed = True
             self._jobs.put(None)
@@ -60,15 +59,15 @@ class Writer:
             self._connection.close()
 
     def _run(self) -> None:
-        going_on = True
-        while going_on:
+        is_open = True
+        while is_open:
             batch = [self._jobs.get()]
             while len(batch) < _LARGEST_COMMIT:
                 try:
                     batch.append(self._jobs.get_nowait())
                 except queue.Empty:
                     break
-            going_on = batch[-1] is not None
+            is_open = batch[-1] is not None
             self._commit([job for job in batch if job is not None])
 
     def _commit(self, jobs: list[_Job]) -> None:

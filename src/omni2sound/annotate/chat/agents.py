@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ from omni2sound.annotate.records import (
     Verdict,
     VisualContext,
 )
-from omni2sound.annotate.roles import Pair, Preference, Retry, SourceClip, Work
+from omni2sound.annotate.roles import Pair, Preference, Results, Retry, SourceClip, Work
 from omni2sound.config import to_json
 from omni2sound.errors import Malformed, MediaError, Refused, Unavailable
 from omni2sound.llm import (
@@ -69,6 +69,11 @@ _ANSWER_TOKENS = 700
 _CONTEXT_TOKENS = 900
 _FRAME_PX = 360
 _FRAMES_PER_SHOT = 2
+_FAILURES: dict[type[Exception], Literal["refused", "malformed", "media"]] = {
+    Refused: "refused",
+    Malformed: "malformed",
+    MediaError: "media",
+}
 
 
 async def in_parallel(
@@ -135,16 +140,12 @@ class ChatAgent:
 
     def _many(
         self, ask: Callable[[Item], Awaitable[Result]], items: Sequence[Item]
-    ) -> AsyncIterator[tuple[int, Result | Failure | Retry]]:
+    ) -> Results[Result]:
         async def settled(item: Item) -> Result | Failure | Retry:
             try:
                 return await ask(item)
-            except Refused as error:
-                return Failure(kind="refused", reason=str(error))
-            except Malformed as error:
-                return Failure(kind="malformed", reason=str(error))
-            except MediaError as error:
-                return Failure(kind="media", reason=str(error))
+            except (Refused, Malformed, MediaError) as error:
+                return Failure(kind=_FAILURES[type(error)], reason=str(error))
             except Unavailable as error:
                 return Retry(reason=str(error))
 
@@ -156,9 +157,7 @@ class ChatViewer(ChatAgent):
 
     role = "viewer"
 
-    def describe(
-        self, works: Sequence[Work]
-    ) -> AsyncIterator[tuple[int, VisualContext | Failure | Retry]]:
+    def describe(self, works: Sequence[Work]) -> Results[VisualContext]:
         """See `roles.Viewer`."""
         return self._many(self._describe, works)
 
@@ -207,9 +206,7 @@ class ChatJunior(ChatAgent):
         """Adds whether it gets frames."""
         return [*super().identity, self._shows_frames]
 
-    def caption(
-        self, works: Sequence[Work]
-    ) -> AsyncIterator[tuple[int, Caption | Failure | Retry]]:
+    def caption(self, works: Sequence[Work]) -> Results[Caption]:
         """See `roles.Junior`."""
         return self._many(self._caption, works)
 
@@ -252,9 +249,7 @@ class ChatSenior(ChatAgent):
         """Adds the number of turns and the cap on reasoning."""
         return [*super().identity, self._max_turns, REASONING_TOKENS]
 
-    def revise(
-        self, works: Sequence[Work]
-    ) -> AsyncIterator[tuple[int, SeniorCaption | Failure | Retry]]:
+    def revise(self, works: Sequence[Work]) -> Results[SeniorCaption]:
         """See `roles.Senior`."""
         return self._many(self._revise, works)
 
@@ -301,9 +296,7 @@ class ChatValidator(ChatAgent):
 
     role = "validator"
 
-    def validate(
-        self, works: Sequence[Work]
-    ) -> AsyncIterator[tuple[int, Verdict | Failure | Retry]]:
+    def validate(self, works: Sequence[Work]) -> Results[Verdict]:
         """See `roles.Validator`."""
         return self._many(self._validate, works)
 
@@ -324,9 +317,7 @@ class ChatJudge(ChatAgent):
 
     role = "judge"
 
-    def compare(
-        self, pairs: Sequence[Pair]
-    ) -> AsyncIterator[tuple[int, Preference | Failure | Retry]]:
+    def compare(self, pairs: Sequence[Pair]) -> Results[Preference]:
         """See `roles.CaptionJudge`."""
         return self._many(self._compare, pairs)
 

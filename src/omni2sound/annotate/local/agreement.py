@@ -1,12 +1,12 @@
-"""Two judges that share nothing, made one: what YAMNet hears and the tagger confirms.
+"""Agreement of two independent taggers: YAMNet's scores where the in-domain tagger confirms them.
 
-In:   scores of both, patch by patch; the vocabulary; the text encoder, which knows what words mean.
-Out:  scores of things: high only where both judges mean them.
+In:   scores of both, patch by patch; the vocabulary; a text encoder that compares names.
+Out:  scores of things, high only where both taggers agree.
 
-The tagger knows the stage corpus' classes only, YAMNet 521. A thing is confirmed by a class whose
-name means the same: "church bell" by "a bell". A thing far from all of them can't be confirmed;
-it counts where YAMNet is sure and the tagger has no better explanation. What not to get wrong:
-the scale is its own, so the senior's thresholds belong to it (docs/guides/annotate.md, validation).
+The in-domain tagger knows the 43 classes of the scenes, YAMNet 521. A thing is confirmed by a
+class whose name means the same: "church bell" by "a bell". A thing unlike all classes can't be
+confirmed; it counts where YAMNet is sure and the tagger has no better explanation. What not to get
+wrong: the scale is its own, so the senior's thresholds belong to it (docs/guides/annotate.md).
 
 Shape suffixes: P patches, T things, K classes of the tagger, C classes of YAMNet.
 """
@@ -25,15 +25,15 @@ from omni2sound.encoders.joint import JointSpace
 __all__ = ["agreed_scores", "likeness_of_names", "things_heard"]
 
 _UNLIKE = 0.3
-"""Cosine of two names that have nothing to do with each other, as mean token states have it."""
+"""Cosine similarity of unrelated names, from mean token states."""
 _UNCONFIRMED = 0.2
-"""Weight of what only YAMNet can know."""
+"""Weight of YAMNet alone."""
 
 
 def likeness_of_names(
     space: JointSpace, things: Sequence[str], classes: Sequence[str]
 ) -> NDArray[np.float32]:
-    """(T, K) 1 where two names mean the same, 0 where they are strangers."""
+    """Compare names, (T, K): 1 for the same meaning, 0 for unrelated ones."""
     states_TD, states_KD = (
         torch.nn.functional.normalize(space.mean_states(space.reading(list(names))), dim=-1)
         for names in (things, classes)
@@ -46,7 +46,7 @@ def likeness_of_names(
 def things_heard(
     scores_PC: NDArray[np.float32], class_names: Sequence[str], words: Vocabulary
 ) -> NDArray[np.float32]:
-    """(P, T) scores of things in the order of `words.things`: the highest of their classes."""
+    """Return scores of `words.things`, (P, T): the highest of their classes."""
     place = {name: number for number, name in enumerate(class_names)}
     heard_PT = np.zeros((len(scores_PC), len(words.things)), np.float32)
     for number, thing in enumerate(words.things):
@@ -61,7 +61,9 @@ def agreed_scores(
     tagged_PK: NDArray[np.float32],
     likeness_TK: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """(P, T) geometric mean of both judges, or YAMNet alone where nothing else explains it."""
+    """Return (P, T): the geometric mean of both taggers, or weighted YAMNet where the in-domain
+    tagger explains nothing.
+    """
     confirmed_PT = (tagged_PK[:, None, :] * likeness_TK[None]).max(axis=2)
     unexplained_P1 = 1 - tagged_PK.max(axis=1, keepdims=True)
     agreed_PT: NDArray[np.float32] = np.maximum(

@@ -1,12 +1,12 @@
-"""From tagger scores to events, and from events to a sentence.
+"""Events from tagger scores, and a sentence from events.
 
-In:   `Patch`es with scores of things, what is seen; a vocabulary.
+In:   `Patch`es with scores of things, visible things; a vocabulary.
 Out:  `HeardEvent`s by time; a caption in plain English.
 
 A thing is heard in a patch if its score reaches a threshold and no other thing there is far
-stronger; neighbouring patches are one event. What is seen may be heard at a lower threshold: the
-picture names a sound, it never makes one. What not to get wrong: what nobody recognised in the
-picture is not out of view, it is unknown, and the caption says nothing of it.
+stronger; neighbouring patches form one event. Visible things have a lower threshold: the picture
+supports a sound but never adds one. What not to get wrong: a thing that was not recognised in the
+picture is unknown, not out of view, and the caption says nothing of it.
 """
 
 from __future__ import annotations
@@ -32,36 +32,36 @@ __all__ = [
 
 _COUNTS = {1: "", 2: "twice", 3: "three times"}
 _TOGETHER_S = 0.4
-"""Things that start within it start together."""
+"""Largest difference between starts that count as simultaneous."""
 _MUSIC_SCORE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clause:
-    """What a caption says of one thing."""
+    """Content of a caption about one thing."""
 
     name: str
     """ "a dog"."""
     verb: str
     """ "barks"."""
     count: str = ""
-    """ "twice"; empty if nothing is said of it."""
+    """ "twice"; empty for continuous or single sounds."""
     is_unseen: bool = False
     joined: Literal["then", "while"] | None = None
-    """How it follows the clause before it; None for the first."""
+    """Relation to the clause before; None for the first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EventRules:
-    """When something counts as heard."""
+    """Thresholds for events."""
 
     threshold: float = 0.3
     seen_threshold: float = 0.15
-    """Of things that are seen."""
+    """Threshold for visible things."""
     relative: float = 0.6
-    """Of the strongest thing in the patch."""
+    """Least score relative to the strongest thing in the patch."""
     gap_s: float = 0.5
-    """Pauses up to it are bridged."""
+    """Longest pause within an event."""
 
 
 def events_of(
@@ -71,19 +71,19 @@ def events_of(
     unseen: Collection[str] = (),
     rules: EventRules,
 ) -> tuple[HeardEvent, ...]:
-    """Events by time of their start.
+    """Find events, ordered by start.
 
     Args:
-        patches: What is heard, as things (`Vocabulary.heard`).
-        seen: Names of things that are seen.
-        unseen: Names of things that would be seen if they were in the picture.
+        patches: Scores of things (`Vocabulary.heard`).
+        seen: Names of visible things.
+        unseen: Names of things that are known to be out of view.
         rules: Thresholds.
     """
     runs: dict[str, list[tuple[float, float, float]]] = {}
     for patch in patches:
         scores = patch.heard
         strongest = max(scores.values(), default=0.0)
-        # A patch hears about the middle half of its length well.
+        # The tagger is reliable in about the middle half of a patch.
         edge_s = (patch.end_s - patch.start_s) / 4
         for name, score in scores.items():
             least = rules.seen_threshold if name in seen else rules.threshold
@@ -112,7 +112,7 @@ def events_of(
 
 
 def clauses_of(events: Sequence[HeardEvent], words: Vocabulary) -> tuple[Clause, ...]:
-    """What there is to say of the events: each thing once, in order of time."""
+    """Group events into clauses, one per thing, in order of time."""
     by_thing: dict[str, list[HeardEvent]] = {}
     for event in events:
         by_thing.setdefault(event.what, []).append(event)
@@ -136,23 +136,23 @@ def clauses_of(events: Sequence[HeardEvent], words: Vocabulary) -> tuple[Clause,
 
 
 def sentence_of(clauses: Sequence[Clause]) -> str:
-    """The clauses in a sentence."""
+    """Join clauses into a sentence."""
     text = ""
     for clause in clauses:
         text += {None: "", "then": ", then ", "while": " while "}[clause.joined]
-        said = (clause.name, clause.verb, clause.count, "out of view" if clause.is_unseen else "")
-        text += " ".join(part for part in said if part)
+        parts = (clause.name, clause.verb, clause.count, "out of view" if clause.is_unseen else "")
+        text += " ".join(part for part in parts if part)
     text = text or "next to nothing is heard"
     return text[0].upper() + text[1:] + "."
 
 
 def caption_of(events: Sequence[HeardEvent], words: Vocabulary, *, is_music: bool) -> Caption:
-    """The events in a sentence, in order of time."""
+    """Write the events as a caption, in order of time."""
     text = sentence_of(clauses_of(events, words))
     return Caption(text=text, events=tuple(events), is_music=is_music)
 
 
 def mostly_music(patches: Sequence[Patch]) -> bool:
-    """Does YAMNet hear music all along? Of patches with its own classes."""
+    """Return whether YAMNet's mean score of music is high; patches have YAMNet's classes."""
     heard = [patch.heard for patch in patches if patch.heard]
     return bool(heard) and float(np.mean([h.get(MUSIC, 0.0) for h in heard])) >= _MUSIC_SCORE

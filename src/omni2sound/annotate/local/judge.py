@@ -14,7 +14,7 @@ Shape suffixes: P patches, K classes.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,7 +25,7 @@ from omni2sound.annotate.executor import Executor
 from omni2sound.annotate.local.words import ClassNames, vocabulary
 from omni2sound.annotate.media import clip_sound
 from omni2sound.annotate.records import Failure
-from omni2sound.annotate.roles import Pair, Preference, Retry, SourceClip
+from omni2sound.annotate.roles import Pair, Preference, Results, SourceClip
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import MediaError
@@ -81,9 +81,7 @@ class LocalJudge:
 
     executor: Executor
 
-    async def compare(
-        self, pairs: Sequence[Pair]
-    ) -> AsyncIterator[tuple[int, Preference | Failure | Retry]]:
+    async def compare(self, pairs: Sequence[Pair]) -> Results[Preference]:
         """See `roles.CaptionJudge`."""
         clips = list({pair.clip.name: pair.clip for pair in pairs}.values())
         tags = {clips[index].name: scores async for index, scores in self.executor.map(tag, clips)}

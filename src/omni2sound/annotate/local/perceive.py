@@ -1,11 +1,11 @@
-"""A clip as small networks know it: one job of the executor.
+"""Jobs of the executor: tagging, recognition and caption scores with small networks.
 
 In:   a clip; the folder of the joint heads.
-Out:  a `Perception`: what YAMNet hears by patch, what MobileNetV2 and the joint heads see by shot,
-      how well sound and picture agree; or a `Failure` if its files can't be read.
+Out:  a `Perception`: YAMNet's tags by patch, things that MobileNetV2 and the joint heads
+      recognise by shot, audio-visual similarity; or a `Failure` if its files can't be read.
 
-Networks are loaded once in each process. Only scores above a floor are kept, the thresholds
-come later: they can then be changed without listening again.
+Networks are loaded once per process. Scores above a floor are stored and thresholds applied later,
+so thresholds can change without new tagging.
 
 Shape suffixes: N samples, P patches, K classes, V views, E joint dimensions.
 """
@@ -36,8 +36,7 @@ from omni2sound.scenes.export.joint_examples import heard_patches
 from omni2sound.scenes.material.catalogue import Catalogue
 
 __all__ = [
-    "FineJob",
-    "PerceiveJob",
+    "ClipJob",
     "ScoreJob",
     "best_look",
     "listen_finely",
@@ -48,25 +47,17 @@ __all__ = [
 _FRAME_PX = 240
 _FRAMES_PER_SHOT = 2
 _KEPT = 12
-"""Classes of a patch, or things of a shot, that are kept."""
+"""Most classes of a patch, or things of a shot, that are stored."""
 _FLOOR = 0.02
 _FINE = 4
-"""How many times finer the senior listens."""
+"""Ratio of YAMNet's hop to the senior's."""
 _MARGIN_S = 0.25
-"""An event's sound is looked for so far around its span."""
+"""Margin around an event's span in which its sound is scored."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PerceiveJob:
-    """One clip."""
-
-    clip: SourceClip
-    joint: Path
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FineJob:
-    """One clip, to be heard at a finer hop and by a second judge."""
+class ClipJob:
+    """A clip and the folder of the joint heads."""
 
     clip: SourceClip
     joint: Path
@@ -74,7 +65,7 @@ class FineJob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreJob:
-    """Captions, and what was perceived of the sounds that they are of."""
+    """Captions and the perceptions of their clips."""
 
     joint: Path
     perceptions: tuple[Perception, ...]
@@ -93,7 +84,7 @@ def _tagger() -> Tagger:
 
 @lru_cache(maxsize=1)
 def _known() -> ClassNames:
-    """What the joint heads know: they were trained on sounds of the catalogue's classes."""
+    """Return the classes that the joint heads were trained on."""
     return ClassNames(Catalogue.load())
 
 
@@ -105,8 +96,8 @@ def _likeness(joint: Path) -> NDArray[np.float32]:
     return likeness_of_names(space, [thing.name for thing in words.things], classes)
 
 
-def perceive(job: PerceiveJob) -> Perception | Failure:
-    """Listen and look."""
+def perceive(job: ClipJob) -> Perception | Failure:
+    """Tag the sound, recognise things in the picture, compare both."""
     space = _joint(job.joint)
     try:
         samples_N = clip_sound(job.clip)
@@ -133,7 +124,7 @@ def perceive(job: PerceiveJob) -> Perception | Failure:
         duration_s=len(samples_N) / SAMPLE_RATE_HZ,
         similarity=similarity,
         sound=_packed(sounds_PE.numpy()),
-        patches=tuple(_patches(space.hearing, scores_PK, heard_P)),
+        patches=_patches(space.hearing.class_names, scores_PK, heard_P, YamNet.patch_hop_samples),
         looks=tuple(looks),
     )
 
@@ -151,7 +142,7 @@ def _look(
     likeness_T: torch.Tensor,
     probable_K: torch.Tensor,
 ) -> Look:
-    """The better of two opinions on each thing: ImageNet's probability, the joint likeness."""
+    """Take each thing's higher score: ImageNet's probability or the joint similarity."""
     seen = {
         thing.name: max(float(probable_K[list(thing.seen_as)].sum()), float(likeness))
         for thing, likeness in zip(things, likeness_T, strict=True)
@@ -160,7 +151,7 @@ def _look(
 
 
 def best_look(looks: Sequence[Look], name: str) -> float:
-    """The most that a thing's score may be in any shot; what was not kept is below what was."""
+    """Bound a thing's score over all shots; unstored scores are below the stored ones."""
     return max(
         (
             look.seen.get(name, min(look.seen.values()) if len(look.seen) >= _KEPT else _FLOOR)
@@ -171,20 +162,18 @@ def best_look(looks: Sequence[Look], name: str) -> float:
 
 
 def _patches(
-    hearing: YamNet, scores_PK: NDArray[np.float32], heard_P: NDArray[np.bool_]
-) -> list[Patch]:
-    hop_s = YamNet.patch_hop_samples / SAMPLE_RATE_HZ
-    length_s = YamNet.patch_samples / SAMPLE_RATE_HZ
-    return [
+    names: Sequence[str], scores_PK: NDArray[np.float32], loud_P: NDArray[np.bool_], hop: int
+) -> tuple[Patch, ...]:
+    """Convert scores to patches, `hop` samples apart; silent ones have no scores."""
+    hop_s, length_s = hop / SAMPLE_RATE_HZ, YamNet.patch_samples / SAMPLE_RATE_HZ
+    return tuple(
         Patch(
-            start_s=round(place * hop_s, 3),
-            end_s=round(place * hop_s + length_s, 3),
-            heard=_highest(dict(zip(hearing.class_names, map(float, scores_K), strict=True)))
-            if heard
-            else {},
+            start_s=round(index * hop_s, 3),
+            end_s=round(index * hop_s + length_s, 3),
+            heard=_highest(dict(zip(names, map(float, scores_K), strict=True))) if loud else {},
         )
-        for place, (scores_K, heard) in enumerate(zip(scores_PK, heard_P, strict=True))
-    ]
+        for index, (scores_K, loud) in enumerate(zip(scores_PK, loud_P, strict=True))
+    )
 
 
 def _highest(scores: dict[str, float]) -> dict[str, float]:
@@ -202,8 +191,8 @@ def _unpacked(sound: str, dim: int) -> torch.Tensor:
     return torch.from_numpy(flat.reshape(-1, dim))
 
 
-def listen_finely(job: FineJob) -> tuple[Patch, ...] | Failure:
-    """Things that YAMNet hears at a quarter of its hop and the tagger confirms."""
+def listen_finely(job: ClipJob) -> tuple[Patch, ...] | Failure:
+    """Tag things with YAMNet at a quarter of its hop where the in-domain tagger confirms them."""
     space, tagger = _joint(job.joint), _tagger()
     try:
         samples_N = clip_sound(job.clip)
@@ -216,41 +205,33 @@ def listen_finely(job: FineJob) -> tuple[Patch, ...] | Failure:
     tagged = [tagger.scores_and_embeddings(piece)[0] for piece in shifted]
     loud_P = _woven([heard_patches(n, len(p)) for n, p in zip(shifted, parts, strict=True)])
     scores_PC, tagged_PK = _smooth(_woven(parts)), _smooth(_woven(tagged))
-    # The two judges' patches begin together; at the end one may have a patch more.
+    # Patches of both taggers begin together; at the end one may have a patch more.
     more = len(scores_PC) - len(tagged_PK)
     tagged_PK = np.pad(tagged_PK[: len(scores_PC)], ((0, max(0, more)), (0, 0)), mode="edge")
     agreed_PT = agreed_scores(
         things_heard(scores_PC, space.hearing.class_names, words), tagged_PK, _likeness(job.joint)
     )
     names = [thing.name for thing in words.things]
-    hop_s, length_s = step / SAMPLE_RATE_HZ, YamNet.patch_samples / SAMPLE_RATE_HZ
-    return tuple(
-        Patch(
-            start_s=round(place * hop_s, 3),
-            end_s=round(place * hop_s + length_s, 3),
-            heard=_highest(dict(zip(names, map(float, agreed_T), strict=True))) if loud else {},
-        )
-        for place, (agreed_T, loud) in enumerate(zip(agreed_PT, loud_P, strict=True))
-    )
+    return _patches(names, agreed_PT, loud_P, step)
 
 
 def _woven(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Rows of all parts in turn; later parts have as many rows as the first, or one fewer."""
+    """Interleave the rows of all parts; later ones have as many rows as the first or one fewer."""
     rows = [part[i] for i in range(len(parts[0])) for part in parts if i < len(part)]
     return np.stack(rows)
 
 
 def _smooth(scores_PK: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each patch with the mean of itself and its neighbours: single patches misjudge."""
+    """Average each patch with its neighbours; single patches are unreliable."""
     near = [scores_PK[max(0, p - 1) : p + 2].mean(axis=0) for p in range(len(scores_PK))]
     return np.stack(near)
 
 
 def score_captions(job: ScoreJob) -> tuple[Fit, ...]:
-    """How captions, and each event that they name, fit their sounds.
+    """Score captions and their events against their sounds.
 
-    The heads have learnt the catalogue's classes: anything else scores low whether it sounds or
-    not, so an event without a name of a class in its phrase gets None.
+    The heads know the catalogue's classes; anything else scores low whether it sounds or not, so an
+    event that names no class gets None.
     """
     space = _joint(job.joint)
     whole_SE = space.sentences([caption.text for caption in job.captions])

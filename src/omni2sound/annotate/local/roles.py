@@ -1,11 +1,11 @@
-"""Scorer, viewer, junior, senior and validator out of networks that run here.
+"""Scorer, viewer, junior, senior and validator made of local networks.
 
 In:   works; an `Executor`; the folder of the joint heads.
-Out:  the same records that chat models give.
+Out:  the same records as from chat models.
 
-Only `LocalScorer` and `LocalSenior` listen, and they do it in the executor. The others read
-what was perceived and are instant. As everywhere, the junior and the senior get the picture as
-text only (`Work.context`); `sees_for_itself` breaks that rule on purpose, to measure it.
+Only `LocalScorer` and `LocalSenior` read the sound, in the executor. The others use perceptions
+and are instant. Junior and senior get the picture as text only (`Work.context`); `sees_for_itself`
+breaks that rule to measure its effect.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ from typing import Any
 from omni2sound.annotate.executor import Executor
 from omni2sound.annotate.local.events import EventRules, caption_of, events_of, mostly_music
 from omni2sound.annotate.local.perceive import (
-    FineJob,
-    PerceiveJob,
+    ClipJob,
     ScoreJob,
     best_look,
     listen_finely,
@@ -40,27 +39,27 @@ from omni2sound.annotate.records import (
     Verdict,
     VisualContext,
 )
-from omni2sound.annotate.roles import Retry, Work
+from omni2sound.annotate.roles import Results, Work
 from omni2sound.config import to_json
 from omni2sound.weights import load_card
 
 __all__ = ["LocalJunior", "LocalScorer", "LocalSenior", "LocalValidator", "LocalViewer"]
 
 _VERSION = 2
-"""Raised when the same input gives another result."""
+"""Incremented when the same input gives another result."""
 _CAPTIONS_VERSION = 4
-"""The same for junior and senior, who do not perceive."""
+"""Version of junior and senior, which do not perceive."""
 _CAPTIONS_A_JOB = 64
 SEEN_SCORE = 0.35
-"""Score of a `Look` from which a thing counts as seen: it finds a third of what sounds and is shown
+"""Least score of a visible thing. It finds a third of the things that sound and are shown
 (validation split); four of five things that it names are silent, many of them truly there."""
 MIGHT_BE_SEEN = 0.12
-"""Score of a `Look` below which a thing is hardly in the picture: of true captions 2 % have nothing
-above it, of captions of other scenes two thirds (validation split)."""
+"""Score below which a thing is hardly in the picture: 2 % of true captions and two thirds of
+other scenes' captions have nothing above it (validation split)."""
 _BORROWED = 0.5
-"""Weight of what is seen for a captioner that takes pictures for sounds: late fusion."""
+"""Weight of the picture's scores in the late fusion of `sees_for_itself`."""
 _AGREED = EventRules(threshold=0.1, seen_threshold=0.05)
-"""On the scale of `agreement.agreed_scores`, from validation scenes (docs/experiments)."""
+"""Thresholds for `agreement.agreed_scores`, from validation scenes (docs/experiments)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +72,12 @@ class LocalScorer:
 
     @property
     def identity(self) -> Any:
-        """The heads' digest; the engine changes nothing."""
+        """Version and digest of the joint heads."""
         return ["local", _VERSION, load_card(self.joint).sha256]
 
     def perceive(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, Perception | Failure]]:
         """See `roles.Scorer`."""
-        jobs = [PerceiveJob(clip=work.clip, joint=self.joint) for work in works]
+        jobs = [ClipJob(clip=work.clip, joint=self.joint) for work in works]
         return self.executor.map(perceive, jobs)
 
     async def score(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, Fit]]:
@@ -88,24 +87,22 @@ class LocalScorer:
             some = works[first : first + _CAPTIONS_A_JOB]
             perceptions = tuple(_perceived(work) for work in some)
             captions = tuple(w.caption for w in some if w.caption is not None)
-            assert len(captions) == len(some)  # that step lies behind them
+            assert len(captions) == len(some)  # the step of captions comes before
             jobs.append(ScoreJob(joint=self.joint, perceptions=perceptions, captions=captions))
         async for number, fits in self.executor.map(score_captions, jobs):
-            for place, fit in enumerate(fits, start=number * _CAPTIONS_A_JOB):
-                yield place, fit
+            for index, fit in enumerate(fits, start=number * _CAPTIONS_A_JOB):
+                yield index, fit
 
 
 class LocalViewer:
-    """Names what it recognises, shot by shot."""
+    """Names recognised things, shot by shot."""
 
     identity = ("local viewer", _VERSION, SEEN_SCORE)
 
-    async def describe(
-        self, works: Sequence[Work]
-    ) -> AsyncIterator[tuple[int, VisualContext | Failure | Retry]]:
+    async def describe(self, works: Sequence[Work]) -> Results[VisualContext]:
         """See `roles.Viewer`."""
-        for place, work in enumerate(works):
-            yield place, _described(_perceived(work))
+        for index, work in enumerate(works):
+            yield index, _described(_perceived(work))
 
 
 def _described(perception: Perception) -> VisualContext:
@@ -118,10 +115,10 @@ def _described(perception: Perception) -> VisualContext:
 
 
 def _unseen(perception: Perception, words: Vocabulary) -> frozenset[str]:
-    """Things that picture models can name and that hardly are in any shot.
+    """Find things that picture models can name and that are hardly in any shot.
 
-    Asked of the looks that the viewer's text is made of: the text names what is there, and names
-    a third of it, so that its silence says nothing.
+    The viewer's text would not do: it names a third of the visible things, so a missing name means
+    nothing.
     """
     if not perception.looks:
         return frozenset()
@@ -143,14 +140,14 @@ def _perceived(work: Work) -> Perception:
 
 @dataclass(frozen=True, kw_only=True)
 class LocalJunior:
-    """YAMNet's classes as events, the events as a sentence."""
+    """Turns YAMNet's tags into events and a sentence."""
 
     words: Vocabulary
     rules: EventRules = field(default_factory=EventRules)
     sees_for_itself: bool = False
-    """Mix the picture's labels into what is heard, as a model does that is shown frames."""
+    """Mixes the picture's labels into the tags, as a model does that is shown frames."""
     rewording: Rewording | None = None
-    """None: the template's words."""
+    """None keeps the template's sentence."""
 
     @property
     def identity(self) -> Any:
@@ -158,13 +155,11 @@ class LocalJunior:
         rules = ["local junior", _CAPTIONS_VERSION, to_json(self.rules), self.sees_for_itself]
         return rules + _wording(self.rewording)
 
-    async def caption(
-        self, works: Sequence[Work]
-    ) -> AsyncIterator[tuple[int, Caption | Failure | Retry]]:
+    async def caption(self, works: Sequence[Work]) -> Results[Caption]:
         """See `roles.Junior`."""
-        captions = {place: self._caption(work) for place, work in enumerate(works)}
-        async for place, caption in _in_words(captions, self.rewording, self.words):
-            yield place, caption
+        captions = {index: self._caption(work) for index, work in enumerate(works)}
+        async for index, caption in _reworded(captions, self.rewording, self.words):
+            yield index, caption
 
     def _caption(self, work: Work) -> Caption:
         perception = _perceived(work)
@@ -178,30 +173,30 @@ class LocalJunior:
 
 
 def _wording(rewording: Rewording | None) -> list[Any]:
-    """Nothing for templates: results of before there was a choice stay valid."""
+    """Return nothing for templates, so that earlier results stay valid."""
     return [] if rewording is None else [rewording.identity]
 
 
-async def _in_words(
+async def _reworded(
     captions: Mapping[int, Caption], rewording: Rewording | None, words: Vocabulary
 ) -> AsyncIterator[tuple[int, Caption]]:
     if rewording is not None:
-        async for place, caption in rewording.of(captions, words):
-            yield place, caption
+        async for index, caption in rewording.of(captions, words):
+            yield index, caption
         return
-    for place, caption in captions.items():
-        yield place, caption
+    for index, caption in captions.items():
+        yield index, caption
 
 
 def _seen(work: Work, words: Vocabulary) -> tuple[frozenset[str], frozenset[str]]:
-    """What is in the picture, and what would be seen if it were; nothing without a context."""
+    """Return visible things and things out of view; nothing without a context."""
     if work.context is None:
         return frozenset(), frozenset()
     return work.context.things, _unseen(_perceived(work), words) - work.context.things
 
 
 def _with_pictures(perception: Perception, words: Vocabulary) -> tuple[Patch, ...]:
-    """Patches in which what is seen at their time is heard too."""
+    """Add the scores of things seen at their time to patches."""
     mixed = []
     for patch in perception.patches:
         heard = dict(patch.heard)
@@ -216,10 +211,10 @@ def _with_pictures(perception: Perception, words: Vocabulary) -> tuple[Patch, ..
 
 @dataclass(frozen=True, kw_only=True)
 class LocalSenior:
-    """Captions the clip anew from its sound, at a quarter of the hop, if a second judge agrees.
+    """Captions the clip from finer tags that the in-domain tagger confirms.
 
-    What is seen lowers thresholds, as for the junior. It is no reviser: it neither reads the
-    junior's caption nor the reasons why it is asked, and hears the whole clip once, no span again.
+    Visible things have lower thresholds, as for the junior. It ignores the junior's caption and the
+    reasons for the hand-off, and asks for no span again.
     """
 
     words: Vocabulary
@@ -227,7 +222,7 @@ class LocalSenior:
     executor: Executor
     rules: EventRules = _AGREED
     rewording: Rewording | None = None
-    """None: the template's words."""
+    """None keeps the template's sentence."""
 
     @property
     def identity(self) -> Any:
@@ -240,22 +235,20 @@ class LocalSenior:
         ]
         return rules + _wording(self.rewording)
 
-    async def revise(
-        self, works: Sequence[Work]
-    ) -> AsyncIterator[tuple[int, SeniorCaption | Failure | Retry]]:
+    async def revise(self, works: Sequence[Work]) -> Results[SeniorCaption]:
         """See `roles.Senior`."""
-        jobs = [FineJob(clip=work.clip, joint=self.joint) for work in works]
+        jobs = [ClipJob(clip=work.clip, joint=self.joint) for work in works]
         revised: dict[int, SeniorCaption] = {}
-        async for place, patches in self.executor.map(listen_finely, jobs):
+        async for index, patches in self.executor.map(listen_finely, jobs):
             if isinstance(patches, Failure):
-                yield place, patches
+                yield index, patches
             elif self.rewording is None:
-                yield place, self._revised(works[place], patches)
-            else:  # its network is loaded once all have been listened to
-                revised[place] = self._revised(works[place], patches)
-        captions = {place: senior.caption for place, senior in revised.items()}
-        async for place, caption in _in_words(captions, self.rewording, self.words):
-            yield place, replace(revised[place], caption=caption)
+                yield index, self._revised(works[index], patches)
+            else:  # the rewording network is loaded after all tagging
+                revised[index] = self._revised(works[index], patches)
+        captions = {index: senior.caption for index, senior in revised.items()}
+        async for index, caption in _reworded(captions, self.rewording, self.words):
+            yield index, replace(revised[index], caption=caption)
 
     def _revised(self, work: Work, patches: tuple[Patch, ...]) -> SeniorCaption:
         seen, unseen = _seen(work, self.words)
@@ -271,19 +264,17 @@ class LocalSenior:
 
 
 class LocalValidator:
-    """Where sound and picture agree, something that is heard might be what is seen."""
+    """Requires that some heard thing might be in the picture."""
 
     identity = ("local validator", _VERSION, MIGHT_BE_SEEN)
 
     def __init__(self, words: Vocabulary) -> None:
         self._visible = frozenset(thing.name for thing in words.visible)
 
-    async def validate(
-        self, works: Sequence[Work]
-    ) -> AsyncIterator[tuple[int, Verdict | Failure | Retry]]:
+    async def validate(self, works: Sequence[Work]) -> Results[Verdict]:
         """See `roles.Validator`."""
-        for place, work in enumerate(works):
-            yield place, self._verdict(work)
+        for index, work in enumerate(works):
+            yield index, self._verdict(work)
 
     def _verdict(self, work: Work) -> Verdict:
         assert work.caption is not None  # the workflow asks with one

@@ -1,13 +1,13 @@
-"""SmolLM2-135M-Instruct, a small language model, read from a carried GGUF file.
+"""SmolLM2-135M-Instruct, a small language model, read from a bundled GGUF file.
 
 In:   a conversation.
-Out:  the answer that it finds most likely: no chance in it.
+Out:  the greedy answer.
 
-Built and filled by hand, as the other carried networks are: transformers' own reader of GGUF
-asks for the library `accelerate` as well. The file's weights have 4 to 8 bits; they are
-widened to float32 once, half a gigabyte in each process. Two things not to get wrong: rows of
-queries and keys lie in the order of llama.cpp's rotation (pairs), not of transformers' (halves);
-and the tokenizer is rebuilt from the file's tokens and merges, digit by digit.
+The network is built and filled here because transformers' GGUF reader also needs the library
+`accelerate`. The weights of 4 to 8 bits are dequantised to float32, half a gigabyte per process.
+What not to get wrong: rows of queries and keys are in the order of llama.cpp's rotation (pairs),
+not of transformers' (halves); the tokenizer is rebuilt from the file's tokens and merges, digit
+by digit.
 
 Shape suffixes: T tokens.
 """
@@ -48,13 +48,13 @@ _NAMES = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-"""llama.cpp's names of a Llama's parts -> transformers'."""
+"""llama.cpp's names of a Llama's layers -> transformers'."""
 _SPECIAL = 3
-"""Type of tokens that no text may contain."""
+"""Token type of control tokens."""
 
 
 class SmolLM2:
-    """The network and its tokenizer. Build it with `SmolLM2.load`."""
+    """Network and tokenizer; build it with `SmolLM2.load`."""
 
     def __init__(self, network: nn.Module, tokenizer: Tokenizer, end: int) -> None:
         self._network = network
@@ -63,20 +63,20 @@ class SmolLM2:
 
     @staticmethod
     def digest() -> str:
-        """SHA-256 of the carried file.
+        """Compute the SHA-256 of the bundled file.
 
         Raises:
-            MissingPartError: It, or the reader of its format, is not installed.
+            MissingPartError: The file, or the reader of its format, is not installed.
         """
         with _found()[0].open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     @classmethod
     def load(cls) -> SmolLM2:
-        """The carried network, on the CPU.
+        """Load the bundled network on the CPU.
 
         Raises:
-            MissingPartError: It, or the reader of its format, is not installed.
+            MissingPartError: The file, or the reader of its format, is not installed.
         """
         path, gguf = _found()
         reader = gguf.GGUFReader(path)
@@ -88,14 +88,14 @@ class SmolLM2:
 
     @torch.inference_mode()
     def answer(self, turns: Sequence[tuple[str, str]], *, max_tokens: int) -> str:
-        """What the assistant says next, most likely token by token, cut at `max_tokens`.
+        """Decode the assistant's next turn greedily, at most `max_tokens`.
 
         Args:
-            turns: (role, text), role one of system, user, assistant.
+            turns: (role, text); roles are system, user, assistant.
             max_tokens: Upper bound of the answer's length.
         """
-        said = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns)
-        ids = self._tokenizer.encode(said + "<|im_start|>assistant\n").ids
+        conversation = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns)
+        ids = self._tokenizer.encode(conversation + "<|im_start|>assistant\n").ids
         new_T: list[int] = []
         past, fresh = None, torch.tensor([ids])
         while len(new_T) < max_tokens:
@@ -154,7 +154,7 @@ def _network(facts: dict[str, Any], arrays: dict[str, NDArray[np.float32]]) -> n
 
 
 def _as_halves(rows: NDArray[np.float32], num_heads: int) -> NDArray[np.float32]:
-    """Rows of one head in the order of transformers: first all real parts, then all imaginary."""
+    """Reorder each head's rows for transformers: real parts first, then imaginary ones."""
     shape = (num_heads, rows.shape[0] // num_heads // 2, 2, rows.shape[1])
     return rows.reshape(shape).swapaxes(1, 2).reshape(rows.shape)
 

@@ -1,15 +1,14 @@
-"""A language model says a template's sentence in other words, and is not believed.
+"""Rewording of template sentences by a small language model, with a strict check.
 
-In:   template captions; what they say, as `Clause`s.
-Out:  the same captions, each in the network's words if `complaint` has nothing against them, else
-      as they were; which of the two, and why, is kept with the caption.
+In:   template captions; their content as `Clause`s.
+Out:  the same captions, reworded if `complaint` accepts the new sentence, else unchanged; each
+      caption records which, and why.
 
-A small network that is asked to reword leaves sounds out, repeats them and invents new ones. So
-its text is taken only if it can be read back word by word: the given names, each once and in the
-given order; after each name its verb, its count and whether it is unseen, once each; between two
-names a word that says "then" or "meanwhile", as given; and beside these only the words listed
-here, which name nothing. Whatever can't be read so is refused: an invented sound has no word left
-to be called by. That the grammar is right is not checked.
+A small network omits, repeats and invents sounds. So its sentence is accepted only if it parses
+word by word: the given names, each once and in order; after each name its verb, count and "out of
+view", once each; between two names a word for "then" or "meanwhile", as given; and otherwise only
+the words listed here, which name nothing. An invented sound is therefore always rejected. Grammar
+is not checked.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from omni2sound.annotate.records import Caption
 __all__ = ["Rewording", "complaint", "reword"]
 
 _VERSION = 1
-"""Raised when the same sentence may come out otherwise: prompt, check."""
+"""Incremented when prompt or check may give another sentence."""
 _SENTENCES_A_JOB = 8
 
 _TASK = "You reword sentences about sounds. Keep every sound, its order and its count. Add nothing."
@@ -45,34 +44,34 @@ _EXAMPLES = (
 )
 
 _FREE = frozenset({"a", "an", "the", "is", "are", "be", "being", "and", "of", "sound", "by"})
-"""They name no sound, no number, no order, and deny nothing."""
+"""Words that name no sound, number or order and negate nothing."""
 _THEN = frozenset({"then", "next", "later", "afterwards", "finally", "followed", "before"})
 _WHILE = frozenset({"while", "as", "meanwhile"})
 _UNSEEN = ("out", "of", "view")
 
 
 def complaint(text: str, clauses: Sequence[Clause]) -> str | None:
-    """What a text says otherwise than the clauses do; None if nothing.
+    """Find the first difference in content between a sentence and clauses.
 
     Args:
         text: One sentence.
-        clauses: What it has to say, in order; at least one.
+        clauses: Expected content in order, at least one clause.
 
     Returns:
-        A reason that starts with its kind: "form", "names", "new word", "verb", "count",
-        "view", "order".
+        A reason that starts with its kind ("form", "names", "new word", "verb", "count",
+        "view", "order"); None if the content is the same.
     """
     if not re.fullmatch(r"[A-Z][^.]*\.", text):
         return "form: not one sentence"
     words = tuple(re.findall(r"[^\s,]+", text[:-1].lower().replace("can be ", "is ")))
     opening, parts = _parts(words, [_core(c.name) for c in clauses])
-    said = [name for name, _ in parts]
+    found = [name for name, _ in parts]
     given = [_core(c.name) for c in clauses]
-    if said != given:
-        lost = [" ".join(name) for name in given if name not in said]
+    if found != given:
+        lost = [" ".join(name) for name in given if name not in found]
         return "names: " + (f"{lost[0]} is lost" if lost else "repeated, or in another order")
-    for place, (clause, (_, told)) in enumerate(zip(clauses, parts, strict=True)):
-        rest, reason = _without_facts(told, clause)
+    for place, (clause, (_, after)) in enumerate(zip(clauses, parts, strict=True)):
+        rest, reason = _without_facts(after, clause)
         if reason:
             return reason
         ahead = [w for w in opening if w in _WHILE] if place == 0 else []
@@ -92,7 +91,7 @@ _Words = tuple[str, ...]
 
 
 def _parts(words: _Words, names: Sequence[_Words]) -> tuple[_Words, list[tuple[_Words, _Words]]]:
-    """Words before the first name; each name with the words after it."""
+    """Split into the words before the first name and each name with the words after it."""
     longest_first = sorted(set(names), key=len, reverse=True)
     opening: list[str] = []
     parts: list[tuple[_Words, list[str]]] = []
@@ -108,9 +107,9 @@ def _parts(words: _Words, names: Sequence[_Words]) -> tuple[_Words, list[tuple[_
     return tuple(opening), [(name, tuple(after)) for name, after in parts]
 
 
-def _without_facts(told: _Words, clause: Clause) -> tuple[list[str], str | None]:
-    """Words after a name less verb, count and view; what is wrong with these."""
-    rest = list(told)
+def _without_facts(words: _Words, clause: Clause) -> tuple[list[str], str | None]:
+    """Remove verb, count and view from the words after a name; also return what is wrong."""
+    rest = list(words)
     for phrase, is_due, kind in (
         (_UNSEEN, clause.is_unseen, "view"),
         (tuple(clause.count.split()), bool(clause.count), "count"),
@@ -128,7 +127,7 @@ def _without_facts(told: _Words, clause: Clause) -> tuple[list[str], str | None]
 
 
 def _take(words: list[str], phrase: _Words) -> bool:
-    """Remove the first place where the phrase is said."""
+    """Remove the first occurrence of a phrase."""
     for place in range(len(words) - len(phrase) + 1):
         if tuple(words[place : place + len(phrase)]) == phrase:
             del words[place : place + len(phrase)]
@@ -137,14 +136,14 @@ def _take(words: list[str], phrase: _Words) -> bool:
 
 
 def _core(name: str) -> _Words:
-    """A name without its article."""
+    """Return a name without its article."""
     words = tuple(re.findall(r"[^\s,]+", name.lower()))
     return words[1:] if len(words) > 1 and words[0] in ("a", "an", "the") else words
 
 
 @cache
 def _forms(word: str) -> frozenset[str]:
-    """A verb's third person and what may stand for it; anything else stands for itself."""
+    """Return accepted forms of a verb's third person; other words have one form."""
     forms = {word}
     if word.endswith("s"):
         bases = {word[:-1], word.removesuffix("es")}
@@ -162,7 +161,7 @@ def _network() -> SmolLM2:
 
 
 def reword(sentences: tuple[str, ...]) -> tuple[str, ...]:
-    """Each sentence in the network's words, unchecked: a job of the executor."""
+    """Reword sentences without the check: one job of the executor."""
     return tuple(_reworded(sentence) for sentence in sentences)
 
 
@@ -171,30 +170,30 @@ def _reworded(sentence: str) -> str:
     for given, answer in _EXAMPLES:
         turns += [("user", f"Reword: {given}"), ("assistant", answer)]
     turns.append(("user", f"Reword: {sentence}"))
-    # A faithful answer is hardly longer than the question; three characters a token is plenty.
+    # A faithful answer is hardly longer than the question; a token has about three characters.
     return _network().answer(turns, max_tokens=len(sentence) // 3 + 16)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rewording:
-    """SmolLM2, loaded in the executor when it is needed, and the check."""
+    """SmolLM2 in the executor, and the check."""
 
     executor: Executor
     sha256: str
-    """Of the network's file: `SmolLM2.digest`."""
+    """Digest of the network's file, `SmolLM2.digest`."""
 
     @property
     def identity(self) -> Any:
-        """Version and network."""
+        """Version and digest of the network."""
         return ["smollm2", _VERSION, self.sha256]
 
     async def of(
         self, captions: Mapping[int, Caption], words: Vocabulary
     ) -> AsyncIterator[tuple[int, Caption]]:
-        """Captions by place, reworded or as they were; those of one sentence are asked for once."""
-        said = {place: clauses_of(caption.events, words) for place, caption in captions.items()}
+        """Yield each caption, reworded or unchanged; equal sentences are computed once."""
+        content = {place: clauses_of(caption.events, words) for place, caption in captions.items()}
         places: dict[str, list[int]] = {}
-        for place, clauses in said.items():
+        for place, clauses in content.items():
             if clauses:
                 places.setdefault(sentence_of(clauses), []).append(place)
             else:
@@ -207,7 +206,7 @@ class Rewording:
         async for number, answers in self.executor.map(reword, jobs):
             for sentence, answer in zip(jobs[number], answers, strict=True):
                 for place in places[sentence]:
-                    yield place, _checked(captions[place], answer, said[place])
+                    yield place, _checked(captions[place], answer, content[place])
 
 
 def _checked(caption: Caption, answer: str, clauses: Sequence[Clause]) -> Caption:

@@ -1,13 +1,12 @@
-"""What a run cost, and what it would have cost with the senior for every clip.
+"""Cost of a run, and its cost with the senior for every clip.
 
-In:   a run's folder: its steps, the processor time of its jobs, its calls.
-Out:  `Costs`, once for processor time here and once for money.
+In:   a run's folder: its steps, the CPU time of its jobs, its calls.
+Out:  `Costs`, for CPU time and for money.
 
 "Senior for all" has no junior and no hand-off; routing, pictures and filters are the same. Its
-price is the mean senior's, of the clips that went there: they are the hard ones, so it is
-rather too high than too low for a senior who thinks longer about them. Processor time is told
-only where each result that is kept was made and counted once: results taken over from another run,
-made twice with other settings or by a release that lost counts in a kill would give a false ratio.
+price is the mean over the escalated clips, an overestimate if hard clips take longer. CPU time
+is reported only where each stored result was computed and counted once: results copied from another
+run or computed twice would give a wrong ratio.
 """
 
 from __future__ import annotations
@@ -25,38 +24,38 @@ __all__ = ["Costs", "costs_of"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Costs:
-    """In seconds of a processor, or in USD."""
+    """Costs in CPU seconds or USD."""
 
     clips: int
-    """That were captioned."""
+    """Captioned clips."""
     escalated: int
     shared: float
-    """Of what both ways need: perception, pictures, filters."""
+    """Perception, pictures and filters, which both variants need."""
     junior: float
-    """And of the scores that decide about the hand-off."""
+    """Junior and the scores for the hand-off."""
     senior: float
 
     @property
     def spent(self) -> float:
-        """All of it."""
+        """Total."""
         return self.shared + self.junior + self.senior
 
     @property
     def senior_for_all(self) -> float | None:
-        """The other way; None if the senior was never asked."""
+        """Total with the senior for every clip; None if the senior was never asked."""
         if not self.escalated:
             return None
         return self.shared + self.senior / self.escalated * self.clips
 
     @property
     def ratio(self) -> float | None:
-        """How many times dearer the other way is; None where nothing was spent."""
+        """Cost of the senior for all relative to the total; None if the senior cost nothing."""
         other = self.senior_for_all
         return other / self.spent if other is not None and self.senior > 0 else None
 
 
 def costs_of(folder: Path) -> dict[str, Costs]:
-    """By "CPU s" and "USD", those of them that were measured."""
+    """Return costs by unit, "CPU s" and "USD", where they were measured."""
     with StepStore.open(folder / STEPS_FILE, read_only=True) as store:
         counts, effort = store.counts(), store.effort()
     clips, escalated = counts.get("junior", 0), counts.get("senior", 0)

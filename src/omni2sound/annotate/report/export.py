@@ -1,16 +1,16 @@
-"""A run as a data set that can be put on a Hub, and that training reads.
+"""Export of a run as a data set for training or a Hub.
 
     EXPORT/
-      manifest.jsonl               clips that were kept (`data.manifest`)
+      manifest.jsonl               kept clips (`data.corpora.manifest`)
       data/annotations.parquet     the same with events, decisions and scores
-      statistics.json              how many went which way, and why
-      README.md                    the data set's card
+      statistics.json              counts of outcomes and reasons
+      README.md                    data set card
 
 In:   a run's folder.
-Out:  the folder above, whole; the same bytes for the same results, whoever computed them.
+Out:  the folder above; the same results give the same bytes.
 
-The Parquet file holds the manifest's fields as columns, so that the importer `annotations`
-reads either; media stay where they are.
+The Parquet file holds the manifest's fields as columns, so the importer `annotations` reads
+either; media are not copied.
 """
 
 from __future__ import annotations
@@ -72,16 +72,16 @@ def export(run: Path, out: Path) -> dict[str, Any]:
 
     Args:
         run: A run's folder.
-        out: A folder that does not exist yet, or is empty.
+        out: A new or empty folder.
 
     Returns:
-        What `statistics.json` says.
+        Contents of `statistics.json`.
 
     Raises:
-        UserError: The run has kept nothing, or `out` holds something.
+        UserError: The run kept nothing, or `out` is not empty.
     """
     if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out}: holds something already; choose another folder")
+        raise UserError(f"{out}: not empty; choose another folder")
     settings = RunSettings.read(run)
     ended = list(stories(run))
     kept = [story for story in ended if story.ending.end == "kept"]
@@ -134,7 +134,7 @@ def _row(clip: Clip, story: Story) -> dict[str, Any]:
 
 
 def statistics(ended: Sequence[Story], settings: RunSettings) -> dict[str, Any]:
-    """Counts of ways and reasons; numbers in reasons are left out, so that they add up."""
+    """Count outcomes and reasons; numbers and names in reasons are masked, so equal ones add up."""
     ends = Counter(story.ending.end for story in ended)
     paths = Counter(
         step.outcome for s in ended if isinstance(step := s.steps.get("route"), Decision)

@@ -1,7 +1,7 @@
-"""How far a run is.
+"""Progress of a run.
 
-In:   a run's folder, also while it is written to.
-Out:  counts, money, speed, time left, what the hand-off saves.
+In:   a run's folder, also while a run writes to it.
+Out:  counts, money, speed, time left, savings of the hand-off.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ __all__ = ["run_status"]
 
 
 def _wording(record: Record) -> str:
-    """The first word of what became of a caption's wording; empty if nobody was asked."""
+    """Return the outcome of rewording a caption; empty without a rewording model."""
     caption = record.caption if isinstance(record, SeniorCaption) else record
     return caption.wording.partition(":")[0] if isinstance(caption, Caption) else ""
 
 
 def run_status(folder: Path) -> dict[str, Any]:
-    """Name -> value; None where it is not known.
+    """Return the progress as name -> value; None where it is unknown.
 
     Raises:
         UserError: The folder holds no run.
@@ -42,8 +42,10 @@ def run_status(folder: Path) -> dict[str, Any]:
     settings = RunSettings.read(folder)
     with StepStore.open(folder / STEPS_FILE, read_only=True) as store:
         ends = Counter(r.end for r in store.records("end") if isinstance(r, Ending))
-        routes = Counter(r.outcome for r in store.records("route") if isinstance(r, Decision))
-        handed = Counter(r.outcome for r in store.records("hand-off") if isinstance(r, Decision))
+        routes, handed = (
+            Counter(r.outcome for r in store.records(step) if isinstance(r, Decision))
+            for step in ("route", "hand-off")
+        )
         filtered = Counter(
             r.rule or "a rule of an earlier release"
             for r in store.records("post-hoc")
@@ -64,10 +66,13 @@ def run_status(folder: Path) -> dict[str, Any]:
         hours = (last - first).total_seconds() / 3600
     per_hour = round(num_perceived / hours) if hours else None
     left = None if not per_hour else round((settings.num_clips - done) / per_hour, 2)
-    spend = None
+    known = uncertain = None
     if (folder / CALLS_FILE).is_file():
         with CallStore.open(folder / CALLS_FILE) as calls:
             spend = calls.spend()
+        known, uncertain = (
+            f"{usd.normalize():f}" for usd in (spend.known_usd, spend.uncertain_usd)
+        )
     costs = {
         f"senior for all, {unit}": f"{c.senior_for_all:.4g}, not {c.spent:.4g}: {c.ratio:.2f}x"
         for unit, c in costs_of(folder).items()
@@ -91,10 +96,8 @@ def run_status(folder: Path) -> dict[str, Any]:
                 for name in ("reworded", "unchanged", "refused")
             }
         ),
-        "spent USD, known": None if spend is None else f"{spend.known_usd.normalize():f}",
-        "spent USD, perhaps more": None
-        if spend is None
-        else f"{spend.uncertain_usd.normalize():f}",
+        "spent USD, known": known,
+        "spent USD, perhaps more": uncertain,
         "clips per hour": per_hour,
         "hours left": left,
         **costs,
