@@ -99,7 +99,7 @@ bench: $(VENV)/.dev $(VENV)/.carried
 	$(BIN)/python benchmarks/checks/distances.py --corpus $(CORPUS) --judge yamnet
 	$(BIN)/python benchmarks/checks/distances.py --corpus $(CORPUS) --judge tagger
 	$(BIN)/python -m benchmarks.quality.annotate_stage --corpus $(CORPUS) --out out/annotate
-	$(BIN)/omni2sound bench spine --assets $(CORPUS)
+	$(BIN)/omni2sound bench quick --corpus $(CORPUS)
 
 $(PARITY)/.installed: benchmarks/parity/requirements.txt | $(VENV)/.dev
 	rm -rf $(PARITY)

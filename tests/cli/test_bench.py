@@ -1,4 +1,4 @@
-"""`omni2sound bench spine` from folders to a table, with a tiny random model."""
+"""`omni2sound bench quick` from folders to a table, with a tiny random model."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def folders(
 
 def run(folders: tuple[Path, Path], *more: str) -> tuple[int, str]:
     store, model = folders
-    arguments = ["spine", "--assets", store, "--model", model, "--scenes", 3, "--prompts", 4]
+    arguments = ["quick", "--corpus", store, "--model", model, "--scenes", 3, "--prompts", 4]
     settings = ["--duration", 1.6, "--steps", 1, "--batch", 2, "--device", "cpu", *more]
     result = CliRunner().invoke(app, [str(a) for a in arguments + settings])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
@@ -78,15 +78,15 @@ def test_a_random_model_fails_and_the_table_says_so(folders: tuple[Path, Path]) 
     assert "FAIL" in stdout
 
 
-def test_both_judges_are_shown_beside_each_other(folders: tuple[Path, Path]) -> None:
+def test_both_taggers_are_shown_beside_each_other(folders: tuple[Path, Path]) -> None:
     store, _ = folders
-    result = CliRunner().invoke(app, ["judges", "--assets", str(store), "--json"])
+    result = CliRunner().invoke(app, ["taggers", "--corpus", str(store), "--json"])
     assert result.exception is None, result.exception
     rates = json.loads(result.stdout)
     assert set(rates) == {"YAMNet", "tagger"}
     assert set(rates["YAMNet"]) == set(rates["tagger"])
-    assert all(0 <= rate <= 1 for judge in rates.values() for rate in judge.values())
-    shown = CliRunner().invoke(app, ["judges", "--assets", str(store)]).stdout
+    assert all(0 <= rate <= 1 for tagger in rates.values() for rate in tagger.values())
+    shown = CliRunner().invoke(app, ["taggers", "--corpus", str(store)]).stdout
     assert shown.splitlines()[0].split() == [
         "class", "recordings", "YAMNet", "YAMNet,", "others", "tagger", "tagger,", "others",
     ]  # fmt: skip

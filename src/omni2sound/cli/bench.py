@@ -1,6 +1,6 @@
-"""`omni2sound bench`: evaluations that print a table and fail if a promise is not kept.
+"""`omni2sound bench`: evaluations that print a table and fail if a criterion is missed.
 
-In:   a model, the stage corpus, how much of it.
+In:   a model, the scene material, how much of it.
 Out:  a table (or one JSON object) on stdout; exit code 1 if a check fails.
 """
 
@@ -16,8 +16,8 @@ import typer
 from omni2sound.cli import bench_build as tracks
 from omni2sound.cli import bench_listen as listening
 from omni2sound.cli import bench_run as benchmark
+from omni2sound.cli.options import CorpusOption, corpus_folder
 from omni2sound.cli.progress import progress_bar
-from omni2sound.errors import UserError
 
 __all__ = ["app"]
 
@@ -44,91 +44,46 @@ def bench() -> None:
 
 
 @app.command()
-def spine(
-    assets: Annotated[Path, typer.Option(help="Stage corpus, from `scenes fetch`.")],
-    model: Annotated[str, typer.Option(help="A model's name, folder or Hub id.")] = "embedded",
+def quick(
+    corpus: CorpusOption = None,
+    model: Annotated[str, typer.Option(help="Name, folder, or Hub id with revision.")] = "embedded",
     scenes: Annotated[int, typer.Option(min=2, help="Number of test scenes.")] = 200,
     prompts: Annotated[int, typer.Option(min=2, help="Number of prompts.")] = 200,
-    seed: Annotated[int, typer.Option(min=0, help="Of scenes, wordings and noise.")] = 0,
-    duration: Annotated[float, typer.Option(help="Seconds of every clip.")] = 4.0,
-    steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Clips generated at once.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Random seed for scenes, prompts and noise.")
+    ] = 0,
+    duration: Annotated[float, typer.Option(help="Length of every clip in seconds.")] = 4.0,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Sampling steps. Default: the model's.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=0, help="Guidance scale. Default: the model's.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Number of clips generated at once.")] = 8,
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps.")] = "auto",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of a table.")
+    ] = False,
 ) -> None:
-    """Does sound come when something is struck, and is it the sound that was asked for?"""
-    from omni2sound.bench.quick.impacts import run_impacts
-    from omni2sound.bench.quick.model import PipelineSounds
-    from omni2sound.bench.quick.prompts import run_prompts
-    from omni2sound.bench.quick.score import (
-        QUICK_CLASSES,
-        QuickReport,
-        score_impacts,
-        score_prompts,
-    )
+    """Check timing on impacts and classes from prompts. Exit code 1 if a criterion is missed."""
+    from omni2sound.bench.quick.run import QuickOptions, run_quick
     from omni2sound.bench.report.text import as_text
-    from omni2sound.encoders.metric.tagger import Tagger
-    from omni2sound.encoders.metric.yamnet import YamNet
-    from omni2sound.encoders.sync import SyncConfig
     from omni2sound.generate.pipeline import Omni2SoundPipeline
     from omni2sound.scenes.material.assets import SceneAssets
 
-    corpus = SceneAssets.open(assets).of_classes(QUICK_CLASSES)
+    assets = SceneAssets.open(corpus_folder(corpus))
     pipeline = Omni2SoundPipeline.from_pretrained(model, device=device)
-    model_parts, model_defaults = pipeline.model.config, pipeline.model.defaults
-    if not isinstance(model_parts.sync, SyncConfig):
-        raise UserError(
-            f"bench spine renders pictures for the embedded sync encoder; {model} has another"
-        )
-    generate = PipelineSounds(
-        pipeline=pipeline, seed=seed, duration_s=duration, num_steps=steps, guidance=guidance
+    options = QuickOptions(
+        num_scenes=scenes,
+        num_prompts=prompts,
+        seed=seed,
+        duration_s=duration,
+        num_steps=steps,
+        guidance=guidance,
+        batch_size=batch,
     )
-    with progress_bar("scenes", scenes) as report:
-        strikes = run_impacts(
-            corpus,
-            generate.for_pictures,
-            num_scenes=scenes,
-            seed=seed,
-            duration_s=duration,
-            sync_px=model_parts.sync.frame_px,
-            vision_fps=model_parts.timebase.vision_fps,
-            sync_fps=model_parts.timebase.sync_fps,
-            batch_size=batch,
-            on_scenes=report,
-        )
-    with progress_bar("prompts", prompts) as report:
-        asked = run_prompts(
-            corpus,
-            generate.for_prompts,
-            YamNet.load(),
-            second_judge=Tagger.load(),
-            num_prompts=prompts,
-            seed=seed,
-            batch_size=batch,
-            on_prompts=report,
-        )
-    strike_rows, strike_checks = score_impacts(strikes)
-    prompt_rows, prompt_checks = score_prompts(asked.result)
-    result = QuickReport(
-        rows=strike_rows + prompt_rows,
-        checks=strike_checks + prompt_checks,
-        facts={
-            "model": pipeline.model.name,
-            "model_sha256": pipeline.model.sha256,
-            "catalogue_sha256": corpus.catalogue.digest,
-            "seed": seed,
-            "duration_s": duration,
-            "steps": model_defaults.steps if steps is None else steps,
-            "guidance": model_defaults.guidance if guidance is None else guidance,
-            "judge": "YAMNet",
-            "second_judge": "tagger",
-            "oracle_rates": asked.oracle_rates,
-            "oracle_rates_2nd": asked.second_oracle_rates,
-            "classes_left_out": asked.left_out,
-            "classes_left_out_2nd": asked.left_out_2nd,
-        },
-    )
+    with progress_bar("scenes and prompts", scenes + prompts) as on_clip:
+        result = run_quick(pipeline, assets, options, on_clip=on_clip)
     print(json.dumps(result.to_json()) if as_json else as_text(result))
     if not result.passed:
         raise typer.Exit(1)
@@ -193,15 +148,17 @@ def avbench(
 
 
 @app.command()
-def judges(
-    assets: Annotated[Path, typer.Option(help="Stage corpus, from `scenes fetch`.")],
-    tagger: Annotated[str, typer.Option(help="The second judge: a name or folder.")] = "tagger",
+def taggers(
+    corpus: CorpusOption = None,
+    tagger: Annotated[str, typer.Option(help="In-domain tagger: a name or a folder.")] = "tagger",
     validation: Annotated[
-        bool, typer.Option("--val", help="The validation split: to choose something.")
+        bool, typer.Option("--val", help="Use the validation split instead of the test split.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of a table.")
+    ] = False,
 ) -> None:
-    """How often each judge hears real recordings as what they are."""
+    """Print how often each tagger detects real recordings as their class."""
     from omni2sound.bench.metrics.tagging import CatalogueTagger, tag_recordings
     from omni2sound.bench.report.text import judges_as_text
     from omni2sound.encoders.metric.tagger import Tagger
@@ -209,11 +166,11 @@ def judges(
     from omni2sound.scenes.material.assets import SceneAssets
 
     split: Literal["test", "val"] = "val" if validation else "test"
-    corpus = SceneAssets.open(assets)
+    assets = SceneAssets.open(corpus_folder(corpus))
     heard = {
-        "YAMNet": tag_recordings(corpus, CatalogueTagger(YamNet.load(), corpus.catalogue), split),
+        "YAMNet": tag_recordings(assets, CatalogueTagger(YamNet.load(), assets.catalogue), split),
         "tagger": tag_recordings(
-            corpus, CatalogueTagger(Tagger.load(tagger), corpus.catalogue), split
+            assets, CatalogueTagger(Tagger.load(tagger), assets.catalogue), split
         ),
     }
     if as_json:

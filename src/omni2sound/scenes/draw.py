@@ -279,7 +279,7 @@ def _draw_objects(
     num_distractors = int(rng.integers(2, 4)) if kind == "strike" else int(rng.integers(0, 3))
     silent = _silent_pictures(assets, split, {e.class_id for e in events})
     num_mimics = 0
-    if kind != "strike" and silent[0]:  # what `bench spine` measures must not change
+    if kind != "strike" and silent[0]:  # what `bench quick` measures must not change
         num_mimics = int(rng.choice([0, 1, 2], p=[0.3, 0.5, 0.2]))
     places = draw_places(rng, len(sources) + num_distractors + num_mimics, aspect)
     behind = [
@@ -339,7 +339,7 @@ def _draw_source(
         effect=_EFFECTS[int(rng.integers(len(_EFFECTS)))],
     )
     x, y = place
-    if first.motion == "bounce" and kind != "strike":  # what `bench spine` shows must not change
+    if first.motion == "bounce" and kind != "strike":  # what `bench quick` shows must not change
         y = min(y, 1 - 0.5 * height)  # what falls must be seen to land
     calm = rng.random() < 0.5
     sway = draw_sway(rng, 0.006 if calm else 0.02)

@@ -79,7 +79,7 @@ def test_synthetic_sounds_are_marked_and_serve_training_only(committed: Catalogu
         assert np.abs(sound).max() == pytest.approx(0.9)
 
 
-def test_what_the_spine_measures_has_not_changed(committed: Catalogue) -> None:
+def test_what_the_quick_check_measures_has_not_changed(committed: Catalogue) -> None:
     part = committed.of_classes(QUICK_CLASSES)
     ids = [r.recording_id for r in part.recordings if r.split == "test"]
     ids += [p.picture_id for p in part.pictures if p.split == "test"]

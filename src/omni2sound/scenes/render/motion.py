@@ -98,7 +98,7 @@ def poses_of(
         light=np.zeros_like(times),
         alpha=alpha,
     )
-    # What `bench spine` shows must not change: its scenes move as they always did.
+    # What `bench quick` shows must not change: its scenes move as they always did.
     calm_s = 0.0 if scene.kind == "strike" else _CALM_S
     last_s = -np.inf
     if thing.role == "source" and thing.response is not None:
