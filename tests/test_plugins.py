@@ -15,6 +15,7 @@ import pytest
 from benchmarks.robustness.click_corpus import click_store
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.plugins import PLUGINS_VARIABLE, Registry
+from tests.build import video_with_square
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples" / "plugins"
@@ -66,6 +67,47 @@ def test_an_own_importer_makes_a_manifest(tmp_path: Path) -> None:
     assert "notes.csv:3: split: expected train, val or test, got 'dev'" in done.stderr
     clips = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert [clip["captions"] for clip in clips if "captions" in clip] == [["a bell rings"]]
+
+
+OWN_MODEL = """
+import sys
+from dataclasses import replace
+from omni2sound.encoders.registry import VisionPart
+from omni2sound.models.registry import AUTOENCODERS, build_autoencoder
+from omni2sound.plugins import load_plugins
+from tests.build import TINY, tiny_model
+
+load_plugins(sys.argv[2:])
+vision = VisionPart(encoder="colour-grid")
+vae = AUTOENCODERS.find("dct").config(latent_dim=8)
+dit = replace(TINY.dit, conditioner=replace(TINY.dit.conditioner, vision_dim=vision.dim))
+model = tiny_model(config=replace(TINY, dit=dit, vision=vision))
+config = replace(model.config, autoencoder=vae)
+replace(model, config=config, autoencoder=build_autoencoder(vae)).save(sys.argv[1])
+"""
+
+
+def test_a_model_with_an_own_encoder_and_an_own_autoencoder_generates(tmp_path: Path) -> None:
+    own = [str(EXAMPLES / "encoder.py"), str(EXAMPLES / "autoencoder.py")]
+    model, out = tmp_path / "model", tmp_path / "a.wav"
+    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    subprocess.run(
+        [sys.executable, "-c", OWN_MODEL, model, *own],
+        check=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    card = json.loads((model / "card.json").read_text(encoding="utf-8"))
+    assert card["parts"]["vision"] == {"encoder": "colour-grid"}
+    assert card["parts"]["autoencoder"]["kind"] == "dct"
+    clip = video_with_square(tmp_path / "clip.mp4")
+    arguments = ("generate", clip, "--model", model, "-o", out, "--device", "cpu")
+    done = run("--plugin", own[0], "--plugin", own[1], *arguments)
+    assert done.returncode == 0, done.stderr
+    with wave.open(str(out)) as file:
+        assert file.getnframes() == 16000
+    done = run("--plugin", own[0], *arguments, "--overwrite")
+    assert done.returncode == 2
+    assert "card.parts.autoencoder: no autoencoder 'dct'; known: mel-pca, oobleck" in done.stderr
 
 
 @pytest.mark.slow

@@ -8,7 +8,8 @@ threads) change speed and never a result, so they stay out of it; a field marked
 newer than runs that may be resumed, and stays out of it while it has its default.
 
 Where a field may be one of several dataclasses, their field `kind` tells them apart in JSON;
-data without one is read as the first of them.
+data without one is read as the first of them. A field of type `Annotated[Base, find]` is open to
+classes of plugins: `find` takes the value of `kind` (None without one) and returns the class.
 """
 
 from __future__ import annotations
@@ -95,6 +96,13 @@ def _build(kind: Any, data: Any, where: str) -> Any:
         if data is None and type(None) in args:
             return None
         return _build(_choose([a for a in args if a is not type(None)], data, where), data, where)
+    if origin is typing.Annotated:
+        _expect(isinstance(data, Mapping), "an object", data, where)
+        try:
+            chosen = args[1](data.get("kind"))
+        except ConfigError as error:
+            raise ConfigError(f"{where}: {error}") from None
+        return _build(chosen, data, where)
     if origin is typing.Literal:
         if data not in args:
             known = ", ".join(map(repr, args))
@@ -123,7 +131,7 @@ def _build_dataclass(kind: Any, data: Any, where: str) -> Any:
 @functools.cache
 def _field_types(kind: type) -> dict[str, Any]:
     """Type of each field; looked up once, since files hold many records of one kind."""
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     return {f.name: hints[f.name] for f in dataclasses.fields(kind)}
 
 

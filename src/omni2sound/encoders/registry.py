@@ -12,26 +12,34 @@ Shape suffixes: B batch, T features in order, L latent frames, S features.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from omni2sound.encoders.base import TextEncoderBase
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.files import cache_dir
+from omni2sound.plugins import Registry
 
 if TYPE_CHECKING:
-    from omni2sound.encoders.clip import ClipVision
     from omni2sound.encoders.synchformer import SynchformerVisual
-    from omni2sound.encoders.t5 import T5TextEncoder
 
 __all__ = [
+    "TEXT_ENCODERS",
+    "VISION_ENCODERS",
+    "PictureEncoder",
     "SynchformerPart",
+    "TextEncoderSpec",
     "TextPart",
+    "VisionEncoderSpec",
     "VisionPart",
     "at_latent_rate",
     "load_synchformer",
@@ -41,42 +49,124 @@ __all__ = [
 ]
 
 
+class PictureEncoder(Protocol):
+    """An encoder of single pictures."""
+
+    def embed(self, frames_THWC: NDArray[np.uint8] | Tensor) -> Tensor:
+        """Features (T, D), float32, of uint8 RGB pictures."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TextEncoderSpec:
+    """A text encoder that models can name in their card.
+
+    Attributes:
+        dim: Features of one token.
+        load: Called with (device, published=folder or None).
+    """
+
+    dim: int
+    load: Callable[..., TextEncoderBase]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VisionEncoderSpec:
+    """A picture encoder that models can name in their card.
+
+    Attributes:
+        dim: Features of one picture.
+        size_px: Height and width of its input pictures.
+        load: Called with (device, published=folder or None, dtype=precision).
+        resizes: Whether it takes pictures of any size and resizes them itself.
+    """
+
+    dim: int
+    size_px: tuple[int, int]
+    load: Callable[..., PictureEncoder]
+    resizes: bool = False
+
+
+def published_folder(folder: Path | None) -> Path:
+    """Folder of published encoders, one subfolder each: as given, or in the cache."""
+    return folder or cache_dir() / "published"
+
+
+def _load_t5(device: torch.device | str, *, published: Path | None) -> TextEncoderBase:
+    from omni2sound.encoders.t5 import T5TextEncoder
+
+    return T5TextEncoder.load(published_folder(published) / "flan-t5-base", device)
+
+
+def _load_clip(device: torch.device | str, *, published: Path | None, **_: Any) -> PictureEncoder:
+    from omni2sound.encoders.clip import ClipVision
+
+    return ClipVision.load(published_folder(published) / "dfn5b-clip", device)
+
+
+TEXT_ENCODERS: Registry[TextEncoderSpec] = Registry(
+    "text encoder",
+    {
+        "minilm": TextEncoderSpec(
+            dim=TextEncoder.dim, load=lambda device, **_: TextEncoder.load(device)
+        ),
+        "flan-t5-base": TextEncoderSpec(dim=768, load=_load_t5),
+    },
+)
+VISION_ENCODERS: Registry[VisionEncoderSpec] = Registry(
+    "picture encoder",
+    {
+        "mobilenetv2": VisionEncoderSpec(
+            dim=VisionEncoder.dim,
+            size_px=VisionEncoder.size_px,
+            load=lambda device, *, dtype, **_: VisionEncoder.load(device, dtype=dtype),
+        ),
+        "dfn5b-clip-vit-h-14-384": VisionEncoderSpec(
+            dim=1024, size_px=(384, 384), load=_load_clip, resizes=True
+        ),
+    },
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextPart:
     """The text encoder of a model."""
 
-    encoder: Literal["minilm", "flan-t5-base"] = "minilm"
-    """The bundled one, or the full-size model's, whose weights the user provides."""
+    encoder: str = "minilm"
+    """Its name in `TEXT_ENCODERS`: the bundled one, the full-size model's, a plugin's."""
+
+    def __post_init__(self) -> None:
+        TEXT_ENCODERS.find(self.encoder)
 
     @property
     def dim(self) -> int:
         """Features of one token."""
-        return {"minilm": TextEncoder.dim, "flan-t5-base": 768}[self.encoder]
+        return TEXT_ENCODERS[self.encoder].dim
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VisionPart:
     """The picture encoder of a model."""
 
-    encoder: Literal["mobilenetv2", "dfn5b-clip-vit-h-14-384"] = "mobilenetv2"
-    """The bundled one, or the full-size model's, whose weights the user provides."""
+    encoder: str = "mobilenetv2"
+    """Its name in `VISION_ENCODERS`: the bundled one, the full-size model's, a plugin's."""
+
+    def __post_init__(self) -> None:
+        VISION_ENCODERS.find(self.encoder)
 
     @property
     def dim(self) -> int:
         """Features of one picture."""
-        return {"mobilenetv2": VisionEncoder.dim, "dfn5b-clip-vit-h-14-384": 1024}[self.encoder]
+        return VISION_ENCODERS[self.encoder].dim
 
     @property
     def size_px(self) -> tuple[int, int]:
         """Height and width of its input pictures."""
-        return {"mobilenetv2": VisionEncoder.size_px, "dfn5b-clip-vit-h-14-384": (384, 384)}[
-            self.encoder
-        ]
+        return VISION_ENCODERS[self.encoder].size_px
 
     @property
     def resizes(self) -> bool:
         """Whether it takes pictures of any size and resizes them itself."""
-        return self.encoder != "mobilenetv2"
+        return VISION_ENCODERS[self.encoder].resizes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,24 +191,15 @@ class SynchformerPart:
         return Fraction(16, self.fps)
 
 
-def published_folder(folder: Path | None) -> Path:
-    """Folder of published encoders, one subfolder each: as given, or in the cache."""
-    return folder or cache_dir() / "published"
-
-
 def load_text(
     part: TextPart, device: torch.device | str, *, published: Path | None = None
-) -> TextEncoder | T5TextEncoder:
+) -> TextEncoderBase:
     """Load the text encoder.
 
     Raises:
         MissingPartError: Its files are missing.
     """
-    if part.encoder == "minilm":
-        return TextEncoder.load(device)
-    from omni2sound.encoders.t5 import T5TextEncoder
-
-    return T5TextEncoder.load(published_folder(published) / "flan-t5-base", device)
+    return TEXT_ENCODERS[part.encoder].load(device, published=published)
 
 
 def load_vision(
@@ -127,7 +208,7 @@ def load_vision(
     *,
     published: Path | None = None,
     dtype: torch.dtype = torch.float32,
-) -> VisionEncoder | ClipVision:
+) -> PictureEncoder:
     """Load the picture encoder.
 
     Args:
@@ -139,11 +220,8 @@ def load_vision(
     Raises:
         MissingPartError: Its files are missing.
     """
-    if part.encoder == "mobilenetv2":
-        return VisionEncoder.load(device, dtype=dtype)
-    from omni2sound.encoders.clip import ClipVision
-
-    return ClipVision.load(published_folder(published) / "dfn5b-clip", device)
+    encoder = VISION_ENCODERS[part.encoder]
+    return encoder.load(device, published=published, dtype=dtype)
 
 
 def load_synchformer(

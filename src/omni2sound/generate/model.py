@@ -24,9 +24,10 @@ from omni2sound.diffusion.samplers import SamplerConfig
 from omni2sound.encoders.registry import SynchformerPart, TextPart, VisionPart
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.errors import ConfigError
-from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
+from omni2sound.models.autoencoder import AudioVAE
 from omni2sound.models.dit import DiT, DiTConfig
-from omni2sound.models.oobleck import Oobleck, OobleckConfig
+from omni2sound.models.oobleck import OobleckConfig
+from omni2sound.models.registry import AnyAutoencoderConfig, build_autoencoder
 from omni2sound.timebase import TimeBase
 from omni2sound.weights import ModelCard, load_card, load_part, resolve_model, save_model
 
@@ -37,7 +38,6 @@ __all__ = [
     "SynchformerPart",
     "TextPart",
     "VisionPart",
-    "build_autoencoder",
     "load_model",
 ]
 
@@ -50,7 +50,7 @@ class PipelineConfig:
     dit: DiTConfig
     objective: Objective
     sampler: SamplerConfig
-    autoencoder: MelPcaConfig | OobleckConfig
+    autoencoder: AnyAutoencoderConfig
     sync: SyncConfig | SynchformerPart
     text: TextPart = field(default_factory=TextPart)
     vision: VisionPart = field(default_factory=VisionPart)
@@ -105,7 +105,7 @@ class Model:
 
     config: PipelineConfig
     dit: DiT
-    autoencoder: MelPcaAutoencoder | Oobleck
+    autoencoder: AudioVAE
     sync: SyncEncoder | None
     name: str
     defaults: Defaults
@@ -187,10 +187,3 @@ def load_model(
     if loaded.sync is not None:
         load_part(card, "sync", loaded.sync)
     return loaded
-
-
-def build_autoencoder(config: MelPcaConfig | OobleckConfig) -> MelPcaAutoencoder | Oobleck:
-    """An autoencoder of that shape, with the weights that it starts with."""
-    if isinstance(config, OobleckConfig):
-        return Oobleck(config)
-    return MelPcaAutoencoder(config)

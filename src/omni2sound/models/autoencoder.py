@@ -36,7 +36,7 @@ from omni2sound.models.spectrum import (
 )
 from omni2sound.models.vocoder import Vocoder, VocoderConfig
 
-__all__ = ["AudioVAE", "MelPcaAutoencoder", "MelPcaConfig"]
+__all__ = ["AudioVAE", "AutoencoderConfig", "MelPcaAutoencoder", "MelPcaConfig"]
 
 _LEAST_RELATIVE_SCALE = 1e-3
 _LOUDNESS_EXPONENT = 0.5
@@ -45,36 +45,56 @@ in quiet moments are less audible (YAMNet cosine .863 -> .872 on 60 recordings).
 _INVERSE_RIDGE = 0.1
 
 
-class AudioVAE(Protocol):
-    """Interface of an autoencoder."""
+class AutoencoderConfig(Protocol):
+    """Shape of an autoencoder, a frozen dataclass."""
 
     @property
     def sample_rate_hz(self) -> int:
         """Samples per second, one channel."""
-        ...
 
     @property
     def hop_samples(self) -> int:
         """Samples per latent frame."""
-        ...
 
     @property
     def latent_dim(self) -> int:
         """Channels C of a latent frame."""
-        ...
+
+
+class AudioVAE(nn.Module):
+    """Base of autoencoders; subclasses implement `encode` and `decode`."""
+
+    config: AutoencoderConfig
+    scale_C: Tensor
+    """Buffer (C,): the standard deviation that one unit of each latent channel stands for."""
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Samples per second, one channel."""
+        return self.config.sample_rate_hz
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples per latent frame."""
+        return self.config.hop_samples
+
+    @property
+    def latent_dim(self) -> int:
+        """Channels C of a latent frame."""
+        return self.config.latent_dim
 
     @property
     def channel_scale_C(self) -> Tensor:
-        """Standard deviation (C,) that one unit of each latent channel stands for."""
-        ...
+        """`scale_C`."""
+        return self.scale_C
 
     def encode(self, waveform_BN: Tensor) -> Tensor:
         """Standardised latents (B, L, C); the last frame is padded with silence."""
-        ...
+        raise NotImplementedError
 
     def decode(self, latents_BLC: Tensor) -> Tensor:
         """Waveforms (B, L * hop_samples)."""
-        ...
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,14 +146,14 @@ class MelPcaConfig:
         return self.frames_per_latent * self.num_bands
 
 
-class MelPcaAutoencoder(nn.Module):
+class MelPcaAutoencoder(AudioVAE):
     """An `AudioVAE` whose encoder is fitted in closed form."""
 
+    config: MelPcaConfig
     filterbank_MF: Tensor
     inverse_FM: Tensor
     mean_K: Tensor
     basis_CK: Tensor
-    scale_C: Tensor
 
     def __init__(self, config: MelPcaConfig) -> None:
         super().__init__()
@@ -163,26 +183,6 @@ class MelPcaAutoencoder(nn.Module):
                 frames_per_latent=config.frames_per_latent,
                 magnitude_floor=config.magnitude_floor,
             )
-
-    @property
-    def sample_rate_hz(self) -> int:
-        """Samples per second, one channel."""
-        return self.config.sample_rate_hz
-
-    @property
-    def hop_samples(self) -> int:
-        """Samples per latent frame."""
-        return self.config.hop_samples
-
-    @property
-    def latent_dim(self) -> int:
-        """Channels C of a latent frame."""
-        return self.config.latent_dim
-
-    @property
-    def channel_scale_C(self) -> Tensor:
-        """Standard deviation (C,) of each component in nepers of the log-mel block."""
-        return self.scale_C
 
     @torch.no_grad()
     def encode(self, waveform_BN: Tensor) -> Tensor:

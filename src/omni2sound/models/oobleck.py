@@ -29,6 +29,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from omni2sound.config import runtime_only
 from omni2sound.errors import ConfigError, ShapeError
+from omni2sound.models.autoencoder import AudioVAE
 
 __all__ = ["Oobleck", "OobleckConfig"]
 
@@ -204,11 +205,11 @@ class Decoder(nn.Module):
         return self.last(self.snake(self.blocks(self.first(z_BCL))))  # type: ignore[no-any-return]
 
 
-class Oobleck(nn.Module):
+class Oobleck(AudioVAE):
     """An `AudioVAE` of convolutions; see the module's text."""
 
+    config: OobleckConfig
     mean_C: Tensor
-    scale_C: Tensor
 
     def __init__(self, config: OobleckConfig) -> None:
         super().__init__()
@@ -217,26 +218,6 @@ class Oobleck(nn.Module):
         self.decoder = Decoder(config)
         self.register_buffer("mean_C", torch.zeros(config.latent_dim))
         self.register_buffer("scale_C", torch.ones(config.latent_dim))
-
-    @property
-    def sample_rate_hz(self) -> int:
-        """Samples per second, one channel."""
-        return self.config.sample_rate_hz
-
-    @property
-    def hop_samples(self) -> int:
-        """Samples per latent frame."""
-        return self.config.hop_samples
-
-    @property
-    def latent_dim(self) -> int:
-        """Channels C of a latent frame."""
-        return self.config.latent_dim
-
-    @property
-    def channel_scale_C(self) -> Tensor:
-        """Standard deviation (C,) that one unit of each latent channel stands for."""
-        return self.scale_C
 
     @torch.no_grad()
     def encode(self, waveform_BN: Tensor) -> Tensor:

@@ -28,11 +28,11 @@ from omni2sound.diffusion.samplers import SamplerConfig
 from omni2sound.encoders.registry import TextPart, load_text
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.errors import ConfigError, UserError
-from omni2sound.generate.model import Defaults, Model, PipelineConfig, build_autoencoder
-from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
+from omni2sound.generate.model import Defaults, Model, PipelineConfig
+from omni2sound.models.autoencoder import AudioVAE, MelPcaAutoencoder, MelPcaConfig
 from omni2sound.models.dit import DiT
 from omni2sound.models.lora import LoraConfig, adapter_of, add_lora, save_adapter
-from omni2sound.models.oobleck import Oobleck
+from omni2sound.models.registry import build_autoencoder
 from omni2sound.models.transfer import transfer_weights
 from omni2sound.runtime import resolve_device
 from omni2sound.scenes.material.licences import merge_attribution
@@ -113,7 +113,7 @@ class _Components:
     card: ModelCard
     recipe: Recipe
     config: PipelineConfig
-    autoencoder: MelPcaAutoencoder | Oobleck
+    autoencoder: AudioVAE
     sync: SyncEncoder | None
     parent: ModelCard | None = None
     attributions: list[str] = field(default_factory=list)
@@ -237,7 +237,7 @@ def _load_components(card: ModelCard, recipe: Recipe, config: PipelineConfig) ->
     return _Components(card=card, recipe=recipe, config=config, autoencoder=autoencoder, sync=sync)
 
 
-def _start_from(card: ModelCard, model: DiT, vae: MelPcaAutoencoder | Oobleck) -> None:
+def _start_from(card: ModelCard, model: DiT, vae: AudioVAE) -> None:
     """Give the transformer the weights of another model, mapped if the latents differ.
 
     Raises:

@@ -37,8 +37,8 @@ from omni2sound.encoders.registry import (
 )
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.errors import ConfigError, UserError
-from omni2sound.models.autoencoder import AudioVAE, MelPcaAutoencoder, MelPcaConfig
-from omni2sound.models.oobleck import Oobleck, OobleckConfig
+from omni2sound.models.autoencoder import AudioVAE
+from omni2sound.models.registry import AnyAutoencoderConfig, build_autoencoder
 from omni2sound.timebase import TimeBase
 from omni2sound.weights import load_card, load_part, part_sha256
 
@@ -92,7 +92,7 @@ class _Parts:
     text: TextPart = field(default_factory=TextPart)
     vision: VisionPart = field(default_factory=VisionPart)
     sync: SyncConfig | SynchformerPart | None = None
-    autoencoder: MelPcaConfig | OobleckConfig | None = None
+    autoencoder: AnyAutoencoderConfig | None = None
 
     @classmethod
     def of(cls, parts: Mapping[str, Any]) -> _Parts:
@@ -153,7 +153,7 @@ class ClipEncoders:
         config = self._parts.autoencoder
         if config is None:
             raise ConfigError(f"model {self._card.name!r} has no autoencoder, which latents need")
-        made = Oobleck(config) if isinstance(config, OobleckConfig) else MelPcaAutoencoder(config)
+        made = build_autoencoder(config)
         load_part(self._card, "autoencoder", made)
         return made.eval().to(self._source.device)
 
