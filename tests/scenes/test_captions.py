@@ -19,7 +19,7 @@ from omni2sound.scenes.captions import (
     audio_only_caption,
     captions,
     class_prompt,
-    wording_of,
+    templates_of,
     wrong_caption,
 )
 from omni2sound.scenes.draw import Ambience, Scene, SceneEvent, draw_scene
@@ -55,7 +55,7 @@ def scene_of(assets: SceneAssets, *events: tuple[str, float, int]) -> Scene:
 
 
 def phrases(*, held_out: bool) -> set[str]:
-    wording = wording_of(held_out=held_out)
+    wording = templates_of(held_out=held_out)
     found: set[str] = set()
     for field in fields(wording):
         value = getattr(wording, field.name)
@@ -130,7 +130,7 @@ def test_the_unseen_is_said_to_be_unseen(assets: SceneAssets) -> None:
     scene = draw_scene(assets, split="train", seed=0, index=3, kind="offscreen", duration_s=4.0)
     (text,) = captions(scene, assets.catalogue, rng=rng(), held_out=False, style="detailed")
 
-    assert any(p in text for p in wording_of(held_out=False).unseen)
+    assert any(p in text for p in templates_of(held_out=False).unseen)
 
 
 def test_captions_depend_on_the_generator_only(assets: SceneAssets) -> None:
@@ -154,7 +154,7 @@ def test_what_cannot_be_told_is_refused(assets: SceneAssets) -> None:
 def test_the_soundatlas_style_tells_sources_qualities_and_order(assets: SceneAssets) -> None:
     scene = scene_of(assets, ("dog", 0.5, 0), ("bell", 2.5, 1))
     for held_out in (False, True):
-        attacks = wording_of(held_out=held_out).attack["impulsive"]
+        attacks = templates_of(held_out=held_out).attack["impulsive"]
         for seed in range(20):
             (text,) = captions(
                 scene, assets.catalogue, rng=rng(seed), held_out=held_out, style="soundatlas"
@@ -232,7 +232,7 @@ def test_an_audio_only_caption_knows_what_is_heard_and_not_what_is_seen(
 ) -> None:
     scene = draw_scene(assets, split="train", seed=0, index=3, kind="offscreen", duration_s=4.0)
     for held_out in (False, True):
-        unseen = wording_of(held_out=held_out).unseen
+        unseen = templates_of(held_out=held_out).unseen
         for seed in range(20):
             text = audio_only_caption(
                 scene, assets.catalogue, rng=rng(seed), held_out=held_out

@@ -1,17 +1,17 @@
-"""What people would say about a scene, from the truth.
+"""Captions of a scene, from its ground truth.
 
 In:   a scene, the catalogue, a style, a generator.
 Out:  sentences.
 
-Two disjoint sets of wordings: what training and validation use, and what is held out for
-test (`held_out`), by template and by synonym. A test prompt that training has seen would
-measure memory. Only what is in `scene.events` is told: for an on-screen target, give the
-scene with its on-screen events only.
+There are two disjoint sets of prompt templates and synonyms: one for training and validation, one
+held out for test (`held_out`). A test prompt that training has seen would measure memorisation.
+Only what is in `scene.events` is described: for an on-screen target, give the scene with its
+on-screen events only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -34,21 +34,21 @@ CaptionStyle = Literal["label", "plain", "ordered", "detailed", "soundatlas"]
 STYLES: tuple[CaptionStyle, ...] = get_args(CaptionStyle)
 
 _MANY = 3
-"""Sources from which on the longer styles leave details out."""
+"""From this many sources on, the longer styles leave details out."""
 _COUNTS = {2: "twice", 3: "three times", 4: "four times"}
 _COUNTS_HELD_OUT = {2: "two times", 3: "thrice", 4: "again and again"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Wording:
-    """Every phrase of one side of the split. The two sides share no string."""
+class _Templates:
+    """Templates and phrases of one side of the split. The two sides share no string."""
 
     prompts: tuple[str, ...]
-    """Of one class; {name}, {verb}, {clause} are filled in."""
+    """Prompts of one class, with fields {name}, {verb}, {clause}."""
     joints: tuple[str, ...]
-    """Between clauses whose order is told."""
+    """Joints of clauses in order of time."""
     together: tuple[str, ...]
-    """Between clauses whose order is not told."""
+    """Joints of clauses in no stated order."""
     counts: dict[int, str]
     loud: tuple[str, ...]
     faint: tuple[str, ...]
@@ -59,20 +59,20 @@ class _Wording:
     unseen: tuple[str, ...]
     quiet_room: tuple[str, ...]
     attack: dict[str, tuple[str, ...]]
-    """By kind: how a sound begins and goes on, for people who listen closely."""
+    """How a sound begins and continues, by kind of class."""
     openings: tuple[str, ...]
-    """Before the clause of what is heard first, in the SoundAtlas style."""
+    """Before the first sound, in the SoundAtlas style."""
     then: tuple[str, ...]
-    """Before a sentence about what is heard later."""
+    """Before a later sound."""
     meanwhile: tuple[str, ...]
-    """Before a sentence about what is heard at the same time."""
+    """Before a simultaneous sound."""
     room: tuple[str, ...]
     """Before `quiet_room`, in a sentence of its own."""
     overheard: tuple[str, ...]
-    """Of a sound whose source nobody saw; {sound} is filled in."""
+    """For a sound without visible source, with field {sound}."""
 
 
-_TRAINING = _Wording(
+_TRAINING = _Templates(
     prompts=(
         "{clause}",
         "{name}",
@@ -121,7 +121,7 @@ _TRAINING = _Wording(
     overheard=("a sound like {sound}", "possibly {sound}"),
 )
 
-_HELD_OUT = _Wording(
+_HELD_OUT = _Templates(
     prompts=(
         "listen: {clause}",
         "audio in which {clause}",
@@ -153,15 +153,15 @@ _HELD_OUT = _Wording(
 )
 
 
-def wording_of(*, held_out: bool) -> _Wording:
-    """The phrases of one side."""
+def templates_of(*, held_out: bool) -> _Templates:
+    """Return the templates of one side of the split."""
     return _HELD_OUT if held_out else _TRAINING
 
 
 def class_prompt(sound_class: SoundClass, *, rng: np.random.Generator, held_out: bool) -> str:
-    """A request for one class, for text to audio."""
+    """Draw a text-to-audio prompt of one class."""
     name, verb = _name(sound_class, rng, held_out), _verb(sound_class, rng, held_out)
-    template = _one(wording_of(held_out=held_out).prompts, rng)
+    template = _one(templates_of(held_out=held_out).prompts, rng)
     return template.format(name=name, verb=verb, clause=f"{name} {verb}")
 
 
@@ -174,18 +174,18 @@ def captions(
     style: CaptionStyle | None = None,
     count: int = 1,
 ) -> tuple[str, ...]:
-    """Descriptions of what is heard.
+    """Draw captions of what is heard.
 
     Args:
-        scene: With at least one event.
+        scene: A scene with at least one event.
         catalogue: Names of its classes.
-        rng: Chooses among wordings; the scene is not changed by it.
-        held_out: Use the wordings of the test split.
+        rng: Random generator; does not change the scene.
+        held_out: Use the held-out templates and synonyms.
         style: "label": names only. "plain": clauses in no stated order. "ordered": clauses
             in order of time, with counts. "detailed": also level, length, place, background.
             "soundatlas": sources, their qualities and their order, a sentence each.
             None draws one for each caption.
-        count: How many.
+        count: Number of captions.
 
     Returns:
         `count` captions; the same one may be drawn twice.
@@ -195,131 +195,164 @@ def captions(
     """
     if style is not None and style not in STYLES:
         raise UserError(f"no caption style {style!r}; known: {', '.join(STYLES)}")
-    if not scene.events:
-        raise UserError(f"scene {scene.scene_id} has no event to tell of")
-    told = []
+    _require_events(scene)
+    writer = _Writer(scene, catalogue, rng, held_out)
+    made = []
     for _ in range(count):
         chosen = style or STYLES[int(rng.integers(len(STYLES)))]
-        told.append(_TELLERS[chosen](scene, catalogue, rng, held_out))
-    return tuple(told)
+        made.append(writer.write(chosen))
+    return tuple(made)
+
+
+def _require_events(scene: Scene) -> None:
+    if not scene.events:
+        raise UserError(f"scene {scene.scene_id} has no event to describe")
 
 
 def _sources(scene: Scene) -> list[list[SceneEvent]]:
-    """Events by source, sources by their first onset."""
+    """Group events by source, in order of their first onset."""
     by_source: dict[int, list[SceneEvent]] = {}
     for event in sorted(scene.events, key=lambda e: e.onset_s):
         by_source.setdefault(event.source, []).append(event)
     return list(by_source.values())
 
 
-def _label(scene: Scene, catalogue: Catalogue, rng: np.random.Generator, held_out: bool) -> str:
-    clauses = []
-    for events in _sources(scene):
-        sound_class = catalogue.sound_class(events[0].class_id)
-        name, verb = _name(sound_class, rng, held_out), _verb(sound_class, rng, held_out)
-        clauses.append(f"{name} {verb}" if rng.random() < 0.7 or held_out else name)
-    return _one((", ", "; ") if held_out else (", ", " and "), rng).join(clauses)
+class _Writer:
+    """Writes captions of one scene. The order of draws is part of what a seed means."""
 
+    def __init__(
+        self, scene: Scene, catalogue: Catalogue, rng: np.random.Generator, held_out: bool
+    ) -> None:
+        self._scene, self._catalogue = scene, catalogue
+        self._rng, self._held_out = rng, held_out
+        self._templates = templates_of(held_out=held_out)
+        self._many = len(_sources(scene)) >= _MANY
 
-def _plain(scene: Scene, catalogue: Catalogue, rng: np.random.Generator, held_out: bool) -> str:
-    sources = _sources(scene)
-    rng.shuffle(sources)
-    clauses = [_clause(events, catalogue, rng, held_out) for events in sources]
-    if len(clauses) == 1:
-        sound_class = catalogue.sound_class(sources[0][0].class_id)
-        template = _one(wording_of(held_out=held_out).prompts, rng)
-        name, verb = _name(sound_class, rng, held_out), _verb(sound_class, rng, held_out)
+    def write(self, style: CaptionStyle) -> str:
+        if style == "label":
+            return self._label()
+        if style == "plain":
+            return self._plain()
+        if style == "soundatlas":
+            return self._soundatlas()
+        return self._ordered(detailed=style == "detailed")
+
+    def _label(self) -> str:
+        clauses = []
+        for events in _sources(self._scene):
+            name, verb = self._words(events)
+            clauses.append(f"{name} {verb}" if self._rng.random() < 0.7 or self._held_out else name)
+        return self._one((", ", "; ") if self._held_out else (", ", " and ")).join(clauses)
+
+    def _plain(self) -> str:
+        sources = _sources(self._scene)
+        self._rng.shuffle(sources)
+        clauses = [" ".join(self._words(events)) for events in sources]
+        if len(clauses) > 1:
+            return _sentence(self._one(self._templates.together).join(clauses))
+        template = self._one(self._templates.prompts)
+        name, verb = self._words(sources[0])
         return _sentence(template.format(name=name, verb=verb, clause=clauses[0]))
-    return _sentence(_one(wording_of(held_out=held_out).together, rng).join(clauses))
+
+    def _ordered(self, *, detailed: bool) -> str:
+        templates, text = self._templates, ""
+        previous: list[SceneEvent] = []
+        for events in _sources(self._scene):
+            clause = self._counted(events)
+            if detailed:
+                clause = " ".join([clause, *self._qualities(events)[: 1 if self._many else 2]])
+            if previous:
+                text += self._one(
+                    templates.joints if _is_later(events, previous) else templates.together
+                )
+            text += clause
+            previous = events
+        if detailed and self._scene.ambience is not None and not self._many:
+            text += " " + self._one(templates.quiet_room)
+        return _sentence(text)
+
+    def _soundatlas(self) -> str:
+        templates, sources = self._templates, _sources(self._scene)
+        sentences: list[str] = []
+        previous: list[SceneEvent] = []
+        for events in sources:
+            if not previous:
+                begin = templates.openings
+            else:
+                begin = templates.then if _is_later(events, previous) else templates.meanwhile
+            text = self._one(begin) + self._counted(events)
+            # The order says when; and nothing is long and short at once.
+            qualities = [
+                q for q in self._qualities(events) if q not in (*templates.early, *templates.late)
+            ]
+            if not self._many:  # of many sources less is said: the text encoder reads 64 tokens
+                comma = ""
+                if not set(qualities) & {*templates.short, *templates.long}:
+                    attack = templates.attack[self._class(events).kind]
+                    text, comma = f"{text} {self._one(attack)}", ","
+                text += "".join(f"{comma} {quality}" for quality in qualities[:1])
+            sentences.append(_sentence(text))
+            previous = events
+        if self._scene.ambience is not None and len(sources) == 1:
+            sentences.append(_sentence(self._one(templates.room) + self._one(templates.quiet_room)))
+        return " ".join(sentences)
+
+    def _qualities(self, events: Sequence[SceneEvent]) -> list[str]:
+        """Choose at most two of: off screen, how loud, how long, when."""
+        templates, first, scene = self._templates, events[0], self._scene
+        found: list[str] = []
+        if not first.on_screen and scene.has_picture:
+            found.append(self._one(templates.unseen))
+        if first.gain_db > 0:
+            found.append(self._one(templates.loud))
+        elif first.gain_db < -4:
+            found.append(self._one(templates.faint))
+        if self._class(events).kind == "sustained":
+            lasts_s = first.offset_s - first.onset_s
+            if lasts_s < 1:
+                found.append(self._one(templates.short))
+            elif lasts_s > 2.5:
+                found.append(self._one(templates.long))
+        if len(events) == 1 and self._rng.random() < 0.5:
+            if first.onset_s < 0.2 * scene.duration_s:
+                found.append(self._one(templates.early))
+            elif first.onset_s > 0.7 * scene.duration_s:
+                found.append(self._one(templates.late))
+        return found[:2]
+
+    def _counted(self, events: Sequence[SceneEvent]) -> str:
+        clause, counts = " ".join(self._words(events)), self._templates.counts
+        return clause if len(events) == 1 else f"{clause} {counts[min(len(events), max(counts))]}"
+
+    def _words(self, events: Sequence[SceneEvent]) -> tuple[str, str]:
+        sound_class = self._class(events)
+        return (
+            _name(sound_class, self._rng, self._held_out),
+            _verb(sound_class, self._rng, self._held_out),
+        )
+
+    def _class(self, events: Sequence[SceneEvent]) -> SoundClass:
+        return self._catalogue.sound_class(events[0].class_id)
+
+    def _one(self, options: Sequence[str]) -> str:
+        return _one(options, self._rng)
 
 
-def _ordered(scene: Scene, catalogue: Catalogue, rng: np.random.Generator, held_out: bool) -> str:
-    wording = wording_of(held_out=held_out)
-    text = ""
-    previous: list[SceneEvent] = []
-    for events in _sources(scene):
-        clause = _counted(events, catalogue, rng, held_out)
-        if previous:
-            # Only what starts clearly later is said to come later.
-            later = events[0].onset_s - previous[0].onset_s > 0.4
-            text += _one(wording.joints if later else wording.together, rng)
-        text += clause
-        previous = events
-    return _sentence(text)
-
-
-def _detailed(scene: Scene, catalogue: Catalogue, rng: np.random.Generator, held_out: bool) -> str:
-    wording = wording_of(held_out=held_out)
-    sources = _sources(scene)
-    many = len(sources) >= _MANY
-    text = ""
-    previous: list[SceneEvent] = []
-    for events in sources:
-        parts = [_counted(events, catalogue, rng, held_out)]
-        parts += _qualities(scene, events, catalogue, rng, wording)[: 1 if many else 2]
-        if previous:
-            later = events[0].onset_s - previous[0].onset_s > 0.4
-            text += _one(wording.joints if later else wording.together, rng)
-        text += " ".join(parts)
-        previous = events
-    if scene.ambience is not None and not many:
-        text += " " + _one(wording.quiet_room, rng)
-    return _sentence(text)
-
-
-def _soundatlas(
-    scene: Scene, catalogue: Catalogue, rng: np.random.Generator, held_out: bool
-) -> str:
-    wording = wording_of(held_out=held_out)
-    sources = _sources(scene)
-    many = len(sources) >= _MANY
-    sentences: list[str] = []
-    previous: list[SceneEvent] = []
-    for events in sources:
-        if not previous:
-            begin = wording.openings
-        else:
-            later = events[0].onset_s - previous[0].onset_s > 0.4
-            begin = wording.then if later else wording.meanwhile
-        told = _one(begin, rng) + _counted(events, catalogue, rng, held_out)
-        kind = catalogue.sound_class(events[0].class_id).kind
-        qualities = _qualities(scene, events, catalogue, rng, wording)
-        # When is told by the order; and nothing is long and short at once.
-        qualities = [q for q in qualities if q not in (*wording.early, *wording.late)]
-        comma = ""
-        if not many and not set(qualities) & {*wording.short, *wording.long}:
-            told, comma = f"{told} {_one(wording.attack[kind], rng)}", ","
-        # Who tells of many says less of each: the text encoder reads 64 tokens.
-        if not many:
-            told += "".join(f"{comma} {quality}" for quality in qualities[:1])
-        sentences.append(_sentence(told))
-        previous = events
-    if scene.ambience is not None and len(sources) == 1:
-        sentences.append(_sentence(_one(wording.room, rng) + _one(wording.quiet_room, rng)))
-    return " ".join(sentences)
-
-
-_TELLERS: dict[CaptionStyle, Callable[[Scene, Catalogue, np.random.Generator, bool], str]] = {
-    "label": _label,
-    "plain": _plain,
-    "ordered": _ordered,
-    "detailed": _detailed,
-    "soundatlas": _soundatlas,
-}
+def _is_later(events: Sequence[SceneEvent], previous: Sequence[SceneEvent]) -> bool:
+    """Whether a source starts clearly after the one before; otherwise no order is stated."""
+    return events[0].onset_s - previous[0].onset_s > 0.4
 
 
 def wrong_caption(
     scene: Scene, catalogue: Catalogue, *, rng: np.random.Generator, held_out: bool
 ) -> str:
-    """A caption of the same form that tells of other classes: none of the scene's is named.
-
-    For ablations: what does a model do with a caption that is not true?
+    """Draw a caption of the same form that names other classes, for ablations.
 
     Args:
-        scene: With at least one event.
-        catalogue: Whose classes take the place of the scene's.
-        rng: Chooses classes and wordings.
-        held_out: Use the wordings of the test split.
+        scene: A scene with at least one event.
+        catalogue: Classes that replace those of the scene.
+        rng: Random generator.
+        held_out: Use the held-out templates and synonyms.
 
     Raises:
         UserError: If the scene has no event, or the catalogue has no other class.
@@ -336,76 +369,27 @@ def wrong_caption(
 def audio_only_caption(
     scene: Scene, catalogue: Catalogue, *, rng: np.random.Generator, held_out: bool
 ) -> str:
-    """What somebody would say who heard the scene and never saw it.
+    """Draw a caption by ear: the scene is heard and never seen.
 
-    Sources are named only as well as ears can: by one of the judge's names for what sounds
-    like it. Nothing is said of what is in the picture.
+    Sources are named by one of the tagger's names for what sounds like them.
 
     Args:
-        scene: With at least one event.
-        catalogue: Its classes know what they are heard as.
-        rng: Chooses among names and wordings.
-        held_out: Use the wordings of the test split.
+        scene: A scene with at least one event.
+        catalogue: Classes and their tagger classes.
+        rng: Random generator.
+        held_out: Use the held-out templates and synonyms.
 
     Raises:
         UserError: If the scene has no event.
     """
-    if not scene.events:
-        raise UserError(f"scene {scene.scene_id} has no event to tell of")
-    wording = wording_of(held_out=held_out)
+    _require_events(scene)
+    templates = templates_of(held_out=held_out)
     clauses = []
     for events in _sources(scene):
         heard_as = catalogue.sound_class(events[0].class_id).yamnet_classes
         sound = _one(heard_as, rng).split(",")[0].split(" (")[0].lower()
-        clauses.append(_one(wording.overheard, rng).format(sound=sound))
-    return _sentence(_one(wording.joints, rng).join(clauses))
-
-
-def _qualities(
-    scene: Scene,
-    events: Sequence[SceneEvent],
-    catalogue: Catalogue,
-    rng: np.random.Generator,
-    wording: _Wording,
-) -> list[str]:
-    """At most two of: how loud, how long, when, unseen."""
-    first = events[0]
-    found: list[str] = []
-    if not first.on_screen and scene.has_picture:
-        found.append(_one(wording.unseen, rng))
-    if first.gain_db > 0:
-        found.append(_one(wording.loud, rng))
-    elif first.gain_db < -4:
-        found.append(_one(wording.faint, rng))
-    if catalogue.sound_class(first.class_id).kind == "sustained":
-        lasts_s = first.offset_s - first.onset_s
-        if lasts_s < 1:
-            found.append(_one(wording.short, rng))
-        elif lasts_s > 2.5:
-            found.append(_one(wording.long, rng))
-    if len(events) == 1 and rng.random() < 0.5:
-        if first.onset_s < 0.2 * scene.duration_s:
-            found.append(_one(wording.early, rng))
-        elif first.onset_s > 0.7 * scene.duration_s:
-            found.append(_one(wording.late, rng))
-    return found[:2]
-
-
-def _clause(
-    events: Sequence[SceneEvent], catalogue: Catalogue, rng: np.random.Generator, held_out: bool
-) -> str:
-    sound_class = catalogue.sound_class(events[0].class_id)
-    return f"{_name(sound_class, rng, held_out)} {_verb(sound_class, rng, held_out)}"
-
-
-def _counted(
-    events: Sequence[SceneEvent], catalogue: Catalogue, rng: np.random.Generator, held_out: bool
-) -> str:
-    clause = _clause(events, catalogue, rng, held_out)
-    if len(events) == 1:
-        return clause
-    counts = wording_of(held_out=held_out).counts
-    return f"{clause} {counts[min(len(events), max(counts))]}"
+        clauses.append(_one(templates.overheard, rng).format(sound=sound))
+    return _sentence(_one(templates.joints, rng).join(clauses))
 
 
 def _name(sound_class: SoundClass, rng: np.random.Generator, held_out: bool) -> str:

@@ -1,13 +1,12 @@
-"""What makes a scene hard: distractors, camera, cuts, backgrounds, noise.
+"""Draws what makes a scene hard: distractors, camera, cuts, backgrounds, noise.
 
 In:   a generator, and what the scene already fixes (duration, aspect, kind).
-Out:  records of `truth`.
+Out:  records of `scene`.
 
-A distractor may be as fast as a hit but is never as abrupt: its path is a smooth curve
-through knots. If it could jump, a strike could not be told from it and the truth would
-be a matter of luck. A *mimic* jumps, but only things that make no sound are mimics: who knows
-what things are can tell, who only sees motion cannot. Its gestures keep `MIMIC_APART_S` from
-every onset, so that no event is right by accident.
+A distractor may be as fast as a hit but is never as abrupt: its path is a smooth curve through
+knots, or an impact could not be distinguished from it. A *hard* distractor does jump, but is always
+a thing that makes no sound: recognising things tells it apart, motion alone does not. Its gestures
+keep `GESTURE_APART_S` from every onset, so that no prediction is right by accident.
 """
 
 from __future__ import annotations
@@ -36,8 +35,8 @@ __all__ = [
     "draw_ambience",
     "draw_background",
     "draw_distractor",
+    "draw_hard_distractor",
     "draw_look",
-    "draw_mimic",
     "draw_places",
     "draw_shots",
     "draw_sway",
@@ -45,13 +44,13 @@ __all__ = [
 
 _BACKGROUNDS: tuple[BackgroundKind, ...] = ("gradient", "noise", "noise", "picture", "flat")
 _MARGIN = 0.2
-"""Sources keep this far from the border."""
-MIMIC_APART_S = 0.3
+"""Least distance of sources from the border."""
+GESTURE_APART_S = 0.3
 _GESTURES: tuple[Motion, ...] = ("strike", "bounce", "shake", "pulse", "speak")
 
 
 def draw_sway(rng: np.random.Generator, amplitude: float) -> Sway:
-    """Gentle periodic motion of about `amplitude` picture heights."""
+    """Draw gentle periodic motion of about `amplitude` picture heights."""
     return Sway(
         x=float(rng.normal(0, amplitude)),
         y=float(rng.normal(0, 0.6 * amplitude)),
@@ -62,7 +61,7 @@ def draw_sway(rng: np.random.Generator, amplitude: float) -> Sway:
 
 
 def draw_places(rng: np.random.Generator, count: int, aspect: float) -> list[tuple[float, float]]:
-    """Centres that keep apart as far as a few tries can make them."""
+    """Draw centres, each the best of a few tries at keeping apart."""
     places: list[tuple[float, float]] = []
     for _ in range(count):
         tries = np.column_stack(
@@ -88,14 +87,14 @@ def draw_distractor(
     aspect: float,
     duration_s: float,
 ) -> SceneObject:
-    """Something that moves and makes no sound.
+    """Draw an object that moves smoothly and makes no sound.
 
     Args:
-        rng: Source of randomness.
-        pictures: Ids of things without sound, and of things that are only silent here.
-        place: Where it starts, in picture heights.
-        aspect: Of the picture.
-        duration_s: Of the scene.
+        rng: Random generator.
+        pictures: Ids of silent things, and of classes that do not sound in this scene.
+        place: Start in picture heights.
+        aspect: Width over height of the picture.
+        duration_s: Length of the scene.
     """
     mute, quiet = pictures
     pool = mute if mute and (not quiet or rng.random() < 0.5) else quiet
@@ -124,7 +123,7 @@ def draw_distractor(
     )
 
 
-def draw_mimic(
+def draw_hard_distractor(
     rng: np.random.Generator,
     mute: Sequence[str],
     *,
@@ -132,20 +131,20 @@ def draw_mimic(
     place: tuple[float, float],
     duration_s: float,
 ) -> SceneObject:
-    """Something that makes no sound and moves as if it did.
+    """Draw a hard distractor: a silent thing that moves like a source.
 
     Args:
-        rng: Source of randomness.
-        mute: Ids of things without sound, at least one.
-        onsets_s: When something is heard; gestures keep away from these.
-        place: Where it stands, in picture heights.
-        duration_s: Of the scene.
+        rng: Random generator.
+        mute: Ids of silent things, at least one.
+        onsets_s: Onsets, which gestures keep away from.
+        place: Position in picture heights.
+        duration_s: Length of the scene.
     """
     motion = _GESTURES[int(rng.integers(len(_GESTURES)))]
     tries_s = rng.uniform(0.3, duration_s - 0.3, int(rng.integers(2, 6)))
     times_s: list[float] = []
     for time_s in sorted(float(t) for t in tries_s):
-        if all(abs(time_s - t) >= MIMIC_APART_S for t in (*onsets_s, *times_s)):
+        if all(abs(time_s - t) >= GESTURE_APART_S for t in (*onsets_s, *times_s)):
             times_s.append(time_s)
     sideways = 0.0 if rng.random() < 0.5 else np.pi
     return SceneObject(
@@ -191,7 +190,7 @@ def _habit_knots(
             float(np.clip(y + rng.uniform(-reach, reach), 0.05, 0.95)),
         )
 
-    if habit in ("sway",):
+    if habit == "sway":
         return (start,)
     if habit == "drift":
         end_x, end_y = somewhere(0.5)
@@ -227,7 +226,7 @@ def _habit_knots(
 def draw_shots(
     rng: np.random.Generator, *, kind: SceneKind, duration_s: float, aspect: float
 ) -> tuple[Shot, ...]:
-    """Fixed, panning, zooming or hand-held cameras; sometimes a cut."""
+    """Draw fixed, panning, zooming or hand-held shots; sometimes a cut."""
     starts = [0.0]
     if rng.random() < (0.12 if kind == "strike" else 0.2):
         starts.append(float(rng.uniform(0.25, 0.75) * duration_s))
@@ -255,7 +254,7 @@ def draw_shots(
 
 
 def draw_background(rng: np.random.Generator, assets: SceneAssets, split: Split) -> Background:
-    """A backdrop that is busy enough to be real and calm enough to see things on."""
+    """Draw a background, busy enough to be real and calm enough to see things on."""
     kind = _BACKGROUNDS[int(rng.integers(len(_BACKGROUNDS)))]
     picture_id = None
     pictures = assets.catalogue.pictures_of(DISTRACTOR, split)
@@ -278,7 +277,7 @@ def draw_background(rng: np.random.Generator, assets: SceneAssets, split: Split)
 
 
 def draw_look(rng: np.random.Generator) -> Look:
-    """Each fault is absent in most scenes."""
+    """Draw artefacts of camera and codec; each is absent in most scenes."""
 
     def sometimes(chance: float, low: float, high: float) -> float:
         return float(rng.uniform(low, high)) if rng.random() < chance else 0.0
@@ -294,8 +293,8 @@ def draw_look(rng: np.random.Generator) -> Look:
 
 
 def draw_ambience(rng: np.random.Generator, kind: SceneKind) -> Ambience | None:
-    """Room tone that nobody would call an event: in two scenes of five, without picture in one
-    of eight, where a request for a sound rarely means the room around it.
+    """Draw room tone, too faint to be an event: in two of five scenes, in one of eight without
+    picture, where a prompt for a sound rarely means the room around it.
     """
     if rng.random() > (0.125 if kind == "audio" else 0.4):
         return None

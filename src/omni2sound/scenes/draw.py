@@ -1,12 +1,12 @@
-"""Draws a scene from a seed: who sounds when, what it looks like, and what else moves.
+"""Draws a scene from a seed: which sources sound when, what they look like, what else moves.
 
-In:   assets, a split, a seed, an index, a kind.
-Out:  a `Scene`, the exact truth. Sound and picture are made from it by `render`.
+In:   recordings and pictures, a split, a seed, an index, a kind.
+Out:  a `Scene`, the ground truth that `render` turns into sound and picture.
 
-The same arguments give the same scene on every machine: all randomness comes from one
-generator seeded by (seed, split, kind, index), and nothing iterates over a set. The one
-thing not to get wrong is which things may sound: in "main" and "strike" scenes nothing
-is heard that cannot be seen, and a class that sounds is never among the distractors.
+The same arguments give the same scene on every machine: all randomness comes from one generator
+seeded by (seed, split, kind, index), and nothing iterates over a set. What not to get wrong: in
+"main" and "strike" scenes nothing is heard that cannot be seen, and a class that sounds is never
+among the distractors.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from omni2sound.scenes.distractors import (
     draw_ambience,
     draw_background,
     draw_distractor,
+    draw_hard_distractor,
     draw_look,
-    draw_mimic,
     draw_places,
     draw_shots,
     draw_sway,
@@ -31,48 +31,29 @@ from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import (
     DISTRACTOR,
     SPLITS,
-    Motion,
     Recording,
     SoundClass,
     Split,
 )
 from omni2sound.scenes.material.levels import level_of
 from omni2sound.scenes.scene import (
-    Ambience,
-    Background,
     Effect,
     Knot,
-    Look,
     Response,
     Scene,
     SceneEvent,
     SceneKind,
     SceneObject,
     Shot,
-    Sway,
 )
 
-__all__ = [
-    "KINDS",
-    "Ambience",
-    "Background",
-    "Look",
-    "Response",
-    "Scene",
-    "SceneEvent",
-    "SceneKind",
-    "SceneObject",
-    "Shot",
-    "Sway",
-    "draw_scene",
-    "scene_id_of",
-]
+__all__ = ["KINDS", "draw_scene", "scene_id_of"]
 
 KINDS: tuple[SceneKind, ...] = get_args(SceneKind)
 
 MIN_DURATION_S, MAX_DURATION_S = 1.5, 60.0
 STRIKE_MARGINS_S = (0.4, 0.6)
-"""A strike keeps this far from the start and from the end."""
+"""Least distance of an impact from the start and from the end."""
 
 _FPS = ("12", "15", "24000/1001", "24", "25", "25", "30000/1001", "30", "30", "50", "60")
 _ASPECTS = (1.0, 4 / 3, 16 / 9, 16 / 9)
@@ -83,16 +64,16 @@ _MAX_EVENT_S = 6.0
 def draw_scene(
     assets: SceneAssets, *, split: Split, seed: int, index: int, kind: SceneKind, duration_s: float
 ) -> Scene:
-    """The scene of these arguments.
+    """Draw one scene.
 
     Args:
         assets: Recordings and pictures; only those of `split` are used.
-        split: Which families may appear.
-        seed: Of the whole corpus, >= 0.
-        index: Of this scene in the corpus, >= 0.
-        kind: "main": one to three things seen and heard. "strike": one impact among moving
-            silent things. "offscreen": one thing seen and heard, one only heard. "audio":
-            one or two things heard, no picture.
+        split: Split whose families may appear.
+        seed: Random seed of the scenes, >= 0.
+        index: Number of this scene, >= 0.
+        kind: "main": one to three sources, seen and heard. "strike": one impact among moving
+            silent objects. "offscreen": one source seen and heard, one only heard. "audio": one
+            or two sources heard, no picture.
         duration_s: Length of the scene.
 
     Raises:
@@ -105,10 +86,11 @@ def draw_scene(
             f"kinds: {', '.join(KINDS)}"
         )
     if seed < 0 or index < 0:
-        raise UserError(f"seed and index of a scene must be 0 or more, got {seed} and {index}")
+        raise UserError(f"seed and index: expected 0 or more, got {seed} and {index}")
     if not MIN_DURATION_S <= duration_s <= MAX_DURATION_S:
         raise UserError(
-            f"a scene lasts {MIN_DURATION_S:g} to {MAX_DURATION_S:g} seconds, got {duration_s:g}"
+            f"duration_s: expected {MIN_DURATION_S:g} to {MAX_DURATION_S:g} seconds, "
+            f"got {duration_s:g}"
         )
     rng = np.random.default_rng([seed, SPLITS.index(split), KINDS.index(kind), index])
     aspect = float(rng.choice(_ASPECTS))
@@ -152,14 +134,14 @@ def draw_scene(
 
 
 def scene_id_of(*, split: Split, seed: int, index: int, kind: SceneKind) -> str:
-    """The name of a scene, known before it is drawn."""
+    """Name a scene before it is drawn."""
     return f"{kind}-{split}-{seed}-{index:06d}"
 
 
 def _cast(
     rng: np.random.Generator, assets: SceneAssets, split: Split, kind: SceneKind
 ) -> list[tuple[SoundClass, bool]]:
-    """Which classes sound, and whether each is seen."""
+    """Choose the classes that sound, and whether each is seen."""
     classes = [
         c for c in assets.catalogue.classes if assets.catalogue.recordings_of(c.class_id, split)
     ]
@@ -196,7 +178,7 @@ def _pick(
 def _pick_recording(
     rng: np.random.Generator, assets: SceneAssets, class_id: str, split: Split, *, single: bool
 ) -> Recording:
-    """Families are equally likely, however many takes they have."""
+    """Choose a family, then one of its takes, each with equal probability."""
     recordings = assets.catalogue.recordings_of(class_id, split)
     if single:
         clear = tuple(r for r in recordings if level_of(assets, r.recording_id).single)
@@ -235,7 +217,7 @@ def _draw_events(
     if on_screen:
         pictures = assets.catalogue.pictures_of(sound_class.class_id, split)
         picture_id = pictures[int(rng.integers(len(pictures)))].picture_id
-        motion = _pick_motion(rng, sound_class)
+        motion = sound_class.motions[int(rng.integers(len(sound_class.motions)))]
     gain_db = float(rng.uniform(-6, 2))
     cut_s = float(rng.uniform(1.5, _MAX_EVENT_S))
     return [
@@ -254,11 +236,6 @@ def _draw_events(
     ]
 
 
-def _pick_motion(rng: np.random.Generator, sound_class: SoundClass) -> Motion:
-    motions = sound_class.motions
-    return motions[int(rng.integers(len(motions)))]
-
-
 def _without_cuts_near(shots: tuple[Shot, ...], onsets_s: Sequence[float]) -> tuple[Shot, ...]:
     return tuple(
         s for s in shots if s.start_s == 0 or all(abs(s.start_s - t) > 0.2 for t in onsets_s)
@@ -274,27 +251,27 @@ def _draw_objects(
     aspect: float,
     duration_s: float,
 ) -> list[SceneObject]:
-    """Distractors and mimics behind, then sources and strikers."""
+    """Draw distractors behind, then sources and strikers."""
     sources = list(dict.fromkeys(e.source for e in events if e.on_screen))
     num_distractors = int(rng.integers(2, 4)) if kind == "strike" else int(rng.integers(0, 3))
     silent = _silent_pictures(assets, split, {e.class_id for e in events})
-    num_mimics = 0
-    if kind != "strike" and silent[0]:  # what `bench quick` measures must not change
-        num_mimics = int(rng.choice([0, 1, 2], p=[0.3, 0.5, 0.2]))
-    places = draw_places(rng, len(sources) + num_distractors + num_mimics, aspect)
+    num_hard = 0
+    if kind != "strike" and silent[0]:  # scenes of impacts must not change
+        num_hard = int(rng.choice([0, 1, 2], p=[0.3, 0.5, 0.2]))
+    places = draw_places(rng, len(sources) + num_distractors + num_hard, aspect)
     behind = [
         draw_distractor(rng, silent, place=place, aspect=aspect, duration_s=duration_s)
-        for place in places[len(sources) + num_mimics :]
+        for place in places[len(sources) + num_hard :]
     ]
     behind += [
-        draw_mimic(
+        draw_hard_distractor(
             rng,
             silent[0],
             onsets_s=[e.onset_s for e in events],
             place=place,
             duration_s=duration_s,
         )
-        for place in places[len(sources) : len(sources) + num_mimics]
+        for place in places[len(sources) : len(sources) + num_hard]
     ]
     front: list[SceneObject] = []
     for source, place in zip(sources, places, strict=False):
@@ -307,7 +284,7 @@ def _draw_objects(
 def _silent_pictures(
     assets: SceneAssets, split: Split, sounding: set[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Pictures of things without sound, and of things that could sound but do not here."""
+    """List pictures of silent things, and of classes that do not sound in this scene."""
     catalogue = assets.catalogue
     mute = tuple(p.picture_id for p in catalogue.pictures_of(DISTRACTOR, split))
     quiet = tuple(
@@ -339,7 +316,7 @@ def _draw_source(
         effect=_EFFECTS[int(rng.integers(len(_EFFECTS)))],
     )
     x, y = place
-    if first.motion == "bounce" and kind != "strike":  # what `bench quick` shows must not change
+    if first.motion == "bounce" and kind != "strike":  # scenes of impacts must not change
         y = min(y, 1 - 0.5 * height)  # what falls must be seen to land
     calm = rng.random() < 0.5
     sway = draw_sway(rng, 0.006 if calm else 0.02)
@@ -388,9 +365,9 @@ def _draw_source(
 def _drive_past(
     rng: np.random.Generator, event: SceneEvent, y: float, aspect: float
 ) -> tuple[Knot, ...]:
-    """Stands near one side, starts at the onset, drives out at the other side.
+    """Stand near one side, start at the onset, leave at the other side.
 
-    It does not drive in: what is only half in the picture would start to sound unseen.
+    It does not enter: a source half out of the picture would start to sound unseen.
     """
     ends = (0.2, aspect + 0.3)
     start, end = ends if rng.random() < 0.5 else (aspect - ends[0], aspect - ends[1])

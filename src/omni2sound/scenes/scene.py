@@ -1,23 +1,22 @@
-"""What a scene is: the exact truth that sound, picture, captions and measures all follow.
+"""Records of a scene: the ground truth that sound, picture, captions and metrics follow.
 
-In:   numbers and names, drawn by `scene.draw_scene` or read back from an events file.
+In:   numbers and names, drawn by `draw.draw_scene` or read from an events file.
 Out:  frozen records, and JSON that reads back as an equal record.
 
-Geometry is in picture heights: x from 0 to `aspect`, y from 0 (top) to 1 (bottom), so that
-a scene is the same at any size. Time is in seconds from the start of the scene, gain in
-decibels, angles in radians. An event is one onset; repeated hits of one thing are events
-that share `source`.
+Geometry is in picture heights: x from 0 to `aspect`, y from 0 (top) to 1 (bottom), so that a scene
+is the same at any size. Time is in seconds from the start of the scene, gain in decibels, angles
+in radians. An event is one onset; repeated hits of one object are events that share `source`.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 
+from omni2sound.config import from_json
 from omni2sound.errors import ConfigError
 from omni2sound.scenes.material.catalogue import Motion, Split
 
@@ -40,8 +39,8 @@ __all__ = [
 ]
 
 RENDER_VERSION = 2
-"""Of what a seed gives to see and hear: a change of drawing, motion or mix needs a new number, or
-measures of two worlds end up in one table. (2: the jolt of an onset is the largest change.)"""
+"""Version of what a seed renders: a change of drawing, motion or mix needs a new number, or results
+of two renderers end up in one table. (2: the jolt of an onset is the largest change.)"""
 
 SceneKind = Literal["main", "strike", "offscreen", "audio"]
 Role = Literal["source", "distractor", "striker"]
@@ -51,7 +50,7 @@ BackgroundKind = Literal["gradient", "noise", "picture", "flat"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SceneEvent:
-    """One sound."""
+    """One onset of a sound."""
 
     class_id: str
     recording_id: str
@@ -67,12 +66,12 @@ class SceneEvent:
     motion: Motion | None
     """How its picture shows it; None off screen."""
     source: int
-    """Which thing sounds; repeats of one thing share it."""
+    """Number of the source; repeated hits share it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Knot:
-    """Where an object is at one time; between knots it moves smoothly."""
+    """Position of an object at one time; between knots it moves smoothly."""
 
     time_s: float
     x: float
@@ -94,25 +93,25 @@ class Sway:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Response:
-    """How a source moves when it sounds. The event's motion says which parts are used."""
+    """Motion of a source when it sounds; the event's motion selects which values are used."""
 
     strength: float
     """Scale of everything below; 1 is a clear hit."""
     direction: float
     """Angle of the push."""
     decay_s: float
-    """How long the ringing takes to fall to 1/e."""
+    """Time in which ringing falls to 1/e."""
     rate_hz: float
     """Rate of ringing or vibration."""
     flash: float
     """Jump in brightness at the onset, 0 to 1."""
     effect: Effect
-    """What flies off at the onset."""
+    """Particles or light at the onset."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Gesture:
-    """A silent thing moves like one that sounds."""
+    """Abrupt motion of a silent object: a hard visual distractor."""
 
     time_s: float
     motion: Motion
@@ -121,16 +120,16 @@ class Gesture:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SceneObject:
-    """One thing in the picture."""
+    """One object in the picture."""
 
     role: Role
     picture_id: str | None
     """None: a drawn tool, by `shape_seed`."""
     shape_seed: int
     source: int | None
-    """The source that it is, or that it strikes; None for distractors."""
+    """Source that it shows or strikes; None for distractors."""
     height: float
-    """Of the picture at scale 1, in picture heights."""
+    """Height at scale 1, in picture heights."""
     mirrored: bool
     knots: tuple[Knot, ...]
     sway: Sway
@@ -140,11 +139,11 @@ class SceneObject:
     response: Response | None
     """For sources and for distractors with gestures; None for others."""
     gestures: tuple[Gesture, ...] = ()
-    """Of distractors: abrupt motion without a sound."""
+    """Abrupt motion of a distractor, without a sound."""
 
     @property
     def is_distractor(self) -> bool:
-        """It moves, but makes no sound."""
+        """Whether it moves without making a sound."""
         return self.role == "distractor"
 
 
@@ -166,7 +165,7 @@ class Shot:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Background:
-    """What lies behind everything."""
+    """Background behind all objects."""
 
     kind: BackgroundKind
     picture_id: str | None
@@ -179,7 +178,7 @@ class Background:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Look:
-    """What camera and codec do to the picture."""
+    """Artefacts of camera and codec."""
 
     noise: float
     """Standard deviation in 8-bit steps."""
@@ -190,7 +189,7 @@ class Look:
     flicker: float
     """Amplitude of slow changes of exposure."""
     blockiness: float
-    """0 to 1: how far blocks go to their mean."""
+    """Blend of blocks with their mean, 0 to 1."""
     seed: int
 
 
@@ -210,7 +209,7 @@ _LEFT_OUT_SHARE = 0.3
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """Everything about one scene."""
+    """One scene."""
 
     scene_id: str
     split: Split
@@ -223,7 +222,7 @@ class Scene:
     fps: str
     """Frame rate of the written file, as a fraction: "30000/1001"."""
     events: tuple[SceneEvent, ...]
-    """By onset."""
+    """Sorted by onset."""
     objects: tuple[SceneObject, ...]
     """From back to front."""
     shots: tuple[Shot, ...]
@@ -234,14 +233,14 @@ class Scene:
 
     @property
     def cuts_s(self) -> tuple[float, ...]:
-        """Times at which the picture changes at once."""
+        """Times of the cuts."""
         return tuple(shot.start_s for shot in self.shots[1:])
 
     def shown_frames(self, num_frames: int) -> tuple[int, ...]:
-        """Which of the frames at `fps` the written file holds, the first and the last always.
+        """Choose which frames at `fps` the written file holds, always the first and the last.
 
-        In one scene of six some are left out, never two in a row: a picture then stays for
-        two periods, as cameras of variable rate write it. Which ones follows from the name.
+        One scene in six has a variable frame rate: some frames are left out, never two in a row.
+        The choice follows from `scene_id`.
         """
         rng = np.random.default_rng(list(self.scene_id.encode()))
         if rng.random() >= _VARIABLE_SHARE:
@@ -255,45 +254,23 @@ class Scene:
 
     @property
     def has_picture(self) -> bool:
-        """False for sound-only scenes."""
+        """Whether the scene has a picture; False for kind "audio"."""
         return self.kind != "audio"
 
     def to_json(self) -> str:
-        """Reads back with `from_json` as an equal scene."""
+        """Write as JSON that `from_json` reads as an equal scene."""
         return json.dumps(asdict(self), ensure_ascii=False, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Scene:
-        """The inverse of `to_json`.
+        """Read what `to_json` wrote.
 
         Raises:
             ConfigError: If the text does not hold a scene.
         """
         try:
-            return _build(cls, json.loads(text))
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+            return from_json(cls, json.loads(text), where="scene")
+        except (json.JSONDecodeError, ConfigError) as error:
             raise ConfigError(
-                f"this is not a scene: {error!r}; expected JSON that `scenes build` wrote"
+                f"this is not a scene: {error}; expected JSON that `scenes build` wrote"
             ) from error
-
-
-_Record = TypeVar("_Record")
-
-
-def _build(record: type[_Record], raw: dict[str, Any]) -> _Record:
-    hints = get_type_hints(record)
-    names = [f.name for f in fields(record)]  # type: ignore[arg-type]
-    return record(**{name: _value(hints[name], raw[name]) for name in names})
-
-
-def _value(hint: Any, raw: Any) -> Any:
-    """Undo what JSON does to tuples and records."""
-    if raw is None:
-        return None
-    if get_origin(hint) in (Union, UnionType):
-        hint = next(h for h in get_args(hint) if h is not type(None))
-    if get_origin(hint) is tuple:
-        return tuple(_value(get_args(hint)[0], item) for item in raw)
-    if isinstance(raw, dict):
-        return _build(hint, raw)
-    return raw

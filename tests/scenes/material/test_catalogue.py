@@ -231,7 +231,7 @@ def test_an_unknown_class_is_named_with_the_known_ones(committed: Catalogue) -> 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"version": "1"}', "not json"])
 def test_what_is_no_catalogue_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="not a stage catalogue"):
+    with pytest.raises(ConfigError, match="catalogue"):
         Catalogue.from_json(text)
 
 

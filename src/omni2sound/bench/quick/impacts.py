@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from omni2sound.bench.metrics.onset import strongest_onset_s
 from omni2sound.bench.quick.score import ImpactResult
 from omni2sound.bench.tracks.scene_clips import ScenePictures
-from omni2sound.scenes.draw import Scene, draw_scene
+from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.render.render import render_audio, render_frames
+from omni2sound.scenes.scene import Scene
 
 __all__ = ["SoundForPictures", "motion_peak_s", "run_impacts"]
 

@@ -1,11 +1,11 @@
-"""From scenes to a feature store: rendered, encoded, written shard by shard.
+"""Feature stores of scenes: rendered, encoded, written shard by shard.
 
-In:   prepared assets, frozen encoders, a plan (how many scenes of which kind and length).
-Out:  a folder that `data.features.FeatureStore` reads.
+In:   the prepared corpus, frozen encoders, plans (number, kind and length of scenes).
+Out:  a folder that `data.store.rows.FeatureStore` reads.
 
-A shard is one unit of work for one process; existing shards are kept, so a stopped run
-goes on where it was. Scenes are a function of (split, seed, kind, index) and encoders are
-frozen, so a store is a function of its description.
+A shard is one job of one process; existing shards are kept, so an interrupted run resumes. Scenes
+are a function of (split, seed, kind, index) and encoders are frozen, so a store is a function of
+its description.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ __all__ = ["ScenePlan", "build_features"]
 
 SHARD_SCENES = 32
 NUM_CAPTIONS = 8
-"""Wordings of each scene that training may draw."""
+"""Captions of each scene that training draws from."""
 NUM_BY_EAR = 2
-"""Wordings by ear alone; only an ablation reads them, and encoding them takes time."""
+"""Captions by ear alone; only an ablation reads them."""
 NUM_SPEEDS = 16
-"""Rates at which each recording is played, where speeds are asked for; shards take turns."""
+"""Number of speed factors of each recording with speed perturbation; shards take turns."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScenePlan:
-    """Some scenes of one kind and length."""
+    """Scenes of one kind and length."""
 
     kind: SceneKind
     count: int
@@ -82,26 +82,25 @@ def build_features(
     num_workers: int = 1,
     on_shard: Callable[[int, int], None] | None = None,
 ) -> BuildReport:
-    """Make every shard that is missing.
+    """Build every missing shard.
 
     Args:
-        out: Store folder.
-        assets: Prepared stage corpus.
-        encoders: Of the model that is to be trained.
-        split: Which recordings, pictures and wordings may be used.
-        seed: Of the scenes.
-        plans: What to make.
-        latents: Keep the latents of the waveform as it is, for recipes that do not augment.
-        classes: Of what sounds and is seen to sound; None: all.
-        speed: Play every recording at most this share faster or slower, each shard's at other
-            rates (`SceneAssets.at_other_speeds`); 0 plays them as they are.
-        engine: Where to work; the result does not depend on it.
-        num_workers: Processes; the result does not depend on it.
-        on_shard: Called with (shards done, shards in all).
+        out: Store folder; created if missing.
+        assets: Folder of recordings and pictures that `fetch` prepared.
+        encoders: Encoders of the model to train.
+        split: Split whose recordings, pictures and prompt templates are used.
+        seed: Random seed of the scenes.
+        plans: Scenes to make.
+        latents: Store the latents of the waveform too, for recipes that do not augment.
+        classes: Classes of the sources. Default: all.
+        speed: Speed perturbation: play recordings faster or slower by up to this fraction, with
+            other factors in each shard (`SceneAssets.at_other_speeds`).
+        engine: "local" or "ray"; does not change the result.
+        num_workers: Number of processes; does not change the result.
+        on_shard: Called with (shards done, number of shards).
 
     Raises:
-        ConfigError: If the folder holds features made from something else, or the corpus does
-            not know a class.
+        ConfigError: If the folder holds other features, or a class is unknown.
     """
     pictured = any(plan.kind != "audio" for plan in plans)
     chosen = None if classes is None else tuple(classes)
@@ -163,7 +162,7 @@ def _clips(job: _Job) -> Iterator[ClipFeatures]:
         yield _clip(scene, assets, encoders, latents=job.latents)
 
 
-@lru_cache(maxsize=2)  # all turns would hold gigabytes in every worker
+@lru_cache(maxsize=2)  # all turns together would take gigabytes in every worker
 def _at_speeds(
     assets: Path, classes: tuple[str, ...] | None, speed: float, turn: int
 ) -> SceneAssets:
@@ -185,8 +184,8 @@ def _open(assets: Path, classes: tuple[str, ...] | None) -> SceneAssets:
 def _clip(
     scene: Scene, assets: SceneAssets, encoders: ClipEncoders, *, latents: bool
 ) -> ClipFeatures:
-    """Everything that training may need of one scene."""
-    # Its own generator: what captions draw must not move the scene.
+    """Render and encode one scene."""
+    # A separate generator: drawing captions must not change the scene.
     rng = np.random.default_rng([scene.seed, scene.index, 77])
     sound_N = _target(scene, assets)
     vision = sync = None
@@ -201,7 +200,7 @@ def _clip(
         clip_id=scene.scene_id,
         duration_s=scene.duration_s,
         sound_N=sound_N,
-        texts=encoders.texts(_told(scene, assets, rng)),
+        texts=encoders.texts(_caption_texts(scene, assets, rng)),
         vision_TV=vision,
         sync_LS=sync,
         classes=tuple(e.class_id for e in scene.events if _is_target(scene, e)),
@@ -211,7 +210,7 @@ def _clip(
 
 
 def _pictured(scene: Scene, assets: SceneAssets) -> tuple[str, ...]:
-    """Classes of all things in the picture; drawn tools have none."""
+    """List the classes in the picture; drawn tools have none."""
     if not scene.has_picture:
         return ()
     class_of = {p.picture_id: p.class_id for p in assets.catalogue.pictures}
@@ -219,27 +218,29 @@ def _pictured(scene: Scene, assets: SceneAssets) -> tuple[str, ...]:
     return tuple(sorted(shown))
 
 
-def _told(scene: Scene, assets: SceneAssets, rng: np.random.Generator) -> list[tuple[str, str]]:
+def _caption_texts(
+    scene: Scene, assets: SceneAssets, rng: np.random.Generator
+) -> list[tuple[str, str]]:
     heard = replace(scene, events=tuple(e for e in scene.events if _is_target(scene, e)))
     catalogue, held_out = assets.catalogue, scene.split == "test"
-    told = captions(heard, catalogue, count=NUM_CAPTIONS, rng=rng, held_out=held_out)
+    written = captions(heard, catalogue, count=NUM_CAPTIONS, rng=rng, held_out=held_out)
     by_ear = [
         audio_only_caption(heard, catalogue, rng=rng, held_out=held_out) for _ in range(NUM_BY_EAR)
     ]
-    return [*(("caption", t) for t in told), *(("audio-only", t) for t in by_ear)]
+    return [*(("caption", t) for t in written), *(("audio-only", t) for t in by_ear)]
 
 
 def _is_target(scene: Scene, event: SceneEvent) -> bool:
-    """Whether a V2A target holds the event: unseen sounds only where there is no picture."""
+    """Whether a V2A target holds the event: off-screen sounds only if there is no picture."""
     return event.on_screen or not scene.has_picture
 
 
 def _target(scene: Scene, assets: SceneAssets) -> NDArray[np.float32]:
-    """What a V2A target holds: training adds unseen sounds itself, and says so."""
+    """Mix the V2A target: training itself adds off-screen sounds, and names them."""
     sound = render_sound(scene, assets)
     heard = np.array([_is_target(scene, e) for e in scene.events], dtype=bool)
     target_N = sound.stems_EN[heard].sum(axis=0) + sound.ambience_N
-    # Without the unseen sounds peaks that cancelled may stand out.
+    # Without off-screen sounds, peaks that cancelled may stand out.
     peak = float(np.abs(target_N).max())
-    turned_down_N: NDArray[np.float32] = np.float32(min(1.0, PEAK / max(peak, 1e-9))) * target_N
-    return turned_down_N
+    limited_N: NDArray[np.float32] = np.float32(min(1.0, PEAK / max(peak, 1e-9))) * target_N
+    return limited_N

@@ -1,12 +1,11 @@
-"""Scenes as files: video, mix, stems, truth, and a manifest over all of them.
+"""Scenes as files: video, mix, stems, ground truth, and a manifest.
 
-In:   assets, how many scenes of which split and kind, a folder.
+In:   recordings and pictures, number, split and kind of scenes, a folder.
 Out:  DIR/<scene_id>/{video.mp4, mix.wav, stem-NN-<class>.wav, events.json},
       DIR/manifest.jsonl with a line a scene, DIR/attribution.tsv.
 
-A scene's folder gets its name when it is complete, and the manifest is written last, so
-what is there can be trusted and a stopped build goes on where it was. The same seed gives
-the same bytes with the same versions of the libraries.
+A scene's folder gets its name when it is complete, and the manifest is written last, so an
+interrupted build resumes. The same seed gives the same bytes with the same library versions.
 """
 
 from __future__ import annotations
@@ -32,12 +31,7 @@ from omni2sound.media.encode import AAC, add_audio_stream, encode_audio
 from omni2sound.media.files import create_output
 from omni2sound.media.samples import Audio
 from omni2sound.media.video import iter_frames as read_frames
-from omni2sound.scenes.captions import (
-    STYLES,
-    audio_only_caption,
-    captions,
-    wrong_caption,
-)
+from omni2sound.scenes.captions import STYLES, audio_only_caption, captions, wrong_caption
 from omni2sound.scenes.draw import draw_scene, scene_id_of
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.catalogue import Split
@@ -62,7 +56,7 @@ EVENTS, MIX, VIDEO = "events.json", "mix.wav", "video.mp4"
 
 HEIGHT_PX = 240
 MAX_SHEETS = 20
-"""Scenes on one contact sheet of a whole corpus."""
+"""Most scenes on one contact sheet."""
 
 _CAPTION_SEED = 0xCA
 _FINE, _COARSE = 20.0, 34.0
@@ -81,7 +75,7 @@ class BuildPlan:
 
     def __post_init__(self) -> None:
         if self.num_scenes < 1:
-            raise UserError(f"number of scenes: expected 1 or more, got {self.num_scenes}")
+            raise UserError(f"num_scenes: expected 1 or more, got {self.num_scenes}")
 
 
 def build_corpus(
@@ -91,23 +85,23 @@ def build_corpus(
     *,
     on_scene: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Writes the scenes that are missing, then the manifest.
+    """Write the missing scenes, then the manifest.
 
     Args:
-        assets: What to draw from.
-        out: Folder; made if missing.
-        plan: What to draw.
-        on_scene: Called with (scenes done, scenes in all).
+        assets: Recordings and pictures.
+        out: Output folder; created if missing.
+        plan: Which scenes to write.
+        on_scene: Called with (scenes done, number of scenes).
 
     Returns:
-        The manifest.
+        Path of the manifest.
 
     Raises:
-        UserError: If `out` is a file, or holds a scene of the same name and other content, or
-            scenes that are not in the plan: the manifest would no longer name all that is there.
+        UserError: If `out` is a file, holds a scene of the same name with other content, or holds
+            scenes that are not in the plan, which the manifest would not name.
     """
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: is a file; scenes need a folder, give another --out")
+        raise UserError(f"{out}: is a file; scenes need a folder (out)")
     out.mkdir(parents=True, exist_ok=True)
     _refuse_others(out, plan)
     scenes = []
@@ -147,7 +141,7 @@ def _refuse_others(out: Path, plan: BuildPlan) -> None:
 
 
 def write_scene(scene: Scene, assets: SceneAssets, out: Path) -> Path:
-    """Writes one scene's folder, whole or not at all.
+    """Write the folder of one scene, whole or not at all.
 
     Returns:
         The folder, `out/<scene_id>`.
@@ -172,12 +166,11 @@ def write_scene(scene: Scene, assets: SceneAssets, out: Path) -> Path:
 
 
 def manifest_line(scene: Scene, assets: SceneAssets) -> dict[str, Any]:
-    """What the manifest says of one scene; paths are relative to the manifest."""
+    """Make the manifest line of one scene; paths are relative to the manifest."""
     rng = np.random.default_rng([scene.seed, scene.index, _CAPTION_SEED])
-    told = {
-        style: captions(
-            scene, assets.catalogue, rng=rng, held_out=scene.split == "test", style=style
-        )[0]
+    held_out = scene.split == "test"
+    by_style = {
+        style: captions(scene, assets.catalogue, rng=rng, held_out=held_out, style=style)[0]
         for style in STYLES
     }
     base = scene.scene_id
@@ -192,21 +185,19 @@ def manifest_line(scene: Scene, assets: SceneAssets) -> dict[str, Any]:
         "stems": [f"{base}/{name}" for name in _stem_names(scene)],
         "events": f"{base}/{EVENTS}",
         "classes": list(dict.fromkeys(e.class_id for e in scene.events)),
-        "captions": told,
-        "wrong_caption": wrong_caption(
-            scene, assets.catalogue, rng=rng, held_out=scene.split == "test"
-        ),
+        "captions": by_style,
+        "wrong_caption": wrong_caption(scene, assets.catalogue, rng=rng, held_out=held_out),
         "audio_only_caption": audio_only_caption(
-            scene, assets.catalogue, rng=rng, held_out=scene.split == "test"
+            scene, assets.catalogue, rng=rng, held_out=held_out
         ),
     }
 
 
 def inspect(path: Path, output: Path) -> int:
-    """Writes a contact sheet of a scene's folder, or of the first scenes of a corpus.
+    """Write a contact sheet of one scene's folder, or of the first scenes of a build.
 
     Returns:
-        Number of scenes on it.
+        Number of scenes on the sheet.
 
     Raises:
         UserError: If `path` is neither, or the output's suffix is not .png.
@@ -255,7 +246,7 @@ def _is_written(scene: Scene, out: Path) -> bool:
         return False
     if Scene.from_json(stored.read_text(encoding="utf-8")) != scene:
         raise UserError(
-            f"{stored.parent}: holds another scene of this name, made with other assets or "
+            f"{stored.parent}: holds another scene of this name, made with other material or "
             "another duration; choose an empty folder"
         )
     return True
@@ -272,7 +263,7 @@ def _audio(samples_N: NDArray[np.float32]) -> Audio:
 def write_video(
     path: Path, scene: Scene, assets: SceneAssets, mix_N: NDArray[np.float32] | None
 ) -> None:
-    """H.264 at the scene's own rate, constant or not, with the mix as AAC; None: silent."""
+    """Write H.264 at the frame rate of the scene, with the mix as AAC unless it is None."""
     fps = Fraction(scene.fps)
     width_px = 2 * round(0.5 * HEIGHT_PX * scene.aspect)
     with create_output(path, container_format="mp4", sample_rate_hz=SAMPLE_RATE_HZ) as container:
@@ -281,7 +272,7 @@ def write_video(
         video.width, video.height, video.pix_fmt = width_px, HEIGHT_PX, "yuv420p"
         crf = _FINE + (_COARSE - _FINE) * scene.look.blockiness
         # The same frames must give the same bytes: one thread, whatever the number of cores,
-        # and no macroblock tree, whose result was seen to change from run to run.
+        # and no macroblock tree, whose result changed from run to run in tests.
         video.options = {
             "crf": f"{crf:.1f}",
             "preset": "veryfast",
@@ -305,7 +296,7 @@ def write_video(
 
 
 def _attribution(scenes: Iterable[Scene], assets: SceneAssets) -> str:
-    """Every recording and picture that is in the corpus, with its licence."""
+    """List every recording and picture of the scenes with its licence."""
     recordings = {e.recording_id for s in scenes for e in s.events}
     pictures = {o.picture_id for s in scenes for o in s.objects}
     pictures |= {s.background.picture_id for s in scenes}

@@ -1,10 +1,10 @@
-"""Scenes as the frozen encoders know them, for training of the joint heads.
+"""Examples for the joint embedding heads: frozen features of scenes.
 
-In:   the prepared corpus, a split, how many scenes with and without pictures.
-Out:  `JointExamples`, kept in one safetensors file so that another training need not wait.
+In:   the prepared corpus, a split, the number of scenes with and without pictures.
+Out:  `JointExamples`, cached in one safetensors file.
 
-Scenes with pictures are of kind "main": everything heard in them can be seen. Two frames a
-scene, five views a frame (`encoders.joint.views_of`).
+Scenes with pictures are of kind "main": everything that is heard can be seen. Two frames a scene,
+five views a frame (`encoders.joint.views_of`).
 
 Shape suffixes: B scenes, P patches, V views, K sentences, D features, C classes, N samples.
 """
@@ -42,13 +42,13 @@ _SENTENCES = 6
 _FRAMES = 2
 _HEIGHT_PX = 240
 _SILENT = 1e-3
-"""RMS of a patch below which nothing is heard in it (-60 dBFS)."""
+"""RMS below which a patch counts as silent (-60 dBFS)."""
 _SEED = 0x101
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class JointExamples:
-    """Frozen features of scenes; scenes without picture have views of zeros."""
+    """Frozen features of scenes; views are zero without picture."""
 
     sounds_BPD: Tensor
     """YAMNet embeddings."""
@@ -58,7 +58,7 @@ class JointExamples:
     views_BVD: Tensor
     pictured_B: Tensor
     classes_BC: Tensor
-    """Which classes sound in the scene."""
+    """True for classes that sound in the scene."""
 
     def __post_init__(self) -> None:
         count = len(self.sounds_BPD)
@@ -70,13 +70,13 @@ class JointExamples:
         return len(self.sounds_BPD)
 
     def at(self, places_B: Tensor) -> JointExamples:
-        """Some of them."""
+        """Select examples."""
         return JointExamples(**{n: getattr(self, n)[places_B] for n in self.__dataclass_fields__})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JointPlan:
-    """Which scenes."""
+    """Number, split and length of scenes."""
 
     split: Split
     seed: int = 0
@@ -86,7 +86,7 @@ class JointPlan:
 
 
 def heard_patches(waveform_N: NDArray[np.float32], num_patches: int) -> NDArray[np.bool_]:
-    """(P,) True where YAMNet's patch holds anything but silence; the loudest always does."""
+    """Mark YAMNet patches that are not silent, (P,); the loudest always counts."""
     levels = np.array(
         [
             np.sqrt(np.mean(np.square(piece, dtype=np.float64))) if len(piece) else 0.0
@@ -106,13 +106,13 @@ def joint_examples(
     cache: Path,
     on_scene: Callable[[int, int], None] | None = None,
 ) -> JointExamples:
-    """Features of all scenes, from `cache` if they lie there.
+    """Compute the features of all scenes, or read them from `cache`.
 
     Args:
-        corpus: Prepared stage corpus.
-        plan: Which scenes.
-        cache: A .safetensors file; written if it is not there. It must be of the same plan.
-        on_scene: Called with (scenes done, scenes in all).
+        corpus: Folder of recordings and pictures that `fetch` prepared.
+        plan: Number, split and length of scenes.
+        cache: A .safetensors file of the same plan; written if missing.
+        on_scene: Called with (scenes done, number of scenes).
     """
     if cache.is_file():
         return JointExamples(**load_file(cache))

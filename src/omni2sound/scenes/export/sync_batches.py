@@ -1,10 +1,10 @@
-"""Endless rendered scenes for the sync encoder, made in worker processes while it trains.
+"""Batches for the sync encoder: scenes rendered in worker processes while it trains.
 
 In:   the prepared corpus, a split, a seed.
-Out:  `SyncBatch`es of one length.
+Out:  `SyncBatch`es of one length, in order.
 
-Scene i is scene i of its (split, seed, kind), so a run sees the same scenes whatever the
-number of workers. Batches arrive in order.
+Scene i depends on (split, seed, kind) only, so a run sees the same scenes with any number of
+workers.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = ["sync_batches"]
 DURATION_S = 4.0
 BATCH_SCENES = 8
 KINDS: tuple[SceneKind, ...] = ("main", "strike", "main", "offscreen")
-"""Kinds in turn; an off-screen event must leave no trace in the targets."""
+"""Kinds of scenes in turn; off-screen events stay out of the targets."""
 
 
 @lru_cache(maxsize=1)
@@ -47,11 +47,8 @@ class _Examples(Dataset[SyncExample]):
     def __init__(
         self, corpus: Path, config: SyncConfig, split: Split, seed: int, count: int
     ) -> None:
-        self._corpus = corpus
-        self._config = config
-        self._split = split
-        self._seed = seed
-        self._count = count
+        self._corpus, self._config = corpus, config
+        self._split, self._seed, self._count = split, seed, count
 
     def __len__(self) -> int:
         return self._count
@@ -87,15 +84,15 @@ def sync_batches(
     num_batches: int,
     num_workers: int = 1,
 ) -> Iterator[SyncBatch]:
-    """Batches of `BATCH_SCENES` rendered scenes.
+    """Yield batches of `BATCH_SCENES` rendered scenes.
 
     Args:
-        corpus: Prepared stage corpus.
-        config: Says how large the pictures are and how many a second.
-        split: Which recordings and pictures may be used.
-        seed: Of the scenes.
-        num_batches: How many there are before they end.
-        num_workers: Processes that render; 0 renders in this one.
+        corpus: Folder of recordings and pictures that `fetch` prepared.
+        config: Size and rate of frames.
+        split: Split whose recordings and pictures are used.
+        seed: Random seed of the scenes.
+        num_batches: Number of batches.
+        num_workers: Number of processes that render; 0 renders in this one.
     """
     examples = _Examples(corpus, config, split, seed, BATCH_SCENES * num_batches)
     loader = DataLoader(

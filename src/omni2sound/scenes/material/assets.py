@@ -1,10 +1,10 @@
-"""The sounds and pictures of the catalogue as arrays.
+"""Recordings and pictures of the catalogue as arrays.
 
 In:   the folder that `fetch` prepared (or arrays, in tests).
 Out:  float32 waveforms at 16 kHz and uint8 RGBA pictures, cached, read-only.
 
-A waveform begins at its onset (within 5 ms for impulsive classes): the scene adds the
-time, nothing else may. The arrays are shared: copy before changing one.
+A waveform begins at its onset (within 5 ms for impulsive classes): only the scene may add time.
+The arrays are shared: copy before changing one.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
 __all__ = ["SAMPLE_RATE_HZ", "SceneAssets"]
 
 SAMPLE_RATE_HZ = 16_000
-"""Rate of every prepared recording."""
+"""Sample rate of every prepared recording."""
 
 STORE_CATALOGUE = "catalogue.json"
 
 _FINEST_RATE = 50
-"""Largest denominator of a playing rate: steps of about 2 %, and short filters."""
+"""Largest denominator of a speed factor: steps of about 2 %, and short filters."""
 
 
 class SceneAssets:
@@ -49,7 +49,7 @@ class SceneAssets:
         waveforms: Mapping[str, NDArray[np.float32]],
         pictures: Mapping[str, NDArray[np.uint8]],
     ) -> None:
-        """Use `open` or `from_arrays`; this one takes what they worked out."""
+        """Use `open` or `from_arrays` instead."""
         self.catalogue = catalogue
         self._folder = folder
         self._waveforms = dict(waveforms)
@@ -57,14 +57,14 @@ class SceneAssets:
 
     @classmethod
     def open(cls, folder: Path, *, licences: Collection[str] | None = None) -> SceneAssets:
-        """Opens a prepared store; files are read when first asked for.
+        """Open a prepared folder; files are read when first needed.
 
         Args:
-            folder: What `fetch` wrote.
-            licences: Keep only items under these; None keeps all.
+            folder: Folder that `fetch` wrote.
+            licences: Keep only items under these licences. Default: all.
 
         Raises:
-            MissingPartError: If the folder is not a complete store.
+            MissingPartError: If the folder is not complete.
             ConfigError: If a licence is unknown.
         """
         folder = Path(folder)
@@ -86,7 +86,7 @@ class SceneAssets:
         waveforms: Mapping[str, NDArray[np.float32]],
         pictures: Mapping[str, NDArray[np.uint8]],
     ) -> SceneAssets:
-        """Assets from memory, for material that no package holds.
+        """Make assets from arrays.
 
         Args:
             catalogue: Names every key of the two mappings.
@@ -104,12 +104,12 @@ class SceneAssets:
         return cls(
             catalogue,
             folder=None,
-            waveforms={k: _checked_waveform(k, v) for k, v in waveforms.items()},
-            pictures={k: _checked_rgba(k, v) for k, v in pictures.items()},
+            waveforms={k: _check_waveform(k, v) for k, v in waveforms.items()},
+            pictures={k: _check_rgba(k, v) for k, v in pictures.items()},
         )
 
     def of_classes(self, class_ids: Collection[str]) -> SceneAssets:
-        """The part of these classes, as `Catalogue.of_classes` cuts it; files are the same.
+        """Keep these classes, as `Catalogue.of_classes` does; files are shared.
 
         Raises:
             ConfigError: If none of the classes is in the catalogue.
@@ -122,40 +122,40 @@ class SceneAssets:
         )
 
     def at_other_speeds(self, most: float, *, seed: int) -> SceneAssets:
-        """The same with every recording played a little faster or slower, each at its own rate.
+        """Apply speed perturbation: play each recording a little faster or slower.
 
-        Levels and hits are those of what is played, so scenes that are drawn from it are as
-        consistent as ever. For training: recordings are few beside its steps.
+        Levels and hits are those of the perturbed sound, so scenes stay consistent. For training,
+        where recordings are few beside the steps.
 
         Args:
-            most: Rates lie between 1 / (1 + most) and 1 + most, evenly in their logarithm.
-            seed: Of the rates.
+            most: Speed factors lie between 1 / (1 + most) and 1 + most, log-uniformly.
+            seed: Random seed of the factors.
         """
         return _OtherSpeeds(self, most, seed)
 
     def waveform(self, recording_id: str) -> NDArray[np.float32]:
-        """(N,) at 16 kHz, read-only.
+        """Read a recording: (N,) at 16 kHz, read-only.
 
         Raises:
-            MissingPartError: If the store lacks it.
+            MissingPartError: If the folder lacks it.
         """
         if recording_id not in self._waveforms:
             path = self._path("recordings", recording_id, ".flac")
             samples, _ = soundfile.read(path, dtype="float32")
-            self._waveforms[recording_id] = _checked_waveform(recording_id, samples)
+            self._waveforms[recording_id] = _check_waveform(recording_id, samples)
         return self._waveforms[recording_id]
 
     def rgba(self, picture_id: str) -> NDArray[np.uint8]:
-        """(H, W, 4), straight alpha, longest side at most 256 pixels, read-only.
+        """Read a picture: (H, W, 4), straight alpha, at most 256 pixels a side, read-only.
 
         Raises:
-            MissingPartError: If the store lacks it.
+            MissingPartError: If the folder lacks it.
         """
         if picture_id not in self._pictures:
             path = self._path("pictures", picture_id, ".png")
             with Image.open(path) as image:
                 pixels = np.asarray(image.convert("RGBA"))
-            self._pictures[picture_id] = _checked_rgba(picture_id, pixels)
+            self._pictures[picture_id] = _check_rgba(picture_id, pixels)
         return self._pictures[picture_id]
 
     def _path(self, kind: str, name: str, suffix: str) -> Path:
@@ -168,7 +168,7 @@ class SceneAssets:
 
 
 class _OtherSpeeds(SceneAssets):
-    """See `SceneAssets.at_other_speeds`."""
+    """Assets of `SceneAssets.at_other_speeds`."""
 
     def __init__(self, plain: SceneAssets, most: float, seed: int) -> None:
         super().__init__(plain.catalogue, folder=plain._folder, waveforms={}, pictures={})
@@ -181,7 +181,7 @@ class _OtherSpeeds(SceneAssets):
             rate = Fraction(math.exp(rng.uniform(-widest, widest))).limit_denominator(_FINEST_RATE)
             sound = self._plain.waveform(recording_id)
             played = resample_poly(sound, rate.denominator, rate.numerator).astype(np.float32)
-            self._waveforms[recording_id] = _checked_waveform(recording_id, played)
+            self._waveforms[recording_id] = _check_waveform(recording_id, played)
         return self._waveforms[recording_id]
 
     def rgba(self, picture_id: str) -> NDArray[np.uint8]:
@@ -191,7 +191,7 @@ class _OtherSpeeds(SceneAssets):
         return _OtherSpeeds(self._plain.of_classes(class_ids), self._most, self._seed)
 
 
-def _checked_waveform(name: str, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+def _check_waveform(name: str, samples: NDArray[np.float32]) -> NDArray[np.float32]:
     if samples.ndim != 1 or samples.dtype != np.float32 or not len(samples):
         raise ShapeError(
             f"recording {name!r} must be (N,) float32 with N > 0, "
@@ -200,7 +200,7 @@ def _checked_waveform(name: str, samples: NDArray[np.float32]) -> NDArray[np.flo
     return _read_only(samples)
 
 
-def _checked_rgba(name: str, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _check_rgba(name: str, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     if pixels.ndim != 3 or pixels.shape[2] != 4 or pixels.dtype != np.uint8:
         raise ShapeError(
             f"picture {name!r} must be (H, W, 4) uint8, got {pixels.shape} {pixels.dtype}"

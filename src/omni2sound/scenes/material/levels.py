@@ -1,10 +1,10 @@
-"""How loud a recording is over time: what the motion of its picture follows.
+"""Level of a recording over time, which the motion of its picture follows.
 
 In:   a waveform at 16 kHz.
 Out:  its onset, its hits and its level at 100 Hz.
 
-The onset here is the onset of the whole package's truth: the first moment at which the
-5 ms level comes within `ONSET_BELOW_PEAK_DB` of the loudest level of the first 0.3 s.
+This onset is the ground truth everywhere: the first moment at which the 5 ms level comes within
+`ONSET_BELOW_PEAK_DB` of the loudest level of the first 0.3 s.
 """
 
 from __future__ import annotations
@@ -29,43 +29,43 @@ __all__ = [
 ]
 
 LEVEL_RATE_HZ = 100
-"""Steps of `Level.curve` in a second."""
+"""Rate of `Level.curve`."""
 
 REFERENCE_DB = -23.0
-"""RMS in dBFS of the loudest 0.4 s of an event of 0 dB gain."""
+"""RMS in dBFS of the loudest 0.4 s of an event with 0 dB gain."""
 
 ONSET_BELOW_PEAK_DB = 20.0
 _ONSET_SEARCH_S = 0.3
 _ENVELOPE_S = 0.005
 _HIT_RISE = 3.0
-"""A hit is at least this many times louder (amplitude) than just before."""
+"""Least rise in amplitude of a hit over the level just before."""
 _HIT_ABOVE = 0.3
-"""A hit reaches at least this part of the recording's loudest level."""
+"""Least level of a hit, as a fraction of the recording's loudest level."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Level:
-    """The course of one recording's level."""
+    """Onset, hits and level of one recording."""
 
     onset_s: float
-    """From the start of the waveform."""
+    """Seconds from the start of the waveform."""
     duration_s: float
-    """From the onset to the end."""
+    """Seconds from the onset to the end."""
     scale: float
     """Factor that brings the waveform to `REFERENCE_DB`."""
     curve: NDArray[np.float32]
     """Level at 100 Hz from the onset, 0 to 1."""
     hits_s: tuple[float, ...]
-    """Clear rises after the onset, seconds from it; the onset itself is not in."""
+    """Clear rises after the onset, in seconds from it, without the onset itself."""
 
     @property
     def single(self) -> bool:
-        """Nothing after the onset rises like it, and the start is the loudest part."""
+        """Whether there are no further hits and the start is the loudest part."""
         return not self.hits_s and float(self.curve[:8].max()) > 0.9
 
 
 def envelope_of(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
-    """RMS over the 5 ms that *end* at each sample, so that it never rises early."""
+    """Compute the RMS of the 5 ms that *end* at each sample, so that it never rises early."""
     width = round(_ENVELOPE_S * SAMPLE_RATE_HZ)
     power = np.cumsum(np.concatenate([np.zeros(width), waveform.astype(np.float64) ** 2]))
     mean: NDArray[np.float64] = np.maximum(power[width:] - power[:-width], 0) / width
@@ -73,7 +73,7 @@ def envelope_of(waveform: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def onset_of(waveform: NDArray[np.float32]) -> float:
-    """Seconds from the start of `waveform` to its onset; 0 for silence."""
+    """Find the onset in seconds from the start of `waveform`; 0 for silence."""
     envelope = envelope_of(waveform)
     peak = float(envelope[: round(_ONSET_SEARCH_S * SAMPLE_RATE_HZ)].max())
     threshold = peak * 10 ** (-ONSET_BELOW_PEAK_DB / 20)
@@ -81,7 +81,7 @@ def onset_of(waveform: NDArray[np.float32]) -> float:
 
 
 def measure_level(waveform: NDArray[np.float32]) -> Level:
-    """Measures one recording; about a millisecond per second of sound."""
+    """Measure one recording; about a millisecond per second of sound."""
     onset_s = onset_of(waveform)
     sound = waveform[round(onset_s * SAMPLE_RATE_HZ) :]
     step = SAMPLE_RATE_HZ // LEVEL_RATE_HZ
@@ -118,7 +118,7 @@ _measured: WeakKeyDictionary[SceneAssets, dict[str, Level]] = WeakKeyDictionary(
 
 
 def level_of(assets: SceneAssets, recording_id: str) -> Level:
-    """`measure_level` of one recording, measured once."""
+    """Measure one recording, or return the earlier measurement."""
     known = _measured.setdefault(assets, {})
     if recording_id not in known:
         known[recording_id] = measure_level(assets.waveform(recording_id))

@@ -1,7 +1,7 @@
-"""Who made the stage's material and under which licence: the list that goes with every use.
+"""Authors and licences of scene material.
 
 In:   a `Catalogue`.
-Out:  rows by licence, author and package; as Markdown for people, as JSON for programs.
+Out:  rows by licence, author and package, as Markdown and as JSON.
 
 A model or a corpus made from the material carries this list; nothing may drop out of it.
 """
@@ -29,10 +29,10 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class LicenceRow:
-    """What one author's material in one package comes to."""
+    """Items of one author in one package."""
 
     licence: str
-    """SPDX identifier where there is one."""
+    """SPDX identifier if there is one."""
     attribution: str
     package: str
     num_recordings: int
@@ -40,7 +40,7 @@ class LicenceRow:
 
 
 def licence_rows(catalogue: Catalogue) -> tuple[LicenceRow, ...]:
-    """One row for each (licence, attribution, package), sorted."""
+    """Count items by (licence, attribution, package), sorted."""
     recordings = Counter((r.licence, r.attribution, r.package) for r in catalogue.recordings)
     pictures = Counter((p.licence, p.attribution, p.package) for p in catalogue.pictures)
     return tuple(
@@ -56,7 +56,7 @@ def licence_rows(catalogue: Catalogue) -> tuple[LicenceRow, ...]:
 
 
 def attribution_tsv(recordings: Iterable[Recording], pictures: Iterable[Picture]) -> str:
-    """Every single recording and picture with its licence and author, one a line."""
+    """List every recording and picture with its licence and author, one a line."""
     rows = [("id", "licence", "attribution", "package", "path")]
     rows += [(r.recording_id, r.licence, r.attribution, r.package, r.path) for r in recordings]
     rows += [(p.picture_id, p.licence, p.attribution, p.package, p.path) for p in pictures]
@@ -64,11 +64,7 @@ def attribution_tsv(recordings: Iterable[Recording], pictures: Iterable[Picture]
 
 
 def merge_attribution(lists: Iterable[str]) -> str:
-    """One attribution list out of several, given oldest first.
-
-    Every id appears once, with the row of the last list that names it: a corrected licence
-    stays corrected.
-    """
+    """Merge attribution lists, oldest first; the last row of an id wins."""
     rows: dict[str, str] = {}
     for text in lists:
         for line in text.splitlines(keepends=True):
@@ -77,7 +73,7 @@ def merge_attribution(lists: Iterable[str]) -> str:
 
 
 def licences_markdown(catalogue: Catalogue) -> str:
-    """A table, one row a line."""
+    """Format the rows as a Markdown table."""
     lines = [
         "| licence | by | Debian package | recordings | pictures |",
         "|---|---|---|---:|---:|",
@@ -91,7 +87,7 @@ def licences_markdown(catalogue: Catalogue) -> str:
 
 
 def licences_json(catalogue: Catalogue) -> str:
-    """Rows, and the licence of every single recording and picture."""
+    """Format the rows, and the licence of every recording and picture, as JSON."""
     items = {
         **{r.recording_id: [r.licence, r.attribution] for r in catalogue.recordings},
         **{p.picture_id: [p.licence, p.attribution] for p in catalogue.pictures},

@@ -1,10 +1,10 @@
-"""Getting one pinned Debian package, without root and without trust in the way it came.
+"""Downloads one pinned Debian package, without root, and verifies it.
 
 In:   a `Package` of `packages.json`, and a folder, a mirror or apt to get it from.
 Out:  the path of a file whose SHA-256 is the pinned one.
 
-A file is looked at only after its checksum matched. What was not in the caller's own
-folder is written under a temporary name first, so a broken download never looks whole.
+A file is opened only after its checksum matched. Downloads have a temporary name until then, so a
+broken one never looks whole.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from http.client import HTTPException
 from importlib import resources
 from pathlib import Path
 
+from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
 
 __all__ = ["DEFAULT_MIRROR", "Package", "load_packages", "obtain"]
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_MIRROR = "https://deb.debian.org/debian"
 TIMEOUT_S = 60
-"""Of one read from the network, not of the whole package."""
+"""Timeout of one read from the network, not of the whole package."""
 APT_TIMEOUT_S = 3600
 BLOCK_BYTES = 1 << 20
 
@@ -43,18 +44,18 @@ class Package:
     name: str
     version: str
     pool_path: str
-    """Below the mirror's root, as in "pool/main/s/scratch/scratch_1.4_all.deb"."""
+    """Path below the mirror's root: "pool/main/s/scratch/scratch_1.4_all.deb"."""
     size_bytes: int
     sha256: str
 
     @property
     def file_name(self) -> str:
-        """As the pool has it, without the epoch."""
+        """Name of the file in the pool, without the epoch."""
         return self.pool_path.rsplit("/", 1)[-1]
 
 
 def load_packages(text: str | None = None) -> tuple[Package, ...]:
-    """The pinned packages of the committed `packages.json`, or of the given text.
+    """Read the pinned packages of the committed `packages.json`, or of `text`.
 
     Raises:
         ConfigError: If the text does not hold such a list.
@@ -62,8 +63,8 @@ def load_packages(text: str | None = None) -> tuple[Package, ...]:
     if text is None:
         text = (resources.files(__package__) / "packages.json").read_text(encoding="utf-8")
     try:
-        return tuple(Package(**record) for record in json.loads(text))
-    except (json.JSONDecodeError, TypeError) as error:
+        return from_json(tuple[Package, ...], json.loads(text), where="packages")
+    except (json.JSONDecodeError, ConfigError) as error:
         raise ConfigError(f"this is not a list of pinned packages: {error}") from error
 
 
@@ -74,18 +75,18 @@ def obtain(
     mirror: str = DEFAULT_MIRROR,
     from_folder: Path | None = None,
 ) -> Path:
-    """Returns the package's file, verified; downloads it into `folder` if need be.
+    """Return the package's verified file; download it into `folder` if necessary.
 
     Args:
-        package: What to get.
-        folder: Where a download goes; made if missing.
+        package: Package to get.
+        folder: Folder of downloads; created if missing.
         mirror: Root of a Debian mirror, http or https.
-        from_folder: Take it from here and never touch the network.
+        from_folder: Folder to take it from, without network.
 
     Raises:
-        UserError: If `mirror` is no http(s) address.
-        MissingPartError: If it is neither in `from_folder` nor to be had.
-        IntegrityError: If what arrived is not the pinned file.
+        UserError: If `mirror` is not an http(s) address.
+        MissingPartError: If it is not in `from_folder`, or cannot be downloaded.
+        IntegrityError: If the file is not the pinned one.
     """
     if from_folder is not None:
         return _from_folder(package, from_folder)
@@ -115,7 +116,7 @@ def _from_folder(package: Package, folder: Path) -> Path:
     if not found:
         raise MissingPartError(
             f"no {package.name}_*.deb in {folder}; needed: version {package.version}; "
-            "put it there, or leave out --from to download it"
+            "put it there, or download it"
         )
     raise IntegrityError(
         f"{found[0]} is not version {package.version} of {package.name}: "
@@ -138,7 +139,7 @@ def _download(url: str, target: Path, package: Package) -> None:
                 file.write(block)
                 if file.tell() > package.size_bytes:
                     break  # longer than pinned: the checksum below refuses it
-            if block == b"" and reply.length:  # cut short; the next try goes on from here
+            if block == b"" and reply.length:  # cut short; the next try resumes here
                 raise ConnectionError(f"connection closed after {file.tell()} bytes")
     _verify(part, package)
     part.replace(target)
@@ -148,7 +149,7 @@ def _apt_download(package: Package, target: Path, http_error: Exception) -> None
     if shutil.which("apt-get") is None:
         raise MissingPartError(
             f"cannot download {package.name}: {http_error}, and there is no apt-get; "
-            f"get {package.file_name} elsewhere and give its folder with --from"
+            f"get {package.file_name} elsewhere and give its folder (from_folder)"
         ) from http_error
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         done = subprocess.run(
@@ -164,7 +165,7 @@ def _apt_download(package: Package, target: Path, http_error: Exception) -> None
             reason = (done.stderr.strip() or "no file").splitlines()[-1]
             raise MissingPartError(
                 f"cannot download {package.name} {package.version}: by HTTP: {http_error}; "
-                f"by apt-get: {reason}; get it elsewhere and give its folder with --from"
+                f"by apt-get: {reason}; get it elsewhere and give its folder (from_folder)"
             ) from http_error
         _verify(found[0], package)
         found[0].replace(target)

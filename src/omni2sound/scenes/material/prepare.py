@@ -1,11 +1,11 @@
-"""From a file in a package to what the store keeps: a cut waveform, a cropped picture.
+"""Prepares one file of a package: cuts a waveform, crops a picture.
 
 In:   encoded bytes, or bare `Samples`, and where the cut lies.
 Out:  float32 (N,) at 16 kHz, level-matched; uint8 (H, W, 4), longest side <= 256.
 
-The cut begins where the catalogue says, on the onset: no padding and no fade that would
-move it. Levels are matched over the loudest 50 ms and not over the whole sound, so that
-a short hit and a long ring are equally loud when they strike.
+The cut begins where the catalogue says, on the onset: no padding and no fade that would move it.
+Levels are matched over the loudest 50 ms, not over the whole sound, so that a short hit and a long
+ring are equally loud at the onset.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ TARGET_RMS = 0.2
 """Root mean square of the loudest 50 ms, full scale 1."""
 MAX_PEAK = 0.95
 FADE_IN_S, FADE_OUT_S = 0.001, 0.02
-"""The first only removes a click of the cut; it is far shorter than any onset is judged."""
+"""The fade-in only removes the click of the cut and is far below the resolution of onsets."""
 MAX_SOURCE_PIXELS = 256 * 1024 * 1024
 ALPHA_SEEN = 16
 """Alpha (of 255) below which a border pixel counts as empty when cropping."""
 
 
 def cut_waveform(source: bytes | Samples, *, start_s: float, end_s: float) -> NDArray[np.float32]:
-    """Decodes, mixes to mono, resamples, cuts and matches the level.
+    """Decode, mix to mono, resample, cut and match the level.
 
     Args:
         source: An encoded file, or samples of one channel.
-        start_s: Begin of the cut, seconds from the start of the file.
-        end_s: End of the cut; a file that ends earlier ends the cut.
+        start_s: Start of the cut, seconds from the start of the file.
+        end_s: End of the cut, or of the file if that is earlier.
 
     Returns:
         (N,) at 16 kHz with N >= 1.
@@ -78,7 +78,7 @@ def cut_waveform(source: bytes | Samples, *, start_s: float, end_s: float) -> ND
 
 
 def picture_rgba(content: bytes) -> NDArray[np.uint8]:
-    """Decodes, crops to what is not transparent and limits the longest side.
+    """Decode, crop to what is not transparent and limit the longest side.
 
     Returns:
         (H, W, 4), straight alpha.

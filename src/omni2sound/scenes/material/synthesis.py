@@ -1,13 +1,13 @@
-"""Sounds made from physical-style models, for training classes that few recordings exist of.
+"""Physically inspired synthesis, for training classes with few recordings.
 
 In:   the name of a model and the number of a variant.
 Out:  (N,) at 16 kHz. The same name gives the same sound.
 
-Not recordings, and marked as what they are (package `SYNTHESIS`): they serve training only,
-never a test. A variant is one family: it draws its own parameters (sizes, rates, resonances),
-as another object would have others. Models: modal impacts (wood, glass, clocks), grains (rain,
-running water, fire, steps, applause), turbulence (wind, sea, steam, jets), pulse trains
-(engines, rotors, frogs, crickets), swept and rung tones (sirens, telephones, whistles, owls).
+These are no recordings and are marked so (package `SYNTHESIS`): they serve training only, never a
+test. A variant is one family: it draws its own parameters (sizes, rates, resonances). Models: modal
+impacts (wood, glass, clocks), grains (rain, running water, fire, steps, applause), turbulence
+(wind, sea, steam, jets), pulse trains (engines, rotors, frogs, crickets), swept and rung tones
+(sirens, telephones, whistles, owls).
 
 Source: modal impacts and granular textures as in Cook, Real Sound Synthesis, 2002; bubbles
 as decaying sines that rise in pitch, van den Doel 2005. Parameters are chosen.
@@ -27,7 +27,7 @@ from omni2sound.errors import ConfigError
 __all__ = ["MODELS", "SYNTHESIS", "synthesise"]
 
 SYNTHESIS = "omni2sound-synthesis"
-"""What stands in a catalogue where others name a Debian package."""
+"""Package name of synthetic sounds in the catalogue."""
 
 RATE_HZ = 16_000
 
@@ -36,7 +36,7 @@ Model = Callable[[np.random.Generator], Wave]
 
 
 def synthesise(name: str) -> NDArray[np.float32]:
-    """The sound of "model/variant", as in "wind/3", with a peak of 0.9.
+    """Synthesise "model/variant", as in "wind/3", with a peak of 0.9.
 
     Raises:
         ConfigError: If there is no such model or the variant is no number.

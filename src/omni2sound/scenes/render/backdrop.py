@@ -1,10 +1,10 @@
-"""Pixels that stand still: backgrounds, and tools drawn in code.
+"""Still pictures: backgrounds, and tools drawn in code.
 
-In:   records of `truth`, a size in pixels.
+In:   records of `scene`, a size in pixels.
 Out:  Pillow images.
 
-Every random number is drawn before the size is looked at, so that 112 and 224 pixels
-show the same scene.
+All random numbers are drawn before the size is used, so that 112 and 224 pixels show the same
+scene.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TOOL_COLOURS = ((139, 90, 43), (70, 70, 80), (190, 60, 50), (225, 190, 150), (6
 def paint_background(
     background: Background, assets: SceneAssets, *, width_px: int, height_px: int, blur_px: float
 ) -> Image.Image:
-    """An RGB image of exactly this size."""
+    """Paint an RGB image of exactly this size."""
     rng = np.random.default_rng(background.seed)
     size = (width_px, height_px)
     colours = np.array(background.colours, dtype=np.float64)
@@ -42,7 +42,7 @@ def paint_background(
 
 
 def _weights(rng: np.random.Generator, background: Background) -> list[NDArray[np.float64]]:
-    """Two coarse fields between 0 and 1, each a sum of octaves or a ramp."""
+    """Draw two coarse fields between 0 and 1, each a sum of octaves or a ramp."""
     octaves = [[rng.random((2 << k, 2 << k)) for k in range(_MAX_OCTAVES)] for _ in range(2)]
     angle, amount = rng.uniform(0, 2 * np.pi), rng.uniform(0.02, 0.12)
     side = 2 << (_MAX_OCTAVES - 1)
@@ -78,7 +78,7 @@ def _resized(fields: list[NDArray[np.float64]], size: tuple[int, int]) -> list[N
 
 
 def _with_picture(image: Image.Image, rgba: NDArray[np.uint8]) -> Image.Image:
-    """The picture, much enlarged and out of focus, over the texture."""
+    """Paste the picture, enlarged and out of focus, over the texture."""
     width, height = image.size
     # Shrunk first: what is out of focus needs no detail, and the blur costs less.
     small = Image.fromarray(rgba).resize((24, 24), Image.Resampling.BOX)
@@ -94,7 +94,7 @@ def _with_picture(image: Image.Image, rgba: NDArray[np.uint8]) -> Image.Image:
 def _scatter(
     image: Image.Image, rng: np.random.Generator, colours: NDArray[np.float64], count: int
 ) -> None:
-    """Plain shapes that never move: things in the room."""
+    """Draw plain shapes that never move."""
     draw = ImageDraw.Draw(image)
     width, height = image.size
     for _ in range(count):
@@ -113,7 +113,7 @@ def _scatter(
 
 
 def draw_tool(seed: int) -> NDArray[np.uint8]:
-    """(H, W, 4): a mallet, a stick, a ball or a fist that points to the right."""
+    """Draw a mallet, a stick, a ball or a fist that points to the right: (H, W, 4)."""
     rng = np.random.default_rng(seed)
     px = _TOOL_PX
     image = Image.new("RGBA", (2 * px, px), (0, 0, 0, 0))

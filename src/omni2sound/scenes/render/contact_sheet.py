@@ -1,4 +1,4 @@
-"""Contact sheets: one picture that shows what a scene looks and sounds like.
+"""Contact sheets: frames, spectrogram and events of a scene in one picture.
 
 In:   a scene, its frames at 25 fps, its mix.
 Out:  a Pillow image: frames over the whole scene, frames around the first seen onset, the
@@ -35,12 +35,12 @@ _SEEN, _UNSEEN = (46, 125, 50), (198, 40, 40)
 def draw_sheet(
     scene: Scene, frames_THWC: NDArray[np.uint8] | None, mix_N: NDArray[np.float32]
 ) -> Image.Image:
-    """One scene.
+    """Draw the contact sheet of one scene.
 
     Args:
-        scene: The truth.
-        frames_THWC: At `SHEET_FPS`; None for a scene without picture.
-        mix_N: At 16 kHz.
+        scene: The scene.
+        frames_THWC: Frames at `SHEET_FPS`; None for a scene without picture.
+        mix_N: Mix at 16 kHz.
     """
     strips: list[Image.Image] = []
     width = 1120
@@ -58,7 +58,7 @@ def draw_sheet(
 
 
 def stack_sheets(images: Sequence[Image.Image]) -> Image.Image:
-    """One above the other."""
+    """Stack images vertically."""
     sheet = Image.new(
         "RGB", (max(i.width for i in images), sum(i.height + 2 for i in images)), _PAPER
     )

@@ -1,13 +1,12 @@
-"""Where everything is at a given time: motion that sound causes, and motion that it does not.
+"""Motion of objects over time, caused by sound or not.
 
 In:   a scene, one of its objects, times in seconds.
-Out:  poses: position, stretch, angle, light and opacity at each of the times.
+Out:  poses: position, stretch, angle, light and opacity at each time.
 
-A source jumps at its onset: the largest change of its picture must fall within 40 ms of
-the truth (tested), so an impact is an immediate displacement that then swings back, never
-a push that builds up, and what else would move keeps quiet for a moment after it. Anything that
-is not a source moves smoothly, but for the gestures of mimics, which are the motion of sources on
-things that make no sound.
+A source jumps at its onset: the largest change of its picture falls within 40 ms of the ground
+truth (tested). So an impact is an immediate displacement that then swings back, never a push that
+builds up, and other motion of the source waits for a moment after it. Objects that are not sources
+move smoothly, except for the gestures of hard distractors: the motion of sources on silent things.
 
 Shape suffixes: T times.
 """
@@ -32,20 +31,20 @@ Times = NDArray[np.float64]
 _RISE_S = 0.012
 """An impact reaches its full displacement within this time."""
 _REST_S = 0.06
-"""It stays there this long: a swing back at once would move more pixels than the impact."""
+"""Time at the displacement: an immediate swing back would move more pixels than the impact."""
 _WINDUP_S = 0.3
 _LIFT_S = 0.47
 _FALL_S = 0.28
 _FLASH_S = 0.12
 _CALM_S = 0.2
-"""So long after the onset nothing may outdo its jolt: a second rise belongs to it, shaking waits,
-and motion as strong as the sound begins gently. A thin or patterned picture that moves a tenth of
-its size changes as many pixels as one that moves a third."""
+"""Time after the onset in which no motion may exceed its jolt: a second rise belongs to it, shaking
+waits, and motion that follows the sound begins gently. A thin or patterned picture that moves a
+tenth of its size changes as many pixels as one that moves a third."""
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class Poses:
-    """One object over time, each (T,). Lengths in picture heights."""
+    """Poses of one object, each (T,). Lengths in picture heights."""
 
     x: Times
     y: Times
@@ -53,18 +52,18 @@ class Poses:
     stretch_y: Times
     angle: Times
     light: Times
-    """Added brightness, 0 to 1 is up to white."""
+    """Added brightness, 0 to 1 (white)."""
     alpha: Times
     """Opacity, 0 to 1."""
 
 
 def events_of(scene: Scene, source: int | None) -> tuple[SceneEvent, ...]:
-    """The on-screen events of one source."""
+    """Select the on-screen events of one source."""
     return tuple(e for e in scene.events if e.on_screen and e.source == source)
 
 
 def path_of(thing: SceneObject, times_T: Times) -> tuple[Times, Times, Times, Times]:
-    """x, y, scale and angle without any response to sound."""
+    """Compute x, y, scale and angle without any response to sound."""
     knots = thing.knots
     values = np.array([(k.x, k.y, k.scale, k.angle) for k in knots])
     if len(knots) == 1:
@@ -85,7 +84,7 @@ def path_of(thing: SceneObject, times_T: Times) -> tuple[Times, Times, Times, Ti
 def poses_of(
     scene: Scene, thing: SceneObject, times_T: Sequence[float] | Times, assets: SceneAssets
 ) -> Poses:
-    """The poses of one object of the scene."""
+    """Compute the poses of one object of the scene."""
     times = np.asarray(times_T, dtype=np.float64)
     x, y, scale, angle = path_of(thing, times)
     alpha = _opacity(thing, times)
@@ -98,7 +97,7 @@ def poses_of(
         light=np.zeros_like(times),
         alpha=alpha,
     )
-    # What `bench quick` shows must not change: its scenes move as they always did.
+    # Scenes of impacts must not change: they move as they always did.
     calm_s = 0.0 if scene.kind == "strike" else _CALM_S
     last_s = -np.inf
     if thing.role == "source" and thing.response is not None:
@@ -119,13 +118,13 @@ def poses_of(
 
 
 def shot_index(scene: Scene, times_T: Times) -> NDArray[np.intp]:
-    """Which shot is on at each time."""
+    """Find the index of the shot at each time."""
     starts = np.array([shot.start_s for shot in scene.shots])
     return np.maximum(np.searchsorted(starts, times_T, side="right") - 1, 0)
 
 
 def view_of(scene: Scene, times_T: Times) -> tuple[Times, Times, Times]:
-    """Centre (x, y) and zoom of the camera; at zoom z it sees 1/z of the scene."""
+    """Compute centre (x, y) and zoom of the camera; at zoom z it sees 1/z of the scene."""
     x, y, zoom = (np.empty_like(times_T) for _ in range(3))
     index = shot_index(scene, times_T)
     ends = [*scene.cuts_s, scene.duration_s]
@@ -154,14 +153,14 @@ def _smooth(u: Times) -> Times:
 
 
 def _kick(since: Times, decay_s: float, rate_hz: float, rest_s: float = _REST_S) -> Times:
-    """0 before the onset, 1 just after it, a moment of rest, then a damped swing."""
+    """0 before the onset, 1 just after it, rest, then a damped swing."""
     rise = np.clip(since / _RISE_S, 0, 1)
     after = np.maximum(since - rest_s, 0)
     return rise * np.exp(-after / decay_s) * np.cos(2 * np.pi * rate_hz * after)
 
 
 def _windup(since: Times) -> Times:
-    """0, then slowly to 1 at the onset, 0 at once after it."""
+    """0, then slowly to 1 at the onset, then 0."""
     return np.where(since < 0, _smooth(since / _WINDUP_S + 1), 0.0)
 
 
@@ -175,9 +174,9 @@ def _respond(
     calm_s: float,
     room_s: float,
 ) -> None:
-    """Adds to `poses` what one event does to its picture; until `calm_s` only its onset does.
+    """Add the motion of one event to `poses`; before `calm_s` only that of its onset.
 
-    The onset before it was `room_s` earlier.
+    The previous onset was `room_s` earlier.
     """
     since = times - event.onset_s
     # A weak hit moves less, but never so little that it cannot be seen.
@@ -215,9 +214,9 @@ def _impact(
     calm_s: float,
     room_s: float,
 ) -> None:
-    """An onset: everything here but getting ready is 0 until it, and largest right after it.
+    """Add the motion of an onset: 0 before it, except for the wind-up, and largest right after it.
 
-    What follows the jolt waits for `calm_s`; the onset before it was `room_s` earlier.
+    What follows the jolt waits for `calm_s`; the previous onset was `room_s` earlier.
     """
     kick = strength * _kick(since, response.decay_s, response.rate_hz)
     windup = strength * _windup(since)
@@ -281,7 +280,7 @@ def _follow(
     loudness: Times,
     swing: Times,
 ) -> None:
-    """Motion as long and as strong as the sound."""
+    """Add motion that follows the loudness of the sound."""
     size = thing.height
     wave = np.sin(2 * np.pi * (response.rate_hz + 2.5) * since)
     if motion in ("pulse", "speak", "open"):
@@ -300,7 +299,7 @@ def _follow(
 
 
 def _swing_at_target(poses: Poses, scene: Scene, thing: SceneObject, times: Times) -> None:
-    """Moves a striker so that it touches its target exactly at each onset."""
+    """Move a striker so that it touches its target exactly at each onset."""
     target = next(o for o in scene.objects if o.role == "source" and o.source == thing.source)
     assert target.response is not None
     x, y, scale, _ = path_of(target, times)
@@ -308,7 +307,7 @@ def _swing_at_target(poses: Poses, scene: Scene, thing: SceneObject, times: Time
     gap = np.full_like(times, rest)
     for event in events_of(scene, thing.source):
         gap = np.minimum(gap, rest * _approach(times - event.onset_s))
-        # Drawn back before the blow; the maximum would win over nothing, so it is added.
+        # Drawn back before the blow: added, since the gap is a minimum.
         gap += (
             0.15
             * rest
@@ -324,7 +323,7 @@ def _swing_at_target(poses: Poses, scene: Scene, thing: SceneObject, times: Time
 
 
 def _approach(since: Times) -> Times:
-    """1 far from the blow, 0 at it: faster and faster before, slower and slower after."""
+    """1 far from the blow, 0 at it: accelerating before, decelerating after."""
     before = 1 - np.clip((since + 0.16) / 0.16, 0, 1) ** 2
     after = 1 - (1 - np.clip(since / 0.4, 0, 1)) ** 2
     return np.where(since < 0, before, after)

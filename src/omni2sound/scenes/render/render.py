@@ -1,11 +1,11 @@
-"""A scene as arrays: its sound, its stems, its frames.
+"""Renders a scene as arrays: sound, stems, frames.
 
-In:   a scene and the assets it was drawn from.
+In:   a scene, and the recordings and pictures it was drawn from.
 Out:  float32 at 16 kHz; uint8 frames of any size and rate.
 
-Frame i shows the scene at (i + 0.5) / fps, sample n is heard at n / 16000, and both follow
-the same onsets: nothing here may shift one against the other. Geometry is in picture
-heights, so every size shows the same scene; only sensor noise has its own grain.
+Frame i shows the scene at (i + 0.5) / fps, sample n is heard at n / 16000, and both follow the same
+onsets: nothing here may shift one against the other. Geometry is in picture heights, so every size
+shows the same scene; only sensor noise depends on the size.
 
 Shape suffixes: E events, N samples, T frames, H height, W width.
 """
@@ -33,7 +33,7 @@ from omni2sound.timebase import TimeBase
 __all__ = ["Sound", "iter_frames", "render_audio", "render_frames", "render_sound", "render_stems"]
 
 PEAK = 0.95
-"""No sample of a mix is louder; a louder mix is turned down as a whole."""
+"""Largest sample of a mix; a louder mix is scaled as a whole."""
 
 _FADE_S = 0.03
 _STEADY_S = 0.3
@@ -43,7 +43,7 @@ _CANVAS_MARGIN = 0.25
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Sound:
-    """What is heard, and what it is made of: mix = stems + ambience."""
+    """Sound of a scene: mix = stems + ambience."""
 
     mix_N: NDArray[np.float32]
     stems_EN: NDArray[np.float32]
@@ -52,7 +52,7 @@ class Sound:
 
 
 def render_sound(scene: Scene, assets: SceneAssets) -> Sound:
-    """Mix, stems and ambience of a scene."""
+    """Render mix, stems and ambience."""
     num_samples = TimeBase().num_samples(scene.duration_s)
     stems = np.zeros((len(scene.events), num_samples), dtype=np.float32)
     for row, event in zip(stems, scene.events, strict=True):
@@ -66,12 +66,12 @@ def render_sound(scene: Scene, assets: SceneAssets) -> Sound:
 
 
 def render_audio(scene: Scene, assets: SceneAssets) -> NDArray[np.float32]:
-    """The mix, (N,) at 16 kHz, never beyond `PEAK`."""
+    """Render the mix: (N,) at 16 kHz, at most `PEAK`."""
     return render_sound(scene, assets).mix_N
 
 
 def render_stems(scene: Scene, assets: SceneAssets) -> NDArray[np.float32]:
-    """(E, N): each event alone, as loud as in the mix."""
+    """Render each event alone, as loud as in the mix: (E, N)."""
     return render_sound(scene, assets).stems_EN
 
 
@@ -83,15 +83,14 @@ def render_frames(
     size_px: int,
     width_px: int | None = None,
 ) -> NDArray[np.uint8]:
-    """(T, H, W, 3) with T = ceil(duration * fps).
+    """Render all frames: (T, H, W, 3) with T = ceil(duration * fps).
 
     Args:
-        scene: What to show; not of kind "audio".
-        assets: What it was drawn from.
+        scene: A scene of any kind but "audio".
+        assets: Recordings and pictures it was drawn from.
         fps: Frames per second.
         size_px: Height.
-        width_px: Width; None for a square, into which a wide scene is squeezed, as the
-            encoders squeeze every video.
+        width_px: Width. Default: square, into which wide scenes are squeezed, as encoders do.
 
     Raises:
         UserError: If the scene has no picture.
@@ -109,7 +108,7 @@ def render_frames(
 def iter_frames(
     scene: Scene, assets: SceneAssets, *, fps: int | Fraction, height_px: int, width_px: int
 ) -> Iterator[NDArray[np.uint8]]:
-    """The frames of `render_frames` one by one, (H, W, 3).
+    """Render frames one by one: (H, W, 3).
 
     Raises:
         UserError: If the scene has no picture.
@@ -145,7 +144,7 @@ def iter_frames(
 
 
 def _play(row_N: NDArray[np.float32], scene: Scene, event: SceneEvent, assets: SceneAssets) -> None:
-    """Writes one event into its stem, its measured onset exactly at `onset_s`."""
+    """Write one event into its stem, its measured onset exactly at `onset_s`."""
     level = level_of(assets, event.recording_id)
     waveform = assets.waveform(event.recording_id)
     start = round((event.onset_s - level.onset_s) * SAMPLE_RATE_HZ)
@@ -164,7 +163,7 @@ def _play(row_N: NDArray[np.float32], scene: Scene, event: SceneEvent, assets: S
 
 
 def _nearness(scene: Scene, event: SceneEvent, begin: int, count: int) -> NDArray[np.float32]:
-    """Gain of something that drives past: loudest in the middle of the picture."""
+    """Compute the gain of a source that passes by: loudest in the middle of the picture."""
     thing = next(o for o in scene.objects if o.role == "source" and o.source == event.source)
     coarse = np.linspace(0, count, max(2, count // 160 + 1))
     # Constant at first: a gain that rose there would move the measured onset.
@@ -185,7 +184,7 @@ def _room_tone(ambience: Ambience, num_samples: int) -> NDArray[np.float32]:
 
 
 class _Canvas:
-    """The background, larger than the picture, and the part of it that the camera sees."""
+    """A background larger than the picture, and the part that the camera sees."""
 
     def __init__(
         self, scene: Scene, assets: SceneAssets, height_px: int, width_px: int, blur_px: float
@@ -203,7 +202,7 @@ class _Canvas:
         self.last: tuple[tuple[object, ...], Image.Image] | None = None
 
     def seen_through(self, window: Window, *, mirrored: bool) -> Image.Image:
-        """A new RGB image of the window's size."""
+        """Crop a new RGB image of the window's size."""
         key = (window.x, window.y, window.zoom, mirrored)
         if self.last is None or self.last[0] != key:
             half_w, half_h = 0.5 * self.aspect / window.zoom, 0.5 / window.zoom
@@ -247,7 +246,7 @@ class _Lens:
         self.shifts = rng.integers(0, self.margin + 1, (len(times), 2))
 
     def expose(self, frame: Image.Image, i: int) -> NDArray[np.uint8]:
-        """What the file holds of the picture."""
+        """Apply exposure, noise and blocks to frame `i`."""
         gain = float(self.gain[i])
         left, top = (int(v) for v in self.shifts[i])
         width, height = self.size

@@ -1,10 +1,10 @@
-"""Moving pictures: a cut-out placed, turned and stretched in a frame, and what flies off it.
+"""Sprites: cut-outs placed, turned and stretched in a frame, and effects at their onsets.
 
 In:   an object of a scene, its poses, the camera's window.
 Out:  pixels in a Pillow frame.
 
-Only the box that a sprite covers is touched, and a sprite is brought near its final size
-once, so a frame costs a fraction of a millisecond.
+Only the box of a sprite is changed, and its picture is scaled near its final size once, so a frame
+costs a fraction of a millisecond.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ __all__ = ["Sprite", "Window", "draw_effect"]
 
 _PADDING_PX = 2
 _MAX_WIDTH_TO_HEIGHT = 1.6
-"""A wider picture is made lower, so that it does not fill the frame."""
+"""Wider pictures are made lower, so that they do not fill the frame."""
 _EFFECT_S = 0.4
 _NUM_PARTICLES = 6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
-    """What the camera sees now, and how many pixels it has."""
+    """The camera's view, and its size in pixels."""
 
     x: float
     y: float
@@ -42,7 +42,7 @@ class Window:
     height_px: int
 
     def pixel(self, x: float, y: float) -> tuple[float, float]:
-        """From picture heights to pixels."""
+        """Convert picture heights to pixels."""
         return (
             ((x - self.x) * self.zoom / self.aspect + 0.5) * self.width_px,
             ((y - self.y) * self.zoom + 0.5) * self.height_px,
@@ -51,7 +51,7 @@ class Window:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Sprite:
-    """One object, ready to be pasted."""
+    """One object, prepared for pasting."""
 
     image: Image.Image
     """RGBa (premultiplied, so that turning it mixes no colour of clear pixels in), with
@@ -63,7 +63,7 @@ class Sprite:
     thing: SceneObject
     onsets_s: tuple[float, ...]
     origins: NDArray[np.float64]
-    """(onsets, 2): where it is at each of its onsets."""
+    """(onsets, 2): position at each of its onsets."""
 
     @classmethod
     def of(
@@ -76,7 +76,7 @@ class Sprite:
         height_px: int,
         width_px: int,
     ) -> Sprite:
-        """Loads, crops, flips, resizes and blurs the picture, and works out all poses."""
+        """Load, crop, flip, resize and blur the picture, and compute all poses."""
         if thing.picture_id is None:
             pixels = draw_tool(thing.shape_seed)
         else:
@@ -115,7 +115,7 @@ class Sprite:
         )
 
     def paste(self, frame: Image.Image, window: Window, i: int) -> None:
-        """Draws the object as it is at frame `i`."""
+        """Draw the object at frame `i`."""
         poses = self.poses
         alpha = float(poses.alpha[i])
         if alpha < 0.01:
@@ -163,7 +163,7 @@ class Sprite:
 
 
 def draw_effect(frame: Image.Image, sprite: Sprite, window: Window, time_s: float) -> None:
-    """Sparks, dust or a halo for a short while after each onset."""
+    """Draw sparks, dust or a halo shortly after each onset."""
     response = sprite.thing.response
     if response is None or response.effect == "none":
         return
@@ -181,7 +181,7 @@ def draw_effect(frame: Image.Image, sprite: Sprite, window: Window, time_s: floa
 def _draw_halo(
     frame: Image.Image, sprite: Sprite, window: Window, origin: tuple[float, float], age: float
 ) -> None:
-    """Bright at once and then fading in place: a ring that grew would move for too long."""
+    """Draw a halo that fades in place: a growing ring would move for too long."""
     x, y = origin
     reach = 0.55 * sprite.height
     left, top = (int(v) for v in window.pixel(x - reach, y - reach))
