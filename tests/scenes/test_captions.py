@@ -22,9 +22,10 @@ from omni2sound.scenes.captions import (
     templates_of,
     wrong_caption,
 )
-from omni2sound.scenes.draw import Ambience, Scene, SceneEvent, draw_scene
+from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue, SoundClass
+from omni2sound.scenes.scene import Ambience, Scene, SceneEvent
 
 
 def rng(seed: int = 0) -> np.random.Generator:

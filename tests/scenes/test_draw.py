@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omni2sound.errors import ConfigError, UserError
-from omni2sound.scenes.draw import KINDS, STRIKE_MARGINS_S, Scene, SceneKind, draw_scene
+from omni2sound.scenes.draw import KINDS, STRIKE_MARGINS_S, draw_scene
 from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import SPLITS, Catalogue
 from omni2sound.scenes.material.levels import level_of, measure_level
+from omni2sound.scenes.scene import Scene, SceneKind
 
 ANY_SCENE = {
     "split": st.sampled_from(SPLITS),

@@ -154,7 +154,7 @@ def check(
         Path | None, typer.Option(help="Folder for the manifests without duplicates and leaks.")
     ] = None,
     engine: EngineOption = "local",
-    workers: WorkersOption = None,
+    num_workers: WorkersOption = None,
 ) -> None:
     """Find duplicates and leaks between splits; the exit code is 1 if there are leaks."""
     from omni2sound.data.corpora.manifest import read_manifest, write_manifest
@@ -170,7 +170,7 @@ def check(
             heard = same_sound(
                 read,
                 engine=engine,
-                num_workers=workers or default_workers(),
+                num_workers=num_workers or default_workers(),
                 on_clip=report,
             )
         found += _new_overlaps(heard, found)
@@ -208,8 +208,12 @@ def features(
     split: Annotated[
         Literal["train", "val", "test"], typer.Option(help="Split of the clips.")
     ] = "train",
-    seconds: Annotated[float, typer.Option(help="Length of each row in seconds.")] = 10.0,
-    windows: Annotated[int, typer.Option(min=1, help="Most rows from one long clip.")] = 3,
+    window_s: Annotated[
+        float, typer.Option("--seconds", help="Length of each row in seconds.")
+    ] = 10.0,
+    max_windows: Annotated[
+        int, typer.Option("--windows", min=1, help="Most rows from one long clip.")
+    ] = 3,
     latents: LatentsOption = True,
     media: Annotated[
         Path | None, typer.Option(help="Folder of media. Default: the one that the manifest names.")
@@ -218,7 +222,7 @@ def features(
     encoders: EncodersOption = None,
     device: DeviceOption = "cpu",
     engine: EngineOption = "local",
-    workers: WorkersOption = None,
+    num_workers: WorkersOption = None,
 ) -> None:
     """Compute the features that `omni2sound train` reads; resumes an interrupted build."""
     from omni2sound.data.store.from_clips import CorpusOptions, build_corpus_features
@@ -229,10 +233,10 @@ def features(
             out,
             encoders=encoder_source(parts, encoders, device),
             split=split,
-            options=CorpusOptions(window_s=seconds, max_windows=windows, latents=latents),
+            options=CorpusOptions(window_s=window_s, max_windows=max_windows, latents=latents),
             media=media,
             engine=engine,
-            num_workers=workers or default_workers(),
+            num_workers=num_workers or default_workers(),
             on_shard=report,
         )
     finish_build(out, built)

@@ -38,7 +38,9 @@ EngineOption = Annotated[
 ]
 WorkersOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Number of processes; changes speed only. Default: one per core."),
+    typer.Option(
+        "--workers", min=1, help="Number of processes; changes speed only. Default: one per core."
+    ),
 ]
 DeviceOption = Annotated[
     str, typer.Option(help="Device of the encoders: cpu, cuda or mps. Each worker loads its own.")

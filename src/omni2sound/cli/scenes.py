@@ -49,7 +49,9 @@ KindOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Random seed; equal seeds, equal scenes.")]
-DurationOption = Annotated[float, typer.Option(help="Length of each scene in seconds.")]
+DurationOption = Annotated[
+    float, typer.Option("--duration", help="Length of each scene in seconds.")
+]
 NumScenesOption = Annotated[int, typer.Option("--scenes", min=1, help="Number of scenes.")]
 
 app = typer.Typer(
@@ -83,12 +85,12 @@ def fetch(
 
 @app.command()
 def build(
-    scenes: NumScenesOption,
+    num_scenes: NumScenesOption,
     out: Annotated[Path, typer.Option(help="Output folder; created if missing.")],
     track: TrackOption = "train",
     seed: SeedOption = 0,
     kind: KindOption = "main",
-    duration: DurationOption = 5.0,
+    duration_s: DurationOption = 5.0,
     licences: Annotated[
         str | None,
         typer.Option(help="Use only material under these licences, comma-separated. Default: all."),
@@ -102,13 +104,13 @@ def build(
 
     split, scene_kind = _split_and_kind(track, kind)
     plan = BuildPlan(
-        num_scenes=scenes, split=split, seed=seed, kind=scene_kind, duration_s=duration
+        num_scenes=num_scenes, split=split, seed=seed, kind=scene_kind, duration_s=duration_s
     )
     names = None if licences is None else [n.strip() for n in licences.split(",") if n.strip()]
     if names == []:
         raise UserError("--licences names none; expected e.g. CC0-1.0,MIT, or leave it out")
     assets = SceneAssets.open(corpus_folder(corpus), licences=names)
-    with progress_bar("scenes", scenes) as report:
+    with progress_bar("scenes", num_scenes) as report:
         manifest = build_corpus(assets, out, plan, on_scene=report)
     print(manifest)
 
@@ -131,11 +133,11 @@ def inspect(
 
 @app.command()
 def check(
-    scenes: NumScenesOption = 2000,
+    num_scenes: NumScenesOption = 2000,
     track: TrackOption = "test",
     seed: SeedOption = 0,
     kind: KindOption = "main",
-    duration: DurationOption = 5.0,
+    duration_s: DurationOption = 5.0,
     corpus: CorpusOption = None,
 ) -> None:
     """Check that each event is heard in its stem and seen in its picture at its onset."""
@@ -144,14 +146,14 @@ def check(
 
     split, scene_kind = _split_and_kind(track, kind)
     assets = SceneAssets.open(corpus_folder(corpus))
-    with progress_bar("scenes", scenes) as report:
+    with progress_bar("scenes", num_scenes) as report:
         events = check_scenes(
             assets,
             split=split,
             kind=scene_kind,
             seed=seed,
-            num_scenes=scenes,
-            duration_s=duration,
+            num_scenes=num_scenes,
+            duration_s=duration_s,
             on_scene=report,
         )
     bad = [event for event in events if not event.good]
@@ -161,7 +163,7 @@ def check(
             f"heard {_milliseconds(event.heard_s)}, {_attack(event.attack)}, "
             f"seen {_milliseconds(event.seen_s) if event.on_screen else 'not checked'}"
         )
-    print(f"{len(events) - len(bad)} of {len(events)} events of {scenes} scenes are good")
+    print(f"{len(events) - len(bad)} of {len(events)} events of {num_scenes} scenes are good")
     if bad:
         raise typer.Exit(1)
 
@@ -215,7 +217,7 @@ def features(
     encoders: EncodersOption = None,
     device: DeviceOption = "cpu",
     engine: EngineOption = "local",
-    workers: WorkersOption = None,
+    num_workers: WorkersOption = None,
     corpus: CorpusOption = None,
 ) -> None:
     """Compute training features of scenes; resumes an interrupted build."""
@@ -234,7 +236,7 @@ def features(
             seed=seed,
             plans=plans,
             engine=engine,
-            num_workers=workers or default_workers(),
+            num_workers=num_workers or default_workers(),
             on_shard=report,
         )
     finish_build(out, built)

@@ -1,14 +1,14 @@
-"""One way to do many jobs: in this process, in several, or on a Ray cluster.
+"""Maps jobs to workers: in this process, in several, or on a Ray cluster.
 
 In:   a function of one job (both importable by name), jobs as plain data.
-Out:  its results, in the order in which they come.
+Out:  its results, in the order of completion.
 
-A Ray that is started here listens on the machine's network addresses, whatever it is told:
-it is for machines and networks that one trusts.
+A Ray started here listens on the machine's network addresses, whatever its settings: use it on
+trusted machines and networks only.
 
-What not to get wrong: the engine changes speed, never a result. So every job runs with one
-thread, whatever the engine and however many workers there are: with another number of
-threads torch sums in another order, and the last bits differ.
+What not to get wrong: the engine changes speed, never a result. So every job runs with one thread,
+with any engine and number of workers: with another number of threads torch sums in another order,
+and the last bits differ.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _IN_FLIGHT = 4
-"""Jobs handed out per worker, so that none waits for its next one."""
+"""Jobs in flight per worker, so that none waits for its next one."""
 _RAY_OBJECT_STORE_BYTES = 100 * 2**20
-"""Results are small records; Ray would take 30 % of the machine's memory."""
+"""Results are small records; Ray's default is 30 % of the machine's memory."""
 
 
 def map_jobs(
@@ -56,27 +56,27 @@ def map_jobs(
     """Do every job once.
 
     Args:
-        function: At a module's top level (or a `partial` of such a one).
-        jobs: What to call it with.
-        engine: "local": this process if there is one worker, otherwise processes. "ray": the
-            cluster that the environment variable `RAY_ADDRESS` names, or one started here.
+        function: A function at a module's top level, or a `partial` of one.
+        jobs: Its arguments.
+        engine: "local": this process with one worker, otherwise processes. "ray": the cluster
+            that the environment variable `RAY_ADDRESS` names, or one started here.
         num_workers: Jobs at a time on this machine; a cluster decides for itself.
 
     Raises:
-        MissingPartError: Ray is asked for and not installed.
-        UserError: A worker process died.
+        MissingPartError: If Ray is needed and not installed.
+        UserError: If a worker process died.
     """
     if num_workers < 1:
-        raise UserError(f"number of workers: expected 1 or more, got {num_workers}")
+        raise UserError(f"expected 1 or more, got {num_workers}", field="num_workers")
     if engine == "ray":
         return _on_ray(function, jobs, num_workers)
-    work = partial(_single_threaded, function)
+    work = partial(_run_single_threaded, function)
     if num_workers == 1 or len(jobs) < 2:
         return map(work, jobs)
     return _in_processes(work, jobs, num_workers)
 
 
-def _single_threaded(function: Callable[[Job], Result], job: Job) -> Result:
+def _run_single_threaded(function: Callable[[Job], Result], job: Job) -> Result:
     before = set_num_threads(None)
     set_num_threads(1)
     try:
@@ -86,7 +86,7 @@ def _single_threaded(function: Callable[[Job], Result], job: Job) -> Result:
 
 
 class _Kept:
-    """Workers that stay from one `map_jobs` to the next."""
+    """Workers that are reused from one `map_jobs` to the next."""
 
     def __init__(self) -> None:
         self.pools: dict[int, ProcessPoolExecutor] = {}
@@ -98,7 +98,7 @@ _kept: _Kept | None = None
 
 @contextmanager
 def kept_workers() -> Iterator[None]:
-    """Until it ends, workers (processes, or Ray) stay: each start imports torch and loads anew."""
+    """Keep workers (processes, or Ray) until it ends: each start imports torch and loads models."""
     global _kept
     if _kept is not None:
         yield
@@ -153,8 +153,8 @@ def _in_processes(
         if _kept is not None:
             _kept.pools.pop(num_workers, None)
         raise UserError(
-            "a worker process died, perhaps for want of memory; try fewer --workers "
-            "(what is done stays done)"
+            "a worker process died, perhaps for lack of memory; try a smaller `num_workers` "
+            "(finished jobs are kept)"
         ) from None
     finally:
         for future in running:
@@ -189,7 +189,7 @@ def _on_ray(
             "worker_process_setup_hook": "omni2sound.plugins.load_plugins",
         }
     if ray.is_initialized():
-        pass  # kept from the call before
+        pass  # kept from an earlier call
     elif address := os.environ.get("RAY_ADDRESS"):
         ray.init(address=address, log_to_driver=False, runtime_env=environment)
     else:
@@ -205,7 +205,7 @@ def _on_ray(
     if _kept is not None:
         _kept.ray = True
     try:
-        remote = ray.remote(num_cpus=1)(_single_threaded)
+        remote = ray.remote(num_cpus=1)(_run_single_threaded)
         waiting = iter(jobs)
         running = [remote.remote(function, job) for job in islice(waiting, in_flight)]
         while running:
@@ -219,7 +219,7 @@ def _on_ray(
         raise
     except ray.exceptions.WorkerCrashedError:
         raise UserError(
-            "a Ray worker died, perhaps for want of memory (what is done stays done)"
+            "a Ray worker died, perhaps for lack of memory (finished jobs are kept)"
         ) from None
     finally:
         if _kept is None:

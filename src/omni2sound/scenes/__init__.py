@@ -1,1 +1,1 @@
-"""The stage corpus: synthetic scenes with exact truth from real recordings and pictures."""
+"""Synthetic scenes with exact ground truth, made from real recordings and pictures."""

@@ -127,7 +127,7 @@ def check_scenes(
         UserError: If a number is out of range.
     """
     if num_scenes < 1:
-        raise UserError(f"num_scenes: expected 1 or more, got {num_scenes}")
+        raise UserError(f"expected 1 or more, got {num_scenes}", field="num_scenes")
     checked: list[CheckedEvent] = []
     for index in range(num_scenes):
         scene = draw_scene(

@@ -86,11 +86,13 @@ def draw_scene(
             f"kinds: {', '.join(KINDS)}"
         )
     if seed < 0 or index < 0:
-        raise UserError(f"seed and index: expected 0 or more, got {seed} and {index}")
+        raise UserError(
+            f"expected 0 or more, got {min(seed, index)}", field="seed" if seed < 0 else "index"
+        )
     if not MIN_DURATION_S <= duration_s <= MAX_DURATION_S:
         raise UserError(
-            f"duration_s: expected {MIN_DURATION_S:g} to {MAX_DURATION_S:g} seconds, "
-            f"got {duration_s:g}"
+            f"expected {MIN_DURATION_S:g} to {MAX_DURATION_S:g} seconds, got {duration_s:g}",
+            field="duration_s",
         )
     rng = np.random.default_rng([seed, SPLITS.index(split), KINDS.index(kind), index])
     aspect = float(rng.choice(_ASPECTS))

@@ -170,7 +170,7 @@ def test_another_manifest_needs_another_store(
             encoders=encoders,
             options=CorpusOptions(),
         )
-    with pytest.raises(UserError, match="no such folder of media; say where it is with --media"):
+    with pytest.raises(UserError, match=r"media: .*no such folder; give the folder of the media"):
         build_corpus_features(
             manifest,
             tmp_path / "x",

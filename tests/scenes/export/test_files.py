@@ -19,11 +19,12 @@ from PIL import Image
 from omni2sound.errors import UserError
 from omni2sound.media.audio import read_audio
 from omni2sound.media.video import iter_frames
-from omni2sound.scenes.draw import Scene, draw_scene
+from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.export import files
 from omni2sound.scenes.export.files import BuildPlan, build_corpus, inspect, write_scene
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.render.render import render_sound
+from omni2sound.scenes.scene import Scene
 
 START = "from omni2sound.cli.main import main; main()"
 PLAN = BuildPlan(num_scenes=2, split="train", seed=3, duration_s=1.5)

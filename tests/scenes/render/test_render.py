@@ -10,12 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from omni2sound.errors import UserError
-from omni2sound.scenes.draw import Scene, SceneKind, SceneObject, draw_scene
+from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.catalogue import Motion
 from omni2sound.scenes.material.levels import envelope_of, onset_of
 from omni2sound.scenes.render.motion import poses_of
 from omni2sound.scenes.render.render import PEAK, render_audio, render_frames, render_sound
+from omni2sound.scenes.scene import Scene, SceneKind, SceneObject
 
 FPS = 25
 TOLERANCE_S = 0.04

@@ -1,11 +1,11 @@
-"""Which task and which clips, at which step: a pure function of (seed, step).
+"""Samples task and clips of a step: a pure function of (seed, step).
 
 In:   a seed, task weights, and for each task its clips grouped by length.
-Out:  for a step, one task and the clips of the whole batch; `rank_slice` gives a rank its part.
+Out:  for a step, one task and the clips of the whole batch.
 
-There is no iterator state. Resuming at step k is calling ``draw(k)``, on any number of
-ranks that divides the batch. Task and length come from (seed, step); each clip from
-(seed, step, its global index in the batch).
+There is no iterator state. Resuming at step k means calling ``draw(k)``, on any number of ranks
+that divides the batch. Task and length come from (seed, step); each clip from (seed, step, its
+index in the batch).
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ __all__ = ["StepDraw", "TaskSampler", "check_parts", "step_rng"]
 
 
 def step_rng(seed: int, step: int, *purpose: int) -> np.random.Generator:
-    """Randomness that belongs to one step, and one purpose or sample within it."""
+    """Make the generator of one step, and one purpose or sample within it."""
     return np.random.default_rng([seed, step, *purpose])
 
 
 @dataclass(frozen=True, slots=True)
 class StepDraw:
-    """What one optimizer step trains on.
+    """Task and clips of one optimizer step.
 
     Attributes:
         task: "T2A", "V2A" or "VT2A".
         duration_s: Length of every clip in the batch.
-        clips: Clip indices of the whole batch, over all ranks.
+        clips: Indices of the clips of the whole batch, over all ranks.
     """
 
     task: str
@@ -40,30 +40,30 @@ class StepDraw:
     clips: tuple[int, ...]
 
     def part(self, part: int, num_parts: int) -> tuple[int, ...]:
-        """Positions of one of several equal parts of the batch.
+        """Return the positions of one of several equal micro-batches.
 
         Raises:
-            ConfigError: If the batch can't be shared equally.
+            ConfigError: If the batch can't be divided equally.
         """
         check_parts(len(self.clips), num_parts)
         return tuple(range(part, len(self.clips), num_parts))
 
 
 def check_parts(batch_size: int, num_parts: int) -> None:
-    """Refuse a batch that can't be shared equally.
+    """Refuse a batch that can't be divided equally.
 
     Raises:
         ConfigError: If it can't.
     """
     if batch_size % num_parts:
         raise ConfigError(
-            f"a batch of {batch_size} clips can't be shared by {num_parts} parts (ranks times "
-            "accumulate); choose batch_seconds or the number of ranks so that it can"
+            f"a batch of {batch_size} clips can't be divided into {num_parts} micro-batches (ranks "
+            "times accumulate); change batch_seconds or the number of ranks"
         )
 
 
 class TaskSampler:
-    """Draws batches; see the module's text."""
+    """Samples task and clips of a step."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class TaskSampler:
         self._clips_by_task = clips_by_task
 
     def draw(self, step: int, task_weights: Mapping[str, float]) -> StepDraw:
-        """The batch of one step.
+        """Sample the batch of one step.
 
         Raises:
             ConfigError: If a weighted task has no clips.
@@ -115,10 +115,10 @@ class TaskSampler:
         return max(1, int(self._batch_seconds / duration_s))
 
     def check_parts(self, num_parts: int) -> None:
-        """Refuse a number of parts that some batch can't be shared by.
+        """Refuse a number of micro-batches that does not divide every batch.
 
         Raises:
-            ConfigError: If there is such a batch.
+            ConfigError: If it does not.
         """
         for by_length in self._clips_by_task.values():
             for duration_s in by_length:

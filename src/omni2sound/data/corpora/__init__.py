@@ -1,7 +1,7 @@
-"""Corpora from the files that their projects publish: one module each, one manifest for all.
+"""Importers of public corpora: one module each, one manifest format for all.
 
 In:   a folder (or file) as the project publishes it, and a folder of media.
-Out:  `Draft`s, one for each row that can be used, and `Problem`s for those that can't.
+Out:  `Draft`s of usable rows, and `Problem`s of the others.
 
 Nothing is downloaded. What an importer knows of a format stands in its docstring, with the
 page that says so.

@@ -1,8 +1,7 @@
-"""Our own annotation export: a manifest, or the same clips as Parquet, beside or without media.
+"""Exports of `omni2sound annotate`: a manifest, or the same clips as Parquet.
 
-In:   a folder with `manifest.jsonl` (`data.manifest`), else with `*.parquet` files whose columns
-      are the fields of `manifest.Clip`; further columns are passed over, so that an export
-      may say more than training reads. Or one such file.
+In:   a folder with `manifest.jsonl`, else with `*.parquet` files whose columns are the fields of
+      `manifest.Clip` (other columns are ignored). Or one such file.
 Out:  drafts whose paths are known.
 """
 
@@ -16,7 +15,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from omni2sound.data.corpora.manifest import Clip, clip_from_json
+from omni2sound.config import from_json
+from omni2sound.data.corpora.manifest import Clip
 from omni2sound.data.corpora.rows import (
     Draft,
     Item,
@@ -35,12 +35,10 @@ _BATCH_ROWS = 1024
 
 
 def read(published: Path) -> Iterator[Item]:
-    """Every clip of the export."""
+    """Read every clip of the export."""
     manifest = published / "manifest.jsonl" if published.is_dir() else published
     if manifest.suffix == ".jsonl" and manifest.is_file():
-        yield from drafts(
-            manifest, json_lines(manifest, skip=1), _draft
-        )  # its header names other media
+        yield from drafts(manifest, json_lines(manifest, skip=1), _draft)
         return
     for path in find_published(published, "*.parquet", wanted="manifest.jsonl or Parquet files"):
         yield from drafts(path, _rows(path), _draft)
@@ -60,4 +58,5 @@ def _rows(path: Path) -> Iterator[Line | Problem]:
 
 
 def _draft(row: Mapping[str, Any]) -> Draft:
-    return Draft(**asdict(clip_from_json({k: v for k, v in row.items() if k in _FIELDS})))
+    known = {k: v for k, v in row.items() if k in _FIELDS}
+    return Draft(**asdict(from_json(Clip, known, where="clip")))

@@ -1,10 +1,10 @@
-"""From drafts to clips: media found, missing ones listed, repeated rows put together.
+"""Assembles clips from drafts: finds media, lists missing ones, merges repeated rows.
 
 In:   the items that an importer yields, a folder of media.
 Out:  clips, and an `ImportReport` of everything that did not become one.
 
-Media are found by name, wherever they lie below the folder. A clip without media is no
-clip: most copies of a corpus of videos have holes, and training must not meet them.
+Media are found by name anywhere below the folder. A draft without media becomes no clip: most
+copies of video corpora are incomplete.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _VIDEO = frozenset([".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".3gp", ".f
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImportReport:
-    """What became of the rows.
+    """Result of an import.
 
     Attributes:
-        corpus: Which importer it was.
-        num_rows: Rows read, blank ones and headers left out.
-        num_clips: Clips by split.
+        corpus: Name of the importer.
+        num_rows: Number of rows, without blank ones and headers.
+        num_clips: Number of clips by split.
         missing: Ids of clips without media.
-        problems: Rows that can't be used.
-        excluded: Rows that are not to be used.
+        problems: Malformed rows.
+        excluded: Excluded rows.
     """
 
     corpus: str
@@ -51,13 +51,13 @@ class ImportReport:
 
 
 class MediaFolder:
-    """Which sound and video files lie below a folder, by name."""
+    """Sound and video files below a folder, by name."""
 
     def __init__(self, root: Path) -> None:
-        """Look through the folder once.
+        """List the folder once.
 
         Raises:
-            UserError: If it is none.
+            UserError: If it does not exist.
         """
         if not root.is_dir():
             raise UserError(f"{root}: no such folder of media")
@@ -72,7 +72,7 @@ class MediaFolder:
                     self._by_stem.setdefault(path.stem, []).append(path)
 
     def find(self, draft: Draft) -> tuple[str | None, str | None]:
-        """Sound and video file of a draft, relative to the folder; None for what is not there."""
+        """Find sound and video file of a draft, relative to the folder; None if missing."""
         if draft.audio is not None or draft.video is not None:
             return self._if_there(draft.audio), self._if_there(draft.video)
         for stem in draft.stems:
@@ -95,9 +95,9 @@ def _is_below(path: PurePosixPath, folder: str) -> bool:
 def assemble(
     corpus: str, items: Iterable[Item], media: MediaFolder
 ) -> tuple[tuple[Clip, ...], ImportReport]:
-    """Find each draft's media and report what can't be used.
+    """Find the media of each draft; report malformed, excluded and missing rows.
 
-    Rows that name one clip again add their captions to it (AudioCaps has five rows a clip).
+    Repeated rows of a clip add their captions to it (AudioCaps has five rows a clip).
     """
     clips: dict[tuple[str, str], Clip] = {}
     lines: dict[tuple[str, str], Located] = {}
@@ -140,7 +140,7 @@ def _take(
     lines: dict[tuple[str, str], Located],
     missing: dict[str, None],
 ) -> str | None:
-    """Adds a row's clip; returns what is wrong with the row, or None."""
+    """Add the clip of a row; return what is wrong with the row, or None."""
     draft = item.draft
     key = (draft.corpus or corpus, draft.clip_id)
     before = lines.setdefault(key, item)
@@ -164,7 +164,7 @@ def _take(
 
 
 def write_report(path: Path, report: ImportReport) -> None:
-    """Everything that the report lists, as JSON."""
+    """Write the report as JSON."""
     with atomic_path(path) as temporary:
         text = json.dumps(asdict(report), indent=1, ensure_ascii=False)
         temporary.write_text(text + "\n", encoding="utf-8")

@@ -1,8 +1,8 @@
-"""AudioCaps: captions of AudioSet segments, written by people.
+"""AudioCaps: human captions of AudioSet segments.
 
 In:   `train.csv`, `val.csv`, `test.csv`: "audiocap_id,youtube_id,start_time,caption"; val and
       test have five rows, one a caption, for each segment.
-Out:  drafts; rows of one segment become one clip with all of its captions (`collect`).
+Out:  drafts; rows of one segment become one clip with all of its captions (`assemble`).
 
 Source: https://github.com/cdjkim/audiocaps, folders `dataset` and `dataset2.0`; Kim et al. 2019.
 """
@@ -33,7 +33,7 @@ CLIP_S = 10.0
 
 
 def read(published: Path) -> Iterator[Item]:
-    """Every row of the tables that are there."""
+    """Read every row of the tables in the folder."""
     wanted = "train.csv, val.csv, test.csv"
     tables = {p.stem: p for p in find_published(published, "*.csv", wanted=wanted)}
     if not set(tables) & set(SPLITS):
@@ -47,7 +47,7 @@ def read(published: Path) -> Iterator[Item]:
 def _draft(split: Split, row: Mapping[str, Any]) -> Draft:
     video, start = youtube_id(row["youtube_id"]), number(row["start_time"], "start_time")
     if not row["caption"]:
-        raise ValueError("caption: is empty")
+        raise ValueError("caption: empty")
     return Draft(
         clip_id=f"{video}_{round(start * 1000)}",
         split=split,

@@ -7,7 +7,7 @@ In:   `balanced_train_segments.csv`, `unbalanced_train_segments.csv`, `eval_segm
       "id" and "name"); without them the ids stay.
 Out:  drafts; evaluation segments are the test split.
 
-Media carry no name that the project gives them, so the usual ones are looked for: `<id>`,
+The project does not name media files; common names are tried: `<id>`,
 `Y<id>` (PANNs), `<id>_<start>`, `<id>_<start ms>_<end ms>`.
 
 Source: https://research.google.com/audioset/download.html and
@@ -40,7 +40,7 @@ _COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 
 
 def read(published: Path) -> Iterator[Item]:
-    """Every segment of every table that is there."""
+    """Read every segment of the tables in the folder."""
     names = class_names(published if published.is_dir() else published.parent)
     for path in find_published(published, "*_segments.csv", wanted="eval_segments.csv and others"):
         split: Split = "test" if path.name.startswith("eval") else "train"
@@ -49,7 +49,7 @@ def read(published: Path) -> Iterator[Item]:
 
 
 def class_names(folder: Path) -> Mapping[str, str]:
-    """Ids of the ontology to names; empty if neither file is there."""
+    """Map ids of the ontology to names; empty if there is neither file."""
     for table in folder.rglob("class_labels_indices.csv"):
         rows = csv_lines(table)
         return {r.cells["mid"]: r.cells["display_name"] for r in rows if isinstance(r, Line)}
@@ -59,7 +59,7 @@ def class_names(folder: Path) -> Mapping[str, str]:
 
 
 def media_stems(video: str, start_s: float, end_s: float | None = None) -> tuple[str, ...]:
-    """Names under which people keep segments of YouTube videos."""
+    """List common file names of segments of YouTube videos."""
     first = round(start_s * 1000)
     stems = [f"{video}_{first}", f"{video}_{int(start_s):06d}", f"{video}_{int(start_s)}"]
     if end_s is not None:

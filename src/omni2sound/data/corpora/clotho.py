@@ -6,7 +6,7 @@ In:   `clotho_captions_<split>.csv`: "file_name,caption_1,...,caption_5", and
       "[first, last]" at 44.1 kHz. Splits: development, validation, evaluation.
 Out:  drafts; development is the training split.
 
-The metadata of version 2.1 is not UTF-8 throughout; its other lines are read as Latin-1.
+Lines of the metadata of version 2.1 that are not UTF-8 are read as Latin-1.
 
 Source: https://zenodo.org/records/4783391; Drossos et al. 2020, arXiv:1910.09387. Licence and
 author of each sound are in the metadata.
@@ -38,7 +38,7 @@ _RATE_HZ = 44_100
 
 
 def read(published: Path) -> Iterator[Item]:
-    """Every sound of every split that is there."""
+    """Read every sound of the splits in the folder."""
     wanted = "clotho_captions_development.csv and others"
     for path in find_published(published, "clotho_captions_*.csv", wanted=wanted):
         name = path.stem.removeprefix("clotho_captions_")

@@ -1,18 +1,16 @@
-"""What a recording sounds like in 32 bits every 12 ms, and which recordings share a stretch.
+"""Audio fingerprints of 32 bits every 12 ms, and pairs of recordings that share a section.
 
 In:   waveforms (N,) at 8 kHz.
-Out:  `Fingerprint`s; pairs of recordings of which one holds a part of the other, with the
-      share of bits that differ and by how much one is shifted.
+Out:  `Fingerprint`s; pairs of recordings that share a section, with bit error rate and shift.
 
-Bit m of frame n says whether the difference between the energies of bands m and m + 1 grew
-since frame n - 1. Such signs survive what copies go through (other codecs, levels, cuts,
-resampling), and two different recordings agree in half of them. Frames are looked up by equal
-words, their least certain bits either way, which places one recording against the other;
-then all the bits of the overlap are compared.
+Bit m of frame n is the sign of the change since frame n - 1 of the energy difference between bands
+m and m + 1. Such signs survive other codecs, levels, cuts and resampling; two different recordings
+agree in half of them. Frames are looked up by equal words, their least certain bits either way,
+which aligns two recordings; then all bits of the overlap are compared.
 
-What not to get wrong: the fewer bits are compared, the fewer errors may be forgiven, or
-chance makes copies. And this finds copies of a *recording*: the same event recorded twice,
-or played at another speed, is another recording.
+What not to get wrong: the fewer bits are compared, the fewer errors may be accepted, or chance
+makes copies. And this finds copies of a *recording*: the same event recorded twice, or played at
+another speed, is another recording.
 
 Source: Haitsma & Kalker 2002, "A Highly Robust Audio Fingerprinting System" (ISMIR): frames
 of 0.37 s, hop 11.6 ms, 33 bands, at most 35 % of 8192 bits wrong. Bands reach from 200 to
@@ -37,36 +35,36 @@ _WINDOW_SAMPLES = 3072
 _NUM_BITS = 32
 _LOWEST_HZ, _HIGHEST_HZ = 200.0, 3400.0
 _QUIET_DB = 30.0
-"""Frames this far below the recording's loudest one are not compared: they are noise."""
+"""Frames this far below the loudest one are noise and not compared."""
 _SILENT_POWER = 1e-7
-"""Nor are frames below this mean square (-70 dBFS)."""
+"""Frames below this mean square (-70 dBFS) are not compared either."""
 
 MAX_BIT_ERRORS = 0.35
 MIN_FRAMES = 40
-"""Half a second beyond the window: the least overlap that is compared."""
+"""Least overlap that is compared: half a second beyond the window."""
 _SIGMAS = 11.0
-"""How far below chance the errors must lie. Far, since tones of one pitch agree in more bits
-than chance has it: with 7, a second of two guitars passed for copies."""
+"""Required distance of the error rate below chance. Large, since tones of one pitch agree in more
+bits than chance: with 7, a second of two guitars passed for copies."""
 _CORRELATION = 3.0
-"""Neighbouring frames share most of their window: the deviation of the error rate is that of
-independent bits times this (Haitsma & Kalker, analysis of false positives)."""
+"""Standard deviation of the error rate relative to independent bits: neighbouring frames share most
+of their window (Haitsma & Kalker, analysis of false positives)."""
 _NUM_WEAK = 3
-"""Words are looked up with these least certain bits in every combination."""
+"""Number of least certain bits that are looked up in every combination."""
 _MIN_HITS = 2
 _MAX_CANDIDATES = 8
 _COMMON = 64
-"""A word that stands this often in the index says nothing about a place in it."""
+"""Words more frequent than this in the index are ignored."""
 _CHUNK_FRAMES = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Fingerprint:
-    """What is kept of a recording.
+    """Fingerprint of a recording.
 
     Attributes:
         words_F: One word a frame.
         loud_F: Whether the frame is loud enough to count.
-        weak_FW: The bits of each word that are most easily wrong, as powers of two.
+        weak_FW: The least certain bits of each word, as powers of two.
     """
 
     words_F: NDArray[np.uint32]
@@ -76,14 +74,14 @@ class Fingerprint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Match:
-    """Two recordings that share a stretch.
+    """Two recordings that share a section.
 
     Attributes:
-        first: Number of the one in the index.
-        second: Number of the one that was looked up.
-        bit_errors: Share of bits that differ where they overlap.
-        overlap_s: How much was compared.
-        shift_s: Where the second one begins, in the first one's time.
+        first: Number of the recording in the index.
+        second: Number of the recording that was looked up.
+        bit_errors: Fraction of bits that differ in the overlap.
+        overlap_s: Compared length.
+        shift_s: Start of the second in the first's time.
     """
 
     first: int
@@ -94,7 +92,7 @@ class Match:
 
 
 def fingerprint(waveform_N: NDArray[np.float32]) -> Fingerprint:
-    """The words of a waveform at `SAMPLE_RATE_HZ`; none if it is shorter than a window."""
+    """Compute the fingerprint of a waveform at `SAMPLE_RATE_HZ`; empty if shorter than a window."""
     num_frames = (len(waveform_N) - _WINDOW_SAMPLES) // HOP_SAMPLES + 1
     if num_frames < 2:
         nothing = np.zeros((0, _NUM_WEAK), np.uint32)
@@ -127,10 +125,7 @@ def _band_energies(
 
 
 class FingerprintIndex:
-    """Recordings in which others are looked up.
-
-    Holds 12 bytes for each frame, 1 kB for each second of sound.
-    """
+    """Index of recordings: 12 bytes a frame, 1 kB a second of sound."""
 
     def __init__(self, prints: Sequence[Fingerprint]) -> None:
         self._prints = list(prints)
@@ -146,12 +141,11 @@ class FingerprintIndex:
         self._frame = frame[useful][order].astype(np.int32)
 
     def matches(self, numbered: Iterable[tuple[int, Fingerprint]]) -> Iterator[Match]:
-        """Pairs of recordings that share a stretch; none with itself, each pair once.
+        """Find pairs of recordings that share a section, each pair once.
 
         Args:
-            numbered: Recordings to look up; a number below the size of the index means that
-                the recording is in it under that number, and only pairs with smaller ones
-                are looked for.
+            numbered: Recordings to look up, with their numbers; only pairs with smaller numbers
+                of the index are returned.
         """
         for number, print_ in numbered:
             best: dict[int, Match] = {}

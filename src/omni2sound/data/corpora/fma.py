@@ -5,8 +5,8 @@ In:   `fma_metadata/tracks.csv`: two rows of headers (group, then name), a third
       "genre_id,#tracks,parent,title,top_level".
 Out:  drafts with genres as labels. Media are `<three digits>/<six digits>.mp3`.
 
-A record ends where its quotes close. One whose quotes never close is given up, and reading
-goes back to the next line on which a record may begin, so that it takes no other with it.
+A record ends where its quotes close. If they never close, reading resumes at the next line on which
+a record may begin.
 
 Source: https://github.com/mdeff/fma (`utils.py` of its releases reads the tables so);
 Defferrard et al. 2017, arXiv:1612.01840. Each track has its own licence, in the table.
@@ -41,7 +41,7 @@ _FIRST_CELL = re.compile(r"\d+,")
 
 
 def read(published: Path) -> Iterator[Item]:
-    """Every track of the table, of all subsets."""
+    """Read every track of the table, of all subsets."""
     folder = published if published.is_dir() else published.parent
     genres: dict[str, str] = {}
     for table in folder.rglob("genres.csv"):
@@ -96,7 +96,7 @@ def _split(
 
 
 def _broken(path: Path, held: list[tuple[int, str]], again: deque[tuple[int, str]]) -> Problem:
-    """Gives up the record that was begun, and goes back to where another one may begin."""
+    """Drop an unfinished record, and go back to where another one may begin."""
     number = held[0][0]
     rest = held[1:]
     while rest and not _FIRST_CELL.match(rest[0][1]):
@@ -107,7 +107,7 @@ def _broken(path: Path, held: list[tuple[int, str]], again: deque[tuple[int, str
 
 
 def _cells(record: str, num_columns: int) -> Sequence[str] | None:
-    """Cells of a whole record, or None."""
+    """Parse the cells of a whole record, or None."""
     if record.count('"') % 2:
         return None
     try:

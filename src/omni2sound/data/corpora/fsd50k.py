@@ -28,7 +28,7 @@ _SPLITS: Mapping[str, Split] = {"train": "train", "val": "val"}
 
 
 def read(published: Path) -> Iterator[Item]:
-    """Every clip of both sets."""
+    """Read every clip of both sets."""
     folder = published if published.is_dir() else published.parent
     wanted = "dev.csv and eval.csv of FSD50K.ground_truth"
     found = find_published(published, "*.csv", wanted=wanted)
@@ -59,7 +59,7 @@ def _draft(table: str, info: Mapping[str, Any], row: Mapping[str, Any]) -> Draft
         raise ValueError(f"split: expected train or val, got {row['split']!r}")
     labels = tuple(part.strip().replace("_", " ") for part in row["labels"].split(","))
     if not all(labels):
-        raise ValueError("labels: one is empty")
+        raise ValueError("labels: empty label")
     about = info.get(name, {})
     return Draft(
         clip_id=name,

@@ -1,4 +1,4 @@
-"""One format for what a corpus is made of: its clips, their words, and where they come from.
+"""Manifests: the clips of a corpus, their captions and sources, in one format.
 
     {"omni2sound_manifest": 1, "media": "media"}
     {"clip_id": "---g-f_I2yQ_000001", "corpus": "vggsound", "split": "test", "video": ...}
@@ -7,9 +7,9 @@
 In:   clips, from an importer, from annotation, or made by hand; the folder of their media.
 Out:  a JSON Lines file as above, or a Parquet file with the same fields as columns.
 
-What not to get wrong: paths are relative to the media folder and never lead out of it, so a
-manifest from somebody else cannot name a file that is none of its own. The media folder is
-kept relative to the manifest where one holds the other, so that both can move together.
+What not to get wrong: paths are relative to the media folder and never lead out of it, so a foreign
+manifest cannot name other files. The media folder is relative to the manifest if one holds the
+other, so that both can move together.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import atomic_path
 
@@ -32,7 +33,6 @@ __all__ = [
     "Clip",
     "Manifest",
     "Split",
-    "clip_from_json",
     "clip_to_json",
     "read_manifest",
     "write_manifest",
@@ -47,28 +47,27 @@ _HEADER = "omni2sound_manifest"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clip:
-    """One piece of sound, with or without pictures, and what is known of it.
+    """One clip of sound, with or without pictures.
 
     Attributes:
         clip_id: Unique in its corpus.
         corpus: Name of the corpus.
-        split: "train", "val" or "test", as the corpus says.
+        split: "train", "val" or "test".
         audio: Sound file, relative to the media folder; None: the video's own sound.
         video: Video file, relative to the media folder; None: sound only.
-        start_s: Where in those files the clip begins.
-        duration_s: How long it is; None: to the end of the file.
-        captions: Sentences that say what is heard.
-        audio_captions: The same by somebody who heard the clip and never saw it.
+        start_s: Start of the clip in those files.
+        duration_s: Length of the clip; None: to the end of the file.
+        captions: Captions of what is heard.
+        audio_captions: Captions by ear alone.
         labels: Classes that are heard, as words.
-        source: What the file was cut from, e.g. "youtube:dQw4w9WgXcQ", "freesound:1234".
-        source_start_s: Where in that source the clip begins; None if unknown.
-        licence: Terms of the sound, as the corpus states them.
-        author: Who made it.
-        quality: How well sound and caption agree, on the scale of whoever scored them (higher
-            is better); None if nobody did.
+        source: Source of the file, e.g. "youtube:dQw4w9WgXcQ", "freesound:1234".
+        source_start_s: Start of the clip in that source; None if unknown.
+        licence: Licence of the sound, as the corpus states it.
+        author: Author of the sound.
+        quality: Score of how well sound and caption agree (higher is better), or None.
 
     Raises:
-        ConfigError: A field can't be.
+        ConfigError: If a field is invalid.
     """
 
     clip_id: str
@@ -106,7 +105,7 @@ class Clip:
 
     @property
     def sound_file(self) -> str:
-        """The file that has the clip's sound, relative to the media folder."""
+        """File with the clip's sound, relative to the media folder."""
         path = self.audio or self.video
         assert path is not None  # refused above
         return path
@@ -121,7 +120,7 @@ class Manifest:
     clips: tuple[Clip, ...]
 
     def of_split(self, split: Split) -> tuple[Clip, ...]:
-        """Clips of one split, in order.
+        """Select the clips of one split, in order.
 
         Raises:
             UserError: If there are none.
@@ -136,49 +135,15 @@ class Manifest:
 _FIELDS = {f.name: f for f in fields(Clip)}
 _LISTS = ("captions", "labels", "audio_captions")
 _NUMBERS = ("start_s", "duration_s", "source_start_s", "quality")
-_OPTIONAL = ("audio", "video", "duration_s", "source_start_s", "quality")
 
 
 def clip_to_json(clip: Clip) -> dict[str, Any]:
-    """Fields that are not left at their default."""
+    """Return the fields that differ from their default."""
     return {
         name: list(value) if name in _LISTS else value
         for name, field in _FIELDS.items()
         if (value := getattr(clip, name)) != field.default
     }
-
-
-def clip_from_json(data: object) -> Clip:
-    """The other way, strictly.
-
-    Raises:
-        ConfigError: A field is unknown, missing, of another type, or can't be.
-    """
-    if not isinstance(data, Mapping):
-        raise ConfigError(f"expected an object, got {data!r}")
-    unknown = sorted(set(data) - set(_FIELDS))
-    if unknown:
-        raise ConfigError(f"unknown field {unknown[0]!r}; known: {', '.join(_FIELDS)}")
-    missing = [n for n, f in _FIELDS.items() if f.default is MISSING and n not in data]
-    if missing:
-        raise ConfigError(f"field {missing[0]!r} is missing")
-    return Clip(**{name: _value(name, value) for name, value in data.items()})
-
-
-def _value(name: str, value: object) -> Any:
-    if value is None and name in _OPTIONAL:
-        return None
-    if name in _LISTS:
-        if isinstance(value, list) and all(isinstance(v, str) for v in value):
-            return tuple(value)
-        raise ConfigError(f"{name}: expected a list of texts, got {value!r}")
-    if name in _NUMBERS:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-        raise ConfigError(f"{name}: expected a number, got {value!r}")
-    if not isinstance(value, str):
-        raise ConfigError(f"{name}: expected a text, got {value!r}")
-    return value
 
 
 def write_manifest(path: Path, clips: Iterable[Clip], *, media: Path) -> None:
@@ -196,8 +161,8 @@ def read_manifest(path: Path) -> Manifest:
     """Read a manifest strictly.
 
     Raises:
-        UserError: The file is not there or no manifest.
-        ConfigError: A line is malformed; the message names file and line.
+        UserError: If the file does not exist or is no manifest.
+        ConfigError: If a line is malformed; the message names file and line.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such manifest; make one with: omni2sound data import")
@@ -209,7 +174,7 @@ def read_manifest(path: Path) -> Manifest:
                 folder = path.parent
                 hint = (
                     "; these are scenes, make one with: "
-                    f"omni2sound data import stage {folder} --media {folder} -o clips.jsonl"
+                    f"omni2sound data import scenes {folder} --media {folder} -o clips.jsonl"
                 )
             raise UserError(f"{path}: not a manifest of format {FORMAT}{hint}")
         clips = tuple(_lines(path, file))
@@ -217,7 +182,7 @@ def read_manifest(path: Path) -> Manifest:
     for line, clip in enumerate(clips, start=2):
         before = seen.setdefault((clip.corpus, clip.clip_id), line)
         if before != line:
-            raise ConfigError(f"{path}:{line}: clip {clip.clip_id!r} stands in line {before} too")
+            raise ConfigError(f"{path}:{line}: clip {clip.clip_id!r} is in line {before} too")
     return Manifest(path=path, media=(path.parent / str(header["media"])).resolve(), clips=clips)
 
 
@@ -225,7 +190,7 @@ def _lines(path: Path, file: Iterable[str]) -> Iterator[Clip]:
     for number, line in enumerate(file, start=2):
         data = _json(line, f"{path}:{number}")
         try:
-            yield clip_from_json(data)
+            yield from_json(Clip, data, where="clip")
         except ConfigError as error:
             raise ConfigError(f"{path}:{number}: {error}") from None
 
@@ -237,23 +202,12 @@ def _json(line: str, where: str) -> Any:
         raise ConfigError(f"{where}: not JSON ({error})") from None
 
 
-_SCHEMA = pa.schema(
-    [
-        (
-            name,
-            pa.list_(pa.string())
-            if name in _LISTS
-            else pa.float64()
-            if name in _NUMBERS
-            else pa.string(),
-        )
-        for name in _FIELDS
-    ]
-)
+_TYPES = {n: pa.list_(pa.string()) for n in _LISTS} | dict.fromkeys(_NUMBERS, pa.float64())
+_SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in _FIELDS])
 
 
 def write_parquet(path: Path, clips: Iterable[Clip]) -> None:
-    """The same clips as columns, whole or not at all."""
+    """Write clips as Parquet columns, whole or not at all."""
     rows = [{n: getattr(c, n) for n in _FIELDS} for c in clips]
     table = pa.Table.from_pylist([{**r, **{n: list(r[n]) for n in _LISTS}} for r in rows], _SCHEMA)
     with atomic_path(path) as temporary:

@@ -1,14 +1,14 @@
-"""Million Song Dataset: metadata of a million tracks; the sound is the user's own.
+"""Million Song Dataset: metadata of a million tracks, for sound that the user has.
 
 In:   `track_metadata.db`: SQLite, table `songs` with track_id, title, song_id, artist_id,
       artist_name, duration, track_7digitalid and others; or `unique_tracks.txt`:
       "track id<SEP>song id<SEP>artist name<SEP>song title". And `artist_term.db`, table
       `artist_term` with artist_id and term, from which the labels come.
-Out:  drafts, all of them for training. Media are `<track id>` or `<7digital id>` (also with
+Out:  drafts, all for training. Media are `<track id>` or `<7digital id>` (also with
       ".clip", as previews are named). Tracks of one song have one source.
 
-Without `artist_term.db` a track's only label is "music": names of artists and songs say
-nothing about sound, so they are no captions.
+Without `artist_term.db` the only label of a track is "music": names of artists and songs do not
+describe sound, so they are no captions.
 
 Source: http://millionsongdataset.com/pages/getting-dataset/ and the project's
 `create_track_metadata_db.py`, https://github.com/tbertinmahieux/MSongsDB; Bertin-Mahieux et
@@ -35,7 +35,7 @@ _TEXT_COLUMNS = ("track_id", "song_id", "artist_name", "title")
 
 
 def read(published: Path) -> Iterator[Item]:
-    """Every track of the database, or else of the text file."""
+    """Read every track of the database, or of the text file."""
     folder = published if published.is_dir() else published.parent
     terms = _terms(folder)
     candidates = [published] if published.is_file() else sorted(published.rglob("*"))

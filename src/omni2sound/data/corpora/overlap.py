@@ -1,16 +1,15 @@
-"""What stands twice in one or several corpora, and what of it lies on both sides of a split.
+"""Finds duplicates and leaks between splits, in one or several corpora.
 
 In:   manifests.
-Out:  `Overlap`s: pairs of clips from one source, or whose sound is nearly the same; the
-      manifests without them.
+Out:  `Overlap`s: pairs of clips from one source, or with nearly the same sound; the manifests
+      without them.
 
-A *leak* is a pair with one clip for training and one for validation or test (or one for
-validation and one for test): a score on the second says nothing then. Clips of one source
-leak wherever in it they begin: voice, place and microphone are the same. A *duplicate* is a
-pair on one side; clips of one source are duplicates only where they overlap in time.
+A *leak* is a pair of clips in different splits: a score on the held-out one is meaningless. Clips
+of one source leak wherever in it they begin: voice, place and microphone are the same. A
+*duplicate* is a pair in one split; clips of one source are duplicates only if they overlap in time.
 
-What not to get wrong: corpora share sources. AudioCaps, WavCaps and AudioSet use the same
-videos in different splits, so check together what is trained on together.
+What not to get wrong: corpora share sources. AudioCaps, WavCaps and AudioSet use the same videos in
+different splits, so check all manifests of a training run together.
 """
 
 from __future__ import annotations
@@ -39,15 +38,15 @@ __all__ = ["ClipRef", "Overlap", "same_sound", "same_source", "without"]
 _log = logging.getLogger(__name__)
 
 _HELD_OUT = {"test": 0, "val": 1, "train": 2}
-"""Which clip of a pair stays: the smaller number."""
+"""Of a pair the clip with the smaller number is kept."""
 CHUNK_CLIPS = 64
 MAX_COMPARED_S = 60.0
-"""Of one clip; long recordings are compared by their beginning."""
+"""Largest compared length; long recordings are compared by their beginning."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipRef:
-    """A clip and the manifest that it stands in."""
+    """A clip and the number of its manifest."""
 
     manifest: int
     clip: Clip
@@ -55,13 +54,13 @@ class ClipRef:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overlap:
-    """Two clips of which the second should go.
+    """Two clips, of which the second should be dropped.
 
     Attributes:
         kind: "leak" or "duplicate".
-        by: "source" or "sound": how it was found.
-        kept: The clip that is held out, or stands first.
-        dropped: The other one.
+        by: "source" or "sound": criterion that found it.
+        kept: The held-out or first clip.
+        dropped: The other clip.
         detail: The source, or how much of the sound agrees.
     """
 
@@ -73,13 +72,13 @@ class Overlap:
 
 
 def _refs(manifests: Sequence[Manifest]) -> Iterator[ClipRef]:
-    """Every clip, what is held out first."""
+    """List every clip, held-out ones first."""
     every = [ClipRef(manifest=i, clip=c) for i, m in enumerate(manifests) for c in m.clips]
     return iter(sorted(every, key=lambda ref: _HELD_OUT[ref.clip.split]))
 
 
 def same_source(manifests: Sequence[Manifest]) -> tuple[Overlap, ...]:
-    """Pairs that were cut from one source; each clip is dropped at most once."""
+    """Find pairs from one source; each clip is dropped at most once."""
     by_source: dict[str, list[ClipRef]] = {}
     for ref in _refs(manifests):
         if ref.clip.source:
@@ -99,7 +98,7 @@ def same_source(manifests: Sequence[Manifest]) -> tuple[Overlap, ...]:
 
 def _overlap_in_time(a: Clip, b: Clip) -> bool:
     if a.source_start_s is None or b.source_start_s is None:
-        return True  # nobody says that they are apart
+        return True  # unknown: they may overlap
     begin_a, begin_b = a.source_start_s, b.source_start_s
     first = a if begin_a <= begin_b else b
     length_s = float("inf") if first.duration_s is None else first.duration_s
@@ -108,7 +107,7 @@ def _overlap_in_time(a: Clip, b: Clip) -> bool:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Job:
-    """Some clips, as plain data that a worker process can take."""
+    """Some clips, as plain data for worker processes."""
 
     first: int
     clips: tuple[tuple[Path, float, float | None], ...]
@@ -121,10 +120,7 @@ def same_sound(
     num_workers: int = 1,
     on_clip: Callable[[int, int], None] | None = None,
 ) -> tuple[Overlap, ...]:
-    """Pairs whose sound is nearly the same, whatever their names say.
-
-    Media that can't be read are passed over with a warning.
-    """
+    """Find pairs with nearly the same sound; unreadable media are skipped with a warning."""
     refs = list(_refs(manifests))
     sounds = [
         (
@@ -161,10 +157,10 @@ def same_sound(
 
 
 def _fingerprints(job: _Job) -> tuple[int, list[Fingerprint]]:
-    return job.first, [_fingerprint_of(*clip) for clip in job.clips]
+    return job.first, [_read_fingerprint(*clip) for clip in job.clips]
 
 
-def _fingerprint_of(path: Path, start_s: float, duration_s: float | None) -> Fingerprint:
+def _read_fingerprint(path: Path, start_s: float, duration_s: float | None) -> Fingerprint:
     try:
         audio = read_audio(
             path,
@@ -180,12 +176,12 @@ def _fingerprint_of(path: Path, start_s: float, duration_s: float | None) -> Fin
 
 
 def without(manifest: Manifest, number: int, overlaps: Iterable[Overlap]) -> tuple[Clip, ...]:
-    """Clips of a manifest without those that overlaps drop.
+    """Return the clips of a manifest without those that overlaps drop.
 
     Args:
         manifest: The manifest.
-        number: Which one of those that were checked it is.
-        overlaps: What was found.
+        number: Its index among the checked manifests.
+        overlaps: Overlaps of all manifests.
     """
     gone = {
         (o.dropped.clip.corpus, o.dropped.clip.clip_id)

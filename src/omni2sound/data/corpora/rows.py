@@ -1,11 +1,11 @@
-"""Rows of published files, one at a time, each with its line or its problem.
+"""Reads published CSV and JSON files row by row.
 
-In:   CSV and JSON files as people publish them, damaged lines included.
+In:   CSV and JSON files as published, damaged lines included.
 Out:  `Line`s; `Problem`s with file, line and reason; `Draft`s that a parser makes of lines.
 
-A broken row never ends the reading: it is reported and the next one is read. What not to
-get wrong: one unbalanced quote makes a CSV reader swallow the rest of the file, so lines are
-parsed one by one, except where a format is known to break them (FMA).
+A damaged row never ends the reading: it is reported and the next one is read. What not to get
+wrong: with one unbalanced quote a CSV reader swallows the rest of the file, so lines are parsed
+one by one, except where cells hold line breaks (FMA).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:
-    """A row that can't be used."""
+    """A row that is malformed."""
 
     file: str
     line: int
@@ -49,7 +49,7 @@ class Problem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Excluded:
-    """A row that the corpus itself, or this importer, says not to use."""
+    """A row that the corpus or its importer excludes."""
 
     file: str
     line: int
@@ -58,7 +58,7 @@ class Excluded:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """A row by its column names."""
+    """One row: cells by column name."""
 
     number: int
     cells: Mapping[str, Any]
@@ -66,14 +66,14 @@ class Line:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draft:
-    """A clip whose media is not found yet.
+    """A clip whose media are not found yet.
 
     Attributes:
-        stems: File names without suffix under which the media may lie, best first; with a
-            folder in front ("FreeSound/1234") only below a folder whose name begins so.
+        stems: Possible file names of the media without suffix, best first; with a folder in
+            front ("FreeSound/1234") only below a folder whose name begins so.
         audio: Sound file if its path is known, relative to the media folder.
         video: Video file if its path is known.
-        corpus: Which corpus the clip is of, where the importer's name does not say.
+        corpus: Name of the corpus. Default: that of the importer.
 
     The other fields are those of `manifest.Clip`.
     """
@@ -98,7 +98,7 @@ class Draft:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Located:
-    """A draft and the row that it was made from."""
+    """A draft and the row it was made from."""
 
     file: str
     line: int
@@ -109,7 +109,7 @@ Item = Located | Problem | Excluded
 
 
 def find_published(published: Path, pattern: str, *, wanted: str) -> list[Path]:
-    """Files of a published folder whose name matches, sorted; or the one file that was given.
+    """Find the files of a published folder whose name matches, sorted; or return the one file.
 
     Raises:
         UserError: If there are none.
@@ -129,12 +129,12 @@ def csv_lines(
     comment: str | None = None,
     encodings: Sequence[str] = ("utf-8-sig",),
 ) -> Iterator[Line | Problem]:
-    """Rows of a CSV file in which no cell holds a line break.
+    """Read a CSV file in which no cell holds a line break.
 
     Args:
         path: The file.
-        columns: Names of the columns; None: the first row has them.
-        comment: Lines that begin with this are passed over.
+        columns: Names of the columns. Default: the first row has them.
+        comment: Lines that begin with this are ignored.
         encodings: Tried in order on each line.
     """
     with path.open("rb") as file:
@@ -174,9 +174,9 @@ _NEXT_ITEM = re.compile(r"\}\s*,\s*(?=\{)")
 
 
 def json_items(path: Path, *, key: str = "data") -> Iterator[Line | Problem]:
-    """Objects of a JSON list, which may lie under `key` of an object; one at a time.
+    """Read the objects of a JSON list, which may be the value of `key`, one at a time.
 
-    A damaged object is reported and reading goes on at the next one.
+    A damaged object is reported, and reading resumes at the next one.
     """
     text = path.read_text(encoding="utf-8", errors="replace")
     start = re.compile(r"\s*(\{.*?" + re.escape(json.dumps(key)) + r"\s*:\s*)?\[\s*", re.DOTALL)
@@ -198,17 +198,14 @@ def json_items(path: Path, *, key: str = "data") -> Iterator[Line | Problem]:
                 return
             at = following.end()
             continue
-        if isinstance(item, dict):
-            yield Line(number=line, cells=item)
-        else:
-            yield Problem(file=path.name, line=line, reason=f"expected an object, got {item!r}")
+        yield _line(path, line, item)
         separator = re.compile(r"\s*,?\s*").match(text, at)
         assert separator is not None  # it matches nothing, too
         at = separator.end()
 
 
 def json_lines(path: Path, *, skip: int = 0) -> Iterator[Line | Problem]:
-    """Objects of a JSON Lines file; `skip` lines at its top are a header."""
+    """Read the objects of a JSON Lines file after `skip` lines of header."""
     with path.open(encoding="utf-8", errors="replace") as file:
         for number_, text in enumerate(file, start=1):
             if number_ <= skip or not text.strip():
@@ -218,11 +215,13 @@ def json_lines(path: Path, *, skip: int = 0) -> Iterator[Line | Problem]:
             except ValueError as error:
                 yield Problem(file=path.name, line=number_, reason=f"not JSON: {error}")
                 continue
-            if isinstance(cells, dict):
-                yield Line(number=number_, cells=cells)
-            else:
-                reason = f"expected an object, got {cells!r}"
-                yield Problem(file=path.name, line=number_, reason=reason)
+            yield _line(path, number_, cells)
+
+
+def _line(path: Path, number_: int, cells: object) -> Line | Problem:
+    if isinstance(cells, dict):
+        return Line(number=number_, cells=cells)
+    return Problem(file=path.name, line=number_, reason=f"expected an object, got {cells!r}")
 
 
 def drafts(
@@ -232,13 +231,13 @@ def drafts(
     *,
     exclude: Callable[[Mapping[str, Any]], str | None] = lambda cells: None,
 ) -> Iterator[Item]:
-    """What a parser makes of lines; a `ValueError` or missing field of it is a problem.
+    """Parse lines to drafts; a `ValueError` or missing field becomes a problem.
 
     Args:
-        path: The file, for its name.
+        path: The file.
         lines: Its rows.
-        parse: A row's cells to a draft.
-        exclude: Why a row is not to be used, or None.
+        parse: Makes a draft of a row's cells.
+        exclude: Returns the reason why a row is excluded, or None.
     """
     for line in lines:
         if isinstance(line, Problem):
@@ -259,10 +258,10 @@ def drafts(
 
 
 def number(value: object, what: str) -> float:
-    """A finite number that is not negative, from text or JSON.
+    """Parse a finite number >= 0 from text or JSON.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not valid.
     """
     try:
         result = float(value)  # type: ignore[arg-type]
@@ -274,10 +273,10 @@ def number(value: object, what: str) -> float:
 
 
 def youtube_id(text: str) -> str:
-    """Check an id of a YouTube video: eleven letters, digits, - or _.
+    """Check the id of a YouTube video: eleven letters, digits, - or _.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not valid.
     """
     if not re.fullmatch(r"[A-Za-z0-9_-]{11}", text):
         raise ValueError(f"YouTube id: expected 11 letters, digits, - or _, got {text!r}")

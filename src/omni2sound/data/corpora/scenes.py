@@ -1,10 +1,10 @@
-"""Scenes that `omni2sound scenes build` wrote, as clips like those of any corpus.
+"""Synthetic scenes that `omni2sound scenes build` wrote.
 
-In:   a corpus folder: `manifest.jsonl` with a line a scene (`scenes.export.files`).
+In:   its output folder: `manifest.jsonl` with a line a scene (`scenes.export.files`).
 Out:  drafts with the mix as sound and a caption of each style.
 
-Scenes with unseen sounds are excluded: their mix holds what a video's target must not hold,
-and only `omni2sound scenes features` keeps the parts of a scene apart.
+Scenes with off-screen sounds are excluded: a V2A target must not hold those, and only
+`omni2sound scenes features` separates the sounds of a scene.
 """
 
 from __future__ import annotations
@@ -13,26 +13,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from omni2sound.data.corpora.rows import (
-    Draft,
-    Item,
-    drafts,
-    find_published,
-    json_lines,
-    number,
-)
+from omni2sound.data.corpora.rows import Draft, Item, drafts, find_published, json_lines, number
 
 __all__ = ["read"]
 
 
 def read(published: Path) -> Iterator[Item]:
-    """Every scene of the corpus."""
+    """Read every scene of the folder."""
     for path in find_published(published, "manifest.jsonl", wanted="a folder of scenes"):
-        yield from drafts(path, json_lines(path), _draft, exclude=_why_not)
+        yield from drafts(path, json_lines(path), _draft, exclude=_exclusion)
 
 
-def _why_not(row: Mapping[str, Any]) -> str | None:
-    return "has unseen sounds" if row["kind"] == "offscreen" else None
+def _exclusion(row: Mapping[str, Any]) -> str | None:
+    return "has off-screen sounds" if row["kind"] == "offscreen" else None
 
 
 def _draft(row: Mapping[str, Any]) -> Draft:

@@ -1,4 +1,4 @@
-"""VGGSound: 10-second clips of YouTube videos in which the sound's source is seen.
+"""VGGSound: 10-second clips of YouTube videos with visible sources.
 
 In:   `vggsound.csv`: no header; "YouTube ID, start seconds, label, train/test split".
 Out:  drafts named as the media of the project's own archives, `<id>_<start, six digits>`.
@@ -31,7 +31,7 @@ _COLUMNS = ("YouTube ID", "start seconds", "label", "split")
 
 
 def read(published: Path) -> Iterator[Item]:
-    """Every row of the table."""
+    """Read every row of the table."""
     for path in find_published(published, "vggsound*.csv", wanted="vggsound.csv"):
         yield from drafts(path, csv_lines(path, _COLUMNS), _draft)
 
@@ -41,7 +41,7 @@ def _draft(row: Mapping[str, Any]) -> Draft:
     if row["split"] not in ("train", "test"):
         raise ValueError(f"split: expected train or test, got {row['split']!r}")
     if not row["label"]:
-        raise ValueError("label: is empty")
+        raise ValueError("label: empty")
     name = f"{video}_{int(start):06d}"
     return Draft(
         clip_id=name,

@@ -1,10 +1,10 @@
-"""WavCaps: captions that a language model made of the descriptions of four sources.
+"""WavCaps: captions by a language model from the descriptions of four sources.
 
 In:   `json_files/<source>/*_final*.json`: {"num_captions_per_audio": 1, "data": [...]} or the
       bare list, of objects with "id", "caption", "duration" and for websites "author"; and
-      `json_files/blacklist/*.json`: {"AudioSet": [ids], "FreeSound": [ids]}, clips that are in
-      the test sets of others.
-Out:  drafts, all of them for training; what a blacklist names is excluded, by any of them.
+      `json_files/blacklist/*.json`: {"AudioSet": [ids], "FreeSound": [ids]}, clips in the test
+      sets of other corpora.
+Out:  drafts, all for training; clips of any blacklist are excluded.
 
 Media lie as `<source>_flac/<id>.flac`; ids of the sources collide, so the folder's name must
 begin with the source's. Ids of AudioSet are YouTube's with a "Y" in front and a suffix.
@@ -43,7 +43,7 @@ _SOURCES = {  # by how the file's name begins: folder of the media, prefix of so
 
 
 def read(published: Path) -> Iterator[Item]:
-    """Every object of every source that is there."""
+    """Read every object of the sources in the folder."""
     folder = published if published.is_dir() else published.parent
     excluded = _blacklists(folder)
     for path in find_published(published, "*_final*.json", wanted="as_final.json and others"):
@@ -55,11 +55,11 @@ def read(published: Path) -> Iterator[Item]:
             path,
             json_items(path),
             partial(_draft, media, prefix),
-            exclude=partial(_why_not, excluded.get(media, frozenset())),
+            exclude=partial(_exclusion, excluded.get(media, frozenset())),
         )
 
 
-def _why_not(blacklist: frozenset[str], row: Mapping[str, Any]) -> str | None:
+def _exclusion(blacklist: frozenset[str], row: Mapping[str, Any]) -> str | None:
     return "on a blacklist" if _plain(row["id"]) in blacklist else None
 
 
@@ -82,7 +82,7 @@ def _blacklists(folder: Path) -> Mapping[str, frozenset[str]]:
 def _draft(media: str, prefix: str, row: Mapping[str, Any]) -> Draft:
     name, caption = _plain(row["id"]), row["caption"]
     if not name or not isinstance(caption, str) or not caption.strip():
-        raise ValueError("id or caption: is empty")
+        raise ValueError("id or caption: empty")
     of_source = youtube_id(name[1:] if len(name) == 12 else name) if prefix == "youtube" else name
     duration_s = number(row["duration"], "duration") if row.get("duration") is not None else None
     return Draft(

@@ -1,14 +1,14 @@
-"""From jobs to a whole feature store: resumed where it stopped, checked, then declared whole.
+"""Builds feature stores shard by shard; resumes an interrupted build.
 
 In:   a description, one job for each shard, a function from a job to its rows.
-Out:  a folder that `data.features.FeatureStore` accepts.
+Out:  a folder that `rows.FeatureStore` accepts.
 
-Shards get their name when they are whole, and the index is written when all of them are
-there. A shard that is there is never made again: what `progress.jsonl` does not know of it
-(the builder was killed in between) is read from the shard itself.
+Shards get their name when they are whole, and the index is written when all of them exist. An
+existing shard is never made again: if `progress.jsonl` lacks it (the builder was killed in
+between), its record is read from the shard itself.
 
-What not to get wrong: a store is a function of its description. Whatever changes a byte of
-a shard belongs into the description; engine and number of workers do not.
+What not to get wrong: a store is a function of its description. Everything that changes a byte of
+a shard belongs in the description; engine and number of workers do not.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from omni2sound.config import from_json
 from omni2sound.data.store.index import (
     FORMAT,
     INDEX,
@@ -48,11 +49,11 @@ _LOCK = ".building"
 
 
 class ShardJob(Protocol):
-    """Plain data from which a worker makes one shard."""
+    """Data from which a worker makes one shard."""
 
     @property
     def name(self) -> str:
-        """Of the shard, without suffix; unique in the store."""
+        """Name of the shard without suffix, unique in the store."""
         ...
 
 
@@ -61,11 +62,11 @@ Job = TypeVar("Job", bound=ShardJob)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BuildReport:
-    """What a build did."""
+    """Result of a build."""
 
     num_shards: int
     num_found: int
-    """Shards that were there before."""
+    """Number of shards from an earlier build."""
     num_clips: int
     failed: tuple[ClipFailure, ...]
 
@@ -81,33 +82,33 @@ def build_store(
     num_workers: int = 1,
     on_shard: Callable[[int, int], None] | None = None,
 ) -> BuildReport:
-    """Make every shard that is missing, then the index.
+    """Build every missing shard, then write the index.
 
     Args:
-        out: Store folder; made if missing.
-        description: What the features depend on.
+        out: Store folder; created if missing.
+        description: Everything the features depend on.
         jobs: One for each shard, in the order of the store.
-        make: At a module's top level: the rows of a job, and the clips that have none.
-        attribution: Lines of `attribution.tsv`.
-        engine: Where to work; see `data.engine`.
+        make: Function at a module's top level: the rows of a job, and the clips that failed.
+        attribution: Content of `attribution.tsv`.
+        engine: "local" or "ray"; see `data.workers`.
         num_workers: Jobs at a time.
-        on_shard: Called with (shards done, shards in all).
+        on_shard: Called with (shards done, number of shards).
 
     Raises:
-        ConfigError: The folder holds features made from something else.
-        UserError: There is nothing to make, or another process builds this store.
+        ConfigError: If the folder holds other features.
+        UserError: If there are no jobs, or another process builds this store.
     """
     if not jobs:
         raise UserError(f"{out}: there are no clips to make features of")
-    out = out.resolve()  # workers may stand in another folder
+    out = out.resolve()  # workers may run in another folder
     describe_store(out, {"format": FORMAT, **description})
-    with _alone(out):
+    with _lock(out):
         for rest in out.glob(".*.part.arrow"):  # of a builder that was killed
             rest.unlink()
         if attribution:
             with atomic_path(out / ATTRIBUTION_FILE) as temporary:
                 temporary.write_text(attribution, encoding="utf-8")
-        done = _found(out, jobs)
+        done = _find_shards(out, jobs)
         num_found = len(done)
         missing = [job for job in jobs if _file(job.name) not in done]
         _log.info("%d of %d shards to make in %s", len(missing), len(jobs), out)
@@ -147,9 +148,9 @@ def _make_shard(
     return shard_record(path)
 
 
-def _found(out: Path, jobs: Sequence[Job]) -> dict[str, ShardRecord]:
-    """Shards that are there and whole; a damaged one is put away to be made again."""
-    known = {r.name: r for r in [*(read_index(out) or ()), *_progress(out)]}
+def _find_shards(out: Path, jobs: Sequence[Job]) -> dict[str, ShardRecord]:
+    """Find existing whole shards; a damaged one is deleted, to be made again."""
+    known = {r.name: r for r in [*(read_index(out) or ()), *_read_progress(out)]}
     found = {}
     for job in jobs:
         path = out / _file(job.name)
@@ -159,14 +160,14 @@ def _found(out: Path, jobs: Sequence[Job]) -> dict[str, ShardRecord]:
         if record is None:
             record = shard_record(path)  # whole, or it would not have its name
         elif path.stat().st_size != record.num_bytes:
-            _log.warning("%s is damaged; it is made again", path)
+            _log.warning("%s is damaged; making it again", path)
             path.unlink()
             continue
         found[path.name] = record
     return found
 
 
-def _progress(out: Path) -> Iterator[ShardRecord]:
+def _read_progress(out: Path) -> Iterator[ShardRecord]:
     path = out / PROGRESS
     if not path.is_file():
         return
@@ -175,8 +176,7 @@ def _progress(out: Path) -> Iterator[ShardRecord]:
             data = json.loads(line)
         except ValueError:
             return  # the line that was being written when the builder was killed
-        failed = tuple(ClipFailure(**f) for f in data.pop("failed"))
-        yield ShardRecord(**data, failed=failed)
+        yield from_json(ShardRecord, data)
 
 
 def _append(progress: Any, line: Mapping[str, Any]) -> None:
@@ -185,10 +185,10 @@ def _append(progress: Any, line: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Two builders of one store would both compute everything; the second one is refused.
+def _lock(out: Path) -> Iterator[None]:
+    """Refuse a second builder of the store: both would compute everything.
 
-    The operating system lets go of the lock when its holder ends, however that happens.
+    The operating system releases the lock when its holder ends, however that happens.
     """
     if sys.platform == "win32":  # has no advisory locks; two builders only waste time
         yield
@@ -203,4 +203,4 @@ def _alone(out: Path) -> Iterator[None]:
                 f"{out} is being built by another process; wait for it or choose another folder"
             ) from None
         yield
-    # Stays behind: whoever removed it could part two builders that hold the same name.
+    # The file stays: removing it could give two builders a lock each.

@@ -1,12 +1,12 @@
-"""What the frozen encoders say about one clip, as rows of a feature store hold it.
+"""Encodes one clip with the frozen encoders of a model, for a row of a feature store.
 
-In:   words, pictures, a waveform; the model folder whose card names the encoders.
+In:   texts, pictures, a waveform; the model folder whose card names the encoders.
 Out:  `TextFeatures`, picture and sync features, latents; all float16.
 
-Any card will do: the carried encoders, or those of the full-size model from the user's
-folder of published weights. Encoders are loaded when first needed, once in each worker
-process. A clip's texts are encoded together and without other clips' texts, so what stands
-in a row does not depend on how clips are put into shards.
+The card may name the bundled encoders, or those of the full-size model in the user's folder of
+published weights. Encoders are loaded when first needed, once in each worker process. The texts of
+a clip are encoded together and without those of other clips, so a row does not depend on how clips
+are put into shards.
 
 Shape suffixes: T frames or tokens, H W picture, K colours, N samples, L latent frames,
 C latent channels, E V S features.
@@ -45,17 +45,17 @@ from omni2sound.weights import load_card, load_part, part_sha256
 __all__ = ["ClipEncoders", "EncoderSource", "load_encoders"]
 
 _SYNCHFORMER_PX = 256
-"""Side of rendered pictures for Synchformer, which cuts 224 out of their middle."""
+"""Side of rendered pictures for Synchformer, which crops the central 224."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EncoderSource:
-    """Where encoders come from, as plain data that a worker process can take.
+    """Origin of encoders, as plain data for worker processes.
 
     Attributes:
         model: Model folder; its card names the encoders, and it may hold some of them.
-        published: Folder of published encoders; None is the one in the cache.
-        device: Where they run.
+        published: Folder of published encoders. Default: the one in the cache.
+        device: Device of the encoders.
     """
 
     model: Path
@@ -63,11 +63,11 @@ class EncoderSource:
     device: str = "cpu"
 
     def describe(self, *, pictures: bool, latents: bool) -> dict[str, Any]:
-        """What a store's description says of them: whatever changes a byte of a row.
+        """Describe everything that changes a byte of a row, for the store's description.
 
         Args:
-            pictures: Whether the store has features of pictures.
-            latents: Whether it has latents.
+            pictures: Whether the store has picture features.
+            latents: Whether the store has latents.
         """
         card = load_card(self.model)
         parts = _Parts.of(card.parts)
@@ -86,7 +86,7 @@ class EncoderSource:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Parts:
-    """What of a card's parts encodes clips. Folders of trained parts may lack some."""
+    """Components of a card that encode clips. Folders of trained components may lack some."""
 
     timebase: TimeBase = field(default_factory=TimeBase)
     text: TextPart = field(default_factory=TextPart)
@@ -102,18 +102,18 @@ class _Parts:
 
 @lru_cache(maxsize=1)
 def load_encoders(source: EncoderSource) -> ClipEncoders:
-    """The encoders that this process holds."""
+    """Return the encoders of this process; the latest source stays loaded."""
     return ClipEncoders(source)
 
 
 class ClipEncoders:
-    """See the module's text."""
+    """The frozen encoders of a model, each loaded when first needed."""
 
     def __init__(self, source: EncoderSource) -> None:
-        """Nothing is loaded yet but the card.
+        """Read the card.
 
         Raises:
-            ConfigError: The card's parts can't be read.
+            ConfigError: If the card is malformed.
         """
         self._source = source
         self._card = load_card(source.model)
@@ -159,18 +159,18 @@ class ClipEncoders:
 
     @property
     def vision_size_px(self) -> tuple[int, int] | None:
-        """Height and width of the pictures for "what"; None: as the file has them."""
+        """Height and width of pictures for the vision encoder; None: as in the file."""
         return None if self._parts.vision.resizes else self._parts.vision.size_px
 
     @property
     def sync_size_px(self) -> tuple[int, int] | None:
-        """Height and width of the pictures for "when"; None: as the file has them."""
+        """Height and width of pictures for the sync encoder; None: as in the file."""
         part = self._sync_part
         return None if isinstance(part, SynchformerPart) else (part.frame_px, part.frame_px)
 
     @property
     def rendered_px(self) -> tuple[int, int]:
-        """Sides of rendered pictures, which have no size of their own: for "what" and "when"."""
+        """Sides of rendered pictures for the vision and the sync encoder."""
         sync_px = self.sync_size_px
         return self._parts.vision.size_px[0], _SYNCHFORMER_PX if sync_px is None else sync_px[0]
 
@@ -186,9 +186,9 @@ class ClipEncoders:
                 f"clips of {duration_s:g} s: Synchformer needs {float(part.least_s):g} s at least"
             )
 
-    def texts(self, told: Sequence[tuple[str, str]]) -> tuple[TextFeatures, ...]:
-        """Features of (role, text) pairs."""
-        words = [text for _, text in told]
+    def texts(self, texts: Sequence[tuple[str, str]]) -> tuple[TextFeatures, ...]:
+        """Encode (role, text) pairs."""
+        words = [text for _, text in texts]
         tokens, ids = self._text(words), self._text.token_ids(words)
         return tuple(
             TextFeatures(
@@ -198,7 +198,7 @@ class ClipEncoders:
                 token_ids_T=np.array(token_ids, dtype=np.int32),
             )
             for (role, text), states, mask, token_ids in zip(
-                told, tokens.states_BTD, tokens.mask_BT, ids, strict=True
+                texts, tokens.states_BTD, tokens.mask_BT, ids, strict=True
             )
         )
 
@@ -209,7 +209,7 @@ class ClipEncoders:
         *,
         duration_s: float,
     ) -> tuple[NDArray[np.float16], NDArray[np.float16]]:
-        """Features (T, V) for "what" and (L, S) for "when"."""
+        """Encode pictures: vision features (T, V) and sync features (L, S)."""
         self.check_duration(duration_s)
         vision_TV = self._vision.embed(vision_frames_THWK)
         sync_BLS = at_latent_rate(
@@ -222,7 +222,7 @@ class ClipEncoders:
 
     @torch.no_grad()
     def latents(self, waveform_N: NDArray[np.float32]) -> NDArray[np.float16]:
-        """Latents (L, C) of a waveform as it is."""
+        """Encode a waveform as it is: latents (L, C)."""
         waveform_BN = torch.from_numpy(waveform_N)[None].to(self._source.device)
         half: NDArray[Any] = self._autoencoder.encode(waveform_BN)[0].half().cpu().numpy()
         return half

@@ -1,15 +1,14 @@
-"""From the clips of a manifest to a feature store.
+"""Feature stores of the clips of a manifest.
 
-In:   a manifest, a split, frozen encoders, the length that clips shall have.
-Out:  a folder that `data.features.FeatureStore` reads; clips that can't be read are listed.
+In:   a manifest, a split, frozen encoders, the length of rows.
+Out:  a folder that `rows.FeatureStore` reads; clips that can't be read are listed.
 
-Training takes clips of one length, so a short recording gets silence at its end (`valid_s`
-says where it begins) and a long one gives several windows, evenly spread. A clip without
-captions is told by its labels. Media that can't be decoded, or are silent, fail one by one
-and hold nobody up.
+Training takes clips of one length, so a short recording is padded with silence (from `valid_s` on)
+and a long one gives several evenly spread windows. The labels are the caption of a clip without
+captions. Media that can't be decoded, or are silent, fail one by one.
 
-What not to get wrong: rows depend on the manifest and the encoders alone, not on which
-clips share a shard or a worker.
+What not to get wrong: rows depend on the manifest and the encoders alone, not on which clips share
+a shard or a worker.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 SHARD_CLIPS = 32
 MAX_CAPTIONS = 8
-"""Captions of one clip that are encoded."""
+"""Largest number of captions of one clip that are encoded."""
 MIN_VALID_S = 0.1
 SILENCE = 1e-4
 """A clip whose loudest sample is below this (-80 dBFS) is silent."""
@@ -48,25 +47,25 @@ SILENCE = 1e-4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CorpusOptions:
-    """What rows are made of."""
+    """Options of rows."""
 
     window_s: float = 10.0
-    """Length of every row."""
+    """Length of each row."""
     max_windows: int = 3
-    """Windows that one long clip may give (chosen)."""
+    """Largest number of windows of one long clip (chosen)."""
     latents: bool = True
-    """Keep the latents of the waveform as it is, for recipes that do not augment."""
+    """Store the latents of the waveform, for recipes that do not augment."""
 
     def __post_init__(self) -> None:
         if not MIN_VALID_S <= self.window_s <= 600:
-            raise UserError(f"length of clips: expected 0.1 to 600 seconds, got {self.window_s}")
+            raise UserError(f"expected 0.1 to 600 seconds, got {self.window_s}", field="window_s")
         if self.max_windows < 1:
-            raise UserError(f"windows of a clip: expected 1 or more, got {self.max_windows}")
+            raise UserError(f"expected 1 or more, got {self.max_windows}", field="max_windows")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Job:
-    """One shard, as plain data that a worker process can take."""
+    """One shard, as plain data for worker processes."""
 
     name: str
     clips: tuple[Clip, ...]
@@ -87,34 +86,34 @@ def build_corpus_features(
     num_workers: int = 1,
     on_shard: Callable[[int, int], None] | None = None,
 ) -> BuildReport:
-    """Make every shard that is missing.
+    """Build every missing shard.
 
     Args:
-        manifest: What `omni2sound data import` wrote.
-        out: Store folder.
-        encoders: Of the model that is to be trained.
-        split: Which clips.
-        options: What rows are made of.
-        media: Folder of the media if it is not where the manifest says.
-        engine: Where to work; the result does not depend on it.
-        num_workers: Jobs at a time; the result does not depend on it.
-        on_shard: Called with (shards done, shards in all).
+        manifest: Manifest that `omni2sound data import` wrote.
+        out: Store folder; created if missing.
+        encoders: Encoders of the model to train.
+        split: Split of the clips.
+        options: Options of rows.
+        media: Folder of the media. Default: the one that the manifest names.
+        engine: "local" or "ray"; does not change the result.
+        num_workers: Jobs at a time; does not change the result.
+        on_shard: Called with (shards done, number of shards).
 
     Raises:
-        UserError: The split is empty, or the media folder is not there.
-        ConfigError: The manifest is malformed, or `out` holds other features.
+        UserError: If the split is empty, or the media folder does not exist.
+        ConfigError: If the manifest is malformed, or `out` holds other features.
     """
     whole = read_manifest(manifest)
     clips = whole.of_split(split)
     media = media or whole.media
     if not media.is_dir():
-        raise UserError(f"{media}: no such folder of media; say where it is with --media")
-    told = "".join(json.dumps(clip_to_json(c), sort_keys=True) + "\n" for c in clips)
+        raise UserError(f"{media}: no such folder; give the folder of the media", field="media")
+    listed = "".join(json.dumps(clip_to_json(c), sort_keys=True) + "\n" for c in clips)
     return build_store(
         out,
         description={
             "corpus": sorted({c.corpus for c in clips}),
-            "clips_sha256": hashlib.sha256(told.encode()).hexdigest(),
+            "clips_sha256": hashlib.sha256(listed.encode()).hexdigest(),
             "split": split,
             **encoders.describe(
                 pictures=any(c.video is not None for c in clips), latents=options.latents
@@ -141,7 +140,7 @@ def build_corpus_features(
 
 
 def _attribution(clips: tuple[Clip, ...]) -> str:
-    """One line for each corpus, licence and author."""
+    """Count clips by corpus, licence and author, one a line."""
     counts = Counter((c.corpus, c.licence, c.author) for c in clips)
     rows = [("id", "licence", "attribution", "package", "path")]
     rows += [
@@ -156,14 +155,14 @@ def _rows(job: _Job) -> Iterator[ClipFeatures | ClipFailure]:
     for clip in job.clips:
         try:
             yield from _windows(clip, job, encoders)
-        except (UserError, OSError) as error:  # damaged or gone: the rest goes on
+        except (UserError, OSError) as error:  # damaged or gone; the other clips are still encoded
             _log.warning("%s: %s", clip.clip_id, error)
             yield ClipFailure(clip_id=clip.clip_id, reason=" ".join(str(error).split()))
 
 
 def _windows(clip: Clip, job: _Job, encoders: ClipEncoders) -> Iterator[ClipFeatures]:
     starts = _starts(clip, job)
-    texts = encoders.texts(_told(clip))
+    texts = encoders.texts(_texts(clip))
     rows = []
     for number, start_s in enumerate(starts):
         name = clip.clip_id if len(starts) == 1 else f"{clip.clip_id}#{number}"
@@ -198,14 +197,14 @@ def _windows(clip: Clip, job: _Job, encoders: ClipEncoders) -> Iterator[ClipFeat
 
 
 def _starts(clip: Clip, job: _Job) -> list[float]:
-    """Where windows begin in the file: one, or as many whole ones as fit, evenly spread."""
+    """Choose where windows begin in the file: one, or as many whole ones as fit, evenly spread."""
     window_s = job.options.window_s
     duration_s = clip.duration_s
     if duration_s is None or duration_s >= 2 * window_s:
-        # What the corpus says may be longer than what there is of it.
+        # The file may be shorter than the corpus says.
         audio = probe(job.media / clip.sound_file).audio
-        there_s = float(audio.duration_s) - clip.start_s if audio is not None else 0.0
-        duration_s = there_s if duration_s is None else min(duration_s, there_s)
+        file_s = float(audio.duration_s) - clip.start_s if audio is not None else 0.0
+        duration_s = file_s if duration_s is None else min(duration_s, file_s)
     count = max(1, min(job.options.max_windows, int(duration_s / window_s)))
     last_s = max(0.0, duration_s - window_s)
     return [clip.start_s + last_s * k / max(1, count - 1) for k in range(count)]
@@ -214,7 +213,7 @@ def _starts(clip: Clip, job: _Job) -> list[float]:
 def _sound(
     clip: Clip, start_s: float, job: _Job, encoders: ClipEncoders
 ) -> tuple[NDArray[np.float32], float]:
-    """The window's waveform, silence at its end, and how much of it was recorded."""
+    """Read the waveform of a window, padded with silence, and how much of it was recorded."""
     rate_hz = encoders.time.sample_rate_hz
     end_s = None if clip.duration_s is None else clip.start_s + clip.duration_s
     wanted_s = job.options.window_s if end_s is None else min(job.options.window_s, end_s - start_s)
@@ -228,7 +227,7 @@ def _sound(
     recorded_N = audio.samples_CN[0]
     if len(recorded_N) < MIN_VALID_S * rate_hz:
         raise UserError(f"{len(recorded_N) / rate_hz:.3f} s of sound; too short")
-    # Decoders of lossy formats overshoot full scale; 16 bits would clip what they give.
+    # Decoders of lossy formats overshoot full scale, which 16 bits would clip.
     recorded_N = recorded_N / max(1.0, float(np.abs(recorded_N).max()))
     sound_N = np.zeros(encoders.time.num_samples(job.options.window_s), dtype=np.float32)
     sound_N[: len(recorded_N)] = recorded_N[: len(sound_N)]
@@ -249,8 +248,8 @@ def _frames(
     return np.stack(list(frames))
 
 
-def _told(clip: Clip) -> list[tuple[str, str]]:
-    """Texts of a clip by role; a clip of which nothing is known is just a sound."""
+def _texts(clip: Clip) -> list[tuple[str, str]]:
+    """List the texts of a clip with their role; a clip without any is "a sound"."""
     captions = clip.captions[:MAX_CAPTIONS] or (", ".join(clip.labels) or "a sound",)
     heard = clip.audio_captions[:MAX_CAPTIONS]
     return [*(("caption", t) for t in captions), *(("audio-only", t) for t in heard)]

@@ -1,10 +1,10 @@
-"""What a feature store is made of: its description, its shards, and whether it is whole.
+"""Index of a feature store: its description, its shards, and whether it is complete.
 
-In:   a store folder (`data.features` shows what lies in it).
-Out:  `ShardRecord`s with lengths and SHA-256; a refusal if something is missing.
+In:   a store folder (`rows` describes its files).
+Out:  `ShardRecord`s with lengths and SHA-256; an error if something is missing.
 
-What not to get wrong: `index.json` is written last, so its existence means that every
-shard is there. A store without it is unfinished, whatever else lies in the folder.
+What not to get wrong: `index.json` is written last, so its existence means that every shard
+exists. A store without it is unfinished, whatever else the folder holds.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ __all__ = [
 DESCRIPTION = "store.json"
 INDEX = "index.json"
 PROGRESS = "progress.jsonl"
-"""How many shards are planned, and those that are done, while a store is being built."""
+"""Number of planned shards and the finished ones, while a store is being built."""
 FORMAT = 2
-"""Version of the folder's layout."""
+"""Version of the folder layout."""
 FAILED = b"failed"
-"""Key of a shard's metadata under which its failures stand."""
+"""Key of the failures in a shard's metadata."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipFailure:
-    """A clip that has no row, and why."""
+    """A clip without row, and the reason."""
 
     clip_id: str
     reason: str
@@ -58,7 +58,7 @@ class ClipFailure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShardRecord:
-    """What the index says of one shard."""
+    """Index entry of one shard."""
 
     name: str
     sha256: str
@@ -68,7 +68,7 @@ class ShardRecord:
 
 
 def shard_record(path: Path) -> ShardRecord:
-    """What there is to say of a shard on disk; reads all of it once."""
+    """Make the index entry of a shard on disk; reads all of it."""
     reader = pa.ipc.open_file(pa.memory_map(str(path)))
     failed = json.loads((reader.schema.metadata or {}).get(FAILED, b"[]"))
     return ShardRecord(
@@ -81,10 +81,10 @@ def shard_record(path: Path) -> ShardRecord:
 
 
 def describe_store(folder: Path, description: Mapping[str, Any]) -> None:
-    """Record what a store's features depend on, or check that it is still the same.
+    """Record what a store's features depend on, or check that it is the same.
 
     Raises:
-        ConfigError: If the folder holds features made from something else.
+        ConfigError: If the folder holds other features.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / DESCRIPTION
@@ -104,7 +104,7 @@ def describe_store(folder: Path, description: Mapping[str, Any]) -> None:
 
 
 def write_index(folder: Path, records: Iterable[ShardRecord]) -> None:
-    """Declare a store finished."""
+    """Write the index of a finished store."""
     shards = [
         {
             "name": r.name,
@@ -121,10 +121,10 @@ def write_index(folder: Path, records: Iterable[ShardRecord]) -> None:
 
 
 def read_index(folder: Path) -> tuple[ShardRecord, ...] | None:
-    """Every shard of a finished store; None if the store is not finished.
+    """Read the index; None if the store is not finished.
 
     Raises:
-        ConfigError: If this release does not know the index's format.
+        ConfigError: If the format of the index is unknown.
     """
     path = folder / INDEX
     if not path.is_file():
@@ -147,7 +147,7 @@ def read_index(folder: Path) -> tuple[ShardRecord, ...] | None:
 
 
 def verify_store(folder: Path) -> list[str]:
-    """Names of shards whose bytes are not those that were written; reads everything.
+    """Name the shards whose bytes differ from their checksum; reads everything.
 
     Raises:
         MissingPartError: If the folder holds no features.
@@ -162,9 +162,9 @@ def verify_store(folder: Path) -> list[str]:
 
 
 def store_sha256(folder: Path) -> str:
-    """Digest of a whole store's rows: of its shards' names and checksums, in their order."""
+    """Digest of all rows: of the names and checksums of the shards, in order."""
     records = read_index(folder)
-    if records is None:  # from before stores had an index: everything is read
+    if records is None:  # without index: everything is read
         records = tuple(shard_record(path) for path in sorted(folder.glob("*.arrow")))
     shards = json.dumps([[r.name, r.sha256] for r in records])
     return hashlib.sha256(shards.encode()).hexdigest()
@@ -176,7 +176,7 @@ def _sha256(path: Path) -> str:
 
 
 def read_description(folder: Path) -> dict[str, Any]:
-    """What a store's features depend on.
+    """Read what a store's features depend on.
 
     Raises:
         MissingPartError: If the folder holds no features.
@@ -201,19 +201,19 @@ def _finished(folder: Path) -> tuple[ShardRecord, ...]:
         of = f" of {json.loads(first)['planned']}" if first else ""
     raise ConfigError(
         f"the features in {folder} are unfinished: {have}{of} shards are there; "
-        "run the command that makes them again, it goes on where it stopped"
+        "run the command that makes them again; it resumes"
     )
 
 
 def shard_paths(folder: Path, description: Mapping[str, Any]) -> list[Path]:
-    """The shards of a whole store, in the order of its index.
+    """List the shards of a finished store, in the order of its index.
 
     Raises:
         ConfigError: If the store is not finished.
-        IntegrityError: If a shard is missing or has another length than it was written with.
+        IntegrityError: If a shard is missing or has the wrong length.
     """
     if "format" not in description:
-        # Written by hand, or before stores had an index: taken as it is.
+        # Written by hand, without index: taken as it is.
         paths = sorted(folder.glob("*.arrow"))
         if not paths:
             raise MissingPartError(f"no features in {folder}: it has no shards")

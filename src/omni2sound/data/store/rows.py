@@ -1,4 +1,4 @@
-"""Everything frozen encoders say about a clip, computed once and read at random.
+"""Feature stores: what the frozen encoders compute of clips, written once, read at random.
 
 In:   clips: waveforms, captions, and for videos their frames.
 Out:  a folder of Arrow files with one row per clip, memory-mapped by `FeatureStore`:
@@ -6,17 +6,15 @@ Out:  a folder of Arrow files with one row per clip, memory-mapped by `FeatureSt
     STORE/
       store.json      what the features depend on; written first
       NAME.arrow      a shard: some rows, whole or absent
-      index.json      every shard with its length and SHA-256; written last (`data.builder`)
-      attribution.tsv licence and author of what the features were made from
+      index.json      every shard with its length and SHA-256; written last (`builder`)
+      attribution.tsv licence and author of the clips
 
-A row keeps the *waveform* (latents don't mix, so what is augmented or mixed is encoded
-afterwards), where wanted its latents as well, for steps that leave the waveform as it is,
-and the encoder states and token ids of every caption. Columns that a row lacks or that this
-release does not know are passed over: older stores stay readable.
+A row keeps the *waveform* (latents don't mix, so augmented or mixed sound is encoded afterwards),
+optionally its latents, for steps that leave the waveform as it is, and the encoder states and token
+ids of every caption. Missing and unknown columns are ignored: older stores stay readable.
 
-What not to get wrong: a store without its index is unfinished and is refused; half of a
-corpus trains without complaint and gives another model. Reading imports NumPy and pyarrow
-only.
+What not to get wrong: a store without its index is unfinished and is refused; half of a corpus
+trains without complaint and gives another model. Reading imports NumPy and pyarrow only.
 
 Shape suffixes: N samples, T tokens, L latent frames, C latent channels, E V S features.
 """
@@ -86,7 +84,7 @@ _SCHEMA = pa.schema(
     ]
 )
 TEXT_DIM = 384
-"""Features of a text token in stores without a format number; the embedded encoder's."""
+"""Width of text states in stores without a format number; that of the embedded encoder."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -94,11 +92,10 @@ class TextFeatures:
     """One text and its encoder states.
 
     Attributes:
-        role: "caption", or "audio-only" for one by somebody who heard the clip and never saw it.
-        text: The words.
+        role: "caption", or "audio-only" for a caption by ear alone.
+        text: The text.
         states_TE: float16 token states without padding.
-        token_ids_T: int32 ids that the encoder read, start and end included; None if the
-            store does not have them.
+        token_ids_T: int32 ids that the encoder read, start and end included, or None.
     """
 
     role: str
@@ -113,18 +110,17 @@ class ClipFeatures:
 
     Attributes:
         clip_id: Unique in the store.
-        duration_s: Length of the clip, silence at its end included.
-        sound_N: float32 waveform of what a V2A target holds, 16 kHz.
-        texts: Every text that may go with the clip.
+        duration_s: Length of the clip, with padding.
+        sound_N: float32 waveform of the V2A target, 16 kHz.
+        texts: Captions of the clip.
         vision_TV: Picture features, or None without video.
         sync_LS: Sync features, or None without video.
         classes: Class ids of the clip's events, for balance and reports.
-        valid_s: Where the recording ends and silence was added; None if it fills the clip.
+        valid_s: Where padding begins; None without padding.
         latents_LC: float16 latents of `sound_N` as it is, or None.
-        quality: How well sound and caption agree, on the scale of whoever scored them (higher
-            is better); None if nobody did.
-        source: What the clip was cut from, e.g. "youtube:dQw4w9WgXcQ"; empty if unknown.
-        pictured: Class ids of what can be seen, silent or not; empty if unknown.
+        quality: Score of how well sound and caption agree (higher is better), or None.
+        source: Source of the clip, e.g. "youtube:dQw4w9WgXcQ"; empty if unknown.
+        pictured: Class ids of the picture, silent or not; empty if unknown.
     """
 
     clip_id: str
@@ -142,7 +138,7 @@ class ClipFeatures:
 
 
 def write_shard(path: Path, items: Iterable[ClipFeatures | ClipFailure]) -> None:
-    """Write one Arrow file whole or not at all; failures go into its metadata."""
+    """Write one Arrow file, whole or not at all; failures go into its metadata."""
     rows, failed = [], []
     for item in items:
         if isinstance(item, ClipFailure):
@@ -209,13 +205,13 @@ class FeatureStore:
 
         Args:
             folders: Stores.
-            autoencoder_sha256: Digest of the autoencoder that latents are wanted of: those of
-                another one, or of none that the store names, are passed over. None takes all.
+            autoencoder_sha256: Digest of the autoencoder; latents of another one are ignored.
+                Default: all latents are used.
 
         Raises:
             MissingPartError: If a folder holds no features.
             ConfigError: If a folder's features are unfinished.
-            IntegrityError: If a shard is missing or has another length than it was written with.
+            IntegrityError: If a shard is missing or has the wrong length.
         """
         self.folders = tuple(folders)
         self.description: list[Any] = []
@@ -238,7 +234,7 @@ class FeatureStore:
                 self._latents_fit += [fit] * reader.num_record_batches
         self.durations_s = [float(shard["duration_s"][0].as_py()) for shard in self._shards]
         self.has_video = [shard["sync"][0].is_valid for shard in self._shards]
-        # Stores from before scores were kept do not have the column.
+        # Older stores do not have the column.
         self.qualities: list[float | None] = [
             shard["quality"][0].as_py() if "quality" in shard.schema.names else None
             for shard in self._shards
@@ -246,7 +242,7 @@ class FeatureStore:
 
     @cached_property
     def sha256(self) -> list[str]:
-        """Digest of the rows of each folder."""
+        """Digests of the rows of each folder."""
         return [store_sha256(folder) for folder in self.folders]
 
     def __len__(self) -> int:
@@ -256,11 +252,11 @@ class FeatureStore:
         return self._clip(index, _from_pcm(self._shards[index]["sound"][0].as_buffer()))
 
     def pcm_N(self, index: int) -> NDArray[np.int16]:
-        """The waveform as it is stored, read-only; its full scale is 32767."""
+        """Return the stored waveform, read-only; full scale is 32767."""
         return np.frombuffer(self._shards[index]["sound"][0].as_buffer(), dtype="<i2")
 
     def without_sound(self, index: int) -> ClipFeatures:
-        """The clip with no samples in its waveform: quicker, where that is had otherwise."""
+        """Read a clip without its waveform, which is faster."""
         return self._clip(index, np.zeros(0, np.float32))
 
     def _clip(self, index: int, sound_N: NDArray[np.float32]) -> ClipFeatures:

@@ -75,7 +75,7 @@ class BuildPlan:
 
     def __post_init__(self) -> None:
         if self.num_scenes < 1:
-            raise UserError(f"num_scenes: expected 1 or more, got {self.num_scenes}")
+            raise UserError(f"expected 1 or more, got {self.num_scenes}", field="num_scenes")
 
 
 def build_corpus(
@@ -101,7 +101,7 @@ def build_corpus(
             scenes that are not in the plan, which the manifest would not name.
     """
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: is a file; scenes need a folder (out)")
+        raise UserError(f"{out} is a file; expected a folder", field="out")
     out.mkdir(parents=True, exist_ok=True)
     _refuse_others(out, plan)
     scenes = []
