@@ -72,3 +72,10 @@ def test_the_cache_folder_has_a_place_on_each_platform(
     folder = cache_dir()
     assert folder.is_relative_to(Path.home())
     assert "omni2sound" in folder.parts
+
+
+def test_a_text_replaces_the_one_before(tmp_path: Path) -> None:
+    for text in ("first", "second, ä\n"):
+        write_text(tmp_path / "a.txt", text)
+        assert (tmp_path / "a.txt").read_text(encoding="utf-8") == text
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]

@@ -16,7 +16,7 @@ from typing import Self
 
 from omni2sound.errors import UserError
 
-__all__ = ["Closing", "atomic_path", "cache_dir"]
+__all__ = ["Closing", "atomic_path", "cache_dir", "write_text"]
 
 
 class Closing:
@@ -77,6 +77,12 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     _flush_to_disk(target.parent)
+
+
+def write_text(target: str | os.PathLike[str], text: str) -> None:
+    """Write a UTF-8 text file, whole or not at all; an existing one is replaced."""
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -110,17 +110,11 @@ def _warn(messages: Sequence[str], more: str = "") -> None:
 
 
 def _report_import(report: ImportReport, listed: Path) -> None:
-    split = ", ".join(f"{s} {n}" for s, n in report.num_clips.items())
+    splits = ", ".join(f"{split} {count}" for split, count in report.num_clips.items())
     _log.info(
-        "%s: %d rows, %d clips (%s), %d without media, %d excluded, %d malformed; see %s",
-        report.corpus,
-        report.num_rows,
-        sum(report.num_clips.values()),
-        split,
-        len(report.missing),
-        len(report.excluded),
-        len(report.problems),
-        listed,
+        f"{report.corpus}: {report.num_rows} rows, {sum(report.num_clips.values())} clips "
+        f"({splits}), {len(report.missing)} without media, {len(report.excluded)} excluded, "
+        f"{len(report.problems)} malformed; see {listed}"
     )
 
 
@@ -129,19 +123,15 @@ def _report_overlaps(found: tuple[Overlap, ...]) -> None:
         some = [o for o in found if o.kind == kind]
         if some:
             _log.warning("%d %ss", len(some), kind)
-        for o in some[:MAX_SHOWN]:
-            kept, dropped = o.kept.clip, o.dropped.clip
-            _log.warning(
-                "%s by %s: %s (%s, %s) is in %s too: %s (%s)",
-                kind,
-                o.by,
-                dropped.clip_id,
-                dropped.corpus,
-                dropped.split,
-                kept.split,
-                kept.clip_id,
-                o.detail,
-            )
+        _warn([_describe(o) for o in some])
+
+
+def _describe(o: Overlap) -> str:
+    kept, dropped = o.kept.clip, o.dropped.clip
+    return (
+        f"{o.kind} by {o.by}: {dropped.clip_id} ({dropped.corpus}, {dropped.split}) is in "
+        f"{kept.split} too: {kept.clip_id} ({o.detail})"
+    )
 
 
 @app.command()
@@ -258,10 +248,8 @@ def encoder_source(parts: str, published: Path | None, device: str) -> EncoderSo
 def finish_build(out: Path, built: BuildReport) -> None:
     """Report a build; the exit code is 1 if clips failed."""
     _log.info(
-        "%d rows in %d shards, %d of them from an earlier run",
-        built.num_clips,
-        built.num_shards,
-        built.num_found,
+        f"{built.num_clips} rows in {built.num_shards} shards, "
+        f"{built.num_found} of them from an earlier run"
     )
     _warn([f"{f.clip_id}: {f.reason}" for f in built.failed], more="; see index.json")
     print(out)

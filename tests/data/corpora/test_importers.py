@@ -374,7 +374,7 @@ def test_scenes(tmp_path: Path) -> None:
     assert (clip.captions, clip.labels, clip.duration_s) == (("a bell rings",), ("bell",), 5.0)
     assert clip.audio_captions == ()  # of a corpus from before there were any
     assert clips["train-main-0-000001"].audio_captions == ("something rings",)
-    assert [e.reason for e in report.excluded] == ["has unseen sounds"]
+    assert [e.reason for e in report.excluded] == ["has off-screen sounds"]
     assert places(report) == [("manifest.jsonl", 3)]
 
 

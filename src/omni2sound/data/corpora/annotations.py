@@ -16,16 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from omni2sound.config import from_json
+from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Clip
-from omni2sound.data.corpora.rows import (
-    Draft,
-    Item,
-    Line,
-    Problem,
-    drafts,
-    find_published,
-    json_lines,
-)
 from omni2sound.errors import UserError
 
 __all__ = ["read"]
@@ -34,17 +26,19 @@ _FIELDS = tuple(Clip.__dataclass_fields__)
 _BATCH_ROWS = 1024
 
 
-def read(published: Path) -> Iterator[Item]:
+def read(published: Path) -> Iterator[rows.Item]:
     """Read every clip of the export."""
     manifest = published / "manifest.jsonl" if published.is_dir() else published
     if manifest.suffix == ".jsonl" and manifest.is_file():
-        yield from drafts(manifest, json_lines(manifest, skip=1), _draft)
+        yield from rows.drafts(manifest, rows.json_lines(manifest, skip=1), _draft)
         return
-    for path in find_published(published, "*.parquet", wanted="manifest.jsonl or Parquet files"):
-        yield from drafts(path, _rows(path), _draft)
+    for path in rows.find_published(
+        published, "*.parquet", wanted="manifest.jsonl or Parquet files"
+    ):
+        yield from rows.drafts(path, _rows(path), _draft)
 
 
-def _rows(path: Path) -> Iterator[Line | Problem]:
+def _rows(path: Path) -> Iterator[rows.Line | rows.Problem]:
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
@@ -54,9 +48,9 @@ def _rows(path: Path) -> Iterator[Line | Problem]:
     for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
         for row in batch.to_pylist():
             number += 1
-            yield Line(number=number, cells={k: v for k, v in row.items() if v is not None})
+            yield rows.Line(number=number, cells={k: v for k, v in row.items() if v is not None})
 
 
-def _draft(row: Mapping[str, Any]) -> Draft:
+def _draft(row: Mapping[str, Any]) -> rows.Draft:
     known = {k: v for k, v in row.items() if k in _FIELDS}
-    return Draft(**asdict(from_json(Clip, known, where="clip")))
+    return rows.Draft(**asdict(from_json(Clip, known, where="clip")))

@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from omni2sound.data.corpora.manifest import Clip
 from omni2sound.data.corpora.rows import Draft, Excluded, Item, Located, Problem
 from omni2sound.errors import ConfigError, UserError
-from omni2sound.files import atomic_path
+from omni2sound.files import write_text
 
 __all__ = ["ImportReport", "MediaFolder", "assemble", "write_report"]
 
@@ -165,6 +165,4 @@ def _take(
 
 def write_report(path: Path, report: ImportReport) -> None:
     """Write the report as JSON."""
-    with atomic_path(path) as temporary:
-        text = json.dumps(asdict(report), indent=1, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    write_text(path, json.dumps(asdict(report), indent=1, ensure_ascii=False) + "\n")

@@ -14,17 +14,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.audioset import media_stems
 from omni2sound.data.corpora.manifest import SPLITS, Split
-from omni2sound.data.corpora.rows import (
-    Draft,
-    Item,
-    csv_lines,
-    drafts,
-    find_published,
-    number,
-    youtube_id,
-)
 from omni2sound.errors import UserError
 
 __all__ = ["read"]
@@ -32,23 +24,23 @@ __all__ = ["read"]
 CLIP_S = 10.0
 
 
-def read(published: Path) -> Iterator[Item]:
+def read(published: Path) -> Iterator[rows.Item]:
     """Read every row of the tables in the folder."""
     wanted = "train.csv, val.csv, test.csv"
-    tables = {p.stem: p for p in find_published(published, "*.csv", wanted=wanted)}
+    tables = {p.stem: p for p in rows.find_published(published, "*.csv", wanted=wanted)}
     if not set(tables) & set(SPLITS):
         raise UserError(f"{published}: expected {wanted}, found {', '.join(sorted(tables))}")
     for split in SPLITS:
         if split in tables:
-            lines = csv_lines(tables[split])
-            yield from drafts(tables[split], lines, partial(_draft, split))
+            lines = rows.csv_lines(tables[split])
+            yield from rows.drafts(tables[split], lines, partial(_draft, split))
 
 
-def _draft(split: Split, row: Mapping[str, Any]) -> Draft:
-    video, start = youtube_id(row["youtube_id"]), number(row["start_time"], "start_time")
+def _draft(split: Split, row: Mapping[str, Any]) -> rows.Draft:
+    video, start = rows.youtube_id(row["youtube_id"]), rows.number(row["start_time"], "start_time")
     if not row["caption"]:
         raise ValueError("caption: empty")
-    return Draft(
+    return rows.Draft(
         clip_id=f"{video}_{round(start * 1000)}",
         split=split,
         stems=(*media_stems(video, start, start + CLIP_S), row["audiocap_id"]),

@@ -22,37 +22,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Split
-from omni2sound.data.corpora.rows import (
-    Draft,
-    Item,
-    Line,
-    csv_lines,
-    drafts,
-    find_published,
-    number,
-    youtube_id,
-)
 
 __all__ = ["class_names", "media_stems", "read"]
 
 _COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 
 
-def read(published: Path) -> Iterator[Item]:
+def read(published: Path) -> Iterator[rows.Item]:
     """Read every segment of the tables in the folder."""
     names = class_names(published if published.is_dir() else published.parent)
-    for path in find_published(published, "*_segments.csv", wanted="eval_segments.csv and others"):
+    for path in rows.find_published(
+        published, "*_segments.csv", wanted="eval_segments.csv and others"
+    ):
         split: Split = "test" if path.name.startswith("eval") else "train"
-        lines = csv_lines(path, _COLUMNS, comment="#")
-        yield from drafts(path, lines, partial(_draft, split, names))
+        lines = rows.csv_lines(path, _COLUMNS, comment="#")
+        yield from rows.drafts(path, lines, partial(_draft, split, names))
 
 
 def class_names(folder: Path) -> Mapping[str, str]:
     """Map ids of the ontology to names; empty if there is neither file."""
     for table in folder.rglob("class_labels_indices.csv"):
-        rows = csv_lines(table)
-        return {r.cells["mid"]: r.cells["display_name"] for r in rows if isinstance(r, Line)}
+        lines = rows.csv_lines(table)
+        return {x.cells["mid"]: x.cells["display_name"] for x in lines if isinstance(x, rows.Line)}
     for ontology in folder.rglob("ontology.json"):
         return {c["id"]: c["name"] for c in json.loads(ontology.read_text(encoding="utf-8"))}
     return {}
@@ -68,16 +61,16 @@ def media_stems(video: str, start_s: float, end_s: float | None = None) -> tuple
     return (*stems, f"Y{video}", video)
 
 
-def _draft(split: Split, names: Mapping[str, str], row: Mapping[str, Any]) -> Draft:
-    video = youtube_id(row["YTID"])
-    start, end = number(row["start_seconds"], "start"), number(row["end_seconds"], "end")
+def _draft(split: Split, names: Mapping[str, str], row: Mapping[str, Any]) -> rows.Draft:
+    video = rows.youtube_id(row["YTID"])
+    start, end = rows.number(row["start_seconds"], "start"), rows.number(row["end_seconds"], "end")
     if end <= start:
         raise ValueError(f"end_seconds {end:g} is not after start_seconds {start:g}")
     ids = [i.strip() for i in row["positive_labels"].split(",") if i.strip()]
     unknown = [i for i in ids if names and i not in names]
     if not ids or unknown:
         raise ValueError(f"unknown label {unknown[0]!r}" if unknown else "no labels")
-    return Draft(
+    return rows.Draft(
         clip_id=f"{video}_{round(start * 1000)}",
         split=split,
         stems=media_stems(video, start, end),

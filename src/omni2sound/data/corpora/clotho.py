@@ -20,16 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Split
-from omni2sound.data.corpora.rows import (
-    Draft,
-    Item,
-    Line,
-    Problem,
-    csv_lines,
-    drafts,
-    find_published,
-)
 
 __all__ = ["read"]
 
@@ -37,26 +29,28 @@ _SPLITS: Mapping[str, Split] = {"development": "train", "validation": "val", "ev
 _RATE_HZ = 44_100
 
 
-def read(published: Path) -> Iterator[Item]:
+def read(published: Path) -> Iterator[rows.Item]:
     """Read every sound of the splits in the folder."""
     wanted = "clotho_captions_development.csv and others"
-    for path in find_published(published, "clotho_captions_*.csv", wanted=wanted):
+    for path in rows.find_published(published, "clotho_captions_*.csv", wanted=wanted):
         name = path.stem.removeprefix("clotho_captions_")
         if name not in _SPLITS:
-            yield Problem(file=path.name, line=1, reason=f"unknown split {name!r}")
+            yield rows.Problem(file=path.name, line=1, reason=f"unknown split {name!r}")
             continue
         about: dict[str, Mapping[str, Any]] = {}
         metadata = path.with_name(f"clotho_metadata_{name}.csv")
         if metadata.is_file():
-            for row in csv_lines(metadata, encodings=("utf-8-sig", "latin-1")):
-                if isinstance(row, Line):
+            for row in rows.csv_lines(metadata, encodings=("utf-8-sig", "latin-1")):
+                if isinstance(row, rows.Line):
                     about[row.cells["file_name"]] = row.cells
                 else:
                     yield row
-        yield from drafts(path, csv_lines(path), partial(_draft, _SPLITS[name], about))
+        yield from rows.drafts(path, rows.csv_lines(path), partial(_draft, _SPLITS[name], about))
 
 
-def _draft(split: Split, about: Mapping[str, Mapping[str, Any]], row: Mapping[str, Any]) -> Draft:
+def _draft(
+    split: Split, about: Mapping[str, Mapping[str, Any]], row: Mapping[str, Any]
+) -> rows.Draft:
     file = row["file_name"]
     captions = tuple(dict.fromkeys(c for k, c in row.items() if k.startswith("caption_") and c))
     if not file or not captions:
@@ -64,7 +58,7 @@ def _draft(split: Split, about: Mapping[str, Mapping[str, Any]], row: Mapping[st
     more = about.get(file, {})
     span = re.fullmatch(r"\[(\d+), *(\d+)\]", more.get("start_end_samples", ""))
     sound_id = more.get("sound_id", "")
-    return Draft(
+    return rows.Draft(
         clip_id=Path(file).stem,
         split=split,
         stems=(Path(file).stem,),

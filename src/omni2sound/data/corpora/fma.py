@@ -22,16 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Split
-from omni2sound.data.corpora.rows import (
-    Draft,
-    Item,
-    Line,
-    Problem,
-    csv_lines,
-    drafts,
-    find_published,
-)
 from omni2sound.errors import ConfigError
 
 __all__ = ["read"]
@@ -40,21 +32,21 @@ _SPLITS: Mapping[str, Split] = {"training": "train", "validation": "val", "test"
 _FIRST_CELL = re.compile(r"\d+,")
 
 
-def read(published: Path) -> Iterator[Item]:
+def read(published: Path) -> Iterator[rows.Item]:
     """Read every track of the table, of all subsets."""
     folder = published if published.is_dir() else published.parent
     genres: dict[str, str] = {}
     for table in folder.rglob("genres.csv"):
-        for row in csv_lines(table):
-            if isinstance(row, Problem):
+        for row in rows.csv_lines(table):
+            if isinstance(row, rows.Problem):
                 yield row
             else:
                 genres[row.cells["genre_id"]] = row.cells["title"]
-    for path in find_published(published, "tracks.csv", wanted="fma_metadata/tracks.csv"):
-        yield from drafts(path, _records(path), partial(_draft, genres))
+    for path in rows.find_published(published, "tracks.csv", wanted="fma_metadata/tracks.csv"):
+        yield from rows.drafts(path, _records(path), partial(_draft, genres))
 
 
-def _records(path: Path) -> Iterator[Line | Problem]:
+def _records(path: Path) -> Iterator[rows.Line | rows.Problem]:
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         groups, names = next(csv.reader([file.readline()])), next(csv.reader([file.readline()]))
         columns = [f"{g}.{n}" if g else n for g, n in zip(groups, names, strict=False)]
@@ -66,7 +58,7 @@ def _records(path: Path) -> Iterator[Line | Problem]:
 
 def _split(
     path: Path, numbered: Iterator[tuple[int, str]], columns: Sequence[str]
-) -> Iterator[Line | Problem]:
+) -> Iterator[rows.Line | rows.Problem]:
     again: deque[tuple[int, str]] = deque()  # lines to be read once more
     held: list[tuple[int, str]] = []
     while True:
@@ -91,11 +83,11 @@ def _split(
         if cells is None:
             yield _broken(path, held, again)
         else:
-            yield Line(number=held[0][0], cells=dict(zip(columns, cells, strict=True)))
+            yield rows.Line(number=held[0][0], cells=dict(zip(columns, cells, strict=True)))
             held.clear()
 
 
-def _broken(path: Path, held: list[tuple[int, str]], again: deque[tuple[int, str]]) -> Problem:
+def _broken(path: Path, held: list[tuple[int, str]], again: deque[tuple[int, str]]) -> rows.Problem:
     """Drop an unfinished record, and go back to where another one may begin."""
     number = held[0][0]
     rest = held[1:]
@@ -103,7 +95,9 @@ def _broken(path: Path, held: list[tuple[int, str]], again: deque[tuple[int, str
         rest.pop(0)
     again.extendleft(reversed(rest))
     held.clear()
-    return Problem(file=path.name, line=number, reason="not a record: columns or quotes are wrong")
+    return rows.Problem(
+        file=path.name, line=number, reason="not a record: columns or quotes are wrong"
+    )
 
 
 def _cells(record: str, num_columns: int) -> Sequence[str] | None:
@@ -117,7 +111,7 @@ def _cells(record: str, num_columns: int) -> Sequence[str] | None:
     return rows[0] if len(rows) == 1 and len(rows[0]) == num_columns else None
 
 
-def _draft(genres: Mapping[str, str], row: Mapping[str, Any]) -> Draft:
+def _draft(genres: Mapping[str, str], row: Mapping[str, Any]) -> rows.Draft:
     track = row["track_id"].strip()
     if not track.isdigit():
         raise ValueError(f"track_id: expected a number, got {track!r}")
@@ -126,7 +120,7 @@ def _draft(genres: Mapping[str, str], row: Mapping[str, Any]) -> Draft:
         raise ValueError(f"split: expected {', '.join(_SPLITS)}, got {split!r}")
     ids = re.findall(r"\d+", row.get("track.genres", ""))
     labels = [genres[i] for i in ids if i in genres] or [row.get("track.genre_top", "").strip()]
-    return Draft(
+    return rows.Draft(
         clip_id=f"{int(track):06d}",
         split=_SPLITS[split],
         stems=(f"{int(track):06d}", track),

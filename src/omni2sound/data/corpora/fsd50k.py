@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Split
-from omni2sound.data.corpora.rows import Draft, Item, csv_lines, drafts, find_published
 from omni2sound.errors import ConfigError, UserError
 
 __all__ = ["read"]
@@ -27,17 +27,17 @@ __all__ = ["read"]
 _SPLITS: Mapping[str, Split] = {"train": "train", "val": "val"}
 
 
-def read(published: Path) -> Iterator[Item]:
+def read(published: Path) -> Iterator[rows.Item]:
     """Read every clip of both sets."""
     folder = published if published.is_dir() else published.parent
     wanted = "dev.csv and eval.csv of FSD50K.ground_truth"
-    found = find_published(published, "*.csv", wanted=wanted)
+    found = rows.find_published(published, "*.csv", wanted=wanted)
     tables = [p for p in found if p.stem in ("dev", "eval")]
     if not tables:
         raise UserError(f"{published}: no dev.csv or eval.csv in it; expected {wanted}")
     for path in tables:
         parse = partial(_draft, path.stem, _clips_info(folder, path.stem))
-        yield from drafts(path, csv_lines(path), parse)
+        yield from rows.drafts(path, rows.csv_lines(path), parse)
 
 
 def _clips_info(folder: Path, name: str) -> Mapping[str, Any]:
@@ -50,7 +50,7 @@ def _clips_info(folder: Path, name: str) -> Mapping[str, Any]:
     return {}
 
 
-def _draft(table: str, info: Mapping[str, Any], row: Mapping[str, Any]) -> Draft:
+def _draft(table: str, info: Mapping[str, Any], row: Mapping[str, Any]) -> rows.Draft:
     name = row["fname"]
     if not name.isdigit():
         raise ValueError(f"fname: expected a number of Freesound, got {name!r}")
@@ -61,7 +61,7 @@ def _draft(table: str, info: Mapping[str, Any], row: Mapping[str, Any]) -> Draft
     if not all(labels):
         raise ValueError("labels: empty label")
     about = info.get(name, {})
-    return Draft(
+    return rows.Draft(
         clip_id=name,
         split=split,
         stems=(f"FSD50K/{name}", name),

@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omni2sound.data.corpora.rows import Draft, Item, Line, Problem, drafts
+from omni2sound.data.corpora import rows
 from omni2sound.errors import UserError
 
 __all__ = ["read"]
@@ -34,16 +34,16 @@ MAX_TERMS = 5
 _TEXT_COLUMNS = ("track_id", "song_id", "artist_name", "title")
 
 
-def read(published: Path) -> Iterator[Item]:
+def read(published: Path) -> Iterator[rows.Item]:
     """Read every track of the database, or of the text file."""
     folder = published if published.is_dir() else published.parent
     terms = _terms(folder)
     candidates = [published] if published.is_file() else sorted(published.rglob("*"))
     for path in (p for p in candidates if p.name == "track_metadata.db"):
-        yield from drafts(path, _songs(path), partial(_draft, terms))
+        yield from rows.drafts(path, _songs(path), partial(_draft, terms))
         return
     for path in (p for p in candidates if p.name == "unique_tracks.txt"):
-        yield from drafts(path, _lines(path), partial(_draft, terms))
+        yield from rows.drafts(path, _lines(path), partial(_draft, terms))
         return
     raise UserError(f"{published}: expected track_metadata.db or unique_tracks.txt in it")
 
@@ -54,24 +54,24 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _songs(path: Path) -> Iterator[Line | Problem]:
+def _songs(path: Path) -> Iterator[rows.Line | rows.Problem]:
     with closing(_connect(path)) as database:
         try:
             for row in database.execute("SELECT rowid AS row_number, * FROM songs"):
-                yield Line(number=row["row_number"], cells=dict(row))
+                yield rows.Line(number=row["row_number"], cells=dict(row))
         except sqlite3.DatabaseError as error:
             raise UserError(f"{path}: not the database of Million Song ({error})") from None
 
 
-def _lines(path: Path) -> Iterator[Line | Problem]:
+def _lines(path: Path) -> Iterator[rows.Line | rows.Problem]:
     with path.open(encoding="utf-8", errors="replace") as file:
         for number, text in enumerate(file, start=1):
             cells = text.rstrip("\n").split("<SEP>")
             if len(cells) == len(_TEXT_COLUMNS):
-                yield Line(number=number, cells=dict(zip(_TEXT_COLUMNS, cells, strict=True)))
+                yield rows.Line(number=number, cells=dict(zip(_TEXT_COLUMNS, cells, strict=True)))
             elif text.strip():
                 reason = f"expected {len(_TEXT_COLUMNS)} parts with <SEP>, got {len(cells)}"
-                yield Problem(file=path.name, line=number, reason=reason)
+                yield rows.Problem(file=path.name, line=number, reason=reason)
 
 
 def _terms(folder: Path) -> Mapping[str, tuple[str, ...]]:
@@ -87,13 +87,13 @@ def _terms(folder: Path) -> Mapping[str, tuple[str, ...]]:
     return {artist: tuple(t[:MAX_TERMS]) for artist, t in found.items()}
 
 
-def _draft(terms: Mapping[str, tuple[str, ...]], row: Mapping[str, Any]) -> Draft:
+def _draft(terms: Mapping[str, tuple[str, ...]], row: Mapping[str, Any]) -> rows.Draft:
     track, song = str(row["track_id"] or ""), str(row["song_id"] or "")
     if len(track) != 18 or not track.startswith("TR") or not track.isalnum():
         raise ValueError(f"track_id: expected TR and 16 letters or digits, got {track!r}")
     preview = row.get("track_7digitalid")
     stems = (track,) if not preview else (track, f"{preview}", f"{preview}.clip")
-    return Draft(
+    return rows.Draft(
         clip_id=track,
         split="train",
         stems=stems,

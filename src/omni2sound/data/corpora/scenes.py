@@ -13,29 +13,29 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from omni2sound.data.corpora.rows import Draft, Item, drafts, find_published, json_lines, number
+from omni2sound.data.corpora import rows
 
 __all__ = ["read"]
 
 
-def read(published: Path) -> Iterator[Item]:
+def read(published: Path) -> Iterator[rows.Item]:
     """Read every scene of the folder."""
-    for path in find_published(published, "manifest.jsonl", wanted="a folder of scenes"):
-        yield from drafts(path, json_lines(path), _draft, exclude=_exclusion)
+    for path in rows.find_published(published, "manifest.jsonl", wanted="a folder of scenes"):
+        yield from rows.drafts(path, rows.json_lines(path), _draft, exclude=_exclusion)
 
 
 def _exclusion(row: Mapping[str, Any]) -> str | None:
     return "has off-screen sounds" if row["kind"] == "offscreen" else None
 
 
-def _draft(row: Mapping[str, Any]) -> Draft:
+def _draft(row: Mapping[str, Any]) -> rows.Draft:
     captions, video = row["captions"], row["video"]
-    return Draft(
+    return rows.Draft(
         clip_id=row["id"],
         split=row["split"],
         audio=row["audio"],
         video=video,
-        duration_s=number(row["duration_s"], "duration_s"),
+        duration_s=rows.number(row["duration_s"], "duration_s"),
         captions=tuple(dict.fromkeys(captions.values())),
         audio_captions=(heard,) if (heard := row.get("audio_only_caption")) else (),
         labels=tuple(row["classes"]),

@@ -14,15 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from omni2sound.data.corpora.rows import (
-    Draft,
-    Item,
-    csv_lines,
-    drafts,
-    find_published,
-    number,
-    youtube_id,
-)
+from omni2sound.data.corpora import rows
 
 __all__ = ["read"]
 
@@ -30,20 +22,23 @@ CLIP_S = 10.0
 _COLUMNS = ("YouTube ID", "start seconds", "label", "split")
 
 
-def read(published: Path) -> Iterator[Item]:
+def read(published: Path) -> Iterator[rows.Item]:
     """Read every row of the table."""
-    for path in find_published(published, "vggsound*.csv", wanted="vggsound.csv"):
-        yield from drafts(path, csv_lines(path, _COLUMNS), _draft)
+    for path in rows.find_published(published, "vggsound*.csv", wanted="vggsound.csv"):
+        yield from rows.drafts(path, rows.csv_lines(path, _COLUMNS), _draft)
 
 
-def _draft(row: Mapping[str, Any]) -> Draft:
-    video, start = youtube_id(row["YouTube ID"]), number(row["start seconds"], "start seconds")
+def _draft(row: Mapping[str, Any]) -> rows.Draft:
+    video, start = (
+        rows.youtube_id(row["YouTube ID"]),
+        rows.number(row["start seconds"], "start seconds"),
+    )
     if row["split"] not in ("train", "test"):
         raise ValueError(f"split: expected train or test, got {row['split']!r}")
     if not row["label"]:
         raise ValueError("label: empty")
     name = f"{video}_{int(start):06d}"
-    return Draft(
+    return rows.Draft(
         clip_id=name,
         split="train" if row["split"] == "train" else "test",
         stems=(name, f"{video}_{int(start)}", video),

@@ -21,15 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from omni2sound.data.corpora.rows import (
-    Draft,
-    Item,
-    drafts,
-    find_published,
-    json_items,
-    number,
-    youtube_id,
-)
+from omni2sound.data.corpora import rows
 from omni2sound.errors import ConfigError, UserError
 
 __all__ = ["read"]
@@ -42,18 +34,18 @@ _SOURCES = {  # by how the file's name begins: folder of the media, prefix of so
 }
 
 
-def read(published: Path) -> Iterator[Item]:
+def read(published: Path) -> Iterator[rows.Item]:
     """Read every object of the sources in the folder."""
     folder = published if published.is_dir() else published.parent
     excluded = _blacklists(folder)
-    for path in find_published(published, "*_final*.json", wanted="as_final.json and others"):
+    for path in rows.find_published(published, "*_final*.json", wanted="as_final.json and others"):
         known = [s for start, s in _SOURCES.items() if path.name.startswith(start)]
         if not known:
             raise UserError(f"{path}: expected a name that begins with {', '.join(_SOURCES)}")
         media, prefix = known[0]
-        yield from drafts(
+        yield from rows.drafts(
             path,
-            json_items(path),
+            rows.json_items(path),
             partial(_draft, media, prefix),
             exclude=partial(_exclusion, excluded.get(media, frozenset())),
         )
@@ -79,13 +71,17 @@ def _blacklists(folder: Path) -> Mapping[str, frozenset[str]]:
     return {source: frozenset(ids) for source, ids in found.items()}
 
 
-def _draft(media: str, prefix: str, row: Mapping[str, Any]) -> Draft:
+def _draft(media: str, prefix: str, row: Mapping[str, Any]) -> rows.Draft:
     name, caption = _plain(row["id"]), row["caption"]
     if not name or not isinstance(caption, str) or not caption.strip():
         raise ValueError("id or caption: empty")
-    of_source = youtube_id(name[1:] if len(name) == 12 else name) if prefix == "youtube" else name
-    duration_s = number(row["duration"], "duration") if row.get("duration") is not None else None
-    return Draft(
+    of_source = (
+        rows.youtube_id(name[1:] if len(name) == 12 else name) if prefix == "youtube" else name
+    )
+    duration_s = (
+        rows.number(row["duration"], "duration") if row.get("duration") is not None else None
+    )
+    return rows.Draft(
         clip_id=f"{media}-{name}",
         split="train",
         stems=(f"{media}/{name}", f"{media}/{of_source}"),

@@ -38,7 +38,7 @@ from omni2sound.data.store.index import (
 from omni2sound.data.store.rows import ClipFeatures, write_shard
 from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.errors import UserError
-from omni2sound.files import atomic_path
+from omni2sound.files import write_text
 from omni2sound.weights import ATTRIBUTION_FILE
 
 __all__ = ["BuildReport", "ShardJob", "build_store"]
@@ -106,8 +106,7 @@ def build_store(
         for rest in out.glob(".*.part.arrow"):  # of a builder that was killed
             rest.unlink()
         if attribution:
-            with atomic_path(out / ATTRIBUTION_FILE) as temporary:
-                temporary.write_text(attribution, encoding="utf-8")
+            write_text(out / ATTRIBUTION_FILE, attribution)
         done = _find_shards(out, jobs)
         num_found = len(done)
         missing = [job for job in jobs if _file(job.name) not in done]

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError
-from omni2sound.files import atomic_path
+from omni2sound.files import write_text
 
 __all__ = [
     "FAILED",
@@ -99,8 +99,7 @@ def describe_store(folder: Path, description: Mapping[str, Any]) -> None:
                 f"{folder} holds features made with another {', '.join(changed)}; use a new folder"
             )
         return
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def write_index(folder: Path, records: Iterable[ShardRecord]) -> None:
@@ -115,9 +114,8 @@ def write_index(folder: Path, records: Iterable[ShardRecord]) -> None:
         }
         for r in records
     ]
-    with atomic_path(folder / INDEX) as temporary:
-        text = json.dumps({"format": FORMAT, "shards": shards}, indent=1, ensure_ascii=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
+    text = json.dumps({"format": FORMAT, "shards": shards}, indent=1, ensure_ascii=False)
+    write_text(folder / INDEX, text + "\n")
 
 
 def read_index(folder: Path) -> tuple[ShardRecord, ...] | None:

@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from omni2sound.errors import ConfigError, UserError
-from omni2sound.files import atomic_path
+from omni2sound.files import atomic_path, write_text
 from omni2sound.media.audio import read_audio, write_audio
 from omni2sound.media.encode import AAC, add_audio_stream, encode_audio
 from omni2sound.media.files import create_output
@@ -120,8 +120,8 @@ def build_corpus(
         if on_scene is not None:
             on_scene(index + 1, plan.num_scenes)
     lines = [json.dumps(manifest_line(s, assets), ensure_ascii=False) + "\n" for s in scenes]
-    _write_text(out / ATTRIBUTION_FILE, _attribution(scenes, assets))
-    _write_text(out / MANIFEST, "".join(lines))
+    write_text(out / ATTRIBUTION_FILE, _attribution(scenes, assets))
+    write_text(out / MANIFEST, "".join(lines))
     return out / MANIFEST
 
 
@@ -157,7 +157,7 @@ def write_scene(scene: Scene, assets: SceneAssets, out: Path) -> Path:
             write_audio(partial / name, _audio(stem))
         if scene.has_picture:
             write_video(partial / VIDEO, scene, assets, sound.mix_N)
-        _write_text(partial / EVENTS, scene.to_json())
+        write_text(partial / EVENTS, scene.to_json())
         partial.rename(folder)
     except BaseException:  # KeyboardInterrupt too: nothing half-written stays behind
         shutil.rmtree(partial, ignore_errors=True)
@@ -303,8 +303,3 @@ def _attribution(scenes: Iterable[Scene], assets: SceneAssets) -> str:
     used = [r for r in assets.catalogue.recordings if r.recording_id in recordings]
     shown = [p for p in assets.catalogue.pictures if p.picture_id in pictures]
     return attribution_tsv(used, shown)
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

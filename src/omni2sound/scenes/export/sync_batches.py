@@ -10,6 +10,7 @@ workers.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -43,27 +44,28 @@ def _assets(corpus: Path) -> SceneAssets:
     return SceneAssets.open(corpus)
 
 
+@dataclass(frozen=True, slots=True)
 class _Examples(Dataset[SyncExample]):
-    def __init__(
-        self, corpus: Path, config: SyncConfig, split: Split, seed: int, count: int
-    ) -> None:
-        self._corpus, self._config = corpus, config
-        self._split, self._seed, self._count = split, seed, count
+    corpus: Path
+    config: SyncConfig
+    split: Split
+    seed: int
+    count: int
 
     def __len__(self) -> int:
-        return self._count
+        return self.count
 
     def __getitem__(self, index: int) -> SyncExample:
-        assets = _assets(self._corpus)
+        assets = _assets(self.corpus)
         scene = draw_scene(
             assets,
-            split=self._split,
-            seed=self._seed,
+            split=self.split,
+            seed=self.seed,
             index=index,
             kind=KINDS[index % len(KINDS)],
             duration_s=DURATION_S,
         )
-        config = self._config
+        config = self.config
         frames = render_frames(scene, assets, fps=config.fps, size_px=config.frame_px)
         on_screen = np.array([e.on_screen for e in scene.events], dtype=bool)
         sound = render_sound(scene, assets).stems_EN[on_screen].sum(axis=0, dtype=np.float32)

@@ -20,7 +20,7 @@ import soundfile
 from PIL import Image
 
 from omni2sound.errors import ConfigError, MediaError
-from omni2sound.files import atomic_path
+from omni2sound.files import atomic_path, write_text
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, STORE_CATALOGUE
 from omni2sound.scenes.material.catalogue import Catalogue, Picture, Recording
 from omni2sound.scenes.material.containers import (
@@ -100,11 +100,8 @@ def fetch(
         if on_package is not None:
             on_package(i + 1, len(missing))
 
-    for file_name, text in (
-        ("licences.md", licences_markdown(catalogue)),
-        ("licences.json", licences_json(catalogue)),
-    ):
-        _write_text(dest / file_name, text)
+    write_text(dest / "licences.md", licences_markdown(catalogue))
+    write_text(dest / "licences.json", licences_json(catalogue))
     if (dest / BUILDING).is_file():
         (dest / BUILDING).replace(dest / STORE_CATALOGUE)
     return dest
@@ -210,7 +207,7 @@ def _drop_stale(dest: Path, catalogue: Catalogue) -> None:
     for path in (*(dest / "recordings").iterdir(), *(dest / "pictures").iterdir()):
         if path not in good:
             path.unlink()
-    _write_text(dest / BUILDING, catalogue.to_json())
+    write_text(dest / BUILDING, catalogue.to_json())
 
 
 def _prepared_as(item: Recording | Picture) -> tuple[str | float, ...]:
@@ -218,8 +215,3 @@ def _prepared_as(item: Recording | Picture) -> tuple[str | float, ...]:
     if isinstance(item, Recording):
         return (item.recording_id, item.package, item.path, item.start_s, item.end_s)
     return (item.picture_id, item.package, item.path)
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -31,7 +31,7 @@ def paint_background(
     size = (width_px, height_px)
     colours = np.array(background.colours, dtype=np.float64)
     weight = _weights(rng, background)
-    layers = _resized(weight, size)
+    layers = [_resize(field, size, Image.Resampling.BILINEAR) for field in weight]
     low, high, third = colours
     pixels = low + (high - low) * layers[0][..., None] + 0.5 * (third - low) * layers[1][..., None]
     image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
@@ -52,7 +52,7 @@ def _weights(rng: np.random.Generator, background: Background) -> list[NDArray[n
     for layers in octaves:
         field = np.zeros((side, side))
         for k, layer in enumerate(layers[: background.detail]):
-            field += _enlarge(layer, side) * 0.6**k
+            field += _resize(layer, (side, side), Image.Resampling.BICUBIC) * 0.6**k
         span = max(float(np.ptp(field)), 1e-6)
         fields.append((field - field.min()) / span)
     if background.kind == "gradient":
@@ -62,19 +62,11 @@ def _weights(rng: np.random.Generator, background: Background) -> list[NDArray[n
     return fields
 
 
-def _enlarge(field: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    image = Image.fromarray(field.astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC)
+def _resize(
+    field: NDArray[np.float64], size: tuple[int, int], how: Image.Resampling
+) -> NDArray[np.float64]:
+    image = Image.fromarray(field.astype(np.float32)).resize(size, how)
     return np.asarray(image, dtype=np.float64)
-
-
-def _resized(fields: list[NDArray[np.float64]], size: tuple[int, int]) -> list[NDArray[np.float64]]:
-    return [
-        np.asarray(
-            Image.fromarray(f.astype(np.float32)).resize(size, Image.Resampling.BILINEAR),
-            dtype=np.float64,
-        )
-        for f in fields
-    ]
 
 
 def _with_picture(image: Image.Image, rgba: NDArray[np.uint8]) -> Image.Image:
