@@ -8,7 +8,7 @@ import pytest
 
 from omni2sound import files
 from omni2sound.errors import UserError
-from omni2sound.files import atomic_path, cache_dir
+from omni2sound.files import atomic_path, cache_dir, write_text
 
 
 def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:
