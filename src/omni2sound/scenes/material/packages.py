@@ -91,7 +91,7 @@ def obtain(
     if from_folder is not None:
         return _from_folder(package, from_folder)
     if urllib.parse.urlsplit(mirror).scheme not in ("http", "https"):
-        raise UserError(f"mirror {mirror!r} must begin with http:// or https://")
+        raise UserError(f"expected http:// or https://, got {mirror!r}", field="mirror")
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / package.file_name
     if target.is_file():
@@ -116,7 +116,7 @@ def _from_folder(package: Package, folder: Path) -> Path:
     if not found:
         raise MissingPartError(
             f"no {package.name}_*.deb in {folder}; needed: version {package.version}; "
-            "put it there, or download it"
+            "put it there, or leave out `from_folder`"
         )
     raise IntegrityError(
         f"{found[0]} is not version {package.version} of {package.name}: "
@@ -149,7 +149,7 @@ def _apt_download(package: Package, target: Path, http_error: Exception) -> None
     if shutil.which("apt-get") is None:
         raise MissingPartError(
             f"cannot download {package.name}: {http_error}, and there is no apt-get; "
-            f"get {package.file_name} elsewhere and give its folder (from_folder)"
+            f"get {package.file_name} elsewhere and give its folder as `from_folder`"
         ) from http_error
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         done = subprocess.run(
@@ -165,7 +165,7 @@ def _apt_download(package: Package, target: Path, http_error: Exception) -> None
             reason = (done.stderr.strip() or "no file").splitlines()[-1]
             raise MissingPartError(
                 f"cannot download {package.name} {package.version}: by HTTP: {http_error}; "
-                f"by apt-get: {reason}; get it elsewhere and give its folder (from_folder)"
+                f"by apt-get: {reason}; get it elsewhere and give its folder as `from_folder`"
             ) from http_error
         _verify(found[0], package)
         found[0].replace(target)
