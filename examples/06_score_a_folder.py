@@ -14,18 +14,22 @@ from omni2sound.bench.tracks.track import TrackClip, TrackInfo, write_track
 
 CAPTIONS = {"bell": "a bell rings", "dog": "a dog barks", "drum": "a drum is hit", "bird": "birds"}
 
+SECONDS = 4.0
+
 real, sounds = Path("real"), Path("theirs")
 pipeline = Omni2SoundPipeline.from_pretrained("embedded")
 for folder, seed in ((real, 1), (sounds, 2)):
     folder.mkdir(exist_ok=True)
     for name, caption in CAPTIONS.items():
         target = folder / f"{name}.wav"
-        pipeline(prompt=caption, duration_s=2.0, seed=seed).save(target, overwrite=True)
+        pipeline(prompt=caption, duration_s=SECONDS, seed=seed).save(target, overwrite=True)
 
 # A track: clips with captions and real sounds, under digests. Tracks with exact ground truth come
 # from `omni2sound bench build`.
 clips = [
-    TrackClip(clip_id=name, part="main", caption=caption, duration_s=2.0, audio=f"media:{name}.wav")
+    TrackClip(
+        clip_id=name, part="main", caption=caption, duration_s=SECONDS, audio=f"media:{name}.wav"
+    )
     for name, caption in CAPTIONS.items()
 ]
 info = TrackInfo(name="mine", version="1", tasks=("T2A",))
@@ -33,5 +37,7 @@ Path("track").mkdir(exist_ok=True)
 write_track(Path("track"), info, clips, media=real)
 
 command = "omni2sound bench score track theirs --task T2A --out scored"
-subprocess.run(command.split(), check=True)
+done = subprocess.run(command.split(), check=False)
+# 1: at least one file has a problem, a silent one for example, that is named in the report.
+assert done.returncode in (0, 1)
 print(Path("scored/report.md").read_text(encoding="utf-8"))

@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "omni2sound"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 SCRIPTS = Path(sys.executable).parent
+EXAMPLES = ROOT / "examples"
 
 _BLOCK = re.compile(
     r"(?P<skip><!-- not run: [^>]+ -->\n+)?^```(?P<kind>console|python)\n(?P<body>.*?)^```$",
@@ -72,6 +73,7 @@ def _blocks() -> list[Block]:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder with the inputs that the examples name."""
+    shutil.copytree(EXAMPLES / "plugins", tmp_path / "examples" / "plugins")
     with av.open(tmp_path / "clip.mp4", "w") as container:
         video = container.add_stream("mpeg4", rate=Fraction(25))
         audio = container.add_stream("aac", rate=16_000, layout="mono")
@@ -108,9 +110,6 @@ def test_an_example_runs(block: Block, folder: Path) -> None:
             command, cwd=folder, env=environment, check=False, capture_output=True, text=True
         )
         assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
-
-
-EXAMPLES = ROOT / "examples"
 
 
 def _run_example(folder: Path, *command: str) -> None:
