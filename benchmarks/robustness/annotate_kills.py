@@ -39,7 +39,7 @@ from benchmarks.robustness.llm_kills import (
     start_process,
 )
 from benchmarks.robustness.llm_server import EVERYTHING, PRICES, LoopbackServer
-from omni2sound.annotate.report.costs import costs_of
+from omni2sound.annotate.report.status import costs_of
 from omni2sound.data.corpora.manifest import Clip, write_manifest
 from tests.media.clips import write_video
 

@@ -8,7 +8,7 @@ import pytest
 
 from omni2sound.annotate.executor import Effort, Executor
 from omni2sound.annotate.records import Caption, Perception, SeniorCaption
-from omni2sound.annotate.report.costs import costs_of
+from omni2sound.annotate.report.status import costs_of
 from omni2sound.annotate.steps import STEPS_FILE, Found, StepStore
 
 

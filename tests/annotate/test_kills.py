@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.robustness.annotate_kills import files_with_the_key, killed_run
-from omni2sound.annotate.report.costs import costs_of
+from omni2sound.annotate.report.status import costs_of
 
 pytestmark = pytest.mark.slow
 

@@ -5,8 +5,8 @@
 In:   clips (`SourceClip`), a `Crew`: a model for each role, thresholds, rules.
 Out:  `Journey`s: the result of each step and the outcome of the clip.
 
-Roles are played by chat models (`chat`) or local networks (`local`); `build` makes a crew from names
-of models and annotates a manifest. `report` reads what a run has made.
+Roles are played by chat models (`chat`) or local networks (`local`); `build` makes a crew from
+names of models and annotates a manifest; `report` shows and exports a run.
 """
 
 from __future__ import annotations

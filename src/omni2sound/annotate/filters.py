@@ -71,14 +71,10 @@ class Thresholds:
         Raises:
             UserError: The scorer has no row, or the row is wrong.
         """
-        if file is None:
-            text = (resources.files(__package__) / "thresholds.toml").read_text(encoding="utf-8")
-        else:
-            text = file.read_text(encoding="utf-8")
+        source = file or resources.files(__package__) / "thresholds.toml"
         try:
-            rows: dict[str, Any] = tomllib.loads(text)
-            row = rows[scorer]
-            return cls(scorer=scorer, **row)
+            rows: dict[str, Any] = tomllib.loads(source.read_text(encoding="utf-8"))
+            return cls(scorer=scorer, **rows[scorer])
         except KeyError:
             raise UserError(f"no thresholds for {scorer!r}; there are {sorted(rows)}") from None
         except (tomllib.TOMLDecodeError, TypeError) as error:

@@ -89,16 +89,15 @@ class StepStore(Closing):
             raise UserError(f"{path.parent}: no annotation run; {START_ONE}")
         try:
             db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            (version,) = db.execute("PRAGMA user_version").fetchone()
             if read_only:
                 db.execute("PRAGMA query_only=ON")
             else:
                 db.execute("PRAGMA journal_mode=WAL")
                 db.execute("PRAGMA synchronous=FULL")
-                (version,) = db.execute("PRAGMA user_version").fetchone()
                 if version < _FILE_VERSION:
-                    db.executescript(_SCHEMA)
-                    db.execute(f"PRAGMA user_version={_FILE_VERSION}")
-            (version,) = db.execute("PRAGMA user_version").fetchone()
+                    db.executescript(_SCHEMA + f"PRAGMA user_version={_FILE_VERSION};")
+                    version = _FILE_VERSION
         except sqlite3.DatabaseError as error:
             raise UserError(f"{path}: not a store of annotation steps ({error})") from None
         if version != _FILE_VERSION:

@@ -22,7 +22,6 @@ from omni2sound.cli.progress import progress_bar
 from omni2sound.errors import UserError
 
 if TYPE_CHECKING:
-    from omni2sound.annotate.build import CrewSettings
     from omni2sound.annotate.chat.models import ChatOptions
 
 __all__ = ["app"]
@@ -117,6 +116,9 @@ def run(
 ) -> None:
     """Annotate the clips of a manifest. Exit code 1 if some could not be finished."""
     from omni2sound.annotate.build import CrewSettings, annotate_manifest
+    from omni2sound.annotate.chat.estimate import estimate
+    from omni2sound.annotate.runs import source_clips
+    from omni2sound.data.corpora.manifest import read_manifest
 
     settings = CrewSettings(
         junior=junior,
@@ -131,7 +133,7 @@ def run(
     )
     budget = _money(budget_usd)
     if dry_run:
-        _print_estimate(manifest, settings, limit)
+        print("\n".join(estimate(source_clips(read_manifest(manifest))[:limit], settings)))
         return
     with progress_bar("clips") as report:
         ends = asyncio.run(
@@ -186,22 +188,6 @@ def _json_object(text: str | None) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise UserError(f"expected a JSON object, got {text!r}", field="senior_extra")
     return data
-
-
-def _print_estimate(manifest: Path, settings: CrewSettings, limit: int | None) -> None:
-    from omni2sound.annotate.chat.estimate import estimate
-    from omni2sound.annotate.runs import source_clips
-    from omni2sound.data.corpora.manifest import read_manifest
-    from omni2sound.llm import Prices
-
-    lines = estimate(
-        source_clips(read_manifest(manifest))[:limit],
-        junior=settings.junior,
-        senior=settings.senior,
-        vision=settings.vision,
-        prices=Prices.load(*settings.chat.prices),
-    )
-    print("\n".join(lines))
 
 
 @app.command()

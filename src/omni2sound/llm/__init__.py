@@ -25,7 +25,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from omni2sound.errors import BudgetExceeded, Malformed, Refused, Unavailable
 from omni2sound.llm.chat import (
     AudioPart,
     ChatEndpoint,
@@ -55,7 +54,6 @@ if TYPE_CHECKING:
 __all__ = [
     "OPENAI_URL",
     "AudioPart",
-    "BudgetExceeded",
     "CachedChat",
     "CallStore",
     "ChatEndpoint",
@@ -65,19 +63,16 @@ __all__ = [
     "Cost",
     "ImagePart",
     "Limits",
-    "Malformed",
     "Message",
     "ModelId",
     "OpenAIEndpoint",
     "Price",
     "Prices",
-    "Refused",
     "Retry",
     "SendFailed",
     "Spend",
     "TextPart",
     "Total",
-    "Unavailable",
     "Usage",
     "assistant",
     "content_key",

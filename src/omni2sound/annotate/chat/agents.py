@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -27,7 +29,7 @@ from omni2sound.annotate.chat.answers import (
     SeniorAnswer,
     ValidatorAnswer,
 )
-from omni2sound.annotate.chat.prompts import load_prompt
+from omni2sound.annotate.chat.prompts import Prompt, load_prompt
 from omni2sound.annotate.media import SAMPLE_RATE_HZ, clip_sound, shots_of, sound_part
 from omni2sound.annotate.records import (
     Caption,
@@ -103,28 +105,28 @@ async def in_parallel(
         await asyncio.gather(*running, return_exceptions=True)
 
 
+@dataclass(frozen=True)
 class ChatAgent:
     """Base of all roles: a model, a prompt, errors as records."""
 
     role: ClassVar[str]
     """Name of the prompt."""
 
-    def __init__(
-        self,
-        model: ChatModel,
-        *,
-        concurrency: int = 16,
-        extra: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._model = model
-        self._prompt = load_prompt(self.role)
-        self._limit = concurrency
-        self._extra = dict(extra or {})
+    model: ChatModel
+    _: KW_ONLY
+    concurrency: int = 16
+    """Most requests in flight."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Extra fields of the requests' bodies."""
+
+    @cached_property
+    def _prompt(self) -> Prompt:
+        return load_prompt(self.role)
 
     @property
     def identity(self) -> Any:
         """Model, prompt version and extra fields of the request."""
-        return [to_json(self._model.id), self._prompt.version, self._extra]
+        return [to_json(self.model.id), self._prompt.version, dict(self.extra)]
 
     def _request(
         self, clip: SourceClip, messages: Sequence[Message], answer: type[BaseModel], tokens: int
@@ -134,7 +136,7 @@ class ChatAgent:
             prompt_version=self._prompt.version,
             max_output_tokens=tokens,
             answer=answer,
-            extra=self._extra,
+            extra=self.extra,
             label=clip.name,
         )
 
@@ -149,7 +151,7 @@ class ChatAgent:
             except Unavailable as error:
                 return Retry(reason=str(error))
 
-        return in_parallel(settled, items, limit=self._limit)
+        return in_parallel(settled, items, limit=self.concurrency)
 
 
 class ChatViewer(ChatAgent):
@@ -166,7 +168,7 @@ class ChatViewer(ChatAgent):
         request = self._request(
             work.clip, [system(self._prompt.text), user(*parts)], ContextAnswer, _CONTEXT_TOKENS
         )
-        reply = await self._model.ask(request)
+        reply = await self.model.ask(request)
         return reply.parsed(ContextAnswer).record()
 
 
@@ -185,26 +187,19 @@ def _jpeg(frame_HWC: NDArray[np.uint8]) -> ImagePart:
     return ImagePart(data=file.getvalue(), media_type="image/jpeg", detail="low")
 
 
+@dataclass(frozen=True)
 class ChatJunior(ChatAgent):
     """Captions from the clip's sound and the visual context."""
 
     role = "junior"
 
-    def __init__(
-        self,
-        model: ChatModel,
-        *,
-        concurrency: int = 16,
-        extra: Mapping[str, Any] | None = None,
-        shows_frames: bool = False,
-    ) -> None:
-        super().__init__(model, concurrency=concurrency, extra=extra)
-        self._shows_frames = shows_frames
+    shows_frames: bool = False
+    """Adds frames to the request, to measure their effect."""
 
     @property
     def identity(self) -> Any:
         """Adds whether it gets frames."""
-        return [*super().identity, self._shows_frames]
+        return [*super().identity, self.shows_frames]
 
     def caption(self, works: Sequence[Work]) -> Results[Caption]:
         """See `roles.Junior`."""
@@ -214,11 +209,11 @@ class ChatJunior(ChatAgent):
         samples_N = await asyncio.to_thread(clip_sound, work.clip)
         part, _ = sound_part(samples_N)
         parts: list[Any] = [part, *_context(work)]
-        if self._shows_frames:
+        if self.shows_frames:
             parts += await asyncio.to_thread(_pictures, work)
         messages = [system(self._prompt.text), user(*parts)]
         request = self._request(work.clip, messages, CaptionAnswer, _ANSWER_TOKENS)
-        reply = await self._model.ask(request)
+        reply = await self.model.ask(request)
         return reply.parsed(CaptionAnswer).record(len(samples_N) / SAMPLE_RATE_HZ)
 
 
@@ -228,26 +223,19 @@ def _context(work: Work) -> list[str]:
     return [f"The silent picture, described:\n{work.context.text}"]
 
 
+@dataclass(frozen=True)
 class ChatSenior(ChatAgent):
     """Revises from sound, context, the junior's caption and the reasons; may hear a span again."""
 
     role = "senior"
 
-    def __init__(
-        self,
-        model: ChatModel,
-        *,
-        concurrency: int = 16,
-        extra: Mapping[str, Any] | None = None,
-        max_turns: int = 3,
-    ) -> None:
-        super().__init__(model, concurrency=concurrency, extra=extra)
-        self._max_turns = max_turns
+    max_turns: int = 3
+    """Most requests per clip; each but the last may ask for a span."""
 
     @property
     def identity(self) -> Any:
         """Adds the number of turns and the cap on reasoning."""
-        return [*super().identity, self._max_turns, REASONING_TOKENS]
+        return [*super().identity, self.max_turns, REASONING_TOKENS]
 
     def revise(self, works: Sequence[Work]) -> Results[SeniorCaption]:
         """See `roles.Senior`."""
@@ -267,13 +255,13 @@ class ChatSenior(ChatAgent):
             ),
         ]
         turns: list[Turn] = []
-        for turn in range(1, self._max_turns + 1):
-            if turn == self._max_turns:
+        for turn in range(1, self.max_turns + 1):
+            if turn == self.max_turns:
                 messages.append(user("This is the last turn: give `answer` now."))
             request = self._request(
                 work.clip, messages, SeniorAnswer, REASONING_TOKENS + _ANSWER_TOKENS
             )
-            reply = await self._model.ask(request)
+            reply = await self.model.ask(request)
             answer = reply.parsed(SeniorAnswer)
             if answer.answer is not None:
                 turns.append(Turn(reasoning=answer.reasoning, listened_s=None))
@@ -288,7 +276,7 @@ class ChatSenior(ChatAgent):
                 assistant(reply.text),
                 user(f"The sound from {span_s[0]:.2f} to {span_s[1]:.2f} s:", part),
             ]
-        raise Malformed(f"the senior gave no caption in {self._max_turns} turns")
+        raise Malformed(f"the senior gave no caption in {self.max_turns} turns")
 
 
 class ChatValidator(ChatAgent):
@@ -307,7 +295,7 @@ class ChatValidator(ChatAgent):
             system(self._prompt.text),
             user(f"Scene:\n{work.context.text}", f"Caption: {work.caption.text}"),
         ]
-        reply = await self._model.ask(self._request(work.clip, messages, ValidatorAnswer, 200))
+        reply = await self.model.ask(self._request(work.clip, messages, ValidatorAnswer, 200))
         answer = reply.parsed(ValidatorAnswer)
         return Verdict(plausible=answer.plausible, reason=answer.reason)
 
@@ -327,5 +315,5 @@ class ChatJudge(ChatAgent):
             system(self._prompt.text),
             user(part, f"First: {pair.first}", f"Second: {pair.second}"),
         ]
-        reply = await self._model.ask(self._request(pair.clip, messages, JudgeAnswer, 200))
+        reply = await self.model.ask(self._request(pair.clip, messages, JudgeAnswer, 200))
         return reply.parsed(JudgeAnswer).better

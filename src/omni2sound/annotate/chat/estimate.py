@@ -1,6 +1,6 @@
 """Upper bound of a run's calls and cost, before anything is sent.
 
-In:   clips, names of models, the price table.
+In:   clips, settings of the crew.
 Out:  lines of text.
 
 Not a forecast: every clip with pictures takes the audio-visual path, every clip goes to the
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
+from omni2sound.annotate.build import CrewSettings
 from omni2sound.annotate.chat.answers import (
     CaptionAnswer,
     ContextAnswer,
@@ -31,25 +32,21 @@ _FRAMES = 8
 _CONTEXT = "x" * 2000
 
 
-def estimate(
-    clips: Sequence[SourceClip], *, junior: str, senior: str, vision: str, prices: Prices
-) -> list[str]:
+def estimate(clips: Sequence[SourceClip], settings: CrewSettings) -> list[str]:
     """Return a line per role and one for the sum, which is unknown if a price is."""
+    prices = Prices.load(*settings.chat.prices)
     seconds = [clip.duration_s or _UNKNOWN_S for clip in clips]
     pictured = sum(clip.video is not None for clip in clips)
     mean_s = sum(seconds) / max(len(seconds), 1) or _UNKNOWN_S
     sound = AudioPart(data=b"", format="wav", duration_s=mean_s)
     frame = ImagePart(data=b"", media_type="image/jpeg")
+    junior, senior, vision = settings.junior, settings.senior, settings.vision
+    turns = [sound, _CONTEXT, sound, sound]
     rows = (
-        ("vision", vision, pictured, _asked("viewer", [frame] * _FRAMES, ContextAnswer, 900)),
-        ("junior", junior, len(clips), _asked("junior", [sound, _CONTEXT], CaptionAnswer, 700)),
-        (
-            "senior",
-            senior,
-            3 * len(clips),
-            _asked("senior", [sound, _CONTEXT, sound, sound], SeniorAnswer, 828),
-        ),
-        ("validator", junior, pictured, _asked("validator", [_CONTEXT], ValidatorAnswer, 200)),
+        ("vision", vision, pictured, _request("viewer", [frame] * _FRAMES, ContextAnswer, 900)),
+        ("junior", junior, len(clips), _request("junior", [sound, _CONTEXT], CaptionAnswer, 700)),
+        ("senior", senior, 3 * len(clips), _request("senior", turns, SeniorAnswer, 828)),
+        ("validator", junior, pictured, _request("validator", [_CONTEXT], ValidatorAnswer, 200)),
     )
     lines = [f"{len(clips)} clips, {sum(seconds) / 3600:.1f} hours, {pictured} with pictures"]
     total: Decimal | None = Decimal(0)
@@ -71,7 +68,7 @@ def estimate(
     return lines
 
 
-def _asked(role: str, parts: Sequence[object], answer: type, tokens: int) -> ChatRequest:
+def _request(role: str, parts: Sequence[object], answer: type, tokens: int) -> ChatRequest:
     prompt = load_prompt(role)
     return ChatRequest(
         messages=(system(prompt.text), user(*parts)),  # type: ignore[arg-type]

@@ -16,17 +16,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound.annotate.executor import Executor
+from omni2sound.annotate.local.perceive import tagger
 from omni2sound.annotate.local.words import ClassNames, vocabulary
 from omni2sound.annotate.media import clip_sound
 from omni2sound.annotate.records import Failure
 from omni2sound.annotate.roles import Pair, Preference, Results, SourceClip
-from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import MediaError
 from omni2sound.scenes.material.catalogue import Catalogue
@@ -39,15 +38,10 @@ _PLAIN_WORDS = frozenset({"country", "fill", "hands", "outside", "roll", "run", 
 """YAMNet classes whose names are everyday words of captions."""
 
 
-@lru_cache(maxsize=1)
-def _tagger() -> Tagger:
-    return Tagger.load()
-
-
 def tag(clip: SourceClip) -> tuple[float, ...] | Failure:
     """Return each class's highest score over the clip, (K,): one job of the executor."""
     try:
-        scores_PK, _ = _tagger().scores_and_embeddings(clip_sound(clip))
+        scores_PK, _ = tagger().scores_and_embeddings(clip_sound(clip))
     except MediaError as error:
         return Failure(kind="media", reason=str(error))
     return tuple(round(float(score), 4) for score in scores_PK.max(axis=0))
@@ -85,7 +79,7 @@ class LocalJudge:
         """See `roles.CaptionJudge`."""
         clips = list({pair.clip.name: pair.clip for pair in pairs}.values())
         tags = {clips[index].name: scores async for index, scores in self.executor.map(tag, clips)}
-        names, classes = ClassNames(Catalogue.load()), _tagger().class_names
+        names, classes = ClassNames(Catalogue.load()), tagger().class_names
         others = other_things(names, YamNet.load().class_names)
         for index, pair in enumerate(pairs):
             scores = tags[pair.clip.name]

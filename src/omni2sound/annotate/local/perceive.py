@@ -42,6 +42,7 @@ __all__ = [
     "listen_finely",
     "perceive",
     "score_captions",
+    "tagger",
 ]
 
 _FRAME_PX = 240
@@ -78,7 +79,8 @@ def _joint(folder: Path) -> JointSpace:
 
 
 @lru_cache(maxsize=1)
-def _tagger() -> Tagger:
+def tagger() -> Tagger:
+    """Load the in-domain tagger once per process."""
     return Tagger.load()
 
 
@@ -92,7 +94,7 @@ def _known() -> ClassNames:
 def _likeness(joint: Path) -> NDArray[np.float32]:
     space, catalogue = _joint(joint), Catalogue.load()
     words = vocabulary(space.hearing.class_names)
-    classes = [catalogue.sound_class(c).names[0] for c in _tagger().class_names]
+    classes = [catalogue.sound_class(c).names[0] for c in tagger().class_names]
     return likeness_of_names(space, [thing.name for thing in words.things], classes)
 
 
@@ -193,7 +195,7 @@ def _unpacked(sound: str, dim: int) -> torch.Tensor:
 
 def listen_finely(job: ClipJob) -> tuple[Patch, ...] | Failure:
     """Tag things with YAMNet at a quarter of its hop where the in-domain tagger confirms them."""
-    space, tagger = _joint(job.joint), _tagger()
+    space = _joint(job.joint)
     try:
         samples_N = clip_sound(job.clip)
     except MediaError as error:
@@ -202,7 +204,7 @@ def listen_finely(job: ClipJob) -> tuple[Patch, ...] | Failure:
     step = YamNet.patch_hop_samples // _FINE
     shifted = [samples_N[k * step :] for k in range(_FINE) if len(samples_N) > k * step]
     parts = [space.hearing.scores_and_embeddings(piece)[0] for piece in shifted]
-    tagged = [tagger.scores_and_embeddings(piece)[0] for piece in shifted]
+    tagged = [tagger().scores_and_embeddings(piece)[0] for piece in shifted]
     loud_P = _woven([heard_patches(n, len(p)) for n, p in zip(shifted, parts, strict=True)])
     scores_PC, tagged_PK = _smooth(_woven(parts)), _smooth(_woven(tagged))
     # Patches of both taggers begin together; at the end one may have a patch more.

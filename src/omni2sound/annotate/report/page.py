@@ -18,7 +18,7 @@ import numpy as np
 
 from omni2sound.annotate.media import SAMPLE_RATE_HZ, clip_sound, shots_of
 from omni2sound.annotate.roles import SourceClip
-from omni2sound.annotate.runs import RunSettings, Story, clip_name, source_clips, stories
+from omni2sound.annotate.runs import RunSettings, clip_name, source_clips, stories
 from omni2sound.config import to_json
 from omni2sound.data.corpora.manifest import read_manifest
 from omni2sound.errors import UserError
@@ -50,7 +50,10 @@ def write_page(run: Path, clip: str, output: Path) -> None:
     source = next(c for c in source_clips(manifest) if c.name == clip)
     caption = story.caption
     head = escape(caption.text if caption else "no caption")
-    rows = "".join(_rows(story))
+    rows = "".join(
+        f"<tr><td>{escape(step)}<td>{_shown(to_json(record))}</tr>"
+        for step, record in story.steps.items()
+    )
     page = (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(clip)}</title>'
         f"<style>{_STYLE}</style><h1>{escape(clip)}</h1>"
@@ -76,13 +79,6 @@ def _picture(source: SourceClip) -> str:
     file = io.BytesIO()
     image.save(file, format="PNG")
     return base64.b64encode(file.getvalue()).decode()
-
-
-def _rows(story: Story) -> list[str]:
-    return [
-        f"<tr><td>{escape(step)}<td>{_shown(to_json(record))}</tr>"
-        for step, record in story.steps.items()
-    ]
 
 
 def _shown(data: Any) -> str:
