@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import wave
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.robustness.click_corpus import click_store
+from omni2sound.bench.metrics import clip_metric
+from omni2sound.bench.metrics.clip_metric import ClipMetric, clip_metric_scores, measure_clip
+from omni2sound.bench.tracks.track import Track, TrackClip
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.plugins import PLUGINS_VARIABLE, Registry
+from tests.bench.conftest import (  # noqa: F401 (fixtures)
+    assets,
+    stage_track,
+    store,
+    tonal_assets,
+)
 from tests.build import video_with_square
 
 ROOT = Path(__file__).parents[1]
@@ -117,6 +128,62 @@ def test_an_own_recipe_trains(tmp_path: Path) -> None:
     plugin("recipe", "train", "quick", *arguments, "--max-steps", 1)
     card = json.loads((tmp_path / "run" / "model" / "card.json").read_text(encoding="utf-8"))
     assert card["name"] == "quick" and card["parts"]["dit"]["width"] == 64
+
+
+@pytest.mark.slow
+def test_an_own_tagger_and_an_own_metric_score_in_two_workers(
+    stage_track: Track,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for clip in stage_track.clips:
+        shutil.copyfile(stage_track.path(clip.audio), theirs / f"{clip.clip_id}.wav")
+    own = [part for name in ("tagger", "metric") for part in ("--plugin", EXAMPLES / f"{name}.py")]
+    folders = (stage_track.folder, theirs, "--cache", tmp_path / "cache", "--out", tmp_path / "out")
+    arguments = (*folders, "--task", "V2A", "--workers", 2, "--judges", "flatness")
+    done = run(*own, "-q", "bench", "score", *arguments)
+    assert done.returncode == 0, done.stderr
+    for title in ("### main: flatness-8s-v1", "### main: stage-v1", "### offscreen: brightness-v1"):
+        assert title in done.stdout
+    assert "| system | clips | centroid error (Hz) ↓ |" in done.stdout
+    assert "| theirs V2A | 4 | 0 [0, 0] |" in done.stdout  # the real sounds themselves
+    rows = json.loads((tmp_path / "out" / "scores.json").read_text(encoding="utf-8"))["rows"]
+    error = {
+        row["system"]: row["scores"][0]["estimate"]
+        for row in rows
+        if row["protocol"] == "brightness-v1" and row["part"] == "main"
+    }
+    assert "silence" not in error  # the metric is None for silence
+    wrong = error["shuffled"]
+    assert 0 <= wrong["low"] <= wrong["value"] <= wrong["high"] and wrong["value"] > 0
+    done = run("bench", "score", *arguments)
+    assert done.returncode == 2
+    assert "no tagger 'flatness'; known: yamnet, tagger; plugins add others" in done.stderr
+
+
+def test_a_metric_under_a_built_in_protocol_is_refused() -> None:
+    for protocol in ("stage-v1", "copies-v1", "avbench-8s-v1", "flatness-8s-v1"):
+        with pytest.raises(UserError, match="is built in"):
+            ClipMetric(protocol=protocol, direction="lower", measure=lambda sound, real, clip: 0.0)
+
+
+def test_a_metric_gives_a_finite_number_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = TrackClip(clip_id="a", part="main", caption="", duration_s=1.0, audio="own:a.wav")
+    values: dict[str, float | None] = {"five": 5, "none": None, "nan": float("nan")}
+    metrics = {
+        name: ClipMetric(protocol="p-v1", direction="lower", measure=lambda s, r, c, v=v: v)
+        for name, v in values.items()
+    }
+    monkeypatch.setattr(clip_metric, "CLIP_METRICS", Registry("metric", metrics))
+    silence = np.zeros(4, np.float32)
+    found = [measure_clip(name, lambda rate: (silence, silence), clip) for name in ("five", "none")]
+    assert found == [5.0, None]
+    with pytest.raises(UserError, match="metric 'nan', clip a: expected a number, got nan"):
+        measure_clip("nan", lambda rate: (silence, silence), clip)
+    ((score,),) = clip_metric_scores([{"five": 5.0}, {}, {"five": 7.0}])
+    assert (score.name, score.protocol, score.estimate.value) == ("five", "p-v1", 6.0)
+    assert score.estimate.num_clips == 2
 
 
 OWN_RECIPE = """

@@ -70,7 +70,7 @@ class CheapJudge:
         return scores.astype(np.float32), bands
 
 
-tagging.TAGGERS = {**tagging.TAGGERS, "cheap": CheapJudge}
+tagging.TAGGERS.register("cheap", CheapJudge)
 
 
 def make(folder: Path, count: int, seed: int) -> None:

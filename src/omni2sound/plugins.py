@@ -53,14 +53,14 @@ class Registry(Mapping[str, T]):
         """Add an entry.
 
         Args:
-            name: Letters, digits, `_`, `.` and `-`.
+            name: Letters, digits, spaces, `_`, `.` and `-`.
             entry: What `find` returns for it.
 
         Raises:
             UserError: If the name is taken or has other characters.
         """
-        if not re.fullmatch(r"\w[\w.-]*", name):
-            raise UserError(f"{self._what} {name!r}: expected letters, digits, _, . and -")
+        if not re.fullmatch(r"\w[\w .-]*", name):
+            raise UserError(f"{self._what} {name!r}: expected letters, digits, spaces, _, . and -")
         if name in self._entries:
             raise UserError(f"{self._what} {name!r} exists already; choose another name")
         self._entries[name] = entry

@@ -25,6 +25,7 @@ from omni2sound.bench.systems.system import NOISE, REAL_ELSEWHERE, RECONSTRUCTIO
 from omni2sound.bench.tracks.track import Part, Track
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError
+from omni2sound.plugins import Registry
 from tests.bench.embeds import colours_embed, words_embed
 
 pytestmark = pytest.mark.slow
@@ -169,7 +170,7 @@ def test_a_second_judge_changes_nothing_that_the_first_says(
         judge.name = "twin"
         return judge
 
-    monkeypatch.setattr(tagging, "TAGGERS", {**tagging.TAGGERS, "twin": twin})
+    monkeypatch.setattr(tagging, "TAGGERS", Registry("tagger", {**tagging.TAGGERS, "twin": twin}))
     both = run_with(stage_track, tmp_path, replace(means, judges=("yamnet", "twin")), knows=True)
     first = {
         (r.part, r.protocol, r.system, r.task): {s.name: s for s in r.scores}

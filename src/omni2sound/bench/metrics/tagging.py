@@ -43,6 +43,7 @@ from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError
 from omni2sound.media.audio import read_audio
+from omni2sound.plugins import Registry
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue, Split
 
@@ -124,7 +125,11 @@ class AudioTagger(PatchTagger, Protocol):
         """Whether `class_names` are AudioSet's or the catalogue's own."""
 
 
-TAGGERS: Mapping[str, Callable[[], AudioTagger]] = {"yamnet": YamNet.load, "tagger": Tagger.load}
+TAGGERS: Registry[Callable[[], AudioTagger]] = Registry(
+    "tagger",
+    {"yamnet": YamNet.load, "tagger": Tagger.load},
+    note="plugins add others (for the networks of avbench-8s-v1 see docs/guides/full-size.md)",
+)
 """Taggers by name. The first one chosen gives the main scores of `stage-v1`, the second one the
 scores marked "(2nd)"; each has distances of its own."""
 
@@ -134,15 +139,10 @@ def load_tagger(name: str) -> AudioTagger:
     """Load a tagger, once in each process.
 
     Raises:
-        UserError: There is none of this name.
+        ConfigError: There is none of this name.
         MissingPartError: Its network is not installed.
     """
-    if name not in TAGGERS:
-        raise UserError(
-            f"no tagger {name!r}; known: {', '.join(TAGGERS)} (for the networks of "
-            "avbench-8s-v1 see docs/guides/full-size.md)"
-        )
-    return TAGGERS[name]()
+    return TAGGERS.find(name)()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

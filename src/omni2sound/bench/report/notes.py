@@ -18,7 +18,7 @@ def notes_of(evaluation: Evaluation) -> list[str]:
     """In the order of their weight."""
     facts, notes = evaluation.facts, []
     least = facts["min_clips_for_verdict"]
-    distances = [r for r in evaluation.rows if r.protocol != "stage-v1"]
+    distances = [r for r in evaluation.rows if r.protocol.endswith("-8s-v1")]
     if any(row.num_clips < least for row in distances):
         notes.append(
             f"Fewer than {least} clips stand behind some FD and KID: no verdict should be taken "

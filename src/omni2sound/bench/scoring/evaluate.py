@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 from omni2sound.bench.metrics.avbench.scores import MIN_CLIPS as MIN_AVBENCH_CLIPS
 from omni2sound.bench.metrics.avbench.scores import score_avbench
+from omni2sound.bench.metrics.clip_metric import CLIP_METRICS, clip_metric_scores
 from omni2sound.bench.metrics.copies import Nearness, copies_scores
 from omni2sound.bench.metrics.scene_v1 import ClipScore, stage_scores
 from omni2sound.bench.metrics.tagger_8s import MIN_CLIPS_FOR_VERDICT, as_scores
@@ -26,6 +27,7 @@ from omni2sound.bench.scoring.sounds import (
     Judged,
     iter_judged,
     judge_sounds,
+    measure_clip_metrics,
     measure_nearness,
     real_hearing,
 )
@@ -99,6 +101,8 @@ class _Scored:
     system: System
     judged: Mapping[str, Judged]
     nearness: Mapping[str, Nearness]
+    own: Mapping[str, Mapping[str, float]]
+    """Numbers of the plugins' metrics, by clip."""
     kl: dict[str, dict[str, float]] = field(default_factory=dict)
     """By clip and judge."""
 
@@ -146,8 +150,14 @@ def evaluate(
     near = _nearness(track, searched, means, on_step) if with_copies else []
     by_system = _by_system(track, everyone, judged)
     near_by_system = _by_system(track, searched, near)
+    own = _own(track, everyone, means, on_step)
     scored = [
-        _Scored(system=s, judged=by_system[s.key], nearness=near_by_system.get(s.key, {}))
+        _Scored(
+            system=s,
+            judged=by_system[s.key],
+            nearness=near_by_system.get(s.key, {}),
+            own=own.get(s.key, {}),
+        )
         for s in everyone
     ]
     rows = [
@@ -209,6 +219,21 @@ def _nearness(
         num_workers=means.num_workers,
         on_sound=on_step("copies"),
     )
+
+
+def _own(
+    track: Track, systems: Sequence[System], means: Means, on_step: OnStep
+) -> dict[SystemKey, dict[str, dict[str, float]]]:
+    """Numbers of the plugins' metrics, by system and clip."""
+    measured = [s for s in systems if CLIP_METRICS and not s.distances_only]
+    values = measure_clip_metrics(
+        track,
+        _sounds_of(track, measured),
+        engine=means.engine,
+        num_workers=means.num_workers,
+        on_sound=on_step("metrics of plugins"),
+    )
+    return _by_system(track, measured, values)
 
 
 def _is_searched(system: System) -> bool:
@@ -276,7 +301,7 @@ def _distance_rows(track: Track, scored: Sequence[_Scored], part: Part, judge: s
 
 
 def _clip_rows(track: Track, one: _Scored) -> list[Row]:
-    """Rows of `stage-v1` and of `copies-v1`."""
+    """Rows of `stage-v1`, of `copies-v1` and of the plugins' metrics."""
     rows = []
     for part in track.parts:
         clips = [c for c in track.clips if c.part == part]
@@ -287,6 +312,10 @@ def _clip_rows(track: Track, one: _Scored) -> list[Row]:
         near = [one.nearness[c.clip_id] for c in clips if c.clip_id in one.nearness]
         if found := copies_scores(near):
             rows.append(_row(one.system, part, found, len(near), len(clips)))
+        own = [one.own[c.clip_id] for c in clips if c.clip_id in one.own]
+        rows += [
+            _row(one.system, part, found, len(own), len(clips)) for found in clip_metric_scores(own)
+        ]
     return rows
 
 

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
+from omni2sound.bench.metrics.clip_metric import CLIP_METRICS, measure_clip
 from omni2sound.bench.metrics.copies import Nearness, TrainingSounds, copies_asked
 from omni2sound.bench.metrics.scene_v1 import ClipScore, TrueEvent, score_clip
 from omni2sound.bench.metrics.tagger_8s import embed_clip
@@ -54,6 +55,7 @@ __all__ = [
     "entry_path",
     "iter_judged",
     "judge_sounds",
+    "measure_clip_metrics",
     "measure_nearness",
     "put_entry",
     "read_judged",
@@ -341,6 +343,53 @@ def _nearness(
     nearness = known.nearness(fitted_N, ask_copy=ask_copy)
     put_entry(path, json.dumps(asdict(nearness)).encode())
     return at, nearness
+
+
+def measure_clip_metrics(
+    track: Track,
+    sounds: Iterable[tuple[TrackClip, SoundFile]],
+    *,
+    engine: EngineName = "local",
+    num_workers: int = 1,
+    on_sound: Callable[[int, int], None] | None = None,
+) -> list[dict[str, float]]:
+    """Measure each sound by the metrics of plugins; not cached, since their code may change.
+
+    Args:
+        track: The track of the clips.
+        sounds: Each with its clip.
+        engine: What the jobs run on.
+        num_workers: Sounds at a time.
+        on_sound: Called with (sounds done, sounds in all).
+
+    Returns:
+        For each sound, in their order, its numbers by metric.
+
+    Raises:
+        UserError: If a number is not finite, or a file can't be read.
+    """
+    jobs = list(enumerate(sounds)) if CLIP_METRICS else []
+    found: dict[int, dict[str, float]] = {}
+    work = partial(_measure_clip, track.folder, tuple(CLIP_METRICS))
+    for at, values in map_jobs(work, jobs, engine=engine, num_workers=num_workers):
+        found[at] = values
+        if on_sound is not None:
+            on_sound(len(found), len(jobs))
+    return [found[at] for at, _ in jobs]
+
+
+def _measure_clip(
+    folder: Path, metrics: tuple[str, ...], job: tuple[int, tuple[TrackClip, SoundFile]]
+) -> tuple[int, dict[str, float]]:
+    at, (clip, sound) = job
+    made, real = _Once(sound.path), _Once(_track(folder).path(clip.audio))
+    values = {
+        name: measure_clip(
+            name, lambda rate: (_fit(clip, made, rate), _fit(clip, real, rate)), clip
+        )
+        for name in metrics
+    }
+    return at, {name: value for name, value in values.items() if value is not None}
 
 
 @lru_cache(maxsize=2048)

@@ -1,0 +1,100 @@
+"""Per-clip metrics of plugins: one number a sound, beside the built-in protocols.
+
+In:   a number for each clip, by metric.
+Out:  `Score`s with 95 % intervals (bootstrap over clips), one tuple a protocol.
+
+Shape suffixes: N samples.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni2sound.bench.stats.bootstrap import bootstrap_mean
+from omni2sound.bench.stats.estimate import Direction, Score
+from omni2sound.errors import UserError
+from omni2sound.plugins import Registry
+
+if TYPE_CHECKING:
+    from omni2sound.bench.tracks.track import TrackClip
+
+__all__ = ["CLIP_METRICS", "ClipMetric", "clip_metric_scores"]
+
+Waveform = NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipMetric:
+    """A metric with one number a clip; its name in `CLIP_METRICS` titles its column.
+
+    Attributes:
+        protocol: Title of its table, such as "brightness-v1"; a changed definition needs another.
+        direction: Which is better, "higher" or "lower".
+        measure: Called with (sound, real sound, clip), both waveforms (N,) mono, of the clip's
+            length; returns a finite number, or None where the clip does not count.
+        unit: Such as "Hz"; empty for pure numbers.
+        sample_rate_hz: Sample rate of both waveforms.
+
+    Raises:
+        UserError: If the protocol is a built-in one's.
+    """
+
+    protocol: str
+    direction: Direction
+    measure: Callable[[Waveform, Waveform, TrackClip], float | None]
+    unit: str = ""
+    sample_rate_hz: int = 16_000
+
+    def __post_init__(self) -> None:
+        if re.fullmatch(r"stage-v1|copies-v1|.*-8s-v1", self.protocol):
+            raise UserError(f"protocol {self.protocol!r} is built in; give the metric its own")
+
+
+CLIP_METRICS: Registry[ClipMetric] = Registry("metric", {})
+
+
+def measure_clip(
+    name: str, waveform_at: Callable[[int], tuple[Waveform, Waveform]], clip: TrackClip
+) -> float | None:
+    """Measure one sound by one metric.
+
+    Args:
+        name: Name of the metric.
+        waveform_at: Gives the sound and the real one at a sample rate.
+        clip: The clip.
+
+    Raises:
+        UserError: If the result is not finite.
+    """
+    metric = CLIP_METRICS.find(name)
+    value = metric.measure(*waveform_at(metric.sample_rate_hz), clip)
+    if value is not None and not math.isfinite(value):
+        raise UserError(f"metric {name!r}, clip {clip.clip_id}: expected a number, got {value}")
+    return value if value is None else float(value)
+
+
+def clip_metric_scores(clips: Sequence[Mapping[str, float]]) -> list[tuple[Score, ...]]:
+    """Scores over clips, one tuple a protocol; metrics without a number are left out.
+
+    Args:
+        clips: For each clip, its numbers by metric.
+    """
+    protocols: dict[str, tuple[Score, ...]] = {}
+    for name, metric in CLIP_METRICS.items():
+        if known := [clip[name] for clip in clips if name in clip]:
+            score = Score(
+                protocol=metric.protocol,
+                name=name,
+                direction=metric.direction,
+                unit=metric.unit,
+                estimate=bootstrap_mean(known),
+            )
+            protocols[metric.protocol] = (*protocols.get(metric.protocol, ()), score)
+    return list(protocols.values())
