@@ -121,11 +121,14 @@ def _build_dataclass(kind: Any, data: Any, where: str) -> Any:
     hints = _field_types(kind)
     if unknown := sorted(set(data) - set(hints)):
         raise ConfigError(f"{where}: unknown field {unknown[0]!r}; known: {', '.join(hints)}")
-    built = {k: _build(hints[k], v, f"{where}.{k}") for k, v in data.items()}
-    try:
-        return kind(**built)
-    except TypeError as error:
-        raise ConfigError(f"{where}: {error}") from None
+    needed = (f.name for f in dataclasses.fields(kind) if _has_no_default(f))
+    if missing := [name for name in needed if name not in data]:
+        raise ConfigError(f"{where}: field {missing[0]!r} is missing")
+    return kind(**{k: _build(hints[k], v, f"{where}.{k}") for k, v in data.items()})
+
+
+def _has_no_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 @functools.cache
@@ -159,7 +162,10 @@ def _choose(kinds: list[Any], data: Any, where: str) -> Any:
 
 def _scalar(kind: Any, data: Any, where: str) -> Any:
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
+        try:
+            return float(data)
+        except OverflowError:
+            raise ConfigError(f"{where}: a whole number beyond the range of float") from None
     fits = isinstance(data, kind) and not (kind is int and isinstance(data, bool))
     _expect(fits, kind.__name__, data, where)
     return data

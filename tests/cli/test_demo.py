@@ -11,11 +11,8 @@ import pytest
 from PIL import Image
 
 from omni2sound.cli import demo as command
-from omni2sound.cli import generate
 from omni2sound.errors import MissingPartError, UserError
 from tests.build import tiny_model_folder, video_with_square
-
-load_pipeline = generate.load_pipeline
 
 
 @pytest.fixture
@@ -23,9 +20,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model = tiny_model_folder(tmp_path / "model")
     video = video_with_square(tmp_path / "bikes.mp4")
     monkeypatch.setattr(command, "demo_video", lambda: video)
-    monkeypatch.setattr(
-        generate, "load_pipeline", lambda name, **where: load_pipeline(str(model), **where)
-    )
+    monkeypatch.setattr("omni2sound.generate.load.resolve_model", lambda name: model)
 
 
 def test_it_leaves_a_video_a_sound_and_a_picture(

@@ -39,22 +39,17 @@ def demo(
     except FileExistsError:
         raise UserError(f"--out {out}: is a file; give a folder") from None
 
-    from omni2sound.cli.generate import load_pipeline, show
     from omni2sound.cli.progress import progress_bar
-    from omni2sound.generate.output import OutputOptions, save
+    from omni2sound.generate.load import PipelineOptions
 
-    pipeline, _ = load_pipeline("embedded", device=device, dtype="auto")
-    replace = OutputOptions(overwrite=True)
-
+    pipeline = PipelineOptions(device=device).load()
     with progress_bar(f"sound for {video.name}") as report:
         for_video = pipeline(video=video, seed=0, on_step=report)
-    target = out / "demo.mp4"
-    show(save(for_video, target, video=video, options=replace, more_facts={}), as_json=False)
+    print(for_video.save(out / "demo.mp4", overwrite=True)["output"], flush=True)
 
     with progress_bar("sound for a sentence") as report:
         for_text = pipeline(prompt=PROMPT, duration_s=PROMPT_DURATION_S, seed=0, on_step=report)
-    target = out / "demo_t2a.wav"
-    show(save(for_text, target, video=None, options=replace, more_facts={}), as_json=False)
+    print(for_text.save(out / "demo_t2a.wav", overwrite=True)["output"], flush=True)
 
     draw(out / "demo.mp4", out / "demo.png", title=f"{video.name}, sound made by omni2sound")
     print(out / "demo.png")

@@ -23,6 +23,7 @@ from typer.core import TyperGroup
 from omni2sound import __version__
 from omni2sound.cli import (
     annotate,
+    batch,
     bench,
     convert,
     cost,
@@ -35,6 +36,7 @@ from omni2sound.cli import (
     train,
     train_part,
 )
+from omni2sound.cli.options import option_names
 from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.plugins import load_plugins
 
@@ -61,12 +63,7 @@ def _name_options(command: Any) -> None:
     run = command.callback
     if run is None:
         return
-    names = {
-        p.name: (p.metavar or p.name.upper())
-        if p.param_type_name == "argument"
-        else max(p.opts, key=len)
-        for p in command.params
-    }
+    names = option_names(command)
 
     @functools.wraps(run)
     def run_and_rename(*values: Any, **named_values: Any) -> Any:
@@ -89,7 +86,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(generate.generate)
+app.command(epilog=generate.EXAMPLES)(generate.generate)
+app.command(epilog=batch.EXAMPLES)(batch.batch)
 app.command()(demo.demo)
 app.command()(setup.setup)
 app.command()(doctor.doctor)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -12,12 +12,22 @@ __all__ = [
     "ComponentsOption",
     "CorpusOption",
     "DeviceOption",
+    "DtypeOption",
     "EncodersOption",
     "Engine",
     "EngineOption",
+    "JsonOption",
+    "KeepAudioOption",
+    "LoraOption",
+    "LoudnessOption",
+    "LowMemoryOption",
+    "ModelOption",
+    "OverwriteOption",
+    "PipelineDeviceOption",
     "WorkersOption",
     "corpus_folder",
     "default_workers",
+    "option_names",
 ]
 
 
@@ -54,6 +64,54 @@ EncodersOption = Annotated[
         help="Folder of published encoders (docs/guides/full-size.md). Default: cache folder."
     ),
 ]
+ModelOption = Annotated[
+    str, typer.Option(help='Model: "embedded", a model folder, or a Hub id "org/name@<commit>".')
+]
+PipelineDeviceOption = Annotated[
+    str, typer.Option(help="Device: cpu, cuda, cuda:1, mps, or auto for the fastest of them.")
+]
+DtypeOption = Annotated[
+    str,
+    typer.Option(
+        help="Precision of the transformer: float32, bfloat16, float16, or auto for bfloat16 where "
+        "it is fast and float32 elsewhere."
+    ),
+]
+LowMemoryOption = Annotated[
+    bool,
+    typer.Option(
+        "--low-memory",
+        help="Keep one component in memory at a time, in bfloat16 unless --dtype is given. Slower.",
+    ),
+]
+LoraOption = Annotated[
+    Path | None, typer.Option(help="Folder of a LoRA adapter for the model. Default: none.")
+]
+KeepAudioOption = Annotated[
+    bool, typer.Option("--keep-audio", help="Mix the video's own sound under the new one.")
+]
+LoudnessOption = Annotated[
+    float | None,
+    typer.Option(
+        "--loudness",
+        metavar="LUFS",
+        help="Target loudness, -50 to -5 LUFS, with true peaks below -1 dB. Default: as generated.",
+    ),
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object per result instead of its path.")
+]
+
+
+def option_names(command: Any) -> dict[str, str]:
+    """Map each field of a command to the option or the argument that a shell user types."""
+    return {
+        p.name: (p.metavar or p.name.upper())
+        if p.param_type_name == "argument"
+        else max(p.opts, key=len)
+        for p in command.params
+    }
 
 
 def corpus_folder(given: Path | None) -> Path:

@@ -1,6 +1,6 @@
-"""Where results go: file names, the file itself, its sidecar, the line of JSON.
+"""Output files: names, checks before any work, the file with its metadata, the sidecar.
 
-In:   a `GenerationResult` and an output path whose suffix says what to write.
+In:   a `GenerationResult` and an output path whose suffix chooses the format.
 Out:  OUT with the facts in its ``comment`` tag, OUT.json beside it, the same as a dict.
 
 What not to get wrong: OUT is written before OUT.json. A sidecar therefore stands for a whole
@@ -11,31 +11,51 @@ not give the same bytes.
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omni2sound import __version__
 from omni2sound.errors import UserError
+from omni2sound.files import atomic_path
 
 if TYPE_CHECKING:
     from omni2sound.generate.request import GenerationRequest, GenerationResult
 
-__all__ = ["OutputOptions", "check_target", "default_output", "request_sha256", "save", "sidecar"]
+__all__ = [
+    "OutputOptions",
+    "check_output_of",
+    "check_target",
+    "default_output",
+    "plan_outputs",
+    "request_sha256",
+    "save",
+    "sidecar",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputOptions:
-    """How files are written."""
+    """How files are written.
+
+    Raises:
+        UserError: The loudness is out of range.
+    """
 
     keep_audio: bool = False
     """Mix the video's own sound under the new one."""
     overwrite: bool = False
     """Replace files that exist."""
     loudness_lufs: float | None = None
-    """Loudness of what is written; None: as it was made."""
+    """Target loudness, -50 to -5 LUFS; None: as generated."""
+
+    def __post_init__(self) -> None:
+        from omni2sound.media.loudness import check_loudness
+
+        check_loudness(self.loudness_lufs)
 
 
 def sidecar(output: Path) -> Path:
@@ -47,9 +67,9 @@ def default_output(folder: Path, video: Path | None, stem: str | None = None) ->
     """The output of a request that names none.
 
     Args:
-        folder: Where it will lie.
-        video: The request's video; a moving one is given its sound, anything else gives wav.
-        stem: First part of the name; None takes the video's.
+        folder: Folder of the output.
+        video: The request's video; a moving one gives .mp4, anything else .wav.
+        stem: First part of the name. Default: the video's, or "omni2sound".
 
     Raises:
         MediaError: The video can't be read.
@@ -63,6 +83,31 @@ def default_output(folder: Path, video: Path | None, stem: str | None = None) ->
     return folder / f"{stem or video.stem + '.omni2sound'}{suffix}"
 
 
+def plan_outputs(
+    output: Path | None, request: GenerationRequest, options: OutputOptions
+) -> list[Path]:
+    """The output of each take: `output`, or OUT-1, OUT-2, ... for several.
+
+    Args:
+        output: File to write; None: beside the current folder's files, named by the video.
+        request: What is asked.
+        options: How files are written.
+
+    Raises:
+        MediaError: The video can't be read or has no picture.
+        UserError: An output is in the way, its suffix unknown, or it does not fit the request.
+    """
+    output = default_output(Path(), request.video) if output is None else output
+    if not output.name:
+        raise UserError(f"{output} is a folder; give a file name", field="output")
+    outputs = [output]
+    if request.takes > 1:
+        outputs = [output.with_stem(f"{output.stem}-{k + 1}") for k in range(request.takes)]
+    for path in outputs:
+        check_target(path, request, options)
+    return outputs
+
+
 def check_target(output: Path, request: GenerationRequest, options: OutputOptions) -> None:
     """Refuse, before anything is loaded, what could not be written afterwards.
 
@@ -70,15 +115,25 @@ def check_target(output: Path, request: GenerationRequest, options: OutputOption
         MediaError: The video can't be read or has no picture.
         UserError: The output is in the way, its suffix unknown, or it does not fit the request.
     """
+    request.resolved_duration(1.0)  # looks into the video
+    check_output_of(request.video, output, options)
+
+
+def check_output_of(video: Path | None, output: Path, options: OutputOptions) -> None:
+    """Refuse an output that can't be written, or that can't hold a copy of `video`.
+
+    Raises:
+        MediaError: The video can't be read.
+        UserError: The output is in the way, its suffix unknown, or it does not fit the video.
+    """
     from omni2sound.media.files import VIDEO_SUFFIXES, check_output, shown_name
     from omni2sound.media.info import probe
     from omni2sound.media.mux import check_container
 
-    request.resolved_duration(1.0)  # looks into the video
     name = shown_name(output)
     check_output(output, overwrite=options.overwrite)
     muxed = output.suffix.lower() in VIDEO_SUFFIXES
-    if muxed and request.video is None:
+    if muxed and video is None:
         raise UserError(f"{name}: a video output needs a video; give one, or write .wav")
     if options.keep_audio and not muxed:
         raise UserError(
@@ -86,11 +141,11 @@ def check_target(output: Path, request: GenerationRequest, options: OutputOption
             "or leave it out",
             field="keep_audio",
         )
-    if muxed and request.video is not None:
-        info = probe(request.video).video
+    if muxed and video is not None:
+        info = probe(video).video
         if info is not None and info.is_still:
             raise UserError(f"{name}: a still picture can't be copied with sound; write .wav")
-        if output.exists() and output.samefile(request.video):
+        if output.exists() and output.samefile(video):
             raise UserError(f"{name}: is the input itself; choose another name")
         if info is not None:
             check_container(info.codec, output)
@@ -110,8 +165,8 @@ def request_sha256(
         request: What is asked.
         options: How it is written.
         model_sha256: Digest of the model.
-        dtype: Precision as asked.
-        seed: As asked; None if it was left open.
+        dtype: Name of the precision as asked.
+        seed: The seed as asked; None if it was left open.
     """
     video = None
     if request.video is not None:
@@ -124,7 +179,7 @@ def request_sha256(
         "duration_s": request.duration_s,
         "steps": request.num_inference_steps,
         "guidance": request.guidance_scale,
-        # Only where it is given: jobs of before keep their digests.
+        # Only where it is given, so that digests from before the field existed stay valid.
         **(
             {}
             if request.text_guidance_scale is None
@@ -145,18 +200,16 @@ def save(
     *,
     video: Path | None,
     options: OutputOptions,
-    more_facts: dict[str, Any],
-    import_s: float = 0.0,
+    more_facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `output` and its sidecar.
 
     Args:
         result: What was made.
-        output: A path that `check_target` accepted.
-        video: The request's video.
-        options: How to write.
-        more_facts: Added to the result's own.
-        import_s: Counted as loading: what this result waited for before there was a pipeline.
+        output: A path that `check_output_of` accepted.
+        video: The video whose picture a video output copies.
+        options: How files are written.
+        more_facts: Added to the result's own. Default: the digest of its request.
 
     Returns:
         What the sidecar says.
@@ -164,37 +217,37 @@ def save(
     Raises:
         UserError: The file can't be written.
     """
-    from omni2sound.files import atomic_path
     from omni2sound.media.audio import write_audio
     from omni2sound.media.files import VIDEO_SUFFIXES
     from omni2sound.media.mux import mux
 
+    if more_facts is None:
+        digest = request_sha256(
+            result.request,
+            options,
+            model_sha256=result.model_sha256,
+            dtype=result.dtype,
+            seed=result.seed,
+        )
+        more_facts = {"request_sha256": digest}
     begin = time.perf_counter()
-    facts = result.facts() | {"software": f"omni2sound {__version__}"} | more_facts
+    software = f"omni2sound {importlib.metadata.version('omni2sound')}"
+    facts = result.facts() | {"software": software, **more_facts}
     if options.loudness_lufs is not None:
         facts["loudness_lufs"] = options.loudness_lufs
     tags = {"comment": json.dumps(facts)}
+    how: dict[str, Any] = {
+        "metadata": tags,
+        "overwrite": options.overwrite,
+        "loudness_lufs": options.loudness_lufs,
+    }
     if video is not None and output.suffix.lower() in VIDEO_SUFFIXES:
-        leveling = mux(
-            video,
-            result.audio,
-            output,
-            keep_audio=options.keep_audio,
-            metadata=tags,
-            overwrite=options.overwrite,
-            loudness_lufs=options.loudness_lufs,
-        )
+        leveling = mux(video, result.audio, output, keep_audio=options.keep_audio, **how)
     else:
-        leveling = write_audio(
-            output,
-            result.audio,
-            metadata=tags,
-            overwrite=options.overwrite,
-            loudness_lufs=options.loudness_lufs,
-        )
+        leveling = write_audio(output, result.audio, **how)
     times = result.timings
     time_s = {
-        "load": times.load_s + import_s,
+        "load": times.load_s,
         "encode": times.encode_s,
         "sample": times.sample_s,
         "decode": times.decode_s,

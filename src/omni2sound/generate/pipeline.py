@@ -27,6 +27,7 @@ from omni2sound.diffusion.guidance import Predict, guide, guide_separately
 from omni2sound.diffusion.samplers import OnStep, sample
 from omni2sound.errors import ShapeError, UserError
 from omni2sound.generate.conditions import ConditionEncoder, window_of
+from omni2sound.generate.load import PipelineOptions
 from omni2sound.generate.model import Model, SynchformerPart, load_model
 from omni2sound.generate.offload import Residency
 from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
@@ -79,7 +80,8 @@ class Omni2SoundPipeline:
         )
         self.device = device
         self.dtype = dtype
-        self._unbooked_load_s = 0.0
+        self.dtype_name = str(dtype).removeprefix("torch.")
+        self.pending_load_s = 0.0
 
     @classmethod
     def from_pretrained(
@@ -112,11 +114,10 @@ class Omni2SoundPipeline:
             IntegrityError: A file's bytes are not those that its card recorded.
             UserError: This machine has no such device, or it can't compute in that precision.
         """
+        options = PipelineOptions(dtype=dtype, low_memory=low_memory)
         begin = time.perf_counter()
         where = resolve_device(device)
-        precision = resolve_dtype(dtype, where)
-        if low_memory and dtype == "auto":
-            precision = torch.bfloat16
+        precision = resolve_dtype(options.effective_dtype, where)
         pipeline = cls(
             load_model(model, dtype=precision, on_disk=low_memory and where.type == "cpu"),
             device=where,
@@ -125,8 +126,9 @@ class Omni2SoundPipeline:
             low_memory=low_memory,
             adapter=None if lora is None else load_adapter(Path(lora)),
         )
+        pipeline.dtype_name = options.effective_dtype
         pipeline._rehearse()
-        pipeline._unbooked_load_s = time.perf_counter() - begin
+        pipeline.pending_load_s = time.perf_counter() - begin
         return pipeline
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, half: bool = True) -> None:
@@ -242,7 +244,7 @@ class Omni2SoundPipeline:
             negative = self.encoder.encode(None, request.negative_prompt, duration)
         lazy_load_s = self.encoder.collect_load_s()
         encode_s = time.perf_counter() - begin - lazy_load_s
-        self._unbooked_load_s += lazy_load_s
+        self.pending_load_s += lazy_load_s
         with self.residency.use("dit"):
             predict = self._prediction(
                 conditions, negative, duration, guidance, request.text_guidance_scale
@@ -264,24 +266,21 @@ class Omni2SoundPipeline:
                     samples_CN=samples_BN.numpy(),
                     sample_rate_hz=self.model.config.timebase.sample_rate_hz,
                 ),
-                task=request.task,
-                prompt=request.prompt,
-                negative_prompt=request.negative_prompt if request.has_negative_prompt else None,
-                duration_s=samples_BN.shape[1] / self.model.config.timebase.sample_rate_hz,
+                request=request,
                 seed=seed,
                 num_inference_steps=num_steps,
                 guidance_scale=guidance,
-                text_guidance_scale=request.text_guidance_scale,
                 model=self.model.name,
                 model_sha256=self.sha256,
+                dtype=self.dtype_name,
                 timings=Timings(
-                    load_s=self._unbooked_load_s,
+                    load_s=self.pending_load_s,
                     encode_s=encode_s,
                     sample_s=sampled - begin,
                     decode_s=time.perf_counter() - sampled,
                 ),
             )
-            self._unbooked_load_s = encode_s = 0.0
+            self.pending_load_s = encode_s = 0.0
             yield result
 
     def generate_batch(

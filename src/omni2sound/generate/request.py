@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import math
 import numbers
+import os
+import secrets
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +30,7 @@ __all__ = [
     "GenerationResult",
     "Task",
     "Timings",
+    "draw_seed",
 ]
 
 MAX_DURATION_S = 3600
@@ -184,6 +187,11 @@ class GenerationRequest:
         return video.duration_s
 
 
+def draw_seed() -> int:
+    """Draw a seed for a request that names none; short enough to be typed again."""
+    return secrets.randbelow(2**31)
+
+
 def _is_unicode(text: str) -> bool:
     """False for bytes of another encoding, which Python carries along as lone surrogates."""
     try:
@@ -235,21 +243,82 @@ class GenerationResult:
     """A sound, and how it was made."""
 
     audio: Audio
-    task: Task
-    prompt: str | None
-    negative_prompt: str | None
-    duration_s: float
-    """Length of `audio`."""
+    request: GenerationRequest
+    """What was asked."""
     seed: int
+    """The seed of this take."""
     num_inference_steps: int
     guidance_scale: float
-    text_guidance_scale: float | None
-    """None: `guidance_scale`."""
     model: str
     """The model's name."""
     model_sha256: str
     """Digest of the model's configuration and weights."""
+    dtype: str
+    """Precision as asked: "auto", "float32", "bfloat16" or "float16"."""
     timings: Timings
+
+    @property
+    def task(self) -> Task:
+        """What was made from what: V video, T text, A audio."""
+        return self.request.task
+
+    @property
+    def prompt(self) -> str | None:
+        """What should be heard."""
+        return self.request.prompt
+
+    @property
+    def negative_prompt(self) -> str | None:
+        """What should not be heard; None also for an empty text."""
+        return self.request.negative_prompt if self.request.has_negative_prompt else None
+
+    @property
+    def duration_s(self) -> float:
+        """Length of `audio` in seconds."""
+        return float(self.audio.duration_s)
+
+    @property
+    def text_guidance_scale(self) -> float | None:
+        """Guidance scale of the prompt beside a video; None: `guidance_scale`."""
+        return self.request.text_guidance_scale
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        video: str | os.PathLike[str] | None = None,
+        keep_audio: bool = False,
+        loudness_lufs: float | None = None,
+        overwrite: bool = False,
+    ) -> dict[str, Any]:
+        """Write the sound, its metadata and its sidecar, as `omni2sound generate` does.
+
+        The same request and seed give the same bytes as the command line.
+
+        Args:
+            path: File to write; its suffix chooses the format: .mp4 .mov .mkv .webm (a copy of
+                the video with the new sound) or .wav .flac .mp3 .opus .ogg .m4a.
+            video: The video whose picture is copied. Default: the request's video.
+            keep_audio: Mix the video's own sound under the new one.
+            loudness_lufs: Target loudness, -50 to -5 LUFS. Default: as generated.
+            overwrite: Replace files that exist.
+
+        Returns:
+            What the sidecar PATH.json says: how the sound was made, `leveling` (what was done
+            to its level), `time_s` and `rtf` (seconds per second of sound).
+
+        Raises:
+            MediaError: The video can't be read.
+            UserError: The suffix is unknown, a file is in the way, or a value is out of range.
+        """
+        from omni2sound.generate.output import OutputOptions, check_output_of, save
+
+        options = OutputOptions(
+            keep_audio=keep_audio, overwrite=overwrite, loudness_lufs=loudness_lufs
+        )
+        target, source = Path(path), self.request.video if video is None else Path(video)
+        check_output_of(source, target, options)
+        return save(self, target, video=source, options=options)
 
     def facts(self) -> dict[str, Any]:
         """How the sound was made, as JSON data; equal for two runs of one request."""

@@ -1,0 +1,290 @@
+"""Many requests from a file, each on its own.
+
+In:   a file with one JSON object per line, a folder for results.
+Out:  an output file and a sidecar per job; a `JobOutcome` per line.
+
+A failing job is reported and the others continue. A job whose output and sidecar exist, made
+from the same request by the same model, is skipped: an interrupted batch is simply run again.
+What not to get wrong: paths of inputs are relative to the jobs file, those of outputs to the
+result folder, and no output may lie outside it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omni2sound.config import from_json
+from omni2sound.errors import Omni2SoundError, UserError
+from omni2sound.generate.load import PipelineOptions
+from omni2sound.generate.output import (
+    OutputOptions,
+    check_target,
+    default_output,
+    request_sha256,
+    save,
+    sidecar,
+)
+from omni2sound.generate.request import GenerationRequest, draw_seed
+
+__all__ = ["Batch", "Job", "JobOutcome"]
+
+logger = logging.getLogger(__name__)
+
+_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,199}")
+_JSON_NAMES = {
+    "num_inference_steps": "steps",
+    "guidance_scale": "guidance",
+    "text_guidance_scale": "text_guidance",
+}
+"""Fields of a request that have another name in a jobs file."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One line of a jobs file: an id, a `GenerationRequest`, and where its result goes."""
+
+    id: str
+    video: str | None = None
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    duration_s: float | None = None
+    seed: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    text_guidance: float | None = None
+    output: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobOutcome:
+    """What became of one line of a jobs file.
+
+    Attributes:
+        line: Number of the line, from 1.
+        job_id: The job's id; None if the line holds no job.
+        report: What the sidecar says; None if the job failed.
+        error: Why it failed; None if it did not.
+        skipped: Whether the output was already there.
+    """
+
+    line: int
+    job_id: str | None
+    report: dict[str, Any] | None = None
+    error: Exception | None = None
+    skipped: bool = False
+
+    @property
+    def message(self) -> str:
+        """The error in one line, with the job's id; empty without an error."""
+        if self.error is None:
+            return ""
+        reason = " ".join(str(self.error).split()) or type(self.error).__name__
+        if not isinstance(self.error, (Omni2SoundError, OSError)):
+            reason = f"{type(self.error).__name__}: {reason}"
+        return reason if self.job_id is None else f"job {self.job_id!r}: {reason}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Line:
+    number: int
+    job: Job | UserError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Plan:
+    request: GenerationRequest
+    output: Path
+    sha256: str
+
+
+class Batch:
+    """The jobs of a file.
+
+        for outcome in Batch("jobs.jsonl", "out").run():
+            print(outcome.message or outcome.report["output"])
+
+    Raises:
+        UserError: The file can't be read or holds no line, or `out_dir` is a file.
+        MissingPartError: There is no such model.
+    """
+
+    def __init__(
+        self,
+        jobs: str | Path,
+        out_dir: str | Path,
+        *,
+        pipeline: PipelineOptions | None = None,
+        output: OutputOptions | None = None,
+    ) -> None:
+        """Read the jobs; nothing is generated yet.
+
+        Args:
+            jobs: File with one JSON object per line; its keys are the fields of `Job`.
+            out_dir: Folder for results; made if it is missing.
+            pipeline: Model and device. Default: the bundled model on the best device.
+            output: How files are written.
+        """
+        self.path, self.out_dir = Path(jobs), Path(out_dir)
+        self._lines = _read_jobs(self.path)
+        self._pipeline = pipeline or PipelineOptions()
+        self._options = output or OutputOptions()
+        self._model_sha256 = self._pipeline.model_sha256()
+        self._owners: dict[Path, str] = {}
+        try:
+            self.out_dir.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise UserError(f"{self.out_dir} is a file; give a folder", field="out_dir") from None
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def run(self) -> Iterator[JobOutcome]:
+        """Generate what is not done yet, in the order of the file.
+
+        Raises:
+            Omni2SoundError: The model can't be loaded, so no job can run.
+        """
+        pipeline = None
+        for line in self._lines:
+            job = line.job
+            if isinstance(job, UserError):
+                yield JobOutcome(line=line.number, job_id=None, error=job)
+                continue
+            try:
+                plan = self._plan(job)
+                earlier = _read_sidecar(plan.output)
+                if earlier is not None and earlier.get("request_sha256") == plan.sha256:
+                    report = earlier | {"output": str(plan.output)}
+                    yield JobOutcome(line=line.number, job_id=job.id, report=report, skipped=True)
+                    continue
+                self._check(plan, earlier)
+            except (Omni2SoundError, OSError, ValueError) as error:
+                # ValueError: a path that no file system takes, such as one with a zero byte.
+                yield JobOutcome(line=line.number, job_id=job.id, error=error)
+                continue
+            if pipeline is None:  # outside the net: without a model no job can run
+                pipeline = self._pipeline.load()
+            try:
+                facts = {"id": job.id, "request_sha256": plan.sha256}
+                result = next(pipeline.run(plan.request))
+                report = save(
+                    result,
+                    plan.output,
+                    video=plan.request.video,
+                    options=self._options,
+                    more_facts=facts,
+                )
+            except Exception as error:  # whatever it is, it fails this job alone
+                logger.debug("line %d", line.number, exc_info=error)
+                yield JobOutcome(line=line.number, job_id=job.id, error=error)
+                continue
+            yield JobOutcome(line=line.number, job_id=job.id, report=report)
+
+    def _plan(self, job: Job) -> _Plan:
+        video = None if job.video is None else self.path.parent / job.video
+        try:
+            request = GenerationRequest(
+                video=video,
+                prompt=job.prompt,
+                negative_prompt=job.negative_prompt,
+                duration_s=job.duration_s,
+                num_inference_steps=job.steps,
+                guidance_scale=job.guidance,
+                text_guidance_scale=job.text_guidance,
+                seed=draw_seed() if job.seed is None else job.seed,
+            )
+            request.resolved_duration(1.0)  # checks the video before all of it is read
+        except UserError as error:
+            error.rename(_JSON_NAMES)
+            raise
+        output = self._output(job, video)
+        sha256 = request_sha256(
+            request,
+            self._options,
+            model_sha256=self._model_sha256,
+            dtype=self._pipeline.effective_dtype,
+            seed=job.seed,
+        )
+        return _Plan(request=request, output=output, sha256=sha256)
+
+    def _output(self, job: Job, video: Path | None) -> Path:
+        output = default_output(self.out_dir, video, job.id)
+        if job.output is not None:
+            output = self.out_dir / job.output
+            if not output.resolve().is_relative_to(self.out_dir.resolve()):
+                raise UserError(
+                    f"{job.output!r} lies outside {self.out_dir}; give a path inside it",
+                    field="output",
+                )
+            output.parent.mkdir(parents=True, exist_ok=True)
+        owner = self._owners.setdefault(output.resolve(), job.id)
+        if owner != job.id:
+            raise UserError(
+                f"{output.name} is the output of job {owner!r} too; choose another name",
+                field="output",
+            )
+        return output
+
+    def _check(self, plan: _Plan, earlier: dict[str, Any] | None) -> None:
+        if earlier is not None and not self._options.overwrite:
+            raise UserError(
+                f"{plan.output.name}: exists already and is of another request, model or setting; "
+                "give the job another output, or set `overwrite`"
+            )
+        check_target(plan.output, plan.request, self._options)
+
+
+def _read_jobs(path: Path) -> tuple[_Line, ...]:
+    """Parse a jobs file; a malformed line becomes an item that says what is wrong with it."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UserError(f"{path}: jobs can't be read: {reason}") from None
+    lines: list[_Line] = []
+    line_of: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            job = _parse(line)
+            first = line_of.setdefault(job.id, number)
+            if first != number:
+                raise UserError(f"the id {job.id!r} is that of line {first}; choose another")
+        except UserError as error:
+            lines.append(_Line(number=number, job=error))
+        else:
+            lines.append(_Line(number=number, job=job))
+    if not lines:
+        raise UserError(f"{path}: holds no jobs; write one JSON object a line")
+    return tuple(lines)
+
+
+def _parse(line: str) -> Job:
+    try:
+        data = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"is not JSON: {error}") from None
+    job = from_json(Job, data, where="job")
+    if not _ID.fullmatch(job.id):
+        raise UserError(
+            f"{job.id[:80]!r}: use letters, digits, '_', '-' and '.', 200 at most", field="id"
+        )
+    return job
+
+
+def _read_sidecar(output: Path) -> dict[str, Any] | None:
+    """What the sidecar of an existing output says; None without output or sidecar."""
+    if not output.is_file():
+        return None
+    try:
+        made = json.loads(sidecar(output).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return made if isinstance(made, dict) else None

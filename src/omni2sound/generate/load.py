@@ -1,0 +1,78 @@
+"""Options of a pipeline, and its loading once it is needed.
+
+In:   a model by name, folder or Hub id; device, precision, memory and adapter options.
+Out:  an `Omni2SoundPipeline`, or only the digest of its model.
+
+No torch at import: a batch whose jobs are all done ends without loading it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omni2sound.weights import load_card, resolve_model
+
+if TYPE_CHECKING:
+    from omni2sound.generate.pipeline import Omni2SoundPipeline
+
+__all__ = ["PipelineOptions"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PipelineOptions:
+    """Arguments of `Omni2SoundPipeline.from_pretrained`, which describes them."""
+
+    model: str | Path = "embedded"
+    device: str = "auto"
+    dtype: str = "auto"
+    encoders: Path | None = None
+    low_memory: bool = False
+    lora: Path | None = None
+
+    @property
+    def effective_dtype(self) -> str:
+        """Name of the precision: bfloat16 for `low_memory`, unless another one is given."""
+        return "bfloat16" if self.low_memory and self.dtype == "auto" else self.dtype
+
+    def model_sha256(self) -> str:
+        """Digest of the model together with the adapter.
+
+        Raises:
+            MissingPartError: There is no such model.
+            ConfigError: The model or the adapter folder is malformed.
+            IntegrityError: A file's bytes are not those that the model's card recorded.
+        """
+        card = load_card(resolve_model(self.model))
+        if self.lora is None:
+            return card.sha256
+        from omni2sound.models.lora import load_adapter
+
+        return load_adapter(self.lora).sha256
+
+    def load(self) -> Omni2SoundPipeline:
+        """Load the pipeline; the time of imports counts as loading in its first result.
+
+        Raises:
+            MissingPartError: There is no such model.
+            ConfigError: The model or the adapter folder is malformed.
+            IntegrityError: A file's bytes are not those that the model's card recorded.
+            UserError: This machine has no such device, or it can't compute in that precision.
+        """
+        folder = resolve_model(self.model)  # refuses an unknown model before torch is imported
+        begin = time.perf_counter()
+        from omni2sound.generate.pipeline import Omni2SoundPipeline
+
+        import_s = time.perf_counter() - begin
+        pipeline = Omni2SoundPipeline.from_pretrained(
+            folder,
+            device=self.device,
+            dtype=self.dtype,
+            encoders=self.encoders,
+            low_memory=self.low_memory,
+            lora=self.lora,
+        )
+        pipeline.pending_load_s += import_s
+        return pipeline

@@ -1,0 +1,232 @@
+"""`omni2sound batch`: jobs are made once, fail alone, and resume."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from omni2sound.cli.main import app
+from omni2sound.errors import UserError
+from tests.build import tiny_model_folder, video_with_square
+
+OMNI2SOUND = Path(sys.executable).with_name("omni2sound")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model_folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a video in it."""
+    video_with_square(tmp_path / "clip.mp4", duration_s=1.2)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def reports(result: Any) -> list[dict[str, Any]]:
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def write_jobs(folder: Path, *jobs: object) -> Path:
+    lines = [job if isinstance(job, str) else json.dumps(job) for job in jobs]
+    (folder / "jobs.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / "jobs.jsonl"
+
+
+def run_jobs(model: Path, *more: object) -> Any:
+    """What `omni2sound batch` does with these arguments; its own errors are raised."""
+    command = ["batch", "jobs.jsonl", "--out-dir", "out", *map(str, more)]
+    result = CliRunner().invoke(app, [*command, "--model", str(model), "--device", "cpu"])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_jobs_are_made_once(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_jobs(
+        folder,
+        {"id": "a", "prompt": "rain", "steps": 1, "duration_s": 0.5},
+        {"id": "b", "video": "clip.mp4", "steps": 2, "guidance": 1, "seed": 4},
+        {"id": "c", "video": "clip.mp4", "prompt": "x", "steps": 1, "output": "deep/er/c.flac"},
+    )
+    made = reports(run_jobs(model, "--json"))
+    assert [report["id"] for report in made] == ["a", "b", "c"]
+    outputs = [Path(report["output"]) for report in made]
+    assert outputs == [Path("out/a.wav"), Path("out/b.mp4"), Path("out/deep/er/c.flac")]
+    assert [report["task"] for report in made] == ["T2A", "V2A", "VT2A"]
+    assert (made[1]["steps"], made[1]["guidance"], made[1]["seed"]) == (2, 1.0, 4)
+    before = [path.stat().st_mtime_ns for path in outputs]
+
+    def never(*args: object, **kwargs: object) -> None:
+        pytest.fail("nothing is left to do, but the model was loaded")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("omni2sound.generate.load.PipelineOptions.load", never)
+        assert run_jobs(model).stdout == ""
+        again = reports(run_jobs(model, "--json"))
+    assert again == made
+    assert [path.stat().st_mtime_ns for path in outputs] == before
+
+    # One is gone, one was cut off before its sidecar, one is wanted otherwise.
+    outputs[0].unlink()
+    Path("out/b.mp4.json").unlink()
+    Path("out/b.mp4").unlink()
+    write_jobs(
+        folder,
+        {"id": "a", "prompt": "rain", "steps": 1, "duration_s": 0.5},
+        {"id": "b", "video": "clip.mp4", "steps": 2, "guidance": 1, "seed": 4},
+        {"id": "c", "video": "clip.mp4", "prompt": "y", "steps": 1, "output": "deep/er/c.flac"},
+    )
+    refused = run_jobs(model)  # c would replace a file made from something else
+    assert refused.exit_code == 1
+    assert "jobs.jsonl:3: job 'c': c.flac: exists already and is of another" in refused.stderr
+    assert [path.exists() for path in outputs] == [True] * 3
+    assert json.loads(Path("out/deep/er/c.flac.json").read_text())["prompt"] == "x"
+    assert run_jobs(model, "--overwrite").exit_code == 0
+    assert json.loads(Path("out/deep/er/c.flac.json").read_text())["prompt"] == "y"
+
+
+def test_a_job_is_done_again_for_another_video_model_or_precision(
+    folder: Path, model: Path, tmp_path: Path
+) -> None:
+    write_jobs(folder, {"id": "a", "video": "clip.mp4", "steps": 1, "output": "a.wav"})
+    digests = [reports(run_jobs(model, "--json"))[0]["request_sha256"]]
+    again = ["--json", "--overwrite"]
+    digests.append(reports(run_jobs(model, *again, "--dtype", "bfloat16"))[0]["request_sha256"])
+    video_with_square(folder / "clip.mp4", duration_s=0.8)
+    digests.append(reports(run_jobs(model, *again))[0]["request_sha256"])
+    other = tiny_model_folder(tmp_path / "other", seed=1)
+    digests.append(reports(run_jobs(other, *again))[0]["request_sha256"])
+    assert len(set(digests)) == 4
+
+
+def test_one_bad_job_fails_alone(folder: Path, model: Path) -> None:
+    write_jobs(
+        folder,
+        {"id": "good", "prompt": "rain", "steps": 1},
+        "{this is not JSON",
+        "",
+        {"id": "typo", "promt": "rain"},
+        {"id": "type", "prompt": "rain", "steps": "many"},
+        {"id": "empty"},
+        {"id": "missing", "video": "missing.mp4"},
+        {"id": "../up", "prompt": "rain"},
+        {"id": "out", "prompt": "rain", "output": "../out.wav"},
+        {"id": "same", "prompt": "rain", "output": "good.wav"},
+        ["no", "object"],
+        {"id": "long", "prompt": "rain", "duration_s": 1e9},
+        {"id": "last", "prompt": "rain", "steps": 1},
+    )
+    result = run_jobs(model)
+    assert result.exit_code == 1
+    assert result.stdout.split() == ["out/good.wav", "out/last.wav"]
+    *complaints, summary = result.stderr.splitlines()
+    assert summary == "12 jobs: 2 made, 0 were done already, 10 failed"
+    assert all(line.startswith("omni2sound: ") for line in complaints)
+    starts = [
+        "jobs.jsonl:2: is not JSON: ",
+        "jobs.jsonl:4: job: unknown field 'promt'; known: ",
+        "jobs.jsonl:5: job.steps: expected int, got 'many'",
+        "jobs.jsonl:6: job 'empty': nothing to generate from",
+        "jobs.jsonl:7: job 'missing': missing.mp4: no such file",
+        "jobs.jsonl:8: id '../up': ",
+        "jobs.jsonl:9: job 'out': output: '../out.wav' lies outside",
+        "jobs.jsonl:10: job 'same': output: good.wav is the output of job 'good' too",
+        "jobs.jsonl:11: job: expected an object",
+        "jobs.jsonl:12: job 'long': duration_s: expected",
+    ]
+    assert len(complaints) == len(starts)
+    for line, start in zip(complaints, starts, strict=True):
+        assert line.removeprefix("omni2sound: ").startswith(start)
+    made = {path.name for path in (folder / "out").iterdir()}
+    assert made == {"good.wav", "good.wav.json", "last.wav", "last.wav.json"}
+
+
+def test_a_failure_inside_the_model_is_that_jobs_own(
+    folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from omni2sound.generate.pipeline import Omni2SoundPipeline
+
+    run = Omni2SoundPipeline.run
+
+    def sometimes(self: Omni2SoundPipeline, request: Any, **more: Any) -> Any:
+        if request.prompt == "break":
+            raise RuntimeError("out of memory,\nfor example")
+        return run(self, request, **more)
+
+    monkeypatch.setattr(Omni2SoundPipeline, "run", sometimes)
+    write_jobs(folder, {"id": "a", "prompt": "break"}, {"id": "b", "prompt": "x", "steps": 1})
+    result = run_jobs(model)
+    assert result.exit_code == 1
+    complaint = "omni2sound: jobs.jsonl:1: job 'a': RuntimeError: out of memory, for example\n"
+    assert result.stderr.startswith(complaint)
+    assert result.stdout == "out/b.wav\n"
+
+
+def test_an_id_that_stands_twice_fails_alone(folder: Path, model: Path) -> None:
+    line = {"prompt": "x", "steps": 1}
+    write_jobs(folder, {"id": "a", **line}, {"id": "b", **line}, {"id": "a", **line})
+    result = run_jobs(model)
+    assert result.exit_code == 1
+    assert result.stdout.split() == ["out/a.wav", "out/b.wav"]
+    assert "jobs.jsonl:3: the id 'a' is that of line 1; choose another\n" in result.stderr
+
+
+def _nothing(folder: Path) -> None:
+    (folder / "jobs.jsonl").write_text("\n\n")
+
+
+def _latin(folder: Path) -> None:
+    (folder / "jobs.jsonl").write_bytes(b'{"id": "\xe9"}')
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (_nothing, "holds no jobs"),
+        (_latin, "not UTF-8"),
+        (lambda folder: None, "No such file"),
+    ],
+)
+def test_a_jobs_file_that_makes_no_sense_is_refused_whole(
+    folder: Path, model: Path, make: Callable[[Path], None], message: str
+) -> None:
+    make(folder)
+    with pytest.raises(UserError, match=message):
+        run_jobs(model)
+    assert not (folder / "out").exists()
+
+
+def test_a_stopped_run_goes_on_where_it_was(folder: Path, model: Path) -> None:
+    """Stopped as a process, by SIGTERM, somewhere after its first result."""
+    jobs = [{"id": f"j{i}", "prompt": "rain", "seed": i, "duration_s": 2} for i in range(200)]
+    write_jobs(folder, *jobs)
+    command = [OMNI2SOUND, "batch", "jobs.jsonl", "--out-dir", "out"]
+    command += ["--model", str(model)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "out/j0.wav\n"
+        process.send_signal(signal.SIGTERM)
+        process.stdout.read()
+    assert process.returncode == 128 + signal.SIGTERM
+    made = {path.name for path in (folder / "out").glob("*.wav")}
+    assert 1 <= len(made) < 200
+    assert not [path for path in (folder / "out").iterdir() if path.name.startswith(".")]
+
+    write_jobs(folder, *jobs[: len(made) + 2])
+    started = time.time_ns()
+    assert len(run_jobs(model, "--overwrite").stdout.split()) in (2, 3)
+    kept = [path for path in (folder / "out").glob("*.wav") if path.stat().st_mtime_ns < started]
+    assert len(kept) >= len(made) - 1

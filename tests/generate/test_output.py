@@ -1,0 +1,99 @@
+"""`GenerationResult.save` and `Batch`: what the commands do, from Python."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omni2sound import Omni2SoundPipeline
+from omni2sound.cli.main import app
+from omni2sound.errors import UserError
+from omni2sound.generate.batch import Batch
+from omni2sound.generate.load import PipelineOptions
+from omni2sound.media.info import probe
+from tests.build import tiny_model_folder, video_with_square
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model_folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def pipeline(model: Path) -> Omni2SoundPipeline:
+    return Omni2SoundPipeline.from_pretrained(model, device="cpu")
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    video_with_square(tmp_path / "clip.mp4", duration_s=1.2)
+    return tmp_path / "clip.mp4"
+
+
+def _without_times(report: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in report.items() if k not in ("output", "time_s", "rtf")}
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "wav"])
+def test_save_writes_the_bytes_of_the_command(
+    pipeline: Omni2SoundPipeline, model: Path, clip: Path, suffix: str
+) -> None:
+    ours, theirs = clip.with_name(f"a.{suffix}"), clip.with_name(f"b.{suffix}")
+    result = pipeline(video=clip, prompt="rain", seed=5)
+    report = result.save(ours, loudness_lufs=-30)
+    command = ["generate", str(clip), "--prompt", "rain", "--seed", "5", "--loudness", "-30"]
+    with pytest.raises(SystemExit) as end:
+        app([*command, "-o", str(theirs), "--model", str(model), "--device", "cpu"])
+    assert end.value.code == 0
+    assert ours.read_bytes() == theirs.read_bytes()
+    sidecars = [json.loads(Path(f"{path}.json").read_text()) for path in (ours, theirs)]
+    assert sidecars[0] == report
+    assert _without_times(sidecars[0]) == _without_times(sidecars[1])
+
+
+def test_a_sound_of_a_prompt_is_put_under_any_video(
+    pipeline: Omni2SoundPipeline, clip: Path
+) -> None:
+    result = pipeline(prompt="rain", duration_s=1.0, num_inference_steps=1)
+    with pytest.raises(UserError, match="needs a video"):
+        result.save(clip.with_name("a.mkv"))
+    result.save(clip.with_name("a.mkv"), video=clip)
+    assert probe(clip.with_name("a.mkv")).video is not None
+
+
+def test_save_refuses_what_the_command_refuses(pipeline: Omni2SoundPipeline, clip: Path) -> None:
+    result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1)
+    target = clip.with_name("a.wav")
+    target.write_bytes(b"precious")
+    with pytest.raises(UserError, match="exists already; choose another name, or set `overwrite`"):
+        result.save(target)
+    assert target.read_bytes() == b"precious"
+    result.save(target, overwrite=True)
+    assert target.read_bytes()[:4] == b"RIFF"
+    with pytest.raises(UserError, match="keep_audio: needs a video"):
+        result.save(clip.with_name("b.wav"), keep_audio=True)
+    with pytest.raises(UserError, match="loudness_lufs: expected -50 to -5"):
+        result.save(clip.with_name("b.wav"), loudness_lufs=0)
+
+
+def test_a_batch_runs_from_python(model: Path, tmp_path: Path) -> None:
+    jobs = [{"id": "a", "prompt": "rain", "steps": 1, "duration_s": 0.5}, {"id": "b", "steps": 0}]
+    (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, jobs)))
+    options = PipelineOptions(model=model, device="cpu")
+    made, failed = Batch(tmp_path / "jobs.jsonl", tmp_path / "out", pipeline=options).run()
+    assert made.report is not None
+    assert Path(made.report["output"]).is_file()
+    assert failed.message == ("job 'b': nothing to generate from; give a video, a prompt or both")
+    again, _ = Batch(tmp_path / "jobs.jsonl", tmp_path / "out", pipeline=options).run()
+    assert again.skipped
+    assert again.report == made.report
+
+
+def test_low_memory_gives_a_batch_the_precision_of_one_request(model: Path) -> None:
+    assert PipelineOptions(low_memory=True).effective_dtype == "bfloat16"
+    assert PipelineOptions(low_memory=True, dtype="float32").effective_dtype == "float32"
+    low = Omni2SoundPipeline.from_pretrained(model, device="cpu", low_memory=True)
+    assert low.dtype_name == "bfloat16"
