@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from omni2sound.errors import UserError
-from omni2sound.generate.offload import Residency
+from omni2sound.generate.offload import Offloader
 from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.models.conditioning import Conditions
 from omni2sound.models.lora import LoraConfig, adapter_of, add_lora, save_adapter
@@ -57,7 +57,7 @@ def test_parts_that_wait_on_disk_give_the_same_sound(folder: Path) -> None:
 def test_low_memory_is_half_precision_unless_told_otherwise(folder: Path) -> None:
     pipeline = Omni2SoundPipeline.from_pretrained(folder, device="cpu", low_memory=True)
     assert pipeline.dtype == torch.bfloat16
-    with pipeline.residency.use("dit"):
+    with pipeline.offloader.use("dit"):
         assert {p.dtype for p in pipeline.model.dit.parameters()} == {torch.bfloat16}
     assert sound(pipeline).isfinite().all()
 
@@ -65,10 +65,10 @@ def test_low_memory_is_half_precision_unless_told_otherwise(folder: Path) -> Non
 def test_one_part_is_in_memory_at_a_time(folder: Path) -> None:
     pipeline = Omni2SoundPipeline.from_pretrained(folder, device="cpu", low_memory=True)
     dit, vae = pipeline.model.dit, pipeline.model.autoencoder
-    with pipeline.residency.use("dit"):
+    with pipeline.offloader.use("dit"):
         assert not next(dit.parameters()).is_meta
         assert next(vae.parameters()).is_meta
-    with pipeline.residency.use("autoencoder"):
+    with pipeline.offloader.use("autoencoder"):
         assert next(dit.parameters()).is_meta
         assert not next(vae.parameters()).is_meta
 
@@ -115,4 +115,4 @@ def test_the_embedded_model_runs_with_low_memory_too(tmp_path: Path) -> None:
 
 def test_a_model_that_was_never_saved_cannot_wait_on_disk() -> None:
     with pytest.raises(UserError, match="save it first"):
-        Residency(tiny_model(), torch.device("cpu"), torch.float32, low_memory=True)
+        Offloader(tiny_model(), torch.device("cpu"), torch.float32, low_memory=True)

@@ -273,7 +273,7 @@ def test_the_config_survives_its_json() -> None:
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ConfigError, match="sync features differ between parts, 6 and 7"):
+    with pytest.raises(ConfigError, match="sync features differ between components, 6 and 7"):
         replace(TINY, sync=SyncConfig(frame_px=32, channels=(4, 4, 4, 4), feature_dim=7))
 
 

@@ -4,8 +4,7 @@ In:   `TextPart`, `VisionPart`, `SynchformerPart`: entries of a model's card.
 Out:  the encoder, from a bundled package or from the user's folder of published weights
       (`docs/guides/full-size.md`); sync features on the grid of the latents.
 
-What not to get wrong: a latent frame takes the sync feature at the middle of its interval, and
-zeros after the last feature.
+How features are placed on latent frames, also past their end: `generate.conditions`.
 
 Shape suffixes: B batch, T features in order, L latent frames, S features.
 """

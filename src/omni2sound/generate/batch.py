@@ -199,7 +199,7 @@ class Batch:
                 text_guidance_scale=job.text_guidance,
                 seed=draw_seed() if job.seed is None else job.seed,
             )
-            request.resolved_duration(1.0)  # checks the video before all of it is read
+            request.resolve_duration(1.0)  # checks the video before all of it is read
         except UserError as error:
             error.rename(_JSON_NAMES)
             raise

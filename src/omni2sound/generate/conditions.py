@@ -1,4 +1,4 @@
-"""What the frozen encoders make of a video and a prompt, as `Conditions` of any length.
+"""Conditioning: from a video and a prompt to the `Conditions` of a clip of any length.
 
 In:   a video file or arrays of pictures, prompts, a duration.
 Out:  `Conditions` over the whole duration, and windows of them.
@@ -6,9 +6,12 @@ Out:  `Conditions` over the whole duration, and windows of them.
 Pictures are decoded at two rates and sizes (few and large for *what*, many and small for
 *when*) and embedded as they come, so an hour of video takes no more pictures in memory
 than ten seconds. Text and picture encoders are loaded when first needed; those of the
-full-size model come from a folder of the user's, and leave again where memory is scarce.
-What not to get wrong: sync feature i lies on latent frame i. It is looked up in the middle
-of the latent frame's interval; a video that ends early keeps its last picture.
+full-size model come from the user's folder, and are dropped after use where memory is scarce.
+
+What not to get wrong: sync feature i belongs to latent frame i, and is looked up in the middle
+of that frame's interval. Where a video ends early, its last picture is repeated up to
+`duration_s` (`iter_frames`); latent frames past the last sync feature get zeros
+(`at_latent_rate`).
 
 Shape suffixes: B batch, T frames or tokens, H W picture, K colours, L latent frames,
 V picture features, S sync features.
@@ -54,7 +57,7 @@ SYNC_MARGIN = 16
 
 
 class ConditionEncoder:
-    """The three encoders of one model."""
+    """The three frozen encoders of one model."""
 
     def __init__(
         self,
@@ -67,16 +70,16 @@ class ConditionEncoder:
         dtype: torch.dtype = torch.float32,
         loaders: Mapping[EncoderName, Callable[[], Any]] | None = None,
     ) -> None:
-        """Nothing is loaded yet.
+        """Note how encoders are loaded; each is loaded when first needed.
 
         Args:
-            config: Of the model.
+            config: The model's configuration.
             sync: The model's own sync encoder; None if it has a published one.
-            device: Where to run.
+            device: Device of the encoders.
             published: Folder of published encoders (`docs/guides/full-size.md`), one folder each.
-            low_memory: Let each encoder go once it has encoded.
-            dtype: Precision of the carried picture encoder; features are float32 in any case.
-            loaders: What loads an encoder, in place of what the configuration says.
+            low_memory: Drop each encoder after it has encoded.
+            dtype: Precision of the bundled picture encoder; features are always float32.
+            loaders: Functions that load encoders, in place of those of the configuration.
         """
         self.config = config
         self.timebase = config.timebase
@@ -93,8 +96,8 @@ class ConditionEncoder:
         }
 
     @contextmanager
-    def _held(self, name: EncoderName) -> Iterator[Any]:
-        """An encoder, loaded at its first use: its libraries take seconds to import."""
+    def _use(self, name: EncoderName) -> Iterator[Any]:
+        """Yield an encoder, loaded at its first use: its libraries take seconds to import."""
         if name not in self._loaded:
             begin = time.perf_counter()
             self._loaded[name] = self._loaders[name]()
@@ -104,19 +107,19 @@ class ConditionEncoder:
             del self._loaded[name]
 
     def collect_load_s(self) -> float:
-        """Seconds spent on loading encoders since the last call."""
+        """Return the seconds spent on loading encoders since the last call."""
         load_s, self._load_s = self._load_s, 0.0
         return load_s
 
     def encode(
         self, video: Path | None, prompt: str | None, duration_s: float | Fraction
     ) -> Conditions:
-        """Conditions (B = 1) of a file, a prompt, or both.
+        """Encode a video, a prompt, or both as conditions (B = 1).
 
         Args:
-            video: A video at least `duration_s` long, or a still picture.
-            prompt: Its text.
-            duration_s: Seconds of sound to come.
+            video: A video or a still picture; None without.
+            prompt: What should be heard; None without.
+            duration_s: Seconds of sound.
 
         Raises:
             MediaError: The video can't be read.
@@ -125,8 +128,9 @@ class ConditionEncoder:
         if video is not None:
             # CLIP squashes pictures itself, with the filter that it was trained with.
             size_px = None if self.config.vision.resizes else self.config.vision.size_px
-            frames = self._frames(video, self.timebase.vision_fps, size_px, duration_s)
-            with self._held("vision") as pictures:
+            fps = self.timebase.vision_fps
+            frames = iter_frames(video, fps=fps, size_px=size_px, duration_s=duration_s)
+            with self._use("vision") as pictures:
                 vision_BTV = embed_in_chunks(pictures.embed, frames, chunk=_VISION_CHUNK, margin=0)
             vision_BTV = vision_BTV[None]
             sync_BTS = self._sync_features(video, duration_s)[None]
@@ -141,13 +145,14 @@ class ConditionEncoder:
         *,
         duration_s: float | Fraction,
     ) -> Conditions:
-        """Conditions of a batch of clips of one length, from pictures in memory.
+        """Encode a batch of clips of one length, from pictures in memory.
 
         Args:
-            vision_frames_BTHWK: Pictures at the vision rate, 224 x 224; None without video.
-            sync_frames_BTHWK: Pictures at the sync rate, `SyncConfig.frame_px` square.
-            prompts: One per clip, or None.
-            duration_s: Length of every clip.
+            vision_frames_BTHWK: Pictures at the vision rate, 224 x 224 pixels; None without video.
+            sync_frames_BTHWK: Pictures at the sync rate, `SyncConfig.frame_px` square; None without
+                video.
+            prompts: One per clip; None without.
+            duration_s: Length of every clip in seconds.
 
         Raises:
             ShapeError: Batch sizes differ, nothing is given, or only one kind of pictures.
@@ -159,9 +164,9 @@ class ConditionEncoder:
             raise ShapeError("vision and sync pictures come from one video; got only one of them")
         vision_BTV = sync_BTS = None
         if vision_frames_BTHWK is not None and sync_frames_BTHWK is not None:
-            with self._held("vision") as pictures:
+            with self._use("vision") as pictures:
                 vision_BTV = torch.stack([pictures.embed(x) for x in vision_frames_BTHWK])
-            with self._held("sync") as motion:
+            with self._use("sync") as motion:
                 sync_BTS = torch.stack([motion.embed(x) for x in sync_frames_BTHWK])
         return self._conditions(vision_BTV, sync_BTS, prompts, duration_s, batch=given[0])
 
@@ -171,18 +176,13 @@ class ConditionEncoder:
             # Its segments start with the clip and overlap: the whole clip at once, as it is.
             least_s = max(Fraction(duration_s), self.config.sync.least_s)
             frames = np.stack(list(iter_frames(video, fps=fps, duration_s=least_s)))
-            with self._held("sync") as motion:
+            with self._use("sync") as motion:
                 features_TS: Tensor = motion.embed(frames)
             return features_TS
         side = self.config.sync.frame_px
-        stream = self._frames(video, fps, (side, side), duration_s)
-        with self._held("sync") as motion:
+        stream = iter_frames(video, fps=fps, size_px=(side, side), duration_s=duration_s)
+        with self._use("sync") as motion:
             return embed_in_chunks(motion.embed, stream, chunk=_SYNC_CHUNK, margin=SYNC_MARGIN)
-
-    def _frames(
-        self, video: Path, fps: int, size_px: tuple[int, int] | None, duration_s: float | Fraction
-    ) -> Iterator[NDArray[np.uint8]]:
-        return iter_frames(video, fps=fps, size_px=size_px, duration_s=duration_s)
 
     def _conditions(
         self,
@@ -195,8 +195,16 @@ class ConditionEncoder:
     ) -> Conditions:
         tokens = None
         if prompts is not None:
-            with self._held("text") as texts:
+            with self._use("text") as texts:
                 tokens = texts(prompts)
+        sync_BLS = None
+        if sync_BTS is not None:
+            sync_BLS = at_latent_rate(
+                sync_BTS,
+                features_per_s=self.config.sync.features_per_s,
+                latent_rate_hz=self.timebase.latent_rate_hz,
+                num_frames=self.timebase.num_latent_frames(duration_s),
+            )
         zeros_B = torch.zeros(batch, device=self.device)
         return Conditions(
             seconds_start_B=zeros_B,
@@ -204,28 +212,20 @@ class ConditionEncoder:
             text_BTE=None if tokens is None else tokens.states_BTD,
             text_mask_BT=None if tokens is None else tokens.mask_BT,
             vision_BTV=vision_BTV,
-            sync_BLS=None if sync_BTS is None else self._at_latent_rate(sync_BTS, duration_s),
-        )
-
-    def _at_latent_rate(self, sync_BTS: Tensor, duration_s: float | Fraction) -> Tensor:
-        return at_latent_rate(
-            sync_BTS,
-            features_per_s=self.config.sync.features_per_s,
-            latent_rate_hz=self.timebase.latent_rate_hz,
-            num_frames=self.timebase.num_latent_frames(duration_s),
+            sync_BLS=sync_BLS,
         )
 
 
 def window_of(
     conditions: Conditions, timebase: TimeBase, starts: Sequence[int], *, window: int
 ) -> Conditions:
-    """Windows of one long clip, as a batch of clips that each begin at 0.
+    """Cut windows out of one long clip, as a batch of clips that each begin at 0.
 
     Args:
-        conditions: Of the whole clip (B = 1).
-        timebase: The model's.
+        conditions: Conditions of the whole clip (B = 1).
+        timebase: The model's time base.
         starts: First latent frame of each window.
-        window: Latent frames of each.
+        window: Latent frames of each window.
     """
     seconds = window / timebase.latent_rate_hz
     zeros_B = conditions.seconds_start_B.new_zeros(len(starts))

@@ -1,10 +1,10 @@
-"""A whole model: which parts it has, whether they fit together, and its folder.
+"""Model composition: which components a model has, whether they fit together, and its folder.
 
 In:   a model's name or folder.
-Out:  `Model`: the trained parts in memory and what its card says of them.
+Out:  `Model`: the trained components in memory, and the contents of its card.
 
-The card's `parts` are a `PipelineConfig` as JSON, its `defaults` a `Defaults`. Whoever
-trains a model writes them with `Model.save`; there is no second list of what a model is.
+The card's `parts` are a `PipelineConfig` as JSON, its `defaults` a `Defaults`; training writes
+them with `Model.save`. No other list says what a model consists of.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PipelineConfig:
-    """Everything about a model but its tensors; `parts` of its card."""
+    """Configuration of all components; `parts` of the model's card."""
 
     timebase: TimeBase
     dit: DiTConfig
@@ -70,20 +70,20 @@ class PipelineConfig:
         for what, (expected, given) in pairs.items():
             if expected != given:
                 raise ConfigError(
-                    f"model card: {what} differ between parts, {expected} and {given}"
+                    f"model card: {what} differ between components, {expected} and {given}"
                 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Defaults:
-    """Settings for what a request leaves open; `defaults` of the card."""
+    """Settings that a request need not give; `defaults` of the card."""
 
     steps: int = 8
     guidance: float = 3.0
     duration_s: float = 8.0
-    """Length of sound that is made from a prompt alone."""
+    """Length of the sound of a prompt alone."""
     max_duration_s: float = 10.0
-    """The native window: the longest clip that training showed."""
+    """The native window: length of the longest training clip."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -91,16 +91,16 @@ class Model:
     """A model in memory.
 
     Attributes:
-        config: Shapes of its parts.
+        config: Configuration of the components.
         dit: The transformer.
-        autoencoder: Latents to sound.
-        sync: Pictures to sync features; None if that network is no part of the model.
+        autoencoder: Decodes latents to sound.
+        sync: Encodes pictures to sync features; None if a published encoder does.
         name: The model's name.
-        defaults: Settings for what a request leaves open.
+        defaults: Settings that a request need not give.
         training: How the weights were made; free-form JSON data.
-        attribution: Licence and author of everything learnt from; see `weights`.
+        attribution: Licence and author of all training data; see `weights`.
         sha256: Digest of configuration and weights as they were loaded; empty if never saved.
-        card: Of the folder that it was read from; None if there is none.
+        card: The card of the folder that the model was read from; None if it was never saved.
     """
 
     config: PipelineConfig
@@ -115,13 +115,13 @@ class Model:
     card: ModelCard | None = None
 
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
-        """State of each trained part."""
-        parts: dict[str, nn.Module | None] = {
+        """State of each trained component."""
+        components: dict[str, nn.Module | None] = {
             "dit": self.dit,
             "autoencoder": self.autoencoder,
             "sync": self.sync,
         }
-        return {k: part.state_dict() for k, part in parts.items() if part is not None}
+        return {k: c.state_dict() for k, c in components.items() if c is not None}
 
     def save(self, folder: str | os.PathLike[str], *, half: bool = True) -> None:
         """Write the model folder, whole or not at all.
@@ -151,11 +151,10 @@ def load_model(
     """Read a model by name, folder or Hub id, on the CPU.
 
     Args:
-        model: Which.
-        dtype: Of the transformer, so that a large one never lies here in float32 first; None
-            is float32. The other parts are float32.
-        on_disk: Leave large parts without numbers, on the meta device, to be read when needed
-            (`residency`).
+        model: "embedded", a model folder, or a Hub id.
+        dtype: Precision of the transformer, which is never held in float32 on the way. Default:
+            float32, like the other components.
+        on_disk: Leave large components on the meta device, to be read when needed (`offload`).
 
     Raises:
         MissingPartError: There is no such model.

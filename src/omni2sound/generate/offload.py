@@ -1,13 +1,13 @@
-"""Where the parts of a model are while nobody needs them.
+"""Offloading: which components are on the device, in host memory, or on disk.
 
 In:   a `Model`, the device that computes, an adapter or none, whether memory is scarce.
-Out:  `use(part)`: a block inside which that part is on the device, ready to run.
+Out:  `use(component)`: a block inside which that component is on the device, ready to run.
 
-With memory enough, every part is moved once and stays. With little, one part at a time is on
-the device: beside a GPU the others wait in the machine's memory; on a CPU they wait on disk,
-and are read again for each use. An adapter is merged in wherever the transformer comes from.
-What not to get wrong: a part that waits on disk has shapes but no numbers (torch's meta
-device), so whatever runs it must stand inside `use`.
+With enough memory every component is moved to the device once. With `low_memory` only one at a
+time is there: beside a GPU the others wait in host memory; on a CPU they wait on disk and are
+read again for each use. An adapter is merged in whenever the transformer is read.
+What not to get wrong: a component on disk has shapes but no numbers (torch's meta device), so
+whatever runs it must stand inside `use`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from omni2sound.models.lora import Adapter, merge
 from omni2sound.models.oobleck import Oobleck
 from omni2sound.weights import ModelCard, load_part
 
-__all__ = ["Part", "Residency"]
+__all__ = ["Component", "Offloader"]
 
-Part = Literal["dit", "autoencoder"]
+Component = Literal["dit", "autoencoder"]
 
 
-class Residency:
-    """See the module's text."""
+class Offloader:
+    """Moves the components of one model to the device and away from it."""
 
     def __init__(
         self,
@@ -42,32 +42,36 @@ class Residency:
         low_memory: bool = False,
         adapter: Adapter | None = None,
     ) -> None:
-        """Move parts to where they stay, or where they wait.
+        """Move each component to the device, or to where it waits.
 
         Args:
-            model: Changed in place.
-            device: That computes.
-            dtype: Of the transformer.
-            low_memory: One part at a time on the device.
-            adapter: Merged into the transformer.
+            model: The model; changed in place.
+            device: The device that computes.
+            dtype: Precision of the transformer.
+            low_memory: Keep one component at a time on the device.
+            adapter: Adapter to merge into the transformer.
 
         Raises:
-            UserError: Parts should wait on disk, and the model lies on none.
+            UserError: Components should wait on disk, and the model was never saved.
             ConfigError: The adapter belongs to another model.
         """
         self._model, self._adapter = model, adapter
         self.device = device
         self.dtype = dtype
         self._card: ModelCard | None = None
-        self._parts: dict[Part, nn.Module] = {"dit": model.dit, "autoencoder": model.autoencoder}
-        self._waiting: set[Part] = {"dit", "autoencoder"} if low_memory else set()
-        for part in self._parts.values():
-            part.eval().requires_grad_(False)
+        self._components: dict[Component, nn.Module] = {
+            "dit": model.dit,
+            "autoencoder": model.autoencoder,
+        }
+        self._waiting: set[Component] = {"dit", "autoencoder"} if low_memory else set()
+        for component in self._components.values():
+            component.eval().requires_grad_(False)
         if low_memory and device.type == "cpu":
             if model.card is None:
                 raise UserError(
-                    "low memory on a CPU reads parts from the model's folder when they are "
-                    "needed, and this model was never saved; save it first"
+                    "on a CPU, components are read from the model's folder when they are needed, "
+                    "and this model was never saved; save it first",
+                    field="low_memory",
                 )
             self._card = model.card
             if not isinstance(model.autoencoder, Oobleck):
@@ -75,27 +79,27 @@ class Residency:
         if self._card is None:
             self._merge()
             model.dit.to(dtype)
-        for name, part in self._parts.items():
+        for name, component in self._components.items():
             if name not in self._waiting:
-                part.to(device)
+                component.to(device)
 
     @contextmanager
-    def use(self, name: Part) -> Iterator[None]:
-        """The part is on the device inside the block."""
+    def use(self, name: Component) -> Iterator[None]:
+        """Keep a component on the device inside the block."""
         if name not in self._waiting:
             yield
             return
-        part = self._parts[name]
+        component = self._components[name]
         if self._card is not None:
-            load_part(self._card, name, part, dtype=self.dtype if name == "dit" else None)
+            load_part(self._card, name, component, dtype=self.dtype if name == "dit" else None)
             if name == "dit":
                 self._merge()
         else:
-            part.to(self.device)
+            component.to(self.device)
         try:
             yield
         finally:
-            part.to("meta" if self._card is not None else "cpu")
+            component.to("meta" if self._card is not None else "cpu")
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 

@@ -115,7 +115,7 @@ def check_target(output: Path, request: GenerationRequest, options: OutputOption
         MediaError: The video can't be read or has no picture.
         UserError: The output is in the way, its suffix unknown, or it does not fit the request.
     """
-    request.resolved_duration(1.0)  # looks into the video
+    request.resolve_duration(1.0)  # looks into the video
     check_output_of(request.video, output, options)
 
 

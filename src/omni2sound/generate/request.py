@@ -152,7 +152,7 @@ class GenerationRequest:
             return "T2A"
         return "V2A" if self.prompt is None else "VT2A"
 
-    def resolved_duration(self, default_s: float) -> Fraction:
+    def resolve_duration(self, default_s: float) -> Fraction:
         """Seconds of sound to make; looks into the video, if there is one.
 
         Never longer than the video: past its end there is nothing to go by, and no output
