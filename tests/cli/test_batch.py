@@ -141,7 +141,7 @@ def test_one_bad_job_fails_alone(folder: Path, model: Path) -> None:
         "jobs.jsonl:5: job.steps: expected int, got 'many'",
         "jobs.jsonl:6: job 'empty': nothing to generate from",
         "jobs.jsonl:7: job 'missing': missing.mp4: no such file",
-        "jobs.jsonl:8: id '../up': ",
+        "jobs.jsonl:8: id: '../up': ",
         "jobs.jsonl:9: job 'out': output: '../out.wav' lies outside",
         "jobs.jsonl:10: job 'same': output: good.wav is the output of job 'good' too",
         "jobs.jsonl:11: job: expected an object",

@@ -42,9 +42,10 @@ def test_save_writes_the_bytes_of_the_command(
     pipeline: Omni2SoundPipeline, model: Path, clip: Path, suffix: str
 ) -> None:
     ours, theirs = clip.with_name(f"a.{suffix}"), clip.with_name(f"b.{suffix}")
-    result = pipeline(video=clip, prompt="rain", seed=5)
+    result = pipeline(video=clip, prompt="rain", seed=5, duration_s=1, guidance_scale=3)
     report = result.save(ours, loudness_lufs=-30)
     command = ["generate", str(clip), "--prompt", "rain", "--seed", "5", "--loudness", "-30"]
+    command += ["--duration", "1", "--guidance", "3"]
     with pytest.raises(SystemExit) as end:
         app([*command, "-o", str(theirs), "--model", str(model), "--device", "cpu"])
     assert end.value.code == 0

@@ -56,6 +56,8 @@ class OutputOptions:
         from omni2sound.media.loudness import check_loudness
 
         check_loudness(self.loudness_lufs)
+        if self.loudness_lufs is not None:
+            object.__setattr__(self, "loudness_lufs", float(self.loudness_lufs))
 
 
 def sidecar(output: Path) -> Path:
@@ -176,7 +178,7 @@ def request_sha256(
         "video": video,
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
-        "duration_s": request.duration_s,
+        "duration_s": None if request.duration_s is None else float(request.duration_s),
         "steps": request.num_inference_steps,
         "guidance": request.guidance_scale,
         # Only where it is given, so that digests from before the field existed stay valid.

@@ -104,6 +104,10 @@ class GenerationRequest:
                 "applies to a prompt beside a video; give both, or use `guidance_scale` alone",
                 field="text_guidance_scale",
             )
+        for name in ("duration_s", "guidance_scale", "text_guidance_scale"):
+            value = getattr(self, name)
+            if isinstance(value, int):  # 3 and 3.0 are one request, and one text in the metadata
+                object.__setattr__(self, name, float(value))
 
     def _check_types(self) -> None:
         """Numbers of NumPy are taken too, and become Python's, which JSON can hold."""
