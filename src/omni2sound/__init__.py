@@ -1,11 +1,10 @@
-"""Sound for a video, a text, or both.
+"""Sound generation for a video, a text prompt, or both.
 
 In:   `Omni2SoundPipeline.from_pretrained("embedded")(video=..., prompt=...)`.
 Out:  a `GenerationResult` that holds the sound and says how it was made.
 
-Names are looked up when first used, so that `import omni2sound` (and with it every start of
-the command line) does not import torch. What stands in `__all__` is the public API; nothing
-else is promised to stay.
+Names are imported when first used, so that `import omni2sound` (and with it every start of
+the command line) does not import torch. `__all__` is the public API; anything else may change.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""Every exception that this package raises on purpose.
+"""The exceptions of this package.
 
     Omni2SoundError
       + UserError (also a ValueError)   the caller can fix it
-        - ConfigError                   a recipe or a model card does not hold together
+        - ConfigError                   a recipe, a card or another file is malformed
         - MediaError                    a file cannot be decoded, or has no usable stream
         - ShapeError                    a tensor at a public boundary has the wrong shape
-        - MissingPartError              a carried network, model or package is not installed
-      + ModelCallError                  a language model was asked and gave nothing to work with
+        - MissingPartError              a bundled network, a model or a package is not installed
+      + ModelCallError                  a language model gave no usable answer
         - Refused                       it declined to answer
-        - Malformed                     its reply is not what was asked for
-        - Unavailable                   its endpoint failed for as long as we were ready to try
+        - Malformed                     its reply does not have the requested form
+        - Unavailable                   its endpoint kept failing until retries ran out
       + BudgetExceeded                  the next call could cost more than the user's limit allows
       + IntegrityError                  stored bytes do not match their recorded checksum
 
@@ -47,11 +47,11 @@ __all__ = [
 
 
 class Omni2SoundError(Exception):
-    """Base of the tree above."""
+    """Base of all exceptions of this package."""
 
 
 class UserError(Omni2SoundError, ValueError):
-    """The caller can fix it.
+    """The caller can fix the cause.
 
     Attributes:
         field: Name of the argument or dataclass field at fault; None if it is no single one.
@@ -74,7 +74,7 @@ class UserError(Omni2SoundError, ValueError):
 
 
 class ConfigError(UserError):
-    """A recipe or a model card does not hold together."""
+    """A recipe, a model card or another file is malformed or contradicts itself."""
 
 
 class MediaError(UserError):
@@ -86,23 +86,23 @@ class ShapeError(UserError):
 
 
 class MissingPartError(UserError):
-    """A carried network, a model or an optional package is not installed."""
+    """A bundled network, a model or an optional package is not installed."""
 
 
 class ModelCallError(Omni2SoundError):
-    """A language model was asked and gave nothing to work with."""
+    """A language model gave no usable answer."""
 
 
 class Refused(ModelCallError):
-    """It declined to answer."""
+    """The language model declined to answer."""
 
 
 class Malformed(ModelCallError):
-    """Its reply is not what was asked for, as often as we were ready to ask."""
+    """The language model's replies do not have the requested form, after all retries."""
 
 
 class Unavailable(ModelCallError):
-    """Its endpoint failed for as long as we were ready to try."""
+    """The language model's endpoint kept failing until retries ran out."""
 
 
 class BudgetExceeded(Omni2SoundError):

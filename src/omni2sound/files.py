@@ -20,10 +20,10 @@ __all__ = ["Closing", "atomic_path", "cache_dir", "write_text"]
 
 
 class Closing:
-    """Something that is closed at the end of its `with` block."""
+    """Base of objects that are closed at the end of their `with` block."""
 
     def close(self) -> None:
-        """Let go of what is held; called once."""
+        """Release resources; called once."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -34,7 +34,7 @@ class Closing:
 
 
 def cache_dir() -> Path:
-    """The one folder for everything that can be made or fetched again. It may not exist yet.
+    """Return the folder for everything that can be made or fetched again; it may not exist.
 
     `OMNI2SOUND_CACHE` if set, else the platform's place: `$XDG_CACHE_HOME/omni2sound` or
     `~/.cache/omni2sound`, `~/Library/Caches/omni2sound`, `%LOCALAPPDATA%/omni2sound/Cache`.
@@ -53,11 +53,11 @@ def cache_dir() -> Path:
 
 @contextmanager
 def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path that becomes `target` when the block ends well, and vanishes if not.
+    """Yield a temporary path that becomes `target` if the block succeeds, and is deleted if not.
 
     The temporary file is hidden, lies in the target's folder (a rename does not cross file
     systems) and keeps the target's suffix (encoders choose the container by it). An existing
-    target is replaced: whether that is allowed is the caller's question.
+    target is replaced; whether that is allowed is up to the caller.
 
     Yields:
         A path that does not exist yet; the block must create a file there and close it.
@@ -86,7 +86,7 @@ def write_text(target: str | os.PathLike[str], text: str) -> None:
 
 
 def _flush_to_disk(path: Path) -> None:
-    """Without this, a power cut may leave the new name with no content behind it."""
+    """Flush to disk: without it, a power cut may leave the new name without content."""
     if path.is_dir() and sys.platform == "win32":
         return  # Windows has no way to flush a folder
     # Windows flushes only what is open for writing; a folder opens for reading only.

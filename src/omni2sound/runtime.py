@@ -74,7 +74,7 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     Args:
         name: "auto" (bfloat16 on a CUDA device or x86 CPU that multiplies it natively, else
             float32), "float32", "bfloat16" or "float16".
-        device: Where it will run.
+        device: The device that computes.
 
     Raises:
         UserError: The name is unknown, or the device cannot compute in it.
@@ -94,15 +94,15 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def _multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether products in bfloat16 are several times faster here than in float32."""
+    """Whether products in bfloat16 are several times faster on this device than in float32."""
     import torch
 
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        # What older torch releases can't tell, they are not asked.
-        asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        return any(getattr(torch.cpu, name, bool)() for name in asked)
+        # Older torch releases have no such functions: False.
+        names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(getattr(torch.cpu, name, bool)() for name in names)
     return False
 
 

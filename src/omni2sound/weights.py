@@ -46,29 +46,29 @@ __all__ = [
 ]
 
 FORMAT = 1
-"""Version of the folder's layout; a reader refuses what it does not know."""
+"""Version of the folder's layout; other versions are refused."""
 CARD = "card.json"
 MAX_FILE_BYTES = 15_000_000
 """Tensors of one file, so that a folder can be kept where single files are limited."""
 LARGE_FILE_BYTES = 2_000_000_000
-"""The same for models that no repository of code will hold."""
+"""The same for models too large for a repository of code."""
 ATTRIBUTION_FILE = "attribution.tsv"
-"""Licence and author of everything that a model or a corpus was made from."""
+"""Licence and author of every source of a model or a corpus."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelCard:
-    """What `card.json` says.
+    """The contents of `card.json`.
 
     Attributes:
-        folder: Where the model lies.
+        folder: The model folder.
         name: The model's name.
         parts: Configuration of each part, as JSON data.
-        defaults: Settings used when a request leaves them open.
+        defaults: Settings that a request need not give.
         training: How the weights were made; free-form.
         files: SHA-256 of each file, by its name without suffix.
-        sha256: Digest of the whole model: of the card's parts and the files' digests.
-        attribution: What `attribution.tsv` says; empty without one.
+        sha256: Digest of the whole model: the card's parts and the files' digests.
+        attribution: Contents of `attribution.tsv`; empty without one.
     """
 
     folder: Path
@@ -112,7 +112,8 @@ def _from_hub(repository: str, revision: str | None) -> Path:
     if revision is None or not re.fullmatch(r"[0-9a-f]{40}", revision):
         raise UserError(
             f"Hub model {repository!r} needs a pinned revision: "
-            f"{repository}@<40 hex digits of a commit>"
+            f"{repository}@<40 hex digits of a commit>",
+            field="model",
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -167,7 +168,7 @@ def load_card(folder: Path) -> ModelCard:
         training=data["training"],
         files=data["files"],
         sha256=_model_digest(data),
-        attribution=_read_if_there(folder / ATTRIBUTION_FILE),
+        attribution=_read_or_empty(folder / ATTRIBUTION_FILE),
     )
 
 
@@ -177,13 +178,13 @@ def load_part(
     """Copy the tensors of `part` into `module`, strictly, one after another.
 
     A module on the meta device gets its memory here, tensor by tensor: a large part then
-    takes what it weighs, and never twice that.
+    takes its own size in memory, and never twice that.
 
     Args:
-        card: Of the model.
+        card: The model's card.
         part: "dit", "autoencoder" or "sync".
-        module: Of the shapes that the card says.
-        dtype: What floating-point tensors become; None: what they are in the module.
+        module: The component, with the shapes that the card says.
+        dtype: Type of floating-point tensors. Default: their type in the module.
 
     Raises:
         ConfigError: If a tensor is missing, left over or of another shape; all are named.
@@ -212,11 +213,11 @@ def load_part(
     for path in dict.fromkeys(path for path, _ in stored.values()):
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118
-                _put(module, key, file.get_tensor(key), dtype)
+                _set_tensor(module, key, file.get_tensor(key), dtype)
 
 
-def _put(module: nn.Module, name: str, value: Tensor, dtype: torch.dtype | None) -> None:
-    """Copy into a tensor that has memory; take the place of one that has none."""
+def _set_tensor(module: nn.Module, name: str, value: Tensor, dtype: torch.dtype | None) -> None:
+    """Copy into a tensor that has memory; replace one that has none."""
     import torch
     from torch import nn
 
@@ -247,13 +248,13 @@ def load_tensors(card: ModelCard) -> dict[str, dict[str, Tensor]]:
 
 
 def part_sha256(card: ModelCard, part: str) -> str:
-    """One digest of a part, in however many files it lies; empty if the model has no such part."""
+    """Digest of one component over all of its files; empty if the model has none."""
     names = sorted(n for n in card.files if re.fullmatch(re.escape(part) + r"(-\d+)?", n))
     return "+".join(card.files[name] for name in names)
 
 
 def networks_sha256(holder: object) -> str:
-    """Digest of the weights of all networks that an encoder or judge holds as attributes."""
+    """Digest of the weights of all networks that an encoder or tagger holds as attributes."""
     from torch import nn
 
     digest = hashlib.sha256()
@@ -263,7 +264,7 @@ def networks_sha256(holder: object) -> str:
 
 
 def digest_weights(digest: hashlib._Hash, network: nn.Module) -> None:
-    """Add names, types, shapes and bytes of all of a network's tensors to a digest."""
+    """Add names, types, shapes and bytes of all tensors of a network to a digest."""
     import torch
 
     for name, tensor in sorted(network.state_dict().items()):
@@ -291,11 +292,11 @@ def save_model(
         name: The model's name.
         parts: Configuration of each part, JSON data.
         tensors: State of each trained part.
-        defaults: Settings for requests that leave them open.
+        defaults: Settings that a request need not give.
         training: How the weights were made.
-        attribution: Lines of `attribution.tsv`; empty if the model was made from nothing.
+        attribution: Contents of `attribution.tsv`; empty without training data.
         half: Store floating-point tensors as fp16; else as they are.
-        max_file_bytes: Tensors of one file; None is `MAX_FILE_BYTES`.
+        max_file_bytes: Size limit of one file of tensors. Default: `MAX_FILE_BYTES`.
     """
     import torch
     from safetensors.torch import save_file
@@ -331,7 +332,7 @@ def save_model(
         if folder.exists():
             if not (folder / CARD).is_file():
                 raise UserError(f"{folder} exists and is no model folder; choose another one")
-            # The old model goes only once the new one has its name.
+            # The old model is deleted only after the new one has its name.
             old = folder.with_name(f".{folder.name}.{staging.name[-8:]}.old")
             folder.rename(old)
             staging.rename(folder)
@@ -355,7 +356,7 @@ def _file_groups(tensors: Mapping[str, Tensor], limit_bytes: int) -> list[list[s
     return groups
 
 
-def _read_if_there(path: Path) -> str:
+def _read_or_empty(path: Path) -> str:
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 

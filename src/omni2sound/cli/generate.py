@@ -37,78 +37,87 @@ Examples:
   omni2sound generate street.mp4 --prompt "rain" --text-guidance 4 -o rain.mp4
 """
 
+VideoArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="VIDEO", help="Video to generate sound for. Default: none."),
+]
+PromptOption = Annotated[
+    str | None, typer.Option(help="What should be heard, in English. Default: none.")
+]
+NegativePromptOption = Annotated[
+    str | None,
+    typer.Option(help="What should not be heard; needs a guidance scale above 1. Default: none."),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="OUT",
+        help="File to write. Its suffix chooses the format: mp4 mov mkv webm (the video with "
+        "the new sound) or wav flac mp3 opus ogg m4a. "
+        "Default: VIDEO.omni2sound.mp4, or omni2sound.wav.",
+    ),
+]
+DurationOption = Annotated[
+    float | None,
+    typer.Option(
+        "--duration",
+        metavar="S",
+        help="Seconds of sound, up to 3600 and at most the video's length; the video is silent "
+        "after them. Default: the video's length, or the model's (8).",
+    ),
+]
+StepsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--steps", metavar="N", help="Sampling steps, 1 to 1000. Default: the model's (8)."
+    ),
+]
+GuidanceOption = Annotated[
+    float | None,
+    typer.Option(
+        "--guidance",
+        metavar="G",
+        help="Guidance scale, 0 to 100: 1 is no guidance, higher follows the input more "
+        "closely. Default: the model's (3).",
+    ),
+]
+TextGuidanceOption = Annotated[
+    float | None,
+    typer.Option(
+        "--text-guidance",
+        metavar="G",
+        help="Guidance scale of the prompt when a video is given; 4-5 favours off-screen "
+        "sounds. Default: --guidance.",
+    ),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", help="Random seed; equal seeds give equal sounds. Default: a new one."
+    ),
+]
+TakesOption = Annotated[
+    int,
+    typer.Option(
+        metavar="K",
+        help="Number of results, OUT-1 to OUT-K with seeds N to N+K-1; at most 100.",
+    ),
+]
+
 
 def generate(
-    video: Annotated[
-        Path | None,
-        typer.Argument(metavar="VIDEO", help="Video to generate sound for. Default: none."),
-    ] = None,
-    prompt: Annotated[
-        str | None, typer.Option(help="What should be heard, in English. Default: none.")
-    ] = None,
-    negative_prompt: Annotated[
-        str | None,
-        typer.Option(
-            help="What should not be heard; needs a guidance scale above 1. Default: none."
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUT",
-            help="File to write. Its suffix chooses the format: mp4 mov mkv webm (the video with "
-            "the new sound) or wav flac mp3 opus ogg m4a. "
-            "Default: VIDEO.omni2sound.mp4, or omni2sound.wav.",
-        ),
-    ] = None,
-    duration_s: Annotated[
-        float | None,
-        typer.Option(
-            "--duration",
-            metavar="S",
-            help="Seconds of sound, up to 3600 and at most the video's length; the video is silent "
-            "after them. Default: the video's length, or the model's (8).",
-        ),
-    ] = None,
-    num_inference_steps: Annotated[
-        int | None,
-        typer.Option(
-            "--steps", metavar="N", help="Sampling steps, 1 to 1000. Default: the model's (8)."
-        ),
-    ] = None,
-    guidance_scale: Annotated[
-        float | None,
-        typer.Option(
-            "--guidance",
-            metavar="G",
-            help="Guidance scale, 0 to 100: 1 is no guidance, higher follows the input more "
-            "closely. Default: the model's (3).",
-        ),
-    ] = None,
-    text_guidance_scale: Annotated[
-        float | None,
-        typer.Option(
-            "--text-guidance",
-            metavar="G",
-            help="Guidance scale of the prompt when a video is given; 4-5 favours off-screen "
-            "sounds. Default: --guidance.",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Random seed; equal seeds give equal sounds. Default: a new one."
-        ),
-    ] = None,
-    takes: Annotated[
-        int,
-        typer.Option(
-            metavar="K",
-            help="Number of results, OUT-1 to OUT-K with seeds N to N+K-1; at most 100.",
-        ),
-    ] = 1,
+    video: VideoArgument = None,
+    prompt: PromptOption = None,
+    negative_prompt: NegativePromptOption = None,
+    output: OutputOption = None,
+    duration_s: DurationOption = None,
+    num_inference_steps: StepsOption = None,
+    guidance_scale: GuidanceOption = None,
+    text_guidance_scale: TextGuidanceOption = None,
+    seed: SeedOption = None,
+    takes: TakesOption = 1,
     model: ModelOption = "embedded",
     device: PipelineDeviceOption = "auto",
     dtype: DtypeOption = "auto",

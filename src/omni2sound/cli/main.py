@@ -4,7 +4,7 @@ In:   argv.
 Out:  an exit code: 0 done, 1 some items failed, 2 bad input, 130 interrupted.
 
 Every failure that a user can cause ends in one line on stderr, never in a traceback. An
-exception that is none of ours and no `OSError` is a bug and does show its traceback.
+exception that is neither an `Omni2SoundError` nor an `OSError` is a bug and shows its traceback.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _name_options(command: Any) -> None:
 app = typer.Typer(
     name="omni2sound",
     cls=_Group,
-    help="Sound for a video, a text or both.",
+    help="Generate sound for a video, a text prompt, or both.",
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -110,10 +110,10 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def common(
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and results.")
+        bool, typer.Option("--quiet", "-q", help="Print only results and warnings.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Say what happens inside.")
+        bool, typer.Option("--verbose", "-v", help="Print debug messages with their module.")
     ] = False,
     plugin: Annotated[
         list[str] | None,
@@ -130,9 +130,9 @@ def common(
         ),
     ] = False,
 ) -> None:
-    """Sound for a video, a text or both."""
+    """Generate sound for a video, a text prompt, or both."""
     if quiet and verbose:
-        raise typer.BadParameter("-q and -v exclude each other")
+        raise typer.BadParameter("expected one of -q and -v, got both")
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -159,7 +159,7 @@ def main() -> NoReturn:
 
 
 def _quieten_libraries() -> None:
-    """Nothing is reported to anybody, and progress bars are ours. A user's own setting wins."""
+    """Turn off telemetry and foreign progress bars; the user's own settings stay."""
     for name, value in {
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",

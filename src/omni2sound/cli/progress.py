@@ -1,9 +1,9 @@
-"""A progress bar that exists only for somebody who is looking at it.
+"""A progress bar for terminals.
 
 In:   a number of steps.
 Out:  a bar on stderr if stderr is a terminal, otherwise nothing at all.
 
-stdout stays free for results: a bar there would end up in the user's pipe.
+stdout stays free for results, so that they can be piped.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ __all__ = ["progress_bar"]
 def progress_bar(
     description: str, total: int | None = None
 ) -> Iterator[Callable[[int, int], None]]:
-    """Show how far a task is.
+    """Show the progress of a task.
 
     Args:
-        description: What is being done, a few words.
-        total: Number of steps, or None if it is learnt on the way.
+        description: The task in a few words.
+        total: Number of steps; None if it is not known yet.
 
     Yields:
         `report(done, total)`, to be called after each step with the counts so far.

@@ -1,7 +1,7 @@
-"""What is asked of the pipeline, and what comes out of it.
+"""Requests to the pipeline, and its results.
 
-In:   a video, a prompt or both, and settings that may be left open.
-Out:  `GenerationRequest`, checked; `GenerationResult`, which can say how it was made.
+In:   a video, a prompt or both, and optional settings.
+Out:  `GenerationRequest`, checked; `GenerationResult`: a sound, how it was made, and `save`.
 
 No torch here: the command line refuses a bad request before it loads a model. What not to
 get wrong: `GenerationResult.facts` goes into the output file, so it must hold nothing that
@@ -45,7 +45,7 @@ Task = Literal["V2A", "T2A", "VT2A"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerationRequest:
-    """One request; the task follows from what is given.
+    """One request; the task follows from the inputs.
 
     Raises:
         UserError: A value is out of range, or two of them contradict each other.
@@ -56,18 +56,18 @@ class GenerationRequest:
     prompt: str | None = None
     """What should be heard."""
     negative_prompt: str | None = None
-    """What should not be heard; needs guidance above 1. An empty text is none."""
+    """What should not be heard; needs a guidance scale above 1. An empty text counts as None."""
     duration_s: float | None = None
     """Seconds of sound; None: the video's length, or the model's default without one."""
     num_inference_steps: int | None = None
     """Sampling steps; None: the model's default."""
     guidance_scale: float | None = None
-    """1 is no guidance, larger follows the conditions closer; None: the model's default."""
+    """1 is no guidance, higher follows the input more closely; None: the model's default."""
     text_guidance_scale: float | None = None
-    """Of the prompt beside a video; above `guidance_scale`, what is named counts for more than
-    what is seen. None: the same for both, which takes a third less work."""
+    """Guidance scale of the prompt beside a video; a higher one favours off-screen sounds. None:
+    `guidance_scale` for both, which takes a third less work."""
     seed: int = 0
-    """Of the first take; each further one adds 1."""
+    """Random seed of the first take; each further one adds 1."""
     takes: int = 1
     """How many results to make."""
 
@@ -110,7 +110,7 @@ class GenerationRequest:
                 object.__setattr__(self, name, float(value))
 
     def _check_types(self) -> None:
-        """Numbers of NumPy are taken too, and become Python's, which JSON can hold."""
+        """Check types; numbers of NumPy become Python's, which JSON can hold."""
         kinds: tuple[tuple[str, type[Any], str], ...] = (
             ("video", Path, "a path"),
             ("prompt", str, "a text"),
@@ -146,7 +146,7 @@ class GenerationRequest:
 
     @property
     def has_negative_prompt(self) -> bool:
-        """Whether there is something to lead away from."""
+        """Whether there is a negative prompt that is not empty."""
         return self.negative_prompt is not None and bool(self.negative_prompt.strip())
 
     @property
@@ -157,13 +157,13 @@ class GenerationRequest:
         return "V2A" if self.prompt is None else "VT2A"
 
     def resolve_duration(self, default_s: float) -> Fraction:
-        """Seconds of sound to make; looks into the video, if there is one.
+        """Return the seconds of sound to generate, after a look into the video.
 
-        Never longer than the video: past its end there is nothing to go by, and no output
-        file could hold the rest.
+        Never longer than the video: past its end nothing is seen, and no output file could
+        hold the rest.
 
         Args:
-            default_s: For a request that has neither video nor duration.
+            default_s: Duration of a request that has neither video nor duration.
 
         Raises:
             MediaError: The video can't be read or has no picture.
@@ -197,7 +197,7 @@ def draw_seed() -> int:
 
 
 def _is_unicode(text: str) -> bool:
-    """False for bytes of another encoding, which Python carries along as lone surrogates."""
+    """False for bytes of another encoding, which Python keeps as lone surrogates."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
@@ -231,9 +231,9 @@ def _check_range(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timings:
-    """Wall time of the parts of one result, in seconds.
+    """Wall time of each step of one result, in seconds.
 
-    Work that several takes share is booked on the first of them.
+    Work that several takes share counts for the first of them.
     """
 
     load_s: float

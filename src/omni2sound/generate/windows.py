@@ -1,15 +1,15 @@
-"""Any length: windows over one long latent, and streams in and out of it.
+"""Clips of any length: windows over one long latent, and chunks for encoders and decoder.
 
-In:   encoders, a network and a decoder that see a bounded time at once.
-Out:  features, predictions and samples for hours, in memory that grows only by what a
-      second of latents, features and samples takes.
+In:   encoders, a network and a decoder that each see a bounded length at once.
+Out:  features, predictions and samples of any length; memory grows only by the size of the
+      latents, features and samples themselves.
 
 Sampling is joint: at every step each window of the network's native length predicts its
 own part, and where windows overlap their predictions are averaged with weights that fade
-from one to the other. So all windows are denoised together into one latent and there is
-no seam to hide afterwards. Encoders and decoder see chunks with a margin on both sides
-that is thrown away again. What not to get wrong: windows all have the same length (the
-last one is moved back, not cut), because the network knows short clips as short clips.
+from one to the other. So all windows are denoised together into one latent, without seams.
+Encoders and decoder see chunks with margins, which are discarded. What not to get wrong: all
+windows have the same length (the last one is moved back, not cut), because the network treats
+a short window as a short clip.
 
 Source: Bar-Tal et al. 2023, MultiDiffusion, arXiv:2302.08113, along time.
 Shape suffixes: W windows, L latent frames, C latent channels, T frames, N samples.
@@ -39,12 +39,12 @@ PredictWindows = Callable[[range, Tensor, Tensor], Tensor]
 
 
 def window_starts(num_frames: int, *, window: int, overlap: int) -> tuple[int, ...]:
-    """First frames of equally long windows that cover `num_frames`, evenly spread.
+    """Spread windows of one length evenly over `num_frames`; return their first frames.
 
     Args:
         num_frames: Frames to cover.
         window: Frames of each window; a single one starts at 0 if `num_frames` fits in it.
-        overlap: The least that neighbours share.
+        overlap: Least overlap of neighbours in frames.
     """
     if num_frames <= window:
         return (0,)
@@ -54,10 +54,9 @@ def window_starts(num_frames: int, *, window: int, overlap: int) -> tuple[int, .
 
 
 def crossfade_weights(starts: Sequence[int], num_frames: int, *, window: int) -> Tensor:
-    """Weights (W, window) of each window's frames; they sum to 1 at every frame.
+    """Weights (W, window) of the windows' frames; they sum to 1 at every frame.
 
-    Each falls linearly to its ends, so a window's edge, where it knows least about what
-    surrounds it, counts least.
+    They fall linearly to both ends of a window, where the network has least context.
     """
     ramp = torch.arange(window) + 0.5
     triangle = torch.minimum(ramp, window - ramp)
@@ -75,14 +74,14 @@ def joint_prediction(
     window: int,
     windows_per_call: int,
 ) -> Predict:
-    """A prediction for the whole length out of predictions for windows of it.
+    """Average predictions for windows to one for the whole length.
 
     Args:
-        predict_windows: The (guided) network over some of the windows.
+        predict_windows: The guided network over some of the windows.
         starts: From `window_starts`.
-        num_frames: Frames of the whole length.
-        window: Frames of each window.
-        windows_per_call: The most that go through the network at once.
+        num_frames: Latent frames of the whole length.
+        window: Latent frames of each window.
+        windows_per_call: Most windows in one call of the network.
 
     Returns:
         A function of one sample, x (1, L, C) and t (1,).
@@ -113,13 +112,13 @@ def embed_in_chunks(
     chunk: int,
     margin: int,
 ) -> Tensor:
-    """Features of a stream of pictures, as if all had been embedded at once.
+    """Embed a stream of pictures, as if all had been embedded at once.
 
     Args:
         embed: Pictures (T, H, W, 3) to features (T, D).
         frames: At least one picture.
         chunk: Pictures whose features are kept from one call of `embed`.
-        margin: Pictures on each side on which a feature may depend; 0 if on none.
+        margin: Pictures on each side on which a feature may depend.
     """
     features: list[Tensor] = []
     held: list[NDArray[np.uint8]] = []
@@ -145,16 +144,16 @@ def decode_in_chunks(
     margin: int,
     fade: int,
 ) -> Tensor:
-    """Samples (N,) of latents of any length, in constant memory beside the result.
+    """Decode latents of any length to samples (N,), in constant memory beside the result.
 
-    Neighbouring chunks are decoded `margin` frames into each other. Most of that is thrown
-    away (a decoder's edge is its worst place); over `fade` frames in its middle one fades
-    into the other, since a decoder that estimates phases need not give the same wave twice.
-    Latents of up to one chunk are decoded as they are.
+    Neighbouring chunks are decoded `margin` frames into each other. Most of that is discarded,
+    since a decoder is least exact at its edges; over `fade` frames in its middle one chunk fades
+    into the next, since a decoder that estimates phases need not give the same wave twice.
+    Latents of up to one chunk are decoded at once.
 
     Args:
         decode: Latents (1, L, C) to samples (1, L * hop).
-        latents_LC: The whole length.
+        latents_LC: Latents of the whole length.
         hop_samples: Samples per latent frame.
         chunk: Frames of a chunk without its margins, more than `margin`.
         margin: Frames decoded beyond each end of a chunk.
@@ -176,5 +175,5 @@ def decode_in_chunks(
 
 
 def _rise(offset: Tensor, length: int) -> Tensor:
-    """From 0 to 1 over `length` frames, centred on offset 0."""
+    """Ramp from 0 to 1 over `length` frames, centred on offset 0."""
     return (offset / length + 0.5).clamp(0, 1)

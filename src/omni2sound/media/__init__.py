@@ -1,6 +1,6 @@
 """Files in, files out: pictures by timestamp, sound by sample, and both into one file.
 
-In:   paths of video, sound and picture files that anybody may have made or damaged.
+In:   paths of video, sound and picture files of any origin, also damaged ones.
 Out:  NumPy arrays; files that appear under their name only when they are whole.
 
 NumPy and PyAV, no torch. Whatever is wrong with a file comes out as `MediaError`, in one

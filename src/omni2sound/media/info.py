@@ -62,7 +62,7 @@ _FALLBACK_FPS = 25
 _MAX_FPS = 1000
 _MAX_PIXEL_ASPECT = 16
 _MISSING_S, _MISSING_SHARE = 0.5, 0.1
-"""A file that ends so much before its header says (both) is told to be incomplete."""
+"""A file that ends earlier than its header says by this much (both) is reported as incomplete."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,9 +89,9 @@ class VideoStreamInfo:
     """Stream index inside the container."""
     codec: str
     width_px: int
-    """As shown: after pixel aspect and rotation."""
+    """As displayed: after pixel aspect and rotation."""
     height_px: int
-    """As shown: after pixel aspect and rotation."""
+    """As displayed: after pixel aspect and rotation."""
     pixel_aspect: Fraction
     """Width of a stored pixel over its height."""
     orientation: Orientation
@@ -135,7 +135,7 @@ class MediaInfo:
 
     path: Path
     duration_s: Fraction
-    """Of the moving picture if there is one, else of the sound; 0 for a still picture alone."""
+    """Length of the moving picture if there is one, else of the sound; 0 for a still picture."""
     video: VideoStreamInfo | None
     audio: AudioStreamInfo | None
 

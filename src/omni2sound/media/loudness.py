@@ -1,7 +1,7 @@
-"""How loud a sound is, and how it is brought to a level: a look-ahead limiter, a loudness target.
+"""Loudness: measuring it, reaching a target, and a look-ahead limiter for peaks.
 
 In:   an `Audio`, perhaps a target in LUFS.
-Out:  an `Audio` within a ceiling, and `Leveling`, which says what was done to it.
+Out:  an `Audio` within a ceiling, and `Leveling`, which says what was done to its level.
 
 One spike must not decide how loud everything else is, so peaks are lowered where they are and
 nowhere else. The gain that each sample needs is made the smallest of its neighbourhood, then
@@ -42,9 +42,9 @@ LOUDNESS_RANGE_LUFS = (-50.0, -5.0)
 TRUE_PEAK_CEILING = 10 ** (-1 / 20)
 """-1 dBTP, what broadcasters leave for codecs, which change peaks."""
 MAX_GAIN_DB = 40.0
-"""More would turn what nobody was meant to hear into the sound."""
+"""More gain would make background noise the loudest sound."""
 LIMITER_REACH_S = 0.010
-"""To each side. Twice this is half a period of 25 Hz: no tone that is heard changes its shape."""
+"""Reach to each side. Twice this is half a period of 25 Hz: audible tones keep their shape."""
 _BLOCK_S = 0.4
 _METER_RATE_HZ = 48_000
 """The rate that BS.1770 gives its filters for; redesigned for 16 kHz they are up to 0.3 LU off."""
@@ -52,7 +52,7 @@ _OVERSAMPLING = 4
 _MAX_ROUNDS = 8
 _MAX_STEP_DB = 20.0
 _WARN_DB = 0.1
-"""What nobody can hear is not worth a warning."""
+"""Lowering by less than this is inaudible and not reported."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,21 +60,21 @@ class Leveling:
     """What was done to the level of one sound."""
 
     peak: float
-    """Of the sound as it came; full scale is 1."""
+    """Largest sample before leveling; full scale is 1."""
     gain_db: float = 0.0
-    """Given to the whole sound, to reach the target."""
+    """Gain of the whole sound, to reach the target."""
     limited_db: float = 0.0
-    """The most by which a peak was lowered, after that."""
+    """Largest reduction by the limiter, after the gain."""
     limited_share: float = 0.0
     """Share of the samples that the limiter touched."""
     lufs: float | None = None
-    """Loudness of the result; None if nobody asked, or it has none."""
+    """Loudness of the result; None without a target, or without measurable loudness."""
     target_missed: str = ""
-    """Why the target was not reached; empty if it was, or there was none."""
+    """Why the target was not reached; empty if it was reached, or there was none."""
 
 
 def check_loudness(target_lufs: float | None) -> None:
-    """Refuse a target that no sound should have.
+    """Refuse a loudness target that is out of range.
 
     Raises:
         UserError: It is outside `LOUDNESS_RANGE_LUFS`.

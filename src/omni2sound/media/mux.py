@@ -69,7 +69,7 @@ def mux(
     overwrite: bool = False,
     loudness_lufs: float | None = None,
 ) -> Leveling:
-    """Write a copy of a video with other sound.
+    """Write a copy of a video with new sound.
 
     Args:
         video_path: The video; its first moving picture is copied.
@@ -79,7 +79,7 @@ def mux(
             the higher of the two sample rates); without one, only the new sound is written.
         metadata: Tags added to the video's own; ``title`` and ``comment`` survive everywhere.
         overwrite: Replace an existing file (never the input).
-        loudness_lufs: Loudness to bring the written sound to, mixed or not; None leaves it.
+        loudness_lufs: Target loudness of the written sound, after mixing. Default: unchanged.
 
     Returns:
         What was done to the level.
@@ -93,13 +93,7 @@ def mux(
     check_output(output_path, overwrite=overwrite)
     if output_path.suffix.lower() not in _FORMATS:
         raise UserError(f"{name}: not a video file; use {' '.join(VIDEO_SUFFIXES)}")
-    info = probe(video_path)
-    video = info.video
-    if video is None or video.is_still:
-        what = "has no picture" if video is None else "is a still picture"
-        raise MediaError(
-            f"{shown_name(video_path)}: {what}; give a video, or write the sound to .wav"
-        )
+    info, video = _probe_moving(video_path)
     if output_path.exists() and output_path.samefile(video_path):
         raise UserError(f"{name}: is the input itself; choose another name")
     container_format, codec = _FORMATS[output_path.suffix.lower()]
@@ -146,11 +140,19 @@ def mux(
     return leveling
 
 
+def _probe_moving(path: Path) -> tuple[MediaInfo, VideoStreamInfo]:
+    info = probe(path)
+    if info.video is None or info.video.is_still:
+        what = "has no picture" if info.video is None else "is a still picture"
+        raise MediaError(f"{shown_name(path)}: {what}; give a video, or write the sound to .wav")
+    return info, info.video
+
+
 def check_container(codec: str, output_path: Path) -> None:
     """Refuse, before any work, a video output that cannot hold the copied picture.
 
     Args:
-        codec: Of the picture, as `VideoStreamInfo.codec` has it.
+        codec: The codec of the pictures, as in `VideoStreamInfo.codec`.
         output_path: Ends in a suffix of `VIDEO_SUFFIXES`.
 
     Raises:
