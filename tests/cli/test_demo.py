@@ -54,5 +54,5 @@ def test_without_the_video_it_names_the_command(monkeypatch: pytest.MonkeyPatch)
         command.demo_video()
 
 
-def test_the_carried_video_is_where_we_look() -> None:
+def test_the_bundled_video_is_where_we_look() -> None:
     assert command.demo_video().is_file()

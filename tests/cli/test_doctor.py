@@ -9,11 +9,11 @@ import typer
 
 from omni2sound.cli import doctor as doctor_module
 from omni2sound.cli.doctor import Check, doctor
-from omni2sound.cli.setup import Carried
+from omni2sound.cli.setup import BundledPackage
 
 
-def _absent(needed_by: str) -> Carried:
-    return Carried(
+def _absent(needed_by: str) -> BundledPackage:
+    return BundledPackage(
         part="text encoder",
         what="a network",
         needed_by=needed_by,
@@ -25,7 +25,7 @@ def _absent(needed_by: str) -> Carried:
 
 @pytest.fixture
 def whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_module, "carried_packages", lambda: ())
+    monkeypatch.setattr(doctor_module, "bundled_packages", lambda: ())
     monkeypatch.setattr(
         doctor_module, "_model", lambda: Check(name="default model", ok=True, found="x")
     )
@@ -43,7 +43,7 @@ def test_a_whole_installation_is_ok(whole: None, capsys: pytest.CaptureFixture[s
 def test_a_missing_network_fails_and_names_the_command(
     whole: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor_module, "carried_packages", lambda: (_absent("generate"),))
+    monkeypatch.setattr(doctor_module, "bundled_packages", lambda: (_absent("generate"),))
     with pytest.raises(typer.Exit) as end:
         doctor(as_json=False)
     assert end.value.exit_code == 1
@@ -55,6 +55,6 @@ def test_a_missing_network_fails_and_names_the_command(
 def test_what_only_the_benchmark_needs_is_no_failure(
     whole: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(doctor_module, "carried_packages", lambda: (_absent("bench"),))
+    monkeypatch.setattr(doctor_module, "bundled_packages", lambda: (_absent("bench"),))
     doctor(as_json=False)
     assert "for bench, run: omni2sound setup" in capsys.readouterr().out

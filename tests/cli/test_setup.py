@@ -1,4 +1,4 @@
-"""The carried networks: the list, and how an installation fails."""
+"""The bundled networks: the list, and how an installation fails."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from omni2sound.cli import setup as command
-from omni2sound.cli.setup import Carried, carried_packages
+from omni2sound.cli.setup import BundledPackage, bundled_packages
 from omni2sound.errors import MissingPartError
 
-ABSENT = Carried(
+ABSENT = BundledPackage(
     part="nothing",
     what="no network",
     needed_by="generate",
@@ -49,9 +49,9 @@ def _wheel(folder: Path) -> str:
 
 
 def test_every_line_of_the_list_is_understood() -> None:
-    text = files("omni2sound").joinpath("carried.txt").read_text(encoding="utf-8")
+    text = files("omni2sound").joinpath("bundled.txt").read_text(encoding="utf-8")
     requirements = [line for line in text.splitlines() if line and not line.startswith("#")]
-    entries = carried_packages()
+    entries = bundled_packages()
     assert [entry.requirement for entry in entries] == requirements
     assert len({entry.part for entry in entries}) == len(entries)
 
@@ -60,17 +60,17 @@ def test_what_is_installed_is_skipped(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     here = importlib.metadata.version("pytest")
-    entry = Carried(
+    entry = BundledPackage(
         part="tests", what="-", needed_by="test", name="pytest", version=here, sha256="0" * 64
     )
-    monkeypatch.setattr(command, "carried_packages", lambda: (entry,))
+    monkeypatch.setattr(command, "bundled_packages", lambda: (entry,))
     monkeypatch.setattr(command, "_install", lambda entries: pytest.fail("installed again"))
     command.setup()
     assert capsys.readouterr().out == f"tests: pytest {here} is already installed\n"
 
 
 def test_another_version_is_not_good_enough() -> None:
-    entry = Carried(
+    entry = BundledPackage(
         part="-", what="-", needed_by="-", name="pytest", version="0.1", sha256="0" * 64
     )
     assert not entry.is_installed
@@ -79,14 +79,14 @@ def test_another_version_is_not_good_enough() -> None:
 def test_without_a_network_the_error_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, offline: Path
 ) -> None:
-    monkeypatch.setattr(command, "carried_packages", lambda: (ABSENT,))
+    monkeypatch.setattr(command, "bundled_packages", lambda: (ABSENT,))
     with pytest.raises(MissingPartError, match=r"omni2sound-absent.*PIP_FIND_LINKS=FOLDER"):
         command.setup()
 
 
 def test_other_bytes_are_refused(monkeypatch: pytest.MonkeyPatch, offline: Path) -> None:
     assert _wheel(offline) != ABSENT.sha256
-    monkeypatch.setattr(command, "carried_packages", lambda: (ABSENT,))
+    monkeypatch.setattr(command, "bundled_packages", lambda: (ABSENT,))
     with pytest.raises(MissingPartError, match="could not install omni2sound-absent"):
         command.setup()
     assert not ABSENT.is_installed

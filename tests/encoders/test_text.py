@@ -1,4 +1,4 @@
-"""The carried MiniLM, loaded for real."""
+"""The bundled MiniLM, loaded for real."""
 
 from __future__ import annotations
 

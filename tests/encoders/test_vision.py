@@ -1,4 +1,4 @@
-"""The carried MobileNetV2, loaded for real."""
+"""The bundled MobileNetV2, loaded for real."""
 
 from __future__ import annotations
 

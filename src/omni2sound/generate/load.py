@@ -32,10 +32,9 @@ class PipelineOptions:
     low_memory: bool = False
     lora: Path | None = None
 
-    @property
-    def effective_dtype(self) -> str:
-        """Name of the precision: bfloat16 for `low_memory`, unless another one is given."""
-        return "bfloat16" if self.low_memory and self.dtype == "auto" else self.dtype
+    def __post_init__(self) -> None:
+        if self.low_memory and self.dtype == "auto":
+            object.__setattr__(self, "dtype", "bfloat16")
 
     def model_sha256(self) -> str:
         """Digest of the model together with the adapter.

@@ -27,7 +27,6 @@ from omni2sound.diffusion.samplers import OnStep, sample
 from omni2sound.errors import ShapeError, UserError
 from omni2sound.generate.conditions import ConditionEncoder
 from omni2sound.generate.guided import GuidedNetwork
-from omni2sound.generate.load import PipelineOptions
 from omni2sound.generate.model import Model, SynchformerPart, load_model
 from omni2sound.generate.offload import Offloader
 from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
@@ -109,10 +108,11 @@ class Omni2SoundPipeline:
             IntegrityError: A file's bytes are not those that its card recorded.
             UserError: This machine has no such device, or it can't compute in that precision.
         """
-        options = PipelineOptions(dtype=dtype, low_memory=low_memory)
+        if low_memory and dtype == "auto":
+            dtype = "bfloat16"
         begin = time.perf_counter()
         where = resolve_device(device)
-        precision = resolve_dtype(options.effective_dtype, where)
+        precision = resolve_dtype(dtype, where)
         pipeline = cls(
             load_model(model, dtype=precision, on_disk=low_memory and where.type == "cpu"),
             device=where,
@@ -121,7 +121,7 @@ class Omni2SoundPipeline:
             low_memory=low_memory,
             adapter=None if lora is None else load_adapter(Path(lora)),
         )
-        pipeline.dtype_name = options.effective_dtype
+        pipeline.dtype_name = dtype
         pipeline._rehearse()
         pipeline.pending_load_s = time.perf_counter() - begin
         return pipeline

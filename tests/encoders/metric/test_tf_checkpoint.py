@@ -1,4 +1,4 @@
-"""The checkpoint reader on the carried file, and on damaged copies of it."""
+"""The checkpoint reader on the bundled file, and on damaged copies of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The carried YAMNet, loaded for real, on sounds whose nature is known by construction."""
+"""The bundled YAMNet, loaded for real, on sounds whose nature is known by construction."""
 
 from __future__ import annotations
 

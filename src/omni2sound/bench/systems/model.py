@@ -343,7 +343,7 @@ class _Batch:
         path = self._track.path(clip.audio)
         real_1N = torch.from_numpy(read_audio(path, sample_rate_hz=rate_hz, mono=True).samples_CN)
         autoencoder = self._pipeline.model.autoencoder
-        with self._pipeline.residency.use("autoencoder"), torch.inference_mode():
+        with self._pipeline.offloader.use("autoencoder"), torch.inference_mode():
             latents = autoencoder.encode(real_1N.to(self._pipeline.device))
             back_1N = autoencoder.decode(latents).float().cpu()
         return back_1N[:, : real_1N.shape[1]]
