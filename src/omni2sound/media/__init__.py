@@ -1,4 +1,4 @@
-"""Files in, files out: pictures by timestamp, sound by sample, and both into one file.
+"""Media files: pictures by timestamp, sound by sample, and both in one file.
 
 In:   paths of video, sound and picture files of any origin, also damaged ones.
 Out:  NumPy arrays; files that appear under their name only when they are whole.

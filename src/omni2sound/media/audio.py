@@ -138,7 +138,7 @@ class _Reader:
         num_values = 0
         first = 0
         stop: int | None = None
-        for position, block_CN in self._placed_blocks():
+        for position, block_CN in self._iter_blocks():
             if not blocks:  # only now the rate is known: headers may be wrong about it
                 first = round_half_up(start_s * self.rate)
                 stop = (
@@ -178,7 +178,7 @@ class _Reader:
         except (av.FFmpegError, OverflowError):
             self.container.seek(0)
 
-    def _placed_blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def _iter_blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """(position in samples after the origin, block) in time order, without overlap."""
         expected: int | None = None
         for frame in self._frames():

@@ -1,4 +1,4 @@
-"""Samples into packets: the codecs that can be written, and a track that takes them.
+"""Audio encoding: the codecs, and samples into packets of a track.
 
 In:   an `Audio` and an open output.
 Out:  packets, a few at a time, so that pictures can be written between them.
@@ -128,7 +128,7 @@ def add_audio_stream(
 def encode_audio(
     stream: AudioStream, audio: Audio, *, first_sample: int = 0
 ) -> Iterator[Packet[AudioStream]]:
-    """Encode a sound bit by bit, so that a caller can interleave it with pictures.
+    """Encode a sound packet by packet, so that a caller can interleave it with pictures.
 
     Args:
         stream: From `add_audio_stream`, with the sound that it returned.

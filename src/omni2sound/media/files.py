@@ -1,11 +1,11 @@
-"""How any media file is opened or created: limits, allowed formats, one kind of error.
+"""Opening and creating media files: limits, allowed formats, one kind of error.
 
 In:   paths from users.
 Out:  open PyAV containers; `MediaError` for input and `UserError` for output that fails.
 
-A file is untrusted. Only formats that hold their own bytes may be opened: a playlist or
-a concat script would make FFmpeg open other files and hosts on the author's behalf. What
-a header claims is never used to size anything.
+Files are untrusted. Only formats that hold their own bytes may be opened: a playlist or
+a concat script would make FFmpeg open other files and hosts on the author's behalf. Sizes
+in headers are never used to allocate memory.
 """
 
 from __future__ import annotations
@@ -67,14 +67,14 @@ _DEMUXERS = (
 
 
 def shown_name(path: Path) -> str:
-    """The file's name as it may be printed: one line, no bytes that a terminal refuses."""
+    """Return the file's name in a form that terminals print on one line."""
     name = path.name.encode("utf-8", "replace").decode("utf-8")
     return "".join(c if c.isprintable() else "?" for c in name) or "."
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong inside the block into a `MediaError` about `path`."""
+    """Turn any failure inside the block into a `MediaError` about `path`."""
     try:
         yield
     except UserError:
@@ -125,7 +125,7 @@ def open_input(path: Path) -> Iterator[InputContainer]:
 
 
 def read_packets(container: InputContainer, *streams: _StreamT) -> Iterator[Packet[_StreamT]]:
-    """Packets in stored order, up to the end or to the point where the file breaks off.
+    """Yield packets in stored order, up to the end or to the point where the file breaks off.
 
     Empty packets are left out: to a decoder they mean "the end", while avi has them for
     "nothing new". Flush a decoder with ``stream.decode(None)``.
@@ -194,7 +194,7 @@ def create_output(
     sample_rate_hz: int,
     verify: Callable[[Path], object] | None = None,
 ) -> Iterator[OutputContainer]:
-    """Create a media file under a temporary name; it gets its own name when the block ends well.
+    """Create a media file under a temporary name; it gets its own name if the block succeeds.
 
     `verify` is called with the closed file before it is renamed; a `MediaError` from it
     means that no player could open the result, and nothing is left behind. The same packets

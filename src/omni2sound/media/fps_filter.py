@@ -26,7 +26,7 @@ __all__ = ["iter_filtered_frames"]
 
 
 def iter_filtered_frames(path: Path, *, fps: Fraction | int) -> Iterator[NDArray[np.uint8]]:
-    """Pictures at a constant rate, one at a time.
+    """Yield pictures at a constant rate.
 
     Raises:
         MediaError: The file has no picture that can be decoded.

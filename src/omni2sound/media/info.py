@@ -1,4 +1,4 @@
-"""What is in a media file, from its packets.
+"""Media files: streams, lengths and formats, read from the packets.
 
 In:   a path.
 Out:  `MediaInfo`: exact times, the displayed size, codecs.
@@ -141,7 +141,7 @@ class MediaInfo:
 
 
 def probe(path: str | os.PathLike[str]) -> MediaInfo:
-    """Look into a media file.
+    """Read the streams and lengths of a media file.
 
     Raises:
         MediaError: The file cannot be read, holds neither picture nor sound, none of its

@@ -102,9 +102,9 @@ def level(
     is raised by more than `MAX_GAIN_DB`.
 
     Args:
-        audio: What comes.
-        target_lufs: What it should have; None leaves it at its own.
-        ceiling: No sample of the result is above it. With a target it is `TRUE_PEAK_CEILING`.
+        audio: The sound.
+        target_lufs: Target loudness. Default: unchanged.
+        ceiling: Largest sample of the result; `TRUE_PEAK_CEILING` with a target.
         between_samples: Hold true peaks under the ceiling as well.
         name: For the warning; empty says nothing.
 
@@ -117,12 +117,12 @@ def level(
     if target_lufs is not None:
         ceiling, between_samples = min(ceiling, TRUE_PEAK_CEILING), True
         audio, done = _to_loudness(audio, target_lufs, ceiling, done)
-    audio, limited_db, share = _limited(audio, ceiling, between_samples)
+    audio, limited_db, share = _limit(audio, ceiling, between_samples)
     done = replace(done, limited_db=limited_db, limited_share=share)
     if target_lufs is not None:
         done = replace(done, lufs=loudness_lufs(audio))
     if name:
-        _say(name, done)
+        _warn(name, done)
     return audio, done
 
 
@@ -133,7 +133,7 @@ def limit_peaks(audio: Audio, *, ceiling: float = 1.0) -> Audio:
         UserError: A sample is not a finite number.
     """
     _peak(audio)
-    return _limited(audio, ceiling, between_samples=False)[0]
+    return _limit(audio, ceiling, between_samples=False)[0]
 
 
 def loudness_lufs(audio: Audio) -> float | None:
@@ -156,22 +156,22 @@ def loudness_lufs(audio: Audio) -> float | None:
 
 
 def true_peak(audio: Audio) -> float:
-    """Largest value of the wave that the samples stand for, read at four times the rate."""
+    """Largest value of the continuous wave, read at four times the sample rate."""
     return float(np.max(_envelope(audio, between_samples=True), initial=0.0))
 
 
 def _to_loudness(
     audio: Audio, target_lufs: float, ceiling: float, done: Leveling
 ) -> tuple[Audio, Leveling]:
-    """A gain for the whole sound; the limiter takes loudness away, hence more than one round."""
-    # Not from the limited sound: that of one too loud everywhere hides by how much it is.
-    as_it_came = loudness_lufs(audio)
-    if as_it_came is None:
+    """Find a gain for the whole sound; the limiter lowers loudness, hence several rounds."""
+    # Not of the limited sound: limiting hides how much too loud a sound is.
+    initial_lufs = loudness_lufs(audio)
+    if initial_lufs is None:
         return audio, replace(done, target_missed="it is silent, or too short to have any")
-    gain_db, slope = min(target_lufs - as_it_came, MAX_GAIN_DB), 1.0
+    gain_db, slope = min(target_lufs - initial_lufs, MAX_GAIN_DB), 1.0
     tried: tuple[float, float] | None = None
     for _ in range(_MAX_ROUNDS):
-        heard, _, _ = _limited(_scaled(audio, gain_db), ceiling, between_samples=True)
+        heard, _, _ = _limit(_scale(audio, gain_db), ceiling, between_samples=True)
         lufs = loudness_lufs(heard)
         if lufs is None:
             return audio, replace(done, target_missed="it is silent, or too short to have any")
@@ -179,7 +179,7 @@ def _to_loudness(
         if abs(missing_db) < 0.05:
             break
         if tried is not None and gain_db != tried[0]:
-            # What is limited gains less than it is given: half as much, or next to nothing.
+            # A limited sound gains less than the gain: half of it, or next to nothing.
             slope = min(1.0, max(0.1, (lufs - tried[1]) / (gain_db - tried[0])))
         tried = gain_db, lufs
         gain_db = min(gain_db + max(-_MAX_STEP_DB, missing_db / slope), MAX_GAIN_DB)
@@ -187,11 +187,11 @@ def _to_loudness(
     if abs(missing_db) > 0.5:
         why = "it is too quiet" if gain_db >= MAX_GAIN_DB else "its peaks are in the way"
         missed = f"{why}; it has {lufs:.1f} LUFS"
-    return _scaled(audio, gain_db), replace(done, gain_db=gain_db, target_missed=missed)
+    return _scale(audio, gain_db), replace(done, gain_db=gain_db, target_missed=missed)
 
 
-def _limited(audio: Audio, ceiling: float, between_samples: bool) -> tuple[Audio, float, float]:
-    """The sound under the ceiling, the most that it was lowered (dB), and in which share of it."""
+def _limit(audio: Audio, ceiling: float, between_samples: bool) -> tuple[Audio, float, float]:
+    """Return the limited sound, its largest reduction (dB), and the share of lowered samples."""
     envelope_N = _envelope(audio, between_samples=between_samples)
     peak = float(np.max(envelope_N, initial=0.0))
     if peak <= ceiling:
@@ -228,7 +228,7 @@ def _envelope(audio: Audio, *, between_samples: bool) -> NDArray[np.float64]:
     return envelope_N
 
 
-def _scaled(audio: Audio, gain_db: float) -> Audio:
+def _scale(audio: Audio, gain_db: float) -> Audio:
     if gain_db == 0:
         return audio
     scaled_CN = (audio.samples_CN * np.float32(10 ** (gain_db / 20))).astype(np.float32)
@@ -242,7 +242,7 @@ def _peak(audio: Audio) -> float:
     return peak
 
 
-def _say(name: str, done: Leveling) -> None:
+def _warn(name: str, done: Leveling) -> None:
     if done.peak > 1 and done.limited_db >= _WARN_DB:
         logger.warning(
             "%s: peaks up to %.3g times full scale were lowered, by up to %.1f dB, in %.1f %% of "

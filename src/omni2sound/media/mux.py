@@ -39,7 +39,7 @@ from omni2sound.media.files import (
 )
 from omni2sound.media.info import MediaInfo, VideoStreamInfo, probe
 from omni2sound.media.loudness import Leveling, level
-from omni2sound.media.packets import copied_packets
+from omni2sound.media.packets import copy_packets
 from omni2sound.media.samples import Audio, fit_length, resample, round_half_up
 
 __all__ = ["KEPT_START_S", "check_container", "mux"]
@@ -100,7 +100,7 @@ def mux(
     if keep_audio and info.audio is None:
         logger.warning("%s: has no sound of its own to keep", shown_name(video_path))
     elif keep_audio:
-        audio = _mixed(audio, info)
+        audio = _mix(audio, info)
     num_samples = round_half_up(video.duration_s * audio.sample_rate_hz)
     audio, leveling = level(
         fit_length(audio, num_samples),
@@ -120,7 +120,7 @@ def mux(
     ):
         in_stream = source.streams[video.index]
         assert isinstance(in_stream, VideoStream)
-        out_stream = _copied_stream(in_stream, target, output_path)
+        out_stream = _copy_stream(in_stream, target, output_path)
         target.metadata.update(
             {k: v for k, v in source.metadata.items() if k.lower() not in _DROPPED_TAGS}
         )
@@ -134,7 +134,7 @@ def mux(
             raise UserError(_unsupported(video.codec, output_path)) from error
         shift_s = _shift(video)
         first_sample = round_half_up((video.start_s + shift_s) * audio.sample_rate_hz)
-        pictures = copied_packets(video_path, source, video, shift_s=shift_s)
+        pictures = copy_packets(video_path, source, video, shift_s=shift_s)
         sounds = encode_audio(sound_stream, audio, first_sample=first_sample)
         _interleave(target, pictures, out_stream, sounds)
     return leveling
@@ -165,7 +165,7 @@ def check_container(codec: str, output_path: Path) -> None:
         raise UserError(_unsupported(codec, output_path))
 
 
-def _mixed(audio: Audio, info: MediaInfo) -> Audio:
+def _mix(audio: Audio, info: MediaInfo) -> Audio:
     """New sound plus the video's own, in as many channels as either needs."""
     own = read_audio(info.path, duration_s=info.duration_s)
     rate = max(own.sample_rate_hz, audio.sample_rate_hz)
@@ -185,9 +185,7 @@ def _shift(video: VideoStreamInfo) -> Fraction:
     return Fraction(0) if 0 <= video.start_s <= KEPT_START_S else -video.start_s
 
 
-def _copied_stream(
-    in_stream: VideoStream, target: OutputContainer, output_path: Path
-) -> VideoStream:
+def _copy_stream(in_stream: VideoStream, target: OutputContainer, output_path: Path) -> VideoStream:
     check_container(in_stream.codec_context.codec.canonical_name, output_path)
     out_stream = target.add_stream_from_template(in_stream, opaque=True)
     if in_stream.sample_aspect_ratio:  # Matroska keeps it beside the codec, not in it

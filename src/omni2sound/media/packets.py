@@ -1,4 +1,4 @@
-"""Video packets as they are, with timestamps that every container accepts.
+"""Copies of video packets, with timestamps that every container accepts.
 
 In:   an open source and its video stream.
 Out:  its packets in stored order, untouched except for missing or impossible timestamps.
@@ -24,7 +24,7 @@ from omni2sound.media.files import open_input, read_packets, shown_name
 from omni2sound.media.info import VideoStreamInfo
 from omni2sound.media.samples import round_half_up
 
-__all__ = ["copied_packets"]
+__all__ = ["copy_packets"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,10 +32,10 @@ _MAX_REORDER = 32
 """Pictures that a codec may hold back; H.264 and HEVC allow 16."""
 
 
-def copied_packets(
+def copy_packets(
     path: Path, source: InputContainer, video: VideoStreamInfo, *, shift_s: Fraction
 ) -> Iterator[Packet[VideoStream]]:
-    """The packets of a video stream, ready for a muxer.
+    """Yield the packets of a video stream, ready for a muxer.
 
     Args:
         path: Where `source` was opened from.
@@ -56,7 +56,7 @@ def copied_packets(
         timed = _with_decoding_times(packets, frame_ticks)
     else:
         start = round_half_up(video.start_s / time_base)
-        timed = _with_counted_times(packets, _display_positions(path, video), start, frame_ticks)
+        timed = _count_times(packets, _display_positions(path, video), start, frame_ticks)
     last_dts: int | None = None
     num_moved = 0
     for packet in timed:
@@ -104,7 +104,7 @@ def _with_decoding_times(
         yield packet
 
 
-def _with_counted_times(
+def _count_times(
     packets: Iterator[Packet[VideoStream]], positions: list[int], start: int, frame_ticks: int
 ) -> Iterator[Packet[VideoStream]]:
     """Constant-rate times from each packet's place in display order."""
@@ -116,7 +116,7 @@ def _with_counted_times(
 
 
 def _display_positions(path: Path, video: VideoStreamInfo) -> list[int]:
-    """For each packet its place in display order, asked from the decoder.
+    """Decode to find each packet's place in display order.
 
     Each packet is stamped with its index; pictures come out in display order with the
     stamp of the packet that held them.

@@ -1,4 +1,4 @@
-"""Sound in memory, and what can be done to it without a file.
+"""Sound in memory: `Audio`, resampling, cutting and padding.
 
 In:   float samples.
 Out:  an `Audio` at another rate or of another length.

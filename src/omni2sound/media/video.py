@@ -151,7 +151,7 @@ def _pictures_from(
     if start > _SEEK_MARGIN_S and video.has_pts and not video.is_still:
         target_s = video.start_s + start - _SEEK_MARGIN_S
         if _seek(container, stream, target_s):
-            pictures = _timed(container, stream, video)
+            pictures = _iter_timed(container, stream, video)
             first = next(pictures, None)
             if first is not None and first[0] <= start:
                 yield first
@@ -160,7 +160,7 @@ def _pictures_from(
         # The index is wrong or missing: read from the beginning.
         if not _seek(container, stream, None):
             return
-    yield from _timed(container, stream, video)
+    yield from _iter_timed(container, stream, video)
 
 
 def _seek(container: InputContainer, stream: VideoStream, time_s: Fraction | None) -> bool:
@@ -174,7 +174,7 @@ def _seek(container: InputContainer, stream: VideoStream, time_s: Fraction | Non
     return True
 
 
-def _timed(
+def _iter_timed(
     container: InputContainer, stream: VideoStream, video: VideoStreamInfo
 ) -> Iterator[tuple[Fraction, VideoFrame]]:
     """Decode on, past damaged packets, giving only pictures whose time moves forward."""
