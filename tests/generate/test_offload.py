@@ -109,7 +109,7 @@ def test_the_embedded_model_runs_with_low_memory_too(tmp_path: Path) -> None:
     given = Conditions(seconds_start_B=torch.zeros(1), seconds_total_B=torch.ones(1))
     one, two = (p.generate_batch(given, duration_s=1.0, seeds=[3]) for p in (pipeline, usual))
     assert torch.equal(one, two)
-    with pytest.raises(UserError, match="copy that folder"):
+    with pytest.raises(UserError, match="copy its folder"):
         pipeline.save_pretrained(tmp_path / "again")
 
 

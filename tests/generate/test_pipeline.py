@@ -359,7 +359,7 @@ def test_batches_that_do_not_hold_together_are_refused(pipeline: Omni2SoundPipel
     with pytest.raises(ShapeError, match="one batch size"):
         encode(pictures, np.zeros((2, 25, 32, 32, 3), np.uint8), None, duration_s=1)
     conditions = encode(None, None, ["rain"], duration_s=1)
-    with pytest.raises(ShapeError, match="one seed per clip"):
+    with pytest.raises(ShapeError, match="seeds: expected one per clip"):
         pipeline.generate_batch(conditions, duration_s=1, seeds=[1, 2])
-    with pytest.raises(UserError, match=r"up to 2\.0 s"):
+    with pytest.raises(UserError, match=r"at most 2\.0 s"):
         pipeline.generate_batch(conditions, duration_s=3, seeds=[1])
