@@ -8,7 +8,7 @@ import pytest
 
 from omni2sound import files
 from omni2sound.errors import UserError
-from omni2sound.files import atomic_path, cache_dir, write_text
+from omni2sound.files import atomic_folder, atomic_path, cache_dir, write_text
 
 
 def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:
@@ -79,3 +79,24 @@ def test_a_text_replaces_the_one_before(tmp_path: Path) -> None:
         write_text(tmp_path / "a.txt", text)
         assert (tmp_path / "a.txt").read_text(encoding="utf-8") == text
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_folder_appears_whole_and_replaces_its_own_kind_only(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    for text in ("old", "new"):
+        with atomic_folder(target, marker="card", kind="model folder") as staging:
+            (staging / "card").write_text(text)
+            assert not target.exists() or (target / "card").read_text() == "old"
+        assert (target / "card").read_text() == text
+    with (
+        pytest.raises(KeyboardInterrupt),
+        atomic_folder(target, marker="card", kind="model folder") as staging,
+    ):
+        _write_half(staging / "card", KeyboardInterrupt)
+    assert (target / "card").read_text() == "new"
+    with (
+        pytest.raises(UserError, match="exists and is no adapter folder"),
+        atomic_folder(target, marker="adapter", kind="adapter folder"),
+    ):
+        pytest.fail("the block ran")
+    assert list(tmp_path.iterdir()) == [target]

@@ -1,14 +1,16 @@
-"""Files that are whole or absent, and the folder for what can be made or fetched again.
+"""Files and folders that are whole or absent, and the folder for what can be made or fetched again.
 
 In:   target paths, environment variables.
-Out:  a temporary path that becomes the target on success; the cache folder.
+Out:  a temporary path or folder that becomes the target on success; the cache folder.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Self
 
 from omni2sound.errors import UserError
 
-__all__ = ["Closing", "atomic_path", "cache_dir", "write_text"]
+__all__ = ["Closing", "atomic_folder", "atomic_path", "cache_dir", "write_text"]
 
 
 class Closing:
@@ -83,6 +85,37 @@ def write_text(target: str | os.PathLike[str], text: str) -> None:
     """Write a UTF-8 text file, whole or not at all; an existing one is replaced."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def atomic_folder(target: Path, *, marker: str, kind: str) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `target` if the block succeeds, and is deleted if not.
+
+    Args:
+        target: The folder; an existing one is replaced if it holds the file `marker`.
+        marker: File that every folder of this kind holds.
+        kind: What such a folder is called in an error: "model folder".
+
+    Raises:
+        UserError: `target` exists without the marker.
+    """
+    if target.exists() and not (target / marker).is_file():
+        raise UserError(f"{target} exists and is no {kind}; choose another one")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        yield staging
+        staging.chmod(0o755)
+        if target.exists():
+            # The old folder is deleted only after the new one has its name.
+            old = staging.with_name(f"{staging.name}.old")
+            target.rename(old)
+            staging.rename(target)
+            shutil.rmtree(old)
+        else:
+            staging.rename(target)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _flush_to_disk(path: Path) -> None:

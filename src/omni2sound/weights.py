@@ -17,8 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -26,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
-from omni2sound.files import cache_dir
+from omni2sound.files import atomic_folder, cache_dir
 
 if TYPE_CHECKING:
     import torch
@@ -301,10 +299,8 @@ def save_model(
     import torch
     from safetensors.torch import save_file
 
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
-        files = {}
+    files = {}
+    with atomic_folder(folder, marker=CARD, kind="model folder") as staging:
         for part, state in tensors.items():
             stored = {
                 k: v.detach().cpu().to(torch.float16 if half and v.is_floating_point() else v.dtype)
@@ -328,19 +324,6 @@ def save_model(
         if attribution:
             (staging / ATTRIBUTION_FILE).write_text(attribution, encoding="utf-8")
         (staging / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        staging.chmod(0o755)
-        if folder.exists():
-            if not (folder / CARD).is_file():
-                raise UserError(f"{folder} exists and is no model folder; choose another one")
-            # The old model is deleted only after the new one has its name.
-            old = folder.with_name(f".{folder.name}.{staging.name[-8:]}.old")
-            folder.rename(old)
-            staging.rename(folder)
-            shutil.rmtree(old)
-        else:
-            staging.rename(folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def _file_groups(tensors: Mapping[str, Tensor], limit_bytes: int) -> list[list[str]]:

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +42,7 @@ from omni2sound.convert.settings import read_autoencoder_settings, read_settings
 from omni2sound.convert.written import write_settings
 from omni2sound.encoders.published import read_checkpoint
 from omni2sound.errors import ConfigError, MissingPartError, UserError
+from omni2sound.files import atomic_folder
 from omni2sound.generate.model import PipelineConfig
 from omni2sound.models.dit import DiT
 from omni2sound.models.oobleck import Oobleck, OobleckConfig
@@ -234,14 +233,9 @@ def _out(source: Path, target: Path) -> Converted:
     tensors = to_released(stored["dit"], links, constant_types=constants)
     tensors |= to_released(stored["autoencoder"], vae_links)
     settings = write_settings(config, latent_scale=float(scale_C[0]))
-    staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
+    with atomic_folder(target, marker=SETTINGS, kind="folder of a checkpoint") as staging:
         save_file(tensors, staging / "model.safetensors")
         (staging / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        staging.chmod(0o755)
-        staging.rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return Converted(
         folder=target,
         direction="out",

@@ -247,15 +247,10 @@ def save(
         leveling = mux(video, result.audio, output, keep_audio=options.keep_audio, **how)
     else:
         leveling = write_audio(output, result.audio, **how)
-    times = result.timings
-    time_s = {
-        "load": times.load_s,
-        "encode": times.encode_s,
-        "sample": times.sample_s,
-        "decode": times.decode_s,
-        "write": time.perf_counter() - begin,
-    }
-    made_in_s = times.encode_s + times.sample_s + times.decode_s
+    times = asdict(result.timings)
+    time_s = {name.removesuffix("_s"): seconds for name, seconds in times.items()}
+    time_s["write"] = time.perf_counter() - begin
+    made_in_s = time_s["encode"] + time_s["sample"] + time_s["decode"]
     report = {
         "output": str(output),
         **facts,

@@ -21,8 +21,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +29,8 @@ import torch
 from torch import Tensor, nn
 
 from omni2sound.config import from_json, to_json
-from omni2sound.errors import ConfigError, UserError
+from omni2sound.errors import ConfigError
+from omni2sound.files import atomic_folder
 from omni2sound.models.dit import DiT
 
 __all__ = [
@@ -153,29 +152,14 @@ def save_adapter(folder: Path, adapter: Adapter) -> None:
     """
     from safetensors.torch import save_file
 
-    if folder.exists() and not (folder / _SETTINGS).is_file():
-        raise UserError(f"{folder} exists and is no adapter folder; choose another one")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
-    try:
+    settings = {
+        "format": _FORMAT,
+        "lora": to_json(adapter.config),
+        "model_sha256": adapter.model_sha256,
+    }
+    with atomic_folder(folder, marker=_SETTINGS, kind="adapter folder") as staging:
         save_file(dict(adapter.tensors), staging / _TENSORS)
-        settings = {
-            "format": _FORMAT,
-            "lora": to_json(adapter.config),
-            "model_sha256": adapter.model_sha256,
-        }
         (staging / _SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-        staging.chmod(0o755)
-        if folder.exists():
-            # The old adapter is deleted only once the new one is in place.
-            old = folder.with_name(f"{staging.name}.old")
-            folder.rename(old)
-            staging.rename(folder)
-            shutil.rmtree(old)
-        else:
-            staging.rename(folder)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def load_adapter(folder: Path) -> Adapter:
