@@ -10,7 +10,7 @@ import soundfile
 from PIL import Image
 from typer.testing import CliRunner
 
-from omni2sound.cli.bench import app
+from omni2sound.cli.bench.commands import app
 from omni2sound.scenes.material.assets import SceneAssets
 from tests.bench.conftest import assets, tonal_assets  # noqa: F401 (fixtures)
 from tests.build import tiny_model_folder

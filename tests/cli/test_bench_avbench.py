@@ -12,7 +12,7 @@ import torch
 from typer.testing import CliRunner
 
 from omni2sound.bench.metrics.avbench.clips import Judges
-from omni2sound.cli.bench import app
+from omni2sound.cli.bench.commands import app
 from omni2sound.encoders.metric.panns import Cnn14, Panns
 from omni2sound.errors import MissingPartError, UserError
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
 from omni2sound.bench.tracks.track import Track
-from omni2sound.cli import bench_run as benchmark
+from omni2sound.cli.bench import run as benchmark
 from omni2sound.cli.main import app
 from omni2sound.errors import UserError
 from tests.bench.conftest import assets, store, tonal_assets  # noqa: F401 (fixtures)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from omni2sound.cli.train_part import train_part
+from omni2sound.cli.train.part import train_part
 from omni2sound.errors import UserError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from omni2sound.cli.train import train
+from omni2sound.cli.train.recipe import train
 
 __all__ = ["command"]
 

@@ -24,19 +24,17 @@ from omni2sound import __version__
 from omni2sound.cli import (
     annotate,
     batch,
-    bench,
     convert,
-    cost,
     data,
     demo,
     doctor,
     generate,
     scenes,
     setup,
-    train,
-    train_part,
 )
+from omni2sound.cli.bench import commands as bench
 from omni2sound.cli.options import option_names
+from omni2sound.cli.train import cost, part, recipe
 from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.plugins import load_plugins
 
@@ -93,8 +91,8 @@ app.command()(setup.setup)
 app.command()(doctor.doctor)
 app.add_typer(data.app, name="data")
 app.add_typer(scenes.app, name="scenes")
-app.command()(train.train)
-app.command()(train_part.train_part)
+app.command()(recipe.train)
+app.command()(part.train_part)
 app.command()(cost.cost)
 app.command()(convert.convert)
 app.add_typer(annotate.app, name="annotate")

@@ -13,9 +13,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from omni2sound.cli import bench_build as tracks
-from omni2sound.cli import bench_listen as listening
-from omni2sound.cli import bench_run as benchmark
+from omni2sound.cli.bench import build, listen, run
 from omni2sound.cli.options import CorpusOption, corpus_folder
 from omni2sound.cli.progress import progress_bar
 
@@ -29,13 +27,13 @@ app = typer.Typer(
 )
 
 
-app.add_typer(tracks.app, name="build")
-app.add_typer(listening.app, name="listen")
-app.command()(benchmark.run)
-app.command()(benchmark.score)
-app.command()(benchmark.report)
-app.command()(benchmark.compare)
-app.command()(tracks.decide)
+app.add_typer(build.app, name="build")
+app.add_typer(listen.app, name="listen")
+app.command()(run.run)
+app.command()(run.score)
+app.command()(run.report)
+app.command()(run.compare)
+app.command()(build.decide)
 
 
 @app.callback()

@@ -18,7 +18,7 @@ import typer
 
 from omni2sound.cli.options import EncodersOption
 from omni2sound.cli.progress import progress_bar
-from omni2sound.cli.settings import SetOption, apply_changes
+from omni2sound.cli.train.settings import SetOption, apply_changes
 
 __all__ = ["train"]
 

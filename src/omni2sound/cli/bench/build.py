@@ -103,7 +103,7 @@ def vggsound_omni(
         Waiting,
         build_vggsound_track,
     )
-    from omni2sound.cli.bench_run import Steps
+    from omni2sound.cli.bench.run import Steps
     from omni2sound.data.corpora import importer
     from omni2sound.data.corpora.assemble import MediaFolder, assemble
     from omni2sound.data.corpora.manifest import read_manifest

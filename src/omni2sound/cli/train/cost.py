@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from omni2sound.cli.settings import SetOption, apply_changes
+from omni2sound.cli.train.settings import SetOption, apply_changes
 from omni2sound.errors import UserError
 
 __all__ = ["cost"]

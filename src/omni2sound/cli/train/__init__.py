@@ -1,0 +1,1 @@
+"""Commands of training: `omni2sound train`, `train-part` and `cost`."""
