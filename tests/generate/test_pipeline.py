@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from omni2sound import Omni2SoundPipeline
 from omni2sound.config import from_json, to_json
+from omni2sound.diffusion.guidance import Predict
 from omni2sound.diffusion.objective import Objective
 from omni2sound.diffusion.samplers import SamplerConfig
 from omni2sound.encoders.sync import SyncConfig
@@ -23,6 +25,7 @@ from omni2sound.errors import ConfigError, MediaError, ShapeError, UserError
 from omni2sound.generate.model import PipelineConfig
 from omni2sound.generate.request import MAX_DURATION_S, GenerationRequest, GenerationResult
 from omni2sound.media.video import iter_frames
+from omni2sound.models.conditioning import Conditions
 from tests.build import TINY, tiny_model, tiny_model_folder, video_with_square
 
 
@@ -48,6 +51,13 @@ def samples(result: GenerationResult) -> NDArray[np.float32]:
 
 def differs(a: GenerationResult, b: GenerationResult) -> bool:
     return float(np.abs(samples(a) - samples(b)).max()) > 1e-4
+
+
+def guided(
+    pipeline: Omni2SoundPipeline, conditions: Conditions, duration_s: float | Fraction
+) -> Predict:
+    network = pipeline._network(2.0, None)
+    return network.over_clip(conditions, None, pipeline._num_frames(Fraction(duration_s)))
 
 
 @given(duration_s=st.floats(0.01, 5.0))
@@ -193,7 +203,7 @@ def test_a_long_video_has_its_length_and_no_seams(
     assert samples(result).shape == (1, 35 * 16_000)
 
     conditions = pipeline.encoder.encode(None, "rain", 35)
-    predict = pipeline._prediction(conditions, None, result.audio.duration_s, 2.0, None)
+    predict = guided(pipeline, conditions, result.audio.duration_s)
     noise = torch.randn(1, 35 * 25, 8, generator=torch.Generator().manual_seed(0))
     smooth = torch.nn.functional.avg_pool1d(noise.mT, 9, 1, 4).mT  # so that a jump would show
     jump_L = predict(smooth, torch.tensor([0.5]))[0].diff(dim=0).norm(dim=1)
@@ -214,7 +224,7 @@ def test_a_long_video_has_its_length_and_no_seams(
 def test_one_window_and_many_share_one_path(pipeline: Omni2SoundPipeline) -> None:
     """A network without memory gives the same prediction in windows and as a whole."""
     conditions = pipeline.encoder.encode(None, "rain", 4)
-    predict = pipeline._prediction(conditions, None, 4, 2.0, None)
+    predict = guided(pipeline, conditions, 4)
     calls = []
     pipeline_denoise = pipeline.model.dit.denoise
 
@@ -236,8 +246,8 @@ def test_bfloat16_is_near_float32(folder: Path, pipeline: Omni2SoundPipeline) ->
     conditions = half.encoder.encode(None, "rain", 1)
     x = torch.randn(1, 25, 8, generator=torch.Generator().manual_seed(0))
     t = torch.tensor([0.5])
-    near = half._prediction(conditions, None, 1, 2.0, None)(x, t)
-    exact = pipeline._prediction(conditions, None, 1, 2.0, None)(x, t)
+    near = guided(half, conditions, 1)(x, t)
+    exact = guided(pipeline, conditions, 1)(x, t)
     assert near.dtype == torch.float32
     assert (near - exact).norm() < 0.1 * exact.norm()
 
