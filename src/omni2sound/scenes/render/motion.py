@@ -100,20 +100,19 @@ def poses_of(
     # Scenes of impacts must not change: they move as they always did.
     calm_s = 0.0 if scene.kind == "strike" else _CALM_S
     last_s = -np.inf
-    if thing.role == "source" and thing.response is not None:
-        for event in events_of(scene, thing.source):
-            level = level_of(assets, event.recording_id)
-            room_s = event.onset_s - last_s
-            _respond(poses, thing, thing.response, event, level, times, calm_s, room_s)
-            last_s = event.onset_s
-    elif thing.role == "striker":
+    if thing.role == "striker":
         _swing_at_target(poses, scene, thing, times)
-    if thing.response is not None:
-        for gesture in thing.gestures:
-            since, room_s = times - gesture.time_s, gesture.time_s - last_s
-            strength = gesture.strength
-            _impact(poses, thing, thing.response, gesture.motion, since, strength, calm_s, room_s)
-            last_s = gesture.time_s
+    if thing.response is None:
+        return poses
+    mover = _Mover(poses, thing.height, thing.response, calm_s)
+    for event in events_of(scene, thing.source) if thing.role == "source" else ():
+        level = level_of(assets, event.recording_id)
+        mover.respond(event, level, times - event.onset_s, event.onset_s - last_s)
+        last_s = event.onset_s
+    for gesture in thing.gestures:
+        since, room_s = times - gesture.time_s, gesture.time_s - last_s
+        mover.impact(gesture.motion, since, gesture.strength, room_s)
+        last_s = gesture.time_s
     return poses
 
 
@@ -164,138 +163,119 @@ def _windup(since: Times) -> Times:
     return np.where(since < 0, _smooth(since / _WINDUP_S + 1), 0.0)
 
 
-def _respond(
-    poses: Poses,
-    thing: SceneObject,
-    response: Response,
-    event: SceneEvent,
-    level: Level,
-    times: Times,
-    calm_s: float,
-    room_s: float,
-) -> None:
-    """Add the motion of one event to `poses`; before `calm_s` only that of its onset.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Mover:
+    """Adds the motion of sounds and gestures to the poses of one object."""
 
-    The previous onset was `room_s` earlier.
-    """
-    since = times - event.onset_s
-    # A weak hit moves less, but never so little that it cannot be seen.
-    strength = response.strength * float(np.clip(10 ** (event.gain_db / 40), 0.7, 1.2))
-    lasts_s = event.offset_s - event.onset_s
-    attack = float(level.curve[:6].max())
-    first = strength * max(attack, 0.45)
-    _impact(poses, thing, response, event.motion, since, first, calm_s, room_s)
-    last_s = 0.0
-    for hit_s in level.hits_s:
-        if calm_s <= hit_s < lasts_s:
-            loud = 0.8 * strength * float(level.curve[round(hit_s * LEVEL_RATE_HZ)])
-            room_s = hit_s - last_s
-            _impact(poses, thing, response, event.motion, since - hit_s, loud, calm_s, room_s)
-            last_s = hit_s
-    grid = np.arange(len(level.curve)) / LEVEL_RATE_HZ
-    loudness = np.interp(since, grid, level.curve, left=0, right=0) ** 0.6
-    loudness = np.where((since >= 0) & (since <= lasts_s), loudness, 0)
-    swing = loudness
-    if calm_s:
-        begun = _smooth((since - _REST_S) / (calm_s - _REST_S))
-        jump = attack**0.6 * np.clip(since / _RISE_S, 0, 1)
-        loudness = jump + begun * (loudness - jump)
-        swing = begun * loudness
-    _follow(poses, thing, response, event.motion, since, strength * loudness, strength * swing)
+    poses: Poses
+    height: float
+    response: Response
+    calm_s: float
+    """Time after an onset that what follows the jolt waits for."""
 
+    def respond(self, event: SceneEvent, level: Level, since: Times, room_s: float) -> None:
+        """Add the motion of one event; before `calm_s` only that of its onset.
 
-def _impact(
-    poses: Poses,
-    thing: SceneObject,
-    response: Response,
-    motion: str | None,
-    since: Times,
-    strength: float,
-    calm_s: float,
-    room_s: float,
-) -> None:
-    """Add the motion of an onset: 0 before it, except for the wind-up, and largest right after it.
+        The previous onset was `room_s` earlier.
+        """
+        calm_s = self.calm_s
+        # A weak hit moves less, but never so little that it cannot be seen.
+        strength = self.response.strength * float(np.clip(10 ** (event.gain_db / 40), 0.7, 1.2))
+        lasts_s = event.offset_s - event.onset_s
+        attack = float(level.curve[:6].max())
+        first = strength * max(attack, 0.45)
+        self.impact(event.motion, since, first, room_s)
+        last_s = 0.0
+        for hit_s in level.hits_s:
+            if calm_s <= hit_s < lasts_s:
+                loud = 0.8 * strength * float(level.curve[round(hit_s * LEVEL_RATE_HZ)])
+                self.impact(event.motion, since - hit_s, loud, hit_s - last_s)
+                last_s = hit_s
+        grid = np.arange(len(level.curve)) / LEVEL_RATE_HZ
+        loudness = np.interp(since, grid, level.curve, left=0, right=0) ** 0.6
+        loudness = np.where((since >= 0) & (since <= lasts_s), loudness, 0)
+        swing = loudness
+        if calm_s:
+            begun = _smooth((since - _REST_S) / (calm_s - _REST_S))
+            jump = attack**0.6 * np.clip(since / _RISE_S, 0, 1)
+            loudness = jump + begun * (loudness - jump)
+            swing = begun * loudness
+        self._follow(event.motion, since, strength * loudness, strength * swing)
 
-    What follows the jolt waits for `calm_s`; the previous onset was `room_s` earlier.
-    """
-    kick = strength * _kick(since, response.decay_s, response.rate_hz)
-    windup = strength * _windup(since)
-    along_x, along_y = np.cos(response.direction), np.sin(response.direction)
-    turn = 1.0 if along_x >= 0 else -1.0
-    size = thing.height
-    after = np.maximum(since, 0)
-    poses.light += response.flash * np.where(since >= 0, np.exp(-after / _FLASH_S), 0)
-    if motion == "bounce":
-        # Lifted as high as there is time for, then falls freely and hits the ground at the onset.
-        lifting_s = min(_LIFT_S, room_s - calm_s - _FALL_S) if calm_s else _LIFT_S
-        high = 0.45 * max(0.0, lifting_s / _LIFT_S)
-        lift = _smooth((since + _FALL_S) / max(lifting_s, 1e-6) + 1)
-        lift = np.where(since < -_FALL_S, lift, 0.0)
-        fall = np.where(
-            (since >= -_FALL_S) & (since < 0), 1 - ((since + _FALL_S) / _FALL_S) ** 2, 0.0
-        )
-        from_s = max(0.08, calm_s)
-        hop = np.sin(np.pi * np.clip((since - from_s) / 0.3, 0, 1))
-        poses.y -= size * strength * (high * (lift + fall) + 0.04 * hop)
-        flat = strength * _kick(since, response.decay_s, 0.0, max(_REST_S, 0.6 * calm_s))
-        poses.stretch_y *= 1 - 0.42 * flat
-        poses.stretch_x *= 1 + 0.30 * flat
-        poses.y += 0.21 * size * flat
-    elif motion == "shake":
-        buzz = strength * _kick(since, 0.6 * response.decay_s, 7.0, max(_REST_S, calm_s))
-        push = 0.27 * kick - 0.06 * windup + 0.05 * buzz
-        poses.x += size * along_x * push
-        poses.y += 0.6 * size * along_y * push
-        poses.angle += turn * (0.20 * kick + 0.06 * buzz)
-    elif motion == "pulse":
-        poses.stretch_x *= 1 + 0.30 * kick - 0.06 * windup
-        poses.stretch_y *= 1 + 0.30 * kick - 0.06 * windup
-    elif motion == "speak":
-        poses.stretch_y *= 1 + 0.32 * kick - 0.06 * windup
-        poses.stretch_x *= 1 - 0.12 * kick
-        poses.y -= 0.16 * size * kick
-        poses.angle += turn * (0.22 * kick - 0.05 * windup)
-    elif motion == "open":
-        ajar = np.minimum(after / _RISE_S, 1) * np.exp(-np.maximum(after - 0.15, 0) / 0.35)
-        poses.angle += turn * strength * (0.5 * ajar) - turn * 0.06 * windup
-        poses.y -= 0.14 * size * strength * ajar
-    elif motion == "pass_by":  # a jolt as it starts
-        poses.y -= 0.26 * size * kick
-        poses.angle += turn * 0.24 * kick
-    else:  # struck
-        push = 0.27 * kick - 0.06 * windup
-        poses.x += size * along_x * push
-        poses.y += 0.7 * size * along_y * push
-        poses.angle += turn * 0.28 * kick
-        poses.stretch_x *= 1 - 0.14 * abs(along_x) * kick
-        poses.stretch_y *= 1 - 0.14 * abs(along_y) * kick
+    def impact(self, motion: str | None, since: Times, strength: float, room_s: float) -> None:
+        """Add the motion of an onset: 0 before it, except for the wind-up, and largest after it.
 
+        The previous onset was `room_s` earlier.
+        """
+        poses, response, size, calm_s = self.poses, self.response, self.height, self.calm_s
+        kick = strength * _kick(since, response.decay_s, response.rate_hz)
+        windup = strength * _windup(since)
+        along_x, along_y = np.cos(response.direction), np.sin(response.direction)
+        turn = 1.0 if along_x >= 0 else -1.0
+        after = np.maximum(since, 0)
+        poses.light += response.flash * np.where(since >= 0, np.exp(-after / _FLASH_S), 0)
+        if motion == "bounce":
+            # Lifted as high as time allows, then falls freely and hits the ground at the onset.
+            lifting_s = min(_LIFT_S, room_s - calm_s - _FALL_S) if calm_s else _LIFT_S
+            high = 0.45 * max(0.0, lifting_s / _LIFT_S)
+            lift = _smooth((since + _FALL_S) / max(lifting_s, 1e-6) + 1)
+            lift = np.where(since < -_FALL_S, lift, 0.0)
+            fall = np.where(
+                (since >= -_FALL_S) & (since < 0), 1 - ((since + _FALL_S) / _FALL_S) ** 2, 0.0
+            )
+            from_s = max(0.08, calm_s)
+            hop = np.sin(np.pi * np.clip((since - from_s) / 0.3, 0, 1))
+            poses.y -= size * strength * (high * (lift + fall) + 0.04 * hop)
+            flat = strength * _kick(since, response.decay_s, 0.0, max(_REST_S, 0.6 * calm_s))
+            poses.stretch_y *= 1 - 0.42 * flat
+            poses.stretch_x *= 1 + 0.30 * flat
+            poses.y += 0.21 * size * flat
+        elif motion == "shake":
+            buzz = strength * _kick(since, 0.6 * response.decay_s, 7.0, max(_REST_S, calm_s))
+            push = 0.27 * kick - 0.06 * windup + 0.05 * buzz
+            poses.x += size * along_x * push
+            poses.y += 0.6 * size * along_y * push
+            poses.angle += turn * (0.20 * kick + 0.06 * buzz)
+        elif motion == "pulse":
+            poses.stretch_x *= 1 + 0.30 * kick - 0.06 * windup
+            poses.stretch_y *= 1 + 0.30 * kick - 0.06 * windup
+        elif motion == "speak":
+            poses.stretch_y *= 1 + 0.32 * kick - 0.06 * windup
+            poses.stretch_x *= 1 - 0.12 * kick
+            poses.y -= 0.16 * size * kick
+            poses.angle += turn * (0.22 * kick - 0.05 * windup)
+        elif motion == "open":
+            ajar = np.minimum(after / _RISE_S, 1) * np.exp(-np.maximum(after - 0.15, 0) / 0.35)
+            poses.angle += turn * strength * (0.5 * ajar) - turn * 0.06 * windup
+            poses.y -= 0.14 * size * strength * ajar
+        elif motion == "pass_by":  # a jolt as it starts
+            poses.y -= 0.26 * size * kick
+            poses.angle += turn * 0.24 * kick
+        else:  # struck
+            push = 0.27 * kick - 0.06 * windup
+            poses.x += size * along_x * push
+            poses.y += 0.7 * size * along_y * push
+            poses.angle += turn * 0.28 * kick
+            poses.stretch_x *= 1 - 0.14 * abs(along_x) * kick
+            poses.stretch_y *= 1 - 0.14 * abs(along_y) * kick
 
-def _follow(
-    poses: Poses,
-    thing: SceneObject,
-    response: Response,
-    motion: str | None,
-    since: Times,
-    loudness: Times,
-    swing: Times,
-) -> None:
-    """Add motion that follows the loudness of the sound."""
-    size = thing.height
-    wave = np.sin(2 * np.pi * (response.rate_hz + 2.5) * since)
-    if motion in ("pulse", "speak", "open"):
-        throb = 0.10 * loudness + 0.07 * swing * wave
-        poses.stretch_y *= 1 + throb
-        poses.stretch_x *= 1 + (throb if motion == "pulse" else -0.4 * throb)
-        poses.angle += 0.05 * swing * wave
-    elif motion == "shake":
-        poses.x += 0.05 * size * swing * np.sin(2 * np.pi * 6.3 * since)
-        poses.angle += 0.07 * swing * np.sin(2 * np.pi * 5.1 * since)
-    elif motion == "pass_by":
-        poses.y += 0.025 * size * swing * np.sin(2 * np.pi * 5.7 * since)
-        poses.angle += 0.03 * swing * wave
-    else:
-        poses.angle += 0.05 * swing * wave
+    def _follow(self, motion: str | None, since: Times, loudness: Times, swing: Times) -> None:
+        """Add motion that follows the loudness of the sound."""
+        poses, response, size = self.poses, self.response, self.height
+        wave = np.sin(2 * np.pi * (response.rate_hz + 2.5) * since)
+        if motion in ("pulse", "speak", "open"):
+            throb = 0.10 * loudness + 0.07 * swing * wave
+            poses.stretch_y *= 1 + throb
+            poses.stretch_x *= 1 + (throb if motion == "pulse" else -0.4 * throb)
+            poses.angle += 0.05 * swing * wave
+        elif motion == "shake":
+            poses.x += 0.05 * size * swing * np.sin(2 * np.pi * 6.3 * since)
+            poses.angle += 0.07 * swing * np.sin(2 * np.pi * 5.1 * since)
+        elif motion == "pass_by":
+            poses.y += 0.025 * size * swing * np.sin(2 * np.pi * 5.7 * since)
+            poses.angle += 0.03 * swing * wave
+        else:
+            poses.angle += 0.05 * swing * wave
 
 
 def _swing_at_target(poses: Poses, scene: Scene, thing: SceneObject, times: Times) -> None:
