@@ -90,7 +90,7 @@ def test_a_batch_does_not_depend_on_the_number_of_parts(
         mask = whole.conditions.text_mask_BT[i]
         states, part = whole.conditions.text_BTE[i][mask], half.conditions.text_BTE[at]
         assert torch.equal(part[half.conditions.text_mask_BT[at]], states)
-    with pytest.raises(ConfigError, match="can't be shared by 3 parts"):
+    with pytest.raises(ConfigError, match="can't be divided into 3 micro-batches"):
         draw.part(0, 3)
 
 
