@@ -21,7 +21,6 @@ from omni2sound.bench.listening.kit import (
     read_key,
     write_kit,
 )
-from omni2sound.bench.listening.page import policy_of
 from omni2sound.bench.listening.scores import (
     Answers,
     _resampled,
@@ -32,6 +31,7 @@ from omni2sound.bench.listening.scores import (
 )
 from omni2sound.bench.tracks.track import Track
 from omni2sound.errors import UserError
+from omni2sound.media.page import policy_of
 
 SYSTEMS = ("loudfoley", "quietfoley")
 
@@ -53,10 +53,10 @@ def test_the_page_says_nothing_of_systems_and_asks_nobody(
         assert name not in plain and name.encode() not in decoded
     assert not any(clip.clip_id in plain for clip in stage_track.clips)
     assert not re.findall(r"https?:|//[a-z]+\.", plain)
-    assert policy_of() in page and "default-src 'none'" in policy_of()
     (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert f"'sha256-{digest}'" in page
+    assert policy_of(script) in page and "default-src 'none'" in policy_of(script)
     per_trial = 2 if kind == "pairs" else 2 + 3
     assert all(len(t["stimuli"]) == per_trial for t in key["trials"])
     assert page.count("<video") == 3 * (per_trial + (kind == "mushra"))

@@ -1,4 +1,4 @@
-"""A listening test as one page that names nobody, and the key that stays at home.
+"""A blind listening test as one page, and the key that stays with the organiser.
 
     DIR/page.html   for listeners: stimuli under random labels, questions, a button for answers
     DIR/key.json    which label is which system; not for listeners
@@ -9,8 +9,8 @@ Out:  the two files.
 *pairs*: two systems a trial, three questions, with "no difference" allowed. *mushra*: all
 systems of a trial on scales from 0 to 100 beside the open reference, with the hidden reference
 and two anchors: the reference below 3.5 kHz (for fidelity) and another clip's real sound (for
-meaning and sync). It follows ITU-R BS.1534 in these points, and is "like" it: listeners and
-rooms are not ours to train. Where the clip has a video, every stimulus is shown with it.
+meaning and sync). It follows ITU-R BS.1534 in these points only: listeners and rooms are not
+controlled. If the clip has a video, every stimulus is shown with it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from scipy.signal import firwin, oaconvolve
 
-from omni2sound.bench.listening.page import page_of
-from omni2sound.bench.listening.stimulus import Stimulus
+from omni2sound.bench.listening.page import listening_page
+from omni2sound.bench.listening.stimulus import Stimulus, Trial
 from omni2sound.bench.report.examples import flac_bytes
 from omni2sound.bench.tracks.track import Track, TrackClip
 from omni2sound.errors import UserError
@@ -52,6 +52,7 @@ REFERENCE, ANCHOR_LOW, ANCHOR_WRONG = (
     "anchor below 3.5 kHz",
     "anchor, wrong clip",
 )
+_ADDED = (REFERENCE, ANCHOR_LOW, ANCHOR_WRONG)
 KEY, PAGE = "key.json", "page.html"
 FORMAT = 1
 _ANCHOR_HZ = 3500
@@ -71,14 +72,14 @@ def write_kit(
     """Write page and key.
 
     Args:
-        track: Whose clips are used.
-        systems: By name, then clip, the sound file.
-        out: Folder; made if missing.
+        track: Its clips are used.
+        systems: Sound files by system, then by clip.
+        out: Folder; created if missing.
         kind: "pairs" or "mushra".
-        num_clips: Trials; in pairs, each with one pair of systems in turn.
-        seed: Chooses clips and order.
+        num_clips: Number of trials; pairs of systems take turns.
+        seed: Random seed for the choice of clips and their order.
         show_video: Play stimuli with the clip's video.
-        show_caption: Show its caption.
+        show_caption: Show the clip's caption.
 
     Returns:
         The key.
@@ -91,57 +92,59 @@ def write_kit(
     if len(systems) < (2 if kind == "pairs" else 1):
         raise UserError(f"{kind}: give more systems, as name=folder; got {', '.join(systems)}")
     if (out / KEY).exists():
-        raise UserError(f"{out}: holds a kit; answers to it could not be told apart")
+        raise UserError(f"{out}: holds a kit; answers to the two could not be told apart")
     rng = np.random.default_rng([seed, KINDS.index(kind)])
     usable = [c for c in track.clips if all(c.clip_id in s for s in systems.values())]
     if len(usable) < max(2, num_clips):
         raise UserError(f"{len(usable)} clips have a sound of every system, {num_clips} are needed")
     chosen = [usable[i] for i in rng.permutation(len(usable))[:num_clips]]
     pairs = list(combinations(sorted(systems), 2))
-    trials, shown = [], []
+    key_trials: list[dict[str, Any]] = []
+    trials: list[Trial] = []
     for number, clip in enumerate(chosen):
-        wrong = next(c for c in usable[::-1] if c.clip_id != clip.clip_id)
-        with_video = show_video and clip.video is not None
-        asked = [q for q in QUESTIONS if q != "sync" or with_video]
-        names = (
-            list(pairs[number % len(pairs)])
-            if kind == "pairs"
-            else [*sorted(systems), REFERENCE, ANCHOR_LOW, ANCHOR_WRONG]
-        )
-        names = [names[i] for i in rng.permutation(len(names))]
-        # Drawn by nobody's seed: who knows the names must not be able to work labels out.
+        names = pairs[number % len(pairs)] if kind == "pairs" else (*sorted(systems), *_ADDED)
+        names = tuple(names[i] for i in rng.permutation(len(names)))
+        # No seed: labels must not be derivable by a person who knows the systems' names.
         labels = [secrets.token_hex(5) for _ in names]
-        sounds = [_sound(name, clip, wrong, track, systems) for name in names]
-        video = track.path(clip.video) if with_video and clip.video is not None else None
-        stimuli = [
-            _stimulus(label, sound, video, clip)
-            for label, sound in zip(labels, sounds, strict=True)
-        ]
+        video = track.path(clip.video) if show_video and clip.video is not None else None
+        wrong = next(c for c in usable[::-1] if c.clip_id != clip.clip_id)
+        paths = {
+            **{name: systems[name][clip.clip_id] for name in systems},
+            **dict.fromkeys((REFERENCE, ANCHOR_LOW), track.path(clip.audio)),
+            ANCHOR_WRONG: track.path(wrong.audio),
+        }
         reference = None
         if kind == "mushra":
-            real = _sound(REFERENCE, clip, wrong, track, systems)
-            reference = _stimulus("reference", real, video, clip)
-        trial = f"t{number:03d}"
-        trials.append(
+            reference = _stimulus("reference", REFERENCE, paths, clip, video)
+        trial = Trial(
+            name=f"t{number:03d}",
+            caption=clip.caption if show_caption else "",
+            questions=tuple(q for q in QUESTIONS if q != "sync" or video is not None),
+            stimuli=[
+                _stimulus(label, name, paths, clip, video)
+                for label, name in zip(labels, names, strict=True)
+            ],
+            reference=reference,
+        )
+        trials.append(trial)
+        key_trials.append(
             {
-                "trial": trial,
+                "trial": trial.name,
                 "clip_id": clip.clip_id,
-                "questions": asked,
+                "questions": list(trial.questions),
                 "stimuli": dict(zip(labels, names, strict=True)),
             }
         )
-        caption = clip.caption if show_caption else ""
-        shown.append((trial, caption, asked, stimuli, reference))
     key: dict[str, Any] = {
         "omni2sound_listening": FORMAT,
         "kind": kind,
         "seed": seed,
         "track": track.identity,
-        "trials": trials,
+        "trials": key_trials,
     }
     key["kit"] = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    page = listening_page(kind=kind, kit=key["kit"], questions=QUESTIONS, trials=trials)
     out.mkdir(parents=True, exist_ok=True)
-    page = page_of(kind=kind, kit=key["kit"], questions=dict(QUESTIONS), trials=shown)
     for name, text in (
         (PAGE, page),
         (KEY, json.dumps(key, indent=1, ensure_ascii=False) + "\n"),
@@ -151,43 +154,30 @@ def write_kit(
     return key
 
 
-def _sound(
-    name: str,
-    clip: TrackClip,
-    wrong: TrackClip,
-    track: Track,
-    systems: Mapping[str, Mapping[str, Path]],
-) -> Audio:
-    if name in (REFERENCE, ANCHOR_LOW):
-        path = track.path(clip.audio)
-    elif name == ANCHOR_WRONG:
-        path = track.path(wrong.audio)
-    else:
-        path = systems[name][clip.clip_id]
-    audio = read_audio(path, mono=True, duration_s=Fraction(clip.duration_s))
+def _stimulus(
+    label: str, name: str, paths: Mapping[str, Path], clip: TrackClip, video: Path | None
+) -> Stimulus:
+    """The sound of the system `name`, fitted to the clip and, where there is one, its video."""
+    audio = read_audio(paths[name], mono=True, duration_s=Fraction(clip.duration_s))
     audio = fit_length(audio, round_half_up(Fraction(clip.duration_s) * audio.sample_rate_hz))
     if name == ANCHOR_LOW:
         taps = firwin(511, _ANCHOR_HZ, fs=audio.sample_rate_hz)
         low = oaconvolve(audio.samples_CN, taps[None], mode="same", axes=1).astype(np.float32)
         audio = Audio(samples_CN=low, sample_rate_hz=audio.sample_rate_hz)
-    return audio
-
-
-def _stimulus(label: str, audio: Audio, video: Path | None, clip: TrackClip) -> Stimulus:
     with tempfile.TemporaryDirectory() as folder:
         if video is None:
             target = Path(folder) / "sound.flac"
             write_audio(target, audio)
             return Stimulus(
-                label=label, kind="audio/flac", data=flac_bytes(target, clip.duration_s)
+                label=label, media_type="audio/flac", data=flac_bytes(target, clip.duration_s)
             )
         target = Path(folder) / "clip.mp4"
         mux(video, audio, target)
-        return Stimulus(label=label, kind="video/mp4", data=target.read_bytes())
+        return Stimulus(label=label, media_type="video/mp4", data=target.read_bytes())
 
 
 def read_key(folder: Path) -> dict[str, Any]:
-    """A kit's key.
+    """Read a kit's key.
 
     Raises:
         UserError: The folder holds none.

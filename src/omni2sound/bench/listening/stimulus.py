@@ -1,16 +1,33 @@
-"""A sound or video that listeners judge."""
+"""Stimuli and trials of a listening test."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Stimulus"]
+__all__ = ["Stimulus", "Trial"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Stimulus:
-    """One thing to listen to; `kind` is a media type."""
+    """A sound, or a video with sound, under a label that names no system."""
 
     label: str
-    kind: str
+    media_type: str
+    """Such as audio/flac."""
     data: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Trial:
+    """One page of the test: versions of one clip."""
+
+    name: str
+    caption: str
+    """Shown above the stimuli; empty for none."""
+    questions: tuple[str, ...]
+    """Names of the questions that are asked."""
+    stimuli: Sequence[Stimulus]
+    """In the order of the page."""
+    reference: Stimulus | None = None
+    """The open reference of a mushra trial."""
