@@ -92,7 +92,7 @@ def main() -> int:
     group_N = groups_of(count)
     real_set = SetOfSounds(real, group_N)
     for name, clips in made.items():
-        found = distance_scores(real_set, SetOfSounds(clips, group_N), judge_name=given.judge)
+        found = distance_scores(real_set, SetOfSounds(clips, group_N), tagger_name=given.judge)
         scores = {s.name: s.estimate for s in found}
         values[name] = {n: scores[n].value for n in NAMES}
         cells = " | ".join(

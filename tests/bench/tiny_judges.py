@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from omni2sound.bench.metrics.avbench.clips import Judges
+from omni2sound.bench.metrics.avbench.clips import Networks
 from omni2sound.encoders.metric.imagebind import ImageBind, ImageBindNetwork, ImageBindShape
 from omni2sound.encoders.metric.panns import Cnn14, Panns
 from omni2sound.encoders.metric.synchformer import (
@@ -26,7 +26,7 @@ def listening(network: nn.Module) -> None:
             parameter.copy_(size * torch.randn(parameter.shape, generator=generator))
 
 
-def tiny_judges(folder: Path | None = None, device: torch.device | str = "cpu") -> Judges:
+def tiny_judges(folder: Path | None = None, device: torch.device | str = "cpu") -> Networks:
     visual = MotionConfig(width=16, depth=1, num_heads=2, frame_px=224)
     sync = SynchformerNetwork(SynchformerConfig(visual=visual, depth=1, head_depth=1, head_heads=2))
     shape = ImageBindShape(
@@ -36,7 +36,7 @@ def tiny_judges(folder: Path | None = None, device: torch.device | str = "cpu") 
     bind, panns = ImageBindNetwork(shape), Cnn14(channels=(2, 2, 2, 2, 2, 4), num_classes=5)
     for network in (sync, bind, panns):
         listening(network)
-    return Judges(
+    return Networks(
         panns=Panns(panns),
         sync=Synchformer(sync),
         imagebind=ImageBind(bind),

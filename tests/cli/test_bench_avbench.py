@@ -11,7 +11,7 @@ import soundfile
 import torch
 from typer.testing import CliRunner
 
-from omni2sound.bench.metrics.avbench.clips import Judges
+from omni2sound.bench.metrics.avbench.clips import Networks
 from omni2sound.cli.bench.commands import app
 from omni2sound.encoders.metric.panns import Cnn14, Panns
 from omni2sound.errors import MissingPartError, UserError
@@ -31,8 +31,8 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             soundfile.write(tmp_path / kind / f"clip{i}.wav", samples, 16_000)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        judges = Judges(panns=Panns(Cnn14(channels=(2, 2, 2, 2, 2, 4), num_classes=5)))
-    monkeypatch.setattr(Judges, "load", lambda folder, device: judges)
+        judges = Networks(panns=Panns(Cnn14(channels=(2, 2, 2, 2, 2, 4), num_classes=5)))
+    monkeypatch.setattr(Networks, "load", lambda folder, device: judges)
     return tmp_path
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from omni2sound.bench.metrics.avbench.clips import (
-    Judges,
+    Networks,
     SoundFeatures,
     VideoFeatures,
     clip_at,
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def judges() -> Judges:
+def judges() -> Networks:
     return tiny_judges()
 
 
@@ -72,7 +72,7 @@ def test_a_sound_loses_its_mean_before_resampling_and_is_never_padded() -> None:
 
 
 def test_judges_hear_files_in_order_and_say_what_they_can_not(
-    judges: Judges, tmp_path: Path
+    judges: Networks, tmp_path: Path
 ) -> None:
     write_sound(tmp_path / "b.wav", seconds=8, seed=1)
     write_sound(tmp_path / "a.wav", seconds=3, seed=2)
@@ -90,7 +90,7 @@ def test_judges_hear_files_in_order_and_say_what_they_can_not(
     assert "5120" in heard.dropped["panns"]["c"]
 
 
-def test_imagebind_hears_the_first_channel_whole(judges: Judges, tmp_path: Path) -> None:
+def test_imagebind_hears_the_first_channel_whole(judges: Networks, tmp_path: Path) -> None:
     path = write_sound(tmp_path / "a.wav", seconds=9)
     samples, _ = soundfile.read(path, dtype="float32")
     assert judges.imagebind is not None
@@ -99,7 +99,7 @@ def test_imagebind_hears_the_first_channel_whole(judges: Judges, tmp_path: Path)
     assert torch.equal(heard, expected)
 
 
-def test_videos_under_eight_seconds_are_left_out(judges: Judges, tmp_path: Path) -> None:
+def test_videos_under_eight_seconds_are_left_out(judges: Networks, tmp_path: Path) -> None:
     write_video(tmp_path / "long.mp4", pictures=200)
     write_video(tmp_path / "short.mp4", pictures=150)
     seen = embed_videos(list_files(tmp_path, videos=True), judges)
@@ -146,7 +146,7 @@ def test_cosines_are_means_over_pairs_with_an_interval() -> None:
 
 
 def test_desync_is_the_mean_size_over_both_ends(
-    judges: Judges, monkeypatch: pytest.MonkeyPatch
+    judges: Networks, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A judge that reads the offset off the features: -1 s at the beginning, +2 s at the end."""
     assert judges.sync is not None
@@ -162,7 +162,7 @@ def test_desync_is_the_mean_size_over_both_ends(
     assert found.tolist() == pytest.approx([1.5, 1.5, 1.5])
 
 
-def test_the_whole_protocol_runs_from_files(judges: Judges, tmp_path: Path) -> None:
+def test_the_whole_protocol_runs_from_files(judges: Networks, tmp_path: Path) -> None:
     for folder in ("real", "made"):
         (tmp_path / folder).mkdir()
         for i in range(10):
@@ -188,8 +188,8 @@ def test_too_few_pairs_empty_folders_and_no_judges_are_refused(tmp_path: Path) -
         list_files(tmp_path)
     with pytest.raises(UserError, match="not a folder"):
         list_files(tmp_path / "none")
-    with pytest.raises(MissingPartError, match="no judge's weights"):
-        Judges.load(tmp_path)
+    with pytest.raises(MissingPartError, match="holds none of"):
+        Networks.load(tmp_path)
     for name in ("a.wav", "a.flac"):
         write_sound(tmp_path / "x.wav").rename(tmp_path / name)
     with pytest.raises(UserError, match="two files of one name: a"):

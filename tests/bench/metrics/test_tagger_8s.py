@@ -33,7 +33,7 @@ def muffled(sound: np.ndarray, k: int) -> np.ndarray:
 
 def scores_of(real: list[TaggerFeatures], made: list[TaggerFeatures]) -> tuple[Score, ...]:
     sets = (SetOfSounds(clips, groups_of(len(real))) for clips in (real, made))
-    return distance_scores(*sets, judge_name="yamnet")
+    return distance_scores(*sets, tagger_name="yamnet")
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Strike scenes, heard by a model that knows the answer and by baselines."""
+"""Impact scenes, scored for a model that knows the answer and for baselines."""
 
 from __future__ import annotations
 

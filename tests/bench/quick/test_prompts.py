@@ -1,4 +1,4 @@
-"""Prompts, judged by the real YAMNet on sounds that are known by construction."""
+"""Prompts, tagged by the real YAMNet on sounds that are known by construction."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ def test_a_second_judge_is_not_asked_of_classes_that_it_does_not_know(
         tonal_assets,
         lambda prompts, first: [tonal_assets.waveform("bell-5")] * len(prompts),
         known,
-        second_judge=OnlyBells(known._network, known.class_names),
+        in_domain=OnlyBells(known._network, known.class_names),
         num_prompts=10,
         seed=0,
         batch_size=4,
     )
     assert "drum" in run.left_out_2nd
     assert "bell" not in run.left_out_2nd
-    heard = run.result.heard["generated, 2nd judge"]
-    assert [h is None for h in heard] == [c == "drum" for c in run.result.class_ids]
+    found = run.result.found["generated, 2nd judge"]
+    assert [h is None for h in found] == [c == "drum" for c in run.result.class_ids]
     rates = {row.system: row.rate for row in score_prompts(run.result)[0]}
     assert rates["oracle, 2nd judge"].num_clips == 5
     assert rates["oracle, 2nd judge"].value == 1

@@ -34,7 +34,7 @@ def test_a_perfect_system_passes_and_is_wrong_elsewhere() -> None:
     assert all(check.passed for check in checks)
 
 
-def test_a_system_that_does_not_look_gains_nothing_over_wrong_pairs() -> None:
+def test_a_system_that_does_not_look_gains_nothing_over_mismatched_pairs() -> None:
     onsets = [2.0] * 30 + [None] * 30
     truths = [2.05] * 60
     rows, checks = score_impacts(ImpactResult(truths_s=truths, onsets_s={"generated": onsets}))
@@ -57,7 +57,7 @@ def test_class_hits_beside_real_recordings_and_shuffled_prompts() -> None:
     asked = ["dog", "rain"] * 20
     result = PromptResult(
         class_ids=asked,
-        heard={
+        found={
             "generated": [heard(c) if i < 30 else heard() for i, c in enumerate(asked)],
             "oracle": [heard(c, "wind") for c in asked],
         },
@@ -80,7 +80,7 @@ def test_a_system_that_always_sounds_like_everything_fails() -> None:
     asked = ["dog", "rain", "bell"] * 10
     everything = [heard("dog", "rain", "bell")] * 30
     _, checks = score_prompts(
-        PromptResult(class_ids=asked, heard={"generated": everything, "oracle": everything})
+        PromptResult(class_ids=asked, found={"generated": everything, "oracle": everything})
     )
     assert [check.passed for check in checks] == [True, False]
 
@@ -91,7 +91,7 @@ def test_a_judge_is_scored_only_on_what_it_is_asked() -> None:
     knows = [None if c == "bell" else heard(c) for c in asked]
     rows, _ = score_prompts(
         PromptResult(
-            class_ids=asked, heard={"generated": right, "oracle": right, "oracle, 2nd": knows}
+            class_ids=asked, found={"generated": right, "oracle": right, "oracle, 2nd": knows}
         )
     )
     rates = {row.system: row.rate for row in rows}
@@ -113,7 +113,7 @@ def test_a_system_that_lacks_clips_is_refused() -> None:
     with pytest.raises(ShapeError, match="'generated'"):
         score_impacts(ImpactResult(truths_s=TRUTHS, onsets_s={"generated": TRUTHS[1:]}))
     with pytest.raises(ShapeError, match="at least 2 clips"):
-        score_prompts(PromptResult(class_ids=["dog"], heard={"generated": [heard()]}))
+        score_prompts(PromptResult(class_ids=["dog"], found={"generated": [heard()]}))
 
 
 def small_report(minimum: float) -> QuickReport:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from omni2sound.bench.metrics.avbench.clips import Judges, embed_sounds, embed_videos, list_files
+from omni2sound.bench.metrics.avbench.clips import Networks, embed_sounds, embed_videos, list_files
 from omni2sound.bench.metrics.avbench.scores import PROTOCOL, score_avbench
 from omni2sound.bench.report.notes import notes_of
 from omni2sound.bench.report.results import ScoredRun, read_run
@@ -157,7 +157,7 @@ def test_other_weights_are_other_entries(track: Track, run: ScoredRun) -> None:
     assert a._work.place("sound", "0" * 64, "sync") == b._work.place("sound", "0" * 64, "sync")
 
 
-def other_judges(folder: Path, device: torch.device | str) -> Judges:
+def other_judges(folder: Path, device: torch.device | str) -> Networks:
     judges = tiny_judges()
     assert judges.panns is not None
     with torch.no_grad():

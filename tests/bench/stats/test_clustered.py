@@ -20,11 +20,11 @@ def test_clips_that_are_groups_of_their_own_give_the_plain_bootstrap() -> None:
     assert ours.high == pytest.approx(plain.high, abs=0.03)
 
 
-def test_a_system_that_never_looks_has_wrong_pairs_as_unsure_as_the_truths_are() -> None:
+def test_a_system_that_never_looks_has_mismatched_pairs_as_unsure_as_the_truths_are() -> None:
     """Each row of the matrix is the same, so rows alone would give no width at all."""
     column = np.random.default_rng(0).random(200) < 0.3
     values = np.tile(column, (200, 1)).astype(float)
-    estimate = Resamples(range(200)).wrong_pairs(values)
+    estimate = Resamples(range(200)).mismatched_pairs(values)
     half = 1.96 * math.sqrt(column.mean() * (1 - column.mean()) / 200)
     assert estimate.value == pytest.approx(column.mean())
     assert estimate.high - estimate.low == pytest.approx(2 * half, rel=0.1)
@@ -39,23 +39,23 @@ def test_prompts_of_classes_that_are_all_hit_or_all_missed_count_as_classes() ->
     assert estimate.high - estimate.low == pytest.approx(2 * half, rel=0.2)
 
 
-def test_wrong_pairs_within_groups_do_not_shift_the_interval() -> None:
+def test_mismatched_pairs_within_groups_do_not_shift_the_interval() -> None:
     """Copies of a drawn group would double the pairs that ask for the same class."""
     groups = np.repeat(np.arange(14), 10)
     values = (groups[:, None] == groups).astype(float)
-    estimate = Resamples(list(groups)).wrong_pairs(values)
+    estimate = Resamples(list(groups)).mismatched_pairs(values)
     assert estimate.value == pytest.approx(9 / 139)
     assert (estimate.low, estimate.high) == pytest.approx((9 / 139, 9 / 139))
-    ratio = Resamples(list(groups)).over_wrong_pairs(values)
+    ratio = Resamples(list(groups)).over_mismatched_pairs(values)
     assert ratio.value == pytest.approx(139 / 9)
-    gain = Resamples(list(groups)).above_wrong_pairs(values)
+    gain = Resamples(list(groups)).above_mismatched_pairs(values)
     assert gain.value == pytest.approx(130 / 139)
 
 
 def test_a_ratio_to_nothing_is_infinite_and_equal_scores_have_ratio_one() -> None:
     resamples = Resamples(["a", "a", "b"])
     assert resamples.ratio([1, 1, 1], [0, 0, 0]).value == math.inf
-    assert resamples.over_wrong_pairs(np.eye(3)).value == math.inf
+    assert resamples.over_mismatched_pairs(np.eye(3)).value == math.inf
     one = resamples.ratio([0.2, 0.4, 0.6], [0.2, 0.4, 0.6])
     assert (one.low, one.value, one.high) == pytest.approx((1, 1, 1))
 

@@ -75,7 +75,7 @@ def test_scores_and_intervals_are_those_of_the_arrays(num_clips: int) -> None:
     real, made = sounds(0, num_clips=num_clips), sounds(1, num_clips=num_clips, shift=0.3)
     group_N = groups_of(num_clips)
     streamed = distance_scores(
-        SetOfSounds(once(real), group_N), SetOfSounds(once(made), group_N), judge_name="judge"
+        SetOfSounds(once(real), group_N), SetOfSounds(once(made), group_N), tagger_name="judge"
     )
 
     def patches(clips: list[TaggerFeatures], at: np.ndarray) -> np.ndarray:
@@ -210,4 +210,4 @@ def test_what_cannot_be_compared_is_refused() -> None:
         frechet_of_moments(one, one)
     eight, nine = (SetOfSounds(sounds(0, num_clips=n), groups_of(n)) for n in (8, 9))
     with pytest.raises(ShapeError, match="one sound per real one"):
-        distance_scores(eight, nine, judge_name="judge")
+        distance_scores(eight, nine, tagger_name="judge")

@@ -1,20 +1,19 @@
-"""The protocol `copies-v1`: is a sound a copy of something that a model was trained on?
+"""The protocol `copies-v1`: memorisation, near-copies of training recordings.
 
-In:   training recordings, a judge, sounds at 16 kHz.
-Out:  for each sound, how near it comes to the training recordings, by two measures.
+In:   training recordings, an audio tagger, sounds at 16 kHz.
+Out:  for each sound, two measures of its nearness to the training recordings.
 
 *Nearest*: the mean over the sound's patches of the largest cosine to any patch of any training
-recording; embeddings of the judge, less their mean over the training patches; patches 40 dB
-below the sound's loudest are left out. It says how *like* something known each moment is, and
-means little alone: it stands beside that of real sounds that were never trained on, and of sounds
-that are made of training recordings.
+recording; embeddings of the tagger, less their mean over the training patches; patches 40 dB
+below the sound's loudest are left out. It measures how *similar* each moment is to something
+known, and means little alone: compare it with real sounds that were never trained on, and with
+sounds made of training recordings.
 
 *Copies of recordings of 0.9 s or more*: share of clips whose sound shares a stretch with a
-training recording, bit by bit (`data.fingerprint`: half a second beyond a window of 0.37 s; one
-that was played faster or slower is not found). Changes of level, and a decoder, are survived.
-Asked only of clips with an event that sounds for `MIN_SOURCE_S`: in the others a copy could not
-be found. What is found of sounds that *are* made of training recordings (the baseline
-`retrieval`) is told beside, for it is less than all.
+training recording by fingerprint (`data.corpora.fingerprint`: half a second beyond a window of
+0.37 s; it survives changes of level and a decoder, not of speed). Only clips with an event of
+`MIN_SOURCE_S` or more count: in the others a copy could not be found. The rate for sounds that
+*are* made of training recordings (the baseline `retrieval`) is below 1 and reported beside it.
 
 Shape suffixes: N samples, P patches, D embedding.
 """
@@ -53,16 +52,16 @@ _RANGE_DB = 40.0
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Nearness:
-    """How near one sound comes to the training recordings."""
+    """Nearness of one sound to the training recordings."""
 
     cosine: float | None
     """None for silence."""
     is_copy: bool | None
-    """None where it was not asked."""
+    """None for a clip that does not count."""
 
 
 def copies_asked(events: Iterable[TrueEvent]) -> bool:
-    """Whether a copy could be found in a sound for these events."""
+    """Whether a copy could be found in a sound of these events."""
     return any(event.offset_s - event.onset_s >= MIN_SOURCE_S for event in events)
 
 
@@ -89,22 +88,22 @@ def copies_scores(near: Sequence[Nearness]) -> tuple[Score, ...]:
 
 
 class TrainingSounds:
-    """All training recordings of a corpus, as a judge hears them and as fingerprints."""
+    """Index of a corpus's training recordings: tagger embeddings and fingerprints."""
 
-    def __init__(self, assets: SceneAssets, judge: PatchTagger) -> None:
-        """Listens to every one of them.
+    def __init__(self, assets: SceneAssets, tagger: PatchTagger) -> None:
+        """Embed and fingerprint every training recording.
 
         Args:
-            assets: The corpus.
-            judge: At 16 kHz.
+            assets: Recordings and pictures.
+            tagger: Gives embeddings; its rate is 16 kHz.
         """
-        self._judge = judge
+        self._tagger = tagger
         embeddings, prints = [], []
         for class_id in assets.catalogue.class_ids:
             for recording in assets.catalogue.recordings_of(class_id, "train"):
                 waveform_N = assets.waveform(recording.recording_id)
                 prints.append(fingerprint(_for_prints(waveform_N)))
-                if (patches_PD := _loud_patches(waveform_N, judge)) is not None:
+                if (patches_PD := _loud_patches(waveform_N, tagger)) is not None:
                     embeddings.append(patches_PD)
         known_PD = np.concatenate(embeddings)
         self._mean_D = known_PD.mean(axis=0)
@@ -113,8 +112,8 @@ class TrainingSounds:
         self._index = FingerprintIndex(prints)
 
     def nearness(self, waveform_N: NDArray[np.float32], *, ask_copy: bool = True) -> Nearness:
-        """Of one sound; without `ask_copy` only by the first measure."""
-        patches_PD = _loud_patches(waveform_N, self._judge)
+        """Measure one sound at 16 kHz; without `ask_copy` by the first measure only."""
+        patches_PD = _loud_patches(waveform_N, self._tagger)
         if patches_PD is None:
             return Nearness(cosine=None, is_copy=False if ask_copy else None)
         cosines = _unit_rows(patches_PD - self._mean_D) @ self._known_PD.T
@@ -132,10 +131,10 @@ def _for_prints(waveform_N: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _loud_patches(
-    waveform_N: NDArray[np.float32], judge: PatchTagger
+    waveform_N: NDArray[np.float32], tagger: PatchTagger
 ) -> NDArray[np.float32] | None:
-    _, embeddings_PD = judge.scores_and_embeddings(waveform_N)
-    energy_P = patch_energy(waveform_N, len(embeddings_PD), judge)
+    _, embeddings_PD = tagger.scores_and_embeddings(waveform_N)
+    energy_P = patch_energy(waveform_N, len(embeddings_PD), tagger)
     if energy_P.max() <= 0:
         return None
     loud: NDArray[np.float32] = embeddings_PD[energy_P >= energy_P.max() * 10 ** (-_RANGE_DB / 10)]

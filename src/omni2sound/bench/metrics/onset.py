@@ -42,7 +42,7 @@ __all__ = [
 
 ONSET_TOLERANCE_S = 0.1
 STEP_S = 0.0025
-"""Between the frames of loudness."""
+"""Time between frames of loudness."""
 
 _SILENCE_RMS = 10 ** (-60 / 20)
 _SILENCE_WINDOW_S = 0.02
@@ -70,11 +70,11 @@ def is_silent(waveform_N: ArrayLike, sample_rate_hz: int) -> bool:
 
 
 def is_impulsive(level_T: ArrayLike, rate_hz: float) -> bool:
-    """Whether a sound begins at once, as defined on top of this module.
+    """Whether a sound is impulsive, as defined at the top of this module.
 
     Args:
-        level_T: Its level (amplitude, any scale) from its onset on.
-        rate_hz: Levels a second.
+        level_T: Level (amplitude, any scale) from the onset on, (T,).
+        rate_hz: Levels per second.
 
     Raises:
         ShapeError: If the level is not (T,) with T >= 1.
@@ -87,13 +87,13 @@ def is_impulsive(level_T: ArrayLike, rate_hz: float) -> bool:
 
 
 def strongest_onset_s(waveform_N: ArrayLike, sample_rate_hz: int) -> float | None:
-    """Where loudness rises most, or None if the clip is silent or never gets louder.
+    """Time of the steepest rise in loudness; None if the clip is silent or never gets louder.
 
-    The definition is on top of this module; clicks and steps are found to within 5 ms.
+    Clicks and steps are found to within 5 ms.
 
     Args:
         waveform_N: Mono samples.
-        sample_rate_hz: At least 8000.
+        sample_rate_hz: Sample rate, at least 8000.
 
     Raises:
         ShapeError: If the waveform is not (N,) with N >= 1.
@@ -113,7 +113,7 @@ def strongest_onset_s(waveform_N: ArrayLike, sample_rate_hz: int) -> float | Non
 
 
 def onset_strength(waveform_N: ArrayLike, sample_rate_hz: int) -> NDArray[np.float64]:
-    """Rise of loudness (F,) at times 0, 2.5 ms, 5 ms, ...: for plots and for other measures."""
+    """Rise of loudness (F,) at times 0, 2.5 ms, 5 ms, ..."""
     return rise_of(loudness_bands(checked_waveform(waveform_N), sample_rate_hz), _SIDE_FRAMES)
 
 
@@ -125,7 +125,7 @@ def onset_hit(
 
 
 def checked_waveform(waveform_N: ArrayLike) -> NDArray[np.float64]:
-    """The samples as float64.
+    """Convert mono samples to float64.
 
     Raises:
         ShapeError: If the waveform is not (N,) with N >= 1.
@@ -140,7 +140,7 @@ def checked_waveform(waveform_N: ArrayLike) -> NDArray[np.float64]:
 
 
 def loudness_bands(waveform_N: NDArray[np.float64], sample_rate_hz: int) -> NDArray[np.float64]:
-    """(F, B): loudness in each band at 0, 2.5 ms, 5 ms, ..., windows centred there."""
+    """Loudness (F, B) in each band, in windows centred at 0, 2.5 ms, 5 ms, ..."""
     window = round(_WINDOW_S * sample_rate_hz)
     padded = np.pad(waveform_N, (0, max(0, window - len(waveform_N))))
     num_frames = int(len(waveform_N) / sample_rate_hz / STEP_S) + 1
@@ -161,7 +161,7 @@ def loudness_bands(waveform_N: NDArray[np.float64], sample_rate_hz: int) -> NDAr
 
 
 def rise_of(loudness_FB: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    """(F,): positive change from the `side` frames before t to the `side` frames from t on."""
+    """Positive change (F,) from the `side` frames before t to the `side` frames from t on."""
     padded = np.pad(loudness_FB, ((side, side), (0, 0)), mode="edge")
     total = np.cumsum(np.pad(padded, ((1, 0), (0, 0))), axis=0)
     mean = (total[side:] - total[:-side]) / side  # mean[i] covers padded frames i .. i + side - 1

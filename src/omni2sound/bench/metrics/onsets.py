@@ -1,20 +1,19 @@
-"""All onsets of a sound, and how they pair with the true ones.
+"""All onsets of a sound, their pairs with true onsets, and onset errors.
 
 In:   mono waveforms; onset times in seconds.
-Out:  onset times; numbers of one-to-one pairs; for each event, how far its own onset lies off.
+Out:  onset times; numbers of one-to-one pairs; for each event, the offset of its own onset.
 
-Pure definitions of `stage-v1`, as fixed as those of `protocols`, on whose rise of loudness
-they stand:
+These definitions belong to `stage-v1` and are as fixed as those of `onset`, whose rise of
+loudness they use:
 
 *Onset*: a largest rise within 50 ms on either side that reaches `MIN_RISE` of the clip's
 largest loudness (sum over bands), moved to the steepest point within 20 ms. `MIN_RISE` was set
 on 180 training scenes' own sound (0.1 to 0.4 tried), where 0.2 gave the highest F1.
 
-*Pairs*: as many (found, true) pairs as can be made such that the two lie within the tolerance
-and nothing is used twice. So a train of clicks that never stops is right everywhere and
-precise nowhere.
+*Pairs*: the largest number of (found, true) pairs such that the two lie within the tolerance
+and none is used twice. So an endless train of clicks has full recall and low precision.
 
-*Own onset of an event*: the strongest onset-like rise between the midpoints to its true
+*Own onset of an event*: the strongest onset between the midpoints to its true
 neighbours, at most 0.5 s away. A train of equal clicks has no strongest one near the truth.
 
 Shape suffixes: N samples, F frames of 2.5 ms, B bands.
@@ -43,14 +42,14 @@ _SIDE_FRAMES = 8  # 20 ms
 
 
 class Onsets:
-    """The onsets of one sound, found once and asked for many times."""
+    """The onsets of one sound."""
 
     def __init__(self, waveform_N: ArrayLike, sample_rate_hz: int) -> None:
-        """Looks at the whole sound.
+        """Find the onsets.
 
         Args:
             waveform_N: Mono samples.
-            sample_rate_hz: At least 8000.
+            sample_rate_hz: Sample rate, at least 8000.
 
         Raises:
             ShapeError: If the waveform is not (N,) with N >= 1.
@@ -75,17 +74,17 @@ class Onsets:
 
     @property
     def times_s(self) -> tuple[float, ...]:
-        """All onsets, in order."""
+        """All onsets, in order of time."""
         return self._times_s
 
     def own_offsets_s(
         self, events_s: Sequence[float], others_s: Sequence[float] = ()
     ) -> list[float | None]:
-        """For each true onset, its own onset minus the truth; None if it has none.
+        """Own onset of each event minus its true onset; None for an event without one.
 
         Args:
-            events_s: True onsets that are asked for.
-            others_s: True onsets that only bound where their neighbours look.
+            events_s: True onsets of the events.
+            others_s: Further true onsets, which only limit the search range of their neighbours.
         """
         bounds = sorted({*events_s, *others_s})
         reach = {t: [t - OWN_REACH_S, t + OWN_REACH_S] for t in bounds}
@@ -108,16 +107,16 @@ class Onsets:
         return offsets
 
     def num_outside(self, spans_s: Sequence[tuple[float, float]]) -> int:
-        """How many onsets lie in none of the spans (first, last)."""
+        """Number of onsets that lie in none of the spans (first, last)."""
         return sum(
             not any(first <= time <= last for first, last in spans_s) for time in self._times_s
         )
 
 
 def count_pairs(found_s: Sequence[float], true_s: Sequence[float], *, tolerance_s: float) -> int:
-    """The largest number of one-to-one pairs within the tolerance.
+    """Largest number of one-to-one pairs within the tolerance.
 
-    Both in time order: then pairing the earliest that can be paired is never a loss.
+    Both lists are in order of time, so pairing the earliest that can be paired is optimal.
 
     Raises:
         ShapeError: If a list is not in order.
@@ -156,7 +155,7 @@ class OnsetErrors:
 
 
 def onset_errors(onsets_s: Sequence[float | None], truths_s: Sequence[float]) -> OnsetErrors:
-    """How far onsets lie from the truth; None is a clip without an onset.
+    """Errors of onsets, one per clip; None is a clip without an onset.
 
     Raises:
         ShapeError: If the lengths differ.

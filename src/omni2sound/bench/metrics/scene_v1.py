@@ -1,22 +1,22 @@
-"""The protocol `stage-v1`: is the right thing heard at the right time, and nothing else?
+"""The protocol `stage-v1`: right sound, right time, nothing else.
 
-In:   the truth of a scene, a sound made for it, and what a judge hears in it.
-Out:  one `ClipScore` a sound; `Score`s with 95 % intervals over many.
+In:   the truth of a scene, a sound made for it, and the tags of that sound.
+Out:  one `ClipScore` per sound; `Score`s with 95 % intervals over many.
 
-What is asked, once and for all (a changed definition needs a new name):
+Definitions (a changed one needs a new name):
 
 *True onsets*: every event's onset, and the clear rises inside its recording (`Level.hits_s`).
 *Onset F1* at 50 and at 100 ms: 2 pairs / (found + true), one-to-one, pooled over clips.
-*Median |offset|*: over on-screen events, of an event's own onset; an event without one
-counts as 0.5 s, the farthest that is looked.
+*Median |offset|*: over on-screen events, the offset of an event's own onset; an event without
+one counts as 0.5 s, the end of the search range.
 *In sync*: share of on-screen events whose own onset lies within 100 ms.
-*Invented*: onsets a clip that lie in no event, from 0.1 s before its onset to 0.1 s after its
-end.
-*Seen heard, unseen heard*: share of on-screen and of off-screen classes that the judge hears
-somewhere in the sound (`ears`), among the classes that it knows (oracle rule, `protocols`).
-*Seen heard, unseen heard (2nd)*: the same, by the second judge and the classes that it knows.
-*Speech, music*: share of clips in which either is heard, though none of the scene's classes is
-heard as such in real recordings.
+*Invented*: false positives: onsets per clip that lie in no event, from 0.1 s before its onset to
+0.1 s after its end.
+*Seen heard, unseen heard*: share of on-screen and of off-screen classes that the tagger finds
+somewhere in the sound (`tagging`), among the classes that pass the ground-truth rule.
+*Seen heard, unseen heard (2nd)*: the same by a second tagger, for the classes that pass by it.
+*Speech, music*: share of clips in which either is found, among clips whose classes' real
+recordings are not taken for it.
 
 Shape suffixes: N clips.
 """
@@ -50,7 +50,7 @@ CLOSE_S = 0.05
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrueEvent:
-    """What ought to be heard."""
+    """A true event: what should sound, and when."""
 
     class_id: str
     onset_s: float
@@ -62,7 +62,7 @@ class TrueEvent:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipScore:
-    """What `stage-v1` says of one sound; None where nothing was asked."""
+    """Counts and shares of one sound; None where a score does not apply to the clip."""
 
     num_true: int
     num_found: int
@@ -79,7 +79,7 @@ class ClipScore:
 
 
 def true_events(scene: Scene, assets: SceneAssets) -> tuple[TrueEvent, ...]:
-    """The events of a scene, with the rises that its recordings hold."""
+    """List the events of a scene with the rises in their recordings."""
     return tuple(
         TrueEvent(
             class_id=e.class_id,
@@ -99,19 +99,19 @@ def true_events(scene: Scene, assets: SceneAssets) -> tuple[TrueEvent, ...]:
 def score_clip(
     waveform_N: NDArray[np.float32],
     events: Sequence[TrueEvent],
-    heard: Tags,
+    tags: Tags,
     real: RealTags,
     *,
     second: tuple[Tags, RealTags] | None = None,
 ) -> ClipScore:
-    """Scores one sound.
+    """Score one sound.
 
     Args:
-        waveform_N: At 16 kHz.
-        events: What ought to be heard in it.
-        heard: What the judge hears in it.
-        real: What the judge hears in real recordings.
-        second: The same two of another judge.
+        waveform_N: Mono samples at 16 kHz.
+        events: True events.
+        tags: Tags of the sound.
+        real: Tags of real recordings, by the same tagger.
+        second: Tags of the sound and of real recordings by a second tagger.
 
     Raises:
         ShapeError: If the waveform is not (N,) with N >= 1.
@@ -131,22 +131,22 @@ def score_clip(
         pairs=count_pairs(onsets.times_s, true_s, tolerance_s=ONSET_TOLERANCE_S),
         own_offsets_s=tuple(onsets.own_offsets_s(seen_s, true_s)),
         num_invented=onsets.num_outside(spans),
-        seen_heard=_share_heard(seen, heard, real),
-        unseen_heard=_share_heard(unseen, heard, real),
-        speech=heard.speech if classes <= real.never_speech else None,
-        music=heard.music if classes <= real.never_music else None,
-        seen_heard_2nd=None if second is None else _share_heard(seen, *second),
-        unseen_heard_2nd=None if second is None else _share_heard(unseen, *second),
+        seen_heard=_share_found(seen, tags, real),
+        unseen_heard=_share_found(unseen, tags, real),
+        speech=tags.speech if classes <= real.never_speech else None,
+        music=tags.music if classes <= real.never_music else None,
+        seen_heard_2nd=None if second is None else _share_found(seen, *second),
+        unseen_heard_2nd=None if second is None else _share_found(unseen, *second),
     )
 
 
-def _share_heard(classes: set[str], heard: Tags, real: RealTags) -> float | None:
-    asked = classes & set(real.scorable)
-    return len(asked & heard.somewhere) / len(asked) if asked else None
+def _share_found(classes: set[str], tags: Tags, real: RealTags) -> float | None:
+    scored = classes & set(real.scorable)
+    return len(scored & tags.somewhere) / len(scored) if scored else None
 
 
 def stage_scores(clips: Sequence[ClipScore]) -> tuple[Score, ...]:
-    """All numbers of the protocol over the clips of one track; those that nothing asks are out.
+    """Scores of the protocol over the clips of one part; a score without any clip is left out.
 
     Raises:
         ShapeError: If there is no clip.

@@ -1,10 +1,10 @@
-"""Test scenes in which one thing is struck among moving silent things, and who hears it when.
+"""Impacts: test scenes with one impact among silent moving objects, and the onset of each sound.
 
-In:   the stage corpus, and a function that makes sound for pictures.
+In:   recordings and pictures, and a function that generates sound for frames.
 Out:  `ImpactResult`: strongest onsets of generated sound and of the baselines.
 
-Scenes come from the test split: no recording, picture or wording of it was trained on. They
-are made in batches and forgotten, so memory does not grow with their number.
+Scenes come from the test split: none of its recordings, pictures or wordings was trained on. They
+are made batch by batch, so memory does not grow with their number.
 
 Shape suffixes: B scenes, T frames, H W picture, K colours, N samples.
 """
@@ -45,23 +45,23 @@ def run_impacts(
     batch_size: int = 8,
     on_scenes: Callable[[int, int], None] | None = None,
 ) -> ImpactResult:
-    """Generate for test scenes and find the strongest onset of each sound.
+    """Generate sound for test scenes and find the strongest onset of each.
 
     Args:
-        assets: The stage corpus.
+        assets: Recordings and pictures.
         generate: The model.
-        num_scenes: How many scenes.
-        seed: Of the scenes.
-        duration_s: Length of every scene.
-        sync_px: Height and width of the "when" encoder's pictures.
-        vision_fps: Pictures per second of the "what" encoder.
-        vision_px: Height and width of its pictures.
-        sync_fps: Pictures per second of the "when" encoder.
-        batch_size: Scenes in memory at once.
-        on_scenes: Called with (scenes done, scenes in all).
+        num_scenes: Number of scenes.
+        seed: Random seed of the scenes.
+        duration_s: Duration of each scene in seconds.
+        sync_px: Height and width of the sync encoder's frames.
+        vision_fps: Frame rate of the vision encoder.
+        vision_px: Height and width of its frames.
+        sync_fps: Frame rate of the sync encoder.
+        batch_size: Number of scenes per batch.
+        on_scenes: Called with (scenes done, number of scenes).
 
     Raises:
-        ConfigError: If the corpus has nothing to strike in its test split.
+        ConfigError: If the test split has no impulsive class with a picture.
         UserError: If a number is out of range.
     """
     truths_s: list[float] = []
@@ -97,13 +97,13 @@ def run_impacts(
 
 
 def motion_peak_s(frames_THWK: NDArray[np.uint8], fps: int) -> float | None:
-    """When the picture changes most: the baseline that needs no learning.
+    """Time of the largest change between frames: a baseline without learning.
 
     Frame i stands for the time (i + 0.5) / fps, so the change from i - 1 to i lies at i / fps.
 
     Args:
-        frames_THWK: The pictures of one scene.
-        fps: Pictures per second.
+        frames_THWK: Frames of one scene.
+        fps: Frame rate.
 
     Returns:
         Seconds, or None if nothing changes.

@@ -96,7 +96,7 @@ def run_quick(
         assets,
         generate.for_prompts,
         YamNet.load(),
-        second_judge=Tagger.load(),
+        in_domain=Tagger.load(),
         num_prompts=options.num_prompts,
         seed=options.seed,
         batch_size=options.batch_size,

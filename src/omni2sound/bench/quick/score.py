@@ -1,15 +1,15 @@
-"""Does the first model do its two jobs: sound when something strikes, and sound of the right kind?
+"""Scores of the quick check: sound at the impact, and sound of the right class.
 
-In:   onset times and truths of test scenes; class hits of prompts; made by `strikes` and `prompts`.
+In:   onset times and true times of test scenes; classes found in sounds for prompts; from
+      `impacts` and `prompts`.
 Out:  a `QuickReport`: rows with 95 % intervals, checks against thresholds, and facts.
 
-Every claim stands beside what chance and what a perfect system get on the same clips. "Wrongly
-paired" is not one random shuffle but the mean over *all* wrong pairs, so it has no luck of the
-draw: a model that always sounds in mid-clip, or always like a drum, scores there what it
-scores on its own pairs.
+Every score stands beside chance and ground truth on the same clips. "Shuffled" is not one random
+shuffle but the mean over *all* mismatched pairs, so no luck is involved: a model that always
+sounds in mid-clip, or always like a drum, scores there what it scores on its own pairs.
 
 Intervals are over scenes (video) and over classes, then prompts within them (text); those of
-wrong pairs draw the clips on both axes. See `resampling`.
+mismatched pairs draw the clips on both axes. See `stats.clustered`.
 
 Shape suffixes: N clips.
 """
@@ -57,11 +57,11 @@ QUICK_CLASSES = (
     "cowbell",
     "explosion",
 )
-"""What this evaluation is made of, whatever the catalogue has gained since: its scenes and its
-prompts, and so its numbers, stay comparable."""
+"""Classes of the quick check. Fixed, so that its scenes, prompts and numbers stay comparable while
+the catalogue grows."""
 
-MIN_STRIKE_RATE = 0.5
-MIN_STRIKE_GAIN = 0.25
+MIN_IMPACT_RATE = 0.5
+MIN_IMPACT_GAIN = 0.25
 MIN_CLASS_OF_ORACLE = 0.5
 MIN_CLASS_OF_SHUFFLED = 2.0
 
@@ -74,12 +74,12 @@ class Row:
     system: str
     rate: Estimate
     errors: OnsetErrors | None = None
-    """Of onsets; None where the score is a class hit."""
+    """Errors of onsets; None if the score is a class hit."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Check:
-    """One promise. The value decides; its interval says how sure that is."""
+    """One criterion. The value decides; its interval shows how certain that is."""
 
     name: str
     measured: Estimate
@@ -93,7 +93,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QuickReport:
-    """What the table shows."""
+    """Rows, checks and facts of the quick check."""
 
     rows: tuple[Row, ...]
     checks: tuple[Check, ...]
@@ -105,7 +105,7 @@ class QuickReport:
         return all(check.passed for check in self.checks)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data; numbers that JSON does not have (NaN, infinity) become None."""
+        """Convert to JSON data; NaN and infinity become None."""
         data = {
             "passed": self.passed,
             "rows": [asdict(row) for row in self.rows],
@@ -118,11 +118,11 @@ class QuickReport:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImpactResult:
-    """Strongest onsets in N scenes; None where a sound is silent.
+    """Strongest onsets in N scenes; None for a silent sound.
 
     Attributes:
-        truths_s: When the strike happens.
-        onsets_s: By system, in the order of the table. Holds "generated".
+        truths_s: Times of the impacts.
+        onsets_s: By system, in the order of the table; includes "generated".
     """
 
     truths_s: Sequence[float]
@@ -131,21 +131,21 @@ class ImpactResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PromptResult:
-    """Whether N sounds are heard as each class.
+    """Classes found in N sounds.
 
     Attributes:
-        class_ids: What was asked for.
-        heard: By system, in the order of the table: for each sound, the classes that it is
-            heard as, or None where its judge is not asked, as it does not know the class; no
-            None in "generated" and "oracle" (real recordings of `class_ids`), which it holds.
+        class_ids: Class of each prompt.
+        found: By system, in the order of the table: for each sound, the classes found in it, or
+            None if its tagger does not know the class of the prompt. Includes "generated" and
+            "oracle" (real recordings of `class_ids`), both without None.
     """
 
     class_ids: Sequence[str]
-    heard: Mapping[str, Sequence[frozenset[str] | None]]
+    found: Mapping[str, Sequence[frozenset[str] | None]]
 
 
 def score_impacts(result: ImpactResult) -> tuple[tuple[Row, ...], tuple[Check, ...]]:
-    """Share of strongest onsets within 100 ms of the strike, per system and wrongly paired.
+    """Share of strongest onsets within 100 ms of the impact, per system and for mismatched pairs.
 
     Raises:
         ShapeError: If a system lacks clips, or there are fewer than two.
@@ -164,53 +164,53 @@ def score_impacts(result: ImpactResult) -> tuple[tuple[Row, ...], tuple[Check, .
         [[onset_hit(o, t) for t in result.truths_s] for o in result.onsets_s["generated"]], float
     )
     resamples = Resamples(range(len(hit_NN)))
-    wrong = resamples.wrong_pairs(hit_NN)
-    rows.insert(1, Row(task="V2A", system="generated, shuffled", rate=wrong))
+    shuffled = resamples.mismatched_pairs(hit_NN)
+    rows.insert(1, Row(task="V2A", system="generated, shuffled", rate=shuffled))
     if "motion-energy" in hits:
         gain = bootstrap_difference(hits["generated"], hits["motion-energy"])
         rows.append(Row(task="V2A", system="generated minus motion-energy", rate=gain))
     checks = (
         Check(
-            name="strongest onset within 100 ms of the strike",
+            name="strongest onset within 100 ms of the impact",
             measured=bootstrap_mean(hits["generated"]),
-            minimum=MIN_STRIKE_RATE,
+            minimum=MIN_IMPACT_RATE,
         ),
         Check(
-            name="the same, above wrongly paired scenes",
-            measured=resamples.above_wrong_pairs(hit_NN),
-            minimum=MIN_STRIKE_GAIN,
+            name="the same, above mismatched pairs",
+            measured=resamples.above_mismatched_pairs(hit_NN),
+            minimum=MIN_IMPACT_GAIN,
         ),
     )
     return tuple(rows), checks
 
 
 def score_prompts(result: PromptResult) -> tuple[tuple[Row, ...], tuple[Check, ...]]:
-    """Class hit rate per system, and with prompts wrongly paired.
+    """Class hit rate per system and for mismatched pairs.
 
     Raises:
         ShapeError: If a system lacks clips, or there are fewer than two.
     """
     rows, hits = [], {}
     resamples = Resamples(result.class_ids)
-    for system, heard in result.heard.items():
-        _check_lengths(system, heard, result.class_ids)
-        asked = [c for c, h in zip(result.class_ids, heard, strict=True) if h is not None]
-        hits[system] = np.array([[c in h for c in asked] for h in heard if h is not None], float)
-        drawn = resamples if len(asked) == len(heard) else Resamples(asked)
+    for system, found in result.found.items():
+        _check_lengths(system, found, result.class_ids)
+        asked = [c for c, f in zip(result.class_ids, found, strict=True) if f is not None]
+        hits[system] = np.array([[c in f for c in asked] for f in found if f is not None], float)
+        drawn = resamples if len(asked) == len(found) else Resamples(asked)
         rate = drawn.mean(np.diagonal(hits[system]))
         rows.append(Row(task="T2A", system=system, rate=rate))
         if system.startswith(("generated", "oracle")):
-            rate = drawn.wrong_pairs(hits[system])
+            rate = drawn.mismatched_pairs(hits[system])
             rows.append(Row(task="T2A", system=f"{system}, shuffled", rate=rate))
     checks = (
         Check(
-            name="class hits, as a part of real recordings' own",
+            name="class hits, relative to real recordings",
             measured=resamples.ratio(np.diagonal(hits["generated"]), np.diagonal(hits["oracle"])),
             minimum=MIN_CLASS_OF_ORACLE,
         ),
         Check(
-            name="class hits, as a multiple of shuffled prompts",
-            measured=resamples.over_wrong_pairs(hits["generated"]),
+            name="class hits, relative to mismatched pairs",
+            measured=resamples.over_mismatched_pairs(hits["generated"]),
             minimum=MIN_CLASS_OF_SHUFFLED,
         ),
     )

@@ -251,7 +251,7 @@ class _Draws:
         sounds, name = self.result.sounds[system], self.result.judges[judge]
         heard = [set(sounds[i].heard[name]) for i in kept]
         hits_NN = [[len(h & asked[j]) / len(asked[j]) for j in kept] for h in heard]
-        return Resamples(kept, num_resamples=NUM_RESAMPLES).above_wrong_pairs(hits_NN)
+        return Resamples(kept, num_resamples=NUM_RESAMPLES).above_mismatched_pairs(hits_NN)
 
     def estimate(self, values_R: Values) -> Estimate:
         return _estimate(values_R, self.num_clips)

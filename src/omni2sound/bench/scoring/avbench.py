@@ -26,7 +26,7 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from omni2sound.bench.metrics.avbench.clips import (
-    Judges,
+    Networks,
     SoundFeatures,
     VideoFeatures,
     embed_captions,
@@ -59,7 +59,7 @@ class PublishedJudges:
 
     weights: Path
     device: str = "auto"
-    load: Callable[[Path, torch.device | str], Judges] = Judges.load
+    load: Callable[[Path, torch.device | str], Networks] = Networks.load
     """Importable by name."""
     num_workers: int = 1
     """Jobs at a time. One is this process; with more, each holds all judges, and so does this."""
@@ -95,7 +95,7 @@ class _Job:
 class TrackFeatures:
     """What the judges made of a track and of everybody's sounds; the numbers stay on disk."""
 
-    judges: Judges
+    judges: Networks
     digests: Mapping[str, str]
     """Of each judge's weights."""
     _work: _Work
@@ -208,7 +208,7 @@ def embed_track(
 
 
 @cache
-def _judges(published: PublishedJudges) -> Judges:
+def _judges(published: PublishedJudges) -> Networks:
     """Once in each process."""
     return published.load(published.weights, resolve_device(published.device))
 
@@ -233,7 +233,7 @@ def _ask(work: _Work, job: _Job) -> tuple[Kind, str, dict[str, str]]:
         path = work.place(job.kind, job.sha256, name)
         reason = _reason_in(path)
         if reason is None:
-            alone = Judges(**{name: getattr(judges, name)})
+            alone = Networks(**{name: getattr(judges, name)})
             if job.kind == "sound" and audio is None:
                 audio = read_audio(Path(job.source))
             tensors, reason = _said(job, alone, name, audio)
@@ -244,7 +244,7 @@ def _ask(work: _Work, job: _Job) -> tuple[Kind, str, dict[str, str]]:
 
 
 def _said(
-    job: _Job, alone: Judges, name: str, audio: Audio | None
+    job: _Job, alone: Networks, name: str, audio: Audio | None
 ) -> tuple[dict[str, Tensor], str]:
     """What one judge says, and an empty reason; or nothing, and why."""
     if job.kind == "caption":

@@ -294,7 +294,7 @@ def _distance_rows(track: Track, scored: Sequence[_Scored], part: Part, judge: s
             for clip_id, kl in zip(have, kl_N.tolist(), strict=True):
                 one.kl.setdefault(clip_id, {})[judge] = kl
         values = {} if one.system.is_real else set_values(real, made)
-        scores = as_scores(values, kl_N, judge_name=judge, num_clips=len(have))
+        scores = as_scores(values, kl_N, tagger_name=judge, num_clips=len(have))
         left_out = {name: tuple(v[1:].tolist()) for name, v in values.items()}
         rows.append(_row(one.system, part, scores, len(have), len(ids), left_out))
     return rows

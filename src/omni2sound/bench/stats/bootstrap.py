@@ -1,11 +1,11 @@
-"""Statistics of scores: intervals for means, differences and ratios, and onset errors.
+"""Bootstrap intervals for means, differences, ratios and medians over clips.
 
-In:   one number per clip (a hit is 1.0, a miss 0.0), or onset times in seconds.
-Out:  `Estimate` with a 95 % interval; `OnsetErrors`.
+In:   one number per clip (a hit is 1.0, a miss 0.0).
+Out:  `Estimate` with a 95 % interval.
 
 All intervals are percentile bootstrap over clips, in float64, from a fixed seed. Two systems
 that were scored on the same clips must be compared with the *paired* functions: the difference
-of two separate intervals is wider than what the data say. A rate of exactly 0 or 1 has no
+of two separate intervals is wider than the data justify. A rate of exactly 0 or 1 has no
 spread to resample, so its interval has no width: that is the method's limit, not certainty.
 
 Shape suffixes: N clips.
@@ -27,6 +27,8 @@ __all__ = [
     "bootstrap_pooled_median",
     "bootstrap_ratio",
     "bootstrap_ratio_difference",
+    "percentile_interval",
+    "ratio_of",
 ]
 
 NUM_RESAMPLES = 10_000
@@ -34,32 +36,33 @@ NUM_MEDIAN_RESAMPLES = 2_000
 LEVEL = 0.95
 _CHUNK_DRAWS = 4_000_000  # indices in memory at once, 32 MB
 
+Array = NDArray[np.float64]
+
 
 def bootstrap_mean(values_N: ArrayLike, *, seed: int = 0) -> Estimate:
-    """The mean of one number per clip, with its 95 % interval.
+    """Mean of one number per clip.
 
     Args:
         values_N: One finite number per clip, at least one.
-        seed: Of the resampling; the default makes a table repeatable.
+        seed: Seed of the resampling.
 
     Raises:
         ShapeError: If `values_N` is empty, not one-dimensional or not finite.
     """
-    values = _checked(values_N)
-    return _bootstrap((values,), lambda means: means[0], seed)
+    return _bootstrap((_checked(values_N),), lambda means: means[0], seed)
 
 
-def bootstrap_difference(a_N: ArrayLike, b_N: ArrayLike, *, seed: int = 0) -> Estimate:
-    """mean(a) - mean(b), paired: a and b are scores of the same clips in the same order.
+def bootstrap_difference(a_N: ArrayLike, b_N: ArrayLike) -> Estimate:
+    """Paired mean(a) - mean(b): scores of the same clips in the same order.
 
     Raises:
         ShapeError: If the lengths differ, or as `bootstrap_mean`.
     """
-    return bootstrap_mean(np.subtract(*_checked_pair(a_N, b_N)), seed=seed)
+    return bootstrap_mean(np.subtract(*_checked_pair(a_N, b_N)))
 
 
-def bootstrap_ratio(a_N: ArrayLike, b_N: ArrayLike, *, seed: int = 0) -> Estimate:
-    """mean(a) / mean(b) of non-negative scores, paired as in `bootstrap_difference`.
+def bootstrap_ratio(a_N: ArrayLike, b_N: ArrayLike) -> Estimate:
+    """Paired mean(a) / mean(b) of non-negative scores.
 
     A denominator of 0 gives infinity (also 0 / 0: nothing is then known of the ratio, and
     the upper end of an interval is where that belongs).
@@ -67,20 +70,20 @@ def bootstrap_ratio(a_N: ArrayLike, b_N: ArrayLike, *, seed: int = 0) -> Estimat
     Raises:
         ShapeError: If the lengths differ, or as `bootstrap_mean`.
     """
-    return _bootstrap(_checked_pair(a_N, b_N), _ratio, seed)
+    return _bootstrap(_checked_pair(a_N, b_N), lambda means: ratio_of(*means), 0)
 
 
 def bootstrap_ratio_difference(
     a: tuple[ArrayLike, ArrayLike], b: tuple[ArrayLike, ArrayLike]
 ) -> Estimate:
-    """Ratio of sums of a minus that of b, such as two systems' onset F1 on the same clips.
+    """Paired difference of ratios of sums, such as the onset F1 of two systems.
 
     Args:
-        a: Numbers (N,) above and below the line; those below are positive.
-        b: Those of the other system on the same clips, in the same order.
+        a: Numerators (N,) and denominators (N,) of one system; denominators are positive.
+        b: The same for the other system, for the same clips in the same order.
 
     Raises:
-        ShapeError: If lengths differ, or a number is not finite, or one below not positive.
+        ShapeError: If lengths differ, a number is not finite or a denominator not positive.
     """
     columns = [*_checked_pair(*a), *_checked_pair(*b)]
     _checked_pair(columns[0], columns[2])
@@ -90,10 +93,10 @@ def bootstrap_ratio_difference(
 
 
 def bootstrap_pooled_median(values_per_clip: Sequence[Sequence[float]]) -> Estimate:
-    """The median of all clips' values together; clips are resampled whole.
+    """Median of all clips' values together; clips are resampled whole.
 
     Args:
-        values_per_clip: Any number of finite values each, one or more in all.
+        values_per_clip: Any number of finite values per clip, at least one in total.
 
     Raises:
         ShapeError: If there is no value, or one is not finite.
@@ -108,21 +111,45 @@ def bootstrap_pooled_median(values_per_clip: Sequence[Sequence[float]]) -> Estim
     for _ in range(NUM_MEDIAN_RESAMPLES):
         drawn = table[rng.integers(len(table), size=len(table))].ravel()
         drawn = drawn[~np.isnan(drawn)]
-        if len(drawn):  # a draw of clips without any value says nothing
+        if len(drawn):  # a draw of clips without any value has no median
             medians.append(float(np.median(drawn)))
+    value = float(np.median(pooled))
+    return percentile_interval(value, np.array(medians), len(table), interpolate=True)
+
+
+def percentile_interval(
+    value: float, resampled_R: Array, num_clips: int, *, interpolate: bool = False
+) -> Estimate:
+    """Estimate from resampled values: their central 95 %.
+
+    Args:
+        value: The value over all clips.
+        resampled_R: The value in each resample.
+        num_clips: Number of clips behind it.
+        interpolate: Interpolate between resampled values; not for values that may be infinite,
+            between which interpolation is NaN.
+    """
     tail = (1 - LEVEL) / 2
     return Estimate(
-        value=float(np.median(pooled)),
-        low=float(np.quantile(medians, tail)),
-        high=float(np.quantile(medians, 1 - tail)),
-        num_clips=len(values_per_clip),
+        value=value,
+        low=float(np.quantile(resampled_R, tail, method="linear" if interpolate else "lower")),
+        high=float(
+            np.quantile(resampled_R, 1 - tail, method="linear" if interpolate else "higher")
+        ),
+        num_clips=num_clips,
     )
 
 
-Statistic = Callable[[Sequence[NDArray[np.float64]]], NDArray[np.float64]]
+def ratio_of(numerator: Array, denominator: Array, *, empty: float = np.inf) -> Array:
+    """Divide elementwise; `empty` where the denominator is 0."""
+    full = np.full_like(numerator, empty)
+    return np.divide(numerator, denominator, out=full, where=denominator != 0)
 
 
-def _bootstrap(columns: Sequence[NDArray[np.float64]], statistic: Statistic, seed: int) -> Estimate:
+Statistic = Callable[[Sequence[Array]], Array]
+
+
+def _bootstrap(columns: Sequence[Array], statistic: Statistic, seed: int) -> Estimate:
     """`statistic` of the columns' means; every resample draws the same clips in all columns."""
     num_clips = len(columns[0])
     rng = np.random.default_rng(seed)
@@ -132,32 +159,18 @@ def _bootstrap(columns: Sequence[NDArray[np.float64]], statistic: Statistic, see
         num_rows = min(rows_per_chunk, NUM_RESAMPLES - start)
         drawn = rng.integers(num_clips, size=(num_rows, num_clips))
         parts.append(statistic([column[drawn].mean(axis=1) for column in columns]))
-    tail = (1 - LEVEL) / 2
-    # "lower" and "higher" pick drawn values: interpolation between infinities is NaN.
-    resampled = np.concatenate(parts)
-    return Estimate(
-        value=float(statistic([np.array([column.mean()]) for column in columns])[0]),
-        low=float(np.quantile(resampled, tail, method="lower")),
-        high=float(np.quantile(resampled, 1 - tail, method="higher")),
-        num_clips=num_clips,
-    )
+    value = float(statistic([np.array([column.mean()]) for column in columns])[0])
+    return percentile_interval(value, np.concatenate(parts), num_clips)
 
 
-def _ratio(means: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    top, bottom = means
-    return np.divide(top, bottom, out=np.full_like(top, np.inf), where=bottom != 0)
-
-
-def _checked(values_N: ArrayLike) -> NDArray[np.float64]:
+def _checked(values_N: ArrayLike) -> Array:
     values = np.asarray(values_N, dtype=np.float64)
     if values.ndim != 1 or len(values) == 0 or not np.isfinite(values).all():
         raise ShapeError(f"expected finite numbers (N,) with N >= 1, got shape {values.shape}")
     return values
 
 
-def _checked_pair(
-    a_N: ArrayLike, b_N: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _checked_pair(a_N: ArrayLike, b_N: ArrayLike) -> tuple[Array, Array]:
     a, b = _checked(a_N), _checked(b_N)
     if len(a) != len(b):
         raise ShapeError(f"paired scores need one clip per place, got {len(a)} and {len(b)}")

@@ -1,16 +1,16 @@
-"""Intervals for hits of clips that come in groups, and for means over all wrong pairs.
+"""Intervals for clips that come in groups, and for means over all mismatched pairs.
 
-In:   which group each clip belongs to; a number per clip, or per pair of clips.
+In:   the group of each clip; a number per clip, or per pair of clips.
 Out:  `Estimate` with a 95 % interval.
 
-Prompts of one class share its few recordings and the judge's ear for it, so they are not as many
-witnesses as they are prompts: groups are drawn first, then clips within each drawn group (a
-two-stage bootstrap; a little too wide rather than too narrow). Where clips are independent, each
-is a group of its own.
+Prompts of one class share its few recordings and the tagger's bias for it, so they are not
+independent: groups are drawn first, then clips within each drawn group (a two-stage bootstrap; a
+little too wide rather than too narrow). If clips are independent, each is a group of its own.
 
-A mean over all wrong pairs (a sound, another clip's truth) changes with either, so the clips are
-drawn once for both axes. A clip, or group, that is drawn twice makes no pair with its copy: such
-pairs are not wrong ones. Pairs within a group keep the share of all pairs that they have by design.
+A mean over all mismatched pairs (a sound, another clip's truth) changes with either, so the clips
+are drawn once for both axes. A clip, or group, that is drawn twice makes no pair with its copy:
+such pairs are not mismatched. Pairs within a group keep the share of all pairs that they have by
+design.
 
 Shape suffixes: N clips, R resamples.
 """
@@ -22,27 +22,25 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from omni2sound.bench.stats.bootstrap import LEVEL, NUM_RESAMPLES
+from omni2sound.bench.stats.bootstrap import NUM_RESAMPLES, Array, percentile_interval, ratio_of
 from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.errors import ShapeError
 
 __all__ = ["Resamples"]
 
-Array = NDArray[np.float64]
-
 
 class Resamples:
-    """How often each clip is drawn in each resample; the same for all that is asked of it."""
+    """Number of times that each resample draws each clip; shared by all its estimates."""
 
     def __init__(
         self, groups_N: Sequence[Hashable], *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
     ) -> None:
-        """Draws groups, then clips within them.
+        """Draw groups, then clips within them.
 
         Args:
-            groups_N: The group of each clip.
-            seed: Of the resampling; the default makes a table repeatable.
-            num_resamples: R.
+            groups_N: Group of each clip.
+            seed: Seed of the resampling.
+            num_resamples: Number of resamples, R.
 
         Raises:
             ShapeError: If there are fewer than two clips.
@@ -67,42 +65,42 @@ class Resamples:
                 self._draws.append((clips, resample, drawn.astype(np.float64)))
 
     def mean(self, values_N: ArrayLike) -> Estimate:
-        """The mean of one number per clip."""
+        """Mean of one number per clip."""
         values = self._checked(values_N, 1)
         return self._estimate(float(values.mean()), self._means(values))
 
     def ratio(self, a_N: ArrayLike, b_N: ArrayLike) -> Estimate:
-        """mean(a) / mean(b), paired; infinity where b is 0."""
+        """Paired mean(a) / mean(b); infinity where mean(b) is 0."""
         a, b = self._checked(a_N, 1), self._checked(b_N, 1)
-        value = _ratio(a.mean(keepdims=True), b.mean(keepdims=True))
-        return self._estimate(float(value[0]), _ratio(self._means(a), self._means(b)))
+        value = ratio_of(a.mean(keepdims=True), b.mean(keepdims=True))
+        return self._estimate(float(value[0]), ratio_of(self._means(a), self._means(b)))
 
-    def wrong_pairs(self, values_NN: ArrayLike) -> Estimate:
-        """The mean of everything off the diagonal."""
+    def mismatched_pairs(self, values_NN: ArrayLike) -> Estimate:
+        """Mean of everything off the diagonal."""
         values = self._checked(values_NN, 2)
-        return self._estimate(_off_diagonal(values), self._wrong_means(values))
+        return self._estimate(_off_diagonal(values), self._mismatched_means(values))
 
-    def above_wrong_pairs(self, values_NN: ArrayLike) -> Estimate:
-        """The mean of the diagonal minus that of everything off it."""
+    def above_mismatched_pairs(self, values_NN: ArrayLike) -> Estimate:
+        """Mean of the diagonal minus the mean of everything off it."""
         values = self._checked(values_NN, 2)
         own = np.diagonal(values)
-        resampled = self._means(own) - self._wrong_means(values)
+        resampled = self._means(own) - self._mismatched_means(values)
         return self._estimate(float(own.mean()) - _off_diagonal(values), resampled)
 
-    def over_wrong_pairs(self, values_NN: ArrayLike) -> Estimate:
-        """The mean of the diagonal over that of everything off it; infinity where that is 0."""
+    def over_mismatched_pairs(self, values_NN: ArrayLike) -> Estimate:
+        """Mean of the diagonal over the mean of everything off it; infinity where that is 0."""
         values = self._checked(values_NN, 2)
         own = np.diagonal(values)
-        value = _ratio(own.mean(keepdims=True), np.array([_off_diagonal(values)]))
-        resampled = _ratio(self._means(own), self._wrong_means(values))
+        value = ratio_of(own.mean(keepdims=True), np.array([_off_diagonal(values)]))
+        resampled = ratio_of(self._means(own), self._mismatched_means(values))
         return self._estimate(float(value[0]), resampled)
 
     def _means(self, values_N: Array) -> Array:
         means: Array = self._weights_RN @ values_N / self._weights_RN.sum(axis=1)
         return means
 
-    def _wrong_means(self, values_NN: Array) -> Array:
-        """NaN where a resample has no pair of a kind."""
+    def _mismatched_means(self, values_NN: Array) -> Array:
+        """Mean over mismatched pairs (R,); NaN for a resample without any pair of a kind."""
         num_clips = len(values_NN)
         share = (self._same_NN.sum() - num_clips) / (num_clips * (num_clips - 1))
         means = np.zeros(len(self._weights_RN))
@@ -114,25 +112,19 @@ class Resamples:
                 pairs = len(clips) ** 2 - np.square(drawn).sum(axis=1)
                 total += np.bincount(resample, of_draw, len(means))
                 count += np.bincount(resample, pairs, len(means))
-            means += share * _divided(total, count)
+            means += share * ratio_of(total, count, empty=np.nan)
         if share < 1:
             weights, other = self._weights_RN, ~self._same_NN
             total = ((weights @ (values_NN * other)) * weights).sum(axis=1)
             count = ((weights @ other.astype(np.float64)) * weights).sum(axis=1)
-            means += (1 - share) * _divided(total, count)
+            means += (1 - share) * ratio_of(total, count, empty=np.nan)
         return means
 
     def _estimate(self, value: float, resampled_R: Array) -> Estimate:
         known = resampled_R[~np.isnan(resampled_R)]
         if len(known) == 0:
             raise ShapeError("no resample holds a pair of clips")
-        tail = (1 - LEVEL) / 2
-        return Estimate(
-            value=value,
-            low=float(np.quantile(known, tail, method="lower")),
-            high=float(np.quantile(known, 1 - tail, method="higher")),
-            num_clips=len(self._same_NN),
-        )
+        return percentile_interval(value, known, len(self._same_NN))
 
     def _checked(self, values: ArrayLike, num_axes: int) -> Array:
         array = np.asarray(values, dtype=np.float64)
@@ -145,11 +137,3 @@ class Resamples:
 def _off_diagonal(values_NN: Array) -> float:
     n = len(values_NN)
     return float((values_NN.sum() - np.trace(values_NN)) / (n * (n - 1)))
-
-
-def _divided(total: Array, count: Array) -> Array:
-    return np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-
-
-def _ratio(top: Array, bottom: Array) -> Array:
-    return np.divide(top, bottom, out=np.where(np.isnan(bottom), np.nan, np.inf), where=bottom > 0)

@@ -1,17 +1,20 @@
-"""How far two sets of sounds lie apart: FD, KL, inception score, each from arrays.
+"""Distances between two sets of sounds: FD, KL and inception scores, each from arrays.
 
-In:   embeddings and logits of clips, made by a judge that the caller loaded.
-Out:  numbers in float64. (`streamed` has KID, intervals, and sets that do not fit into memory.)
+In:   embeddings and logits of clips.
+Out:  numbers in float64. (`frechet_sets` has KID, intervals, and sets larger than memory.)
 
-Nothing here knows what the numbers were made from. Lower is better for all but the inception
-score. FD grows as 1 / N, so two systems are compared at one N. Known answers are tested: two
-Gaussians for FD, tables worked out by hand for the others.
+Lower is better for all but the inception scores. FD grows as 1 / N, so compare two systems at one
+N. `inception_score` uses all clips at once; `split_inception_score` is av-benchmark's: mean over
+ten parts, in an order that is shuffled from a fixed seed of the old NumPy generator. The two
+cannot be compared at small N. Known answers are tested: two Gaussians for FD, tables worked out
+by hand for the others.
 
 The embeddings' type is part of a metric's definition: everything is raised to float64 first
 (a covariance of rounded numbers is another number).
 
 Shape suffixes: N clips or patches, D embedding, K classes.
-Source: FD Heusel et al. 2017, arXiv:1706.08500; IS Salimans et al. 2016, arXiv:1606.03498.
+Source: FD Heusel et al. 2017, arXiv:1706.08500; IS Salimans et al. 2016, arXiv:1606.03498;
+hkchengrex/av-benchmark, av_bench/metrics.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ __all__ = [
 NUM_SPLITS = 10
 _SHUFFLE_SEED = 2020
 _NEAR = 1e-3
-"""Of both variances together: sets that differ less are measured with more digits."""
+"""Share of both variances: sets that differ less are measured with more digits."""
 
 Matrix = NDArray[np.float64]
 
@@ -46,8 +49,8 @@ Matrix = NDArray[np.float64]
 def frechet_distance(x_ND: ArrayLike, y_ND: ArrayLike) -> float:
     """Squared Frechet distance of the two sets' Gaussians, without a matrix square root.
 
-    |mean x - mean y|^2 + Tr(Cx + Cy - 2 (Cx Cy)^1/2). Of small sets the last trace is the sum
-    of the singular values of X Y^T (centred, scaled); of large ones see `overlap_trace`.
+    |mean x - mean y|^2 + Tr(Cx + Cy - 2 (Cx Cy)^1/2). For small sets the last trace is the sum
+    of the singular values of X Y^T (centred, scaled); for large ones see `overlap_trace`.
 
     Raises:
         ShapeError: If a set is not (N, D) with N >= 2, or the D differ.
@@ -65,7 +68,7 @@ def frechet_distance(x_ND: ArrayLike, y_ND: ArrayLike) -> float:
 
 
 def factor_of(covariance_DD: Matrix) -> Matrix:
-    """F with F F^T = C: Cholesky's, or the symmetric root where C is singular."""
+    """Factorise C = F F^T: Cholesky, or the symmetric root if C is singular."""
     try:
         return np.asarray(np.linalg.cholesky(covariance_DD), np.float64)
     except np.linalg.LinAlgError:
@@ -78,14 +81,14 @@ def overlap_trace(factor_x_DD: Matrix, cov_y_DD: Matrix, *, rough: bool = False)
     """Tr (Cx Cy)^1/2, without a matrix square root.
 
     It is the sum of the roots of the eigenvalues of Fx^T Cy Fx, which is symmetric: no
-    imaginary part can appear, and what rounding made negative counts as 0. A root keeps half of
-    the digits of a small eigenvalue; so where the two sets hardly differ the sum of the
-    singular values of Fx^T Fy is taken, which costs eight times as much and keeps them all.
+    imaginary part can appear, and eigenvalues that rounding made negative count as 0. A root
+    keeps half of the digits of a small eigenvalue, so if the two sets hardly differ the sum of
+    the singular values of Fx^T Fy is used: eight times as expensive, at full precision.
 
     Args:
-        factor_x_DD: From `factor_of` one covariance.
+        factor_x_DD: `factor_of` one covariance.
         cov_y_DD: The other covariance.
-        rough: Take the roots in any case.
+        rough: Always use the roots of the eigenvalues.
     """
     product = factor_x_DD.T @ cov_y_DD @ factor_x_DD
     eigenvalues = np.linalg.eigvalsh(0.5 * (product + product.T))
@@ -112,8 +115,6 @@ def kl_divergences(real_NK: ArrayLike, made_NK: ArrayLike) -> Matrix:
 
 def inception_score(logits_NK: ArrayLike) -> float:
     """The exponential of the mean KL(clip || mean of all clips): from 1 (all alike) to K.
-
-    Over all clips at once. (Tables with 10 splits cannot be compared with this at small N.)
 
     Raises:
         ShapeError: If the logits are not (N, K) with N >= 2.
@@ -159,7 +160,7 @@ def split_inception_score(logits_NK: ArrayLike) -> SplitInceptionScore:
 
 
 def _centred(x_ND: Matrix) -> Matrix:
-    """Without its mean, and so scaled that x^T x is the covariance."""
+    """Subtract the mean and scale, so that x^T x is the covariance."""
     centred: Matrix = (x_ND - x_ND.mean(axis=0)) / np.sqrt(len(x_ND) - 1)
     return centred
 

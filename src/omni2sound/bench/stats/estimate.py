@@ -1,7 +1,4 @@
-"""A measured value with its interval, and a named score of a protocol.
-
-Shape suffixes: none; plain numbers.
-"""
+"""`Estimate`, a value with its interval, and `Score`, a named number of a protocol."""
 
 from __future__ import annotations
 

@@ -1,17 +1,17 @@
-"""FD, KID, KL and inception score of sets that need not fit into memory.
+"""FD, KID and inception score of sets larger than memory, with jackknife intervals.
 
-In:   `TaggerFeatures`s of real and made sounds, one pair after another, twice.
-Out:  the `Score`s of `yamnet-8s-v1`, as `yamnet_8s` defines them.
+In:   `TaggerFeatures` of real and generated sounds, in the same order of clips.
+Out:  the statistics, also without each jackknife group; `Estimate`s.
 
-Of the patches only each group's number, mean and scatter are kept (merged as they come: Chan,
-Golub and LeVeque 1979), of the clips their mean embedding and logits: 15,000 clips of YAMNet
+For patches only each group's number, mean and scatter are kept (merged as they come: Chan,
+Golub and LeVeque 1979), for clips their mean embedding and logits: 15,000 clips of YAMNet
 take 0.4 GB, whatever their length. A jackknife's statistic merges all groups but one; the
 real side is decomposed once for all systems.
 
-A bootstrap would count clips twice and shift FD and KID, which depend on how many distinct clips
-there are. Of a delete-group jackknife every value is of the same number of clips, and only their
-spread is used: se^2 = (G - 1) / G * sum (value_g - mean)^2. So few values know their spread
-badly: the interval is Student's with G - 1 degrees of freedom.
+A bootstrap would count clips twice and shift FD and KID, which depend on the number of distinct
+clips. In a delete-group jackknife every value has the same number of clips, and only their
+spread is used: se^2 = (G - 1) / G * sum (value_g - mean)^2. With so few values the spread itself
+is uncertain, so the interval is Student's with G - 1 degrees of freedom.
 
 Shape suffixes: G groups, N clips, P patches, D embedding, K classes.
 """
@@ -52,12 +52,12 @@ __all__ = [
 Matrix = NDArray[np.float64]
 _KERNEL_ROWS = 1024
 NUM_GROUPS = 10
-"""Of the jackknife, for 20 clips or more."""
+"""Number of jackknife groups, for 20 clips or more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TaggerFeatures:
-    """What the judge makes of 8 s."""
+    """A tagger's output for one clip of 8 s."""
 
     embeddings_PD: NDArray[np.float32]
     logits_K: NDArray[np.float32]
@@ -73,14 +73,14 @@ class Moments:
 
     @classmethod
     def of(cls, vectors_PD: NDArray[np.float32]) -> Moments:
-        """Those of some vectors."""
+        """Compute the moments of vectors (P, D)."""
         vectors = vectors_PD.astype(np.float64)
         mean = vectors.mean(axis=0)
         centred = vectors - mean
         return cls(count=len(vectors), mean_D=mean, scatter_DD=centred.T @ centred)
 
     def merged(self, other: Moments) -> Moments:
-        """Those of both sets of vectors together."""
+        """Combine with the moments of another set of vectors."""
         count = self.count + other.count
         shift = other.mean_D - self.mean_D
         weight = self.count * other.count / count
@@ -92,7 +92,7 @@ class Moments:
 
     @property
     def covariance_DD(self) -> Matrix:
-        """Unbiased."""
+        """Unbiased covariance (D, D)."""
         covariance: Matrix = self.scatter_DD / (self.count - 1)
         return covariance
 
@@ -104,9 +104,9 @@ def frechet_of_moments(
 
     Args:
         x: Moments of one set.
-        y: Of the other.
-        factor_of_x_DD: `factor_of` the covariance of x, if it is known.
-        rough: As `overlap_trace` takes it; good enough for a spread.
+        y: Moments of the other set.
+        factor_of_x_DD: `factor_of` the covariance of x, if known.
+        rough: See `overlap_trace`; good enough for a spread.
 
     Raises:
         ShapeError: A set has fewer than two vectors, or the widths differ.
@@ -124,11 +124,11 @@ def frechet_of_moments(
 
 
 def groups_of(num_clips: int, *, seed: int = 0) -> NDArray[np.intp]:
-    """(N,): the jackknife's group of each clip, dealt out at random.
+    """Deal clips at random to jackknife groups; returns the group of each, (N,).
 
     Args:
-        num_clips: How many there are; with fewer than 20 a group has two.
-        seed: Of the dealing.
+        num_clips: Number of clips; below 20 each group has two.
+        seed: Random seed.
 
     Raises:
         ShapeError: There are fewer than four clips.
@@ -143,16 +143,16 @@ def groups_of(num_clips: int, *, seed: int = 0) -> NDArray[np.intp]:
 
 
 class GroupedMoments:
-    """Moments of vectors by jackknife group, gathered as they come."""
+    """Moments of vectors by jackknife group, accumulated from a stream."""
 
     def __init__(self, vectors: Iterable[tuple[int, NDArray[np.float32]]], num_groups: int) -> None:
-        """Reads the vectors.
+        """Read the vectors.
 
         Args:
-            vectors: Group and vectors (P, D) of one clip after another.
-            num_groups: How many groups there are; one may stay empty.
+            vectors: Group and vectors (P, D) of each clip.
+            num_groups: Number of groups; one may stay empty.
         """
-        # Vectors wait until there are enough of them: a product of few rows costs as much.
+        # Vectors are collected first: a product of few rows costs as much as one of many.
         waiting: list[list[NDArray[np.float32]]] = [[] for _ in range(num_groups)]
         self._moments: list[Moments | None] = [None] * num_groups
         for group, vectors_PD in vectors:
@@ -170,7 +170,7 @@ class GroupedMoments:
             waiting[group].clear()
 
     def without(self, group: int | None) -> Moments:
-        """Of all vectors, or of those of all groups but one.
+        """Moments of all vectors, or of all groups but one.
 
         Raises:
             ShapeError: There are none.
@@ -182,17 +182,17 @@ class GroupedMoments:
 
 
 class SetOfSounds:
-    """One system's judged clips, read once and kept small."""
+    """Features of one system's clips, reduced to what the statistics need."""
 
     def __init__(self, clips: Iterable[TaggerFeatures], group_N: NDArray[np.intp]) -> None:
-        """Reads the clips.
+        """Read the clips.
 
         Args:
-            clips: In the order of the groups.
-            group_N: From `groups_of`.
+            clips: Features in the order of `group_N`.
+            group_N: Result of `groups_of`.
 
         Raises:
-            ValueError: There are more or fewer clips than groups were dealt for.
+            ValueError: The number of clips differs from the length of `group_N`.
         """
         self.group_N = group_N
         self.num_groups = int(group_N.max()) + 1
@@ -209,12 +209,12 @@ class SetOfSounds:
         self.logits_NK = np.stack(logits)
 
     def moments_without(self, group: int | None) -> Moments:
-        """Of all patches, or of those of all groups but one."""
+        """Moments of all patches, or of all groups but one."""
         return self._moments.without(group)
 
     @cached_property
     def factors(self) -> list[Matrix]:
-        """`factor_of` everything, then without each group: what FD of any system needs."""
+        """`factor_of` the covariance of all patches, then without each group."""
         groups = (None, *range(self.num_groups))
         return [factor_of(self.moments_without(g).covariance_DD) for g in groups]
 
@@ -240,11 +240,11 @@ def _kernel_sums(x_ND: Matrix, y_ND: Matrix, group_N: NDArray[np.intp]) -> Matri
 
 
 Statistic = Callable[[int | None], float]
-"""Of everything (None), or without one group."""
+"""A value over all groups (None), or without one group."""
 
 
 def statistics_of(real: SetOfSounds, made: SetOfSounds) -> dict[str, Statistic]:
-    """FD, KID and IS of one system, each also without any one group.
+    """FD, KID and IS of one system as functions of the group that is left out.
 
     Raises:
         ShapeError: The sets are not of the same clips.
@@ -269,7 +269,7 @@ def statistics_of(real: SetOfSounds, made: SetOfSounds) -> dict[str, Statistic]:
 
 
 def _kid(real: SetOfSounds, made: SetOfSounds) -> Statistic:
-    """Unbiased squared MMD with the kernel (x.y / D + 1)^3; may be negative, as it must.
+    """Unbiased squared MMD with the kernel (x.y / D + 1)^3; may be negative.
 
     Source: Binkowski et al. 2018, arXiv:1801.01401, section 3 and appendix.
     """
@@ -289,7 +289,7 @@ def _kid(real: SetOfSounds, made: SetOfSounds) -> Statistic:
 
 
 def set_values(real: SetOfSounds, made: SetOfSounds) -> dict[str, Matrix]:
-    """FD, KID and IS, each (1 + G,): of everything, then without each group.
+    """FD, KID and IS, each (1 + G,): over all groups, then without each group.
 
     Raises:
         ShapeError: The sets are not of the same clips.
@@ -300,19 +300,19 @@ def set_values(real: SetOfSounds, made: SetOfSounds) -> dict[str, Matrix]:
 
 
 def jackknife_groups(statistic: Statistic, num_groups: int, num_clips: int) -> Estimate:
-    """`statistic` of everything, with a 95 % interval from leaving out one group at a time.
+    """Estimate of a statistic, with a 95 % interval from leaving out one group at a time.
 
     Args:
-        statistic: Of everything, or without one group.
-        num_groups: How many groups there are.
-        num_clips: How many clips are in them.
+        statistic: Value over all groups, or without one.
+        num_groups: Number of groups.
+        num_clips: Number of clips in them.
     """
     left_out_G = np.array([statistic(group) for group in range(num_groups)])
     return jackknife_estimate(statistic(None), left_out_G, num_clips)
 
 
 def jackknife_estimate(value: float, left_out_G: NDArray[np.float64], num_clips: int) -> Estimate:
-    """The interval of `jackknife_groups` from the values without one group each."""
+    """Estimate from a value and the values (G,) without one group each."""
     num_groups = len(left_out_G)
     spread = np.square(left_out_G - left_out_G.mean()).sum() * (num_groups - 1) / num_groups
     half = float(student_t.ppf(0.975, num_groups - 1) * np.sqrt(spread))

@@ -25,15 +25,17 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
 app.add_typer(build.app, name="build")
 app.add_typer(listen.app, name="listen")
-app.command()(run.run)
-app.command()(run.score)
-app.command()(run.report)
-app.command()(run.compare)
+for command in (run.run, run.score, run.report, run.compare):
+    app.command()(command)
 app.command()(build.decide)
+
+ModelOption = Annotated[str, typer.Option(help="Name, folder, or Hub id with revision.")]
+DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object instead of a table.")
+]
 
 
 @app.callback()
@@ -44,7 +46,7 @@ def bench() -> None:
 @app.command()
 def quick(
     corpus: CorpusOption = None,
-    model: Annotated[str, typer.Option(help="Name, folder, or Hub id with revision.")] = "embedded",
+    model: ModelOption = "embedded",
     scenes: Annotated[int, typer.Option(min=2, help="Number of test scenes.")] = 200,
     prompts: Annotated[int, typer.Option(min=2, help="Number of prompts.")] = 200,
     seed: Annotated[
@@ -58,10 +60,8 @@ def quick(
         float | None, typer.Option(min=0, help="Guidance scale. Default: the model's.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Number of clips generated at once.")] = 8,
-    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps.")] = "auto",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object instead of a table.")
-    ] = False,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
 ) -> None:
     """Check timing on impacts and classes from prompts. Exit code 1 if a criterion is missed."""
     from omni2sound.bench.quick.run import QuickOptions, run_quick
@@ -90,18 +90,26 @@ def quick(
 @app.command()
 def avbench(
     generated: Annotated[Path, typer.Option(help="Folder of generated wav or flac files.")],
-    reference: Annotated[Path, typer.Option(help="Folder of real sounds of the same names.")],
-    weights: Annotated[
-        Path, typer.Option(help="Folder of the judges' files, docs/guides/full-size.md.")
+    reference: Annotated[
+        Path, typer.Option(help="Folder of real sounds with the same file names.")
     ],
-    videos: Annotated[Path | None, typer.Option(help="Folder of mp4 files: IB, DeSync.")] = None,
-    captions: Annotated[Path | None, typer.Option(help="CSV of name, caption: CLAP.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    weights: Annotated[
+        Path, typer.Option(help="Folder of the protocol's networks, see docs/guides/full-size.md.")
+    ],
+    videos: Annotated[
+        Path | None,
+        typer.Option(help="Folder of mp4 files, for IB and DeSync. Default: neither score."),
+    ] = None,
+    captions: Annotated[
+        Path | None,
+        typer.Option(help="CSV with columns name, caption, for CLAP. Default: no CLAP score."),
+    ] = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
 ) -> None:
     """FD, KL, IS, CLAP, IB and DeSync of the first 8 s, by the protocol avbench-8s-v1."""
     from omni2sound.bench.metrics.avbench.clips import (
-        Judges,
+        Networks,
         embed_captions,
         embed_sounds,
         embed_videos,
@@ -115,19 +123,19 @@ def avbench(
     made, real = list_files(generated), list_files(reference)
     shown = [] if videos is None else list_files(videos, videos=True)
     texts = {} if captions is None else read_captions(captions)
-    judges = Judges.load(weights, resolve_device(device))
+    networks = Networks.load(weights, resolve_device(device))
     with progress_bar("generated", len(made)) as report:
-        made_features = embed_sounds(made, judges, on_clip=report)
+        made_features = embed_sounds(made, networks, on_clip=report)
     with progress_bar("real", len(real)) as report:
-        real_features = embed_sounds(real, judges, on_clip=report)
+        real_features = embed_sounds(real, networks, on_clip=report)
     with progress_bar("videos", len(shown)) as report:
-        seen = embed_videos(shown, judges, on_clip=report)
+        seen = embed_videos(shown, networks, on_clip=report)
     scores = score_avbench(
         made_features,
         real_features,
         videos=seen,
-        captions=embed_captions(texts, judges) if texts else None,
-        sync=judges.sync,
+        captions=embed_captions(texts, networks) if texts else None,
+        sync=networks.sync,
     )
     dropped = {
         "generated": made_features.dropped,
@@ -138,11 +146,11 @@ def avbench(
         data = {
             "scores": [asdict(score) for score in scores],
             "dropped": dropped,
-            "judges_missing": judges.missing,
+            "judges_missing": networks.missing,
         }
         print(json.dumps(data))
     else:
-        print(avbench_as_text(scores, dropped=dropped, missing=judges.missing))
+        print(avbench_as_text(scores, dropped=dropped, missing=networks.missing))
 
 
 @app.command()
@@ -152,9 +160,7 @@ def taggers(
     validation: Annotated[
         bool, typer.Option("--val", help="Use the validation split instead of the test split.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object instead of a table.")
-    ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Print how often each tagger detects real recordings as their class."""
     from omni2sound.bench.metrics.tagging import CatalogueTagger, tag_recordings
@@ -165,13 +171,11 @@ def taggers(
 
     split: Literal["test", "val"] = "val" if validation else "test"
     assets = SceneAssets.open(corpus_folder(corpus))
-    heard = {
-        "YAMNet": tag_recordings(assets, CatalogueTagger(YamNet.load(), assets.catalogue), split),
-        "tagger": tag_recordings(
-            assets, CatalogueTagger(Tagger.load(tagger), assets.catalogue), split
-        ),
+    found = {
+        name: tag_recordings(assets, CatalogueTagger(network, assets.catalogue), split)
+        for name, network in (("YAMNet", YamNet.load()), ("tagger", Tagger.load(tagger)))
     }
     if as_json:
-        print(json.dumps({name: dict(real.rates) for name, real in heard.items()}))
+        print(json.dumps({name: dict(real.rates) for name, real in found.items()}))
     else:
-        print(judges_as_text(heard))
+        print(judges_as_text(found))

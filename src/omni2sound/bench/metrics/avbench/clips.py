@@ -1,13 +1,13 @@
-"""Files to features, as the protocol avbench-8s-v1 reads them.
+"""Features of sounds, videos and captions as the protocol avbench-8s-v1 defines them.
 
-In:   folders of sounds and of videos, captions, the judges at hand.
+In:   folders of sounds and of videos, captions, the installed networks.
 Out:  `SoundFeatures`, `VideoFeatures`: one entry per clip, in the order of file names.
 
 What not to get wrong: a sound is made mono and loses its mean *before* it is resampled, with
 torchaudio's filter; it is then cut to 8 s and never padded. For Synchformer it keeps its mean
-and must last 8 s; ImageBind gets its first channel, whole. Pictures are those of ffmpeg's fps
-filter. A clip that can't be judged is left out of that judge's features, and said so, where
-the original silently takes its neighbour.
+and must last 8 s; ImageBind gets its first channel, whole. Frames are those of ffmpeg's fps
+filter. A clip that a network can't process is left out of its features and reported (the
+original silently takes the next clip instead).
 
 Shape suffixes: C channels, N samples, K classes, D features, S segments.
 Source: hkchengrex/av-benchmark, commit 050a5cd, av_bench/data and extract*.py.
@@ -41,7 +41,7 @@ from omni2sound.media.fps_filter import iter_filtered_frames
 
 __all__ = [
     "DURATION_S",
-    "Judges",
+    "Networks",
     "SoundFeatures",
     "VideoFeatures",
     "clip_at",
@@ -59,12 +59,12 @@ _VIDEOS = (".mp4",)
 _SYNC_PX = 224
 
 OnClip = Callable[[int, int], None]
-"""Told how many clips of how many are done."""
+"""Called with (clips done, number of clips)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class Judges:
-    """The networks at hand; a score whose judge is None is left out."""
+class Networks:
+    """The networks of the protocol; a score whose network is None is left out."""
 
     panns: Panns | None = None
     passt: Passt | None = None
@@ -73,16 +73,16 @@ class Judges:
     sync: Synchformer | None = None
     imagebind: ImageBind | None = None
     missing: Mapping[str, str] = field(default_factory=dict)
-    """Why a judge is None, by its name."""
+    """Why a network is None, by name."""
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device | str = "cpu") -> Judges:
-        """Every judge whose files lie in the folder.
+    def load(cls, folder: Path, device: torch.device | str = "cpu") -> Networks:
+        """Load every network whose files are in the folder.
 
         Raises:
-            MissingPartError: There is none.
-            ConfigError: A file is not the network that it is named after.
-            IntegrityError: A file is not the published one.
+            MissingPartError: The folder has none.
+            ConfigError: A file holds another network than its name says.
+            IntegrityError: A file differs from the published one.
         """
         loaders: dict[str, Callable[..., object]] = {
             "panns": Panns.load,
@@ -101,21 +101,21 @@ class Judges:
                 missing[name] = str(error)
         if not found:
             raise MissingPartError(
-                f"{folder} holds no judge's weights; see docs/guides/full-size.md"
+                f"{folder} holds none of the protocol's networks; see docs/guides/full-size.md"
             )
         return cls(**found, missing=missing)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class SoundFeatures:
-    """What the judges heard, by judge and then by clip.
+    """Features of sounds, by network and then by clip.
 
     Attributes:
         names: Stems of all files, sorted.
         logits: "panns" and "passt": clip to (527,).
         embeddings: "panns", "passt", "clap", "imagebind": clip to (D,); "vggish": (E, 128);
             "sync": (24, 6, 768).
-        dropped: PatchTagger to clip to the reason why it has no entry.
+        dropped: Network to clip to the reason why it has no entry.
     """
 
     names: tuple[str, ...]
@@ -126,14 +126,14 @@ class SoundFeatures:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class VideoFeatures:
-    """What the judges saw: "sync" clip to (24, 8, 768), "imagebind" clip to (1024,)."""
+    """Features of videos: "sync" clip to (24, 8, 768), "imagebind" clip to (1024,)."""
 
     embeddings: Mapping[str, Mapping[str, Tensor]]
     dropped: Mapping[str, Mapping[str, str]]
 
 
 def list_files(folder: Path, *, videos: bool = False) -> list[Path]:
-    """Sounds (wav, flac) or videos (mp4) of a folder, by name.
+    """List the sounds (wav, flac) or videos (mp4) of a folder, sorted by name.
 
     Raises:
         UserError: There is none, or two have one name.
@@ -152,7 +152,7 @@ def list_files(folder: Path, *, videos: bool = False) -> list[Path]:
 
 
 def read_captions(path: Path) -> dict[str, str]:
-    """Captions by clip, of a CSV with the columns `name` and `caption`.
+    """Read captions by clip from a CSV with the columns `name` and `caption`.
 
     Raises:
         UserError: It can't be read, or lacks a column.
@@ -168,7 +168,7 @@ def read_captions(path: Path) -> dict[str, str]:
 
 
 def clip_at(samples_CN: Tensor, from_hz: int, to_hz: int, *, remove_mean: bool = True) -> Tensor:
-    """Mono samples (N,) at a judge's rate, the first 8 s of them; shorter clips stay shorter."""
+    """Convert to mono (N,) at a network's rate and cut to 8 s; a shorter clip stays shorter."""
     mono = samples_CN.mean(dim=0)
     if remove_mean:
         mono = mono - mono.mean()
@@ -176,13 +176,13 @@ def clip_at(samples_CN: Tensor, from_hz: int, to_hz: int, *, remove_mean: bool =
 
 
 def embed_sounds(
-    paths: Sequence[Path], judges: Judges, *, on_clip: OnClip | None = None
+    paths: Sequence[Path], networks: Networks, *, on_clip: OnClip | None = None
 ) -> SoundFeatures:
-    """Let every judge hear every file.
+    """Compute the features of every file.
 
     Args:
-        paths: From `list_files`.
-        judges: Those at hand.
+        paths: Result of `list_files`.
+        networks: Installed networks.
         on_clip: Called after each clip.
 
     Raises:
@@ -190,16 +190,16 @@ def embed_sounds(
     """
     features = _Collector()
     for count, path in enumerate(paths, start=1):
-        _hear(read_audio(path), path.stem, judges, features)
+        _add_sound(read_audio(path), path.stem, networks, features)
         if on_clip is not None:
             on_clip(count, len(paths))
     return _sound_features([path.stem for path in paths], features)
 
 
-def embed_sound(audio: Audio, name: str, judges: Judges) -> SoundFeatures:
-    """Let every judge hear one sound."""
+def embed_sound(audio: Audio, name: str, networks: Networks) -> SoundFeatures:
+    """Compute the features of one sound."""
     features = _Collector()
-    _hear(audio, name, judges, features)
+    _add_sound(audio, name, networks, features)
     return _sound_features([name], features)
 
 
@@ -212,102 +212,102 @@ def _sound_features(names: Sequence[str], features: _Collector) -> SoundFeatures
     )
 
 
-def _hear(audio: Audio, name: str, judges: Judges, features: _Collector) -> None:
+def _add_sound(audio: Audio, name: str, networks: Networks, features: _Collector) -> None:
     samples_CN, rate_hz = torch.from_numpy(audio.samples_CN), audio.sample_rate_hz
-    for judge, tagger in (("panns", judges.panns), ("passt", judges.passt)):
+    for network, tagger in (("panns", networks.panns), ("passt", networks.passt)):
         if tagger is not None:
             clip = clip_at(samples_CN, rate_hz, tagger.sample_rate_hz)
-            features.take(judge, name, tagger.logits_and_embeddings, clip[None])
-    if judges.vggish is not None:
-        clip = clip_at(samples_CN, rate_hz, judges.vggish.sample_rate_hz)
-        features.take("vggish", name, judges.vggish.embed, clip[None])
-    if judges.clap is not None:
-        clip = clip_at(samples_CN, rate_hz, judges.clap.sample_rate_hz)
-        features.take("clap", name, judges.clap.embed_audio, clip[None])
-    if judges.imagebind is not None:
-        whole = resample(samples_CN[0], rate_hz, judges.imagebind.sample_rate_hz)
-        features.take("imagebind", name, judges.imagebind.embed_audio, whole)
-    if judges.sync is not None:
-        rate = judges.sync.sample_rate_hz
+            features.add(network, name, tagger.logits_and_embeddings, clip[None])
+    if networks.vggish is not None:
+        clip = clip_at(samples_CN, rate_hz, networks.vggish.sample_rate_hz)
+        features.add("vggish", name, networks.vggish.embed, clip[None])
+    if networks.clap is not None:
+        clip = clip_at(samples_CN, rate_hz, networks.clap.sample_rate_hz)
+        features.add("clap", name, networks.clap.embed_audio, clip[None])
+    if networks.imagebind is not None:
+        whole = resample(samples_CN[0], rate_hz, networks.imagebind.sample_rate_hz)
+        features.add("imagebind", name, networks.imagebind.embed_audio, whole)
+    if networks.sync is not None:
+        rate = networks.sync.sample_rate_hz
         clip = clip_at(samples_CN, rate_hz, rate, remove_mean=False)
         if len(clip) < rate * DURATION_S:
             features.drop("sync", name, f"lasts {len(clip) / rate:.2f} s, not {DURATION_S}")
         else:
-            features.take("sync", name, judges.sync.audio_features, clip)
+            features.add("sync", name, networks.sync.audio_features, clip)
 
 
 def embed_videos(
-    paths: Sequence[Path], judges: Judges, *, on_clip: OnClip | None = None
+    paths: Sequence[Path], networks: Networks, *, on_clip: OnClip | None = None
 ) -> VideoFeatures:
-    """Let the judges that look see every video; one under 8 s is left out.
+    """Compute the features of every video; one under 8 s is left out.
 
     Raises:
         MediaError: A file can't be read.
     """
     features = _Collector()
     for count, path in enumerate(paths, start=1):
-        if judges.sync is not None:
+        if networks.sync is not None:
             pictures = iter_filtered_frames(path, fps=SynchformerVisual.fps)
             cropped = [
                 crop_centre(resize_short_side(torch.from_numpy(picture)[None], _SYNC_PX), _SYNC_PX)
                 for picture in islice(pictures, SynchformerVisual.fps * DURATION_S)
             ]
             if len(cropped) < SynchformerVisual.fps * DURATION_S:
-                features.drop("sync", path.stem, f"has {len(cropped)} pictures at 25 a second")
+                features.drop("sync", path.stem, f"has {len(cropped)} frames at 25 fps")
             else:
                 clip = torch.cat(cropped)
-                features.take("sync", path.stem, judges.sync.visual_features, clip)
-        if judges.imagebind is not None:
-            rate = Fraction(1, judges.imagebind.seconds_per_picture)
+                features.add("sync", path.stem, networks.sync.visual_features, clip)
+        if networks.imagebind is not None:
+            rate = Fraction(1, networks.imagebind.seconds_per_picture)
             wanted = int(DURATION_S * rate)
             pictures = islice(iter_filtered_frames(path, fps=rate), wanted)
             seen = [torch.from_numpy(picture) for picture in pictures]
             if len(seen) < wanted:
-                features.drop("imagebind", path.stem, f"has {len(seen)} pictures, one in 2 s")
+                features.drop("imagebind", path.stem, f"has {len(seen)} frames, one every 2 s")
             else:
-                features.take(
-                    "imagebind", path.stem, judges.imagebind.embed_pictures, torch.stack(seen)
+                features.add(
+                    "imagebind", path.stem, networks.imagebind.embed_pictures, torch.stack(seen)
                 )
         if on_clip is not None:
             on_clip(count, len(paths))
     return VideoFeatures(embeddings=features.embeddings, dropped=features.dropped)
 
 
-def embed_captions(captions: Mapping[str, str], judges: Judges) -> dict[str, Tensor]:
-    """Clip to (512,) of its caption.
+def embed_captions(captions: Mapping[str, str], networks: Networks) -> dict[str, Tensor]:
+    """Compute the embedding (512,) of each clip's caption.
 
     Raises:
-        MissingPartError: CLAP is not at hand.
+        MissingPartError: CLAP is not installed.
     """
-    if judges.clap is None:
-        raise MissingPartError(judges.missing.get("clap", "captions need CLAP"))
-    return {name: judges.clap.embed_text([text])[0] for name, text in captions.items()}
+    if networks.clap is None:
+        raise MissingPartError(networks.missing.get("clap", "captions need CLAP"))
+    return {name: networks.clap.embed_text([text])[0] for name, text in captions.items()}
 
 
 class _Collector:
-    """Entries as they come, and what was left out."""
+    """Features by network and clip, and the clips that were left out."""
 
     def __init__(self) -> None:
         self.logits: dict[str, dict[str, Tensor]] = {}
         self.embeddings: dict[str, dict[str, Tensor]] = {}
         self.dropped: dict[str, dict[str, str]] = {}
 
-    def take(self, judge: str, name: str, ask: Callable[[Tensor], Any], clip: Tensor) -> None:
-        """Keep what the judge says of a clip, or why it says nothing.
+    def add(self, network: str, name: str, embed: Callable[[Tensor], Any], clip: Tensor) -> None:
+        """Store a network's output for a clip, or the reason why there is none.
 
-        Taggers answer with logits and embeddings; a batch of one is taken out of its batch.
+        Taggers return logits and embeddings. Most networks take a batch, here of one clip.
         """
         try:
-            said = ask(clip)
+            output = embed(clip)
         except UserError as error:
-            self.drop(judge, name, str(error))
+            self.drop(network, name, str(error))
             return
-        if isinstance(said, tuple):
-            logits, said = said
-            self.logits.setdefault(judge, {})[name] = logits[0]
-        is_batch = judge not in ("imagebind", "sync")
-        self.embeddings.setdefault(judge, {})[name] = said[0] if is_batch else said
+        if isinstance(output, tuple):
+            logits, output = output
+            self.logits.setdefault(network, {})[name] = logits[0]
+        is_batch = network not in ("imagebind", "sync")
+        self.embeddings.setdefault(network, {})[name] = output[0] if is_batch else output
 
-    def drop(self, judge: str, name: str, reason: str) -> None:
+    def drop(self, network: str, name: str, reason: str) -> None:
         """Leave a clip out."""
-        self.dropped.setdefault(judge, {})[name] = reason
+        self.dropped.setdefault(network, {})[name] = reason

@@ -1,13 +1,13 @@
-"""The protocol avbench-8s-v1: FD, KL, IS, CLAP, IB and DeSync as published tables have them.
+"""The protocol avbench-8s-v1: FD, KL, IS, CLAP, IB and DeSync as in published tables.
 
-In:   features of generated and of real sounds, of videos and captions (`avbench_clips`).
+In:   features of generated and of real sounds, of videos and captions (`avbench.clips`).
 Out:  `Score`s with 95 % intervals: a bootstrap over clips for means, a delete-group jackknife for
-      FD, Student's of its ten parts for the inception score.
+      FD, Student's over its ten parts for the inception score.
 
 Names and order of operations are av-benchmark's: FD-VGG and FD-PANNs compare all clips of both
 sets, everything else pairs them by name. DeSync is the mean of the *size* of the offset over
 the first and the last 4.8 s of each clip. What not to get wrong: IB and CLAP are cosines here;
-papers print IB times 100. Features may lie on disk: each is read when its clip's turn comes.
+papers print IB times 100. Features on disk are read one clip at a time.
 
 Shape suffixes: N clips, K classes, D features, S segments.
 Source: hkchengrex/av-benchmark, commit 050a5cd, evaluate.py and av_bench/metrics.
@@ -40,7 +40,7 @@ __all__ = ["MIN_CLIPS", "PROTOCOL", "desync_s", "score_avbench"]
 
 PROTOCOL = "avbench-8s-v1"
 MIN_CLIPS = 10
-"""Inception score cuts the clips into ten parts."""
+"""The inception score splits the clips into ten parts."""
 _CHUNK_CLIPS = 16
 
 
@@ -53,14 +53,14 @@ def score_avbench(
     sync: Synchformer | None = None,
     sets: bool = True,
 ) -> tuple[Score, ...]:
-    """Every score that the features allow, in the order of published tables.
+    """Compute every score that the features allow, in the order of published tables.
 
     Args:
-        generated: Of the system's sounds.
-        reference: Of the real ones.
-        videos: Of the videos that both belong to; without them no IB and no DeSync.
-        captions: Clip to its caption's embedding; without them no CLAP.
-        sync: Decides on offsets.
+        generated: Features of the system's sounds.
+        reference: Features of the real sounds.
+        videos: Features of their videos. Default: no IB and no DeSync.
+        captions: Embedding of each clip's caption. Default: no CLAP.
+        sync: Network that estimates offsets. Default: no DeSync.
         sets: False for the real sounds themselves in any order: no FD and no inception score,
             since a set has no distance to itself.
 
@@ -74,21 +74,21 @@ def score_avbench(
             f"folders, got {len(shared)}"
         )
     scores = [*_distances(generated, reference)] if sets else []
-    for judge, title in (("panns", "PANNS"), ("passt", "PASST")):
-        ours, theirs = generated.logits.get(judge, {}), reference.logits.get(judge, {})
+    for network, title in (("panns", "PANNS"), ("passt", "PASST")):
+        ours, theirs = generated.logits.get(network, {}), reference.logits.get(network, {})
         names = sorted(ours.keys() & theirs.keys())
         if len(names) > 1:
             divergence = kl_divergences(_rows(theirs, names), _rows(ours, names))
             scores.append(_score(f"KL-{title}-softmax", bootstrap_mean(divergence), "lower"))
-    for judge, title in (("panns", "PANNS"), ("passt", "PASST")) if sets else ():
-        scores += _inception(title, generated, reference, judge)
+    for network, title in (("panns", "PANNS"), ("passt", "PASST")) if sets else ():
+        scores += _inception(title, generated, reference, network)
     seen = videos.embeddings if videos is not None else {}
     pairs = (
         ("IB-Score", seen.get("imagebind", {}), "imagebind"),
         ("LAION-CLAP-Score", captions or {}, "clap"),
     )
-    for name, other, judge in pairs:
-        heard = generated.embeddings.get(judge, {})
+    for name, other, network in pairs:
+        heard = generated.embeddings.get(network, {})
         names = sorted(heard.keys() & other.keys())
         if names:
             scores.append(_score(name, bootstrap_mean(_cosines(other, heard, names)), "higher"))
@@ -108,12 +108,12 @@ def score_avbench(
 
 
 def desync_s(sync: Synchformer, visual_NSZD: Tensor, audio_NSZD: Tensor) -> Tensor:
-    """Seconds (N,) by which sound and picture seem apart: the mean size over two windows.
+    """Estimated audio-visual offset (N,) in seconds: its mean size over two windows.
 
     Args:
-        sync: Decides.
-        visual_NSZD: (N, 24, 8, D) of 8 s.
-        audio_NSZD: (N, 24, 6, D) of 8 s.
+        sync: Network that estimates offsets.
+        visual_NSZD: Visual features (N, 24, 8, D) of 8 s.
+        audio_NSZD: Audio features (N, 24, 6, D) of 8 s.
 
     Raises:
         ShapeError: Fewer than 14 segments.
@@ -128,12 +128,12 @@ def desync_s(sync: Synchformer, visual_NSZD: Tensor, audio_NSZD: Tensor) -> Tens
 
 def _distances(generated: SoundFeatures, reference: SoundFeatures) -> list[Score]:
     scores = []
-    for judge, name in (("vggish", "FD-VGG"), ("panns", "FD-PANN"), ("passt", "FD-PASST")):
-        ours = generated.embeddings.get(judge, {})
-        theirs = reference.embeddings.get(judge, {})
+    for network, name in (("vggish", "FD-VGG"), ("panns", "FD-PANN"), ("passt", "FD-PASST")):
+        ours = generated.embeddings.get(network, {})
+        theirs = reference.embeddings.get(network, {})
         shared = ours.keys() & theirs.keys()
-        # PaSST's is the only one that compares pairs.
-        names = [sorted(shared if judge == "passt" else side.keys()) for side in (ours, theirs)]
+        # Only PaSST's FD compares pairs.
+        names = [sorted(shared if network == "passt" else side.keys()) for side in (ours, theirs)]
         if min(map(len, names)) >= MIN_CLIPS:
             scores.append(_score(name, _frechet(ours, theirs, *names), "lower"))
     return scores
@@ -145,7 +145,7 @@ def _frechet(
     our_names: Sequence[str],
     their_names: Sequence[str],
 ) -> Estimate:
-    """FD of two sets that are read one clip at a time; a group is left out of both at once."""
+    """FD of two sets, read one clip at a time; a jackknife group is left out of both at once."""
     everything = sorted({*our_names, *their_names})
     groups = dict(zip(everything, groups_of(len(everything)).tolist(), strict=True))
     num_groups = max(groups.values()) + 1
@@ -167,12 +167,12 @@ def _frechet(
 
 
 def _inception(
-    title: str, generated: SoundFeatures, reference: SoundFeatures, judge: str
+    title: str, generated: SoundFeatures, reference: SoundFeatures, network: str
 ) -> list[Score]:
-    logits = generated.logits.get(judge, {})
+    logits = generated.logits.get(network, {})
     names = sorted(logits)
-    if judge == "passt":  # PaSST's logits are paired before anything is made of them
-        names = sorted(logits.keys() & reference.logits.get(judge, {}).keys())
+    if network == "passt":  # PaSST's logits are paired first
+        names = sorted(logits.keys() & reference.logits.get(network, {}).keys())
     if len(names) < MIN_CLIPS:
         return []
     found = split_inception_score(_rows(logits, names))
