@@ -21,7 +21,8 @@ from omni2sound.bench.metrics.scene_v1 import ClipScore, score_clip, stage_score
 from omni2sound.bench.metrics.tagging import CatalogueTagger, RealTags, tag_recordings
 from omni2sound.bench.quick.model import PipelineSounds
 from omni2sound.bench.stats.bootstrap import bootstrap_difference, bootstrap_ratio_difference
-from omni2sound.bench.tracks.scene_clips import ScenePictures, StageClip, Track, draw_clips
+from omni2sound.bench.tracks.scene_clips import ScenePictures, StageClip, draw_clips
+from omni2sound.bench.tracks.track import Part
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.encoders.sync import SyncConfig
@@ -34,7 +35,7 @@ BATCH = 8
 SCENE_SEED, NOISE_SEED = 611, 77
 PLAIN = (3.0, 3.0)
 SCALES = (PLAIN, (3.0, 4.5), (3.0, 6.0), (2.0, 4.0))
-TRACKS: tuple[tuple[Track, Split], ...] = (("offscreen", "train"), ("main", "val"))
+TRACKS: tuple[tuple[Part, Split], ...] = (("offscreen", "train"), ("main", "val"))
 SHOWN = (
     "onset F1 100 ms",
     "seen heard",

@@ -29,9 +29,9 @@ from omni2sound.bench.systems.baselines import (
 )
 from omni2sound.bench.systems.folder import SETTINGS, SoundFile, check_settings
 from omni2sound.bench.systems.system import NOISE, REAL_ELSEWHERE, RETRIEVAL, System, real_sounds
-from omni2sound.bench.tracks.scene_clips import TRACKS, StageClip, draw_clips
+from omni2sound.bench.tracks.scene_clips import StageClip, draw_clips
 from omni2sound.bench.tracks.scenes import stage_clip
-from omni2sound.bench.tracks.track import Track, TrackClip, file_sha256, read_track
+from omni2sound.bench.tracks.track import PARTS, Track, TrackClip, file_sha256, read_track
 from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
@@ -167,7 +167,7 @@ def stage_baselines(
         folder.mkdir(parents=True, exist_ok=True)
     memory = out / f"memory-{num_remembered}.npz"
     if not memory.is_file():
-        jobs = [(part, k) for part in TRACKS for k in range(num_remembered)]
+        jobs = [(part, k) for part in PARTS for k in range(num_remembered)]
         _remember(track, assets, memory, embed, jobs, engine, num_workers)
     missing = [
         c for c in track.clips if any(not (f / f"{c.clip_id}.flac").is_file() for f in folders)
@@ -216,7 +216,7 @@ def _remember(
     found = dict(map_jobs(work, jobs, engine=engine, num_workers=num_workers))
     arrays = {
         f"{part}_{kind}": np.stack([found[p, k][at] for p, k in jobs if p == part])
-        for part in TRACKS
+        for part in PARTS
         for at, kind in enumerate(("caption", "look"))
     }
     temporary = target.with_name(f".{secrets.token_hex(6)}.npz")
@@ -285,7 +285,7 @@ def _memories(
             by_caption_MD=stored[f"{part}_caption"],
             by_look_MD=stored[f"{part}_look"],
         )
-        for part in TRACKS
+        for part in PARTS
     }
 
 

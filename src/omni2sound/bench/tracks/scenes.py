@@ -1,12 +1,12 @@
-"""The track `stage-omni`: scenes with exact truth, offline, the same bytes for everybody.
+"""The track `stage-omni`: synthetic scenes with exact ground truth, built offline, reproducible.
 
-In:   the stage corpus, a seed, a number of clips.
-Out:  a track folder (`tracks`) that can be scored without the corpus: silent videos, sounds,
-      truth, and the real test recordings with which a judge is first asked what it knows.
+In:   recordings and pictures, a seed, a number of clips.
+Out:  a track folder (`tracks.track`) that can be scored without them: silent videos, sounds,
+      truth, and the real test recordings that decide which classes a tagger may score.
 
-Clips take turns: one where all that sounds is seen ("main"), one with something that is only
-heard ("offscreen"), so that the first N of a track have both. Clip k does not depend on how
-many there are. The videos carry no sound: a system could look there.
+Clips alternate: one where every source is visible ("main"), one with an off-screen source
+("offscreen"), so that the first N of a track have both. Clip k does not depend on their
+number. The videos have no audio stream, which a system could copy.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from functools import cache, partial
 from pathlib import Path
 
 from omni2sound.bench.metrics.scene_v1 import TrueEvent
-from omni2sound.bench.tracks.scene_clips import TRACKS, StageClip, draw_clips
+from omni2sound.bench.tracks.scene_clips import StageClip, draw_clips
 from omni2sound.bench.tracks.track import (
+    PARTS,
     TRACK,
     Track,
     TrackClip,
@@ -30,7 +31,7 @@ from omni2sound.bench.tracks.track import (
 )
 from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.errors import ConfigError, UserError
-from omni2sound.files import atomic_path
+from omni2sound.files import write_text
 from omni2sound.media.audio import Audio, write_audio
 from omni2sound.scenes.export.files import write_video
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
@@ -58,14 +59,14 @@ RECORDINGS = "recordings"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StagePlan:
-    """Which clips.
+    """Number, seed and duration of the clips.
 
     Raises:
         UserError: A number is out of range.
     """
 
     num_clips: int = 1000
-    """Of both parts together: 500 of each are the least that FD takes a verdict from."""
+    """Both parts together; FD needs 500 of each for a verdict."""
     seed: int = 0
     duration_s: float = 8.0
 
@@ -83,15 +84,15 @@ def build_stage_track(
     num_workers: int = 1,
     on_clip: Callable[[int, int], None] | None = None,
 ) -> Track:
-    """Write the clips that are missing, then the track.
+    """Write missing clips, then the track.
 
     Args:
-        assets: A prepared stage corpus.
-        out: Folder; made if missing. A track of the same plan is left as it is.
-        plan: What to draw.
-        engine: What the jobs run on.
-        num_workers: Jobs at a time.
-        on_clip: Called with (clips done, clips in all).
+        assets: Folder of recordings and pictures.
+        out: Folder; created if missing. A track of the same plan is left unchanged.
+        plan: Number, seed and duration of the clips.
+        engine: Engine that runs the jobs.
+        num_workers: Number of parallel jobs.
+        on_clip: Called with (clips done, number of clips).
 
     Raises:
         UserError: The folder holds another track.
@@ -120,13 +121,13 @@ def build_stage_track(
         if on_clip is not None:
             on_clip(len(clips), plan.num_clips)
     clips.sort(key=lambda c: int(c.origin["position"]))
-    _write_judging(assets, out, clips)
+    _write_recordings(assets, out, clips)
     return write_track(out, info, clips)
 
 
 def _write_clip(assets: Path, out: Path, plan: StagePlan, position: int) -> TrackClip:
-    """Files of one clip. The truth is written last: what has one is whole."""
-    part, index = TRACKS[position % 2], position // 2
+    """Write the files of one clip, the truth last: a clip that has one is complete."""
+    part, index = PARTS[position % 2], position // 2
     (clip,) = draw_clips(
         _assets(assets),
         part,
@@ -147,8 +148,7 @@ def _write_clip(assets: Path, out: Path, plan: StagePlan, position: int) -> Trac
         sound = Audio(samples_CN=clip.sound_N[None], sample_rate_hz=SAMPLE_RATE_HZ)
         write_audio(out / "audio" / f"{name}.wav", sound, overwrite=True)
         write_video(out / "video" / f"{name}.mp4", clip.scene, clip.assets, None)
-        with atomic_path(stored) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(stored, text)
     return TrackClip(
         clip_id=name,
         part=part,
@@ -162,15 +162,15 @@ def _write_clip(assets: Path, out: Path, plan: StagePlan, position: int) -> Trac
     )
 
 
-def _write_judging(assets: Path, out: Path, clips: list[TrackClip]) -> None:
-    """What a score needs of the corpus: the catalogue, and the test recordings."""
+def _write_recordings(assets: Path, out: Path, clips: list[TrackClip]) -> None:
+    """Copy what scoring needs: the catalogue and the test recordings."""
     catalogue = _assets(assets).catalogue
-    heard = [r for r in catalogue.recordings if r.split == "test"]
+    recordings = [r for r in catalogue.recordings if r.split == "test"]
     if not (out / RECORDINGS).is_dir():
         partial_folder = out / f".{RECORDINGS}.part"
         shutil.rmtree(partial_folder, ignore_errors=True)
         partial_folder.mkdir()
-        for recording in heard:
+        for recording in recordings:
             name = f"{recording.recording_id}.flac"
             shutil.copyfile(assets / RECORDINGS / name, partial_folder / name)
         partial_folder.rename(out / RECORDINGS)
@@ -178,19 +178,15 @@ def _write_judging(assets: Path, out: Path, clips: list[TrackClip]) -> None:
     used = {o.picture_id for s in scenes for o in s.objects}
     used |= {s.background.picture_id for s in scenes}
     shown = [p for p in catalogue.pictures if p.picture_id in used]
-    for name, text in (
-        (CATALOGUE, catalogue.to_json()),
-        (ATTRIBUTION_FILE, attribution_tsv(heard, shown)),
-    ):
-        with atomic_path(out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_text(out / CATALOGUE, catalogue.to_json())
+    write_text(out / ATTRIBUTION_FILE, attribution_tsv(recordings, shown))
 
 
 def read_truth(path: Path) -> tuple[Scene, tuple[TrueEvent, ...]]:
-    """A clip's scene and the events that ought to be heard.
+    """Read a clip's scene and its true events.
 
     Raises:
-        ConfigError: The file holds none.
+        ConfigError: The file holds no truth.
     """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -203,17 +199,17 @@ def read_truth(path: Path) -> tuple[Scene, tuple[TrueEvent, ...]]:
 
 
 def stage_clip(track: Track, clip: TrackClip, assets: SceneAssets) -> StageClip:
-    """A track's clip as the baselines take it.
+    """A track's clip as the baselines use it.
 
     Raises:
-        UserError: It has no truth, or the corpus is not the one that it was drawn from.
+        UserError: The clip has no truth, or was drawn from another catalogue.
     """
     if clip.truth is None:
-        raise UserError(f"clip {clip.clip_id} is no stage clip")
+        raise UserError(f"clip {clip.clip_id} has no exact truth")
     if assets.catalogue.digest != track.info.built.get("catalogue_sha256"):
         raise UserError(
-            "this stage corpus is not the one that the track was built from; "
-            "give its --assets, or build the track again"
+            "the track was built from another catalogue than this corpus; give the corpus that it "
+            "was built from, or build the track again"
         )
     scene, _ = read_truth(track.path(clip.truth))
     return StageClip(index=scene.index, scene=scene, assets=assets, caption=clip.caption)
@@ -251,11 +247,11 @@ def _stored(folder: Path) -> SceneAssets:
 
 
 def stored_recordings(track: Track) -> SceneAssets:
-    """The test recordings that lie in the track, under its own catalogue; no pictures."""
+    """Open the track's own catalogue and test recordings; no pictures."""
     catalogue = Catalogue.load(track.folder / CATALOGUE)
-    heard = tuple(r for r in catalogue.recordings if r.split == "test")
+    recordings = tuple(r for r in catalogue.recordings if r.split == "test")
     return SceneAssets(
-        replace(catalogue, recordings=heard, pictures=()),
+        replace(catalogue, recordings=recordings, pictures=()),
         folder=track.folder,
         waveforms={},
         pictures={},
@@ -264,5 +260,4 @@ def stored_recordings(track: Track) -> SceneAssets:
 
 @cache
 def _assets(folder: Path) -> SceneAssets:
-    """Once in each process."""
     return SceneAssets.open(folder)

@@ -1,16 +1,16 @@
-"""A track: clips, captions and truth as versioned data that two people build alike.
+"""A track: clips, captions and ground truth as versioned data that two people can reproduce.
 
-    DIR/track.json      name, version, how it was made, digests of the two files below
-    DIR/clips.jsonl     a line a clip: id, part, caption, where its files lie, where it is from
-    DIR/digests.jsonl   a line a clip: sha256 of its video, sound and truth
-    DIR/media.json      where the media lie that the track does not own; differs between people
+    DIR/track.json      name, version, settings, digests of the two files below
+    DIR/clips.jsonl     one line per clip: id, part, caption, paths of its files, origin
+    DIR/digests.jsonl   one line per clip: sha256 of its video, sound and truth
+    DIR/media.json      folder of media outside the track; differs between people
 
-In:   clips that a builder chose (`build_*`), or a folder that was written before.
+In:   clips chosen by a builder (`build_*`), or an existing folder.
 Out:  the folder; `Track`.
 
-What not to get wrong: two digests. `clips_sha256` says that two people have the same clips,
-captions and decisions; `media_sha256` says that they have the same bytes too, which copies of
-one YouTube video seldom are. Scores are comparable as far as both agree.
+What not to get wrong: there are two digests. Equal `clips_sha256` means the same clips, captions
+and decisions; equal `media_sha256` means the same bytes too, which copies of one YouTube video
+seldom are. Scores are comparable if both agree.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
+from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, IntegrityError, UserError
-from omni2sound.files import atomic_path
+from omni2sound.files import write_text
 
 __all__ = [
     "CLIPS",
+    "PARTS",
     "TASKS",
     "TRACK",
     "ClipDigests",
@@ -36,6 +38,7 @@ __all__ = [
     "TrackClip",
     "TrackInfo",
     "file_sha256",
+    "json_line",
     "read_track",
     "write_track",
 ]
@@ -43,42 +46,45 @@ __all__ = [
 Task = Literal["VT2A", "V2A", "T2A"]
 TASKS: tuple[Task, ...] = get_args(Task)
 Part = Literal["main", "offscreen"]
+PARTS: tuple[Part, ...] = get_args(Part)
 
 FORMAT = 1
 TRACK, CLIPS, DIGESTS, MEDIA = "track.json", "clips.jsonl", "digests.jsonl", "media.json"
 _OWN, _MEDIA = "own:", "media:"
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrackClip:
-    """One clip. Paths begin with "own:" (below the track) or "media:" (below its media).
+    """One clip. Paths begin with "own:" (in the track) or "media:" (in its media folder).
 
     Raises:
-        ConfigError: A field can't be.
+        ConfigError: A field has an invalid value.
     """
 
     clip_id: str
-    """Names the files of every system that is scored."""
+    """Name of the clip's file in every system's folder."""
     part: Part
-    """"main": what is heard is seen. "offscreen": something is only heard."""
+    """"main": every source is visible. "offscreen": some are not."""
     caption: str
     duration_s: float
     audio: str
-    """The real sound; it may be a video's own."""
+    """The real sound; may be the audio stream of the video."""
     video: str | None = None
     truth: str | None = None
-    """Of stage clips: what sounds when, exactly."""
+    """Exact events, for synthetic scenes."""
     label: str = ""
     origin: Mapping[str, Any] = field(default_factory=dict)
-    """Source, seeds, signal-to-noise ratio, decisions: whatever made the clip what it is."""
+    """Source, seeds, signal-to-noise ratio, decisions."""
 
     def __post_init__(self) -> None:
         name = self.clip_id
         if not name or name in (".", "..") or any(c in name for c in '/\\:\n"'):
             raise ConfigError(f"clip id {name!r}: expected a name that can be a file's")
         if not self.duration_s > 0:
-            raise ConfigError(f"clip {name}: lasts {self.duration_s} s; expected more than 0")
-        if self.part not in get_args(Part):
+            raise ConfigError(f"clip {name}: duration {self.duration_s} s; expected more than 0")
+        if self.part not in PARTS:
             raise ConfigError(f"clip {name}: part {self.part!r}; expected main or offscreen")
         for path in (self.audio, self.video, self.truth):
             _check_path(path)
@@ -95,7 +101,7 @@ def _check_path(path: str | None) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipDigests:
-    """sha256 of a clip's files."""
+    """SHA-256 of a clip's files."""
 
     clip_id: str
     audio: str
@@ -105,15 +111,15 @@ class ClipDigests:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrackInfo:
-    """What holds for the whole track."""
+    """Name, version and settings of a track."""
 
     name: str
     """"stage-omni", "vggsound-omni", ..."""
     version: str
-    """Of the rules by which it is made."""
+    """Version of the rules that build it."""
     tasks: tuple[Task, ...] = TASKS
     built: Mapping[str, Any] = field(default_factory=dict)
-    """Seeds, thresholds, models, digests of what it was made from."""
+    """Seeds, thresholds, models, digests of the sources."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,28 +136,28 @@ class Track:
 
     @property
     def has_truth(self) -> bool:
-        """Whether it is a stage track."""
+        """Whether every clip has exact events, as in synthetic scenes."""
         return all(clip.truth is not None for clip in self.clips)
 
     @property
     def parts(self) -> tuple[Part, ...]:
         """Parts with at least one clip."""
-        return tuple(p for p in get_args(Part) if any(c.part == p for c in self.clips))
+        return tuple(p for p in PARTS if any(c.part == p for c in self.clips))
 
     def path(self, stored: str) -> Path:
-        """Where a file of a clip lies.
+        """Resolve a clip's path.
 
         Raises:
-            UserError: The track has no folder of media here.
+            UserError: The track's media folder is not known here.
         """
         if stored.startswith(_OWN):
             return self.folder / stored.removeprefix(_OWN)
         if self.media is None:
-            raise UserError(f"{self.folder / MEDIA}: says where the media are, and is missing")
+            raise UserError(f"{self.folder / MEDIA}: is missing; it holds the folder of the media")
         return self.media / stored.removeprefix(_MEDIA)
 
     def limited(self, limit: int | None) -> Track:
-        """The first clips only.
+        """Keep the first clips only.
 
         Raises:
             UserError: The limit is below 1.
@@ -164,7 +170,7 @@ class Track:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What a report says of the track."""
+        """Name, version, digests and numbers of clips, for reports."""
         return {
             "name": self.info.name,
             "version": self.info.version,
@@ -185,14 +191,14 @@ def write_track(
     """Hash every clip's files and write the four files; `track.json` last.
 
     Args:
-        folder: Holds what the track owns already.
-        info: Of the track.
-        clips: In the order that a limit cuts.
-        media: Folder of the media that it does not own.
+        folder: Already holds the track's own media.
+        info: Name, version and settings.
+        clips: Clips in order; a limit keeps the first.
+        media: Folder of media outside the track. Default: none.
 
     Raises:
         UserError: There are no clips, or a file is missing.
-        ConfigError: Two clips have one id.
+        ConfigError: Two clips share an id.
     """
     clips = tuple(clips)
     if not clips:
@@ -211,8 +217,8 @@ def write_track(
         media_sha256="",
     )
     digests = [_digests(track, clip) for clip in clips]
-    lines = "".join(_line(asdict(clip)) for clip in clips)
-    hashes = "".join(_line(asdict(d)) for d in digests)
+    lines = "".join(json_line(asdict(clip)) for clip in clips)
+    hashes = "".join(json_line(asdict(d)) for d in digests)
     header = {
         "omni2sound_track": FORMAT,
         **asdict(info),
@@ -220,21 +226,21 @@ def write_track(
         "clips_sha256": _sha256(lines),
         "media_sha256": _sha256(hashes),
     }
-    _write(folder / CLIPS, lines)
-    _write(folder / DIGESTS, hashes)
+    write_text(folder / CLIPS, lines)
+    write_text(folder / DIGESTS, hashes)
     if media is not None:
-        _write(folder / MEDIA, _line({"media": str(media.resolve())}))
-    _write(folder / TRACK, json.dumps(header, indent=1, ensure_ascii=False) + "\n")
+        write_text(folder / MEDIA, json_line({"media": str(media.resolve())}))
+    write_text(folder / TRACK, json.dumps(header, indent=1, ensure_ascii=False) + "\n")
     return read_track(folder)
 
 
 def read_track(folder: Path) -> Track:
-    """Read a track strictly.
+    """Read and verify a track.
 
     Raises:
-        UserError: The folder holds none.
+        UserError: The folder holds no track.
         ConfigError: A line is malformed.
-        IntegrityError: A file is not the one that was written.
+        IntegrityError: A file was changed.
     """
     if not (folder / TRACK).is_file():
         raise UserError(f"{folder}: holds no track; make one with: omni2sound bench build")
@@ -246,25 +252,18 @@ def read_track(folder: Path) -> Track:
         texts[name] = (folder / name).read_text(encoding="utf-8")
         if _sha256(texts[name]) != header.get(key):
             raise IntegrityError(f"{folder / name}: changed since the track was built; build again")
-    clips = tuple(_record(TrackClip, folder / CLIPS, line) for line in texts[CLIPS].splitlines())
-    digests = (_record(ClipDigests, folder / DIGESTS, line) for line in texts[DIGESTS].splitlines())
+    clips = [_record(TrackClip, folder / CLIPS, line) for line in texts[CLIPS].splitlines()]
+    digests = [_record(ClipDigests, folder / DIGESTS, line) for line in texts[DIGESTS].splitlines()]
     media = None
     if (folder / MEDIA).is_file():
         media = Path(_json(folder / MEDIA, (folder / MEDIA).read_text(encoding="utf-8"))["media"])
-    try:
-        info = TrackInfo(
-            name=header["name"],
-            version=header["version"],
-            tasks=tuple(header["tasks"]),
-            built=header["built"],
-        )
-    except KeyError as error:
-        raise ConfigError(f"{folder / TRACK}: no field {error.args[0]!r}") from None
+    known = {k: v for k, v in header.items() if k in {f.name for f in fields(TrackInfo)}}
+    info = from_json(TrackInfo, known, where=str(folder / TRACK))
     return Track(
         folder=folder,
         media=media,
         info=info,
-        clips=clips,
+        clips=tuple(clips),
         digests={d.clip_id: d for d in digests},
         clips_sha256=header["clips_sha256"],
         media_sha256=header["media_sha256"],
@@ -272,7 +271,7 @@ def read_track(folder: Path) -> Track:
 
 
 def file_sha256(path: Path) -> str:
-    """Digest of a file's bytes."""
+    """SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -285,14 +284,8 @@ def _digests(track: Track, clip: TrackClip) -> ClipDigests:
     return ClipDigests(clip_id=clip.clip_id, **found)  # type: ignore[arg-type]
 
 
-def _record(kind: type[Any], path: Path, line: str) -> Any:
-    data = _json(path, line)
-    names = {f.name for f in fields(kind)}
-    needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
-    if not needed <= data.keys() <= names:
-        wrong = sorted((needed - data.keys()) | (data.keys() - names))
-        raise ConfigError(f"{path}: field {wrong[0]!r} is missing or unknown")
-    return kind(**data)
+def _record(kind: type[T], path: Path, line: str) -> T:
+    return from_json(kind, _json(path, line), where=str(path))
 
 
 def _json(path: Path, text: str) -> dict[str, Any]:
@@ -305,14 +298,10 @@ def _json(path: Path, text: str) -> dict[str, Any]:
     return data
 
 
-def _line(data: Mapping[str, Any]) -> str:
+def json_line(data: Mapping[str, Any]) -> str:
+    """Encode one line of a JSON Lines file, with sorted keys."""
     return json.dumps(data, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -1,22 +1,21 @@
-"""The track `vggsound-omni`, from a user's own copy of VGGSound's test set.
+"""The track `vggsound-omni`, built from a user's own copy of VGGSound's test set.
 
 In:   vggsound.csv and its videos, captions, and optionally music to mix in.
-Out:  a track; or, as long as somebody has to look at clips, the queue that says which.
+Out:  a track; or, while clips need a person's decision, the queue that lists them.
 
-    WORK/checks.jsonl   what the language model said of each caption
+    WORK/checks.jsonl   the language model's check of each caption
     WORK/review.csv     clips that a person has to decide on (`review`)
-    OUT/                the track, and OUT/decisions.jsonl: how each clip came in or stayed out
+    OUT/                the track, and OUT/decisions.jsonl: why each clip is in or out
 
-*Main*: nothing is heard whose source is not seen, as far as the check says. *Off-screen,
-natural*: something is, or the given audio-visual similarity is low; and no voice is heard from
-outside the picture: neither the check says so, nor does the judge hear speech. *Off-screen,
-synthetic*: a main clip with music mixed in (`mixes`). Clips are 8 s: what av-benchmark listens to.
+*Main*: every sound's source is visible, according to the check. *Off-screen, natural*: a source
+is not visible, or the given audio-visual similarity is low; and there is no off-screen voice:
+neither does the check report one, nor does the tagger find speech. *Off-screen, synthetic*: a main
+clip with music mixed in (`music_mixes`). Clips are 8 s, the length that av-benchmark uses.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,10 +35,10 @@ from omni2sound.bench.tracks.music_mixes import (
     mix_music,
 )
 from omni2sound.bench.tracks.review import QueueRow, update_queue
-from omni2sound.bench.tracks.track import Part, Track, TrackClip, TrackInfo, write_track
+from omni2sound.bench.tracks.track import Part, Track, TrackClip, TrackInfo, json_line, write_track
 from omni2sound.data.corpora.manifest import Clip, Manifest
 from omni2sound.errors import UserError
-from omni2sound.files import atomic_path
+from omni2sound.files import write_text
 from omni2sound.llm.chat import ChatModel
 
 __all__ = ["CaptionRow", "VggsoundPlan", "Waiting", "build_vggsound_track"]
@@ -54,30 +53,30 @@ HearsSpeech = Callable[[Path], bool]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionRow:
-    """What is known of a clip besides VGGSound's own row."""
+    """Caption of a clip and, if known, a description of its video."""
 
     caption: str
     visual: str = ""
-    """What the silent video shows."""
+    """Description of the silent video."""
     similarity: float | None = None
-    """Of sound and picture, on the scale of whoever measured it."""
+    """Audio-visual similarity, on the scale of the model that measured it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VggsoundPlan:
-    """What may be chosen; all of it is written into the track."""
+    """Settings of the track; all are written into it."""
 
     mixes: MixPlan
     max_similarity: float = 0.2
-    """Below: low correspondence. The paper's bound for dropping clips, on ImageBind's scale."""
+    """Clips below it are off-screen. The paper's bound for dropping clips, on ImageBind's scale."""
     captions_by: str = ""
-    """Whose captions they are."""
+    """Name of the captions' author."""
     clip_s: float = CLIP_S
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Waiting:
-    """The track can't be written yet."""
+    """A person has to decide on clips before the track can be written."""
 
     queue: Path
     num_waiting: int
@@ -105,92 +104,73 @@ def build_vggsound_track(
     missing: Sequence[str] = (),
     on_step: Callable[[str], Callable[[int, int], None]],
 ) -> Track | Waiting:
-    """Check, queue, and write once everything is decided.
+    """Check captions, queue doubtful clips, and write the track once all are decided.
 
     Args:
-        clips: Of the test split, with videos below `media`.
-        media: Their folder.
-        captions: By clip id.
+        clips: Clips of the test split, with videos below `media`.
+        media: Folder of the videos.
+        captions: Captions by clip id.
         out: Folder of the track.
         work: Folder of checks and queue; kept between calls.
         plan: Thresholds and mixes.
-        model: Checks captions; None: nobody does, and the track says so.
-        hears_speech: Whether somebody speaks in a file's sound.
-        music: Pieces to mix in; None: no synthetic part.
-        missing: Clips whose media are not there, for the record.
-        on_step: Told about each step.
+        model: Checks captions. None skips the check, which is noted in the track.
+        hears_speech: Whether a file's sound holds speech.
+        music: Pieces to mix in. Default: no synthetic part.
+        missing: Clips without media, for the record.
+        on_step: Called with the name of each step; returns its progress callback.
 
     Raises:
         UserError: The folder holds a track, no clip has a caption, or the queue is malformed.
     """
     out.mkdir(parents=True, exist_ok=True)
     work.mkdir(parents=True, exist_ok=True)
-    told: list[dict[str, Any]] = [{"clip_id": i, "out": "media missing"} for i in missing]
-    usable = []
-    for clip in sorted(clips, key=lambda c: c.clip_id):
-        if clip.video is None:
-            told.append({"clip_id": clip.clip_id, "out": "no video"})
-        elif not captions.get(clip.clip_id, CaptionRow(caption="")).caption.strip():
-            told.append({"clip_id": clip.clip_id, "out": "no caption"})
-        else:
-            usable.append(clip)
-    if not usable:
-        raise UserError("no clip has both a video and a caption; are the names the same?")
-    checks = _checks(usable, captions, work / CHECKS, model, on_step("checking captions"))
+    log: list[dict[str, Any]] = [{"clip_id": i, "out": "media missing"} for i in missing]
+    usable = _usable(clips, captions, log)
+    checks = _checks(usable.values(), captions, work / CHECKS, model, on_step("checking captions"))
     proposed: dict[str, tuple[Part, tuple[str, ...]]] = {}
     count = on_step("listening for voices")
-    for at, clip in enumerate(usable, start=1):
-        row, check = captions[clip.clip_id], checks.get(clip.clip_id)
-        part, flags, reason_out = _propose(clip, row, check, plan, media, hears_speech)
-        if reason_out:
-            told.append({"clip_id": clip.clip_id, "out": reason_out, **_said(check)})
+    for at, (clip_id, clip) in enumerate(usable.items(), start=1):
+        check = checks.get(clip_id)
+        part, flags, reason = _propose(clip, captions[clip_id], check, plan, media, hears_speech)
+        if reason:
+            log.append({"clip_id": clip_id, "out": reason, **_check_json(check)})
         else:
-            proposed[clip.clip_id] = (part, flags)
+            proposed[clip_id] = (part, flags)
         count(at, len(usable))
-    by_id = {c.clip_id: c for c in usable}
-    rows = update_queue(
-        work / QUEUE,
-        [
-            QueueRow(
-                clip_id=i,
-                part=part,
-                label=", ".join(by_id[i].labels),
-                caption=captions[i].caption,
-                flags="; ".join(flags),
-                reason=_reason(checks.get(i)),
-            )
-            for i, (part, flags) in proposed.items()
-            if flags
-        ],
-    )
-    waiting = sum(not row.is_decided for row in rows)
-    if waiting:
+    doubtful = [
+        QueueRow(
+            clip_id=i,
+            part=part,
+            label=", ".join(usable[i].labels),
+            caption=captions[i].caption,
+            flags="; ".join(flags),
+            reason=_reason(checks.get(i)),
+        )
+        for i, (part, flags) in proposed.items()
+        if flags
+    ]
+    rows = {row.clip_id: row for row in update_queue(work / QUEUE, doubtful)}
+    if waiting := sum(not row.is_decided for row in rows.values()):
         return Waiting(queue=work / QUEUE, num_waiting=waiting)
-    decided = {row.clip_id: row for row in rows}
     chosen = []
     for clip_id, (part, _) in proposed.items():
-        decision = decided.get(clip_id)
-        how: dict[str, Any] = {**_said(checks.get(clip_id))}
-        caption = captions[clip_id].caption
-        if decision is not None:
-            how["review"] = {
-                "decision": decision.decision,
-                "who": decision.who,
-                "when": decision.when,
-                "flags": decision.flags,
-            }
-            if decision.decision == "reject":
-                told.append({"clip_id": clip_id, "out": "rejected in review", **how})
-                continue
-            if decision.decision == "edit":
-                how["caption_before"], caption = caption, decision.new_caption
-        chosen.append(_Choice(clip=by_id[clip_id], caption=caption, part=part, how=how))
+        how = _check_json(checks.get(clip_id))
+        choice = _Choice(
+            clip=usable[clip_id], caption=captions[clip_id].caption, part=part, how=how
+        )
+        row = rows.get(clip_id)
+        if row is not None:
+            choice = _reviewed(choice, row)
+        if row is not None and row.decision == "reject":
+            log.append({"clip_id": clip_id, "out": "rejected in review", **choice.how})
+        else:
+            chosen.append(choice)
     written = [_clip_of(c, plan.clip_s) for c in chosen]
     if music is not None:
-        mixed = _mixes(chosen, media, music, out, plan, told, on_step("mixing music"))
-        written = _taking_turns(written, mixed)
-    told += [{"clip_id": c.clip.clip_id, "in": c.part, **c.how} for c in chosen]
-    _write_lines(out / DECISIONS, sorted(told, key=lambda line: str(line["clip_id"])))
+        mixed = _mixes(chosen, media, music, out, plan, log, on_step("mixing music"))
+        written = _interleave(written, mixed)
+    log += [{"clip_id": c.clip.clip_id, "in": c.part, **c.how} for c in chosen]
+    _write_lines(out / DECISIONS, sorted(log, key=lambda line: str(line["clip_id"])))
     built = {
         "captions_by": plan.captions_by,
         "checked_by": None if model is None else str(model.id),
@@ -199,12 +179,38 @@ def build_vggsound_track(
         "mixes": None if music is None else asdict(plan.mixes),
         "clip_s": plan.clip_s,
     }
-    info = TrackInfo(name=NAME, version=VERSION, built=built)
-    return write_track(out, info, written, media=media)
+    return write_track(
+        out, TrackInfo(name=NAME, version=VERSION, built=built), written, media=media
+    )
+
+
+def _usable(
+    clips: Sequence[Clip], captions: Mapping[str, CaptionRow], log: list[dict[str, Any]]
+) -> dict[str, Clip]:
+    """Clips with a video and a caption, by id; the others are logged."""
+    usable = {}
+    for clip in sorted(clips, key=lambda c: c.clip_id):
+        if clip.video is None:
+            log.append({"clip_id": clip.clip_id, "out": "no video"})
+        elif not captions.get(clip.clip_id, CaptionRow(caption="")).caption.strip():
+            log.append({"clip_id": clip.clip_id, "out": "no caption"})
+        else:
+            usable[clip.clip_id] = clip
+    if not usable:
+        raise UserError("no clip has both a video and a caption; are the names the same?")
+    return usable
+
+
+def _reviewed(choice: _Choice, row: QueueRow) -> _Choice:
+    review = {"decision": row.decision, "who": row.who, "when": row.when, "flags": row.flags}
+    how = {**choice.how, "review": review}
+    if row.decision != "edit":
+        return replace(choice, how=how)
+    return replace(choice, caption=row.new_caption, how={**how, "caption_before": choice.caption})
 
 
 def _checks(
-    clips: Sequence[Clip],
+    clips: Iterable[Clip],
     captions: Mapping[str, CaptionRow],
     stored: Path,
     model: ChatModel | None,
@@ -238,7 +244,7 @@ def _propose(
     media: Path,
     hears_speech: HearsSpeech,
 ) -> tuple[Part, tuple[str, ...], str]:
-    """Part, flags, and why the clip stays out (empty: it does not)."""
+    """Part, flags for review, and the reason to leave the clip out (empty to keep it)."""
     if isinstance(check, str):
         return "main", (f"not checked: {check}",), ""
     low = row.similarity is not None and row.similarity < plan.max_similarity
@@ -250,13 +256,13 @@ def _propose(
         flags = (*flags, f"similarity {row.similarity:.2f}, but every sound is said to be seen")
     if check is not None and check.background_voice:
         return "offscreen", (), "background voice, says the check"
-    assert clip.video is not None  # sorted out before
+    assert clip.video is not None  # checked by the caller
     if hears_speech(media / clip.video):
         return "offscreen", (), "the judge hears speech in an off-screen clip"
     return "offscreen", flags, ""
 
 
-def _said(check: ModalityCheck | str | None) -> dict[str, Any]:
+def _check_json(check: ModalityCheck | str | None) -> dict[str, Any]:
     if check is None:
         return {}
     return {"check": check if isinstance(check, str) else check.model_dump(mode="json")}
@@ -286,7 +292,7 @@ def _mixes(
     music: Manifest,
     out: Path,
     plan: VggsoundPlan,
-    told: list[dict[str, Any]],
+    log: list[dict[str, Any]],
     on_clip: Callable[[int, int], None],
 ) -> list[TrackClip]:
     (out / "audio").mkdir(exist_ok=True)
@@ -302,10 +308,10 @@ def _mixes(
         try:
             factor = mix_music(sound, plan.clip_s, music, draw, target)
         except UserError as error:
-            told.append({"clip_id": name, "out": str(error), "mix": draw.to_json()})
+            log.append({"clip_id": name, "out": str(error), "mix": draw.to_json()})
             continue
         origin = {"of": clip_id, "mix": draw.to_json(), "scaled_by": factor}
-        told.append({"clip_id": name, "in": "offscreen", **origin})
+        log.append({"clip_id": name, "in": "offscreen", **origin})
         mixed.append(
             replace(
                 _clip_of(choice, plan.clip_s),
@@ -320,8 +326,8 @@ def _mixes(
     return mixed
 
 
-def _taking_turns(first: Sequence[TrackClip], second: Sequence[TrackClip]) -> list[TrackClip]:
-    """Both in order, evenly mixed, so that a limit cuts neither off."""
+def _interleave(first: Sequence[TrackClip], second: Sequence[TrackClip]) -> list[TrackClip]:
+    """Interleave evenly, each in its order, so that a limit keeps some of both."""
     places = [
         ((k + 0.5) / len(items), n, k)
         for n, items in enumerate((first, second))
@@ -332,7 +338,5 @@ def _taking_turns(first: Sequence[TrackClip], second: Sequence[TrackClip]) -> li
     return [both[n][k] for _, n, k in sorted(places)]
 
 
-def _write_lines(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
-    text = "".join(json.dumps(line, ensure_ascii=False, sort_keys=True) + "\n" for line in lines)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+def _write_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    write_text(path, "".join(json_line(line) for line in lines))
