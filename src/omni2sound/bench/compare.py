@@ -1,16 +1,16 @@
-"""Is one system better than another? Paired tests on the clips that both have.
+"""Paired comparison of two systems on the clips that both have.
 
 In:   two scored runs on one track.
 Out:  a `Difference` for each score: A - B, its 95 % interval, a p-value.
 
-Means (KL, inventions, classes heard) and ratios of sums (onset F1, in sync): bootstrap over
+Means (KL, false positives, classes found) and ratios of sums (onset F1, in sync): bootstrap over
 clips, both systems resampled together; p by swapping the two systems' results clip by clip
 (10,000 random swaps; two-sided, and never 0). FD, KID, IS: delete-group jackknife of the
-difference, and p of Student's t. p-values of one comparison are corrected
+difference, and p of Student's t. The p-values of one comparison are corrected
 together (Holm): one in twenty of many scores differs by chance.
 
-What not to get wrong: the difference of two published intervals is wider than what the same
-clips say when they are paired; and under 500 clips FD and KID take no verdict either way.
+What not to get wrong: the difference of two published intervals is wider than that of the same
+clips paired; and below 500 clips FD and KID give no verdict.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
 from omni2sound.bench.metrics.onset import onset_hit
-from omni2sound.bench.metrics.scene_v1 import STAGE_V1
+from omni2sound.bench.metrics.scene_v1 import STAGE_V1, ClipScore
 from omni2sound.bench.metrics.tagger_8s import MIN_CLIPS_FOR_VERDICT
 from omni2sound.bench.report.results import ScoredRun
 from omni2sound.bench.scoring.evaluate import MIN_CLIPS, ClipRecord
@@ -58,7 +58,7 @@ _CHUNK_DRAWS = 1_000_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """One score of A minus that of B."""
+    """Difference of one score, A - B."""
 
     part: str
     protocol: str
@@ -76,21 +76,21 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
-    """All of them."""
+    """All differences between two systems."""
 
     a: str
     b: str
     differences: tuple[Difference, ...]
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
-    """Clips that only one system has; they are in no score here."""
+    """Clips that only one system has; no score here uses them."""
 
 
 def choose_system(run: ScoredRun, task: Task | None, name: str | None = None) -> System:
-    """The one model of a run, or the one that is asked for.
+    """Choose the only model of a run, or the one with the given task and name.
 
     Raises:
-        UserError: There is none, or more than one.
+        UserError: No system fits, or several do.
     """
     found = [
         s
@@ -114,14 +114,14 @@ def compare_runs(
     """Compare two systems.
 
     Args:
-        run_a: Where A was scored.
-        system_a: One of its systems.
-        run_b: Where B was scored.
-        system_b: One of its systems.
-        means: Judges, cache, engine; sounds that were judged before are not judged again.
+        run_a: Run in which A was scored.
+        system_a: System of that run.
+        run_b: Run in which B was scored.
+        system_b: System of that run.
+        means: Taggers, cache, engine; cached features are reused.
 
     Raises:
-        UserError: The runs are of different tracks, or share fewer than four clips.
+        UserError: The runs use different tracks, or share fewer than four clips.
     """
     track = read_track(run_a.track)
     other = read_track(run_b.track)
@@ -166,11 +166,13 @@ def _judged(d: Difference) -> Difference:
 # --- scores that are sums over clips ----------------------------------------------------
 
 Fraction = Callable[[ClipRecord], tuple[float, float] | None]
-"""What a clip adds above and below the line; None where nothing was asked."""
+"""A clip's numerator and denominator; None if the score does not apply to it."""
 
 
-def _stage(top: Callable[[ClipRecord], float], bottom: Callable[[ClipRecord], float]) -> Fraction:
-    return lambda r: None if r.stage is None else (top(r), bottom(r))
+def _stage(top: Callable[[ClipScore], float], bottom: Callable[[ClipScore], float]) -> Fraction:
+    return lambda r: None if r.stage is None else (top(r.stage), bottom(r.stage))
+        None if record.stage is None else (top(record.stage), bottom(record.stage))
+    )
 
 
 def _optional(name: str) -> Fraction:
@@ -181,25 +183,23 @@ def _optional(name: str) -> Fraction:
     return one
 
 
-def _kl_of(judge: str) -> Fraction:
-    return lambda record: (record.kl[judge], 1.0)
+def _kl_of(tagger: str) -> Fraction:
+    return lambda record: (record.kl[tagger], 1.0)
 
 
-def _asked(record: ClipRecord) -> float:
-    assert record.stage is not None
-    return record.stage.num_found + record.stage.num_true
+def _num_onsets(score: ClipScore) -> float:
+    return score.num_found + score.num_true
 
 
-def _in_sync(record: ClipRecord) -> float:
-    assert record.stage is not None
-    return sum(onset_hit(s, 0.0) for s in record.stage.own_offsets_s)
+def _num_in_sync(score: ClipScore) -> float:
+    return sum(onset_hit(s, 0.0) for s in score.own_offsets_s)
 
 
 _STAGE_SCORES: dict[str, tuple[Direction, Fraction]] = {
-    "onset F1 50 ms": ("higher", _stage(lambda r: 2 * r.stage.pairs_close, _asked)),  # type: ignore[union-attr]
-    "onset F1 100 ms": ("higher", _stage(lambda r: 2 * r.stage.pairs, _asked)),  # type: ignore[union-attr]
-    "in sync": ("higher", _stage(_in_sync, lambda r: len(r.stage.own_offsets_s))),  # type: ignore[union-attr]
-    "invented": ("lower", _stage(lambda r: r.stage.num_invented, lambda r: 1)),  # type: ignore[union-attr]
+    "onset F1 50 ms": ("higher", _stage(lambda s: 2 * s.pairs_close, _num_onsets)),
+    "onset F1 100 ms": ("higher", _stage(lambda s: 2 * s.pairs, _num_onsets)),
+    "in sync": ("higher", _stage(_num_in_sync, lambda s: len(s.own_offsets_s))),
+    "invented": ("lower", _stage(lambda s: s.num_invented, lambda s: 1)),
     "seen heard": ("higher", _optional("seen_heard")),
     "seen heard (2nd)": ("higher", _optional("seen_heard_2nd")),
     "unseen heard": ("higher", _optional("unseen_heard")),
@@ -221,13 +221,11 @@ def _paired_scores(
     found = []
     for part in track.parts:
         here = [i for i in ids if i in a and i in b and a[i].part == part]
-        for name, (direction, fraction) in _STAGE_SCORES.items():
-            difference = _difference(here, a, b, fraction, (part, STAGE_V1, name, direction))
-            found += [] if difference is None else [difference]
-        for judge in sorted({j for i in here for j in a[i].kl.keys() & b[i].kl.keys()}):
-            difference = _difference(
-                here, a, b, _kl_of(judge), (part, f"{judge}-8s-v1", "KL", "lower")
-            )
+        scores = [(STAGE_V1, name, *score) for name, score in _STAGE_SCORES.items()]
+        taggers = sorted({t for i in here for t in a[i].kl.keys() & b[i].kl.keys()})
+        scores += [(f"{t}-8s-v1", "KL", "lower", _kl_of(t)) for t in taggers]
+        for protocol, name, direction, fraction in scores:
+            difference = _difference(here, a, b, fraction, (part, protocol, name, direction))
             found += [] if difference is None else [difference]
     return found
 
@@ -246,7 +244,7 @@ def _difference(
     pairs = [(x, y) for i in ids if (x := fraction(a[i])) and (y := fraction(b[i]))]
     if len(pairs) < MIN_CLIPS:
         return None
-    table = np.array(pairs, np.float64)  # (N, 2 systems, above and below the line)
+    table = np.array(pairs, np.float64)  # (N, 2 systems, numerator and denominator)
     if not (table[:, :, 1].sum(axis=0) > 0).all():
         return None
     part, protocol, name, direction = what
@@ -267,7 +265,7 @@ def _difference(
 
 
 def _ratios(tables: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(R, 2): above over below the line, summed over clips, of each of R tables."""
+    """Ratios of sums over clips (R, 2) for each of R tables."""
     sums = tables.sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios: NDArray[np.float64] = sums[:, :, 0] / sums[:, :, 1]
@@ -287,17 +285,17 @@ def _bootstrap(table: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _chunks(total: int, num_clips: int) -> list[int]:
-    """How many draws to hold at once."""
+    """Split `total` draws into chunks that fit in memory."""
     size = max(1, min(total, _CHUNK_DRAWS // num_clips))
     return [size] * (total // size) + ([total % size] if total % size else [])
 
 
 def swap_test(table_N22: NDArray[np.float64], *, seed: int = 0) -> float:
-    """Two-sided p-value of equal systems: how often random swaps differ as much as the data.
+    """Two-sided p-value for equal systems: share of random swaps that differ as much as the data.
 
     Args:
-        table_N22: Clips by systems by (above, below the line of a ratio of sums).
-        seed: Of the swaps.
+        table_N22: Clips by systems by (numerator, denominator).
+        seed: Random seed.
     """
     observed = abs(float(np.diff(_ratios(table_N22[None])[0])[0]))
     rng = np.random.default_rng(seed)
@@ -306,13 +304,13 @@ def swap_test(table_N22: NDArray[np.float64], *, seed: int = 0) -> float:
         swap = rng.random((count, len(table_N22))) < 0.5
         swapped = np.where(swap[:, :, None, None], table_N22[None, :, ::-1], table_N22[None])
         apart = np.abs(np.diff(_ratios(swapped), axis=1)[:, 0])
-        # What equals the data up to rounding counts, and so does what has no ratio.
+        # Swaps that equal the data up to rounding count, and so do those without a ratio.
         as_far += int((~(apart < observed - 1e-12)).sum())
     return (1 + as_far) / (1 + NUM_SWAPS)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's correction: the chance of any false verdict stays below the level."""
+    """Correct p-values by Holm: the chance of any false verdict stays below the level."""
     order = np.argsort(p_values, kind="stable")
     corrected, largest = [0.0] * len(p_values), 0.0
     for rank, at in enumerate(order):
@@ -328,7 +326,7 @@ def _set_scores(
     track: Track, ids: Sequence[str], system_a: System, system_b: System, means: Means
 ) -> list[Difference]:
     if system_a.is_real or system_b.is_real:
-        return []  # the real sounds themselves: a set has no distance to itself
+        return []  # a set of real sounds has no distance to itself
     clips = {c.clip_id: c for c in track.clips}
     parts = [(p, [i for i in ids if clips[i].part == p]) for p in track.parts]
     real = real_sounds(track)
@@ -352,11 +350,11 @@ def _set_scores(
 
 
 def _set_differences(
-    by_id: Sequence[dict[str, Judged]], ids: Sequence[str], judge: str, part: str
+    by_id: Sequence[dict[str, Judged]], ids: Sequence[str], tagger: str, part: str
 ) -> list[Difference]:
     group_N = groups_of(len(ids))
     real, a, b = (
-        SetOfSounds(iter_judged((heard[i] for i in ids), judge), group_N) for heard in by_id
+        SetOfSounds(iter_judged((judged[i] for i in ids), tagger), group_N) for judged in by_id
     )
     of_a, of_b = statistics_of(real, a), statistics_of(real, b)
     found = []
@@ -378,7 +376,7 @@ def _set_differences(
         found.append(
             Difference(
                 part=part,
-                protocol=f"{judge}-8s-v1",
+                protocol=f"{tagger}-8s-v1",
                 name=name,
                 direction="higher" if name == "IS" else "lower",
                 a=values[None][0],
@@ -393,7 +391,7 @@ def _set_differences(
 
 
 def comparison_as_markdown(comparison: Comparison) -> str:
-    """A table, and the clips that only one has."""
+    """Format as a Markdown table, with the clips that only one system has."""
     lines = [
         f"A: {comparison.a}; B: {comparison.b}",
         "",

@@ -17,7 +17,7 @@ from omni2sound.bench.tracks.music_mixes import MixPlan, choose_clips
 from omni2sound.bench.tracks.public import (
     Columns,
     build_corpus_track,
-    build_foreign_track,
+    build_recaptioned_track,
     build_table_track,
     read_caption_rows,
 )
@@ -324,8 +324,10 @@ def test_foreign_captions_change_captions_only(stage_track: Track, tmp_path: Pat
     table = tmp_path / "captions.csv"
     lines = [f"{c.clip_id},Something else" for c in stage_track.clips[1:]]
     table.write_text("\n".join(["name,caption", *lines]) + "\n", encoding="utf-8")
-    told = {name: row["caption"] for name, row in read_caption_rows(table).items()}
-    track, left_out = build_foreign_track(stage_track, told, "video-llama", tmp_path / "foreign")
+    texts = {name: row["caption"] for name, row in read_caption_rows(table).items()}
+    track, left_out = build_recaptioned_track(
+        stage_track, texts, "video-llama", tmp_path / "foreign"
+    )
     assert left_out == (stage_track.clips[0].clip_id,)
     assert track.info.name == "stage-omni+captions-video-llama"
     for ours, theirs in zip(track.clips, stage_track.clips[1:], strict=True):

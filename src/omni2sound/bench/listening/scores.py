@@ -1,14 +1,14 @@
-"""What listeners said, with intervals.
+"""Results of a listening test, with intervals.
 
 In:   a kit's key, and the files that listeners saved.
 Out:  `Rating`s: mean scores (mushra) or shares of preferences (pairs), by question.
 
-95 % intervals resample listeners and clips, both: another panel would hear other clips. That is
+95 % intervals resample both listeners and clips: another panel would hear other clips. That is
 wide for few of either, and rightly so. A mushra listener who gives the hidden reference less
 than 90 for fidelity in more than 15 % of the trials is left out, and named (ITU-R BS.1534-3).
 
 What not to get wrong: answers to another kit, unknown labels and half-filled files are refused
-with the file's name, never averaged in.
+with the file's name, never averaged.
 """
 
 from __future__ import annotations
@@ -34,44 +34,44 @@ _LEAST_REFERENCE, _MOST_FAILED = 90, 0.15
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answers:
-    """One listener's."""
+    """One listener's answers."""
 
     listener: str
     values: Mapping[tuple[str, str, str], float | str]
-    """By trial, label ("" in pairs) and question: 0 to 100, or the label that is better."""
+    """By trial, label ("" in pairs) and question: 0 to 100, or the label of the better sound."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rating:
-    """One system, or one against another, on one question."""
+    """Result of one system, or of one against another, on one question."""
 
     question: str
     system: str
     against: str
-    """Of pairs: the other system."""
+    """The other system of a pair; empty in mushra."""
     estimate: Estimate
-    """Mean of 0 to 100; or share of preferences, where no difference counts half."""
+    """Mean of 0 to 100, or share of preferences; no difference counts half."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ListeningResult:
-    """All of them."""
+    """All ratings and the listeners behind them."""
 
     ratings: tuple[Rating, ...]
     listeners: tuple[str, ...]
     left_out: tuple[str, ...]
-    """Listeners who did not find the hidden reference."""
+    """Listeners who missed the hidden reference."""
 
 
 def read_answers(path: Path, key: Mapping[str, Any]) -> Answers:
-    """Read and check a listener's file.
+    """Read and validate a listener's file.
 
     Raises:
-        UserError: It is of another kit, has unknown labels or lacks answers.
+        UserError: It belongs to another kit, has unknown labels or lacks answers.
     """
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        kit, listener, given = told["kit"], str(told["listener"]), dict(told["answers"])
+        data = json.loads(path.read_text(encoding="utf-8"))
+        kit, listener, given = data["kit"], str(data["listener"]), dict(data["answers"])
         values = {tuple(json.loads(k)): v for k, v in given.items()}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: holds no answers ({error!r})") from None
@@ -111,15 +111,15 @@ def _wanted(key: Mapping[str, Any]) -> dict[tuple[str, str, str], set[str] | Non
 def analyse(
     key: Mapping[str, Any], answers: Sequence[Answers], *, seed: int = 0
 ) -> ListeningResult:
-    """Means or shares with intervals.
+    """Compute means or shares with intervals.
 
     Args:
-        key: Of the kit.
-        answers: One for each listener.
-        seed: Of the resampling.
+        key: Key of the kit.
+        answers: Answers of each listener.
+        seed: Seed of the resampling.
 
     Raises:
-        UserError: There are no answers, or two of one listener, or nobody is left.
+        UserError: There are no answers, two of one listener, or no valid listener.
     """
     names = [a.listener for a in answers]
     if not answers or len(set(names)) != len(names):
@@ -158,7 +158,7 @@ def _failed(key: Mapping[str, Any], answers: Answers) -> bool:
 
 
 _Table = dict[tuple[str, str, str], list[list[float]]]
-"""By question and systems: listeners by trials."""
+"""Listeners by trials, for each question and pair of systems."""
 
 
 def _scores(key: Mapping[str, Any], answers: Sequence[Answers]) -> _Table:
@@ -194,7 +194,7 @@ def _preferences(key: Mapping[str, Any], answers: Sequence[Answers]) -> _Table:
 
 
 def _resampled(table_LT: NDArray[np.float64], seed: int) -> Estimate:
-    """The mean over listeners and trials; both are drawn anew, with replacement."""
+    """Mean over listeners and trials; both are resampled with replacement."""
     rng = np.random.default_rng(seed)
     listeners, trials = table_LT.shape
     means = [
@@ -212,7 +212,7 @@ def _resampled(table_LT: NDArray[np.float64], seed: int) -> Estimate:
 
 
 def as_text(result: ListeningResult) -> str:
-    """A Markdown table."""
+    """Format as a Markdown table."""
     lines = [
         f"{len(result.listeners)} listeners: {', '.join(result.listeners)}",
         "",

@@ -1,10 +1,10 @@
-"""A language model looks for captions that may be wrong about what is heard and what is seen.
+"""Caption check: a language model flags captions that may be wrong about sound and visibility.
 
-In:   a clip's label, its caption and, where there is one, a description of its silent video.
+In:   a clip's label, its caption and, if there is one, a description of its silent video.
 Out:  a `ModalityCheck`, and the `flags` for which a person has to look.
 
-The model decides nothing: what it doubts goes to the review queue (`review`), the rest is
-taken as it is. Its words are kept with the clip.
+The model decides nothing: flagged clips go to the review queue (`review`), the others are
+accepted. The model's answer is kept with the clip.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["PROMPT_VERSION", "CaptionedClip", "ModalityCheck", "check_captions",
 PROMPT_VERSION = "bench-modality/1"
 MAX_OUTPUT_TOKENS = 400
 _TOGETHER = 64
-"""Questions in flight; the model's own limits are stricter."""
+"""Requests in flight; the model's own limits are stricter."""
 
 _TASK = (
     "You check captions of short video clips for a benchmark of sound generation. A caption must "
@@ -46,7 +46,7 @@ class HeardSound(BaseModel):
 
 
 class ModalityCheck(BaseModel):
-    """What the model says of one caption."""
+    """The model's answer on one caption."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -58,23 +58,23 @@ class ModalityCheck(BaseModel):
 
     @property
     def has_unseen(self) -> bool:
-        """Whether something is heard whose source is not seen."""
+        """Whether the source of a sound is not visible."""
         return any(sound.seen == "no" for sound in self.sounds)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionedClip:
-    """What is checked."""
+    """A clip as the model gets it."""
 
     clip_id: str
     label: str
     caption: str
     visual: str = ""
-    """What the silent video shows, if somebody has described it."""
+    """Description of the silent video, or empty."""
 
 
 def flags_of(check: ModalityCheck) -> tuple[str, ...]:
-    """Why a person should look; empty if nobody has to."""
+    """Reasons for a review; empty if none is needed."""
     flags = []
     if not check.sounds:
         flags.append("no sound")
@@ -93,14 +93,14 @@ def check_captions(
     *,
     on_clip: Callable[[int, int], None] | None = None,
 ) -> dict[str, ModalityCheck | str]:
-    """Ask about every clip; an answer that was bought before is not bought again.
+    """Check every clip; answers of earlier calls are reused.
 
     Returns:
-        By clip, the check, or in words why there is none (the clip then goes to a person).
+        By clip, the check, or the reason why there is none (the clip then needs a review).
 
     Raises:
-        UserError: The endpoint says that the request, the model's name or the key is wrong.
-        BudgetExceeded: The limit leaves no room; what was answered is kept.
+        UserError: The endpoint refuses the request, the model's name or the key.
+        BudgetExceeded: The budget is used up; answers so far are kept.
     """
     return asyncio.run(_check_all(clips, model, on_clip))
 
@@ -132,11 +132,11 @@ async def _check_all(
 
 
 def _request(clip: CaptionedClip) -> ChatRequest:
-    told = [f"Label: {clip.label}", f"Caption: {clip.caption}"]
+    lines = [f"Label: {clip.label}", f"Caption: {clip.caption}"]
     if clip.visual:
-        told.append(f"Silent video: {clip.visual}")
+        lines.append(f"Silent video: {clip.visual}")
     return ChatRequest(
-        messages=(system(_TASK), user("\n".join(told))),
+        messages=(system(_TASK), user("\n".join(lines))),
         prompt_version=PROMPT_VERSION,
         max_output_tokens=MAX_OUTPUT_TOKENS,
         answer=ModalityCheck,

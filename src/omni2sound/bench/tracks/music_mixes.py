@@ -1,11 +1,11 @@
-"""Off-screen by synthesis: music that nobody plays, mixed under a clip's own sound.
+"""Off-screen sound by synthesis: music mixed under a clip's own sound.
 
 In:   a clip's sound, a piece of music, a draw.
-Out:  the mix; the draw holds everything that it is made of.
+Out:  the mix; the draw records everything that it is made of.
 
 Signal-to-noise ratio: mean power of the clip's own sound over that of the music, over the span
 in which the music plays. The mix keeps the clip's rate and is mono; a mix beyond full scale is
-turned down as a whole, and by how much is recorded.
+scaled down as a whole, and the factor is recorded.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _PEAK = 0.999
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MixPlan:
-    """How mixes are drawn; the paper does not say, so these are chosen.
+    """Distribution of the mixes; the paper gives none, so these are chosen.
 
     Raises:
         UserError: A number is out of range.
@@ -44,7 +44,7 @@ class MixPlan:
     lowest_snr_db: float = -5.0
     highest_snr_db: float = 10.0
     latest_onset_share: float = 0.5
-    """Of the clip: the music begins no later."""
+    """Latest onset of the music, as a share of the clip."""
 
     def __post_init__(self) -> None:
         if self.count < 0 or self.seed < 0 or self.lowest_snr_db > self.highest_snr_db:
@@ -53,29 +53,29 @@ class MixPlan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MusicDraw:
-    """What is mixed in."""
+    """The piece of a mix, its level and its position."""
 
     music_id: str
     music_caption: str
     snr_db: float
     onset_s: float
     music_start_s: float
-    """Where in the piece it is taken from."""
+    """Start of the excerpt within the piece."""
 
     def to_json(self) -> dict[str, Any]:
-        """For the clip's origin."""
+        """Convert to JSON data for the clip's origin."""
         return asdict(self)
 
 
 def choose_clips(clip_ids: Sequence[str], plan: MixPlan) -> list[str]:
-    """Which clips get music: by digest of seed and id, so that a missing clip moves no other."""
+    """Choose clips that get music, by digest of seed and id: a missing clip moves no other."""
     return sorted(clip_ids, key=lambda i: hashlib.sha256(f"{plan.seed}/{i}".encode()).digest())[
         : plan.count
     ]
 
 
 def draw_music(clip_id: str, duration_s: float, music: Sequence[Clip], plan: MixPlan) -> MusicDraw:
-    """The draw of one clip.
+    """Draw piece, level and position for one clip.
 
     Raises:
         UserError: No piece of music has a caption.
@@ -99,13 +99,13 @@ def draw_music(clip_id: str, duration_s: float, music: Sequence[Clip], plan: Mix
 def mix_music(
     sound: Path, duration_s: float, music: Manifest, draw: MusicDraw, target: Path
 ) -> float:
-    """Write the mix.
+    """Write the mix of a clip's sound and an excerpt of music.
 
     Returns:
-        The factor by which the whole was turned down; 1 if it fitted.
+        The factor by which the mix was scaled; 1 if it fits full scale.
 
     Raises:
-        UserError: The clip or the piece is silent where they meet.
+        UserError: The clip or the piece is silent where they overlap.
         MediaError: A file can't be read.
     """
     own = read_audio(sound, mono=True, duration_s=Fraction(duration_s))
@@ -123,7 +123,7 @@ def mix_music(
     played_N = played[: len(own_N) - first].astype(np.float64)
     span = slice(first, first + len(played_N))
     if not len(played_N) or is_silent(own_N[span], rate_hz) or is_silent(played_N, rate_hz):
-        raise UserError("the clip or the music is silent where they meet")
+        raise UserError("the clip or the music is silent where they overlap")
     fade = min(len(played_N), round(_FADE_S * rate_hz))
     played_N[:fade] *= np.linspace(0, 1, fade)
     power = float(np.mean(own_N[span] ** 2)) / float(np.mean(played_N**2))

@@ -1,11 +1,11 @@
-"""Further tracks, from what others publish; and any track under somebody else's captions.
+"""Tracks from published corpora and tables, and a track under another annotator's captions.
 
-In:   clips of an imported corpus; a table whose columns the user names; a track.
+In:   clips of an imported corpus; a table with columns that the user names; a track.
 Out:  a track.
 
-AudioCaps has five captions a test clip: one is drawn by seed and id, all are kept with the
-clip. Kling-Audio-Eval is read as a table (CSV, JSON Lines or Parquet) with the columns named on
-the command line: its layout could not be looked at when this was written.
+AudioCaps has five captions per test clip: one is drawn by seed and id, all are kept with the
+clip. Kling-Audio-Eval is read as a table (CSV, JSON Lines or Parquet) with the columns named by
+the user: its published layout was not available when this was written.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from omni2sound.weights import ATTRIBUTION_FILE
 __all__ = [
     "Columns",
     "build_corpus_track",
-    "build_foreign_track",
+    "build_recaptioned_track",
     "build_table_track",
     "read_caption_rows",
     "read_table",
@@ -42,7 +42,7 @@ VERSION = "1"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Columns:
-    """What the columns of a table are called."""
+    """Names of a table's columns."""
 
     clip_id: str = "id"
     caption: str = "caption"
@@ -53,23 +53,23 @@ class Columns:
 def build_corpus_track(
     name: str, clips: Sequence[Clip], media: Path, out: Path, *, clip_s: float, seed: int
 ) -> Track:
-    """A track of an imported corpus's clips, each with one of its captions.
+    """Build a track of an imported corpus, with one caption per clip.
 
     Args:
-        name: Of the track.
-        clips: With captions.
+        name: Name of the track.
+        clips: Clips; those without captions are left out.
         media: Folder of their media.
-        out: Folder of the track; made if missing.
-        clip_s: What a clip lasts that does not say.
-        seed: Draws the captions.
+        out: Folder of the track; created if missing.
+        clip_s: Duration of clips without one, in seconds.
+        seed: Random seed for the choice of captions.
 
     Raises:
         UserError: No clip has a caption.
     """
-    told = [c for c in sorted(clips, key=lambda c: c.clip_id) if c.captions]
-    tasks: tuple[Task, ...] = TASKS if told and all(c.video for c in told) else ("T2A",)
+    captioned = [c for c in sorted(clips, key=lambda c: c.clip_id) if c.captions]
+    tasks: tuple[Task, ...] = TASKS if captioned and all(c.video for c in captioned) else ("T2A",)
     written = []
-    for clip in told:
+    for clip in captioned:
         digest = hashlib.sha256(f"{seed}/{clip.clip_id}".encode()).digest()
         at = int.from_bytes(digest[:8], "big") % len(clip.captions)
         written.append(
@@ -98,15 +98,15 @@ def build_table_track(
     columns: Columns,
     clip_s: float,
 ) -> Track:
-    """A track of a table that names a file for each clip.
+    """Build a track of a table that names a file for each clip.
 
     Args:
-        name: Of the track.
-        rows: Of the table.
-        media: Folder that its paths start from.
-        out: Folder of the track; made if missing.
-        columns: Which column says what.
-        clip_s: What each clip lasts.
+        name: Name of the track.
+        rows: Rows of the table.
+        media: Folder that the table's paths are relative to.
+        out: Folder of the track; created if missing.
+        columns: Names of the columns.
+        clip_s: Duration of each clip in seconds.
 
     Raises:
         UserError: A column or a file is missing; the message names the row.
@@ -138,22 +138,22 @@ def build_table_track(
     return write_track(out, info, written, media=media)
 
 
-def build_foreign_track(
+def build_recaptioned_track(
     track: Track, captions: Mapping[str, str], annotator: str, out: Path
 ) -> tuple[Track, tuple[str, ...]]:
-    """The same clips under another annotator's captions.
+    """Build a track of the same clips under another annotator's captions.
 
     Args:
-        track: Where the clips are from.
-        captions: By clip id.
-        annotator: Whose captions; becomes part of the name.
-        out: Folder of the new track; what the old one owns is linked or copied into it.
+        track: Source of the clips.
+        captions: Captions by clip id.
+        annotator: Author of the captions; part of the track's name.
+        out: Folder of the new track; the old one's own files are linked or copied into it.
 
     Returns:
-        The track, and the clips that the annotator has no caption of: they are not in it.
+        The track, and the ids of clips without a caption, which are left out.
 
     Raises:
-        UserError: There is no caption of any clip.
+        UserError: No clip has a caption.
     """
     kept = [c for c in track.clips if captions.get(c.clip_id, "").strip()]
     left_out = tuple(c.clip_id for c in track.clips if not captions.get(c.clip_id, "").strip())
@@ -195,10 +195,10 @@ def build_foreign_track(
 
 
 def read_table(path: Path) -> list[dict[str, Any]]:
-    """Rows of a CSV, JSON Lines or Parquet file.
+    """Read the rows of a CSV, JSON Lines or Parquet file.
 
     Raises:
-        UserError: It is none of them, or can't be read.
+        UserError: The file is of another kind, or can't be read.
     """
     try:
         if path.suffix == ".csv":
@@ -215,10 +215,10 @@ def read_table(path: Path) -> list[dict[str, Any]]:
 
 
 def read_caption_rows(path: Path) -> dict[str, dict[str, Any]]:
-    """Captions by clip: a manifest of ours, or a table with `name` and `caption`.
+    """Read captions by clip from a manifest or from a table with `name` and `caption`.
 
     Raises:
-        UserError: It is neither.
+        UserError: The file is neither.
     """
     rows = read_table(path)
     if path.suffix == ".jsonl" and rows and "omni2sound_manifest" in rows[0]:

@@ -1,7 +1,7 @@
-"""A queue of clips that a person has to look at: one CSV file, worked through with anything.
+"""Review queue: clips that need a person's decision, in one CSV file for any editor.
 
-In:   clips with the reasons for doubt; the file as somebody has filled it in.
-Out:  the file; `Decision`s: accept, edit (with a new caption) or reject, who and when.
+In:   clips with reasons for doubt; the file as the reviewer filled it in.
+Out:  the file; decisions: accept, edit (with a new caption) or reject, by whom and when.
 
 A decision holds for the caption that it was made on: if that changes, the row is asked again.
 What not to get wrong: a half-filled row is an error that names the line, never a decision.
@@ -26,11 +26,11 @@ Choice = Literal["accept", "edit", "reject"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueueRow:
-    """One line: the first fields are ours, the last four are the reviewer's."""
+    """One line; the reviewer fills in the last four fields."""
 
     clip_id: str
     part: str
-    """As proposed: main or offscreen."""
+    """Proposed part: main or offscreen."""
     label: str
     caption: str
     flags: str
@@ -43,7 +43,7 @@ class QueueRow:
 
     @property
     def is_decided(self) -> bool:
-        """Whether somebody has decided; true only of rows that passed `read_queue`."""
+        """Whether the row holds a decision; only meaningful for rows from `read_queue`."""
         return bool(self.decision)
 
 
@@ -51,10 +51,10 @@ _COLUMNS = tuple(f.name for f in fields(QueueRow))
 
 
 def read_queue(path: Path) -> tuple[QueueRow, ...]:
-    """Read and check the file.
+    """Read and validate the file.
 
     Raises:
-        UserError: It is no queue, or a row is half filled in; the message names the line.
+        UserError: The file is no queue, or a row is half filled in; the message names the line.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -71,7 +71,7 @@ def read_queue(path: Path) -> tuple[QueueRow, ...]:
         raise UserError(f"{path}: can't be read ({error})") from None
     ids = [row.clip_id for row in rows]
     if len(set(ids)) != len(ids):
-        raise UserError(f"{path}: clip {next(i for i in ids if ids.count(i) > 1)} stands twice")
+        raise UserError(f"{path}: clip {next(i for i in ids if ids.count(i) > 1)} appears twice")
     return tuple(rows)
 
 
@@ -87,7 +87,7 @@ def _checked(where: str, cells: dict[str, str]) -> QueueRow:
         )
     if not row.who or not _is_time(row.when):
         raise UserError(
-            f"{where}: {row.clip_id} says {row.decision}, but not who and when "
+            f"{where}: {row.clip_id} has the decision {row.decision}, but not who and when "
             "(ISO 8601: 2026-11-24T10:00:00+00:00)"
         )
     if (row.decision == "edit") != bool(row.new_caption):
@@ -113,15 +113,15 @@ def write_queue(path: Path, rows: Sequence[QueueRow]) -> None:
         writer.writerows(asdict(row) for row in rows)
 
 
-def update_queue(path: Path, doubted: Sequence[QueueRow]) -> tuple[QueueRow, ...]:
-    """Bring the file up to date with what is doubted now; decisions that still hold stay.
+def update_queue(path: Path, doubtful: Sequence[QueueRow]) -> tuple[QueueRow, ...]:
+    """Update the file to the clips in doubt; decisions on unchanged captions are kept.
 
     Raises:
-        UserError: As `read_queue`.
+        UserError: See `read_queue`.
     """
     before = {row.clip_id: row for row in read_queue(path)} if path.is_file() else {}
     rows = []
-    for row in doubted:
+    for row in doubtful:
         old = before.get(row.clip_id)
         if old is not None and (old.caption, old.part) == (row.caption, row.part):
             row = replace(
@@ -143,7 +143,7 @@ def decide(
     """Fill in one row.
 
     Raises:
-        UserError: There is no such row, or the decision is not whole.
+        UserError: There is no such row, or the decision is incomplete.
     """
     rows = read_queue(path)
     if clip_id not in {row.clip_id for row in rows}:
