@@ -171,8 +171,6 @@ Fraction = Callable[[ClipRecord], tuple[float, float] | None]
 
 def _stage(top: Callable[[ClipScore], float], bottom: Callable[[ClipScore], float]) -> Fraction:
     return lambda r: None if r.stage is None else (top(r.stage), bottom(r.stage))
-        None if record.stage is None else (top(record.stage), bottom(record.stage))
-    )
 
 
 def _optional(name: str) -> Fraction:
