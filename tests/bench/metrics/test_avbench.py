@@ -106,8 +106,8 @@ def test_videos_under_eight_seconds_are_left_out(judges: Networks, tmp_path: Pat
     assert seen.embeddings["sync"]["long"].shape == (24, 8, 16)
     assert seen.embeddings["imagebind"]["long"].shape == (12,)
     assert set(seen.embeddings["sync"]) == {"long"}
-    assert "150 pictures" in seen.dropped["sync"]["short"]
-    assert "3 pictures" in seen.dropped["imagebind"]["short"]
+    assert "150 frames" in seen.dropped["sync"]["short"]
+    assert "3 frames" in seen.dropped["imagebind"]["short"]
 
 
 def test_fd_of_panns_takes_all_clips_and_kl_pairs_them() -> None:
