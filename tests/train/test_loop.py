@@ -228,7 +228,7 @@ def test_what_a_later_stage_needs_is_asked_for_at_once(
     with pytest.raises(ConfigError, match="stage 3-robust changes prompts"):
         run(tmp_path / "a", click_recipe())
     run.encoder = with_text
-    with pytest.raises(ConfigError, match="4 clips can't be shared by 3 parts"):
+    with pytest.raises(ConfigError, match="4 clips can't be divided into 3 micro-batches"):
         run(tmp_path / "a", replace(click_recipe(), accumulate=3))
     first = replace(click_recipe().stages[0], caption_role="audio-only")
     with pytest.raises(
