@@ -2,7 +2,7 @@
 
     python benchmarks/checks/distances.py --corpus CORPUS [--judge yamnet|tagger] [--clips 96]
 
-In:   the stage corpus; a judge.
+In:   the folder of `scenes fetch`; a judge.
 Out:  a Markdown table: test recordings of every second class, compared with themselves after a
       low-pass filter and with noise, and with recordings of the classes between ("wrong class");
       FD, KID and KL of `yamnet-8s-v1` (or `tagger-8s-v1`) with 95 % intervals. Exit code 1 if one

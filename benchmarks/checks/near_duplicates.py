@@ -2,7 +2,7 @@
 
     python benchmarks/checks/near_duplicates.py --corpus CORPUS [--limit 80]
 
-Takes one recording of each family of the stage corpus (`omni2sound scenes fetch`), looks
+Takes one recording of each family of the scene material (`omni2sound scenes fetch`), looks
 for pairs among them, and then for changed copies of those of 1.5 s and longer. Prints how many
 copies were found, how many other recordings were taken for one, and the share of wrong bits.
 """

@@ -4,7 +4,7 @@
         [--model FOLDER]
         [--components 64 96 128] [--split val] [--per-class 8]
 
-In:   the stage corpus's store; autoencoders, by the name or folder of a model or of parts. With
+In:   the folder of `scenes fetch`; autoencoders, by the name or folder of a model or of parts. With
       `--components`, also closed-form ones of these sizes, fitted on the training split.
 Out:  on stdout, the share of recordings that YAMNet hears as their class (the benchmark's own
       rule), as they are and after each autoencoder, with the paired loss and its 95 % interval;

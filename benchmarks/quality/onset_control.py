@@ -33,7 +33,7 @@ MOST = 0.6
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--model", required=True, help="a model's name or folder")
-    parser.add_argument("--corpus", required=True, help="stage corpus, from `scenes fetch`")
+    parser.add_argument("--corpus", required=True, help="folder of `scenes fetch`")
     parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--zero-sync", action="store_true", help="the control")

@@ -3,7 +3,7 @@
     python benchmarks/quality/vocoder.py --corpus CORPUS [--model embedded] [--split val]
         [--limit 100]
 
-In:   the stage corpus's store (`omni2sound scenes fetch`); a model's autoencoder, by
+In:   the folder of `omni2sound scenes fetch`; a model's autoencoder, by
       model name or folder, or a bare `autoencoder.safetensors`.
 Out:  a table on stdout: a row for each way back to sound, from what the phases alone cost
       (`full bands`) over the closed form (`components`) to the learned decoder.

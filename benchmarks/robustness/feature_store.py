@@ -3,7 +3,7 @@
     python benchmarks/robustness/feature_store.py [--clips 500] [--workers 2] [--stage STORE]
 
 Makes tiny clips (0.4 s, one in 25 with pictures) and their manifest, and runs
-`omni2sound data features` on them; or, with the stage corpus, `omni2sound scenes features` on
+`omni2sound data features` on them; or, with scene material, `omni2sound scenes features` on
 as many scenes of 4 s, one in five with pictures. Undisturbed in processes; then in processes and
 on Ray, each with a SIGKILL to the whole process group when about half of the shards are there,
 followed by a second run. Prints what was compared; the exit code is 1 if two stores differ or

