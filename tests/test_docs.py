@@ -182,6 +182,31 @@ def test_links_to_files_resolve(document: Path) -> None:
         assert (document.parent / target).exists(), f"{document}: {target} does not exist"
 
 
+_TODAYS = [d for d in DOCUMENTS if d.parent.name not in {"decisions", "experiments"}]
+"""Records quote commands as they were."""
+
+
+@pytest.mark.parametrize("document", _TODAYS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_commands_exist_with_their_options_also_where_they_are_not_run(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for match in _BLOCK.finditer(text):
+        if "has replaced this command" in (match["skip"] or ""):
+            continue
+        line = text[: match.start("body")].count("\n")
+        for argv in Block(document, line, match["kind"], match["body"]).commands:
+            command: Any = typer.main.get_command(app)
+            words = argv[1:]
+            if words[0] == "--plugin":
+                words = words[2:]
+            while words and words[0] in getattr(command, "commands", {}):
+                command = command.commands[words.pop(0)]
+            assert not hasattr(command, "commands"), f"{document}: {shlex.join(argv)}"
+            known = {name for param in command.params for name in param.opts}
+            known |= {name for param in command.params for name in param.secondary_opts}
+            for option in (w.partition("=")[0] for w in words if w.startswith("--")):
+                assert option in known | {"--help"}, f"{document}: {shlex.join(argv)}"
+
+
 def test_the_reference_names_every_command_and_option() -> None:
     text = _generated("commands")
     for path, command in _commands(typer.main.get_command(app), ()):
