@@ -92,7 +92,7 @@ class Omni2SoundPipeline:
 
         Args:
             model: "embedded" (the bundled model), a model folder, or a Hub id with a pinned
-                revision, "org/name@<commit>".
+                revision, `org/name@<commit>`.
             device: "auto", "cpu", "cuda", "cuda:1" or "mps".
             dtype: Precision of the transformer and of the bundled picture encoder: "auto",
                 "float32", "bfloat16" or "float16".
