@@ -227,6 +227,12 @@ def _generated(part: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+def test_the_reference_has_a_line_for_every_command() -> None:
+    page = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    group: Any = typer.main.get_command(app)
+    assert set(re.findall(r"^\| `([\w-]+)` \|", page, re.MULTILINE)) == set(group.commands)
+
+
 def test_the_api_page_has_every_public_name() -> None:
     text = (ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8")
     for name in omni2sound.__all__:
