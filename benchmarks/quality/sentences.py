@@ -2,10 +2,10 @@
 
 Run:  python benchmarks/quality/sentences.py --corpus CORPUS
 
-Text to audio of the default model, three times. Prompts for one thing of each class, in wordings
+Text to audio of the default model, three times. Prompts for one thing of each class, in templates
 of training, in those that are held out for the test split, and as somebody would type them
 (`TYPED`, written for this, without a look at the held-out ones). Captions of "main" scenes of the
-validation split, which are in wordings of training, by the number of things that they name. And
+validation split, which use training templates, by the number of things that they name. And
 a few prompts with ten seeds each. Intervals of the first table are over classes, 95 %.
 """
 

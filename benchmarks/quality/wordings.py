@@ -1,10 +1,10 @@
-"""How far does a text path that was trained on some wordings understand others?
+"""How far does a text path that was trained on some prompt templates understand others?
 
 Run:  python benchmarks/quality/wordings.py
 
 A small network, built like the transformer's way to text (projection, attention by learned
-queries), learns to name the class of prompts in training wordings and is asked about prompts
-in held-out ones; once for each way of showing it the text encoder's states. No sound is
+queries), learns to name the class of prompts from training templates and is asked about
+held-out paraphrases; once for each way of showing it the text encoder's states. No sound is
 involved, so this is what a model that makes every class perfectly would be limited to. Beside
 it: the nearest class mean of whole sentences, which learns nothing.
 """
@@ -121,7 +121,7 @@ def main() -> None:
     encoder = TextEncoder.load()
     train, train_labels = encoded(encoder, TRAINING_PROMPTS, held_out=False)
     asked, asked_labels = encoded(encoder, HELD_OUT_PROMPTS, held_out=True)
-    print(f"{len(train)} prompts to learn from, {len(asked)} in held-out wordings; right class:")
+    print(f"{len(train)} prompts to learn from, {len(asked)} in held-out paraphrases; right class:")
     asked_batch = padded(asked)
     known_BE = F.normalize(sentences(*padded(train)), dim=-1)
     means = torch.stack([known_BE[train_labels == k].mean(0) for k in train_labels.unique()])
