@@ -33,6 +33,20 @@ _WATCH_S = 5.0
 _MODEL = "local, scripted:FILE, or NAME@URL of an OpenAI-compatible endpoint."
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
+PicturesOption = Annotated[
+    Literal["text", "none", "frames"],
+    typer.Option(
+        help="text describes the silent video to the captioners, as in the paper; none gives them "
+        "nothing of it; frames shows it to the junior."
+    ),
+]
+WordingOption = Annotated[
+    Literal["template", "smollm2"],
+    typer.Option(
+        help="Wording of local captions; smollm2 lets a small language model reword them and "
+        "rejects sentences that add or lose a sound."
+    ),
+]
 KeyOption = Annotated[
     str, typer.Option(help="Environment variable with the API key; none if no key is needed.")
 ]
@@ -75,20 +89,8 @@ def run(
     junior: Annotated[str, typer.Option(help=f"Captioner of every clip: {_MODEL}")] = "local",
     senior: Annotated[str, typer.Option(help=f"Captioner of hard clips: {_MODEL}")] = "local",
     vision: Annotated[str, typer.Option(help=f"Describes the video: {_MODEL}")] = "local",
-    pictures: Annotated[
-        Literal["text", "none", "frames"],
-        typer.Option(
-            help="text describes the silent video to the captioners, as in the paper; none gives "
-            "them nothing of it; frames shows it to the junior."
-        ),
-    ] = "text",
-    wording: Annotated[
-        Literal["template", "smollm2"],
-        typer.Option(
-            help="Wording of local captions; smollm2 lets a small language model reword them and "
-            "rejects sentences that add or lose a sound."
-        ),
-    ] = "template",
+    pictures: PicturesOption = "text",
+    wording: WordingOption = "template",
     key_variable: KeyOption = "OPENAI_API_KEY",
     budget_usd: BudgetOption = None,
     price_file: PricesOption = None,
