@@ -156,7 +156,7 @@ def test_a_seed_is_drawn_and_reported(folder: Path, model: Path) -> None:
         (["--prompt", "x", "-o", "out.mp4"], "needs a video"),
         (["clip.mp4", "--keep-audio", "-o", "out.wav"], "--keep-audio: needs a video"),
         (["clip.mp4", "--loudness", "3"], "--loudness: expected -50 to -5 LUFS"),
-        (["clip.mp4", "--steps", "0"], "--steps: expected 1 to 1000, got 0"),
+        (["clip.mp4", "--steps", "0"], "--steps: expected a whole number from 1 to 1000, got 0"),
         (["clip.mp4", "--duration", "0"], "--duration: expected"),
         (["clip.mp4", "--duration", "nan"], "--duration: expected"),
         (["clip.mp4", "--negative-prompt", "x", "--guidance", "1"], "--negative-prompt: has no"),

@@ -91,12 +91,6 @@ class JobOutcome:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Line:
-    number: int
-    job: Job | UserError
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class _Plan:
     request: GenerationRequest
     output: Path
@@ -151,22 +145,21 @@ class Batch:
             Omni2SoundError: The model can't be loaded, so no job can run.
         """
         pipeline = None
-        for line in self._lines:
-            job = line.job
+        for line, job in self._lines:
             if isinstance(job, UserError):
-                yield JobOutcome(line=line.number, job_id=None, error=job)
+                yield JobOutcome(line=line, job_id=None, error=job)
                 continue
             try:
                 plan = self._plan(job)
                 earlier = _read_sidecar(plan.output)
                 if earlier is not None and earlier.get("request_sha256") == plan.sha256:
                     report = earlier | {"output": str(plan.output)}
-                    yield JobOutcome(line=line.number, job_id=job.id, report=report, skipped=True)
+                    yield JobOutcome(line=line, job_id=job.id, report=report, skipped=True)
                     continue
                 self._check(plan, earlier)
             except (Omni2SoundError, OSError, ValueError) as error:
                 # ValueError: a path that no file system takes, such as one with a zero byte.
-                yield JobOutcome(line=line.number, job_id=job.id, error=error)
+                yield JobOutcome(line=line, job_id=job.id, error=error)
                 continue
             if pipeline is None:  # outside the net: without a model no job can run
                 pipeline = self._pipeline.load()
@@ -181,10 +174,10 @@ class Batch:
                     more_facts=facts,
                 )
             except Exception as error:  # whatever it is, it fails this job alone
-                logger.debug("line %d", line.number, exc_info=error)
-                yield JobOutcome(line=line.number, job_id=job.id, error=error)
+                logger.debug("line %d", line, exc_info=error)
+                yield JobOutcome(line=line, job_id=job.id, error=error)
                 continue
-            yield JobOutcome(line=line.number, job_id=job.id, report=report)
+            yield JobOutcome(line=line, job_id=job.id, report=report)
 
     def _plan(self, job: Job) -> _Plan:
         video = None if job.video is None else self.path.parent / job.video
@@ -240,14 +233,14 @@ class Batch:
         check_target(plan.output, plan.request, self._options)
 
 
-def _read_jobs(path: Path) -> tuple[_Line, ...]:
-    """Parse a jobs file; a malformed line becomes an item that says what is wrong with it."""
+def _read_jobs(path: Path) -> list[tuple[int, Job | UserError]]:
+    """Parse a jobs file to line numbers and jobs, or to what is wrong with a malformed line."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise UserError(f"{path}: jobs can't be read: {reason}") from None
-    lines: list[_Line] = []
+    lines: list[tuple[int, Job | UserError]] = []
     line_of: dict[str, int] = {}
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -257,13 +250,12 @@ def _read_jobs(path: Path) -> tuple[_Line, ...]:
             first = line_of.setdefault(job.id, number)
             if first != number:
                 raise UserError(f"the id {job.id!r} is that of line {first}; choose another")
+            lines.append((number, job))
         except UserError as error:
-            lines.append(_Line(number=number, job=error))
-        else:
-            lines.append(_Line(number=number, job=job))
+            lines.append((number, error))
     if not lines:
         raise UserError(f"{path}: holds no jobs; write one JSON object a line")
-    return tuple(lines)
+    return lines
 
 
 def _parse(line: str) -> Job:

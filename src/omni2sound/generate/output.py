@@ -181,18 +181,15 @@ def request_sha256(
         "duration_s": None if request.duration_s is None else float(request.duration_s),
         "steps": request.num_inference_steps,
         "guidance": request.guidance_scale,
-        # Only where it is given, so that digests from before the field existed stay valid.
-        **(
-            {}
-            if request.text_guidance_scale is None
-            else {"text_guidance": request.text_guidance_scale}
-        ),
+        "text_guidance": request.text_guidance_scale,
         "seed": seed,
         "keep_audio": options.keep_audio,
         "loudness_lufs": options.loudness_lufs,
         "model": model_sha256,
         "dtype": dtype,
     }
+    if request.text_guidance_scale is None:
+        del asked["text_guidance"]  # as in digests from before the field existed
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

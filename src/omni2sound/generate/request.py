@@ -14,6 +14,7 @@ import math
 import numbers
 import os
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -35,10 +36,20 @@ __all__ = [
 
 MAX_DURATION_S = 3600
 MAX_STEPS = 1000
-MAX_GUIDANCE = 100.0
+MAX_GUIDANCE = 100
 MAX_PROMPT_CHARS = 2000
 MAX_TAKES = 100
 MAX_SEED = 2**63 - 1
+
+_NUMBERS: Mapping[str, tuple[bool, float, float, str]] = {
+    "duration_s": (False, math.ulp(0.0), MAX_DURATION_S, " of seconds"),
+    "num_inference_steps": (True, 1, MAX_STEPS, ""),
+    "guidance_scale": (False, 0, MAX_GUIDANCE, ""),
+    "text_guidance_scale": (False, 0, MAX_GUIDANCE, ""),
+    "seed": (True, 0, MAX_SEED, ""),
+    "takes": (True, 1, MAX_TAKES, ""),
+}
+"""Whether a number is whole, the least and the most of it, its unit."""
 
 Task = Literal["V2A", "T2A", "VT2A"]
 
@@ -72,27 +83,18 @@ class GenerationRequest:
     """How many results to make."""
 
     def __post_init__(self) -> None:
-        self._check_types()
+        for name, kind, expected in (
+            ("video", Path, "a path"),
+            ("prompt", str, "a text"),
+            ("negative_prompt", str, "a text"),
+        ):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise UserError(f"expected {expected}, got {repr(value)[:80]}", field=name)
         if self.video is None and self.prompt is None:
             raise UserError("nothing to generate from; give a video, a prompt or both")
-        for name in ("prompt", "negative_prompt"):
-            text = getattr(self, name)
-            if text is not None and len(text) > MAX_PROMPT_CHARS:
-                raise UserError(
-                    f"expected at most {MAX_PROMPT_CHARS} characters, got {len(text)}", field=name
-                )
-            if text is not None and not _is_unicode(text):
-                raise UserError("is not valid UTF-8; check the terminal's encoding", field=name)
-        if self.prompt is not None and not self.prompt.strip():
-            raise UserError("is empty; describe the sound, or leave it out", field="prompt")
-        _check_range("duration_s", self.duration_s, above=0, up_to=MAX_DURATION_S, unit=" seconds")
-        _check_range("num_inference_steps", self.num_inference_steps, at_least=1, up_to=MAX_STEPS)
-        _check_range("guidance_scale", self.guidance_scale, at_least=0, up_to=MAX_GUIDANCE)
-        _check_range(
-            "text_guidance_scale", self.text_guidance_scale, at_least=0, up_to=MAX_GUIDANCE
-        )
-        _check_range("seed", self.seed, at_least=0, up_to=MAX_SEED)
-        _check_range("takes", self.takes, at_least=1, up_to=MAX_TAKES)
+        self._check_texts()
+        self._check_numbers()
         if self.seed > MAX_SEED - self.takes + 1:
             raise UserError(
                 f"{self.seed} leaves no room for {self.takes} takes; use a lower one", field="seed"
@@ -104,34 +106,44 @@ class GenerationRequest:
                 "applies to a prompt beside a video; give both, or use `guidance_scale` alone",
                 field="text_guidance_scale",
             )
-        for name in ("duration_s", "guidance_scale", "text_guidance_scale"):
-            value = getattr(self, name)
-            if isinstance(value, int):  # 3 and 3.0 are one request, and one text in the metadata
-                object.__setattr__(self, name, float(value))
 
-    def _check_types(self) -> None:
-        """Check types; numbers of NumPy become Python's, which JSON can hold."""
-        kinds: tuple[tuple[str, type[Any], str], ...] = (
-            ("video", Path, "a path"),
-            ("prompt", str, "a text"),
-            ("negative_prompt", str, "a text"),
-            ("duration_s", numbers.Real, "a number of seconds"),
-            ("num_inference_steps", numbers.Integral, "a whole number"),
-            ("guidance_scale", numbers.Real, "a number"),
-            ("text_guidance_scale", numbers.Real, "a number"),
-            ("seed", numbers.Integral, "a whole number"),
-            ("takes", numbers.Integral, "a whole number"),
-        )
-        for name, kind, what in kinds:
+    def _check_texts(self) -> None:
+        for name in ("prompt", "negative_prompt"):
+            text = getattr(self, name) or ""
+            if len(text) > MAX_PROMPT_CHARS:
+                raise UserError(
+                    f"expected at most {MAX_PROMPT_CHARS} characters, got {len(text)}", field=name
+                )
+            try:
+                text.encode("utf-8")
+            except UnicodeEncodeError:  # other bytes, which Python keeps as lone surrogates
+                raise UserError(
+                    "is not valid UTF-8; check the terminal's encoding", field=name
+                ) from None
+        if self.prompt is not None and not self.prompt.strip():
+            raise UserError("is empty; describe the sound, or leave it out", field="prompt")
+
+    def _check_numbers(self) -> None:
+        """Check types and ranges; numbers become Python's own, which JSON can hold."""
+        for name, (whole, least, most, unit) in _NUMBERS.items():
             value: Any = getattr(self, name)
             if value is None and name not in ("seed", "takes"):
                 continue
-            if not isinstance(value, kind) or isinstance(value, bool):
-                raise UserError(f"expected {what}, got {repr(value)[:80]}", field=name)
-            if kind is numbers.Integral:
-                object.__setattr__(self, name, int(value))
-            elif kind is numbers.Real and not isinstance(value, (int, Fraction)):
-                object.__setattr__(self, name, float(value))
+            kind = numbers.Integral if whole else numbers.Real
+            # Not a number is outside of every range.
+            if isinstance(value, bool) or not (isinstance(value, kind) and least <= value <= most):
+                bounds = (
+                    f"from {least} to {most}" if least in (0, 1) else f"above 0, at most {most}"
+                )
+                raise UserError(
+                    f"expected a {'whole ' if whole else ''}number{unit} {bounds}, "
+                    f"got {repr(value)[:80]}",
+                    field=name,
+                )
+            # 3 and 3.0 are one request, and one text in the metadata; fractions stay exact.
+            if not isinstance(value, Fraction):
+                convert: Any = int if whole else float
+                object.__setattr__(self, name, convert(value))
 
     def check_negative_prompt(self, guidance: float) -> None:
         """Refuse a negative prompt that has no effect.
@@ -194,39 +206,6 @@ class GenerationRequest:
 def draw_seed() -> int:
     """Draw a seed for a request that names none; short enough to be typed again."""
     return secrets.randbelow(2**31)
-
-
-def _is_unicode(text: str) -> bool:
-    """False for bytes of another encoding, which Python keeps as lone surrogates."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _check_range(
-    name: str,
-    value: float | None,
-    *,
-    up_to: float,
-    above: float | None = None,
-    at_least: float | None = None,
-    unit: str = "",
-) -> None:
-    if value is None:
-        return
-    low_enough = value <= up_to
-    high_enough = value > above if above is not None else at_least is None or value >= at_least
-    # Bounds first: a whole number of hundreds of digits has no finite float to ask about.
-    if not (low_enough and high_enough and math.isfinite(value)):
-        if above is not None:
-            expected = f"more than {above:g} and at most {up_to:g}{unit}"
-        else:
-            # A large whole number as it is: 2**63 - 1 as a float is 2**63.
-            last = str(up_to) if isinstance(up_to, int) else f"{up_to:g}"
-            expected = f"{at_least:g} to {last}{unit}"
-        raise UserError(f"expected {expected}, got {value}", field=name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -326,7 +305,7 @@ class GenerationResult:
 
     def facts(self) -> dict[str, Any]:
         """How the sound was made, as JSON data; equal for two runs of one request."""
-        return {
+        facts = {
             "task": self.task,
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
@@ -335,11 +314,10 @@ class GenerationResult:
             "seed": self.seed,
             "steps": self.num_inference_steps,
             "guidance": self.guidance_scale,
-            **(
-                {}
-                if self.text_guidance_scale is None
-                else {"text_guidance": self.text_guidance_scale}
-            ),
+            "text_guidance": self.text_guidance_scale,
             "model": self.model,
             "model_sha256": self.model_sha256,
         }
+        if self.text_guidance_scale is None:
+            del facts["text_guidance"]
+        return facts
