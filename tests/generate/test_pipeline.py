@@ -304,7 +304,7 @@ Values = dict[str, object]
         ({"prompt": 5}, "prompt: expected a text, got 5"),
         (
             {"prompt": "x", "num_inference_steps": "8"},
-            "expected a whole number from 1 to 1000, got '8'",
+            "from 1 to 1000, got '8'",
         ),
         ({"prompt": "x", "duration_s": "x"}, "at most 3600, got 'x'"),
         ({"prompt": "x", "seed": 1.5}, "seed: expected a whole number from 0"),

@@ -130,11 +130,9 @@ class GenerationRequest:
             if value is None and name not in ("seed", "takes"):
                 continue
             kind = numbers.Integral if whole else numbers.Real
-            # Not a number is outside of every range.
-            if isinstance(value, bool) or not (isinstance(value, kind) and least <= value <= most):
-                bounds = (
-                    f"from {least} to {most}" if least in (0, 1) else f"above 0, at most {most}"
-                )
+            fits = isinstance(value, kind) and not isinstance(value, bool)
+            if not fits or not least <= value <= most:  # NaN is outside of every range
+                bounds = f"above 0, at most {most}" if 0 < least < 1 else f"from {least} to {most}"
                 raise UserError(
                     f"expected a {'whole ' if whole else ''}number{unit} {bounds}, "
                     f"got {repr(value)[:80]}",
