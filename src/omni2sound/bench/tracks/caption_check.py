@@ -5,6 +5,9 @@ Out:  a `ModalityCheck`, and the `flags` for which a person has to look.
 
 The model decides nothing: flagged clips go to the review queue (`review`), the others are
 accepted. The model's answer is kept with the clip.
+
+The docstrings of `HeardSound` and `ModalityCheck` are part of the schema that is sent, and so of
+the key under which paid answers are kept: don't reword them.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ class HeardSound(BaseModel):
 
 
 class ModalityCheck(BaseModel):
-    """The model's answer on one caption."""
+    """What the model says of one caption."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
