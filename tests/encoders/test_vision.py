@@ -43,7 +43,7 @@ def test_a_drawn_traffic_light_is_recognised() -> None:
     frame[20:200, 80:144] = (40, 40, 40)
     for centre, colour in ((50, (230, 40, 30)), (110, (240, 200, 40)), (170, (40, 200, 80))):
         frame[(y - centre) ** 2 + (x - 112) ** 2 < 24**2] = colour
-    probabilities = ENCODER.classify(frame[None])
+    probabilities = ENCODER.embed_and_classify(frame[None])[1]
     torch.testing.assert_close(probabilities.sum(), torch.tensor(1.0))
     assert int(probabilities.argmax()) == 920  # ImageNet: traffic light
 
@@ -84,4 +84,4 @@ def test_half_precision_changes_features_a_little() -> None:
     features = rounded.embed(frames)
     assert features.dtype == torch.float32
     assert float((features * exact.embed(frames)).sum(dim=-1).min()) > 0.98
-    assert rounded.classify(frames).dtype == torch.float32
+    assert rounded.embed_and_classify(frames)[1].dtype == torch.float32

@@ -123,7 +123,7 @@ def test_another_recipe_or_other_data_is_refused_with_the_difference(
     tmp_path: Path, run: Run
 ) -> None:
     run(tmp_path / "a", click_recipe(), max_steps=1)
-    with pytest.raises(ConfigError, match="add --resume or use another --out"):
+    with pytest.raises(ConfigError, match="set `resume`, or give another `out`"):
         run(tmp_path / "a", click_recipe())
     changed = override(click_recipe(), "stages.0.lr", 0.5)
     with pytest.raises(ConfigError, match=r"recipe\.stages\.0\.lr: was 0\.002, is 0\.5\. Use"):

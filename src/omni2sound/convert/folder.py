@@ -68,10 +68,10 @@ class Converted:
     """
 
     folder: Path
-    direction: Literal["in", "out"]
+    direction: Literal["in", "out"] = "in"
     num_tensors: int
-    set_aside: int
-    unverified: tuple[str, ...]
+    set_aside: int = 0
+    unverified: tuple[str, ...] = ()
 
 
 def convert(source: Path, target: Path, *, weights: WeightSet | None = None) -> Converted:
@@ -143,7 +143,6 @@ def _in(source: Path, target: Path, weights: WeightSet | None) -> Converted:
     )
     return Converted(
         folder=target,
-        direction="in",
         num_tensors=len(tensors),
         set_aside=set_aside,
         unverified=unverified,
@@ -201,13 +200,7 @@ def _save_autoencoder(
         half=False,
         max_file_bytes=LARGE_FILE_BYTES,
     )
-    return Converted(
-        folder=target,
-        direction="in",
-        num_tensors=len(tensors),
-        set_aside=set_aside,
-        unverified=(),
-    )
+    return Converted(folder=target, num_tensors=len(tensors), set_aside=set_aside)
 
 
 def _out(source: Path, target: Path) -> Converted:
@@ -240,7 +233,6 @@ def _out(source: Path, target: Path) -> Converted:
         folder=target,
         direction="out",
         num_tensors=len(tensors),
-        set_aside=0,
         unverified=_unverified(config),
     )
 

@@ -25,10 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omni2sound.encoders.base import own_tensor
-from omni2sound.encoders.pictures import resize
+from omni2sound.encoders.pictures import resize, rgb_tensor
 from omni2sound.encoders.published import CLIP, fill, read_checkpoint, resolve
-from omni2sound.errors import ConfigError, ShapeError
+from omni2sound.errors import ConfigError
 
 __all__ = ["ClipShape", "ClipVision", "build_clip", "from_open_clip"]
 
@@ -187,11 +186,7 @@ class ClipVision:
         Raises:
             ShapeError: If shape or dtype differ.
         """
-        frames = own_tensor(frames_THWK)
-        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:
-            raise ShapeError(
-                f"frames must be uint8 (T, H, W, 3), got {frames.dtype} {tuple(frames.shape)}"
-            )
+        frames = rgb_tensor(frames_THWK)
         if len(frames) == 0:
             return torch.zeros(0, self.dim, device=self.device)
         return torch.cat([self._embed_chunk(chunk) for chunk in torch.split(frames, self._chunk)])

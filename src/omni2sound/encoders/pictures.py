@@ -11,11 +11,32 @@ Shape suffixes: T pictures, H W pixels, K colours.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["crop_centre", "resize", "resize_short_side"]
+from omni2sound.encoders.base import own_tensor
+from omni2sound.errors import ShapeError
+
+__all__ = ["crop_centre", "resize", "resize_short_side", "rgb_tensor"]
+
+
+def rgb_tensor(frames_THWK: NDArray[np.uint8] | Tensor, *, least: int = 0) -> Tensor:
+    """Convert pictures to a tensor that owns its memory.
+
+    Raises:
+        ShapeError: If they are not uint8 (T, H, W, 3) with T >= `least`.
+    """
+    frames = own_tensor(frames_THWK)
+    if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
+        raise ShapeError(
+            f"frames must be uint8 (T, H, W, 3), got {frames.dtype} {tuple(frames.shape)}"
+        )
+    if len(frames) < least:
+        raise ShapeError(f"expected at least {least} frames, got {len(frames)}")
+    return frames
 
 
 def resize(frames_THWK: Tensor, size_px: tuple[int, int]) -> Tensor:

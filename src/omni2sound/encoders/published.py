@@ -24,7 +24,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,7 @@ __all__ = [
     "SYNCHFORMER",
     "VGGISH",
     "PublishedFile",
+    "PublishedNetwork",
     "Release",
     "fill",
     "read_checkpoint",
@@ -51,6 +52,8 @@ __all__ = [
 ]
 
 _log = logging.getLogger(__name__)
+
+N = TypeVar("N", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -294,6 +297,48 @@ def fill(
     if problems:
         raise ConfigError(f"{title}: the file is not this network: {'; '.join(problems)}")
     network.load_state_dict(stored)
+
+
+class PublishedNetwork(Generic[N]):
+    """Base of frozen networks with published weights; subclasses set `release` and `build`."""
+
+    release: ClassVar[Release]
+    inside: ClassVar[str | None] = None
+    """Key of the tensors, if the file holds more than them."""
+    not_needed: ClassVar[tuple[str, ...]] = ()
+    """Prefixes of stored names that are skipped."""
+
+    def __init__(self, network: N, device: torch.device | str = "cpu") -> None:
+        self._network = network.eval().requires_grad_(False).to(device)
+        self.device = torch.device(device)
+
+    @staticmethod
+    def build() -> N:
+        """Build the network with random weights."""
+        raise NotImplementedError
+
+    @staticmethod
+    def adapt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Rename or verify stored tensors before they are loaded."""
+        return tensors
+
+    @classmethod
+    def load(cls, source: str | os.PathLike[str], device: torch.device | str = "cpu") -> Self:
+        """Load the published weights.
+
+        Args:
+            source: Folder of the release's files, or a Hub id with its revision.
+            device: Device to run on.
+
+        Raises:
+            MissingPartError: A file is missing.
+            ConfigError: Its tensors do not fit this network.
+            IntegrityError: It differs from the published file.
+        """
+        path = resolve(cls.release, source) / cls.release.files[0].name
+        network, tensors = cls.build(), cls.adapt(read_checkpoint(path, inside=cls.inside))
+        fill(network, tensors, title=cls.release.title, not_needed=cls.not_needed)
+        return cls(network, device)
 
 
 def _plain_numpy() -> list[Any]:

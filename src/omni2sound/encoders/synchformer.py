@@ -17,7 +17,6 @@ v-iashin/Synchformer, hkchengrex/MMAudio (the checkpoint).
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,9 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omni2sound.encoders.base import own_tensor
-from omni2sound.encoders.pictures import crop_centre, resize_short_side
-from omni2sound.encoders.published import SYNCHFORMER, fill, read_checkpoint, resolve
+from omni2sound.encoders.pictures import crop_centre, resize_short_side, rgb_tensor
+from omni2sound.encoders.published import SYNCHFORMER, PublishedNetwork
 from omni2sound.encoders.vit import Attention, Mlp, Named
 from omni2sound.errors import ConfigError, ShapeError
 
@@ -177,11 +175,13 @@ def segments(x_T: Tensor, *, length: int, hop: int) -> Tensor:
     return x_T.unfold(0, length, hop).movedim(-1, 1)
 
 
-class SynchformerVisual:
+class SynchformerVisual(PublishedNetwork[MotionTransformer]):
     """The frozen visual encoder (136 M parameters). Build it with `SynchformerVisual.load`."""
 
+    release = SYNCHFORMER
+    not_needed = ("afeat_extractor.", "vproj.", "aproj.", "transformer.")
     fps = 25
-    """Pictures per second that it takes."""
+    """Pictures per second."""
 
     def __init__(
         self,
@@ -190,35 +190,23 @@ class SynchformerVisual:
         *,
         chunk_segments: int = 4,
     ) -> None:
-        self._network = network.eval().requires_grad_(False).to(device)
+        super().__init__(network, device)
         self._chunk = chunk_segments
-        self.device = torch.device(device)
 
     @property
     def dim(self) -> int:
         """Features D of one vector."""
         return self._network.config.width
 
-    @classmethod
-    def load(
-        cls, source: str | os.PathLike[str], device: torch.device | str = "cpu"
-    ) -> SynchformerVisual:
-        """Load the visual half of the published network.
+    @staticmethod
+    def build() -> MotionTransformer:
+        """Build the network with random weights."""
+        return MotionTransformer(MotionConfig())
 
-        Args:
-            source: The folder of `synchformer_state_dict.pth`, or a Hub id with a revision.
-            device: Device to run on.
-
-        Raises:
-            MissingPartError: The file is missing.
-            ConfigError: Its tensors do not fit this network.
-            IntegrityError: It differs from the published file.
-        """
-        tensors = read_checkpoint(resolve(SYNCHFORMER, source) / SYNCHFORMER.files[0].name)
-        visual = MotionTransformer(MotionConfig())
-        others = ("afeat_extractor.", "vproj.", "aproj.", "transformer.")
-        fill(Named(vfeat_extractor=visual), tensors, title=SYNCHFORMER.title, not_needed=others)
-        return cls(visual, device)
+    @staticmethod
+    def adapt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Rename the tensors of the visual half."""
+        return {name.removeprefix("vfeat_extractor."): value for name, value in tensors.items()}
 
     @torch.no_grad()
     def segment_features(self, frames_THWK: NDArray[np.uint8] | Tensor) -> Tensor:
@@ -231,11 +219,7 @@ class SynchformerVisual:
         Raises:
             ShapeError: If shape or dtype differ, or for fewer than 16 pictures.
         """
-        frames = own_tensor(frames_THWK)
-        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8:
-            raise ShapeError(
-                f"frames must be uint8 (T, H, W, 3), got {frames.dtype} {tuple(frames.shape)}"
-            )
+        frames = rgb_tensor(frames_THWK)
         side = self._network.config.frame_px
         cropped = [
             crop_centre(resize_short_side(chunk.to(self.device), side), side)

@@ -169,21 +169,11 @@ class VisionEncoder:
         return F.normalize(self._pooled(frames_THWC), dim=-1)
 
     @torch.no_grad()
-    def classify(self, frames_THWC: NDArray[np.uint8] | Tensor) -> Tensor:
-        """ImageNet-1k probabilities (T, 1000); input and errors as in `embed`."""
-        logits = self._logits(self._pooled(frames_THWC))
-        return logits.softmax(dim=-1)
-
-    @torch.no_grad()
     def embed_and_classify(self, frames_THWC: NDArray[np.uint8] | Tensor) -> tuple[Tensor, Tensor]:
-        """Features and probabilities by one pass of the network."""
+        """Features and ImageNet-1k probabilities (T, 1000); input and errors as in `embed`."""
         pooled_TD = self._pooled(frames_THWC)
-        logits_TK = self._logits(pooled_TD)
+        logits_TK: Tensor = self._network.classifier(pooled_TD.to(self._dtype)).float()
         return F.normalize(pooled_TD, dim=-1), logits_TK.softmax(dim=-1)
-
-    def _logits(self, pooled_TD: Tensor) -> Tensor:
-        logits_TK: Tensor = self._network.classifier(pooled_TD.to(self._dtype))
-        return logits_TK.float()
 
     def _pooled(self, frames_THWC: NDArray[np.uint8] | Tensor) -> Tensor:
         frames = own_tensor(frames_THWC)

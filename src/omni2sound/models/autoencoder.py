@@ -36,7 +36,14 @@ from omni2sound.models.spectrum import (
 )
 from omni2sound.models.vocoder import Vocoder, VocoderConfig
 
-__all__ = ["AudioVAE", "AutoencoderConfig", "MelPcaAutoencoder", "MelPcaConfig"]
+__all__ = [
+    "AudioVAE",
+    "AutoencoderConfig",
+    "MelPcaAutoencoder",
+    "MelPcaConfig",
+    "check_latents",
+    "pad_to_frames",
+]
 
 _LEAST_RELATIVE_SCALE = 1e-3
 _LOUDNESS_EXPONENT = 0.5
@@ -225,15 +232,7 @@ class MelPcaAutoencoder(AudioVAE):
         Raises:
             ShapeError: If the latents are not (B, L, C) with L > 0.
         """
-        if (
-            latents_BLC.ndim != 3
-            or latents_BLC.shape[2] != self.latent_dim
-            or not latents_BLC.shape[1]
-        ):
-            raise ShapeError(
-                f"latents must be (batch, frames > 0, {self.latent_dim}), "
-                f"got {tuple(latents_BLC.shape)}"
-            )
+        check_latents(latents_BLC, self.latent_dim)
         blocks = (latents_BLC.float() * self.scale_C) @ self.basis_CK + self.mean_K
         log_mel = blocks.reshape(len(blocks), -1, self.config.num_bands)
         # A sampler can leave the range of sounds; exp() must not overflow then.
@@ -287,13 +286,26 @@ class MelPcaAutoencoder(AudioVAE):
             getattr(self, name).copy_(getattr(other, name))
 
     def _blocks(self, waveform_BN: Tensor) -> Tensor:
-        if waveform_BN.ndim != 2 or not waveform_BN.shape[1]:
-            raise ShapeError(
-                f"waveform must be (batch, samples > 0), got {tuple(waveform_BN.shape)}"
-            )
-        missing = -waveform_BN.shape[1] % self.hop_samples
-        log_mel_BTM = self.log_mel(nn.functional.pad(waveform_BN.float(), (0, missing)))
+        log_mel_BTM = self.log_mel(pad_to_frames(waveform_BN, self.hop_samples))
         return log_mel_BTM.reshape(len(log_mel_BTM), -1, self.config.block_size)
+
+
+def check_latents(latents_BLC: Tensor, latent_dim: int) -> None:
+    """Raise a `ShapeError` unless latents are (B, L, C) with L > 0."""
+    shape = tuple(latents_BLC.shape)
+    if len(shape) != 3 or shape[2] != latent_dim or not shape[1]:
+        raise ShapeError(f"latents must be (batch, frames > 0, {latent_dim}), got {shape}")
+
+
+def pad_to_frames(waveform_BN: Tensor, hop_samples: int) -> Tensor:
+    """Pad waveforms with silence to a multiple of the hop, as float32.
+
+    Raises:
+        ShapeError: If they are not (B, N) with N > 0.
+    """
+    if waveform_BN.ndim != 2 or not waveform_BN.shape[1]:
+        raise ShapeError(f"waveform must be (batch, samples > 0), got {tuple(waveform_BN.shape)}")
+    return nn.functional.pad(waveform_BN.float(), (0, -waveform_BN.shape[1] % hop_samples))
 
 
 def _principal(product_KK: Tensor, mean_K: Tensor) -> Tensor:

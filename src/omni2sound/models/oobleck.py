@@ -28,8 +28,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from omni2sound.config import runtime_only
-from omni2sound.errors import ConfigError, ShapeError
-from omni2sound.models.autoencoder import AudioVAE
+from omni2sound.errors import ConfigError
+from omni2sound.models.autoencoder import AudioVAE, check_latents, pad_to_frames
 
 __all__ = ["Oobleck", "OobleckConfig"]
 
@@ -227,7 +227,7 @@ class Oobleck(AudioVAE):
             ShapeError: If the waveform is not (B, N) with N > 0.
         """
         hop, config = self.hop_samples, self.config
-        padded_BN = self._padded(waveform_BN)
+        padded_BN = pad_to_frames(waveform_BN, hop)
         frames_BLH = padded_BN.reshape(len(padded_BN), -1, hop)
 
         def whole(part_BLH: Tensor) -> Tensor:
@@ -244,11 +244,7 @@ class Oobleck(AudioVAE):
         Raises:
             ShapeError: If the latents are not (B, L, C) with L > 0.
         """
-        shape = latents_BLC.shape
-        if latents_BLC.ndim != 3 or shape[2] != self.latent_dim or not shape[1]:
-            raise ShapeError(
-                f"latents must be (batch, frames > 0, {self.latent_dim}), got {tuple(shape)}"
-            )
+        check_latents(latents_BLC, self.latent_dim)
         config = self.config
         z_BLC = latents_BLC.float() * self.scale_C.float() + self.mean_C.float()
 
@@ -277,13 +273,6 @@ class Oobleck(AudioVAE):
         """Set mean and deviation by which latents are standardised."""
         self.mean_C.copy_(mean_C)
         self.scale_C.copy_(scale_C)
-
-    def _padded(self, waveform_BN: Tensor) -> Tensor:
-        if waveform_BN.ndim != 2 or not waveform_BN.shape[1]:
-            raise ShapeError(
-                f"waveform must be (batch, samples > 0), got {tuple(waveform_BN.shape)}"
-            )
-        return nn.functional.pad(waveform_BN.float(), (0, -waveform_BN.shape[1] % self.hop_samples))
 
 
 def in_chunks(

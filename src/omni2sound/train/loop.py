@@ -453,7 +453,15 @@ class _Run:
             speed=self.recipe.speed,
         )
         if self.on_device is not None:
-            made = self.on_device.batch(
+            build: Callable[..., Batch] = self.on_device.batch
+            places: list[dict[str, int]] = [{}]
+        else:
+            build = partial(build_batch, self.store)
+            accumulate, num_parts = self.recipe.accumulate, self.world.size * self.recipe.accumulate
+            first = self.world.rank * accumulate
+            places = [{"part": first + i, "num_parts": num_parts} for i in range(accumulate)]
+        return [
+            build(
                 draw,
                 seed=self.recipe.seed,
                 step=step,
@@ -461,22 +469,10 @@ class _Run:
                 prompts=self.prompts,
                 caption_role=stage.caption_role,
                 text_tokens=self.recipe.text_tokens,
+                **place,
             )
-            return [made]
-        build = partial(
-            build_batch,
-            self.store,
-            draw,
-            seed=self.recipe.seed,
-            step=step,
-            difficulty=difficulty,
-            prompts=self.prompts,
-            caption_role=stage.caption_role,
-            text_tokens=self.recipe.text_tokens,
-            num_parts=self.world.size * self.recipe.accumulate,
-        )
-        first = self.world.rank * self.recipe.accumulate
-        return [build(part=first + i) for i in range(self.recipe.accumulate)]
+            for place in places
+        ]
 
     @contextmanager
     def _batches(self) -> Iterator[Callable[[int], list[Batch]]]:

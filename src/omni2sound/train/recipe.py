@@ -30,6 +30,11 @@ Task = Literal["T2A", "V2A", "VT2A"]
 TASKS: tuple[Task, ...] = get_args(Task)
 
 
+def _check(holds: bool, message: str) -> None:
+    if not holds:
+        raise ConfigError(message)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stage:
     """One phase of training, which continues from the weights of the previous stage."""
@@ -69,43 +74,34 @@ class Stage:
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.task_weights) - set(TASKS))
-        if unknown:
-            raise ConfigError(f"stage {self.name!r}: unknown tasks {unknown}; known: {TASKS}")
-        if not all(weight >= 0 for weight in self.task_weights.values()):
-            raise ConfigError(
-                f"stage {self.name!r}: task_weights must be 0 or more, got {self.task_weights}"
-            )
         total = sum(self.task_weights.values())
-        if abs(total - 1) > 1e-6:
-            raise ConfigError(f"stage {self.name!r}: task_weights must sum to 1, got {total}")
-        if not (0 < self.lr < math.inf and 0 <= self.final_lr < math.inf):
-            raise ConfigError(
-                f"stage {self.name!r}: needs lr > 0 and final_lr >= 0, "
-                f"got {self.lr} and {self.final_lr}"
-            )
-        if self.steps < 1 or self.warmup_steps < 0:
-            raise ConfigError(
-                f"stage {self.name!r}: needs steps >= 1 and warmup_steps >= 0, "
-                f"got {self.steps} and {self.warmup_steps}"
-            )
-        if self.silence_weight is not None and not 0 <= self.silence_weight < math.inf:
-            raise ConfigError(
-                f"stage {self.name!r}: silence_weight must be 0 or more, got {self.silence_weight}"
-            )
-        for name in ("offscreen_prob", "token_drop_sample_prob", "token_drop_prob"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(
-                    f"stage {self.name!r}: {name} must lie in [0, 1], got {getattr(self, name)}"
-                )
-        if not 0 < self.t2a_best_share <= 1:
-            raise ConfigError(
-                f"stage {self.name!r}: t2a_best_share must lie in (0, 1], got {self.t2a_best_share}"
-            )
         low, high = self.offscreen_snr_db
-        if not low <= high:
-            raise ConfigError(f"stage {self.name!r}: offscreen_snr_db must rise, got {low}, {high}")
-        if self.extend_steps < 0:
-            raise ConfigError(f"stage {self.name!r}: extend_steps must be >= 0")
+        weight, where = self.silence_weight, f"stage {self.name!r}: "
+        _check(not unknown, f"{where}unknown tasks {unknown}; known: {TASKS}")
+        _check(
+            all(weight >= 0 for weight in self.task_weights.values()),
+            f"{where}task_weights must be 0 or more, got {self.task_weights}",
+        )
+        _check(abs(total - 1) <= 1e-6, f"{where}task_weights must sum to 1, got {total}")
+        _check(
+            0 < self.lr < math.inf and 0 <= self.final_lr < math.inf,
+            f"{where}needs lr > 0 and final_lr >= 0, got {self.lr} and {self.final_lr}",
+        )
+        _check(
+            self.steps >= 1 and self.warmup_steps >= 0 and self.extend_steps >= 0,
+            f"{where}needs steps >= 1, warmup_steps >= 0 and extend_steps >= 0, "
+            f"got {self.steps}, {self.warmup_steps} and {self.extend_steps}",
+        )
+        _check(
+            weight is None or 0 <= weight < math.inf,
+            f"{where}silence_weight must be 0 or more, got {weight}",
+        )
+        for name in ("offscreen_prob", "token_drop_sample_prob", "token_drop_prob"):
+            value = getattr(self, name)
+            _check(0 <= value <= 1, f"{where}{name} must lie in [0, 1], got {value}")
+        share = self.t2a_best_share
+        _check(0 < share <= 1, f"{where}t2a_best_share must lie in (0, 1], got {share}")
+        _check(low <= high, f"{where}offscreen_snr_db must rise, got {low}, {high}")
 
     @property
     def makes_prompts(self) -> bool:
@@ -182,41 +178,48 @@ class Recipe:
     """Steps between sample sounds with spectrograms in the run's folder; 0 writes none."""
 
     def __post_init__(self) -> None:
-        if not self.stages:
-            raise ConfigError(f"recipe {self.name!r} has no stages")
         names = [stage.name for stage in self.stages]
-        if len(set(names)) < len(names):
-            raise ConfigError(f"recipe {self.name!r}: stages need different names, got {names}")
-        if self.batch_seconds <= 0:
-            raise ConfigError(f"batch_seconds must be positive, got {self.batch_seconds}")
-        if not 0 <= self.null_prob < 1 or not 0 <= self.ema_decay < 1:
-            raise ConfigError("null_prob and ema_decay must lie in [0, 1)")
-        if self.text_noise < 0 or not 0 <= self.text_drop < 1:
-            raise ConfigError(
-                f"need text_noise >= 0 and text_drop in [0, 1), got {self.text_noise} and "
-                f"{self.text_drop}"
-            )
-        if self.speed < 0 or (self.speed and not self.resident):
-            raise ConfigError(
-                f"speed must be 0 or more and needs resident=true, got speed={self.speed} and "
-                f"resident={self.resident}; set speed to 0 before resident to false"
-            )
-        if self.resident and not self.augment:
-            raise ConfigError(
-                "on-device features are encoded in every step, augment=false uses stored latents: "
-                "set resident to false (and speed to 0 before it)"
-            )
-        if self.resident and self.accumulate > 1:
-            raise ConfigError("on-device features make whole batches: set accumulate to 1")
-        if self.accumulate < 1 or self.validate_every < 1 or self.sample_every < 0:
-            raise ConfigError("accumulate and validate_every must be >= 1, sample_every >= 0")
         sizes = self.dit.conditioner
         masked = isinstance(sizes, ConditionerConfig) and sizes.masked
-        if self.text_tokens is None and not masked:
-            raise ConfigError(
-                "a model without masks attends to padding: set text_tokens to the number of "
-                "tokens to which every prompt is padded"
-            )
+        _check(bool(names), f"recipe {self.name!r} has no stages")
+        _check(
+            len(set(names)) == len(names),
+            f"recipe {self.name!r}: stages need different names, got {names}",
+        )
+        _check(self.batch_seconds > 0, f"batch_seconds must be positive, got {self.batch_seconds}")
+        _check(
+            0 <= self.null_prob < 1 and 0 <= self.ema_decay < 1,
+            f"null_prob and ema_decay must lie in [0, 1), got {self.null_prob} and "
+            f"{self.ema_decay}",
+        )
+        _check(
+            self.text_noise >= 0 and 0 <= self.text_drop < 1,
+            f"need text_noise >= 0 and text_drop in [0, 1), got {self.text_noise} and "
+            f"{self.text_drop}",
+        )
+        _check(
+            self.speed == 0 or (self.speed > 0 and self.resident),
+            f"speed must be 0 or more and needs resident=true, got speed={self.speed} and "
+            f"resident={self.resident}; set speed to 0 before resident to false",
+        )
+        _check(
+            self.augment or not self.resident,
+            "on-device features are encoded in every step, augment=false uses stored latents: "
+            "set resident to false (and speed to 0 before it)",
+        )
+        _check(
+            self.accumulate <= 1 or not self.resident,
+            "on-device features make whole batches: set accumulate to 1",
+        )
+        _check(
+            min(self.accumulate, self.validate_every) >= 1 and self.sample_every >= 0,
+            "accumulate and validate_every must be >= 1, sample_every >= 0",
+        )
+        _check(
+            self.text_tokens is not None or masked,
+            "a model without masks attends to padding: set text_tokens to the number of tokens "
+            "to which every prompt is padded",
+        )
 
     @property
     def num_steps(self) -> int:

@@ -1,4 +1,4 @@
-"""One training run from Python: what `omni2sound train` does.
+"""Training runs from Python, as `omni2sound train` does them.
 
 In:   a `RunRequest`: a recipe, folders of features, an output folder, limits.
 Out:  checkpoints and a log in that folder, and `model/` (or `adapter/`), ready to generate.
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ _SHARED_COMPONENTS = ("autoencoder", "sync", "text", "vision")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunRequest:
-    """What to train, on what, and for how long.
+    """A training run: recipe, features and limits.
 
     Attributes:
         recipe: The run; its `dit.latent_dim` is replaced by that of the autoencoder.
@@ -95,10 +95,10 @@ class RunRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainedRun:
-    """The end of a run.
+    """Result of a run.
 
     Attributes:
-        written: The model or adapter folder; None on other ranks than the first.
+        written: Folder of the model or adapter; None on other ranks than the first.
         result: Steps, convergence, and why the run stopped.
     """
 
@@ -108,7 +108,7 @@ class TrainedRun:
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Components:
-    """The frozen networks of a run, and what the model will be composed of."""
+    """Components of the model beside the trained transformer."""
 
     card: ModelCard
     recipe: Recipe
@@ -116,7 +116,6 @@ class _Components:
     autoencoder: AudioVAE
     sync: SyncEncoder | None
     parent: ModelCard | None = None
-    attributions: list[str] = field(default_factory=list)
 
 
 def train_recipe(
@@ -125,15 +124,15 @@ def train_recipe(
     """Run or resume a recipe, and save the model.
 
     Args:
-        request: What to train.
+        request: Recipe, features and limits.
         on_step: Called with (steps done, steps in all).
 
     Returns:
-        Where the model or adapter lies, and how the run ended.
+        The folder of the model or adapter, and how the run ended.
 
     Raises:
         ConfigError: If features, components, checkpoint and recipe do not fit together.
-        MissingPartError: If a model or an encoder is not there.
+        MissingPartError: If a model or an encoder is missing.
         KeyboardInterrupt: After Ctrl-C or SIGTERM; checkpoint and model are saved before.
     """
     card = load_card(resolve_model(request.parts))

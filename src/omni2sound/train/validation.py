@@ -6,13 +6,14 @@ Out:  the mean loss of each task, equal on every rank.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from omni2sound.data.batches.batch import build_batch, sampler_for
+from omni2sound.data.batches.batch import Batch, build_batch, sampler_for
 from omni2sound.data.batches.hard_samples import Difficulty
 from omni2sound.data.batches.on_device import DeviceFeatures
 from omni2sound.data.store.rows import FeatureStore
@@ -48,26 +49,19 @@ def validation_loss(
     means = {}
     was_training = model.training
     model.eval()
+    build: Callable[..., Batch] = partial(build_batch, store, part=world.rank, num_parts=world.size)
+    if on_device is not None:
+        build = on_device.batch
     for task in recipe.tasks:
         total = torch.zeros(2, dtype=torch.float64)
         for step in range(VALIDATION_BATCHES):
-            draw, plain = sampler.draw(step, {task: 1.0}), Difficulty(augment=False)
-            seed, tokens = recipe.seed + 1, recipe.text_tokens
-            if on_device is not None:
-                batch = on_device.batch(
-                    draw, seed=seed, step=step, difficulty=plain, text_tokens=tokens
-                )
-            else:
-                batch = build_batch(
-                    store,
-                    draw,
-                    seed=seed,
-                    step=step,
-                    difficulty=plain,
-                    text_tokens=tokens,
-                    part=world.rank,
-                    num_parts=world.size,
-                )
+            batch = build(
+                sampler.draw(step, {task: 1.0}),
+                seed=recipe.seed + 1,
+                step=step,
+                difficulty=Difficulty(augment=False),
+                text_tokens=recipe.text_tokens,
+            )
             loss_B, _ = batch_loss(model, batch, vae, recipe, device)
             total += torch.tensor([loss_B.sum().item(), len(loss_B)])
         loss, count = world.sum(total).tolist()

@@ -17,7 +17,6 @@ cuts and crops for it.
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -27,10 +26,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omni2sound.encoders.base import own_tensor
 from omni2sound.encoders.metric.spectra import mel_matrix
-from omni2sound.encoders.pictures import resize_short_side
-from omni2sound.encoders.published import IMAGEBIND, fill, read_checkpoint, resolve
+from omni2sound.encoders.pictures import resize_short_side, rgb_tensor
+from omni2sound.encoders.published import IMAGEBIND, PublishedNetwork
 from omni2sound.encoders.vit import Mlp, Named
 from omni2sound.errors import ShapeError
 
@@ -232,32 +230,18 @@ def picture_cuts(frames_THWK: Tensor) -> Tensor:
     )
 
 
-class ImageBind:
+class ImageBind(PublishedNetwork[ImageBindNetwork]):
     """ImageBind huge for sound and pictures, frozen. Build it with `ImageBind.load`."""
 
+    release = IMAGEBIND
+    not_needed = NOT_NEEDED
     sample_rate_hz = _RATE_HZ
     seconds_per_picture = 2
 
-    def __init__(self, network: ImageBindNetwork, device: torch.device | str = "cpu") -> None:
-        self._network = network.eval().requires_grad_(False).to(device)
-        self.device = torch.device(device)
-
-    @classmethod
-    def load(cls, source: str | os.PathLike[str], device: torch.device | str = "cpu") -> ImageBind:
-        """Load the published network.
-
-        Args:
-            source: The folder of `imagebind_huge.pth`.
-            device: Device to run on.
-
-        Raises:
-            MissingPartError: The file is missing.
-            ConfigError: Its tensors do not fit this network.
-        """
-        network = ImageBindNetwork(ImageBindShape())
-        tensors = read_checkpoint(resolve(IMAGEBIND, source) / IMAGEBIND.files[0].name)
-        fill(network, tensors, title=IMAGEBIND.title, not_needed=NOT_NEEDED)
-        return cls(network, device)
+    @staticmethod
+    def build() -> ImageBindNetwork:
+        """Build the network with random weights."""
+        return ImageBindNetwork(ImageBindShape())
 
     @torch.no_grad()
     def embed_audio(self, waveform_N: Tensor) -> Tensor:
@@ -279,10 +263,5 @@ class ImageBind:
         Raises:
             ShapeError: If shape or dtype differ, or for fewer than two pictures.
         """
-        frames = own_tensor(frames_THWK)
-        if frames.ndim != 4 or frames.dtype != torch.uint8 or len(frames) < 2:
-            raise ShapeError(
-                "frames must be uint8 (T, H, W, 3) with T >= 2, "
-                f"got {frames.dtype} {tuple(frames.shape)}"
-            )
+        frames = rgb_tensor(frames_THWK, least=2)
         return self._network.embed(picture_cuts(frames.to(self.device)), "vision").cpu()

@@ -13,14 +13,12 @@ Source: Kong et al. 2020, arXiv:1912.10211; qiuqiangkong/audioset_tagging_cnn, C
 
 from __future__ import annotations
 
-import os
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omni2sound.encoders.metric.spectra import mel_matrix, power_spectrum
-from omni2sound.encoders.published import PANNS, fill, read_checkpoint, resolve
+from omni2sound.encoders.published import PANNS, PublishedNetwork
 from omni2sound.errors import IntegrityError, ShapeError
 
 __all__ = ["Cnn14", "Panns"]
@@ -115,40 +113,34 @@ class Cnn14(nn.Module):
         return self.fc_audioset(embedding_BD), embedding_BD
 
 
-class Panns:
+class Panns(PublishedNetwork[Cnn14]):
     """Cnn14 (80 M parameters, frozen). Build it with `Panns.load`."""
 
+    release = PANNS
+    inside = "model"
     sample_rate_hz = 16_000
     dim = 2048
     """Dimension of an embedding."""
     min_samples = 32 * _HOP_SAMPLES
     """Shorter clips vanish in five poolings."""
 
-    def __init__(self, network: Cnn14, device: torch.device | str = "cpu") -> None:
-        self._network = network.eval().requires_grad_(False).to(device)
-        self.device = torch.device(device)
+    @staticmethod
+    def build() -> Cnn14:
+        """Build the network with random weights."""
+        return Cnn14()
 
-    @classmethod
-    def load(cls, source: str | os.PathLike[str], device: torch.device | str = "cpu") -> Panns:
-        """Load the published network.
-
-        Args:
-            source: The folder of `Cnn14_16k_mAP=0.438.pth`.
-            device: Device to run on.
+    @staticmethod
+    def adapt(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Remove the file's Fourier kernels.
 
         Raises:
-            MissingPartError: The file is missing.
-            ConfigError: Its tensors do not fit this network.
-            IntegrityError: Its front end differs from this one.
+            IntegrityError: They are not those of this front end.
         """
-        tensors = read_checkpoint(resolve(PANNS, source) / PANNS.files[0].name, inside="model")
-        network = Cnn14()
         for name, kernel in zip(_FOURIER, fourier_kernels(), strict=True):
             stored = tensors.pop(name, None)
             if stored is not None and not torch.allclose(stored[:, 0], kernel, atol=1e-5):
                 raise IntegrityError(f"{PANNS.title}: {name} is not a Hann window of 512 samples")
-        fill(network, tensors, title=PANNS.title)
-        return cls(network, device)
+        return tensors
 
     @torch.no_grad()
     def logits_and_embeddings(self, waveform_BN: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,6 @@ Source: Koutini et al. 2021, arXiv:2110.05069; kkoutini/passt_hear21, get_basic_
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omni2sound.encoders.metric.spectra import mel_matrix, power_spectrum
-from omni2sound.encoders.published import PASST, fill, read_checkpoint, resolve
+from omni2sound.encoders.published import PASST, PublishedNetwork
 from omni2sound.encoders.vit import Block, Named
 from omni2sound.errors import ShapeError
 
@@ -102,33 +101,18 @@ def passt_log_mel(waveform_BN: Tensor) -> Tensor:
     return ((power_BFK @ bands_KM + 1e-5).log().mT + 4.5) / 5
 
 
-class Passt:
+class Passt(PublishedNetwork[PasstNetwork]):
     """PaSST-S (86 M parameters, frozen). Build it with `Passt.load`."""
 
+    release = PASST
     sample_rate_hz = _RATE_HZ
     dim = 768
     """Dimension of an embedding."""
 
-    def __init__(self, network: PasstNetwork, device: torch.device | str = "cpu") -> None:
-        self._network = network.eval().requires_grad_(False).to(device)
-        self.device = torch.device(device)
-
-    @classmethod
-    def load(cls, source: str | os.PathLike[str], device: torch.device | str = "cpu") -> Passt:
-        """Load the published network.
-
-        Args:
-            source: The folder of `passt-s-f128-p16-s10-ap.476-swa.pt`.
-            device: Device to run on.
-
-        Raises:
-            MissingPartError: The file is missing.
-            ConfigError: Its tensors do not fit this network.
-        """
-        network = PasstNetwork(PasstConfig())
-        tensors = read_checkpoint(resolve(PASST, source) / PASST.files[0].name)
-        fill(network, tensors, title=PASST.title)
-        return cls(network, device)
+    @staticmethod
+    def build() -> PasstNetwork:
+        """Build the network with random weights."""
+        return PasstNetwork(PasstConfig())
 
     @torch.no_grad()
     def logits_and_embeddings(self, waveform_BN: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,6 @@ Source: Iashin et al. 2024, arXiv:2401.16423; Gong et al. 2021, arXiv:2104.01778
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omni2sound.encoders.metric.spectra import mel_matrix, power_spectrum
-from omni2sound.encoders.published import SYNCHFORMER, fill, read_checkpoint, resolve
+from omni2sound.encoders.published import SYNCHFORMER, PublishedNetwork
 from omni2sound.encoders.synchformer import (
     ClassPooling,
     MotionConfig,
@@ -251,35 +250,20 @@ def log_mel_segments(waveform_N: Tensor) -> Tensor:
     return (padded - _MEAN) / (2 * _STD)
 
 
-class Synchformer:
+class Synchformer(PublishedNetwork[SynchformerNetwork]):
     """Synchformer, frozen (237 M parameters). Build it with `Synchformer.load`."""
 
+    release = SYNCHFORMER
     sample_rate_hz = _RATE_HZ
 
     def __init__(self, network: SynchformerNetwork, device: torch.device | str = "cpu") -> None:
-        self._network = network.eval().requires_grad_(False).to(device)
+        super().__init__(network, device)
         self.visual = SynchformerVisual(network.vfeat_extractor, device)
-        self.device = torch.device(device)
 
-    @classmethod
-    def load(
-        cls, source: str | os.PathLike[str], device: torch.device | str = "cpu"
-    ) -> Synchformer:
-        """Load the published network.
-
-        Args:
-            source: The folder of `synchformer_state_dict.pth`, or a Hub id with a revision.
-            device: Device to run on.
-
-        Raises:
-            MissingPartError: The file is missing.
-            ConfigError: Its tensors do not fit this network.
-            IntegrityError: It differs from the published file.
-        """
-        network = SynchformerNetwork(SynchformerConfig())
-        tensors = read_checkpoint(resolve(SYNCHFORMER, source) / SYNCHFORMER.files[0].name)
-        fill(network, tensors, title=SYNCHFORMER.title)
-        return cls(network, device)
+    @staticmethod
+    def build() -> SynchformerNetwork:
+        """Build the network with random weights."""
+        return SynchformerNetwork(SynchformerConfig())
 
     @torch.no_grad()
     def audio_features(self, waveform_N: Tensor) -> Tensor:

@@ -13,13 +13,11 @@ Source: Hershey et al. 2017, arXiv:1609.09430; harritaylor/torchvggish.
 
 from __future__ import annotations
 
-import os
-
 import torch
 from torch import Tensor, nn
 
 from omni2sound.encoders.metric.spectra import mel_matrix
-from omni2sound.encoders.published import VGGISH, fill, read_checkpoint, resolve
+from omni2sound.encoders.published import VGGISH, PublishedNetwork
 from omni2sound.errors import ShapeError
 
 __all__ = ["Vggish", "VggishNetwork", "vggish_log_mel"]
@@ -96,32 +94,16 @@ def vggish_log_mel(waveform_N: Tensor) -> Tensor:
     return log_FM[: num_examples * _EXAMPLE_FRAMES].view(num_examples, _EXAMPLE_FRAMES, -1)
 
 
-class Vggish:
+class Vggish(PublishedNetwork[VggishNetwork]):
     """VGGish (72 M parameters, frozen). Build it with `Vggish.load`."""
 
+    release = VGGISH
     sample_rate_hz = 16_000
 
-    def __init__(self, network: VggishNetwork, device: torch.device | str = "cpu") -> None:
-        self._network = network.eval().requires_grad_(False).to(device)
-        self.device = torch.device(device)
-
-    @classmethod
-    def load(cls, source: str | os.PathLike[str], device: torch.device | str = "cpu") -> Vggish:
-        """Load the published network.
-
-        Args:
-            source: The folder of `vggish-10086976.pth`.
-            device: Device to run on.
-
-        Raises:
-            MissingPartError: The file is missing.
-            ConfigError: Its tensors do not fit this network.
-            IntegrityError: It is not the published file.
-        """
-        network = VggishNetwork()
-        tensors = read_checkpoint(resolve(VGGISH, source) / VGGISH.files[0].name)
-        fill(network, tensors, title=VGGISH.title)
-        return cls(network, device)
+    @staticmethod
+    def build() -> VggishNetwork:
+        """Build the network with random weights."""
+        return VggishNetwork()
 
     @torch.no_grad()
     def embed(self, waveform_BN: Tensor) -> Tensor:
