@@ -1,15 +1,15 @@
-"""`omni2sound convert`: a released checkpoint into a model folder, or back.
+"""`omni2sound convert`: convert a released checkpoint into a model folder, or back.
 
-In:   a folder with `model_config.json` and a checkpoint, a folder of diffusers with an
-      autoencoder, or a model folder.
-Out:  a new folder; a line of JSON that says what was done and what of it is unverified.
+In:   a folder with `model_config.json` and a checkpoint, a diffusers folder with an autoencoder,
+      or a model folder.
+Out:  a new folder; one line of JSON with the number of tensors and unverified components.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,22 +20,24 @@ __all__ = ["convert"]
 
 def convert(
     source: Annotated[
-        Path, typer.Argument(help="Folder or file of a checkpoint; or a model folder, to go back.")
+        Path,
+        typer.Argument(help="Folder or file of a checkpoint, or a model folder to convert back."),
     ],
-    target: Annotated[Path, typer.Argument(help="Folder to write; it must not exist.")],
+    target: Annotated[Path, typer.Argument(help="Folder to write, which must not exist.")],
     weights: Annotated[
-        str | None,
-        typer.Option(help="Of a training checkpoint: trained, or average (its moving average)."),
+        Literal["trained", "average"] | None,
+        typer.Option(
+            help="Weights of a training checkpoint: trained, or average (their EMA). "
+            "Default: the only set in the file."
+        ),
     ] = None,
 ) -> None:
     """Convert a checkpoint of the stable-audio-tools family, or a model back into one."""
     from omni2sound.convert.folder import convert as run
 
-    if weights not in (None, "trained", "average"):
-        raise UserError(f"--weights {weights}: expected trained or average")
     if not target.parent.is_dir():
         raise UserError(f"{target}: folder {target.parent} does not exist; create it first")
-    done = run(source, target, weights=weights)  # type: ignore[arg-type]
+    done = run(source, target, weights=weights)
     print(
         json.dumps(
             {
