@@ -1,1 +1,1 @@
-"""What is trained: the diffusion transformer, its conditioning and the autoencoder."""
+"""Trained networks: the diffusion transformer, its conditioning and the autoencoders."""
