@@ -23,6 +23,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
 from omni2sound.files import atomic_folder, cache_dir
 
@@ -52,6 +53,18 @@ LARGE_FILE_BYTES = 2_000_000_000
 """The same for models too large for a repository of code."""
 ATTRIBUTION_FILE = "attribution.tsv"
 """Licence and author of every source of a model or a corpus."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Card:
+    """The fields of `card.json`; `ModelCard` describes them."""
+
+    format: int
+    name: str
+    parts: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    training: Mapping[str, Any]
+    files: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,13 +158,10 @@ def load_card(folder: Path) -> ModelCard:
         raise ConfigError(f"{folder} is not a model folder: it has no {CARD}") from None
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path} can't be read: {error}") from None
-    fields = {"format", "name", "parts", "defaults", "training", "files"}
-    if not isinstance(data, dict) or set(data) != fields:
-        found = sorted(data) if isinstance(data, dict) else type(data).__name__
-        raise ConfigError(f"{path} must have exactly {sorted(fields)}, has {found}")
-    if data["format"] != FORMAT:
-        raise ConfigError(f"{path} has format {data['format']}, this release reads format {FORMAT}")
-    for part, expected in data["files"].items():
+    card = from_json(_Card, data, where=str(path))
+    if card.format != FORMAT:
+        raise ConfigError(f"{path} has format {card.format}, this release reads format {FORMAT}")
+    for part, expected in card.files.items():
         found = _sha256(folder / f"{part}.safetensors")
         if found != expected:
             raise IntegrityError(
@@ -160,11 +170,11 @@ def load_card(folder: Path) -> ModelCard:
             )
     return ModelCard(
         folder=folder,
-        name=data["name"],
-        parts=data["parts"],
-        defaults=data["defaults"],
-        training=data["training"],
-        files=data["files"],
+        name=card.name,
+        parts=card.parts,
+        defaults=card.defaults,
+        training=card.training,
+        files=card.files,
         sha256=_model_digest(data),
         attribution=_read_or_empty(folder / ATTRIBUTION_FILE),
     )
