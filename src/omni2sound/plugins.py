@@ -100,8 +100,8 @@ def load_plugins(plugins: Iterable[str] = ()) -> None:
         UserError: If one is missing or fails.
     """
     named = [p for p in os.environ.get(PLUGINS_VARIABLE, "").split(os.pathsep) if p]
-    named += [str(Path(p).resolve()) if p.endswith(".py") else p for p in plugins]
-    for plugin in dict.fromkeys(named):
+    paths = [str(Path(p).resolve()) if p.endswith(".py") else p for p in (*named, *plugins)]
+    for plugin in dict.fromkeys(paths):
         if plugin in _imported:
             continue
         _imported.add(plugin)  # before: a plugin may look up entries while it is imported
@@ -110,8 +110,8 @@ def load_plugins(plugins: Iterable[str] = ()) -> None:
         except (Exception, SystemExit) as error:
             _imported.remove(plugin)
             raise UserError(f"plugin {plugin!r}: {_reason(error, plugin)}") from error
-    if named:
-        os.environ[PLUGINS_VARIABLE] = os.pathsep.join(dict.fromkeys(named))
+    if paths:
+        os.environ[PLUGINS_VARIABLE] = os.pathsep.join(dict.fromkeys(paths))
 
 
 def _import_module(name: str) -> None:
