@@ -141,7 +141,7 @@ def test_an_own_tagger_and_an_own_metric_score_in_two_workers(
         shutil.copyfile(stage_track.path(clip.audio), theirs / f"{clip.clip_id}.wav")
     own = [part for name in ("tagger", "metric") for part in ("--plugin", EXAMPLES / f"{name}.py")]
     folders = (stage_track.folder, theirs, "--cache", tmp_path / "cache", "--out", tmp_path / "out")
-    arguments = (*folders, "--task", "V2A", "--workers", 2, "--judges", "flatness")
+    arguments = (*folders, "--task", "V2A", "--workers", 2, "--taggers", "flatness")
     done = run(*own, "-q", "bench", "score", *arguments)
     assert done.returncode == 0, done.stderr
     for title in ("### main: flatness-8s-v1", "### main: stage-v1", "### offscreen: brightness-v1"):

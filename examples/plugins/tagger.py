@@ -1,7 +1,7 @@
 """Your own audio tagger: rain if the spectrum is flat, bell if it is not.
 
 `omni2sound --plugin examples/plugins/tagger.py bench score TRACK SOUNDS --task V2A -o OUT
---judges flatness`; it also adds the distances `flatness-8s-v1`.
+--taggers flatness`; it also adds the distances `flatness-8s-v1`.
 """
 
 import numpy as np

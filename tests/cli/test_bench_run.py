@@ -40,7 +40,7 @@ def test_build_prints_the_tracks_identity(
     track: Track,
     tmp_path: Path,
 ) -> None:
-    arguments = ("--assets", store, "--clips", 8, "--seed", 3, "--duration", 2, "--workers", 1)
+    arguments = ("--corpus", store, "--clips", 8, "--seed", 3, "--duration", 2, "--workers", 1)
     code, out, _ = run("build", "stage-omni", *arguments, "--out", tmp_path / "again")
     assert code == 0
     assert json.loads(out) == json.loads(json.dumps(track.identity))
@@ -51,7 +51,7 @@ def test_score_report_compare_listen(track: Track, tmp_path: Path) -> None:
     theirs.mkdir()
     for clip in track.clips:
         shutil.copyfile(track.path(clip.audio), theirs / f"{clip.clip_id}.wav")
-    common = ("--cache", tmp_path / "cache", "--workers", 1, "--judges", "yamnet")
+    common = ("--cache", tmp_path / "cache", "--workers", 1, "--taggers", "yamnet")
     arguments = (track.folder, theirs, "--task", "V2A", "--out", tmp_path / "out", *common)
     code, out, err = run("score", *arguments)
     assert (code, err) == (0, "")
@@ -105,7 +105,7 @@ def test_a_random_model_misses_gates_and_the_run_goes_on_where_it_was(
 ) -> None:
     model, out = tiny_model_folder(tmp_path / "tiny"), tmp_path / "out"
     arguments = (
-        *("run", track.folder, "--gates", "--model", model, "--assets", store, "--out", out),
+        *("run", track.folder, "--gates", "--model", model, "--corpus", store, "--out", out),
         *("--steps", 1, "--many-steps", 2, "--batch", 4, "--device", "cpu", "--workers", 1),
         *("--cache", tmp_path / "cache"),
     )
@@ -131,7 +131,7 @@ def test_bad_input_is_refused(track: Track, tmp_path: Path) -> None:
         (("score", track.folder, tmp_path, "--task", "A2V", "--out", tmp_path / "o"), "--task"),
         (("score", tmp_path, tmp_path, "--task", "V2A", "--out", tmp_path / "o"), "no track"),
         (("report", tmp_path), "no scores"),
-        (("run", track.folder, "--judges", "nobody", "--out", tmp_path / "o"), "no tagger"),
+        (("run", track.folder, "--taggers", "nobody", "--out", tmp_path / "o"), "no tagger"),
     ):
         with pytest.raises(UserError, match=words):
             run(*arguments)

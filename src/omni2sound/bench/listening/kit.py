@@ -33,7 +33,7 @@ from omni2sound.bench.listening.stimulus import Stimulus, Trial
 from omni2sound.bench.report.examples import flac_bytes
 from omni2sound.bench.tracks.track import Track, TrackClip
 from omni2sound.errors import UserError
-from omni2sound.files import atomic_path
+from omni2sound.files import write_text
 from omni2sound.media.audio import Audio, read_audio, write_audio
 from omni2sound.media.mux import mux
 from omni2sound.media.samples import fit_length, round_half_up
@@ -99,32 +99,27 @@ def write_kit(
         raise UserError(f"{len(usable)} clips have a sound of every system, {num_clips} are needed")
     chosen = [usable[i] for i in rng.permutation(len(usable))[:num_clips]]
     pairs = list(combinations(sorted(systems), 2))
-    key_trials: list[dict[str, Any]] = []
-    trials: list[Trial] = []
+    trials, key_trials = [], []
     for number, clip in enumerate(chosen):
         names = pairs[number % len(pairs)] if kind == "pairs" else (*sorted(systems), *_ADDED)
         names = tuple(names[i] for i in rng.permutation(len(names)))
-        # No seed: labels must not be derivable by a person who knows the systems' names.
-        labels = [secrets.token_hex(5) for _ in names]
-        video = track.path(clip.video) if show_video and clip.video is not None else None
         wrong = next(c for c in usable[::-1] if c.clip_id != clip.clip_id)
         paths = {
             **{name: systems[name][clip.clip_id] for name in systems},
             **dict.fromkeys((REFERENCE, ANCHOR_LOW), track.path(clip.audio)),
             ANCHOR_WRONG: track.path(wrong.audio),
         }
-        reference = None
-        if kind == "mushra":
-            reference = _stimulus("reference", REFERENCE, paths, clip, video)
+        video = track.path(clip.video) if show_video and clip.video is not None else None
+        # No seed: labels must not be derivable by a person who knows the systems' names.
+        labels = {secrets.token_hex(5): name for name in names}
         trial = Trial(
             name=f"t{number:03d}",
             caption=clip.caption if show_caption else "",
             questions=tuple(q for q in QUESTIONS if q != "sync" or video is not None),
-            stimuli=[
-                _stimulus(label, name, paths, clip, video)
-                for label, name in zip(labels, names, strict=True)
-            ],
-            reference=reference,
+            stimuli=[_stimulus(at, name, paths, clip, video) for at, name in labels.items()],
+            reference=_stimulus("reference", REFERENCE, paths, clip, video)
+            if kind == "mushra"
+            else None,
         )
         trials.append(trial)
         key_trials.append(
@@ -132,7 +127,7 @@ def write_kit(
                 "trial": trial.name,
                 "clip_id": clip.clip_id,
                 "questions": list(trial.questions),
-                "stimuli": dict(zip(labels, names, strict=True)),
+                "stimuli": labels,
             }
         )
     key: dict[str, Any] = {
@@ -145,12 +140,8 @@ def write_kit(
     key["kit"] = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     page = listening_page(kind=kind, kit=key["kit"], questions=QUESTIONS, trials=trials)
     out.mkdir(parents=True, exist_ok=True)
-    for name, text in (
-        (PAGE, page),
-        (KEY, json.dumps(key, indent=1, ensure_ascii=False) + "\n"),
-    ):
-        with atomic_path(out / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_text(out / PAGE, page)
+    write_text(out / KEY, json.dumps(key, indent=1, ensure_ascii=False) + "\n")
     return key
 
 

@@ -34,6 +34,7 @@ from omni2sound.bench.tracks.music_mixes import (
     draw_music,
     mix_music,
 )
+from omni2sound.bench.tracks.public import read_caption_rows
 from omni2sound.bench.tracks.review import QueueRow, update_queue
 from omni2sound.bench.tracks.track import Part, Track, TrackClip, TrackInfo, json_line, write_track
 from omni2sound.data.corpora.manifest import Clip, Manifest
@@ -60,6 +61,24 @@ class CaptionRow:
     """Description of the silent video."""
     similarity: float | None = None
     """Audio-visual similarity, on the scale of the model that measured it."""
+
+
+def read_captions(path: Path) -> dict[str, CaptionRow]:
+    """Read captions by clip id from a manifest or a table with `name` and `caption`.
+
+    A table may have the columns `visual` and `similarity`, too.
+
+    Raises:
+        UserError: The file is neither, or a similarity is no number.
+    """
+    return {
+        name: CaptionRow(
+            caption=str(row["caption"] or ""),
+            visual=str(row.get("visual") or ""),
+            similarity=_number(row.get("similarity")),
+        )
+        for name, row in read_caption_rows(path).items()
+    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,27 +156,13 @@ def build_vggsound_track(
         else:
             proposed[clip_id] = (part, flags)
         count(at, len(usable))
-    doubtful = [
-        QueueRow(
-            clip_id=i,
-            part=part,
-            label=", ".join(usable[i].labels),
-            caption=captions[i].caption,
-            flags="; ".join(flags),
-            reason=_reason(checks.get(i)),
-        )
-        for i, (part, flags) in proposed.items()
-        if flags
-    ]
-    rows = {row.clip_id: row for row in update_queue(work / QUEUE, doubtful)}
+    rows = _review(proposed, usable, captions, checks, work / QUEUE)
     if waiting := sum(not row.is_decided for row in rows.values()):
         return Waiting(queue=work / QUEUE, num_waiting=waiting)
     chosen = []
     for clip_id, (part, _) in proposed.items():
-        how = _check_json(checks.get(clip_id))
-        choice = _Choice(
-            clip=usable[clip_id], caption=captions[clip_id].caption, part=part, how=how
-        )
+        caption, how = captions[clip_id].caption, _check_json(checks.get(clip_id))
+        choice = _Choice(clip=usable[clip_id], caption=caption, part=part, how=how)
         row = rows.get(clip_id)
         if row is not None:
             choice = _reviewed(choice, row)
@@ -182,6 +187,29 @@ def build_vggsound_track(
     return write_track(
         out, TrackInfo(name=NAME, version=VERSION, built=built), written, media=media
     )
+
+
+def _review(
+    proposed: Mapping[str, tuple[Part, tuple[str, ...]]],
+    usable: Mapping[str, Clip],
+    captions: Mapping[str, CaptionRow],
+    checks: Mapping[str, ModalityCheck | str],
+    queue: Path,
+) -> dict[str, QueueRow]:
+    """Put the doubtful clips into the review queue; return its rows by clip id."""
+    doubtful = [
+        QueueRow(
+            clip_id=i,
+            part=part,
+            label=", ".join(usable[i].labels),
+            caption=captions[i].caption,
+            flags="; ".join(flags),
+            reason=_reason(checks.get(i)),
+        )
+        for i, (part, flags) in proposed.items()
+        if flags
+    ]
+    return {row.clip_id: row for row in update_queue(queue, doubtful)}
 
 
 def _usable(
@@ -260,6 +288,15 @@ def _propose(
     if hears_speech(media / clip.video):
         return "offscreen", (), "the judge hears speech in an off-screen clip"
     return "offscreen", flags, ""
+
+
+def _number(cell: object) -> float | None:
+    if cell is None or cell == "":
+        return None
+    try:
+        return float(str(cell))
+    except ValueError:
+        raise UserError(f"similarity {cell!r}: expected a number, or nothing") from None
 
 
 def _check_json(check: ModalityCheck | str | None) -> dict[str, Any]:

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omni2sound.cli.options import EngineOption, WorkersOption, default_workers
+from omni2sound.cli.options import (
+    CorpusOption,
+    EngineOption,
+    WorkersOption,
+    corpus_folder,
+    default_workers,
+)
 from omni2sound.cli.progress import progress_bar
 from omni2sound.errors import UserError
 
@@ -28,7 +34,7 @@ __all__ = ["app", "decide"]
 _log = logging.getLogger(__name__)
 
 app = typer.Typer(
-    help="Make a track: clips, captions, truth, as versioned data.",
+    help="Build a track: versioned clips, captions and ground truth.",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -40,27 +46,28 @@ OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the tra
 @app.command("stage-omni")
 def stage_omni(
     out: OutOption,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same bytes.")] = 0,
-    clips: Annotated[int, typer.Option(min=2, help="Half main, half off-screen.")] = 1000,
-    duration: Annotated[float, typer.Option(help="Seconds of every clip.")] = 8.0,
-    assets: Annotated[Path | None, typer.Option(help="Stage corpus.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the scenes.")] = 0,
+    clips: Annotated[
+        int, typer.Option(min=2, help="Number of clips, half of them off-screen.")
+    ] = 1000,
+    duration: Annotated[float, typer.Option(help="Length of every clip in seconds.")] = 8.0,
+    corpus: CorpusOption = None,
     engine: EngineOption = "local",
     workers: WorkersOption = None,
 ) -> None:
-    """Scenes with exact truth, offline; goes on where it stopped."""
+    """Build scenes with exact ground truth, offline; resumes a stopped build."""
     from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
-    from omni2sound.files import cache_dir
 
     with progress_bar("clips", clips) as report:
         track = build_stage_track(
-            assets or cache_dir() / "stage",
+            corpus_folder(corpus),
             out,
             StagePlan(num_clips=clips, seed=seed, duration_s=duration),
             engine=engine,
             num_workers=workers or default_workers(),
             on_clip=report,
         )
-    _say(track)
+    _print_identity(track)
 
 
 @app.command("vggsound-omni")
@@ -71,37 +78,44 @@ def vggsound_omni(
         Path, typer.Option(help="CSV of name, caption[, visual, similarity], or a manifest.")
     ],
     out: OutOption,
-    work: Annotated[Path, typer.Option(help="Folder of checks and of the review queue.")],
+    work: Annotated[Path, typer.Option(help="Folder of the checks and the review queue.")],
     music: Annotated[
-        Path | None, typer.Option(help="Manifest of pieces with captions, to mix in.")
+        Path | None, typer.Option(help="Manifest of music with captions to mix in. Default: none.")
     ] = None,
-    mixes: Annotated[int, typer.Option(min=0, help="Clips that get music.")] = 800,
-    seed: Annotated[int, typer.Option(min=0, help="Of the mixes.")] = 0,
+    mixes: Annotated[int, typer.Option(min=0, help="Number of clips that get music.")] = 800,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the mixes.")] = 0,
     max_similarity: Annotated[
         float, typer.Option(help="Audio-visual similarity below which a clip is off-screen.")
     ] = 0.2,
-    captions_by: Annotated[str, typer.Option(help="Whose captions, for the record.")] = "",
+    captions_by: Annotated[
+        str, typer.Option(help="Author of the captions, noted in the track.")
+    ] = "",
     llm_model: Annotated[
-        str | None, typer.Option(help="Model that checks captions, by its name at --llm-url.")
+        str | None, typer.Option(help="Model at --llm-url that checks captions.")
     ] = None,
-    llm_url: Annotated[str | None, typer.Option(help="OpenAI-compatible endpoint.")] = None,
+    llm_url: Annotated[
+        str | None, typer.Option(help="OpenAI-compatible endpoint. Default: OpenAI's.")
+    ] = None,
     llm_key: Annotated[
-        str | None, typer.Option(help="Environment variable with its key, if it needs one.")
+        str | None, typer.Option(help="Environment variable with its key. Default: no key.")
     ] = None,
-    budget: Annotated[float | None, typer.Option(min=0, help="US dollars, at most.")] = None,
-    no_llm: Annotated[bool, typer.Option(help="Nobody checks captions; recorded.")] = False,
+    budget: Annotated[
+        float | None, typer.Option(min=0, help="Limit in US dollars. Default: none.")
+    ] = None,
+    no_llm: Annotated[
+        bool, typer.Option(help="Skip the LLM caption check (noted in the track).")
+    ] = False,
 ) -> None:
-    """VGGSound's test set with captions, checked, reviewed; exit code 1 while people must look."""
+    """Build from VGGSound's test set with captions; exit code 1 while clips wait for review."""
     from contextlib import ExitStack
 
     from omni2sound.bench.metrics.tagging import speech_in
     from omni2sound.bench.tracks.music_mixes import MixPlan
-    from omni2sound.bench.tracks.public import read_caption_rows
     from omni2sound.bench.tracks.vggsound import (
-        CaptionRow,
         VggsoundPlan,
         Waiting,
         build_vggsound_track,
+        read_captions,
     )
     from omni2sound.cli.bench.run import Steps
     from omni2sound.data.corpora import importer
@@ -113,14 +127,6 @@ def vggsound_omni(
     clips, listed = assemble("vggsound", importer("vggsound")(vggsound), MediaFolder(media))
     for problem in listed.problems[:20]:
         _log.warning("%s:%d: %s", problem.file, problem.line, problem.reason)
-    rows = {
-        name: CaptionRow(
-            caption=str(row["caption"] or ""),
-            visual=str(row.get("visual") or ""),
-            similarity=_number(row.get("similarity")),
-        )
-        for name, row in read_caption_rows(captions).items()
-    }
     plan = VggsoundPlan(
         mixes=MixPlan(count=mixes, seed=seed),
         max_similarity=max_similarity,
@@ -134,7 +140,7 @@ def vggsound_omni(
         made = build_vggsound_track(
             [c for c in clips if c.split == "test"],
             media,
-            rows,
+            read_captions(captions),
             out,
             work,
             plan,
@@ -153,7 +159,7 @@ def vggsound_omni(
             made.queue,
         )
         raise typer.Exit(1)
-    _say(made)
+    _print_identity(made)
 
 
 @app.command()
@@ -161,7 +167,9 @@ def audiocaps(
     published: Annotated[Path, typer.Option(help="Folder with test.csv.")],
     media: Annotated[Path, typer.Option(help="Folder of its sounds or videos.")],
     out: OutOption,
-    seed: Annotated[int, typer.Option(min=0, help="Draws one caption of five.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Random seed that chooses one caption of five.")
+    ] = 0,
 ) -> None:
     """AudioCaps' test split, 10 s."""
     from omni2sound.bench.tracks.public import build_corpus_track
@@ -172,7 +180,7 @@ def audiocaps(
     if listed.missing:
         _log.warning("%d clips have no media and are not in the track", len(listed.missing))
     test = [c for c in clips if c.split == "test"]
-    _say(build_corpus_track("audiocaps", test, media, out, clip_s=10.0, seed=seed))
+    _print_identity(build_corpus_track("audiocaps", test, media, out, clip_s=10.0, seed=seed))
 
 
 @app.command("kling-audio-eval")
@@ -181,9 +189,9 @@ def kling_audio_eval(
     media: Annotated[Path, typer.Option(help="Folder that its paths start from.")],
     out: OutOption,
     columns: Annotated[
-        str, typer.Option(help="id=...,caption=...,video=...[,audio=...]: what they are called.")
+        str, typer.Option(help="Column names: id=...,caption=...,video=...[,audio=...].")
     ],
-    duration: Annotated[float, typer.Option(help="Seconds of every clip.")] = 8.0,
+    duration: Annotated[float, typer.Option(help="Length of every clip in seconds.")] = 8.0,
 ) -> None:
     """Kling-Audio-Eval, or any table that names a video and a caption for each clip."""
     from omni2sound.bench.tracks.public import Columns, build_table_track, read_table
@@ -198,14 +206,16 @@ def kling_audio_eval(
         audio=named.get("audio"),
     )
     rows = read_table(table)
-    _say(build_table_track("kling-audio-eval", rows, media, out, columns=chosen, clip_s=duration))
+    _print_identity(
+        build_table_track("kling-audio-eval", rows, media, out, columns=chosen, clip_s=duration)
+    )
 
 
 @app.command()
 def foreign(
     track: Annotated[Path, typer.Argument(help="A track.")],
-    captions: Annotated[Path, typer.Option(help="CSV of name, caption, or a manifest.")],
-    annotator: Annotated[str, typer.Option(help="Whose captions.")],
+    captions: Annotated[Path, typer.Option(help="CSV with columns name, caption; or a manifest.")],
+    annotator: Annotated[str, typer.Option(help="Author of the captions.")],
     out: OutOption,
 ) -> None:
     """The same clips under another annotator's captions."""
@@ -216,7 +226,7 @@ def foreign(
     made, left_out = build_recaptioned_track(read_track(track), told, annotator, out)
     if left_out:
         _log.warning("%d clips without a caption of %s left out", len(left_out), annotator)
-    _say(made)
+    _print_identity(made)
 
 
 def decide(
@@ -241,15 +251,6 @@ def decide(
     )
 
 
-def _number(cell: object) -> float | None:
-    if cell is None or cell == "":
-        return None
-    try:
-        return float(str(cell))
-    except ValueError:
-        raise UserError(f"similarity {cell!r}: expected a number, or nothing") from None
-
-
 def _chat(
     stack: ExitStack, work: Path, model: str, url: str | None, key: str | None, budget: float | None
 ) -> ChatModel:
@@ -263,5 +264,5 @@ def _chat(
     return CachedChat(endpoint, store=store, prices=Prices.load())
 
 
-def _say(track: Track) -> None:
+def _print_identity(track: Track) -> None:
     print(json.dumps(track.identity, indent=1))

@@ -19,7 +19,7 @@ from omni2sound.errors import UserError
 __all__ = ["app"]
 
 app = typer.Typer(
-    help="Ask listeners.",
+    help="Run a blinded listening test.",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -36,11 +36,15 @@ class Kind(StrEnum):
 @app.command()
 def build(
     track: Annotated[Path, typer.Argument(help="Folder of a track.")],
-    system: Annotated[list[str], typer.Option(help="NAME=FOLDER of its sounds; may repeat.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for page and key.")],
-    kind: Annotated[Kind, typer.Option(help="Two at a time, or all on scales.")] = Kind.PAIRS,
-    clips: Annotated[int, typer.Option(min=2, help="Trials.")] = 20,
-    seed: Annotated[int, typer.Option(min=0, help="Chooses clips and their order.")] = 0,
+    system: Annotated[
+        list[str], typer.Option(help="NAME=FOLDER of a system's sounds; repeatable.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page and the key.")],
+    kind: Annotated[
+        Kind, typer.Option(help="Pairs, or all systems on MUSHRA scales.")
+    ] = Kind.PAIRS,
+    clips: Annotated[int, typer.Option(min=2, help="Number of trials.")] = 20,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for clips and their order.")] = 0,
     video: Annotated[bool, typer.Option(help="Play sounds with their video.")] = True,
     caption: Annotated[bool, typer.Option(help="Show the caption.")] = True,
 ) -> None:

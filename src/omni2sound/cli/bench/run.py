@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omni2sound.cli.options import Engine, EngineOption, WorkersOption, default_workers
+from omni2sound.cli.options import (
+    CorpusOption,
+    Engine,
+    EngineOption,
+    WorkersOption,
+    corpus_folder,
+    default_workers,
+)
 from omni2sound.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,21 +43,22 @@ STAGE_OMNI = "stage-omni"
 MAX_SHOWN = 20
 """Problems of one kind on the terminal; the report has all."""
 TRACK_HELP = "Folder of a track, or stage-omni, which is built into the cache first."
-JUDGES_HELP = "Judges, by commas; the first decides what is heard, the second says it again."
+TAGGERS_HELP = "Audio taggers, separated by commas; the first one's classes lead the tables."
 WEIGHTS_HELP = (
-    "Folder of the judges' files of avbench-8s-v1 (docs/guides/full-size.md); adds that protocol. "
-    "Each of "
-    "--workers holds these judges; without it one does."
+    "Folder of the networks of avbench-8s-v1 (docs/guides/full-size.md); adds that protocol. Each "
+    "of --workers loads them all, so one process does unless --workers is given. Default: none."
 )
-CACHE_HELP = "Where judged sounds are kept; the cache folder by default."
-ASSETS_HELP = "Stage corpus, for its track and its baselines; by default where it is fetched to."
+CACHE_HELP = "Folder for tags of sounds, by digest. Default: bench in the cache folder."
 
 TrackArgument = Annotated[str, typer.Argument(help=TRACK_HELP)]
-OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder; made if missing.")]
-LimitOption = Annotated[int | None, typer.Option(min=4, help="Only the first clips.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Of the noise; and of stage-omni.")]
-AssetsOption = Annotated[Path | None, typer.Option(help=ASSETS_HELP)]
-JudgesOption = Annotated[str, typer.Option(help=JUDGES_HELP)]
+OutOption = Annotated[
+    Path, typer.Option("--out", "-o", help="Folder of the run; created if missing, else resumed.")
+]
+LimitOption = Annotated[
+    int | None, typer.Option(min=4, help="Use only the first clips. Default: all.")
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Random seed for noise and for stage-omni.")]
+TaggersOption = Annotated[str, typer.Option(help=TAGGERS_HELP)]
 WeightsOption = Annotated[Path | None, typer.Option(help=WEIGHTS_HELP)]
 CacheOption = Annotated[Path | None, typer.Option(help=CACHE_HELP)]
 
@@ -62,7 +70,7 @@ class Steps:
         self._last = time.monotonic()
 
     def __call__(self, step: str, /) -> Callable[[int, int], None]:
-        """What to tell about the jobs of one step."""
+        """Return the progress callback of one step, which logs every 30 s."""
         last = [0.0]
 
         def report(done: int, total: int) -> None:
@@ -77,14 +85,18 @@ class Steps:
 def run(
     track: TrackArgument,
     out: OutOption,
-    model: Annotated[str, typer.Option(help="A model's name, folder or Hub id.")] = "embedded",
-    tasks: Annotated[str, typer.Option(help="Some of VT2A,V2A,T2A.")] = "VT2A,V2A,T2A",
-    steps: Annotated[int | None, typer.Option(min=1, help="Sampling steps.")] = None,
-    guidance: Annotated[float | None, typer.Option(min=0, help="Guidance scale.")] = None,
+    model: Annotated[str, typer.Option(help="Name, folder, or Hub id with revision.")] = "embedded",
+    tasks: Annotated[str, typer.Option(help="Tasks, separated by commas.")] = "VT2A,V2A,T2A",
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Sampling steps. Default: the model's.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(min=0, help="Guidance scale. Default: the model's.")
+    ] = None,
     text_guidance: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Guidance scale of captions beside pictures. Default: --guidance."
+            min=0, help="Guidance scale of the prompt when a video is given. Default: --guidance."
         ),
     ] = None,
     gates: Annotated[
@@ -98,28 +110,29 @@ def run(
         int | None,
         typer.Option(min=1, help="Add VT2A of the main part with this number of sampling steps."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Clips generated at once.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Number of clips generated at once.")] = 8,
     limit: LimitOption = None,
     seed: SeedOption = 0,
-    assets: AssetsOption = None,
-    judges: JudgesOption = "yamnet,tagger",
+    corpus: CorpusOption = None,
+    taggers: TaggersOption = "yamnet,tagger",
     weights: WeightsOption = None,
     encoders: Annotated[
-        Path | None, typer.Option(help="Published encoders of a full-size model.")
+        Path | None,
+        typer.Option(help="Folder of published encoders. Default: in the cache folder."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps.")] = "auto",
     dtype: Annotated[str, typer.Option(help="Precision of the transformer.")] = "auto",
     cache: CacheOption = None,
     engine: EngineOption = "local",
     workers: WorkersOption = None,
 ) -> None:
-    """Make a model's sounds for a track, score them, write the report; goes on where it stopped."""
+    """Generate a model's sounds for a track, score them and write a report; resumes a run."""
     from omni2sound.bench.run import run_model
     from omni2sound.bench.systems.model import ModelRun
     from omni2sound.data.workers import kept_workers
 
     chosen = [task.strip() for task in tasks.split(",") if task.strip()]
-    means = _means(judges, cache, assets, engine, workers, weights)
+    means = _means(taggers, cache, corpus, engine, workers, weights)
     asked = ModelRun(
         model=model,
         tasks=tuple(chosen),  # type: ignore[arg-type]
@@ -152,28 +165,28 @@ def score(
     out: OutOption,
     task: Annotated[str, typer.Option(help="What the system was shown: VT2A, V2A or T2A.")],
     name: Annotated[
-        str | None, typer.Option(help="Of the system; the folder's by default.")
+        str | None, typer.Option(help="Name of the system. Default: the folder's.")
     ] = None,
     rate: Annotated[
-        int | None, typer.Option(help="Sample rate of its files; by default what most have.")
+        int | None, typer.Option(help="Expected sample rate in Hz. Default: the most common one.")
     ] = None,
     limit: LimitOption = None,
     seed: SeedOption = 0,
-    assets: AssetsOption = None,
-    judges: JudgesOption = "yamnet,tagger",
+    corpus: CorpusOption = None,
+    taggers: TaggersOption = "yamnet,tagger",
     weights: WeightsOption = None,
     cache: CacheOption = None,
     engine: EngineOption = "local",
     workers: WorkersOption = None,
 ) -> None:
-    """Score any system's folder of wav, flac, mp4, ... named by clip id."""
+    """Score any system's folder of wav, flac, mp4, ... files named by clip id."""
     from omni2sound.bench.run import Submission, score_folders
     from omni2sound.bench.tracks.track import TASKS
     from omni2sound.data.workers import kept_workers
 
     if task not in TASKS:
-        raise UserError(f"--task {task!r}: expected one of {', '.join(TASKS)}")
-    means = _means(judges, cache, assets, engine, workers, weights)
+        raise UserError(f"expected one of {', '.join(TASKS)}, got {task!r}", field="task")
+    means = _means(taggers, cache, corpus, engine, workers, weights)
     submission = Submission(
         name=name or sounds.resolve().name,
         task=task,
@@ -194,9 +207,9 @@ def report(folder: Annotated[Path, typer.Argument(help="What `run` or `score` wr
 
 
 def _means(
-    judges: str,
+    taggers: str,
     cache: Path | None,
-    assets: Path | None,
+    corpus: Path | None,
     engine: Engine,
     workers: int | None,
     weights: Path | None = None,
@@ -206,20 +219,19 @@ def _means(
     from omni2sound.bench.scoring.means import Means
     from omni2sound.files import cache_dir
 
-    names = tuple(dict.fromkeys(n.strip() for n in judges.split(",") if n.strip()))
+    names = tuple(dict.fromkeys(n.strip() for n in taggers.split(",") if n.strip()))
     if not names:
-        raise UserError("--judges: expected at least one name")
-    for judge in names:
-        load_tagger(judge)
-    usual = cache_dir() / "stage"
-    corpus = assets or (usual if usual.is_dir() else None)
+        raise UserError("expected at least one name, got none", field="taggers")
+    for name in names:
+        load_tagger(name)
+    folder = corpus_folder(corpus)
     return Means(
         judges=names,
         published=None
         if weights is None
         else PublishedJudges(weights=weights, num_workers=workers or 1),
         cache_folder=cache or cache_dir() / "bench",
-        assets=corpus,
+        assets=folder if corpus or folder.is_dir() else None,
         engine=engine,
         num_workers=workers or default_workers(),
     )
@@ -232,7 +244,7 @@ def _open(name: str, means: Means, *, limit: int | None, seed: int) -> Track:
     if name != STAGE_OMNI or (Path(name) / TRACK).is_file():
         return read_track(Path(name))
     if means.assets is None:
-        raise UserError("stage-omni is made of the stage corpus; run: omni2sound scenes fetch")
+        raise UserError("stage-omni needs recordings and pictures; run: omni2sound scenes fetch")
     # The first clips of a longer track are the same: no more are built than are asked for.
     plan = StagePlan(num_clips=limit or StagePlan().num_clips, seed=seed)
     folder = means.cache_folder / "tracks" / f"{STAGE_OMNI}-{plan.num_clips}-seed-{seed}"
@@ -269,8 +281,8 @@ def _finish(scored: ScoredRun, *, gates_decide: bool = False) -> None:
         for problem in found:
             shown[problem.kind] = shown.get(problem.kind, 0) + 1
             if shown[problem.kind] <= MAX_SHOWN:
-                told = f"{problem.kind}: {problem.name}: {problem.told}"
-                print(f"omni2sound: {system}: {told}", file=sys.stderr)
+                message = f"{problem.kind}: {problem.name}: {problem.told}"
+                print(f"omni2sound: {system}: {message}", file=sys.stderr)
         for kind, count in shown.items():
             if count > MAX_SHOWN:
                 more = f"{count - MAX_SHOWN} more; report.md has all"
@@ -281,14 +293,16 @@ def _finish(scored: ScoredRun, *, gates_decide: bool = False) -> None:
 
 def compare(
     a: Annotated[Path, typer.Argument(help="What `run` or `score` wrote for A.")],
-    b: Annotated[Path, typer.Argument(help="The same for B; may be the same folder.")],
+    b: Annotated[Path, typer.Argument(help="The same for B; can be the same folder.")],
     task: Annotated[
-        str | None, typer.Option(help="VT2A, V2A or T2A, if there are several.")
+        str | None, typer.Option(help="Task of A: VT2A, V2A or T2A. Default: its only one.")
     ] = None,
-    task_b: Annotated[str | None, typer.Option(help="Of B, if it is another one.")] = None,
-    system: Annotated[str | None, typer.Option(help="A's system; its model by default.")] = None,
-    system_b: Annotated[str | None, typer.Option(help="B's; baselines can be named.")] = None,
-    judges: JudgesOption = "yamnet,tagger",
+    task_b: Annotated[str | None, typer.Option(help="Task of B. Default: A's.")] = None,
+    system: Annotated[str | None, typer.Option(help="System of A. Default: its model.")] = None,
+    system_b: Annotated[
+        str | None, typer.Option(help="System of B, such as a baseline. Default: its model.")
+    ] = None,
+    taggers: TaggersOption = "yamnet,tagger",
     cache: CacheOption = None,
     engine: EngineOption = "local",
     workers: WorkersOption = None,
@@ -302,7 +316,7 @@ def compare(
     from omni2sound.bench.report.results import read_run
 
     run_a, run_b = read_run(a), read_run(b)
-    means = _means(judges, cache, None, engine, workers)
+    means = _means(taggers, cache, None, engine, workers)
     result = compare_runs(
         run_a,
         choose_system(run_a, task, system),  # type: ignore[arg-type]
