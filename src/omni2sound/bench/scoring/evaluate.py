@@ -137,18 +137,9 @@ def evaluate(
                 f"{system.name}: {len(system.sounds)} of {len(track.clips)} clips can be scored; "
                 f"{MIN_CLIPS} are the least"
             )
-    judged = judge_sounds(
-        track,
-        _sounds_of(track, everyone),
-        judges=judges,
-        cache_folder=cache_folder,
-        engine=means.engine,
-        num_workers=means.num_workers,
-        on_sound=on_step("judging"),
-    )
+    by_system = _judged(track, everyone, means, on_step)
     searched = [s for s in everyone if with_copies and _is_searched(s)]
     near = _nearness(track, searched, means, on_step) if with_copies else []
-    by_system = _by_system(track, everyone, judged)
     near_by_system = _by_system(track, searched, near)
     own = _own(track, everyone, means, on_step)
     scored = [
@@ -186,6 +177,27 @@ def evaluate(
         problems={s.title: s.problems for s in systems if s.problems},
         facts=facts,
     )
+
+
+def _judged(
+    track: Track, systems: Sequence[System], means: Means, on_step: OnStep
+) -> dict[SystemKey, dict[str, Judged]]:
+    """Judge all sounds; those that belong to no clip get no scores."""
+    found: dict[SystemKey, dict[str, Judged]] = {}
+    for belong in (True, False):
+        group = [s for s in systems if s.distances_only != belong]
+        judged = judge_sounds(
+            track,
+            _sounds_of(track, group),
+            judges=means.judges,
+            cache_folder=means.cache_folder,
+            with_scores=belong,
+            engine=means.engine,
+            num_workers=means.num_workers,
+            on_sound=on_step("judging"),
+        )
+        found |= _by_system(track, group, judged)
+    return found
 
 
 def _sounds_of(track: Track, systems: Sequence[System]) -> list[tuple[TrackClip, SoundFile]]:

@@ -151,6 +151,7 @@ def judge_sounds(
     *,
     judges: tuple[str, ...],
     cache_folder: Path,
+    with_scores: bool = True,
     engine: EngineName = "local",
     num_workers: int = 1,
     on_sound: Callable[[int, int], None] | None = None,
@@ -162,6 +163,7 @@ def judge_sounds(
         sounds: Each with the clip that it stands for.
         judges: Names; the first one's ears count for `stage-v1`.
         cache_folder: Where entries are kept.
+        with_scores: Score the sounds by `stage-v1`; False for sounds that belong to no clip.
         engine: What the jobs run on.
         num_workers: Sounds at a time.
         on_sound: Called with (sounds done, sounds in all).
@@ -176,7 +178,7 @@ def judge_sounds(
     for name in judges:
         load_tagger(name)  # says here, not in a worker, that it is missing
     hearing: tuple[RealTags, ...] = ()
-    if track.has_truth:
+    if track.has_truth and with_scores:
         hearing = tuple(real_hearing(track, judge, cache_folder) for judge in judges[:2])
     work = _Work(track=track.folder, judges=judges, cache=cache_folder, hearing=hearing)
     results: list[Judged | None] = [None] * len(jobs)
@@ -208,7 +210,7 @@ def _judge(work: _Work, job: tuple[int, tuple[TrackClip, SoundFile]]) -> tuple[i
             judged = embed_clip(heard.at(judge.sample_rate_hz), judge)
             tensors = {"embeddings_PD": judged.embeddings_PD, "logits_K": judged.logits_K}
             put_entry(path, to_safetensors(tensors))
-    score, classes = (None, {}) if clip.truth is None else _stage_score(work, clip, sound, heard)
+    score, classes = _stage_score(work, clip, sound, heard) if work.hearing else (None, {})
     return at, Judged(clip_id=clip.clip_id, score=score, heard=classes, entries=entries)
 
 
