@@ -11,6 +11,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import grimp
+import networkx
 import pytest
 
 import omni2sound
@@ -38,6 +40,38 @@ def test_modules_import_downwards_only() -> None:
     command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
     done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = grimp.build_graph("omni2sound", exclude_type_checking_imports=True, cache_dir=None)
+    imports = networkx.DiGraph(
+        (module, other)
+        for module in graph.modules
+        for other in graph.find_modules_directly_imported_by(module)
+    )
+    circles = [sorted(c) for c in networkx.strongly_connected_components(imports) if len(c) > 1]
+    assert not circles
+
+
+MODULES = sorted(Path(omni2sound.__file__).parent.rglob("*.py"))
+MAX_FILES, MAX_LINES, MAX_FUNCTION_LINES = 16, 500, 80
+
+
+def test_folders_files_and_functions_can_be_read_in_a_sitting() -> None:
+    too_long = []
+    for path in MODULES:
+        text = path.read_text(encoding="utf-8")
+        if (num_lines := text.count("\n")) > MAX_LINES:
+            too_long.append(f"{path}: {num_lines} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                num_lines = (node.end_lineno or 0) - node.lineno + 1
+                if num_lines > MAX_FUNCTION_LINES:
+                    too_long.append(f"{path}: {node.name}: {num_lines} lines")
+    assert not too_long
+    folders = {path.parent for path in MODULES}
+    files = {f: [p for p in f.iterdir() if p.is_file()] for f in folders}
+    assert not {str(f): len(found) for f, found in files.items() if len(found) > MAX_FILES}
 
 
 def test_the_public_api_changes_only_on_purpose() -> None:

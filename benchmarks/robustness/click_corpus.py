@@ -16,13 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from omni2sound.data.store.rows import (
-    ClipFeatures,
-    FeatureStore,
-    TextFeatures,
-    describe_store,
-    write_shard,
-)
+from omni2sound.data.store.index import describe_store
+from omni2sound.data.store.rows import ClipFeatures, FeatureStore, TextFeatures, write_shard
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
 from omni2sound.models.dit import DiTConfig

@@ -36,15 +36,9 @@ from torch import nn
 from omni2sound.convert.settings import DEFAULTS
 from omni2sound.diffusion.objective import Objective
 from omni2sound.diffusion.samplers import SamplerConfig
+from omni2sound.encoders.registry import SynchformerPart, TextPart, VisionPart
 from omni2sound.generate.conditions import ConditionEncoder
-from omni2sound.generate.model import (
-    Model,
-    PipelineConfig,
-    SynchformerPart,
-    TextPart,
-    VisionPart,
-    load_model,
-)
+from omni2sound.generate.model import Model, PipelineConfig, load_model
 from omni2sound.generate.pipeline import GenerationRequest, Omni2SoundPipeline
 from omni2sound.models.dit import RELEASED, DiT
 from omni2sound.models.oobleck import Oobleck, OobleckConfig

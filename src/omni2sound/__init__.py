@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     )
     from omni2sound.generate.pipeline import Omni2SoundPipeline
     from omni2sound.generate.request import GenerationRequest, GenerationResult
-    from omni2sound.media.audio import Audio
+    from omni2sound.media.samples import Audio
     from omni2sound.timebase import TimeBase
 
 __all__ = [
@@ -46,7 +46,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _HOME_OF = {
-    "Audio": "omni2sound.media.audio",
+    "Audio": "omni2sound.media.samples",
     "GenerationRequest": "omni2sound.generate.request",
     "GenerationResult": "omni2sound.generate.request",
     "Omni2SoundPipeline": "omni2sound.generate.pipeline",

@@ -25,8 +25,6 @@ from typing import Any, TypeVar
 
 from omni2sound.errors import ConfigError
 
-__all__ = ["added", "digest", "from_json", "override", "runtime_only", "to_json"]
-
 T = TypeVar("T")
 _RUNTIME_ONLY = "runtime_only"
 _ADDED = "added"

@@ -30,21 +30,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-__all__ = [
-    "BudgetExceeded",
-    "ConfigError",
-    "IntegrityError",
-    "Malformed",
-    "MediaError",
-    "MissingPartError",
-    "ModelCallError",
-    "Omni2SoundError",
-    "Refused",
-    "ShapeError",
-    "Unavailable",
-    "UserError",
-]
-
 
 class Omni2SoundError(Exception):
     """Base of all exceptions of this package."""

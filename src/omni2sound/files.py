@@ -18,8 +18,6 @@ from typing import Self
 
 from omni2sound.errors import UserError
 
-__all__ = ["Closing", "atomic_folder", "atomic_path", "cache_dir", "write_text"]
-
 
 class Closing:
     """Base of objects that are closed at the end of their `with` block."""

@@ -23,8 +23,6 @@ from typing import TypeVar
 
 from omni2sound.errors import ConfigError, UserError
 
-__all__ = ["PLUGINS_VARIABLE", "Registry", "load_plugins"]
-
 PLUGINS_VARIABLE = "OMNI2SOUND_PLUGINS"
 """Environment variable; several plugins are separated as in `PATH`."""
 

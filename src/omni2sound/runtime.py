@@ -17,14 +17,6 @@ from omni2sound.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "DeviceName",
-    "DtypeName",
-    "resolve_device",
-    "resolve_dtype",
-    "set_num_threads",
-]
-
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 

@@ -16,8 +16,6 @@ from fractions import Fraction
 
 from omni2sound.errors import ConfigError, UserError
 
-__all__ = ["TimeBase"]
-
 
 def _round_half_up(value: Fraction) -> int:
     return (2 * value.numerator + value.denominator) // (2 * value.denominator)

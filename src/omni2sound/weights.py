@@ -31,19 +31,6 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-__all__ = [
-    "ATTRIBUTION_FILE",
-    "ModelCard",
-    "digest_weights",
-    "load_card",
-    "load_part",
-    "load_tensors",
-    "networks_sha256",
-    "part_sha256",
-    "resolve_model",
-    "save_model",
-]
-
 FORMAT = 1
 """Version of the folder's layout; other versions are refused."""
 CARD = "card.json"

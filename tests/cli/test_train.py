@@ -13,7 +13,8 @@ import pytest
 
 from benchmarks.robustness.click_corpus import click_clip, click_store
 from omni2sound.cli.train.cost import cost
-from omni2sound.data.store.rows import describe_store, write_shard
+from omni2sound.data.store.index import describe_store
+from omni2sound.data.store.rows import write_shard
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.weights import load_card, resolve_model
 from tests.cli.training import command

@@ -15,7 +15,8 @@ from omni2sound.convert.names import ConditionNames, dit_links, oobleck_links, t
 from omni2sound.convert.written import write_settings
 from omni2sound.diffusion.objective import Objective
 from omni2sound.diffusion.samplers import SamplerConfig
-from omni2sound.generate.model import PipelineConfig, SynchformerPart, TextPart, VisionPart
+from omni2sound.encoders.registry import SynchformerPart, TextPart, VisionPart
+from omni2sound.generate.model import PipelineConfig
 from omni2sound.models.dit import RELEASED, DiT
 from omni2sound.models.oobleck import Oobleck, OobleckConfig
 from omni2sound.models.released import ReleasedConditionerConfig

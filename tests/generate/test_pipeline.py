@@ -340,7 +340,8 @@ def _text(path: Path) -> Path:
 
 
 def _silence(path: Path) -> Path:
-    from omni2sound.media.audio import Audio, write_audio
+    from omni2sound.media.audio import write_audio
+    from omni2sound.media.samples import Audio
 
     path = path.with_suffix(".wav")
     write_audio(path, Audio(samples_CN=np.zeros((1, 800), np.float32), sample_rate_hz=16_000))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from omni2sound.media.audio import Audio
 from omni2sound.media.figure import WIDTH_PX, frames_above_spectrogram, log_spectrogram_FT
+from omni2sound.media.samples import Audio
 
 RATE_HZ = 16_000
 

@@ -28,7 +28,8 @@ from omni2sound.data.batches.batch import Batch, build_batch, sampler_for
 from omni2sound.data.batches.hard_samples import Difficulty
 from omni2sound.data.batches.on_device import DeviceFeatures
 from omni2sound.data.batches.sampler import StepDraw
-from omni2sound.data.store.rows import ClipFeatures, FeatureStore, describe_store, write_shard
+from omni2sound.data.store.index import describe_store
+from omni2sound.data.store.rows import ClipFeatures, FeatureStore, write_shard
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.errors import ConfigError
 from omni2sound.models.autoencoder import MelPcaAutoencoder

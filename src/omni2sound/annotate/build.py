@@ -51,8 +51,6 @@ from omni2sound.llm import CallStore, ChatModel
 from omni2sound.scenes.material.catalogue import Catalogue
 from omni2sound.weights import resolve_model
 
-__all__ = ["CrewSettings", "Pictures", "Wording", "annotate_manifest", "open_crew"]
-
 _log = logging.getLogger(__name__)
 
 Pictures = Literal["text", "none", "frames"]

@@ -15,8 +15,6 @@ from typing import TypeVar
 
 from omni2sound.data.workers import EngineName, map_jobs
 
-__all__ = ["Effort", "Executor"]
-
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 

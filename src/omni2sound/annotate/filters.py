@@ -21,16 +21,6 @@ from typing import Any
 from omni2sound.annotate.records import Caption, Decision, Fit
 from omni2sound.errors import UserError
 
-__all__ = [
-    "RULES_VERSION",
-    "HandOffRules",
-    "Thresholds",
-    "hallucination_phrases",
-    "hand_off",
-    "post_hoc",
-    "route",
-]
-
 RULES_VERSION = 2
 """Incremented when the same scores and thresholds lead to other decisions."""
 

@@ -26,8 +26,6 @@ from omni2sound.media.audio import read_audio
 from omni2sound.media.info import probe
 from omni2sound.media.video import iter_frames
 
-__all__ = ["SAMPLE_RATE_HZ", "ShotFrames", "clip_sound", "cuts_of", "shots_of", "sound_part"]
-
 SAMPLE_RATE_HZ = 16_000
 _MIN_SPAN_S = 0.25
 _FPS = 4

@@ -18,27 +18,6 @@ from typing import Any, Literal, get_args
 from omni2sound import config
 from omni2sound.errors import ConfigError
 
-__all__ = [
-    "Caption",
-    "Decision",
-    "Ending",
-    "Failure",
-    "Fit",
-    "HeardEvent",
-    "Look",
-    "Patch",
-    "Perception",
-    "Record",
-    "SeniorCaption",
-    "Shot",
-    "Turn",
-    "Verdict",
-    "VisualContext",
-    "from_json",
-    "latest_caption",
-    "to_json",
-]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeardEvent:

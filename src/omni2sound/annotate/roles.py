@@ -26,21 +26,6 @@ from omni2sound.annotate.records import (
     VisualContext,
 )
 
-__all__ = [
-    "CaptionJudge",
-    "Junior",
-    "Pair",
-    "Preference",
-    "Results",
-    "Retry",
-    "Scorer",
-    "Senior",
-    "SourceClip",
-    "Validator",
-    "Viewer",
-    "Work",
-]
-
 Preference = Literal["first", "second", "tie"]
 
 

@@ -24,8 +24,6 @@ from omni2sound.data.corpora.manifest import Clip, Manifest, read_manifest
 from omni2sound.errors import UserError
 from omni2sound.files import atomic_path
 
-__all__ = ["CALLS_FILE", "RunSettings", "Story", "clip_name", "source_clips", "stories"]
-
 SETTINGS_FILE = "run.json"
 CALLS_FILE = "calls.sqlite"
 

@@ -24,8 +24,6 @@ from omni2sound.annotate.records import Record, from_json, to_json
 from omni2sound.errors import UserError
 from omni2sound.files import Closing
 
-__all__ = ["STEPS_FILE", "Found", "StepStore", "step_key"]
-
 STEPS_FILE = "steps.sqlite"
 START_ONE = "start one: omni2sound annotate run"
 _VERSION = 1

@@ -49,8 +49,6 @@ from omni2sound.annotate.roles import (
 from omni2sound.annotate.steps import Found, StepStore, step_key
 from omni2sound.config import to_json
 
-__all__ = ["STEPS", "Crew", "Journey", "Progress", "annotate"]
-
 _log = logging.getLogger(__name__)
 
 STEPS = (

@@ -40,16 +40,6 @@ from omni2sound.bench.systems.system import System, real_sounds
 from omni2sound.bench.tracks.track import Task, Track, read_track
 from omni2sound.errors import UserError
 
-__all__ = [
-    "Comparison",
-    "Difference",
-    "choose_system",
-    "compare_runs",
-    "comparison_as_markdown",
-    "holm",
-    "swap_test",
-]
-
 NUM_SWAPS = 10_000
 NUM_RESAMPLES = 10_000
 LEVEL = 0.05

@@ -25,8 +25,6 @@ from omni2sound.bench.systems.system import System
 from omni2sound.bench.tracks.track import TASKS, Part, Task, Track
 from omni2sound.errors import UserError
 
-__all__ = ["Submission", "run_model", "score_folders"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Submission:

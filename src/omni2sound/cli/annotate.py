@@ -24,8 +24,6 @@ from omni2sound.errors import UserError
 if TYPE_CHECKING:
     from omni2sound.annotate.chat.models import ChatOptions
 
-__all__ = ["app"]
-
 _log = logging.getLogger(__name__)
 
 EXIT_SOME_FAILED = 1

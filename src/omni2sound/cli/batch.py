@@ -30,8 +30,6 @@ from omni2sound.cli.options import (
 )
 from omni2sound.errors import UserError
 
-__all__ = ["EXAMPLES", "batch"]
-
 logger = logging.getLogger(__name__)
 
 EXAMPLES = """\b

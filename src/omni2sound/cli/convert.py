@@ -15,8 +15,6 @@ import typer
 
 from omni2sound.errors import UserError
 
-__all__ = ["convert"]
-
 
 def convert(
     source: Annotated[

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from omni2sound.data.store.builder import BuildReport
     from omni2sound.data.store.encode import EncoderSource
 
-__all__ = ["LatentsOption", "app", "encoder_source", "finish_build"]
-
 _log = logging.getLogger(__name__)
 
 EXIT_SOME_FAILED = 1

@@ -19,8 +19,6 @@ import typer
 from omni2sound.cli.options import PipelineDeviceOption
 from omni2sound.errors import MissingPartError, UserError
 
-__all__ = ["demo", "demo_video"]
-
 PROMPT = "a dog barks, then a bell rings"
 PROMPT_DURATION_S = 5.0
 NUM_THUMBNAILS = 8

@@ -21,8 +21,6 @@ from omni2sound.cli.setup import BundledPackage, bundled_packages
 from omni2sound.errors import Omni2SoundError
 from omni2sound.files import cache_dir
 
-__all__ = ["Check", "doctor"]
-
 # What has to be in PyAV's FFmpeg for a kind of file, by FFmpeg's own names.
 _ENCODER_OF = {
     "mp4, mkv, mov, m4a": "aac",

@@ -28,8 +28,6 @@ from omni2sound.cli.options import (
     PipelineDeviceOption,
 )
 
-__all__ = ["EXAMPLES", "generate", "show"]
-
 EXAMPLES = """\b
 Examples:
   omni2sound generate street.mp4

@@ -38,8 +38,6 @@ from omni2sound.cli.train import cost, part, recipe
 from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.plugins import load_plugins
 
-__all__ = ["app", "main"]
-
 EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 128 + signal.SIGTERM

@@ -8,29 +8,6 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-__all__ = [
-    "ComponentsOption",
-    "CorpusOption",
-    "DeviceOption",
-    "DtypeOption",
-    "EncodersOption",
-    "Engine",
-    "EngineOption",
-    "JsonOption",
-    "KeepAudioOption",
-    "LoraOption",
-    "LoudnessOption",
-    "LowMemoryOption",
-    "ModelOption",
-    "OverwriteOption",
-    "PipelineDeviceOption",
-    "WorkersOption",
-    "corpus_folder",
-    "default_workers",
-    "option_names",
-]
-
-
 Engine = Literal["local", "ray"]
 
 CorpusOption = Annotated[

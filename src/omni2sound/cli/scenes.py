@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from omni2sound.scenes.material.catalogue import Split
     from omni2sound.scenes.scene import SceneKind
 
-__all__ = ["app"]
-
-
 TrackOption = Annotated[
     Literal["train", "val", "test", "offscreen"],
     typer.Option(

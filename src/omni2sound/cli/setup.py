@@ -25,8 +25,6 @@ import typer
 
 from omni2sound.errors import MissingPartError, UserError
 
-__all__ = ["BundledPackage", "bundled_packages", "setup"]
-
 logger = logging.getLogger(__name__)
 
 _ENTRY = re.compile(

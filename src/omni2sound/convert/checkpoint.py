@@ -14,15 +14,6 @@ from torch import Tensor
 
 from omni2sound.errors import ConfigError, MissingPartError, UserError
 
-__all__ = [
-    "SETTINGS",
-    "WeightSet",
-    "beside",
-    "choose_weights",
-    "find_checkpoint",
-    "read_json",
-]
-
 WeightSet = Literal["trained", "average"]
 """Weights of a training checkpoint: those of the last step, or their EMA."""
 SETTINGS = "model_config.json"

@@ -49,8 +49,6 @@ from omni2sound.models.oobleck import Oobleck, OobleckConfig
 from omni2sound.models.released import ReleasedConditionerConfig
 from omni2sound.weights import LARGE_FILE_BYTES, load_card, load_tensors, save_model
 
-__all__ = ["Converted", "convert"]
-
 _STATISTICS = ("mean_C", "scale_C")
 _PRETRANSFORM = "pretransform.model."
 

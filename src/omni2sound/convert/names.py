@@ -27,16 +27,6 @@ from omni2sound.models.dit import DiTConfig
 from omni2sound.models.oobleck import OobleckConfig
 from omni2sound.models.released import ReleasedConditionerConfig
 
-__all__ = [
-    "ConditionNames",
-    "Link",
-    "constant_types",
-    "dit_links",
-    "from_released",
-    "oobleck_links",
-    "to_released",
-]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Link:

@@ -19,20 +19,13 @@ from typing import Any
 from omni2sound.convert.names import ConditionNames
 from omni2sound.diffusion.objective import Objective
 from omni2sound.diffusion.samplers import SamplerConfig
+from omni2sound.encoders.registry import SynchformerPart, TextPart, VisionPart
 from omni2sound.errors import ConfigError
-from omni2sound.generate.model import (
-    Defaults,
-    PipelineConfig,
-    SynchformerPart,
-    TextPart,
-    VisionPart,
-)
+from omni2sound.generate.model import Defaults, PipelineConfig
 from omni2sound.models.dit import RELEASED, DiTConfig
 from omni2sound.models.oobleck import OobleckConfig
 from omni2sound.models.released import ReleasedConditionerConfig
 from omni2sound.timebase import TimeBase
-
-__all__ = ["DEFAULTS", "Released", "read_autoencoder_settings", "read_settings"]
 
 DEFAULTS = Defaults(steps=100, guidance=2.5, duration_s=10.0, max_duration_s=10.0)
 """Settings with which third parties run the released model."""

@@ -18,8 +18,6 @@ from omni2sound.generate.model import PipelineConfig
 from omni2sound.models.oobleck import OobleckConfig
 from omni2sound.models.released import ReleasedConditionerConfig
 
-__all__ = ["write_settings"]
-
 
 def write_settings(config: PipelineConfig, *, latent_scale: float = 1.0) -> dict[str, Any]:
     """Describe a model of the released layout as a `model_config.json`.

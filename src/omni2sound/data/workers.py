@@ -32,8 +32,6 @@ from omni2sound.errors import MissingPartError, Omni2SoundError, UserError
 from omni2sound.plugins import PLUGINS_VARIABLE, load_plugins
 from omni2sound.runtime import set_num_threads
 
-__all__ = ["EngineName", "kept_workers", "map_jobs"]
-
 _log = logging.getLogger(__name__)
 
 EngineName = Literal["local", "ray"]

@@ -18,8 +18,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-__all__ = ["Predict", "guide", "guide_separately"]
-
 Predict = Callable[[Tensor, Tensor], Tensor]
 """(x_BLC, t_B) to the network's prediction, same shape as x_BLC."""
 

@@ -22,8 +22,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-__all__ = ["Objective", "weighted_mse"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Objective:

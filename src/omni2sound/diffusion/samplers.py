@@ -29,8 +29,6 @@ from omni2sound.diffusion.guidance import Predict
 from omni2sound.diffusion.objective import Objective
 from omni2sound.errors import ConfigError
 
-__all__ = ["OnStep", "SamplerConfig", "sample"]
-
 OnStep = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 

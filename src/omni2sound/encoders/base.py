@@ -29,8 +29,6 @@ from torch import Tensor
 from omni2sound.errors import MissingPartError, ShapeError, UserError
 from omni2sound.weights import digest_weights
 
-__all__ = ["TextEncoderBase", "Tokens", "bundled_path", "own_tensor", "whole_patches"]
-
 _log = logging.getLogger(__name__)
 
 _PART_OF_PACKAGE = {

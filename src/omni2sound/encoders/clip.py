@@ -29,8 +29,6 @@ from omni2sound.encoders.pictures import resize, rgb_tensor
 from omni2sound.encoders.published import CLIP, fill, read_checkpoint, resolve
 from omni2sound.errors import ConfigError
 
-__all__ = ["ClipShape", "ClipVision", "build_clip", "from_open_clip"]
-
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 _NOT_NEEDED = (  # the text half, and the temperature of training

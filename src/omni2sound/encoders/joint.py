@@ -34,8 +34,6 @@ from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.weights import load_card, load_part
 
-__all__ = ["VIEWS", "JointConfig", "JointHeads", "JointSpace", "pooled_similarity", "views_of"]
-
 _TILE = 0.62
 """Side of a quarter view, of the frame's side; views overlap, so that no object is cut by all."""
 VIEWS = 5

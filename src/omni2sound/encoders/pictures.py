@@ -20,8 +20,6 @@ from torch.nn import functional as F
 from omni2sound.encoders.base import own_tensor
 from omni2sound.errors import ShapeError
 
-__all__ = ["crop_centre", "resize", "resize_short_side", "rgb_tensor"]
-
 
 def rgb_tensor(frames_THWK: NDArray[np.uint8] | Tensor, *, least: int = 0) -> Tensor:
     """Convert pictures to a tensor that owns its memory.

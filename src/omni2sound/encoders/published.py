@@ -32,25 +32,6 @@ from torch import Tensor, nn
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
 from omni2sound.files import cache_dir
 
-__all__ = [
-    "CLAP",
-    "CLIP",
-    "FLAN_T5",
-    "IMAGEBIND",
-    "PANNS",
-    "PASST",
-    "RELEASES",
-    "ROBERTA",
-    "SYNCHFORMER",
-    "VGGISH",
-    "PublishedFile",
-    "PublishedNetwork",
-    "Release",
-    "fill",
-    "read_checkpoint",
-    "resolve",
-]
-
 _log = logging.getLogger(__name__)
 
 N = TypeVar("N", bound=nn.Module)

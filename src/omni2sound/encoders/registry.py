@@ -31,22 +31,6 @@ from omni2sound.plugins import Registry
 if TYPE_CHECKING:
     from omni2sound.encoders.synchformer import SynchformerVisual
 
-__all__ = [
-    "TEXT_ENCODERS",
-    "VISION_ENCODERS",
-    "PictureEncoder",
-    "SynchformerPart",
-    "TextEncoderSpec",
-    "TextPart",
-    "VisionEncoderSpec",
-    "VisionPart",
-    "at_latent_rate",
-    "load_synchformer",
-    "load_text",
-    "load_vision",
-    "published_folder",
-]
-
 
 class PictureEncoder(Protocol):
     """An encoder of single pictures."""

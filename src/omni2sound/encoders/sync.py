@@ -23,16 +23,6 @@ from torch import Tensor, nn
 
 from omni2sound.errors import ConfigError, ShapeError
 
-__all__ = [
-    "SyncBatch",
-    "SyncConfig",
-    "SyncEncoder",
-    "SyncExample",
-    "level_target",
-    "onset_target",
-    "stack_examples",
-]
-
 LEVEL_FLOOR_DB = -60.0
 """Level of silence; levels are scaled from 0 here to 1 at full scale."""
 

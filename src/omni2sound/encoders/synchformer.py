@@ -30,8 +30,6 @@ from omni2sound.encoders.published import SYNCHFORMER, PublishedNetwork
 from omni2sound.encoders.vit import Attention, Mlp, Named
 from omni2sound.errors import ConfigError, ShapeError
 
-__all__ = ["ClassPooling", "MotionConfig", "MotionTransformer", "SynchformerVisual", "segments"]
-
 SEGMENT_FRAMES = 16
 SEGMENT_HOP = 8
 _TUBE_FRAMES = 2

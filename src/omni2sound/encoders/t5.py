@@ -28,8 +28,6 @@ from omni2sound.errors import ConfigError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["T5TextEncoder", "build_t5"]
-
 _log = logging.getLogger(__name__)
 
 _EMBEDDING = "shared.weight"

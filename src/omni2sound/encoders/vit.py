@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["Attention", "Block", "Mlp", "Named"]
-
 
 class Named(nn.Module):
     """Container that adds a level to the names of its members, as published files have it."""

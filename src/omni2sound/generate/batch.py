@@ -32,8 +32,6 @@ from omni2sound.generate.output import (
 )
 from omni2sound.generate.request import GenerationRequest, draw_seed
 
-__all__ = ["Batch", "Job", "JobOutcome"]
-
 logger = logging.getLogger(__name__)
 
 _ID = re.compile(r"[A-Za-z0-9][\w.-]{0,199}")

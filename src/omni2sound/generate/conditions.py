@@ -46,8 +46,6 @@ from omni2sound.media.video import iter_frames
 from omni2sound.models.conditioning import Conditions
 from omni2sound.timebase import TimeBase
 
-__all__ = ["SYNC_MARGIN", "ConditionEncoder", "window_of"]
-
 EncoderName = Literal["text", "vision", "sync"]
 
 _VISION_CHUNK = 32

@@ -23,8 +23,6 @@ from omni2sound.models.conditioning import Conditions
 from omni2sound.models.dit import DiT
 from omni2sound.timebase import TimeBase
 
-__all__ = ["GuidedNetwork"]
-
 _WINDOW_OVERLAP_S = 2
 _WINDOWS_PER_CALL = 4
 _MAX_CACHED_WINDOWS = 32

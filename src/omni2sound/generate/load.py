@@ -18,8 +18,6 @@ from omni2sound.weights import load_card, resolve_model
 if TYPE_CHECKING:
     from omni2sound.generate.pipeline import Omni2SoundPipeline
 
-__all__ = ["PipelineOptions"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PipelineOptions:

@@ -31,16 +31,6 @@ from omni2sound.models.registry import AnyAutoencoderConfig, build_autoencoder
 from omni2sound.timebase import TimeBase
 from omni2sound.weights import ModelCard, load_card, load_part, resolve_model, save_model
 
-__all__ = [
-    "Defaults",
-    "Model",
-    "PipelineConfig",
-    "SynchformerPart",
-    "TextPart",
-    "VisionPart",
-    "load_model",
-]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PipelineConfig:

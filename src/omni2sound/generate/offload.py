@@ -25,8 +25,6 @@ from omni2sound.models.lora import Adapter, merge
 from omni2sound.models.oobleck import Oobleck
 from omni2sound.weights import ModelCard, load_part
 
-__all__ = ["Component", "Offloader"]
-
 Component = Literal["dit", "autoencoder"]
 
 

@@ -25,17 +25,6 @@ from omni2sound.files import atomic_path
 if TYPE_CHECKING:
     from omni2sound.generate.request import GenerationRequest, GenerationResult
 
-__all__ = [
-    "OutputOptions",
-    "check_output_of",
-    "check_target",
-    "default_output",
-    "plan_outputs",
-    "request_sha256",
-    "save",
-    "sidecar",
-]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputOptions:

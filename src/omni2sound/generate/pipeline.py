@@ -24,20 +24,19 @@ from torch import Tensor
 
 from omni2sound.diffusion.guidance import Predict
 from omni2sound.diffusion.samplers import OnStep, sample
+from omni2sound.encoders.registry import SynchformerPart
 from omni2sound.errors import ShapeError, UserError
 from omni2sound.generate.conditions import ConditionEncoder
 from omni2sound.generate.guided import GuidedNetwork
-from omni2sound.generate.model import Model, SynchformerPart, load_model
+from omni2sound.generate.model import Model, load_model
 from omni2sound.generate.offload import Offloader
 from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
 from omni2sound.generate.windows import decode_in_chunks
-from omni2sound.media.audio import Audio
 from omni2sound.media.files import shown_name
+from omni2sound.media.samples import Audio
 from omni2sound.models.conditioning import Conditions
 from omni2sound.models.lora import Adapter, load_adapter
 from omni2sound.runtime import resolve_device, resolve_dtype
-
-__all__ = ["GenerationRequest", "GenerationResult", "Omni2SoundPipeline", "Timings"]
 
 logger = logging.getLogger(__name__)
 

@@ -21,18 +21,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from omni2sound.errors import MediaError, UserError
-from omni2sound.media.audio import Audio
 from omni2sound.media.files import shown_name
 from omni2sound.media.info import probe
-
-__all__ = [
-    "MAX_DURATION_S",
-    "GenerationRequest",
-    "GenerationResult",
-    "Task",
-    "Timings",
-    "draw_seed",
-]
+from omni2sound.media.samples import Audio
 
 MAX_DURATION_S = 3600
 MAX_STEPS = 1000

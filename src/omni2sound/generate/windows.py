@@ -26,14 +26,6 @@ from torch import Tensor
 
 from omni2sound.diffusion.guidance import Predict
 
-__all__ = [
-    "crossfade_weights",
-    "decode_in_chunks",
-    "embed_in_chunks",
-    "joint_prediction",
-    "window_starts",
-]
-
 PredictWindows = Callable[[range, Tensor, Tensor], Tensor]
 """(indices of the windows, x_WLC, t_W) to the network's prediction, same shape as x_WLC."""
 

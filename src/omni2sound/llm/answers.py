@@ -19,8 +19,6 @@ from pydantic import BaseModel, ValidationError
 
 from omni2sound.errors import Malformed
 
-__all__ = ["in_words", "parse_answer", "strict_schema"]
-
 Answer = TypeVar("Answer", bound=BaseModel)
 
 _SHOWN_CHARACTERS = 200

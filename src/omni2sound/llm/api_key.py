@@ -16,8 +16,6 @@ from urllib.parse import quote
 
 from omni2sound.errors import UserError
 
-__all__ = ["ApiKey"]
-
 _SHORTEST_SECRET = 8
 """Shorter ones are placeholders ("none") and occur in plain words."""
 

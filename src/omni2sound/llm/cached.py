@@ -26,8 +26,6 @@ from omni2sound.llm.prices import Cost, Prices, input_tokens_at_most
 from omni2sound.llm.retries import Retry
 from omni2sound.llm.store import Answered, CallStore, Claim, GivenUp, Granted, NoBudget, Outcome
 
-__all__ = ["CachedChat"]
-
 _log = logging.getLogger(__name__)
 
 _HELD_POLL_S = 0.25

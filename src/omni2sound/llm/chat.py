@@ -29,24 +29,6 @@ from pydantic import BaseModel
 from omni2sound.errors import UserError
 from omni2sound.llm.answers import parse_answer
 
-__all__ = [
-    "AudioPart",
-    "ChatEndpoint",
-    "ChatModel",
-    "ChatReply",
-    "ChatRequest",
-    "ImagePart",
-    "Message",
-    "ModelId",
-    "Part",
-    "SendFailed",
-    "TextPart",
-    "Usage",
-    "assistant",
-    "system",
-    "user",
-]
-
 Answer = TypeVar("Answer", bound=BaseModel)
 
 

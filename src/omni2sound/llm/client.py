@@ -38,8 +38,6 @@ from omni2sound.llm.retries import retry_after_s
 with needs("openai"):
     import openai
 
-__all__ = ["OPENAI_URL", "OpenAIEndpoint", "Structured"]
-
 OPENAI_URL = "https://api.openai.com/v1"
 
 Structured = Literal["json_schema", "json_object", "text"]

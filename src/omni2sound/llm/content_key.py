@@ -18,8 +18,6 @@ from omni2sound.errors import UserError
 from omni2sound.llm.answers import strict_schema
 from omni2sound.llm.chat import AudioPart, ChatRequest, ImagePart, ModelId, Part
 
-__all__ = ["content_key"]
-
 _VERSION = 1
 """Incremented when equal requests get another key; old answers are then paid for again."""
 

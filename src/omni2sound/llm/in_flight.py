@@ -10,8 +10,6 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["InFlight"]
-
 
 class InFlight:
     """Requests in flight in this process; belongs to one event loop at a time."""

@@ -17,8 +17,6 @@ from dataclasses import dataclass
 
 from omni2sound.errors import UserError
 
-__all__ = ["Limits", "Pace"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:

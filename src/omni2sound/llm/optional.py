@@ -7,8 +7,6 @@ from contextlib import contextmanager
 
 from omni2sound.errors import MissingPartError
 
-__all__ = ["needs"]
-
 
 @contextmanager
 def needs(package: str) -> Iterator[None]:

@@ -25,8 +25,6 @@ from omni2sound.errors import UserError
 from omni2sound.llm.answers import in_words
 from omni2sound.llm.chat import AudioPart, ChatRequest, ImagePart, ModelId, TextPart, Usage
 
-__all__ = ["Cost", "Price", "Prices", "input_tokens_at_most", "usd"]
-
 _PICODOLLARS = 10**12
 _MESSAGE_TOKENS = 16
 """Bound for role names and separators of a message; known chat templates take fewer than ten."""

@@ -28,8 +28,6 @@ with needs("tenacity"):
         wait_random_exponential,
     )
 
-__all__ = ["Retry", "retry_after_s"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Retry:

@@ -14,8 +14,6 @@ from pathlib import Path
 
 from omni2sound.errors import UserError
 
-__all__ = ["MIGRATIONS", "migrate"]
-
 _APPLICATION_ID = 0x4F32534C  # "O2SL"; `file` shows it
 
 _ADD_NEW = """

@@ -40,19 +40,6 @@ from omni2sound.llm.prices import Cost, usd
 from omni2sound.llm.schema import migrate
 from omni2sound.llm.writer import Writer
 
-__all__ = [
-    "Answered",
-    "CallStore",
-    "Claim",
-    "GivenUp",
-    "Granted",
-    "Held",
-    "NoBudget",
-    "Outcome",
-    "Spend",
-    "Total",
-]
-
 Outcome = Literal["answered", "malformed", "refused", "rejected", "lost"]
 """Outcome of a send: an answer; a reply in another form; declined by the model; rejected without
 a bill; unknown."""

@@ -18,8 +18,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-__all__ = ["Writer"]
-
 Result = TypeVar("Result")
 _Job = tuple[Callable[[sqlite3.Connection], Any], "Future[Any]"]
 

@@ -9,10 +9,11 @@ line that names the file; FFmpeg's own log stays off the terminal.
 
 from __future__ import annotations
 
-from omni2sound.media.audio import Audio, read_audio, resample, write_audio
+from omni2sound.media.audio import read_audio, write_audio
 from omni2sound.media.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES, check_output
 from omni2sound.media.info import AudioStreamInfo, MediaInfo, VideoStreamInfo, probe
 from omni2sound.media.mux import mux
+from omni2sound.media.samples import Audio, resample
 from omni2sound.media.video import iter_frames
 
 __all__ = [

@@ -52,8 +52,6 @@ from omni2sound.media.info import AudioStreamInfo, probe
 from omni2sound.media.loudness import Leveling, level
 from omni2sound.media.samples import MAX_SAMPLE_RATE_HZ, Audio, resample, round_half_up
 
-__all__ = ["MAX_AUDIO_VALUES", "Audio", "read_audio", "resample", "write_audio"]
-
 logger = logging.getLogger(__name__)
 
 MAX_AUDIO_VALUES = 2**29

@@ -27,8 +27,6 @@ from omni2sound.errors import UserError
 from omni2sound.media.loudness import TRUE_PEAK_CEILING, limit_peaks
 from omni2sound.media.samples import Audio, resample
 
-__all__ = ["AAC", "FLAC", "MP3", "OPUS", "PCM_16", "AudioCodec", "add_audio_stream", "encode_audio"]
-
 _CHUNK_SAMPLES = 1024
 
 _LAYOUTS = {

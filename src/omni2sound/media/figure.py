@@ -18,9 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from omni2sound.media.spectrogram import LOWEST_HZ, colours_of, log_spectrogram_FT
 
 if TYPE_CHECKING:
-    from omni2sound.media.audio import Audio
-
-__all__ = ["frames_above_spectrogram", "log_spectrogram_FT"]
+    from omni2sound.media.samples import Audio
 
 WIDTH_PX = 1280
 SPECTROGRAM_HEIGHT_PX = 240

@@ -25,22 +25,6 @@ from av.stream import Stream
 from omni2sound.errors import MediaError, UserError
 from omni2sound.files import atomic_path
 
-__all__ = [
-    "AUDIO_SUFFIXES",
-    "MAX_DURATION_S",
-    "MAX_FILE_BYTES",
-    "MAX_PACKETS",
-    "MAX_PIXELS",
-    "MAX_STREAMS",
-    "VIDEO_SUFFIXES",
-    "check_output",
-    "create_output",
-    "open_input",
-    "read_packets",
-    "reading",
-    "shown_name",
-]
-
 MAX_FILE_BYTES = 16 * 2**30
 MAX_DURATION_S = 6 * 3600
 MAX_PIXELS = 2**26

@@ -22,8 +22,6 @@ from numpy.typing import NDArray
 from omni2sound.errors import MediaError
 from omni2sound.media.files import open_input, shown_name
 
-__all__ = ["iter_filtered_frames"]
-
 
 def iter_filtered_frames(path: Path, *, fps: Fraction | int) -> Iterator[NDArray[np.uint8]]:
     """Yield pictures at a constant rate.

@@ -42,16 +42,6 @@ from omni2sound.media.files import (
     shown_name,
 )
 
-__all__ = [
-    "MAX_STILL_S",
-    "AudioStreamInfo",
-    "MediaInfo",
-    "Orientation",
-    "VideoStreamInfo",
-    "displayed_size",
-    "probe",
-]
-
 logger = logging.getLogger(__name__)
 
 MAX_STILL_S = 120

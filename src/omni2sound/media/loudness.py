@@ -25,17 +25,6 @@ from numpy.typing import NDArray
 from omni2sound.errors import UserError
 from omni2sound.media.samples import Audio
 
-__all__ = [
-    "LOUDNESS_RANGE_LUFS",
-    "TRUE_PEAK_CEILING",
-    "Leveling",
-    "check_loudness",
-    "level",
-    "limit_peaks",
-    "loudness_lufs",
-    "true_peak",
-]
-
 logger = logging.getLogger(__name__)
 
 LOUDNESS_RANGE_LUFS = (-50.0, -5.0)

@@ -42,8 +42,6 @@ from omni2sound.media.loudness import Leveling, level
 from omni2sound.media.packets import copy_packets
 from omni2sound.media.samples import Audio, fit_length, resample, round_half_up
 
-__all__ = ["KEPT_START_S", "check_container", "mux"]
-
 logger = logging.getLogger(__name__)
 
 KEPT_START_S = 1

@@ -24,8 +24,6 @@ from omni2sound.media.files import open_input, read_packets, shown_name
 from omni2sound.media.info import VideoStreamInfo
 from omni2sound.media.samples import round_half_up
 
-__all__ = ["copy_packets"]
-
 logger = logging.getLogger(__name__)
 
 _MAX_REORDER = 32

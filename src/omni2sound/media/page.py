@@ -14,8 +14,6 @@ import hashlib
 import html
 from pathlib import Path
 
-__all__ = ["data_uri", "html_page", "policy_of"]
-
 
 def data_uri(media_type: str, data: bytes) -> str:
     """Encode bytes as an address that needs no request."""

@@ -21,14 +21,6 @@ from numpy.typing import NDArray
 
 from omni2sound.errors import ShapeError
 
-__all__ = [
-    "MAX_SAMPLE_RATE_HZ",
-    "Audio",
-    "fit_length",
-    "resample",
-    "round_half_up",
-]
-
 MAX_SAMPLE_RATE_HZ = 768_000
 
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LOWEST_HZ", "colours_of", "log_spectrogram_FT"]
-
 LOWEST_HZ = 50.0
 RANGE_DB = 70.0
 QUIETEST_PEAK_DB = -20.0

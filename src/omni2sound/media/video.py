@@ -34,9 +34,7 @@ from omni2sound.media.files import (
     read_packets,
     shown_name,
 )
-from omni2sound.media.info import MediaInfo, Orientation, VideoStreamInfo, probe
-
-__all__ = ["MediaInfo", "VideoStreamInfo", "iter_frames", "probe"]
+from omni2sound.media.info import Orientation, VideoStreamInfo, probe
 
 logger = logging.getLogger(__name__)
 

@@ -23,8 +23,6 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from omni2sound.errors import ConfigError
 
-__all__ = ["Adversary", "AdversaryConfig", "Discrimination", "feature_distance", "hinge"]
-
 _SLOPE = 0.2
 
 

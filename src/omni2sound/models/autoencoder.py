@@ -36,15 +36,6 @@ from omni2sound.models.spectrum import (
 )
 from omni2sound.models.vocoder import Vocoder, VocoderConfig
 
-__all__ = [
-    "AudioVAE",
-    "AutoencoderConfig",
-    "MelPcaAutoencoder",
-    "MelPcaConfig",
-    "check_latents",
-    "pad_to_frames",
-]
-
 _LEAST_RELATIVE_SCALE = 1e-3
 _LOUDNESS_EXPONENT = 0.5
 """Blocks are weighted by the square root of their loudest band when directions are fitted: losses

@@ -26,8 +26,6 @@ from omni2sound.config import added
 from omni2sound.errors import ConfigError, ShapeError
 from omni2sound.models.layers import ScalarEmbedding, sinusoid
 
-__all__ = ["Conditioner", "ConditionerConfig", "Conditions"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Conditions:

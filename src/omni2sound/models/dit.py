@@ -40,8 +40,6 @@ from omni2sound.models.released import (
     ReleasedConditionerConfig,
 )
 
-__all__ = ["RELEASED", "DiT", "DiTConfig", "PreparedConditions"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiTConfig:
@@ -221,6 +219,7 @@ class DiTBlock(nn.Module):
         frame_mask_B11L: Tensor | None,
         rope: tuple[Tensor, Tensor],
     ) -> Tensor:
+        """Apply self-attention, cross-attention and feed-forward to (B, L, D)."""
         if modulation_BLM is None or self.modulation is None:
             h_BLD = self.norm_self(x_BLD)
             x_BLD = x_BLD + self.self_attention(h_BLD, rope, frame_mask_B11L)

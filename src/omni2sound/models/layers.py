@@ -12,17 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = [
-    "CrossAttention",
-    "GatedFeedForward",
-    "ScalarEmbedding",
-    "SelfAttention",
-    "apply_rope",
-    "attention",
-    "rope_table",
-    "sinusoid",
-]
-
 
 def sinusoid(position: Tensor, dim: int, *, longest: float = 10_000.0) -> Tensor:
     """Sines and cosines of `position` at `dim / 2` wavelengths from 2 pi to 2 pi `longest`.

@@ -33,18 +33,6 @@ from omni2sound.errors import ConfigError
 from omni2sound.files import atomic_folder
 from omni2sound.models.dit import DiT
 
-__all__ = [
-    "ATTENTION",
-    "Adapter",
-    "LoraConfig",
-    "Merged",
-    "adapter_of",
-    "add_lora",
-    "load_adapter",
-    "merge",
-    "save_adapter",
-]
-
 ATTENTION = (
     "self_attention.qkv",
     "self_attention.out",

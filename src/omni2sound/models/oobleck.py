@@ -31,8 +31,6 @@ from omni2sound.config import runtime_only
 from omni2sound.errors import ConfigError
 from omni2sound.models.autoencoder import AudioVAE, check_latents, pad_to_frames
 
-__all__ = ["Oobleck", "OobleckConfig"]
-
 _DILATIONS = (1, 3, 9)
 _KERNEL = 7
 

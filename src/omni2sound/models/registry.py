@@ -19,8 +19,6 @@ from omni2sound.models.autoencoder import (
 from omni2sound.models.oobleck import Oobleck, OobleckConfig
 from omni2sound.plugins import Registry
 
-__all__ = ["AUTOENCODERS", "AnyAutoencoderConfig", "AutoencoderSpec", "build_autoencoder"]
-
 _MEL_PCA = "mel-pca"
 """The kind of configurations without a field `kind`."""
 

@@ -31,8 +31,6 @@ from torch import Tensor, nn
 from omni2sound.errors import ConfigError, ShapeError
 from omni2sound.models.conditioning import Conditions
 
-__all__ = ["FourierTime", "NumberEmbedding", "ReleasedConditioner", "ReleasedConditionerConfig"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReleasedConditionerConfig:

@@ -22,8 +22,6 @@ import math
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Spectrum", "mel_filterbank", "noise_spectrum", "phase_by_projection"]
-
 _TINY = 1e-8
 
 

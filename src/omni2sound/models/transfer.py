@@ -22,8 +22,6 @@ from torch import Tensor
 from omni2sound.errors import ConfigError
 from omni2sound.models.autoencoder import MelPcaAutoencoder
 
-__all__ = ["transfer_weights"]
-
 
 def transfer_weights(
     weights: Mapping[str, Tensor], old: MelPcaAutoencoder, new: MelPcaAutoencoder

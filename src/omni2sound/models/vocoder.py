@@ -26,8 +26,6 @@ from torch.nn import functional as F
 
 from omni2sound.errors import ConfigError
 
-__all__ = ["Vocoder", "VocoderConfig"]
-
 NOISE_SPREAD = math.pi / math.sqrt(24)
 """Standard deviation of the log-magnitude of Gaussian noise (0.641)."""
 _MEAN_LOG_OF_NOISE = -0.5 * 0.5772156649

@@ -16,8 +16,6 @@ from dataclasses import replace
 from omni2sound.errors import ConfigError
 from omni2sound.train.recipe import Recipe, Stage
 
-__all__ = ["ABLATIONS", "ablate"]
-
 
 def _stretch(stage: Stage, recipe: Recipe) -> Stage:
     """Stretch a stage to all steps of the recipe, without extensions."""

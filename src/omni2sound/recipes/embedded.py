@@ -17,8 +17,6 @@ from omni2sound.models.conditioning import ConditionerConfig
 from omni2sound.models.dit import DiTConfig
 from omni2sound.train.recipe import Recipe, Stage
 
-__all__ = ["embedded"]
-
 
 def embedded() -> Recipe:
     """Build the recipe of the default model."""

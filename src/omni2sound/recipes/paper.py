@@ -12,8 +12,6 @@ from __future__ import annotations
 from omni2sound.models.dit import RELEASED
 from omni2sound.train.recipe import Recipe, Stage
 
-__all__ = ["paper"]
-
 
 def paper() -> Recipe:
     """Build the recipe of the full-size model."""

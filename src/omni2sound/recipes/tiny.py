@@ -10,8 +10,6 @@ from __future__ import annotations
 from omni2sound.models.dit import DiTConfig
 from omni2sound.train.recipe import Recipe, Stage
 
-__all__ = ["tiny"]
-
 
 def tiny() -> Recipe:
     """Build the recipe for tests."""

@@ -21,15 +21,6 @@ from omni2sound.errors import UserError
 from omni2sound.scenes.material.catalogue import Catalogue, SoundClass
 from omni2sound.scenes.scene import Scene, SceneEvent
 
-__all__ = [
-    "STYLES",
-    "CaptionStyle",
-    "audio_only_caption",
-    "captions",
-    "class_prompt",
-    "wrong_caption",
-]
-
 CaptionStyle = Literal["label", "plain", "ordered", "detailed", "soundatlas"]
 STYLES: tuple[CaptionStyle, ...] = get_args(CaptionStyle)
 

@@ -34,16 +34,6 @@ from omni2sound.scenes.material.levels import level_of, onset_of
 from omni2sound.scenes.render.render import iter_frames, render_stems
 from omni2sound.scenes.scene import Look, Scene, SceneEvent, SceneKind, Shot
 
-__all__ = [
-    "MAX_HEARD_S",
-    "MAX_SEEN_S",
-    "Attack",
-    "CheckedEvent",
-    "check_scene",
-    "check_scenes",
-    "measure_attack",
-]
-
 MAX_HEARD_S = 0.005
 MAX_SEEN_S = 0.040
 

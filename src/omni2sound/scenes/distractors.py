@@ -31,17 +31,6 @@ from omni2sound.scenes.scene import (
     Sway,
 )
 
-__all__ = [
-    "draw_ambience",
-    "draw_background",
-    "draw_distractor",
-    "draw_hard_distractor",
-    "draw_look",
-    "draw_places",
-    "draw_shots",
-    "draw_sway",
-]
-
 _BACKGROUNDS: tuple[BackgroundKind, ...] = ("gradient", "noise", "noise", "picture", "flat")
 _MARGIN = 0.2
 """Least distance of sources from the border."""

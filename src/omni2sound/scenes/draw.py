@@ -48,8 +48,6 @@ from omni2sound.scenes.scene import (
     Shot,
 )
 
-__all__ = ["KINDS", "draw_scene", "scene_id_of"]
-
 KINDS: tuple[SceneKind, ...] = get_args(SceneKind)
 
 MIN_DURATION_S, MAX_DURATION_S = 1.5, 60.0

@@ -20,24 +20,6 @@ from omni2sound.config import from_json
 from omni2sound.errors import ConfigError
 from omni2sound.scenes.material.catalogue import Motion, Split
 
-__all__ = [
-    "RENDER_VERSION",
-    "Ambience",
-    "Background",
-    "Effect",
-    "Gesture",
-    "Knot",
-    "Look",
-    "Response",
-    "Role",
-    "Scene",
-    "SceneEvent",
-    "SceneKind",
-    "SceneObject",
-    "Shot",
-    "Sway",
-]
-
 RENDER_VERSION = 2
 """Version of what a seed renders: a change of drawing, motion or mix needs a new number, or results
 of two renderers end up in one table. (2: the jolt of an onset is the largest change.)"""

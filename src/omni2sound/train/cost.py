@@ -26,16 +26,6 @@ from omni2sound.timebase import TimeBase
 from omni2sound.train.parallel import World, prepare_model
 from omni2sound.train.recipe import Recipe, Stage
 
-__all__ = [
-    "DEVICES",
-    "Cost",
-    "Device",
-    "blank_conditions",
-    "device_named",
-    "recipe_cost",
-    "task_flops",
-]
-
 PROMPT_TOKENS = 32
 """Assumed prompt length where a recipe does not pad prompts to a fixed one."""
 

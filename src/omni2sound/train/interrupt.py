@@ -14,8 +14,6 @@ import threading
 from types import FrameType
 from typing import Any
 
-__all__ = ["Interrupt"]
-
 
 class Interrupt:
     """Signals set `asked` while the block runs; in the main thread only."""

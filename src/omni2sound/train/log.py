@@ -22,8 +22,6 @@ from omni2sound.files import atomic_path
 from omni2sound.train.parallel import World
 from omni2sound.train.recipe import TASKS
 
-__all__ = ["LossBins", "RunLog"]
-
 
 class RunLog:
     """Append-only log of one run; only the first rank writes."""

@@ -3,8 +3,8 @@
 In:   a `Recipe`, a `FeatureStore`, a frozen autoencoder; any number of ranks.
 Out:  checkpoints, a log, samples, and the EMA weights.
 
-All randomness of step k is derived from (seed, k), so a resumed run equals an uninterrupted
-one. The loop stops at the recipe's end, at `max_steps`, after `max_minutes`, or on a signal
+All randomness of step k derives from (seed, k), so a resumed run equals an uninterrupted one.
+The loop stops at the recipe's end, at `max_steps`, after `max_minutes`, or on a signal
 (Ctrl-C, SIGTERM), and always saves. A step with a non-finite gradient is skipped and counted.
 """
 
@@ -43,8 +43,6 @@ from omni2sound.train.samples import write_samples
 from omni2sound.train.state import TrainState, latest_state, load_state, save_state
 from omni2sound.train.step import optimizer_step
 from omni2sound.train.validation import ema_weights, validation_loss
-
-__all__ = ["INTERRUPTED", "TrainOptions", "TrainResult", "train"]
 
 _log = logging.getLogger(__name__)
 
@@ -139,11 +137,7 @@ def train(
             features, encoders or the number of ranks do not fit a stage.
     """
     world, device = world or World(), torch.device(options.device)
-    if recipe.resident and world.size > 1:
-        raise ConfigError(
-            f"resident features are for one device, and this run has {world.size} ranks; "
-            "set resident=false"
-        )
+    _check_ranks(recipe, world)
     samplers = _samplers(recipe, store, validation, prompts, world)
     if world.is_first:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -185,6 +179,14 @@ def train(
         skipped=progress.skipped,
         parent_sha256=progress.parent_sha256,
     )
+
+
+def _check_ranks(recipe: Recipe, world: World) -> None:
+    if recipe.resident and world.size > 1:
+        raise ConfigError(
+            f"resident features are for one device, and this run has {world.size} ranks; "
+            "set resident=false"
+        )
 
 
 def _initial_state(model: DiT, recipe: Recipe, world: World, device: torch.device) -> TrainState:

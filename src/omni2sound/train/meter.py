@@ -20,8 +20,6 @@ from omni2sound.train.cost import device_named, task_flops
 from omni2sound.train.parallel import World
 from omni2sound.train.recipe import Recipe
 
-__all__ = ["Meter"]
-
 
 class Meter:
     """Counters between two log lines."""

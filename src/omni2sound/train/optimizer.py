@@ -18,8 +18,6 @@ from torch import nn
 
 from omni2sound.models.dit import DiT
 
-__all__ = ["MuonWithAdamW", "OptimizerKind", "make_optimizer", "moment_names"]
-
 OptimizerKind = Literal["adamw", "muon"]
 
 Betas = tuple[float, float]

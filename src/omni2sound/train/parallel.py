@@ -27,16 +27,6 @@ from torch.utils.checkpoint import checkpoint
 from omni2sound.errors import ConfigError
 from omni2sound.models.dit import DiT, DiTBlock
 
-__all__ = [
-    "World",
-    "forget_gathered",
-    "joined_world",
-    "local",
-    "place_in_whole",
-    "prepare_model",
-    "whole",
-]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class World:

@@ -16,8 +16,6 @@ from typing import Any
 
 from omni2sound.train.recipe import Recipe, Stage
 
-__all__ = ["CONVERGED_GAIN", "CONVERGED_TAIL", "Progress", "learning_rate"]
-
 CONVERGED_TAIL = 0.1
 """Share of a stage's steps, at its end, over which convergence is measured."""
 CONVERGED_GAIN = 0.01

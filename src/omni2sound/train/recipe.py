@@ -24,8 +24,6 @@ from omni2sound.models.conditioning import ConditionerConfig
 from omni2sound.models.dit import DiTConfig
 from omni2sound.train.optimizer import OptimizerKind
 
-__all__ = ["TASKS", "Recipe", "Stage", "Task"]
-
 Task = Literal["T2A", "V2A", "VT2A"]
 TASKS: tuple[Task, ...] = get_args(Task)
 

@@ -33,8 +33,6 @@ from omni2sound.train.parallel import World
 from omni2sound.train.recipe import Recipe
 from omni2sound.train.step import to_device
 
-__all__ = ["denoise", "write_samples"]
-
 SAMPLES_PER_TASK = 2
 NUM_STEPS = 24
 GUIDANCE = 3.0

@@ -42,8 +42,6 @@ from omni2sound.train.parallel import joined_world
 from omni2sound.train.recipe import Recipe
 from omni2sound.weights import ModelCard, load_card, load_part, part_sha256, resolve_model
 
-__all__ = ["RunRequest", "TrainedRun", "train_recipe"]
-
 _log = logging.getLogger(__name__)
 _SHARED_COMPONENTS = ("autoencoder", "sync", "text", "vision")
 

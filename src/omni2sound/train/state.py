@@ -31,8 +31,6 @@ from omni2sound.errors import ConfigError
 from omni2sound.train.optimizer import moment_names
 from omni2sound.train.parallel import World, local, place_in_whole
 
-__all__ = ["KEEP_LAST", "TrainState", "differences", "latest_state", "load_state", "save_state"]
-
 _log = logging.getLogger(__name__)
 
 KEEP_LAST = 2

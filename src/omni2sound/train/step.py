@@ -23,16 +23,6 @@ from omni2sound.train.parallel import local, whole
 from omni2sound.train.recipe import Recipe
 from omni2sound.train.state import TrainState
 
-__all__ = [
-    "StepOutcome",
-    "batch_loss",
-    "clean_latents",
-    "frame_weights",
-    "optimizer_step",
-    "to_device",
-    "update_ema",
-]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepOutcome:

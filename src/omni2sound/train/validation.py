@@ -23,8 +23,6 @@ from omni2sound.train.recipe import Recipe
 from omni2sound.train.state import TrainState
 from omni2sound.train.step import batch_loss
 
-__all__ = ["ema_weights", "validation_loss"]
-
 VALIDATION_BATCHES = 4
 """Batches of each task in one validation."""
 

@@ -33,8 +33,9 @@ from omni2sound.bench.tracks.vggsound import (
 from omni2sound.data.corpora.manifest import Clip, Manifest
 from omni2sound.errors import Refused, UserError
 from omni2sound.llm.chat import ChatReply, ChatRequest, ModelId
-from omni2sound.media.audio import Audio, read_audio
+from omni2sound.media.audio import read_audio
 from omni2sound.media.mux import mux
+from omni2sound.media.samples import Audio
 
 RATE_HZ = 16_000
 NAMES = [f"clip{k}" for k in range(8)]

@@ -24,7 +24,8 @@ from omni2sound.data.batches.hard_samples import (
     mix_offscreen,
 )
 from omni2sound.data.batches.sampler import TaskSampler
-from omni2sound.data.store.rows import FeatureStore, describe_store, write_shard
+from omni2sound.data.store.index import describe_store
+from omni2sound.data.store.rows import FeatureStore, write_shard
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.errors import ConfigError, MissingPartError
 

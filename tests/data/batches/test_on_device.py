@@ -13,7 +13,8 @@ from benchmarks.robustness.click_corpus import click_clip, click_store
 from omni2sound.data.batches.batch import Batch, sampler_for
 from omni2sound.data.batches.hard_samples import LATEST_ONSET, Difficulty, mix_offscreen
 from omni2sound.data.batches.on_device import DeviceFeatures
-from omni2sound.data.store.rows import ClipFeatures, FeatureStore, describe_store, write_shard
+from omni2sound.data.store.index import describe_store
+from omni2sound.data.store.rows import ClipFeatures, FeatureStore, write_shard
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.errors import ConfigError
 

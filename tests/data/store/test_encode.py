@@ -13,9 +13,9 @@ from transformers import T5Config, T5EncoderModel
 from omni2sound.config import to_json
 from omni2sound.data.store.encode import ClipEncoders, EncoderSource
 from omni2sound.encoders.clip import ClipShape, ClipVision, build_clip
+from omni2sound.encoders.registry import SynchformerPart, TextPart, VisionPart
 from omni2sound.encoders.synchformer import MotionConfig, MotionTransformer, SynchformerVisual
 from omni2sound.errors import MissingPartError, UserError
-from omni2sound.generate.model import SynchformerPart, TextPart, VisionPart
 from omni2sound.models.oobleck import Oobleck, OobleckConfig
 from omni2sound.weights import save_model
 from tests.encoders.test_t5 import CONFIG, words

@@ -52,16 +52,6 @@ from omni2sound.llm import (
     user,
 )
 
-__all__ = [
-    "ChatAgent",
-    "ChatJudge",
-    "ChatJunior",
-    "ChatSenior",
-    "ChatValidator",
-    "ChatViewer",
-    "in_parallel",
-]
-
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 

@@ -16,15 +16,6 @@ from pydantic import BaseModel, Field
 
 from omni2sound.annotate.records import Caption, HeardEvent, Shot, VisualContext
 
-__all__ = [
-    "CaptionAnswer",
-    "ContextAnswer",
-    "JudgeAnswer",
-    "SeniorAnswer",
-    "SpanAnswer",
-    "ValidatorAnswer",
-]
-
 
 class _Event(BaseModel):
     what: str = Field(min_length=1)

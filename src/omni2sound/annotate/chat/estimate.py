@@ -24,8 +24,6 @@ from omni2sound.annotate.chat.prompts import load_prompt
 from omni2sound.annotate.roles import SourceClip
 from omni2sound.llm import AudioPart, ChatRequest, ImagePart, ModelId, Prices, system, user
 
-__all__ = ["estimate"]
-
 _UNKNOWN_S = 10.0
 _FRAMES = 8
 """Frames of a clip with four shots."""

@@ -14,8 +14,6 @@ from omni2sound.annotate.chat.scripted import ScriptedModel
 from omni2sound.errors import UserError
 from omni2sound.llm import CallStore, ChatModel, Limits, Prices
 
-__all__ = ["ChatOptions", "chat_model"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChatOptions:

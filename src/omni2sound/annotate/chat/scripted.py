@@ -19,8 +19,6 @@ from omni2sound.annotate.roles import Work
 from omni2sound.errors import Refused, UserError
 from omni2sound.llm import ChatReply, ChatRequest, ModelId
 
-__all__ = ["ScriptedModel", "ScriptedScorer"]
-
 
 class ScriptedModel:
     """`ChatModel` that replies from a script."""

@@ -22,8 +22,6 @@ from numpy.typing import NDArray
 from omni2sound.annotate.local.words import Vocabulary
 from omni2sound.encoders.joint import JointSpace
 
-__all__ = ["agreed_scores", "likeness_of_names", "things_heard"]
-
 _UNLIKE = 0.3
 """Cosine similarity of unrelated names, from mean token states."""
 _UNCONFIRMED = 0.2

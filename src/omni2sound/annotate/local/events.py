@@ -20,16 +20,6 @@ import numpy as np
 from omni2sound.annotate.local.words import MUSIC, Vocabulary
 from omni2sound.annotate.records import Caption, HeardEvent, Patch
 
-__all__ = [
-    "Clause",
-    "EventRules",
-    "caption_of",
-    "clauses_of",
-    "events_of",
-    "mostly_music",
-    "sentence_of",
-]
-
 _COUNTS = {1: "", 2: "twice", 3: "three times"}
 _TOGETHER_S = 0.4
 """Largest difference between starts that count as simultaneous."""

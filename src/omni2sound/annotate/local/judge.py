@@ -30,8 +30,6 @@ from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import MediaError
 from omni2sound.scenes.material.catalogue import Catalogue
 
-__all__ = ["LocalJudge", "naming_score", "other_things", "tag"]
-
 _MARGIN = 0.02
 """Captions whose scores differ by less tie."""
 _PLAIN_WORDS = frozenset({"country", "fill", "hands", "outside", "roll", "run", "walk"})

@@ -35,16 +35,6 @@ from omni2sound.errors import MediaError
 from omni2sound.scenes.export.joint_examples import heard_patches
 from omni2sound.scenes.material.catalogue import Catalogue
 
-__all__ = [
-    "ClipJob",
-    "ScoreJob",
-    "best_look",
-    "listen_finely",
-    "perceive",
-    "score_captions",
-    "tagger",
-]
-
 _FRAME_PX = 240
 _FRAMES_PER_SHOT = 2
 _KEPT = 12

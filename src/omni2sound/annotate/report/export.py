@@ -32,8 +32,6 @@ from omni2sound.data.corpora.manifest import Clip, read_manifest, write_manifest
 from omni2sound.errors import UserError
 from omni2sound.files import atomic_path
 
-__all__ = ["export", "statistics"]
-
 _DIGITS = re.compile(r"-?\d+(\.\d+)?")
 _QUOTED = re.compile(r"'[^']*'")
 

@@ -30,8 +30,6 @@ from omni2sound.data.corpora.manifest import read_manifest
 from omni2sound.errors import UserError
 from omni2sound.llm import CallStore, Spend
 
-__all__ = ["JUDGE_FILE", "MANIFEST", "Comparison", "Contest", "contest", "judge_run"]
-
 MANIFEST = "manifest"
 """Stands for the captions that the clips came with, in place of another run."""
 JUDGE_FILE = "judge.sqlite"

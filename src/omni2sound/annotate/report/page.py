@@ -26,8 +26,6 @@ from omni2sound.files import atomic_path
 from omni2sound.media.figure import frames_above_spectrogram
 from omni2sound.media.samples import Audio
 
-__all__ = ["write_page"]
-
 _NUM_FRAMES = 6
 _FRAME_PX = 180
 _STYLE = """

@@ -29,8 +29,6 @@ from omni2sound.annotate.runs import CALLS_FILE, RunSettings
 from omni2sound.annotate.steps import STEPS_FILE, StepStore
 from omni2sound.llm import CallStore
 
-__all__ = ["Costs", "costs_of", "run_status"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Costs:

@@ -34,11 +34,9 @@ from omni2sound.bench.report.examples import flac_bytes
 from omni2sound.bench.tracks.track import Track, TrackClip
 from omni2sound.errors import UserError
 from omni2sound.files import write_text
-from omni2sound.media.audio import Audio, read_audio, write_audio
+from omni2sound.media.audio import read_audio, write_audio
 from omni2sound.media.mux import mux
-from omni2sound.media.samples import fit_length, round_half_up
-
-__all__ = ["ANCHOR_LOW", "ANCHOR_WRONG", "QUESTIONS", "REFERENCE", "Kind", "write_kit"]
+from omni2sound.media.samples import Audio, fit_length, round_half_up
 
 Kind = Literal["pairs", "mushra"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -122,14 +120,8 @@ def write_kit(
             else None,
         )
         trials.append(trial)
-        key_trials.append(
-            {
-                "trial": trial.name,
-                "clip_id": clip.clip_id,
-                "questions": list(trial.questions),
-                "stimuli": labels,
-            }
-        )
+        asked = {"trial": trial.name, "clip_id": clip.clip_id}
+        key_trials.append({**asked, "questions": list(trial.questions), "stimuli": labels})
     key: dict[str, Any] = {
         "omni2sound_listening": FORMAT,
         "kind": kind,

@@ -18,8 +18,6 @@ from string import Template
 from omni2sound.bench.listening.stimulus import Stimulus, Trial
 from omni2sound.media.page import data_uri, html_page
 
-__all__ = ["listening_page"]
-
 _BODY, _STYLE, _SCRIPT = (
     Path(__file__).with_name(f"page.{kind}") for kind in ("html", "css", "js")
 )

@@ -26,8 +26,6 @@ from omni2sound.bench.listening.kit import REFERENCE
 from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.errors import UserError
 
-__all__ = ["Answers", "ListeningResult", "Rating", "analyse", "as_text", "read_answers"]
-
 NUM_RESAMPLES = 2000
 _LEAST_REFERENCE, _MOST_FAILED = 90, 0.15
 

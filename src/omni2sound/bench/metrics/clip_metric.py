@@ -25,8 +25,6 @@ from omni2sound.plugins import Registry
 if TYPE_CHECKING:
     from omni2sound.bench.tracks.track import TrackClip
 
-__all__ = ["CLIP_METRICS", "ClipMetric", "clip_metric_scores"]
-
 Waveform = NDArray[np.float32]
 
 

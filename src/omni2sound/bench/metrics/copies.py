@@ -35,15 +35,6 @@ from omni2sound.data.corpora.fingerprint import SAMPLE_RATE_HZ as PRINT_RATE_HZ
 from omni2sound.data.corpora.fingerprint import FingerprintIndex, fingerprint
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
-__all__ = [
-    "COPIES_V1",
-    "MIN_SOURCE_S",
-    "Nearness",
-    "TrainingSounds",
-    "copies_asked",
-    "copies_scores",
-]
-
 COPIES_V1 = "copies-v1"
 MIN_SOURCE_S = 0.9
 """Window and least overlap of a fingerprint: 0.37 + 0.48 s."""

@@ -27,19 +27,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from omni2sound.errors import ShapeError, UserError
 
-__all__ = [
-    "ONSET_TOLERANCE_S",
-    "STEP_S",
-    "checked_waveform",
-    "is_impulsive",
-    "is_silent",
-    "loudness_bands",
-    "onset_hit",
-    "onset_strength",
-    "rise_of",
-    "strongest_onset_s",
-]
-
 ONSET_TOLERANCE_S = 0.1
 STEP_S = 0.0025
 """Time between frames of loudness."""

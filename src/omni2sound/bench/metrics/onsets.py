@@ -32,8 +32,6 @@ from scipy.ndimage import maximum_filter1d
 from omni2sound.bench.metrics.onset import STEP_S, is_silent, loudness_bands, rise_of
 from omni2sound.errors import ShapeError
 
-__all__ = ["MIN_RISE", "OWN_REACH_S", "OnsetErrors", "Onsets", "count_pairs", "onset_errors"]
-
 MIN_RISE = 0.2
 OWN_REACH_S = 0.5
 

@@ -42,8 +42,6 @@ from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.levels import level_of
 from omni2sound.scenes.scene import Scene
 
-__all__ = ["STAGE_V1", "ClipScore", "TrueEvent", "score_clip", "stage_scores", "true_events"]
-
 STAGE_V1 = "stage-v1"
 CLOSE_S = 0.05
 

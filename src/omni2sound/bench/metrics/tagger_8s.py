@@ -39,8 +39,6 @@ from omni2sound.bench.stats.frechet_sets import (
 )
 from omni2sound.errors import ShapeError
 
-__all__ = ["CLIP_S", "MIN_CLIPS_FOR_VERDICT", "as_scores", "distance_scores", "embed_clip"]
-
 CLIP_S = 8.0
 MIN_CLIPS_FOR_VERDICT = 500
 _LOWEST, _HIGHEST = 1e-6, 1 - 1e-3

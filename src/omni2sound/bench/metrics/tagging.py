@@ -47,26 +47,6 @@ from omni2sound.plugins import Registry
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue, Split
 
-__all__ = [
-    "ORACLE_MIN_RATE",
-    "PRESENT_SCORE",
-    "TAGGERS",
-    "TOP_K",
-    "AudioTagger",
-    "CatalogueTagger",
-    "PatchTagger",
-    "RealTags",
-    "Tags",
-    "class_hit",
-    "class_scores",
-    "load_tagger",
-    "patch_energy",
-    "patch_scores",
-    "scorable_classes",
-    "speech_in",
-    "tag_recordings",
-]
-
 TOP_K = 5
 ORACLE_MIN_RATE = 0.7
 PRESENT_SCORE = 0.5

@@ -24,9 +24,6 @@ from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.render.render import render_audio, render_frames
 from omni2sound.scenes.scene import Scene
 
-__all__ = ["SoundForPictures", "motion_peak_s", "run_impacts"]
-
-
 SoundForPictures = Callable[[ScenePictures], Sequence[NDArray[np.float32]]]
 """One mono waveform per scene, at 16 kHz."""
 

@@ -16,8 +16,6 @@ from omni2sound.bench.tracks.scene_clips import ScenePictures
 from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.models.conditioning import Conditions
 
-__all__ = ["PipelineSounds"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PipelineSounds:

@@ -24,9 +24,6 @@ from omni2sound.errors import ConfigError
 from omni2sound.scenes.captions import class_prompt
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
-__all__ = ["PromptRun", "SoundForPrompts", "run_prompts"]
-
-
 SoundForPrompts = Callable[[Sequence[str], int], Sequence[NDArray[np.float32]]]
 """(prompts, index of the first, for seeds) -> one mono waveform per prompt at 16 kHz."""
 

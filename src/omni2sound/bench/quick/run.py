@@ -28,8 +28,6 @@ from omni2sound.errors import UserError
 from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.scenes.material.assets import SceneAssets
 
-__all__ = ["QuickOptions", "run_quick"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QuickOptions:

@@ -30,17 +30,6 @@ from omni2sound.bench.stats.clustered import Resamples
 from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.errors import ShapeError
 
-__all__ = [
-    "QUICK_CLASSES",
-    "Check",
-    "ImpactResult",
-    "PromptResult",
-    "QuickReport",
-    "Row",
-    "score_impacts",
-    "score_prompts",
-]
-
 QUICK_CLASSES = (
     "drum",
     "cymbal",

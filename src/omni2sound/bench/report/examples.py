@@ -30,8 +30,6 @@ from omni2sound.media.audio import read_audio, write_audio
 from omni2sound.media.spectrogram import colours_of, log_spectrogram_FT
 from omni2sound.media.video import iter_frames
 
-__all__ = ["Example", "choose_examples", "flac_bytes", "spectrogram_png"]
-
 NUM_EACH = 2
 _STRIP_FRAMES, _STRIP_PX = 8, 72
 _SPECTROGRAM_PX = (560, 110)

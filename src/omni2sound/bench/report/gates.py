@@ -48,18 +48,6 @@ from omni2sound.bench.tracks.scenes import is_impulsive_seen, read_truth
 from omni2sound.bench.tracks.track import TASKS, Part, read_track
 from omni2sound.errors import UserError
 
-__all__ = [
-    "MANY_STEPS",
-    "SEEN_ONLY",
-    "Gate",
-    "PartResult",
-    "compute_gates",
-    "count_verdicts",
-    "gate_rows",
-    "gates_as_markdown",
-    "gates_of",
-]
-
 SEEN_ONLY = "seen only"
 MANY_STEPS = "many steps"
 NUM_RESAMPLES = 4000

@@ -31,8 +31,6 @@ from omni2sound.bench.report.tables import (
 from omni2sound.bench.scoring.evaluate import Row
 from omni2sound.bench.systems.folder import Problem
 
-__all__ = ["POLICY", "data_uri", "page_of"]
-
 POLICY = (
     "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'"

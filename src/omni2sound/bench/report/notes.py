@@ -11,8 +11,6 @@ from omni2sound.bench.scoring.evaluate import Evaluation
 from omni2sound.bench.systems.baseline_files import SHUFFLED
 from omni2sound.bench.systems.system import ORACLE, REAL_ELSEWHERE
 
-__all__ = ["notes_of"]
-
 
 def notes_of(evaluation: Evaluation) -> list[str]:
     """In the order of their weight."""

@@ -16,8 +16,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
-__all__ = ["SOURCE", "Published", "published_rows"]
-
 SOURCE = "published, not measured here: arXiv:2601.02731, as copied by public digests"
 
 

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from omni2sound.bench.stats.estimate import Estimate
 
-__all__ = ["Bar", "interval_plot"]
-
 _ROW_PX, _LABEL_PX, _PLOT_PX, _TOP_PX, _BOTTOM_PX = 20, 152, 200, 8, 22
 
 

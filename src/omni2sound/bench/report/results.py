@@ -28,8 +28,6 @@ from omni2sound.bench.systems.system import System
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import atomic_path
 
-__all__ = ["SCORES", "ScoredRun", "read_run", "write_run"]
-
 SCORES, RECORDS, SYSTEMS = "scores.json", "clips.jsonl", "systems.json"
 FORMAT = 3
 

@@ -14,8 +14,6 @@ from itertools import groupby
 from omni2sound.bench.scoring.evaluate import Evaluation, Row
 from omni2sound.bench.stats.estimate import Estimate, Score
 
-__all__ = ["Table", "as_markdown", "interval_of", "row_name", "tables_of", "value_of"]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:

@@ -15,8 +15,6 @@ from omni2sound.bench.metrics.tagging import RealTags
 from omni2sound.bench.quick.score import Check, QuickReport, Row
 from omni2sound.bench.stats.estimate import Estimate, Score
 
-__all__ = ["as_text", "avbench_as_text", "judges_as_text"]
-
 _HEADER = ("task", "system", "hit rate", "95 % interval", "clips", "median |error|", "silent")
 
 

@@ -23,8 +23,6 @@ from omni2sound.bench.report.tables import as_markdown, tables_of
 from omni2sound.bench.tracks.track import read_track
 from omni2sound.files import atomic_path
 
-__all__ = ["REPORTS", "markdown_of", "write_report"]
-
 REPORTS = ("report.json", "report.md", "report.html")
 
 

@@ -37,11 +37,10 @@ from omni2sound.bench.scoring.sounds import entry_key, entry_path, put_entry
 from omni2sound.bench.systems.folder import SoundFile
 from omni2sound.bench.tracks.track import Track
 from omni2sound.data.workers import EngineName, map_jobs
-from omni2sound.media.audio import Audio, read_audio
+from omni2sound.media.audio import read_audio
+from omni2sound.media.samples import Audio
 from omni2sound.runtime import resolve_device
 from omni2sound.weights import networks_sha256
-
-__all__ = ["PublishedJudges", "TrackFeatures", "embed_track"]
 
 Kind = Literal["sound", "video", "caption"]
 _ASKED: Mapping[Kind, tuple[str, ...]] = {

@@ -39,8 +39,6 @@ from omni2sound.bench.systems.system import ORACLE, RETRIEVAL, System, SystemKey
 from omni2sound.bench.tracks.track import Part, Task, Track, TrackClip
 from omni2sound.errors import UserError
 
-__all__ = ["ClipRecord", "Evaluation", "Row", "evaluate"]
-
 MIN_CLIPS = 4
 Found = TypeVar("Found")
 

@@ -15,8 +15,6 @@ from omni2sound.bench.scoring.avbench import PublishedJudges
 from omni2sound.bench.systems.baseline_files import NUM_REMEMBERED, Embedders
 from omni2sound.data.workers import EngineName
 
-__all__ = ["Means", "OnStep"]
-
 
 class OnStep(Protocol):
     """Progress of a run."""

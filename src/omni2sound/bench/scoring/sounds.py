@@ -49,19 +49,6 @@ from omni2sound.media.audio import read_audio
 from omni2sound.media.samples import Audio, fit_length, round_half_up
 from omni2sound.scenes.material.assets import SceneAssets
 
-__all__ = [
-    "Judged",
-    "entry_key",
-    "entry_path",
-    "iter_judged",
-    "judge_sounds",
-    "measure_clip_metrics",
-    "measure_nearness",
-    "put_entry",
-    "read_judged",
-    "real_hearing",
-]
-
 _VERSION = 1
 """Of the definitions behind an entry; a changed one needs a new number."""
 

@@ -21,16 +21,6 @@ from numpy.typing import ArrayLike, NDArray
 from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.errors import ShapeError
 
-__all__ = [
-    "bootstrap_difference",
-    "bootstrap_mean",
-    "bootstrap_pooled_median",
-    "bootstrap_ratio",
-    "bootstrap_ratio_difference",
-    "percentile_interval",
-    "ratio_of",
-]
-
 NUM_RESAMPLES = 10_000
 NUM_MEDIAN_RESAMPLES = 2_000
 LEVEL = 0.95

@@ -26,8 +26,6 @@ from omni2sound.bench.stats.bootstrap import NUM_RESAMPLES, Array, percentile_in
 from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.errors import ShapeError
 
-__all__ = ["Resamples"]
-
 
 class Resamples:
     """Number of times that each resample draws each clip; shared by all its estimates."""

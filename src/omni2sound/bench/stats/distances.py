@@ -27,17 +27,6 @@ from scipy.special import log_softmax
 
 from omni2sound.errors import ShapeError
 
-__all__ = [
-    "NUM_SPLITS",
-    "SplitInceptionScore",
-    "factor_of",
-    "frechet_distance",
-    "inception_score",
-    "kl_divergences",
-    "overlap_trace",
-    "split_inception_score",
-]
-
 NUM_SPLITS = 10
 _SHUFFLE_SEED = 2020
 _NEAR = 1e-3

@@ -35,20 +35,6 @@ from omni2sound.bench.stats.distances import (
 from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.errors import ShapeError
 
-__all__ = [
-    "GroupedMoments",
-    "Moments",
-    "SetOfSounds",
-    "Statistic",
-    "TaggerFeatures",
-    "frechet_of_moments",
-    "groups_of",
-    "jackknife_estimate",
-    "jackknife_groups",
-    "set_values",
-    "statistics_of",
-]
-
 Matrix = NDArray[np.float64]
 _KERNEL_ROWS = 1024
 NUM_GROUPS = 10

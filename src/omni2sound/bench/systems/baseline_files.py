@@ -36,20 +36,12 @@ from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.errors import UserError
-from omni2sound.media.audio import Audio, write_audio
+from omni2sound.media.audio import write_audio
+from omni2sound.media.samples import Audio
 from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.scene import RENDER_VERSION
 from omni2sound.weights import networks_sha256
-
-__all__ = [
-    "NUM_REMEMBERED",
-    "SHUFFLED",
-    "STAGE_BASELINES",
-    "Embedders",
-    "plain_baselines",
-    "stage_baselines",
-]
 
 SHUFFLED = "shuffled"
 STAGE_BASELINES = (RETRIEVAL, "motion-energy", "motion + retrieval")

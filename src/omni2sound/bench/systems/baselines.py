@@ -30,15 +30,6 @@ from omni2sound.scenes.render.render import render_audio
 from omni2sound.scenes.scene import Scene
 from omni2sound.timebase import TimeBase
 
-__all__ = [
-    "Baselines",
-    "Embed",
-    "TrainingMemory",
-    "motion_peaks_s",
-    "noise_like",
-    "shuffled_place",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Embed:

@@ -35,17 +35,6 @@ from omni2sound.files import atomic_path
 from omni2sound.media.audio import read_audio
 from omni2sound.media.files import open_input, read_packets
 
-__all__ = [
-    "PROBLEMS",
-    "SETTINGS",
-    "SUFFIXES",
-    "FolderCheck",
-    "Problem",
-    "SoundFile",
-    "check_folder",
-    "check_settings",
-]
-
 SETTINGS = "made.json"
 """The settings of sounds that were made here, beside them."""
 

@@ -29,18 +29,9 @@ from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.generate.request import GenerationRequest
-from omni2sound.media.audio import Audio, read_audio, write_audio
+from omni2sound.media.audio import read_audio, write_audio
+from omni2sound.media.samples import Audio
 from omni2sound.models.conditioning import Conditions
-
-__all__ = [
-    "ModelRun",
-    "Variant",
-    "clip_seed",
-    "make_sounds",
-    "many_steps_name",
-    "model_identity",
-    "seen_only_name",
-]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,17 +8,6 @@ from dataclasses import dataclass
 from omni2sound.bench.systems.folder import Problem, SoundFile
 from omni2sound.bench.tracks.track import Task, Track
 
-__all__ = [
-    "NOISE",
-    "ORACLE",
-    "REAL_ELSEWHERE",
-    "RECONSTRUCTION",
-    "RETRIEVAL",
-    "System",
-    "SystemKey",
-    "real_sounds",
-]
-
 ORACLE = "oracle"
 RETRIEVAL = "retrieval"
 REAL_ELSEWHERE = "real, other scenes"

@@ -22,8 +22,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from omni2sound.errors import BudgetExceeded, Malformed, Refused, Unavailable
 from omni2sound.llm.chat import ChatModel, ChatRequest, system, user
 
-__all__ = ["PROMPT_VERSION", "CaptionedClip", "ModalityCheck", "check_captions", "flags_of"]
-
 PROMPT_VERSION = "bench-modality/1"
 MAX_OUTPUT_TOKENS = 400
 _TOGETHER = 64

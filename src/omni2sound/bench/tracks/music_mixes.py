@@ -22,9 +22,8 @@ import numpy as np
 from omni2sound.bench.metrics.onset import is_silent
 from omni2sound.data.corpora.manifest import Clip, Manifest
 from omni2sound.errors import UserError
-from omni2sound.media.audio import Audio, read_audio, write_audio
-
-__all__ = ["MixPlan", "MusicDraw", "choose_clips", "draw_music", "mix_music"]
+from omni2sound.media.audio import read_audio, write_audio
+from omni2sound.media.samples import Audio
 
 CAPTION = "{caption} In the background, unseen, music plays: {music}"
 _FADE_S = 0.05

@@ -28,15 +28,6 @@ from omni2sound.data.corpora.manifest import Clip, read_manifest
 from omni2sound.errors import UserError
 from omni2sound.weights import ATTRIBUTION_FILE
 
-__all__ = [
-    "Columns",
-    "build_corpus_track",
-    "build_recaptioned_track",
-    "build_table_track",
-    "read_caption_rows",
-    "read_table",
-]
-
 VERSION = "1"
 
 

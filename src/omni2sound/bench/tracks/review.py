@@ -19,8 +19,6 @@ from typing import Literal, get_args
 from omni2sound.errors import UserError
 from omni2sound.files import atomic_path
 
-__all__ = ["Choice", "QueueRow", "decide", "read_queue", "update_queue", "write_queue"]
-
 Choice = Literal["accept", "edit", "reject"]
 
 

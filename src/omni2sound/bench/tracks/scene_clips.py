@@ -27,8 +27,6 @@ from omni2sound.scenes.material.levels import LEVEL_RATE_HZ, level_of
 from omni2sound.scenes.render.render import render_audio, render_frames
 from omni2sound.scenes.scene import Scene
 
-__all__ = ["MOTION_FPS", "ScenePictures", "StageClip", "draw_clips"]
-
 MOTION_FPS = 25
 MOTION_PX = 56
 LOOK_PX = 224

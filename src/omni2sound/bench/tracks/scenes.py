@@ -32,24 +32,14 @@ from omni2sound.bench.tracks.track import (
 from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import write_text
-from omni2sound.media.audio import Audio, write_audio
+from omni2sound.media.audio import write_audio
+from omni2sound.media.samples import Audio
 from omni2sound.scenes.export.files import write_video
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue
 from omni2sound.scenes.material.licences import attribution_tsv
 from omni2sound.scenes.scene import Scene
 from omni2sound.weights import ATTRIBUTION_FILE
-
-__all__ = [
-    "STAGE_OMNI",
-    "StagePlan",
-    "build_stage_track",
-    "is_impulsive_seen",
-    "read_truth",
-    "seen_caption",
-    "stage_clip",
-    "stored_recordings",
-]
 
 STAGE_OMNI = "stage-omni"
 VERSION = "2"

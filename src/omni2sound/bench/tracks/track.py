@@ -26,23 +26,6 @@ from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, IntegrityError, UserError
 from omni2sound.files import write_text
 
-__all__ = [
-    "CLIPS",
-    "PARTS",
-    "TASKS",
-    "TRACK",
-    "ClipDigests",
-    "Part",
-    "Task",
-    "Track",
-    "TrackClip",
-    "TrackInfo",
-    "file_sha256",
-    "json_line",
-    "read_track",
-    "write_track",
-]
-
 Task = Literal["VT2A", "V2A", "T2A"]
 TASKS: tuple[Task, ...] = get_args(Task)
 Part = Literal["main", "offscreen"]

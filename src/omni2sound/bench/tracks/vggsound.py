@@ -42,8 +42,6 @@ from omni2sound.errors import UserError
 from omni2sound.files import write_text
 from omni2sound.llm.chat import ChatModel
 
-__all__ = ["CaptionRow", "VggsoundPlan", "Waiting", "build_vggsound_track"]
-
 NAME = "vggsound-omni"
 VERSION = "1"
 CLIP_S = 8.0

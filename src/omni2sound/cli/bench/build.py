@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from omni2sound.bench.tracks.track import Track
     from omni2sound.llm.chat import ChatModel
 
-__all__ = ["app", "decide"]
-
 _log = logging.getLogger(__name__)
 
 app = typer.Typer(
@@ -40,6 +38,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+_WAITING = (
+    "%d clips wait for a decision in %s; fill it in (or: omni2sound bench decide), then run again"
+)
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the track.")]
 
 
@@ -94,7 +95,7 @@ def vggsound_omni(
         str | None, typer.Option(help="Model at --llm-url that checks captions.")
     ] = None,
     llm_url: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible endpoint. Default: OpenAI's.")
+        str | None, typer.Option(help="Endpoint of the model. Default: OpenAI's.")
     ] = None,
     llm_key: Annotated[
         str | None, typer.Option(help="Environment variable with its key. Default: no key.")
@@ -103,7 +104,7 @@ def vggsound_omni(
         float | None, typer.Option(min=0, help="Limit in US dollars. Default: none.")
     ] = None,
     no_llm: Annotated[
-        bool, typer.Option(help="Skip the LLM caption check (noted in the track).")
+        bool, typer.Option(help="Skip the caption check (noted in the track).")
     ] = False,
 ) -> None:
     """Build from VGGSound's test set with captions; exit code 1 while clips wait for review."""
@@ -127,11 +128,8 @@ def vggsound_omni(
     clips, listed = assemble("vggsound", importer("vggsound")(vggsound), MediaFolder(media))
     for problem in listed.problems[:20]:
         _log.warning("%s:%d: %s", problem.file, problem.line, problem.reason)
-    plan = VggsoundPlan(
-        mixes=MixPlan(count=mixes, seed=seed),
-        max_similarity=max_similarity,
-        captions_by=captions_by,
-    )
+    mixed = MixPlan(count=mixes, seed=seed)
+    plan = VggsoundPlan(mixes=mixed, max_similarity=max_similarity, captions_by=captions_by)
     work.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         model = None
@@ -151,13 +149,8 @@ def vggsound_omni(
             on_step=Steps(),
         )
     if isinstance(made, Waiting):
+        _log.warning(_WAITING, made.num_waiting, made.queue)
         print(made.queue)
-        _log.warning(
-            "%d clips wait for a decision in %s; fill it in (or: omni2sound bench decide) and "
-            "run this again",
-            made.num_waiting,
-            made.queue,
-        )
         raise typer.Exit(1)
     _print_identity(made)
 

@@ -17,8 +17,6 @@ from omni2sound.cli.bench import build, listen, run
 from omni2sound.cli.options import CorpusOption, corpus_folder
 from omni2sound.cli.progress import progress_bar
 
-__all__ = ["app"]
-
 app = typer.Typer(
     help="Measure a model.",
     no_args_is_help=True,

@@ -16,8 +16,6 @@ import typer
 
 from omni2sound.errors import UserError
 
-__all__ = ["app"]
-
 app = typer.Typer(
     help="Run a blinded listening test.",
     no_args_is_help=True,

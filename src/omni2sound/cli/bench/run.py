@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from omni2sound.bench.scoring.means import Means
     from omni2sound.bench.tracks.track import Track
 
-__all__ = ["Steps", "compare", "report", "run", "score"]
-
 _log = logging.getLogger(__name__)
 
 EXIT_SOME_FAILED = 1

@@ -13,8 +13,6 @@ import typer
 from omni2sound.cli.train.settings import SetOption, apply_changes
 from omni2sound.errors import UserError
 
-__all__ = ["cost"]
-
 UTILISATION = 0.4
 """Assumed share of a device's peak; a run logs its own as `mfu`."""
 

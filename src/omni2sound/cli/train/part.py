@@ -21,8 +21,6 @@ from omni2sound.cli.progress import progress_bar
 from omni2sound.cli.train.settings import SetOption, apply_changes
 from omni2sound.errors import UserError
 
-__all__ = ["train_part"]
-
 
 def train_part(
     name: Annotated[

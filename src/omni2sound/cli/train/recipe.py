@@ -20,8 +20,6 @@ from omni2sound.cli.options import EncodersOption
 from omni2sound.cli.progress import progress_bar
 from omni2sound.cli.train.settings import SetOption, apply_changes
 
-__all__ = ["train"]
-
 
 def train(
     recipe: Annotated[

@@ -15,8 +15,6 @@ import typer
 from omni2sound.config import override
 from omni2sound.errors import UserError
 
-__all__ = ["SetOption", "apply_changes"]
-
 T = TypeVar("T")
 
 SetOption = Annotated[

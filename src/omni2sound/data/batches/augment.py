@@ -17,8 +17,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["augment_waveform", "augment_waveforms", "draw_equaliser"]
-
 GAIN_DB = (-4.0, 2.0)
 """Range of the overall gain."""
 EQ_DB = 4.0

@@ -44,8 +44,6 @@ from omni2sound.errors import ConfigError
 from omni2sound.models.conditioning import Conditions
 from omni2sound.timebase import TimeBase
 
-__all__ = ["Batch", "build_batch", "sampler_for"]
-
 _PURPOSE_SAMPLE = 2
 _PURPOSE_DIFFICULTY = 3
 _PURPOSE_WORDS = 4

@@ -24,23 +24,6 @@ from numpy.typing import NDArray
 from omni2sound.encoders.base import Tokens
 from omni2sound.errors import ConfigError
 
-__all__ = [
-    "TRIES",
-    "Difficulty",
-    "OffscreenMix",
-    "PromptChange",
-    "PromptEncoder",
-    "add_embedding_noise",
-    "choose_text",
-    "cut_offscreen",
-    "draw_dropped_tokens",
-    "drop_tokens",
-    "join_captions",
-    "mix_offscreen",
-    "name_offscreen",
-    "require_encoder",
-]
-
 Waveform = NDArray[np.float32]
 
 TRIES = 8

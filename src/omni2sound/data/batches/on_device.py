@@ -48,8 +48,6 @@ from omni2sound.errors import ConfigError
 from omni2sound.models.conditioning import Conditions
 from omni2sound.timebase import TimeBase
 
-__all__ = ["DeviceFeatures"]
-
 _PURPOSE = 5
 _FULL_SCALE = 32767.0
 _TIME = TimeBase()

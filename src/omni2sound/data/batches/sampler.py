@@ -17,8 +17,6 @@ import numpy as np
 
 from omni2sound.errors import ConfigError
 
-__all__ = ["StepDraw", "TaskSampler", "check_parts", "step_rng"]
-
 
 def step_rng(seed: int, step: int, *purpose: int) -> np.random.Generator:
     """Make the generator of one step, and one purpose or sample within it."""

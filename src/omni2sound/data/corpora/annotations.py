@@ -20,8 +20,6 @@ from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Clip
 from omni2sound.errors import UserError
 
-__all__ = ["read"]
-
 _FIELDS = tuple(Clip.__dataclass_fields__)
 _BATCH_ROWS = 1024
 

@@ -21,8 +21,6 @@ from omni2sound.data.corpora.rows import Draft, Excluded, Item, Located, Problem
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import write_text
 
-__all__ = ["ImportReport", "MediaFolder", "assemble", "write_report"]
-
 _AUDIO = frozenset(
     [".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".wma"]
 )

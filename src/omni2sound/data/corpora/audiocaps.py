@@ -19,8 +19,6 @@ from omni2sound.data.corpora.audioset import media_stems
 from omni2sound.data.corpora.manifest import SPLITS, Split
 from omni2sound.errors import UserError
 
-__all__ = ["read"]
-
 CLIP_S = 10.0
 
 

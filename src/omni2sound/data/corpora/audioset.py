@@ -25,8 +25,6 @@ from typing import Any
 from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Split
 
-__all__ = ["class_names", "media_stems", "read"]
-
 _COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 
 

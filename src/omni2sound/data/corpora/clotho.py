@@ -23,8 +23,6 @@ from typing import Any
 from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Split
 
-__all__ = ["read"]
-
 _SPLITS: Mapping[str, Split] = {"development": "train", "validation": "val", "evaluation": "test"}
 _RATE_HZ = 44_100
 

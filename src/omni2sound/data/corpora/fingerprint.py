@@ -27,8 +27,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SAMPLE_RATE_HZ", "Fingerprint", "FingerprintIndex", "Match", "fingerprint"]
-
 SAMPLE_RATE_HZ = 8000
 HOP_SAMPLES = 96
 _WINDOW_SAMPLES = 3072

@@ -26,8 +26,6 @@ from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Split
 from omni2sound.errors import ConfigError
 
-__all__ = ["read"]
-
 _SPLITS: Mapping[str, Split] = {"training": "train", "validation": "val", "test": "test"}
 _FIRST_CELL = re.compile(r"\d+,")
 

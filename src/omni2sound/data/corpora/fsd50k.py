@@ -22,8 +22,6 @@ from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Split
 from omni2sound.errors import ConfigError, UserError
 
-__all__ = ["read"]
-
 _SPLITS: Mapping[str, Split] = {"train": "train", "val": "val"}
 
 

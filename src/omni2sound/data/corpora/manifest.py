@@ -28,17 +28,6 @@ from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import atomic_path
 
-__all__ = [
-    "SPLITS",
-    "Clip",
-    "Manifest",
-    "Split",
-    "clip_to_json",
-    "read_manifest",
-    "write_manifest",
-    "write_parquet",
-]
-
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 FORMAT = 1

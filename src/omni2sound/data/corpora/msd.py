@@ -27,8 +27,6 @@ from typing import Any
 from omni2sound.data.corpora import rows
 from omni2sound.errors import UserError
 
-__all__ = ["read"]
-
 MAX_TERMS = 5
 """Labels of one track: the artist's first terms (chosen)."""
 _TEXT_COLUMNS = ("track_id", "song_id", "artist_name", "title")

@@ -33,8 +33,6 @@ from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.errors import UserError
 from omni2sound.media import read_audio
 
-__all__ = ["ClipRef", "Overlap", "same_sound", "same_source", "without"]
-
 _log = logging.getLogger(__name__)
 
 _HELD_OUT = {"test": 0, "val": 1, "train": 2}

@@ -21,22 +21,6 @@ from typing import Any
 from omni2sound.data.corpora.manifest import Split
 from omni2sound.errors import UserError
 
-__all__ = [
-    "Draft",
-    "Excluded",
-    "Item",
-    "Line",
-    "Located",
-    "Problem",
-    "csv_lines",
-    "drafts",
-    "find_published",
-    "json_items",
-    "json_lines",
-    "number",
-    "youtube_id",
-]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Problem:

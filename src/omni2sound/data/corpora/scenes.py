@@ -15,8 +15,6 @@ from typing import Any
 
 from omni2sound.data.corpora import rows
 
-__all__ = ["read"]
-
 
 def read(published: Path) -> Iterator[rows.Item]:
     """Read every scene of the folder."""

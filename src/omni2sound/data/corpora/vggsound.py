@@ -16,8 +16,6 @@ from typing import Any
 
 from omni2sound.data.corpora import rows
 
-__all__ = ["read"]
-
 CLIP_S = 10.0
 _COLUMNS = ("YouTube ID", "start seconds", "label", "split")
 

@@ -24,8 +24,6 @@ from typing import Any
 from omni2sound.data.corpora import rows
 from omni2sound.errors import ConfigError, UserError
 
-__all__ = ["read"]
-
 _SOURCES = {  # by how the file's name begins: folder of the media, prefix of sources
     "as_final": ("AudioSet", "youtube"),
     "bbc_final": ("BBC", "bbc"),

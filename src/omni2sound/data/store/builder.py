@@ -41,8 +41,6 @@ from omni2sound.errors import UserError
 from omni2sound.files import write_text
 from omni2sound.weights import ATTRIBUTION_FILE
 
-__all__ = ["BuildReport", "ShardJob", "build_store"]
-
 _log = logging.getLogger(__name__)
 
 _LOCK = ".building"

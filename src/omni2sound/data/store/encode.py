@@ -42,8 +42,6 @@ from omni2sound.models.registry import AnyAutoencoderConfig, build_autoencoder
 from omni2sound.timebase import TimeBase
 from omni2sound.weights import load_card, load_part, part_sha256
 
-__all__ = ["ClipEncoders", "EncoderSource", "load_encoders"]
-
 _SYNCHFORMER_PX = 256
 """Side of rendered pictures for Synchformer, which crops the central 224."""
 

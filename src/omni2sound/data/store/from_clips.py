@@ -33,8 +33,6 @@ from omni2sound.data.workers import EngineName
 from omni2sound.errors import UserError
 from omni2sound.media import iter_frames, probe, read_audio
 
-__all__ = ["CorpusOptions", "build_corpus_features"]
-
 _log = logging.getLogger(__name__)
 
 SHARD_CLIPS = 32

@@ -21,23 +21,6 @@ import pyarrow as pa
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError
 from omni2sound.files import write_text
 
-__all__ = [
-    "FAILED",
-    "FORMAT",
-    "INDEX",
-    "PROGRESS",
-    "ClipFailure",
-    "ShardRecord",
-    "describe_store",
-    "read_description",
-    "read_index",
-    "shard_paths",
-    "shard_record",
-    "store_sha256",
-    "verify_store",
-    "write_index",
-]
-
 DESCRIPTION = "store.json"
 INDEX = "index.json"
 PROGRESS = "progress.jsonl"

@@ -36,22 +36,12 @@ from numpy.typing import NDArray
 from omni2sound.data.store.index import (
     FAILED,
     ClipFailure,
-    describe_store,
     read_description,
     shard_paths,
     store_sha256,
 )
 from omni2sound.files import atomic_path
 from omni2sound.weights import ATTRIBUTION_FILE
-
-__all__ = [
-    "ClipFailure",
-    "ClipFeatures",
-    "FeatureStore",
-    "TextFeatures",
-    "describe_store",
-    "write_shard",
-]
 
 _log = logging.getLogger(__name__)
 

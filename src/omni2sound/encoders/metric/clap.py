@@ -32,8 +32,6 @@ from omni2sound.errors import ShapeError, UserError
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Clap", "ClapShape", "build_clap", "clap_log_mel", "from_laion"]
-
 _RATE_HZ = 48_000
 _CLIP_SAMPLES = 10 * _RATE_HZ
 _MAX_TOKENS = 77

@@ -32,15 +32,6 @@ from omni2sound.encoders.published import IMAGEBIND, PublishedNetwork
 from omni2sound.encoders.vit import Mlp, Named
 from omni2sound.errors import ShapeError
 
-__all__ = [
-    "NOT_NEEDED",
-    "ImageBind",
-    "ImageBindNetwork",
-    "ImageBindShape",
-    "imagebind_log_mel",
-    "picture_cuts",
-]
-
 _RATE_HZ = 16_000
 _CUT_SAMPLES = 2 * _RATE_HZ
 _NUM_CUTS = 3

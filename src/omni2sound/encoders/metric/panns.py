@@ -21,8 +21,6 @@ from omni2sound.encoders.metric.spectra import mel_matrix, power_spectrum
 from omni2sound.encoders.published import PANNS, PublishedNetwork
 from omni2sound.errors import IntegrityError, ShapeError
 
-__all__ = ["Cnn14", "Panns"]
-
 _WINDOW_SAMPLES = 512
 _HOP_SAMPLES = 160
 _LOWEST_POWER = 1e-10

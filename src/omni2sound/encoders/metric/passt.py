@@ -25,8 +25,6 @@ from omni2sound.encoders.published import PASST, PublishedNetwork
 from omni2sound.encoders.vit import Block, Named
 from omni2sound.errors import ShapeError
 
-__all__ = ["Passt", "PasstConfig", "PasstNetwork", "passt_log_mel"]
-
 _RATE_HZ = 32_000
 _CLIP_SAMPLES = 10 * _RATE_HZ
 _PREEMPHASIS = 0.97

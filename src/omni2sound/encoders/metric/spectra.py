@@ -25,8 +25,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["mel_matrix", "power_spectrum", "resample"]
-
 Scale = Literal["htk", "slaney"]
 
 _SLANEY_HZ_PER_MEL = 200 / 3

@@ -34,8 +34,6 @@ from omni2sound.encoders.synchformer import (
 from omni2sound.encoders.vit import Named
 from omni2sound.errors import ShapeError
 
-__all__ = ["OFFSETS_S", "WINDOW_SEGMENTS", "Synchformer", "SynchformerConfig", "SynchformerNetwork"]
-
 OFFSETS_S = tuple(round(-2 + 0.2 * i, 1) for i in range(21))
 """Offset in seconds of each of the 21 classes."""
 WINDOW_SEGMENTS = 14

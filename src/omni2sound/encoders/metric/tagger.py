@@ -30,8 +30,6 @@ from omni2sound.errors import ConfigError
 from omni2sound.models.spectrum import mel_filterbank
 from omni2sound.weights import load_card, load_part, resolve_model
 
-__all__ = ["Tagger", "TaggerConfig", "TaggerNetwork"]
-
 NAME = "tagger"
 _CHUNK_PATCHES = 32
 

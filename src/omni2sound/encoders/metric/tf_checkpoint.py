@@ -25,8 +25,6 @@ from numpy.typing import NDArray
 
 from omni2sound.errors import IntegrityError
 
-__all__ = ["read_checkpoint"]
-
 _TABLE_MAGIC = 0xDB4775248B80FB57
 _FOOTER_BYTES = 48
 _DT_FLOAT = 1

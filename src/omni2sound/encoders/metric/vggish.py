@@ -20,8 +20,6 @@ from omni2sound.encoders.metric.spectra import mel_matrix
 from omni2sound.encoders.published import VGGISH, PublishedNetwork
 from omni2sound.errors import ShapeError
 
-__all__ = ["Vggish", "VggishNetwork", "vggish_log_mel"]
-
 _WINDOW_SAMPLES = 400
 _HOP_SAMPLES = 160
 _FFT_SAMPLES = 512

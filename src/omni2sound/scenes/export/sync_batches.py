@@ -31,8 +31,6 @@ from omni2sound.scenes.material.catalogue import Split
 from omni2sound.scenes.render.render import render_frames, render_sound
 from omni2sound.scenes.scene import SceneKind
 
-__all__ = ["sync_batches"]
-
 DURATION_S = 4.0
 BATCH_SCENES = 8
 KINDS: tuple[SceneKind, ...] = ("main", "strike", "main", "offscreen")

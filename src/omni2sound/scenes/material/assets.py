@@ -27,8 +27,6 @@ from omni2sound.scenes.material.catalogue import Catalogue
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["SAMPLE_RATE_HZ", "SceneAssets"]
-
 SAMPLE_RATE_HZ = 16_000
 """Sample rate of every prepared recording."""
 

@@ -22,19 +22,6 @@ from typing import Literal, TypeVar, get_args
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError
 
-__all__ = [
-    "DISTRACTOR",
-    "MOTIONS",
-    "SPLITS",
-    "Catalogue",
-    "Kind",
-    "Motion",
-    "Picture",
-    "Recording",
-    "SoundClass",
-    "Split",
-]
-
 Split = Literal["train", "val", "test"]
 Kind = Literal["impulsive", "sustained"]
 Motion = Literal["strike", "bounce", "shake", "pulse", "pass_by", "speak", "open"]

@@ -30,15 +30,6 @@ from omni2sound.errors import MediaError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = [
-    "Samples",
-    "iter_deb",
-    "read_cat",
-    "read_patch",
-    "read_rcc",
-    "read_soundfont",
-]
-
 MAX_MEMBER_BYTES = 1 << 31
 """Far above any file that is needed; a larger one is damage or an attack."""
 

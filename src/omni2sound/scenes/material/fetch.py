@@ -35,8 +35,6 @@ from omni2sound.scenes.material.packages import DEFAULT_MIRROR, Package, load_pa
 from omni2sound.scenes.material.prepare import cut_waveform, picture_rgba
 from omni2sound.scenes.material.synthesis import SYNTHESIS, synthesise
 
-__all__ = ["fetch"]
-
 logger = logging.getLogger(__name__)
 
 Item = Recording | Picture

@@ -21,16 +21,6 @@ from PIL import Image
 
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ
 
-__all__ = [
-    "NEAR_BITS",
-    "audio_hash",
-    "distance_bits",
-    "distances_bits",
-    "load_hashes",
-    "mirrored_hash",
-    "picture_hash",
-]
-
 NEAR_BITS = 20
 """Copies differ in fewer; unrelated items in 110 to 116 (median), one pair of 10 000 in 29."""
 

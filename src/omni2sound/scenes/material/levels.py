@@ -18,16 +18,6 @@ from numpy.typing import NDArray
 
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
-__all__ = [
-    "LEVEL_RATE_HZ",
-    "REFERENCE_DB",
-    "Level",
-    "envelope_of",
-    "level_of",
-    "measure_level",
-    "onset_of",
-]
-
 LEVEL_RATE_HZ = 100
 """Rate of `Level.curve`."""
 

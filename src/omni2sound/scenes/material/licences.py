@@ -17,15 +17,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from omni2sound.scenes.material.catalogue import Catalogue, Picture, Recording
 
-__all__ = [
-    "LicenceRow",
-    "attribution_tsv",
-    "licence_rows",
-    "licences_json",
-    "licences_markdown",
-    "merge_attribution",
-]
-
 
 @dataclass(frozen=True, kw_only=True, slots=True, order=True)
 class LicenceRow:

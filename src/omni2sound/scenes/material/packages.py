@@ -26,8 +26,6 @@ from pathlib import Path
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
 
-__all__ = ["DEFAULT_MIRROR", "Package", "load_packages", "obtain"]
-
 logger = logging.getLogger(__name__)
 
 DEFAULT_MIRROR = "https://deb.debian.org/debian"

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from omni2sound.scenes.material.containers import Samples
 
-__all__ = ["MAX_SIDE_PX", "cut_waveform", "picture_rgba"]
-
 MAX_SIDE_PX = 256
 """Longest side of a prepared picture."""
 

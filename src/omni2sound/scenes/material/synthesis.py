@@ -24,8 +24,6 @@ from scipy.signal import butter, lfilter, sosfilt
 
 from omni2sound.errors import ConfigError
 
-__all__ = ["MODELS", "SYNTHESIS", "synthesise"]
-
 SYNTHESIS = "omni2sound-synthesis"
 """Package name of synthetic sounds in the catalogue."""
 

@@ -16,8 +16,6 @@ from PIL import Image, ImageDraw, ImageFilter
 from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.scene import Background
 
-__all__ = ["draw_tool", "paint_background"]
-
 _MAX_OCTAVES = 6
 _TOOL_PX = 96
 _TOOL_COLOURS = ((139, 90, 43), (70, 70, 80), (190, 60, 50), (225, 190, 150), (60, 110, 170))

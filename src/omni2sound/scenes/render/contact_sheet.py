@@ -19,8 +19,6 @@ from scipy.signal import stft
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ
 from omni2sound.scenes.scene import Scene
 
-__all__ = ["SHEET_FPS", "draw_sheet", "stack_sheets"]
-
 SHEET_FPS = 25
 _NUM_FRAMES = 10
 _AROUND = (-6, -4, -2, -1, 0, 1, 2, 3, 5, 8)

@@ -24,8 +24,6 @@ from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.levels import LEVEL_RATE_HZ, Level, level_of
 from omni2sound.scenes.scene import Response, Scene, SceneEvent, SceneObject
 
-__all__ = ["Poses", "events_of", "path_of", "poses_of", "shot_index", "view_of"]
-
 Times = NDArray[np.float64]
 
 _RISE_S = 0.012

@@ -30,8 +30,6 @@ from omni2sound.scenes.render.sprites import Sprite, Window, draw_effect
 from omni2sound.scenes.scene import Ambience, Scene, SceneEvent
 from omni2sound.timebase import TimeBase
 
-__all__ = ["Sound", "iter_frames", "render_audio", "render_frames", "render_sound", "render_stems"]
-
 PEAK = 0.95
 """Largest sample of a mix; a louder mix is scaled as a whole."""
 

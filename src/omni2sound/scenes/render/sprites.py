@@ -21,8 +21,6 @@ from omni2sound.scenes.render.backdrop import draw_tool
 from omni2sound.scenes.render.motion import Poses, events_of, poses_of
 from omni2sound.scenes.scene import Scene, SceneObject
 
-__all__ = ["Sprite", "Window", "draw_effect"]
-
 _PADDING_PX = 2
 _MAX_WIDTH_TO_HEIGHT = 1.6
 """Wider pictures are made lower, so that they do not fill the frame."""

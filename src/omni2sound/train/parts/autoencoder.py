@@ -30,8 +30,6 @@ from omni2sound.weights import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["save_autoencoder", "train_autoencoder_model"]
-
 
 def train_autoencoder_model(
     corpus: Path,

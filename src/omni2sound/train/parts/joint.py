@@ -28,8 +28,6 @@ from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.train.parts.material import training_attribution
 from omni2sound.weights import save_model
 
-__all__ = ["JointRecipe", "retrieval_rates", "train_joint", "train_joint_model"]
-
 _PLANS = (
     JointPlan(split="train", num_pictured=500, num_unseen=500),
     JointPlan(split="val", num_pictured=100, num_unseen=60),

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from omni2sound.scenes.material.assets import SceneAssets
     from omni2sound.scenes.material.catalogue import Catalogue
 
-__all__ = ["training_attribution", "training_sounds"]
-
 _NUM_SCENES, _SCENE_S = 600, 4.0
 
 

@@ -21,10 +21,11 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,16 +44,6 @@ from omni2sound.train.parts.vocoder import Waveform, draw_batch
 from omni2sound.train.state import TrainState, latest_state, load_state, save_state
 from omni2sound.train.step import update_ema
 from omni2sound.weights import LARGE_FILE_BYTES, save_model
-
-__all__ = [
-    "OobleckRecipe",
-    "OobleckSettings",
-    "fit_latents",
-    "kl_to_normal",
-    "spectral_distance",
-    "train_oobleck",
-    "train_oobleck_model",
-]
 
 _log = logging.getLogger(__name__)
 
@@ -255,17 +246,9 @@ def train_oobleck(
         torch.manual_seed(recipe.seed)
         adversary = Adversary(recipe.adversary)
     state = _initial_state(model, adversary, recipe, device)
-    identity = {
-        "recipe": digest(recipe),
-        "model": digest(to_json(model.config)),
-        "corpus_sha256": corpus_sha256,
-    }
-    newest = latest_state(out)
-    if newest is not None and not resume:
-        raise ConfigError(f"{out} holds a run ({newest.name}); resume it or use another folder")
-    counts = {"step": 0, "skipped": 0, "skipped_in_a_row": 0}
-    if newest is not None:
-        counts = load_state(newest, state, identity=identity)
+    settings = {"recipe": digest(recipe), "model": digest(to_json(model.config))}
+    identity = {**settings, "corpus_sha256": corpus_sha256}
+    counts = _resume(out, state, identity, resume=resume)
     step = counts["step"]
     log, started = RunLog(out, first_step=step), time.monotonic()
     saved = started
@@ -300,6 +283,18 @@ def train_oobleck(
     model.eval()
     fit_latents(model, recordings, scenes, recipe=recipe, device=device)
     return step
+
+
+def _resume(
+    out: Path, state: TrainState, identity: Mapping[str, Any], *, resume: bool
+) -> dict[str, int]:
+    """Load the newest checkpoint, if there is one; return its counts, or zeros."""
+    newest = latest_state(out)
+    if newest is None:
+        return {"step": 0, "skipped": 0, "skipped_in_a_row": 0}
+    if not resume:
+        raise ConfigError(f"{out} holds a run ({newest.name}); resume it or use another folder")
+    return load_state(newest, state, identity=identity)
 
 
 def _initial_state(

@@ -38,8 +38,6 @@ from omni2sound.weights import (
     save_model,
 )
 
-__all__ = ["sync_loss", "train_sync", "train_sync_model"]
-
 _log = logging.getLogger(__name__)
 
 LOG_EVERY = 25

@@ -40,8 +40,6 @@ from omni2sound.train.log import RunLog
 from omni2sound.train.parts.material import training_attribution
 from omni2sound.weights import save_model
 
-__all__ = ["TaggerRecipe", "draw_patches", "train_tagger", "train_tagger_model"]
-
 _log = logging.getLogger(__name__)
 
 Waveform = NDArray[np.float32]

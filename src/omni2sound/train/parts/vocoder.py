@@ -32,15 +32,6 @@ from omni2sound.train.log import RunLog
 from omni2sound.train.state import TrainState, latest_state, load_state, save_state
 from omni2sound.train.step import update_ema
 
-__all__ = [
-    "VocoderRecipe",
-    "draw_batch",
-    "fit_components",
-    "learning_rate",
-    "train_vocoder",
-    "vocoder_loss",
-]
-
 _log = logging.getLogger(__name__)
 
 Waveform = NDArray[np.float32]

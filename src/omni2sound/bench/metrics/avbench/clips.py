@@ -36,22 +36,9 @@ from omni2sound.encoders.metric.vggish import Vggish
 from omni2sound.encoders.pictures import crop_centre, resize_short_side
 from omni2sound.encoders.synchformer import SynchformerVisual
 from omni2sound.errors import MissingPartError, UserError
-from omni2sound.media.audio import Audio, read_audio
+from omni2sound.media.audio import read_audio
 from omni2sound.media.fps_filter import iter_filtered_frames
-
-__all__ = [
-    "DURATION_S",
-    "Networks",
-    "SoundFeatures",
-    "VideoFeatures",
-    "clip_at",
-    "embed_captions",
-    "embed_sound",
-    "embed_sounds",
-    "embed_videos",
-    "list_files",
-    "read_captions",
-]
+from omni2sound.media.samples import Audio
 
 DURATION_S = 8
 _SOUNDS = (".wav", ".flac")

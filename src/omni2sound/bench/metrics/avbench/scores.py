@@ -36,8 +36,6 @@ from omni2sound.bench.stats.frechet_sets import (
 from omni2sound.encoders.metric.synchformer import OFFSETS_S, WINDOW_SEGMENTS, Synchformer
 from omni2sound.errors import UserError
 
-__all__ = ["MIN_CLIPS", "PROTOCOL", "desync_s", "score_avbench"]
-
 PROTOCOL = "avbench-8s-v1"
 MIN_CLIPS = 10
 """The inception score splits the clips into ten parts."""
