@@ -183,10 +183,8 @@ def train(
 
 def _check_ranks(recipe: Recipe, world: World) -> None:
     if recipe.resident and world.size > 1:
-        raise ConfigError(
-            f"resident features are for one device, and this run has {world.size} ranks; "
-            "set resident=false"
-        )
+        given = f"this run has {world.size} ranks"
+        raise ConfigError(f"features are resident on one device, {given}; set resident=false")
 
 
 def _initial_state(model: DiT, recipe: Recipe, world: World, device: torch.device) -> TrainState:

@@ -130,7 +130,6 @@ def vggsound_omni(
         _log.warning("%s:%d: %s", problem.file, problem.line, problem.reason)
     mixed = MixPlan(count=mixes, seed=seed)
     plan = VggsoundPlan(mixes=mixed, max_similarity=max_similarity, captions_by=captions_by)
-    work.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         model = None
         if llm_model is not None:
@@ -251,6 +250,7 @@ def _chat(
 
     from omni2sound.llm import OPENAI_URL, CachedChat, CallStore, OpenAIEndpoint, Prices
 
+    work.mkdir(parents=True, exist_ok=True)
     limit = None if budget is None else Decimal(str(budget))
     store = stack.enter_context(CallStore.open(work / "calls.sqlite", budget_usd=limit))
     endpoint = OpenAIEndpoint(model, base_url=url or OPENAI_URL, key_variable=key)
