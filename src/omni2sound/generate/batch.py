@@ -61,7 +61,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobOutcome:
-    """What became of one line of a jobs file.
+    """Outcome of one line of a jobs file.
 
     Attributes:
         line: Number of the line, from 1.
@@ -79,7 +79,7 @@ class JobOutcome:
 
     @property
     def message(self) -> str:
-        """The error in one line, with the job's id; empty without an error."""
+        """Error message in one line, with the job's id; empty without an error."""
         if self.error is None:
             return ""
         reason = " ".join(str(self.error).split()) or type(self.error).__name__
@@ -96,7 +96,7 @@ class _Plan:
 
 
 class Batch:
-    """The jobs of a file.
+    """Runs the jobs of a file.
 
         for outcome in Batch("jobs.jsonl", "out").run():
             print(outcome.message or outcome.report["output"])
@@ -270,7 +270,7 @@ def _parse(line: str) -> Job:
 
 
 def _read_sidecar(output: Path) -> dict[str, Any] | None:
-    """What the sidecar of an existing output says; None without output or sidecar."""
+    """Read the sidecar of an existing output; None without output or sidecar."""
     if not output.is_file():
         return None
     try:

@@ -32,7 +32,7 @@ video) they are prepared again at each step, for a few percent of its time."""
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GuidedNetwork:
-    """A transformer with classifier-free guidance.
+    """Transformer with classifier-free guidance.
 
     Attributes:
         dit: The transformer.

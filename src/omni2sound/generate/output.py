@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutputOptions:
-    """How files are written.
+    """Options of output files.
 
     Raises:
         UserError: The loudness is out of range.
@@ -50,12 +50,12 @@ class OutputOptions:
 
 
 def sidecar(output: Path) -> Path:
-    """The file beside `output` that says how it was made."""
+    """Return the path of the file beside `output` that says how it was made."""
     return output.with_name(f"{output.name}.json")
 
 
 def default_output(folder: Path, video: Path | None, stem: str | None = None) -> Path:
-    """The output of a request that names none.
+    """Choose the output of a request that names none.
 
     Args:
         folder: Folder of the output.
@@ -77,10 +77,10 @@ def default_output(folder: Path, video: Path | None, stem: str | None = None) ->
 def plan_outputs(
     output: Path | None, request: GenerationRequest, options: OutputOptions
 ) -> list[Path]:
-    """The output of each take: `output`, or OUT-1, OUT-2, ... for several.
+    """Choose and check the output of each take: `output`, or OUT-1, OUT-2, ... for several.
 
     Args:
-        output: File to write; None: beside the current folder's files, named by the video.
+        output: File to write. Default: in the current folder, named by the video.
         request: What is asked.
         options: How files are written.
 

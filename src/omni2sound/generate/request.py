@@ -40,7 +40,7 @@ _NUMBERS: Mapping[str, tuple[bool, float, float, str]] = {
     "seed": (True, 0, MAX_SEED, ""),
     "takes": (True, 1, MAX_TAKES, ""),
 }
-"""Whether a number is whole, the least and the most of it, its unit."""
+"""For each number: whether it is whole, its least and largest value, its unit."""
 
 Task = Literal["V2A", "T2A", "VT2A"]
 
@@ -71,7 +71,7 @@ class GenerationRequest:
     seed: int = 0
     """Random seed of the first take; each further one adds 1."""
     takes: int = 1
-    """How many results to make."""
+    """Number of results."""
 
     def __post_init__(self) -> None:
         for name, kind, expected in (
@@ -152,7 +152,7 @@ class GenerationRequest:
 
     @property
     def task(self) -> Task:
-        """What is made from what: V video, T text, A audio."""
+        """Inputs and output: V video, T text, A audio."""
         if self.video is None:
             return "T2A"
         return "V2A" if self.prompt is None else "VT2A"
@@ -216,7 +216,7 @@ class GenerationResult:
 
     audio: Audio
     request: GenerationRequest
-    """What was asked."""
+    """The request that it answers."""
     seed: int
     """The seed of this take."""
     num_inference_steps: int
@@ -231,7 +231,7 @@ class GenerationResult:
 
     @property
     def task(self) -> Task:
-        """What was made from what: V video, T text, A audio."""
+        """Inputs and output: V video, T text, A audio."""
         return self.request.task
 
     @property
