@@ -106,8 +106,8 @@ def run_and_export(
 ) -> dict[str, bytes]:
     run, out = f"run-{name}", f"export-{name}"
     thresholds = ("--thresholds", "all.toml")
-    annotate(corpus, "run", "clips.jsonl", "--out", run, *thresholds, *engine, killing=killing)
-    annotate(corpus, "export", "--out", run, "--to", out)
+    annotate(corpus, "run", "clips.jsonl", run, *thresholds, *engine, killing=killing)
+    annotate(corpus, "export", run, "--to", out)
     return {file: (corpus / out / file).read_bytes() for file in FILES}
 
 
@@ -143,4 +143,4 @@ def test_judges_compare_with_the_captions_that_came_with_the_clips(
     assert "win rate" in annotate(corpus, "judge", "run-here", "--judge", "local")
     itself = annotate(corpus, "judge", "run-here", "--against", "run-here")
     assert "win rate 0.500 [0.500, 0.500]" in itself
-    assert "senior for all, CPU s" in annotate(corpus, "status", "--out", "run-here")
+    assert "senior for all, CPU s" in annotate(corpus, "status", "run-here")
