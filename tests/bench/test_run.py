@@ -19,7 +19,7 @@ import pytest
 import soundfile
 
 from omni2sound.bench.report.examples import choose_examples
-from omni2sound.bench.report.html import POLICY, page_of
+from omni2sound.bench.report.html import report_page
 from omni2sound.bench.report.notes import notes_of
 from omni2sound.bench.report.results import ScoredRun, read_run
 from omni2sound.bench.report.tables import tables_of
@@ -31,6 +31,7 @@ from omni2sound.bench.systems.model import ModelRun, clip_seed, make_sounds
 from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
 from omni2sound.bench.tracks.track import Track, read_track
 from omni2sound.errors import UserError
+from omni2sound.media.page import policy_of
 from tests.bench.embeds import colours_embed, words_embed
 
 pytestmark = pytest.mark.slow
@@ -262,8 +263,8 @@ def test_a_run_is_read_back_as_it_was(whole: ScoredRun) -> None:
 
 def test_the_page_asks_nobody_for_anything(whole: ScoredRun) -> None:
     page = (whole.folder / "report.html").read_text(encoding="utf-8")
-    assert f'http-equiv="Content-Security-Policy" content="{POLICY}"' in page
-    assert "default-src 'none'" in POLICY
+    assert f'http-equiv="Content-Security-Policy" content="{policy_of()}"' in page
+    assert "default-src 'none'" in policy_of()
     assert not re.findall(r"https?:|//[a-z]", re.sub(r"base64,[A-Za-z0-9+/=]+", "", page))
     asked = r"""(?:src|href|action|poster|data|url)\s*[=(]\s*["']?([^"'\s>)]+)"""
     addresses = re.findall(asked, page)
@@ -290,5 +291,5 @@ def test_captions_cannot_break_out_of_the_page(whole: ScoredRun) -> None:
         read_track(whole.track), whole.systems, whole.evaluation.clips, num_each=1
     )
     evil = replace(example.clip, caption='</p><img src="http://evil/x.png">')
-    page = page_of(whole, [replace(example, clip=evil)])
+    page = report_page(whole, [replace(example, clip=evil)])
     assert '<img src="http' not in page

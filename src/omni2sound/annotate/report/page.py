@@ -8,7 +8,6 @@ All text from models and manifests is escaped.
 
 from __future__ import annotations
 
-import base64
 import io
 from html import escape
 from pathlib import Path
@@ -22,17 +21,14 @@ from omni2sound.annotate.runs import RunSettings, clip_name, source_clips, stori
 from omni2sound.config import to_json
 from omni2sound.data.corpora.manifest import read_manifest
 from omni2sound.errors import UserError
-from omni2sound.files import atomic_path
+from omni2sound.files import write_text
 from omni2sound.media.figure import frames_above_spectrogram
+from omni2sound.media.page import data_uri, html_page
 from omni2sound.media.samples import Audio
 
 _NUM_FRAMES = 6
 _FRAME_PX = 180
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1280px; margin: 2em auto; padding: 0 1em }
-img { max-width: 100% } table { border-collapse: collapse; width: 100% }
-td, th { border-top: 1px solid #ccc; padding: .3em .6em; text-align: left; vertical-align: top }
-"""
+_STYLE = Path(__file__).with_name("page.css")
 
 
 def write_page(run: Path, clip: str, output: Path) -> None:
@@ -52,18 +48,16 @@ def write_page(run: Path, clip: str, output: Path) -> None:
         f"<tr><td>{escape(step)}<td>{_shown(to_json(record))}</tr>"
         for step, record in story.steps.items()
     )
-    page = (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(clip)}</title>'
-        f"<style>{_STYLE}</style><h1>{escape(clip)}</h1>"
-        f"<p><b>{escape(story.ending.end)}</b>: {head}</p>"
-        f'<img alt="frames above a spectrogram" src="data:image/png;base64,{_picture(source)}">'
-        f"<table><tr><th>step<th>what it found</tr>{rows}</table></html>\n"
+    body = (
+        f"<h1>{escape(clip)}</h1><p><b>{escape(story.ending.end)}</b>: {head}</p>"
+        f'<img alt="frames above a spectrogram" src="{data_uri("image/png", _picture(source))}">'
+        f"<table><tr><th>step<th>what it found</tr>{rows}</table>"
     )
-    with atomic_path(output) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(output, html_page(clip, body, style=_STYLE))
 
 
-def _picture(source: SourceClip) -> str:
+def _picture(source: SourceClip) -> bytes:
+    """Frames above the spectrogram, as PNG."""
     shots = shots_of(source, height_px=_FRAME_PX, frames_per_shot=_NUM_FRAMES)
     frames = [frame for shot in shots for frame in shot.frames_THWC]
     if frames:
@@ -76,7 +70,7 @@ def _picture(source: SourceClip) -> str:
     )
     file = io.BytesIO()
     image.save(file, format="PNG")
-    return base64.b64encode(file.getvalue()).decode()
+    return file.getvalue()
 
 
 def _shown(data: Any) -> str:

@@ -1,17 +1,17 @@
-"""A scored run as one HTML file: tables, plots, sounds to play; nothing is fetched.
+"""A scored run as one HTML file: tables, plots and sounds to play.
 
 In:   a `ScoredRun`, its examples.
 Out:  the page as text. No script, no link, no font; sounds and pictures are inside.
 
-What not to get wrong: the policy in the head forbids every request, so that a page that
-somebody was sent tells nobody that it was opened; a test looks that nothing would want one.
+What not to get wrong: everything from runs and tracks is escaped; the page must make no request
+(`media.page`; tested).
 """
 
 from __future__ import annotations
 
-import base64
 import html
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from omni2sound.bench.report.examples import Example
@@ -30,62 +30,13 @@ from omni2sound.bench.report.tables import (
 )
 from omni2sound.bench.scoring.evaluate import Row
 from omni2sound.bench.systems.folder import Problem
+from omni2sound.media.page import data_uri, html_page
 
-POLICY = (
-    "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
-    "base-uri 'none'; form-action 'none'"
-)
-
-_STYLE = """
-:root { color-scheme: light; --ink: #1d2433; --soft: #667085; --line: #e4e7ec; --model: #175cd3; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1240px; padding: 32px 24px 80px; color: var(--ink);
-  background: #fff; font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 26px; margin: 0 0 4px; }
-h2 { font-size: 19px; margin: 44px 0 10px; padding-top: 14px; border-top: 1px solid var(--line); }
-h3 { font-size: 15px; margin: 22px 0 8px; }
-p, li { max-width: 84ch; }
-.soft, figcaption, dt { color: var(--soft); }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }
-th, td { padding: 5px 8px; border-bottom: 1px solid var(--line); text-align: right;
-  white-space: nowrap; }
-th { color: var(--soft); font-weight: 600; vertical-align: bottom; }
-th:first-child, td:first-child { text-align: left; }
-tr.model td { background: #f5f8ff; }
-tr.model td:first-child { color: var(--model); font-weight: 600; }
-td small { color: var(--soft); display: block; font-size: 11px; }
-.plots { display: flex; flex-wrap: wrap; gap: 8px 28px; }
-figure { margin: 0; }
-svg text { font: 12px system-ui, sans-serif; fill: var(--ink); }
-svg text.baseline, svg text.tick { fill: var(--soft); }
-svg text.model { fill: var(--model); font-weight: 600; }
-svg line.axis { stroke: var(--line); }
-svg line.baseline { stroke: #98a2b3; stroke-width: 2; }
-svg circle.baseline { fill: #98a2b3; }
-svg line.model { stroke: var(--model); stroke-width: 2; }
-svg circle.model { fill: var(--model); }
-.examples { display: grid; gap: 20px;
-  grid-template-columns: repeat(auto-fill, minmax(560px, 1fr)); }
-.example { border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; }
-.example.best { border-top: 3px solid #12b76a; }
-.example.worst { border-top: 3px solid #f04438; }
-.example img.strip { width: 100%; border-radius: 4px; }
-.sound { display: grid; grid-template-columns: 52px 1fr; gap: 2px 10px; align-items: center;
-  margin-top: 8px; }
-.sound audio { width: 100%; height: 32px; }
-.sound .picture { grid-column: 2; position: relative; }
-.sound .picture img { width: 100%; display: block; border-radius: 4px; }
-.sound .picture i { position: absolute; top: 0; bottom: 0; width: 1px; background: #fffc;
-  border-left: 1px dashed #fff; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 18px; font-size: 13px; }
-dd { margin: 0; overflow-wrap: anywhere; }
-@media (max-width: 640px) { .examples { grid-template-columns: 1fr; } body { padding: 20px 12px; } }
-"""
+_STYLE = Path(__file__).with_name("page.css")
 
 
-def page_of(run: ScoredRun, examples: Sequence[Example], gates: Sequence[Gate] = ()) -> str:
-    """The whole page."""
+def report_page(run: ScoredRun, examples: Sequence[Example], gates: Sequence[Gate] = ()) -> str:
+    """Compose the page."""
     evaluation = run.evaluation
     track = evaluation.facts["track"]
     title = f"{track['name']} {track['version']}"
@@ -106,18 +57,7 @@ def page_of(run: ScoredRun, examples: Sequence[Example], gates: Sequence[Gate] =
     if examples:
         body += ["<h2>Best and worst clips</h2>", _examples(examples)]
     body += [_problems(evaluation.problems), _published(), _facts(evaluation.facts)]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_text(title)}: {_text(', '.join(models))}</title><style>{_STYLE}</style></head>"
-        f"<body>{''.join(body)}</body></html>\n"
-    )
-
-
-def data_uri(kind: str, data: bytes) -> str:
-    """Bytes as an address that is no request."""
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+    return html_page(f"{title}: {', '.join(models)}", "".join(body), style=_STYLE)
 
 
 def _text(value: object) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from omni2sound.bench.report.examples import choose_examples
 from omni2sound.bench.report.gates import Gate, gates_as_markdown, gates_of
-from omni2sound.bench.report.html import page_of
+from omni2sound.bench.report.html import report_page
 from omni2sound.bench.report.notes import notes_of
 from omni2sound.bench.report.paper_numbers import SOURCE, published_rows
 from omni2sound.bench.report.results import ScoredRun
@@ -39,7 +39,7 @@ def write_report(run: ScoredRun, gates: Sequence[Gate] | None = None) -> tuple[P
     track = read_track(run.track).limited(run.limit)
     examples = choose_examples(track, run.systems, run.evaluation.clips)
     gates = gates_of(run) if gates is None else gates
-    texts = (_json_of(run, gates), markdown_of(run, gates), page_of(run, examples, gates))
+    texts = (_json_of(run, gates), markdown_of(run, gates), report_page(run, examples, gates))
     paths = tuple(run.folder / name for name in REPORTS)
     for path, text in zip(paths, texts, strict=True):
         with atomic_path(path) as temporary:
