@@ -22,7 +22,7 @@ from omni2sound.errors import ConfigError, UserError
 from omni2sound.plugins import PLUGINS_VARIABLE, Registry
 from tests.bench.conftest import (  # noqa: F401 (fixtures)
     assets,
-    stage_track,
+    scene_track,
     store,
     tonal_assets,
 )
@@ -132,15 +132,15 @@ def test_an_own_recipe_trains(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_own_tagger_and_an_own_metric_score_in_two_workers(
-    stage_track: Track,  # noqa: F811
+    scene_track: Track,  # noqa: F811
     tmp_path: Path,
 ) -> None:
     theirs = tmp_path / "theirs"
     theirs.mkdir()
-    for clip in stage_track.clips:
-        shutil.copyfile(stage_track.path(clip.audio), theirs / f"{clip.clip_id}.wav")
+    for clip in scene_track.clips:
+        shutil.copyfile(scene_track.path(clip.audio), theirs / f"{clip.clip_id}.wav")
     own = [part for name in ("tagger", "metric") for part in ("--plugin", EXAMPLES / f"{name}.py")]
-    folders = (stage_track.folder, theirs, "--cache", tmp_path / "cache", "--out", tmp_path / "out")
+    folders = (scene_track.folder, theirs, "--cache", tmp_path / "cache", "--out", tmp_path / "out")
     arguments = (*folders, "--task", "V2A", "--workers", 2, "--taggers", "flatness")
     done = run(*own, "-q", "bench", "score", *arguments)
     assert done.returncode == 0, done.stderr

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.robustness.click_corpus import click_store
-from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
+from omni2sound.bench.tracks.scenes import TrackPlan, build_scene_track
 from omni2sound.config import digest, to_json
 from omni2sound.data.batches.batch import build_batch, sampler_for
 from omni2sound.data.batches.hard_samples import Difficulty
@@ -97,7 +97,7 @@ def test_pictures_of_a_scene(assets: SceneAssets) -> None:  # noqa: F811
 
 @pytest.mark.slow
 def test_clips_of_a_track(store: Path, tmp_path: Path) -> None:  # noqa: F811
-    track = build_stage_track(store, tmp_path, StagePlan(num_clips=4, seed=3, duration_s=2.0))
+    track = build_scene_track(store, tmp_path, TrackPlan(num_clips=4, seed=3, duration_s=2.0))
     assert track.clips_sha256[:16] == RECORDED["track"]
 
 

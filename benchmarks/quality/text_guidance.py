@@ -21,7 +21,7 @@ from omni2sound.bench.metrics.scene_v1 import ClipScore, score_clip, stage_score
 from omni2sound.bench.metrics.tagging import CatalogueTagger, RealTags, tag_recordings
 from omni2sound.bench.quick.model import PipelineSounds
 from omni2sound.bench.stats.bootstrap import bootstrap_difference, bootstrap_ratio_difference
-from omni2sound.bench.tracks.scene_clips import ScenePictures, StageClip, draw_clips
+from omni2sound.bench.tracks.scene_clips import SceneClip, ScenePictures, draw_clips
 from omni2sound.bench.tracks.track import Part
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
@@ -93,7 +93,7 @@ def main() -> None:
             print(f"{_name(scales)} minus plain: {_differences(made[scales], made[PLAIN])}")
 
 
-def _pictures(clips: list[StageClip], config: PipelineConfig) -> ScenePictures:
+def _pictures(clips: list[SceneClip], config: PipelineConfig) -> ScenePictures:
     assert isinstance(config.sync, SyncConfig)  # the embedded model
     timebase, sync_px = config.timebase, config.sync.frame_px
     return ScenePictures(
@@ -106,7 +106,7 @@ def _pictures(clips: list[StageClip], config: PipelineConfig) -> ScenePictures:
     )
 
 
-def _score(clip: StageClip, sound_N: NDArray[np.float32], judged: list[Judged]) -> ClipScore:
+def _score(clip: SceneClip, sound_N: NDArray[np.float32], judged: list[Judged]) -> ClipScore:
     (first, real), (second, real_2nd) = judged
     return score_clip(
         sound_N,

@@ -10,7 +10,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
+from omni2sound.bench.tracks.scenes import TrackPlan, build_scene_track
 from omni2sound.bench.tracks.track import Track
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from tests.scenes.conftest import assets  # noqa: F401 (a fixture)
@@ -62,7 +62,7 @@ def store(tonal_assets: SceneAssets, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
-def stage_track(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Track:
+def scene_track(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Track:
     """Eight clips of 2 s."""
-    plan = StagePlan(num_clips=8, seed=3, duration_s=2.0)
-    return build_stage_track(store, tmp_path_factory.mktemp("track"), plan)
+    plan = TrackPlan(num_clips=8, seed=3, duration_s=2.0)
+    return build_scene_track(store, tmp_path_factory.mktemp("track"), plan)

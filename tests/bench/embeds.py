@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound.bench.systems.baselines import Embed
-from omni2sound.bench.tracks.scene_clips import StageClip
+from omni2sound.bench.tracks.scene_clips import SceneClip
 
 
 def words_embed() -> Embed:
@@ -19,11 +19,11 @@ def colours_embed() -> Embed:
     return Embed("colours", _colours)
 
 
-def _words(clip: StageClip) -> NDArray[np.float32]:
+def _words(clip: SceneClip) -> NDArray[np.float32]:
     letters = [ord(c) - ord("a") for c in clip.caption.lower() if "a" <= c <= "z"]
     return np.bincount(letters, minlength=26).astype(np.float32)
 
 
-def _colours(clip: StageClip) -> NDArray[np.float32]:
+def _colours(clip: SceneClip) -> NDArray[np.float32]:
     colours: NDArray[np.float32] = clip.motion_frames_THWK.mean(axis=(0, 1, 2)).astype(np.float32)
     return colours

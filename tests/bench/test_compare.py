@@ -20,7 +20,7 @@ from omni2sound.bench.compare import (
 from omni2sound.bench.report.results import ScoredRun
 from omni2sound.bench.run import Submission, score_folders
 from omni2sound.bench.scoring.means import Means
-from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
+from omni2sound.bench.tracks.scenes import TrackPlan, build_scene_track
 from omni2sound.bench.tracks.track import Track
 from omni2sound.errors import UserError
 
@@ -60,22 +60,22 @@ def test_holm_by_hand() -> None:
 
 @pytest.fixture(scope="module")
 def runs(
-    stage_track: Track, tmp_path_factory: pytest.TempPathFactory
+    scene_track: Track, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[ScoredRun, ScoredRun, Means]:
     """One system hands in the real sounds, the other noise, and lacks a clip."""
     top = tmp_path_factory.mktemp("compare")
     for name in ("real", "noise"):
         (top / name).mkdir()
     rng = np.random.default_rng(0)
-    for clip in stage_track.clips:
-        shutil.copyfile(stage_track.path(clip.audio), top / "real" / f"{clip.clip_id}.wav")
+    for clip in scene_track.clips:
+        shutil.copyfile(scene_track.path(clip.audio), top / "real" / f"{clip.clip_id}.wav")
         noise = 0.1 * rng.standard_normal(32_000)
         soundfile.write(top / "noise" / f"{clip.clip_id}.wav", noise, 16_000)
-    (top / "noise" / f"{stage_track.clips[0].clip_id}.wav").unlink()
+    (top / "noise" / f"{scene_track.clips[0].clip_id}.wav").unlink()
     means = Means(judges=("yamnet",), cache_folder=top / "cache")
     scored = [
         score_folders(
-            stage_track,
+            scene_track,
             [Submission(name=name, task="VT2A", folder=top / name)],
             top / f"run-{name}",
             means,
@@ -88,11 +88,11 @@ def runs(
 
 
 def test_the_truth_beats_noise_and_the_missing_clip_is_named(
-    runs: tuple[ScoredRun, ScoredRun, Means], stage_track: Track
+    runs: tuple[ScoredRun, ScoredRun, Means], scene_track: Track
 ) -> None:
     real, noise, means = runs
     result = compare_runs(real, choose_system(real, None), noise, choose_system(noise, None), means)
-    assert result.only_a == (stage_track.clips[0].clip_id,)
+    assert result.only_a == (scene_track.clips[0].clip_id,)
     assert result.only_b == ()
     found = {(d.part, d.name): d for d in result.differences}
     for part, clips in (("main", 3), ("offscreen", 4)):
@@ -137,7 +137,7 @@ def test_other_tracks_are_not_compared(
     runs: tuple[ScoredRun, ScoredRun, Means], store: Path, tmp_path: Path
 ) -> None:
     real, noise, means = runs
-    other = build_stage_track(store, tmp_path, StagePlan(num_clips=4, seed=9, duration_s=2.0))
+    other = build_scene_track(store, tmp_path, TrackPlan(num_clips=4, seed=9, duration_s=2.0))
     moved = replace(noise, track=other.folder)
     with pytest.raises(UserError, match="different tracks"):
         compare_runs(real, choose_system(real, None), moved, choose_system(noise, None), means)

@@ -28,7 +28,7 @@ from omni2sound.bench.run import Submission, run_model, score_folders
 from omni2sound.bench.scoring.means import Means
 from omni2sound.bench.systems.baseline_files import Embedders
 from omni2sound.bench.systems.model import ModelRun, clip_seed, make_sounds
-from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
+from omni2sound.bench.tracks.scenes import TrackPlan, build_scene_track
 from omni2sound.bench.tracks.track import Track, read_track
 from omni2sound.errors import UserError
 from omni2sound.media.page import policy_of
@@ -56,9 +56,9 @@ def means(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Means:
 
 
 @pytest.fixture(scope="module")
-def whole(stage_track: Track, means: Means, tmp_path_factory: pytest.TempPathFactory) -> ScoredRun:
+def whole(scene_track: Track, means: Means, tmp_path_factory: pytest.TempPathFactory) -> ScoredRun:
     out = tmp_path_factory.mktemp("run")
-    run = run_model(stage_track, out, RUN, means, limit=None, on_step=quiet)
+    run = run_model(scene_track, out, RUN, means, limit=None, on_step=quiet)
     write_report(run)
     return run
 
@@ -99,10 +99,10 @@ def test_the_oracle_is_the_ceiling(whole: ScoredRun) -> None:
 
 
 def test_a_limit_changes_no_sound(
-    whole: ScoredRun, stage_track: Track, means: Means, tmp_path: Path
+    whole: ScoredRun, scene_track: Track, means: Means, tmp_path: Path
 ) -> None:
-    make_sounds(stage_track.limited(2), tmp_path, replace(RUN, tasks=("VT2A",)))
-    for clip in stage_track.clips[:2]:
+    make_sounds(scene_track.limited(2), tmp_path, replace(RUN, tasks=("VT2A",)))
+    for clip in scene_track.clips[:2]:
         name = f"{clip.clip_id}.wav"
         made = (tmp_path / "VT2A" / name).read_bytes()
         assert made == (whole.folder / "sounds" / "VT2A" / name).read_bytes()
@@ -110,7 +110,7 @@ def test_a_limit_changes_no_sound(
 
 
 def test_sounds_of_other_settings_are_refused(
-    whole: ScoredRun, stage_track: Track, means: Means
+    whole: ScoredRun, scene_track: Track, means: Means
 ) -> None:
     for other, words in (
         (replace(RUN, seed=1), "seed 0 and not 1"),
@@ -118,7 +118,7 @@ def test_sounds_of_other_settings_are_refused(
         (replace(RUN, batch_size=2), "batch_size 3 and not 2"),  # rounding differs
     ):
         with pytest.raises(UserError, match=words):
-            run_model(stage_track, whole.folder, other, means, limit=None, on_step=quiet)
+            run_model(scene_track, whole.folder, other, means, limit=None, on_step=quiet)
 
 
 SCRIPT = """
@@ -146,11 +146,11 @@ write_report(run)
 
 
 def test_killed_at_any_step_a_run_ends_with_the_same_report(
-    whole: ScoredRun, stage_track: Track, store: Path, tmp_path: Path
+    whole: ScoredRun, scene_track: Track, store: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "kill.py").write_text(SCRIPT, encoding="utf-8")
     out, cache = tmp_path / "out", tmp_path / "cache"
-    command = [sys.executable, str(tmp_path / "kill.py"), *map(str, (stage_track.folder, out))]
+    command = [sys.executable, str(tmp_path / "kill.py"), *map(str, (scene_track.folder, out))]
     command += [str(cache), str(store)]
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"}
@@ -176,9 +176,9 @@ def test_killed_at_any_step_a_run_ends_with_the_same_report(
 
 
 @pytest.fixture
-def theirs(stage_track: Track, tmp_path: Path) -> Path:
+def theirs(scene_track: Track, tmp_path: Path) -> Path:
     """The real sounds, as another system would hand them in."""
-    return hand_in(stage_track, tmp_path / "theirs")
+    return hand_in(scene_track, tmp_path / "theirs")
 
 
 def hand_in(track: Track, folder: Path) -> Path:
@@ -195,9 +195,9 @@ def scored(track: Track, folder: Path, out: Path, means: Means) -> ScoredRun:
 
 
 def test_a_system_that_hands_in_the_truth_ties_with_the_oracle(
-    stage_track: Track, theirs: Path, means: Means, tmp_path: Path
+    scene_track: Track, theirs: Path, means: Means, tmp_path: Path
 ) -> None:
-    run = scored(stage_track, theirs, tmp_path / "out", means)
+    run = scored(scene_track, theirs, tmp_path / "out", means)
     assert run.evaluation.problems == {}
     for name, part in (("KL", "main"), ("onset F1 50 ms", "main")):
         ours = value(run, "theirs", name, part, "VT2A")
@@ -222,8 +222,8 @@ def test_the_real_set_itself_has_no_distances(whole: ScoredRun) -> None:
 def test_what_is_missing_is_counted_and_named_never_replaced(
     store: Path, means: Means, tmp_path: Path
 ) -> None:
-    plan = StagePlan(num_clips=12, seed=3, duration_s=2.0)
-    track = build_stage_track(store, tmp_path / "track", plan)
+    plan = TrackPlan(num_clips=12, seed=3, duration_s=2.0)
+    track = build_scene_track(store, tmp_path / "track", plan)
     theirs = hand_in(track, tmp_path / "theirs")
     gone, broken = (c.clip_id for c in track.clips[:4] if c.part == "main")
     (theirs / f"{gone}.wav").unlink()
@@ -246,12 +246,12 @@ def test_what_is_missing_is_counted_and_named_never_replaced(
 
 
 def test_too_few_clips_are_no_system(
-    stage_track: Track, theirs: Path, means: Means, tmp_path: Path
+    scene_track: Track, theirs: Path, means: Means, tmp_path: Path
 ) -> None:
     for path in list(theirs.iterdir())[:5]:
         path.unlink()
     with pytest.raises(UserError, match="3 of 8 clips"):
-        scored(stage_track, theirs, tmp_path / "out", means)
+        scored(scene_track, theirs, tmp_path / "out", means)
 
 
 # --- reports ----------------------------------------------------------------------------

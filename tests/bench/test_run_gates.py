@@ -76,9 +76,9 @@ def run_with(
 
 @pytest.fixture(scope="module")
 def knowing(
-    stage_track: Track, means: Means, tmp_path_factory: pytest.TempPathFactory
+    scene_track: Track, means: Means, tmp_path_factory: pytest.TempPathFactory
 ) -> ScoredRun:
-    return run_with(stage_track, tmp_path_factory.mktemp("knowing"), means, knows=True)
+    return run_with(scene_track, tmp_path_factory.mktemp("knowing"), means, knows=True)
 
 
 def titles(run: ScoredRun, part: Part, protocol: str) -> set[str]:
@@ -144,9 +144,9 @@ def test_reports_hold_the_gates_and_say_that_verdicts_are_missing(knowing: Score
     assert gates_of(read_run(knowing.folder)) == gates
 
 
-def test_a_mute_model_misses(stage_track: Track, means: Means, tmp_path: Path) -> None:
+def test_a_mute_model_misses(scene_track: Track, means: Means, tmp_path: Path) -> None:
     run = replace(RUN, many_steps=2)
-    gates = gates_of(run_with(stage_track, tmp_path, means, knows=False, run=run))
+    gates = gates_of(run_with(scene_track, tmp_path, means, knows=False, run=run))
     missed = {gate.name for gate in gates if gate.passed is False}
     assert {
         "V2A: onset F1, of the oracle's",
@@ -158,7 +158,7 @@ def test_a_mute_model_misses(stage_track: Track, means: Means, tmp_path: Path) -
 
 
 def test_a_second_judge_changes_nothing_that_the_first_says(
-    stage_track: Track,
+    scene_track: Track,
     means: Means,
     knowing: ScoredRun,
     tmp_path: Path,
@@ -171,7 +171,7 @@ def test_a_second_judge_changes_nothing_that_the_first_says(
         return judge
 
     monkeypatch.setattr(tagging, "TAGGERS", Registry("tagger", {**tagging.TAGGERS, "twin": twin}))
-    both = run_with(stage_track, tmp_path, replace(means, judges=("yamnet", "twin")), knows=True)
+    both = run_with(scene_track, tmp_path, replace(means, judges=("yamnet", "twin")), knows=True)
     first = {
         (r.part, r.protocol, r.system, r.task): {s.name: s for s in r.scores}
         for r in knowing.evaluation.rows
@@ -197,18 +197,18 @@ def test_runs_without_controls_have_no_gates(knowing: ScoredRun) -> None:
 
 
 def test_gates_are_refused_where_they_cannot_be_computed(
-    stage_track: Track, means: Means, knowing: ScoredRun, tmp_path: Path
+    scene_track: Track, means: Means, knowing: ScoredRun, tmp_path: Path
 ) -> None:
-    clip = next(c.clip_id for c in stage_track.clips if c.part == "offscreen")
+    clip = next(c.clip_id for c in scene_track.clips if c.part == "offscreen")
     records = [r for r in knowing.evaluation.clips if (r.clip_id, r.system) != (clip, MODEL)]
     lacking = replace(knowing, evaluation=replace(knowing.evaluation, clips=tuple(records)))
     with pytest.raises(UserError, match=f"has no sound of {clip}"):
         gates_of(lacking)
     for track, changed_means, run, words in (
-        (stage_track, replace(means, assets=None), RUN, "need the scene corpus"),
-        (stage_track, means, replace(RUN, tasks=("VT2A",)), "add T2A, V2A"),
+        (scene_track, replace(means, assets=None), RUN, "need the scene corpus"),
+        (scene_track, means, replace(RUN, tasks=("VT2A",)), "add T2A, V2A"),
         (
-            replace(stage_track, clips=tuple(replace(c, truth=None) for c in stage_track.clips)),
+            replace(scene_track, clips=tuple(replace(c, truth=None) for c in scene_track.clips)),
             means,
             RUN,
             "has none",
@@ -217,4 +217,4 @@ def test_gates_are_refused_where_they_cannot_be_computed(
         with pytest.raises(UserError, match=words):
             run_model(track, tmp_path, run, changed_means, limit=None, on_step=quiet)
     with pytest.raises(UserError, match="4 clips or more of part main, got 3"):
-        run_model(stage_track, tmp_path, RUN, means, limit=6, on_step=quiet)
+        run_model(scene_track, tmp_path, RUN, means, limit=6, on_step=quiet)

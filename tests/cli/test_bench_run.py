@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
-from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
+from omni2sound.bench.tracks.scenes import TrackPlan, build_scene_track
 from omni2sound.bench.tracks.track import Track
 from omni2sound.cli.bench import run as benchmark
 from omni2sound.cli.main import app
@@ -24,8 +24,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def track(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Track:  # noqa: F811
-    plan = StagePlan(num_clips=8, seed=3, duration_s=2.0)
-    return build_stage_track(store, tmp_path_factory.mktemp("track"), plan)
+    plan = TrackPlan(num_clips=8, seed=3, duration_s=2.0)
+    return build_scene_track(store, tmp_path_factory.mktemp("track"), plan)
 
 
 def run(*arguments: object) -> tuple[int, str, str]:

@@ -43,15 +43,15 @@ def kit(track: Track, folder: Path, kind: Kind, num_clips: int = 3) -> dict[str,
 
 @pytest.mark.parametrize("kind", ["pairs", "mushra"])
 def test_the_page_says_nothing_of_systems_and_asks_nobody(
-    stage_track: Track, tmp_path: Path, kind: Kind
+    scene_track: Track, tmp_path: Path, kind: Kind
 ) -> None:
-    key = kit(stage_track, tmp_path, kind)
+    key = kit(scene_track, tmp_path, kind)
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
     plain = re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
     decoded = b"".join(base64.b64decode(d) for d in re.findall(r"base64,([A-Za-z0-9+/=]+)", page))
     for name in (*SYSTEMS, REFERENCE, ANCHOR_LOW, ANCHOR_WRONG):
         assert name not in plain and name.encode() not in decoded
-    assert not any(clip.clip_id in plain for clip in stage_track.clips)
+    assert not any(clip.clip_id in plain for clip in scene_track.clips)
     assert not re.findall(r"https?:|//[a-z]+\.", plain)
     (script,) = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -63,9 +63,9 @@ def test_the_page_says_nothing_of_systems_and_asks_nobody(
     assert read_key(tmp_path) == key
 
 
-def test_labels_and_order_do_not_give_systems_away(stage_track: Track, tmp_path: Path) -> None:
-    key = kit(stage_track, tmp_path / "a", "pairs", num_clips=8)
-    again = kit(stage_track, tmp_path / "b", "pairs", num_clips=8)
+def test_labels_and_order_do_not_give_systems_away(scene_track: Track, tmp_path: Path) -> None:
+    key = kit(scene_track, tmp_path / "a", "pairs", num_clips=8)
+    again = kit(scene_track, tmp_path / "b", "pairs", num_clips=8)
     labels = [label for t in key["trials"] for label in t["stimuli"]]
     assert len(set(labels)) == len(labels)
     assert not set(labels) & {label for t in again["trials"] for label in t["stimuli"]}
@@ -73,7 +73,7 @@ def test_labels_and_order_do_not_give_systems_away(stage_track: Track, tmp_path:
     firsts = {next(iter(t["stimuli"].values())) for t in key["trials"]}
     assert firsts == set(SYSTEMS)
     with pytest.raises(UserError, match="holds a kit"):
-        kit(stage_track, tmp_path / "a", "pairs")
+        kit(scene_track, tmp_path / "a", "pairs")
 
 
 def saved(folder: Path, key: dict[str, Any], name: str, values: dict[str, Any]) -> Path:
@@ -92,9 +92,9 @@ def prefer(key: dict[str, Any], wins: str) -> dict[str, Any]:
 
 
 def test_preferences_are_shares_and_no_difference_is_half(
-    stage_track: Track, tmp_path: Path
+    scene_track: Track, tmp_path: Path
 ) -> None:
-    key = kit(stage_track, tmp_path, "pairs")
+    key = kit(scene_track, tmp_path, "pairs")
     first, second = sorted(SYSTEMS)
     files = [
         saved(tmp_path, key, "ann", prefer(key, first)),
@@ -119,9 +119,9 @@ def rate(key: dict[str, Any], scores: dict[str, float]) -> dict[str, Any]:
 
 
 def test_a_listener_who_misses_the_reference_is_left_out_and_named(
-    stage_track: Track, tmp_path: Path
+    scene_track: Track, tmp_path: Path
 ) -> None:
-    key = kit(stage_track, tmp_path, "mushra")
+    key = kit(scene_track, tmp_path, "mushra")
     good = {REFERENCE: 97, ANCHOR_LOW: 30, ANCHOR_WRONG: 5, SYSTEMS[0]: 80, SYSTEMS[1]: 40}
     deaf = {**good, REFERENCE: 50, SYSTEMS[0]: 0}
     files = [
@@ -137,9 +137,9 @@ def test_a_listener_who_misses_the_reference_is_left_out_and_named(
 
 
 def test_files_that_are_not_whole_answers_to_this_kit_are_refused(
-    stage_track: Track, tmp_path: Path
+    scene_track: Track, tmp_path: Path
 ) -> None:
-    key = kit(stage_track, tmp_path, "pairs")
+    key = kit(scene_track, tmp_path, "pairs")
     whole = prefer(key, SYSTEMS[0])
     one = next(iter(whole))
     wrong: list[tuple[dict[str, Any], str]] = [

@@ -18,7 +18,7 @@ from omni2sound.bench.systems.baselines import (
     shuffled_place,
 )
 from omni2sound.bench.tracks.scene_clips import draw_clips
-from omni2sound.bench.tracks.scenes import is_impulsive_seen, seen_caption, stage_clip
+from omni2sound.bench.tracks.scenes import is_impulsive_seen, scene_clip, seen_caption
 from omni2sound.bench.tracks.track import Track
 from omni2sound.errors import UserError
 from omni2sound.scenes.material.assets import SceneAssets
@@ -54,12 +54,12 @@ def test_the_seen_caption_leaves_out_what_is_only_heard(assets: SceneAssets) -> 
 
 
 def test_a_track_knows_seen_captions_and_impulsive_events_without_the_corpus(
-    stage_track: Track, tonal_assets: SceneAssets
+    scene_track: Track, tonal_assets: SceneAssets
 ) -> None:
-    for clip in stage_track.clips:
-        drawn = stage_clip(stage_track, clip, tonal_assets)
-        assert seen_caption(stage_track, clip) == drawn.seen_caption
-        assert is_impulsive_seen(stage_track, clip) == drawn.seen_impulsive
+    for clip in scene_track.clips:
+        drawn = scene_clip(scene_track, clip, tonal_assets)
+        assert seen_caption(scene_track, clip) == drawn.seen_caption
+        assert is_impulsive_seen(scene_track, clip) == drawn.seen_impulsive
 
 
 def test_motion_peaks_are_where_the_picture_jumps() -> None:
@@ -115,9 +115,9 @@ EMBED = Embedders(caption=words_embed, look=colours_embed)
 
 @pytest.mark.slow
 def test_baselines_of_other_embeddings_or_renderers_are_refused(
-    stage_track: Track, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scene_track: Track, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    track = stage_track.limited(4)
+    track = scene_track.limited(4)
 
     def play(embed: Embedders) -> list[str]:
         systems = stage_baselines(track, store, tmp_path, embed=embed, num_remembered=2)

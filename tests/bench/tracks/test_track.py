@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from omni2sound.bench.tracks.scenes import (
-    StagePlan,
-    build_stage_track,
+    TrackPlan,
+    build_scene_track,
     read_truth,
     stored_recordings,
 )
@@ -39,68 +39,68 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_two_people_build_the_same_bytes(stage_track: Track, store: Path, tmp_path: Path) -> None:
-    plan = StagePlan(num_clips=8, seed=3, duration_s=2.0)
-    again = build_stage_track(store, tmp_path / "again", plan, num_workers=2)
-    assert again.identity == stage_track.identity
-    assert bytes_of(again.folder) == bytes_of(stage_track.folder)
+def test_two_people_build_the_same_bytes(scene_track: Track, store: Path, tmp_path: Path) -> None:
+    plan = TrackPlan(num_clips=8, seed=3, duration_s=2.0)
+    again = build_scene_track(store, tmp_path / "again", plan, num_workers=2)
+    assert again.identity == scene_track.identity
+    assert bytes_of(again.folder) == bytes_of(scene_track.folder)
 
 
-def test_a_longer_track_begins_with_the_shorter_one(stage_track: Track, store: Path) -> None:
-    short = build_stage_track(
+def test_a_longer_track_begins_with_the_shorter_one(scene_track: Track, store: Path) -> None:
+    short = build_scene_track(
         store,
-        stage_track.folder.parent / "short",
-        StagePlan(num_clips=4, seed=3, duration_s=2.0),
+        scene_track.folder.parent / "short",
+        TrackPlan(num_clips=4, seed=3, duration_s=2.0),
     )
-    assert short.clips == stage_track.clips[:4] == stage_track.limited(4).clips
+    assert short.clips == scene_track.clips[:4] == scene_track.limited(4).clips
     assert [c.part for c in short.clips] == ["main", "offscreen"] * 2
     for clip in short.clips:
-        assert short.digests[clip.clip_id] == stage_track.digests[clip.clip_id]
+        assert short.digests[clip.clip_id] == scene_track.digests[clip.clip_id]
 
 
 def test_another_seed_is_another_track_and_is_not_written_over(
-    stage_track: Track, store: Path, tmp_path: Path
+    scene_track: Track, store: Path, tmp_path: Path
 ) -> None:
-    other = StagePlan(num_clips=2, seed=4, duration_s=2.0)
+    other = TrackPlan(num_clips=2, seed=4, duration_s=2.0)
     with pytest.raises(UserError, match="another track"):
-        build_stage_track(store, stage_track.folder, other)
-    track = build_stage_track(store, tmp_path, other)
-    assert track.clips_sha256 != stage_track.clips_sha256
+        build_scene_track(store, scene_track.folder, other)
+    track = build_scene_track(store, tmp_path, other)
+    assert track.clips_sha256 != scene_track.clips_sha256
 
 
 def test_a_stopped_build_goes_on_to_the_same_bytes(
-    stage_track: Track, store: Path, tmp_path: Path
+    scene_track: Track, store: Path, tmp_path: Path
 ) -> None:
-    plan = StagePlan(num_clips=8, seed=3, duration_s=2.0)
+    plan = TrackPlan(num_clips=8, seed=3, duration_s=2.0)
 
     def stop(done: int, total: int) -> None:
         if done == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_stage_track(store, tmp_path, plan, on_clip=stop)
+        build_scene_track(store, tmp_path, plan, on_clip=stop)
     with pytest.raises(UserError, match="holds no track"):
         read_track(tmp_path)
-    build_stage_track(store, tmp_path, plan)
-    assert bytes_of(tmp_path) == bytes_of(stage_track.folder)
+    build_scene_track(store, tmp_path, plan)
+    assert bytes_of(tmp_path) == bytes_of(scene_track.folder)
 
 
-def test_clips_hold_what_they_say(stage_track: Track) -> None:
-    for clip in stage_track.clips:
+def test_clips_hold_what_they_say(scene_track: Track) -> None:
+    for clip in scene_track.clips:
         assert clip.video is not None and clip.truth is not None
-        video = probe(stage_track.path(clip.video))
+        video = probe(scene_track.path(clip.video))
         assert video.audio is None  # a system must not look there
-        assert read_audio(stage_track.path(clip.audio)).duration_s == 2
-        scene, events = read_truth(stage_track.path(clip.truth))
+        assert read_audio(scene_track.path(clip.audio)).duration_s == 2
+        scene, events = read_truth(scene_track.path(clip.truth))
         assert scene.duration_s == clip.duration_s
         unseen = [e for e in events if not e.on_screen]
         assert bool(unseen) == (clip.part == "offscreen")
-    heard = stored_recordings(stage_track)
+    heard = stored_recordings(scene_track)
     assert all(len(heard.waveform(r.recording_id)) for r in heard.catalogue.recordings)
 
 
-def test_a_changed_line_is_found(stage_track: Track, tmp_path: Path) -> None:
-    for path in stage_track.folder.glob("*.json*"):
+def test_a_changed_line_is_found(scene_track: Track, tmp_path: Path) -> None:
+    for path in scene_track.folder.glob("*.json*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     changed = (tmp_path / CLIPS).read_text(encoding="utf-8").replace("main", "offscreen", 1)
     (tmp_path / CLIPS).write_text(changed, encoding="utf-8")

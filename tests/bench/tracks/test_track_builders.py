@@ -79,18 +79,18 @@ class Scripted:
 
 
 @pytest.fixture(scope="module")
-def media(stage_track: Track, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def media(scene_track: Track, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Videos with sound, as VGGSound has them."""
     folder = tmp_path_factory.mktemp("vggsound")
-    for name, clip in zip(NAMES, stage_track.clips, strict=True):
+    for name, clip in zip(NAMES, scene_track.clips, strict=True):
         assert clip.video is not None
-        quiet_scene = read_audio(stage_track.path(clip.audio))
+        quiet_scene = read_audio(scene_track.path(clip.audio))
         room = 0.02 * np.random.default_rng(0).standard_normal(quiet_scene.samples_CN.shape)
         sound = Audio(
             samples_CN=(0.9 * quiet_scene.samples_CN + room).astype(np.float32),
             sample_rate_hz=RATE_HZ,
         )
-        mux(stage_track.path(clip.video), sound, folder / f"{name}.mp4")
+        mux(scene_track.path(clip.video), sound, folder / f"{name}.mp4")
     return folder
 
 
@@ -321,21 +321,21 @@ def test_a_table_needs_its_columns_and_files(media: Path, tmp_path: Path) -> Non
             )
 
 
-def test_foreign_captions_change_captions_only(stage_track: Track, tmp_path: Path) -> None:
+def test_foreign_captions_change_captions_only(scene_track: Track, tmp_path: Path) -> None:
     table = tmp_path / "captions.csv"
-    lines = [f"{c.clip_id},Something else" for c in stage_track.clips[1:]]
+    lines = [f"{c.clip_id},Something else" for c in scene_track.clips[1:]]
     table.write_text("\n".join(["name,caption", *lines]) + "\n", encoding="utf-8")
     texts = {name: row["caption"] for name, row in read_caption_rows(table).items()}
     track, left_out = build_recaptioned_track(
-        stage_track, texts, "video-llama", tmp_path / "foreign"
+        scene_track, texts, "video-llama", tmp_path / "foreign"
     )
-    assert left_out == (stage_track.clips[0].clip_id,)
+    assert left_out == (scene_track.clips[0].clip_id,)
     assert track.info.name == "stage-omni+captions-video-llama"
-    for ours, theirs in zip(track.clips, stage_track.clips[1:], strict=True):
+    for ours, theirs in zip(track.clips, scene_track.clips[1:], strict=True):
         assert ours.caption == "Something else"
         assert ours.origin["caption_before"] == theirs.caption
-        assert track.digests[ours.clip_id] == stage_track.digests[theirs.clip_id]
-    assert stored_recordings(track).catalogue == stored_recordings(stage_track).catalogue
+        assert track.digests[ours.clip_id] == scene_track.digests[theirs.clip_id]
+    assert stored_recordings(track).catalogue == stored_recordings(scene_track).catalogue
 
 
 def test_audio_is_what_the_clip_says(built: tuple[Track, Path]) -> None:

@@ -51,7 +51,7 @@ TOP_K = 5
 ORACLE_MIN_RATE = 0.7
 PRESENT_SCORE = 0.5
 MAX_FALSE_ALARMS = 0.1
-"""A class whose real recordings are speech or music more often than this is not asked."""
+"""A class whose real recordings are tagged as speech or music more often does not count for it."""
 
 _LEAD_S = 0.05
 _PATCH_RANGE_DB = 40

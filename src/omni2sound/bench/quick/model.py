@@ -1,4 +1,4 @@
-"""A pipeline as functions that make sound for rendered pictures or for prompts.
+"""A pipeline as functions that generate sound for rendered frames or for prompts.
 
 In:   a loaded pipeline, settings, a seed.
 Out:  waveforms. Clip i is generated from seed `seed + i`, whatever the batch size.
@@ -19,23 +19,23 @@ from omni2sound.models.conditioning import Conditions
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PipelineSounds:
-    """One model under test."""
+    """A model under test, with its sampling settings."""
 
     pipeline: Omni2SoundPipeline
     seed: int
     duration_s: float
-    """Length of sounds that are made from a prompt alone."""
+    """Duration of sounds for prompts without video, in seconds."""
     num_steps: int | None = None
-    """None: the model's default."""
+    """Default: the model's."""
     guidance: float | None = None
-    """None: the model's default."""
+    """Default: the model's."""
     text_guidance: float | None = None
-    """Of captions beside pictures; None: the same."""
+    """Guidance scale of captions beside video. Default: `guidance`."""
 
     def for_pictures(
         self, pictures: ScenePictures, captions: Sequence[str] | None = None
     ) -> Sequence[NDArray[np.float32]]:
-        """Sound for a batch of scenes, with captions or without."""
+        """Generate sound for a batch of scenes, with captions or without."""
         conditions = self.pipeline.encoder.encode_arrays(
             pictures.vision_frames_BTHWK,
             pictures.sync_frames_BTHWK,
@@ -47,7 +47,7 @@ class PipelineSounds:
     def for_prompts(
         self, prompts: Sequence[str], first_index: int
     ) -> Sequence[NDArray[np.float32]]:
-        """Text to audio for a batch of prompts."""
+        """Generate sound for a batch of prompts."""
         conditions = self.pipeline.encoder.encode_arrays(
             None, None, prompts, duration_s=self.duration_s
         )

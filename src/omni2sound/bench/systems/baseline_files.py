@@ -29,8 +29,8 @@ from omni2sound.bench.systems.baselines import (
 )
 from omni2sound.bench.systems.folder import SETTINGS, SoundFile, check_settings
 from omni2sound.bench.systems.system import NOISE, REAL_ELSEWHERE, RETRIEVAL, System, real_sounds
-from omni2sound.bench.tracks.scene_clips import StageClip, draw_clips
-from omni2sound.bench.tracks.scenes import stage_clip
+from omni2sound.bench.tracks.scene_clips import SceneClip, draw_clips
+from omni2sound.bench.tracks.scenes import scene_clip
 from omni2sound.bench.tracks.track import PARTS, Track, TrackClip, file_sha256, read_track
 from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.encoders.text import TextEncoder
@@ -91,7 +91,7 @@ def caption_embed() -> Embed:
     """Mean of the bundled text encoder's token states of a clip's caption."""
     encoder = TextEncoder.load()
 
-    def embed(clip: StageClip) -> NDArray[np.float32]:
+    def embed(clip: SceneClip) -> NDArray[np.float32]:
         tokens = encoder([clip.caption])
         mean: NDArray[np.float32] = tokens.states_BTD[0][tokens.mask_BT[0]].mean(dim=0).numpy()
         return mean
@@ -103,7 +103,7 @@ def look_embed() -> Embed:
     """Mean of the bundled picture encoder's features of one picture a second."""
     encoder = VisionEncoder.load()
 
-    def embed(clip: StageClip) -> NDArray[np.float32]:
+    def embed(clip: SceneClip) -> NDArray[np.float32]:
         mean: NDArray[np.float32] = encoder.embed(clip.look_frames_THWK).mean(dim=0).numpy()
         return mean
 
@@ -144,7 +144,7 @@ def stage_baselines(
     Raises:
         UserError: The corpus is another one, or the folder holds sounds of other settings.
     """
-    stage_clip(track, track.clips[0], _assets(assets))  # is it the same corpus?
+    scene_clip(track, track.clips[0], _assets(assets))  # is it the same corpus?
     out = out / f"of-{num_remembered}"  # another memory plays other sounds
     settings = {
         "track": track.clips_sha256,
@@ -286,7 +286,7 @@ def _play(
 ) -> str:
     track = _track(folder)
     seed, duration_s = _drawn_with(track)
-    shown = stage_clip(track, clip, _assets(assets))
+    shown = scene_clip(track, clip, _assets(assets))
     baselines = Baselines(
         memory=_memories(assets, memory, seed, duration_s)[clip.part],
         embed_caption=_loaded(embed.caption),

@@ -1,6 +1,6 @@
 """Systems that learn nothing: what every table shows beside a model.
 
-In:   a `StageClip`.
+In:   a `SceneClip`.
 Out:  its sound, (N,) at 16 kHz.
 
 `oracle` plays the scene's own sound: the ceiling of every measure. `shuffled` plays that of
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d
 
-from omni2sound.bench.tracks.scene_clips import MOTION_FPS, StageClip
+from omni2sound.bench.tracks.scene_clips import MOTION_FPS, SceneClip
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.levels import level_of
 from omni2sound.scenes.render.render import render_audio
@@ -37,9 +37,9 @@ class Embed:
 
     digest: str
     """Identifies the weights, so that vectors of others are not mixed with these."""
-    function: Callable[[StageClip], NDArray[np.float32]]
+    function: Callable[[SceneClip], NDArray[np.float32]]
 
-    def __call__(self, clip: StageClip) -> NDArray[np.float32]:
+    def __call__(self, clip: SceneClip) -> NDArray[np.float32]:
         """The vector at length 1."""
         return _unit(self.function(clip))
 
@@ -122,7 +122,7 @@ class Baselines:
     embed_caption: Embed
     embed_look: Embed
 
-    def sounds(self, clip: StageClip) -> dict[str, NDArray[np.float32]]:
+    def sounds(self, clip: SceneClip) -> dict[str, NDArray[np.float32]]:
         """Sound of each baseline for a clip, in the order of the table."""
         peaks_s = motion_peaks_s(clip.motion_frames_THWK, MOTION_FPS)
         return {
@@ -131,18 +131,18 @@ class Baselines:
             "motion + retrieval": self._recordings(clip, peaks_s),
         }
 
-    def _retrieved(self, clip: StageClip) -> NDArray[np.float32]:
+    def _retrieved(self, clip: SceneClip) -> NDArray[np.float32]:
         memory = self.memory
         nearest = int((memory.by_caption_MD @ self.embed_caption(clip)).argmax())
         return _fitted(render_audio(memory.scenes[nearest], memory.assets), len(clip.sound_N))
 
-    def _bursts(self, clip: StageClip, peaks_s: Sequence[float]) -> NDArray[np.float32]:
+    def _bursts(self, clip: SceneClip, peaks_s: Sequence[float]) -> NDArray[np.float32]:
         rng = np.random.default_rng([clip.scene.seed, clip.index])
         time_s = np.arange(round(_BURST_S * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
         burst = 0.2 * rng.standard_normal(len(time_s)) * np.exp(-time_s / 0.03)
         return _placed([burst.astype(np.float32)] * len(peaks_s), peaks_s, clip)
 
-    def _recordings(self, clip: StageClip, peaks_s: Sequence[float]) -> NDArray[np.float32]:
+    def _recordings(self, clip: SceneClip, peaks_s: Sequence[float]) -> NDArray[np.float32]:
         memory = self.memory
         nearest = int((memory.by_look_MD @ self.embed_look(clip)).argmax())
         event = next(e for e in memory.scenes[nearest].events if e.on_screen)
@@ -153,7 +153,7 @@ class Baselines:
 
 
 def _placed(
-    sounds: Sequence[NDArray[np.float32]], times_s: Sequence[float], clip: StageClip
+    sounds: Sequence[NDArray[np.float32]], times_s: Sequence[float], clip: SceneClip
 ) -> NDArray[np.float32]:
     """Each sound from its time on, cut where the next one begins or the clip ends."""
     mix = np.zeros(TimeBase().num_samples(clip.scene.duration_s), np.float32)

@@ -1,7 +1,7 @@
 """Clips of synthetic scenes: what a system is shown, and the ground truth.
 
 In:   recordings and pictures, a part of a track, a seed.
-Out:  `StageClip`s of one length, rendered one by one.
+Out:  `SceneClip`s of one length, rendered one by one.
 
 Two parts: "main", where every source is visible, and "offscreen", where one is visible and
 another is named in the caption only.
@@ -34,7 +34,7 @@ CAPTION_SEED = 0x57A6E
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class StageClip:
+class SceneClip:
     """One clip. Frames and sound are rendered on first access."""
 
     index: int
@@ -102,7 +102,7 @@ def draw_clips(
     num_clips: int,
     duration_s: float,
     first: int = 0,
-) -> Iterator[StageClip]:
+) -> Iterator[SceneClip]:
     """Draw clips `first` to `first + num_clips - 1` of a part.
 
     Args:
@@ -122,7 +122,7 @@ def draw_clips(
         scene = draw_scene(
             assets, split=split, seed=seed, index=index, kind=part, duration_s=duration_s
         )
-        yield StageClip(index=index, scene=scene, assets=assets, caption=_caption(scene, assets))
+        yield SceneClip(index=index, scene=scene, assets=assets, caption=_caption(scene, assets))
 
 
 def _caption(scene: Scene, assets: SceneAssets) -> str:

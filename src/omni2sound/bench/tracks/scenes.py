@@ -19,7 +19,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from omni2sound.bench.metrics.scene_v1 import TrueEvent
-from omni2sound.bench.tracks.scene_clips import StageClip, draw_clips
+from omni2sound.bench.tracks.scene_clips import SceneClip, draw_clips
 from omni2sound.bench.tracks.track import (
     PARTS,
     TRACK,
@@ -48,7 +48,7 @@ RECORDINGS = "recordings"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StagePlan:
+class TrackPlan:
     """Number, seed and duration of the clips.
 
     Raises:
@@ -65,10 +65,10 @@ class StagePlan:
             raise UserError(f"number of clips: expected 2 or more, got {self.num_clips}")
 
 
-def build_stage_track(
+def build_scene_track(
     assets: Path,
     out: Path,
-    plan: StagePlan,
+    plan: TrackPlan,
     *,
     engine: EngineName = "local",
     num_workers: int = 1,
@@ -115,7 +115,7 @@ def build_stage_track(
     return write_track(out, info, clips)
 
 
-def _write_clip(assets: Path, out: Path, plan: StagePlan, position: int) -> TrackClip:
+def _write_clip(assets: Path, out: Path, plan: TrackPlan, position: int) -> TrackClip:
     """Write the files of one clip, the truth last: a clip that has one is complete."""
     part, index = PARTS[position % 2], position // 2
     (clip,) = draw_clips(
@@ -188,7 +188,7 @@ def read_truth(path: Path) -> tuple[Scene, tuple[TrueEvent, ...]]:
         raise ConfigError(f"{path}: holds no scene's truth ({error!r})") from error
 
 
-def stage_clip(track: Track, clip: TrackClip, assets: SceneAssets) -> StageClip:
+def scene_clip(track: Track, clip: TrackClip, assets: SceneAssets) -> SceneClip:
     """A track's clip as the baselines use it.
 
     Raises:
@@ -202,11 +202,11 @@ def stage_clip(track: Track, clip: TrackClip, assets: SceneAssets) -> StageClip:
             "was built from, or build the track again"
         )
     scene, _ = read_truth(track.path(clip.truth))
-    return StageClip(index=scene.index, scene=scene, assets=assets, caption=clip.caption)
+    return SceneClip(index=scene.index, scene=scene, assets=assets, caption=clip.caption)
 
 
 def seen_caption(track: Track, clip: TrackClip) -> str:
-    """A clip's caption without what is only heard; needs no corpus.
+    """A clip's caption without off-screen sounds; needs no corpus.
 
     Raises:
         UserError: The clip has no truth.
@@ -223,12 +223,12 @@ def is_impulsive_seen(track: Track, clip: TrackClip) -> tuple[bool, ...]:
     return _without_pictures(track, clip).seen_impulsive
 
 
-def _without_pictures(track: Track, clip: TrackClip) -> StageClip:
+def _without_pictures(track: Track, clip: TrackClip) -> SceneClip:
     if clip.truth is None:
         raise UserError(f"clip {clip.clip_id} is no stage clip")
     scene, _ = read_truth(track.path(clip.truth))
     assets = _stored(track.folder)
-    return StageClip(index=scene.index, scene=scene, assets=assets, caption=clip.caption)
+    return SceneClip(index=scene.index, scene=scene, assets=assets, caption=clip.caption)
 
 
 @cache

@@ -57,13 +57,13 @@ def stage_omni(
     workers: WorkersOption = None,
 ) -> None:
     """Build scenes with exact ground truth, offline; resumes a stopped build."""
-    from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
+    from omni2sound.bench.tracks.scenes import TrackPlan, build_scene_track
 
     with progress_bar("clips", clips) as report:
-        track = build_stage_track(
+        track = build_scene_track(
             corpus_folder(corpus),
             out,
-            StagePlan(num_clips=clips, seed=seed, duration_s=duration),
+            TrackPlan(num_clips=clips, seed=seed, duration_s=duration),
             engine=engine,
             num_workers=workers or default_workers(),
             on_clip=report,

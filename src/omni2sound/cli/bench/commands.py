@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import typer
 
 from omni2sound.cli.bench import build, listen, run
-from omni2sound.cli.options import CorpusOption, corpus_folder
+from omni2sound.cli.options import CorpusOption, ModelOption, PipelineDeviceOption, corpus_folder
 from omni2sound.cli.progress import progress_bar
 
 app = typer.Typer(
@@ -29,8 +29,6 @@ for command in (run.run, run.score, run.report, run.compare):
     app.command()(command)
 app.command()(build.decide)
 
-ModelOption = Annotated[str, typer.Option(help="Name, folder, or Hub id with revision.")]
-DeviceOption = Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps.")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object instead of a table.")
 ]
@@ -58,7 +56,7 @@ def quick(
         float | None, typer.Option(min=0, help="Guidance scale. Default: the model's.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Number of clips generated at once.")] = 8,
-    device: DeviceOption = "auto",
+    device: PipelineDeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Check timing on impacts and classes from prompts. Exit code 1 if a criterion is missed."""
@@ -102,7 +100,7 @@ def avbench(
         Path | None,
         typer.Option(help="CSV with columns name, caption, for CLAP. Default: no CLAP score."),
     ] = None,
-    device: DeviceOption = "auto",
+    device: PipelineDeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """FD, KL, IS, CLAP, IB and DeSync of the first 8 s, by the protocol avbench-8s-v1."""

@@ -236,7 +236,7 @@ def _means(
 
 
 def _open(name: str, means: Means, *, limit: int | None, seed: int) -> Track:
-    from omni2sound.bench.tracks.scenes import StagePlan, build_stage_track
+    from omni2sound.bench.tracks.scenes import TrackPlan, build_scene_track
     from omni2sound.bench.tracks.track import TRACK, read_track
 
     if name != STAGE_OMNI or (Path(name) / TRACK).is_file():
@@ -244,9 +244,9 @@ def _open(name: str, means: Means, *, limit: int | None, seed: int) -> Track:
     if means.assets is None:
         raise UserError("stage-omni needs recordings and pictures; run: omni2sound scenes fetch")
     # The first clips of a longer track are the same: no more are built than are asked for.
-    plan = StagePlan(num_clips=limit or StagePlan().num_clips, seed=seed)
+    plan = TrackPlan(num_clips=limit or TrackPlan().num_clips, seed=seed)
     folder = means.cache_folder / "tracks" / f"{STAGE_OMNI}-{plan.num_clips}-seed-{seed}"
-    return build_stage_track(
+    return build_scene_track(
         means.assets,
         folder,
         plan,

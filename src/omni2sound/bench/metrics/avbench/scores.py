@@ -86,18 +86,18 @@ def score_avbench(
         ("LAION-CLAP-Score", captions or {}, "clap"),
     )
     for name, other, network in pairs:
-        heard = generated.embeddings.get(network, {})
-        names = sorted(heard.keys() & other.keys())
+        sounds = generated.embeddings.get(network, {})
+        names = sorted(sounds.keys() & other.keys())
         if names:
-            scores.append(_score(name, bootstrap_mean(_cosines(other, heard, names)), "higher"))
-    heard, looked = generated.embeddings.get("sync", {}), seen.get("sync", {})
-    names = sorted(heard.keys() & looked.keys())
+            scores.append(_score(name, bootstrap_mean(_cosines(other, sounds, names)), "higher"))
+    sounds, frames = generated.embeddings.get("sync", {}), seen.get("sync", {})
+    names = sorted(sounds.keys() & frames.keys())
     if names and sync is not None:
         offsets = [
             desync_s(
                 sync,
-                torch.stack([looked[n] for n in names[first : first + _CHUNK_CLIPS]]),
-                torch.stack([heard[n] for n in names[first : first + _CHUNK_CLIPS]]),
+                torch.stack([frames[n] for n in names[first : first + _CHUNK_CLIPS]]),
+                torch.stack([sounds[n] for n in names[first : first + _CHUNK_CLIPS]]),
             )
             for first in range(0, len(names), _CHUNK_CLIPS)
         ]
