@@ -25,7 +25,7 @@ from omni2sound.train.parts.oobleck import (
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CONFIG = OobleckConfig(channels=4, multiples=(1, 2), strides=(2, 4), latent_dim=2)
 
 
@@ -103,7 +103,7 @@ def trained_in_a_process(out: Path, *, at: int, number: signal.Signals) -> int:
 import os
 from pathlib import Path
 from omni2sound.train.parts import oobleck
-from tests.train.test_oobleck import model, recipe, recordings
+from tests.train.parts.test_oobleck import model, recipe, recordings
 draw = oobleck.draw_batch
 def drawn(*args, step, **options):
     if step == {at}:
