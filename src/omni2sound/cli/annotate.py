@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from omni2sound.cli.options import EngineOption, WorkersOption, default_workers
+from omni2sound.cli.options import EngineOption, WorkersOption, command_group, default_workers
 from omni2sound.cli.progress import progress_bar
 from omni2sound.errors import UserError
 
@@ -70,12 +70,7 @@ JointOption = Annotated[
     str, typer.Option(help="Joint heads that score captions: a model's name or folder.")
 ]
 
-app = typer.Typer(
-    help="Caption clips from sound and picture: run, watch, export.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = command_group("Caption clips from sound and picture: run, watch, export.")
 
 
 @app.command()

@@ -19,6 +19,7 @@ from omni2sound.cli.options import (
     EncodersOption,
     EngineOption,
     WorkersOption,
+    command_group,
     default_workers,
 )
 from omni2sound.cli.progress import progress_bar
@@ -41,12 +42,7 @@ LatentsOption = Annotated[
     bool, typer.Option(help="Store latents too, for recipes that do not augment (paper).")
 ]
 
-app = typer.Typer(
-    help="Import public corpora, find duplicates and leaks, compute features.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = command_group("Import public corpora, find duplicates and leaks, compute features.")
 
 
 @app.command("import")

@@ -81,6 +81,18 @@ JsonOption = Annotated[
 ]
 
 
+def command_group(description: str) -> typer.Typer:
+    """Make a group of commands with the settings that all groups share."""
+    # No rich markup: plain help reads the same in a pipe, and starts without importing rich.
+    return typer.Typer(
+        help=description,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+
 def option_names(command: Any) -> dict[str, str]:
     """Map each field of a command to the option or the argument that a shell user types."""
     return {

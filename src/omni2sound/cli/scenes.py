@@ -19,6 +19,7 @@ from omni2sound.cli.options import (
     EncodersOption,
     EngineOption,
     WorkersOption,
+    command_group,
     corpus_folder,
     default_workers,
 )
@@ -51,12 +52,7 @@ DurationOption = Annotated[
 ]
 NumScenesOption = Annotated[int, typer.Option("--scenes", min=1, help="Number of scenes.")]
 
-app = typer.Typer(
-    help="Build and inspect synthetic scenes with exact ground truth.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = command_group("Build and inspect synthetic scenes with exact ground truth.")
 
 
 @app.command()

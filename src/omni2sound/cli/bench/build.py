@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from omni2sound.cli.options import (
+    command_group,
     CorpusOption,
     EngineOption,
     WorkersOption,
@@ -31,12 +32,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-app = typer.Typer(
-    help="Build a track: versioned clips, captions and ground truth.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = command_group("Build a track: versioned clips, captions and ground truth.")
 
 _WAITING = (
     "%d clips wait for a decision in %s; fill it in (or: omni2sound bench decide), then run again"

@@ -14,15 +14,16 @@ from typing import Annotated, Literal
 import typer
 
 from omni2sound.cli.bench import build, listen, run
-from omni2sound.cli.options import CorpusOption, ModelOption, PipelineDeviceOption, corpus_folder
+from omni2sound.cli.options import (
+    CorpusOption,
+    ModelOption,
+    PipelineDeviceOption,
+    command_group,
+    corpus_folder,
+)
 from omni2sound.cli.progress import progress_bar
 
-app = typer.Typer(
-    help="Measure a model.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = command_group("Measure a model.")
 app.add_typer(build.app, name="build")
 app.add_typer(listen.app, name="listen")
 for command in (run.run, run.score, run.report, run.compare):

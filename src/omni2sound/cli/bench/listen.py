@@ -14,14 +14,10 @@ from typing import Annotated
 
 import typer
 
+from omni2sound.cli.options import command_group
 from omni2sound.errors import UserError
 
-app = typer.Typer(
-    help="Run a blinded listening test.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+app = command_group("Run a blinded listening test.")
 
 
 class Kind(StrEnum):
