@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from omni2sound.cli.options import (
-    command_group,
     CorpusOption,
     EngineOption,
     WorkersOption,
+    command_group,
     corpus_folder,
     default_workers,
 )
