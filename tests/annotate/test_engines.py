@@ -75,7 +75,7 @@ def kill_a_worker(parent: subprocess.Popen[str], killed: list[int]) -> None:
     """The first of its Ray workers that is seen at work."""
     while parent.poll() is None:
         for pid in _descendants(parent.pid):
-            if b"ray::_single_threaded" in _read(Path(f"/proc/{pid}/cmdline")):
+            if b"ray::_run_single_threaded" in _read(Path(f"/proc/{pid}/cmdline")):
                 os.kill(pid, signal.SIGKILL)
                 killed.append(pid)
                 return
@@ -138,7 +138,7 @@ def test_judges_compare_with_the_captions_that_came_with_the_clips(
     (corpus / "judge.json").write_text('{"judge": {"better": "first", "reason": "-"}}')
     kept = json.loads(here["statistics.json"])["kept"]
     told = annotate(corpus, "judge", "run-here", "--judge", "scripted:judge.json")
-    assert f"wins 0, losses 0, ties {kept} (of them by place: {kept}), failed 0" in told
+    assert f"wins 0, losses 0, ties {kept} (position preferred: {kept}), failed 0" in told
     assert "caption-audio score (embedded): " in told and "nan" not in told
     assert "win rate" in annotate(corpus, "judge", "run-here", "--judge", "local")
     itself = annotate(corpus, "judge", "run-here", "--against", "run-here")

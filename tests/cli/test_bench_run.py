@@ -79,7 +79,7 @@ def test_score_report_compare_listen(track: Track, tmp_path: Path) -> None:
     for kind, name in named.items():
         assert f"theirs V2A: {kind}: {name}: " in err
     assert err.count("theirs V2A: ") == len(named)
-    assert "| theirs V2A | 6 of 8 |" in out  # what is missing or not finite is in no score
+    assert out.count("| theirs V2A | 3 of 4 |") >= 2  # what is missing or not finite is in no score
 
     code, out, _ = run(
         "compare", tmp_path / "out", tmp_path / "out", "--system-b", "silence", *common
