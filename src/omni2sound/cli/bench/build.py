@@ -210,8 +210,8 @@ def foreign(
     from omni2sound.bench.tracks.public import build_recaptioned_track, read_caption_rows
     from omni2sound.bench.tracks.track import read_track
 
-    told = {name: str(row["caption"] or "") for name, row in read_caption_rows(captions).items()}
-    made, left_out = build_recaptioned_track(read_track(track), told, annotator, out)
+    texts = {name: str(row["caption"] or "") for name, row in read_caption_rows(captions).items()}
+    made, left_out = build_recaptioned_track(read_track(track), texts, annotator, out)
     if left_out:
         _log.warning("%d clips without a caption of %s left out", len(left_out), annotator)
     _print_identity(made)
