@@ -69,7 +69,7 @@ def test_the_beginning_of_a_digest_is_enough(tmp_path: Path) -> None:
     assert resolve(known, tmp_path) == tmp_path
 
 
-@pytest.mark.parametrize("release", RELEASES, ids=lambda r: r.title)
+@pytest.mark.parametrize("release", RELEASES.values(), ids=lambda r: r.title)
 def test_every_release_says_its_terms(release: Release) -> None:
     said = release.describe()
     assert release.licence in said
@@ -183,7 +183,7 @@ def test_the_documents_list_every_file_with_its_terms() -> None:
         encoding="utf-8"
     )
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    for release in RELEASES:
+    for release in RELEASES.values():
         for file in release.files:
             row = next((r for r in rows if f"`{file.name}`" in r and release.title in r), None)
             assert row is not None, f"docs/guides/full-size.md lacks {release.title}: {file.name}"

@@ -1,6 +1,7 @@
 """Published weight files: their releases, where to find them, and strict loading.
 
-In:   a folder that holds them, or a Hub id with a pinned revision ("org/name@<40 hex>").
+In:   published.toml, the releases; a folder that holds their files, or a Hub id with a pinned
+      revision ("org/name@<40 hex>").
 Out:  a folder with every file of the release, tensors by name, a filled network.
 
 None of these files comes with the package, and none is downloaded unless a Hub id is given;
@@ -19,6 +20,7 @@ import logging
 import os
 import pickle
 import re
+import tomllib
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -29,6 +31,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
 from omni2sound.files import cache_dir
 
@@ -84,84 +87,14 @@ class Release:
         return f"{self.title}: {', '.join(parts)}; licence {self.licence}; {terms}"
 
 
-FLAN_T5 = Release(
-    title="Flan-T5 base",
-    needed_for="text of the full-size model",
-    files=(
-        PublishedFile(name="config.json"),
-        PublishedFile(name="tokenizer.json"),
-        PublishedFile(name="model.safetensors"),
-    ),
-    licence="Apache-2.0",
-    url="https://huggingface.co/google/flan-t5-base",
-    hub="google/flan-t5-base",
-)
-CLIP = Release(
-    title="DFN5B CLIP ViT-H-14-384",
-    needed_for="what a video shows, for the full-size model",
-    files=(PublishedFile(name="open_clip_pytorch_model.bin", size_bytes=3_947_081_637),),
-    licence="Apple Sample Code License",
-    url="https://huggingface.co/apple/DFN5B-CLIP-ViT-H-14-384",
-    hub="apple/DFN5B-CLIP-ViT-H-14-384",
-)
-SYNCHFORMER = Release(
-    title="Synchformer",
-    needed_for="when things happen, for the full-size model; DeSync",
-    files=(
-        PublishedFile(
-            name="synchformer_state_dict.pth",
-            size_bytes=950_058_171,
-            digest="md5:5b2f5594b0730f70e41e549b7c94390c",
-        ),
-    ),
-    licence="MIT",
-    url="https://github.com/hkchengrex/MMAudio/releases/tag/v0.1",
-)
-PANNS = Release(
-    title="PANNs Cnn14 16 kHz",
-    needed_for="FD, KL and IS of avbench-8s-v1",
-    files=(PublishedFile(name="Cnn14_16k_mAP=0.438.pth"),),
-    licence="CC-BY-4.0",
-    url="https://zenodo.org/records/3987831",
-)
-PASST = Release(
-    title="PaSST-S",
-    needed_for="FD, KL and IS of avbench-8s-v1",
-    files=(PublishedFile(name="passt-s-f128-p16-s10-ap.476-swa.pt"),),
-    licence="Apache-2.0",
-    url="https://github.com/kkoutini/PaSST/releases/tag/v0.0.1-audioset",
-)
-CLAP = Release(
-    title="LAION-CLAP music_speech_audioset",
-    needed_for="CLAP score of avbench-8s-v1",
-    files=(PublishedFile(name="music_speech_audioset_epoch_15_esc_89.98.pt"),),
-    licence="CC0-1.0",
-    url="https://huggingface.co/lukewys/laion_clap",
-    hub="lukewys/laion_clap",
-)
-ROBERTA = Release(
-    title="RoBERTa tokenizer",
-    needed_for="CLAP score of avbench-8s-v1",
-    files=(PublishedFile(name="tokenizer.json"),),
-    licence="MIT",
-    url="https://huggingface.co/FacebookAI/roberta-base",
-    hub="FacebookAI/roberta-base",
-)
-VGGISH = Release(
-    title="VGGish",
-    needed_for="FD-VGG of avbench-8s-v1",
-    files=(PublishedFile(name="vggish-10086976.pth", digest="sha256:10086976"),),
-    licence="Apache-2.0",
-    url="https://github.com/harritaylor/torchvggish/releases/tag/v0.1",
-)
-IMAGEBIND = Release(
-    title="ImageBind huge",
-    needed_for="IB score of avbench-8s-v1",
-    files=(PublishedFile(name="imagebind_huge.pth"),),
-    licence="CC-BY-NC-SA-4.0",
-    url="https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth",
-)
-RELEASES = (FLAN_T5, CLIP, SYNCHFORMER, PANNS, PASST, CLAP, ROBERTA, VGGISH, IMAGEBIND)
+with Path(__file__).with_suffix(".toml").open("rb") as _file:
+    RELEASES = {
+        name: from_json(Release, data, where=f"release {name}")
+        for name, data in tomllib.load(_file).items()
+    }
+FLAN_T5, CLIP, SYNCHFORMER = (RELEASES[n] for n in ("flan-t5", "clip", "synchformer"))
+PANNS, PASST, VGGISH = (RELEASES[n] for n in ("panns", "passt", "vggish"))
+CLAP, ROBERTA, IMAGEBIND = (RELEASES[n] for n in ("clap", "roberta", "imagebind"))
 
 
 def resolve(release: Release, source: str | os.PathLike[str]) -> Path:

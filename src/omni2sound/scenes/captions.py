@@ -3,20 +3,23 @@
 In:   a scene, the catalogue, a style, a generator.
 Out:  sentences.
 
-There are two disjoint sets of prompt templates and synonyms: one for training and validation, one
-held out for test (`held_out`). A test prompt that training has seen would measure memorisation.
-Only what is in `scene.events` is described: for an on-screen target, give the scene with its
-on-screen events only.
+There are two disjoint sets of prompt templates (captions.toml) and synonyms: one for training
+and validation, one held out for test (`held_out`). A test prompt that training has seen would
+measure memorisation. Only what is in `scene.events` is described: for an on-screen target, give
+the scene with its on-screen events only.
 """
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
 
+from omni2sound.config import from_json
 from omni2sound.errors import UserError
 from omni2sound.scenes.material.catalogue import Catalogue, SoundClass
 from omni2sound.scenes.scene import Scene, SceneEvent
@@ -26,8 +29,6 @@ STYLES: tuple[CaptionStyle, ...] = get_args(CaptionStyle)
 
 _MANY = 3
 """From this many sources on, the longer styles leave details out."""
-_COUNTS = {2: "twice", 3: "three times", 4: "four times"}
-_COUNTS_HELD_OUT = {2: "two times", 3: "thrice", 4: "again and again"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +41,8 @@ class _Templates:
     """Joints of clauses in order of time."""
     together: tuple[str, ...]
     """Joints of clauses in no stated order."""
-    counts: dict[int, str]
+    counts: tuple[str, ...]
+    """For two events of a source, three, and four or more."""
     loud: tuple[str, ...]
     faint: tuple[str, ...]
     short: tuple[str, ...]
@@ -63,90 +65,16 @@ class _Templates:
     """For a sound without visible source, with field {sound}."""
 
 
-_TRAINING = _Templates(
-    prompts=(
-        "{clause}",
-        "{name}",
-        "the sound of {name}",
-        "{clause} nearby",
-        "sound of {name} that {verb}",
-        "a recording of {name}",
-        "we hear {name}",
-        "{name} can be heard",
-        "{name} only",
-        "a clean recording of {name} that {verb}",
-        "there is the sound of {name}",
-        "{clause}, close to the microphone",
-        "somewhere {clause}",
-        "the noise {name} makes",
-        "a single source: {name}",
-        "sound effect: {clause}",
-        "it sounds as if {clause}",
-        "{name} is making a sound",
-        "the typical sound of {name}",
-        "we hear that {clause}",
-        "I want to hear {name}",
-        "the moment when {clause}",
-        "{name} without any other sound",
-        "foley of {name}",
-    ),
-    joints=(", then ", ", and then ", ", followed by the moment when ", "; after that "),
-    together=(" and ", " while ", ", and "),
-    counts=_COUNTS,
-    loud=("loudly", "with force"),
-    faint=("softly", "quietly"),
-    short=("briefly", "for a moment"),
-    long=("for a while", "steadily"),
-    early=("at the beginning", "at first"),
-    late=("near the end", "towards the end"),
-    unseen=("out of view", "somewhere off screen", "outside the picture"),
-    quiet_room=("in a quiet room", "over faint room noise"),
-    attack={
-        "impulsive": ("with a sharp attack that dies away", "with a short percussive sound"),
-        "sustained": ("with a steady sound", "with a long sound that changes slowly"),
-    },
-    openings=("First, ", "At the start of the clip, "),
-    then=("Then ", "After that, ", "Later on, "),
-    meanwhile=("Meanwhile, ", "At about that time, "),
-    room=("All of it is heard ",),
-    overheard=("a sound like {sound}", "possibly {sound}"),
-)
-
-_HELD_OUT = _Templates(
-    prompts=(
-        "listen: {clause}",
-        "audio in which {clause}",
-        "this clip contains {name}",
-        "you can hear how {clause}",
-        "{name} in the foreground, nothing else",
-        "give me {name}",
-    ),
-    joints=(" before ", ", later ", ", next "),
-    together=(" as ", " at the same time as ", ", along with this "),
-    counts=_COUNTS_HELD_OUT,
-    loud=("at high volume", "very noisily"),
-    faint=("faintly", "in a subdued way"),
-    short=("just for an instant", "for a split second"),
-    long=("continuously", "on and on"),
-    early=("right away", "as the clip opens"),
-    late=("late in the clip", "just before it stops"),
-    unseen=("without being visible", "from beyond the frame"),
-    quiet_room=("against a hushed backdrop", "with a slight hiss behind it"),
-    attack={
-        "impulsive": ("with an abrupt, quickly fading sound", "with a crisp onset"),
-        "sustained": ("in an even flow", "in one unbroken stretch"),
-    },
-    openings=("To start, ", "As the recording opens, "),
-    then=("Next, ", "Afterwards, ", "Subsequently, "),
-    meanwhile=("Simultaneously, ", "Alongside, "),
-    room=("Everything plays ",),
-    overheard=("something resembling {sound}", "what may be {sound}"),
-)
+with Path(__file__).with_suffix(".toml").open("rb") as _file:
+    _TEMPLATES = {
+        side: from_json(_Templates, data, where=f"captions.toml, {side}")
+        for side, data in tomllib.load(_file).items()
+    }
 
 
 def templates_of(*, held_out: bool) -> _Templates:
     """Return the templates of one side of the split."""
-    return _HELD_OUT if held_out else _TRAINING
+    return _TEMPLATES["held-out" if held_out else "training"]
 
 
 def class_prompt(sound_class: SoundClass, *, rng: np.random.Generator, held_out: bool) -> str:
@@ -313,7 +241,11 @@ class _Writer:
 
     def _counted(self, events: Sequence[SceneEvent]) -> str:
         clause, counts = " ".join(self._words(events)), self._templates.counts
-        return clause if len(events) == 1 else f"{clause} {counts[min(len(events), max(counts))]}"
+        return (
+            clause
+            if len(events) == 1
+            else f"{clause} {counts[min(len(events) - 2, len(counts) - 1)]}"
+        )
 
     def _words(self, events: Sequence[SceneEvent]) -> tuple[str, str]:
         sound_class = self._class(events)
