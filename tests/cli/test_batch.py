@@ -175,6 +175,26 @@ def test_a_failure_inside_the_model_is_that_jobs_own(
     assert result.stdout == "out/b.wav\n"
 
 
+def test_a_failure_before_the_model_is_that_jobs_own(
+    folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from omni2sound.generate.request import GenerationRequest
+
+    def broken(self: GenerationRequest, default_s: float) -> float:
+        if self.video is not None:
+            raise TypeError("open() got an unexpected keyword")
+        return 0.5
+
+    monkeypatch.setattr(GenerationRequest, "resolve_duration", broken)
+    write_jobs(folder, {"id": "a", "video": "clip.mp4"}, {"id": "b", "prompt": "x", "steps": 1})
+    result = run_jobs(model)
+    assert result.exit_code == 1
+    complaint = "omni2sound: jobs.jsonl:1: job 'a': TypeError: open() got an unexpected keyword\n"
+    assert result.stderr.startswith(complaint)
+    assert "Traceback" not in result.stderr
+    assert result.stdout == "out/b.wav\n"
+
+
 def test_an_id_that_stands_twice_fails_alone(folder: Path, model: Path) -> None:
     line = {"prompt": "x", "steps": 1}
     write_jobs(folder, {"id": "a", **line}, {"id": "b", **line}, {"id": "a", **line})

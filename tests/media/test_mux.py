@@ -229,3 +229,16 @@ def test_overwrite_replaces(tmp_path: Path) -> None:
     out.write_bytes(b"old")
     mux(video, clicks([0.1], duration_s=1), out, overwrite=True)
     assert probe(out).duration_s == probe(video).duration_s
+
+
+def test_a_tag_that_is_not_utf8_stays_as_it_is(tmp_path: Path) -> None:
+    def prepare(stream: av.VideoStream) -> None:
+        stream.container.metadata["artist"] = "Bj?rk"
+
+    video = write_video(tmp_path / "in.mkv", ticks=[0, 300, 600], prepare=prepare)
+    latin1 = "Björk".encode("latin-1")
+    video.write_bytes(video.read_bytes().replace(b"Bj?rk", latin1))
+    assert probe(video).video is not None
+    out = tmp_path / "out.mkv"
+    mux(video, clicks([0.5], duration_s=1), out)
+    assert latin1 in out.read_bytes()

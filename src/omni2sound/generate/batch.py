@@ -155,8 +155,8 @@ class Batch:
                     yield JobOutcome(line=line, job_id=job.id, report=report, skipped=True)
                     continue
                 self._check(plan, earlier)
-            except (Omni2SoundError, OSError, ValueError) as error:
-                # ValueError: a path that no file system takes, such as one with a zero byte.
+            except Exception as error:  # whatever it is, it fails this job alone
+                logger.debug("line %d", line, exc_info=error)
                 yield JobOutcome(line=line, job_id=job.id, error=error)
                 continue
             if pipeline is None:  # outside the net: without a model no job can run
@@ -171,7 +171,7 @@ class Batch:
                     options=self._options,
                     more_facts=facts,
                 )
-            except Exception as error:  # whatever it is, it fails this job alone
+            except Exception as error:
                 logger.debug("line %d", line, exc_info=error)
                 yield JobOutcome(line=line, job_id=job.id, error=error)
                 continue

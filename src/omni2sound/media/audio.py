@@ -122,7 +122,7 @@ class _Reader:
         stream = container.streams[info.index]
         assert isinstance(stream, AudioStream)
         self.stream = stream
-        self.time_base = stream.time_base or Fraction(0)  # flushed frames do not know theirs
+        self.time_base = Fraction(stream.time_base or 0)  # flushed frames do not know theirs
         self.origin_s = origin_s
         self.mono = mono
         self.rate = 0

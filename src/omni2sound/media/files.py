@@ -15,7 +15,7 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import av
 from av.container import InputContainer, OutputContainer
@@ -37,6 +37,12 @@ _StreamT = TypeVar("_StreamT", bound=Stream)
 
 _BITEXACT = 0x0400
 """AVFMT_FLAG_BITEXACT of FFmpeg's avformat.h."""
+
+TAGS: dict[str, Any] = (
+    {"metadata_errors": "surrogateescape"} if int(av.__version__.split(".")[0]) < 19 else {}
+)
+"""For `av.open`: tags that are not UTF-8 stay the bytes that they are. PyAV 19 does that itself
+and knows no such argument."""
 
 AUDIO_SUFFIXES = (".wav", ".flac", ".mp3", ".opus", ".ogg", ".m4a")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm")
@@ -99,7 +105,7 @@ def open_input(path: Path) -> Iterator[InputContainer]:
                 "format_whitelist": _DEMUXERS,
                 "max_streams": str(MAX_STREAMS),
             },
-            metadata_errors="replace",
+            **TAGS,
         ) as container:
             if len(container.streams) > MAX_STREAMS:
                 raise MediaError(
@@ -194,7 +200,11 @@ def create_output(
     try:
         with atomic_path(path) as temporary:
             with av.open(
-                f"file:{temporary}", "w", format=container_format, container_options=options
+                f"file:{temporary}",
+                "w",
+                format=container_format,
+                container_options=options,
+                **TAGS,
             ) as container:
                 container.flags |= _BITEXACT
                 yield container

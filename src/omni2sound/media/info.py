@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -26,7 +26,6 @@ import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.sidedata.sidedata import SideData
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
@@ -206,7 +205,7 @@ class _Scan:
         streams = [s for s in (self.video, self.audio) if s is not None]
         if not streams:
             raise MediaError(f"{self.name}: holds neither picture nor sound that can be decoded")
-        spans = {s.index: _Span(s.time_base or Fraction(1, 1000)) for s in streams}
+        spans = {s.index: _Span(Fraction(s.time_base or Fraction(1, 1000))) for s in streams}
         self._read_packets(streams, spans)
         video = self._video_info(self.video, spans[self.video.index]) if self.video else None
         audio = self._audio_info(self.audio, spans[self.audio.index]) if self.audio else None
@@ -355,7 +354,7 @@ def _is_sound(stream: AudioStream) -> bool:
 def _usable_fps(stream: VideoStream) -> Fraction:
     for rate in (stream.average_rate, stream.base_rate):
         if rate is not None and Fraction(1, MAX_STILL_S) <= rate <= _MAX_FPS:
-            return rate
+            return Fraction(rate)  # PyAV 19 gives its own class
     return Fraction(_FALLBACK_FPS)
 
 
@@ -363,13 +362,14 @@ def _usable_aspect(aspect: Fraction | None) -> Fraction:
     """Files hold 0/1, 1/0 and nonsense here; such pixels count as square."""
     if aspect is None or not Fraction(1, _MAX_PIXEL_ASPECT) <= aspect <= _MAX_PIXEL_ASPECT:
         return Fraction(1)
-    return aspect
+    return Fraction(aspect)
 
 
 def _orientation(frame: VideoFrame) -> Orientation:
     """Read the display matrix: a stored point (x, y) is shown at (ax + cy, bx + dy)."""
-    entries = cast("Iterable[SideData]", frame.side_data)  # PyAV's types call it a Mapping
-    matrix = next((bytes(d) for d in entries if d.type is SideDataType.DISPLAYMATRIX), b"")
+    # By key: iterating gives entries in PyAV 18, keys in PyAV 19.
+    entries = cast("Mapping[SideDataType, bytes]", frame.side_data)
+    matrix = bytes(entries.get(SideDataType.DISPLAYMATRIX, b""))
     if len(matrix) < 36:
         return Orientation()
     a, b, _, c, d = (int(value) for value in np.frombuffer(matrix, dtype=np.int32)[:5])

@@ -45,8 +45,8 @@ def copy_packets(
         MediaError: Presentation times are missing and cannot be worked out.
     """
     stream = _video_stream(source, video)
-    time_base = stream.time_base
-    assert time_base is not None
+    assert stream.time_base is not None
+    time_base = Fraction(stream.time_base)
     frame_ticks = max(1, round_half_up(1 / (video.average_fps * time_base)))
     shift = round_half_up(shift_s / time_base)
     packets = read_packets(source, stream)

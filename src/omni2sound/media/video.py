@@ -177,7 +177,7 @@ def _iter_timed(
 ) -> Iterator[tuple[Fraction, VideoFrame]]:
     """Decode on, past damaged packets, giving only pictures whose time moves forward."""
     frame_s = 1 / video.average_fps
-    time_base = stream.time_base or Fraction(0)  # flushed frames do not know theirs
+    time_base = Fraction(stream.time_base or 0)  # flushed frames do not know theirs
     latest: Fraction | None = None
     num_damaged = 0
     for packet in chain(read_packets(container, stream), [None]):  # None: flush the decoder
