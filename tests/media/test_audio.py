@@ -270,3 +270,15 @@ def test_channels_that_a_format_cannot_hold(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="channels"):
         write_audio(tmp_path / "a.mp3", noise(100, channels=3))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("late", [0, 1, 100, 256, 1000, 1023, 1024, 4000])
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_a_track_that_begins_late_keeps_its_end(tmp_path: Path, suffix: str, late: int) -> None:
+    """FFmpeg 9 takes the length of such a track for its end."""
+    sound, delay = noise(16_100), 1024
+    path = write_video(
+        tmp_path / f"late{suffix}", ticks=[0, 300, 600], sound=sound,
+        sound_first_sample=late + delay, container_options={"movie_timescale": "48000"},
+    )  # fmt: skip
+    assert read_audio(path).samples_CN.shape[1] == late + delay + 16_100

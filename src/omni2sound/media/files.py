@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Stream
@@ -139,7 +141,28 @@ def read_packets(container: InputContainer, *streams: _StreamT) -> Iterator[Pack
             return
         if packet.size:
             num_read += 1
+            _restore_end(packet)
             yield packet
+
+
+def _restore_end(packet: Packet[Any]) -> None:
+    """Take back what FFmpeg 9 (PyAV 19) trims too much from a late sound track of an mp4.
+
+    It takes the length of the track for its end. A track that starts a few milliseconds late loses
+    as many at its end (findings/ffmpeg9-mp4-late-sound.sh).
+    """
+    stream = packet.stream
+    if not isinstance(stream, AudioStream) or not packet.has_sidedata("skip_samples"):
+        return
+    late, length = stream.start_time or 0, stream.duration
+    if length is None or late <= 0 or packet.pts is None or packet.duration is None:
+        return
+    late_samples = round(late * (stream.time_base or 0) * stream.codec_context.sample_rate)
+    entry = packet.get_sidedata("skip_samples")
+    at_start, at_end = struct.unpack_from("<II", entry)
+    if at_end >= late_samples and packet.pts + packet.duration == late + length:
+        entry.update(struct.pack("<II", at_start, at_end - late_samples) + bytes(entry)[8:])
+        packet.set_sidedata(entry)
 
 
 def check_output(path: str | os.PathLike[str], *, overwrite: bool) -> None:
