@@ -19,6 +19,14 @@ from typing import Self
 from omni2sound.errors import UserError
 
 
+def split_lines(text: str) -> list[str]:
+    """Split a text of JSON Lines at LF alone; empty lines are left out.
+
+    `str.splitlines` also splits at U+2028, U+0085 or a form feed, which a caption may hold.
+    """
+    return [line for line in text.split("\n") if line]
+
+
 class Closing:
     """Base of objects that are closed at the end of their `with` block."""
 
@@ -68,7 +76,8 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(target)
     if not target.parent.is_dir():
         raise UserError(f"{target}: folder {target.parent} does not exist; create it first")
-    temporary = target.with_name(f".{target.stem[:80]}.{secrets.token_hex(6)}.part{target.suffix}")
+    stem = os.fsencode(target.stem)[:80].decode(errors="ignore")  # names are limited in bytes
+    temporary = target.with_name(f".{stem}.{secrets.token_hex(6)}.part{target.suffix}")
     try:
         yield temporary
         _flush_to_disk(temporary)

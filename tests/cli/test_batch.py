@@ -204,6 +204,35 @@ def test_an_id_that_stands_twice_fails_alone(folder: Path, model: Path) -> None:
     assert "jobs.jsonl:3: the id 'a' is that of line 1; choose another\n" in result.stderr
 
 
+# OmniAudio#2 and ytarchive#11 tell of ids with a dash; the others are names on people's disks.
+ODD_IDS = [
+    "-AAAAAAAAA6_000007",
+    "--0PQM4-hqg_000030",
+    "_BBBBBBBBB7_000012",
+    " harbour at dawn",
+    "犬が吠える (1)",
+    "AC/DC".replace("/", ":"),
+    "it's 50% [final]; #2 & more",
+    ".hidden",
+    "雨" * 70,
+]
+
+
+def test_any_file_name_is_an_id(folder: Path, model: Path) -> None:
+    write_jobs(
+        folder,
+        *({"id": i, "prompt": "rain", "steps": 1, "duration_s": 0.5} for i in ODD_IDS),
+        *(
+            {"id": i, "prompt": "rain", "steps": 1}
+            for i in ("", ".", "..", "a/b", "a\\b", "a\nb", "a\0b", "a\u2028b", "\ud83d", "x" * 221)
+        ),
+    )
+    result = run_jobs(model)
+    assert result.stdout.split("\n")[:-1] == [f"out/{i}.wav" for i in ODD_IDS]
+    assert {p.stem for p in (folder / "out").glob("*.wav")} == set(ODD_IDS)
+    assert result.stderr.count(": expected a file name, ") == 10
+
+
 def _nothing(folder: Path) -> None:
     (folder / "jobs.jsonl").write_text("\n\n")
 

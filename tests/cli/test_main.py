@@ -132,6 +132,23 @@ def test_a_wrong_command_line_exits_with_2(arguments: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("name", ["-AAAAAAAAA6_000007.mp4", "--0PQM4-hqg.mp4", "-v4QxXz7Y_o.mp4"])
+def test_a_file_whose_name_begins_with_a_dash_is_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    # Ids of YouTube begin so in one of 64 cases: ytdl-org/youtube-dl#4800, yt-dlp#3274.
+    (tmp_path / name).write_bytes(b"no video")
+    (tmp_path / "--overwrite").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["omni2sound", "generate", name, "-o", "-x.wav"])
+    with pytest.raises(SystemExit) as end:
+        main_module.main()
+    assert end.value.code == 2
+    assert capsys.readouterr().err.startswith(f"omni2sound: {name}: cannot be read")
+    given = ["generate", "--overwrite", "-q", "--", name]
+    assert main_module._mark_files(given) == given
+
+
 def test_version() -> None:
     done = _run("--version")
     assert done.returncode == 0

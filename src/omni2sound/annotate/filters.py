@@ -74,7 +74,7 @@ class Thresholds:
 def hallucination_phrases(file: Path | None = None) -> tuple[str, ...]:
     """Read phrases that captioners often use for absent sounds, one per line."""
     source = file or resources.files(__package__) / "phrases.txt"
-    lines = source.read_text(encoding="utf-8").splitlines()
+    lines = source.read_text(encoding="utf-8").split("\n")
     return tuple(p for line in lines if (p := line.partition("#")[0].strip().lower()))
 
 

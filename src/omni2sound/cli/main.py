@@ -14,6 +14,8 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -143,6 +145,7 @@ def main() -> NoReturn:
     """Run one command and leave the process with its exit code."""
     _quieten_libraries()
     signal.signal(signal.SIGTERM, _terminate)
+    sys.argv[1:] = _mark_files(sys.argv[1:])
     try:
         app()
         sys.exit(0)
@@ -152,6 +155,33 @@ def main() -> NoReturn:
     except KeyboardInterrupt:
         print("omni2sound: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _mark_files(arguments: Sequence[str]) -> list[str]:
+    """Write ./ before names of existing files that begin with a dash, as YouTube ids may.
+
+    What is an option of some command stays one.
+    """
+    if not any(a.startswith("-") and Path(a).exists() for a in arguments):
+        return list(arguments)
+    options = _options(typer.main.get_command(app))
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return [
+        f"./{argument}"
+        if at < end
+        and argument.startswith("-")
+        and argument.partition("=")[0] not in options
+        and Path(argument).exists()
+        else argument
+        for at, argument in enumerate(arguments)
+    ]
+
+
+def _options(command: Any) -> set[str]:
+    names = {name for p in command.params for name in (*p.opts, *p.secondary_opts)}
+    for child in getattr(command, "commands", {}).values():
+        names |= _options(child)
+    return names | {"-h", "--help"}
 
 
 def _quieten_libraries() -> None:

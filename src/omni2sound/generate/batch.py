@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
-import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,8 @@ from omni2sound.generate.request import GenerationRequest, draw_seed
 
 logger = logging.getLogger(__name__)
 
-_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,199}")
+_MAX_ID_BYTES = 220
+"""A file name has at most 255; suffixes and the mark of an unfinished file take the rest."""
 _JSON_NAMES = {
     "num_inference_steps": "steps",
     "guidance_scale": "guidance",
@@ -262,11 +263,27 @@ def _parse(line: str) -> Job:
     except (ValueError, RecursionError) as error:
         raise UserError(f"is not JSON: {error}") from None
     job = from_json(Job, data, where="job")
-    if not _ID.fullmatch(job.id):
+    if not _is_file_name(job.id):
         raise UserError(
-            f"{job.id[:80]!r}: use letters, digits, '_', '-' and '.', 200 at most", field="id"
+            f"{job.id[:80]!r}: expected a file name, since it names the output: no '/' or '\\', "
+            f"no control characters, at most {_MAX_ID_BYTES} bytes",
+            field="id",
         )
     return job
+
+
+def _is_file_name(text: str) -> bool:
+    """Ids of YouTube begin with "-" or "_" in one of 32 cases; names of recordings hold blanks."""
+    try:
+        num_bytes = len(text.encode())
+    except UnicodeEncodeError:  # half of a character
+        return False
+    return (
+        0 < num_bytes <= _MAX_ID_BYTES
+        and text not in (".", "..")
+        and not set(text) & {"/", "\\"}
+        and not any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in text)
+    )
 
 
 def _read_sidecar(output: Path) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from omni2sound.files import atomic_path
+from omni2sound.files import atomic_path, split_lines
 from omni2sound.train.parallel import World
 from omni2sound.train.recipe import TASKS
 
@@ -66,7 +66,7 @@ def _cut(path: Path, last_step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in split_lines(path.read_text(encoding="utf-8")):
         try:
             if json.loads(line)["step"] <= last_step:
                 kept.append(line + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 
@@ -20,6 +23,7 @@ from omni2sound.bench.tracks.public import (
     build_recaptioned_track,
     build_table_track,
     read_caption_rows,
+    read_table,
 )
 from omni2sound.bench.tracks.review import decide, read_queue
 from omni2sound.bench.tracks.scenes import stored_recordings
@@ -319,6 +323,42 @@ def test_a_table_needs_its_columns_and_files(media: Path, tmp_path: Path) -> Non
             build_table_track(
                 "kling-audio-eval", [wrong], media, tmp_path, columns=columns, clip_s=8.0
             )
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_captions_may_hold_what_splits_lines_elsewhere(
+    media: Path, tmp_path: Path, suffix: str
+) -> None:
+    # huggingface/tau#354, datalad/datalad#3523: captions by models, titles of videos.
+    texts = [
+        "then\u2028rain",
+        "wind\x85blows",
+        "a door\x0ccloses",
+        "one\u2029two",
+        "a,\nb",
+        'a "x"',
+    ]
+    rows = [
+        {"id": n, "caption": t, "video": f"{n}.mp4"} for n, t in zip(NAMES, texts, strict=False)
+    ]
+    table = tmp_path / f"table{suffix}"
+    if suffix == ".csv":
+        with table.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(rows)
+    elif suffix == ".jsonl":
+        table.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), table)
+    track = build_table_track(
+        "t", read_table(table), media, tmp_path / "track", columns=Columns(), clip_s=2.0
+    )
+    assert [clip.caption for clip in read_track(track.folder).clips] == texts
+    table.write_text('id,caption,video\na,"rain')
+    if suffix == ".csv":
+        with pytest.raises(UserError, match=r"table\.csv:2: not CSV: a quote is never closed"):
+            read_table(table)
 
 
 def test_foreign_captions_change_captions_only(scene_track: Track, tmp_path: Path) -> None:

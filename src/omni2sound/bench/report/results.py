@@ -26,7 +26,7 @@ from omni2sound.bench.stats.estimate import Estimate, Score
 from omni2sound.bench.systems.folder import Problem, SoundFile
 from omni2sound.bench.systems.system import System
 from omni2sound.errors import ConfigError, UserError
-from omni2sound.files import atomic_path
+from omni2sound.files import atomic_path, split_lines
 
 SCORES, RECORDS, SYSTEMS = "scores.json", "clips.jsonl", "systems.json"
 FORMAT = 3
@@ -106,7 +106,7 @@ def read_run(folder: Path) -> ScoredRun:
         scores = json.loads((folder / SCORES).read_text(encoding="utf-8"))
         places = json.loads((folder / SYSTEMS).read_text(encoding="utf-8"))
         text = (folder / RECORDS).read_text(encoding="utf-8")
-        clips = tuple(_clip(json.loads(line)) for line in text.splitlines())
+        clips = tuple(_clip(json.loads(line)) for line in split_lines(text))
         return ScoredRun(
             folder=folder,
             track=Path(places["track"]),

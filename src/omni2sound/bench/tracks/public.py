@@ -10,9 +10,7 @@ the user: its published layout was not available when this was written.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,11 +18,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from omni2sound.bench.tracks.scenes import CATALOGUE, RECORDINGS
 from omni2sound.bench.tracks.track import TASKS, Task, Track, TrackClip, TrackInfo, write_track
 from omni2sound.data.corpora.manifest import Clip, read_manifest
+from omni2sound.data.tables import Line, Problem, csv_lines, json_lines
 from omni2sound.errors import UserError
 from omni2sound.weights import ATTRIBUTION_FILE
 
@@ -193,16 +193,22 @@ def read_table(path: Path) -> list[dict[str, Any]]:
     """
     try:
         if path.suffix == ".csv":
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                return [dict(row) for row in csv.DictReader(file)]
+            return [_cells(line) for line in csv_lines(path, strip=False)]
         if path.suffix == ".jsonl":
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+            return [_cells(line) for line in json_lines(path)]
         if path.suffix == ".parquet":
             rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
             return rows
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path}: can't be read ({error})") from None
     raise UserError(f"{path}: expected a .csv, .jsonl or .parquet file")
+
+
+def _cells(line: Line | Problem) -> dict[str, Any]:
+    """Return the cells of a row; a damaged one is refused, since a track has all rows."""
+    if isinstance(line, Problem):
+        raise UserError(f"{line.file}:{line.line}: {line.reason}")
+    return dict(line.cells)
 
 
 def read_caption_rows(path: Path) -> dict[str, dict[str, Any]]:

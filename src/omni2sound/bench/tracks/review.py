@@ -56,7 +56,7 @@ def read_queue(path: Path) -> tuple[QueueRow, ...]:
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, strict=True)
             if tuple(reader.fieldnames or ()) != _COLUMNS:
                 raise UserError(f"{path}: expected the columns {', '.join(_COLUMNS)}")
             rows = []

@@ -24,7 +24,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, IntegrityError, UserError
-from omni2sound.files import write_text
+from omni2sound.files import split_lines, write_text
 
 Task = Literal["VT2A", "V2A", "T2A"]
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -235,8 +235,8 @@ def read_track(folder: Path) -> Track:
         texts[name] = (folder / name).read_text(encoding="utf-8")
         if _sha256(texts[name]) != header.get(key):
             raise IntegrityError(f"{folder / name}: changed since the track was built; build again")
-    clips = [_record(TrackClip, folder / CLIPS, line) for line in texts[CLIPS].splitlines()]
-    digests = [_record(ClipDigests, folder / DIGESTS, line) for line in texts[DIGESTS].splitlines()]
+    clips = [_record(TrackClip, folder / CLIPS, line) for line in split_lines(texts[CLIPS])]
+    digests = [_record(ClipDigests, folder / DIGESTS, line) for line in split_lines(texts[DIGESTS])]
     media = None
     if (folder / MEDIA).is_file():
         media = Path(_json(folder / MEDIA, (folder / MEDIA).read_text(encoding="utf-8"))["media"])

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from omni2sound.config import from_json
 from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Clip
+from omni2sound.data.tables import Line, Problem, json_lines
 from omni2sound.errors import UserError
 
 _FIELDS = tuple(Clip.__dataclass_fields__)
@@ -28,7 +29,7 @@ def read(published: Path) -> Iterator[rows.Item]:
     """Read every clip of the export."""
     manifest = published / "manifest.jsonl" if published.is_dir() else published
     if manifest.suffix == ".jsonl" and manifest.is_file():
-        yield from rows.drafts(manifest, rows.json_lines(manifest, skip=1), _draft)
+        yield from rows.drafts(manifest, json_lines(manifest, skip=1), _draft)
         return
     for path in rows.find_published(
         published, "*.parquet", wanted="manifest.jsonl or Parquet files"
@@ -36,7 +37,7 @@ def read(published: Path) -> Iterator[rows.Item]:
         yield from rows.drafts(path, _rows(path), _draft)
 
 
-def _rows(path: Path) -> Iterator[rows.Line | rows.Problem]:
+def _rows(path: Path) -> Iterator[Line | Problem]:
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
@@ -46,7 +47,7 @@ def _rows(path: Path) -> Iterator[rows.Line | rows.Problem]:
     for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
         for row in batch.to_pylist():
             number += 1
-            yield rows.Line(number=number, cells={k: v for k, v in row.items() if v is not None})
+            yield Line(number=number, cells={k: v for k, v in row.items() if v is not None})
 
 
 def _draft(row: Mapping[str, Any]) -> rows.Draft:

@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 
 from omni2sound.data.corpora.manifest import Clip
-from omni2sound.data.corpora.rows import Draft, Excluded, Item, Located, Problem
+from omni2sound.data.corpora.rows import Draft, Excluded, Item, Located
+from omni2sound.data.tables import Problem
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import write_text
 

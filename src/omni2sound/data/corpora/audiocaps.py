@@ -17,6 +17,7 @@ from typing import Any
 from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.audioset import media_stems
 from omni2sound.data.corpora.manifest import SPLITS, Split
+from omni2sound.data.tables import csv_lines
 from omni2sound.errors import UserError
 
 CLIP_S = 10.0
@@ -30,7 +31,7 @@ def read(published: Path) -> Iterator[rows.Item]:
         raise UserError(f"{published}: expected {wanted}, found {', '.join(sorted(tables))}")
     for split in SPLITS:
         if split in tables:
-            lines = rows.csv_lines(tables[split])
+            lines = csv_lines(tables[split])
             yield from rows.drafts(tables[split], lines, partial(_draft, split))
 
 

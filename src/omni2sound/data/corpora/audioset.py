@@ -24,6 +24,7 @@ from typing import Any
 
 from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Split
+from omni2sound.data.tables import Line, csv_lines
 
 _COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 
@@ -35,15 +36,15 @@ def read(published: Path) -> Iterator[rows.Item]:
         published, "*_segments.csv", wanted="eval_segments.csv and others"
     ):
         split: Split = "test" if path.name.startswith("eval") else "train"
-        lines = rows.csv_lines(path, _COLUMNS, comment="#")
+        lines = csv_lines(path, _COLUMNS, comment="#")
         yield from rows.drafts(path, lines, partial(_draft, split, names))
 
 
 def class_names(folder: Path) -> Mapping[str, str]:
     """Map ids of the ontology to names; empty if there is neither file."""
     for table in folder.rglob("class_labels_indices.csv"):
-        lines = rows.csv_lines(table)
-        return {x.cells["mid"]: x.cells["display_name"] for x in lines if isinstance(x, rows.Line)}
+        lines = csv_lines(table)
+        return {x.cells["mid"]: x.cells["display_name"] for x in lines if isinstance(x, Line)}
     for ontology in folder.rglob("ontology.json"):
         return {c["id"]: c["name"] for c in json.loads(ontology.read_text(encoding="utf-8"))}
     return {}

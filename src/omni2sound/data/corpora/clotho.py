@@ -22,6 +22,7 @@ from typing import Any
 
 from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Split
+from omni2sound.data.tables import Line, Problem, csv_lines
 
 _SPLITS: Mapping[str, Split] = {"development": "train", "validation": "val", "evaluation": "test"}
 _RATE_HZ = 44_100
@@ -33,17 +34,17 @@ def read(published: Path) -> Iterator[rows.Item]:
     for path in rows.find_published(published, "clotho_captions_*.csv", wanted=wanted):
         name = path.stem.removeprefix("clotho_captions_")
         if name not in _SPLITS:
-            yield rows.Problem(file=path.name, line=1, reason=f"unknown split {name!r}")
+            yield Problem(file=path.name, line=1, reason=f"unknown split {name!r}")
             continue
         about: dict[str, Mapping[str, Any]] = {}
         metadata = path.with_name(f"clotho_metadata_{name}.csv")
         if metadata.is_file():
-            for row in rows.csv_lines(metadata, encodings=("utf-8-sig", "latin-1")):
-                if isinstance(row, rows.Line):
+            for row in csv_lines(metadata, encodings=("utf-8-sig", "latin-1")):
+                if isinstance(row, Line):
                     about[row.cells["file_name"]] = row.cells
                 else:
                     yield row
-        yield from rows.drafts(path, rows.csv_lines(path), partial(_draft, _SPLITS[name], about))
+        yield from rows.drafts(path, csv_lines(path), partial(_draft, _SPLITS[name], about))
 
 
 def _draft(

@@ -15,6 +15,7 @@ Defferrard et al. 2017, arXiv:1612.01840. Each track has its own licence, in the
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ from typing import Any
 
 from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Split
+from omni2sound.data.tables import Line, Problem, csv_lines
 from omni2sound.errors import ConfigError
 
 _SPLITS: Mapping[str, Split] = {"training": "train", "validation": "val", "test": "test"}
@@ -35,8 +37,8 @@ def read(published: Path) -> Iterator[rows.Item]:
     folder = published if published.is_dir() else published.parent
     genres: dict[str, str] = {}
     for table in folder.rglob("genres.csv"):
-        for row in rows.csv_lines(table):
-            if isinstance(row, rows.Problem):
+        for row in csv_lines(table):
+            if isinstance(row, Problem):
                 yield row
             else:
                 genres[row.cells["genre_id"]] = row.cells["title"]
@@ -44,7 +46,7 @@ def read(published: Path) -> Iterator[rows.Item]:
         yield from rows.drafts(path, _records(path), partial(_draft, genres))
 
 
-def _records(path: Path) -> Iterator[rows.Line | rows.Problem]:
+def _records(path: Path) -> Iterator[Line | Problem]:
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         groups, names = next(csv.reader([file.readline()])), next(csv.reader([file.readline()]))
         columns = [f"{g}.{n}" if g else n for g, n in zip(groups, names, strict=False)]
@@ -56,7 +58,7 @@ def _records(path: Path) -> Iterator[rows.Line | rows.Problem]:
 
 def _split(
     path: Path, numbered: Iterator[tuple[int, str]], columns: Sequence[str]
-) -> Iterator[rows.Line | rows.Problem]:
+) -> Iterator[Line | Problem]:
     again: deque[tuple[int, str]] = deque()  # lines to be read once more
     held: list[tuple[int, str]] = []
     while True:
@@ -81,11 +83,11 @@ def _split(
         if cells is None:
             yield _broken(path, held, again)
         else:
-            yield rows.Line(number=held[0][0], cells=dict(zip(columns, cells, strict=True)))
+            yield Line(number=held[0][0], cells=dict(zip(columns, cells, strict=True)))
             held.clear()
 
 
-def _broken(path: Path, held: list[tuple[int, str]], again: deque[tuple[int, str]]) -> rows.Problem:
+def _broken(path: Path, held: list[tuple[int, str]], again: deque[tuple[int, str]]) -> Problem:
     """Drop an unfinished record, and go back to where another one may begin."""
     number = held[0][0]
     rest = held[1:]
@@ -93,9 +95,7 @@ def _broken(path: Path, held: list[tuple[int, str]], again: deque[tuple[int, str
         rest.pop(0)
     again.extendleft(reversed(rest))
     held.clear()
-    return rows.Problem(
-        file=path.name, line=number, reason="not a record: columns or quotes are wrong"
-    )
+    return Problem(file=path.name, line=number, reason="not a record: columns or quotes are wrong")
 
 
 def _cells(record: str, num_columns: int) -> Sequence[str] | None:
@@ -103,7 +103,7 @@ def _cells(record: str, num_columns: int) -> Sequence[str] | None:
     if record.count('"') % 2:
         return None
     try:
-        rows = list(csv.reader(record.splitlines(keepends=True), strict=True))
+        rows = list(csv.reader(io.StringIO(record, newline=""), strict=True))
     except csv.Error:
         return None
     return rows[0] if len(rows) == 1 and len(rows[0]) == num_columns else None

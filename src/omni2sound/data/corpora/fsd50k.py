@@ -20,6 +20,7 @@ from typing import Any
 
 from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Split
+from omni2sound.data.tables import csv_lines
 from omni2sound.errors import ConfigError, UserError
 
 _SPLITS: Mapping[str, Split] = {"train": "train", "val": "val"}
@@ -35,7 +36,7 @@ def read(published: Path) -> Iterator[rows.Item]:
         raise UserError(f"{published}: no dev.csv or eval.csv in it; expected {wanted}")
     for path in tables:
         parse = partial(_draft, path.stem, _clips_info(folder, path.stem))
-        yield from rows.drafts(path, rows.csv_lines(path), parse)
+        yield from rows.drafts(path, csv_lines(path), parse)
 
 
 def _clips_info(folder: Path, name: str) -> Mapping[str, Any]:

@@ -155,7 +155,7 @@ def read_manifest(path: Path) -> Manifest:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such manifest; make one with: omni2sound data import")
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
         header = _json(file.readline(), f"{path}:1")
         if not isinstance(header, Mapping) or header.get(_HEADER) != FORMAT:
             hint = ""

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from omni2sound.data.corpora import rows
+from omni2sound.data.tables import Line, Problem
 from omni2sound.errors import UserError
 
 MAX_TERMS = 5
@@ -52,24 +53,24 @@ def _connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _songs(path: Path) -> Iterator[rows.Line | rows.Problem]:
+def _songs(path: Path) -> Iterator[Line | Problem]:
     with closing(_connect(path)) as database:
         try:
             for row in database.execute("SELECT rowid AS row_number, * FROM songs"):
-                yield rows.Line(number=row["row_number"], cells=dict(row))
+                yield Line(number=row["row_number"], cells=dict(row))
         except sqlite3.DatabaseError as error:
             raise UserError(f"{path}: not the database of Million Song ({error})") from None
 
 
-def _lines(path: Path) -> Iterator[rows.Line | rows.Problem]:
-    with path.open(encoding="utf-8", errors="replace") as file:
+def _lines(path: Path) -> Iterator[Line | Problem]:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
         for number, text in enumerate(file, start=1):
-            cells = text.rstrip("\n").split("<SEP>")
+            cells = text.rstrip("\r\n").split("<SEP>")
             if len(cells) == len(_TEXT_COLUMNS):
-                yield rows.Line(number=number, cells=dict(zip(_TEXT_COLUMNS, cells, strict=True)))
+                yield Line(number=number, cells=dict(zip(_TEXT_COLUMNS, cells, strict=True)))
             elif text.strip():
                 reason = f"expected {len(_TEXT_COLUMNS)} parts with <SEP>, got {len(cells)}"
-                yield rows.Problem(file=path.name, line=number, reason=reason)
+                yield Problem(file=path.name, line=number, reason=reason)
 
 
 def _terms(folder: Path) -> Mapping[str, tuple[str, ...]]:

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from omni2sound.data.corpora import rows
+from omni2sound.data.tables import json_lines
 
 
 def read(published: Path) -> Iterator[rows.Item]:
     """Read every scene of the folder."""
     for path in rows.find_published(published, "manifest.jsonl", wanted="a folder of scenes"):
-        yield from rows.drafts(path, rows.json_lines(path), _draft, exclude=_exclusion)
+        yield from rows.drafts(path, json_lines(path), _draft, exclude=_exclusion)
 
 
 def _exclusion(row: Mapping[str, Any]) -> str | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from omni2sound.data.corpora import rows
+from omni2sound.data.tables import csv_lines
 
 CLIP_S = 10.0
 _COLUMNS = ("YouTube ID", "start seconds", "label", "split")
@@ -23,7 +24,7 @@ _COLUMNS = ("YouTube ID", "start seconds", "label", "split")
 def read(published: Path) -> Iterator[rows.Item]:
     """Read every row of the table."""
     for path in rows.find_published(published, "vggsound*.csv", wanted="vggsound.csv"):
-        yield from rows.drafts(path, rows.csv_lines(path, _COLUMNS), _draft)
+        yield from rows.drafts(path, csv_lines(path, _COLUMNS), _draft)
 
 
 def _draft(row: Mapping[str, Any]) -> rows.Draft:

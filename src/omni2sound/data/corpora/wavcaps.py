@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from omni2sound.data.corpora import rows
+from omni2sound.data.tables import json_items
 from omni2sound.errors import ConfigError, UserError
 
 _SOURCES = {  # by how the file's name begins: folder of the media, prefix of sources
@@ -43,7 +44,7 @@ def read(published: Path) -> Iterator[rows.Item]:
         media, prefix = known[0]
         yield from rows.drafts(
             path,
-            rows.json_items(path),
+            json_items(path),
             partial(_draft, media, prefix),
             exclude=partial(_exclusion, excluded.get(media, frozenset())),
         )

@@ -38,7 +38,7 @@ from omni2sound.data.store.index import (
 from omni2sound.data.store.rows import ClipFeatures, write_shard
 from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.errors import UserError
-from omni2sound.files import write_text
+from omni2sound.files import split_lines, write_text
 from omni2sound.weights import ATTRIBUTION_FILE
 
 _log = logging.getLogger(__name__)
@@ -168,7 +168,7 @@ def _read_progress(out: Path) -> Iterator[ShardRecord]:
     path = out / PROGRESS
     if not path.is_file():
         return
-    for line in path.read_text(encoding="utf-8").splitlines()[1:]:
+    for line in split_lines(path.read_text(encoding="utf-8"))[1:]:
         try:
             data = json.loads(line)
         except ValueError:

@@ -25,7 +25,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from omni2sound.errors import ConfigError, UserError
-from omni2sound.files import atomic_path, write_text
+from omni2sound.files import atomic_path, split_lines, write_text
 from omni2sound.media.audio import read_audio, write_audio
 from omni2sound.media.encode import AAC, add_audio_stream, encode_audio
 from omni2sound.media.files import create_output
@@ -197,7 +197,7 @@ def inspect(path: Path, output: Path) -> int:
     if (path / EVENTS).is_file():
         folders = [path]
     elif (path / MANIFEST).is_file():
-        lines = (path / MANIFEST).read_text(encoding="utf-8").splitlines()[:MAX_SHEETS]
+        lines = split_lines((path / MANIFEST).read_text(encoding="utf-8"))[:MAX_SHEETS]
         folders = [path / Path(_events_path(line, path)).parent for line in lines]
     else:
         raise UserError(

@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from omni2sound.files import split_lines
+
 if TYPE_CHECKING:
     from omni2sound.scenes.material.catalogue import Catalogue, Picture, Recording
 
@@ -58,8 +60,8 @@ def merge_attribution(lists: Iterable[str]) -> str:
     """Merge attribution lists, oldest first; the last row of an id wins."""
     rows: dict[str, str] = {}
     for text in lists:
-        for line in text.splitlines(keepends=True):
-            rows[line.partition("\t")[0]] = line
+        for line in split_lines(text):
+            rows[line.partition("\t")[0]] = line + "\n"
     return "".join(rows.values())
 
 

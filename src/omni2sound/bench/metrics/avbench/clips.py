@@ -15,7 +15,6 @@ Source: hkchengrex/av-benchmark, commit 050a5cd, av_bench/data and extract*.py.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -26,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from omni2sound.data.tables import Problem, csv_lines
 from omni2sound.encoders.metric.clap import Clap
 from omni2sound.encoders.metric.imagebind import ImageBind
 from omni2sound.encoders.metric.panns import Panns
@@ -145,13 +145,17 @@ def read_captions(path: Path) -> dict[str, str]:
         UserError: It can't be read, or lacks a column.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv_lines(path, strip=False))
+    except OSError as error:
         raise UserError(f"{path} can't be read: {error}") from None
-    if not rows or not all(row.get("name") and row.get("caption") for row in rows):
+    captions: dict[Any, Any] = {}
+    for row in rows:
+        if isinstance(row, Problem):
+            raise UserError(f"{path}:{row.line}: {row.reason}")
+        captions[row.cells.get("name")] = row.cells.get("caption")
+    if not rows or not all(name and caption for name, caption in captions.items()):
         raise UserError(f"{path}: expected a CSV with the columns name and caption, none empty")
-    return {row["name"]: row["caption"] for row in rows}
+    return captions
 
 
 def clip_at(samples_CN: Tensor, from_hz: int, to_hz: int, *, remove_mean: bool = True) -> Tensor:

@@ -1,0 +1,223 @@
+"""CSV, JSON and JSON Lines, row by row, by their standards.
+
+In:   files as published or exported, damaged rows included.
+Out:  `Line`s: cells by column; `Problem`s with file, line and reason.
+
+A damaged row never ends the reading: it is reported and the next one is read. What not to get
+wrong: only CR and LF end a line. Captions may hold U+2028, U+0085 or a form feed, at which
+`str.splitlines` splits; a quoted CSV cell may hold line breaks, too. And with one unbalanced quote
+a CSV reader swallows the rest of the file: a record whose quotes never close is reported, and
+reading resumes at the line after its first.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omni2sound.errors import UserError
+
+csv.field_size_limit(2**24)  # descriptions of whole albums are longer than the default of 2**17
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Problem:
+    """A row that is malformed."""
+
+    file: str
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """One row: cells by column name."""
+
+    number: int
+    cells: Mapping[str, Any]
+
+
+_LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
+_OPEN = "unexpected end of data"
+"""What the strict CSV parser says of a cell whose quotes are still open."""
+
+
+def csv_lines(
+    path: Path,
+    columns: Sequence[str] | None = None,
+    *,
+    comment: str | None = None,
+    encodings: Sequence[str] = ("utf-8-sig",),
+    strip: bool = True,
+    record_start: re.Pattern[str] | None = None,
+) -> Iterator[Line | Problem]:
+    """Read a CSV file (RFC 4180).
+
+    Args:
+        path: The file.
+        columns: Names of the columns. Default: the first record has them.
+        comment: Lines that begin with this are ignored.
+        encodings: Tried in order on each record.
+        strip: Remove blanks around cells, also before an opening quote.
+        record_start: How a record begins. If given, a whole record that begins so ends an open
+            quoted cell before it, which is then reported. Default: only quotes count.
+
+    Raises:
+        UserError: The file is UTF-16.
+    """
+    for record in _records(path, comment, encodings, strip, record_start, columns):
+        if isinstance(record, Problem):
+            yield record
+            continue
+        number, cells = record
+        if columns is None:
+            columns = [c.strip() for c in cells]
+        elif len(cells) != len(columns):
+            reason = f"expected {len(columns)} columns ({', '.join(columns)}), got {len(cells)}"
+            yield Problem(file=path.name, line=number, reason=reason)
+        else:
+            named = zip(columns, cells, strict=True)
+            yield Line(number=number, cells={n: c.strip() if strip else c for n, c in named})
+
+
+def _records(
+    path: Path,
+    comment: str | None,
+    encodings: Sequence[str],
+    strip: bool,
+    record_start: re.Pattern[str] | None,
+    columns: Sequence[str] | None,
+) -> Iterator[tuple[int, list[str]] | Problem]:
+    """Split a file to records with the number of their first line, from 1."""
+    lines = _lines(path)
+    num_columns = None if columns is None else len(columns)
+    at = 0
+    while at < len(lines):
+        first, text = at, _decoded(lines[at], encodings)
+        at += 1
+        if text is None:
+            yield Problem(file=path.name, line=first + 1, reason=f"not {encodings[0][:5].upper()}")
+            continue
+        if not text.strip() or (comment is not None and text.startswith(comment)):
+            continue
+        cells, reason = _parse(text, strip)
+        end = at
+        while cells is None and reason == _OPEN and end < len(lines):
+            following = _decoded(lines[end], encodings)
+            if following is None:
+                break
+            if record_start is not None and record_start.match(following):
+                alone, _ = _parse(following, strip)
+                if alone is not None and num_columns in (None, len(alone)):
+                    break
+            end += 1
+            text += following
+            if '"' in following:
+                cells, reason = _parse(text, strip)
+        if cells is None or (num_columns not in (None, len(cells)) and end > at):
+            reason = "a quote is never closed" if end > at or reason == _OPEN else reason
+            yield Problem(file=path.name, line=first + 1, reason=f"not CSV: {reason}")
+            continue
+        num_columns = num_columns or len(cells)
+        at = end
+        yield first + 1, cells
+
+
+def _lines(path: Path) -> list[bytes]:
+    """Split the bytes of a file to lines with their ends."""
+    data = path.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{path}: is UTF-16 text; save it as UTF-8")
+    return [line for line in _LINE.findall(data) if line]
+
+
+def _parse(text: str, strip: bool) -> tuple[list[str] | None, str]:
+    """Parse one record; returns its cells, or None and the reason."""
+    # An end of line is data inside quotes and ends the record outside.
+    text = text.removesuffix("\n").removesuffix("\r")
+    try:
+        records = list(csv.reader([text], strict=True, skipinitialspace=strip))
+    except (csv.Error, ValueError) as error:
+        return None, str(error)
+    return (records[0], "") if len(records) == 1 else (None, "a line break without quotes")
+
+
+def _decoded(raw: bytes, encodings: Sequence[str]) -> str | None:
+    for encoding in encodings:
+        try:
+            return raw.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    return None
+
+
+_NEXT_ITEM = re.compile(r"\}\s*,\s*(?=\{)")
+
+
+def json_items(path: Path, *, key: str = "data") -> Iterator[Line | Problem]:
+    """Read the objects of a JSON list, which may be the value of `key`, one at a time.
+
+    A damaged object is reported, and reading resumes at the next one.
+    """
+    # Bytes that are no UTF-8 become lone surrogates, which `_line` reports.
+    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    start = re.compile(r"\s*(\{.*?" + re.escape(json.dumps(key)) + r"\s*:\s*)?\[\s*", re.DOTALL)
+    opening = start.match(text)
+    if opening is None:
+        yield Problem(file=path.name, line=1, reason=f"expected a list, or one under {key!r}")
+        return
+    decoder, at = json.JSONDecoder(), opening.end()
+    line, counted = 1, 0
+    while at < len(text) and text[at] != "]":
+        line += text.count("\n", counted, at)
+        counted = at
+        try:
+            item, at = decoder.raw_decode(text, at)
+        except ValueError as error:
+            yield Problem(file=path.name, line=line, reason=f"not JSON: {error}")
+            following = _NEXT_ITEM.search(text, at)
+            if following is None:
+                return
+            at = following.end()
+            continue
+        yield _line(path, line, item)
+        separator = re.compile(r"\s*,?\s*").match(text, at)
+        assert separator is not None  # it matches nothing, too
+        at = separator.end()
+    if at >= len(text):
+        reason = "the list is never closed; the file is cut off"
+        yield Problem(file=path.name, line=line, reason=reason)
+
+
+def json_lines(path: Path, *, skip: int = 0) -> Iterator[Line | Problem]:
+    """Read the objects of a JSON Lines file after `skip` lines of header."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            text = _decoded(raw, ("utf-8-sig" if number == 1 else "utf-8",))
+            if number <= skip or (text is not None and not text.strip()):
+                continue
+            if text is None:
+                yield Problem(file=path.name, line=number, reason="not UTF-8")
+                continue
+            try:
+                cells = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                yield Problem(file=path.name, line=number, reason=f"not JSON: {error}")
+                continue
+            yield _line(path, number, cells)
+
+
+def _line(path: Path, number: int, cells: object) -> Line | Problem:
+    if not isinstance(cells, dict):
+        return Problem(file=path.name, line=number, reason=f"expected an object, got {cells!r}")
+    try:
+        json.dumps(cells, ensure_ascii=False).encode()
+    except UnicodeEncodeError:  # "\ud83d" alone: half of a character, which no file can hold
+        return Problem(file=path.name, line=number, reason="not Unicode: half of a character")
+    return Line(number=number, cells=cells)
