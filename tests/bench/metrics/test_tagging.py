@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,16 +11,23 @@ import torch
 from hypothesis import given
 from numpy.typing import NDArray
 
+from omni2sound.bench.metrics import tagging
+from omni2sound.bench.metrics.copies import TrainingSounds
 from omni2sound.bench.metrics.tagging import (
     CatalogueTagger,
+    at_rate,
     class_hit,
     class_scores,
     scorable_classes,
     tag_recordings,
 )
+from omni2sound.bench.scoring.sounds import judge_sounds
+from omni2sound.bench.systems.system import real_sounds
+from omni2sound.bench.tracks.track import Track
 from omni2sound.encoders.metric.tagger import Tagger, TaggerConfig, TaggerNetwork
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError
+from omni2sound.plugins import Registry
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from tests.bench.metrics.test_onset import TIMES, sound_at
 
@@ -107,6 +115,48 @@ def test_a_class_with_a_low_score_is_not_heard_though_no_other_is_higher(
     sound_N = tonal_assets.waveform("bell-5")
     assert len(CatalogueTagger(Unsure(0.31), tonal_assets.catalogue).tag(sound_N).classes) == 3
     assert not CatalogueTagger(Unsure(0.29), tonal_assets.catalogue).tag(sound_N).somewhere
+
+
+class Yam32(YamNet):
+    """YAMNet for sounds at 32 kHz, of which it takes every second sample."""
+
+    sample_rate_hz, patch_samples, patch_hop_samples = 32_000, 30_720, 15_360
+
+    def scores_and_embeddings(self, waveform_N):  # type: ignore[no-untyped-def]
+        return super().scores_and_embeddings(np.ascontiguousarray(waveform_N[::2]))
+
+
+def test_a_tagger_of_another_rate_finds_the_same_classes(tonal_assets: SceneAssets) -> None:
+    plain, other = (
+        CatalogueTagger(kind.load(), tonal_assets.catalogue) for kind in (YamNet, Yam32)
+    )
+    for rates in (tag_recordings(tonal_assets, ears).rates for ears in (plain, other)):
+        assert rates["bell"] == 1 and rates["dog"] == 0
+    sound_N = tonal_assets.waveform("bell-5")
+    assert other.tag(at_rate(sound_N, SAMPLE_RATE_HZ, 32_000), 32_000).classes >= {"bell"}
+    training, doubled = (TrainingSounds(tonal_assets, kind.load()) for kind in (YamNet, Yam32))
+    near, far = training.nearness(sound_N), doubled.nearness(sound_N)
+    assert far.cosine == pytest.approx(near.cosine, abs=0.02)
+    assert far.is_copy == near.is_copy
+
+
+def test_scene_scores_take_taggers_of_any_rate(
+    scene_track: Track, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Onsets are those at 16 kHz whatever the taggers hear; the first tagger is not favoured."""
+    entries = {"yamnet": YamNet.load, "yam32": Yam32.load}
+    monkeypatch.setattr(tagging, "TAGGERS", Registry("tagger", entries))
+    real = real_sounds(scene_track)
+    sounds = [(clip, real[clip.clip_id]) for clip in scene_track.clips]
+    found = [
+        judge_sounds(scene_track, sounds, judges=judges, cache_folder=tmp_path / judges[0])
+        for judges in (("yamnet", "yam32"), ("yam32", "yamnet"))
+    ]
+    for one, other in zip(*found, strict=True):
+        assert one.score is not None and other.score is not None
+        assert one.score.num_found == other.score.num_found
+        assert one.score.own_offsets_s == other.score.own_offsets_s
+        assert one.score.seen_heard == other.score.seen_heard_2nd
 
 
 class LevelJudge:

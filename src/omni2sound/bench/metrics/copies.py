@@ -28,7 +28,7 @@ import soxr
 from numpy.typing import NDArray
 
 from omni2sound.bench.metrics.scene_v1 import TrueEvent
-from omni2sound.bench.metrics.tagging import PatchTagger, patch_energy
+from omni2sound.bench.metrics.tagging import PatchTagger, at_rate, patch_energy
 from omni2sound.bench.stats.bootstrap import bootstrap_mean
 from omni2sound.bench.stats.estimate import Score
 from omni2sound.data.corpora.fingerprint import SAMPLE_RATE_HZ as PRINT_RATE_HZ
@@ -86,7 +86,7 @@ class TrainingSounds:
 
         Args:
             assets: Recordings and pictures.
-            tagger: Gives embeddings; its rate is 16 kHz.
+            tagger: Gives embeddings.
         """
         self._tagger = tagger
         embeddings, prints = [], []
@@ -124,6 +124,7 @@ def _for_prints(waveform_N: NDArray[np.float32]) -> NDArray[np.float32]:
 def _loud_patches(
     waveform_N: NDArray[np.float32], tagger: PatchTagger
 ) -> NDArray[np.float32] | None:
+    waveform_N = at_rate(waveform_N, SAMPLE_RATE_HZ, tagger.sample_rate_hz)
     _, embeddings_PD = tagger.scores_and_embeddings(waveform_N)
     energy_P = patch_energy(waveform_N, len(embeddings_PD), tagger)
     if energy_P.max() <= 0:

@@ -1,6 +1,6 @@
 """Audio tagging: which classes of a catalogue a tagger finds in a sound, and speech and music.
 
-In:   an audio tagger, the classes of a catalogue, mono waveforms at 16 kHz.
+In:   an audio tagger, the classes of a catalogue, mono waveforms.
 Out:  the catalogue's classes in a sound, whether it holds speech, whether it holds music.
 
 Two taggers are included: YAMNet, whose labels each catalogue class lists, and an in-domain tagger
@@ -43,6 +43,7 @@ from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError
 from omni2sound.media.audio import read_audio
+from omni2sound.media.samples import Audio, resample
 from omni2sound.plugins import Registry
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue, Split
@@ -166,14 +167,16 @@ class CatalogueTagger:
         self._speech = [i for i, name in enumerate(names) if name in _SPEECH]
         self._music = [i for i, name in enumerate(names) if name in _MUSIC]
 
-    def tag(self, waveform_N: NDArray[np.float32]) -> Tags:
-        """Find the classes in a sound at 16 kHz; a silent one has none.
+    def tag(self, waveform_N: NDArray[np.float32], sample_rate_hz: int = SAMPLE_RATE_HZ) -> Tags:
+        """Find the classes in a sound, resampled to the tagger's rate; a silent one has none.
 
         Raises:
             ShapeError: If the waveform is not (N,) with N >= 1.
             UserError: If it holds NaN or infinity.
         """
-        scores_PK = patch_scores(waveform_N, SAMPLE_RATE_HZ, self._tagger)
+        rate_hz = self._tagger.sample_rate_hz
+        sound_N = at_rate(waveform_N, sample_rate_hz, rate_hz)
+        scores_PK = patch_scores(sound_N, rate_hz, self._tagger)
         if scores_PK is None:
             scores_PK = np.full((1, len(self._tagger.class_names)), -np.inf, np.float32)
         scores_K = scores_PK.max(axis=0)
@@ -258,9 +261,20 @@ def speech_in(tagger: str = "yamnet") -> Callable[[Path], bool]:
 
     def has_speech(path: Path) -> bool:
         sound_N = read_audio(path, sample_rate_hz=rate_hz, mono=True).samples_CN[0]
-        return len(sound_N) > 0 and bool(tags_of(sound_N).speech)
+        return len(sound_N) > 0 and bool(tags_of(sound_N, rate_hz).speech)
 
     return has_speech
+
+
+def at_rate(
+    waveform_N: NDArray[np.float32], sample_rate_hz: int, wanted_hz: int
+) -> NDArray[np.float32]:
+    """Resample a mono waveform, unless it has that rate already."""
+    if sample_rate_hz == wanted_hz:
+        return waveform_N
+    sound = Audio(samples_CN=waveform_N[None], sample_rate_hz=sample_rate_hz)
+    resampled_N: NDArray[np.float32] = resample(sound, wanted_hz).samples_CN[0]
+    return resampled_N
 
 
 def class_scores(

@@ -47,7 +47,7 @@ from omni2sound.bench.tracks.track import Track, TrackClip, read_track
 from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.media.audio import read_audio
 from omni2sound.media.samples import Audio, fit_length, round_half_up
-from omni2sound.scenes.material.assets import SceneAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
 _VERSION = 1
 """Of the definitions behind an entry; a changed one needs a new number."""
@@ -240,13 +240,18 @@ def _stage_score(
     with suppress(FileNotFoundError, ValueError, KeyError):  # ValueError: cut off
         stored = json.loads(path.read_text(encoding="utf-8"))
         return _clip_score(stored["score"]), {j: tuple(c) for j, c in stored["heard"].items()}
-    fitted_N = _fit(clip, heard, load_tagger(work.judges[0]).sample_rate_hz)
     assert clip.truth is not None  # the caller has looked
     events = _events(track.path(clip.truth))
     asked = work.judges[: len(work.hearing)]
-    tags = [_ears(work.track, name)[0].tag(fitted_N) for name in asked]
+    rates_hz = [load_tagger(name).sample_rate_hz for name in asked]
+    tags = [
+        _ears(work.track, name)[0].tag(_fit(clip, heard, rate_hz), rate_hz)
+        for name, rate_hz in zip(asked, rates_hz, strict=True)
+    ]
     first, *more = zip(tags, work.hearing, strict=True)
-    score = score_clip(fitted_N, events, *first, second=more[0] if more else None)
+    score = score_clip(
+        _fit(clip, heard, SAMPLE_RATE_HZ), events, *first, second=more[0] if more else None
+    )
     classes = {n: tuple(sorted(t.somewhere)) for n, t in zip(asked, tags, strict=True)}
     put_entry(path, json.dumps({"score": asdict(score), "heard": classes}).encode())
     return score, classes
@@ -327,7 +332,7 @@ def _nearness(
     path = entry_path(work.cache, key).with_suffix(".json")
     with suppress(FileNotFoundError, ValueError, TypeError):
         return at, Nearness(**json.loads(path.read_text(encoding="utf-8")))
-    fitted_N = _fit(clip, _Once(sound.path), load_tagger(work.judge).sample_rate_hz)
+    fitted_N = _fit(clip, _Once(sound.path), SAMPLE_RATE_HZ)
     known = _training_sounds(work.training, work.judge)
     nearness = known.nearness(fitted_N, ask_copy=ask_copy)
     put_entry(path, json.dumps(asdict(nearness)).encode())
