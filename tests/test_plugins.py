@@ -98,6 +98,25 @@ replace(model, config=config, autoencoder=build_autoencoder(vae)).save(sys.argv[
 """
 
 
+OWN_TEXT_MODEL = """
+from dataclasses import replace
+from omni2sound.encoders.registry import TEXT_ENCODERS, TextPart
+from omni2sound.plugins import load_plugins
+from tests.build import TINY, tiny_model
+
+load_plugins([{own!r}])
+text = TextPart(encoder="letters")
+encode = TEXT_ENCODERS["letters"].load("cpu")
+alone, both = encode(["rain"]), encode(["rain", "", "a dog barks"])
+assert alone.states_BTD.shape == (1, 5, 64) and both.states_BTD.shape == (3, 12, 64)
+assert (both.states_BTD[0, :5] == alone.states_BTD[0]).all() and both.mask_BT[1].sum() == 1
+assert not both.states_BTD[~both.mask_BT].any()
+assert (encode.encode_ids(encode.token_ids(["rain"])).states_BTD == alone.states_BTD).all()
+dit = replace(TINY.dit, conditioner=replace(TINY.dit.conditioner, text_dim=text.dim))
+tiny_model(config=replace(TINY, dit=dit, text=text)).save({model!r})
+"""
+
+
 def test_a_model_with_an_own_encoder_and_an_own_autoencoder_generates(tmp_path: Path) -> None:
     own = [str(EXAMPLES / "encoder.py"), str(EXAMPLES / "autoencoder.py")]
     model, out = tmp_path / "model", tmp_path / "a.wav"
@@ -119,6 +138,53 @@ def test_a_model_with_an_own_encoder_and_an_own_autoencoder_generates(tmp_path: 
     done = run("--plugin", own[0], *arguments, "--overwrite")
     assert done.returncode == 2
     assert "card.parts.autoencoder: no autoencoder 'dct'; known: mel-pca, oobleck" in done.stderr
+
+
+def test_an_own_text_encoder_gives_the_states_of_a_model(tmp_path: Path) -> None:
+    own, model, out = EXAMPLES / "text_encoder.py", tmp_path / "model", tmp_path / "a.wav"
+    code = OWN_TEXT_MODEL.format(own=str(own), model=str(model))
+    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    environment = {**os.environ, "PYTHONPATH": path}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    card = json.loads((model / "card.json").read_text(encoding="utf-8"))
+    assert card["parts"]["text"] == {"encoder": "letters"}
+    arguments = ("generate", "--prompt", "Rain, 雨", "--model", model, "-o", out)
+    done = run("--plugin", own, *arguments, "--duration", 1, "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    with wave.open(str(out)) as file:
+        assert file.getnframes() == 16000
+
+
+def test_doctor_lists_what_is_registered_and_by_which_plugin(tmp_path: Path) -> None:
+    own = [EXAMPLES / f"{name}.py" for name in ("recipe", "importer", "tagger", "metric")]
+    flags = [part for path in own for part in ("--plugin", path)]
+    done = run(*flags, "doctor", "--json")
+    found = {c["name"]: c["found"] for c in json.loads(done.stdout)["checks"]}
+    assert found["recipes"] == f"tiny, embedded, paper, quick ({own[0]})"
+    assert f"notes ({own[1]})" in found["importers"] and "clotho, " in found["importers"]
+    assert found["taggers"] == f"yamnet, tagger, flatness ({own[2]})"
+    assert found["metrics"] == f"centroid error ({own[3]})"
+    for point in ("text encoders", "picture encoders", "autoencoders"):
+        assert found[point]
+
+
+def test_help_and_doctor_report_a_plugin_that_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(OWN_RECIPE, encoding="utf-8")
+    gone = tmp_path / "gone.py"
+    stale = {PLUGINS_VARIABLE: os.pathsep.join(map(str, (gone, tmp_path / "own.py")))}
+    done = run("generate", "--help", env=stale)
+    assert done.returncode == 0 and "--prompt" in done.stdout
+    assert f"plugin '{gone}': no such file" in done.stderr
+    done = run("doctor", "--json", env=stale)
+    report = json.loads(done.stdout)
+    (plugins,) = (check for check in report["checks"] if check["name"] == "plugins")
+    assert done.returncode == 1 and not report["ok"] and not plugins["ok"]
+    assert plugins["found"] == f"plugin '{gone}': no such file"
+    assert plugins["fix"] == f"unset {PLUGINS_VARIABLE}"
+    (recipes,) = (check for check in report["checks"] if check["name"] == "recipes")
+    assert f"own ({tmp_path / 'own.py'})" in recipes["found"]  # the other one works all the same
+    done = run("data", "import", "list", env=stale)
+    assert done.returncode == 2 and done.stdout == "" and "no such file" in done.stderr
 
 
 @pytest.mark.slow

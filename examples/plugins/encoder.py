@@ -14,8 +14,6 @@ from omni2sound.encoders.registry import VISION_ENCODERS, VisionEncoderSpec
 
 
 class ColourGrid:
-    """Text encoders are registered alike, in `TEXT_ENCODERS`."""
-
     def __init__(self, device: torch.device | str) -> None:
         self.device = device
 

@@ -28,6 +28,7 @@ PLUGINS_VARIABLE = "OMNI2SOUND_PLUGINS"
 
 T = TypeVar("T")
 _imported: set[str] = set()
+_importing: list[str] = []
 
 
 class Registry(Mapping[str, T]):
@@ -43,9 +44,10 @@ class Registry(Mapping[str, T]):
             entries: The built-in ones, in the order of messages.
             note: Ends the message about an unknown name.
         """
-        self._what = what
+        self.what = what
         self._note = note
         self._entries = dict(entries)
+        self._plugins: dict[str, str] = {}
 
     def register(self, name: str, entry: T) -> None:
         """Add an entry.
@@ -58,10 +60,16 @@ class Registry(Mapping[str, T]):
             UserError: If the name is taken or has other characters.
         """
         if not re.fullmatch(r"\w[\w .-]*", name):
-            raise UserError(f"{self._what} {name!r}: expected letters, digits, spaces, _, . and -")
+            raise UserError(f"{self.what} {name!r}: expected letters, digits, spaces, _, . and -")
         if name in self._entries:
-            raise UserError(f"{self._what} {name!r} exists already; choose another name")
+            raise UserError(f"{self.what} {name!r} exists already; choose another name")
         self._entries[name] = entry
+        if _importing:
+            self._plugins[name] = _importing[-1]
+
+    def plugin_of(self, name: str) -> str | None:
+        """The plugin that added an entry; None for a built-in one."""
+        return self._plugins.get(name)
 
     def find(self, name: str) -> T:
         """Return an entry; plugins are imported first if the name is not known yet.
@@ -74,7 +82,7 @@ class Registry(Mapping[str, T]):
             load_plugins()
         if name not in self._entries:
             known = ", ".join(self._entries)
-            raise ConfigError(f"no {self._what} {name!r}; known: {known}; {self._note}")
+            raise ConfigError(f"no {self.what} {name!r}; known: {known}; {self._note}")
         return self._entries[name]
 
     def __getitem__(self, name: str) -> T:
@@ -95,19 +103,26 @@ def load_plugins(plugins: Iterable[str] = ()) -> None:
             of the environment variable come first.
 
     Raises:
-        UserError: If one is missing or fails.
+        UserError: If some are missing or fail; the others are imported all the same.
     """
     named = [p for p in os.environ.get(PLUGINS_VARIABLE, "").split(os.pathsep) if p]
     paths = [str(Path(p).resolve()) if p.endswith(".py") else p for p in (*named, *plugins)]
+    failed: dict[str, BaseException] = {}
     for plugin in dict.fromkeys(paths):
         if plugin in _imported:
             continue
         _imported.add(plugin)  # before: a plugin may look up entries while it is imported
+        _importing.append(plugin)
         try:
             _import_file(Path(plugin)) if plugin.endswith(".py") else _import_module(plugin)
         except (Exception, SystemExit) as error:
             _imported.remove(plugin)
-            raise UserError(f"plugin {plugin!r}: {_reason(error, plugin)}") from error
+            failed[plugin] = error
+        finally:
+            _importing.pop()
+    if failed:
+        reasons = (f"plugin {plugin!r}: {_reason(e, plugin)}" for plugin, e in failed.items())
+        raise UserError("; ".join(reasons)) from next(iter(failed.values()))
     if paths:
         os.environ[PLUGINS_VARIABLE] = os.pathsep.join(dict.fromkeys(paths))
 

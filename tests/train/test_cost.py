@@ -11,7 +11,14 @@ from benchmarks.robustness.click_corpus import click_recipe
 from omni2sound.errors import ConfigError
 from omni2sound.models.dit import DiT
 from omni2sound.recipes.paper import paper
-from omni2sound.train.cost import blank_conditions, device_named, recipe_cost, task_flops
+from omni2sound.train.cost import (
+    UTILISATION,
+    blank_conditions,
+    device_named,
+    hours_of,
+    recipe_cost,
+    task_flops,
+)
 
 
 def test_the_paper_has_its_size_and_runs_forward_and_backward_on_meta() -> None:
@@ -28,6 +35,13 @@ def test_the_paper_has_its_size_and_runs_forward_and_backward_on_meta() -> None:
     assert prediction.shape == (2, 250, 64)
     prediction.square().mean().backward()
     assert all(p.grad is not None and p.grad.shape == p.shape for p in model.parameters())
+
+
+def test_hours_are_operations_by_the_assumed_share_of_the_peak() -> None:
+    device = device_named("h100")
+    assert device is not None
+    hours = hours_of(3600 * device.peak_flops, device, num_devices=4)
+    assert hours == pytest.approx(1 / (4 * UTILISATION))
 
 
 def test_operations_are_those_of_the_matrix_products() -> None:

@@ -13,12 +13,12 @@ import json
 import platform
 import sys
 from dataclasses import asdict, dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from omni2sound.cli.setup import BundledPackage, bundled_packages
-from omni2sound.errors import Omni2SoundError
+from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.files import cache_dir
 
 # What has to be in PyAV's FFmpeg for a kind of file, by FFmpeg's own names.
@@ -59,7 +59,7 @@ def doctor(
 
     Exit code 1 if something that `omni2sound generate` needs is missing.
     """
-    checks = [*_python(), *_torch(), *_media(), *_bundled(), _model(), _cache()]
+    checks = [*_python(), *_torch(), *_media(), *_bundled(), _model(), *_plugins(), _cache()]
     usable = all(check.ok for check in checks if check.needed_by == "generate")
     if as_json:
         print(json.dumps({"ok": usable, "checks": [asdict(check) for check in checks]}))
@@ -164,6 +164,34 @@ def _model() -> Check:
         fix = "pip install --force-reinstall omni2sound"
         return Check(name="default model", ok=False, found=str(error), fix=fix)
     return Check(name="default model", ok=True, found=f"{card.name}, sha256 {card.sha256}")
+
+
+def _plugins() -> list[Check]:
+    """What each extension point holds, and the plugins that can't be imported."""
+    from omni2sound.bench.metrics.clip_metric import CLIP_METRICS
+    from omni2sound.bench.metrics.tagging import TAGGERS
+    from omni2sound.data.corpora import IMPORTERS
+    from omni2sound.encoders.registry import TEXT_ENCODERS, VISION_ENCODERS
+    from omni2sound.models.registry import AUTOENCODERS
+    from omni2sound.plugins import PLUGINS_VARIABLE, Registry, load_plugins
+    from omni2sound.recipes import RECIPES
+
+    checks = []
+    try:
+        load_plugins()
+    except UserError as error:
+        fix = f"unset {PLUGINS_VARIABLE}"
+        checks.append(Check(name="plugins", ok=False, found=str(error), fix=fix))
+    points: tuple[Registry[Any], ...] = (
+        *(RECIPES, IMPORTERS, TAGGERS, CLIP_METRICS),
+        *(TEXT_ENCODERS, VISION_ENCODERS, AUTOENCODERS),
+    )
+    for point in points:
+        origins = {name: point.plugin_of(name) for name in point}
+        names = [f"{name} ({plugin})" if plugin else name for name, plugin in origins.items()]
+        found = ", ".join(names) or "none; plugins add them"
+        checks.append(Check(name=f"{point.what}s", ok=True, found=found, needed_by=""))
+    return checks
 
 
 def _cache() -> Check:

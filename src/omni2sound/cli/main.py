@@ -107,6 +107,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def common(
+    context: typer.Context,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print only results and warnings.")
     ] = False,
@@ -138,7 +139,13 @@ def common(
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("omni2sound").setLevel(level)
-    load_plugins(plugin or ())
+    try:
+        load_plugins(plugin or ())
+    except UserError as error:
+        # Help, and the command that looks for faults, work without plugins too.
+        if context.invoked_subcommand != "doctor" and not {"-h", "--help"} & set(sys.argv):
+            raise
+        logging.getLogger(__name__).warning("%s", error)
 
 
 def main() -> NoReturn:

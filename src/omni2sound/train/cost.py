@@ -26,6 +26,8 @@ from omni2sound.timebase import TimeBase
 from omni2sound.train.parallel import World, prepare_model
 from omni2sound.train.recipe import Recipe, Stage
 
+UTILISATION = 0.4
+"""Assumed share of a device's peak; a run logs its own as `mfu`."""
 PROMPT_TOKENS = 32
 """Assumed prompt length where a recipe does not pad prompts to a fixed one."""
 
@@ -61,6 +63,11 @@ def device_named(name: str) -> Device | None:
         if known.replace("-", "") in plain:
             return device
     return None
+
+
+def hours_of(flops: float, device: Device, *, num_devices: int) -> float:
+    """Hours that so many operations take at `UTILISATION` of the devices' peak."""
+    return flops / (num_devices * device.peak_flops * UTILISATION) / 3600
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

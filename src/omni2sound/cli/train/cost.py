@@ -10,17 +10,12 @@ from typing import Annotated
 
 import typer
 
-from omni2sound.cli.train.settings import SetOption, apply_changes
+from omni2sound.cli.train.settings import RECIPE_HELP, SetOption, apply_changes
 from omni2sound.errors import UserError
-
-UTILISATION = 0.4
-"""Assumed share of a device's peak; a run logs its own as `mfu`."""
 
 
 def cost(
-    recipe: Annotated[
-        str, typer.Argument(help="Recipe: tiny, embedded or paper; also RECIPE+ABLATION.")
-    ],
+    recipe: Annotated[str, typer.Argument(help=RECIPE_HELP)],
     on: Annotated[
         str, typer.Option(help="Kind of device: a100-40gb, a100, h100, h200, l40s or rtx4090.")
     ] = "h100",
@@ -32,11 +27,11 @@ def cost(
 ) -> None:
     """Print what a recipe costs: parameters, memory, operations and time."""
     from omni2sound.recipes import recipe_named
-    from omni2sound.train.cost import DEVICES, device_named, recipe_cost
+    from omni2sound.train.cost import DEVICES, UTILISATION, device_named, hours_of, recipe_cost
 
     device = device_named(on)
     if device is None:
-        raise UserError(f"device {on!r} is unknown; known: {', '.join(DEVICES)}")
+        raise UserError(f"{on!r} is unknown; known: {', '.join(DEVICES)}", field="on")
     chosen = apply_changes(recipe_named(recipe), set_)
     counted = recipe_cost(chosen, clip_s=clip_seconds, num_devices=devices)
     size = counted.parameters
@@ -51,11 +46,10 @@ def cost(
     print("operations per step, forward and backward:")
     for task, flops in counted.flops_by_task.items():
         print(f"  {task:24s} {flops / 1e12:8.2f} TFLOP")
-    rate = devices * device.peak_flops * UTILISATION
     print(f"time at {UTILISATION:.0%} of the peak of {device.peak_flops / 1e12:.0f} TFLOP/s:")
     hours = 0.0
     for stage in chosen.stages:
-        stage_hours = counted.stage_flops(stage) / rate / 3600
+        stage_hours = hours_of(counted.stage_flops(stage), device, num_devices=devices)
         hours += stage_hours
         ms = stage_hours * 3.6e6 / stage.steps
         print(f"  {stage.name:24s} {stage.steps:9,d} steps of {ms:9.1f} ms {stage_hours:9.2f} h")

@@ -18,13 +18,13 @@ import typer
 
 from omni2sound.cli.options import EncodersOption
 from omni2sound.cli.progress import progress_bar
-from omni2sound.cli.train.settings import SetOption, apply_changes
+from omni2sound.cli.train.settings import RECIPE_HELP, SetOption, apply_changes
 
 
 def train(
     recipe: Annotated[
         str,
-        typer.Argument(help="Recipe: tiny, embedded or paper; also RECIPE+ABLATION."),
+        typer.Argument(help=RECIPE_HELP),
     ],
     data: Annotated[list[Path], typer.Option(help="Folder of features; may be repeated.")],
     out: Annotated[Path, typer.Option(help="Run folder to write.")],

@@ -17,6 +17,7 @@ from omni2sound.errors import UserError
 
 T = TypeVar("T")
 
+RECIPE_HELP = "Recipe: one that `omni2sound doctor` lists, such as tiny; also RECIPE+ABLATION."
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
