@@ -18,12 +18,15 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
+import numbers
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any, TypeVar
 
-from omni2sound.errors import ConfigError
+from omni2sound.errors import ConfigError, UserError
 
 T = TypeVar("T")
 _RUNTIME_ONLY = "runtime_only"
@@ -172,6 +175,36 @@ def _scalar(kind: Any, data: Any, where: str) -> Any:
 def _expect(fits: bool, expected: str, data: object, where: str) -> None:
     if not fits:
         raise ConfigError(f"{where}: expected {expected}, got {data!r}")
+
+
+def checked_number(
+    value: Any, field: str, *, whole: bool, least: float, most: float = math.inf, unit: str = ""
+) -> Any:
+    """Return a number as Python's own, which JSON can hold; fractions stay exact.
+
+    Args:
+        value: An argument or field of any type.
+        field: Its name.
+        whole: Whether only whole numbers are accepted.
+        least: Least value; one between 0 and 1 stands for all above 0.
+        most: Largest value.
+        unit: For the message: " of seconds".
+
+    Raises:
+        UserError: If it is no number, or out of range.
+    """
+    kind = numbers.Integral if whole else numbers.Real
+    fits = isinstance(value, kind) and not isinstance(value, bool)
+    if not fits or not least <= value <= most:  # NaN is outside of every range
+        bounds = "above 0" if 0 < least < 1 else f"from {least}"
+        if most < math.inf:
+            bounds += f", at most {most}" if 0 < least < 1 else f" to {most}"
+        raise UserError(
+            f"expected a {'whole ' if whole else ''}number{unit} {bounds}, got {repr(value)[:80]}",
+            field=field,
+        )
+    # 3 and 3.0 are one request, and one text in the metadata.
+    return value if isinstance(value, Fraction) else int(value) if whole else float(value)
 
 
 def override(config: T, path: str, value: object) -> T:

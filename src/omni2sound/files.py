@@ -6,6 +6,7 @@ Out:  a temporary path or folder that becomes the target on success; the cache f
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import shutil
@@ -86,6 +87,27 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
         raise
     _flush_to_disk(target.parent)
+
+
+def as_path(value: object, field: str) -> Path:
+    """Return the path that a text or path-like object names.
+
+    Args:
+        value: An argument or field of any type.
+        field: Its name.
+
+    Raises:
+        UserError: If it is neither.
+    """
+    if not isinstance(value, str | os.PathLike):
+        raise UserError(f"expected a path, got {repr(value)[:80]}", field=field)
+    return Path(value)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(target: str | os.PathLike[str], text: str) -> None:

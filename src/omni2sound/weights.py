@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
-from omni2sound.files import atomic_folder, cache_dir
+from omni2sound.files import atomic_folder, cache_dir, file_sha256
 
 if TYPE_CHECKING:
     import torch
@@ -342,8 +342,7 @@ def _read_or_empty(path: Path) -> str:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     except FileNotFoundError:
         raise IntegrityError(f"{path} is missing; fetch the model again") from None
 

@@ -5,21 +5,52 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from benchmarks.robustness.click_corpus import click_clip, click_store
 from omni2sound.cli.train.cost import cost
+from omni2sound.config import from_json
 from omni2sound.data.store.index import describe_store
 from omni2sound.data.store.rows import write_shard
 from omni2sound.errors import ConfigError, UserError
+from omni2sound.generate.model import PipelineConfig
+from omni2sound.models import registry
+from omni2sound.models.autoencoder import AudioVAE
+from omni2sound.models.dit import DiT
+from omni2sound.plugins import Registry
+from omni2sound.recipes.tiny import tiny
+from omni2sound.train.session import RunRequest, _load_components, _start_from
 from omni2sound.weights import load_card, resolve_model
+from tests.build import TINY, tiny_model
 from tests.cli.training import command
 
 ROOT = Path(__file__).parents[2]
+BUILT_IN = dict(registry.AUTOENCODERS)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlainConfig:
+    kind: str = "plain"
+    sample_rate_hz: int = 16_000
+    hop_samples: int = 640
+    latent_dim: int = 64
+
+
+class Plain(AudioVAE):
+    """An autoencoder of another kind than mel-pca."""
+
+    def __init__(self, config: PlainConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("scale_C", torch.ones(config.latent_dim))
 
 
 def test_the_cost_of_the_paper(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +121,7 @@ def test_another_autoencoder_is_refused_on_resume(tmp_path: Path) -> None:
     ("options", "reason"),
     [
         ({"resume": True, "init_from": "embedded"}, "give one of them"),
-        ({"max_minutes": 0.0}, "must be positive"),
+        ({"max_minutes": 0.0}, "max_minutes: expected a number above 0, got 0.0"),
         ({"set_": ["lr"]}, "needs NAME=VALUE"),
     ],
 )
@@ -98,6 +129,85 @@ def test_what_cannot_be_is_refused(tmp_path: Path, options: dict[str, object], r
     with pytest.raises(UserError, match=reason):
         command(tmp_path / "run", **options)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("recipe", "tiny", "expected a recipe, got 'tiny'"),
+        ("data", "features", "expected a list of folders, got 'features'"),
+        ("data", [3], "expected a path, got 3"),
+        ("data", [], "is empty"),
+        ("data", None, "expected a list of folders"),
+        ("out", None, "expected a path, got None"),
+        ("validation", 3, "expected a path, got 3"),
+        ("encoders", 3, "expected a path"),
+        ("parts", None, "expected a path"),
+        ("init_from", 3, "expected a path"),
+        ("lora", -1, "expected a whole number from 1, got -1"),
+        ("lora", 0, "expected a whole number from 1"),
+        ("lora", 2, "an adapter is trained on an existing model"),
+        ("max_steps", -3, "expected a whole number from 1, got -3"),
+        ("max_steps", 2.5, "expected a whole number from 1, got 2.5"),
+        ("max_minutes", float("nan"), "expected a number above 0, got nan"),
+        ("max_minutes", "5", "expected a number above 0, got '5'"),
+        ("resume", "no", "expected True or False"),
+        ("device", None, "expected a text"),
+    ],
+)
+def test_a_request_names_the_field_at_fault(field: str, value: object, reason: str) -> None:
+    fields: dict[str, object] = {"recipe": tiny(), "data": ["features"], "out": "run"}
+    with pytest.raises(UserError, match=f"^{field}: {re.escape(reason)}") as error:
+        RunRequest(**(fields | {field: value}))  # type: ignore[arg-type]
+    assert error.value.field == field
+
+
+def test_a_request_holds_paths_and_plain_numbers() -> None:
+    request = RunRequest(
+        recipe=tiny(),
+        data=["features"],  # type: ignore[list-item]
+        out="run",  # type: ignore[arg-type]
+        max_steps=np.int64(3),  # type: ignore[arg-type]
+        max_minutes=2,
+    )
+    assert request.data == (Path("features"),)
+    assert request.out == Path("run")
+    assert type(request.max_steps) is int
+    assert type(request.max_minutes) is float
+
+
+def test_a_model_of_another_latent_space_is_not_a_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal shapes say nothing: only equal autoencoders have one latent space."""
+    click_store(tmp_path / "features")
+    small = TINY.dit
+    monkeypatch.setattr(registry, "AUTOENCODERS", Registry("autoencoder", {}))
+    spec = registry.AutoencoderSpec(config=PlainConfig, build=Plain)
+    for name, entry in (*BUILT_IN.items(), ("plain", spec)):
+        registry.AUTOENCODERS.register(name, entry)
+    parent = tiny_model()
+    parent.save(tmp_path / "mel", half=False)
+    for name, scale in (("plain", 1.0), ("louder", 2.0)):
+        plain = PlainConfig(latent_dim=small.latent_dim)
+        autoencoder = Plain(plain)
+        autoencoder.scale_C.fill_(scale)
+        config = replace(parent.config, autoencoder=plain)
+        replace(parent, config=config, autoencoder=autoencoder).save(tmp_path / name, half=False)
+    cards = {name: load_card(tmp_path / name) for name in ("mel", "plain", "louder")}
+
+    def start(parent: str, parts: str) -> DiT:
+        config = from_json(PipelineConfig, cards[parts].parts)
+        model = DiT(config.dit)
+        _start_from(cards[parent], model, _load_components(cards[parts], tiny(), config))
+        return model
+
+    for of, parts in (("mel", "plain"), ("plain", "mel"), ("plain", "louder")):
+        with pytest.raises(ConfigError, match=r"init_from: .* another autoencoder"):
+            start(of, parts)
+    for name in cards:
+        for key, value in start(name, name).state_dict().items():
+            assert torch.equal(value, parent.dit.state_dict()[key])
 
 
 def test_a_card_holds_just_the_recipe_that_its_digest_names(tmp_path: Path) -> None:

@@ -80,6 +80,52 @@ def test_save_refuses_what_the_command_refuses(pipeline: Omni2SoundPipeline, cli
         result.save(clip.with_name("b.wav"), loudness_lufs=0)
 
 
+def test_each_copied_video_gives_its_own_digest(pipeline: Omni2SoundPipeline, clip: Path) -> None:
+    """The digest names all that a file holds, and the sidecar whose picture that is."""
+    other = clip.with_name("other.mp4")
+    video_with_square(other, duration_s=0.8)
+    same = clip.with_name("same.mp4")
+    same.write_bytes(clip.read_bytes())
+    of_text = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1)
+    of_video = pipeline(video=clip, duration_s=0.5, num_inference_steps=1)
+    plain = of_text.save(clip.with_name("a.wav"))
+    under = [of_text.save(clip.with_name(f"a-{v.stem}.mkv"), video=v) for v in (clip, other, same)]
+    own, copy, moved = (
+        of_video.save(clip.with_name(f"b{k}.mkv"), video=video)
+        for k, video in enumerate((None, same, other))
+    )
+    digests = [report["request_sha256"] for report in (plain, *under, own, copy, moved)]
+    assert len(set(digests)) == 5
+    assert digests[1] == digests[3]  # equal bytes, and not equal names, make one picture
+    assert digests[4] == digests[5]
+    assert [report.get("copied_video") for report in (plain, *under, own, moved)] == [
+        None, str(clip), str(other), str(same), None, str(other)
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "options"),
+    [
+        ("b.wav", "loudness_lufs", {"loudness_lufs": "x"}),
+        ("b.wav", "loudness_lufs", {"loudness_lufs": float("nan")}),
+        ("b.wav", "video", {"video": "nope.mp4"}),
+        ("b.wav", "overwrite", {"overwrite": "no"}),
+        ("b.wav", "keep_audio", {"keep_audio": None}),
+        ("b.mp4", "video", {"video": 3}),
+        (3, "path", {}),
+    ],
+)
+def test_save_names_the_field_at_fault(
+    pipeline: Omni2SoundPipeline, tmp_path: Path, name: Any, field: str, options: dict[str, Any]
+) -> None:
+    result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1)
+    path = tmp_path / name if isinstance(name, str) else name
+    with pytest.raises(UserError) as error:
+        result.save(path, **options)
+    assert error.value.field == field
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_batch_runs_from_python(model: Path, tmp_path: Path) -> None:
     jobs = [{"id": "a", "prompt": "rain", "steps": 1, "duration_s": 0.5}, {"id": "b", "steps": 0}]
     (tmp_path / "jobs.jsonl").write_text("\n".join(map(json.dumps, jobs)))

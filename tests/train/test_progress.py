@@ -34,6 +34,16 @@ def ran(progress: Progress, losses: dict[int, float], *, until: int = 10**9) -> 
     return validated
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("step", "3"), ("losses", {"a": [[1]]}), ("converged", {"a": 1}), ("x", 0)]
+)
+def test_a_damaged_checkpoint_names_the_field(field: str, value: object) -> None:
+    data = Progress(recipe=recipe()).to_json()
+    assert Progress.from_json(recipe(), data) == Progress(recipe=recipe())
+    with pytest.raises(ConfigError, match=f"^progress.*{field}"):
+        Progress.from_json(recipe(), data | {field: value})
+
+
 def test_a_stage_is_measured_where_its_tail_begins_and_where_it_ends() -> None:
     assert ran(Progress(recipe=recipe()), {}) == [90, 100, 190, 200, 290, 300]
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omni2sound.errors import UserError
-from omni2sound.files import atomic_path
+from omni2sound.files import atomic_path, file_sha256
 
 if TYPE_CHECKING:
     from omni2sound.generate.request import GenerationRequest, GenerationResult
@@ -44,6 +44,9 @@ class OutputOptions:
     def __post_init__(self) -> None:
         from omni2sound.media.loudness import check_loudness
 
+        for name in ("keep_audio", "overwrite"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise UserError(f"expected True or False, got {repr(value)[:80]}", field=name)
         check_loudness(self.loudness_lufs)
         if self.loudness_lufs is not None:
             object.__setattr__(self, "loudness_lufs", float(self.loudness_lufs))
@@ -149,6 +152,7 @@ def request_sha256(
     model_sha256: str,
     dtype: str,
     seed: int | None,
+    copied: Path | None = None,
 ) -> str:
     """Digest of everything that decides what an output holds, the video's bytes included.
 
@@ -158,11 +162,9 @@ def request_sha256(
         model_sha256: Digest of the model.
         dtype: Name of the precision as asked.
         seed: The seed as asked; None if it was left open.
+        copied: The video whose picture is copied. Default: the request's.
     """
-    video = None
-    if request.video is not None:
-        with request.video.open("rb") as file:
-            video = hashlib.file_digest(file, "sha256").hexdigest()
+    video = None if request.video is None else file_sha256(request.video)
     asked = {
         "video": video,
         "prompt": request.prompt,
@@ -179,6 +181,8 @@ def request_sha256(
     }
     if request.text_guidance_scale is None:
         del asked["text_guidance"]  # as in digests from before the field existed
+    if copied is not None and (sha256 := file_sha256(copied)) != video:
+        asked["copied_video"] = sha256
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
@@ -209,6 +213,8 @@ def save(
     from omni2sound.media.files import VIDEO_SUFFIXES
     from omni2sound.media.mux import mux
 
+    muxed = output.suffix.lower() in VIDEO_SUFFIXES
+    copied = video if muxed and video != result.request.video else None
     if more_facts is None:
         digest = request_sha256(
             result.request,
@@ -216,6 +222,7 @@ def save(
             model_sha256=result.model_sha256,
             dtype=result.dtype,
             seed=result.seed,
+            copied=copied,
         )
         more_facts = {"request_sha256": digest}
     begin = time.perf_counter()
@@ -229,7 +236,7 @@ def save(
         "overwrite": options.overwrite,
         "loudness_lufs": options.loudness_lufs,
     }
-    if video is not None and output.suffix.lower() in VIDEO_SUFFIXES:
+    if video is not None and muxed:
         leveling = mux(video, result.audio, output, keep_audio=options.keep_audio, **how)
     else:
         leveling = write_audio(output, result.audio, **how)
@@ -239,6 +246,7 @@ def save(
     made_in_s = time_s["encode"] + time_s["sample"] + time_s["decode"]
     report = {
         "output": str(output),
+        **({} if copied is None else {"copied_video": str(copied)}),
         **facts,
         "leveling": {
             name: round(value, 4) if isinstance(value, float) else value

@@ -11,7 +11,6 @@ differs between two runs of one request (times, dates, paths).
 from __future__ import annotations
 
 import math
-import numbers
 import os
 import secrets
 from collections.abc import Mapping
@@ -20,8 +19,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
+from omni2sound.config import checked_number
 from omni2sound.errors import MediaError, UserError
-from omni2sound.media.files import shown_name
+from omni2sound.files import as_path
+from omni2sound.media.files import VIDEO_SUFFIXES, shown_name
 from omni2sound.media.info import probe
 from omni2sound.media.samples import Audio
 
@@ -120,19 +121,8 @@ class GenerationRequest:
             value: Any = getattr(self, name)
             if value is None and name not in ("seed", "takes"):
                 continue
-            kind = numbers.Integral if whole else numbers.Real
-            fits = isinstance(value, kind) and not isinstance(value, bool)
-            if not fits or not least <= value <= most:  # NaN is outside of every range
-                bounds = f"above 0, at most {most}" if 0 < least < 1 else f"from {least} to {most}"
-                raise UserError(
-                    f"expected a {'whole ' if whole else ''}number{unit} {bounds}, "
-                    f"got {repr(value)[:80]}",
-                    field=name,
-                )
-            # 3 and 3.0 are one request, and one text in the metadata; fractions stay exact.
-            if not isinstance(value, Fraction):
-                convert: Any = int if whole else float
-                object.__setattr__(self, name, convert(value))
+            value = checked_number(value, name, whole=whole, least=least, most=most, unit=unit)
+            object.__setattr__(self, name, value)
 
     def check_negative_prompt(self, guidance: float) -> None:
         """Refuse a negative prompt that has no effect.
@@ -270,7 +260,8 @@ class GenerationResult:
         Args:
             path: File to write; its suffix chooses the format: .mp4 .mov .mkv .webm (a copy of
                 the video with the new sound) or .wav .flac .mp3 .opus .ogg .m4a.
-            video: The video whose picture is copied. Default: the request's video.
+            video: The video whose picture is copied; one that is not the request's is named
+                in the sidecar and part of its digest. Default: the request's video.
             keep_audio: Mix the video's own sound under the new one.
             loudness_lufs: Target loudness, -50 to -5 LUFS. Default: as generated.
             overwrite: Replace files that exist.
@@ -288,8 +279,15 @@ class GenerationResult:
         options = OutputOptions(
             keep_audio=keep_audio, overwrite=overwrite, loudness_lufs=loudness_lufs
         )
-        target, source = Path(path), self.request.video if video is None else Path(video)
+        target = as_path(path, "path")
+        source = self.request.video if video is None else as_path(video, "video")
         check_output_of(source, target, options)
+        if video is not None and target.suffix.lower() not in VIDEO_SUFFIXES:
+            raise UserError(
+                f"is copied only into a video output, got {shown_name(target)}; use "
+                f"{' '.join(VIDEO_SUFFIXES)}, or leave it out",
+                field="video",
+            )
         return save(self, target, video=source, options=options)
 
     def facts(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import math
+import numbers
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -69,7 +70,8 @@ def check_loudness(target_lufs: float | None) -> None:
         UserError: It is outside `LOUDNESS_RANGE_LUFS`.
     """
     low, high = LOUDNESS_RANGE_LUFS
-    if target_lufs is not None and not low <= target_lufs <= high:
+    is_number = isinstance(target_lufs, numbers.Real)
+    if target_lufs is not None and not (is_number and low <= target_lufs <= high):
         raise UserError(
             f"expected {low:g} to {high:g} LUFS, got {target_lufs}; "
             "-23 is usual for broadcasts, -16 for podcasts and phones",

@@ -1,4 +1,4 @@
-"""The embedded audio autoencoder: 25 latent frames of 96 numbers per second, 16 kHz mono.
+"""The embedded audio autoencoder: 25 latent frames of 128 numbers per second, 16 kHz mono.
 
 In:   waveforms (B, N), full scale +-1; latents (B, L, C), zero mean and unit variance per
       channel over the recordings given to `fit_pca`.

@@ -1,4 +1,4 @@
-"""The full-size model on the paper's data: 1.16 B parameters, 1.2 million steps.
+"""The full-size model on the paper's data: 1.17 B parameters, 1.2 million steps.
 
 Run:  torchrun --no-python --nproc_per_node 8 omni2sound train paper --data FEATURES ...
 

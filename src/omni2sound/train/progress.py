@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from omni2sound.config import from_json, to_json
 from omni2sound.train.recipe import Recipe, Stage
 
 CONVERGED_TAIL = 0.1
@@ -121,24 +122,16 @@ class Progress:
 
     def to_json(self) -> dict[str, Any]:
         """JSON data for a checkpoint."""
-        return {
-            "parent_sha256": self.parent_sha256,
-            "step": self.step,
-            "skipped": self.skipped,
-            "skipped_in_a_row": self.skipped_in_a_row,
-            "added_steps": dict(self.added_steps),
-            "losses": {name: [list(p) for p in points] for name, points in self.losses.items()},
-            "converged": dict(self.converged),
-        }
+        return {name: value for name, value in to_json(self).items() if name != "recipe"}
 
     @classmethod
     def from_json(cls, recipe: Recipe, data: Mapping[str, Any]) -> Progress:
-        """Restore the data of `to_json`, for the same recipe."""
-        losses = {
-            name: [(int(done), float(loss)) for done, loss in points]
-            for name, points in data["losses"].items()
-        }
-        return cls(recipe=recipe, **{**data, "losses": losses})
+        """Restore the data of `to_json`, for the same recipe.
+
+        Raises:
+            ConfigError: If a field is unknown or of the wrong type.
+        """
+        return from_json(cls, {**data, "recipe": to_json(recipe)}, where="progress")
 
 
 def _tail(stage: Stage) -> int:

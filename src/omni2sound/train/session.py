@@ -13,6 +13,7 @@ Under `torchrun` every rank calls `train_recipe` with the same request; the firs
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,15 +22,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from omni2sound.config import digest, from_json, to_json
+from omni2sound.config import checked_number, digest, from_json, to_json
 from omni2sound.data.batches.hard_samples import PromptEncoder
 from omni2sound.data.store.rows import FeatureStore
 from omni2sound.diffusion.samplers import SamplerConfig
 from omni2sound.encoders.registry import TextPart, load_text
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.errors import ConfigError, UserError
+from omni2sound.files import as_path
 from omni2sound.generate.model import Defaults, Model, PipelineConfig
-from omni2sound.models.autoencoder import AudioVAE, MelPcaAutoencoder, MelPcaConfig
+from omni2sound.models.autoencoder import AudioVAE, MelPcaAutoencoder
 from omni2sound.models.dit import DiT
 from omni2sound.models.lora import LoraConfig, adapter_of, add_lora, save_adapter
 from omni2sound.models.registry import build_autoencoder
@@ -66,7 +68,7 @@ class RunRequest:
         device: "auto", "cpu", "cuda" or "mps".
 
     Raises:
-        UserError: If options exclude each other.
+        UserError: If a value has the wrong type or is out of range, or two exclude each other.
     """
 
     recipe: Recipe
@@ -83,12 +85,35 @@ class RunRequest:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.max_minutes is not None and self.max_minutes <= 0:
-            raise UserError(f"`max_minutes` must be positive, got {self.max_minutes}")
+        for name, kind, expected in (
+            ("recipe", Recipe, "a recipe"),
+            ("data", list | tuple, "a list of folders"),
+            ("resume", bool, "True or False"),
+            ("device", str, "a text"),
+        ):
+            if not isinstance(value := getattr(self, name), kind):
+                raise UserError(f"expected {expected}, got {repr(value)[:80]}", field=name)
+        if not self.data:
+            raise UserError("is empty; give at least one folder of features", field="data")
+        object.__setattr__(self, "data", tuple(as_path(folder, "data") for folder in self.data))
+        for name in ("out", "validation", "parts", "encoders", "init_from"):
+            if (value := getattr(self, name)) is not None or name in ("out", "parts"):
+                path = as_path(value, name)
+                if name not in ("parts", "init_from"):  # those may be names
+                    object.__setattr__(self, name, path)
+        for name, whole in (("lora", True), ("max_steps", True), ("max_minutes", False)):
+            if (value := getattr(self, name)) is not None:
+                least = 1 if whole else math.ulp(0.0)
+                value = checked_number(value, name, whole=whole, least=least)
+                object.__setattr__(self, name, value)
         if self.resume and self.init_from:
-            raise UserError("`resume` continues a run, `init_from` starts one; give one of them")
+            raise UserError(
+                "continues a run, `init_from` starts one; give one of them", field="resume"
+            )
         if self.lora and not (self.init_from or self.resume):
-            raise UserError("an adapter is trained on an existing model; name it with `init_from`")
+            raise UserError(
+                "an adapter is trained on an existing model; name it with `init_from`", field="lora"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,7 +174,7 @@ def train_recipe(
     model = DiT(recipe.dit)
     if request.init_from is not None:
         parts.parent = load_card(resolve_model(request.init_from))
-        _start_from(parts.parent, model, parts.autoencoder)
+        _start_from(parts.parent, model, parts)
     if request.lora is not None:
         # Muon is for whole matrices; these are thin ones.
         parts.recipe = recipe = replace(recipe, optimizer="adamw")
@@ -234,24 +259,33 @@ def _load_components(card: ModelCard, recipe: Recipe, config: PipelineConfig) ->
     return _Components(card=card, recipe=recipe, config=config, autoencoder=autoencoder, sync=sync)
 
 
-def _start_from(card: ModelCard, model: DiT, vae: AudioVAE) -> None:
+def _start_from(parent: ModelCard, model: DiT, run: _Components) -> None:
     """Give the transformer the weights of another model, mapped if the latents differ.
 
     Raises:
-        ConfigError: If the weights do not fit, or the two autoencoders are of different kinds.
+        ConfigError: If the weights do not fit, or the latents differ and can't be mapped.
     """
-    if not isinstance(vae, MelPcaAutoencoder):
-        load_part(card, "dit", model)  # the full-size autoencoder: its latents are one space
+    config = from_json(PipelineConfig, parent.parts, where=f"parts of {parent.name}").autoencoder
+    new, sha256s = run.autoencoder, {part_sha256(c, "autoencoder") for c in (parent, run.card)}
+    if len(sha256s) == 1 and config == run.config.autoencoder:
+        load_part(parent, "dit", model)
         return
-    old = MelPcaAutoencoder(from_json(MelPcaConfig, card.parts["autoencoder"]))
-    load_part(card, "autoencoder", old)
-    if old.latent_dim == vae.latent_dim and torch.equal(old.basis_CK, vae.basis_CK):
-        load_part(card, "dit", model)
+    old = build_autoencoder(config)
+    if not (isinstance(old, MelPcaAutoencoder) and isinstance(new, MelPcaAutoencoder)):
+        raise ConfigError(
+            f"{parent.name} was trained on the latents of another autoencoder than that of "
+            "`parts`, and only those of two mel-pca ones can be mapped; give it as `parts` too, "
+            "and features made with it",
+            field="init_from",
+        )
+    load_part(parent, "autoencoder", old)
+    if all(torch.equal(getattr(old, n), getattr(new, n)) for n in ("basis_CK", "scale_C")):
+        load_part(parent, "dit", model)  # only the decoders differ
         return
-    _log.info("mapping weights of %s to the latents of this run's autoencoder", card.name)
-    parent = DiT(replace(model.config, latent_dim=old.latent_dim))
-    load_part(card, "dit", parent)
-    model.load_state_dict(transfer_weights(parent.state_dict(), old, vae))
+    _log.info("mapping weights of %s to the latents of this run's autoencoder", parent.name)
+    source = DiT(replace(model.config, latent_dim=old.latent_dim))
+    load_part(parent, "dit", source)
+    model.load_state_dict(transfer_weights(source.state_dict(), old, new))
 
 
 def _check_features(descriptions: Sequence[Any], config: PipelineConfig, sync_sha256: str) -> None:

@@ -14,7 +14,6 @@ Shape suffixes: T tokens.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 
 from omni2sound.encoders.base import bundled_path
 from omni2sound.errors import MissingPartError
+from omni2sound.files import file_sha256
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -66,8 +66,7 @@ class SmolLM2:
         Raises:
             MissingPartError: The file, or the reader of its format, is not installed.
         """
-        with _found()[0].open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(_found()[0])
 
     @classmethod
     def load(cls) -> SmolLM2:

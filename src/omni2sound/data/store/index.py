@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError
-from omni2sound.files import write_text
+from omni2sound.files import file_sha256, write_text
 
 DESCRIPTION = "store.json"
 INDEX = "index.json"
@@ -56,7 +56,7 @@ def shard_record(path: Path) -> ShardRecord:
     failed = json.loads((reader.schema.metadata or {}).get(FAILED, b"[]"))
     return ShardRecord(
         name=path.name,
-        sha256=_sha256(path),
+        sha256=file_sha256(path),
         num_bytes=path.stat().st_size,
         num_clips=reader.num_record_batches,
         failed=tuple(ClipFailure(clip_id=c, reason=r) for c, r in failed),
@@ -138,7 +138,8 @@ def verify_store(folder: Path) -> list[str]:
     return [
         record.name
         for record in _finished(folder)
-        if not (folder / record.name).is_file() or _sha256(folder / record.name) != record.sha256
+        if not (folder / record.name).is_file()
+        or file_sha256(folder / record.name) != record.sha256
     ]
 
 
@@ -149,11 +150,6 @@ def store_sha256(folder: Path) -> str:
         records = tuple(shard_record(path) for path in sorted(folder.glob("*.arrow")))
     shards = json.dumps([[r.name, r.sha256] for r in records])
     return hashlib.sha256(shards.encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_description(folder: Path) -> dict[str, Any]:

@@ -9,7 +9,6 @@ broken one never looks whole.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import shutil
@@ -25,6 +24,7 @@ from pathlib import Path
 
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
+from omni2sound.files import file_sha256
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def _from_folder(package: Package, folder: Path) -> Path:
     # apt writes the epoch's colon as %3a, the pool leaves the epoch out: match by name.
     found = sorted(folder.glob(f"{package.name}_*.deb"))
     for path in found:
-        if path.stat().st_size == package.size_bytes and _sha256(path) == package.sha256:
+        if path.stat().st_size == package.size_bytes and file_sha256(path) == package.sha256:
             return path
     if not found:
         raise MissingPartError(
@@ -119,7 +119,7 @@ def _from_folder(package: Package, folder: Path) -> Path:
     raise IntegrityError(
         f"{found[0]} is not version {package.version} of {package.name}: "
         f"expected sha256 {package.sha256[:16]}... of {package.size_bytes} bytes, "
-        f"got {_sha256(found[0])[:16]}... of {found[0].stat().st_size}"
+        f"got {file_sha256(found[0])[:16]}... of {found[0].stat().st_size}"
     )
 
 
@@ -170,15 +170,10 @@ def _apt_download(package: Package, target: Path, http_error: Exception) -> None
 
 
 def _verify(path: Path, package: Package) -> None:
-    actual = _sha256(path)
+    actual = file_sha256(path)
     if actual != package.sha256:
         path.unlink()
         raise IntegrityError(
             f"{package.file_name}: sha256 is {actual[:16]}..., pinned is "
             f"{package.sha256[:16]}...; the file was deleted, fetch again"
         )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
