@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from omni2sound.data.corpora import IMPORTERS, Importer
-from omni2sound.data.corpora.rows import Draft, Item, csv_lines, drafts, find_published
+from omni2sound.data.corpora.rows import Draft, Item, drafts, find_published
+from omni2sound.data.tables import csv_lines
 
 
 def read(published: Path) -> Iterator[Item]:
