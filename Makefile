@@ -96,8 +96,8 @@ bench: $(VENV)/.dev $(VENV)/.bundled
 	$(BIN)/python benchmarks/speed/stage_speed.py --corpus $(CORPUS)
 	$(BIN)/python benchmarks/checks/stage_hashes.py --corpus $(CORPUS)
 	$(BIN)/python benchmarks/checks/moved_stems.py --corpus $(CORPUS)
-	$(BIN)/python benchmarks/checks/distances.py --corpus $(CORPUS) --judge yamnet
-	$(BIN)/python benchmarks/checks/distances.py --corpus $(CORPUS) --judge tagger
+	$(BIN)/python benchmarks/checks/distances.py --corpus $(CORPUS) --tagger yamnet
+	$(BIN)/python benchmarks/checks/distances.py --corpus $(CORPUS) --tagger tagger
 	$(BIN)/python -m benchmarks.quality.annotate_stage --corpus $(CORPUS) --out out/annotate
 	$(BIN)/omni2sound bench quick --corpus $(CORPUS)
 

@@ -1,8 +1,8 @@
 """Do the distances rise when real recordings are damaged?
 
-    python benchmarks/checks/distances.py --corpus CORPUS [--judge yamnet|tagger] [--clips 96]
+    python benchmarks/checks/distances.py --corpus CORPUS [--tagger yamnet|tagger] [--clips 96]
 
-In:   the folder of `scenes fetch`; a judge.
+In:   the folder of `scenes fetch`; a tagger.
 Out:  a Markdown table: test recordings of every second class, compared with themselves after a
       low-pass filter and with noise, and with recordings of the classes between ("wrong class");
       FD, KID and KL of `yamnet-8s-v1` (or `tagger-8s-v1`) with 95 % intervals. Exit code 1 if one
@@ -30,7 +30,7 @@ Damage = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 NAMES = ("FD", "KID", "KL")
 
 
-def judge_of(name: str) -> PatchTagger:
+def load(name: str) -> PatchTagger:
     if name == "tagger":
         from omni2sound.encoders.metric.tagger import Tagger
 
@@ -57,10 +57,10 @@ def with_noise(snr_db: float) -> Damage:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--judge", choices=("yamnet", "tagger"), default="yamnet")
+    parser.add_argument("--tagger", choices=("yamnet", "tagger"), default="yamnet")
     parser.add_argument("--clips", type=int, default=96)
     given = parser.parse_args()
-    judge = judge_of(given.judge)
+    tagger = load(given.tagger)
     assets = SceneAssets.open(given.corpus)
     catalogue = assets.catalogue
     sides = [
@@ -75,16 +75,16 @@ def main() -> int:
     sounds, others = (
         [assets.waveform(r.recording_id) for r in side[:count]] for side in (right, wrong)
     )
-    real = [embed_clip(sound, judge) for sound in sounds]
+    real = [embed_clip(sound, tagger) for sound in sounds]
     made = {
-        name: [embed_clip(damage(sound, k), judge) for k, sound in enumerate(sounds)]
+        name: [embed_clip(damage(sound, k), tagger) for k, sound in enumerate(sounds)]
         for name, damage in (
             ("low-pass 1 kHz", low_pass),
             ("noise at 20 dB", with_noise(20)),
             ("noise at 6 dB", with_noise(6)),
         )
     }
-    wrong_class = [embed_clip(sound, judge) for sound in others]
+    wrong_class = [embed_clip(sound, tagger) for sound in others]
     made = {"as they are": real, **made, "wrong class": wrong_class}
     print(f"{count} test recordings of {len({r.class_id for r in right[:count]})} classes")
     print("| damage | FD | KID | KL |\n|---|---:|---:|---:|")
@@ -92,7 +92,7 @@ def main() -> int:
     group_N = groups_of(count)
     real_set = SetOfSounds(real, group_N)
     for name, clips in made.items():
-        found = distance_scores(real_set, SetOfSounds(clips, group_N), tagger_name=given.judge)
+        found = distance_scores(real_set, SetOfSounds(clips, group_N), tagger_name=given.tagger)
         scores = {s.name: s.estimate for s in found}
         values[name] = {n: scores[n].value for n in NAMES}
         cells = " | ".join(

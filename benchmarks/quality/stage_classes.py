@@ -3,7 +3,7 @@
 Run:  omni2sound bench run stage-omni --model embedded --gates --out RUN
       python benchmarks/quality/stage_classes.py --run RUN
 
-How often each class is heard in the clips that contain it, by both judges: *seen* in clips of the
+How often each class is heard in the clips that contain it, by both taggers: *seen* in clips of the
 part "main", in which everything that sounds is seen, and *named, not seen* in those of
 "offscreen". Real sound stands beside it; classes of few clips have rates as coarse as that.
 """
@@ -31,9 +31,9 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     run = read_run(parser.parse_args().run)
     facts = run.evaluation.facts
-    judges = facts["judges"][:2]
-    if "model" not in facts or len(judges) != 2:
-        raise SystemExit(f"{run.folder}: needs a run of a model with two judges")
+    taggers = facts["judges"][:2]
+    if "model" not in facts or len(taggers) != 2:
+        raise SystemExit(f"{run.folder}: needs a run of a model with two taggers")
     model = facts["model"]["model"]
     scored = [
         set(facts[f"oracle_rates{end}"]) - set(facts[f"classes_left_out{end}"])
@@ -56,28 +56,28 @@ def main() -> None:
             for title, key in systems.items()
         }
         print(f"\n{TITLES[part]}: {len(asked)} clips, {model}")
-        _print_table(asked, records, judges, scored)
-    print("\n* not scored by this judge, which hears less than 0.7 of this class' real recordings")
+        _print_table(asked, records, taggers, scored)
+    print("\n* not scored by this tagger, which hears less than 0.7 of this class' real recordings")
 
 
 def _print_table(
     asked: Mapping[str, set[str]],
     records: Mapping[str, Mapping[str, ClipRecord]],
-    judges: Sequence[str],
+    taggers: Sequence[str],
     scored: Sequence[set[str]],
 ) -> None:
-    columns = [(at, judge, system) for at, judge in enumerate(judges) for system in records]
+    columns = [(at, tagger, system) for at, tagger in enumerate(taggers) for system in records]
     heads = [f"{('YAMNet', '2nd')[at]} {system}" for at, _, system in columns]
     print(f"{'class':12}  {'clips':>5}  " + "  ".join(f"{head} " for head in heads))
     rows = []
     for class_id in sorted(set().union(*asked.values())):
         where = [clip_id for clip_id, classes in asked.items() if class_id in classes]
         rates = [
-            float(np.mean([class_id in records[system][i].heard[judge] for i in where]))
-            for _, judge, system in columns
+            float(np.mean([class_id in records[system][i].heard[tagger] for i in where]))
+            for _, tagger, system in columns
         ]
         rows.append((class_id, len(where), rates))
-    # By the first judge's rate of the last system, worst first.
+    # By the first tagger's rate of the last system, worst first.
     for class_id, count, rates in sorted(rows, key=lambda row: (row[2][len(records) - 1], row[0])):
         marks = [" " if class_id in scored[at] else "*" for at, _, _ in columns]
         cells = "  ".join(

@@ -2,19 +2,19 @@
 
     python benchmarks/speed/bench_memory.py [--clips 500 3000 15000] [--engine local|ray]
         [--workers 1]
-        [--judge cheap|tagger|yamnet]
+        [--tagger cheap|tagger|yamnet]
 
 In:   nothing; a tenth of a second of noise per clip, in files, real and made.
 Out:  for each number of clips: seconds, peak memory of the process that counts (its workers are
       others, but for one local worker), and what it grew by per clip; the scores' digest, which no
       engine changes. Exit code 1 if memory grows by more than 12 kB a clip.
 
-The path is the real one: files checked, judged by jobs through the executor, entries on disk,
+The path is the real one: files checked, tagged by jobs through the executor, entries on disk,
 FD, KID, KL and IS with intervals from entries that are read one at a time. What must not be
 held are waveforms (8 s after padding: 512 kB) and patch embeddings (17 kB, twice; of YAMNet four
 times that); what is held of each clip are two mean embeddings and two rows of logits (4.6 kB),
-names and numbers. The cheap judge makes spectra instead of asking a network, and is known to
-this process alone: no judge for Ray.
+names and numbers. The cheap tagger makes spectra instead of asking a network, and is known to
+this process alone: no tagger for Ray.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from omni2sound.bench.metrics import tagging
 from omni2sound.bench.scoring.evaluate import evaluate
-from omni2sound.bench.scoring.means import Means
+from omni2sound.bench.scoring.options import ScoringOptions
 from omni2sound.bench.systems.folder import check_folder
 from omni2sound.bench.systems.system import System
 from omni2sound.bench.tracks.track import TrackClip, TrackInfo, read_track, write_track
@@ -50,7 +50,7 @@ MOST_BYTES = 16_000
 Its waveform and patches would be 35 kB more."""
 
 
-class CheapJudge:
+class CheapTagger:
     """Spectra as embeddings: no network, but as many numbers."""
 
     name = "cheap"
@@ -70,7 +70,7 @@ class CheapJudge:
         return scores.astype(np.float32), bands
 
 
-tagging.TAGGERS.register("cheap", CheapJudge)
+tagging.TAGGERS.register("cheap", CheapTagger)
 
 
 def make(folder: Path, count: int, seed: int) -> None:
@@ -84,7 +84,7 @@ def make(folder: Path, count: int, seed: int) -> None:
         soundfile.write(folder / f"c{k:05d}.wav", 0.1 * sound, RATE_HZ)
 
 
-def measure(folder: Path, count: int, judge: str, engine: EngineName, workers: int) -> None:
+def measure(folder: Path, count: int, tagger: str, engine: EngineName, workers: int) -> None:
     """In a process of its own, so that its peak is of this number of clips alone."""
     begin = time.perf_counter()
     make(folder / "audio", count, 0)
@@ -105,10 +105,10 @@ def measure(folder: Path, count: int, judge: str, engine: EngineName, workers: i
     check = check_folder(folder / "made", track.clips, engine=engine, num_workers=workers)
     assert not check.problems
     made = System(name="made", sounds={s.clip_id: s for s in check.sounds})
-    means = Means(
-        judges=(judge,), cache_folder=folder / "cache", engine=engine, num_workers=workers
+    options = ScoringOptions(
+        taggers=(tagger,), cache_folder=folder / "cache", engine=engine, num_workers=workers
     )
-    evaluation = evaluate(track, [made], means, on_step=lambda step: lambda done, total: None)
+    evaluation = evaluate(track, [made], options, on_step=lambda step: lambda done, total: None)
     scores = {s.name: s.estimate for r in evaluation.rows if r.system == "made" for s in r.scores}
     digest = hashlib.sha256(repr(sorted(scores.items())).encode()).hexdigest()
     told = ", ".join(f"{n} {e.value:.4g}" for n, e in scores.items())
@@ -131,17 +131,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clips", type=int, nargs="+", default=[500, 3000, 15_000])
     parser.add_argument("--engine", choices=("local", "ray"), default="local")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--judge", choices=("cheap", "tagger", "yamnet"), default="cheap")
+    parser.add_argument("--tagger", choices=("cheap", "tagger", "yamnet"), default="cheap")
     given = parser.parse_args(arguments)
-    if (given.engine, given.judge) == ("ray", "cheap"):
-        parser.error("workers of Ray do not know the cheap judge; give --judge tagger")
+    if (given.engine, given.tagger) == ("ray", "cheap"):
+        parser.error("workers of Ray do not know the cheap tagger; give --tagger tagger")
     context = multiprocessing.get_context("spawn")
     peaks = []
     with tempfile.TemporaryDirectory() as scratch:
         for count in given.clips:
             folder = Path(scratch) / str(count)
             process = context.Process(
-                target=measure, args=(folder, count, given.judge, given.engine, given.workers)
+                target=measure, args=(folder, count, given.tagger, given.engine, given.workers)
             )
             process.start()
             process.join()

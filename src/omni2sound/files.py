@@ -7,6 +7,7 @@ Out:  a temporary path or folder that becomes the target on success; the cache f
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -81,12 +82,12 @@ def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = target.with_name(f".{stem}.{secrets.token_hex(6)}.part{target.suffix}")
     try:
         yield temporary
-        _flush_to_disk(temporary)
+        flush_to_disk(temporary)
         temporary.replace(target)
     except BaseException:  # KeyboardInterrupt too: nothing half-written stays behind
         temporary.unlink(missing_ok=True)
         raise
-    _flush_to_disk(target.parent)
+    flush_to_disk(target.parent)
 
 
 def as_path(value: object, field: str) -> Path:
@@ -114,6 +115,11 @@ def write_text(target: str | os.PathLike[str], text: str) -> None:
     """Write a UTF-8 text file, whole or not at all; an existing one is replaced."""
     with atomic_path(target) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(target: str | os.PathLike[str], data: object) -> None:
+    """Write a JSON file, whole or not at all; an existing one is replaced."""
+    write_text(target, json.dumps(data, indent=1, ensure_ascii=False) + "\n")
 
 
 @contextmanager
@@ -147,8 +153,8 @@ def atomic_folder(target: Path, *, marker: str, kind: str) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _flush_to_disk(path: Path) -> None:
-    """Flush to disk: without it, a power cut may leave the new name without content."""
+def flush_to_disk(path: Path) -> None:
+    """Flush a file or folder: without it, a power cut may leave a new name without content."""
     if path.is_dir() and sys.platform == "win32":
         return  # Windows has no way to flush a folder
     # Windows flushes only what is open for writing; a folder opens for reading only.

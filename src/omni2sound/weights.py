@@ -196,19 +196,27 @@ def load_part(
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 - the reader is no mapping
                 stored[key] = path, tuple(file.get_slice(key).get_shape())
-    problems = [f"missing {k}" for k in wanted if k not in stored]
-    problems += [f"left over {k}" for k in stored if k not in wanted]
-    problems += [
-        f"{k} is {stored[k][1]}, expected {tuple(wanted[k].shape)}"
-        for k in wanted
-        if k in stored and stored[k][1] != tuple(wanted[k].shape)
-    ]
+    problems = misfits({k: shape for k, (_, shape) in stored.items()}, wanted)
     if problems:
         raise ConfigError(f"{part} of model {card.name!r} does not fit: {'; '.join(problems)}")
     for path in dict.fromkeys(path for path, _ in stored.values()):
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118
                 _set_tensor(module, key, file.get_tensor(key), dtype)
+
+
+def misfits(stored: Mapping[str, tuple[int, ...]], wanted: Mapping[str, Tensor]) -> list[str]:
+    """List what keeps stored tensors, given by their shapes, from filling a module's state."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
+    return [
+        *(f"missing {name}" for name in shapes if name not in stored),
+        *(f"left over {name}" for name in stored if name not in shapes),
+        *(
+            f"{name} is {stored[name]}, expected {shape}"
+            for name, shape in shapes.items()
+            if name in stored and stored[name] != shape
+        ),
+    ]
 
 
 def _set_tensor(module: nn.Module, name: str, value: Tensor, dtype: torch.dtype | None) -> None:

@@ -19,7 +19,7 @@ from omni2sound.bench.compare import (
 )
 from omni2sound.bench.report.results import ScoredRun
 from omni2sound.bench.run import Submission, score_folders
-from omni2sound.bench.scoring.means import Means
+from omni2sound.bench.scoring.options import ScoringOptions
 from omni2sound.bench.tracks.scenes import TrackPlan, build_scene_track
 from omni2sound.bench.tracks.track import Track
 from omni2sound.errors import UserError
@@ -61,7 +61,7 @@ def test_holm_by_hand() -> None:
 @pytest.fixture(scope="module")
 def runs(
     scene_track: Track, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[ScoredRun, ScoredRun, Means]:
+) -> tuple[ScoredRun, ScoredRun, ScoringOptions]:
     """One system hands in the real sounds, the other noise, and lacks a clip."""
     top = tmp_path_factory.mktemp("compare")
     for name in ("real", "noise"):
@@ -72,26 +72,28 @@ def runs(
         noise = 0.1 * rng.standard_normal(32_000)
         soundfile.write(top / "noise" / f"{clip.clip_id}.wav", noise, 16_000)
     (top / "noise" / f"{scene_track.clips[0].clip_id}.wav").unlink()
-    means = Means(judges=("yamnet",), cache_folder=top / "cache")
+    options = ScoringOptions(taggers=("yamnet",), cache_folder=top / "cache")
     scored = [
         score_folders(
             scene_track,
             [Submission(name=name, task="VT2A", folder=top / name)],
             top / f"run-{name}",
-            means,
+            options,
             limit=None,
             on_step=lambda step: lambda done, total: None,
         )
         for name in ("real", "noise")
     ]
-    return scored[0], scored[1], means
+    return scored[0], scored[1], options
 
 
 def test_the_truth_beats_noise_and_the_missing_clip_is_named(
-    runs: tuple[ScoredRun, ScoredRun, Means], scene_track: Track
+    runs: tuple[ScoredRun, ScoredRun, ScoringOptions], scene_track: Track
 ) -> None:
-    real, noise, means = runs
-    result = compare_runs(real, choose_system(real, None), noise, choose_system(noise, None), means)
+    real, noise, options = runs
+    result = compare_runs(
+        real, choose_system(real, None), noise, choose_system(noise, None), options
+    )
     assert result.only_a == (scene_track.clips[0].clip_id,)
     assert result.only_b == ()
     found = {(d.part, d.name): d for d in result.differences}
@@ -105,7 +107,7 @@ def test_the_truth_beats_noise_and_the_missing_clip_is_named(
     assert fd.verdict == "none under 500 clips"
     assert all(d.p <= d.p_holm <= 1 for d in result.differences)
     swapped = compare_runs(
-        noise, choose_system(noise, None), real, choose_system(real, None), means
+        noise, choose_system(noise, None), real, choose_system(real, None), options
     )
     for there, back in zip(result.differences, swapped.differences, strict=True):
         assert there.difference.value == pytest.approx(-back.difference.value, abs=1e-9)
@@ -113,10 +115,12 @@ def test_the_truth_beats_noise_and_the_missing_clip_is_named(
     assert "Only A has" in comparison_as_markdown(result)
 
 
-def test_a_system_and_itself_do_not_differ(runs: tuple[ScoredRun, ScoredRun, Means]) -> None:
-    real, _, means = runs
+def test_a_system_and_itself_do_not_differ(
+    runs: tuple[ScoredRun, ScoredRun, ScoringOptions],
+) -> None:
+    real, _, options = runs
     system = choose_system(real, "VT2A")
-    result = compare_runs(real, system, real, system, means)
+    result = compare_runs(real, system, real, system, options)
     assert all(d.difference.value == 0 and d.p == 1 for d in result.differences)
     assert {d.verdict for d in result.differences} <= {
         "no difference shown",
@@ -125,7 +129,7 @@ def test_a_system_and_itself_do_not_differ(runs: tuple[ScoredRun, ScoredRun, Mea
 
 
 def test_baselines_can_be_chosen_and_vague_choices_are_refused(
-    runs: tuple[ScoredRun, ScoredRun, Means],
+    runs: tuple[ScoredRun, ScoredRun, ScoringOptions],
 ) -> None:
     real, _, _ = runs
     assert choose_system(real, "VT2A", "silence").is_baseline
@@ -134,10 +138,10 @@ def test_baselines_can_be_chosen_and_vague_choices_are_refused(
 
 
 def test_other_tracks_are_not_compared(
-    runs: tuple[ScoredRun, ScoredRun, Means], store: Path, tmp_path: Path
+    runs: tuple[ScoredRun, ScoredRun, ScoringOptions], store: Path, tmp_path: Path
 ) -> None:
-    real, noise, means = runs
+    real, noise, options = runs
     other = build_scene_track(store, tmp_path, TrackPlan(num_clips=4, seed=9, duration_s=2.0))
     moved = replace(noise, track=other.folder)
     with pytest.raises(UserError, match="different tracks"):
-        compare_runs(real, choose_system(real, None), moved, choose_system(noise, None), means)
+        compare_runs(real, choose_system(real, None), moved, choose_system(noise, None), options)

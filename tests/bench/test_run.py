@@ -25,7 +25,7 @@ from omni2sound.bench.report.results import ScoredRun, read_run
 from omni2sound.bench.report.tables import tables_of
 from omni2sound.bench.report.write import REPORTS, write_report
 from omni2sound.bench.run import Submission, run_model, score_folders
-from omni2sound.bench.scoring.means import Means
+from omni2sound.bench.scoring.options import ScoringOptions
 from omni2sound.bench.systems.baseline_files import Embedders
 from omni2sound.bench.systems.model import ModelRun, clip_seed, make_sounds
 from omni2sound.bench.tracks.scenes import TrackPlan, build_scene_track
@@ -45,9 +45,9 @@ def quiet(step: str) -> Callable[[int, int], None]:
 
 
 @pytest.fixture(scope="module")
-def means(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Means:
-    return Means(
-        judges=("yamnet",),
+def options(store: Path, tmp_path_factory: pytest.TempPathFactory) -> ScoringOptions:
+    return ScoringOptions(
+        taggers=("yamnet",),
         cache_folder=tmp_path_factory.mktemp("cache"),
         assets=store,
         num_remembered=2,
@@ -56,9 +56,11 @@ def means(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Means:
 
 
 @pytest.fixture(scope="module")
-def whole(scene_track: Track, means: Means, tmp_path_factory: pytest.TempPathFactory) -> ScoredRun:
+def whole(
+    scene_track: Track, options: ScoringOptions, tmp_path_factory: pytest.TempPathFactory
+) -> ScoredRun:
     out = tmp_path_factory.mktemp("run")
-    run = run_model(scene_track, out, RUN, means, limit=None, on_step=quiet)
+    run = run_model(scene_track, out, RUN, options, limit=None, on_step=quiet)
     write_report(run)
     return run
 
@@ -99,7 +101,7 @@ def test_the_oracle_is_the_ceiling(whole: ScoredRun) -> None:
 
 
 def test_a_limit_changes_no_sound(
-    whole: ScoredRun, scene_track: Track, means: Means, tmp_path: Path
+    whole: ScoredRun, scene_track: Track, options: ScoringOptions, tmp_path: Path
 ) -> None:
     make_sounds(scene_track.limited(2), tmp_path, replace(RUN, tasks=("VT2A",)))
     for clip in scene_track.clips[:2]:
@@ -110,7 +112,7 @@ def test_a_limit_changes_no_sound(
 
 
 def test_sounds_of_other_settings_are_refused(
-    whole: ScoredRun, scene_track: Track, means: Means
+    whole: ScoredRun, scene_track: Track, options: ScoringOptions
 ) -> None:
     for other, words in (
         (replace(RUN, seed=1), "seed 0 and not 1"),
@@ -118,7 +120,7 @@ def test_sounds_of_other_settings_are_refused(
         (replace(RUN, batch_size=2), "batch_size 3 and not 2"),  # rounding differs
     ):
         with pytest.raises(UserError, match=words):
-            run_model(scene_track, whole.folder, other, means, limit=None, on_step=quiet)
+            run_model(scene_track, whole.folder, other, options, limit=None, on_step=quiet)
 
 
 SCRIPT = """
@@ -129,17 +131,17 @@ from omni2sound.bench.report.examples import choose_examples
 from omni2sound.bench.systems.model import ModelRun
 from omni2sound.bench.report.write import write_report
 from omni2sound.bench.run import run_model
-from omni2sound.bench.scoring.means import Means
+from omni2sound.bench.scoring.options import ScoringOptions
 from omni2sound.bench.tracks.track import read_track
 from tests.bench.embeds import colours_embed, words_embed
 track, out, cache, store = map(Path, sys.argv[1:])
-means = Means(judges=("yamnet",), cache_folder=cache, assets=store, num_remembered=2,
+options = ScoringOptions(taggers=("yamnet",), cache_folder=cache, assets=store, num_remembered=2,
               embed=Embedders(caption=words_embed, look=colours_embed))
 def step(name):
     print(name, flush=True)
     return lambda done, total: print(name, done, flush=True)
 asked = ModelRun(model="embedded", num_steps=1, device="cpu", batch_size=3)
-run = run_model(read_track(track), out, asked, means, limit=None, on_step=step)
+run = run_model(read_track(track), out, asked, options, limit=None, on_step=step)
 print("reporting", flush=True)
 write_report(run)
 """
@@ -188,16 +190,16 @@ def hand_in(track: Track, folder: Path) -> Path:
     return folder
 
 
-def scored(track: Track, folder: Path, out: Path, means: Means) -> ScoredRun:
+def scored(track: Track, folder: Path, out: Path, options: ScoringOptions) -> ScoredRun:
     submission = Submission(name="theirs", task="VT2A", folder=folder)
-    plain = replace(means, assets=None)
+    plain = replace(options, assets=None)
     return score_folders(track, [submission], out, plain, limit=None, on_step=quiet)
 
 
 def test_a_system_that_hands_in_the_truth_ties_with_the_oracle(
-    scene_track: Track, theirs: Path, means: Means, tmp_path: Path
+    scene_track: Track, theirs: Path, options: ScoringOptions, tmp_path: Path
 ) -> None:
-    run = scored(scene_track, theirs, tmp_path / "out", means)
+    run = scored(scene_track, theirs, tmp_path / "out", options)
     assert run.evaluation.problems == {}
     for name, part in (("KL", "main"), ("onset F1 50 ms", "main")):
         ours = value(run, "theirs", name, part, "VT2A")
@@ -220,7 +222,7 @@ def test_the_real_set_itself_has_no_distances(whole: ScoredRun) -> None:
 
 
 def test_what_is_missing_is_counted_and_named_never_replaced(
-    store: Path, means: Means, tmp_path: Path
+    store: Path, options: ScoringOptions, tmp_path: Path
 ) -> None:
     plan = TrackPlan(num_clips=12, seed=3, duration_s=2.0)
     track = build_scene_track(store, tmp_path / "track", plan)
@@ -229,7 +231,7 @@ def test_what_is_missing_is_counted_and_named_never_replaced(
     (theirs / f"{gone}.wav").unlink()
     sound = np.full(2 * RATE_HZ, np.nan, np.float32)
     soundfile.write(theirs / f"{broken}.wav", sound, RATE_HZ, subtype="FLOAT")
-    run = scored(track, theirs, tmp_path / "out", means)
+    run = scored(track, theirs, tmp_path / "out", options)
     problems = {(p.kind, p.name) for p in run.evaluation.problems["theirs VT2A"]}
     assert problems == {("missing", gone), ("not finite", broken)}
     rows = {r.part: r for r in run.evaluation.rows if r.system == "theirs"}
@@ -246,12 +248,12 @@ def test_what_is_missing_is_counted_and_named_never_replaced(
 
 
 def test_too_few_clips_are_no_system(
-    scene_track: Track, theirs: Path, means: Means, tmp_path: Path
+    scene_track: Track, theirs: Path, options: ScoringOptions, tmp_path: Path
 ) -> None:
     for path in list(theirs.iterdir())[:5]:
         path.unlink()
     with pytest.raises(UserError, match="3 of 8 clips"):
-        scored(scene_track, theirs, tmp_path / "out", means)
+        scored(scene_track, theirs, tmp_path / "out", options)
 
 
 # --- reports ----------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from omni2sound.bench.report.gates import gates_of
 from omni2sound.bench.report.results import ScoredRun, read_run
 from omni2sound.bench.report.write import write_report
 from omni2sound.bench.run import run_model
-from omni2sound.bench.scoring.means import Means
+from omni2sound.bench.scoring.options import ScoringOptions
 from omni2sound.bench.systems.baseline_files import Embedders
 from omni2sound.bench.systems.folder import SETTINGS, check_settings
 from omni2sound.bench.systems.model import ModelRun, model_identity, variants_of
@@ -48,9 +48,9 @@ def quiet(step: str) -> Callable[[int, int], None]:
 
 
 @pytest.fixture(scope="module")
-def means(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Means:
-    return Means(
-        judges=("yamnet",),
+def options(store: Path, tmp_path_factory: pytest.TempPathFactory) -> ScoringOptions:
+    return ScoringOptions(
+        taggers=("yamnet",),
         cache_folder=tmp_path_factory.mktemp("cache"),
         assets=store,
         num_remembered=2,
@@ -59,7 +59,7 @@ def means(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Means:
 
 
 def run_with(
-    track: Track, out: Path, means: Means, *, knows: bool, run: ModelRun = RUN
+    track: Track, out: Path, options: ScoringOptions, *, knows: bool, run: ModelRun = RUN
 ) -> ScoredRun:
     """A run whose sounds are there already: the clips' own, or silence."""
     sounds, identity = out / "sounds", model_identity(run)
@@ -72,14 +72,14 @@ def run_with(
                 shutil.copyfile(track.path(clip.audio), path)
             else:
                 soundfile.write(path, np.zeros(32_000), 16_000)
-    return run_model(track, out, run, means, limit=None, on_step=quiet)
+    return run_model(track, out, run, options, limit=None, on_step=quiet)
 
 
 @pytest.fixture(scope="module")
 def knowing(
-    scene_track: Track, means: Means, tmp_path_factory: pytest.TempPathFactory
+    scene_track: Track, options: ScoringOptions, tmp_path_factory: pytest.TempPathFactory
 ) -> ScoredRun:
-    return run_with(scene_track, tmp_path_factory.mktemp("knowing"), means, knows=True)
+    return run_with(scene_track, tmp_path_factory.mktemp("knowing"), options, knows=True)
 
 
 def titles(run: ScoredRun, part: Part, protocol: str) -> set[str]:
@@ -145,9 +145,9 @@ def test_reports_hold_the_gates_and_say_that_verdicts_are_missing(knowing: Score
     assert gates_of(read_run(knowing.folder)) == gates
 
 
-def test_a_mute_model_misses(scene_track: Track, means: Means, tmp_path: Path) -> None:
+def test_a_mute_model_misses(scene_track: Track, options: ScoringOptions, tmp_path: Path) -> None:
     run = replace(RUN, many_steps=2)
-    gates = gates_of(run_with(scene_track, tmp_path, means, knows=False, run=run))
+    gates = gates_of(run_with(scene_track, tmp_path, options, knows=False, run=run))
     missed = {gate.name for gate in gates if gate.passed is False}
     assert {
         "V2A: onset F1, of the oracle's",
@@ -158,9 +158,9 @@ def test_a_mute_model_misses(scene_track: Track, means: Means, tmp_path: Path) -
     assert "VT2A: FD, over many steps'" in {gate.name for gate in gates}
 
 
-def test_a_second_judge_changes_nothing_that_the_first_says(
+def test_a_second_tagger_changes_nothing_that_the_first_says(
     scene_track: Track,
-    means: Means,
+    options: ScoringOptions,
     knowing: ScoredRun,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -172,7 +172,7 @@ def test_a_second_judge_changes_nothing_that_the_first_says(
         return judge
 
     monkeypatch.setattr(tagging, "TAGGERS", Registry("tagger", {**tagging.TAGGERS, "twin": twin}))
-    both = run_with(scene_track, tmp_path, replace(means, judges=("yamnet", "twin")), knows=True)
+    both = run_with(scene_track, tmp_path, replace(options, taggers=("yamnet", "twin")), knows=True)
     first = {
         (r.part, r.protocol, r.system, r.task): {s.name: s for s in r.scores}
         for r in knowing.evaluation.rows
@@ -186,10 +186,10 @@ def test_a_second_judge_changes_nothing_that_the_first_says(
         for name in {"seen heard", "unseen heard"} & scores.keys():
             assert scores[f"{name} (2nd)"].estimate == scores[name].estimate
     by_name = {gate.name: gate for gate in gates_of(both)}
-    again = [gate for name, gate in by_name.items() if name.endswith(" (2nd judge)")]
+    again = [gate for name, gate in by_name.items() if name.endswith(" (2nd tagger)")]
     assert len(again) == 4
     for gate in again:
-        assert gate.measured == by_name[gate.name.removesuffix(" (2nd judge)")].measured
+        assert gate.measured == by_name[gate.name.removesuffix(" (2nd tagger)")].measured
 
 
 def test_runs_without_controls_have_no_gates(knowing: ScoredRun) -> None:
@@ -198,24 +198,24 @@ def test_runs_without_controls_have_no_gates(knowing: ScoredRun) -> None:
 
 
 def test_gates_are_refused_where_they_cannot_be_computed(
-    scene_track: Track, means: Means, knowing: ScoredRun, tmp_path: Path
+    scene_track: Track, options: ScoringOptions, knowing: ScoredRun, tmp_path: Path
 ) -> None:
     clip = next(c.clip_id for c in scene_track.clips if c.part == "offscreen")
     records = [r for r in knowing.evaluation.clips if (r.clip_id, r.system) != (clip, MODEL)]
     lacking = replace(knowing, evaluation=replace(knowing.evaluation, clips=tuple(records)))
     with pytest.raises(UserError, match=f"has no sound of {clip}"):
         gates_of(lacking)
-    for track, changed_means, run, words in (
-        (scene_track, replace(means, assets=None), RUN, "need the scene corpus"),
-        (scene_track, means, replace(RUN, tasks=("VT2A",)), "add T2A, V2A"),
+    for track, changed_options, run, words in (
+        (scene_track, replace(options, assets=None), RUN, "need the scene corpus"),
+        (scene_track, options, replace(RUN, tasks=("VT2A",)), "add T2A, V2A"),
         (
             replace(scene_track, clips=tuple(replace(c, truth=None) for c in scene_track.clips)),
-            means,
+            options,
             RUN,
             "has none",
         ),
     ):
         with pytest.raises(UserError, match=words):
-            run_model(track, tmp_path, run, changed_means, limit=None, on_step=quiet)
+            run_model(track, tmp_path, run, changed_options, limit=None, on_step=quiet)
     with pytest.raises(UserError, match="4 clips or more of part main, got 3"):
-        run_model(scene_track, tmp_path, RUN, means, limit=6, on_step=quiet)
+        run_model(scene_track, tmp_path, RUN, options, limit=6, on_step=quiet)

@@ -161,7 +161,7 @@ from omni2sound.train import state as module
 from tests.train.test_state import IDENTITY, make
 runs, where = Path(sys.argv[1]), sys.argv[2]
 module.save_state(runs, make(0), step=1, identity=IDENTITY)
-rename, flush, write = module._rename, module._flush, module.save_file
+rename, flush, write = module._rename, module.flush_to_disk, module.save_file
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
 def half(tensors, path, metadata):
@@ -172,7 +172,7 @@ def renamed(*args):
     rename(*args)
     die()
 if where == "while writing": module.save_file = half
-if where == "before the flush": module._flush = die
+if where == "before the flush": module.flush_to_disk = die
 if where == "before the rename": module._rename = die
 if where == "after the rename": module._rename = renamed
 module.save_state(runs, make(1), step=2, identity=IDENTITY)

@@ -71,10 +71,10 @@ class Thresholds:
             raise UserError(f"thresholds of {scorer!r}: {error}") from None
 
 
-def hallucination_phrases(file: Path | None = None) -> tuple[str, ...]:
+def hallucination_phrases() -> tuple[str, ...]:
     """Read phrases that captioners often use for absent sounds, one per line."""
-    source = file or resources.files(__package__) / "phrases.txt"
-    lines = source.read_text(encoding="utf-8").split("\n")
+    file = resources.files(__package__) / "phrases.txt"
+    lines = file.read_text(encoding="utf-8").split("\n")
     return tuple(p for line in lines if (p := line.partition("#")[0].strip().lower()))
 
 

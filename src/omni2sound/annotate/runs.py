@@ -22,7 +22,7 @@ from omni2sound.annotate.steps import START_ONE, STEPS_FILE, StepStore
 from omni2sound.config import from_json, to_json
 from omni2sound.data.corpora.manifest import Clip, Manifest, read_manifest
 from omni2sound.errors import UserError
-from omni2sound.files import atomic_path
+from omni2sound.files import write_json
 
 SETTINGS_FILE = "run.json"
 CALLS_FILE = "calls.sqlite"
@@ -43,8 +43,7 @@ class RunSettings:
 
     def write(self, folder: Path) -> None:
         """Write `run.json`, replacing an earlier one."""
-        with atomic_path(folder / SETTINGS_FILE) as temporary:
-            temporary.write_text(json.dumps(to_json(self), indent=1) + "\n", encoding="utf-8")
+        write_json(folder / SETTINGS_FILE, to_json(self))
 
     @classmethod
     def read(cls, folder: Path) -> RunSettings:

@@ -27,8 +27,8 @@ from omni2sound.bench.metrics.scene_v1 import STAGE_V1, ClipScore
 from omni2sound.bench.metrics.tagger_8s import MIN_CLIPS_FOR_VERDICT
 from omni2sound.bench.report.results import ScoredRun
 from omni2sound.bench.scoring.evaluate import MIN_CLIPS, ClipRecord
-from omni2sound.bench.scoring.means import Means
-from omni2sound.bench.scoring.sounds import Judged, iter_judged, judge_sounds
+from omni2sound.bench.scoring.options import ScoringOptions
+from omni2sound.bench.scoring.sounds import TaggedSound, iter_features, tag_sounds
 from omni2sound.bench.stats.estimate import Direction, Estimate
 from omni2sound.bench.stats.frechet_sets import (
     SetOfSounds,
@@ -37,8 +37,9 @@ from omni2sound.bench.stats.frechet_sets import (
     statistics_of,
 )
 from omni2sound.bench.systems.system import System, real_sounds
-from omni2sound.bench.tracks.track import Task, Track, read_track
+from omni2sound.bench.tracks.track import Track, read_track
 from omni2sound.errors import UserError
+from omni2sound.generate.request import Task
 
 NUM_SWAPS = 10_000
 NUM_RESAMPLES = 10_000
@@ -99,7 +100,11 @@ def choose_system(run: ScoredRun, task: Task | None, name: str | None = None) ->
 
 
 def compare_runs(
-    run_a: ScoredRun, system_a: System, run_b: ScoredRun, system_b: System, means: Means
+    run_a: ScoredRun,
+    system_a: System,
+    run_b: ScoredRun,
+    system_b: System,
+    options: ScoringOptions,
 ) -> Comparison:
     """Compare two systems.
 
@@ -108,7 +113,7 @@ def compare_runs(
         system_a: System of that run.
         run_b: Run in which B was scored.
         system_b: System of that run.
-        means: Taggers, cache, engine; cached features are reused.
+        options: Taggers, cache, engine; cached features are reused.
 
     Raises:
         UserError: The runs use different tracks, or share fewer than four clips.
@@ -130,10 +135,12 @@ def compare_runs(
         raise UserError(f"the two systems share {len(ids)} clips; {MIN_CLIPS} are the least")
     found = [
         *_paired_scores(track, ids, run_a, system_a, run_b, system_b),
-        *_set_scores(track, ids, system_a, system_b, means),
+        *_set_scores(track, ids, system_a, system_b, options),
     ]
     corrected = holm([d.p for d in found])
-    differences = [_judged(replace(d, p_holm=p)) for d, p in zip(found, corrected, strict=True)]
+    differences = [
+        _with_verdict(replace(d, p_holm=p)) for d, p in zip(found, corrected, strict=True)
+    ]
     return Comparison(
         a=system_a.title,
         b=system_b.title,
@@ -143,7 +150,7 @@ def compare_runs(
     )
 
 
-def _judged(d: Difference) -> Difference:
+def _with_verdict(d: Difference) -> Difference:
     needs = MIN_CLIPS_FOR_VERDICT if d.name in ("FD", "KID") else 0
     if d.difference.num_clips < needs:
         return replace(d, verdict=f"none under {needs} clips")
@@ -278,15 +285,14 @@ def _chunks(total: int, num_clips: int) -> list[int]:
     return [size] * (total // size) + ([total % size] if total % size else [])
 
 
-def swap_test(table_N22: NDArray[np.float64], *, seed: int = 0) -> float:
+def swap_test(table_N22: NDArray[np.float64]) -> float:
     """Two-sided p-value for equal systems: share of random swaps that differ as much as the data.
 
     Args:
         table_N22: Clips by systems by (numerator, denominator).
-        seed: Random seed.
     """
     observed = abs(float(np.diff(_ratios(table_N22[None])[0])[0]))
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     as_far = 0
     for count in _chunks(NUM_SWAPS, len(table_N22)):
         swap = rng.random((count, len(table_N22))) < 0.5
@@ -311,7 +317,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _set_scores(
-    track: Track, ids: Sequence[str], system_a: System, system_b: System, means: Means
+    track: Track, ids: Sequence[str], system_a: System, system_b: System, options: ScoringOptions
 ) -> list[Difference]:
     if system_a.is_real or system_b.is_real:
         return []  # a set of real sounds has no distance to itself
@@ -319,30 +325,23 @@ def _set_scores(
     parts = [(p, [i for i in ids if clips[i].part == p]) for p in track.parts]
     real = real_sounds(track)
     wanted = [(clips[i], s[i]) for s in (real, system_a.sounds, system_b.sounds) for i in ids]
-    judged = judge_sounds(
-        track,
-        wanted,
-        judges=means.judges,
-        cache_folder=means.cache_folder,
-        engine=means.engine,
-        num_workers=means.num_workers,
-    )
+    tagged = tag_sounds(track, wanted, options)
     count = len(ids)
-    by_id = [dict(zip(ids, judged[k * count : (k + 1) * count], strict=True)) for k in range(3)]
+    by_id = [dict(zip(ids, tagged[k * count : (k + 1) * count], strict=True)) for k in range(3)]
     found = []
-    for judge in means.judges:
+    for tagger in options.taggers:
         for part, here in parts:
             if len(here) >= MIN_CLIPS:
-                found += _set_differences(by_id, here, judge, part)
+                found += _set_differences(by_id, here, tagger, part)
     return found
 
 
 def _set_differences(
-    by_id: Sequence[dict[str, Judged]], ids: Sequence[str], tagger: str, part: str
+    by_id: Sequence[dict[str, TaggedSound]], ids: Sequence[str], tagger: str, part: str
 ) -> list[Difference]:
     group_N = groups_of(len(ids))
     real, a, b = (
-        SetOfSounds(iter_judged((judged[i] for i in ids), tagger), group_N) for judged in by_id
+        SetOfSounds(iter_features((tagged[i] for i in ids), tagger), group_N) for tagged in by_id
     )
     of_a, of_b = statistics_of(real, a), statistics_of(real, b)
     found = []

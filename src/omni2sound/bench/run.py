@@ -1,11 +1,10 @@
-"""A whole run: sounds, judging, scores; and the scoring of folders of sounds.
+"""A whole run: sounds, tags, scores; and the scoring of folders of sounds.
 
 In:   a track; a model, or folders of sounds.
 Out:  a folder with `scores.json` and everything that reports need (`report.results`).
 
 Every step stores its results where the next start finds them: sounds under their clips' names,
-judged sounds by digest. A run that was killed anywhere and is started again ends with the same
-scores.
+measurements by digest. A run that was killed and is started again ends with the same scores.
 """
 
 from __future__ import annotations
@@ -17,13 +16,14 @@ from typing import get_args
 
 from omni2sound.bench.report.results import ScoredRun, read_run, write_run
 from omni2sound.bench.scoring.evaluate import MIN_CLIPS, evaluate
-from omni2sound.bench.scoring.means import Means, OnStep
+from omni2sound.bench.scoring.options import OnStep, ScoringOptions
 from omni2sound.bench.systems.baseline_files import plain_baselines, stage_baselines
 from omni2sound.bench.systems.folder import Problem, check_folder
 from omni2sound.bench.systems.model import ModelRun, make_sounds, model_identity, variants_of
 from omni2sound.bench.systems.system import System
-from omni2sound.bench.tracks.track import TASKS, Part, Task, Track
+from omni2sound.bench.tracks.track import TASKS, Part, Track
 from omni2sound.errors import UserError
+from omni2sound.generate.request import Task
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,7 +43,13 @@ class Submission:
 
 
 def run_model(
-    track: Track, out: Path, run: ModelRun, means: Means, *, limit: int | None, on_step: OnStep
+    track: Track,
+    out: Path,
+    run: ModelRun,
+    options: ScoringOptions,
+    *,
+    limit: int | None,
+    on_step: OnStep,
 ) -> ScoredRun:
     """Make a model's sounds and score them.
 
@@ -51,7 +57,7 @@ def run_model(
         track: The whole track.
         out: Folder; made if missing.
         run: Model and settings.
-        means: Execution settings.
+        options: Execution settings.
         limit: Only the first clips.
         on_step: Reports progress.
 
@@ -61,14 +67,14 @@ def run_model(
     """
     asked = track.limited(limit)
     if run.with_controls:
-        _check_controls(asked, run, means)
+        _check_controls(asked, run, options)
     out.mkdir(parents=True, exist_ok=True)
     failed = make_sounds(
         asked,
         out / "sounds",
         run,
-        engine=means.engine,
-        num_workers=means.num_workers,
+        engine=options.engine,
+        num_workers=options.num_workers,
         on_clip=on_step("sounds"),
     )
     identity = model_identity(run)
@@ -86,7 +92,7 @@ def run_model(
         track,
         submissions,
         out,
-        means,
+        options,
         limit=limit,
         on_step=on_step,
         more_facts={"model": {**identity, "many_steps": run.many_steps}},
@@ -95,10 +101,10 @@ def run_model(
     )
 
 
-def _check_controls(track: Track, run: ModelRun, means: Means) -> None:
+def _check_controls(track: Track, run: ModelRun, options: ScoringOptions) -> None:
     if not track.has_truth:
         raise UserError(f"gates need scenes with truth; track {track.info.name} has none")
-    if means.assets is None:
+    if options.assets is None:
         raise UserError("gates compare with training recordings and need the scene corpus")
     if missing := set(TASKS) - set(run.tasks):
         raise UserError(f"gates compare all tasks; add {', '.join(sorted(missing))}")
@@ -111,7 +117,7 @@ def score_folders(
     track: Track,
     submissions: Sequence[Submission],
     out: Path,
-    means: Means,
+    options: ScoringOptions,
     *,
     limit: int | None,
     on_step: OnStep,
@@ -125,7 +131,7 @@ def score_folders(
         track: The whole track.
         submissions: Each a system's folder for one task.
         out: Folder for scores; made if missing.
-        means: Execution settings.
+        options: Execution settings.
         limit: Only the first clips.
         on_step: Reports progress.
         more_facts: Go into the report.
@@ -138,25 +144,25 @@ def score_folders(
     asked = track.limited(limit)
     out.mkdir(parents=True, exist_ok=True)
     systems = [
-        _checked_system(track, asked, submission, means, on_step, failed or {})
+        _checked_system(track, asked, submission, options, on_step, failed or {})
         for submission in submissions
     ]
     systems += plain_baselines(asked, out / "baselines")
-    if track.has_truth and means.assets is not None:
+    if track.has_truth and options.assets is not None:
         systems += stage_baselines(
             asked,
-            means.assets,
+            options.assets,
             out / "baselines",
-            embed=means.embed,
-            num_remembered=means.num_remembered,
+            embed=options.embed,
+            num_remembered=options.num_remembered,
             on_clip=on_step("baselines"),
-            engine=means.engine,
-            num_workers=means.num_workers,
+            engine=options.engine,
+            num_workers=options.num_workers,
         )
-    evaluation = evaluate(asked, systems, means, on_step=on_step, with_copies=with_copies)
+    evaluation = evaluate(asked, systems, options, on_step=on_step, with_copies=with_copies)
     facts = {**evaluation.facts, **(more_facts or {})}
-    if track.has_truth and means.assets is not None:
-        facts["num_remembered"] = means.num_remembered
+    if track.has_truth and options.assets is not None:
+        facts["num_remembered"] = options.num_remembered
     evaluation = replace(evaluation, facts=facts)
     write_run(out, evaluation, systems, track=track.folder, limit=limit)
     return read_run(out)
@@ -166,7 +172,7 @@ def _checked_system(
     track: Track,
     asked: Track,
     submission: Submission,
-    means: Means,
+    options: ScoringOptions,
     on_step: OnStep,
     failed: Mapping[str, str],
 ) -> System:
@@ -178,8 +184,8 @@ def _checked_system(
         sample_rate_hz=submission.sample_rate_hz,
         others=[c.clip_id for c in track.clips],
         on_file=on_step(title),
-        engine=means.engine,
-        num_workers=means.num_workers,
+        engine=options.engine,
+        num_workers=options.num_workers,
     )
     return System(
         name=submission.name,

@@ -109,14 +109,7 @@ def read_settings(data: Any) -> Released:
 
 
 def _read_model(data: Any) -> Released:
-    top = _Settings(data, "the file")
-    top.expect("model_type", "diffusion_cond")
-    rate = int(top.take("sample_rate"))
-    top.expect("audio_channels", 1)
-    for key in _UNREAD:
-        top.take(key, None)
-    model = top.within("model")
-    top.end()
+    model, rate = _open(data, "diffusion_cond")
     autoencoder, latent_scale = _read_autoencoder(model.within("pretransform"), rate)
     model.expect("io_channels", autoencoder.latent_dim)
     diffusion = model.within("diffusion")
@@ -146,15 +139,21 @@ def read_autoencoder_settings(data: Any) -> OobleckConfig:
     Raises:
         ConfigError: A setting is missing, unknown, or not of this layout.
     """
+    model, rate = _open(data, "autoencoder")
+    return _read_oobleck(model, rate)
+
+
+def _open(data: Any, kind: str) -> tuple[_Settings, int]:
+    """Settings of the model and its sample rate."""
     top = _Settings(data, "the file")
-    top.expect("model_type", "autoencoder")
+    top.expect("model_type", kind)
     rate = int(top.take("sample_rate"))
     top.expect("audio_channels", 1)
     for key in _UNREAD:
         top.take(key, None)
     model = top.within("model")
     top.end()
-    return _read_oobleck(model, rate)
+    return model, rate
 
 
 def _read_autoencoder(settings: _Settings, rate: int) -> tuple[OobleckConfig, float]:

@@ -1,7 +1,7 @@
 """Maps jobs to workers: in this process, in several, or on a Ray cluster.
 
 In:   a function of one job (both importable by name), jobs as plain data.
-Out:  its results, in the order of completion.
+Out:  its results, in the order of completion or of the jobs.
 
 A Ray started here listens on the machine's network addresses, whatever its settings: use it on
 trusted machines and networks only.
@@ -72,6 +72,39 @@ def map_jobs(
     if num_workers == 1 or len(jobs) < 2:
         return map(work, jobs)
     return _in_processes(work, jobs, num_workers)
+
+
+def map_in_order(
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
+    *,
+    engine: EngineName = "local",
+    num_workers: int = 1,
+    on_job: Callable[[int, int], None] | None = None,
+) -> list[Result]:
+    """Do every job once, as `map_jobs` does, and return the results in the order of the jobs.
+
+    Args:
+        function: As for `map_jobs`.
+        jobs: As for `map_jobs`.
+        engine: As for `map_jobs`.
+        num_workers: As for `map_jobs`.
+        on_job: Called with (jobs done, jobs in all).
+    """
+    found: dict[int, Result] = {}
+    work, numbered = partial(_run_numbered, function), tuple(enumerate(jobs))
+    for place, result in map_jobs(work, numbered, engine=engine, num_workers=num_workers):
+        found[place] = result
+        if on_job is not None:
+            on_job(len(found), len(jobs))
+    return [found[place] for place in range(len(jobs))]
+
+
+def _run_numbered(
+    function: Callable[[Job], Result], numbered: tuple[int, Job]
+) -> tuple[int, Result]:
+    place, job = numbered
+    return place, function(job)
 
 
 def _run_single_threaded(function: Callable[[Job], Result], job: Job) -> Result:

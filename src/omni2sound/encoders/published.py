@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
 from omni2sound.files import cache_dir
+from omni2sound.weights import misfits
 
 _log = logging.getLogger(__name__)
 
@@ -200,15 +201,8 @@ def fill(
     stored = {
         name: v for name, v in tensors.items() if not (unneeded and name.startswith(unneeded))
     }
-    wanted = network.state_dict()
-    problems = [f"missing {name}" for name in wanted if name not in stored]
-    problems += [f"left over {name}" for name in stored if name not in wanted]
-    problems += [
-        f"{name} is {tuple(stored[name].shape)}, expected {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in stored and stored[name].shape != wanted[name].shape
-    ]
-    if problems:
+    shapes = {name: tuple(tensor.shape) for name, tensor in stored.items()}
+    if problems := misfits(shapes, network.state_dict()):
         raise ConfigError(f"{title}: the file is not this network: {'; '.join(problems)}")
     network.load_state_dict(stored)
 

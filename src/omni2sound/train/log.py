@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from omni2sound.files import atomic_path, split_lines
+from omni2sound.files import split_lines, write_text
 from omni2sound.train.parallel import World
 from omni2sound.train.recipe import TASKS
 
@@ -72,8 +72,7 @@ def _cut(path: Path, last_step: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError):
             continue  # cut by a kill
-    with atomic_path(path) as temporary:
-        temporary.write_text("".join(kept), encoding="utf-8")
+    write_text(path, "".join(kept))
 
 
 class LossBins:

@@ -15,17 +15,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 from omni2sound.config import added, runtime_only
 from omni2sound.diffusion.objective import Objective
 from omni2sound.errors import ConfigError
+from omni2sound.generate.request import Task
 from omni2sound.models.conditioning import ConditionerConfig
 from omni2sound.models.dit import DiTConfig
 from omni2sound.train.optimizer import OptimizerKind
 
-Task = Literal["T2A", "V2A", "VT2A"]
-TASKS: tuple[Task, ...] = get_args(Task)
+TASKS: tuple[Task, ...] = ("T2A", "V2A", "VT2A")
+"""In the order of losses in checkpoints."""
 
 
 def _check(holds: bool, message: str) -> None:

@@ -87,19 +87,16 @@ def denoise(
     noise_BLC: Tensor,
     conditions: Conditions,
     objective: Objective,
-    *,
-    num_steps: int = NUM_STEPS,
-    guidance: float = GUIDANCE,
 ) -> Tensor:
     """Denoise (B, L, C) to latents, in even steps of the noise time, with guidance."""
     x_BLC, batch_size = noise_BLC, noise_BLC.shape[0]
     all_B = torch.ones(batch_size, dtype=torch.bool, device=noise_BLC.device)
-    times = torch.linspace(1, 0, num_steps + 1, device=noise_BLC.device)
+    times = torch.linspace(1, 0, NUM_STEPS + 1, device=noise_BLC.device)
     for now, then in pairwise(times):
         t_B = now.expand(batch_size)
         conditional = model(x_BLC, t_B, conditions).float()
         null = model(x_BLC, t_B, conditions, drop_B=all_B).float()
-        data_BLC = objective.to_data(x_BLC, null + guidance * (conditional - null), t_B)
+        data_BLC = objective.to_data(x_BLC, null + GUIDANCE * (conditional - null), t_B)
         alpha, sigma = objective.alpha_sigma(t_B)
         noise = (x_BLC - alpha * data_BLC) / sigma
         x_BLC = objective.add_noise(data_BLC, noise, then.expand(batch_size))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -28,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from omni2sound.errors import ConfigError
+from omni2sound.files import flush_to_disk
 from omni2sound.train.optimizer import moment_names
 from omni2sound.train.parallel import World, local, place_in_whole
 
@@ -104,10 +104,10 @@ def save_state(
         }
         path = staging / "state.json"
         path.write_text(json.dumps(description, indent=2), encoding="utf-8")
-        _flush(path)
-        _flush(staging)
+        flush_to_disk(path)
+        flush_to_disk(staging)
         _rename(staging, target)
-        _flush(runs)
+        flush_to_disk(runs)
         for old in _checkpoints(runs)[:-KEEP_LAST]:
             # Hidden first: a folder that is half deleted must not look like a checkpoint.
             hidden = old.with_name(f".{old.name}.old")
@@ -143,16 +143,7 @@ def _write_pieces(path: Path, state: TrainState, world: World) -> None:
         starts[name], shapes[name] = start or 0, list(tensor.shape)
     metadata = {"starts": json.dumps(starts), "shapes": json.dumps(shapes)}
     save_file(pieces, path, metadata=metadata)
-    _flush(path)
-
-
-def _flush(path: Path) -> None:
-    """Force a file or folder to disk; a renamed file may otherwise be empty after a crash."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush_to_disk(path)
 
 
 def _checkpoints(runs: Path) -> list[Path]:

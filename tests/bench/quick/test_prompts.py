@@ -42,7 +42,7 @@ def test_a_model_that_obeys_passes_and_held_out_words_are_used(tonal_assets: Sce
     assert checks[0].passed
 
 
-def test_a_second_judge_is_not_asked_of_classes_that_it_does_not_know(
+def test_a_second_tagger_is_not_asked_of_classes_that_it_does_not_know(
     tonal_assets: SceneAssets,
 ) -> None:
     class OnlyBells(YamNet):
@@ -65,11 +65,11 @@ def test_a_second_judge_is_not_asked_of_classes_that_it_does_not_know(
     )
     assert "drum" in run.left_out_2nd
     assert "bell" not in run.left_out_2nd
-    found = run.result.found["generated, 2nd judge"]
+    found = run.result.found["generated, 2nd tagger"]
     assert [h is None for h in found] == [c == "drum" for c in run.result.class_ids]
     rates = {row.system: row.rate for row in score_prompts(run.result)[0]}
-    assert rates["oracle, 2nd judge"].num_clips == 5
-    assert rates["oracle, 2nd judge"].value == 1
+    assert rates["oracle, 2nd tagger"].num_clips == 5
+    assert rates["oracle, 2nd tagger"].value == 1
 
 
 def test_the_judge_knows_every_class_group_of_the_catalogue() -> None:

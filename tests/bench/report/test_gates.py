@@ -57,7 +57,7 @@ def kept(
         task=None,
         stage=score,
         kl={},
-        heard={"judge": tuple(heard)},
+        heard={"tagger": tuple(heard)},
         nearness=Nearness(cosine=0.5, is_copy=copy),
     )
 
@@ -69,7 +69,7 @@ def fd(value: float) -> np.ndarray:
 def part(sounds: dict[str, list[ClipRecord]], distances: dict[str, float]) -> PartResult:
     return PartResult(
         sounds=sounds,
-        judges=("judge", "judge that knows no class"),
+        taggers=("tagger", "tagger that knows no class"),
         seen_classes=([frozenset({f"class {i % 4}"}) for i in range(N)], [frozenset()] * N),
         seen_impulsive=[(i % 2 == 0,) for i in range(N)],
         fd={name: fd(value) for name, value in distances.items()},

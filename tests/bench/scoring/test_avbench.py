@@ -16,8 +16,8 @@ from omni2sound.bench.report.results import ScoredRun, read_run
 from omni2sound.bench.report.write import write_report
 from omni2sound.bench.run import Submission, score_folders
 from omni2sound.bench.scoring import avbench as avbench_features
-from omni2sound.bench.scoring.avbench import PublishedJudges, embed_track
-from omni2sound.bench.scoring.means import Means
+from omni2sound.bench.scoring.avbench import embed_track
+from omni2sound.bench.scoring.options import PublishedNetworks, ScoringOptions
 from omni2sound.bench.systems.folder import SoundFile
 from omni2sound.bench.tracks.track import Track, TrackClip, TrackInfo, file_sha256, write_track
 from omni2sound.encoders.metric.panns import Panns
@@ -27,7 +27,7 @@ from tests.bench.tiny_judges import tiny_judges
 pytestmark = pytest.mark.slow
 
 NUM_CLIPS = 11
-PUBLISHED = PublishedJudges(weights=Path("weights"), device="cpu", load=tiny_judges)
+PUBLISHED = PublishedNetworks(weights=Path("weights"), device="cpu", load=tiny_judges)
 
 
 def quiet(step: str) -> Callable[[int, int], None]:
@@ -70,9 +70,9 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(track: Track, theirs: Path, tmp_path_factory: pytest.TempPathFactory) -> ScoredRun:
     out = tmp_path_factory.mktemp("out")
-    means = Means(judges=("yamnet",), cache_folder=out / "cache", published=PUBLISHED)
+    options = ScoringOptions(taggers=("yamnet",), cache_folder=out / "cache", published=PUBLISHED)
     submission = Submission(name="theirs", task="VT2A", folder=theirs)
-    scored = score_folders(track, [submission], out, means, limit=None, on_step=quiet)
+    scored = score_folders(track, [submission], out, options, limit=None, on_step=quiet)
     write_report(scored)
     return scored
 
@@ -120,9 +120,9 @@ def test_the_report_names_missing_judges_and_what_was_left_out(run: ScoredRun) -
 def test_without_weights_a_note_says_what_to_do(
     run: ScoredRun, track: Track, theirs: Path, tmp_path: Path
 ) -> None:
-    means = Means(judges=("yamnet",), cache_folder=run.folder / "cache")
+    options = ScoringOptions(taggers=("yamnet",), cache_folder=run.folder / "cache")
     submission = Submission(name="theirs", task="VT2A", folder=theirs)
-    plain = score_folders(track, [submission], tmp_path, means, limit=None, on_step=quiet)
+    plain = score_folders(track, [submission], tmp_path, options, limit=None, on_step=quiet)
     assert not any(r.protocol == PROTOCOL for r in plain.evaluation.rows)
     assert any(
         "--weights" in n and "docs/guides/full-size.md" in n for n in notes_of(plain.evaluation)

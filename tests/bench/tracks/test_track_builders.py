@@ -208,7 +208,7 @@ def test_every_clip_is_in_or_out_for_a_reason(built: tuple[Track, Path]) -> None
     assert set(told) == {*NAMES, *mixes, "gone"}
     assert told["gone"]["out"] == "media missing"
     assert "background voice" in told["clip3"]["out"]
-    assert "hears speech" in told["clip7"]["out"]
+    assert "speech was tagged" in told["clip7"]["out"]
     assert told["clip5"]["out"] == "rejected in review"
     review = {"decision": "edit", "who": "ann", "when": "2026-11-24T10:00:00+00:00"}
     assert told["clip4"]["review"] == {**review, "flags": "only visible: red coat"}

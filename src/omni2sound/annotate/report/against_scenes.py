@@ -174,9 +174,7 @@ def _arm(name: str, scores: Sequence[ClipScore], chance: Chance | None = None) -
     )
 
 
-def arms_of(
-    scored: Sequence[tuple[Story, Scene]], names: ClassNames, *, seed: int = 0
-) -> tuple[Arm, ...]:
+def arms_of(scored: Sequence[tuple[Story, Scene]], names: ClassNames) -> tuple[Arm, ...]:
     """Score junior only, + hand-off, + filter over the clips that have a caption.
 
     A filter that dropped something gets its control without a model: as many captions, those that
@@ -185,7 +183,6 @@ def arms_of(
     Args:
         scored: Finished clips with their scenes.
         names: Names of the scenes' classes.
-        seed: Seed of the random choices beside the filter.
     """
     junior, handed, kept = [], [], []
     for story, scene in scored:
@@ -202,13 +199,13 @@ def arms_of(
     shortest = sorted(handed, key=lambda score: score.named)[: len(kept)]
     return (
         *arms,
-        _arm("+ filter", kept, _chance(handed, len(kept), seed)),
+        _arm("+ filter", kept, _chance(handed, len(kept))),
         _arm("fewest named", shortest),
     )
 
 
-def _chance(scores: Sequence[ClipScore], count: int, seed: int) -> Chance:
-    rng = np.random.default_rng(seed)
+def _chance(scores: Sequence[ClipScore], count: int) -> Chance:
+    rng = np.random.default_rng(0)
     counts_N3 = np.array([(s.recalled, s.sources, s.invented) for s in scores], dtype=np.float64)
     sums_D3 = np.array(
         [rng.permutation(counts_N3)[:count].sum(axis=0) for _ in range(_RANDOM_DRAWS)]

@@ -15,7 +15,6 @@ either; media are not copied.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ from omni2sound.annotate.records import Caption, Decision, Failure, Verdict
 from omni2sound.annotate.runs import RunSettings, Story, stories
 from omni2sound.data.corpora.manifest import Clip, read_manifest, write_manifest
 from omni2sound.errors import UserError
-from omni2sound.files import atomic_path
+from omni2sound.files import atomic_path, write_json, write_text
 
 _DIGITS = re.compile(r"-?\d+(\.\d+)?")
 _QUOTED = re.compile(r"'[^']*'")
@@ -94,15 +93,10 @@ def export(run: Path, out: Path) -> dict[str, Any]:
     )
     with atomic_path(out / "data" / "annotations.parquet") as temporary:
         pq.write_table(table, temporary)
-    _write(out / "statistics.json", json.dumps(counted, indent=1) + "\n")
-    _write(out / "README.md", _card(counted, settings))
+    write_json(out / "statistics.json", counted)
+    write_text(out / "README.md", _card(counted, settings))
     write_manifest(out / "manifest.jsonl", clips, media=media)
     return counted
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def _annotated(story: Story) -> Clip:

@@ -33,7 +33,7 @@ from omni2sound.bench.listening.stimulus import Stimulus, Trial
 from omni2sound.bench.report.examples import flac_bytes
 from omni2sound.bench.tracks.track import Track, TrackClip
 from omni2sound.errors import UserError
-from omni2sound.files import write_text
+from omni2sound.files import write_json, write_text
 from omni2sound.media.audio import read_audio, write_audio
 from omni2sound.media.mux import mux
 from omni2sound.media.samples import Audio, fit_length, round_half_up
@@ -133,7 +133,7 @@ def write_kit(
     page = listening_page(kind=kind, kit=key["kit"], questions=QUESTIONS, trials=trials)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / PAGE, page)
-    write_text(out / KEY, json.dumps(key, indent=1, ensure_ascii=False) + "\n")
+    write_json(out / KEY, key)
     return key
 
 

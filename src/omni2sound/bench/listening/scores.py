@@ -106,15 +106,12 @@ def _wanted(key: Mapping[str, Any]) -> dict[tuple[str, str, str], set[str] | Non
     return wanted
 
 
-def analyse(
-    key: Mapping[str, Any], answers: Sequence[Answers], *, seed: int = 0
-) -> ListeningResult:
+def analyse(key: Mapping[str, Any], answers: Sequence[Answers]) -> ListeningResult:
     """Compute means or shares with intervals.
 
     Args:
         key: Key of the kit.
         answers: Answers of each listener.
-        seed: Seed of the resampling.
 
     Raises:
         UserError: There are no answers, two of one listener, or no valid listener.
@@ -134,7 +131,7 @@ def analyse(
             question=question,
             system=system,
             against=against,
-            estimate=_resampled(np.array(table), seed),
+            estimate=_resampled(np.array(table)),
         )
         for (question, system, against), table in tables.items()
     ]
@@ -191,9 +188,9 @@ def _preferences(key: Mapping[str, Any], answers: Sequence[Answers]) -> _Table:
     }
 
 
-def _resampled(table_LT: NDArray[np.float64], seed: int) -> Estimate:
+def _resampled(table_LT: NDArray[np.float64]) -> Estimate:
     """Mean over listeners and trials; both are resampled with replacement."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     listeners, trials = table_LT.shape
     means = [
         table_LT[

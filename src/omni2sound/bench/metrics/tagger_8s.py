@@ -65,22 +65,18 @@ def embed_clip(waveform_N: NDArray[np.float32], tagger: PatchTagger) -> TaggerFe
     return TaggerFeatures(embeddings_PD=embeddings_PD, logits_K=logits_K.astype(np.float32))
 
 
-def distance_scores(
-    real: SetOfSounds, made: SetOfSounds, *, tagger_name: str, sets: bool = True
-) -> tuple[Score, ...]:
+def distance_scores(real: SetOfSounds, made: SetOfSounds, *, tagger_name: str) -> tuple[Score, ...]:
     """All scores of the protocol.
 
     Args:
         real: Real sounds of the clips.
         made: A system's sounds for the same clips, in the same order.
         tagger_name: First part of the protocol's name.
-        sets: False for the real sounds themselves in any order: KL alone, since a set has no
-            distance to itself (and the unbiased KID is then biased).
 
     Raises:
         ShapeError: The sets are not of the same clips.
     """
-    values = set_values(real, made) if sets else {}
+    values = set_values(real, made)
     kl_N = kl_divergences(real.logits_NK, made.logits_NK)
     return as_scores(values, kl_N, tagger_name=tagger_name, num_clips=len(kl_N))
 

@@ -250,14 +250,14 @@ def tag_recordings(assets: SceneAssets, tagger: CatalogueTagger, split: Split = 
     )
 
 
-def speech_in(tagger: str = "yamnet") -> Callable[[Path], bool]:
-    """Make a function that reports whether a file's sound holds speech.
+def speech_by_yamnet() -> Callable[[Path], bool]:
+    """Make a function that reports whether YAMNet finds speech in a file's sound.
 
     Raises:
         MissingPartError: The tagger's network is not installed.
     """
-    tags_of = CatalogueTagger(load_tagger(tagger), Catalogue.load()).tag
-    rate_hz = load_tagger(tagger).sample_rate_hz
+    tagger = load_tagger("yamnet")
+    tags_of, rate_hz = CatalogueTagger(tagger, Catalogue.load()).tag, tagger.sample_rate_hz
 
     def has_speech(path: Path) -> bool:
         sound_N = read_audio(path, sample_rate_hz=rate_hz, mono=True).samples_CN[0]
@@ -356,15 +356,12 @@ def class_hit(
     return any(class_names[i] in group for i in best)
 
 
-def scorable_classes(
-    real_hits: Mapping[str, Sequence[bool]], *, min_rate: float = ORACLE_MIN_RATE
-) -> tuple[str, ...]:
+def scorable_classes(real_hits: Mapping[str, Sequence[bool]]) -> tuple[str, ...]:
     """Classes whose real recordings are hit often enough, in the order given.
 
     Args:
         real_hits: For each class, one hit per real recording; a class without any is left out.
-        min_rate: A class with a lower rate leaves the metric.
     """
     return tuple(
-        name for name, hits in real_hits.items() if len(hits) and np.mean(hits) >= min_rate
+        name for name, hits in real_hits.items() if len(hits) and np.mean(hits) >= ORACLE_MIN_RATE
     )

@@ -62,7 +62,7 @@ def run_prompts(
         generate: The model.
         tagger: YAMNet, or a stand-in; decides which classes get prompts.
         in_domain: A second tagger for the same sounds, except for prompts of classes that it
-            does not know. Its rows are named "..., 2nd judge" and are missing if fewer than two
+            does not know. Its rows are named "..., 2nd tagger" and are missing if fewer than two
             prompts are left. Default: none.
         num_prompts: Number of prompts, spread evenly over the classes that are scored.
         seed: Random seed of wordings and of the choice of real recordings.
@@ -104,8 +104,8 @@ def run_prompts(
         "silence": [silence] * num_prompts,
     }
     if sum(known_2nd) >= 2:
-        found["generated, 2nd judge"] = generated_2nd
-        found["oracle, 2nd judge"] = [
+        found["generated, 2nd tagger"] = generated_2nd
+        found["oracle, 2nd tagger"] = [
             real_2nd.tags[c][i].classes if known else None
             for c, i, known in zip(class_ids, taken, known_2nd, strict=True)
         ]

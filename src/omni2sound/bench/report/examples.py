@@ -4,7 +4,7 @@ In:   a scored run, its track.
 Out:  `Example`s: caption, pictures, sounds and spectrograms as bytes.
 
 What decides: for systems that see the video of a stage clip, the clip's onset F1 within 100 ms;
-for all others KL to the real sound under the first judge. Ties go to the smaller KL, then to
+for all others KL to the real sound by the first tagger. Ties go to the smaller KL, then to
 the clip's name, so that a report does not change from one printing to the next.
 """
 

@@ -37,6 +37,7 @@ from omni2sound.bench.metrics.onsets import OWN_REACH_S
 from omni2sound.bench.metrics.scene_v1 import ClipScore
 from omni2sound.bench.metrics.tagger_8s import MIN_CLIPS_FOR_VERDICT
 from omni2sound.bench.report.results import ScoredRun
+from omni2sound.bench.report.tables import markdown_lines
 from omni2sound.bench.scoring.evaluate import ClipRecord, Row
 from omni2sound.bench.stats.bootstrap import LEVEL
 from omni2sound.bench.stats.clustered import Resamples
@@ -89,14 +90,14 @@ class PartResult:
     Attributes:
         sounds: One record a clip for each system: a task for the model's own, `SEEN_ONLY` and
             `MANY_STEPS` for its variants, names for baselines.
-        judges: Names of the first one or two judges.
-        seen_classes: For each of these judges, each clip's on-screen classes that it knows.
+        taggers: Names of the first one or two taggers.
+        seen_classes: For each of these taggers, each clip's on-screen classes that it knows.
         seen_impulsive: For each clip, for each on-screen event, whether it is impulsive.
-        fd: FD by system and the first judge: of all clips, then without each group.
+        fd: FD by system and the first tagger: of all clips, then without each group.
     """
 
     sounds: Mapping[str, Sequence[ClipRecord]]
-    judges: Sequence[str]
+    taggers: Sequence[str]
     seen_classes: Sequence[Sequence[frozenset[str]]]
     seen_impulsive: Sequence[Sequence[bool]]
     fd: Mapping[str, Values]
@@ -137,25 +138,25 @@ def _part_result(run: ScoredRun, model: str, part: Part) -> PartResult:
                     f"{missing[0]} (and {len(missing) - 1} more)"
                 )
             sounds[name] = [records[key, c.clip_id] for c in clips]
-    judges = facts["judges"][:2]
+    taggers = facts["judges"][:2]
     known = [
         frozenset(facts[f"oracle_rates{end}"]) - frozenset(facts[f"classes_left_out{end}"])
-        for end, _ in zip(("", "_2nd"), judges, strict=False)
+        for end, _ in zip(("", "_2nd"), taggers, strict=False)
     ]
     events = [read_truth(track.path(c.truth))[1] for c in clips if c.truth is not None]
     seen = [frozenset(e.class_id for e in clip if e.on_screen) for clip in events]
-    rows = {(r.system, r.task): r for r in run.evaluation.rows if _has_fd(r, part, judges[0])}
+    rows = {(r.system, r.task): r for r in run.evaluation.rows if _has_fd(r, part, taggers[0])}
     return PartResult(
         sounds=sounds,
-        judges=judges,
+        taggers=taggers,
         seen_classes=[[classes & one for classes in seen] for one in known],
         seen_impulsive=[is_impulsive_seen(track, c) for c in clips],
         fd={name: _fd_values(rows[key]) for name, key in keys.items() if key in rows},
     )
 
 
-def _has_fd(row: Row, part: Part, judge: str) -> bool:
-    return row.part == part and row.protocol == f"{judge}-8s-v1" and "FD" in row.left_out
+def _has_fd(row: Row, part: Part, tagger: str) -> bool:
+    return row.part == part and row.protocol == f"{tagger}-8s-v1" and "FD" in row.left_out
 
 
 def _fd_values(row: Row) -> Values:
@@ -206,13 +207,13 @@ class _Draws:
         hits = [sum(onset_hit(o, 0.0) for o in clip) for clip in offsets]
         return self.ratio(hits, [len(clip) for clip in offsets])
 
-    def seen(self, system: str, judge: int) -> Values:
-        """Share of on-screen classes heard, by the first (0) or the second judge (1)."""
+    def seen(self, system: str, tagger: int) -> Values:
+        """Share of on-screen classes heard, by the first (0) or the second tagger (1)."""
         scores = self._scores(system)
-        return self.mean([s.seen_heard_2nd if judge else s.seen_heard for s in scores])
+        return self.mean([s.seen_heard_2nd if tagger else s.seen_heard for s in scores])
 
     def unseen(self, system: str) -> Values:
-        """Share of off-screen classes heard, by the first judge."""
+        """Share of off-screen classes heard, by the first tagger."""
         return self.mean([s.unseen_heard for s in self._scores(system)])
 
     def impulsive_offset_ms(self, system: str) -> Values:
@@ -232,11 +233,11 @@ class _Draws:
         ]
         return np.array(medians, np.float64)
 
-    def above_shuffled_prompts(self, system: str, judge: int) -> Estimate:
+    def above_shuffled_prompts(self, system: str, tagger: int) -> Estimate:
         """Share of classes heard, minus that of all other clips' classes."""
-        asked = self.result.seen_classes[judge]
+        asked = self.result.seen_classes[tagger]
         kept = [i for i, classes in enumerate(asked) if classes]
-        sounds, name = self.result.sounds[system], self.result.judges[judge]
+        sounds, name = self.result.sounds[system], self.result.taggers[tagger]
         heard = [set(sounds[i].heard[name]) for i in kept]
         hits_NN = [[len(h & asked[j]) / len(asked[j]) for j in kept] for h in heard]
         return Resamples(kept, num_resamples=NUM_RESAMPLES).above_mismatched_pairs(hits_NN)
@@ -248,13 +249,13 @@ class _Draws:
         return [s.stage for s in self.result.sounds[system] if s.stage is not None]
 
 
-_JUDGES = ("", " (2nd judge)")
+_SUFFIXES = ("", " (2nd tagger)")
 
 
-def _judges(draws: _Draws) -> Iterable[tuple[int, str]]:
-    """The judges that know classes of two clips or more, and how gates name them."""
+def _taggers(draws: _Draws) -> Iterable[tuple[int, str]]:
+    """The taggers that know classes of two clips or more, and the endings of their gates' names."""
     known = draws.result.seen_classes
-    return [(i, _JUDGES[i]) for i, asked in enumerate(known) if sum(map(bool, asked)) >= 2]
+    return [(i, _SUFFIXES[i]) for i, asked in enumerate(known) if sum(map(bool, asked)) >= 2]
 
 
 def _v2a(main: _Draws) -> list[Gate]:
@@ -269,18 +270,18 @@ def _v2a(main: _Draws) -> list[Gate]:
     if any(any(flags) for flags in main.result.seen_impulsive):
         offset = estimate(main.impulsive_offset_ms("V2A"))
         gates.append(_at_most("V2A: median |offset|, impulsive", offset, 40.0, unit="ms"))
-    for judge, name in _judges(main):
-        hits = _divided(main.seen("V2A", judge), main.seen("oracle", judge))
+    for tagger, name in _taggers(main):
+        hits = _divided(main.seen("V2A", tagger), main.seen("oracle", tagger))
         gates.append(_at_least(f"V2A: classes heard, of the oracle's{name}", estimate(hits), 0.65))
     return gates
 
 
 def _t2a(main: _Draws) -> list[Gate]:
     gates = []
-    for judge, name in _judges(main):
-        hits = main.estimate(_divided(main.seen("T2A", judge), main.seen("oracle", judge)))
+    for tagger, name in _taggers(main):
+        hits = main.estimate(_divided(main.seen("T2A", tagger), main.seen("oracle", tagger)))
         gates.append(_at_least(f"T2A: classes heard, of the oracle's{name}", hits, 0.75))
-        above = main.above_shuffled_prompts("T2A", judge)
+        above = main.above_shuffled_prompts("T2A", tagger)
         gates.append(_at_least(f"T2A: classes heard minus shuffled prompts{name}", above, 0.3))
     return gates
 
@@ -289,9 +290,9 @@ def _vt2a(main: _Draws) -> list[Gate]:
     better = np.maximum(main.f1("V2A"), main.f1("T2A"))
     change = main.estimate(main.f1("VT2A") - better)
     gates = [_at_least("VT2A: onset F1 minus the better of V2A, T2A", change, 0.0)]
-    for judge, name in _judges(main):
-        better = np.maximum(main.seen("V2A", judge), main.seen("T2A", judge))
-        change = main.estimate(main.seen("VT2A", judge) - better)
+    for tagger, name in _taggers(main):
+        better = np.maximum(main.seen("V2A", tagger), main.seen("T2A", tagger))
+        change = main.estimate(main.seen("VT2A", tagger) - better)
         gates.append(
             _at_least(f"VT2A: classes heard minus the better of V2A, T2A{name}", change, 0.0)
         )
@@ -403,10 +404,9 @@ def gate_rows(gates: Sequence[Gate]) -> list[tuple[str, ...]]:
 
 def gates_as_markdown(gates: Sequence[Gate]) -> str:
     """A table, and the numbers of verdicts."""
-    header, *rows = gate_rows(gates)
-    rows = [tuple(cell.replace("|", "\\|") for cell in row) for row in rows]
-    lines = [f"| {' | '.join(row)} |" for row in (header, ("---",) * len(header), *rows)]
-    return "\n".join(["### gates", "", *lines, "", count_verdicts(gates)])
+    return "\n".join(
+        ["### gates", "", *markdown_lines(gate_rows(gates)), "", count_verdicts(gates)]
+    )
 
 
 def count_verdicts(gates: Sequence[Gate]) -> str:

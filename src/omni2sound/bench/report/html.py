@@ -10,7 +10,7 @@ What not to get wrong: everything from runs and tracks is escaped; the page must
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,23 +64,31 @@ def _text(value: object) -> str:
     return html.escape(str(value))
 
 
-def _table(table: Table) -> str:
-    header = "".join(f"<th>{_text(cell)}</th>" for cell in table.header)
-    rows = "".join(_row(table, row) for row in table.rows)
+def _wide_table(header: Iterable[str], rows: Iterable[str]) -> str:
+    """A table that scrolls sideways.
+
+    Args:
+        header: Texts of the first line.
+        rows: The other lines, as HTML (`_cells`).
+    """
+    head = "".join(f"<th>{_text(cell)}</th>" for cell in header)
     return (
-        f'<div class="wide"><table><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>'
-        "</div>"
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
+        "</table></div>"
     )
+
+
+def _cells(cells: Iterable[object]) -> str:
+    return f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in cells)}</tr>"
+
+
+def _table(table: Table) -> str:
+    return _wide_table(table.header, (_row(table, row) for row in table.rows))
 
 
 def _gates(gates: Sequence[Gate]) -> str:
     header, *rows = gate_rows(gates)
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in header)
-    body = "".join(f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return (
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-        f"</div><p>{_text(count_verdicts(gates))}</p>"
-    )
+    return f"{_wide_table(header, map(_cells, rows))}<p>{_text(count_verdicts(gates))}</p>"
 
 
 def _row(table: Table, row: Row) -> str:
@@ -152,33 +160,26 @@ def _example(example: Example) -> str:
 def _problems(problems: Mapping[str, Sequence[Problem]]) -> str:
     if not problems:
         return "<h2>Problems with sounds</h2><p>None.</p>"
-    rows = "".join(
-        f"<tr><td>{_text(system)}</td><td>{_text(p.kind)}</td><td>{_text(p.name)}</td>"
-        f"<td>{_text(p.told)}</td><td>{'yes' if p.scored else 'no'}</td></tr>"
+    rows = (
+        _cells((system, p.kind, p.name, p.told, "yes" if p.scored else "no"))
         for system, found in problems.items()
         for p in found
     )
-    return (
-        '<h2>Problems with sounds</h2><div class="wide"><table><thead><tr><th>system</th>'
-        "<th>problem</th><th>clip or file</th><th>found</th><th>scored</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
-    )
+    header = ("system", "problem", "clip or file", "found", "scored")
+    return f"<h2>Problems with sounds</h2>{_wide_table(header, rows)}"
 
 
 def _published() -> str:
     rows = published_rows()
     names = list(dict.fromkeys(n for row in rows for n in row.scores))
-    header = "".join(f"<th>{_text(n)}</th>" for n in ("system", "track", "task", *names))
-    body = "".join(
-        f"<tr><td>{_text(row.system)}</td><td>{_text(row.track)}</td><td>{_text(row.task)}</td>"
-        + "".join(f"<td>{_text(row.scores.get(n, ''))}</td>" for n in names)
-        + "</tr>"
+    body = (
+        _cells((row.system, row.track, row.task, *(row.scores.get(n, "") for n in names)))
         for row in rows
     )
     return (
         f'<h2>Published elsewhere</h2><p class="soft">{_text(SOURCE)}. Other clips and other '
-        'judges than in the tables above: not to be compared with them.</p><div class="wide">'
-        f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>"
+        "networks than in the tables above: not to be compared with them.</p>"
+        + _wide_table(("system", "track", "task", *names), body)
     )
 
 

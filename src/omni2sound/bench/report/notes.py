@@ -31,7 +31,7 @@ def notes_of(evaluation: Evaluation) -> list[str]:
     if "published_judges" not in facts:
         notes.append(
             f"{AVBENCH}, the protocol of published tables, was not asked for: it takes --weights, "
-            "a folder of its judges' files (docs/guides/full-size.md says where they come from)."
+            "a folder of its networks' files (docs/guides/full-size.md says where they come from)."
         )
     notes += [f"{AVBENCH}: {reason}" for reason in facts.get("published_missing", {}).values()]
     for who, clips in facts.get("published_left_out", {}).items():
@@ -44,8 +44,8 @@ def notes_of(evaluation: Evaluation) -> list[str]:
             f"{', '.join(names)}: not every clip could be scored; the problems are listed below."
         )
     for key, words in (
-        ("classes_left_out", "Not asked, since the judge misses real recordings of them too often"),
-        ("classes_left_out_2nd", "Not asked of the second judge, for the same reason"),
+        ("classes_left_out", "Not asked, since the tagger often misses real recordings of them"),
+        ("classes_left_out_2nd", "Not asked of the second tagger, for the same reason"),
         ("speech_not_asked", "Speech is not asked where real recordings are taken for it"),
         ("music_not_asked", "Music is not asked where real recordings are taken for it"),
     ):

@@ -4,7 +4,7 @@ In:   `published.json`.
 Out:  `Published` rows.
 
 Nothing here was measured by this project. The numbers were copied from public digests of
-arXiv:2601.02731, tables of VGGSound-Omni; the judges behind the columns are those of the paper
+arXiv:2601.02731, tables of VGGSound-Omni; the networks behind the columns are those of the paper
 (FAD of VGGish, FD probably of PANNs, unscaled cosines for IB and CLAP). They can be compared
 with a row of ours only on the same track under `avbench-8s-v1`, and with care even then.
 """

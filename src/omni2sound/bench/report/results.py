@@ -19,14 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from omni2sound.bench.metrics.copies import Nearness
-from omni2sound.bench.metrics.scene_v1 import ClipScore
-from omni2sound.bench.scoring.evaluate import ClipRecord, Evaluation, Row
-from omni2sound.bench.stats.estimate import Estimate, Score
+from omni2sound.bench.scoring.evaluate import Evaluation
 from omni2sound.bench.systems.folder import Problem, SoundFile
 from omni2sound.bench.systems.system import System
+from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, UserError
-from omni2sound.files import atomic_path, split_lines
+from omni2sound.files import split_lines, write_json, write_text
 
 SCORES, RECORDS, SYSTEMS = "scores.json", "clips.jsonl", "systems.json"
 FORMAT = 3
@@ -83,14 +81,10 @@ def write_run(
         "problems": {n: [asdict(p) for p in ps] for n, ps in evaluation.problems.items()},
         "rows": [asdict(row) for row in evaluation.rows],
     }
-    lines = (json.dumps(c.to_json(), ensure_ascii=False) + "\n" for c in evaluation.clips)
-    for name, text in (
-        (SYSTEMS, json.dumps(places, indent=1, ensure_ascii=False) + "\n"),
-        (RECORDS, "".join(lines)),
-        (SCORES, json.dumps(scores, indent=1, ensure_ascii=False) + "\n"),
-    ):
-        with atomic_path(folder / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    lines = (json.dumps(asdict(c), ensure_ascii=False) + "\n" for c in evaluation.clips)
+    write_json(folder / SYSTEMS, places)
+    write_text(folder / RECORDS, "".join(lines))
+    write_json(folder / SCORES, scores)
 
 
 def read_run(folder: Path) -> ScoredRun:
@@ -105,52 +99,24 @@ def read_run(folder: Path) -> ScoredRun:
     try:
         scores = json.loads((folder / SCORES).read_text(encoding="utf-8"))
         places = json.loads((folder / SYSTEMS).read_text(encoding="utf-8"))
-        text = (folder / RECORDS).read_text(encoding="utf-8")
-        clips = tuple(_clip(json.loads(line)) for line in split_lines(text))
+        lines = split_lines((folder / RECORDS).read_text(encoding="utf-8"))
+        del scores["omni2sound_scores"]
+        evaluation = {**scores, "clips": [json.loads(line) for line in lines]}
         return ScoredRun(
             folder=folder,
             track=Path(places["track"]),
             limit=places["limit"],
-            evaluation=Evaluation(
-                rows=tuple(_row(row) for row in scores["rows"]),
-                clips=clips,
-                problems={
-                    n: tuple(Problem(**p) for p in ps) for n, ps in scores["problems"].items()
-                },
-                facts=scores["facts"],
-            ),
+            evaluation=from_json(Evaluation, evaluation, where=SCORES),
             systems=tuple(_system(s) for s in places["systems"]),
         )
     except (KeyError, TypeError, ValueError, OSError) as error:
         raise ConfigError(f"{folder}: its scores can't be read ({error!r}); score again") from error
 
 
-def _clip(told: Mapping[str, Any]) -> ClipRecord:
-    stage = told["stage"]
-    if stage is not None:
-        stage = ClipScore(**{**stage, "own_offsets_s": tuple(stage["own_offsets_s"])})
-    heard = {judge: tuple(classes) for judge, classes in told["heard"].items()}
-    nearness = None if told["nearness"] is None else Nearness(**told["nearness"])
-    return ClipRecord(**{**told, "stage": stage, "heard": heard, "nearness": nearness})
-
-
-def _row(told: Mapping[str, Any]) -> Row:
-    scores = tuple(Score(**{**s, "estimate": Estimate(**s["estimate"])}) for s in told["scores"])
-    left_out = {name: tuple(values) for name, values in told["left_out"].items()}
-    return Row(**{**told, "scores": scores, "left_out": left_out})
-
-
-def _system(told: Mapping[str, Any]) -> System:
-    return System(
-        name=told["name"],
-        task=told["task"],
-        is_baseline=told["is_baseline"],
-        is_variant=told["is_variant"],
-        distances_only=told["distances_only"],
-        is_real=told["is_real"],
-        problems=tuple(Problem(**p) for p in told["problems"]),
-        sounds={
-            i: SoundFile(clip_id=i, path=Path(path), sha256=digest)
-            for i, (path, digest) in told["sounds"].items()
-        },
-    )
+def _system(data: Mapping[str, Any]) -> System:
+    sounds = {
+        clip_id: SoundFile(clip_id=clip_id, path=Path(path), sha256=sha256)
+        for clip_id, (path, sha256) in data["sounds"].items()
+    }
+    problems = tuple(from_json(Problem, problem) for problem in data["problems"])
+    return System(**{**data, "sounds": sounds, "problems": problems})

@@ -94,8 +94,8 @@ def interval_of(estimate: Estimate) -> str:
 
 
 def as_markdown(table: Table) -> str:
-    """A Markdown table."""
-    lines = [f"### {table.title}", "", _line(table.header), _line(["---"] * len(table.header))]
+    """The table as Markdown, under its title."""
+    rows: list[Sequence[str]] = [table.header]
     for row in table.rows:
         cells = [row_name(row), clips_of(row)]
         for column in table.columns:
@@ -103,9 +103,14 @@ def as_markdown(table: Table) -> str:
             cells.append(
                 "" if score is None else f"{value_of(score.estimate)} {interval_of(score.estimate)}"
             )
-        lines.append(_line(cells))
-    return "\n".join(lines)
+        rows.append(cells)
+    return "\n".join([f"### {table.title}", "", *markdown_lines(rows)])
 
 
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def markdown_lines(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a Markdown table; the first row is its header."""
+    head, *body = rows
+    return [
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
+        for row in (head, ["---"] * len(head), *body)
+    ]

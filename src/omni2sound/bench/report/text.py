@@ -1,6 +1,6 @@
 """Results as text for a terminal.
 
-In:   a `QuickReport`; scores of avbench-8s-v1; or classes heard in real recordings.
+In:   a `QuickReport`; scores of avbench-8s-v1; or classes found in real recordings.
 Out:  one table of scores, one list of checks or of what is missing; plain characters.
 """
 
@@ -30,7 +30,7 @@ def as_text(report: QuickReport) -> str:
     if left_out_2nd := report.facts.get("classes_left_out_2nd") or ():
         rates_2nd = report.facts["oracle_rates_2nd"]
         told = ", ".join(f"{name} ({rates_2nd[name]:.2f})" for name in left_out_2nd)
-        lines += ["", f"not scored by the second judge, for the same reason: {told}"]
+        lines += ["", f"not scored by the second tagger, for the same reason: {told}"]
     return "\n".join(lines)
 
 
@@ -44,17 +44,17 @@ def avbench_as_text(
 
     Args:
         scores: Its rows.
-        dropped: "generated", "reference" or "videos", then judge, clip and reason.
-        missing: Judges that were not at hand, and why.
+        dropped: "generated", "reference" or "videos", then network, clip and reason.
+        missing: Networks that are not installed, and why.
     """
     header = ("score", "value", "95 % interval", "better", "clips")
     lines = [PROTOCOL, *_table([header, *(_av_cells(score) for score in scores)])]
-    lines += ["", *(f"no {judge}: {reason}" for judge, reason in missing.items())]
-    for kind, judges in dropped.items():
-        for judge, clips in judges.items():
+    lines += ["", *(f"no {network}: {reason}" for network, reason in missing.items())]
+    for kind, networks in dropped.items():
+        for network, clips in networks.items():
             told = "; ".join(f"{name}: {reason}" for name, reason in list(clips.items())[:3])
             more = f"; and {len(clips) - 3} more" if len(clips) > 3 else ""
-            lines.append(f"{kind}, {judge}: {len(clips)} left out ({told}{more})")
+            lines.append(f"{kind}, {network}: {len(clips)} left out ({told}{more})")
     return "\n".join(lines).rstrip()
 
 
@@ -64,21 +64,21 @@ def _av_cells(score: Score) -> tuple[str, ...]:
     return (score.name, f"{e.value:.4f}", interval, score.direction, str(e.num_clips))
 
 
-def judges_as_text(heard: Mapping[str, RealTags]) -> str:
-    """One line a class: how often each judge hears its real recordings as it, and as another.
+def taggers_as_text(found: Mapping[str, RealTags]) -> str:
+    """One line a class: how often each tagger finds it in its real recordings, and in others.
 
-    The last column of a judge is the share of *other* classes' recordings that it hears as this
-    one: a judge that hears everything everywhere has no worth.
+    The second column of a tagger is its rate of false positives: the share of *other* classes'
+    recordings in which it finds this one.
     """
-    classes = list(dict.fromkeys(c for real in heard.values() for c in real.tags))
+    classes = list(dict.fromkeys(c for real in found.values() for c in real.tags))
     header = ["class", "recordings"]
-    for name in heard:
+    for name in found:
         header += [name, f"{name}, others"]
     rows = [header]
-    false_rates: dict[str, list[float]] = {name: [] for name in heard}
+    false_rates: dict[str, list[float]] = {name: [] for name in found}
     for class_id in classes:
-        row = [class_id, str(len(next(iter(heard.values())).tags[class_id]))]
-        for name, real in heard.items():
+        row = [class_id, str(len(next(iter(found.values())).tags[class_id]))]
+        for name, real in found.items():
             others = [
                 class_id in h.classes for c, hs in real.tags.items() if c != class_id for h in hs
             ]
@@ -86,11 +86,11 @@ def judges_as_text(heard: Mapping[str, RealTags]) -> str:
             row += [f"{real.rates[class_id]:.2f}", f"{false_rates[name][-1]:.3f}"]
         rows.append(row)
     mean = ["mean of classes", ""]
-    for name, real in heard.items():
+    for name, real in found.items():
         mean += [f"{sum(real.rates.values()) / len(real.rates):.2f}"]
         mean += [f"{sum(false_rates[name]) / len(classes):.3f}"]
     lines = _table([*rows, mean])
-    for name, real in heard.items():
+    for name, real in found.items():
         left_out = [c for c in real.tags if c not in real.scorable]
         told = ", ".join(f"{c} ({real.rates[c]:.2f})" for c in left_out) or "none"
         lines += ["", f"{name}: left out, since real recordings are hit in less than 0.7: {told}"]

@@ -8,10 +8,10 @@ The same scores give the same three files, byte for byte.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from omni2sound.bench.report.examples import choose_examples
 from omni2sound.bench.report.gates import Gate, gates_as_markdown, gates_of
@@ -21,7 +21,7 @@ from omni2sound.bench.report.paper_numbers import SOURCE, published_rows
 from omni2sound.bench.report.results import ScoredRun
 from omni2sound.bench.report.tables import as_markdown, tables_of
 from omni2sound.bench.tracks.track import read_track
-from omni2sound.files import atomic_path
+from omni2sound.files import write_json, write_text
 
 REPORTS = ("report.json", "report.md", "report.html")
 
@@ -39,17 +39,16 @@ def write_report(run: ScoredRun, gates: Sequence[Gate] | None = None) -> tuple[P
     track = read_track(run.track).limited(run.limit)
     examples = choose_examples(track, run.systems, run.evaluation.clips)
     gates = gates_of(run) if gates is None else gates
-    texts = (_json_of(run, gates), markdown_of(run, gates), report_page(run, examples, gates))
     paths = tuple(run.folder / name for name in REPORTS)
-    for path, text in zip(paths, texts, strict=True):
-        with atomic_path(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_json(paths[0], _json_of(run, gates))
+    write_text(paths[1], markdown_of(run, gates))
+    write_text(paths[2], report_page(run, examples, gates))
     return paths
 
 
-def _json_of(run: ScoredRun, gates: Sequence[Gate]) -> str:
+def _json_of(run: ScoredRun, gates: Sequence[Gate]) -> dict[str, Any]:
     evaluation = run.evaluation
-    data = {
+    return {
         "facts": evaluation.facts,
         "notes": notes_of(evaluation),
         "rows": [asdict(row) for row in evaluation.rows],
@@ -61,7 +60,6 @@ def _json_of(run: ScoredRun, gates: Sequence[Gate]) -> str:
         "problems": {n: [asdict(p) for p in ps] for n, ps in evaluation.problems.items()},
         "published": {"source": SOURCE, "rows": [asdict(row) for row in published_rows()]},
     }
-    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
 
 def markdown_of(run: ScoredRun, gates: Sequence[Gate] = ()) -> str:

@@ -1,13 +1,13 @@
-"""Features of avbench-8s-v1 for a whole track, made once by workers and read one at a time.
+"""Features of avbench-8s-v1 for a whole track, computed once by workers, read one at a time.
 
-In:   a track, sounds of all systems, the folder of the judges' files.
+In:   a track, sounds of all systems, the folder of the networks' files.
 Out:  `TrackFeatures`, which gives any system's `SoundFeatures` for `avbench.score_avbench`.
 
-Entries lie in the same cache as those of other judges (`judging`): one for each sound, video or
-caption and each judge, under the digest of what it was made from and of the judge's weights. So
-a judge whose file comes later is asked alone, and what was stopped goes on.
+Entries lie in the same cache as those of taggers (`scoring.cache`): one for each sound, video or
+caption and each network, under the digest of its source and of the network's weights. So a
+network whose file comes later runs alone, and a stopped run resumes.
 
-What not to get wrong: every worker holds all judges (the published ones take about 7 GB), so
+What not to get wrong: every worker holds all networks (the published ones take about 7 GB), so
 there is one unless more are asked for.
 """
 
@@ -20,7 +20,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
@@ -33,50 +32,39 @@ from omni2sound.bench.metrics.avbench.clips import (
     embed_sound,
     embed_videos,
 )
-from omni2sound.bench.scoring.sounds import entry_key, entry_path, put_entry
+from omni2sound.bench.scoring.cache import entry_key, entry_path, put_entry
+from omni2sound.bench.scoring.options import PublishedNetworks
 from omni2sound.bench.systems.folder import SoundFile
 from omni2sound.bench.tracks.track import Track
-from omni2sound.data.workers import EngineName, map_jobs
+from omni2sound.data.workers import EngineName, map_in_order
 from omni2sound.media.audio import read_audio
 from omni2sound.media.samples import Audio
 from omni2sound.runtime import resolve_device
 from omni2sound.weights import networks_sha256
 
 Kind = Literal["sound", "video", "caption"]
-_ASKED: Mapping[Kind, tuple[str, ...]] = {
+_NETWORKS: Mapping[Kind, tuple[str, ...]] = {
     "sound": ("panns", "passt", "vggish", "clap", "sync", "imagebind"),
     "video": ("sync", "imagebind"),
     "caption": ("clap",),
 }
 _VERSION = 1
-"""Of what a judge is given; a changed one needs a new number."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PublishedJudges:
-    """Where the judges' files lie, none of them part of this package (docs/guides/full-size.md)."""
-
-    weights: Path
-    device: str = "auto"
-    load: Callable[[Path, torch.device | str], Networks] = Networks.load
-    """Importable by name."""
-    num_workers: int = 1
-    """Jobs at a time. One is this process; with more, each holds all judges, and so does this."""
+"""Version of the networks' inputs; a changed one needs a new number."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Work:
-    published: PublishedJudges
+    published: PublishedNetworks
     digests: Mapping[str, str]
-    """Of each judge's weights, by name."""
+    """SHA-256 of each network's weights, by name."""
     cache: Path
 
-    def place(self, kind: Kind, sha256: str, judge: str) -> Path:
+    def place(self, kind: Kind, sha256: str, network: str) -> Path:
         key = entry_key(
             kind=f"avbench {kind}",
             of=sha256,
-            judge=judge,
-            weights=self.digests[judge],
+            judge=network,
+            weights=self.digests[network],
             avbench_version=_VERSION,
         )
         return entry_path(self.cache, key)
@@ -92,58 +80,59 @@ class _Job:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class TrackFeatures:
-    """What the judges made of a track and of everybody's sounds; the numbers stay on disk."""
+    """Features of a track and of all systems' sounds; the numbers stay on disk."""
 
-    judges: Networks
+    networks: Networks
     digests: Mapping[str, str]
-    """Of each judge's weights."""
+    """SHA-256 of each network's weights."""
     _work: _Work
     _track: Track
     _dropped: Mapping[tuple[Kind, str], Mapping[str, str]]
-    """Why a judge says nothing of a sound, video or caption, by its digest."""
+    """By kind and digest: why networks have no features of a sound, video or caption."""
 
     def sounds(self, files: Mapping[str, SoundFile]) -> SoundFeatures:
-        """Of one system's files, by clip."""
+        """Features of one system's files, by clip."""
         of = {clip_id: file.sha256 for clip_id, file in files.items()}
         return SoundFeatures(
             names=tuple(of),
-            logits={j: self._stored("sound", j, of, "logits") for j in ("panns", "passt")},
-            embeddings={j: self._stored("sound", j, of) for j in _ASKED["sound"]},
+            logits={n: self._stored("sound", n, of, "logits") for n in ("panns", "passt")},
+            embeddings={n: self._stored("sound", n, of) for n in _NETWORKS["sound"]},
             dropped=self._reasons("sound", of),
         )
 
     def videos(self, clip_ids: Sequence[str]) -> VideoFeatures:
-        """Of the clips' videos."""
+        """Features of the clips' videos."""
         of = {i: sha for i in clip_ids if (sha := self._track.digests[i].video) is not None}
         return VideoFeatures(
-            embeddings={j: self._stored("video", j, of) for j in _ASKED["video"]},
+            embeddings={n: self._stored("video", n, of) for n in _NETWORKS["video"]},
             dropped=self._reasons("video", of),
         )
 
     def captions(self, clip_ids: Sequence[str]) -> Mapping[str, Tensor]:
-        """Of the clips' captions."""
+        """Embeddings of the clips' captions."""
         wanted = set(clip_ids)
         of = {c.clip_id: _text_sha256(c.caption) for c in self._track.clips if c.clip_id in wanted}
         return self._stored("caption", "clap", of)
 
     def _stored(
-        self, kind: Kind, judge: str, of: Mapping[str, str], tensor: str = "embedding"
+        self, kind: Kind, network: str, of: Mapping[str, str], tensor: str = "embedding"
     ) -> Mapping[str, Tensor]:
-        if judge not in self.digests:
+        if network not in self.digests:
             return {}
-        kept = {i: sha for i, sha in of.items() if judge not in self._dropped.get((kind, sha), {})}
-        return _Stored(kept, partial(self._work.place, kind, judge=judge), tensor)
+        dropped = self._dropped
+        kept = {i: sha for i, sha in of.items() if network not in dropped.get((kind, sha), {})}
+        return _Stored(kept, partial(self._work.place, kind, network=network), tensor)
 
     def _reasons(self, kind: Kind, of: Mapping[str, str]) -> dict[str, dict[str, str]]:
         found: dict[str, dict[str, str]] = {}
         for clip_id, sha in of.items():
-            for judge, reason in self._dropped.get((kind, sha), {}).items():
-                found.setdefault(judge, {})[clip_id] = reason
+            for network, reason in self._dropped.get((kind, sha), {}).items():
+                found.setdefault(network, {})[clip_id] = reason
         return found
 
 
 class _Stored(Mapping[str, Tensor]):
-    """Tensors by clip, each read when it is asked for."""
+    """Tensors by clip, each read on access."""
 
     def __init__(self, of: Mapping[str, str], place: Callable[[str], Path], tensor: str) -> None:
         self._of, self._place, self._tensor = of, place, tensor
@@ -163,28 +152,28 @@ class _Stored(Mapping[str, Tensor]):
 def embed_track(
     track: Track,
     sounds: Sequence[SoundFile],
-    published: PublishedJudges,
+    published: PublishedNetworks,
     *,
     cache_folder: Path,
     engine: EngineName = "local",
     on_job: Callable[[int, int], None] | None = None,
 ) -> TrackFeatures:
-    """Ask every judge about every sound, video and caption that it was not asked about before.
+    """Compute the features of every sound, video and caption that are not in the cache.
 
     Args:
-        track: With as many clips as are asked for.
-        sounds: Of all systems; equal ones are heard once.
-        published: Where the judges' files lie.
-        cache_folder: Where entries are kept.
-        engine: What the jobs run on.
+        track: The track, limited to the clips that are wanted.
+        sounds: Sounds of all systems; equal ones are embedded once.
+        published: Folder of the networks' files.
+        cache_folder: Folder of entries.
+        engine: Engine of the jobs.
         on_job: Called with (jobs done, jobs in all).
 
     Raises:
-        MissingPartError: The folder holds no judge's file.
+        MissingPartError: The folder holds no network's file.
         UserError: A sound or video can't be read.
     """
-    judges = _judges(published)
-    digests = {n: d for n in _ASKED["sound"] if (d := _digest(getattr(judges, n))) is not None}
+    networks = _networks(published)
+    digests = {n: d for n in _NETWORKS["sound"] if (d := _digest(getattr(networks, n))) is not None}
     work = _Work(published=published, digests=digests, cache=cache_folder)
     jobs = {("sound", s.sha256): _Job(kind="sound", sha256=s.sha256, source=s.path) for s in sounds}
     for clip in track.clips:
@@ -194,81 +183,81 @@ def embed_track(
             jobs["video", sha256] = _Job(kind="video", sha256=sha256, source=source)
         text = _text_sha256(clip.caption)
         jobs["caption", text] = _Job(kind="caption", sha256=text, source=clip.caption)
-    wanted = [j for j in jobs.values() if digests.keys() & set(_ASKED[j.kind])]
-    dropped: dict[tuple[Kind, str], Mapping[str, str]] = {}
-    ask = partial(_ask, work)
-    done = map_jobs(ask, wanted, engine=engine, num_workers=published.num_workers)
-    for count, (kind, sha256, reasons) in enumerate(done, start=1):
-        if reasons:
-            dropped[kind, sha256] = reasons
-        if on_job is not None:
-            on_job(count, len(wanted))
-    return TrackFeatures(judges=judges, digests=digests, _work=work, _track=track, _dropped=dropped)
+    wanted = [job for job in jobs.values() if digests.keys() & set(_NETWORKS[job.kind])]
+    reasons = map_in_order(
+        partial(_embed, work),
+        wanted,
+        engine=engine,
+        num_workers=published.num_workers,
+        on_job=on_job,
+    )
+    dropped = {(j.kind, j.sha256): r for j, r in zip(wanted, reasons, strict=True) if r}
+    return TrackFeatures(
+        networks=networks, digests=digests, _work=work, _track=track, _dropped=dropped
+    )
 
 
 @cache
-def _judges(published: PublishedJudges) -> Networks:
-    """Once in each process."""
+def _networks(published: PublishedNetworks) -> Networks:
+    """Load once in each process."""
     return published.load(published.weights, resolve_device(published.device))
 
 
 @cache
-def _digest(judge: object) -> str | None:
-    """Of a judge's weights; None of a judge that is not there."""
-    return None if judge is None else networks_sha256(judge)
+def _digest(network: object) -> str | None:
+    """SHA-256 of a network's weights; None for one that is not installed."""
+    return None if network is None else networks_sha256(network)
 
 
 def _text_sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _ask(work: _Work, job: _Job) -> tuple[Kind, str, dict[str, str]]:
-    """Entries of one sound, video or caption that are missing; why a judge says nothing."""
-    judges, reasons = _judges(work.published), {}
+def _embed(work: _Work, job: _Job) -> dict[str, str]:
+    """Write the missing entries of one job; return why networks have no features, by network."""
+    networks, reasons = _networks(work.published), {}
     audio: Audio | None = None
-    for name in _ASKED[job.kind]:
+    for name in _NETWORKS[job.kind]:
         if name not in work.digests:
             continue
         path = work.place(job.kind, job.sha256, name)
         reason = _reason_in(path)
         if reason is None:
-            alone = Networks(**{name: getattr(judges, name)})
+            alone = Networks(**{name: getattr(networks, name)})
             if job.kind == "sound" and audio is None:
                 audio = read_audio(Path(job.source))
-            tensors, reason = _said(job, alone, name, audio)
+            tensors, reason = _features(job, alone, name, audio)
             put_entry(path, to_safetensors(tensors, {"reason": reason}))
         if reason:
             reasons[name] = reason
-    return job.kind, job.sha256, reasons
+    return reasons
 
 
-def _said(
+def _features(
     job: _Job, alone: Networks, name: str, audio: Audio | None
 ) -> tuple[dict[str, Tensor], str]:
-    """What one judge says, and an empty reason; or nothing, and why."""
+    """Features by one network and an empty reason; or none, and the reason."""
     if job.kind == "caption":
-        told = embed_captions({"": str(job.source)}, alone)
-        return {"embedding": told[""]}, ""
+        return {"embedding": embed_captions({"": str(job.source)}, alone)[""]}, ""
+    logits: Mapping[str, Mapping[str, Tensor]] = {}
     if job.kind == "video":
         path = Path(job.source)
         seen = embed_videos([path], alone)
-        key, heard = path.stem, seen.embeddings
-        dropped, logits = seen.dropped, {}
+        key, embeddings, dropped = path.stem, seen.embeddings, seen.dropped
     else:
         assert audio is not None  # the caller has read it
-        key = ""
-        sound = embed_sound(audio, key, alone)
-        heard, dropped, logits = sound.embeddings, sound.dropped, dict(sound.logits)
+        sound = embed_sound(audio, "", alone)
+        key, embeddings, dropped, logits = "", sound.embeddings, sound.dropped, sound.logits
     if name in dropped:
         return {}, dropped[name][key]
-    tensors = {"embedding": heard[name][key].contiguous()}
+    tensors = {"embedding": embeddings[name][key].contiguous()}
     if name in logits:
         tensors["logits"] = logits[name][key].contiguous()
     return tensors, ""
 
 
 def _reason_in(path: Path) -> str | None:
-    """The reason that a whole entry holds (empty if the judge spoke); None without an entry."""
+    """The reason in a whole entry (empty if it holds features); None without an entry."""
     try:
         with safe_open(path, framework="pt") as file:
             return str((file.metadata() or {}).get("reason", ""))

@@ -1,6 +1,6 @@
 """From systems' sounds to rows of scores: one path for models, folders of sounds and baselines.
 
-In:   a track, systems (each with one sound file a clip), names of judges.
+In:   a track, systems (each with one sound file a clip), names of taggers.
 Out:  `Evaluation`: rows with intervals, a record for each clip and system, what was left out.
 
 All scores are of one part of a track. A system that lacks clips is compared with the real sounds
@@ -11,8 +11,7 @@ of the clips that it has, and its rows say of how many. Sounds are read one at a
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from omni2sound.bench.metrics.avbench.scores import MIN_CLIPS as MIN_AVBENCH_CLIPS
@@ -22,22 +21,23 @@ from omni2sound.bench.metrics.copies import Nearness, copies_scores
 from omni2sound.bench.metrics.scene_v1 import ClipScore, stage_scores
 from omni2sound.bench.metrics.tagger_8s import MIN_CLIPS_FOR_VERDICT, as_scores
 from omni2sound.bench.scoring.avbench import TrackFeatures, embed_track
-from omni2sound.bench.scoring.means import Means, OnStep
+from omni2sound.bench.scoring.options import OnStep, ScoringOptions
 from omni2sound.bench.scoring.sounds import (
-    Judged,
-    iter_judged,
-    judge_sounds,
+    TaggedSound,
+    iter_features,
     measure_clip_metrics,
     measure_nearness,
-    real_hearing,
+    real_tags,
+    tag_sounds,
 )
 from omni2sound.bench.stats.distances import kl_divergences
 from omni2sound.bench.stats.estimate import Score
 from omni2sound.bench.stats.frechet_sets import SetOfSounds, groups_of, set_values
 from omni2sound.bench.systems.folder import Problem, SoundFile
 from omni2sound.bench.systems.system import ORACLE, RETRIEVAL, System, SystemKey, real_sounds
-from omni2sound.bench.tracks.track import Part, Task, Track, TrackClip
+from omni2sound.bench.tracks.track import Part, Track, TrackClip
 from omni2sound.errors import UserError
+from omni2sound.generate.request import Task
 
 MIN_CLIPS = 4
 Found = TypeVar("Found")
@@ -70,15 +70,11 @@ class ClipRecord:
     task: Task | None
     stage: ClipScore | None
     kl: Mapping[str, float]
-    """By judge."""
+    """KL divergence by tagger."""
     heard: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Classes heard somewhere in it, by judge."""
+    """Classes found anywhere in it, by tagger."""
     nearness: Nearness | None = None
     """None where training recordings were not searched for."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,7 +84,7 @@ class Evaluation:
     rows: tuple[Row, ...]
     clips: tuple[ClipRecord, ...]
     problems: Mapping[str, tuple[Problem, ...]]
-    """By the system's title."""
+    """Problems of sounds, by the system's title."""
     facts: Mapping[str, Any]
 
 
@@ -97,28 +93,28 @@ class _Scored:
     """One system and what was found in its sounds, by clip."""
 
     system: System
-    judged: Mapping[str, Judged]
+    tagged: Mapping[str, TaggedSound]
     nearness: Mapping[str, Nearness]
     own: Mapping[str, Mapping[str, float]]
     """Numbers of the plugins' metrics, by clip."""
     kl: dict[str, dict[str, float]] = field(default_factory=dict)
-    """By clip and judge."""
+    """KL divergence by clip and tagger."""
 
 
 def evaluate(
     track: Track,
     systems: Sequence[System],
-    means: Means,
+    options: ScoringOptions,
     *,
     on_step: OnStep,
     with_copies: bool = False,
 ) -> Evaluation:
-    """Judge all sounds and compute all scores.
+    """Measure all sounds and compute all scores.
 
     Args:
         track: The track, limited to the clips that are wanted.
         systems: In the order of the table.
-        means: Execution settings.
+        options: Execution settings.
         on_step: Reports progress.
         with_copies: Search the sounds of models, of real test scenes and of retrieval for the
             corpus' training recordings (`copies-v1`).
@@ -126,7 +122,6 @@ def evaluate(
     Raises:
         UserError: A system has fewer than four clips, or copies are asked for without a corpus.
     """
-    judges, cache_folder = means.judges, means.cache_folder
     oracle = System(name=ORACLE, sounds=real_sounds(track), is_baseline=True, is_real=True)
     everyone = [oracle, *systems]
     for system in everyone:
@@ -135,35 +130,22 @@ def evaluate(
                 f"{system.name}: {len(system.sounds)} of {len(track.clips)} clips can be scored; "
                 f"{MIN_CLIPS} are the least"
             )
-    by_system = _judged(track, everyone, means, on_step)
-    searched = [s for s in everyone if with_copies and _is_searched(s)]
-    near = _nearness(track, searched, means, on_step) if with_copies else []
-    near_by_system = _by_system(track, searched, near)
-    own = _own(track, everyone, means, on_step)
-    scored = [
-        _Scored(
-            system=s,
-            judged=by_system[s.key],
-            nearness=near_by_system.get(s.key, {}),
-            own=own.get(s.key, {}),
-        )
-        for s in everyone
-    ]
+    scored = _scored(track, everyone, options, on_step, with_copies=with_copies)
     rows = [
         row
-        for judge in judges
+        for tagger in options.taggers
         for part in track.parts
-        for row in _distance_rows(track, scored, part, judge)
+        for row in _distance_rows(track, scored, part, tagger)
     ]
-    facts = _facts(track, judges, cache_folder)
-    if means.published is not None:
+    facts = _facts(track, options)
+    if options.published is not None:
         features = embed_track(
             track,
             [sound for _, sound in _sounds_of(track, everyone)],
-            means.published,
-            cache_folder=cache_folder,
-            engine=means.engine,
-            on_job=on_step("published judges"),
+            options.published,
+            cache_folder=options.cache_folder,
+            engine=options.engine,
+            on_job=on_step("published networks"),
         )
         rows += [row for part in track.parts for row in _published(track, features, scored, part)]
         facts |= _published_facts(features, everyone)
@@ -177,25 +159,39 @@ def evaluate(
     )
 
 
-def _judged(
-    track: Track, systems: Sequence[System], means: Means, on_step: OnStep
-) -> dict[SystemKey, dict[str, Judged]]:
-    """Judge all sounds; those that belong to no clip get no scores."""
-    found: dict[SystemKey, dict[str, Judged]] = {}
+def _scored(
+    track: Track,
+    systems: Sequence[System],
+    options: ScoringOptions,
+    on_step: OnStep,
+    *,
+    with_copies: bool,
+) -> list[_Scored]:
+    """Measure the sounds of all systems; those that belong to no clip get no scores."""
+    tagged: dict[SystemKey, dict[str, TaggedSound]] = {}
     for belong in (True, False):
         group = [s for s in systems if s.distances_only != belong]
-        judged = judge_sounds(
-            track,
-            _sounds_of(track, group),
-            judges=means.judges,
-            cache_folder=means.cache_folder,
-            with_scores=belong,
-            engine=means.engine,
-            num_workers=means.num_workers,
-            on_sound=on_step("judging"),
+        pairs, report = _sounds_of(track, group), on_step("tagging")
+        found = tag_sounds(track, pairs, options, with_scores=belong, on_sound=report)
+        tagged |= _by_system(track, group, found)
+    nearness: dict[SystemKey, dict[str, Nearness]] = {}
+    if with_copies:
+        group = [s for s in systems if _is_searched(s)]
+        pairs = _sounds_of(track, group)
+        near = measure_nearness(track, pairs, options, on_sound=on_step("copies"))
+        nearness = _by_system(track, group, near)
+    group = [s for s in systems if CLIP_METRICS and not s.distances_only]
+    pairs, report = _sounds_of(track, group), on_step("metrics of plugins")
+    own = _by_system(track, group, measure_clip_metrics(track, pairs, options, on_sound=report))
+    return [
+        _Scored(
+            system=s,
+            tagged=tagged[s.key],
+            nearness=nearness.get(s.key, {}),
+            own=own.get(s.key, {}),
         )
-        found |= _by_system(track, group, judged)
-    return found
+        for s in systems
+    ]
 
 
 def _sounds_of(track: Track, systems: Sequence[System]) -> list[tuple[TrackClip, SoundFile]]:
@@ -214,38 +210,6 @@ def _by_system(
     }
 
 
-def _nearness(
-    track: Track, systems: Sequence[System], means: Means, on_step: OnStep
-) -> list[Nearness]:
-    if means.assets is None:
-        raise UserError("copies-v1 compares with training recordings and needs the scene corpus")
-    return measure_nearness(
-        track,
-        _sounds_of(track, systems),
-        judge=means.judges[0],
-        training=means.assets,
-        cache_folder=means.cache_folder,
-        engine=means.engine,
-        num_workers=means.num_workers,
-        on_sound=on_step("copies"),
-    )
-
-
-def _own(
-    track: Track, systems: Sequence[System], means: Means, on_step: OnStep
-) -> dict[SystemKey, dict[str, dict[str, float]]]:
-    """Numbers of the plugins' metrics, by system and clip."""
-    measured = [s for s in systems if CLIP_METRICS and not s.distances_only]
-    values = measure_clip_metrics(
-        track,
-        _sounds_of(track, measured),
-        engine=means.engine,
-        num_workers=means.num_workers,
-        on_sound=on_step("metrics of plugins"),
-    )
-    return _by_system(track, measured, values)
-
-
 def _is_searched(system: System) -> bool:
     is_model = not (system.is_baseline or system.is_variant)
     return is_model or system.name in (ORACLE, RETRIEVAL)
@@ -253,15 +217,15 @@ def _is_searched(system: System) -> bool:
 
 def _records(track: Track, one: _Scored) -> Iterator[ClipRecord]:
     for clip in track.clips:
-        if (judged := one.judged.get(clip.clip_id)) is not None:
+        if (tagged := one.tagged.get(clip.clip_id)) is not None:
             yield ClipRecord(
                 clip_id=clip.clip_id,
                 part=clip.part,
                 system=one.system.name,
                 task=one.system.task,
-                stage=judged.score,
+                stage=tagged.score,
                 kl=one.kl.get(clip.clip_id, {}),
-                heard=judged.heard,
+                heard=tagged.heard,
                 nearness=one.nearness.get(clip.clip_id),
             )
 
@@ -274,37 +238,37 @@ def _order(row: Row, systems: Sequence[System]) -> tuple[int, str, int]:
 class _References:
     """Real sounds of the clips that a system has; most systems have all of them."""
 
-    def __init__(self, real: Mapping[str, Judged], judge: str) -> None:
-        self._real, self._judge = real, judge
+    def __init__(self, real: Mapping[str, TaggedSound], tagger: str) -> None:
+        self._real, self._tagger = real, tagger
         self._ids: tuple[str, ...] = ()
         self._set: SetOfSounds | None = None
 
     def of(self, ids: tuple[str, ...]) -> SetOfSounds:
         if self._set is None or ids != self._ids:
-            judged = (self._real[i] for i in ids)
-            self._set = SetOfSounds(iter_judged(judged, self._judge), groups_of(len(ids)))
+            tagged = (self._real[i] for i in ids)
+            self._set = SetOfSounds(iter_features(tagged, self._tagger), groups_of(len(ids)))
             self._ids = ids
         return self._set
 
 
-def _distance_rows(track: Track, scored: Sequence[_Scored], part: Part, judge: str) -> list[Row]:
+def _distance_rows(track: Track, scored: Sequence[_Scored], part: Part, tagger: str) -> list[Row]:
     """Distances of each system that has four clips of the part; KL goes to its clips too."""
     ids = [c.clip_id for c in track.clips if c.part == part]
-    references = _References(scored[0].judged, judge)
+    references = _References(scored[0].tagged, tagger)
     rows = []
     for one in scored:
-        have = tuple(i for i in ids if i in one.judged)
+        have = tuple(i for i in ids if i in one.tagged)
         if len(have) < MIN_CLIPS:
             continue
         real = references.of(have)
-        made = SetOfSounds(iter_judged((one.judged[i] for i in have), judge), real.group_N)
+        made = SetOfSounds(iter_features((one.tagged[i] for i in have), tagger), real.group_N)
         kl_N = None
         if not one.system.distances_only:
             kl_N = kl_divergences(real.logits_NK, made.logits_NK)
             for clip_id, kl in zip(have, kl_N.tolist(), strict=True):
-                one.kl.setdefault(clip_id, {})[judge] = kl
+                one.kl.setdefault(clip_id, {})[tagger] = kl
         values = {} if one.system.is_real else set_values(real, made)
-        scores = as_scores(values, kl_N, tagger_name=judge, num_clips=len(have))
+        scores = as_scores(values, kl_N, tagger_name=tagger, num_clips=len(have))
         left_out = {name: tuple(v[1:].tolist()) for name, v in values.items()}
         rows.append(_row(one.system, part, scores, len(have), len(ids), left_out))
     return rows
@@ -315,8 +279,8 @@ def _clip_rows(track: Track, one: _Scored) -> list[Row]:
     rows = []
     for part in track.parts:
         clips = [c for c in track.clips if c.part == part]
-        judged = [one.judged[c.clip_id] for c in clips if c.clip_id in one.judged]
-        scores = [j.score for j in judged if j.score is not None]
+        tagged = [one.tagged[c.clip_id] for c in clips if c.clip_id in one.tagged]
+        scores = [t.score for t in tagged if t.score is not None]
         if scores:
             rows.append(_row(one.system, part, stage_scores(scores), len(scores), len(clips)))
         near = [one.nearness[c.clip_id] for c in clips if c.clip_id in one.nearness]
@@ -346,7 +310,7 @@ def _published(
             features.sounds({i: real[i] for i in made}),
             videos=features.videos(list(made)) if shown else None,
             captions=features.captions(list(made)) if shown else None,
-            sync=features.judges.sync,
+            sync=features.networks.sync,
             sets=not system.is_real,
         )
         if scores:
@@ -358,12 +322,12 @@ def _published_facts(features: TrackFeatures, systems: Sequence[System]) -> dict
     left_out: dict[str, Any] = {}
     for system in systems:
         dropped = features.sounds(system.sounds).dropped
-        left_out |= {f"{system.title}, {judge}": clips for judge, clips in dropped.items()}
+        left_out |= {f"{system.title}, {network}": clips for network, clips in dropped.items()}
     seen = features.videos(list(systems[0].sounds)).dropped  # the oracle has all clips
-    left_out |= {f"videos, {judge}": clips for judge, clips in seen.items()}
+    left_out |= {f"videos, {network}": clips for network, clips in seen.items()}
     return {
         "published_judges": {name: sha[:16] for name, sha in features.digests.items()},
-        "published_missing": dict(features.judges.missing),
+        "published_missing": dict(features.networks.missing),
         "published_left_out": left_out,
     }
 
@@ -389,18 +353,18 @@ def _row(
     )
 
 
-def _facts(track: Track, judges: tuple[str, ...], cache_folder: Path) -> dict[str, Any]:
+def _facts(track: Track, options: ScoringOptions) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "track": track.identity,
-        "judges": list(judges),
+        "judges": list(options.taggers),
         "min_clips_for_verdict": MIN_CLIPS_FOR_VERDICT,
     }
     if track.has_truth:
-        for name, judge in zip(("", "_2nd"), judges, strict=False):
-            real = real_hearing(track, judge, cache_folder)
-            facts[f"oracle_rates{name}"] = real.rates
-            facts[f"classes_left_out{name}"] = [c for c in real.rates if c not in real.scorable]
-        real = real_hearing(track, judges[0], cache_folder)
+        tags = [real_tags(track, name, options.cache_folder) for name in options.taggers[:2]]
+        for end, real in zip(("", "_2nd"), tags, strict=False):
+            facts[f"oracle_rates{end}"] = real.rates
+            facts[f"classes_left_out{end}"] = [c for c in real.rates if c not in real.scorable]
+        real = tags[0]
         facts["speech_not_asked"] = sorted(set(real.rates) - real.never_speech)
         facts["music_not_asked"] = sorted(set(real.rates) - real.never_music)
     return facts

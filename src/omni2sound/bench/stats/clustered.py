@@ -30,14 +30,11 @@ from omni2sound.errors import ShapeError
 class Resamples:
     """Number of times that each resample draws each clip; shared by all its estimates."""
 
-    def __init__(
-        self, groups_N: Sequence[Hashable], *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
-    ) -> None:
+    def __init__(self, groups_N: Sequence[Hashable], *, num_resamples: int = NUM_RESAMPLES) -> None:
         """Draw groups, then clips within them.
 
         Args:
             groups_N: Group of each clip.
-            seed: Seed of the resampling.
             num_resamples: Number of resamples, R.
 
         Raises:
@@ -47,7 +44,7 @@ class Resamples:
             raise ShapeError(f"resampling needs at least 2 clips, got {len(groups_N)}")
         names = list(dict.fromkeys(groups_N))
         group_N = np.array([names.index(name) for name in groups_N])
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         times = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), num_resamples)
         self._weights_RN = np.zeros((num_resamples, len(groups_N)))
         self._same_NN = group_N[:, None] == group_N

@@ -30,16 +30,16 @@ from omni2sound.bench.systems.baselines import (
 from omni2sound.bench.systems.folder import SETTINGS, SoundFile, check_settings
 from omni2sound.bench.systems.system import NOISE, REAL_ELSEWHERE, RETRIEVAL, System, real_sounds
 from omni2sound.bench.tracks.scene_clips import SceneClip, draw_clips
-from omni2sound.bench.tracks.scenes import scene_clip
-from omni2sound.bench.tracks.track import PARTS, Track, TrackClip, file_sha256, read_track
-from omni2sound.data.workers import EngineName, map_jobs
+from omni2sound.bench.tracks.scenes import open_assets, scene_clip
+from omni2sound.bench.tracks.track import PARTS, Track, TrackClip, file_sha256, open_track
+from omni2sound.data.workers import EngineName, map_in_order, map_jobs
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.errors import UserError
 from omni2sound.media.audio import write_audio
 from omni2sound.media.samples import Audio
 from omni2sound.scenes.draw import draw_scene
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ
 from omni2sound.scenes.scene import RENDER_VERSION
 from omni2sound.weights import networks_sha256
 
@@ -144,7 +144,7 @@ def stage_baselines(
     Raises:
         UserError: The corpus is another one, or the folder holds sounds of other settings.
     """
-    scene_clip(track, track.clips[0], _assets(assets))  # is it the same corpus?
+    scene_clip(track, track.clips[0], open_assets(assets))  # is it the same corpus?
     out = out / f"of-{num_remembered}"  # another memory plays other sounds
     settings = {
         "track": track.clips_sha256,
@@ -205,9 +205,10 @@ def _remember(
     """Embeddings of training scenes; the scenes themselves follow from their seeds."""
     seed, duration_s = _drawn_with(track)
     work = partial(_embed_scene, assets, embed, seed, duration_s)
-    found = dict(map_jobs(work, jobs, engine=engine, num_workers=num_workers))
+    embedded = map_in_order(work, jobs, engine=engine, num_workers=num_workers)
+    pairs = list(zip(embedded, jobs, strict=True))
     arrays = {
-        f"{part}_{kind}": np.stack([found[p, k][at] for p, k in jobs if p == part])
+        f"{part}_{kind}": np.stack([e[at] for e, (p, _) in pairs if p == part])
         for part in PARTS
         for at, kind in enumerate(("caption", "look"))
     }
@@ -226,10 +227,10 @@ def _drawn_with(track: Track) -> tuple[int, float]:
 
 def _embed_scene(
     assets: Path, embed: Embedders, seed: int, duration_s: float, job: tuple[str, int]
-) -> tuple[tuple[str, int], tuple[NDArray[np.float32], NDArray[np.float32]]]:
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     part, index = job
     (clip,) = draw_clips(
-        _assets(assets),
+        open_assets(assets),
         part,  # type: ignore[arg-type]
         split="train",
         seed=seed + _MEMORY_SEED_STEP,
@@ -237,17 +238,7 @@ def _embed_scene(
         duration_s=duration_s,
         first=index,
     )
-    return job, (_loaded(embed.caption)(clip), _loaded(embed.look)(clip))
-
-
-@cache
-def _assets(folder: Path) -> SceneAssets:
-    return SceneAssets.open(folder)
-
-
-@cache
-def _track(folder: Path) -> Track:
-    return read_track(folder)
+    return _loaded(embed.caption)(clip), _loaded(embed.look)(clip)
 
 
 @cache
@@ -262,10 +253,10 @@ def _memories(
     stored = np.load(memory, allow_pickle=False)
     return {
         part: TrainingMemory(
-            assets=_assets(assets),
+            assets=open_assets(assets),
             scenes=tuple(
                 draw_scene(
-                    _assets(assets),
+                    open_assets(assets),
                     split="train",
                     seed=seed + _MEMORY_SEED_STEP,
                     index=k,
@@ -284,16 +275,16 @@ def _memories(
 def _play(
     folder: Path, assets: Path, memory: Path, out: Path, embed: Embedders, clip: TrackClip
 ) -> str:
-    track = _track(folder)
+    track = open_track(folder)
     seed, duration_s = _drawn_with(track)
-    shown = scene_clip(track, clip, _assets(assets))
+    shown = scene_clip(track, clip, open_assets(assets))
     baselines = Baselines(
         memory=_memories(assets, memory, seed, duration_s)[clip.part],
         embed_caption=_loaded(embed.caption),
         embed_look=_loaded(embed.look),
     )
     (other,) = draw_clips(
-        _assets(assets),
+        open_assets(assets),
         clip.part,
         split="test",
         seed=seed + 2 * _MEMORY_SEED_STEP,

@@ -21,7 +21,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -29,9 +28,9 @@ import numpy as np
 
 from omni2sound.bench.metrics.onset import is_silent
 from omni2sound.bench.tracks.track import TrackClip, file_sha256
-from omni2sound.data.workers import EngineName, map_jobs
+from omni2sound.data.workers import EngineName, map_in_order
 from omni2sound.errors import MediaError, UserError
-from omni2sound.files import atomic_path
+from omni2sound.files import write_json
 from omni2sound.media.audio import read_audio
 from omni2sound.media.files import open_input, read_packets
 
@@ -148,23 +147,16 @@ def check_folder(
             problems.append(_problem("twice", clip_id, told))
         else:
             problems.append(_problem("missing", clip_id, "no file has this name"))
-    looked: dict[str, _Looked] = {}
-    for result in map_jobs(partial(_look), jobs, engine=engine, num_workers=num_workers):
-        looked[result.clip_id] = result
-        if on_file is not None:
-            on_file(len(looked), len(jobs))
-    rates = Counter(seen.rate_hz for seen in looked.values() if seen.rate_hz)
+    looked = map_in_order(_look, jobs, engine=engine, num_workers=num_workers, on_job=on_file)
+    rates = Counter(seen.rate_hz for seen in looked if seen.rate_hz)
     expected = sample_rate_hz or (max(rates, key=lambda r: (rates[r], r)) if rates else None)
     sounds = []
-    for clip_id in wanted:
-        if clip_id not in looked:
-            continue
-        seen = looked[clip_id]
+    for seen in looked:
         problems += seen.problems
         if seen.rate_hz and expected is not None:
             problems += _rate_problems(seen, expected)
         if all(p.scored for p in seen.problems):
-            sounds.append(SoundFile(clip_id=clip_id, path=seen.path, sha256=seen.sha256))
+            sounds.append(SoundFile(clip_id=seen.clip_id, path=seen.path, sha256=seen.sha256))
     problems.sort(key=lambda p: (PROBLEMS.index(p.kind), p.name))
     return FolderCheck(sounds=tuple(sounds), problems=tuple(problems), sample_rate_hz=expected)
 
@@ -189,8 +181,7 @@ def check_settings(path: Path, asked: Mapping[str, Any]) -> None:
                 )
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(asked, indent=1) + "\n", encoding="utf-8")
+    write_json(path, asked)
 
 
 def _problem(kind: ProblemKind, name: str, told: str) -> Problem:
@@ -244,7 +235,7 @@ def _rate_problems(seen: _Looked, expected_hz: int) -> list[Problem]:
     if seen.rate_hz != expected_hz:
         told = f"{seen.rate_hz} Hz, expected {expected_hz} Hz"
     elif seen.rate_hz < LEAST_RATE_HZ:
-        told = f"{seen.rate_hz} Hz; judges listen to {LEAST_RATE_HZ} Hz at least"
+        told = f"{seen.rate_hz} Hz; taggers take {LEAST_RATE_HZ} Hz or more"
     else:
         return []
     return [_problem("wrong rate", seen.clip_id, told)]

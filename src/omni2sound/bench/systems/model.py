@@ -24,11 +24,11 @@ from torch import Tensor
 from omni2sound.bench.systems.folder import SETTINGS, check_settings
 from omni2sound.bench.systems.system import RECONSTRUCTION
 from omni2sound.bench.tracks.scenes import seen_caption
-from omni2sound.bench.tracks.track import TASKS, Part, Task, Track, TrackClip, read_track
+from omni2sound.bench.tracks.track import TASKS, Part, Track, TrackClip, open_track
 from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.generate.pipeline import Omni2SoundPipeline
-from omni2sound.generate.request import GenerationRequest
+from omni2sound.generate.request import GenerationRequest, Task
 from omni2sound.media.audio import read_audio, write_audio
 from omni2sound.media.samples import Audio
 from omni2sound.models.conditioning import Conditions
@@ -226,16 +226,11 @@ def _pipeline(model: str, device: str, dtype: str, encoders: str | None) -> Omni
     return Omni2SoundPipeline.from_pretrained(model, device=device, dtype=dtype, encoders=encoders)
 
 
-@cache
-def _track(folder: Path) -> Track:
-    return read_track(folder)
-
-
 def _make(
     folder: Path, out: Path, run: ModelRun, variants: Sequence[Variant], first: int
 ) -> tuple[int, dict[str, str]]:
     """Make all sounds of one block of the whole track; return its place and what failed."""
-    track = _track(folder)
+    track = open_track(folder)
     block = track.clips[first : first + run.batch_size]
     failed: dict[str, str] = {}
     for duration_s in dict.fromkeys(clip.duration_s for clip in block):

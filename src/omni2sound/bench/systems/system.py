@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from omni2sound.bench.systems.folder import Problem, SoundFile
-from omni2sound.bench.tracks.track import Task, Track
+from omni2sound.bench.tracks.track import Track
+from omni2sound.generate.request import Task
 
 ORACLE = "oracle"
 RETRIEVAL = "retrieval"

@@ -22,10 +22,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from omni2sound.bench.tracks.scenes import CATALOGUE, RECORDINGS
-from omni2sound.bench.tracks.track import TASKS, Task, Track, TrackClip, TrackInfo, write_track
+from omni2sound.bench.tracks.track import TASKS, Track, TrackClip, TrackInfo, write_track
 from omni2sound.data.corpora.manifest import Clip, read_manifest
 from omni2sound.data.tables import Line, Problem, csv_lines, json_lines
 from omni2sound.errors import UserError
+from omni2sound.generate.request import Task
 from omni2sound.weights import ATTRIBUTION_FILE
 
 VERSION = "1"

@@ -29,7 +29,7 @@ from omni2sound.bench.tracks.track import (
     read_track,
     write_track,
 )
-from omni2sound.data.workers import EngineName, map_jobs
+from omni2sound.data.workers import EngineName, map_in_order
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import write_text
 from omni2sound.media.audio import write_audio
@@ -65,6 +65,10 @@ class TrackPlan:
             raise UserError(f"number of clips: expected 2 or more, got {self.num_clips}")
 
 
+open_assets = cache(SceneAssets.open)
+"""`SceneAssets.open`, once in each process; for jobs of workers."""
+
+
 def build_scene_track(
     assets: Path,
     out: Path,
@@ -87,7 +91,7 @@ def build_scene_track(
     Raises:
         UserError: The folder holds another track.
     """
-    catalogue = _assets(assets).catalogue
+    catalogue = open_assets(assets).catalogue
     info = TrackInfo(
         name=STAGE_OMNI,
         version=VERSION,
@@ -102,15 +106,13 @@ def build_scene_track(
         return there
     for name in ("video", "audio", "truth"):
         (out / name).mkdir(parents=True, exist_ok=True)
-    clips = []
-    jobs = range(plan.num_clips)
-    for clip in map_jobs(
-        partial(_write_clip, assets, out, plan), jobs, engine=engine, num_workers=num_workers
-    ):
-        clips.append(clip)
-        if on_clip is not None:
-            on_clip(len(clips), plan.num_clips)
-    clips.sort(key=lambda c: int(c.origin["position"]))
+    clips = map_in_order(
+        partial(_write_clip, assets, out, plan),
+        range(plan.num_clips),
+        engine=engine,
+        num_workers=num_workers,
+        on_job=on_clip,
+    )
     _write_recordings(assets, out, clips)
     return write_track(out, info, clips)
 
@@ -119,7 +121,7 @@ def _write_clip(assets: Path, out: Path, plan: TrackPlan, position: int) -> Trac
     """Write the files of one clip, the truth last: a clip that has one is complete."""
     part, index = PARTS[position % 2], position // 2
     (clip,) = draw_clips(
-        _assets(assets),
+        open_assets(assets),
         part,
         split="test",
         seed=plan.seed,
@@ -154,7 +156,7 @@ def _write_clip(assets: Path, out: Path, plan: TrackPlan, position: int) -> Trac
 
 def _write_recordings(assets: Path, out: Path, clips: list[TrackClip]) -> None:
     """Copy what scoring needs: the catalogue and the test recordings."""
-    catalogue = _assets(assets).catalogue
+    catalogue = open_assets(assets).catalogue
     recordings = [r for r in catalogue.recordings if r.split == "test"]
     if not (out / RECORDINGS).is_dir():
         partial_folder = out / f".{RECORDINGS}.part"
@@ -246,8 +248,3 @@ def stored_recordings(track: Track) -> SceneAssets:
         waveforms={},
         pictures={},
     )
-
-
-@cache
-def _assets(folder: Path) -> SceneAssets:
-    return SceneAssets.open(folder)

@@ -19,15 +19,17 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar, get_args
 
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, IntegrityError, UserError
-from omni2sound.files import split_lines, write_text
+from omni2sound.files import split_lines, write_json, write_text
+from omni2sound.generate.request import Task
 
-Task = Literal["VT2A", "V2A", "T2A"]
-TASKS: tuple[Task, ...] = get_args(Task)
+TASKS: tuple[Task, ...] = ("VT2A", "V2A", "T2A")
+"""In the order of reports."""
 Part = Literal["main", "offscreen"]
 PARTS: tuple[Part, ...] = get_args(Part)
 
@@ -213,7 +215,7 @@ def write_track(
     write_text(folder / DIGESTS, hashes)
     if media is not None:
         write_text(folder / MEDIA, json_line({"media": str(media.resolve())}))
-    write_text(folder / TRACK, json.dumps(header, indent=1, ensure_ascii=False) + "\n")
+    write_json(folder / TRACK, header)
     return read_track(folder)
 
 
@@ -251,6 +253,10 @@ def read_track(folder: Path) -> Track:
         clips_sha256=header["clips_sha256"],
         media_sha256=header["media_sha256"],
     )
+
+
+open_track = cache(read_track)
+"""`read_track`, once in each process; for jobs of workers."""
 
 
 def file_sha256(path: Path) -> str:

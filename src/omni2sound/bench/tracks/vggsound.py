@@ -284,7 +284,7 @@ def _propose(
         return "offscreen", (), "background voice, says the check"
     assert clip.video is not None  # checked by the caller
     if hears_speech(media / clip.video):
-        return "offscreen", (), "the judge hears speech in an off-screen clip"
+        return "offscreen", (), "speech was tagged in an off-screen clip"
     return "offscreen", flags, ""
 
 

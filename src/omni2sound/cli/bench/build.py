@@ -106,7 +106,7 @@ def vggsound_omni(
     """Build from VGGSound's test set with captions; exit code 1 while clips wait for review."""
     from contextlib import ExitStack
 
-    from omni2sound.bench.metrics.tagging import speech_in
+    from omni2sound.bench.metrics.tagging import speech_by_yamnet
     from omni2sound.bench.tracks.music_mixes import MixPlan
     from omni2sound.bench.tracks.vggsound import (
         VggsoundPlan,
@@ -138,7 +138,7 @@ def vggsound_omni(
             work,
             plan,
             model=model,
-            hears_speech=speech_in(),
+            hears_speech=speech_by_yamnet(),
             music=None if music is None else read_manifest(music),
             missing=listed.missing,
             on_step=Steps(),

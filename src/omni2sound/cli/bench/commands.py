@@ -161,7 +161,7 @@ def taggers(
 ) -> None:
     """Print how often each tagger detects real recordings as their class."""
     from omni2sound.bench.metrics.tagging import CatalogueTagger, tag_recordings
-    from omni2sound.bench.report.text import judges_as_text
+    from omni2sound.bench.report.text import taggers_as_text
     from omni2sound.encoders.metric.tagger import Tagger
     from omni2sound.encoders.metric.yamnet import YamNet
     from omni2sound.scenes.material.assets import SceneAssets
@@ -175,4 +175,4 @@ def taggers(
     if as_json:
         print(json.dumps({name: dict(real.rates) for name, real in found.items()}))
     else:
-        print(judges_as_text(found))
+        print(taggers_as_text(found))

@@ -31,7 +31,7 @@ from omni2sound.errors import UserError
 if TYPE_CHECKING:
     from omni2sound.bench.report.gates import Gate
     from omni2sound.bench.report.results import ScoredRun
-    from omni2sound.bench.scoring.means import Means
+    from omni2sound.bench.scoring.options import ScoringOptions
     from omni2sound.bench.tracks.track import Track
 
 _log = logging.getLogger(__name__)
@@ -130,7 +130,7 @@ def run(
     from omni2sound.data.workers import kept_workers
 
     chosen = [task.strip() for task in tasks.split(",") if task.strip()]
-    means = _means(taggers, cache, corpus, engine, workers, weights)
+    options = _options(taggers, cache, corpus, engine, workers, weights)
     asked = ModelRun(
         model=model,
         tasks=tuple(chosen),  # type: ignore[arg-type]
@@ -146,14 +146,14 @@ def run(
         encoders=None if encoders is None else str(encoders),
     )
     with kept_workers():
-        opened = _open(track, means, limit=limit, seed=seed)
+        opened = _open(track, options, limit=limit, seed=seed)
         unknown = tuple(t for t in chosen if t not in opened.info.tasks)
         if unknown:
             raise UserError(
                 f"track {opened.info.name} has no task {unknown[0]!r}; it has "
                 f"{', '.join(opened.info.tasks)}"
             )
-        scored = run_model(opened, out, asked, means, limit=limit, on_step=Steps())
+        scored = run_model(opened, out, asked, options, limit=limit, on_step=Steps())
     _finish(scored, gates_decide=gates)
 
 
@@ -184,7 +184,7 @@ def score(
 
     if task not in TASKS:
         raise UserError(f"expected one of {', '.join(TASKS)}, got {task!r}", field="task")
-    means = _means(taggers, cache, corpus, engine, workers, weights)
+    options = _options(taggers, cache, corpus, engine, workers, weights)
     submission = Submission(
         name=name or sounds.resolve().name,
         task=task,
@@ -192,8 +192,8 @@ def score(
         sample_rate_hz=rate,
     )
     with kept_workers():
-        opened = _open(track, means, limit=limit, seed=seed)
-        scored = score_folders(opened, [submission], out, means, limit=limit, on_step=Steps())
+        opened = _open(track, options, limit=limit, seed=seed)
+        scored = score_folders(opened, [submission], out, options, limit=limit, on_step=Steps())
     _finish(scored)
 
 
@@ -204,17 +204,16 @@ def report(folder: Annotated[Path, typer.Argument(help="What `run` or `score` wr
     _print_report(read_run(folder))
 
 
-def _means(
+def _options(
     taggers: str,
     cache: Path | None,
     corpus: Path | None,
     engine: Engine,
     workers: int | None,
     weights: Path | None = None,
-) -> Means:
+) -> ScoringOptions:
     from omni2sound.bench.metrics.tagging import load_tagger
-    from omni2sound.bench.scoring.avbench import PublishedJudges
-    from omni2sound.bench.scoring.means import Means
+    from omni2sound.bench.scoring.options import PublishedNetworks, ScoringOptions
     from omni2sound.files import cache_dir
 
     names = tuple(dict.fromkeys(n.strip() for n in taggers.split(",") if n.strip()))
@@ -223,11 +222,11 @@ def _means(
     for name in names:
         load_tagger(name)
     folder = corpus_folder(corpus)
-    return Means(
-        judges=names,
+    return ScoringOptions(
+        taggers=names,
         published=None
         if weights is None
-        else PublishedJudges(weights=weights, num_workers=workers or 1),
+        else PublishedNetworks(weights=weights, num_workers=workers or 1),
         cache_folder=cache or cache_dir() / "bench",
         assets=folder if corpus or folder.is_dir() else None,
         engine=engine,
@@ -235,23 +234,23 @@ def _means(
     )
 
 
-def _open(name: str, means: Means, *, limit: int | None, seed: int) -> Track:
+def _open(name: str, options: ScoringOptions, *, limit: int | None, seed: int) -> Track:
     from omni2sound.bench.tracks.scenes import TrackPlan, build_scene_track
     from omni2sound.bench.tracks.track import TRACK, read_track
 
     if name != STAGE_OMNI or (Path(name) / TRACK).is_file():
         return read_track(Path(name))
-    if means.assets is None:
+    if options.assets is None:
         raise UserError("stage-omni needs recordings and pictures; run: omni2sound scenes fetch")
     # The first clips of a longer track are the same: no more are built than are asked for.
     plan = TrackPlan(num_clips=limit or TrackPlan().num_clips, seed=seed)
-    folder = means.cache_folder / "tracks" / f"{STAGE_OMNI}-{plan.num_clips}-seed-{seed}"
+    folder = options.cache_folder / "tracks" / f"{STAGE_OMNI}-{plan.num_clips}-seed-{seed}"
     return build_scene_track(
-        means.assets,
+        options.assets,
         folder,
         plan,
-        engine=means.engine,
-        num_workers=means.num_workers,
+        engine=options.engine,
+        num_workers=options.num_workers,
         on_clip=Steps()("track"),
     )
 
@@ -314,12 +313,12 @@ def compare(
     from omni2sound.bench.report.results import read_run
 
     run_a, run_b = read_run(a), read_run(b)
-    means = _means(taggers, cache, None, engine, workers)
+    options = _options(taggers, cache, None, engine, workers)
     result = compare_runs(
         run_a,
         choose_system(run_a, task, system),  # type: ignore[arg-type]
         run_b,
         choose_system(run_b, task_b or task, system_b),  # type: ignore[arg-type]
-        means,
+        options,
     )
     print(json.dumps(asdict(result)) if as_json else comparison_as_markdown(result))

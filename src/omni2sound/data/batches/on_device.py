@@ -401,10 +401,10 @@ def _check_whole(clip: ClipFeatures) -> None:
         )
 
 
-def _find_beginnings(sound_nN: Tensor, *, at_once: int = 256) -> Numbers:
+def _find_beginnings(sound_nN: Tensor) -> Numbers:
     """Find where `hard_samples.cut_offscreen` cuts each clip; -1 if what is left is silent."""
     found = []
-    for chunk_nN in torch.split(sound_nN, at_once):
+    for chunk_nN in torch.split(sound_nN, 256):
         loud_nN = chunk_nN.float().abs() / _FULL_SCALE
         peak_n1 = loud_nN.amax(dim=1, keepdim=True)
         begin_n = (loud_nN >= GATE * peak_n1).byte().argmax(dim=1) - FADE_SAMPLES

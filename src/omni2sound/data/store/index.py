@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError
-from omni2sound.files import file_sha256, write_text
+from omni2sound.files import file_sha256, write_json, write_text
 
 DESCRIPTION = "store.json"
 INDEX = "index.json"
@@ -97,8 +97,7 @@ def write_index(folder: Path, records: Iterable[ShardRecord]) -> None:
         }
         for r in records
     ]
-    text = json.dumps({"format": FORMAT, "shards": shards}, indent=1, ensure_ascii=False)
-    write_text(folder / INDEX, text + "\n")
+    write_json(folder / INDEX, {"format": FORMAT, "shards": shards})
 
 
 def read_index(folder: Path) -> tuple[ShardRecord, ...] | None:

@@ -94,7 +94,6 @@ def train_joint(
     examples: JointExamples,
     *,
     recipe: JointRecipe,
-    on_step: Callable[[int, float], None] | None = None,
 ) -> JointHeads:
     """Train the heads on the CPU; the same arguments give the same heads."""
     generator = torch.Generator().manual_seed(recipe.seed)
@@ -105,15 +104,13 @@ def train_joint(
         heads.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay
     )
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
-    for step in range(recipe.steps):
+    for _ in range(recipe.steps):
         places = torch.randperm(len(examples), generator=generator)[: recipe.batch]
         loss = _loss(heads, examples.at(places), generator)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         schedule.step()
-        if on_step is not None:
-            on_step(step + 1, float(loss.detach()))
     return heads.eval()
 
 

@@ -52,6 +52,7 @@ MAX_NON_FINITE = 20
 """Consecutive skipped steps after which a run stops."""
 _FIT_STEP = 1_000_000_000
 """First step number that `fit_latents` draws at, beyond those of training."""
+_FIT_BATCHES = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -333,15 +334,7 @@ def _step(
     device: str,
 ) -> tuple[dict[str, float], bool]:
     """Return the losses, and whether gradients were finite; if not, nothing is updated."""
-    real_BN = draw_batch(
-        recordings,
-        scenes,
-        seed=recipe.seed,
-        step=step,
-        batch_size=recipe.batch_size,
-        num_samples=recipe.crop_frames * model.hop_samples,
-        scene_share=recipe.scene_share,
-    ).to(device)
+    real_BN = _excerpts(model, recordings, scenes, recipe, step).to(device)
     mean_BCL, std_BCL = model.posterior(real_BN)
     generator = torch.Generator().manual_seed(recipe.seed * 2**32 + step)
     noise_BCL = torch.randn(mean_BCL.shape, generator=generator).to(device)
@@ -375,6 +368,24 @@ def _step(
     return losses, True
 
 
+def _excerpts(
+    model: Oobleck,
+    recordings: Sequence[Waveform],
+    scenes: Sequence[Waveform],
+    recipe: OobleckRecipe,
+    step: int,
+) -> Tensor:
+    return draw_batch(
+        recordings,
+        scenes,
+        seed=recipe.seed,
+        step=step,
+        batch_size=recipe.batch_size,
+        num_samples=recipe.crop_frames * model.hop_samples,
+        scene_share=recipe.scene_share,
+    )
+
+
 def _rate(recipe: OobleckRecipe, step: int) -> float:
     """Share of the peak learning rate: linear warm-up, then half a cosine down to a tenth."""
     rise = min(1.0, (step + 1) / max(recipe.warmup_steps, 1))
@@ -390,24 +401,15 @@ def fit_latents(
     *,
     recipe: OobleckRecipe,
     device: str = "cpu",
-    num_batches: int = 8,
 ) -> None:
     """Measure the mean and deviation by which each latent channel is standardised, in place."""
     dim = model.latent_dim
     model.fit_statistics(torch.zeros(dim), torch.ones(dim))
     latents = [
         model.encode(
-            draw_batch(
-                recordings,
-                scenes,
-                seed=recipe.seed,
-                step=_FIT_STEP + i,
-                batch_size=recipe.batch_size,
-                num_samples=recipe.crop_frames * model.hop_samples,
-                scene_share=recipe.scene_share,
-            ).to(device)
+            _excerpts(model, recordings, scenes, recipe, _FIT_STEP + i).to(device)
         ).flatten(0, 1)
-        for i in range(num_batches)
+        for i in range(_FIT_BATCHES)
     ]
     values = torch.cat(latents)
     model.fit_statistics(values.mean(dim=0), values.std(dim=0).clamp_min(1e-4))

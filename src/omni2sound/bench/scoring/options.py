@@ -1,0 +1,56 @@
+"""Execution settings of scoring, shared by runs and comparisons.
+
+In:   names of taggers, folders, workers.
+Out:  `ScoringOptions`, and the type of a progress report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from omni2sound.bench.metrics.avbench.clips import Networks
+from omni2sound.bench.systems.baseline_files import NUM_REMEMBERED, Embedders
+from omni2sound.data.workers import EngineName
+
+
+class OnStep(Protocol):
+    """Progress of a run."""
+
+    def __call__(self, step: str, /) -> Callable[[int, int], None]:
+        """Return a function of (jobs done, jobs in all) for one step."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedNetworks:
+    """Folder of the networks of avbench-8s-v1, which are not part of this package."""
+
+    weights: Path
+    """See docs/guides/full-size.md."""
+    device: str = "auto"
+    load: Callable[[Path, torch.device | str], Networks] = Networks.load
+    """Importable by name."""
+    num_workers: int = 1
+    """Jobs at a time. One is this process; with more, each holds all networks, and so does this."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ScoringOptions:
+    """Execution settings; only `taggers` and `num_remembered` affect results."""
+
+    taggers: tuple[str, ...]
+    """Names of audio taggers; the classes of the first two count for `stage-v1`."""
+    cache_folder: Path
+    published: PublishedNetworks | None = None
+    """The networks of avbench-8s-v1; None leaves that protocol out."""
+    assets: Path | None = None
+    """The scene corpus, for baselines and for `copies-v1`; None leaves them out."""
+    num_remembered: int = NUM_REMEMBERED
+    """Training scenes of each part to retrieve from."""
+    embed: Embedders = field(default_factory=Embedders)
+    engine: EngineName = "local"
+    num_workers: int = 1
