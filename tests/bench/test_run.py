@@ -157,7 +157,7 @@ def test_killed_at_any_step_a_run_ends_with_the_same_report(
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"}
     # In generation, among the baselines, in extraction, and as the scores are counted.
-    for moment in ("sounds 3", "baselines 2", "judging 20", "judging 72", "reporting"):
+    for moment in ("sounds 3", "baselines 2", "tagging 20", "tagging 72", "reporting"):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         assert process.stdout is not None
         for line in process.stdout:

@@ -138,7 +138,7 @@ def test_bad_input_is_refused(track: Track, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("workers", "published", "others"), [(None, 1, 5), (3, 3, 3)])
-def test_published_judges_are_held_once_unless_more_are_asked_for(
+def test_published_networks_are_held_once_unless_more_are_asked_for(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     workers: int | None,
@@ -146,6 +146,6 @@ def test_published_judges_are_held_once_unless_more_are_asked_for(
     others: int,
 ) -> None:
     monkeypatch.setattr(benchmark, "default_workers", lambda: 5)
-    means = benchmark._means("yamnet", tmp_path, None, "local", workers, tmp_path)
-    assert means.published is not None
-    assert (means.published.num_workers, means.num_workers) == (published, others)
+    options = benchmark._options("yamnet", tmp_path, None, "local", workers, tmp_path)
+    assert options.published is not None
+    assert (options.published.num_workers, options.num_workers) == (published, others)

@@ -25,14 +25,14 @@ from omni2sound.bench.metrics.avbench.scores import PROTOCOL, desync_s, score_av
 from omni2sound.bench.report.text import avbench_as_text
 from omni2sound.bench.stats.estimate import Estimate, Score
 from omni2sound.errors import MissingPartError, UserError
-from tests.bench.tiny_judges import tiny_judges
+from tests.bench.tiny_networks import tiny_networks
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def judges() -> Networks:
-    return tiny_judges()
+    return tiny_networks()
 
 
 def write_sound(path: Path, *, seconds: float = 8, rate: int = 16_000, seed: int = 0) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,12 +22,12 @@ from omni2sound.bench.systems.folder import SoundFile
 from omni2sound.bench.tracks.track import Track, TrackClip, TrackInfo, file_sha256, write_track
 from omni2sound.encoders.metric.panns import Panns
 from tests.bench.metrics.test_avbench import write_sound, write_video
-from tests.bench.tiny_judges import tiny_judges
+from tests.bench.tiny_networks import tiny_networks
 
 pytestmark = pytest.mark.slow
 
 NUM_CLIPS = 11
-PUBLISHED = PublishedNetworks(weights=Path("weights"), device="cpu", load=tiny_judges)
+PUBLISHED = PublishedNetworks(weights=Path("weights"), device="cpu", load=tiny_networks)
 
 
 def quiet(step: str) -> Callable[[int, int], None]:
@@ -60,7 +60,7 @@ def track(tmp_path_factory: pytest.TempPathFactory) -> Track:
 
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Other noise; one sound is too short for the judge of sync."""
+    """Other noise; one sound is too short for the network of sync."""
     folder = tmp_path_factory.mktemp("theirs")
     for k in range(NUM_CLIPS):
         write_sound(folder / f"c{k:02d}.wav", seed=100 + k, seconds=5 if k == 3 else 8)
@@ -80,17 +80,17 @@ def run(track: Track, theirs: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def test_scores_are_those_of_the_protocol_on_the_same_files(
     run: ScoredRun, track: Track, theirs: Path
 ) -> None:
-    judges = tiny_judges()
-    seen = embed_videos([track.folder / "video" / "one.mp4"], judges)
+    networks = tiny_networks()
+    seen = embed_videos([track.folder / "video" / "one.mp4"], networks)
     shared = {
-        judge: dict.fromkeys((c.clip_id for c in track.clips), clips["one"])
-        for judge, clips in seen.embeddings.items()
+        network: dict.fromkeys((c.clip_id for c in track.clips), clips["one"])
+        for network, clips in seen.embeddings.items()
     }
     expected = score_avbench(
-        embed_sounds(list_files(theirs), judges),
-        embed_sounds(list_files(track.folder / "audio"), judges),
+        embed_sounds(list_files(theirs), networks),
+        embed_sounds(list_files(track.folder / "audio"), networks),
         videos=replace(seen, embeddings=shared),
-        sync=judges.sync,
+        sync=networks.sync,
     )
     (row,) = (r for r in run.evaluation.rows if (r.system, r.protocol) == ("theirs", PROTOCOL))
     assert (row.part, row.num_clips, row.num_expected) == ("main", NUM_CLIPS, NUM_CLIPS)
@@ -107,7 +107,7 @@ def test_the_real_sounds_have_no_distance_to_themselves(run: ScoredRun) -> None:
     assert row.scores[0].estimate.value == pytest.approx(0, abs=1e-9)
 
 
-def test_the_report_names_missing_judges_and_what_was_left_out(run: ScoredRun) -> None:
+def test_the_report_names_missing_networks_and_what_was_left_out(run: ScoredRun) -> None:
     notes = " ".join(notes_of(run.evaluation))
     assert "no file passt.pt" in notes
     assert "left out of theirs VT2A, sync (1 clips): c03: lasts 5.00 s" in notes
@@ -152,30 +152,32 @@ def test_what_was_judged_is_not_judged_again(
 def test_other_weights_are_other_entries(track: Track, run: ScoredRun) -> None:
     cache = run.folder / "cache"
     a = embed_track(track, [], PUBLISHED, cache_folder=cache)
-    b = embed_track(track, [], replace(PUBLISHED, load=other_judges), cache_folder=cache)
+    b = embed_track(track, [], replace(PUBLISHED, load=other_networks), cache_folder=cache)
     assert a._work.place("sound", "0" * 64, "panns") != b._work.place("sound", "0" * 64, "panns")
     assert a._work.place("sound", "0" * 64, "sync") == b._work.place("sound", "0" * 64, "sync")
 
 
-def other_judges(folder: Path, device: torch.device | str) -> Networks:
-    judges = tiny_judges()
-    assert judges.panns is not None
+def other_networks(folder: Path, device: torch.device | str) -> Networks:
+    networks = tiny_networks()
+    assert networks.panns is not None
     with torch.no_grad():
-        for parameter in judges.panns._network.parameters():
+        for parameter in networks.panns._network.parameters():
             parameter.mul_(1.5)
-    return judges
+    return networks
 
 
 @pytest.mark.parametrize("asked", [1, 3])
-def test_judges_are_held_by_as_many_workers_as_they_say(
+def test_networks_are_held_by_as_many_workers_as_they_say(
     run: ScoredRun, track: Track, monkeypatch: pytest.MonkeyPatch, asked: int
 ) -> None:
     taken = []
 
-    def map_jobs(function: object, jobs: object, *, engine: str, num_workers: int) -> list[object]:
+    def map_in_order(
+        function: object, jobs: Sequence[object], *, num_workers: int, **_: object
+    ) -> list[dict[str, str]]:
         taken.append(num_workers)
-        return []
+        return [{} for _ in jobs]
 
-    monkeypatch.setattr(avbench_features, "map_jobs", map_jobs)
+    monkeypatch.setattr(avbench_features, "map_in_order", map_in_order)
     embed_track(track, [], replace(PUBLISHED, num_workers=asked), cache_folder=run.folder / "cache")
     assert taken == [asked]

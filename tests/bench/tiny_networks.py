@@ -1,4 +1,4 @@
-"""The judges of avbench-8s-v1 at tiny sizes, with weights that listen; importable by workers."""
+"""The networks of avbench-8s-v1 at tiny sizes, with weights that listen; importable by workers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def listening(network: nn.Module) -> None:
             parameter.copy_(size * torch.randn(parameter.shape, generator=generator))
 
 
-def tiny_judges(folder: Path | None = None, device: torch.device | str = "cpu") -> Networks:
+def tiny_networks(folder: Path | None = None, device: torch.device | str = "cpu") -> Networks:
     visual = MotionConfig(width=16, depth=1, num_heads=2, frame_px=224)
     sync = SynchformerNetwork(SynchformerConfig(visual=visual, depth=1, head_depth=1, head_heads=2))
     shape = ImageBindShape(
