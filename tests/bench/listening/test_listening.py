@@ -190,4 +190,4 @@ def test_the_interval_holds_the_truth_of_another_panel() -> None:
 
 
 def _without_screen(key: dict[str, Any], panel: list[Answers]) -> list[Any]:
-    return [_resampled(np.array(t), 0) for t in _scores(key, panel).values()]
+    return [_resampled(np.array(t)) for t in _scores(key, panel).values()]
