@@ -21,7 +21,8 @@ from omni2sound.bench.metrics.tagging import (
     scorable_classes,
     tag_recordings,
 )
-from omni2sound.bench.scoring.sounds import judge_sounds
+from omni2sound.bench.scoring.options import ScoringOptions
+from omni2sound.bench.scoring.sounds import tag_sounds
 from omni2sound.bench.systems.system import real_sounds
 from omni2sound.bench.tracks.track import Track
 from omni2sound.encoders.metric.tagger import Tagger, TaggerConfig, TaggerNetwork
@@ -149,8 +150,10 @@ def test_scene_scores_take_taggers_of_any_rate(
     real = real_sounds(scene_track)
     sounds = [(clip, real[clip.clip_id]) for clip in scene_track.clips]
     found = [
-        judge_sounds(scene_track, sounds, judges=judges, cache_folder=tmp_path / judges[0])
-        for judges in (("yamnet", "yam32"), ("yam32", "yamnet"))
+        tag_sounds(
+            scene_track, sounds, ScoringOptions(taggers=names, cache_folder=tmp_path / names[0])
+        )
+        for names in (("yamnet", "yam32"), ("yam32", "yamnet"))
     ]
     for one, other in zip(*found, strict=True):
         assert one.score is not None and other.score is not None
