@@ -7,7 +7,8 @@
 #           48 kHz; designed anew for a lower rate by the bilinear transform, their shape is bent towards the
 #           Nyquist frequency. Sounds without treble differ little: a tone of 1 kHz by .03 LU.
 # Matters:  many audio models make 16 kHz. A file normalised to -23 LUFS there is off where a broadcaster's meter,
-#           which works at 48 kHz, reads it. omni2sound measures at 48 kHz (media/loudness.py).
+#           which works at 48 kHz, reads it. libebur128 and FFmpeg do the same, so omni2sound measures a file at its
+#           own rate as they do, and below 8 kHz at 48 kHz (media/loudness/meter.py, decision 60).
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"

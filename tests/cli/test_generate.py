@@ -21,7 +21,7 @@ from omni2sound.cli.main import app
 from omni2sound.errors import UserError
 from omni2sound.media.audio import read_audio
 from omni2sound.media.info import probe
-from omni2sound.media.loudness import loudness_lufs
+from omni2sound.media.loudness.meter import measure
 from tests.build import tiny_model_folder, video_with_square
 
 OMNI2SOUND = Path(sys.executable).with_name("omni2sound")
@@ -229,6 +229,6 @@ def test_a_loudness_is_reached_and_reported(folder: Path, model: Path) -> None:
     arguments = ["--prompt", "rain", "--seed", 1, "--steps", 1, "--loudness", -30, "--json"]
     (report,) = reports(invoke(model, *arguments, "-o", "a.wav"))
     assert report["loudness_lufs"] == tag(folder / "a.wav")["loudness_lufs"] == -30
-    found = loudness_lufs(read_audio(folder / "a.wav"))
+    found = measure(read_audio(folder / "a.wav")).integrated_lufs
     assert found == pytest.approx(-30, abs=0.5)
     assert report["leveling"]["lufs"] == pytest.approx(found, abs=0.1)

@@ -66,7 +66,7 @@ def write_video(
         track: Any = None
         if sound is not None:
             track = container.add_stream(sound_codec, rate=sound.sample_rate_hz)
-            track.codec_context.layout = "mono" if sound.num_channels == 1 else "stereo"
+            track.codec_context.layout = sound.assumed_layout
         for number, tick in enumerate(ticks):
             rgb = (
                 np.full((height, width, 3), grey(number), np.uint8)
@@ -84,7 +84,8 @@ def write_video(
 
 def write_track(container: Any, track: AudioStream, sound: Audio, first_sample: int) -> None:
     interleaved = np.ascontiguousarray(sound.samples_CN.T).reshape(1, -1)
-    layout = "mono" if sound.num_channels == 1 else "stereo"
+    layout = sound.assumed_layout
+    assert layout is not None
     frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=layout)
     frame.sample_rate = sound.sample_rate_hz
     frame.pts, frame.time_base = first_sample, Fraction(1, sound.sample_rate_hz)

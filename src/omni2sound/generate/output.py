@@ -42,7 +42,7 @@ class OutputOptions:
     """Target loudness, -50 to -5 LUFS; None: as generated."""
 
     def __post_init__(self) -> None:
-        from omni2sound.media.loudness import check_loudness
+        from omni2sound.media.loudness.level import check_loudness
 
         for name in ("keep_audio", "overwrite"):
             if not isinstance(value := getattr(self, name), bool):
@@ -122,7 +122,7 @@ def check_output_of(video: Path | None, output: Path, options: OutputOptions) ->
     """
     from omni2sound.media.files import VIDEO_SUFFIXES, check_output, shown_name
     from omni2sound.media.info import probe
-    from omni2sound.media.mux import check_container
+    from omni2sound.media.mux import check_container, check_kept_sound
 
     name = shown_name(output)
     check_output(output, overwrite=options.overwrite)
@@ -136,13 +136,16 @@ def check_output_of(video: Path | None, output: Path, options: OutputOptions) ->
             field="keep_audio",
         )
     if muxed and video is not None:
-        info = probe(video).video
-        if info is not None and info.is_still:
+        info = probe(video)
+        picture = info.video
+        if picture is not None and picture.is_still:
             raise UserError(f"{name}: a still picture can't be copied with sound; write .wav")
         if output.exists() and output.samefile(video):
             raise UserError(f"{name}: is the input itself; choose another name")
-        if info is not None:
-            check_container(info.codec, output)
+        if picture is not None:
+            check_container(picture.codec, output)
+        if options.keep_audio:
+            check_kept_sound(info, output)
 
 
 def request_sha256(

@@ -38,6 +38,7 @@ from omni2sound.media.encode import (
     AudioCodec,
     add_audio_stream,
     encode_audio,
+    fit_audio,
 )
 from omni2sound.media.files import (
     AUDIO_SUFFIXES,
@@ -49,7 +50,8 @@ from omni2sound.media.files import (
     shown_name,
 )
 from omni2sound.media.info import AudioStreamInfo, probe
-from omni2sound.media.loudness import Leveling, level
+from omni2sound.media.layouts import ASSUMED, safe, stated_layout
+from omni2sound.media.loudness.level import Leveling, level
 from omni2sound.media.samples import MAX_SAMPLE_RATE_HZ, Audio, resample, round_half_up
 
 logger = logging.getLogger(__name__)
@@ -127,6 +129,8 @@ class _Reader:
         self.mono = mono
         self.rate = 0
         self.channels = 0
+        self.layout: str | None = None
+        self.first_layout = ""
         self.num_padding = 0
 
     def read(self, start_s: Fraction, duration_s: Fraction | None) -> Audio:
@@ -165,7 +169,17 @@ class _Reader:
         samples_CN = np.zeros((1 if self.mono else self.channels, end), dtype=np.float32)
         for at, block_CN in blocks:
             samples_CN[:, at : at + block_CN.shape[1]] = block_CN[:, : max(0, end - at)]
-        return Audio(samples_CN=samples_CN, sample_rate_hz=self.rate)
+        if self.mono:
+            return Audio(samples_CN=samples_CN, sample_rate_hz=self.rate)
+        layout = self.layout or ASSUMED.get(self.channels)
+        if self.layout is None and self.channels > 2:
+            logger.warning(
+                "%s: nothing says what its %d channels are; they are taken as %s",
+                self.name,
+                self.channels,
+                layout or "equal",
+            )
+        return Audio(samples_CN=samples_CN, sample_rate_hz=self.rate, layout=layout)
 
     def _seek(self, start_s: Fraction) -> None:
         target_s = self.origin_s + start_s - _SEEK_MARGIN_S
@@ -180,9 +194,16 @@ class _Reader:
         """(position in samples after the origin, block) in time order, without overlap."""
         expected: int | None = None
         for frame in self._frames():
+            layout_name = safe(frame.layout).name
+            if self.rate and not self.mono and layout_name != self.first_layout:
+                frame = self._remixed(frame)
             block_CN = _to_float(frame)
+            layout, order = stated_layout(safe(frame.layout))
+            if not self.mono and any(c != k for k, c in enumerate(order)):
+                block_CN = block_CN[list(order)]
             if self.rate == 0:
                 self.rate, self.channels = frame.sample_rate, block_CN.shape[0]
+                self.layout, self.first_layout = layout, layout_name
                 if not 0 < self.rate <= MAX_SAMPLE_RATE_HZ:
                     raise MediaError(f"{self.name}: sample rate {self.rate} Hz; re-encode it")
             if frame.sample_rate != self.rate or frame.samples == 0:
@@ -208,6 +229,16 @@ class _Reader:
             if block_CN.shape[1]:
                 yield position, block_CN
 
+    def _remixed(self, frame: AudioFrame) -> AudioFrame:
+        """A frame in the layout of the first one: broadcasts change from stereo to 5.1 and back."""
+        if self.layout is None or stated_layout(safe(frame.layout))[0] is None:
+            return frame
+        try:
+            parts = av.AudioResampler("flt", self.layout, frame.sample_rate).resample(frame)
+        except (av.FFmpegError, ValueError):
+            return frame
+        return parts[0] if len(parts) == 1 else frame
+
     def _frames(self) -> Iterator[AudioFrame]:
         num_damaged = 0
         for packet in chain(read_packets(self.container, self.stream), [None]):
@@ -232,10 +263,11 @@ def _padding(frame: AudioFrame, time_base: Fraction) -> int:
 
 def _to_float(frame: AudioFrame) -> NDArray[np.float32]:
     """Decoded samples of any format as (C, N) float32."""
-    num_channels = frame.layout.nb_channels
+    layout = safe(frame.layout)
+    num_channels = layout.nb_channels
     if frame.format.is_planar and num_channels >= 8:
         # PyAV 18 looks for a null pointer behind the last plane; with 8 or more there is none.
-        packed = av.AudioResampler("flt", frame.layout, frame.sample_rate).resample(frame)
+        packed = av.AudioResampler("flt", layout, frame.sample_rate).resample(frame)
         return np.concatenate([_to_float(part) for part in packed], axis=1)
     raw: NDArray[Any] = frame.to_ndarray()
     if not frame.format.is_planar:
@@ -293,7 +325,7 @@ def write_audio(
         raise UserError(f"{shown_name(path)}: not a sound file; use {' '.join(AUDIO_SUFFIXES)}")
     container_format, codec = _FORMATS[path.suffix.lower()]
     audio, leveling = level(
-        audio,
+        fit_audio(audio, codec, name=shown_name(path)),
         target_lufs=loudness_lufs,
         ceiling=codec.ceiling,
         between_samples=codec.lossy,
@@ -303,7 +335,7 @@ def write_audio(
         path, container_format=container_format, sample_rate_hz=audio.sample_rate_hz
     ) as container:
         container.metadata.update(metadata or {})
-        stream, audio = add_audio_stream(container, codec, audio, name=shown_name(path))
+        stream = add_audio_stream(container, codec, audio)
         for packet in encode_audio(stream, audio):
             container.mux(packet)
     return leveling

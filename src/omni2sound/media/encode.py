@@ -24,21 +24,13 @@ from av.packet import Packet
 from numpy.typing import NDArray
 
 from omni2sound.errors import UserError
-from omni2sound.media.loudness import TRUE_PEAK_CEILING, limit_peaks
-from omni2sound.media.samples import Audio, resample
+from omni2sound.media.layouts import layout_held
+from omni2sound.media.loudness.limiter import TRUE_PEAK_CEILING
+from omni2sound.media.samples import Audio, resample, to_layout
 
 _CHUNK_SAMPLES = 1024
 
-_LAYOUTS = {
-    1: "mono",
-    2: "stereo",
-    3: "2.1",
-    4: "quad",
-    5: "5.0",
-    6: "5.1",
-    7: "6.1",
-    8: "7.1",
-}
+_MAX_CHANNELS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,8 +41,8 @@ class AudioCodec:
     sample_format: str
     rates_hz: tuple[int, ...] | None = None
     """None: any."""
-    channels: tuple[int, ...] = tuple(_LAYOUTS)
-    """Counts that it keeps in order."""
+    layouts: tuple[str, ...] | None = None
+    """Channel layouts that come back as they were, by name and order. None: any of 1 to 8."""
     bit_rate_per_channel: int | None = None
     """At 32 kHz and above; less below. None: lossless."""
 
@@ -69,58 +61,85 @@ AAC = AudioCodec(
     name="aac",
     sample_format="fltp",
     rates_hz=(8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000),
+    layouts=("mono", "stereo", "2.1", "3.0", "3.0(back)", "4.0", "quad", "5.0", "5.1", "7.1"),
     bit_rate_per_channel=96_000,
 )
 OPUS = AudioCodec(
     name="libopus",
     sample_format="flt",
     rates_hz=(48000,),
-    channels=(1, 2, 4, 6, 8),  # 5 and 7 come back in another order, 3 is refused
+    layouts=("mono", "stereo", "3.0", "quad", "5.1", "7.1"),  # 5.0 and 6.1 come back permuted
     bit_rate_per_channel=96_000,
 )
 MP3 = AudioCodec(
     name="libmp3lame",
     sample_format="fltp",
     rates_hz=(8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
-    channels=(1, 2),
+    layouts=("mono", "stereo"),
     bit_rate_per_channel=96_000,
 )
 PCM_16 = AudioCodec(name="pcm_s16le", sample_format="s16")
 FLAC = AudioCodec(name="flac", sample_format="s16")
 
 
-def add_audio_stream(
-    container: OutputContainer, codec: AudioCodec, audio: Audio, *, name: str
-) -> tuple[AudioStream, Audio]:
-    """Add a track to an open output.
+def check_layout(codec: AudioCodec, layout: str | None, num_channels: int, *, name: str) -> str:
+    """Choose the channel layout in which a codec stores a sound without loss.
+
+    Args:
+        codec: The codec.
+        layout: The sound's, as stated or assumed; None: unknown.
+        num_channels: Number of channels of the sound.
+        name: The file, for the message.
 
     Returns:
-        The track, and the sound at a rate that the codec accepts.
+        The layout; it may call channels by another name or have silent ones in addition.
 
     Raises:
-        UserError: The codec cannot hold that many channels.
+        UserError: The codec can't hold it.
     """
-    if audio.num_channels not in codec.channels:
+    held = None
+    if layout is not None and num_channels <= _MAX_CHANNELS:
+        held = layout_held(layout, codec.layouts)
+    if held is None:
+        what = f"channel layout {layout}" if layout else "unknown layout"
         raise UserError(
-            f"{name}: {audio.num_channels} channels, {codec.name} holds "
-            f"{' or '.join(map(str, codec.channels))}; mix them down or choose another suffix"
+            f"{name}: {num_channels} channels ({what}), {codec.name} holds "
+            f"{', '.join(codec.layouts or ('any known layout of up to 8',))}; "
+            "mix them down to stereo, or choose another suffix"
         )
+    return held
+
+
+def fit_audio(audio: Audio, codec: AudioCodec, *, name: str) -> Audio:
+    """Bring a sound to a sample rate and a channel layout of a codec.
+
+    What is measured on the result is what a meter finds in the file.
+
+    Raises:
+        UserError: The codec can't hold its channel layout.
+    """
+    layout = check_layout(codec, audio.assumed_layout, audio.num_channels, name=name)
+    audio = to_layout(audio, layout)
     if codec.rates_hz is not None and audio.sample_rate_hz not in codec.rates_hz:
         higher = [rate for rate in codec.rates_hz if rate >= audio.sample_rate_hz]
-        # Resampling can overshoot a peak that fitted before.
-        resampled = resample(audio, min(higher, default=max(codec.rates_hz)))
-        audio = limit_peaks(resampled, ceiling=codec.ceiling)
+        audio = resample(audio, min(higher, default=max(codec.rates_hz)))
+    return audio
+
+
+def add_audio_stream(container: OutputContainer, codec: AudioCodec, audio: Audio) -> AudioStream:
+    """Add a track to an open output, for a sound from `fit_audio`."""
     rate = audio.sample_rate_hz
     stream = container.add_stream(codec.name, rate=rate)
     assert isinstance(stream, AudioStream)
     context = stream.codec_context
-    context.layout = _LAYOUTS[audio.num_channels]
+    assert audio.layout is not None
+    context.layout = audio.layout
     context.format = codec.sample_format
     context.time_base = Fraction(1, rate)
     if codec.bit_rate_per_channel is not None:
         # 4 bits a sample: at 16 kHz and below nothing is gained beyond that.
         context.bit_rate = min(codec.bit_rate_per_channel, 4 * rate) * audio.num_channels
-    return stream, audio
+    return stream
 
 
 def encode_audio(
@@ -129,8 +148,8 @@ def encode_audio(
     """Encode a sound packet by packet, so that a caller can interleave it with pictures.
 
     Args:
-        stream: From `add_audio_stream`, with the sound that it returned.
-        audio: The sound.
+        stream: From `add_audio_stream`.
+        audio: The sound, from `fit_audio`.
         first_sample: Timestamp of the first sample, in samples.
     """
     context = stream.codec_context

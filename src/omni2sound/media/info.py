@@ -40,6 +40,7 @@ from omni2sound.media.files import (
     reading,
     shown_name,
 )
+from omni2sound.media.layouts import safe, stated_layout
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +113,8 @@ class AudioStreamInfo:
     codec: str
     sample_rate_hz: int
     channels: int
+    layout: str | None
+    """What the channels are ("stereo", "3.0", "5.1(side)", ...); None: the file doesn't say."""
     start_s: Fraction
     """Timestamp of the first sample that is heard, on the container's clock."""
     duration_s: Fraction
@@ -300,11 +303,13 @@ class _Scan:
         start_s, end_s = span.seconds(Fraction(0))
         start_s = min(end_s, start_s + Fraction(self.num_dropped, rate))
         self._check_times(start_s, end_s, Fraction(0))
+        layout = safe(stream.codec_context.layout)
         return AudioStreamInfo(
             index=stream.index,
             codec=stream.codec_context.codec.canonical_name,
             sample_rate_hz=rate,
-            channels=stream.codec_context.channels,
+            channels=layout.nb_channels,
+            layout=stated_layout(layout)[0],
             start_s=start_s,
             duration_s=end_s - start_s,
         )

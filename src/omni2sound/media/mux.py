@@ -21,7 +21,6 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import numpy as np
 from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.packet import Packet
@@ -29,7 +28,15 @@ from av.video.stream import VideoStream
 
 from omni2sound.errors import MediaError, UserError
 from omni2sound.media.audio import read_audio
-from omni2sound.media.encode import AAC, OPUS, AudioCodec, add_audio_stream, encode_audio
+from omni2sound.media.encode import (
+    AAC,
+    OPUS,
+    AudioCodec,
+    add_audio_stream,
+    check_layout,
+    encode_audio,
+    fit_audio,
+)
 from omni2sound.media.files import (
     VIDEO_SUFFIXES,
     check_output,
@@ -38,9 +45,10 @@ from omni2sound.media.files import (
     shown_name,
 )
 from omni2sound.media.info import MediaInfo, VideoStreamInfo, probe
-from omni2sound.media.loudness import Leveling, level
+from omni2sound.media.layouts import ASSUMED, channel_names, mixed_layout
+from omni2sound.media.loudness.level import Leveling, level
 from omni2sound.media.packets import copy_packets
-from omni2sound.media.samples import Audio, fit_length, resample, round_half_up
+from omni2sound.media.samples import Audio, fit_length, mix, round_half_up
 
 logger = logging.getLogger(__name__)
 
@@ -98,7 +106,8 @@ def mux(
     if keep_audio and info.audio is None:
         logger.warning("%s: has no sound of its own to keep", shown_name(video_path))
     elif keep_audio:
-        audio = _mix(audio, info)
+        audio = mix(read_audio(info.path, duration_s=info.duration_s), audio)
+    audio = fit_audio(audio, codec, name=name)
     num_samples = round_half_up(video.duration_s * audio.sample_rate_hz)
     audio, leveling = level(
         fit_length(audio, num_samples),
@@ -123,7 +132,7 @@ def mux(
             {k: v for k, v in source.metadata.items() if k.lower() not in _DROPPED_TAGS}
         )
         target.metadata.update(metadata or {})
-        sound_stream, audio = add_audio_stream(target, codec, audio, name=name)
+        sound_stream = add_audio_stream(target, codec, audio)
         try:
             target.start_encoding()
         except (av.FFmpegError, ValueError) as error:
@@ -163,19 +172,23 @@ def check_container(codec: str, output_path: Path) -> None:
         raise UserError(_unsupported(codec, output_path))
 
 
-def _mix(audio: Audio, info: MediaInfo) -> Audio:
-    """New sound plus the video's own, in as many channels as either needs."""
-    own = read_audio(info.path, duration_s=info.duration_s)
-    rate = max(own.sample_rate_hz, audio.sample_rate_hz)
-    own, audio = resample(own, rate), resample(audio, rate)
-    num_samples = max(own.samples_CN.shape[1], audio.samples_CN.shape[1])
-    num_channels = max(own.num_channels, audio.num_channels)
-    mixed_CN = np.zeros((num_channels, num_samples), dtype=np.float32)
-    for part in (own, audio):
-        # One channel is heard from the front: left and right come first in every layout.
-        last = part.num_channels if part.num_channels > 1 else min(2, num_channels)
-        mixed_CN[:last, : part.samples_CN.shape[1]] += part.samples_CN
-    return Audio(samples_CN=mixed_CN, sample_rate_hz=rate)
+def check_kept_sound(info: MediaInfo, output_path: Path) -> None:
+    """Refuse, before any work, a video output that can't hold the video's own sound in the mix.
+
+    Args:
+        info: The video.
+        output_path: Ends in a suffix of `VIDEO_SUFFIXES`.
+
+    Raises:
+        UserError: Its codec can't hold the channel layout.
+    """
+    if info.audio is None:
+        return
+    own = info.audio.layout or ASSUMED.get(info.audio.channels)
+    layout = None if own is None else mixed_layout(own, "stereo")
+    num_channels = info.audio.channels if layout is None else len(channel_names(layout))
+    _, codec = _FORMATS[output_path.suffix.lower()]
+    check_layout(codec, layout, num_channels, name=shown_name(output_path))
 
 
 def _shift(video: VideoStreamInfo) -> Fraction:
