@@ -5,6 +5,7 @@
 #   make docs    the documentation as a site, in out/site
 #   make test    everything that CI runs
 #   make bench   speed, robustness and quality, printed with their baselines
+#   make test-matrix  fast tests with Python 3.11 to 3.13 x lowest and highest allowed dependencies
 #   make parity  our parts beside the originals, on random weights: one table
 #
 # PYTHON=python3.12 chooses the interpreter. On Linux without an NVIDIA GPU the CPU build of torch
@@ -29,10 +30,14 @@ CORPUS ?= .cache/stage
 # Packages that only `make parity` compares with; a second environment would need torch again.
 PARITY := .cache/parity
 
-.PHONY: help venv demo check docs test bench parity clean
+# One environment for each Python and each end of the dependencies' ranges, made anew on each run.
+MATRIX := .cache/matrix
+MATRIX_TESTS ?= tests/media tests/generate tests/cli tests/test_timebase.py
+
+.PHONY: help venv demo check docs test test-matrix bench parity clean
 
 help:
-	@sed -n '3,11s/^# \{0,1\}//p' Makefile
+	@sed -n '3,12s/^# \{0,1\}//p' Makefile
 
 venv: $(VENV)/.installed
 
@@ -80,6 +85,15 @@ docs: $(VENV)/.dev
 
 test: check docs
 	$(PYTEST) -m slow
+
+$(MATRIX)/uv/.installed:
+	$(PYTHON) -m venv $(MATRIX)/uv
+	$(MATRIX)/uv/bin/python -m pip install --disable-pip-version-check -qq uv==0.13.9
+	@touch $@
+
+test-matrix: $(MATRIX)/uv/.installed
+	$(MATRIX)/uv/bin/python benchmarks/matrix.py --out $(MATRIX) \
+		$(if $(TORCH_BUILD),--torch-backend cpu) $(MATRIX_TESTS)
 
 bench: $(VENV)/.dev $(VENV)/.bundled
 	$(BIN)/python benchmarks/speed/generate.py

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
 from omni2sound.cli import doctor as doctor_module
 from omni2sound.cli.doctor import Check, doctor
 from omni2sound.cli.setup import BundledPackage
+from omni2sound.media import Audio, read_audio
 
 
 def _absent(needed_by: str) -> BundledPackage:
@@ -36,7 +40,15 @@ def test_a_whole_installation_is_ok(whole: None, capsys: pytest.CaptureFixture[s
     report = json.loads(capsys.readouterr().out)
     assert report["ok"]
     names = {check["name"] for check in report["checks"]}
-    assert {"python", "torch", "device", "reading media", "default model", "cache"} <= names
+    assert {
+        "python",
+        "torch",
+        "device",
+        "reading media",
+        "a video of ours",
+        "default model",
+        "cache",
+    } <= names
     assert all(check["fix"] == "" for check in report["checks"] if check["ok"])
 
 
@@ -47,8 +59,8 @@ def test_a_missing_network_fails_and_names_the_command(
     with pytest.raises(typer.Exit) as end:
         doctor(as_json=False)
     assert end.value.exit_code == 1
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "text encoder" in line]
-    assert line.startswith("MISSING")
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "MISSING" in line]
+    assert line.startswith("MISSING  text encoder ")
     assert line.endswith("run: omni2sound setup")
 
 
@@ -58,3 +70,38 @@ def test_what_only_the_benchmark_needs_is_no_failure(
     monkeypatch.setattr(doctor_module, "bundled_packages", lambda: (_absent("bench"),))
     doctor(as_json=False)
     assert "for bench, run: omni2sound setup" in capsys.readouterr().out
+
+
+def _open_of_another_pyav(*args: object, **options: object) -> None:
+    raise TypeError("open() got an unexpected keyword argument 'metadata_errors'")
+
+
+def _sound_that_is_late(path: Path) -> Audio:
+    audio = read_audio(path)
+    late_1N = np.pad(audio.samples_CN, ((0, 0), (audio.sample_rate_hz // 100, 0)))
+    return Audio(samples_CN=late_1N, sample_rate_hz=audio.sample_rate_hz)
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "found"),
+    [
+        ("av.open", _open_of_another_pyav, "TypeError: open() got an"),
+        ("omni2sound.media.read_audio", _sound_that_is_late, "sound +10 ms"),
+    ],
+)
+def test_a_media_library_that_does_not_work_is_found(
+    whole: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    broken: Callable[..., object],
+    found: str,
+) -> None:
+    monkeypatch.setattr(name, broken)
+    with pytest.raises(typer.Exit) as end:
+        doctor(as_json=False)
+    assert end.value.exit_code == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "video of ours" in line]
+    assert line.startswith("MISSING")
+    assert found in line
+    assert "for generate, run: pip install 'av" in line

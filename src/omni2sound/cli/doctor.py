@@ -12,7 +12,9 @@ import importlib.metadata
 import json
 import platform
 import sys
+import tempfile
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -29,6 +31,7 @@ _ENCODER_OF = {
     "flac": "flac",
 }
 _DECODERS = ("h264", "hevc", "vp9", "av1", "aac", "opus", "mp3")
+_MAX_LATE_MS = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,7 +62,8 @@ def doctor(
 
     Exit code 1 if something that `omni2sound generate` needs is missing.
     """
-    checks = [*_python(), *_torch(), *_media(), *_bundled(), _model(), *_plugins(), _cache()]
+    checks = [*_python(), *_torch(), *_media(), _trial(), *_bundled(), _model()]
+    checks += [*_plugins(), _cache()]
     usable = all(check.ok for check in checks if check.needed_by == "generate")
     if as_json:
         print(json.dumps({"ok": usable, "checks": [asdict(check) for check in checks]}))
@@ -108,7 +112,7 @@ def _media() -> list[Check]:
         import av
         from av.codec import Codec
     except ImportError as error:
-        return [Check(name="PyAV", ok=False, found=f"{error}", fix="pip install av")]
+        return [Check(name="PyAV", ok=False, found=f"{error}", fix=_install_av())]
 
     def has(codec: str, mode: str) -> bool:
         try:
@@ -117,7 +121,7 @@ def _media() -> list[Check]:
             return False
         return True
 
-    reinstall = "pip install --force-reinstall --only-binary :all: av"
+    reinstall = f"{_install_av()} --force-reinstall --only-binary :all:"
     decoders = {codec: has(codec, "r") for codec in _DECODERS}
     missing = [codec for codec, present in decoders.items() if not present]
     found = f"PyAV {av.__version__} reads {', '.join(c for c in decoders if decoders[c])}"
@@ -136,6 +140,63 @@ def _media() -> list[Check]:
             Check(name=f"writing {suffixes}", ok=ok, found=found, fix="" if ok else reinstall)
         )
     return checks
+
+
+def _trial() -> Check:
+    """Make a short video, put a click under it, and read both back."""
+    name = "a video of ours"
+    try:
+        late_ms = _click_late_ms()
+    except Exception as error:  # this is the question: what does this PyAV do?
+        found = " ".join(f"{type(error).__name__}: {error}".split())
+        return Check(name=name, ok=False, found=found, fix=_install_av())
+    worst = max(late_ms.values(), key=abs)
+    found = f"made, muxed and read back as {' and '.join(late_ms)}; "
+    if abs(worst) > _MAX_LATE_MS:
+        found += ", ".join(f"{suffix}: sound {late:+.0f} ms" for suffix, late in late_ms.items())
+        return Check(name=name, ok=False, found=found, fix=_install_av())
+    return Check(name=name, ok=True, found=f"{found}its sound is within {_MAX_LATE_MS} ms")
+
+
+def _click_late_ms() -> dict[str, float]:
+    """How late a click in the middle of a second is heard, by kind of file."""
+    import av
+    import numpy as np
+
+    from omni2sound.media import Audio, iter_frames, mux, read_audio
+
+    rate_hz, num_pictures = 16_000, 10
+    samples_1N = np.zeros((1, rate_hz), np.float32)
+    samples_1N[:, rate_hz // 2 : rate_hz // 2 + 400] = 0.5 * np.sin(np.arange(400))
+    late_ms = {}
+    with tempfile.TemporaryDirectory() as folder:
+        silent = Path(folder) / "silent.mp4"
+        with av.open(str(silent), "w") as container:
+            stream = container.add_stream("mpeg4", rate=num_pictures)  # FFmpeg's own encoder
+            stream.width = stream.height = 64
+            stream.pix_fmt = "yuv420p"
+            for _ in range(num_pictures):
+                picture = np.zeros((64, 64, 3), np.uint8)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+            container.mux(stream.encode(None))
+        for suffix in (".mp4", ".mkv"):
+            path = silent.with_name(f"click{suffix}")
+            mux(silent, Audio(samples_CN=samples_1N, sample_rate_hz=rate_hz), path)
+            shown = sum(1 for _ in iter_frames(path, fps=num_pictures))
+            if shown != num_pictures:
+                raise RuntimeError(f"{shown} of {num_pictures} pictures can be read from {suffix}")
+            heard = read_audio(path)
+            loud = np.flatnonzero(np.abs(heard.samples_CN[0]) > 0.1)
+            if not loud.size:
+                raise RuntimeError(f"the sound in {suffix} is not heard")
+            late_ms[suffix] = 1000 * (float(loud[0]) / heard.sample_rate_hz - 0.5)
+    return late_ms
+
+
+def _install_av() -> str:
+    """Return the command that installs a PyAV of the range this package was tested with."""
+    needed = importlib.metadata.requires("omni2sound") or []
+    return f"pip install '{next(r for r in needed if r.startswith('av'))}'"
 
 
 def _bundled() -> list[Check]:
