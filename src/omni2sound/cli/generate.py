@@ -54,7 +54,8 @@ OutputOption = Annotated[
         metavar="OUT",
         help="File to write. Its suffix chooses the format: mp4 mov mkv webm (the video with "
         "the new sound) or wav flac mp3 opus ogg m4a. "
-        "Default: VIDEO.omni2sound.mp4, or omni2sound.wav.",
+        "Default: VIDEO.omni2sound.mp4 (mov, mkv or webm where mp4 can't hold the picture, its "
+        "alpha or its subtitles), or omni2sound.wav.",
     ),
 ]
 DurationOption = Annotated[

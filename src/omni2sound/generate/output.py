@@ -1,7 +1,8 @@
 """Output files: names, checks before any work, the file with its metadata, the sidecar.
 
 In:   a `GenerationResult` and an output path whose suffix chooses the format.
-Out:  OUT with the facts in its ``comment`` tag, OUT.json beside it, the same as a dict.
+Out:  OUT with the facts in its ``comment`` tag (``omni2sound`` where the video has a comment of
+      its own), OUT.json beside it, the same as a dict.
 
 What not to get wrong: OUT is written before OUT.json. A sidecar therefore stands for a whole
 file, and a job whose sidecar fits is done. Times stay out of the tag, or the same seed would
@@ -62,18 +63,20 @@ def default_output(folder: Path, video: Path | None, stem: str | None = None) ->
 
     Args:
         folder: Folder of the output.
-        video: The request's video; a moving one gives .mp4, anything else .wav.
+        video: The request's video; a moving one gives .mp4, or the first container that loses
+            nothing shown (`media.mux.default_suffix`), anything else .wav.
         stem: First part of the name. Default: the video's, or "omni2sound".
 
     Raises:
         MediaError: The video can't be read.
     """
     from omni2sound.media.info import probe
+    from omni2sound.media.mux import default_suffix
 
     if video is None:
         return folder / f"{stem or 'omni2sound'}.wav"
     info = probe(video).video
-    suffix = ".mp4" if info is not None and not info.is_still else ".wav"
+    suffix = ".wav" if info is None or info.is_still else default_suffix(video)
     return folder / f"{stem or video.stem + '.omni2sound'}{suffix}"
 
 
@@ -213,6 +216,7 @@ def save(
         UserError: The file can't be written.
     """
     from omni2sound.media.audio import write_audio
+    from omni2sound.media.copy.tags import facts_tag
     from omni2sound.media.files import VIDEO_SUFFIXES
     from omni2sound.media.mux import mux
 
@@ -233,9 +237,10 @@ def save(
     facts = result.facts() | {"software": software, **more_facts}
     if options.loudness_lufs is not None:
         facts["loudness_lufs"] = options.loudness_lufs
-    tags = {"comment": json.dumps(facts)}
+    muxed = video is not None and output.suffix.lower() in VIDEO_SUFFIXES
+    tag = facts_tag(video) if video is not None and muxed else "comment"
     how: dict[str, Any] = {
-        "metadata": tags,
+        "metadata": {tag: json.dumps(facts)},
         "overwrite": options.overwrite,
         "loudness_lufs": options.loudness_lufs,
     }

@@ -16,6 +16,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
@@ -71,8 +72,9 @@ def read_audio(
     mono: bool = False,
     start_s: float | Fraction = 0.0,
     duration_s: float | Fraction | None = None,
+    track: int | None = None,
 ) -> Audio:
-    """Read the first sound track of a file.
+    """Read one sound track of a file.
 
     Args:
         path: A sound or video file.
@@ -82,6 +84,7 @@ def read_audio(
             picture if the file has a moving one.
         duration_s: The most to read; None means to the end. A track that ends earlier
             gives fewer samples.
+        track: Stream index of the track. Default: the first sound track.
 
     Raises:
         MediaError: The file has no sound that can be decoded.
@@ -101,7 +104,8 @@ def read_audio(
     moving = info.video is not None and not info.video.is_still
     origin_s = info.video.start_s if info.video and moving else info.audio.start_s
     with open_input(path) as container:
-        audio = _Reader(path, container, info.audio, origin_s, mono=mono).read(
+        sound = info.audio if track is None else replace(info.audio, index=track)
+        audio = _Reader(path, container, sound, origin_s, mono=mono).read(
             Fraction(start_s), None if duration_s is None else Fraction(duration_s)
         )
     return audio if sample_rate_hz is None else resample(audio, sample_rate_hz)

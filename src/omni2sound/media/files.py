@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import stat
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -206,17 +206,19 @@ def create_output(
     container_format: str,
     sample_rate_hz: int,
     verify: Callable[[Path], object] | None = None,
+    options: Mapping[str, str] | None = None,
 ) -> Iterator[OutputContainer]:
     """Create a media file under a temporary name; it gets its own name if the block succeeds.
 
     `verify` is called with the closed file before it is renamed; a `MediaError` from it
     means that no player could open the result, and nothing is left behind. The same packets
-    give the same bytes: without `bitexact`, Matroska and Ogg draw random identifiers.
+    give the same bytes: without `bitexact`, Matroska and Ogg draw random identifiers. `options`
+    are those of FFmpeg's muxer.
 
     Raises:
         UserError: The file cannot be written, or the format does not take a stream.
     """
-    options = {}
+    options = dict(options or {})
     if container_format in ("mp4", "mov", "ipod"):
         # Lengths and delays of tracks, to the sample instead of the default millisecond.
         options["movie_timescale"] = str(sample_rate_hz)

@@ -8,26 +8,32 @@ its timestamps and the sound gets the same delay; anything else (transport strea
 hours late, some files before zero) is moved by one constant so that both start at zero.
 mp4 and mov keep timestamps exactly; Matroska rounds them to its 1 ms, and has no edit
 lists: pictures that an mp4 hides before its start are seen there before the sound begins.
-Subtitles, chapters and further tracks are not copied.
+Subtitles, chapters, tags and what else lies beside the packets (`media.copy`) are kept where the
+container holds them; the finished file is compared with its source, and one warning names what
+is not in it.
 """
 
 from __future__ import annotations
 
+import heapq
 import io
 import logging
 import os
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import av
-from av.audio.stream import AudioStream
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from omni2sound.errors import MediaError, UserError
-from omni2sound.media.audio import read_audio
+from omni2sound.media.copy.beside import complete, find_losses, read_beside
+from omni2sound.media.copy.side_tracks import SideTracks, language_tag, loses_shown
+from omni2sound.media.copy.tags import kept_tags, only_as_keys, without_own
 from omni2sound.media.encode import (
     AAC,
     OPUS,
@@ -49,6 +55,7 @@ from omni2sound.media.layouts import ASSUMED, channel_names, mixed_layout
 from omni2sound.media.loudness.level import Leveling, level
 from omni2sound.media.packets import copy_packets
 from omni2sound.media.samples import Audio, fit_length, mix, round_half_up
+from omni2sound.media.tracks import read_own_sound
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +67,12 @@ _FORMATS: Mapping[str, tuple[str, AudioCodec]] = {
     ".webm": ("webm", OPUS),
 }
 # Listed as supported by FFmpeg's muxers, refused by them when the header is written.
-_REFUSED: Mapping[str, tuple[str, ...]] = {"mov": ("vp8", "vp9", "av1"), "mp4": ("vp8",)}
-# Describe the old container, not the film; a copy would be wrong in the new one.
-_DROPPED_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder", "duration")
+# Raw pictures are written with another order of colours or rows than they are read back with.
+_REFUSED: Mapping[str, tuple[str, ...]] = {
+    "mov": ("vp8", "vp9", "av1", "rawvideo"),
+    "mp4": ("vp8",),
+    "matroska": ("rawvideo",),
+}
 
 
 def mux(
@@ -102,11 +112,13 @@ def mux(
     info, video = _probe_moving(video_path)
     if output_path.exists() and output_path.samefile(video_path):
         raise UserError(f"{name}: is the input itself; choose another name")
-    container_format, codec = _FORMATS[output_path.suffix.lower()]
+    codec = _FORMATS[output_path.suffix.lower()][1]
+    language = ""
     if keep_audio and info.audio is None:
         logger.warning("%s: has no sound of its own to keep", shown_name(video_path))
     elif keep_audio:
-        audio = mix(read_audio(info.path, duration_s=info.duration_s), audio)
+        own = read_own_sound(video_path, duration_s=info.duration_s)
+        audio, language = mix(own.audio, audio), own.language
     audio = fit_audio(audio, codec, name=name)
     num_samples = round_half_up(video.duration_s * audio.sample_rate_hz)
     audio, leveling = level(
@@ -116,35 +128,123 @@ def mux(
         between_samples=codec.lossy,
         name=name,
     )
-    with (
-        open_input(video_path) as source,
-        create_output(
+    write = partial(_write_copy, video_path, video, audio, output_path, metadata or {}, language)
+    try:
+        lost = write()
+    except _SideTracksRefusedError:
+        lost = write(with_side_tracks=False)
+    _report(output_path, lost)
+    return leveling
+
+
+class _SideTracksRefusedError(UserError):
+    """The header could not be written, perhaps because of damaged subtitles."""
+
+
+def _write_copy(
+    video_path: Path,
+    video: VideoStreamInfo,
+    audio: Audio,
+    output_path: Path,
+    metadata: Mapping[str, str],
+    language: str,
+    *,
+    with_side_tracks: bool = True,
+) -> list[str]:
+    """Write the file; return words for what of the source is not in it."""
+    container_format, codec = _FORMATS[output_path.suffix.lower()]
+    with open_input(video_path) as source:
+        in_stream = source.streams[video.index]
+        assert isinstance(in_stream, VideoStream)
+        beside = read_beside(video_path, source, in_stream)
+        tags = _tags(source, metadata, container_format)
+        keys, quicktime_keys = only_as_keys(tags, container_format)
+        lost: list[str] = []
+
+        def finish(path: Path) -> None:
+            complete(path, container_format, beside, tags, quicktime_keys)
+            probe(path)
+            lost.extend(find_losses(path, beside, tags))
+
+        with create_output(
             output_path,
             container_format=container_format,
             sample_rate_hz=audio.sample_rate_hz,
-            verify=probe,
-        ) as target,
-    ):
-        in_stream = source.streams[video.index]
-        assert isinstance(in_stream, VideoStream)
-        out_stream = _copy_stream(in_stream, target, output_path)
-        target.metadata.update(
-            {k: v for k, v in source.metadata.items() if k.lower() not in _DROPPED_TAGS}
-        )
-        target.metadata.update(metadata or {})
-        sound_stream = add_audio_stream(target, codec, audio)
-        try:
-            target.start_encoding()
-        except (av.FFmpegError, ValueError) as error:
-            if isinstance(error, OSError):  # the folder or the disk, not the codec
+            verify=finish,
+            options=_muxer_options(container_format, as_keys=bool(keys)),
+        ) as target:
+            out_stream = _copy_stream(in_stream, target, output_path)
+            target.metadata.update(tags)
+            sound_stream = add_audio_stream(target, codec, audio)
+            if language:
+                sound_stream.metadata["language"] = language_tag(language, container_format)
+            side = SideTracks(video_path, source, target, video.index, add=with_side_tracks)
+            lost.extend(side.lost)
+            shift_s = _shift(video)
+            start_s = video.start_s + shift_s
+            end_s = start_s + video.duration_s
+            side.set_chapters(source, target, shift_s=shift_s, end_s=end_s)
+            try:
+                _start(target, video.codec, output_path)
+            except UserError as error:
+                if side.copies:
+                    raise _SideTracksRefusedError(str(error)) from error
                 raise
-            raise UserError(_unsupported(video.codec, output_path)) from error
-        shift_s = _shift(video)
-        first_sample = round_half_up((video.start_s + shift_s) * audio.sample_rate_hz)
-        pictures = copy_packets(video_path, source, video, shift_s=shift_s)
-        sounds = encode_audio(sound_stream, audio, first_sample=first_sample)
-        _interleave(target, pictures, out_stream, sounds)
-    return leveling
+            _interleave(
+                target,
+                encode_audio(
+                    sound_stream, audio,
+                    first_sample=round_half_up(start_s * audio.sample_rate_hz),
+                ),
+                _on_stream(copy_packets(video_path, source, video, shift_s=shift_s), out_stream),
+                side.packets(shift_s=shift_s, end_s=end_s),
+            )  # fmt: skip
+    return lost
+
+
+def _tags(
+    source: InputContainer, added: Mapping[str, str], container_format: str
+) -> dict[str, str]:
+    """The source's tags under the added ones."""
+    kept = without_own(kept_tags(source.metadata))
+    if container_format in ("mp4", "mov") and "matroska" in source.format.name:
+        kept = {key.lower(): value for key, value in kept.items()}  # Matroska has capitals only
+    replaced = {key.lower() for key in added}
+    return {k: v for k, v in kept.items() if k.lower() not in replaced} | dict(added)
+
+
+def _muxer_options(container_format: str, *, as_keys: bool) -> dict[str, str]:
+    if container_format not in ("mp4", "mov"):
+        return {}
+    # Dolby Vision and 360-degree boxes are no part of the ISO standard itself.
+    options = {"strict": "unofficial"}
+    return options | {"movflags": "use_metadata_tags"} if as_keys else options
+
+
+def _start(target: OutputContainer, codec: str, output_path: Path) -> None:
+    try:
+        target.start_encoding()
+    except (av.FFmpegError, ValueError) as error:
+        if isinstance(error, OSError):  # the folder or the disk, not the codec
+            raise
+        raise UserError(_unsupported(codec, output_path)) from error
+
+
+def _report(output_path: Path, lost: list[str]) -> None:
+    if not lost:
+        return
+    advice = ""
+    if output_path.suffix.lower() != ".mkv":
+        only_here = [word for word in lost if not word.startswith(("data track", "video track"))]
+        more = "more" if len(only_here) < len(lost) else "them" if len(lost) > 1 else "it"
+        advice = f"; .mkv keeps {more}" if only_here else ""
+    logger.warning(
+        "%s: not kept in %s: %s%s",
+        shown_name(output_path),
+        output_path.suffix.lower(),
+        ", ".join(lost),
+        advice,
+    )
 
 
 def _probe_moving(path: Path) -> tuple[MediaInfo, VideoStreamInfo]:
@@ -201,12 +301,52 @@ def _copy_stream(in_stream: VideoStream, target: OutputContainer, output_path: P
     out_stream = target.add_stream_from_template(in_stream, opaque=True)
     if in_stream.sample_aspect_ratio:  # Matroska keeps it beside the codec, not in it
         out_stream.codec_context.sample_aspect_ratio = in_stream.sample_aspect_ratio
-    if in_stream.codec_context.codec_tag == "hvc1" and target.format.name in ("mp4", "mov"):
-        out_stream.codec_context.codec_tag = "hvc1"  # Apple's players refuse "hev1"
-    out_stream.metadata.update(
-        {k: v for k, v in in_stream.metadata.items() if k.lower() not in _DROPPED_TAGS}
-    )
+    if in_stream.codec_context.codec.canonical_name == "hevc":
+        _set_hevc_tag(in_stream, out_stream, target.format.name)
+    out_stream.metadata.update(kept_tags(in_stream.metadata))
+    if language := in_stream.metadata.get("language"):
+        out_stream.metadata["language"] = language_tag(language, target.format.name)
     return out_stream
+
+
+def _set_hevc_tag(in_stream: VideoStream, out_stream: VideoStream, container_format: str) -> None:
+    """Name the HEVC track of an mp4 or mov as Apple's players want it: never "hev1" if avoidable.
+
+    "hvc1" promises that parameter sets stand in the header; where they don't, "hev1" is right.
+    """
+    header = in_stream.codec_context.extradata or b""
+    # hvcC holds the number of its parameter set arrays in byte 22; 0, 0, 0 begins a bare stream.
+    has_sets = header[:3] == bytes(3) or header[:3] == b"\0\0\1" or (
+        len(header) > 22 and header[22] > 0
+    )  # fmt: skip
+    if container_format not in ("mp4", "mov") or not has_sets:
+        return
+    is_dolby = in_stream.codec_context.codec_tag == "dvh1" and container_format == "mp4"
+    out_stream.codec_context.codec_tag = "dvh1" if is_dolby else "hvc1"
+
+
+def default_suffix(video_path: str | os.PathLike[str]) -> str:
+    """Choose the suffix for a copy of a video: .mp4, or the first that loses nothing shown.
+
+    Alpha and subtitles are shown; the video's own suffix is tried before others.
+
+    Raises:
+        MediaError: The video can't be read or has no moving picture.
+    """
+    path = Path(video_path)
+    _, video = _probe_moving(path)
+    suffixes = list(dict.fromkeys((".mp4", path.suffix.lower(), ".mov", ".mkv", ".webm")))
+    holding = []
+    with open_input(path) as source:
+        for suffix in (suffix for suffix in suffixes if suffix in _FORMATS):
+            container_format = _FORMATS[suffix][0]
+            with av.open(io.BytesIO(), "w", format=container_format) as trial:
+                if not _can_hold(trial, video.codec):
+                    continue
+            holding.append(suffix)
+            if not loses_shown(source, video.index, container_format):
+                return suffix
+    return holding[0] if holding else ".mp4"
 
 
 def _can_hold(target: OutputContainer, codec: str) -> bool:
@@ -226,24 +366,19 @@ def _unsupported(codec: str, output_path: Path) -> str:
     )
 
 
-def _interleave(
-    target: OutputContainer,
-    pictures: Iterator[Packet[VideoStream]],
-    out_stream: VideoStream,
-    sounds: Iterator[Packet[AudioStream]],
-) -> None:
-    """Write both in order of decoding time; neither is ever held as a whole."""
-    sound = next(sounds, None)
-    for picture in pictures:
-        while sound is not None and _decoding_time(sound) <= _decoding_time(picture):
-            target.mux(sound)
-            sound = next(sounds, None)
-        picture.stream = out_stream
-        target.mux(picture)
-    while sound is not None:
-        target.mux(sound)
-        sound = next(sounds, None)
+def _on_stream(
+    packets: Iterator[Packet[VideoStream]], stream: VideoStream
+) -> Iterator[Packet[VideoStream]]:
+    for packet in packets:
+        packet.stream = stream
+        yield packet
 
 
-def _decoding_time(packet: Packet[VideoStream] | Packet[AudioStream]) -> Fraction:
+def _interleave(target: OutputContainer, *tracks: Iterator[Packet[Any]]) -> None:
+    """Write all in order of decoding time; none is ever held as a whole."""
+    for packet in heapq.merge(*tracks, key=_decoding_time):
+        target.mux(packet)
+
+
+def _decoding_time(packet: Packet[Any]) -> Fraction:
     return (packet.dts or 0) * packet.time_base

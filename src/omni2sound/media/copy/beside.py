@@ -1,0 +1,144 @@
+"""Data beside the packets of a picture: what a source has, and what of it a copy has kept.
+
+In:   an open video; its copy.
+Out:  boxes for the copy, words for what is missing in it.
+
+Nothing is taken on trust: the finished file is opened again and compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
+
+from omni2sound.media.copy.boxes import (
+    KINDS,
+    add_boxes,
+    boxes_of_entry,
+    boxes_of_stream,
+    quicktime_tags,
+    read_moov,
+    text_value,
+)
+from omni2sound.media.copy.tags import kept_tags
+from omni2sound.media.files import TAGS
+
+_DOLBY_ENTRIES = ("dvh1", "dvhe", "dva1", "dvav")
+_STEREO = frozenset((b"st3d", b"vexu"))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Beside:
+    """What a picture track has beside its packets."""
+
+    boxes: dict[bytes, bytes] = field(default_factory=dict)
+    """Boxes of `KINDS` by kind."""
+    quicktime: dict[str, bytes] = field(default_factory=dict)
+    """QuickTime's tags as stored."""
+    has_alpha: bool = False
+    """Alpha is stored beside the packets (VP8 and VP9); other codecs have it inside."""
+    language: str = ""
+    num_chapters: int = 0
+    codec_tag: str = ""
+
+    @property
+    def words(self) -> set[str]:
+        """Names of what is there."""
+        kinds = {KINDS[kind] for kind in self.boxes}
+        kinds |= {"alpha"} if self.has_alpha else set()
+        kinds |= {"chapters"} if self.num_chapters else set()
+        return kinds | ({f"language {self.language}"} if self.language else set())
+
+
+def read_beside(path: Path, container: InputContainer, stream: VideoStream) -> Beside:
+    """Read what a picture track has beside its packets."""
+    quicktime: dict[str, bytes] = {}
+    if "mp4" in container.format.name:
+        # The file's own bytes: FFmpeg reads some of the boxes in part, others not at all.
+        moov = read_moov(path)
+        boxes, quicktime = boxes_of_entry(moov, stream.id), quicktime_tags(moov)
+    else:
+        boxes = boxes_of_stream(stream)
+    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    language = tags.get("language", "")
+    return Beside(
+        boxes=boxes,
+        quicktime=quicktime,
+        has_alpha=has_alpha(stream),
+        language="" if language == "und" else language,
+        num_chapters=len(container.chapters()),
+        codec_tag=stream.codec_context.codec_tag,
+    )
+
+
+def has_alpha(stream: Any) -> bool:
+    """Whether the track's alpha lies beside its packets, where mp4 and mov have no place."""
+    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    return tags.get("alpha_mode") == "1" and stream.codec_context.name in (
+        "vp8", "vp9", "libvpx", "libvpx-vp9",
+    )  # fmt: skip
+
+
+def complete(
+    path: Path, container_format: str, beside: Beside, tags: dict[str, str], keys: set[str]
+) -> None:
+    """Add to a closed mp4 or mov what FFmpeg did not write.
+
+    Args:
+        path: The file.
+        container_format: Its format by FFmpeg's name.
+        beside: Of the source.
+        tags: All tags of the copy.
+        keys: Those of them that belong under `moov/meta`.
+    """
+    if container_format not in ("mp4", "mov"):
+        return
+    with av.open(f"file:{path}", **TAGS) as copy:
+        track_id, codec_tag = (
+            copy.streams.video[0].id,
+            copy.streams.video[0].codec_context.codec_tag,
+        )
+    entry = beside.codec_tag
+    values = {key: beside.quicktime.get(key) or text_value(tags[key]) for key in sorted(keys)}
+    entry_kind = entry.encode() if entry in _DOLBY_ENTRIES and entry != codec_tag else None
+    if beside.boxes or values or entry_kind:
+        add_boxes(
+            path,
+            track_id=track_id,
+            entry_boxes=beside.boxes,
+            entry_kind=entry_kind,
+            tags=values,
+            is_quicktime=container_format == "mov",
+        )
+
+
+def find_losses(path: Path, beside: Beside, tags: Iterable[str]) -> list[str]:
+    """Open a copy again and name what of its source is not in it.
+
+    Args:
+        path: The copy.
+        beside: Of the source.
+        tags: Names of the tags that the copy should have.
+    """
+    with av.open(f"file:{path}", **TAGS) as copy:
+        found = read_beside(path, copy, copy.streams.video[0])
+        # A projection that Matroska holds has no vexu box, but says the same.
+        kinds = set(beside.boxes) - set(found.boxes)
+        if found.boxes.keys() & _STEREO:
+            kinds -= _STEREO
+        lost = {KINDS[kind] for kind in kinds} - found.words
+        if beside.has_alpha and not found.has_alpha:
+            lost.add("alpha")
+        if beside.num_chapters and not found.num_chapters:
+            lost.add("chapters")
+        if beside.language and not found.language:
+            lost.add(f"language {beside.language}")
+        there = {key.lower() for key in copy.metadata}
+    missing = [key for key in kept_tags(dict.fromkeys(tags, "")) if key.lower() not in there]
+    return sorted(lost) + [f"tag {key}" for key in missing]

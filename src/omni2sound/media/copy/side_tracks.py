@@ -1,0 +1,233 @@
+"""Subtitles, chapters, cover art and attached files on their way into a copied video.
+
+In:   an open source, an open output.
+Out:  tracks and packets; words for what the output's container can't hold.
+
+Text subtitles are converted to the one form that the container knows (mov_text, WebVTT, SubRip),
+picture subtitles are copied or lost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.packet import Packet
+from av.stream import Disposition
+
+from omni2sound.media.copy.beside import has_alpha
+from omni2sound.media.copy.tags import kept_tags
+from omni2sound.media.files import open_input
+from omni2sound.media.samples import round_half_up
+
+_TEXT_CODECS = ("subrip", "srt", "text", "webvtt", "mov_text", "ass", "ssa")
+_STYLED_CODECS = ("ass", "ssa")
+_CONVERTED = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip", "webm": "webvtt"}
+_COPIED = {
+    "mp4": ("mov_text",),
+    "mov": ("mov_text",),
+    "matroska": (
+        "subrip", "srt", "ass", "ssa", "text", "webvtt", "hdmv_pgs_subtitle", "dvd_subtitle",
+        "dvb_subtitle",
+    ),
+    "webm": ("webvtt",),
+}  # fmt: skip
+_COVERS = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
+# QuickTime's languages are those of ISO 639-2/B.
+_BIBLIOGRAPHIC = {
+    "sqi": "alb", "hye": "arm", "eus": "baq", "mya": "bur", "zho": "chi", "ces": "cze",
+    "nld": "dut", "fra": "fre", "kat": "geo", "deu": "ger", "ell": "gre", "isl": "ice",
+    "mkd": "mac", "mri": "mao", "msa": "may", "fas": "per", "ron": "rum", "slk": "slo",
+    "bod": "tib", "cym": "wel",
+}  # fmt: skip
+
+
+def subtitle_loss(codec: str, container_format: str) -> str:
+    """Return what a container loses of subtitles: "", "styling" or "all"."""
+    if codec in _COPIED[container_format]:
+        return ""
+    if codec not in _TEXT_CODECS:
+        return "all"
+    return "styling" if codec in _STYLED_CODECS else ""
+
+
+def loses_shown(source: InputContainer, video_index: int, container_format: str) -> bool:
+    """Whether a container would lose something that a viewer sees: alpha or subtitles."""
+    video = source.streams[video_index]
+    if container_format in ("mp4", "mov") and has_alpha(video):
+        return True
+    return any(
+        subtitle_loss(stream.codec_context.codec.canonical_name, container_format)
+        for stream in source.streams.subtitles
+        if getattr(stream, "codec_context", None) is not None
+    )
+
+
+def language_tag(language: str, container_format: str) -> str:
+    """Return a language as the container writes it."""
+    if container_format == "mov":
+        return _BIBLIOGRAPHIC.get(language, language)
+    return language
+
+
+class SideTracks:
+    """All of a source but its picture and its sound."""
+
+    def __init__(
+        self,
+        path: Path,
+        source: InputContainer,
+        target: OutputContainer,
+        video_index: int,
+        *,
+        add: bool = True,
+    ) -> None:
+        """Add a track to `target` for each one that it can hold; call before its header.
+
+        Args:
+            path: Where `source` was opened from.
+            source: The video.
+            target: Its copy.
+            video_index: Stream index of the picture that is copied.
+            add: False counts all tracks as lost.
+        """
+        self.path = path
+        self.add = add
+        self.format = target.format.name
+        self.lost: list[str] = []
+        """Words for what is not in the copy."""
+        self.copies: dict[int, Any] = {}
+        self.converted: set[int] = set()
+        has_chapters = bool(source.chapters())
+        for stream in source.streams:
+            codec = getattr(stream, "codec_context", None)
+            if stream.type == "subtitle":
+                self._add_subtitle(stream, target)
+            elif stream.type == "video" and stream.disposition & Disposition.attached_pic:
+                self._add_cover(stream, target)
+            elif stream.type == "video" and stream.index != video_index:
+                self.lost.append(f"video track {stream.index + 1}")
+            elif stream.type == "attachment":
+                self._add_attachment(stream, target)
+            elif stream.type == "data":
+                name = stream.metadata.get("handler_name", "").strip() or "unnamed"
+                is_made_again = has_chapters or "timecode" in stream.metadata
+                if codec is None and not is_made_again:
+                    self.lost.append(f"data track ({name})")
+
+    def set_chapters(
+        self, source: InputContainer, target: OutputContainer, *, shift_s: Fraction, end_s: Fraction
+    ) -> None:
+        """Copy the chapters that begin before the end."""
+        chapters: list[Any] = []
+        for chapter in source.chapters():
+            base = Fraction(chapter["time_base"] or 1)
+            shift, last = round_half_up(shift_s / base), int(end_s / base)
+            start, end = max(0, chapter["start"] + shift), min(last, chapter["end"] + shift)
+            if start < end:
+                chapters.append({**chapter, "start": start, "end": end})
+        if chapters:
+            target.set_chapters(chapters)
+
+    def packets(self, *, shift_s: Fraction, end_s: Fraction) -> Iterator[Packet[Any]]:
+        """Yield the packets of all added tracks, from a second reading of the file."""
+        if not self.copies:
+            return
+        with open_input(self.path) as source:
+            for packet in source.demux([source.streams[index] for index in self.copies]):
+                if packet.size == 0:
+                    continue
+                index = packet.stream.index
+                if packet.stream.type == "video":  # cover art: one packet without a time
+                    packet.stream = self.copies[index]
+                    packet.pts = packet.dts = 0
+                    yield packet
+                    continue
+                copied = self._subtitle(packet, index, shift_s, end_s)
+                if copied is not None:
+                    yield copied
+
+    def _subtitle(
+        self, packet: Packet[Any], index: int, shift_s: Fraction, end_s: Fraction
+    ) -> Packet[Any] | None:
+        if packet.pts is None or packet.time_base is None:
+            return None
+        base = Fraction(packet.time_base)
+        pts = packet.pts + round_half_up(shift_s / base)
+        duration = packet.duration or 0
+        start, end = max(0, pts), min(pts + duration, int(end_s / base))
+        if end < start or (duration and end == start):
+            return None
+        if index in self.converted:
+            try:
+                shown = packet.stream.decode2(packet)
+                if shown is None or not len(shown):
+                    return None
+                packet = self.copies[index].codec_context.encode_subtitle(shown)
+            except (av.FFmpegError, ValueError):
+                return None
+            packet.time_base = base
+        packet.pts = packet.dts = start
+        packet.duration = end - start
+        packet.stream = self.copies[index]
+        return packet
+
+    def _add_subtitle(self, stream: Any, target: OutputContainer) -> None:
+        context = getattr(stream, "codec_context", None)
+        codec = "unknown" if context is None else context.codec.canonical_name
+        name = " ".join(
+            part for part in (stream.metadata.get("title"), stream.metadata.get("language")) if part
+        )
+        words = f"subtitles ({name + ', ' if name else ''}{codec})"
+        loss = subtitle_loss(codec, self.format)
+        try:
+            if loss == "all" or not self.add:
+                raise ValueError(codec)
+            if codec in _COPIED[self.format]:
+                copy: Any = target.add_stream_from_template(stream, opaque=True)
+            else:
+                copy = self._converted(stream, target)
+        except (av.FFmpegError, ValueError):
+            self.lost.append(words)
+            return
+        if loss:
+            self.lost.append(f"styling of {words}")
+        copy.metadata.update(kept_tags(stream.metadata))
+        if language := stream.metadata.get("language"):
+            copy.metadata["language"] = language_tag(language, self.format)
+        copy.disposition = stream.disposition
+        self.copies[stream.index] = copy
+
+    def _converted(self, stream: Any, target: OutputContainer) -> Any:
+        stream.codec_context.open(strict=False)  # only an open decoder knows its styles
+        copy: Any = target.add_stream(_CONVERTED[self.format])
+        # FFmpeg reads it as a C string; PyAV does not end it as one.
+        copy.codec_context.subtitle_header = (stream.codec_context.subtitle_header or b"") + b"\0"
+        copy.codec_context.time_base = Fraction(1, 1000)
+        self.converted.add(stream.index)
+        return copy
+
+    def _add_cover(self, stream: Any, target: OutputContainer) -> None:
+        codec = stream.codec_context.codec.canonical_name if stream.codec_context else ""
+        if not self.add or codec not in _COVERS or self.format in ("webm", "mov"):
+            self.lost.append("cover picture")
+        elif self.format == "mp4":
+            copy: Any = target.add_stream_from_template(stream, opaque=True)
+            copy.disposition = Disposition.attached_pic
+            self.copies[stream.index] = copy
+        else:
+            with open_input(self.path) as source:
+                packet = next(iter(source.demux(source.streams[stream.index])), None)
+            if packet is not None and packet.size:
+                target.add_attachment(*_COVERS[codec], bytes(packet))
+
+    def _add_attachment(self, stream: Any, target: OutputContainer) -> None:
+        name = stream.metadata.get("filename", "") or "attachment"
+        if self.add and self.format == "matroska" and stream.mimetype:
+            target.add_attachment(name, stream.mimetype, stream.data)
+        else:
+            self.lost.append(f"attached file {name}")

@@ -1,0 +1,474 @@
+"""What lies beside the packets: kept where the container holds it, else named in one line."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from av.stream import Disposition
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from omni2sound.errors import UserError
+from omni2sound.media import mux, probe
+from omni2sound.media.copy.boxes import boxes_of_entry, quicktime_tags, read_moov
+from omni2sound.media.copy.tags import facts_tag, kept_tags
+from omni2sound.media.mux import default_suffix
+from tests.media.clips import packets_of, write_video
+from tests.media.films import tone, write_film
+
+SUFFIXES = (".mp4", ".mov", ".mkv")
+COMFY = {
+    "prompt": '{"3": {"class_type": "KSampler"}}',
+    "workflow": '{"nodes": [{"id": 3}], "links": []}',
+}
+
+
+def box(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+DOLBY_8_4 = box(b"dvvC", struct.pack(">IB", 1 << 24 | 8 << 9 | 4 << 3 | 0b101, 4 << 4) + bytes(19))
+STEREO = box(b"st3d", bytes(4) + b"\1")
+SPHERE = box(
+    b"sv3d",
+    box(b"svhd", bytes(4) + b"tool\0")
+    + box(b"proj", box(b"prhd", bytes(16)) + box(b"equi", bytes(20))),
+)
+MASTERING = box(
+    b"mdcv",
+    struct.pack(">8H2I", 13250, 34500, 7500, 3000, 34000, 16000, 15635, 16450, 10_000_000, 50),
+)
+LIGHT = box(b"clli", struct.pack(">HH", 1000, 400))
+TO_ENTRY = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
+
+
+def grow(path: Path, parents: Sequence[bytes], added: bytes) -> Path:
+    """Append boxes inside the first box at `parents`; `moov` must lie last."""
+
+    def inside(data: bytes, parents: Sequence[bytes]) -> bytes:
+        out, at = b"", 0
+        while at < len(data):
+            size, kind = struct.unpack_from(">I4s", data, at)
+            whole = data[at : at + size]
+            if parents and kind == parents[0]:
+                head = {b"stsd": 16, b"hvc1": 86, b"avc1": 86, b"dvh1": 86}.get(kind, 8)
+                body = inside(whole[head:], parents[1:]) if len(parents) > 1 else whole[head:]
+                body += added if len(parents) == 1 else b""
+                whole = struct.pack(">I", head + len(body)) + whole[4:head] + body
+                parents = ()
+            out, at = out + whole, at + size
+        return out
+
+    path.write_bytes(inside(path.read_bytes(), parents))
+    return path
+
+
+def hevc(path: Path, *, tag: str = "hvc1") -> Path:
+    def prepare(stream: Any) -> None:
+        stream.codec_context.codec_tag = tag
+
+    return write_video(
+        path, ticks=range(0, 600, 60), codec="libx265", size=(64, 64), rate=Fraction(10),
+        options={"x265-params": "log-level=none"},
+        prepare=prepare if path.suffix in (".mp4", ".mov") else None,
+    )  # fmt: skip
+
+
+def copied(
+    source: Path, suffix: str, caplog: pytest.LogCaptureFixture | None = None, **more: Any
+) -> tuple[Path, str]:
+    """The copy, and what is said to be lost in it."""
+    out = source.with_name(f"{source.stem}.{source.suffix[1:]}.out{suffix}")
+    if caplog is None:
+        mux(source, tone(440), out, overwrite=True, **more)
+        return out, ""
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "omni2sound"):
+        mux(source, tone(440), out, overwrite=True, **more)
+    return out, caplog.text
+
+
+def beside(path: Path) -> dict[bytes, bytes]:
+    """Boxes of the picture as an mp4 has them: a copy in Matroska is copied once more."""
+    if path.suffix == ".mkv":
+        path, _ = copied(path, ".mp4")
+    return boxes_of_entry(read_moov(path), 1)
+
+
+def tags_of(path: Path) -> dict[str, str]:
+    with av.open(str(path)) as container:
+        return {key.lower(): value for key, value in container.metadata.items()}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("source_suffix", [".mp4", ".mov"])
+def test_dolby_vision_and_hdr_stay(
+    tmp_path: Path, source_suffix: str, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    film = grow(
+        hevc(tmp_path / f"in{source_suffix}"), (*TO_ENTRY, b"hvc1"), DOLBY_8_4 + MASTERING + LIGHT
+    )
+    out, warning = copied(film, suffix, caplog)
+    found = beside(out)
+    assert found[b"dvvC"] == DOLBY_8_4
+    assert found[b"clli"] == LIGHT
+    assert found[b"mdcv"] == MASTERING
+    assert not warning
+    assert [p[0] for p in packets_of(out)] == pytest.approx(
+        [p[0] for p in packets_of(film)], abs=0.001
+    )
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_projection_and_stereo_stay(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    film = grow(
+        write_video(tmp_path / "in.mp4", ticks=range(0, 600, 60)),
+        (*TO_ENTRY, b"avc1"), STEREO + SPHERE,
+    )  # fmt: skip
+    out, warning = copied(film, suffix, caplog)
+    found = beside(out)
+    assert {b"st3d", b"sv3d"} <= set(found)
+    assert b"equi" in found[b"sv3d"]
+    assert found[b"st3d"][12] == 1
+    assert not warning
+
+
+def test_boxes_that_ffmpeg_does_not_know_are_copied_and_named_where_they_cannot_be(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    second_view = box(b"lhvC", b"\1" + bytes(30))
+    film = grow(hevc(tmp_path / "in.mov"), (*TO_ENTRY, b"hvc1"), second_view)
+    for suffix in (".mp4", ".mov"):
+        out, warning = copied(film, suffix, caplog)
+        assert beside(out)[b"lhvC"] == second_view
+        assert not warning
+    _, warning = copied(film, ".mkv", caplog)
+    assert "not kept in .mkv: second view" in warning
+    assert warning.count("\n") == 1
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+@pytest.mark.parametrize("source", ["hvc1.mp4", "hev1.mp4", "in.mkv", "in.ts", "dvh1.mp4"])
+def test_hevc_is_tagged_as_apples_players_want_it(tmp_path: Path, source: str, suffix: str) -> None:
+    stem = source.split(".")[0]
+    film = hevc(tmp_path / source, tag=stem if stem != "dvh1" else "hvc1")
+    if stem == "dvh1":
+        film.write_bytes(film.read_bytes().replace(b"hvc1", b"dvh1"))
+    out, _ = copied(film, suffix)
+    with av.open(str(out)) as container:
+        wanted = "dvh1" if stem == "dvh1" else "hvc1"
+        assert container.streams.video[0].codec_context.codec_tag == wanted
+        assert sum(1 for _ in container.decode(video=0)) == 10
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".webm"])
+@pytest.mark.parametrize("source", ["in.mp4", "in.mov", "in.mkv", "in.webm"])
+def test_workflows_and_comments_of_others_stay(
+    tmp_path: Path, source: str, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    codec = "libvpx-vp9" if source == "in.webm" or suffix == ".webm" else "libx264"
+    if (codec == "libvpx-vp9" and ".mov" in (source[2:], suffix)) or (
+        codec != "libvpx-vp9" and suffix == ".webm"
+    ):
+        return
+    wanted = {**COMFY, "title": "shot 7", "comment": '{"workflow": 1}', "artist": "somebody"}
+
+    def prepare(stream: Any) -> None:
+        stream.container.metadata.update(wanted)
+
+    film = write_video(
+        tmp_path / source, ticks=range(0, 600, 60), codec=codec, prepare=prepare,
+        container_options={"movflags": "use_metadata_tags"},
+    )  # fmt: skip
+    assert facts_tag(film) == "omni2sound"
+    facts = '{"software": "omni2sound 0.1.0", "seed": 1}'
+    out, warning = copied(film, suffix, caplog, metadata={facts_tag(film): facts})
+    found = tags_of(out)
+    assert found | wanted | {"omni2sound": facts} == found
+    assert not warning
+    if suffix in (".mp4", ".mov"):  # ComfyUI looks for keys, in small letters, in udta/meta
+        moov = read_moov(out)
+        assert moov.index(b"udta") < moov.index(b"mdtaprompt")
+    # Once more: facts about the sound that is replaced go, the comment stays.
+    again, _ = copied(out, suffix, metadata={facts_tag(out): facts.replace("1}", "2}")})
+    assert tags_of(again)["comment"] == wanted["comment"]
+    assert tags_of(again)["omni2sound"].endswith("2}")
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES])
+def test_facts_about_an_earlier_sound_are_replaced(tmp_path: Path, suffix: str) -> None:
+    film = write_film(tmp_path / "in.mp4")
+    out = film
+    for seed in range(3):
+        assert facts_tag(out) == "comment"
+        facts = f'{{"software": "omni2sound 0.1.0", "seed": {seed}}}'
+        out, _ = copied(out, suffix, metadata={facts_tag(out): facts})
+        assert tags_of(out)["comment"] == facts
+        assert "omni2sound" not in tags_of(out)
+
+
+def test_quicktime_tags_stay_where_quicktime_reads_them(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = {
+        b"com.apple.quicktime.location.ISO6709": (1, b"+48.2082+016.3738+190/"),
+        b"com.apple.quicktime.creationdate": (1, b"2026-11-29T10:00:00+0100"),
+        b"com.apple.quicktime.live-photo.auto": (22, b"\1"),
+        b"com.android.capture.fps": (23, struct.pack(">f", 240)),
+    }
+    names = b"".join(box(b"mdta", key) for key in keys)
+    items = b"".join(
+        box(struct.pack(">I", i), box(b"data", struct.pack(">II", kind, 0) + value))
+        for i, (kind, value) in enumerate(keys.values(), 1)
+    )
+    meta = box(
+        b"meta",
+        box(b"hdlr", bytes(8) + b"mdta" + bytes(13))
+        + box(b"keys", struct.pack(">II", 0, len(keys)) + names)
+        + box(b"ilst", items),
+    )
+    film = grow(write_film(tmp_path / "in.mov"), (b"moov",), meta)
+    for suffix in (".mov", ".mp4", ".mkv"):
+        out, warning = copied(film, suffix, caplog, metadata={"comment": "{}"})
+        assert not warning
+        if suffix != ".mkv":
+            assert quicktime_tags(read_moov(out)) == quicktime_tags(read_moov(film))
+        assert {key.decode().lower() for key in keys} <= set(tags_of(out))
+        assert tags_of(out)["comment"] == "{}"
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    tags=st.dictionaries(
+        st.from_regex(r"[a-z][a-z0-9_. ]{0,20}[a-z0-9]", fullmatch=True).filter(
+            lambda key: key in kept_tags({key: ""}) and not key.startswith("creation")
+            and key not in ("language", "location", "timecode", "stereo_mode", "rotate")
+        ),
+        st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=60),
+        max_size=6,
+    ),
+    suffix=st.sampled_from(SUFFIXES),
+)  # fmt: skip
+def test_any_tag_survives(tags: dict[str, str], suffix: str) -> None:
+    with TemporaryDirectory() as folder:
+
+        def prepare(stream: Any) -> None:
+            stream.container.metadata.update(tags)
+
+        film = write_video(Path(folder) / "in.mkv", ticks=[0, 300], prepare=prepare)
+        out, _ = copied(film, suffix)
+        found = tags_of(out)
+        before = tags_of(film)
+        assert {key: found.get(key) for key in before if key in kept_tags(before)} == kept_tags(
+            before
+        )
+
+
+HEADER = (
+    b"[Script Info]\nScriptType: v4.00+\nPlayResX: 384\nPlayResY: 288\n\n[V4+ Styles]\n"
+    b"Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, "
+    b"Bold, Italic, Underline, StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, "
+    b"Shadow, Alignment, MarginL, MarginR, MarginV, Encoding\n"
+    b"Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10,10,10,1\n\n"
+    b"[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n\0"
+)
+"""What FFmpeg's decoders of plain subtitles write."""
+
+
+def add_subtitles(path: Path, lines: Sequence[tuple[float, float, str]], codec: str) -> Path:
+    """Rewrite a file with chapters, and a subtitle track in German after what it holds."""
+    out = path.with_name(f"subtitled{path.suffix}")
+    with av.open(str(path)) as source, av.open(str(out), "w") as target:
+        streams: dict[int, Any] = {
+            stream.index: target.add_stream_from_template(stream, opaque=True)
+            for stream in source.streams
+        }
+        track: Any = target.add_stream(codec)
+        track.codec_context.subtitle_header = HEADER
+        track.codec_context.time_base = Fraction(1, 1000)
+        track.metadata["language"] = "deu"
+        target.set_chapters(
+            [
+                {
+                    "id": i + 1, "start": 500 * i, "end": 500 * (i + 1),
+                    "time_base": Fraction(1, 1000), "metadata": {"title": f"part {i}"},
+                }
+                for i in range(2)
+            ]
+        )  # fmt: skip
+        target.start_encoding()
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+        for number, (start_s, end_s, text) in enumerate(lines):
+            shown = av.subtitles.subtitle.SubtitleSet.create(
+                f"{number},0,Default,,0,0,0,,{text}".encode(), 0, round(1000 * (end_s - start_s))
+            )
+            line = track.codec_context.encode_subtitle(shown)
+            line.pts = line.dts = round(start_s * 1000)
+            line.duration, line.time_base = round(1000 * (end_s - start_s)), Fraction(1, 1000)
+            line.stream = track
+            target.mux(line)
+    return out
+
+
+def subtitles_of(path: Path) -> list[tuple[float, float, str]]:
+    with av.open(str(path)) as container:
+        track = container.streams.subtitles[0]
+        found = []
+        for packet in container.demux(track):
+            shown = track.decode2(packet) if packet.size else None
+            if shown is not None and len(shown):
+                text = shown[0].ass.decode().split(",", 8)[8]  # type: ignore[attr-defined]
+                start = packet.pts * track.time_base
+                found.append((float(start), float(start + packet.duration * track.time_base), text))
+        return found
+
+
+LINES = [(0.2, 0.4, "Grüß Gott"), (0.5, 0.8, "two, with a comma")]
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".webm"])
+@pytest.mark.parametrize(
+    ("source", "subtitles"),
+    [("in.mkv", "subrip"), ("in.mkv", "ass"), ("in.mp4", "mov_text"), ("in.webm", "webvtt")],
+)
+def test_subtitles_chapters_and_languages_stay(
+    tmp_path: Path, source: str, subtitles: str, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_web = source == "in.webm" or suffix == ".webm"
+    if is_web and suffix == ".mov":
+        return
+    codec = "libvpx-vp9" if is_web else "libx264"
+    film = add_subtitles(write_film(tmp_path / source, codec=codec), LINES, subtitles)
+    out, warning = copied(film, suffix, caplog)
+    found = subtitles_of(out)
+    assert [text for *_, text in found] == [text for *_, text in LINES]
+    assert [time for row in found for time in row[:2]] == pytest.approx(
+        [time for row in LINES for time in row[:2]], abs=0.002
+    )
+    with av.open(str(out)) as container:
+        languages = ("deu", "ger")  # two codes of one standard
+        assert container.streams.subtitles[0].language in languages
+        assert [c["metadata"]["title"] for c in container.chapters()] == ["part 0", "part 1"]
+        ends = [c["end"] * c["time_base"] for c in container.chapters()]
+        assert [float(e) for e in ends] == pytest.approx([0.5, 1.0], abs=0.002)
+    styled = subtitles == "ass" and suffix != ".mkv"
+    assert ("styling of subtitles (deu, ass); .mkv keeps it" in warning) == styled
+    assert warning.count("\n") == styled
+
+
+def test_alpha_beside_the_packets(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def prepare(stream: Any) -> None:
+        stream.metadata["alpha_mode"] = "1"
+
+    film = write_video(
+        tmp_path / "in.webm", ticks=range(0, 600, 60), codec="libvpx-vp9", prepare=prepare
+    )
+    assert default_suffix(film) == ".webm"
+    for suffix in (".webm", ".mkv"):
+        assert not copied(film, suffix, caplog)[1]
+    assert "not kept in .mp4: alpha; .mkv keeps it" in copied(film, ".mp4", caplog)[1]
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "pix_fmt", "wanted"),
+    [
+        ("in.mp4", "libx264", "yuv420p", ".mp4"),
+        ("in.mkv", "libx264", "yuv420p", ".mp4"),
+        ("in.webm", "libvpx-vp9", "yuv420p", ".mp4"),
+        ("in.webm", "libvpx", "yuv420p", ".webm"),
+        ("in.mov", "prores_ks", "yuva444p10le", ".mov"),
+        ("in.mkv", "prores_ks", "yuv422p10le", ".mkv"),
+        ("in.mov", "qtrle", "argb", ".mov"),
+    ],
+)
+def test_the_default_container_holds_the_picture(
+    tmp_path: Path, source: str, codec: str, pix_fmt: str, wanted: str
+) -> None:
+    film = write_video(
+        tmp_path / source, ticks=range(10), time_base=Fraction(1, 25), codec=codec, pix_fmt=pix_fmt
+    )
+    assert default_suffix(film) == wanted
+    out, _ = copied(film, default_suffix(film))
+    before, after = probe(film).video, probe(out).video
+    assert before is not None
+    assert after is not None
+    assert after.codec == before.codec
+    with av.open(str(out)) as container:
+        assert container.streams.video[0].codec_context.pix_fmt == pix_fmt
+
+
+@pytest.mark.parametrize("source", ["in.avi", "in.mov"])
+@pytest.mark.parametrize("pix_fmt", ["bgr24", "yuv420p"])
+def test_raw_pictures_would_come_out_in_other_colours(
+    tmp_path: Path, source: str, pix_fmt: str
+) -> None:
+    film = write_video(
+        tmp_path / source, ticks=range(10), time_base=Fraction(1, 25), codec="rawvideo",
+        pix_fmt=pix_fmt,
+    )  # fmt: skip
+    for suffix in SUFFIXES:
+        with pytest.raises(UserError, match=r"cannot hold rawvideo|no picture"):
+            mux(film, tone(440), tmp_path / f"out{suffix}")
+    assert list(tmp_path.iterdir()) == [film]
+
+
+def test_the_default_container_keeps_subtitles(tmp_path: Path) -> None:
+    plain = add_subtitles(write_film(tmp_path / "in.mkv"), LINES, "subrip")
+    assert default_suffix(plain) == ".mp4"
+    styled = add_subtitles(write_film(tmp_path / "in.mkv"), LINES, "ass")
+    assert default_suffix(styled) == ".mkv"
+
+
+def test_cover_attached_files_and_further_pictures(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    picture = write_video(
+        tmp_path / "cover.png", ticks=[0], codec="png", pix_fmt="rgb24", size=(8, 8),
+        container_format="image2pipe",
+    ).read_bytes()  # fmt: skip
+    film = tmp_path / "in.mkv"
+    with av.open(str(film), "w") as container:
+        streams: list[Any] = [container.add_stream("libx264", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 48, 32, "yuv420p"
+        container.add_attachment("cover.png", "image/png", picture)
+        container.add_attachment("a.ttf", "application/x-truetype-font", b"font")
+        container.start_encoding()
+        for number in range(10):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 48, 3), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            for stream in streams:
+                container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    out, warning = copied(film, ".mkv", caplog)
+    assert "not kept in .mkv: video track 2" in warning
+    with av.open(str(out)) as container:
+        kinds = [
+            (s.type, bool(s.disposition & Disposition.attached_pic)) for s in container.streams
+        ]
+        assert sorted(kinds) == sorted(
+            [("video", False), ("audio", False), ("video", True), ("attachment", False)]
+        )
+    out, warning = copied(film, ".mp4", caplog)
+    assert "not kept in .mp4: video track 2, attached file a.ttf; .mkv keeps more" in warning
+    with av.open(str(out)) as container:
+        covers = [s for s in container.streams if s.disposition & Disposition.attached_pic]
+        assert len(covers) == 1
+    assert "cover picture" in copied(film, ".mov", caplog)[1]
+    # From mp4 back into Matroska.
+    assert not copied(out, ".mkv", caplog)[1]

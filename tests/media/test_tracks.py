@@ -1,0 +1,215 @@
+"""A video's own sound: what plays together is mixed, alternatives are chosen among, and said."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+from av.stream import Disposition
+
+from omni2sound.errors import MediaError
+from omni2sound.media import Audio, mux, read_audio
+from omni2sound.media.samples import mix
+from omni2sound.media.tracks import list_tracks, read_own_sound
+from tests.media.films import Sound, levels, stack, tone, write_film
+
+DEFAULT = Disposition.default
+
+
+def own(path: Path, caplog: pytest.LogCaptureFixture) -> tuple[Audio, str]:
+    """The sound, and the warning about what is not in it."""
+    with caplog.at_level(logging.WARNING, "omni2sound"):
+        caplog.clear()
+        sound = read_own_sound(path)
+    return sound.audio, caplog.text
+
+
+def test_tracks_that_play_together_are_mixed_at_their_own_levels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    film = write_film(
+        tmp_path / "obs.mkv",
+        [
+            Sound(audio=tone(300, level=0.2), title="game", disposition=DEFAULT),
+            Sound(audio=tone(900, rate=44_100, level=0.1), title="microphone"),
+            Sound(audio=stack(tone(1500, level=0.05), tone(1500, level=0.05)), title="chat"),
+        ],
+    )
+    audio, warning = own(film, caplog)
+    assert not warning
+    assert (audio.sample_rate_hz, audio.num_channels) == (48_000, 2)
+    for channel in levels(audio, 300, 900, 1500):
+        assert channel == pytest.approx([0.2, 0.1, 0.05], rel=0.1)
+
+
+def test_silent_tracks_are_no_sound(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    quiet = tone(300, level=0)
+    film = write_film(
+        tmp_path / "in.mp4",
+        [
+            Sound(audio=stack(quiet, quiet), disposition=DEFAULT, language="eng"),
+            Sound(audio=tone(900), language="deu"),
+        ],
+    )
+    audio, warning = own(film, caplog)
+    assert not warning
+    assert levels(audio, 900)[0] == pytest.approx([0.2], rel=0.1)
+    all_silent = write_film(tmp_path / "silent.mp4", [Sound(audio=quiet), Sound(audio=quiet)])
+    assert np.abs(own(all_silent, caplog)[0].samples_CN).max() < 1e-4
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])
+@pytest.mark.parametrize("default", [0, 1, 2])
+def test_of_languages_the_default_track_is_kept_and_the_others_are_named(
+    tmp_path: Path, suffix: str, default: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    frequencies, languages = (300, 900, 1500), ("eng", "spa", "fra")
+    film = write_film(
+        tmp_path / f"in{suffix}",
+        [
+            Sound(
+                audio=tone(frequencies[i]), language=languages[i],
+                disposition=DEFAULT if i == default else Disposition(0),
+            )
+            for i in range(3)
+        ],
+    )  # fmt: skip
+    audio, warning = own(film, caplog)
+    found = levels(audio, *frequencies)[0]
+    assert found[default] == pytest.approx(0.2, rel=0.1)
+    assert sum(found) - found[default] < 0.01
+    assert warning.count("\n") == 1
+    for i, language in enumerate(languages):
+        assert (f"{i + 1} ({language})" in warning.split("beside")[0]) == (i != default)
+    assert read_own_sound(film).language == languages[default]
+
+
+def test_two_tracks_of_one_language_play_together_beside_a_third_of_another(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    film = write_film(
+        tmp_path / "in.mkv",
+        [
+            Sound(audio=tone(300), language="deu"),
+            Sound(audio=tone(900), language="eng", disposition=DEFAULT, title="film"),
+            Sound(audio=tone(1500), language="eng", title="effects"),
+        ],
+    )
+    audio, warning = own(film, caplog)
+    assert levels(audio, 300, 900, 1500)[0] == pytest.approx([0, 0.2, 0.2], abs=0.02)
+    assert "sound track 1 (deu) not kept" in warning
+
+
+@pytest.mark.parametrize(
+    "marked", [Disposition.comment, Disposition.visual_impaired, Disposition.hearing_impaired]
+)
+def test_commentaries_and_descriptions_are_no_part_of_the_film(
+    tmp_path: Path, marked: Disposition, caplog: pytest.LogCaptureFixture
+) -> None:
+    film = write_film(
+        tmp_path / "in.mkv",
+        [
+            Sound(audio=tone(300), language="eng", disposition=DEFAULT),
+            Sound(audio=tone(900), language="eng", disposition=marked, title="the director"),
+        ],
+    )
+    audio, warning = own(film, caplog)
+    assert levels(audio, 300, 900)[0] == pytest.approx([0.2, 0], abs=0.02)
+    assert "sound track 2 (the director, eng) not kept" in warning
+
+
+def test_a_default_track_that_is_not_the_first_was_chosen(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    film = write_film(
+        tmp_path / "in.mkv",
+        [Sound(audio=tone(300)), Sound(audio=tone(900), disposition=DEFAULT)],
+    )
+    audio, warning = own(film, caplog)
+    assert levels(audio, 300, 900)[0] == pytest.approx([0, 0.2], abs=0.02)
+    assert "sound track 1 not kept: beside 2 it is an alternative" in warning
+
+
+@pytest.mark.parametrize("other_codec", ["aac", "ac3", "flac"])
+def test_a_sum_beside_its_parts_and_the_same_sound_twice_are_heard_once(
+    tmp_path: Path, other_codec: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    both = stack(tone(300, 900), tone(300, 900))
+    stems = write_film(
+        tmp_path / "stems.mkv",
+        [
+            Sound(audio=both, disposition=DEFAULT, title="all"),
+            Sound(audio=stack(tone(300), tone(300)), codec=other_codec, title="game"),
+            Sound(audio=stack(tone(900), tone(900)), codec=other_codec, title="voice"),
+        ],
+    )
+    twice = write_film(
+        tmp_path / "twice.mkv",
+        [Sound(audio=both, disposition=DEFAULT), Sound(audio=both, codec=other_codec)],
+    )
+    for film in (stems, twice):
+        audio, warning = own(film, caplog)
+        assert levels(audio, 300, 900)[0] == pytest.approx([0.2, 0.2], rel=0.1)
+        assert "not kept" in warning
+
+
+def test_mono_tracks_of_a_camera_are_left_and_right(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pcm = [Sound(audio=tone(f), codec="pcm_s16le") for f in (300, 900, 1500, 2100)]
+    audio, warning = own(write_film(tmp_path / "two.mov", pcm[:2]), caplog)
+    assert levels(audio, 300, 900) == [
+        pytest.approx([0.2, 0], abs=0.01),
+        pytest.approx([0, 0.2], abs=0.01),
+    ]
+    audio, _ = own(write_film(tmp_path / "four.mov", pcm), caplog)
+    assert levels(audio, 300, 900, 1500, 2100) == [
+        pytest.approx([0.2, 0, 0.2, 0], abs=0.01),
+        pytest.approx([0, 0.2, 0, 0.2], abs=0.01),
+    ]
+    assert not warning
+    # One microphone, its other channel silent: from the front, not from the left.
+    quiet = Sound(audio=tone(900, level=0), codec="pcm_s16le")
+    audio, _ = own(write_film(tmp_path / "one.mov", [pcm[0], quiet]), caplog)
+    assert audio.num_channels == 1
+    # The same microphone on both: equal halves are no duplicates.
+    audio, warning = own(write_film(tmp_path / "same.mov", [pcm[0], pcm[0]]), caplog)
+    assert levels(audio, 300) == [pytest.approx([0.2], abs=0.01)] * 2
+    assert not warning
+
+
+def test_a_voice_beside_surround_is_heard_from_the_front(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    quiet = tone(300, level=0)
+    surround = stack(tone(300), quiet, quiet, quiet, quiet, tone(900))
+    film = write_film(tmp_path / "in.mkv", [Sound(audio=surround, codec="flac"), Sound(
+        audio=tone(1500), codec="flac", title="voice")])  # fmt: skip
+    audio, _ = own(film, caplog)
+    assert levels(audio, 300, 900, 1500) == [
+        pytest.approx(wanted, abs=0.01)
+        for wanted in ([0.2, 0, 0.2], [0, 0, 0.2], [0] * 3, [0] * 3, [0] * 3, [0, 0.2, 0])
+    ]
+
+
+def test_tracks_keep_their_places_in_time(tmp_path: Path) -> None:
+    parts = [tone(300, duration_s=0.4), tone(300, duration_s=1.0)]
+    mixed = mix(*parts)
+    assert mixed.samples_CN.shape == (1, 48_000)
+    assert np.allclose(mixed.samples_CN[:, 20_000:], parts[1].samples_CN[:, 20_000:])
+    with pytest.raises(MediaError, match="has no sound"):
+        read_own_sound(write_film(tmp_path / "mute.mp4"))
+    assert list_tracks(tmp_path / "mute.mp4") == []
+
+
+def test_keep_audio_keeps_all_that_plays_together(tmp_path: Path) -> None:
+    film = write_film(
+        tmp_path / "in.mkv",
+        [Sound(audio=tone(300), title="game"), Sound(audio=tone(900), title="microphone")],
+    )
+    for suffix in (".mkv", ".mp4"):
+        out = tmp_path / f"out{suffix}"
+        mux(film, tone(1500), out, keep_audio=True)
+        assert levels(read_audio(out), 300, 900, 1500)[0] == pytest.approx([0.2] * 3, rel=0.1)
