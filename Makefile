@@ -31,7 +31,9 @@ CORPUS ?= .cache/stage
 PARITY := .cache/parity
 
 # One environment for each Python and each end of the dependencies' ranges, made anew on each run.
+# MATRIX_ONLY="--python 3.12 --deps highest" takes one of them.
 MATRIX := .cache/matrix
+MATRIX_ONLY ?=
 MATRIX_TESTS ?= tests/media tests/generate tests/cli tests/test_timebase.py
 
 .PHONY: help venv demo check docs test test-matrix bench parity clean
@@ -93,7 +95,7 @@ $(MATRIX)/uv/.installed:
 
 test-matrix: $(MATRIX)/uv/.installed
 	$(MATRIX)/uv/bin/python benchmarks/matrix.py --out $(MATRIX) \
-		$(if $(TORCH_BUILD),--torch-backend cpu) $(MATRIX_TESTS)
+		$(if $(TORCH_BUILD),--torch-backend cpu) $(MATRIX_ONLY) $(MATRIX_TESTS)
 
 bench: $(VENV)/.dev $(VENV)/.bundled
 	$(BIN)/python benchmarks/speed/generate.py
