@@ -6,10 +6,11 @@ Run:  python 06_score_a_folder.py
 your system's output there instead.
 """
 
-import subprocess
 from pathlib import Path
 
 from omni2sound import Omni2SoundPipeline
+from omni2sound.bench.report.write import write_report
+from omni2sound.bench.run import score_folder
 from omni2sound.bench.tracks.track import TrackClip, TrackInfo, write_track
 
 CAPTIONS = {"bell": "a bell rings", "dog": "a dog barks", "drum": "a drum is hit", "bird": "birds"}
@@ -36,8 +37,6 @@ info = TrackInfo(name="mine", version="1", tasks=("T2A",))
 Path("track").mkdir(exist_ok=True)
 write_track(Path("track"), info, clips, media=real)
 
-command = "omni2sound bench score track theirs --task T2A --out scored"
-done = subprocess.run(command.split(), check=False)
-# 1: at least one file has a problem, a silent one for example, that is named in the report.
-assert done.returncode in (0, 1)
+# The report names files that have a problem, silent ones for example.
+write_report(score_folder("track", sounds, "T2A", "scored"))
 print(Path("scored/report.md").read_text(encoding="utf-8"))

@@ -61,6 +61,11 @@ def cache_dir() -> Path:
     return (Path(xdg) if xdg else Path.home() / ".cache") / "omni2sound"
 
 
+def corpus_folder(given: Path | None = None) -> Path:
+    """Return the folder of recordings and pictures: `given`, or the one in the cache."""
+    return given or cache_dir() / "stage"
+
+
 @contextmanager
 def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path that becomes `target` if the block succeeds, and is deleted if not.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,11 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
+from omni2sound.bench.report.results import read_run
+from omni2sound.bench.run import score_folder
+from omni2sound.bench.scoring import options as scoring
 from omni2sound.bench.tracks.scenes import TrackPlan, build_scene_track
 from omni2sound.bench.tracks.track import Track
-from omni2sound.cli.bench import run as benchmark
 from omni2sound.cli.main import app
 from omni2sound.errors import UserError
 from tests.bench.conftest import assets, store, tonal_assets  # noqa: F401 (fixtures)
@@ -126,6 +129,25 @@ def test_a_random_model_misses_gates_and_the_run_goes_on_where_it_was(
     assert run("report", out)[1] == printed
 
 
+def test_a_folder_is_scored_from_python_as_by_the_command(track: Track, tmp_path: Path) -> None:
+    theirs, cache = tmp_path / "theirs", tmp_path / "cache"
+    theirs.mkdir()
+    for clip in track.clips:
+        shutil.copyfile(track.path(clip.audio), theirs / f"{clip.clip_id}.wav")
+    options = scoring.scoring_options(["yamnet"], cache_folder=cache, num_workers=1)
+    scored = score_folder(track.folder, theirs, "V2A", tmp_path / "a", options=options)
+    run(
+        *("score", track.folder, theirs, "--task", "V2A", "--out", tmp_path / "b"),
+        *("--taggers", "yamnet", "--cache", cache, "--workers", 1),
+    )
+    assert scored == replace(read_run(tmp_path / "b"), folder=tmp_path / "a")
+    assert next(s for s in scored.systems if s.task == "V2A").name == "theirs"
+    with pytest.raises(UserError, match="task: expected one of VT2A, V2A, T2A, got 'A2V'"):
+        score_folder(track.folder, theirs, "A2V", tmp_path / "c", options=options)
+    with pytest.raises(UserError, match="taggers: expected at least one name"):
+        scoring.scoring_options([])
+
+
 def test_bad_input_is_refused(track: Track, tmp_path: Path) -> None:
     for arguments, words in (
         (("score", track.folder, tmp_path, "--task", "A2V", "--out", tmp_path / "o"), "--task"),
@@ -145,7 +167,9 @@ def test_published_networks_are_held_once_unless_more_are_asked_for(
     published: int,
     others: int,
 ) -> None:
-    monkeypatch.setattr(benchmark, "default_workers", lambda: 5)
-    options = benchmark._options("yamnet", tmp_path, None, "local", workers, tmp_path)
+    monkeypatch.setattr(scoring, "default_workers", lambda: 5)
+    options = scoring.scoring_options(
+        ["yamnet"], cache_folder=tmp_path, weights=tmp_path, num_workers=workers
+    )
     assert options.published is not None
     assert (options.published.num_workers, options.num_workers) == (published, others)

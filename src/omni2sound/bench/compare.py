@@ -93,7 +93,7 @@ def choose_system(run: ScoredRun, task: Task | None, name: str | None = None) ->
     if len(found) != 1:
         there = ", ".join(f"{s.name} {s.task or ''}".strip() for s in run.systems)
         raise UserError(
-            f"{run.folder}: expected one system, found {len(found)}; choose --task and --system "
+            f"{run.folder}: expected one system, found {len(found)}; choose `task` and `system` "
             f"among: {there}"
         )
     return found[0]

@@ -16,14 +16,18 @@ from typing import get_args
 
 from omni2sound.bench.report.results import ScoredRun, read_run, write_run
 from omni2sound.bench.scoring.evaluate import MIN_CLIPS, evaluate
-from omni2sound.bench.scoring.options import OnStep, ScoringOptions
+from omni2sound.bench.scoring.options import OnStep, ScoringOptions, scoring_options
 from omni2sound.bench.systems.baseline_files import plain_baselines, stage_baselines
 from omni2sound.bench.systems.folder import Problem, check_folder
 from omni2sound.bench.systems.model import ModelRun, make_sounds, model_identity, variants_of
 from omni2sound.bench.systems.system import System
-from omni2sound.bench.tracks.track import TASKS, Part, Track
+from omni2sound.bench.tracks.scenes import TrackPlan, build_scene_track
+from omni2sound.bench.tracks.track import TASKS, TRACK, Part, Track, as_task, read_track
+from omni2sound.data.workers import kept_workers
 from omni2sound.errors import UserError
 from omni2sound.generate.request import Task
+
+STAGE_OMNI = "stage-omni"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,6 +170,75 @@ def score_folders(
     evaluation = replace(evaluation, facts=facts)
     write_run(out, evaluation, systems, track=track.folder, limit=limit)
     return read_run(out)
+
+
+def score_folder(
+    track: str | Path,
+    folder: str | Path,
+    task: str,
+    out: str | Path,
+    *,
+    name: str | None = None,
+    sample_rate_hz: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    options: ScoringOptions | None = None,
+    on_step: OnStep = lambda step: lambda done, total: None,
+) -> ScoredRun:
+    """Score one folder of sounds, named by clip id, on a track.
+
+    `report.write.write_report` writes the report of the result.
+
+    Args:
+        track: Folder of a track, or "stage-omni".
+        folder: The system's files.
+        task: What the system was shown: "VT2A", "V2A" or "T2A".
+        out: Folder for scores; made if missing.
+        name: Name of the system. Default: the folder's.
+        sample_rate_hz: Expected rate of the files. Default: the most common one.
+        limit: Only the first clips. Default: all.
+        seed: Random seed of a track that is built.
+        options: Execution settings. Default: those of `scoring_options`.
+        on_step: Reports progress.
+
+    Raises:
+        UserError: A folder is not there, the task is unknown, or fewer than four clips are left.
+    """
+    submission = Submission(
+        name=name or Path(folder).resolve().name,
+        task=as_task(task, "task"),
+        folder=Path(folder),
+        sample_rate_hz=sample_rate_hz,
+    )
+    options = options or scoring_options()
+    with kept_workers():
+        found = find_track(track, options, limit=limit, seed=seed, on_step=on_step)
+        return score_folders(found, [submission], Path(out), options, limit=limit, on_step=on_step)
+
+
+def find_track(
+    track: str | Path, options: ScoringOptions, *, limit: int | None, seed: int, on_step: OnStep
+) -> Track:
+    """Read a track; `STAGE_OMNI` is built into the cache first, unless a folder has that name.
+
+    Raises:
+        UserError: There is no such track, or no corpus to build it from.
+    """
+    if str(track) != STAGE_OMNI or (Path(track) / TRACK).is_file():
+        return read_track(Path(track))
+    if options.assets is None:
+        raise UserError("stage-omni needs recordings and pictures; run: omni2sound scenes fetch")
+    # The first clips of a longer track are the same: no more are built than are asked for.
+    plan = TrackPlan(num_clips=limit or TrackPlan().num_clips, seed=seed)
+    folder = options.cache_folder / "tracks" / f"{STAGE_OMNI}-{plan.num_clips}-seed-{seed}"
+    return build_scene_track(
+        options.assets,
+        folder,
+        plan,
+        engine=options.engine,
+        num_workers=options.num_workers,
+        on_clip=on_step("track"),
+    )
 
 
 def _checked_system(

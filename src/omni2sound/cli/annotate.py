@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from omni2sound.cli.options import EngineOption, WorkersOption, command_group, default_workers
+from omni2sound.cli.options import EngineOption, WorkersOption, command_group
 from omni2sound.cli.progress import progress_bar
+from omni2sound.data.workers import default_workers
 from omni2sound.errors import UserError
 
 if TYPE_CHECKING:

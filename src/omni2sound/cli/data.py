@@ -20,9 +20,9 @@ from omni2sound.cli.options import (
     EngineOption,
     WorkersOption,
     command_group,
-    default_workers,
 )
 from omni2sound.cli.progress import progress_bar
+from omni2sound.data.workers import default_workers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -101,15 +100,3 @@ def option_names(command: Any) -> dict[str, str]:
         else max(p.opts, key=len)
         for p in command.params
     }
-
-
-def corpus_folder(given: Path | None) -> Path:
-    """Return the folder of recordings and pictures: `given`, or the one in the cache."""
-    from omni2sound.files import cache_dir
-
-    return given or cache_dir() / "stage"
-
-
-def default_workers() -> int:
-    """Count the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

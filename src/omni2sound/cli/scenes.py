@@ -20,10 +20,10 @@ from omni2sound.cli.options import (
     EngineOption,
     WorkersOption,
     command_group,
-    corpus_folder,
-    default_workers,
 )
 from omni2sound.cli.progress import progress_bar
+from omni2sound.data.workers import default_workers
+from omni2sound.files import corpus_folder
 
 if TYPE_CHECKING:
     from omni2sound.scenes.check import Attack

@@ -44,6 +44,11 @@ _RAY_OBJECT_STORE_BYTES = 100 * 2**20
 """Results are small records; Ray's default is 30 % of the machine's memory."""
 
 
+def default_workers() -> int:
+    """Count the cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def map_jobs(
     function: Callable[[Job], Result],
     jobs: Sequence[Job],

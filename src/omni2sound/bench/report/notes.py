@@ -30,8 +30,8 @@ def notes_of(evaluation: Evaluation) -> list[str]:
     )
     if "published_judges" not in facts:
         notes.append(
-            f"{AVBENCH}, the protocol of published tables, was not asked for: it takes --weights, "
-            "a folder of its networks' files (docs/guides/full-size.md says where they come from)."
+            f"{AVBENCH}, the protocol of published tables, was not asked for: it takes the "
+            "files of its networks (docs/guides/full-size.md says where they come from)."
         )
     notes += [f"{AVBENCH}: {reason}" for reason in facts.get("published_missing", {}).values()]
     for who, clips in facts.get("published_left_out", {}).items():

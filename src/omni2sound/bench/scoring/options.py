@@ -6,7 +6,7 @@ Out:  `ScoringOptions`, and the type of a progress report.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -14,8 +14,14 @@ from typing import Protocol
 import torch
 
 from omni2sound.bench.metrics.avbench.clips import Networks
+from omni2sound.bench.metrics.tagging import load_tagger
 from omni2sound.bench.systems.baseline_files import NUM_REMEMBERED, Embedders
-from omni2sound.data.workers import EngineName
+from omni2sound.data.workers import EngineName, default_workers
+from omni2sound.errors import UserError
+from omni2sound.files import cache_dir, corpus_folder
+
+TAGGERS = ("yamnet", "tagger")
+"""The bundled taggers: YAMNet leads, the in-domain one is the second."""
 
 
 class OnStep(Protocol):
@@ -54,3 +60,44 @@ class ScoringOptions:
     embed: Embedders = field(default_factory=Embedders)
     engine: EngineName = "local"
     num_workers: int = 1
+
+
+def scoring_options(
+    taggers: Sequence[str] = TAGGERS,
+    *,
+    cache_folder: Path | None = None,
+    corpus: Path | None = None,
+    weights: Path | None = None,
+    engine: EngineName = "local",
+    num_workers: int | None = None,
+) -> ScoringOptions:
+    """Fill in the defaults of scoring.
+
+    Args:
+        taggers: Names of audio taggers.
+        cache_folder: Folder of measurements. Default: `bench` in the cache folder.
+        corpus: The scene corpus. Default: that in the cache folder, if it is there.
+        weights: Folder of the networks of avbench-8s-v1. Default: without that protocol.
+        engine: Runs the jobs.
+        num_workers: Jobs at a time. Default: one a core; one alone for avbench-8s-v1.
+
+    Raises:
+        ConfigError: There is no such tagger.
+        MissingPartError: A tagger's network is not installed.
+        UserError: No tagger is named.
+    """
+    if not taggers:
+        raise UserError("expected at least one name, got none", field="taggers")
+    for name in taggers:
+        load_tagger(name)
+    folder = corpus_folder(corpus)
+    return ScoringOptions(
+        taggers=tuple(dict.fromkeys(taggers)),
+        published=None
+        if weights is None
+        else PublishedNetworks(weights=weights, num_workers=num_workers or 1),
+        cache_folder=cache_folder or cache_dir() / "bench",
+        assets=folder if corpus or folder.is_dir() else None,
+        engine=engine,
+        num_workers=num_workers or default_workers(),
+    )

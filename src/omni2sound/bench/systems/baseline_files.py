@@ -31,11 +31,12 @@ from omni2sound.bench.systems.folder import SETTINGS, SoundFile, check_settings
 from omni2sound.bench.systems.system import NOISE, REAL_ELSEWHERE, RETRIEVAL, System, real_sounds
 from omni2sound.bench.tracks.scene_clips import SceneClip, draw_clips
 from omni2sound.bench.tracks.scenes import open_assets, scene_clip
-from omni2sound.bench.tracks.track import PARTS, Track, TrackClip, file_sha256, open_track
+from omni2sound.bench.tracks.track import PARTS, Track, TrackClip, open_track
 from omni2sound.data.workers import EngineName, map_in_order, map_jobs
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.errors import UserError
+from omni2sound.files import file_sha256
 from omni2sound.media.audio import write_audio
 from omni2sound.media.samples import Audio
 from omni2sound.scenes.draw import draw_scene

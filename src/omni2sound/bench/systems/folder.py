@@ -27,10 +27,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from omni2sound.bench.metrics.onset import is_silent
-from omni2sound.bench.tracks.track import TrackClip, file_sha256
+from omni2sound.bench.tracks.track import TrackClip
 from omni2sound.data.workers import EngineName, map_in_order
 from omni2sound.errors import MediaError, UserError
-from omni2sound.files import write_json
+from omni2sound.files import file_sha256, write_json
 from omni2sound.media.audio import read_audio
 from omni2sound.media.files import open_input, read_packets
 
@@ -177,7 +177,7 @@ def check_settings(path: Path, asked: Mapping[str, Any]) -> None:
             if before.get(name) != asked[name]:
                 raise UserError(
                     f"{path.parent}: holds sounds of another run, {name} {before.get(name)!r} and "
-                    f"not {asked[name]!r}; choose another --out"
+                    f"not {asked[name]!r}; choose another `out`"
                 )
         return
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -95,11 +95,11 @@ class ModelRun:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise UserError(f"batch size: expected 1 or more, got {self.batch_size}")
+            raise UserError(f"expected 1 or more, got {self.batch_size}", field="batch_size")
         if not self.tasks or set(self.tasks) - set(TASKS):
-            raise UserError(f"tasks {self.tasks}: expected some of {', '.join(TASKS)}")
+            raise UserError(f"expected some of {', '.join(TASKS)}, got {self.tasks}", field="tasks")
         if self.seed < 0:
-            raise UserError(f"seed: expected 0 or more, got {self.seed}")
+            raise UserError(f"expected 0 or more, got {self.seed}", field="seed")
 
 
 def variants_of(run: ModelRun, model: str) -> tuple[Variant, ...]:

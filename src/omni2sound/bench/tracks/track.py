@@ -25,7 +25,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, IntegrityError, UserError
-from omni2sound.files import split_lines, write_json, write_text
+from omni2sound.files import file_sha256, split_lines, write_json, write_text
 from omni2sound.generate.request import Task
 
 TASKS: tuple[Task, ...] = ("VT2A", "V2A", "T2A")
@@ -150,7 +150,7 @@ class Track:
         if limit is None or limit >= len(self.clips):
             return self
         if limit < 1:
-            raise UserError(f"limit: expected 1 clip or more, got {limit}")
+            raise UserError(f"expected 1 clip or more, got {limit}", field="limit")
         return replace(self, clips=self.clips[:limit])
 
     @property
@@ -255,14 +255,20 @@ def read_track(folder: Path) -> Track:
     )
 
 
+def as_task(text: str, field: str) -> Task:
+    """Return the task that a text names.
+
+    Raises:
+        UserError: There is no such task.
+    """
+    for task in TASKS:
+        if task == text:
+            return task
+    raise UserError(f"expected one of {', '.join(TASKS)}, got {text!r}", field=field)
+
+
 open_track = cache(read_track)
 """`read_track`, once in each process; for jobs of workers."""
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digests(track: Track, clip: TrackClip) -> ClipDigests:

@@ -13,16 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omni2sound.cli.options import (
-    CorpusOption,
-    EngineOption,
-    WorkersOption,
-    command_group,
-    corpus_folder,
-    default_workers,
-)
+from omni2sound.cli.options import CorpusOption, EngineOption, WorkersOption, command_group
 from omni2sound.cli.progress import progress_bar
+from omni2sound.data.workers import default_workers
 from omni2sound.errors import UserError
+from omni2sound.files import corpus_folder
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

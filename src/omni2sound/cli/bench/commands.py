@@ -19,9 +19,9 @@ from omni2sound.cli.options import (
     ModelOption,
     PipelineDeviceOption,
     command_group,
-    corpus_folder,
 )
 from omni2sound.cli.progress import progress_bar
+from omni2sound.files import corpus_folder
 
 app = command_group("Measure a model.")
 app.add_typer(build.app, name="build")

@@ -18,26 +18,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omni2sound.cli.options import (
-    CorpusOption,
-    Engine,
-    EngineOption,
-    WorkersOption,
-    corpus_folder,
-    default_workers,
-)
+from omni2sound.cli.options import CorpusOption, Engine, EngineOption, WorkersOption
 from omni2sound.errors import UserError
 
 if TYPE_CHECKING:
     from omni2sound.bench.report.gates import Gate
     from omni2sound.bench.report.results import ScoredRun
     from omni2sound.bench.scoring.options import ScoringOptions
-    from omni2sound.bench.tracks.track import Track
 
 _log = logging.getLogger(__name__)
 
 EXIT_SOME_FAILED = 1
-STAGE_OMNI = "stage-omni"
 MAX_SHOWN = 20
 """Problems of one kind on the terminal; the report has all."""
 TRACK_HELP = "Folder of a track, or stage-omni, which is built into the cache first."
@@ -125,15 +116,16 @@ def run(
     workers: WorkersOption = None,
 ) -> None:
     """Generate a model's sounds for a track, score them and write a report; resumes a run."""
-    from omni2sound.bench.run import run_model
+    from omni2sound.bench.run import find_track, run_model
     from omni2sound.bench.systems.model import ModelRun
+    from omni2sound.bench.tracks.track import as_task
     from omni2sound.data.workers import kept_workers
 
-    chosen = [task.strip() for task in tasks.split(",") if task.strip()]
+    chosen = tuple(as_task(task, "tasks") for task in _names(tasks))
     options = _options(taggers, cache, corpus, engine, workers, weights)
     asked = ModelRun(
         model=model,
-        tasks=tuple(chosen),  # type: ignore[arg-type]
+        tasks=chosen,
         seed=seed,
         num_steps=steps,
         guidance=guidance,
@@ -145,15 +137,16 @@ def run(
         dtype=dtype,
         encoders=None if encoders is None else str(encoders),
     )
+    on_step = Steps()
     with kept_workers():
-        opened = _open(track, options, limit=limit, seed=seed)
+        opened = find_track(track, options, limit=limit, seed=seed, on_step=on_step)
         unknown = tuple(t for t in chosen if t not in opened.info.tasks)
         if unknown:
             raise UserError(
                 f"track {opened.info.name} has no task {unknown[0]!r}; it has "
                 f"{', '.join(opened.info.tasks)}"
             )
-        scored = run_model(opened, out, asked, options, limit=limit, on_step=Steps())
+        scored = run_model(opened, out, asked, options, limit=limit, on_step=on_step)
     _finish(scored, gates_decide=gates)
 
 
@@ -178,22 +171,20 @@ def score(
     workers: WorkersOption = None,
 ) -> None:
     """Score any system's folder of wav, flac, mp4, ... files named by clip id."""
-    from omni2sound.bench.run import Submission, score_folders
-    from omni2sound.bench.tracks.track import TASKS
-    from omni2sound.data.workers import kept_workers
+    from omni2sound.bench.run import score_folder
 
-    if task not in TASKS:
-        raise UserError(f"expected one of {', '.join(TASKS)}, got {task!r}", field="task")
-    options = _options(taggers, cache, corpus, engine, workers, weights)
-    submission = Submission(
-        name=name or sounds.resolve().name,
-        task=task,
-        folder=sounds,
+    scored = score_folder(
+        track,
+        sounds,
+        task,
+        out,
+        name=name,
         sample_rate_hz=rate,
+        limit=limit,
+        seed=seed,
+        options=_options(taggers, cache, corpus, engine, workers, weights),
+        on_step=Steps(),
     )
-    with kept_workers():
-        opened = _open(track, options, limit=limit, seed=seed)
-        scored = score_folders(opened, [submission], out, options, limit=limit, on_step=Steps())
     _finish(scored)
 
 
@@ -212,47 +203,20 @@ def _options(
     workers: int | None,
     weights: Path | None = None,
 ) -> ScoringOptions:
-    from omni2sound.bench.metrics.tagging import load_tagger
-    from omni2sound.bench.scoring.options import PublishedNetworks, ScoringOptions
-    from omni2sound.files import cache_dir
+    from omni2sound.bench.scoring.options import scoring_options
 
-    names = tuple(dict.fromkeys(n.strip() for n in taggers.split(",") if n.strip()))
-    if not names:
-        raise UserError("expected at least one name, got none", field="taggers")
-    for name in names:
-        load_tagger(name)
-    folder = corpus_folder(corpus)
-    return ScoringOptions(
-        taggers=names,
-        published=None
-        if weights is None
-        else PublishedNetworks(weights=weights, num_workers=workers or 1),
-        cache_folder=cache or cache_dir() / "bench",
-        assets=folder if corpus or folder.is_dir() else None,
+    return scoring_options(
+        _names(taggers),
+        cache_folder=cache,
+        corpus=corpus,
+        weights=weights,
         engine=engine,
-        num_workers=workers or default_workers(),
+        num_workers=workers,
     )
 
 
-def _open(name: str, options: ScoringOptions, *, limit: int | None, seed: int) -> Track:
-    from omni2sound.bench.tracks.scenes import TrackPlan, build_scene_track
-    from omni2sound.bench.tracks.track import TRACK, read_track
-
-    if name != STAGE_OMNI or (Path(name) / TRACK).is_file():
-        return read_track(Path(name))
-    if options.assets is None:
-        raise UserError("stage-omni needs recordings and pictures; run: omni2sound scenes fetch")
-    # The first clips of a longer track are the same: no more are built than are asked for.
-    plan = TrackPlan(num_clips=limit or TrackPlan().num_clips, seed=seed)
-    folder = options.cache_folder / "tracks" / f"{STAGE_OMNI}-{plan.num_clips}-seed-{seed}"
-    return build_scene_track(
-        options.assets,
-        folder,
-        plan,
-        engine=options.engine,
-        num_workers=options.num_workers,
-        on_clip=Steps()("track"),
-    )
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _print_report(scored: ScoredRun) -> Sequence[Gate]:
@@ -311,14 +275,12 @@ def compare(
 
     from omni2sound.bench.compare import choose_system, compare_runs, comparison_as_markdown
     from omni2sound.bench.report.results import read_run
+    from omni2sound.bench.tracks.track import as_task
 
     run_a, run_b = read_run(a), read_run(b)
+    task_a = None if task is None else as_task(task, "task")
+    other = task_a if task_b is None else as_task(task_b, "task_b")
     options = _options(taggers, cache, None, engine, workers)
-    result = compare_runs(
-        run_a,
-        choose_system(run_a, task, system),  # type: ignore[arg-type]
-        run_b,
-        choose_system(run_b, task_b or task, system_b),  # type: ignore[arg-type]
-        options,
-    )
+    chosen = choose_system(run_a, task_a, system), choose_system(run_b, other, system_b)
+    result = compare_runs(run_a, chosen[0], run_b, chosen[1], options)
     print(json.dumps(asdict(result)) if as_json else comparison_as_markdown(result))

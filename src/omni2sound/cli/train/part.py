@@ -16,10 +16,11 @@ from typing import Annotated, Any
 
 import typer
 
-from omni2sound.cli.options import CorpusOption, corpus_folder
+from omni2sound.cli.options import CorpusOption
 from omni2sound.cli.progress import progress_bar
 from omni2sound.cli.train.settings import SetOption, apply_changes
 from omni2sound.errors import UserError
+from omni2sound.files import corpus_folder
 
 
 def train_part(
