@@ -15,8 +15,19 @@ import numpy as np
 import pytest
 
 from benchmarks.robustness.click_corpus import click_store
+from omni2sound.bench import compare as compare_module
+from omni2sound.bench.compare import choose_system, compare_runs
 from omni2sound.bench.metrics import clip_metric
-from omni2sound.bench.metrics.clip_metric import ClipMetric, clip_metric_scores, measure_clip
+from omni2sound.bench.metrics.clip_metric import (
+    ClipMetric,
+    ScoredClip,
+    clip_metric_scores,
+    measure_clip,
+)
+from omni2sound.bench.run import score_folder
+from omni2sound.bench.scoring import evaluate as evaluate_module
+from omni2sound.bench.scoring import sounds as sounds_module
+from omni2sound.bench.scoring.options import scoring_options
 from omni2sound.bench.tracks.track import Track, TrackClip
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.plugins import PLUGINS_VARIABLE, Registry
@@ -228,6 +239,48 @@ def test_an_own_tagger_and_an_own_metric_score_in_two_workers(
     assert "no tagger 'flatness'; known: yamnet, tagger; plugins add others" in done.stderr
 
 
+def test_a_metric_sees_the_files_and_is_compared_in_pairs(
+    scene_track: Track,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seen: list[ScoredClip] = []
+
+    def size_of_video(sound: object, real: object, clip: ScoredClip) -> float:
+        seen.append(clip)
+        assert clip.video is not None
+        return float(clip.video.stat().st_size + clip.sound.stat().st_size)
+
+    def build() -> Registry[ClipMetric]:
+        metric = ClipMetric(protocol="size-v1", direction="lower", measure=size_of_video)
+        return Registry("metric", {"size": metric})
+
+    for module in (clip_metric, sounds_module, evaluate_module, compare_module):
+        monkeypatch.setattr(module, "CLIP_METRICS", build())
+    theirs = tmp_path / "theirs"
+    theirs.mkdir()
+    for clip in scene_track.clips:
+        data = scene_track.path(clip.audio).read_bytes()
+        (theirs / f"{clip.clip_id}.wav").write_bytes(data)
+    options = scoring_options(["yamnet"], cache_folder=tmp_path / "cache", num_workers=1)
+    scored = score_folder(scene_track.folder, theirs, "V2A", tmp_path / "out", options=options)
+    assert {clip.video for clip in seen} == {
+        scene_track.path(c.video) for c in scene_track.clips if c.video is not None
+    }
+    assert {clip.sound for clip in seen} >= set(theirs.iterdir())
+    records = [r for r in scored.evaluation.clips if r.system == "theirs"]
+    assert records and all(r.metrics["size"] > 0 for r in records)
+    theirs_, silence = choose_system(scored, "V2A"), choose_system(scored, None, "silence")
+    found = compare_runs(scored, theirs_, scored, silence, options).differences
+    (difference,) = (d for d in found if d.protocol == "size-v1" and d.part == "main")
+    assert (difference.name, difference.direction) == ("size", "lower")
+    monkeypatch.setattr(compare_module, "CLIP_METRICS", Registry("metric", {}))
+    found = compare_runs(scored, theirs_, scored, silence, options).differences
+    assert all(d.protocol != "size-v1" for d in found)
+    assert "their plugins are not loaded: size" in caplog.text
+
+
 def test_a_metric_under_a_built_in_protocol_is_refused() -> None:
     for protocol in ("stage-v1", "copies-v1", "avbench-8s-v1", "flatness-8s-v1"):
         with pytest.raises(UserError, match="is built in"):
@@ -235,7 +288,8 @@ def test_a_metric_under_a_built_in_protocol_is_refused() -> None:
 
 
 def test_a_metric_gives_a_finite_number_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    clip = TrackClip(clip_id="a", part="main", caption="", duration_s=1.0, audio="own:a.wav")
+    entry = TrackClip(clip_id="a", part="main", caption="", duration_s=1.0, audio="own:a.wav")
+    clip = ScoredClip(clip=entry, sound=Path("b.wav"), real=Path("a.wav"), video=None)
     values: dict[str, float | None] = {"five": 5, "none": None, "nan": float("nan")}
     metrics = {
         name: ClipMetric(protocol="p-v1", direction="lower", measure=lambda s, r, c, v=v: v)

@@ -7,8 +7,7 @@ table `brightness-v1`; `bench run` does, too.
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.bench.metrics.clip_metric import CLIP_METRICS, ClipMetric
-from omni2sound.bench.tracks.track import TrackClip
+from omni2sound.bench.metrics.clip_metric import CLIP_METRICS, ClipMetric, ScoredClip
 
 RATE_HZ = 16_000
 
@@ -23,9 +22,9 @@ def centroid_hz(waveform_N: NDArray[np.float32]) -> float | None:
 
 
 def centroid_error_hz(
-    sound_N: NDArray[np.float32], real_N: NDArray[np.float32], clip: TrackClip
+    sound_N: NDArray[np.float32], real_N: NDArray[np.float32], clip: ScoredClip
 ) -> float | None:
-    """None: the clip does not count."""
+    """`clip.video` and `clip.sound` are the files. None: the clip does not count."""
     sound_hz, real_hz = centroid_hz(sound_N), centroid_hz(real_N)
     return None if sound_hz is None or real_hz is None else abs(sound_hz - real_hz)
 

@@ -15,6 +15,7 @@ clips paired; and below 500 clips FD and KID give no verdict.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
+from omni2sound.bench.metrics.clip_metric import CLIP_METRICS
 from omni2sound.bench.metrics.onset import onset_hit
 from omni2sound.bench.metrics.scene_v1 import STAGE_V1, ClipScore
 from omni2sound.bench.metrics.tagger_8s import MIN_CLIPS_FOR_VERDICT
@@ -40,6 +42,8 @@ from omni2sound.bench.systems.system import System, real_sounds
 from omni2sound.bench.tracks.track import Track, read_track
 from omni2sound.errors import UserError
 from omni2sound.generate.request import Task
+
+_log = logging.getLogger(__name__)
 
 NUM_SWAPS = 10_000
 NUM_RESAMPLES = 10_000
@@ -216,13 +220,30 @@ def _paired_scores(
     found = []
     for part in track.parts:
         here = [i for i in ids if i in a and i in b and a[i].part == part]
-        scores = [(STAGE_V1, name, *score) for name, score in _STAGE_SCORES.items()]
+        scores: list[tuple[str, str, Direction, Fraction]] = []
+        scores += [(STAGE_V1, name, *score) for name, score in _STAGE_SCORES.items()]
         taggers = sorted({t for i in here for t in a[i].kl.keys() & b[i].kl.keys()})
         scores += [(f"{t}-8s-v1", "KL", "lower", _kl_of(t)) for t in taggers]
+        scores += _plugin_scores([r for i in here for r in (a[i], b[i])])
         for protocol, name, direction, fraction in scores:
             difference = _difference(here, a, b, fraction, (part, protocol, name, direction))
             found += [] if difference is None else [difference]
     return found
+
+
+def _plugin_scores(
+    records: Sequence[ClipRecord],
+) -> list[tuple[str, str, Direction, Fraction]]:
+    """The metrics of plugins in the records; those of absent plugins are reported."""
+    names = sorted({name for r in records for name in r.metrics})
+    if gone := [name for name in names if name not in CLIP_METRICS]:
+        _log.warning("left out, since their plugins are not loaded: %s", ", ".join(gone))
+    known = [(name, CLIP_METRICS[name]) for name in names if name in CLIP_METRICS]
+    return [(m.protocol, name, m.direction, _metric(name)) for name, m in known]
+
+
+def _metric(name: str) -> Fraction:
+    return lambda r: (r.metrics[name], 1.0) if name in r.metrics else None
 
 
 def _records(run: ScoredRun, system: System) -> dict[str, ClipRecord]:

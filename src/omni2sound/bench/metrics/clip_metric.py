@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,14 +30,27 @@ Waveform = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ScoredClip:
+    """A clip, and the files that are compared."""
+
+    clip: TrackClip
+    sound: Path
+    """File of the sound that is scored."""
+    real: Path
+    """File of the clip's own sound."""
+    video: Path | None
+    """File of the clip's video; None on tracks without."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClipMetric:
     """A metric with one number a clip; its name in `CLIP_METRICS` titles its column.
 
     Attributes:
         protocol: Title of its table, such as "brightness-v1"; a changed definition needs another.
         direction: Which is better, "higher" or "lower".
-        measure: Called with (sound, real sound, clip), both waveforms (N,) mono, of the clip's
-            length; returns a finite number, or None where the clip does not count.
+        measure: Called with (sound, real sound, `ScoredClip`), both waveforms (N,) mono, of the
+            clip's length; returns a finite number, or None where the clip does not count.
         unit: Such as "Hz"; empty for pure numbers.
         sample_rate_hz: Sample rate of both waveforms.
 
@@ -46,7 +60,7 @@ class ClipMetric:
 
     protocol: str
     direction: Direction
-    measure: Callable[[Waveform, Waveform, TrackClip], float | None]
+    measure: Callable[[Waveform, Waveform, ScoredClip], float | None]
     unit: str = ""
     sample_rate_hz: int = 16_000
 
@@ -59,14 +73,14 @@ CLIP_METRICS: Registry[ClipMetric] = Registry("metric", {})
 
 
 def measure_clip(
-    name: str, waveform_at: Callable[[int], tuple[Waveform, Waveform]], clip: TrackClip
+    name: str, waveform_at: Callable[[int], tuple[Waveform, Waveform]], clip: ScoredClip
 ) -> float | None:
     """Measure one sound by one metric.
 
     Args:
         name: Name of the metric.
         waveform_at: Gives the sound and the real one at a sample rate.
-        clip: The clip.
+        clip: The clip and its files.
 
     Raises:
         UserError: If the result is not finite.
@@ -74,7 +88,9 @@ def measure_clip(
     metric = CLIP_METRICS.find(name)
     value = metric.measure(*waveform_at(metric.sample_rate_hz), clip)
     if value is not None and not math.isfinite(value):
-        raise UserError(f"metric {name!r}, clip {clip.clip_id}: expected a number, got {value}")
+        raise UserError(
+            f"metric {name!r}, clip {clip.clip.clip_id}: expected a number, got {value}"
+        )
     return value if value is None else float(value)
 
 

@@ -81,7 +81,9 @@ def write_run(
         "problems": {n: [asdict(p) for p in ps] for n, ps in evaluation.problems.items()},
         "rows": [asdict(row) for row in evaluation.rows],
     }
-    lines = (json.dumps(asdict(c), ensure_ascii=False) + "\n" for c in evaluation.clips)
+    records = map(asdict, evaluation.clips)
+    plain = ({k: v for k, v in r.items() if k != "metrics" or v} for r in records)
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in plain)
     write_json(folder / SYSTEMS, places)
     write_text(folder / RECORDS, "".join(lines))
     write_json(folder / SCORES, scores)

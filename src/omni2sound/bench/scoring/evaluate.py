@@ -75,6 +75,8 @@ class ClipRecord:
     """Classes found anywhere in it, by tagger."""
     nearness: Nearness | None = None
     """None where training recordings were not searched for."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Numbers of the plugins' metrics, by name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -227,6 +229,7 @@ def _records(track: Track, one: _Scored) -> Iterator[ClipRecord]:
                 kl=one.kl.get(clip.clip_id, {}),
                 heard=tagged.heard,
                 nearness=one.nearness.get(clip.clip_id),
+                metrics=one.own.get(clip.clip_id, {}),
             )
 
 

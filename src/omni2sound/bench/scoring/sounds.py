@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
-from omni2sound.bench.metrics.clip_metric import CLIP_METRICS, measure_clip
+from omni2sound.bench.metrics.clip_metric import CLIP_METRICS, ScoredClip, measure_clip
 from omni2sound.bench.metrics.copies import Nearness, TrainingSounds, copies_asked
 from omni2sound.bench.metrics.scene_v1 import ClipScore, TrueEvent, score_clip
 from omni2sound.bench.metrics.tagger_8s import embed_clip
@@ -350,10 +350,17 @@ def measure_clip_metrics(
 
 def _measure_clip(folder: Path, metrics: tuple[str, ...], pair: Pair) -> dict[str, float]:
     clip, sound = pair
-    made, real = _Decoded(sound.path), _Decoded(open_track(folder).path(clip.audio))
+    track = open_track(folder)
+    files = ScoredClip(
+        clip=clip,
+        sound=sound.path,
+        real=track.path(clip.audio),
+        video=None if clip.video is None else track.path(clip.video),
+    )
+    made, real = _Decoded(files.sound), _Decoded(files.real)
     values = {
         name: measure_clip(
-            name, lambda rate: (_fit(clip, made, rate), _fit(clip, real, rate)), clip
+            name, lambda rate: (_fit(clip, made, rate), _fit(clip, real, rate)), files
         )
         for name in metrics
     }
