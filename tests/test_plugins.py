@@ -239,6 +239,12 @@ def test_an_own_tagger_and_an_own_metric_score_in_two_workers(
     assert "no tagger 'flatness'; known: yamnet, tagger; plugins add others" in done.stderr
 
 
+def test_an_own_tagger_is_set_beside_the_others(store: Path) -> None:  # noqa: F811
+    arguments = ("bench", "taggers", "--corpus", store, "--taggers", "yamnet,flatness", "--json")
+    rates = json.loads(plugin("tagger", *arguments))
+    assert list(rates) == ["yamnet", "flatness"] and rates["flatness"]
+
+
 def test_a_metric_sees_the_files_and_is_compared_in_pairs(
     scene_track: Track,  # noqa: F811
     tmp_path: Path,

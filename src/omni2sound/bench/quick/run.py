@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from omni2sound.bench.metrics.tagging import load_tagger
 from omni2sound.bench.quick.impacts import run_impacts
 from omni2sound.bench.quick.model import PipelineSounds
 from omni2sound.bench.quick.prompts import PromptRun, run_prompts
@@ -21,8 +22,6 @@ from omni2sound.bench.quick.score import (
     score_impacts,
     score_prompts,
 )
-from omni2sound.encoders.metric.tagger import Tagger
-from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.encoders.sync import SyncConfig
 from omni2sound.errors import UserError
 from omni2sound.generate.pipeline import Omni2SoundPipeline
@@ -44,6 +43,8 @@ class QuickOptions:
     guidance: float | None = None
     """None: the model's default."""
     batch_size: int = 8
+    taggers: tuple[str, str] = ("yamnet", "tagger")
+    """Names in `TAGGERS`; the second one's rows are marked."""
 
 
 def run_quick(
@@ -93,8 +94,8 @@ def run_quick(
     prompts = run_prompts(
         assets,
         generate.for_prompts,
-        YamNet.load(),
-        in_domain=Tagger.load(),
+        load_tagger(options.taggers[0]),
+        in_domain=load_tagger(options.taggers[1]),
         num_prompts=options.num_prompts,
         seed=options.seed,
         batch_size=options.batch_size,
@@ -121,8 +122,8 @@ def _facts(
         "duration_s": options.duration_s,
         "steps": defaults.steps if options.num_steps is None else options.num_steps,
         "guidance": defaults.guidance if options.guidance is None else options.guidance,
-        "judge": "YAMNet",
-        "second_judge": "tagger",
+        "judge": options.taggers[0],
+        "second_judge": options.taggers[1],
         "oracle_rates": prompts.oracle_rates,
         "oracle_rates_2nd": prompts.second_oracle_rates,
         "classes_left_out": prompts.left_out,

@@ -150,27 +150,25 @@ def avbench(
         print(avbench_as_text(scores, dropped=dropped, missing=networks.missing))
 
 
-@app.command()
-def taggers(
+@app.command("taggers")
+def compare_taggers(
     corpus: CorpusOption = None,
-    tagger: Annotated[str, typer.Option(help="In-domain tagger: a name or a folder.")] = "tagger",
+    taggers: run.TaggersOption = "yamnet,tagger",
     validation: Annotated[
         bool, typer.Option("--val", help="Use the validation split instead of the test split.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print how often each tagger detects real recordings as their class."""
-    from omni2sound.bench.metrics.tagging import CatalogueTagger, tag_recordings
+    from omni2sound.bench.metrics.tagging import CatalogueTagger, load_tagger, tag_recordings
     from omni2sound.bench.report.text import taggers_as_text
-    from omni2sound.encoders.metric.tagger import Tagger
-    from omni2sound.encoders.metric.yamnet import YamNet
     from omni2sound.scenes.material.assets import SceneAssets
 
     split: Literal["test", "val"] = "val" if validation else "test"
     assets = SceneAssets.open(corpus_folder(corpus))
     found = {
-        name: tag_recordings(assets, CatalogueTagger(network, assets.catalogue), split)
-        for name, network in (("YAMNet", YamNet.load()), ("tagger", Tagger.load(tagger)))
+        name: tag_recordings(assets, CatalogueTagger(load_tagger(name), assets.catalogue), split)
+        for name in run.names_in(taggers)
     }
     if as_json:
         print(json.dumps({name: dict(real.rates) for name, real in found.items()}))

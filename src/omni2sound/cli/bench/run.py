@@ -121,7 +121,7 @@ def run(
     from omni2sound.bench.tracks.track import as_task
     from omni2sound.data.workers import kept_workers
 
-    chosen = tuple(as_task(task, "tasks") for task in _names(tasks))
+    chosen = tuple(as_task(task, "tasks") for task in names_in(tasks))
     options = _options(taggers, cache, corpus, engine, workers, weights)
     asked = ModelRun(
         model=model,
@@ -206,7 +206,7 @@ def _options(
     from omni2sound.bench.scoring.options import scoring_options
 
     return scoring_options(
-        _names(taggers),
+        names_in(taggers),
         cache_folder=cache,
         corpus=corpus,
         weights=weights,
@@ -215,7 +215,8 @@ def _options(
     )
 
 
-def _names(text: str) -> list[str]:
+def names_in(text: str) -> list[str]:
+    """Names separated by commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
