@@ -59,7 +59,8 @@ def import_corpus(
 ) -> None:
     """Write a manifest of a public corpus; media are found by name, missing ones reported."""
     from omni2sound.data.corpora import IMPORTERS, importer
-    from omni2sound.data.corpora.assemble import MediaFolder, assemble, write_report
+    from omni2sound.data.corpora.assemble import assemble, write_report
+    from omni2sound.data.corpora.finding.folder import MediaFolder
     from omni2sound.data.corpora.manifest import Manifest, write_manifest
     from omni2sound.data.corpora.overlap import same_source
     from omni2sound.errors import UserError
@@ -79,20 +80,23 @@ def import_corpus(
         raise UserError(f"{out}: exists already; choose another name or give --overwrite")
     clips, report = assemble(name, read(published), MediaFolder(media))
     problems = [f"{p.file}:{p.line}: {p.reason}" for p in report.problems]
+    unsure = [f"{u.clip_id}: {', '.join(u.files)}: {u.reason}" for u in report.unsure]
     if not clips:
-        shown = f"; the first problem: {problems[0]}" if problems else ""
+        shown = f"; the first problem: {(problems + unsure)[0]}" if problems or unsure else ""
         raise UserError(
             f"none of {report.num_rows} rows of {name} has media below {media} "
-            f"({len(report.missing)} missing, {len(problems)} malformed{shown})"
+            f"({len(report.missing)} missing, {len(unsure)} unsure, {len(problems)} malformed"
+            f"{shown})"
         )
     write_manifest(out, clips, media=media)
     listed = out.with_suffix(".report.json")
     write_report(listed, report)
     _report_import(report, listed)
     _warn(problems)
+    _warn(unsure)
     _report_overlaps(same_source([Manifest(path=out, media=media, clips=clips)]))
     print(out)
-    if problems:
+    if problems or unsure:
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
@@ -107,7 +111,8 @@ def _report_import(report: ImportReport, listed: Path) -> None:
     splits = ", ".join(f"{split} {count}" for split, count in report.num_clips.items())
     _log.info(
         f"{report.corpus}: {report.num_rows} rows, {sum(report.num_clips.values())} clips "
-        f"({splits}), {len(report.missing)} without media, {len(report.excluded)} excluded, "
+        f"({splits}), {len(report.missing)} without media, {len(report.unsure)} unsure, "
+        f"{len(report.short)} short, {len(report.excluded)} excluded, "
         f"{len(report.problems)} malformed; see {listed}"
     )
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from omni2sound.data.corpora import IMPORTERS, importer
-from omni2sound.data.corpora.assemble import ImportReport, MediaFolder, assemble
+from omni2sound.data.corpora.assemble import ImportReport, assemble
+from omni2sound.data.corpora.finding.folder import MediaFolder
 from omni2sound.data.corpora.manifest import Clip, write_manifest, write_parquet
 from omni2sound.errors import UserError
+from tests.data.corpora.media import sound, video, write
 
 
 @pytest.fixture
@@ -21,13 +23,10 @@ def published(tmp_path: Path) -> Path:
     return folder
 
 
-def media(tmp_path: Path, *names: str) -> Path:
-    """A media folder; importers look at names only."""
-    for name in names:
-        path = tmp_path / "media" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return tmp_path / "media"
+def media(tmp_path: Path, *names: str, duration_s: float = 10.0) -> Path:
+    """A media folder with files of one length."""
+    made = {n: video(duration_s) if n.endswith(".mp4") else sound(duration_s) for n in names}
+    return write(tmp_path / "media", made)
 
 
 def run(name: str, published: Path, folder: Path) -> tuple[dict[str, Clip], ImportReport]:
@@ -145,14 +144,14 @@ def test_wavcaps(tmp_path: Path, published: Path) -> None:
         (files / folder).mkdir(parents=True)
     (files / "SoundBible" / "sb_final.json").write_text(
         '{"num_captions_per_audio": 1, "data": [\n'
-        '{"id": "2219", "caption": "An airplane is landing.", "author": "D S", "duration": 14.1},\n'
+        '{"id": "2219", "caption": "An airplane is landing.", "author": "D S", "duration": 10.1},\n'
         '{"id": "2218", "caption": "Someone is ringing a bell." "duration": 1.5},\n'  # 3: a comma
         '{"id": "2217", "duration": 86.4},\n'  # 4: no caption
         '{"id": "2215", "caption": "A dog is barking.", "duration": "long"},\n'  # 5
-        '{"id": "2214", "caption": "An engine is starting.", "duration": 20.4}\n]}\n'
+        '{"id": "2214", "caption": "An engine is starting.", "duration": 9.8}\n]}\n'
     )
     (files / "FreeSound" / "fsd_final.json").write_text(  # as a bare list
-        '[{"id": "2219", "caption": "Rain falls.", "duration": 3.0},'
+        '[{"id": "2219", "caption": "Rain falls.", "duration": 10.0},'
         ' {"id": "77", "caption": "Wind blows.", "duration": 3.0}]'
     )
     (files / "AudioSet_SL" / "as_final.json").write_text(

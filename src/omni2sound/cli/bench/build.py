@@ -20,12 +20,17 @@ from omni2sound.errors import UserError
 from omni2sound.files import corpus_folder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from contextlib import ExitStack
 
     from omni2sound.bench.tracks.track import Track
+    from omni2sound.data.corpora.assemble import ImportReport
+    from omni2sound.data.corpora.manifest import Clip
     from omni2sound.llm.chat import ChatModel
 
 _log = logging.getLogger(__name__)
+
+_MAX_SHOWN = 20
 
 app = command_group("Build a track: versioned clips, captions and ground truth.")
 
@@ -111,14 +116,14 @@ def vggsound_omni(
     )
     from omni2sound.cli.bench.run import Steps
     from omni2sound.data.corpora import importer
-    from omni2sound.data.corpora.assemble import MediaFolder, assemble
+    from omni2sound.data.corpora.assemble import assemble
+    from omni2sound.data.corpora.finding.folder import MediaFolder
     from omni2sound.data.corpora.manifest import read_manifest
 
     if (llm_model is None) != no_llm:
         raise UserError("give --llm-model (and --llm-url), or say --no-llm")
     clips, listed = assemble("vggsound", importer("vggsound")(vggsound), MediaFolder(media))
-    for problem in listed.problems[:20]:
-        _log.warning("%s:%d: %s", problem.file, problem.line, problem.reason)
+    clips = _usable(clips, listed)
     mixed = MixPlan(count=mixes, seed=seed)
     plan = VggsoundPlan(mixes=mixed, max_similarity=max_similarity, captions_by=captions_by)
     with ExitStack() as stack:
@@ -145,6 +150,23 @@ def vggsound_omni(
     _print_identity(made)
 
 
+def _usable(clips: Sequence[Clip], listed: ImportReport) -> tuple[Clip, ...]:
+    """Report what an import left out, and leave out clips inside whole videos."""
+    for problem in listed.problems[:_MAX_SHOWN]:
+        _log.warning("%s:%d: %s", problem.file, problem.line, problem.reason)
+    for unsure in listed.unsure[:_MAX_SHOWN]:
+        _log.warning("%s: %s: %s", unsure.clip_id, ", ".join(unsure.files), unsure.reason)
+    whole = sum(clip.start_s > 0 for clip in clips)
+    for count, what in (
+        (len(listed.missing), "have no media"),
+        (len(listed.unsure), "have no file that is sure"),
+        (whole, "lie inside whole videos; cut these, since a track's clips begin with their file"),
+    ):
+        if count:
+            _log.warning("%d clips are not in the track: they %s", count, what)
+    return tuple(clip for clip in clips if not clip.start_s > 0)
+
+
 @app.command()
 def audiocaps(
     published: Annotated[Path, typer.Option(help="Folder with test.csv.")],
@@ -157,12 +179,11 @@ def audiocaps(
     """AudioCaps' test split, 10 s."""
     from omni2sound.bench.tracks.public import build_corpus_track
     from omni2sound.data.corpora import importer
-    from omni2sound.data.corpora.assemble import MediaFolder, assemble
+    from omni2sound.data.corpora.assemble import assemble
+    from omni2sound.data.corpora.finding.folder import MediaFolder
 
     clips, listed = assemble("audiocaps", importer("audiocaps")(published), MediaFolder(media))
-    if listed.missing:
-        _log.warning("%d clips have no media and are not in the track", len(listed.missing))
-    test = [c for c in clips if c.split == "test"]
+    test = [c for c in _usable(clips, listed) if c.split == "test"]
     _print_identity(build_corpus_track("audiocaps", test, media, out, clip_s=10.0, seed=seed))
 
 

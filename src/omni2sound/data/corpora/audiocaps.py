@@ -2,25 +2,27 @@
 
 In:   `train.csv`, `val.csv`, `test.csv`: "audiocap_id,youtube_id,start_time,caption"; val and
       test have five rows, one a caption, for each segment.
-Out:  drafts; rows of one segment become one clip with all of its captions (`assemble`).
+Out:  drafts; rows of one segment become one clip with all of its captions (`assemble`). Files are
+      found by YouTube id and times, or by the number of a row, `<audiocap_id>`.
 
 Source: https://github.com/cdjkim/audiocaps, folders `dataset` and `dataset2.0`; Kim et al. 2019.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from omni2sound.data.corpora import rows
-from omni2sound.data.corpora.audioset import media_stems
 from omni2sound.data.corpora.manifest import SPLITS, Split
 from omni2sound.data.tables import csv_lines
 from omni2sound.errors import UserError
 
 CLIP_S = 10.0
+_ROW = re.compile(r"\d+,[\w-]{11},")
 
 
 def read(published: Path) -> Iterator[rows.Item]:
@@ -31,7 +33,7 @@ def read(published: Path) -> Iterator[rows.Item]:
         raise UserError(f"{published}: expected {wanted}, found {', '.join(sorted(tables))}")
     for split in SPLITS:
         if split in tables:
-            lines = csv_lines(tables[split])
+            lines = csv_lines(tables[split], record_start=_ROW)
             yield from rows.drafts(tables[split], lines, partial(_draft, split))
 
 
@@ -42,7 +44,8 @@ def _draft(split: Split, row: Mapping[str, Any]) -> rows.Draft:
     return rows.Draft(
         clip_id=f"{video}_{round(start * 1000)}",
         split=split,
-        stems=(*media_stems(video, start, start + CLIP_S), row["audiocap_id"]),
+        youtube_id=video,
+        stems=(row["audiocap_id"],) if row["audiocap_id"].isdigit() else (),
         duration_s=CLIP_S,
         captions=(row["caption"],),
         source=f"youtube:{video}",

@@ -7,8 +7,8 @@ In:   `balanced_train_segments.csv`, `unbalanced_train_segments.csv`, `eval_segm
       "id" and "name"); without them the ids stay.
 Out:  drafts; evaluation segments are the test split.
 
-The project does not name media files; common names are tried: `<id>`,
-`Y<id>` (PANNs), `<id>_<start>`, `<id>_<start ms>_<end ms>`.
+The project does not name media files; they are found by YouTube id and times, by the names of
+common downloaders (`finding.names`).
 
 Source: https://research.google.com/audioset/download.html and
 https://github.com/audioset/ontology; Gemmeke et al. 2017. Labels are CC BY 4.0.
@@ -17,6 +17,7 @@ https://github.com/audioset/ontology; Gemmeke et al. 2017. Labels are CC BY 4.0.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -27,6 +28,7 @@ from omni2sound.data.corpora.manifest import Split
 from omni2sound.data.tables import Line, csv_lines
 
 _COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
+_ROW = re.compile(r"[\w-]{11}, *\d")
 
 
 def read(published: Path) -> Iterator[rows.Item]:
@@ -36,7 +38,7 @@ def read(published: Path) -> Iterator[rows.Item]:
         published, "*_segments.csv", wanted="eval_segments.csv and others"
     ):
         split: Split = "test" if path.name.startswith("eval") else "train"
-        lines = csv_lines(path, _COLUMNS, comment="#")
+        lines = csv_lines(path, _COLUMNS, comment="#", record_start=_ROW)
         yield from rows.drafts(path, lines, partial(_draft, split, names))
 
 
@@ -48,16 +50,6 @@ def class_names(folder: Path) -> Mapping[str, str]:
     for ontology in folder.rglob("ontology.json"):
         return {c["id"]: c["name"] for c in json.loads(ontology.read_text(encoding="utf-8"))}
     return {}
-
-
-def media_stems(video: str, start_s: float, end_s: float | None = None) -> tuple[str, ...]:
-    """List common file names of segments of YouTube videos."""
-    first = round(start_s * 1000)
-    stems = [f"{video}_{first}", f"{video}_{int(start_s):06d}", f"{video}_{int(start_s)}"]
-    if end_s is not None:
-        stems.insert(0, f"{video}_{first}_{round(end_s * 1000)}")
-        stems.append(f"{video}_{int(start_s)}_{int(end_s)}")
-    return (*stems, f"Y{video}", video)
 
 
 def _draft(split: Split, names: Mapping[str, str], row: Mapping[str, Any]) -> rows.Draft:
@@ -72,7 +64,7 @@ def _draft(split: Split, names: Mapping[str, str], row: Mapping[str, Any]) -> ro
     return rows.Draft(
         clip_id=f"{video}_{round(start * 1000)}",
         split=split,
-        stems=media_stems(video, start, end),
+        youtube_id=video,
         duration_s=end - start,
         labels=tuple(names.get(i, i) for i in ids),
         source=f"youtube:{video}",

@@ -121,7 +121,8 @@ def _draft(genres: Mapping[str, str], row: Mapping[str, Any]) -> rows.Draft:
     return rows.Draft(
         clip_id=f"{int(track):06d}",
         split=_SPLITS[split],
-        stems=(f"{int(track):06d}", track),
+        stems=tuple(dict.fromkeys((f"{int(track):06d}", track))),
+        parent=f"{int(track):06d}"[:3],
         labels=(*(x for x in labels if x), "music"),
         source=f"fma:{int(track)}",
         licence=row.get("track.license", "").strip(),

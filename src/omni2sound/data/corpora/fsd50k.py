@@ -4,7 +4,8 @@ In:   `FSD50K.ground_truth/dev.csv` ("fname,labels,mids,split" with train and va
       `eval.csv` ("fname,labels,mids"); labels as one quoted cell ("Purr,Domestic_animals").
       `FSD50K.metadata/{dev,eval}_clips_info_FSD50K.json`: by file name an object with
       "license" and "uploader".
-Out:  drafts; the evaluation set is the test split. Media are `<fname>.wav`.
+Out:  drafts; the evaluation set is the test split. Media are `<fname>.wav`, those of either set in
+      a folder of its own.
 
 Source: https://zenodo.org/records/4060432; Fonseca et al. 2022, arXiv:2010.00475. Licence and
 author of each sound are in the metadata; some are non-commercial.
@@ -13,6 +14,7 @@ author of each sound are in the metadata; some are non-commercial.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -23,6 +25,11 @@ from omni2sound.data.corpora.manifest import Split
 from omni2sound.data.tables import csv_lines
 from omni2sound.errors import ConfigError, UserError
 
+_ROW = re.compile(r"\d+,")
+_FOLDER_WORDS = {
+    "dev": frozenset(["dev", "development"]),
+    "eval": frozenset(["eval", "evaluation"]),
+}
 _SPLITS: Mapping[str, Split] = {"train": "train", "val": "val"}
 
 
@@ -36,7 +43,7 @@ def read(published: Path) -> Iterator[rows.Item]:
         raise UserError(f"{published}: no dev.csv or eval.csv in it; expected {wanted}")
     for path in tables:
         parse = partial(_draft, path.stem, _clips_info(folder, path.stem))
-        yield from rows.drafts(path, csv_lines(path), parse)
+        yield from rows.drafts(path, csv_lines(path, record_start=_ROW), parse)
 
 
 def _clips_info(folder: Path, name: str) -> Mapping[str, Any]:
@@ -63,7 +70,9 @@ def _draft(table: str, info: Mapping[str, Any], row: Mapping[str, Any]) -> rows.
     return rows.Draft(
         clip_id=name,
         split=split,
-        stems=(f"FSD50K/{name}", name),
+        stems=(name,),
+        folder_words=_FOLDER_WORDS[table],
+        other_folder_words=_FOLDER_WORDS["eval" if table == "dev" else "dev"],
         labels=labels,
         source=f"freesound:{name}",
         licence=str(about.get("license", "")),

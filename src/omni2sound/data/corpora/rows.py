@@ -31,8 +31,13 @@ class Draft:
     """A clip whose media are not found yet.
 
     Attributes:
+        youtube_id: Id of the video that it is a segment of; files are found by it.
         stems: Possible file names of the media without suffix, best first; with a folder in
             front ("FreeSound/1234") only below a folder whose name begins so.
+        is_named_in_words: The names are titles, which archives and file systems may change.
+        parent: Name of the folder that the corpus keeps the file in, if it tells of the clip.
+        folder_words: Words in names of folders of the clip's split.
+        other_folder_words: Words in names of folders of the other splits.
         audio: Sound file if its path is known, relative to the media folder.
         video: Video file if its path is known.
         corpus: Name of the corpus. Default: that of the importer.
@@ -43,7 +48,12 @@ class Draft:
     clip_id: str
     split: Split
     corpus: str = ""
+    youtube_id: str = ""
     stems: tuple[str, ...] = ()
+    is_named_in_words: bool = False
+    parent: str = ""
+    folder_words: frozenset[str] = frozenset()
+    other_folder_words: frozenset[str] = frozenset()
     audio: str | None = None
     video: str | None = None
     start_s: float = 0.0

@@ -1,7 +1,8 @@
 """VGGSound: 10-second clips of YouTube videos with visible sources.
 
 In:   `vggsound.csv`: no header; "YouTube ID, start seconds, label, train/test split".
-Out:  drafts named as the media of the project's own archives, `<id>_<start, six digits>`.
+Out:  drafts named as the media of the project's own archives, `<id>_<start, six digits>`; files
+      are found by YouTube id and times (`finding.names`).
 
 Source: https://www.robots.ox.ac.uk/~vgg/data/vggsound/ and the dataset card
 https://huggingface.co/datasets/Loie/VGGSound; Chen et al. 2020, arXiv:2004.14368. The
@@ -10,6 +11,7 @@ annotations are CC BY 4.0, the videos remain their owners'.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,13 @@ from omni2sound.data.tables import csv_lines
 
 CLIP_S = 10.0
 _COLUMNS = ("YouTube ID", "start seconds", "label", "split")
+_ROW = re.compile(r"[\w-]{11},\d+,")
 
 
 def read(published: Path) -> Iterator[rows.Item]:
     """Read every row of the table."""
     for path in rows.find_published(published, "vggsound*.csv", wanted="vggsound.csv"):
-        yield from rows.drafts(path, csv_lines(path, _COLUMNS), _draft)
+        yield from rows.drafts(path, csv_lines(path, _COLUMNS, record_start=_ROW), _draft)
 
 
 def _draft(row: Mapping[str, Any]) -> rows.Draft:
@@ -40,7 +43,7 @@ def _draft(row: Mapping[str, Any]) -> rows.Draft:
     return rows.Draft(
         clip_id=name,
         split="train" if row["split"] == "train" else "test",
-        stems=(name, f"{video}_{int(start)}", video),
+        youtube_id=video,
         duration_s=CLIP_S,
         labels=(row["label"],),
         source=f"youtube:{video}",

@@ -7,7 +7,8 @@ In:   `json_files/<source>/*_final*.json`: {"num_captions_per_audio": 1, "data":
 Out:  drafts, all for training; clips of any blacklist are excluded.
 
 Media lie as `<source>_flac/<id>.flac`; ids of the sources collide, so the folder's name must
-begin with the source's. Ids of AudioSet are YouTube's with a "Y" in front and a suffix.
+begin with the source's. Ids of AudioSet are YouTube's with a "Y" in front and a suffix; where such
+a segment starts is not published, so a whole video can't be cut to it.
 
 Source: https://huggingface.co/datasets/cvssp/WavCaps and https://github.com/XinhaoMei/WavCaps;
 Mei et al. 2023, arXiv:2303.17395. For academic use only.
@@ -16,6 +17,7 @@ Mei et al. 2023, arXiv:2303.17395. For academic use only.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -31,6 +33,8 @@ _SOURCES = {  # by how the file's name begins: folder of the media, prefix of so
     "fsd_final": ("FreeSound", "freesound"),
     "sb_final": ("SoundBible", "soundbible"),
 }
+
+_SUFFIX = re.compile(r"\.(wav|flac|mp3)$", re.IGNORECASE)
 
 
 def read(published: Path) -> Iterator[rows.Item]:
@@ -55,7 +59,7 @@ def _exclusion(blacklist: frozenset[str], row: Mapping[str, Any]) -> str | None:
 
 
 def _plain(name: object) -> str:
-    return str(name).partition(".")[0]
+    return _SUFFIX.sub("", str(name))
 
 
 def _blacklists(folder: Path) -> Mapping[str, frozenset[str]]:
@@ -83,7 +87,8 @@ def _draft(media: str, prefix: str, row: Mapping[str, Any]) -> rows.Draft:
     return rows.Draft(
         clip_id=f"{media}-{name}",
         split="train",
-        stems=(f"{media}/{name}", f"{media}/{of_source}"),
+        youtube_id=of_source if prefix == "youtube" else "",
+        stems=(f"{media}/{name}",),
         duration_s=duration_s or None,
         captions=(caption.strip(),),
         source=f"{prefix}:{of_source}",
