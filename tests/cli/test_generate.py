@@ -225,6 +225,34 @@ def test_sound_that_is_not_there_cannot_be_kept(folder: Path, model: Path) -> No
     assert "clip.mp4: has no sound of its own to keep" in result.stderr
 
 
+def test_pictures_are_encoded_again_on_request_only(folder: Path, model: Path) -> None:
+    with pytest.raises(UserError, match="cannot hold h264 video.*or `reencode`"):
+        invoke(model, "clip.mp4", "--steps", 1, "-o", "a.webm")
+    invoke(model, "clip.mp4", "--steps", 1, "-o", "a.webm", "--reencode")
+    video = probe(folder / "a.webm").video
+    assert video is not None
+    assert video.codec == "vp9"
+    source = probe(folder / "clip.mp4").video
+    assert source is not None
+    assert video.num_frames == source.num_frames
+
+
+def test_a_comment_of_the_video_stays(folder: Path, model: Path) -> None:
+    with av.open("clip.mp4") as source, av.open("commented.mp4", "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        target.metadata["comment"] = "mine"
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    for name in ("b.mp4", "b.mkv"):
+        invoke(model, "commented.mp4", "--steps", 1, "-o", name)
+        with av.open(name) as container:
+            tags = {key.lower(): value for key, value in container.metadata.items()}
+        assert tags["comment"] == "mine"
+        assert json.loads(tags["omni2sound"])["task"] == "V2A"
+
+
 def test_a_loudness_is_reached_and_reported(folder: Path, model: Path) -> None:
     arguments = ["--prompt", "rain", "--seed", 1, "--steps", 1, "--loudness", -30, "--json"]
     (report,) = reports(invoke(model, *arguments, "-o", "a.wav"))

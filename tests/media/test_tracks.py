@@ -11,8 +11,8 @@ from av.stream import Disposition
 
 from omni2sound.errors import MediaError
 from omni2sound.media import Audio, mux, read_audio
+from omni2sound.media.copy.own_sound import list_tracks, read_own_sound
 from omni2sound.media.samples import mix
-from omni2sound.media.tracks import list_tracks, read_own_sound
 from tests.media.films import Sound, levels, stack, tone, write_film
 
 DEFAULT = Disposition.default

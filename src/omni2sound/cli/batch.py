@@ -26,6 +26,7 @@ from omni2sound.cli.options import (
     ModelOption,
     OverwriteOption,
     PipelineDeviceOption,
+    ReencodeOption,
     option_names,
 )
 from omni2sound.errors import UserError
@@ -57,6 +58,7 @@ def batch(
     lora: LoraOption = None,
     keep_audio: KeepAudioOption = False,
     loudness_lufs: LoudnessOption = None,
+    reencode: ReencodeOption = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -83,7 +85,10 @@ def batch(
             lora=lora,
         ),
         output=OutputOptions(
-            keep_audio=keep_audio, overwrite=overwrite, loudness_lufs=loudness_lufs
+            keep_audio=keep_audio,
+            overwrite=overwrite,
+            loudness_lufs=loudness_lufs,
+            reencode=reencode,
         ),
     )
     count = Counter(made=0, skipped=0, failed=0)

@@ -26,6 +26,7 @@ from omni2sound.cli.options import (
     ModelOption,
     OverwriteOption,
     PipelineDeviceOption,
+    ReencodeOption,
 )
 
 EXAMPLES = """\b
@@ -125,6 +126,7 @@ def generate(
     lora: LoraOption = None,
     keep_audio: KeepAudioOption = False,
     loudness_lufs: LoudnessOption = None,
+    reencode: ReencodeOption = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -149,7 +151,12 @@ def generate(
         seed=draw_seed() if seed is None else seed,
         takes=takes,
     )
-    options = OutputOptions(keep_audio=keep_audio, overwrite=overwrite, loudness_lufs=loudness_lufs)
+    options = OutputOptions(
+        keep_audio=keep_audio,
+        overwrite=overwrite,
+        loudness_lufs=loudness_lufs,
+        reencode=reencode,
+    )
     outputs = plan_outputs(output, request, options)
     pipeline = PipelineOptions(
         model=model,

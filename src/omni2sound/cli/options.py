@@ -74,6 +74,14 @@ LoudnessOption = Annotated[
         help="Target loudness, -50 to -5 LUFS, with true peaks below -1 dB. Default: as generated.",
     ),
 ]
+ReencodeOption = Annotated[
+    bool,
+    typer.Option(
+        "--reencode",
+        help="Encode the picture again (H.264; AV1 in mkv, VP9 in webm) where a copy would not "
+        "show the same. Default: refuse such a copy.",
+    ),
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object per result instead of its path.")

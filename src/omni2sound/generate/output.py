@@ -41,11 +41,13 @@ class OutputOptions:
     """Replace files that exist."""
     loudness_lufs: float | None = None
     """Target loudness, -50 to -5 LUFS; None: as generated."""
+    reencode: bool = False
+    """Encode the picture again where a copy would not show the same."""
 
     def __post_init__(self) -> None:
         from omni2sound.media.loudness.level import check_loudness
 
-        for name in ("keep_audio", "overwrite"):
+        for name in ("keep_audio", "overwrite", "reencode"):
             if not isinstance(value := getattr(self, name), bool):
                 raise UserError(f"expected True or False, got {repr(value)[:80]}", field=name)
         check_loudness(self.loudness_lufs)
@@ -185,6 +187,8 @@ def request_sha256(
         "model": model_sha256,
         "dtype": dtype,
     }
+    if options.reencode:
+        asked["reencode"] = True
     if request.text_guidance_scale is None:
         del asked["text_guidance"]  # as in digests from before the field existed
     if copied is not None and (sha256 := file_sha256(copied)) != video:
@@ -245,7 +249,14 @@ def save(
         "loudness_lufs": options.loudness_lufs,
     }
     if video is not None and muxed:
-        leveling = mux(video, result.audio, output, keep_audio=options.keep_audio, **how)
+        leveling = mux(
+            video,
+            result.audio,
+            output,
+            keep_audio=options.keep_audio,
+            reencode=options.reencode,
+            **how,
+        )
     else:
         leveling = write_audio(output, result.audio, **how)
     times = asdict(result.timings)

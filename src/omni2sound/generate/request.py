@@ -252,6 +252,7 @@ class GenerationResult:
         keep_audio: bool = False,
         loudness_lufs: float | None = None,
         overwrite: bool = False,
+        reencode: bool = False,
     ) -> dict[str, Any]:
         """Write the sound, its metadata and its sidecar, as `omni2sound generate` does.
 
@@ -265,6 +266,7 @@ class GenerationResult:
             keep_audio: Mix the video's own sound under the new one.
             loudness_lufs: Target loudness, -50 to -5 LUFS. Default: as generated.
             overwrite: Replace files that exist.
+            reencode: Encode the picture again where a copy would not show the same.
 
         Returns:
             What the sidecar PATH.json says: how the sound was made, `leveling` (what was done
@@ -277,7 +279,10 @@ class GenerationResult:
         from omni2sound.generate.output import OutputOptions, check_output_of, save
 
         options = OutputOptions(
-            keep_audio=keep_audio, overwrite=overwrite, loudness_lufs=loudness_lufs
+            keep_audio=keep_audio,
+            overwrite=overwrite,
+            loudness_lufs=loudness_lufs,
+            reencode=reencode,
         )
         target = as_path(path, "path")
         source = self.request.video if video is None else as_path(video, "video")

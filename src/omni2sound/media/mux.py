@@ -1,4 +1,4 @@
-"""Sound into a video: the picture is copied packet by packet, never encoded again.
+"""Sound into a video: the picture is copied packet by packet.
 
 In:   a video, an `Audio`.
 Out:  mp4, mov, mkv or webm with the same video packets and sound of exactly their length.
@@ -6,6 +6,7 @@ Out:  mp4, mov, mkv or webm with the same video packets and sound of exactly the
 Sound starts with the first picture. A picture that starts up to `KEPT_START_S` late keeps
 its timestamps and the sound gets the same delay; anything else (transport streams start
 hours late, some files before zero) is moved by one constant so that both start at zero.
+Where a copy would not show the same, it is refused, or encoded again on request (`copy.reencode`).
 mp4 and mov keep timestamps exactly; Matroska rounds them to its 1 ms, and has no edit
 lists: pictures that an mp4 hides before its start are seen there before the sound begins.
 Subtitles, chapters, tags and what else lies beside the packets (`media.copy`) are kept where the
@@ -32,6 +33,8 @@ from av.video.stream import VideoStream
 
 from omni2sound.errors import MediaError, UserError
 from omni2sound.media.copy.beside import complete, find_losses, read_beside
+from omni2sound.media.copy.own_sound import read_own_sound
+from omni2sound.media.copy.reencode import Encoder
 from omni2sound.media.copy.side_tracks import SideTracks, language_tag, loses_shown
 from omni2sound.media.copy.tags import kept_tags, only_as_keys, without_own
 from omni2sound.media.encode import (
@@ -55,7 +58,7 @@ from omni2sound.media.layouts import ASSUMED, channel_names, mixed_layout
 from omni2sound.media.loudness.level import Leveling, level
 from omni2sound.media.packets import copy_packets
 from omni2sound.media.samples import Audio, fit_length, mix, round_half_up
-from omni2sound.media.tracks import read_own_sound
+from omni2sound.media.video import iter_pictures
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +87,7 @@ def mux(
     metadata: Mapping[str, str] | None = None,
     overwrite: bool = False,
     loudness_lufs: float | None = None,
+    reencode: bool = False,
 ) -> Leveling:
     """Write a copy of a video with new sound.
 
@@ -96,6 +100,8 @@ def mux(
         metadata: Tags added to the video's own; ``title`` and ``comment`` survive everywhere.
         overwrite: Replace an existing file (never the input).
         loudness_lufs: Target loudness of the written sound, after mixing. Default: unchanged.
+        reencode: Encode the picture again where a copy would not show the same; a copy that
+            would is still a copy.
 
     Returns:
         What was done to the level.
@@ -128,7 +134,13 @@ def mux(
         between_samples=codec.lossy,
         name=name,
     )
-    write = partial(_write_copy, video_path, video, audio, output_path, metadata or {}, language)
+    if not reencode:
+        check_container(video.codec, output_path)
+    write = partial(
+        _write_copy,
+        *(video_path, video, audio, output_path, metadata or {}, language),
+        encoded=not _holds(video.codec, output_path),
+    )
     try:
         lost = write()
     except _SideTracksRefusedError:
@@ -149,6 +161,7 @@ def _write_copy(
     metadata: Mapping[str, str],
     language: str,
     *,
+    encoded: bool,
     with_side_tracks: bool = True,
 ) -> list[str]:
     """Write the file; return words for what of the source is not in it."""
@@ -162,7 +175,8 @@ def _write_copy(
         lost: list[str] = []
 
         def finish(path: Path) -> None:
-            complete(path, container_format, beside, tags, quicktime_keys)
+            there = beside.without_codec() if encoded else beside
+            complete(path, container_format, there, tags, quicktime_keys)
             probe(path)
             lost.extend(find_losses(path, beside, tags))
 
@@ -173,7 +187,10 @@ def _write_copy(
             verify=finish,
             options=_muxer_options(container_format, as_keys=bool(keys)),
         ) as target:
-            out_stream = _copy_stream(in_stream, target, output_path)
+            encoder = Encoder(target, in_stream, video) if encoded else None
+            out_stream = encoder.stream if encoder else _copy_stream(in_stream, target)
+            _describe(in_stream, out_stream, target.format.name)
+            lost.extend(encoder.losses(in_stream) if encoder else [])
             target.metadata.update(tags)
             sound_stream = add_audio_stream(target, codec, audio)
             if language:
@@ -190,13 +207,18 @@ def _write_copy(
                 if side.copies:
                     raise _SideTracksRefusedError(str(error)) from error
                 raise
+            pictures = (
+                encoder.packets(iter_pictures(video_path), start_s=start_s, end_s=video.duration_s)
+                if encoder
+                else copy_packets(video_path, source, video, shift_s=shift_s)
+            )
             _interleave(
                 target,
                 encode_audio(
                     sound_stream, audio,
                     first_sample=round_half_up(start_s * audio.sample_rate_hz),
                 ),
-                _on_stream(copy_packets(video_path, source, video, shift_s=shift_s), out_stream),
+                _on_stream(pictures, out_stream),
                 side.packets(shift_s=shift_s, end_s=end_s),
             )  # fmt: skip
     return lost
@@ -265,11 +287,14 @@ def check_container(codec: str, output_path: Path) -> None:
     Raises:
         UserError: Its container cannot hold the codec.
     """
+    if not _holds(codec, output_path):
+        raise UserError(_unsupported(codec, output_path))
+
+
+def _holds(codec: str, output_path: Path) -> bool:
     container_format, _ = _FORMATS[output_path.suffix.lower()]
     with av.open(io.BytesIO(), "w", format=container_format) as trial:
-        holds = _can_hold(trial, codec)
-    if not holds:
-        raise UserError(_unsupported(codec, output_path))
+        return _can_hold(trial, codec)
 
 
 def check_kept_sound(info: MediaInfo, output_path: Path) -> None:
@@ -296,17 +321,19 @@ def _shift(video: VideoStreamInfo) -> Fraction:
     return Fraction(0) if 0 <= video.start_s <= KEPT_START_S else -video.start_s
 
 
-def _copy_stream(in_stream: VideoStream, target: OutputContainer, output_path: Path) -> VideoStream:
-    check_container(in_stream.codec_context.codec.canonical_name, output_path)
+def _copy_stream(in_stream: VideoStream, target: OutputContainer) -> VideoStream:
     out_stream = target.add_stream_from_template(in_stream, opaque=True)
     if in_stream.sample_aspect_ratio:  # Matroska keeps it beside the codec, not in it
         out_stream.codec_context.sample_aspect_ratio = in_stream.sample_aspect_ratio
     if in_stream.codec_context.codec.canonical_name == "hevc":
         _set_hevc_tag(in_stream, out_stream, target.format.name)
+    return out_stream
+
+
+def _describe(in_stream: VideoStream, out_stream: VideoStream, container_format: str) -> None:
     out_stream.metadata.update(kept_tags(in_stream.metadata))
     if language := in_stream.metadata.get("language"):
-        out_stream.metadata["language"] = language_tag(language, target.format.name)
-    return out_stream
+        out_stream.metadata["language"] = language_tag(language, container_format)
 
 
 def _set_hevc_tag(in_stream: VideoStream, out_stream: VideoStream, container_format: str) -> None:
@@ -359,10 +386,10 @@ def _unsupported(codec: str, output_path: Path) -> str:
         with av.open(io.BytesIO(), "w", format=container_format) as trial:
             if suffix != output_path.suffix.lower() and _can_hold(trial, codec):
                 fitting.append(suffix)
-    advice = f"use {' '.join(fitting)}" if fitting else "re-encode the video to h264 first"
+    advice = f"use {' '.join(fitting)}, or `reencode`" if fitting else "use `reencode`"
     return (
         f"{shown_name(output_path)}: {output_path.suffix} cannot hold {codec} video, "
-        f"and the picture is copied, not re-encoded; {advice}"
+        f"and the picture is copied, not encoded again; {advice}"
     )
 
 

@@ -112,6 +112,21 @@ def iter_frames(
     return _frames_at(path, video, times, start, size_px)
 
 
+def iter_pictures(path: str | os.PathLike[str]) -> Iterator[tuple[Fraction, VideoFrame]]:
+    """Yield each picture that is shown, with the second of the file at which it appears.
+
+    Times rise strictly. The last picture stands to the end of the file (`MediaInfo.duration_s`).
+
+    Raises:
+        MediaError: The file has no picture that can be decoded.
+    """
+    info = probe(path)
+    if info.video is None:
+        raise MediaError(f"{shown_name(info.path)}: has sound but no picture; give a video")
+    with open_input(info.path) as container:
+        yield from _pictures_from(container, info.video, Fraction(0))
+
+
 def _frames_at(
     path: Path,
     video: VideoStreamInfo,

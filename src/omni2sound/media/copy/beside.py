@@ -9,7 +9,7 @@ Nothing is taken on trust: the finished file is opened again and compared.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 
 from omni2sound.media.copy.boxes import (
     KINDS,
+    OF_THE_CODEC,
     add_boxes,
     boxes_of_entry,
     boxes_of_stream,
@@ -46,6 +47,11 @@ class Beside:
     language: str = ""
     num_chapters: int = 0
     codec_tag: str = ""
+
+    def without_codec(self) -> Beside:
+        """Return what stays true when the pictures are encoded again."""
+        kept = {k: box for k, box in self.boxes.items() if k not in OF_THE_CODEC}
+        return replace(self, boxes=kept, codec_tag="")
 
     @property
     def words(self) -> set[str]:

@@ -39,6 +39,8 @@ KINDS: Mapping[bytes, str] = {
 }
 """Boxes of a visual sample entry that say how pictures are shown, with words for them."""
 
+OF_THE_CODEC = frozenset((b"dvcC", b"dvvC", b"dvwC", b"hvcE", b"avcE", b"lhvC", b"vexu"))
+"""Those of them that describe how the pictures are encoded."""
 _MAX_MOOV_BYTES = 2**28
 _MAX_BOX_BYTES = 2**20
 _MAX_TOP_BOXES = 100_000

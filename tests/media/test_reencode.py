@@ -1,0 +1,198 @@
+"""Pictures encoded again: only on request, only where a copy does not fit, at exact times."""
+
+from __future__ import annotations
+
+import logging
+from fractions import Fraction
+from itertools import accumulate
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from omni2sound.errors import UserError
+from omni2sound.media import iter_frames, mux, probe, read_audio
+from omni2sound.media.copy.reencode import CODECS
+from omni2sound.media.mux import default_suffix
+from tests.media.clips import LEVELS, clicks, grey, onset_s, packets_of, write_video
+from tests.media.films import tone
+from tests.media.test_copy import DOLBY_8_4, SPHERE, TO_ENTRY, grow, hevc
+
+SUFFIXES = {".mp4": "h264", ".mov": "h264", ".mkv": "av1", ".webm": "vp9"}
+
+
+def shown(path: Path) -> list[tuple[Fraction, int]]:
+    """(second, number) of each picture, in the order of showing."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        base = Fraction(stream.time_base or 0)
+        found = []
+        for frame in container.decode(stream):
+            mean = float(frame.to_ndarray(format="rgb24").mean())
+            found.append((frame.pts * base, round((mean - 20) / 8) % LEVELS))  # type: ignore[operator]
+        return sorted(found)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    gaps=st.lists(st.integers(6, 200), min_size=1, max_size=20),
+    suffix=st.sampled_from(list(SUFFIXES)),
+    first=st.integers(0, 300),
+)
+def test_times_are_exact(gaps: list[int], suffix: str, first: int) -> None:
+    with TemporaryDirectory() as folder:
+        ticks = list(accumulate(gaps, initial=first))
+        source = write_video(
+            Path(folder) / "in.mov", ticks=ticks, codec="qtrle", pix_fmt="rgb24", size=(64, 64)
+        )
+        if suffix == ".mov":  # holds the codec: the copy is faithful
+            source = write_video(
+                Path(folder) / "in.mkv", ticks=ticks, codec="libvpx-vp9", size=(64, 64)
+            )
+        out = Path(folder) / f"out{suffix}"
+        with pytest.raises(UserError, match="reencode"):
+            mux(source, tone(440), out)
+        mux(source, tone(440), out, reencode=True)
+        before, after = shown(source), shown(out)
+        assert [n for _, n in after] == [n for _, n in before]
+        rounding_s = Fraction(0) if suffix in (".mp4", ".mov") else Fraction(1, 1000)
+        for (t, _), (u, _) in zip(before, after, strict=True):
+            assert abs(t - u) <= rounding_s
+        info, source_info = probe(out), probe(source)
+        assert info.video is not None
+        assert info.video.codec == SUFFIXES[suffix]
+        assert abs(info.duration_s - source_info.duration_s) <= Fraction(1, 500)
+
+
+@pytest.mark.parametrize("suffix", list(SUFFIXES))
+def test_a_faithful_copy_stays_a_copy(tmp_path: Path, suffix: str) -> None:
+    codec = "libvpx-vp9" if suffix == ".webm" else "libx264"
+    source = write_video(tmp_path / f"in{suffix}", ticks=range(0, 600, 60), codec=codec)
+    out = tmp_path / f"out{suffix}"
+    mux(source, tone(440), out, reencode=True)
+    assert [p[3] for p in packets_of(out)] == [p[3] for p in packets_of(source)]
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mp4"])
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotation_is_applied_to_the_pixels(tmp_path: Path, suffix: str, degrees: int) -> None:
+    def corner(_: int) -> NDArray[np.uint8]:
+        picture = np.full((32, 48, 3), 40, np.uint8)
+        picture[:16, :24] = 200  # upper left
+        return picture
+
+    def prepare(stream: Any) -> None:
+        stream.set_display_rotation(degrees)
+
+    source = write_video(
+        tmp_path / "in.mov", ticks=range(0, 600, 60), codec="prores_ks", pix_fmt="yuv422p10le",
+        picture=corner, prepare=prepare,
+    )  # fmt: skip
+    out = tmp_path / f"out{suffix}"
+    mux(source, tone(440), out, reencode=True)
+    before, after = probe(source).video, probe(out).video
+    assert before is not None
+    assert after is not None
+    assert (after.width_px, after.height_px) == (before.width_px, before.height_px)
+    assert after.rotation_deg == 0
+    wanted, found = (next(iter_frames(path, fps=10)).astype(int) for path in (source, out))
+    assert np.abs(wanted - found).mean() < 4
+
+
+def test_odd_sizes_colours_and_depth(tmp_path: Path) -> None:
+    def prepare(stream: Any) -> None:
+        context = stream.codec_context
+        context.color_primaries, context.color_trc, context.colorspace = 9, 18, 9
+
+    source = write_video(
+        tmp_path / "in.mkv", ticks=range(0, 600, 60), codec="ffv1", pix_fmt="yuv420p10le",
+        size=(65, 97), prepare=prepare,
+    )  # fmt: skip
+    out = tmp_path / "out.mov"
+    mux(source, tone(440), out, reencode=True)
+    with av.open(str(out)) as container:
+        context = container.streams.video[0].codec_context
+        assert context.pix_fmt == "yuv420p10le"
+        assert (context.width, context.height) == (98, 66)
+        assert (context.color_primaries, context.color_trc, context.colorspace) == (9, 18, 9)
+
+
+@pytest.mark.parametrize("degrees", [0, 90])
+def test_pixel_aspect_stays(tmp_path: Path, degrees: int) -> None:
+    def prepare(stream: Any) -> None:
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        stream.set_display_rotation(degrees)
+
+    source = write_video(
+        tmp_path / "in.mov", ticks=range(0, 600, 60), codec="prores_ks", pix_fmt="yuv422p10le",
+        size=(64, 96), prepare=prepare,
+    )  # fmt: skip
+    out = tmp_path / "out.mp4"
+    mux(source, tone(440), out, reencode=True)
+    before, after = probe(source).video, probe(out).video
+    assert before is not None
+    assert after is not None
+    assert before.pixel_aspect == Fraction(4, 3)
+    assert after.pixel_aspect == (Fraction(3, 4) if degrees else Fraction(4, 3))
+    assert after.width_px / after.height_px == pytest.approx(
+        before.width_px / before.height_px, rel=0.02
+    )
+
+
+def test_alpha_stays_in_webm_and_is_named_elsewhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = write_video(
+        tmp_path / "in.mov", ticks=range(0, 600, 60), codec="qtrle", pix_fmt="argb", size=(64, 64)
+    )
+    caplog.set_level(logging.WARNING, "omni2sound")
+    mux(source, tone(440), tmp_path / "out.webm", reencode=True)
+    assert "alpha" not in caplog.text
+    with av.open(str(tmp_path / "out.webm")) as container:
+        tags = {key.lower(): value for key, value in container.streams.video[0].metadata.items()}
+        assert tags["alpha_mode"] == "1"
+    mux(source, tone(440), tmp_path / "out.mp4", reencode=True)
+    assert "not kept in .mp4: alpha" in caplog.text
+
+
+def test_projection_stays_and_dolby_vision_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    film = grow(hevc(tmp_path / "in.mp4"), (*TO_ENTRY, b"hvc1"), DOLBY_8_4 + SPHERE)
+    caplog.set_level(logging.WARNING, "omni2sound")
+    mux(film, tone(440), tmp_path / "out.webm", reencode=True)
+    assert "Dolby Vision" in caplog.text
+    assert caplog.text.count("\n") == 1
+
+
+def test_sound_stays_with_the_picture(tmp_path: Path) -> None:
+    source = write_video(
+        tmp_path / "in.mov", ticks=range(0, 1200, 60), codec="qtrle", pix_fmt="rgb24",
+        picture=lambda number: np.full((32, 48, 3), grey(number), np.uint8),
+    )  # fmt: skip
+    for suffix in (".mp4", ".mkv", ".webm"):
+        out = tmp_path / f"out{suffix}"
+        mux(source, clicks([0.5], duration_s=2), out, reencode=True)
+        assert onset_s(read_audio(out)) == pytest.approx(0.5, abs=0.004)
+
+
+def test_raw_pictures_can_only_be_encoded(tmp_path: Path) -> None:
+    source = write_video(
+        tmp_path / "in.avi", ticks=range(10), time_base=Fraction(1, 25), codec="rawvideo",
+        pix_fmt="bgr24",
+    )  # fmt: skip
+    out = tmp_path / f"out{default_suffix(source)}"
+    with pytest.raises(UserError, match=r"use `reencode`$"):
+        mux(source, tone(440), out)
+    mux(source, tone(440), out, reencode=True)
+    assert [n for _, n in shown(out)] == list(range(10))
+
+
+def test_every_container_has_a_codec() -> None:
+    assert set(CODECS) == {"mp4", "mov", "matroska", "webm"}
