@@ -194,7 +194,7 @@ def test_a_codec_that_does_not_fit_names_the_suffixes_that_do(
     tmp_path: Path, source: str, codec: str, target: str, advice: str
 ) -> None:
     video = write_video(tmp_path / source, ticks=[0, 300], codec=codec)
-    with pytest.raises(UserError, match=f"use {advice}$"):
+    with pytest.raises(UserError, match=f"use {advice}, or `reencode`$"):
         mux(video, clicks([0.1], duration_s=1), tmp_path / f"out{target}")
     assert list(tmp_path.iterdir()) == [video]
 

@@ -249,14 +249,8 @@ def save(
         "loudness_lufs": options.loudness_lufs,
     }
     if video is not None and muxed:
-        leveling = mux(
-            video,
-            result.audio,
-            output,
-            keep_audio=options.keep_audio,
-            reencode=options.reencode,
-            **how,
-        )
+        how |= {"keep_audio": options.keep_audio, "reencode": options.reencode}
+        leveling = mux(video, result.audio, output, **how)
     else:
         leveling = write_audio(output, result.audio, **how)
     times = asdict(result.timings)

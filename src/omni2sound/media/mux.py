@@ -264,7 +264,7 @@ def _report(output_path: Path, lost: list[str]) -> None:
         "%s: not kept in %s: %s%s",
         shown_name(output_path),
         output_path.suffix.lower(),
-        ", ".join(lost),
+        ", ".join(dict.fromkeys(lost)),
         advice,
     )
 
