@@ -264,3 +264,10 @@ def test_numbers_out_of_range_are_refused_at_the_call(
     path = write_video(tmp_path / "clip.mp4", ticks=range(0, 600, 60))
     with pytest.raises(UserError):
         iter_frames(path, **arguments)  # type: ignore[arg-type]
+
+
+def test_a_decoder_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    """QuickTime's own raw pictures have no layout that the decoder knows."""
+    path = write_video(tmp_path / "raw.mov", ticks=range(3), codec="rawvideo", pix_fmt="yuv420p")
+    with pytest.raises(MediaError, match=r"no picture can be decoded \(rawvideo\)"):
+        probe(path)

@@ -201,6 +201,9 @@ class _Scan:
         self.container = container
         self.video = next((s for s in container.streams.video if _is_picture(s)), None)
         self.audio = next((s for s in container.streams.audio if _is_sound(s)), None)
+        # Asked before any decoding: PyAV 19 crashes where the decoder could not be opened
+        # (findings/pyav19-name-crash.sh).
+        self.codec_name = self.video.codec_context.name if self.video else ""
         self.picture: VideoFrame | None = None
         self.num_dropped = 0
 
@@ -258,7 +261,7 @@ class _Scan:
             return None
         if self.picture is None:
             raise MediaError(
-                f"{self.name}: no picture can be decoded ({stream.codec_context.name}); "
+                f"{self.name}: no picture can be decoded ({self.codec_name}); "
                 "the file is damaged or starts without a key frame: re-encode it"
             )
         if self.picture.width * self.picture.height > MAX_PIXELS:
