@@ -147,7 +147,7 @@ def check_output_of(video: Path | None, output: Path, options: OutputOptions) ->
             raise UserError(f"{name}: a still picture can't be copied with sound; write .wav")
         if output.exists() and output.samefile(video):
             raise UserError(f"{name}: is the input itself; choose another name")
-        if picture is not None:
+        if picture is not None and not options.reencode:
             check_container(picture.codec, output)
         if options.keep_audio:
             check_kept_sound(info, output)
