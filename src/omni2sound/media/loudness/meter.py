@@ -36,9 +36,9 @@ _FLOOR_SHARE = 0.1
 _LOWEST_RATE_HZ = 8000
 """Below, the filters lose their shape, or are none at all; such a sound is measured at 48 kHz."""
 _METER_RATE_HZ = 48_000
-_TAIL_S = 0.5
-"""The filters' response has decayed by 1000 dB: both poles of the high-pass are at 38 Hz."""
-_WINDOW = 2**18
+_TAIL_S = 0.25
+"""The filters' response has decayed by 500 dB: both poles of the high-pass are at 38 Hz."""
+_WINDOW = 2**15
 
 # The analogue prototypes of BS.1770's two stages; at 48 kHz they give its coefficients.
 _SHELF_HZ, _SHELF_Q, _SHELF_DB = 1681.974450955533, 0.7071752369554196, 3.999843853973347
