@@ -109,12 +109,12 @@ bench: $(VENV)/.dev $(VENV)/.bundled
 	$(BIN)/python -m benchmarks.robustness.annotate_kills
 	$(BIN)/omni2sound scenes fetch --corpus $(CORPUS)
 	$(BIN)/python benchmarks/checks/near_duplicates.py --corpus $(CORPUS)
-	$(BIN)/python benchmarks/speed/stage_speed.py --corpus $(CORPUS)
-	$(BIN)/python benchmarks/checks/stage_hashes.py --corpus $(CORPUS)
+	$(BIN)/python benchmarks/speed/scene_speed.py --corpus $(CORPUS)
+	$(BIN)/python benchmarks/checks/scene_hashes.py --corpus $(CORPUS)
 	$(BIN)/python benchmarks/checks/moved_stems.py --corpus $(CORPUS)
 	$(BIN)/python benchmarks/checks/distances.py --corpus $(CORPUS) --tagger yamnet
 	$(BIN)/python benchmarks/checks/distances.py --corpus $(CORPUS) --tagger tagger
-	$(BIN)/python -m benchmarks.quality.annotate_stage --corpus $(CORPUS) --out out/annotate
+	$(BIN)/python -m benchmarks.quality.annotate_scenes --corpus $(CORPUS) --out out/annotate
 	$(BIN)/omni2sound bench quick --corpus $(CORPUS)
 
 $(PARITY)/.installed: benchmarks/parity/requirements.txt | $(VENV)/.dev

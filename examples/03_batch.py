@@ -2,7 +2,7 @@
 
 Run:  python 03_batch.py
 
-On the command line `omni2sound batch jobs.jsonl --out-dir out` does the same from a file.
+On the command line `omni2sound batch jobs.jsonl --out out` does the same from a file.
 """
 
 from pathlib import Path

@@ -8,6 +8,8 @@ there was a limiter: the file divided by its largest value, if that is over full
 
 from __future__ import annotations
 
+import argparse
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,6 +26,7 @@ BATCH = 4
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     catalogue, rng = Catalogue.load(), np.random.default_rng(0)
     prompts = [
         class_prompt(catalogue.sound_class(c), rng=rng, held_out=False) for c in QUICK_CLASSES

@@ -11,6 +11,7 @@ it: the nearest class mean of whole sentences, which learns nothing.
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 
 import numpy as np
@@ -117,6 +118,7 @@ def taught(way: tuple[bool, bool, float, float], train: States, labels: Tensor) 
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     torch.set_num_threads(1)
     encoder = TextEncoder.load()
     train, train_labels = encoded(encoder, TRAINING_PROMPTS, held_out=False)

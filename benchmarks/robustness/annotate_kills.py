@@ -1,6 +1,6 @@
 """Does every clip end once, and is nothing bought twice, if `annotate run` keeps dying?
 
-    python benchmarks/robustness/annotate_kills.py [--clips 2000] [--kills 50] [--concurrency 16]
+    python -m benchmarks.robustness.annotate_kills [--clips 2000] [--kills 50] [--concurrency 16]
 
 `omni2sound annotate run` sends tiny clips, some of them with pictures, through every step: a
 local scorer, and a misbehaving server (`llm_server.py`) as viewer, junior, senior and validator.
@@ -211,7 +211,7 @@ async def killed_run(
             budget=budget,
         )
     if budget is None:
-        for words in (("export", "--to", str(folder / "export")), ("status",)):
+        for words in (("export", "--out", str(folder / "export")), ("status",)):
             told = await start_process(
                 *("-m", "omni2sound", "annotate", words[0], str(run), *words[1:]),
                 log=logs,

@@ -1,6 +1,6 @@
 """Is every question answered once, and every cent accounted for, if the process keeps dying?
 
-    python benchmarks/robustness/llm_kills.py [--items 2000] [--kills 50] [--concurrency 16]
+    python -m benchmarks.robustness.llm_kills [--items 2000] [--kills 50] [--concurrency 16]
 
 A process asks a misbehaving server (`llm_server.py`) one question an item, and is killed
 (SIGKILL) again and again: half of the times when a random number of requests has come in, half

@@ -8,6 +8,7 @@ Forward and backward pass of `models.layers.attention` in bfloat16 beside
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Callable
 
@@ -42,6 +43,7 @@ def cpu_seconds(call: Callable[[Tensor, Tensor, Tensor], Tensor], shape: tuple[i
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     torch.set_num_threads(1)
     print(f"{'':28} {'fused, ms':>10} {'products, ms':>13} {'ratio':>6}")
     for name, shape in SHAPES.items():

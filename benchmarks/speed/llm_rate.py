@@ -1,6 +1,6 @@
 """What do the store, the intents and the limits cost, beside a bare loop around the SDK?
 
-    python benchmarks/speed/llm_rate.py [--calls 2000] [--rounds 3] [--concurrency 64]
+    python -m benchmarks.speed.llm_rate [--calls 2000] [--rounds 3] [--concurrency 64]
         [--long 10000]
 
 Both ask the same server on this machine, which answers at once and runs in a process of its

@@ -92,7 +92,7 @@ def test_run_status_export_and_page(corpus: Path, call: Callable[..., str]) -> N
     assert run(call) == {"kept": 2, "dropped": 1, "failed": 0, "waiting": 0}
     status = json.loads(call("status", "run", "--json"))
     assert (status["clips"], status["ended"], status["dropped by route"]) == (3, 3, 1)
-    call("export", "run", "--to", "export")
+    call("export", "run", "--out", "export")
     manifest = read_manifest(corpus / "export" / "manifest.jsonl")
     assert [c.captions for c in manifest.clips] == [("A dog barks.",)] * 2
     assert manifest.media == corpus.resolve()
@@ -107,7 +107,7 @@ def test_parquet_and_manifest_are_read_by_the_importer_as_one(
     corpus: Path, call: Callable[..., str]
 ) -> None:
     run(call)
-    call("export", "run", "--to", "export")
+    call("export", "run", "--out", "export")
     table = corpus / "export" / "data" / "annotations.parquet"
     assert pq.read_table(table).column("events")[0].as_py()[0]["what"] == "a dog"
     read = [
@@ -170,7 +170,7 @@ def test_a_judge_sees_what_both_runs_kept(corpus: Path, call: Callable[..., str]
 def test_the_same_results_are_the_same_bytes(corpus: Path, call: Callable[..., str]) -> None:
     for name in ("one", "two"):
         run(call, name, "--concurrency", "1" if name == "one" else "8")
-        call("export", name, "--to", f"export-{name}")
+        call("export", name, "--out", f"export-{name}")
     for file in ("manifest.jsonl", "data/annotations.parquet", "statistics.json", "README.md"):
         first, second = (corpus / f"export-{name}" / file for name in ("one", "two"))
         assert first.read_bytes() == second.read_bytes()
@@ -178,7 +178,7 @@ def test_the_same_results_are_the_same_bytes(corpus: Path, call: Callable[..., s
 
 def test_the_key_is_in_no_file(corpus: Path, call: Callable[..., str]) -> None:
     run(call)
-    call("export", "run", "--to", "export")
+    call("export", "run", "--out", "export")
     call("inspect", "run", "made/c0", "-o", "page.html")
     written = [p for p in corpus.rglob("*") if p.is_file()]
     assert len(written) > 8
@@ -272,6 +272,6 @@ def test_nothing_is_exported_from_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no annotation run"):
         CliRunner().invoke(
             app,
-            ["annotate", "export", str(tmp_path), "--to", str(tmp_path / "e")],
+            ["annotate", "export", str(tmp_path), "--out", str(tmp_path / "e")],
             catch_exceptions=False,
         )

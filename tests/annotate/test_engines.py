@@ -107,7 +107,7 @@ def run_and_export(
     run, out = f"run-{name}", f"export-{name}"
     thresholds = ("--thresholds", "all.toml")
     annotate(corpus, "run", "clips.jsonl", run, *thresholds, *engine, killing=killing)
-    annotate(corpus, "export", run, "--to", out)
+    annotate(corpus, "export", run, "--out", out)
     return {file: (corpus / out / file).read_bytes() for file in FILES}
 
 

@@ -47,7 +47,7 @@ def write_jobs(folder: Path, *jobs: object) -> Path:
 
 def run_jobs(model: Path, *more: object) -> Any:
     """What `omni2sound batch` does with these arguments; its own errors are raised."""
-    command = ["batch", "jobs.jsonl", "--out-dir", "out", *map(str, more)]
+    command = ["batch", "jobs.jsonl", "--out", "out", *map(str, more)]
     result = CliRunner().invoke(app, [*command, "--model", str(model), "--device", "cpu"])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
@@ -262,7 +262,7 @@ def test_a_stopped_run_goes_on_where_it_was(folder: Path, model: Path) -> None:
     """Stopped as a process, by SIGTERM, somewhere after its first result."""
     jobs = [{"id": f"j{i}", "prompt": "rain", "seed": i, "duration_s": 2} for i in range(200)]
     write_jobs(folder, *jobs)
-    command = [OMNI2SOUND, "batch", "jobs.jsonl", "--out-dir", "out"]
+    command = [OMNI2SOUND, "batch", "jobs.jsonl", "--out", "out"]
     command += ["--model", str(model)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from omni2sound.cli.options import EngineOption, WorkersOption, command_group
+from omni2sound.cli.options import (
+    EngineOption,
+    OverwriteOption,
+    TableJsonOption,
+    WorkersOption,
+    command_group,
+)
 from omni2sound.cli.progress import progress_bar
 from omni2sound.data.workers import default_workers
 from omni2sound.errors import UserError
@@ -35,8 +41,8 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
 PicturesOption = Annotated[
     Literal["text", "none", "frames"],
     typer.Option(
-        help="text describes the silent video to the captioners, as in the paper; none gives them "
-        "nothing of it; frames shows it to the junior."
+        help="How captioners get the silent video: text is a description, as in the paper; frames "
+        "shows it to the junior; none leaves it out."
     ),
 ]
 WordingOption = Annotated[
@@ -51,7 +57,10 @@ KeyOption = Annotated[
 ]
 PricesOption = Annotated[
     list[Path] | None,
-    typer.Option("--prices", help="Price table that precedes the bundled one; may be repeated."),
+    typer.Option(
+        "--prices",
+        help="Price table that precedes the bundled one; may be repeated. Default: none.",
+    ),
 ]
 BudgetOption = Annotated[
     str | None,
@@ -76,7 +85,7 @@ app = command_group("Caption clips from sound and picture: run, watch, export.")
 
 @app.command()
 def run(
-    manifest: Annotated[Path, typer.Argument(help="Clips: a manifest of omni2sound data import.")],
+    manifest: Annotated[Path, typer.Argument(help="Clips: a manifest that `data import` wrote.")],
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="Run folder; an existing run is resumed.")
     ],
@@ -110,7 +119,10 @@ def run(
         bool, typer.Option("--dry-run", help="Print an upper bound of the cost and send nothing.")
     ] = False,
 ) -> None:
-    """Annotate the clips of a manifest. Exit code 1 if some could not be finished."""
+    """Annotate the clips of a manifest.
+
+    Exit code 1 if some could not be finished.
+    """
     from omni2sound.annotate.build import CrewSettings, annotate_manifest
     from omni2sound.annotate.chat.estimate import estimate
     from omni2sound.annotate.runs import source_clips
@@ -189,12 +201,15 @@ def _json_object(text: str | None) -> dict[str, Any]:
 @app.command()
 def status(
     run: RunArgument,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: TableJsonOption = False,
     watch: Annotated[
         bool, typer.Option("--watch", help="Repeat every 5 seconds until all clips have ended.")
     ] = False,
 ) -> None:
-    """Show a run's progress: routes, drops by rule, escalations, money, speed, time left."""
+    """Show a run's progress.
+
+    Routes, drops by rule, escalations, money, speed, time left.
+    """
     from omni2sound.annotate.report.status import run_status
 
     while True:
@@ -219,13 +234,16 @@ def _print_status(found: dict[str, Any], *, as_json: bool) -> None:
 @app.command()
 def export(
     run: RunArgument,
-    to: Annotated[Path, typer.Option(help="Folder of the data set, new or empty.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the data set, new or empty.")],
 ) -> None:
-    """Write the kept clips as a data set: manifest, Parquet, card and statistics."""
+    """Write the kept clips as a data set.
+
+    Manifest, Parquet, card and statistics.
+    """
     from omni2sound.annotate.report.export import export as write
 
-    counts = write(run, to)
-    print(to)
+    counts = write(run, out)
+    print(out)
     _log.info("%d of %d clips kept", counts["kept"], counts["ended"])
 
 
@@ -233,10 +251,13 @@ def export(
 def inspect(
     run: RunArgument,
     clip: Annotated[str, typer.Argument(help="CORPUS/CLIP_ID as in the manifest.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="HTML file to write.")],
-    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+    output: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")],
+    overwrite: OverwriteOption = False,
 ) -> None:
-    """Write one clip's history as a page: frames, spectrogram, turns, decisions."""
+    """Write one clip's history as an HTML page.
+
+    Frames, spectrogram, turns, decisions.
+    """
     from omni2sound.annotate.report.page import write_page
 
     if output.exists() and not overwrite:
@@ -250,7 +271,7 @@ def judge(
     run: RunArgument,
     against: Annotated[
         str,
-        typer.Option(help="manifest for the captions that the clips came with, or a run folder."),
+        typer.Option(help="Other captions: a run folder, or manifest for those of the manifest."),
     ] = "manifest",
     judge_name: Annotated[str, typer.Option("--judge", help=f"Judge: {_MODEL}")] = "local",
     key_variable: KeyOption = "OPENAI_API_KEY",
@@ -263,7 +284,10 @@ def judge(
     workers: WorkersOption = None,
     limit: LimitOption = None,
 ) -> None:
-    """Compare a run's captions with others of the same clips: win rate over both orders."""
+    """Compare a run's captions with others of the same clips.
+
+    Prints the win rate over both orders.
+    """
     from omni2sound.annotate.executor import Executor
     from omni2sound.annotate.report.judge_run import judge_run
     from omni2sound.weights import resolve_model
@@ -286,14 +310,14 @@ def judge(
 @app.command()
 def score(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Runs over the same synthetic scenes.")
+        list[Path], typer.Argument(metavar="RUN", help="Runs over the same synthetic scenes.")
     ],
     scenes: Annotated[
         list[Path],
-        typer.Option(help="Folder of scenes: omni2sound scenes build; may be repeated."),
+        typer.Option(help="Folder that `scenes build` wrote; may be repeated."),
     ],
 ) -> None:
-    """Compare runs over synthetic scenes with the ground truth, as a table."""
+    """Compare runs over synthetic scenes with the ground truth."""
     from omni2sound.annotate.report.against_scenes import table
 
     for line in table(runs, scenes):

@@ -35,10 +35,10 @@ logger = logging.getLogger(__name__)
 
 EXAMPLES = """\b
 Example:
-  omni2sound batch jobs.jsonl --out-dir out
+  omni2sound batch jobs.jsonl --out out
 where jobs.jsonl holds lines such as
   {"id": "bark", "prompt": "a dog barks", "duration_s": 2}
-  {"id": "street", "video": "clips/street.mp4", "seed": 7, "output": "street.mkv"}
+  {"id": "street", "video": "street.mp4", "seed": 7, "output": "street.mkv"}
 """
 
 
@@ -48,7 +48,7 @@ def batch(
         Path, typer.Argument(metavar="JOBS", help="File of requests, one JSON object per line.")
     ],
     out_dir: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Folder for the results; made if it is missing.")
+        Path, typer.Option("--out", "-o", help="Folder for the results; created if missing.")
     ],
     model: ModelOption = "embedded",
     device: PipelineDeviceOption = "auto",

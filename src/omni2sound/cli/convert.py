@@ -30,7 +30,7 @@ def convert(
         ),
     ] = None,
 ) -> None:
-    """Convert a checkpoint of the stable-audio-tools family, or a model back into one."""
+    """Convert a stable-audio-tools checkpoint, or a model back."""
     from omni2sound.convert.folder import convert as run
 
     if not target.parent.is_dir():

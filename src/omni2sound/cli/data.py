@@ -18,6 +18,7 @@ from omni2sound.cli.options import (
     DeviceOption,
     EncodersOption,
     EngineOption,
+    OverwriteOption,
     WorkersOption,
     command_group,
 )
@@ -38,26 +39,40 @@ EXIT_SOME_FAILED = 1
 MAX_SHOWN = 20
 """Number of messages of one kind in the terminal; the report holds all."""
 
-LatentsOption = Annotated[
-    bool, typer.Option(help="Store latents too, for recipes that do not augment (paper).")
+LATENTS_HELP = "Store latents too, for recipes that do not augment (paper)."
+
+FeaturesOption = Annotated[
+    Path, typer.Option("--out", "-o", help="Output folder of features; created if missing.")
 ]
 
-app = command_group("Import public corpora, find duplicates and leaks, compute features.")
+app = command_group("Import corpora, find duplicates, compute features.")
 
 
 @app.command("import")
 def import_corpus(
     name: Annotated[str, typer.Argument(help="Name of the corpus; `list` prints all names.")],
     published: Annotated[
-        Path | None, typer.Argument(help="Folder or file as published by the corpus.")
+        Path | None,
+        typer.Argument(
+            help="Folder or file as published by the corpus. Required, except for `list`."
+        ),
     ] = None,
-    media: Annotated[Path | None, typer.Option(help="Folder of sound or video files.")] = None,
+    media: Annotated[
+        Path | None,
+        typer.Option(help="Folder of sound or video files. Required, except for `list`."),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Output manifest, a .jsonl file.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Output manifest, a .jsonl file. Required, except for `list`."
+        ),
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace an existing manifest.")] = False,
+    overwrite: OverwriteOption = False,
 ) -> None:
-    """Write a manifest of a public corpus; media are found by name, missing ones reported."""
+    """Write a manifest of a public corpus.
+
+    Media are found by name; missing ones are reported.
+    """
     from omni2sound.data.corpora import IMPORTERS, importer
     from omni2sound.data.corpora.assemble import assemble, write_report
     from omni2sound.data.corpora.finding.folder import MediaFolder
@@ -140,12 +155,18 @@ def check(
         bool, typer.Option(help="Compare audio fingerprints as well as source ids.")
     ] = True,
     clean: Annotated[
-        Path | None, typer.Option(help="Folder for the manifests without duplicates and leaks.")
+        Path | None,
+        typer.Option(
+            help="Folder for copies of the manifests without duplicates and leaks. Default: none."
+        ),
     ] = None,
     engine: EngineOption = "local",
     num_workers: WorkersOption = None,
 ) -> None:
-    """Find duplicates and leaks between splits; the exit code is 1 if there are leaks."""
+    """Find duplicates, and leaks between splits.
+
+    Exit code 1 if there are leaks.
+    """
     from omni2sound.data.corpora.manifest import read_manifest, write_manifest
     from omni2sound.data.corpora.overlap import same_sound, same_source, without
     from omni2sound.errors import UserError
@@ -193,7 +214,7 @@ def _new_overlaps(heard: tuple[Overlap, ...], known: tuple[Overlap, ...]) -> tup
 @app.command()
 def features(
     manifest: Annotated[Path, typer.Argument(help="Manifest that `data import` wrote.")],
-    out: Annotated[Path, typer.Option(help="Output folder of features; created if missing.")],
+    out: FeaturesOption,
     split: Annotated[
         Literal["train", "val", "test"], typer.Option(help="Split of the clips.")
     ] = "train",
@@ -203,7 +224,7 @@ def features(
     max_windows: Annotated[
         int, typer.Option("--windows", min=1, help="Most rows from one long clip.")
     ] = 3,
-    latents: LatentsOption = True,
+    latents: Annotated[bool, typer.Option(help=LATENTS_HELP)] = True,
     media: Annotated[
         Path | None, typer.Option(help="Folder of media. Default: the one that the manifest names.")
     ] = None,
@@ -213,7 +234,10 @@ def features(
     engine: EngineOption = "local",
     num_workers: WorkersOption = None,
 ) -> None:
-    """Compute the features that `omni2sound train` reads; resumes an interrupted build."""
+    """Compute the features that `omni2sound train` reads.
+
+    An interrupted build is resumed.
+    """
     from omni2sound.data.store.from_clips import CorpusOptions, build_corpus_features
 
     with progress_bar("features") as report:
@@ -260,7 +284,7 @@ def finish_build(out: Path, built: BuildReport) -> None:
 def verify(
     stores: Annotated[list[Path], typer.Argument(help="Folders of features.")],
 ) -> None:
-    """Read every byte of feature stores and compare it with the recorded checksums."""
+    """Compare feature stores with their recorded checksums."""
     from omni2sound.data.store.index import verify_store
     from omni2sound.errors import IntegrityError
 

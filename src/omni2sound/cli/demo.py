@@ -25,12 +25,15 @@ NUM_THUMBNAILS = 8
 
 
 def demo(
-    out: Annotated[Path, typer.Option("--out", help="Folder for the three files.")] = Path("out"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the three files; created if missing.")
+    ] = Path("out"),
     device: PipelineDeviceOption = "auto",
 ) -> None:
-    """Generate sound for a real video and for a sentence, with the bundled model.
+    """Generate sound for a real video and for a sentence.
 
-    Writes demo.mp4, demo_t2a.wav and demo.png (frames above the sound's spectrogram).
+    Uses the bundled model; writes demo.mp4, demo_t2a.wav and demo.png (frames above the sound's
+    spectrogram).
     """
     video = demo_video()
     try:

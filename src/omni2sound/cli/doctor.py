@@ -13,12 +13,14 @@ import json
 import platform
 import sys
 import tempfile
+import textwrap
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
+from omni2sound.cli.options import TableJsonOption
 from omni2sound.cli.setup import BundledPackage, bundled_packages
 from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.files import cache_dir
@@ -30,6 +32,7 @@ _ENCODER_OF = {
     "mp3": "libmp3lame",
     "flac": "flac",
 }
+LINE_LENGTH = 80
 _DECODERS = ("h264", "hevc", "vp9", "av1", "aac", "opus", "mp3")
 _MAX_LATE_MS = 5
 
@@ -54,11 +57,9 @@ class Check:
 
 
 def doctor(
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object instead of a table.")
-    ] = False,
+    as_json: TableJsonOption = False,
 ) -> None:
-    """Show what is installed, what is missing, and the command that fixes it.
+    """Show what is installed, and how to install what is missing.
 
     Exit code 1 if something that `omni2sound generate` needs is missing.
     """
@@ -71,9 +72,15 @@ def doctor(
         width = max(len(check.name) for check in checks)
         for check in checks:
             mark = "ok     " if check.ok else "MISSING" if check.needed_by else "-      "
-            purpose = f"for {check.needed_by}, " if check.needed_by else "if you want it, "
-            advice = f"; {purpose}run: {check.fix}" if check.fix else ""
-            print(f"{mark}  {check.name:{width}}  {check.found}{advice}")
+            start, indent = f"{mark}  {check.name:{width}}  ", " " * (width + 11)
+            for line in textwrap.wrap(
+                check.found, LINE_LENGTH - len(indent), break_on_hyphens=False
+            ) or [""]:
+                print(start + line)
+                start = indent
+            if check.fix:
+                purpose = f"for {check.needed_by}" if check.needed_by else "if you want it"
+                print(f"         {purpose}, run: {check.fix}")
     if not usable:
         raise typer.Exit(1)
 
@@ -224,7 +231,7 @@ def _model() -> Check:
     except Omni2SoundError as error:
         fix = "pip install --force-reinstall omni2sound"
         return Check(name="default model", ok=False, found=str(error), fix=fix)
-    return Check(name="default model", ok=True, found=f"{card.name}, sha256 {card.sha256}")
+    return Check(name="default model", ok=True, found=f"{card.name}, sha256 {card.sha256[:16]}")
 
 
 def _plugins() -> list[Check]:

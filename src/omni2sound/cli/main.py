@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import signal
 import sys
@@ -35,7 +36,7 @@ from omni2sound.cli import (
     setup,
 )
 from omni2sound.cli.bench import commands as bench
-from omni2sound.cli.options import option_names
+from omni2sound.cli.options import option_names, set_metavars
 from omni2sound.cli.train import cost, part, recipe
 from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.plugins import load_plugins
@@ -55,17 +56,21 @@ class _Group(TyperGroup):
 
 
 def _name_options(command: Any) -> None:
-    """Let the errors of a command and its subcommands name its options and arguments."""
+    """Let help and errors of a command and its subcommands name its options and arguments."""
     for child in getattr(command, "commands", {}).values():
         _name_options(child)
     run = command.callback
     if run is None:
         return
+    set_metavars(command)
     names = option_names(command)
 
     @functools.wraps(run)
     def run_and_rename(*values: Any, **named_values: Any) -> Any:
         try:
+            for field, value in named_values.items():
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise UserError(f"expected a finite number, got {value}", field=field)
             return run(*values, **named_values)
         except UserError as error:
             error.rename(names)
@@ -118,8 +123,9 @@ def common(
         list[str] | None,
         typer.Option(
             "--plugin",
-            help="Module or .py file that registers your own encoders, recipes, importers ... "
-            "(docs/guides/extend.md); may be repeated. Default: those of OMNI2SOUND_PLUGINS.",
+            metavar="PLUGIN",
+            help="Module or .py file that registers your own encoders, recipes, importers, "
+            "taggers or metrics; may be repeated. Default: those of OMNI2SOUND_PLUGINS.",
         ),
     ] = None,
     version: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,8 +19,8 @@ CorpusOption = Annotated[
 EngineOption = Annotated[
     Engine,
     typer.Option(
-        help="local runs processes on this machine; ray needs the extra `scale` and uses the "
-        "cluster that RAY_ADDRESS names."
+        help="Where workers run: local processes of this machine, or ray (extra `scale`; the "
+        "cluster that RAY_ADDRESS names)."
     ),
 ]
 WorkersOption = Annotated[
@@ -36,9 +37,7 @@ ComponentsOption = Annotated[
 ]
 EncodersOption = Annotated[
     Path | None,
-    typer.Option(
-        help="Folder of published encoders (docs/guides/full-size.md). Default: cache folder."
-    ),
+    typer.Option(help="Folder of published encoders. Default: encoders in the cache folder."),
 ]
 ModelOption = Annotated[
     str, typer.Option(help='Model: "embedded", a model folder, or a Hub id "org/name@<commit>".')
@@ -86,6 +85,9 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace file
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object per result instead of its path.")
 ]
+TableJsonOption = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object instead of a table.")
+]
 
 
 def command_group(description: str) -> typer.Typer:
@@ -98,6 +100,25 @@ def command_group(description: str) -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
+
+
+def set_metavars(command: Any) -> None:
+    """Name the values of a command in its help: PATH, N; never by their Python types."""
+    hints = typing.get_type_hints(command.callback)
+    for p in command.params:
+        kinds = {hints.get(p.name), *typing.get_args(hints.get(p.name))}
+        kinds |= {inner for kind in kinds for inner in typing.get_args(kind)}
+        value = next((name for kind, name in _METAVARS.items() if kind in kinds), None)
+        if value is None:  # a flag, or a choice, which shows its values
+            continue
+        if p.param_type_name == "argument":
+            p.metavar = p.metavar or p.name.upper()
+            p.display_type = lambda ctx: ""  # typer shows the type beside the name
+        else:
+            p.metavar = p.metavar or value
+
+
+_METAVARS = {Path: "PATH", str: "TEXT", int: "N", float: "X"}
 
 
 def option_names(command: Any) -> dict[str, str]:

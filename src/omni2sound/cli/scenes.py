@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast, get_args
 
 import typer
 
-from omni2sound.cli.data import LatentsOption, encoder_source, finish_build
+from omni2sound.cli.data import LATENTS_HELP, FeaturesOption, encoder_source, finish_build
 from omni2sound.cli.options import (
     ComponentsOption,
     CorpusOption,
     DeviceOption,
     EncodersOption,
     EngineOption,
+    OverwriteOption,
     WorkersOption,
     command_group,
 )
@@ -42,8 +43,8 @@ TrackOption = Annotated[
 KindOption = Annotated[
     Literal["main", "strike", "audio"],
     typer.Option(
-        help="main: one to three sources. strike: one impact among silent objects. audio: no "
-        "picture."
+        help="Kind of scene: main has one to three sources, strike one impact among silent "
+        "objects, audio no picture."
     ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Random seed; equal seeds, equal scenes.")]
@@ -60,13 +61,16 @@ def fetch(
     corpus: CorpusOption = None,
     from_folder: Annotated[
         Path | None,
-        typer.Option("--from", help="Folder of packages to use instead of the network."),
+        typer.Option("--from", help="Folder of the packages. Default: they are downloaded."),
     ] = None,
     mirror: Annotated[
         str | None, typer.Option(help="Root of a Debian mirror. Default: deb.debian.org.")
     ] = None,
 ) -> None:
-    """Download recordings and pictures from pinned packages and prepare them; needs no root."""
+    """Download recordings and pictures and prepare them.
+
+    They come from pinned Debian packages; root is not needed.
+    """
     from omni2sound.scenes.material.fetch import fetch as prepare
     from omni2sound.scenes.material.packages import DEFAULT_MIRROR
 
@@ -79,7 +83,7 @@ def fetch(
 @app.command()
 def build(
     num_scenes: NumScenesOption,
-    out: Annotated[Path, typer.Option(help="Output folder; created if missing.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output folder; created if missing.")],
     track: TrackOption = "train",
     seed: SeedOption = 0,
     kind: KindOption = "main",
@@ -90,7 +94,10 @@ def build(
     ] = None,
     corpus: CorpusOption = None,
 ) -> None:
-    """Write scenes: video, mix, stems, events and a manifest; resumes an interrupted build."""
+    """Write scenes: video, mix, stems, events and a manifest.
+
+    An interrupted build is resumed.
+    """
     from omni2sound.errors import UserError
     from omni2sound.scenes.export.files import BuildPlan, build_corpus
     from omni2sound.scenes.material.assets import SceneAssets
@@ -111,8 +118,8 @@ def build(
 @app.command()
 def inspect(
     path: Annotated[Path, typer.Argument(help="Folder of scenes, or of one scene.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Output file, a .png.")],
-    overwrite: Annotated[bool, typer.Option(help="Replace an existing file.")] = False,
+    output: Annotated[Path, typer.Option("--out", "-o", help="Output file, a .png.")],
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Draw a contact sheet: frames, spectrogram, events."""
     from omni2sound.errors import UserError
@@ -133,7 +140,10 @@ def check(
     duration_s: DurationOption = 5.0,
     corpus: CorpusOption = None,
 ) -> None:
-    """Check that each event is heard in its stem and seen in its picture at its onset."""
+    """Check that each onset shows in the event's stem and picture.
+
+    Exit code 1 if one does not.
+    """
     from omni2sound.scenes.check import check_scenes
     from omni2sound.scenes.material.assets import SceneAssets
 
@@ -186,9 +196,12 @@ def _milliseconds(seconds: float | None) -> str:
 def features(
     scenes: Annotated[
         list[str],
-        typer.Option(help="KIND:COUNT:SECONDS, e.g. main:800:4 or audio:2400:4; may repeat."),
+        typer.Option(
+            metavar="KIND:COUNT:SECONDS",
+            help="Scenes to render, e.g. main:800:4 or audio:2400:4; may be repeated.",
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="Output folder of features; created if missing.")],
+    out: FeaturesOption,
     split: Annotated[
         Literal["train", "val", "test"],
         typer.Option(help="Split whose recordings and pictures are used."),
@@ -205,7 +218,7 @@ def features(
             help="Speed perturbation: play recordings faster or slower by up to this fraction.",
         ),
     ] = 0.0,
-    latents: LatentsOption = False,
+    latents: Annotated[bool, typer.Option("--latents", help=LATENTS_HELP)] = False,
     parts: ComponentsOption = "embedded",
     encoders: EncodersOption = None,
     device: DeviceOption = "cpu",
@@ -213,7 +226,10 @@ def features(
     num_workers: WorkersOption = None,
     corpus: CorpusOption = None,
 ) -> None:
-    """Compute training features of scenes; resumes an interrupted build."""
+    """Compute training features of scenes.
+
+    An interrupted build is resumed.
+    """
     from omni2sound.scenes.export.features import build_features
 
     plans = [_scene_plan(text) for text in scenes]

@@ -86,7 +86,7 @@ def setup(
         ),
     ] = None,
 ) -> None:
-    """Install the bundled networks: text encoder, picture encoder, audio tagger, demo video.
+    """Install the companion encoders, audio tagger and demo video.
 
     Safe to repeat: what is installed is skipped. Downloads about 130 MB the first time.
     """

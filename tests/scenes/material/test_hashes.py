@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.checks.stage_hashes import (
+from benchmarks.checks.scene_hashes import (
     NEAR_BITS,
     audio_hash,
     distance_bits,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.checks.stage_hashes import audio_hash, distance_bits
+from benchmarks.checks.scene_hashes import audio_hash, distance_bits
 from omni2sound.errors import ConfigError
 from omni2sound.scenes.material.levels import measure_level
 from omni2sound.scenes.material.synthesis import MODELS, synthesise

@@ -1,6 +1,6 @@
 """`omni2sound bench build TRACK`: tracks of the benchmark as versioned data.
 
-In:   the stage corpus, or what others publish and a folder of media.
+In:   the scene material, or what others publish and a folder of media.
 Out:  a track folder; its identity on stdout.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +22,6 @@ from omni2sound.files import corpus_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from contextlib import ExitStack
 
     from omni2sound.bench.tracks.track import Track
     from omni2sound.data.corpora.assemble import ImportReport
@@ -52,7 +52,10 @@ def stage_omni(
     engine: EngineOption = "local",
     workers: WorkersOption = None,
 ) -> None:
-    """Build scenes with exact ground truth, offline; resumes a stopped build."""
+    """Build scenes with exact ground truth, offline.
+
+    An interrupted build is resumed.
+    """
     from omni2sound.bench.tracks.scenes import TrackPlan, build_scene_track
 
     with progress_bar("clips", clips) as report:
@@ -85,10 +88,10 @@ def vggsound_omni(
         float, typer.Option(help="Audio-visual similarity below which a clip is off-screen.")
     ] = 0.2,
     captions_by: Annotated[
-        str, typer.Option(help="Author of the captions, noted in the track.")
+        str, typer.Option(help="Author of the captions, noted in the track. Default: none.")
     ] = "",
     llm_model: Annotated[
-        str | None, typer.Option(help="Model at --llm-url that checks captions.")
+        str | None, typer.Option(help="Model that checks captions; required without --no-llm.")
     ] = None,
     llm_url: Annotated[
         str | None, typer.Option(help="Endpoint of the model. Default: OpenAI's.")
@@ -100,12 +103,10 @@ def vggsound_omni(
         float | None, typer.Option(min=0, help="Limit in US dollars. Default: none.")
     ] = None,
     no_llm: Annotated[
-        bool, typer.Option(help="Skip the caption check (noted in the track).")
+        bool, typer.Option("--no-llm", help="Skip the caption check (noted in the track).")
     ] = False,
 ) -> None:
-    """Build from VGGSound's test set with captions; exit code 1 while clips wait for review."""
-    from contextlib import ExitStack
-
+    """Build from VGGSound's test set; exit 1 while clips wait."""
     from omni2sound.bench.metrics.tagging import speech_by_yamnet
     from omni2sound.bench.tracks.music_mixes import MixPlan
     from omni2sound.bench.tracks.vggsound import (
@@ -176,7 +177,7 @@ def audiocaps(
         int, typer.Option(min=0, help="Random seed that chooses one caption of five.")
     ] = 0,
 ) -> None:
-    """AudioCaps' test split, 10 s."""
+    """Build from AudioCaps' test split, in clips of 10 s."""
     from omni2sound.bench.tracks.public import build_corpus_track
     from omni2sound.data.corpora import importer
     from omni2sound.data.corpora.assemble import assemble
@@ -193,11 +194,14 @@ def kling_audio_eval(
     media: Annotated[Path, typer.Option(help="Folder that its paths start from.")],
     out: OutOption,
     columns: Annotated[
-        str, typer.Option(help="Column names: id=...,caption=...,video=...[,audio=...].")
+        str,
+        typer.Option(
+            help="Columns of the table, as id=ID,caption=TEXT,video=FILE or with audio=FILE."
+        ),
     ],
     duration: Annotated[float, typer.Option(help="Length of every clip in seconds.")] = 8.0,
 ) -> None:
-    """Kling-Audio-Eval, or any table that names a video and a caption for each clip."""
+    """Build from Kling-Audio-Eval, or from any table of clips."""
     from omni2sound.bench.tracks.public import Columns, build_table_track, read_table
 
     named = dict(part.partition("=")[::2] for part in columns.split(",") if "=" in part)
@@ -217,12 +221,12 @@ def kling_audio_eval(
 
 @app.command()
 def foreign(
-    track: Annotated[Path, typer.Argument(help="A track.")],
+    track: Annotated[Path, typer.Argument(help="Folder of a track.")],
     captions: Annotated[Path, typer.Option(help="CSV with columns name, caption; or a manifest.")],
     annotator: Annotated[str, typer.Option(help="Author of the captions.")],
     out: OutOption,
 ) -> None:
-    """The same clips under another annotator's captions."""
+    """Build the same clips with another annotator's captions."""
     from omni2sound.bench.tracks.public import build_recaptioned_track, read_caption_rows
     from omni2sound.bench.tracks.track import read_track
 
@@ -234,13 +238,13 @@ def foreign(
 
 
 def decide(
-    queue: Annotated[Path, typer.Argument(help="review.csv of a build.")],
+    queue: Annotated[Path, typer.Argument(help="File review.csv of a build.")],
     clip: Annotated[str, typer.Argument(help="Clip id.")],
-    decision: Annotated[str, typer.Argument(help="accept, edit or reject.")],
+    decision: Annotated[str, typer.Argument(help="Decision: accept, edit or reject.")],
     who: Annotated[str, typer.Option(help="Your name.")],
-    caption: Annotated[str, typer.Option(help="The new caption, for edit.")] = "",
+    caption: Annotated[str, typer.Option(help="New caption, for edit. Default: none.")] = "",
 ) -> None:
-    """Decide on one clip of a review queue; the time is noted."""
+    """Record a decision on one clip of a review queue."""
     from datetime import UTC, datetime
 
     from omni2sound.bench.tracks.review import decide as write_decision

@@ -18,6 +18,7 @@ from omni2sound.cli.options import (
     CorpusOption,
     ModelOption,
     PipelineDeviceOption,
+    TableJsonOption,
     command_group,
 )
 from omni2sound.cli.progress import progress_bar
@@ -29,10 +30,6 @@ app.add_typer(listen.app, name="listen")
 for command in (run.run, run.score, run.report, run.compare):
     app.command()(command)
 app.command()(build.decide)
-
-JsonOption = Annotated[
-    bool, typer.Option("--json", help="Print one JSON object instead of a table.")
-]
 
 
 @app.callback()
@@ -58,9 +55,12 @@ def quick(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Number of clips generated at once.")] = 8,
     device: PipelineDeviceOption = "auto",
-    as_json: JsonOption = False,
+    as_json: TableJsonOption = False,
 ) -> None:
-    """Check timing on impacts and classes from prompts. Exit code 1 if a criterion is missed."""
+    """Check timing on impacts, and classes from prompts.
+
+    Exit code 1 if a criterion is missed.
+    """
     from omni2sound.bench.quick.run import QuickOptions, run_quick
     from omni2sound.bench.report.text import as_text
     from omni2sound.generate.pipeline import Omni2SoundPipeline
@@ -90,9 +90,7 @@ def avbench(
     reference: Annotated[
         Path, typer.Option(help="Folder of real sounds with the same file names.")
     ],
-    weights: Annotated[
-        Path, typer.Option(help="Folder of the protocol's networks, see docs/guides/full-size.md.")
-    ],
+    weights: Annotated[Path, typer.Option(help="Folder of the protocol's networks.")],
     videos: Annotated[
         Path | None,
         typer.Option(help="Folder of mp4 files, for IB and DeSync. Default: neither score."),
@@ -102,9 +100,12 @@ def avbench(
         typer.Option(help="CSV with columns name, caption, for CLAP. Default: no CLAP score."),
     ] = None,
     device: PipelineDeviceOption = "auto",
-    as_json: JsonOption = False,
+    as_json: TableJsonOption = False,
 ) -> None:
-    """FD, KL, IS, CLAP, IB and DeSync of the first 8 s, by the protocol avbench-8s-v1."""
+    """Print the scores of two folders by the protocol avbench-8s-v1.
+
+    FD, KL, IS, CLAP, IB and DeSync of the first 8 s.
+    """
     from omni2sound.bench.metrics.avbench.clips import (
         Networks,
         embed_captions,
@@ -157,9 +158,9 @@ def compare_taggers(
     validation: Annotated[
         bool, typer.Option("--val", help="Use the validation split instead of the test split.")
     ] = False,
-    as_json: JsonOption = False,
+    as_json: TableJsonOption = False,
 ) -> None:
-    """Print how often each tagger detects real recordings as their class."""
+    """Print how often each tagger detects real recordings."""
     from omni2sound.bench.metrics.tagging import CatalogueTagger, load_tagger, tag_recordings
     from omni2sound.bench.report.text import taggers_as_text
     from omni2sound.scenes.material.assets import SceneAssets

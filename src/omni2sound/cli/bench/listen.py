@@ -1,4 +1,4 @@
-"""`omni2sound bench listen`: people's ears, blinded.
+"""`omni2sound bench listen`: blinded listening tests.
 
 In:   a track and folders of systems' sounds; later, files of answers.
 Out:  a page and its key; a table with intervals.
@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from omni2sound.cli.options import command_group
+from omni2sound.cli.options import TableJsonOption, command_group
 from omni2sound.errors import UserError
 
 app = command_group("Run a blinded listening test.")
@@ -31,11 +31,14 @@ class Kind(StrEnum):
 def build(
     track: Annotated[Path, typer.Argument(help="Folder of a track.")],
     system: Annotated[
-        list[str], typer.Option(help="NAME=FOLDER of a system's sounds; repeatable.")
+        list[str],
+        typer.Option(
+            metavar="NAME=FOLDER", help="A system and its folder of sounds; may be repeated."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page and the key.")],
     kind: Annotated[
-        Kind, typer.Option(help="Pairs, or all systems on MUSHRA scales.")
+        Kind, typer.Option(help="Kind of trial: pairs, or all systems on MUSHRA scales.")
     ] = Kind.PAIRS,
     clips: Annotated[int, typer.Option(min=2, help="Number of trials.")] = 20,
     seed: Annotated[int, typer.Option(min=0, help="Random seed for clips and their order.")] = 0,
@@ -71,11 +74,11 @@ def build(
 
 @app.command()
 def analyse(
-    kit: Annotated[Path, typer.Argument(help="Folder with key.json.")],
+    kit: Annotated[Path, typer.Argument(help="Folder with key.json, which `build` wrote.")],
     answers: Annotated[list[Path], typer.Argument(help="Files that listeners saved.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: TableJsonOption = False,
 ) -> None:
-    """Means or preferences with 95 % intervals."""
+    """Print preferences or mean scores with 95 % intervals."""
     from omni2sound.bench.listening.kit import read_key
     from omni2sound.bench.listening.scores import analyse as count
     from omni2sound.bench.listening.scores import as_text, read_answers

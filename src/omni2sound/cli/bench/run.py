@@ -18,7 +18,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omni2sound.cli.options import CorpusOption, Engine, EngineOption, WorkersOption
+from omni2sound.cli.options import (
+    CorpusOption,
+    DtypeOption,
+    EncodersOption,
+    Engine,
+    EngineOption,
+    ModelOption,
+    PipelineDeviceOption,
+    TableJsonOption,
+    WorkersOption,
+)
 from omni2sound.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,7 +44,7 @@ MAX_SHOWN = 20
 TRACK_HELP = "Folder of a track, or stage-omni, which is built into the cache first."
 TAGGERS_HELP = "Audio taggers, separated by commas; the first one's classes lead the tables."
 WEIGHTS_HELP = (
-    "Folder of the networks of avbench-8s-v1 (docs/guides/full-size.md); adds that protocol. Each "
+    "Folder of the networks of avbench-8s-v1; adds that protocol. Each "
     "of --workers loads them all, so one process does unless --workers is given. Default: none."
 )
 CACHE_HELP = "Folder for tags of sounds, by digest. Default: bench in the cache folder."
@@ -74,7 +84,7 @@ class Steps:
 def run(
     track: TrackArgument,
     out: OutOption,
-    model: Annotated[str, typer.Option(help="Name, folder, or Hub id with revision.")] = "embedded",
+    model: ModelOption = "embedded",
     tasks: Annotated[str, typer.Option(help="Tasks, separated by commas.")] = "VT2A,V2A,T2A",
     steps: Annotated[
         int | None, typer.Option(min=1, help="Sampling steps. Default: the model's.")
@@ -91,13 +101,17 @@ def run(
     gates: Annotated[
         bool,
         typer.Option(
+            "--gates",
             help="Add the controls that acceptance criteria need, print their verdicts, and exit "
-            "with 1 if one is missed. Needs a scene track and the corpus."
+            "with 1 if one is missed. Needs a scene track and the corpus.",
         ),
     ] = False,
     many_steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Add VT2A of the main part with this number of sampling steps."),
+        typer.Option(
+            min=1,
+            help="Add VT2A of the main part with this number of sampling steps. Default: not done.",
+        ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Number of clips generated at once.")] = 8,
     limit: LimitOption = None,
@@ -105,17 +119,17 @@ def run(
     corpus: CorpusOption = None,
     taggers: TaggersOption = "yamnet,tagger",
     weights: WeightsOption = None,
-    encoders: Annotated[
-        Path | None,
-        typer.Option(help="Folder of published encoders. Default: in the cache folder."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="Precision of the transformer.")] = "auto",
+    encoders: EncodersOption = None,
+    device: PipelineDeviceOption = "auto",
+    dtype: DtypeOption = "auto",
     cache: CacheOption = None,
     engine: EngineOption = "local",
     workers: WorkersOption = None,
 ) -> None:
-    """Generate a model's sounds for a track, score them and write a report; resumes a run."""
+    """Generate a model's sounds for a track and score them.
+
+    Writes a report. An interrupted run is resumed.
+    """
     from omni2sound.bench.run import find_track, run_model
     from omni2sound.bench.systems.model import ModelRun
     from omni2sound.bench.tracks.track import as_task
@@ -170,7 +184,7 @@ def score(
     engine: EngineOption = "local",
     workers: WorkersOption = None,
 ) -> None:
-    """Score any system's folder of wav, flac, mp4, ... files named by clip id."""
+    """Score a folder of sounds or videos named by clip id."""
     from omni2sound.bench.run import score_folder
 
     scored = score_folder(
@@ -188,8 +202,8 @@ def score(
     _finish(scored)
 
 
-def report(folder: Annotated[Path, typer.Argument(help="What `run` or `score` wrote.")]) -> None:
-    """Print the tables of a scored run and write its report again."""
+def report(folder: Annotated[Path, typer.Argument(help="Run folder of `run` or `score`.")]) -> None:
+    """Print the tables of a scored run and rewrite its report."""
     from omni2sound.bench.report.results import read_run
 
     _print_report(read_run(folder))
@@ -254,8 +268,8 @@ def _finish(scored: ScoredRun, *, gates_decide: bool = False) -> None:
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="What `run` or `score` wrote for A.")],
-    b: Annotated[Path, typer.Argument(help="The same for B; can be the same folder.")],
+    a: Annotated[Path, typer.Argument(help="Run folder of A.")],
+    b: Annotated[Path, typer.Argument(help="Run folder of B; may be that of A.")],
     task: Annotated[
         str | None, typer.Option(help="Task of A: VT2A, V2A or T2A. Default: its only one.")
     ] = None,
@@ -268,9 +282,9 @@ def compare(
     cache: CacheOption = None,
     engine: EngineOption = "local",
     workers: WorkersOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_json: TableJsonOption = False,
 ) -> None:
-    """Is A better than B? Paired tests on the clips that both have."""
+    """Compare two systems by paired tests on their common clips."""
     import json
     from dataclasses import asdict
 

@@ -25,7 +25,7 @@ def cost(
     ] = 10.0,
     set_: SetOption = None,
 ) -> None:
-    """Print what a recipe costs: parameters, memory, operations and time."""
+    """Print the parameters, memory, operations and time of a recipe."""
     from omni2sound.recipes import recipe_named
     from omni2sound.train.cost import DEVICES, UTILISATION, device_named, hours_of, recipe_cost
 

@@ -27,7 +27,7 @@ def train_part(
     name: Annotated[
         str, typer.Argument(help="Component: autoencoder, oobleck, sync, joint or tagger.")
     ],
-    out: Annotated[Path, typer.Option(help="Run folder to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")],
     corpus: CorpusOption = None,
     parts: Annotated[
         str | None,

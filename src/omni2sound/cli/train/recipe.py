@@ -27,7 +27,7 @@ def train(
         typer.Argument(help=RECIPE_HELP),
     ],
     data: Annotated[list[Path], typer.Option(help="Folder of features; may be repeated.")],
-    out: Annotated[Path, typer.Option(help="Run folder to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")],
     validation: Annotated[
         Path | None,
         typer.Option(

@@ -7,6 +7,7 @@ Out:  the changed settings; values are JSON, or plain text where they are not.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar
 
@@ -21,7 +22,9 @@ RECIPE_HELP = "Recipe: one that `omni2sound doctor` lists, such as tiny; also RE
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", help="Change a setting: stages.1.lr=3e-4; may be repeated. Default: no change."
+        "--set",
+        metavar="NAME=VALUE",
+        help="Change a setting, e.g. stages.1.lr=3e-4; may be repeated. Default: no change.",
     ),
 ]
 
@@ -36,10 +39,12 @@ def apply_changes(settings: T, changes: Iterable[str] | None) -> T:
     for change in changes or ():
         path, sign, text = change.partition("=")
         if not sign:
-            raise UserError(f"--set needs NAME=VALUE, got {change!r}")
+            raise UserError(f"expected NAME=VALUE, got {change!r}", field="set_")
         try:
             value: Any = json.loads(text)
         except ValueError:
             value = text
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{change!r}: expected a finite number", field="set_")
         settings = override(settings, path, value)
     return settings

@@ -41,11 +41,11 @@ def _read(name: str, published: Path) -> Iterator[Item]:
 _BUILT_IN = {
     "annotations": "what `omni2sound annotate` exports: a manifest or Parquet files",
     "audiocaps": "train.csv, val.csv, test.csv",
-    "audioset": "*_segments.csv, and class_labels_indices.csv for the names of classes",
+    "audioset": "*_segments.csv and class_labels_indices.csv",
     "clotho": "clotho_captions_*.csv and clotho_metadata_*.csv",
     "fma": "fma_metadata: tracks.csv and genres.csv",
     "fsd50k": "FSD50K.ground_truth and FSD50K.metadata",
-    "msd": "Million Song: track_metadata.db or unique_tracks.txt, and artist_term.db",
+    "msd": "track_metadata.db or unique_tracks.txt; artist_term.db",
     "scenes": "a folder made by `omni2sound scenes build`",
     "vggsound": "vggsound.csv",
     "wavcaps": "json_files",

@@ -1,6 +1,6 @@
 """Are the committed hashes those of the corpus, and how near do items of two splits come?
 
-    python benchmarks/checks/stage_hashes.py --corpus CORPUS
+    python benchmarks/checks/scene_hashes.py --corpus CORPUS
 
 Tests compare `hashes.json` across splits without having the corpus; this makes the hashes again,
 from the prepared recordings and pictures, and prints how many differ from the committed ones

@@ -1,6 +1,6 @@
 """Local annotators against the truth of stage scenes: one table.
 
-    python -m benchmarks.quality.annotate_stage --corpus CORPUS --out FOLDER [--scenes 300]
+    python -m benchmarks.quality.annotate_scenes --corpus CORPUS --out FOLDER [--scenes 300]
         [--seed 12]
 
 Three of five scenes are of the main track (all that sounds is seen), two of the off-screen track.

@@ -1,6 +1,6 @@
 """How many scenes a second does the stage make, as arrays and as files?
 
-    python benchmarks/speed/stage_speed.py --corpus CORPUS [--arrays 60] [--files 12]
+    python benchmarks/speed/scene_speed.py --corpus CORPUS [--arrays 60] [--files 12]
 
 Arrays are what training reads: 4 s, 25 frames of 96 pixels a second, and the waveform. Files
 are what `omni2sound scenes build` writes: 5 s of H.264, mix, stems and truth. Each is timed

@@ -1,7 +1,7 @@
 """Which kinds of sound does a model make, and which not? By class, from a scored run.
 
 Run:  omni2sound bench run stage-omni --model embedded --gates --out RUN
-      python benchmarks/quality/stage_classes.py --run RUN
+      python benchmarks/quality/scene_classes.py --run RUN
 
 How often each class is heard in the clips that contain it, by both taggers: *seen* in clips of the
 part "main", in which everything that sounds is seen, and *named, not seen* in those of

@@ -1,0 +1,97 @@
+"""What the help of every command must say: one rule for all options, no command left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+
+from omni2sound.cli.data import import_corpus
+from omni2sound.cli.main import app
+
+WIDTH = 80
+
+
+def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    yield path, command
+    for name, child in getattr(command, "commands", {}).items():
+        yield from _commands(child, f"{path} {name}")
+
+
+COMMANDS = dict(_commands(typer.main.get_command(app), "omni2sound"))
+PARAMS = {
+    f"{path} {p.opts[0]}": (path, p)
+    for path, command in COMMANDS.items()
+    for p in command.params
+    if not p.name.endswith("_completion")  # typer's own
+}
+
+
+def _is_flag(p: Any) -> bool:
+    return p.param_type_name == "option" and bool(p.is_flag)
+
+
+def _record(path: str, p: Any) -> tuple[str, str]:
+    name, text = p.get_help_record(typer.Context(COMMANDS[path], info_name=path))
+    return name, text
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_help_is_a_sentence_that_says_the_default(name: str) -> None:
+    path, p = PARAMS[name]
+    text = p.help or ""
+    assert re.match(r"[A-Z]", text), f"no sentence: {text!r}"
+    assert text.endswith("."), f"no full stop: {text!r}"
+    # A flag with one name is off unless it is given, which needs no words.
+    if not (_is_flag(p) and not p.secondary_opts):
+        assert re.search(r"[Dd]efault: |[Rr]equired", _record(path, p)[1])
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_help_shows_no_python_type(name: str) -> None:
+    path, p = PARAMS[name]
+    shown = _record(path, p)[0]
+    assert not re.search(r"list\[|\brange\b|<(str|path|int|float|text)>", shown), shown
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_flags_have_one_form(name: str) -> None:
+    # Off by default: one name, `--json`. On by default: two names, `--sound / --no-sound`.
+    _path, p = PARAMS[name]
+    if _is_flag(p):
+        assert bool(p.secondary_opts) == bool(p.default)
+
+
+@pytest.mark.parametrize("name", PARAMS)
+def test_help_names_no_file_of_the_repository(name: str) -> None:
+    assert "docs/" not in (PARAMS[name][1].help or "")
+
+
+def test_one_name_has_one_meaning() -> None:
+    # `--output` of `generate` may be left out and is one of a family; all others are `--out`.
+    names = {n for _, p in PARAMS.values() for n in p.opts if n.startswith("--o")}
+    assert {n for n in names if n.startswith("--out")} == {"--out", "--output"}
+    short = {p.opts[0] for _, p in PARAMS.values() if "-o" in p.opts}
+    assert short == {"--out", "--output"}
+    for path, p in PARAMS.values():
+        if "--out" in p.opts:
+            assert "-o" in p.opts, path
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_help_fits_a_terminal(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(WIDTH))
+    context = typer.Context(COMMANDS[path], info_name=path)
+    text = COMMANDS[path].get_help(context)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    summaries = text.partition("\nCommands:\n")[2]
+    assert not re.search(r"\.\.\.$", summaries, re.MULTILINE), "a summary is cut"
+    assert (COMMANDS[path].help or "").split("\n\n")[0].strip().endswith(".")
+
+
+def test_lists_fit_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    import_corpus("list")
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= WIDTH
