@@ -126,10 +126,7 @@ def run(
     engine: EngineOption = "local",
     workers: WorkersOption = None,
 ) -> None:
-    """Generate a model's sounds for a track and score them.
-
-    Writes a report. An interrupted run is resumed.
-    """
+    """Generate and score a model's sounds for a track; resumes a run."""
     from omni2sound.bench.run import find_track, run_model
     from omni2sound.bench.systems.model import ModelRun
     from omni2sound.bench.tracks.track import as_task
