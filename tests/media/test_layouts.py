@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -225,6 +227,38 @@ def test_sound_that_no_container_can_keep_is_refused_before_any_work(
         check_output_of(path, output, OutputOptions(keep_audio=True))
     check_output_of(path, output, OutputOptions())
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_tracks_that_are_heard_have_to_fit(tmp_path: Path) -> None:
+    """A silent 6.1 track beside a stereo one is no reason to refuse; a sounding one is."""
+    for loudness, refused in ((0.0, False), (1.0, True)):
+        parts = []
+        for name, sound in (("a", tones("6.1")), ("b", tones("stereo"))):
+            if name == "a":
+                sound = replace(sound, samples_CN=sound.samples_CN * np.float32(loudness))
+            parts.append(
+                write_video(
+                    tmp_path / f"{name}.mkv", ticks=range(0, 300, 30), sound=sound,
+                    sound_codec="flac",
+                )
+            )  # fmt: skip
+        path = tmp_path / "both.mkv"
+        with av.open(str(path), "w") as target, ExitStack() as files:
+            sources = [files.enter_context(av.open(str(part))) for part in parts]
+            streams = [sources[0].streams.video[0], *(s.streams.audio[0] for s in sources)]
+            copies = [target.add_stream_from_template(stream) for stream in streams]
+            for stream, copied in zip(streams, copies, strict=True):
+                stream.container.seek(0)
+                for packet in stream.container.demux(stream):
+                    if packet.size:
+                        packet.stream = copied
+                        target.mux(packet)
+        options = OutputOptions(keep_audio=True)
+        if refused:
+            with pytest.raises(UserError, match="mix them down"):
+                check_output_of(path, tmp_path / "out.mp4", options)
+        else:
+            check_output_of(path, tmp_path / "out.mp4", options)
 
 
 def test_more_channels_than_have_names_are_refused_before_any_work(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from av.video.stream import VideoStream
 
 from omni2sound.errors import MediaError, UserError
 from omni2sound.media.copy.beside import complete, find_losses, read_beside
-from omni2sound.media.copy.own_sound import read_own_sound
+from omni2sound.media.copy.own_sound import list_tracks, read_own_sound
 from omni2sound.media.copy.reencode import Encoder
 from omni2sound.media.copy.side_tracks import SideTracks, language_tag, loses_shown
 from omni2sound.media.copy.tags import kept_tags, only_as_keys, without_own
@@ -54,7 +54,7 @@ from omni2sound.media.files import (
     shown_name,
 )
 from omni2sound.media.info import MediaInfo, VideoStreamInfo, probe
-from omni2sound.media.layouts import ASSUMED, channel_names, mixed_layout
+from omni2sound.media.layouts import mixed_layout
 from omni2sound.media.loudness.level import Leveling, level
 from omni2sound.media.packets import copy_packets
 from omni2sound.media.samples import Audio, fit_length, mix, round_half_up
@@ -309,11 +309,19 @@ def check_kept_sound(info: MediaInfo, output_path: Path) -> None:
     """
     if info.audio is None:
         return
-    own = info.audio.layout or ASSUMED.get(info.audio.channels)
-    layout = None if own is None else mixed_layout(own, "stereo")
-    num_channels = info.audio.channels if layout is None else len(channel_names(layout))
-    _, codec = _FORMATS[output_path.suffix.lower()]
-    check_layout(codec, layout, num_channels, name=shown_name(output_path))
+    codec, name = _FORMATS[output_path.suffix.lower()][1], shown_name(output_path)
+    tracks = list_tracks(info.path)
+    layouts = [track.layout for track in tracks if track.layout]
+    layout = mixed_layout(*layouts, "stereo") if len(layouts) == len(tracks) else None
+    try:
+        check_layout(codec, layout, max(track.channels for track in tracks), name=name)
+    except UserError:
+        if len(tracks) < 2:
+            raise
+        # Not all of them may be heard; which ones, only their sound tells.
+        own = read_own_sound(info.path, duration_s=info.duration_s, quiet=True).audio
+        layout = own.assumed_layout and mixed_layout(own.assumed_layout, "stereo")
+        check_layout(codec, layout, own.num_channels, name=name)
 
 
 def _shift(video: VideoStreamInfo) -> Fraction:

@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from omni2sound.errors import MediaError
 from omni2sound.media.audio import read_audio
 from omni2sound.media.files import open_input, shown_name
+from omni2sound.media.layouts import ASSUMED, safe, stated_layout
 from omni2sound.media.samples import Audio, mix, resample
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,9 @@ class SoundTrack:
     """ISO 639 code in lower case; empty if it is unknown."""
     title: str = ""
     is_default: bool = False
+    channels: int = 1
+    layout: str | None = "mono"
+    """What its channels are, as stated or assumed; None: unknown."""
     is_other_version: bool = False
     """Marked as a commentary, dub, description or another special version."""
 
@@ -105,7 +109,10 @@ def list_tracks(path: str | os.PathLike[str]) -> list[SoundTrack]:
 
 
 def read_own_sound(
-    path: str | os.PathLike[str], *, duration_s: float | Fraction | None = None
+    path: str | os.PathLike[str],
+    *,
+    duration_s: float | Fraction | None = None,
+    quiet: bool = False,
 ) -> OwnSound:
     """Read what a video sounds like: the tracks that play together, mixed.
 
@@ -114,6 +121,7 @@ def read_own_sound(
     Args:
         path: A file with sound.
         duration_s: The most to read. Default: to the end.
+        quiet: Name no tracks in warnings.
 
     Raises:
         MediaError: No sound track can be decoded.
@@ -139,7 +147,8 @@ def read_own_sound(
         audio.num_channels == 1 and not track.title for track, audio in sounds.items()
     )
     kept = _played_together(heard, are_halves=are_halves)
-    _report(path, kept, [track for track in heard if track not in kept], broken)
+    if not quiet:
+        _report(path, kept, [track for track in heard if track not in kept], broken)
     parts = [heard[track] for track in kept]
     if are_halves:
         parts = _join_pairs({track: heard[track] for track in kept})
@@ -149,8 +158,11 @@ def read_own_sound(
 def _describe(stream: AudioStream, number: int) -> SoundTrack:
     tags = {key.lower(): value for key, value in stream.metadata.items()}
     language = tags.get("language", "").strip().lower()
+    layout = safe(stream.codec_context.layout)
     return SoundTrack(
         index=stream.index,
+        channels=layout.nb_channels,
+        layout=stated_layout(layout)[0] or ASSUMED.get(layout.nb_channels),
         number=number,
         language="" if language in ("und", "zxx", "mul", "mis") else language,
         title=" ".join(tags.get("title", "").split()),
