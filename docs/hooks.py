@@ -1,8 +1,7 @@
-"""Generated parts of the documentation: the command-line reference, the modules, listings.
+"""Generated parts of the documentation: the command-line reference, the modules.
 
-In:   the typer app; the first docstring line of every module; files of the repository.
-Out:  Markdown, put in place of ``<!-- generated: NAME -->`` and ``<!-- source: PATH -->`` while
-      MkDocs builds the site.
+In:   the typer app; the first docstring line of every module.
+Out:  Markdown, put in place of ``<!-- generated: NAME -->`` while MkDocs builds the site.
 
 Nothing generated is committed, so nothing can be out of date. Without MkDocs,
 ``python docs/hooks.py commands`` (or ``tree``) prints the same text.
@@ -21,7 +20,6 @@ ROOT = Path(__file__).parents[1]
 
 _RECORDS = {"experiments": "All experiments", "decisions": "All decisions"}
 _MARKER = re.compile(r"^<!-- generated: (\w+) -->$", re.MULTILINE)
-_SOURCE = re.compile(r"^<!-- source: (\S+) -->$", re.MULTILINE)
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
@@ -34,13 +32,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
         title, _newline, rest = markdown.partition("\n")
         date = f" · {name[:10]}" if folder == "experiments" else ""
         markdown = f"{title}\n\n[{_RECORDS[folder]}](index.md){date}\n{rest}"
-    markdown = _SOURCE.sub(lambda match: _listing(match[1]), markdown)
     return _MARKER.sub(lambda match: PARTS[match[1]](), markdown)
-
-
-def _listing(path: str) -> str:
-    text = (ROOT / path).read_text(encoding="utf-8").rstrip()
-    return f'```python title="{path}"\n{text}\n```'
 
 
 def commands() -> str:

@@ -149,6 +149,15 @@ def test_the_notebook_is_committed_without_outputs() -> None:
     assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
 
 
+def test_the_extend_guide_shows_every_plugin_example() -> None:
+    text = (ROOT / "docs" / "guides" / "extend.md").read_text(encoding="utf-8")
+    shown = dict(
+        re.findall(r'^```python title="(\S+)"\n(.*?)^```$', text, re.MULTILINE | re.DOTALL)
+    )
+    files = {p.relative_to(ROOT).as_posix(): p.read_text() for p in EXAMPLES.glob("plugins/*.py")}
+    assert shown == files
+
+
 def test_examples_are_plain_commands() -> None:
     """No pipes and no substitutions, so that they work in any shell."""
     for block in _blocks():
