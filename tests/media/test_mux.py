@@ -103,23 +103,27 @@ def test_sound_starts_with_the_picture(
         rate=Fraction(20),
     )  # fmt: skip
     out = tmp_path / f"out{target}"
+    if source == ".mp4" and first < 0 and target == ".mkv":
+        with pytest.raises(UserError, match="--reencode"):  # Matroska has no edit lists
+            mux(video, clicks([0.5], duration_s=2), out)
+        assert not out.exists()
+        return
     mux(video, clicks([0.5], duration_s=2), out)
     info, source_info = probe(out), probe(video)
     assert info.video is not None
     assert source_info.video is not None
-    hidden_s = info.duration_s - source_info.duration_s  # an edit list that Matroska lacks
-    if 0 <= source_info.video.start_s <= 1 and abs(hidden_s) < 0.01:
+    if 0 <= source_info.video.start_s <= 1:
         assert [p[0] for p in packets_of(out)] == pytest.approx(
             [p[0] for p in packets_of(video)], abs=0.001
         )
     else:
         assert info.video.start_s == pytest.approx(0, abs=0.001)
-    assert onset_s(read_audio(out)) == pytest.approx(0.5 + float(hidden_s), abs=0.004)
+    assert onset_s(read_audio(out)) == pytest.approx(0.5, abs=0.004)
     # The picture that was on screen with the click still is.
     fps = Fraction(20)
     shown = [number_of(p) for p in iter_frames(out, fps=fps)]
     wanted = [number_of(p) for p in iter_frames(video, fps=fps)]
-    assert shown[-len(wanted) :] == wanted
+    assert shown == wanted
 
 
 def test_rotation_aspect_colour_and_tags_stay(tmp_path: Path) -> None:

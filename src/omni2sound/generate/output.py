@@ -127,7 +127,7 @@ def check_output_of(video: Path | None, output: Path, options: OutputOptions) ->
     """
     from omni2sound.media.files import VIDEO_SUFFIXES, check_output, shown_name
     from omni2sound.media.info import probe
-    from omni2sound.media.mux import check_container, check_kept_sound
+    from omni2sound.media.mux import check_copy, check_kept_sound
 
     name = shown_name(output)
     check_output(output, overwrite=options.overwrite)
@@ -148,7 +148,7 @@ def check_output_of(video: Path | None, output: Path, options: OutputOptions) ->
         if output.exists() and output.samefile(video):
             raise UserError(f"{name}: is the input itself; choose another name")
         if picture is not None and not options.reencode:
-            check_container(picture.codec, output)
+            check_copy(picture, output)
         if options.keep_audio:
             check_kept_sound(info, output)
 

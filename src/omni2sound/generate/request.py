@@ -163,7 +163,8 @@ class GenerationRequest:
         asked = None if self.duration_s is None else Fraction(self.duration_s)
         if self.video is None:
             return Fraction(default_s) if asked is None else asked
-        video, name = probe(self.video).video, shown_name(self.video)
+        info, name = probe(self.video), shown_name(self.video)
+        video = info.video
         if video is None:
             raise MediaError(f"{name}: has sound but no picture; give a video")
         if video.is_still:
@@ -173,13 +174,13 @@ class GenerationRequest:
                 )
             return asked
         if asked is not None:
-            return min(asked, video.duration_s)
-        if video.duration_s > MAX_DURATION_S:
+            return min(asked, info.duration_s)
+        if info.duration_s > MAX_DURATION_S:
             raise UserError(
-                f"{name}: lasts {float(video.duration_s):.0f} s, the limit is {MAX_DURATION_S} s; "
+                f"{name}: lasts {float(info.duration_s):.0f} s, the limit is {MAX_DURATION_S} s; "
                 "cut it in parts, or give a shorter `duration_s`"
             )
-        return video.duration_s
+        return info.duration_s
 
 
 def draw_seed() -> int:

@@ -3,8 +3,9 @@
 In:   a path of a sound or video file; or an `Audio`.
 Out:  an `Audio`; or a file that is written whole or not at all.
 
-Samples are placed by their timestamps, so encoder delay is gone, a track that starts late
-begins with silence, and second 0 of a video's sound is the moment of its first picture.
+Samples are placed by their timestamps (`media.timing`), so encoder delay is gone, a track
+that starts late begins with silence, holes are silent, and a clock that runs fast is corrected.
+Second 0 is the file's (`media.timing`), for sound as for pictures.
 wav and flac keep every sample; the lossy formats keep the length to within one codec frame.
 
 Shape suffixes: C channels, N samples.
@@ -47,22 +48,22 @@ from omni2sound.media.files import (
     check_output,
     create_output,
     open_input,
-    read_packets,
     shown_name,
 )
-from omni2sound.media.info import AudioStreamInfo, probe
+from omni2sound.media.info import AudioStreamInfo, MediaInfo, probe
 from omni2sound.media.layouts import ASSUMED, safe, stated_layout
 from omni2sound.media.loudness.level import Leveling, level
 from omni2sound.media.samples import MAX_SAMPLE_RATE_HZ, Audio, resample, round_half_up
+from omni2sound.media.timing.sound_clock import place_blocks
 
 logger = logging.getLogger(__name__)
 
 MAX_AUDIO_VALUES = 2**29
 """Samples times channels of one reading: 2 GiB, three hours of one channel at 48 kHz."""
-_MAX_TIMESTAMP_JITTER_S = Fraction(1, 20)
-"""Containers round timestamps (Matroska to 1 ms). A smaller step than this is no gap."""
 _SEEK_BEYOND_S = 10
 _SEEK_MARGIN_S = 2
+_READ_ON_S = Fraction(1, 2)
+"""Read beyond the end of what is asked for: a hole shows only by what follows it."""
 
 
 def read_audio(
@@ -80,8 +81,8 @@ def read_audio(
         path: A sound or video file.
         sample_rate_hz: Rate to resample to; None keeps the file's.
         mono: Average all channels into one.
-        start_s: Where to begin, seconds after the first sample, or after the first
-            picture if the file has a moving one.
+        start_s: Where to begin, seconds after the file's second 0: the first sample or
+            picture, whichever comes first.
         duration_s: The most to read; None means to the end. A track that ends earlier
             gives fewer samples.
         track: Stream index of the track. Default: the first sound track.
@@ -101,11 +102,9 @@ def read_audio(
         raise UserError(
             f"expected 0 to {MAX_DURATION_S} seconds, got {duration_s}", field="duration_s"
         )
-    moving = info.video is not None and not info.video.is_still
-    origin_s = info.video.start_s if info.video and moving else info.audio.start_s
     with open_input(path) as container:
         sound = info.audio if track is None else replace(info.audio, index=track)
-        audio = _Reader(path, container, sound, origin_s, mono=mono).read(
+        audio = _Reader(container, info, sound, mono=mono).read(
             Fraction(start_s), None if duration_s is None else Fraction(duration_s)
         )
     return audio if sample_rate_hz is None else resample(audio, sample_rate_hz)
@@ -115,21 +114,15 @@ class _Reader:
     """Decodes one track and puts each block where its timestamp says."""
 
     def __init__(
-        self,
-        path: Path,
-        container: InputContainer,
-        info: AudioStreamInfo,
-        origin_s: Fraction,
-        *,
-        mono: bool,
+        self, container: InputContainer, info: MediaInfo, track: AudioStreamInfo, *, mono: bool
     ) -> None:
-        self.name = shown_name(path)
+        self.name = shown_name(info.path)
         self.container = container
-        stream = container.streams[info.index]
+        stream = container.streams[track.index]
         assert isinstance(stream, AudioStream)
         self.stream = stream
         self.time_base = Fraction(stream.time_base or 0)  # flushed frames do not know theirs
-        self.origin_s = origin_s
+        self.timeline = info.timeline
         self.mono = mono
         self.rate = 0
         self.channels = 0
@@ -138,41 +131,44 @@ class _Reader:
         self.num_padding = 0
 
     def read(self, start_s: Fraction, duration_s: Fraction | None) -> Audio:
-        if start_s > _SEEK_BEYOND_S:
-            self._seek(start_s)
-        blocks: list[tuple[int, NDArray[np.float32]]] = []
-        num_values = 0
-        first = 0
+        sought = start_s > _SEEK_BEYOND_S and self.timeline.can_seek(self.stream.index)
+        if sought:
+            sought = self._seek(start_s)
+        blocks: list[NDArray[np.float32]] = []
+        stamps: list[int | None] = []
+        first, num_values = 0, 0
         stop: int | None = None
-        for position, block_CN in self._iter_blocks():
-            if not blocks:  # only now the rate is known: headers may be wrong about it
+        read_on = 0
+        due = 0  # without any timestamps, blocks follow each other from the beginning
+        for stamp, block_CN in self._iter_blocks(sought=sought):
+            if read_on == 0:  # only now the rate is known: headers may be wrong about it
+                read_on = round_half_up(_READ_ON_S * self.rate)
                 first = round_half_up(start_s * self.rate)
-                stop = (
-                    None
-                    if duration_s is None
-                    else round_half_up((start_s + duration_s) * self.rate)
-                )
-            if stop is not None and position >= stop:
+                if duration_s is not None:
+                    stop = round_half_up((start_s + duration_s) * self.rate)
+            at = due if stamp is None else stamp
+            due = (due if blocks or stamp is None else stamp) + block_CN.shape[1]
+            if stop is not None and min(at, due) >= stop + read_on:
                 break
-            skip = max(0, first - position)
-            if skip < block_CN.shape[1]:
-                kept_CN = block_CN[:, skip : None if stop is None else stop - position]
-                blocks.append((position + skip - first, kept_CN))
-                end = position + block_CN.shape[1] - first
-                num_values = end * kept_CN.shape[0]
-                if num_values > MAX_AUDIO_VALUES:
-                    raise UserError(
-                        f"{self.name}: more than {MAX_AUDIO_VALUES} samples; "
-                        "read it in parts with `start_s` and `duration_s`"
-                    )
+            if not blocks and at + block_CN.shape[1] < first - _SEEK_MARGIN_S * self.rate:
+                continue
+            stamps.append(stamp if blocks else at)
+            blocks.append(block_CN)
+            num_values += block_CN.size
+            self._check_size(num_values)
         if self.rate == 0:
             raise MediaError(f"{self.name}: no sound can be decoded; re-encode it")
-        end = max((at + block.shape[1] for at, block in blocks), default=0)
-        if stop is None:
-            end = max(0, end - self.num_padding)
-        samples_CN = np.zeros((1 if self.mono else self.channels, end), dtype=np.float32)
-        for at, block_CN in blocks:
-            samples_CN[:, at : at + block_CN.shape[1]] = block_CN[:, : max(0, end - at)]
+        parts = self._placed(blocks, stamps)
+        end = max((at + part_CN.shape[1] for at, part_CN in parts), default=0) - first
+        end = max(0, end - self.num_padding) if stop is None else min(max(0, end), stop - first)
+        channels = 1 if self.mono else self.channels
+        self._check_size(end * channels)
+        samples_CN = np.zeros((channels, end), dtype=np.float32)
+        for at, part_CN in parts:
+            skip = max(0, first - at)
+            begin = at + skip - first
+            part_CN = part_CN[:, skip : skip + max(0, end - begin)]
+            samples_CN[:, begin : begin + part_CN.shape[1]] = part_CN
         if self.mono:
             return Audio(samples_CN=samples_CN, sample_rate_hz=self.rate)
         layout = self.layout or ASSUMED.get(self.channels)
@@ -185,19 +181,48 @@ class _Reader:
             )
         return Audio(samples_CN=samples_CN, sample_rate_hz=self.rate, layout=layout)
 
-    def _seek(self, start_s: Fraction) -> None:
-        target_s = self.origin_s + start_s - _SEEK_MARGIN_S
+    def _placed(
+        self, blocks: list[NDArray[np.float32]], stamps: list[int | None]
+    ) -> list[tuple[int, NDArray[np.float32]]]:
+        """(position in samples after second 0, samples) in time order; the later one is heard."""
+        parts = []
+        lengths = [block_CN.shape[1] for block_CN in blocks]
+        tick_s = float(self.time_base)
+        for piece in place_blocks(stamps, lengths, rate_hz=self.rate, tick_s=tick_s):
+            if piece.at > MAX_DURATION_S * self.rate:
+                raise MediaError(f"{self.name}: timestamps beyond {MAX_DURATION_S} s; re-encode it")
+            if piece.warp is not None:
+                whole_CN = np.concatenate(blocks[piece.first : piece.stop], axis=1)
+                parts.append(piece.warp.apply(whole_CN))
+                continue
+            at = piece.at
+            for block_CN in blocks[piece.first : piece.stop]:
+                parts.append((at, block_CN))
+                at += block_CN.shape[1]
+        return parts
+
+    def _check_size(self, num_values: int) -> None:
+        if num_values > MAX_AUDIO_VALUES:
+            raise UserError(
+                f"{self.name}: more than {MAX_AUDIO_VALUES} samples; "
+                "read it in parts with `start_s` and `duration_s`"
+            )
+
+    def _seek(self, start_s: Fraction) -> bool:
+        """Go to a little before a time; False if the file has to be read from its beginning."""
+        target_s = self.timeline.start_s + start_s - _SEEK_MARGIN_S
         try:
             self.container.seek(
                 math.floor(target_s / (self.stream.time_base or 1)), stream=self.stream
             )
         except (av.FFmpegError, OverflowError):
             self.container.seek(0)
+            return False
+        return True
 
-    def _iter_blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """(position in samples after the origin, block) in time order, without overlap."""
-        expected: int | None = None
-        for frame in self._frames():
+    def _iter_blocks(self, *, sought: bool) -> Iterator[tuple[int | None, NDArray[np.float32]]]:
+        """(timestamp in samples after second 0, block) in stored order."""
+        for frame in self._frames(sought=sought):
             layout_name = safe(frame.layout).name
             if self.rate and not self.mono and layout_name != self.first_layout:
                 frame = self._remixed(frame)
@@ -217,21 +242,12 @@ class _Reader:
             elif block_CN.shape[0] != self.channels:
                 mean_1N = block_CN.mean(axis=0, keepdims=True, dtype=np.float32)
                 block_CN = np.repeat(mean_1N, self.channels, axis=0)
-            position = expected if expected is not None else 0
+            stamp = None
             if frame.pts is not None and self.time_base:
-                time_s = frame.pts * self.time_base - self.origin_s
-                stamped = round_half_up(time_s * self.rate)
-                if expected is None or stamped - expected > _MAX_TIMESTAMP_JITTER_S * self.rate:
-                    position = stamped
-            if position > MAX_DURATION_S * self.rate:
-                raise MediaError(f"{self.name}: timestamps beyond {MAX_DURATION_S} s; re-encode it")
-            expected = position + block_CN.shape[1]
+                time_s = frame.pts * self.time_base - self.timeline.start_s
+                stamp = round_half_up(time_s * self.rate)
             self.num_padding = _padding(frame, self.time_base)
-            if position < 0:
-                block_CN = block_CN[:, -position:]
-                position = 0
-            if block_CN.shape[1]:
-                yield position, block_CN
+            yield stamp, block_CN
 
     def _remixed(self, frame: AudioFrame) -> AudioFrame:
         """A frame in the layout of the first one: broadcasts change from stereo to 5.1 and back."""
@@ -243,9 +259,10 @@ class _Reader:
             return frame
         return parts[0] if len(parts) == 1 else frame
 
-    def _frames(self) -> Iterator[AudioFrame]:
+    def _frames(self, *, sought: bool) -> Iterator[AudioFrame]:
         num_damaged = 0
-        for packet in chain(read_packets(self.container, self.stream), [None]):
+        packets = self.timeline.read_packets(self.container, self.stream, sought=sought)
+        for packet in chain(packets, [None]):
             try:
                 yield from self.stream.decode(packet)
             except (av.FFmpegError, ValueError):

@@ -82,8 +82,12 @@ def reading(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def open_input(path: Path) -> Iterator[InputContainer]:
+def open_input(path: Path, **demuxer_options: str) -> Iterator[InputContainer]:
     """Open a media file; it is closed when the block ends.
+
+    Args:
+        path: The file.
+        **demuxer_options: FFmpeg's options of the file's format.
 
     Raises:
         MediaError: It is missing, not a regular file, empty, over a limit, or not media.
@@ -106,6 +110,7 @@ def open_input(path: Path) -> Iterator[InputContainer]:
                 "protocol_whitelist": "file",
                 "format_whitelist": _DEMUXERS,
                 "max_streams": str(MAX_STREAMS),
+                **demuxer_options,
             },
             **TAGS,
         ) as container:

@@ -5,8 +5,8 @@ Out:  `MediaInfo`: exact times, the displayed size, codecs.
 
 Headers lie (recorders that crashed, files cut by tools, files made to harm), packets less
 so: start and duration come from one pass over the packets' timestamps, which reads the
-file once and decodes one picture. The result is remembered until the file changes.
-Second 0 of a file with a moving picture is the moment of its first picture.
+file once and decodes one picture and one block of sound. The result is remembered until the
+file changes. What the times mean is settled in `media.timing`.
 """
 
 from __future__ import annotations
@@ -41,14 +41,23 @@ from omni2sound.media.files import (
     shown_name,
 )
 from omni2sound.media.layouts import safe, stated_layout
+from omni2sound.media.samples import round_half_up
+from omni2sound.media.timing.timeline import (
+    MAX_UNTOLD_S,
+    ClockScan,
+    Hidden,
+    Timeline,
+    TrackScan,
+    join,
+)
 
 logger = logging.getLogger(__name__)
 
-MAX_STILL_S = 120
-"""The longest that one picture of a video may stand. A longer gap is a damaged timestamp far
-more often than a video, and would ask for hours of sound."""
 _MAX_PACKETS_TO_FIRST_PICTURE = 300
+_MAX_PACKETS_TO_FIRST_SOUND = 64
+_MAX_LEAD_S = Fraction(1, 2)
 _FALLBACK_FPS = 25
+_MIN_FPS = Fraction(1, 120)
 _MAX_FPS = 1000
 _MAX_PIXEL_ASPECT = 16
 _MISSING_S, _MISSING_SHARE = 0.5, 0.1
@@ -89,14 +98,18 @@ class VideoStreamInfo:
     num_frames: int
     """Pictures that are shown; at least 1."""
     start_s: Fraction
-    """Timestamp of the first picture, on the container's clock."""
+    """When the first picture appears, on the container's clock."""
     duration_s: Fraction
     """From the first picture to the end of the last one."""
+    last_s: Fraction
+    """When the last picture appears, on the container's clock."""
     is_still: bool
     """One picture without a length of its own (png, jpeg, ...)."""
     has_pts: bool
     """False if the container stores no presentation times (avi with reordered pictures, bare
     streams); pictures then follow each other at `average_fps`."""
+    hidden: Hidden
+    """Pictures that an edit list keeps from the screen."""
 
     @property
     def rotation_deg(self) -> int:
@@ -126,10 +139,14 @@ class MediaInfo:
     """What `probe` found."""
 
     path: Path
-    duration_s: Fraction
-    """Length of the moving picture if there is one, else of the sound; 0 for a still picture."""
     video: VideoStreamInfo | None
     audio: AudioStreamInfo | None
+    timeline: Timeline
+
+    @property
+    def duration_s(self) -> Fraction:
+        """Length of the longest track; the last picture stands to its end. 0 for a still one."""
+        return self.timeline.duration_s
 
 
 def probe(path: str | os.PathLike[str]) -> MediaInfo:
@@ -151,47 +168,6 @@ def _probe(path: Path, _size: int, _mtime_ns: int) -> MediaInfo:
         return _Scan(path, container).info()
 
 
-class _Span:
-    """Earliest start and latest end among the timestamps of one stream, in seconds."""
-
-    def __init__(self, time_base: Fraction) -> None:
-        self.time_base = time_base
-        self.num_packets = 0
-        self.has_pts = True
-        self.first: int | None = None
-        self.last: int | None = None
-        self.last_duration = 0
-        self.longest_gap = 0
-        self._order: int | None = None
-
-    def add(self, packet: Packet[Any]) -> None:
-        order = packet.dts if packet.dts is not None else packet.pts
-        if order is not None:
-            if self._order is not None:
-                self.longest_gap = max(self.longest_gap, abs(order - self._order))
-            self._order = order
-        if packet.is_discard:  # hidden by an edit list, needed to decode what follows
-            return
-        time = packet.pts if packet.pts is not None else packet.dts
-        if time is None:  # a bare stream without a container
-            time = self.num_packets * (packet.duration or 0)
-        self.has_pts = self.has_pts and packet.pts is not None
-        self.num_packets += 1
-        if self.first is None or time < self.first:
-            self.first = time
-        if self.last is None or time >= self.last:
-            self.last, self.last_duration = time, packet.duration or 0
-
-    def seconds(self, frame_s: Fraction) -> tuple[Fraction, Fraction]:
-        """Start and end; `frame_s` stands in where the last packet has no usable duration."""
-        assert self.first is not None
-        assert self.last is not None
-        last_s = self.last_duration * self.time_base
-        if not 0 < last_s <= MAX_STILL_S:
-            last_s = frame_s
-        return self.first * self.time_base, self.last * self.time_base + last_s
-
-
 class _Scan:
     """One pass over the packets of one file."""
 
@@ -205,16 +181,26 @@ class _Scan:
         # (findings/pyav19-name-crash.sh).
         self.codec_name = self.video.codec_context.name if self.video else ""
         self.picture: VideoFrame | None = None
-        self.num_dropped = 0
+        self.sound: _FirstSound | None = None
+        self.is_mov = container.format.name.startswith("mov")
 
     def info(self) -> MediaInfo:
-        streams = [s for s in (self.video, self.audio) if s is not None]
+        sounds = [s for s in self.container.streams.audio if _is_sound(s)]
+        streams: list[VideoStream | AudioStream] = [*sounds]
+        if self.video is not None:
+            streams.insert(0, self.video)
         if not streams:
             raise MediaError(f"{self.name}: holds neither picture nor sound that can be decoded")
-        spans = {s.index: _Span(Fraction(s.time_base or Fraction(1, 1000))) for s in streams}
-        self._read_packets(streams, spans)
-        video = self._video_info(self.video, spans[self.video.index]) if self.video else None
-        audio = self._audio_info(self.audio, spans[self.audio.index]) if self.audio else None
+        tracks = {
+            s.index: TrackScan(Fraction(s.time_base or Fraction(1, 1000)), self._told_s(s))
+            for s in streams
+        }
+        scan = ClockScan(self.container, tracks)
+        self._read_packets(streams, scan)
+        frame_s = {s.index: self._frame_s(s, scan.tracks[s.index]) for s in streams}
+        offsets_s = scan.offsets_s(frame_s)
+        video = self._video_info(self.video, scan, frame_s, offsets_s) if self.video else None
+        audio = self._audio_info(self.audio, scan, offsets_s) if self.audio else None
         if all(s.duration is None for s in streams) and len(self.container.streams) == len(streams):
             # Matroska and FLV tell one duration for all; a stream that is not read may be longer.
             told_s = Fraction(self.container.duration or 0, av.time_base)
@@ -222,28 +208,61 @@ class _Scan:
             self._tell_missing(told_s, max(ends_s, default=told_s))
         if video is None and audio is None:
             raise MediaError(f"{self.name}: holds a header but no picture and no sound")
-        if video is not None and not video.is_still:
-            duration_s = video.duration_s
-        else:
-            duration_s = audio.duration_s if audio else Fraction(0)
-        return MediaInfo(path=self.path, duration_s=duration_s, video=video, audio=audio)
+        others = [
+            scan.tracks[s.index].seconds(offsets_s, Fraction(0))
+            for s in sounds
+            if s is not self.audio and scan.tracks[s.index].num_shown
+        ]
+        start_s, end_s = join(
+            None if video is None or video.is_still else _extent(video),
+            others if audio is None else [_extent(audio), *others],
+            sound_frame_s=self.sound.length_s if self.sound else Fraction(0),
+        )
+        self._check_length(start_s, end_s)
+        clocks = {index: track.track_clock(offsets_s) for index, track in scan.tracks.items()}
+        timeline = Timeline(
+            start_s=start_s,
+            duration_s=end_s - start_s,
+            clocks={index: clock for index, clock in clocks.items() if clock is not None},
+        )
+        return MediaInfo(path=self.path, video=video, audio=audio, timeline=timeline)
 
-    def _read_packets(
-        self, streams: list[VideoStream | AudioStream], spans: Mapping[int, _Span]
-    ) -> None:
-        num_pictures = 0
+    def _read_packets(self, streams: list[VideoStream | AudioStream], scan: ClockScan) -> None:
+        num_pictures = num_sounds = 0
         for num_before, packet in enumerate(read_packets(self.container, *streams)):
             if num_before == MAX_PACKETS:
                 raise MediaError(f"{self.name}: more than {MAX_PACKETS} packets; cut it in parts")
-            spans[packet.stream.index].add(packet)
+            scan.add(packet)
             if packet.stream is self.video:
                 num_pictures += 1
                 if self.picture is None and num_pictures <= _MAX_PACKETS_TO_FIRST_PICTURE:
                     self._try_decode(packet)
-            else:
-                self.num_dropped += _dropped_samples(packet)
+            elif packet.stream is self.audio:
+                num_sounds += 1
+                if self.sound is None and num_sounds <= _MAX_PACKETS_TO_FIRST_SOUND:
+                    self._try_sound(packet, scan.tracks[packet.stream.index])
         if self.video is not None and self.picture is None:
             self._try_decode(None)
+
+    def _try_sound(self, packet: Packet[Any], track: TrackScan) -> None:
+        """Decode up to the first sample: it tells the delay that decoder and packet agree on."""
+        assert self.audio is not None
+        try:
+            frames = self.audio.decode(packet)
+        except (av.FFmpegError, ValueError):
+            return
+        frame = next((f for f in frames if f.samples and f.sample_rate > 0), None)
+        if frame is None:
+            return
+        length_s = Fraction(frame.samples, frame.sample_rate)
+        start_s = None if frame.pts is None else frame.pts * track.time_base
+        self.sound = _FirstSound(start_s=start_s, length_s=length_s)
+        # A fragmented mp4 without edit lists has no room for what lies before zero: the encoder's
+        # delay stands at 0, and is as long as the picture's delay, of which it fills a part.
+        hole_s = (frame.duration or 0) * track.time_base - length_s
+        if self.is_mov and Fraction(1, 500) < hole_s <= _MAX_LEAD_S:
+            track.lead_packets = track.num_packets
+            track.lead_ticks = round_half_up(hole_s / track.time_base)
 
     def _try_decode(self, packet: Packet[Any] | None) -> None:
         assert self.video is not None
@@ -254,8 +273,29 @@ class _Scan:
         if frames:
             self.picture = frames[0]
 
-    def _video_info(self, stream: VideoStream, span: _Span) -> VideoStreamInfo | None:
-        if span.num_packets == 0:
+    def _told_s(self, stream: VideoStream | AudioStream) -> Fraction:
+        """Duration of a track by the header, else that of the file."""
+        if stream.duration is not None and stream.time_base is not None:
+            return stream.duration * Fraction(stream.time_base)
+        return Fraction(self.container.duration or 0, av.time_base)
+
+    def _frame_s(self, stream: VideoStream | AudioStream, track: TrackScan) -> Fraction:
+        """Seconds of a packet that does not tell its own."""
+        if isinstance(stream, AudioStream):
+            return Fraction(0)
+        if not track.has_pts and 0 < track.last_duration_s <= 1:
+            return track.last_duration_s  # the decoder knows, the header not
+        return 1 / _usable_fps(stream)
+
+    def _video_info(
+        self,
+        stream: VideoStream,
+        scan: ClockScan,
+        frame_s: Mapping[int, Fraction],
+        offsets_s: list[Fraction],
+    ) -> VideoStreamInfo | None:
+        track = scan.tracks[stream.index]
+        if track.num_shown == 0:
             if self.audio is None:
                 raise MediaError(f"{self.name}: holds a video header but no pictures")
             return None
@@ -269,14 +309,17 @@ class _Scan:
                 f"{self.name}: {self.picture.width}x{self.picture.height} pixels, "
                 f"the limit is {MAX_PIXELS}; scale it down"
             )
-        fps = _usable_fps(stream)
-        if not span.has_pts and 0 < span.last_duration * span.time_base <= 1:
-            fps = 1 / (span.last_duration * span.time_base)  # the decoder knows, the header not
-        start_s, end_s = span.seconds(1 / fps)
-        self._check_times(start_s, end_s, span.longest_gap * span.time_base)
+        fps = 1 / frame_s[stream.index]
+        if self.is_mov and track.first_shown is not None:
+            track.shift_ticks = self._edit_shift(stream, track.first_shown, fps)
+        start_s, end_s = track.seconds(offsets_s, frame_s[stream.index])
+        if track.shift_ticks > 0:
+            start_s = Fraction(0)  # part of a picture stands there, which the decoder hides
+        self._check_gap(stream, track.longest_gap_s, end_s - start_s)
+        self._check_length(start_s, end_s)
         if stream.duration is not None:
-            self._tell_missing(stream.duration * span.time_base, end_s - start_s)
-        is_still = span.num_packets == 1 and (
+            self._tell_missing(stream.duration * track.time_base, end_s - start_s)
+        is_still = track.num_shown == 1 and (
             self.container.format.name.endswith("_pipe")
             or self.container.format.name in ("gif", "apng", "mjpeg")
         )
@@ -292,20 +335,44 @@ class _Scan:
             pixel_aspect=aspect,
             orientation=orientation,
             average_fps=fps,
-            num_frames=span.num_packets,
+            num_frames=track.num_shown,
             start_s=start_s,
             duration_s=Fraction(0) if is_still else end_s - start_s,
+            last_s=track.last_s(offsets_s),
             is_still=is_still,
-            has_pts=span.has_pts and not (is_avi and stream.codec_context.has_b_frames),
+            has_pts=track.has_pts and not (is_avi and stream.codec_context.has_b_frames),
+            hidden=track.hidden_pictures(),
         )
 
-    def _audio_info(self, stream: AudioStream, span: _Span) -> AudioStreamInfo | None:
+    def _edit_shift(
+        self, stream: VideoStream, first_shown: tuple[int | None, int], fps: Fraction
+    ) -> int:
+        """Ticks by which FFmpeg shows pictures too early after an edit within one of them.
+
+        It hides that picture and moves the next one to 0, while the sound keeps its place.
+        """
+        place, time = first_shown
+        with open_input(self.path, advanced_editlist="0") as plain:
+            for packet in read_packets(plain, plain.streams[stream.index]):
+                if packet.pos == place and packet.pts is not None:
+                    shift = packet.pts - time
+                    return shift if 0 < shift * packet.time_base < 1 / fps else 0
+        return 0
+
+    def _audio_info(
+        self, stream: AudioStream, scan: ClockScan, offsets_s: list[Fraction]
+    ) -> AudioStreamInfo | None:
+        track = scan.tracks[stream.index]
         rate = stream.codec_context.sample_rate
-        if span.num_packets == 0 or rate <= 0:
+        if track.num_shown == 0 or rate <= 0:
             return None
-        start_s, end_s = span.seconds(Fraction(0))
-        start_s = min(end_s, start_s + Fraction(self.num_dropped, rate))
-        self._check_times(start_s, end_s, Fraction(0))
+        start_s, end_s = track.seconds(offsets_s, Fraction(0))
+        if self.sound is not None and self.sound.start_s is not None:
+            start_s = self.sound.start_s + track.lead_ticks * track.time_base
+        if self.is_mov:
+            start_s = max(start_s, Fraction(0))  # an edit list shows nothing before that
+        start_s = min(start_s, end_s)
+        self._check_length(start_s, end_s)
         layout = safe(stream.codec_context.layout)
         return AudioStreamInfo(
             index=stream.index,
@@ -327,17 +394,34 @@ class _Scan:
                 told_s,
             )
 
-    def _check_times(self, start_s: Fraction, end_s: Fraction, gap_s: Fraction) -> None:
-        if gap_s > MAX_STILL_S:
+    def _check_gap(self, stream: VideoStream, gap_s: Fraction, length_s: Fraction) -> None:
+        if gap_s <= MAX_UNTOLD_S:
+            return
+        told_s = self._told_s(stream)
+        if told_s + _MISSING_S < max(gap_s, length_s):
             raise MediaError(
-                f"{self.name}: timestamps jump by {float(gap_s):.0f} s, the limit is "
-                f"{MAX_STILL_S} s; the file is damaged, or re-encode it at a constant frame rate"
+                f"{self.name}: timestamps jump by {float(gap_s):.0f} s in a file that says it "
+                f"lasts {float(told_s):.0f} s; it is damaged: re-encode it"
             )
+
+    def _check_length(self, start_s: Fraction, end_s: Fraction) -> None:
         if end_s - start_s > MAX_DURATION_S:
             raise MediaError(
                 f"{self.name}: lasts {float(end_s - start_s):.0f} s, "
                 f"the limit is {MAX_DURATION_S} s; cut it in parts"
             )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _FirstSound:
+    """The first block that a decoder gives."""
+
+    start_s: Fraction | None
+    length_s: Fraction
+
+
+def _extent(track: VideoStreamInfo | AudioStreamInfo) -> tuple[Fraction, Fraction]:
+    return track.start_s, track.start_s + track.duration_s
 
 
 def displayed_size(
@@ -361,7 +445,7 @@ def _is_sound(stream: AudioStream) -> bool:
 
 def _usable_fps(stream: VideoStream) -> Fraction:
     for rate in (stream.average_rate, stream.base_rate):
-        if rate is not None and Fraction(1, MAX_STILL_S) <= rate <= _MAX_FPS:
+        if rate is not None and _MIN_FPS <= rate <= _MAX_FPS:
             return Fraction(rate)  # PyAV 19 gives its own class
     return Fraction(_FALLBACK_FPS)
 
@@ -384,10 +468,3 @@ def _orientation(frame: VideoFrame) -> Orientation:
     if abs(a) + abs(d) >= abs(b) + abs(c):
         return Orientation(flip_rows=d < 0, flip_columns=a < 0)
     return Orientation(transpose=True, flip_rows=b < 0, flip_columns=c < 0)
-
-
-def _dropped_samples(packet: Packet[Any]) -> int:
-    """Samples that the decoder drops from the packet's start (encoder delay)."""
-    if packet.is_discard or not packet.has_sidedata("skip_samples"):
-        return 0
-    return int(np.frombuffer(bytes(packet.get_sidedata("skip_samples")), dtype="<u4", count=1)[0])

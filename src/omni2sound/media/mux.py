@@ -1,14 +1,13 @@
 """Sound into a video: the picture is copied packet by packet.
 
 In:   a video, an `Audio`.
-Out:  mp4, mov, mkv or webm with the same video packets and sound of exactly their length.
+Out:  mp4, mov, mkv or webm with the same video packets and sound as long as the longest track.
 
-Sound starts with the first picture. A picture that starts up to `KEPT_START_S` late keeps
-its timestamps and the sound gets the same delay; anything else (transport streams start
-hours late, some files before zero) is moved by one constant so that both start at zero.
-Where a copy would not show the same, it is refused, or encoded again on request (`copy.reencode`).
-mp4 and mov keep timestamps exactly; Matroska rounds them to its 1 ms, and has no edit
-lists: pictures that an mp4 hides before its start are seen there before the sound begins.
+Times are those of `media.timing`, and the sound begins at its second 0. A file that starts up
+to `KEPT_START_S` late keeps its timestamps; anything else (transport streams start hours late,
+some files before zero) is moved by one constant so that it starts at zero. mp4 and mov keep
+timestamps exactly; Matroska rounds them to its 1 ms. Pictures that an edit list hides stay
+hidden, or the copy is refused, or encoded again on request (`copy.reencode`).
 Subtitles, chapters, tags and what else lies beside the packets (`media.copy`) are kept where the
 container holds them; the finished file is compared with its source, and one warning names what
 is not in it.
@@ -33,6 +32,7 @@ from av.video.stream import VideoStream
 
 from omni2sound.errors import MediaError, UserError
 from omni2sound.media.copy.beside import complete, find_losses, read_beside
+from omni2sound.media.copy.editlist import end_picture
 from omni2sound.media.copy.own_sound import list_tracks, read_own_sound
 from omni2sound.media.copy.reencode import Encoder
 from omni2sound.media.copy.side_tracks import SideTracks, language_tag, loses_shown
@@ -93,7 +93,7 @@ def mux(
 
     Args:
         video_path: The video; its first moving picture is copied.
-        audio: The new sound; cut or padded to the video's length.
+        audio: The new sound; cut or padded to the video's length, its own sound included.
         output_path: Ends in .mp4, .mov (both AAC), .mkv or .webm (both Opus).
         keep_audio: Mix the video's own sound under the new one, each at its own level (at
             the higher of the two sample rates); without one, only the new sound is written.
@@ -126,7 +126,7 @@ def mux(
         own = read_own_sound(video_path, duration_s=info.duration_s)
         audio, language = mix(own.audio, audio), own.language
     audio = fit_audio(audio, codec, name=name)
-    num_samples = round_half_up(video.duration_s * audio.sample_rate_hz)
+    num_samples = round_half_up(info.duration_s * audio.sample_rate_hz)
     audio, leveling = level(
         fit_length(audio, num_samples),
         target_lufs=loudness_lufs,
@@ -135,11 +135,11 @@ def mux(
         name=name,
     )
     if not reencode:
-        check_container(video.codec, output_path)
+        check_copy(video, output_path)
     write = partial(
         _write_copy,
-        *(video_path, video, audio, output_path, metadata or {}, language),
-        encoded=not _holds(video.codec, output_path),
+        *(info, video, audio, output_path, metadata or {}, language),
+        encoded=not _holds(video.codec, output_path) or _shows_hidden(video, output_path) != "",
     )
     try:
         lost = write()
@@ -154,7 +154,7 @@ class _SideTracksRefusedError(UserError):
 
 
 def _write_copy(
-    video_path: Path,
+    info: MediaInfo,
     video: VideoStreamInfo,
     audio: Audio,
     output_path: Path,
@@ -166,6 +166,7 @@ def _write_copy(
 ) -> list[str]:
     """Write the file; return words for what of the source is not in it."""
     container_format, codec = _FORMATS[output_path.suffix.lower()]
+    video_path, shift_s = info.path, _shift(info)
     with open_input(video_path) as source:
         in_stream = source.streams[video.index]
         assert isinstance(in_stream, VideoStream)
@@ -177,6 +178,8 @@ def _write_copy(
         def finish(path: Path) -> None:
             there = beside.without_codec() if encoded else beside
             complete(path, container_format, there, tags, quicktime_keys)
+            if video.hidden.num_after and not encoded:
+                end_picture(path, video.start_s + video.duration_s + shift_s)
             probe(path)
             lost.extend(find_losses(path, beside, tags))
 
@@ -197,9 +200,8 @@ def _write_copy(
                 sound_stream.metadata["language"] = language_tag(language, container_format)
             side = SideTracks(video_path, source, target, video.index, add=with_side_tracks)
             lost.extend(side.lost)
-            shift_s = _shift(video)
-            start_s = video.start_s + shift_s
-            end_s = start_s + video.duration_s
+            start_s = info.timeline.start_s + shift_s
+            end_s = start_s + info.duration_s
             side.set_chapters(source, target, shift_s=shift_s, end_s=end_s)
             try:
                 _start(target, video.codec, output_path)
@@ -208,9 +210,9 @@ def _write_copy(
                     raise _SideTracksRefusedError(str(error)) from error
                 raise
             pictures = (
-                encoder.packets(iter_pictures(video_path), start_s=start_s, end_s=video.duration_s)
+                encoder.packets(iter_pictures(video_path), start_s=start_s, end_s=info.duration_s)
                 if encoder
-                else copy_packets(video_path, source, video, shift_s=shift_s)
+                else copy_packets(source, info, video, shift_s=shift_s)
             )
             _interleave(
                 target,
@@ -277,18 +279,20 @@ def _probe_moving(path: Path) -> tuple[MediaInfo, VideoStreamInfo]:
     return info, info.video
 
 
-def check_container(codec: str, output_path: Path) -> None:
-    """Refuse, before any work, a video output that cannot hold the copied picture.
+def check_copy(video: VideoStreamInfo, output_path: Path) -> None:
+    """Refuse, before any work, a copy of a picture that would not show the same.
 
     Args:
-        codec: The codec of the pictures, as in `VideoStreamInfo.codec`.
+        video: The picture.
         output_path: Ends in a suffix of `VIDEO_SUFFIXES`.
 
     Raises:
-        UserError: Its container cannot hold the codec.
+        UserError: The container can't hold the codec, or can't hide what an edit list hides.
     """
-    if not _holds(codec, output_path):
-        raise UserError(_unsupported(codec, output_path))
+    if not _holds(video.codec, output_path):
+        raise UserError(_unsupported(video.codec, output_path))
+    if refusal := _shows_hidden(video, output_path):
+        raise UserError(refusal)
 
 
 def _holds(codec: str, output_path: Path) -> bool:
@@ -324,13 +328,28 @@ def check_kept_sound(info: MediaInfo, output_path: Path) -> None:
         check_layout(codec, layout, own.num_channels, name=name)
 
 
-def _shift(video: VideoStreamInfo) -> Fraction:
+def _shows_hidden(video: VideoStreamInfo, output_path: Path) -> str:
+    """Say what a copy would show that the video's edit list hides; empty if nothing."""
+    hidden, suffix = video.hidden, output_path.suffix
+    what = f"{shown_name(output_path)}: the video's edit list hides pictures, and a copy"
+    if hidden.num_between:
+        return f"{what} would show them between others; use --reencode"
+    if (hidden.num_before or hidden.num_after) and suffix.lower() not in (".mp4", ".mov"):
+        return f"{what} to {suffix} would show them; use .mp4 or .mov, or --reencode"
+    return ""
+
+
+def _shift(info: MediaInfo) -> Fraction:
     """Seconds to add to every timestamp; 0 for nearly all files."""
-    return Fraction(0) if 0 <= video.start_s <= KEPT_START_S else -video.start_s
+    start_s = info.timeline.start_s
+    return Fraction(0) if 0 <= start_s <= KEPT_START_S else -start_s
 
 
 def _copy_stream(in_stream: VideoStream, target: OutputContainer) -> VideoStream:
     out_stream = target.add_stream_from_template(in_stream, opaque=True)
+    if in_stream.average_rate and target.format.name in ("matroska", "webm"):
+        # Without it, readers guess a rate from the codec's header.
+        out_stream.codec_context.framerate = Fraction(in_stream.average_rate)
     if in_stream.sample_aspect_ratio:  # Matroska keeps it beside the codec, not in it
         out_stream.codec_context.sample_aspect_ratio = in_stream.sample_aspect_ratio
     if in_stream.codec_context.codec.canonical_name == "hevc":

@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 
 from omni2sound.errors import MediaError
 from omni2sound.media.files import open_input, read_packets, shown_name
-from omni2sound.media.info import VideoStreamInfo
+from omni2sound.media.info import MediaInfo, VideoStreamInfo
 from omni2sound.media.samples import round_half_up
 
 logger = logging.getLogger(__name__)
@@ -31,35 +31,46 @@ _MAX_REORDER = 32
 
 
 def copy_packets(
-    path: Path, source: InputContainer, video: VideoStreamInfo, *, shift_s: Fraction
+    source: InputContainer, info: MediaInfo, video: VideoStreamInfo, *, shift_s: Fraction
 ) -> Iterator[Packet[VideoStream]]:
     """Yield the packets of a video stream, ready for a muxer.
 
+    Packets that no picture on screen needs are left out, and the last picture is as long as it
+    stands.
+
     Args:
-        path: Where `source` was opened from.
         source: At its beginning.
-        video: From `probe`.
+        info: From `probe`.
+        video: Its picture.
         shift_s: Added to all timestamps.
 
     Raises:
         MediaError: Presentation times are missing and cannot be worked out.
     """
+    path = info.path
     stream = _video_stream(source, video)
     assert stream.time_base is not None
     time_base = Fraction(stream.time_base)
     frame_ticks = max(1, round_half_up(1 / (video.average_fps * time_base)))
     shift = round_half_up(shift_s / time_base)
-    packets = read_packets(source, stream)
+    packets = _needed(info.timeline.read_packets(source, stream), video)
     if video.has_pts:
         timed = _with_decoding_times(packets, frame_ticks)
+        last = round_half_up(video.last_s / time_base)
     else:
         start = round_half_up(video.start_s / time_base)
         timed = _count_times(packets, _display_positions(path, video), start, frame_ticks)
+        last = start + (video.num_frames - 1) * frame_ticks
+    last_ticks = _last_ticks(info, video, time_base)
+    if last_ticks:
+        timed = _lengthened(timed, last + last_ticks)
     last_dts: int | None = None
     num_moved = 0
     for packet in timed:
         if packet.pts is None or packet.dts is None:
             continue
+        if packet.pts == last:
+            packet.duration = max(packet.duration or frame_ticks, last_ticks)
         packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
         if last_dts is not None and packet.dts <= last_dts:
             packet.dts = last_dts + 1
@@ -69,6 +80,33 @@ def copy_packets(
         yield packet
     if num_moved:
         logger.warning("%s: %d decoding times were out of order", shown_name(path), num_moved)
+
+
+def _needed(
+    packets: Iterator[Packet[VideoStream]], video: VideoStreamInfo
+) -> Iterator[Packet[VideoStream]]:
+    left_out = video.hidden.left_out
+    return (packet for number, packet in enumerate(packets) if number not in left_out)
+
+
+def _lengthened(packets: Iterator[Packet[VideoStream]], end: int) -> Iterator[Packet[VideoStream]]:
+    """Let the last packet in stored order last to `end`: mp4 counts a track's length in that."""
+    held: Packet[VideoStream] | None = None
+    for packet in packets:
+        if held is not None:
+            yield held
+        held = packet
+    if held is not None:
+        held.duration = end - (held.pts or 0)
+        yield held
+
+
+def _last_ticks(info: MediaInfo, video: VideoStreamInfo, time_base: Fraction) -> int:
+    """Least ticks of the last picture; 0: as long as it says."""
+    end_s = info.timeline.start_s + info.duration_s
+    if end_s <= video.start_s + video.duration_s or video.hidden.num_after:
+        return 0
+    return round_half_up((end_s - video.last_s) / time_base)
 
 
 def _video_stream(source: InputContainer, video: VideoStreamInfo) -> VideoStream:

@@ -3,9 +3,9 @@
 In:   a video or still picture, a frame rate that need not be the file's own.
 Out:  RGB arrays (H, W, 3), uint8, one at a time: memory does not grow with the length.
 
-Frame i is what a viewer sees at ``start_s + (i + 0.5) / fps`` seconds after the first
-picture, found by timestamps. Counting frames instead, as most research code does, drifts
-at 29.97 and at variable rates until sound and picture part.
+Frame i is what a viewer sees ``start_s + (i + 0.5) / fps`` seconds into the file, found by
+timestamps (`media.timing` says what second 0 is). Counting frames instead, as most research
+code does, drifts at 29.97 and at variable rates until sound and picture part.
 """
 
 from __future__ import annotations
@@ -31,10 +31,9 @@ from omni2sound.media.files import (
     MAX_DURATION_S,
     MAX_PIXELS,
     open_input,
-    read_packets,
     shown_name,
 )
-from omni2sound.media.info import Orientation, VideoStreamInfo, probe
+from omni2sound.media.info import MediaInfo, Orientation, VideoStreamInfo, probe
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +52,8 @@ def iter_frames(
 ) -> Iterator[NDArray[np.uint8]]:
     """Sample a video at a constant rate.
 
-    The last picture stays on screen past the end, so that exactly
-    ``ceil(duration_s * fps)`` arrays come out. Rotation and pixel aspect are applied.
+    The first picture is there from second 0 and the last one stays on screen past the end, so
+    that exactly ``ceil(duration_s * fps)`` arrays come out. Rotation and pixel aspect are applied.
     Interlaced and HDR pictures are shown as stored (no deinterlacing, no tone mapping).
 
     Args:
@@ -62,7 +61,7 @@ def iter_frames(
         fps: Arrays per second.
         size_px: (height, width) of the arrays; the shown picture is squashed to it. None
             keeps the size of the first picture as shown.
-        start_s: Seconds after the first picture at which to begin.
+        start_s: Seconds after the file's second 0 at which to begin.
         duration_s: Seconds to cover; None means to the end.
 
     Returns:
@@ -91,11 +90,10 @@ def iter_frames(
     if duration_s is None:
         if video.is_still:
             raise UserError(f"{name}: is a still picture and has no duration; give `duration_s`")
-        duration = video.duration_s - start
+        duration = info.duration_s - start
         if duration <= 0:
             raise UserError(
-                f"{float(start)} is not before the end of {name} at "
-                f"{float(video.duration_s):.3f} s",
+                f"{float(start)} is not before the end of {name} at {float(info.duration_s):.3f} s",
                 field="start_s",
             )
     else:
@@ -109,7 +107,7 @@ def iter_frames(
     num_frames = math.ceil(duration * fps)
     step = 1 / Fraction(fps)
     times = (start + (i + Fraction(1, 2)) * step for i in range(num_frames))
-    return _frames_at(path, video, times, start, size_px)
+    return _frames_at(info, video, times, start, size_px)
 
 
 def iter_pictures(path: str | os.PathLike[str]) -> Iterator[tuple[Fraction, VideoFrame]]:
@@ -124,22 +122,22 @@ def iter_pictures(path: str | os.PathLike[str]) -> Iterator[tuple[Fraction, Vide
     if info.video is None:
         raise MediaError(f"{shown_name(info.path)}: has sound but no picture; give a video")
     with open_input(info.path) as container:
-        yield from _pictures_from(container, info.video, Fraction(0))
+        yield from _pictures_from(container, info, info.video, Fraction(0))
 
 
 def _frames_at(
-    path: Path,
+    info: MediaInfo,
     video: VideoStreamInfo,
     times: Iterator[Fraction],
     start: Fraction,
     size_px: tuple[int, int],
 ) -> Iterator[NDArray[np.uint8]]:
     to_array = _Converter(video.orientation, size_px)
-    with open_input(path) as container:
-        shown = _pictures_from(container, video, start)
+    with open_input(info.path) as container:
+        shown = _pictures_from(container, info, video, start)
         upcoming = next(shown, None)
         if upcoming is None:
-            raise MediaError(f"{shown_name(path)}: no picture can be decoded; re-encode it")
+            raise MediaError(f"{shown_name(info.path)}: no picture can be decoded; re-encode it")
         array: NDArray[np.uint8] | None = None
         for time in times:
             current: VideoFrame | None = None
@@ -155,16 +153,17 @@ def _frames_at(
 
 
 def _pictures_from(
-    container: InputContainer, video: VideoStreamInfo, start: Fraction
+    container: InputContainer, info: MediaInfo, video: VideoStreamInfo, start: Fraction
 ) -> Iterator[tuple[Fraction, VideoFrame]]:
-    """Pictures with their times after the first one, beginning at or before `start`."""
+    """Pictures with their times after second 0, beginning at or before `start`."""
     stream = container.streams[video.index]
     assert isinstance(stream, VideoStream)
     stream.thread_type = "AUTO"
-    if start > _SEEK_MARGIN_S and video.has_pts and not video.is_still:
-        target_s = video.start_s + start - _SEEK_MARGIN_S
+    can_seek = video.has_pts and not video.is_still and info.timeline.can_seek(video.index)
+    if start > _SEEK_MARGIN_S and can_seek:
+        target_s = info.timeline.start_s + start - _SEEK_MARGIN_S
         if _seek(container, stream, target_s):
-            pictures = _iter_timed(container, stream, video)
+            pictures = _iter_timed(container, stream, info, video, sought=True)
             first = next(pictures, None)
             if first is not None and first[0] <= start:
                 yield first
@@ -173,7 +172,7 @@ def _pictures_from(
         # The index is wrong or missing: read from the beginning.
         if not _seek(container, stream, None):
             return
-    yield from _iter_timed(container, stream, video)
+    yield from _iter_timed(container, stream, info, video)
 
 
 def _seek(container: InputContainer, stream: VideoStream, time_s: Fraction | None) -> bool:
@@ -188,14 +187,21 @@ def _seek(container: InputContainer, stream: VideoStream, time_s: Fraction | Non
 
 
 def _iter_timed(
-    container: InputContainer, stream: VideoStream, video: VideoStreamInfo
+    container: InputContainer,
+    stream: VideoStream,
+    info: MediaInfo,
+    video: VideoStreamInfo,
+    *,
+    sought: bool = False,
 ) -> Iterator[tuple[Fraction, VideoFrame]]:
     """Decode on, past damaged packets, giving only pictures whose time moves forward."""
+    start_s = info.timeline.start_s
     frame_s = 1 / video.average_fps
     time_base = Fraction(stream.time_base or 0)  # flushed frames do not know theirs
     latest: Fraction | None = None
     num_damaged = 0
-    for packet in chain(read_packets(container, stream), [None]):  # None: flush the decoder
+    packets = info.timeline.read_packets(container, stream, sought=sought)
+    for packet in chain(packets, [None]):  # None: flush the decoder
         try:
             frames = stream.decode(packet)
         except (av.FFmpegError, ValueError):
@@ -203,9 +209,9 @@ def _iter_timed(
             continue
         for frame in frames:
             if frame.pts is not None and video.has_pts:
-                time = frame.pts * time_base - video.start_s
+                time = frame.pts * time_base - start_s
             else:
-                time = Fraction(0) if latest is None else latest + frame_s
+                time = video.start_s - start_s if latest is None else latest + frame_s
             if latest is not None and time <= latest:
                 continue
             latest = time
