@@ -224,6 +224,7 @@ class _Reader:
         """(timestamp in samples after second 0, block) in stored order."""
         for frame in self._frames(sought=sought):
             layout_name = safe(frame.layout).name
+            pts, self.num_padding = frame.pts, _padding(frame, self.time_base)
             if self.rate and not self.mono and layout_name != self.first_layout:
                 frame = self._remixed(frame)
             block_CN = _to_float(frame)
@@ -243,10 +244,9 @@ class _Reader:
                 mean_1N = block_CN.mean(axis=0, keepdims=True, dtype=np.float32)
                 block_CN = np.repeat(mean_1N, self.channels, axis=0)
             stamp = None
-            if frame.pts is not None and self.time_base:
-                time_s = frame.pts * self.time_base - self.timeline.start_s
+            if pts is not None and self.time_base:
+                time_s = pts * self.time_base - self.timeline.start_s
                 stamp = round_half_up(time_s * self.rate)
-            self.num_padding = _padding(frame, self.time_base)
             yield stamp, block_CN
 
     def _remixed(self, frame: AudioFrame) -> AudioFrame:
