@@ -251,8 +251,8 @@ class _Scan:
             frames = self.audio.decode(packet)
         except (av.FFmpegError, ValueError):
             return
-        for frame in frames:
-            safe(frame.layout)
+        for any_frame in frames:
+            safe(any_frame.layout)
         frame = next((f for f in frames if f.samples and f.sample_rate > 0), None)
         if frame is None:
             return
