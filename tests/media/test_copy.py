@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,53 +22,27 @@ from omni2sound.media.copy.boxes import boxes_of_entry, quicktime_tags, read_moo
 from omni2sound.media.copy.tags import facts_tag, kept_tags
 from omni2sound.media.mux import default_suffix
 from tests.media.clips import packets_of, write_video
-from tests.media.films import tone, write_film
+from tests.media.films import (
+    DOLBY_8_4,
+    LIGHT,
+    LINES,
+    MASTERING,
+    SPHERE,
+    STEREO,
+    TO_ENTRY,
+    add_subtitles,
+    box,
+    grow,
+    subtitles_of,
+    tone,
+    write_film,
+)
 
 SUFFIXES = (".mp4", ".mov", ".mkv")
 COMFY = {
     "prompt": '{"3": {"class_type": "KSampler"}}',
     "workflow": '{"nodes": [{"id": 3}], "links": []}',
 }
-
-
-def box(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I4s", 8 + len(body), kind) + body
-
-
-DOLBY_8_4 = box(b"dvvC", struct.pack(">IB", 1 << 24 | 8 << 9 | 4 << 3 | 0b101, 4 << 4) + bytes(19))
-STEREO = box(b"st3d", bytes(4) + b"\1")
-SPHERE = box(
-    b"sv3d",
-    box(b"svhd", bytes(4) + b"tool\0")
-    + box(b"proj", box(b"prhd", bytes(16)) + box(b"equi", bytes(20))),
-)
-MASTERING = box(
-    b"mdcv",
-    struct.pack(">8H2I", 13250, 34500, 7500, 3000, 34000, 16000, 15635, 16450, 10_000_000, 50),
-)
-LIGHT = box(b"clli", struct.pack(">HH", 1000, 400))
-TO_ENTRY = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")
-
-
-def grow(path: Path, parents: Sequence[bytes], added: bytes) -> Path:
-    """Append boxes inside the first box at `parents`; `moov` must lie last."""
-
-    def inside(data: bytes, parents: Sequence[bytes]) -> bytes:
-        out, at = b"", 0
-        while at < len(data):
-            size, kind = struct.unpack_from(">I4s", data, at)
-            whole = data[at : at + size]
-            if parents and kind == parents[0]:
-                head = {b"stsd": 16, b"hvc1": 86, b"avc1": 86, b"dvh1": 86}.get(kind, 8)
-                body = inside(whole[head:], parents[1:]) if len(parents) > 1 else whole[head:]
-                body += added if len(parents) == 1 else b""
-                whole = struct.pack(">I", head + len(body)) + whole[4:head] + body
-                parents = ()
-            out, at = out + whole, at + size
-        return out
-
-    path.write_bytes(inside(path.read_bytes(), parents))
-    return path
 
 
 def hevc(path: Path, *, tag: str = "hvc1") -> Path:
@@ -273,71 +246,6 @@ def test_any_tag_survives(tags: dict[str, str], suffix: str) -> None:
         assert {key: found.get(key) for key in before if key in kept_tags(before)} == kept_tags(
             before
         )
-
-
-HEADER = (
-    b"[Script Info]\nScriptType: v4.00+\nPlayResX: 384\nPlayResY: 288\n\n[V4+ Styles]\n"
-    b"Format: Name, Fontname, Fontsize, PrimaryColour, SecondaryColour, OutlineColour, BackColour, "
-    b"Bold, Italic, Underline, StrikeOut, ScaleX, ScaleY, Spacing, Angle, BorderStyle, Outline, "
-    b"Shadow, Alignment, MarginL, MarginR, MarginV, Encoding\n"
-    b"Style: Default,Arial,16,&Hffffff,&Hffffff,&H0,&H0,0,0,0,0,100,100,0,0,1,1,0,2,10,10,10,1\n\n"
-    b"[Events]\nFormat: Layer, Start, End, Style, Name, MarginL, MarginR, MarginV, Effect, Text\n\0"
-)
-"""What FFmpeg's decoders of plain subtitles write."""
-
-
-def add_subtitles(path: Path, lines: Sequence[tuple[float, float, str]], codec: str) -> Path:
-    """Rewrite a file with chapters, and a subtitle track in German after what it holds."""
-    out = path.with_name(f"subtitled{path.suffix}")
-    with av.open(str(path)) as source, av.open(str(out), "w") as target:
-        streams: dict[int, Any] = {
-            stream.index: target.add_stream_from_template(stream, opaque=True)
-            for stream in source.streams
-        }
-        track: Any = target.add_stream(codec)
-        track.codec_context.subtitle_header = HEADER
-        track.codec_context.time_base = Fraction(1, 1000)
-        track.metadata["language"] = "deu"
-        target.set_chapters(
-            [
-                {
-                    "id": i + 1, "start": 500 * i, "end": 500 * (i + 1),
-                    "time_base": Fraction(1, 1000), "metadata": {"title": f"part {i}"},
-                }
-                for i in range(2)
-            ]
-        )  # fmt: skip
-        target.start_encoding()
-        for packet in source.demux():
-            if packet.size:
-                packet.stream = streams[packet.stream.index]
-                target.mux(packet)
-        for number, (start_s, end_s, text) in enumerate(lines):
-            shown = av.subtitles.subtitle.SubtitleSet.create(
-                f"{number},0,Default,,0,0,0,,{text}".encode(), 0, round(1000 * (end_s - start_s))
-            )
-            line = track.codec_context.encode_subtitle(shown)
-            line.pts = line.dts = round(start_s * 1000)
-            line.duration, line.time_base = round(1000 * (end_s - start_s)), Fraction(1, 1000)
-            line.stream = track
-            target.mux(line)
-    return out
-
-
-def subtitles_of(path: Path) -> list[tuple[float, float, str]]:
-    with av.open(str(path)) as container:
-        track = container.streams.subtitles[0]
-        found = []
-        for packet in container.demux(track):
-            shown = track.decode2(packet) if packet.size else None
-            if shown is not None and len(shown):
-                text = shown[0].ass.decode().split(",", 8)[8]  # type: ignore[attr-defined]
-                start = packet.pts * track.time_base
-                found.append((float(start), float(start + packet.duration * track.time_base), text))
-        return found
-
-
-LINES = [(0.2, 0.4, "Grüß Gott"), (0.5, 0.8, "two, with a comma")]
 
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".webm"])

@@ -21,8 +21,8 @@ from omni2sound.media import iter_frames, mux, probe, read_audio
 from omni2sound.media.copy.reencode import CODECS
 from omni2sound.media.mux import default_suffix
 from tests.media.clips import LEVELS, clicks, grey, onset_s, packets_of, write_video
-from tests.media.films import tone
-from tests.media.test_copy import DOLBY_8_4, SPHERE, TO_ENTRY, grow, hevc
+from tests.media.films import DOLBY_8_4, SPHERE, TO_ENTRY, grow, tone
+from tests.media.test_copy import hevc
 
 SUFFIXES = {".mp4": "h264", ".mov": "h264", ".mkv": "av1", ".webm": "vp9"}
 
