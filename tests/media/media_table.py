@@ -67,8 +67,8 @@ that has it.
 
 {beside}
 
-Text subtitles become the one form that the container knows: mov_text in mp4 and mov, WebVTT in
-webm. Subtitles that are pictures are kept by mkv only.
+The pictures are H.264 in mp4, mov and mkv (HEVC for HDR10 and Dolby Vision) and VP9 in webm. Text
+subtitles become the one form that the container knows: mov_text in mp4 and mov, WebVTT in webm.
 """
 
 

@@ -145,7 +145,7 @@ def mux(
         lost = write()
     except _SideTracksRefusedError:
         lost = write(with_side_tracks=False)
-    _report(output_path, lost)
+    _report(output_path, lost, mkv_helps=_holds(video.codec, output_path.with_suffix(".mkv")))
     return leveling
 
 
@@ -181,7 +181,7 @@ def _write_copy(
             if video.hidden.num_after and not encoded:
                 end_picture(path, video.start_s + video.duration_s + shift_s)
             probe(path)
-            lost.extend(find_losses(path, beside, tags))
+            lost.extend(find_losses(path, beside, tags, encoded=encoded))
 
         with create_output(
             output_path,
@@ -254,11 +254,11 @@ def _start(target: OutputContainer, codec: str, output_path: Path) -> None:
         raise UserError(_unsupported(codec, output_path)) from error
 
 
-def _report(output_path: Path, lost: list[str]) -> None:
+def _report(output_path: Path, lost: list[str], *, mkv_helps: bool) -> None:
     if not lost:
         return
     advice = ""
-    if output_path.suffix.lower() != ".mkv":
+    if output_path.suffix.lower() != ".mkv" and mkv_helps:
         only_here = [word for word in lost if not word.startswith(("data track", "video track"))]
         more = "more" if len(only_here) < len(lost) else "them" if len(lost) > 1 else "it"
         advice = f"; .mkv keeps {more}" if only_here else ""

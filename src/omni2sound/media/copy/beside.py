@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from omni2sound.media.copy.tags import kept_tags
 from omni2sound.media.files import TAGS
 
 _DOLBY_ENTRIES = ("dvh1", "dvhe", "dva1", "dvav")
+_ASPECT_ROUNDING = Fraction(1, 50)
+"""Matroska stores the size of the picture on screen in whole pixels."""
 _STEREO = frozenset((b"st3d", b"vexu"))
 
 
@@ -47,6 +50,8 @@ class Beside:
     language: str = ""
     num_chapters: int = 0
     codec_tag: str = ""
+    pixel_aspect: Fraction = Fraction(1)
+    """Width of a stored pixel over its height."""
 
     def without_codec(self) -> Beside:
         """Return what stays true when the pictures are encoded again."""
@@ -80,6 +85,7 @@ def read_beside(path: Path, container: InputContainer, stream: VideoStream) -> B
         language="" if language == "und" else language,
         num_chapters=len(container.chapters()),
         codec_tag=stream.codec_context.codec_tag,
+        pixel_aspect=Fraction(stream.sample_aspect_ratio or 1),
     )
 
 
@@ -124,13 +130,16 @@ def complete(
         )
 
 
-def find_losses(path: Path, beside: Beside, tags: Iterable[str]) -> list[str]:
+def find_losses(
+    path: Path, beside: Beside, tags: Iterable[str], *, encoded: bool = False
+) -> list[str]:
     """Open a copy again and name what of its source is not in it.
 
     Args:
         path: The copy.
         beside: Of the source.
         tags: Names of the tags that the copy should have.
+        encoded: Its pictures were encoded again, which keeps their shape in some other way.
     """
     with av.open(f"file:{path}", **TAGS) as copy:
         found = read_beside(path, copy, copy.streams.video[0])
@@ -145,6 +154,9 @@ def find_losses(path: Path, beside: Beside, tags: Iterable[str]) -> list[str]:
             lost.add("chapters")
         if beside.language and not found.language:
             lost.add(f"language {beside.language}")
+        ratio = found.pixel_aspect / beside.pixel_aspect
+        if not encoded and abs(ratio - 1) > _ASPECT_ROUNDING:  # PyAV can't tell it to Matroska
+            lost.add(f"pixel aspect {beside.pixel_aspect}")
         there = {key.lower() for key in copy.metadata}
     missing = [key for key in kept_tags(dict.fromkeys(tags, "")) if key.lower() not in there]
     return sorted(lost) + [f"tag {key}" for key in missing]

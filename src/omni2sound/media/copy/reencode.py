@@ -85,8 +85,11 @@ class Encoder:
         self.orientation = video.orientation
         self.pixel_format = self._choose_format(source.pix_fmt or "yuv420p")
         self.time_base = _time_base(Fraction(in_stream.time_base or 1))
+        aspect, shown_width = video.pixel_aspect, source.width
+        if target.format.name in ("matroska", "webm"):  # PyAV can't tell Matroska an aspect
+            aspect, shown_width = Fraction(1), round_half_up(source.width * aspect)
         # 4:2:0 has no odd sizes.
-        width, height = (max(2, -(-side // 2) * 2) for side in (source.width, source.height))
+        width, height = (max(2, -(-side // 2) * 2) for side in (shown_width, source.height))
         self.stored_size = (width, height)
         if self.orientation.transpose:
             width, height = height, width
@@ -95,7 +98,6 @@ class Encoder:
         )
         stream.width, stream.height, stream.pix_fmt = width, height, self.pixel_format
         stream.time_base = stream.codec_context.time_base = self.time_base
-        aspect = video.pixel_aspect
         stream.codec_context.sample_aspect_ratio = (
             1 / aspect if self.orientation.transpose else aspect
         )
