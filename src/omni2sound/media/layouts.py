@@ -64,8 +64,8 @@ def named_layout(names: Iterable[str]) -> str | None:
 def safe(layout: av.AudioLayout) -> av.AudioLayout:
     """Return the layout of a stream or frame, which must pass through here each time it is taken.
 
-    PyAV (19 too) lends the channel map of an order of the file's own, and frees it as if it were
-    its own: the process aborts. Such a layout is therefore kept for good.
+    PyAV 18 lends the channel map of an order of the file's own and frees it as if it were its own:
+    the process aborts (findings/pyav18-channel-order-aborts.sh). Such a layout is kept for good.
     """
     if " channels (" in layout.name:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))
