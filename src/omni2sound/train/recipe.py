@@ -15,15 +15,17 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from omni2sound.config import added, runtime_only
 from omni2sound.diffusion.objective import Objective
 from omni2sound.errors import ConfigError
-from omni2sound.generate.request import Task
 from omni2sound.models.conditioning import ConditionerConfig
 from omni2sound.models.dit import DiTConfig
 from omni2sound.train.optimizer import OptimizerKind
+
+if TYPE_CHECKING:  # its module reads media, which training does without
+    from omni2sound.generate.request import Task
 
 TASKS: tuple[Task, ...] = ("T2A", "V2A", "VT2A")
 """In the order of losses in checkpoints."""
