@@ -268,6 +268,35 @@ def test_a_manifest_is_annotated_from_python_and_resumed(corpus: Path) -> None:
     assert run_status(run)["ended"] == 3
 
 
+def test_failed_clips_are_named_with_the_reason(
+    corpus: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # hche11/VGGSound#6 and #16, YuanGongND/cav-mae#9: broken downloads, no sound, no length.
+    (corpus / "broken.wav").write_bytes(b"RIFF")
+    (corpus / "empty.wav").touch()
+    write_video(corpus / "mute.mp4", ticks=range(0, 600, 75))
+    files = {"-AAAAAAAAA1": "broken.wav", "empty": "empty.wav", "gone": "gone.wav"}
+    odd = [
+        Clip(clip_id=name, corpus="made", split="train", audio=file) for name, file in files.items()
+    ]
+    odd.append(Clip(clip_id="mute", corpus="made", split="train", video="mute.mp4"))
+    odd.append(Clip(clip_id="late", corpus="made", split="train", audio="tone.wav", start_s=99.0))
+    write_manifest(corpus / "clips.jsonl", odd, media=corpus)
+    model = f"scripted:{corpus / 'script.json'}"
+    settings = CrewSettings(junior=model, senior=model, vision=model)
+    ends = asyncio.run(annotate_manifest(corpus / "clips.jsonl", corpus / "run", settings))
+    assert ends["failed"] == len(odd)
+    messages = [r.getMessage() for r in caplog.records]
+    for clip in odd:
+        (message,) = (m for m in messages if m.startswith(f"made/{clip.clip_id}: failed at "))
+        assert clip.sound_file in message
+    assert any("tone.wav: no sound from 99 s on; it ends earlier" in m for m in messages)
+    done = CliRunner().invoke(app, ["annotate", "status", str(corpus / "run")])
+    assert [line.partition(": ")[0] for line in done.stderr.splitlines()] == [
+        f"made/{clip.clip_id}" for clip in odd
+    ]
+
+
 def test_nothing_is_exported_from_what_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no annotation run"):
         CliRunner().invoke(

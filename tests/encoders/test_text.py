@@ -60,6 +60,47 @@ def test_a_long_text_is_cut_and_says_so(caplog: pytest.LogCaptureFixture) -> Non
     assert "cut to 64 tokens" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "text",
+    # Text-to-Audio/Make-An-Audio#10, facebookresearch/sam-audio#96: prompts that do nothing.
+    ["狗叫", "собака лает", "الكلب ينبح", "🐶", "雨の音", "개가 짖는다", "σκύλος", "!! 🔔"],
+)
+def test_a_text_without_a_known_word_says_so(text: str, caplog: pytest.LogCaptureFixture) -> None:
+    TextEncoder.load()([text])
+    assert [r.getMessage() for r in caplog.records] == [
+        f"the text encoder knows no word of {text!r}, which has no meaning to it; "
+        "it reads English: write the text in English"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown"),
+    [
+        ("a dog barks 🐶", "'🐶'"),
+        ("雨声 rain", "'雨声'"),
+        ("a собака barks, and a 🔔 rings", "'собака', '🔔'"),
+    ],
+)
+def test_words_that_are_not_known_are_named(
+    text: str, unknown: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    TextEncoder.load()([text])
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        f"the text encoder does not know {unknown}, which has no meaning to it"
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a dog barks", "ein Hund bellt, très fort", "3", "...", "Ærø"]
+)
+def test_words_in_latin_letters_are_read_in_silence(
+    text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    TextEncoder.load()([text])
+    assert not caplog.records
+
+
 def test_states_may_enter_a_graph_that_is_trained() -> None:
     layer = torch.nn.Linear(384, 2)
     layer(ENCODER(["rain"]).states_BTD).sum().backward()

@@ -12,7 +12,7 @@ import torch
 from omni2sound.encoders.clip import ClipShape, ClipVision, build_clip
 from omni2sound.encoders.synchformer import MotionConfig, MotionTransformer, SynchformerVisual
 from omni2sound.errors import MissingPartError
-from omni2sound.generate.conditions import ConditionEncoder
+from omni2sound.generate.conditions import ConditionEncoder, _warn_of_syntax
 from tests.convert.checkpoints import TINY
 from tests.media.clips import write_video
 
@@ -55,3 +55,25 @@ def test_two_seconds_give_sixteen_pictures_and_a_sync_feature_per_latent_frame(
     assert seen.vision_BTV.shape == (1, 16, 1024)
     assert seen.sync_BLS is not None
     assert seen.sync_BLS.shape == (1, TINY.timebase.num_latent_frames(2), 768)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "found"),
+    [
+        ("(dog barking:1.4), masterpiece", "'(dog barking:1.4)' is read as words: a weight"),
+        ("rain, (wind: .5)", "'(wind: .5)' is read as words: a weight"),
+        ("0-2s: rain falls; 2-5s: a dog barks", "'0-2s' is read as words: a time"),
+        ("rain from 0.5 to 2 seconds", "'0.5 to 2 seconds' is read as words: a time"),
+        ("a bell rings, 3 - 4.5 sec", "'3 - 4.5 sec' is read as words: a time"),
+        ("a dog barks (twice), then 3 birds sing", None),
+        ("a 5-2 formation of planes (type: jet)", None),
+        ("rain at 16:30", None),
+    ],
+)
+def test_notations_of_other_programs_are_named(
+    prompt: str, found: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    # Prompts as users of ComfyUI and of prompts with times write them.
+    _warn_of_syntax(prompt)
+    messages = [r.getMessage() for r in caplog.records]
+    assert messages == ([] if found is None else [f"{found} has no effect in a prompt"])

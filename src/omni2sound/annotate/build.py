@@ -39,6 +39,7 @@ from omni2sound.annotate.local.roles import (
 from omni2sound.annotate.local.smollm2 import SmolLM2
 from omni2sound.annotate.local.wording import Rewording
 from omni2sound.annotate.local.words import Vocabulary, vocabulary
+from omni2sound.annotate.records import Failure
 from omni2sound.annotate.roles import Scorer, Validator, Viewer
 from omni2sound.annotate.runs import CALLS_FILE, RunSettings, source_clips
 from omni2sound.annotate.steps import STEPS_FILE, StepStore
@@ -153,6 +154,9 @@ async def annotate_manifest(
         async with open_crew(settings, calls=calls, executor=executor) as crew:
             async for journey in annotate(clips, crew, steps, on_progress=on_progress):
                 ends[journey.end or "waiting"] += 1
+                for step, record in journey.found.items():
+                    if isinstance(record, Failure):
+                        _log.warning("%s: failed at %s: %s", journey.clip.name, step, record.reason)
         spend = calls.spend()
     if spend.at_most_usd:
         _log.info("spent %f USD, perhaps %f more", spend.known_usd, spend.uncertain_usd)

@@ -14,9 +14,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
-from omni2sound.annotate.records import Caption, Ending, Record, latest_caption
+from omni2sound.annotate.records import Caption, Ending, Failure, Record, latest_caption
 from omni2sound.annotate.roles import SourceClip
 from omni2sound.annotate.steps import START_ONE, STEPS_FILE, StepStore
 from omni2sound.config import from_json, to_json
@@ -90,6 +91,18 @@ def _fingerprint(path: Path) -> str:
     except OSError:
         return "missing"
     return f"{found.st_size}-{found.st_mtime_ns}"
+
+
+def failures(folder: Path, *, limit: int) -> Iterator[tuple[str, str]]:
+    """Yield name and reason of the first failed clips, in the order of the manifest.
+
+    Raises:
+        UserError: The folder holds no run, or its manifest is missing.
+    """
+    failed = (story for story in stories(folder) if story.ending.end == "failed")
+    for story in islice(failed, limit):
+        reasons = [r.reason for r in story.steps.values() if isinstance(r, Failure)]
+        yield clip_name(story.clip), "; ".join(reasons)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -35,6 +35,8 @@ _log = logging.getLogger(__name__)
 
 EXIT_SOME_FAILED = 1
 _WATCH_S = 5.0
+_MAX_SHOWN = 20
+"""Number of failed clips that `status` names."""
 _MODEL = "local, scripted:FILE, or NAME@URL of an OpenAI-compatible endpoint."
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
@@ -211,6 +213,7 @@ def status(
     Routes, drops by rule, escalations, money, speed, time left.
     """
     from omni2sound.annotate.report.status import run_status
+    from omni2sound.annotate.runs import failures
 
     while True:
         found = run_status(run)
@@ -218,8 +221,13 @@ def status(
             print("\x1b[2J\x1b[H", end="")  # clears the screen
         _print_status(found, as_json=as_json)
         if not watch or found["ended"] >= found["clips"]:
-            return
+            break
         time.sleep(_WATCH_S)
+    if found["failed"]:
+        for name, reason in failures(run, limit=_MAX_SHOWN):
+            _log.warning("%s: failed: %s", name, reason)
+        if found["failed"] > _MAX_SHOWN:
+            _log.warning("... and %d more", found["failed"] - _MAX_SHOWN)
 
 
 def _print_status(found: dict[str, Any], *, as_json: bool) -> None:

@@ -15,6 +15,7 @@ import hashlib
 import importlib.util
 import logging
 import math
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,6 +59,42 @@ class Tokens:
             )
 
 
+_UNKNOWN = ("[UNK]", "<unk>")
+_MAX_SHOWN = 60
+
+
+def _warn_of_unknown(text: str, encoding: Any) -> None:
+    """Report what an encoder of English can't read: other scripts, emoji.
+
+    Vocabularies hold the letters of other scripts, so that their words do get tokens, which mean
+    nothing.
+    """
+    unknown: list[tuple[int, int]] = []
+    is_read = False
+    pieces = zip(encoding.tokens, encoding.offsets, encoding.special_tokens_mask, strict=True)
+    for token, (begin, end), is_special in pieces:
+        if is_special or begin == end:
+            continue
+        letters = [c for c in text[begin:end] if c.isalpha()]
+        if token in _UNKNOWN or any("LATIN" not in unicodedata.name(c, "") for c in letters):
+            if unknown and not text[unknown[-1][1] : begin].strip():
+                begin = unknown.pop()[0]
+            unknown.append((begin, end))
+        elif letters or any(c.isdigit() for c in text[begin:end]):
+            is_read = True
+    if not unknown:
+        return
+    words = ", ".join(repr(text[begin:end]) for begin, end in unknown)[:_MAX_SHOWN]
+    if is_read:
+        _log.warning("the text encoder does not know %s, which has no meaning to it", words)
+    else:
+        _log.warning(
+            "the text encoder knows no word of %.60r, which has no meaning to it; "
+            "it reads English: write the text in English",
+            text,
+        )
+
+
 class TextEncoderBase:
     """Base of text encoders: texts to token ids to states.
 
@@ -94,6 +131,7 @@ class TextEncoderBase:
         for text, encoding in zip(texts, encodings, strict=True):
             if encoding.overflowing:
                 _log.warning("text cut to %d tokens: %.60s...", self.max_tokens, text)
+            _warn_of_unknown(text, encoding)
         ids_BT = torch.tensor([e.ids for e in encodings], device=self.device)
         mask_BT = torch.tensor([e.attention_mask for e in encodings], device=self.device)
         chunks = zip(

@@ -19,6 +19,8 @@ V picture features, S sync features.
 
 from __future__ import annotations
 
+import logging
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -46,12 +48,25 @@ from omni2sound.media.video import iter_frames
 from omni2sound.models.conditioning import Conditions
 from omni2sound.timebase import TimeBase
 
+_log = logging.getLogger(__name__)
+
 EncoderName = Literal["text", "vision", "sync"]
 
 _VISION_CHUNK = 32
 _SYNC_CHUNK = 250
 SYNC_MARGIN = 16
 """Pictures on each side of one that its sync feature may depend on (11), and some more."""
+
+
+_WEIGHT = re.compile(r"\([^()]*:\s*\d*\.?\d+\)")
+_TIMES = re.compile(r"\d+(\.\d+)?\s*(s|sec)?\s*(-|–|to)\s*\d+(\.\d+)?\s*(s|sec|seconds)\b")
+
+
+def _warn_of_syntax(prompt: str) -> None:
+    """Report notations of other programs, which are read as words."""
+    for pattern, what in ((_WEIGHT, "a weight"), (_TIMES, "a time")):
+        if found := pattern.search(prompt):
+            _log.warning("%r is read as words: %s has no effect in a prompt", found[0][:60], what)
 
 
 class ConditionEncoder:
@@ -132,6 +147,8 @@ class ConditionEncoder:
                 vision_BTV = embed_in_chunks(pictures.embed, frames, chunk=_VISION_CHUNK, margin=0)
             vision_BTV = vision_BTV[None]
             sync_BTS = self._sync_features(video, duration_s)[None]
+        if prompt is not None:
+            _warn_of_syntax(prompt)
         prompts = None if prompt is None else [prompt]
         return self._conditions(vision_BTV, sync_BTS, prompts, duration_s, batch=1)
 

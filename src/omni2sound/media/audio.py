@@ -156,6 +156,8 @@ class _Reader:
             blocks.append(block_CN)
             num_values += block_CN.size
             self._check_size(num_values)
+        if self.rate == 0 and sought:  # nothing was there to be decoded
+            raise MediaError(f"{self.name}: no sound from {float(start_s):g} s on; it ends earlier")
         if self.rate == 0:
             raise MediaError(f"{self.name}: no sound can be decoded; re-encode it")
         parts = self._placed(blocks, stamps)

@@ -302,6 +302,11 @@ class _Scan:
                 raise MediaError(f"{self.name}: holds a video header but no pictures")
             return None
         if self.picture is None:
+            if _is_animated_webp(self.path):
+                raise MediaError(
+                    f"{self.name}: is an animated WebP, which FFmpeg can't decode; save it as mp4, "
+                    "or convert it to gif (ImageMagick: magick IN.webp OUT.gif)"
+                )
             raise MediaError(
                 f"{self.name}: no picture can be decoded ({self.codec_name}); "
                 "the file is damaged or starts without a key frame: re-encode it"
@@ -432,6 +437,13 @@ def displayed_size(
     """Stored size to shown (width, height): pixels are made square by stretching the width."""
     width = max(1, math.floor(width * aspect + Fraction(1, 2)))
     return (height, width) if orientation.transpose else (width, height)
+
+
+def _is_animated_webp(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(21)
+    is_extended = len(head) == 21 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X"
+    return is_extended and bool(head[20] & 2)
 
 
 def _is_picture(stream: VideoStream) -> bool:

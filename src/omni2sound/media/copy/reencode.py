@@ -101,7 +101,10 @@ class Encoder:
         stream.codec_context.sample_aspect_ratio = (
             1 / aspect if self.orientation.transpose else aspect
         )
-        for name in ("color_primaries", "color_trc", "colorspace", "color_range"):
+        names = ["color_primaries", "color_trc"]
+        if not av.VideoFormat(source.pix_fmt or "yuv420p").is_rgb:
+            names += ["colorspace", "color_range"]  # those of RGB are no luma and chroma's
+        for name in names:
             setattr(stream.codec_context, name, getattr(source, name))
         self.stream: VideoStream = stream
 
