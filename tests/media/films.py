@@ -195,3 +195,41 @@ def subtitles_of(path: Path) -> list[tuple[float, float, str]]:
 
 
 LINES = [(0.2, 0.4, "Grüß Gott"), (0.5, 0.8, "two, with a comma")]
+
+
+def edit(path: Path, edits: Sequence[tuple[float, float]]) -> Path:
+    """Replace every track's edit list: (first second, length) of each part that is shown.
+
+    `moov` must lie last, and each track must have an edit list.
+    """
+    data = path.read_bytes()
+    clock = 0
+
+    def inside(data: bytes, ticks: int) -> bytes:
+        nonlocal clock
+        out, at = b"", 0
+        while at < len(data):
+            size, kind = struct.unpack_from(">I4s", data, at)
+            whole = data[at : at + size]
+            if kind == b"mvhd":
+                clock = struct.unpack_from(">I", whole, 20)[0]
+                length = round(sum(length for _, length in edits) * clock)
+                whole = whole[:24] + struct.pack(">I", length) + whole[28:]
+            elif kind == b"trak":
+                mdhd = whole.index(b"mdhd") - 4
+                body = inside(whole[8:], struct.unpack_from(">I", whole, mdhd + 20)[0])
+                whole = box(kind, body)
+            elif kind == b"elst":
+                delay = struct.unpack_from(">i", whole, 20)[0]  # of the encoder
+                rows = b"".join(
+                    struct.pack(">IiI", round(n * clock), round(t * ticks) + delay, 65536)
+                    for t, n in edits
+                )
+                whole = box(kind, struct.pack(">II", 0, len(edits)) + rows)
+            elif kind in (b"moov", b"edts"):
+                whole = box(kind, inside(whole[8:], ticks))
+            out, at = out + whole, at + size
+        return out
+
+    path.write_bytes(inside(data, 0))
+    return path

@@ -21,7 +21,7 @@ from omni2sound.media import iter_frames, mux, probe, read_audio
 from omni2sound.media.copy.reencode import CODECS
 from omni2sound.media.mux import default_suffix
 from tests.media.clips import LEVELS, clicks, grey, onset_s, packets_of, write_video
-from tests.media.films import DOLBY_8_4, SPHERE, TO_ENTRY, grow, tone
+from tests.media.films import DOLBY_8_4, SPHERE, TO_ENTRY, edit, grow, tone
 from tests.media.test_copy import hevc
 
 SUFFIXES = {".mp4": "h264", ".mov": "h264", ".mkv": "av1", ".webm": "vp9"}
@@ -68,6 +68,34 @@ def test_times_are_exact(gaps: list[int], suffix: str, first: int) -> None:
         assert info.video is not None
         assert info.video.codec == SUFFIXES[suffix]
         assert abs(info.duration_s - source_info.duration_s) <= Fraction(1, 500)
+
+
+@pytest.mark.parametrize("suffix", list(SUFFIXES))
+@pytest.mark.parametrize("edits", [[(0.6, 1.0)], [(0.0, 0.48)], [(0.2, 0.6), (1.4, 0.4)]])
+def test_what_an_edit_list_shows_is_encoded(
+    tmp_path: Path, edits: list[tuple[float, float]], suffix: str
+) -> None:
+    film = write_video(
+        tmp_path / "in.mp4", ticks=range(50), time_base=Fraction(1, 25), size=(64, 64),
+        options={"g": "20", "bf": "2"}, codec="libx264",
+    )  # fmt: skip
+    edit(film, edits)
+    out = tmp_path / f"out{suffix}"
+    mux(film, tone(440, duration_s=2), out, reencode=True)
+    wanted = [
+        number % LEVELS
+        for first, length in edits
+        for number in range(round(first * 25), round((first + length) * 25))
+    ]
+    found = [round((float(p.mean()) - 20) / 8) % LEVELS for p in iter_frames(out, fps=25)]
+    assert found == wanted
+    duration_s = sum(length for _, length in edits)
+    assert float(probe(out).duration_s) == pytest.approx(duration_s, abs=0.003)
+    if suffix not in (".mp4", ".mov") or len(edits) > 1:
+        times = [t for t, _ in shown(out)]
+        assert [float(t) for t in times] == pytest.approx(
+            [n / 25 for n in range(len(wanted))], abs=0.001
+        )
 
 
 @pytest.mark.parametrize("suffix", list(SUFFIXES))

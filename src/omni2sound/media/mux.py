@@ -333,9 +333,9 @@ def _shows_hidden(video: VideoStreamInfo, output_path: Path) -> str:
     hidden, suffix = video.hidden, output_path.suffix
     what = f"{shown_name(output_path)}: the video's edit list hides pictures, and a copy"
     if hidden.num_between:
-        return f"{what} would show them between others; use --reencode"
+        return f"{what} would show them between others; use `reencode`"
     if (hidden.num_before or hidden.num_after) and suffix.lower() not in (".mp4", ".mov"):
-        return f"{what} to {suffix} would show them; use .mp4 or .mov, or --reencode"
+        return f"{what} to {suffix} would show them; use .mp4 or .mov, or `reencode`"
     return ""
 
 
