@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from omni2sound import Omni2SoundPipeline
 from omni2sound.bench.quick.model import PipelineSounds
 from omni2sound.bench.quick.score import QUICK_CLASSES
-from omni2sound.media.loudness import level, loudness_lufs
+from omni2sound.media.loudness.level import level
+from omni2sound.media.loudness.meter import measure
 from omni2sound.media.samples import Audio
 from omni2sound.scenes.captions import class_prompt
 from omni2sound.scenes.material.catalogue import Catalogue
@@ -48,7 +49,7 @@ def _row(samples_N: NDArray[np.float32]) -> str:
     scaled = _audio(samples_N / np.float32(max(peak, 1)))
     limited, done = level(audio)
     at_target, _ = level(audio, target_lufs=TARGET_LUFS)
-    found = [loudness_lufs(sound) for sound in (audio, scaled, limited, at_target)]
+    found = [measure(sound).integrated_lufs for sound in (audio, scaled, limited, at_target)]
     made, old, new, target = (np.nan if lufs is None else lufs for lufs in found)
     return f"{peak:7.2f}{made:9.1f}{old:8.1f}{new:9.1f}{target:8.1f}{done.limited_share:8.4f}"
 
