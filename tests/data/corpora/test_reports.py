@@ -194,6 +194,25 @@ def test_audiocaps(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("root", ["FSD50K.eval_audio", "fma_full", "esc50"])
+def test_a_number_in_a_folder_of_another_corpus_alone_is_not_sure(
+    tmp_path: Path, root: str
+) -> None:
+    write(tmp_path / "published", {n: t.encode() for n, t in audiocaps((1, A, 30)).items()})
+    write(tmp_path / root, {"1.wav": TEN_S})
+    items = importer("audiocaps")(tmp_path / "published")
+    clips, report = assemble("audiocaps", items, MediaFolder(tmp_path / root))
+    assert not clips
+    assert set(unsure(report)) == {f"{A}_30000"}
+
+
+def test_a_number_beside_folders_of_corpora_is_not_sure(tmp_path: Path) -> None:
+    files = {"1.wav": TEN_S, "clotho/rain.wav": TEN_S, "audiocaps/2.wav": TEN_S}
+    clips, report = run("audiocaps", audiocaps((1, A, 30), (2, B, 30)), files, tmp_path)
+    assert set(clips) == {f"{B}_30000"}
+    assert set(unsure(report)) == {f"{A}_30000"}
+
+
 def test_audiocaps_by_numbers_in_a_folder_of_its_own(tmp_path: Path) -> None:
     clips, report = run(
         "audiocaps",

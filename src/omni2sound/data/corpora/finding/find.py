@@ -108,7 +108,7 @@ def _groups(
         own = [f for f in files if not _is_common(stem, draft) or _is_own(f, corpus, draft)]
         groups.append(_Group(own, is_clip=True))
     for stem in draft.stems:
-        files = [f for f in folder.named(stem) if _may_be(f, draft) and f.corpus is None]
+        files = [f for f in folder.named(stem) if _may_be(f, draft) and f.corpus_below is None]
         groups.append(_Group(files, is_clip=True, is_own=False))
     if draft.is_named_in_words:
         near = (f for stem in draft.stems for f in folder.named_loosely(stem))
@@ -117,7 +117,7 @@ def _groups(
             for f in dict.fromkeys(near)
             if f.path.stem not in exact_stems
             and _may_be(f, draft)
-            and (_is_own(f, corpus, draft) or f.corpus is None)
+            and (_is_own(f, corpus, draft) or f.corpus_below is None)
         ]
         is_own = any(_is_own(f, corpus, draft) for f in files)
         groups.append(_Group(files, is_clip=True, is_own=is_own))
@@ -137,7 +137,7 @@ def _may_be(file: MediaFile, draft: Draft) -> bool:
 def _is_own(file: MediaFile, corpus: str, draft: Draft) -> bool:
     if corpus not in CORPORA:  # a user's own: nothing is known of its folders
         return True
-    return file.corpus == corpus or draft.parent == file.path.parent.name
+    return file.corpus == corpus or (draft.parent or None) == file.path.parent.name
 
 
 def _choose(draft: Draft, corpus: str, folder: MediaFolder, group: _Group) -> Found | Unsure:
@@ -150,7 +150,7 @@ def _choose(draft: Draft, corpus: str, folder: MediaFolder, group: _Group) -> Fo
     if not usable:
         return unsure(group.files, str(looks[group.files[0].path]))
     files = [f for f in group.files if f.path in usable]
-    if folder.names_a_corpus and not group.is_own:
+    if folder.names_a_corpus(corpus) and not group.is_own:
         reason = f"may be another corpus's; put it into a folder named {corpus}"
         return unsure(files, reason)
     sounds = [f for f in files if usable[f.path].has_sound and not usable[f.path].has_picture]

@@ -98,6 +98,12 @@ class MediaFile:
         return next((c for c in found if c is not None), None)
 
     @property
+    def corpus_below(self) -> str | None:
+        """As `corpus`, but for the media folder's own name, which a user chose."""
+        found = (corpus_of_folder(name) for name in reversed(self.folders[1:]))
+        return next((c for c in found if c is not None), None)
+
+    @property
     def folder_words(self) -> frozenset[str]:
         """Words in the names of the folders below the media folder."""
         return frozenset().union(*map(words_of, self.folders[1:]))
@@ -162,10 +168,14 @@ class MediaFolder:
         return found
 
     @cached_property
-    def names_a_corpus(self) -> bool:
-        """Whether some folder in it has a corpus's name: then it holds several, perhaps."""
+    def _corpora_below(self) -> frozenset[str]:
         folders = {name for file in self.files for name in file.folders[1:]}
-        return any(corpus_of_folder(name) is not None for name in folders)
+        return frozenset(c for n in folders if (c := corpus_of_folder(n)) is not None)
+
+    def names_a_corpus(self, corpus: str) -> bool:
+        """Whether a folder in it has a corpus's name, or it has another's: it may hold several."""
+        own = corpus_of_folder(self.root.resolve().name)
+        return bool(self._corpora_below) or own not in (None, corpus)
 
     def named(self, stem: str) -> list[MediaFile]:
         """List the files of a name without suffix, below a folder if there is one in front."""
