@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 import wave
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,9 @@ from omni2sound.bench.scoring import sounds as sounds_module
 from omni2sound.bench.scoring.options import scoring_options
 from omni2sound.bench.tracks.track import Track, TrackClip
 from omni2sound.errors import ConfigError, UserError
-from omni2sound.plugins import PLUGINS_VARIABLE, Registry
+from omni2sound.plugins import PLUGINS_VARIABLE, Registry, load_plugins
+from omni2sound.recipes import RECIPES, recipe_named
+from omni2sound.train.recipe import Recipe
 from tests.bench.conftest import (  # noqa: F401 (fixtures)
     assets,
     scene_track,
@@ -55,6 +57,51 @@ def run(
         cwd=cwd,
         env={**os.environ, **(env or {})},
     )
+
+
+@pytest.mark.parametrize("entry", [None, 3, "recipe"])
+def test_what_is_no_function_is_not_registered(entry: object) -> None:
+    registry: Registry[object] = Registry("recipe", {}, kind=Callable)
+    with pytest.raises(UserError, match="recipe 'mine': expected one of type Callable, got"):
+        registry.register("mine", entry)
+    assert "mine" not in registry
+
+
+def test_what_has_another_type_is_not_registered() -> None:
+    registry: Registry[object] = Registry("importer", {}, kind=Path)
+    with pytest.raises(UserError, match="importer 'mine': expected one of type Path, got"):
+        registry.register("mine", print)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: None, "recipe 'mine': expected a Recipe, got None"),
+        (lambda size: size, "recipe 'mine': TypeError: .*missing 1 required positional"),
+    ],
+)
+def test_a_recipe_that_fails_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, make: Callable[[], Recipe], reason: str
+) -> None:
+    monkeypatch.setitem(RECIPES._entries, "mine", make)
+    monkeypatch.setitem(RECIPES._plugins, "mine", "my_module")
+    with pytest.raises(UserError, match=reason):
+        recipe_named("mine")
+
+
+@pytest.mark.parametrize("name", ["", " ", ".", "..", "a/b", "folder.py/"])
+def test_what_names_no_module_is_one_line(name: str) -> None:
+    with pytest.raises(UserError, match="no such module; give a module that Python can import"):
+        load_plugins([name])
+
+
+def test_a_folder_is_no_plugin_and_the_variable_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "folder.py").mkdir()
+    monkeypatch.setenv(PLUGINS_VARIABLE, str(tmp_path / "folder.py"))
+    with pytest.raises(UserError, match=f"of {PLUGINS_VARIABLE}: is a folder; give the path"):
+        load_plugins()
 
 
 def plugin(name: str, *arguments: object) -> str:
@@ -185,12 +232,12 @@ def test_help_and_doctor_report_a_plugin_that_is_gone(tmp_path: Path) -> None:
     stale = {PLUGINS_VARIABLE: os.pathsep.join(map(str, (gone, tmp_path / "own.py")))}
     done = run("generate", "--help", env=stale)
     assert done.returncode == 0 and "--prompt" in done.stdout
-    assert f"plugin '{gone}': no such file" in done.stderr
+    assert f"plugin '{gone}' of {PLUGINS_VARIABLE}: no such file" in done.stderr
     done = run("doctor", "--json", env=stale)
     report = json.loads(done.stdout)
     (plugins,) = (check for check in report["checks"] if check["name"] == "plugins")
     assert done.returncode == 1 and not report["ok"] and not plugins["ok"]
-    assert plugins["found"] == f"plugin '{gone}': no such file"
+    assert plugins["found"] == f"plugin '{gone}' of {PLUGINS_VARIABLE}: no such file"
     assert plugins["fix"] == f"unset {PLUGINS_VARIABLE}"
     (recipes,) = (check for check in report["checks"] if check["name"] == "recipes")
     assert f"own ({tmp_path / 'own.py'})" in recipes["found"]  # the other one works all the same
@@ -369,7 +416,7 @@ def test_a_missing_module_is_named(tmp_path: Path) -> None:
         done = run("--plugin", name, "data", "import", "list")
         assert done.returncode == 2 and "no such module; give a module that" in done.stderr
     done = run("data", "import", "list", env={PLUGINS_VARIABLE: str(tmp_path / "gone.py")})
-    assert done.returncode == 2 and "gone.py': no such file" in done.stderr
+    assert done.returncode == 2 and "gone.py' of OMNI2SOUND_PLUGINS: no such file" in done.stderr
 
 
 def test_a_registry_refuses_taken_and_odd_names_and_lists_the_known() -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
+from omni2sound.generate.model import load_model
 from omni2sound.weights import load_card, load_part, resolve_model, save_model
 
 
@@ -100,6 +101,19 @@ def test_names_are_resolved_or_refused(tmp_path: Path) -> None:
         resolve_model("someone/model")
     with pytest.raises(UserError, match="40 hex digits"):
         resolve_model("someone/model@main")
+
+
+def test_only_models_with_the_component_are_offered() -> None:
+    with pytest.raises(MissingPartError, match="give one of embedded, embedded-v3, a model folder"):
+        resolve_model("nothing", component="dit")
+    with pytest.raises(MissingPartError, match="joint-v1, tagger, a model folder"):
+        resolve_model("nothing")
+
+
+@pytest.mark.parametrize("name", ["tagger", "joint-v1"])
+def test_what_generates_no_sound_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=r"model: model .* generates no sound: it has no dit"):
+        load_model(name)
 
 
 def test_a_folder_that_is_no_model_is_not_replaced(tmp_path: Path) -> None:

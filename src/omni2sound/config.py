@@ -186,7 +186,7 @@ def checked_number(
         value: An argument or field of any type.
         field: Its name.
         whole: Whether only whole numbers are accepted.
-        least: Least value; one between 0 and 1 stands for all above 0.
+        least: Least value; `math.ulp(0.0)` stands for all above 0.
         most: Largest value.
         unit: For the message: " of seconds".
 
@@ -196,9 +196,9 @@ def checked_number(
     kind = numbers.Integral if whole else numbers.Real
     fits = isinstance(value, kind) and not isinstance(value, bool)
     if not fits or not least <= value <= most:  # NaN is outside of every range
-        bounds = "above 0" if 0 < least < 1 else f"from {least}"
+        bounds = "above 0" if least == math.ulp(0.0) else f"from {least}"
         if most < math.inf:
-            bounds += f", at most {most}" if 0 < least < 1 else f" to {most}"
+            bounds += f", at most {most}" if least == math.ulp(0.0) else f" to {most}"
         raise UserError(
             f"expected a {'whole ' if whole else ''}number{unit} {bounds}, got {repr(value)[:80]}",
             field=field,

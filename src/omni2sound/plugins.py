@@ -19,7 +19,7 @@ import traceback
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from omni2sound.errors import ConfigError, UserError
 
@@ -35,16 +35,23 @@ class Registry(Mapping[str, T]):
     """The implementations of one extension point by name."""
 
     def __init__(
-        self, what: str, entries: Mapping[str, T], *, note: str = "plugins add others"
+        self,
+        what: str,
+        entries: Mapping[str, T],
+        *,
+        kind: Any = object,
+        note: str = "plugins add others",
     ) -> None:
         """Start with the built-in entries.
 
         Args:
             what: What an entry is, for messages: "recipe".
             entries: The built-in ones, in the order of messages.
+            kind: Type of an entry, such as `Callable`.
             note: Ends the message about an unknown name.
         """
         self.what = what
+        self._kind = kind
         self._note = note
         self._entries = dict(entries)
         self._plugins: dict[str, str] = {}
@@ -57,12 +64,17 @@ class Registry(Mapping[str, T]):
             entry: What `find` returns for it.
 
         Raises:
-            UserError: If the name is taken or has other characters.
+            UserError: If the name is taken or has other characters, or the entry is of another
+                type.
         """
         if not re.fullmatch(r"\w[\w .-]*", name):
             raise UserError(f"{self.what} {name!r}: expected letters, digits, spaces, _, . and -")
         if name in self._entries:
-            raise UserError(f"{self.what} {name!r} exists already; choose another name")
+            owner = f", from plugin {plugin!r}" if (plugin := self.plugin_of(name)) else ""
+            raise UserError(f"{self.what} {name!r} exists already{owner}; choose another name")
+        if not isinstance(entry, self._kind):
+            expected = f"expected one of type {self._kind.__name__}, got {repr(entry)[:80]}"
+            raise UserError(f"{self.what} {name!r}: {expected}")
         self._entries[name] = entry
         if _importing:
             self._plugins[name] = _importing[-1]
@@ -106,7 +118,8 @@ def load_plugins(plugins: Iterable[str] = ()) -> None:
         UserError: If some are missing or fail; the others are imported all the same.
     """
     named = [p for p in os.environ.get(PLUGINS_VARIABLE, "").split(os.pathsep) if p]
-    paths = [str(Path(p).resolve()) if p.endswith(".py") else p for p in (*named, *plugins)]
+    named_paths, given = ([_absolute(p) for p in group] for group in (named, plugins))
+    paths = [*named_paths, *given]
     failed: dict[str, BaseException] = {}
     for plugin in dict.fromkeys(paths):
         if plugin in _imported:
@@ -116,18 +129,28 @@ def load_plugins(plugins: Iterable[str] = ()) -> None:
         try:
             _import_file(Path(plugin)) if plugin.endswith(".py") else _import_module(plugin)
         except (Exception, SystemExit) as error:
-            _imported.remove(plugin)
             failed[plugin] = error
+        except BaseException:  # Ctrl-C
+            _imported.discard(plugin)
+            raise
         finally:
             _importing.pop()
+    _imported.difference_update(failed)
     if failed:
-        reasons = (f"plugin {plugin!r}: {_reason(e, plugin)}" for plugin, e in failed.items())
+        origin = dict.fromkeys(named_paths, f" of {PLUGINS_VARIABLE}")
+        reasons = (f"plugin {p!r}{origin.get(p, '')}: {_reason(e, p)}" for p, e in failed.items())
         raise UserError("; ".join(reasons)) from next(iter(failed.values()))
     if paths:
         os.environ[PLUGINS_VARIABLE] = os.pathsep.join(dict.fromkeys(paths))
 
 
+def _absolute(plugin: str) -> str:
+    return str(Path(plugin).resolve()) if plugin.endswith(".py") else plugin
+
+
 def _import_module(name: str) -> None:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ModuleNotFoundError(name=name)
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)  # a console script has its own folder there, not the current one
     importlib.import_module(name)
@@ -150,6 +173,8 @@ def _import_file(path: Path) -> None:
 def _reason(error: BaseException, plugin: str) -> str:
     if isinstance(error, FileNotFoundError) and error.filename == plugin:
         return "no such file"
+    if plugin.endswith(".py") and Path(plugin).is_dir():
+        return "is a folder; give the path of a .py file"
     if isinstance(error, ModuleNotFoundError) and f"{plugin}.".startswith(f"{error.name}."):
         return "no such module; give a module that Python can import, or the path of a .py file"
     last = traceback.extract_tb(error.__traceback__)[-1]

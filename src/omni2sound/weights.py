@@ -79,8 +79,12 @@ class ModelCard:
     attribution: str
 
 
-def resolve_model(model: str | Path) -> Path:
+def resolve_model(model: str | Path, *, component: str = "") -> Path:
     """The folder of a model given by name, folder or Hub id.
+
+    Args:
+        model: The name, folder or Hub id.
+        component: The component that is needed, for the message: only models with it are named.
 
     Raises:
         MissingPartError: If the name or folder is unknown, or the Hub can't be reached.
@@ -100,10 +104,26 @@ def resolve_model(model: str | Path) -> Path:
     hub = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@(.+))?", text)
     if hub and not Path(text).exists():
         return _from_hub(hub[1], hub[2])
-    known = ", ".join(["embedded", *names])
+    cards = {n: json.loads((Path(str(shipped)) / n / CARD).read_text("utf-8")) for n in names}
+    names = [n for n in names if not component or component in cards[n]["parts"]]
+    known = ", ".join(["embedded"] * bool(versions) + names)
     raise MissingPartError(
         f"no model {text!r}; give one of {known}, a model folder, or a Hub id org/name@revision"
     )
+
+
+def check_component(card: ModelCard, component: str, *, field: str, purpose: str) -> None:
+    """Refuse a model without a component.
+
+    Raises:
+        UserError: It has none of this name.
+    """
+    if component not in card.parts:
+        raise UserError(
+            f"model {card.name!r} {purpose}: it has no {component}, only "
+            f"{', '.join(card.parts)}; give another one",
+            field=field,
+        )
 
 
 def _from_hub(repository: str, revision: str | None) -> Path:

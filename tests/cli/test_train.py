@@ -27,7 +27,8 @@ from omni2sound.models.autoencoder import AudioVAE
 from omni2sound.models.dit import DiT
 from omni2sound.plugins import Registry
 from omni2sound.recipes.tiny import tiny
-from omni2sound.train.session import RunRequest, _load_components, _start_from
+from omni2sound.train.cost import recipe_cost
+from omni2sound.train.session import RunRequest, _load_components, _start_from, train_recipe
 from omni2sound.weights import load_card, resolve_model
 from tests.build import TINY, tiny_model
 from tests.cli.training import command
@@ -54,7 +55,7 @@ class Plain(AudioVAE):
 
 
 def test_the_cost_of_the_paper(capsys: pytest.CaptureFixture[str]) -> None:
-    cost(recipe="paper", on="h100", devices=8, clip_seconds=10.0)
+    cost(recipe="paper", on="h100", devices=8, clip_s=10.0)
     table = capsys.readouterr().out
     assert table.startswith("paper: 1,1")  # millions of parameters
     for entry in ("memory per device", "operations per step", "VT2A", "2-interleaved", "8 x h100"):
@@ -122,7 +123,7 @@ def test_another_autoencoder_is_refused_on_resume(tmp_path: Path) -> None:
     [
         ({"resume": True, "init_from": "embedded"}, "give one of them"),
         ({"max_minutes": 0.0}, "max_minutes: expected a number above 0, got 0.0"),
-        ({"set_": ["lr"]}, "needs NAME=VALUE"),
+        ({"set_": ["lr"]}, "set_: expected NAME=VALUE"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path: Path, options: dict[str, object], reason: str) -> None:
@@ -174,6 +175,41 @@ def test_a_request_holds_paths_and_plain_numbers() -> None:
     assert request.out == Path("run")
     assert type(request.max_steps) is int
     assert type(request.max_minutes) is float
+
+
+def test_parts_without_an_autoencoder_are_refused(tmp_path: Path) -> None:
+    request = RunRequest(recipe=tiny(), data=[tmp_path], out=tmp_path / "run", parts="tagger")
+    with pytest.raises(UserError, match=r"parts: model 'tagger' .* no autoencoder"):
+        train_recipe(request)
+
+
+def test_a_run_is_not_overwritten_and_refused_first(tmp_path: Path) -> None:
+    (tmp_path / "run" / "step-00000004").mkdir(parents=True)
+    (tmp_path / "run" / "step-00000004" / "state.json").write_text("{}")
+    request = RunRequest(recipe=tiny(), data=[tmp_path / "no"], out=tmp_path / "run", parts="no")
+    with pytest.raises(ConfigError, match=r"holds a run .*set `resume`, or give another folder"):
+        train_recipe(request)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"width": 0}, "width"),
+        ({"depth": 1_000_000}, "depth"),
+        ({"num_heads": 0}, "num_heads"),
+        ({"latent_dim": -1}, "latent_dim"),
+        ({"feed_forward_expansion": 10**9}, "feed_forward_expansion"),
+    ],
+)
+def test_sizes_without_bounds_are_refused(change: dict[str, int], field: str) -> None:
+    with pytest.raises(ConfigError, match=f"{field}: expected 1 to"):
+        replace(tiny().dit, **change)
+
+
+@pytest.mark.parametrize("clip_s", [1e300, 0.0, -1.0, float("nan")])
+def test_the_cost_of_odd_clips_is_refused(clip_s: float) -> None:
+    with pytest.raises(UserError, match=r"clip_s: expected 0\.1 to 3600"):
+        recipe_cost(tiny(), clip_s=clip_s, num_devices=1)
 
 
 def test_a_model_of_another_latent_space_is_not_a_start(

@@ -20,7 +20,7 @@ from omni2sound.errors import UserError
         ("tagger", {"resume": True}, "tagger does not take --resume"),
         ("sync", {"set_": ["model.channels=4"]}, "sync does not take --set"),
         ("oobleck", {"parts": "embedded"}, "oobleck does not take --parts"),
-        ("oobleck", {"set_": ["model.channels"]}, "needs NAME=VALUE"),
+        ("oobleck", {"set_": ["model.channels"]}, "expected NAME=VALUE"),
         ("autoencoder", {"max_minutes": 0.0}, "must be positive"),
         ("autoencoder", {"device": "cuda"}, "autoencoder does not take --device"),
     ],

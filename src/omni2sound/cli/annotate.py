@@ -328,5 +328,4 @@ def score(
     """Compare runs over synthetic scenes with the ground truth."""
     from omni2sound.annotate.report.against_scenes import table
 
-    for line in table(runs, scenes):
-        print(line)
+    print("\n".join(list(table(runs, scenes))))  # nothing if a run can't be read

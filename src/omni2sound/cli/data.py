@@ -86,7 +86,9 @@ def import_corpus(
         return
     read = importer(name)
     if published is None or media is None or out is None:
-        raise UserError(f"data import {name} needs the published files, --media and --out")
+        given = {"PUBLISHED": published, "--media": media, "--out": out}
+        missing = ", ".join(option for option, value in given.items() if value is None)
+        raise UserError(f"data import {name}: required, but not given: {missing}")
     if not published.exists():
         raise UserError(f"{published}: no such file or folder")
     if out.suffix != ".jsonl" or not out.parent.is_dir():
@@ -258,9 +260,12 @@ def features(
 def encoder_source(parts: str, published: Path | None, device: str) -> EncoderSource:
     """Resolve `--parts`, `--encoders` and `--device` to absolute paths that workers can open."""
     from omni2sound.data.store.encode import EncoderSource
+    from omni2sound.errors import UserError
     from omni2sound.runtime import resolve_device
     from omni2sound.weights import resolve_model
 
+    if published is not None and not published.is_dir():
+        raise UserError(f"{published}: no such folder", field="encoders")
     return EncoderSource(
         model=resolve_model(parts).resolve(),
         published=None if published is None else published.resolve(),

@@ -64,7 +64,7 @@ DurationOption = Annotated[
     typer.Option(
         "--duration",
         metavar="S",
-        help="Seconds of sound, up to 3600 and at most the video's length; the video is silent "
+        help="Seconds of sound, 0.001 to 3600 and at most the video's length; the video is silent "
         "after them. Default: the video's length, or the model's (8).",
     ),
 ]

@@ -253,6 +253,7 @@ def features(
 
 def _scene_plan(text: str) -> ScenePlan:
     from omni2sound.errors import UserError
+    from omni2sound.scenes.draw import check_duration
     from omni2sound.scenes.export.features import ScenePlan
     from omni2sound.scenes.scene import SceneKind
 
@@ -266,4 +267,5 @@ def _scene_plan(text: str) -> ScenePlan:
     if kind not in get_args(SceneKind) or plan.count < 1:
         known = ", ".join(get_args(SceneKind))
         raise UserError(f"--scenes {text!r}: KIND must be one of {known} and COUNT at least 1")
+    check_duration(plan.duration_s, "scenes")
     return plan

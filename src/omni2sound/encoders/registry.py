@@ -94,6 +94,7 @@ TEXT_ENCODERS: Registry[TextEncoderSpec] = Registry(
         ),
         "flan-t5-base": TextEncoderSpec(dim=768, load=_load_t5),
     },
+    kind=TextEncoderSpec,
 )
 VISION_ENCODERS: Registry[VisionEncoderSpec] = Registry(
     "picture encoder",
@@ -107,6 +108,7 @@ VISION_ENCODERS: Registry[VisionEncoderSpec] = Registry(
             dim=1024, size_px=(384, 384), load=_load_clip, resizes=True
         ),
     },
+    kind=VisionEncoderSpec,
 )
 
 

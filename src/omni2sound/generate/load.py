@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omni2sound.errors import UserError
 from omni2sound.weights import load_card, resolve_model
 
 if TYPE_CHECKING:
@@ -31,6 +32,11 @@ class PipelineOptions:
     lora: Path | None = None
 
     def __post_init__(self) -> None:
+        if self.encoders is not None and not self.encoders.is_dir():
+            raise UserError(
+                f"{self.encoders}: no such folder; give one of published encoders, or leave it out",
+                field="encoders",
+            )
         if self.low_memory and self.dtype == "auto":
             object.__setattr__(self, "dtype", "bfloat16")
 
@@ -42,7 +48,7 @@ class PipelineOptions:
             ConfigError: The model or the adapter folder is malformed.
             IntegrityError: A file's bytes are not those that the model's card recorded.
         """
-        card = load_card(resolve_model(self.model))
+        card = load_card(resolve_model(self.model, component="dit"))
         if self.lora is None:
             return card.sha256
         from omni2sound.models.lora import load_adapter
@@ -58,7 +64,9 @@ class PipelineOptions:
             IntegrityError: A file's bytes are not those that the model's card recorded.
             UserError: This machine has no such device, or it can't compute in that precision.
         """
-        folder = resolve_model(self.model)  # refuses an unknown model before torch is imported
+        folder = resolve_model(
+            self.model, component="dit"
+        )  # refuses an unknown model before torch is imported
         begin = time.perf_counter()
         from omni2sound.generate.pipeline import Omni2SoundPipeline
 

@@ -29,7 +29,14 @@ from omni2sound.models.dit import DiT, DiTConfig
 from omni2sound.models.oobleck import OobleckConfig
 from omni2sound.models.registry import AnyAutoencoderConfig, build_autoencoder
 from omni2sound.timebase import TimeBase
-from omni2sound.weights import ModelCard, load_card, load_part, resolve_model, save_model
+from omni2sound.weights import (
+    ModelCard,
+    check_component,
+    load_card,
+    load_part,
+    resolve_model,
+    save_model,
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -151,7 +158,8 @@ def load_model(
         ConfigError: The folder does not hold together.
         IntegrityError: A file's bytes are not those that its card recorded.
     """
-    card = load_card(resolve_model(os.fspath(model)))
+    card = load_card(resolve_model(os.fspath(model), component="dit"))
+    check_component(card, "dit", field="model", purpose="generates no sound")
     config = from_json(PipelineConfig, card.parts, where="card.parts")
     large_vae = isinstance(config.autoencoder, OobleckConfig)
     with torch.device("meta"):  # shapes only: numbers come from the folder

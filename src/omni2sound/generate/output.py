@@ -98,7 +98,7 @@ def plan_outputs(
     """
     output = default_output(Path(), request.video) if output is None else output
     if not output.name:
-        raise UserError(f"{output} is a folder; give a file name", field="output")
+        raise UserError(f"expected a file, got the folder {str(output)!r}", field="output")
     outputs = [output]
     if request.takes > 1:
         outputs = [output.with_stem(f"{output.stem}-{k + 1}") for k in range(request.takes)]

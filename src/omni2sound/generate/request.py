@@ -10,7 +10,6 @@ differs between two runs of one request (times, dates, paths).
 
 from __future__ import annotations
 
-import math
 import os
 import secrets
 from collections.abc import Mapping
@@ -33,8 +32,11 @@ MAX_PROMPT_CHARS = 2000
 MAX_TAKES = 100
 MAX_SEED = 2**63 - 1
 
+MIN_DURATION_S = 0.001
+"""Shortest sound; some samples at any rate."""
+
 _NUMBERS: Mapping[str, tuple[bool, float, float, str]] = {
-    "duration_s": (False, math.ulp(0.0), MAX_DURATION_S, " of seconds"),
+    "duration_s": (False, MIN_DURATION_S, MAX_DURATION_S, " of seconds"),
     "num_inference_steps": (True, 1, MAX_STEPS, ""),
     "guidance_scale": (False, 0, MAX_GUIDANCE, ""),
     "text_guidance_scale": (False, 0, MAX_GUIDANCE, ""),

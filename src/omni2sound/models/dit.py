@@ -40,6 +40,15 @@ from omni2sound.models.released import (
     ReleasedConditionerConfig,
 )
 
+_MOST = {
+    "latent_dim": 8192,
+    "width": 65_536,
+    "depth": 1024,
+    "num_heads": 1024,
+    "feed_forward_expansion": 64,
+}
+"""Largest sizes, far above any model: a slip of a digit must not fill the memory."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiTConfig:
@@ -74,14 +83,14 @@ class DiTConfig:
     """Whether the noise time is embedded at learned frequencies instead of fixed ones."""
 
     def __post_init__(self) -> None:
+        for name, most in _MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ConfigError(f"expected 1 to {most}, got {getattr(self, name)}", field=name)
         if self.width % (4 * self.num_heads):
             raise ConfigError(
                 f"width must be a multiple of 4 * num_heads, got width={self.width}, "
                 f"num_heads={self.num_heads}"
             )
-        for name in ("latent_dim", "depth", "num_heads", "feed_forward_expansion"):
-            if getattr(self, name) <= 0:
-                raise ConfigError(f"{name} must be positive, got {getattr(self, name)}")
 
     @property
     def modulated(self) -> bool:

@@ -163,7 +163,9 @@ def load_adapter(folder: Path) -> Adapter:
         data = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
         tensors = load_file(folder / _TENSORS)
     except (OSError, ValueError, SafetensorError) as error:
-        reason = "does not exist" if not folder.exists() else f"is no adapter folder: {error}"
+        missing = [n for n in (_SETTINGS, _TENSORS) if not (folder / n).is_file()]
+        reason = f"it has no {', '.join(missing)}" if missing else f"{error}"
+        reason = f"is no adapter folder: {reason}" if folder.exists() else "does not exist"
         raise ConfigError(f"{folder} {reason}; give an adapter that `train` wrote") from None
     if not isinstance(data, Mapping) or set(data) != {"format", "lora", "model_sha256"}:
         raise ConfigError(f"{folder / _SETTINGS} must have format, lora and model_sha256")

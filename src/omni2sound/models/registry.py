@@ -42,6 +42,7 @@ AUTOENCODERS: Registry[AutoencoderSpec] = Registry(
         _MEL_PCA: AutoencoderSpec(config=MelPcaConfig, build=MelPcaAutoencoder),
         "oobleck": AutoencoderSpec(config=OobleckConfig, build=Oobleck),
     },
+    kind=AutoencoderSpec,
 )
 
 

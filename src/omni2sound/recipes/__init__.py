@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from omni2sound.errors import UserError
 from omni2sound.plugins import Registry
 from omni2sound.recipes.ablations import ABLATIONS, ablate
 from omni2sound.recipes.embedded import embedded
@@ -16,6 +17,7 @@ __all__ = ["RECIPES", "recipe_named"]
 RECIPES: Registry[Callable[[], Recipe]] = Registry(
     "recipe",
     {"tiny": tiny, "embedded": embedded, "paper": paper},
+    kind=Callable,
     note=f"each also with + and one of {', '.join(ABLATIONS)}; plugins add others",
 )
 """Recipes by the name that `omni2sound train` takes."""
@@ -26,7 +28,16 @@ def recipe_named(name: str) -> Recipe:
 
     Raises:
         ConfigError: If the name is unknown; the known ones are listed.
+        UserError: If a plugin's recipe fails, or is none.
     """
     base, plus, ablation = name.partition("+")
-    recipe = RECIPES.find(base)()
+    make = RECIPES.find(base)
+    try:
+        recipe = make()
+    except Exception as error:
+        if RECIPES.plugin_of(base) is None:
+            raise
+        raise UserError(f"recipe {base!r}: {type(error).__name__}: {error}") from error
+    if not isinstance(recipe, Recipe):
+        raise UserError(f"recipe {base!r}: expected a Recipe, got {repr(recipe)[:80]}")
     return ablate(recipe, ablation) if plus else recipe

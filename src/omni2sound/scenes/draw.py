@@ -62,6 +62,19 @@ _MAX_EVENT_S = 6.0
 _Option = TypeVar("_Option")
 
 
+def check_duration(duration_s: float, field: str = "duration_s") -> None:
+    """Refuse a length that no scene can have.
+
+    Raises:
+        UserError: If it is out of range.
+    """
+    if not MIN_DURATION_S <= duration_s <= MAX_DURATION_S:
+        raise UserError(
+            f"expected {MIN_DURATION_S:g} to {MAX_DURATION_S:g} seconds, got {duration_s:g}",
+            field=field,
+        )
+
+
 def draw_scene(
     assets: SceneAssets, *, split: Split, seed: int, index: int, kind: SceneKind, duration_s: float
 ) -> Scene:
@@ -90,11 +103,7 @@ def draw_scene(
         raise UserError(
             f"expected 0 or more, got {min(seed, index)}", field="seed" if seed < 0 else "index"
         )
-    if not MIN_DURATION_S <= duration_s <= MAX_DURATION_S:
-        raise UserError(
-            f"expected {MIN_DURATION_S:g} to {MAX_DURATION_S:g} seconds, got {duration_s:g}",
-            field="duration_s",
-        )
+    check_duration(duration_s)
     rng = np.random.default_rng([seed, SPLITS.index(split), KINDS.index(kind), index])
     aspect = float(rng.choice(_ASPECTS))
     drawer = _Drawer(rng, assets, split, kind, aspect, duration_s)

@@ -19,13 +19,15 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
-from omni2sound.errors import ConfigError
+from omni2sound.errors import ConfigError, UserError
 from omni2sound.models.conditioning import Conditions
 from omni2sound.models.dit import DiT, DiTConfig
 from omni2sound.timebase import TimeBase
 from omni2sound.train.parallel import World, prepare_model
 from omni2sound.train.recipe import Recipe, Stage
 
+MAX_CLIP_S = 3600
+"""Largest length of clips, that of generation."""
 UTILISATION = 0.4
 """Assumed share of a device's peak; a run logs its own as `mfu`."""
 PROMPT_TOKENS = 32
@@ -96,8 +98,11 @@ def recipe_cost(recipe: Recipe, *, clip_s: float, num_devices: int) -> Cost:
     """Count the cost on the meta device; needs no data and no memory.
 
     Raises:
+        UserError: If the length of the clips is out of range.
         ConfigError: If a step's clips can't be shared by the devices.
     """
+    if not 0.1 <= clip_s <= MAX_CLIP_S:
+        raise UserError(f"expected 0.1 to {MAX_CLIP_S} seconds, got {clip_s:g}", field="clip_s")
     clips = max(1, int(recipe.batch_seconds / clip_s))
     parts = num_devices * recipe.accumulate
     if clips % parts:

@@ -42,7 +42,15 @@ from omni2sound.timebase import TimeBase
 from omni2sound.train.loop import INTERRUPTED, TrainOptions, TrainResult, train
 from omni2sound.train.parallel import joined_world
 from omni2sound.train.recipe import Recipe
-from omni2sound.weights import ModelCard, load_card, load_part, part_sha256, resolve_model
+from omni2sound.train.state import latest_state
+from omni2sound.weights import (
+    ModelCard,
+    check_component,
+    load_card,
+    load_part,
+    part_sha256,
+    resolve_model,
+)
 
 _log = logging.getLogger(__name__)
 _SHARED_COMPONENTS = ("autoencoder", "sync", "text", "vision")
@@ -158,7 +166,13 @@ def train_recipe(
         MissingPartError: If a model or an encoder is missing.
         KeyboardInterrupt: After Ctrl-C or SIGTERM; checkpoint and model are saved before.
     """
-    card = load_card(resolve_model(request.parts))
+    if not request.resume and (found := latest_state(request.out)) is not None:
+        raise ConfigError(
+            f"{request.out} holds a run ({found.name}); set `resume`, or give another folder",
+            field="out",
+        )
+    card = load_card(resolve_model(request.parts, component="autoencoder"))
+    check_component(card, "autoencoder", field="parts", purpose="has no latents to train on")
     recipe = _with_latents_of(card, request.recipe)
     vae_sha256 = part_sha256(card, "autoencoder")
     store = FeatureStore(list(request.data), autoencoder_sha256=vae_sha256)

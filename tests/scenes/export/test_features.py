@@ -206,10 +206,21 @@ def test_everything_used_is_listed_with_its_licence(built: Path, corpus: Path) -
         assert (r.recording_id in listed) == (r.split == "train")
 
 
+@pytest.mark.parametrize("duration_s", [0.0, -1.0, 1e6, float("nan")])
+def test_a_length_that_no_scene_has_leaves_no_store(
+    corpus: Path, encoders: EncoderSource, tmp_path: Path, duration_s: float
+) -> None:
+    plans = [ScenePlan(kind="main", count=2, duration_s=duration_s)]
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="plans: expected"):
+        build_features(out, assets=corpus, encoders=encoders, split="train", seed=0, plans=plans)
+    assert not out.exists()
+
+
 def test_a_store_made_otherwise_is_refused(
     built: Path, corpus: Path, encoders: EncoderSource, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="made with another seed"):
+    with pytest.raises(ConfigError, match=r"other settings \(seed\)"):
         build_features(
             built,
             assets=corpus,

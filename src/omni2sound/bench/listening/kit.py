@@ -167,8 +167,12 @@ def read_key(folder: Path) -> dict[str, Any]:
     """
     try:
         key: dict[str, Any] = json.loads((folder / KEY).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"{folder}: holds no {KEY}; give the folder that `bench listen build` wrote"
+        ) from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: holds no key of a listening test ({error})") from None
+        raise UserError(f"{folder / KEY}: can't be read ({error})") from None
     if key.get("omni2sound_listening") != FORMAT:
         raise UserError(f"{folder / KEY}: not a key of format {FORMAT}")
     return key

@@ -71,6 +71,8 @@ def read_answers(path: Path, key: Mapping[str, Any]) -> Answers:
         data = json.loads(path.read_text(encoding="utf-8"))
         kit, listener, given = data["kit"], str(data["listener"]), dict(data["answers"])
         values = {tuple(json.loads(k)): v for k, v in given.items()}
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give one that a listener saved") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: holds no answers ({error!r})") from None
     if kit != key["kit"]:

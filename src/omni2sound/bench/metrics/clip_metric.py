@@ -69,7 +69,7 @@ class ClipMetric:
             raise UserError(f"protocol {self.protocol!r} is built in; give the metric its own")
 
 
-CLIP_METRICS: Registry[ClipMetric] = Registry("metric", {})
+CLIP_METRICS: Registry[ClipMetric] = Registry("metric", {}, kind=ClipMetric)
 
 
 def measure_clip(

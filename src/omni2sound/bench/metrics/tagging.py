@@ -109,6 +109,7 @@ class AudioTagger(PatchTagger, Protocol):
 TAGGERS: Registry[Callable[[], AudioTagger]] = Registry(
     "tagger",
     {"yamnet": YamNet.load, "tagger": Tagger.load},
+    kind=Callable,
     note="plugins add others (for the networks of avbench-8s-v1 see docs/guides/full-size.md)",
 )
 """Taggers by name. The first one chosen gives the main scores of `stage-v1`, the second one the

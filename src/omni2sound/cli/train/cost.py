@@ -20,8 +20,8 @@ def cost(
         str, typer.Option(help="Kind of device: a100-40gb, a100, h100, h200, l40s or rtx4090.")
     ] = "h100",
     devices: Annotated[int, typer.Option(min=1, help="Number of devices.")] = 1,
-    clip_seconds: Annotated[
-        float, typer.Option(min=0.1, help="Length of the clips in seconds.")
+    clip_s: Annotated[
+        float, typer.Option("--clip-seconds", help="Length of the clips, 0.1 to 3600 seconds.")
     ] = 10.0,
     set_: SetOption = None,
 ) -> None:
@@ -33,10 +33,10 @@ def cost(
     if device is None:
         raise UserError(f"{on!r} is unknown; known: {', '.join(DEVICES)}", field="on")
     chosen = apply_changes(recipe_named(recipe), set_)
-    counted = recipe_cost(chosen, clip_s=clip_seconds, num_devices=devices)
+    counted = recipe_cost(chosen, clip_s=clip_s, num_devices=devices)
     size = counted.parameters
     print(f"{chosen.name}: {size / 1e6:,.1f} M parameters ({size / 1e9:.3f} B)")
-    print(f"step: {counted.clips_per_step} clips of {clip_seconds:g} s, on {devices} x {on}")
+    print(f"step: {counted.clips_per_step} clips of {clip_s:g} s, on {devices} x {on}")
     print("memory per device:")
     total = sum(counted.memory_bytes.values())
     for name, size_bytes in counted.memory_bytes.items():

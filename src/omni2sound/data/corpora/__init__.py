@@ -51,7 +51,9 @@ _BUILT_IN = {
     "wavcaps": "json_files",
 }
 IMPORTERS: Registry[Importer] = Registry(
-    "importer", {n: Importer(reads=r, read=partial(_read, n)) for n, r in _BUILT_IN.items()}
+    "importer",
+    {n: Importer(reads=r, read=partial(_read, n)) for n, r in _BUILT_IN.items()},
+    kind=Importer,
 )
 
 

@@ -40,7 +40,7 @@ from omni2sound.errors import ConfigError, UserError
 from omni2sound.models.autoencoder import AudioVAE
 from omni2sound.models.registry import AnyAutoencoderConfig, build_autoencoder
 from omni2sound.timebase import TimeBase
-from omni2sound.weights import load_card, load_part, part_sha256
+from omni2sound.weights import check_component, load_card, load_part, part_sha256
 
 _SYNCHFORMER_PX = 256
 """Side of rendered pictures for Synchformer, which crops the central 224."""
@@ -69,6 +69,11 @@ class EncoderSource:
         """
         card = load_card(self.model)
         parts = _Parts.of(card.parts)
+        # Here, since otherwise every clip would fail by itself.
+        needed = {"sync": pictures, "autoencoder": latents}
+        for name in (name for name, is_needed in needed.items() if is_needed):
+            purpose = f"encodes no {'pictures' if name == 'sync' else 'latents'}"
+            check_component(card, name, field="parts", purpose=purpose)
         described: dict[str, Any] = {
             "text": parts.text.encoder,
             "vision": parts.vision.encoder if pictures else None,

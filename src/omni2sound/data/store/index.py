@@ -79,7 +79,8 @@ def describe_store(folder: Path, description: Mapping[str, Any]) -> None:
                 k for k in {*before, *description} if before.get(k) != description.get(k)
             )
             raise ConfigError(
-                f"{folder} holds features made with another {', '.join(changed)}; use a new folder"
+                f"{folder} holds features made with other settings ({', '.join(changed)}); "
+                "use a new folder"
             )
         return
     write_text(path, text)

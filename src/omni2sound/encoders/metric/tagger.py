@@ -28,7 +28,7 @@ from omni2sound.config import from_json
 from omni2sound.encoders.base import whole_patches
 from omni2sound.errors import ConfigError
 from omni2sound.models.spectrum import mel_filterbank
-from omni2sound.weights import load_card, load_part, resolve_model
+from omni2sound.weights import check_component, load_card, load_part, resolve_model
 
 NAME = "tagger"
 _CHUNK_PATCHES = 32
@@ -156,7 +156,8 @@ class Tagger:
             MissingPartError: If there is no such model.
             ConfigError: If its weights do not fit.
         """
-        card = load_card(resolve_model(folder))
+        card = load_card(resolve_model(folder, component="tagger"))
+        check_component(card, "tagger", field="tagger", purpose="detects no classes")
         network = TaggerNetwork(from_json(TaggerConfig, card.parts["tagger"]))
         load_part(card, "tagger", network)
         return cls(network)

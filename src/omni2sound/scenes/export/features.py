@@ -24,7 +24,7 @@ from omni2sound.data.store.rows import ClipFeatures
 from omni2sound.data.workers import EngineName
 from omni2sound.errors import ConfigError
 from omni2sound.scenes.captions import audio_only_caption, captions
-from omni2sound.scenes.draw import draw_scene
+from omni2sound.scenes.draw import check_duration, draw_scene
 from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import Split
 from omni2sound.scenes.material.licences import attribution_tsv
@@ -100,6 +100,10 @@ def build_features(
     Raises:
         ConfigError: If the folder holds other features, or a class is unknown.
     """
+    for plan in plans:
+        check_duration(
+            plan.duration_s, "plans"
+        )  # before the folder is made: no scene would be drawn
     pictured = any(plan.kind != "audio" for plan in plans)
     chosen = None if classes is None else tuple(classes)
     catalogue = _open(assets, chosen).catalogue
