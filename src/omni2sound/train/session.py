@@ -166,13 +166,7 @@ def train_recipe(
         MissingPartError: If a model or an encoder is missing.
         KeyboardInterrupt: After Ctrl-C or SIGTERM; checkpoint and model are saved before.
     """
-    if not request.resume and (found := latest_state(request.out)) is not None:
-        raise ConfigError(
-            f"{request.out} holds a run ({found.name}); set `resume`, or give another folder",
-            field="out",
-        )
-    card = load_card(resolve_model(request.parts, component="autoencoder"))
-    check_component(card, "autoencoder", field="parts", purpose="has no latents to train on")
+    card = _card_of_components(request)
     recipe = _with_latents_of(card, request.recipe)
     vae_sha256 = part_sha256(card, "autoencoder")
     store = FeatureStore(list(request.data), autoencoder_sha256=vae_sha256)
@@ -230,6 +224,23 @@ def train_recipe(
     if result.reason == INTERRUPTED:
         raise KeyboardInterrupt
     return TrainedRun(written=written, result=result)
+
+
+def _card_of_components(request: RunRequest) -> ModelCard:
+    """Read the card of `parts`; a run that is in the way is refused before.
+
+    Raises:
+        ConfigError: `out` holds a run and `resume` is off.
+        UserError: `parts` has no autoencoder.
+    """
+    if not request.resume and (found := latest_state(request.out)) is not None:
+        raise ConfigError(
+            f"{request.out} holds a run ({found.name}); set `resume`, or give another folder",
+            field="out",
+        )
+    card = load_card(resolve_model(request.parts, component="autoencoder"))
+    check_component(card, "autoencoder", field="parts", purpose="has no latents to train on")
+    return card
 
 
 def _with_latents_of(card: ModelCard, recipe: Recipe) -> Recipe:
