@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +24,11 @@ from omni2sound.diffusion.samplers import SamplerConfig
 from omni2sound.encoders.sync import SyncConfig
 from omni2sound.errors import ConfigError, MediaError, ShapeError, UserError
 from omni2sound.generate.model import PipelineConfig
+from omni2sound.generate.pipeline import _quiet_notes
 from omni2sound.generate.request import MAX_DURATION_S, GenerationRequest, GenerationResult
 from omni2sound.media.video import iter_frames
 from omni2sound.models.conditioning import Conditions
+from omni2sound.recognise.observe import Seen, SeenThing
 from tests.build import TINY, tiny_model, tiny_model_folder, video_with_square
 
 
@@ -380,3 +383,91 @@ def test_batches_that_do_not_hold_together_are_refused(pipeline: Omni2SoundPipel
         pipeline.generate_batch(conditions, duration_s=1, seeds=[1, 2])
     with pytest.raises(UserError, match=r"at most 2\.0 s"):
         pipeline.generate_batch(conditions, duration_s=3, seeds=[1])
+
+
+DOG = SeenThing(
+    name="dog", sound="dog", place="left", start_s=0, end_s=1, moving=True, sounding=True,
+    prominence=0.5, silent=None,
+)  # fmt: skip
+
+
+def seeing(
+    pipeline: Omni2SoundPipeline, monkeypatch: pytest.MonkeyPatch, *things: SeenThing
+) -> None:
+    """Let recognition find just these things; the networks are tested in tests/recognise."""
+    seen = Seen(things=things, looked_s=(0.0,))
+    monkeypatch.setattr(pipeline.encoder, "recognise", lambda *_: seen)
+
+
+def test_what_is_recognised_is_what_its_words_give(
+    pipeline: Omni2SoundPipeline, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Words beside masked pictures: the same as saying them with `seen`; pictures are not used."""
+    seeing(pipeline, monkeypatch, DOG)
+    recognised = pipeline(video=video, recognise=True)
+    assert recognised.text == "A dog barks."
+    assert recognised.task == "V2A"
+    assert recognised.facts()["seen"] == [asdict(DOG)]
+    assert recognised.notes[0] == "seen: dog (left, 0-1 s)"
+    told = pipeline(video=video, seen="A dog barks.")
+    assert not differs(recognised, told)
+    assert told.facts()["seen"] == "A dog barks."
+    assert differs(recognised, pipeline(video=video))
+    assert differs(recognised, pipeline(video=video, prompt="A dog barks."))
+    # Sync features still say when: without the video it is another sound.
+    assert differs(recognised, pipeline(prompt="A dog barks.", duration_s=1.2))
+
+
+def test_only_silent_things_give_silence(
+    pipeline: Omni2SoundPipeline, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeing(pipeline, monkeypatch, replace(DOG, sound=None, sounding=False, silent="it is mute"))
+    silent = pipeline(video=video, recognise=True)
+    assert not samples(silent).any()
+    assert "the result is silent" in silent.notes[-1]
+    asked = pipeline(video=video, prompt="rain", recognise=True)
+    assert samples(asked).any()
+    assert asked.text == "rain"
+
+
+def test_nothing_recognised_is_as_without_recognition(
+    pipeline: Omni2SoundPipeline, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeing(pipeline, monkeypatch)
+    assert not differs(pipeline(video=video, recognise=True), pipeline(video=video))
+    assert pipeline(video=video).seen is None  # this model's card does not ask for it
+    assert pipeline(video=video).notes == ()
+
+
+def test_a_long_video_keeps_its_pictures_masked_in_every_window(
+    pipeline: Omni2SoundPipeline, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = video_with_square(tmp_path / "long.mp4", duration_s=5)
+    seeing(pipeline, monkeypatch, DOG)
+    recognised = pipeline(video=video, recognise=True)
+    conditions = pipeline.encoder.encode(video, "A dog barks.", 5, pictures=False)
+    assert conditions.vision_BTV is not None
+    noise = replace(conditions, vision_BTV=torch.randn_like(conditions.vision_BTV))
+    monkeypatch.setattr(pipeline.encoder, "encode", lambda *_, **__: noise)
+    assert not differs(recognised, pipeline(video=video, recognise=True))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"seen": "a dog"}, {"recognise": True}, {"seen": " ", "video": Path("x.mp4")},
+     {"seen": "a dog", "recognise": False, "video": Path("x.mp4")}],
+)  # fmt: skip
+def test_words_about_no_video_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UserError):
+        GenerationRequest(prompt="rain", **wrong)
+
+
+def test_a_quiet_result_says_so(pipeline: Omni2SoundPipeline) -> None:
+    loud = torch.full((1, 16_000), 0.1)
+    assert _quiet_notes(loud, 16_000, asked_for=True) == ()
+    assert "nearly silent" in _quiet_notes(loud / 100, 16_000, asked_for=True)[0]
+    assert _quiet_notes(loud / 100, 16_000, asked_for=False) == ()
+    burst = torch.zeros(1, 80_000)
+    burst[:, 40_000:41_600] = 0.1  # a tenth of a second: the second around it counts
+    assert _quiet_notes(burst, 16_000, asked_for=True) == ()
+    assert "nearly silent" in _quiet_notes(torch.zeros(1, 100), 16_000, asked_for=True)[0]

@@ -10,6 +10,7 @@ What can be refused cheaply is refused before torch is imported.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,6 +93,22 @@ TextGuidanceOption = Annotated[
         "sounds. Default: --guidance.",
     ),
 ]
+NoRecogniseOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-recognise",
+        help="Follow the model's picture features, and don't add what the video shows to the "
+        "prompt in words. Default: added, if the model's card says so.",
+    ),
+]
+SeenOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help='What the video shows, as "a car and a dog", in place of recognition. '
+        "Default: recognised.",
+    ),
+]
 SeedOption = Annotated[
     int | None,
     typer.Option(
@@ -116,6 +133,8 @@ def generate(
     num_inference_steps: StepsOption = None,
     guidance_scale: GuidanceOption = None,
     text_guidance_scale: TextGuidanceOption = None,
+    no_recognise: NoRecogniseOption = False,
+    seen: SeenOption = None,
     seed: SeedOption = None,
     takes: TakesOption = 1,
     model: ModelOption = "embedded",
@@ -148,6 +167,8 @@ def generate(
         num_inference_steps=num_inference_steps,
         guidance_scale=guidance_scale,
         text_guidance_scale=text_guidance_scale,
+        recognise=False if no_recognise else None,
+        seen=seen,
         seed=draw_seed() if seed is None else seed,
         takes=takes,
     )
@@ -168,6 +189,8 @@ def generate(
     ).load()
     with progress_bar("generating") as report:
         for path, result in zip(outputs, pipeline.run(request, on_step=report), strict=True):
+            for note in result.notes if result.seed == request.seed else ():
+                print(note, file=sys.stderr)
             show(save(result, path, video=video, options=options), as_json=as_json)
 
 

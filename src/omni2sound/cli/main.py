@@ -34,6 +34,7 @@ from omni2sound.cli import (
     generate,
     scenes,
     setup,
+    sounds,
 )
 from omni2sound.cli.bench import commands as bench
 from omni2sound.cli.options import option_names, set_metavars
@@ -91,6 +92,7 @@ app = typer.Typer(
 )
 app.command(epilog=generate.EXAMPLES)(generate.generate)
 app.command(epilog=batch.EXAMPLES)(batch.batch)
+app.command()(sounds.sounds)
 app.command()(demo.demo)
 app.command()(setup.setup)
 app.command()(doctor.doctor)

@@ -24,6 +24,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -42,18 +43,31 @@ from omni2sound.encoders.registry import (
 )
 from omni2sound.encoders.sync import SyncEncoder
 from omni2sound.errors import ShapeError
+from omni2sound.generate.kinds import (
+    all_kinds,
+    example_of,
+    mean_states,
+    nearest,
+    plain,
+    uses_known_word,
+)
 from omni2sound.generate.model import PipelineConfig
 from omni2sound.generate.windows import embed_in_chunks
 from omni2sound.media.video import iter_frames
 from omni2sound.models.conditioning import Conditions
+from omni2sound.recognise.observe import Recogniser, Seen
+from omni2sound.scenes.material.catalogue import SoundClass
 from omni2sound.timebase import TimeBase
 
 _log = logging.getLogger(__name__)
 
-EncoderName = Literal["text", "vision", "sync"]
+EncoderName = Literal["text", "vision", "sync", "recogniser"]
 
 _VISION_CHUNK = 32
 _SYNC_CHUNK = 250
+_SAME_SOUND = 0.5
+"""Cosine similarity from which a prompt names a sound: "a dog barks" and "a puppy" are .69,
+unrelated sounds at most .3."""
 SYNC_MARGIN = 16
 """Pictures on each side of one that its sync feature may depend on (11), and some more."""
 
@@ -105,6 +119,7 @@ class ConditionEncoder:
             "text": lambda: load_text(config.text, device, published=published),
             "vision": lambda: load_vision(config.vision, device, published=published, dtype=dtype),
             "sync": lambda: load_synchformer(device, published=published),
+            "recogniser": lambda: Recogniser.load(device, dtype=dtype),
             **(loaders or {}),
         }
 
@@ -125,7 +140,12 @@ class ConditionEncoder:
         return load_s
 
     def encode(
-        self, video: Path | None, prompt: str | None, duration_s: float | Fraction
+        self,
+        video: Path | None,
+        prompt: str | None,
+        duration_s: float | Fraction,
+        *,
+        pictures: bool = True,
     ) -> Conditions:
         """Encode a video, a prompt, or both as conditions (B = 1).
 
@@ -133,24 +153,59 @@ class ConditionEncoder:
             video: A video or a still picture; None without.
             prompt: What should be heard; None without.
             duration_s: Seconds of sound.
+            pictures: Whether picture tokens are given; otherwise all of them are masked, and the
+                video says only when, by its sync features.
 
         Raises:
             MediaError: The video can't be read.
         """
         vision_BTV = sync_BTS = None
-        if video is not None:
+        if video is not None and not pictures:
+            num_pictures = self.timebase.num_vision_frames(duration_s)
+            vision_BTV = torch.zeros(1, num_pictures, self.config.vision.dim, device=self.device)
+        elif video is not None:
             # CLIP squashes pictures itself, with the filter that it was trained with.
             size_px = None if self.config.vision.resizes else self.config.vision.size_px
             fps = self.timebase.vision_fps
             frames = iter_frames(video, fps=fps, size_px=size_px, duration_s=duration_s)
-            with self._use("vision") as pictures:
-                vision_BTV = embed_in_chunks(pictures.embed, frames, chunk=_VISION_CHUNK, margin=0)
+            with self._use("vision") as vision:
+                vision_BTV = embed_in_chunks(vision.embed, frames, chunk=_VISION_CHUNK, margin=0)
             vision_BTV = vision_BTV[None]
+        if video is not None:
             sync_BTS = self._sync_features(video, duration_s)[None]
         if prompt is not None:
             _warn_of_syntax(prompt)
         prompts = None if prompt is None else [prompt]
-        return self._conditions(vision_BTV, sync_BTS, prompts, duration_s, batch=1)
+        made = self._conditions(vision_BTV, sync_BTS, prompts, duration_s, batch=1)
+        if vision_BTV is None or pictures:
+            return made
+        unseen_BT = torch.zeros(vision_BTV.shape[:2], dtype=torch.bool, device=self.device)
+        return replace(made, vision_mask_BT=unseen_BT)
+
+    def recognise(self, video: Path, duration_s: float | Fraction) -> Seen:
+        """Recognise what a video shows; see `Recogniser.observe`.
+
+        Raises:
+            MediaError: The video can't be read.
+            MissingPartError: A bundled network is not installed.
+        """
+        with self._use("recogniser") as recogniser:
+            seen: Seen = recogniser.observe(video, duration_s)
+        return seen
+
+    def names(self, prompt: str, sound: str) -> bool:
+        """Whether a prompt already names a sound, by the similarity of their mean states."""
+        with self._use("text") as texts:
+            mean_BD = mean_states(texts([prompt, sound]))
+        return bool(torch.cosine_similarity(mean_BD[0], mean_BD[1], dim=0) >= _SAME_SOUND)
+
+    def nearest_kinds(self, prompt: str) -> tuple[SoundClass, ...]:
+        """The nearest kinds of sound of a prompt that is near none; nothing if it is near one."""
+        kinds = all_kinds()
+        if uses_known_word(prompt, kinds):
+            return ()
+        with self._use("text") as texts:
+            return nearest(texts([plain(prompt), *map(example_of, kinds)]), kinds)
 
     def encode_arrays(
         self,
@@ -245,15 +300,20 @@ def window_of(
     seconds = window / timebase.latent_rate_hz
     zeros_B = conditions.seconds_start_B.new_zeros(len(starts))
     vision_BTV, sync_BLS = conditions.vision_BTV, conditions.sync_BLS
+    vision_mask_BT = conditions.vision_mask_BT
     if vision_BTV is not None and sync_BLS is not None:
-        pictures = []
+        pictures, masks = [], []
         for start in starts:
             first_s = start / timebase.latent_rate_hz
             # The picture whose interval holds the middle of the window's i-th one.
             first = int(first_s * timebase.vision_fps + Fraction(1, 2))
             index = torch.arange(first, first + timebase.num_vision_frames(seconds))
-            pictures.append(vision_BTV[0, index.clamp(max=vision_BTV.shape[1] - 1)])
+            index = index.clamp(max=vision_BTV.shape[1] - 1)
+            pictures.append(vision_BTV[0, index])
+            if vision_mask_BT is not None:
+                masks.append(vision_mask_BT[0, index])
         vision_BTV = torch.stack(pictures)
+        vision_mask_BT = torch.stack(masks) if masks else None
         sync_BLS = torch.stack([sync_BLS[0, start : start + window] for start in starts])
     text_BTE, text_mask_BT = conditions.text_BTE, conditions.text_mask_BT
     if text_BTE is not None and text_mask_BT is not None:
@@ -265,5 +325,6 @@ def window_of(
         text_BTE=text_BTE,
         text_mask_BT=text_mask_BT,
         vision_BTV=vision_BTV,
+        vision_mask_BT=vision_mask_BT,
         sync_BLS=sync_BLS,
     )

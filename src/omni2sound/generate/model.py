@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from omni2sound.config import from_json, to_json
+from omni2sound.config import added, from_json, to_json
 from omni2sound.diffusion.objective import Objective
 from omni2sound.diffusion.samplers import SamplerConfig
 from omni2sound.encoders.registry import SynchformerPart, TextPart, VisionPart
@@ -81,6 +81,8 @@ class Defaults:
     """Length of the sound of a prompt alone."""
     max_duration_s: float = 10.0
     """The native window: length of the longest training clip."""
+    recognise: bool = added(False)
+    """Whether what a video shows is recognised and said in words; see `recognise`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

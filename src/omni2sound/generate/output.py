@@ -193,6 +193,10 @@ def request_sha256(
         del asked["text_guidance"]  # as in digests from before the field existed
     if copied is not None and (sha256 := file_sha256(copied)) != video:
         asked["copied_video"] = sha256
+    if request.recognise is not None:
+        asked["recognise"] = request.recognise
+    if request.seen is not None:
+        asked["seen"] = request.seen
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

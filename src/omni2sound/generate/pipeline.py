@@ -28,14 +28,17 @@ from omni2sound.encoders.registry import SynchformerPart
 from omni2sound.errors import ShapeError, UserError
 from omni2sound.generate.conditions import ConditionEncoder
 from omni2sound.generate.guided import GuidedNetwork
+from omni2sound.generate.kinds import example_of
 from omni2sound.generate.model import Model, load_model
 from omni2sound.generate.offload import Offloader
 from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
+from omni2sound.generate.seen import Words, choose_words
 from omni2sound.generate.windows import decode_in_chunks
 from omni2sound.media.files import shown_name
 from omni2sound.media.samples import Audio
 from omni2sound.models.conditioning import Conditions
 from omni2sound.models.lora import Adapter, load_adapter
+from omni2sound.recognise.observe import Seen
 from omni2sound.runtime import resolve_device, resolve_dtype
 
 logger = logging.getLogger(__name__)
@@ -43,6 +46,8 @@ logger = logging.getLogger(__name__)
 _DECODE_CHUNK_S = 20
 _DECODE_MARGIN_S = 1
 _DECODE_FADE_S = Fraction(1, 5)
+_SILENT_DBFS = -50
+"""Level of the loudest second below which a sound counts as silent."""
 
 
 class Omni2SoundPipeline:
@@ -174,6 +179,8 @@ class Omni2SoundPipeline:
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         text_guidance_scale: float | None = None,
+        recognise: bool | None = None,
+        seen: str | None = None,
         seed: int = 0,
         on_step: OnStep | None = None,
     ) -> GenerationResult:
@@ -189,6 +196,9 @@ class Omni2SoundPipeline:
             num_inference_steps: Sampling steps, 1 to 1000. Default: the model's.
             guidance_scale: 0 to 100; 1 is no guidance. Default: the model's.
             text_guidance_scale: Scale of the prompt beside a video. Default: `guidance_scale`.
+            recognise: Whether what the video shows is recognised and added to the prompt in
+                words. Default: the model's.
+            seen: What the video shows, in words, in place of recognition.
             seed: Random seed; equal seeds give equal sounds on one machine.
             on_step: Called with (steps done, steps in all).
 
@@ -204,6 +214,8 @@ class Omni2SoundPipeline:
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             text_guidance_scale=text_guidance_scale,
+            recognise=recognise,
+            seen=seen,
             seed=seed,
         )
         return next(self.run(request, on_step=on_step))
@@ -229,10 +241,16 @@ class Omni2SoundPipeline:
         steps = request.num_inference_steps
         num_steps = defaults.steps if steps is None else steps
         duration = self._duration(request)
-        conditions, negative, encode_s = self._encode(request, duration)
+        begin = time.perf_counter()
+        seen, words = self._words(request, duration)
+        notes = (*words.notes, *self._prompt_notes(request))
+        encode_s = time.perf_counter() - begin
+        conditions, negative, more_s = self._encode(request, words, duration)
+        encode_s += more_s
         with self.offloader.use("dit"):
             network = self._network(scale, request.text_guidance_scale)
             predict = network.over_clip(conditions, negative, self._num_frames(duration))
+        rate_hz = self.model.config.timebase.sample_rate_hz
         for take in range(request.takes):
 
             def step(done: int, total: int, take: int = take) -> None:
@@ -246,6 +264,8 @@ class Omni2SoundPipeline:
                 )
             sampled = time.perf_counter()
             samples_BN = self._decode(latents_BLC, duration)
+            if words.silent:
+                samples_BN = torch.zeros_like(samples_BN)
             timings = Timings(
                 load_s=self.pending_load_s,
                 encode_s=encode_s,
@@ -256,7 +276,7 @@ class Omni2SoundPipeline:
             yield GenerationResult(
                 audio=Audio(
                     samples_CN=samples_BN.numpy(),
-                    sample_rate_hz=self.model.config.timebase.sample_rate_hz,
+                    sample_rate_hz=rate_hz,
                 ),
                 request=request,
                 seed=request.seed + take,
@@ -266,6 +286,9 @@ class Omni2SoundPipeline:
                 model_sha256=self.sha256,
                 dtype=self.dtype_name,
                 timings=timings,
+                seen=seen,
+                text=words.text,
+                notes=(*notes, *_quiet_notes(samples_BN, rate_hz, asked_for=not words.silent)),
             )
 
     def generate_batch(
@@ -355,12 +378,39 @@ class Omni2SoundPipeline:
             )
         return num_frames
 
+    def _words(self, request: GenerationRequest, duration: Fraction) -> tuple[Seen | None, Words]:
+        """What the video shows, and the text that the model is given."""
+        if request.seen is not None:
+            texts = [text for text in (request.prompt, request.seen) if text is not None]
+            return None, Words(text=". ".join(texts), pictures=False, silent=False)
+        asked = request.recognise
+        wanted = self.model.defaults.recognise if asked is None else asked
+        if request.video is None or not wanted:
+            return None, Words(text=request.prompt, pictures=True, silent=False)
+        seen = self.encoder.recognise(request.video, duration)
+        return seen, choose_words(seen, request.prompt, self.encoder.names)
+
+    def _prompt_notes(self, request: GenerationRequest) -> tuple[str, ...]:
+        """What to say of a prompt beyond the kinds of sound that the bundled model knows."""
+        if request.prompt is None or not self.model.defaults.recognise:
+            return ()
+        kinds = self.encoder.nearest_kinds(request.prompt)
+        if not kinds:
+            return ()
+        examples = ", ".join(f'"{example_of(kind)}"' for kind in kinds)
+        return (
+            f"{request.prompt[:60]!r} is near none of the kinds of sound that the model knows; the "
+            f"nearest are {examples}; all of them: omni2sound sounds",
+        )
+
     def _encode(
-        self, request: GenerationRequest, duration: Fraction
+        self, request: GenerationRequest, words: Words, duration: Fraction
     ) -> tuple[Conditions, Conditions | None, float]:
         """Conditions, those of the negative prompt, and the seconds without loading."""
         begin = time.perf_counter()
-        conditions = self.encoder.encode(request.video, request.prompt, duration)
+        conditions = self.encoder.encode(
+            request.video, words.text, duration, pictures=words.pictures
+        )
         negative = None
         if request.has_negative_prompt:
             negative = self.encoder.encode(None, request.negative_prompt, duration)
@@ -421,3 +471,18 @@ class Omni2SoundPipeline:
                     fade=timebase.num_latent_frames(_DECODE_FADE_S),
                 )[None]
         return samples_BN[:, : timebase.num_samples(duration)]
+
+
+def _quiet_notes(samples_BN: Tensor, rate_hz: int, *, asked_for: bool) -> tuple[str, ...]:
+    """What to say of a sound that nobody will hear."""
+    window = min(rate_hz, samples_BN.shape[1])
+    power_BN = torch.nn.functional.avg_pool1d(
+        samples_BN[:, None] ** 2, window, stride=max(1, window // 10)
+    )
+    level_db = 10 * torch.log10(power_BN.max().clamp_min(1e-12))
+    if not asked_for or level_db >= _SILENT_DBFS:
+        return ()
+    return (
+        f"the sound is nearly silent: its loudest second is at {float(level_db):.0f} dBFS; try "
+        "another seed, or say what should be heard with `prompt`",
+    )

@@ -13,10 +13,10 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from omni2sound.config import checked_number
 from omni2sound.errors import MediaError, UserError
@@ -24,6 +24,9 @@ from omni2sound.files import as_path
 from omni2sound.media.files import VIDEO_SUFFIXES, shown_name
 from omni2sound.media.info import probe
 from omni2sound.media.samples import Audio
+
+if TYPE_CHECKING:
+    from omni2sound.recognise.observe import Seen
 
 MAX_DURATION_S = 3600
 MAX_STEPS = 1000
@@ -71,6 +74,11 @@ class GenerationRequest:
     text_guidance_scale: float | None = None
     """Guidance scale of the prompt beside a video; a higher one favours off-screen sounds. None:
     `guidance_scale` for both, which takes a third less work."""
+    recognise: bool | None = None
+    """Whether what the video shows is recognised and added to the prompt in words; None: the
+    model's default."""
+    seen: str | None = None
+    """What the video shows, in words, in place of recognition."""
     seed: int = 0
     """Random seed of the first take; each further one adds 1."""
     takes: int = 1
@@ -81,6 +89,7 @@ class GenerationRequest:
             ("video", Path, "a path"),
             ("prompt", str, "a text"),
             ("negative_prompt", str, "a text"),
+            ("seen", str, "a text"),
         ):
             value = getattr(self, name)
             if value is not None and not isinstance(value, kind):
@@ -102,7 +111,7 @@ class GenerationRequest:
             )
 
     def _check_texts(self) -> None:
-        for name in ("prompt", "negative_prompt"):
+        for name in ("prompt", "negative_prompt", "seen"):
             text = getattr(self, name) or ""
             if len(text) > MAX_PROMPT_CHARS:
                 raise UserError(
@@ -114,8 +123,14 @@ class GenerationRequest:
                 raise UserError(
                     "is not valid UTF-8; check the terminal's encoding", field=name
                 ) from None
-        if self.prompt is not None and not self.prompt.strip():
-            raise UserError("is empty; describe the sound, or leave it out", field="prompt")
+        for name in ("prompt", "seen"):
+            if getattr(self, name) is not None and not getattr(self, name).strip():
+                raise UserError("is empty; describe the sound, or leave it out", field=name)
+        if self.video is None and (self.seen is not None or self.recognise):
+            name = "seen" if self.seen is not None else "recognise"
+            raise UserError("says what a video shows; give a video, or leave it out", field=name)
+        if self.seen is not None and self.recognise is False:
+            raise UserError("contradicts `recognise=False`; leave one out", field="seen")
 
     def _check_numbers(self) -> None:
         """Check types and ranges; numbers become Python's own, which JSON can hold."""
@@ -221,6 +236,12 @@ class GenerationResult:
     dtype: str
     """Precision as asked: "auto", "float32", "bfloat16" or "float16"."""
     timings: Timings
+    seen: Seen | None = None
+    """What was recognised in the video; None if nothing was looked for."""
+    text: str | None = None
+    """What the text branch was given: the prompt, and what was recognised."""
+    notes: tuple[str, ...] = ()
+    """What the user should know about the result, a line each."""
 
     @property
     def task(self) -> Task:
@@ -300,7 +321,7 @@ class GenerationResult:
 
     def facts(self) -> dict[str, Any]:
         """How the sound was made, as JSON data; equal for two runs of one request."""
-        facts = {
+        facts: dict[str, Any] = {
             "task": self.task,
             "prompt": self.prompt,
             "negative_prompt": self.negative_prompt,
@@ -315,4 +336,12 @@ class GenerationResult:
         }
         if self.text_guidance_scale is None:
             del facts["text_guidance"]
+        if self.request.seen is not None:
+            facts["seen"] = self.request.seen
+        elif self.seen is not None:
+            facts["seen"] = [asdict(thing) for thing in self.seen.things]
+        if self.text != self.prompt:
+            facts["text"] = self.text
+        if self.notes:
+            facts["notes"] = list(self.notes)
         return facts

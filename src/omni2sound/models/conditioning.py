@@ -141,7 +141,9 @@ class Conditioner(nn.Module):
             text_BTE = conditions.text_BTE.to(self.dtype)
             if self.config.sentence:
                 assert conditions.text_mask_BT is not None  # `Conditions` has checked it
-                add(self.text(_masked_mean(text_BTE, conditions.text_mask_BT)), None)
+                # A sample of a batch may have no text at all: then it has no mean either.
+                has_text_B1 = conditions.text_mask_BT.any(dim=1, keepdim=True)
+                add(self.text(_masked_mean(text_BTE, conditions.text_mask_BT)), has_text_B1)
             add(self.text(text_BTE), conditions.text_mask_BT)
         add(self.seconds_start(conditions.seconds_start_B)[:, None], None)
         add(self.seconds_total(conditions.seconds_total_B)[:, None], None)

@@ -29,9 +29,11 @@ from omni2sound.data.workers import EngineName, map_jobs
 from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.generate.request import GenerationRequest, Task
+from omni2sound.generate.seen import Words, choose_words
 from omni2sound.media.audio import read_audio, write_audio
 from omni2sound.media.samples import Audio
 from omni2sound.models.conditioning import Conditions
+from omni2sound.recognise.observe import Seen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,6 +154,7 @@ def model_identity(run: ModelRun) -> dict[str, Any]:
         "steps": defaults.steps if run.num_steps is None else run.num_steps,
         "guidance": defaults.guidance if run.guidance is None else run.guidance,
         "text_guidance": run.text_guidance,
+        **({"recognise": True} if defaults.recognise else {}),
         "seed": run.seed,
         "dtype": str(pipeline.dtype).removeprefix("torch."),
         "device": pipeline.device.type,
@@ -272,12 +275,17 @@ class _Batch:
         self._pipeline = _pipeline(run.model, run.device, run.dtype, run.encoders)
         self._is_long = clips[0].duration_s > self._pipeline.model.defaults.max_duration_s
         self._pictures: dict[str, Conditions] = {}
+        self._seen: dict[str, Seen] = {}
         if set(run.tasks) != {"T2A"} and not self._is_long:
             for clip in clips:
                 try:
                     self._pictures[clip.clip_id] = self._pipeline.encoder.encode(
                         self._video(clip), None, clip.duration_s
                     )
+                    if self._pipeline.model.defaults.recognise:
+                        self._seen[clip.clip_id] = self._pipeline.encoder.recognise(
+                            self._video(clip), clip.duration_s
+                        )
                 except (Omni2SoundError, OSError) as error:
                     self.failed[clip.clip_id] = _reason(error)
         self.clips = [c for c in clips if c.clip_id not in self.failed]
@@ -300,21 +308,39 @@ class _Batch:
             guidance=self._run.guidance,
             text_guidance=self._run.text_guidance if is_both else None,
         )
+        for sample_N, clip in zip(samples_BN, clips, strict=True):
+            if variant.task != "T2A" and self._words(variant, clip).silent:
+                sample_N.zero_()
         return [Audio(samples_CN=s[None].numpy(), sample_rate_hz=rate_hz) for s in samples_BN]
 
+    def _words(self, variant: Variant, clip: TrackClip) -> Words:
+        """The text of one clip, as the pipeline chooses it."""
+        caption = None if variant.task == "V2A" else self._caption(variant, clip)
+        seen = self._seen.get(clip.clip_id)
+        if variant.task == "T2A" or seen is None:
+            return Words(text=caption, pictures=True, silent=False)
+        return choose_words(seen, caption, self._pipeline.encoder.names)
+
     def _conditions(self, variant: Variant, clips: Sequence[TrackClip]) -> Conditions:
-        seen = None
+        words = [self._words(variant, clip) for clip in clips]
+        pictures = None
         if variant.task != "T2A":
-            seen = _concatenate([self._pictures[clip.clip_id] for clip in clips])
-            if variant.task == "V2A":
-                return seen
-        captions = [self._caption(variant, clip) for clip in clips]
+            pictures = _concatenate([self._pictures[clip.clip_id] for clip in clips])
+            if not all(w.pictures for w in words) and pictures.vision_BTV is not None:
+                given_B1 = torch.tensor([[w.pictures] for w in words])
+                mask_BT = given_B1.expand(pictures.vision_BTV.shape[:2])
+                pictures = replace(pictures, vision_mask_BT=mask_BT.to(pictures.vision_BTV.device))
+            if all(w.text is None for w in words):
+                return pictures
         text = self._pipeline.encoder.encode_arrays(
-            None, None, captions, duration_s=clips[0].duration_s
+            None, None, [w.text or "" for w in words], duration_s=clips[0].duration_s
         )
-        if seen is None:
+        assert text.text_mask_BT is not None
+        has_text_B1 = torch.tensor([[w.text is not None] for w in words])
+        mask_BT = text.text_mask_BT & has_text_B1.to(text.text_mask_BT.device)
+        if pictures is None:
             return text
-        return replace(seen, text_BTE=text.text_BTE, text_mask_BT=text.text_mask_BT)
+        return replace(pictures, text_BTE=text.text_BTE, text_mask_BT=mask_BT)
 
     def _caption(self, variant: Variant, clip: TrackClip) -> str:
         return seen_caption(self._track, clip) if variant.seen_only else clip.caption

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from omni2sound.encoders.protobuf import read_fields, read_varint
 from omni2sound.errors import IntegrityError
 
 _TABLE_MAGIC = 0xDB4775248B80FB57
@@ -79,8 +80,8 @@ def _table(table: bytes) -> Iterator[tuple[bytes, bytes]]:
     footer = table[-_FOOTER_BYTES:]
     if len(footer) < _FOOTER_BYTES or struct.unpack("<Q", footer[-8:])[0] != _TABLE_MAGIC:
         raise IntegrityError("not a LevelDB table: wrong magic number at its end")
-    _, pos = _varint(footer, 0)  # offset and size of the meta index, unused
-    _, pos = _varint(footer, pos)
+    _, pos = read_varint(footer, 0)  # offset and size of the meta index, unused
+    _, pos = read_varint(footer, pos)
     for _, handle in _block(table, *_handle(footer, pos)):
         yield from _block(table, *_handle(handle, 0))
 
@@ -93,9 +94,9 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
     end = size - 4 - 4 * num_restarts
     pos, key = 0, b""
     while pos < end:
-        shared, pos = _varint(block, pos)
-        unshared, pos = _varint(block, pos)
-        value_size, pos = _varint(block, pos)
+        shared, pos = read_varint(block, pos)
+        unshared, pos = read_varint(block, pos)
+        value_size, pos = read_varint(block, pos)
         key = key[:shared] + block[pos : pos + unshared]
         pos += unshared
         yield key, block[pos : pos + value_size]
@@ -103,8 +104,8 @@ def _block(table: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]
 
 
 def _handle(buffer: bytes, pos: int) -> tuple[int, int]:
-    offset, pos = _varint(buffer, pos)
-    size, _ = _varint(buffer, pos)
+    offset, pos = read_varint(buffer, pos)
+    size, _ = read_varint(buffer, pos)
     return offset, size
 
 
@@ -113,56 +114,23 @@ def _parse_entry(message: bytes) -> _Entry:
 
     Protocol buffers leave out zeros: a first variable has no offset field at all.
     """
-    fields = dict(_fields(message))
-    shape = b"" if not isinstance(s := fields.get(2, b""), bytes) else s
+    fields = dict(read_fields(message))
+    shape = b"" if isinstance(s := fields.get(2, b""), int) else s
     return _Entry(
         dtype=_integer(fields.get(1, 0)),
-        shape=tuple(_dim(dim) for number, dim in _fields(shape) if number == 2),
+        shape=tuple(_dim(dim) for number, dim in read_fields(shape) if number == 2),
         shard=_integer(fields.get(3, 0)),
         offset=_integer(fields.get(4, 0)),
         size=_integer(fields.get(5, 0)),
     )
 
 
-def _dim(message: int | bytes) -> int:
-    fields = dict(_fields(message)) if isinstance(message, bytes) else {}
+def _dim(message: int | memoryview) -> int:
+    fields = {} if isinstance(message, int) else dict(read_fields(message))
     return _integer(fields.get(1, 0))
 
 
-def _integer(value: int | bytes) -> int:
+def _integer(value: int | memoryview) -> int:
     if not isinstance(value, int):
         raise IntegrityError("a checkpoint entry holds bytes where a number belongs")
     return value
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    pos = 0
-    while pos < len(message):
-        tag, pos = _varint(message, pos)
-        number, wire_type = tag >> 3, tag & 7
-        if wire_type == 0:
-            value, pos = _varint(message, pos)
-            yield number, value
-        elif wire_type == 2:
-            size, pos = _varint(message, pos)
-            yield number, message[pos : pos + size]
-            pos += size
-        elif wire_type == 5:
-            yield number, message[pos : pos + 4]
-            pos += 4
-        else:
-            raise IntegrityError(f"unknown protocol-buffer wire type {wire_type}")
-
-
-def _varint(buffer: bytes, pos: int) -> tuple[int, int]:
-    """Decode seven bits per byte, lowest first; the high bit is set if more follow."""
-    value = shift = 0
-    while True:
-        if pos >= len(buffer):
-            raise IntegrityError("the checkpoint index ends inside a number")
-        byte = buffer[pos]
-        pos += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, pos

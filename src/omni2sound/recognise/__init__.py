@@ -1,0 +1,1 @@
+"""Recognition: which things a video shows, where and when, and what they sound like."""

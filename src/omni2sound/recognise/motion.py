@@ -1,0 +1,135 @@
+"""What moves in a picture, beside the camera.
+
+In:   two uint8 RGB pictures, a fraction of a second apart.
+Out:  where the second differs from the first once the shift of the whole picture is undone.
+
+The shift is the one that makes most of the two alike, so that a hand-held or slowly turning camera
+does not make everything move. Across a cut nothing matches: then nothing is said to move.
+
+Shape suffixes: H W pixels of the pictures, h w of the coarse map.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+_COARSE_PX = 96
+"""Longer side of the map."""
+_LEAST_CHANGE = 14
+"""Grey levels, of 255: above noise and compression."""
+_LARGE_CHANGE = 3 * _LEAST_CHANGE
+_MOST_SHIFT = 10
+"""Cells, a tenth of the longer side."""
+_LEAST_GAIN = 0.8
+_CUT_CHANGE = 0.6
+"""Share of the picture that changes at a cut."""
+_LEAST_AREA = 0.004
+"""Share of the picture; smaller parts are noise."""
+_MARGIN = 0.15
+"""Added on each side of a box, as a share of its own size."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Motion:
+    """Changes between two pictures.
+
+    Attributes:
+        changed_hw: True where something moves by itself.
+        is_cut: Whether the two pictures have nothing in common.
+    """
+
+    changed_hw: NDArray[np.bool_]
+    is_cut: bool
+
+    def share(self, left: float, top: float, right: float, bottom: float) -> float:
+        """Share of a box that moves; edges are shares of the picture."""
+        height, width = self.changed_hw.shape
+        part = self.changed_hw[
+            int(top * height) : max(int(np.ceil(bottom * height)), int(top * height) + 1),
+            int(left * width) : max(int(np.ceil(right * width)), int(left * width) + 1),
+        ]
+        return float(part.mean()) if part.size else 0.0
+
+    def boxes(self, count: int) -> list[tuple[float, float, float, float]]:
+        """The largest moving parts as (left, top, right, bottom), with a margin."""
+        height, width = self.changed_hw.shape
+        joined = ndimage.binary_dilation(self.changed_hw, iterations=2)
+        labels, _ = ndimage.label(joined)
+        found = []
+        for part in ndimage.find_objects(labels):
+            rows, columns = part
+            area = (rows.stop - rows.start) * (columns.stop - columns.start)
+            if area < _LEAST_AREA * height * width:
+                continue
+            more_y = _MARGIN * (rows.stop - rows.start)
+            more_x = _MARGIN * (columns.stop - columns.start)
+            box = (
+                max((columns.start - more_x) / width, 0.0),
+                max((rows.start - more_y) / height, 0.0),
+                min((columns.stop + more_x) / width, 1.0),
+                min((rows.stop + more_y) / height, 1.0),
+            )
+            found.append((area, box))
+        found.sort(key=lambda item: -item[0])
+        return [box for _, box in found[:count]]
+
+
+def compare(first_HWC: NDArray[np.uint8], second_HWC: NDArray[np.uint8]) -> Motion:
+    """Compare two pictures of one size."""
+    first, second = _coarse(first_HWC), _coarse(second_HWC)
+    dy, dx = _shift(first, second)
+    moved = np.roll(first, (dy, dx), axis=(0, 1))
+    changed = np.abs(second - moved) > _LEAST_CHANGE
+    changed[_wrapped(changed.shape, dy, dx)] = False
+    is_cut = float(changed.mean()) > _CUT_CHANGE
+    return Motion(changed_hw=np.zeros_like(changed) if is_cut else changed, is_cut=is_cut)
+
+
+def _coarse(picture_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Grey picture, averaged over squares."""
+    step = max(1, round(max(picture_HWC.shape[:2]) / _COARSE_PX))
+    height, width = (n // step * step for n in picture_HWC.shape[:2])
+    grey = picture_HWC[:height, :width].mean(axis=2, dtype=np.float32)
+    coarse: NDArray[np.float32] = grey.reshape(height // step, step, width // step, step).mean(
+        axis=(1, 3)
+    )
+    return coarse
+
+
+def _shift(first_hw: NDArray[np.float32], second_hw: NDArray[np.float32]) -> tuple[int, int]:
+    """Whole-cell shift (down, right) from the first picture to the second.
+
+    All of them are tried. Phase correlation is quicker, but a sharp thing that moves before a
+    blurred background has the highest peak there.
+    """
+    steps = range(-_MOST_SHIFT, _MOST_SHIFT + 1)
+    tried = {
+        (dy, dx): _difference(first_hw, second_hw, dy, dx)
+        for dy in steps
+        for dx in steps
+        if abs(dy) < len(first_hw) // 2 and abs(dx) < first_hw.shape[1] // 2
+    }
+    best = min(tried, key=lambda shift: tried[shift])
+    # A shift that hardly makes the pictures more alike is no camera movement.
+    return best if tried[best] < _LEAST_GAIN * tried[0, 0] else (0, 0)
+
+
+def _difference(
+    first_hw: NDArray[np.float32], second_hw: NDArray[np.float32], dy: int, dx: int
+) -> float:
+    """Mean difference where both pictures show something, large ones cut."""
+    changes = np.abs(second_hw - np.roll(first_hw, (dy, dx), axis=(0, 1)))
+    known = ~_wrapped(changes.shape, dy, dx)
+    return float(np.minimum(changes, _LARGE_CHANGE)[known].mean()) if known.any() else np.inf
+
+
+def _wrapped(shape: tuple[int, ...], dy: int, dx: int) -> NDArray[np.bool_]:
+    """True where a shifted picture holds what came in from the opposite edge."""
+    mask = np.zeros(shape, bool)
+    mask[slice(0, dy) if dy >= 0 else slice(dy, None)] = True
+    mask[:, slice(0, dx) if dx >= 0 else slice(dx, None)] = True
+    return mask

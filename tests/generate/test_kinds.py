@@ -1,0 +1,55 @@
+"""Prompts near and beyond the kinds of sound that the bundled model knows."""
+
+from __future__ import annotations
+
+import pytest
+
+from omni2sound.encoders.text import TextEncoder
+from omni2sound.generate.kinds import all_kinds, example_of, nearest, plain, uses_known_word
+
+KINDS = all_kinds()
+KNOWN = (
+    "a puppy yelping", "waves crashing on a beach", "thunderstorm rolling in",
+    "someone chopping wood", "a kettle whistling", "church bells in the distance",
+    "an old locomotive", "police car siren passing", "acoustic guitar strumming",
+    "a rooster at dawn", "crickets at night", "a mobile phone ringing",
+    "glass shattering on the floor", "an explosion far away", "water dripping from a tap",
+    "A Dog Barks!!!", "engine revving", "a woodpecker", "grand piano chord", "campfire",
+)  # fmt: skip
+UNKNOWN = (
+    "a man speaking", "applause", "a crowd laughing", "footsteps on gravel", "a cat meowing",
+    "keyboard typing", "helicopter overhead", "wind howling", "heartbeat", "a baby crying",
+    "vacuum cleaner", "a spaceship", "frying bacon", "a cow mooing", "rave music", "sneezing",
+    "zipper", "airplane taking off", "skateboard", "lawn mower",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def encoder() -> TextEncoder:
+    return TextEncoder.load()
+
+
+def is_near(encoder: TextEncoder, prompt: str) -> bool:
+    if uses_known_word(prompt, KINDS):
+        return True
+    return not nearest(encoder([plain(prompt), *map(example_of, KINDS)]), KINDS)
+
+
+def test_prompts_of_known_kinds_pass_and_most_others_are_told(encoder: TextEncoder) -> None:
+    assert [p for p in KNOWN if not is_near(encoder, p)] == []
+    assert sum(is_near(encoder, p) for p in UNKNOWN) <= 4
+
+
+def test_case_and_punctuation_change_nothing(encoder: TextEncoder) -> None:
+    for prompt in (*KNOWN[:4], *UNKNOWN[:4]):
+        assert is_near(encoder, prompt) == is_near(encoder, f"{prompt.upper()}!!")
+
+
+def test_each_kind_is_near_itself() -> None:
+    for kind in KINDS:
+        assert uses_known_word(example_of(kind), KINDS), example_of(kind)
+
+
+def test_the_nearest_are_three(encoder: TextEncoder) -> None:
+    tokens = encoder(["vacuum cleaner", *map(example_of, KINDS)])
+    assert len(set(nearest(tokens, KINDS))) == 3

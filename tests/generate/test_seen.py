@@ -1,0 +1,74 @@
+"""From what is seen to words."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from omni2sound.generate.seen import choose_words, describe
+from omni2sound.recognise.observe import Seen, SeenThing
+
+DOG = SeenThing(
+    name="dog", sound="dog", place="left", start_s=0, end_s=4, moving=True, sounding=True,
+    prominence=0.5, silent=None,
+)  # fmt: skip
+CAR = replace(DOG, name="car", sound="car", place="right", prominence=0.4)
+BUS = replace(CAR, name="truck or bus", prominence=0.3)
+PERSON = replace(DOG, name="person", sound=None, sounding=False, silent="speech is not made")
+PARKED = replace(CAR, moving=False, sounding=False, silent="it does not move")
+
+
+def seen(*things: SeenThing) -> Seen:
+    return Seen(things=things, looked_s=(0.0, 1.0))
+
+
+def never(prompt: str, sound: str) -> bool:
+    return False
+
+
+def test_words_take_the_place_of_pictures() -> None:
+    words = choose_words(seen(DOG, CAR, PERSON), None, never)
+    assert words.text == "A dog barks and a car drives."
+    assert not words.pictures
+    assert not words.silent
+    assert words.notes == (
+        "seen: dog (left, 0-4 s), car (right, 0-4 s), "
+        "person (left, 0-4 s, no sound: speech is not made)",
+    )
+
+
+def test_two_things_of_one_sound_are_said_once() -> None:
+    assert choose_words(seen(CAR, BUS), None, never).text == "A car drives."
+
+
+def test_a_prompt_comes_first_and_what_it_names_is_not_said_again() -> None:
+    words = choose_words(seen(DOG, CAR), "a puppy yelps", lambda _, sound: "dog" in sound)
+    assert words.text == "A puppy yelps. A car drives."
+    words = choose_words(seen(DOG), "a puppy yelps", lambda *_: True)
+    assert words.text == "a puppy yelps"  # as it was given, to the letter
+    assert not words.pictures
+
+
+def test_only_silent_things_give_silence_and_say_so() -> None:
+    words = choose_words(seen(PERSON, PARKED), None, never)
+    assert words.silent
+    assert words.text is None
+    assert "the result is silent" in words.notes[-1]
+    asked = choose_words(seen(PERSON), "rain falls", never)
+    assert not asked.silent
+    assert asked.text == "rain falls"
+
+
+def test_nothing_seen_leaves_the_pictures_and_says_so() -> None:
+    words = choose_words(seen(), None, never)
+    assert words.pictures
+    assert words.text is None
+    assert not words.silent
+    assert "nothing was recognised" in words.notes[-1]
+    assert describe(seen()) == "nothing that is known"
+
+
+def test_more_than_three_sounds_are_cut_and_that_is_said() -> None:
+    things = [replace(DOG, sound=sound) for sound in ("dog", "car", "bird", "train", "frog")]
+    words = choose_words(seen(*things), None, never)
+    assert words.text == "A dog barks and a car drives and a bird sings."
+    assert "left out: a train passes, a frog croaks" in words.notes[-1]
