@@ -108,8 +108,8 @@ def _example(
     real: Path,
 ) -> Example:
     f1 = _f1(record)
-    told = [] if f1 is None else [f"onset F1 {f1:.2f}"]
-    told.append(f"KL {_kl(record):.2f}")
+    values = [] if f1 is None else [f"onset F1 {f1:.2f}"]
+    values.append(f"KL {_kl(record):.2f}")
     made: SoundFile = system.sounds[clip.clip_id]
     onsets: tuple[float, ...] = ()
     if clip.truth is not None:
@@ -119,7 +119,7 @@ def _example(
         system=system.name,
         task=system.task or "",
         clip=clip,
-        measured=", ".join(told),
+        measured=", ".join(values),
         strip_jpeg=None if clip.video is None else _strip(track.path(clip.video), clip.duration_s),
         made_flac=flac_bytes(made.path, clip.duration_s),
         made_png=spectrogram_png(made.path, clip.duration_s),

@@ -35,8 +35,8 @@ def notes_of(evaluation: Evaluation) -> list[str]:
         )
     notes += [f"{AVBENCH}: {reason}" for reason in facts.get("published_missing", {}).values()]
     for who, clips in facts.get("published_left_out", {}).items():
-        told = "; ".join(f"{clip}: {reason}" for clip, reason in clips.items())
-        notes.append(f"{AVBENCH}, left out of {who} ({len(clips)} clips): {told}.")
+        listed = "; ".join(f"{clip}: {reason}" for clip, reason in clips.items())
+        notes.append(f"{AVBENCH}, left out of {who} ({len(clips)} clips): {listed}.")
     short = [r for r in evaluation.rows if r.num_clips < r.num_expected and not r.is_baseline]
     if short:
         names = sorted({r.system for r in short})
@@ -51,9 +51,9 @@ def notes_of(evaluation: Evaluation) -> list[str]:
     ):
         rates = facts.get("oracle_rates_2nd" if key.endswith("2nd") else "oracle_rates", {})
         if facts.get(key):
-            told = ", ".join(
+            listed = ", ".join(
                 f"{name} ({rates[name]:.2f})" if key.startswith("classes") else name
                 for name in facts[key]
             )
-            notes.append(f"{words}: {told}.")
+            notes.append(f"{words}: {listed}.")
     return notes

@@ -25,12 +25,12 @@ def as_text(report: QuickReport) -> str:
     left_out = report.facts.get("classes_left_out") or ()
     rates = report.facts.get("oracle_rates", {})
     if left_out:
-        told = ", ".join(f"{name} ({rates[name]:.2f})" for name in left_out)
-        lines += ["", f"not scored, since real recordings are hit too rarely: {told}"]
+        listed = ", ".join(f"{name} ({rates[name]:.2f})" for name in left_out)
+        lines += ["", f"not scored, since real recordings are hit too rarely: {listed}"]
     if left_out_2nd := report.facts.get("classes_left_out_2nd") or ():
         rates_2nd = report.facts["oracle_rates_2nd"]
-        told = ", ".join(f"{name} ({rates_2nd[name]:.2f})" for name in left_out_2nd)
-        lines += ["", f"not scored by the second tagger, for the same reason: {told}"]
+        listed = ", ".join(f"{name} ({rates_2nd[name]:.2f})" for name in left_out_2nd)
+        lines += ["", f"not scored by the second tagger, for the same reason: {listed}"]
     return "\n".join(lines)
 
 
@@ -52,9 +52,9 @@ def avbench_as_text(
     lines += ["", *(f"no {network}: {reason}" for network, reason in missing.items())]
     for kind, networks in dropped.items():
         for network, clips in networks.items():
-            told = "; ".join(f"{name}: {reason}" for name, reason in list(clips.items())[:3])
+            listed = "; ".join(f"{name}: {reason}" for name, reason in list(clips.items())[:3])
             more = f"; and {len(clips) - 3} more" if len(clips) > 3 else ""
-            lines.append(f"{kind}, {network}: {len(clips)} left out ({told}{more})")
+            lines.append(f"{kind}, {network}: {len(clips)} left out ({listed}{more})")
     return "\n".join(lines).rstrip()
 
 
@@ -92,8 +92,8 @@ def taggers_as_text(found: Mapping[str, RealTags]) -> str:
     lines = _table([*rows, mean])
     for name, real in found.items():
         left_out = [c for c in real.tags if c not in real.scorable]
-        told = ", ".join(f"{c} ({real.rates[c]:.2f})" for c in left_out) or "none"
-        lines += ["", f"{name}: left out, since real recordings are hit in less than 0.7: {told}"]
+        listed = ", ".join(f"{c} ({real.rates[c]:.2f})" for c in left_out) or "none"
+        lines += ["", f"{name}: left out, since real recordings are hit in less than 0.7: {listed}"]
     return "\n".join(lines)
 
 

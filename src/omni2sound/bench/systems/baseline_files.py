@@ -1,10 +1,10 @@
-"""Sounds of the systems that learn nothing, as files like anybody's.
+"""Sounds of the baselines, as files that are scored like those of any system.
 
-In:   a track; for the baselines that retrieve, also the stage corpus that it was built from.
+In:   a track; for the baselines that retrieve, also the scene material that it was built from.
 Out:  `System`s.
 
 Any track has `shuffled` (the real sound of a clip half the track on, of the same part) and
-`silence`. A stage track whose corpus is at hand also has `retrieval`, `motion-energy`,
+`silence`. A scene track with its material also has `retrieval`, `motion-energy`,
 `motion + retrieval` (`baselines`), and `real, other scenes`: real sound of as many other
 scenes, the floor of FD and KID at this number of clips; and `noise, same spectrum`, the far end.
 """

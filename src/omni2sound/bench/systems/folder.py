@@ -66,7 +66,7 @@ class Problem:
     name: str
     """The clip's id; of an extra file its name."""
     told: str
-    """What was found, in words."""
+    """What was found, in words; named as in `scores.json`."""
     scored: bool
     """Whether the clip is scored all the same."""
 
@@ -143,8 +143,8 @@ def check_folder(
         if len(paths) == 1:
             jobs.append((wanted[clip_id], paths[0]))
         elif paths:
-            told = f"{' and '.join(p.name for p in paths)}: keep one of them"
-            problems.append(_problem("twice", clip_id, told))
+            message = f"{' and '.join(p.name for p in paths)}: keep one of them"
+            problems.append(_problem("twice", clip_id, message))
         else:
             problems.append(_problem("missing", clip_id, "no file has this name"))
     looked = map_in_order(_look, jobs, engine=engine, num_workers=num_workers, on_job=on_file)
@@ -184,9 +184,9 @@ def check_settings(path: Path, asked: Mapping[str, Any]) -> None:
     write_json(path, asked)
 
 
-def _problem(kind: ProblemKind, name: str, told: str) -> Problem:
+def _problem(kind: ProblemKind, name: str, message: str) -> Problem:
     scored = kind in ("silent", "clipped", "wrong length", "wrong rate")
-    return Problem(kind=kind, name=name, told=told, scored=scored)
+    return Problem(kind=kind, name=name, told=message, scored=scored)
 
 
 def _look(job: tuple[TrackClip, Path]) -> _Looked:
@@ -203,19 +203,19 @@ def _look(job: tuple[TrackClip, Path]) -> _Looked:
         return replace(seen, problems=(_problem("unreadable", clip.clip_id, "holds no sample"),))
     seen = replace(seen, rate_hz=rate_hz)
     if count := _count_not_finite(path):
-        told = f"{count} samples are NaN or infinite"
-        return replace(seen, problems=(_problem("not finite", clip.clip_id, told),))
+        message = f"{count} samples are NaN or infinite"
+        return replace(seen, problems=(_problem("not finite", clip.clip_id, message),))
     problems = []
     if is_silent(samples_CN.mean(axis=0), rate_hz):
         problems.append(_problem("silent", clip.clip_id, "no 20 ms reach -60 dBFS"))
     longest = max(_longest_run(np.abs(channel) >= _FULL_SCALE) for channel in samples_CN)
     if longest >= _CLIPPED_RUN:
-        told = f"{longest} samples in a row at full scale"
-        problems.append(_problem("clipped", clip.clip_id, told))
+        message = f"{longest} samples in a row at full scale"
+        problems.append(_problem("clipped", clip.clip_id, message))
     length_s = samples_CN.shape[1] / rate_hz
     if abs(length_s - clip.duration_s) > LENGTH_TOLERANCE_S:
-        told = f"lasts {length_s:.3f} s, the clip {clip.duration_s:g} s"
-        problems.append(_problem("wrong length", clip.clip_id, told))
+        message = f"lasts {length_s:.3f} s, the clip {clip.duration_s:g} s"
+        problems.append(_problem("wrong length", clip.clip_id, message))
     return replace(seen, problems=tuple(problems))
 
 
@@ -233,12 +233,12 @@ def _count_not_finite(path: Path) -> int:
 
 def _rate_problems(seen: _Looked, expected_hz: int) -> list[Problem]:
     if seen.rate_hz != expected_hz:
-        told = f"{seen.rate_hz} Hz, expected {expected_hz} Hz"
+        message = f"{seen.rate_hz} Hz, expected {expected_hz} Hz"
     elif seen.rate_hz < LEAST_RATE_HZ:
-        told = f"{seen.rate_hz} Hz; taggers take {LEAST_RATE_HZ} Hz or more"
+        message = f"{seen.rate_hz} Hz; taggers take {LEAST_RATE_HZ} Hz or more"
     else:
         return []
-    return [_problem("wrong rate", seen.clip_id, told)]
+    return [_problem("wrong rate", seen.clip_id, message)]
 
 
 def _longest_run(flags_N: np.ndarray) -> int:
