@@ -380,3 +380,33 @@ def test_cover_attached_files_and_further_pictures(
     assert "cover picture" in copied(film, ".mov", caplog)[1]
     # From mp4 back into Matroska.
     assert not copied(out, ".mkv", caplog)[1]
+
+
+def test_a_cover_that_the_muxer_leaves_out_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """FFmpeg writes no cover where tags are keys."""
+    picture = write_video(
+        tmp_path / "cover.png", ticks=[0], codec="png", pix_fmt="rgb24", size=(8, 8),
+        container_format="image2pipe",
+    ).read_bytes()  # fmt: skip
+
+    def prepare(stream: Any) -> None:
+        stream.container.add_attachment("cover.png", "image/png", picture)
+        stream.container.metadata.update(COMFY)
+
+    film = write_video(tmp_path / "in.mkv", ticks=[0, 300, 600], prepare=prepare)
+    _, warning = copied(film, ".mp4", caplog)
+    assert "not kept in .mp4: cover picture; .mkv keeps it" in warning
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_titles_of_tracks_stay(tmp_path: Path, suffix: str) -> None:
+    def prepare(stream: Any) -> None:
+        stream.metadata["title"] = "left eye"
+
+    film = write_video(tmp_path / "in.mkv", ticks=[0, 300, 600], prepare=prepare)
+    out, _ = copied(film, suffix)
+    with av.open(str(out)) as container:
+        tags = container.streams.video[0].metadata
+    assert "left eye" in (tags.get("title"), tags.get("handler_name"))

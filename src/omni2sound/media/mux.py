@@ -35,8 +35,14 @@ from omni2sound.media.copy.beside import complete, find_losses, read_beside
 from omni2sound.media.copy.editlist import end_picture
 from omni2sound.media.copy.own_sound import list_tracks, read_own_sound
 from omni2sound.media.copy.reencode import Encoder
-from omni2sound.media.copy.side_tracks import SideTracks, language_tag, loses_shown
-from omni2sound.media.copy.tags import kept_tags, only_as_keys, without_own
+from omni2sound.media.copy.side_tracks import SideTracks, loses_shown
+from omni2sound.media.copy.tags import (
+    kept_tags,
+    language_tag,
+    only_as_keys,
+    track_tags,
+    without_own,
+)
 from omni2sound.media.encode import (
     AAC,
     OPUS,
@@ -181,7 +187,7 @@ def _write_copy(
             if video.hidden.num_after and not encoded:
                 end_picture(path, video.start_s + video.duration_s + shift_s)
             probe(path)
-            lost.extend(find_losses(path, beside, tags, encoded=encoded))
+            lost.extend(find_losses(path, beside, tags, encoded=encoded) + side.missing(path))
 
         with create_output(
             output_path,
@@ -192,7 +198,7 @@ def _write_copy(
         ) as target:
             encoder = Encoder(target, in_stream, video) if encoded else None
             out_stream = encoder.stream if encoder else _copy_stream(in_stream, target)
-            _describe(in_stream, out_stream, target.format.name)
+            out_stream.metadata.update(track_tags(in_stream.metadata, container_format))
             lost.extend(encoder.losses(in_stream) if encoder else [])
             target.metadata.update(tags)
             sound_stream = add_audio_stream(target, codec, audio)
@@ -355,12 +361,6 @@ def _copy_stream(in_stream: VideoStream, target: OutputContainer) -> VideoStream
     if in_stream.codec_context.codec.canonical_name == "hevc":
         _set_hevc_tag(in_stream, out_stream, target.format.name)
     return out_stream
-
-
-def _describe(in_stream: VideoStream, out_stream: VideoStream, container_format: str) -> None:
-    out_stream.metadata.update(kept_tags(in_stream.metadata))
-    if language := in_stream.metadata.get("language"):
-        out_stream.metadata["language"] = language_tag(language, container_format)
 
 
 def _set_hevc_tag(in_stream: VideoStream, out_stream: VideoStream, container_format: str) -> None:

@@ -20,8 +20,8 @@ from av.packet import Packet
 from av.stream import Disposition
 
 from omni2sound.media.copy.beside import has_alpha
-from omni2sound.media.copy.tags import kept_tags
-from omni2sound.media.files import open_input
+from omni2sound.media.copy.tags import track_tags
+from omni2sound.media.files import TAGS, open_input
 from omni2sound.media.samples import round_half_up
 
 _TEXT_CODECS = ("subrip", "srt", "text", "webvtt", "mov_text", "ass", "ssa")
@@ -37,13 +37,6 @@ _COPIED = {
     "webm": ("webvtt",),
 }  # fmt: skip
 _COVERS = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
-# QuickTime's languages are those of ISO 639-2/B.
-_BIBLIOGRAPHIC = {
-    "sqi": "alb", "hye": "arm", "eus": "baq", "mya": "bur", "zho": "chi", "ces": "cze",
-    "nld": "dut", "fra": "fre", "kat": "geo", "deu": "ger", "ell": "gre", "isl": "ice",
-    "mkd": "mac", "mri": "mao", "msa": "may", "fas": "per", "ron": "rum", "slk": "slo",
-    "bod": "tib", "cym": "wel",
-}  # fmt: skip
 
 
 def subtitle_loss(codec: str, container_format: str) -> str:
@@ -65,13 +58,6 @@ def loses_shown(source: InputContainer, video_index: int, container_format: str)
         for stream in source.streams.subtitles
         if getattr(stream, "codec_context", None) is not None
     )
-
-
-def language_tag(language: str, container_format: str) -> str:
-    """Return a language as the container writes it."""
-    if container_format == "mov":
-        return _BIBLIOGRAPHIC.get(language, language)
-    return language
 
 
 class SideTracks:
@@ -102,6 +88,7 @@ class SideTracks:
         """Words for what is not in the copy."""
         self.copies: dict[int, Any] = {}
         self.converted: set[int] = set()
+        self.num_covers = 0
         has_chapters = bool(source.chapters())
         for stream in source.streams:
             codec = getattr(stream, "codec_context", None)
@@ -132,6 +119,12 @@ class SideTracks:
                 chapters.append({**chapter, "start": start, "end": end})
         if chapters:
             target.set_chapters(chapters)
+
+    def missing(self, path: Path) -> list[str]:
+        """Open the finished copy and name the tracks that its muxer left out without a word."""
+        with av.open(f"file:{path}", **TAGS) as copy:
+            found = [s for s in copy.streams.video if s.disposition & Disposition.attached_pic]
+        return ["cover picture"] if len(found) < self.num_covers else []
 
     def packets(self, *, shift_s: Fraction, end_s: Fraction) -> Iterator[Packet[Any]]:
         """Yield the packets of all added tracks, from a second reading of the file."""
@@ -196,9 +189,7 @@ class SideTracks:
             return
         if loss:
             self.lost.append(f"styling of {words}")
-        copy.metadata.update(kept_tags(stream.metadata))
-        if language := stream.metadata.get("language"):
-            copy.metadata["language"] = language_tag(language, self.format)
+        copy.metadata.update(track_tags(stream.metadata, self.format))
         copy.disposition = stream.disposition
         self.copies[stream.index] = copy
 
@@ -218,6 +209,7 @@ class SideTracks:
         elif self.format == "mp4":
             copy: Any = target.add_stream_from_template(stream, opaque=True)
             copy.disposition = Disposition.attached_pic
+            self.num_covers += 1
             self.copies[stream.index] = copy
         else:
             with open_input(self.path) as source:

@@ -36,6 +36,14 @@ _DROPPED = re.compile(
     re.IGNORECASE,
 )
 
+# QuickTime's languages are those of ISO 639-2/B.
+_BIBLIOGRAPHIC = {
+    "sqi": "alb", "hye": "arm", "eus": "baq", "mya": "bur", "zho": "chi", "ces": "cze",
+    "nld": "dut", "fra": "fre", "kat": "geo", "deu": "ger", "ell": "gre", "isl": "ice",
+    "mkd": "mac", "mri": "mao", "msa": "may", "fas": "per", "ron": "rum", "slk": "slo",
+    "bod": "tib", "cym": "wel",
+}  # fmt: skip
+
 
 def kept_tags(tags: Mapping[str, str]) -> dict[str, str]:
     """Return the tags that describe the film rather than its container."""
@@ -50,6 +58,24 @@ def kept_tags(tags: Mapping[str, str]) -> dict[str, str]:
         for key, value in kept.items()
         if not (re.search(r"-[a-z]{3}$", key) and kept.get(key[:-4]) == value)
     }
+
+
+def track_tags(tags: Mapping[str, str], container_format: str) -> dict[str, str]:
+    """Return a track's tags as the container holds them: mp4 and mov show titles as handlers."""
+    kept = kept_tags(tags)
+    found = {key.lower(): value for key, value in kept.items()}
+    if container_format in ("mp4", "mov") and found.get("title"):
+        kept["handler_name"] = found["title"]
+    if language := found.get("language"):
+        kept["language"] = language_tag(language, container_format)
+    return kept
+
+
+def language_tag(language: str, container_format: str) -> str:
+    """Return a language as the container writes it."""
+    if container_format == "mov":
+        return _BIBLIOGRAPHIC.get(language, language)
+    return language
 
 
 def facts_tag(video: str | os.PathLike[str]) -> str:
