@@ -113,16 +113,15 @@ def channel_weights(layout: str | None, num_channels: int) -> NDArray[np.float64
 def _step_powers(audio: Audio) -> NDArray[np.float64]:
     """Mean weighted power of each whole step of 0.1 s (H,), summed over channels."""
     rate_hz, num_samples = audio.sample_rate_hz, audio.samples_CN.shape[1]
-    num_steps = num_samples * _STEPS_A_SECOND // rate_hz
-    # Where 0.1 s is no whole number of samples, steps differ by one.
-    edges_H = (np.arange(num_steps + 2) * rate_hz * 2 + _STEPS_A_SECOND) // (2 * _STEPS_A_SECOND)
-    while num_steps and edges_H[num_steps] > num_samples:
-        num_steps -= 1
+    step = (rate_hz + _STEPS_A_SECOND // 2) // _STEPS_A_SECOND  # rounded, as in libebur128
+    if num_samples * _STEPS_A_SECOND >= _MOMENTARY_STEPS * rate_hz:
+        step = min(step, num_samples // _MOMENTARY_STEPS)  # 0.4 s to the sample make one block
+    num_steps = num_samples // step
     if num_steps == 0:
         return np.zeros(0)
-    starts_H, end = edges_H[:num_steps], int(edges_H[num_steps])
+    end = num_steps * step
     weights_C = channel_weights(audio.assumed_layout, audio.num_channels)
-    sum_H = np.zeros(num_steps)
+    mean_H = np.zeros(num_steps)
     window, tail = _window(rate_hz, end)
     hop = window - tail
     for samples_N, weight in zip(audio.samples_CN, weights_C, strict=True):
@@ -136,8 +135,7 @@ def _step_powers(audio: Audio) -> NDArray[np.float64]:
             weighted_N = np.fft.irfft(spectrum_F * _response(rate_hz, window), window)
             power_N[first : first + len(new_N)] = weighted_N[tail : tail + len(new_N)] ** 2
             before = np.concatenate([before, new_N])[-tail:]
-        sum_H += weight * np.add.reduceat(power_N, starts_H)
-    mean_H: NDArray[np.float64] = sum_H / np.diff(np.append(starts_H, end))
+        mean_H += weight * power_N.reshape(num_steps, step).mean(axis=1)
     return mean_H
 
 
