@@ -121,7 +121,7 @@ def check_component(card: ModelCard, component: str, *, field: str, purpose: str
     if component not in card.parts:
         raise UserError(
             f"model {card.name!r} {purpose}: it has no {component}, only "
-            f"{', '.join(card.parts)}; give another one",
+            f"{', '.join(card.parts) or 'nothing'}; give another one",
             field=field,
         )
 

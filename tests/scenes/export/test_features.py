@@ -231,7 +231,7 @@ def test_a_store_made_otherwise_is_refused(
         )
     save_model(tmp_path / "parts", name="p", parts={}, tensors={}, defaults={}, training={})
     sound_only = EncoderSource(model=tmp_path / "parts")
-    with pytest.raises(UserError, match="says nothing of a sync encoder"):
+    with pytest.raises(UserError, match="encodes no pictures: it has no sync"):
         build_features(
             tmp_path / "x", assets=corpus, encoders=sound_only, split="train", seed=0, plans=PLANS
         )
