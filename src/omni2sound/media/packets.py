@@ -129,13 +129,16 @@ def _with_decoding_times(
     latest = held[-1].dts
     if latest is None:
         latest = min((p.pts for p in held if p.pts is not None), default=0)
-    for steps_back, packet in enumerate(reversed(held)):
-        if packet.dts is None:
-            packet.dts = latest - steps_back * frame_ticks
+    due = latest + frame_ticks
+    for packet in reversed(held):
+        due -= frame_ticks
+        if packet.dts is None:  # never after it is shown: slides may stand for minutes
+            packet.dts = due = due if packet.pts is None else min(due, packet.pts)
     yield from held
     for packet in packets:
         if packet.dts is None:
-            packet.dts = latest + frame_ticks
+            due = latest + frame_ticks
+            packet.dts = due if packet.pts is None else min(due, packet.pts)
         latest = packet.dts
         yield packet
 

@@ -293,9 +293,12 @@ class ClockScan:
         track.add(packet, self._clock_of(track, packet) if self._may_jump else 0)
 
     def _clock_of(self, track: TrackScan, packet: Packet[Any]) -> int:
-        if packet.dts is None:
+        time = packet.dts
+        if time is None:
             return track.clock
-        time_s = float(packet.dts * track.time_base)
+        if packet.pts is not None and abs(packet.pts - time) * track.time_base > _FORWARD_S:
+            time = packet.pts  # FFmpeg guessed the other one from the part before
+        time_s = float(time * track.time_base)
         clock = track.clock
         if track.next_s is None:
             clock = self.num_clocks - 1

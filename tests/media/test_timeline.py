@@ -1,0 +1,397 @@
+"""What is seen and heard when: edit lists, clocks that jump, tracks of unequal length."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from omni2sound.errors import UserError
+from omni2sound.media import Audio, iter_frames, mux, probe, read_audio
+from omni2sound.media.timing.timeline import join
+from omni2sound.media.video import iter_pictures
+from tests.media.clips import LEVELS, clicks, number_of, onset_s, packets_of, write_video
+
+RATE = 16_000
+FPS = 25
+GROUP = 25
+"""Pictures from one key frame to the next: one second."""
+ONE_PICTURE_S = Fraction(1, FPS)
+
+
+def film(path: Path, seconds: int, *, clicks_s: Sequence[float] = (), **more: Any) -> Path:
+    """Numbered pictures at 25 a second with B-frames, and sound of the same length."""
+    options = {"bf": "2", "g": str(GROUP), "keyint_min": str(GROUP), "sc_threshold": "0"}
+    return write_video(
+        path, ticks=range(seconds * FPS), time_base=Fraction(1, FPS), options=options,
+        sound=clicks(clicks_s, duration_s=seconds, sample_rate_hz=RATE), **more,
+    )  # fmt: skip
+
+
+def boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    while start < end:
+        size, kind = struct.unpack(">I4s", data[start : start + 8])
+        yield kind, start, size
+        start += size
+
+
+def edited(source: Path, target: Path, edits: Sequence[tuple[float, float]]) -> Path:
+    """Give every track of an mp4 an edit list of (start, length); `moov` lies last."""
+    data = source.read_bytes()
+    moov, size = next((a, n) for kind, a, n in boxes(data, 0, len(data)) if kind == b"moov")
+    assert moov + size == len(data)
+    scale, out = 0, b""
+    for kind, a, n in boxes(data, moov + 8, moov + size):
+        body = data[a : a + n]
+        if kind == b"mvhd":
+            scale = struct.unpack(">I", body[20:24])[0]
+            whole = int(sum(length for _, length in edits) * scale)
+            body = body[:24] + struct.pack(">I", whole) + body[28:]
+        if kind == b"trak":
+            mdia = next(b for k, b, _ in boxes(body, 8, n) if k == b"mdia")
+            mdhd = next(b for k, b, _ in boxes(body, mdia + 8, n) if k == b"mdhd")
+            ticks = struct.unpack(">I", body[mdhd + 20 : mdhd + 24])[0]
+            old = next(body[b : b + m] for k, b, m in boxes(body, 8, n) if k == b"edts")
+            delay = struct.unpack(">i", old[28:32])[0]
+            elst = struct.pack(">II", 0, len(edits)) + b"".join(
+                struct.pack(">IiI", round(length * scale), round(start * ticks) + delay, 1 << 16)
+                for start, length in edits
+            )
+            edts = struct.pack(">I4sI4s", 16 + len(elst), b"edts", 8 + len(elst), b"elst") + elst
+            parts = b"".join(
+                edts if k == b"edts" else body[b : b + m] for k, b, m in boxes(body, 8, n)
+            )
+            body = struct.pack(">I4s", 8 + len(parts), b"trak") + parts
+        out += body
+    target.write_bytes(data[:moov] + struct.pack(">I4s", 8 + len(out), b"moov") + out)
+    return target
+
+
+def shown(path: Path) -> list[int]:
+    return [number_of(picture) for picture in iter_frames(path, fps=FPS)]
+
+
+def numbers(*spans_s: tuple[float, float]) -> list[int]:
+    """Numbers of the pictures of (start, length) of a film."""
+    return [
+        number % LEVELS
+        for start, length in spans_s
+        for number in range(round(start * FPS), round((start + length) * FPS))
+    ]
+
+
+def silence(path: Path) -> Audio:
+    num_samples = round(probe(path).duration_s * RATE)
+    return Audio(samples_CN=np.zeros((1, num_samples), np.float32), sample_rate_hz=RATE)
+
+
+# A: edit lists
+
+
+TRIMS = {
+    "head": [(2.4, 3.6)],
+    "head at a key frame": [(2.0, 4.0)],
+    "tail": [(0.0, 2.6)],
+    "tail at a key frame": [(0.0, 3.0)],
+    "both ends": [(1.6, 2.2)],
+    "less than a group": [(2.2, 0.4)],
+}
+
+
+@pytest.mark.parametrize("name", TRIMS)
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_a_copy_of_a_trimmed_film_shows_what_the_film_shows(
+    tmp_path: Path, name: str, suffix: str
+) -> None:
+    whole = film(tmp_path / "whole.mp4", 6, clicks_s=[2.5, 2.7])
+    trimmed = edited(whole, tmp_path / "trimmed.mp4", TRIMS[name])
+    (span,) = TRIMS[name]
+    assert probe(trimmed).duration_s == pytest.approx(span[1], abs=0.001)
+    assert shown(trimmed) == numbers(span)
+    if span[0] <= 2.5 < sum(span):
+        assert onset_s(read_audio(trimmed)) == pytest.approx(2.5 - span[0], abs=0.002)
+    out = tmp_path / f"out{suffix}"
+    mux(trimmed, silence(trimmed), out)
+    assert shown(out) == numbers(span)
+    assert probe(out).duration_s == pytest.approx(span[1], abs=0.001)
+    with av.open(str(out)) as container:  # what FFmpeg shows, not only we
+        decoded = [number_of(f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
+    assert decoded == numbers(span)
+    # What the trim cut away and no picture needs is not in the file at all.
+    assert len(packets_of(out)) <= len(packets_of(trimmed))
+    last_needed = round((span[0] + span[1]) * FPS) + 3  # references of B-frames
+    assert len(packets_of(out)) <= last_needed
+
+
+@pytest.mark.parametrize("name", ["head", "tail", "both ends"])
+@pytest.mark.parametrize("codec", ["libx264"])
+def test_matroska_has_no_edit_lists_and_says_so(tmp_path: Path, name: str, codec: str) -> None:
+    trimmed = edited(
+        film(tmp_path / "whole.mp4", 6, codec=codec), tmp_path / "trimmed.mp4", TRIMS[name]
+    )
+    with pytest.raises(UserError, match=r"out\.mkv: .* use \.mp4 or \.mov, or --reencode$"):
+        mux(trimmed, silence(trimmed), tmp_path / "out.mkv")
+    assert not (tmp_path / "out.mkv").exists()
+
+
+def test_a_cut_at_a_key_frame_goes_into_matroska(tmp_path: Path) -> None:
+    whole = film(tmp_path / "whole.mp4", 6)
+    trimmed = edited(whole, tmp_path / "trimmed.mp4", [(2.0, 4.0)])
+    mux(trimmed, silence(trimmed), tmp_path / "out.mkv")
+    assert shown(tmp_path / "out.mkv") == numbers((2.0, 4.0))
+
+
+@pytest.mark.parametrize(
+    "edits", [[(0.0, 1.6), (3.4, 1.6)], [(1.0, 1.0), (4.4, 1.0)], [(3.4, 1.0), (0.0, 1.0)]]
+)
+def test_joined_parts_are_seen_and_not_copied(
+    tmp_path: Path, edits: list[tuple[float, float]]
+) -> None:
+    joined = edited(film(tmp_path / "whole.mp4", 6), tmp_path / "joined.mp4", edits)
+    seen = [number_of(f.to_ndarray(format="rgb24")) for _, f in iter_pictures(joined)]
+    assert seen == numbers(*edits)
+    with pytest.raises(UserError, match=r"use --reencode$"):
+        mux(joined, silence(joined), tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
+    mux(joined, silence(joined), tmp_path / "out.mp4", reencode=True)
+    seen = [number_of(f.to_ndarray(format="rgb24")) for _, f in iter_pictures(tmp_path / "out.mp4")]
+    assert seen == numbers(*edits)
+
+
+@pytest.mark.parametrize("part", [Fraction(1, 4), Fraction(1, 2), Fraction(9, 10)])
+@pytest.mark.parametrize("group", [1, 2])
+def test_a_cut_within_a_picture_keeps_sound_and_picture_together(
+    tmp_path: Path, part: Fraction, group: int
+) -> None:
+    """FFmpeg hides the picture that is cut and shows the next one too early."""
+    flash = 60
+    whole = film(
+        tmp_path / "whole.mp4", 4, clicks_s=[flash / FPS],
+        container_options={"movie_timescale": "64000"},
+    )  # fmt: skip
+    begin_s = (group * GROUP + 4 + part) / FPS
+    trimmed = edited(whole, tmp_path / "trimmed.mp4", [(float(begin_s), 4 - float(begin_s))])
+    due_s = float(flash / FPS - begin_s)
+    seen_s = next(
+        float(time)
+        for time, frame in iter_pictures(trimmed)
+        if number_of(frame.to_ndarray(format="rgb24")) == flash % LEVELS and time > due_s - 0.5
+    )
+    assert seen_s == pytest.approx(due_s, abs=0.001)
+    assert onset_s(read_audio(trimmed)) == pytest.approx(due_s, abs=0.002)
+
+
+# B: clocks
+
+
+def joined(path: Path, parts: Sequence[Path]) -> Path:
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    return path
+
+
+def ts_part(path: Path, first_s: int, seconds: int = 3, *, sound: bool = True) -> Path:
+    first = first_s * FPS
+    with_sound: dict[str, Any] = {}
+    if sound:
+        with_sound = {
+            "sound": clicks([1.0], duration_s=seconds, sample_rate_hz=RATE),
+            "sound_codec": "aac" if path.suffix == ".ts" else "mp2",
+            "sound_first_sample": first_s * RATE,
+        }
+    return write_video(
+        path, ticks=range(first, first + seconds * FPS), time_base=Fraction(1, FPS),
+        codec="libx264" if path.suffix == ".ts" else "mpeg2video",
+        options={"g": "25", "bf": "0"}, **with_sound,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("suffix", "firsts_s", "sound"),
+    [
+        (".ts", [0, 0], True),  # the clock starts again
+        (".ts", [0, 0, 0], True),
+        (".ts", [100, 0], True),  # it goes back
+        (".ts", [0, 63], True),  # it jumps ahead by a minute
+        (".ts", [0, 63, 0], True),
+        (".ts", [0, 0], False),
+        (".ts", [0, 63], False),
+        (".mpg", [0, 0], True),  # program streams: VOB
+        (".mpg", [0, 63], True),
+    ],
+)
+def test_parts_joined_byte_by_byte_follow_each_other(
+    tmp_path: Path, suffix: str, firsts_s: list[int], sound: bool
+) -> None:
+    parts = [
+        ts_part(tmp_path / f"{i}{suffix}", first, sound=sound) for i, first in enumerate(firsts_s)
+    ]
+    path = joined(tmp_path / f"joined{suffix}", parts)
+    count = len(parts)
+    assert probe(path).duration_s == pytest.approx(3 * count, abs=0.15 * count)
+    times = [float(time) for time, _ in iter_pictures(path)]
+    assert len(times) >= 75 * count - 2 * count
+    assert max(np.diff(times)) < 0.2
+    out = tmp_path / "out.mp4"
+    mux(path, silence(path), out)
+    copied = [float(time) for time, _ in iter_pictures(out)]
+    assert len(copied) == len(times)
+    assert np.allclose(np.diff(copied), np.diff(times), atol=0.001)
+    if sound:
+        heard = np.abs(read_audio(path).samples_CN[0]) > 0.1
+        onsets = np.flatnonzero(heard) / read_audio(path).sample_rate_hz
+        onsets = onsets[np.insert(np.diff(onsets) > 0.5, 0, True)]
+        assert len(onsets) == count
+        # The click of each part is heard with its 26th picture.
+        begins = [times[len(times) // count * part] for part in range(count)]
+        assert onsets == pytest.approx([begin + 1 for begin in begins], abs=0.05)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize("with_sound", [False, True])
+def test_slides_stand_as_long_as_they_stand(tmp_path: Path, suffix: str, with_sound: bool) -> None:
+    path = write_video(
+        tmp_path / f"slides{suffix}", ticks=[0, 150, 155, 330], time_base=Fraction(1),
+        rate=Fraction(1), options={"bf": "0"},
+        sound=clicks([152.0], duration_s=331, sample_rate_hz=RATE) if with_sound else None,
+    )  # fmt: skip
+    assert probe(path).duration_s == pytest.approx(331, abs=1)
+    assert [number_of(p) for p in iter_frames(path, fps=Fraction(1, 50))] == [0, 0, 0, 2, 2, 2, 2]
+    out = tmp_path / "out.mp4"
+    mux(path, silence(path), out)
+    assert [float(t) for t, _ in iter_pictures(out)] == pytest.approx([0, 150, 155, 330], abs=0.01)
+
+
+def test_a_slide_in_a_transport_stream_is_no_jump_while_sound_goes_on(tmp_path: Path) -> None:
+    path = write_video(
+        tmp_path / "slides.ts", ticks=[0, 40, 45], time_base=Fraction(1), rate=Fraction(1),
+        options={"bf": "0"}, sound=clicks([41.0], duration_s=46, sample_rate_hz=RATE),
+    )  # fmt: skip
+    # The writer stores all sound behind all pictures; players and this test want it in order.
+    ordered = tmp_path / "ordered.ts"
+    with av.open(str(path)) as source, av.open(str(ordered), "w") as target:
+        streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
+        packets = [p for p in source.demux() if p.size]
+        for packet in sorted(packets, key=lambda p: p.dts * p.time_base):
+            packet.stream = streams[packet.stream.index]
+            target.mux(packet)
+    assert probe(ordered).duration_s == pytest.approx(46, abs=0.2)
+
+
+# C: ends
+
+
+@pytest.mark.parametrize(
+    ("source", "codec", "sound_codec", "target"),
+    [
+        (".mp4", "libx264", "aac", ".mp4"),
+        (".mov", "libx264", "aac", ".mov"),
+        (".mkv", "libx264", "libopus", ".mkv"),
+        (".webm", "libvpx-vp9", "libopus", ".webm"),
+        (".avi", "mpeg4", "pcm_s16le", ".mp4"),
+        (".ts", "libx264", "aac", ".mp4"),
+        (".flv", "libx264", "aac", ".mkv"),
+    ],
+)
+@pytest.mark.parametrize("num_pictures", [1, 30])
+def test_the_longest_track_decides(
+    tmp_path: Path, source: str, codec: str, sound_codec: str, target: str, num_pictures: int
+) -> None:
+    """A screen recorder stops sending pictures while nothing moves; a song has one picture."""
+    rate = 48_000 if sound_codec == "libopus" else 44_100
+    path = write_video(
+        tmp_path / f"in{source}", ticks=range(num_pictures), time_base=Fraction(1, FPS),
+        codec=codec, sound=clicks([4.5], duration_s=5, sample_rate_hz=rate),
+        sound_codec=sound_codec,
+    )  # fmt: skip
+    assert probe(path).duration_s == pytest.approx(5, abs=0.1)
+    pictures = [number_of(picture) for picture in iter_frames(path, fps=FPS)]
+    assert len(pictures) >= 124
+    assert set(pictures[num_pictures:]) == {(num_pictures - 1) % LEVELS}
+    out = tmp_path / f"out{target}"
+    mux(path, silence(path), out, keep_audio=True)
+    assert onset_s(read_audio(out)) == pytest.approx(onset_s(read_audio(path)), abs=0.003)
+    with av.open(str(out)) as container:
+        assert (container.duration or 0) / 1e6 == pytest.approx(5, abs=0.11)
+    assert len(packets_of(out)) == num_pictures
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+@pytest.mark.parametrize("late_s", [Fraction(12, 25), Fraction(2), Fraction(17, 5)])
+def test_sound_before_the_first_picture_is_kept(
+    tmp_path: Path, suffix: str, late_s: Fraction
+) -> None:
+    first = round(late_s * FPS)
+    path = write_video(
+        tmp_path / f"in{suffix}", ticks=range(first, 125), time_base=Fraction(1, FPS),
+        sound=clicks([0.25], duration_s=5, sample_rate_hz=RATE),
+        sound_codec="aac",
+    )  # fmt: skip
+    assert probe(path).duration_s == pytest.approx(5, abs=0.07)
+    assert onset_s(read_audio(path)) == pytest.approx(0.25, abs=0.003)
+    assert float(next(iter_pictures(path))[0]) == pytest.approx(float(late_s), abs=0.002)
+    assert len(list(iter_frames(path, fps=10))) in (50, 51)
+    out = tmp_path / f"out{suffix}"
+    mux(path, silence(path), out, keep_audio=True)
+    assert onset_s(read_audio(out)) == pytest.approx(0.25, abs=0.004)
+    assert float(next(iter_pictures(out))[0]) == pytest.approx(float(late_s), abs=0.002)
+
+
+def test_a_second_sound_track_can_be_the_longest(tmp_path: Path) -> None:
+    short = write_video(
+        tmp_path / "a.mkv", ticks=range(50), time_base=Fraction(1, FPS),
+        sound=clicks([0.5], duration_s=2, sample_rate_hz=48_000), sound_codec="libopus",
+    )  # fmt: skip
+    long = write_video(
+        tmp_path / "b.mkv", ticks=[0], time_base=Fraction(1, FPS),
+        sound=clicks([3.5], duration_s=4, sample_rate_hz=48_000), sound_codec="libopus",
+    )  # fmt: skip
+    path = tmp_path / "both.mkv"
+    with (
+        av.open(str(short)) as first,
+        av.open(str(long)) as second,
+        av.open(str(path), "w") as target,
+    ):
+        tracks = [*first.streams, second.streams.audio[0]]
+        copies = [target.add_stream_from_template(track) for track in tracks]
+        for track, copied in zip(tracks, copies, strict=True):
+            track.container.seek(0)
+            for packet in track.container.demux(track):
+                if packet.size:
+                    packet.stream = copied
+                    target.mux(packet)
+    assert probe(path).duration_s == pytest.approx(4, abs=0.03)
+
+
+SPANS = st.tuples(st.fractions(0, 5), st.fractions(6, 20))
+
+
+@settings(max_examples=200)
+@given(
+    video=st.none() | SPANS,
+    sounds=st.lists(SPANS, max_size=3),
+    frame_s=st.fractions(0, Fraction(1, 10)),
+)
+def test_a_file_spans_its_tracks_up_to_a_codecs_padding(
+    video: tuple[Fraction, Fraction] | None,
+    sounds: list[tuple[Fraction, Fraction]],
+    frame_s: Fraction,
+) -> None:
+    start, end = join(video, sounds, sound_frame_s=frame_s)
+    assert start <= end
+    if video is None:
+        assert (start, end) == (sounds[0] if sounds else (0, 0))
+        return
+    assert start <= video[0]
+    assert end >= video[1]
+    margin = frame_s + Fraction(1, 500)
+    for first, last in sounds:
+        assert start - margin <= first
+        assert last <= end + margin
