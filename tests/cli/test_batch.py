@@ -98,6 +98,23 @@ def test_jobs_are_made_once(folder: Path, model: Path, monkeypatch: pytest.Monke
     assert json.loads(Path("out/deep/er/c.flac.json").read_text())["prompt"] == "y"
 
 
+def test_a_job_may_say_what_its_video_shows(folder: Path, model: Path) -> None:
+    job = {"video": "clip.mp4", "steps": 1, "seed": 1}
+    write_jobs(
+        folder,
+        {"id": "features", "recognise": False, **job},
+        {"id": "told", "seen": "a dog", **job},
+        {"id": "both", "seen": "a dog", "recognise": False, **job},
+    )
+    result = run_jobs(model, "--json")
+    assert result.exit_code == 1
+    assert "job 'both': seen: contradicts `recognise=False`" in result.stderr
+    features, told = (json.loads(line) for line in result.stdout.splitlines())
+    assert "seen" not in features
+    assert told["seen"] == told["text"] == "a dog"
+    assert features["request_sha256"] != told["request_sha256"]
+
+
 def test_a_job_is_done_again_for_another_video_model_or_precision(
     folder: Path, model: Path, tmp_path: Path
 ) -> None:

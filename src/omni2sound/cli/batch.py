@@ -65,8 +65,8 @@ def batch(
     """Generate sound for each request of a file.
 
     A job has an id and any of: video, prompt, negative_prompt, duration_s, seed, steps, guidance,
-    text_guidance, output. Finished jobs are skipped on the next run. A failing job is reported and
-    the others continue; the exit code is then 1.
+    text_guidance, recognise, seen, output. Finished jobs are skipped on the next run. A failing job
+    is reported and the others continue; the exit code is then 1.
     """
     from omni2sound.cli.progress import progress_bar
     from omni2sound.generate.batch import Batch

@@ -57,6 +57,8 @@ class Job:
     steps: int | None = None
     guidance: float | None = None
     text_guidance: float | None = None
+    recognise: bool | None = None
+    seen: str | None = None
     output: str | None = None
 
 
@@ -189,6 +191,8 @@ class Batch:
                 num_inference_steps=job.steps,
                 guidance_scale=job.guidance,
                 text_guidance_scale=job.text_guidance,
+                recognise=job.recognise,
+                seen=job.seen,
                 seed=draw_seed() if job.seed is None else job.seed,
             )
             request.resolve_duration(1.0)  # checks the video before all of it is read
