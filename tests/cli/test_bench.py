@@ -83,8 +83,8 @@ def test_both_taggers_are_shown_beside_each_other(folders: tuple[Path, Path]) ->
     result = CliRunner().invoke(app, ["taggers", "--corpus", str(store), "--json"])
     assert result.exception is None, result.exception
     rates = json.loads(result.stdout)
-    assert set(rates) == {"YAMNet", "tagger"}
-    assert set(rates["YAMNet"]) == set(rates["tagger"])
+    assert set(rates) == {"yamnet", "tagger"}
+    assert set(rates["yamnet"]) == set(rates["tagger"])
     assert all(0 <= rate <= 1 for tagger in rates.values() for rate in tagger.values())
     shown = CliRunner().invoke(app, ["taggers", "--corpus", str(store)]).stdout
     assert shown.splitlines()[0].split() == [
