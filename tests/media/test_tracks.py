@@ -155,6 +155,41 @@ def test_a_sum_beside_its_parts_and_the_same_sound_twice_are_heard_once(
         assert "not kept" in warning
 
 
+@pytest.mark.parametrize("delay", [0, 130, 771])
+@pytest.mark.parametrize("suffix", [".mkv", ".ts"])
+def test_one_sound_in_two_codecs_is_heard_once_whatever_their_delays(
+    tmp_path: Path, delay: int, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    generator = np.random.default_rng(delay)
+    noise_N = np.convolve(generator.normal(0, 0.2, 96_000), np.hanning(33) / 16, "same")
+    first = Audio(samples_CN=noise_N[None].astype(np.float32), sample_rate_hz=48_000)
+    second = Audio(samples_CN=np.roll(0.8 * first.samples_CN, delay, axis=1), sample_rate_hz=48_000)
+    film = write_film(
+        tmp_path / f"in{suffix}",
+        [Sound(audio=stack(first, first)), Sound(audio=stack(second, second), codec="ac3")],
+        duration_s=2,
+    )
+    audio, warning = own(film, caplog)
+    assert "sound track 2 not kept" in warning
+    level = np.sqrt(np.mean(audio.samples_CN[0, 4000:90_000] ** 2))
+    assert level == pytest.approx(np.sqrt(np.mean(noise_N[4000:90_000] ** 2)), rel=0.1)
+
+
+def test_different_sounds_of_one_kind_are_both_heard(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    generator = np.random.default_rng(0)
+    parts = [
+        Audio(samples_CN=generator.normal(0, 0.1, (2, 48_000)).astype(np.float32),
+              sample_rate_hz=48_000)
+        for _ in range(2)
+    ]  # fmt: skip
+    film = write_film(tmp_path / "in.mkv", [Sound(audio=part, codec="flac") for part in parts])
+    audio, warning = own(film, caplog)
+    assert not warning
+    assert np.abs(audio.samples_CN - parts[0].samples_CN - parts[1].samples_CN).max() < 1e-3
+
+
 def test_mono_tracks_of_a_camera_are_left_and_right(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -52,6 +52,10 @@ _OTHER_VERSIONS = (
     | Disposition.descriptions
 )
 _COMPARED_RATE_HZ = 8000
+_COMPARED_BAND_HZ = 700
+_COMPARED_SAMPLES = 2**18
+_MAX_LAG = 400
+"""Samples at that rate, 50 ms: AAC and AC-3 of one broadcast lie 16 ms apart."""
 _MAX_RESIDUAL = 0.05
 """Share of a track's energy that the sum of others may leave: two lossy codecs leave 1 %."""
 
@@ -196,6 +200,8 @@ def _without_sums(tracks: list[SoundTrack], sounds: dict[SoundTrack, Audio]) -> 
     kept = list(range(len(tracks)))
     # The default track and the first ones are what is to be heard, so they are tried first.
     for i in sorted(kept, key=lambda i: (not tracks[i].is_default, i)):
+        if i in kept:
+            kept = [j for j in kept if j == i or not _is_same_sound(mono_TN[i], mono_TN[j])]
         others = [j for j in kept if j != i]
         if i not in kept or not others or products_TT[i, i] <= 0:
             continue
@@ -206,6 +212,21 @@ def _without_sums(tracks: list[SoundTrack], sounds: dict[SoundTrack, Audio]) -> 
             inside = [j for j, gain in zip(others, gains, strict=True) if gain > 0.1]
             kept = [j for j in kept if j not in inside]
     return [tracks[i] for i in kept]
+
+
+def _is_same_sound(first_N: NDArray[np.float64], second_N: NDArray[np.float64]) -> bool:
+    """Whether one is the other, perhaps earlier or later: two codecs differ by their delays."""
+    middle = slice(max(0, len(first_N) - _COMPARED_SAMPLES) // 2, None)
+    parts = [row_N[middle][:_COMPARED_SAMPLES] for row_N in (first_N, second_N)]
+    length = 2 * len(parts[0])
+    # Low frequencies only: there, a delay of half a sample makes no difference.
+    num_bins = round(length * _COMPARED_BAND_HZ / _COMPARED_RATE_HZ)
+    first_F, second_F = (np.fft.rfft(part_N, length) for part_N in parts)
+    first_F[num_bins:] = second_F[num_bins:] = 0
+    products_N = np.fft.irfft(first_F * second_F.conj(), length)
+    energies = [np.fft.irfft(np.abs(x_F) ** 2, length)[0] for x_F in (first_F, second_F)]
+    largest = np.abs(np.r_[products_N[: _MAX_LAG + 1], products_N[-_MAX_LAG:]]).max()
+    return bool(largest**2 > (1 - _MAX_RESIDUAL) * energies[0] * energies[1] > 0)
 
 
 def _compared(sounds: Sequence[Audio]) -> NDArray[np.float64]:
