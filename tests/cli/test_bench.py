@@ -88,6 +88,6 @@ def test_both_taggers_are_shown_beside_each_other(folders: tuple[Path, Path]) ->
     assert all(0 <= rate <= 1 for tagger in rates.values() for rate in tagger.values())
     shown = CliRunner().invoke(app, ["taggers", "--corpus", str(store)]).stdout
     assert shown.splitlines()[0].split() == [
-        "class", "recordings", "YAMNet", "YAMNet,", "others", "tagger", "tagger,", "others",
+        "class", "recordings", "yamnet", "yamnet,", "others", "tagger", "tagger,", "others",
     ]  # fmt: skip
     assert "left out" in shown
