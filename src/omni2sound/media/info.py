@@ -177,8 +177,7 @@ class _Scan:
         self.container = container
         self.video = next((s for s in container.streams.video if _is_picture(s)), None)
         self.audio = next((s for s in container.streams.audio if _is_sound(s)), None)
-        # Asked before any decoding: PyAV 19 crashes where the decoder could not be opened
-        # (findings/pyav19-name-crash.sh).
+        # Asked before any decoding: PyAV 19 crashes where the decoder could not be opened.
         self.codec_name = self.video.codec_context.name if self.video else ""
         self.picture: VideoFrame | None = None
         self.sound: _FirstSound | None = None

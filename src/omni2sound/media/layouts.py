@@ -65,7 +65,7 @@ def safe(layout: av.AudioLayout) -> av.AudioLayout:
     """Return the layout of a stream or frame, which must pass through here each time it is taken.
 
     PyAV 18 lends the channel map of an order of the file's own and frees it as if it were its own:
-    the process aborts (findings/pyav18-channel-order-aborts.sh). Such a layout is kept for good.
+    the process aborts. Such a layout is kept for good. PyAV 19 copies the map.
     """
     if " channels (" in layout.name:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))
