@@ -53,6 +53,7 @@ _OTHER_VERSIONS = (
 )
 _COMPARED_RATE_HZ = 8000
 _COMPARED_BAND_HZ = 700
+_NUM_BANDS = 64
 _COMPARED_SAMPLES = 2**18
 _MAX_LAG = 400
 """Samples at that rate, 50 ms: AAC and AC-3 of one broadcast lie 16 ms apart."""
@@ -219,14 +220,23 @@ def _is_same_sound(first_N: NDArray[np.float64], second_N: NDArray[np.float64]) 
     middle = slice(max(0, len(first_N) - _COMPARED_SAMPLES) // 2, None)
     parts = [row_N[middle][:_COMPARED_SAMPLES] for row_N in (first_N, second_N)]
     length = 2 * len(parts[0])
-    # Low frequencies only: there, a delay of half a sample makes no difference.
     num_bins = round(length * _COMPARED_BAND_HZ / _COMPARED_RATE_HZ)
     first_F, second_F = (np.fft.rfft(part_N, length) for part_N in parts)
+    if not _has_same_spectrum(np.abs(first_F), np.abs(second_F)):
+        return False
+    # Then low frequencies only: there, a delay of half a sample makes no difference.
     first_F[num_bins:] = second_F[num_bins:] = 0
     products_N = np.fft.irfft(first_F * second_F.conj(), length)
     energies = [np.fft.irfft(np.abs(x_F) ** 2, length)[0] for x_F in (first_F, second_F)]
     largest = np.abs(np.r_[products_N[: _MAX_LAG + 1], products_N[-_MAX_LAG:]]).max()
     return bool(largest**2 > (1 - _MAX_RESIDUAL) * energies[0] * energies[1] > 0)
+
+
+def _has_same_spectrum(first_F: NDArray[np.float64], second_F: NDArray[np.float64]) -> bool:
+    edges = np.linspace(0, len(first_F), _NUM_BANDS, endpoint=False, dtype=int)
+    first, second = (np.add.reduceat(x_F**2, edges) ** 0.5 for x_F in (first_F, second_F))
+    norm = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return norm > 0 and float(first @ second) > (1 - _MAX_RESIDUAL) * norm
 
 
 def _compared(sounds: Sequence[Audio]) -> NDArray[np.float64]:
