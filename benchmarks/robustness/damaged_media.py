@@ -432,8 +432,13 @@ KINDS: tuple[Damage, ...] = (
 def through_media(path: Path, out: Path, options: dict[str, bool]) -> None:
     """Everything that the media modules can do to one file."""
     from omni2sound import media
+    from omni2sound.generate.request import GenerationRequest
 
     info = media.probe(path)
+    if info.video is not None:  # hours, by header and timestamps, are refused before any work
+        GenerationRequest(
+            video=path, duration_s=2 if info.video.is_still else None
+        ).resolve_duration(2)
     if info.video is not None:
         still = info.video.is_still
         duration_s = Fraction(2) if still else info.duration_s
