@@ -84,7 +84,7 @@ class Cell:
             return
         cases = list(ET.parse(report).getroot().iter("testcase"))
         self.failed = [
-            f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
+            ".".join(filter(None, (case.get("classname"), case.get("name"))))
             for case in cases
             if case.find("failure") is not None or case.find("error") is not None
         ]

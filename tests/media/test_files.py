@@ -231,7 +231,7 @@ def test_a_full_or_locked_place_leaves_nothing(
     def fail(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("omni2sound.files._flush_to_disk", fail)
+    monkeypatch.setattr("omni2sound.files.flush_to_disk", fail)
     with pytest.raises(UserError, match="No space left"):
         write_audio(tmp_path / "a.wav", clicks([0.1], duration_s=1))
     assert list(tmp_path.iterdir()) == []
