@@ -65,3 +65,9 @@ def test_stillness_is_still() -> None:
     motion = compare(picture, picture)
     assert not motion.changed_hw.any()
     assert not motion.is_cut
+
+
+def test_pictures_of_one_pixel_or_one_line_can_be_compared() -> None:
+    for height, width in ((1, 1), (1, 300), (300, 1), (2, 2), (3, 640)):
+        flat = np.full((height, width, 3), 40, np.uint8)
+        assert not compare(flat, flat).changed_hw.any()

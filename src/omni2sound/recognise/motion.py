@@ -92,6 +92,7 @@ def compare(first_HWC: NDArray[np.uint8], second_HWC: NDArray[np.uint8]) -> Moti
 def _coarse(picture_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Grey picture, averaged over squares."""
     step = max(1, round(max(picture_HWC.shape[:2]) / _COARSE_PX))
+    step = min(step, *picture_HWC.shape[:2])  # a line is a picture, too
     height, width = (n // step * step for n in picture_HWC.shape[:2])
     grey = picture_HWC[:height, :width].mean(axis=2, dtype=np.float32)
     coarse: NDArray[np.float32] = grey.reshape(height // step, step, width // step, step).mean(
@@ -111,7 +112,8 @@ def _shift(first_hw: NDArray[np.float32], second_hw: NDArray[np.float32]) -> tup
         (dy, dx): _difference(first_hw, second_hw, dy, dx)
         for dy in steps
         for dx in steps
-        if abs(dy) < len(first_hw) // 2 and abs(dx) < first_hw.shape[1] // 2
+        if (dy == 0 or abs(dy) < len(first_hw) // 2)
+        and (dx == 0 or abs(dx) < first_hw.shape[1] // 2)
     }
     best = min(tried, key=lambda shift: tried[shift])
     # A shift that hardly makes the pictures more alike is no camera movement.
