@@ -137,7 +137,7 @@ def test_matroska_has_no_edit_lists_and_says_so(tmp_path: Path, name: str, codec
     trimmed = edited(
         film(tmp_path / "whole.mp4", 6, codec=codec), tmp_path / "trimmed.mp4", TRIMS[name]
     )
-    with pytest.raises(UserError, match=r"out\.mkv: .* use \.mp4 or \.mov, or --reencode$"):
+    with pytest.raises(UserError, match=r"out\.mkv: .* use \.mp4 or \.mov, or `reencode`$"):
         mux(trimmed, silence(trimmed), tmp_path / "out.mkv")
     assert not (tmp_path / "out.mkv").exists()
 
@@ -158,7 +158,7 @@ def test_joined_parts_are_seen_and_not_copied(
     joined = edited(film(tmp_path / "whole.mp4", 6), tmp_path / "joined.mp4", edits)
     seen = [number_of(f.to_ndarray(format="rgb24")) for _, f in iter_pictures(joined)]
     assert seen == numbers(*edits)
-    with pytest.raises(UserError, match=r"use --reencode$"):
+    with pytest.raises(UserError, match=r"use `reencode`$"):
         mux(joined, silence(joined), tmp_path / "out.mp4")
     assert not (tmp_path / "out.mp4").exists()
     mux(joined, silence(joined), tmp_path / "out.mp4", reencode=True)

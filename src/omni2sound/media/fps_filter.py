@@ -12,15 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
 import numpy as np
 from av.filter import Graph
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from omni2sound.errors import MediaError
 from omni2sound.media.files import open_input, shown_name
+from omni2sound.media.info import probe
 
 
 def iter_filtered_frames(path: Path, *, fps: Fraction | int) -> Iterator[NDArray[np.uint8]]:
@@ -29,10 +32,12 @@ def iter_filtered_frames(path: Path, *, fps: Fraction | int) -> Iterator[NDArray
     Raises:
         MediaError: The file has no picture that can be decoded.
     """
+    info = probe(path)
+    if info.video is None:
+        raise MediaError(f"{shown_name(path)}: has no picture; give a video")
     with open_input(path) as container:
-        if not container.streams.video:
-            raise MediaError(f"{shown_name(path)}: has no picture; give a video")
-        stream = container.streams.video[0]
+        stream = container.streams[info.video.index]
+        assert isinstance(stream, VideoStream)
         graph = Graph()
         graph.link_nodes(
             graph.add_buffer(template=stream),
@@ -40,9 +45,10 @@ def iter_filtered_frames(path: Path, *, fps: Fraction | int) -> Iterator[NDArray
             graph.add("format", "rgb24"),
             graph.add("buffersink"),
         ).configure()
-        for frame in container.decode(stream):
-            graph.push(frame)
-            yield from _ready(graph)
+        for packet in chain(info.timeline.read_packets(container, stream), [None]):
+            for frame in stream.decode(packet):
+                graph.push(frame)
+                yield from _ready(graph)
         graph.push(None)
         yield from _ready(graph)
 
