@@ -123,7 +123,7 @@ def cut(source: Path, target: Path) -> None:
     """Cut by copying, not at a key frame, as editors do."""
     subprocess.run(
         ["ffmpeg", "-v", "error", "-y", "-ss", str(float(CUT_S)), "-i", source, "-c", "copy",
-         "-avoid_negative_ts", "disabled", target],
+         target],
         check=True, stdin=subprocess.DEVNULL, capture_output=True,
     )  # fmt: skip
 
