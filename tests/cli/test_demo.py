@@ -20,7 +20,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model = tiny_model_folder(tmp_path / "model")
     video = video_with_square(tmp_path / "bikes.mp4")
     monkeypatch.setattr(command, "demo_video", lambda: video)
-    monkeypatch.setattr("omni2sound.generate.load.resolve_model", lambda name: model)
+    monkeypatch.setattr("omni2sound.generate.load.resolve_model", lambda name, component="": model)
 
 
 def test_it_leaves_a_video_a_sound_and_a_picture(

@@ -367,7 +367,7 @@ def test_a_store_is_what_was_written_and_is_not_mixed(tmp_path: Path, store: Fea
     assert read.classes == ("low tone",)
     assert read.quality == pytest.approx(1 / 20)
     assert store[12].sync_LS is None
-    with pytest.raises(ConfigError, match="made with another made"):
+    with pytest.raises(ConfigError, match="features made with other settings"):
         describe_store(tmp_path, {"made": "another way"})
     with pytest.raises(MissingPartError, match="no features in"):
         FeatureStore([tmp_path / "nowhere"])
