@@ -308,9 +308,8 @@ class _Batch:
             guidance=self._run.guidance,
             text_guidance=self._run.text_guidance if is_both else None,
         )
-        for sample_N, clip in zip(samples_BN, clips, strict=True):
-            if variant.task != "T2A" and self._words(variant, clip).silent:
-                sample_N.zero_()
+        silent_B = [self._words(variant, clip).silent for clip in clips]
+        samples_BN = samples_BN.masked_fill(torch.tensor(silent_B)[:, None], 0)
         return [Audio(samples_CN=s[None].numpy(), sample_rate_hz=rate_hz) for s in samples_BN]
 
     def _words(self, variant: Variant, clip: TrackClip) -> Words:
