@@ -20,7 +20,6 @@ def test_ten_seconds_of_the_default_model() -> None:
     assert TIME.num_samples(10.0) == 160_000
     assert TIME.num_latent_frames(10.0) == 250
     assert TIME.num_vision_frames(10.0) == 80
-    assert TIME.num_sync_frames(10.0) == 250
 
 
 @given(SECONDS)
@@ -39,12 +38,6 @@ def test_longer_never_needs_less(a: float, b: float) -> None:
 @given(st.integers(0, 10**6))
 def test_half_a_sample_always_rounds_up(samples: int) -> None:
     assert TIME.num_samples(Fraction(2 * samples + 1, 32_000)) == samples + 1
-
-
-@given(SECONDS)
-def test_a_time_lies_in_its_latent_frame(seconds: float) -> None:
-    frame = TIME.latent_frame_at(seconds)
-    assert Fraction(frame, 25) <= Fraction(seconds) < Fraction(frame + 1, 25)
 
 
 @pytest.mark.parametrize("bad", [-0.1, float("nan")])

@@ -70,14 +70,6 @@ class TimeBase:
         """Frames at `vision_fps` whose interval starts inside `duration_s`."""
         return -((-_seconds(duration_s) * self.vision_fps).__floor__())
 
-    def num_sync_frames(self, duration_s: float | Fraction) -> int:
-        """Frames at `sync_fps` whose interval starts inside `duration_s`."""
-        return -((-_seconds(duration_s) * self.sync_fps).__floor__())
-
-    def latent_frame_at(self, time_s: float | Fraction) -> int:
-        """Index of the latent frame whose interval holds `time_s`."""
-        return (_seconds(time_s) * self.latent_rate_hz).__floor__()
-
 
 def _seconds(duration_s: float | Fraction) -> Fraction:
     if not duration_s >= 0:  # also refuses NaN

@@ -86,7 +86,9 @@ def test_what_sounds_is_never_a_silent_distractor(assets: SceneAssets) -> None:
     for kind in ("main", "strike", "offscreen"):
         for scene in draw_many(assets, kind):
             sounding = {e.class_id for e in scene.events}
-            silent = {class_of.get(o.picture_id or "") for o in scene.objects if o.is_distractor}
+            silent = {
+                class_of.get(o.picture_id or "") for o in scene.objects if o.role == "distractor"
+            }
             assert not sounding & silent
 
 
@@ -95,7 +97,7 @@ def test_a_strike_is_one_impact_among_moving_silent_things(assets: SceneAssets) 
         (event,) = scene.events
         assert assets.catalogue.sound_class(event.class_id).kind == "impulsive"
         assert STRIKE_MARGINS_S[0] <= event.onset_s <= scene.duration_s - STRIKE_MARGINS_S[1]
-        assert 2 <= sum(o.is_distractor for o in scene.objects) <= 3
+        assert 2 <= sum(o.role == "distractor" for o in scene.objects) <= 3
         assert all(abs(cut - event.onset_s) > 0.2 for cut in scene.cuts_s)
 
 

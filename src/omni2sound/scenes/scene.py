@@ -123,11 +123,6 @@ class SceneObject:
     gestures: tuple[Gesture, ...] = ()
     """Abrupt motion of a distractor, without a sound."""
 
-    @property
-    def is_distractor(self) -> bool:
-        """Whether it moves without making a sound."""
-        return self.role == "distractor"
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shot:

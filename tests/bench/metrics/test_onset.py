@@ -12,7 +12,6 @@ from omni2sound.bench.metrics.onset import (
     is_impulsive,
     is_silent,
     onset_hit,
-    onset_strength,
     strongest_onset_s,
 )
 from omni2sound.errors import ShapeError, UserError
@@ -102,14 +101,7 @@ def test_one_audible_instant_is_not_silence() -> None:
     assert not is_silent(waveform, 16_000)
 
 
-def test_strength_has_a_value_every_2_5_ms_and_is_not_negative() -> None:
-    waveform, _ = sound_at("knock", 1.0, 44_100)
-    strength = onset_strength(waveform, 44_100)
-    assert len(strength) == 801
-    assert strength.min() >= 0
-
-
-@pytest.mark.parametrize("function", [is_silent, strongest_onset_s, onset_strength])
+@pytest.mark.parametrize("function", [is_silent, strongest_onset_s])
 def test_what_is_no_sound_is_refused(function: object) -> None:
     assert callable(function)
     with pytest.raises(ShapeError, match="mono"):

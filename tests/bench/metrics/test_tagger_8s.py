@@ -8,9 +8,15 @@ import numpy as np
 import pytest
 from scipy.signal import butter, sosfilt
 
-from omni2sound.bench.metrics.tagger_8s import distance_scores, embed_clip
+from omni2sound.bench.metrics.tagger_8s import as_scores, embed_clip
+from omni2sound.bench.stats.distances import kl_divergences
 from omni2sound.bench.stats.estimate import Score
-from omni2sound.bench.stats.frechet_sets import SetOfSounds, TaggerFeatures, groups_of
+from omni2sound.bench.stats.frechet_sets import (
+    SetOfSounds,
+    TaggerFeatures,
+    groups_of,
+    set_values,
+)
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import ShapeError
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
@@ -29,6 +35,12 @@ def noisy(snr_db: float) -> Damage:
 
 def muffled(sound: np.ndarray, k: int) -> np.ndarray:
     return np.asarray(sosfilt(butter(4, 500, fs=SAMPLE_RATE_HZ, output="sos"), sound))
+
+
+def distance_scores(real: SetOfSounds, made: SetOfSounds, *, tagger_name: str) -> tuple[Score, ...]:
+    kl_N = kl_divergences(real.logits_NK, made.logits_NK)
+    values = set_values(real, made)
+    return as_scores(values, kl_N, tagger_name=tagger_name, num_clips=len(kl_N))
 
 
 def scores_of(real: list[TaggerFeatures], made: list[TaggerFeatures]) -> tuple[Score, ...]:

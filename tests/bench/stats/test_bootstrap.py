@@ -14,7 +14,6 @@ from omni2sound.bench.stats.bootstrap import (
     bootstrap_difference,
     bootstrap_mean,
     bootstrap_ratio,
-    bootstrap_ratio_difference,
 )
 from omni2sound.errors import ShapeError
 
@@ -65,30 +64,6 @@ def test_a_ratio_to_nothing_is_infinite() -> None:
     assert some.value == 4
     assert some.high == math.inf
     assert math.isfinite(some.low)
-
-
-def test_a_difference_of_ratios_is_that_of_the_pooled_sums() -> None:
-    rng = np.random.default_rng(0)
-    top, below, more = rng.random(60), rng.random(60) + 0.1, rng.random(60) + 0.1
-    same = bootstrap_ratio_difference((top, below), (top, below))
-    assert (same.value, same.low, same.high) == (0, 0, 0)
-    forth = bootstrap_ratio_difference((top, below), (top, more))
-    assert forth.value == pytest.approx(top.sum() / below.sum() - top.sum() / more.sum())
-    back = bootstrap_ratio_difference((top, more), (top, below))
-    assert (back.low, back.high) == pytest.approx((-forth.high, -forth.low), abs=1e-3)
-    # Over one denominator it is the paired difference of means, scaled.
-    means = bootstrap_difference(top, below)
-    ratios = bootstrap_ratio_difference((top, np.ones(60)), (below, np.ones(60)))
-    assert (ratios.value, ratios.low, ratios.high) == pytest.approx(
-        (means.value, means.low, means.high)
-    )
-
-
-def test_a_difference_of_ratios_to_nothing_is_refused() -> None:
-    with pytest.raises(ShapeError, match="below the line"):
-        bootstrap_ratio_difference(([1, 1], [1, 0]), ([1, 1], [1, 1]))
-    with pytest.raises(ShapeError, match="2 and 3"):
-        bootstrap_ratio_difference(([1, 1], [1, 1]), ([1, 1, 1], [1, 1, 1]))
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30), st.integers(0, 9))

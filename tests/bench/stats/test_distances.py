@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from scipy import linalg
 
 from omni2sound.bench.stats.distances import (
-    frechet_distance,
     inception_score,
     kl_divergences,
     split_inception_score,
 )
+from omni2sound.bench.stats.frechet_sets import Moments, frechet_of_moments
 from omni2sound.errors import ShapeError
+
+
+def frechet_distance(x_ND: NDArray[np.float64], y_ND: NDArray[np.float64]) -> float:
+    return frechet_of_moments(Moments.of(x_ND), Moments.of(y_ND))
 
 
 def exact(mean: np.ndarray, cov: np.ndarray, n: int, seed: int) -> np.ndarray:

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni2sound.bench.metrics.tagger_8s import distance_scores
-from omni2sound.bench.stats.distances import frechet_distance, inception_score
+from omni2sound.bench.stats.distances import inception_score
 from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.bench.stats.frechet_sets import (
     Moments,
@@ -23,6 +22,8 @@ from omni2sound.bench.stats.frechet_sets import (
     statistics_of,
 )
 from omni2sound.errors import ShapeError
+from tests.bench.metrics.test_tagger_8s import distance_scores
+from tests.bench.stats.test_distances import frechet_distance
 
 
 def sounds(seed: int, *, num_clips: int = 23, shift: float = 0.0) -> list[TaggerFeatures]:
@@ -210,4 +211,4 @@ def test_what_cannot_be_compared_is_refused() -> None:
         frechet_of_moments(one, one)
     eight, nine = (SetOfSounds(sounds(0, num_clips=n), groups_of(n)) for n in (8, 9))
     with pytest.raises(ShapeError, match="one sound per real one"):
-        distance_scores(eight, nine, tagger_name="judge")
+        statistics_of(eight, nine)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import asdict
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from omni2sound.data.corpora import IMPORTERS, importer
 from omni2sound.data.corpora.assemble import ImportReport, assemble
 from omni2sound.data.corpora.finding.folder import MediaFolder
-from omni2sound.data.corpora.manifest import Clip, write_manifest, write_parquet
+from omni2sound.data.corpora.manifest import Clip, write_manifest
 from omni2sound.errors import UserError
 from tests.data.corpora.media import sound, video, write
 
@@ -341,7 +344,8 @@ def test_annotations(tmp_path: Path, published: Path, kind: str) -> None:
             file.write('{"clip_id": "five"\n')  # 5: cut off
     else:
         (published / "data").mkdir()
-        write_parquet(published / "data" / "train.parquet", given)
+        table = pa.Table.from_pylist([asdict(c) for c in given])
+        pq.write_table(table, published / "data" / "train.parquet")
     clips, report = run("annotations", published, media(tmp_path, "v/one.mp4", "v/two.mp4"))
     assert list(clips.values()) == given[:2]
     assert report.missing == ("gone",)

@@ -6,7 +6,6 @@ import json
 import shutil
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,7 +17,6 @@ from omni2sound.data.corpora.manifest import (
     clip_to_json,
     read_manifest,
     write_manifest,
-    write_parquet,
 )
 from omni2sound.errors import ConfigError, UserError
 
@@ -109,10 +107,3 @@ def test_what_is_no_manifest_is_told_apart(tmp_path: Path) -> None:
     write_manifest(path, [clip("one"), clip("one")], media=tmp_path)
     with pytest.raises(ConfigError, match=r"m\.jsonl:3: clip 'one' is in line 2 too"):
         read_manifest(path)
-
-
-def test_parquet_has_the_same_fields(tmp_path: Path) -> None:
-    clips = [clip("one", captions=("a", "b"), quality=0.5), clip("two", video="v.mp4")]
-    write_parquet(tmp_path / "clips.parquet", clips)
-    rows = pq.read_table(tmp_path / "clips.parquet").to_pylist()
-    assert [from_json(Clip, row) for row in rows] == clips

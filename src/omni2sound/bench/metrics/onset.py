@@ -99,11 +99,6 @@ def strongest_onset_s(waveform_N: ArrayLike, sample_rate_hz: int) -> float | Non
     return (first + int(steep_F.argmax())) * STEP_S
 
 
-def onset_strength(waveform_N: ArrayLike, sample_rate_hz: int) -> NDArray[np.float64]:
-    """Rise of loudness (F,) at times 0, 2.5 ms, 5 ms, ..."""
-    return rise_of(loudness_bands(checked_waveform(waveform_N), sample_rate_hz), _SIDE_FRAMES)
-
-
 def onset_hit(
     onset_s: float | None, truth_s: float, *, tolerance_s: float = ONSET_TOLERANCE_S
 ) -> bool:

@@ -29,13 +29,11 @@ from numpy.typing import NDArray
 
 from omni2sound.bench.metrics.tagging import PatchTagger
 from omni2sound.bench.stats.bootstrap import bootstrap_mean
-from omni2sound.bench.stats.distances import Matrix, kl_divergences
+from omni2sound.bench.stats.distances import Matrix
 from omni2sound.bench.stats.estimate import Score
 from omni2sound.bench.stats.frechet_sets import (
-    SetOfSounds,
     TaggerFeatures,
     jackknife_estimate,
-    set_values,
 )
 from omni2sound.errors import ShapeError
 
@@ -63,22 +61,6 @@ def embed_clip(waveform_N: NDArray[np.float32], tagger: PatchTagger) -> TaggerFe
     mean_K = np.clip(scores_PK.mean(axis=0, dtype=np.float64), _LOWEST, _HIGHEST)
     logits_K = np.log(mean_K) - np.log1p(-mean_K)
     return TaggerFeatures(embeddings_PD=embeddings_PD, logits_K=logits_K.astype(np.float32))
-
-
-def distance_scores(real: SetOfSounds, made: SetOfSounds, *, tagger_name: str) -> tuple[Score, ...]:
-    """All scores of the protocol.
-
-    Args:
-        real: Real sounds of the clips.
-        made: A system's sounds for the same clips, in the same order.
-        tagger_name: First part of the protocol's name.
-
-    Raises:
-        ShapeError: The sets are not of the same clips.
-    """
-    values = set_values(real, made)
-    kl_N = kl_divergences(real.logits_NK, made.logits_NK)
-    return as_scores(values, kl_N, tagger_name=tagger_name, num_clips=len(kl_N))
 
 
 def as_scores(

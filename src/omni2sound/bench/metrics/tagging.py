@@ -29,7 +29,7 @@ Shape suffixes: N samples, P patches, K classes of the tagger.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -189,7 +189,6 @@ class CatalogueTagger:
         )
 
     def _hits(self, scores_K: NDArray[np.float32]) -> frozenset[str]:
-        # `class_hit` of every class (tested), but sorted once.
         order_K = np.argsort(-scores_K, kind="stable")[: self._tagger.top_k]
         best = set(order_K[scores_K[order_K] >= self._tagger.least_score].tolist())
         return frozenset(c for c, group in self._groups.items() if best & group)
@@ -278,10 +277,10 @@ def at_rate(
     return resampled_N
 
 
-def class_scores(
+def patch_scores(
     waveform_N: ArrayLike, sample_rate_hz: int, tagger: PatchTagger
 ) -> NDArray[np.float32] | None:
-    """Compute the class scores (K,) of a clip; None for a silent one.
+    """Scores (P, K) of a clip's audible patches; None for a silent clip.
 
     Args:
         waveform_N: Mono samples at the tagger's rate.
@@ -292,14 +291,6 @@ def class_scores(
         ShapeError: If the waveform is not (N,) with N >= 1.
         UserError: If it holds NaN or infinity, or has another rate.
     """
-    scores_PK = patch_scores(waveform_N, sample_rate_hz, tagger)
-    return None if scores_PK is None else scores_PK.max(axis=0)
-
-
-def patch_scores(
-    waveform_N: ArrayLike, sample_rate_hz: int, tagger: PatchTagger
-) -> NDArray[np.float32] | None:
-    """Scores (P, K) of the patches behind `class_scores`; the same arguments and errors."""
     if sample_rate_hz != tagger.sample_rate_hz:
         raise UserError(
             f"the tagger takes {tagger.sample_rate_hz} Hz, got {sample_rate_hz}; resample"
@@ -328,33 +319,6 @@ def patch_energy(
     ends = np.minimum(starts + tagger.patch_samples, len(waveform_N))
     energy: NDArray[np.float64] = total[ends] - total[starts]
     return energy
-
-
-def class_hit(
-    scores_K: NDArray[np.float32] | None,
-    class_names: Sequence[str],
-    group: Collection[str],
-    *,
-    top_k: int = TOP_K,
-) -> bool:
-    """Whether a label of `group` is among the `top_k` highest scores; silence (None) is a miss.
-
-    Args:
-        scores_K: From `class_scores`.
-        class_names: The tagger's K labels.
-        group: The labels that count.
-        top_k: Number of scores that count.
-
-    Raises:
-        UserError: If the tagger lacks a label of the group.
-    """
-    unknown = sorted(set(group) - set(class_names))
-    if unknown:
-        raise UserError(f"the tagger does not know {unknown}; use its class names")
-    if scores_K is None:
-        return False
-    best = np.argsort(-scores_K, kind="stable")[:top_k]
-    return any(class_names[i] in group for i in best)
 
 
 def scorable_classes(real_hits: Mapping[str, Sequence[bool]]) -> tuple[str, ...]:

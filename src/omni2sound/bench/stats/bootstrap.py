@@ -63,25 +63,6 @@ def bootstrap_ratio(a_N: ArrayLike, b_N: ArrayLike) -> Estimate:
     return _bootstrap(_checked_pair(a_N, b_N), lambda means: ratio_of(*means), 0)
 
 
-def bootstrap_ratio_difference(
-    a: tuple[ArrayLike, ArrayLike], b: tuple[ArrayLike, ArrayLike]
-) -> Estimate:
-    """Paired difference of ratios of sums, such as the onset F1 of two systems.
-
-    Args:
-        a: Numerators (N,) and denominators (N,) of one system; denominators are positive.
-        b: The same for the other system, for the same clips in the same order.
-
-    Raises:
-        ShapeError: If lengths differ, a number is not finite or a denominator not positive.
-    """
-    columns = [*_checked_pair(*a), *_checked_pair(*b)]
-    _checked_pair(columns[0], columns[2])
-    if not (columns[1] > 0).all() or not (columns[3] > 0).all():
-        raise ShapeError("expected positive numbers below the line of each clip's ratio")
-    return _bootstrap(columns, lambda means: means[0] / means[1] - means[2] / means[3], 0)
-
-
 def bootstrap_pooled_median(values_per_clip: Sequence[Sequence[float]]) -> Estimate:
     """Median of all clips' values together; clips are resampled whole.
 

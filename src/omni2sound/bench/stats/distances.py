@@ -1,7 +1,7 @@
-"""Distances between two sets of sounds: FD, KL and inception scores, each from arrays.
+"""Distances between two sets of sounds: KL and inception scores, and what FD is made of.
 
 In:   embeddings and logits of clips.
-Out:  numbers in float64. (`frechet_sets` has KID, intervals, and sets larger than memory.)
+Out:  numbers in float64. (`frechet_sets` has FD, KID, intervals, and sets larger than memory.)
 
 Lower is better for all but the inception scores. FD grows as 1 / N, so compare two systems at one
 N. `inception_score` uses all clips at once; `split_inception_score` is av-benchmark's: mean over
@@ -33,27 +33,6 @@ _NEAR = 1e-3
 """Share of both variances: sets that differ less are measured with more digits."""
 
 Matrix = NDArray[np.float64]
-
-
-def frechet_distance(x_ND: ArrayLike, y_ND: ArrayLike) -> float:
-    """Squared Frechet distance of the two sets' Gaussians, without a matrix square root.
-
-    |mean x - mean y|^2 + Tr(Cx + Cy - 2 (Cx Cy)^1/2). For small sets the last trace is the sum
-    of the singular values of X Y^T (centred, scaled); for large ones see `overlap_trace`.
-
-    Raises:
-        ShapeError: If a set is not (N, D) with N >= 2, or the D differ.
-    """
-    x, y = _checked_pair(x_ND, y_ND)
-    difference = x.mean(axis=0) - y.mean(axis=0)
-    if min(len(x), len(y)) < x.shape[1]:
-        centred_x, centred_y = _centred(x), _centred(y)
-        overlap = float(np.linalg.svd(centred_x @ centred_y.T, compute_uv=False).sum())
-        spread = float(np.square(centred_x).sum() + np.square(centred_y).sum())
-        return float(difference @ difference) + spread - 2 * overlap
-    cov_x, cov_y = _covariance(x), _covariance(y)
-    spread = float(np.trace(cov_x) + np.trace(cov_y))
-    return float(difference @ difference) + spread - 2 * overlap_trace(factor_of(cov_x), cov_y)
 
 
 def factor_of(covariance_DD: Matrix) -> Matrix:
@@ -108,7 +87,7 @@ def inception_score(logits_NK: ArrayLike) -> float:
     Raises:
         ShapeError: If the logits are not (N, K) with N >= 2.
     """
-    log_p = log_softmax(_checked(logits_NK), axis=1)
+    log_p = log_softmax(checked_rows(logits_NK), axis=1)
     p = np.exp(log_p)
     log_mean = np.log(np.maximum(p.mean(axis=0), 1e-300))
     return float(np.exp((p * (log_p - log_mean)).sum(axis=1).mean()))
@@ -131,7 +110,7 @@ def split_inception_score(logits_NK: ArrayLike) -> SplitInceptionScore:
     Raises:
         ShapeError: Fewer than ten clips, or not a finite table.
     """
-    logits = _checked(logits_NK, least=NUM_SPLITS)
+    logits = checked_rows(logits_NK, least=NUM_SPLITS)
     # The old generator on purpose: another order gives another score.
     order = np.random.RandomState(_SHUFFLE_SEED).permutation(len(logits))
     log_p = log_softmax(logits[order], axis=1)
@@ -148,19 +127,12 @@ def split_inception_score(logits_NK: ArrayLike) -> SplitInceptionScore:
     return SplitInceptionScore(mean=float(np.mean(scores)), std=float(np.std(scores)))
 
 
-def _centred(x_ND: Matrix) -> Matrix:
-    """Subtract the mean and scale, so that x^T x is the covariance."""
-    centred: Matrix = (x_ND - x_ND.mean(axis=0)) / np.sqrt(len(x_ND) - 1)
-    return centred
+def checked_rows(x: ArrayLike, *, least: int = 2) -> Matrix:
+    """Convert to float64.
 
-
-def _covariance(x_ND: Matrix) -> Matrix:
-    centred = _centred(x_ND)
-    covariance: Matrix = centred.T @ centred
-    return covariance
-
-
-def _checked(x: ArrayLike, *, least: int = 2) -> Matrix:
+    Raises:
+        ShapeError: If the numbers are not finite, or not (N, D) with N >= `least`.
+    """
     array = np.asarray(x, dtype=np.float64)
     if array.ndim != 2 or len(array) < least or not np.isfinite(array).all():
         raise ShapeError(f"expected finite numbers (N, D) with N >= {least}, got {array.shape}")
@@ -168,7 +140,7 @@ def _checked(x: ArrayLike, *, least: int = 2) -> Matrix:
 
 
 def _checked_pair(x: ArrayLike, y: ArrayLike) -> tuple[Matrix, Matrix]:
-    a, b = _checked(x), _checked(y)
+    a, b = checked_rows(x), checked_rows(y)
     if a.shape[1] != b.shape[1]:
         raise ShapeError(f"both sets must have the same width D, got {a.shape[1]} and {b.shape[1]}")
     return a, b

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
 from omni2sound.bench.stats.distances import (
+    checked_rows,
     factor_of,
     inception_score,
     overlap_trace,
@@ -59,8 +60,12 @@ class Moments:
 
     @classmethod
     def of(cls, vectors_PD: NDArray[np.float32]) -> Moments:
-        """Compute the moments of vectors (P, D)."""
-        vectors = vectors_PD.astype(np.float64)
+        """Compute the moments of vectors (P, D).
+
+        Raises:
+            ShapeError: There are none, or a number is not finite.
+        """
+        vectors = checked_rows(vectors_PD, least=1)
         mean = vectors.mean(axis=0)
         centred = vectors - mean
         return cls(count=len(vectors), mean_D=mean, scatter_DD=centred.T @ centred)
@@ -86,7 +91,9 @@ class Moments:
 def frechet_of_moments(
     x: Moments, y: Moments, factor_of_x_DD: Matrix | None = None, *, rough: bool = False
 ) -> float:
-    """`distances.frechet_distance` of the sets behind the moments.
+    """Squared Frechet distance of two sets' Gaussians, from their moments.
+
+    |mean x - mean y|^2 + Tr(Cx + Cy - 2 (Cx Cy)^1/2), without a matrix square root.
 
     Args:
         x: Moments of one set.

@@ -5,7 +5,7 @@
     ...
 
 In:   clips, from an importer, from annotation, or made by hand; the folder of their media.
-Out:  a JSON Lines file as above, or a Parquet file with the same fields as columns.
+Out:  a JSON Lines file as above.
 
 What not to get wrong: paths are relative to the media folder and never lead out of it, so a foreign
 manifest cannot name other files. The media folder is relative to the manifest if one holds the
@@ -20,9 +20,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, UserError
@@ -123,7 +120,6 @@ class Manifest:
 
 _FIELDS = {f.name: f for f in fields(Clip)}
 _LISTS = ("captions", "labels", "audio_captions")
-_NUMBERS = ("start_s", "duration_s", "source_start_s", "quality")
 
 
 def clip_to_json(clip: Clip) -> dict[str, Any]:
@@ -189,15 +185,3 @@ def _json(line: str, where: str) -> Any:
         return json.loads(line)
     except ValueError as error:
         raise ConfigError(f"{where}: not JSON ({error})") from None
-
-
-_TYPES = {n: pa.list_(pa.string()) for n in _LISTS} | dict.fromkeys(_NUMBERS, pa.float64())
-_SCHEMA = pa.schema([(name, _TYPES.get(name, pa.string())) for name in _FIELDS])
-
-
-def write_parquet(path: Path, clips: Iterable[Clip]) -> None:
-    """Write clips as Parquet columns, whole or not at all."""
-    rows = [{n: getattr(c, n) for n in _FIELDS} for c in clips]
-    table = pa.Table.from_pylist([{**r, **{n: list(r[n]) for n in _LISTS}} for r in rows], _SCHEMA)
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary)
