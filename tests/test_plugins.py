@@ -455,13 +455,13 @@ def test_workers_import_plugins_before_their_first_job(tmp_path: Path, engine: s
     script.write_text(
         "import sys\n"
         "from omni2sound.plugins import load_plugins\n"
-        "from omni2sound.data.workers import map_jobs\n"
+        "from omni2sound.data.workers import Workers\n"
         "from tests.test_plugins import own_recipe_in\n"
         "if __name__ == '__main__':\n"
         f"    load_plugins([{str(tmp_path / 'worker_plugin.py')!r}])\n"
         "    Job = next(m for n, m in sys.modules.items() if 'worker_plugin' in n).Job\n"
         "    jobs = [Job(i) for i in range(6)]\n"
-        f"    done = list(map_jobs(own_recipe_in, jobs, engine={engine!r}, num_workers=2))\n"
+        f"    done = list(Workers(engine={engine!r}, count=2).map(own_recipe_in, jobs))\n"
         "    assert len(done) == 6\n"
         "    assert all(names == [f'of-{pid}'] for pid, names in done), done\n",
         encoding="utf-8",

@@ -171,4 +171,4 @@ def test_published_networks_are_held_once_unless_more_are_asked_for(
         ["yamnet"], cache_folder=tmp_path, weights=tmp_path, num_workers=workers
     )
     assert options.published is not None
-    assert (options.published.num_workers, options.num_workers) == (published, others)
+    assert (options.published.workers.count, options.workers.count) == (published, others)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from omni2sound.data.workers import kept_workers, map_jobs
+from omni2sound.data.workers import Workers, kept_workers
 from omni2sound.errors import UserError
 
 pytestmark = pytest.mark.slow
@@ -44,15 +44,13 @@ class Counted(Sequence[int]):
 
 
 def test_every_job_is_done_once() -> None:
-    assert sorted(r for r, _ in map_jobs(doubled, range(30), num_workers=2)) == list(
-        range(0, 60, 2)
-    )
-    assert [r for r, _ in map_jobs(doubled, range(3))] == [0, 2, 4]
+    assert sorted(r for r, _ in Workers(count=2).map(doubled, range(30))) == list(range(0, 60, 2))
+    assert [r for r, _ in Workers().map(doubled, range(3))] == [0, 2, 4]
 
 
 def test_jobs_wait_their_turn_outside() -> None:
     jobs = Counted(200)
-    results = map_jobs(doubled, jobs, num_workers=2)
+    results = Workers(count=2).map(doubled, jobs)
     next(results)
     assert jobs.taken < 20  # the others are neither handed out nor are their results held
     assert len(list(results)) == 199
@@ -60,15 +58,15 @@ def test_jobs_wait_their_turn_outside() -> None:
 
 def test_kept_workers_serve_the_next_call_and_then_go() -> None:
     with kept_workers():
-        first = {pid for _, pid in map_jobs(doubled, range(8), num_workers=2)}
-        again = {pid for _, pid in map_jobs(doubled, range(8), num_workers=2)}
+        first = {pid for _, pid in Workers(count=2).map(doubled, range(8))}
+        again = {pid for _, pid in Workers(count=2).map(doubled, range(8))}
     assert len(first | again) <= 2 and os.getpid() not in first
-    after = {pid for _, pid in map_jobs(doubled, range(8), num_workers=2)}
+    after = {pid for _, pid in Workers(count=2).map(doubled, range(8))}
     assert not after & (first | again)
 
 
 def test_a_worker_that_died_is_told_and_replaced() -> None:
     with kept_workers():
         with pytest.raises(UserError, match="worker process died"):
-            list(map_jobs(fatal, range(6), num_workers=2))
-        assert len(list(map_jobs(doubled, range(6), num_workers=2))) == 6
+            list(Workers(count=2).map(fatal, range(6)))
+        assert len(list(Workers(count=2).map(doubled, range(6)))) == 6

@@ -45,7 +45,7 @@ from omni2sound.annotate.runs import CALLS_FILE, RunSettings, source_clips
 from omni2sound.annotate.steps import STEPS_FILE, StepStore
 from omni2sound.annotate.workflow import Crew, Progress, annotate
 from omni2sound.data.corpora.manifest import read_manifest
-from omni2sound.data.workers import EngineName
+from omni2sound.data.workers import Workers
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError
 from omni2sound.llm import CallStore, ChatModel
@@ -104,8 +104,7 @@ async def annotate_manifest(
     settings: CrewSettings | None = None,
     *,
     budget_usd: Decimal | None = None,
-    engine: EngineName = "local",
-    num_workers: int = 1,
+    workers: Workers = Workers(),
     limit: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> dict[str, int]:
@@ -116,8 +115,7 @@ async def annotate_manifest(
         run: Folder of the run, created if missing.
         settings: Models and rules; None takes the local networks.
         budget_usd: Most that the calls of this folder may cost, earlier ones included.
-        engine: Where the local networks run; changes no result.
-        num_workers: Jobs at a time; changes no result.
+        workers: Run the local networks.
         limit: Number of clips, the first of the manifest; None takes all.
         on_progress: Called after each chunk of clips.
 
@@ -150,7 +148,7 @@ async def annotate_manifest(
         StepStore.open(run / STEPS_FILE) as steps,
         CallStore.open(run / CALLS_FILE, budget_usd=budget_usd) as calls,
     ):
-        executor = Executor(engine=engine, num_workers=num_workers, effort=steps.pending_effort)
+        executor = Executor(workers=workers, effort=steps.pending_effort)
         async with open_crew(settings, calls=calls, executor=executor) as crew:
             async for journey in annotate(clips, crew, steps, on_progress=on_progress):
                 ends[journey.end or "waiting"] += 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from omni2sound.data.workers import EngineName, map_jobs
+from omni2sound.data.workers import Workers
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -30,23 +30,17 @@ class Effort:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Executor:
-    """Engine and number of workers; changes speed, never a result."""
+    """Workers, and what they have done."""
 
-    engine: EngineName = "local"
-    num_workers: int = 1
+    workers: Workers = Workers()
     effort: dict[str, Effort] = field(default_factory=dict, compare=False)
     """Effort so far by function name; the owner of the dict may clear it."""
 
     async def map(
         self, function: Callable[[Job], Result], jobs: Sequence[Job]
     ) -> AsyncIterator[tuple[int, Result]]:
-        """Run every job once; see `map_jobs`."""
-        results = map_jobs(
-            partial(_timed, function),
-            list(enumerate(jobs)),
-            engine=self.engine,
-            num_workers=self.num_workers,
-        )
+        """Run every job once; see `Workers.map`."""
+        results = self.workers.map(partial(_timed, function), list(enumerate(jobs)))
         while True:
             # One thread after another, never two at a time: the iterator is not shared.
             done = await asyncio.to_thread(next, results, None)

@@ -74,12 +74,7 @@ def run_model(
         _check_controls(asked, run, options)
     out.mkdir(parents=True, exist_ok=True)
     failed = make_sounds(
-        asked,
-        out / "sounds",
-        run,
-        engine=options.engine,
-        num_workers=options.num_workers,
-        on_clip=on_step("sounds"),
+        asked, out / "sounds", run, workers=options.workers, on_clip=on_step("sounds")
     )
     identity = model_identity(run)
     submissions = [
@@ -160,8 +155,7 @@ def score_folders(
             embed=options.embed,
             num_remembered=options.num_remembered,
             on_clip=on_step("baselines"),
-            engine=options.engine,
-            num_workers=options.num_workers,
+            workers=options.workers,
         )
     evaluation = evaluate(asked, systems, options, on_step=on_step, with_copies=with_copies)
     facts = {**evaluation.facts, **(more_facts or {})}
@@ -232,12 +226,7 @@ def find_track(
     plan = TrackPlan(num_clips=limit or TrackPlan().num_clips, seed=seed)
     folder = options.cache_folder / "tracks" / f"{STAGE_OMNI}-{plan.num_clips}-seed-{seed}"
     return build_scene_track(
-        options.assets,
-        folder,
-        plan,
-        engine=options.engine,
-        num_workers=options.num_workers,
-        on_clip=on_step("track"),
+        options.assets, folder, plan, workers=options.workers, on_clip=on_step("track")
     )
 
 
@@ -257,8 +246,7 @@ def _checked_system(
         sample_rate_hz=submission.sample_rate_hz,
         others=[c.clip_id for c in track.clips],
         on_file=on_step(title),
-        engine=options.engine,
-        num_workers=options.num_workers,
+        workers=options.workers,
     )
     return System(
         name=submission.name,

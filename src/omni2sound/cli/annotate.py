@@ -25,7 +25,7 @@ from omni2sound.cli.options import (
     command_group,
 )
 from omni2sound.cli.progress import progress_bar
-from omni2sound.data.workers import default_workers
+from omni2sound.data.workers import Workers, default_workers
 from omni2sound.errors import UserError
 
 if TYPE_CHECKING:
@@ -152,8 +152,7 @@ def run(
                 run,
                 settings,
                 budget_usd=budget,
-                engine=engine,
-                num_workers=workers or default_workers(),
+                workers=Workers(engine=engine, count=workers or default_workers()),
                 limit=limit,
                 on_progress=lambda p: report(p.done, p.total),
             )
@@ -307,7 +306,7 @@ def judge(
             judge_name,
             joint=resolve_model(joint),
             options=_chat_options(key_variable, price_file, concurrency, timeout_s),
-            executor=Executor(engine=engine, num_workers=workers or default_workers()),
+            executor=Executor(workers=Workers(engine=engine, count=workers or default_workers())),
             limit=limit,
             budget_usd=_money(budget_usd),
         )

@@ -23,7 +23,7 @@ from omni2sound.cli.options import (
     command_group,
 )
 from omni2sound.cli.progress import progress_bar
-from omni2sound.data.workers import default_workers
+from omni2sound.data.workers import Workers, default_workers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -181,8 +181,7 @@ def check(
         with progress_bar("fingerprints") as report:
             heard = same_sound(
                 read,
-                engine=engine,
-                num_workers=num_workers or default_workers(),
+                workers=Workers(engine=engine, count=num_workers or default_workers()),
                 on_clip=report,
             )
         found += _new_overlaps(heard, found)
@@ -250,8 +249,7 @@ def features(
             split=split,
             options=CorpusOptions(window_s=window_s, max_windows=max_windows, latents=latents),
             media=media,
-            engine=engine,
-            num_workers=num_workers or default_workers(),
+            workers=Workers(engine=engine, count=num_workers or default_workers()),
             on_shard=report,
         )
     finish_build(out, built)

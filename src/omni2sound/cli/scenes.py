@@ -23,7 +23,7 @@ from omni2sound.cli.options import (
     command_group,
 )
 from omni2sound.cli.progress import progress_bar
-from omni2sound.data.workers import default_workers
+from omni2sound.data.workers import Workers, default_workers
 from omni2sound.files import corpus_folder
 
 if TYPE_CHECKING:
@@ -244,8 +244,7 @@ def features(
             split=split,
             seed=seed,
             plans=plans,
-            engine=engine,
-            num_workers=num_workers or default_workers(),
+            workers=Workers(engine=engine, count=num_workers or default_workers()),
             on_shard=report,
         )
     finish_build(out, built)

@@ -23,6 +23,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_
 from concurrent.futures import wait as wait_for
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from multiprocessing.connection import wait
@@ -49,60 +50,64 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def map_jobs(
-    function: Callable[[Job], Result],
-    jobs: Sequence[Job],
-    *,
-    engine: EngineName = "local",
-    num_workers: int = 1,
-) -> Iterator[Result]:
-    """Do every job once.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workers:
+    """What runs jobs, and how many at a time; changes speed, never a result.
 
-    Args:
-        function: A function at a module's top level, or a `partial` of one.
-        jobs: Its arguments.
+    Attributes:
         engine: "local": this process with one worker, otherwise processes. "ray": the cluster
             that the environment variable `RAY_ADDRESS` names, or one started here.
-        num_workers: Jobs at a time on this machine; a cluster decides for itself.
+        count: Jobs at a time on this machine; a cluster decides for itself.
 
     Raises:
-        MissingPartError: If Ray is needed and not installed.
-        UserError: If a worker process died.
+        UserError: If the count is below 1.
     """
-    if num_workers < 1:
-        raise UserError(f"expected 1 or more, got {num_workers}", field="num_workers")
-    if engine == "ray":
-        return _on_ray(function, jobs, num_workers)
-    work = partial(_run_single_threaded, function)
-    if num_workers == 1 or len(jobs) < 2:
-        return map(work, jobs)
-    return _in_processes(work, jobs, num_workers)
 
+    engine: EngineName = "local"
+    count: int = 1
 
-def map_in_order(
-    function: Callable[[Job], Result],
-    jobs: Sequence[Job],
-    *,
-    engine: EngineName = "local",
-    num_workers: int = 1,
-    on_job: Callable[[int, int], None] | None = None,
-) -> list[Result]:
-    """Do every job once, as `map_jobs` does, and return the results in the order of the jobs.
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise UserError(f"expected 1 or more, got {self.count}", field="count")
 
-    Args:
-        function: As for `map_jobs`.
-        jobs: As for `map_jobs`.
-        engine: As for `map_jobs`.
-        num_workers: As for `map_jobs`.
-        on_job: Called with (jobs done, jobs in all).
-    """
-    found: dict[int, Result] = {}
-    work, numbered = partial(_run_numbered, function), tuple(enumerate(jobs))
-    for place, result in map_jobs(work, numbered, engine=engine, num_workers=num_workers):
-        found[place] = result
-        if on_job is not None:
-            on_job(len(found), len(jobs))
-    return [found[place] for place in range(len(jobs))]
+    def map(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> Iterator[Result]:
+        """Do every job once; results come in the order of completion.
+
+        Args:
+            function: A function at a module's top level, or a `partial` of one.
+            jobs: Its arguments.
+
+        Raises:
+            MissingPartError: If Ray is needed and not installed.
+            UserError: If a worker process died.
+        """
+        if self.engine == "ray":
+            return _on_ray(function, jobs, self.count)
+        work = partial(_run_single_threaded, function)
+        if self.count == 1 or len(jobs) < 2:
+            return map(work, jobs)
+        return _in_processes(work, jobs, self.count)
+
+    def map_in_order(
+        self,
+        function: Callable[[Job], Result],
+        jobs: Sequence[Job],
+        *,
+        on_job: Callable[[int, int], None] | None = None,
+    ) -> list[Result]:
+        """Do every job once, as `map` does, and return the results in the order of the jobs.
+
+        Args:
+            function: As for `map`.
+            jobs: As for `map`.
+            on_job: Called with (jobs done, jobs in all).
+        """
+        found: dict[int, Result] = {}
+        for place, result in self.map(partial(_run_numbered, function), list(enumerate(jobs))):
+            found[place] = result
+            if on_job is not None:
+                on_job(len(found), len(jobs))
+        return [found[place] for place in range(len(jobs))]
 
 
 def _run_numbered(
@@ -122,7 +127,7 @@ def _run_single_threaded(function: Callable[[Job], Result], job: Job) -> Result:
 
 
 class _Kept:
-    """Workers that are reused from one `map_jobs` to the next."""
+    """Workers that are reused from one `Workers.map` to the next."""
 
     def __init__(self) -> None:
         self.pools: dict[int, ProcessPoolExecutor] = {}

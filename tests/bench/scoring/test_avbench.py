@@ -15,11 +15,11 @@ from omni2sound.bench.report.notes import notes_of
 from omni2sound.bench.report.results import ScoredRun, read_run
 from omni2sound.bench.report.write import write_report
 from omni2sound.bench.run import Submission, score_folders
-from omni2sound.bench.scoring import avbench as avbench_features
 from omni2sound.bench.scoring.avbench import embed_track
 from omni2sound.bench.scoring.options import PublishedNetworks, ScoringOptions
 from omni2sound.bench.systems.folder import SoundFile
 from omni2sound.bench.tracks.track import Track, TrackClip, TrackInfo, file_sha256, write_track
+from omni2sound.data.workers import Workers
 from omni2sound.encoders.metric.panns import Panns
 from tests.bench.metrics.test_avbench import write_sound, write_video
 from tests.bench.tiny_networks import tiny_networks
@@ -173,11 +173,12 @@ def test_networks_are_held_by_as_many_workers_as_they_say(
     taken = []
 
     def map_in_order(
-        function: object, jobs: Sequence[object], *, num_workers: int, **_: object
+        self: Workers, function: object, jobs: Sequence[object], **_: object
     ) -> list[dict[str, str]]:
-        taken.append(num_workers)
+        taken.append(self.count)
         return [{} for _ in jobs]
 
-    monkeypatch.setattr(avbench_features, "map_in_order", map_in_order)
-    embed_track(track, [], replace(PUBLISHED, num_workers=asked), cache_folder=run.folder / "cache")
+    monkeypatch.setattr(Workers, "map_in_order", map_in_order)
+    published = replace(PUBLISHED, workers=Workers(count=asked))
+    embed_track(track, [], published, cache_folder=run.folder / "cache")
     assert taken == [asked]

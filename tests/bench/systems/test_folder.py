@@ -61,7 +61,7 @@ def test_each_problem_is_named_once_and_no_clip_is_replaced(tmp_path: Path) -> N
     (tmp_path / "notes.txt").write_text("read me", encoding="utf-8")
     wanted = ["good", "better", "silence", "clip", "short", "long", "rate", "nan", "noise", "two"]
     wanted.append("gone")
-    check = check_folder(tmp_path, [clip(name) for name in wanted], num_workers=1)
+    check = check_folder(tmp_path, [clip(name) for name in wanted])
     found = {(p.kind, p.name) for p in check.problems}
     assert found == {
         ("missing", "gone"),

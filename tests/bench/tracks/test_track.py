@@ -22,6 +22,7 @@ from omni2sound.bench.tracks.track import (
     read_track,
     write_track,
 )
+from omni2sound.data.workers import Workers
 from omni2sound.errors import ConfigError, IntegrityError, UserError
 from omni2sound.media.audio import read_audio
 from omni2sound.media.info import probe
@@ -41,7 +42,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 def test_two_people_build_the_same_bytes(scene_track: Track, store: Path, tmp_path: Path) -> None:
     plan = TrackPlan(num_clips=8, seed=3, duration_s=2.0)
-    again = build_scene_track(store, tmp_path / "again", plan, num_workers=2)
+    again = build_scene_track(store, tmp_path / "again", plan, workers=Workers(count=2))
     assert again.identity == scene_track.identity
     assert bytes_of(again.folder) == bytes_of(scene_track.folder)
 

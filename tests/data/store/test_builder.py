@@ -15,17 +15,15 @@ import pytest
 from omni2sound.data.store.builder import BuildReport, build_store
 from omni2sound.data.store.index import verify_store
 from omni2sound.data.store.rows import FeatureStore
-from omni2sound.data.workers import EngineName, map_jobs
+from omni2sound.data.workers import EngineName, Workers
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
 from tests.data.rows import FAILING, SmallJob, clip, jobs, rows
 
 ROOT = Path(__file__).parents[3]
 
 
-def build(out: Path, work: list[SmallJob], *, num_workers: int = 1) -> BuildReport:
-    return build_store(
-        out, description={"numbers": "all"}, jobs=work, make=rows, num_workers=num_workers
-    )
+def build(out: Path, work: list[SmallJob], *, workers: Workers = Workers()) -> BuildReport:
+    return build_store(out, description={"numbers": "all"}, jobs=work, make=rows, workers=workers)
 
 
 def build_elsewhere(tmp_path: Path, *, engine: EngineName, kill_at: int | None) -> int:
@@ -33,15 +31,17 @@ def build_elsewhere(tmp_path: Path, *, engine: EngineName, kill_at: int | None) 
     code = (
         "from pathlib import Path\n"
         "from omni2sound.data.store.builder import build_store\n"
+        "from omni2sound.data.workers import Workers\n"
         "from tests.data.rows import jobs, rows\n"
         f"folder = Path({str(tmp_path)!r})\n"
-        f"build_store(folder / 'store', description={{'numbers': 'all'}}, engine={engine!r},\n"
-        f"            jobs=jobs(folder, 6, kill_at={kill_at}), make=rows, num_workers=2)\n"
+        f"build_store(folder / 'store', description={{'numbers': 'all'}},\n"
+        f"            jobs=jobs(folder, 6, kill_at={kill_at}), make=rows,\n"
+        f"            workers=Workers(engine={engine!r}, count=2))\n"
     )
     path = os.pathsep.join([str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-c", f"if __name__ == '__main__':\n exec({code!r})"]
     if kill_at is not None:  # in one process, so that it is the builder that dies
-        command[-1] = command[-1].replace("num_workers=2", "num_workers=1")
+        command[-1] = command[-1].replace("count=2", "count=1")
     environment = os.environ | {"PYTHONPATH": path}
     return subprocess.run(command, env=environment, cwd=ROOT, check=False).returncode
 
@@ -122,7 +122,7 @@ def test_every_engine_makes_the_same_bytes(tmp_path: Path, engine: str) -> None:
     if engine == "ray":
         assert build_elsewhere(tmp_path, engine="ray", kill_at=None) == 0
     else:
-        build(tmp_path / "store", jobs(tmp_path, 6), num_workers=2)
+        build(tmp_path / "store", jobs(tmp_path, 6), workers=Workers(count=2))
     assert contents(tmp_path / "store") == contents(tmp_path / "here")
     assert set(made(tmp_path).values()) == {2}
 
@@ -157,10 +157,10 @@ def test_a_store_has_one_builder_at_a_time(tmp_path: Path) -> None:
 
 def test_a_job_that_kills_its_worker_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a worker process died"):
-        build(tmp_path / "store", jobs(tmp_path, 2, kill_at=1), num_workers=2)
+        build(tmp_path / "store", jobs(tmp_path, 2, kill_at=1), workers=Workers(count=2))
 
 
 def test_ray_is_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingPartError, match=r"pip install 'omni2sound\[scale\]'"):
-        next(map_jobs(abs, [1], engine="ray"))
+        next(Workers(engine="ray").map(abs, [1]))

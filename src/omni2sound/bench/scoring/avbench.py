@@ -36,7 +36,6 @@ from omni2sound.bench.scoring.cache import entry_key, entry_path, put_entry
 from omni2sound.bench.scoring.options import PublishedNetworks
 from omni2sound.bench.systems.folder import SoundFile
 from omni2sound.bench.tracks.track import Track
-from omni2sound.data.workers import EngineName, map_in_order
 from omni2sound.media.audio import read_audio
 from omni2sound.media.samples import Audio
 from omni2sound.runtime import resolve_device
@@ -155,7 +154,6 @@ def embed_track(
     published: PublishedNetworks,
     *,
     cache_folder: Path,
-    engine: EngineName = "local",
     on_job: Callable[[int, int], None] | None = None,
 ) -> TrackFeatures:
     """Compute the features of every sound, video and caption that are not in the cache.
@@ -165,7 +163,6 @@ def embed_track(
         sounds: Sounds of all systems; equal ones are embedded once.
         published: Folder of the networks' files.
         cache_folder: Folder of entries.
-        engine: Engine of the jobs.
         on_job: Called with (jobs done, jobs in all).
 
     Raises:
@@ -184,13 +181,7 @@ def embed_track(
         text = _text_sha256(clip.caption)
         jobs["caption", text] = _Job(kind="caption", sha256=text, source=clip.caption)
     wanted = [job for job in jobs.values() if digests.keys() & set(_NETWORKS[job.kind])]
-    reasons = map_in_order(
-        partial(_embed, work),
-        wanted,
-        engine=engine,
-        num_workers=published.num_workers,
-        on_job=on_job,
-    )
+    reasons = published.workers.map_in_order(partial(_embed, work), wanted, on_job=on_job)
     dropped = {(j.kind, j.sha256): r for j, r in zip(wanted, reasons, strict=True) if r}
     return TrackFeatures(
         networks=networks, digests=digests, _work=work, _track=track, _dropped=dropped

@@ -146,7 +146,6 @@ def evaluate(
             [sound for _, sound in _sounds_of(track, everyone)],
             options.published,
             cache_folder=options.cache_folder,
-            engine=options.engine,
             on_job=on_step("published networks"),
         )
         rows += [row for part in track.parts for row in _published(track, features, scored, part)]

@@ -16,7 +16,7 @@ import torch
 from omni2sound.bench.metrics.avbench.clips import Networks
 from omni2sound.bench.metrics.tagging import load_tagger
 from omni2sound.bench.systems.baseline_files import NUM_REMEMBERED, Embedders
-from omni2sound.data.workers import EngineName, default_workers
+from omni2sound.data.workers import EngineName, Workers, default_workers
 from omni2sound.errors import UserError
 from omni2sound.files import cache_dir, corpus_folder
 
@@ -40,8 +40,8 @@ class PublishedNetworks:
     device: str = "auto"
     load: Callable[[Path, torch.device | str], Networks] = Networks.load
     """Importable by name."""
-    num_workers: int = 1
-    """Jobs at a time. One is this process; with more, each holds all networks, and so does this."""
+    workers: Workers = Workers()
+    """One is this process; with more, each holds all networks, and so does this."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,8 +58,7 @@ class ScoringOptions:
     num_remembered: int = NUM_REMEMBERED
     """Training scenes of each part to retrieve from."""
     embed: Embedders = field(default_factory=Embedders)
-    engine: EngineName = "local"
-    num_workers: int = 1
+    workers: Workers = Workers()
 
 
 def scoring_options(
@@ -95,9 +94,10 @@ def scoring_options(
         taggers=tuple(dict.fromkeys(taggers)),
         published=None
         if weights is None
-        else PublishedNetworks(weights=weights, num_workers=num_workers or 1),
+        else PublishedNetworks(
+            weights=weights, workers=Workers(engine=engine, count=num_workers or 1)
+        ),
         cache_folder=cache_folder or cache_dir() / "bench",
         assets=folder if corpus or folder.is_dir() else None,
-        engine=engine,
-        num_workers=num_workers or default_workers(),
+        workers=Workers(engine=engine, count=num_workers or default_workers()),
     )

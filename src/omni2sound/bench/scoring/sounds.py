@@ -43,7 +43,6 @@ from omni2sound.bench.systems.folder import SoundFile
 from omni2sound.bench.tracks.scenes import read_truth, stored_recordings
 from omni2sound.bench.tracks.track import Track, TrackClip, open_track
 from omni2sound.config import from_json
-from omni2sound.data.workers import map_in_order
 from omni2sound.errors import UserError
 from omni2sound.media.audio import read_audio
 from omni2sound.media.samples import Audio, fit_length, round_half_up
@@ -161,13 +160,7 @@ def _for_each(
     options: ScoringOptions,
     on_sound: OnSound | None,
 ) -> list[Result]:
-    return map_in_order(
-        work,
-        list(sounds),
-        engine=options.engine,
-        num_workers=options.num_workers,
-        on_job=on_sound,
-    )
+    return options.workers.map_in_order(work, list(sounds), on_job=on_sound)
 
 
 def read_features(path: Path) -> TaggerFeatures:

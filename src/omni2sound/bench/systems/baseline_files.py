@@ -32,7 +32,7 @@ from omni2sound.bench.systems.system import NOISE, REAL_ELSEWHERE, RETRIEVAL, Sy
 from omni2sound.bench.tracks.scene_clips import SceneClip, draw_clips
 from omni2sound.bench.tracks.scenes import open_assets, scene_clip
 from omni2sound.bench.tracks.track import PARTS, Track, TrackClip, open_track
-from omni2sound.data.workers import EngineName, map_in_order, map_jobs
+from omni2sound.data.workers import Workers
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.errors import UserError
@@ -126,8 +126,7 @@ def stage_baselines(
     *,
     embed: Embedders = Embedders(),
     num_remembered: int = NUM_REMEMBERED,
-    engine: EngineName = "local",
-    num_workers: int = 1,
+    workers: Workers = Workers(),
     on_clip: Callable[[int, int], None] | None = None,
 ) -> list[System]:
     """The baselines that need the corpus; sounds that are there are not made again.
@@ -138,8 +137,7 @@ def stage_baselines(
         out: Folder; each baseline gets one below it.
         embed: What loads the embeddings that retrieval compares.
         num_remembered: Training scenes of each part to retrieve from.
-        engine: What the jobs run on.
-        num_workers: Clips at a time.
+        workers: Make a clip each.
         on_clip: Called with (clips done, clips in all).
 
     Raises:
@@ -161,13 +159,13 @@ def stage_baselines(
     memory = out / f"memory-{num_remembered}.npz"
     if not memory.is_file():
         jobs = [(part, k) for part in PARTS for k in range(num_remembered)]
-        _remember(track, assets, memory, embed, jobs, engine, num_workers)
+        _remember(track, assets, memory, embed, jobs, workers)
     missing = [
         c for c in track.clips if any(not (f / f"{c.clip_id}.flac").is_file() for f in folders)
     ]
     done = len(track.clips) - len(missing)
     work = partial(_play, track.folder, assets, memory, out, embed)
-    for _ in map_jobs(work, missing, engine=engine, num_workers=num_workers):
+    for _ in workers.map(work, missing):
         done += 1
         if on_clip is not None:
             on_clip(done, len(track.clips))
@@ -200,13 +198,12 @@ def _remember(
     target: Path,
     embed: Embedders,
     jobs: Sequence[tuple[str, int]],
-    engine: EngineName,
-    num_workers: int,
+    workers: Workers,
 ) -> None:
     """Embeddings of training scenes; the scenes themselves follow from their seeds."""
     seed, duration_s = _drawn_with(track)
     work = partial(_embed_scene, assets, embed, seed, duration_s)
-    embedded = map_in_order(work, jobs, engine=engine, num_workers=num_workers)
+    embedded = workers.map_in_order(work, jobs)
     pairs = list(zip(embedded, jobs, strict=True))
     arrays = {
         f"{part}_{kind}": np.stack([e[at] for e, (p, _) in pairs if p == part])

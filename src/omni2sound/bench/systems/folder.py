@@ -28,7 +28,7 @@ import numpy as np
 
 from omni2sound.bench.metrics.onset import is_silent
 from omni2sound.bench.tracks.track import TrackClip
-from omni2sound.data.workers import EngineName, map_in_order
+from omni2sound.data.workers import Workers
 from omni2sound.errors import MediaError, UserError
 from omni2sound.files import file_sha256, write_json
 from omni2sound.media.audio import read_audio
@@ -106,8 +106,7 @@ def check_folder(
     *,
     sample_rate_hz: int | None = None,
     others: Sequence[str] = (),
-    engine: EngineName = "local",
-    num_workers: int = 1,
+    workers: Workers = Workers(),
     on_file: Callable[[int, int], None] | None = None,
 ) -> FolderCheck:
     """Look at every file once.
@@ -117,8 +116,7 @@ def check_folder(
         clips: What it should hold.
         sample_rate_hz: What every file should have; None: what most of them have.
         others: Ids that are no mistake though they are not asked for (clips past a limit).
-        engine: What the jobs run on.
-        num_workers: Files at a time.
+        workers: Look at a file each.
         on_file: Called with (files done, files in all).
 
     Raises:
@@ -147,7 +145,7 @@ def check_folder(
             problems.append(_problem("twice", clip_id, message))
         else:
             problems.append(_problem("missing", clip_id, "no file has this name"))
-    looked = map_in_order(_look, jobs, engine=engine, num_workers=num_workers, on_job=on_file)
+    looked = workers.map_in_order(_look, jobs, on_job=on_file)
     rates = Counter(seen.rate_hz for seen in looked if seen.rate_hz)
     expected = sample_rate_hz or (max(rates, key=lambda r: (rates[r], r)) if rates else None)
     sounds = []

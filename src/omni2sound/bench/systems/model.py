@@ -25,7 +25,7 @@ from omni2sound.bench.systems.folder import SETTINGS, check_settings
 from omni2sound.bench.systems.system import RECONSTRUCTION
 from omni2sound.bench.tracks.scenes import seen_caption
 from omni2sound.bench.tracks.track import TASKS, Part, Track, TrackClip, open_track
-from omni2sound.data.workers import EngineName, map_jobs
+from omni2sound.data.workers import Workers
 from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.generate.request import GenerationRequest, Task
@@ -173,8 +173,7 @@ def make_sounds(
     out: Path,
     run: ModelRun,
     *,
-    engine: EngineName = "local",
-    num_workers: int = 1,
+    workers: Workers = Workers(),
     on_clip: Callable[[int, int], None] | None = None,
 ) -> Mapping[str, str]:
     """Make the sounds that are missing.
@@ -183,8 +182,7 @@ def make_sounds(
         track: The track, limited to the clips that are wanted.
         out: Folder; each variant gets one below it.
         run: Model and settings.
-        engine: What the jobs run on.
-        num_workers: Blocks at a time.
+        workers: Make a block each.
         on_clip: Called with (clips done, clips in all).
 
     Returns:
@@ -206,8 +204,7 @@ def make_sounds(
     }
     done, failed = len(track.clips) - sum(blocks.values()), {}
     work = partial(_make, track.folder, out, run, variants)
-    jobs = tuple(blocks)
-    for first, reasons in map_jobs(work, jobs, engine=engine, num_workers=num_workers):
+    for first, reasons in workers.map(work, tuple(blocks)):
         done += blocks[first]
         failed.update(reasons)
         if on_clip is not None:

@@ -29,7 +29,7 @@ from omni2sound.bench.tracks.track import (
     read_track,
     write_track,
 )
-from omni2sound.data.workers import EngineName, map_in_order
+from omni2sound.data.workers import Workers
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import write_text
 from omni2sound.media.audio import write_audio
@@ -74,8 +74,7 @@ def build_scene_track(
     out: Path,
     plan: TrackPlan,
     *,
-    engine: EngineName = "local",
-    num_workers: int = 1,
+    workers: Workers = Workers(),
     on_clip: Callable[[int, int], None] | None = None,
 ) -> Track:
     """Write missing clips, then the track.
@@ -84,8 +83,7 @@ def build_scene_track(
         assets: Folder of recordings and pictures.
         out: Folder; created if missing. A track of the same plan is left unchanged.
         plan: Number, seed and duration of the clips.
-        engine: Engine that runs the jobs.
-        num_workers: Number of parallel jobs.
+        workers: Write a clip each.
         on_clip: Called with (clips done, number of clips).
 
     Raises:
@@ -106,13 +104,8 @@ def build_scene_track(
         return there
     for name in ("video", "audio", "truth"):
         (out / name).mkdir(parents=True, exist_ok=True)
-    clips = map_in_order(
-        partial(_write_clip, assets, out, plan),
-        range(plan.num_clips),
-        engine=engine,
-        num_workers=num_workers,
-        on_job=on_clip,
-    )
+    work = partial(_write_clip, assets, out, plan)
+    clips = workers.map_in_order(work, range(plan.num_clips), on_job=on_clip)
     _write_recordings(assets, out, clips)
     return write_track(out, info, clips)
 

@@ -16,7 +16,7 @@ import typer
 
 from omni2sound.cli.options import CorpusOption, EngineOption, WorkersOption, command_group
 from omni2sound.cli.progress import progress_bar
-from omni2sound.data.workers import default_workers
+from omni2sound.data.workers import Workers, default_workers
 from omni2sound.errors import UserError
 from omni2sound.files import corpus_folder
 
@@ -63,8 +63,7 @@ def stage_omni(
             corpus_folder(corpus),
             out,
             TrackPlan(num_clips=clips, seed=seed, duration_s=duration),
-            engine=engine,
-            num_workers=workers or default_workers(),
+            workers=Workers(engine=engine, count=workers or default_workers()),
             on_clip=report,
         )
     _print_identity(track)

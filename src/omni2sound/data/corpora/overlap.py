@@ -29,7 +29,7 @@ from omni2sound.data.corpora.fingerprint import (
     fingerprint,
 )
 from omni2sound.data.corpora.manifest import Clip, Manifest
-from omni2sound.data.workers import EngineName, map_jobs
+from omni2sound.data.workers import Workers
 from omni2sound.errors import UserError
 from omni2sound.media import read_audio
 
@@ -114,8 +114,7 @@ class _Job:
 def same_sound(
     manifests: Sequence[Manifest],
     *,
-    engine: EngineName = "local",
-    num_workers: int = 1,
+    workers: Workers = Workers(),
     on_clip: Callable[[int, int], None] | None = None,
 ) -> tuple[Overlap, ...]:
     """Find pairs with nearly the same sound; unreadable media are skipped with a warning."""
@@ -133,7 +132,7 @@ def same_sound(
         for i in range(0, len(refs), CHUNK_CLIPS)
     ]
     prints: dict[int, Fingerprint] = {}
-    for first, made in map_jobs(_fingerprints, jobs, engine=engine, num_workers=num_workers):
+    for first, made in workers.map(_fingerprints, jobs):
         prints |= dict(enumerate(made, start=first))
         if on_clip is not None:
             on_clip(len(prints), len(refs))

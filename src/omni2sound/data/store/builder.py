@@ -36,7 +36,7 @@ from omni2sound.data.store.index import (
     write_index,
 )
 from omni2sound.data.store.rows import ClipFeatures, write_shard
-from omni2sound.data.workers import EngineName, map_jobs
+from omni2sound.data.workers import Workers
 from omni2sound.errors import UserError
 from omni2sound.files import split_lines, write_text
 from omni2sound.weights import ATTRIBUTION_FILE
@@ -76,8 +76,7 @@ def build_store(
     jobs: Sequence[Job],
     make: Callable[[Job], Iterable[ClipFeatures | ClipFailure]],
     attribution: str = "",
-    engine: EngineName = "local",
-    num_workers: int = 1,
+    workers: Workers = Workers(),
     on_shard: Callable[[int, int], None] | None = None,
 ) -> BuildReport:
     """Build every missing shard, then write the index.
@@ -88,8 +87,7 @@ def build_store(
         jobs: One for each shard, in the order of the store.
         make: Function at a module's top level: the rows of a job, and the clips that failed.
         attribution: Content of `attribution.tsv`.
-        engine: "local" or "ray"; see `data.workers`.
-        num_workers: Jobs at a time.
+        workers: Make the shards.
         on_shard: Called with (shards done, number of shards).
 
     Raises:
@@ -116,8 +114,7 @@ def build_store(
             for record in done.values():
                 _append(progress, asdict(record))
             if missing:
-                work = partial(_make_shard, make, out)
-                for record in map_jobs(work, missing, engine=engine, num_workers=num_workers):
+                for record in workers.map(partial(_make_shard, make, out), missing):
                     done[record.name] = record
                     _append(progress, asdict(record))
                     if on_shard is not None:

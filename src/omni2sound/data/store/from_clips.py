@@ -29,7 +29,7 @@ from omni2sound.data.store.builder import BuildReport, build_store
 from omni2sound.data.store.encode import ClipEncoders, EncoderSource, load_encoders
 from omni2sound.data.store.index import ClipFailure
 from omni2sound.data.store.rows import ClipFeatures
-from omni2sound.data.workers import EngineName
+from omni2sound.data.workers import Workers
 from omni2sound.errors import UserError
 from omni2sound.media import iter_frames, probe, read_audio
 
@@ -80,8 +80,7 @@ def build_corpus_features(
     split: Split = "train",
     options: CorpusOptions,
     media: Path | None = None,
-    engine: EngineName = "local",
-    num_workers: int = 1,
+    workers: Workers = Workers(),
     on_shard: Callable[[int, int], None] | None = None,
 ) -> BuildReport:
     """Build every missing shard.
@@ -93,8 +92,7 @@ def build_corpus_features(
         split: Split of the clips.
         options: Options of rows.
         media: Folder of the media. Default: the one that the manifest names.
-        engine: "local" or "ray"; does not change the result.
-        num_workers: Jobs at a time; does not change the result.
+        workers: Make the shards.
         on_shard: Called with (shards done, number of shards).
 
     Raises:
@@ -131,8 +129,7 @@ def build_corpus_features(
             for first in range(0, len(clips), SHARD_CLIPS)
         ],
         make=_rows,
-        engine=engine,
-        num_workers=num_workers,
+        workers=workers,
         on_shard=on_shard,
     )
 

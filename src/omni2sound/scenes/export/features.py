@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from omni2sound.data.store.builder import BuildReport, build_store
 from omni2sound.data.store.encode import ClipEncoders, EncoderSource, load_encoders
 from omni2sound.data.store.rows import ClipFeatures
-from omni2sound.data.workers import EngineName
+from omni2sound.data.workers import Workers
 from omni2sound.errors import ConfigError
 from omni2sound.scenes.captions import audio_only_caption, captions
 from omni2sound.scenes.draw import check_duration, draw_scene
@@ -76,8 +76,7 @@ def build_features(
     latents: bool = False,
     classes: Sequence[str] | None = None,
     speed: float = 0.0,
-    engine: EngineName = "local",
-    num_workers: int = 1,
+    workers: Workers = Workers(),
     on_shard: Callable[[int, int], None] | None = None,
 ) -> BuildReport:
     """Build every missing shard.
@@ -93,8 +92,7 @@ def build_features(
         classes: Classes of the sources. Default: all.
         speed: Speed perturbation: play recordings faster or slower by up to this fraction, with
             other factors in each shard (`SceneAssets.at_other_speeds`).
-        engine: "local" or "ray"; does not change the result.
-        num_workers: Number of processes; does not change the result.
+        workers: Make the shards.
         on_shard: Called with (shards done, number of shards).
 
     Raises:
@@ -140,8 +138,7 @@ def build_features(
             for first in range(0, plan.count, SHARD_SCENES)
         ],
         make=_clips,
-        engine=engine,
-        num_workers=num_workers,
+        workers=workers,
         on_shard=on_shard,
     )
 
