@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import butter, sosfilt
 
-from omni2sound.bench.metrics.tagger_8s import distance_scores, embed_clip
+from omni2sound.bench.metrics.tagger_8s import as_scores, embed_clip
 from omni2sound.bench.metrics.tagging import PatchTagger
-from omni2sound.bench.stats.frechet_sets import SetOfSounds, groups_of
+from omni2sound.bench.stats.distances import kl_divergences
+from omni2sound.bench.stats.frechet_sets import SetOfSounds, groups_of, set_values
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
 Damage = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
@@ -92,7 +93,11 @@ def main() -> int:
     group_N = groups_of(count)
     real_set = SetOfSounds(real, group_N)
     for name, clips in made.items():
-        found = distance_scores(real_set, SetOfSounds(clips, group_N), tagger_name=given.tagger)
+        made_set = SetOfSounds(clips, group_N)
+        kl_N = kl_divergences(real_set.logits_NK, made_set.logits_NK)
+        found = as_scores(
+            set_values(real_set, made_set), kl_N, tagger_name=given.tagger, num_clips=count
+        )
         scores = {s.name: s.estimate for s in found}
         values[name] = {n: scores[n].value for n in NAMES}
         cells = " | ".join(

@@ -29,7 +29,7 @@ from PIL import Image, ImageDraw
 
 from omni2sound import Audio, GenerationResult, Omni2SoundPipeline
 from omni2sound.bench.metrics.onsets import Onsets
-from omni2sound.bench.metrics.tagging import class_scores
+from omni2sound.bench.metrics.tagging import patch_scores
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.media.audio import write_audio
 from omni2sound.media.encode import AudioCodec, add_audio_stream, encode_audio, fit_audio
@@ -160,9 +160,10 @@ def write_with_sound(silent: Path, result: GenerationResult, path: Path) -> None
 
 def heard(audio: Audio, tagger: YamNet) -> str:
     """The three classes that YAMNet is surest of."""
-    scores_K = class_scores(audio.samples_CN[0], audio.sample_rate_hz, tagger)
-    if scores_K is None:
+    scores_PK = patch_scores(audio.samples_CN[0], audio.sample_rate_hz, tagger)
+    if scores_PK is None:
         return "silent"
+    scores_K = scores_PK.max(axis=0)
     best = [k for k in np.argsort(-scores_K) if tagger.class_names[k] != "Silence"][:3]
     return "YAMNet " + ", ".join(f"{tagger.class_names[k]} {scores_K[k]:.2f}" for k in best)
 

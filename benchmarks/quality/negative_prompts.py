@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound import Omni2SoundPipeline
-from omni2sound.bench.metrics.tagging import CatalogueTagger, class_scores
+from omni2sound.bench.metrics.tagging import CatalogueTagger, patch_scores
 from omni2sound.bench.quick.score import QUICK_CLASSES
 from omni2sound.bench.stats.bootstrap import bootstrap_difference
 from omni2sound.encoders.metric.yamnet import YamNet
@@ -51,8 +51,8 @@ def main() -> None:
         sounds = _sounds(pipeline, prompts, negative_texts)
         rows, heard = [], []
         for sound_N, (a, b, _) in zip(sounds, names, strict=True):
-            scores_K = class_scores(sound_N, 16_000, judge)
-            largest = [0.0 if scores_K is None else scores_K[groups[c]].max() for c in (a, b)]
+            scores_PK = patch_scores(sound_N, 16_000, judge)
+            largest = [0.0 if scores_PK is None else scores_PK[:, groups[c]].max() for c in (a, b)]
             rows.append(largest)
             heard.append([c in ears.tag(sound_N).classes for c in (a, b)])
         scores[negative] = np.array(rows, float)

@@ -20,7 +20,7 @@ from omni2sound import Omni2SoundPipeline
 from omni2sound.bench.metrics.scene_v1 import ClipScore, score_clip, stage_scores
 from omni2sound.bench.metrics.tagging import CatalogueTagger, RealTags, tag_recordings
 from omni2sound.bench.quick.model import PipelineSounds
-from omni2sound.bench.stats.bootstrap import bootstrap_difference, bootstrap_ratio_difference
+from omni2sound.bench.stats.bootstrap import bootstrap_difference, bootstrap_means
 from omni2sound.bench.tracks.scene_clips import SceneClip, ScenePictures, draw_clips
 from omni2sound.bench.tracks.track import Part
 from omni2sound.encoders.metric.tagger import Tagger
@@ -130,12 +130,16 @@ def _row(scores: list[ClipScore]) -> str:
     )
 
 
-def _onset_sums(scores: list[ClipScore]) -> tuple[list[int], list[int]]:
-    return [2 * c.pairs for c in scores], [c.num_found + c.num_true for c in scores]
+def _onset_sums(scores: list[ClipScore]) -> list[NDArray[np.float64]]:
+    sums = [(2 * c.pairs, c.num_found + c.num_true) for c in scores]
+    return list(np.array(sums, np.float64).T)
 
 
 def _differences(scores: list[ClipScore], plain: list[ClipScore]) -> str:
-    f1 = bootstrap_ratio_difference(_onset_sums(scores), _onset_sums(plain))
+    f1 = bootstrap_means(
+        [*_onset_sums(scores), *_onset_sums(plain)],
+        lambda means: means[0] / means[1] - means[2] / means[3],
+    )
     told = [("onset F1", f1)]
     for name in ("seen_heard", "seen_heard_2nd", "unseen_heard", "unseen_heard_2nd"):
         # What is asked of a clip is the same for every system: both are None, or neither is.

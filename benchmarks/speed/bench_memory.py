@@ -41,7 +41,7 @@ from omni2sound.bench.scoring.options import ScoringOptions
 from omni2sound.bench.systems.folder import check_folder
 from omni2sound.bench.systems.system import System
 from omni2sound.bench.tracks.track import TrackClip, TrackInfo, read_track, write_track
-from omni2sound.data.workers import EngineName
+from omni2sound.data.workers import EngineName, Workers
 
 RATE_HZ = 16_000
 CLIP_S = 0.1
@@ -84,8 +84,9 @@ def make(folder: Path, count: int, seed: int) -> None:
         soundfile.write(folder / f"c{k:05d}.wav", 0.1 * sound, RATE_HZ)
 
 
-def measure(folder: Path, count: int, tagger: str, engine: EngineName, workers: int) -> None:
+def measure(folder: Path, count: int, tagger: str, engine: EngineName, num_workers: int) -> None:
     """In a process of its own, so that its peak is of this number of clips alone."""
+    workers = Workers(engine=engine, count=num_workers)
     begin = time.perf_counter()
     make(folder / "audio", count, 0)
     make(folder / "made", count, 1)
@@ -102,12 +103,10 @@ def measure(folder: Path, count: int, tagger: str, engine: EngineName, workers: 
     write_track(folder, TrackInfo(name="noise", version="1"), clips)
     ready = time.perf_counter()
     track = read_track(folder)
-    check = check_folder(folder / "made", track.clips, engine=engine, num_workers=workers)
+    check = check_folder(folder / "made", track.clips, workers=workers)
     assert not check.problems
     made = System(name="made", sounds={s.clip_id: s for s in check.sounds})
-    options = ScoringOptions(
-        taggers=(tagger,), cache_folder=folder / "cache", engine=engine, num_workers=workers
-    )
+    options = ScoringOptions(taggers=(tagger,), cache_folder=folder / "cache", workers=workers)
     evaluation = evaluate(track, [made], options, on_step=lambda step: lambda done, total: None)
     scores = {s.name: s.estimate for r in evaluation.rows if r.system == "made" for s in r.scores}
     digest = hashlib.sha256(repr(sorted(scores.items())).encode()).hexdigest()

@@ -39,7 +39,7 @@ def bootstrap_mean(values_N: ArrayLike, *, seed: int = 0) -> Estimate:
     Raises:
         ShapeError: If `values_N` is empty, not one-dimensional or not finite.
     """
-    return _bootstrap((_checked(values_N),), lambda means: means[0], seed)
+    return bootstrap_means((_checked(values_N),), lambda means: means[0], seed)
 
 
 def bootstrap_difference(a_N: ArrayLike, b_N: ArrayLike) -> Estimate:
@@ -60,7 +60,7 @@ def bootstrap_ratio(a_N: ArrayLike, b_N: ArrayLike) -> Estimate:
     Raises:
         ShapeError: If the lengths differ, or as `bootstrap_mean`.
     """
-    return _bootstrap(_checked_pair(a_N, b_N), lambda means: ratio_of(*means), 0)
+    return bootstrap_means(_checked_pair(a_N, b_N), lambda means: ratio_of(*means))
 
 
 def bootstrap_pooled_median(values_per_clip: Sequence[Sequence[float]]) -> Estimate:
@@ -120,7 +120,7 @@ def ratio_of(numerator: Array, denominator: Array, *, empty: float = np.inf) -> 
 Statistic = Callable[[Sequence[Array]], Array]
 
 
-def _bootstrap(columns: Sequence[Array], statistic: Statistic, seed: int) -> Estimate:
+def bootstrap_means(columns: Sequence[Array], statistic: Statistic, seed: int = 0) -> Estimate:
     """`statistic` of the columns' means; every resample draws the same clips in all columns."""
     num_clips = len(columns[0])
     rng = np.random.default_rng(seed)
