@@ -18,7 +18,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,39 +44,31 @@ ATTRIBUTION_FILE = "attribution.tsv"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Card:
-    """The fields of `card.json`; `ModelCard` describes them."""
+    """The fields of `card.json`."""
 
     format: int
     name: str
+    """The model's name."""
     parts: Mapping[str, Any]
+    """Configuration of each part, as JSON data."""
     defaults: Mapping[str, Any]
+    """Settings that a request need not give."""
     training: Mapping[str, Any]
+    """How the weights were made; free-form."""
     files: Mapping[str, str]
+    """SHA-256 of each file, by its name without suffix."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ModelCard:
-    """The contents of `card.json`.
-
-    Attributes:
-        folder: The model folder.
-        name: The model's name.
-        parts: Configuration of each part, as JSON data.
-        defaults: Settings that a request need not give.
-        training: How the weights were made; free-form.
-        files: SHA-256 of each file, by its name without suffix.
-        sha256: Digest of the whole model: the card's parts and the files' digests.
-        attribution: Contents of `attribution.tsv`; empty without one.
-    """
+class ModelCard(_Card):
+    """The contents of `card.json`, and what belongs to them."""
 
     folder: Path
-    name: str
-    parts: Mapping[str, Any]
-    defaults: Mapping[str, Any]
-    training: Mapping[str, Any]
-    files: Mapping[str, str]
+    """The model folder."""
     sha256: str
+    """Digest of the whole model: the card's parts and the files' digests."""
     attribution: str
+    """Contents of `attribution.tsv`; empty without one."""
 
 
 def resolve_model(model: str | Path, *, component: str = "") -> Path:
@@ -177,13 +169,9 @@ def load_card(folder: Path) -> ModelCard:
             )
     return ModelCard(
         folder=folder,
-        name=card.name,
-        parts=card.parts,
-        defaults=card.defaults,
-        training=card.training,
-        files=card.files,
         sha256=_model_digest(data),
         attribution=_read_or_empty(folder / ATTRIBUTION_FILE),
+        **asdict(card),
     )
 
 
