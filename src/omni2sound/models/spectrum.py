@@ -22,6 +22,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+_MOMENTUM = 0.99
 _TINY = 1e-8
 
 
@@ -105,7 +106,6 @@ def phase_by_projection(
     spectrum: Spectrum,
     *,
     iterations: int,
-    momentum: float = 0.99,
     start_BTF: Tensor,
 ) -> Tensor:
     """Reconstruct waveforms (B, T * hop) from magnitudes by fast Griffin-Lim; deterministic.
@@ -117,7 +117,6 @@ def phase_by_projection(
         magnitude_BTF: Target magnitudes, >= 0.
         spectrum: Transform of the magnitudes.
         iterations: Number of projections; 0 uses the starting phase.
-        momentum: 0 is the classic method.
         start_BTF: Complex spectrum with the starting phase, such as that of noise (zero phase
             would put a pulse into every frame).
     """
@@ -125,7 +124,7 @@ def phase_by_projection(
     before = torch.zeros_like(current)
     for _ in range(iterations):
         projected = spectrum.transform(spectrum.inverse(current))
-        current = magnitude_BTF * _unit(projected + momentum * (projected - before))
+        current = magnitude_BTF * _unit(projected + _MOMENTUM * (projected - before))
         before = projected
     return spectrum.inverse(current)
 

@@ -151,16 +151,7 @@ def tag_sounds(
     if track.has_truth and with_scores:
         real = tuple(real_tags(track, name, options.cache_folder) for name in options.taggers[:2])
     work = _Work(track=track.folder, taggers=options.taggers, cache=options.cache_folder, real=real)
-    return _for_each(partial(_tag, work), sounds, options, on_sound)
-
-
-def _for_each(
-    work: Callable[[Pair], Result],
-    sounds: Iterable[Pair],
-    options: ScoringOptions,
-    on_sound: OnSound | None,
-) -> list[Result]:
-    return options.workers.map_in_order(work, list(sounds), on_job=on_sound)
+    return options.workers.map_in_order(partial(_tag, work), list(sounds), on_job=on_sound)
 
 
 def read_features(path: Path) -> TaggerFeatures:
@@ -289,7 +280,7 @@ def measure_nearness(
         raise UserError("copies-v1 compares with training recordings and needs the scene corpus")
     catalogue_sha256 = SceneAssets.open(options.assets).catalogue.digest
     work = partial(_nearness, track.folder, options, options.assets, catalogue_sha256)
-    return _for_each(work, sounds, options, on_sound)
+    return options.workers.map_in_order(work, list(sounds), on_job=on_sound)
 
 
 def _nearness(
@@ -338,7 +329,8 @@ def measure_clip_metrics(
         UserError: If a number is not finite, or a file can't be read.
     """
     work = partial(_measure_clip, track.folder, tuple(CLIP_METRICS))
-    return _for_each(work, sounds if CLIP_METRICS else (), options, on_sound)
+    wanted = list(sounds) if CLIP_METRICS else []
+    return options.workers.map_in_order(work, wanted, on_job=on_sound)
 
 
 def _measure_clip(folder: Path, metrics: tuple[str, ...], pair: Pair) -> dict[str, float]:

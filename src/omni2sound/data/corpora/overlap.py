@@ -37,7 +37,6 @@ _log = logging.getLogger(__name__)
 
 _HELD_OUT = {"test": 0, "val": 1, "train": 2}
 """Of a pair the clip with the smaller number is kept."""
-CHUNK_CLIPS = 64
 MAX_COMPARED_S = 60.0
 """Largest compared length; long recordings are compared by their beginning."""
 
@@ -103,14 +102,6 @@ def _overlap_in_time(a: Clip, b: Clip) -> bool:
     return max(begin_a, begin_b) < min(begin_a, begin_b) + length_s
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Job:
-    """Some clips, as plain data for worker processes."""
-
-    first: int
-    clips: tuple[tuple[Path, float, float | None], ...]
-
-
 def same_sound(
     manifests: Sequence[Manifest],
     *,
@@ -127,18 +118,9 @@ def same_sound(
         )
         for r in refs
     ]
-    jobs = [
-        _Job(first=i, clips=tuple(sounds[i : i + CHUNK_CLIPS]))
-        for i in range(0, len(refs), CHUNK_CLIPS)
-    ]
-    prints: dict[int, Fingerprint] = {}
-    for first, made in workers.map(_fingerprints, jobs):
-        prints |= dict(enumerate(made, start=first))
-        if on_clip is not None:
-            on_clip(len(prints), len(refs))
-    ordered = [prints[i] for i in range(len(refs))]
+    prints = workers.map_in_order(_read_fingerprint, sounds, on_job=on_clip)
     found: dict[int, Overlap] = {}
-    for match in FingerprintIndex(ordered).matches(enumerate(ordered)):
+    for match in FingerprintIndex(prints).matches(enumerate(prints)):
         kept, dropped = refs[match.first], refs[match.second]
         leak = kept.clip.split != dropped.clip.split
         before = found.get(match.second)
@@ -153,11 +135,8 @@ def same_sound(
     return tuple(found[i] for i in sorted(found))
 
 
-def _fingerprints(job: _Job) -> tuple[int, list[Fingerprint]]:
-    return job.first, [_read_fingerprint(*clip) for clip in job.clips]
-
-
-def _read_fingerprint(path: Path, start_s: float, duration_s: float | None) -> Fingerprint:
+def _read_fingerprint(sound: tuple[Path, float, float]) -> Fingerprint:
+    path, start_s, duration_s = sound
     try:
         audio = read_audio(
             path,

@@ -127,7 +127,6 @@ def train_sync(
     max_minutes: float,
     lr: float = 2e-3,
     precision: str = "bfloat16",
-    seed: int = 0,
     start: SyncEncoder | None = None,
 ) -> SyncEncoder:
     """Train on batches of examples of one length.
@@ -140,10 +139,9 @@ def train_sync(
         max_minutes: Time limit; the learning rate follows the further of steps and time.
         lr: Peak learning rate.
         precision: "bfloat16" or "float32" for the forward pass.
-        seed: Random seed of the initial weights.
         start: Encoder to train further, in place; None: random weights.
     """
-    torch.manual_seed(seed)  # the only place that could draw from it is the initialisation below
+    torch.manual_seed(0)  # the only place that could draw from it is the initialisation below
     network = (SyncEncoder(config) if start is None else start).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=0.01)
     log = RunLog(out)

@@ -77,14 +77,13 @@ def fit_components(
     scenes: Sequence[Waveform] = (),
     *,
     num_mixes: int = 300,
-    seed: int = 0,
 ) -> None:
     """Fit the latents on all scenes and on 2 s mixes of recordings, noise, tones, clicks."""
     _check(recordings, 1)
     mixes = draw_batch(
         recordings,
         (),
-        seed=seed,
+        seed=0,
         step=_FIT_STEP,
         batch_size=num_mixes,
         num_samples=2 * model.sample_rate_hz,
