@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pyloudnorm
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -253,6 +253,8 @@ def test_the_rear_pair_of_7_1_is_no_surround() -> None:
     target=st.floats(-35, -16),
     spike=st.floats(0, 35),
 )
+@example(seed=0, noise=0.0234375, target=-16, spike=3)
+@example(seed=0, noise=0.02, target=-35, spike=35)
 def test_a_target_is_reached_under_its_ceiling(
     seed: int, noise: float, target: float, spike: float
 ) -> None:

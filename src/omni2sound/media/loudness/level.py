@@ -141,7 +141,12 @@ def level(
         ceiling = min(ceiling, TRUE_PEAK_CEILING)
     elif not between_samples:
         envelope_N = envelope(audio, between_samples=False)
-    sound = _Sound(audio=audio, envelope_N=envelope_N, ceiling=ceiling)
+    sound = _Sound(
+        audio=audio,
+        envelope_N=envelope_N,
+        ceiling=ceiling,
+        hits_gain_db=_hits_gain_db(audio, ceiling),
+    )
     gain_db = min(0.0, sound.hits_gain_db)
     if target_lufs is not None:
         gain_db, done = _to_target(sound, target_lufs, done)
@@ -173,6 +178,8 @@ class _Sound:
     audio: Audio
     envelope_N: NDArray[np.float64]
     ceiling: float
+    hits_gain_db: float
+    """The gain at which hits lie `MAX_FLATTENING_DB` over the ceiling."""
 
     def limited(self, gain_db: float) -> Limited:
         """Return the sound with a gain, under the ceiling."""
@@ -188,18 +195,20 @@ class _Sound:
         highest = self.ceiling * 10 ** (-min(0.0, self.hits_gain_db) / 20)
         return limit(self.audio, self.envelope_N, highest).audio
 
-    @property
-    def hits_gain_db(self) -> float:
-        """The gain at which hits lie `MAX_FLATTENING_DB` over the ceiling."""
-        num_spikes = math.ceil(_HIT_S * self.audio.sample_rate_hz)
-        if len(self.envelope_N) <= num_spikes:
-            num_spikes = 0
-        if not len(self.envelope_N):
-            return math.inf
-        hits = float(np.partition(self.envelope_N, -1 - num_spikes)[-1 - num_spikes])
-        if hits <= 0:
-            return math.inf
-        return MAX_FLATTENING_DB + 20 * math.log10(self.ceiling / hits)
+
+def _hits_gain_db(audio: Audio, ceiling: float) -> float:
+    """Return the gain at which hits lie `MAX_FLATTENING_DB` over the ceiling.
+
+    Samples decide, not true peaks: between samples even one spike rings for longer than a hit.
+    """
+    envelope_N = envelope(audio, between_samples=False)
+    if not len(envelope_N):
+        return math.inf
+    num_spikes = math.ceil(_HIT_S * audio.sample_rate_hz)
+    if len(envelope_N) <= num_spikes:
+        num_spikes = 0
+    hits = float(np.partition(envelope_N, -1 - num_spikes)[-1 - num_spikes])
+    return MAX_FLATTENING_DB + 20 * math.log10(ceiling / hits) if hits > 0 else math.inf
 
 
 def _choose(loudness: Loudness, duration_s: float) -> str:

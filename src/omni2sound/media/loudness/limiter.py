@@ -86,7 +86,8 @@ def envelope(audio: Audio, *, between_samples: bool) -> NDArray[np.float64]:
         whole_M = np.zeros(num_samples * _OVERSAMPLING, dtype=np.float32)
         length = min(len(fine_M), len(whole_M))
         whole_M[:length] = fine_M[:length]
-        fine_N = whole_M.reshape(num_samples, _OVERSAMPLING).max(axis=1)
+        fine_NM = whole_M.reshape(num_samples, _OVERSAMPLING)
+        fine_N = np.maximum.reduce([fine_NM[:, i] for i in range(_OVERSAMPLING)])
         # What lies between two samples belongs to both.
         np.maximum(envelope_N, fine_N, out=envelope_N)
         np.maximum(envelope_N[1:], fine_N[:-1], out=envelope_N[1:])
