@@ -22,13 +22,19 @@ The library names fields, never options of the command line:
     raise UserError("expected 1 to 100, got 0; or leave out `seed`", field="takes")
 
 A library user reads "takes: expected ...; or leave out `seed`", a shell user "--takes: expected
-...; or leave out --seed": `UserError.rename` puts the caller's names in place of the fields.
+...; or leave out --seed": `UserError.rename` puts the caller's names in place of the fields, and
+`rename_fields` does so in notes and warnings.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+
+
+def rename_fields(message: str, names: Mapping[str, str]) -> str:
+    """Replace fields in backquotes by the caller's names for them."""
+    return re.sub(r"`(\w+)`", lambda m: names.get(m[1], m[0]), message)
 
 
 class Omni2SoundError(Exception):
@@ -52,7 +58,7 @@ class UserError(Omni2SoundError, ValueError):
 
     def rename(self, names: Mapping[str, str]) -> None:
         """Replace the field, and other fields in backquotes, by the caller's names for them."""
-        message = re.sub(r"`(\w+)`", lambda m: names.get(m[1], m[0]), super().__str__())
+        message = rename_fields(super().__str__(), names)
         self.args = (message, *self.args[1:])
         if self.field is not None:
             self.field = names.get(self.field, self.field)

@@ -237,6 +237,16 @@ def test_pictures_are_encoded_again_on_request_only(folder: Path, model: Path) -
     assert video.num_frames == source.num_frames
 
 
+def test_notes_name_options(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library user reads `prompt` in the sidecar's note, a shell user --prompt."""
+    monkeypatch.setattr("omni2sound.generate.pipeline._SILENT_DBFS", 200.0)
+    result = invoke(model, "clip.mp4", "-o", "clip.wav")
+    assert result.exit_code == 0
+    assert result.stderr.endswith("or say what should be heard with --prompt\n")
+    (note,) = json.loads((folder / "clip.wav.json").read_text())["notes"]
+    assert note.endswith("with `prompt`")
+
+
 def test_a_comment_of_the_video_stays(folder: Path, model: Path) -> None:
     with av.open("clip.mp4") as source, av.open("commented.mp4", "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])

@@ -97,6 +97,20 @@ def test_a_user_error_inside_a_command_is_one_line(
     assert capsys.readouterr() == ("", "omni2sound: no\n")
 
 
+def test_a_warning_names_options(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def warn() -> None:
+        logging.getLogger("omni2sound.media").warning("leave out `as_json` or `other`")
+        raise MediaError("no")
+
+    monkeypatch.setattr("omni2sound.cli.doctor._python", warn)
+    monkeypatch.setattr(sys, "argv", ["omni2sound", "doctor"])
+    with pytest.raises(SystemExit):
+        main_module.main()
+    assert capsys.readouterr().err == "leave out --json or `other`\nomni2sound: no\n"
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to catch")
 def test_sigterm_unwinds_the_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     target = tmp_path / "sound.wav"

@@ -28,7 +28,9 @@ from omni2sound.cli.options import (
     OverwriteOption,
     PipelineDeviceOption,
     ReencodeOption,
+    option_names,
 )
+from omni2sound.errors import rename_fields
 
 EXAMPLES = """\b
 Examples:
@@ -125,6 +127,7 @@ TakesOption = Annotated[
 
 
 def generate(
+    context: typer.Context,
     video: VideoArgument = None,
     prompt: PromptOption = None,
     negative_prompt: NegativePromptOption = None,
@@ -190,7 +193,7 @@ def generate(
     with progress_bar("generating") as report:
         for path, result in zip(outputs, pipeline.run(request, on_step=report), strict=True):
             for note in result.notes if result.seed == request.seed else ():
-                print(note, file=sys.stderr)
+                print(rename_fields(note, option_names(context.command)), file=sys.stderr)
             show(save(result, path, video=video, options=options), as_json=as_json)
 
 

@@ -15,10 +15,10 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -39,7 +39,7 @@ from omni2sound.cli import (
 from omni2sound.cli.bench import commands as bench
 from omni2sound.cli.options import option_names, set_metavars
 from omni2sound.cli.train import cost, part, recipe
-from omni2sound.errors import Omni2SoundError, UserError
+from omni2sound.errors import Omni2SoundError, UserError, rename_fields
 from omni2sound.plugins import load_plugins
 
 EXIT_BAD_INPUT = 2
@@ -47,8 +47,17 @@ EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
 
+class _Formatter(logging.Formatter):
+    """Messages that name the options of the command that runs instead of fields."""
+
+    names: ClassVar[Mapping[str, str]] = {}
+
+    def format(self, record: logging.LogRecord) -> str:
+        return rename_fields(super().format(record), self.names)
+
+
 class _Group(TyperGroup):
-    """The root of the program; errors that pass it name options instead of fields."""
+    """The root of the program; what passes it names options instead of fields."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -57,7 +66,7 @@ class _Group(TyperGroup):
 
 
 def _name_options(command: Any) -> None:
-    """Let help and errors of a command and its subcommands name its options and arguments."""
+    """Let help and messages of a command and its subcommands name its options and arguments."""
     for child in getattr(command, "commands", {}).values():
         _name_options(child)
     run = command.callback
@@ -68,6 +77,7 @@ def _name_options(command: Any) -> None:
 
     @functools.wraps(run)
     def run_and_rename(*values: Any, **named_values: Any) -> Any:
+        _Formatter.names = names
         try:
             for field, value in named_values.items():
                 if isinstance(value, float) and not math.isfinite(value):
@@ -143,7 +153,7 @@ def common(
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        logging.Formatter("%(levelname)s %(name)s: %(message)s" if verbose else "%(message)s")
+        _Formatter("%(levelname)s %(name)s: %(message)s" if verbose else "%(message)s")
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("omni2sound").setLevel(level)
