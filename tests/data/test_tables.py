@@ -153,3 +153,31 @@ def test_text_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     path.write_text("id,caption\na,b\n", encoding="utf-16")
     with pytest.raises(UserError, match="UTF-16"):
         list(csv_lines(path))
+
+
+@pytest.mark.parametrize("depth", [900, 990, 1000, 5000, 100_001])
+def test_what_is_nested_too_deeply_is_a_problem_and_the_next_item_is_read(
+    tmp_path: Path, depth: int
+) -> None:
+    path = tmp_path / "t.json"
+    for text in ("[" * depth, '{"data": ' * depth, "[" * depth + "]" * depth):
+        path.write_text(text)
+        assert any(isinstance(line, Problem) for line in json_items(path))
+        assert any(isinstance(line, Problem) for line in json_lines(path)) or text[0] == "{"
+    deep = "[" * depth + "]" * depth
+    path.write_text(f'[{{"id": {deep}}}, {{"id": "b"}}]')
+    *_, last = json_items(path)
+    assert isinstance(last, Line)
+    assert last.cells == {"id": "b"}
+
+
+def test_the_list_is_the_one_under_the_key_of_the_file_itself(tmp_path: Path) -> None:
+    path = tmp_path / "t.json"
+    other = '"about": {"data": [{"id": "no"}], "text": "\\"data\\": [{}]"}, "n": [{"data": []}]'
+    path.write_text(f'{{{other}, "data" : [ {{"id": "a"}} , {{"id": "b"}} ], "more": 1}}')
+    found = list(json_items(path))
+    assert [line.cells["id"] for line in found if isinstance(line, Line)] == ["a", "b"]
+    assert problems(found) == []
+    for text in (f"{{{other}}}", '{"data": 1}', "{}", "", "3", '{"a": tru, "data": []}', '{"a"'):
+        path.write_text(text)
+        assert problems(list(json_items(path))) == [1]

@@ -16,6 +16,7 @@ import codecs
 import csv
 import json
 import re
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,6 +159,7 @@ def _decoded(raw: bytes, encodings: Sequence[str]) -> str | None:
 
 
 _NEXT_ITEM = re.compile(r"\}\s*,\s*(?=\{)")
+_BLANKS = re.compile(r"[ \t\r\n]*")
 
 
 def json_items(path: Path, *, key: str = "data") -> Iterator[Line | Problem]:
@@ -167,32 +169,68 @@ def json_items(path: Path, *, key: str = "data") -> Iterator[Line | Problem]:
     """
     # Bytes that are no UTF-8 become lone surrogates, which `_line` reports.
     text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
-    start = re.compile(r"\s*(\{.*?" + re.escape(json.dumps(key)) + r"\s*:\s*)?\[\s*", re.DOTALL)
-    opening = start.match(text)
-    if opening is None:
+    try:
+        start = _list_start(text, key)
+    except (ValueError, RecursionError) as error:
+        yield Problem(file=path.name, line=1, reason=_not_json(error))
+        return
+    if start is None:
         yield Problem(file=path.name, line=1, reason=f"expected a list, or one under {key!r}")
         return
-    decoder, at = json.JSONDecoder(), opening.end()
+    decoder, at = json.JSONDecoder(), start
     line, counted = 1, 0
     while at < len(text) and text[at] != "]":
         line += text.count("\n", counted, at)
         counted = at
         try:
             item, at = decoder.raw_decode(text, at)
-        except ValueError as error:
-            yield Problem(file=path.name, line=line, reason=f"not JSON: {error}")
+        except (ValueError, RecursionError) as error:
+            yield Problem(file=path.name, line=line, reason=_not_json(error))
             following = _NEXT_ITEM.search(text, at)
             if following is None:
                 return
             at = following.end()
             continue
         yield _line(path, line, item)
-        separator = re.compile(r"\s*,?\s*").match(text, at)
-        assert separator is not None  # it matches nothing, too
-        at = separator.end()
+        at = _after_blanks(text, at)
+        if text.startswith(",", at):
+            at = _after_blanks(text, at + 1)
     if at >= len(text):
         reason = "the list is never closed; the file is cut off"
         yield Problem(file=path.name, line=line, reason=reason)
+
+
+def _list_start(text: str, key: str) -> int | None:
+    """Find where the first item of the list is; None if there is no list.
+
+    Raises:
+        ValueError: What stands before the list is not JSON.
+        RecursionError: It is nested too deeply.
+    """
+    decoder, at = json.JSONDecoder(), _after_blanks(text, 0)
+    # Keys inside other values may have the same name, so those values are read to their ends.
+    more = text.startswith("{", at)
+    while more:
+        name, at = decoder.raw_decode(text, _after_blanks(text, at + 1))
+        at = _after_blanks(text, at)
+        if not isinstance(name, str) or not text.startswith(":", at):
+            raise ValueError(f"expected a name and a colon at char {at}")
+        at = _after_blanks(text, at + 1)
+        if name == key:
+            break
+        _, at = decoder.raw_decode(text, at)
+        at = _after_blanks(text, at)
+        more = text.startswith(",", at)
+    return _after_blanks(text, at + 1) if text.startswith("[", at) else None
+
+
+def _after_blanks(text: str, at: int) -> int:
+    found = _BLANKS.match(text, at)
+    return at if found is None else found.end()
+
+
+def _not_json(error: ValueError | RecursionError) -> str:
+    return f"not JSON: {'nested too deeply' if isinstance(error, RecursionError) else error}"
 
 
 def json_lines(path: Path, *, skip: int = 0) -> Iterator[Line | Problem]:
@@ -208,16 +246,19 @@ def json_lines(path: Path, *, skip: int = 0) -> Iterator[Line | Problem]:
             try:
                 cells = json.loads(text)
             except (ValueError, RecursionError) as error:
-                yield Problem(file=path.name, line=number, reason=f"not JSON: {error}")
+                yield Problem(file=path.name, line=number, reason=_not_json(error))
                 continue
             yield _line(path, number, cells)
 
 
 def _line(path: Path, number: int, cells: object) -> Line | Problem:
     if not isinstance(cells, dict):
-        return Problem(file=path.name, line=number, reason=f"expected an object, got {cells!r}")
+        reason = f"expected an object, got {reprlib.repr(cells)}"
+        return Problem(file=path.name, line=number, reason=reason)
     try:
         json.dumps(cells, ensure_ascii=False).encode()
     except UnicodeEncodeError:  # "\ud83d" alone: half of a character, which no file can hold
         return Problem(file=path.name, line=number, reason="not Unicode: half of a character")
+    except RecursionError as error:
+        return Problem(file=path.name, line=number, reason=_not_json(error))
     return Line(number=number, cells=cells)
