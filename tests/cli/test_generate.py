@@ -108,6 +108,17 @@ def test_the_suffix_chooses_the_format(folder: Path, model: Path, suffix: str) -
     assert abs(float(read_audio(folder / f"out.{suffix}").duration_s) - 1.2) < 0.1
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mov"])
+def test_a_copy_is_as_long_as_asked(folder: Path, model: Path, suffix: str) -> None:
+    out = f"out.{suffix}"
+    invoke(model, "clip.mp4", "--duration", 0.5, "--steps", 1, "-o", out)
+    info = probe(folder / out)
+    assert info.video is not None
+    assert info.video.num_frames == 13  # of 25 a second, the last one for half its time
+    assert info.duration_s == pytest.approx(0.5, abs=0.001)
+    assert read_audio(folder / out).duration_s == pytest.approx(0.5, abs=0.001)
+
+
 def test_a_sentence_alone_gives_a_wav(folder: Path, model: Path) -> None:
     result = invoke(model, "--prompt", "rain", "--seed", 1, "--steps", 1)
     assert result.stdout == "omni2sound.wav\n"

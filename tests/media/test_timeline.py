@@ -189,6 +189,96 @@ def test_a_cut_within_a_picture_keeps_sound_and_picture_together(
     assert onset_s(read_audio(trimmed)) == pytest.approx(due_s, abs=0.002)
 
 
+# C: an end that is asked for
+
+
+ENDS_S = [Fraction(1, 5), Fraction(81, 100), Fraction(1), Fraction(133, 100), Fraction(7, 2)]
+
+
+def write_talk(path: Path) -> Path:
+    """Write numbered pictures of which most need a later one, with sound throughout."""
+    return write_video(
+        path, ticks=range(4 * FPS), time_base=Fraction(1, FPS),
+        options={"bf": "3", "x264-params": "b-adapt=0:scenecut=0:keyint=250"},
+        sound=clicks([0.1, 3.9], duration_s=4, sample_rate_hz=RATE),
+    )  # fmt: skip
+
+
+def decoded(path: Path) -> list[int]:
+    """Numbers of the pictures that FFmpeg shows."""
+    with av.open(str(path)) as container:
+        return [number_of(f.to_ndarray(format="rgb24")) for f in container.decode(video=0)]
+
+
+@pytest.mark.parametrize("end_s", ENDS_S)
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize("reencode", [False, True])
+def test_a_copy_ends_where_it_is_told_to(
+    tmp_path: Path, suffix: str, end_s: Fraction, *, reencode: bool
+) -> None:
+    talk, out = write_talk(tmp_path / "talk.mp4"), tmp_path / f"out{suffix}"
+    mux(talk, silence(talk), out, keep_audio=True, duration_s=end_s, reencode=reencode)
+    due = numbers((0, -(-end_s * FPS // 1) / FPS))
+    heard = read_audio(out)
+    assert heard.duration_s == pytest.approx(end_s, abs=0.001)
+    assert onset_s(heard) == pytest.approx(0.1, abs=0.002)
+    if suffix == ".mkv" and not reencode:
+        assert decoded(out)[: len(due)] == due
+        return
+    assert decoded(out) == due
+    assert probe(out).duration_s == pytest.approx(end_s, abs=0.001)
+    with av.open(str(out)) as container:
+        assert container.duration == pytest.approx(end_s * av.time_base, abs=10_000)
+    if suffix != ".mkv":
+        assert len(packets_of(out)) <= len(due) + 3  # references of B-frames
+
+
+@pytest.mark.parametrize("suffix", [".mkv"])
+def test_pictures_that_stay_after_the_end_are_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str
+) -> None:
+    talk, out = write_talk(tmp_path / "talk.mp4"), tmp_path / f"out{suffix}"
+    for end_s in ENDS_S:
+        caplog.clear()
+        mux(talk, silence(talk), out, duration_s=end_s, overwrite=True)
+        num_past = len(decoded(out)) - -(-end_s * FPS // 1)
+        assert 0 <= num_past <= 3
+        said = [r.getMessage() for r in caplog.records if "after its end" in r.getMessage()]
+        assert bool(said) == (num_past > 0)
+        if said:
+            words = "1 picture" if num_past == 1 else f"{num_past} pictures"
+            assert f"shows {words} after its end" in said[0]
+            assert "`reencode`" in said[0]
+
+
+def test_an_end_in_a_trimmed_film_and_in_the_sound_behind_the_pictures(tmp_path: Path) -> None:
+    whole = film(tmp_path / "whole.mp4", 6)
+    trimmed = edited(whole, tmp_path / "trimmed.mp4", TRIMS["both ends"])
+    mux(trimmed, silence(trimmed), tmp_path / "out.mp4", duration_s=1.2)
+    assert decoded(tmp_path / "out.mp4") == numbers((1.6, 1.2))
+    assert probe(tmp_path / "out.mp4").duration_s == pytest.approx(1.2, abs=0.001)
+    song = write_video(
+        tmp_path / "song.mp4", ticks=range(FPS), time_base=Fraction(1, FPS),
+        sound=clicks([0.1, 4.9], duration_s=5, sample_rate_hz=RATE),
+    )  # fmt: skip
+    for suffix in (".mp4", ".mkv"):
+        out = tmp_path / f"song{suffix}".replace("song", "cut")
+        mux(song, silence(song), out, duration_s=3)
+        assert decoded(out) == numbers((0, 1))
+        assert probe(out).duration_s == pytest.approx(3, abs=0.002)
+
+
+def test_an_end_before_the_first_picture_is_refused(tmp_path: Path) -> None:
+    late = write_video(
+        tmp_path / "late.mp4", ticks=range(2 * FPS, 3 * FPS), time_base=Fraction(1, FPS),
+        sound=clicks([0.1], duration_s=3, sample_rate_hz=RATE),
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"first picture is shown after 2\.000 s") as refused:
+        mux(late, silence(late), tmp_path / "out.mp4", duration_s=1.5)
+    assert refused.value.field == "duration_s"
+    assert list(tmp_path.iterdir()) == [late]
+
+
 # B: clocks
 
 

@@ -67,8 +67,8 @@ DurationOption = Annotated[
     typer.Option(
         "--duration",
         metavar="S",
-        help="Seconds of sound, 0.001 to 3600 and at most the video's length; the video is silent "
-        "after them. Default: the video's length, or the model's (8).",
+        help="Seconds of sound, 0.001 to 3600 and at most the video's length; a copy of the video "
+        "ends there, too. Default: the video's length, or the model's (8).",
     ),
 ]
 StepsOption = Annotated[

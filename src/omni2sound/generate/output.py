@@ -17,6 +17,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,11 +116,19 @@ def check_target(output: Path, request: GenerationRequest, options: OutputOption
         UserError: The output is in the way, its suffix unknown, or it does not fit the request.
     """
     request.resolve_duration(1.0)  # looks into the video
-    check_output_of(request.video, output, options)
+    check_output_of(request.video, output, options, duration_s=request.duration_s)
 
 
-def check_output_of(video: Path | None, output: Path, options: OutputOptions) -> None:
+def check_output_of(
+    video: Path | None, output: Path, options: OutputOptions, *, duration_s: float | None = None
+) -> None:
     """Refuse an output that can't be written, or that can't hold a copy of `video`.
+
+    Args:
+        video: The video that is copied.
+        output: What is written.
+        options: How it is written.
+        duration_s: Where the copy ends. Default: with the video.
 
     Raises:
         MediaError: The video can't be read.
@@ -128,6 +137,7 @@ def check_output_of(video: Path | None, output: Path, options: OutputOptions) ->
     from omni2sound.media.files import VIDEO_SUFFIXES, check_output, shown_name
     from omni2sound.media.info import probe
     from omni2sound.media.mux import check_copy, check_kept_sound
+    from omni2sound.media.packets import end_early
 
     name = shown_name(output)
     check_output(output, overwrite=options.overwrite)
@@ -147,6 +157,8 @@ def check_output_of(video: Path | None, output: Path, options: OutputOptions) ->
             raise UserError(f"{name}: a still picture can't be copied with sound; write .wav")
         if output.exists() and output.samefile(video):
             raise UserError(f"{name}: is the input itself; choose another name")
+        if picture is not None and duration_s is not None:
+            picture = end_early(info, Fraction(duration_s))[0].video
         if picture is not None and not options.reencode:
             check_copy(picture, output)
         if options.keep_audio:
@@ -253,7 +265,11 @@ def save(
         "loudness_lufs": options.loudness_lufs,
     }
     if video is not None and muxed:
-        how |= {"keep_audio": options.keep_audio, "reencode": options.reencode}
+        how |= {
+            "keep_audio": options.keep_audio,
+            "reencode": options.reencode,
+            "duration_s": result.request.duration_s,
+        }
         leveling = mux(video, result.audio, output, **how)
     else:
         leveling = write_audio(output, result.audio, **how)

@@ -191,8 +191,8 @@ class Omni2SoundPipeline:
             prompt: What should be heard, in English.
             negative_prompt: What should not be heard. It replaces the null branch of guidance,
                 and with it what that branch leads away from in text and video.
-            duration_s: Seconds of sound, at most the video's length. Default: the video's
-                length, or the model's.
+            duration_s: Seconds of sound, at most the video's length; a copy of the video ends
+                there, too. Default: the video's length, or the model's.
             num_inference_steps: Sampling steps, 1 to 1000. Default: the model's.
             guidance_scale: 0 to 100; 1 is no guidance. Default: the model's.
             text_guidance_scale: Scale of the prompt beside a video. Default: `guidance_scale`.

@@ -310,7 +310,7 @@ class GenerationResult:
         )
         target = as_path(path, "path")
         source = self.request.video if video is None else as_path(video, "video")
-        check_output_of(source, target, options)
+        check_output_of(source, target, options, duration_s=self.request.duration_s)
         if video is not None and target.suffix.lower() not in VIDEO_SUFFIXES:
             raise UserError(
                 f"is copied only into a video output, got {shown_name(target)}; use "

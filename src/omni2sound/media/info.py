@@ -321,6 +321,11 @@ class _Scan:
         start_s, end_s = track.seconds(offsets_s, frame_s[stream.index])
         if track.shift_ticks > 0:
             start_s = Fraction(0)  # part of a picture stands there, which the decoder hides
+        last_s = track.last_s(offsets_s)
+        if self.is_mov and stream.duration is not None:
+            told_end_s = start_s + stream.duration * track.time_base
+            if last_s < told_end_s:  # an edit list may end within the last picture
+                end_s = min(end_s, told_end_s)
         self._check_gap(stream, track.longest_gap_s, end_s - start_s)
         self._check_length(start_s, end_s)
         if stream.duration is not None:
@@ -344,7 +349,7 @@ class _Scan:
             num_frames=track.num_shown,
             start_s=start_s,
             duration_s=Fraction(0) if is_still else end_s - start_s,
-            last_s=track.last_s(offsets_s),
+            last_s=last_s,
             is_still=is_still,
             has_pts=track.has_pts and not (is_avi and stream.codec_context.has_b_frames),
             hidden=track.hidden_pictures(),

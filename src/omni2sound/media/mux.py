@@ -62,7 +62,7 @@ from omni2sound.media.files import (
 from omni2sound.media.info import MediaInfo, VideoStreamInfo, probe
 from omni2sound.media.layouts import mixed_layout
 from omni2sound.media.loudness.level import Leveling, level
-from omni2sound.media.packets import copy_packets
+from omni2sound.media.packets import copy_packets, end_early, ends_early
 from omni2sound.media.samples import Audio, fit_length, mix, round_half_up
 from omni2sound.media.video import iter_pictures
 
@@ -94,6 +94,7 @@ def mux(
     overwrite: bool = False,
     loudness_lufs: float | None = None,
     reencode: bool = False,
+    duration_s: float | Fraction | None = None,
 ) -> Leveling:
     """Write a copy of a video with new sound.
 
@@ -108,13 +109,17 @@ def mux(
         loudness_lufs: Target loudness of the written sound, after mixing. Default: unchanged.
         reencode: Encode the picture again where a copy would not show the same; a copy that
             would is still a copy.
+        duration_s: The copy ends here. Default: with the video. Where the container can't end
+            the picture early (.mkv, .webm), pictures after the end that others are built upon
+            stay, which is said; with `reencode`, none does.
 
     Returns:
         What was done to the level.
 
     Raises:
         MediaError: The video cannot be read or has no moving picture.
-        UserError: The output is refused, or its container cannot hold the video's codec.
+        UserError: The output is refused, its container cannot hold the video's codec, or no
+            picture is shown before `duration_s`.
     """
     video_path, output_path = Path(video_path), Path(output_path)
     name = shown_name(output_path)
@@ -124,6 +129,10 @@ def mux(
     info, video = _probe_moving(video_path)
     if output_path.exists() and output_path.samefile(video_path):
         raise UserError(f"{name}: is the input itself; choose another name")
+    num_past = 0
+    if duration_s is not None:
+        info, num_past = end_early(info, Fraction(duration_s))
+        video = info.video or video
     codec = _FORMATS[output_path.suffix.lower()][1]
     language = ""
     if keep_audio and info.audio is None:
@@ -140,12 +149,11 @@ def mux(
         between_samples=codec.lossy,
         name=name,
     )
-    if not reencode:
-        check_copy(video, output_path)
+    encoded = _has_to_be_encoded(video, num_past, output_path, reencode=reencode)
     write = partial(
         _write_copy,
         *(info, video, audio, output_path, metadata or {}, language),
-        encoded=not _holds(video.codec, output_path) or _shows_hidden(video, output_path) != "",
+        encoded=encoded,
     )
     try:
         lost = write()
@@ -173,6 +181,7 @@ def _write_copy(
     """Write the file; return words for what of the source is not in it."""
     container_format, codec = _FORMATS[output_path.suffix.lower()]
     video_path, shift_s = info.path, _shift(info)
+    start_s = info.timeline.start_s + shift_s
     with open_input(video_path) as source:
         in_stream = source.streams[video.index]
         assert isinstance(in_stream, VideoStream)
@@ -184,7 +193,9 @@ def _write_copy(
         def finish(path: Path) -> None:
             there = beside.without_codec() if encoded else beside
             complete(path, container_format, there, tags, quicktime_keys)
-            if video.hidden.num_after and not encoded:
+            if container_format in ("mp4", "mov") and ends_early(info):
+                end_picture(path, start_s + info.duration_s)
+            elif video.hidden.num_after and not encoded:
                 end_picture(path, video.start_s + video.duration_s + shift_s)
             probe(path)
             lost.extend(find_losses(path, beside, tags, encoded=encoded) + side.missing(path))
@@ -206,7 +217,6 @@ def _write_copy(
                 sound_stream.metadata["language"] = language_tag(language, container_format)
             side = SideTracks(video_path, source, target, video.index, add=with_side_tracks)
             lost.extend(side.lost)
-            start_s = info.timeline.start_s + shift_s
             end_s = start_s + info.duration_s
             side.set_chapters(source, target, shift_s=shift_s, end_s=end_s)
             try:
@@ -285,6 +295,21 @@ def _probe_moving(path: Path) -> tuple[MediaInfo, VideoStreamInfo]:
     return info, info.video
 
 
+def _has_to_be_encoded(
+    video: VideoStreamInfo, num_past: int, output_path: Path, *, reencode: bool
+) -> bool:
+    """Decide whether a copy would not show the same; refuse or warn where it has to do."""
+    stays_on = _stays_on(num_past, output_path)
+    if not reencode:
+        check_copy(video, output_path)
+        if stays_on:
+            logger.warning("%s", stays_on)
+        return False
+    return not _holds(video.codec, output_path) or bool(
+        _shows_hidden(video, output_path) or stays_on
+    )
+
+
 def check_copy(video: VideoStreamInfo, output_path: Path) -> None:
     """Refuse, before any work, a copy of a picture that would not show the same.
 
@@ -343,6 +368,17 @@ def _shows_hidden(video: VideoStreamInfo, output_path: Path) -> str:
     if (hidden.num_before or hidden.num_after) and suffix.lower() not in (".mp4", ".mov"):
         return f"{what} to {suffix} would show them; use .mp4 or .mov, or `reencode`"
     return ""
+
+
+def _stays_on(num_past: int, output_path: Path) -> str:
+    """Say which pictures a copy shows after its end; empty if none."""
+    if not num_past or output_path.suffix.lower() in (".mp4", ".mov"):
+        return ""
+    pictures = "1 picture" if num_past == 1 else f"{num_past} pictures"
+    return (
+        f"{shown_name(output_path)}: shows {pictures} after its end, upon which others are built; "
+        "`reencode`, .mp4 and .mov end exactly"
+    )
 
 
 def _shift(info: MediaInfo) -> Fraction:

@@ -1,7 +1,8 @@
 """Copies of video packets, with timestamps that every container accepts.
 
 In:   an open source and its video stream.
-Out:  its packets in stored order, untouched except for missing or impossible timestamps.
+Out:  its packets in stored order, untouched except for missing or impossible timestamps;
+      those that are needed up to an earlier end.
 
 Muxers want a decoding time on every packet, strictly rising and never after presentation.
 Matroska stores none, avi stores only those, damaged files store anything. What is there
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,15 +21,85 @@ from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from omni2sound.errors import MediaError
+from omni2sound.errors import MediaError, UserError
 from omni2sound.media.files import open_input, read_packets, shown_name
-from omni2sound.media.info import MediaInfo, VideoStreamInfo
+from omni2sound.media.info import MediaInfo, VideoStreamInfo, probe
 from omni2sound.media.samples import round_half_up
+from omni2sound.media.timing.timeline import Hidden
 
 logger = logging.getLogger(__name__)
 
 _MAX_REORDER = 32
 """Pictures that a codec may hold back; H.264 and HEVC allow 16."""
+
+
+def end_early(info: MediaInfo, duration_s: Fraction) -> tuple[MediaInfo, int]:
+    """Return a file's description as if it ended earlier, for a copy of its beginning.
+
+    Args:
+        info: From `probe`, with a moving picture.
+        duration_s: From second 0.
+
+    Returns:
+        The description, and the number of pictures after the end that are copied with the
+        others because some before it are built upon them. `hidden` does not count them.
+
+    Raises:
+        UserError: No picture is shown before the end.
+    """
+    video = info.video
+    assert video is not None
+    if duration_s >= info.duration_s:
+        return info, 0
+    end_s = info.timeline.start_s + duration_s
+    pictures = _list_pictures(info, video)
+    shown = [n for n, (time_s, hidden) in enumerate(pictures) if time_s < end_s and not hidden]
+    if not shown:
+        raise UserError(
+            f"{shown_name(info.path)}: its first picture is shown after "
+            f"{float(video.start_s - info.timeline.start_s):.3f} s; give more than that",
+            field="duration_s",
+        )
+    last_s = max(pictures[n][0] for n in shown)
+    left_out = video.hidden.left_out | frozenset(range(shown[-1] + 1, len(pictures)))
+    stored = [picture for n, picture in enumerate(pictures) if n not in left_out]
+    hidden_s = [time_s for time_s, hidden in stored if hidden]
+    num_before = sum(time_s < video.start_s for time_s in hidden_s)
+    num_after = sum(time_s > last_s for time_s in hidden_s)
+    video = replace(
+        video,
+        num_frames=len(shown),
+        duration_s=min(video.duration_s, end_s - video.start_s),
+        last_s=last_s,
+        hidden=Hidden(
+            num_before=num_before,
+            num_between=len(hidden_s) - num_before - num_after,
+            num_after=num_after,
+            left_out=left_out,
+        ),
+    )
+    num_past = len(stored) - len(hidden_s) - len(shown)
+    timeline = replace(info.timeline, duration_s=duration_s)
+    return replace(info, video=video, timeline=timeline), num_past
+
+
+def ends_early(info: MediaInfo) -> bool:
+    """Whether a description is one of `end_early`."""
+    return info.duration_s < probe(info.path).duration_s
+
+
+def _list_pictures(info: MediaInfo, video: VideoStreamInfo) -> list[tuple[Fraction, bool]]:
+    """When each packet's picture is seen, on the container's clock; whether it is hidden."""
+    if not video.has_pts:
+        positions = _display_positions(info.path, video)
+        return [(video.start_s + position / video.average_fps, False) for position in positions]
+    with open_input(info.path) as source:
+        stream = _video_stream(source, video)
+        base = Fraction(stream.time_base or 1)
+        return [
+            ((packet.pts or 0) * base, bool(packet.is_discard))
+            for packet in info.timeline.read_packets(source, stream)
+        ]
 
 
 def copy_packets(
@@ -61,7 +133,8 @@ def copy_packets(
         start = round_half_up(video.start_s / time_base)
         timed = _count_times(packets, _display_positions(path, video), start, frame_ticks)
         last = start + (video.num_frames - 1) * frame_ticks
-    last_ticks = _last_ticks(info, video, time_base)
+    early = ends_early(info)
+    last_ticks = _last_ticks(info, video, time_base, early=early)
     if last_ticks:
         timed = _lengthened(timed, last + last_ticks)
     last_dts: int | None = None
@@ -70,7 +143,8 @@ def copy_packets(
         if packet.pts is None or packet.dts is None:
             continue
         if packet.pts == last:
-            packet.duration = max(packet.duration or frame_ticks, last_ticks)
+            told = 0 if early else packet.duration or frame_ticks
+            packet.duration = max(told, last_ticks)
         packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
         if last_dts is not None and packet.dts <= last_dts:
             packet.dts = last_dts + 1
@@ -101,9 +175,13 @@ def _lengthened(packets: Iterator[Packet[VideoStream]], end: int) -> Iterator[Pa
         yield held
 
 
-def _last_ticks(info: MediaInfo, video: VideoStreamInfo, time_base: Fraction) -> int:
+def _last_ticks(
+    info: MediaInfo, video: VideoStreamInfo, time_base: Fraction, *, early: bool
+) -> int:
     """Least ticks of the last picture; 0: as long as it says."""
     end_s = info.timeline.start_s + info.duration_s
+    if early:
+        return max(1, round_half_up((end_s - video.last_s) / time_base))
     if end_s <= video.start_s + video.duration_s or video.hidden.num_after:
         return 0
     return round_half_up((end_s - video.last_s) / time_base)

@@ -4,7 +4,8 @@ In:   a file that FFmpeg wrote.
 Out:  the same file, whose picture ends where it is told to.
 
 FFmpeg's muxer lets a track last to the end of its last picture in time. Where such pictures are
-only stored because others are built upon them, the edit list has to end before. Only the three
+only stored because others are built upon them, the edit list has to end before; a timecode
+lasts as long as the picture. Only the three
 numbers that say so are changed; nothing in the file moves. (ISO/IEC 14496-12, 8.6.6.)
 """
 
@@ -48,7 +49,8 @@ def _end_picture(moov: bytearray, end_s: Fraction) -> None:
             continue
         parts = dict(_inner(moov, track))
         media = dict(_inner(moov, parts[b"mdia"]))
-        if moov[media[b"hdlr"] + 16 : media[b"hdlr"] + 20] == b"vide":
+        kind_at = media[b"hdlr"] + 16
+        if bytes(moov[kind_at : kind_at + 4]) in (b"vide", b"tmcd"):
             edits = dict(_inner(moov, parts[b"edts"]))[b"elst"]
             entries = range(edits + 16, edits + 16 + 12 * _number(moov, edits + 12), 12)
             before = sum(_number(moov, entry) for entry in entries[:-1])

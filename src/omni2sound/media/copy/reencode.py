@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, pairwise
+from itertools import chain, pairwise, takewhile
 from typing import Any
 
 import av
@@ -114,13 +114,14 @@ class Encoder:
         """Encode.
 
         Args:
-            pictures: (second, picture), rising.
+            pictures: (second, picture), rising; those at or after the end are left out.
             start_s: Added to each time.
             end_s: The last picture stands up to here, on the same clock as the first.
         """
         ticks: dict[int, int] = {}
         graph: Graph | None = None
-        timed = chain(pictures, [(end_s, None)])
+        shown = takewhile(lambda picture: picture[0] < end_s, pictures)
+        timed = chain(shown, [(end_s, None)])
         for (time, frame), (following, _) in pairwise(timed):
             assert frame is not None
             begin, end = (round_half_up((t + start_s) / self.time_base) for t in (time, following))
