@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import json
 import logging
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
+
+from filelock import FileLock, Timeout
 
 from omni2sound.config import from_json
 from omni2sound.data.store.index import (
@@ -52,7 +53,6 @@ class ShardJob(Protocol):
     @property
     def name(self) -> str:
         """Name of the shard without suffix, unique in the store."""
-        ...
 
 
 Job = TypeVar("Job", bound=ShardJob)
@@ -184,17 +184,11 @@ def _lock(out: Path) -> Iterator[None]:
 
     The operating system releases the lock when its holder ends, however that happens.
     """
-    if sys.platform == "win32":  # has no advisory locks; two builders only waste time
+    try:
+        held = FileLock(out / _LOCK).acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{out} is being built by another process; wait for it or choose another folder"
+        ) from None
+    with held:
         yield
-        return
-    import fcntl
-
-    with (out / _LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"{out} is being built by another process; wait for it or choose another folder"
-            ) from None
-        yield
-    # The file stays: removing it could give two builders a lock each.

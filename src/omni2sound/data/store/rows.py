@@ -146,45 +146,36 @@ def write_shard(path: Path, items: Iterable[ClipFeatures | ClipFailure]) -> None
 
 
 def _row(clip: ClipFeatures) -> dict[str, Any]:
-    vision, sync, latents = clip.vision_TV, clip.sync_LS, clip.latents_LC
     return {
         "clip_id": clip.clip_id,
         "duration_s": clip.duration_s,
-        "sound": _pcm(clip.sound_N),
+        "sound": np.round(np.clip(clip.sound_N, -1, 1) * 32767).astype("<i2").tobytes(),
         "texts": [
             {
                 "role": t.role,
                 "text": t.text,
-                "states": _half(t.states_TE),
+                "states": t.states_TE.astype("<f2").tobytes(),
                 "token_ids": None if t.token_ids_T is None else t.token_ids_T.tolist(),
             }
             for t in clip.texts
         ],
-        "vision": None if vision is None else _half(vision),
-        "vision_dim": None if vision is None else vision.shape[1],
-        "sync": None if sync is None else _half(sync),
-        "sync_dim": None if sync is None else sync.shape[1],
+        **_columns("vision", clip.vision_TV),
+        **_columns("sync", clip.sync_LS),
+        **_columns("latents", clip.latents_LC),
         "classes": list(clip.classes),
         "text_dim": clip.texts[0].states_TE.shape[1] if clip.texts else None,
         "valid_s": clip.valid_s,
-        "latents": None if latents is None else _half(latents),
-        "latents_dim": None if latents is None else latents.shape[1],
         "quality": clip.quality,
         "source": clip.source,
         "pictured": list(clip.pictured),
     }
 
 
-def _half(matrix: NDArray[np.float16]) -> bytes:
-    return matrix.astype("<f2").tobytes()
-
-
-def _pcm(waveform_N: NDArray[np.float32]) -> bytes:
-    return np.round(np.clip(waveform_N, -1, 1) * 32767).astype("<i2").tobytes()
-
-
-def _from_pcm(data: Any) -> NDArray[np.float32]:
-    return np.frombuffer(data, dtype="<i2").astype(np.float32) / np.float32(32767)
+def _columns(name: str, matrix: NDArray[np.float16] | None) -> dict[str, Any]:
+    """Numbers and width of a matrix; empty without one."""
+    if matrix is None:
+        return {}
+    return {name: matrix.astype("<f2").tobytes(), f"{name}_dim": matrix.shape[1]}
 
 
 class FeatureStore:
@@ -239,7 +230,7 @@ class FeatureStore:
         return len(self._shards)
 
     def __getitem__(self, index: int) -> ClipFeatures:
-        return self._clip(index, _from_pcm(self._shards[index]["sound"][0].as_buffer()))
+        return self._clip(index, self.pcm_N(index).astype(np.float32) / np.float32(32767))
 
     def pcm_N(self, index: int) -> NDArray[np.int16]:
         """Return the stored waveform, read-only; full scale is 32767."""
