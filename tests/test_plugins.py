@@ -149,7 +149,7 @@ from tests.build import TINY, tiny_model
 load_plugins(sys.argv[2:])
 vision = VisionPart(encoder="colour-grid")
 vae = AUTOENCODERS.find("dct").config(latent_dim=8)
-dit = replace(TINY.dit, conditioner=replace(TINY.dit.conditioner, vision_dim=vision.dim))
+dit = replace(TINY.dit, conditioner=replace(TINY.dit.conditioner, vision_dim=vision.spec.dim))
 model = tiny_model(config=replace(TINY, dit=dit, vision=vision))
 config = replace(model.config, autoencoder=vae)
 replace(model, config=config, autoencoder=build_autoencoder(vae)).save(sys.argv[1])
@@ -170,7 +170,7 @@ assert alone.states_BTD.shape == (1, 5, 64) and both.states_BTD.shape == (3, 12,
 assert (both.states_BTD[0, :5] == alone.states_BTD[0]).all() and both.mask_BT[1].sum() == 1
 assert not both.states_BTD[~both.mask_BT].any()
 assert (encode.encode_ids(encode.token_ids(["rain"])).states_BTD == alone.states_BTD).all()
-dit = replace(TINY.dit, conditioner=replace(TINY.dit.conditioner, text_dim=text.dim))
+dit = replace(TINY.dit, conditioner=replace(TINY.dit.conditioner, text_dim=text.spec.dim))
 tiny_model(config=replace(TINY, dit=dit, text=text)).save({model!r})
 """
 

@@ -100,7 +100,9 @@ def _clip() -> float:
     pictures = _pictures(240, 424)
     with torch.no_grad():
         expected = original.encode_image(prepare(pictures), normalize=True)
-    return relative(ClipVision(network, shape).embed(pictures.permute(0, 2, 3, 1)), heard(expected))
+    return relative(
+        ClipVision(network, shape=shape).embed(pictures.permute(0, 2, 3, 1)), heard(expected)
+    )
 
 
 def _resize() -> float:

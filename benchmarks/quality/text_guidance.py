@@ -99,7 +99,7 @@ def _pictures(clips: list[SceneClip], config: PipelineConfig) -> ScenePictures:
     return ScenePictures(
         first_index=clips[0].index,
         vision_frames_BTHWK=np.stack(
-            [c.frames(timebase.vision_fps, config.vision.size_px[0]) for c in clips]
+            [c.frames(timebase.vision_fps, config.vision.spec.size_px[0]) for c in clips]
         ),
         sync_frames_BTHWK=np.stack([c.frames(timebase.sync_fps, sync_px) for c in clips]),
         duration_s=DURATION_S,

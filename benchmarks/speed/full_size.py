@@ -106,10 +106,10 @@ def text_encoder() -> Any:
 
 
 def vision_encoder() -> Any:
-    from omni2sound.encoders.clip import ClipShape, ClipVision, build_clip
+    from omni2sound.encoders.clip import ClipVision
 
     with timed("picture encoder, CLIP ViT-H-14-384 shape: build"):
-        return ClipVision(build_clip(ClipShape()), ClipShape(), "cpu")
+        return ClipVision(ClipVision.build())
 
 
 def sync_encoder() -> Any:

@@ -20,7 +20,7 @@ SHAPE = ClipShape(width=32, depth=2, num_heads=2, patch_px=14, frame_px=48, dim=
 def encoder() -> ClipVision:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return ClipVision(build_clip(SHAPE), SHAPE, chunk_frames=2)
+        return ClipVision(build_clip(SHAPE), shape=SHAPE, chunk_frames=2)
 
 
 def pictures(count: int, height: int = 60, width: int = 80) -> np.ndarray:

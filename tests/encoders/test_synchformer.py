@@ -38,8 +38,8 @@ def test_segments_start_every_eight_pictures(
     encoder: SynchformerVisual, count: int, num_segments: int
 ) -> None:
     features = encoder.segment_features(pictures(count))
-    assert features.shape == (num_segments, 8, encoder.dim)
-    assert encoder.embed(pictures(count)).shape == (8 * num_segments, encoder.dim)
+    assert features.shape == (num_segments, 8, CONFIG.width)
+    assert encoder.embed(pictures(count)).shape == (8 * num_segments, CONFIG.width)
 
 
 def test_eight_seconds_give_192_vectors_and_ten_give_240() -> None:

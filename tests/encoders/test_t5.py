@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_text_has_128_tokens_and_zeros_behind_its_end(folder: Path) -> None:
     encoder = T5TextEncoder.load(folder)
     tokens = encoder(["a dog", ""])
-    assert tokens.states_BTD.shape == (2, 128, encoder.dim)
+    assert tokens.states_BTD.shape == (2, 128, CONFIG["d_model"])
     assert tokens.mask_BT.sum(dim=1).tolist() == [6, 1]  # letters and the end
     assert (tokens.states_BTD[~tokens.mask_BT] == 0).all()
     assert (tokens.states_BTD[tokens.mask_BT].abs().sum(dim=-1) > 0).all()

@@ -37,7 +37,7 @@ def test_a_missing_encoder_is_named_with_its_folder(tmp_path: Path, video: Path)
 
 def test_a_missing_sync_encoder_is_named_too(tmp_path: Path, video: Path) -> None:
     shape = ClipShape(width=16, depth=1, num_heads=2, frame_px=42, dim=1024)
-    clip = ClipVision(build_clip(shape), shape)
+    clip = ClipVision(build_clip(shape), shape=shape)
     with pytest.raises(MissingPartError, match=r"Synchformer: .*synchformer"):
         encoder(tmp_path, vision=lambda: clip).encode(video, None, 2)
 
@@ -46,7 +46,7 @@ def test_two_seconds_give_sixteen_pictures_and_a_sync_feature_per_latent_frame(
     tmp_path: Path, video: Path
 ) -> None:
     shape = ClipShape(width=16, depth=1, num_heads=2, frame_px=42, dim=1024)
-    clip = ClipVision(build_clip(shape), shape)
+    clip = ClipVision(build_clip(shape), shape=shape)
     motion = SynchformerVisual(
         MotionTransformer(MotionConfig(width=768, depth=1, num_heads=2, frame_px=32))
     )

@@ -161,13 +161,7 @@ def _pair(there: str, here: str) -> Iterator[Link]:
 def oobleck_links(
     config: OobleckConfig, *, naming: Literal["stable-audio-tools", "diffusers"], prefix: str = ""
 ) -> list[Link]:
-    """Links of the autoencoder, in either of its published namings.
-
-    Args:
-        config: Shape of the autoencoder.
-        naming: Library whose names are used.
-        prefix: Prefix of all source names, with its dot.
-    """
+    """Links of the autoencoder in a library's names, all after `prefix` (with its dot)."""
     return list(_oobleck_links(config, sat=naming == "stable-audio-tools", prefix=prefix))
 
 

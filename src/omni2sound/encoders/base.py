@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from omni2sound.errors import MissingPartError, ShapeError, UserError
 from omni2sound.weights import digest_weights
@@ -161,30 +162,18 @@ class TextEncoderBase:
         return digest.hexdigest()
 
     def encode_ids(self, rows: Sequence[Sequence[int]]) -> Tokens:
-        """Encode token ids, such as those of `token_ids`.
+        """Encode one or more rows of at least one id each, such as those of `token_ids`.
 
-        Args:
-            rows: One or more sequences of at least one id each.
-
-        Returns:
-            States (B, T, D) in float32 and their mask; T is the longest row's length.
+        States are float32; T is the longest row's length.
         """
-        longest = max(len(row) for row in rows)
-        ids_BT = torch.zeros(len(rows), longest, dtype=torch.int64)
-        mask_BT = torch.zeros(len(rows), longest, dtype=torch.int64)
-        for place, row in enumerate(rows):
-            ids_BT[place, : len(row)] = torch.tensor(list(row))
-            mask_BT[place, : len(row)] = 1
-        ids_BT, mask_BT = ids_BT.to(self.device), mask_BT.to(self.device)
+        ids = [torch.tensor(list(row), device=self.device) for row in rows]
+        ids_BT = pad_sequence(ids, batch_first=True)
+        mask_BT = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
         return Tokens(states_BTD=self._states(ids_BT, mask_BT), mask_BT=mask_BT.bool())
 
 
 def bundled_path(package: str, relative: str) -> Path:
-    """Locate the file or folder `relative` inside the installed `package`.
-
-    Args:
-        package: Import name of a top-level package, which is not imported.
-        relative: Path below the package's folder.
+    """Locate the file or folder `relative` inside an installed package, without importing it.
 
     Raises:
         MissingPartError: If the package is not installed or the path is not in it.

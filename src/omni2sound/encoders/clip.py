@@ -14,7 +14,6 @@ Source: Fang et al. 2023, arXiv:2309.17425; apple/DFN5B-CLIP-ViT-H-14-384.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,12 +24,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omni2sound.encoders.pictures import resize, rgb_tensor
-from omni2sound.encoders.published import CLIP, fill, read_checkpoint, resolve
+from omni2sound.encoders.pictures import CLIP_MEAN, CLIP_STD, resize, rgb_tensor
+from omni2sound.encoders.published import CLIP, PublishedNetwork
 from omni2sound.errors import ConfigError
 
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
 _NOT_NEEDED = (  # the text half, and the temperature of training
     "transformer.",
     "token_embedding.",
@@ -129,47 +126,32 @@ def from_open_clip(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return mapped
 
 
-class ClipVision:
+class ClipVision(PublishedNetwork[nn.Module]):
     """The frozen vision half (632 M parameters). Build it with `ClipVision.load`."""
 
-    fps = 8
-    """Pictures per second of the full-size model."""
+    release = CLIP
+    adapt = staticmethod(from_open_clip)
 
     def __init__(
         self,
         network: nn.Module,
-        shape: ClipShape,
         device: torch.device | str = "cpu",
         *,
+        shape: ClipShape | None = None,
         chunk_frames: int = 8,
     ) -> None:
-        self._network = network.eval().requires_grad_(False).to(device)
-        self.shape = shape
-        self.dim = shape.dim
-        self.size_px = (shape.frame_px, shape.frame_px)
-        self.device = torch.device(device)
+        super().__init__(network, device)
+        self.shape = shape or ClipShape()
+        self.size_px = (self.shape.frame_px, self.shape.frame_px)
         self._chunk = chunk_frames
-        std = torch.tensor(_STD, device=device)
+        std = torch.tensor(CLIP_STD, device=device)
         self._scale_K = 1 / (255 * std)
-        self._shift_K = -torch.tensor(_MEAN, device=device) / std
+        self._shift_K = -torch.tensor(CLIP_MEAN, device=device) / std
 
-    @classmethod
-    def load(cls, source: str | os.PathLike[str], device: torch.device | str = "cpu") -> ClipVision:
-        """Load the published open_clip file.
-
-        Args:
-            source: The folder of `open_clip_pytorch_model.bin`, or a Hub id with its revision.
-            device: Device to run on.
-
-        Raises:
-            MissingPartError: The file is missing.
-            ConfigError: Its tensors do not fit this network.
-        """
-        shape = ClipShape()
-        network = build_clip(shape)
-        stored = read_checkpoint(resolve(CLIP, source) / CLIP.files[0].name)
-        fill(network, from_open_clip(stored), title=CLIP.title)
-        return cls(network, shape, device)
+    @staticmethod
+    def build() -> nn.Module:
+        """Build the network with random weights."""
+        return build_clip(ClipShape())
 
     @torch.no_grad()
     def embed(self, frames_THWK: NDArray[np.uint8] | Tensor) -> Tensor:
@@ -186,7 +168,7 @@ class ClipVision:
         """
         frames = rgb_tensor(frames_THWK)
         if len(frames) == 0:
-            return torch.zeros(0, self.dim, device=self.device)
+            return torch.zeros(0, self.shape.dim, device=self.device)
         return torch.cat([self._embed_chunk(chunk) for chunk in torch.split(frames, self._chunk)])
 
     def _embed_chunk(self, frames_THWK: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ E joint dimensions.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,12 +77,7 @@ class JointHeads(nn.Module):
 
 
 def pooled_similarity(views_BVE: Tensor, targets_SE: Tensor) -> Tensor:
-    """Soft maximum (B, S) over each picture's views of their cosine with each target.
-
-    Args:
-        views_BVE: Unit vectors of the views of B pictures.
-        targets_SE: Unit vectors of sounds or sentences.
-    """
+    """Soft maximum (B, S) over a picture's views of their cosine with each sound or sentence."""
     similar_BVS = views_BVE @ targets_SE.T
     weights_BVS = torch.softmax(_SHARPNESS * similar_BVS, dim=1)
     return (weights_BVS * similar_BVS).sum(dim=1)
@@ -110,14 +105,11 @@ class JointSpace:
         hearing: YamNet,
         reading: TextEncoder,
         seeing: VisionEncoder,
-        digest: str,
     ) -> None:
         self.heads = heads.eval().requires_grad_(False)
         self.hearing = hearing
         self.reading = reading
         self.seeing = seeing
-        self.digest = digest
-        """Digest of the heads' weights."""
 
     @classmethod
     def load(cls, folder: Path) -> JointSpace:
@@ -135,7 +127,6 @@ class JointSpace:
             hearing=YamNet.load(),
             reading=TextEncoder.load(),
             seeing=VisionEncoder.load(),
-            digest=card.sha256,
         )
 
     @staticmethod
@@ -153,12 +144,6 @@ class JointSpace:
     def sounds(self, embeddings_PD: NDArray[np.float32]) -> Tensor:
         """Unit vectors (P, E) of embeddings from `hearing.scores_and_embeddings`."""
         return self.heads.sounds(torch.from_numpy(np.array(embeddings_PD)))
-
-    @torch.no_grad()
-    def views(self, frames: Iterator[NDArray[np.uint8]] | Sequence[NDArray[np.uint8]]) -> Tensor:
-        """Unit vectors (V, E) of five views of each frame, of any size."""
-        parts = [self.heads.views(self.seeing.embed(views_of(frame))) for frame in frames]
-        return torch.cat(parts) if parts else torch.zeros(0, self.heads.config.dim)
 
     @staticmethod
     def whole(sounds_PE: Tensor) -> Tensor:

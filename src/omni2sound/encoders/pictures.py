@@ -20,6 +20,10 @@ from torch.nn import functional as F
 from omni2sound.encoders.base import own_tensor
 from omni2sound.errors import ShapeError
 
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Mean and deviation of each colour, from 0 to 1, as CLIP and ImageBind were trained with."""
+
 
 def rgb_tensor(frames_THWK: NDArray[np.uint8] | Tensor, *, least: int = 0) -> Tensor:
     """Convert pictures to a tensor that owns its memory.

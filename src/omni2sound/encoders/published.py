@@ -82,7 +82,7 @@ class Release:
         """Describe it in one line: files, sizes, checksums, licence, gating."""
         parts = []
         for file in self.files:
-            size = "size unknown" if file.size_bytes is None else _megabytes(file.size_bytes)
+            size = "size unknown" if file.size_bytes is None else f"{file.size_bytes / 1e6:,.0f} MB"
             parts.append(f"{file.name} ({size}, {file.digest or 'checksum unknown'})")
         terms = "gated: accept its terms on the Hub and log in" if self.gated else "not gated"
         return f"{self.title}: {', '.join(parts)}; licence {self.licence}; {terms}"
@@ -316,7 +316,3 @@ def _from_hub(release: Release, repository: str, revision: str) -> Path:
             f"{release.title}: could not fetch {repository}@{revision[:12]} from the Hub "
             f"({reason}); offline, give a folder with {', '.join(names)} from {release.url}"
         ) from None
-
-
-def _megabytes(size_bytes: int) -> str:
-    return f"{size_bytes / 1e6:,.0f} MB"

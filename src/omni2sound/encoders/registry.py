@@ -45,7 +45,8 @@ class TextEncoderSpec:
 
     Attributes:
         dim: Features of one token.
-        load: Called with (device, published=folder or None).
+        load: Called with (device, published=folder or None for the one in the cache); raises
+            MissingPartError if its files are missing.
     """
 
     dim: int
@@ -59,7 +60,8 @@ class VisionEncoderSpec:
     Attributes:
         dim: Features of one picture.
         size_px: Height and width of its input pictures.
-        load: Called with (device, published=folder or None, dtype=precision).
+        load: Called like that of `TextEncoderSpec`, and with dtype=precision, which only the
+            bundled encoder follows.
         resizes: Whether it takes pictures of any size and resizes them itself.
     """
 
@@ -123,9 +125,9 @@ class TextPart:
         TEXT_ENCODERS.find(self.encoder)
 
     @property
-    def dim(self) -> int:
-        """Features of one token."""
-        return TEXT_ENCODERS[self.encoder].dim
+    def spec(self) -> TextEncoderSpec:
+        """Its entry in `TEXT_ENCODERS`."""
+        return TEXT_ENCODERS[self.encoder]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,19 +141,9 @@ class VisionPart:
         VISION_ENCODERS.find(self.encoder)
 
     @property
-    def dim(self) -> int:
-        """Features of one picture."""
-        return VISION_ENCODERS[self.encoder].dim
-
-    @property
-    def size_px(self) -> tuple[int, int]:
-        """Height and width of its input pictures."""
-        return VISION_ENCODERS[self.encoder].size_px
-
-    @property
-    def resizes(self) -> bool:
-        """Whether it takes pictures of any size and resizes them itself."""
-        return VISION_ENCODERS[self.encoder].resizes
+    def spec(self) -> VisionEncoderSpec:
+        """Its entry in `VISION_ENCODERS`."""
+        return VISION_ENCODERS[self.encoder]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -174,39 +166,6 @@ class SynchformerPart:
     def least_s(self) -> Fraction:
         """Length of the shortest video that it can encode: one segment."""
         return Fraction(16, self.fps)
-
-
-def load_text(
-    part: TextPart, device: torch.device | str, *, published: Path | None = None
-) -> TextEncoderBase:
-    """Load the text encoder.
-
-    Raises:
-        MissingPartError: Its files are missing.
-    """
-    return TEXT_ENCODERS[part.encoder].load(device, published=published)
-
-
-def load_vision(
-    part: VisionPart,
-    device: torch.device | str,
-    *,
-    published: Path | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> PictureEncoder:
-    """Load the picture encoder.
-
-    Args:
-        part: Entry of the card.
-        device: Device to run on.
-        published: Folder of published encoders; None: in the cache.
-        dtype: Precision of the bundled one; a published one keeps its own.
-
-    Raises:
-        MissingPartError: Its files are missing.
-    """
-    encoder = VISION_ENCODERS[part.encoder]
-    return encoder.load(device, published=published, dtype=dtype)
 
 
 def load_synchformer(

@@ -131,11 +131,7 @@ class SyncEncoder(nn.Module):
 
     @torch.inference_mode()
     def embed(self, frames_THWK: NDArray[np.uint8] | Tensor) -> Tensor:
-        """Features (T, S) of one clip, in float32 on the network's device.
-
-        Args:
-            frames_THWK: uint8 pictures at `config.fps`.
-        """
+        """Features (T, S) of uint8 pictures at `config.fps`, float32 on the network's device."""
         device = next(self.parameters()).device
         features_BTS, _ = self.forward(torch.as_tensor(frames_THWK, device=device)[None])
         return features_BTS[0].float()

@@ -191,11 +191,6 @@ class SynchformerVisual(PublishedNetwork[MotionTransformer]):
         super().__init__(network, device)
         self._chunk = chunk_segments
 
-    @property
-    def dim(self) -> int:
-        """Features D of one vector."""
-        return self._network.config.width
-
     @staticmethod
     def build() -> MotionTransformer:
         """Build the network with random weights."""

@@ -52,11 +52,6 @@ class T5TextEncoder(TextEncoderBase):
         self._tokenizer = tokenizer
         self.device = torch.device(device)
 
-    @property
-    def dim(self) -> int:
-        """Features D of one token."""
-        return int(self._network.config.d_model)
-
     @classmethod
     def load(
         cls, source: str | os.PathLike[str], device: torch.device | str = "cpu"

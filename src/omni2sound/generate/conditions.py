@@ -38,8 +38,6 @@ from omni2sound.encoders.registry import (
     SynchformerPart,
     at_latent_rate,
     load_synchformer,
-    load_text,
-    load_vision,
 )
 from omni2sound.encoders.sync import SyncEncoder
 from omni2sound.errors import ShapeError
@@ -116,8 +114,8 @@ class ConditionEncoder:
         self._own_sync = sync
         self._loaded: dict[EncoderName, Any] = {} if sync is None else {"sync": sync}
         self._loaders: dict[EncoderName, Callable[[], Any]] = {
-            "text": lambda: load_text(config.text, device, published=published),
-            "vision": lambda: load_vision(config.vision, device, published=published, dtype=dtype),
+            "text": lambda: config.text.spec.load(device, published=published),
+            "vision": lambda: config.vision.spec.load(device, published=published, dtype=dtype),
             "sync": lambda: load_synchformer(device, published=published),
             "recogniser": lambda: Recogniser.load(device, dtype=dtype),
             **(loaders or {}),
@@ -159,13 +157,13 @@ class ConditionEncoder:
         Raises:
             MediaError: The video can't be read.
         """
-        vision_BTV = sync_BTS = None
+        vision_BTV, sync_BTS, spec = None, None, self.config.vision.spec
         if video is not None and not pictures:
             num_pictures = self.timebase.num_vision_frames(duration_s)
-            vision_BTV = torch.zeros(1, num_pictures, self.config.vision.dim, device=self.device)
+            vision_BTV = torch.zeros(1, num_pictures, spec.dim, device=self.device)
         elif video is not None:
             # CLIP squashes pictures itself, with the filter that it was trained with.
-            size_px = None if self.config.vision.resizes else self.config.vision.size_px
+            size_px = None if spec.resizes else spec.size_px
             fps = self.timebase.vision_fps
             frames = iter_frames(video, fps=fps, size_px=size_px, duration_s=duration_s)
             with self._use("vision") as vision:

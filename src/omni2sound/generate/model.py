@@ -53,10 +53,10 @@ class PipelineConfig:
     vision: VisionPart = field(default_factory=VisionPart)
 
     def __post_init__(self) -> None:
-        listens = self.dit.conditioner
+        listens, seen = self.dit.conditioner, self.vision.spec.dim
         pairs = {
-            "text features": (listens.text_dim, self.text.dim),
-            "picture features": (listens.vision_dim or self.vision.dim, self.vision.dim),
+            "text features": (listens.text_dim, self.text.spec.dim),
+            "picture features": (listens.vision_dim or seen, seen),
             "sync features": (listens.sync_dim or self.sync.feature_dim, self.sync.feature_dim),
             "pictures per second": (listens.vision_fps, self.timebase.vision_fps),
             "sync pictures per second": (self.sync.fps, self.timebase.sync_fps),

@@ -23,10 +23,8 @@ import torch
 from torch import Tensor
 
 from omni2sound.config import checked_number, digest, from_json, to_json
-from omni2sound.data.batches.hard_samples import PromptEncoder
 from omni2sound.data.store.rows import FeatureStore
 from omni2sound.diffusion.samplers import SamplerConfig
-from omni2sound.encoders.registry import TextPart, load_text
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import as_path
@@ -206,7 +204,11 @@ def train_recipe(
                 device=str(device),
                 num_readers=4 if device.type == "cuda" else 0,
             ),
-            prompts=_prompt_encoder(recipe, config.text, request.encoders, device),
+            prompts=(
+                config.text.spec.load(device, published=request.encoders)
+                if any(stage.makes_prompts for stage in recipe.stages)
+                else None
+            ),
             world=world,
             parent_sha256=None if parts.parent is None else parts.parent.sha256,
             vae_sha256=vae_sha256,
@@ -333,19 +335,6 @@ def _check_features(descriptions: Sequence[Any], config: PipelineConfig, sync_sh
                     f"the features were made with another {name.partition('_')[0]} encoder than "
                     "that of `parts`; make them again, or give the model that they were made with"
                 )
-
-
-def _prompt_encoder(
-    recipe: Recipe, part: TextPart, published: Path | None, device: torch.device
-) -> PromptEncoder | None:
-    """The text encoder, if some stage changes prompts.
-
-    Raises:
-        MissingPartError: If it is a published one, and its folder is not there.
-    """
-    if not any(stage.makes_prompts for stage in recipe.stages):
-        return None
-    return load_text(part, device, published=published)
 
 
 def _compose(

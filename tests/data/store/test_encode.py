@@ -58,7 +58,7 @@ def test_rows_of_the_full_size_model(source: EncoderSource) -> None:
     assert len(text.token_ids_T) == 6
     # The published files have one size only, so these two take the places of what `load` gives.
     shape = ClipShape(width=16, depth=1, num_heads=2, frame_px=42, dim=8)
-    encoders._vision = ClipVision(build_clip(shape), shape)
+    encoders._vision = ClipVision(build_clip(shape), shape=shape)
     motion = MotionConfig(width=24, depth=1, num_heads=2, frame_px=32)
     encoders._sync = SynchformerVisual(MotionTransformer(motion))
     assert encoders.vision_size_px is encoders.sync_size_px is None  # they resize themselves

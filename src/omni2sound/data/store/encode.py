@@ -32,8 +32,6 @@ from omni2sound.encoders.registry import (
     VisionPart,
     at_latent_rate,
     load_synchformer,
-    load_text,
-    load_vision,
 )
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.errors import ConfigError, UserError
@@ -61,12 +59,7 @@ class EncoderSource:
     device: str = "cpu"
 
     def describe(self, *, pictures: bool, latents: bool) -> dict[str, Any]:
-        """Describe everything that changes a byte of a row, for the store's description.
-
-        Args:
-            pictures: Whether the store has picture features.
-            latents: Whether the store has latents.
-        """
+        """Describe what changes a byte of a row, for a store with or without pictures, latents."""
         card = load_card(self.model)
         parts = _Parts.of(card.parts)
         # Here, since otherwise every clip would fail by itself.
@@ -126,12 +119,12 @@ class ClipEncoders:
     @cached_property
     def _text(self) -> Any:
         source = self._source
-        return load_text(self._parts.text, source.device, published=source.published)
+        return self._parts.text.spec.load(source.device, published=source.published)
 
     @cached_property
     def _vision(self) -> Any:
-        source = self._source
-        return load_vision(self._parts.vision, source.device, published=source.published)
+        source, spec = self._source, self._parts.vision.spec
+        return spec.load(source.device, published=source.published, dtype=torch.float32)
 
     @cached_property
     def _sync(self) -> Any:
@@ -163,7 +156,8 @@ class ClipEncoders:
     @property
     def vision_size_px(self) -> tuple[int, int] | None:
         """Height and width of pictures for the vision encoder; None: as in the file."""
-        return None if self._parts.vision.resizes else self._parts.vision.size_px
+        spec = self._parts.vision.spec
+        return None if spec.resizes else spec.size_px
 
     @property
     def sync_size_px(self) -> tuple[int, int] | None:
@@ -175,7 +169,8 @@ class ClipEncoders:
     def rendered_px(self) -> tuple[int, int]:
         """Sides of rendered pictures for the vision and the sync encoder."""
         sync_px = self.sync_size_px
-        return self._parts.vision.size_px[0], _SYNCHFORMER_PX if sync_px is None else sync_px[0]
+        vision_px = self._parts.vision.spec.size_px[0]
+        return vision_px, _SYNCHFORMER_PX if sync_px is None else sync_px[0]
 
     def check_duration(self, duration_s: float) -> None:
         """Refuse clips with pictures that are too short for the sync encoder.

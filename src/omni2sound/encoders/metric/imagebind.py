@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omni2sound.encoders.metric.spectra import mel_matrix
-from omni2sound.encoders.pictures import resize_short_side, rgb_tensor
+from omni2sound.encoders.pictures import CLIP_MEAN, CLIP_STD, resize_short_side, rgb_tensor
 from omni2sound.encoders.published import IMAGEBIND, PublishedNetwork
 from omni2sound.encoders.vit import Mlp, Named
 from omni2sound.errors import ShapeError
@@ -37,8 +37,6 @@ _CUT_SAMPLES = 2 * _RATE_HZ
 _NUM_CUTS = 3
 _FRAMES, _NUM_MELS = 204, 128
 _AUDIO_MEAN, _AUDIO_STD = -4.268, 9.138
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
 NOT_NEEDED = (
     "modality_postprocessors.audio.",  # the factor of 20
     *(
@@ -185,13 +183,7 @@ def _kaldi_log_mel(cut_N: Tensor) -> Tensor:
     window_N = torch.hann_window(400, periodic=False, device=cut_N.device)
     power_FK = torch.fft.rfft((frames - 0.97 * before) * window_N, n=512).abs().square()
     bands_KM = mel_matrix(
-        sample_rate_hz=_RATE_HZ,
-        fft_samples=512,
-        num_mels=_NUM_MELS,
-        lowest_hz=20,
-        highest_hz=_RATE_HZ / 2,
-        scale="htk",
-        straight_in="mel",
+        sample_rate_hz=_RATE_HZ, fft_samples=512, num_mels=_NUM_MELS, lowest_hz=20, highest_hz=8000
     ).to(cut_N.device)
     log_FM = (power_FK @ bands_KM).clamp(min=torch.finfo(torch.float32).eps).log()
     return F.pad(log_FM.mT, (0, _FRAMES - len(log_FM)))[:, :_FRAMES]
@@ -210,7 +202,7 @@ def picture_cuts(frames_THWK: Tensor) -> Tensor:
         corners = [(place, math.ceil(left / 2)) for place in (0, math.ceil(top / 2), top)]
     else:
         corners = [(math.ceil(top / 2), place) for place in (0, math.ceil(left / 2), left)]
-    mean, std = (torch.tensor(x, device=frames.device) for x in (_MEAN, _STD))
+    mean, std = (torch.tensor(x, device=frames.device) for x in (CLIP_MEAN, CLIP_STD))
     values = ((frames / 255 - mean) / std).permute(3, 0, 1, 2)  # K T H W
     return torch.stack(
         [

@@ -142,13 +142,7 @@ class Panns(PublishedNetwork[Cnn14]):
 
     @torch.no_grad()
     def logits_and_embeddings(self, waveform_BN: Tensor) -> tuple[Tensor, Tensor]:
-        """Tag clips of one length.
-
-        Args:
-            waveform_BN: Mono samples at 16 kHz.
-
-        Returns:
-            Logits (B, 527), embeddings (B, 2048), float32 on the CPU.
+        """Logits (B, 527) and embeddings (B, 2048) of mono clips at 16 kHz, float32 on the CPU.
 
         Raises:
             ShapeError: If the shape differs, or for clips under a third of a second.

@@ -88,13 +88,7 @@ def passt_log_mel(waveform_BN: Tensor) -> Tensor:
         fft_samples=1024,
     )
     bands_KM = mel_matrix(
-        sample_rate_hz=_RATE_HZ,
-        fft_samples=1024,
-        num_mels=128,
-        lowest_hz=0,
-        highest_hz=15_000,
-        scale="htk",
-        straight_in="mel",
+        sample_rate_hz=_RATE_HZ, fft_samples=1024, num_mels=128, lowest_hz=0, highest_hz=15_000
     ).to(waveform_BN.device)
     return ((power_BFK @ bands_KM + 1e-5).log().mT + 4.5) / 5
 
@@ -114,13 +108,9 @@ class Passt(PublishedNetwork[PasstNetwork]):
 
     @torch.no_grad()
     def logits_and_embeddings(self, waveform_BN: Tensor) -> tuple[Tensor, Tensor]:
-        """Tag clips of one length.
+        """Logits (B, 527) and embeddings (B, 768) of mono clips at 32 kHz, float32 on the CPU.
 
-        Args:
-            waveform_BN: Mono samples at 32 kHz; padded with zeros or cut to 10 s.
-
-        Returns:
-            Logits (B, 527), embeddings (B, 768), float32 on the CPU.
+        Clips are padded with zeros or cut to 10 s.
 
         Raises:
             ShapeError: If the shape differs.

@@ -41,13 +41,8 @@ def power_spectrum(
 ) -> Tensor:
     """Squared magnitudes (..., F, K), frame f centred on sample f * hop.
 
-    Ends are padded by reflection; a window shorter than the transform is centred in it.
-
-    Args:
-        waveform_N: Samples (N,) or (B, N), more than half of `fft_samples`.
-        window_N: Window.
-        hop_samples: Samples from one frame to the next.
-        fft_samples: Length of the transform.
+    Ends are padded by reflection, so N must be more than half of `fft_samples`, the length of the
+    transform; a window shorter than the transform is centred in it.
     """
     spectrum = torch.stft(
         waveform_N,
@@ -69,8 +64,8 @@ def mel_matrix(
     num_mels: int,
     lowest_hz: float,
     highest_hz: float,
-    scale: Scale,
-    straight_in: Literal["hz", "mel"],
+    scale: Scale = "htk",
+    straight_in: Literal["hz", "mel"] = "mel",
     equal_area: bool = False,
 ) -> Tensor:
     """Weights (K, M) that sum K frequencies into M bands.
@@ -126,11 +121,6 @@ def resample(waveform_N: Tensor, from_hz: int, to_hz: int) -> Tensor:
 
     Scores that are compared with published ones need this filter; media readers use a steeper
     one (soxr).
-
-    Args:
-        waveform_N: Samples, float32.
-        from_hz: Rate of the samples.
-        to_hz: Target rate.
     """
     if from_hz == to_hz:
         return waveform_N

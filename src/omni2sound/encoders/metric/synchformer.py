@@ -240,7 +240,6 @@ def log_mel_segments(waveform_N: Tensor) -> Tensor:
         num_mels=_NUM_MELS,
         lowest_hz=0,
         highest_hz=_RATE_HZ / 2,
-        scale="htk",
         straight_in="hz",
     ).to(waveform_N.device)
     log_SMF = (power_SFK @ bands_KM + 1e-6).log().mT

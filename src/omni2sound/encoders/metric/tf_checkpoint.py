@@ -43,13 +43,9 @@ class _Entry:
 
 
 def read_checkpoint(prefix: Path) -> dict[str, NDArray[np.float32]]:
-    """Read all float32 variables of a one-shard checkpoint.
+    """Read all float32 variables of a one-shard checkpoint, `PREFIX.index` and `PREFIX.data-...`.
 
-    Args:
-        prefix: Path without `.index` or `.data-...`.
-
-    Returns:
-        Arrays in TensorFlow's layout by name, without the `/.ATTRIBUTES/VARIABLE_VALUE` ending.
+    Arrays are in TensorFlow's layout; names lack the ending `/.ATTRIBUTES/VARIABLE_VALUE`.
 
     Raises:
         IntegrityError: If the files do not follow the format.

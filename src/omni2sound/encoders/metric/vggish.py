@@ -79,13 +79,7 @@ def vggish_log_mel(waveform_N: Tensor) -> Tensor:
     frames = waveform_N.double().unfold(0, _WINDOW_SAMPLES, _HOP_SAMPLES) * window_N
     magnitude_FK = torch.fft.rfft(frames, n=_FFT_SAMPLES).abs()
     bands_KM = mel_matrix(
-        sample_rate_hz=16_000,
-        fft_samples=_FFT_SAMPLES,
-        num_mels=64,
-        lowest_hz=125,
-        highest_hz=7500,
-        scale="htk",
-        straight_in="mel",
+        sample_rate_hz=16_000, fft_samples=_FFT_SAMPLES, num_mels=64, lowest_hz=125, highest_hz=7500
     ).to(magnitude_FK)
     log_FM: Tensor = (magnitude_FK @ bands_KM + _LOG_OFFSET).log().float()
     num_examples = len(log_FM) // _EXAMPLE_FRAMES

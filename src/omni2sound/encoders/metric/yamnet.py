@@ -91,8 +91,6 @@ class YamNet:
             num_mels=_NUM_MELS,
             lowest_hz=_LOWEST_HZ,
             highest_hz=_HIGHEST_HZ,
-            scale="htk",
-            straight_in="mel",
         )
 
     @classmethod
