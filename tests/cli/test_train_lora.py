@@ -35,7 +35,7 @@ def test_an_adapter_is_trained_resumed_and_used(
     plain = Omni2SoundPipeline.from_pretrained(base, device="cpu", dtype="float32")
     assert whole.model_sha256 == plain.model.sha256
     before = {k: v.clone() for k, v in plain.model.dit.state_dict().items()}
-    merge(plain.model.dit, whole, model_sha256=plain.model.sha256).unmerge()
+    merge(plain.model.dit, whole, model_sha256=plain.model.sha256)()
     for name, tensor in plain.model.dit.state_dict().items():
         assert torch.equal(tensor, before[name])
     heard = Omni2SoundPipeline.from_pretrained(

@@ -123,10 +123,10 @@ def test_what_is_merged_comes_out_again_to_the_bit(tmp_path: Path, dtype: torch.
     _, loaded = adapter(tmp_path)
     plain = model().to(dtype)
     before = {k: v.clone() for k, v in plain.state_dict().items()}
-    merged = merge(plain, loaded, model_sha256="m")
+    unmerge = merge(plain, loaded, model_sha256="m")
     changed = {k for k, v in plain.state_dict().items() if not torch.equal(v, before[k])}
     assert changed == {f"blocks.{i}.{target}.weight" for i in (0, 1) for target in ATTENTION}
-    merged.unmerge()
+    unmerge()
     for name, tensor in plain.state_dict().items():
         assert torch.equal(tensor, before[name]), name
 

@@ -117,21 +117,15 @@ def _scheduler(config: SamplerConfig) -> Any:
     if config.rho:
         spacing = {"sigma_schedule": "karras", "rho": config.rho}  # type: ignore[dict-item]
     if config.kind == "euler":
-        from diffusers.schedulers.scheduling_flow_match_euler_discrete import (
-            FlowMatchEulerDiscreteScheduler,
-        )
+        from diffusers import FlowMatchEulerDiscreteScheduler
 
         return FlowMatchEulerDiscreteScheduler()
     if config.kind == "dpmpp-2m":
-        from diffusers.schedulers.scheduling_edm_dpmsolver_multistep import (
-            EDMDPMSolverMultistepScheduler,
-        )
+        from diffusers import EDMDPMSolverMultistepScheduler
 
         return EDMDPMSolverMultistepScheduler(
             prediction_type="v_prediction", algorithm_type="dpmsolver++", **levels, **spacing
         )
-    from diffusers.schedulers.scheduling_cosine_dpmsolver_multistep import (
-        CosineDPMSolverMultistepScheduler,
-    )
+    from diffusers import CosineDPMSolverMultistepScheduler
 
     return CosineDPMSolverMultistepScheduler(prediction_type="v_prediction", **levels, **spacing)

@@ -81,11 +81,6 @@ class AudioVAE(nn.Module):
         """Channels C of a latent frame."""
         return self.config.latent_dim
 
-    @property
-    def channel_scale_C(self) -> Tensor:
-        """`scale_C`."""
-        return self.scale_C
-
     def encode(self, waveform_BN: Tensor) -> Tensor:
         """Standardised latents (B, L, C); the last frame is padded with silence."""
         raise NotImplementedError

@@ -21,7 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +93,7 @@ def add_lora(model: DiT, config: LoraConfig, *, seed: int = 0) -> None:
     for name in names:
         layer = model.get_submodule(name)
         assert isinstance(layer, nn.Linear)
-        _replace(model, name, LoraLinear(layer, config, generator))
+        model.set_submodule(name, LoraLinear(layer, config, generator))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -175,29 +175,17 @@ def load_adapter(folder: Path) -> Adapter:
     return Adapter(config=config, tensors=tensors, model_sha256=str(data["model_sha256"]))
 
 
-class Merged:
-    """A model with a merged adapter, which can be removed again."""
-
-    def __init__(self, model: DiT, originals: dict[str, Tensor]) -> None:
-        self._model = model
-        self._originals = originals
-
-    @torch.no_grad()
-    def unmerge(self) -> None:
-        """Restore the original weights, bit for bit."""
-        for name, weight in self._originals.items():
-            self._model.get_parameter(f"{name}.weight").copy_(weight)
-        self._originals = {}
-
-
 @torch.no_grad()
-def merge(model: DiT, adapter: Adapter, *, model_sha256: str) -> Merged:
+def merge(model: DiT, adapter: Adapter, *, model_sha256: str) -> Callable[[], None]:
     """Add an adapter to the weights of a plain model.
 
     Args:
         model: Changed in place; as fast as without an adapter.
         adapter: Adapter that was trained on this model.
         model_sha256: Digest of the model's folder.
+
+    Returns:
+        `unmerge`, which restores the original weights, bit for bit.
 
     Raises:
         ConfigError: The adapter belongs to another model, or its tensors do not fit.
@@ -225,7 +213,13 @@ def merge(model: DiT, adapter: Adapter, *, model_sha256: str) -> Merged:
         up_OR, down_RI = (adapter.tensors[f"{name}.{part}"] for part in ("up", "down"))
         change_OI = adapter.config.scale * (up_OR.float() @ down_RI.float())
         weight_OI.copy_(weight_OI.float() + change_OI.to(weight_OI.device))
-    return Merged(model, originals)
+
+    @torch.no_grad()
+    def unmerge() -> None:
+        for name, weight in originals.items():
+            model.get_parameter(f"{name}.weight").copy_(weight)
+
+    return unmerge
 
 
 def _target_names(model: DiT, config: LoraConfig) -> list[str]:
@@ -248,8 +242,3 @@ def _freeze(model: nn.Module) -> None:
         for name, parameter in list(module.named_parameters(recurse=False)):
             delattr(module, name)
             module.register_buffer(name, parameter.detach())
-
-
-def _replace(model: nn.Module, name: str, layer: nn.Module) -> None:
-    owner, _, own = name.rpartition(".")
-    setattr(model.get_submodule(owner), own, layer)

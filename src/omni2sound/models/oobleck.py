@@ -255,8 +255,7 @@ class Oobleck(AudioVAE):
     def posterior(self, waveform_BN: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation (B, C, L) of unstandardised latents, with gradients.
 
-        Args:
-            waveform_BN: Waveforms; N must be a multiple of the hop.
+        N must be a multiple of the hop.
         """
         dtype = self.encoder.snake.log_a.dtype
         mean_BCL, spread_BCL = self.encoder(waveform_BN[:, None].to(dtype)).chunk(2, dim=1)

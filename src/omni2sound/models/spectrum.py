@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 _MOMENTUM = 0.99
 _TINY = 1e-8
+_MOMENTUM = 0.99
 
 
 def mel_filterbank(
@@ -136,11 +137,8 @@ def _unit(spectrum_BTF: Tensor) -> Tensor:
 def noise_spectrum(like_BTF: Tensor, spectrum: Spectrum) -> Tensor:
     """Complex spectrum (1, T, F) of fixed Gaussian noise, power 1 per bin.
 
-    Equal for all items, so that decoding does not depend on the batch.
-
-    Args:
-        like_BTF: Tensor with the number of frames, the dtype and the device.
-        spectrum: The transform.
+    Equal for all items, so that decoding does not depend on the batch. Number of frames, dtype and
+    device are those of `like_BTF`.
     """
     num_samples = like_BTF.shape[1] * spectrum.hop_samples
     generator = torch.Generator().manual_seed(0)

@@ -10,7 +10,7 @@ micro-batches and over ranks (FSDP2 averages over ranks).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +63,7 @@ def batch_loss(
             frame_mask_BL=valid_BL,
         )
     target_BLC = objective.target(x0_BLC, noise_BLC, t_B)
-    weight_C = vae.channel_scale_C**recipe.channel_weight_exponent
+    weight_C = vae.scale_C**recipe.channel_weight_exponent
     weight_BL = None
     if recipe.silence_weight != 1:
         weight_BL = frame_weights(
@@ -122,20 +122,8 @@ def frame_weights(
 
 def to_device(c: Conditions, device: torch.device) -> Conditions:
     """Copy conditions to a device."""
-
-    def move(x: Tensor | None) -> Tensor | None:
-        return None if x is None else x.to(device, non_blocking=True)
-
-    return replace(
-        c,
-        seconds_start_B=c.seconds_start_B.to(device),
-        seconds_total_B=c.seconds_total_B.to(device),
-        text_BTE=move(c.text_BTE),
-        text_mask_BT=move(c.text_mask_BT),
-        vision_BTV=move(c.vision_BTV),
-        vision_mask_BT=move(c.vision_mask_BT),
-        sync_BLS=move(c.sync_BLS),
-    )
+    given = {f.name: x for f in fields(c) if (x := getattr(c, f.name)) is not None}
+    return replace(c, **{name: x.to(device, non_blocking=True) for name, x in given.items()})
 
 
 def optimizer_step(
