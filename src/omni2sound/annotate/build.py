@@ -167,11 +167,6 @@ async def open_crew(
 ) -> AsyncIterator[Crew]:
     """Build the crew; connections to its endpoints are closed when the block ends.
 
-    Args:
-        settings: Models and rules.
-        calls: Keeps the answers of endpoints.
-        executor: Runs the local networks.
-
     Raises:
         UserError: A model's name or the thresholds are wrong.
         MissingPartError: A network or package is not installed.

@@ -85,7 +85,6 @@ class _Role(Protocol):
     @property
     def identity(self) -> Any:
         """JSON data of everything that can change a result."""
-        ...
 
 
 class Scorer(_Role, Protocol):
@@ -94,15 +93,12 @@ class Scorer(_Role, Protocol):
     @property
     def name(self) -> str:
         """Row of the thresholds."""
-        ...
 
     def perceive(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, Perception | Failure]]:
         """Measure sounds and pictures."""
-        ...
 
     def score(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, Fit]]:
         """Score captions against their sounds; each work has a perception and a caption."""
-        ...
 
 
 class Viewer(_Role, Protocol):
@@ -110,7 +106,6 @@ class Viewer(_Role, Protocol):
 
     def describe(self, works: Sequence[Work]) -> Results[VisualContext]:
         """Describe the pictures, shot by shot."""
-        ...
 
 
 class Junior(_Role, Protocol):
@@ -118,7 +113,6 @@ class Junior(_Role, Protocol):
 
     def caption(self, works: Sequence[Work]) -> Results[Caption]:
         """Caption the sounds."""
-        ...
 
 
 class Senior(_Role, Protocol):
@@ -126,7 +120,6 @@ class Senior(_Role, Protocol):
 
     def revise(self, works: Sequence[Work]) -> Results[SeniorCaption]:
         """Revise the junior's captions."""
-        ...
 
 
 class Validator(_Role, Protocol):
@@ -134,7 +127,6 @@ class Validator(_Role, Protocol):
 
     def validate(self, works: Sequence[Work]) -> Results[Verdict]:
         """Decide whether each caption is acoustically plausible."""
-        ...
 
 
 class CaptionJudge(Protocol):
@@ -142,4 +134,3 @@ class CaptionJudge(Protocol):
 
     def compare(self, pairs: Sequence[Pair]) -> Results[Preference]:
         """Name the better caption of each pair."""
-        ...

@@ -125,12 +125,7 @@ class StepStore(Closing):
         self.pending_effort.clear()
 
     def get(self, step: str, keys: Mapping[str, str]) -> dict[str, Record]:
-        """Return the results stored under these keys, by clip.
-
-        Args:
-            step: Name of the step.
-            keys: Clip -> key.
-        """
+        """Return a step's results that are stored under these keys (clip -> key), by clip."""
         kept = {}
         names = list(keys)
         for first in range(0, len(names), 500):  # SQLite binds a limited number of values

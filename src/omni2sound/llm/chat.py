@@ -185,7 +185,6 @@ class ChatModel(Protocol):
     @property
     def id(self) -> ModelId:
         """Name of the model and its endpoint."""
-        ...
 
     async def ask(self, request: ChatRequest) -> ChatReply:
         """Answer from the store or from the model.
@@ -197,7 +196,6 @@ class ChatModel(Protocol):
             BudgetExceeded: The call could exceed the budget.
             UserError: The endpoint rejects the request, the model's name or the key.
         """
-        ...
 
 
 class SendFailed(Exception):
@@ -226,7 +224,6 @@ class ChatEndpoint(Protocol):
     @property
     def id(self) -> ModelId:
         """Name of the model and its endpoint."""
-        ...
 
     async def send(self, request: ChatRequest) -> ChatReply:
         """Send once; refusals and cut-off replies are returned, because they are billed too.
@@ -234,4 +231,3 @@ class ChatEndpoint(Protocol):
         Raises:
             SendFailed: No reply.
         """
-        ...

@@ -17,7 +17,7 @@ class InFlight:
     def __init__(self) -> None:
         self._asked: dict[str, asyncio.Future[None]] = {}
         self._num_sent = 0
-        self._waiting: list[asyncio.Future[None]] = []
+        self._end = asyncio.Event()
 
     async def alone(self, key: str) -> bool:
         """Wait until `key` is not in flight; return whether it was not in the first place."""
@@ -45,16 +45,12 @@ class InFlight:
             yield
         finally:
             self._num_sent -= 1
-            for waiter in self._waiting:
-                if not waiter.done():
-                    waiter.set_result(None)
-            self._waiting.clear()
+            self._end.set()
+            self._end = asyncio.Event()
 
     async def next_end(self) -> bool:
         """Wait until a send ends; return False at once if there is none."""
         if self._num_sent == 0:
             return False
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
-        await waiter
+        await self._end.wait()
         return True

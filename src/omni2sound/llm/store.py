@@ -211,13 +211,9 @@ class CallStore(Closing):
                 if owner not in (None, self._id) and not self._is_dead(db, owner):
                     return Held()
                 if num_malformed >= max_malformed:
-                    return GivenUp(
-                        reason="malformed", num=num_malformed, detail=_last(db, key, "malformed")
-                    )
+                    return _given_up(db, key, "malformed", num_malformed)
                 if num_refused >= max_refused:
-                    return GivenUp(
-                        reason="refused", num=num_refused, detail=_last(db, key, "refused")
-                    )
+                    return _given_up(db, key, "refused", num_refused)
             if self.budget_usd is not None:
                 spend = _spend(db)
                 if cost is None or spend.at_most_usd + cost.at_most_usd > self.budget_usd:
@@ -267,7 +263,10 @@ class CallStore(Closing):
                 " input_tokens = ?, output_tokens = ?, detail = ? WHERE id = ?",
                 (outcome, _now(), *_booked(cost), *tokens, detail and _storable(detail), attempt),
             )
-            answer = _written(reply) if outcome == "answered" and reply is not None else None
+            answer = None
+            if outcome == "answered" and reply is not None:
+                data = to_json(reply)
+                answer = json.dumps({name: data[name] for name in _STORED})
             db.execute(
                 "UPDATE call SET owner = NULL, answer = ?, num_malformed = num_malformed + ?,"
                 " num_refused = num_refused + ?"
@@ -368,12 +367,14 @@ def _spend(db: sqlite3.Connection) -> Spend:
     return Spend(known_usd=usd(known), uncertain_usd=usd(uncertain), num_unpriced=unpriced)
 
 
-def _last(db: sqlite3.Connection, key: str, state: str) -> str:
+def _given_up(
+    db: sqlite3.Connection, key: str, reason: Literal["malformed", "refused"], num: int
+) -> GivenUp:
     row = db.execute(
         "SELECT detail FROM attempt WHERE key = ? AND state = ? ORDER BY id DESC LIMIT 1",
-        (key, state),
+        (key, reason),
     ).fetchone()
-    return "" if row is None or row[0] is None else str(row[0])
+    return GivenUp(reason=reason, num=num, detail="" if row is None else row[0] or "")
 
 
 def _booked(cost: Cost | None) -> tuple[int | None, int | None]:
@@ -387,11 +388,6 @@ def _storable(text: str) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _written(reply: ChatReply) -> str:
-    data = to_json(reply)
-    return json.dumps({name: data[name] for name in _STORED})
 
 
 def _reply(answer: str) -> ChatReply:

@@ -115,7 +115,7 @@ def perceive(job: ClipJob) -> Perception | Failure:
     return Perception(
         duration_s=len(samples_N) / SAMPLE_RATE_HZ,
         similarity=similarity,
-        sound=_packed(sounds_PE.numpy()),
+        sound=base64.b64encode(sounds_PE.numpy().astype("<f2").tobytes()).decode(),
         patches=_patches(space.hearing.class_names, scores_PK, heard_P, YamNet.patch_hop_samples),
         looks=tuple(looks),
     )
@@ -172,10 +172,6 @@ def _highest(scores: dict[str, float]) -> dict[str, float]:
     best = sorted(scores, key=lambda name: -scores[name])[:_KEPT]
     kept = [*best, *([MUSIC] if MUSIC in scores and MUSIC not in best else [])]
     return {name: round(scores[name], 3) for name in kept if scores[name] >= _FLOOR}
-
-
-def _packed(sounds_PE: NDArray[np.float32]) -> str:
-    return base64.b64encode(sounds_PE.astype("<f2").tobytes()).decode()
 
 
 def _unpacked(sound: str, dim: int) -> torch.Tensor:

@@ -85,11 +85,9 @@ class SmolLM2:
 
     @torch.inference_mode()
     def answer(self, turns: Sequence[tuple[str, str]], *, max_tokens: int) -> str:
-        """Decode the assistant's next turn greedily, at most `max_tokens`.
+        """Decode the assistant's turn after `turns` (role, text) greedily, at most `max_tokens`.
 
-        Args:
-            turns: (role, text); roles are system, user, assistant.
-            max_tokens: Upper bound of the answer's length.
+        Roles are system, user and assistant.
         """
         conversation = "".join(f"<|im_start|>{role}\n{text}<|im_end|>\n" for role, text in turns)
         ids = self._tokenizer.encode(conversation + "<|im_start|>assistant\n").ids

@@ -32,12 +32,7 @@ _RANDOM_DRAWS = 1000
 
 
 def table(runs: Sequence[Path], scenes: Sequence[Path]) -> Iterator[str]:
-    """Yield the lines of a table: arms and yield of each run.
-
-    Args:
-        runs: Folders of runs over the same scenes.
-        scenes: Folders of built scenes.
-    """
+    """Yield the lines of a table: arms and yield of each run over the same built scenes."""
     truth = {
         path.parent.name: Scene.from_json(path.read_text(encoding="utf-8"))
         for folder in scenes
@@ -179,10 +174,6 @@ def arms_of(scored: Sequence[tuple[Story, Scene]], names: ClassNames) -> tuple[A
 
     A filter that dropped something gets its control without a model: as many captions, those that
     name the fewest things (ties in the order of `scored`).
-
-    Args:
-        scored: Finished clips with their scenes.
-        names: Names of the scenes' classes.
     """
     junior, handed, kept = [], [], []
     for story, scene in scored:

@@ -65,14 +65,7 @@ _SCHEMA = pa.schema(
 
 
 def export(run: Path, out: Path) -> dict[str, Any]:
-    """Write the data set.
-
-    Args:
-        run: A run's folder.
-        out: A new or empty folder.
-
-    Returns:
-        Contents of `statistics.json`.
+    """Write the data set of a run's folder; return the contents of `statistics.json`.
 
     Raises:
         UserError: The run kept nothing, or `out` is not empty.

@@ -67,13 +67,7 @@ class Contest:
 
 
 async def contest(judge: CaptionJudge, pairs: Sequence[Pair], *, seed: int = 0) -> Contest:
-    """Judge every pair in both orders.
-
-    Args:
-        judge: Compares the captions.
-        pairs: Our caption first, theirs second.
-        seed: Seed of the bootstrap.
-    """
+    """Judge every pair, our caption first, in both orders; `seed` is that of the bootstrap."""
     both_orders = [p for pair in pairs for p in (pair, pair.swapped())]
     preferred: dict[int, Preference] = {
         index: preference

@@ -57,20 +57,16 @@ class PromptEncoder(Protocol):
     @property
     def special_ids(self) -> frozenset[int]:
         """Ids that are no words (start, end); they are never dropped."""
-        ...
 
     @property
     def sha256(self) -> str:
         """Digest of everything that states depend on."""
-        ...
 
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenise each text, start and end included."""
-        ...
 
     def encode_ids(self, rows: Sequence[Sequence[int]]) -> Tokens:
         """Encode rows of token ids."""
-        ...
 
 
 class _HasRole(Protocol):
