@@ -33,6 +33,7 @@ from av.video.stream import VideoStream
 from omni2sound.errors import MediaError, UserError
 from omni2sound.media.copy.beside import complete, find_losses, read_beside
 from omni2sound.media.copy.editlist import end_picture
+from omni2sound.media.copy.hevc_tag import hevc_tag
 from omni2sound.media.copy.own_sound import list_tracks, read_own_sound
 from omni2sound.media.copy.reencode import Encoder
 from omni2sound.media.copy.side_tracks import SideTracks, loses_shown
@@ -208,7 +209,7 @@ def _write_copy(
             options=_muxer_options(container_format, as_keys=bool(keys)),
         ) as target:
             encoder = Encoder(target, in_stream, video) if encoded else None
-            out_stream = encoder.stream if encoder else _copy_stream(in_stream, target)
+            out_stream = encoder.stream if encoder else _copy_stream(in_stream, target, video_path)
             out_stream.metadata.update(track_tags(in_stream.metadata, container_format))
             lost.extend(encoder.losses(in_stream) if encoder else [])
             target.metadata.update(tags)
@@ -387,7 +388,7 @@ def _shift(info: MediaInfo) -> Fraction:
     return Fraction(0) if 0 <= start_s <= KEPT_START_S else -start_s
 
 
-def _copy_stream(in_stream: VideoStream, target: OutputContainer) -> VideoStream:
+def _copy_stream(in_stream: VideoStream, target: OutputContainer, path: Path) -> VideoStream:
     out_stream = target.add_stream_from_template(in_stream, opaque=True)
     if in_stream.average_rate and target.format.name in ("matroska", "webm"):
         # Without it, readers guess a rate from the codec's header.
@@ -395,24 +396,30 @@ def _copy_stream(in_stream: VideoStream, target: OutputContainer) -> VideoStream
     if in_stream.sample_aspect_ratio:  # Matroska keeps it beside the codec, not in it
         out_stream.codec_context.sample_aspect_ratio = in_stream.sample_aspect_ratio
     if in_stream.codec_context.codec.canonical_name == "hevc":
-        _set_hevc_tag(in_stream, out_stream, target.format.name)
+        _set_hevc_tag(in_stream, out_stream, target, path)
     return out_stream
 
 
-def _set_hevc_tag(in_stream: VideoStream, out_stream: VideoStream, container_format: str) -> None:
-    """Name the HEVC track of an mp4 or mov as Apple's players want it: never "hev1" if avoidable.
+def _set_hevc_tag(
+    in_stream: VideoStream, out_stream: VideoStream, target: OutputContainer, path: Path
+) -> None:
+    """Name the HEVC track of an mp4 or mov as Apple's players want it, unless that loses pictures.
 
-    "hvc1" promises that parameter sets stand in the header; where they don't, "hev1" is right.
+    With "hvc1", FFmpeg's muxer drops parameter sets that stand between pictures.
     """
-    header = in_stream.codec_context.extradata or b""
-    # hvcC holds the number of its parameter set arrays in byte 22; 0, 0, 0 begins a bare stream.
-    has_sets = header[:3] == bytes(3) or header[:3] == b"\0\0\1" or (
-        len(header) > 22 and header[22] > 0
-    )  # fmt: skip
-    if container_format not in ("mp4", "mov") or not has_sets:
+    container_format = target.format.name
+    if container_format not in ("mp4", "mov"):
         return
-    is_dolby = in_stream.codec_context.codec_tag == "dvh1" and container_format == "mp4"
-    out_stream.codec_context.codec_tag = "dvh1" if is_dolby else "hvc1"
+    tag = hevc_tag(path, in_stream)
+    if tag == "hvc1" and in_stream.codec_context.codec_tag == "dvh1" and container_format == "mp4":
+        tag = "dvh1"
+    out_stream.codec_context.codec_tag = tag
+    if tag == "hev1":
+        logger.warning(
+            "%s: has HEVC parameters between the pictures that its header lacks, so the copy's tag "
+            "is hev1, which Apple's players may refuse",
+            shown_name(path),
+        )
 
 
 def default_suffix(video_path: str | os.PathLike[str]) -> str:
