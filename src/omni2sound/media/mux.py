@@ -32,6 +32,7 @@ from av.video.stream import VideoStream
 
 from omni2sound.errors import MediaError, UserError
 from omni2sound.media.copy.beside import complete, find_losses, read_beside
+from omni2sound.media.copy.codec_tag import kept_codec_tag
 from omni2sound.media.copy.editlist import end_picture
 from omni2sound.media.copy.hevc_tag import hevc_tag
 from omni2sound.media.copy.own_sound import list_tracks, read_own_sound
@@ -83,6 +84,8 @@ _REFUSED: Mapping[str, tuple[str, ...]] = {
     "mp4": ("vp8",),
     "matroska": ("rawvideo",),
 }
+# Losses that Matroska has, too.
+_NOWHERE = ("data track", "video track", "codec tag")
 
 
 def mux(
@@ -276,7 +279,7 @@ def _report(output_path: Path, lost: list[str], *, mkv_helps: bool) -> None:
         return
     advice = ""
     if output_path.suffix.lower() != ".mkv" and mkv_helps:
-        only_here = [word for word in lost if not word.startswith(("data track", "video track"))]
+        only_here = [word for word in lost if not word.startswith(_NOWHERE)]
         more = "more" if len(only_here) < len(lost) else "them" if len(lost) > 1 else "it"
         advice = f"; .mkv keeps {more}" if only_here else ""
     logger.warning(
@@ -395,6 +398,8 @@ def _copy_stream(in_stream: VideoStream, target: OutputContainer, path: Path) ->
         out_stream.codec_context.framerate = Fraction(in_stream.average_rate)
     if in_stream.sample_aspect_ratio:  # Matroska keeps it beside the codec, not in it
         out_stream.codec_context.sample_aspect_ratio = in_stream.sample_aspect_ratio
+    if tag := kept_codec_tag(in_stream, target):
+        out_stream.codec_context.codec_tag = tag
     if in_stream.codec_context.codec.canonical_name == "hevc":
         _set_hevc_tag(in_stream, out_stream, target, path)
     return out_stream

@@ -50,6 +50,7 @@ class Beside:
     language: str = ""
     num_chapters: int = 0
     codec_tag: str = ""
+    """Name of the sample entry of mp4 and mov, which Matroska stores for ProRes."""
     pixel_aspect: Fraction = Fraction(1)
     """Width of a stored pixel over its height."""
 
@@ -84,7 +85,7 @@ def read_beside(path: Path, container: InputContainer, stream: VideoStream) -> B
         has_alpha=has_alpha(stream),
         language="" if language == "und" else language,
         num_chapters=len(container.chapters()),
-        codec_tag=stream.codec_context.codec_tag,
+        codec_tag=_codec_tag(container, stream),
         pixel_aspect=Fraction(stream.sample_aspect_ratio or 1),
     )
 
@@ -157,6 +158,21 @@ def find_losses(
         ratio = found.pixel_aspect / beside.pixel_aspect
         if not encoded and abs(ratio - 1) > _ASPECT_ROUNDING:  # PyAV can't tell it to Matroska
             lost.add(f"pixel aspect {beside.pixel_aspect}")
+        if not encoded and _is_renamed(beside.codec_tag, found.codec_tag):
+            lost.add(f"codec tag {beside.codec_tag}")
         there = {key.lower() for key in copy.metadata}
     missing = [key for key in kept_tags(dict.fromkeys(tags, "")) if key.lower() not in there]
     return sorted(lost) + [f"tag {key}" for key in missing]
+
+
+def _codec_tag(container: InputContainer, stream: VideoStream) -> str:
+    tag = stream.codec_context.codec_tag.strip("\0")
+    is_prores = stream.codec_context.codec.canonical_name == "prores"
+    return tag if is_prores or "mp4" in container.format.name else ""
+
+
+def _is_renamed(before: str, after: str) -> bool:
+    """Whether a copy has another sample entry than its source."""
+    # mp4v is all MPEG-4, MPEG-2 and JPEG pictures of an mp4; HEVC is renamed on purpose.
+    names = {before, after}
+    return len(names) == 2 and not names & {"", "mp4v", "hvc1", "hev1"}
