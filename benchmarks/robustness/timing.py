@@ -1,6 +1,6 @@
 """A click and a flash at known times, through containers, codecs, rates and ways of writing.
 
-    python benchmarks/robustness/timing.py [--quick] [--worst N]
+    python benchmarks/robustness/timing.py [--quick] [--worst N] [--containers mp4 mkv ...]
 
 For every combination that FFmpeg's muxers take, a film is written with a click and a flash of
 white at 1.0 s. Where it is read (`read_audio`, `iter_pictures`) is compared with the timestamps
@@ -8,6 +8,8 @@ at which FFmpeg decodes the same file: the ffmpeg program with `-copyts`, sound 
 by `asetpts`/`aresample`. Errors are due within 1 ms for sound and half a picture for pictures,
 both counted from second 0. In a film that was cut within a picture the truth is FFmpeg without
 its own edit lists, which show that picture's successor too early (`docs/explanation/time.md`).
+What FFmpeg can't write, or can't find a click or a flash in, is counted apart from what Omni2Sound
+refuses to read; refusals are printed, and count as failures.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -161,24 +164,42 @@ def is_mov(case: Case) -> bool:
     return case.container in ("mp4", "mov", "m4v")
 
 
-def measure(case: Case, folder: Path) -> Result | None:
-    """Compare one combination; None if it can't be written."""
+@dataclass(frozen=True)
+class Unwritten:
+    """FFmpeg's muxer refuses the combination, or there is nothing to compare with."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Omni2Sound refuses a file that FFmpeg writes and reads."""
+
+    case: Case
+    message: str
+
+
+def measure(case: Case, folder: Path) -> Result | Unwritten | Refusal:
+    """Compare one combination."""
     path = folder / f"film.{case.container}"
     if case.way == "fragmented" and not is_mov(case):
-        return None
+        return Unwritten("no fragments in this container")
     try:
         write(path, case)
+    except (av.FFmpegError, ValueError):
+        return Unwritten("refused by FFmpeg's encoder or muxer")
+    try:
         if case.way == "cut":
             path, source = folder / f"cut.{case.container}", path
             cut(source, path)
         click_s, flash_s = decoded_by_ffmpeg(path, case)
-    except (av.FFmpegError, ValueError, subprocess.CalledProcessError, StopIteration):
-        return None
+    except (ValueError, subprocess.CalledProcessError, StopIteration):
+        return Unwritten("without click or flash as FFmpeg decodes it")
     try:
         start_s = float(probe(path).timeline.start_s)
         audio = read_audio(path, mono=True)
-    except UserError:
-        return None
+    except UserError as error:
+        return Refusal(case, str(error))
     heard_s = int(np.abs(audio.samples_CN[0]).argmax()) / audio.sample_rate_hz
     seen_s = next(
         (float(t) for t, f in iter_pictures(path) if f.to_ndarray(format="gray").mean() > 150),
@@ -192,21 +213,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one rate only")
     parser.add_argument("--worst", type=int, default=10, help="rows to print")
+    parser.add_argument("--containers", nargs="+", default=[*CONTAINERS], choices=CONTAINERS)
     options = parser.parse_args()
     if shutil.which("ffmpeg") is None:
         print("ffmpeg is not installed: there is nothing to compare with")
         return
     rates = RATES_HZ[-1:] if options.quick else RATES_HZ
     results: list[Result] = []
-    num_refused = 0
+    refusals: list[Refusal] = []
+    unwritten: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        for container in CONTAINERS:
+        for container in options.containers:
             for codec in SOUND_CODECS:
                 for rate in rates:
                     for way in WAYS:
                         result = measure(Case(container, codec, rate, way), Path(folder))
-                        num_refused += result is None
-                        results += [] if result is None else [result]
+                        if isinstance(result, Result):
+                            results.append(result)
+                        elif isinstance(result, Refusal):
+                            refusals.append(result)
+                        else:
+                            unwritten[result.reason] += 1
     results.sort(key=lambda result: -result.badness)
     print(f"{'container':10}{'codec':12}{'Hz':>6}  {'way':11}{'sound ms':>9}{'picture ms':>11}")
     for result in results[: options.worst]:
@@ -216,7 +243,13 @@ def main() -> None:
             f"{1000 * result.sound_s:9.2f}{1000 * result.picture_s:11.2f}"
         )
     good = sum(result.badness <= 1 for result in results)
-    print(f"{good} of {len(results)} within 1 ms and half a picture; {num_refused} not written")
+    print(f"{good} of {len(results)} within 1 ms and half a picture")
+    for reason, count in unwritten.most_common():
+        print(f"{count} not compared: {reason}")
+    print(f"{len(refusals)} refused by Omni2Sound")
+    for refusal in refusals[: options.worst]:
+        case = refusal.case
+        print(f"  {case.container} {case.codec} {case.rate_hz} Hz {case.way}: {refusal.message}")
 
 
 if __name__ == "__main__":

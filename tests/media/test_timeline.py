@@ -279,6 +279,40 @@ def test_an_end_before_the_first_picture_is_refused(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [late]
 
 
+@pytest.mark.parametrize("early_s", [Fraction(1, 25), Fraction(1, 2), Fraction(7, 5)])
+@pytest.mark.parametrize("num_reordered", [0, 2])
+def test_pictures_before_zero_in_matroska_are_seen_with_their_sound(
+    tmp_path: Path, early_s: Fraction, num_reordered: int
+) -> None:
+    """FFmpeg gives such pictures no time at all (a cut with -avoid_negative_ts disabled)."""
+    whole = write_video(
+        tmp_path / "whole.mp4", ticks=range(3 * FPS), time_base=Fraction(1, FPS),
+        options={"bf": str(num_reordered), "g": str(GROUP)},
+        sound=clicks([2], duration_s=3, sample_rate_hz=48_000),
+    )  # fmt: skip
+    early = tmp_path / "early.mkv"
+    options = {"avoid_negative_ts": "disabled"}
+    with av.open(str(whole)) as source, av.open(str(early), "w", options=options) as target:
+        copies = {s.index: target.add_stream_from_template(s) for s in source.streams}
+        for packet in source.demux():
+            if packet.pts is None or packet.dts is None:
+                continue
+            ticks = round(early_s / packet.time_base)
+            packet.pts, packet.dts = packet.pts - ticks, packet.dts - ticks
+            packet.stream = copies[packet.stream.index]
+            target.mux(packet)
+    flash_s = next(
+        time + probe(early).timeline.start_s
+        for time, frame in iter_pictures(early)
+        if number_of(frame.to_ndarray(format="rgb24")) == 2 * FPS % LEVELS and time > 1.5
+    )
+    assert flash_s == pytest.approx(2 - early_s, abs=0.002)
+    assert probe(early).video.start_s == pytest.approx(-early_s, abs=0.002)  # type: ignore[union-attr]
+    assert probe(early).duration_s == pytest.approx(3, abs=0.03)
+    heard_s = onset_s(read_audio(early)) + float(probe(early).timeline.start_s)
+    assert heard_s == pytest.approx(float(flash_s), abs=0.003)
+
+
 # B: clocks
 
 

@@ -284,7 +284,7 @@ class _Scan:
         """Seconds of a packet that does not tell its own."""
         if isinstance(stream, AudioStream):
             return Fraction(0)
-        if not track.has_pts and 0 < track.last_duration_s <= 1:
+        if not track.has_pts and not track.begins_untimed and 0 < track.last_duration_s <= 1:
             return track.last_duration_s  # the decoder knows, the header not
         return 1 / _usable_fps(stream)
 

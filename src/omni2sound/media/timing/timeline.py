@@ -33,6 +33,8 @@ MAX_UNTOLD_S = 120
 """The longest that a picture may stand without a header that says so. A longer time is a slide
 if the header's duration has room for it, else a damaged timestamp, which would ask for hours of
 sound."""
+_MAX_REORDER = 16
+"""Pictures stored before one that is shown earlier."""
 _ROUNDING_S = Fraction(1, 500)
 """Two timestamps of a container that rounds them to 1 ms."""
 _BACK_S, _FORWARD_S = 0.1, 10.0
@@ -123,6 +125,10 @@ class Span:
         self.stored_end: int | None = None
         """End of the last one in stored order: in mp4 that one carries the track's length."""
         self.longest_gap = 0
+        self.num_untimed = 0
+        """Packets before the first one with a time; FFmpeg's Matroska gives no negative times."""
+        self._first_timed: int | None = None
+        """Number of that one."""
         self._order: int | None = None
 
     def add(self, packet: Packet[Any]) -> None:
@@ -135,8 +141,16 @@ class Span:
         if packet.is_discard:  # hidden by an edit list, needed to decode what follows
             return
         time = packet.pts if packet.pts is not None else packet.dts
-        if time is None:  # a bare stream without a container
-            time = self.num_packets * (packet.duration or 0)
+        if time is None:
+            if self._first_timed is None or self.num_packets <= self._first_timed + _MAX_REORDER:
+                self.num_untimed += 1
+            if self._first_timed is None or self.stored_end is None:
+                time = self.num_packets * (packet.duration or 0)  # a bare stream
+            else:
+                time = self.stored_end
+        elif self._first_timed is None:
+            self._first_timed = self.num_packets
+            self.first = self.last = None
         self.has_pts = self.has_pts and packet.pts is not None
         self.num_packets += 1
         if self.first is None or time < self.first:
@@ -158,7 +172,10 @@ class Span:
         last_s = max(self.last_duration, self.stored_end - self.last) * self.time_base
         if not 0 < last_s <= longest_s:
             last_s = frame_s
-        return self.first * self.time_base, self.last * self.time_base + last_s
+        first_s = self.first * self.time_base
+        if self._first_timed is not None:
+            first_s -= self.num_untimed * frame_s
+        return first_s, self.last * self.time_base + last_s
 
 
 class TrackScan:
@@ -214,6 +231,13 @@ class TrackScan:
     def has_pts(self) -> bool:
         """Whether each packet has a presentation time."""
         return all(span.has_pts for span in self.spans.values())
+
+    @property
+    def begins_untimed(self) -> bool:
+        """Whether packets without a time precede those with one."""
+        return not self.has_pts and any(
+            0 < span.num_untimed < span.num_packets for span in self.spans.values()
+        )
 
     @property
     def last_duration_s(self) -> Fraction:
