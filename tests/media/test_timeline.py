@@ -43,8 +43,18 @@ def boxes(data: bytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]
         start += size
 
 
-def edited(source: Path, target: Path, edits: Sequence[tuple[float, float]]) -> Path:
-    """Give every track of an mp4 an edit list of (start, length); `moov` lies last."""
+def edited(
+    source: Path,
+    target: Path,
+    edits: Sequence[tuple[float | None, float]],
+    *,
+    sound: Sequence[tuple[float | None, float]] | None = None,
+) -> Path:
+    """Give every track of an mp4 an edit list of (start, length), None for a part with nothing.
+
+    `moov` lies last; `sound` is for the sound tracks, if not the same.
+    """
+    picture = edits
     data = source.read_bytes()
     moov, size = next((a, n) for kind, a, n in boxes(data, 0, len(data)) if kind == b"moov")
     assert moov + size == len(data)
@@ -56,14 +66,16 @@ def edited(source: Path, target: Path, edits: Sequence[tuple[float, float]]) -> 
             whole = int(sum(length for _, length in edits) * scale)
             body = body[:24] + struct.pack(">I", whole) + body[28:]
         if kind == b"trak":
+            edits = picture if sound is None or b"vide" in body else sound
             mdia = next(b for k, b, _ in boxes(body, 8, n) if k == b"mdia")
             mdhd = next(b for k, b, _ in boxes(body, mdia + 8, n) if k == b"mdhd")
             ticks = struct.unpack(">I", body[mdhd + 20 : mdhd + 24])[0]
             old = next(body[b : b + m] for k, b, m in boxes(body, 8, n) if k == b"edts")
             delay = struct.unpack(">i", old[28:32])[0]
+            times = [(-1 if a is None else round(a * ticks) + delay, n) for a, n in edits]
             elst = struct.pack(">II", 0, len(edits)) + b"".join(
-                struct.pack(">IiI", round(length * scale), round(start * ticks) + delay, 1 << 16)
-                for start, length in edits
+                struct.pack(">IiI", round(length * scale), media_time, 1 << 16)
+                for media_time, length in times
             )
             edts = struct.pack(">I4sI4s", 16 + len(elst), b"edts", 8 + len(elst), b"elst") + elst
             parts = b"".join(

@@ -320,7 +320,8 @@ class _Scan:
             track.shift_ticks = self._edit_shift(stream, track.first_shown, fps)
         start_s, end_s = track.seconds(offsets_s, frame_s[stream.index])
         if track.shift_ticks > 0:
-            start_s = Fraction(0)  # part of a picture stands there, which the decoder hides
+            # Part of a picture stands before, which the decoder hides.
+            start_s -= track.shift_ticks * track.time_base
         last_s = track.last_s(offsets_s)
         if self.is_mov and stream.duration is not None:
             told_end_s = start_s + stream.duration * track.time_base
@@ -328,7 +329,7 @@ class _Scan:
                 end_s = min(end_s, told_end_s)
         self._check_gap(stream, track.longest_gap_s, end_s - start_s)
         self._check_length(start_s, end_s)
-        if stream.duration is not None:
+        if stream.duration is not None and not track.hidden:  # else that of what is stored
             self._tell_missing(stream.duration * track.time_base, end_s - start_s)
         is_still = track.num_shown == 1 and (
             self.container.format.name.endswith("_pipe")

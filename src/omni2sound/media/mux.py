@@ -19,9 +19,10 @@ import heapq
 import io
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +33,10 @@ from av.video.stream import VideoStream
 
 from omni2sound.errors import MediaError, UserError
 from omni2sound.media.copy.beside import complete, find_losses, read_beside
-from omni2sound.media.copy.codec_tag import kept_codec_tag
-from omni2sound.media.copy.editlist import end_picture
-from omni2sound.media.copy.hevc_tag import hevc_tag
+from omni2sound.media.copy.editlist import begin_picture, end_picture
 from omni2sound.media.copy.own_sound import list_tracks, read_own_sound
 from omni2sound.media.copy.reencode import Encoder
+from omni2sound.media.copy.shown import UnfaithfulCopyError, check_shown
 from omni2sound.media.copy.side_tracks import SideTracks, loses_shown
 from omni2sound.media.copy.tags import (
     kept_tags,
@@ -45,6 +45,7 @@ from omni2sound.media.copy.tags import (
     track_tags,
     without_own,
 )
+from omni2sound.media.copy.track import copy_track
 from omni2sound.media.encode import (
     AAC,
     OPUS,
@@ -154,21 +155,26 @@ def mux(
         name=name,
     )
     encoded = _has_to_be_encoded(video, num_past, output_path, reencode=reencode)
-    write = partial(
-        _write_copy,
-        *(info, video, audio, output_path, metadata or {}, language),
-        encoded=encoded,
-    )
+    write = partial(_write_copy, info, video, audio, output_path, metadata or {}, language)
     try:
-        lost = write()
-    except _SideTracksRefusedError:
-        lost = write(with_side_tracks=False)
+        lost = _with_side_tracks(write, encoded=encoded)
+    except UnfaithfulCopyError:
+        if not reencode:
+            raise
+        lost = _with_side_tracks(write, encoded=True)
     _report(output_path, lost, mkv_helps=_holds(video.codec, output_path.with_suffix(".mkv")))
     return leveling
 
 
 class _SideTracksRefusedError(UserError):
     """The header could not be written, perhaps because of damaged subtitles."""
+
+
+def _with_side_tracks(write: Callable[..., list[str]], *, encoded: bool) -> list[str]:
+    try:
+        return write(encoded=encoded)
+    except _SideTracksRefusedError:
+        return write(encoded=encoded, with_side_tracks=False)
 
 
 def _write_copy(
@@ -193,15 +199,17 @@ def _write_copy(
         tags = _tags(source, metadata, container_format)
         keys, quicktime_keys = only_as_keys(tags, container_format)
         lost: list[str] = []
+        first_dts_s: Fraction | None = None
 
         def finish(path: Path) -> None:
             there = beside.without_codec() if encoded else beside
             complete(path, container_format, there, tags, quicktime_keys)
-            if container_format in ("mp4", "mov") and ends_early(info):
-                end_picture(path, start_s + info.duration_s)
-            elif video.hidden.num_after and not encoded:
-                end_picture(path, video.start_s + video.duration_s + shift_s)
-            probe(path)
+            _set_edits(path, info, video, shift_s=shift_s, first_dts_s=first_dts_s)
+            goes_on = ends_early(info) and container_format not in ("mp4", "mov")
+            if encoded:
+                probe(path)
+            else:
+                check_shown(path, output_path.name, video, shift_s=shift_s, goes_on=goes_on)
             lost.extend(find_losses(path, beside, tags, encoded=encoded) + side.missing(path))
 
         with create_output(
@@ -212,7 +220,7 @@ def _write_copy(
             options=_muxer_options(container_format, as_keys=bool(keys)),
         ) as target:
             encoder = Encoder(target, in_stream, video) if encoded else None
-            out_stream = encoder.stream if encoder else _copy_stream(in_stream, target, video_path)
+            out_stream = encoder.stream if encoder else copy_track(in_stream, target, video_path)
             out_stream.metadata.update(track_tags(in_stream.metadata, container_format))
             lost.extend(encoder.losses(in_stream) if encoder else [])
             target.metadata.update(tags)
@@ -229,11 +237,11 @@ def _write_copy(
                 if side.copies:
                     raise _SideTracksRefusedError(str(error)) from error
                 raise
-            pictures = (
-                encoder.packets(iter_pictures(video_path), start_s=start_s, end_s=info.duration_s)
-                if encoder
-                else copy_packets(source, info, video, shift_s=shift_s)
-            )
+            if encoder:
+                shown = iter_pictures(video_path)
+                pictures = encoder.packets(shown, start_s=start_s, end_s=info.duration_s)
+            else:
+                first_dts_s, pictures = _peek(copy_packets(source, info, video, shift_s=shift_s))
             _interleave(
                 target,
                 encode_audio(
@@ -244,6 +252,35 @@ def _write_copy(
                 side.packets(shift_s=shift_s, end_s=end_s),
             )  # fmt: skip
     return lost
+
+
+def _set_edits(
+    path: Path,
+    info: MediaInfo,
+    video: VideoStreamInfo,
+    *,
+    shift_s: Fraction,
+    first_dts_s: Fraction | None,
+) -> None:
+    """Hide in a closed mp4 or mov what the source hides; no copy has a first decoding time."""
+    if path.suffix.lower() not in (".mp4", ".mov"):
+        return
+    if first_dts_s is not None and video.hidden.num_before:
+        begin_picture(path, video.start_s + shift_s, first_dts_s=first_dts_s)
+    if ends_early(info):
+        end_picture(path, info.timeline.start_s + shift_s + info.duration_s)
+    elif first_dts_s is not None and video.hidden.num_after:
+        end_picture(path, video.start_s + video.duration_s + shift_s)
+
+
+def _peek(
+    packets: Iterator[Packet[VideoStream]],
+) -> tuple[Fraction | None, Iterator[Packet[VideoStream]]]:
+    """Decoding time of the first packet, and all of them."""
+    first = next(packets, None)
+    if first is None:
+        return None, packets
+    return _decoding_time(first), chain([first], packets)
 
 
 def _tags(
@@ -389,42 +426,6 @@ def _shift(info: MediaInfo) -> Fraction:
     """Seconds to add to every timestamp; 0 for nearly all files."""
     start_s = info.timeline.start_s
     return Fraction(0) if 0 <= start_s <= KEPT_START_S else -start_s
-
-
-def _copy_stream(in_stream: VideoStream, target: OutputContainer, path: Path) -> VideoStream:
-    out_stream = target.add_stream_from_template(in_stream, opaque=True)
-    if in_stream.average_rate and target.format.name in ("matroska", "webm"):
-        # Without it, readers guess a rate from the codec's header.
-        out_stream.codec_context.framerate = Fraction(in_stream.average_rate)
-    if in_stream.sample_aspect_ratio:  # Matroska keeps it beside the codec, not in it
-        out_stream.codec_context.sample_aspect_ratio = in_stream.sample_aspect_ratio
-    if tag := kept_codec_tag(in_stream, target):
-        out_stream.codec_context.codec_tag = tag
-    if in_stream.codec_context.codec.canonical_name == "hevc":
-        _set_hevc_tag(in_stream, out_stream, target, path)
-    return out_stream
-
-
-def _set_hevc_tag(
-    in_stream: VideoStream, out_stream: VideoStream, target: OutputContainer, path: Path
-) -> None:
-    """Name the HEVC track of an mp4 or mov as Apple's players want it, unless that loses pictures.
-
-    With "hvc1", FFmpeg's muxer drops parameter sets that stand between pictures.
-    """
-    container_format = target.format.name
-    if container_format not in ("mp4", "mov"):
-        return
-    tag = hevc_tag(path, in_stream)
-    if tag == "hvc1" and in_stream.codec_context.codec_tag == "dvh1" and container_format == "mp4":
-        tag = "dvh1"
-    out_stream.codec_context.codec_tag = tag
-    if tag == "hev1":
-        logger.warning(
-            "%s: has HEVC parameters between the pictures that its header lacks, so the copy's tag "
-            "is hev1, which Apple's players may refuse",
-            shown_name(path),
-        )
 
 
 def default_suffix(video_path: str | os.PathLike[str]) -> str:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import av
@@ -170,11 +170,41 @@ def add_boxes(
         tags: For `moov/meta`: key to `data` boxes.
         is_quicktime: The file is a mov.
     """
+
+    def edit(moov: bytearray) -> None:
+        _add_to_entry(moov, track_id, entry_boxes, entry_kind)
+        if tags:
+            replace_range(moov, [0], len(moov), len(moov), _meta(tags, is_quicktime=is_quicktime))
+
+    change_moov(path, edit)
+
+
+def change_moov(path: Path, edit: Callable[[bytearray], None]) -> None:
+    """Change the `moov` box of a closed file, in which it lies last.
+
+    Args:
+        path: The file.
+        edit: Called with the box; it may change its length.
+
+    Raises:
+        ValueError: The file has no such box, or it doesn't lie last.
+    """
     moov = bytearray(read_moov(path))
     size = len(moov)
+    with path.open("r+b") as file:
+        at = file.seek(-size, io.SEEK_END) if size else 0
+        if not size or file.read(8) != struct.pack(">I4s", size, b"moov"):
+            raise ValueError("moov does not lie last")
+        edit(moov)
+        file.seek(at)
+        file.write(moov)
+        file.truncate()
+
+
+def _add_to_entry(
+    moov: bytearray, track_id: int, entry_boxes: Mapping[bytes, bytes], entry_kind: bytes | None
+) -> None:
     entry = _path_to_entry(moov, track_id)
-    if not moov or moov_offset(path, size) is None:
-        return
     there = boxes_of_entry(bytes(moov), track_id)
     added = b"".join(value for kind, value in entry_boxes.items() if kind not in there)
     if entry and entry_kind is not None:
@@ -184,27 +214,15 @@ def add_boxes(
         # FFmpeg reads st3d only before the vexu that it writes itself.
         boxes = children(moov, start + _ENTRY_HEADER_BYTES, end)
         at = next((a for kind, a, _ in boxes if kind == b"vexu"), end)
-        _insert(moov, [parent for parent, _ in entry], at, added)
-    if tags:
-        _insert(moov, [0], len(moov), _meta(tags, is_quicktime=is_quicktime))
-    with path.open("r+b") as file:
-        file.seek(-size, io.SEEK_END)
-        file.write(moov)
+        replace_range(moov, [parent for parent, _ in entry], at, at, added)
 
 
-def moov_offset(path: Path, size: int) -> int | None:
-    """Return where a `moov` box of that size begins, if it ends the file."""
-    with path.open("rb") as file:
-        at = file.seek(-size, io.SEEK_END)
-        header = file.read(8)
-    return at if header == struct.pack(">I4s", size, b"moov") else None
-
-
-def _insert(data: bytearray, parents: list[int], at: int, added: bytes) -> None:
-    data[at:at] = added
+def replace_range(data: bytearray, parents: list[int], start: int, end: int, new: bytes) -> None:
+    """Replace bytes inside boxes, and correct the sizes of those boxes."""
+    data[start:end] = new
     for parent in parents:
         size = struct.unpack_from(">I", data, parent)[0]
-        struct.pack_into(">I", data, parent, size + len(added))
+        struct.pack_into(">I", data, parent, size + len(new) - (end - start))
 
 
 def _meta(tags: Mapping[str, bytes], *, is_quicktime: bool) -> bytes:

@@ -1,0 +1,52 @@
+"""What a finished copy shows, compared with its source.
+
+In:   the copy, the description of its source.
+Out:  an error where they differ.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+from omni2sound.errors import UserError
+from omni2sound.media.files import shown_name
+from omni2sound.media.info import VideoStreamInfo, probe
+
+_ROUNDING_S = Fraction(1, 500)
+"""Matroska rounds times to 1 ms, source and copy."""
+
+
+class UnfaithfulCopyError(UserError):
+    """A copy does not show the same pictures at the same times."""
+
+
+def check_shown(
+    path: Path, name: str, video: VideoStreamInfo, *, shift_s: Fraction, goes_on: bool = False
+) -> None:
+    """Compare the pictures of a copy with those of its source.
+
+    Args:
+        path: The copy.
+        name: The copy's, in messages.
+        video: The picture of the source.
+        shift_s: What the copy adds to each time.
+        goes_on: The copy may show more pictures after the source's last one.
+
+    Raises:
+        MediaError: The copy can't be read.
+        UnfaithfulCopyError: Number, first or last time of the shown pictures differ.
+    """
+    copy = probe(path).video
+    num_shown = 0 if copy is None else copy.num_frames
+    if copy is not None:
+        late_s = copy.start_s - (video.start_s + shift_s)
+        longer_s = copy.last_s - (video.last_s + shift_s)
+        same_count = num_shown >= video.num_frames if goes_on else num_shown == video.num_frames
+        same_end = goes_on or abs(longer_s) <= _ROUNDING_S
+        if same_count and same_end and abs(late_s) <= _ROUNDING_S:
+            return
+    raise UnfaithfulCopyError(
+        f"{shown_name(Path(name))}: not written: a copy would show {num_shown} of "
+        f"{video.num_frames} pictures, or at other times; use `reencode`"
+    )

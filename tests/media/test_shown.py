@@ -1,0 +1,111 @@
+"""A copy shows what its source shows, at its times, or there is no copy."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from omni2sound.errors import UserError
+from omni2sound.media import mux, probe
+from omni2sound.media import packets as packets_module
+from omni2sound.media.video import iter_pictures
+from tests.media.clips import number_of
+from tests.media.test_timeline import FPS, edited, film, numbers, silence
+
+
+def decoded(path: Path) -> list[tuple[float, int]]:
+    """(second, number) of each picture as FFmpeg shows it."""
+    with av.open(str(path)) as container:
+        return [
+            (round(float(frame.time), 3), number_of(frame.to_ndarray(format="rgb24")))
+            for frame in container.decode(video=0)
+        ]
+
+
+def timed(path: Path) -> list[tuple[float, int]]:
+    """(second, number) of each picture as we read it."""
+    return [(float(t), number_of(f.to_ndarray(format="rgb24"))) for t, f in iter_pictures(path)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("film")
+    return film(folder / "whole.mp4", 4, container_options={"movie_timescale": "64000"})
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    late=st.integers(0, 60),
+    first=st.fractions(0, 2, max_denominator=200),
+    length=st.integers(5, 40),
+    suffix=st.sampled_from([".mp4", ".mov"]),
+)
+def test_a_cut_picture_that_begins_late(
+    whole: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    late: int,
+    first: Fraction,
+    length: int,
+    suffix: str,
+) -> None:
+    """Sound plays from 0; the picture comes later, and hides what was cut away before it."""
+    folder = tmp_path_factory.mktemp("cut")
+    part = (float(first), length / FPS)
+    source = edited(
+        whole, folder / "in.mp4", [(None, late / FPS), part] if late else [part],
+        sound=[(0.0, 4.0)],
+    )  # fmt: skip
+    out = folder / f"out{suffix}"
+    mux(source, silence(source), out)
+    wanted, found = decoded(source), decoded(out)
+    assert [number for _, number in found] == [number for _, number in wanted]
+    assert [t for t, _ in found] == pytest.approx([t for t, _ in wanted], abs=0.001)
+    wanted, found = timed(source), timed(out)
+    assert [number for _, number in found] == [number for _, number in wanted]
+    assert [t for t, _ in found] == pytest.approx([t for t, _ in wanted], abs=0.001)
+
+
+@pytest.mark.parametrize("late_s", [0.2, 0.48, 2.0])
+@pytest.mark.parametrize("first_s", [0.6, 1.4, 1.42])
+def test_the_first_picture_keeps_its_time(
+    whole: Path, tmp_path: Path, late_s: float, first_s: float
+) -> None:
+    source = edited(
+        whole, tmp_path / "in.mp4", [(None, late_s), (first_s, 2.0)], sound=[(0.0, 4.0)]
+    )
+    video = probe(source).video
+    assert video is not None
+    assert float(video.start_s) == pytest.approx(late_s, abs=0.001)
+    # A picture that is cut is not decoded; the next one has its own time.
+    number = -int(-round(first_s * FPS, 6) // 1)
+    due_s = late_s + number / FPS - first_s
+    assert timed(source)[0] == (pytest.approx(due_s, abs=0.001), numbers((number / FPS, 0.04))[0])
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+@pytest.mark.parametrize("kind", ["fewer", "late"])
+def test_a_copy_that_shows_something_else_is_refused(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, kind: str
+) -> None:
+    """Whatever goes wrong on the way: the finished file is compared with its source."""
+    needed = packets_module._needed
+
+    def faulty(packets: Any, video: Any) -> Any:
+        kept = list(needed(packets, video))
+        for packet in kept if kind == "late" else []:
+            packet.pts, packet.dts = packet.pts + 512, packet.dts + 512
+        return iter(kept[:-3] if kind == "fewer" else kept)
+
+    monkeypatch.setattr(packets_module, "_needed", faulty)
+    out = tmp_path / f"out{suffix}"
+    with pytest.raises(UserError, match=r"not written: a copy would show .* use `reencode`$"):
+        mux(whole, silence(whole), out)
+    assert list(tmp_path.iterdir()) == []
+    mux(whole, silence(whole), out, reencode=True)
+    assert [number for _, number in timed(out)] == numbers((0, 4))
