@@ -143,7 +143,14 @@ HEADER = (
 """What FFmpeg's decoders of plain subtitles write."""
 
 
-def add_subtitles(path: Path, lines: Sequence[tuple[float, float, str]], codec: str) -> Path:
+def add_subtitles(
+    path: Path,
+    lines: Sequence[tuple[float, float, str]],
+    codec: str,
+    *,
+    title: str = "",
+    marks: int = 0,
+) -> Path:
     """Rewrite a file with chapters, and a subtitle track in German after what it holds."""
     out = path.with_name(f"subtitled{path.suffix}")
     with av.open(str(path)) as source, av.open(str(out), "w") as target:
@@ -155,6 +162,9 @@ def add_subtitles(path: Path, lines: Sequence[tuple[float, float, str]], codec: 
         track.codec_context.subtitle_header = HEADER
         track.codec_context.time_base = Fraction(1, 1000)
         track.metadata["language"] = "deu"
+        if title:
+            track.metadata["title"] = title
+        track.disposition = marks
         target.set_chapters(
             [
                 {

@@ -414,3 +414,43 @@ def test_titles_of_tracks_stay(tmp_path: Path, suffix: str) -> None:
     with av.open(str(out)) as container:
         tags = container.streams.video[0].metadata
     assert "left eye" in (tags.get("title"), tags.get("handler_name"))
+
+
+MARKS = {
+    Disposition.forced: "forced",
+    Disposition.hearing_impaired: "hearing-impaired",
+    Disposition.visual_impaired: "visual-impaired",
+    Disposition.original: "original",
+    Disposition.comment: "commentary",
+}
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".webm"])
+@pytest.mark.parametrize("mark", MARKS)
+@pytest.mark.parametrize("subtitles", ["subrip", "ass"])
+def test_marks_and_titles_of_subtitles_stay_or_are_named(
+    tmp_path: Path,
+    subtitles: str,
+    mark: Disposition,
+    suffix: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    codec = "libvpx-vp9" if suffix == ".webm" else "libx264"
+    film = add_subtitles(
+        write_film(tmp_path / "in.mkv", codec=codec), LINES, subtitles, title="signs", marks=mark
+    )
+    out, warning = copied(film, suffix, caplog)
+    with av.open(str(out)) as container:
+        track = container.streams.subtitles[0]
+        is_there, tags = bool(track.disposition & mark), track.metadata
+    assert is_there != (f'mark "{MARKS[mark]}" of subtitles (signs deu' in warning)
+    assert "title of" not in warning
+    assert "signs" in (tags.get("title"), tags.get("handler_name"))
+    if suffix == ".mkv":
+        assert is_there
+    if is_there:
+        assert not copied(out, ".mkv", caplog)[1]
+        with av.open(str(copied(out, ".mkv")[0])) as container:
+            again = container.streams.subtitles[0]
+            assert again.metadata["title"] == "signs"
+            assert again.disposition & mark

@@ -10,7 +10,9 @@ picture subtitles are copied or lost.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from av.packet import Packet
 from av.stream import Disposition
 
 from omni2sound.media.copy.beside import has_alpha
-from omni2sound.media.copy.tags import track_tags
+from omni2sound.media.copy.tags import track_tags, track_title
 from omni2sound.media.files import TAGS, open_input
 from omni2sound.media.samples import round_half_up
 
@@ -37,6 +39,17 @@ _COPIED = {
     "webm": ("webvtt",),
 }  # fmt: skip
 _COVERS = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
+
+_MARKS = {
+    Disposition.forced: "forced",
+    Disposition.hearing_impaired: "hearing-impaired",
+    Disposition.visual_impaired: "visual-impaired",
+    Disposition.original: "original",
+    Disposition.comment: "commentary",
+    Disposition.dub: "dub",
+    Disposition.lyrics: "lyrics",
+    Disposition.karaoke: "karaoke",
+}
 
 
 def subtitle_loss(codec: str, container_format: str) -> str:
@@ -58,6 +71,41 @@ def loses_shown(source: InputContainer, video_index: int, container_format: str)
         for stream in source.streams.subtitles
         if getattr(stream, "codec_context", None) is not None
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Subtitles:
+    """What players show of a subtitle track beside its lines."""
+
+    words: str
+    title: str
+    handler: str
+    """Where players of mp4 and mov look for a title."""
+    marks: frozenset[str]
+    """Words for its dispositions."""
+
+    @classmethod
+    def of(cls, stream: Any) -> _Subtitles:
+        context = getattr(stream, "codec_context", None)
+        codec = "unknown" if context is None else context.codec.canonical_name
+        tags = {key.lower(): value for key, value in stream.metadata.items()}
+        title = track_title(tags)
+        name = " ".join(part for part in (title, tags.get("language")) if part)
+        return cls(
+            words=f"subtitles ({name + ', ' if name else ''}{codec})",
+            title=title,
+            handler=tags.get("handler_name", ""),
+            marks=frozenset(name for mark, name in _MARKS.items() if stream.disposition & mark),
+        )
+
+    def missing(self, copy: _Subtitles | None) -> list[str]:
+        """Words for what of it is not in its copy."""
+        if copy is None:
+            return [self.words]
+        lost = [f'mark "{mark}"' for mark in sorted(self.marks - copy.marks)]
+        if self.title not in ("", copy.title, copy.handler):
+            lost.append("title")
+        return [f"{' and '.join(lost)} of {self.words}"] if lost else []
 
 
 class SideTracks:
@@ -89,6 +137,7 @@ class SideTracks:
         self.copies: dict[int, Any] = {}
         self.converted: set[int] = set()
         self.num_covers = 0
+        self.subtitles: list[_Subtitles] = []
         has_chapters = bool(source.chapters())
         for stream in source.streams:
             codec = getattr(stream, "codec_context", None)
@@ -121,10 +170,14 @@ class SideTracks:
             target.set_chapters(chapters)
 
     def missing(self, path: Path) -> list[str]:
-        """Open the finished copy and name the tracks that its muxer left out without a word."""
+        """Open the finished copy and name what its muxer left out without a word."""
         with av.open(f"file:{path}", **TAGS) as copy:
             found = [s for s in copy.streams.video if s.disposition & Disposition.attached_pic]
-        return ["cover picture"] if len(found) < self.num_covers else []
+            written = [_Subtitles.of(stream) for stream in copy.streams.subtitles]
+        lost = ["cover picture"] if len(found) < self.num_covers else []
+        for before, after in zip_longest(self.subtitles, written[: len(self.subtitles)]):
+            lost.extend(before.missing(after))
+        return lost
 
     def packets(self, *, shift_s: Fraction, end_s: Fraction) -> Iterator[Packet[Any]]:
         """Yield the packets of all added tracks, from a second reading of the file."""
@@ -172,10 +225,8 @@ class SideTracks:
     def _add_subtitle(self, stream: Any, target: OutputContainer) -> None:
         context = getattr(stream, "codec_context", None)
         codec = "unknown" if context is None else context.codec.canonical_name
-        name = " ".join(
-            part for part in (stream.metadata.get("title"), stream.metadata.get("language")) if part
-        )
-        words = f"subtitles ({name + ', ' if name else ''}{codec})"
+        subtitles = _Subtitles.of(stream)
+        words = subtitles.words
         loss = subtitle_loss(codec, self.format)
         try:
             if loss == "all" or not self.add:
@@ -192,6 +243,7 @@ class SideTracks:
         copy.metadata.update(track_tags(stream.metadata, self.format))
         copy.disposition = stream.disposition
         self.copies[stream.index] = copy
+        self.subtitles.append(subtitles)
 
     def _converted(self, stream: Any, target: OutputContainer) -> Any:
         stream.codec_context.open(strict=False)  # only an open decoder knows its styles

@@ -62,13 +62,22 @@ def kept_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 def track_tags(tags: Mapping[str, str], container_format: str) -> dict[str, str]:
     """Return a track's tags as the container holds them: mp4 and mov show titles as handlers."""
-    kept = kept_tags(tags)
+    kept = {key: value for key, value in kept_tags(tags).items() if key.lower() != "name"}
+    if title := track_title(tags):
+        kept = {key: value for key, value in kept.items() if key.lower() != "title"}
+        kept["title"] = title
     found = {key.lower(): value for key, value in kept.items()}
     if container_format in ("mp4", "mov") and found.get("title"):
         kept["handler_name"] = found["title"]
     if language := found.get("language"):
         kept["language"] = language_tag(language, container_format)
     return kept
+
+
+def track_title(tags: Mapping[str, str]) -> str:
+    """Return a track's title, which FFmpeg reads from mp4 and mov as its name; empty if none."""
+    found = {key.lower(): value for key, value in tags.items()}
+    return found.get("title") or found.get("name") or ""
 
 
 def language_tag(language: str, container_format: str) -> str:
