@@ -262,3 +262,9 @@ def test_a_late_track_of_a_video_begins_with_silence(tmp_path: Path) -> None:
         sound=clicks([0.25], duration_s=1, sample_rate_hz=16_000), sound_first_sample=12_000,
     )  # fmt: skip
     assert onset_s(read_audio(path)) == pytest.approx(1.0, abs=0.002)
+
+
+def test_timestamps_that_stand_still_are_no_clock() -> None:
+    """An avi file with sound of variable size that FFmpeg cut by copying: each block says 0."""
+    (piece,) = place_blocks([0.0] * 48, [1024] * 48, rate_hz=16_000, tick_s=0.064)
+    assert (piece.first, piece.stop, piece.at, piece.warp) == (0, 48, 0, None)

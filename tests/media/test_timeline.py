@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 
 from omni2sound.errors import UserError
 from omni2sound.media import Audio, iter_frames, mux, probe, read_audio
+from omni2sound.media.files import open_input
+from omni2sound.media.packets import copy_packets
 from omni2sound.media.timing.timeline import join
 from omni2sound.media.video import iter_pictures
 from tests.media.clips import LEVELS, clicks, number_of, onset_s, packets_of, write_video
@@ -199,6 +201,22 @@ def test_a_cut_within_a_picture_keeps_sound_and_picture_together(
     )
     assert seen_s == pytest.approx(due_s, abs=0.001)
     assert onset_s(read_audio(trimmed)) == pytest.approx(due_s, abs=0.002)
+
+
+@pytest.mark.parametrize("span", [(0.0, 100.0), (0.0, 149.0), (0.0, 170.0)])
+def test_a_slide_is_trimmed_to_less_than_its_stand(
+    tmp_path: Path, span: tuple[float, float]
+) -> None:
+    slides = write_video(
+        tmp_path / "slides.mp4", ticks=[0, 150, 300], time_base=Fraction(1), rate=Fraction(1)
+    )
+    trimmed = edited(slides, tmp_path / "trimmed.mp4", [span])
+    info = probe(trimmed)
+    assert info.duration_s == pytest.approx(span[1], abs=0.001)
+    assert info.video is not None
+    with open_input(trimmed) as source:
+        copied = list(copy_packets(source, info, info.video, shift_s=Fraction(0)))
+    assert (copied[-1].pts + copied[-1].duration) * copied[-1].time_base == info.duration_s
 
 
 # C: an end that is asked for

@@ -326,7 +326,7 @@ class _Scan:
         if self.is_mov and stream.duration is not None:
             told_end_s = start_s + stream.duration * track.time_base
             if last_s < told_end_s:  # an edit list may end within the last picture
-                end_s = min(end_s, told_end_s)
+                end_s = min(max(end_s, last_s + track.last_duration_s), told_end_s)
         self._check_gap(stream, track.longest_gap_s, end_s - start_s)
         self._check_length(start_s, end_s)
         if stream.duration is not None and not track.hidden:  # else that of what is stored

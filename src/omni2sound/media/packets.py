@@ -135,6 +135,7 @@ def copy_packets(
         last = start + (video.num_frames - 1) * frame_ticks
     early = ends_early(info)
     last_ticks = _last_ticks(info, video, time_base, early=early)
+    stands = round_half_up((video.start_s + video.duration_s - video.last_s) / time_base)
     if last_ticks:
         timed = _lengthened(timed, last + last_ticks)
     last_dts: int | None = None
@@ -144,6 +145,8 @@ def copy_packets(
             continue
         if packet.pts == last:
             told = 0 if early else packet.duration or frame_ticks
+            if video.has_pts and told - stands > 1:  # the rest was trimmed away
+                told = stands
             packet.duration = max(told, last_ticks)
         packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
         if last_dts is not None and packet.dts <= last_dts:

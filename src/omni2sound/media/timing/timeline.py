@@ -133,13 +133,13 @@ class Span:
 
     def add(self, packet: Packet[Any]) -> None:
         """Take a packet in."""
+        if packet.is_discard:  # hidden by an edit list, needed to decode what follows
+            return
         order = packet.dts if packet.dts is not None else packet.pts
         if order is not None:
             if self._order is not None:
                 self.longest_gap = max(self.longest_gap, abs(order - self._order))
             self._order = order
-        if packet.is_discard:  # hidden by an edit list, needed to decode what follows
-            return
         time = packet.pts if packet.pts is not None else packet.dts
         if time is None:
             if self._first_timed is None or self.num_packets <= self._first_timed + _MAX_REORDER:
