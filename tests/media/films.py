@@ -28,6 +28,12 @@ class Sound:
     language: str = ""
     title: str = ""
     disposition: int = 0
+    layout: str = ""
+    """Default: mono, stereo or 5.1."""
+
+    @property
+    def written_layout(self) -> str:
+        return self.layout or _LAYOUTS[self.audio.num_channels]
 
 
 def tone(*hz: float, duration_s: float = 1.0, rate: int = RATE_HZ, level: float = 0.2) -> Audio:
@@ -64,7 +70,7 @@ def write_film(
         tracks: list[Any] = []
         for sound in sounds:
             track: Any = container.add_stream(sound.codec, rate=sound.audio.sample_rate_hz)
-            track.codec_context.layout = _LAYOUTS[sound.audio.num_channels]
+            track.codec_context.layout = sound.written_layout
             if sound.language:
                 track.metadata["language"] = sound.language
             if sound.title:
@@ -80,9 +86,7 @@ def write_film(
         container.mux(video.encode(None))
         for track, sound in zip(tracks, sounds, strict=True):
             packed = np.ascontiguousarray(sound.audio.samples_CN.T).reshape(1, -1)
-            block = av.AudioFrame.from_ndarray(
-                packed, format="flt", layout=_LAYOUTS[sound.audio.num_channels]
-            )
+            block = av.AudioFrame.from_ndarray(packed, format="flt", layout=sound.written_layout)
             block.sample_rate, block.pts = sound.audio.sample_rate_hz, 0
             block.time_base = Fraction(1, block.sample_rate)
             container.mux(track.encode(block))

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import logging
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
 from av.stream import Disposition
+from hypothesis import given
+from hypothesis import strategies as st
 
-from omni2sound.errors import MediaError
+from omni2sound.errors import MediaError, UserError
+from omni2sound.generate.output import OutputOptions, check_output_of
 from omni2sound.media import Audio, mux, read_audio
-from omni2sound.media.copy.own_sound import list_tracks, read_own_sound
+from omni2sound.media.copy.languages import language_code
+from omni2sound.media.copy.own_sound import read_own_sound
+from omni2sound.media.copy.tracks import SoundTrack, group_tracks, list_tracks
+from omni2sound.media.layouts import channel_names
 from omni2sound.media.samples import mix
 from tests.media.films import Sound, levels, stack, tone, write_film
 
@@ -213,6 +222,208 @@ def test_mono_tracks_of_a_camera_are_left_and_right(
     audio, warning = own(write_film(tmp_path / "same.mov", [pcm[0], pcm[0]]), caplog)
     assert levels(audio, 300) == [pytest.approx([0.2], abs=0.01)] * 2
     assert not warning
+
+
+SIX_HZ = (300, 600, 900, 1200, 1500, 1800)
+
+
+def mono_tracks(names: list[str], **details: Any) -> list[Sound]:
+    """PCM tracks of one channel, each with a tone of its own; "" states no loudspeaker."""
+    return [
+        Sound(audio=tone(hz), codec="pcm_s16le", layout=name, **details)
+        for hz, name in zip(SIX_HZ, names, strict=False)
+    ]
+
+
+def heard_where(audio: Audio) -> dict[str, list[int]]:
+    """The tones in each channel."""
+    assert audio.layout is not None
+    found = levels(audio, *SIX_HZ)
+    return {
+        name: [hz for hz, level in zip(SIX_HZ, row, strict=True) if level > 0.02]
+        for name, row in zip(channel_names(audio.layout), found, strict=True)
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "layout"),
+    [
+        (["FL", "FR", "FC", "LFE", "SL", "SR"], "5.1(side)"),
+        (["FL", "FC", "FR", "SL", "SR", "LFE"], "5.1(side)"),
+        (["BL", "BR", "FL", "FR", "FC", "LFE"], "5.1"),
+        (["FL", "FR", "FC"], "3.0"),
+        (["FR", "FL"], "stereo"),
+        (["DR", "DL"], "stereo"),
+    ],
+)
+@pytest.mark.parametrize("title", ["", "a name"])
+def test_a_track_of_one_channel_is_heard_where_it_says(
+    tmp_path: Path, names: list[str], layout: str, title: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    # mov has no name for a centre alone but mono; a mono track with a title is what the title says.
+    tracks = mono_tracks(["" if name == "FC" else name for name in names])
+    if title and "FC" not in names:
+        tracks = mono_tracks(names, title=title)
+    audio, warning = own(write_film(tmp_path / "in.mov", tracks), caplog)
+    assert not warning
+    assert audio.layout == layout
+    by_name = {name.replace("D", "F"): [hz] for name, hz in zip(names, SIX_HZ, strict=False)}
+    assert heard_where(audio) == by_name
+
+
+def test_six_mono_tracks_that_say_nothing_are_surround(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    six = mono_tracks([""] * 6)
+    audio, warning = own(write_film(tmp_path / "six.mov", six), caplog)
+    assert not warning
+    assert audio.layout == "5.1"
+    assert list(heard_where(audio).values()) == [[hz] for hz in SIX_HZ]
+    # A recorder with two of six inputs in use.
+    quiet = Sound(audio=tone(300, level=0), codec="pcm_s16le")
+    audio, _ = own(write_film(tmp_path / "two.mov", [*six[:2], *[quiet] * 4]), caplog)
+    assert heard_where(audio) == {"FL": [300], "FR": [600]}
+    audio, _ = own(write_film(tmp_path / "lfe.mov", [*six[:3], quiet, *six[4:]]), caplog)
+    assert list(heard_where(audio).values()) == [[300], [600], [900], [], [1500], [1800]]
+
+
+def test_sets_of_loudspeakers_are_told_apart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    audio, _ = own(write_film(tmp_path / "a.mov", mono_tracks(["FL", "FR", "FR", "FL"])), caplog)
+    assert heard_where(audio) == {"FL": [300, 1200], "FR": [600, 900]}
+    # Of two mono tracks beside a left and a right one, neither is the centre.
+    audio, _ = own(write_film(tmp_path / "b.mov", mono_tracks(["FL", "", "", "FR"])), caplog)
+    assert heard_where(audio) == {"FL": [300, 600, 900], "FR": [600, 900, 1200]}
+    # A left and a right one that sound the same are no duplicates.
+    same = [Sound(audio=tone(300), codec="pcm_s16le", layout=name) for name in ("FL", "FR")]
+    audio, warning = own(write_film(tmp_path / "c.mov", same), caplog)
+    assert levels(audio, 300) == [pytest.approx([0.2], abs=0.01)] * 2
+    assert not warning
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["", "", "FL", "FR", "LFE", "SL", "SR", "BL", "BR", "TFC"]),
+            st.sampled_from(["", "", "", "voice"]),
+            st.sampled_from([1, 1, 1, 2]),
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_each_track_is_in_one_group_and_has_one_channel_of_it(
+    found: list[tuple[str, str, int]],
+) -> None:
+    tracks = [
+        SoundTrack(
+            index=i, number=i + 1, title=title, channels=channels,
+            layout="mono" if channels == 1 else "stereo", speaker=speaker if channels == 1 else "",
+        )
+        for i, (speaker, title, channels) in enumerate(found)
+    ]  # fmt: skip
+    groups = group_tracks(tracks)
+    assert sorted(t.number for group in groups for t in group.tracks) == [t.number for t in tracks]
+    for group in groups:
+        assert group.layout is not None
+        names = channel_names(group.layout)
+        assert len(names) == group.num_channels
+        if len(group.tracks) > 1:
+            stated = any(track.speaker for track in group.tracks)
+            for name, track in zip(names, group.tracks, strict=True):
+                assert track.speaker == name or not track.speaker
+                assert track.speaker or name == "FC" or not stated
+
+
+@pytest.mark.parametrize(
+    ("stated", "code"),
+    [
+        ("ger", ("deu", "")),
+        ("deu", ("deu", "")),
+        ("DE", ("deu", "")),
+        ("en-US", ("eng", "us")),
+        ("EN_gb", ("eng", "gb")),
+        ("zh-Hant-TW", ("zho", "hant-tw")),
+        ("chi", ("zho", "")),
+        ("fre-CA", ("fra", "ca")),
+        ("tlh", ("tlh", "")),
+        (" und ", ("", "")),
+        ("", ("", "")),
+    ],
+)
+def test_a_language_has_one_code(stated: str, code: tuple[str, str]) -> None:
+    assert language_code(stated) == code
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_one"),
+    [
+        ("ger", "deu", True),
+        ("eng", "en", True),
+        ("en", "en-US", True),
+        ("en-US", "EN-us", True),
+        ("fra", "fr-CA", True),
+        ("pt-BR", "pt-PT", False),
+        ("ger", "dut", False),
+    ],
+)
+def test_two_codes_of_one_language_are_one_language(
+    tmp_path: Path, first: str, second: str, is_one: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracks = [
+        Sound(audio=stack(tone(hz), tone(hz)), language=language)
+        for hz, language in ((300, first), (900, second))
+    ]
+    film = write_film(tmp_path / "in.mkv", tracks)
+    audio, warning = own(film, caplog)
+    assert ("sound track 2" in warning) != is_one
+    assert levels(audio, 300, 900)[0] == pytest.approx([0.2, 0.2 * is_one], abs=0.02)
+    mux(film, tone(1500), tmp_path / "out.mp4", keep_audio=True)
+    (kept,) = list_tracks(tmp_path / "out.mp4")
+    assert kept.language == language_code(first)[0]
+
+
+def hour_of_sound(path: Path, layout: str, *, tracks: int = 1) -> Path:
+    """A picture, and sound that is heard at the beginning and the end of an hour."""
+    with av.open(str(path), "w") as container:
+        video: Any = container.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
+        codec = "aac" if path.suffix == ".mp4" else "pcm_s16le"
+        sounds: list[Any] = [container.add_stream(codec, rate=48_000) for _ in range(tracks)]
+        for sound in sounds:
+            sound.codec_context.layout = layout
+        container.start_encoding()
+        for second in (0, 3599):
+            picture = av.VideoFrame.from_ndarray(np.zeros((32, 48, 3), np.uint8), format="rgb24")
+            picture.pts, picture.time_base = second * 25, Fraction(1, 25)
+            container.mux(video.encode(picture))
+            for sound in sounds:
+                noise = np.full((1, 4096 * len(channel_names(layout))), 3000, np.int16)
+                block = av.AudioFrame.from_ndarray(noise, format="s16", layout=layout)
+                block.sample_rate, block.pts = 48_000, second * 48_000
+                block.time_base = Fraction(1, 48_000)
+                container.mux(sound.encode(block))
+        for stream in (video, *sounds):
+            container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
+@pytest.mark.parametrize(("layout", "tracks"), [("5.1", 1), ("mono", 6)])
+def test_sound_too_long_to_be_mixed_is_refused_before_any_work(
+    tmp_path: Path, suffix: str, layout: str, tracks: int
+) -> None:
+    options = OutputOptions(keep_audio=True)
+    stereo = hour_of_sound(tmp_path / f"stereo{suffix}", "stereo")
+    check_output_of(stereo, tmp_path / "out.mp4", options)
+    film = hour_of_sound(tmp_path / f"in{suffix}", layout, tracks=tracks)
+    with pytest.raises(UserError, match=r"6 channels at 48000 Hz .* up to 1864 s, got 3\d+ s; cut"):
+        check_output_of(film, tmp_path / "out.mp4", options)
+    check_output_of(film, tmp_path / "out.mp4", OutputOptions())
+    with pytest.raises(UserError, match="keep_audio: "):
+        mux(film, tone(300), tmp_path / "out.mp4", keep_audio=True)
+    assert not (tmp_path / "out.mp4").exists()
 
 
 def test_a_voice_beside_surround_is_heard_from_the_front(

@@ -34,7 +34,7 @@ from av.video.stream import VideoStream
 from omni2sound.errors import MediaError, UserError
 from omni2sound.media.copy.beside import complete, find_losses, read_beside
 from omni2sound.media.copy.editlist import begin_picture, end_picture
-from omni2sound.media.copy.own_sound import list_tracks, read_own_sound
+from omni2sound.media.copy.own_sound import check_size, read_own_sound
 from omni2sound.media.copy.reencode import Encoder
 from omni2sound.media.copy.shown import UnfaithfulCopyError, check_shown
 from omni2sound.media.copy.side_tracks import SideTracks, loses_shown
@@ -46,6 +46,7 @@ from omni2sound.media.copy.tags import (
     without_own,
 )
 from omni2sound.media.copy.track import copy_track
+from omni2sound.media.copy.tracks import group_tracks, list_tracks
 from omni2sound.media.encode import (
     AAC,
     OPUS,
@@ -381,16 +382,19 @@ def check_kept_sound(info: MediaInfo, output_path: Path) -> None:
         output_path: Ends in a suffix of `VIDEO_SUFFIXES`.
 
     Raises:
-        UserError: Its codec can't hold the channel layout.
+        UserError: Its codec can't hold the channel layout, or the sound is too long for its number
+            of channels.
     """
     if info.audio is None:
         return
     codec, name = _FORMATS[output_path.suffix.lower()][1], shown_name(output_path)
     tracks = list_tracks(info.path)
-    layouts = [track.layout for track in tracks if track.layout]
-    layout = mixed_layout(*layouts, "stereo") if len(layouts) == len(tracks) else None
+    check_size(info.path, tracks, duration_s=info.duration_s)
+    groups = group_tracks(tracks)
+    layouts = [group.layout for group in groups if group.layout]
+    layout = mixed_layout(*layouts, "stereo") if len(layouts) == len(groups) else None
     try:
-        check_layout(codec, layout, max(track.channels for track in tracks), name=name)
+        check_layout(codec, layout, max(group.num_channels for group in groups), name=name)
     except UserError:
         if len(tracks) < 2:
             raise

@@ -9,48 +9,37 @@ play one track, so a file does not say which of the two it is. The rules, in thi
 
 1. A silent track is no sound.
 2. Alternatives: tracks of different languages, tracks that are marked as commentary, dub or
-   description, a default track that is not the first, and a track that is the sum of others (or
-   the same sound once more). One is kept: the default track.
-3. Where all tracks are mono and have no titles, the first and second are left and right, and so
-   are the third and fourth.
-4. All else is mixed, each track at its own level.
+   description, and a default track that is not the first. One is kept: the default track.
+3. Tracks that are channels of one sound are joined (`media.copy.tracks`).
+4. Of a sound that is the sum of others, or the same sound once more, one is kept.
+5. All else is mixed, each at its own level.
 
-Shape suffixes: C channels, N samples, T tracks.
+Shape suffixes: C channels, N samples, T sounds.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from av.audio.stream import AudioStream
-from av.stream import Disposition
 from numpy.typing import NDArray
 
-from omni2sound.errors import MediaError
-from omni2sound.media.audio import read_audio
-from omni2sound.media.files import open_input, shown_name
-from omni2sound.media.layouts import ASSUMED, safe, stated_layout
-from omni2sound.media.samples import Audio, mix, resample
+from omni2sound.errors import MediaError, UserError
+from omni2sound.media.audio import MAX_AUDIO_VALUES, read_audio
+from omni2sound.media.copy.tracks import SoundTrack, TrackGroup, group_tracks, list_tracks
+from omni2sound.media.files import shown_name
+from omni2sound.media.samples import Audio, fit_length, mix, resample
 
 logger = logging.getLogger(__name__)
 
 SILENCE_PEAK = 10 ** (-80 / 20)
 """A track that never rises above this holds dither, not sound."""
-_OTHER_VERSIONS = (
-    Disposition.dub
-    | Disposition.comment
-    | Disposition.karaoke
-    | Disposition.hearing_impaired
-    | Disposition.visual_impaired
-    | Disposition.clean_effects
-    | Disposition.descriptions
-)
 _COMPARED_RATE_HZ = 8000
 _COMPARED_BAND_HZ = 700
 _NUM_BANDS = 64
@@ -62,31 +51,8 @@ _MAX_RESIDUAL = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SoundTrack:
-    """One sound track as its container describes it."""
-
-    index: int
-    """Stream index inside the container."""
-    number: int
-    """Place among the sound tracks, from 1."""
-    language: str = ""
-    """ISO 639 code in lower case; empty if it is unknown."""
-    title: str = ""
-    is_default: bool = False
-    channels: int = 1
-    layout: str | None = "mono"
-    """What its channels are, as stated or assumed; None: unknown."""
-    is_other_version: bool = False
-    """Marked as a commentary, dub, description or another special version."""
-
-    def __str__(self) -> str:
-        details = ", ".join(part for part in (self.title, self.language) if part)
-        return f"{self.number} ({details})" if details else str(self.number)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class OwnSound:
-    """The sound of a video, out of all of its tracks."""
+    """The sound of a video, out of some of its tracks or all."""
 
     audio: Audio
     tracks: tuple[SoundTrack, ...]
@@ -99,18 +65,36 @@ class OwnSound:
         return languages.pop() if len(languages) == 1 else ""
 
 
-def list_tracks(path: str | os.PathLike[str]) -> list[SoundTrack]:
-    """List the sound tracks that can be decoded.
+def check_size(
+    path: str | os.PathLike[str],
+    tracks: Sequence[SoundTrack],
+    *,
+    duration_s: float | Fraction,
+) -> None:
+    """Refuse sound that is too long for its number of channels to be read whole.
+
+    Args:
+        path: The file, for the message.
+        tracks: Its tracks.
+        duration_s: The most that is read of each.
 
     Raises:
-        MediaError: The file can't be read.
+        UserError: A sound has more than `MAX_AUDIO_VALUES` samples.
     """
-    with open_input(Path(path)) as container:
-        return [
-            _describe(stream, number)
-            for number, stream in enumerate(container.streams.audio, 1)
-            if getattr(stream, "codec_context", None) is not None
-        ]
+    for group in group_tracks(tracks):
+        rate_hz = max(track.sample_rate_hz for track in group.tracks)
+        lasts = [track.duration_s for track in group.tracks if track.duration_s is not None]
+        known = len(lasts) == len(group.tracks)
+        length_s = min(duration_s, max(lasts)) if known else duration_s
+        num_per_second = rate_hz * group.num_channels
+        if length_s * num_per_second > MAX_AUDIO_VALUES:
+            raise UserError(
+                f"{shown_name(Path(path))}: {group.num_channels} channels at {rate_hz} Hz can be "
+                f"mixed up to {MAX_AUDIO_VALUES // num_per_second} s, got {float(length_s):.0f} s; "
+                "cut the video to parts, mix its sound down to fewer channels first, or leave it "
+                "out",
+                field="keep_audio",
+            )
 
 
 def read_own_sound(
@@ -130,11 +114,15 @@ def read_own_sound(
 
     Raises:
         MediaError: No sound track can be decoded.
+        UserError: A sound is too long (`check_size`).
     """
     path = Path(path)
     sounds: dict[SoundTrack, Audio] = {}
     broken = []
-    for track in list_tracks(path):
+    tracks = list_tracks(path)
+    if duration_s is not None:
+        check_size(path, tracks, duration_s=duration_s)
+    for track in tracks:
         try:
             sounds[track] = read_audio(path, duration_s=duration_s, track=track.index)
         except MediaError as error:
@@ -148,59 +136,74 @@ def read_own_sound(
     if not heard:
         track = next(iter(sounds))
         heard = {track: sounds[track]}
-    are_halves = len(sounds) % 2 == 0 and all(
-        audio.num_channels == 1 and not track.title for track, audio in sounds.items()
-    )
-    kept = _played_together(heard, are_halves=are_halves)
+    chosen = _played_together(list(heard))
+    left_out = [track for track in heard if track not in chosen]
+    groups = group_tracks([track for track in sounds if track not in left_out])
+    parts = _without_sums([part for group in groups if (part := _join(group, sounds, heard))])
+    kept = sorted((t for part in parts for t in part.tracks), key=lambda track: track.number)
     if not quiet:
         _report(path, kept, [track for track in heard if track not in kept], broken)
-    parts = [heard[track] for track in kept]
-    if are_halves:
-        parts = _join_pairs({track: heard[track] for track in kept})
-    return OwnSound(audio=mix(*parts), tracks=tuple(kept))
+    return OwnSound(audio=mix(*(part.audio for part in parts)), tracks=tuple(kept))
 
 
-def _describe(stream: AudioStream, number: int) -> SoundTrack:
-    tags = {key.lower(): value for key, value in stream.metadata.items()}
-    language = tags.get("language", "").strip().lower()
-    layout = safe(stream.codec_context.layout)
-    return SoundTrack(
-        index=stream.index,
-        channels=layout.nb_channels,
-        layout=stated_layout(layout)[0] or ASSUMED.get(layout.nb_channels),
-        number=number,
-        language="" if language in ("und", "zxx", "mul", "mis") else language,
-        title=" ".join(tags.get("title", "").split()),
-        is_default=bool(stream.disposition & Disposition.default),
-        is_other_version=bool(stream.disposition & _OTHER_VERSIONS),
-    )
-
-
-def _played_together(sounds: dict[SoundTrack, Audio], *, are_halves: bool) -> list[SoundTrack]:
-    """Leave out alternatives; at least one track remains."""
-    tracks = list(sounds)
+def _played_together(tracks: list[SoundTrack]) -> list[SoundTrack]:
+    """Leave out alternatives that are marked as such; at least one track remains."""
     main = [track for track in tracks if not track.is_other_version]
     tracks = main or tracks[:1]
     chosen = next((track for track in tracks if track.is_default), tracks[0])
     defaults = [track for track in tracks if track.is_default]
-    if len({track.language for track in tracks if track.language}) > 1:
-        tracks = [t for t in tracks if t.language == chosen.language]
-    elif len(defaults) == 1 and chosen.number > 1 and chosen is not tracks[0]:
+    if not all(_are_one_language(a, b) for a, b in combinations(tracks, 2)):
+        return [track for track in tracks if _is_of_language(track, chosen)]
+    if len(defaults) == 1 and chosen.number > 1 and chosen is not tracks[0]:
         # Writers mark the first track unless somebody chose another one.
-        tracks = [chosen]
-    # The halves of a pair are often nearly equal; that makes neither of them superfluous.
-    return tracks if are_halves else _without_sums(tracks, sounds)
+        return [chosen]
+    return tracks
 
 
-def _without_sums(tracks: list[SoundTrack], sounds: dict[SoundTrack, Audio]) -> list[SoundTrack]:
-    """Keep only the sum where one track is the sum of others: recorders store both."""
+def _are_one_language(first: SoundTrack, second: SoundTrack) -> bool:
+    """Whether they may play together: "por" with "por-br", not "por-br" with "por-pt"."""
+    if not first.language or not second.language:
+        return True
+    varieties = {first.variety, second.variety} - {""}
+    return first.language == second.language and len(varieties) < 2
+
+
+def _is_of_language(track: SoundTrack, chosen: SoundTrack) -> bool:
+    return bool(track.language) == bool(chosen.language) and _are_one_language(track, chosen)
+
+
+def _join(
+    group: TrackGroup, sounds: Mapping[SoundTrack, Audio], heard: Collection[SoundTrack]
+) -> OwnSound | None:
+    """Make one sound of its tracks; None if none of them is heard.
+
+    One channel of several that is heard is a microphone, not left alone.
+    """
+    tracks = tuple(track for track in group.tracks if track in heard)
     if len(tracks) < 2:
-        return tracks
-    mono_TN = _compared([sounds[track] for track in tracks])
+        return OwnSound(audio=sounds[tracks[0]], tracks=tracks) if tracks else None
+    members, layout = group.tracks, group.layout
+    if set(tracks) == set(members[:2]):  # left and right come first in every layout
+        members, layout = members[:2], "stereo"
+    rate = max(sounds[track].sample_rate_hz for track in members)
+    parts = [resample(sounds[track], rate) for track in members]
+    num_samples = max(part.samples_CN.shape[1] for part in parts)
+    joined_CN = np.concatenate([fit_length(part, num_samples).samples_CN for part in parts])
+    return OwnSound(
+        audio=Audio(samples_CN=joined_CN, sample_rate_hz=rate, layout=layout), tracks=tracks
+    )
+
+
+def _without_sums(sounds: list[OwnSound]) -> list[OwnSound]:
+    """Keep only the sum where one sound is the sum of others: recorders store both."""
+    if len(sounds) < 2:
+        return sounds
+    mono_TN = _compared([sound.audio for sound in sounds])
     products_TT = mono_TN @ mono_TN.T
-    kept = list(range(len(tracks)))
+    kept = list(range(len(sounds)))
+    are_default = [any(track.is_default for track in sound.tracks) for sound in sounds]
     # The default track and the first ones are what is to be heard, so they are tried first.
-    for i in sorted(kept, key=lambda i: (not tracks[i].is_default, i)):
+    for i in sorted(kept, key=lambda i: (not are_default[i], i)):
         if i in kept:
             kept = [j for j in kept if j == i or not _is_same_sound(mono_TN[i], mono_TN[j])]
         others = [j for j in kept if j != i]
@@ -212,7 +215,7 @@ def _without_sums(tracks: list[SoundTrack], sounds: dict[SoundTrack, Audio]) -> 
         if residual < _MAX_RESIDUAL:
             inside = [j for j, gain in zip(others, gains, strict=True) if gain > 0.1]
             kept = [j for j in kept if j not in inside]
-    return [tracks[i] for i in kept]
+    return [sounds[i] for i in kept]
 
 
 def _is_same_sound(first_N: NDArray[np.float64], second_N: NDArray[np.float64]) -> bool:
@@ -252,28 +255,6 @@ def _compared(sounds: Sequence[Audio]) -> NDArray[np.float64]:
     for row_N, part in zip(mono_TN, parts, strict=True):
         row_N[: len(part)] = part
     return mono_TN
-
-
-def _join_pairs(sounds: dict[SoundTrack, Audio]) -> list[Audio]:
-    """Join tracks 1 and 2, 3 and 4, ... to stereo; half a pair stays mono."""
-    by_number = {track.number: audio for track, audio in sounds.items()}
-    parts = []
-    for number, audio in by_number.items():
-        other = by_number.get(number + 1 if number % 2 else number - 1)
-        if other is None:
-            parts.append(audio)
-        elif number % 2:
-            parts.append(_stereo(audio, other))
-    return parts
-
-
-def _stereo(left: Audio, right: Audio) -> Audio:
-    rate = max(left.sample_rate_hz, right.sample_rate_hz)
-    left, right = resample(left, rate), resample(right, rate)
-    stereo_CN = np.zeros((2, max(left.samples_CN.shape[1], right.samples_CN.shape[1])), np.float32)
-    for row_N, part in zip(stereo_CN, (left, right), strict=True):
-        row_N[: part.samples_CN.shape[1]] = part.samples_CN[0]
-    return Audio(samples_CN=stereo_CN, sample_rate_hz=rate, layout="stereo")
 
 
 def _peak(audio: Audio) -> float:

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import av
 
+from omni2sound.media.copy.languages import BIBLIOGRAPHIC, language_code
 from omni2sound.media.files import TAGS, open_input
 
 OWN_TAG = "omni2sound"
@@ -35,14 +36,6 @@ _DROPPED = re.compile(
     r"wm/(encoding.*|is_?vbr)|wmf.*|isvbr|devicecon.*",
     re.IGNORECASE,
 )
-
-# QuickTime's languages are those of ISO 639-2/B.
-_BIBLIOGRAPHIC = {
-    "sqi": "alb", "hye": "arm", "eus": "baq", "mya": "bur", "zho": "chi", "ces": "cze",
-    "nld": "dut", "fra": "fre", "kat": "geo", "deu": "ger", "ell": "gre", "isl": "ice",
-    "mkd": "mac", "mri": "mao", "msa": "may", "fas": "per", "ron": "rum", "slk": "slo",
-    "bod": "tib", "cym": "wel",
-}  # fmt: skip
 
 
 def kept_tags(tags: Mapping[str, str]) -> dict[str, str]:
@@ -82,8 +75,10 @@ def track_title(tags: Mapping[str, str]) -> str:
 
 def language_tag(language: str, container_format: str) -> str:
     """Return a language as the container writes it."""
-    if container_format == "mov":
-        return _BIBLIOGRAPHIC.get(language, language)
+    if container_format in ("mp4", "mov") and len(language) != 3:  # room for three letters
+        language = language_code(language)[0] or language
+    if container_format == "mov":  # QuickTime's languages are those of ISO 639-2/B
+        return BIBLIOGRAPHIC.get(language, language)
     return language
 
 
