@@ -1,6 +1,6 @@
 """Damage to what lies beside the packets: tracks, subtitles, chapters, boxes, edit lists.
 
-In:   a random generator, the whole files of `damaged_media`.
+In:   a random generator, the whole files of `damaged_files`.
 Out:  (file name, bytes), as the other kinds of damage give them.
 """
 
