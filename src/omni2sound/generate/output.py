@@ -158,7 +158,8 @@ def check_output_of(
         if output.exists() and output.samefile(video):
             raise UserError(f"{name}: is the input itself; choose another name")
         if picture is not None and duration_s is not None:
-            picture = end_early(info, Fraction(duration_s))[0].video
+            info = end_early(info, Fraction(duration_s))[0]
+            picture = info.video
         if picture is not None and not options.reencode:
             check_copy(picture, output)
         if options.keep_audio:

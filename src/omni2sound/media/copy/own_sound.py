@@ -91,8 +91,8 @@ def check_size(
             raise UserError(
                 f"{shown_name(Path(path))}: {group.num_channels} channels at {rate_hz} Hz can be "
                 f"mixed up to {MAX_AUDIO_VALUES // num_per_second} s, got {float(length_s):.0f} s; "
-                "cut the video to parts, mix its sound down to fewer channels first, or leave it "
-                "out",
+                "give a shorter `duration_s`, mix the video's sound down to fewer channels first, "
+                "or leave it out",
                 field="keep_audio",
             )
 
