@@ -19,7 +19,7 @@ from omni2sound.generate.output import OutputOptions, check_output_of
 from omni2sound.media import Audio, mux, read_audio
 from omni2sound.media.copy.languages import language_code
 from omni2sound.media.copy.own_sound import read_own_sound
-from omni2sound.media.copy.tracks import SoundTrack, group_tracks, list_tracks
+from omni2sound.media.copy.sound_tracks import SoundTrack, group_tracks, list_tracks
 from omni2sound.media.layouts import channel_names
 from omni2sound.media.samples import mix
 from tests.media.films import Sound, levels, stack, tone, write_film

@@ -38,6 +38,7 @@ from omni2sound.media.copy.own_sound import check_size, read_own_sound
 from omni2sound.media.copy.reencode import Encoder
 from omni2sound.media.copy.shown import UnfaithfulCopyError, check_shown
 from omni2sound.media.copy.side_tracks import SideTracks, loses_shown
+from omni2sound.media.copy.sound_tracks import group_tracks, list_tracks
 from omni2sound.media.copy.tags import (
     kept_tags,
     language_tag,
@@ -46,7 +47,6 @@ from omni2sound.media.copy.tags import (
     without_own,
 )
 from omni2sound.media.copy.track import copy_track
-from omni2sound.media.copy.tracks import group_tracks, list_tracks
 from omni2sound.media.encode import (
     AAC,
     OPUS,

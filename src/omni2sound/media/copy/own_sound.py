@@ -10,7 +10,7 @@ play one track, so a file does not say which of the two it is. The rules, in thi
 1. A silent track is no sound.
 2. Alternatives: tracks of different languages, tracks that are marked as commentary, dub or
    description, and a default track that is not the first. One is kept: the default track.
-3. Tracks that are channels of one sound are joined (`media.copy.tracks`).
+3. Tracks that are channels of one sound are joined (`media.copy.sound_tracks`).
 4. Of a sound that is the sum of others, or the same sound once more, one is kept.
 5. All else is mixed, each at its own level.
 
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from omni2sound.errors import MediaError, UserError
 from omni2sound.media.audio import MAX_AUDIO_VALUES, read_audio
-from omni2sound.media.copy.tracks import SoundTrack, TrackGroup, group_tracks, list_tracks
+from omni2sound.media.copy.sound_tracks import SoundTrack, TrackGroup, group_tracks, list_tracks
 from omni2sound.media.files import shown_name
 from omni2sound.media.samples import Audio, fit_length, mix, resample
 
