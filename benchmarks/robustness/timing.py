@@ -151,6 +151,9 @@ def decoded_by_ffmpeg(path: Path, case: Case) -> tuple[float, float]:
         capture_output=True, stdin=subprocess.DEVNULL, check=True,
     ).stdout  # fmt: skip
     frames = re.findall(r"pts_time:(-?[\d.]+).*?rate:(\d+) nb_samples:(\d+)", info)
+    last_s, num_samples = float(frames[-1][0]), sum(int(count) for *_, count in frames)
+    if last_s - float(frames[0][0]) < num_samples / int(frames[0][1]) / 2:
+        raise ValueError("most of the sound overlaps itself")
     peak = int(np.abs(np.frombuffer(raw, np.float32)).argmax())
     for time, rate, count in frames:
         if peak < int(count):
@@ -194,7 +197,7 @@ def measure(case: Case, folder: Path) -> Result | Unwritten | Refusal:
             cut(source, path)
         click_s, flash_s = decoded_by_ffmpeg(path, case)
     except (ValueError, subprocess.CalledProcessError, StopIteration):
-        return Unwritten("without click or flash as FFmpeg decodes it")
+        return Unwritten("without click, flash or possible times as FFmpeg decodes it")
     try:
         start_s = float(probe(path).timeline.start_s)
         audio = read_audio(path, mono=True)
