@@ -346,68 +346,6 @@ def test_pictures_before_zero_in_matroska_are_seen_with_their_sound(
 # B: clocks
 
 
-def joined(path: Path, parts: Sequence[Path]) -> Path:
-    path.write_bytes(b"".join(part.read_bytes() for part in parts))
-    return path
-
-
-def ts_part(path: Path, first_s: int, seconds: int = 3, *, sound: bool = True) -> Path:
-    first = first_s * FPS
-    with_sound: dict[str, Any] = {}
-    if sound:
-        with_sound = {
-            "sound": clicks([1.0], duration_s=seconds, sample_rate_hz=RATE),
-            "sound_codec": "aac" if path.suffix == ".ts" else "mp2",
-            "sound_first_sample": first_s * RATE,
-        }
-    return write_video(
-        path, ticks=range(first, first + seconds * FPS), time_base=Fraction(1, FPS),
-        codec="libx264" if path.suffix == ".ts" else "mpeg2video",
-        options={"g": "25", "bf": "0"}, **with_sound,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("suffix", "firsts_s", "sound"),
-    [
-        (".ts", [0, 0], True),  # the clock starts again
-        (".ts", [0, 0, 0], True),
-        (".ts", [100, 0], True),  # it goes back
-        (".ts", [0, 63], True),  # it jumps ahead by a minute
-        (".ts", [0, 63, 0], True),
-        (".ts", [0, 0], False),
-        (".ts", [0, 63], False),
-        (".mpg", [0, 0], True),  # program streams: VOB
-        (".mpg", [0, 63], True),
-    ],
-)
-def test_parts_joined_byte_by_byte_follow_each_other(
-    tmp_path: Path, suffix: str, firsts_s: list[int], sound: bool
-) -> None:
-    parts = [
-        ts_part(tmp_path / f"{i}{suffix}", first, sound=sound) for i, first in enumerate(firsts_s)
-    ]
-    path = joined(tmp_path / f"joined{suffix}", parts)
-    count = len(parts)
-    assert probe(path).duration_s == pytest.approx(3 * count, abs=0.15 * count)
-    times = [float(time) for time, _ in iter_pictures(path)]
-    assert len(times) >= 75 * count - 2 * count
-    assert max(np.diff(times)) < 0.2
-    out = tmp_path / "out.mp4"
-    mux(path, silence(path), out)
-    copied = [float(time) for time, _ in iter_pictures(out)]
-    assert len(copied) == len(times)
-    assert np.allclose(np.diff(copied), np.diff(times), atol=0.001)
-    if sound:
-        heard = np.abs(read_audio(path).samples_CN[0]) > 0.1
-        onsets = np.flatnonzero(heard) / read_audio(path).sample_rate_hz
-        onsets = onsets[np.insert(np.diff(onsets) > 0.5, 0, True)]
-        assert len(onsets) == count
-        # The click of each part is heard with its 26th picture.
-        begins = [times[len(times) // count * part] for part in range(count)]
-        assert onsets == pytest.approx([begin + 1 for begin in begins], abs=0.05)
-
-
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 @pytest.mark.parametrize("with_sound", [False, True])
 def test_slides_stand_as_long_as_they_stand(tmp_path: Path, suffix: str, with_sound: bool) -> None:

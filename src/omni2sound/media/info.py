@@ -228,6 +228,9 @@ class _Scan:
 
     def _read_packets(self, streams: list[VideoStream | AudioStream], scan: ClockScan) -> None:
         num_pictures = num_sounds = 0
+        pictures = scan.tracks[self.video.index] if self.video else None
+        if pictures is not None and self.container.format.name != "avi":  # its times are guesses
+            pictures.hold()
         for num_before, packet in enumerate(read_packets(self.container, *streams)):
             if num_before == MAX_PACKETS:
                 raise MediaError(f"{self.name}: more than {MAX_PACKETS} packets; cut it in parts")
@@ -236,12 +239,16 @@ class _Scan:
                 num_pictures += 1
                 if self.picture is None and num_pictures <= _MAX_PACKETS_TO_FIRST_PICTURE:
                     self._try_decode(packet)
+                    if self.picture is not None or num_pictures == _MAX_PACKETS_TO_FIRST_PICTURE:
+                        scan.tracks[packet.stream.index].settle(self.picture)
             elif packet.stream is self.audio:
                 num_sounds += 1
                 if self.sound is None and num_sounds <= _MAX_PACKETS_TO_FIRST_SOUND:
                     self._try_sound(packet, scan.tracks[packet.stream.index])
         if self.video is not None and self.picture is None:
             self._try_decode(None)
+        if pictures is not None:
+            pictures.settle(self.picture)
 
     def _try_sound(self, packet: Packet[Any], track: TrackScan) -> None:
         """Decode up to the first sample: it tells the delay that decoder and packet agree on."""
@@ -330,7 +337,8 @@ class _Scan:
         self._check_gap(stream, track.longest_gap_s, end_s - start_s)
         self._check_length(start_s, end_s)
         if stream.duration is not None and not track.hidden:  # else that of what is stored
-            self._tell_missing(stream.duration * track.time_base, end_s - start_s)
+            told_s = (stream.duration - track.unseen_ticks) * track.time_base
+            self._tell_missing(told_s, end_s - start_s)
         is_still = track.num_shown == 1 and (
             self.container.format.name.endswith("_pipe")
             or self.container.format.name in ("gif", "apng", "mjpeg")

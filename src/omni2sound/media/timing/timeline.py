@@ -22,6 +22,7 @@ from av.container import InputContainer
 from av.format import Flags
 from av.packet import Packet
 from av.stream import Stream
+from av.video.frame import VideoFrame
 
 from omni2sound.media.files import read_packets
 
@@ -197,6 +198,11 @@ class TrackScan:
         """(packet, presentation time) of those that an edit list hides."""
         self.keys_shown: list[tuple[int, int]] = []
         """(packet, presentation time) of shown key frames, where any are hidden."""
+        self.unseen: set[int] = set()
+        """Packets that are never shown, since what they are built upon is not in the file."""
+        self.unseen_ticks = 0
+        """From the first of them to the first picture that is shown."""
+        self._held: list[tuple[Packet[Any], int]] | None = None
         self.last_shown = -1
         self.first_shown: tuple[int | None, int] | None = None
         """Place in the file and presentation time of the first packet shown after hidden ones."""
@@ -205,12 +211,53 @@ class TrackScan:
         self.shift_ticks = 0
         """Added to all timestamps."""
 
+    def hold(self) -> None:
+        """Keep packets back until the first picture is known (`settle`)."""
+        self._held = []
+
+    def settle(self, picture: VideoFrame | None) -> None:
+        """Take in what was kept back.
+
+        A recording begins anywhere: what comes before its first key frame can't be decoded, nor
+        can pictures of the time before that frame that are stored behind it.
+
+        Args:
+            picture: The first one that a decoder gives; None: take in all.
+        """
+        first = None if picture is None else picture.pts
+        held, self._held = self._held or [], None
+        earlier = first  # pictures before this time can't be decoded
+        has_key = False
+        for packet, clock in held:
+            if packet.is_keyframe and not has_key:
+                has_key = True
+                earlier = None if first is None or packet.pts is None else min(first, packet.pts)
+            elif (
+                first is not None
+                and earlier is not None
+                and packet.pts is not None
+                and packet.pts < earlier
+                and not packet.is_discard
+            ):
+                self.unseen.add(self.num_packets)
+                self.unseen_ticks = max(self.unseen_ticks, first - packet.pts)
+            self._take(packet, clock)
+
     def add(self, packet: Packet[Any], clock: int) -> None:
         """Take a packet in, which belongs to a clock."""
-        if clock != self.clock:
-            self.clock = clock
+        self.clock = clock
+        if self._held is None:
+            self._take(packet, clock)
+        else:
+            self._held.append((packet, clock))
+
+    def _take(self, packet: Packet[Any], clock: int) -> None:
+        if clock != (self.clock_begins[-1][1] if self.clock_begins else 0):
             self.spans.setdefault(clock, Span(self.time_base))
             self.clock_begins.append((self.num_packets, clock))
+        if self.num_packets in self.unseen:
+            self.num_packets += 1
+            return
         self.spans[clock].add(packet)
         if packet.is_discard:
             self.hidden.append((self.num_packets, packet.pts or 0))
@@ -285,7 +332,7 @@ class TrackScan:
         """Sort the hidden packets by what a copy has to do with them."""
         span = self.spans[0]
         if not self.hidden or span.first is None or span.last is None:
-            return Hidden()
+            return Hidden(left_out=frozenset(self.unseen))
         # Behind the last shown packet nothing is needed any more. Before a shown key frame
         # nothing is either, unless pictures of the time before it are still to come (open
         # groups); key frames of a closed group have the earliest time of all that follow.
@@ -298,7 +345,7 @@ class TrackScan:
             num_before=sum(time < span.first for time in kept),
             num_between=sum(span.first <= time <= span.last for time in kept),
             num_after=sum(time > span.last for time in kept),
-            left_out=frozenset(left_out),
+            left_out=frozenset(left_out | self.unseen),
         )
 
 
