@@ -48,12 +48,9 @@ CREATE TABLE IF NOT EXISTS effort (
 
 
 def step_key(step: str, identity: Any, inputs: Iterable[str]) -> str:
-    """Compute the content key of a step's result.
+    """Compute the content key of a step's result from the keys of the results that it reads.
 
-    Args:
-        step: Name of the step.
-        identity: JSON data of everything in the step that can change its result.
-        inputs: Keys of the results that the step reads.
+    `identity` is JSON data of everything in the step itself that can change the result.
     """
     text = json.dumps([_VERSION, step, identity, *inputs], sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -23,14 +23,9 @@ Predict = Callable[[Tensor, Tensor], Tensor]
 
 
 def guide(predict_both: Predict, scale: float) -> Predict:
-    """Turn a prediction over [conditional, null] halves into a guided one.
+    """Turn a prediction over 2 B samples, [conditional, null], into a guided one over B.
 
-    Args:
-        predict_both: Prediction over 2 B samples: first half conditional, second half null.
-        scale: 1 is no guidance; larger follows the conditions more closely.
-
-    Returns:
-        A function of B samples.
+    Scale 1 is no guidance; a larger one follows the conditions more closely.
     """
 
     def predict(x_BLC: Tensor, t_B: Tensor) -> Tensor:
@@ -42,15 +37,9 @@ def guide(predict_both: Predict, scale: float) -> Predict:
 
 
 def guide_separately(predict_all: Predict, scale: float, text_scale: float) -> Predict:
-    """Guide towards the video, and from there towards the text, each with its own scale.
+    """Guide from null to the video by `scale`, and from there to video and text by `text_scale`.
 
-    Args:
-        predict_all: Prediction over 3 B samples: video and text, video alone, null.
-        scale: Guidance scale from null to the video.
-        text_scale: Guidance scale from the video to both; if equal to `scale`, as `guide`.
-
-    Returns:
-        A function of B samples.
+    `predict_all` takes 3 B samples: video and text, video alone, null. Equal scales do as `guide`.
     """
 
     def predict(x_BLC: Tensor, t_B: Tensor) -> Tensor:

@@ -201,13 +201,7 @@ def whole_patches(
 ) -> Tensor:
     """Pad a mono sound with zeros to a whole number of patches, as float32 on the CPU.
 
-    Args:
-        waveform_N: Waveform of at least one sample.
-        patch_samples: Samples of one patch.
-        hop_samples: Samples from one patch to the next.
-
-    Returns:
-        (patch + (P - 1) hop,), with P = 1 + ceil(max(0, N - patch) / hop).
+    The result has patch + (P - 1) hop samples, with P = 1 + ceil(max(0, N - patch) / hop).
 
     Raises:
         ShapeError: If the waveform is not one-dimensional or is empty.

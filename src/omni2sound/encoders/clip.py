@@ -155,13 +155,9 @@ class ClipVision(PublishedNetwork[nn.Module]):
 
     @torch.no_grad()
     def embed(self, frames_THWK: NDArray[np.uint8] | Tensor) -> Tensor:
-        """One unit vector per picture.
+        """Unit vectors (T, 1024) of uint8 RGB pictures, float32 on the encoder's device.
 
-        Args:
-            frames_THWK: uint8 RGB of any size; squashed to 384 x 384. T may be 0.
-
-        Returns:
-            (T, 1024) float32 on the encoder's device.
+        Pictures of any size are squashed to 384 x 384; T may be 0.
 
         Raises:
             ShapeError: If shape or dtype differ.

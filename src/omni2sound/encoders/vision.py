@@ -153,13 +153,9 @@ class VisionEncoder:
 
     @torch.no_grad()
     def embed(self, frames_THWC: NDArray[np.uint8] | Tensor) -> Tensor:
-        """One unit-length feature vector per frame.
+        """Unit vectors (T, 1280) of uint8 RGB frames (T, 224, 224, 3); T may be 0.
 
-        Args:
-            frames_THWC: uint8 RGB, (T, 224, 224, 3); T may be 0.
-
-        Returns:
-            (T, 1280) float32, L2-normalised, on the encoder's device.
+        They are float32, on the encoder's device.
 
         Raises:
             ShapeError: If shape or dtype is another.

@@ -77,12 +77,9 @@ class LoraLinear(nn.Module):
 
 
 def add_lora(model: DiT, config: LoraConfig, *, seed: int = 0) -> None:
-    """Freeze the model and add a trainable update to its target layers.
+    """Freeze the model and add a trainable update to its target layers, in place.
 
-    Args:
-        model: Changed in place; its output does not change before training.
-        config: Target layers and rank.
-        seed: Random seed of the initial weights.
+    Its output does not change before training.
 
     Raises:
         ConfigError: A target is no linear layer of the model's blocks.

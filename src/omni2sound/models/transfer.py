@@ -26,12 +26,7 @@ from omni2sound.models.autoencoder import MelPcaAutoencoder
 def transfer_weights(
     weights: Mapping[str, Tensor], old: MelPcaAutoencoder, new: MelPcaAutoencoder
 ) -> dict[str, Tensor]:
-    """Map the weights of a transformer to the latents of `new`.
-
-    Args:
-        weights: State of a `DiT` that was trained with `old`.
-        old: Autoencoder with fitted components.
-        new: Another, with blocks of the same size.
+    """Map the state of a `DiT` that was trained with `old` to the latents of `new`.
 
     Raises:
         ConfigError: If the block sizes differ.

@@ -122,11 +122,9 @@ class Vocoder(nn.Module):
         return mean, (log_spread + _FIRST_LOG_SPREAD).clamp(-4.0, 1.0)
 
     def magnitude(self, log_mel_BTM: Tensor, noise_BTF: Tensor) -> Tensor:
-        """Magnitudes (B, T, F) >= 0.
+        """Magnitudes (B, T, F) >= 0; T is a multiple of `frames_per_latent`.
 
-        Args:
-            log_mel_BTM: T is a multiple of `frames_per_latent`.
-            noise_BTF: Complex spectrum of Gaussian noise, power 1 in each bin.
+        The noise is a complex spectrum of Gaussian noise, of power 1 in each bin.
         """
         mean, log_spread = self.forward(log_mel_BTM)
         swing = noise_BTF.abs().clamp_min(1e-4).log() - _MEAN_LOG_OF_NOISE
