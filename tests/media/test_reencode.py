@@ -18,10 +18,20 @@ from numpy.typing import NDArray
 
 from omni2sound.errors import UserError
 from omni2sound.media import iter_frames, mux, probe, read_audio
+from omni2sound.media.copy.boxes import boxes_of_entry, read_moov
 from omni2sound.media.copy.reencode import CODECS
 from omni2sound.media.mux import default_suffix
 from tests.media.clips import LEVELS, clicks, grey, onset_s, packets_of, write_video
-from tests.media.films import DOLBY_8_4, SPHERE, TO_ENTRY, edit, grow, tone
+from tests.media.films import (
+    DOLBY_8_4,
+    LIGHT,
+    MASTERING,
+    SPHERE,
+    TO_ENTRY,
+    edit,
+    grow,
+    tone,
+)
 from tests.media.test_copy import hevc
 
 SUFFIXES = {".mp4": "h264", ".mov": "h264", ".mkv": "av1", ".webm": "vp9"}
@@ -199,6 +209,71 @@ def test_projection_stays_and_dolby_vision_is_named(
     mux(film, tone(440), tmp_path / "out.webm", reencode=True)
     assert "Dolby Vision" in caplog.text
     assert caplog.text.count("\n") == 1
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_hdr_data_that_only_the_pictures_have(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    params = (
+        "log-level=none:hdr10=1:repeat-headers=1:max-cll=1000,400:master-display="
+        "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,50)"
+    )
+    film = write_video(
+        tmp_path / "in.mp4", ticks=range(50), time_base=Fraction(1, 25), size=(64, 64),
+        codec="libx265", pix_fmt="yuv420p10le", options={"x265-params": params, "g": "20"},
+        sound=tone(440, duration_s=2),
+    )  # fmt: skip
+    edit(film, [(0.0, 0.6), (1.2, 0.4)])  # can't be copied
+    assert not boxes_of_entry(read_moov(film), 1)
+    caplog.set_level(logging.WARNING, "omni2sound")
+    out = tmp_path / f"out{suffix}"
+    mux(film, tone(440, duration_s=1), out, reencode=True)
+    if suffix == ".mkv":
+        assert "not kept in .mkv: HDR light level, HDR mastering data" in caplog.text
+    else:
+        found = boxes_of_entry(read_moov(out), 1)
+        assert (found[b"mdcv"], found[b"clli"]) == (MASTERING, LIGHT)
+        assert "not kept" not in caplog.text
+
+
+@pytest.mark.parametrize("suffix", list(SUFFIXES))
+@pytest.mark.parametrize("rgb", [(255, 0, 0), (0, 255, 0), (0, 0, 255)])
+def test_rgb_becomes_bt709_and_says_so(
+    tmp_path: Path, suffix: str, rgb: tuple[int, int, int]
+) -> None:
+    source = write_video(
+        tmp_path / "in.avi", ticks=range(5), time_base=Fraction(1, 25), codec="rawvideo",
+        pix_fmt="bgr24", picture=lambda _: np.full((32, 48, 3), rgb, np.uint8),
+    )  # fmt: skip
+    out = tmp_path / f"out{suffix}"
+    mux(source, tone(440), out, reencode=True)
+    with av.open(str(out)) as container:
+        frame = next(container.decode(video=0))
+        context = container.streams.video[0].codec_context
+        assert (context.colorspace, context.color_range) == (1, 1)
+    red, green, blue = rgb
+    luma = 16 + 219 * (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255
+    assert frame.to_ndarray()[:32].mean() == pytest.approx(luma, abs=2)
+
+
+@pytest.mark.parametrize("suffix", list(SUFFIXES))
+def test_lost_interlacing_is_named(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    def prepare(stream: Any) -> None:
+        stream.codec_context.flags |= 1 << 18 | 1 << 29  # AV_CODEC_FLAG_INTERLACED_DCT, _ME
+
+    film = write_video(
+        tmp_path / "in.mp4", ticks=range(50), time_base=Fraction(1, 25), size=(64, 64),
+        codec="mpeg2video", options={"g": "20", "bf": "2"}, prepare=prepare,
+    )  # fmt: skip
+    with av.open(str(film)) as container:
+        assert next(container.decode(video=0)).interlaced_frame
+    edit(film, [(0.0, 0.6), (1.2, 0.4)])
+    caplog.set_level(logging.WARNING, "omni2sound")
+    mux(film, tone(440), tmp_path / f"out{suffix}", reencode=True)
+    assert f"not kept in {suffix}: interlacing" in caplog.text
 
 
 def test_sound_stays_with_the_picture(tmp_path: Path) -> None:

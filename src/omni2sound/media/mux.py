@@ -196,7 +196,8 @@ def _write_copy(
     with open_input(video_path) as source:
         in_stream = source.streams[video.index]
         assert isinstance(in_stream, VideoStream)
-        beside = read_beside(video_path, source, in_stream)
+        first = next((f for _, f in iter_pictures(video_path)), None) if encoded else None
+        beside = read_beside(video_path, source, in_stream, first)
         tags = _tags(source, metadata, container_format)
         keys, quicktime_keys = only_as_keys(tags, container_format)
         lost: list[str] = []
@@ -223,7 +224,7 @@ def _write_copy(
             encoder = Encoder(target, in_stream, video) if encoded else None
             out_stream = encoder.stream if encoder else copy_track(in_stream, target, video_path)
             out_stream.metadata.update(track_tags(in_stream.metadata, container_format))
-            lost.extend(encoder.losses(in_stream) if encoder else [])
+            lost.extend(encoder.losses(in_stream, first) if encoder else [])
             target.metadata.update(tags)
             sound_stream = add_audio_stream(target, codec, audio)
             if language:

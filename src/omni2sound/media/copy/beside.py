@@ -16,6 +16,7 @@ from typing import Any
 
 import av
 from av.container import InputContainer
+from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from omni2sound.media.copy.boxes import (
@@ -28,6 +29,7 @@ from omni2sound.media.copy.boxes import (
     read_moov,
     text_value,
 )
+from omni2sound.media.copy.picture_data import boxes_of_picture
 from omni2sound.media.copy.tags import kept_tags
 from omni2sound.media.files import TAGS
 
@@ -68,8 +70,17 @@ class Beside:
         return kinds | ({f"language {self.language}"} if self.language else set())
 
 
-def read_beside(path: Path, container: InputContainer, stream: VideoStream) -> Beside:
-    """Read what a picture track has beside its packets."""
+def read_beside(
+    path: Path, container: InputContainer, stream: VideoStream, first: VideoFrame | None = None
+) -> Beside:
+    """Read what a picture track has beside its packets.
+
+    Args:
+        path: The file.
+        container: The same, open.
+        stream: The track.
+        first: Its first picture, whose HDR data counts where the header has none.
+    """
     quicktime: dict[str, bytes] = {}
     if "mp4" in container.format.name:
         # The file's own bytes: FFmpeg reads some of the boxes in part, others not at all.
@@ -80,7 +91,7 @@ def read_beside(path: Path, container: InputContainer, stream: VideoStream) -> B
     tags = {key.lower(): value for key, value in stream.metadata.items()}
     language = tags.get("language", "")
     return Beside(
-        boxes=boxes,
+        boxes=({} if first is None else boxes_of_picture(first)) | boxes,
         quicktime=quicktime,
         has_alpha=has_alpha(stream),
         language="" if language == "und" else language,

@@ -4,7 +4,8 @@ In:   the pictures that are shown, with their times; an open output.
 Out:  packets of H.264 (mp4, mov), AV1 (mkv) or VP9 (webm) with exactly those times.
 
 Rotation and mirroring are applied to the pixels, so that no player has to. Chroma is stored at
-half size, as all players expect; alpha and depth stay where the codec has them.
+half size, as all players expect; RGB is converted by BT.709, and tagged. Alpha and depth stay
+where the codec has them.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from av.container import OutputContainer
 from av.filter import Graph
 from av.packet import Packet
 from av.video.frame import VideoFrame
+from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
+from omni2sound.media.copy.picture_data import lost_when_encoded
 from omni2sound.media.info import Orientation, VideoStreamInfo
 from omni2sound.media.samples import round_half_up
 
@@ -101,11 +104,12 @@ class Encoder:
         stream.codec_context.sample_aspect_ratio = (
             1 / aspect if self.orientation.transpose else aspect
         )
-        names = ["color_primaries", "color_trc"]
-        if not av.VideoFormat(source.pix_fmt or "yuv420p").is_rgb:
-            names += ["colorspace", "color_range"]  # those of RGB are no luma and chroma's
-        for name in names:
+        for name in ("color_primaries", "color_trc", "colorspace", "color_range"):
             setattr(stream.codec_context, name, getattr(source, name))
+        self.is_rgb = av.VideoFormat(source.pix_fmt or "yuv420p").is_rgb
+        if self.is_rgb:  # has no luma and chroma yet
+            stream.codec_context.colorspace = Colorspace.ITU709
+            stream.codec_context.color_range = ColorRange.MPEG
         self.stream: VideoStream = stream
 
     def packets(
@@ -127,7 +131,12 @@ class Encoder:
             begin, end = (round_half_up((t + start_s) / self.time_base) for t in (time, following))
             if end <= begin:
                 continue
-            frame = frame.reformat(*self.stored_size, format=self.pixel_format)
+            frame = frame.reformat(
+                *self.stored_size,
+                format=self.pixel_format,
+                dst_colorspace=Colorspace.ITU709 if self.is_rgb else None,
+                dst_color_range=ColorRange.MPEG if self.is_rgb else None,
+            )
             if self.orientation != Orientation():
                 graph = graph or _turning(frame, self.orientation, self.time_base)
                 graph.push(frame)
@@ -156,11 +165,11 @@ class Encoder:
             return next((n for n in self.codec.pixel_formats if "10" in n), "yuv420p")
         return self.codec.pixel_formats[0]
 
-    def losses(self, in_stream: VideoStream) -> list[str]:
-        """Name what the codec does not hold."""
+    def losses(self, in_stream: VideoStream, first: VideoFrame | None) -> list[str]:
+        """Name what the codec does not hold, given the source's track and its first picture."""
         form = av.VideoFormat(in_stream.codec_context.pix_fmt or "yuv420p")
         own = av.VideoFormat(self.pixel_format)
-        lost = []
+        lost = [] if first is None else lost_when_encoded(first)
         if any(c.is_alpha for c in form.components) and not any(c.is_alpha for c in own.components):
             lost.append("alpha")
         bits = max(component.bits for component in form.components)
