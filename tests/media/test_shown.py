@@ -15,7 +15,7 @@ from omni2sound.errors import UserError
 from omni2sound.media import mux, probe
 from omni2sound.media import packets as packets_module
 from omni2sound.media.video import iter_pictures
-from tests.media.clips import number_of
+from tests.media.clips import number_of, write_video
 from tests.media.test_timeline import FPS, edited, film, numbers, silence
 
 
@@ -109,3 +109,28 @@ def test_a_copy_that_shows_something_else_is_refused(
     assert list(tmp_path.iterdir()) == []
     mux(whole, silence(whole), out, reencode=True)
     assert [number for _, number in timed(out)] == numbers((0, 4))
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+@pytest.mark.parametrize("first_s", [0, 1, 30])
+def test_pictures_shown_before_the_first_packet_stay(
+    tmp_path: Path, suffix: str, first_s: int
+) -> None:
+    """A closed group of MPEG-2 may begin with B-frames, and a recording with any packet."""
+    source = write_video(
+        tmp_path / "in.ts", ticks=range(first_s * FPS, first_s * FPS + 50),
+        time_base=Fraction(1, FPS), options={"bf": "3", "g": "25", "keyint_min": "25"},
+    )  # fmt: skip
+    data = source.read_bytes()
+    begins = [at for at in range(0, len(data), 188) if data[at + 1] & 0x40 and data[at + 2] == 0]
+    # Without its first picture, which is a key frame: B-frames stand before the new first packet.
+    cut = tmp_path / "cut.ts"
+    cut.write_bytes(data[: 188 * 3] + data[begins[1] :])
+    video = probe(cut).video
+    assert video is not None
+    out = tmp_path / f"out{suffix}"
+    mux(cut, silence(cut), out)
+    copy = probe(out).video
+    assert copy is not None
+    assert copy.num_frames == video.num_frames
+    assert timed(out) == [(pytest.approx(t, abs=0.001), n) for t, n in timed(cut)]

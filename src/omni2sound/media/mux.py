@@ -201,12 +201,12 @@ def _write_copy(
         tags = _tags(source, metadata, container_format)
         keys, quicktime_keys = only_as_keys(tags, container_format)
         lost: list[str] = []
-        first_dts_s: Fraction | None = None
+        first_times: tuple[Fraction, Fraction] | None = None
 
         def finish(path: Path) -> None:
             there = beside.without_codec() if encoded else beside
             complete(path, container_format, there, tags, quicktime_keys)
-            _set_edits(path, info, video, shift_s=shift_s, first_dts_s=first_dts_s)
+            _set_edits(path, info, video, shift_s=shift_s, first=first_times)
             goes_on = ends_early(info) and container_format not in ("mp4", "mov")
             if encoded:
                 probe(path)
@@ -243,7 +243,7 @@ def _write_copy(
                 shown = iter_pictures(video_path)
                 pictures = encoder.packets(shown, start_s=start_s, end_s=info.duration_s)
             else:
-                first_dts_s, pictures = _peek(copy_packets(source, info, video, shift_s=shift_s))
+                first_times, pictures = _peek(copy_packets(source, info, video, shift_s=shift_s))
             _interleave(
                 target,
                 encode_audio(
@@ -262,27 +262,33 @@ def _set_edits(
     video: VideoStreamInfo,
     *,
     shift_s: Fraction,
-    first_dts_s: Fraction | None,
+    first: tuple[Fraction, Fraction] | None,
 ) -> None:
-    """Hide in a closed mp4 or mov what the source hides; no copy has a first decoding time."""
+    """Hide in a closed mp4 or mov what the source hides, and nothing else.
+
+    FFmpeg's muxer hides what is shown before the first packet or 0, and shows the rest. `first`
+    is the first packet's decoding and presentation time; None: the pictures are encoded again.
+    """
     if path.suffix.lower() not in (".mp4", ".mov"):
         return
-    if first_dts_s is not None and video.hidden.num_before:
-        begin_picture(path, video.start_s + shift_s, first_dts_s=first_dts_s)
+    begin_s = video.start_s + shift_s
+    if first is not None and (video.hidden.num_before or first[1] > begin_s >= 0):
+        begin_picture(path, begin_s, first_dts_s=first[0])
     if ends_early(info):
         end_picture(path, info.timeline.start_s + shift_s + info.duration_s)
-    elif first_dts_s is not None and video.hidden.num_after:
+    elif first is not None and video.hidden.num_after:
         end_picture(path, video.start_s + video.duration_s + shift_s)
 
 
 def _peek(
     packets: Iterator[Packet[VideoStream]],
-) -> tuple[Fraction | None, Iterator[Packet[VideoStream]]]:
-    """Decoding time of the first packet, and all of them."""
+) -> tuple[tuple[Fraction, Fraction] | None, Iterator[Packet[VideoStream]]]:
+    """Decoding and presentation time of the first packet, and all of them."""
     first = next(packets, None)
     if first is None:
         return None, packets
-    return _decoding_time(first), chain([first], packets)
+    shown_s = (first.pts or 0) * Fraction(first.time_base or 1)
+    return (_decoding_time(first), shown_s), chain([first], packets)
 
 
 def _tags(
