@@ -122,3 +122,35 @@ def test_pictures_before_the_first_key_frame_are_not_shown(
         assert next(is_key for _, _, is_key, _ in packets_of(out))
         assert len(packets_of(out)) == len(decoded)
         assert shown(out) == shown(path) == [n % LEVELS for n in range(100 - len(decoded), 100)]
+
+
+def test_a_clock_of_33_bits_wraps_behind_a_join(tmp_path: Path) -> None:
+    """Pictures are stored in another order than they are shown, so both times wrap apart."""
+    parts = []
+    for number, first in enumerate((0, 2**33 * FPS // 90_000 - 2 * FPS)):
+        parts.append(
+            write_video(
+                tmp_path / f"{number}.ts", ticks=range(first, first + 5 * FPS),
+                time_base=Fraction(1, FPS), options={"g": "25", "bf": "2"},
+                sound=clicks([1.0], duration_s=5, sample_rate_hz=RATE),
+                sound_first_sample=first * RATE // FPS,
+            )
+        )  # fmt: skip
+    path = joined(tmp_path / "joined.ts", parts)
+    times = [float(time) for time, _ in iter_pictures(path)]
+    assert len(times) == 10 * FPS
+    steps = np.delete(np.diff(times), 5 * FPS - 1)  # at the join, sound may end later
+    assert np.allclose(steps, 1 / FPS, atol=0.001)
+    assert probe(path).duration_s == pytest.approx(10, abs=0.15)
+
+
+def test_lossless_sound_has_no_padding(tmp_path: Path) -> None:
+    for codec, suffix in (("flac", ".mkv"), ("pcm_s16le", ".mkv"), ("alac", ".mov")):
+        path = write_video(
+            tmp_path / f"{codec}{suffix}", ticks=range(2, 25), time_base=Fraction(1, FPS),
+            sound=clicks([0.0], duration_s=1.09, sample_rate_hz=RATE), sound_codec=codec,
+        )  # fmt: skip
+        info = probe(path)
+        assert info.timeline.start_s == 0
+        assert info.duration_s == pytest.approx(1.09, abs=0.002)
+        assert read_audio(path).duration_s == pytest.approx(1.09, abs=0.002)

@@ -215,7 +215,7 @@ class _Scan:
         start_s, end_s = join(
             None if video is None or video.is_still else _extent(video),
             others if audio is None else [_extent(audio), *others],
-            sound_frame_s=self.sound.length_s if self.sound else Fraction(0),
+            sound_frame_s=self.sound.padding_s if self.sound else Fraction(0),
         )
         self._check_length(start_s, end_s)
         clocks = {index: track.track_clock(offsets_s) for index, track in scan.tracks.items()}
@@ -264,7 +264,8 @@ class _Scan:
             return
         length_s = Fraction(frame.samples, frame.sample_rate)
         start_s = None if frame.pts is None else frame.pts * track.time_base
-        self.sound = _FirstSound(start_s=start_s, length_s=length_s)
+        padding_s = length_s if self.audio.codec_context.codec.lossy else Fraction(0)
+        self.sound = _FirstSound(start_s=start_s, padding_s=padding_s)
         # A fragmented mp4 without edit lists has no room for what lies before zero: the encoder's
         # delay stands at 0, and is as long as the picture's delay, of which it fills a part.
         hole_s = (frame.duration or 0) * track.time_base - length_s
@@ -437,7 +438,8 @@ class _FirstSound:
     """The first block that a decoder gives."""
 
     start_s: Fraction | None
-    length_s: Fraction
+    padding_s: Fraction
+    """Most that can be padding on either side; lossless codecs have none."""
 
 
 def _extent(track: VideoStreamInfo | AudioStreamInfo) -> tuple[Fraction, Fraction]:

@@ -38,6 +38,8 @@ _MAX_REORDER = 16
 """Pictures stored before one that is shown earlier."""
 _ROUNDING_S = Fraction(1, 500)
 """Two timestamps of a container that rounds them to 1 ms."""
+_TURN = 1 << 33
+"""Ticks after which the clocks of MPEG streams begin at 0 again."""
 _BACK_S, _FORWARD_S = 0.1, 10.0
 """Steps of decoding time that mean a new clock; FFmpeg's copy uses the same two numbers."""
 
@@ -92,11 +94,19 @@ def _corrected(
     for number, packet in enumerate(packets):
         added = jumps.get(number, added)
         ticks = added + (clock.lead_ticks if number < clock.lead_packets else 0)
+        if jumps:
+            _turn_pts(packet)
         if packet.pts is not None:
             packet.pts += ticks
         if packet.dts is not None:
             packet.dts += ticks
         yield packet
+
+
+def _turn_pts(packet: Packet[Any]) -> None:
+    """Bring both times of a packet to the same turn of an MPEG clock."""
+    if packet.pts is not None and packet.dts is not None:
+        packet.pts += round((packet.dts - packet.pts) / _TURN) * _TURN
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -190,8 +200,8 @@ class TrackScan:
         self.spans: dict[int, Span] = {0: Span(time_base)}
         """By number of the clock, of which there is one in nearly every file."""
         self.clock = 0
-        self.clock_begins: list[tuple[int, int]] = []
-        """(packet, clock) of each change."""
+        self.clock_begins: list[tuple[int, int, int]] = []
+        """(packet, clock, ticks of whole turns that are added) of each change."""
         self.next_s: float | None = None
         """Decoding time at which the next packet is due, on the present clock."""
         self.hidden: list[tuple[int, int]] = []
@@ -202,7 +212,7 @@ class TrackScan:
         """Packets that are never shown, since what they are built upon is not in the file."""
         self.unseen_ticks = 0
         """From the first of them to the first picture that is shown."""
-        self._held: list[tuple[Packet[Any], int]] | None = None
+        self._held: list[tuple[Packet[Any], int, int]] | None = None
         self.last_shown = -1
         self.first_shown: tuple[int | None, int] | None = None
         """Place in the file and presentation time of the first packet shown after hidden ones."""
@@ -228,7 +238,7 @@ class TrackScan:
         held, self._held = self._held or [], None
         earlier = first  # pictures before this time can't be decoded
         has_key = False
-        for packet, clock in held:
+        for packet, clock, turned in held:
             if packet.is_keyframe and not has_key:
                 has_key = True
                 earlier = None if first is None or packet.pts is None else min(first, packet.pts)
@@ -241,20 +251,20 @@ class TrackScan:
             ):
                 self.unseen.add(self.num_packets)
                 self.unseen_ticks = max(self.unseen_ticks, first - packet.pts)
-            self._take(packet, clock)
+            self._take(packet, clock, turned)
 
-    def add(self, packet: Packet[Any], clock: int) -> None:
-        """Take a packet in, which belongs to a clock."""
+    def add(self, packet: Packet[Any], clock: int, turned: int = 0) -> None:
+        """Take a packet in, which belongs to a clock; `turned` ticks were added to its times."""
         self.clock = clock
         if self._held is None:
-            self._take(packet, clock)
+            self._take(packet, clock, turned)
         else:
-            self._held.append((packet, clock))
+            self._held.append((packet, clock, turned))
 
-    def _take(self, packet: Packet[Any], clock: int) -> None:
-        if clock != (self.clock_begins[-1][1] if self.clock_begins else 0):
+    def _take(self, packet: Packet[Any], clock: int, turned: int) -> None:
+        if (clock, turned) != (self.clock_begins[-1][1:] if self.clock_begins else (0, 0)):
             self.spans.setdefault(clock, Span(self.time_base))
-            self.clock_begins.append((self.num_packets, clock))
+            self.clock_begins.append((self.num_packets, clock, turned))
         if self.num_packets in self.unseen:
             self.num_packets += 1
             return
@@ -317,12 +327,12 @@ class TrackScan:
 
     def track_clock(self, offsets_s: list[Fraction]) -> TrackClock | None:
         """Return the corrections that readers apply; None without any."""
-        changes = [(packet, offsets_s[clock]) for packet, clock in self.clock_begins]
-        if self.shift_ticks and not any(packet == 0 for packet, _ in changes):
-            changes.insert(0, (0, Fraction(0)))
+        changes = [(packet, offsets_s[clock], ticks) for packet, clock, ticks in self.clock_begins]
+        if self.shift_ticks and not any(packet == 0 for packet, _, _ in changes):
+            changes.insert(0, (0, Fraction(0), 0))
         jumps = tuple(
-            (packet, round(offset_s / self.time_base) + self.shift_ticks)
-            for packet, offset_s in changes
+            (packet, round(offset_s / self.time_base) + ticks + self.shift_ticks)
+            for packet, offset_s, ticks in changes
         )
         if not jumps and not self.lead_ticks:
             return None
@@ -361,7 +371,24 @@ class ClockScan:
     def add(self, packet: Packet[Any]) -> None:
         """Take a packet in, in stored order over all tracks."""
         track = self.tracks[packet.stream.index]
-        track.add(packet, self._clock_of(track, packet) if self._may_jump else 0)
+        if self._may_jump:
+            turned = self._turn(track, packet)
+            track.add(packet, self._clock_of(track, packet), turned)
+        else:
+            track.add(packet, 0)
+
+    def _turn(self, track: TrackScan, packet: Packet[Any]) -> int:
+        """Add whole turns to a packet's times, such that it follows on best; return the ticks."""
+        turned = 0
+        if packet.dts is not None and track.next_s is not None:
+            due = track.next_s / float(track.time_base)
+            turned = round((due - packet.dts) / _TURN) * _TURN
+            packet.dts += turned
+            if packet.pts is not None:
+                packet.pts += turned
+            if track.clock or turned:
+                _turn_pts(packet)
+        return turned
 
     def _clock_of(self, track: TrackScan, packet: Packet[Any]) -> int:
         time = packet.dts
@@ -443,7 +470,7 @@ def join(
     Args:
         video: Start and end of the moving picture; None without one.
         sounds: Start and end of each sound track.
-        sound_frame_s: Seconds of one codec frame of the sound.
+        sound_frame_s: Seconds of one codec frame of the sound; 0 for a codec without padding.
     """
     if video is None:  # what is read is the first track
         return sounds[0] if sounds else (Fraction(0), Fraction(0))
