@@ -1,4 +1,4 @@
-"""Small real media: silence or tones of any length, with pictures or without, made in code."""
+"""Small real media made in code, with pictures or without, and corpora imported from them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from pathlib import Path
 
 import av
 import numpy as np
+
+from omni2sound.data.corpora import importer
+from omni2sound.data.corpora.assemble import ImportReport, assemble
+from omni2sound.data.corpora.finding.folder import MediaFolder
+from omni2sound.data.corpora.manifest import Clip
 
 _RATE_HZ = 8000
 
@@ -65,3 +70,19 @@ def write(folder: Path, files: dict[str, bytes]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     return folder
+
+
+def run(
+    name: str, tables: dict[str, str], files: dict[str, bytes], tmp_path: Path
+) -> tuple[dict[str, Clip], ImportReport]:
+    """Import a corpus from its published tables and the files that somebody has of it."""
+    published, media = tmp_path / "published", tmp_path / "media"
+    write(published, {n: text.encode() for n, text in tables.items()})
+    write(media, files)
+    clips, report = assemble(name, importer(name)(published), MediaFolder(media))
+    return {clip.clip_id: clip for clip in clips}, report
+
+
+def unsure(report: ImportReport) -> dict[str, str]:
+    """The reasons by clip."""
+    return {u.clip_id: u.reason for u in report.unsure}
