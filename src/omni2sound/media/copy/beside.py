@@ -29,6 +29,7 @@ from omni2sound.media.copy.boxes import (
     read_moov,
     text_value,
 )
+from omni2sound.media.copy.display_size import write_pixel_aspect
 from omni2sound.media.copy.picture_data import boxes_of_picture
 from omni2sound.media.copy.tags import kept_tags
 from omni2sound.media.files import TAGS
@@ -59,7 +60,7 @@ class Beside:
     def without_codec(self) -> Beside:
         """Return what stays true when the pictures are encoded again."""
         kept = {k: box for k, box in self.boxes.items() if k not in OF_THE_CODEC}
-        return replace(self, boxes=kept, codec_tag="")
+        return replace(self, boxes=kept, codec_tag="", pixel_aspect=Fraction(1))
 
     @property
     def words(self) -> set[str]:
@@ -112,7 +113,7 @@ def has_alpha(stream: Any) -> bool:
 def complete(
     path: Path, container_format: str, beside: Beside, tags: dict[str, str], keys: set[str]
 ) -> None:
-    """Add to a closed mp4 or mov what FFmpeg did not write.
+    """Add to a closed file what FFmpeg did not write.
 
     Args:
         path: The file.
@@ -121,13 +122,14 @@ def complete(
         tags: All tags of the copy.
         keys: Those of them that belong under `moov/meta`.
     """
-    if container_format not in ("mp4", "mov"):
-        return
     with av.open(f"file:{path}", **TAGS) as copy:
-        track_id, codec_tag = (
-            copy.streams.video[0].id,
-            copy.streams.video[0].codec_context.codec_tag,
-        )
+        picture = copy.streams.video[0]
+        track_id, codec_tag = picture.id, picture.codec_context.codec_tag
+        is_squeezed = _is_squeezed(beside, Fraction(picture.sample_aspect_ratio or 1))
+    if container_format not in ("mp4", "mov"):
+        if is_squeezed and beside.pixel_aspect != 1:
+            write_pixel_aspect(path, beside.pixel_aspect)
+        return
     entry = beside.codec_tag
     values = {key: beside.quicktime.get(key) or text_value(tags[key]) for key in sorted(keys)}
     entry_kind = entry.encode() if entry in _DOLBY_ENTRIES and entry != codec_tag else None
@@ -166,14 +168,17 @@ def find_losses(
             lost.add("chapters")
         if beside.language and not found.language:
             lost.add(f"language {beside.language}")
-        ratio = found.pixel_aspect / beside.pixel_aspect
-        if not encoded and abs(ratio - 1) > _ASPECT_ROUNDING:  # PyAV can't tell it to Matroska
+        if not encoded and _is_squeezed(beside, found.pixel_aspect):
             lost.add(f"pixel aspect {beside.pixel_aspect}")
         if not encoded and _is_renamed(beside.codec_tag, found.codec_tag):
             lost.add(f"codec tag {beside.codec_tag}")
         there = {key.lower() for key in copy.metadata}
     missing = [key for key in kept_tags(dict.fromkeys(tags, "")) if key.lower() not in there]
     return sorted(lost) + [f"tag {key}" for key in missing]
+
+
+def _is_squeezed(beside: Beside, pixel_aspect: Fraction) -> bool:
+    return abs(pixel_aspect / beside.pixel_aspect - 1) > _ASPECT_ROUNDING
 
 
 def _codec_tag(container: InputContainer, stream: VideoStream) -> str:
