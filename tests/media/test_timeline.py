@@ -346,6 +346,35 @@ def test_pictures_before_zero_in_matroska_are_seen_with_their_sound(
 # B: clocks
 
 
+def test_a_joined_part_begins_where_the_pictures_before_it_end(tmp_path: Path) -> None:
+    """Delay and padding of each part's sound add nothing to the joint, as in FFmpeg's copy."""
+    parts = [
+        write_video(
+            tmp_path / f"{number}.ts", ticks=range(4 * FPS), time_base=Fraction(1, FPS),
+            sound=clicks([0.5, 3.5], duration_s=4, sample_rate_hz=48_000),
+            options={"bf": "2", "g": "50"},
+        )
+        for number in range(3)
+    ]  # fmt: skip
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(part.read_bytes() for part in parts))
+    assert probe(path).duration_s == pytest.approx(12, abs=0.001)
+    times, frames = zip(*iter_pictures(path), strict=True)
+    assert np.array(times, float) == pytest.approx(np.arange(12 * FPS) / FPS, abs=0.001)
+    seen = [number_of(frame.to_ndarray(format="rgb24")) for frame in frames]
+    assert seen == numbers((0, 4)) * 3
+    audio = read_audio(path)
+    loud = np.flatnonzero(np.abs(audio.samples_CN[0]) > 0.1) / audio.sample_rate_hz
+    onsets = loud[np.insert(np.diff(loud) > 0.5, 0, True)]
+    first_s = onset_s(read_audio(parts[0]))
+    assert onsets - first_s == pytest.approx([0, 3, 4, 7, 8, 11], abs=0.001)
+    out = tmp_path / "out.mp4"
+    mux(path, silence(path), out)
+    copied, frames = zip(*iter_pictures(out), strict=True)
+    assert np.array(copied, float) == pytest.approx(np.arange(12 * FPS) / FPS, abs=0.001)
+    assert [number_of(frame.to_ndarray(format="rgb24")) for frame in frames] == seen
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 @pytest.mark.parametrize("with_sound", [False, True])
 def test_slides_stand_as_long_as_they_stand(tmp_path: Path, suffix: str, with_sound: bool) -> None:

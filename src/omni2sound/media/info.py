@@ -197,7 +197,7 @@ class _Scan:
         scan = ClockScan(self.container, tracks)
         self._read_packets(streams, scan)
         frame_s = {s.index: self._frame_s(s, scan.tracks[s.index]) for s in streams}
-        offsets_s = scan.offsets_s(frame_s)
+        offsets_s = scan.offsets_s()
         video = self._video_info(self.video, scan, frame_s, offsets_s) if self.video else None
         audio = self._audio_info(self.audio, scan, offsets_s) if self.audio else None
         if all(s.duration is None for s in streams) and len(self.container.streams) == len(streams):

@@ -170,6 +170,11 @@ class Span:
             self.last, self.last_duration = time, packet.duration or 0
         self.stored_end = time + (packet.duration or 0)
 
+    @property
+    def end(self) -> int | None:
+        """End of the last packet in presentation order."""
+        return None if self.last is None else self.last + self.last_duration
+
     def seconds(self, frame_s: Fraction, longest_s: Fraction) -> tuple[Fraction, Fraction]:
         """Return start and end.
 
@@ -202,8 +207,9 @@ class TrackScan:
         self.clock = 0
         self.clock_begins: list[tuple[int, int, int]] = []
         """(packet, clock, ticks of whole turns that are added) of each change."""
+        self.next = 0
         self.next_s: float | None = None
-        """Decoding time at which the next packet is due, on the present clock."""
+        """Decoding time at which the next packet is due, on the present clock; in ticks before."""
         self.hidden: list[tuple[int, int]] = []
         """(packet, presentation time) of those that an edit list hides."""
         self.keys_shown: list[tuple[int, int]] = []
@@ -366,6 +372,8 @@ class ClockScan:
         self.tracks = tracks
         """By stream index."""
         self.num_clocks = 1
+        self._joins: list[tuple[int, Fraction, Fraction]] = []
+        """(clock before, where it is due to go on, where the new one begins) of each new clock."""
         self._may_jump = bool(container.format.flags & cast("int", Flags.ts_discont.value))
 
     def add(self, packet: Packet[Any]) -> None:
@@ -391,22 +399,35 @@ class ClockScan:
         return turned
 
     def _clock_of(self, track: TrackScan, packet: Packet[Any]) -> int:
-        time = packet.dts
+        time, due = packet.dts, track.next
         if time is None:
             return track.clock
         if packet.pts is not None and abs(packet.pts - time) * track.time_base > _FORWARD_S:
             time = packet.pts  # FFmpeg guessed the other one from the part before
+            span = track.spans.get(track.clock)
+            due = time if span is None or span.end is None else span.end
         time_s = float(time * track.time_base)
         clock = track.clock
         if track.next_s is None:
             clock = self.num_clocks - 1
         elif not -_BACK_S <= time_s - track.next_s <= _FORWARD_S:
             clock = self._other_clock(track, time_s)
-        track.next_s = time_s + float((packet.duration or 0) * track.time_base)
+            if clock == self.num_clocks:
+                self._join(track, due, time)
+        track.next = time + (packet.duration or 0)
+        track.next_s = float(track.next * track.time_base)
         return clock
 
+    def _join(self, track: TrackScan, due: int, begin: int) -> None:
+        """Let a new clock begin where one track is due to go on, as FFmpeg's copy does.
+
+        The others go along: sound may overlap itself by the codec's padding.
+        """
+        self._joins.append((track.clock, due * track.time_base, begin * track.time_base))
+        self.num_clocks += 1
+
     def _other_clock(self, track: TrackScan, time_s: float) -> int:
-        """Find the clock of a packet that does not follow on the one before it."""
+        """Find the clock of a packet that does not follow on the one before; may be a new one."""
         assert track.next_s is not None
         others = [o for o in self.tracks.values() if o is not track and o.next_s is not None]
         for other in others:  # another track went over to a new clock before this one
@@ -417,43 +438,14 @@ class ClockScan:
             for other in others
         ):
             return track.clock  # a picture stood while the sound went on, or the other way round
-        self.num_clocks += 1
-        return self.num_clocks - 1
+        return self.num_clocks
 
-    def offsets_s(self, frame_s: Mapping[int, Fraction]) -> list[Fraction]:
-        """Return for each clock the seconds that join it to the one before it.
-
-        A part begins where the part before ends, such that no track overlaps itself.
-
-        Args:
-            frame_s: By stream index, seconds of a packet without a duration.
-        """
+    def offsets_s(self) -> list[Fraction]:
+        """Return for each clock the seconds that join it to the one before it."""
         offsets = [Fraction(0)]
-        ends = self._ends(0, frame_s, offsets)
-        for clock in range(1, self.num_clocks):
-            starts = {
-                index: track.spans[clock].seconds(frame_s[index], track.longest_s)[0]
-                for index, track in self.tracks.items()
-                if clock in track.spans and track.spans[clock].first is not None
-            }
-            shared = [ends[index] - starts[index] for index in starts if index in ends]
-            if shared:
-                offsets.append(max(shared))
-            elif starts and ends:
-                offsets.append(max(ends.values()) - min(starts.values()))
-            else:
-                offsets.append(offsets[-1])
-            ends |= self._ends(clock, frame_s, offsets)
+        for before, due_s, begin_s in self._joins:
+            offsets.append(offsets[before] + due_s - begin_s)
         return offsets
-
-    def _ends(
-        self, clock: int, frame_s: Mapping[int, Fraction], offsets: list[Fraction]
-    ) -> dict[int, Fraction]:
-        return {
-            index: track.spans[clock].seconds(frame_s[index], track.longest_s)[1] + offsets[clock]
-            for index, track in self.tracks.items()
-            if clock in track.spans and track.spans[clock].first is not None
-        }
 
 
 def join(
