@@ -346,6 +346,20 @@ def test_pictures_before_zero_in_matroska_are_seen_with_their_sound(
 # B: clocks
 
 
+def test_uneven_pictures_with_b_frames_end_no_later_in_matroska(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ticks = [n for n in range(100) if not 20 <= n <= 60 and n % 3 == 0]
+    source = write_video(
+        tmp_path / "vfr.mp4", ticks=ticks, time_base=Fraction(1, FPS), options={"bf": "2"}
+    )
+    mux(source, silence(source), tmp_path / "out.mkv")
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        told_s = Fraction(container.duration or 0, av.time_base)
+    assert told_s == pytest.approx(probe(source).duration_s, abs=0.05)
+    assert "incomplete" not in caplog.text
+
+
 def test_a_joined_part_begins_where_the_pictures_before_it_end(tmp_path: Path) -> None:
     """Delay and padding of each part's sound add nothing to the joint, as in FFmpeg's copy."""
     parts = [

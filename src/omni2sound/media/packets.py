@@ -148,6 +148,9 @@ def copy_packets(
             if video.has_pts and told - stands > 1:  # the rest was trimmed away
                 told = stands
             packet.duration = max(told, last_ticks)
+        elif video.has_pts and packet.pts < last and packet.duration:
+            # mp4 tells steps of decoding time, which can be longer than the picture stands.
+            packet.duration = min(packet.duration, last + max(stands, last_ticks) - packet.pts)
         packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
         if last_dts is not None and packet.dts <= last_dts:
             packet.dts = last_dts + 1
