@@ -192,7 +192,8 @@ def score_folder(
         sample_rate_hz: Expected rate of the files. Default: the most common one.
         limit: Only the first clips. Default: all.
         seed: Random seed of a track that is built.
-        options: Execution settings. Default: those of `scoring_options`.
+        options: Execution settings. Default: those of `scoring_options`, in this process: more need
+            a script that guards its main part, as all that start processes.
         on_step: Reports progress.
 
     Raises:
@@ -204,7 +205,7 @@ def score_folder(
         folder=Path(folder),
         sample_rate_hz=sample_rate_hz,
     )
-    options = options or scoring_options()
+    options = options or scoring_options(num_workers=1)
     with kept_workers():
         found = find_track(track, options, limit=limit, seed=seed, on_step=on_step)
         return score_folders(found, [submission], Path(out), options, limit=limit, on_step=on_step)
