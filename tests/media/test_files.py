@@ -175,6 +175,9 @@ def test_frames_of_eighty_minutes_each_are_refused(tmp_path: Path) -> None:
     data = bytearray(path.read_bytes())
     _patch(data, b"stts", 12, struct.pack(">I", 4800 * 10_240))
     path.write_bytes(data)
+    assert probe(path).duration_s == Fraction(3, 10)  # players end with the edit list
+    _patch(data, b"edts", -4, b"free")
+    path.write_bytes(data)
     with pytest.raises(MediaError, match="jump"):
         probe(path)
 

@@ -10,6 +10,7 @@ two numbers. So nothing behind the header moves. (RFC 9559, 5.1.4; RFC 8794.)
 
 from __future__ import annotations
 
+import os
 import zlib
 from collections.abc import Iterator
 from fractions import Fraction
@@ -90,12 +91,17 @@ def _shown(video: bytes, pixel_aspect: Fraction) -> bytes:
 
 def _find_tracks(file: BinaryIO) -> tuple[int, int]:
     """(place, size) of the content of the Tracks element."""
+    length = file.seek(0, os.SEEK_END)
+    file.seek(0)
     for _ in range(_NUM_TOP_ELEMENTS):
         place = file.tell()
         kind, start, size = _header(file.read(12), 0)
         if kind == _TRACKS and size <= _MAX_TRACKS_BYTES:
             return place + start, size
-        file.seek(place + start + (0 if kind == _SEGMENT else size))
+        following = place + start + (0 if kind == _SEGMENT else size)
+        if following > length:  # a damaged size may be larger than what can be sought
+            break
+        file.seek(following)
     raise ValueError
 
 
