@@ -145,11 +145,11 @@ class Run:
             rename(*paths)
             die()
 
-        write, flush, rename = state.save_file, state._flush, state._rename
+        write, flush, rename = state.save_file, state.flush_to_disk, state._rename
         if where == "half written":
             state.save_file = when_due(half, write)
         elif where == "written, not flushed":
-            state._flush = when_due(die, flush)
+            state.flush_to_disk = when_due(die, flush)
         elif where == "flushed, not renamed":
             state._rename = when_due(die, rename)
         elif where == "renamed":

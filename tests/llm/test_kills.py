@@ -22,7 +22,7 @@ def test_killed_again_and_again_every_item_ends_once_and_every_cent_is_known(
 
 
 def test_a_budget_holds_through_kills(tmp_path: Path) -> None:
-    budget = Decimal("0.03")
+    budget = Decimal("0.009")  # less than the 0.011 of all answers: reached without any kill too
     report = asyncio.run(
         run_of_questions(tmp_path, items=150, kills=2, concurrency=8, seed=1, budget=budget)
     )
