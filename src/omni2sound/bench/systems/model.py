@@ -295,7 +295,8 @@ class _Batch:
             return [Audio(samples_CN=s.numpy(), sample_rate_hz=rate_hz) for s in samples]
         if self._is_long:
             return [self._long_sound(variant, clip) for clip in clips]
-        conditions = self._conditions(variant, clips)
+        words = [self._words(variant, clip) for clip in clips]
+        conditions = self._conditions(variant, clips, words)
         is_both = variant.task == "VT2A"
         samples_BN = self._pipeline.generate_batch(
             conditions,
@@ -305,8 +306,8 @@ class _Batch:
             guidance=self._run.guidance,
             text_guidance=self._run.text_guidance if is_both else None,
         )
-        silent_B = [self._words(variant, clip).silent for clip in clips]
-        samples_BN = samples_BN.masked_fill(torch.tensor(silent_B)[:, None], 0)
+        silent_B1 = torch.tensor([[w.silent] for w in words])
+        samples_BN = samples_BN.masked_fill(silent_B1, 0)
         return [Audio(samples_CN=s[None].numpy(), sample_rate_hz=rate_hz) for s in samples_BN]
 
     def _words(self, variant: Variant, clip: TrackClip) -> Words:
@@ -317,8 +318,9 @@ class _Batch:
             return Words(text=caption, pictures=True, silent=False)
         return choose_words(seen, caption, self._pipeline.encoder.names)
 
-    def _conditions(self, variant: Variant, clips: Sequence[TrackClip]) -> Conditions:
-        words = [self._words(variant, clip) for clip in clips]
+    def _conditions(
+        self, variant: Variant, clips: Sequence[TrackClip], words: Sequence[Words]
+    ) -> Conditions:
         pictures = None
         if variant.task != "T2A":
             pictures = _concatenate([self._pictures[clip.clip_id] for clip in clips])
