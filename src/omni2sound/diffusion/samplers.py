@@ -85,8 +85,13 @@ def sample(
             f"sampler {config.kind!r} solves {wanted!r} models, "
             f"this model predicts {objective.kind!r}"
         )
-    scheduler = _scheduler(config)
-    scheduler.set_timesteps(num_steps, device=noise_BLC.device)
+    scheduler = _scheduler(config, num_steps)
+    if config.kind == "euler":
+        # Its own levels end at 0.001, so that the last step would do nothing.
+        sigmas = [1 - i / num_steps for i in range(num_steps)]
+        scheduler.set_timesteps(sigmas=sigmas, device=noise_BLC.device)
+    else:
+        scheduler.set_timesteps(num_steps, device=noise_BLC.device)
     x = noise_BLC
     if wanted == "v":
         x = x * math.sqrt(float(scheduler.sigmas[0]) ** 2 + 1)
@@ -110,12 +115,13 @@ def sample(
     return x
 
 
-def _scheduler(config: SamplerConfig) -> Any:
+def _scheduler(config: SamplerConfig, num_steps: int) -> Any:
     """Build the solver; diffusers is imported here because it takes seconds."""
     levels = {"sigma_min": config.sigma_min, "sigma_max": config.sigma_max, "sigma_data": 1.0}
     spacing = {"sigma_schedule": "exponential"}
-    if config.rho:
-        spacing = {"sigma_schedule": "karras", "rho": config.rho}  # type: ignore[dict-item]
+    if config.rho or num_steps == 1:
+        # A single level is sigma_max in this spacing, but sigma_min in the other one.
+        spacing = {"sigma_schedule": "karras", "rho": config.rho or 1.0}  # type: ignore[dict-item]
     if config.kind == "euler":
         from diffusers import FlowMatchEulerDiscreteScheduler
 
