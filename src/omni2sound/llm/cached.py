@@ -23,8 +23,10 @@ from omni2sound.llm.chat import ChatEndpoint, ChatReply, ChatRequest, ModelId, S
 from omni2sound.llm.content_key import content_key
 from omni2sound.llm.limits import Limits, Pace
 from omni2sound.llm.prices import Cost, Prices, input_tokens_at_most
+from omni2sound.llm.replies import SHOWN_CHARACTERS, checked
 from omni2sound.llm.retries import Retry
 from omni2sound.llm.store import Answered, CallStore, Claim, GivenUp, Granted, NoBudget, Outcome
+from omni2sound.redact import shorten, whole_characters
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +84,7 @@ class CachedChat:
         while True:
             reply = self._store.answer(key)
             if reply is not None:
-                return reply
+                return _whole(reply)
             if await self._store.in_flight.alone(key):
                 break
         with self._store.in_flight.asking(key):
@@ -115,7 +117,7 @@ class CachedChat:
                         return await self._send(claim.attempt, request, cost, tokens)
             self._pace.give_back(tokens)
             if isinstance(claim, Answered):
-                return claim.reply
+                return _whole(claim.reply)
             if isinstance(claim, GivenUp):
                 kind = Malformed if claim.reason == "malformed" else Refused
                 times = f"{claim.num} of {claim.num} replies {claim.reason}"
@@ -172,6 +174,7 @@ class CachedChat:
         except BaseException as error:  # cancelled, or a bug: it may have cost something
             self._store.settle(attempt, outcome="lost", cost=booked, detail=type(error).__name__)
             raise
+        reply = checked(reply, tokens)
         if reply.usage is not None:
             taken = reply.usage.input_tokens + reply.usage.output_tokens
             self._pace.give_back(max(0, tokens - taken))
@@ -187,12 +190,20 @@ class CachedChat:
         return replace(reply, from_store=False) if outcome == "answered" else None
 
 
+def _whole(reply: ChatReply) -> ChatReply:
+    """Return a stored reply with whole characters; older releases stored halves of them."""
+    return replace(reply, text=whole_characters(reply.text))
+
+
 def _check(request: ChatRequest, reply: ChatReply) -> tuple[Outcome, str | None]:
     """Classify a reply, with the reason if it is no answer."""
+    if reply.malformed is not None:
+        return "malformed", reply.malformed
     if reply.refusal is not None:
         return "refused", reply.refusal
     if reply.finish == "length":
-        return "malformed", f"cut off at {request.max_output_tokens} tokens: {reply.text!r}"
+        shown = shorten(reply.text, SHOWN_CHARACTERS)
+        return "malformed", f"cut off at {request.max_output_tokens} tokens: {shown!r}"
     if not reply.text.strip():
         return "malformed", "empty"
     if request.answer is not None:

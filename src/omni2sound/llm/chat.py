@@ -155,6 +155,8 @@ class ChatReply:
     """Reason of the end: "stop", "length" (cut off), "content_filter"."""
     refusal: str | None = None
     """The model's text if it declined; `ChatModel.ask` then raises `Refused`."""
+    malformed: str | None = None
+    """Why the reply can't be used; None if it can. It was billed all the same."""
     from_store: bool = False
     """Whether the answer came from the store and nothing was sent."""
 

@@ -6,7 +6,8 @@ Out:  a `ChatReply`, or `SendFailed`, which states whether the send may have bee
 
 The SDK's own retries are off: each send must be booked before it happens (`cached.py`). What not to
 get wrong: no exception of the SDK leaves this module, not even as a cause, because it carries
-the request with its key.
+the request with its key. Redirects are never followed: sound and pictures would go to a host that
+nobody named.
 """
 
 from __future__ import annotations
@@ -14,13 +15,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Mapping
-from typing import Any, Literal, TypeGuard
-from urllib.parse import urlsplit
+from dataclasses import replace
+from typing import Any, Literal
+from urllib.parse import urljoin, urlsplit
 
 from omni2sound.errors import UserError
 from omni2sound.llm.answers import in_words, strict_schema
-from omni2sound.llm.api_key import ApiKey
 from omni2sound.llm.chat import (
     AudioPart,
     ChatReply,
@@ -30,10 +30,11 @@ from omni2sound.llm.chat import (
     ModelId,
     Part,
     SendFailed,
-    Usage,
 )
 from omni2sound.llm.optional import needs
+from omni2sound.llm.replies import SHOWN_CHARACTERS, BodyTooLong, bound_body, read_reply
 from omni2sound.llm.retries import retry_after_s
+from omni2sound.redact import ApiKey, scrub, shorten
 
 with needs("openai"):
     import openai
@@ -49,7 +50,6 @@ _NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
 _TRANSIENT = {408, 409, 425, 429}
 _NO_MONEY_LEFT = {"insufficient_quota", "billing_hard_limit_reached"}
 _POLICY = {"content_filter", "content_policy_violation"}
-_SHOWN_CHARACTERS = 500
 
 
 class OpenAIEndpoint:
@@ -98,6 +98,11 @@ class OpenAIEndpoint:
             base_url=self.id.endpoint,
             max_retries=0,
             timeout=timeout_s,
+            default_headers={"Accept-Encoding": "identity"},
+            # What is sent goes to the named endpoint and nowhere else.
+            http_client=openai.DefaultAsyncHttpxClient(
+                follow_redirects=False, event_hooks={"response": [bound_body]}
+            ),
         )
 
     def __repr__(self) -> str:
@@ -125,11 +130,15 @@ class OpenAIEndpoint:
                 return refusal
         except (openai.APITimeoutError, TimeoutError) as error:
             failure = self._no_reply(error, f"no reply within {self._timeout_s:g} s")
+        except BodyTooLong as error:
+            return ChatReply(text="", malformed=str(error))
         except openai.APIConnectionError as error:
+            if isinstance(error.__cause__, BodyTooLong):
+                return ChatReply(text="", malformed=str(error.__cause__))
             failure = self._no_reply(error, "connection lost")
         except Exception as error:  # the SDK's own checks, and bugs
             failure = SendFailed(
-                self._key.scrub(f"{type(error).__name__}: {error}"),
+                scrub(f"{type(error).__name__}: {error}"),
                 maybe_billed=True,
                 transient=False,
             )
@@ -172,33 +181,30 @@ class OpenAIEndpoint:
 
     def _reply(self, content: bytes) -> ChatReply:
         try:
-            data = json.loads(content)
-            choice = data["choices"][0]
-            message = choice["message"]
-            text = message.get("content") or ""
-            refusal = message.get("refusal") or None
-            if not isinstance(text, str) or not isinstance(refusal, str | None):
-                raise TypeError("content is not a text")
+            reply = read_reply(json.loads(content))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            shown = content[:_SHOWN_CHARACTERS].decode(errors="replace")
+            # Some servers send errors as completions: another try may succeed.
+            shown = shorten(content.decode(errors="replace"), SHOWN_CHARACTERS)
             raise SendFailed(
-                self._key.scrub(f"not a chat completion ({type(error).__name__}): {shown!r}"),
+                f"not a chat completion ({type(error).__name__}): {shown!r}",
                 maybe_billed=True,
                 transient=True,
             ) from None
-        finish = str(choice.get("finish_reason") or "stop")
-        if finish == "content_filter" and refusal is None:
-            refusal = "stopped by the endpoint's content filter"
-        return ChatReply(
-            text=self._key.scrub(text),
-            usage=_usage(data.get("usage")),
-            finish=finish,
-            refusal=None if refusal is None else self._key.scrub(refusal),
+        refusal = reply.refusal
+        return replace(
+            reply,
+            text=scrub(reply.text),
+            refusal=None if refusal is None else scrub(refusal),
         )
 
     def _rejection(self, error: openai.APIStatusError) -> tuple[ChatReply | None, SendFailed]:
         status, code = error.status_code, str(error.code or "")
-        message = self._key.scrub(str(error.message))[:_SHOWN_CHARACTERS]
+        message = shorten(str(error.message), SHOWN_CHARACTERS)
+        if error.response.has_redirect_location:
+            to = _origin(str(error.response.request.url), error.response.headers["location"])
+            message = (
+                f"redirects to {to}, which is not followed; name that endpoint if you trust it"
+            )
         failure = SendFailed(
             f"status {status}: {message}",
             maybe_billed=status >= 500 or status == 408,
@@ -212,7 +218,7 @@ class OpenAIEndpoint:
     def _no_reply(self, error: Exception, what: str) -> SendFailed:
         cause = error.__cause__ or error.__context__
         sent = type(cause).__name__ not in _NOT_SENT
-        detail = "" if cause is None else self._key.scrub(f" ({type(cause).__name__}: {cause})")
+        detail = "" if cause is None else scrub(f" ({type(cause).__name__}: {cause})")
         return SendFailed(
             f"{what}{detail}" if sent else f"no connection{detail}",
             maybe_billed=sent,
@@ -239,26 +245,10 @@ def _part(part: Part) -> dict[str, Any]:
     return {"type": "text", "text": part.text}
 
 
-def _usage(data: object) -> Usage | None:
-    """Read the token counts; None if some are missing."""
-    if not isinstance(data, Mapping):
-        return None
-    prompt, completion = data.get("prompt_tokens"), data.get("completion_tokens")
-    if not _is_count(prompt) or not _is_count(completion):
-        return None
-    total = data.get("total_tokens")
-    # Some endpoints count reasoning in the total only (Gemini's, for one).
-    hidden = total - prompt - completion if _is_count(total) else 0
-    details = data.get("prompt_tokens_details")
-    details = details if isinstance(details, Mapping) else {}
-    audio, cached = details.get("audio_tokens"), details.get("cached_tokens")
-    return Usage(
-        input_tokens=prompt,
-        output_tokens=completion + max(0, hidden),
-        audio_input_tokens=audio if _is_count(audio) else None,
-        cached_input_tokens=min(cached, prompt) if _is_count(cached) else None,
-    )
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _origin(url: str, location: str) -> str:
+    """Return scheme, host and port of a redirect; the rest may hold secrets."""
+    try:
+        parts = urlsplit(urljoin(url, location))
+    except ValueError:
+        return "a malformed URL"
+    return shorten(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}", 200)

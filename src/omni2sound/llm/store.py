@@ -39,6 +39,7 @@ from omni2sound.llm.in_flight import InFlight
 from omni2sound.llm.prices import Cost, usd
 from omni2sound.llm.schema import migrate
 from omni2sound.llm.writer import Writer
+from omni2sound.redact import scrub
 
 Outcome = Literal["answered", "malformed", "refused", "rejected", "lost"]
 """Outcome of a send: an answer; a reply in another form; declined by the model; rejected without
@@ -266,6 +267,7 @@ class CallStore(Closing):
             answer = None
             if outcome == "answered" and reply is not None:
                 data = to_json(reply)
+                data["text"] = scrub(data["text"])
                 answer = json.dumps({name: data[name] for name in _STORED})
             db.execute(
                 "UPDATE call SET owner = NULL, answer = ?, num_malformed = num_malformed + ?,"
@@ -382,8 +384,8 @@ def _booked(cost: Cost | None) -> tuple[int | None, int | None]:
 
 
 def _storable(text: str) -> str:
-    """Escape lone surrogates, which come from file names and JSON escapes."""
-    return text.encode(errors="backslashreplace").decode()
+    """Scrub, and escape lone surrogates, which come from file names and JSON escapes."""
+    return scrub(text).encode(errors="backslashreplace").decode()
 
 
 def _now() -> str:

@@ -16,6 +16,9 @@ from pydantic import BaseModel, Field
 
 from omni2sound.annotate.records import Caption, HeardEvent, Shot, VisualContext
 
+_MAX_S = 86_400.0
+"""Times beyond a day are cut to it: they would be hundreds of digits in the next prompt."""
+
 
 class _Event(BaseModel):
     what: str = Field(min_length=1)
@@ -89,8 +92,8 @@ class ContextAnswer(BaseModel):
         return VisualContext(
             shots=tuple(
                 Shot(
-                    start_s=s.start_s,
-                    end_s=max(s.start_s, s.end_s),
+                    start_s=min(max(s.start_s, -_MAX_S), _MAX_S),
+                    end_s=min(max(s.start_s, s.end_s, -_MAX_S), _MAX_S),
                     text=" ".join(s.description.split()),
                     things=tuple(t.strip() for t in s.things if t.strip()),
                 )
