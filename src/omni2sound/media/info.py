@@ -42,6 +42,7 @@ from omni2sound.media.files import (
 )
 from omni2sound.media.layouts import safe, stated_layout
 from omni2sound.media.samples import round_half_up
+from omni2sound.media.timing.edits import ticks_within
 from omni2sound.media.timing.timeline import (
     MAX_UNTOLD_S,
     ClockScan,
@@ -325,7 +326,8 @@ class _Scan:
             )
         fps = 1 / frame_s[stream.index]
         if self.is_mov and track.first_shown is not None:
-            track.shift_ticks = self._edit_shift(stream, track.first_shown, fps)
+            begin = track.spans[0].first or 0
+            track.shift_ticks = ticks_within(self.path, stream.index, track.first_shown, begin)
         start_s, end_s = track.seconds(offsets_s, frame_s[stream.index])
         if track.shift_ticks > 0:
             # Part of a picture stands before, which the decoder hides.
@@ -364,21 +366,6 @@ class _Scan:
             has_pts=track.has_pts and not (is_avi and stream.codec_context.has_b_frames),
             hidden=track.hidden_pictures(),
         )
-
-    def _edit_shift(
-        self, stream: VideoStream, first_shown: tuple[int | None, int], fps: Fraction
-    ) -> int:
-        """Ticks by which FFmpeg shows pictures too early after an edit within one of them.
-
-        It hides that picture and moves the next one to 0, while the sound keeps its place.
-        """
-        place, time = first_shown
-        with open_input(self.path, advanced_editlist="0") as plain:
-            for packet in read_packets(plain, plain.streams[stream.index]):
-                if packet.pos == place and packet.pts is not None:
-                    shift = packet.pts - time
-                    return shift if 0 < shift * packet.time_base < 1 / fps else 0
-        return 0
 
     def _audio_info(
         self, stream: AudioStream, scan: ClockScan, offsets_s: list[Fraction]

@@ -12,6 +12,7 @@ from pathlib import Path
 from omni2sound.errors import UserError
 from omni2sound.media.files import shown_name
 from omni2sound.media.info import VideoStreamInfo, probe
+from omni2sound.media.timing.edits import moved_s
 
 _ROUNDING_S = Fraction(1, 500)
 """Matroska rounds times to 1 ms, source and copy."""
@@ -37,13 +38,16 @@ def check_shown(
         MediaError: The copy can't be read.
         UnfaithfulCopyError: Number, first or last time of the shown pictures differ.
     """
-    copy = probe(path).video
+    info = probe(path)
+    copy = info.video
     num_shown = 0 if copy is None else copy.num_frames
     if copy is not None:
         late_s = copy.start_s - (video.start_s + shift_s)
         longer_s = copy.last_s - (video.last_s + shift_s)
         same_count = num_shown >= video.num_frames if goes_on else num_shown == video.num_frames
         same_end = goes_on or abs(longer_s) <= _ROUNDING_S
+        if path.suffix.lower() in (".mp4", ".mov"):
+            late_s += moved_s(path, copy.index, info.timeline)
         if same_count and same_end and abs(late_s) <= _ROUNDING_S:
             return
     raise UnfaithfulCopyError(

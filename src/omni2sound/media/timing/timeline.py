@@ -34,7 +34,7 @@ MAX_UNTOLD_S = 120
 """The longest that a picture may stand without a header that says so. A longer time is a slide
 if the header's duration has room for it, else a damaged timestamp, which would ask for hours of
 sound."""
-_MAX_REORDER = 16
+MAX_REORDER = 16
 """Pictures stored before one that is shown earlier."""
 _ROUNDING_S = Fraction(1, 500)
 """Two timestamps of a container that rounds them to 1 ms."""
@@ -153,7 +153,7 @@ class Span:
             self._order = order
         time = packet.pts if packet.pts is not None else packet.dts
         if time is None:
-            if self._first_timed is None or self.num_packets <= self._first_timed + _MAX_REORDER:
+            if self._first_timed is None or self.num_packets <= self._first_timed + MAX_REORDER:
                 self.num_untimed += 1
             if self._first_timed is None or self.stored_end is None:
                 time = self.num_packets * (packet.duration or 0)  # a bare stream
@@ -351,10 +351,12 @@ class TrackScan:
             return Hidden(left_out=frozenset(self.unseen))
         # Behind the last shown packet nothing is needed any more. Before a shown key frame
         # nothing is either, unless pictures of the time before it are still to come (open
-        # groups); key frames of a closed group have the earliest time of all that follow.
+        # groups); key frames of a closed group have the earliest time of all that follow. A
+        # picture that the edit list cuts is hidden by FFmpeg, but other players show its rest.
         left_out = {number for number, _ in self.hidden if number > self.last_shown}
         first_key = self.keys_shown[0] if self.keys_shown else None
-        if first_key is not None and first_key[1] == span.first:
+        is_cut = self.shift_ticks * self.time_base > _ROUNDING_S
+        if first_key is not None and first_key[1] == span.first and not is_cut:
             left_out |= {number for number, _ in self.hidden if number < first_key[0]}
         kept = [time for number, time in self.hidden if number not in left_out]
         return Hidden(
