@@ -30,6 +30,7 @@ class Sound:
     disposition: int = 0
     layout: str = ""
     """Default: mono, stereo or 5.1."""
+    start_s: float = 0
 
     @property
     def written_layout(self) -> str:
@@ -87,7 +88,8 @@ def write_film(
         for track, sound in zip(tracks, sounds, strict=True):
             packed = np.ascontiguousarray(sound.audio.samples_CN.T).reshape(1, -1)
             block = av.AudioFrame.from_ndarray(packed, format="flt", layout=sound.written_layout)
-            block.sample_rate, block.pts = sound.audio.sample_rate_hz, 0
+            block.sample_rate = sound.audio.sample_rate_hz
+            block.pts = round(sound.start_s * block.sample_rate)
             block.time_base = Fraction(1, block.sample_rate)
             container.mux(track.encode(block))
             container.mux(track.encode(None))

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from omni2sound.errors import MediaError, UserError
 from omni2sound.generate.output import OutputOptions, check_output_of
 from omni2sound.media import Audio, mux, read_audio
-from omni2sound.media.copy.languages import language_code
 from omni2sound.media.copy.own_sound import read_own_sound
 from omni2sound.media.copy.sound_tracks import SoundTrack, group_tracks, list_tracks
 from omni2sound.media.layouts import channel_names
@@ -224,6 +223,48 @@ def test_mono_tracks_of_a_camera_are_left_and_right(
     assert not warning
 
 
+@pytest.mark.parametrize("suffix", [".mov", ".mkv", ".mp4"])
+@pytest.mark.parametrize(
+    ("spans_s", "groups"),
+    [
+        ([(0, 2), (0.5, 2)], [[1], [2]]),
+        ([(0, 2), (0, 1)], [[1], [2]]),
+        ([(0.5, 2), (0.5, 2)], [[1, 2]]),
+        ([(0, 2), (0, 2), (0.8, 2)], [[1, 2], [3]]),
+        ([(0, 2), (0, 2), (0.8, 2), (0.8, 2)], [[1, 2], [3, 4]]),
+        ([(0, 2), (0.8, 2), (0, 2)], [[1], [2], [3]]),
+        ([(0, 2)] * 3, [[1], [2], [3]]),
+        ([(0, 2)] * 4 + [(0.8, 2), (0, 1)], [[1, 2], [3, 4], [5], [6]]),
+    ],
+)
+def test_a_microphone_that_comes_late_or_stops_early_is_no_channel_of_another(
+    tmp_path: Path,
+    suffix: str,
+    spans_s: list[tuple[float, float]],
+    groups: list[list[int]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    codec = "aac" if suffix == ".mp4" else "pcm_s16le"
+    sounds = [
+        Sound(audio=tone(hz, duration_s=end - start), codec=codec, start_s=start)
+        for hz, (start, end) in zip(SIX_HZ, spans_s, strict=False)
+    ]
+    film = write_film(tmp_path / f"in{suffix}", sounds, duration_s=2)
+    found = group_tracks(list_tracks(film))
+    assert [[track.number for track in group.tracks] for group in found] == groups
+    audio, warning = own(film, caplog)
+    assert not warning
+    if all(len(group) == 1 for group in groups):
+        assert audio.num_channels == 1
+    middle_CN = audio.samples_CN[:, 44_000:48_000]  # from .92 s to 1 s all of them are heard
+    middle = Audio(samples_CN=middle_CN, sample_rate_hz=48_000)
+    for number, hz in enumerate(SIX_HZ[: len(spans_s)], 1):
+        heard = [row[0] > 0.1 for row in levels(middle, hz)]
+        (group,) = (group for group in groups if number in group)
+        sides = [group.index(number) == side for side in (0, 1)]
+        assert heard == (sides if len(group) == 2 else [True] * audio.num_channels)
+
+
 SIX_HZ = (300, 600, 900, 1200, 1500, 1800)
 
 
@@ -334,54 +375,6 @@ def test_each_track_is_in_one_group_and_has_one_channel_of_it(
             for name, track in zip(names, group.tracks, strict=True):
                 assert track.speaker == name or not track.speaker
                 assert track.speaker or name == "FC" or not stated
-
-
-@pytest.mark.parametrize(
-    ("stated", "code"),
-    [
-        ("ger", ("deu", "")),
-        ("deu", ("deu", "")),
-        ("DE", ("deu", "")),
-        ("en-US", ("eng", "us")),
-        ("EN_gb", ("eng", "gb")),
-        ("zh-Hant-TW", ("zho", "hant-tw")),
-        ("chi", ("zho", "")),
-        ("fre-CA", ("fra", "ca")),
-        ("tlh", ("tlh", "")),
-        (" und ", ("", "")),
-        ("", ("", "")),
-    ],
-)
-def test_a_language_has_one_code(stated: str, code: tuple[str, str]) -> None:
-    assert language_code(stated) == code
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "is_one"),
-    [
-        ("ger", "deu", True),
-        ("eng", "en", True),
-        ("en", "en-US", True),
-        ("en-US", "EN-us", True),
-        ("fra", "fr-CA", True),
-        ("pt-BR", "pt-PT", False),
-        ("ger", "dut", False),
-    ],
-)
-def test_two_codes_of_one_language_are_one_language(
-    tmp_path: Path, first: str, second: str, is_one: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    tracks = [
-        Sound(audio=stack(tone(hz), tone(hz)), language=language)
-        for hz, language in ((300, first), (900, second))
-    ]
-    film = write_film(tmp_path / "in.mkv", tracks)
-    audio, warning = own(film, caplog)
-    assert ("sound track 2" in warning) != is_one
-    assert levels(audio, 300, 900)[0] == pytest.approx([0.2, 0.2 * is_one], abs=0.02)
-    mux(film, tone(1500), tmp_path / "out.mp4", keep_audio=True)
-    (kept,) = list_tracks(tmp_path / "out.mp4")
-    assert kept.language == language_code(first)[0]
 
 
 def hour_of_sound(path: Path, layout: str, *, tracks: int = 1) -> Path:

@@ -143,6 +143,8 @@ class MediaInfo:
     video: VideoStreamInfo | None
     audio: AudioStreamInfo | None
     timeline: Timeline
+    spans_s: Mapping[int, tuple[Fraction, Fraction]]
+    """Start and end of each sound track's packets, by stream index, on the container's clock."""
 
     @property
     def duration_s(self) -> Fraction:
@@ -208,10 +210,13 @@ class _Scan:
             self._tell_missing(told_s, max(ends_s, default=told_s))
         if video is None and audio is None:
             raise MediaError(f"{self.name}: holds a header but no picture and no sound")
-        others = [
-            scan.tracks[s.index].seconds(offsets_s, Fraction(0))
+        spans_s = {
+            s.index: scan.tracks[s.index].seconds(offsets_s, Fraction(0))
             for s in sounds
-            if s is not self.audio and scan.tracks[s.index].num_shown
+            if scan.tracks[s.index].num_shown
+        }
+        others = [
+            span for i, span in spans_s.items() if self.audio is None or i != self.audio.index
         ]
         start_s, end_s = join(
             None if video is None or video.is_still else _extent(video),
@@ -225,7 +230,9 @@ class _Scan:
             duration_s=end_s - start_s,
             clocks={index: clock for index, clock in clocks.items() if clock is not None},
         )
-        return MediaInfo(path=self.path, video=video, audio=audio, timeline=timeline)
+        return MediaInfo(
+            path=self.path, video=video, audio=audio, timeline=timeline, spans_s=spans_s
+        )
 
     def _read_packets(self, streams: list[VideoStream | AudioStream], scan: ClockScan) -> None:
         num_pictures = num_sounds = 0

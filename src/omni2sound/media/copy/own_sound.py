@@ -83,9 +83,8 @@ def check_size(
     """
     for group in group_tracks(tracks):
         rate_hz = max(track.sample_rate_hz for track in group.tracks)
-        lasts = [track.duration_s for track in group.tracks if track.duration_s is not None]
-        known = len(lasts) == len(group.tracks)
-        length_s = min(duration_s, max(lasts)) if known else duration_s
+        ends_s = [track.end_s for track in group.tracks if track.end_s is not None]
+        length_s = min(duration_s, max(ends_s, default=Fraction(0)))
         num_per_second = rate_hz * group.num_channels
         if length_s * num_per_second > MAX_AUDIO_VALUES:
             raise UserError(

@@ -5,23 +5,25 @@ Out:  `SoundTrack`s as the container describes them; `TrackGroup`s, each one sou
 
 Cameras and editors write one mono track per channel. What such a track says about its loudspeaker
 holds. An untitled mono track that says nothing is the centre beside a left and a right one: mov
-has no other name for it. Where no track says anything, all are mono and none has a title, six are
-5.1 in its standard order, and of any other even number each two are left and right.
+has no other name for it. Where no track says anything, all are mono and none has a title,
+neighbours that begin and end together are channels of one sound: six are 5.1 in its standard
+order, and of any other even number each two are left and right. A track that begins later or ends
+earlier than its neighbour is a microphone of its own.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
 from av.audio.stream import AudioStream
 from av.stream import Disposition
 
 from omni2sound.media.copy.languages import language_code
 from omni2sound.media.files import open_input
+from omni2sound.media.info import MediaInfo, probe
 from omni2sound.media.layouts import ASSUMED, channel_names, named_layout, safe, stated_layout
 
 _OTHER_VERSIONS = (
@@ -33,6 +35,8 @@ _OTHER_VERSIONS = (
     | Disposition.clean_effects
     | Disposition.descriptions
 )
+_TOGETHER_S = Fraction(1, 4)
+"""Channels of one recording differ by less at both ends: by a block, and what codecs add."""
 _CENTRE = "FC"
 _DOWNMIX = {"DL": "FL", "DR": "FR"}
 
@@ -57,8 +61,10 @@ class SoundTrack:
     speaker: str = ""
     """Loudspeaker of the one channel; empty if none is stated, or the centre: mono, too."""
     sample_rate_hz: int = 0
-    duration_s: Fraction | None = None
-    """From second 0 of the container's clock to its end; None: not stated."""
+    start_s: Fraction | None = None
+    """When its packets begin, after the file's second 0; None: there are none."""
+    end_s: Fraction | None = None
+    """When they end."""
     is_other_version: bool = False
     """Marked as a commentary, dub, description or another special version."""
 
@@ -89,9 +95,10 @@ def list_tracks(path: str | os.PathLike[str]) -> list[SoundTrack]:
     Raises:
         MediaError: The file can't be read.
     """
-    with open_input(Path(path)) as container:
+    info = probe(path)
+    with open_input(info.path) as container:
         return [
-            _describe(stream, number)
+            _describe(stream, number, info)
             for number, stream in enumerate(container.streams.audio, 1)
             if getattr(stream, "codec_context", None) is not None
         ]
@@ -106,11 +113,8 @@ def group_tracks(tracks: Sequence[SoundTrack]) -> list[TrackGroup]:
     are_alike = all(track.channels == 1 and not track.title for track in tracks)
     if any(track.speaker for track in tracks):
         groups = _by_speaker(tracks)
-    elif are_alike and len(tracks) == 6:
-        groups = [TrackGroup(tracks=tuple(tracks), layout="5.1")]
-    elif are_alike and len(tracks) % 2 == 0:
-        pairs = zip(tracks[::2], tracks[1::2], strict=True)
-        groups = [TrackGroup(tracks=pair, layout="stereo") for pair in pairs]
+    elif are_alike:
+        groups = [group for run in _together(tracks) for group in _by_number(run)]
     else:
         groups = []
     grouped = {track for group in groups for track in group.tracks}
@@ -119,9 +123,40 @@ def group_tracks(tracks: Sequence[SoundTrack]) -> list[TrackGroup]:
     return sorted(groups, key=lambda group: min(track.number for track in group.tracks))
 
 
+def _together(tracks: Sequence[SoundTrack]) -> Iterator[list[SoundTrack]]:
+    """Yield runs of neighbours that begin and end together."""
+    run: list[SoundTrack] = []
+    for track in tracks:
+        if run and not _is_together(run[0], track):
+            yield run
+            run = []
+        run.append(track)
+    if run:
+        yield run
+
+
+def _is_together(first: SoundTrack, second: SoundTrack) -> bool:
+    ends = ((first.start_s, second.start_s), (first.end_s, second.end_s))
+    return all(a is b if a is None or b is None else abs(a - b) <= _TOGETHER_S for a, b in ends)
+
+
+def _by_number(tracks: list[SoundTrack]) -> list[TrackGroup]:
+    """Group mono tracks of which nothing is known but how many there are."""
+    if len(tracks) == 6:
+        return [TrackGroup(tracks=tuple(tracks), layout="5.1")]
+    if len(tracks) % 2:
+        return []
+    pairs = zip(tracks[::2], tracks[1::2], strict=True)
+    return [TrackGroup(tracks=pair, layout="stereo") for pair in pairs]
+
+
 def _by_speaker(tracks: Sequence[SoundTrack]) -> list[TrackGroup]:
     stated = [track for track in tracks if track.speaker]
-    centres = [t for t in tracks if t.channels == 1 and not t.speaker and not t.title]
+    centres = [
+        t
+        for t in tracks
+        if t.channels == 1 and not t.speaker and not t.title and _is_together(stated[0], t)
+    ]
     with_centres = [track for track in tracks if track in stated or track in centres]
     sets = _complete_sets(with_centres)
     if any(_CENTRE in found and not {"FL", "FR"} <= found.keys() for found in sets):
@@ -146,14 +181,13 @@ def _complete_sets(tracks: Sequence[SoundTrack]) -> list[dict[str, SoundTrack]]:
     return sets
 
 
-def _describe(stream: AudioStream, number: int) -> SoundTrack:
+def _describe(stream: AudioStream, number: int, info: MediaInfo) -> SoundTrack:
     tags = {key.lower(): value for key, value in stream.metadata.items()}
     language, variety = language_code(tags.get("language", ""))
     layout = safe(stream.codec_context.layout)
     names = [_DOWNMIX.get(channel.name, channel.name) for channel in layout.channels]
-    duration_s = None
-    if stream.duration is not None and stream.time_base is not None:
-        duration_s = ((stream.start_time or 0) + stream.duration) * stream.time_base
+    span_s = info.spans_s.get(stream.index)
+    start_s, end_s = (None, None) if span_s is None else (x - info.timeline.start_s for x in span_s)
     return SoundTrack(
         index=stream.index,
         channels=layout.nb_channels,
@@ -161,7 +195,8 @@ def _describe(stream: AudioStream, number: int) -> SoundTrack:
         speaker=names[0] if named_layout(names) == "mono" and names != [_CENTRE] else "",
         number=number,
         sample_rate_hz=stream.codec_context.sample_rate,
-        duration_s=duration_s,
+        start_s=start_s,
+        end_s=end_s,
         language=language,
         variety=variety,
         title=" ".join(tags.get("title", "").split()),
