@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from omni2sound import files
 from omni2sound.errors import UserError
-from omni2sound.files import atomic_folder, atomic_path, cache_dir, write_text
+from omni2sound.files import (
+    atomic_folder,
+    atomic_path,
+    cache_dir,
+    remove_leftovers,
+    staging_of,
+    write_text,
+)
 
 
 def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:
     target = tmp_path / "sound.wav"
     with atomic_path(target) as path:
-        assert path.parent == tmp_path
-        assert path.suffix == ".wav"
+        assert path.parent.parent == tmp_path, "a rename would cross file systems"
+        assert path.name == target.name
         path.write_bytes(b"whole")
         assert not target.exists()
     assert target.read_bytes() == b"whole"
@@ -55,6 +65,101 @@ def test_a_long_name_still_fits_the_file_system(tmp_path: Path) -> None:
     with atomic_path(target) as path:
         path.write_bytes(b"")
     assert target.exists()
+
+
+WRITER = """
+import os, sys
+from pathlib import Path
+from omni2sound.errors import UserError
+from omni2sound.files import atomic_path
+target, how = Path(sys.argv[1]), sys.argv[2]
+try:
+    with atomic_path(target, replace=False) as path:
+        path.write_bytes(b"from another process")
+        if how == "die":
+            os._exit(9)
+        print("writing", flush=True)
+        sys.stdin.readline()
+except UserError as error:
+    print(error)
+"""
+
+
+def _writer(target: Path, how: str) -> subprocess.Popen[str]:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(target), how], text=True, **pipes)
+
+
+@pytest.mark.parametrize("name", ["a.wav", f"{'n' * 250}.wav", "\N{SNOWMAN}.wav", "-.wav"])
+def test_what_a_killed_process_left_is_removed_by_the_next_one(tmp_path: Path, name: str) -> None:
+    target = tmp_path / name
+    with _writer(target, "die") as process:
+        process.communicate()
+    assert process.returncode == 9
+    assert list(tmp_path.iterdir()) == [staging_of(target)]
+    with atomic_path(target, replace=False) as path:
+        assert list(path.parent.iterdir()) == []
+        path.write_bytes(b"whole")
+    assert list(tmp_path.iterdir()) == [target]
+    with _writer(tmp_path / "b.wav", "die") as process:
+        process.communicate()
+    assert remove_leftovers(tmp_path / "b.wav")
+    assert not remove_leftovers(tmp_path / "b.wav")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_of_two_at_once_one_writes_and_the_other_is_told(tmp_path: Path) -> None:
+    target = tmp_path / "a.wav"
+    with _writer(target, "wait") as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "writing\n"
+        assert not remove_leftovers(target), "it is alive"
+        with _writer(target, "wait") as second:
+            assert "a.wav: another process is writing it" in second.communicate()[0]
+        with pytest.raises(UserError, match="another process"), atomic_path(target, alone=True):
+            pytest.fail("the block ran")
+        with atomic_path(target) as path:  # who may replace, does
+            path.write_bytes(b"ours")
+        assert "a.wav: exists already" in first.communicate("go on\n")[0]
+    assert target.read_bytes() == b"ours"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def _write_both(path: Path, target: Path) -> None:
+    path.write_bytes(b"ours")
+    target.write_bytes(b"of somebody else")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_appears_meanwhile_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    def no_links(*_: object) -> None:
+        raise PermissionError(1, "no hard links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    target = tmp_path / "a.wav"
+    with (
+        pytest.raises(UserError, match=r"a\.wav: exists already"),
+        atomic_path(target, replace=False) as path,
+    ):
+        _write_both(path, target)
+    assert target.read_bytes() == b"of somebody else"
+    assert list(tmp_path.iterdir()) == [target]
+    target.unlink()
+    with atomic_path(target, replace=False) as path:
+        path.write_bytes(b"ours")
+    assert target.read_bytes() == b"ours"
+
+
+def test_a_staging_folder_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "file").write_text("kept")
+    staging_of(tmp_path / "a.wav").symlink_to(tmp_path / "precious")
+    with pytest.raises(OSError, match=r"a\.wav"), atomic_path(tmp_path / "a.wav"):
+        pytest.fail("the block ran")
+    assert (tmp_path / "precious" / "file").read_text() == "kept"
 
 
 def test_the_cache_folder_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

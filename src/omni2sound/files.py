@@ -14,11 +14,17 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
 from omni2sound.errors import UserError
+
+if sys.platform != "win32":
+    import fcntl
+
+_MAX_NAME_BYTES = 80
+_NO_LOCK = -1
 
 
 def split_lines(text: str) -> list[str]:
@@ -67,32 +73,148 @@ def corpus_folder(given: Path | None = None) -> Path:
 
 
 @contextmanager
-def atomic_path(target: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_path(
+    target: str | os.PathLike[str], *, replace: bool = True, alone: bool = False
+) -> Iterator[Path]:
     """Yield a temporary path that becomes `target` if the block succeeds, and is deleted if not.
 
-    The temporary file is hidden, lies in the target's folder (a rename does not cross file
-    systems) and keeps the target's suffix (encoders choose the container by it). An existing
-    target is replaced; whether that is allowed is up to the caller.
+    The temporary file has the target's name (encoders choose the container by its suffix) and
+    lies in a hidden folder beside it (a rename does not cross file systems). What a killed process
+    left in that folder is removed first.
+
+    Args:
+        target: The file to write.
+        replace: Whether an existing file is replaced. If not, and of two processes at once, one
+            writes the file and the other raises.
+        alone: Refuse while another process writes the same file; implied without `replace`.
 
     Yields:
         A path that does not exist yet; the block must create a file there and close it.
 
     Raises:
-        UserError: The target's folder does not exist.
+        UserError: The target's folder does not exist, the file does and may not be replaced, or
+            another process is writing it.
     """
     target = Path(target)
     if not target.parent.is_dir():
         raise UserError(f"{target}: folder {target.parent} does not exist; create it first")
-    stem = os.fsencode(target.stem)[:80].decode(errors="ignore")  # names are limited in bytes
-    temporary = target.with_name(f".{stem}.{secrets.token_hex(6)}.part{target.suffix}")
-    try:
+    with _staging(target, alone=alone or not replace) as folder:
+        if not replace and target.exists():
+            raise _exists(target)
+        temporary = folder / target.name
         yield temporary
         flush_to_disk(temporary)
-        temporary.replace(target)
-    except BaseException:  # KeyboardInterrupt too: nothing half-written stays behind
-        temporary.unlink(missing_ok=True)
-        raise
+        if replace:
+            temporary.replace(target)
+        else:
+            _rename_to_new(temporary, target)
     flush_to_disk(target.parent)
+
+
+def remove_leftovers(target: Path) -> bool:
+    """Remove what a killed process left of writing `target`; return whether there was something."""
+    folder = staging_of(target)
+    if not folder.is_dir() or (lock := _claim(folder)) is None:
+        return False
+    shutil.rmtree(folder, ignore_errors=True)
+    _release(lock)
+    return True
+
+
+def staging_of(target: Path) -> Path:
+    """Return the hidden folder in which `target` is written; its name ends in ".part"."""
+    name = os.fsencode(target.name)
+    if len(name) > _MAX_NAME_BYTES:  # names are limited in bytes
+        name = name[:_MAX_NAME_BYTES] + b"-" + hashlib.sha256(name).hexdigest()[:12].encode()
+    return target.with_name(f".{name.decode(errors='ignore')}.part")
+
+
+@contextmanager
+def _staging(target: Path, *, alone: bool) -> Iterator[Path]:
+    """Yield an empty hidden folder beside `target`, claimed by this process and removed after."""
+    folder = staging_of(target)
+    try:
+        lock = _claim(folder)
+        if lock is None:
+            if alone:
+                raise UserError(
+                    f"{target.name}: another process is writing it; choose another name"
+                )
+            folder = folder.with_name(f".{secrets.token_hex(6)}{folder.name}")
+            lock = _claim(folder)
+    except OSError as error:  # of the target, whose name the caller knows
+        raise type(error)(error.errno, error.strerror, str(target)) from None
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            _release(lock)
+
+
+def _claim(folder: Path) -> int | None:
+    """Make `folder`, or take it over from a process that died, and empty it.
+
+    The claim is a lock on the folder, which the system releases however a process ends.
+
+    Returns:
+        What `_release` takes; None if a live process has it.
+    """
+    if sys.platform == "win32":  # no locks on folders: a file that is open can't be removed
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            return None
+        return _NO_LOCK
+    while True:
+        with suppress(FileExistsError):
+            folder.mkdir()
+        try:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except FileNotFoundError:  # its last owner has just removed it
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(lock), folder.stat()):
+                break
+        except FileNotFoundError:
+            pass
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        except OSError:  # a file system without locks
+            break
+        os.close(lock)
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    return lock
+
+
+def _release(lock: int) -> None:
+    if lock != _NO_LOCK:
+        os.close(lock)
+
+
+def _rename_to_new(path: Path, target: Path) -> None:
+    """Give a file its name only if nothing has that name at this very instant."""
+    try:
+        os.link(path, target)
+    except FileExistsError:
+        raise _exists(target) from None
+    except (OSError, NotImplementedError):  # a file system without hard links
+        try:
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            raise _exists(target) from None
+        path.replace(target)
+
+
+def _exists(target: Path) -> UserError:
+    return UserError(f"{target.name}: exists already; choose another name, or set `overwrite`")
 
 
 def as_path(value: object, field: str) -> Path:

@@ -98,6 +98,32 @@ def test_jobs_are_made_once(folder: Path, model: Path, monkeypatch: pytest.Monke
     assert json.loads(Path("out/deep/er/c.flac.json").read_text())["prompt"] == "y"
 
 
+def test_a_job_is_done_only_if_output_and_sidecar_fit(folder: Path, model: Path) -> None:
+    write_jobs(folder, {"id": "a", "prompt": "rain", "steps": 1, "duration_s": 0.5, "seed": 1})
+    (made,) = reports(run_jobs(model, "--json"))
+    path = Path("out/a.wav")
+    whole = path.read_bytes()
+    for left in (None, b""):
+        path.unlink()
+        if left is not None:
+            path.write_bytes(left)
+        assert run_jobs(model).stdout == "out/a.wav\n"
+        assert path.read_bytes() == whole
+    path.write_bytes(whole[:-1])
+    refused = run_jobs(model)
+    assert refused.exit_code == 1 and "a.wav: exists already and was changed" in refused.stderr
+    assert path.read_bytes() == whole[:-1]
+    assert run_jobs(model, "--overwrite").exit_code == 0
+    assert path.read_bytes() == whole
+    assert run_jobs(model).stdout == ""
+    Path("out/a.wav.json").write_text("of somebody else")
+    refused = run_jobs(model)
+    assert refused.exit_code == 1 and "a.wav: exists already" in refused.stderr
+    assert Path("out/a.wav.json").read_text() == "of somebody else"
+    assert {p.name for p in Path("out").iterdir()} == {"a.wav", "a.wav.json"}
+    assert made["output_bytes"] == len(whole)
+
+
 def test_a_job_may_say_what_its_video_shows(folder: Path, model: Path) -> None:
     job = {"video": "clip.mp4", "steps": 1, "seed": 1}
     write_jobs(

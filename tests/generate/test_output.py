@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ import pytest
 from omni2sound import Omni2SoundPipeline
 from omni2sound.cli.main import app
 from omni2sound.errors import UserError
+from omni2sound.files import staging_of
+from omni2sound.generate import output
 from omni2sound.generate.batch import Batch
 from omni2sound.generate.load import PipelineOptions
+from omni2sound.generate.output import is_whole, read_sidecar
 from omni2sound.media.info import probe
 from tests.build import tiny_model_folder, video_with_square
 
@@ -78,6 +82,81 @@ def test_save_refuses_what_the_command_refuses(pipeline: Omni2SoundPipeline, cli
         result.save(clip.with_name("b.wav"), keep_audio=True)
     with pytest.raises(UserError, match="loudness_lufs: expected -50 to -5"):
         result.save(clip.with_name("b.wav"), loudness_lufs=0)
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "wav"])
+def test_a_sidecar_holds_length_and_digest_of_its_output(
+    pipeline: Omni2SoundPipeline, clip: Path, suffix: str
+) -> None:
+    target = clip.with_name(f"a.{suffix}")
+    report = pipeline(video=clip, num_inference_steps=1).save(target)
+    assert report["output_bytes"] == target.stat().st_size
+    assert report["output_sha256"] == hashlib.sha256(target.read_bytes()).hexdigest()
+    assert is_whole(target, report)
+    target.write_bytes(target.read_bytes()[:-1] + b"?")
+    assert not is_whole(target, report)
+    assert {path.name for path in clip.parent.iterdir()} == {
+        *("clip.mp4", target.name, f"{target.name}.json")
+    }
+
+
+@pytest.mark.parametrize("text", ["", "{}", "precious", '{"request_sha256": "x"}', "[" * 10**5])
+def test_a_sidecar_of_another_origin_is_not_replaced(
+    pipeline: Omni2SoundPipeline, tmp_path: Path, text: str
+) -> None:
+    result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1)
+    target, beside = tmp_path / "a.wav", tmp_path / "a.wav.json"
+    beside.write_text(text)
+    with pytest.raises(UserError, match=r"a\.wav\.json: exists already"):
+        result.save(target)
+    assert beside.read_text() == text and not target.exists()
+    result.save(target, overwrite=True)
+    assert read_sidecar(target) is not None
+
+
+@pytest.mark.parametrize("left", ["absent", "empty"])
+def test_what_an_interrupted_run_left_is_in_nobodys_way(
+    pipeline: Omni2SoundPipeline, tmp_path: Path, left: str
+) -> None:
+    result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1)
+    target = tmp_path / "a.wav"
+    result.save(target)
+    whole = target.read_bytes()
+    target.unlink()
+    if left == "empty":
+        target.touch()
+    staging_of(target).mkdir()
+    (staging_of(target) / "a.wav").write_bytes(whole[:100])
+    result.save(target)
+    assert target.read_bytes() == whole
+    assert {path.name for path in tmp_path.iterdir()} == {"a.wav", "a.wav.json"}
+
+
+def test_an_empty_file_of_somebody_else_is_not_replaced(
+    pipeline: Omni2SoundPipeline, tmp_path: Path
+) -> None:
+    (tmp_path / "a.wav").touch()
+    result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1)
+    with pytest.raises(UserError, match="exists already"):
+        result.save(tmp_path / "a.wav")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
+def test_an_output_that_appears_while_ours_is_written_stays(
+    pipeline: Omni2SoundPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1)
+    write = output._write
+
+    def slowly(*args: Any) -> Any:
+        (tmp_path / "a.wav").write_bytes(b"of somebody else")
+        return write(*args)
+
+    monkeypatch.setattr(output, "_write", slowly)
+    with pytest.raises(UserError, match="exists already"):
+        result.save(tmp_path / "a.wav")
+    assert (tmp_path / "a.wav").read_bytes() == b"of somebody else"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
 
 
 def test_each_copied_video_gives_its_own_digest(pipeline: Omni2SoundPipeline, clip: Path) -> None:

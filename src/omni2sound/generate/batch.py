@@ -3,8 +3,8 @@
 In:   a file with one JSON object per line, a folder for results.
 Out:  an output file and a sidecar per job; a `JobOutcome` per line.
 
-A failing job is reported and the others continue. A job whose output and sidecar exist, made
-from the same request by the same model, is skipped: an interrupted batch is simply run again.
+A failing job is reported and the others continue. A job whose output and sidecar exist and fit,
+made from the same request by the same model, is skipped: an interrupted batch is simply run again.
 What not to get wrong: paths of inputs are relative to the jobs file, those of outputs to the
 result folder, and no output may lie outside it.
 """
@@ -21,14 +21,16 @@ from typing import Any
 
 from omni2sound.config import from_json
 from omni2sound.errors import Omni2SoundError, UserError
+from omni2sound.files import remove_leftovers
 from omni2sound.generate.load import PipelineOptions
 from omni2sound.generate.output import (
     OutputOptions,
     check_target,
     default_output,
+    is_whole,
+    read_sidecar,
     request_sha256,
     save,
-    sidecar,
 )
 from omni2sound.generate.request import GenerationRequest, draw_seed
 
@@ -152,12 +154,11 @@ class Batch:
                 continue
             try:
                 plan = self._plan(job)
-                earlier = _read_sidecar(plan.output)
-                if earlier is not None and earlier.get("request_sha256") == plan.sha256:
-                    report = earlier | {"output": str(plan.output)}
+                made = self._made_earlier(plan)
+                if made is not None:
+                    report = made | {"output": str(plan.output)}
                     yield JobOutcome(line=line, job_id=job.id, report=report, skipped=True)
                     continue
-                self._check(plan, earlier)
             except Exception as error:  # whatever it is, it fails this job alone
                 logger.debug("line %d", line, exc_info=error)
                 yield JobOutcome(line=line, job_id=job.id, error=error)
@@ -227,13 +228,28 @@ class Batch:
             )
         return output
 
-    def _check(self, plan: _Plan, earlier: dict[str, Any] | None) -> None:
-        if earlier is not None and not self._options.overwrite:
-            raise UserError(
-                f"{plan.output.name}: exists already and is of another request, model or setting; "
-                "give the job another output, or set `overwrite`"
-            )
+    def _made_earlier(self, plan: _Plan) -> dict[str, Any] | None:
+        """Return what the sidecar of a finished job says; None if there is something to do.
+
+        Raises:
+            UserError: The output is in the way and of something else.
+        """
+        made = read_sidecar(plan.output)
+        if made is not None and plan.output.is_file() and plan.output.stat().st_size:
+            is_same, name = made["request_sha256"] == plan.sha256, plan.output.name
+            if is_same and is_whole(plan.output, made):
+                remove_leftovers(plan.output)  # a kill may have come right after the last rename
+                return made
+            if not self._options.overwrite:
+                wrong = "is of another request, model or setting"
+                if is_same:
+                    wrong = "was changed, or its sidecar is of a run that was interrupted"
+                raise UserError(
+                    f"{name}: exists already and {wrong}; give the job another output, or set "
+                    "`overwrite`"
+                )
         check_target(plan.output, plan.request, self._options)
+        return None
 
 
 def _read_jobs(path: Path) -> list[tuple[int, Job | UserError]]:
@@ -288,14 +304,3 @@ def _is_file_name(text: str) -> bool:
         and not set(text) & {"/", "\\"}
         and not any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in text)
     )
-
-
-def _read_sidecar(output: Path) -> dict[str, Any] | None:
-    """Read the sidecar of an existing output; None without output or sidecar."""
-    if not output.is_file():
-        return None
-    try:
-        made = json.loads(sidecar(output).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return made if isinstance(made, dict) else None

@@ -4,9 +4,10 @@ In:   a `GenerationResult` and an output path whose suffix chooses the format.
 Out:  OUT with the facts in its ``comment`` tag (``omni2sound`` where the video has a comment of
       its own), OUT.json beside it, the same as a dict.
 
-What not to get wrong: OUT is written before OUT.json. A sidecar therefore stands for a whole
-file, and a job whose sidecar fits is done. Times stay out of the tag, or the same seed would
-not give the same bytes.
+What not to get wrong: the two are one promise. OUT is finished under a temporary name, OUT.json
+gets length and digest of it, and only then OUT gets its name. A kill in between leaves a sidecar
+that fits no file, which is recognised and replaced; a job is done only if both fit. Times stay out
+of the tag, or the same seed would not give the same bytes.
 """
 
 from __future__ import annotations
@@ -22,10 +23,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omni2sound.errors import UserError
-from omni2sound.files import atomic_path, file_sha256
+from omni2sound.files import atomic_path, file_sha256, remove_leftovers
 
 if TYPE_CHECKING:
     from omni2sound.generate.request import GenerationRequest, GenerationResult
+    from omni2sound.media.loudness.level import Leveling
+
+_MAX_SIDECAR_BYTES = 2**20
+_OF_OUTPUT = ("output_bytes", "output_sha256")
+"""What a sidecar says of its output: length and SHA-256."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +65,52 @@ class OutputOptions:
 def sidecar(output: Path) -> Path:
     """Return the path of the file beside `output` that says how it was made."""
     return output.with_name(f"{output.name}.json")
+
+
+def read_sidecar(output: Path) -> dict[str, Any] | None:
+    """Read the sidecar of an output; None if there is none, or a file of another origin."""
+    path = sidecar(output)
+    try:
+        if not path.is_file() or path.stat().st_size > _MAX_SIDECAR_BYTES:
+            return None
+        made = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    is_ours = isinstance(made, dict) and {"request_sha256", *_OF_OUTPUT} <= set(made)
+    return made if is_ours else None
+
+
+def is_whole(output: Path, made: Mapping[str, Any]) -> bool:
+    """Whether an output has the length and the digest that its sidecar says."""
+    length, sha256 = (made.get(name) for name in _OF_OUTPUT)
+    return output.is_file() and output.stat().st_size == length and file_sha256(output) == sha256
+
+
+def check_free(output: Path, *, overwrite: bool) -> None:
+    """Refuse an output whose place, or that of its sidecar, is taken.
+
+    What an interrupted run left is not in the way, and its temporary files are removed.
+
+    Raises:
+        UserError: A file is in the way.
+    """
+    from omni2sound.media.files import shown_name
+
+    remove_leftovers(output)
+    remove_leftovers(sidecar(output))
+    if overwrite or _is_half_done(output):
+        return
+    for path in (output, sidecar(output)):
+        if path.exists():
+            raise UserError(
+                f"{shown_name(path)}: exists already; choose another name, or set `overwrite`"
+            )
+
+
+def _is_half_done(output: Path) -> bool:
+    """Whether a run ended between the sidecar and its output, which is absent or empty."""
+    has_sound = output.exists() and not (output.is_file() and output.stat().st_size == 0)
+    return not has_sound and read_sidecar(output) is not None
 
 
 def default_output(folder: Path, video: Path | None, stem: str | None = None) -> Path:
@@ -140,7 +192,8 @@ def check_output_of(
     from omni2sound.media.packets import end_early
 
     name = shown_name(output)
-    check_output(output, overwrite=options.overwrite)
+    check_output(output, overwrite=True)
+    check_free(output, overwrite=options.overwrite)
     muxed = output.suffix.lower() in VIDEO_SUFFIXES
     if muxed and video is None:
         raise UserError(f"{name}: a video output needs a video; give one, or write .wav")
@@ -221,7 +274,7 @@ def save(
     options: OutputOptions,
     more_facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write `output` and its sidecar.
+    """Write `output` and its sidecar, both or neither.
 
     Args:
         result: What was made.
@@ -234,14 +287,11 @@ def save(
         What the sidecar says.
 
     Raises:
-        UserError: The file can't be written.
+        UserError: The file can't be written, or another process has written it meanwhile.
     """
-    from omni2sound.media.audio import write_audio
-    from omni2sound.media.copy.tags import facts_tag
     from omni2sound.media.files import VIDEO_SUFFIXES
-    from omni2sound.media.mux import mux
 
-    muxed = output.suffix.lower() in VIDEO_SUFFIXES
+    muxed = video is not None and output.suffix.lower() in VIDEO_SUFFIXES
     copied = video if muxed and video != result.request.video else None
     if more_facts is None:
         digest = request_sha256(
@@ -258,37 +308,64 @@ def save(
     facts = result.facts() | {"software": software, **more_facts}
     if options.loudness_lufs is not None:
         facts["loudness_lufs"] = options.loudness_lufs
-    muxed = video is not None and output.suffix.lower() in VIDEO_SUFFIXES
-    tag = facts_tag(video) if video is not None and muxed else "comment"
-    how: dict[str, Any] = {
-        "metadata": {tag: json.dumps(facts)},
-        "overwrite": options.overwrite,
-        "loudness_lufs": options.loudness_lufs,
-    }
-    if video is not None and muxed:
-        how |= {
-            "keep_audio": options.keep_audio,
-            "reencode": options.reencode,
-            "duration_s": result.request.duration_s,
-        }
-        leveling = mux(video, result.audio, output, **how)
-    else:
-        leveling = write_audio(output, result.audio, **how)
-    times = asdict(result.timings)
-    time_s = {name.removesuffix("_s"): seconds for name, seconds in times.items()}
-    time_s["write"] = time.perf_counter() - begin
-    made_in_s = time_s["encode"] + time_s["sample"] + time_s["decode"]
-    report = {
-        "output": str(output),
-        **({} if copied is None else {"copied_video": str(copied)}),
-        **facts,
-        "leveling": {
-            name: round(value, 4) if isinstance(value, float) else value
-            for name, value in asdict(leveling).items()
-        },
-        "time_s": {name: round(value, 4) for name, value in time_s.items()},
-        "rtf": round(made_in_s / result.duration_s, 4),
-    }
-    with atomic_path(sidecar(output)) as path:
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    half_done = _is_half_done(output)
+    replace = options.overwrite or (half_done and output.exists())
+    has_sidecar = False
+    try:
+        with atomic_path(output, replace=replace, alone=True) as finished:
+            leveling = _write(result, finished, video if muxed else None, facts, options)
+            times = asdict(result.timings)
+            time_s = {name.removesuffix("_s"): seconds for name, seconds in times.items()}
+            time_s["write"] = time.perf_counter() - begin
+            made_in_s = time_s["encode"] + time_s["sample"] + time_s["decode"]
+            report = {
+                "output": str(output),
+                **({} if copied is None else {"copied_video": str(copied)}),
+                **facts,
+                "leveling": {
+                    name: round(value, 4) if isinstance(value, float) else value
+                    for name, value in asdict(leveling).items()
+                },
+                "time_s": {name: round(value, 4) for name, value in time_s.items()},
+                "rtf": round(made_in_s / result.duration_s, 4),
+                **dict(
+                    zip(_OF_OUTPUT, (finished.stat().st_size, file_sha256(finished)), strict=True)
+                ),
+            }
+            with atomic_path(sidecar(output), replace=options.overwrite or half_done) as path:
+                path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+            has_sidecar = True
+    except BaseException:
+        if has_sidecar and not options.overwrite:
+            sidecar(output).unlink(missing_ok=True)
+        raise
     return report
+
+
+def _write(
+    result: GenerationResult,
+    path: Path,
+    video: Path | None,
+    facts: Mapping[str, Any],
+    options: OutputOptions,
+) -> Leveling:
+    """Write the sound, or a copy of `video` with it, with the facts as a tag."""
+    from omni2sound.media.audio import write_audio
+    from omni2sound.media.copy.tags import facts_tag
+    from omni2sound.media.mux import mux
+
+    tag = "comment" if video is None else facts_tag(video)
+    metadata = {tag: json.dumps(facts)}
+    if video is None:
+        loudness_lufs = options.loudness_lufs
+        return write_audio(path, result.audio, metadata=metadata, loudness_lufs=loudness_lufs)
+    return mux(
+        video,
+        result.audio,
+        path,
+        metadata=metadata,
+        loudness_lufs=options.loudness_lufs,
+        keep_audio=options.keep_audio,
+        reencode=options.reencode,
+        duration_s=result.request.duration_s,
+    )

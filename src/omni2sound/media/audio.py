@@ -355,7 +355,10 @@ def write_audio(
         name=shown_name(path),
     )
     with create_output(
-        path, container_format=container_format, sample_rate_hz=audio.sample_rate_hz
+        path,
+        container_format=container_format,
+        sample_rate_hz=audio.sample_rate_hz,
+        overwrite=overwrite,
     ) as container:
         container.metadata.update(metadata or {})
         stream = add_audio_stream(container, codec, audio)

@@ -212,13 +212,14 @@ def create_output(
     sample_rate_hz: int,
     verify: Callable[[Path], object] | None = None,
     options: Mapping[str, str] | None = None,
+    overwrite: bool = True,
 ) -> Iterator[OutputContainer]:
     """Create a media file under a temporary name; it gets its own name if the block succeeds.
 
     `verify` is called with the closed file before it is renamed; a `MediaError` from it
     means that no player could open the result, and nothing is left behind. The same packets
     give the same bytes: without `bitexact`, Matroska and Ogg draw random identifiers. `options`
-    are those of FFmpeg's muxer.
+    are those of FFmpeg's muxer. Without `overwrite`, a file that appeared meanwhile stays.
 
     Raises:
         UserError: The file cannot be written, or the format does not take a stream.
@@ -228,7 +229,7 @@ def create_output(
         # Lengths and delays of tracks, to the sample instead of the default millisecond.
         options["movie_timescale"] = str(sample_rate_hz)
     try:
-        with atomic_path(path) as temporary:
+        with atomic_path(path, replace=overwrite) as temporary:
             with av.open(
                 f"file:{temporary}",
                 "w",
