@@ -7,6 +7,7 @@ import io
 import lzma
 import struct
 import tarfile
+import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -113,6 +114,15 @@ def cat(sounds: list[bytes]) -> bytes:
         table += struct.pack("<II", at + len(body) | (1 << 31), len(sound))
         body += bytes([len(title)]) + title + sound
     return table + body
+
+
+def zipped(files: Mapping[str, bytes]) -> bytes:
+    """A zip archive."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return out.getvalue()
 
 
 def tone(seconds: float, rate_hz: int, *, hertz: float = 440.0) -> np.ndarray:

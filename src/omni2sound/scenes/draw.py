@@ -18,6 +18,7 @@ from typing import TypeVar, get_args
 import numpy as np
 
 from omni2sound.errors import ConfigError, UserError
+from omni2sound.scenes.beds import bed_classes, draw_bed
 from omni2sound.scenes.distractors import (
     draw_ambience,
     draw_background,
@@ -87,7 +88,8 @@ def draw_scene(
         index: Number of this scene, >= 0.
         kind: "main": one to three sources, seen and heard. "strike": one impact among moving
             silent objects. "offscreen": one source seen and heard, one only heard. "audio": one
-            or two sources heard, no picture.
+            or two sources heard, no picture. "bed": one that sounds from the start to the end,
+            often another over it, no picture.
         duration_s: Length of the scene.
 
     Raises:
@@ -110,10 +112,13 @@ def draw_scene(
     shots = draw_shots(rng, kind=kind, duration_s=duration_s, aspect=aspect)
     events: list[SceneEvent] = []
     for source, (sound_class, on_screen) in enumerate(drawer.cast()):
-        events += drawer.events(sound_class, source, on_screen=on_screen)
+        if kind == "bed" and source == 0:
+            events += drawer.bed(sound_class)
+        else:
+            events += drawer.events(sound_class, source, on_screen=on_screen)
     if kind == "strike":
         shots = _without_cuts_near(shots, [e.onset_s for e in events])
-    objects = () if kind == "audio" else tuple(drawer.objects(events))
+    objects = () if kind in ("audio", "bed") else tuple(drawer.objects(events))
     background, look = draw_background(rng, assets, split), draw_look(rng)
     return Scene(
         scene_id=scene_id_of(split=split, seed=seed, index=index, kind=kind),
@@ -162,6 +167,10 @@ class _Drawer:
         seen = [c for c in classes if c.motions and catalogue.pictures_of(c.class_id, self.split)]
         if self.kind == "strike":
             return [(self._class([c for c in seen if c.kind == "impulsive"]), True)]
+        if self.kind == "bed":
+            bed = self._class(bed_classes(classes))
+            others = [c for c in classes if c is not bed]
+            return [(c, False) for c in (bed, *self._over(others))]
         if self.kind == "audio":
             chosen = [self._class(classes)]
             if rng.random() < 0.4 and len(classes) > 1:
@@ -176,6 +185,21 @@ class _Drawer:
         while len(cast) < min(num_sources, len(seen)):
             cast.append(self._class([c for c in seen if c not in cast]))
         return [(c, True) for c in cast]
+
+    def _over(self, classes: Sequence[SoundClass]) -> list[SoundClass]:
+        """Choose what sounds over a bed: half of the beds are heard alone."""
+        return [self._class(classes)] if classes and self.rng.random() < 0.5 else []
+
+    def bed(self, sound_class: SoundClass) -> list[SceneEvent]:
+        """Draw a sound that fills the scene."""
+        return draw_bed(
+            self.rng,
+            self.assets,
+            sound_class,
+            split=self.split,
+            duration_s=self.duration_s,
+            gain_db=float(self.rng.uniform(-9, 0)),
+        )
 
     def _class(self, classes: Sequence[SoundClass]) -> SoundClass:
         if not classes:
@@ -200,7 +224,7 @@ class _Drawer:
     def events(self, sound_class: SoundClass, source: int, *, on_screen: bool) -> list[SceneEvent]:
         """Draw the events of one source: one onset, or several of an impulsive class."""
         rng, duration_s = self.rng, self.duration_s
-        impulsive = sound_class.kind == "impulsive"
+        impulsive = sound_class.kind in ("impulsive", "repeated")
         recording = self._recording(sound_class.class_id, single=impulsive)
         level = level_of(self.assets, recording.recording_id)
         early, late = STRIKE_MARGINS_S if impulsive else (0.15, max(0.8, 0.35 * duration_s))

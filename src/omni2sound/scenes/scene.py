@@ -24,7 +24,7 @@ RENDER_VERSION = 2
 """Version of what a seed renders: a change of drawing, motion or mix needs a new number, or results
 of two renderers end up in one table. (2: the jolt of an onset is the largest change.)"""
 
-SceneKind = Literal["main", "strike", "offscreen", "audio"]
+SceneKind = Literal["main", "strike", "offscreen", "audio", "bed"]
 Role = Literal["source", "distractor", "striker"]
 Effect = Literal["none", "sparks", "dust", "halo"]
 BackgroundKind = Literal["gradient", "noise", "picture", "flat"]
@@ -39,7 +39,7 @@ class SceneEvent:
     picture_id: str | None
     """The picture that moves with it; None off screen."""
     onset_s: float
-    """When it becomes audible."""
+    """When it becomes audible; negative for a bed, which sounds from the start."""
     offset_s: float
     """When it is over or cut."""
     gain_db: float
@@ -231,8 +231,8 @@ class Scene:
 
     @property
     def has_picture(self) -> bool:
-        """Whether the scene has a picture; False for kind "audio"."""
-        return self.kind != "audio"
+        """Whether the scene has a picture; False for the kinds "audio" and "bed"."""
+        return self.kind not in ("audio", "bed")
 
     def to_json(self) -> str:
         """Write as JSON that `from_json` reads as an equal scene."""

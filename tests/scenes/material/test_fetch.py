@@ -26,7 +26,12 @@ from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue, Picture, Recording, SoundClass
 from omni2sound.scenes.material.fetch import fetch
 from omni2sound.scenes.material.packages import Package, load_packages, obtain
-from omni2sound.scenes.material.prepare import MAX_SIDE_PX, cut_waveform, picture_rgba
+from omni2sound.scenes.material.prepare import (
+    MAX_SIDE_PX,
+    TARGET_RMS,
+    cut_waveform,
+    picture_rgba,
+)
 from tests.scenes import synthetic_packages as made
 
 RATE_HZ = 44_100
@@ -44,6 +49,7 @@ SOURCES = {
     "font": ("large", "usr/share/f.sf2!0001"),
     "patch": ("large", "usr/share/p.pat!0000"),
     "set": ("large", "usr/share/s.cat!0000"),
+    "zip": ("large", "usr/share/z.pk3!sub/late.wav"),
 }
 
 
@@ -105,6 +111,7 @@ def debs(tmp_path: Path) -> tuple[Path, tuple[Package, ...]]:
             "usr/share/f.sf2": made.soundfont({"x": -TONE, "y": TONE}, RATE_HZ),
             "usr/share/p.pat": made.patch({"y": TONE}, RATE_HZ),
             "usr/share/s.cat": made.cat([wave, wave]),
+            "usr/share/z.pk3": made.zipped({"other": b"x", "sub/late.wav": wave}),
             "usr/share/padding": np.random.default_rng(0).bytes(200_000),
         }
     )
@@ -136,6 +143,11 @@ def test_every_kind_of_source_gives_the_same_sound_at_its_onset(
         n = min(len(waveform), len(expected))
         correlation = np.corrcoef(waveform[:n], expected[:n])[0, 1]
         assert correlation > 0.98, name
+        full, rate_hz = assets.full_band(name)
+        assert rate_hz == RATE_HZ
+        assert len(full) / rate_hz == pytest.approx(len(waveform) / SAMPLE_RATE_HZ, abs=1e-3)
+        loudest = np.lib.stride_tricks.sliding_window_view(full**2, rate_hz // 20).mean(axis=1)
+        assert np.sqrt(loudest.max()) == pytest.approx(TARGET_RMS, rel=0.01)
     assert assets.rgba("disc").shape == (128, 256, 4)
     assert {"licences.md", "licences.json", "catalogue.json"} <= {p.name for p in dest.iterdir()}
     assert not list(dest.rglob("*.deb"))
@@ -202,6 +214,15 @@ def test_another_catalogue_never_mixes_with_the_old_one(
         "wave.flac",
     ]
     assert (tmp_path / "store" / "recordings" / "wave.flac").stat().st_mtime_ns == stamp
+
+
+def test_a_benchmark_folder_opens_without_the_kinds_for_training(
+    tmp_path: Path, debs: tuple[Path, tuple[Package, ...]]
+) -> None:
+    dest = fetch(tmp_path, from_folder=debs[0], packages=debs[1], catalogue=catalogue())
+    assert SceneAssets.open(dest).catalogue == catalogue()
+    with pytest.raises(MissingPartError, match="of all kinds"):
+        SceneAssets.open(dest, kinds="all")
 
 
 def test_a_package_that_is_not_the_pinned_one_is_refused(

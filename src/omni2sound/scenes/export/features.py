@@ -26,14 +26,17 @@ from omni2sound.errors import ConfigError
 from omni2sound.scenes.captions import audio_only_caption, captions
 from omni2sound.scenes.draw import check_duration, draw_scene
 from omni2sound.scenes.material.assets import SceneAssets
-from omni2sound.scenes.material.catalogue import Split
+from omni2sound.scenes.material.catalogue import KindSet, Split
 from omni2sound.scenes.material.licences import attribution_tsv
 from omni2sound.scenes.render.render import PEAK, render_frames, render_sound
 from omni2sound.scenes.scene import Scene, SceneEvent, SceneKind
+from omni2sound.scenes.typed import typed_prompt
 
 SHARD_SCENES = 32
 NUM_CAPTIONS = 8
 """Captions of each scene that training draws from."""
+NUM_TYPED = 6
+"""Typed prompts of each scene of all kinds, beside its captions."""
 NUM_BY_EAR = 2
 """Captions by ear alone; only an ablation reads them."""
 NUM_SPEEDS = 16
@@ -63,6 +66,7 @@ class _Job:
     first: int
     classes: tuple[str, ...] | None
     speed: float
+    kinds: KindSet
 
 
 def build_features(
@@ -76,6 +80,7 @@ def build_features(
     latents: bool = False,
     classes: Sequence[str] | None = None,
     speed: float = 0.0,
+    kinds: KindSet = "bench",
     workers: Workers = Workers(),
     on_shard: Callable[[int, int], None] | None = None,
 ) -> BuildReport:
@@ -92,6 +97,8 @@ def build_features(
         classes: Classes of the sources. Default: all.
         speed: Speed perturbation: play recordings faster or slower by up to this fraction, with
             other factors in each shard (`SceneAssets.at_other_speeds`).
+        kinds: "all": scenes of all kinds of sound, with typed prompts beside the captions.
+            "bench": of those of the benchmark scenes.
         workers: Make the shards.
         on_shard: Called with (shards done, number of shards).
 
@@ -102,9 +109,9 @@ def build_features(
         check_duration(
             plan.duration_s, "plans"
         )  # before the folder is made: no scene would be drawn
-    pictured = any(plan.kind != "audio" for plan in plans)
+    pictured = any(plan.kind not in ("audio", "bed") for plan in plans)
     chosen = None if classes is None else tuple(classes)
-    catalogue = _open(assets, chosen).catalogue
+    catalogue = _open(assets, chosen, kinds).catalogue
     return build_store(
         out,
         description={
@@ -115,7 +122,7 @@ def build_features(
             "seed": seed,
             "plans": [asdict(p) for p in plans],
             **({"speed": speed} if speed else {}),
-            "texts": {"caption": NUM_CAPTIONS, "audio-only": NUM_BY_EAR},
+            "texts": _num_texts(kinds),
         },
         attribution=attribution_tsv(
             (r for r in catalogue.recordings if r.split == split),
@@ -133,6 +140,7 @@ def build_features(
                 first=first,
                 classes=chosen,
                 speed=speed,
+                kinds=kinds,
             )
             for plan in plans
             for first in range(0, plan.count, SHARD_SCENES)
@@ -143,11 +151,16 @@ def build_features(
     )
 
 
+def _num_texts(kinds: KindSet) -> dict[str, int]:
+    typed = {"typed": NUM_TYPED} if kinds == "all" else {}
+    return {"caption": NUM_CAPTIONS, "audio-only": NUM_BY_EAR, **typed}
+
+
 def _clips(job: _Job) -> Iterator[ClipFeatures]:
     turn = job.first // SHARD_SCENES % NUM_SPEEDS if job.speed else 0
-    assets = _open(job.assets, job.classes)
+    assets = _open(job.assets, job.classes, job.kinds)
     if job.speed:
-        assets = _at_speeds(job.assets, job.classes, job.speed, turn)
+        assets = _at_speeds(job.assets, job.classes, job.kinds, job.speed, turn)
     encoders = load_encoders(job.encoders)
     for index in range(job.first, job.first + job.plan.count):
         scene = draw_scene(
@@ -158,19 +171,20 @@ def _clips(job: _Job) -> Iterator[ClipFeatures]:
             kind=job.plan.kind,
             duration_s=job.plan.duration_s,
         )
-        yield _clip(scene, assets, encoders, latents=job.latents)
+        num_typed = NUM_TYPED if job.kinds == "all" else 0
+        yield _clip(scene, assets, encoders, latents=job.latents, num_typed=num_typed)
 
 
 @lru_cache(maxsize=2)  # all turns together would take gigabytes in every worker
 def _at_speeds(
-    assets: Path, classes: tuple[str, ...] | None, speed: float, turn: int
+    assets: Path, classes: tuple[str, ...] | None, kinds: KindSet, speed: float, turn: int
 ) -> SceneAssets:
-    return _open(assets, classes).at_other_speeds(speed, seed=turn)
+    return _open(assets, classes, kinds).at_other_speeds(speed, seed=turn)
 
 
 @lru_cache(maxsize=1)
-def _open(assets: Path, classes: tuple[str, ...] | None) -> SceneAssets:
-    opened = SceneAssets.open(assets)
+def _open(assets: Path, classes: tuple[str, ...] | None, kinds: KindSet) -> SceneAssets:
+    opened = SceneAssets.open(assets, kinds=kinds)
     if classes is None:
         return opened
     known = opened.catalogue.class_ids
@@ -181,7 +195,7 @@ def _open(assets: Path, classes: tuple[str, ...] | None) -> SceneAssets:
 
 
 def _clip(
-    scene: Scene, assets: SceneAssets, encoders: ClipEncoders, *, latents: bool
+    scene: Scene, assets: SceneAssets, encoders: ClipEncoders, *, latents: bool, num_typed: int
 ) -> ClipFeatures:
     """Render and encode one scene."""
     # A separate generator: drawing captions must not change the scene.
@@ -199,7 +213,7 @@ def _clip(
         clip_id=scene.scene_id,
         duration_s=scene.duration_s,
         sound_N=sound_N,
-        texts=encoders.texts(_caption_texts(scene, assets, rng)),
+        texts=encoders.texts(_caption_texts(scene, assets, rng, num_typed)),
         vision_TV=vision,
         sync_LS=sync,
         classes=tuple(e.class_id for e in scene.events if _is_target(scene, e)),
@@ -218,7 +232,7 @@ def _pictured(scene: Scene, assets: SceneAssets) -> tuple[str, ...]:
 
 
 def _caption_texts(
-    scene: Scene, assets: SceneAssets, rng: np.random.Generator
+    scene: Scene, assets: SceneAssets, rng: np.random.Generator, num_typed: int
 ) -> list[tuple[str, str]]:
     heard = replace(scene, events=tuple(e for e in scene.events if _is_target(scene, e)))
     catalogue, held_out = assets.catalogue, scene.split == "test"
@@ -226,7 +240,8 @@ def _caption_texts(
     by_ear = [
         audio_only_caption(heard, catalogue, rng=rng, held_out=held_out) for _ in range(NUM_BY_EAR)
     ]
-    return [*(("caption", t) for t in written), *(("audio-only", t) for t in by_ear)]
+    typed = [typed_prompt(heard, catalogue, rng=rng) for _ in range(num_typed)]
+    return [*(("caption", t) for t in (*written, *typed)), *(("audio-only", t) for t in by_ear)]
 
 
 def _is_target(scene: Scene, event: SceneEvent) -> bool:

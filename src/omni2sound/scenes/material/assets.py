@@ -1,7 +1,8 @@
 """Recordings and pictures of the catalogue as arrays.
 
 In:   the folder that `fetch` prepared (or arrays, in tests).
-Out:  float32 waveforms at 16 kHz and uint8 RGBA pictures, cached, read-only.
+Out:  float32 waveforms at 16 kHz (or, on request, at their own rate) and uint8 RGBA pictures,
+      cached, read-only.
 
 A waveform begins at its onset (within 5 ms for impulsive classes): only the scene may add time.
 The arrays are shared: copy before changing one.
@@ -22,7 +23,7 @@ from PIL import Image
 from scipy.signal import resample_poly
 
 from omni2sound.errors import ConfigError, MissingPartError, ShapeError
-from omni2sound.scenes.material.catalogue import Catalogue
+from omni2sound.scenes.material.catalogue import Catalogue, KindSet
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,6 +32,10 @@ SAMPLE_RATE_HZ = 16_000
 """Sample rate of every prepared recording."""
 
 STORE_CATALOGUE = "catalogue.json"
+TRAINING_CATALOGUE = "training.json"
+"""The catalogue with the kinds that only training uses, in a prepared folder."""
+FULL_BAND = "full-band"
+"""Folder of the recordings at their own rate."""
 
 _FINEST_RATE = 50
 """Largest denominator of a speed factor: steps of about 2 %, and short filters."""
@@ -54,11 +59,14 @@ class SceneAssets:
         self._pictures = dict(pictures)
 
     @classmethod
-    def open(cls, folder: Path, *, licences: Collection[str] | None = None) -> SceneAssets:
+    def open(
+        cls, folder: Path, *, licences: Collection[str] | None = None, kinds: KindSet = "bench"
+    ) -> SceneAssets:
         """Open a prepared folder; files are read when first needed.
 
         Args:
             folder: Folder that `fetch` wrote.
+            kinds: "bench": kinds of the benchmark scenes. "all": also those for training.
             licences: Keep only items under these licences. Default: all.
 
         Raises:
@@ -66,10 +74,10 @@ class SceneAssets:
             ConfigError: If a licence is unknown.
         """
         folder = Path(folder)
-        stored = folder / STORE_CATALOGUE
+        stored = folder / (STORE_CATALOGUE if kinds == "bench" else TRAINING_CATALOGUE)
         if not stored.is_file():
             raise MissingPartError(
-                f"no recordings and pictures in {folder}; "
+                f"no recordings and pictures of {kinds} kinds in {folder}; "
                 f"run: omni2sound scenes fetch --corpus {folder}"
             )
         catalogue = Catalogue.from_json(stored.read_text(encoding="utf-8"))
@@ -143,6 +151,16 @@ class SceneAssets:
             self._waveforms[recording_id] = _check_waveform(recording_id, samples)
         return self._waveforms[recording_id]
 
+    def full_band(self, recording_id: str) -> tuple[NDArray[np.float32], int]:
+        """Read a recording at its own rate: (N,), and the sample rate in Hz.
+
+        Raises:
+            MissingPartError: If the folder lacks it.
+        """
+        path = self._path(FULL_BAND, recording_id, ".flac")
+        samples, rate_hz = soundfile.read(path, dtype="float32")
+        return _check_waveform(recording_id, samples), rate_hz
+
     def rgba(self, picture_id: str) -> NDArray[np.uint8]:
         """Read a picture: (H, W, 4), straight alpha, at most 256 pixels a side, read-only.
 
@@ -160,7 +178,7 @@ class SceneAssets:
         path = None if self._folder is None else self._folder / kind / f"{name}{suffix}"
         if path is None or not path.is_file():
             raise MissingPartError(
-                f"the corpus has no {kind[:-1]} {name!r}; run: omni2sound scenes fetch"
+                f"the corpus has no {kind}/{name}{suffix}; run: omni2sound scenes fetch"
             )
         return path
 

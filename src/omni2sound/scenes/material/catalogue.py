@@ -1,6 +1,7 @@
 """The catalogue of scene material: sound classes, recordings and pictures, by name.
 
-In:   `catalogue.json`, committed beside this module.
+In:   `catalogue.json` (the kinds of the benchmark scenes) and `more_kinds.json` (kinds that only
+      training uses), committed beside this module.
 Out:  a `Catalogue` of frozen records. `fetch` gets the files, `assets` reads them.
 
 What not to get wrong: a *family* (package + file stem + near-duplicates: takes, velocity layers,
@@ -23,7 +24,8 @@ from omni2sound.config import from_json
 from omni2sound.errors import ConfigError
 
 Split = Literal["train", "val", "test"]
-Kind = Literal["impulsive", "sustained"]
+Kind = Literal["impulsive", "repeated", "sustained", "continuous"]
+KindSet = Literal["bench", "all"]
 Motion = Literal["strike", "bounce", "shake", "pulse", "pass_by", "speak", "open"]
 
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -50,7 +52,8 @@ class SoundClass:
     held_out_verbs: tuple[str, ...]
     """Verbs that only test captions use."""
     kind: Kind
-    """Impulsive: one clear onset within 50 ms. Sustained: all others."""
+    """Impulsive: one clear onset within 50 ms. Repeated: single hits that come in rows, like steps.
+    Continuous: goes on by itself, like wind. Sustained: all others."""
     motions: tuple[Motion, ...]
     """How a picture of it may move while it sounds; empty without pictures."""
     yamnet_classes: tuple[str, ...]
@@ -169,6 +172,21 @@ class Catalogue:
         return cls.from_json(source.read_text(encoding="utf-8"))
 
     @classmethod
+    def load_all(cls) -> Catalogue:
+        """Read the committed catalogue and the kinds that only training uses, as one.
+
+        Its first classes, recordings and pictures are those of `load`, unchanged.
+        """
+        text = (resources.files(__package__) / "more_kinds.json").read_text(encoding="utf-8")
+        base, more = cls.load(), from_json(_MoreKinds, json.loads(text), where="more_kinds")
+        return cls(
+            version=f"{base.version}+{more.version}",
+            classes=base.classes + more.classes,
+            recordings=base.recordings + more.recordings,
+            pictures=base.pictures + more.pictures,
+        )
+
+    @classmethod
     def from_json(cls, text: str) -> Catalogue:
         """Read what `to_json` wrote.
 
@@ -276,6 +294,16 @@ class Catalogue:
     @cached_property
     def _pictures_by_key(self) -> Mapping[tuple[str, str], tuple[Picture, ...]]:
         return _group(self.pictures)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _MoreKinds:
+    """What `more_kinds.json` adds: kinds, their items, and training items of known kinds."""
+
+    version: str
+    classes: tuple[SoundClass, ...]
+    recordings: tuple[Recording, ...]
+    pictures: tuple[Picture, ...]
 
 
 def _group(items: Iterable[_Item]) -> dict[tuple[str, str], tuple[_Item, ...]]:

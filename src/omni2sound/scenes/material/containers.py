@@ -47,12 +47,15 @@ class Samples:
     sample_rate_hz: int
 
 
-def iter_deb(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
+def iter_deb(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, IO[bytes]]]:
     """Yield (name, content) of the wanted files of a Debian package, in archive order.
 
     Args:
         path: The .deb file.
         wanted: Names without leading slash, as in "usr/share/sounds/x.wav".
+
+    Yields:
+        A content can only be read forwards, before the next file is asked for.
 
     Raises:
         MediaError: If the file is not a Debian package or is damaged.
@@ -69,15 +72,25 @@ def iter_deb(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]
                     key = member.name.removeprefix("./")
                     if key not in left or not member.isfile():
                         continue
-                    _check_size(key, member.size)
                     content = tar.extractfile(member)
                     if content is not None:
                         left.discard(key)
-                        yield key, content.read()
+                        yield key, content
                     if not left:
                         return
     except (OSError, EOFError, lzma.LZMAError, zlib.error, tarfile.TarError) as error:
         raise MediaError(f"{path} is not a readable Debian package: {error}") from error
+
+
+def read_whole(name: str, content: IO[bytes]) -> bytes:
+    """Read a file of a package into memory.
+
+    Raises:
+        MediaError: If it is larger than any file that is needed.
+    """
+    whole = content.read(MAX_MEMBER_BYTES + 1)
+    _check_size(name, len(whole))
+    return whole
 
 
 def read_rcc(data: bytes) -> dict[str, bytes]:

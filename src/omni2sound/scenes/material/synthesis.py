@@ -332,6 +332,40 @@ def _beep(rng: np.random.Generator) -> Wave:
     return wave
 
 
+def _frying(rng: np.random.Generator) -> Wave:
+    wave = 0.25 * _band(_noise(rng, 4), rng.uniform(1500, 3000), 7600, 1)
+    wave *= 0.75 + 0.25 * _slow(rng, 4, 5)
+    for start_s in rng.uniform(0, 4, int(rng.uniform(700, 2200))):
+        length_s, low_hz = rng.uniform(0.0006, 0.003), rng.uniform(1500, 3500)
+        grain = _band(_noise(rng, 0.012), low_hz, 7700, 1)
+        _add(wave, start_s, rng.exponential(0.5) * grain * np.exp(-_time(0.012) / length_s))
+    return wave
+
+
+def _heartbeat(rng: np.random.Generator) -> Wave:
+    wave = 0.002 * _noise(rng, 4)
+    period_s, hz = rng.uniform(0.65, 1.0), rng.uniform(38, 62)
+    gap_s, at_s = rng.uniform(0.27, 0.4) * period_s, 0.0
+    time = _time(0.18)
+    swell = np.sin(np.pi * np.minimum(time / 0.09, 1)) * np.exp(-time / 0.06)
+    while at_s < 3.8:
+        _add(wave, at_s, np.sin(2 * np.pi * hz * time) * swell)
+        _add(wave, at_s + gap_s, 0.7 * np.sin(2 * np.pi * 1.25 * hz * time) * swell)
+        at_s += period_s * rng.uniform(0.97, 1.03)
+    return wave
+
+
+def _kettle(rng: np.random.Generator) -> Wave:
+    time = _time(4)
+    rise = np.clip(time / rng.uniform(0.3, 1), 0, 1)
+    hz = rng.uniform(1800, 3000) * (0.93 + 0.07 * rise)
+    hz *= 1 + 0.01 * np.sin(2 * np.pi * rng.uniform(4, 9) * time)
+    breath = 0.35 * _band(_noise(rng, 4), 1200, 7500, 1)
+    return rise * (
+        _tone(hz, 2, 2) + breath + 0.3 * _resonate(_noise(rng, 4), float(hz.mean()), 120)
+    )
+
+
 MODELS: dict[str, Model] = {
     "beep": _beep,
     "chop": _chop,
@@ -339,8 +373,11 @@ MODELS: dict[str, Model] = {
     "cricket": _cricket,
     "fire": _fire,
     "frog": _frog,
+    "frying": _frying,
     "glass": _glass,
+    "heartbeat": _heartbeat,
     "horn": _horn,
+    "kettle": _kettle,
     "owl": _owl,
     "rain": _rain,
     "saw": _saw,

@@ -35,6 +35,9 @@ PEAK = 0.95
 
 _FADE_S = 0.03
 _STEADY_S = 0.3
+_LOOP_AFTER_S = 0.05
+"""An event that outlasts its recording by more is a bed."""
+_CROSSFADE_S = 0.25
 _CANVAS_MARGIN = 0.25
 """How far the background reaches beyond the picture, in picture heights."""
 
@@ -145,6 +148,8 @@ def _play(row_N: NDArray[np.float32], scene: Scene, event: SceneEvent, assets: S
     """Write one event into its stem, its measured onset exactly at `onset_s`."""
     level = level_of(assets, event.recording_id)
     waveform = assets.waveform(event.recording_id)
+    if event.offset_s - event.onset_s > level.duration_s + _LOOP_AFTER_S:
+        waveform = _looped(waveform, level.onset_s, event.offset_s - event.onset_s)
     start = round((event.onset_s - level.onset_s) * SAMPLE_RATE_HZ)
     skipped = max(0, -start)
     begin, end = max(0, start), min(len(row_N), round(event.offset_s * SAMPLE_RATE_HZ))
@@ -158,6 +163,21 @@ def _play(row_N: NDArray[np.float32], scene: Scene, event: SceneEvent, assets: S
     if fade:
         sound[-fade:] *= np.linspace(1, 0, fade, dtype=np.float32)
     row_N[begin : begin + len(sound)] = sound
+
+
+def _looped(
+    waveform: NDArray[np.float32], onset_s: float, duration_s: float
+) -> NDArray[np.float32]:
+    """Repeat a recording from its onset until it lasts, each time fading into its beginning."""
+    onset = round(onset_s * SAMPLE_RATE_HZ)
+    once = waveform[onset:]
+    fade = min(round(_CROSSFADE_S * SAMPLE_RATE_HZ), len(once) // 3)
+    rise = np.sin(np.linspace(0, np.pi / 2, fade, dtype=np.float32))
+    looped = waveform.copy()
+    while len(looped) < onset + duration_s * SAMPLE_RATE_HZ:
+        joint = looped[len(looped) - fade :] * rise[::-1] + once[:fade] * rise
+        looped = np.concatenate([looped[: len(looped) - fade], joint, once[fade:]])
+    return looped
 
 
 def _nearness(scene: Scene, event: SceneEvent, begin: int, count: int) -> NDArray[np.float32]:
