@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.generate.kinds import all_kinds
-from omni2sound.scenes.material.catalogue import DISTRACTOR, Catalogue
+from omni2sound.scenes.material.catalogue import DISTRACTOR, SPLITS, Catalogue
 from omni2sound.scenes.material.synthesis import SYNTHESIS
 
 BASE, WHOLE = Catalogue.load(), Catalogue.load_all()
@@ -84,6 +85,22 @@ def test_names_do_not_say_two_kinds() -> None:
     for field in ("names", "held_out_names"):
         names = Counter(name for c in WHOLE.classes for name in getattr(c, field))
         assert max(names.values()) == 1
+
+
+def test_the_documented_tables_are_those_of_the_catalogue() -> None:
+    page = Path(__file__).parents[3] / "docs" / "reference" / "scene-material.md"
+    text = page.read_text(encoding="utf-8")
+    kinds = text.split("<!-- more kinds: generated -->")[1].split("<!-- end -->")[0]
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in kinds.splitlines()[3:]]
+    rows = [row for row in rows if row]
+    assert [row[0] for row in rows] == [c.class_id for c in NEW]
+    for class_id, kind, numbers, *_ in rows:
+        counts = [len(WHOLE.recordings_of(class_id, split)) for split in SPLITS]
+        assert numbers == " / ".join(map(str, counts)), class_id
+        assert kind == WHOLE.sound_class(class_id).kind
+    licences = text.split("<!-- more licences: generated -->")[1].split("<!-- end -->")[0]
+    used = {(r.licence, r.attribution, r.package) for r in ADDED}
+    assert all(f"| {' | '.join(row)} |" in licences for row in used)
 
 
 def test_the_tagger_knows_every_label() -> None:
