@@ -19,7 +19,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,8 @@ from omni2sound.media.info import AudioStreamInfo, MediaInfo, probe
 from omni2sound.media.layouts import ASSUMED, safe, stated_layout
 from omni2sound.media.loudness.level import Leveling, level
 from omni2sound.media.samples import MAX_SAMPLE_RATE_HZ, Audio, resample, round_half_up
-from omni2sound.media.timing.sound_clock import place_blocks
+from omni2sound.media.timing.priming import priming_left
+from omni2sound.media.timing.sound_clock import Grid, place_blocks
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ MAX_AUDIO_VALUES = 2**29
 """Samples times channels of one reading: 2 GiB, three hours of one channel at 48 kHz."""
 _SEEK_BEYOND_S = 10
 _SEEK_MARGIN_S = 2
+_GRID_BLOCKS = 4
 _READ_ON_S = Fraction(1, 2)
 """Read beyond the end of what is asked for: a hole shows only by what follows it."""
 
@@ -110,6 +112,25 @@ def read_audio(
     return audio if sample_rate_hz is None else resample(audio, sample_rate_hz)
 
 
+class _Blocks:
+    """Decoded blocks in stored order; of those before the part that is read, no samples."""
+
+    def __init__(self) -> None:
+        self.stamps: list[int | None] = []
+        self.lengths: list[int] = []
+        self.num_before = 0
+        self.samples: list[NDArray[np.float32]] = []
+        """Of the others."""
+
+    def add(self, stamp: int | None, block_CN: NDArray[np.float32], *, is_before: bool) -> None:
+        self.stamps.append(stamp)
+        self.lengths.append(block_CN.shape[1])
+        if is_before and not self.samples:
+            self.num_before += 1
+        else:
+            self.samples.append(block_CN)
+
+
 class _Reader:
     """Decodes one track and puts each block where its timestamp says."""
 
@@ -123,6 +144,8 @@ class _Reader:
         self.stream = stream
         self.time_base = Fraction(stream.time_base or 0)  # flushed frames do not know theirs
         self.timeline = info.timeline
+        self.span = info.sounds.get(track.index)
+        self.priming = priming_left(container, stream)
         self.mono = mono
         self.rate = 0
         self.channels = 0
@@ -132,10 +155,10 @@ class _Reader:
 
     def read(self, start_s: Fraction, duration_s: Fraction | None) -> Audio:
         sought = start_s > _SEEK_BEYOND_S and self.timeline.can_seek(self.stream.index)
+        grid = self._grid() if sought else None
         if sought:
             sought = self._seek(start_s)
-        blocks: list[NDArray[np.float32]] = []
-        stamps: list[int | None] = []
+        blocks = _Blocks()
         first, num_values = 0, 0
         stop: int | None = None
         read_on = 0
@@ -147,20 +170,20 @@ class _Reader:
                 if duration_s is not None:
                     stop = round_half_up((start_s + duration_s) * self.rate)
             at = due if stamp is None else stamp
-            due = (due if blocks or stamp is None else stamp) + block_CN.shape[1]
+            due = (due if blocks.stamps or stamp is None else stamp) + block_CN.shape[1]
             if stop is not None and min(at, due) >= stop + read_on:
                 break
-            if not blocks and at + block_CN.shape[1] < first - _SEEK_MARGIN_S * self.rate:
-                continue
-            stamps.append(stamp if blocks else at)
-            blocks.append(block_CN)
-            num_values += block_CN.size
+            is_before = at + block_CN.shape[1] < first - _SEEK_MARGIN_S * self.rate
+            blocks.add(stamp if blocks.stamps else at, block_CN, is_before=is_before)
+            num_values += block_CN.size if blocks.samples else 0
             self._check_size(num_values)
         if self.rate == 0 and sought:  # nothing was there to be decoded
             raise MediaError(f"{self.name}: no sound from {float(start_s):g} s on; it ends earlier")
         if self.rate == 0:
             raise MediaError(f"{self.name}: no sound can be decoded; re-encode it")
-        parts = self._placed(blocks, stamps)
+        if sought and grid is not None and blocks.stamps:
+            blocks.stamps[0] = grid.place(blocks.stamps[0])
+        parts = self._placed(blocks)
         end = max((at + part_CN.shape[1] for at, part_CN in parts), default=0) - first
         end = max(0, end - self.num_padding) if stop is None else min(max(0, end), stop - first)
         channels = 1 if self.mono else self.channels
@@ -183,25 +206,43 @@ class _Reader:
             )
         return Audio(samples_CN=samples_CN, sample_rate_hz=self.rate, layout=layout)
 
-    def _placed(
-        self, blocks: list[NDArray[np.float32]], stamps: list[int | None]
-    ) -> list[tuple[int, NDArray[np.float32]]]:
+    def _placed(self, blocks: _Blocks) -> list[tuple[int, NDArray[np.float32]]]:
         """(position in samples after second 0, samples) in time order; the later one is heard."""
         parts = []
-        lengths = [block_CN.shape[1] for block_CN in blocks]
         tick_s = float(self.time_base)
-        for piece in place_blocks(stamps, lengths, rate_hz=self.rate, tick_s=tick_s):
+        for piece in place_blocks(blocks.stamps, blocks.lengths, rate_hz=self.rate, tick_s=tick_s):
             if piece.at > MAX_DURATION_S * self.rate:
                 raise MediaError(f"{self.name}: timestamps beyond {MAX_DURATION_S} s; re-encode it")
-            if piece.warp is not None:
-                whole_CN = np.concatenate(blocks[piece.first : piece.stop], axis=1)
-                parts.append(piece.warp.apply(whole_CN))
+            kept = max(piece.first, blocks.num_before)
+            skipped = sum(blocks.lengths[piece.first : kept])
+            if kept >= piece.stop:
                 continue
-            at = piece.at
-            for block_CN in blocks[piece.first : piece.stop]:
+            samples = blocks.samples[kept - blocks.num_before : piece.stop - blocks.num_before]
+            if piece.warp is not None:
+                parts.append(piece.warp.apply(np.concatenate(samples, axis=1), skipped=skipped))
+                continue
+            at = piece.at + skipped
+            for block_CN in samples:
                 parts.append((at, block_CN))
                 at += block_CN.shape[1]
         return parts
+
+    def _grid(self) -> Grid | None:
+        """Find where all blocks begin, from the first ones; None if timestamps are needed for it.
+
+        Timestamps that are rounded to less than a sample need no help.
+        """
+        if self.span is None:
+            return None
+        found = list(islice(self._iter_blocks(sought=False), _GRID_BLOCKS))
+        tick = float(self.time_base) * self.rate
+        if len(found) < _GRID_BLOCKS or tick <= 1 or found[0][0] is None:
+            return None
+        first, *lengths = (block_CN.shape[1] for _, block_CN in found)
+        span_s = self.span.end_s - self.span.start_s
+        grid = Grid(origin=found[0][0] + first, length=lengths[0], tick=tick)
+        holds = len(set(lengths)) == 1 and grid.holds(self.span.num_packets, span_s * self.rate)
+        return grid if holds else None
 
     def _check_size(self, num_values: int) -> None:
         if num_values > MAX_AUDIO_VALUES:
@@ -224,6 +265,7 @@ class _Reader:
 
     def _iter_blocks(self, *, sought: bool) -> Iterator[tuple[int | None, NDArray[np.float32]]]:
         """(timestamp in samples after second 0, block) in stored order."""
+        priming = 0 if sought else self.priming
         for frame in self._frames(sought=sought):
             layout_name = safe(frame.layout).name
             pts, self.num_padding = frame.pts, _padding(frame, self.time_base)
@@ -249,6 +291,11 @@ class _Reader:
             if pts is not None and self.time_base:
                 time_s = pts * self.time_base - self.timeline.start_s
                 stamp = round_half_up(time_s * self.rate)
+            if priming:
+                dropped = min(priming, block_CN.shape[1])
+                block_CN = block_CN[:, dropped:]
+                stamp = stamp if stamp is None else stamp + dropped
+                priming -= dropped
             yield stamp, block_CN
 
     def _remixed(self, frame: AudioFrame) -> AudioFrame:

@@ -43,10 +43,12 @@ from omni2sound.media.files import (
 from omni2sound.media.layouts import safe, stated_layout
 from omni2sound.media.samples import round_half_up
 from omni2sound.media.timing.edits import ticks_within
+from omni2sound.media.timing.priming import OPUS_RATE_HZ, priming_left
 from omni2sound.media.timing.timeline import (
     MAX_UNTOLD_S,
     ClockScan,
     Hidden,
+    SoundSpan,
     Timeline,
     TrackScan,
     join,
@@ -143,8 +145,8 @@ class MediaInfo:
     video: VideoStreamInfo | None
     audio: AudioStreamInfo | None
     timeline: Timeline
-    spans_s: Mapping[int, tuple[Fraction, Fraction]]
-    """Start and end of each sound track's packets, by stream index, on the container's clock."""
+    sounds: Mapping[int, SoundSpan]
+    """When each sound track has packets, by stream index."""
 
     @property
     def duration_s(self) -> Fraction:
@@ -185,6 +187,7 @@ class _Scan:
         self.picture: VideoFrame | None = None
         self.sound: _FirstSound | None = None
         self.is_mov = container.format.name.startswith("mov")
+        self.priming = priming_left(container, self.audio) if self.audio else 0
 
     def info(self) -> MediaInfo:
         sounds = [s for s in self.container.streams.audio if _is_sound(s)]
@@ -210,13 +213,11 @@ class _Scan:
             self._tell_missing(told_s, max(ends_s, default=told_s))
         if video is None and audio is None:
             raise MediaError(f"{self.name}: holds a header but no picture and no sound")
-        spans_s = {
-            s.index: scan.tracks[s.index].seconds(offsets_s, Fraction(0))
-            for s in sounds
-            if scan.tracks[s.index].num_shown
-        }
+        spans = {s.index: span for s in sounds if (span := _span(scan.tracks[s.index], offsets_s))}
         others = [
-            span for i, span in spans_s.items() if self.audio is None or i != self.audio.index
+            (span.start_s, span.end_s)
+            for index, span in spans.items()
+            if self.audio is None or index != self.audio.index
         ]
         start_s, end_s = join(
             None if video is None or video.is_still else _extent(video),
@@ -230,9 +231,7 @@ class _Scan:
             duration_s=end_s - start_s,
             clocks={index: clock for index, clock in clocks.items() if clock is not None},
         )
-        return MediaInfo(
-            path=self.path, video=video, audio=audio, timeline=timeline, spans_s=spans_s
-        )
+        return MediaInfo(path=self.path, video=video, audio=audio, timeline=timeline, sounds=spans)
 
     def _read_packets(self, streams: list[VideoStream | AudioStream], scan: ClockScan) -> None:
         num_pictures = num_sounds = 0
@@ -271,7 +270,8 @@ class _Scan:
         if frame is None:
             return
         length_s = Fraction(frame.samples, frame.sample_rate)
-        start_s = None if frame.pts is None else frame.pts * track.time_base
+        left_s = Fraction(self.priming, OPUS_RATE_HZ)
+        start_s = None if frame.pts is None else frame.pts * track.time_base + left_s
         padding_s = length_s if self.audio.codec_context.codec.lossy else Fraction(0)
         self.sound = _FirstSound(start_s=start_s, padding_s=padding_s)
         # A fragmented mp4 without edit lists has no room for what lies before zero: the encoder's
@@ -434,6 +434,13 @@ class _FirstSound:
     start_s: Fraction | None
     padding_s: Fraction
     """Most that can be padding on either side; lossless codecs have none."""
+
+
+def _span(track: TrackScan, offsets_s: list[Fraction]) -> SoundSpan | None:
+    if not track.num_shown:
+        return None
+    start_s, end_s = track.seconds(offsets_s, Fraction(0))
+    return SoundSpan(start_s=start_s, end_s=end_s, num_packets=track.num_packets)
 
 
 def _extent(track: VideoStreamInfo | AudioStreamInfo) -> tuple[Fraction, Fraction]:

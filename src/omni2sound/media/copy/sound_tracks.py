@@ -186,8 +186,7 @@ def _describe(stream: AudioStream, number: int, info: MediaInfo) -> SoundTrack:
     language, variety = language_code(tags.get("language", ""))
     layout = safe(stream.codec_context.layout)
     names = [_DOWNMIX.get(channel.name, channel.name) for channel in layout.channels]
-    span_s = info.spans_s.get(stream.index)
-    start_s, end_s = (None, None) if span_s is None else (x - info.timeline.start_s for x in span_s)
+    span, zero_s = info.sounds.get(stream.index), info.timeline.start_s
     return SoundTrack(
         index=stream.index,
         channels=layout.nb_channels,
@@ -195,8 +194,8 @@ def _describe(stream: AudioStream, number: int, info: MediaInfo) -> SoundTrack:
         speaker=names[0] if named_layout(names) == "mono" and names != [_CENTRE] else "",
         number=number,
         sample_rate_hz=stream.codec_context.sample_rate,
-        start_s=start_s,
-        end_s=end_s,
+        start_s=None if span is None else span.start_s - zero_s,
+        end_s=None if span is None else span.end_s - zero_s,
         language=language,
         variety=variety,
         title=" ".join(tags.get("title", "").split()),

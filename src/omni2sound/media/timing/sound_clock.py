@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -59,12 +60,51 @@ class Warp:
     places: NDArray[np.float64]
     """Its place on the timeline, in samples, rising."""
 
-    def apply(self, piece_CN: NDArray[np.float32]) -> tuple[int, NDArray[np.float32]]:
-        """Resample a piece (C, N); return the place of the first sample, and the samples."""
-        begin = int(np.ceil(self.places[0]))
+    def apply(
+        self, piece_CN: NDArray[np.float32], *, skipped: int = 0
+    ) -> tuple[int, NDArray[np.float32]]:
+        """Resample a piece (C, N); return the place of the first sample, and the samples.
+
+        Args:
+            piece_CN: The piece without ...
+            skipped: ... so many samples at its beginning.
+        """
+        begin = int(np.ceil(np.interp(skipped, self.sources, self.places)))
         stop = max(begin + 1, round(float(self.places[-1])))
         wanted = np.interp(np.arange(begin, stop), self.places, self.sources)
-        return begin, _interpolate(piece_CN, wanted)
+        return begin, _interpolate(piece_CN, wanted - skipped)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Grid:
+    """Places at which blocks begin that are all of one length, in samples.
+
+    Where reading begins in the middle, the first timestamp alone would say where all of it stands,
+    and it may be rounded to 1 ms. Read from the beginning, blocks are counted.
+    """
+
+    origin: int
+    length: int
+    tick: float
+    """What the container rounds timestamps to."""
+
+    def holds(self, num_blocks: int, span: Fraction) -> bool:
+        """Whether the timestamps of a whole track, from first to last, have neither hole nor drift.
+
+        Args:
+            num_blocks: Number of its blocks; the last one may be short.
+            span: From the beginning of the first to the end of the last.
+        """
+        missing = num_blocks * self.length - float(span)
+        return -2 * self.tick <= missing <= self.length + 2 * self.tick
+
+    def place(self, stamp: int | None) -> int | None:
+        """Return the place that a timestamp means; itself if it is none of them."""
+        if stamp is None:
+            return None
+        steps = _half_up((stamp - self.origin) / self.length)
+        place = self.origin + steps * self.length
+        return place if abs(place - stamp) <= 2 * self.tick else stamp
 
 
 def place_blocks(

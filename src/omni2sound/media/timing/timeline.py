@@ -110,6 +110,15 @@ def _turn_pts(packet: Packet[Any]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SoundSpan:
+    """What the timestamps of a sound track's packets cover, on the container's clock."""
+
+    start_s: Fraction
+    end_s: Fraction
+    num_packets: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Hidden:
     """Pictures that an edit list keeps from the screen, and which others are built upon."""
 
