@@ -12,21 +12,18 @@ file changes. What the times mean is settled in `media.timing`.
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import av
-import numpy as np
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
@@ -42,45 +39,28 @@ from omni2sound.media.files import (
 )
 from omni2sound.media.layouts import safe, stated_layout
 from omni2sound.media.samples import round_half_up
+from omni2sound.media.streams import (
+    Orientation,
+    displayed_size,
+    is_picture,
+    is_sound,
+    orientation_of,
+    usable_aspect,
+    usable_fps,
+)
+from omni2sound.media.timing.clock_scan import ClockScan
 from omni2sound.media.timing.edits import ticks_within
 from omni2sound.media.timing.priming import OPUS_RATE_HZ, priming_left
-from omni2sound.media.timing.timeline import (
-    MAX_UNTOLD_S,
-    ClockScan,
-    Hidden,
-    SoundSpan,
-    Timeline,
-    TrackScan,
-    join,
-)
+from omni2sound.media.timing.timeline import Hidden, SoundSpan, Timeline, join
+from omni2sound.media.timing.track_scan import MAX_UNTOLD_S, TrackScan
 
 logger = logging.getLogger(__name__)
 
 _MAX_PACKETS_TO_FIRST_PICTURE = 300
 _MAX_PACKETS_TO_FIRST_SOUND = 64
 _MAX_LEAD_S = Fraction(1, 2)
-_FALLBACK_FPS = 25
-_MIN_FPS = Fraction(1, 120)
-_MAX_FPS = 1000
-_MAX_PIXEL_ASPECT = 16
 _MISSING_S, _MISSING_SHARE = 0.5, 0.1
 """A file that ends earlier than its header says by this much (both) is reported as incomplete."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Orientation:
-    """How stored rows and columns become the shown picture: transpose first, then flips."""
-
-    transpose: bool = False
-    flip_rows: bool = False
-    flip_columns: bool = False
-
-    @property
-    def rotation_deg(self) -> int:
-        """Clockwise rotation of the shown picture, one of 0, 90, 180, 270; mirrors ignored."""
-        if self.transpose:
-            return 270 if self.flip_rows else 90
-        return 180 if self.flip_columns else 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,8 +160,8 @@ class _Scan:
         self.path = path
         self.name = shown_name(path)
         self.container = container
-        self.video = next((s for s in container.streams.video if _is_picture(s)), None)
-        self.audio = next((s for s in container.streams.audio if _is_sound(s)), None)
+        self.video = next((s for s in container.streams.video if is_picture(s)), None)
+        self.audio = next((s for s in container.streams.audio if is_sound(s)), None)
         # Asked before any decoding: PyAV 19 crashes where the decoder could not be opened.
         self.codec_name = self.video.codec_context.name if self.video else ""
         self.picture: VideoFrame | None = None
@@ -190,7 +170,7 @@ class _Scan:
         self.priming = priming_left(container, self.audio) if self.audio else 0
 
     def info(self) -> MediaInfo:
-        sounds = [s for s in self.container.streams.audio if _is_sound(s)]
+        sounds = [s for s in self.container.streams.audio if is_sound(s)]
         streams: list[VideoStream | AudioStream] = [*sounds]
         if self.video is not None:
             streams.insert(0, self.video)
@@ -302,7 +282,7 @@ class _Scan:
             return Fraction(0)
         if not track.has_pts and not track.begins_untimed and 0 < track.last_duration_s <= 1:
             return track.last_duration_s  # the decoder knows, the header not
-        return 1 / _usable_fps(stream)
+        return 1 / usable_fps(stream)
 
     def _video_info(
         self,
@@ -354,8 +334,8 @@ class _Scan:
             or self.container.format.name in ("gif", "apng", "mjpeg")
         )
         is_avi = self.container.format.name == "avi"  # what it gives as pts is a guess from dts
-        aspect = _usable_aspect(stream.sample_aspect_ratio)
-        orientation = _orientation(self.picture)
+        aspect = usable_aspect(stream.sample_aspect_ratio)
+        orientation = orientation_of(self.picture)
         width, height = displayed_size(self.picture.width, self.picture.height, aspect, orientation)
         return VideoStreamInfo(
             index=stream.index,
@@ -447,54 +427,8 @@ def _extent(track: VideoStreamInfo | AudioStreamInfo) -> tuple[Fraction, Fractio
     return track.start_s, track.start_s + track.duration_s
 
 
-def displayed_size(
-    width: int, height: int, aspect: Fraction, orientation: Orientation
-) -> tuple[int, int]:
-    """Stored size to shown (width, height): pixels are made square by stretching the width."""
-    width = max(1, math.floor(width * aspect + Fraction(1, 2)))
-    return (height, width) if orientation.transpose else (width, height)
-
-
 def _is_animated_webp(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(21)
     is_extended = len(head) == 21 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X"
     return is_extended and bool(head[20] & 2)
-
-
-def _is_picture(stream: VideoStream) -> bool:
-    """Cover art inside a sound file is no video."""
-    # PyAV types codec_context as always present; it is None where FFmpeg has no decoder.
-    has_decoder = getattr(stream, "codec_context", None) is not None
-    return has_decoder and not stream.disposition & av.stream.Disposition.attached_pic
-
-
-def _is_sound(stream: AudioStream) -> bool:
-    return getattr(stream, "codec_context", None) is not None
-
-
-def _usable_fps(stream: VideoStream) -> Fraction:
-    for rate in (stream.average_rate, stream.base_rate):
-        if rate is not None and _MIN_FPS <= rate <= _MAX_FPS:
-            return Fraction(rate)  # PyAV 19 gives its own class
-    return Fraction(_FALLBACK_FPS)
-
-
-def _usable_aspect(aspect: Fraction | None) -> Fraction:
-    """Files hold 0/1, 1/0 and nonsense here; such pixels count as square."""
-    if aspect is None or not Fraction(1, _MAX_PIXEL_ASPECT) <= aspect <= _MAX_PIXEL_ASPECT:
-        return Fraction(1)
-    return Fraction(aspect)
-
-
-def _orientation(frame: VideoFrame) -> Orientation:
-    """Read the display matrix: a stored point (x, y) is shown at (ax + cy, bx + dy)."""
-    # By key: iterating gives entries in PyAV 18, keys in PyAV 19.
-    entries = cast("Mapping[SideDataType, bytes]", frame.side_data)
-    matrix = bytes(entries.get(SideDataType.DISPLAYMATRIX, b""))
-    if len(matrix) < 36:
-        return Orientation()
-    a, b, _, c, d = (int(value) for value in np.frombuffer(matrix, dtype=np.int32)[:5])
-    if abs(a) + abs(d) >= abs(b) + abs(c):
-        return Orientation(flip_rows=d < 0, flip_columns=a < 0)
-    return Orientation(transpose=True, flip_rows=b < 0, flip_columns=c < 0)

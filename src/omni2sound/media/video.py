@@ -33,7 +33,8 @@ from omni2sound.media.files import (
     open_input,
     shown_name,
 )
-from omni2sound.media.info import MediaInfo, Orientation, VideoStreamInfo, probe
+from omni2sound.media.info import MediaInfo, VideoStreamInfo, probe
+from omni2sound.media.streams import Orientation
 
 logger = logging.getLogger(__name__)
 

@@ -26,8 +26,9 @@ from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
 from omni2sound.media.copy.picture_data import lost_when_encoded
-from omni2sound.media.info import Orientation, VideoStreamInfo
+from omni2sound.media.info import VideoStreamInfo
 from omni2sound.media.samples import round_half_up
+from omni2sound.media.streams import Orientation
 
 _MIN_TICKS_PER_S = 10_000
 _FALLBACK_TICKS_PER_S = 90_000

@@ -15,7 +15,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from omni2sound.media.files import open_input, read_packets
-from omni2sound.media.timing.timeline import MAX_REORDER, Timeline
+from omni2sound.media.timing.timeline import Timeline
+from omni2sound.media.timing.track_scan import MAX_REORDER
 
 
 def ticks_within(path: Path, index: int, first: tuple[int | None, int], begin: int) -> int:

@@ -18,6 +18,7 @@ import av
 from omni2sound.errors import MediaError
 from omni2sound.media import probe
 from omni2sound.media.files import MAX_DURATION_S, open_input
+from omni2sound.media.streams import is_picture, is_sound
 
 _TELL_LENGTH = ("mov", "matroska", "wav", "flac", "ogg", "aiff", "w64")
 """Start of FFmpeg's names of formats whose header holds the length."""
@@ -56,8 +57,8 @@ def _look_into(path: Path, _size: int, _mtime_ns: int) -> Contents | str:
 
 def _read(path: Path) -> Contents:
     with open_input(path) as container:
-        sounds = [s for s in container.streams.audio if s.codec_context is not None]
-        pictures = [s for s in container.streams.video if _is_picture(s)]
+        sounds = [s for s in container.streams.audio if is_sound(s)]
+        pictures = [s for s in container.streams.video if is_picture(s)]
         lengths = [
             float(s.duration * s.time_base)
             for s in (*sounds, *pictures)
@@ -74,8 +75,3 @@ def _read(path: Path) -> Contents:
         parts = [p.duration_s for p in (info.audio, info.video) if p is not None]
         duration_s = float(max(parts, default=info.duration_s))
     return Contents(has_sound=bool(sounds), has_picture=bool(pictures), duration_s=duration_s)
-
-
-def _is_picture(stream: av.VideoStream) -> bool:
-    has_decoder = getattr(stream, "codec_context", None) is not None
-    return has_decoder and not stream.disposition & av.stream.Disposition.attached_pic

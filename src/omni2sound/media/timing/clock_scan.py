@@ -1,0 +1,103 @@
+"""Where the clock of a file jumps.
+
+In:   the packets of all tracks that are read, in stored order.
+Out:  the number of each packet's clock, and what joins a clock to the one before it.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any, cast
+
+from av.container import InputContainer
+from av.format import Flags
+from av.packet import Packet
+
+from omni2sound.media.timing.timeline import TURN, turn_pts
+from omni2sound.media.timing.track_scan import TrackScan
+
+_BACK_S, _FORWARD_S = 0.1, 10.0
+"""Steps of decoding time that mean a new clock; FFmpeg's copy uses the same two numbers."""
+
+
+class ClockScan:
+    """Finds where the clock of a file jumps, over all tracks that are read."""
+
+    def __init__(self, container: InputContainer, tracks: dict[int, TrackScan]) -> None:
+        self.tracks = tracks
+        """By stream index."""
+        self.num_clocks = 1
+        self._joins: list[tuple[int, Fraction, Fraction]] = []
+        """(clock before, where it is due to go on, where the new one begins) of each new clock."""
+        self._may_jump = bool(container.format.flags & cast("int", Flags.ts_discont.value))
+
+    def add(self, packet: Packet[Any]) -> None:
+        """Take a packet in, in stored order over all tracks."""
+        track = self.tracks[packet.stream.index]
+        if self._may_jump:
+            turned = self._turn(track, packet)
+            track.add(packet, self._clock_of(track, packet), turned)
+        else:
+            track.add(packet, 0)
+
+    def _turn(self, track: TrackScan, packet: Packet[Any]) -> int:
+        """Add whole turns to a packet's times, such that it follows on best; return the ticks."""
+        turned = 0
+        if packet.dts is not None and track.next_s is not None:
+            due = track.next_s / float(track.time_base)
+            turned = round((due - packet.dts) / TURN) * TURN
+            packet.dts += turned
+            if packet.pts is not None:
+                packet.pts += turned
+            if track.clock or turned:
+                turn_pts(packet)
+        return turned
+
+    def _clock_of(self, track: TrackScan, packet: Packet[Any]) -> int:
+        time, due = packet.dts, track.next
+        if time is None:
+            return track.clock
+        if packet.pts is not None and abs(packet.pts - time) * track.time_base > _FORWARD_S:
+            time = packet.pts  # FFmpeg guessed the other one from the part before
+            span = track.spans.get(track.clock)
+            due = time if span is None or span.end is None else span.end
+        time_s = float(time * track.time_base)
+        clock = track.clock
+        if track.next_s is None:
+            clock = self.num_clocks - 1
+        elif not -_BACK_S <= time_s - track.next_s <= _FORWARD_S:
+            clock = self._other_clock(track, time_s)
+            if clock == self.num_clocks:
+                self._join(track, due, time)
+        track.next = time + (packet.duration or 0)
+        track.next_s = float(track.next * track.time_base)
+        return clock
+
+    def _join(self, track: TrackScan, due: int, begin: int) -> None:
+        """Let a new clock begin where one track is due to go on, as FFmpeg's copy does.
+
+        The others go along: sound may overlap itself by the codec's padding.
+        """
+        self._joins.append((track.clock, due * track.time_base, begin * track.time_base))
+        self.num_clocks += 1
+
+    def _other_clock(self, track: TrackScan, time_s: float) -> int:
+        """Find the clock of a packet that does not follow on the one before; may be a new one."""
+        assert track.next_s is not None
+        others = [o for o in self.tracks.values() if o is not track and o.next_s is not None]
+        for other in others:  # another track went over to a new clock before this one
+            if other.clock > track.clock and abs(time_s - (other.next_s or 0)) <= _FORWARD_S:
+                return other.clock
+        if time_s > track.next_s and any(
+            other.clock == track.clock and time_s - (other.next_s or 0) <= _FORWARD_S
+            for other in others
+        ):
+            return track.clock  # a picture stood while the sound went on, or the other way round
+        return self.num_clocks
+
+    def offsets_s(self) -> list[Fraction]:
+        """Return for each clock the seconds that join it to the one before it."""
+        offsets = [Fraction(0)]
+        for before, due_s, begin_s in self._joins:
+            offsets.append(offsets[before] + due_s - begin_s)
+        return offsets
