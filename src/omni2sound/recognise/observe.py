@@ -30,6 +30,7 @@ from omni2sound.encoders.pictures import resize
 from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.media.info import probe
 from omni2sound.media.video import iter_frames
+from omni2sound.recognise.cuts import find_cuts
 from omni2sound.recognise.detector import Box, Detector
 from omni2sound.recognise.motion import Motion, compare
 from omni2sound.recognise.things import Thing, Things, load_things
@@ -97,6 +98,8 @@ class Seen:
     things: tuple[SeenThing, ...]
     looked_s: tuple[float, ...]
     """Times of the pictures that were looked at."""
+    cuts_s: tuple[float, ...] = ()
+    """Times of cuts, seconds."""
 
 
 @dataclass(slots=True)
@@ -160,7 +163,11 @@ class Recogniser:
             and seen.weight >= _LEAST_PROMINENCE * len(times)
         ]
         found.sort(key=lambda thing: -thing.prominence)
-        return Seen(things=tuple(found), looked_s=tuple(times))
+        return Seen(
+            things=tuple(found),
+            looked_s=tuple(times),
+            cuts_s=find_cuts(video, duration_s),
+        )
 
     def _look(
         self, i: int, frame: NDArray[np.uint8], motion: Motion, sightings: dict[int, _Sighting]
