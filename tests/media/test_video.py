@@ -11,13 +11,14 @@ from tempfile import TemporaryDirectory
 import av
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from omni2sound.errors import MediaError, UserError
-from omni2sound.media import iter_frames, probe
-from tests.media.clips import LEVELS, clicks, number_of, shown_number, write_video
+from omni2sound.media import Audio, iter_frames, mux, probe, read_audio
+from omni2sound.media.video import iter_pictures
+from tests.media.clips import LEVELS, clicks, number_of, onset_s, shown_number, write_video
 
 RATES = [Fraction(12), Fraction(24_000, 1001), Fraction(25), Fraction(30_000, 1001), Fraction(60)]
 BASE = Fraction(1, 600)
@@ -123,6 +124,44 @@ def test_second_zero_is_the_first_shown_picture(tmp_path: Path, suffix: str, fir
         assert found == list(range(3, 20))
     else:
         assert found == list(range(20))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    first=st.integers(-6000, -1),
+    steps=st.lists(st.integers(1, 900), min_size=4, max_size=60),
+    b_frames=st.sampled_from(["0", "3"]),
+    with_sound=st.booleans(),
+    suffix=st.sampled_from([".mp4", ".mkv"]),
+)
+def test_matroska_pictures_before_zero_keep_their_times(
+    first: int, steps: list[int], b_frames: str, with_sound: bool, suffix: str
+) -> None:
+    """FFmpeg gives them no time, whatever their rate."""
+    ticks_s = [Fraction(first + sum(steps[:i]), 600) for i in range(len(steps) + 1)]
+    assume(ticks_s[-1] >= 0)  # else there is nothing to count from
+    sound = clicks([0.1], duration_s=1) if with_sound else None
+    with TemporaryDirectory() as folder:
+        path = write_video(
+            Path(folder) / "in.mkv", ticks=[int(600 * t) for t in ticks_s], sound=sound,
+            options={"bf": b_frames, "x264-params": "b-adapt=0"},
+            container_options={"avoid_negative_ts": "disabled"},
+        )  # fmt: skip
+        info = probe(path)
+        found = list(iter_pictures(path))
+        due_s = [float(t - ticks_s[0]) for t in ticks_s]
+        assert [float(t) for t, _ in found] == pytest.approx(due_s, abs=0.002)
+        shown = [number_of(frame.to_ndarray(format="rgb24")) for _, frame in found]
+        assert shown == [n % LEVELS for n in range(len(ticks_s))]
+        if sound is not None:
+            assert onset_s(read_audio(path)) == pytest.approx(0.1 - float(ticks_s[0]), abs=0.003)
+        silence = Audio(samples_CN=np.zeros((1, 100), np.float32), sample_rate_hz=16_000)
+        mux(path, silence, Path(folder) / f"out{suffix}")
+        copied = [float(t) for t, _ in iter_pictures(Path(folder) / f"out{suffix}")]
+        assert copied == pytest.approx(due_s, abs=0.003)
+        assert probe(Path(folder) / f"out{suffix}").duration_s == pytest.approx(
+            float(info.duration_s), abs=0.05
+        )
 
 
 @pytest.mark.parametrize("start_s", [1.5, 3.0, 4.95, 7.0, 9.9])

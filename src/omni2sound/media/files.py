@@ -26,6 +26,7 @@ from av.stream import Stream
 
 from omni2sound.errors import MediaError, UserError
 from omni2sound.files import atomic_path
+from omni2sound.media.block_times import with_block_times
 
 MAX_FILE_BYTES = 16 * 2**30
 MAX_DURATION_S = 6 * 3600
@@ -37,6 +38,8 @@ MAX_PACKETS = 8_000_000
 
 _StreamT = TypeVar("_StreamT", bound=Stream)
 
+_FILE = "file:"
+"""This prefix keeps a name like "a:b.mp4" from naming a protocol."""
 _BITEXACT = 0x0400
 """AVFMT_FLAG_BITEXACT of FFmpeg's avformat.h."""
 
@@ -104,7 +107,7 @@ def open_input(path: Path, **demuxer_options: str) -> Iterator[InputContainer]:
                 f"{name}: {status.st_size} bytes, the limit is {MAX_FILE_BYTES}; cut it in parts"
             )
         with av.open(
-            f"file:{path}",  # the prefix keeps a name like "a:b.mp4" from naming a protocol
+            f"{_FILE}{path}",
             options={"max_pixels": str(MAX_PIXELS)},
             container_options={
                 "protocol_whitelist": "file",
@@ -132,6 +135,13 @@ def read_packets(container: InputContainer, *streams: _StreamT) -> Iterator[Pack
     """
     # PyAV's types forget which stream a packet belongs to.
     packets = cast("Iterator[Packet[_StreamT]]", container.demux(*streams))
+    packets = _whole_packets(packets)
+    if "matroska" in container.format.name:
+        packets = with_block_times(packets, Path(container.name.removeprefix(_FILE)))
+    return packets
+
+
+def _whole_packets(packets: Iterator[Packet[_StreamT]]) -> Iterator[Packet[_StreamT]]:
     num_read = 0
     while True:
         try:
@@ -231,7 +241,7 @@ def create_output(
     try:
         with atomic_path(path, replace=overwrite) as temporary:
             with av.open(
-                f"file:{temporary}",
+                f"{_FILE}{temporary}",
                 "w",
                 format=container_format,
                 container_options=options,
