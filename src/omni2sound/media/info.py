@@ -50,6 +50,7 @@ from omni2sound.media.streams import (
 )
 from omni2sound.media.timing.clock_scan import ClockScan
 from omni2sound.media.timing.edits import ticks_within
+from omni2sound.media.timing.joined import refuse_joined
 from omni2sound.media.timing.priming import OPUS_RATE_HZ, priming_left
 from omni2sound.media.timing.timeline import Hidden, SoundSpan, Timeline, join
 from omni2sound.media.timing.track_scan import MAX_UNTOLD_S, TrackScan
@@ -218,6 +219,7 @@ class _Scan:
         pictures = scan.tracks[self.video.index] if self.video else None
         if pictures is not None and self.container.format.name != "avi":  # its times are guesses
             pictures.hold()
+        packet: Packet[Any] | None = None
         for num_before, packet in enumerate(read_packets(self.container, *streams)):
             if num_before == MAX_PACKETS:
                 raise MediaError(f"{self.name}: more than {MAX_PACKETS} packets; cut it in parts")
@@ -236,6 +238,12 @@ class _Scan:
             self._try_decode(None)
         if pictures is not None:
             pictures.settle(self.picture)
+        refuse_joined(
+            self.path,
+            self.container.format.name,
+            steps_back=any(track.steps_back for track in scan.tracks.values()),
+            read_to=(packet.pos if packet else None) or 0,
+        )
 
     def _try_sound(self, packet: Packet[Any], track: TrackScan) -> None:
         """Decode up to the first sample: it tells the delay that decoder and packet agree on."""

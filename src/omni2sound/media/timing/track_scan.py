@@ -20,6 +20,8 @@ if the header's duration has room for it, else a damaged timestamp, which would 
 sound."""
 MAX_REORDER = 16
 """Pictures stored before one that is shown earlier."""
+_MAX_STEP_BACK_S = Fraction(1, 10)
+"""Where decoding times are missing, presentation times stand in."""
 
 
 class Span:
@@ -35,6 +37,7 @@ class Span:
         self.stored_end: int | None = None
         """End of the last one in stored order: in mp4 that one carries the track's length."""
         self.longest_gap = 0
+        self.longest_step_back = 0
         self.num_untimed = 0
         """Packets before the first one with a time; FFmpeg's Matroska gives no negative times."""
         self._first_timed: int | None = None
@@ -48,7 +51,9 @@ class Span:
         order = packet.dts if packet.dts is not None else packet.pts
         if order is not None:
             if self._order is not None:
-                self.longest_gap = max(self.longest_gap, abs(order - self._order))
+                step = order - self._order
+                self.longest_gap = max(self.longest_gap, abs(step))
+                self.longest_step_back = max(self.longest_step_back, -step)
             self._order = order
         time = packet.pts if packet.pts is not None else packet.dts
         if time is None:
@@ -210,6 +215,12 @@ class TrackScan:
     def longest_gap_s(self) -> Fraction:
         """Longest step between decoding times of neighbours on one clock."""
         return max(span.longest_gap for span in self.spans.values()) * self.time_base
+
+    @property
+    def steps_back(self) -> bool:
+        """Whether decoding times ever step back by more than pictures are reordered."""
+        steps = (span.longest_step_back * self.time_base for span in self.spans.values())
+        return max(steps) > _MAX_STEP_BACK_S
 
     def seconds(self, offsets_s: list[Fraction], frame_s: Fraction) -> tuple[Fraction, Fraction]:
         """Return start and end on the joined clock."""

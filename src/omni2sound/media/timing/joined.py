@@ -1,0 +1,176 @@
+"""Files that were joined byte by byte (`cat A B`), in formats that do not allow for it.
+
+In:   a path, the name of its format, what its packets tell.
+Out:  an error or a warning that names the byte at which the second file begins.
+
+Transport streams and DVD files may be joined so; their clocks are closed (`clock_scan`). Matroska,
+FLV and mp4 begin with a header that counts for all that follows. FFmpeg passes over the second
+header: of Matroska and of fragmented mp4 it mixes the packets of both files, each with times from
+0 on; of others it reads the first file only.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from omni2sound.errors import MediaError
+from omni2sound.media.files import shown_name
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 1 << 20
+_MAX_HEADER = 128
+"""Bytes within which a header is known."""
+_EBML, _SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
+"""Element ids (RFC 8794, RFC 9559)."""
+_MATROSKA = re.compile(_EBML + rb".{1,64}?(?:matroska|webm).{0,32}?" + _SEGMENT, re.DOTALL)
+_FLV = re.compile(rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09\x00{4}")
+"""Header of FLV, then the size of no tag before it."""
+_FRAGMENT = re.compile(rb"tfhd.{4}(.{4}).{0,40}?tfdt(.).{3}(.{8})", re.DOTALL)
+"""Boxes with a track's number, and its first decoding time in 4 or 8 bytes (ISO 14496-12)."""
+_MAX_FRAGMENTS = 64
+"""Fragments that are read on either side: each may hold one track only."""
+
+
+def refuse_joined(path: Path, format_name: str, *, steps_back: bool, read_to: int) -> None:
+    """Refuse a file of which FFmpeg would mix two; say it where it reads the first one only.
+
+    Args:
+        path: A file whose packets have been read.
+        format_name: FFmpeg's.
+        steps_back: Whether decoding times step back.
+        read_to: Byte at which the last packet was found.
+
+    Raises:
+        MediaError: It holds several files one behind the other, and their packets are mixed.
+    """
+    begin: int | None = None
+    mixed, tool = True, "ffmpeg -f concat"
+    if format_name.startswith("matroska"):
+        begin, tool = _second_matroska(path, steps_back=steps_back), "mkvmerge -o OUT.mkv A + B"
+    elif format_name == "flv":
+        begin, mixed = _second_flv(path, 1 if steps_back else read_to), steps_back
+    elif format_name.startswith("mov") and (found := _second_mp4(path)):
+        begin, mixed = found
+    if begin is None:
+        return
+    what = f"{shown_name(path)}: expected one file, got several, one behind the other"
+    advice = f"cut it at byte {begin} (head -c, tail -c), and join the parts with {tool}"
+    if mixed:
+        raise MediaError(
+            f"{what}, as `cat` joins them, whose times contradict each other; {advice}"
+        )
+    logger.warning("%s; the first one is used, as players do; for all, %s", what, advice)
+
+
+def _second_matroska(path: Path, *, steps_back: bool) -> int | None:
+    """Where a second Matroska file begins; None: nowhere.
+
+    Unless times step back, nothing is sought before the end of the first one, which recordings of
+    a browser don't tell.
+    """
+    with path.open("rb") as file:
+        begin = 1 if steps_back else _end_of_segment(file)
+        return None if begin is None else _find(file, _EBML, _MATROSKA, begin)
+
+
+def _second_flv(path: Path, begin: int) -> int | None:
+    """Where a second FLV file begins, at or after a byte of the first; None: nowhere."""
+    with path.open("rb") as file:
+        return _find(file, b"FLV\x01", _FLV, max(1, begin))
+
+
+def _second_mp4(path: Path) -> tuple[int, bool] | None:
+    """Where a second mp4 begins, and whether FFmpeg mixes both; None: nowhere.
+
+    A header that is repeated between fragments whose times go on begins nothing.
+    """
+    with path.open("rb") as file:
+        boxes = list(_boxes(file))
+        kinds = [kind for kind, _, _ in boxes]
+        if b"moov" not in kinds or b"ftyp" not in kinds[kinds.index(b"moov") :]:
+            return None
+        second = kinds.index(b"ftyp", kinds.index(b"moov"))
+        if b"moov" not in kinds[second:]:
+            return None
+        begin = boxes[second][1]
+        before = [box for box in boxes[:second] if box[0] == b"moof"][-_MAX_FRAGMENTS:]
+        after = [box for box in boxes[second:] if box[0] == b"moof"][:_MAX_FRAGMENTS]
+        if not after:
+            return begin, False
+        first_due = 0 if b"mdat" in kinds[:second] else -1
+        last = dict(_fragment_times(file, before))
+        times = dict(reversed(list(_fragment_times(file, after))))
+        restarts = any(time <= last.get(track, first_due) for track, time in times.items())
+        return (begin, True) if restarts else None
+
+
+def _end_of_segment(file: BinaryIO) -> int | None:
+    """Where the first Segment ends; None: it does not say."""
+    at, kind = 0, b""
+    while kind != _SEGMENT:
+        file.seek(at)
+        head = file.read(12)
+        split = _num_bytes(head[:1])
+        end = split + _num_bytes(head[split : split + 1])
+        if len(head) < end:
+            return None
+        kind, ones = head[:split], (1 << 7 * (end - split)) - 1
+        size = int.from_bytes(head[split:end], "big") & ones
+        if size == ones:
+            return None
+        at += end + size
+    return at
+
+
+def _num_bytes(first: bytes) -> int:
+    """Length of an EBML number, from its first byte; 9 if it is none."""
+    return 9 - first[0].bit_length() if first else 9
+
+
+def _find(file: BinaryIO, magic: bytes, header: re.Pattern[bytes], begin: int) -> int | None:
+    file.seek(begin)
+    before, at = b"", begin
+    while chunk := file.read(_CHUNK):
+        data = before + chunk
+        found = data.find(magic)
+        while found >= 0:
+            if header.match(data, found):
+                return at - len(before) + found
+            found = data.find(magic, found + 1)
+        at += len(chunk)
+        before = data[-_MAX_HEADER:]
+    return None
+
+
+def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Yield (kind, start, size) of each box at the top of an mp4."""
+    at = 0
+    while True:
+        file.seek(at)
+        head = file.read(16)
+        if len(head) < 8:
+            return
+        size, kind = struct.unpack_from(">I4s", head)
+        if size == 1 and len(head) == 16:
+            (size,) = struct.unpack_from(">Q", head, 8)
+        if size < 8:
+            return
+        yield kind, at, size
+        at += size
+
+
+def _fragment_times(
+    file: BinaryIO, fragments: Sequence[tuple[bytes, int, int]]
+) -> Iterator[tuple[int, int]]:
+    """Yield (track, first decoding time in ticks) of each part of each fragment."""
+    for _, start, size in fragments:
+        file.seek(start)
+        for track, version, time in _FRAGMENT.findall(file.read(min(size, _CHUNK))):
+            ticks = time if version != b"\0" else time[:4]
+            yield int.from_bytes(track, "big"), int.from_bytes(ticks, "big")

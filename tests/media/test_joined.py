@@ -1,0 +1,161 @@
+"""Files joined byte by byte (`cat A B`) in formats whose header counts for the whole file."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from omni2sound.errors import MediaError
+from omni2sound.media import probe
+from tests.media.clips import clicks, write_video
+
+FPS = 25
+KINDS: dict[str, dict[str, Any]] = {
+    "mkv": {},
+    "webm": {"codec": "libvpx", "sound_codec": "libopus"},
+    "flv": {"codec": "flv1", "rate_hz": 44_100},
+    "mp4": {},
+}
+
+
+def part(path: Path, seconds: float, *, rate_hz: int = 48_000, **more: Any) -> bytes:
+    write_video(
+        path, ticks=range(round(seconds * FPS)), time_base=Fraction(1, FPS),
+        sound=clicks([0.5], duration_s=seconds, sample_rate_hz=rate_hz), **more,
+    )  # fmt: skip
+    return path.read_bytes()
+
+
+def joined(folder: Path, kind: str, *parts: bytes) -> Path:
+    path = folder / f"joined.{kind}"
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+def refusal(path: Path, begin: int) -> str:
+    with pytest.raises(MediaError) as refused:
+        probe(path)
+    message = str(refused.value)
+    assert message.startswith(f"{path.name}: expected one file, got several")
+    assert f"cut it at byte {begin} " in message
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("kind", ["mkv", "webm"])
+@pytest.mark.parametrize("live", [False, True], ids=["whole", "live"])
+@pytest.mark.parametrize("seconds", [(2, 2), (1, 3), (3, 1)])
+def test_matroska_behind_matroska_is_refused(
+    tmp_path: Path, kind: str, seconds: tuple[float, float], *, live: bool
+) -> None:
+    """FFmpeg mixes both: of 100 pictures, 50 stand on each other."""
+    options = {"live": "1"} if live else {}
+    a, b = (
+        part(tmp_path / f"{s}-{n}.{kind}", s, container_options=options, **KINDS[kind])
+        for n, s in enumerate(seconds)
+    )
+    assert probe(tmp_path / f"{seconds[0]}-0.{kind}").duration_s == pytest.approx(
+        seconds[0], abs=0.02
+    )
+    assert "mkvmerge" in refusal(joined(tmp_path, kind, a, b), len(a))
+    refusal(joined(tmp_path, kind, a, b, a), len(a))
+
+
+def test_matroska_of_another_size_or_codec_is_refused(tmp_path: Path) -> None:
+    a = part(tmp_path / "a.mkv", 1)
+    refusal(joined(tmp_path, "mkv", a, part(tmp_path / "b.mkv", 1, size=(64, 48))), len(a))
+    refusal(joined(tmp_path, "mkv", a, part(tmp_path / "c.mkv", 1, **KINDS["webm"])), len(a))
+    refusal(joined(tmp_path, "mkv", a, part(tmp_path / "d.webm", 1, **KINDS["webm"])), len(a))
+
+
+def test_matroska_behind_half_a_matroska_is_refused(tmp_path: Path) -> None:
+    """The first header says that the file is longer than it is."""
+    a = part(tmp_path / "a.mkv", 2)[:-1000]
+    refusal(joined(tmp_path, "mkv", a, a), len(a))
+
+
+def test_what_lies_behind_a_matroska_and_is_none_is_passed_over(tmp_path: Path) -> None:
+    a = part(tmp_path / "a.mkv", 1)
+    for behind in (b"\xec\x84" + bytes(4), b"\x1aE\xdf\xa3" + bytes(3000), bytes(2_000_000)):
+        path = joined(tmp_path, "mkv", a, behind)
+        assert probe(path).duration_s == pytest.approx(1, abs=0.02)
+
+
+def test_header_of_matroska_within_a_packet_is_no_second_file(tmp_path: Path) -> None:
+    """A subtitle or an attachment may hold anything."""
+    a = part(tmp_path / "a.mkv", 1)
+    header = a[: a.index(b"\x18S\x80g") + 12]
+    path = tmp_path / "b.mkv"
+    with av.open(str(tmp_path / "a.mkv")) as source, av.open(str(path), "w") as target:
+        streams = {s.index: target.add_stream_from_template(s) for s in source.streams}
+        target.add_attachment("inner.mkv", "video/x-matroska", header)
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream.index]
+                target.mux(packet)
+    assert header in path.read_bytes()
+    assert probe(path).duration_s == pytest.approx(1, abs=0.02)
+
+
+def test_of_joined_flv_the_first_is_used_and_the_rest_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As FFmpeg and players do."""
+    a = part(tmp_path / "a.flv", 2, **KINDS["flv"])
+    path = joined(tmp_path, "flv", a, a)
+    assert probe(path).duration_s == probe(tmp_path / "a.flv").duration_s
+    said = [r.getMessage() for r in caplog.records]
+    assert len(said) == 1
+    assert said[0].startswith("joined.flv: expected one file, got several")
+    assert f"byte {len(a)} " in said[0]
+
+
+def test_of_joined_mp4_the_first_is_used_and_the_rest_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    a, b = part(tmp_path / "a.mp4", 2), part(tmp_path / "b.mp4", 3)
+    path = joined(tmp_path, "mp4", a, b)
+    assert probe(path).duration_s == probe(tmp_path / "a.mp4").duration_s
+    said = [r.getMessage() for r in caplog.records]
+    assert len(said) == 1
+    assert said[0].startswith("joined.mp4: expected one file, got several")
+    assert f"byte {len(a)} " in said[0]
+
+
+FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+
+
+@pytest.mark.parametrize("seconds", [(2, 2), (1, 3), (3, 1)])
+def test_fragments_that_begin_again_are_refused(
+    tmp_path: Path, seconds: tuple[float, float]
+) -> None:
+    a = part(tmp_path / "a.mp4", seconds[0], container_options=FRAGMENTED)
+    b = part(tmp_path / "b.mp4", seconds[1], container_options=FRAGMENTED)
+    refusal(joined(tmp_path, "mp4", a, b), len(a))
+
+
+def test_a_header_that_is_repeated_between_fragments_begins_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Downloaders put the header of a stream before each of its segments."""
+    data = part(tmp_path / "a.mp4", 4, options={"g": "25"}, container_options=FRAGMENTED)
+    at, starts = 0, {}
+    while at < len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        starts.setdefault(kind, []).append(at)
+        at += size
+    header, moofs = data[: starts[b"moof"][0]], [*starts[b"moof"], starts[b"mfra"][0]]
+    assert len(moofs) == 6  # four of pictures, one of sound, the end
+    segments = [header + data[a:b] for a, b in pairwise(moofs)]
+    path = joined(tmp_path, "mp4", *segments)
+    assert probe(path).duration_s == probe(tmp_path / "a.mp4").duration_s
+    assert probe(path).video.num_frames == 4 * FPS  # type: ignore[union-attr]
+    assert not caplog.records
