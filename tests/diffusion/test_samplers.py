@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -115,3 +116,21 @@ def test_a_sampler_that_does_not_fit_is_refused() -> None:
         )
     with pytest.raises(ConfigError, match="at least 1, got 0"):
         sample(ideal_v, noise(), objective=Objective(), config=SamplerConfig(), num_steps=0)
+
+
+def test_a_bound_keeps_predicted_latents_within_it_and_changes_none_inside() -> None:
+    plain = SamplerConfig()
+    free = sample(ideal_v, noise(), objective=Objective(), config=plain, num_steps=6)
+    widest = float(free.abs().max())
+    for bound, same in ((10 * widest, True), (0.5 * widest, False)):
+        kept = sample(
+            ideal_v, noise(), objective=Objective(), config=replace(plain, bound=bound), num_steps=6
+        )
+        assert torch.allclose(kept, free, atol=1e-5) == same
+        assert float(kept.abs().max()) <= bound * 1.01
+
+
+def test_a_bound_is_refused_where_it_has_no_meaning() -> None:
+    for kind, bound in (("dpmpp-2m", -1.0), ("euler", 3.0)):
+        with pytest.raises(ConfigError, match="bound"):
+            SamplerConfig(kind=kind, bound=bound)  # type: ignore[arg-type]

@@ -49,7 +49,8 @@ def test_ablations_are_what_they_are_called() -> None:
 
 
 def test_unknown_names_are_refused_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match="no recipe 'big'; known: tiny, embedded, paper"):
+    known = "no recipe 'big'; known: tiny, embedded, embedded-v4, paper"
+    with pytest.raises(ConfigError, match=known):
         recipe_named("big")
     with pytest.raises(ConfigError, match="no ablation 'x'; known: t2a-only"):
         recipe_named("tiny+x")

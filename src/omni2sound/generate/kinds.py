@@ -20,8 +20,6 @@ from torch import Tensor
 from omni2sound.encoders.base import Tokens
 from omni2sound.scenes.material.catalogue import Catalogue, SoundClass
 
-_NEAR = 0.4
-"""Cosine similarity of mean token states."""
 _NUM_NEAREST = 3
 _COMMON = frozenset(
     {"animal", "bar", "bars", "box", "call", "floor", "instrument", "kit", "line", "machine", "man"}
@@ -50,16 +48,18 @@ def uses_known_word(prompt: str, kinds: Sequence[SoundClass]) -> bool:
     return any(_stem(word) in known for word in _words(prompt))
 
 
-def nearest(tokens: Tokens, kinds: Sequence[SoundClass]) -> tuple[SoundClass, ...]:
+def nearest(tokens: Tokens, kinds: Sequence[SoundClass], *, near: float) -> tuple[SoundClass, ...]:
     """The nearest kinds of a prompt that is near none; nothing if it is near one.
 
     Args:
         tokens: The prompt's tokens, and then those of `example_of` of each kind.
         kinds: The kinds, in the same order.
+        near: Cosine similarity of mean token states from which a prompt is near, of the encoder's
+            `TextEncoderSpec`.
     """
     means = mean_states(tokens)
     similarity_K = torch.nn.functional.cosine_similarity(means[:1], means[1:])
-    if float(similarity_K.max()) >= _NEAR:
+    if float(similarity_K.max()) >= near:
         return ()
     best = similarity_K.topk(min(_NUM_NEAREST, len(kinds))).indices
     return tuple(kinds[int(i)] for i in best)

@@ -8,6 +8,7 @@ from omni2sound.errors import UserError
 from omni2sound.plugins import Registry
 from omni2sound.recipes.ablations import ABLATIONS, ablate
 from omni2sound.recipes.embedded import embedded
+from omni2sound.recipes.embedded_v4 import embedded_v4
 from omni2sound.recipes.paper import paper
 from omni2sound.recipes.tiny import tiny
 from omni2sound.train.recipe import Recipe
@@ -16,7 +17,7 @@ __all__ = ["RECIPES", "recipe_named"]
 
 RECIPES: Registry[Callable[[], Recipe]] = Registry(
     "recipe",
-    {"tiny": tiny, "embedded": embedded, "paper": paper},
+    {"tiny": tiny, "embedded": embedded, "embedded-v4": embedded_v4, "paper": paper},
     kind=Callable,
     note=f"each also with + and one of {', '.join(ABLATIONS)}; plugins add others",
 )

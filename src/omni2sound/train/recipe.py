@@ -136,6 +136,8 @@ class Recipe:
     of the words, and paraphrases are not understood."""
     text_drop: float = added(0.0)
     """Token dropout after the text encoder: probability of each token; one is always kept."""
+    latent_bound: float = added(0.0)
+    """`SamplerConfig.bound` of the trained model: how far from 0 predicted latents may lie."""
     resident: bool = added(False)
     """On-device features: keep all of them in the device's memory and build batches there
     (`data.batches.on_device`), for a GPU that would wait for the host. The random draws differ

@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -259,7 +259,8 @@ def _model_config(card: ModelCard, recipe: Recipe) -> PipelineConfig:
     Raises:
         ConfigError: If the recipe does not fit the components.
     """
-    sampler = SamplerConfig(kind="dpmpp-2m" if recipe.objective.kind == "v" else "euler")
+    solver: Literal["dpmpp-2m", "euler"] = "dpmpp-2m" if recipe.objective.kind == "v" else "euler"
+    sampler = SamplerConfig(kind=solver, bound=recipe.latent_bound)
     own = {
         "timebase": TimeBase(),
         "dit": recipe.dit,

@@ -1,0 +1,182 @@
+"""Does a model sound as typed sentences ask, in words that training never had?
+
+    python benchmarks/quality/typed_sentences.py --model embedded [--limit 24] [--continuous]
+    python benchmarks/quality/typed_sentences.py --nearest bge-small
+
+Reads the 120 sentences of `typed_sentences.tsv`: 60 for kinds of the benchmark scenes, 60 for kinds
+that `more_kinds.json` adds. None holds a training name of its kind (a test checks it); they were
+written by someone who knows the list of kinds. For each, one sound of 8 s at the model's own
+settings, seed = its number. Heard: a YAMNet label of one of its kinds is among the five best (the
+class hit of `stage-v1`). Silent: no second above -50 dBFS. Speech and music are counted where the
+sentence asks for neither. Intervals are 95 %, over sentences.
+
+`--continuous` measures, instead, how much of a clip is filled by kinds that go on by themselves:
+one prompt in training words for each, the share of 100 ms frames within 30 dB of the loudest.
+
+`--nearest` makes no sound: it asks a text encoder alone for the kind whose training phrases
+(each name with a verb) are nearest in the mean, as an upper guide to what a model can understand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from omni2sound import Omni2SoundPipeline
+from omni2sound.bench.metrics.tagging import CatalogueTagger
+from omni2sound.bench.stats.bootstrap import bootstrap_mean
+from omni2sound.encoders.base import TextEncoderBase
+from omni2sound.encoders.metric.yamnet import YamNet
+from omni2sound.encoders.registry import TEXT_ENCODERS
+from omni2sound.generate.kinds import example_of, mean_states
+from omni2sound.scenes.beds import bed_classes
+from omni2sound.scenes.material.catalogue import Catalogue
+
+FILE = Path(__file__).with_suffix(".tsv")
+DURATION_S = 8.0
+SILENT_DBFS = -50.0
+FILLED_DB = 30.0
+MUSICAL = frozenset(
+    {"bass", "bell", "cowbell", "cymbal", "drum", "flute", "guitar", "organ", "piano"}
+    | {"saxophone", "trumpet", "violin", "xylophone"}
+)
+SPOKEN = frozenset({"applause", "crowd"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sentence:
+    """One typed sentence."""
+
+    prompt: str
+    kinds: tuple[str, ...]
+    """Kinds of which one should be heard."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What one sentence's sound holds."""
+
+    heard: bool
+    silent: bool
+    unasked: bool
+    """Whether there is speech or music that the sentence does not ask for."""
+
+
+def load_sentences() -> tuple[Sentence, ...]:
+    """Read the sentences, in file order."""
+    with FILE.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file, delimiter="\t")
+        return tuple(
+            Sentence(prompt=row["prompt"], kinds=tuple(row["kinds"].split(","))) for row in rows
+        )
+
+
+def is_silent(sound_N: NDArray[np.float32], rate_hz: int) -> bool:
+    """Whether no second of a sound is louder than `SILENT_DBFS`."""
+    seconds = [sound_N[i : i + rate_hz] for i in range(0, len(sound_N), rate_hz)]
+    loudest = max(float(np.square(s, dtype=np.float64).mean()) for s in seconds)
+    return 10 * np.log10(max(loudest, 1e-12)) < SILENT_DBFS
+
+
+def measure(sentence: Sentence, sound_N: NDArray[np.float32], ears: CatalogueTagger) -> Outcome:
+    """Listen to the sound (N,) at 16 kHz of one sentence."""
+    silent = is_silent(sound_N, YamNet.sample_rate_hz)
+    tags = ears.tag(sound_N, YamNet.sample_rate_hz)
+    kinds = set(sentence.kinds)
+    music = bool(tags.music) and not kinds & MUSICAL
+    speech = bool(tags.speech) and not kinds & SPOKEN
+    return Outcome(heard=bool(tags.classes & kinds), silent=silent, unasked=music or speech)
+
+
+def filled_share(sound_N: NDArray[np.float32], rate_hz: int) -> float:
+    """Share of 100 ms frames within `FILLED_DB` of the loudest."""
+    frame = rate_hz // 10
+    power = np.square(sound_N[: len(sound_N) // frame * frame], dtype=np.float64)
+    level_db = 10 * np.log10(power.reshape(-1, frame).mean(axis=1) + 1e-12)
+    return float((level_db > level_db.max() - FILLED_DB).mean())
+
+
+def nearest_kinds(encoder: TextEncoderBase, sentences: Sequence[Sentence]) -> list[int]:
+    """Place of the nearest right kind among all kinds, 0 for the nearest, for each sentence."""
+    kinds = Catalogue.load_all().classes
+
+    def mean_of(texts: Sequence[str]) -> Tensor:
+        return torch.nn.functional.normalize(mean_states(encoder(texts)), dim=-1)
+
+    phrases = [
+        [f"{name} {kind.verbs[i % len(kind.verbs)]}" for i, name in enumerate(kind.names)]
+        for kind in kinds
+    ]
+    means_KD = torch.stack([mean_of(of_kind).mean(dim=0) for of_kind in phrases])
+    similarity_NK = mean_of([s.prompt for s in sentences]) @ means_KD.T
+    places = []
+    for sentence, order in zip(
+        sentences, similarity_NK.argsort(dim=1, descending=True).tolist(), strict=True
+    ):
+        right = {i for i, kind in enumerate(kinds) if kind.class_id in sentence.kinds}
+        places.append(min(order.index(i) for i in right))
+    return places
+
+
+def _sound(pipeline: Omni2SoundPipeline, prompt: str, seed: int) -> NDArray[np.float32]:
+    audio = pipeline(prompt=prompt, duration_s=DURATION_S, seed=seed).audio
+    samples_N: NDArray[np.float32] = audio.samples_CN.mean(axis=0)
+    return samples_N
+
+
+def _line(name: str, values: Sequence[float]) -> str:
+    found = bootstrap_mean(np.array(values, dtype=np.float64))
+    return f"  {name:24} {found.value:.3f} [{found.low:.3f}, {found.high:.3f}] ({len(values)})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--limit", type=int, help="only every so many sentences as to have these")
+    parser.add_argument("--continuous", action="store_true")
+    parser.add_argument("--nearest", metavar="TEXT_ENCODER")
+    given = parser.parse_args()
+    if given.nearest:
+        encoder = TEXT_ENCODERS.find(given.nearest).load("cpu", published=None)
+        places = nearest_kinds(encoder, load_sentences())
+        for most in (1, 3, 5):
+            print(_line(f"{given.nearest}, nearest {most}", [p < most for p in places]))
+        return
+    pipeline, whole = Omni2SoundPipeline.from_pretrained(given.model), Catalogue.load_all()
+    if given.continuous:
+        known = set(Catalogue.load().class_ids)
+        shares: dict[bool, list[float]] = {True: [], False: []}
+        for seed, kind in enumerate(c for c in bed_classes(whole.classes) if c.kind != "repeated"):
+            share = filled_share(_sound(pipeline, example_of(kind), seed), YamNet.sample_rate_hz)
+            shares[kind.class_id in known].append(share)
+            print(f"  {kind.class_id:24} {share:.3f}", flush=True)
+        print(_line("benchmark's kinds", shares[True]))
+        print(_line("kinds for training", shares[False]))
+        return
+    ears, known = CatalogueTagger(YamNet.load(), whole), set(Catalogue.load().class_ids)
+    sentences = load_sentences()
+    chosen = sentences[:: max(1, len(sentences) // (given.limit or len(sentences)))]
+    outcomes: dict[bool, list[Outcome]] = {True: [], False: []}
+    for seed, sentence in enumerate(chosen):
+        outcome = measure(sentence, _sound(pipeline, sentence.prompt, seed), ears)
+        outcomes[bool(known & set(sentence.kinds))].append(outcome)
+        mark = "heard" if outcome.heard else "silent" if outcome.silent else "-"
+        print(f"{mark:7} {'+' if outcome.unasked else ' '} {sentence.prompt}", flush=True)
+    everything = outcomes[True] + outcomes[False]
+    print(_line("heard, benchmark's kinds", [o.heard for o in outcomes[True]]))
+    print(_line("heard, other kinds", [o.heard for o in outcomes[False]]))
+    print(_line("heard, all", [o.heard for o in everything]))
+    print(_line("silent", [o.silent for o in everything]))
+    print(_line("speech or music unasked", [o.unasked for o in everything]))
+
+
+if __name__ == "__main__":
+    main()
