@@ -1,6 +1,6 @@
 """The next default model: 92 kinds of sound, typed prompts, sounds that last.
 
-Run:  sh runs/embedded_v4/run.sh (docs/guides/train.md), or
+Run:  sh training/embedded_v4/run.sh (docs/guides/train.md), or
       omni2sound train embedded-v4 --data FEATURES --parts PARTS --out runs/embedded-v4
 
 `embedded` with four changes. Its features are of all kinds, a third of them beds, with typed
