@@ -187,7 +187,11 @@ class _Scan:
         offsets_s = scan.offsets_s()
         video = self._video_info(self.video, scan, frame_s, offsets_s) if self.video else None
         audio = self._audio_info(self.audio, scan, offsets_s) if self.audio else None
-        if all(s.duration is None for s in streams) and len(self.container.streams) == len(streams):
+        if (
+            not scan.may_jump
+            and all(s.duration is None for s in streams)
+            and len(self.container.streams) == len(streams)
+        ):
             # Matroska and FLV tell one duration for all; a stream that is not read may be longer.
             told_s = Fraction(self.container.duration or 0, av.time_base)
             ends_s = [x.start_s + x.duration_s for x in (video, audio) if x is not None]
@@ -238,6 +242,7 @@ class _Scan:
             self._try_decode(None)
         if pictures is not None:
             pictures.settle(self.picture)
+            pictures.correct()
         refuse_joined(
             self.path,
             self.container.format.name,
@@ -332,9 +337,11 @@ class _Scan:
             told_end_s = start_s + stream.duration * track.time_base
             if last_s < told_end_s:  # an edit list may end within the last picture
                 end_s = min(max(end_s, last_s + track.last_duration_s), told_end_s)
-        self._check_gap(stream, track.longest_gap_s, end_s - start_s)
+        if not scan.may_jump:
+            self._check_gap(stream, track.longest_gap_s, end_s - start_s)
         self._check_length(start_s, end_s)
-        if stream.duration is not None and not track.hidden:  # else that of what is stored
+        # With an edit list, the header tells the length of what is stored.
+        if stream.duration is not None and not track.hidden and not scan.may_jump:
             told_s = (stream.duration - track.unseen_ticks) * track.time_base
             self._tell_missing(told_s, end_s - start_s)
         is_still = track.num_shown == 1 and (

@@ -7,17 +7,41 @@ Out:  the number of each packet's clock, and what joins a clock to the one befor
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from av.container import InputContainer
 from av.format import Flags
 from av.packet import Packet
 
+from omni2sound.media.timing import mpeg_stamps
+from omni2sound.media.timing.mpeg_stamps import StampLog
 from omni2sound.media.timing.timeline import TURN, turn_pts
 from omni2sound.media.timing.track_scan import TrackScan
 
 _BACK_S, _FORWARD_S = 0.1, 10.0
 """Steps of decoding time that mean a new clock; FFmpeg's copy uses the same two numbers."""
+
+
+class _Join(NamedTuple):
+    """Where one track goes over to a new clock."""
+
+    before: int
+    """Number of the clock before."""
+    track: TrackScan
+    due: int
+    """Ticks at which the track is due to go on, on that clock, ..."""
+    begin: int
+    """... and at which it begins on the new one."""
+    number: int
+    """The packet that does, for a track with single timestamps to correct."""
+
+    @property
+    def offset_s(self) -> Fraction:
+        """Seconds from the new clock to the one before."""
+        (_, late), (_, late_begin) = (
+            self.track.moved.get(number, (0, 0)) for number in (self.number - 1, self.number)
+        )
+        return (self.due + late - self.begin - late_begin) * self.track.time_base
 
 
 class ClockScan:
@@ -27,24 +51,35 @@ class ClockScan:
         self.tracks = tracks
         """By stream index."""
         self.num_clocks = 1
-        self._joins: list[tuple[int, Fraction, Fraction]] = []
-        """(clock before, where it is due to go on, where the new one begins) of each new clock."""
-        self._may_jump = bool(container.format.flags & cast("int", Flags.ts_discont.value))
+        self._joins: list[_Join] = []
+        """What joins each clock but the first to an earlier one."""
+        # Such formats have no header that tells a length either.
+        self.may_jump = bool(container.format.flags & cast("int", Flags.ts_discont.value))
+        if self.may_jump:
+            for index, track in tracks.items():
+                if container.streams[index].codec_context.name in mpeg_stamps.CODECS:
+                    track.stamps = StampLog()
 
     def add(self, packet: Packet[Any]) -> None:
         """Take a packet in, in stored order over all tracks."""
         track = self.tracks[packet.stream.index]
-        if self._may_jump:
+        if self.may_jump:
             turned = self._turn(track, packet)
-            track.add(packet, self._clock_of(track, packet), turned)
+            clock = self._clock_of(track, packet)
+            if track.stamps is not None:
+                track.stamps.add(packet, clock)
+            track.add(packet, clock, turned)
         else:
             track.add(packet, 0)
 
     def _turn(self, track: TrackScan, packet: Packet[Any]) -> int:
         """Add whole turns to a packet's times, such that it follows on best; return the ticks."""
         turned = 0
-        if packet.dts is not None and track.next_s is not None:
-            due = track.next_s / float(track.time_base)
+        next_s = track.next_s
+        if next_s is None:  # its first packet: as the others
+            next_s = next((t.next_s for t in self.tracks.values() if t.next_s is not None), None)
+        if packet.dts is not None and next_s is not None:
+            due = next_s / float(track.time_base)
             turned = round((due - packet.dts) / TURN) * TURN
             packet.dts += turned
             if packet.pts is not None:
@@ -57,7 +92,11 @@ class ClockScan:
         time, due = packet.dts, track.next
         if time is None:
             return track.clock
-        if packet.pts is not None and abs(packet.pts - time) * track.time_base > _FORWARD_S:
+        if (
+            track.stamps is None
+            and packet.pts is not None
+            and abs(packet.pts - time) * track.time_base > _FORWARD_S
+        ):
             time = packet.pts  # FFmpeg guessed the other one from the part before
             span = track.spans.get(track.clock)
             due = time if span is None or span.end is None else span.end
@@ -78,7 +117,8 @@ class ClockScan:
 
         The others go along: sound may overlap itself by the codec's padding.
         """
-        self._joins.append((track.clock, due * track.time_base, begin * track.time_base))
+        number = 0 if track.stamps is None else len(track.stamps)
+        self._joins.append(_Join(track.clock, track, due, begin, number))
         self.num_clocks += 1
 
     def _other_clock(self, track: TrackScan, time_s: float) -> int:
@@ -98,6 +138,6 @@ class ClockScan:
     def offsets_s(self) -> list[Fraction]:
         """Return for each clock the seconds that join it to the one before it."""
         offsets = [Fraction(0)]
-        for before, due_s, begin_s in self._joins:
-            offsets.append(offsets[before] + due_s - begin_s)
+        for joint in self._joins:
+            offsets.append(offsets[joint.before] + joint.offset_s)
         return offsets

@@ -44,6 +44,13 @@ class TrackClock:
     """... by so much."""
     jumps: tuple[tuple[int, int], ...] = ()
     """(packet, ticks): from that packet on, counted from 0, so much is added."""
+    moved: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """By packet, what is added to its presentation and its decoding time, besides."""
+
+    @property
+    def counts_packets(self) -> bool:
+        """Whether packets are to be counted from the first one on."""
+        return bool(self.jumps or self.moved)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,8 +65,8 @@ class Timeline:
     """By stream index; a track without an entry needs no correction."""
 
     def can_seek(self, stream_index: int) -> bool:
-        """Whether timestamps in the file rise with time."""
-        return not self.clocks.get(stream_index, TrackClock()).jumps
+        """Whether a timestamp alone says when a packet is seen or heard."""
+        return not self.clocks.get(stream_index, TrackClock()).counts_packets
 
     def read_packets(
         self, container: InputContainer, stream: _StreamT, *, sought: bool = False
@@ -86,10 +93,11 @@ def _corrected(
         ticks = added + (clock.lead_ticks if number < clock.lead_packets else 0)
         if jumps:
             turn_pts(packet)
+        pts_ticks, dts_ticks = clock.moved.get(number, (0, 0))
         if packet.pts is not None:
-            packet.pts += ticks
+            packet.pts += ticks + pts_ticks
         if packet.dts is not None:
-            packet.dts += ticks
+            packet.dts += ticks + dts_ticks
         yield packet
 
 

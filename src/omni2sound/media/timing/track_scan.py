@@ -6,12 +6,14 @@ Out:  times on the joined clock, `TrackClock`, `Hidden`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
 from av.packet import Packet
 from av.video.frame import VideoFrame
 
+from omni2sound.media.timing.mpeg_stamps import StampLog
 from omni2sound.media.timing.timeline import ROUNDING_S, Hidden, TrackClock
 
 MAX_UNTOLD_S = 120
@@ -74,6 +76,12 @@ class Span:
             self.last, self.last_duration = time, packet.duration or 0
         self.stored_end = time + (packet.duration or 0)
 
+    def correct(self, times: Sequence[tuple[int, int]]) -> None:
+        """Replace what was found by (presentation time, duration) of each packet."""
+        self.first = min(time for time, _ in times)
+        self.last, self.last_duration = max(times)
+        self.stored_end = sum(times[-1])
+
     @property
     def end(self) -> int | None:
         """End of the last packet in presentation order."""
@@ -130,6 +138,10 @@ class TrackScan:
         self.lead_ticks = 0
         self.shift_ticks = 0
         """Added to all timestamps."""
+        self.stamps: StampLog | None = None
+        """Of a track whose timestamps have to be corrected one by one."""
+        self.moved: dict[int, tuple[int, int]] = {}
+        """By packet, what to add to its presentation and decoding time."""
 
     def hold(self) -> None:
         """Keep packets back until the first picture is known (`settle`)."""
@@ -189,6 +201,15 @@ class TrackScan:
                 self.keys_shown.append((self.num_packets, packet.pts or 0))
         self.num_packets += 1
 
+    def correct(self) -> None:
+        """Correct single timestamps, once all packets are in."""
+        self.moved = {} if self.stamps is None else self.stamps.moved()
+        if self.stamps is None or not self.moved:
+            return
+        for clock, span in self.spans.items():
+            if times := self.stamps.shown_times(clock, self.moved, self.unseen):
+                span.correct(times)
+
     @property
     def num_shown(self) -> int:
         """Packets that no edit list hides."""
@@ -224,8 +245,9 @@ class TrackScan:
 
     def seconds(self, offsets_s: list[Fraction], frame_s: Fraction) -> tuple[Fraction, Fraction]:
         """Return start and end on the joined clock."""
+        longest_s = max(self.longest_s, self.longest_gap_s)  # as long as one before it stood
         parts = [
-            tuple(time + offsets_s[clock] for time in span.seconds(frame_s, self.longest_s))
+            tuple(time + offsets_s[clock] for time in span.seconds(frame_s, longest_s))
             for clock, span in self.spans.items()
             if span.first is not None
         ]
@@ -250,9 +272,14 @@ class TrackScan:
             (packet, round(offset_s / self.time_base) + ticks + self.shift_ticks)
             for packet, offset_s, ticks in changes
         )
-        if not jumps and not self.lead_ticks:
+        if not jumps and not self.lead_ticks and not self.moved:
             return None
-        return TrackClock(lead_packets=self.lead_packets, lead_ticks=self.lead_ticks, jumps=jumps)
+        return TrackClock(
+            lead_packets=self.lead_packets,
+            lead_ticks=self.lead_ticks,
+            jumps=jumps,
+            moved=self.moved,
+        )
 
     def hidden_pictures(self) -> Hidden:
         """Sort the hidden packets by what a copy has to do with them."""
