@@ -44,7 +44,6 @@ from omni2sound.media.encode import (
 )
 from omni2sound.media.files import (
     AUDIO_SUFFIXES,
-    MAX_DURATION_S,
     check_output,
     create_output,
     open_input,
@@ -52,6 +51,7 @@ from omni2sound.media.files import (
 )
 from omni2sound.media.info import AudioStreamInfo, MediaInfo, probe
 from omni2sound.media.layouts import ASSUMED, safe, stated_layout
+from omni2sound.media.limits.budgets import MAX_DURATION_S
 from omni2sound.media.loudness.level import Leveling, level
 from omni2sound.media.samples import MAX_SAMPLE_RATE_HZ, Audio, resample, round_half_up
 from omni2sound.media.timing.priming import priming_left

@@ -27,14 +27,8 @@ from av.stream import Stream
 from omni2sound.errors import MediaError, UserError
 from omni2sound.files import atomic_path
 from omni2sound.media.block_times import with_block_times
-
-MAX_FILE_BYTES = 16 * 2**30
-MAX_DURATION_S = 6 * 3600
-MAX_PIXELS = 2**26
-"""Pixels of one picture: twice those of 8K."""
-MAX_STREAMS = 64
-MAX_PACKETS = 8_000_000
-"""Six hours of picture and sound need half of that."""
+from omni2sound.media.limits.budgets import MAX_FILE_BYTES, MAX_PIXELS, MAX_STREAMS
+from omni2sound.media.limits.claims import check_claims
 
 _StreamT = TypeVar("_StreamT", bound=Stream)
 
@@ -106,6 +100,7 @@ def open_input(path: Path, **demuxer_options: str) -> Iterator[InputContainer]:
             raise MediaError(
                 f"{name}: {status.st_size} bytes, the limit is {MAX_FILE_BYTES}; cut it in parts"
             )
+        check_claims(path, name, demuxers=_DEMUXERS)
         with av.open(
             f"{_FILE}{path}",
             options={"max_pixels": str(MAX_PIXELS)},

@@ -29,15 +29,13 @@ from av.video.stream import VideoStream
 
 from omni2sound.errors import MediaError
 from omni2sound.media.files import (
-    MAX_DURATION_S,
-    MAX_PACKETS,
-    MAX_PIXELS,
     open_input,
     read_packets,
     reading,
     shown_name,
 )
 from omni2sound.media.layouts import safe, stated_layout
+from omni2sound.media.limits.budgets import MAX_DURATION_S, MAX_PACKETS, MAX_PIXELS
 from omni2sound.media.samples import round_half_up
 from omni2sound.media.streams import (
     Orientation,

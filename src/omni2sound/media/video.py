@@ -28,12 +28,11 @@ from numpy.typing import NDArray
 
 from omni2sound.errors import MediaError, UserError
 from omni2sound.media.files import (
-    MAX_DURATION_S,
-    MAX_PIXELS,
     open_input,
     shown_name,
 )
 from omni2sound.media.info import MediaInfo, VideoStreamInfo, probe
+from omni2sound.media.limits.budgets import MAX_DURATION_S, MAX_PIXELS
 from omni2sound.media.streams import Orientation
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,8 @@ import av
 
 from omni2sound.errors import MediaError
 from omni2sound.media import probe
-from omni2sound.media.files import MAX_DURATION_S, open_input
+from omni2sound.media.files import open_input
+from omni2sound.media.limits.budgets import MAX_DURATION_S
 from omni2sound.media.streams import is_picture, is_sound
 
 _TELL_LENGTH = ("mov", "matroska", "wav", "flac", "ogg", "aiff", "w64")

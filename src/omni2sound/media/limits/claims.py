@@ -1,0 +1,427 @@
+"""What headers claim, checked before FFmpeg allocates memory for it.
+
+In:   a path.
+Out:  nothing, or a `MediaError`.
+
+A table of an mp4 says in twelve bytes that a track has a billion samples, a fragment in eight, a
+compressed header or text in a few kilobytes that it is gigabytes long. FFmpeg allocates first and
+finds out afterwards. What not to get wrong: FFmpeg looks for these boxes wherever a container box
+may stand, not only where the standard puts them, so this walks all of them.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from omni2sound.errors import MediaError
+from omni2sound.media.limits.budgets import (
+    MAX_COMPRESSED_BYTES,
+    MAX_EDITED_SAMPLES,
+    MAX_PACKETS,
+    MAX_TAGS,
+    MAX_ZEROS_BYTES,
+    WORKER_BYTES,
+    WORKER_S,
+)
+
+_CONTAINERS = frozenset(
+    (
+        *(b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"udta", b"dinf", b"wave"),
+        *(b"moof", b"traf", b"mvex", b"meta", b"ilst", b"sinf", b"schi", b"tref", b"iprp"),
+        *(b"ipco", b"mfra", b"cmov"),
+    )
+)
+_TAG_BOXES = frozenset((b"udta", b"ilst", b"meta"))
+_FIRST_BOXES = frozenset(
+    (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"styp", b"uuid")
+)
+_MAX_BOXES = 2_000_000
+_MAX_DEPTH = 16
+_PNG, _EBML = b"\x89PNG\r\n\x1a\n", b"\x1a\x45\xdf\xa3"
+_SEGMENT, _CLUSTER, _TAGS = 0x18538067, 0x1F43B675, 0x1254C367
+_SEEK_HEAD, _SEEK_POSITION = 0x114D9B74, b"\x53\xac"
+_SIMPLE_TAG = b"\x67\xc8"
+_UNCODED = (b"RIFF", b"RF64", b"riff", b"FORM", b".snd", b"caff")
+"""Beginnings of sound files that hold plain samples."""
+_BLOCK_BYTES = 2**20
+_SMALL_BYTES = 2**16
+"""As much metadata holds too few tags to matter, as small a file too few of anything."""
+_PLAIN = (b"\xff", b"GIF8", b"BM", b"\x47", b"\0\0\1\xba")
+"""Beginnings of kinds with neither tables nor many tags: mp3, aac, jpeg, gif, bmp, ts, ps."""
+_BINARY_FRAMES = (b"APIC", b"GEOB", b"PRIV", b"MCDI", b"UFID", b"PIC\0")
+"""Frames of an ID3 tag that hold pictures and the like."""
+
+
+def check_claims(path: Path, name: str, *, demuxers: str) -> None:
+    """Refuse a file whose header claims more than `media.limits.budgets` allows.
+
+    Args:
+        path: A regular file that is not empty.
+        name: What it is called in an error.
+        demuxers: FFmpeg's names of the formats that are read.
+
+    Raises:
+        MediaError: It does.
+        OSError: It can't be read.
+    """
+    status = path.stat()
+    refused = _refusal(path, demuxers, status.st_size, status.st_mtime_ns)
+    if refused:
+        raise MediaError(f"{name}: {refused}")
+
+
+@lru_cache(maxsize=256)
+def _refusal(path: Path, demuxers: str, _size: int, _mtime_ns: int) -> str:
+    """Return why a file is refused; empty if it is not. A file is opened several times."""
+    with path.open("rb") as file:
+        head = file.read(16)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            try:
+                if head.startswith(_PNG):
+                    _check_zeros(data)
+                    _check_png(data)
+                elif head.startswith(_EBML):
+                    _check_tags(_matroska_tags(data))
+                elif head[4:8] in _FIRST_BOXES:
+                    _Boxes(data).check(0, len(data), 0)
+                elif len(data) > _SMALL_BYTES:
+                    _check_zeros(data)
+                    if _metadata_bytes(data) > _SMALL_BYTES:
+                        _check_in_worker(path, demuxers)
+            except _TooMuch as error:
+                return str(error)
+    return ""
+
+
+class _TooMuch(Exception):
+    """A claim beyond its budget."""
+
+
+def _check_tags(num_tags: int) -> None:
+    if num_tags > MAX_TAGS:
+        raise _TooMuch(f"more than {MAX_TAGS} tags; copy it without its metadata")
+
+
+class _Boxes:
+    """Counts what the boxes of one mp4 or mov file claim."""
+
+    def __init__(self, data: mmap.mmap) -> None:
+        self.data = data
+        self.num_boxes = self.num_tags = 0
+        self.num_samples = 0
+        self.track = _Track()
+
+    def check(self, start: int, end: int, depth: int, *, in_tags: bool = False) -> None:
+        """Go through the boxes of a range."""
+        for kind, at, stop in self._children(start, end):
+            if kind == b"trak":
+                self.track = _Track()
+            self.num_tags += in_tags
+            _check_tags(self.num_tags)
+            if kind in _CONTAINERS and depth < _MAX_DEPTH:
+                # `meta` is a full box, with 4 bytes before its first child, in mp4 but not in mov.
+                skipped = 4 if kind == b"meta" and self.data[at + 4 : at + 8] != b"hdlr" else 0
+                self.check(at + skipped, stop, depth + 1, in_tags=kind in _TAG_BOXES)
+            else:
+                self._claim(kind, at, stop)
+            if kind == b"trak":
+                self.num_samples += self.track.indexed
+            if self.num_samples > MAX_PACKETS or self.track.edited > MAX_EDITED_SAMPLES:
+                raise _TooMuch(
+                    f"its tables claim more than {MAX_PACKETS} samples; it is damaged, or has to "
+                    "be cut in parts"
+                )
+
+    def _children(self, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+        """Yield (kind, start of the body, end) of boxes; too long ones end with their parent."""
+        while start + 8 <= end:
+            self.num_boxes += 1
+            if self.num_boxes > _MAX_BOXES:
+                raise _TooMuch(f"more than {_MAX_BOXES} boxes; re-encode it")
+            size, kind = struct.unpack_from(">I4s", self.data, start)
+            body = start + 8
+            if size == 1 and start + 16 <= end:
+                (size,) = struct.unpack_from(">Q", self.data, body)
+                body += 8
+            elif size == 0:
+                size = end - start
+            if size < body - start:
+                return
+            stop = min(start + size, end)
+            yield kind, body, stop
+            start = stop
+
+    def _claim(self, kind: bytes, at: int, stop: int) -> None:
+        track = self.track
+        if kind in (b"stsz", b"stz2"):
+            track.num_sizes = max(track.num_sizes, self._number(at + 8, stop))
+        elif kind in (b"stts", b"ctts"):
+            num = self._number(at + 4, stop)
+            pairs = self._pairs(at + 8, min(stop, at + 8 + 8 * num))
+            track.num_times = max(track.num_times, sum(pairs[::2]))
+            if kind == b"stts":
+                track.has_unit_steps = list(pairs[1::2]) == [1]
+        elif kind == b"hdlr":
+            track.handlers.add(self.data[at + 8 : at + 12])  # QuickTime has one for data, too
+        elif kind == b"stsc":
+            track.num_chunks = max(track.num_chunks, self._number(at + 4, stop))
+        elif kind == b"trun":
+            self.num_samples += self._number(at + 4, stop)
+        elif kind == b"elst":
+            track.num_edits += self._number(at + 4, stop)
+        elif kind == b"keys":
+            self.num_tags += self._number(at + 4, stop)
+        elif kind == b"cmvd" and (num_bytes := self._number(at, stop)) > MAX_COMPRESSED_BYTES:
+            raise _TooMuch(f"a compressed header of {num_bytes} bytes; re-encode it")
+
+    def _number(self, at: int, stop: int) -> int:
+        return int(struct.unpack_from(">I", self.data, at)[0]) if at + 4 <= stop else 0
+
+    def _pairs(self, at: int, stop: int) -> tuple[int, ...]:
+        num = max(0, stop - at) // 8
+        return struct.unpack_from(f">{2 * num}I", self.data, at)
+
+
+@dataclass(slots=True)
+class _Track:
+    """Claims of one track."""
+
+    num_sizes: int = 0
+    num_times: int = 0
+    num_chunks: int = 0
+    num_edits: int = 0
+    handlers: set[bytes] = field(default_factory=set)
+    has_unit_steps: bool = False
+
+    @property
+    def indexed(self) -> int:
+        """Entries of FFmpeg's index."""
+        is_sound = b"soun" in self.handlers and b"vide" not in self.handlers
+        if is_sound and self.has_unit_steps:  # PCM is indexed by the thousand
+            return self.num_sizes // 1024 + self.num_chunks
+        return max(self.num_sizes, self.num_times)
+
+    @property
+    def edited(self) -> int:
+        """Entries of its index after the edit list."""
+        return self.num_edits * max(1, self.indexed) if self.num_edits > 1 else 0
+
+
+def _matroska_tags(data: mmap.mmap) -> int:
+    """Count the tags of a Matroska file, also those that only its table of contents names."""
+    at = _element(data, 0)[2]  # behind the EBML header
+    number, segment, stop = _element(data, at)
+    if number != _SEGMENT:
+        return 0
+    seen: set[int] = set()
+    num_tags = 0
+    named: list[int] = []
+    at = segment
+    while at < stop:
+        number, body, end = _element(data, at)
+        if number == _CLUSTER and end >= len(data):  # of unknown length: go on inside it
+            end = body
+        elif number == _TAGS and at not in seen:
+            seen.add(at)
+            num_tags += data[body:end].count(_SIMPLE_TAG)
+        elif number == _SEEK_HEAD:
+            named += _positions(data[body:end], segment)
+        elif number == 0:  # damage: FFmpeg looks for the next element that it knows
+            end = data.find(_TAGS.to_bytes(4, "big"), at + 1)
+        if end <= at:
+            break
+        at = end
+    for at in named:
+        if at not in seen and at < len(data):
+            number, body, end = _element(data, at)
+            seen.add(at)
+            if number == _TAGS:
+                num_tags += data[body:end].count(_SIMPLE_TAG)
+    return num_tags
+
+
+def _element(data: mmap.mmap, at: int) -> tuple[int, int, int]:
+    """Return number, start of the body and end of an EBML element; it ends with the file."""
+    head = data[at : at + 12]
+    if not head or not head[0]:
+        return 0, at + 1, at + 1
+    length = 9 - head[0].bit_length()
+    number = int.from_bytes(head[:length], "big")
+    if length > 4 or len(head) <= length or not head[length]:
+        return 0, at + 1, at + 1
+    width = 9 - head[length].bit_length()
+    size = int.from_bytes(head[length : length + width], "big") & ((1 << 7 * width) - 1)
+    body = at + length + width
+    if size == (1 << 7 * width) - 1:
+        size = len(data)
+    return number, body, min(body + size, len(data))
+
+
+def _positions(seek_head: bytes, segment: int) -> Iterator[int]:
+    at = seek_head.find(_SEEK_POSITION)
+    while at >= 0:
+        width = seek_head[at + 2] & 0x7F if at + 2 < len(seek_head) else 0
+        if width <= 8:
+            yield segment + int.from_bytes(seek_head[at + 3 : at + 3 + width], "big")
+        at = seek_head.find(_SEEK_POSITION, at + 1)
+
+
+def _check_png(data: mmap.mmap) -> None:
+    """Refuse texts and colour profiles that grow beyond their limit."""
+    at, num_texts = len(_PNG), 0
+    while at + 12 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, at)
+        body, at = data[at + 8 : min(at + 8 + size, len(data))], at + 12 + size
+        if kind not in (b"zTXt", b"iTXt", b"iCCP", b"tEXt"):
+            continue
+        num_texts += 1
+        _check_tags(num_texts)
+        start = body.find(b"\0")
+        packed = zlib.decompressobj()
+        # zTXt and iCCP have one byte before the data; iTXt has two and two more names.
+        skipped = body[start + 2 :] if kind != b"iTXt" else body[start + 3 :].split(b"\0", 2)[-1]
+        try:
+            packed.decompress(skipped, MAX_COMPRESSED_BYTES)
+        except zlib.error:
+            continue  # not compressed, or damaged
+        if packed.unconsumed_tail:
+            raise _TooMuch(
+                f"a compressed text or profile of more than {MAX_COMPRESSED_BYTES} bytes; save it "
+                "without metadata"
+            )
+
+
+def _check_zeros(data: mmap.mmap) -> None:
+    """Refuse a file with an end of zeros, which some parsers collect as one packet.
+
+    Disks and downloads that break off leave them. Sound without a codec may end in silence.
+    """
+    if data[:4] in _UNCODED and data[8:12] != b"AVI ":
+        return
+    end = len(data)
+    while end > 0 and not data[max(0, end - _BLOCK_BYTES) : end].strip(b"\0"):
+        end = max(0, end - _BLOCK_BYTES)
+        if len(data) - end > MAX_ZEROS_BYTES:
+            raise _TooMuch("ends in megabytes of zeros; it is incomplete: download it again")
+
+
+def _metadata_bytes(data: mmap.mmap, at: int = 0) -> int:
+    """Count the bytes that hold tags; the whole length of a kind that is not known here."""
+    head = data[at : at + 12]
+    if head.startswith(b"ID3"):
+        num_bytes, at = _id3_bytes(data, at)
+        return num_bytes + _metadata_bytes(data, at)
+    if not head or head.startswith(_PLAIN):
+        return 0
+    if head.startswith((b"RIFF", b"RF64")):
+        chunks = _riff_chunks(data, at + 12)
+        return sum(size for kind, size in chunks if kind not in (b"data", b"movi", b"idx1"))
+    if head.startswith(b"fLaC"):
+        return _flac_bytes(data, at + 4)
+    if head.startswith(b"OggS"):
+        return _ogg_bytes(data, at)
+    return len(data)
+
+
+def _id3_bytes(data: mmap.mmap, at: int) -> tuple[int, int]:
+    """Return the bytes of text frames, and where the tag ends."""
+    size = 0
+    for byte in data[at + 6 : at + 10]:
+        size = size << 7 | byte & 0x7F
+    end = min(at + 10 + size, len(data))
+    frame, binary = at + 10, 0
+    while frame + 10 < end and data[frame] and data[at + 3] > 2:
+        length = int.from_bytes(data[frame + 4 : frame + 8], "big")
+        if data[frame : frame + 4] in _BINARY_FRAMES:
+            binary += length
+        frame += 10 + length
+    return max(0, end - at - binary), max(end, at + 10)
+
+
+def _riff_chunks(data: mmap.mmap, at: int) -> Iterator[tuple[bytes, int]]:
+    """Yield kind and size of chunks; that of a list is the kind of list."""
+    while at + 12 <= len(data):
+        kind, size = struct.unpack_from("<4sI", data, at)
+        is_list = kind in (b"LIST", b"RIFF")
+        yield data[at + 8 : at + 12] if is_list else kind, min(size, len(data) - at)
+        at += 8 + size + size % 2
+
+
+def _flac_bytes(data: mmap.mmap, at: int) -> int:
+    num_bytes = 0
+    while at + 4 <= len(data):
+        kind, size = data[at], int.from_bytes(data[at + 1 : at + 4], "big")
+        if kind & 0x7F == 4:
+            num_bytes += size
+        if kind & 0x80:
+            break
+        at += 4 + size
+    return num_bytes
+
+
+def _ogg_bytes(data: mmap.mmap, at: int) -> int:
+    """Count the bytes of header pages; they have no position in time."""
+    num_bytes = 0
+    while at + 27 <= len(data) and data[at : at + 4] == b"OggS":
+        num_segments = data[at + 26]
+        size = sum(data[at + 27 : at + 27 + num_segments])
+        if data[at + 6 : at + 14] in (bytes(8), b"\xff" * 8):
+            num_bytes += size
+        at += 27 + num_segments + size
+    return num_bytes
+
+
+_WORKER = """
+import sys
+num_bytes, seconds, demuxers, path = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
+import av
+try:
+    import resource
+    with open("/proc/self/statm") as file:
+        num_bytes += int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (num_bytes, num_bytes))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+except (ImportError, OSError):
+    pass  # time alone is limited
+options = {"protocol_whitelist": "file", "format_whitelist": demuxers}
+try:
+    with av.open("file:" + path, container_options=options) as container:
+        for packet in container.demux():
+            pass
+except (av.FFmpegError, MemoryError) as error:
+    sys.exit(OVER if isinstance(error, MemoryError) or error.errno == 12 else 0)
+except (ValueError, IndexError):
+    pass
+"""
+_OVER = 3
+
+
+def _check_in_worker(path: Path, demuxers: str) -> None:
+    """Let a process with limits read a file to its end, whatever it holds."""
+    code = _WORKER.replace("OVER", str(_OVER))
+    command = [sys.executable, "-P", "-c", code, str(WORKER_BYTES), str(WORKER_S), demuxers]
+    quiet = subprocess.DEVNULL
+    try:
+        code_of_end = subprocess.run(
+            [*command, str(path)],
+            stdin=quiet,
+            stdout=quiet,
+            stderr=quiet,
+            timeout=10 * WORKER_S,
+            check=False,
+        ).returncode
+    except subprocess.TimeoutExpired:
+        code_of_end = _OVER
+    if code_of_end == _OVER or code_of_end < 0:
+        raise _TooMuch(
+            f"takes more than {WORKER_BYTES // 10**6} MB or {WORKER_S} s to be opened; it is "
+            "damaged: convert it to mp4 or wav"
+        )

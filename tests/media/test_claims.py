@@ -1,0 +1,118 @@
+"""Small files that claim much are refused in one line before memory is taken for it."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from benchmarks.robustness import big_claims
+from omni2sound.errors import MediaError
+from omni2sound.media import probe, read_audio
+from omni2sound.media.limits.budgets import MAX_PACKETS, MAX_TAGS, MAX_ZEROS_BYTES
+
+MUCH: dict[str, tuple[str, Callable[[], bytes], str]] = {
+    "tables": (".mp4", lambda: big_claims.mp4_tables(MAX_PACKETS + 1), "tables claim"),
+    "tracks": (".mp4", lambda: big_claims.mp4_many_tracks(MAX_PACKETS // 20, 30), "tables claim"),
+    "fragment": (".mp4", lambda: big_claims.mp4_fragment(MAX_PACKETS + 1), "tables claim"),
+    "edits": (".mp4", lambda: big_claims.mp4_edits(200_000), "tables claim"),
+    "header": (".mov", lambda: big_claims.mp4_compressed_header(2**26), "compressed header"),
+    "mp4 tags": (".mp4", lambda: big_claims.mp4_tags(2**20), "tags"),
+    "mkv tags": (".mkv", lambda: big_claims.mkv_tags(2**20), "tags"),
+    "text": (".png", lambda: big_claims.png_text(2**26), "compressed text"),
+    "profile": (".png", lambda: big_claims.png_profile(2**26), "compressed text or profile"),
+}
+
+
+@pytest.mark.parametrize("name", MUCH)
+def test_what_is_claimed_beyond_its_budget_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    suffix, make, words = MUCH[name]
+    path = tmp_path / f"much{suffix}"
+    path.write_bytes(make())
+    begin = time.perf_counter()
+    with pytest.raises(MediaError, match=words) as caught:
+        probe(path)
+    assert time.perf_counter() - begin < 5
+    assert str(caught.value).startswith(path.name) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".flac", ".avi", ".h264"])
+def test_an_end_of_zeros_is_refused(tmp_path: Path, suffix: str) -> None:
+    make: dict[str, Callable[[], bytes]] = {
+        ".mp3": lambda: big_claims.sound("mp3"),
+        ".flac": lambda: big_claims.sound("flac"),
+        ".avi": lambda: big_claims.film("avi", sound=False),
+        ".h264": big_claims.bare_h264,
+    }
+    path = tmp_path / f"film{suffix}"
+    path.write_bytes(make[suffix]())
+    assert probe(path).duration_s >= 0
+    os.truncate(path, path.stat().st_size + 2 * MAX_ZEROS_BYTES)
+    with pytest.raises(MediaError, match="zeros"):
+        probe(path)
+
+
+@pytest.mark.parametrize("container", ["mp4", "mov", "matroska", "webm", "avi", "mpegts", "flv"])
+def test_a_film_of_a_moment_claims_no_more_than_it_holds(tmp_path: Path, container: str) -> None:
+    path = tmp_path / "film"
+    if container == "webm":
+        path.write_bytes(big_claims.film("matroska"))
+    elif container == "flv":
+        file = io.BytesIO()
+        with av.open(file, "w", format="flv") as target:
+            stream = target.add_stream("aac", rate=44_100)
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 44_100), np.float32), "fltp", "mono")
+            frame.sample_rate = 44_100
+            target.mux(stream.encode(frame))
+            target.mux(stream.encode(None))
+        path.write_bytes(file.getvalue())
+    else:
+        path.write_bytes(big_claims.film(container))
+    assert probe(path).duration_s > 0.9
+
+
+def test_pcm_in_an_mp4_has_more_samples_than_packets_and_is_read(tmp_path: Path) -> None:
+    """Its table counts samples, and three minutes hold more of them than `MAX_PACKETS`."""
+    path = tmp_path / "pcm.mov"
+    with av.open(str(path), "w") as target:
+        stream = target.add_stream("pcm_s16le", rate=48_000)
+        stream.layout = "mono"
+        second = np.zeros((1, 48_000), np.int16)
+        for _ in range(MAX_PACKETS // 48_000 + 2):
+            frame = av.AudioFrame.from_ndarray(second, format="s16", layout="mono")
+            frame.sample_rate = 48_000
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+    assert probe(path).duration_s * 48_000 > MAX_PACKETS
+    assert read_audio(path, duration_s=1).samples_CN.shape == (1, 48_000)
+
+
+@pytest.mark.parametrize("num", [10, MAX_TAGS - 20])
+def test_tags_within_the_limit_are_read(tmp_path: Path, num: int) -> None:
+    for suffix, make in ((".mkv", big_claims.mkv_tags), (".wav", big_claims.wav_tags)):
+        path = tmp_path / f"few{suffix}"
+        path.write_bytes(make(num * (60 if suffix == ".mkv" else 10)))
+        assert probe(path).duration_s > 0
+
+
+def test_a_kind_without_counts_is_opened_in_a_process_with_limits(tmp_path: Path) -> None:
+    path = tmp_path / "tags.wav"
+    path.write_bytes(big_claims.wav_tags(2**17))
+    assert probe(path).duration_s == 1
+    code = (
+        "import sys, omni2sound.media.limits.claims as claims\n"
+        "claims.WORKER_BYTES = 1000\n"
+        "from omni2sound.media import probe\nprobe(sys.argv[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
+    )
+    assert "takes more than 0 MB" in done.stderr.splitlines()[-1]
