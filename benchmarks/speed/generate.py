@@ -34,8 +34,10 @@ from torch import nn
 
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
+from omni2sound.generate.finish import extend
 from omni2sound.generate.pipeline import GenerationRequest, Omni2SoundPipeline
 from omni2sound.media import iter_frames
+from omni2sound.media.samples import Audio
 
 OMNI2SOUND = Path(sys.executable).with_name("omni2sound")
 CLIP_S = 8
@@ -156,11 +158,21 @@ def measure_parts(pipeline: Omni2SoundPipeline, video: Path, repeat: int) -> tup
         )
         steps = Steps()
         with parts("8 s, sample + decode"):
-            pipeline.generate_batch(conditions, duration_s=CLIP_S, seeds=[0], on_step=steps)
+            samples_1N = pipeline.generate_batch(
+                conditions, duration_s=CLIP_S, seeds=[0], on_step=steps
+            )
+            low = Audio(
+                samples_CN=samples_1N.numpy(), sample_rate_hz=config.timebase.sample_rate_hz
+            )
+            if pipeline.model.band is not None:
+                extend(low, pipeline.model.band)
         steps_s += steps.seconds()
         latents_BLC = torch.randn(1, CLIP_S * 25, config.dit.latent_dim)
         with parts("decoder"), torch.inference_mode():
             pipeline.model.autoencoder.decode(latents_BLC)
+        if pipeline.model.band is not None:
+            with parts("band extension"):
+                extend(low, pipeline.model.band)
     return parts, median(steps_s)
 
 

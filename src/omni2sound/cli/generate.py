@@ -124,6 +124,23 @@ TakesOption = Annotated[
         help="Number of results, OUT-1 to OUT-K with seeds N to N+K-1; at most 100.",
     ),
 ]
+RateOption = Annotated[
+    int | None,
+    typer.Option(
+        "--rate",
+        metavar="HZ",
+        help="Samples per second of the sound, 8000 to 192000; 16000 leaves out the band above "
+        "8 kHz that the bundled model adds. Default: the model's (44100).",
+    ),
+]
+MonoOption = Annotated[
+    bool,
+    typer.Option(
+        "--mono",
+        help="Write one channel. Default: stereo for a video, placed by what is recognised in it; "
+        "one channel for a prompt alone.",
+    ),
+]
 
 
 def generate(
@@ -140,6 +157,8 @@ def generate(
     seen: SeenOption = None,
     seed: SeedOption = None,
     takes: TakesOption = 1,
+    sample_rate_hz: RateOption = None,
+    mono: MonoOption = False,
     model: ModelOption = "embedded",
     device: PipelineDeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -174,6 +193,8 @@ def generate(
         seen=seen,
         seed=draw_seed() if seed is None else seed,
         takes=takes,
+        sample_rate_hz=sample_rate_hz,
+        mono=mono,
     )
     options = OutputOptions(
         keep_audio=keep_audio,

@@ -42,6 +42,7 @@ _JSON_NAMES = {
     "num_inference_steps": "steps",
     "guidance_scale": "guidance",
     "text_guidance_scale": "text_guidance",
+    "sample_rate_hz": "rate",
 }
 """Fields of a request that have another name in a jobs file."""
 
@@ -61,6 +62,8 @@ class Job:
     text_guidance: float | None = None
     recognise: bool | None = None
     seen: str | None = None
+    rate: int | None = None
+    mono: bool = False
     output: str | None = None
 
 
@@ -194,6 +197,8 @@ class Batch:
                 text_guidance_scale=job.text_guidance,
                 recognise=job.recognise,
                 seen=job.seen,
+                sample_rate_hz=job.rate,
+                mono=job.mono,
                 seed=draw_seed() if job.seed is None else job.seed,
             )
             request.resolve_duration(1.0)  # checks the video before all of it is read

@@ -25,6 +25,7 @@ from omni2sound.encoders.registry import SynchformerPart, TextPart, VisionPart
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.errors import ConfigError
 from omni2sound.models.autoencoder import AudioVAE
+from omni2sound.models.band import LOW_RATE_HZ, BandConfig, BandExtension
 from omni2sound.models.dit import DiT, DiTConfig
 from omni2sound.models.oobleck import OobleckConfig
 from omni2sound.models.registry import AnyAutoencoderConfig, build_autoencoder
@@ -51,6 +52,8 @@ class PipelineConfig:
     sync: SyncConfig | SynchformerPart
     text: TextPart = field(default_factory=TextPart)
     vision: VisionPart = field(default_factory=VisionPart)
+    band: BandConfig | None = None
+    """Adds the band above that of the autoencoder; None: the sound stays at its rate."""
 
     def __post_init__(self) -> None:
         listens, seen = self.dit.conditioner, self.vision.spec.dim
@@ -64,6 +67,11 @@ class PipelineConfig:
             "samples per second": (self.timebase.sample_rate_hz, self.autoencoder.sample_rate_hz),
             "samples per latent frame": (self.timebase.hop_samples, self.autoencoder.hop_samples),
         }
+        if self.band is not None:
+            pairs["samples per second below the added band"] = (
+                self.autoencoder.sample_rate_hz,
+                LOW_RATE_HZ,
+            )
         for what, (expected, given) in pairs.items():
             if expected != given:
                 raise ConfigError(
@@ -83,6 +91,8 @@ class Defaults:
     """The native window: length of the longest training clip."""
     recognise: bool = added(False)
     """Whether what a video shows is recognised and said in words; see `recognise`."""
+    stereo: bool = added(False)
+    """Whether sound for a video is stereo, placed by what is recognised; see `stereo`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -100,6 +110,7 @@ class Model:
         attribution: Licence and author of all training data; see `weights`.
         sha256: Digest of configuration and weights as they were loaded; empty if never saved.
         card: The card of the folder that the model was read from; None if it was never saved.
+        band: Adds the band above that of the autoencoder; None: the sound stays at its rate.
     """
 
     config: PipelineConfig
@@ -112,6 +123,7 @@ class Model:
     attribution: str = ""
     sha256: str = ""
     card: ModelCard | None = None
+    band: BandExtension | None = None
 
     def tensors(self) -> dict[str, Mapping[str, Tensor]]:
         """State of each trained component."""
@@ -119,8 +131,15 @@ class Model:
             "dit": self.dit,
             "autoencoder": self.autoencoder,
             "sync": self.sync,
+            "band": self.band,
         }
         return {k: c.state_dict() for k, c in components.items() if c is not None}
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Samples per second of the model's sound."""
+        band = self.config.band
+        return self.config.timebase.sample_rate_hz if band is None else band.sample_rate_hz
 
     def save(self, folder: str | os.PathLike[str], *, half: bool = True) -> None:
         """Write the model folder, whole or not at all.
@@ -172,6 +191,7 @@ def load_model(
         dit=dit,
         autoencoder=vae or build_autoencoder(config.autoencoder),
         sync=SyncEncoder(config.sync) if isinstance(config.sync, SyncConfig) else None,
+        band=None if config.band is None else BandExtension(config.band),
         name=card.name,
         defaults=from_json(Defaults, card.defaults, where="card.defaults"),
         training=card.training,
@@ -185,4 +205,6 @@ def load_model(
         load_part(card, "autoencoder", loaded.autoencoder)
     if loaded.sync is not None:
         load_part(card, "sync", loaded.sync)
+    if loaded.band is not None:
+        load_part(card, "band", loaded.band)
     return loaded

@@ -61,6 +61,8 @@ class Offloader:
             "dit": model.dit,
             "autoencoder": model.autoencoder,
         }
+        if model.band is not None:  # a megabyte: never offloaded
+            model.band.eval().requires_grad_(False).to(device)
         self._waiting: set[Component] = {"dit", "autoencoder"} if low_memory else set()
         for component in self._components.values():
             component.eval().requires_grad_(False)

@@ -263,6 +263,10 @@ def request_sha256(
         asked["recognise"] = request.recognise
     if request.seen is not None:
         asked["seen"] = request.seen
+    if request.sample_rate_hz is not None:
+        asked["sample_rate_hz"] = request.sample_rate_hz
+    if request.mono:
+        asked["mono"] = True
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 

@@ -27,6 +27,7 @@ from omni2sound.diffusion.samplers import OnStep, sample
 from omni2sound.encoders.registry import SynchformerPart
 from omni2sound.errors import ShapeError, UserError
 from omni2sound.generate.conditions import ConditionEncoder
+from omni2sound.generate.finish import finish
 from omni2sound.generate.guided import GuidedNetwork
 from omni2sound.generate.kinds import example_of
 from omni2sound.generate.model import Model, load_model
@@ -182,6 +183,8 @@ class Omni2SoundPipeline:
         recognise: bool | None = None,
         seen: str | None = None,
         seed: int = 0,
+        sample_rate_hz: int | None = None,
+        mono: bool = False,
         on_step: OnStep | None = None,
     ) -> GenerationResult:
         """Generate sound for a video, a text prompt, or both; see `GenerationRequest`.
@@ -200,6 +203,9 @@ class Omni2SoundPipeline:
                 words. Default: the model's.
             seen: What the video shows, in words, in place of recognition.
             seed: Random seed; equal seeds give equal sounds on one machine.
+            sample_rate_hz: Samples per second, 8000 to 192,000. Default: the model's.
+            mono: One channel. Default: for the bundled model stereo for a video, mono for a
+                prompt alone.
             on_step: Called with (steps done, steps in all).
 
         Raises:
@@ -217,6 +223,8 @@ class Omni2SoundPipeline:
             recognise=recognise,
             seen=seen,
             seed=seed,
+            sample_rate_hz=sample_rate_hz,
+            mono=mono,
         )
         return next(self.run(request, on_step=on_step))
 
@@ -266,6 +274,12 @@ class Omni2SoundPipeline:
             samples_BN = self._decode(latents_BLC, duration)
             if words.silent:
                 samples_BN = torch.zeros_like(samples_BN)
+            audio = finish(
+                self.model,
+                request,
+                Audio(samples_CN=samples_BN.numpy(), sample_rate_hz=rate_hz),
+                seen,
+            )
             timings = Timings(
                 load_s=self.pending_load_s,
                 encode_s=encode_s,
@@ -274,10 +288,7 @@ class Omni2SoundPipeline:
             )
             self.pending_load_s = encode_s = 0.0
             yield GenerationResult(
-                audio=Audio(
-                    samples_CN=samples_BN.numpy(),
-                    sample_rate_hz=rate_hz,
-                ),
+                audio=audio,
                 request=request,
                 seed=request.seed + take,
                 num_inference_steps=num_steps,
@@ -303,7 +314,7 @@ class Omni2SoundPipeline:
         negative: Conditions | None = None,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        """Generate waveforms (B, N) on the CPU for clips of one length.
+        """Generate waveforms (B, N) on the CPU for clips of one length, at the autoencoder's rate.
 
         Args:
             conditions: From `encoder.encode_arrays` with the same duration.

@@ -38,6 +38,8 @@ MAX_SEED = 2**63 - 1
 MIN_DURATION_S = 0.001
 """Shortest sound; some samples at any rate."""
 
+MIN_RATE_HZ, MAX_RATE_HZ = 8000, 192_000
+
 _NUMBERS: Mapping[str, tuple[bool, float, float, str]] = {
     "duration_s": (False, MIN_DURATION_S, MAX_DURATION_S, " of seconds"),
     "num_inference_steps": (True, 1, MAX_STEPS, ""),
@@ -45,6 +47,7 @@ _NUMBERS: Mapping[str, tuple[bool, float, float, str]] = {
     "text_guidance_scale": (False, 0, MAX_GUIDANCE, ""),
     "seed": (True, 0, MAX_SEED, ""),
     "takes": (True, 1, MAX_TAKES, ""),
+    "sample_rate_hz": (True, MIN_RATE_HZ, MAX_RATE_HZ, " of Hz"),
 }
 """For each number: whether it is whole, its least and largest value, its unit."""
 
@@ -83,6 +86,10 @@ class GenerationRequest:
     """Random seed of the first take; each further one adds 1."""
     takes: int = 1
     """Number of results."""
+    sample_rate_hz: int | None = None
+    """Samples per second of the sound; None: the model's."""
+    mono: bool = False
+    """One channel even where the model places sounds in stereo."""
 
     def __post_init__(self) -> None:
         for name, kind, expected in (
@@ -102,6 +109,8 @@ class GenerationRequest:
             raise UserError(
                 f"{self.seed} leaves no room for {self.takes} takes; use a lower one", field="seed"
             )
+        if not isinstance(self.mono, bool):
+            raise UserError(f"expected True or False, got {repr(self.mono)[:80]}", field="mono")
         if self.guidance_scale is not None:
             self.check_negative_prompt(self.guidance_scale)
         if self.text_guidance_scale is not None and self.task != "VT2A":
@@ -327,6 +336,7 @@ class GenerationResult:
             "negative_prompt": self.negative_prompt,
             "duration_s": self.duration_s,
             "sample_rate_hz": self.audio.sample_rate_hz,
+            "channels": self.audio.num_channels,
             "seed": self.seed,
             "steps": self.num_inference_steps,
             "guidance": self.guidance_scale,

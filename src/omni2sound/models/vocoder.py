@@ -53,18 +53,26 @@ class VocoderConfig:
             raise ConfigError(f"texture must lie in 0..1, got {self.texture}")
 
 
-class _Block(nn.Module):
-    """Depthwise convolution over time, then a two-layer network per frame; residual."""
+class FrameBlock(nn.Module):
+    """Depthwise convolution over time, then a two-layer network per frame; residual.
 
-    def __init__(self, width: int) -> None:
+    Args:
+        width: Channels W.
+        dilation: Frames between the seven taps of the convolution.
+    """
+
+    def __init__(self, width: int, *, dilation: int = 1) -> None:
         super().__init__()
-        self.depthwise = nn.Conv1d(width, width, 7, padding=3, groups=width)
+        self.depthwise = nn.Conv1d(
+            width, width, 7, padding=3 * dilation, groups=width, dilation=dilation
+        )
         self.norm = nn.LayerNorm(width)
         self.widen = nn.Linear(width, 3 * width)
         self.narrow = nn.Linear(3 * width, width)
         self.scale = nn.Parameter(torch.full((width,), 0.3))
 
     def forward(self, x_BTW: Tensor) -> Tensor:
+        """Frames (B, T, W) to frames of the same shape."""
         h = self.depthwise(x_BTW.transpose(1, 2)).transpose(1, 2)
         change: Tensor = self.narrow(F.gelu(self.widen(self.norm(h))))
         return x_BTW + self.scale * change
@@ -102,7 +110,7 @@ class Vocoder(nn.Module):
         self.into = nn.Conv1d(2 * num_bands, config.width, 7, padding=3)
         # The encoding loss differs between the frames of a latent.
         self.position_PW = nn.Parameter(torch.zeros(frames_per_latent, config.width))
-        self.blocks = nn.ModuleList(_Block(config.width) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(FrameBlock(config.width) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
         self.out = nn.Linear(config.width, 2 * num_bins)
         nn.init.zeros_(self.out.weight)  # starts at the initial estimate

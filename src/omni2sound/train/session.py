@@ -30,6 +30,7 @@ from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import as_path
 from omni2sound.generate.model import Defaults, Model, PipelineConfig
 from omni2sound.models.autoencoder import AudioVAE, MelPcaAutoencoder
+from omni2sound.models.band import BandExtension
 from omni2sound.models.dit import DiT
 from omni2sound.models.lora import LoraConfig, adapter_of, add_lora, save_adapter
 from omni2sound.models.registry import build_autoencoder
@@ -51,7 +52,7 @@ from omni2sound.weights import (
 )
 
 _log = logging.getLogger(__name__)
-_SHARED_COMPONENTS = ("autoencoder", "sync", "text", "vision")
+_SHARED_COMPONENTS = ("autoencoder", "sync", "text", "vision", "band")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,6 +145,7 @@ class _Components:
     config: PipelineConfig
     autoencoder: AudioVAE
     sync: SyncEncoder | None
+    band: BandExtension | None = None
     parent: ModelCard | None = None
 
 
@@ -284,7 +286,13 @@ def _load_components(card: ModelCard, recipe: Recipe, config: PipelineConfig) ->
     if isinstance(config.sync, SyncConfig):
         sync = SyncEncoder(config.sync)
         load_part(card, "sync", sync)
-    return _Components(card=card, recipe=recipe, config=config, autoencoder=autoencoder, sync=sync)
+    band = None
+    if config.band is not None:
+        band = BandExtension(config.band)
+        load_part(card, "band", band)
+    return _Components(
+        card=card, recipe=recipe, config=config, autoencoder=autoencoder, sync=sync, band=band
+    )
 
 
 def _start_from(parent: ModelCard, model: DiT, run: _Components) -> None:
@@ -367,6 +375,7 @@ def _compose(
         dit=dit,
         autoencoder=parts.autoencoder,
         sync=parts.sync,
+        band=parts.band,
         name=recipe.name,
         defaults=Defaults(max_duration_s=longest_s, duration_s=min(8.0, longest_s)),
         training={**parts.card.training, "dit": training},

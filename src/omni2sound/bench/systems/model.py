@@ -27,6 +27,7 @@ from omni2sound.bench.tracks.scenes import seen_caption
 from omni2sound.bench.tracks.track import TASKS, Part, Track, TrackClip, open_track
 from omni2sound.data.workers import Workers
 from omni2sound.errors import Omni2SoundError, UserError
+from omni2sound.generate.finish import extend
 from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.generate.request import GenerationRequest, Task
 from omni2sound.generate.seen import Words, choose_words
@@ -308,7 +309,9 @@ class _Batch:
         )
         silent_B1 = torch.tensor([[w.silent] for w in words])
         samples_BN = samples_BN.masked_fill(silent_B1, 0)
-        return [Audio(samples_CN=s[None].numpy(), sample_rate_hz=rate_hz) for s in samples_BN]
+        sounds = [Audio(samples_CN=s[None].numpy(), sample_rate_hz=rate_hz) for s in samples_BN]
+        band = self._pipeline.model.band
+        return sounds if band is None else [extend(sound, band) for sound in sounds]
 
     def _words(self, variant: Variant, clip: TrackClip) -> Words:
         """The text of one clip, as the pipeline chooses it."""
@@ -368,5 +371,6 @@ class _Batch:
             guidance_scale=self._run.guidance,
             text_guidance_scale=self._run.text_guidance if variant.task == "VT2A" else None,
             seed=clip_seed(self._run.seed, clip.clip_id),
+            mono=True,
         )
         return next(self._pipeline.run(request)).audio

@@ -25,14 +25,14 @@ from omni2sound.files import corpus_folder
 
 def train_part(
     name: Annotated[
-        str, typer.Argument(help="Component: autoencoder, oobleck, sync, joint or tagger.")
+        str, typer.Argument(help="Component: autoencoder, band, oobleck, sync, joint or tagger.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")],
     corpus: CorpusOption = None,
     parts: Annotated[
         str | None,
         typer.Option(
-            help="Model whose other components are kept (autoencoder, sync), or whose "
+            help="Model whose other components are kept (autoencoder, band, sync), or whose "
             "autoencoder reconstructs recordings (tagger). Default: embedded; none for autoencoder."
         ),
     ] = None,
@@ -54,7 +54,7 @@ def train_part(
         typer.Option(min=1, help="Stop after this many steps (oobleck). Default: no limit."),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the run in --out (oobleck).")
+        bool, typer.Option("--resume", help="Continue the run in --out (band, oobleck).")
     ] = False,
     set_: SetOption = None,
     device: Annotated[

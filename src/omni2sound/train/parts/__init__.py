@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from omni2sound.train.parts.autoencoder import train_autoencoder_model
+from omni2sound.train.parts.band import train_band_model
 from omni2sound.train.parts.joint import train_joint_model
 from omni2sound.train.parts.oobleck import train_oobleck_model
 from omni2sound.train.parts.sync import train_sync_model
@@ -23,6 +24,7 @@ __all__ = ["COMPONENTS"]
 COMPONENTS: Mapping[str, Callable[..., Path]] = {
     "autoencoder": train_autoencoder_model,
     "oobleck": train_oobleck_model,
+    "band": train_band_model,
     "sync": train_sync_model,
     "joint": train_joint_model,
     "tagger": train_tagger_model,

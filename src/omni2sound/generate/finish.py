@@ -1,0 +1,72 @@
+"""From the autoencoder's sound to what a request asks for: band extension, channels, rate.
+
+In:   mono sound at the autoencoder's rate, a model, a request, what the video shows.
+Out:  an `Audio` at the model's rate or the one that was asked for, in stereo if the model places
+      sounds.
+
+What not to get wrong: at the autoencoder's rate and below nothing is added, so the sound is that
+of the autoencoder alone.
+
+Shape suffixes: B batch, N samples, T frames of 10 ms, S samples of a frame.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from omni2sound.generate.model import Model
+from omni2sound.generate.request import GenerationRequest
+from omni2sound.generate.stereo import to_stereo
+from omni2sound.generate.windows import decode_in_chunks
+from omni2sound.media.samples import Audio, fit_length, resample, round_half_up
+from omni2sound.models.band import HOP_SAMPLES, LOW_HOP_SAMPLES, BandExtension
+from omni2sound.recognise.observe import Seen
+
+_FRAMES_PER_S = 100
+_CHUNK_S, _MARGIN_S, _FADE_S = 20, 2, 0.2
+
+
+def finish(model: Model, request: GenerationRequest, low: Audio, seen: Seen | None) -> Audio:
+    """Add the band above, place the sound in stereo, and change the rate if asked.
+
+    Args:
+        model: The model.
+        request: What was asked.
+        low: Mono sound at the rate of the model's autoencoder.
+        seen: What the video shows, if it was looked at.
+    """
+    asked_hz = request.sample_rate_hz
+    audio = low
+    if model.band is not None and (asked_hz is None or asked_hz > low.sample_rate_hz):
+        audio = extend(low, model.band)
+    if model.defaults.stereo and request.video is not None and not request.mono:
+        things = () if seen is None else seen.things
+        stereo_CN = to_stereo(audio.samples_CN[0], audio.sample_rate_hz, things)
+        audio = Audio(samples_CN=stereo_CN, sample_rate_hz=audio.sample_rate_hz)
+    return resample(audio, audio.sample_rate_hz if asked_hz is None else asked_hz)
+
+
+@torch.inference_mode()
+def extend(low: Audio, band: BandExtension) -> Audio:
+    """Resample mono sound of 16 kHz to 44.1 kHz and add the band above it, chunk by chunk."""
+    rate_hz = band.config.sample_rate_hz
+    num_samples = round_half_up(low.duration_s * rate_hz)
+    low_N = torch.from_numpy(low.samples_CN[0])
+    padded_N = torch.nn.functional.pad(low_N, (0, -len(low_N) % LOW_HOP_SAMPLES))
+    device = next(band.parameters()).device
+
+    def added_band(frames_1TS: Tensor) -> Tensor:
+        return band.added_band(frames_1TS.reshape(1, -1).to(device))
+
+    added_N = decode_in_chunks(
+        added_band,
+        padded_N.reshape(-1, LOW_HOP_SAMPLES),
+        hop_samples=HOP_SAMPLES,
+        chunk=_CHUNK_S * _FRAMES_PER_S,
+        margin=_MARGIN_S * _FRAMES_PER_S,
+        fade=round(_FADE_S * _FRAMES_PER_S),
+    )
+    audio = fit_length(resample(low, rate_hz), num_samples)
+    audio.samples_CN[0] += added_N[:num_samples].numpy()
+    return audio
