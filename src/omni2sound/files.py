@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Self
 
 from omni2sound.errors import UserError
+from omni2sound.redact import scrub
 
 if sys.platform != "win32":
     import fcntl
@@ -239,9 +240,9 @@ def file_sha256(path: Path) -> str:
 
 
 def write_text(target: str | os.PathLike[str], text: str) -> None:
-    """Write a UTF-8 text file, whole or not at all; an existing one is replaced."""
+    """Write a UTF-8 text file without API keys, whole or not at all; replaces an existing one."""
     with atomic_path(target) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(scrub(text), encoding="utf-8")
 
 
 def write_json(target: str | os.PathLike[str], data: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import pickle
 import re
@@ -193,3 +195,21 @@ def test_the_documents_list_every_file_with_its_terms() -> None:
             assert size in row
             digest = file.digest or "not known here"
             assert digest.split(":")[-1] in row
+
+
+def test_a_part_of_a_repository_that_is_in_the_cache_is_not_announced_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a download the Hub's library knows all files of the repository, and we want a few."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setenv("OMNI2SOUND_CACHE", str(tmp_path))
+    repository = tmp_path / "hub" / "models--org--name"
+    (repository / "snapshots" / REVISION).mkdir(parents=True)
+    (repository / "snapshots" / REVISION / "weights.pth").write_bytes(b"x")
+    (repository / "trees").mkdir()
+    entry = {"size": 1, "blob_id": "0" * 40, "lfs_sha256": None, "lfs_size": None, "xet_hash": None}
+    files = {"weights.pth": entry, "of-no-interest.bin": entry}
+    listing = {"format_version": 1, "files": files}
+    (repository / "trees" / f"{REVISION}.json").write_text(json.dumps(listing))
+    assert resolve(SMALL, f"org/name@{REVISION}") == repository / "snapshots" / REVISION
+    assert "downloading" not in caplog.text

@@ -23,6 +23,7 @@ from omni2sound.annotate.executor import Effort
 from omni2sound.annotate.records import Record, from_json, to_json
 from omni2sound.errors import UserError
 from omni2sound.files import Closing
+from omni2sound.redact import scrub
 
 STEPS_FILE = "steps.sqlite"
 START_ONE = "start one: omni2sound annotate run"
@@ -105,7 +106,7 @@ class StepStore(Closing):
 
     def put(self, step: str, found: Iterable[Found]) -> None:
         """Store results and pending effort in one transaction, on disk when it returns."""
-        rows = [(f.clip, step, f.key, to_json(f.record)) for f in found]
+        rows = [(f.clip, step, f.key, scrub(to_json(f.record))) for f in found]
         spent = [(job, e.jobs, e.cpu_s) for job, e in self.pending_effort.items()]
         if not rows and not spent:
             return

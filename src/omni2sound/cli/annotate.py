@@ -25,6 +25,7 @@ from omni2sound.cli.options import (
     command_group,
 )
 from omni2sound.cli.progress import progress_bar
+from omni2sound.cli.streams import clear_screen
 from omni2sound.data.workers import Workers, default_workers
 from omni2sound.errors import UserError
 
@@ -217,7 +218,7 @@ def status(
     while True:
         found = run_status(run)
         if watch and not as_json and sys.stdout.isatty():
-            print("\x1b[2J\x1b[H", end="")  # clears the screen
+            clear_screen()
         _print_status(found, as_json=as_json)
         if not watch or found["ended"] >= found["clips"]:
             break

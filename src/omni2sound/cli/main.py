@@ -38,6 +38,7 @@ from omni2sound.cli import (
 )
 from omni2sound.cli.bench import commands as bench
 from omni2sound.cli.options import option_names, set_metavars
+from omni2sound.cli.streams import guard_streams
 from omni2sound.cli.train import cost, part, recipe
 from omni2sound.errors import Omni2SoundError, UserError, rename_fields
 from omni2sound.plugins import load_plugins
@@ -51,6 +52,11 @@ class _Formatter(logging.Formatter):
     """Messages that name the options of the command that runs instead of fields."""
 
     names: ClassVar[Mapping[str, str]] = {}
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        # One record is one line, whatever a name in it holds; a traceback follows below.
+        record.message = " ".join(record.message.splitlines())
+        return super().formatMessage(record)
 
     def format(self, record: logging.LogRecord) -> str:
         return rename_fields(super().format(record), self.names)
@@ -168,11 +174,15 @@ def common(
 
 def main() -> NoReturn:
     """Run one command and leave the process with its exit code."""
+    guard_streams()
     _quieten_libraries()
     signal.signal(signal.SIGTERM, _terminate)
     sys.argv[1:] = _mark_files(sys.argv[1:])
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # a full disk shows only now
         sys.exit(0)
     except (Omni2SoundError, OSError) as error:
         print(f"omni2sound: {_one_line(error)}", file=sys.stderr)

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from omni2sound.cli.streams import guard_streams, unguarded
+
 
 @contextmanager
 def progress_bar(
@@ -47,6 +49,11 @@ def progress_bar(
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    # The bar draws with control characters of its own, and lines that are printed meanwhile stand
+    # above it: rich takes both streams for that, which would send piped results to stderr.
+    console = Console(file=unguarded(sys.stderr))
+    is_shown = sys.stdout.isatty()
+    with Progress(*columns, console=console, transient=True, redirect_stdout=is_shown) as bar:
+        guard_streams()
         task = bar.add_task(description, total=total)
         yield lambda done, total: bar.update(task, completed=done, total=total)

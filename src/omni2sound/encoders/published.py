@@ -293,7 +293,11 @@ def _from_hub(release: Release, repository: str, revision: str) -> Path:
     try:
         cached = Path(
             snapshot_download(
-                repository, revision=revision, cache_dir=target, local_files_only=True
+                repository,
+                revision=revision,
+                cache_dir=target,
+                allow_patterns=names,  # the rest of the repository is not missed
+                local_files_only=True,
             )
         )
         if all((cached / name).is_file() for name in names):
