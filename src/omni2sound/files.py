@@ -114,7 +114,11 @@ def atomic_path(
 
 def remove_leftovers(target: Path) -> bool:
     """Remove what a killed process left of writing `target`; return whether there was something."""
-    folder = staging_of(target)
+    return remove_staging(staging_of(target))
+
+
+def remove_staging(folder: Path) -> bool:
+    """Remove a folder of `staging_of`, unless a process that is alive writes in it."""
     if not folder.is_dir() or (lock := _claim(folder)) is None:
         return False
     shutil.rmtree(folder, ignore_errors=True)

@@ -3,7 +3,8 @@
 In:   the running environment.
 Out:  a table (or JSON) on stdout; exit code 1 if `omni2sound generate` cannot work.
 
-A failing check must say what to do. Nothing is changed, downloaded or sent.
+A failing check must say what to do. Nothing is downloaded or sent, and without `--repair` nothing
+is changed.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import platform
 import sys
 import tempfile
 import textwrap
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -56,13 +58,38 @@ class Check:
     fix: str = ""
 
 
+FoldersArgument = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[FOLDERS]...",
+        help="With --repair: folders to go through. Default: the current one and the cache.",
+    ),
+]
+RepairOption = Annotated[
+    bool,
+    typer.Option(
+        "--repair",
+        help="Remove what killed processes left in FOLDERS: temporary files, half-done outputs, "
+        "calls that nobody waits for. Default: check the installation.",
+    ),
+]
+
+
 def doctor(
+    folders: FoldersArgument = None,
+    repair: RepairOption = False,
     as_json: TableJsonOption = False,
 ) -> None:
     """Show what is installed, and how to install what is missing.
 
-    Exit code 1 if something that `omni2sound generate` needs is missing.
+    Exit code 1 if something that `omni2sound generate` needs is missing. With --repair, show what
+    was left by killed processes and is now removed.
     """
+    if repair:
+        _repair(folders or [Path(), *(f for f in [cache_dir()] if f.is_dir())], as_json=as_json)
+        return
+    if folders:
+        raise UserError("are for `repair`; leave them out, or set it", field="folders")
     checks = [*_python(), *_torch(), *_media(), _trial(), *_bundled(), _model()]
     checks += [*_plugins(), _cache()]
     usable = all(check.ok for check in checks if check.needed_by == "generate")
@@ -83,6 +110,18 @@ def doctor(
                 print(f"         {purpose}, run: {check.fix}")
     if not usable:
         raise typer.Exit(1)
+
+
+def _repair(folders: Sequence[Path], *, as_json: bool) -> None:
+    from omni2sound.generate.repair import repair
+
+    found = list(repair(folders))
+    if as_json:
+        print(json.dumps({"repairs": [asdict(one) | {"path": str(one.path)} for one in found]}))
+        return
+    for one in found:
+        print(f"{one.path}: {one.what}" + (f" ({one.num_bytes:,} bytes)" if one.num_bytes else ""))
+    print(f"{len(found)} found in {', '.join(map(str, folders))}")
 
 
 def _python() -> list[Check]:

@@ -1,0 +1,119 @@
+"""Removes what killed processes left behind: temporary files, half-done outputs, open calls.
+
+In:   folders.
+Out:  one `Repair` for each thing that was removed or found.
+
+What not to get wrong: a process that is alive keeps its files. Its temporary folder is locked, and
+so is its name in a call store; a folder that is no staging folder of ours is never touched, nor is
+a file that holds something.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from omni2sound.errors import UserError
+from omni2sound.files import remove_staging, staging_of
+from omni2sound.generate.output import is_whole, read_sidecar, sidecar
+from omni2sound.llm import CallStore
+
+_OWNERS = ".owners"
+_AGE_S = 3600
+"""Least age of an empty folder; it may be one that was made this very moment."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Repair:
+    """One thing that was found.
+
+    Attributes:
+        path: The file or folder.
+        what: What it is, and what was done or is to be done.
+        num_bytes: Bytes that were freed.
+    """
+
+    path: Path
+    what: str
+    num_bytes: int = 0
+
+
+def repair(folders: Sequence[Path]) -> Iterator[Repair]:
+    """Go through folders and all below them, and yield what was repaired.
+
+    Raises:
+        UserError: One of them is no folder, or a call store in it can't be read.
+    """
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder}: expected a folder", field="folders")
+        for parent, names, files in os.walk(folder):
+            here = Path(parent)
+            for name in sorted(names):
+                if _is_staging(here / name):
+                    names.remove(name)
+                    yield from _leftover(here / name)
+                elif name.endswith(_OWNERS):
+                    yield from _call_store(here / name)
+            for name in sorted(files):
+                if name.endswith(".json"):
+                    yield from _output(here / name.removesuffix(".json"))
+
+
+def _is_staging(folder: Path) -> bool:
+    """Whether a folder is one of `files.atomic_path`.
+
+    Folders of the same form are used for checkpoints and scenes, and hold other files.
+    """
+    if not (folder.name.startswith(".") and folder.name.endswith(".part")) or folder.is_symlink():
+        return False
+    held = list(folder.iterdir())
+    if not held:
+        return time.time() - folder.stat().st_mtime > _AGE_S
+    return all(
+        path.name == folder.name or folder.name.endswith(staging_of(path).name) for path in held
+    )
+
+
+def _leftover(folder: Path) -> Iterator[Repair]:
+    num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if remove_staging(folder):
+        yield Repair(path=folder, what="left by a process that died: removed", num_bytes=num_bytes)
+
+
+def _output(output: Path) -> Iterator[Repair]:
+    made = read_sidecar(output)
+    if made is None or is_whole(output, made):
+        return
+    beside = sidecar(output)
+    if output.exists() and (not output.is_file() or output.stat().st_size):
+        what = "is not the file that its sidecar describes: make it again, or remove the sidecar"
+        yield Repair(path=output, what=what)
+        return
+    output.unlink(missing_ok=True)
+    num_bytes = beside.stat().st_size
+    beside.unlink()
+    what = "half-done, its output is missing or empty: removed; run the command again"
+    yield Repair(path=beside, what=what, num_bytes=num_bytes)
+
+
+def _call_store(owners: Path) -> Iterator[Repair]:
+    """Settle calls of processes that died, as the next run would."""
+    store = owners.with_name(owners.name.removesuffix(_OWNERS))
+    if not store.is_file():
+        if not any(owners.iterdir()):
+            return
+        shutil.rmtree(owners)
+        yield Repair(path=owners, what="locks of a call store that is gone: removed")
+        return
+    num_before = sum(1 for _ in owners.iterdir())
+    with CallStore.open(store):
+        pass
+    num_left = sum(1 for _ in owners.iterdir())
+    if num_left < num_before:
+        what = f"{num_before - num_left} process(es) died while asking: their calls are settled"
+        yield Repair(path=store, what=what)

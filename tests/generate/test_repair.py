@@ -1,0 +1,100 @@
+"""`omni2sound doctor --repair`: what the dead left goes, what the living have stays."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from omni2sound.cli.main import app
+from omni2sound.errors import UserError
+from omni2sound.files import atomic_path, staging_of
+from omni2sound.generate.output import sidecar
+from omni2sound.generate.repair import repair
+from omni2sound.llm import CallStore
+
+DIES = """
+import os, sys
+from pathlib import Path
+from omni2sound.files import atomic_path
+target = Path(sys.argv[1])
+with atomic_path(target) as path, atomic_path(path) as inner:
+    inner.write_bytes(bytes(1000))
+    os._exit(9)
+"""
+ASKS = """
+import os, sys
+from omni2sound.llm import CallStore
+store = CallStore.open(sys.argv[1])
+os._exit(9)
+"""
+
+
+def _die(code: str, path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert done.returncode == 9
+
+
+def _sidecar_of(output: Path) -> None:
+    made = {"request_sha256": "0" * 64, "output_bytes": 3, "output_sha256": "0" * 64}
+    sidecar(output).write_text(json.dumps(made))
+
+
+def test_leftovers_of_the_dead_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "deep").mkdir()
+    _die(DIES, tmp_path / "deep" / "a.wav")
+    kept = [tmp_path / ".step-00000010.part", tmp_path / ".own.part", tmp_path / ".a.part"]
+    for folder, name in zip(kept, ("state.json", "x", "other"), strict=True):
+        folder.mkdir()
+        (folder / name).write_text("somebody else's")
+    (tmp_path / "b.json").write_text("{}")
+    with atomic_path(tmp_path / "alive.wav") as path:
+        path.write_bytes(b"half")
+        found = list(repair([tmp_path]))
+        assert path.exists()
+    assert [one.path for one in found] == [staging_of(tmp_path / "deep" / "a.wav")]
+    assert found[0].num_bytes == 1000
+    assert list((tmp_path / "deep").iterdir()) == []
+    assert all(len(list(folder.iterdir())) == 1 for folder in kept)
+    assert list(repair([tmp_path])) == []
+
+
+def test_half_done_outputs_are_removed_and_changed_ones_reported(tmp_path: Path) -> None:
+    for name, data in (("absent", None), ("empty", b""), ("changed", b"abc")):
+        output = tmp_path / f"{name}.wav"
+        _sidecar_of(output)
+        if data is not None:
+            output.write_bytes(data)
+    result = CliRunner().invoke(app, ["doctor", "--repair", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.count("half-done") == 2
+    assert "changed.wav: is not the file that its sidecar describes" in result.stdout
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["changed.wav", "changed.wav.json"]
+    again = CliRunner().invoke(app, ["doctor", "--repair", "--json", str(tmp_path)])
+    (one,) = json.loads(again.stdout)["repairs"]
+    assert one["path"].endswith("changed.wav") and one["num_bytes"] == 0
+
+
+def test_calls_of_the_dead_are_settled(tmp_path: Path) -> None:
+    path = tmp_path / "calls.sqlite"
+    _die(ASKS, path)
+    _die(ASKS, path)
+    with CallStore.open(tmp_path / "alive.sqlite") as alive:
+        (one,) = [r for r in repair([tmp_path]) if r.path == path]
+        assert alive.spend().known_usd == Decimal(0)
+    assert "died while asking" in one.what
+    assert not list((tmp_path / "calls.sqlite.owners").iterdir())
+    assert list(repair([tmp_path])) == []
+
+
+def test_folders_need_repair_and_have_to_be_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="expected a folder"):
+        list(repair([tmp_path / "no"]))
+    refused = CliRunner().invoke(app, ["doctor", str(tmp_path)])
+    assert isinstance(refused.exception, UserError)
+    assert "for --repair" in str(refused.exception)
