@@ -23,7 +23,7 @@ sound."""
 MAX_REORDER = 16
 """Pictures stored before one that is shown earlier."""
 _MAX_STEP_BACK_S = Fraction(1, 10)
-"""Where decoding times are missing, presentation times stand in."""
+"""FFmpeg guesses decoding times that are not stored."""
 
 
 class Span:
@@ -45,36 +45,46 @@ class Span:
         self._first_timed: int | None = None
         """Number of that one."""
         self._order: int | None = None
+        self._is_decoding = False
+        """Whether that is a decoding time; else the presentation time stands in."""
 
     def add(self, packet: Packet[Any]) -> None:
         """Take a packet in."""
         if packet.is_discard:  # hidden by an edit list, needed to decode what follows
             return
-        order = packet.dts if packet.dts is not None else packet.pts
+        pts, dts, duration = packet.pts, packet.dts, packet.duration or 0
+        order = pts if dts is None else dts
         if order is not None:
             if self._order is not None:
                 step = order - self._order
-                self.longest_gap = max(self.longest_gap, abs(step))
-                self.longest_step_back = max(self.longest_step_back, -step)
-            self._order = order
-        time = packet.pts if packet.pts is not None else packet.dts
+                if step > self.longest_gap:
+                    self.longest_gap = step
+                elif step < 0:
+                    self._step_back(-step, is_decoding=dts is not None)
+            self._order, self._is_decoding = order, dts is not None
+        time = dts if pts is None else pts
         if time is None:
             if self._first_timed is None or self.num_packets <= self._first_timed + MAX_REORDER:
                 self.num_untimed += 1
             if self._first_timed is None or self.stored_end is None:
-                time = self.num_packets * (packet.duration or 0)  # a bare stream
+                time = self.num_packets * duration  # a bare stream
             else:
                 time = self.stored_end
         elif self._first_timed is None:
             self._first_timed = self.num_packets
             self.first = self.last = None
-        self.has_pts = self.has_pts and packet.pts is not None
+        self.has_pts = self.has_pts and pts is not None
         self.num_packets += 1
         if self.first is None or time < self.first:
             self.first = time
         if self.last is None or time >= self.last:
-            self.last, self.last_duration = time, packet.duration or 0
-        self.stored_end = time + (packet.duration or 0)
+            self.last, self.last_duration = time, duration
+        self.stored_end = time + duration
+
+    def _step_back(self, step: int, *, is_decoding: bool) -> None:
+        self.longest_gap = max(self.longest_gap, step)
+        if is_decoding and self._is_decoding:
+            self.longest_step_back = max(self.longest_step_back, step)
 
     def correct(self, times: Sequence[tuple[int, int]]) -> None:
         """Replace what was found by (presentation time, duration) of each packet."""
@@ -239,7 +249,7 @@ class TrackScan:
 
     @property
     def steps_back(self) -> bool:
-        """Whether decoding times ever step back by more than pictures are reordered."""
+        """Whether decoding times ever step back."""
         steps = (span.longest_step_back * self.time_base for span in self.spans.values())
         return max(steps) > _MAX_STEP_BACK_S
 
