@@ -1,9 +1,9 @@
 """Are the committed hashes those of the corpus, and how near do items of two splits come?
 
-    python benchmarks/checks/scene_hashes.py --corpus CORPUS
+    python benchmarks/checks/scene_hashes.py --corpus CORPUS [--kinds all]
 
-Tests compare `hashes.json` across splits without having the corpus; this makes the hashes again,
-from the prepared recordings and pictures, and prints how many differ from the committed ones
+Tests compare `hashes.json` (and `more_hashes.json`, of what only training uses) across splits
+without having the corpus; this makes the hashes again, from the prepared recordings and pictures, and prints how many differ from the committed ones
 and the nearest pairs with one item in test or validation and the other in another split,
 pictures mirrored too. The exit code is 1 if a hash differs or a pair is nearer than the tests
 allow (20 of 256 bits).
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
+from omni2sound.scenes.material.catalogue import KindSet
 
 NUM_SHOWN = 3
 NEAR_BITS = 20
@@ -87,10 +88,11 @@ def distances_bits(first: Sequence[str], second: Sequence[str]) -> NDArray[np.in
     return apart
 
 
-def load_hashes() -> dict[str, list[str]]:
+def load_hashes(kinds: KindSet = "bench") -> dict[str, list[str]]:
     """Read the hashes of the committed catalogue by id: [hash], for pictures [hash, mirrored]."""
-    text = Path(__file__).with_name("hashes.json").read_text(encoding="utf-8")
-    hashes: dict[str, list[str]] = json.loads(text)
+    hashes: dict[str, list[str]] = {}
+    for name in ("hashes.json", "more_hashes.json")[: 1 if kinds == "bench" else 2]:
+        hashes |= json.loads(Path(__file__).with_name(name).read_text(encoding="utf-8"))
     return hashes
 
 
@@ -117,8 +119,10 @@ def nearest(made: dict[str, list[str]], split_of: dict[str, str]) -> list[tuple[
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--kinds", choices=("bench", "all"), default="bench")
     given = parser.parse_args()
-    assets, committed = SceneAssets.open(given.corpus), load_hashes()
+    assets = SceneAssets.open(given.corpus, kinds=given.kinds)
+    committed = load_hashes(given.kinds)
     recordings = {
         r.recording_id: [audio_hash(assets.waveform(r.recording_id))]
         for r in assets.catalogue.recordings
