@@ -3,10 +3,10 @@
     python benchmarks/checks/scene_hashes.py --corpus CORPUS [--kinds all]
 
 Tests compare `hashes.json` (and `more_hashes.json`, of what only training uses) across splits
-without having the corpus; this makes the hashes again, from the prepared recordings and pictures, and prints how many differ from the committed ones
-and the nearest pairs with one item in test or validation and the other in another split,
-pictures mirrored too. The exit code is 1 if a hash differs or a pair is nearer than the tests
-allow (20 of 256 bits).
+without having the corpus; this makes the hashes again, from the prepared recordings and pictures,
+and prints how many differ from the committed ones and the nearest pairs with one item in test or
+validation and the other in another split, pictures mirrored too. The exit code is 1 if a hash
+differs or a pair is nearer than the tests allow (20 of 256 bits).
 
 Near-duplicates have nearly the same bits: 256 for a prepared waveform at 16 kHz or a prepared
 picture, as hex. The same samples give the same bits on every machine: only sums, products and
