@@ -218,9 +218,9 @@ def test_doctor_lists_what_is_registered_and_by_which_plugin(tmp_path: Path) -> 
     flags = [part for path in own for part in ("--plugin", path)]
     done = run(*flags, "doctor", "--json")
     found = {c["name"]: c["found"] for c in json.loads(done.stdout)["checks"]}
-    assert found["recipes"] == f"tiny, embedded, paper, quick ({own[0]})"
+    assert found["recipes"] == f"tiny, embedded, embedded-v4, paper, quick ({own[0]})"
     assert f"notes ({own[1]})" in found["importers"] and "clotho, " in found["importers"]
-    assert found["taggers"] == f"yamnet, tagger, flatness ({own[2]})"
+    assert found["taggers"] == f"yamnet, tagger, aisfx, flatness ({own[2]})"
     assert found["metrics"] == f"centroid error ({own[3]})"
     for point in ("text encoders", "picture encoders", "autoencoders"):
         assert found[point]
@@ -283,7 +283,7 @@ def test_an_own_tagger_and_an_own_metric_score_in_two_workers(
     assert 0 <= wrong["low"] <= wrong["value"] <= wrong["high"] and wrong["value"] > 0
     done = run("bench", "score", *arguments)
     assert done.returncode == 2
-    assert "no tagger 'flatness'; known: yamnet, tagger; plugins add others" in done.stderr
+    assert "no tagger 'flatness'; known: yamnet, tagger, aisfx; plugins add others" in done.stderr
 
 
 def test_an_own_tagger_is_set_beside_the_others(store: Path) -> None:  # noqa: F811

@@ -1,10 +1,11 @@
 """Do the distances rise when real recordings are damaged?
 
-    python benchmarks/checks/distances.py --corpus CORPUS [--tagger yamnet|tagger] [--clips 96]
+    python benchmarks/checks/distances.py --corpus CORPUS [--tagger yamnet|tagger|aisfx]
 
 In:   the folder of `scenes fetch`; a tagger.
 Out:  a Markdown table: test recordings of every second class, compared with themselves after a
       low-pass filter and with noise, and with recordings of the classes between ("wrong class");
+      for a tagger above 16 kHz they are compared at their own rate, and with a cut at 8 kHz too;
       FD, KID and KL of `yamnet-8s-v1` (or `tagger-8s-v1`) with 95 % intervals. Exit code 1 if one
       does not rise. KID is unbiased, so that of a set with itself lies below zero.
 """
@@ -22,28 +23,30 @@ from numpy.typing import NDArray
 from scipy.signal import butter, sosfilt
 
 from omni2sound.bench.metrics.tagger_8s import as_scores, embed_clip
-from omni2sound.bench.metrics.tagging import PatchTagger
+from omni2sound.bench.metrics.tagging import at_rate, load_tagger
 from omni2sound.bench.stats.distances import kl_divergences
 from omni2sound.bench.stats.frechet_sets import SetOfSounds, groups_of, set_values
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
+from omni2sound.scenes.material.catalogue import Recording
 
 Damage = Callable[[NDArray[np.float32], int], NDArray[np.float32]]
 NAMES = ("FD", "KID", "KL")
 
 
-def load(name: str) -> PatchTagger:
-    if name == "tagger":
-        from omni2sound.encoders.metric.tagger import Tagger
+def low_pass(hertz: float, rate_hz: int) -> Damage:
+    def damage(sound_N: NDArray[np.float32], k: int) -> NDArray[np.float32]:
+        sections = butter(4, hertz, fs=rate_hz, output="sos")
+        return np.asarray(sosfilt(sections, sound_N), np.float32)
 
-        return Tagger.load()
-    from omni2sound.encoders.metric.yamnet import YamNet
-
-    return YamNet.load()
+    return damage
 
 
-def low_pass(sound_N: NDArray[np.float32], k: int) -> NDArray[np.float32]:
-    sections = butter(4, 1000, fs=SAMPLE_RATE_HZ, output="sos")
-    return np.asarray(sosfilt(sections, sound_N), np.float32)
+def sound_of(assets: SceneAssets, recording: Recording, rate_hz: int) -> NDArray[np.float32]:
+    """A recording at a tagger's rate, from its own rate if that is above 16 kHz."""
+    if rate_hz == SAMPLE_RATE_HZ:
+        return assets.waveform(recording.recording_id)
+    own_N, own_hz = assets.full_band(recording.recording_id)
+    return at_rate(own_N, own_hz, rate_hz)
 
 
 def with_noise(snr_db: float) -> Damage:
@@ -58,10 +61,11 @@ def with_noise(snr_db: float) -> Damage:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--tagger", choices=("yamnet", "tagger"), default="yamnet")
+    parser.add_argument("--tagger", choices=("yamnet", "tagger", "aisfx"), default="yamnet")
     parser.add_argument("--clips", type=int, default=96)
     given = parser.parse_args()
-    tagger = load(given.tagger)
+    tagger = load_tagger(given.tagger)
+    rate_hz = tagger.sample_rate_hz
     assets = SceneAssets.open(given.corpus)
     catalogue = assets.catalogue
     sides = [
@@ -74,13 +78,14 @@ def main() -> int:
     )
     count = min(given.clips, len(right), len(wrong))
     sounds, others = (
-        [assets.waveform(r.recording_id) for r in side[:count]] for side in (right, wrong)
+        [sound_of(assets, r, rate_hz) for r in side[:count]] for side in (right, wrong)
     )
     real = [embed_clip(sound, tagger) for sound in sounds]
     made = {
         name: [embed_clip(damage(sound, k), tagger) for k, sound in enumerate(sounds)]
         for name, damage in (
-            ("low-pass 1 kHz", low_pass),
+            ("low-pass 1 kHz", low_pass(1000, rate_hz)),
+            *([("low-pass 8 kHz", low_pass(8000, rate_hz))] if rate_hz > SAMPLE_RATE_HZ else []),
             ("noise at 20 dB", with_noise(20)),
             ("noise at 6 dB", with_noise(6)),
         )

@@ -9,7 +9,6 @@ import pytest
 
 from benchmarks.quality.typed_sentences import (
     Sentence,
-    filled_share,
     is_silent,
     load_sentences,
     measure,
@@ -42,13 +41,6 @@ def test_silence_and_noise_are_told_apart() -> None:
     assert is_silent(np.zeros(3 * RATE_HZ, np.float32), RATE_HZ)
     assert is_silent(1e-3 * noise, RATE_HZ)
     assert not is_silent(np.concatenate([np.zeros(5 * RATE_HZ), 0.1 * noise]), RATE_HZ)
-
-
-@pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
-def test_the_filled_share_is_that_of_a_sound_that_begins_late(share: float) -> None:
-    sound = np.random.default_rng(1).standard_normal(8 * RATE_HZ).astype(np.float32)
-    sound[: round((1 - share) * len(sound))] *= 1e-4
-    assert filled_share(sound, RATE_HZ) == pytest.approx(share, abs=0.02)
 
 
 def test_a_silent_sound_is_heard_as_nothing() -> None:

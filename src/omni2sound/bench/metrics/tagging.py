@@ -3,8 +3,9 @@
 In:   an audio tagger, the classes of a catalogue, mono waveforms.
 Out:  the catalogue's classes in a sound, whether it holds speech, whether it holds music.
 
-Two taggers are included: YAMNet, whose labels each catalogue class lists, and an in-domain tagger
-that was trained on the catalogue's own classes. The definitions are fixed once a model has been
+Three taggers are included: YAMNet, whose labels each catalogue class lists, an in-domain tagger
+that was trained on the catalogue's own classes, and aisfx, a network for sound effects up to 22 kHz
+with a linear head for those classes. The definitions are fixed once a model has been
 scored with them: a changed one needs a new name.
 
 *Class scores*: the largest score of each class over patches that begin 50 ms before the
@@ -39,6 +40,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from omni2sound.bench.metrics.onset import checked_waveform, is_silent, strongest_onset_s
+from omni2sound.encoders.metric.aisfx import AiSfx
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError
@@ -108,7 +110,7 @@ class AudioTagger(PatchTagger, Protocol):
 
 TAGGERS: Registry[Callable[[], AudioTagger]] = Registry(
     "tagger",
-    {"yamnet": YamNet.load, "tagger": Tagger.load},
+    {"yamnet": YamNet.load, "tagger": Tagger.load, "aisfx": AiSfx.load},
     kind=Callable,
     note="plugins add others (for the networks of avbench-8s-v1 see docs/guides/full-size.md)",
 )
