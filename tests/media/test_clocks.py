@@ -88,6 +88,18 @@ def check(path: Path, *seconds: int, tolerance_s: float = 0.001) -> None:
     assert onsets(out) == pytest.approx(list(heard), abs=0.002)
 
 
+def test_parts_of_unequal_length_on_one_clock_lose_no_picture(tmp_path: Path) -> None:
+    """FFmpeg finds the time of a part's last reference picture in the middle of the next part."""
+    path = tmp_path / "joined.mpg"
+    seconds = 2, 3, 4
+    path.write_bytes(
+        b"".join(
+            write_part(tmp_path / f"{n}.mpg", s, codec="mpeg1video") for n, s in enumerate(seconds)
+        )
+    )
+    check(path, *seconds, tolerance_s=0.03)
+
+
 PARTS = [(0, 60, 0), (100, 43, 100), (0, 15, 0), (0, 0, 0), (70, 10, 500)]
 
 
@@ -131,6 +143,30 @@ def test_a_jump_is_closed_without_a_word(
     )
     check(path, 2, 3, tolerance_s=0.02)
     assert not caplog.records
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".vob"])
+@pytest.mark.parametrize("longer", ["pictures", "sound"])
+def test_a_part_begins_where_the_longest_track_before_it_ends(
+    tmp_path: Path, suffix: str, longer: str
+) -> None:
+    """The last picture stands, or silence follows the sound."""
+    codec = "mpeg2video" if suffix == ".vob" else "libx264"
+    seconds = {"pictures": (4, 2), "sound": (2, 4)}[longer]
+    first = write_video(
+        tmp_path / f"a{suffix}", ticks=range(seconds[0] * FPS), time_base=Fraction(1, FPS),
+        codec=codec, options={"bf": "2", "b": "2M", "qmax": "3"},
+        sound=clicks([0.5, seconds[1] - 0.5], duration_s=seconds[1], sample_rate_hz=RATE),
+        sound_codec="mp2",
+    )  # fmt: skip
+    path = tmp_path / f"joined{suffix}"
+    path.write_bytes(first.read_bytes() + write_part(tmp_path / f"b{suffix}", 2, codec=codec))
+    assert probe(path).duration_s == pytest.approx(6, abs=0.03)
+    times, seen = pictures(path)
+    assert seen == numbers(seconds[0], 2)
+    due = np.concatenate([np.arange(seconds[0] * FPS), 4 * FPS + np.arange(2 * FPS)]) / FPS
+    assert np.array(times) == pytest.approx(due, abs=0.03)
+    assert np.diff(onsets(path)) == pytest.approx([seconds[1] - 1, 5 - seconds[1]], abs=0.03)
 
 
 def test_slides_stand_in_a_transport_stream(
@@ -185,6 +221,25 @@ def test_a_track_that_begins_before_the_turn_belongs_to_one_that_begins_behind_i
     assert np.diff(times) == pytest.approx([150, 150])
     heard = np.array(onsets(path))
     assert heard - times[0] == pytest.approx([0.5, 301], abs=0.002)
+
+
+def test_pictures_of_an_avi_that_tells_the_rate_of_fields(tmp_path: Path) -> None:
+    """FFmpeg writes 50 a second when it copies H.264 of 25 pictures a second."""
+    plain, path = tmp_path / "a.ts", tmp_path / "a.avi"
+    write_part(plain, 3)
+    with av.open(str(plain)) as source, av.open(str(path), "w") as target:
+        copy = target.add_stream_from_template(source.streams.video[0])
+        copy.time_base = Fraction(1, 2 * FPS)
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                target.mux(packet)
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].average_rate == 2 * FPS
+    times, seen = pictures(path)
+    assert seen == numbers(3)
+    assert np.array(times) == pytest.approx(np.arange(3 * FPS) / FPS, abs=0.001)
+    assert probe(path).duration_s == pytest.approx(3, abs=0.03)
 
 
 def stamp(kind: int, ticks: int) -> bytes:

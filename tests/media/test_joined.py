@@ -21,6 +21,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "mkv": {},
     "webm": {"codec": "libvpx", "sound_codec": "libopus"},
     "flv": {"codec": "flv1", "rate_hz": 44_100},
+    "asf": {"codec": "msmpeg4", "sound_codec": "libmp3lame", "rate_hz": 44_100},
+    "nut": {},
     "mp4": {},
 }
 
@@ -68,6 +70,11 @@ def test_matroska_behind_matroska_is_refused(
     refusal(joined(tmp_path, kind, a, b, a), len(a))
 
 
+def test_nut_behind_nut_is_refused(tmp_path: Path) -> None:
+    a = part(tmp_path / "a.nut", 2)
+    refusal(joined(tmp_path, "nut", a, a), len(a))
+
+
 def test_matroska_of_another_size_or_codec_is_refused(tmp_path: Path) -> None:
     a = part(tmp_path / "a.mkv", 1)
     refusal(joined(tmp_path, "mkv", a, part(tmp_path / "b.mkv", 1, size=(64, 48))), len(a))
@@ -104,16 +111,17 @@ def test_header_of_matroska_within_a_packet_is_no_second_file(tmp_path: Path) ->
     assert probe(path).duration_s == pytest.approx(1, abs=0.02)
 
 
-def test_of_joined_flv_the_first_is_used_and_the_rest_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("kind", ["flv", "asf"])
+def test_of_joined_flv_and_asf_the_first_is_used_and_the_rest_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
     """As FFmpeg and players do."""
-    a = part(tmp_path / "a.flv", 2, **KINDS["flv"])
-    path = joined(tmp_path, "flv", a, a)
-    assert probe(path).duration_s == probe(tmp_path / "a.flv").duration_s
+    a = part(tmp_path / f"a.{kind}", 2, **KINDS[kind])
+    path = joined(tmp_path, kind, a, a)
+    assert probe(path).duration_s == probe(tmp_path / f"a.{kind}").duration_s
     said = [r.getMessage() for r in caplog.records]
     assert len(said) == 1
-    assert said[0].startswith("joined.flv: expected one file, got several")
+    assert said[0].startswith(f"joined.{kind}: expected one file, got several")
     assert f"byte {len(a)} " in said[0]
 
 

@@ -293,7 +293,17 @@ class _Scan:
             return Fraction(0)
         if not track.has_pts and not track.begins_untimed and 0 < track.last_duration_s <= 1:
             return track.last_duration_s  # the decoder knows, the header not
+        if self.container.format.name == "avi" and stream.codec_context.has_b_frames:
+            return self._counted_frame_s(stream, track)
         return 1 / usable_fps(stream)
+
+    def _counted_frame_s(self, stream: VideoStream, track: TrackScan) -> Fraction:
+        """Seconds of a picture where times are only counted; some headers tell the fields' rate."""
+        told_s, offsets_s = 1 / usable_fps(stream), [Fraction(0)]
+        if track.num_shown < 2:
+            return told_s
+        length_s = track.last_s(offsets_s) - track.seconds(offsets_s, told_s)[0]
+        return told_s * max(1, round_half_up(length_s / (track.num_shown - 1) / told_s))
 
     def _video_info(
         self,
@@ -323,6 +333,7 @@ class _Scan:
                 f"the limit is {MAX_PIXELS}; scale it down"
             )
         fps = 1 / frame_s[stream.index]
+        is_avi = self.container.format.name == "avi"  # what it gives as pts is a guess from dts
         if self.is_mov and track.first_shown is not None:
             begin = track.spans[0].first or 0
             track.shift_ticks = ticks_within(self.path, stream.index, track.first_shown, begin)
@@ -331,6 +342,8 @@ class _Scan:
             # Part of a picture stands before, which the decoder hides.
             start_s -= track.shift_ticks * track.time_base
         last_s = track.last_s(offsets_s)
+        if is_avi and fps < usable_fps(stream):
+            last_s, end_s = (start_s + n / fps for n in (track.num_shown - 1, track.num_shown))
         if self.is_mov and stream.duration is not None:
             told_end_s = start_s + stream.duration * track.time_base
             if last_s < told_end_s:  # an edit list may end within the last picture
@@ -346,7 +359,6 @@ class _Scan:
             self.container.format.name.endswith("_pipe")
             or self.container.format.name in ("gif", "apng", "mjpeg")
         )
-        is_avi = self.container.format.name == "avi"  # what it gives as pts is a guess from dts
         aspect = usable_aspect(stream.sample_aspect_ratio)
         orientation = orientation_of(self.picture)
         width, height = displayed_size(self.picture.width, self.picture.height, aspect, orientation)

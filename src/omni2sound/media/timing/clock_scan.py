@@ -108,6 +108,8 @@ class ClockScan:
             clock = self._other_clock(track, time_s)
             if clock == self.num_clocks:
                 self._join(track, due, time)
+            elif clock != track.clock:
+                self._keep_apart(track, clock, time)
         track.next = time + (packet.duration or 0)
         track.next_s = float(track.next * track.time_base)
         return clock
@@ -115,11 +117,21 @@ class ClockScan:
     def _join(self, track: TrackScan, due: int, begin: int) -> None:
         """Let a new clock begin where one track is due to go on, as FFmpeg's copy does.
 
-        The others go along: sound may overlap itself by the codec's padding.
+        The others go along, and may overlap themselves by the codec's padding (`_keep_apart`).
         """
         number = 0 if track.stamps is None else len(track.stamps)
         self._joins.append(_Join(track.clock, track, due, begin, number))
         self.num_clocks += 1
+
+    def _keep_apart(self, track: TrackScan, clock: int, begin: int) -> None:
+        """Let a clock begin later where a track, which goes over to it, had gone on for longer."""
+        offsets_s = self.offsets_s()
+        due_s = track.next * track.time_base + offsets_s[track.clock]
+        overlap_s = due_s - (begin * track.time_base + offsets_s[clock])
+        if overlap_s > _BACK_S:
+            joint = self._joins[clock - 1]
+            later = round(overlap_s / joint.track.time_base)
+            self._joins[clock - 1] = joint._replace(due=joint.due + later)
 
     def _other_clock(self, track: TrackScan, time_s: float) -> int:
         """Find the clock of a packet that does not follow on the one before; may be a new one."""

@@ -4,9 +4,9 @@ In:   a path, the name of its format, what its packets tell.
 Out:  an error or a warning that names the byte at which the second file begins.
 
 Transport streams and DVD files may be joined so; their clocks are closed (`clock_scan`). Matroska,
-FLV and mp4 begin with a header that counts for all that follows. FFmpeg passes over the second
-header: of Matroska and of fragmented mp4 it mixes the packets of both files, each with times from
-0 on; of others it reads the first file only.
+mp4, FLV, ASF and NUT begin with a header that counts for all that follows. FFmpeg passes over the
+second header: of Matroska, NUT and fragmented mp4 it mixes the packets of both files, each with
+times from 0 on; of others it reads the first file only.
 """
 
 from __future__ import annotations
@@ -29,8 +29,17 @@ _MAX_HEADER = 128
 _EBML, _SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
 """Element ids (RFC 8794, RFC 9559)."""
 _MATROSKA = re.compile(_EBML + rb".{1,64}?(?:matroska|webm).{0,32}?" + _SEGMENT, re.DOTALL)
-_FLV = re.compile(rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09\x00{4}")
-"""Header of FLV, then the size of no tag before it."""
+_MAGIC = {
+    # With the size of no tag before the first one.
+    "flv": (b"FLV\x01", re.compile(rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09\x00{4}")),
+    "nut": (b"nut/multimedia", re.compile(rb"nut/multimedia container\x00NM")),
+    # Header object, its size and number of objects, and two reserved bytes.
+    "asf": (
+        b"0&\xb2u\x8ef\xcf\x11",
+        re.compile(rb"0&\xb2u\x8ef\xcf\x11\xa6\xd9\x00\xaa\x00b\xcel.{12}\x01\x02", re.DOTALL),
+    ),
+}
+"""By FFmpeg's name of a format: how a file begins, and what follows that."""
 _FRAGMENT = re.compile(rb"tfhd.{4}(.{4}).{0,40}?tfdt(.).{3}(.{8})", re.DOTALL)
 """Boxes with a track's number, and its first decoding time in 4 or 8 bytes (ISO 14496-12)."""
 _MAX_FRAGMENTS = 64
@@ -53,8 +62,10 @@ def refuse_joined(path: Path, format_name: str, *, steps_back: bool, read_to: in
     mixed, tool = True, "ffmpeg -f concat"
     if format_name.startswith("matroska"):
         begin, tool = _second_matroska(path, steps_back=steps_back), "mkvmerge -o OUT.mkv A + B"
-    elif format_name == "flv":
-        begin, mixed = _second_flv(path, 1 if steps_back else read_to), steps_back
+    elif format_name in _MAGIC:
+        mixed = steps_back
+        with path.open("rb") as file:
+            begin = _find(file, *_MAGIC[format_name], 1 if steps_back else max(1, read_to))
     elif format_name.startswith("mov") and (found := _second_mp4(path)):
         begin, mixed = found
     if begin is None:
@@ -77,12 +88,6 @@ def _second_matroska(path: Path, *, steps_back: bool) -> int | None:
     with path.open("rb") as file:
         begin = 1 if steps_back else _end_of_segment(file)
         return None if begin is None else _find(file, _EBML, _MATROSKA, begin)
-
-
-def _second_flv(path: Path, begin: int) -> int | None:
-    """Where a second FLV file begins, at or after a byte of the first; None: nowhere."""
-    with path.open("rb") as file:
-        return _find(file, b"FLV\x01", _FLV, max(1, begin))
 
 
 def _second_mp4(path: Path) -> tuple[int, bool] | None:

@@ -25,6 +25,8 @@ CODECS = ("mpeg1video", "mpeg2video")
 
 _MAX_REORDER = 16
 """Packets from a reference picture to the next one."""
+_MAX_SOUGHT = 20_000
+"""Packets of the next part among which FFmpeg finds the one that it takes a time from."""
 _ROUNDING = 1
 """Ticks."""
 
@@ -68,12 +70,16 @@ class StampLog:
             here, following = references[:-1], references[1:]
             is_filled = (pts[here] == dts[following]) & ((late[here] != 0) | (late[following] != 0))
             right_pts[here[is_filled]] = right_dts[following[is_filled]]
-            if len(references) and references[-1] >= part[-1] - _MAX_REORDER:
+            last = references[-1] if len(references) else -1
+            if last >= part[-1] - _MAX_REORDER and last >= 0:
                 due = right_dts[part[-1]] + durations[part[-1]]
-                missing, off = divmod(right_pts[references[-1]] - due, max(1, durations[part[-1]]))
+                missing, off = divmod(right_pts[last] - due, max(1, durations[part[-1]]))
+                ahead = slice(part[-1] + 1, part[-1] + 1 + _MAX_SOUGHT)
+                found = (pts[ahead] != dts[ahead]) & (dts[ahead] > dts[last])
+                is_foreign = found.any() and dts[ahead][found.argmax()] == pts[last]
                 # Otherwise the part was cut before the B-frames that are shown first.
-                if off or not 0 <= missing <= _MAX_REORDER:
-                    right_pts[references[-1]] = due
+                if is_foreign or off or not 0 <= missing <= _MAX_REORDER:
+                    right_pts[last] = due
         changed = np.flatnonzero((right_pts != pts) | (right_dts != dts))
         return {
             int(number): (int(right_pts[number] - pts[number]), int(-late[number]))
