@@ -32,7 +32,7 @@ from omni2sound.bench.metrics.onsets import Onsets
 from omni2sound.bench.metrics.tagging import patch_scores
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.media.audio import write_audio
-from omni2sound.media.encode import AudioCodec, add_audio_stream, encode_audio, fit_audio
+from omni2sound.media.encode import AudioCodec, add_audio_stream, encode_audio, fit_sound
 from omni2sound.media.figure import frames_above_spectrogram
 from omni2sound.media.loudness.level import level
 from omni2sound.media.video import iter_frames
@@ -147,7 +147,7 @@ def write_with_sound(silent: Path, result: GenerationResult, path: Path) -> None
         container.metadata["comment"] = json.dumps(result.facts())
         pictures_in = source.streams.video[0]
         pictures_out = container.add_stream_from_template(pictures_in)
-        audio = fit_audio(result.audio, SMALL_AAC, name=path.name)
+        audio = fit_sound(result.audio, SMALL_AAC, name=path.name)
         audio, _ = level(audio, ceiling=SMALL_AAC.ceiling)
         stream = add_audio_stream(container, SMALL_AAC, audio)
         for packet in source.demux(pictures_in):

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound.media.layouts import channel_names
+from omni2sound.media.long_sound import to_audio
 from omni2sound.media.loudness.level import TOLERANCE_LU, level
 from omni2sound.media.loudness.meter import Loudness, measure
 from omni2sound.media.samples import Audio
@@ -221,7 +222,7 @@ def _try_target(
     if done.target_missed:
         count["targets missed and said"] += 1
         return
-    reference = judge(heard)
+    reference = judge(to_audio(heard))
     lufs = {
         "integrated": reference.integrated_lufs,
         "short-term": reference.short_term_lufs,

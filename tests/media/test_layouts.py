@@ -31,10 +31,17 @@ from omni2sound.media.layouts import (
     safe,
     stated_layout,
 )
-from omni2sound.media.samples import mix, to_layout
+from omni2sound.media.long_sound import mix as mix_long
+from omni2sound.media.long_sound import to_audio, to_layout
 from tests.media.clips import write_video
 
 RATE = 48_000
+
+
+def mix(*sounds: Audio) -> Audio:
+    return to_audio(mix_long(*sounds))
+
+
 LAYOUTS = (
     *("mono", "stereo", "2.1", "3.0", "3.0(back)", "4.0", "quad", "quad(side)", "3.1", "4.1"),
     *("5.0", "5.0(side)", "5.1", "5.1(side)", "6.0", "6.1", "7.0", "7.1", "7.1(wide)"),
@@ -151,7 +158,7 @@ def test_a_layout_that_names_other_channels_is_refused() -> None:
 
 
 def test_silent_channels_are_added_where_a_codec_needs_them() -> None:
-    found = to_layout(tones("5.0"), "5.1")
+    found = to_audio(to_layout(tones("5.0"), "5.1"))
     assert found.layout == "5.1"
     assert levels_of(found)["LFE"] == {}
     assert levels_of(found)["BR"] == {"BR": 1.0}

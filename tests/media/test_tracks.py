@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import logging
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 import pytest
 from av.stream import Disposition
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni2sound.errors import MediaError, UserError
-from omni2sound.generate.output import OutputOptions, check_output_of
+from omni2sound.errors import MediaError
 from omni2sound.media import Audio, mux, read_audio
 from omni2sound.media.copy.own_sound import read_own_sound
 from omni2sound.media.copy.sound_tracks import SoundTrack, group_tracks, list_tracks
 from omni2sound.media.layouts import channel_names
-from omni2sound.media.samples import mix
+from omni2sound.media.long_sound import mix, to_audio
 from tests.media.films import Sound, levels, stack, tone, write_film
 
 DEFAULT = Disposition.default
@@ -31,7 +28,7 @@ def own(path: Path, caplog: pytest.LogCaptureFixture) -> tuple[Audio, str]:
     with caplog.at_level(logging.WARNING, "omni2sound"):
         caplog.clear()
         sound = read_own_sound(path)
-    return sound.audio, caplog.text
+    return to_audio(sound.sound), caplog.text
 
 
 def test_tracks_that_play_together_are_mixed_at_their_own_levels(
@@ -377,51 +374,6 @@ def test_each_track_is_in_one_group_and_has_one_channel_of_it(
                 assert track.speaker or name == "FC" or not stated
 
 
-def hour_of_sound(path: Path, layout: str, *, tracks: int = 1) -> Path:
-    """A picture, and sound that is heard at the beginning and the end of an hour."""
-    with av.open(str(path), "w") as container:
-        video: Any = container.add_stream("libx264", rate=25)
-        video.width, video.height, video.pix_fmt = 48, 32, "yuv420p"
-        codec = "aac" if path.suffix == ".mp4" else "pcm_s16le"
-        sounds: list[Any] = [container.add_stream(codec, rate=48_000) for _ in range(tracks)]
-        for sound in sounds:
-            sound.codec_context.layout = layout
-        container.start_encoding()
-        for second in (0, 3599):
-            picture = av.VideoFrame.from_ndarray(np.zeros((32, 48, 3), np.uint8), format="rgb24")
-            picture.pts, picture.time_base = second * 25, Fraction(1, 25)
-            container.mux(video.encode(picture))
-            for sound in sounds:
-                noise = np.full((1, 4096 * len(channel_names(layout))), 3000, np.int16)
-                block = av.AudioFrame.from_ndarray(noise, format="s16", layout=layout)
-                block.sample_rate, block.pts = 48_000, second * 48_000
-                block.time_base = Fraction(1, 48_000)
-                container.mux(sound.encode(block))
-        for stream in (video, *sounds):
-            container.mux(stream.encode(None))
-    return path
-
-
-@pytest.mark.parametrize("suffix", [".mkv", ".mp4"])
-@pytest.mark.parametrize(("layout", "tracks"), [("5.1", 1), ("mono", 6)])
-def test_sound_too_long_to_be_mixed_is_refused_before_any_work(
-    tmp_path: Path, suffix: str, layout: str, tracks: int
-) -> None:
-    options = OutputOptions(keep_audio=True)
-    stereo = hour_of_sound(tmp_path / f"stereo{suffix}", "stereo")
-    check_output_of(stereo, tmp_path / "out.mp4", options)
-    film = hour_of_sound(tmp_path / f"in{suffix}", layout, tracks=tracks)
-    with pytest.raises(
-        UserError, match=r"6 channels at 48000 Hz .* up to 1864 s, got 3\d+ s; give"
-    ):
-        check_output_of(film, tmp_path / "out.mp4", options)
-    check_output_of(film, tmp_path / "out.mp4", options, duration_s=1800)
-    check_output_of(film, tmp_path / "out.mp4", OutputOptions())
-    with pytest.raises(UserError, match="keep_audio: "):
-        mux(film, tone(300), tmp_path / "out.mp4", keep_audio=True)
-    assert not (tmp_path / "out.mp4").exists()
-
-
 def test_a_voice_beside_surround_is_heard_from_the_front(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -438,7 +390,7 @@ def test_a_voice_beside_surround_is_heard_from_the_front(
 
 def test_tracks_keep_their_places_in_time(tmp_path: Path) -> None:
     parts = [tone(300, duration_s=0.4), tone(300, duration_s=1.0)]
-    mixed = mix(*parts)
+    mixed = to_audio(mix(*parts))
     assert mixed.samples_CN.shape == (1, 48_000)
     assert np.allclose(mixed.samples_CN[:, 20_000:], parts[1].samples_CN[:, 20_000:])
     with pytest.raises(MediaError, match="has no sound"):

@@ -16,8 +16,8 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
@@ -40,7 +40,7 @@ from omni2sound.media.encode import (
     AudioCodec,
     add_audio_stream,
     encode_audio,
-    fit_audio,
+    fit_sound,
 )
 from omni2sound.media.files import (
     AUDIO_SUFFIXES,
@@ -55,7 +55,7 @@ from omni2sound.media.limits.budgets import MAX_DURATION_S
 from omni2sound.media.loudness.level import Leveling, level
 from omni2sound.media.samples import MAX_SAMPLE_RATE_HZ, Audio, resample, round_half_up
 from omni2sound.media.timing.priming import priming_left
-from omni2sound.media.timing.sound_clock import Grid, place_blocks
+from omni2sound.media.timing.sound_clock import Grid, Piece, place_blocks
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ def read_audio(
         )
     with open_input(path) as container:
         sound = info.audio if track is None else replace(info.audio, index=track)
-        audio = _Reader(container, info, sound, mono=mono).read(
+        audio = TrackReader(container, info, sound, mono=mono).read(
             Fraction(start_s), None if duration_s is None else Fraction(duration_s)
         )
     return audio if sample_rate_hz is None else resample(audio, sample_rate_hz)
@@ -121,6 +121,8 @@ class _Blocks:
         self.num_before = 0
         self.samples: list[NDArray[np.float32]] = []
         """Of the others."""
+        self.peak = 0.0
+        """Largest sample of a track of which no samples are kept."""
 
     def add(self, stamp: int | None, block_CN: NDArray[np.float32], *, is_before: bool) -> None:
         self.stamps.append(stamp)
@@ -131,7 +133,22 @@ class _Blocks:
             self.samples.append(block_CN)
 
 
-class _Reader:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Plan:
+    """Where the blocks of a track stand; its samples are read later."""
+
+    pieces: Sequence[Piece]
+    lengths: Sequence[int]
+    """Samples of each block."""
+    num_samples: int
+    num_channels: int
+    sample_rate_hz: int
+    layout: str | None
+    peak: float
+    """Largest sample."""
+
+
+class TrackReader:
     """Decodes one track and puts each block where its timestamp says."""
 
     def __init__(
@@ -154,33 +171,15 @@ class _Reader:
         self.num_padding = 0
 
     def read(self, start_s: Fraction, duration_s: Fraction | None) -> Audio:
+        """Read a part of the track; it may end earlier."""
         sought = start_s > _SEEK_BEYOND_S and self.timeline.can_seek(self.stream.index)
         grid = self._grid() if sought else None
         if sought:
             sought = self._seek(start_s)
-        blocks = _Blocks()
-        first, num_values = 0, 0
-        stop: int | None = None
-        read_on = 0
-        due = 0  # without any timestamps, blocks follow each other from the beginning
-        for stamp, block_CN in self._iter_blocks(sought=sought):
-            if read_on == 0:  # only now the rate is known: headers may be wrong about it
-                read_on = round_half_up(_READ_ON_S * self.rate)
-                first = round_half_up(start_s * self.rate)
-                if duration_s is not None:
-                    stop = round_half_up((start_s + duration_s) * self.rate)
-            at = due if stamp is None else stamp
-            due = (due if blocks.stamps or stamp is None else stamp) + block_CN.shape[1]
-            if stop is not None and min(at, due) >= stop + read_on:
-                break
-            is_before = at + block_CN.shape[1] < first - _SEEK_MARGIN_S * self.rate
-            blocks.add(stamp if blocks.stamps else at, block_CN, is_before=is_before)
-            num_values += block_CN.size if blocks.samples else 0
-            self._check_size(num_values)
+        blocks, first, stop = self._take(start_s, duration_s, sought=sought)
         if self.rate == 0 and sought:  # nothing was there to be decoded
             raise MediaError(f"{self.name}: no sound from {float(start_s):g} s on; it ends earlier")
-        if self.rate == 0:
-            raise MediaError(f"{self.name}: no sound can be decoded; re-encode it")
+        self._check_decoded()
         if sought and grid is not None and blocks.stamps:
             blocks.stamps[0] = grid.place(blocks.stamps[0])
         parts = self._placed(blocks)
@@ -194,8 +193,58 @@ class _Reader:
             begin = at + skip - first
             part_CN = part_CN[:, skip : skip + max(0, end - begin)]
             samples_CN[:, begin : begin + part_CN.shape[1]] = part_CN
-        if self.mono:
-            return Audio(samples_CN=samples_CN, sample_rate_hz=self.rate)
+        layout = None if self.mono else self._layout()
+        return Audio(samples_CN=samples_CN, sample_rate_hz=self.rate, layout=layout)
+
+    def plan(self, duration_s: Fraction | None) -> Plan:
+        """Find out where the blocks of the track stand, up to a time, and keep none of them."""
+        blocks, _, stop = self._take(Fraction(0), duration_s, sought=False, keep=False)
+        self._check_decoded()
+        pieces = self._pieces(blocks)
+        end = max((piece.span(blocks.lengths)[1] for piece in pieces), default=0)
+        end = max(0, end - self.num_padding) if stop is None else min(max(0, end), stop)
+        return Plan(
+            pieces=pieces,
+            lengths=blocks.lengths,
+            num_samples=end,
+            num_channels=self.channels,
+            sample_rate_hz=self.rate,
+            layout=self._layout(),
+            peak=blocks.peak,
+        )
+
+    def _take(
+        self, start_s: Fraction, duration_s: Fraction | None, *, sought: bool, keep: bool = True
+    ) -> tuple[_Blocks, int, int | None]:
+        """Decode; return the blocks, and the first and the last sample that are asked for."""
+        blocks = _Blocks()
+        first, num_values = 0, 0
+        stop: int | None = None
+        read_on = 0
+        due = 0  # without any timestamps, blocks follow each other from the beginning
+        for stamp, block_CN in self.blocks(sought=sought):
+            if read_on == 0:  # only now the rate is known: headers may be wrong about it
+                read_on = round_half_up(_READ_ON_S * self.rate)
+                first = round_half_up(start_s * self.rate)
+                if duration_s is not None:
+                    stop = round_half_up((start_s + duration_s) * self.rate)
+            at = due if stamp is None else stamp
+            due = (due if blocks.stamps or stamp is None else stamp) + block_CN.shape[1]
+            if stop is not None and min(at, due) >= stop + read_on:
+                break
+            is_before = at + block_CN.shape[1] < first - _SEEK_MARGIN_S * self.rate
+            blocks.add(stamp if blocks.stamps else at, block_CN, is_before=is_before or not keep)
+            if not keep and (stop is None or at < stop):
+                blocks.peak = max(blocks.peak, float(np.abs(block_CN).max(initial=0.0)))
+            num_values += block_CN.size if blocks.samples else 0
+            self._check_size(num_values)
+        return blocks, first, stop
+
+    def _check_decoded(self) -> None:
+        if self.rate == 0:
+            raise MediaError(f"{self.name}: no sound can be decoded; re-encode it")
+
+    def _layout(self) -> str | None:
         layout = self.layout or ASSUMED.get(self.channels)
         if self.layout is None and self.channels > 2:
             logger.warning(
@@ -204,15 +253,12 @@ class _Reader:
                 self.channels,
                 layout or "equal",
             )
-        return Audio(samples_CN=samples_CN, sample_rate_hz=self.rate, layout=layout)
+        return layout
 
     def _placed(self, blocks: _Blocks) -> list[tuple[int, NDArray[np.float32]]]:
         """(position in samples after second 0, samples) in time order; the later one is heard."""
         parts = []
-        tick_s = float(self.time_base)
-        for piece in place_blocks(blocks.stamps, blocks.lengths, rate_hz=self.rate, tick_s=tick_s):
-            if piece.at > MAX_DURATION_S * self.rate:
-                raise MediaError(f"{self.name}: timestamps beyond {MAX_DURATION_S} s; re-encode it")
+        for piece in self._pieces(blocks):
             kept = max(piece.first, blocks.num_before)
             skipped = sum(blocks.lengths[piece.first : kept])
             if kept >= piece.stop:
@@ -227,6 +273,13 @@ class _Reader:
                 at += block_CN.shape[1]
         return parts
 
+    def _pieces(self, blocks: _Blocks) -> list[Piece]:
+        tick_s = float(self.time_base)
+        pieces = place_blocks(blocks.stamps, blocks.lengths, rate_hz=self.rate, tick_s=tick_s)
+        if any(piece.at > MAX_DURATION_S * self.rate for piece in pieces):
+            raise MediaError(f"{self.name}: timestamps beyond {MAX_DURATION_S} s; re-encode it")
+        return pieces
+
     def _grid(self) -> Grid | None:
         """Find where all blocks begin, from the first ones; None if timestamps are needed for it.
 
@@ -234,7 +287,7 @@ class _Reader:
         """
         if self.span is None:
             return None
-        found = list(islice(self._iter_blocks(sought=False), _GRID_BLOCKS))
+        found = list(islice(self.blocks(sought=False), _GRID_BLOCKS))
         tick = float(self.time_base) * self.rate
         if len(found) < _GRID_BLOCKS or tick <= 1 or found[0][0] is None:
             return None
@@ -263,7 +316,7 @@ class _Reader:
             return False
         return True
 
-    def _iter_blocks(self, *, sought: bool) -> Iterator[tuple[int | None, NDArray[np.float32]]]:
+    def blocks(self, *, sought: bool = False) -> Iterator[tuple[int | None, NDArray[np.float32]]]:
         """(timestamp in samples after second 0, block) in stored order."""
         priming = 0 if sought else self.priming
         for frame in self._frames(sought=sought):
@@ -394,8 +447,8 @@ def write_audio(
     if path.suffix.lower() not in _FORMATS:
         raise UserError(f"{shown_name(path)}: not a sound file; use {' '.join(AUDIO_SUFFIXES)}")
     container_format, codec = _FORMATS[path.suffix.lower()]
-    audio, leveling = level(
-        fit_audio(audio, codec, name=shown_name(path)),
+    sound, leveling = level(
+        fit_sound(audio, codec, name=shown_name(path)),
         target_lufs=loudness_lufs,
         ceiling=codec.ceiling,
         between_samples=codec.lossy,
@@ -408,7 +461,7 @@ def write_audio(
         overwrite=overwrite,
     ) as container:
         container.metadata.update(metadata or {})
-        stream = add_audio_stream(container, codec, audio)
-        for packet in encode_audio(stream, audio):
+        stream = add_audio_stream(container, codec, sound)
+        for packet in encode_audio(stream, sound):
             container.mux(packet)
     return leveling

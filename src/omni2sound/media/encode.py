@@ -1,6 +1,6 @@
 """Audio encoding: the codecs, and samples into packets of a track.
 
-In:   an `Audio` and an open output.
+In:   a `Sound` and an open output.
 Out:  packets, a few at a time, so that pictures can be written between them.
 
 An encoder takes some rates and channel counts only; the sound is brought to the next rate
@@ -25,8 +25,9 @@ from numpy.typing import NDArray
 
 from omni2sound.errors import UserError
 from omni2sound.media.layouts import layout_held
+from omni2sound.media.long_sound import in_blocks, resampled, to_layout
 from omni2sound.media.loudness.limiter import TRUE_PEAK_CEILING
-from omni2sound.media.samples import Audio, resample, to_layout
+from omni2sound.media.samples import Sound
 
 _CHUNK_SAMPLES = 1024
 
@@ -110,7 +111,7 @@ def check_layout(codec: AudioCodec, layout: str | None, num_channels: int, *, na
     return held
 
 
-def fit_audio(audio: Audio, codec: AudioCodec, *, name: str) -> Audio:
+def fit_sound(sound: Sound, codec: AudioCodec, *, name: str) -> Sound:
     """Bring a sound to a sample rate and a channel layout of a codec.
 
     What is measured on the result is what a meter finds in the file.
@@ -118,45 +119,43 @@ def fit_audio(audio: Audio, codec: AudioCodec, *, name: str) -> Audio:
     Raises:
         UserError: The codec can't hold its channel layout.
     """
-    layout = check_layout(codec, audio.assumed_layout, audio.num_channels, name=name)
-    audio = to_layout(audio, layout)
-    if codec.rates_hz is not None and audio.sample_rate_hz not in codec.rates_hz:
-        higher = [rate for rate in codec.rates_hz if rate >= audio.sample_rate_hz]
-        audio = resample(audio, min(higher, default=max(codec.rates_hz)))
-    return audio
+    layout = check_layout(codec, sound.assumed_layout, sound.num_channels, name=name)
+    sound = to_layout(sound, layout)
+    if codec.rates_hz is not None and sound.sample_rate_hz not in codec.rates_hz:
+        higher = [rate for rate in codec.rates_hz if rate >= sound.sample_rate_hz]
+        sound = resampled(sound, min(higher, default=max(codec.rates_hz)))
+    return sound
 
 
-def add_audio_stream(container: OutputContainer, codec: AudioCodec, audio: Audio) -> AudioStream:
-    """Add a track to an open output, for a sound from `fit_audio`."""
-    rate = audio.sample_rate_hz
+def add_audio_stream(container: OutputContainer, codec: AudioCodec, sound: Sound) -> AudioStream:
+    """Add a track to an open output, for a sound from `fit_sound`."""
+    rate = sound.sample_rate_hz
     stream = container.add_stream(codec.name, rate=rate)
     assert isinstance(stream, AudioStream)
     context = stream.codec_context
-    assert audio.layout is not None
-    context.layout = audio.layout
+    assert sound.layout is not None
+    context.layout = sound.layout
     context.format = codec.sample_format
     context.time_base = Fraction(1, rate)
     if codec.bit_rate_per_channel is not None:
         # 4 bits a sample: at 16 kHz and below nothing is gained beyond that.
-        context.bit_rate = min(codec.bit_rate_per_channel, 4 * rate) * audio.num_channels
+        context.bit_rate = min(codec.bit_rate_per_channel, 4 * rate) * sound.num_channels
     return stream
 
 
 def encode_audio(
-    stream: AudioStream, audio: Audio, *, first_sample: int = 0
+    stream: AudioStream, sound: Sound, *, first_sample: int = 0
 ) -> Iterator[Packet[AudioStream]]:
     """Encode a sound packet by packet, so that a caller can interleave it with pictures.
 
     Args:
         stream: From `add_audio_stream`.
-        audio: The sound, from `fit_audio`.
+        sound: The sound, from `fit_sound`.
         first_sample: Timestamp of the first sample, in samples.
     """
     context = stream.codec_context
-    rate, num_samples = audio.sample_rate_hz, audio.samples_CN.shape[1]
-    chunk = _CHUNK_SAMPLES
-    for start in range(0, num_samples, chunk):
-        block_CN = audio.samples_CN[:, start : start + chunk]
+    at = first_sample
+    for block_CN in in_blocks(sound.read(), _CHUNK_SAMPLES):
         packed: NDArray[Any] = np.ascontiguousarray(block_CN.T).reshape(1, -1)
         if context.format.name == "s16":
             packed = np.floor(packed.astype(np.float64) * 32768 + 0.5)
@@ -167,8 +166,9 @@ def encode_audio(
             format="s16" if context.format.name == "s16" else "flt",
             layout=context.layout.name,
         )
-        frame.sample_rate = rate
-        frame.pts = first_sample + start
-        frame.time_base = Fraction(1, rate)
+        frame.sample_rate = sound.sample_rate_hz
+        frame.pts = at
+        frame.time_base = Fraction(1, sound.sample_rate_hz)
+        at += block_CN.shape[1]
         yield from stream.encode(frame)
     yield from stream.encode(None)

@@ -26,9 +26,9 @@ from av.stream import Stream
 
 from omni2sound.errors import MediaError, UserError
 from omni2sound.files import atomic_path
-from omni2sound.media.block_times import with_block_times
 from omni2sound.media.limits.budgets import MAX_FILE_BYTES, MAX_PIXELS, MAX_STREAMS
 from omni2sound.media.limits.claims import check_claims
+from omni2sound.media.timing.block_times import with_block_times
 
 _StreamT = TypeVar("_StreamT", bound=Stream)
 

@@ -34,7 +34,7 @@ from av.video.stream import VideoStream
 from omni2sound.errors import MediaError, UserError
 from omni2sound.media.copy.beside import complete, find_losses, read_beside
 from omni2sound.media.copy.editlist import begin_picture, end_picture
-from omni2sound.media.copy.own_sound import check_size, read_own_sound
+from omni2sound.media.copy.own_sound import read_own_sound
 from omni2sound.media.copy.reencode import Encoder
 from omni2sound.media.copy.shown import UnfaithfulCopyError, check_shown
 from omni2sound.media.copy.side_tracks import SideTracks, loses_shown
@@ -54,7 +54,7 @@ from omni2sound.media.encode import (
     add_audio_stream,
     check_layout,
     encode_audio,
-    fit_audio,
+    fit_sound,
 )
 from omni2sound.media.files import (
     VIDEO_SUFFIXES,
@@ -65,9 +65,10 @@ from omni2sound.media.files import (
 )
 from omni2sound.media.info import MediaInfo, VideoStreamInfo, probe
 from omni2sound.media.layouts import mixed_layout
+from omni2sound.media.long_sound import fitted, mix
 from omni2sound.media.loudness.level import Leveling, level
 from omni2sound.media.packets import copy_packets, end_early, ends_early
-from omni2sound.media.samples import Audio, fit_length, mix, round_half_up
+from omni2sound.media.samples import Audio, Sound, round_half_up
 from omni2sound.media.video import iter_pictures
 
 logger = logging.getLogger(__name__)
@@ -140,23 +141,24 @@ def mux(
         info, num_past = end_early(info, Fraction(duration_s))
         video = info.video or video
     codec = _FORMATS[output_path.suffix.lower()][1]
+    sound: Sound = audio
     language = ""
     if keep_audio and info.audio is None:
         logger.warning("%s: has no sound of its own to keep", shown_name(video_path))
     elif keep_audio:
         own = read_own_sound(video_path, duration_s=info.duration_s)
-        audio, language = mix(own.audio, audio), own.language
-    audio = fit_audio(audio, codec, name=name)
-    num_samples = round_half_up(info.duration_s * audio.sample_rate_hz)
-    audio, leveling = level(
-        fit_length(audio, num_samples),
+        sound, language = mix(own.sound, audio), own.language
+    sound = fit_sound(sound, codec, name=name)
+    num_samples = round_half_up(info.duration_s * sound.sample_rate_hz)
+    sound, leveling = level(
+        fitted(sound, num_samples),
         target_lufs=loudness_lufs,
         ceiling=codec.ceiling,
         between_samples=codec.lossy,
         name=name,
     )
     encoded = _has_to_be_encoded(video, num_past, output_path, reencode=reencode)
-    write = partial(_write_copy, info, video, audio, output_path, metadata or {}, language)
+    write = partial(_write_copy, info, video, sound, output_path, metadata or {}, language)
     try:
         lost = _with_side_tracks(write, encoded=encoded)
     except UnfaithfulCopyError:
@@ -181,7 +183,7 @@ def _with_side_tracks(write: Callable[..., list[str]], *, encoded: bool) -> list
 def _write_copy(
     info: MediaInfo,
     video: VideoStreamInfo,
-    audio: Audio,
+    sound: Sound,
     output_path: Path,
     metadata: Mapping[str, str],
     language: str,
@@ -217,7 +219,7 @@ def _write_copy(
         with create_output(
             output_path,
             container_format=container_format,
-            sample_rate_hz=audio.sample_rate_hz,
+            sample_rate_hz=sound.sample_rate_hz,
             verify=finish,
             options=_muxer_options(container_format, as_keys=bool(keys)),
         ) as target:
@@ -226,7 +228,7 @@ def _write_copy(
             out_stream.metadata.update(track_tags(in_stream.metadata, container_format))
             lost.extend(encoder.losses(in_stream, first) if encoder else [])
             target.metadata.update(tags)
-            sound_stream = add_audio_stream(target, codec, audio)
+            sound_stream = add_audio_stream(target, codec, sound)
             if language:
                 sound_stream.metadata["language"] = language_tag(language, container_format)
             side = SideTracks(video_path, source, target, video.index, add=with_side_tracks)
@@ -247,8 +249,8 @@ def _write_copy(
             _interleave(
                 target,
                 encode_audio(
-                    sound_stream, audio,
-                    first_sample=round_half_up(start_s * audio.sample_rate_hz),
+                    sound_stream, sound,
+                    first_sample=round_half_up(start_s * sound.sample_rate_hz),
                 ),
                 _on_stream(pictures, out_stream),
                 side.packets(shift_s=shift_s, end_s=end_s),
@@ -389,14 +391,12 @@ def check_kept_sound(info: MediaInfo, output_path: Path) -> None:
         output_path: Ends in a suffix of `VIDEO_SUFFIXES`.
 
     Raises:
-        UserError: Its codec can't hold the channel layout, or the sound is too long for its number
-            of channels.
+        UserError: Its codec can't hold the channel layout.
     """
     if info.audio is None:
         return
     codec, name = _FORMATS[output_path.suffix.lower()][1], shown_name(output_path)
     tracks = list_tracks(info.path)
-    check_size(info.path, tracks, duration_s=info.duration_s)
     groups = group_tracks(tracks)
     layouts = [group.layout for group in groups if group.layout]
     layout = mixed_layout(*layouts, "stereo") if len(layouts) == len(groups) else None
@@ -406,7 +406,7 @@ def check_kept_sound(info: MediaInfo, output_path: Path) -> None:
         if len(tracks) < 2:
             raise
         # Not all of them may be heard; which ones, only their sound tells.
-        own = read_own_sound(info.path, duration_s=info.duration_s, quiet=True).audio
+        own = read_own_sound(info.path, duration_s=info.duration_s, quiet=True).sound
         layout = own.assumed_layout and mixed_layout(own.assumed_layout, "stereo")
         check_layout(codec, layout, own.num_channels, name=name)
 

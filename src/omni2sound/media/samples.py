@@ -1,4 +1,4 @@
-"""Sound in memory: `Audio`, resampling, cutting and padding, mixing by channel layout.
+"""Sound in memory: `Audio`, resampling, cutting and padding.
 
 In:   float samples.
 Out:  an `Audio` at another rate or of another length.
@@ -12,17 +12,50 @@ Shape suffixes: C channels, N samples.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Protocol
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from omni2sound.errors import ShapeError, UserError
-from omni2sound.media.layouts import ASSUMED, channel_names, mixed_layout, place
+from omni2sound.errors import ShapeError
+from omni2sound.media.layouts import ASSUMED, channel_names
 
 MAX_SAMPLE_RATE_HZ = 768_000
+
+
+class Sound(Protocol):
+    """A sound that can be read in blocks: in memory, or a `media.long_sound.LongSound`."""
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of each channel."""
+
+    @property
+    def num_channels(self) -> int:
+        """Number of channels C."""
+
+    @property
+    def sample_rate_hz(self) -> int:
+        """Sample rate."""
+
+    @property
+    def layout(self) -> str | None:
+        """What the channels are; None: not stated."""
+
+    @property
+    def assumed_layout(self) -> str | None:
+        """The layout, or where none is stated the usual one of as many channels (up to 8)."""
+
+    @property
+    def duration_s(self) -> Fraction:
+        """Length, exact."""
+
+    def read(self) -> Iterator[NDArray[np.float32]]:
+        """Yield the samples in blocks (C, N), from the beginning each time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -61,7 +94,12 @@ class Audio:
     @property
     def duration_s(self) -> Fraction:
         """Length, exact."""
-        return Fraction(self.samples_CN.shape[1], self.sample_rate_hz)
+        return Fraction(self.num_samples, self.sample_rate_hz)
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of each channel."""
+        return int(self.samples_CN.shape[1])
 
     @property
     def num_channels(self) -> int:
@@ -72,6 +110,10 @@ class Audio:
     def assumed_layout(self) -> str | None:
         """The layout, or where none is stated the usual one of as many channels (up to 8)."""
         return self.layout or ASSUMED.get(self.num_channels)
+
+    def read(self) -> Iterator[NDArray[np.float32]]:
+        """Yield all samples (C, N) as one block."""
+        yield self.samples_CN
 
 
 def resample(audio: Audio, sample_rate_hz: int) -> Audio:
@@ -107,52 +149,6 @@ def fit_length(audio: Audio, num_samples: int) -> Audio:
     if missing:
         samples_CN = np.pad(samples_CN, ((0, 0), (0, missing)))
     return replace(audio, samples_CN=samples_CN)
-
-
-def mix(*sounds: Audio) -> Audio:
-    """Add sounds, each at its own level, in a layout that has the channels of all.
-
-    One channel is heard from left and right where another sound has more. The rate is the highest
-    of all, the length the longest.
-
-    Raises:
-        UserError: No layout has the channels of all.
-    """
-    rate = max(sound.sample_rate_hz for sound in sounds)
-    sounds = tuple(resample(sound, rate) for sound in sounds)
-    layouts = [sound.assumed_layout for sound in sounds]
-    layout = mixed_layout(*(known or "" for known in layouts)) if all(layouts) else None
-    if layout is None:
-        raise UserError(
-            f"channels of {' and '.join(known or 'unknown layout' for known in layouts)} can't be "
-            "mixed; mix one of them down to stereo first"
-        )
-    num_samples = max(sound.samples_CN.shape[1] for sound in sounds)
-    mixed_CN = np.zeros((len(channel_names(layout)), num_samples), dtype=np.float32)
-    for sound, known in zip(sounds, layouts, strict=True):
-        length = sound.samples_CN.shape[1]
-        if sound.num_channels == 1:  # left and right come first in every layout
-            mixed_CN[:2, :length] += sound.samples_CN
-        else:
-            mixed_CN[list(place(known or "", layout)), :length] += sound.samples_CN
-    return Audio(samples_CN=mixed_CN, sample_rate_hz=rate, layout=layout)
-
-
-def to_layout(audio: Audio, layout: str) -> Audio:
-    """Store a sound in a layout that has all of its channels; the others are silent.
-
-    Args:
-        audio: The sound.
-        layout: From `layouts.layout_held`.
-    """
-    if audio.layout == layout:
-        return audio
-    samples_CN = audio.samples_CN
-    names = channel_names(layout)
-    if len(names) > audio.num_channels:
-        samples_CN = np.zeros((len(names), samples_CN.shape[1]), dtype=np.float32)
-        samples_CN[list(place(audio.assumed_layout or "", layout))] = audio.samples_CN
-    return replace(audio, samples_CN=samples_CN, layout=layout)
 
 
 def round_half_up(value: Fraction) -> int:

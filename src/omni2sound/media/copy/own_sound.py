@@ -1,7 +1,7 @@
-"""The own sound of a video: which of its tracks are heard, and all of them as one `Audio`.
+"""The own sound of a video: which of its tracks are heard, and all of them as one sound.
 
 In:   a video with any number of sound tracks.
-Out:  one `Audio`, and a warning that names the tracks that are not in it.
+Out:  one `LongSound`, and a warning that names the tracks that are not in it.
 
 Recorders write what plays together into several tracks (game and microphone, left and right of
 a camera); films write alternatives (languages, commentaries, one sound in two codecs). Players
@@ -22,7 +22,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
@@ -30,11 +30,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.errors import MediaError, UserError
-from omni2sound.media.audio import MAX_AUDIO_VALUES, read_audio
+from omni2sound.errors import MediaError
 from omni2sound.media.copy.sound_tracks import SoundTrack, TrackGroup, group_tracks, list_tracks
+from omni2sound.media.copy.track_sound import TrackSound, read_track
 from omni2sound.media.files import shown_name
-from omni2sound.media.samples import Audio, fit_length, mix, resample
+from omni2sound.media.long_sound import LongSound, change, mix, resampled, stacked
+from omni2sound.media.samples import Sound
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ _MAX_RESIDUAL = 0.05
 class OwnSound:
     """The sound of a video, out of some of its tracks or all."""
 
-    audio: Audio
+    sound: Sound
     tracks: tuple[SoundTrack, ...]
     """The tracks in it."""
 
@@ -63,37 +64,6 @@ class OwnSound:
         """The one language of its tracks; empty if there is none, or more than one."""
         languages = {track.language for track in self.tracks}
         return languages.pop() if len(languages) == 1 else ""
-
-
-def check_size(
-    path: str | os.PathLike[str],
-    tracks: Sequence[SoundTrack],
-    *,
-    duration_s: float | Fraction,
-) -> None:
-    """Refuse sound that is too long for its number of channels to be read whole.
-
-    Args:
-        path: The file, for the message.
-        tracks: Its tracks.
-        duration_s: The most that is read of each.
-
-    Raises:
-        UserError: A sound has more than `MAX_AUDIO_VALUES` samples.
-    """
-    for group in group_tracks(tracks):
-        rate_hz = max(track.sample_rate_hz for track in group.tracks)
-        ends_s = [track.end_s for track in group.tracks if track.end_s is not None]
-        length_s = min(duration_s, max(ends_s, default=Fraction(0)))
-        num_per_second = rate_hz * group.num_channels
-        if length_s * num_per_second > MAX_AUDIO_VALUES:
-            raise UserError(
-                f"{shown_name(Path(path))}: {group.num_channels} channels at {rate_hz} Hz can be "
-                f"mixed up to {MAX_AUDIO_VALUES // num_per_second} s, got {float(length_s):.0f} s; "
-                "give a shorter `duration_s`, mix the video's sound down to fewer channels first, "
-                "or leave it out",
-                field="keep_audio",
-            )
 
 
 def read_own_sound(
@@ -113,17 +83,14 @@ def read_own_sound(
 
     Raises:
         MediaError: No sound track can be decoded.
-        UserError: A sound is too long (`check_size`).
+        UserError: A damaged track has to be read as a whole, and is too large.
     """
     path = Path(path)
-    sounds: dict[SoundTrack, Audio] = {}
+    sounds: dict[SoundTrack, TrackSound] = {}
     broken = []
-    tracks = list_tracks(path)
-    if duration_s is not None:
-        check_size(path, tracks, duration_s=duration_s)
-    for track in tracks:
+    for track in list_tracks(path):
         try:
-            sounds[track] = read_audio(path, duration_s=duration_s, track=track.index)
+            sounds[track] = read_track(path, track.index, duration_s)
         except MediaError as error:
             broken.append(track)
             last_error = error
@@ -131,7 +98,7 @@ def read_own_sound(
         if broken:
             raise last_error
         raise MediaError(f"{shown_name(path)}: has no sound; give a file with a sound track")
-    heard = {t: audio for t, audio in sounds.items() if _peak(audio) > SILENCE_PEAK}
+    heard = {t: found for t, found in sounds.items() if found.peak > SILENCE_PEAK}
     if not heard:
         track = next(iter(sounds))
         heard = {track: sounds[track]}
@@ -142,7 +109,7 @@ def read_own_sound(
     kept = sorted((t for part in parts for t in part.tracks), key=lambda track: track.number)
     if not quiet:
         _report(path, kept, [track for track in heard if track not in kept], broken)
-    return OwnSound(audio=mix(*(part.audio for part in parts)), tracks=tuple(kept))
+    return OwnSound(sound=mix(*(part.sound for part in parts)), tracks=tuple(kept))
 
 
 def _played_together(tracks: list[SoundTrack]) -> list[SoundTrack]:
@@ -172,7 +139,7 @@ def _is_of_language(track: SoundTrack, chosen: SoundTrack) -> bool:
 
 
 def _join(
-    group: TrackGroup, sounds: Mapping[SoundTrack, Audio], heard: Collection[SoundTrack]
+    group: TrackGroup, sounds: Mapping[SoundTrack, TrackSound], heard: Collection[SoundTrack]
 ) -> OwnSound | None:
     """Make one sound of its tracks; None if none of them is heard.
 
@@ -180,31 +147,26 @@ def _join(
     """
     tracks = tuple(track for track in group.tracks if track in heard)
     if len(tracks) < 2:
-        return OwnSound(audio=sounds[tracks[0]], tracks=tracks) if tracks else None
+        return OwnSound(sound=sounds[tracks[0]].sound, tracks=tracks) if tracks else None
     members, layout = group.tracks, group.layout
     if set(tracks) == set(members[:2]):  # left and right come first in every layout
         members, layout = members[:2], "stereo"
-    rate = max(sounds[track].sample_rate_hz for track in members)
-    parts = [resample(sounds[track], rate) for track in members]
-    num_samples = max(part.samples_CN.shape[1] for part in parts)
-    joined_CN = np.concatenate([fit_length(part, num_samples).samples_CN for part in parts])
-    return OwnSound(
-        audio=Audio(samples_CN=joined_CN, sample_rate_hz=rate, layout=layout), tracks=tracks
-    )
+    rate_hz = max(sounds[track].sound.sample_rate_hz for track in members)
+    parts = [resampled(sounds[track].sound, rate_hz) for track in members]
+    return OwnSound(sound=stacked(*parts, layout=layout), tracks=tracks)
 
 
 def _without_sums(sounds: list[OwnSound]) -> list[OwnSound]:
     """Keep only the sum where one sound is the sum of others: recorders store both."""
     if len(sounds) < 2:
         return sounds
-    mono_TN = _compared([sound.audio for sound in sounds])
-    products_TT = mono_TN @ mono_TN.T
+    products_TT, middle_TN = _compared([sound.sound for sound in sounds])
     kept = list(range(len(sounds)))
     are_default = [any(track.is_default for track in sound.tracks) for sound in sounds]
     # The default track and the first ones are what is to be heard, so they are tried first.
     for i in sorted(kept, key=lambda i: (not are_default[i], i)):
         if i in kept:
-            kept = [j for j in kept if j == i or not _is_same_sound(mono_TN[i], mono_TN[j])]
+            kept = [j for j in kept if j == i or not _is_same_sound(middle_TN[i], middle_TN[j])]
         others = [j for j in kept if j != i]
         if i not in kept or not others or products_TT[i, i] <= 0:
             continue
@@ -219,11 +181,9 @@ def _without_sums(sounds: list[OwnSound]) -> list[OwnSound]:
 
 def _is_same_sound(first_N: NDArray[np.float64], second_N: NDArray[np.float64]) -> bool:
     """Whether one is the other, perhaps earlier or later: two codecs differ by their delays."""
-    middle = slice(max(0, len(first_N) - _COMPARED_SAMPLES) // 2, None)
-    parts = [row_N[middle][:_COMPARED_SAMPLES] for row_N in (first_N, second_N)]
-    length = 2 * len(parts[0])
+    length = 2 * len(first_N)
     num_bins = round(length * _COMPARED_BAND_HZ / _COMPARED_RATE_HZ)
-    first_F, second_F = (np.fft.rfft(part_N, length) for part_N in parts)
+    first_F, second_F = (np.fft.rfft(part_N, length) for part_N in (first_N, second_N))
     if not _has_same_spectrum(np.abs(first_F), np.abs(second_F)):
         return False
     # Then low frequencies only: there, a delay of half a sample makes no difference.
@@ -241,23 +201,34 @@ def _has_same_spectrum(first_F: NDArray[np.float64], second_F: NDArray[np.float6
     return norm > 0 and float(first @ second) > (1 - _MAX_RESIDUAL) * norm
 
 
-def _compared(sounds: Sequence[Audio]) -> NDArray[np.float64]:
-    """Mono at a low rate, of one length."""
-    parts = [
-        resample(
-            replace(sound, samples_CN=sound.samples_CN.mean(axis=0, keepdims=True), layout=None),
-            _COMPARED_RATE_HZ,
-        ).samples_CN[0]
-        for sound in sounds
-    ]
-    mono_TN = np.zeros((len(parts), max(len(part) for part in parts)))
-    for row_N, part in zip(mono_TN, parts, strict=True):
-        row_N[: len(part)] = part
-    return mono_TN
+def _compared(
+    sounds: Sequence[Sound],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Products of all pairs (T, T), and the middle of each (T, N), mono at a low rate."""
+    low = [resampled(_mono(sound), _COMPARED_RATE_HZ) for sound in sounds]
+    num_samples = max(sound.num_samples for sound in low)
+    first = max(0, num_samples - _COMPARED_SAMPLES) // 2
+    stop = min(first + _COMPARED_SAMPLES, num_samples)
+    products_TT = np.zeros((len(low), len(low)))
+    middle_TN = np.zeros((len(low), stop - first))
+    at = 0
+    for block_TN in stacked(*low, layout=None).read():
+        block_TN = block_TN.astype(np.float64)
+        products_TT += block_TN @ block_TN.T
+        begin, end = max(at, first), min(at + block_TN.shape[1], stop)
+        if begin < end:
+            middle_TN[:, begin - first : end - first] = block_TN[:, begin - at : end - at]
+        at += block_TN.shape[1]
+    return products_TT, middle_TN
 
 
-def _peak(audio: Audio) -> float:
-    return float(np.abs(audio.samples_CN).max(initial=0.0))
+def _mono(sound: Sound) -> LongSound:
+    return change(
+        sound,
+        lambda: (block_CN.mean(axis=0, keepdims=True) for block_CN in sound.read()),
+        num_channels=1,
+        layout=None,
+    )
 
 
 def _report(

@@ -1,7 +1,7 @@
 """Leveling: the gain that brings a sound to a loudness without ruining it, then the limiter.
 
-In:   an `Audio`, perhaps a target in LUFS.
-Out:  an `Audio` within a ceiling, and `Leveling`: what was done to its level, how loud it is now.
+In:   a `Sound`, perhaps a target in LUFS.
+Out:  a `Sound` within a ceiling, and `Leveling`: what was done to its level, how loud it is now.
 
 A sparse sound is leveled by its loudest moment: its mean over blocks says little of how loud a bark
 is. No gain goes beyond what the sound bears (`_largest_gain`); a target out of reach is missed, and
@@ -14,22 +14,25 @@ from __future__ import annotations
 import logging
 import math
 import numbers
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound.errors import UserError
+from omni2sound.media.long_sound import change, remembered
 from omni2sound.media.loudness.limiter import (
     TRUE_PEAK_CEILING,
-    Limited,
-    envelope,
-    limit,
-    sample_peak,
+    Limiter,
+    WithEnvelope,
+    largest,
+    scaled,
     true_peak,
+    with_envelope,
 )
 from omni2sound.media.loudness.meter import Loudness, measure
-from omni2sound.media.samples import Audio
+from omni2sound.media.samples import Sound
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +54,8 @@ SPARSE_SHARE = 0.5
 _HIT_S = 0.0005
 """What is longer than this, all of it together, is a hit; what is shorter is a stray spike."""
 _SHORT_TERM_S = 3.0
+_REMEMBERED_SAMPLES = 2**24
+"""Of a sound of at most so many samples (6 minutes at 48 kHz), peaks are worked out once."""
 _MAX_ROUNDS = 8
 _CLOSE_DB = 0.02
 _MAX_STEP_DB = 20.0
@@ -111,13 +116,13 @@ def check_loudness(target_lufs: float | None) -> None:
 
 
 def level(
-    audio: Audio,
+    sound: Sound,
     *,
     target_lufs: float | None = None,
     ceiling: float = 1.0,
     between_samples: bool = False,
     name: str = "",
-) -> tuple[Audio, Leveling]:
+) -> tuple[Sound, Leveling]:
     """Bring a sound to a loudness, if one is asked for, and under a ceiling.
 
     Hits far over the ceiling lower the whole sound, so that the limiter takes at most
@@ -125,7 +130,7 @@ def level(
     one that is nearly silent keep their level.
 
     Args:
-        audio: The sound.
+        sound: The sound; it is read several times.
         target_lufs: Target loudness. Default: unchanged.
         ceiling: Largest sample of the result; `TRUE_PEAK_CEILING` with a target.
         between_samples: Hold true peaks under the ceiling as well.
@@ -135,31 +140,23 @@ def level(
         UserError: A sample is not a finite number, or the target is out of range.
     """
     check_loudness(target_lufs)
-    done = Leveling(peak=sample_peak(audio), layout=audio.assumed_layout)
-    true_N = envelope_N = envelope(audio, between_samples=True)
     if target_lufs is not None:
         ceiling = min(ceiling, TRUE_PEAK_CEILING)
-    elif not between_samples:
-        envelope_N = envelope(audio, between_samples=False)
-    sound = _Sound(
-        audio=audio,
-        envelope_N=envelope_N,
-        ceiling=ceiling,
-        hits_gain_db=_hits_gain_db(audio, ceiling),
-    )
-    gain_db = min(0.0, sound.hits_gain_db)
+    peaks = _Peaks(sound, ceiling, between_samples=between_samples or target_lufs is not None)
+    done = Leveling(peak=peaks.sample, layout=sound.assumed_layout)
+    gain_db = min(0.0, peaks.hits_gain_db)
     if target_lufs is not None:
-        gain_db, done = _to_target(sound, target_lufs, done)
-    limited = sound.limited(gain_db)
-    loudness = measure(limited.audio)
-    peak = float(np.max(true_N, initial=0.0)) * 10 ** (gain_db / 20)
+        gain_db, done = _to_target(peaks, target_lufs, done)
+    limited = peaks.limited(gain_db)
+    loudness = measure(limited.sound)
+    peak = peaks.true * 10 ** (gain_db / 20)
     if limited.lowered_db:
-        peak = true_peak(limited.audio)
+        peak = true_peak(limited.sound)
     done = replace(
         done,
         gain_db=gain_db,
         limited_db=limited.lowered_db,
-        limited_share=limited.share,
+        limited_share=limited.limiter.share if limited.limiter else 0.0,
         lufs=loudness.integrated_lufs,
         short_term_lufs=loudness.short_term_lufs,
         momentary_lufs=loudness.momentary_lufs,
@@ -167,48 +164,97 @@ def level(
         no_loudness=loudness.missing,
     )
     if name:
-        _warn(name, done, loudness, audio)
-    return limited.audio, done
+        _warn(name, done, sound)
+    return limited.sound, done
 
 
-@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
-class _Sound:
-    """A sound with its peaks."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Limited:
+    """A sound with a gain, under a ceiling."""
 
-    audio: Audio
-    envelope_N: NDArray[np.float64]
-    ceiling: float
-    hits_gain_db: float
-    """The gain at which hits lie `MAX_FLATTENING_DB` over the ceiling."""
+    sound: Sound
+    lowered_db: float = 0.0
+    """Largest reduction."""
+    limiter: Limiter | None = None
+    """What was lowered, once the sound has been read."""
 
-    def limited(self, gain_db: float) -> Limited:
+
+class _Peaks:
+    """A sound and its peaks, which are found in one reading."""
+
+    def __init__(self, sound: Sound, ceiling: float, *, between_samples: bool) -> None:
+        self.sound = sound
+        self.ceiling = ceiling
+        self.between_samples = between_samples
+        self.sample = self.true = 0.0
+        """Largest sample; largest value of the continuous wave."""
+        num_spikes = math.ceil(_HIT_S * sound.sample_rate_hz)
+        if sound.num_samples <= num_spikes:
+            num_spikes = 0
+        largest_N = np.zeros(0, dtype=np.float32)
+        self.remembered: list[NDArray[np.float32]] | None = None
+        if sound.num_samples <= _REMEMBERED_SAMPLES:
+            self.remembered = []
+        for block_CN, true_N in with_envelope(sound, between_samples=True):
+            sample_N = largest(block_CN)
+            self._add(sample_N, true_N)
+            found_N = np.concatenate([largest_N, sample_N]) if len(largest_N) else sample_N
+            kept = min(len(found_N), num_spikes + 1)
+            largest_N = np.partition(found_N, len(found_N) - kept)[len(found_N) - kept :]
+        self.limited_peak = self.true if between_samples else self.sample
+        """What the limiter holds under the ceiling."""
+        # Samples decide, not true peaks: between samples even one spike rings for longer than a
+        # hit.
+        hits = float(largest_N.min(initial=np.inf)) if len(largest_N) else 0.0
+        self.hits_gain_db = math.inf
+        """The gain at which hits lie `MAX_FLATTENING_DB` over the ceiling."""
+        if hits > 0:
+            self.hits_gain_db = MAX_FLATTENING_DB + 20 * math.log10(ceiling / hits)
+
+    def _add(self, sample_N: NDArray[np.float32], true_N: NDArray[np.float64]) -> None:
+        peak = float(np.max(sample_N, initial=0.0))
+        if not math.isfinite(peak):
+            raise UserError(
+                "the sound holds samples that are not finite numbers; nothing was written"
+            )
+        self.sample = max(self.sample, peak)
+        self.true = max(self.true, float(np.max(true_N, initial=0.0)))
+        if self.remembered is not None:
+            kept_N = true_N if self.between_samples else sample_N
+            self.remembered.append(kept_N.astype(np.float32))  # which they were made from
+
+    def limited(self, gain_db: float) -> _Limited:
         """Return the sound with a gain, under the ceiling."""
-        if gain_db == 0:
-            return limit(self.audio, self.envelope_N, self.ceiling)
-        gain = 10 ** (gain_db / 20)
-        scaled_CN = (self.audio.samples_CN * np.float32(gain)).astype(np.float32)
-        scaled = replace(self.audio, samples_CN=scaled_CN)
-        return limit(scaled, self.envelope_N * gain, self.ceiling)
+        return self._limited(1.0 if gain_db == 0 else 10 ** (gain_db / 20), self.ceiling)
 
-    def without_spikes(self) -> Audio:
+    def without_spikes(self) -> Sound:
         """Return the sound as loud as it is, limited as much as at the highest gain."""
         highest = self.ceiling * 10 ** (-min(0.0, self.hits_gain_db) / 20)
-        return limit(self.audio, self.envelope_N, highest).audio
+        return self._limited(1.0, highest).sound
 
+    def _limited(self, gain: float, ceiling: float) -> _Limited:
+        sound, peak = self.sound, self.limited_peak * gain
+        if peak <= ceiling:
+            if gain == 1:
+                return _Limited(sound=sound)
+            return _Limited(
+                sound=change(sound, lambda: (scaled(block_CN, gain) for block_CN in sound.read()))
+            )
+        limiter = Limiter(ceiling, sound.sample_rate_hz)
+        return _Limited(
+            sound=remembered(change(sound, lambda: limiter.limit(self._with_envelope(), gain))),
+            lowered_db=20 * math.log10(peak / ceiling),
+            limiter=limiter,
+        )
 
-def _hits_gain_db(audio: Audio, ceiling: float) -> float:
-    """Return the gain at which hits lie `MAX_FLATTENING_DB` over the ceiling.
-
-    Samples decide, not true peaks: between samples even one spike rings for longer than a hit.
-    """
-    envelope_N = envelope(audio, between_samples=False)
-    if not len(envelope_N):
-        return math.inf
-    num_spikes = math.ceil(_HIT_S * audio.sample_rate_hz)
-    if len(envelope_N) <= num_spikes:
-        num_spikes = 0
-    hits = float(np.partition(envelope_N, -1 - num_spikes)[-1 - num_spikes])
-    return MAX_FLATTENING_DB + 20 * math.log10(ceiling / hits) if hits > 0 else math.inf
+    def _with_envelope(self) -> Iterator[WithEnvelope]:
+        if self.remembered is None:
+            return with_envelope(self.sound, between_samples=self.between_samples)
+        blocks = (block_CN for block_CN in self.sound.read() if block_CN.shape[1])
+        return (
+            (block_CN, kept_N.astype(np.float64))
+            for block_CN, kept_N in zip(blocks, self.remembered, strict=True)
+        )
 
 
 def _choose(loudness: Loudness, duration_s: float) -> str:
@@ -218,13 +264,13 @@ def _choose(loudness: Loudness, duration_s: float) -> str:
     return "short-term" if loudness.foreground_s >= _SHORT_TERM_S else "momentary"
 
 
-def _largest_gain(sound: _Sound, loudness: Loudness, leveled_by: str) -> _Bound:
+def _largest_gain(peaks: _Peaks, loudness: Loudness, leveled_by: str) -> _Bound:
     """Return the largest gain that the sound bears, and what would be wrong with more."""
     floor_lufs, loudest = loudness.floor_lufs, loudness.momentary_lufs
     assert loudest is not None
     bounds = [
         _Bound(gain_db=min(MAX_GAIN_DB, 2 * (loudest - SILENT_LUFS)), why="it is too quiet"),
-        _Bound(gain_db=sound.hits_gain_db, why="its peaks would be flattened"),
+        _Bound(gain_db=peaks.hits_gain_db, why="its peaks would be flattened"),
     ]
     if floor_lufs is not None and leveled_by != "integrated":
         bounds.append(
@@ -236,10 +282,10 @@ def _largest_gain(sound: _Sound, loudness: Loudness, leveled_by: str) -> _Bound:
     return min(bounds, key=lambda bound: bound.gain_db)
 
 
-def _to_target(sound: _Sound, target_lufs: float, done: Leveling) -> tuple[float, Leveling]:
+def _to_target(peaks: _Peaks, target_lufs: float, done: Leveling) -> tuple[float, Leveling]:
     """Find a gain for the whole sound; the limiter lowers loudness, hence several rounds."""
-    unchanged_db = min(0.0, sound.hits_gain_db)
-    loudness = measure(sound.without_spikes())
+    unchanged_db = min(0.0, peaks.hits_gain_db)
+    loudness = measure(peaks.without_spikes())
     if loudness.missing:
         return unchanged_db, replace(done, target_missed=f"it is {loudness.missing}")
     loudest = loudness.momentary_lufs
@@ -247,13 +293,13 @@ def _to_target(sound: _Sound, target_lufs: float, done: Leveling) -> tuple[float
     if loudest < SILENT_LUFS:
         missed = f"it is nearly silent (at most {loudest:.1f} LUFS) and keeps its level"
         return unchanged_db, replace(done, target_missed=missed)
-    leveled_by = _choose(loudness, float(sound.audio.duration_s))
-    bound = _largest_gain(sound, loudness, leveled_by)
+    leveled_by = _choose(loudness, float(peaks.sound.duration_s))
+    bound = _largest_gain(peaks, loudness, leveled_by)
     lufs, slope = _value(loudness, leveled_by), 1.0
     gain_db = bound.gain_db if lufs is None else min(bound.gain_db, target_lufs - lufs)
     tried: tuple[float, float] | None = None
     for _ in range(_MAX_ROUNDS):
-        lufs = _value(measure(sound.limited(gain_db).audio), leveled_by)
+        lufs = _value(measure(peaks.limited(gain_db).sound), leveled_by)
         if lufs is None:
             break
         missing_db = target_lufs - lufs
@@ -282,13 +328,13 @@ def _value(loudness: Loudness, leveled_by: str) -> float | None:
     return values[leveled_by]
 
 
-def _warn(name: str, done: Leveling, loudness: Loudness, audio: Audio) -> None:
-    if audio.layout is None and audio.num_channels > 2:
+def _warn(name: str, done: Leveling, sound: Sound) -> None:
+    if sound.layout is None and sound.num_channels > 2:
         logger.warning(
             "%s: nothing says what its %d channels are; they are taken as %s",
             name,
-            audio.num_channels,
-            audio.assumed_layout or "equal",
+            sound.num_channels,
+            sound.assumed_layout or "equal",
         )
     if done.gain_db <= -_WARN_DB and not done.leveled_by:
         logger.warning(

@@ -1,7 +1,7 @@
 """Peak limiter: lower peaks where they are, and nothing else.
 
-In:   an `Audio` and a ceiling.
-Out:  an `Audio` under the ceiling; its peaks, sampled and true.
+In:   the blocks of a `Sound`, and a ceiling.
+Out:  blocks under the ceiling; its peaks, sampled and true.
 
 One spike must not decide how loud everything else is. The gain that each sample needs is made the
 smallest of its neighbourhood, then averaged over a window of the same width: every value in that
@@ -14,15 +14,15 @@ Shape suffixes: C channels, N samples, M oversampled ones.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from omni2sound.errors import UserError
-from omni2sound.media.samples import Audio
+from omni2sound.media.long_sound import Block
+from omni2sound.media.samples import Sound
 
 TRUE_PEAK_CEILING = 10 ** (-1 / 20)
 """-1 dBTP, what broadcasters leave for codecs, which change peaks."""
@@ -30,82 +30,171 @@ LIMITER_REACH_S = 0.010
 """Reach to each side. Twice this is half a period of 25 Hz: audible tones keep their shape."""
 _OVERSAMPLING = 4
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Limited:
-    """A sound under a ceiling."""
-
-    audio: Audio
-    lowered_db: float = 0.0
-    """Largest reduction."""
-    share: float = 0.0
-    """Share of the samples that were lowered."""
+WithEnvelope = tuple[Block, NDArray[np.float64]]
+"""Samples (C, N), and the largest value at each (N,)."""
 
 
-def limit(audio: Audio, envelope_N: NDArray[np.float64], ceiling: float) -> Limited:
-    """Limit a sound whose peaks are known.
+class Limiter:
+    """Holds a sound under a ceiling, block by block."""
+
+    def __init__(self, ceiling: float, sample_rate_hz: int) -> None:
+        """Remember the ceiling.
+
+        Args:
+            ceiling: Largest value of the result.
+            sample_rate_hz: The sound's.
+        """
+        self.ceiling = ceiling
+        self.reach = max(1, round(LIMITER_REACH_S * sample_rate_hz))
+        self.num_samples = self.num_lowered = 0
+        """Samples that were read, and those of them that were lowered."""
+
+    @property
+    def share(self) -> float:
+        """Share of the samples that were lowered."""
+        return self.num_lowered / self.num_samples if self.num_samples else 0.0
+
+    def limit(self, parts: Iterator[WithEnvelope], gain: float = 1.0) -> Iterator[Block]:
+        """Yield the samples under the ceiling.
+
+        Args:
+            parts: Blocks and their peaks, from `with_envelope`.
+            gain: Applied before.
+        """
+        self.num_samples = self.num_lowered = 0
+        held: list[Block] = []
+        envelopes: list[NDArray[np.float64]] = []
+        num_before = 0  # peaks of samples that are already out
+        for part in chain(parts, [None]):
+            if part is not None:
+                held.append(scaled(part[0], gain))
+                envelopes.append(part[1] * gain)
+                if len(held) < 2:  # a sound of one block is limited in one go
+                    continue
+            num_held = sum(block_CN.shape[1] for block_CN in held)
+            num_ready = num_held - (0 if part is None else 2 * self.reach)
+            if num_ready <= 0:
+                continue
+            held_CN = held[0] if len(held) == 1 else np.concatenate(held, axis=1)
+            envelope_N = envelopes[0] if len(envelopes) == 1 else np.concatenate(envelopes)
+            gain_N = self._gain(envelope_N)[num_before : num_before + num_ready]
+            self.num_samples += num_ready
+            self.num_lowered += int(np.count_nonzero(gain_N < 1))
+            # The clip takes away what rounding to float32 may add, one unit in the last place.
+            limited_CN = np.clip(held_CN[:, :num_ready] * gain_N, -self.ceiling, self.ceiling)
+            yield limited_CN.astype(np.float32)
+            done = max(0, num_before + num_ready - 2 * self.reach)
+            held, envelopes = [held_CN[:, num_ready:]], [envelope_N[done:]]
+            num_before += num_ready - done
+
+    def _gain(self, envelope_N: NDArray[np.float64]) -> NDArray[np.float32]:
+        from scipy import ndimage
+
+        width = 2 * self.reach + 1
+        needed_N = np.minimum(1.0, self.ceiling / np.maximum(envelope_N, self.ceiling))
+        lowest_N = ndimage.minimum_filter1d(needed_N, width, mode="nearest")
+        gain_N: NDArray[np.float32]
+        gain_N = ndimage.uniform_filter1d(lowest_N, width, mode="nearest").astype(np.float32)
+        return gain_N
+
+
+def scaled(block_CN: Block, gain: float) -> Block:
+    """Return samples with a gain."""
+    if gain == 1:
+        return block_CN
+    scaled_CN: Block = (block_CN * np.float32(gain)).astype(np.float32)
+    return scaled_CN
+
+
+def with_envelope(sound: Sound, *, between_samples: bool) -> Iterator[WithEnvelope]:
+    """Yield the blocks of a sound, each with its largest |value| of all channels at each sample.
 
     Args:
-        audio: The sound.
-        envelope_N: Its largest value at each sample, from `envelope`.
-        ceiling: Largest value of the result.
-    """
-    peak = float(np.max(envelope_N, initial=0.0))
-    if peak <= ceiling:
-        return Limited(audio=audio)
-    from scipy import ndimage
-
-    needed_N = np.minimum(1.0, ceiling / np.maximum(envelope_N, ceiling))
-    width = 2 * max(1, round(LIMITER_REACH_S * audio.sample_rate_hz)) + 1
-    lowest_N = ndimage.minimum_filter1d(needed_N, width, mode="nearest")
-    gain_N = ndimage.uniform_filter1d(lowest_N, width, mode="nearest").astype(np.float32)
-    # The clip takes away what rounding to float32 may add, at most one unit in the last place.
-    limited_CN = np.clip(audio.samples_CN * gain_N, -ceiling, ceiling).astype(np.float32)
-    return Limited(
-        audio=replace(audio, samples_CN=limited_CN),
-        lowered_db=20 * math.log10(peak / ceiling),
-        share=float(np.mean(gain_N < 1)),
-    )
-
-
-def envelope(audio: Audio, *, between_samples: bool) -> NDArray[np.float64]:
-    """Return the largest |value| of all channels at each sample (N,).
-
-    Args:
-        audio: The sound.
+        sound: The sound.
         between_samples: Also of the continuous wave half way to its neighbours.
     """
-    samples_CN = audio.samples_CN
-    envelope_N: NDArray[np.float64]
-    envelope_N = np.abs(samples_CN).max(axis=0, initial=0.0).astype(np.float64)
-    num_samples = len(envelope_N)
-    if not between_samples or num_samples == 0:
-        return envelope_N
-    for samples_N in samples_CN:  # one at a time: four times an hour of sound is large
-        fine_M = np.abs(soxr.resample(samples_N, 1.0, float(_OVERSAMPLING), quality="HQ"))
-        whole_M = np.zeros(num_samples * _OVERSAMPLING, dtype=np.float32)
-        length = min(len(fine_M), len(whole_M))
-        whole_M[:length] = fine_M[:length]
+    if not between_samples:
+        for block_CN in sound.read():
+            yield block_CN, _largest(block_CN)
+        return
+    fine = _FineEnvelope(sound.num_channels)
+    held: list[Block] = []
+    for new_CN in chain(sound.read(), [None]):
+        fine.add(new_CN)
+        if new_CN is not None and new_CN.shape[1]:
+            held.append(new_CN)
+        while held and (new_CN is None or fine.num_ready >= held[0].shape[1]):
+            ready_CN = held.pop(0)
+            yield ready_CN, fine.take(_largest(ready_CN))
+
+
+class _FineEnvelope:
+    """Largest |value| of the continuous wave between each sample and the next one."""
+
+    def __init__(self, num_channels: int) -> None:
+        self.resamplers = [
+            soxr.ResampleStream(1.0, float(_OVERSAMPLING), 1, dtype="float32", quality="HQ")
+            for _ in range(num_channels)
+        ]
+        self.ready_M = np.zeros(0, dtype=np.float32)
+        self.last = 0.0
+        """Between the last sample that was taken and the next one."""
+
+    @property
+    def num_ready(self) -> int:
+        """Samples whose values are complete."""
+        return len(self.ready_M) // _OVERSAMPLING
+
+    def add(self, block_CN: Block | None) -> None:
+        """Take samples in; None: there are no more."""
+        new_M = np.zeros(0, dtype=np.float32)
+        for channel, resampler in enumerate(self.resamplers):
+            samples_N = np.zeros(0, dtype=np.float32)
+            if block_CN is not None:
+                samples_N = np.ascontiguousarray(block_CN[channel])
+            fine_M = resampler.resample_chunk(samples_N, last=block_CN is None)
+            np.abs(fine_M, out=fine_M)
+            new_M = np.maximum(new_M, fine_M, out=new_M) if channel else fine_M
+        self.ready_M = np.concatenate([self.ready_M, new_M]) if len(self.ready_M) else new_M
+
+    def take(self, largest_N: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the envelope of the next samples.
+
+        Args:
+            largest_N: Their own largest values.
+        """
+        num_samples = len(largest_N)
+        length = num_samples * _OVERSAMPLING
+        whole_M, self.ready_M = self.ready_M[:length], self.ready_M[length:]
+        if len(whole_M) < length:  # a resampler may return fewer
+            whole_M = np.pad(whole_M, (0, length - len(whole_M)))
         fine_NM = whole_M.reshape(num_samples, _OVERSAMPLING)
         fine_N = np.maximum.reduce([fine_NM[:, i] for i in range(_OVERSAMPLING)])
         # What lies between two samples belongs to both.
-        np.maximum(envelope_N, fine_N, out=envelope_N)
+        envelope_N = np.maximum(largest_N, fine_N)
         np.maximum(envelope_N[1:], fine_N[:-1], out=envelope_N[1:])
-    return envelope_N
+        if num_samples:
+            envelope_N[0] = max(float(envelope_N[0]), self.last)
+            self.last = float(fine_N[-1])
+        return envelope_N
 
 
-def true_peak(audio: Audio) -> float:
+def _largest(block_CN: Block) -> NDArray[np.float64]:
+    largest_N: NDArray[np.float64]
+    largest_N = largest(block_CN).astype(np.float64)
+    return largest_N
+
+
+def largest(block_CN: Block) -> NDArray[np.float32]:
+    """Return the largest |value| of all channels at each sample (N,)."""
+    values_CN = np.abs(block_CN)
+    found_N: NDArray[np.float32] = values_CN[0]
+    for values_N in values_CN[1:]:
+        found_N = np.maximum(found_N, values_N)
+    return found_N
+
+
+def true_peak(sound: Sound) -> float:
     """Return the largest value of the continuous wave, read at four times the sample rate."""
-    return float(np.max(envelope(audio, between_samples=True), initial=0.0))
-
-
-def sample_peak(audio: Audio) -> float:
-    """Return the largest sample.
-
-    Raises:
-        UserError: A sample is not a finite number.
-    """
-    peak = float(np.max(np.abs(audio.samples_CN), initial=0.0))
-    if not math.isfinite(peak):
-        raise UserError("the sound holds samples that are not finite numbers; nothing was written")
-    return peak
+    parts = with_envelope(sound, between_samples=True)
+    return max((float(np.max(envelope_N, initial=0.0)) for _, envelope_N in parts), default=0.0)

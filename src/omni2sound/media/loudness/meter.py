@@ -1,6 +1,6 @@
 """Loudness meter: ITU-R BS.1770-5 (EBU R 128), with the loudest 3 s and the loudest 0.4 s.
 
-In:   an `Audio` with its channel layout.
+In:   a `Sound` with its channel layout.
 Out:  `Loudness`, or the reason why the sound has none.
 
 The sound is weighted by frequency (K), its channels by place, and its power averaged over blocks
@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound.media.layouts import channel_names
-from omni2sound.media.samples import Audio, resample
+from omni2sound.media.long_sound import fitted, in_blocks, resampled
+from omni2sound.media.samples import Sound
 
 _OFFSET_LU = -0.691
 _ABSOLUTE_GATE_LUFS = -70.0
@@ -64,14 +65,14 @@ class Loudness:
     """Why there is no loudness: the sound is silent or shorter than a block."""
 
 
-def measure(audio: Audio) -> Loudness:
+def measure(sound: Sound) -> Loudness:
     """Measure the loudness of a sound.
 
     Channels without a place (of an unknown layout) count like the front ones.
     """
-    if audio.sample_rate_hz < _LOWEST_RATE_HZ:
-        audio = resample(audio, _METER_RATE_HZ)
-    power_H = _step_powers(audio)
+    if sound.sample_rate_hz < _LOWEST_RATE_HZ:
+        sound = resampled(sound, _METER_RATE_HZ)
+    power_H = _step_powers(sound)
     if len(power_H) < _MOMENTARY_STEPS:
         return Loudness(missing="shorter than 0.4 s")
     power_B = _block_means(power_H, _MOMENTARY_STEPS)
@@ -110,9 +111,9 @@ def channel_weights(layout: str | None, num_channels: int) -> NDArray[np.float64
     )
 
 
-def _step_powers(audio: Audio) -> NDArray[np.float64]:
+def _step_powers(sound: Sound) -> NDArray[np.float64]:
     """Mean weighted power of each whole step of 0.1 s (H,), summed over channels."""
-    rate_hz, num_samples = audio.sample_rate_hz, audio.samples_CN.shape[1]
+    rate_hz, num_samples = sound.sample_rate_hz, sound.num_samples
     step = (rate_hz + _STEPS_A_SECOND // 2) // _STEPS_A_SECOND  # rounded, as in libebur128
     if num_samples * _STEPS_A_SECOND >= _MOMENTARY_STEPS * rate_hz:
         step = min(step, num_samples // _MOMENTARY_STEPS)  # 0.4 s to the sample make one block
@@ -120,22 +121,33 @@ def _step_powers(audio: Audio) -> NDArray[np.float64]:
     if num_steps == 0:
         return np.zeros(0)
     end = num_steps * step
-    weights_C = channel_weights(audio.assumed_layout, audio.num_channels)
+    weights_C = channel_weights(sound.assumed_layout, sound.num_channels)
+    counted = np.flatnonzero(weights_C)
     mean_H = np.zeros(num_steps)
     window, tail = _window(rate_hz, end)
     hop = window - tail
-    for samples_N, weight in zip(audio.samples_CN, weights_C, strict=True):
-        if weight == 0:
-            continue
-        before = np.zeros(tail)
-        power_N = np.empty(end)
-        for first in range(0, end, hop):
-            new_N = samples_N[first : min(first + hop, end)].astype(np.float64)
-            spectrum_F = np.fft.rfft(np.concatenate([before, new_N]), window)
+    before_CN = np.zeros((len(counted), tail))
+    power_CN = np.empty((len(counted), step + hop))
+    num_held = num_done = 0
+    for block_CN in in_blocks(fitted(sound, end).read(), hop):
+        new_CN = np.concatenate([before_CN, block_CN[counted].astype(np.float64)], axis=1)
+        length = block_CN.shape[1]
+        for samples_N, power_N in zip(new_CN, power_CN, strict=True):
+            spectrum_F = np.fft.rfft(samples_N, window)
             weighted_N = np.fft.irfft(spectrum_F * _response(rate_hz, window), window)
-            power_N[first : first + len(new_N)] = weighted_N[tail : tail + len(new_N)] ** 2
-            before = np.concatenate([before, new_N])[-tail:]
-        mean_H += weight * power_N.reshape(num_steps, step).mean(axis=1)
+            power_N[num_held : num_held + length] = weighted_N[tail : tail + length] ** 2
+        before_CN = new_CN[:, -tail:]
+        num_held += length
+        num_whole = num_held // step
+        for power_N, weight in zip(power_CN, weights_C[counted], strict=True):
+            whole_N = power_N[: num_whole * step]
+            mean_H[num_done : num_done + num_whole] += weight * whole_N.reshape(
+                num_whole, step
+            ).mean(axis=1)
+        num_done += num_whole
+        rest = num_held - num_whole * step
+        power_CN[:, :rest] = power_CN[:, num_whole * step : num_held].copy()
+        num_held = rest
     return mean_H
 
 

@@ -14,10 +14,11 @@ Shape suffixes: C channels, N samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from functools import lru_cache
+from itertools import chain, pairwise
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -50,6 +51,16 @@ class Piece:
     """Place of its first sample, without a warp."""
     warp: Warp | None = None
 
+    def span(self, lengths: Sequence[int]) -> tuple[int, int]:
+        """Return the place of its first sample, and of the one behind its last.
+
+        Args:
+            lengths: Samples of each block of the track.
+        """
+        if self.warp is not None:
+            return self.warp.span
+        return self.at, self.at + sum(lengths[self.first : self.stop])
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Warp:
@@ -59,6 +70,12 @@ class Warp:
     """Sample in the piece, rising."""
     places: NDArray[np.float64]
     """Its place on the timeline, in samples, rising."""
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Place of the first sample, and of the one behind the last."""
+        begin = int(np.ceil(self.places[0]))
+        return begin, max(begin + 1, round(float(self.places[-1])))
 
     def apply(
         self, piece_CN: NDArray[np.float32], *, skipped: int = 0
@@ -70,9 +87,34 @@ class Warp:
             skipped: ... so many samples at its beginning.
         """
         begin = int(np.ceil(np.interp(skipped, self.sources, self.places)))
-        stop = max(begin + 1, round(float(self.places[-1])))
-        wanted = np.interp(np.arange(begin, stop), self.places, self.sources)
-        return begin, _interpolate(piece_CN, wanted - skipped)
+        stop = max(begin + 1, self.span[1])
+        return begin, _interpolate(piece_CN, self._sources_at(begin, stop) - skipped)
+
+    def apply_to(self, blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+        """Resample a piece that comes in blocks (C, n); yield its samples from the first on."""
+        place, stop = self.span
+        held: list[NDArray[np.float32]] = []
+        first = end = 0  # of what is held, in samples of the piece
+        for block_CN in chain(blocks, [None]):
+            if block_CN is not None:
+                held.append(block_CN)
+                end += block_CN.shape[1]
+                if end - first < _CHUNK:
+                    continue
+            held = [np.concatenate(held, axis=1)] if held else []
+            known = stop
+            if block_CN is not None:  # a value needs samples on both sides
+                known = min(stop, int(np.interp(end - _TAPS, self.sources, self.places)))
+            if not held or place >= known:
+                continue
+            yield _interpolate(held[0], self._sources_at(place, known) - first)
+            place = known
+            needed = int(np.interp(place, self.places, self.sources)) - _TAPS
+            if needed > first:
+                held, first = [held[0][:, needed - first :]], needed
+
+    def _sources_at(self, place: int, stop: int) -> NDArray[np.float64]:
+        return np.interp(np.arange(place, stop), self.places, self.sources)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,6 +252,7 @@ def _least_squares(
     return solved
 
 
+@lru_cache(maxsize=1)
 def _kernel() -> NDArray[np.float32]:
     """Windowed sinc by phase, (phases + 1, taps)."""
     phases = np.arange(_PHASES + 1)[:, None] / _PHASES

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import atomic_path, split_lines, write_text
 from omni2sound.media.audio import read_audio, write_audio
-from omni2sound.media.encode import AAC, add_audio_stream, encode_audio, fit_audio
+from omni2sound.media.encode import AAC, add_audio_stream, encode_audio, fit_sound
 from omni2sound.media.files import create_output
 from omni2sound.media.samples import Audio
 from omni2sound.media.video import iter_frames as read_frames
@@ -271,7 +271,7 @@ def write_video(
         }
         stream = sound = None
         if mix_N is not None:
-            sound = fit_audio(_audio(mix_N), AAC, name=path.name)
+            sound = fit_sound(_audio(mix_N), AAC, name=path.name)
             stream = add_audio_stream(container, AAC, sound)
         frames = iter_frames(scene, assets, fps=fps, height_px=HEIGHT_PX, width_px=width_px)
         shown = set(scene.shown_frames(math.ceil(Fraction(scene.duration_s) * fps)))
