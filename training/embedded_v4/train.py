@@ -3,7 +3,7 @@
 Run:  python training/embedded_v4/train.py --pack PACK --out OUT
 
 In:   PACK of `pack.py`.
-Out:  OUT/model, the trained model; OUT/log-STAGE.jsonl; OUT/run.json with what was done when.
+Out:  OUT/model, the trained model; OUT/run.json with what was done when, and the stages' logs.
 
 Stage 1 trains on sound-only scenes while those with pictures are rendered; stages 2 and 3 train on
 all. Each stage is a run of its own from the averaged weights of the one before, with a new
@@ -35,8 +35,8 @@ SHARD = 32
 PLANS = {
     "sounds": (("audio", 1280, 8.0), ("bed", 960, 8.0), ("audio", 320, 4.0)),
     "scenes": (
-        *(("main", 1280, 8.0), ("main", 448, 4.0), ("strike", 192, 4.0), ("offscreen", 192, 8.0)),
-        *(("audio", 1280, 8.0), ("bed", 1280, 8.0), ("audio", 320, 4.0)),
+        *(("main", 2048, 8.0), ("main", 640, 4.0), ("strike", 256, 4.0), ("offscreen", 320, 8.0)),
+        *(("audio", 2048, 8.0), ("bed", 2048, 8.0), ("audio", 512, 4.0)),
     ),
     "val": (("audio", 96, 8.0), ("bed", 64, 8.0), ("main", 96, 8.0)),
 }
@@ -187,7 +187,6 @@ def train_stage(
         )
     )
     assert run.written is not None
-    shutil.copy(out / "log.jsonl", settings.out / f"log-{stage.name}.jsonl")
     return run.written, (time.monotonic() - begin) / max(steps, 1)
 
 
@@ -198,7 +197,12 @@ def run(settings: Settings) -> None:
     def note(what: str) -> None:
         events.append({"at_s": round(time.monotonic() - begin, 1), "what": what})
         print(f"{events[-1]['at_s']:7.1f} s  {what}", flush=True)
-        (settings.out / "run.json").write_text(json.dumps(events, indent=1), encoding="utf-8")
+        logs = {
+            path.parent.name: [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+            for path in sorted(settings.work.glob("*/log.jsonl"))
+        }
+        told = {"events": events, "logs": logs}
+        (settings.out / "run.json").write_text(json.dumps(told, indent=1), encoding="utf-8")
 
     settings.out.mkdir(parents=True, exist_ok=True)
     unpack(settings.pack, settings.work, settings.workers)
