@@ -1,7 +1,7 @@
 """Does a model sound as typed sentences ask, in words that training never had?
 
     python benchmarks/quality/typed_sentences.py --model embedded [--limit 24] [--log FILE]
-    python benchmarks/quality/typed_sentences.py --nearest bge-small
+    python benchmarks/quality/typed_sentences.py --nearest minilm bge-small
     python benchmarks/quality/typed_sentences.py --real CORPUS
 
 Reads the 120 sentences of `typed_sentences.tsv`: 60 for kinds of the benchmark scenes, 60 for kinds
@@ -13,8 +13,9 @@ sentence asks for neither. Intervals are 95 %, over sentences.
 
 `--log` keeps each sentence's outcome, so that a measurement that was stopped goes on.
 
-`--nearest` makes no sound: it asks a text encoder alone for the kind whose training phrases
-(each name with a verb) are nearest in the mean, as an upper guide to what a model can understand.
+`--nearest` makes no sound: it asks text encoders alone for the kind whose training phrases (each
+name with a verb) are nearest in the mean, for the sentences and for the catalogue's held-out names
+with held-out verbs; of two encoders it prints the paired difference.
 
 `--real` prints the ceiling: for each sentence, how often real recordings of its kinds (at most 12 a
 kind, of all splits) are heard as what they are, the best of its kinds.
@@ -36,7 +37,7 @@ from torch import Tensor
 
 from omni2sound import Omni2SoundPipeline
 from omni2sound.bench.metrics.tagging import CatalogueTagger
-from omni2sound.bench.stats.bootstrap import bootstrap_mean
+from omni2sound.bench.stats.bootstrap import bootstrap_difference, bootstrap_mean
 from omni2sound.encoders.base import TextEncoderBase
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.encoders.registry import TEXT_ENCODERS
@@ -148,9 +149,29 @@ def _read_log(path: Path | None) -> dict[str, Outcome]:
     return {prompt: Outcome(**outcome) for prompt, outcome in rows}
 
 
-def _line(name: str, values: Sequence[float]) -> str:
+def _line(name: str, values: Sequence[float] | NDArray[np.bool_]) -> str:
     found = bootstrap_mean(np.array(values, dtype=np.float64))
     return f"  {name:24} {found.value:.3f} [{found.low:.3f}, {found.high:.3f}] ({len(values)})"
+
+
+def _print_nearest(names: Sequence[str]) -> None:
+    held_out = [
+        Sentence(prompt=f"{name} {verb}", kinds=(kind.class_id,))
+        for kind in Catalogue.load_all().classes
+        for name, verb in zip(kind.held_out_names, kind.held_out_verbs, strict=False)
+    ]
+    for what, asked in (("typed", load_sentences()), ("held out", held_out)):
+        found = []
+        for name in names:
+            encoder = TEXT_ENCODERS.find(name).load("cpu", published=None)
+            found.append(np.array(nearest_kinds(encoder, asked)))
+            for most in (1, 3, 5):
+                print(_line(f"{what}, {name}, of {most}", found[-1] < most))
+        for most in (1, 3) if len(found) == 2 else ():
+            pair = [(f < most).astype(np.float64) for f in (found[1], found[0])]
+            difference = bootstrap_difference(*pair)
+            values = f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+            print(f"  {what}, second less first, of {most}: {values}")
 
 
 def main() -> None:
@@ -158,7 +179,7 @@ def main() -> None:
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--limit", type=int, help="only every so many sentences as to have these")
     parser.add_argument("--log", type=Path)
-    parser.add_argument("--nearest", metavar="TEXT_ENCODER")
+    parser.add_argument("--nearest", metavar="TEXT_ENCODER", nargs="+")
     parser.add_argument("--real", type=Path, metavar="CORPUS")
     given = parser.parse_args()
     if given.real:
@@ -171,10 +192,7 @@ def main() -> None:
         print(_line("real, all", list(best.values())))
         return
     if given.nearest:
-        encoder = TEXT_ENCODERS.find(given.nearest).load("cpu", published=None)
-        places = nearest_kinds(encoder, load_sentences())
-        for most in (1, 3, 5):
-            print(_line(f"{given.nearest}, nearest {most}", [p < most for p in places]))
+        _print_nearest(given.nearest)
         return
     pipeline, whole = Omni2SoundPipeline.from_pretrained(given.model), Catalogue.load_all()
     ears, known = CatalogueTagger(YamNet.load(), whole), set(Catalogue.load().class_ids)
