@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from benchmarks.robustness import big_claims
-from omni2sound.errors import MediaError
+from omni2sound.errors import MediaError, UserError
 from omni2sound.media import probe, read_audio
 from omni2sound.media.limits.budgets import MAX_PACKETS, MAX_TAGS, MAX_ZEROS_BYTES
 
@@ -116,3 +116,16 @@ def test_a_kind_without_counts_is_opened_in_a_process_with_limits(tmp_path: Path
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
     )
     assert "takes more than 0 MB" in done.stderr.splitlines()[-1]
+
+
+def test_sound_beyond_its_budget_is_refused_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "long.mka"
+    path.write_bytes(big_claims.long_sound(0.01))
+    num = read_audio(path, mono=True).samples_CN.size
+    assert num == pytest.approx(36 * 48_000, rel=0.05)
+    monkeypatch.setattr("omni2sound.media.audio.MAX_AUDIO_VALUES", num - 1)
+    with pytest.raises(UserError, match="read it in parts"):
+        read_audio(path, mono=True)
+    assert read_audio(path, mono=True, start_s=30, duration_s=1).samples_CN.size == 48_000

@@ -51,7 +51,7 @@ from omni2sound.media.files import (
 )
 from omni2sound.media.info import AudioStreamInfo, MediaInfo, probe
 from omni2sound.media.layouts import ASSUMED, safe, stated_layout
-from omni2sound.media.limits.budgets import MAX_DURATION_S
+from omni2sound.media.limits.budgets import MAX_AUDIO_VALUES, MAX_DURATION_S
 from omni2sound.media.loudness.level import Leveling, level
 from omni2sound.media.samples import MAX_SAMPLE_RATE_HZ, Audio, resample, round_half_up
 from omni2sound.media.timing.priming import priming_left
@@ -59,8 +59,6 @@ from omni2sound.media.timing.sound_clock import Grid, Piece, place_blocks
 
 logger = logging.getLogger(__name__)
 
-MAX_AUDIO_VALUES = 2**29
-"""Samples times channels of one reading: 2 GiB, three hours of one channel at 48 kHz."""
 _SEEK_BEYOND_S = 10
 _SEEK_MARGIN_S = 2
 _GRID_BLOCKS = 4

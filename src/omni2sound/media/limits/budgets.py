@@ -10,6 +10,9 @@ MAX_FILE_BYTES = 16 * 2**30
 MAX_DURATION_S = 6 * 3600
 MAX_PIXELS = 2**26
 """Pixels of one picture: twice those of 8K."""
+MAX_AUDIO_VALUES = 80_000_000
+"""Samples times channels of one reading: 27 minutes of one channel at 48 kHz. They are held twice,
+before and after they are placed by their times. `--keep-audio` reads in blocks, without bound."""
 MAX_STREAMS = 64
 MAX_PACKETS = 8_000_000
 """Six hours of picture and sound need half of that."""
