@@ -1,14 +1,15 @@
 """How near the added band comes to that of real recordings.
 
     python benchmarks/quality/band_extension.py --corpus CORPUS [--model embedded] [--split test]
-        [--low coded|real]
+        [--low coded|real] [--taggers]
 
 In:   the folder of `scenes fetch` with all kinds; a model with a band extension.
 Out:  on stdout, over all recordings whose files have 43 kHz or more: the share of energy above
       8 kHz by class, real and extended, and the share of classes within 3 dB; the log-spectral
       distance from 8 to 20 kHz of the extension and of baselines: nothing, white noise of the
       training recordings' mean level, and a copy of the upper half of the low band at that mean
-      level.
+      level. With `--taggers`: the share of recordings that YAMNet and the in-domain tagger hear as
+      their class, at 44.1 kHz as they are and extended, and at 16 kHz.
 
 The low band goes through the model's autoencoder, or stays as it is (`--low real`). Everything
 is measured below the cliff of each file.
@@ -26,12 +27,14 @@ import soxr
 import torch
 from numpy.typing import NDArray
 
+from omni2sound.bench.metrics.tagging import CatalogueTagger, load_tagger
 from omni2sound.bench.stats.bootstrap import bootstrap_mean
 from omni2sound.generate.finish import extend
 from omni2sound.generate.model import Model, load_model
 from omni2sound.media.samples import Audio
 from omni2sound.models.band import HOP_SAMPLES, LOW_HOP_SAMPLES, LOW_RATE_HZ, RATE_HZ
 from omni2sound.scenes.material.assets import SceneAssets
+from omni2sound.scenes.material.catalogue import Catalogue
 from omni2sound.train.parts.band import FullBand, full_band_recordings, split_bands
 
 SPLIT_HZ, TOP_HZ = 8000, 20_000
@@ -54,17 +57,43 @@ def main() -> None:
     ]
     mean_db = _mean_added_db(full_band_recordings(assets, "train"))
     ways = _ways(model, mean_db)
+    heard = _Heard(assets.catalogue, options.taggers)
     distances: Mapping[str, list[float]] = defaultdict(list)
     energies: Mapping[str, list[tuple[str, float, float]]] = defaultdict(list)
     for recording in recordings:
         real_N, low_N, base_N = _prepared(recording, model, coded=options.low == "coded")
         sounds = {"real": real_N, **{n: w(low_N, base_N)[: len(real_N)] for n, w in ways.items()}}
+        heard.add(recording.class_id, {**sounds, "at 16 kHz": low_N})
         for name, sound_N in sounds.items():
             high, total = _energy(sound_N, recording.cliff_hz)
             energies[name].append((recording.class_id, high, total))
             if name != "real":
                 distances[name].append(_distance_db(sound_N, real_N, recording.cliff_hz))
     _report(recordings, distances, energies)
+    heard.report()
+
+
+class _Heard:
+    """Which recordings taggers hear as their class, for each way."""
+
+    def __init__(self, catalogue: Catalogue, wanted: bool) -> None:
+        names = ("yamnet", "tagger") if wanted else ()
+        self._taggers = {n: CatalogueTagger(load_tagger(n), catalogue) for n in names}
+        self._hits: dict[tuple[str, str], list[bool]] = defaultdict(list)
+
+    def add(self, class_id: str, sounds: Mapping[str, Sound]) -> None:
+        for tagger_name, tagger in self._taggers.items():
+            for way in ("real", "at 16 kHz", "extension"):
+                rate_hz = LOW_RATE_HZ if way == "at 16 kHz" else RATE_HZ
+                classes = tagger.tag(sounds[way], rate_hz).classes
+                self._hits[tagger_name, way].append(class_id in classes)
+
+    def report(self) -> None:
+        for (tagger, way), hits in self._hits.items():
+            estimate = bootstrap_mean(np.array(hits, float))
+            print(
+                f"{tagger}, {way}: {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+            )
 
 
 def _prepared(recording: FullBand, model: Model, *, coded: bool) -> tuple[Sound, Sound, Sound]:
@@ -209,6 +238,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--split", default="test", choices=("train", "val", "test"))
     parser.add_argument("--low", default="coded", choices=("coded", "real"))
+    parser.add_argument("--taggers", action="store_true")
     return parser.parse_args()
 
 
