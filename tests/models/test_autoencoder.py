@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from omni2sound.errors import ConfigError, ShapeError, UserError
-from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
+from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig, loudness_of
 from omni2sound.models.spectrum import (
     Spectrum,
     mel_filterbank,
@@ -240,6 +240,25 @@ def test_latents_far_outside_the_data_give_finite_sound(fitted: MelPcaAutoencode
     generator = torch.Generator().manual_seed(0)
     latents_BLC = 1e4 * torch.randn(1, 10, fitted.latent_dim, generator=generator)
     assert bool(fitted.decode(latents_BLC).isfinite().all())
+
+
+@given(seed=st.integers(0, 50), over=st.floats(0.5, 5.0))
+@settings(max_examples=10, deadline=None)
+def test_no_frame_is_louder_than_the_limit(
+    fitted: MelPcaAutoencoder, seed: int, over: float
+) -> None:
+    drawn = torch.randn(1, 12, fitted.latent_dim, generator=torch.Generator().manual_seed(seed))
+    latents_BLC = 2 * drawn
+    plain_BN = fitted.decode(latents_BLC)
+    loudest = float(loudness_of(fitted.log_mel_from_latents(latents_BLC)).max())
+    limited = MelPcaAutoencoder(dataclasses.replace(fitted.config, loudest=loudest - over))
+    limited.load_state_dict(fitted.state_dict())
+    found_BN = limited.decode(latents_BLC)
+    assert float(loudness_of(fitted.log_mel(found_BN)).max()) < loudest - over + 0.5
+    assert found_BN.abs().max() < plain_BN.abs().max()
+    above = MelPcaAutoencoder(dataclasses.replace(fitted.config, loudest=loudest + 0.01))
+    above.load_state_dict(fitted.state_dict())
+    assert torch.equal(above.decode(latents_BLC), plain_BN)  # what is below it stays
 
 
 @pytest.mark.parametrize(

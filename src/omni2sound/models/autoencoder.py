@@ -27,6 +27,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from omni2sound.config import added
 from omni2sound.errors import ConfigError, ShapeError, UserError
 from omni2sound.models.spectrum import (
     Spectrum,
@@ -113,6 +114,9 @@ class MelPcaConfig:
     """Projections in `decode` that fit phases to the magnitudes."""
     vocoder: VocoderConfig | None = None
     """Network that refines magnitudes; None: decode in closed form."""
+    loudest: float | None = added(None)
+    """Loudness of a decoded frame (`loudness_of`) above which it is lowered; None: no limit.
+    Guidance can drive latents to sounds many times over full scale."""
 
     def __post_init__(self) -> None:
         if (self.window_samples - self.frame_hop_samples) % 2 or self.window_samples % 2:
@@ -195,6 +199,9 @@ class MelPcaAutoencoder(AudioVAE):
             ShapeError: If the latents are not (B, L, C) with L > 0.
         """
         log_mel_BTM = self.log_mel_from_latents(latents_BLC)
+        if self.config.loudest is not None:
+            over_BT1 = loudness_of(log_mel_BTM) - self.config.loudest
+            log_mel_BTM = log_mel_BTM - over_BT1.clamp_min(0)
         noise_BTF = noise_spectrum(log_mel_BTM, self.spectrum)
         if self.vocoder is None:
             magnitude_BTF = self.magnitude_from_mel(log_mel_BTM)
@@ -274,6 +281,14 @@ class MelPcaAutoencoder(AudioVAE):
     def _blocks(self, waveform_BN: Tensor) -> Tensor:
         log_mel_BTM = self.log_mel(pad_to_frames(waveform_BN, self.hop_samples))
         return log_mel_BTM.reshape(len(log_mel_BTM), -1, self.config.block_size)
+
+
+def loudness_of(log_mel_BTM: Tensor) -> Tensor:
+    """Loudness of log-mel frames (B, T, 1): log of the root of their summed squared magnitudes.
+
+    A full-scale sine has -0.7 or less, depending on how its energy falls on bands.
+    """
+    return log_mel_BTM.exp().square().sum(dim=-1, keepdim=True).log() / 2
 
 
 def check_latents(latents_BLC: Tensor, latent_dim: int) -> None:
