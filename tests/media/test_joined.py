@@ -167,3 +167,17 @@ def test_a_header_that_is_repeated_between_fragments_begins_nothing(
     assert probe(path).duration_s == probe(tmp_path / "a.mp4").duration_s
     assert probe(path).video.num_frames == 4 * FPS  # type: ignore[union-attr]
     assert not caplog.records
+
+
+@pytest.mark.parametrize("size", [b"\xff" * 8, b"\x7f" + b"\xff" * 7, bytes(8), bytes(7) + b"\1"])
+def test_a_size_that_no_file_can_have_ends_the_search(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, size: bytes
+) -> None:
+    a = part(tmp_path / "a.mp4", 1)
+    path = joined(tmp_path, "mp4", a, b"\0\0\0\1free" + size, a)
+    assert probe(path).duration_s == pytest.approx(1, abs=0.02)
+    assert not caplog.records
+    a = part(tmp_path / "a.mkv", 1)
+    begin = a.index(b"\x18S\x80g") + 4
+    path = joined(tmp_path, "mkv", a[:begin], b"\x01" + size[1:], a[begin + 8 :])
+    assert probe(path).duration_s == pytest.approx(1, abs=0.02)

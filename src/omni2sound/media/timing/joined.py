@@ -12,6 +12,7 @@ times from 0 on; of others it reads the first file only.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import struct
 from collections.abc import Iterator, Sequence
@@ -42,6 +43,9 @@ _MAGIC = {
 """By FFmpeg's name of a format: how a file begins, and what follows that."""
 _FRAGMENT = re.compile(rb"tfhd.{4}(.{4}).{0,40}?tfdt(.).{3}(.{8})", re.DOTALL)
 """Boxes with a track's number, and its first decoding time in 4 or 8 bytes (ISO 14496-12)."""
+_MAX_BOXES, _MAX_ELEMENTS, _MAX_TRIES = 500_000, 64, 10_000
+"""Boxes of an mp4, elements before a Segment and supposed headers that are looked at: files may be
+made to keep a reader busy. Six hours in fragments of 0.2 s are 216,000 boxes."""
 _MAX_FRAGMENTS = 64
 """Fragments that are read on either side: each may hold one track only."""
 
@@ -117,8 +121,10 @@ def _second_mp4(path: Path) -> tuple[int, bool] | None:
 
 def _end_of_segment(file: BinaryIO) -> int | None:
     """Where the first Segment ends; None: it does not say."""
-    at, kind = 0, b""
-    while kind != _SEGMENT:
+    at = 0
+    for _ in range(_MAX_ELEMENTS):
+        if at >= _size_of(file):
+            return None
         file.seek(at)
         head = file.read(12)
         split = _num_bytes(head[:1])
@@ -130,7 +136,13 @@ def _end_of_segment(file: BinaryIO) -> int | None:
         if size == ones:
             return None
         at += end + size
-    return at
+        if kind == _SEGMENT:
+            return at
+    return None
+
+
+def _size_of(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size
 
 
 def _num_bytes(first: bytes) -> int:
@@ -139,12 +151,15 @@ def _num_bytes(first: bytes) -> int:
 
 
 def _find(file: BinaryIO, magic: bytes, header: re.Pattern[bytes], begin: int) -> int | None:
+    if begin >= _size_of(file):
+        return None
     file.seek(begin)
-    before, at = b"", begin
+    before, at, num_tries = b"", begin, 0
     while chunk := file.read(_CHUNK):
         data = before + chunk
         found = data.find(magic)
-        while found >= 0:
+        while found >= 0 and num_tries < _MAX_TRIES:
+            num_tries += 1
             if header.match(data, found):
                 return at - len(before) + found
             found = data.find(magic, found + 1)
@@ -155,8 +170,10 @@ def _find(file: BinaryIO, magic: bytes, header: re.Pattern[bytes], begin: int) -
 
 def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
     """Yield (kind, start, size) of each box at the top of an mp4."""
-    at = 0
-    while True:
+    at, end = 0, _size_of(file)
+    for _ in range(_MAX_BOXES):
+        if at >= end:  # sizes may lie beyond what a file can be
+            return
         file.seek(at)
         head = file.read(16)
         if len(head) < 8:
