@@ -79,9 +79,26 @@ class PipelineConfig:
                 )
 
 
+_MOST_LAYERS = 1024
+_MOST_SIZE = 65_536
+_MOST_HZ = 1_000_000
+"""Largest numbers of a card's components: a slip of a digit must not fill the memory."""
+_MOST_OF_DEFAULTS = {
+    "steps": (1, 1000),
+    "guidance": (0, 100),
+    "duration_s": (0.001, 3600),
+    "max_duration_s": (0.001, 3600),
+}
+"""What a request may ask for, a card may set."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Defaults:
-    """Settings that a request need not give; `defaults` of the card."""
+    """Settings that a request need not give; `defaults` of the card.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
 
     steps: int = 8
     guidance: float = 3.0
@@ -93,6 +110,11 @@ class Defaults:
     """Whether what a video shows is recognised and said in words; see `recognise`."""
     stereo: bool = added(False)
     """Whether sound for a video is stereo, placed by what is recognised; see `stereo`."""
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in _MOST_OF_DEFAULTS.items():
+            if not least <= (value := getattr(self, name)) <= most:
+                raise ConfigError(f"expected {least} to {most}, got {value!r:.40}", field=name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -163,6 +185,41 @@ class Model:
         )
 
 
+def _check_sizes(value: object, where: str) -> None:
+    """Refuse sizes far above any model, before anything is built by them."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            _check_sizes(inner, f"{where}.{name}")
+    elif isinstance(value, list):
+        if len(value) > _MOST_LAYERS:
+            raise ConfigError(f"{where}: expected at most {_MOST_LAYERS} entries, got {len(value)}")
+        for inner in value:
+            _check_sizes(inner, where)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        field = where.rpartition(".")[2]
+        most = _MOST_HZ if field.endswith("_hz") else _MOST_SIZE
+        if field in ("depth", "blocks", "layers") or field.startswith("num_"):
+            most = _MOST_LAYERS
+        if not abs(value) <= most:
+            raise ConfigError(f"{where}: expected at most {most}, got {value!r:.40}")
+
+
+def _check_against_files(config: PipelineConfig, card: ModelCard) -> None:
+    """Refuse components that are many times as large as the files that hold their weights."""
+    with torch.device("meta"):
+        networks: list[nn.Module] = [build_autoencoder(config.autoencoder)]
+        if isinstance(config.sync, SyncConfig):
+            networks.append(SyncEncoder(config.sync))
+        if config.band is not None:
+            networks.append(BandExtension(config.band))
+    num_values = sum(value.numel() for n in networks for value in n.state_dict().values())
+    stored = sum((card.folder / f"{name}.safetensors").stat().st_size for name in card.files)
+    if num_values > stored:  # at least two bytes a value
+        raise ConfigError(
+            f"{card.folder}: its card describes {num_values} weights, its files hold {stored} bytes"
+        )
+
+
 def load_model(
     model: str | os.PathLike[str], *, dtype: torch.dtype | None = None, on_disk: bool = False
 ) -> Model:
@@ -181,7 +238,9 @@ def load_model(
     """
     card = load_card(resolve_model(os.fspath(model), component="dit"))
     check_component(card, "dit", field="model", purpose="generates no sound")
+    _check_sizes(card.parts, "card.parts")
     config = from_json(PipelineConfig, card.parts, where="card.parts")
+    _check_against_files(config, card)
     large_vae = isinstance(config.autoencoder, OobleckConfig)
     with torch.device("meta"):  # shapes only: numbers come from the folder
         dit = DiT(config.dit)
