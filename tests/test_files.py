@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -205,3 +206,57 @@ def test_a_folder_appears_whole_and_replaces_its_own_kind_only(tmp_path: Path) -
     ):
         pytest.fail("the block ran")
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_killed_process_leaves_no_part_of_a_folder_under_its_name(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys\nfrom pathlib import Path\n"
+        "from omni2sound.files import atomic_folder\n"
+        "with atomic_folder(Path(sys.argv[1]), kind='data set') as staging:\n"
+        "    (staging / 'first').write_text('whole')\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    (staging / 'second').write_text('whole')\n"
+    )
+    target = tmp_path / "set"
+    done = subprocess.run([sys.executable, "-c", code, target], check=False)
+    assert done.returncode != 0
+    assert not target.exists()
+    with atomic_folder(target, kind="data set") as staging:
+        (staging / "first").write_text("whole")
+    assert [p.name for p in target.iterdir()] == ["first"]
+
+
+def test_an_empty_folder_gives_way_and_a_full_one_does_not(tmp_path: Path) -> None:
+    target = tmp_path / "set"
+    target.mkdir()
+    with atomic_folder(target, kind="data set") as staging:
+        (staging / "first").write_text("whole")
+    with (
+        pytest.raises(UserError, match="not empty"),
+        atomic_folder(target, kind="data set"),
+    ):
+        pytest.fail("the block ran")
+    assert [p.name for p in target.iterdir()] == ["first"]
+
+
+def _write_beside(target: Path) -> None:
+    with atomic_folder(target, kind="data set"):
+        target.mkdir()
+        (target / "theirs").write_text("whole")
+
+
+def test_a_folder_that_was_filled_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    target = tmp_path / "set"
+    with pytest.raises(UserError, match="not empty"):
+        _write_beside(target)
+    assert [p.name for p in tmp_path.iterdir()] == ["set"]
+    assert [p.name for p in target.iterdir()] == ["theirs"]
+
+
+def test_an_error_of_writing_names_the_file(tmp_path: Path) -> None:
+    target = tmp_path / "sound.wav"
+    for error in (OSError(errno.ENOSPC, "No space left on device"), OSError("library: full")):
+        with pytest.raises(OSError, match=r"full|No space") as caught, atomic_path(target):
+            raise error
+        assert caught.value.filename == str(target)
+        assert caught.value.strerror

@@ -122,3 +122,13 @@ def test_a_folder_that_is_no_model_is_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no model folder"):
         saved(tmp_path, nn.Linear(3, 2))
     assert (tmp_path / "model" / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["../other", "/etc/x", "a/b", "a\\b", ""])
+def test_a_card_names_files_of_its_own_folder_only(tmp_path: Path, name: str) -> None:
+    folder = saved(tmp_path, nn.Linear(3, 2))
+    data = json.loads((folder / "card.json").read_text())
+    data["files"][name] = data["files"]["dit"]
+    (folder / "card.json").write_text(json.dumps(data))
+    with pytest.raises(ConfigError, match="files: expected names of files beside the card"):
+        load_card(folder)

@@ -100,14 +100,16 @@ def _build(kind: Any, data: Any, where: str) -> Any:
     if origin is typing.Annotated:
         _expect(isinstance(data, Mapping), "an object", data, where)
         try:
-            chosen = args[1](data.get("kind"))
+            kind = data.get("kind")
+            _expect(kind is None or isinstance(kind, str), "a name", kind, f"{where}.kind")
+            chosen = args[1](kind)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
         return _build(chosen, data, where)
     if origin is typing.Literal:
         if data not in args:
             known = ", ".join(map(repr, args))
-            raise ConfigError(f"{where}: expected one of {known}, got {data!r}")
+            raise ConfigError(f"{where}: expected one of {known}, got {repr(data)[:80]}")
         return data
     if isinstance(origin, type) and issubclass(origin, Mapping):
         _expect(isinstance(data, Mapping), "an object", data, where)
@@ -121,11 +123,17 @@ def _build_dataclass(kind: Any, data: Any, where: str) -> Any:
     _expect(isinstance(data, Mapping), "an object", data, where)
     hints = _field_types(kind)
     if unknown := sorted(set(data) - set(hints)):
-        raise ConfigError(f"{where}: unknown field {unknown[0]!r}; known: {', '.join(hints)}")
+        raise ConfigError(f"{where}: unknown field {unknown[0][:80]!r}; known: {', '.join(hints)}")
     needed = (f.name for f in dataclasses.fields(kind) if _has_no_default(f))
     if missing := [name for name in needed if name not in data]:
         raise ConfigError(f"{where}: field {missing[0]!r} is missing")
-    return kind(**{k: _build(hints[k], v, f"{where}.{k}") for k, v in data.items()})
+    fields = {k: _build(hints[k], v, f"{where}.{k}") for k, v in data.items()}
+    try:
+        return kind(**fields)
+    except UserError:
+        raise
+    except (ValueError, ArithmeticError, LookupError, TypeError) as error:
+        raise ConfigError(f"{where}: impossible values ({error})") from None
 
 
 def _has_no_default(field: dataclasses.Field[Any]) -> bool:
@@ -155,9 +163,9 @@ def _choose(kinds: list[Any], data: Any, where: str) -> Any:
     if len(kinds) == 1 or not isinstance(data, Mapping) or "kind" not in data:
         return kinds[0]
     known = {f.default: k for k in kinds for f in dataclasses.fields(k) if f.name == "kind"}
-    if data["kind"] not in known:
+    if not isinstance(data["kind"], str) or data["kind"] not in known:
         names = ", ".join(map(repr, known))
-        raise ConfigError(f"{where}: unknown kind {data['kind']!r}; known: {names}")
+        raise ConfigError(f"{where}: unknown kind {repr(data['kind'])[:80]}; known: {names}")
     return known[data["kind"]]
 
 
@@ -174,7 +182,7 @@ def _scalar(kind: Any, data: Any, where: str) -> Any:
 
 def _expect(fits: bool, expected: str, data: object, where: str) -> None:
     if not fits:
-        raise ConfigError(f"{where}: expected {expected}, got {data!r}")
+        raise ConfigError(f"{where}: expected {expected}, got {repr(data)[:80]}")
 
 
 def checked_number(

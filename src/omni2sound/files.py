@@ -6,6 +6,7 @@ Out:  a temporary path or folder that becomes the target on success; the cache f
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -13,10 +14,10 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from omni2sound.errors import UserError
 from omni2sound.redact import scrub
@@ -26,6 +27,9 @@ if sys.platform != "win32":
 
 _MAX_NAME_BYTES = 80
 _NO_LOCK = -1
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def split_lines(text: str) -> list[str]:
@@ -103,12 +107,13 @@ def atomic_path(
         if not replace and target.exists():
             raise _exists(target)
         temporary = folder / target.name
-        yield temporary
-        flush_to_disk(temporary)
-        if replace:
-            temporary.replace(target)
-        else:
-            _rename_to_new(temporary, target)
+        with writing(target):
+            yield temporary
+            flush_to_disk(temporary)
+            if replace:
+                temporary.replace(target)
+            else:
+                _rename_to_new(temporary, target)
     flush_to_disk(target.parent)
 
 
@@ -222,6 +227,40 @@ def _exists(target: Path) -> UserError:
     return UserError(f"{target.name}: exists already; choose another name, or set `overwrite`")
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name `path` in errors of the system inside the block.
+
+    A full disk is reported without the file's name, or with that of a temporary one.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None or ".part" in str(error.filename):
+            if error.strerror is None:  # of a library; the reason is in its text
+                error.strerror = " ".join(str(error).split()) or type(error).__name__
+            error.filename = str(path)
+        raise
+
+
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file.
+
+    Raises:
+        OSError: It can't be written; the error names the file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(dict(tensors), path, metadata=dict(metadata) if metadata is not None else None)
+    except SafetensorError as error:
+        reason = " ".join(str(error).split())
+        raise OSError(errno.EIO, reason, str(path)) from None
+
+
 def as_path(value: object, field: str) -> Path:
     """Return the path that a text or path-like object names.
 
@@ -255,34 +294,50 @@ def write_json(target: str | os.PathLike[str], data: object) -> None:
 
 
 @contextmanager
-def atomic_folder(target: Path, *, marker: str, kind: str) -> Iterator[Path]:
+def atomic_folder(target: Path, *, kind: str, marker: str | None = None) -> Iterator[Path]:
     """Yield a temporary folder that becomes `target` if the block succeeds, and is deleted if not.
 
     Args:
         target: The folder; an existing one is replaced if it holds the file `marker`.
-        marker: File that every folder of this kind holds.
         kind: What such a folder is called in an error: "model folder".
+        marker: File that every folder of this kind holds. None: an existing one must be empty.
 
     Raises:
-        UserError: `target` exists without the marker.
+        UserError: `target` exists and may not be replaced.
     """
-    if target.exists() and not (target / marker).is_file():
-        raise UserError(f"{target} exists and is no {kind}; choose another one")
+    target = target.resolve()  # a link goes on pointing to the folder
+    _check_replaceable(target, marker, kind)
     target.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
-        yield staging
-        staging.chmod(0o755)
-        if target.exists():
+    with _staging(target, alone=False) as folder:
+        staging = folder / target.name
+        staging.mkdir()
+        with writing(target):
+            yield staging
+        for path in staging.rglob("*"):
+            flush_to_disk(path)
+        _check_replaceable(target, marker, kind)  # somebody else may have written it meanwhile
+        if not target.exists():
+            staging.rename(target)
+        elif not any(target.iterdir()):
+            target.rmdir()
+            staging.rename(target)
+        else:
             # The old folder is deleted only after the new one has its name.
-            old = staging.with_name(f"{staging.name}.old")
+            old = target.with_name(f".{target.name}.{secrets.token_hex(6)}.old")
             target.rename(old)
             staging.rename(target)
             shutil.rmtree(old)
-        else:
-            staging.rename(target)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+    flush_to_disk(target.parent)
+
+
+def _check_replaceable(target: Path, marker: str | None, kind: str) -> None:
+    if not target.exists():
+        return
+    if marker is None:
+        if not target.is_dir() or any(target.iterdir()):
+            raise UserError(f"{target}: not empty; choose another folder")
+    elif not (target / marker).is_file():
+        raise UserError(f"{target} exists and is no {kind}; choose another one")
 
 
 def flush_to_disk(path: Path) -> None:

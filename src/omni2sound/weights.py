@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
-from omni2sound.files import atomic_folder, cache_dir, file_sha256
+from omni2sound.files import atomic_folder, cache_dir, file_sha256, save_tensors
+from omni2sound.readers import open_tensors, read_json, read_tensors, read_text
 
 if TYPE_CHECKING:
     import torch
@@ -152,12 +153,16 @@ def load_card(folder: Path) -> ModelCard:
     """
     path = folder / CARD
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_json(path)
     except FileNotFoundError:
         raise ConfigError(f"{folder} is not a model folder: it has no {CARD}") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise ConfigError(f"{path} can't be read: {error}") from None
     card = from_json(_Card, data, where=str(path))
+    if outside := [name for name in card.files if not re.fullmatch(r"[\w.-]+", name)]:
+        raise ConfigError(
+            f"{path}: files: expected names of files beside the card, got {outside[0][:80]!r}"
+        )
     if card.format != FORMAT:
         raise ConfigError(f"{path} has format {card.format}, this release reads format {FORMAT}")
     for part, expected in card.files.items():
@@ -192,8 +197,6 @@ def load_part(
     Raises:
         ConfigError: If a tensor is missing, left over or of another shape; all are named.
     """
-    from safetensors import safe_open
-
     names = [name for name in card.files if re.fullmatch(re.escape(part) + r"(-\d+)?", name)]
     if not names:
         raise ConfigError(f"model {card.name!r} has no part {part!r}; it has {sorted(card.files)}")
@@ -201,14 +204,14 @@ def load_part(
     stored: dict[str, tuple[Path, tuple[int, ...]]] = {}
     for name in names:
         path = card.folder / f"{name}.safetensors"
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             for key in file.keys():  # noqa: SIM118 - the reader is no mapping
                 stored[key] = path, tuple(file.get_slice(key).get_shape())
     problems = misfits({k: shape for k, (_, shape) in stored.items()}, wanted)
     if problems:
         raise ConfigError(f"{part} of model {card.name!r} does not fit: {'; '.join(problems)}")
     for path in dict.fromkeys(path for path, _ in stored.values()):
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             for key in file.keys():  # noqa: SIM118
                 _set_tensor(module, key, file.get_tensor(key), dtype)
 
@@ -249,12 +252,10 @@ def _set_tensor(module: nn.Module, name: str, value: Tensor, dtype: torch.dtype 
 
 def load_tensors(card: ModelCard) -> dict[str, dict[str, Tensor]]:
     """Tensors of every part of a model, by part and name, in their stored types."""
-    from safetensors.torch import load_file
-
     tensors: dict[str, dict[str, Tensor]] = {}
     for name in card.files:
         part = re.sub(r"-\d+$", "", name)
-        tensors.setdefault(part, {}).update(load_file(card.folder / f"{name}.safetensors"))
+        tensors.setdefault(part, {}).update(read_tensors(card.folder / f"{name}.safetensors"))
     return tensors
 
 
@@ -276,12 +277,17 @@ def networks_sha256(holder: object) -> str:
 
 def digest_weights(digest: hashlib._Hash, network: nn.Module) -> None:
     """Add names, types, shapes and bytes of all tensors of a network to a digest."""
+    digest_tensors(digest, network.state_dict())
+
+
+def digest_tensors(digest: hashlib._Hash, tensors: Mapping[str, Tensor]) -> None:
+    """Add names, types, shapes and bytes of tensors to a digest, in the order of their names."""
     import torch
 
-    for name, tensor in sorted(network.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         flat = tensor.detach().cpu().contiguous().flatten()
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(flat.view(torch.uint8).numpy())
+        digest.update(flat.view(torch.uint8).numpy().data)
 
 
 def save_model(
@@ -310,7 +316,6 @@ def save_model(
         max_file_bytes: Size limit of one file of tensors. Default: `MAX_FILE_BYTES`.
     """
     import torch
-    from safetensors.torch import save_file
 
     files = {}
     with atomic_folder(folder, marker=CARD, kind="model folder") as staging:
@@ -323,7 +328,7 @@ def save_model(
             for number, names in enumerate(groups, start=1):
                 stem = part if len(groups) == 1 else f"{part}-{number}"
                 path = staging / f"{stem}.safetensors"
-                save_file({k: stored[k].contiguous() for k in names}, path)
+                save_tensors(path, {k: stored[k].contiguous() for k in names})
                 path.chmod(0o644)
                 files[stem] = _sha256(path)
         card = {
@@ -353,7 +358,7 @@ def _file_groups(tensors: Mapping[str, Tensor], limit_bytes: int) -> list[list[s
 
 
 def _read_or_empty(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    return read_text(path) if path.is_file() else ""
 
 
 def _sha256(path: Path) -> str:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -101,6 +103,48 @@ def test_run_status_export_and_page(corpus: Path, call: Callable[..., str]) -> N
     assert "A dog barks." in page
     assert "<b>fits</b>" not in page
     assert not re.search(r'(src|href)="(?!data:)', page)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit of file sizes")
+@pytest.mark.parametrize("limit_bytes", [0, 1000, 4000])
+def test_an_export_is_whole_or_absent_when_a_file_can_not_be_written(
+    corpus: Path, call: Callable[..., str], limit_bytes: int
+) -> None:
+    run(call)
+    command = (  # the limit comes when everything is read: SQLite writes even then
+        "import resource\n"
+        "from omni2sound.annotate.report import export\n"
+        "from omni2sound.cli.main import main\n"
+        "count = export.statistics\n"
+        "def full(*values):\n"
+        f"    resource.setrlimit(resource.RLIMIT_FSIZE, ({limit_bytes}, {limit_bytes}))\n"
+        "    return count(*values)\n"
+        "export.statistics = full\n"
+        "main()"
+    )
+    full = subprocess.run(
+        [sys.executable, "-B", "-c", command, "annotate", "export", "run", "--out", "export"],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert (full.returncode, full.stderr.count("\n")) == (2, 1), full.stderr
+    assert "export" in full.stderr
+    assert not list(corpus.glob("*export*"))
+    call("export", "run", "--out", "export")
+    assert len(read_manifest(corpus / "export" / "manifest.jsonl").clips) == 2
+
+
+def test_an_empty_folder_becomes_the_data_set_and_a_full_one_is_left_alone(
+    corpus: Path, call: Callable[..., str]
+) -> None:
+    run(call)
+    (corpus / "export").mkdir()
+    call("export", "run", "--out", "export")
+    before = {p: p.read_bytes() for p in (corpus / "export").rglob("*") if p.is_file()}
+    with pytest.raises(UserError, match="export: not empty; choose another folder"):
+        call("export", "run", "--out", "export")
+    assert {p: p.read_bytes() for p in before} == before
 
 
 def test_parquet_and_manifest_are_read_by_the_importer_as_one(

@@ -273,7 +273,8 @@ def test_any_file_name_is_an_id(folder: Path, model: Path) -> None:
     result = run_jobs(model)
     assert result.stdout.split("\n")[:-1] == [f"out/{i}.wav" for i in ODD_IDS]
     assert {p.stem for p in (folder / "out").glob("*.wav")} == set(ODD_IDS)
-    assert result.stderr.count(": expected a file name, ") == 10
+    assert result.stderr.count(": expected a file name, ") == 9
+    assert result.stderr.count("half of a character") == 1
 
 
 def _nothing(folder: Path) -> None:

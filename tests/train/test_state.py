@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from omni2sound.errors import ConfigError
+from omni2sound.errors import ConfigError, IntegrityError
 from omni2sound.train import state as module
 from omni2sound.train.state import (
     KEEP_LAST,
@@ -161,17 +161,17 @@ from omni2sound.train import state as module
 from tests.train.test_state import IDENTITY, make
 runs, where = Path(sys.argv[1]), sys.argv[2]
 module.save_state(runs, make(0), step=1, identity=IDENTITY)
-rename, flush, write = module._rename, module.flush_to_disk, module.save_file
+rename, flush, write = module._rename, module.flush_to_disk, module.save_tensors
 def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
-def half(tensors, path, metadata):
-    write(tensors, path, metadata=metadata)
+def half(path, tensors, metadata):
+    write(path, tensors, metadata=metadata)
     path.write_bytes(path.read_bytes()[:100])
     die()
 def renamed(*args):
     rename(*args)
     die()
-if where == "while writing": module.save_file = half
+if where == "while writing": module.save_tensors = half
 if where == "before the flush": module.flush_to_disk = die
 if where == "before the rename": module._rename = die
 if where == "after the rename": module._rename = renamed
@@ -210,3 +210,31 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     (folder / "state.json").write_text(json.dumps(description))
     with pytest.raises(ConfigError, match="has format 1, this release reads 2"):
         load_state(folder, make(), identity=IDENTITY)
+
+
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("from_end", [1, 30, 100])
+def test_a_flipped_byte_is_found_before_anything_is_trained_on(
+    tmp_path: Path, from_end: int
+) -> None:
+    save_state(tmp_path, make(0), step=7, identity=IDENTITY)
+    found = latest_state(tmp_path)
+    assert found is not None
+    flip(found / "state-0of1.safetensors", -from_end)
+    with pytest.raises(IntegrityError, match=r"step-00000007 is damaged.*checkpoint before"):
+        load_state(found, make(1), identity=IDENTITY)
+
+
+def test_a_checkpoint_of_an_earlier_release_has_no_digest_and_is_read(tmp_path: Path) -> None:
+    before, after = make(0), make(1)
+    save_state(tmp_path, before, step=7, identity=IDENTITY)
+    found = latest_state(tmp_path)
+    assert found is not None
+    cut(found, 2)  # written again, without digests
+    load_state(found, after, identity=IDENTITY)
+    assert equal(before, after)

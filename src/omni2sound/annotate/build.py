@@ -14,7 +14,6 @@ Out:  a run folder (`runs.py`), resumed if it exists.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -49,6 +48,7 @@ from omni2sound.data.workers import Workers
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError
 from omni2sound.llm import CallStore, ChatModel
+from omni2sound.readers import read_object
 from omni2sound.scenes.material.catalogue import Catalogue
 from omni2sound.weights import resolve_model
 
@@ -226,7 +226,7 @@ def _words() -> Vocabulary:
 def _scorer(settings: CrewSettings, executor: Executor) -> Scorer:
     if settings.scorer == "scripted":
         script = Path(settings.junior.removeprefix("scripted:"))
-        return ScriptedScorer(json.loads(script.read_text(encoding="utf-8")))
+        return ScriptedScorer(read_object(script))
     joint = resolve_model(settings.joint)
     if settings.junior != "local":
         _log.warning(

@@ -12,14 +12,14 @@ go to the senior, so they are part of the key of its answers.
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from omni2sound.annotate.records import Caption, Decision, Fit
+from omni2sound.config import from_json
 from omni2sound.errors import UserError
+from omni2sound.readers import as_object, parse_toml, read_text
 
 RULES_VERSION = 2
 """Incremented when the same scores and thresholds lead to other decisions."""
@@ -62,13 +62,11 @@ class Thresholds:
             UserError: The scorer has no row, or the row is wrong.
         """
         source = file or resources.files(__package__) / "thresholds.toml"
-        try:
-            rows: dict[str, Any] = tomllib.loads(source.read_text(encoding="utf-8"))
-            return cls(scorer=scorer, **rows[scorer])
-        except KeyError:
-            raise UserError(f"no thresholds for {scorer!r}; there are {sorted(rows)}") from None
-        except (tomllib.TOMLDecodeError, TypeError) as error:
-            raise UserError(f"thresholds of {scorer!r}: {error}") from None
+        rows = parse_toml(read_text(Path(str(source))), source)
+        if scorer not in rows:
+            raise UserError(f"no thresholds for {scorer!r}; there are {sorted(rows)}")
+        row = as_object(rows[scorer], f"{source}: {scorer}")
+        return from_json(cls, {"scorer": scorer, **row}, where=f"thresholds of {scorer!r}")
 
 
 def hallucination_phrases() -> tuple[str, ...]:

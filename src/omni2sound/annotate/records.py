@@ -17,6 +17,7 @@ from typing import Any, Literal, get_args
 
 from omni2sound import config
 from omni2sound.errors import ConfigError
+from omni2sound.readers import loads
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -211,7 +212,7 @@ def from_json(text: str) -> Record:
         ConfigError: The text is no record.
     """
     try:
-        ((name, data),) = json.loads(text).items()
+        ((name, data),) = loads(text).items()
         kind = _KINDS[name]
     except (ValueError, KeyError, AttributeError) as error:
         raise ConfigError(f"not a record of annotation ({error!r}): {text[:80]!r}") from None

@@ -11,7 +11,6 @@ Out:  `RunSettings`; `SourceClip`s; a `Story` for each finished clip.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -24,6 +23,7 @@ from omni2sound.config import from_json, to_json
 from omni2sound.data.corpora.manifest import Clip, Manifest, read_manifest
 from omni2sound.errors import UserError
 from omni2sound.files import write_json
+from omni2sound.readers import read_json
 
 SETTINGS_FILE = "run.json"
 CALLS_FILE = "calls.sqlite"
@@ -54,10 +54,10 @@ class RunSettings:
             UserError: The folder holds no run.
         """
         try:
-            data = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            data = read_json(folder / SETTINGS_FILE)
+        except OSError:
             raise UserError(f"{folder}: no annotation run; {START_ONE}") from None
-        return from_json(cls, data, where=SETTINGS_FILE)
+        return from_json(cls, data, where=str(folder / SETTINGS_FILE))
 
 
 def clip_name(clip: Clip) -> str:

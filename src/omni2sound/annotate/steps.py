@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,14 @@ from omni2sound.annotate.executor import Effort
 from omni2sound.annotate.records import Record, from_json, to_json
 from omni2sound.errors import UserError
 from omni2sound.files import Closing
+from omni2sound.readers import sqlite_file
 from omni2sound.redact import scrub
 
 STEPS_FILE = "steps.sqlite"
 START_ONE = "start one: omni2sound annotate run"
 _VERSION = 1
 """Version of the keys."""
+_KIND = "a store of annotation steps"
 _FILE_VERSION = 2
 """Version of the tables; files of version 1 lack `effort`, which is added."""
 _SCHEMA = """
@@ -69,8 +71,9 @@ class Found:
 class StepStore(Closing):
     """Step results of one run; open it with `StepStore.open`."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, path: Path) -> None:
         self._db = db
+        self._path = path
         self.pending_effort: dict[str, Effort] = {}
         """Effort of jobs since the last `put`, which stores it together with their results."""
 
@@ -83,7 +86,7 @@ class StepStore(Closing):
         """
         if read_only and not path.is_file():
             raise UserError(f"{path.parent}: no annotation run; {START_ONE}")
-        try:
+        with sqlite_file(path, _KIND):
             db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if read_only:
@@ -94,11 +97,9 @@ class StepStore(Closing):
                 if version < _FILE_VERSION:
                     db.executescript(_SCHEMA + f"PRAGMA user_version={_FILE_VERSION};")
                     version = _FILE_VERSION
-        except sqlite3.DatabaseError as error:
-            raise UserError(f"{path}: not a store of annotation steps ({error})") from None
         if version != _FILE_VERSION:
             raise UserError(f"{path} has version {version}; this release reads {_FILE_VERSION}")
-        return cls(db)
+        return cls(db, path)
 
     def close(self) -> None:
         """Close the file."""
@@ -110,7 +111,7 @@ class StepStore(Closing):
         spent = [(job, e.jobs, e.cpu_s) for job, e in self.pending_effort.items()]
         if not rows and not spent:
             return
-        with self._db:
+        with sqlite_file(self._path, _KIND), self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(
                 "INSERT OR REPLACE INTO steps (clip, step, key, record) VALUES (?, ?, ?, ?)", rows
@@ -129,7 +130,7 @@ class StepStore(Closing):
         for first in range(0, len(names), 500):  # SQLite binds a limited number of values
             some = names[first : first + 500]
             marks = ",".join("?" * len(some))
-            rows = self._db.execute(
+            rows = self._rows(
                 f"SELECT clip, key, record FROM steps WHERE step = ? AND clip IN ({marks})",
                 (step, *some),
             )
@@ -138,24 +139,28 @@ class StepStore(Closing):
 
     def of_clip(self, clip: str) -> dict[str, tuple[str, Record]]:
         """Return all results of one clip: step -> (key, record)."""
-        rows = self._db.execute("SELECT step, key, record FROM steps WHERE clip = ?", (clip,))
+        rows = self._rows("SELECT step, key, record FROM steps WHERE clip = ?", (clip,))
         return {step: (key, from_json(record)) for step, key, record in rows}
 
     def effort(self) -> dict[str, tuple[int, float]]:
         """Return number and CPU seconds of jobs by kind, over all runs into this file."""
-        return {job: (n, s) for job, n, s in self._db.execute("SELECT job, num, cpu_s FROM effort")}
+        return {job: (n, s) for job, n, s in self._rows("SELECT job, num, cpu_s FROM effort")}
+
+    def _rows(self, query: str, values: Sequence[str] = ()) -> Iterator[tuple[Any, ...]]:
+        with sqlite_file(self._path, _KIND):
+            yield from self._db.execute(query, values)
 
     def counts(self) -> dict[str, int]:
         """Count the results of each step."""
-        return dict(self._db.execute("SELECT step, count(*) FROM steps GROUP BY step"))
+        return dict(self._rows("SELECT step, count(*) FROM steps GROUP BY step"))
 
     def times(self, step: str) -> tuple[str, str] | None:
         """Return the times of a step's first and last result, in UTC."""
         query = "SELECT min(made_at), max(made_at) FROM steps WHERE step = ?"
-        first, last = self._db.execute(query, (step,)).fetchone()
+        ((first, last),) = self._rows(query, (step,))
         return None if first is None else (first, last)
 
     def records(self, step: str) -> Iterator[Record]:
         """Yield all results of a step."""
-        for (record,) in self._db.execute("SELECT record FROM steps WHERE step = ?", (step,)):
+        for (record,) in self._rows("SELECT record FROM steps WHERE step = ?", (step,)):
             yield from_json(record)

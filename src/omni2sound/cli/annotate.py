@@ -28,6 +28,7 @@ from omni2sound.cli.progress import progress_bar
 from omni2sound.cli.streams import clear_screen
 from omni2sound.data.workers import Workers, default_workers
 from omni2sound.errors import UserError
+from omni2sound.readers import loads
 
 if TYPE_CHECKING:
     from omni2sound.annotate.chat.models import ChatOptions
@@ -192,7 +193,7 @@ def _json_object(text: str | None) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        data = json.loads(text)
+        data = loads(text)
     except ValueError:
         data = None
     if not isinstance(data, dict):

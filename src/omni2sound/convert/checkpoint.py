@@ -6,13 +6,12 @@ Out:  tensors by the names that the model is published with.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
-from omni2sound.errors import ConfigError, MissingPartError, UserError
+from omni2sound.errors import MissingPartError, UserError
 
 WeightSet = Literal["trained", "average"]
 """Weights of a training checkpoint: those of the last step, or their EMA."""
@@ -49,18 +48,6 @@ def beside(checkpoint: Path, name: str) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise MissingPartError(f"{name} lies neither beside {checkpoint} nor one folder above")
-
-
-def read_json(path: Path) -> Any:
-    """Read the JSON data of a file.
-
-    Raises:
-        ConfigError: It can't be read.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path} can't be read: {error}") from None
 
 
 def choose_weights(

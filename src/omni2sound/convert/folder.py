@@ -27,7 +27,6 @@ from omni2sound.convert.checkpoint import (
     beside,
     choose_weights,
     find_checkpoint,
-    read_json,
 )
 from omni2sound.convert.names import (
     ConditionNames,
@@ -42,11 +41,12 @@ from omni2sound.convert.settings import read_autoencoder_settings, read_settings
 from omni2sound.convert.written import write_settings
 from omni2sound.encoders.published import read_checkpoint
 from omni2sound.errors import ConfigError, MissingPartError, UserError
-from omni2sound.files import atomic_folder
+from omni2sound.files import atomic_folder, save_tensors
 from omni2sound.generate.model import PipelineConfig
 from omni2sound.models.dit import DiT
 from omni2sound.models.oobleck import Oobleck, OobleckConfig
 from omni2sound.models.released import ReleasedConditionerConfig
+from omni2sound.readers import interpreting, read_json
 from omni2sound.weights import LARGE_FILE_BYTES, load_card, load_tensors, save_model
 
 _STATISTICS = ("mean_C", "scale_C")
@@ -170,9 +170,11 @@ def _in_from_diffusers(source: Path, target: Path) -> Converted:
         raise ConfigError(
             f"{source}: this package takes one channel of sound, and one width both ways"
         )
-    links = oobleck_links(config, naming="diffusers")
     facts = {"layout": "diffusers", "file": path.name}
-    return _save_autoencoder(target, config, read_checkpoint(path), links, facts, path, 0)
+    tensors = read_checkpoint(path)
+    with interpreting(source / "config.json", "of an autoencoder that can be built"):
+        links = oobleck_links(config, naming="diffusers")
+        return _save_autoencoder(target, config, tensors, links, facts, path, 0)
 
 
 def _save_autoencoder(
@@ -202,7 +204,6 @@ def _save_autoencoder(
 
 
 def _out(source: Path, target: Path) -> Converted:
-    from safetensors.torch import save_file
 
     card = load_card(source)
     config = from_json(PipelineConfig, card.parts, where="card.parts")
@@ -225,7 +226,7 @@ def _out(source: Path, target: Path) -> Converted:
     tensors |= to_released(stored["autoencoder"], vae_links)
     settings = write_settings(config, latent_scale=float(scale_C[0]))
     with atomic_folder(target, marker=SETTINGS, kind="folder of a checkpoint") as staging:
-        save_file(tensors, staging / "model.safetensors")
+        save_tensors(staging / "model.safetensors", tensors)
         (staging / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     return Converted(
         folder=target,

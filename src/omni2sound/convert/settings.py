@@ -20,7 +20,7 @@ from omni2sound.convert.names import ConditionNames
 from omni2sound.diffusion.objective import Objective
 from omni2sound.diffusion.samplers import SamplerConfig
 from omni2sound.encoders.registry import SynchformerPart, TextPart, VisionPart
-from omni2sound.errors import ConfigError
+from omni2sound.errors import ConfigError, UserError
 from omni2sound.generate.model import Defaults, PipelineConfig
 from omni2sound.models.dit import RELEASED, DiTConfig
 from omni2sound.models.oobleck import OobleckConfig
@@ -102,9 +102,9 @@ def read_settings(data: Any) -> Released:
     """
     try:
         return _read_model(data)
-    except (TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, ConfigError):
-            raise
+    except UserError:
+        raise
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
         raise ConfigError(f"model_config.json: a value is of the wrong type: {error}") from None
 
 

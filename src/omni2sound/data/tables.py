@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from omni2sound.errors import UserError
+from omni2sound.readers import check_regular, loads, read_bytes
 
 csv.field_size_limit(2**24)  # descriptions of whole albums are longer than the default of 2**17
 
@@ -132,7 +133,7 @@ def _records(
 
 def _lines(path: Path) -> list[bytes]:
     """Split the bytes of a file to lines with their ends."""
-    data = path.read_bytes()
+    data = read_bytes(path)
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UserError(f"{path}: is UTF-16 text; save it as UTF-8")
     return [line for line in _LINE.findall(data) if line]
@@ -168,7 +169,7 @@ def json_items(path: Path, *, key: str = "data") -> Iterator[Line | Problem]:
     A damaged object is reported, and reading resumes at the next one.
     """
     # Bytes that are no UTF-8 become lone surrogates, which `_line` reports.
-    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    text = read_bytes(path).decode("utf-8-sig", errors="surrogateescape")
     try:
         start = _list_start(text, key)
     except (ValueError, RecursionError) as error:
@@ -235,6 +236,7 @@ def _not_json(error: ValueError | RecursionError) -> str:
 
 def json_lines(path: Path, *, skip: int = 0) -> Iterator[Line | Problem]:
     """Read the objects of a JSON Lines file after `skip` lines of header."""
+    check_regular(path)
     with path.open("rb") as file:
         for number, raw in enumerate(file, start=1):
             text = _decoded(raw, ("utf-8-sig" if number == 1 else "utf-8",))
@@ -244,8 +246,8 @@ def json_lines(path: Path, *, skip: int = 0) -> Iterator[Line | Problem]:
                 yield Problem(file=path.name, line=number, reason="not UTF-8")
                 continue
             try:
-                cells = json.loads(text)
-            except (ValueError, RecursionError) as error:
+                cells = loads(text)
+            except ValueError as error:
                 yield Problem(file=path.name, line=number, reason=_not_json(error))
                 continue
             yield _line(path, number, cells)

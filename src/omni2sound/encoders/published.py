@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
 from omni2sound.files import cache_dir
+from omni2sound.readers import check_regular, read_tensors
 from omni2sound.weights import misfits
 
 _log = logging.getLogger(__name__)
@@ -144,13 +145,8 @@ def read_checkpoint(path: Path, *, inside: str | None = None) -> dict[str, Tenso
         ConfigError: The file is damaged, holds code, or is not a table of tensors.
     """
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise ConfigError(f"{path} is not a complete safetensors file: {error}") from None
+        return read_tensors(path)
+    check_regular(path)
     try:
         # Mapped where the format allows it (older files are one pickle): unneeded tensors, such
         # as the half of CLIP that reads texts, then never reach memory.
@@ -165,8 +161,8 @@ def read_checkpoint(path: Path, *, inside: str | None = None) -> dict[str, Tenso
             "could run code, and code in a checkpoint is never run. Get the published file, or "
             "save its state_dict alone as safetensors where you trust it"
         ) from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # damaged bytes end an unpickler in any way
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{path} can't be read: {reason}; get it again") from None
     if inside is not None and isinstance(data, Mapping) and inside in data:
         data = data[inside]

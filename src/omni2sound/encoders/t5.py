@@ -12,7 +12,6 @@ Source: Chung et al. 2022, arXiv:2210.11416; google/flan-t5-base.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 from omni2sound.encoders.base import TextEncoderBase
 from omni2sound.encoders.published import FLAN_T5, fill, read_checkpoint, resolve
 from omni2sound.errors import ConfigError
+from omni2sound.readers import read_object
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -70,7 +70,7 @@ class T5TextEncoder(TextEncoderBase):
         from tokenizers import Tokenizer
 
         folder = resolve(FLAN_T5, source)
-        network = build_t5(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        network = build_t5(read_object(folder / "config.json"))
         tensors = read_checkpoint(folder / "model.safetensors")
         # One table of embeddings under two names; files hold either or both.
         if _EMBEDDING in tensors:

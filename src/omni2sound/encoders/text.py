@@ -12,7 +12,6 @@ Shape suffixes: B batch, T tokens, D features.
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -23,6 +22,7 @@ from torch import Tensor
 from omni2sound.encoders.base import TextEncoderBase, bundled_path
 from omni2sound.encoders.onnx_weights import read_weights
 from omni2sound.errors import IntegrityError
+from omni2sound.readers import read_object, read_tensors
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -115,16 +115,14 @@ def _build_bert(folder: Path) -> nn.Module:
     # not insist that every tensor fits.
     from transformers import BertConfig, BertModel
 
-    config = BertConfig(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    config = BertConfig(**read_object(folder / "config.json"))
     network: nn.Module = BertModel(config, add_pooling_layer=False)
     return network
 
 
 def _load_bert(folder: Path) -> nn.Module:
-    from safetensors.torch import load_file
-
     network = _build_bert(folder)
-    tensors = load_file(folder / "model.safetensors")
+    tensors = read_tensors(folder / "model.safetensors")
     for name in _NOT_LOADED:
         del tensors[name]
     network.load_state_dict(tensors, strict=True)

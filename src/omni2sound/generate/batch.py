@@ -33,6 +33,7 @@ from omni2sound.generate.output import (
     save,
 )
 from omni2sound.generate.request import GenerationRequest, draw_seed
+from omni2sound.readers import loads, read_text
 
 logger = logging.getLogger(__name__)
 
@@ -260,10 +261,9 @@ class Batch:
 def _read_jobs(path: Path) -> list[tuple[int, Job | UserError]]:
     """Parse a jobs file to line numbers and jobs, or to what is wrong with a malformed line."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise UserError(f"{path}: jobs can't be read: {reason}") from None
+        text = read_text(path, encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: jobs can't be read: {error.strerror}") from None
     lines: list[tuple[int, Job | UserError]] = []
     line_of: dict[str, int] = {}
     for number, line in enumerate(text.split("\n"), 1):
@@ -284,8 +284,8 @@ def _read_jobs(path: Path) -> list[tuple[int, Job | UserError]]:
 
 def _parse(line: str) -> Job:
     try:
-        data = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        data = loads(line)
+    except ValueError as error:
         raise UserError(f"is not JSON: {error}") from None
     job = from_json(Job, data, where="job")
     if not _is_file_name(job.id):

@@ -29,6 +29,7 @@ from omni2sound.models.band import LOW_RATE_HZ, BandConfig, BandExtension
 from omni2sound.models.dit import DiT, DiTConfig
 from omni2sound.models.oobleck import OobleckConfig
 from omni2sound.models.registry import AnyAutoencoderConfig, build_autoencoder
+from omni2sound.readers import interpreting
 from omni2sound.timebase import TimeBase
 from omni2sound.weights import (
     ModelCard,
@@ -242,15 +243,19 @@ def load_model(
     config = from_json(PipelineConfig, card.parts, where="card.parts")
     _check_against_files(config, card)
     large_vae = isinstance(config.autoencoder, OobleckConfig)
-    with torch.device("meta"):  # shapes only: numbers come from the folder
-        dit = DiT(config.dit)
-        vae = build_autoencoder(config.autoencoder) if large_vae else None
+    with interpreting(card.folder, "a model that can be built"):
+        with torch.device("meta"):  # shapes only: numbers come from the folder
+            dit = DiT(config.dit)
+            vae = build_autoencoder(config.autoencoder) if large_vae else None
+        vae = vae or build_autoencoder(config.autoencoder)
+        sync = SyncEncoder(config.sync) if isinstance(config.sync, SyncConfig) else None
+        band = None if config.band is None else BandExtension(config.band)
     loaded = Model(
         config=config,
         dit=dit,
-        autoencoder=vae or build_autoencoder(config.autoencoder),
-        sync=SyncEncoder(config.sync) if isinstance(config.sync, SyncConfig) else None,
-        band=None if config.band is None else BandExtension(config.band),
+        autoencoder=vae,
+        sync=sync,
+        band=band,
         name=card.name,
         defaults=from_json(Defaults, card.defaults, where="card.defaults"),
         training=card.training,

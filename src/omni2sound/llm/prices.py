@@ -10,7 +10,6 @@ equal.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -21,9 +20,10 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from omni2sound.errors import UserError
+from omni2sound.errors import ConfigError, UserError
 from omni2sound.llm.answers import in_words
 from omni2sound.llm.chat import AudioPart, ChatRequest, ImagePart, ModelId, TextPart, Usage
+from omni2sound.readers import parse_toml, read_text
 
 _PICODOLLARS = 10**12
 _MESSAGE_TOKENS = 16
@@ -153,8 +153,8 @@ class Prices:
             rows[price.endpoint, price.model] = price
         for file in reversed(files):
             try:
-                text = Path(file).read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as error:
+                text = read_text(Path(file))
+            except (OSError, ConfigError) as error:
                 raise UserError(f"{file}: expected a price table ({error})") from None
             for price in _rows(str(file), text):
                 rows[price.endpoint, price.model] = price
@@ -166,17 +166,15 @@ class Prices:
 
 
 def _rows(file: str, text: str) -> Sequence[Price]:
+    data = parse_toml(text, file, parse_float=Decimal)  # exact digits
     try:
-        data = tomllib.loads(text, parse_float=Decimal)  # exact digits
         if set(data) != {"price"} or not isinstance(data["price"], list):
             raise UserError(f"{file}: expected [[price]] tables and nothing else")
         return [Price.model_validate(row) for row in data["price"]]
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{file}: expected TOML, {error}") from None
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         where = ".".join(str(step) for step in problem["loc"])
         raise UserError(
-            f"{file}: {where} is {problem['input']!r}: {problem['msg']}; "
+            f"{file}: {where} is {repr(problem['input'])[:80]}: {problem['msg']}; "
             "prices.toml of the package describes the fields"
         ) from None

@@ -30,8 +30,9 @@ from torch import Tensor, nn
 
 from omni2sound.config import from_json, to_json
 from omni2sound.errors import ConfigError
-from omni2sound.files import atomic_folder
+from omni2sound.files import atomic_folder, save_tensors
 from omni2sound.models.dit import DiT
+from omni2sound.readers import read_json, read_tensors
 
 ATTENTION = (
     "self_attention.qkv",
@@ -135,15 +136,13 @@ def save_adapter(folder: Path, adapter: Adapter) -> None:
     Raises:
         UserError: The folder exists and is no adapter folder.
     """
-    from safetensors.torch import save_file
-
     settings = {
         "format": _FORMAT,
         "lora": to_json(adapter.config),
         "model_sha256": adapter.model_sha256,
     }
     with atomic_folder(folder, marker=_SETTINGS, kind="adapter folder") as staging:
-        save_file(dict(adapter.tensors), staging / _TENSORS)
+        save_tensors(staging / _TENSORS, adapter.tensors)
         (staging / _SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
@@ -153,13 +152,10 @@ def load_adapter(folder: Path) -> Adapter:
     Raises:
         ConfigError: It is not an adapter folder, or is inconsistent.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
-        data = json.loads((folder / _SETTINGS).read_text(encoding="utf-8"))
-        tensors = load_file(folder / _TENSORS)
-    except (OSError, ValueError, SafetensorError) as error:
+        data = read_json(folder / _SETTINGS)
+        tensors = read_tensors(folder / _TENSORS)
+    except (OSError, ConfigError) as error:
         missing = [n for n in (_SETTINGS, _TENSORS) if not (folder / n).is_file()]
         reason = f"it has no {', '.join(missing)}" if missing else f"{error}"
         reason = f"is no adapter folder: {reason}" if folder.exists() else "does not exist"

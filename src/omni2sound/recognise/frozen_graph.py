@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from omni2sound.encoders.protobuf import read_fields
 from omni2sound.errors import IntegrityError
+from omni2sound.readers import read_bytes
 
 _DT_FLOAT = 1
 
@@ -29,7 +30,7 @@ def read_constants(path: Path) -> dict[str, NDArray[np.float32]]:
     Raises:
         IntegrityError: The file does not follow the format.
     """
-    graph = path.read_bytes()
+    graph = read_bytes(path)
     constants = {}
     for number, node in read_fields(graph):
         if number != 1 or isinstance(node, int):

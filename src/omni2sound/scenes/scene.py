@@ -18,6 +18,7 @@ import numpy as np
 
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError
+from omni2sound.readers import loads
 from omni2sound.scenes.material.catalogue import Motion, Split
 
 RENDER_VERSION = 2
@@ -246,8 +247,8 @@ class Scene:
             ConfigError: If the text does not hold a scene.
         """
         try:
-            return from_json(cls, json.loads(text), where="scene")
-        except (json.JSONDecodeError, ConfigError) as error:
+            return from_json(cls, loads(text), where="scene")
+        except ValueError as error:
             raise ConfigError(
                 f"this is not a scene: {error}; expected JSON that `scenes build` wrote"
             ) from error

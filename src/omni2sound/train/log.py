@@ -18,7 +18,8 @@ from typing import Any
 
 import torch
 
-from omni2sound.files import split_lines, write_text
+from omni2sound.files import split_lines, write_text, writing
+from omni2sound.readers import MAX_TABLE_BYTES, loads, read_text
 from omni2sound.train.parallel import World
 from omni2sound.train.recipe import TASKS
 
@@ -33,9 +34,9 @@ class RunLog:
         if not (world or World()).is_first:
             return
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / "log.jsonl"
-        _cut(path, first_step)
-        self._file = path.open("a", encoding="utf-8")
+        self._path = folder / "log.jsonl"
+        _cut(self._path, first_step)
+        self._file = self._path.open("a", encoding="utf-8")
         if importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -46,12 +47,14 @@ class RunLog:
         if self._file is None:
             return
         line = {"step": step, "time": round(time.time(), 1), **numbers}
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
+        with writing(self._path):
+            self._file.write(json.dumps(line) + "\n")
+            self._file.flush()
         if self._board is not None:
-            for name, value in numbers.items():
-                if isinstance(value, int | float):
-                    self._board.add_scalar(name, value, step)
+            with writing(self._path.with_name("tensorboard")):
+                for name, value in numbers.items():
+                    if isinstance(value, int | float):
+                        self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
         """Flush and close; a later run may reopen the log."""
@@ -66,11 +69,11 @@ def _cut(path: Path, last_step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in split_lines(path.read_text(encoding="utf-8")):
+    for line in split_lines(read_text(path, max_bytes=MAX_TABLE_BYTES)):
         try:
-            if json.loads(line)["step"] <= last_step:
+            if loads(line, not_finite=True)["step"] <= last_step:
                 kept.append(line + "\n")
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError):
             continue  # cut by a kill
     write_text(path, "".join(kept))
 

@@ -26,6 +26,7 @@ from omni2sound.data.batches.hard_samples import Difficulty
 from omni2sound.data.batches.sampler import StepDraw
 from omni2sound.data.store.rows import FeatureStore
 from omni2sound.diffusion.objective import Objective
+from omni2sound.files import writing
 from omni2sound.models.autoencoder import AudioVAE
 from omni2sound.models.conditioning import Conditions
 from omni2sound.timebase import TimeBase
@@ -76,9 +77,10 @@ def write_samples(
         if world.is_first:
             folder.mkdir(parents=True, exist_ok=True)
             for i, (real_N, made_N) in enumerate(zip(real_BN, made_BN, strict=True)):
-                _write_wav(folder / f"{task}-{i}.wav", made_N.numpy())
                 picture = np.concatenate([_spectrogram(real_N), _spectrogram(made_N)])
-                Image.fromarray(picture).save(folder / f"{task}-{i}.png")
+                with writing(folder):
+                    _write_wav(folder / f"{task}-{i}.wav", made_N.numpy())
+                    Image.fromarray(picture).save(folder / f"{task}-{i}.png")
     model.train(was_training)
 
 

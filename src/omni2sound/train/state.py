@@ -7,11 +7,13 @@ Out:  a folder ``step-00001200/`` with a `state-<rank>of<ranks>.safetensors` for
 Each rank writes its shards into a hidden folder, which is renamed once all are on disk: a
 folder that exists is complete, whatever was killed when. A shard records its place in the
 whole tensor, so the number of ranks may differ on loading. Loading is strict: another recipe,
-other data or another set of tensors is refused, and the difference named. No pickles.
+other data or another set of tensors is refused, and the difference named. Each file holds a digest
+of its tensors, so that a damaged one is not trained on. No pickles.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import shutil
@@ -22,20 +24,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from omni2sound.errors import ConfigError
-from omni2sound.files import flush_to_disk
+from omni2sound.config import from_json
+from omni2sound.errors import ConfigError, IntegrityError
+from omni2sound.files import flush_to_disk, save_tensors, writing
+from omni2sound.readers import as_object, interpreting, loads, open_tensors, read_object
 from omni2sound.train.optimizer import moment_names
 from omni2sound.train.parallel import World, local, place_in_whole
+from omni2sound.weights import digest_tensors
 
 _log = logging.getLogger(__name__)
 
 KEEP_LAST = 2
 """Checkpoints kept in a run's folder."""
 FORMAT = 2
+_DIGEST = "sha256"
+"""Key in the metadata of a file: digest of its tensors."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -88,6 +93,27 @@ def save_state(
     target, staging = runs / f"step-{step:08d}", runs / f".step-{step:08d}.part"
     if world.any(target.exists()):
         return target
+    description = {
+        "format": FORMAT,
+        "step": step,
+        "world_size": world.size,
+        "identity": dict(identity),
+        "progress": dict(progress or {}),
+    }
+    with writing(target):
+        _write(staging, target, state, description, world)
+    return target
+
+
+def _write(
+    staging: Path,
+    target: Path,
+    state: TrainState,
+    description: Mapping[str, Any],
+    world: World,
+) -> None:
+    """Write a checkpoint under a temporary name, put it in place, and delete older ones."""
+    runs = target.parent
     if world.is_first:
         shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed here
         staging.mkdir()
@@ -95,13 +121,6 @@ def save_state(
     _write_pieces(staging / _file_name(world.rank, world.size), state, world)
     world.wait()
     if world.is_first:
-        description = {
-            "format": FORMAT,
-            "step": step,
-            "world_size": world.size,
-            "identity": dict(identity),
-            "progress": dict(progress or {}),
-        }
         path = staging / "state.json"
         path.write_text(json.dumps(description, indent=2), encoding="utf-8")
         flush_to_disk(path)
@@ -116,7 +135,6 @@ def save_state(
         for left in [*runs.glob(".step-*.part"), *runs.glob(".step-*.old")]:
             shutil.rmtree(left, ignore_errors=True)
     world.wait()
-    return target
 
 
 def _rename(staging: Path, target: Path) -> None:
@@ -141,8 +159,12 @@ def _write_pieces(path: Path, state: TrainState, world: World) -> None:
         # Tensors that share memory (a tied weight) cannot be in one file.
         pieces[name] = piece.cpu().clone(memory_format=torch.contiguous_format)
         starts[name], shapes[name] = start or 0, list(tensor.shape)
-    metadata = {"starts": json.dumps(starts), "shapes": json.dumps(shapes)}
-    save_file(pieces, path, metadata=metadata)
+    metadata = {
+        "starts": json.dumps(starts),
+        "shapes": json.dumps(shapes),
+        _DIGEST: _sha256(pieces),
+    }
+    save_tensors(path, pieces, metadata=metadata)
     flush_to_disk(path)
 
 
@@ -193,22 +215,25 @@ def load_state(
 
     Raises:
         ConfigError: If the checkpoint is of another run, or its tensors do not fit.
+        IntegrityError: If its tensors are not those that were saved.
     """
     world = world or World()
-    description = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    description = read_object(folder / "state.json", not_finite=True)
     if description.get("format") != FORMAT:
         raise ConfigError(
             f"{folder} has format {description.get('format', 1)}, this release reads {FORMAT}; "
             "finish that run with the release that began it, or start another with `init_from`"
         )
-    changed = list(differences(description["identity"], json.loads(json.dumps(identity))))
+    changed = list(differences(description.get("identity"), json.loads(json.dumps(identity))))
     if changed:
         shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if changed[5:] else "")
         raise ConfigError(
             f"can't resume {folder.parent}: {shown}. Use the same recipe and data, "
             "or another `out` with `init_from`"
         )
-    size = int(description["world_size"])
+    with interpreting(folder / "state.json", "a checkpoint's description"):
+        size, step = int(description["world_size"]), int(description["step"])
+        progress = as_object(description["progress"], folder / "state.json")
     if size != world.size:
         _log.warning(
             "%d ranks before, %d now: same batches and noise, but sums in another order",
@@ -216,14 +241,20 @@ def load_state(
             world.size,
         )
     with ExitStack() as files:
-        pieces = _Pieces(
-            [
-                files.enter_context(safe_open(folder / _file_name(rank, size), framework="pt"))
-                for rank in range(size)
-            ]
-        )
+        opened = [
+            files.enter_context(open_tensors(folder / _file_name(rank, size)))
+            for rank in range(size)
+        ]
+        own = opened[world.rank :: world.size]  # each rank reads a share of the files whole
+        if world.any(any(_is_damaged(file) for file in own)):
+            raise IntegrityError(
+                f"{folder} is damaged: its tensors are not those that were saved; delete it, and "
+                "the run continues from the checkpoint before"
+            )
+        with interpreting(folder, "a checkpoint"):
+            pieces = _Pieces(opened)
         _restore(folder, state, pieces)
-    return {"step": int(description["step"]), **description["progress"]}
+    return {"step": step, **progress}
 
 
 def _restore(folder: Path, state: TrainState, pieces: _Pieces) -> None:
@@ -252,6 +283,19 @@ def _restore(folder: Path, state: TrainState, pieces: _Pieces) -> None:
         pieces.fill(name, target)
 
 
+def _sha256(pieces: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    digest_tensors(digest, pieces)
+    return digest.hexdigest()
+
+
+def _is_damaged(file: Any) -> bool:
+    """Whether a file's tensors differ from its digest; older files have none."""
+    expected = (file.metadata() or {}).get(_DIGEST)
+    names = file.keys()
+    return expected is not None and _sha256({n: file.get_tensor(n) for n in names}) != expected
+
+
 class _Pieces:
     """Tensors sharded over the files of several ranks."""
 
@@ -259,8 +303,9 @@ class _Pieces:
         self.shapes: dict[str, list[int]] = {}
         self._places: dict[str, list[tuple[Any, int]]] = {}
         for file in files:
-            metadata = file.metadata()
-            shapes, starts = json.loads(metadata["shapes"]), json.loads(metadata["starts"])
+            metadata = file.metadata() or {}
+            shapes = from_json(dict[str, list[int]], loads(metadata["shapes"]), where="shapes")
+            starts = from_json(dict[str, int], loads(metadata["starts"]), where="starts")
             for name in file.keys():  # noqa: SIM118 - not a mapping
                 self.shapes[name] = shapes[name]
                 self._places.setdefault(name, []).append((file, starts[name]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from omni2sound.data.store.builder import BuildReport, build_store
@@ -145,6 +147,32 @@ def test_a_damaged_shard_is_found_and_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no advisory locks")
+def test_a_flipped_byte_of_a_shard_is_found_when_the_shard_is_first_read(tmp_path: Path) -> None:
+    build(tmp_path / "store", jobs(tmp_path, 2))
+    shard = tmp_path / "store" / "s001.arrow"
+    with pa.memory_map(str(shard)) as file:
+        sound = pa.ipc.open_file(file).get_batch(0)["sound"][0].as_py()
+    data = shard.read_bytes()
+    at = data.index(sound) + 100
+    shard.write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
+    store = FeatureStore([tmp_path / "store"])
+    store[0]
+    for read in (store.pcm_N, store.__getitem__, store.without_sound):
+        with pytest.raises(IntegrityError, match=r"s001\.arrow is damaged.*delete it and run"):
+            read(3)
+
+
+@pytest.mark.parametrize(
+    "name", ["../store/s000.arrow", "/s000.arrow", ".s000.arrow", "a\\b.arrow"]
+)
+def test_an_index_names_files_of_its_own_folder_only(tmp_path: Path, name: str) -> None:
+    build(tmp_path / "store", jobs(tmp_path, 1))
+    index = tmp_path / "store" / "index.json"
+    index.write_text(index.read_text().replace("s000.arrow", json.dumps(name)[1:-1]))
+    with pytest.raises(ConfigError, match=r"expected names of .* files beside it"):
+        FeatureStore([tmp_path / "store"])
+
+
 def test_a_store_has_one_builder_at_a_time(tmp_path: Path) -> None:
     import fcntl
 

@@ -11,13 +11,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from omni2sound.annotate.records import Failure, Fit, Perception
 from omni2sound.annotate.roles import Work
-from omni2sound.errors import Refused, UserError
+from omni2sound.config import from_json
+from omni2sound.errors import ConfigError, Refused, UserError
 from omni2sound.llm import ChatReply, ChatRequest, ModelId
+from omni2sound.readers import read_object
 
 
 class ScriptedModel:
@@ -37,12 +40,9 @@ class ScriptedModel:
             UserError: The file holds no JSON object.
         """
         try:
-            script = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            return cls(read_object(file), name=f"scripted:{file.name}")
+        except (OSError, ConfigError) as error:
             raise UserError(f"{file}: expected a JSON script of replies ({error})") from None
-        if not isinstance(script, dict):
-            raise UserError(f"{file}: expected an object by role, got {type(script).__name__}")
-        return cls(script, name=f"scripted:{file.name}")
 
     async def ask(self, request: ChatRequest) -> ChatReply:
         """Return the scripted reply; the reply "refuse" raises `Refused`."""
@@ -87,7 +87,7 @@ class ScriptedScorer:
     ) -> AsyncIterator[tuple[int, Perception | Failure]]:
         """See `roles.Scorer`."""
         for index, work in enumerate(works):
-            similarity = None if work.clip.video is None else self._scores(work)["similarity"]
+            similarity = None if work.clip.video is None else self._scores(work).similarity
             duration_s = work.clip.duration_s or 10.0
             yield index, Perception(duration_s=duration_s, similarity=similarity, sound="")
 
@@ -95,10 +95,19 @@ class ScriptedScorer:
         """See `roles.Scorer`."""
         for index, work in enumerate(works):
             scores = self._scores(work)
-            yield index, Fit(caption=scores["score"], events=tuple(scores.get("events", ())))
+            yield index, Fit(caption=scores.score, events=scores.events)
 
-    def _scores(self, work: Work) -> Mapping[str, Any]:
+    def _scores(self, work: Work) -> _Scores:
         scores = _reply(self._script, "scorer", work.clip.name)
         if not isinstance(scores, Mapping):
             raise UserError(f"the script has no scorer for {work.clip.name!r}")
-        return scores
+        return from_json(_Scores, scores, where=f"scorer of {work.clip.name!r}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Scores:
+    """Scripted scores of a clip."""
+
+    score: float
+    similarity: float | None = None
+    events: tuple[float | None, ...] = ()

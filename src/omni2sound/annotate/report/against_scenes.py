@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from omni2sound.annotate.local.words import ClassNames
 from omni2sound.annotate.records import Caption, Decision
 from omni2sound.annotate.runs import RunSettings, Story, stories
+from omni2sound.readers import read_text
 from omni2sound.scenes.export.files import EVENTS
 from omni2sound.scenes.material.catalogue import Catalogue
 from omni2sound.scenes.scene import Scene
@@ -34,7 +35,7 @@ _RANDOM_DRAWS = 1000
 def table(runs: Sequence[Path], scenes: Sequence[Path]) -> Iterator[str]:
     """Yield the lines of a table: arms and yield of each run over the same built scenes."""
     truth = {
-        path.parent.name: Scene.from_json(path.read_text(encoding="utf-8"))
+        path.parent.name: Scene.from_json(read_text(path))
         for folder in scenes
         for path in sorted(folder.glob(f"*/{EVENTS}"))
     }

@@ -7,7 +7,7 @@
       README.md                    data set card
 
 In:   a run's folder.
-Out:  the folder above; the same results give the same bytes.
+Out:  the folder above, whole or absent; the same results give the same bytes.
 
 The Parquet file holds the manifest's fields as columns, so the importer `annotations` reads
 either; media are not copied.
@@ -29,7 +29,7 @@ from omni2sound.annotate.records import Caption, Decision, Failure, Verdict
 from omni2sound.annotate.runs import RunSettings, Story, stories
 from omni2sound.data.corpora.manifest import Clip, read_manifest, write_manifest
 from omni2sound.errors import UserError
-from omni2sound.files import atomic_path, write_json, write_text
+from omni2sound.files import atomic_folder, write_json, write_text
 
 _DIGITS = re.compile(r"-?\d+(\.\d+)?")
 _QUOTED = re.compile(r"'[^']*'")
@@ -70,25 +70,23 @@ def export(run: Path, out: Path) -> dict[str, Any]:
     Raises:
         UserError: The run kept nothing, or `out` is not empty.
     """
-    if out.exists() and any(out.iterdir()):
-        raise UserError(f"{out}: not empty; choose another folder")
     settings = RunSettings.read(run)
     ended = list(stories(run))
     kept = [story for story in ended if story.ending.end == "kept"]
     if not kept:
         raise UserError(f"{run}: {len(ended)} clips ended and none was kept; nothing to export")
-    (out / "data").mkdir(parents=True)
     media = read_manifest(Path(settings.manifest)).media
     clips = [_annotated(story) for story in kept]
     counted = statistics(ended, settings)
     table = pa.Table.from_pylist(
         [_row(clip, story) for clip, story in zip(clips, kept, strict=True)], _SCHEMA
     )
-    with atomic_path(out / "data" / "annotations.parquet") as temporary:
-        pq.write_table(table, temporary)
-    write_json(out / "statistics.json", counted)
-    write_text(out / "README.md", _card(counted, settings))
-    write_manifest(out / "manifest.jsonl", clips, media=media)
+    with atomic_folder(out, kind="data set") as staging:
+        (staging / "data").mkdir()
+        pq.write_table(table, staging / "data" / "annotations.parquet")
+        write_json(staging / "statistics.json", counted)
+        write_text(staging / "README.md", _card(counted, settings))
+        write_manifest(staging / "manifest.jsonl", clips, media=media)
     return counted
 
 

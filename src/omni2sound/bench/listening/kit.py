@@ -20,6 +20,7 @@ import json
 import secrets
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
 from pathlib import Path
@@ -32,11 +33,13 @@ from omni2sound.bench.listening.page import listening_page
 from omni2sound.bench.listening.stimulus import Stimulus, Trial
 from omni2sound.bench.report.examples import flac_bytes
 from omni2sound.bench.tracks.track import Track, TrackClip
+from omni2sound.config import from_json
 from omni2sound.errors import UserError
-from omni2sound.files import write_json, write_text
+from omni2sound.files import atomic_folder, write_json, write_text
 from omni2sound.media.audio import read_audio, write_audio
 from omni2sound.media.mux import mux
 from omni2sound.media.samples import Audio, fit_length, round_half_up
+from omni2sound.readers import read_object
 
 Kind = Literal["pairs", "mushra"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -72,7 +75,7 @@ def write_kit(
     Args:
         track: Its clips are used.
         systems: Sound files by system, then by clip.
-        out: Folder; created if missing.
+        out: Folder; new or empty, and written whole or not at all.
         kind: "pairs" or "mushra".
         num_clips: Number of trials; pairs of systems take turns.
         seed: Random seed for the choice of clips and their order.
@@ -83,7 +86,7 @@ def write_kit(
         The key.
 
     Raises:
-        UserError: There are too few systems or clips, or the folder holds a kit.
+        UserError: There are too few systems or clips, or the folder is not empty.
     """
     if kind not in KINDS:
         raise UserError(f"kind {kind!r}: expected one of {', '.join(KINDS)}")
@@ -131,9 +134,9 @@ def write_kit(
     }
     key["kit"] = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     page = listening_page(kind=kind, kit=key["kit"], questions=QUESTIONS, trials=trials)
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / PAGE, page)
-    write_json(out / KEY, key)
+    with atomic_folder(out, kind="kit") as staging:
+        write_text(staging / PAGE, page)
+        write_json(staging / KEY, key)
     return key
 
 
@@ -166,13 +169,33 @@ def read_key(folder: Path) -> dict[str, Any]:
         UserError: The folder holds none.
     """
     try:
-        key: dict[str, Any] = json.loads((folder / KEY).read_text(encoding="utf-8"))
+        key = read_object(folder / KEY)
     except FileNotFoundError:
         raise UserError(
             f"{folder}: holds no {KEY}; give the folder that `bench listen build` wrote"
         ) from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UserError(f"{folder / KEY}: can't be read ({error})") from None
     if key.get("omni2sound_listening") != FORMAT:
         raise UserError(f"{folder / KEY}: not a key of format {FORMAT}")
+    from_json(_Key, {k: v for k, v in key.items() if k != "track"}, where=str(folder / KEY))
     return key
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _KeyTrial:
+    trial: str
+    clip_id: str
+    questions: tuple[str, ...]
+    stimuli: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Key:
+    """The fields of `key.json`, without the track."""
+
+    omni2sound_listening: int
+    kind: Kind
+    seed: int
+    kit: str
+    trials: tuple[_KeyTrial, ...]

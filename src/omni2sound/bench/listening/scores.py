@@ -13,7 +13,6 @@ with the file's name, never averaged.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from omni2sound.bench.listening.kit import REFERENCE
 from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.errors import UserError
+from omni2sound.readers import loads, read_object
 
 NUM_RESAMPLES = 2000
 _LEAST_REFERENCE, _MOST_FAILED = 90, 0.15
@@ -68,9 +68,9 @@ def read_answers(path: Path, key: Mapping[str, Any]) -> Answers:
         UserError: It belongs to another kit, has unknown labels or lacks answers.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = read_object(path)
         kit, listener, given = data["kit"], str(data["listener"]), dict(data["answers"])
-        values = {tuple(json.loads(k)): v for k, v in given.items()}
+        values = {_place(k): v for k, v in given.items()}
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; give one that a listener saved") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -87,13 +87,19 @@ def read_answers(path: Path, key: Mapping[str, Any]) -> Answers:
     for place, allowed in wanted.items():
         value = values[place]
         good = (
-            value in allowed
+            isinstance(value, str) and value in allowed
             if allowed is not None
             else isinstance(value, int | float) and 0 <= value <= 100
         )
         if not good:
             raise UserError(f"{path}: {place}: {value!r} can't be an answer")
     return Answers(listener=listener, values=values)
+
+
+def _place(key: str) -> tuple[str, str, str]:
+    """Parse a question's trial, label and name."""
+    trial, label, question = loads(key)
+    return str(trial), str(label), str(question)
 
 
 def _wanted(key: Mapping[str, Any]) -> dict[tuple[str, str, str], set[str] | None]:

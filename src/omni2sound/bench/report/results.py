@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from omni2sound.bench.systems.system import System
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import split_lines, write_json, write_text
+from omni2sound.readers import MAX_TABLE_BYTES, as_object, loads, read_object, read_text
 
 SCORES, RECORDS, SYSTEMS = "scores.json", "clips.jsonl", "systems.json"
 FORMAT = 3
@@ -99,11 +100,12 @@ def read_run(folder: Path) -> ScoredRun:
     if not (folder / SCORES).is_file():
         raise UserError(f"{folder}: holds no scores; make them with: omni2sound bench run or score")
     try:
-        scores = json.loads((folder / SCORES).read_text(encoding="utf-8"))
-        places = json.loads((folder / SYSTEMS).read_text(encoding="utf-8"))
-        lines = split_lines((folder / RECORDS).read_text(encoding="utf-8"))
+        scores = read_object(folder / SCORES, not_finite=True)
+        places = read_object(folder / SYSTEMS)
+        lines = split_lines(read_text(folder / RECORDS, max_bytes=MAX_TABLE_BYTES))
         del scores["omni2sound_scores"]
-        evaluation = {**scores, "clips": [json.loads(line) for line in lines]}
+        _check_facts(scores.get("facts"))
+        evaluation = {**scores, "clips": [loads(line, not_finite=True) for line in lines]}
         return ScoredRun(
             folder=folder,
             track=Path(places["track"]),
@@ -111,8 +113,55 @@ def read_run(folder: Path) -> ScoredRun:
             evaluation=from_json(Evaluation, evaluation, where=SCORES),
             systems=tuple(_system(s) for s in places["systems"]),
         )
-    except (KeyError, TypeError, ValueError, OSError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, OSError) as error:
         raise ConfigError(f"{folder}: its scores can't be read ({error!r}); score again") from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _TrackFacts:
+    name: str
+    version: str
+    num_clips: int
+    num_by_part: Mapping[str, int]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Facts:
+    """Those facts that reports take apart."""
+
+    track: _TrackFacts
+    judges: tuple[str, ...]
+    min_clips_for_verdict: int
+    model: Mapping[str, Any] = field(default_factory=dict)
+    oracle_rates: Mapping[str, float] = field(default_factory=dict)
+    oracle_rates_2nd: Mapping[str, float] = field(default_factory=dict)
+    classes_left_out: tuple[str, ...] = ()
+    classes_left_out_2nd: tuple[str, ...] = ()
+    speech_not_asked: tuple[str, ...] = ()
+    music_not_asked: tuple[str, ...] = ()
+    published_missing: Mapping[str, str] = field(default_factory=dict)
+    published_left_out: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for rates, classes in (
+            (self.oracle_rates, self.classes_left_out),
+            (self.oracle_rates_2nd, self.classes_left_out_2nd),
+        ):
+            if unknown := set(classes) - set(rates):
+                raise ConfigError(f"facts: no rate of {sorted(unknown)[0]!r}")
+
+
+def _check_facts(data: Any) -> None:
+    """Refuse facts that reports could not show.
+
+    Raises:
+        ConfigError: One is missing or of another type.
+    """
+    facts = as_object(data, "facts")
+    track = as_object(facts.get("track"), "facts.track")
+    known = {k: v for k, v in track.items() if k in _TrackFacts.__dataclass_fields__}
+    shown = {k: v for k, v in facts.items() if k in _Facts.__dataclass_fields__}
+    from_json(_Facts, {**shown, "track": known}, where="facts")
 
 
 def _system(data: Mapping[str, Any]) -> System:

@@ -20,7 +20,6 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
@@ -36,8 +35,10 @@ from omni2sound.bench.scoring.cache import entry_key, entry_path, put_entry
 from omni2sound.bench.scoring.options import PublishedNetworks
 from omni2sound.bench.systems.folder import SoundFile
 from omni2sound.bench.tracks.track import Track
+from omni2sound.errors import ConfigError
 from omni2sound.media.audio import read_audio
 from omni2sound.media.samples import Audio
+from omni2sound.readers import open_tensors
 from omni2sound.runtime import resolve_device
 from omni2sound.weights import networks_sha256
 
@@ -137,7 +138,7 @@ class _Stored(Mapping[str, Tensor]):
         self._of, self._place, self._tensor = of, place, tensor
 
     def __getitem__(self, clip_id: str) -> Tensor:
-        with safe_open(self._place(self._of[clip_id]), framework="pt") as file:
+        with open_tensors(self._place(self._of[clip_id])) as file:
             found: Tensor = file.get_tensor(self._tensor)
             return found
 
@@ -250,7 +251,7 @@ def _features(
 def _reason_in(path: Path) -> str | None:
     """The reason in a whole entry (empty if it holds features); None without an entry."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with open_tensors(path) as file:
             return str((file.metadata() or {}).get("reason", ""))
-    except (FileNotFoundError, SafetensorError, OSError):
+    except (ConfigError, OSError):
         return None

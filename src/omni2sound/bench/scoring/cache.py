@@ -16,6 +16,8 @@ from pathlib import Path
 
 import torch
 
+from omni2sound.files import writing
+
 _VERSION = 1
 """Version of the definitions behind an entry; a changed one needs a new number."""
 
@@ -36,8 +38,9 @@ def put_entry(path: Path, data: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
+        with writing(path):
+            temporary.write_bytes(data)
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -22,7 +22,6 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_safetensors
 
 from omni2sound.bench.metrics.clip_metric import CLIP_METRICS, ScoredClip, measure_clip
@@ -43,9 +42,10 @@ from omni2sound.bench.systems.folder import SoundFile
 from omni2sound.bench.tracks.scenes import read_truth, stored_recordings
 from omni2sound.bench.tracks.track import Track, TrackClip, open_track
 from omni2sound.config import from_json
-from omni2sound.errors import UserError
+from omni2sound.errors import ConfigError, UserError
 from omni2sound.media.audio import read_audio
 from omni2sound.media.samples import Audio, fit_length, round_half_up
+from omni2sound.readers import open_tensors, read_json, read_object
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
 Result = TypeVar("Result")
@@ -104,7 +104,7 @@ def real_tags(track: Track, tagger: str, cache_folder: Path) -> RealTags:
     key = entry_key(kind="hearing", of=assets.catalogue.digest, judge=tagger_digest(tagger))
     path = entry_path(cache_folder, key).with_suffix(".json")
     if path.is_file():
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_object(path)
         return RealTags(tags={c: [_read_tags(t) for t in tags] for c, tags in stored.items()})
     real = tag_recordings(assets, CatalogueTagger(load_tagger(tagger), assets.catalogue))
     plain = {
@@ -156,7 +156,7 @@ def tag_sounds(
 
 def read_features(path: Path) -> TaggerFeatures:
     """Read an entry's embeddings and logits."""
-    with safe_open(path, framework="np") as file:
+    with open_tensors(path, framework="np") as file:
         return TaggerFeatures(
             embeddings_PD=file.get_tensor("embeddings_PD"), logits_K=file.get_tensor("logits_K")
         )
@@ -171,7 +171,7 @@ def iter_features(tagged: Iterable[TaggedSound], tagger: str) -> Iterator[Tagger
 def _is_whole(path: Path) -> bool:
     try:
         read_features(path)
-    except (FileNotFoundError, SafetensorError, OSError):
+    except (ConfigError, OSError):
         return False
     return True
 
@@ -229,7 +229,7 @@ def _stage_score(
     )
     path = entry_path(work.cache, key).with_suffix(".json")
     with suppress(FileNotFoundError, ValueError, KeyError):  # ValueError: cut off
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_object(path, not_finite=True)
         classes = {name: tuple(found) for name, found in stored["heard"].items()}
         return from_json(ClipScore, stored["score"]), classes
     assert clip.truth is not None  # the caller has looked
@@ -300,7 +300,7 @@ def _nearness(
     )
     path = entry_path(options.cache_folder, key).with_suffix(".json")
     with suppress(FileNotFoundError, ValueError):
-        return from_json(Nearness, json.loads(path.read_text(encoding="utf-8")))
+        return from_json(Nearness, read_json(path, not_finite=True))
     fitted_N = _fit(clip, _Decoded(sound.path), SAMPLE_RATE_HZ)
     nearness = _training_sounds(corpus, tagger).nearness(fitted_N, ask_copy=ask_copy)
     put_entry(path, json.dumps(asdict(nearness)).encode())

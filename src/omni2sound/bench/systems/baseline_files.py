@@ -39,6 +39,7 @@ from omni2sound.errors import UserError
 from omni2sound.files import file_sha256
 from omni2sound.media.audio import write_audio
 from omni2sound.media.samples import Audio
+from omni2sound.readers import check_regular
 from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ
 from omni2sound.scenes.scene import RENDER_VERSION
@@ -248,6 +249,7 @@ def _loaded(load: Callable[[], Embed]) -> Embed:
 def _memories(
     assets: Path, memory: Path, seed: int, duration_s: float
 ) -> dict[str, TrainingMemory]:
+    check_regular(memory)
     stored = np.load(memory, allow_pickle=False)
     return {
         part: TrainingMemory(

@@ -17,7 +17,6 @@ most of the folder's files (or the one that was asked for), or below 16 kHz.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +32,7 @@ from omni2sound.errors import MediaError, UserError
 from omni2sound.files import file_sha256, write_json
 from omni2sound.media.audio import read_audio
 from omni2sound.media.files import open_input, read_packets
+from omni2sound.readers import read_object
 
 SETTINGS = "made.json"
 """The settings of sounds that were made here, beside them."""
@@ -170,7 +170,7 @@ def check_settings(path: Path, asked: Mapping[str, Any]) -> None:
         UserError: The folder holds sounds of other settings.
     """
     if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_object(path)
         for name in sorted(asked):
             if before.get(name) != asked[name]:
                 raise UserError(

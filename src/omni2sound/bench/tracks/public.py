@@ -18,15 +18,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from omni2sound.bench.tracks.scenes import CATALOGUE, RECORDINGS
 from omni2sound.bench.tracks.track import TASKS, Track, TrackClip, TrackInfo, write_track
 from omni2sound.data.corpora.manifest import Clip, read_manifest
 from omni2sound.data.tables import Line, Problem, csv_lines, json_lines
 from omni2sound.errors import UserError
+from omni2sound.files import atomic_path
 from omni2sound.generate.request import Task
+from omni2sound.readers import open_parquet
 from omni2sound.weights import ATTRIBUTION_FILE
 
 VERSION = "1"
@@ -161,10 +160,11 @@ def build_recaptioned_track(
         source, target = track.path(stored), out / stored.removeprefix("own:")
         if source.is_file() and not target.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(source, target)
-            except OSError:  # another file system, or one without links
-                shutil.copyfile(source, target)
+            with atomic_path(target) as temporary:
+                try:
+                    os.link(source, temporary)
+                except OSError:  # another file system, or one without links
+                    shutil.copyfile(source, temporary)
     info = replace(
         track.info,
         name=f"{track.info.name}+captions-{annotator}",
@@ -198,9 +198,10 @@ def read_table(path: Path) -> list[dict[str, Any]]:
         if path.suffix == ".jsonl":
             return [_cells(line) for line in json_lines(path)]
         if path.suffix == ".parquet":
-            rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-            return rows
-    except (OSError, pa.ArrowInvalid) as error:
+            with open_parquet(path) as file:
+                rows: list[dict[str, Any]] = file.read().to_pylist()
+                return rows
+    except OSError as error:
         raise UserError(f"{path}: can't be read ({error})") from None
     raise UserError(f"{path}: expected a .csv, .jsonl or .parquet file")
 

@@ -18,6 +18,7 @@ from typing import Literal, get_args
 
 from omni2sound.errors import UserError
 from omni2sound.files import atomic_path
+from omni2sound.readers import check_regular
 
 Choice = Literal["accept", "edit", "reject"]
 
@@ -55,6 +56,7 @@ def read_queue(path: Path) -> tuple[QueueRow, ...]:
         UserError: The file is no queue, or a row is half filled in; the message names the line.
     """
     try:
+        check_regular(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             if tuple(reader.fieldnames or ()) != _COLUMNS:

@@ -29,11 +29,13 @@ from omni2sound.bench.tracks.track import (
     read_track,
     write_track,
 )
+from omni2sound.config import from_json
 from omni2sound.data.workers import Workers
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import write_text
 from omni2sound.media.audio import write_audio
 from omni2sound.media.samples import Audio
+from omni2sound.readers import read_object, read_text
 from omni2sound.scenes.export.files import write_video
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue
@@ -129,7 +131,7 @@ def _write_clip(assets: Path, out: Path, plan: TrackPlan, position: int) -> Trac
     }
     text = json.dumps(truth, ensure_ascii=False, indent=1) + "\n"
     stored = out / "truth" / f"{name}.json"
-    if not stored.is_file() or stored.read_text(encoding="utf-8") != text:
+    if not stored.is_file() or read_text(stored) != text:
         sound = Audio(samples_CN=clip.sound_N[None], sample_rate_hz=SAMPLE_RATE_HZ)
         write_audio(out / "audio" / f"{name}.wav", sound, overwrite=True)
         write_video(out / "video" / f"{name}.mp4", clip.scene, clip.assets, None)
@@ -174,12 +176,10 @@ def read_truth(path: Path) -> tuple[Scene, tuple[TrueEvent, ...]]:
         ConfigError: The file holds no truth.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        events = tuple(
-            TrueEvent(**{**event, "hits_s": tuple(event["hits_s"])}) for event in data["events"]
-        )
-        return Scene.from_json(json.dumps(data["scene"])), events
-    except (KeyError, TypeError, ValueError) as error:
+        data = read_object(path)
+        events = from_json(tuple[TrueEvent, ...], data["events"], where="events")
+        return from_json(Scene, data["scene"], where="scene"), events
+    except (KeyError, ConfigError) as error:
         raise ConfigError(f"{path}: holds no scene's truth ({error!r})") from error
 
 

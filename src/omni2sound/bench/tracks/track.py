@@ -27,6 +27,7 @@ from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, IntegrityError, UserError
 from omni2sound.files import file_sha256, split_lines, write_json, write_text
 from omni2sound.generate.request import Task
+from omni2sound.readers import MAX_TABLE_BYTES, as_object, parse_json, read_object, read_text
 
 TASKS: tuple[Task, ...] = ("VT2A", "V2A", "T2A")
 """In the order of reports."""
@@ -229,19 +230,19 @@ def read_track(folder: Path) -> Track:
     """
     if not (folder / TRACK).is_file():
         raise UserError(f"{folder}: holds no track; make one with: omni2sound bench build")
-    header = _json(folder / TRACK, (folder / TRACK).read_text(encoding="utf-8"))
+    header = _json(folder / TRACK, read_text(folder / TRACK))
     if header.get("omni2sound_track") != FORMAT:
         raise ConfigError(f"{folder / TRACK}: not a track of format {FORMAT}")
     texts = {}
     for name, key in ((CLIPS, "clips_sha256"), (DIGESTS, "media_sha256")):
-        texts[name] = (folder / name).read_text(encoding="utf-8")
+        texts[name] = read_text(folder / name, max_bytes=MAX_TABLE_BYTES)
         if _sha256(texts[name]) != header.get(key):
             raise IntegrityError(f"{folder / name}: changed since the track was built; build again")
     clips = [_record(TrackClip, folder / CLIPS, line) for line in split_lines(texts[CLIPS])]
     digests = [_record(ClipDigests, folder / DIGESTS, line) for line in split_lines(texts[DIGESTS])]
     media = None
     if (folder / MEDIA).is_file():
-        media = Path(_json(folder / MEDIA, (folder / MEDIA).read_text(encoding="utf-8"))["media"])
+        media = _media_of(folder)
     known = {k: v for k, v in header.items() if k in {f.name for f in fields(TrackInfo)}}
     info = from_json(TrackInfo, known, where=str(folder / TRACK))
     return Track(
@@ -284,13 +285,15 @@ def _record(kind: type[T], path: Path, line: str) -> T:
 
 
 def _json(path: Path, text: str) -> dict[str, Any]:
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise ConfigError(f"{path}: not JSON ({error})") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected an object, got {data!r}")
-    return data
+    return as_object(parse_json(text, path), path)
+
+
+def _media_of(folder: Path) -> Path:
+    path = folder / MEDIA
+    media = read_object(path).get("media")
+    if not isinstance(media, str):
+        raise ConfigError(f"{path}: expected the folder of the media, got {repr(media)[:80]}")
+    return Path(media)
 
 
 def json_line(data: Mapping[str, Any]) -> str:

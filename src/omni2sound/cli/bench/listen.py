@@ -36,7 +36,9 @@ def build(
             metavar="NAME=FOLDER", help="A system and its folder of sounds; may be repeated."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the page and the key.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for the page and the key, new or empty.")
+    ],
     kind: Annotated[
         Kind, typer.Option(help="Kind of trial: pairs, or all systems on MUSHRA scales.")
     ] = Kind.PAIRS,

@@ -6,7 +6,6 @@ Out:  the changed settings; values are JSON, or plain text where they are not.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from typing import Annotated, Any, TypeVar
@@ -15,6 +14,7 @@ import typer
 
 from omni2sound.config import override
 from omni2sound.errors import UserError
+from omni2sound.readers import loads
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ def apply_changes(settings: T, changes: Iterable[str] | None) -> T:
         if not sign:
             raise UserError(f"expected NAME=VALUE, got {change!r}", field="set_")
         try:
-            value: Any = json.loads(text)
+            value: Any = loads(text, not_finite=True)
         except ValueError:
             value = text
         if isinstance(value, float) and not math.isfinite(value):

@@ -12,14 +12,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from omni2sound.config import from_json
 from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Clip
 from omni2sound.data.tables import Line, Problem, json_lines
-from omni2sound.errors import UserError
+from omni2sound.readers import open_parquet
 
 _FIELDS = tuple(Clip.__dataclass_fields__)
 _BATCH_ROWS = 1024
@@ -38,16 +35,13 @@ def read(published: Path) -> Iterator[rows.Item]:
 
 
 def _rows(path: Path) -> Iterator[Line | Problem]:
-    try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: not a Parquet file ({error})") from None
-    columns = [n for n in _FIELDS if n in file.schema_arrow.names]
-    number = 0
-    for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
-        for row in batch.to_pylist():
-            number += 1
-            yield Line(number=number, cells={k: v for k, v in row.items() if v is not None})
+    with open_parquet(path) as file:
+        columns = [n for n in _FIELDS if n in file.schema_arrow.names]
+        number = 0
+        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+            for row in batch.to_pylist():
+                number += 1
+                yield Line(number=number, cells={k: v for k, v in row.items() if v is not None})
 
 
 def _draft(row: Mapping[str, Any]) -> rows.Draft:

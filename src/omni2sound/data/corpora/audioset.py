@@ -16,7 +16,6 @@ https://github.com/audioset/ontology; Gemmeke et al. 2017. Labels are CC BY 4.0.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -26,6 +25,7 @@ from typing import Any
 from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Split
 from omni2sound.data.tables import Line, csv_lines
+from omni2sound.readers import interpreting, read_json
 
 _COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
 _ROW = re.compile(r"[\w-]{11}, *\d")
@@ -46,9 +46,12 @@ def class_names(folder: Path) -> Mapping[str, str]:
     """Map ids of the ontology to names; empty if there is neither file."""
     for table in folder.rglob("class_labels_indices.csv"):
         lines = csv_lines(table)
-        return {x.cells["mid"]: x.cells["display_name"] for x in lines if isinstance(x, Line)}
+        with interpreting(table, "a table of labels"):
+            return {x.cells["mid"]: x.cells["display_name"] for x in lines if isinstance(x, Line)}
     for ontology in folder.rglob("ontology.json"):
-        return {c["id"]: c["name"] for c in json.loads(ontology.read_text(encoding="utf-8"))}
+        data = read_json(ontology)
+        with interpreting(ontology, "the ontology of AudioSet"):
+            return {str(c["id"]): str(c["name"]) for c in data}
     return {}
 
 

@@ -27,6 +27,7 @@ from typing import Any
 from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Split
 from omni2sound.data.tables import Line, Problem, csv_lines
+from omni2sound.errors import ConfigError
 
 _SPLITS: Mapping[str, Split] = {"development": "train", "validation": "val", "evaluation": "test"}
 _RATE_HZ = 44_100
@@ -63,10 +64,12 @@ def read(published: Path) -> Iterator[rows.Item]:
         if metadata.is_file():
             encodings = ("utf-8-sig", "latin-1")
             for row in csv_lines(metadata, encodings=encodings, strip=False):
-                if isinstance(row, Line):
-                    about[row.cells["file_name"]] = row.cells
-                else:
+                if isinstance(row, Problem):
                     yield row
+                elif "file_name" not in row.cells:
+                    raise ConfigError(f"{metadata}: expected a column file_name")
+                else:
+                    about[row.cells["file_name"]] = row.cells
         yield from rows.drafts(path, iter(lines), partial(_draft, name, about, shared))
 
 

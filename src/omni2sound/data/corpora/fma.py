@@ -27,6 +27,7 @@ from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Split
 from omni2sound.data.tables import Line, Problem, csv_lines
 from omni2sound.errors import ConfigError
+from omni2sound.readers import check_regular, interpreting
 
 _SPLITS: Mapping[str, Split] = {"training": "train", "validation": "val", "test": "test"}
 _FIRST_CELL = re.compile(r"\d+,")
@@ -41,14 +42,16 @@ def read(published: Path) -> Iterator[rows.Item]:
             if isinstance(row, Problem):
                 yield row
             else:
-                genres[row.cells["genre_id"]] = row.cells["title"]
+                with interpreting(table, "FMA's genres"):
+                    genres[row.cells["genre_id"]] = row.cells["title"]
     for path in rows.find_published(published, "tracks.csv", wanted="fma_metadata/tracks.csv"):
         yield from rows.drafts(path, _records(path), partial(_draft, genres))
 
 
 def _records(path: Path) -> Iterator[Line | Problem]:
+    check_regular(path)
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        groups, names = next(csv.reader([file.readline()])), next(csv.reader([file.readline()]))
+        groups, names = (_cells_of(file.readline()) for _ in range(2))
         columns = [f"{g}.{n}" if g else n for g, n in zip(groups, names, strict=False)]
         if len(groups) != len(names) or "track.title" not in columns:
             raise ConfigError(f"{path}: expected two rows of headers with track, title in them")
@@ -104,9 +107,13 @@ def _cells(record: str, num_columns: int) -> Sequence[str] | None:
         return None
     try:
         rows = list(csv.reader(io.StringIO(record, newline=""), strict=True))
-    except csv.Error:
+    except (csv.Error, ValueError):
         return None
     return rows[0] if len(rows) == 1 and len(rows[0]) == num_columns else None
+
+
+def _cells_of(header: str) -> Sequence[str]:
+    return next(iter(csv.reader([header]))) if header.strip() else ()
 
 
 def _draft(genres: Mapping[str, str], row: Mapping[str, Any]) -> rows.Draft:

@@ -13,7 +13,6 @@ author of each sound are in the metadata; some are non-commercial.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -23,7 +22,8 @@ from typing import Any
 from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Split
 from omni2sound.data.tables import csv_lines
-from omni2sound.errors import ConfigError, UserError
+from omni2sound.errors import UserError
+from omni2sound.readers import as_object, read_object
 
 _ROW = re.compile(r"\d+,")
 _FOLDER_WORDS = {
@@ -48,11 +48,7 @@ def read(published: Path) -> Iterator[rows.Item]:
 
 def _clips_info(folder: Path, name: str) -> Mapping[str, Any]:
     for path in folder.rglob(f"{name}_clips_info_FSD50K.json"):
-        try:
-            info: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ConfigError(f"{path}: not JSON ({error})") from None
-        return info
+        return {k: as_object(v, f"{path}: {k}") for k, v in read_object(path).items()}
     return {}
 
 

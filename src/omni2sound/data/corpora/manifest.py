@@ -24,6 +24,7 @@ from typing import Any, Literal, get_args
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import atomic_path
+from omni2sound.readers import open_lines, parse_json
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -81,7 +82,10 @@ class Clip:
             raise ConfigError("neither audio nor video is given")
         for path in (self.audio, self.video):
             if path is not None and (
-                not path or PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts
+                not path
+                or "\0" in path
+                or PurePosixPath(path).is_absolute()
+                or ".." in PurePosixPath(path).parts
             ):
                 raise ConfigError(f"path {path!r}: expected one below the media folder")
         if not self.start_s >= 0:
@@ -151,8 +155,8 @@ def read_manifest(path: Path) -> Manifest:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such manifest; make one with: omni2sound data import")
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
-        header = _json(file.readline(), f"{path}:1")
+    with open_lines(path, encoding="utf-8-sig") as file:
+        header = parse_json(file.readline(), f"{path}:1")
         if not isinstance(header, Mapping) or header.get(_HEADER) != FORMAT:
             hint = ""
             if isinstance(header, Mapping) and "events" in header:
@@ -168,20 +172,16 @@ def read_manifest(path: Path) -> Manifest:
         before = seen.setdefault((clip.corpus, clip.clip_id), line)
         if before != line:
             raise ConfigError(f"{path}:{line}: clip {clip.clip_id!r} is in line {before} too")
-    return Manifest(path=path, media=(path.parent / str(header["media"])).resolve(), clips=clips)
+    media = header.get("media")
+    if not isinstance(media, str) or "\0" in media:
+        raise ConfigError(f"{path}:1: media: expected a folder, got {repr(media)[:80]}")
+    return Manifest(path=path, media=(path.parent / media).resolve(), clips=clips)
 
 
 def _lines(path: Path, file: Iterable[str]) -> Iterator[Clip]:
     for number, line in enumerate(file, start=2):
-        data = _json(line, f"{path}:{number}")
+        data = parse_json(line, f"{path}:{number}")
         try:
             yield from_json(Clip, data, where="clip")
         except ConfigError as error:
             raise ConfigError(f"{path}:{number}: {error}") from None
-
-
-def _json(line: str, where: str) -> Any:
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise ConfigError(f"{where}: not JSON ({error})") from None

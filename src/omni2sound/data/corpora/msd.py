@@ -27,6 +27,7 @@ from typing import Any
 from omni2sound.data.corpora import rows
 from omni2sound.data.tables import Line, Problem
 from omni2sound.errors import UserError
+from omni2sound.readers import check_regular, open_lines, sqlite_file
 
 MAX_TERMS = 5
 """Labels of one track: the artist's first terms (chosen)."""
@@ -48,22 +49,20 @@ def read(published: Path) -> Iterator[rows.Item]:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    check_regular(path)
     connection = sqlite3.connect(f"file:{path.resolve().as_posix()}?mode=ro", uri=True)
     connection.row_factory = sqlite3.Row
     return connection
 
 
 def _songs(path: Path) -> Iterator[Line | Problem]:
-    with closing(_connect(path)) as database:
-        try:
-            for row in database.execute("SELECT rowid AS row_number, * FROM songs"):
-                yield Line(number=row["row_number"], cells=dict(row))
-        except sqlite3.DatabaseError as error:
-            raise UserError(f"{path}: not the database of Million Song ({error})") from None
+    with closing(_connect(path)) as database, sqlite_file(path, "the database of Million Song"):
+        for row in database.execute("SELECT rowid AS row_number, * FROM songs"):
+            yield Line(number=row["row_number"], cells=dict(row))
 
 
 def _lines(path: Path) -> Iterator[Line | Problem]:
-    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
+    with open_lines(path, encoding="utf-8-sig", errors="replace") as file:
         for number, text in enumerate(file, start=1):
             cells = text.rstrip("\r\n").split("<SEP>")
             if len(cells) == len(_TEXT_COLUMNS):
@@ -76,13 +75,10 @@ def _lines(path: Path) -> Iterator[Line | Problem]:
 def _terms(folder: Path) -> Mapping[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
     for path in folder.rglob("artist_term.db"):
-        with closing(_connect(path)) as database:
-            try:
-                query = "SELECT artist_id, term FROM artist_term ORDER BY rowid"
-                for artist, term in database.execute(query):
-                    found.setdefault(artist, []).append(term)
-            except sqlite3.DatabaseError as error:
-                raise UserError(f"{path}: not a database of terms ({error})") from None
+        with closing(_connect(path)) as database, sqlite_file(path, "a database of terms"):
+            query = "SELECT artist_id, term FROM artist_term ORDER BY rowid"
+            for artist, term in database.execute(query):
+                found.setdefault(str(artist), []).append(str(term))
     return {artist: tuple(t[:MAX_TERMS]) for artist, t in found.items()}
 
 

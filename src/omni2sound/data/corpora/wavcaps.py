@@ -16,7 +16,6 @@ Mei et al. 2023, arXiv:2303.17395. For academic use only.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -25,7 +24,8 @@ from typing import Any
 
 from omni2sound.data.corpora import rows
 from omni2sound.data.tables import json_items
-from omni2sound.errors import ConfigError, UserError
+from omni2sound.errors import UserError
+from omni2sound.readers import interpreting, read_object
 
 _SOURCES = {  # by how the file's name begins: folder of the media, prefix of sources
     "as_final": ("AudioSet", "youtube"),
@@ -65,12 +65,10 @@ def _plain(name: object) -> str:
 def _blacklists(folder: Path) -> Mapping[str, frozenset[str]]:
     found: dict[str, set[str]] = {}
     for path in sorted(folder.rglob("blacklist_*.json")):
-        try:
-            lists = json.loads(path.read_text(encoding="utf-8"))
+        lists = read_object(path)
+        with interpreting(path, "a blacklist of WavCaps"):
             for source, ids in lists.items():
                 found.setdefault(source, set()).update(_plain(i) for i in ids)
-        except (ValueError, AttributeError, TypeError) as error:
-            raise ConfigError(f"{path}: not a blacklist of WavCaps ({error})") from None
     return {source: frozenset(ids) for source, ids in found.items()}
 
 

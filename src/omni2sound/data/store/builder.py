@@ -39,7 +39,8 @@ from omni2sound.data.store.index import (
 from omni2sound.data.store.rows import ClipFeatures, write_shard
 from omni2sound.data.workers import Workers
 from omni2sound.errors import UserError
-from omni2sound.files import split_lines, write_text
+from omni2sound.files import split_lines, write_text, writing
+from omni2sound.readers import loads, read_text
 from omni2sound.weights import ATTRIBUTION_FILE
 
 _log = logging.getLogger(__name__)
@@ -165,17 +166,18 @@ def _read_progress(out: Path) -> Iterator[ShardRecord]:
     path = out / PROGRESS
     if not path.is_file():
         return
-    for line in split_lines(path.read_text(encoding="utf-8"))[1:]:
+    for line in split_lines(read_text(path))[1:]:
         try:
-            data = json.loads(line)
+            data = loads(line)
         except ValueError:
             return  # the line that was being written when the builder was killed
-        yield from_json(ShardRecord, data)
+        yield from_json(ShardRecord, data, where=str(path))
 
 
 def _append(progress: Any, line: Mapping[str, Any]) -> None:
-    progress.write(json.dumps(line, ensure_ascii=False) + "\n")
-    progress.flush()
+    with writing(Path(progress.name)):
+        progress.write(json.dumps(line, ensure_ascii=False) + "\n")
+        progress.flush()
 
 
 @contextmanager

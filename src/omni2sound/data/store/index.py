@@ -11,15 +11,27 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError
 from omni2sound.files import file_sha256, write_json, write_text
+from omni2sound.readers import (
+    arrow_file,
+    as_object,
+    interpreting,
+    loads,
+    parse_json,
+    read_object,
+    read_text,
+)
 
 DESCRIPTION = "store.json"
 INDEX = "index.json"
@@ -52,15 +64,16 @@ class ShardRecord:
 
 def shard_record(path: Path) -> ShardRecord:
     """Make the index entry of a shard on disk; reads all of it."""
-    reader = pa.ipc.open_file(pa.memory_map(str(path)))
-    failed = json.loads((reader.schema.metadata or {}).get(FAILED, b"[]"))
-    return ShardRecord(
-        name=path.name,
-        sha256=file_sha256(path),
-        num_bytes=path.stat().st_size,
-        num_clips=reader.num_record_batches,
-        failed=tuple(ClipFailure(clip_id=c, reason=r) for c, r in failed),
-    )
+    with arrow_file(path, "a shard of features"):
+        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        failed = parse_json((reader.schema.metadata or {}).get(FAILED, b"[]").decode(), path)
+        return ShardRecord(
+            name=path.name,
+            sha256=file_sha256(path),
+            num_bytes=path.stat().st_size,
+            num_clips=reader.num_record_batches,
+            failed=tuple(ClipFailure(clip_id=c, reason=r) for c, r in failed),
+        )
 
 
 def describe_store(folder: Path, description: Mapping[str, Any]) -> None:
@@ -73,7 +86,7 @@ def describe_store(folder: Path, description: Mapping[str, Any]) -> None:
     path = folder / DESCRIPTION
     text = json.dumps(description, indent=2, sort_keys=True) + "\n"
     if path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_object(path)
         if before != json.loads(text):
             changed = sorted(
                 k for k in {*before, *description} if before.get(k) != description.get(k)
@@ -110,21 +123,29 @@ def read_index(folder: Path) -> tuple[ShardRecord, ...] | None:
     path = folder / INDEX
     if not path.is_file():
         return None
-    data = json.loads(path.read_text(encoding="utf-8"))
+    data = read_object(path)
     if data.get("format") != FORMAT:
         raise ConfigError(
-            f"{path} has format {data.get('format')}, this release reads format {FORMAT}"
+            f"{path} has format {data.get('format')!r}, this release reads format {FORMAT}"
         )
-    return tuple(
-        ShardRecord(
-            name=s["name"],
-            sha256=s["sha256"],
-            num_bytes=s["bytes"],
-            num_clips=s["clips"],
-            failed=tuple(ClipFailure(clip_id=c, reason=r) for c, r in s["failed"]),
+    with interpreting(path, "an index of features"):
+        return tuple(_record_of(shard, path) for shard in data["shards"])
+
+
+def _record_of(shard: Mapping[str, Any], path: Path) -> ShardRecord:
+    fields = {
+        "name": shard["name"],
+        "sha256": shard["sha256"],
+        "num_bytes": shard["bytes"],
+        "num_clips": shard["clips"],
+        "failed": [{"clip_id": clip, "reason": reason} for clip, reason in shard["failed"]],
+    }
+    record = from_json(ShardRecord, fields, where=str(path))
+    if not re.fullmatch(r"[^/\\\0]+\.arrow", record.name) or record.name.startswith("."):
+        raise ConfigError(
+            f"{path}: expected names of .arrow files beside it, got {record.name[:80]!r}"
         )
-        for s in data["shards"]
-    )
+    return record
 
 
 def verify_store(folder: Path) -> list[str]:
@@ -164,8 +185,7 @@ def read_description(folder: Path) -> dict[str, Any]:
             f"no features in {folder}; make them with omni2sound scenes features (scenes) or "
             "omni2sound data features (your clips); docs/guides/train.md has examples"
         )
-    description: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return description
+    return read_object(path)
 
 
 def _finished(folder: Path) -> tuple[ShardRecord, ...]:
@@ -174,16 +194,19 @@ def _finished(folder: Path) -> tuple[ShardRecord, ...]:
         return records
     have, of = len(list(folder.glob("[!.]*.arrow"))), ""
     if (folder / PROGRESS).is_file():
-        first = (folder / PROGRESS).read_text(encoding="utf-8").partition("\n")[0]
-        of = f" of {json.loads(first)['planned']}" if first else ""
+        first = read_text(folder / PROGRESS).partition("\n")[0]
+        with suppress(ValueError):  # cut by a kill
+            of = f" of {as_object(loads(first), PROGRESS).get('planned')}"
     raise ConfigError(
         f"the features in {folder} are unfinished: {have}{of} shards are there; "
         "run the command that makes them again; it resumes"
     )
 
 
-def shard_paths(folder: Path, description: Mapping[str, Any]) -> list[Path]:
-    """List the shards of a finished store, in the order of its index.
+def shards_of(folder: Path, description: Mapping[str, Any]) -> list[tuple[Path, str | None]]:
+    """List the shards of a finished store with their SHA-256, in the order of its index.
+
+    A store that was written by hand has no index, and so no digests.
 
     Raises:
         ConfigError: If the store is not finished.
@@ -194,7 +217,7 @@ def shard_paths(folder: Path, description: Mapping[str, Any]) -> list[Path]:
         paths = sorted(folder.glob("*.arrow"))
         if not paths:
             raise MissingPartError(f"no features in {folder}: it has no shards")
-        return paths
+        return [(path, None) for path in paths]
     records = _finished(folder)
     for record in records:
         path = folder / record.name
@@ -202,4 +225,4 @@ def shard_paths(folder: Path, description: Mapping[str, Any]) -> list[Path]:
             raise IntegrityError(
                 f"{path} is damaged or missing; run the command that made the features again"
             )
-    return [folder / record.name for record in records]
+    return [(folder / record.name, record.sha256) for record in records]

@@ -37,10 +37,12 @@ from omni2sound.data.store.index import (
     FAILED,
     ClipFailure,
     read_description,
-    shard_paths,
+    shards_of,
     store_sha256,
 )
-from omni2sound.files import atomic_path
+from omni2sound.errors import IntegrityError
+from omni2sound.files import atomic_path, file_sha256
+from omni2sound.readers import arrow_file, read_text
 from omni2sound.weights import ATTRIBUTION_FILE
 
 _log = logging.getLogger(__name__)
@@ -192,27 +194,32 @@ class FeatureStore:
         Raises:
             MissingPartError: If a folder holds no features.
             ConfigError: If a folder's features are unfinished.
-            IntegrityError: If a shard is missing or has the wrong length.
+            IntegrityError: If a shard is missing or has the wrong length. One whose bytes differ
+                from its checksum is reported when it is first read.
         """
         self.folders = tuple(folders)
         self.description: list[Any] = []
         self.attribution: list[str] = []
         self._shards: list[pa.RecordBatch] = []
         self._latents_fit: list[bool] = []
+        self._of_row: list[tuple[Path, str | None]] = []
+        self._intact: set[Path] = set()
         for folder in folders:
             description = read_description(folder)
-            paths = shard_paths(folder, description)
+            shards = shards_of(folder, description)
             listed = folder / ATTRIBUTION_FILE
-            self.attribution.append(listed.read_text("utf-8") if listed.is_file() else "")
+            self.attribution.append(read_text(listed) if listed.is_file() else "")
             self.description.append(description)
             of = description.get("autoencoder_sha256")
             fit = autoencoder_sha256 is None or of == autoencoder_sha256
             if of is not None and not fit:
                 _log.warning("%s: latents of another autoencoder are not used", folder)
-            for path in paths:
-                reader = pa.ipc.open_file(pa.memory_map(str(path)))
-                self._shards += [reader.get_batch(i) for i in range(reader.num_record_batches)]
+            for path, sha256 in shards:
+                with arrow_file(path, "a shard of features"):
+                    reader = pa.ipc.open_file(pa.memory_map(str(path)))
+                    self._shards += [reader.get_batch(i) for i in range(reader.num_record_batches)]
                 self._latents_fit += [fit] * reader.num_record_batches
+                self._of_row += [(path, sha256)] * reader.num_record_batches
         self.durations_s = [float(shard["duration_s"][0].as_py()) for shard in self._shards]
         self.has_video = [shard["sync"][0].is_valid for shard in self._shards]
         # Older stores do not have the column.
@@ -234,13 +241,31 @@ class FeatureStore:
 
     def pcm_N(self, index: int) -> NDArray[np.int16]:
         """Return the stored waveform, read-only; full scale is 32767."""
+        self._check(index)
         return np.frombuffer(self._shards[index]["sound"][0].as_buffer(), dtype="<i2")
 
     def without_sound(self, index: int) -> ClipFeatures:
         """Read a clip without its waveform, which is faster."""
         return self._clip(index, np.zeros(0, np.float32))
 
+    def _check(self, index: int) -> None:
+        """Compare a clip's shard with its checksum when the first of its clips is read.
+
+        Raises:
+            IntegrityError: They differ.
+        """
+        path, sha256 = self._of_row[index]
+        if path in self._intact:
+            return
+        if sha256 is not None and file_sha256(path) != sha256:
+            raise IntegrityError(
+                f"{path} is damaged: its checksum is not that of the index; delete it and run the "
+                "command that made the features again"
+            )
+        self._intact.add(path)
+
     def _clip(self, index: int, sound_N: NDArray[np.float32]) -> ClipFeatures:
+        self._check(index)
         shard = self._shards[index]
         row = {n: shard[n][0].as_py() for n in shard.schema.names if n != "sound"}
         return ClipFeatures(

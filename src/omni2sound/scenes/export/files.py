@@ -31,6 +31,7 @@ from omni2sound.media.encode import AAC, add_audio_stream, encode_audio, fit_sou
 from omni2sound.media.files import create_output
 from omni2sound.media.samples import Audio
 from omni2sound.media.video import iter_frames as read_frames
+from omni2sound.readers import loads, read_text
 from omni2sound.scenes.captions import STYLES, audio_only_caption, captions, wrong_caption
 from omni2sound.scenes.draw import draw_scene, scene_id_of
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
@@ -197,8 +198,12 @@ def inspect(path: Path, output: Path) -> int:
     if (path / EVENTS).is_file():
         folders = [path]
     elif (path / MANIFEST).is_file():
-        lines = split_lines((path / MANIFEST).read_text(encoding="utf-8"))[:MAX_SHEETS]
+        lines = split_lines(read_text(path / MANIFEST))[:MAX_SHEETS]
         folders = [path / Path(_events_path(line, path)).parent for line in lines]
+        if not folders:
+            raise ConfigError(
+                f"{path / MANIFEST}: names no scenes; make some with: omni2sound scenes build"
+            )
     else:
         raise UserError(
             f"{path}: neither a scene ({EVENTS}) nor a corpus ({MANIFEST}); "
@@ -212,8 +217,8 @@ def inspect(path: Path, output: Path) -> int:
 
 def _events_path(line: str, path: Path) -> str:
     try:
-        events = json.loads(line)["events"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        events = loads(line)["events"]
+    except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path / MANIFEST}: not a manifest of scenes ({error!r})") from error
     if not isinstance(events, str):
         raise ConfigError(f"{path / MANIFEST}: events should be a path, got {events!r}")
@@ -221,7 +226,7 @@ def _events_path(line: str, path: Path) -> str:
 
 
 def _sheet_of(folder: Path) -> Any:
-    scene = Scene.from_json((folder / EVENTS).read_text(encoding="utf-8"))
+    scene = Scene.from_json(read_text(folder / EVENTS))
     mix = read_audio(folder / MIX, sample_rate_hz=SAMPLE_RATE_HZ, mono=True).samples_CN[0]
     frames = None
     if scene.has_picture:
@@ -234,7 +239,7 @@ def _is_written(scene: Scene, out: Path) -> bool:
     stored = out / scene.scene_id / EVENTS
     if not stored.is_file():
         return False
-    if Scene.from_json(stored.read_text(encoding="utf-8")) != scene:
+    if Scene.from_json(read_text(stored)) != scene:
         raise UserError(
             f"{stored.parent}: holds another scene of this name, made with other material or "
             "another duration; choose an empty folder"

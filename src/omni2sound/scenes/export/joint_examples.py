@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from omni2sound.encoders.joint import VIEWS, JointSpace, views_of
@@ -27,7 +26,8 @@ from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.errors import ShapeError
-from omni2sound.files import atomic_path
+from omni2sound.files import atomic_path, save_tensors
+from omni2sound.readers import interpreting, read_tensors
 from omni2sound.scenes.captions import captions
 from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.material.assets import SceneAssets
@@ -113,7 +113,8 @@ def joint_examples(
         on_scene: Called with (scenes done, number of scenes).
     """
     if cache.is_file():
-        return JointExamples(**load_file(cache))
+        with interpreting(cache, "examples of this release; delete it"):
+            return JointExamples(**read_tensors(cache))
     assets = SceneAssets.open(corpus)
     hearing, reading, seeing = YamNet.load(), TextEncoder.load(), VisionEncoder.load()
     counts: list[tuple[SceneKind, int]] = [("main", plan.num_pictured), ("audio", plan.num_unseen)]
@@ -134,7 +135,7 @@ def joint_examples(
                 on_scene(len(rows), total)
     tensors = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
     with atomic_path(cache) as temporary:
-        save_file(tensors, temporary)
+        save_tensors(temporary, tensors)
     return JointExamples(**tensors)
 
 

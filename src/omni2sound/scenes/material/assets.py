@@ -22,7 +22,8 @@ import soundfile
 from PIL import Image
 from scipy.signal import resample_poly
 
-from omni2sound.errors import ConfigError, MissingPartError, ShapeError
+from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, ShapeError
+from omni2sound.readers import read_text
 from omni2sound.scenes.material.catalogue import Catalogue, KindSet
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class SceneAssets:
                 f"no recordings and pictures of {kinds} kinds in {folder}; "
                 f"run: omni2sound scenes fetch --corpus {folder}"
             )
-        catalogue = Catalogue.from_json(stored.read_text(encoding="utf-8"))
+        catalogue = Catalogue.from_json(read_text(stored))
         if licences is not None:
             catalogue = catalogue.only(licences)
         return cls(catalogue, folder=folder, waveforms={}, pictures={})
@@ -147,7 +148,7 @@ class SceneAssets:
         """
         if recording_id not in self._waveforms:
             path = self._path("recordings", recording_id, ".flac")
-            samples, _ = soundfile.read(path, dtype="float32")
+            samples, _ = _read_flac(path)
             self._waveforms[recording_id] = _check_waveform(recording_id, samples)
         return self._waveforms[recording_id]
 
@@ -158,7 +159,7 @@ class SceneAssets:
             MissingPartError: If the folder lacks it.
         """
         path = self._path(FULL_BAND, recording_id, ".flac")
-        samples, rate_hz = soundfile.read(path, dtype="float32")
+        samples, rate_hz = _read_flac(path)
         return _check_waveform(recording_id, samples), rate_hz
 
     def rgba(self, picture_id: str) -> NDArray[np.uint8]:
@@ -169,8 +170,7 @@ class SceneAssets:
         """
         if picture_id not in self._pictures:
             path = self._path("pictures", picture_id, ".png")
-            with Image.open(path) as image:
-                pixels = np.asarray(image.convert("RGBA"))
+            pixels = _read_png(path)
             self._pictures[picture_id] = _check_rgba(picture_id, pixels)
         return self._pictures[picture_id]
 
@@ -205,6 +205,29 @@ class _OtherSpeeds(SceneAssets):
 
     def of_classes(self, class_ids: Collection[str]) -> SceneAssets:
         return _OtherSpeeds(self._plain.of_classes(class_ids), self._most, self._seed)
+
+
+def _read_flac(path: Path) -> tuple[NDArray[np.float32], int]:
+    try:
+        samples, rate_hz = soundfile.read(path, dtype="float32")
+    except (soundfile.SoundFileError, OSError) as error:
+        raise _damaged(path, error) from None
+    return samples, rate_hz
+
+
+def _read_png(path: Path) -> NDArray[np.uint8]:
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return np.asarray(image.convert("RGBA"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> IntegrityError:
+    reason = " ".join(str(error).split())
+    return IntegrityError(
+        f"{path} is damaged ({reason}); delete it and run: omni2sound scenes fetch"
+    )
 
 
 def _check_waveform(name: str, samples: NDArray[np.float32]) -> NDArray[np.float32]:

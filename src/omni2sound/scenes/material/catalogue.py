@@ -22,6 +22,7 @@ from typing import Literal, TypeVar, get_args
 
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError
+from omni2sound.readers import parse_json, read_text
 
 Split = Literal["train", "val", "test"]
 Kind = Literal["impulsive", "repeated", "sustained", "continuous"]
@@ -168,8 +169,10 @@ class Catalogue:
         Raises:
             ConfigError: If the file does not hold a catalogue.
         """
-        source = resources.files(__package__) / "catalogue.json" if path is None else path
-        return cls.from_json(source.read_text(encoding="utf-8"))
+        source = (
+            Path(str(resources.files(__package__) / "catalogue.json")) if path is None else path
+        )
+        return cls.from_json(read_text(source))
 
     @classmethod
     def load_all(cls) -> Catalogue:
@@ -193,10 +196,7 @@ class Catalogue:
         Raises:
             ConfigError: If the text does not hold a catalogue.
         """
-        try:
-            return from_json(cls, json.loads(text), where="catalogue")
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"catalogue: not JSON ({error})") from error
+        return from_json(cls, parse_json(text, "catalogue"), where="catalogue")
 
     def to_json(self) -> str:
         """Write one record a line, so that a change shows as a short diff."""

@@ -22,6 +22,7 @@ from PIL import Image
 
 from omni2sound.errors import ConfigError, MediaError
 from omni2sound.files import atomic_path, write_text
+from omni2sound.readers import read_text
 from omni2sound.scenes.material.assets import (
     FULL_BAND,
     SAMPLE_RATE_HZ,
@@ -201,7 +202,7 @@ def _drop_stale(dest: Path, whole: Catalogue, stores: Mapping[str, Catalogue]) -
     prepared again.
     """
     markers = (STORE_CATALOGUE, TRAINING_CATALOGUE, BUILDING)
-    held = {m: (dest / m).read_text(encoding="utf-8") for m in markers if (dest / m).is_file()}
+    held = {m: text for m in markers if (text := _content(dest / m)) is not None}
     texts = {name: catalogue.to_json() for name, catalogue in stores.items()}
     if held.get(BUILDING) == whole.to_json():
         return
@@ -223,6 +224,14 @@ def _drop_stale(dest: Path, whole: Catalogue, stores: Mapping[str, Catalogue]) -
             if path not in good:
                 path.unlink()
     write_text(dest / BUILDING, whole.to_json())
+
+
+def _content(marker: Path) -> str | None:
+    """Read a catalogue's text; None if there is none, or it is damaged."""
+    try:
+        return read_text(marker)
+    except (FileNotFoundError, ConfigError):
+        return None
 
 
 def _prepared_as(item: Item) -> tuple[str | float, ...]:

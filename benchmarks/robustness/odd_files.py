@@ -1,0 +1,140 @@
+"""Odd files through every reader: each is read, or refused in one line.
+
+    python -m benchmarks.robustness.odd_files [--count 2000] [--seed 0] [--only NAME] [--show N]
+
+`odd_readers` lists the readers, `odd_contents` makes the contents: those of the file's kind, and
+changes of a valid file. Printed per reader: files read, refused, tracebacks, refusals
+of several lines, hangs (more than 20 s); then the first violations. Exit code 1 if there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import itertools
+import logging
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.robustness.odd_contents import changed, fixed
+from benchmarks.robustness.odd_readers import READERS, Reader, call_command
+
+LIMIT_S = 20
+OUTCOMES = ("read", "refused", "traceback", "not one line", "hang")
+
+
+class TooLong(BaseException):
+    """The limit of time is over."""
+
+
+def _stop(signum: int, frame: object) -> None:
+    raise TooLong
+
+
+def cases(reader: Reader, valid: bytes, count: int, seed: int) -> Iterator[tuple[str, bytes]]:
+    """`count` contents for a reader: the fixed ones, then changes of the valid file."""
+    rng = random.Random(f"{seed} {reader.name}")
+    other = changed(valid, reader.kind, rng)
+    left = list(fixed(reader.kind).items())
+    rng.shuffle(left)
+    # Every second file is a change of a valid one, while there are fixed contents.
+    pairs = ((content, next(other)) for content in left)
+    return itertools.islice(itertools.chain(itertools.chain.from_iterable(pairs), other), count)
+
+
+def outcome_of(reader: Reader, folder: Path) -> tuple[str, str]:
+    """What came of reading the folder's odd file, and what was said."""
+    from omni2sound.errors import Omni2SoundError
+
+    said, code = io.StringIO(), 0
+    root = logging.getLogger()
+    signal.signal(signal.SIGALRM, _stop)
+    signal.alarm(LIMIT_S)
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            if isinstance(reader.read, list):
+                code = call_command(folder, reader.read)
+            else:
+                try:
+                    reader.read(folder)
+                except (Omni2SoundError, OSError) as error:
+                    code, _ = 2, said.write(f"{error}\n")
+    except TooLong:
+        return "hang", ""
+    except Exception as error:
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        reason = (str(error).splitlines() or [""])[0][:90]
+        return (
+            "traceback",
+            f"{type(error).__name__}: {reason} ({Path(at.filename).name}:{at.lineno})",
+        )
+    finally:
+        signal.alarm(0)
+        root.handlers.clear()
+    text = said.getvalue()
+    if code in (0, 1):  # 1: some of several items failed, each in one line
+        return "read", text
+    last = text.rstrip("\n").split("\n")[-1]
+    good = code == 2 and bool(last.strip()) and len(last) < 10_000 and "Traceback" not in text
+    return ("refused" if good else "not one line"), f"exit {code}: {text[-300:]}"
+
+
+def run_reader(
+    reader: Reader, folder: Path, *, count: int, seed: int
+) -> tuple[Counter[str], list[str]]:
+    """Feed one reader; returns outcomes, and a line for each violation."""
+    pristine, work = folder / "pristine", folder / "work"
+    pristine.mkdir(parents=True)
+    reader.write(pristine)
+    target = pristine / reader.target
+    valid = target.read_bytes() if target.is_file() else b"a\tb\n"
+    counts: Counter[str] = Counter()
+    violations = []
+    for name, content in cases(reader, valid, count, seed):
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(pristine, work)
+        (work / reader.target).write_bytes(content)
+        outcome, said = outcome_of(reader, work)
+        counts[outcome] += 1
+        if outcome not in ("read", "refused"):
+            violations.append(f"{reader.name}: {name}: {outcome}: {said}")
+    shutil.rmtree(folder)
+    return counts, violations
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, default=2000, help="files over all readers")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="part of a reader's name")
+    parser.add_argument("--show", type=int, default=30, help="violations to print")
+    args = parser.parse_args()
+    readers = [reader for reader in READERS if args.only in reader.name]
+    each = -(-args.count // len(readers))
+    total: Counter[str] = Counter()
+    violations: list[str] = []
+    print(f"{'reader':42} " + " ".join(f"{name:>12}" for name in OUTCOMES))
+    with tempfile.TemporaryDirectory() as folder:
+        for number, reader in enumerate(readers):
+            counts, found = run_reader(
+                reader, Path(folder) / str(number), count=each, seed=args.seed
+            )
+            total += counts
+            violations += found
+            print(f"{reader.name:42} " + " ".join(f"{counts[n]:12}" for n in OUTCOMES), flush=True)
+    print(f"{'all':42} " + " ".join(f"{total[name]:12}" for name in OUTCOMES))
+    for line in violations[: args.show]:
+        print(" ".join(line.split())[:300])
+    return 1 if violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,344 @@
+"""Readers of files that anybody may have written, within limits.
+
+In:   paths and texts: cards, manifests, tables, tensors, databases.
+Out:  plain data, or `ConfigError` with the file and the reason, in one line.
+
+What not to get wrong: a library's parser ends in many ways that are no `ValueError` (recursion,
+overflow, its own classes), takes NaN, numbers of a thousand digits and halves of characters, and
+waits for ever for a pipe. Whoever reads a file that the package did not bring does so here.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from omni2sound.errors import ConfigError, Omni2SoundError, UserError
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+    from torch import Tensor
+
+MAX_DEPTH = 64
+"""Objects and lists inside each other; our own files have at most ten."""
+MAX_TEXT_BYTES = 2**26
+"""One document, or one line of JSON Lines."""
+MAX_TABLE_BYTES = 2**31
+"""A table that is read as a whole; the largest published one has 250 MB."""
+_MAX_DIGITS = 19
+"""Of a whole number: 64 bits."""
+
+_KINDS = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISDIR, "a folder"),
+)
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no regular file: reading a pipe or device may never end.
+
+    Raises:
+        FileNotFoundError: There is nothing.
+        ConfigError: It is something else.
+    """
+    mode = _stat(path).st_mode
+    if not stat.S_ISREG(mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "something else")
+        raise ConfigError(f"{path}: expected a regular file, got {kind}; give a file")
+
+
+def _stat(path: Path) -> Any:
+    try:
+        return path.stat()
+    except ValueError:  # a zero byte in the name
+        raise ConfigError(f"{str(path)!r}: not a file name") from None
+
+
+def read_bytes(path: Path, *, max_bytes: int = MAX_TABLE_BYTES) -> bytes:
+    """Read a regular file of limited size.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ConfigError: It is no regular file, or too large.
+    """
+    check_regular(path)
+    with path.open("rb") as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ConfigError(f"{path}: larger than {max_bytes:,} bytes; expected a smaller file")
+    return data
+
+
+def read_text(path: Path, *, max_bytes: int = MAX_TEXT_BYTES, encoding: str = "utf-8") -> str:
+    """Read a UTF-8 text; `encoding="utf-8-sig"` allows a byte order mark.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ConfigError: It is no regular file, too large, or not UTF-8.
+    """
+    try:
+        text = read_bytes(path, max_bytes=max_bytes).decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8"
+        ) from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+@contextmanager
+def open_lines(path: Path, *, encoding: str = "utf-8", errors: str = "strict") -> Iterator[TextIO]:
+    """Open a regular text file whose lines end in LF.
+
+    Raises:
+        ConfigError: It is no regular file, or (at the line that is read) not UTF-8.
+    """
+    check_regular(path)
+    try:
+        with path.open(encoding=encoding, errors=errors, newline="\n") as file:
+            yield file
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise ValueError(f"{text[:20]} is beyond the range of numbers")
+    return number
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+_DECODER = json.JSONDecoder(parse_int=_whole, parse_float=_finite, parse_constant=_no_number)
+_OF_OURS = json.JSONDecoder(parse_int=_whole)
+
+
+def loads(text: str, *, not_finite: bool = False) -> Any:
+    """Parse JSON that any reader and database can hold.
+
+    Args:
+        text: JSON.
+        not_finite: Whether NaN and Infinity are accepted, as in scores of an empty set.
+
+    Raises:
+        ValueError: It is not JSON, is nested more than `MAX_DEPTH` deep, or holds a number beyond
+            64 bits or half of a character.
+    """
+    try:
+        data = (_OF_OURS if not_finite else _DECODER).decode(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if text.count("[") + text.count("{") > MAX_DEPTH:
+        check_depth(data)
+    if "\\ud" in text or "\\uD" in text:
+        try:
+            json.dumps(data, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("half of a character") from None
+    return data
+
+
+def check_depth(data: Any) -> None:
+    """Refuse data in which containers lie more than `MAX_DEPTH` deep.
+
+    Raises:
+        ValueError: They do.
+    """
+    level = [data]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            value
+            for container in level
+            for value in (container.values() if isinstance(container, dict) else container)
+            if isinstance(value, dict | list)
+        ]
+        if not level:
+            return
+    raise ValueError("nested too deeply")
+
+
+def parse_json(text: str, where: object, *, not_finite: bool = False) -> Any:
+    """Parse JSON as `loads` does; errors name `where` it stands.
+
+    Raises:
+        ConfigError: It is not such JSON.
+    """
+    try:
+        return loads(text, not_finite=not_finite)
+    except ValueError as error:
+        raise ConfigError(f"{where}: not JSON ({error})") from None
+
+
+def read_json(path: Path, *, not_finite: bool = False) -> Any:
+    """Read a JSON document.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ConfigError: It is no such document.
+    """
+    return parse_json(read_text(path), path, not_finite=not_finite)
+
+
+def read_object(path: Path, *, not_finite: bool = False) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ConfigError: It is no such document.
+    """
+    return as_object(read_json(path, not_finite=not_finite), path)
+
+
+def as_object(data: Any, where: object) -> dict[str, Any]:
+    """Return JSON data that is an object.
+
+    Raises:
+        ConfigError: It is something else.
+    """
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: expected an object, got {repr(data)[:80]}")
+    return data
+
+
+def parse_toml(
+    text: str, where: object, *, parse_float: Callable[[str], Any] = float
+) -> dict[str, Any]:
+    """Parse TOML; errors name `where` it stands.
+
+    Raises:
+        ConfigError: It is not TOML, or nested more than `MAX_DEPTH` deep.
+    """
+    try:
+        data = tomllib.loads(text, parse_float=parse_float)
+        check_depth(data)
+    except (ValueError, RecursionError, ArithmeticError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise ConfigError(f"{where}: expected TOML ({reason})") from None
+    return data
+
+
+_OF_ODD_DATA = (
+    *(LookupError, TypeError, AttributeError, ValueError, ArithmeticError),
+    RuntimeError,  # of torch: a layer of impossible size
+)
+
+
+@contextmanager
+def interpreting(where: object, kind: str) -> Iterator[None]:
+    """Report data of another shape than the block expects as "WHERE: not KIND (reason)".
+
+    For the few lines that take apart plain data; nothing else belongs into the block.
+
+    Raises:
+        ConfigError: A field is missing, or a value is of another type or range.
+    """
+    try:
+        yield
+    except Omni2SoundError:
+        raise
+    except _OF_ODD_DATA as error:
+        reason = f"{type(error).__name__}: {error}"[:200]
+        if isinstance(error, KeyError) and error.args:
+            reason = f"{str(error.args[0])[:80]!r} is missing"
+        raise ConfigError(f"{where}: not {kind} ({reason})") from None
+
+
+@contextmanager
+def open_tensors(path: Path, *, framework: str = "pt") -> Iterator[Any]:
+    """Open a safetensors file.
+
+    Yields:
+        The reader of `safetensors.safe_open`.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ConfigError: It is no such file, or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    check_regular(path)
+    try:
+        with safe_open(path, framework=framework) as file:
+            yield file
+    except SafetensorError as error:
+        raise ConfigError(f"{path} is not a complete safetensors file: {error}") from None
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read all tensors of a safetensors file, by name.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ConfigError: It is no such file, or damaged.
+    """
+    with open_tensors(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+@contextmanager
+def arrow_file(path: Path, kind: str) -> Iterator[None]:
+    """Report errors of pyarrow in the block as "PATH: not KIND (reason)".
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ConfigError: It is no such file, or damaged.
+    """
+    import pyarrow as pa
+
+    check_regular(path)
+    try:
+        yield
+    except UserError:
+        raise
+    except (pa.ArrowException, OSError, UnicodeDecodeError, OverflowError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        raise ConfigError(f"{path}: not {kind} ({reason})") from None
+
+
+@contextmanager
+def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ConfigError: It is no such file, or damaged.
+    """
+    import pyarrow.parquet as pq
+
+    with arrow_file(path, "a Parquet file"), pq.ParquetFile(path) as file:
+        yield file
+
+
+@contextmanager
+def sqlite_file(path: Path, kind: str) -> Iterator[None]:
+    """Report errors of SQLite in the block as one line with the file's name.
+
+    Raises:
+        UserError: The file is no such database, is damaged, or can't be written.
+    """
+    import sqlite3
+
+    try:
+        yield
+    except sqlite3.OperationalError as error:  # a full disk, a lock, a table that is missing
+        raise UserError(
+            f"{path}: {error}; expected {kind} on a disk with space and rights to write"
+        ) from None
+    except (sqlite3.Error, OverflowError) as error:
+        raise ConfigError(f"{path}: not {kind} ({error})") from None

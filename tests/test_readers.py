@@ -1,0 +1,190 @@
+"""Files of other people: read within limits, or refused in one line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.robustness.odd_contents import BY_KIND, COMMON
+from benchmarks.robustness.odd_files import run_reader
+from benchmarks.robustness.odd_readers import READERS, Reader
+from omni2sound import readers
+from omni2sound.errors import ConfigError, UserError
+from omni2sound.readers import (
+    MAX_DEPTH,
+    check_regular,
+    interpreting,
+    loads,
+    open_parquet,
+    open_tensors,
+    parse_toml,
+    read_json,
+    read_text,
+    sqlite_file,
+)
+
+_PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**18), 10**18)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text("abc"), inner),
+)
+
+
+@given(_PLAIN)
+def test_plain_json_is_read_as_it_was_written(data: Any) -> None:
+    assert loads(json.dumps(data)) == data
+    assert loads(json.dumps(data, ensure_ascii=False)) == data
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a":' * (MAX_DEPTH + 2) + "1" + "}" * (MAX_DEPTH + 2), "nested too deeply"),
+        ("NaN", "NaN"),
+        ("[-Infinity]", "Infinity"),
+        ("1e999", "beyond the range"),
+        ("9" * 20, "20 digits"),
+        ("9" * 5000, "5000 digits"),
+        ('"\\ud83d"', "half of a character"),
+        ('{"\\uDE00": 1}', "half of a character"),
+        ("", "Expecting value"),
+    ],
+)
+def test_json_that_others_could_not_hold_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        loads(text)
+
+
+def test_json_at_the_limits_is_read() -> None:
+    assert loads("[" * MAX_DEPTH + "]" * MAX_DEPTH)
+    assert loads("9" * 19) == int("9" * 19)
+    assert loads('"\\ud83d\\ude00"') == "\N{GRINNING FACE}"
+    assert loads("[NaN, Infinity]", not_finite=True)[1] == float("inf")
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a = 1\na = 2", "a", "a = " + "9" * 5000])
+def test_toml_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"p\.toml: expected TOML"):
+        parse_toml(text, "p.toml")
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes or devices among files")
+@pytest.mark.parametrize("make", [_pipe, _device, Path.mkdir])
+def test_what_is_no_regular_file_is_refused_at_once(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    path = tmp_path / "odd.json"
+    make(path)
+    for read in (check_regular, read_text, read_json):
+        with pytest.raises(ConfigError, match="expected a regular file, got a"):
+            read(path)
+    for opened in (open_tensors(path), open_parquet(path)):
+        with pytest.raises(ConfigError, match="expected a regular file"), opened:
+            pytest.fail("it was opened")
+
+
+def test_sizes_have_a_limit(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"x" * 101)
+    assert len(read_text(path, max_bytes=101)) == 101
+    with pytest.raises(ConfigError, match="larger than 100 bytes"):
+        read_text(path, max_bytes=100)
+
+
+def test_line_ends_are_those_of_every_system(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"a\r\nb\rc\n")
+    assert read_text(path) == path.read_text(encoding="utf-8") == "a\nb\nc\n"
+
+
+@pytest.mark.parametrize("odd", [{}, {"a": None}, {"a": "b"}, [], None, {"a": 0}])
+def test_plain_data_of_another_shape_is_one_line(odd: Any) -> None:
+    with (
+        pytest.raises(ConfigError, match=r"^x.json: not a share \(.*\)$"),
+        interpreting("x.json", "a share"),
+    ):
+        assert 1 / odd["a"]
+
+
+def test_errors_of_the_caller_pass() -> None:
+    with pytest.raises(UserError, match=r"^mine$"), interpreting("x.json", "a share"):
+        raise UserError("mine")
+
+
+def test_errors_of_sqlite_name_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.sqlite"
+    path.write_bytes(b"odd" * 1000)
+    with pytest.raises(ConfigError, match=r"a\.sqlite: not a store"), sqlite_file(path, "a store"):
+        sqlite3.connect(path).execute("SELECT 1 FROM a")
+    with pytest.raises(UserError, match="no such table"), sqlite_file(path, "a store"):
+        sqlite3.connect(":memory:").execute("SELECT 1 FROM a")
+
+
+def test_there_are_forty_contents_of_a_document() -> None:
+    assert len(COMMON | BY_KIND["json"]) >= 37
+
+
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+def test_odd_files_are_read_or_refused_in_one_line(reader: Reader, tmp_path: Path) -> None:
+    counts, violations = run_reader(reader, tmp_path / "files", count=6, seed=1)
+    assert not violations
+    assert counts["refused"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+def test_forty_odd_files_and_forty_changed_ones(reader: Reader, tmp_path: Path) -> None:
+    _, violations = run_reader(reader, tmp_path / "files", count=80, seed=2)
+    assert not violations
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes among files")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", "--prompt", "rain", "--model", "FOLDER", "-o", "out.wav"],
+        ["batch", "FILE", "-o", "out"],
+        ["data", "check", "FILE"],
+        ["annotate", "run", "FILE", "run", "--junior", "scripted:FILE"],
+        ["bench", "decide", "FILE", "a", "accept", "--who", "b"],
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_a_command_never_waits_for_a_pipe(tmp_path: Path, arguments: list[str]) -> None:
+    (tmp_path / "model").mkdir()
+    pipe = tmp_path / "model" / "card.json"
+    os.mkfifo(pipe)
+    named = {"FOLDER": str(pipe.parent), "FILE": str(pipe), "scripted:FILE": f"scripted:{pipe}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "omni2sound", *(named.get(a, a) for a in arguments)],
+        capture_output=True,
+        check=False,
+        cwd=tmp_path,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert readers.__name__ not in done.stderr
