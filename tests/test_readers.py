@@ -148,9 +148,8 @@ def test_there_are_forty_contents_of_a_document() -> None:
 
 @pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
 def test_odd_files_are_read_or_refused_in_one_line(reader: Reader, tmp_path: Path) -> None:
-    counts, violations = run_reader(reader, tmp_path / "files", count=6, seed=1)
+    _, violations = run_reader(reader, tmp_path / "files", count=6, seed=1)
     assert not violations
-    assert counts["refused"]
 
 
 @pytest.mark.slow

@@ -13,7 +13,6 @@ import os
 import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -308,13 +307,12 @@ def atomic_folder(target: Path, *, kind: str, marker: str | None = None) -> Iter
     target = target.resolve()  # a link goes on pointing to the folder
     _check_replaceable(target, marker, kind)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _staging(target, alone=False) as folder:
-        staging = folder / target.name
-        staging.mkdir()
+    with _staging(target, alone=False) as staging:  # beside the target: relative paths stay true
         with writing(target):
             yield staging
         for path in staging.rglob("*"):
             flush_to_disk(path)
+        staging.chmod(0o755)
         _check_replaceable(target, marker, kind)  # somebody else may have written it meanwhile
         if not target.exists():
             staging.rename(target)

@@ -109,7 +109,7 @@ def open_lines(path: Path, *, encoding: str = "utf-8", errors: str = "strict") -
 
 
 def _whole(digits: str) -> int:
-    if len(digits) > _MAX_DIGITS:
+    if len(digits.lstrip("-")) > _MAX_DIGITS:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
 

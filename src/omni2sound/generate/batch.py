@@ -11,7 +11,6 @@ result folder, and no output may lie outside it.
 
 from __future__ import annotations
 
-import json
 import logging
 import unicodedata
 from collections.abc import Iterator
