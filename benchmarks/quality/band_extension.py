@@ -1,15 +1,16 @@
 """How near the added band comes to that of real recordings.
 
     python benchmarks/quality/band_extension.py --corpus CORPUS [--model embedded] [--split test]
-        [--low coded|real] [--taggers]
+        [--low coded|real] [--taggers] [--per-class 3]
 
 In:   the folder of `scenes fetch` with all kinds; a model with a band extension.
 Out:  on stdout, over all recordings whose files have 43 kHz or more: the share of energy above
       8 kHz by class, real and extended, and the share of classes within 3 dB; the log-spectral
       distance from 8 to 20 kHz of the extension and of baselines: nothing, white noise of the
       training recordings' mean level, and a copy of the upper half of the low band at that mean
-      level. With `--taggers`: the share of recordings that YAMNet and the in-domain tagger hear as
-      their class, at 44.1 kHz as they are and extended, and at 16 kHz.
+      level. With `--taggers`: the share of recordings that YAMNet, the in-domain tagger and aisfx
+      (which hears to 22 kHz) detect as their class, and the cosine of the tagger's mean embedding
+      with that of the real recording.
 
 The low band goes through the model's autoencoder, or stays as it is (`--low real`). Everything
 is measured below the cliff of each file.
@@ -27,7 +28,7 @@ import soxr
 import torch
 from numpy.typing import NDArray
 
-from omni2sound.bench.metrics.tagging import CatalogueTagger, load_tagger
+from omni2sound.bench.metrics.tagging import TAGGERS, CatalogueTagger, at_rate, load_tagger
 from omni2sound.bench.stats.bootstrap import bootstrap_mean
 from omni2sound.generate.finish import extend
 from omni2sound.generate.model import Model, load_model
@@ -52,9 +53,11 @@ def main() -> None:
         raise SystemExit(f"{options.model} has no band extension")
     model.autoencoder.eval()
     model.band.eval()
-    recordings = [
-        r for r in full_band_recordings(assets, options.split) if r.cliff_hz >= LEAST_CLIFF_HZ
-    ]
+    by_class = defaultdict(list)
+    for recording in full_band_recordings(assets, options.split):
+        if recording.cliff_hz >= LEAST_CLIFF_HZ:
+            by_class[recording.class_id].append(recording)
+    recordings = [r for group in by_class.values() for r in group[: options.per_class]]
     mean_db = _mean_added_db(full_band_recordings(assets, "train"))
     ways = _ways(model, mean_db)
     heard = _Heard(assets.catalogue, options.taggers)
@@ -63,7 +66,7 @@ def main() -> None:
     for recording in recordings:
         real_N, low_N, base_N = _prepared(recording, model, coded=options.low == "coded")
         sounds = {"real": real_N, **{n: w(low_N, base_N)[: len(real_N)] for n, w in ways.items()}}
-        heard.add(recording.class_id, {**sounds, "at 16 kHz": low_N})
+        heard.add(recording.class_id, sounds)
         for name, sound_N in sounds.items():
             high, total = _energy(sound_N, recording.cliff_hz)
             energies[name].append((recording.class_id, high, total))
@@ -74,25 +77,34 @@ def main() -> None:
 
 
 class _Heard:
-    """Which recordings taggers hear as their class, for each way."""
+    """How taggers hear each way: the class, and how near the embedding is to the real one's."""
 
     def __init__(self, catalogue: Catalogue, wanted: bool) -> None:
-        names = ("yamnet", "tagger") if wanted else ()
-        self._taggers = {n: CatalogueTagger(load_tagger(n), catalogue) for n in names}
+        self._networks = {n: load_tagger(n) for n in TAGGERS} if wanted else {}
+        self._taggers = {n: CatalogueTagger(t, catalogue) for n, t in self._networks.items()}
         self._hits: dict[tuple[str, str], list[bool]] = defaultdict(list)
+        self._cosines: dict[tuple[str, str], list[float]] = defaultdict(list)
 
     def add(self, class_id: str, sounds: Mapping[str, Sound]) -> None:
-        for tagger_name, tagger in self._taggers.items():
-            for way in ("real", "at 16 kHz", "extension"):
-                rate_hz = LOW_RATE_HZ if way == "at 16 kHz" else RATE_HZ
-                classes = tagger.tag(sounds[way], rate_hz).classes
-                self._hits[tagger_name, way].append(class_id in classes)
+        for name, tagger in self._taggers.items():
+            network = self._networks[name]
+            embeddings = {}
+            for way, sound_N in sounds.items():
+                at_rate_N = at_rate(sound_N, RATE_HZ, network.sample_rate_hz)
+                embeddings[way] = network.scores_and_embeddings(at_rate_N)[1].mean(axis=0)
+                hit = class_id in tagger.tag(sound_N, RATE_HZ).classes
+                self._hits[name, way].append(hit)
+            real_D = embeddings["real"]
+            for way, found_D in embeddings.items():
+                norm = np.linalg.norm(real_D) * np.linalg.norm(found_D)
+                self._cosines[name, way].append(float(real_D @ found_D / max(norm, 1e-9)))
 
     def report(self) -> None:
         for (tagger, way), hits in self._hits.items():
             estimate = bootstrap_mean(np.array(hits, float))
             print(
-                f"{tagger}, {way}: {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}]"
+                f"{tagger}, {way}: {estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}], "
+                f"cosine {np.mean(self._cosines[tagger, way]):.3f}"
             )
 
 
@@ -239,6 +251,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--split", default="test", choices=("train", "val", "test"))
     parser.add_argument("--low", default="coded", choices=("coded", "real"))
     parser.add_argument("--taggers", action="store_true")
+    parser.add_argument("--per-class", type=int, default=10**6)
     return parser.parse_args()
 
 

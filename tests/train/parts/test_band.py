@@ -6,23 +6,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import soxr
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from omni2sound.errors import ConfigError
+from omni2sound.errors import ConfigError, UserError
+from omni2sound.generate.model import load_model
 from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
 from omni2sound.models.band import BandConfig, BandExtension
+from omni2sound.scenes.material.assets import SceneAssets
+from omni2sound.scenes.material.catalogue import Catalogue, Recording, SoundClass
 from omni2sound.train.parts.band import (
     BandRecipe,
     FullBand,
     band_loss,
     cliff_hz,
     draw_excerpts,
+    full_band_recordings,
     split_bands,
     train_band,
+    train_band_model,
 )
+from tests.build import tiny_model_folder
 
 
 def white(seconds: float = 0.5, *, seed: int = 0) -> np.ndarray:
@@ -126,3 +133,64 @@ def test_an_autoencoder_of_another_rate_is_refused(tmp_path: Path) -> None:
     other = MelPcaAutoencoder(MelPcaConfig(latent_dim=8, num_bands=40))
     with pytest.raises(ConfigError, match="80 mel bands at 16 kHz"):
         train_band(tiny(), other, recordings(), recipe=recipe(1), out=tmp_path)
+
+
+def corpus(folder: Path) -> Path:
+    """A prepared corpus of three recordings: full-band, half-band, and of the test split."""
+    kind = SoundClass(
+        class_id="hiss",
+        names=("a hiss",),
+        held_out_names=("a fizz",),
+        verbs=("hisses",),
+        held_out_verbs=("fizzes",),
+        kind="sustained",
+        motions=(),
+        yamnet_classes=("Hiss",),
+        pictures=False,
+    )
+    items = [("full", "train", 44_100), ("half", "train", 22_050), ("held", "test", 48_000)]
+    recordings = tuple(
+        Recording(
+            recording_id=name,
+            class_id="hiss",
+            family=name,
+            split=split,  # type: ignore[arg-type]
+            package="made-in-code",
+            path=f"{name}.wav",
+            licence="CC0-1.0",
+            attribution="nobody",
+            start_s=0.0,
+            end_s=0.5,
+        )
+        for name, split, _ in items
+    )
+    catalogue = Catalogue(classes=(kind,), recordings=recordings, pictures=())
+    (folder / "full-band").mkdir(parents=True)
+    (folder / "training.json").write_text(catalogue.to_json(), encoding="utf-8")
+    for name, _, rate_hz in items:
+        soundfile.write(folder / "full-band" / f"{name}.flac", white()[: rate_hz // 2], rate_hz)
+    return folder
+
+
+def test_only_full_band_recordings_of_the_split_are_read(tmp_path: Path) -> None:
+    assets = SceneAssets.open(corpus(tmp_path / "corpus"), kinds="all")
+    assert [r.recording_id for r in full_band_recordings(assets, "train")] == ["full"]
+    held = full_band_recordings(assets, "test")
+    assert [r.recording_id for r in held] == ["held"]
+    assert abs(len(held[0].samples_N) - 44_100 * len(white()[:24_000]) / 48_000) <= 1
+    with pytest.raises(UserError, match="no val recording"):
+        full_band_recordings(assets, "val")
+
+
+def test_the_model_gets_the_band_and_keeps_the_rest(tmp_path: Path) -> None:
+    before = tiny_model_folder(tmp_path / "tiny")
+    after = train_band_model(
+        corpus(tmp_path / "corpus"), tmp_path / "run", parts=str(before), max_minutes=1e-9
+    )
+    old, new = load_model(before), load_model(after)
+    assert new.band is not None and new.sample_rate_hz == 44_100
+    assert new.training["band"]["steps"] == 1
+    assert "nobody" in new.attribution
+    for component, tensors in old.tensors().items():
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, new.tensors()[component][name]), (component, name)
