@@ -154,6 +154,10 @@ def decoded_by_ffmpeg(path: Path, case: Case) -> tuple[float, float]:
     last_s, num_samples = float(frames[-1][0]), sum(int(count) for *_, count in frames)
     if last_s - float(frames[0][0]) < num_samples / int(frames[0][1]) / 2:
         raise ValueError("most of the sound overlaps itself")
+    counted = np.cumsum([0, *(int(count) for *_, count in frames[:-1])]) / int(frames[0][1])
+    errors = np.array([float(time) for time, *_ in frames]) - counted
+    if np.ptp(errors) > 0.5 and abs(errors[-1] - errors[0]) < 0.25:
+        raise ValueError("sound is out of order, though none of it is missing")
     peak = int(np.abs(np.frombuffer(raw, np.float32)).argmax())
     for time, rate, count in frames:
         if peak < int(count):

@@ -270,3 +270,18 @@ def test_timestamps_that_stand_still_are_no_clock() -> None:
         stamps = [step * i for i in range(48)]
         (piece,) = place_blocks(stamps, [1024] * 48, rate_hz=16_000, tick_s=0.064)
         assert (piece.first, piece.stop, piece.at, piece.warp) == (0, 48, 0, None)
+
+
+@settings(max_examples=60)
+@given(
+    num_blocks=st.integers(20, 200),
+    moved=st.dictionaries(st.integers(1, 18), st.integers(RATE // 2 + 1, 4 * RATE), min_size=1),
+    first=st.integers(0, RATE),
+)
+def test_timestamps_that_are_a_mess_are_no_clock(
+    num_blocks: int, moved: dict[int, int], first: int
+) -> None:
+    """FLAC in asf: stamps run ahead and stand still, and in the end nothing is missing."""
+    stamps = [first + 1024 * i + moved.get(i, 0) for i in range(num_blocks)]
+    (piece,) = place_blocks(stamps, [1024] * num_blocks, rate_hz=RATE, tick_s=0.001)
+    assert (piece.first, piece.stop, piece.at, piece.warp) == (0, num_blocks, first, None)

@@ -32,6 +32,8 @@ _NEIGHBOURS = 8
 _KNOT_S = 5.0
 """Distance of the points between which the clock's error is taken for a straight line."""
 _MIN_FITTED_BLOCKS = 16
+_MESS_S = 0.5
+"""A hole of this length and as long a repetition are none: such timestamps are damaged."""
 _MAX_SLOPE = 0.05
 """A clock that is wrong by more is no clock; such timestamps are damaged."""
 
@@ -167,6 +169,10 @@ def place_blocks(
     told = [stamp for stamp in stamps if stamp is not None]
     if len(told) >= _MIN_FITTED_BLOCKS and max(told) - min(told) < counted[-1] / 2:
         # Most of the sound would overlap itself (avi written by a stream copy): no clock at all.
+        return [Piece(first=0, stop=len(lengths), at=_half_up(errors[0]))]
+    ends_right = abs(errors[-1] - errors[0]) <= 2 * max(lengths)
+    if ends_right and len(told) >= _MIN_FITTED_BLOCKS and np.ptp(errors) > _MESS_S * rate_hz:
+        # Nothing is missing, and yet most of it would be heard elsewhere (FLAC in asf).
         return [Piece(first=0, stop=len(lengths), at=_half_up(errors[0]))]
     tick = tick_s * rate_hz
     if float(np.ptp(errors)) <= max(_MIN_DRIFT_S * rate_hz, 2 * tick):
