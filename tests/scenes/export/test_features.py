@@ -23,6 +23,7 @@ from omni2sound.recipes.ablations import ABLATIONS
 from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.export.features import NUM_BY_EAR, NUM_CAPTIONS, ScenePlan, build_features
 from omni2sound.scenes.export.sync_batches import sync_batches
+from omni2sound.scenes.export.sync_pairs import sync_pairs
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, STORE_CATALOGUE, SceneAssets
 from omni2sound.scenes.render.render import render_sound
 from omni2sound.timebase import TimeBase
@@ -248,6 +249,25 @@ def test_sync_examples_follow_the_truth(corpus: Path) -> None:
     assert batches[0].frames_BTHWK.shape == (8, 100, 16, 16, 3)
     assert int(batches[0].onset_BT[1].argmax()) == int(strike.events[0].onset_s * 25)
     assert batches[0].level_BT.max() <= 1
+
+
+def test_pairs_of_views_share_their_onsets_and_follow_from_the_seed(corpus: Path) -> None:
+    config = replace(SYNC, frame_px=16)
+    (first,), (again,) = (
+        list(sync_pairs(corpus, config, split="train", seed=3, num_batches=1, num_workers=0))
+        for _ in range(2)
+    )
+    assert first.easy_BTHWK.shape == first.hard_BTHWK.shape == (8, 100, 16, 16, 3)
+    assert torch.equal(first.easy_BTHWK, again.easy_BTHWK)
+    assert torch.equal(first.hard_BTHWK, again.hard_BTHWK)
+    # The easy view of a free motion changes most at its onsets.
+    for i in (1, 3, 5, 7):
+        change = first.easy_BTHWK[i].float().diff(dim=0).abs().mean(dim=(1, 2, 3))
+        assert float(first.onset_BT[i, int(change.argmax()) + 1]) > 0
+    scene = draw_scene(
+        SceneAssets.open(corpus), split="train", seed=3, index=2, kind="strike", duration_s=4.0
+    )
+    assert int(first.onset_BT[2].argmax()) == int(scene.events[0].onset_s * 25)
 
 
 def test_speeds_change_sound_and_description(

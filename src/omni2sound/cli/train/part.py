@@ -25,15 +25,19 @@ from omni2sound.files import corpus_folder
 
 def train_part(
     name: Annotated[
-        str, typer.Argument(help="Component: autoencoder, band, oobleck, sync, joint or tagger.")
+        str,
+        typer.Argument(
+            help="Component: autoencoder, band, oobleck, sync, sync-files, joint or tagger."
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")],
     corpus: CorpusOption = None,
     parts: Annotated[
         str | None,
         typer.Option(
-            help="Model whose other components are kept (autoencoder, band, sync), or whose "
-            "autoencoder reconstructs recordings (tagger). Default: embedded; none for autoencoder."
+            help="Model whose other components are kept (autoencoder, band, sync), whose sync "
+            "features are kept (sync-files), or whose autoencoder reconstructs recordings "
+            "(tagger). Default: embedded; none for autoencoder."
         ),
     ] = None,
     refit: Annotated[
@@ -41,7 +45,10 @@ def train_part(
     ] = False,
     init_from: Annotated[
         str | None,
-        typer.Option(help="Train this model's encoder further (sync). Default: random weights."),
+        typer.Option(
+            help="Train this model's encoder further (sync, sync-files). Default: random weights; "
+            "the encoder of --parts for sync-files."
+        ),
     ] = None,
     max_minutes: Annotated[
         float | None,

@@ -13,8 +13,8 @@ Shape suffixes: E events, N samples, T frames, H height, W width.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import numpy as np
@@ -25,7 +25,7 @@ from omni2sound.errors import UserError
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 from omni2sound.scenes.material.levels import level_of
 from omni2sound.scenes.render.backdrop import paint_background
-from omni2sound.scenes.render.motion import path_of, shot_index, view_of
+from omni2sound.scenes.render.motion import Poses, path_of, shot_index, view_of
 from omni2sound.scenes.render.sprites import Sprite, Window, draw_effect
 from omni2sound.scenes.scene import Ambience, Scene, SceneEvent
 from omni2sound.timebase import TimeBase
@@ -114,20 +114,49 @@ def iter_frames(
     Raises:
         UserError: If the scene has no picture.
     """
-    if not scene.has_picture:
-        raise UserError(f"scene {scene.scene_id} is sound only; draw one of another kind")
     num_frames = math.ceil(Fraction(scene.duration_s) * fps)
     times: NDArray[np.float64] = (np.arange(num_frames, dtype=np.float64) + 0.5) / float(fps)
-    view_x, view_y, zoom = view_of(scene, times)
+    yield from iter_frames_at(scene, assets, times, height_px=height_px, width_px=width_px)
+
+
+def iter_frames_at(
+    scene: Scene,
+    assets: SceneAssets,
+    times_T: NDArray[np.float64],
+    *,
+    height_px: int,
+    width_px: int,
+    view: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None = None,
+    poses: Mapping[int, Poses] | None = None,
+) -> Iterator[NDArray[np.uint8]]:
+    """Render frames of any times one by one: (H, W, 3).
+
+    Args:
+        scene: A scene of any kind but "audio".
+        assets: Recordings and pictures it was drawn from.
+        times_T: What each frame shows, in seconds.
+        height_px: Height of a frame.
+        width_px: Width of a frame.
+        view: Centre (x, y) and zoom of the camera at each time. Default: the scene's.
+        poses: Poses of some objects by their index. Default: the scene's.
+
+    Raises:
+        UserError: If the scene has no picture.
+    """
+    if not scene.has_picture:
+        raise UserError(f"scene {scene.scene_id} is sound only; draw one of another kind")
+    view_x, view_y, zoom = view_of(scene, times_T) if view is None else view
     blur_px = scene.look.blur * height_px
     canvas = _Canvas(scene, assets, height_px, width_px, blur_px)
     sprites = [
-        Sprite.of(scene, thing, times, assets, height_px=height_px, width_px=width_px)
+        Sprite.of(scene, thing, times_T, assets, height_px=height_px, width_px=width_px)
         for thing in scene.objects
     ]
-    lens = _Lens(scene, times, height_px, width_px)
-    shots = shot_index(scene, times)
-    for i, time_s in enumerate(times):
+    for index, other in (poses or {}).items():
+        sprites[index] = replace(sprites[index], poses=other, onsets_s=())
+    lens = _Lens(scene, times_T, height_px, width_px)
+    shots = shot_index(scene, times_T)
+    for i, time_s in enumerate(times_T):
         window = Window(
             x=float(view_x[i]),
             y=float(view_y[i]),

@@ -17,6 +17,7 @@ from omni2sound.train.parts.band import train_band_model
 from omni2sound.train.parts.joint import train_joint_model
 from omni2sound.train.parts.oobleck import train_oobleck_model
 from omni2sound.train.parts.sync import train_sync_model
+from omni2sound.train.parts.sync_files import train_sync_files_model
 from omni2sound.train.parts.tagger import train_tagger_model
 
 __all__ = ["COMPONENTS"]
@@ -26,6 +27,7 @@ COMPONENTS: Mapping[str, Callable[..., Path]] = {
     "oobleck": train_oobleck_model,
     "band": train_band_model,
     "sync": train_sync_model,
+    "sync-files": train_sync_files_model,
     "joint": train_joint_model,
     "tagger": train_tagger_model,
 }
