@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -60,11 +60,16 @@ def height_at(time_s: float, hits: NDArray[np.float64]) -> float:
     return max(0.0, 0.5 * GRAVITY * (time_s - around[i]) * (around[i + 1] - time_s))
 
 
-def draw(time_s: float, hits: NDArray[np.float64]) -> NDArray[np.uint8]:
-    """One picture, with soft edges."""
-    picture = np.empty((HEIGHT_PX, WIDTH_PX, 3), np.float64)
-    floor_px = round(FLOOR * HEIGHT_PX)
-    picture[:floor_px], picture[floor_px:] = SKY, GROUND
+def draw(
+    time_s: float, hits: NDArray[np.float64], behind: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """One picture, with soft edges; `behind` replaces sky and ground."""
+    if behind is None:
+        picture = np.empty((HEIGHT_PX, WIDTH_PX, 3), np.float64)
+        floor_px = round(FLOOR * HEIGHT_PX)
+        picture[:floor_px], picture[floor_px:] = SKY, GROUND
+    else:
+        picture = behind.astype(np.float64)
     near = max(0.0, 1 - float(np.abs(hits - time_s).min()) / CONTACT_S)
     high, wide = RADIUS * (1 - SQUASH * near), RADIUS * (1 + 0.6 * SQUASH * near)
     y_px = (FLOOR - height_at(time_s, hits) - high) * HEIGHT_PX
@@ -77,14 +82,14 @@ def draw(time_s: float, hits: NDArray[np.float64]) -> NDArray[np.uint8]:
     return np.clip(picture + cover * (light * BALL - picture), 0, 255).astype(np.uint8)
 
 
-def write(path: Path, fps: int, duration_s: float, hits: NDArray[np.float64]) -> None:
-    """Write the video at one frame rate."""
+def write(path: Path, fps: int, pictures: Iterable[NDArray[np.uint8]]) -> None:
+    """Write a video of one frame rate."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=fps, options={"preset": "ultrafast"})
         assert isinstance(stream, VideoStream)
         stream.height, stream.width, stream.pix_fmt = HEIGHT_PX, WIDTH_PX, "yuv420p"
-        for i in range(round(duration_s * fps)):
-            frame = av.VideoFrame.from_ndarray(draw((i + 0.5) / fps, hits), format="rgb24")
+        for i, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame.pts, frame.time_base = i, Fraction(1, fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -118,7 +123,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for fps in args.fps:
             path = Path(folder) / f"{fps}.mp4"
-            write(path, fps, args.seconds, hits)
+            times = (np.arange(round(args.seconds * fps)) + 0.5) / fps
+            write(path, fps, (draw(float(t), hits) for t in times))
             request = GenerationRequest(
                 video=path, seen=None if args.seen == "recognise" else args.seen, seed=args.seed
             )
