@@ -41,7 +41,9 @@ GRAVITY = 3.0
 RADIUS, FLOOR = 0.1, 0.85
 """Picture heights."""
 CONTACT_S, SQUASH = 0.02, 0.25
-SKY, GROUND, BALL = (90, 120, 150), (120, 90, 60), (210, 80, 40)
+BALL = (210, 80, 40)
+_ROOM = np.full((HEIGHT_PX, WIDTH_PX, 3), (90, 120, 150), np.uint8)
+_ROOM[round(FLOOR * HEIGHT_PX) :] = (120, 90, 60)
 
 
 def hits_s(duration_s: float, seed: int) -> NDArray[np.float64]:
@@ -64,22 +66,21 @@ def draw(
     time_s: float, hits: NDArray[np.float64], behind: NDArray[np.uint8] | None = None
 ) -> NDArray[np.uint8]:
     """One picture, with soft edges; `behind` replaces sky and ground."""
-    if behind is None:
-        picture = np.empty((HEIGHT_PX, WIDTH_PX, 3), np.float64)
-        floor_px = round(FLOOR * HEIGHT_PX)
-        picture[:floor_px], picture[floor_px:] = SKY, GROUND
-    else:
-        picture = behind.astype(np.float64)
+    picture = _ROOM.copy() if behind is None else behind.copy()
     near = max(0.0, 1 - float(np.abs(hits - time_s).min()) / CONTACT_S)
     high, wide = RADIUS * (1 - SQUASH * near), RADIUS * (1 + 0.6 * SQUASH * near)
     y_px = (FLOOR - height_at(time_s, hits) - high) * HEIGHT_PX
-    rows, columns = np.mgrid[0:HEIGHT_PX, 0:WIDTH_PX] + 0.5
+    first, reach = max(0, int(y_px - 1.3 * RADIUS * HEIGHT_PX)), int(1.3 * RADIUS * HEIGHT_PX)
+    box = slice(first, first + 2 * reach), slice(WIDTH_PX // 2 - reach, WIDTH_PX // 2 + reach)
+    rows, columns = np.mgrid[box] + 0.5
     far = np.hypot(
         (rows - y_px) / (high * HEIGHT_PX), (columns - WIDTH_PX / 2) / (wide * HEIGHT_PX)
-    )
+    )[: len(picture[box])]
     cover = np.clip((1 - far) * RADIUS * HEIGHT_PX + 0.5, 0, 1)[..., None]
     light = 1.15 - 0.3 * np.clip(far, 0, 1)[..., None]
-    return np.clip(picture + cover * (light * BALL - picture), 0, 255).astype(np.uint8)
+    mixed = picture[box] + cover * (light * BALL - picture[box])
+    picture[box] = np.clip(mixed, 0, 255).astype(np.uint8)
+    return picture
 
 
 def write(path: Path, fps: int, pictures: Iterable[NDArray[np.uint8]]) -> None:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from omni2sound.encoders.sync import (
     SyncBatch,
     SyncConfig,
     SyncEncoder,
     SyncExample,
+    at_rate,
+    even_rate,
     level_target,
     onset_target,
     stack_examples,
@@ -126,3 +132,50 @@ def test_it_can_be_trained_on(tmp_path: Path) -> None:
     assert any(not torch.equal(before[k], v) for k, v in again.state_dict().items())
     later, _ = sync_loss(again.eval(), next(batches(1)), precision="float32")
     assert later < onset
+
+
+@pytest.mark.parametrize(
+    ("file_fps", "rate"),
+    [
+        (Fraction(24), Fraction(24)),
+        (Fraction(24000, 1001), Fraction(24000, 1001)),
+        (Fraction(25), Fraction(25)),
+        (Fraction(30000, 1001), Fraction(30000, 1001)),
+        (Fraction(50), Fraction(25)),
+        (Fraction(60), Fraction(30)),
+        (Fraction(120), Fraction(24)),
+        (Fraction(12), Fraction(24)),
+        (Fraction(15), Fraction(30)),
+        (Fraction(10), Fraction(20)),
+        (Fraction(18), Fraction(25)),
+        (Fraction(1, 3), Fraction(25)),
+    ],
+)
+def test_the_rate_takes_each_picture_equally_often(file_fps: Fraction, rate: Fraction) -> None:
+    assert even_rate(file_fps, 25) == rate
+
+
+@given(file_fps=st.fractions(Fraction(1, 10), 1000, max_denominator=1001))
+def test_the_rate_is_near_and_fits_the_file_or_is_the_networks_own(file_fps: Fraction) -> None:
+    rate = even_rate(file_fps, 25)
+    assert 20 <= rate <= 31
+    ratio = rate / file_fps
+    assert rate == 25 or ratio.denominator == 1 or ratio.numerator == 1
+
+
+@given(
+    from_fps=st.sampled_from([Fraction(24), Fraction(30000, 1001), Fraction(25), Fraction(30)]),
+    num_frames=st.integers(1, 200),
+)
+def test_interpolated_features_keep_their_time(from_fps: Fraction, num_frames: int) -> None:
+    """Features that are their own times still are, but for half a step at the ends."""
+    count = max(1, math.ceil(Fraction(num_frames, 25) * from_fps))
+    times = ((torch.arange(count) + 0.5) / float(from_fps))[:, None]
+    found = at_rate(times, from_fps, 25, num_frames)[:, 0]
+    wanted = ((torch.arange(num_frames) + 0.5) / 25).clamp(float(times[0]), float(times[-1]))
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+
+
+def test_features_at_the_right_rate_are_returned_as_they_are() -> None:
+    features = torch.randn(40, 6)
+    assert at_rate(features, Fraction(25), 25, 40) is features

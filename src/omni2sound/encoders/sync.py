@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -23,6 +24,8 @@ from torch import Tensor, nn
 
 from omni2sound.errors import ConfigError, ShapeError
 
+_RATE_RANGE_FPS = (20, 31)
+"""Rates at which a network for 25 pictures a second is still given a file's own pictures."""
 LEVEL_FLOOR_DB = -60.0
 """Level of silence; levels are scaled from 0 here to 1 at full scale."""
 
@@ -135,6 +138,40 @@ class SyncEncoder(nn.Module):
         device = next(self.parameters()).device
         features_BTS, _ = self.forward(torch.as_tensor(frames_THWK, device=device)[None])
         return features_BTS[0].float()
+
+
+def even_rate(file_fps: Fraction, fps: int) -> Fraction:
+    """Rate near `fps` at which every picture of a file is taken equally often.
+
+    At other rates some pictures are taken twice or left out: a thing that moves evenly stops or
+    jumps there, as at an impact. It is a multiple of the file's rate or a whole part of it; if none
+    is near, `fps`.
+    """
+    near = max(1, round(file_fps / fps)), max(1, round(fps / file_fps))
+    rate = file_fps * near[1] / near[0]
+    low, high = (Fraction(limit, 25) * fps for limit in _RATE_RANGE_FPS)
+    return rate if low <= rate <= high else Fraction(fps)
+
+
+def at_rate(
+    features_TS: Tensor, from_fps: Fraction, to_fps: Fraction | int, num_frames: int
+) -> Tensor:
+    """Interpolate features in time; feature i lies at (i + 0.5) / fps, and ends are held.
+
+    Args:
+        features_TS: Features at `from_fps`, at least one.
+        from_fps: Features per second.
+        to_fps: Features per second of the result.
+        num_frames: Features of the result.
+    """
+    if from_fps == to_fps and num_frames == len(features_TS):
+        return features_TS
+    place = (torch.arange(num_frames, dtype=torch.float64) + 0.5) * float(from_fps / to_fps) - 0.5
+    place = place.clamp(0, len(features_TS) - 1)
+    before = place.floor().long()
+    after = (before + 1).clamp(max=len(features_TS) - 1)
+    part_T1 = (place - before)[:, None].to(features_TS)
+    return features_TS[before] * (1 - part_T1) + features_TS[after] * part_T1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)

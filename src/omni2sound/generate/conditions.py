@@ -20,6 +20,7 @@ V picture features, S sync features.
 from __future__ import annotations
 
 import logging
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,7 +40,7 @@ from omni2sound.encoders.registry import (
     at_latent_rate,
     load_synchformer,
 )
-from omni2sound.encoders.sync import SyncEncoder
+from omni2sound.encoders.sync import SyncEncoder, at_rate, even_rate
 from omni2sound.errors import ShapeError
 from omni2sound.generate.kinds import (
     all_kinds,
@@ -51,6 +52,7 @@ from omni2sound.generate.kinds import (
 )
 from omni2sound.generate.model import PipelineConfig
 from omni2sound.generate.windows import embed_in_chunks
+from omni2sound.media.info import probe
 from omni2sound.media.video import iter_frames
 from omni2sound.models.conditioning import Conditions
 from omni2sound.recognise.observe import Recogniser, Seen
@@ -247,9 +249,14 @@ class ConditionEncoder:
                 features_TS: Tensor = motion.embed(frames)
             return features_TS
         side = self.config.sync.frame_px
-        stream = iter_frames(video, fps=fps, size_px=(side, side), duration_s=duration_s)
+        shown = probe(video).video
+        rate = Fraction(fps) if shown is None else even_rate(shown.average_fps, fps)
+        stream = iter_frames(video, fps=rate, size_px=(side, side), duration_s=duration_s)
         with self._use("sync") as motion:
-            return embed_in_chunks(motion.embed, stream, chunk=_SYNC_CHUNK, margin=SYNC_MARGIN)
+            features_TS = embed_in_chunks(
+                motion.embed, stream, chunk=_SYNC_CHUNK, margin=SYNC_MARGIN
+            )
+        return at_rate(features_TS, rate, fps, math.ceil(Fraction(duration_s) * fps))
 
     def _conditions(
         self,
