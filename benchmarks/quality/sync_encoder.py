@@ -1,12 +1,14 @@
 """Does the sync encoder find what sounds, and how far is it from motion energy alone?
 
 Run:  python benchmarks/quality/sync_encoder.py --model embedded --corpus CORPUS [--split test]
-        [--scenes 200]
+        [--scenes 200] [--file-fps 24 30]
 
 *Strike*: in scenes with one on-screen strike among moving silent distractors the frame with the
 largest answer is compared with the truth. *All onsets*: in "main" scenes of 8 s every peak of
 the answer above a threshold is paired with the true onsets (those of `stage-v1`, within 0.1 s),
 at the threshold of the best F1, which is told; what lies in no event is a distractor's.
+With `--file-fps` only all onsets are scored, from pictures as files of these frame rates show them:
+taken at 25 a second, and at the rate of `encoders.sync.even_rate`, interpolated to 25 afterwards.
 Motion energy is the mean absolute change between neighbouring frames; "shuffled" scores each
 answer against another scene's truth.
 """
@@ -14,7 +16,9 @@ answer against another scene's truth.
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +28,12 @@ from omni2sound.bench.metrics.onsets import count_pairs
 from omni2sound.bench.metrics.scene_v1 import TrueEvent, true_events
 from omni2sound.bench.stats.bootstrap import bootstrap_mean, bootstrap_ratio
 from omni2sound.config import from_json
-from omni2sound.encoders.sync import SyncConfig, SyncEncoder
+from omni2sound.encoders.sync import SyncConfig, SyncEncoder, at_rate, even_rate
 from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.material.assets import SceneAssets
-from omni2sound.scenes.render.render import render_frames
-from omni2sound.scenes.scene import SceneKind
+from omni2sound.scenes.render.free import show_times
+from omni2sound.scenes.render.render import iter_frames_at, render_frames
+from omni2sound.scenes.scene import Scene, SceneKind
 from omni2sound.weights import load_card, load_part, resolve_model
 
 TOLERANCE_S = 0.1
@@ -47,6 +52,7 @@ def main() -> None:
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--file-fps", type=Fraction, nargs="+", default=[])
     args = parser.parse_args()
 
     card = load_card(resolve_model(args.model))
@@ -76,6 +82,20 @@ def main() -> None:
         return answers, energies, truths
 
     fps = encoder.config.fps
+    if args.file_fps:
+        scenes = [
+            draw_scene(
+                assets, split=args.split, seed=args.seed, index=i, kind="main", duration_s=MAIN_S
+            )
+            for i in range(args.scenes)
+        ]
+        print(f"all onsets within {TOLERANCE_S * 1000:.0f} ms, {args.scenes} {args.split} scenes")
+        for file_fps in args.file_fps:
+            for name, rate in (("25", Fraction(fps)), ("even", even_rate(file_fps, fps))):
+                answers = [answer_of_file(encoder, s, assets, file_fps, rate) for s in scenes]
+                truths = [true_events(scene, assets) for scene in scenes]
+                print(f"  file of {file_fps!s:10}  {name:5} {_best_f1(answers, truths, fps)}")
+        return
     answers, energies, truths = look("strike", STRIKE_S)
     truth = np.array([events[0].onset_s for events in truths])
     print(f"strike within {TOLERANCE_S * 1000:.0f} ms, {args.scenes} {args.split} scenes")
@@ -98,6 +118,18 @@ def main() -> None:
         ("motion energy", energies, truths),
     ):
         print(f"  {name:24s} {_best_f1(curves, events, fps)}")
+
+
+def answer_of_file(
+    encoder: SyncEncoder, scene: Scene, assets: SceneAssets, file_fps: Fraction, rate: Fraction
+) -> NDArray:
+    """The onset answer, 25 a second, from a file's pictures that are taken at `rate`."""
+    times = (np.arange(math.ceil(MAIN_S * rate)) + 0.5) / float(rate)
+    px, fps = encoder.config.frame_px, encoder.config.fps
+    shown = show_times(times, float(file_fps))
+    frames = np.stack(list(iter_frames_at(scene, assets, shown, height_px=px, width_px=px)))
+    features = at_rate(encoder.embed(frames), rate, fps, math.ceil(MAIN_S * fps))
+    return features[:, -2].numpy()
 
 
 def _best_f1(curves: Sequence[NDArray], truths: Sequence[Truth], fps: int) -> str:

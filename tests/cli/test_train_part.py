@@ -13,7 +13,7 @@ from omni2sound.errors import UserError
 @pytest.mark.parametrize(
     ("name", "options", "reason"),
     [
-        ("piano", {}, "known: autoencoder, oobleck, sync, sync-files, joint, tagger"),
+        ("piano", {}, "known: autoencoder, oobleck, band, sync, sync-files, joint, tagger"),
         ("joint", {"init_from": "embedded"}, "joint does not take --init-from"),
         ("joint", {"parts": "embedded"}, "joint does not take --parts"),
         ("sync", {"refit": True}, "sync does not take --refit"),

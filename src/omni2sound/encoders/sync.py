@@ -144,11 +144,10 @@ def even_rate(file_fps: Fraction, fps: int) -> Fraction:
     """Rate near `fps` at which every picture of a file is taken equally often.
 
     At other rates some pictures are taken twice or left out: a thing that moves evenly stops or
-    jumps there, as at an impact. It is a multiple of the file's rate or a whole part of it; if none
-    is near, `fps`.
+    jumps there, as at an impact. It is the file's rate or a whole part of it; if none is near,
+    `fps`. (Multiples were no better for files of 12 and 15 pictures a second.)
     """
-    near = max(1, round(file_fps / fps)), max(1, round(fps / file_fps))
-    rate = file_fps * near[1] / near[0]
+    rate = file_fps / max(1, round(file_fps / fps))
     low, high = (Fraction(limit, 25) * fps for limit in _RATE_RANGE_FPS)
     return rate if low <= rate <= high else Fraction(fps)
 
