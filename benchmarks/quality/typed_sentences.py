@@ -41,7 +41,7 @@ from omni2sound.bench.stats.bootstrap import bootstrap_difference, bootstrap_mea
 from omni2sound.encoders.base import TextEncoderBase
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.encoders.registry import TEXT_ENCODERS
-from omni2sound.generate.kinds import mean_states
+from omni2sound.generate.words.kinds import mean_states
 from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue
 from omni2sound.scenes.material.synthesis import SYNTHESIS

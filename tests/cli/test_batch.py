@@ -155,6 +155,33 @@ def test_a_job_is_done_again_for_another_video_model_or_precision(
     assert len(set(digests)) == 4
 
 
+def test_a_job_is_done_again_if_the_model_looks_into_videos_by_now(
+    folder: Path, model: Path
+) -> None:
+    """The card's default changes neither weights nor their digest, but the sound."""
+    write_jobs(folder, {"id": "a", "video": "clip.mp4", "steps": 1, "seed": 1, "output": "a.wav"})
+    before = reports(run_jobs(model, "--json"))[0]
+    card = json.loads((model / "card.json").read_text())
+    looking = card | {"defaults": card["defaults"] | {"recognise": True}}
+    (model / "card.json").write_text(json.dumps(looking))
+    try:
+        result = run_jobs(model, "--json", "--overwrite")
+    finally:
+        (model / "card.json").write_text(json.dumps(card))
+    after = json.loads(result.stdout)
+    assert after["request_sha256"] != before["request_sha256"]
+    assert "omni2sound: job 'a': seen: nothing that is known" in result.stderr
+
+
+def test_a_job_has_cues(folder: Path, model: Path) -> None:
+    cue = {"cues": ["0.1-0.3: a dog barks"], "duration_s": 0.5, "steps": 1}
+    write_jobs(folder, {"id": "a", **cue}, {"id": "bad", "cues": ["a dog"]})
+    result = run_jobs(model, "--json")
+    made = json.loads(result.stdout)
+    assert made["cues"] == [{"start_s": 0.1, "end_s": 0.3, "text": "a dog barks"}]
+    assert "job 'bad': cues: expected START-END: TEXT" in result.stderr
+
+
 def test_one_bad_job_fails_alone(folder: Path, model: Path) -> None:
     write_jobs(
         folder,

@@ -252,7 +252,7 @@ def test_pictures_are_encoded_again_on_request_only(folder: Path, model: Path) -
 
 def test_notes_name_options(folder: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A library user reads `prompt` in the sidecar's note, a shell user --prompt."""
-    monkeypatch.setattr("omni2sound.generate.pipeline._SILENT_DBFS", 200.0)
+    monkeypatch.setattr("omni2sound.generate.words.notes.SILENT_DBFS", 200.0)
     result = invoke(model, "clip.mp4", "-o", "clip.wav")
     assert result.exit_code == 0
     assert result.stderr.endswith("or say what should be heard with --prompt\n")

@@ -12,7 +12,7 @@ from omni2sound.encoders import base
 from omni2sound.encoders.registry import TEXT_ENCODERS
 from omni2sound.encoders.text import BgeTextEncoder, TextEncoder
 from omni2sound.errors import MissingPartError
-from omni2sound.generate.kinds import all_kinds, example_of, nearest, plain, uses_known_word
+from omni2sound.generate.words.kinds import all_kinds, example_of, named_kinds, nearest, plain
 from tests.generate.test_kinds import KNOWN, UNKNOWN
 
 installed = pytest.mark.skipif(
@@ -61,7 +61,7 @@ def test_its_own_threshold_tells_prompts_of_no_kind(encoder: BgeTextEncoder) -> 
     kinds, near = all_kinds(), TEXT_ENCODERS["bge-small"].near
 
     def is_near(prompt: str) -> bool:
-        if uses_known_word(prompt, kinds):
+        if named_kinds(prompt):
             return True
         tokens = encoder([plain(prompt), *map(example_of, kinds)])
         return not nearest(tokens, kinds, near=near)

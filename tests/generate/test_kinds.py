@@ -6,7 +6,7 @@ import pytest
 
 from omni2sound.encoders.registry import TEXT_ENCODERS
 from omni2sound.encoders.text import TextEncoder
-from omni2sound.generate.kinds import all_kinds, example_of, nearest, plain, uses_known_word
+from omni2sound.generate.words.kinds import all_kinds, example_of, named_kinds, nearest, plain
 
 KINDS = all_kinds()
 NEAR = TEXT_ENCODERS["minilm"].near
@@ -32,7 +32,7 @@ def encoder() -> TextEncoder:
 
 
 def is_near(encoder: TextEncoder, prompt: str) -> bool:
-    if uses_known_word(prompt, KINDS):
+    if named_kinds(prompt):
         return True
     return not nearest(encoder([plain(prompt), *map(example_of, KINDS)]), KINDS, near=NEAR)
 
@@ -49,7 +49,7 @@ def test_case_and_punctuation_change_nothing(encoder: TextEncoder) -> None:
 
 def test_each_kind_is_near_itself() -> None:
     for kind in KINDS:
-        assert uses_known_word(example_of(kind), KINDS), example_of(kind)
+        assert kind.class_id in named_kinds(example_of(kind)), example_of(kind)
 
 
 def test_the_nearest_are_three(encoder: TextEncoder) -> None:

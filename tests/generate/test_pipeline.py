@@ -24,8 +24,8 @@ from omni2sound.diffusion.samplers import SamplerConfig
 from omni2sound.encoders.sync import SyncConfig
 from omni2sound.errors import ConfigError, MediaError, ShapeError, UserError
 from omni2sound.generate.model import PipelineConfig
-from omni2sound.generate.pipeline import _quiet_notes
 from omni2sound.generate.request import MAX_DURATION_S, GenerationRequest, GenerationResult
+from omni2sound.generate.words.cues import Cue
 from omni2sound.media.video import iter_frames
 from omni2sound.models.conditioning import Conditions
 from omni2sound.recognise.observe import Seen, SeenThing
@@ -443,13 +443,66 @@ def test_a_long_video_keeps_its_pictures_masked_in_every_window(
     pipeline: Omni2SoundPipeline, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video = video_with_square(tmp_path / "long.mp4", duration_s=5)
-    seeing(pipeline, monkeypatch, DOG)
+    seeing(pipeline, monkeypatch, replace(DOG, end_s=5))
     recognised = pipeline(video=video, recognise=True)
     conditions = pipeline.encoder.encode(video, "A dog barks.", 5, pictures=False)
     assert conditions.vision_BTV is not None
     noise = replace(conditions, vision_BTV=torch.randn_like(conditions.vision_BTV))
     monkeypatch.setattr(pipeline.encoder, "encode", lambda *_, **__: noise)
     assert not differs(recognised, pipeline(video=video, recognise=True))
+
+
+def test_a_cue_sounds_in_its_span_and_nothing_elsewhere(
+    pipeline: Omni2SoundPipeline, video: Path
+) -> None:
+    """In a clip of 3 s, longer than the native window; half a fade may lie beyond the span."""
+    cue = Cue(start_s=1, end_s=2, text="a dog barks")
+    result = pipeline(cues=[cue], duration_s=3)
+    heard = np.abs(samples(result)[0])
+    assert heard[20_000:28_000].max() > 1e-4
+    assert not heard[:14_000].any()
+    assert not heard[34_500:].any()
+    assert result.facts()["cues"] == [asdict(cue)]
+    assert result.task == "T2A"
+    assert pipeline(video=video, cues=[replace(cue, start_s=0)]).task == "VT2A"
+
+
+def test_a_cue_for_the_whole_clip_is_a_prompt(pipeline: Omni2SoundPipeline, video: Path) -> None:
+    whole = Cue(start_s=0, end_s=9, text="rain")
+    for more in ({"duration_s": 1.0}, {"video": video, "recognise": False}):
+        told, cued = pipeline(prompt="rain", **more), pipeline(cues=[whole], **more)
+        assert samples(told).tobytes() == samples(cued).tobytes()
+
+
+def test_beside_a_prompt_a_cue_changes_its_span(pipeline: Omni2SoundPipeline, video: Path) -> None:
+    """With a video, a negative prompt and a scale for texts, all of which apply to both."""
+    dog = Cue(start_s=0.2, end_s=0.6, text="a dog barks")
+    more = {"video": video, "negative_prompt": "thunder", "text_guidance_scale": 2.0}
+    rain, both = pipeline(prompt="rain", **more), pipeline(prompt="rain", cues=[dog], **more)
+    assert differs(rain, both)
+    assert both.cues == (dog,)
+    assert both.text == "rain"
+
+
+def test_a_cue_after_the_end_is_refused(pipeline: Omni2SoundPipeline) -> None:
+    with pytest.raises(UserError, match="begins at 3 s, but the sound ends at 2 s"):
+        pipeline(cues=[Cue(start_s=3, end_s=4, text="rain")], duration_s=2)
+    with pytest.raises(UserError, match="cues: expected at most 32"):
+        GenerationRequest(cues=(Cue(start_s=0, end_s=1, text="rain"),) * 33)
+
+
+def test_a_scene_gives_a_bed_below_the_sound(
+    pipeline: Omni2SoundPipeline, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sea = replace(DOG, name="sea", sound="sea")
+    seeing(pipeline, monkeypatch, DOG, sea)
+    over, without = (
+        pipeline(video=video, recognise=True, ambience=ambience) for ambience in (True, False)
+    )
+    assert (over.ambience, without.ambience) == ("the sea rolls in", None)
+    assert over.facts()["ambience"] == "the sea rolls in"
+    bed = samples(over) - samples(without)
+    assert 0.001 < np.sqrt((bed**2).mean()) / np.sqrt((samples(without) ** 2).mean()) < 0.5
 
 
 @pytest.mark.parametrize(
@@ -460,14 +513,3 @@ def test_a_long_video_keeps_its_pictures_masked_in_every_window(
 def test_words_about_no_video_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError):
         GenerationRequest(prompt="rain", **wrong)
-
-
-def test_a_quiet_result_says_so(pipeline: Omni2SoundPipeline) -> None:
-    loud = torch.full((1, 16_000), 0.1)
-    assert _quiet_notes(loud, 16_000, asked_for=True) == ()
-    assert "nearly silent" in _quiet_notes(loud / 100, 16_000, asked_for=True)[0]
-    assert _quiet_notes(loud / 100, 16_000, asked_for=False) == ()
-    burst = torch.zeros(1, 80_000)
-    burst[:, 40_000:41_600] = 0.1  # a tenth of a second: the second around it counts
-    assert _quiet_notes(burst, 16_000, asked_for=True) == ()
-    assert "nearly silent" in _quiet_notes(torch.zeros(1, 100), 16_000, asked_for=True)[0]

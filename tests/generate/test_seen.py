@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from omni2sound.generate.seen import choose_words, describe
+from omni2sound.generate.words.cues import Cue
+from omni2sound.generate.words.seen import Words, describe
+from omni2sound.generate.words.seen import choose_words as choose
 from omni2sound.recognise.observe import Seen, SeenThing
 
 DOG = SeenThing(
@@ -19,6 +22,13 @@ PARKED = replace(CAR, moving=False, sounding=False, silent="it does not move")
 
 def seen(*things: SeenThing) -> Seen:
     return Seen(things=things, looked_s=(0.0, 1.0))
+
+
+def choose_words(
+    seen: Seen, prompt: str | None, names: Callable[[str, str], bool], ambience: bool = True
+) -> Words:
+    """The words of a clip of 4 s."""
+    return choose(seen, prompt, names, duration_s=4.0, ambience=ambience)
 
 
 def never(prompt: str, sound: str) -> bool:
@@ -72,3 +82,43 @@ def test_more_than_three_sounds_are_cut_and_that_is_said() -> None:
     words = choose_words(seen(*things), None, never)
     assert words.text == "A dog barks and a car drives and a bird sings."
     assert "left out: a train passes, a frog croaks" in words.notes[-1]
+
+
+def test_what_is_seen_in_a_part_sounds_only_there() -> None:
+    """One look missing at an end is no part; a glimpse gets two seconds."""
+    nearly = replace(DOG, start_s=1, end_s=3.5)
+    assert choose_words(seen(nearly), None, never).text == "A dog barks."
+    late = choose_words(seen(replace(DOG, start_s=2), CAR), None, never)
+    assert late.text == "A car drives."
+    assert late.cues == (Cue(start_s=2, end_s=4, text="a dog barks"),)
+    glimpse = choose_words(seen(replace(DOG, start_s=2, end_s=3)), None, never)
+    assert glimpse.cues == (Cue(start_s=1.5, end_s=3.5, text="a dog barks"),)
+    assert glimpse.text is None
+    assert not glimpse.pictures
+    assert not glimpse.silent
+
+
+def test_three_sounds_at_a_time_may_be_more_in_all() -> None:
+    early = [replace(DOG, sound=s, end_s=2) for s in ("dog", "car", "bird", "frog")]
+    late = [replace(DOG, sound=s, start_s=2) for s in ("train", "horse")]
+    words = choose_words(seen(*early, *late), None, never)
+    assert [cue.text for cue in words.cues] == [
+        "a dog barks", "a car drives", "a bird sings", "a train passes", "a horse neighs",
+    ]  # fmt: skip
+    assert "left out: a frog croaks" in words.notes[-1]
+
+
+SEA = replace(DOG, name="sea", sound="sea", prominence=0.9)
+
+
+def test_a_scene_is_a_bed_under_other_sounds_and_a_sound_where_it_is_alone() -> None:
+    words = choose_words(seen(SEA, DOG), None, never)
+    assert (words.text, words.ambience) == ("A dog barks.", "the sea rolls in")
+    asked = choose_words(seen(SEA), "a bell rings", never)
+    assert (asked.text, asked.ambience) == ("a bell rings", "the sea rolls in")
+    alone = choose_words(seen(SEA, PERSON), None, never)
+    assert (alone.text, alone.ambience) == ("The sea rolls in.", None)
+    without = choose_words(seen(SEA, DOG), None, never, ambience=False)
+    assert (without.text, without.ambience) == ("A dog barks.", None)
+    named = choose_words(seen(SEA), "waves on a beach", lambda *_: True)
+    assert (named.text, named.ambience) == ("waves on a beach", None)

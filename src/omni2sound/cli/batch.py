@@ -65,8 +65,8 @@ def batch(
     """Generate sound for each request of a file.
 
     A job has an id and any of: video, prompt, negative_prompt, duration_s, seed, steps, guidance,
-    text_guidance, recognise, seen, output. Finished jobs are skipped on the next run. A failing job
-    is reported and the others continue; the exit code is then 1.
+    text_guidance, recognise, seen, cues, ambience, output. Finished jobs are skipped on the next
+    run. A failing job is reported and the others continue; the exit code is then 1.
     """
     from omni2sound.cli.progress import progress_bar
     from omni2sound.generate.batch import Batch
@@ -102,6 +102,9 @@ def batch(
                 print(line, file=sys.stderr, flush=True)
             else:
                 count["skipped" if outcome.skipped else "made"] += 1
+                if outcome.report is not None and not outcome.skipped:
+                    for note in outcome.report.get("notes", ()):
+                        print(f"omni2sound: job {outcome.job_id!r}: {note}", file=sys.stderr)
                 if outcome.report is not None and (as_json or not outcome.skipped):
                     show(outcome.report, as_json=as_json)
             report(index, len(work))

@@ -11,13 +11,17 @@ Its three files are replaced on every run.
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from omni2sound.cli.options import PipelineDeviceOption
 from omni2sound.errors import MissingPartError, UserError
+
+if TYPE_CHECKING:
+    from omni2sound.generate.request import GenerationResult
 
 PROMPT = "a dog barks, then a bell rings"
 PROMPT_DURATION_S = 5.0
@@ -47,14 +51,22 @@ def demo(
     pipeline = PipelineOptions(device=device).load()
     with progress_bar(f"sound for {video.name}") as report:
         for_video = pipeline(video=video, seed=0, on_step=report)
+    tell(for_video)
     print(for_video.save(out / "demo.mp4", overwrite=True)["output"], flush=True)
 
     with progress_bar("sound for a sentence") as report:
         for_text = pipeline(prompt=PROMPT, duration_s=PROMPT_DURATION_S, seed=0, on_step=report)
+    tell(for_text)
     print(for_text.save(out / "demo_t2a.wav", overwrite=True)["output"], flush=True)
 
     draw(out / "demo.mp4", out / "demo.png", title=f"{video.name}, sound made by omni2sound")
     print(out / "demo.png")
+
+
+def tell(result: GenerationResult) -> None:
+    """Print notes on a result."""
+    for note in result.notes:
+        print(note, file=sys.stderr)
 
 
 def demo_video() -> Path:

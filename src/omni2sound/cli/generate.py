@@ -37,6 +37,7 @@ Examples:
   omni2sound generate street.mp4
   omni2sound generate --prompt "a dog barks" --duration 3 -o bark.wav
   omni2sound generate street.mp4 --prompt "rain" --text-guidance 4 -o rain.mp4
+  omni2sound generate --cue "0-3: rain falls" --cue "2-3: a dog barks" -o rain.wav
 """
 
 VideoArgument = Annotated[
@@ -111,6 +112,23 @@ SeenOption = Annotated[
         "Default: recognised.",
     ),
 ]
+CueOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--cue",
+        metavar="S-S: TEXT",
+        help='What should be heard in a span of seconds and only there, as "0.5-2: a dog barks"; '
+        "may be repeated. Default: none.",
+    ),
+]
+NoAmbienceOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-ambience",
+        help="Leave out the quiet bed that a recognised scene (sea, fire) gives under other "
+        "sounds. Default: a bed.",
+    ),
+]
 SeedOption = Annotated[
     int | None,
     typer.Option(
@@ -155,6 +173,8 @@ def generate(
     text_guidance_scale: TextGuidanceOption = None,
     no_recognise: NoRecogniseOption = False,
     seen: SeenOption = None,
+    cues: CueOption = None,
+    no_ambience: NoAmbienceOption = False,
     seed: SeedOption = None,
     takes: TakesOption = 1,
     sample_rate_hz: RateOption = None,
@@ -180,6 +200,7 @@ def generate(
     from omni2sound.generate.load import PipelineOptions
     from omni2sound.generate.output import OutputOptions, plan_outputs, save
     from omni2sound.generate.request import GenerationRequest, draw_seed
+    from omni2sound.generate.words.cues import parse_cue
 
     request = GenerationRequest(
         video=video,
@@ -191,6 +212,8 @@ def generate(
         text_guidance_scale=text_guidance_scale,
         recognise=False if no_recognise else None,
         seen=seen,
+        cues=tuple(parse_cue(line) for line in cues or ()),
+        ambience=not no_ambience,
         seed=draw_seed() if seed is None else seed,
         takes=takes,
         sample_rate_hz=sample_rate_hz,
@@ -211,10 +234,12 @@ def generate(
         low_memory=low_memory,
         lora=lora,
     ).load()
+    told: set[str] = set()
     with progress_bar("generating") as report:
         for path, result in zip(outputs, pipeline.run(request, on_step=report), strict=True):
-            for note in result.notes if result.seed == request.seed else ():
+            for note in [n for n in result.notes if n not in told]:
                 print(rename_fields(note, option_names(context.command)), file=sys.stderr)
+                told.add(note)  # what holds for all takes is told once
             show(save(result, path, video=video, options=options), as_json=as_json)
 
 

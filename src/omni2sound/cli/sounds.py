@@ -13,7 +13,7 @@ from omni2sound.cli.options import JsonOption
 
 def sounds(as_json: JsonOption = False) -> None:
     """List the kinds of sound that the bundled model knows."""
-    from omni2sound.generate.kinds import all_kinds, example_of
+    from omni2sound.generate.words.kinds import all_kinds, example_of
 
     kinds = all_kinds()
     if as_json:

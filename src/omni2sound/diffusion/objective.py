@@ -60,6 +60,13 @@ class Objective:
             return x_BLC - sigma * prediction_BLC
         return alpha * x_BLC - sigma * prediction_BLC
 
+    def prediction_of(self, x_BLC: Tensor, x0_BLC: Tensor, t_B: Tensor) -> Tensor:
+        """The prediction at x_t from which `to_data` gets these clean latents; t > 0."""
+        alpha, sigma = self.alpha_sigma(t_B)
+        if self.kind == "rectified":
+            return (x_BLC - x0_BLC) / sigma
+        return (alpha * x_BLC - x0_BLC) / sigma
+
     def draw_times(self, count: int, *, generator: torch.Generator) -> Tensor:
         """Draw logit-normal noise times (B,), on the generator's device."""
         normal = torch.randn(count, generator=generator, device=generator.device)

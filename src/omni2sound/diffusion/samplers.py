@@ -69,9 +69,10 @@ def sample(
     config: SamplerConfig,
     num_steps: int,
     generator: torch.Generator | list[torch.Generator] | None = None,
+    start_BLC: Tensor | None = None,
     on_step: OnStep | None = None,
 ) -> Tensor:
-    """Solve from noise to data.
+    """Solve from noise to data, or from data with some noise.
 
     Args:
         predict: (Guided) prediction of the network.
@@ -80,6 +81,8 @@ def sample(
         config: Solver and noise levels.
         num_steps: Number of network calls, >= 1.
         generator: Generator of the SDE solver, or one per sample; unused by the others.
+        start_BLC: Clean latents to which noise of the level `config.sigma_max` is added; only for
+            "v" models. None: noise alone.
         on_step: Progress callback.
 
     Raises:
@@ -101,8 +104,10 @@ def sample(
     else:
         scheduler.set_timesteps(num_steps, device=noise_BLC.device)
     x = noise_BLC
-    if wanted == "v":
+    if wanted == "v" and start_BLC is None:
         x = x * math.sqrt(float(scheduler.sigmas[0]) ** 2 + 1)
+    elif start_BLC is not None:
+        x = start_BLC + x * float(scheduler.sigmas[0])
     for i, timestep in enumerate(scheduler.timesteps):
         sigma = float(scheduler.sigmas[i])
         if wanted == "v":

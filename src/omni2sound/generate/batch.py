@@ -32,6 +32,7 @@ from omni2sound.generate.output import (
     save,
 )
 from omni2sound.generate.request import GenerationRequest, draw_seed
+from omni2sound.generate.words.cues import parse_cue
 from omni2sound.readers import loads, read_text
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,9 @@ class Job:
     text_guidance: float | None = None
     recognise: bool | None = None
     seen: str | None = None
+    cues: tuple[str, ...] = ()
+    """Each as "0.5-2: a dog barks"."""
+    ambience: bool = True
     rate: int | None = None
     mono: bool = False
     output: str | None = None
@@ -134,7 +138,7 @@ class Batch:
         self._lines = _read_jobs(self.path)
         self._pipeline = pipeline or PipelineOptions()
         self._options = output or OutputOptions()
-        self._model_sha256 = self._pipeline.model_sha256()
+        self._model_sha256, self._recognises = self._pipeline.identity()
         self._owners: dict[Path, str] = {}
         try:
             self.out_dir.mkdir(parents=True, exist_ok=True)
@@ -197,6 +201,8 @@ class Batch:
                 text_guidance_scale=job.text_guidance,
                 recognise=job.recognise,
                 seen=job.seen,
+                cues=tuple(parse_cue(line) for line in job.cues),
+                ambience=job.ambience,
                 sample_rate_hz=job.rate,
                 mono=job.mono,
                 seed=draw_seed() if job.seed is None else job.seed,
@@ -212,6 +218,7 @@ class Batch:
             model_sha256=self._model_sha256,
             dtype=self._pipeline.dtype,
             seed=job.seed,
+            recognises=self._recognises,
         )
         return _Plan(request=request, output=output, sha256=sha256)
 

@@ -35,6 +35,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.encoders.registry import (
     SynchformerPart,
     at_latent_rate,
@@ -42,16 +43,16 @@ from omni2sound.encoders.registry import (
 )
 from omni2sound.encoders.sync import SyncEncoder, at_rate, even_rate
 from omni2sound.errors import ShapeError
-from omni2sound.generate.kinds import (
+from omni2sound.generate.model import PipelineConfig
+from omni2sound.generate.windows import embed_in_chunks
+from omni2sound.generate.words.kinds import (
     all_kinds,
     example_of,
     mean_states,
+    named_kinds,
     nearest,
     plain,
-    uses_known_word,
 )
-from omni2sound.generate.model import PipelineConfig
-from omni2sound.generate.windows import embed_in_chunks
 from omni2sound.media.info import probe
 from omni2sound.media.video import iter_frames
 from omni2sound.models.conditioning import Conditions
@@ -61,7 +62,7 @@ from omni2sound.timebase import TimeBase
 
 _log = logging.getLogger(__name__)
 
-EncoderName = Literal["text", "vision", "sync", "recogniser"]
+EncoderName = Literal["text", "vision", "sync", "recogniser", "tagger"]
 
 _VISION_CHUNK = 32
 _SYNC_CHUNK = 250
@@ -117,6 +118,7 @@ class ConditionEncoder:
             "vision": lambda: config.vision.spec.load(device, published=published, dtype=dtype),
             "sync": lambda: load_synchformer(device, published=published),
             "recogniser": lambda: Recogniser.load(device, dtype=dtype),
+            "tagger": YamNet.load,
             **(loaders or {}),
         }
 
@@ -176,8 +178,47 @@ class ConditionEncoder:
         made = self._conditions(vision_BTV, sync_BTS, prompts, duration_s, batch=1)
         if vision_BTV is None or pictures:
             return made
-        unseen_BT = torch.zeros(vision_BTV.shape[:2], dtype=torch.bool, device=self.device)
-        return replace(made, vision_mask_BT=unseen_BT)
+        return replace(made, vision_mask_BT=self._unseen(vision_BTV))
+
+    def _unseen(self, vision_BTV: Tensor) -> Tensor:
+        """Mask (B, T) of pictures of which none is given."""
+        return torch.zeros(vision_BTV.shape[:2], dtype=torch.bool, device=self.device)
+
+    def encode_each(
+        self,
+        video: Path | None,
+        texts: Sequence[str | None],
+        duration_s: float | Fraction,
+        *,
+        pictures: Sequence[bool],
+    ) -> list[Conditions]:
+        """Encode a video once, beside each of several texts (B = 1); see `encode`.
+
+        Args:
+            video: A video or a still picture; None without.
+            texts: What should be heard; None without.
+            duration_s: Seconds of sound.
+            pictures: Whether picture tokens are given, for each text.
+
+        Raises:
+            MediaError: The video can't be read.
+        """
+        if len(texts) == 1:
+            return [self.encode(video, texts[0], duration_s, pictures=pictures[0])]
+        shown = None
+        if video is not None:
+            shown = self.encode(video, None, duration_s, pictures=any(pictures))
+        made = []
+        for text, has_pictures in zip(texts, pictures, strict=True):
+            told = None if text is None else self.encode(None, text, duration_s)
+            both = told if shown is None else shown
+            assert both is not None  # without a video there is a text
+            if shown is not None and told is not None:
+                both = replace(shown, text_BTE=told.text_BTE, text_mask_BT=told.text_mask_BT)
+            if both.vision_BTV is not None and not has_pictures:
+                both = replace(both, vision_mask_BT=self._unseen(both.vision_BTV))
+            made.append(both)
+        return made
 
     def recognise(self, video: Path, duration_s: float | Fraction) -> Seen:
         """Recognise what a video shows; see `Recogniser.observe`.
@@ -190,6 +231,12 @@ class ConditionEncoder:
             seen: Seen = recogniser.observe(video, duration_s)
         return seen
 
+    @contextmanager
+    def tagger(self) -> Iterator[YamNet]:
+        """Yield the tagger for notes on what came out."""
+        with self._use("tagger") as tagger:
+            yield tagger
+
     def names(self, prompt: str, sound: str) -> bool:
         """Whether a prompt already names a sound, by the similarity of their mean states."""
         with self._use("text") as texts:
@@ -200,7 +247,7 @@ class ConditionEncoder:
     def nearest_kinds(self, prompt: str) -> tuple[SoundClass, ...]:
         """The nearest kinds of sound of a prompt that is near none; nothing if it is near one."""
         kinds = all_kinds()
-        if uses_known_word(prompt, kinds):
+        if named_kinds(prompt):
             return ()
         with self._use("text") as texts:
             tokens = texts([plain(prompt), *map(example_of, kinds)])

@@ -4,19 +4,23 @@ In:   the transformer, conditions of a whole clip, guidance scales.
 Out:  `Predict`: a function from a noisy latent and its time to the network's prediction.
 
 The network sees a clip whole up to its native window, and in overlapping windows beyond
-(`windows.joint_prediction`). Conditions are prepared once and not at each step.
+(`windows.joint_prediction`). Conditions are prepared once and not at each step. Where texts change
+within a clip (`cues`), each text has a window of its own: measured, a bark that is asked for in two
+seconds comes far more surely in a window of these two seconds than in one of the whole clip.
 
-Shape suffixes: B batch, W windows, L latent frames, C latent channels.
+Shape suffixes: B batch, W windows, K texts, L latent frames, C latent channels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from omni2sound.diffusion.guidance import Predict, guide, guide_separately
+from omni2sound.diffusion.objective import Objective
 from omni2sound.generate.conditions import window_of
 from omni2sound.generate.windows import joint_prediction, window_starts
 from omni2sound.models.conditioning import Conditions
@@ -25,6 +29,8 @@ from omni2sound.timebase import TimeBase
 
 _WINDOW_OVERLAP_S = 2
 _WINDOWS_PER_CALL = 4
+_LEAST_WINDOW_S = 2
+"""Shorter clips were never trained on; a shorter passage lies within a window of this length."""
 _MAX_CACHED_WINDOWS = 32
 """Prepared conditions of one window take some megabytes; beyond this many (minutes of
 video) they are prepared again at each step, for a few percent of its time."""
@@ -37,6 +43,7 @@ class GuidedNetwork:
     Attributes:
         dit: The transformer.
         dtype: Precision of its inputs; predictions are float32.
+        objective: What the network predicts.
         timebase: Rates of latents and pictures.
         window_s: The native window, the longest clip that the network sees whole, in seconds.
         scale: Guidance scale; 1 is no guidance.
@@ -45,6 +52,7 @@ class GuidedNetwork:
 
     dit: DiT
     dtype: torch.dtype
+    objective: Objective
     timebase: TimeBase
     window_s: float
     scale: float
@@ -83,6 +91,61 @@ class GuidedNetwork:
         return joint_prediction(
             predict_windows, starts, num_frames, window=window, windows_per_call=_WINDOWS_PER_CALL
         )
+
+    @torch.inference_mode()
+    def over_passages(
+        self,
+        conditions: Sequence[Conditions],
+        negative: Conditions | None,
+        num_frames: int,
+        *,
+        shares_KL: Tensor,
+        silence_C: Tensor,
+    ) -> Predict:
+        """Prepare the prediction for a clip whose text changes.
+
+        In each latent frame it is the mean of the texts' predictions, weighted by their shares;
+        what is missing from 1 is the prediction that leads to silence. A single text that has
+        all of the clip gives what `over_clip` gives.
+
+        Args:
+            conditions: Conditions of the whole clip with each text, B = 1.
+            negative: Conditions in place of the null branch of guidance.
+            num_frames: Latent frames of the clip.
+            shares_KL: Share of each text in each latent frame.
+            silence_C: The latent frame of silence.
+        """
+        if len(conditions) == 1 and bool((shares_KL == 1).all()):
+            return self.over_clip(conditions[0], negative, num_frames)
+        parts = []
+        for whole, share_L in zip(conditions, shares_KL, strict=True):
+            begin, end = self._span(share_L)
+            cut, away = (
+                None if c is None else window_of(c, self.timebase, [begin], window=end - begin)
+                for c in (whole, negative)
+            )
+            assert cut is not None
+            predict = self.over_clip(cut, away, end - begin)
+            parts.append((begin, end, share_L[begin:end, None], predict))
+        silent_L1 = (1 - shares_KL.sum(dim=0).clamp(0, 1))[:, None]
+
+        def predict_mixed(x_BLC: Tensor, t_B: Tensor) -> Tensor:
+            mixed_BLC = torch.zeros_like(x_BLC)
+            for begin, end, share_L1, predict in parts:
+                part_BLC = predict(x_BLC[:, begin:end].contiguous(), t_B)
+                mixed_BLC[:, begin:end] += share_L1.to(x_BLC) * part_BLC
+            quiet_BLC = self.objective.prediction_of(x_BLC, silence_C.to(x_BLC), t_B)
+            return mixed_BLC + silent_L1.to(x_BLC) * quiet_BLC
+
+        return predict_mixed
+
+    def _span(self, share_L: Tensor) -> tuple[int, int]:
+        """First frame and end of a text's window: all its passages, and no less than trained on."""
+        acting = share_L.nonzero()[:, 0]
+        begin, end = int(acting[0]), int(acting[-1]) + 1
+        least = min(self.timebase.num_latent_frames(_LEAST_WINDOW_S), len(share_L))
+        begin = max(0, min(begin - (least - (end - begin)) // 2, begin, len(share_L) - least))
+        return begin, max(end, begin + least)
 
     def _over_window(
         self, conditions: Conditions, negative: Conditions | None, num_frames: int

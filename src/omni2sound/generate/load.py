@@ -40,8 +40,11 @@ class PipelineOptions:
         if self.low_memory and self.dtype == "auto":
             object.__setattr__(self, "dtype", "bfloat16")
 
-    def model_sha256(self) -> str:
-        """Digest of the model together with the adapter.
+    def identity(self) -> tuple[str, bool]:
+        """Digest of the model together with the adapter, and whether it looks into videos.
+
+        The latter is a default that may change without the weights, so the digest has no part of
+        it.
 
         Raises:
             MissingPartError: There is no such model.
@@ -49,11 +52,12 @@ class PipelineOptions:
             IntegrityError: A file's bytes are not those that the model's card recorded.
         """
         card = load_card(resolve_model(self.model, component="dit"))
+        recognises = bool(card.defaults.get("recognise", False))
         if self.lora is None:
-            return card.sha256
+            return card.sha256, recognises
         from omni2sound.models.lora import load_adapter
 
-        return load_adapter(self.lora).sha256
+        return load_adapter(self.lora).sha256, recognises
 
     def load(self) -> Omni2SoundPipeline:
         """Load the pipeline; the time of imports counts as loading in its first result.

@@ -226,6 +226,7 @@ def request_sha256(
     model_sha256: str,
     dtype: str,
     seed: int | None,
+    recognises: bool,
     copied: Path | None = None,
 ) -> str:
     """Digest of everything that decides what an output holds, the video's bytes included.
@@ -236,10 +237,11 @@ def request_sha256(
         model_sha256: Digest of the model.
         dtype: Name of the precision as asked.
         seed: The seed as asked; None if it was left open.
+        recognises: Whether the video is looked into where the request does not say.
         copied: The video whose picture is copied. Default: the request's.
     """
     video = None if request.video is None else file_sha256(request.video)
-    asked = {
+    asked: dict[str, Any] = {
         "video": video,
         "prompt": request.prompt,
         "negative_prompt": request.negative_prompt,
@@ -259,14 +261,19 @@ def request_sha256(
         del asked["text_guidance"]  # as in digests from before the field existed
     if copied is not None and (sha256 := file_sha256(copied)) != video:
         asked["copied_video"] = sha256
-    if request.recognise is not None:
-        asked["recognise"] = request.recognise
+    looks = recognises if request.recognise is None else request.recognise
+    if looks and video is not None and request.seen is None:
+        asked["recognise"] = True
     if request.seen is not None:
         asked["seen"] = request.seen
     if request.sample_rate_hz is not None:
         asked["sample_rate_hz"] = request.sample_rate_hz
     if request.mono:
         asked["mono"] = True
+    if request.cues:
+        asked["cues"] = [asdict(cue) for cue in request.cues]
+    if not request.ambience:
+        asked["ambience"] = False
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
@@ -304,6 +311,7 @@ def save(
             model_sha256=result.model_sha256,
             dtype=result.dtype,
             seed=result.seed,
+            recognises=result.seen is not None,
             copied=copied,
         )
         more_facts = {"request_sha256": digest}

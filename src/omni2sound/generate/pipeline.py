@@ -12,10 +12,10 @@ Shape suffixes: B batch, L latent frames, C latent channels, N samples.
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -24,31 +24,34 @@ from torch import Tensor
 
 from omni2sound.diffusion.guidance import Predict
 from omni2sound.diffusion.samplers import OnStep, sample
-from omni2sound.encoders.registry import SynchformerPart
 from omni2sound.errors import ShapeError, UserError
 from omni2sound.generate.conditions import ConditionEncoder
 from omni2sound.generate.finish import finish
+from omni2sound.generate.going_on import NOISE, NUM_STEPS, fill, goes_on, silent_frame, spans_of
 from omni2sound.generate.guided import GuidedNetwork
-from omni2sound.generate.kinds import example_of
 from omni2sound.generate.model import Model, load_model
 from omni2sound.generate.offload import Offloader
 from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
-from omni2sound.generate.seen import Words, choose_words
 from omni2sound.generate.windows import decode_in_chunks
-from omni2sound.media.files import shown_name
-from omni2sound.media.samples import Audio
+from omni2sound.generate.words.cues import Cue
+from omni2sound.generate.words.plan import Plan, clip_duration, make_plan
+from omni2sound.models.autoencoder import MelPcaAutoencoder
 from omni2sound.models.conditioning import Conditions
 from omni2sound.models.lora import Adapter, load_adapter
-from omni2sound.recognise.observe import Seen
 from omni2sound.runtime import resolve_device, resolve_dtype
-
-logger = logging.getLogger(__name__)
 
 _DECODE_CHUNK_S = 20
 _DECODE_MARGIN_S = 1
 _DECODE_FADE_S = Fraction(1, 5)
-_SILENT_DBFS = -50
-"""Level of the loudest second below which a sound counts as silent."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Layer:
+    """One sound of those that are mixed to a result, for a batch of clips."""
+
+    predict: Predict
+    spans: Sequence[Sequence[tuple[int, int]]]
+    """Of each clip, the spans of latent frames in which its sound goes on."""
 
 
 class Omni2SoundPipeline:
@@ -182,6 +185,8 @@ class Omni2SoundPipeline:
         text_guidance_scale: float | None = None,
         recognise: bool | None = None,
         seen: str | None = None,
+        cues: Sequence[Cue] = (),
+        ambience: bool = True,
         seed: int = 0,
         sample_rate_hz: int | None = None,
         mono: bool = False,
@@ -202,6 +207,8 @@ class Omni2SoundPipeline:
             recognise: Whether what the video shows is recognised and added to the prompt in
                 words. Default: the model's.
             seen: What the video shows, in words, in place of recognition.
+            cues: What should be heard in spans of the clip, and only there.
+            ambience: Whether a scene that is recognised gives a quiet bed under other sounds.
             seed: Random seed; equal seeds give equal sounds on one machine.
             sample_rate_hz: Samples per second, 8000 to 192,000. Default: the model's.
             mono: One channel. Default: for the bundled model stereo for a video, mono for a
@@ -222,6 +229,8 @@ class Omni2SoundPipeline:
             text_guidance_scale=text_guidance_scale,
             recognise=recognise,
             seen=seen,
+            cues=tuple(cues),
+            ambience=ambience,
             seed=seed,
             sample_rate_hz=sample_rate_hz,
             mono=mono,
@@ -248,38 +257,25 @@ class Omni2SoundPipeline:
         request.check_negative_prompt(scale)
         steps = request.num_inference_steps
         num_steps = defaults.steps if steps is None else steps
-        duration = self._duration(request)
+        duration = clip_duration(request, self.model)
         begin = time.perf_counter()
-        seen, words = self._words(request, duration)
-        notes = (*words.notes, *self._prompt_notes(request))
+        plan = make_plan(request, duration, self.model, self.encoder)
         encode_s = time.perf_counter() - begin
-        conditions, negative, more_s = self._encode(request, words, duration)
+        layers, more_s = self._layers(request, plan, duration, scale)
         encode_s += more_s
-        with self.offloader.use("dit"):
-            network = self._network(scale, request.text_guidance_scale)
-            predict = network.over_clip(conditions, negative, self._num_frames(duration))
-        rate_hz = self.model.config.timebase.sample_rate_hz
         for take in range(request.takes):
+            seed = request.seed + take
 
             def step(done: int, total: int, take: int = take) -> None:
                 if on_step is not None:
                     on_step(take * total + done, request.takes * total)
 
             begin = time.perf_counter()
-            with self.offloader.use("dit"):
-                latents_BLC = self._sample(
-                    predict, duration, [request.seed + take], num_steps, step
-                )
+            latents = [self._sample(layer, duration, [seed], num_steps, step) for layer in layers]
             sampled = time.perf_counter()
-            samples_BN = self._decode(latents_BLC, duration)
-            if words.silent:
-                samples_BN = torch.zeros_like(samples_BN)
-            audio = finish(
-                self.model,
-                request,
-                Audio(samples_CN=samples_BN.numpy(), sample_rate_hz=rate_hz),
-                seen,
-            )
+            sounds = [self._decode(x, duration).numpy() for x in latents]
+            mixed = plan.mix(sounds, duration, self.model.config.timebase)
+            audio = finish(self.model, request, mixed, plan.seen)
             timings = Timings(
                 load_s=self.pending_load_s,
                 encode_s=encode_s,
@@ -290,16 +286,18 @@ class Omni2SoundPipeline:
             yield GenerationResult(
                 audio=audio,
                 request=request,
-                seed=request.seed + take,
+                seed=seed,
                 num_inference_steps=num_steps,
                 guidance_scale=scale,
                 model=self.model.name,
                 model_sha256=self.sha256,
                 dtype=self.dtype_name,
                 timings=timings,
-                seen=seen,
-                text=words.text,
-                notes=(*notes, *_quiet_notes(samples_BN, rate_hz, asked_for=not words.silent)),
+                seen=plan.seen,
+                text=plan.words.text,
+                cues=plan.cues,
+                ambience=plan.words.ambience,
+                notes=(*plan.notes, *plan.notes_on(mixed, self.encoder)),
             )
 
     def generate_batch(
@@ -312,6 +310,7 @@ class Omni2SoundPipeline:
         guidance: float | None = None,
         text_guidance: float | None = None,
         negative: Conditions | None = None,
+        texts: Sequence[str | None] | None = None,
         on_step: OnStep | None = None,
     ) -> Tensor:
         """Generate waveforms (B, N) on the CPU for clips of one length, at the autoencoder's rate.
@@ -324,6 +323,8 @@ class Omni2SoundPipeline:
             guidance: Guidance scale. Default: the model's.
             text_guidance: Guidance scale of the text beside pictures. Default: `guidance`.
             negative: Conditions in place of the null branch of guidance.
+            texts: Texts of the clips: continuous sounds that they name go on over the whole clip,
+                as in `run`. Default: sounds end where the model ends them.
             on_step: Called with (steps done, steps in all).
 
         Raises:
@@ -352,34 +353,15 @@ class Omni2SoundPipeline:
         network = self._network(defaults.guidance if guidance is None else guidance, text_guidance)
         num_steps = defaults.steps if num_steps is None else num_steps
         with self.offloader.use("dit"):
-            predict = network.over_clip(conditions, negative, self._num_frames(duration))
-            latents_BLC = self._sample(predict, duration, seeds, num_steps, on_step)
+            num_frames = self._num_frames(duration)
+            predict = network.over_clip(conditions, negative, num_frames)
+            whole = [(0, num_frames)]
+            spans = [whole if self._goes_on and goes_on(t) else [] for t in texts or ()]
+        layer = _Layer(predict=predict, spans=spans or [[]] * len(seeds))
+        latents_BLC = self._sample(layer, duration, seeds, num_steps, on_step)
         return self._decode(latents_BLC, duration)
 
     # --- its steps -------------------------------------------------------------------
-
-    def _duration(self, request: GenerationRequest) -> Fraction:
-        """Seconds of sound to make."""
-        duration = request.resolve_duration(self.model.defaults.duration_s)
-        if request.video is None:
-            return duration
-        asked_s, longest_s = request.duration_s, self.model.defaults.max_duration_s
-        # Lengths of videos are not round: less than a frame's time is no cut.
-        if asked_s is not None and asked_s - duration > 0.05:
-            logger.warning(
-                "%s: lasts %.2f s; the sound ends with it, not after the %.2f s that were asked "
-                "for",
-                shown_name(request.video),
-                float(duration),
-                asked_s,
-            )
-        if isinstance(self.model.config.sync, SynchformerPart) and duration > longest_s:
-            # Its features start with the clip; windows of them mean nothing.
-            raise UserError(
-                f"this model makes sound for up to {longest_s:g} s of video, "
-                f"got {float(duration):g} s; cut the video, or give a shorter `duration_s`"
-            )
-        return duration
 
     def _num_frames(self, duration: Fraction) -> int:
         num_frames = self.model.config.timebase.num_latent_frames(duration)
@@ -389,50 +371,55 @@ class Omni2SoundPipeline:
             )
         return num_frames
 
-    def _words(self, request: GenerationRequest, duration: Fraction) -> tuple[Seen | None, Words]:
-        """What the video shows, and the text that the model is given."""
-        if request.seen is not None:
-            texts = [text for text in (request.prompt, request.seen) if text is not None]
-            return None, Words(text=". ".join(texts), pictures=False, silent=False)
-        asked = request.recognise
-        wanted = self.model.defaults.recognise if asked is None else asked
-        if request.video is None or not wanted:
-            return None, Words(text=request.prompt, pictures=True, silent=False)
-        seen = self.encoder.recognise(request.video, duration)
-        return seen, choose_words(seen, request.prompt, self.encoder.names)
+    @property
+    def _goes_on(self) -> bool:
+        """Whether continuous sounds are made to go on: only of models of the catalogue's kinds."""
+        fits = isinstance(self.model.autoencoder, MelPcaAutoencoder)
+        return fits and self.model.defaults.recognise and self.model.config.objective.kind == "v"
 
-    def _prompt_notes(self, request: GenerationRequest) -> tuple[str, ...]:
-        """What to say of a prompt beyond the kinds of sound that the bundled model knows."""
-        if request.prompt is None or not self.model.defaults.recognise:
-            return ()
-        kinds = self.encoder.nearest_kinds(request.prompt)
-        if not kinds:
-            return ()
-        examples = ", ".join(f'"{example_of(kind)}"' for kind in kinds)
-        return (
-            f"{request.prompt[:60]!r} is near none of the kinds of sound that the model knows; the "
-            f"nearest are {examples}; all of them: omni2sound sounds",
-        )
-
-    def _encode(
-        self, request: GenerationRequest, words: Words, duration: Fraction
-    ) -> tuple[Conditions, Conditions | None, float]:
-        """Conditions, those of the negative prompt, and the seconds without loading."""
+    def _layers(
+        self, request: GenerationRequest, plan: Plan, duration: Fraction, scale: float
+    ) -> tuple[list[_Layer], float]:
+        """The sound and its bed, ready to be sampled, and the seconds without loading."""
         begin = time.perf_counter()
-        conditions = self.encoder.encode(
-            request.video, words.text, duration, pictures=words.pictures
-        )
+        num_frames, score, layers = self._num_frames(duration), plan.score, []
         negative = None
         if request.has_negative_prompt:
             negative = self.encoder.encode(None, request.negative_prompt, duration)
+        if not plan.silent:
+            beside = plan.seen is None and request.seen is None  # pictures, even beside a text
+            given = [plan.words.pictures and (beside or text is None) for text in score.texts]
+            each = self.encoder.encode_each(request.video, score.texts, duration, pictures=given)
+            network = self._network(scale, request.text_guidance_scale)
+            silence_C = torch.zeros(self.model.config.dit.latent_dim)
+            if not score.is_plain:
+                with self.offloader.use("autoencoder"):
+                    silence_C = silent_frame(self.model.autoencoder, self.device)
+            with self.offloader.use("dit"):
+                predict = network.over_passages(
+                    each,
+                    negative,
+                    num_frames,
+                    shares_KL=torch.from_numpy(score.shares_KL),
+                    silence_C=silence_C.to(self.device),
+                )
+            seen_only = request.video is not None and plan.words.pictures
+            spans = spans_of(score) if self._goes_on and not seen_only else []
+            layers.append(_Layer(predict=predict, spans=[spans]))
+        if plan.words.ambience is not None:
+            told = self.encoder.encode(None, plan.words.ambience, duration)
+            with self.offloader.use("dit"):
+                predict = self._network(scale, None).over_clip(told, None, num_frames)
+            layers.append(_Layer(predict=predict, spans=[[(0, num_frames)]]))
         load_s = self.encoder.collect_load_s()
         self.pending_load_s += load_s
-        return conditions, negative, time.perf_counter() - begin - load_s
+        return layers, time.perf_counter() - begin - load_s
 
     def _network(self, scale: float, text_scale: float | None) -> GuidedNetwork:
         return GuidedNetwork(
             dit=self.model.dit,
             dtype=self.dtype,
+            objective=self.model.config.objective,
             timebase=self.model.config.timebase,
             window_s=self.model.defaults.max_duration_s,
             scale=scale,
@@ -442,7 +429,7 @@ class Omni2SoundPipeline:
     @torch.inference_mode()
     def _sample(
         self,
-        predict: Predict,
+        layer: _Layer,
         duration: Fraction,
         seeds: Sequence[int],
         num_steps: int,
@@ -451,18 +438,45 @@ class Omni2SoundPipeline:
         shape = (self._num_frames(duration), self.model.config.dit.latent_dim)
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
         noise_BLC = torch.stack([torch.randn(shape, generator=g) for g in generators])
-        latents_BLC = sample(
-            predict,
-            noise_BLC.to(self.device),
-            objective=self.model.config.objective,
-            config=self.model.config.sampler,
-            num_steps=num_steps,
-            generator=generators,
-            on_step=on_step,
-        )
+        with self.offloader.use("dit"):
+            latents_BLC = sample(
+                layer.predict,
+                noise_BLC.to(self.device),
+                objective=self.model.config.objective,
+                config=self.model.config.sampler,
+                num_steps=num_steps,
+                generator=generators,
+                on_step=on_step,
+            )
+        if any(layer.spans):
+            latents_BLC = self._go_on(layer, latents_BLC, generators)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)  # or its time would be counted as decoding
         return latents_BLC
+
+    def _go_on(
+        self, layer: _Layer, latents_BLC: Tensor, generators: list[torch.Generator]
+    ) -> Tensor:
+        """Let continuous sounds fill their spans; see `going_on`."""
+        autoencoder = self.model.autoencoder
+        assert isinstance(autoencoder, MelPcaAutoencoder)
+
+        def denoise(noise_BLC: Tensor, start_BLC: Tensor) -> Tensor:
+            with self.offloader.use("dit"):
+                return sample(
+                    layer.predict,
+                    noise_BLC.to(self.device),
+                    objective=self.model.config.objective,
+                    config=replace(self.model.config.sampler, sigma_max=NOISE),
+                    num_steps=NUM_STEPS,
+                    generator=generators,
+                    start_BLC=start_BLC.to(self.device),
+                ).cpu()
+
+        with self.offloader.use("autoencoder"):
+            level_BL = autoencoder.level_from_latents(latents_BLC).cpu()
+        filled_BLC = fill(latents_BLC.cpu(), level_BL.numpy(), layer.spans, generators, denoise)
+        return filled_BLC.to(self.device)
 
     @torch.inference_mode()
     def _decode(self, latents_BLC: Tensor, duration: Fraction) -> Tensor:
@@ -482,18 +496,3 @@ class Omni2SoundPipeline:
                     fade=timebase.num_latent_frames(_DECODE_FADE_S),
                 )[None]
         return samples_BN[:, : timebase.num_samples(duration)]
-
-
-def _quiet_notes(samples_BN: Tensor, rate_hz: int, *, asked_for: bool) -> tuple[str, ...]:
-    """What to say of a sound that nobody will hear."""
-    window = min(rate_hz, samples_BN.shape[1])
-    power_BN = torch.nn.functional.avg_pool1d(
-        samples_BN[:, None] ** 2, window, stride=max(1, window // 10)
-    )
-    level_db = 10 * torch.log10(power_BN.max().clamp_min(1e-12))
-    if not asked_for or level_db >= _SILENT_DBFS:
-        return ()
-    return (
-        f"the sound is nearly silent: its loudest second is at {float(level_db):.0f} dBFS; try "
-        "another seed, or say what should be heard with `prompt`",
-    )

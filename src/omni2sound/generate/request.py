@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from omni2sound.config import checked_number
 from omni2sound.errors import MediaError, UserError
 from omni2sound.files import as_path
+from omni2sound.generate.words.cues import MAX_CUES, Cue
 from omni2sound.media.files import VIDEO_SUFFIXES, shown_name
 from omni2sound.media.info import probe
 from omni2sound.media.samples import Audio
@@ -82,6 +83,11 @@ class GenerationRequest:
     model's default."""
     seen: str | None = None
     """What the video shows, in words, in place of recognition."""
+    cues: tuple[Cue, ...] = ()
+    """What should be heard in spans of the clip, and only there; beside a prompt, which acts
+    everywhere. Where neither acts and no picture says anything, the sound is silent."""
+    ambience: bool = True
+    """Whether a scene that is recognised (the sea, a fire) gives a quiet bed under other sounds."""
     seed: int = 0
     """Random seed of the first take; each further one adds 1."""
     takes: int = 1
@@ -101,7 +107,12 @@ class GenerationRequest:
             value = getattr(self, name)
             if value is not None and not isinstance(value, kind):
                 raise UserError(f"expected {expected}, got {repr(value)[:80]}", field=name)
-        if self.video is None and self.prompt is None:
+        self._check_cues()
+        if not isinstance(self.ambience, bool):
+            raise UserError(
+                f"expected True or False, got {repr(self.ambience)[:80]}", field="ambience"
+            )
+        if self.video is None and self.prompt is None and not self.cues:
             raise UserError("nothing to generate from; give a video, a prompt or both")
         self._check_texts()
         self._check_numbers()
@@ -119,9 +130,16 @@ class GenerationRequest:
                 field="text_guidance_scale",
             )
 
+    def _check_cues(self) -> None:
+        if not isinstance(self.cues, tuple) or not all(isinstance(c, Cue) for c in self.cues):
+            raise UserError(f"expected cues, got {repr(self.cues)[:80]}", field="cues")
+        if len(self.cues) > MAX_CUES:
+            raise UserError(f"expected at most {MAX_CUES}, got {len(self.cues)}", field="cues")
+
     def _check_texts(self) -> None:
-        for name in ("prompt", "negative_prompt", "seen"):
-            text = getattr(self, name) or ""
+        texts = [(name, getattr(self, name)) for name in ("prompt", "negative_prompt", "seen")]
+        for name, text in [*texts, *(("cues", cue.text) for cue in self.cues)]:
+            text = text or ""
             if len(text) > MAX_PROMPT_CHARS:
                 raise UserError(
                     f"expected at most {MAX_PROMPT_CHARS} characters, got {len(text)}", field=name
@@ -171,7 +189,7 @@ class GenerationRequest:
         """Inputs and output: V video, T text, A audio."""
         if self.video is None:
             return "T2A"
-        return "V2A" if self.prompt is None else "VT2A"
+        return "V2A" if self.prompt is None and not self.cues else "VT2A"
 
     def resolve_duration(self, default_s: float) -> Fraction:
         """Return the seconds of sound to generate, after a look into the video.
@@ -248,7 +266,11 @@ class GenerationResult:
     seen: Seen | None = None
     """What was recognised in the video; None if nothing was looked for."""
     text: str | None = None
-    """What the text branch was given: the prompt, and what was recognised."""
+    """What the text branch was given for the whole clip: the prompt, and what was recognised."""
+    cues: tuple[Cue, ...] = ()
+    """What it was given for spans: the request's cues, and what was recognised in a part only."""
+    ambience: str | None = None
+    """Text of the bed; None without one."""
     notes: tuple[str, ...] = ()
     """What the user should know about the result, a line each."""
 
@@ -352,6 +374,10 @@ class GenerationResult:
             facts["seen"] = [asdict(thing) for thing in self.seen.things]
         if self.text != self.prompt:
             facts["text"] = self.text
+        if self.cues:
+            facts["cues"] = [asdict(cue) for cue in self.cues]
+        if self.ambience is not None:
+            facts["ambience"] = self.ambience
         if self.notes:
             facts["notes"] = list(self.notes)
         return facts

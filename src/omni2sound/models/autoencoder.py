@@ -231,6 +231,18 @@ class MelPcaAutoencoder(AudioVAE):
         # A sampler can leave the range of sounds; exp() must not overflow then.
         return log_mel.clamp(math.log(self.config.magnitude_floor), 2.0)
 
+    def level_from_latents(self, latents_BLC: Tensor) -> Tensor:
+        """Power (B, L) of each latent frame, summed over bands; near that of the decoded sound.
+
+        Raises:
+            ShapeError: If the latents are not (B, L, C) with L > 0.
+        """
+        power_BT = self.log_mel_from_latents(latents_BLC).exp().square().sum(dim=-1)
+        level_BL: Tensor = power_BT.reshape(len(power_BT), -1, self.config.frames_per_latent).mean(
+            dim=-1
+        )
+        return level_BL
+
     def magnitude_from_mel(self, log_mel_BTM: Tensor) -> Tensor:
         """Magnitudes (B, T, F) >= 0 whose bands come near the given ones."""
         band = (log_mel_BTM.exp() - self.config.magnitude_floor).clamp_min(0)

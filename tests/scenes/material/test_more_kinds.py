@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from omni2sound.encoders.metric.yamnet import YamNet
-from omni2sound.generate.kinds import all_kinds
+from omni2sound.generate.words.kinds import all_kinds
 from omni2sound.scenes.material.catalogue import DISTRACTOR, SPLITS, Catalogue
 from omni2sound.scenes.material.synthesis import SYNTHESIS
 

@@ -30,7 +30,7 @@ from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.generate.finish import extend
 from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.generate.request import GenerationRequest, Task
-from omni2sound.generate.seen import Words, choose_words
+from omni2sound.generate.words.seen import Words, choose_words
 from omni2sound.media.audio import read_audio, write_audio
 from omni2sound.media.samples import Audio
 from omni2sound.models.conditioning import Conditions
@@ -297,6 +297,20 @@ class _Batch:
         if self._is_long:
             return [self._long_sound(variant, clip) for clip in clips]
         words = [self._words(variant, clip) for clip in clips]
+        # Texts that change within a clip, and beds, are the pipeline's own work.
+        alone = {c.clip_id for c, w in zip(clips, words, strict=True) if w.cues or w.ambience}
+        made = {c.clip_id: self._long_sound(variant, c) for c in clips if c.clip_id in alone}
+        rest = [i for i, clip in enumerate(clips) if clip.clip_id not in alone]
+        if rest:
+            batch = self._batch(variant, [clips[i] for i in rest], [words[i] for i in rest])
+            made |= {clips[i].clip_id: audio for i, audio in zip(rest, batch, strict=True)}
+        return [made[clip.clip_id] for clip in clips]
+
+    def _batch(
+        self, variant: Variant, clips: Sequence[TrackClip], words: Sequence[Words]
+    ) -> list[Audio]:
+        """Sample clips, each with one text for its whole length, together."""
+        rate_hz = self._pipeline.model.config.timebase.sample_rate_hz
         conditions = self._conditions(variant, clips, words)
         is_both = variant.task == "VT2A"
         samples_BN = self._pipeline.generate_batch(
@@ -306,6 +320,7 @@ class _Batch:
             num_steps=variant.num_steps or self._run.num_steps,
             guidance=self._run.guidance,
             text_guidance=self._run.text_guidance if is_both else None,
+            texts=[w.text for w in words],
         )
         silent_B1 = torch.tensor([[w.silent] for w in words])
         samples_BN = samples_BN.masked_fill(silent_B1, 0)
@@ -319,7 +334,7 @@ class _Batch:
         seen = self._seen.get(clip.clip_id)
         if variant.task == "T2A" or seen is None:
             return Words(text=caption, pictures=True, silent=False)
-        return choose_words(seen, caption, self._pipeline.encoder.names)
+        return choose_words(seen, caption, self._pipeline.encoder.names, duration_s=clip.duration_s)
 
     def _conditions(
         self, variant: Variant, clips: Sequence[TrackClip], words: Sequence[Words]
@@ -362,7 +377,7 @@ class _Batch:
         return back_1N[:, : real_1N.shape[1]]
 
     def _long_sound(self, variant: Variant, clip: TrackClip) -> Audio:
-        """One sound beyond the model's native window."""
+        """One sound, as the pipeline makes it."""
         request = GenerationRequest(
             video=None if variant.task == "T2A" else self._video(clip),
             prompt=None if variant.task == "V2A" else self._caption(variant, clip),

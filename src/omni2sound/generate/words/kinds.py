@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -27,6 +28,14 @@ _COMMON = frozenset(
     | {"something", "tone", "tool", "visitor", "work", "worker"}
 )
 """Heads of names that name no kind by themselves."""
+GOING_ON = frozenset(
+    {"rain", "water", "sea", "fire", "steam", "car", "train", "siren", "saw", "clock"}
+)
+"""Kinds that go on as long as they are asked for; how that is made: `going_on`."""
+MUSICAL = frozenset(
+    {"drum", "cymbal", "guitar", "violin", "trumpet", "flute", "bell", "cowbell", "piano"}
+    | {"xylophone", "organ", "saxophone", "bass"}
+)
 _TAIL = re.compile(r"\b(?:of|on|in|with|that|for|at|being|from|through|against)\b.*")
 
 
@@ -41,11 +50,27 @@ def all_kinds() -> tuple[SoundClass, ...]:
     return tuple(catalogue.sound_class(class_id) for class_id in catalogue.class_ids)
 
 
-def uses_known_word(prompt: str, kinds: Sequence[SoundClass]) -> bool:
-    """Whether a prompt has the head of a name of the training captions; endings don't count."""
-    heads = {_words(_TAIL.sub("", name))[-1] for kind in kinds for name in kind.names}
-    known = {_stem(head) for head in heads - _COMMON}
-    return any(_stem(word) in known for word in _words(prompt))
+def named_kinds(prompt: str) -> frozenset[str]:
+    """Kinds of which a prompt has the head of a name of the training captions.
+
+    Endings don't count.
+    """
+    return frozenset[str]().union(*kinds_by_word(prompt))
+
+
+def kinds_by_word(prompt: str) -> list[set[str]]:
+    """Kinds that each word names; words that name none are left out."""
+    stems = dict.fromkeys(_stem(word) for word in _words(prompt))
+    return [_kinds_of_stems()[stem] for stem in stems if stem in _kinds_of_stems()]
+
+
+@lru_cache(maxsize=1)
+def _kinds_of_stems() -> dict[str, set[str]]:
+    known: dict[str, set[str]] = {}
+    for kind in all_kinds():
+        for head in {_words(_TAIL.sub("", name))[-1] for name in kind.names} - _COMMON:
+            known.setdefault(_stem(head), set()).add(kind.class_id)
+    return known
 
 
 def nearest(tokens: Tokens, kinds: Sequence[SoundClass], *, near: float) -> tuple[SoundClass, ...]:

@@ -1,0 +1,184 @@
+"""The plan of a result: what the video shows, what the model is told when, and notes.
+
+In:   a request, the model and its encoders.
+Out:  `Plan`, from which features are computed; nothing is sampled here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni2sound.encoders.registry import SynchformerPart
+from omni2sound.errors import UserError
+from omni2sound.generate.conditions import ConditionEncoder
+from omni2sound.generate.going_on import over_bed
+from omni2sound.generate.model import Model
+from omni2sound.generate.request import GenerationRequest
+from omni2sound.generate.words import notes
+from omni2sound.generate.words.cues import Cue, Score, compose, joined
+from omni2sound.generate.words.seen import Words, choose_words
+from omni2sound.media.files import shown_name
+from omni2sound.media.samples import Audio
+from omni2sound.recognise.observe import Seen
+from omni2sound.timebase import TimeBase
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """What is to be made of one request, before any feature is computed."""
+
+    seen: Seen | None
+    words: Words
+    score: Score
+    cues: tuple[Cue, ...]
+    silent: bool
+    """Whether there is nothing to sound but a bed."""
+    notes: tuple[str, ...]
+    tagged: bool
+    """Whether speech and music that nobody asked for are told."""
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that is asked for."""
+        ambience = (self.words.ambience,)
+        return tuple(text for text in (*self.score.texts, *ambience) if text is not None)
+
+    def mix(
+        self, sounds_1N: Sequence[NDArray[np.float32]], duration: Fraction, timebase: TimeBase
+    ) -> Audio:
+        """Mute the sound where nothing is asked for, and mix it with its bed.
+
+        Args:
+            sounds_1N: The sound unless the plan is silent, and the bed if there is one.
+            duration: Seconds of sound.
+            timebase: The model's time base.
+        """
+        made = [Audio(samples_CN=x, sample_rate_hz=timebase.sample_rate_hz) for x in sounds_1N]
+        num_samples = timebase.num_samples(duration)
+        if self.silent:
+            empty = np.zeros((1, num_samples), np.float32)
+            made.insert(0, Audio(samples_CN=empty, sample_rate_hz=timebase.sample_rate_hz))
+        elif not self.score.is_plain:
+            gate_N = self.score.gate(num_samples, timebase.hop_samples)
+            made[0] = replace(made[0], samples_CN=made[0].samples_CN * gate_N)
+        return made[0] if len(made) == 1 else over_bed(*made)
+
+    def notes_on(self, audio: Audio, encoder: ConditionEncoder) -> tuple[str, ...]:
+        """Notes on the sound that came out."""
+        if self.silent and self.words.ambience is None:
+            return ()
+        quiet = notes.of_level(audio.samples_CN[0], audio.sample_rate_hz)
+        if quiet or not self.tagged:
+            return quiet
+        with encoder.tagger() as tagger:
+            scores_PK, _ = tagger.scores_and_embeddings(notes.for_tagger(audio))
+        return notes.of_strangers(scores_PK, tagger.class_names, self.texts)
+
+
+def clip_duration(request: GenerationRequest, model: Model) -> Fraction:
+    """Seconds of sound to make.
+
+    Raises:
+        MediaError: The video can't be read.
+        UserError: The video is longer than the model can follow.
+    """
+    duration = request.resolve_duration(model.defaults.duration_s)
+    if request.video is None:
+        return duration
+    asked_s, longest_s = request.duration_s, model.defaults.max_duration_s
+    # Lengths of videos are not round: less than a frame's time is no cut.
+    if asked_s is not None and asked_s - duration > 0.05:
+        logger.warning(
+            "%s: lasts %.2f s; the sound ends with it, not after the %.2f s that were asked for",
+            shown_name(request.video),
+            float(duration),
+            asked_s,
+        )
+    if isinstance(model.config.sync, SynchformerPart) and duration > longest_s:
+        # Its features start with the clip; windows of them mean nothing.
+        raise UserError(
+            f"this model makes sound for up to {longest_s:g} s of video, "
+            f"got {float(duration):g} s; cut the video, or give a shorter `duration_s`"
+        )
+    return duration
+
+
+def make_plan(
+    request: GenerationRequest, duration: Fraction, model: Model, encoder: ConditionEncoder
+) -> Plan:
+    """Look into the video, and choose the texts that the model is given.
+
+    Raises:
+        MediaError: The video can't be read.
+        UserError: A cue begins after the end.
+    """
+    known = model.defaults.recognise  # the model's kinds are those of the catalogue
+    prompt, cues = request.prompt, request.cues
+    if known:
+        prompt = None if notes.asks_for_speech_alone(prompt) else prompt
+        cues = tuple(cue for cue in cues if not notes.asks_for_speech_alone(cue.text))
+    seen, words = _words(request, prompt, duration, model, encoder)
+    for cue in request.cues:
+        if cue.start_s >= duration:
+            raise UserError(
+                f"{cue.text[:60]!r} begins at {cue.start_s:g} s, but the sound ends at "
+                f"{float(duration):g} s; give an earlier span or a longer `duration_s`",
+                field="cues",
+            )
+    cues = (*words.cues, *cues)
+    score = compose(
+        words.text,
+        cues,
+        num_frames=model.config.timebase.num_latent_frames(duration),
+        frames_per_s=model.config.timebase.latent_rate_hz,
+        pictures=request.video is not None and words.pictures,
+    )
+    own = [t for t in (request.prompt, *(cue.text for cue in request.cues)) if t is not None]
+    more: tuple[str, ...] = ()
+    if known:
+        more = notes.of_speech(own)
+        more += notes.of_far_prompts(
+            [t for t in own if not notes.asks_for_speech(t)], encoder.nearest_kinds
+        )
+    return Plan(
+        seen=seen,
+        words=words,
+        score=score,
+        cues=cues,
+        silent=(words.silent and not cues) or not score.texts,
+        notes=(*words.notes, *more),
+        tagged=known,
+    )
+
+
+def _words(
+    request: GenerationRequest,
+    prompt: str | None,
+    duration: Fraction,
+    model: Model,
+    encoder: ConditionEncoder,
+) -> tuple[Seen | None, Words]:
+    """What the video shows, and the text that the model is given."""
+    if request.seen is not None:
+        text = joined([t for t in (prompt, request.seen) if t is not None])
+        return None, Words(text=text, pictures=False, silent=False)
+    asked = request.recognise
+    wanted = model.defaults.recognise if asked is None else asked
+    if request.video is None or not wanted:
+        return None, Words(text=prompt, pictures=True, silent=False)
+    seen = encoder.recognise(request.video, duration)
+    return seen, choose_words(
+        seen,
+        prompt,
+        encoder.names,
+        duration_s=float(duration),
+        ambience=request.ambience,
+    )

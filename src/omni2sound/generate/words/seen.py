@@ -1,0 +1,157 @@
+"""From what was recognised to the words of the text branch.
+
+In:   what a video shows, and the user's prompt.
+Out:  `Words`: the text that the model gets and the cues of what is seen in a part of the clip,
+      whether picture features go with them, and what the user should know.
+
+Measured with `embedded-v3` on real videos: beside words, picture features mislead and are left
+out; the sync features alone say when (docs/experiments). Without any word they are all there is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from omni2sound.generate.words.cues import Cue, joined, sentence
+from omni2sound.recognise.observe import Seen, SeenThing
+from omni2sound.recognise.things import load_things
+
+_MOST_SOUNDS = 3
+"""Sounds at one moment; of more, each is heard less often."""
+_WHOLE_S = 1.0
+"""What is missing at most at each end of a thing that is seen for the whole clip: one look."""
+_LEAST_CUE_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Words:
+    """What the model is given, and what the user is told."""
+
+    text: str | None
+    """Text of the text branch, for the whole clip."""
+    pictures: bool
+    """Whether picture features are given; sync features always are."""
+    silent: bool
+    """Whether nothing that was recognised makes a sound, and nothing else was asked for."""
+    notes: tuple[str, ...] = ()
+    """One line each."""
+    cues: tuple[Cue, ...] = ()
+    """What is seen in a part of the clip only."""
+    ambience: str | None = None
+    """Text of a quiet bed under the other sounds."""
+
+
+def choose_words(
+    seen: Seen,
+    prompt: str | None,
+    names: Callable[[str, str], bool],
+    *,
+    duration_s: float,
+    ambience: bool = True,
+) -> Words:
+    """Say in words what should be heard.
+
+    Args:
+        seen: What the video shows.
+        prompt: The user's own words.
+        names: Whether a prompt (first) already names a sound (second).
+        duration_s: Length of the clip.
+        ambience: Whether a scene that is seen gives a bed under other sounds.
+    """
+    notes = [f"seen: {describe(seen)}"]
+    spans = _spans(seen, duration_s)
+    if prompt is not None:
+        spans = {sound: span for sound, span in spans.items() if not names(prompt, sound)}
+    scenes = _scenes(seen)
+    bed = next((sound for sound in spans if sound in scenes), None)
+    if prompt is not None or any(sound not in scenes for sound in spans):
+        # A scene is no event; where it is all there is, it sounds like one.
+        spans = {sound: span for sound, span in spans.items() if sound not in scenes}
+    else:
+        bed = None
+    chosen: dict[str, tuple[float, float]] = {}
+    for sound, (start_s, end_s) in spans.items():
+        if sum(s < end_s and start_s < e for s, e in chosen.values()) < _MOST_SOUNDS:
+            chosen[sound] = (start_s, end_s)
+    if left := [sound for sound in spans if sound not in chosen]:
+        notes.append(
+            f"left out: {', '.join(left)}; at most {_MOST_SOUNDS} recognised sounds are made at "
+            "one moment"
+        )
+    always = [sound for sound, span in chosen.items() if span == (0, duration_s)]
+    text = joined([t for t in (prompt, sentence(" and ".join(always)) if always else None) if t])
+    cues = tuple(
+        Cue(start_s=start_s, end_s=end_s, text=sound)
+        for sound, (start_s, end_s) in chosen.items()
+        if sound not in always
+    )
+    asked = text is not None or bool(cues)
+    silent = bool(seen.things) and not asked
+    if silent:
+        notes.append(
+            "nothing that was recognised makes a sound that the model knows: the result "
+            "is silent; say what should be heard with `prompt`"
+        )
+    elif not asked:
+        notes.append(
+            "nothing was recognised: the sound follows picture features, which often "
+            "name it wrong; say what is there with `seen` or `prompt`"
+        )
+    return Words(
+        text=text,
+        pictures=not asked and not silent,
+        silent=silent,
+        notes=tuple(notes),
+        cues=cues,
+        ambience=bed if ambience else None,
+    )
+
+
+def _scenes(seen: Seen) -> frozenset[str]:
+    """Sounds of places that are seen, and of no other thing."""
+    table = load_things()
+    places = {row.name for row in table.rows if row.place}
+    of = {
+        at: {
+            table.prompts[t.sound]
+            for t in seen.things
+            if t.sound and t.sounding and (t.name in places) == at
+        }
+        for at in (True, False)
+    }
+    return frozenset(of[True] - of[False])
+
+
+def _spans(seen: Seen, duration_s: float) -> dict[str, tuple[float, float]]:
+    """When each sound is heard, the most prominent first."""
+    prompts = load_things().prompts
+    spans: dict[str, tuple[float, float]] = {}
+    for thing in seen.things:
+        if thing.sounding and thing.sound is not None:
+            first, last = spans.get(prompts[thing.sound], (duration_s, 0.0))
+            spans[prompts[thing.sound]] = (min(first, thing.start_s), max(last, thing.end_s))
+    return {sound: _widened(*span, duration_s) for sound, span in spans.items()}
+
+
+def _widened(start_s: float, end_s: float, duration_s: float) -> tuple[float, float]:
+    """The span of a sound; a thing that is seen almost always sounds always."""
+    if start_s <= _WHOLE_S and end_s >= duration_s - _WHOLE_S:
+        return 0, duration_s
+    missing = max(0.0, _LEAST_CUE_S - (end_s - start_s))
+    start_s = max(0.0, start_s - missing / 2)
+    return start_s, min(duration_s, max(end_s, start_s + _LEAST_CUE_S))
+
+
+def describe(seen: Seen) -> str:
+    """List what was seen, as in "car (left, 0-4 s), person (no sound: ...)"."""
+    return ", ".join(_described(thing) for thing in seen.things) or "nothing that is known"
+
+
+def _described(thing: SeenThing) -> str:
+    facts = [thing.place, f"{thing.start_s:.0f}-{thing.end_s:.0f} s"]
+    if thing.silent is not None:
+        facts.append(f"no sound: {thing.silent}")
+    elif not thing.sounding:
+        facts.append("no sound")
+    return f"{thing.name} ({', '.join(facts)})"

@@ -1,0 +1,130 @@
+"""Continuous sounds fill their span; everything else stays as it is."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from omni2sound.generate.going_on import (
+    fill,
+    goes_on,
+    longest_stretch,
+    over_bed,
+    repeat_stretch,
+    silent_frame,
+    spans_of,
+)
+from omni2sound.generate.words.cues import Cue, compose
+from omni2sound.generate.words.kinds import GOING_ON, all_kinds, example_of
+from omni2sound.media.loudness.meter import measure
+from omni2sound.media.samples import Audio
+from tests.build import tiny_model
+
+
+@pytest.mark.parametrize(
+    "text", ["rain falls", "Heavy rain.", "The sea rolls in.", "a fire crackles and rain falls"]
+)
+def test_continuous_kinds_go_on(text: str) -> None:
+    assert goes_on(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [None, "a dog barks", "rain falls and a dog barks", "rain falls, then stops", "a burst of rain",
+     "thunder rumbles", "applause"],
+)  # fmt: skip
+def test_others_do_not(text: str | None) -> None:
+    assert not goes_on(text)
+
+
+def test_a_sound_goes_on_within_its_span() -> None:
+    def spans(*cues: Cue) -> list[tuple[int, int]]:
+        made = compose(None, cues, num_frames=200, frames_per_s=Fraction(25), pictures=False)
+        return spans_of(made)
+
+    rain = Cue(start_s=2, end_s=6, text="rain falls")
+    assert spans(rain) == [(50, 150)]
+    assert spans(rain, Cue(start_s=3, end_s=4, text="a dog barks")) == [(50, 75), (100, 150)][1:]
+    assert spans(Cue(start_s=2, end_s=3, text="rain falls")) == []  # too short for two pieces
+
+
+@given(st.integers(0, 80), st.integers(24, 100), st.integers(0, 5))
+def test_a_stretch_fills_the_span_from_end_to_end(start: int, length: int, seed: int) -> None:
+    """A constant stretch gives that constant everywhere: pieces and fades sum to 1."""
+    end = min(start + length, 120)
+    level_L = np.full(120, 1e-9)
+    level_L[start:end] = 1
+    latents = torch.zeros(120, 3)
+    latents[start:end] = 5
+    made = repeat_stretch(latents, level_L, [(0, 120)], torch.Generator().manual_seed(seed))
+    assert made.shape == latents.shape
+    torch.testing.assert_close(made[start + 10 : end - 10], latents[start + 10 : end - 10])
+    if end - start >= 36:
+        torch.testing.assert_close(made, torch.full_like(made, 5.0))
+
+
+def test_what_lies_outside_a_span_stays_and_seeds_do_not_mix() -> None:
+    latents = torch.randn(2, 100, 3, generator=torch.Generator().manual_seed(0))
+    level = np.ones((2, 100))
+    spans = [[(50, 100)], []]
+
+    def made(seeds: list[int]) -> torch.Tensor:
+        generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+        return fill(latents, level, spans, generators, lambda noise, start: start + noise)
+
+    first = made([1, 2])
+    assert torch.equal(first[0, :50], latents[0, :50])
+    assert not torch.equal(first[0, 50:], latents[0, 50:])
+    assert torch.equal(first[1], latents[1])
+    assert torch.equal(first, made([1, 3]))
+    assert not torch.equal(first, made([2, 2]))
+
+
+def test_the_longest_stretch_is_found_across_short_pauses() -> None:
+    level = np.full(200, 1e-9)
+    level[20:40] = 1
+    level[80:160] = 1
+    level[100:108] = 1e-9  # a third of a second
+    first, last = longest_stretch(level)
+    assert 70 <= first <= 90
+    assert 150 <= last <= 170
+
+
+def test_a_bed_is_twenty_units_below_and_never_loud() -> None:
+    rng = np.random.default_rng(0)
+
+    def noise(level: float) -> Audio:
+        return Audio(
+            samples_CN=rng.normal(0, level, (1, 64_000)).astype(np.float32), sample_rate_hz=16_000
+        )
+
+    def bed_lufs(sound: Audio) -> float:
+        mixed = over_bed(sound, noise(0.3))
+        left = mixed.samples_CN - sound.samples_CN
+        value = measure(Audio(samples_CN=left, sample_rate_hz=16_000)).integrated_lufs
+        assert value is not None
+        return value
+
+    loud = noise(0.1)
+    own = measure(loud).integrated_lufs
+    assert own is not None
+    assert bed_lufs(loud) == pytest.approx(max(min(own - 20, -36), -50), abs=0.5)
+    silent = Audio(samples_CN=np.zeros((1, 64_000), np.float32), sample_rate_hz=16_000)
+    assert bed_lufs(silent) == pytest.approx(-40, abs=0.5)
+
+
+def test_the_frame_of_silence_is_that_of_any_long_silence() -> None:
+    autoencoder = tiny_model().autoencoder
+    frame_C = silent_frame(autoencoder, torch.device("cpu"))
+    long_LC = autoencoder.encode(torch.zeros(1, 40 * autoencoder.hop_samples))[0]
+    torch.testing.assert_close(long_LC[5:-5], frame_C.expand(30, -1))
+
+
+def test_each_continuous_kind_goes_on_in_its_own_words() -> None:
+    for kind in all_kinds():
+        assert goes_on(example_of(kind)) == (kind.class_id in GOING_ON), kind.class_id
