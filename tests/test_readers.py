@@ -187,3 +187,20 @@ def test_a_command_never_waits_for_a_pipe(tmp_path: Path, arguments: list[str]) 
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert readers.__name__ not in done.stderr
+
+
+def test_a_parquet_file_claims_no_more_than_a_table_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few kilobytes can hold a billion equal cells."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"name": pa.array(["a"] * 10_000)}), path)
+    monkeypatch.setattr(readers, "MAX_ROWS", 10_000)
+    with readers.open_parquet(path) as file:
+        assert file.metadata.num_rows == 10_000
+    for name, most in (("MAX_ROWS", 9_999), ("MAX_UNPACKED_BYTES", 10)):
+        with monkeypatch.context() as patch:
+            patch.setattr(readers, name, most)
+            with pytest.raises(ConfigError, match="rows"), readers.open_parquet(path):
+                pytest.fail("it was opened")

@@ -28,6 +28,9 @@ MAX_DEPTH = 64
 """Objects and lists inside each other; our own files have at most ten."""
 MAX_TEXT_BYTES = 2**26
 """One document, or one line of JSON Lines."""
+MAX_ROWS = 5_000_000
+MAX_UNPACKED_BYTES = 2**29
+"""Of a Parquet file, whose repeated cells take next to no room: more than AudioSet has."""
 MAX_TABLE_BYTES = 2**31
 """A table that is read as a whole; the largest published one has 250 MB."""
 _MAX_DIGITS = 19
@@ -317,11 +320,19 @@ def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
 
     Raises:
         FileNotFoundError: There is none.
-        ConfigError: It is no such file, or damaged.
+        ConfigError: It is no such file, is damaged, or claims more than `MAX_ROWS` or
+            `MAX_UNPACKED_BYTES`.
     """
     import pyarrow.parquet as pq
 
     with arrow_file(path, "a Parquet file"), pq.ParquetFile(path) as file:
+        claims = file.metadata
+        num_bytes = sum(claims.row_group(k).total_byte_size for k in range(claims.num_row_groups))
+        if not 0 <= claims.num_rows <= MAX_ROWS or not 0 <= num_bytes <= MAX_UNPACKED_BYTES:
+            raise ConfigError(
+                f"{path}: {claims.num_rows} rows of {num_bytes} bytes; expected at most "
+                f"{MAX_ROWS} rows of {MAX_UNPACKED_BYTES} bytes: split it"
+            )
         yield file
 
 

@@ -26,5 +26,5 @@ MAX_ZEROS_BYTES = 2**24
 """Zeros at the end of a file without boxes."""
 WORKER_BYTES = 10**9
 """Memory of the process that opens a kind of file whose claims are not counted here."""
-WORKER_S = 20
+WORKER_S = 10
 """Processor time of that process."""
