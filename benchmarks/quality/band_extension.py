@@ -66,7 +66,7 @@ def main() -> None:
     for recording in recordings:
         real_N, low_N, base_N = _prepared(recording, model, coded=options.low == "coded")
         sounds = {"real": real_N, **{n: w(low_N, base_N)[: len(real_N)] for n, w in ways.items()}}
-        heard.add(recording.class_id, sounds)
+        heard.add(recording.class_id, {n: sounds[n] for n in ("real", "nothing", "extension")})
         for name, sound_N in sounds.items():
             high, total = _energy(sound_N, recording.cliff_hz)
             energies[name].append((recording.class_id, high, total))

@@ -70,7 +70,7 @@ _CLIFF_BAND_HZ = 500
 class BandRecipe:
     """Hyperparameters of the band extension's training; chosen, not searched."""
 
-    num_steps: int = 4000
+    num_steps: int = 2500
     """Optimizer steps; the learning rate falls to 2 % over them."""
     batch_size: int = 6
     """Excerpts per step."""
