@@ -52,6 +52,8 @@ def _constant(node: memoryview) -> tuple[str, memoryview | None]:
             name = str(value, "utf-8")
         elif number == 2:
             operation = str(value, "utf-8")
+            if operation != "Const":  # most nodes: their many inputs and attributes are left alone
+                return name, None
         elif number == 5:  # an entry of the map of attributes: 1 key, 2 value
             entry = dict(read_fields(value))
             key, held = entry.get(1, 0), entry.get(2, 0)
