@@ -247,10 +247,13 @@ def stamp(kind: int, ticks: int) -> bytes:
     return struct.pack(">BHH", kind << 4 | parts[0], parts[1], parts[2])
 
 
-def program_stream(pictures: Sequence[tuple[int, int, bytes]], cuts: Sequence[int]) -> bytes:
+def program_stream(
+    pictures: Sequence[tuple[int, int, bytes]], cuts: Sequence[int], *, every: int = 1
+) -> bytes:
     """Pack (pts, dts, data) in PES packets that end at `cuts`, by ISO 13818-1.
 
-    A packet carries the stamp of the first picture whose first byte lies in it.
+    A packet carries the stamp of the first picture whose first byte lies in it, if the picture's
+    number is a multiple of `every`.
     """
     data = b"".join(picture for _, _, picture in pictures)
     begins = np.cumsum([0, *(len(picture) for _, _, picture in pictures)])
@@ -258,7 +261,7 @@ def program_stream(pictures: Sequence[tuple[int, int, bytes]], cuts: Sequence[in
     for start, stop in zip([0, *cuts], [*cuts, len(data)], strict=True):
         number = int(np.searchsorted(begins, start))
         head = b"\x80\x00\x00"
-        if number < len(pictures) and begins[number] < stop:
+        if number < len(pictures) and begins[number] < stop and number % every == 0:
             pts, dts, _ = pictures[number]
             head = b"\x80\xc0\x0a" + stamp(3, pts) + stamp(1, dts)
         body = head + data[start:stop]
@@ -267,21 +270,40 @@ def program_stream(pictures: Sequence[tuple[int, int, bytes]], cuts: Sequence[in
     return out + b"\0\0\1\xb9"
 
 
+def stored(path: Path, num_b: int) -> tuple[list[tuple[int, int, bytes]], list[int]]:
+    """Write 3 s of pictures; return them in stored order, and the bytes at which each begins."""
+    write_part(path, 3, codec="mpeg2video", num_b=num_b)
+    told = [
+        (round(pts / MPEG), round((pts if dts is None else dts) / MPEG), data)
+        for pts, dts, _, data in packets_of(path)
+    ]
+    return told, [int(b) for b in np.cumsum([0, *(len(data) for _, _, data in told)])]
+
+
+@pytest.mark.parametrize("num_b", [0, 1, 2, 3])
+@pytest.mark.parametrize("per_packet", [1, 2, 5, 7, 12])
+@pytest.mark.parametrize("every", [1, 12])
+def test_pictures_that_share_a_stamp_follow_each_other(
+    tmp_path: Path, num_b: int, per_packet: int, every: int
+) -> None:
+    told, begins = stored(tmp_path / "plain.ts", num_b)
+    path = tmp_path / "a.mpg"
+    path.write_bytes(program_stream(told, begins[per_packet:-1:per_packet], every=every))
+    times, seen = pictures(path)
+    assert seen == numbers(3)
+    assert np.array(times) == pytest.approx(np.arange(3 * FPS) / FPS, abs=0.0001)
+    assert probe(path).duration_s == 3
+
+
 @pytest.mark.parametrize("num_b", [0, 2])
 @pytest.mark.parametrize("cut_inside", [1, 2, 3])
 def test_a_picture_that_ends_a_pack_with_its_first_bytes_is_not_late(
     tmp_path: Path, num_b: int, cut_inside: int
 ) -> None:
-    write_part(tmp_path / "plain.ts", 3, codec="mpeg2video", num_b=num_b)
-    told = [
-        (round(pts / MPEG), round((pts if dts is None else dts) / MPEG), data)
-        for pts, dts, _, data in packets_of(tmp_path / "plain.ts")
-    ]
-    begins = np.cumsum([0, *(len(data) for _, _, data in told)])
+    told, begins = stored(tmp_path / "plain.ts", num_b)
     late = []
     for number in range(20, 40):
-        cuts = [int(begins[n]) for n in range(3, len(told), 3)]
-        cuts = sorted({*cuts, int(begins[number]) + cut_inside} - {int(begins[number])})
+        cuts = sorted({*begins[3:-1:3], begins[number] + cut_inside} - {begins[number]})
         path = tmp_path / f"{number}.mpg"
         path.write_bytes(program_stream(told, cuts))
         times, seen = pictures(path)
