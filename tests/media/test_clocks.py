@@ -295,6 +295,21 @@ def test_pictures_that_share_a_stamp_follow_each_other(
     assert probe(path).duration_s == 3
 
 
+@pytest.mark.parametrize("num_b", [0, 1, 2, 3])
+@pytest.mark.parametrize("sizes", [(20, 200), (300, 300)])
+def test_packs_may_begin_anywhere(tmp_path: Path, num_b: int, sizes: tuple[int, int]) -> None:
+    """Pictures have 30 to 90 bytes; many packs begin within the first bytes of one."""
+    told, begins = stored(tmp_path / "plain.ts", num_b)
+    for seed in range(6):
+        steps = np.random.default_rng(seed).integers(*sizes, size=begins[-1], endpoint=True)
+        cuts = [int(cut) for cut in np.cumsum(steps) if cut < begins[-1]]
+        path = tmp_path / f"{seed}.mpg"
+        path.write_bytes(program_stream(told, cuts))
+        times, seen = pictures(path)
+        assert seen == numbers(3)
+        assert np.array(times) == pytest.approx(np.arange(3 * FPS) / FPS, abs=0.0001)
+
+
 @pytest.mark.parametrize("num_b", [0, 2])
 @pytest.mark.parametrize("cut_inside", [1, 2, 3])
 def test_a_picture_that_ends_a_pack_with_its_first_bytes_is_not_late(

@@ -102,9 +102,10 @@ class ClockScan:
             due = time if span is None or span.end is None else span.end
         time_s = float(time * track.time_base)
         clock = track.clock
+        back_s = _BACK_S if track.stamps is None else mpeg_stamps.MAX_EARLY_S
         if track.next_s is None:
             clock = self.num_clocks - 1
-        elif not -_BACK_S <= time_s - track.next_s <= _FORWARD_S:
+        elif not -back_s <= time_s - track.next_s <= _FORWARD_S:
             clock = self._other_clock(track, time_s)
             if clock == self.num_clocks:
                 self._join(track, due, time)

@@ -23,10 +23,17 @@ from numpy.typing import NDArray
 
 CODECS = ("mpeg1video", "mpeg2video")
 
+MAX_EARLY_S = 0.2
+"""Most by which a reference picture is decoded too early that has the stamp of a B-frame."""
 _MAX_REORDER = 16
 """Packets from a reference picture to the next one."""
 _MAX_SOUGHT = 20_000
 """Packets of the next part among which FFmpeg finds the one that it takes a time from."""
+_MAX_UNSTAMPED = 20
+"""Pictures without a stamp of their own: stamps are at most 0.7 s apart (ISO 13818-1, 2.7.4)."""
+_LAWFUL = 0.5
+"""Share of reference pictures that are shown when the next one is decoded, in a track that has
+them at all."""
 _ROUNDING = 1
 """Ticks."""
 
@@ -61,15 +68,21 @@ class StampLog:
             np.frombuffer(values, np.int64)
             for values in (self._pts, self._dts, self._durations, self._clocks)
         )
-        late = _late(pts, dts, durations, clocks)
+        late = _late(dts, durations, clocks)
         right_dts = dts - late
         right_pts = pts - late
         # A picture that is shown when it is decoded is no reference (a B-frame).
         for part in np.split(np.arange(len(dts)), np.flatnonzero(np.diff(clocks)) + 1):
             references = part[pts[part] != dts[part]]
             here, following = references[:-1], references[1:]
-            is_filled = (pts[here] == dts[following]) & ((late[here] != 0) | (late[following] != 0))
-            right_pts[here[is_filled]] = right_dts[following[is_filled]]
+            is_due = right_pts[here] == right_dts[following]
+            if len(here) and is_due.mean() > _LAWFUL:
+                counted = np.cumsum(durations)  # from one to the next, all pictures are there
+                is_whole = (
+                    right_dts[following] - right_dts[here]
+                    == counted[following - 1] - counted[here] + durations[here]
+                )
+                right_pts[here[is_whole]] = right_dts[following[is_whole]]
             last = references[-1] if len(references) else -1
             if last >= part[-1] - _MAX_REORDER and last >= 0:
                 due = right_dts[part[-1]] + durations[part[-1]]
@@ -100,34 +113,31 @@ class StampLog:
 
 
 def _late(
-    pts: NDArray[np.int64],
-    dts: NDArray[np.int64],
-    durations: NDArray[np.int64],
-    clocks: NDArray[np.int64],
+    dts: NDArray[np.int64], durations: NDArray[np.int64], clocks: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Ticks by which each decoding time is late; below 0, early.
 
-    One picture late until a stamp takes it back; or early, from the reference picture on that
-    follows one which was given the stamp of the B-frame behind it.
+    One picture late, or some early, until a stamp takes it back or no stamp can follow.
     """
     late = np.zeros_like(dts)
     steps = np.diff(dts) - durations[:-1]
-    doubled = np.flatnonzero((pts[:-1] == pts[1:]) & (pts[:-1] != dts[:-1]) & (pts[1:] == dts[1:]))
     begin = by = 0
     for before in np.flatnonzero((steps != 0) | (np.diff(clocks) != 0)).tolist():
         number, step = before + 1, int(steps[before])
         is_joint = clocks[number] != clocks[before]
-        if by < 0 or (by > 0 and not is_joint and abs(step + by) <= _ROUNDING):
-            late[begin:number] = by
-        if is_joint or abs(step + by) <= _ROUNDING:
+        if is_joint or (by and abs(step + by) <= _ROUNDING):
+            if not is_joint or _is_wrong(by, number - begin):
+                late[begin:number] = by
             by = 0
-        elif step > 0:
-            off = min(abs(step - int(durations[n])) for n in (before, number))
-            begin, by = number, step if off <= _ROUNDING else 0
         else:
-            nearest = doubled[np.searchsorted(doubled, number) - 1] if len(doubled) else -1
-            is_early = number - _MAX_REORDER <= nearest < number
-            begin, by = number, step if is_early else 0
-    if by < 0:
+            pictures = int(durations[before]), int(durations[number])
+            is_late = min(abs(step - ticks) for ticks in pictures) <= _ROUNDING
+            begin, by = number, step if step < 0 or is_late else 0
+    if _is_wrong(by, len(dts) - begin):
         late[begin:] = by
     return late
+
+
+def _is_wrong(by: int, num_pictures: int) -> bool:
+    """Whether a step that no stamp takes back is wrong: pictures may be missing, never overlap."""
+    return by < 0 or (by > 0 and num_pictures <= _MAX_UNSTAMPED)
