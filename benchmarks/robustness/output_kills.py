@@ -16,11 +16,13 @@ import argparse
 import contextlib
 import io
 import json
+import mmap
 import os
 import random
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -88,15 +90,17 @@ def _in_child(command: Command, out: Path, prepare: Callable[[], None]) -> tuple
     return os.waitpid(child, 0)[1], said
 
 
-def _die_at(number: int, *, before: bool) -> Callable[[], None]:
-    """Let the process die at its `number`-th operation on files."""
-    count = 0
+def _die_at(number: int, *, before: bool, count: mmap.mmap | None = None) -> Callable[[], None]:
+    """Let the process die at its `number`-th operation on files, and count them in `count`."""
+    done = 0
 
     def wrapped(operation: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **kwargs: Any) -> Any:
-            nonlocal count
-            count += 1
-            is_due = count == number
+            nonlocal done
+            done += 1
+            is_due = done == number
+            if count is not None:
+                struct.pack_into("<Q", count, 0, done)
             if is_due and before:
                 os.kill(os.getpid(), signal.SIGKILL)
             result = operation(*args, **kwargs)
@@ -114,15 +118,12 @@ def _die_at(number: int, *, before: bool) -> Callable[[], None]:
 
 
 def _count_operations(command: Command, folder: Path) -> int:
-    """Find by halving how many operations a whole run has."""
-    low, high = 0, 4096
-    while high - low > max(2, low // 10):
-        middle = (low + high) // 2
-        out = folder / f"count-{middle}"
-        status, _ = _in_child(command, out, _die_at(middle, before=True))
-        low, high = (middle, high) if os.WIFSIGNALED(status) else (low, middle)
-        shutil.rmtree(out, ignore_errors=True)
-    return max(1, low)
+    """Count the operations of a whole run, in memory that both processes share."""
+    with mmap.mmap(-1, 8) as count:
+        _in_child(command, folder / "whole", _die_at(0, before=True, count=count))
+        (num,) = struct.unpack_from("<Q", count)
+    shutil.rmtree(folder / "whole", ignore_errors=True)
+    return max(1, int(num))
 
 
 # ---- commands
@@ -336,10 +337,12 @@ def main() -> int:
                 command = MAKERS[name](folder)
             (folder / "kills").mkdir()
             command.num_operations = _count_operations(command, folder / "kills")
-            for _ in range(chosen.kills // len(NAMES)):
+            for number in range(chosen.kills // len(NAMES)):
                 kill(command, folder / "kills", rng)
-            for _ in range(chosen.full // len(NAMES)):
+                print(f"{name}: kill {number + 1}: {dict(command.found)}", file=sys.stderr)
+            for number in range(chosen.full // len(NAMES)):
                 fill(command, folder, rng, mounts=chosen.mounts)
+                print(f"{name}: full disk {number + 1}: {dict(command.found)}", file=sys.stderr)
         found = command.found
         print(
             f"{name}: {command.num_operations} operations, {found.pop('killed', 0)} kills,", end=" "
