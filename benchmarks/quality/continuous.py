@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from omni2sound import Omni2SoundPipeline
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.generate.words.kinds import all_kinds, example_of
-from omni2sound.generate.words.notes import loudest_second_db
+from omni2sound.generate.words.notes import for_tagger, loudest_second_db
 
 KINDS = (
     "rain", "water", "sea", "fire", "steam", "insect", "car", "train", "siren", "saw", "bird",
@@ -51,7 +51,8 @@ def main() -> None:
             result = pipeline(prompt=example_of(kinds[name]), duration_s=args.seconds, seed=seed)
             samples_N = result.audio.samples_CN[0]
             share = sounding(samples_N, result.audio.sample_rate_hz).mean()
-            best_P = tagger.scores_and_embeddings(samples_N)[0][:, wanted].max(axis=1)
+            scores_PK, _ = tagger.scores_and_embeddings(for_tagger(result.audio))
+            best_P = scores_PK[:, wanted].max(axis=1)
             made.append((share, share >= 0.9, best_P.max(), best_P.mean()))
         rows.append(np.mean(made, axis=0))
         print(f"{name:8}  " + "  ".join(f"{value:.2f}" for value in rows[-1]), flush=True)

@@ -18,6 +18,7 @@ import numpy as np
 from omni2sound import Omni2SoundPipeline
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.generate.request import GenerationRequest
+from omni2sound.generate.words.notes import for_tagger
 from omni2sound.media.info import probe
 
 
@@ -48,7 +49,7 @@ def main() -> None:
                 result = next(pipeline.run(request))
                 samples_N = result.audio.samples_CN[0]
                 levels.append(loudest_second_dbfs(samples_N, result.audio.sample_rate_hz))
-                scores_PK, _ = tagger.scores_and_embeddings(samples_N)
+                scores_PK, _ = tagger.scores_and_embeddings(for_tagger(result.audio))
                 scores.append(scores_PK.max(axis=0))
                 notes = result.notes
             mean_K = np.mean(scores, axis=0)
