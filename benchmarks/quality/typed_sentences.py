@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ def is_silent(sound_N: NDArray[np.float32], rate_hz: int) -> bool:
     """Whether no second of a sound is louder than `SILENT_DBFS`."""
     seconds = [sound_N[i : i + rate_hz] for i in range(0, len(sound_N), rate_hz)]
     loudest = max(float(np.square(s, dtype=np.float64).mean()) for s in seconds)
-    return 10 * np.log10(max(loudest, 1e-12)) < SILENT_DBFS
+    return 10 * math.log10(max(loudest, 1e-12)) < SILENT_DBFS
 
 
 def measure(sentence: Sentence, sound_N: NDArray[np.float32], ears: CatalogueTagger) -> Outcome:
@@ -137,7 +138,8 @@ def real_rates(corpus: Path, ears: CatalogueTagger) -> dict[str, float]:
 
 
 def _sound(pipeline: Omni2SoundPipeline, prompt: str, seed: int) -> NDArray[np.float32]:
-    audio = pipeline(prompt=prompt, duration_s=DURATION_S, seed=seed).audio
+    rate_hz = YamNet.sample_rate_hz
+    audio = pipeline(prompt=prompt, duration_s=DURATION_S, seed=seed, sample_rate_hz=rate_hz).audio
     samples_N: NDArray[np.float32] = audio.samples_CN.mean(axis=0)
     return samples_N
 

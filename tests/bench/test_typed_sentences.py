@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -47,3 +49,4 @@ def test_a_silent_sound_is_heard_as_nothing() -> None:
     ears = CatalogueTagger(YamNet.load(), WHOLE)
     found = measure(SENTENCES[0], np.zeros(RATE_HZ, np.float32), ears)
     assert (found.heard, found.silent, found.unasked) == (False, True, False)
+    assert json.loads(json.dumps(asdict(found))) == asdict(found)

@@ -5,7 +5,8 @@
 #
 # PACK was made by pack.py, WHEELS (default: PACK/wheels) holds what is missing there; OUT gets the
 # model folder, the log and the sizes of the features. NAME=VALUE changes a line of settings.sh: the
-# rehearsal is SCALE=0.01 DEVICE=cpu BATCH_SECONDS=64 WORKERS=2 MINUTES=60.
+# rehearsal is SCALE=0.01 DEVICE=cpu BATCH_SECONDS=64 WORKERS=2 MINUTES=60, and WHEELS=none on a
+# machine that has the packages, since the wheels are those of one version of Python.
 set -eu
 pack=$1 out=$2
 shift 2
