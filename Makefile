@@ -4,6 +4,7 @@
 #   make check   lint, types, import order, fast tests
 #   make docs    the documentation as a site, in out/site
 #   make test    everything that CI runs
+#   make fuzz    ten minutes of odd files through every reader
 #   make bench   speed, robustness and quality, printed with their baselines
 #   make test-matrix  fast tests with Python 3.11 to 3.13 x lowest and highest allowed dependencies
 #   make parity  our parts beside the originals, on random weights: one table
@@ -36,10 +37,10 @@ MATRIX := .cache/matrix
 MATRIX_ONLY ?=
 MATRIX_TESTS ?= tests/media tests/generate tests/cli tests/test_timebase.py
 
-.PHONY: help venv demo check docs test test-matrix bench parity clean
+.PHONY: help venv demo check docs test test-matrix fuzz bench parity clean
 
 help:
-	@sed -n '3,12s/^# \{0,1\}//p' Makefile
+	@sed -n '3,13s/^# \{0,1\}//p' Makefile
 
 venv: $(VENV)/.installed
 
@@ -96,6 +97,11 @@ $(MATRIX)/uv/.installed:
 test-matrix: $(MATRIX)/uv/.installed
 	$(MATRIX)/uv/bin/python benchmarks/matrix.py --out $(MATRIX) \
 		$(if $(TORCH_BUILD),--torch-backend cpu) $(MATRIX_ONLY) $(MATRIX_TESTS)
+
+# A new seed each time; MINUTES= chooses how long.
+MINUTES ?= 10
+fuzz: $(VENV)/.dev $(VENV)/.bundled
+	$(BIN)/python -m benchmarks.robustness.odd_files --minutes $(MINUTES)
 
 bench: $(VENV)/.dev $(VENV)/.bundled
 	$(BIN)/python benchmarks/speed/generate.py

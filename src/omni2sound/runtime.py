@@ -10,7 +10,8 @@ fall-back from "cuda" to the CPU would be noticed an hour later.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, get_args
+import os
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from omni2sound.errors import UserError
 
@@ -114,3 +115,34 @@ def set_num_threads(num_threads: int | None) -> int:
             raise UserError(f"expected 1 or more, got {num_threads}", field="num_threads")
         torch.set_num_threads(num_threads)
     return torch.get_num_threads()
+
+
+class LoadedHere:
+    """Base of what computes in the process that loaded it, and is not copied to another one.
+
+    torch's pool of threads does not survive a fork: with several threads the child would wait for
+    ever. Whoever computes calls `check_process` first.
+    """
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    def check_process(self) -> None:
+        """Refuse to compute in a process that was forked after loading.
+
+        Raises:
+            UserError: This is another process, and torch has several threads.
+        """
+        import torch
+
+        if os.getpid() != self._pid and torch.get_num_threads() > 1:
+            raise UserError(
+                "a model that was loaded before a fork would wait for ever for threads that the "
+                "new process does not have; load it in each process, start processes by spawn, or "
+                "call torch.set_num_threads(1) before the fork"
+            )
+
+    def __reduce__(self) -> Any:
+        raise UserError(
+            f"a {type(self).__name__} can't be pickled; load the model in each process by its name"
+        )

@@ -22,6 +22,7 @@ from __future__ import annotations
 import logging
 import math
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -57,6 +58,7 @@ from omni2sound.media.info import probe
 from omni2sound.media.video import iter_frames
 from omni2sound.models.conditioning import Conditions
 from omni2sound.recognise.observe import Recogniser, Seen
+from omni2sound.runtime import LoadedHere
 from omni2sound.scenes.material.catalogue import SoundClass
 from omni2sound.timebase import TimeBase
 
@@ -81,7 +83,7 @@ def _warn_of_syntax(prompt: str) -> None:
             _log.warning("%r is read as words: %s has no effect in a prompt", found[0][:60], what)
 
 
-class ConditionEncoder:
+class ConditionEncoder(LoadedHere):
     """The three frozen encoders of one model."""
 
     def __init__(
@@ -106,9 +108,11 @@ class ConditionEncoder:
             dtype: Precision of the bundled picture encoder; features are always float32.
             loaders: Functions that load encoders, in place of those of the configuration.
         """
+        super().__init__()
         self.config = config
         self.timebase = config.timebase
         self.device = device
+        self._one_at_a_time = threading.RLock()
         self._low_memory = low_memory
         self._load_s = 0.0
         self._own_sync = sync
@@ -124,14 +128,23 @@ class ConditionEncoder:
 
     @contextmanager
     def _use(self, name: EncoderName) -> Iterator[Any]:
-        """Yield an encoder, loaded at its first use: its libraries take seconds to import."""
-        if name not in self._loaded:
-            begin = time.perf_counter()
-            self._loaded[name] = self._loaders[name]()
-            self._load_s += time.perf_counter() - begin
-        yield self._loaded[name]
-        if self._low_memory and self._loaded[name] is not self._own_sync:
-            del self._loaded[name]
+        """Yield an encoder, loaded at its first use: its libraries take seconds to import.
+
+        Threads wait for each other while one loads; with little memory, while one encodes.
+        """
+        self.check_process()
+        with self._one_at_a_time:
+            if name not in self._loaded:
+                begin = time.perf_counter()
+                self._loaded[name] = self._loaders[name]()
+                self._load_s += time.perf_counter() - begin
+            encoder = self._loaded[name]
+            if self._low_memory:
+                yield encoder
+                if encoder is not self._own_sync:
+                    self._loaded.pop(name, None)
+                return
+        yield encoder
 
     def collect_load_s(self) -> float:
         """Return the seconds spent on loading encoders since the last call."""

@@ -7,11 +7,13 @@ With enough memory every component is moved to the device once. With `low_memory
 time is there: beside a GPU the others wait in host memory; on a CPU they wait on disk and are
 read again for each use. An adapter is merged in whenever the transformer is read.
 What not to get wrong: a component on disk has shapes but no numbers (torch's meta device), so
-whatever runs it must stand inside `use`.
+whatever runs it must stand inside `use`. Threads that share a model with `low_memory` wait for
+each other there: a component that one of them sends away is not computing in another.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -23,12 +25,13 @@ from omni2sound.errors import UserError
 from omni2sound.generate.model import Model
 from omni2sound.models.lora import Adapter, merge
 from omni2sound.models.oobleck import Oobleck
+from omni2sound.runtime import LoadedHere
 from omni2sound.weights import ModelCard, load_part
 
 Component = Literal["dit", "autoencoder"]
 
 
-class Offloader:
+class Offloader(LoadedHere):
     """Moves the components of one model to the device and away from it."""
 
     def __init__(
@@ -53,7 +56,9 @@ class Offloader:
             UserError: Components should wait on disk, and the model was never saved.
             ConfigError: The adapter belongs to another model.
         """
+        super().__init__()
         self._model, self._adapter = model, adapter
+        self._one_at_a_time = threading.RLock()
         self.device = device
         self.dtype = dtype
         self._card: ModelCard | None = None
@@ -85,10 +90,15 @@ class Offloader:
 
     @contextmanager
     def use(self, name: Component) -> Iterator[None]:
-        """Keep a component on the device inside the block."""
+        """Keep a component on the device in the block; a moved one serves one thread at a time."""
+        self.check_process()
         if name not in self._waiting:
             yield
             return
+        with self._one_at_a_time:
+            yield from self._moved(name)
+
+    def _moved(self, name: Component) -> Iterator[None]:
         component = self._components[name]
         if self._card is not None:
             load_part(self._card, name, component, dtype=self.dtype if name == "dit" else None)

@@ -1,0 +1,117 @@
+"""What changes the bytes of a seed: threads, precision, batch, take, process.
+
+    python -m benchmarks.robustness.determinism [--model embedded] [--threads 1 2 4]
+
+Each number of threads and precision has a process of its own, which makes 1 s of sound for a
+prompt: twice, as the second of two takes, and as one of a batch of three. Printed is "equal", or
+the distance to one thread in the same precision: signal over difference in dB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+WAYS = ("again", "second take", "in a batch of 3")
+
+
+def make(model: str, threads: int, dtype: str, out: Path) -> None:
+    """Make the sounds of one process and write them as an .npz file."""
+    import torch
+
+    torch.set_num_threads(threads)
+    from omni2sound.generate.pipeline import Omni2SoundPipeline
+    from omni2sound.generate.request import GenerationRequest
+
+    pipeline = Omni2SoundPipeline.from_pretrained(model, device="cpu", dtype=dtype)
+
+    def sound(seed: int, takes: int = 1) -> NDArray[np.float32]:
+        request = GenerationRequest(
+            prompt="a dog barks", duration_s=1, seed=seed, takes=takes, num_inference_steps=4
+        )
+        *_, last = pipeline.generate(request)
+        return last.audio.samples_CN
+
+    batch = pipeline.encoder.encode_arrays(None, None, ["a dog barks"] * 3, duration_s=1)
+    alone = pipeline.encoder.encode_arrays(None, None, ["a dog barks"], duration_s=1)
+    settings = {"duration_s": 1, "num_steps": 4}
+    single = pipeline.generate_batch(alone, seeds=[7], **settings)  # type: ignore[arg-type]
+    among = pipeline.generate_batch(batch, seeds=[6, 7, 8], **settings)  # type: ignore[arg-type]
+    np.savez(
+        out,
+        **{
+            "sound": sound(7),
+            "again": sound(7),
+            "second take": sound(6, takes=2),
+            "single": single[0].numpy(),
+            "in a batch of 3": among[1].numpy(),
+        },
+    )
+
+
+def distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> str:
+    """Say "equal", or the signal over the difference in dB."""
+    if np.array_equal(a, b):
+        return "equal"
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    return f"{10 * np.log10((a**2).sum() / ((a - b) ** 2).sum()):.0f} dB"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--make", nargs=3, metavar=("THREADS", "DTYPE", "OUT"))
+    args = parser.parse_args()
+    if args.make:
+        make(args.model, int(args.make[0]), args.make[1], Path(args.make[2]))
+        return 0
+    print(f"{'precision':10} {'threads':>7} {'other process':>14} {'to 1 thread':>12} "
+          + " ".join(f"{way:>16}" for way in WAYS))  # fmt: skip
+    for dtype in ("float32", "bfloat16"):
+        first: dict[str, NDArray[np.float32]] = {}
+        for threads in args.threads:
+            found = [_process(args.model, threads, dtype) for _ in range(2)]
+            here = found[0]
+            first = first or here
+            cells = [
+                distance(here["sound"], found[1]["sound"]),
+                distance(first["sound"], here["sound"]),
+                distance(here["sound"], here["again"]),
+                distance(here["sound"], here["second take"]),
+                distance(here["single"], here["in a batch of 3"]),
+            ]
+            print(f"{dtype:10} {threads:7} {cells[0]:>14} {cells[1]:>12} "
+                  + " ".join(f"{cell:>16}" for cell in cells[2:]), flush=True)  # fmt: skip
+    return 0
+
+
+def _process(model: str, threads: int, dtype: str) -> dict[str, NDArray[np.float32]]:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "sounds.npz"
+        subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "benchmarks.robustness.determinism",
+                "--model",
+                model,
+                "--make",
+                str(threads),
+                dtype,
+                str(out),
+            ],
+            check=True,
+        )
+        with np.load(out) as stored:
+            return dict(stored)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

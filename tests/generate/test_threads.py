@@ -1,0 +1,84 @@
+"""Several threads, forked processes and pickles: the same sound, or one line."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from omni2sound.errors import UserError
+from omni2sound.generate.pipeline import Omni2SoundPipeline
+from tests.build import tiny_model_folder
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model_folder(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.mark.parametrize("low_memory", [False, True])
+def test_threads_that_share_a_model_get_what_each_would_get_alone(
+    model: Path, low_memory: bool
+) -> None:
+    pipeline = Omni2SoundPipeline.from_pretrained(
+        model, device="cpu", dtype="float32", low_memory=low_memory
+    )
+
+    def sound(seed: int) -> np.ndarray:
+        return pipeline(prompt="rain", duration_s=0.2, seed=seed).audio.samples_CN
+
+    alone = [sound(seed) for seed in range(6)]
+    with ThreadPoolExecutor(3) as pool:
+        together = list(pool.map(sound, range(6)))
+    for expected, found in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_pipeline_can_not_be_pickled_and_says_what_to_do(model: Path) -> None:
+    pipeline = Omni2SoundPipeline.from_pretrained(model, device="cpu")
+    with pytest.raises(UserError, match="can't be pickled; load the model in each process"):
+        pickle.dumps(pipeline)
+
+
+FORKED = """
+import os, sys
+import torch
+from omni2sound.errors import UserError
+from omni2sound.generate.pipeline import Omni2SoundPipeline
+torch.set_num_threads(int(sys.argv[2]))
+pipeline = Omni2SoundPipeline.from_pretrained(sys.argv[1], device="cpu", dtype="float32")
+pid = os.fork()
+if pid == 0:
+    try:
+        pipeline(prompt="rain", duration_s=0.2)
+        os._exit(0)
+    except UserError as error:
+        print(error, flush=True)
+        os._exit(2)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+@pytest.mark.parametrize(("threads", "code"), [(1, 0), (2, 2)])
+def test_a_forked_process_computes_with_one_thread_and_is_refused_with_more(
+    model: Path, threads: int, code: int
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED, str(model), str(threads)],
+        capture_output=True,
+        check=False,
+        cwd=ROOT,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == code, done.stderr
+    assert ("load it in each process" in done.stdout) == (code == 2)
