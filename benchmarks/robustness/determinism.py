@@ -35,7 +35,7 @@ def make(model: str, threads: int, dtype: str, out: Path) -> None:
         request = GenerationRequest(
             prompt="a dog barks", duration_s=1, seed=seed, takes=takes, num_inference_steps=4
         )
-        *_, last = pipeline.generate(request)
+        *_, last = pipeline.run(request)
         return last.audio.samples_CN
 
     batch = pipeline.encoder.encode_arrays(None, None, ["a dog barks"] * 3, duration_s=1)
