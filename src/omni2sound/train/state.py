@@ -92,6 +92,8 @@ def save_state(
     world = world or World()
     target, staging = runs / f"step-{step:08d}", runs / f".step-{step:08d}.part"
     if world.any(target.exists()):
+        if world.is_first:
+            _tidy(runs)  # a kill may have come right after the last rename
         return target
     description = {
         "format": FORMAT,
@@ -127,14 +129,19 @@ def _write(
         flush_to_disk(staging)
         _rename(staging, target)
         flush_to_disk(runs)
-        for old in _checkpoints(runs)[:-KEEP_LAST]:
-            # Hidden first: a folder that is half deleted must not look like a checkpoint.
-            hidden = old.with_name(f".{old.name}.old")
-            old.rename(hidden)
-            shutil.rmtree(hidden)
-        for left in [*runs.glob(".step-*.part"), *runs.glob(".step-*.old")]:
-            shutil.rmtree(left, ignore_errors=True)
+        _tidy(runs)
     world.wait()
+
+
+def _tidy(runs: Path) -> None:
+    """Delete older checkpoints, and what killed runs left."""
+    for old in _checkpoints(runs)[:-KEEP_LAST]:
+        # Hidden first: a folder that is half deleted must not look like a checkpoint.
+        hidden = old.with_name(f".{old.name}.old")
+        old.rename(hidden)
+        shutil.rmtree(hidden)
+    for left in [*runs.glob(".step-*.part"), *runs.glob(".step-*.old")]:
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _rename(staging: Path, target: Path) -> None:
