@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from omni2sound.encoders.base import bundled_path
 from omni2sound.errors import IntegrityError, ShapeError
 from omni2sound.media.video import iter_frames
-from omni2sound.recognise.detector import Detector, _Conv, _decode, _keep, _overlaps, anchors
+from omni2sound.recognise.detector import Conv, Detector, _decode, _keep, _overlaps, anchors
 from omni2sound.recognise.frozen_graph import read_constants
 
 BIKES = "datasets/data/bikes.mp4"
@@ -47,7 +47,7 @@ def test_same_padding_is_tensorflows(size: int, stride: int) -> None:
     """ceil(n / stride) outputs, the odd one of the padding at the end."""
     weight = torch.arange(9.0).reshape(1, 1, 3, 3)
     x = torch.arange(float(size * size)).reshape(1, 1, size, size)
-    conv = _Conv(weight, torch.zeros(1), stride=stride, groups=1, relu=False)
+    conv = Conv(weight, torch.zeros(1), stride=stride, groups=1, relu=False)
     outputs = -(-size // stride)
     total = max((outputs - 1) * stride + 3 - size, 0)
     first = total // 2

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from omni2sound.encoders.base import bundled_path
+from omni2sound.recognise.detector import Box
 from omni2sound.recognise.observe import Recogniser
 from tests.build import video_with_square
 
@@ -52,7 +54,12 @@ def test_an_hour_is_looked_at_no_more_than_two_minutes(
     recogniser: Recogniser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[int] = []
-    monkeypatch.setattr(recogniser, "_look", lambda i, *_: looked.append(i))
+
+    def detect(frames: torch.Tensor) -> list[list[Box]]:
+        looked.append(len(frames))
+        return [[] for _ in frames]
+
+    monkeypatch.setattr(recogniser._detector, "detect", detect)
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "black.png")
     seen = recogniser.observe(tmp_path / "black.png", 600)
     assert len(looked) == 120

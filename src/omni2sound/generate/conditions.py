@@ -121,7 +121,7 @@ class ConditionEncoder(LoadedHere):
             "text": lambda: config.text.spec.load(device, published=published),
             "vision": lambda: config.vision.spec.load(device, published=published, dtype=dtype),
             "sync": lambda: load_synchformer(device, published=published),
-            "recogniser": lambda: Recogniser.load(device, dtype=dtype),
+            "recogniser": lambda: Recogniser.load(device),
             "tagger": YamNet.load,
             **(loaders or {}),
         }

@@ -65,7 +65,7 @@ class Box:
         return max(self.right - self.left, 0.0) * max(self.bottom - self.top, 0.0)
 
 
-class _Conv(nn.Module):
+class Conv(nn.Module):
     """Convolution with TensorFlow's "SAME" padding, folded batch norm, optional ReLU6."""
 
     def __init__(self, weight: Tensor, bias: Tensor, *, stride: int, groups: int, relu: bool):
@@ -75,6 +75,7 @@ class _Conv(nn.Module):
         self.stride, self.groups, self.relu = stride, groups, relu
 
     def forward(self, x: Tensor) -> Tensor:
+        """Filter pictures (T, C, H, W); sizes shrink by the stride, rounded up."""
         size = self.weight.shape[-1]
         pads = []
         for length in (x.shape[-1], x.shape[-2]):
@@ -128,7 +129,7 @@ class SsdMobileNetV2(nn.Module):
 
     def _normed(
         self, name: str, *, stride: int = 1, depthwise: bool = False, relu: bool = True
-    ) -> _Conv:
+    ) -> Conv:
         name = f"{_BACKBONE}/{name}"
         gain = self._array(f"{name}/BatchNorm/gamma") / torch.sqrt(
             self._array(f"{name}/BatchNorm/moving_variance") + _EPSILON
@@ -139,7 +140,7 @@ class SsdMobileNetV2(nn.Module):
             weight = self._array(f"{name}/depthwise_weights").permute(2, 3, 0, 1)
         else:
             weight = self._array(f"{name}/weights").permute(3, 2, 0, 1)
-        return _Conv(
+        return Conv(
             (weight * gain[:, None, None, None]).contiguous(),
             bias,
             stride=stride,
@@ -147,10 +148,10 @@ class SsdMobileNetV2(nn.Module):
             relu=relu,
         )
 
-    def _head(self, i: int, kind: str) -> _Conv:
+    def _head(self, i: int, kind: str) -> Conv:
         name = f"BoxPredictor_{i}/{kind}"
         weight = self._array(f"{name}/weights").permute(3, 2, 0, 1).contiguous()
-        return _Conv(weight, self._array(f"{name}/biases"), stride=1, groups=1, relu=False)
+        return Conv(weight, self._array(f"{name}/biases"), stride=1, groups=1, relu=False)
 
     def forward(self, x_TCHW: Tensor) -> tuple[Tensor, Tensor, list[int]]:
         """Logits (T, A, K), boxes (T, A, 4) as offsets from their anchors, sizes of the grids.

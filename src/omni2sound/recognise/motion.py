@@ -94,7 +94,8 @@ def _coarse(picture_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
     step = max(1, round(max(picture_HWC.shape[:2]) / _COARSE_PX))
     step = min(step, *picture_HWC.shape[:2])  # a line is a picture, too
     height, width = (n // step * step for n in picture_HWC.shape[:2])
-    grey = picture_HWC[:height, :width].mean(axis=2, dtype=np.float32)
+    # Three times as quick as `mean`.
+    grey = np.einsum("hwc->hw", picture_HWC[:height, :width], dtype=np.float32) / 3
     coarse: NDArray[np.float32] = grey.reshape(height // step, step, width // step, step).mean(
         axis=(1, 3)
     )
@@ -104,29 +105,62 @@ def _coarse(picture_HWC: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _shift(first_hw: NDArray[np.float32], second_hw: NDArray[np.float32]) -> tuple[int, int]:
     """Whole-cell shift (down, right) from the first picture to the second.
 
-    All of them are tried. Phase correlation is quicker, but a sharp thing that moves before a
-    blurred background has the highest peak there.
+    All of them are tried on maps of half the size, then the neighbours of the best one. Phase
+    correlation is quicker, but a sharp thing that moves before a blurred background has the
+    highest peak there.
     """
-    steps = range(-_MOST_SHIFT, _MOST_SHIFT + 1)
+    half = _MOST_SHIFT // 2
+    around = [
+        (2 * dy + y, 2 * dx + x)
+        for dy, dx in [_best_shift(_halved(first_hw), _halved(second_hw), _square(half))[0]]
+        for y, x in _square(1)
+        if max(abs(2 * dy + y), abs(2 * dx + x)) <= _MOST_SHIFT
+    ]
+    best, difference = _best_shift(first_hw, second_hw, around)
+    # A shift that hardly makes the pictures more alike is no camera movement.
+    still = _difference(first_hw, second_hw, 0, 0)
+    return best if difference < _LEAST_GAIN * still else (0, 0)
+
+
+def _best_shift(
+    first_hw: NDArray[np.float32],
+    second_hw: NDArray[np.float32],
+    shifts: list[tuple[int, int]],
+) -> tuple[tuple[int, int], float]:
+    """The shift with the smallest difference, and that; none if the pictures are too small."""
+    height, width = first_hw.shape
     tried = {
         (dy, dx): _difference(first_hw, second_hw, dy, dx)
-        for dy in steps
-        for dx in steps
-        if (dy == 0 or abs(dy) < len(first_hw) // 2)
-        and (dx == 0 or abs(dx) < first_hw.shape[1] // 2)
+        for dy, dx in shifts
+        if (dy == 0 or abs(dy) < height // 2) and (dx == 0 or abs(dx) < width // 2)
     }
-    best = min(tried, key=lambda shift: tried[shift])
-    # A shift that hardly makes the pictures more alike is no camera movement.
-    return best if tried[best] < _LEAST_GAIN * tried[0, 0] else (0, 0)
+    best = min(tried, key=lambda shift: tried[shift], default=(0, 0))
+    return best, tried.get(best, np.inf)
+
+
+def _square(reach: int) -> list[tuple[int, int]]:
+    steps = range(-reach, reach + 1)
+    return [(dy, dx) for dy in steps for dx in steps]
+
+
+def _halved(map_hw: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Means of two by two cells; of one where there is only one."""
+    steps = [min(2, n) for n in map_hw.shape]
+    height, width = (n // step * step for n, step in zip(map_hw.shape, steps, strict=True))
+    cells = map_hw[:height, :width].reshape(height // steps[0], steps[0], -1, steps[1])
+    halved: NDArray[np.float32] = cells.mean(axis=(1, 3))
+    return halved
 
 
 def _difference(
     first_hw: NDArray[np.float32], second_hw: NDArray[np.float32], dy: int, dx: int
 ) -> float:
     """Mean difference where both pictures show something, large ones cut."""
-    changes = np.abs(second_hw - np.roll(first_hw, (dy, dx), axis=(0, 1)))
-    known = ~_wrapped(changes.shape, dy, dx)
-    return float(np.minimum(changes, _LARGE_CHANGE)[known].mean()) if known.any() else np.inf
+    height, width = first_hw.shape
+    first = first_hw[max(-dy, 0) : height - max(dy, 0), max(-dx, 0) : width - max(dx, 0)]
+    second = second_hw[max(dy, 0) : height + min(dy, 0), max(dx, 0) : width + min(dx, 0)]
+    changes = np.minimum(np.abs(second - first), _LARGE_CHANGE)
+    return float(changes.mean()) if changes.size else np.inf
 
 
 def _wrapped(shape: tuple[int, ...], dy: int, dx: int) -> NDArray[np.bool_]:

@@ -3,13 +3,14 @@
 In:   a video and the seconds of it that count.
 Out:  `Seen`: one entry for each kind of thing, the most prominent first.
 
-A detector with boxes names what ordinary videos show (people, vehicles, animals, household
-things); an ImageNet network names what it has no word for, in boxes around what moves and in the
-detector's doubtful boxes: cut to its box, a small thing is named far better than in the whole
-picture (docs/experiments). One picture a second is looked at, so that a minute of video costs
-seconds. What one picture alone shows faintly is left out.
+A detector with boxes names what ordinary videos show (people, vehicles, household things); an
+ImageNet network names what it has no word for or doubts, cut to its box: a small thing is named
+far better so than in the whole picture (docs/experiments). Boxes are the detector's and those of
+what moves; they are joined to tracks, and of each prominent track a few crops are named. One
+picture a second goes to the detector, four a second are compared, so that a minute of video costs
+seconds.
 
-Shape suffixes: T pictures, H W pixels, C colours, K ImageNet labels.
+Shape suffixes: T pictures, H W pixels, C colours, K ImageNet labels, R things of the table.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import islice
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -27,13 +28,14 @@ import torch
 from numpy.typing import NDArray
 
 from omni2sound.encoders.pictures import resize
-from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.media.info import probe
 from omni2sound.media.video import iter_frames
 from omni2sound.recognise.cuts import find_cuts
 from omni2sound.recognise.detector import Box, Detector
+from omni2sound.recognise.labeller import Labeller
 from omni2sound.recognise.motion import Motion, compare
 from omni2sound.recognise.things import Thing, Things, load_things
+from omni2sound.recognise.tracks import Edges, Sight, Track, Tracker, crop
 
 Place = Literal["left", "centre", "right"]
 
@@ -46,22 +48,25 @@ _STEP_S = Fraction(1, 4)
 _SURE = 0.5
 """Score from which a detector's box is believed without a second opinion."""
 _DOUBTFUL = 0.3
-_LEAST_NAMED = 0.5
-"""Summed ImageNet probability from which a crop is named. Of the scene catalogue's training
-pictures .26 are then named rightly, .04 wrongly; of its silent things .03 are given a sound
-(`benchmarks/quality/recognition.py --split train`)."""
-_LEAST_PLACE = 0.3
 _LEAST_EVIDENCE = 0.75
 """Sum of scores over pictures from which a thing counts as seen: two fair looks or a sure one."""
 _LEAST_PROMINENCE = 0.06
 """Score times side length, on average over the pictures; less is a speck or a passing doubt."""
 _LEAST_MOVING = 0.06
 """Share of a box that changes when the thing in it moves."""
-_CROPS = 4
-"""Crops to name in one picture."""
+_MOVING_BOXES = 4
+"""Of one picture, the largest."""
+_TRACKS_OF_8_S = 5
+_MOST_TRACKS = 40
+_CROPS_OF_A_TRACK = 3
+_LEAST_NAMED = 0.5
+"""Summed ImageNet probability from which a crop is named; chosen with the number of tracks and
+crops on scenes of the catalogue's training split (docs/experiments)."""
+_LEAST_PLACE = 0.3
+_PLACE_EVERY = 3
+"""Of so many looks one is named as a whole."""
 
-_Edges = tuple[float, float, float, float]
-_WHOLE: _Edges = (0.0, 0.0, 1.0, 1.0)
+_WHOLE: Edges = (0.0, 0.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,38 +112,51 @@ class _Sighting:
     """All sightings of one row of the table."""
 
     scores: dict[int, float] = field(default_factory=dict)
-    """Best score by picture."""
-    weight: float = 0.0
+    """Best score by look."""
+    weights: dict[int, float] = field(default_factory=dict)
+    """Score times side length by look, summed over tracks."""
     centres: list[float] = field(default_factory=list)
     moved: list[float] = field(default_factory=list)
 
-    def add(self, picture: int, score: float, edges: _Edges, moved: float) -> None:
-        area = (edges[2] - edges[0]) * (edges[3] - edges[1])
-        self.scores[picture] = max(score, self.scores.get(picture, 0.0))
-        self.weight += score * math.sqrt(area)
-        self.centres.append((edges[0] + edges[2]) / 2)
-        self.moved.append(moved)
+    def add(self, track: Track, scores: dict[int, float]) -> None:
+        """Take the sights of a track as sightings of the row, in the looks that have a score."""
+        largest: dict[int, float] = {}
+        for sight in track.sights:
+            if sight.look in scores:
+                largest[sight.look] = max(sight.side, largest.get(sight.look, 0.0))
+                self.centres.append((sight.edges[0] + sight.edges[2]) / 2)
+                self.moved.append(sight.moved)
+        for look, side in largest.items():
+            self.scores[look] = max(scores[look], self.scores.get(look, 0.0))
+            self.weights[look] = self.weights.get(look, 0.0) + scores[look] * side
+
+
+@dataclass(slots=True)
+class _Film:
+    """What is gathered in one pass over the pictures."""
+
+    tracker: Tracker
+    looked_s: list[float] = field(default_factory=list)
+    wholes: list[tuple[Sight, NDArray[np.uint8]]] = field(default_factory=list)
 
 
 class Recogniser:
-    """Detector and picture encoder together. Build it with `Recogniser.load`."""
+    """Detector and labeller together. Build it with `Recogniser.load`."""
 
     def __init__(
-        self, detector: Detector, pictures: VisionEncoder, things: Things | None = None
+        self, detector: Detector, labeller: Labeller, things: Things | None = None
     ) -> None:
-        self._detector, self._pictures = detector, pictures
+        self._detector, self._labeller = detector, labeller
         self._things = things or load_things()
 
     @classmethod
-    def load(
-        cls, device: torch.device | str = "cpu", *, dtype: torch.dtype = torch.float32
-    ) -> Recogniser:
+    def load(cls, device: torch.device | str = "cpu") -> Recogniser:
         """Load the bundled networks.
 
         Raises:
             MissingPartError: A bundled package is not installed.
         """
-        return cls(Detector.load(device), VisionEncoder.load(device, dtype=dtype))
+        return cls(Detector.load(device), Labeller.load(device))
 
     def observe(self, video: Path, duration_s: float | Fraction) -> Seen:
         """Recognise what a video shows.
@@ -150,98 +168,147 @@ class Recogniser:
         Raises:
             MediaError: The video can't be read.
         """
+        duration = Fraction(duration_s)
+        every = max(_LOOK_EVERY_S, duration / _MOST_LOOKS)
+        film = self._watch(video, duration, every)
         sightings: dict[int, _Sighting] = {}
-        every = max(_LOOK_EVERY_S, Fraction(duration_s) / _MOST_LOOKS)
-        times = []
-        for i, (time_s, frame, motion) in enumerate(_looks(video, Fraction(duration_s), every)):
-            times.append(float(time_s))
-            self._look(i, frame, motion, sightings)
-        found = [
-            self._thing(self._things.rows[row], seen, times, float(every), float(duration_s))
+        unnamed = []
+        for track in film.tracker.tracks:
+            row, scores = self._detected(track)
+            if row is None:
+                unnamed.append((track, scores))
+            else:
+                sightings.setdefault(row, _Sighting()).add(track, scores)
+        sightings = {
+            row: seen
             for row, seen in sightings.items()
             if sum(seen.scores.values()) >= _LEAST_EVIDENCE
-            and seen.weight >= _LEAST_PROMINENCE * len(times)
+            and sum(seen.weights.values()) >= _LEAST_PROMINENCE * len(film.looked_s)
+        }
+        unnamed.sort(key=lambda item: -item[0].prominence)
+        count = min(_TRACKS_OF_8_S * math.ceil(duration / 8), _MOST_TRACKS)
+        for track, scores in unnamed[:count]:
+            row, score = self._named(track)
+            if row is None and scores:  # no second opinion: an animal of which the detector is sure
+                row, score = self._row(_label(track)), max(scores.values())
+            if row is not None:
+                scores = {sight.look: score for sight in track.sights}
+                sightings.setdefault(row, _Sighting()).add(track, scores)
+        self._add_places(film, sightings)
+        found = [
+            self._thing(self._things.rows[row], seen, film.looked_s, every, duration)
+            for row, seen in sightings.items()
         ]
         found.sort(key=lambda thing: -thing.prominence)
         return Seen(
             things=tuple(found),
-            looked_s=tuple(times),
+            looked_s=tuple(film.looked_s),
             cuts_s=find_cuts(video, duration_s),
         )
 
-    def _look(
-        self, i: int, frame: NDArray[np.uint8], motion: Motion, sightings: dict[int, _Sighting]
-    ) -> None:
-        """Name the things in one picture."""
+    def _watch(self, video: Path, duration: Fraction, every: Fraction) -> _Film:
+        """Look at all pictures once."""
+        film = _Film(Tracker(longest_gap_s=2 * float(every)))
+        for look, picture, motion, time_s in _pictures(video, duration, every):
+            boxes: list[Box] = []
+            if look == len(film.looked_s):
+                film.looked_s.append(time_s)
+                square = resize(torch.from_numpy(picture)[None], self._detector.size_px)
+                boxes = self._detector.detect(square)[0]
+                if look % _PLACE_EVERY == 0:
+                    whole = Sight(look=look, time_s=time_s, edges=_WHOLE, moved=0.0)
+                    film.wholes.append((whole, crop(picture, _WHOLE)))
+            seen: list[tuple[Edges, Box | None]] = [
+                *((_edges(box), box) for box in boxes if box.score >= _DOUBTFUL),
+                *((edges, None) for edges in motion.boxes(_MOVING_BOXES)),
+            ]
+            for edges, box in seen:
+                sight = Sight(
+                    look=look,
+                    time_s=time_s,
+                    edges=edges,
+                    moved=motion.share(*edges),
+                    label=None if box is None else box.label,
+                    score=0.0 if box is None else box.score,
+                )
+                film.tracker.add(sight, picture)
+        return film
 
-        def add(row: int, score: float, edges: _Edges) -> None:
-            sightings.setdefault(row, _Sighting()).add(i, score, edges, motion.share(*edges))
+    def _detected(self, track: Track) -> tuple[int | None, dict[int, float]]:
+        """Row and scores by look of what the detector is sure of.
 
-        square = resize(torch.from_numpy(frame)[None], self._detector.size_px)
-        boxes = self._detector.detect(square)[0]
-        named: list[_Edges] = []
-        doubtful: list[_Edges] = []
-        for box in boxes:
-            edges = _edges(box)
-            row = self._things.of_coco.get(box.label)
-            # "Bird" is owl, duck and hen alike; animals are often taken for each other.
-            if row is not None and box.score >= _SURE and not _is_animal(box):
-                add(row, box.score, edges)
-                named.append(edges)
-            elif box.score >= _DOUBTFUL:
-                doubtful.append(edges)
-        moving = [e for e in motion.boxes(_CROPS) if all(_overlap(e, n) < 0.5 for n in named)]
-        crops = [*doubtful[:_CROPS], *moving][:_CROPS]
-        posterior = self._name(frame, [*crops, _WHOLE])
-        for edges, p_R in zip(crops, posterior, strict=False):
-            row = int(np.argmax(p_R))
-            if p_R[row] >= _LEAST_NAMED and not self._things.rows[row].place:
-                add(row, float(p_R[row]), edges)
-                continue
-            # The second opinion has none: the detector's own, if it is sure.
-            for box in boxes:
-                own = self._things.of_coco.get(box.label)
-                if _edges(box) == edges and own is not None and box.score >= _SURE:
-                    add(own, box.score, edges)
+        No row for animals: "bird" is owl, duck and hen alike, and they are often taken for each
+        other.
+        """
+        label = _label(track)
+        scores: dict[int, float] = {}
+        for sight in track.sights:
+            if sight.label == label and sight.score >= _SURE:
+                scores[sight.look] = max(sight.score, scores.get(sight.look, 0.0))
+        return (None if label is None or _is_animal(label) else self._row(label)), scores
+
+    def _row(self, label: int | None) -> int | None:
+        return None if label is None else self._things.of_coco.get(label)
+
+    def _named(self, track: Track) -> tuple[int | None, float]:
+        """Row that the best of a few crops is named as, and its probability."""
+        best_R = self._posterior(track.spread(_CROPS_OF_A_TRACK)).max(axis=0)
+        row = int(best_R.argmax())
+        if best_R[row] < _LEAST_NAMED or self._things.rows[row].place:
+            return None, 0.0
+        return row, float(best_R[row])
+
+    def _add_places(self, film: _Film, sightings: dict[int, _Sighting]) -> None:
+        posterior_TR = self._posterior([picture for _, picture in film.wholes])
         for row, thing in enumerate(self._things.rows):
-            if thing.place and posterior[-1][row] >= _LEAST_PLACE:
-                add(row, float(posterior[-1][row]), _WHOLE)
+            p_T = np.where(posterior_TR[:, row] >= _LEAST_PLACE, posterior_TR[:, row], 0.0)
+            if not thing.place or p_T.sum() < min(_LEAST_EVIDENCE, _LEAST_NAMED * len(p_T)):
+                continue
+            for (whole, _), p in zip(film.wholes, p_T, strict=True):
+                if p:
+                    seen = sightings.setdefault(row, _Sighting())
+                    seen.add(Track([whole]), {whole.look: float(p)})
 
-    def _name(self, frame: NDArray[np.uint8], crops: list[_Edges]) -> NDArray[np.float32]:
+    def _posterior(self, crops: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Probabilities (crops, rows) of the things in the table."""
-        height, width = frame.shape[:2]
-        cut = []
-        for left, top, right, bottom in crops:
-            rows = slice(int(top * height), max(math.ceil(bottom * height), 1))
-            columns = slice(int(left * width), max(math.ceil(right * width), 1))
-            part = np.ascontiguousarray(frame[rows, columns])
-            cut.append(resize(torch.from_numpy(part)[None], self._pictures.size_px)[0])
-        _, probabilities = self._pictures.embed_and_classify(torch.stack(cut))
-        return self._things.posterior(probabilities.cpu().numpy())
+        size_px = self._labeller.size_px
+        cut = [resize(torch.from_numpy(part)[None], size_px)[0] for part in crops]
+        frames = torch.stack(cut) if cut else torch.zeros(0, *size_px, 3, dtype=torch.uint8)
+        return self._things.posterior(self._labeller.classify(frames).cpu().numpy())
 
     def _thing(
-        self, row: Thing, seen: _Sighting, times: list[float], every_s: float, duration_s: float
+        self, row: Thing, seen: _Sighting, times: list[float], every: Fraction, duration: Fraction
     ) -> SeenThing:
         centre = sum(seen.centres) / len(seen.centres)
         moving = max(seen.moved) >= _LEAST_MOVING
         sounding = row.sound is not None and (moving or not row.moving)
+        span_s = float(every) * (_PLACE_EVERY if row.place else 1)
         return SeenThing(
             name=row.name,
             sound=row.sound,
             place="left" if centre < 1 / 3 else "right" if centre > 2 / 3 else "centre",
             start_s=times[min(seen.scores)],
-            end_s=min(times[max(seen.scores)] + every_s, duration_s),
+            end_s=min(times[max(seen.scores)] + span_s, float(duration)),
             moving=moving,
             sounding=sounding,
-            prominence=seen.weight / len(times),
+            prominence=sum(seen.weights.values()) / len(times),
             silent=row.silent if row.sound is None else None if sounding else "it does not move",
         )
 
 
-def _looks(
+def _label(track: Track) -> int | None:
+    """The detector's label of a track: the one with most score."""
+    total: dict[int, float] = {}
+    for sight in track.sights:
+        if sight.label is not None and sight.score >= _SURE:
+            total[sight.label] = total.get(sight.label, 0.0) + sight.score
+    return max(total, key=lambda label: total[label]) if total else None
+
+
+def _pictures(
     video: Path, duration: Fraction, every: Fraction
-) -> Iterator[tuple[Fraction, NDArray[np.uint8], Motion]]:
-    """Pictures `every` seconds with what moves around them."""
+) -> Iterator[tuple[int, NDArray[np.uint8], Motion, float]]:
+    """Look, picture, what moves until the next one, and time in seconds; about four a second."""
     info = probe(video).video
     size_px = None
     if info is not None:
@@ -250,26 +317,18 @@ def _looks(
     per_look = max(2, math.ceil(every / _STEP_S))
     fps = per_look / every
     frames = iter_frames(video, fps=fps, size_px=size_px, duration_s=duration)
-    for i in range(math.ceil(duration / every)):
-        group = list(islice(frames, per_look))
-        if not group:
-            return
-        following = group[min(1, len(group) - 1)]
-        yield i * every, group[0], compare(group[0], following)
+    last = None
+    for i, (picture, following) in enumerate(pairwise(frames)):
+        yield i // per_look, picture, compare(picture, following), float(i / fps)
+        last = (i + 1, following)
+    if last is not None:
+        i, picture = last
+        yield i // per_look, picture, compare(picture, picture), float(i / fps)
 
 
-def _edges(box: Box) -> _Edges:
+def _edges(box: Box) -> Edges:
     return box.left, box.top, box.right, box.bottom
 
 
-def _is_animal(box: Box) -> bool:
-    return 16 <= box.label <= 25
-
-
-def _overlap(a: _Edges, b: _Edges) -> float:
-    """Intersection over union."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(width, 0.0) * max(height, 0.0)
-    areas = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1])
-    return shared / max(areas - shared, 1e-9)
+def _is_animal(label: int) -> bool:
+    return 16 <= label <= 25
