@@ -62,6 +62,8 @@ _CROPS_OF_A_TRACK = 3
 _LEAST_NAMED = 0.5
 """Summed ImageNet probability from which a crop is named; chosen with the number of tracks and
 crops on scenes of the catalogue's training split (docs/experiments)."""
+_BIRD = 16
+"""COCO's label of owls, ducks and hens as well, and of many a drawing: never believed alone."""
 _LEAST_PLACE = 0.3
 _PLACE_EVERY = 3
 """Of so many looks one is named as a whole."""
@@ -171,29 +173,7 @@ class Recogniser:
         duration = Fraction(duration_s)
         every = max(_LOOK_EVERY_S, duration / _MOST_LOOKS)
         film = self._watch(video, duration, every)
-        sightings: dict[int, _Sighting] = {}
-        unnamed = []
-        for track in film.tracker.tracks:
-            row, scores = self._detected(track)
-            if row is None:
-                unnamed.append((track, scores))
-            else:
-                sightings.setdefault(row, _Sighting()).add(track, scores)
-        sightings = {
-            row: seen
-            for row, seen in sightings.items()
-            if sum(seen.scores.values()) >= _LEAST_EVIDENCE
-            and sum(seen.weights.values()) >= _LEAST_PROMINENCE * len(film.looked_s)
-        }
-        unnamed.sort(key=lambda item: -item[0].prominence)
-        count = min(_TRACKS_OF_8_S * math.ceil(duration / 8), _MOST_TRACKS)
-        for track, scores in unnamed[:count]:
-            row, score = self._named(track)
-            if row is None and scores:  # no second opinion: an animal of which the detector is sure
-                row, score = self._row(_label(track)), max(scores.values())
-            if row is not None:
-                scores = {sight.look: score for sight in track.sights}
-                sightings.setdefault(row, _Sighting()).add(track, scores)
+        sightings = self._sightings(film, math.ceil(duration / 8))
         self._add_places(film, sightings)
         found = [
             self._thing(self._things.rows[row], seen, film.looked_s, every, duration)
@@ -234,18 +214,41 @@ class Recogniser:
                 film.tracker.add(sight, picture)
         return film
 
-    def _detected(self, track: Track) -> tuple[int | None, dict[int, float]]:
-        """Row and scores by look of what the detector is sure of.
+    def _sightings(self, film: _Film, eights: int) -> dict[int, _Sighting]:
+        """Sightings by row: the labeller's name of a track counts before the detector's.
 
-        No row for animals: "bird" is owl, duck and hen alike, and they are often taken for each
-        other.
+        People are no label of ImageNet: what has no sound is noted in any case.
         """
+        tracks = sorted(film.tracker.tracks, key=lambda track: -track.prominence)
+        count = min(_TRACKS_OF_8_S * eights, _MOST_TRACKS)
+        named: list[tuple[int, Track, float]] = []
+        detected: dict[int, _Sighting] = {}
+        for i, track in enumerate(tracks):
+            row, score = self._named(track) if i < count else (None, 0.0)
+            if row is not None:
+                named.append((row, track, score))
+            own, scores = self._detected(track)
+            if own is not None and (row is None or self._things.rows[own].sound is None):
+                detected.setdefault(own, _Sighting()).add(track, scores)
+        kept = {
+            row: seen
+            for row, seen in detected.items()
+            if sum(seen.scores.values()) >= _LEAST_EVIDENCE
+            and sum(seen.weights.values()) >= _LEAST_PROMINENCE * len(film.looked_s)
+        }
+        for row, track, score in named:
+            scores = {sight.look: score for sight in track.sights}
+            kept.setdefault(row, _Sighting()).add(track, scores)
+        return kept
+
+    def _detected(self, track: Track) -> tuple[int | None, dict[int, float]]:
+        """Row of what the detector is sure of, and its scores by look."""
         label = _label(track)
         scores: dict[int, float] = {}
         for sight in track.sights:
             if sight.label == label and sight.score >= _SURE:
                 scores[sight.look] = max(sight.score, scores.get(sight.look, 0.0))
-        return (None if label is None or _is_animal(label) else self._row(label)), scores
+        return (None if label in (None, _BIRD) else self._row(label)), scores
 
     def _row(self, label: int | None) -> int | None:
         return None if label is None else self._things.of_coco.get(label)
@@ -328,7 +331,3 @@ def _pictures(
 
 def _edges(box: Box) -> Edges:
     return box.left, box.top, box.right, box.bottom
-
-
-def _is_animal(label: int) -> bool:
-    return 16 <= label <= 25

@@ -3,8 +3,8 @@
 In:   boxes of a video, in order of time.
 Out:  `Track`s, each with a few crops to name.
 
-A thing is named far better from several crops of one track, spread over its time, than from each
-picture alone: the right sound goes up by half at a quarter of the wrong ones (docs/experiments).
+A thing is named better from several crops of one track, spread over its time, than from each
+picture alone (docs/experiments).
 """
 
 from __future__ import annotations
