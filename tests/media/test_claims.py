@@ -103,6 +103,16 @@ def test_tags_within_the_limit_are_read(tmp_path: Path, num: int) -> None:
         assert probe(path).duration_s > 0
 
 
+def test_many_id3_tags_in_a_row_are_counted_and_not_followed_too_deep(tmp_path: Path) -> None:
+    empty_tag = b"ID3\x04\0\0\0\0\0\x64" + bytes(100)
+    path = tmp_path / "tags.mp3"
+    path.write_bytes(MAX_TAGS // 2 * empty_tag + big_claims.sound("mp3"))
+    assert probe(path).duration_s > 0
+    path.write_bytes((MAX_TAGS + 1) * empty_tag + big_claims.sound("mp3"))
+    with pytest.raises(MediaError, match=f"more than {MAX_TAGS} tags"):
+        probe(path)
+
+
 def test_a_kind_without_counts_is_opened_in_a_process_with_limits(tmp_path: Path) -> None:
     path = tmp_path / "tags.wav"
     path.write_bytes(big_claims.wav_tags(2**17))

@@ -313,21 +313,25 @@ def _check_zeros(data: mmap.mmap) -> None:
             raise _TooMuch("ends in megabytes of zeros; it is incomplete: download it again")
 
 
-def _metadata_bytes(data: mmap.mmap, at: int = 0) -> int:
+def _metadata_bytes(data: mmap.mmap) -> int:
     """Count the bytes that hold tags; the whole length of a kind that is not known here."""
+    at = num_bytes = num_id3 = 0
+    while data[at : at + 3] == b"ID3":
+        num_id3 += 1
+        _check_tags(num_id3)
+        of_tag, at = _id3_bytes(data, at)
+        num_bytes += of_tag
     head = data[at : at + 12]
-    if head.startswith(b"ID3"):
-        num_bytes, at = _id3_bytes(data, at)
-        return num_bytes + _metadata_bytes(data, at)
     if not head or head.startswith(_PLAIN):
-        return 0
+        return num_bytes
     if head.startswith((b"RIFF", b"RF64")):
         chunks = _riff_chunks(data, at + 12)
-        return sum(size for kind, size in chunks if kind not in (b"data", b"movi", b"idx1"))
+        no_tags = (b"data", b"movi", b"idx1")
+        return num_bytes + sum(size for kind, size in chunks if kind not in no_tags)
     if head.startswith(b"fLaC"):
-        return _flac_bytes(data, at + 4)
+        return num_bytes + _flac_bytes(data, at + 4)
     if head.startswith(b"OggS"):
-        return _ogg_bytes(data, at)
+        return num_bytes + _ogg_bytes(data, at)
     return len(data)
 
 
