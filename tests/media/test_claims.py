@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import av
@@ -18,6 +21,7 @@ from benchmarks.robustness import big_claims
 from omni2sound.errors import MediaError, UserError
 from omni2sound.media import probe, read_audio
 from omni2sound.media.limits.budgets import MAX_PACKETS, MAX_TAGS, MAX_ZEROS_BYTES
+from omni2sound.media.limits.claims import check_claims
 
 MUCH: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "tables": (".mp4", lambda: big_claims.mp4_tables(MAX_PACKETS + 1), "tables claim"),
@@ -42,6 +46,36 @@ def test_what_is_claimed_beyond_its_budget_is_refused_at_once(tmp_path: Path, na
         probe(path)
     assert time.perf_counter() - begin < 5
     assert str(caught.value).startswith(path.name) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "kind", ["mkv tags", "mkv contents", "png picture", "png text", "mp4 times"]
+)
+def test_a_long_element_is_checked_in_little_memory(tmp_path: Path, kind: str) -> None:
+    num_bytes = 200 * 2**20
+    boxes = struct.pack(">I4sI4sI4s", 0, b"moov", 0, b"trak", 0, b"stts")
+    ebml = b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x01" + b"\xff" * 7
+    size = b"\x08" + (num_bytes // 2).to_bytes(4, "big")
+    png = b"\x89PNG\r\n\x1a\n" + num_bytes.to_bytes(4, "big")
+    head = {
+        "mkv tags": ebml + b"\x12\x54\xc3\x67" + size,
+        "mkv contents": ebml + b"\x11\x4d\x9b\x74" + size,
+        "png picture": png + b"IDAT",
+        "png text": png + b"tEXt",
+        "mp4 times": boxes + struct.pack(">II", 0, MAX_PACKETS),
+    }[kind]
+    path = tmp_path / "long"
+    path.write_bytes(head)
+    os.truncate(path, num_bytes)
+    with path.open("ab") as file:
+        file.write(b"end")  # no end of zeros, which would be another reason
+    tracemalloc.start()
+    try:
+        with nullcontext() if kind != "png text" else pytest.raises(MediaError, match="a text"):
+            check_claims(path, path.name, demuxers="")
+        assert tracemalloc.get_traced_memory()[1] < num_bytes / 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("suffix", [".mp3", ".flac", ".avi", ".h264"])

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from omni2sound.errors import MediaError
 from omni2sound.media.limits.budgets import (
     MAX_COMPRESSED_BYTES,
@@ -51,6 +53,9 @@ _SEEK_HEAD, _SEEK_POSITION = 0x114D9B74, b"\x53\xac"
 _SIMPLE_TAG = b"\x67\xc8"
 _UNCODED = (b"RIFF", b"RF64", b"riff", b"FORM", b".snd", b"caff")
 """Beginnings of sound files that hold plain samples."""
+_TABLES = (
+    f"its tables claim more than {MAX_PACKETS} samples; it is damaged, or has to be cut in parts"
+)
 _BLOCK_BYTES = 2**20
 _SMALL_BYTES = 2**16
 """As much metadata holds too few tags to matter, as small a file too few of anything."""
@@ -89,7 +94,7 @@ def _refusal(path: Path, demuxers: str, _size: int, _mtime_ns: int) -> str:
                     _check_zeros(data)
                     _check_png(data)
                 elif head.startswith(_EBML):
-                    _check_tags(_matroska_tags(data))
+                    _check_matroska(data)
                 elif head[4:8] in _FIRST_BOXES:
                     _Boxes(data).check(0, len(data), 0)
                 elif len(data) > _SMALL_BYTES:
@@ -135,10 +140,7 @@ class _Boxes:
             if kind == b"trak":
                 self.num_samples += self.track.indexed
             if self.num_samples > MAX_PACKETS or self.track.edited > MAX_EDITED_SAMPLES:
-                raise _TooMuch(
-                    f"its tables claim more than {MAX_PACKETS} samples; it is damaged, or has to "
-                    "be cut in parts"
-                )
+                raise _TooMuch(_TABLES)
 
     def _children(self, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
         """Yield (kind, start of the body, end) of boxes; too long ones end with their parent."""
@@ -165,10 +167,12 @@ class _Boxes:
             track.num_sizes = max(track.num_sizes, self._number(at + 8, stop))
         elif kind in (b"stts", b"ctts"):
             num = self._number(at + 4, stop)
-            pairs = self._pairs(at + 8, min(stop, at + 8 + 8 * num))
-            track.num_times = max(track.num_times, sum(pairs[::2]))
+            if num > MAX_PACKETS:
+                raise _TooMuch(_TABLES)
+            num_times, has_unit_steps = self._times(at + 8, min(stop, at + 8 + 8 * num))
+            track.num_times = max(track.num_times, num_times)
             if kind == b"stts":
-                track.has_unit_steps = list(pairs[1::2]) == [1]
+                track.has_unit_steps = has_unit_steps
         elif kind == b"hdlr":
             track.handlers.add(self.data[at + 8 : at + 12])  # QuickTime has one for data, too
         elif kind == b"stsc":
@@ -185,9 +189,15 @@ class _Boxes:
     def _number(self, at: int, stop: int) -> int:
         return int(struct.unpack_from(">I", self.data, at)[0]) if at + 4 <= stop else 0
 
-    def _pairs(self, at: int, stop: int) -> tuple[int, ...]:
+    def _times(self, at: int, stop: int) -> tuple[int, bool]:
+        """Return the samples of a table of times, and whether all are in one entry of step 1."""
         num = max(0, stop - at) // 8
-        return struct.unpack_from(f">{2 * num}I", self.data, at)
+        if num == 0:
+            return 0, False
+        # A view: it must be gone before the file is closed.
+        entries = np.frombuffer(self.data, ">u4", count=2 * num, offset=at)
+        num_times = int(np.sum(entries[::2], dtype=np.uint64))
+        return num_times, num == 1 and int(entries[1]) == 1
 
 
 @dataclass(slots=True)
@@ -215,36 +225,50 @@ class _Track:
         return self.num_edits * max(1, self.indexed) if self.num_edits > 1 else 0
 
 
-def _matroska_tags(data: mmap.mmap) -> int:
+def _check_matroska(data: mmap.mmap) -> None:
     """Count the tags of a Matroska file, also those that only its table of contents names."""
     at = _element(data, 0)[2]  # behind the EBML header
     number, segment, stop = _element(data, at)
     if number != _SEGMENT:
-        return 0
+        return
     seen: set[int] = set()
     num_tags = 0
-    named: list[int] = []
+    seek_heads: list[tuple[int, int]] = []
     at = segment
     while at < stop:
         number, body, end = _element(data, at)
         if number == _CLUSTER and end >= len(data):  # of unknown length: go on inside it
             end = body
-        elif number == _TAGS and at not in seen:
+        elif number == _TAGS:
             seen.add(at)
-            num_tags += data[body:end].count(_SIMPLE_TAG)
+            num_tags = _count_tags(data, body, end, num_tags)
         elif number == _SEEK_HEAD:
-            named += _positions(data[body:end], segment)
+            seek_heads.append((body, end))
+            if len(seek_heads) > MAX_TAGS:
+                raise _TooMuch(f"more than {MAX_TAGS} tables of contents; re-encode it")
         elif number == 0:  # damage: FFmpeg looks for the next element that it knows
             end = data.find(_TAGS.to_bytes(4, "big"), at + 1)
         if end <= at:
             break
         at = end
-    for at in named:
-        if at not in seen and at < len(data):
+    for start, stop in seek_heads:
+        for at in _positions(data, start, stop, segment):
             number, body, end = _element(data, at)
-            seen.add(at)
-            if number == _TAGS:
-                num_tags += data[body:end].count(_SIMPLE_TAG)
+            if number == _TAGS and at not in seen:
+                seen.add(at)
+                num_tags = _count_tags(data, body, end, num_tags)
+
+
+def _count_tags(data: mmap.mmap, at: int, end: int, num_tags: int) -> int:
+    """Add the tags of an element, which counts as one itself, to those before; stop at the limit.
+
+    Nothing is copied: the element may be as long as the file.
+    """
+    num_tags += 1
+    _check_tags(num_tags)
+    while (at := data.find(_SIMPLE_TAG, at, end) + len(_SIMPLE_TAG)) >= len(_SIMPLE_TAG):
+        num_tags += 1
+        _check_tags(num_tags)
     return num_tags
 
 
@@ -265,13 +289,13 @@ def _element(data: mmap.mmap, at: int) -> tuple[int, int, int]:
     return number, body, min(body + size, len(data))
 
 
-def _positions(seek_head: bytes, segment: int) -> Iterator[int]:
-    at = seek_head.find(_SEEK_POSITION)
-    while at >= 0:
-        width = seek_head[at + 2] & 0x7F if at + 2 < len(seek_head) else 0
+def _positions(data: mmap.mmap, at: int, stop: int, segment: int) -> Iterator[int]:
+    """Yield the positions in the file that a table of contents names."""
+    while (at := data.find(_SEEK_POSITION, at, stop)) >= 0:
+        width = data[at + 2] & 0x7F if at + 2 < stop else 0
         if width <= 8:
-            yield segment + int.from_bytes(seek_head[at + 3 : at + 3 + width], "big")
-        at = seek_head.find(_SEEK_POSITION, at + 1)
+            yield segment + int.from_bytes(data[at + 3 : min(at + 3 + width, stop)], "big")
+        at += 1
 
 
 def _check_png(data: mmap.mmap) -> None:
@@ -279,15 +303,21 @@ def _check_png(data: mmap.mmap) -> None:
     at, num_texts = len(_PNG), 0
     while at + 12 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, at)
-        body, at = data[at + 8 : min(at + 8 + size, len(data))], at + 12 + size
+        start, stop, at = at + 8, min(at + 8 + size, len(data)), at + 12 + size
         if kind not in (b"zTXt", b"iTXt", b"iCCP", b"tEXt"):
             continue
         num_texts += 1
         _check_tags(num_texts)
-        start = body.find(b"\0")
+        if stop - start > MAX_COMPRESSED_BYTES:
+            raise _TooMuch(
+                f"a text or profile of {stop - start} bytes, of at most {MAX_COMPRESSED_BYTES}; "
+                "save it without metadata"
+            )
+        body = data[start:stop]
+        end = body.find(b"\0")
         packed = zlib.decompressobj()
         # zTXt and iCCP have one byte before the data; iTXt has two and two more names.
-        skipped = body[start + 2 :] if kind != b"iTXt" else body[start + 3 :].split(b"\0", 2)[-1]
+        skipped = body[end + 2 :] if kind != b"iTXt" else body[end + 3 :].split(b"\0", 2)[-1]
         try:
             packed.decompress(skipped, MAX_COMPRESSED_BYTES)
         except zlib.error:
