@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from omni2sound.media import Audio, probe, read_audio
+from omni2sound.media import Audio, probe, read_audio, write_audio
 from omni2sound.media.timing.sound_clock import Grid
+from tests.media.films import stack, tone
 
 SECONDS = 16
 HELD = {
@@ -147,6 +148,31 @@ def test_a_hole_before_the_part_moves_it(tmp_path: Path) -> None:
     found = read_audio(tmp_path / "cut.mkv", start_s=12, duration_s=2).samples_CN[0]
     wanted = read_audio(whole, start_s=12, duration_s=2).samples_CN[0]
     assert abs(lag(found, wanted)) <= 0.001 * rate
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.m4a", "a.ogg", "a.mp3"])
+@pytest.mark.parametrize("start_s", [4, 99])
+def test_behind_the_end_there_is_no_sound(tmp_path: Path, name: str, start_s: int) -> None:
+    sound = stack(*(tone(hz, duration_s=3, rate=48_000) for hz in (440, 550)))
+    write_audio(tmp_path / name, sound)
+    found = read_audio(tmp_path / name, start_s=start_s, duration_s=2)
+    assert found.samples_CN.shape == (2, 0)
+    assert found.sample_rate_hz == 48_000
+
+
+@pytest.mark.parametrize("start_s", [3, 13])
+def test_a_part_within_a_hole_is_silent(tmp_path: Path, start_s: int) -> None:
+    rate = 8000
+    whole = write_sound(tmp_path / "whole.mkv", "pcm_s16le", rate, chirps(rate))
+    with av.open(str(whole)) as source, av.open(str(tmp_path / "cut.mkv"), "w") as target:
+        track = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(source.streams.audio[0]):
+            if packet.pts is not None and not 2000 <= packet.pts < 15_000:
+                packet.stream = track
+                target.mux(packet)
+    found = read_audio(tmp_path / "cut.mkv", start_s=start_s, duration_s=1)
+    assert found.samples_CN.shape == (1, rate)
+    assert not found.samples_CN.any()
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "webm"])

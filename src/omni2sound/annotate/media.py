@@ -115,7 +115,7 @@ def clip_sound(clip: SourceClip) -> NDArray[np.float32]:
     )
     samples_N: NDArray[np.float32] = audio.samples_CN[0]
     if not len(samples_N):
-        raise MediaError(f"{clip.audio.name}: no sound from {clip.start_s:g} s on")
+        raise MediaError(f"{clip.audio.name}: no sound from {clip.start_s:g} s on; it ends earlier")
     return samples_N
 
 

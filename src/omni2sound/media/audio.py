@@ -13,6 +13,7 @@ Shape suffixes: C channels, N samples.
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import os
@@ -84,7 +85,7 @@ def read_audio(
         start_s: Where to begin, seconds after the file's second 0: the first sample or
             picture, whichever comes first.
         duration_s: The most to read; None means to the end. A track that ends earlier
-            gives fewer samples.
+            gives fewer samples, or none.
         track: Stream index of the track. Default: the first sound track.
 
     Raises:
@@ -121,6 +122,8 @@ class _Blocks:
         """Of the others."""
         self.peak = 0.0
         """Largest sample of a track of which no samples are kept."""
+        self.goes_on = False
+        """Whether the track has sound behind the part that is read."""
 
     def add(self, stamp: int | None, block_CN: NDArray[np.float32], *, is_before: bool) -> None:
         self.stamps.append(stamp)
@@ -171,18 +174,22 @@ class TrackReader:
     def read(self, start_s: Fraction, duration_s: Fraction | None) -> Audio:
         """Read a part of the track; it may end earlier."""
         sought = start_s > _SEEK_BEYOND_S and self.timeline.can_seek(self.stream.index)
-        grid = self._grid() if sought else None
+        grid = copy.copy(self)._grid() if sought else None
         if sought:
             sought = self._seek(start_s)
         blocks, first, stop = self._take(start_s, duration_s, sought=sought)
-        if self.rate == 0 and sought:  # nothing was there to be decoded
-            raise MediaError(f"{self.name}: no sound from {float(start_s):g} s on; it ends earlier")
+        if self.rate == 0 and sought:  # it ends earlier; its beginning tells rate and channels
+            self.container.seek(0)
+            next(self.blocks(), None)
         self._check_decoded()
         if sought and grid is not None and blocks.stamps:
             blocks.stamps[0] = grid.place(blocks.stamps[0])
         parts = self._placed(blocks)
         end = max((at + part_CN.shape[1] for at, part_CN in parts), default=0) - first
-        end = max(0, end - self.num_padding) if stop is None else min(max(0, end), stop - first)
+        if stop is None:
+            end = max(0, end - self.num_padding)
+        else:
+            end = stop - first if blocks.goes_on else min(max(0, end), stop - first)
         channels = 1 if self.mono else self.channels
         self._check_size(end * channels)
         samples_CN = np.zeros((channels, end), dtype=np.float32)
@@ -200,7 +207,10 @@ class TrackReader:
         self._check_decoded()
         pieces = self._pieces(blocks)
         end = max((piece.span(blocks.lengths)[1] for piece in pieces), default=0)
-        end = max(0, end - self.num_padding) if stop is None else min(max(0, end), stop)
+        if stop is None:
+            end = max(0, end - self.num_padding)
+        else:
+            end = stop if blocks.goes_on else min(max(0, end), stop)
         return Plan(
             pieces=pieces,
             lengths=blocks.lengths,
@@ -229,6 +239,7 @@ class TrackReader:
             at = due if stamp is None else stamp
             due = (due if blocks.stamps or stamp is None else stamp) + block_CN.shape[1]
             if stop is not None and min(at, due) >= stop + read_on:
+                blocks.goes_on = True
                 break
             is_before = at + block_CN.shape[1] < first - _SEEK_MARGIN_S * self.rate
             blocks.add(stamp if blocks.stamps else at, block_CN, is_before=is_before or not keep)
