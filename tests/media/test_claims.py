@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import struct
 import subprocess
 import sys
@@ -20,8 +21,8 @@ import pytest
 from benchmarks.robustness import big_claims
 from omni2sound.errors import MediaError, UserError
 from omni2sound.media import probe, read_audio
+from omni2sound.media.limits import claims
 from omni2sound.media.limits.budgets import MAX_PACKETS, MAX_TAGS, MAX_ZEROS_BYTES
-from omni2sound.media.limits.claims import check_claims
 
 MUCH: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "tables": (".mp4", lambda: big_claims.mp4_tables(MAX_PACKETS + 1), "tables claim"),
@@ -72,7 +73,7 @@ def test_a_long_element_is_checked_in_little_memory(tmp_path: Path, kind: str) -
     tracemalloc.start()
     try:
         with nullcontext() if kind != "png text" else pytest.raises(MediaError, match="a text"):
-            check_claims(path, path.name, demuxers="")
+            claims.check_claims(path, path.name, demuxers="")
         assert tracemalloc.get_traced_memory()[1] < num_bytes / 20
     finally:
         tracemalloc.stop()
@@ -160,6 +161,43 @@ def test_a_kind_without_counts_is_opened_in_a_process_with_limits(tmp_path: Path
         [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
     )
     assert "takes more than 0 MB" in done.stderr.splitlines()[-1]
+
+
+def _write_nut(path: Path, num_s: int) -> None:
+    with av.open(str(path), "w", format="nut") as target:
+        stream = target.add_stream("pcm_s16le", rate=48_000)
+        stream.layout = "stereo"
+        for _ in range(num_s):
+            frame = av.AudioFrame.from_ndarray(np.ones((1, 96_000), np.int16), "s16", "stereo")
+            frame.sample_rate = 48_000
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode(None))
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXCPU"), reason="processor time has no limit here")
+@pytest.mark.parametrize("num_mb", [1, 40])
+def test_a_long_file_has_longer_to_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_mb: int
+) -> None:
+    busy = "import time\nwhile time.process_time() < 1.3: pass\n"
+    monkeypatch.setattr(claims, "_WORKER", claims._WORKER.replace("options =", f"{busy}options ="))
+    monkeypatch.setattr(claims, "WORKER_S", 1)
+    path = tmp_path / "sound.nut"
+    _write_nut(path, num_s=5 * num_mb)
+    slow = pytest.raises(MediaError, match=r"its 1.0 MB are not read in 1 s of processor time")
+    with slow if num_mb < 20 else nullcontext():
+        claims.check_claims(path, path.name, demuxers="nut")
+
+
+def test_a_file_that_is_slow_to_read_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(claims, "WORKER_S", 0)
+    path = tmp_path / "sound.nut"
+    _write_nut(path, num_s=1)
+    with pytest.raises(MediaError, match=r"not read in 0 s, .*; convert it to mkv") as caught:
+        claims.check_claims(path, path.name, demuxers="nut")
+    assert "damaged" not in str(caught.value)
 
 
 def test_sound_beyond_its_budget_is_refused_while_it_is_read(

@@ -27,4 +27,7 @@ MAX_ZEROS_BYTES = 2**24
 WORKER_BYTES = 10**9
 """Memory of the process that opens a kind of file whose claims are not counted here."""
 WORKER_S = 10
-"""Processor time of that process."""
+"""Processor time of that process, besides that for the length of the file; by the clock, ten times
+as much."""
+WORKER_BYTES_PER_S = 20_000_000
+"""What it has to read in a second at least; a long file is not a damaged one."""

@@ -12,6 +12,7 @@ may stand, not only where the standard puts them, so this walks all of them.
 from __future__ import annotations
 
 import mmap
+import signal
 import struct
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from omni2sound.media.limits.budgets import (
     MAX_TAGS,
     MAX_ZEROS_BYTES,
     WORKER_BYTES,
+    WORKER_BYTES_PER_S,
     WORKER_S,
 )
 
@@ -422,7 +424,8 @@ try:
     with open("/proc/self/statm") as file:
         num_bytes += int(file.read().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (num_bytes, num_bytes))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
 except (ImportError, OSError):
     pass  # time alone is limited
 options = {"protocol_whitelist": "file", "format_whitelist": demuxers}
@@ -436,26 +439,41 @@ except (ValueError, IndexError):
     pass
 """
 _OVER = 3
+_OUT_OF_TIME = {-kind for kind in signal.Signals if kind.name == "SIGXCPU"}
+"""Windows has no such signal."""
 
 
 def _check_in_worker(path: Path, demuxers: str) -> None:
     """Let a process with limits read a file to its end, whatever it holds."""
+    num_bytes = path.stat().st_size
+    cpu_s = WORKER_S + num_bytes // WORKER_BYTES_PER_S
     code = _WORKER.replace("OVER", str(_OVER))
-    command = [sys.executable, "-P", "-c", code, str(WORKER_BYTES), str(WORKER_S), demuxers]
+    command = [sys.executable, "-P", "-c", code, str(WORKER_BYTES), str(cpu_s), demuxers]
     quiet = subprocess.DEVNULL
+    slow = (
+        f"its {num_bytes / 1e6:.1f} MB are not read in {{}}, so what it claims is unknown; "
+        "convert it to mkv, mp4 or wav, which need no such check"
+    )
     try:
         code_of_end = subprocess.run(
             [*command, str(path)],
             stdin=quiet,
             stdout=quiet,
             stderr=quiet,
-            timeout=10 * WORKER_S,
+            timeout=10 * cpu_s,
             check=False,
         ).returncode
     except subprocess.TimeoutExpired:
-        code_of_end = _OVER
-    if code_of_end == _OVER or code_of_end < 0:
+        raise _TooMuch(slow.format(f"{10 * cpu_s} s")) from None
+    if code_of_end in _OUT_OF_TIME:
+        raise _TooMuch(slow.format(f"{cpu_s} s of processor time"))
+    if code_of_end == _OVER:
         raise _TooMuch(
-            f"takes more than {WORKER_BYTES // 10**6} MB or {WORKER_S} s to be opened; it is "
-            "damaged: convert it to mp4 or wav"
+            f"takes more than {WORKER_BYTES // 10**6} MB of memory to be opened; it is damaged: "
+            "convert it to mp4 or wav"
+        )
+    if code_of_end < 0:
+        raise _TooMuch(
+            f"stops the process that opens it (signal {-code_of_end}); it is damaged: convert it "
+            "to mp4 or wav"
         )
