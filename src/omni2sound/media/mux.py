@@ -67,7 +67,7 @@ from omni2sound.media.info import MediaInfo, VideoStreamInfo, probe
 from omni2sound.media.layouts import mixed_layout
 from omni2sound.media.long_sound import fitted, mix
 from omni2sound.media.loudness.level import Leveling, level
-from omni2sound.media.packets import copy_packets, end_early, ends_early
+from omni2sound.media.packets import copy_packets, decoding_time, end_early, ends_early
 from omni2sound.media.samples import Audio, Sound, round_half_up
 from omni2sound.media.video import iter_pictures
 
@@ -170,7 +170,7 @@ def mux(
 
 
 class _SideTracksRefusedError(UserError):
-    """The header could not be written, perhaps because of damaged subtitles."""
+    """The file could not be written, perhaps because of damaged subtitles."""
 
 
 def _with_side_tracks(write: Callable[..., list[str]], *, encoded: bool) -> list[str]:
@@ -214,6 +214,7 @@ def _write_copy(
                 probe(path)
             else:
                 check_shown(path, output_path.name, video, shift_s=shift_s, goes_on=goes_on)
+            lost.extend(side.lost)
             lost.extend(find_losses(path, beside, tags, encoded=encoded) + side.missing(path))
 
         with create_output(
@@ -232,7 +233,6 @@ def _write_copy(
             if language:
                 sound_stream.metadata["language"] = language_tag(language, container_format)
             side = SideTracks(video_path, source, target, video.index, add=with_side_tracks)
-            lost.extend(side.lost)
             end_s = start_s + info.duration_s
             side.set_chapters(source, target, shift_s=shift_s, end_s=end_s)
             try:
@@ -248,12 +248,13 @@ def _write_copy(
                 first_times, pictures = _peek(copy_packets(source, info, video, shift_s=shift_s))
             _interleave(
                 target,
+                side,
                 encode_audio(
                     sound_stream, sound,
                     first_sample=round_half_up(start_s * sound.sample_rate_hz),
                 ),
                 _on_stream(pictures, out_stream),
-                side.packets(shift_s=shift_s, end_s=end_s),
+                side.packets(info.timeline, shift_s=shift_s, end_s=end_s),
             )  # fmt: skip
     return lost
 
@@ -290,7 +291,7 @@ def _peek(
     if first is None:
         return None, packets
     shown_s = (first.pts or 0) * Fraction(first.time_base or 1)
-    return (_decoding_time(first), shown_s), chain([first], packets)
+    return (decoding_time(first), shown_s), chain([first], packets)
 
 
 def _tags(
@@ -488,11 +489,12 @@ def _on_stream(
         yield packet
 
 
-def _interleave(target: OutputContainer, *tracks: Iterator[Packet[Any]]) -> None:
+def _interleave(target: OutputContainer, side: SideTracks, *tracks: Iterator[Packet[Any]]) -> None:
     """Write all in order of decoding time; none is ever held as a whole."""
-    for packet in heapq.merge(*tracks, key=_decoding_time):
-        target.mux(packet)
-
-
-def _decoding_time(packet: Packet[Any]) -> Fraction:
-    return (packet.dts or 0) * packet.time_base
+    try:
+        for packet in heapq.merge(*tracks, key=decoding_time):
+            target.mux(packet)
+    except av.FFmpegError as error:
+        if side.copies and not isinstance(error, OSError):
+            raise _SideTracksRefusedError(str(error)) from error
+        raise

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from av.container import InputContainer
 from av.packet import Packet
@@ -266,3 +267,8 @@ def _display_positions(path: Path, video: VideoStreamInfo) -> list[int]:
     for position, stamp in enumerate(stamps):
         positions[stamp] = position
     return positions
+
+
+def decoding_time(packet: Packet[Any]) -> Fraction:
+    """Second at which a packet is decoded, by its own clock."""
+    return (packet.dts or 0) * Fraction(packet.time_base or 1)

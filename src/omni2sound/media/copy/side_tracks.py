@@ -14,17 +14,20 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 from av.container import InputContainer, OutputContainer
+from av.format import Flags
 from av.packet import Packet
 from av.stream import Disposition
 
 from omni2sound.media.copy.beside import has_alpha
 from omni2sound.media.copy.tags import track_tags, track_title
-from omni2sound.media.files import TAGS, open_input
+from omni2sound.media.files import TAGS, open_input, read_packets
 from omni2sound.media.samples import round_half_up
+from omni2sound.media.timing.picture_clock import PictureClock
+from omni2sound.media.timing.timeline import Timeline
 
 _TEXT_CODECS = ("subrip", "srt", "text", "webvtt", "mov_text", "ass", "ssa")
 _STYLED_CODECS = ("ass", "ssa")
@@ -38,6 +41,9 @@ _COPIED = {
     ),
     "webm": ("webvtt",),
 }  # fmt: skip
+_MAX_STEP_BACK_S = 1
+"""Most by which a subtitle may stand before the picture beside it, or be moved up without an end
+of its own."""
 _COVERS = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 
 _MARKS = {
@@ -131,9 +137,10 @@ class SideTracks:
         """
         self.path = path
         self.add = add
+        self.video_index = video_index
         self.format = target.format.name
         self.lost: list[str] = []
-        """Words for what is not in the copy."""
+        """Words for what is not in the copy; whole only when all packets are read."""
         self.copies: dict[int, Any] = {}
         self.converted: set[int] = set()
         self.num_covers = 0
@@ -179,23 +186,71 @@ class SideTracks:
             lost.extend(before.missing(after))
         return lost
 
-    def packets(self, *, shift_s: Fraction, end_s: Fraction) -> Iterator[Packet[Any]]:
-        """Yield the packets of all added tracks, from a second reading of the file."""
+    def packets(
+        self, timeline: Timeline, *, shift_s: Fraction, end_s: Fraction
+    ) -> Iterator[Packet[Any]]:
+        """Yield the packets of all added tracks, from a second reading of the file.
+
+        Those of each track rise; what steps back is moved up, or left out and named in `lost`.
+        """
         if not self.copies:
             return
+        last: dict[int, int] = {}
         with open_input(self.path) as source:
-            for packet in source.demux([source.streams[index] for index in self.copies]):
-                if packet.size == 0:
-                    continue
+            for packet in self._timed(source, timeline):
                 index = packet.stream.index
                 if packet.stream.type == "video":  # cover art: one packet without a time
                     packet.stream = self.copies[index]
                     packet.pts = packet.dts = 0
                     yield packet
                     continue
+                words = _Subtitles.of(packet.stream).words
                 copied = self._subtitle(packet, index, shift_s, end_s)
-                if copied is not None:
+                if copied is None:
+                    continue
+                if _moved_up(copied, last.get(index, 0)):
+                    last[index] = copied.dts or 0
                     yield copied
+                else:
+                    self._lose(f"lines out of order of {words}")
+
+    def _timed(self, source: InputContainer, timeline: Timeline) -> Iterator[Packet[Any]]:
+        """Yield the packets in stored order, on the clock of the picture beside them."""
+        streams = [source.streams[index] for index in self.copies]
+        if not source.format.flags & cast("int", Flags.ts_discont.value):
+            yield from self._readable(source, streams)
+            return
+        track = timeline.clocks.get(self.video_index)
+        clock = PictureClock(track.jumps if track else ())
+        held: list[Packet[Any]] = []  # stored behind the last picture
+        for packet in self._readable(source, [*streams, source.streams[self.video_index]]):
+            if packet.stream.index == self.video_index:
+                clock.add(packet)
+                at = packet.pos or 0  # demuxers give a track's last packet only at its end
+                yield from (p for p in held if (p.pos or 0) <= at)
+                held = [p for p in held if (p.pos or 0) > at]
+            else:
+                clock.set_time(packet)
+                held.append(packet)
+        # What steps back behind the last picture is of a joined part with another picture.
+        ended = False
+        for packet in held:
+            ended = ended or clock.is_before(packet, _MAX_STEP_BACK_S)
+            if ended:
+                self._lose(f"joined parts of {_Subtitles.of(packet.stream).words}")
+            else:
+                yield packet
+
+    def _readable(self, source: InputContainer, streams: list[Any]) -> Iterator[Packet[Any]]:
+        try:
+            yield from read_packets(source, *streams)
+        except av.FFmpegError:  # not even one can be read
+            for index in self.copies:
+                self._lose(_Subtitles.of(source.streams[index]).words)
+
+    def _lose(self, words: str) -> None:
+        if words not in self.lost:
+            self.lost.append(words)
 
     def _subtitle(
         self, packet: Packet[Any], index: int, shift_s: Fraction, end_s: Fraction
@@ -275,3 +330,16 @@ class SideTracks:
             target.add_attachment(name, stream.mimetype, stream.data)
         else:
             self.lost.append(f"attached file {name}")
+
+
+def _moved_up(packet: Packet[Any], last: int) -> bool:
+    """Let a packet begin at `last` if it would before; False: nothing of it is left then."""
+    late = last - (packet.dts or 0)
+    if late <= 0:
+        return True
+    duration = packet.duration or 0
+    if duration <= late and (duration or late * (packet.time_base or 0) > _MAX_STEP_BACK_S):
+        return False
+    packet.pts = packet.dts = last
+    packet.duration = max(0, duration - late)
+    return True
