@@ -443,10 +443,15 @@ _OUT_OF_TIME = {-kind for kind in signal.Signals if kind.name == "SIGXCPU"}
 """Windows has no such signal."""
 
 
+def _cpu_limit_s(num_bytes: int) -> int:
+    """Return the processor time that a file of a length may take to be read."""
+    return WORKER_S + num_bytes // WORKER_BYTES_PER_S
+
+
 def _check_in_worker(path: Path, demuxers: str) -> None:
     """Let a process with limits read a file to its end, whatever it holds."""
     num_bytes = path.stat().st_size
-    cpu_s = WORKER_S + num_bytes // WORKER_BYTES_PER_S
+    cpu_s = _cpu_limit_s(num_bytes)
     code = _WORKER.replace("OVER", str(_OVER))
     command = [sys.executable, "-P", "-c", code, str(WORKER_BYTES), str(cpu_s), demuxers]
     quiet = subprocess.DEVNULL
