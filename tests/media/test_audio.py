@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from fractions import Fraction
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,8 +19,11 @@ from hypothesis import strategies as st
 
 from omni2sound.errors import MediaError, ShapeError, UserError
 from omni2sound.media import AUDIO_SUFFIXES, Audio, probe, read_audio, resample, write_audio
+from omni2sound.media.timing.sound_rate import OneRate
 from omni2sound.media.video import iter_pictures
 from tests.media.clips import clicks, onset_s, write_track, write_video
+from tests.media.films import tone
+from tests.media.test_sought_sound import write_sound
 
 LOSSY = [suffix for suffix in AUDIO_SUFFIXES if suffix not in (".wav", ".flac")]
 LONGEST_CODEC_FRAME = 1152
@@ -169,6 +174,64 @@ def test_seeking_in_lossy_sound_keeps_time(tmp_path: Path, name: str) -> None:
         write_audio(path, sound)
     found = read_audio(path, start_s=13.0, duration_s=2.0)
     assert onset_s(found) == pytest.approx(1.0, abs=0.005)
+
+
+def joined_rates(folder: Path, suffix: str, codec: str, rates_hz: Sequence[int]) -> Path:
+    """Write parts of 2 s, one for each rate, joined byte by byte; a tone sounds in all."""
+    data = b""
+    for number, rate in enumerate(rates_hz):
+        part = folder / f"part{number}.{suffix}"
+        write_sound(part, codec, rate, tone(440, duration_s=2, rate=rate))
+        data += part.read_bytes()
+    path = folder / f"joined.{suffix}"
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec"), [("ts", "mp2"), ("ts", "aac"), ("adts", "aac"), ("mp3", "libmp3lame")]
+)
+@pytest.mark.parametrize("rates_hz", [(48_000, 44_100), (44_100, 48_000, 32_000, 44_100)])
+def test_joined_parts_of_other_rates_are_heard(
+    tmp_path: Path, suffix: str, codec: str, rates_hz: tuple[int, ...]
+) -> None:
+    found = read_audio(joined_rates(tmp_path, suffix, codec, rates_hz), mono=True)
+    assert found.sample_rate_hz == rates_hz[0]
+    assert found.duration_s == pytest.approx(2 * len(rates_hz), abs=0.1 * len(rates_hz))
+    for number in range(len(rates_hz)):
+        first = round((2 * number + 0.5) * found.sample_rate_hz)
+        part_N = found.samples_CN[0, first : first + found.sample_rate_hz]
+        assert np.sqrt(np.mean(part_N**2)) == pytest.approx(0.2 / math.sqrt(2), rel=0.1)
+        # Bare streams have no clock: FFmpeg's guess goes on with the first part's rate.
+        error_hz = 0 if suffix == "ts" else 9
+        assert np.abs(np.fft.rfft(part_N)).argmax() == pytest.approx(440, abs=error_hz)
+
+
+def frames(rate_hz: int, count: int) -> list[av.AudioFrame]:
+    found = []
+    for _ in range(count):
+        frame = av.AudioFrame.from_ndarray(np.ones((1, 480), np.float32), "fltp", "mono")
+        frame.sample_rate = rate_hz
+        found.append(frame)
+    return found
+
+
+@given(runs=st.lists(st.tuples(st.sampled_from([8000, 12_000, 16_000]), st.integers(1, 9))))
+def test_stray_rates_are_dropped_and_counted(runs: list[tuple[int, int]]) -> None:
+    one_rate = OneRate(Fraction(0))
+    given = [frame for rate, count in runs for frame in frames(rate, count)]
+    found = [out for frame in given for out in one_rate.add(frame)] + list(one_rate.end())
+    assert {frame.sample_rate for frame in found} == {frame.sample_rate for frame in given[:1]}
+    rates = [frame.sample_rate for frame in given]
+    kept_s = 0.0
+    num_stray = 0
+    for rate, run in groupby(rates):
+        count = len(list(run))
+        num_stray += count if rate != rates[0] and count < 3 else 0
+        kept_s += 0 if rate != rates[0] and count < 3 else count * 480 / rate
+    found_s = sum(frame.samples / frame.sample_rate for frame in found)
+    assert one_rate.num_dropped <= num_stray
+    assert found_s >= kept_s - 0.001 * len(runs)
 
 
 @settings(max_examples=40)

@@ -5,6 +5,7 @@ Out:  an `Audio`; or a file that is written whole or not at all.
 
 Samples are placed by their timestamps (`media.timing`), so encoder delay is gone, a track
 that starts late begins with silence, holes are silent, and a clock that runs fast is corrected.
+Parts of another sample rate are resampled to the first one's.
 Second 0 is the file's (`media.timing`), for sound as for pictures.
 wav and flac keep every sample; the lossy formats keep the length to within one codec frame.
 
@@ -57,6 +58,7 @@ from omni2sound.media.loudness.level import Leveling, level
 from omni2sound.media.samples import MAX_SAMPLE_RATE_HZ, Audio, resample, round_half_up
 from omni2sound.media.timing.priming import priming_left
 from omni2sound.media.timing.sound_clock import Grid, Piece, place_blocks
+from omni2sound.media.timing.sound_rate import OneRate
 
 logger = logging.getLogger(__name__)
 
@@ -342,8 +344,8 @@ class TrackReader:
                 self.layout, self.first_layout = layout, layout_name
                 if not 0 < self.rate <= MAX_SAMPLE_RATE_HZ:
                     raise MediaError(f"{self.name}: sample rate {self.rate} Hz; re-encode it")
-            if frame.sample_rate != self.rate or frame.samples == 0:
-                continue  # damage: a decoder may believe a flipped bit in a frame header
+            if frame.samples == 0:
+                continue
             if self.mono:
                 block_CN = block_CN.mean(axis=0, keepdims=True, dtype=np.float32)
             elif block_CN.shape[0] != self.channels:
@@ -373,11 +375,17 @@ class TrackReader:
     def _frames(self, *, sought: bool) -> Iterator[AudioFrame]:
         num_damaged = 0
         packets = self.timeline.read_packets(self.container, self.stream, sought=sought)
+        one_rate = OneRate(self.time_base)
         for packet in chain(packets, [None]):
             try:
-                yield from self.stream.decode(packet)
+                frames = self.stream.decode(packet)
             except (av.FFmpegError, ValueError):
                 num_damaged += 1
+                continue
+            for frame in frames:
+                yield from one_rate.add(frame)
+        yield from one_rate.end()
+        num_damaged += one_rate.num_dropped
         if num_damaged:
             logger.warning("%s: %d damaged sound packets were skipped", self.name, num_damaged)
 
