@@ -176,6 +176,15 @@ def test_seeking_in_lossy_sound_keeps_time(tmp_path: Path, name: str) -> None:
     assert onset_s(found) == pytest.approx(1.0, abs=0.005)
 
 
+@pytest.mark.parametrize("track", [0, 9, -1])
+def test_only_a_sound_track_is_read(tmp_path: Path, track: int) -> None:
+    path = tmp_path / "a.mp4"
+    write_video(path, ticks=range(0, 600, 60), sound=clicks([0.5], duration_s=1))
+    assert np.array_equal(read_audio(path, track=1).samples_CN, read_audio(path).samples_CN)
+    with pytest.raises(UserError, match=rf"^track: expected a sound track \(1\), got {track}$"):
+        read_audio(path, track=track)
+
+
 def joined_rates(folder: Path, suffix: str, codec: str, rates_hz: Sequence[int]) -> Path:
     """Write parts of 2 s, one for each rate, joined byte by byte; a tone sounds in all."""
     data = b""

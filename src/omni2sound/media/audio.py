@@ -56,6 +56,7 @@ from omni2sound.media.layouts import ASSUMED, safe, stated_layout
 from omni2sound.media.limits.budgets import MAX_AUDIO_VALUES, MAX_DURATION_S
 from omni2sound.media.loudness.level import Leveling, level
 from omni2sound.media.samples import MAX_SAMPLE_RATE_HZ, Audio, resample, round_half_up
+from omni2sound.media.streams import is_sound
 from omni2sound.media.timing.priming import priming_left
 from omni2sound.media.timing.sound_clock import Grid, Piece, place_blocks
 from omni2sound.media.timing.sound_rate import OneRate
@@ -92,8 +93,8 @@ def read_audio(
 
     Raises:
         MediaError: The file has no sound that can be decoded.
-        UserError: A number is out of range, or the result would not fit in
-            `MAX_AUDIO_VALUES`.
+        UserError: A number is out of range, `track` is no sound track, or the result would
+            not fit in `MAX_AUDIO_VALUES`.
     """
     path = Path(path)
     info = probe(path)
@@ -106,6 +107,10 @@ def read_audio(
             f"expected 0 to {MAX_DURATION_S} seconds, got {duration_s}", field="duration_s"
         )
     with open_input(path) as container:
+        tracks = [stream.index for stream in container.streams.audio if is_sound(stream)]
+        if track is not None and track not in tracks:
+            shown = ", ".join(map(str, tracks))
+            raise UserError(f"expected a sound track ({shown}), got {track}", field="track")
         sound = info.audio if track is None else replace(info.audio, index=track)
         audio = TrackReader(container, info, sound, mono=mono).read(
             Fraction(start_s), None if duration_s is None else Fraction(duration_s)
