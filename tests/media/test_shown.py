@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from omni2sound.errors import UserError
 from omni2sound.media import mux, probe
 from omni2sound.media import packets as packets_module
+from omni2sound.media.copy.shown import UnfaithfulCopyError, check_shown
+from omni2sound.media.files import create_output
 from omni2sound.media.video import iter_pictures
 from tests.media.clips import number_of, write_video
 from tests.media.test_timeline import FPS, edited, film, numbers, silence
@@ -45,6 +47,40 @@ def timed(path: Path) -> list[tuple[float, int]]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("film")
     return film(folder / "whole.mp4", 4, container_options={"movie_timescale": "64000"})
+
+
+def test_a_copy_that_cannot_be_read_back_says_why(whole: Path, tmp_path: Path) -> None:
+    picture = probe(whole).video
+    assert picture is not None
+    temporary = tmp_path / "temporary.mp4"
+    temporary.write_bytes(b"nothing" * 9)
+    with pytest.raises(
+        UnfaithfulCopyError, match=r"^film.mp4: not written: .*`reencode`"
+    ) as caught:
+        check_shown(temporary, "film.mp4", picture, shift_s=Fraction(0))
+    assert str(caught.value.__cause__).removeprefix("temporary.mp4: ") in str(caught.value)
+    assert "temporary" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_back_says_why_and_is_not_there(tmp_path: Path) -> None:
+    def finish(path: Path) -> None:
+        path.write_bytes(b"nothing" * 9)
+        probe(path)
+
+    def write(path: Path) -> None:
+        with create_output(
+            path, container_format="wav", sample_rate_hz=8000, verify=finish
+        ) as target:
+            stream = target.add_stream("pcm_s16le", rate=8000)
+            stream.layout = "mono"
+            frame = av.AudioFrame(format="s16", layout="mono", samples=80)
+            frame.sample_rate = 8000
+            target.mux(stream.encode(frame))
+
+    with pytest.raises(UserError, match=r"^sound.wav: not written, since it .* \(") as caught:
+        write(tmp_path / "sound.wav")
+    assert f"({str(caught.value.__cause__).partition(': ')[2]})" in str(caught.value)
+    assert not list(tmp_path.iterdir())
 
 
 @settings(max_examples=25, deadline=None)

@@ -203,9 +203,10 @@ def _verify(path: Path, temporary: Path, verify: Callable[[Path], object]) -> No
     try:
         verify(temporary)
     except MediaError as error:
+        reason = str(error).removeprefix(f"{shown_name(temporary)}: ")
         raise UserError(
-            f"{shown_name(path)}: not written, since it could not be read back; the input is too "
-            "damaged to be copied: re-encode it first"
+            f"{shown_name(path)}: not written, since it could not be read back ({reason}); "
+            "the input may be damaged: convert it first, or choose another suffix"
         ) from error
 
 

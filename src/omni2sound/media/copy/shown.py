@@ -9,7 +9,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-from omni2sound.errors import UserError
+from omni2sound.errors import MediaError, UserError
 from omni2sound.media.files import shown_name
 from omni2sound.media.info import VideoStreamInfo, probe
 from omni2sound.media.timing.edits import moved_s
@@ -19,7 +19,7 @@ _ROUNDING_S = Fraction(1, 500)
 
 
 class UnfaithfulCopyError(UserError):
-    """A copy does not show the same pictures at the same times."""
+    """A copy can't be read, or does not show the same pictures at the same times."""
 
 
 def check_shown(
@@ -35,10 +35,17 @@ def check_shown(
         goes_on: The copy may show more pictures after the source's last one.
 
     Raises:
-        MediaError: The copy can't be read.
-        UnfaithfulCopyError: Number, first or last time of the shown pictures differ.
+        UnfaithfulCopyError: The copy can't be read, or number, first or last time of the shown
+            pictures differ.
     """
-    info = probe(path)
+    try:
+        info = probe(path)
+    except MediaError as error:
+        reason = str(error).removeprefix(f"{shown_name(path)}: ")
+        raise UnfaithfulCopyError(
+            f"{shown_name(Path(name))}: not written: a copy could not be read back ({reason}); "
+            "use `reencode`"
+        ) from error
     copy = info.video
     num_shown = 0 if copy is None else copy.num_frames
     if copy is not None:
