@@ -257,6 +257,29 @@ def test_rgb_becomes_bt709_and_says_so(
     assert frame.to_ndarray()[:32].mean() == pytest.approx(luma, abs=2)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm"])  # .mov holds the codec
+def test_a_palette_becomes_bt709_and_says_so(tmp_path: Path, suffix: str) -> None:
+    palette = np.zeros((256, 4), np.uint8)
+    palette[7] = (255, 0, 255, 0)  # alpha, red, green, blue
+    source = tmp_path / "in.avi"
+    with av.open(str(source), "w") as out:
+        stream = out.add_stream("msrle", rate=Fraction(25))
+        stream.width, stream.height, stream.pix_fmt = 48, 32, "pal8"
+        for number in range(5):
+            drawn: Any = (np.full((32, 48), 7, np.uint8), palette)
+            frame = av.VideoFrame.from_ndarray(drawn, format="pal8")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    out_path = tmp_path / f"out{suffix}"
+    mux(source, tone(440), out_path, reencode=True)
+    with av.open(str(out_path)) as container:
+        shown = next(container.decode(video=0))
+        context = container.streams.video[0].codec_context
+        assert (context.colorspace, context.color_range) == (1, 1)
+    assert shown.to_ndarray()[:32].mean() == pytest.approx(16 + 219 * 0.7152, abs=2)
+
+
 @pytest.mark.parametrize("suffix", list(SUFFIXES))
 def test_lost_interlacing_is_named(
     tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture

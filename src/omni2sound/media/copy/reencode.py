@@ -107,7 +107,8 @@ class Encoder:
         )
         for name in ("color_primaries", "color_trc", "colorspace", "color_range"):
             setattr(stream.codec_context, name, getattr(source, name))
-        self.is_rgb = av.VideoFormat(source.pix_fmt or "yuv420p").is_rgb
+        form = av.VideoFormat(source.pix_fmt or "yuv420p")
+        self.is_rgb = form.is_rgb or form.name == "pal8"  # a palette of RGB
         if self.is_rgb:  # has no luma and chroma yet
             stream.codec_context.colorspace = Colorspace.ITU709
             stream.codec_context.color_range = ColorRange.MPEG
