@@ -129,7 +129,10 @@ class MediaInfo:
 
     @property
     def duration_s(self) -> Fraction:
-        """Length of the longest track; the last picture stands to its end. 0 for a still one."""
+        """Seconds to the end of the track that ends last; the last picture stands to it.
+
+        Without moving pictures, the length of the first sound track; 0 for a still picture alone.
+        """
         return self.timeline.duration_s
 
 

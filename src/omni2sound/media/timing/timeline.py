@@ -8,7 +8,8 @@ Readers take their packets from `Timeline.read_packets` and need no further rule
 are settled here. A clock that starts again (parts of a transport stream joined byte by byte) goes
 on where the part before ended, as in ffmpeg's own copy. A track's first block of sound that a
 fragmented mp4 shows too early stands right before what follows it. And second 0 is the first
-moment at which there is anything: the first picture, or sound that begins before it.
+moment at which there is anything: the first picture, or sound that begins before it. Without
+moving pictures, second 0 and the end are those of the first sound track.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ class Timeline:
     start_s: Fraction
     """The moment that is second 0, on the container's clock."""
     duration_s: Fraction
-    """Seconds to the end of the longest track; 0 for a still picture."""
+    """Seconds to the end of the track that ends last; without moving pictures, to that of the
+    first sound track; 0 for a still picture alone."""
     clocks: Mapping[int, TrackClock] = field(default_factory=dict)
     """By stream index; a track without an entry needs no correction."""
 
@@ -138,6 +140,7 @@ def join(
 ) -> tuple[Fraction, Fraction]:
     """Return start and end of a file, from those of its tracks.
 
+    Without moving pictures, they are those of the first sound track, the one that is read.
     Less than one codec frame of sound beyond the pictures, on either side, is taken for the
     codec's padding, which many containers do not tell from sound.
 
@@ -146,7 +149,7 @@ def join(
         sounds: Start and end of each sound track.
         sound_frame_s: Seconds of one codec frame of the sound; 0 for a codec without padding.
     """
-    if video is None:  # what is read is the first track
+    if video is None:
         return sounds[0] if sounds else (Fraction(0), Fraction(0))
     padding_s = min(sound_frame_s, MAX_PADDING_S) + ROUNDING_S
     first_s = min((start for start, _ in sounds), default=video[0])
