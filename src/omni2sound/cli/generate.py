@@ -37,7 +37,7 @@ Examples:
   omni2sound generate street.mp4
   omni2sound generate --prompt "a dog barks" --duration 3 -o bark.wav
   omni2sound generate street.mp4 --prompt "rain" --text-guidance 4 -o rain.mp4
-  omni2sound generate --cue "0-3: rain falls" --cue "2-3: a dog barks" -o rain.wav
+  omni2sound generate --cue "0-3: rain" --cue "2-3: a dog barks" -o rain.wav
 """
 
 VideoArgument = Annotated[
