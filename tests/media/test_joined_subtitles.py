@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from omni2sound.errors import UserError
 from omni2sound.media import Audio, mux
+from omni2sound.media.files import VIDEO_SUFFIXES
 from omni2sound.media.timing.picture_clock import PictureClock
 
 SOUND = Audio(samples_CN=np.zeros((1, 16_000), np.float32), sample_rate_hz=16_000)
@@ -86,6 +88,41 @@ def test_subtitles_behind_the_last_picture_of_other_pids_are_named(
     assert numbers == list(WITH_SUBTITLES)
     assert "not kept in .mkv" in said
     assert "joined parts of subtitles (und, dvb_subtitle)" in said
+
+
+@pytest.mark.parametrize("suffix", VIDEO_SUFFIXES)
+def test_no_container_is_advised_that_loses_the_same(
+    tmp_path: Path, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = tmp_path / "in.ts"
+    broadcast(source)
+    # A teletext descriptor (ETSI EN 300 468) in place of the one of DVB subtitles.
+    packets = bytearray(source.read_bytes())
+    at = packets.find(b"\x59\x08und")
+    while at >= 0:
+        start = at // 188 * 188 + 5
+        size = 3 + int.from_bytes(packets[start + 1 : start + 3], "big") % 4096
+        packets[at] = 0x56
+        packets[start + size - 4 : start + size] = crc(packets[start : start + size - 4])
+        at = packets.find(b"\x59\x08und", at)
+    source.write_bytes(packets)
+    with caplog.at_level(logging.WARNING, "omni2sound"):
+        try:
+            mux(source, SOUND, tmp_path / f"out{suffix}")
+        except UserError:
+            mux(source, SOUND, tmp_path / f"out{suffix}", reencode=True)
+    assert f"not kept in {suffix}: subtitles (" in caplog.text
+    assert ".mkv keeps" not in caplog.text
+
+
+def crc(section: bytes) -> bytes:
+    """CRC-32 of a section (ISO 13818-1, annex A)."""
+    value = 0xFFFFFFFF
+    for byte in section:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ (0x04C11DB7 if value >> 31 else 0)) & 0xFFFFFFFF
+    return value.to_bytes(4, "big")
 
 
 @given(

@@ -32,7 +32,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from omni2sound.errors import MediaError, UserError
-from omni2sound.media.copy.beside import complete, find_losses, read_beside
+from omni2sound.media.copy.beside import Loss, complete, find_losses, read_beside
 from omni2sound.media.copy.editlist import begin_picture, end_picture
 from omni2sound.media.copy.own_sound import read_own_sound
 from omni2sound.media.copy.reencode import Encoder
@@ -87,8 +87,6 @@ _REFUSED: Mapping[str, tuple[str, ...]] = {
     "mp4": ("vp8",),
     "matroska": ("rawvideo",),
 }
-# Losses that Matroska has, too.
-_NOWHERE = ("data track", "video track", "codec tag")
 
 
 def mux(
@@ -173,7 +171,7 @@ class _SideTracksRefusedError(UserError):
     """The file could not be written, perhaps because of damaged subtitles."""
 
 
-def _with_side_tracks(write: Callable[..., list[str]], *, encoded: bool) -> list[str]:
+def _with_side_tracks(write: Callable[..., list[Loss]], *, encoded: bool) -> list[Loss]:
     try:
         return write(encoded=encoded)
     except _SideTracksRefusedError:
@@ -190,8 +188,8 @@ def _write_copy(
     *,
     encoded: bool,
     with_side_tracks: bool = True,
-) -> list[str]:
-    """Write the file; return words for what of the source is not in it."""
+) -> list[Loss]:
+    """Write the file; return what of the source is not in it."""
     container_format, codec = _FORMATS[output_path.suffix.lower()]
     video_path, shift_s = info.path, _shift(info)
     start_s = info.timeline.start_s + shift_s
@@ -202,7 +200,7 @@ def _write_copy(
         beside = read_beside(video_path, source, in_stream, first)
         tags = _tags(source, metadata, container_format)
         keys, quicktime_keys = only_as_keys(tags, container_format)
-        lost: list[str] = []
+        lost: list[Loss] = []
         first_times: tuple[Fraction, Fraction] | None = None
 
         def finish(path: Path) -> None:
@@ -322,19 +320,19 @@ def _start(target: OutputContainer, codec: str, output_path: Path) -> None:
         raise UserError(_unsupported(codec, output_path)) from error
 
 
-def _report(output_path: Path, lost: list[str], *, mkv_helps: bool) -> None:
+def _report(output_path: Path, lost: list[Loss], *, mkv_helps: bool) -> None:
     if not lost:
         return
     advice = ""
     if output_path.suffix.lower() != ".mkv" and mkv_helps:
-        only_here = [word for word in lost if not word.startswith(_NOWHERE)]
+        only_here = [loss for loss in lost if loss.is_in_matroska]
         more = "more" if len(only_here) < len(lost) else "them" if len(lost) > 1 else "it"
         advice = f"; .mkv keeps {more}" if only_here else ""
     logger.warning(
         "%s: not kept in %s: %s%s",
         shown_name(output_path),
         output_path.suffix.lower(),
-        ", ".join(dict.fromkeys(lost)),
+        ", ".join(dict.fromkeys(loss.words for loss in lost)),
         advice,
     )
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 from av.container import InputContainer
@@ -144,9 +144,17 @@ def complete(
         )
 
 
+class Loss(NamedTuple):
+    """Something of a source that is not in its copy."""
+
+    words: str
+    is_in_matroska: bool = True
+    """Whether a copy to Matroska would have it."""
+
+
 def find_losses(
     path: Path, beside: Beside, tags: Iterable[str], *, encoded: bool = False
-) -> list[str]:
+) -> list[Loss]:
     """Open a copy again and name what of its source is not in it.
 
     Args:
@@ -170,11 +178,13 @@ def find_losses(
             lost.add(f"language {beside.language}")
         if not encoded and _is_squeezed(beside, found.pixel_aspect):
             lost.add(f"pixel aspect {beside.pixel_aspect}")
-        if not encoded and _is_renamed(beside.codec_tag, found.codec_tag):
-            lost.add(f"codec tag {beside.codec_tag}")
+        is_renamed = not encoded and _is_renamed(beside.codec_tag, found.codec_tag)
         there = {key.lower() for key in copy.metadata}
     missing = [key for key in kept_tags(dict.fromkeys(tags, "")) if key.lower() not in there]
-    return sorted(lost) + [f"tag {key}" for key in missing]
+    losses = [Loss(words) for words in sorted(lost)]
+    if is_renamed:
+        losses.append(Loss(f"codec tag {beside.codec_tag}", is_in_matroska=False))
+    return losses + [Loss(f"tag {key}") for key in missing]
 
 
 def _is_squeezed(beside: Beside, pixel_aspect: Fraction) -> bool:

@@ -25,6 +25,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace
 from av.video.stream import VideoStream
 
+from omni2sound.media.copy.beside import Loss
 from omni2sound.media.copy.picture_data import lost_when_encoded
 from omni2sound.media.info import VideoStreamInfo
 from omni2sound.media.samples import round_half_up
@@ -167,7 +168,7 @@ class Encoder:
             return next((n for n in self.codec.pixel_formats if "10" in n), "yuv420p")
         return self.codec.pixel_formats[0]
 
-    def losses(self, in_stream: VideoStream, first: VideoFrame | None) -> list[str]:
+    def losses(self, in_stream: VideoStream, first: VideoFrame | None) -> list[Loss]:
         """Name what the codec does not hold, given the source's track and its first picture."""
         form = av.VideoFormat(in_stream.codec_context.pix_fmt or "yuv420p")
         own = av.VideoFormat(self.pixel_format)
@@ -177,7 +178,7 @@ class Encoder:
         bits = max(component.bits for component in form.components)
         if bits > max(component.bits for component in own.components):
             lost.append(f"{bits} bits")
-        return lost
+        return [Loss(words) for words in lost]
 
 
 def _time_base(source: Fraction) -> Fraction:

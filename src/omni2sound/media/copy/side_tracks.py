@@ -22,7 +22,7 @@ from av.format import Flags
 from av.packet import Packet
 from av.stream import Disposition
 
-from omni2sound.media.copy.beside import has_alpha
+from omni2sound.media.copy.beside import Loss, has_alpha
 from omni2sound.media.copy.tags import track_tags, track_title
 from omni2sound.media.files import TAGS, open_input, read_packets
 from omni2sound.media.samples import round_half_up
@@ -139,8 +139,8 @@ class SideTracks:
         self.add = add
         self.video_index = video_index
         self.format = target.format.name
-        self.lost: list[str] = []
-        """Words for what is not in the copy; whole only when all packets are read."""
+        self.lost: list[Loss] = []
+        """What is not in the copy; whole only when all packets are read."""
         self.copies: dict[int, Any] = {}
         self.converted: set[int] = set()
         self.num_covers = 0
@@ -153,14 +153,14 @@ class SideTracks:
             elif stream.type == "video" and stream.disposition & Disposition.attached_pic:
                 self._add_cover(stream, target)
             elif stream.type == "video" and stream.index != video_index:
-                self.lost.append(f"video track {stream.index + 1}")
+                self._lose(f"video track {stream.index + 1}", is_in_matroska=False)
             elif stream.type == "attachment":
                 self._add_attachment(stream, target)
             elif stream.type == "data":
                 name = stream.metadata.get("handler_name", "").strip() or "unnamed"
                 is_made_again = has_chapters or "timecode" in stream.metadata
                 if codec is None and not is_made_again:
-                    self.lost.append(f"data track ({name})")
+                    self._lose(f"data track ({name})", is_in_matroska=False)
 
     def set_chapters(
         self, source: InputContainer, target: OutputContainer, *, shift_s: Fraction, end_s: Fraction
@@ -176,7 +176,7 @@ class SideTracks:
         if chapters:
             target.set_chapters(chapters)
 
-    def missing(self, path: Path) -> list[str]:
+    def missing(self, path: Path) -> list[Loss]:
         """Open the finished copy and name what its muxer left out without a word."""
         with av.open(f"file:{path}", **TAGS) as copy:
             found = [s for s in copy.streams.video if s.disposition & Disposition.attached_pic]
@@ -184,7 +184,7 @@ class SideTracks:
         lost = ["cover picture"] if len(found) < self.num_covers else []
         for before, after in zip_longest(self.subtitles, written[: len(self.subtitles)]):
             lost.extend(before.missing(after))
-        return lost
+        return [Loss(words) for words in lost]
 
     def packets(
         self, timeline: Timeline, *, shift_s: Fraction, end_s: Fraction
@@ -212,7 +212,7 @@ class SideTracks:
                     last[index] = copied.dts or 0
                     yield copied
                 else:
-                    self._lose(f"lines out of order of {words}")
+                    self._lose(f"lines out of order of {words}", is_in_matroska=False)
 
     def _timed(self, source: InputContainer, timeline: Timeline) -> Iterator[Packet[Any]]:
         """Yield the packets in stored order, on the clock of the picture beside them."""
@@ -237,7 +237,8 @@ class SideTracks:
         for packet in held:
             ended = ended or clock.is_before(packet, _MAX_STEP_BACK_S)
             if ended:
-                self._lose(f"joined parts of {_Subtitles.of(packet.stream).words}")
+                words = _Subtitles.of(packet.stream).words
+                self._lose(f"joined parts of {words}", is_in_matroska=False)
             else:
                 yield packet
 
@@ -246,11 +247,13 @@ class SideTracks:
             yield from read_packets(source, *streams)
         except av.FFmpegError:  # not even one can be read
             for index in self.copies:
-                self._lose(_Subtitles.of(source.streams[index]).words)
+                words = _Subtitles.of(source.streams[index]).words
+                self._lose(words, is_in_matroska=False)
 
-    def _lose(self, words: str) -> None:
-        if words not in self.lost:
-            self.lost.append(words)
+    def _lose(self, words: str, *, is_in_matroska: bool) -> None:
+        loss = Loss(words, is_in_matroska=is_in_matroska)
+        if loss not in self.lost:
+            self.lost.append(loss)
 
     def _subtitle(
         self, packet: Packet[Any], index: int, shift_s: Fraction, end_s: Fraction
@@ -291,10 +294,10 @@ class SideTracks:
             else:
                 copy = self._converted(stream, target)
         except (av.FFmpegError, ValueError):
-            self.lost.append(words)
+            self._lose(words, is_in_matroska=subtitle_loss(codec, "matroska") != "all")
             return
         if loss:
-            self.lost.append(f"styling of {words}")
+            self._lose(f"styling of {words}", is_in_matroska=True)
         copy.metadata.update(track_tags(stream.metadata, self.format))
         copy.disposition = stream.disposition
         self.copies[stream.index] = copy
@@ -312,7 +315,7 @@ class SideTracks:
     def _add_cover(self, stream: Any, target: OutputContainer) -> None:
         codec = stream.codec_context.codec.canonical_name if stream.codec_context else ""
         if not self.add or codec not in _COVERS or self.format in ("webm", "mov"):
-            self.lost.append("cover picture")
+            self._lose("cover picture", is_in_matroska=codec in _COVERS)
         elif self.format == "mp4":
             copy: Any = target.add_stream_from_template(stream, opaque=True)
             copy.disposition = Disposition.attached_pic
@@ -329,7 +332,7 @@ class SideTracks:
         if self.add and self.format == "matroska" and stream.mimetype:
             target.add_attachment(name, stream.mimetype, stream.data)
         else:
-            self.lost.append(f"attached file {name}")
+            self._lose(f"attached file {name}", is_in_matroska=bool(stream.mimetype))
 
 
 def _moved_up(packet: Packet[Any], last: int) -> bool:
