@@ -107,7 +107,7 @@ def _event(take: Recording, onset_s: float, offset_s: float, gain_db: float) -> 
         recording_id=take.recording_id,
         picture_id=None,
         onset_s=round(onset_s, 4),
-        offset_s=round(offset_s, 4),
+        offset_s=min(round(offset_s, 4), offset_s),
         gain_db=round(gain_db, 2),
         on_screen=False,
         motion=None,
