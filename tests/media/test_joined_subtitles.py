@@ -1,4 +1,4 @@
-"""Subtitles of transport streams that were joined byte by byte: beside their picture or named."""
+"""Joined transport streams: subtitles stand beside their picture, what is not read is named."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omni2sound.errors import UserError
-from omni2sound.media import Audio, mux
+from omni2sound.media import Audio, mux, probe
 from omni2sound.media.files import VIDEO_SUFFIXES
 from omni2sound.media.timing.picture_clock import PictureClock
 
@@ -123,6 +123,38 @@ def crc(section: bytes) -> bytes:
         for _ in range(8):
             value = (value << 1 ^ (0x04C11DB7 if value >> 31 else 0)) & 0xFFFFFFFF
     return value.to_bytes(4, "big")
+
+
+def noise(path: Path, pid: int, num_pictures: int) -> bytes:
+    """Pictures of 130 kB each."""
+    rng = np.random.default_rng(0)
+    options = {"mpegts_start_pid": str(pid)}
+    with av.open(str(path), "w", format="mpegts", container_options=options) as out:
+        intra = {"qmin": "1", "qmax": "1", "g": "1"}
+        stream = out.add_stream("mpeg2video", rate=Fraction(25), options=intra)
+        stream.width, stream.height, stream.pix_fmt = 320, 240, "yuv420p"
+        for number in range(num_pictures):
+            drawn = rng.integers(0, 256, (240, 320, 3), dtype=np.uint8)
+            frame = av.VideoFrame.from_ndarray(drawn)
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path.read_bytes()
+
+
+def test_streams_that_appear_on_the_way_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # FFmpeg looks for streams in the first 5 MB and at the end.
+    source = tmp_path / "in.ts"
+    one = noise(tmp_path / "one.ts", 0x100, 50)
+    source.write_bytes(one + noise(tmp_path / "other.ts", 0x200, 5) + one)
+    with caplog.at_level(logging.WARNING, "omni2sound"):
+        found = probe(source)
+    assert found.video is not None
+    assert found.video.num_frames == 100
+    (record,) = caplog.records
+    assert "in.ts: streams appeared on the way" in record.getMessage()
 
 
 @given(

@@ -119,29 +119,40 @@ def open_input(path: Path, **demuxer_options: str) -> Iterator[InputContainer]:
             yield container
 
 
-def read_packets(container: InputContainer, *streams: _StreamT) -> Iterator[Packet[_StreamT]]:
+def read_packets(
+    container: InputContainer,
+    *streams: _StreamT,
+    on_new_streams: Callable[[], object] | None = None,
+) -> Iterator[Packet[_StreamT]]:
     """Yield packets in stored order, up to the end or to the point where the file breaks off.
 
     Empty packets are left out: to a decoder they mean "the end", while avi has them for
     "nothing new". Flush a decoder with ``stream.decode(None)``.
+
+    `on_new_streams` is called at the end of a file in which streams appeared on the way; these are
+    not read.
 
     Raises:
         av.FFmpegError: Not even one packet can be read.
     """
     # PyAV's types forget which stream a packet belongs to.
     packets = cast("Iterator[Packet[_StreamT]]", container.demux(*streams))
-    packets = _whole_packets(packets)
+    packets = _whole_packets(packets, on_new_streams)
     if "matroska" in container.format.name:
         packets = with_block_times(packets, Path(container.name.removeprefix(_FILE)))
     return packets
 
 
-def _whole_packets(packets: Iterator[Packet[_StreamT]]) -> Iterator[Packet[_StreamT]]:
+def _whole_packets(
+    packets: Iterator[Packet[_StreamT]], on_new_streams: Callable[[], object] | None
+) -> Iterator[Packet[_StreamT]]:
     num_read = 0
     while True:
         try:
             packet = next(packets, None)
         except IndexError:  # PyAV, at the end of a file in which streams appeared on the way
+            if on_new_streams is not None:
+                on_new_streams()
             return
         except av.FFmpegError:
             if num_read == 0:

@@ -16,7 +16,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ from omni2sound.media.streams import (
 )
 from omni2sound.media.timing.clock_scan import ClockScan
 from omni2sound.media.timing.edits import ticks_within
-from omni2sound.media.timing.joined import refuse_joined
+from omni2sound.media.timing.joined import refuse_joined, warn_new
 from omni2sound.media.timing.priming import OPUS_RATE_HZ, priming_left
 from omni2sound.media.timing.timeline import Hidden, SoundSpan, Timeline, join
 from omni2sound.media.timing.track_scan import MAX_UNTOLD_S, TrackScan
@@ -225,7 +225,10 @@ class _Scan:
         if pictures is not None and self.container.format.name != "avi":  # its times are guesses
             pictures.hold()
         packet: Packet[Any] | None = None
-        for num_before, packet in enumerate(read_packets(self.container, *streams)):
+        packets = read_packets(
+            self.container, *streams, on_new_streams=partial(warn_new, self.path)
+        )
+        for num_before, packet in enumerate(packets):
             if num_before == MAX_PACKETS:
                 raise MediaError(f"{self.name}: more than {MAX_PACKETS} packets; cut it in parts")
             scan.add(packet)

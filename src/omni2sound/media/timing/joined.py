@@ -83,6 +83,16 @@ def refuse_joined(path: Path, format_name: str, *, steps_back: bool, read_to: in
     logger.warning("%s; the first one is used, as players do; for all, %s", what, advice)
 
 
+def warn_new(path: Path) -> None:
+    """Say that streams appeared on the way, as in joined transport streams with other PIDs."""
+    logger.warning(
+        "%s: streams appeared on the way, which are not read; expected the same ones from the "
+        "beginning to the end; for all, convert each part by itself and join them with "
+        "ffmpeg -f concat",
+        shown_name(path),
+    )
+
+
 def _second_matroska(path: Path, *, steps_back: bool) -> int | None:
     """Where a second Matroska file begins; None: nowhere.
 
