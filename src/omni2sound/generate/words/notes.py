@@ -73,8 +73,8 @@ def of_level(samples_N: NDArray[np.float32], rate_hz: int) -> tuple[str, ...]:
     if level_db >= SILENT_DBFS:
         return ()
     return (
-        f"the sound is nearly silent: its loudest second is at {level_db:.0f} dBFS; try "
-        "another seed, or say what should be heard with `prompt`",
+        f"the generated sound is nearly silent: its loudest second is at {level_db:.0f} dBFS; "
+        "say what should be heard with `prompt`, or try another seed",
     )
 
 
