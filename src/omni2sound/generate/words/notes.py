@@ -74,7 +74,7 @@ def of_level(samples_N: NDArray[np.float32], rate_hz: int) -> tuple[str, ...]:
         return ()
     return (
         f"the generated sound is nearly silent: its loudest second is at {level_db:.0f} dBFS; "
-        "say what should be heard with `prompt`, or try another seed",
+        "try another seed, or say what should be heard with `prompt`",
     )
 
 
