@@ -41,7 +41,9 @@ _ESCAPE = re.compile(
     r"|%(?:25)*(?:u00)?(?P<p>[0-9a-f]{2})"
     r"|&(?:amp;)*(?:\#0*(?P<d>[0-9]{2,3})|\#x0*(?P<h>[0-9a-f]{2})"
     rf"|(?P<n>{'|'.join(sorted(_NAMES, key=len, reverse=True))}));"
-    r"|=(?P<q>[0-9a-f]{2})|(?P<soft>=?[ \t]*\r?\n[ \t]*)",
+    # A run of blanks is tried once, from its start: otherwise time grows with its square.
+    r"|=(?P<q>[0-9a-f]{2})"
+    r"|(?P<soft>=[ \t]*\r?\n[ \t]*|(?<![ \t])[ \t]+\r?\n[ \t]*|\r?\n[ \t]*)",
     re.IGNORECASE,
 )
 _UNPRINTABLE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")

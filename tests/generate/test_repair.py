@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -64,7 +66,7 @@ def test_leftovers_of_the_dead_are_removed_and_nothing_else(tmp_path: Path) -> N
     assert list(repair([tmp_path])) == []
 
 
-def test_half_done_outputs_are_removed_and_changed_ones_reported(tmp_path: Path) -> None:
+def test_empty_outputs_are_removed_and_missing_or_changed_ones_reported(tmp_path: Path) -> None:
     for name, data in (("absent", None), ("empty", b""), ("changed", b"abc")):
         output = tmp_path / f"{name}.wav"
         _sidecar_of(output)
@@ -72,12 +74,32 @@ def test_half_done_outputs_are_removed_and_changed_ones_reported(tmp_path: Path)
             output.write_bytes(data)
     result = CliRunner().invoke(app, ["doctor", "--repair", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    assert result.stdout.count("half-done") == 2
+    assert result.stdout.count("half-done") == 1
+    assert "absent.wav.json: its output is missing" in result.stdout
     assert "changed.wav: is not the file that its sidecar describes" in result.stdout
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["changed.wav", "changed.wav.json"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "absent.wav.json",
+        "changed.wav",
+        "changed.wav.json",
+    ]
     again = CliRunner().invoke(app, ["doctor", "--repair", "--json", str(tmp_path)])
-    (one,) = json.loads(again.stdout)["repairs"]
-    assert one["path"].endswith("changed.wav") and one["num_bytes"] == 0
+    paths = [Path(one["path"]).name for one in json.loads(again.stdout)["repairs"]]
+    assert sorted(paths) == ["absent.wav.json", "changed.wav"]
+
+
+def test_what_only_has_such_a_name_is_left_alone(tmp_path: Path) -> None:
+    """Folders `X.owners` and databases of other programs, and files that are all suffix."""
+    for name in (".owners", "thesis.owners", "notes.sqlite.owners"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "chapter.txt").write_text("years of work")
+    with closing(sqlite3.connect(tmp_path / "notes.sqlite")) as base:
+        base.execute("CREATE TABLE notes (text TEXT)")
+    (tmp_path / "0.sqlite.owners").mkdir()
+    (tmp_path / "0.sqlite.owners" / ("0" * 16)).touch()
+    (tmp_path / ".json").write_text("{}")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert list(repair([tmp_path])) == []
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
 def test_calls_of_the_dead_are_settled(tmp_path: Path) -> None:

@@ -410,7 +410,8 @@ class Omni2SoundPipeline:
             told = self.encoder.encode(None, plan.words.ambience, duration)
             with self.offloader.use("dit"):
                 predict = self._network(scale, None).over_clip(told, None, num_frames)
-            layers.append(_Layer(predict=predict, spans=[[(0, num_frames)]]))
+            whole = [(0, num_frames)] if self._goes_on else []
+            layers.append(_Layer(predict=predict, spans=[whole]))
         load_s = self.encoder.collect_load_s()
         self.pending_load_s += load_s
         return layers, time.perf_counter() - begin - load_s

@@ -11,9 +11,11 @@ a file that holds something.
 from __future__ import annotations
 
 import os
-import shutil
+import re
+import sqlite3
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from omni2sound.generate.output import is_whole, read_sidecar, sidecar
 from omni2sound.llm import CallStore
 
 _OWNERS = ".owners"
+_TABLES = frozenset({"owner", "call", "attempt"})
 _AGE_S = 3600
 """Least age of an empty folder; it may be one that was made this very moment."""
 
@@ -57,10 +60,10 @@ def repair(folders: Sequence[Path]) -> Iterator[Repair]:
                 if _is_staging(here / name):
                     names.remove(name)
                     yield from _leftover(here / name)
-                elif name.endswith(_OWNERS):
+                elif name.endswith(_OWNERS) and name != _OWNERS:
                     yield from _call_store(here / name)
             for name in sorted(files):
-                if name.endswith(".json"):
+                if name.endswith(".json") and name != ".json":
                     yield from _output(here / name.removesuffix(".json"))
 
 
@@ -86,34 +89,57 @@ def _leftover(folder: Path) -> Iterator[Repair]:
 
 
 def _output(output: Path) -> Iterator[Repair]:
+    """Remove an empty output with its sidecar; report what is missing or another file.
+
+    A missing output may have been moved, or be about to get its name: its sidecar stays.
+    """
     made = read_sidecar(output)
     if made is None or is_whole(output, made):
         return
     beside = sidecar(output)
-    if output.exists() and (not output.is_file() or output.stat().st_size):
+    if not output.exists():
+        what = "its output is missing: moved, or never finished; make it again, or remove this"
+        yield Repair(path=beside, what=what)
+    elif not output.is_file() or output.stat().st_size:
         what = "is not the file that its sidecar describes: make it again, or remove the sidecar"
         yield Repair(path=output, what=what)
-        return
-    output.unlink(missing_ok=True)
-    num_bytes = beside.stat().st_size
-    beside.unlink()
-    what = "half-done, its output is missing or empty: removed; run the command again"
-    yield Repair(path=beside, what=what, num_bytes=num_bytes)
+    else:
+        output.unlink()
+        num_bytes = beside.stat().st_size
+        beside.unlink()
+        what = "half-done, its output is empty: removed; run the command again"
+        yield Repair(path=beside, what=what, num_bytes=num_bytes)
 
 
 def _call_store(owners: Path) -> Iterator[Repair]:
-    """Settle calls of processes that died, as the next run would."""
+    """Settle calls of processes that died, as the next run would.
+
+    Only where folder and file are a call store's; others may have such names.
+    """
     store = owners.with_name(owners.name.removesuffix(_OWNERS))
-    if not store.is_file():
-        if not any(owners.iterdir()):
-            return
-        shutil.rmtree(owners)
-        yield Repair(path=owners, what="locks of a call store that is gone: removed")
+    locks = list(owners.iterdir())
+    if not locks or not all(_is_lock(lock) for lock in locks) or not _is_call_store(store):
         return
-    num_before = sum(1 for _ in owners.iterdir())
     with CallStore.open(store):
         pass
     num_left = sum(1 for _ in owners.iterdir())
-    if num_left < num_before:
-        what = f"{num_before - num_left} process(es) died while asking: their calls are settled"
+    if num_left < len(locks):
+        what = f"{len(locks) - num_left} process(es) died while asking: their calls are settled"
         yield Repair(path=store, what=what)
+
+
+def _is_lock(path: Path) -> bool:
+    is_named = re.fullmatch("[0-9a-f]{16}", path.name) is not None
+    return is_named and path.is_file() and not path.stat().st_size
+
+
+def _is_call_store(path: Path) -> bool:
+    """Whether a file is a call store, without changing it."""
+    if not path.is_file():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as base:
+            rows = base.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
+    except sqlite3.Error:
+        return False
+    return {name for (name,) in rows} >= _TABLES

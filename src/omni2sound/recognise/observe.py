@@ -56,6 +56,8 @@ _LEAST_MOVING = 0.06
 """Share of a box that changes when the thing in it moves."""
 _MOVING_BOXES = 4
 """Of one picture, the largest."""
+_LARGEST_MOVING = 0.5
+"""Share of the picture; what is larger is the camera's doing, and would join all tracks."""
 _TRACKS_OF_8_S = 5
 _MOST_TRACKS = 40
 _CROPS_OF_A_TRACK = 3
@@ -64,6 +66,8 @@ _LEAST_NAMED = 0.5
 crops on scenes of the catalogue's training split (docs/experiments)."""
 _BIRD = 16
 """COCO's label of owls, ducks and hens as well, and of many a drawing: never believed alone."""
+_LEAST_MEAN = 0.3
+"""The same, on average over the crops of a track."""
 _LEAST_PLACE = 0.3
 _PLACE_EVERY = 3
 """Of so many looks one is named as a whole."""
@@ -200,7 +204,7 @@ class Recogniser:
                     film.wholes.append((whole, crop(picture, _WHOLE)))
             seen: list[tuple[Edges, Box | None]] = [
                 *((_edges(box), box) for box in boxes if box.score >= _DOUBTFUL),
-                *((edges, None) for edges in motion.boxes(_MOVING_BOXES)),
+                *((edges, None) for edges in _things_of(motion)),
             ]
             for edges, box in seen:
                 sight = Sight(
@@ -254,12 +258,14 @@ class Recogniser:
         return None if label is None else self._things.of_coco.get(label)
 
     def _named(self, track: Track) -> tuple[int | None, float]:
-        """Row that the best of a few crops is named as, and its probability."""
-        best_R = self._posterior(track.spread(_CROPS_OF_A_TRACK)).max(axis=0)
-        row = int(best_R.argmax())
-        if best_R[row] < _LEAST_NAMED or self._things.rows[row].place:
+        """Row that a few crops are named as, and the highest probability."""
+        posterior_TR = self._posterior(track.spread(_CROPS_OF_A_TRACK))
+        mean_R = posterior_TR.mean(axis=0)
+        row = int(mean_R.argmax())
+        best = float(posterior_TR[:, row].max())
+        if best < _LEAST_NAMED or mean_R[row] < _LEAST_MEAN or self._things.rows[row].place:
             return None, 0.0
-        return row, float(best_R[row])
+        return row, best
 
     def _add_places(self, film: _Film, sightings: dict[int, _Sighting]) -> None:
         posterior_TR = self._posterior([picture for _, picture in film.wholes])
@@ -327,6 +333,11 @@ def _pictures(
     if last is not None:
         i, picture = last
         yield i // per_look, picture, compare(picture, picture), float(i / fps)
+
+
+def _things_of(motion: Motion) -> list[Edges]:
+    boxes = motion.boxes(_MOVING_BOXES)
+    return [b for b in boxes if (b[2] - b[0]) * (b[3] - b[1]) <= _LARGEST_MOVING]
 
 
 def _edges(box: Box) -> Edges:
