@@ -145,9 +145,9 @@ class Run:
             rename(*paths)
             die()
 
-        write, flush, rename = state.save_file, state.flush_to_disk, state._rename
+        write, flush, rename = state.save_tensors, state.flush_to_disk, state._rename
         if where == "half written":
-            state.save_file = when_due(half, write)
+            state.save_tensors = when_due(half, write)
         elif where == "written, not flushed":
             state.flush_to_disk = when_due(die, flush)
         elif where == "flushed, not renamed":
