@@ -136,8 +136,8 @@ class Run:
         def when_due(fatal: Callable[..., Any], harmless: Callable[..., Any]) -> Callable[..., Any]:
             return lambda *a, **k: (fatal if told >= after else harmless)(*a, **k)
 
-        def half(tensors: Any, path: Path, metadata: Any) -> None:
-            write(tensors, path, metadata=metadata)
+        def half(path: Path, tensors: Any, metadata: Any) -> None:
+            write(path, tensors, metadata=metadata)
             os.truncate(path, path.stat().st_size // 2)
             die()
 

@@ -148,7 +148,9 @@ class StepStore(Closing):
 
     def _rows(self, query: str, values: Sequence[str] = ()) -> Iterator[tuple[Any, ...]]:
         with sqlite_file(self._path, _KIND):
-            yield from self._db.execute(query, values)
+            # No `yield from`: an abandoned one closes its cursor, perhaps after the file.
+            for row in self._db.execute(query, values):  # noqa: UP028
+                yield row
 
     def counts(self) -> dict[str, int]:
         """Count the results of each step."""

@@ -22,7 +22,9 @@ import json
 import secrets
 import sqlite3
 import threading
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -39,6 +41,7 @@ from omni2sound.llm.in_flight import InFlight
 from omni2sound.llm.prices import Cost, usd
 from omni2sound.llm.schema import migrate
 from omni2sound.llm.writer import Writer
+from omni2sound.readers import sqlite_file
 from omni2sound.redact import scrub
 
 Outcome = Literal["answered", "malformed", "refused", "rejected", "lost"]
@@ -132,7 +135,7 @@ class CallStore(Closing):
         self._reader = _connect(path)
         self._reading = threading.Lock()
         self._lock.acquire(timeout=0)  # before the name is in the file
-        self._writer = Writer(_connect(path))
+        self._writer = Writer(_connect(path), path)
         self._writer.submit(self._enter).result()
 
     @classmethod
@@ -172,12 +175,17 @@ class CallStore(Closing):
         self._lock.release()
         self._lock_of(self._id).unlink(missing_ok=True)
 
+    @contextmanager
+    def _read(self) -> Iterator[sqlite3.Connection]:
+        with self._reading, sqlite_file(self.path, "a call store"):
+            yield self._reader
+
     # ---- asking
 
     def answer(self, key: str) -> ChatReply | None:
         """Return the committed answer, if any."""
-        with self._reading:
-            row = self._reader.execute("SELECT answer FROM call WHERE key = ?", (key,)).fetchone()
+        with self._read() as db:
+            row = db.execute("SELECT answer FROM call WHERE key = ?", (key,)).fetchone()
         return None if row is None or row[0] is None else _reply(row[0])
 
     def claim(
@@ -282,13 +290,13 @@ class CallStore(Closing):
 
     def spend(self) -> Spend:
         """Return the spend of all processes that used this store."""
-        with self._reading:
-            return _spend(self._reader)
+        with self._read() as db:
+            return _spend(db)
 
     def totals(self) -> tuple[Total, ...]:
         """Count sends by model, prompt and outcome."""
-        with self._reading:
-            rows = self._reader.execute(
+        with self._read() as db:
+            rows = db.execute(
                 "SELECT endpoint, model, prompt_version, state, num, num_unpriced, known_pusd,"
                 " uncertain_pusd, input_tokens, output_tokens"
                 " FROM total JOIN kind ON kind.id = total.kind WHERE num > 0 ORDER BY 1, 2, 3, 4"

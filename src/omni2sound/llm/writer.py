@@ -16,7 +16,10 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, TypeVar
+
+from omni2sound.readers import sqlite_file
 
 Result = TypeVar("Result")
 _Job = tuple[Callable[[sqlite3.Connection], Any], "Future[Any]"]
@@ -27,8 +30,9 @@ _LARGEST_COMMIT = 512
 class Writer:
     """Owner of `connection` until it is closed."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
+        self._path = path
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._closed = False
         # A daemon thread: without `close` only jobs whose futures are not done are lost.
@@ -39,7 +43,8 @@ class Writer:
         """Run `work` in a transaction, after everything submitted before it.
 
         It may run twice, the first time rolled back, so it must change nothing but the file. It
-        can't be cancelled: a send must be settled even if its caller has gone.
+        can't be cancelled: a send must be settled even if its caller has gone. Errors of SQLite
+        come as `readers.sqlite_file` reports them.
         """
         if self._closed:
             raise RuntimeError("the call store is closed")
@@ -73,9 +78,10 @@ class Writer:
             return
         db = self._connection
         try:
-            db.execute("BEGIN IMMEDIATE")
-            results = [work(db) for work, _ in jobs]
-            db.execute("COMMIT")
+            with sqlite_file(self._path, "a call store"):
+                db.execute("BEGIN IMMEDIATE")
+                results = [work(db) for work, _ in jobs]
+                db.execute("COMMIT")
         except Exception as error:
             if db.in_transaction:
                 db.execute("ROLLBACK")
