@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
 from omni2sound.models.vocoder import VocoderConfig
+from omni2sound.train.parts.small_network import learning_rate
 from omni2sound.train.parts.vocoder import (
     VocoderRecipe,
     draw_batch,
     fit_components,
-    learning_rate,
     train_vocoder,
     vocoder_loss,
 )

@@ -17,10 +17,8 @@ Shape suffixes: B batch, N samples, T frames, M mel bands, H bands above.
 
 from __future__ import annotations
 
-import logging
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +27,7 @@ import numpy as np
 import soxr
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from omni2sound.config import digest, from_json, to_json
 from omni2sound.errors import ConfigError, UserError
@@ -44,24 +42,18 @@ from omni2sound.models.band import (
 from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.licences import merge_attribution
 from omni2sound.scenes.material.synthesis import SYNTHESIS
-from omni2sound.train.log import RunLog
 from omni2sound.train.parts.material import training_attribution
-from omni2sound.train.state import TrainState, latest_state, load_state, save_state
-from omni2sound.train.step import update_ema
+from omni2sound.train.parts.small_network import train_network
 from omni2sound.weights import load_card, load_part, load_tensors, resolve_model, save_model
 
 if TYPE_CHECKING:
     from omni2sound.scenes.material.catalogue import Split
 
-_log = logging.getLogger(__name__)
-
 Waveform = NDArray[np.float32]
 
 LEAST_RATE_HZ = 43_000
 """Rate of a file from which it is taken for full-band; SoundFonts hold odd rates near 44.1 kHz."""
-_LOG_EVERY, _SAVE_EVERY = 50, 500
-_EMA_DECAY = 0.998
-_WARM_UP_STEPS = 100
+_SAVE_EVERY = 500
 _CLIFF_DB = 18.0
 _CLIFF_BAND_HZ = 500
 
@@ -255,42 +247,26 @@ def train_band(
     """
     if autoencoder.sample_rate_hz != LOW_RATE_HZ or autoencoder.config.num_bands != 80:
         raise ConfigError("the band extension goes with an autoencoder of 80 mel bands at 16 kHz")
-    out.mkdir(parents=True, exist_ok=True)
-    _reinitialise(model, recipe.seed)
-    model.train()
-    state = TrainState(
-        model=model,
-        ema={k: v.detach().clone() for k, v in model.state_dict().items()},
-        optimizer=torch.optim.AdamW(
-            model.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
-        ),
+
+    def losses_of(step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        error, share = _losses(model, autoencoder, recordings, recipe, step)
+        return error + recipe.share_weight * share, {"error": error, "share": share}
+
+    return train_network(
+        model,
+        losses_of,
+        recipe=recipe,
+        weight_decay=recipe.weight_decay,
+        identity={
+            "recipe": digest(recipe),
+            "model": digest(to_json(model.config)),
+            "recordings": digest([r.recording_id for r in recordings]),
+        },
+        out=out,
+        max_minutes=max_minutes,
+        resume=resume,
+        save_every=_SAVE_EVERY,
     )
-    identity = {
-        "recipe": digest(recipe),
-        "model": digest(to_json(model.config)),
-        "recordings": digest([r.recording_id for r in recordings]),
-    }
-    found = latest_state(out) if resume else None
-    step = 0 if found is None else int(load_state(found, state, identity=identity)["step"])
-    log, started, sums = RunLog(out, first_step=step), time.monotonic(), np.zeros(3)
-    while step < recipe.num_steps:
-        losses = _train_step(model, autoencoder, state, recordings, recipe, step)
-        step += 1
-        sums += (*losses, 1)
-        if step % _LOG_EVERY == 0:
-            error, share = (sums[:2] / sums[2]).round(4)
-            log.write(step, error=float(error), share=float(share))
-            _log.info("step %d: error %.4f, share %.4f", step, error, share)
-            sums[:] = 0
-        if step % _SAVE_EVERY == 0:
-            save_state(out, state, step=step, identity=identity)
-        if max_minutes is not None and time.monotonic() - started >= 60 * max_minutes:
-            break
-    save_state(out, state, step=step, identity=identity)
-    log.close()
-    model.load_state_dict(state.ema)
-    model.eval()
-    return step
 
 
 def band_loss(
@@ -318,18 +294,13 @@ def band_loss(
     return error, (predicted_B - target_B).abs().mean()
 
 
-def _train_step(
+def _losses(
     model: BandExtension,
     autoencoder: MelPcaAutoencoder,
-    state: TrainState,
     recordings: Sequence[FullBand],
     recipe: BandRecipe,
     step: int,
-) -> tuple[float, float]:
-    warm = min(1.0, (step + 1) / _WARM_UP_STEPS)
-    fall = 0.5 * (1 + math.cos(math.pi * step / recipe.num_steps))
-    for group in state.optimizer.param_groups:
-        group["lr"] = recipe.lr * warm * (0.02 + 0.98 * fall)
+) -> tuple[Tensor, Tensor]:
     low_BN, added_BN, cliffs_B = draw_excerpts(recordings, recipe, step)
     with torch.no_grad():
         coded = round(recipe.coded_share * len(low_BN))
@@ -341,15 +312,7 @@ def _train_step(
         target_BTH = model.log_power(added_BN)
         top_H = model.band_edges_hz()[:, 1]
         known_BH = (top_H[None] <= cliffs_B[:, None]).float()
-    error, share = band_loss(
-        state.model(log_mel_BTM), target_BTH, known_BH, (model.bands_HF > 0).sum(dim=1)
-    )
-    state.optimizer.zero_grad(set_to_none=True)
-    (error + recipe.share_weight * share).backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
-    state.optimizer.step()
-    update_ema(state.ema, state.model, min(_EMA_DECAY, (step + 1) / (step + 10)))
-    return error.item(), share.item()
+    return band_loss(model(log_mel_BTM), target_BTH, known_BH, (model.bands_HF > 0).sum(dim=1))
 
 
 def draw_excerpts(
@@ -408,15 +371,3 @@ def _cut(rng: np.random.Generator, sound: Waveform, speed: float, num_samples: i
     piece[begin - start : end - start] = sound[begin:end]
     played = soxr.resample(piece, RATE_HZ * speed, RATE_HZ)
     return np.pad(played, (0, max(0, num_samples - len(played))))[:num_samples]
-
-
-def _reinitialise(network: nn.Module, seed: int) -> None:
-    """Initialise from a seed as PyTorch does, without moving the global generator."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for module in network.modules():
-            if isinstance(module, nn.Linear | nn.Conv1d | nn.LayerNorm):
-                module.reset_parameters()
-    output = network.get_submodule("out")
-    nn.init.zeros_(output.get_parameter("weight"))
-    nn.init.zeros_(output.get_parameter("bias"))

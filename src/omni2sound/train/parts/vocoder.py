@@ -13,32 +13,23 @@ Shape suffixes: B batch, N samples, T frames, F frequency bins.
 
 from __future__ import annotations
 
-import logging
-import math
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from omni2sound.config import digest, to_json
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.models.autoencoder import MelPcaAutoencoder
-from omni2sound.train.log import RunLog
-from omni2sound.train.state import TrainState, latest_state, load_state, save_state
-from omni2sound.train.step import update_ema
-
-_log = logging.getLogger(__name__)
+from omni2sound.models.vocoder import Vocoder
+from omni2sound.train.parts.small_network import train_network
 
 Waveform = NDArray[np.float32]
 
-LOG_EVERY = 50
-EMA_DECAY = 0.998
-WARM_UP_STEPS = 100
 _FIT_STEP = 1_000_000
 """First step number that `fit_components` draws at, beyond those of training."""
 
@@ -119,46 +110,27 @@ def train_vocoder(
         ConfigError: If the model has no vocoder, or the checkpoint is of another run.
         UserError: If there is no sound to train on.
     """
-    if model.vocoder is None:
+    vocoder = model.vocoder
+    if vocoder is None:
         raise ConfigError("this autoencoder has no vocoder; set MelPcaConfig.vocoder")
     _check(recordings, recipe.crop_frames)
-    out.mkdir(parents=True, exist_ok=True)
-    network = model.vocoder.train()
-    _reinitialise(network, recipe.seed)
-    state = TrainState(
-        model=network,
-        ema={k: v.detach().clone() for k, v in network.state_dict().items()},
-        optimizer=torch.optim.AdamW(
-            network.parameters(), lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.01
-        ),
+
+    def losses_of(step: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        likelihood, error = _losses(model, vocoder, recordings, scenes, recipe, step)
+        return likelihood + error, {"likelihood": likelihood, "error": error}
+
+    steps = train_network(
+        vocoder,
+        losses_of,
+        recipe=recipe,
+        weight_decay=0.01,
+        identity={"recipe": digest(recipe), "model": digest(to_json(model.config))},
+        out=out,
+        max_minutes=max_minutes,
+        resume=resume,
     )
-    identity = {"recipe": digest(recipe), "model": digest(to_json(model.config))}
-    found = latest_state(out) if resume else None
-    step = 0 if found is None else int(load_state(found, state, identity=identity)["step"])
-    log, started, sums = RunLog(out, first_step=step), time.monotonic(), np.zeros(3)
-    while step < recipe.num_steps:
-        losses = _train_step(model, state, recordings, scenes, recipe, step)
-        step += 1
-        sums += (*losses, 1)
-        if step % LOG_EVERY == 0:
-            likelihood, error = (sums[:2] / sums[2]).round(4)
-            log.write(step, likelihood=float(likelihood), error=float(error))
-            _log.info("step %d: likelihood %.4f, error %.4f", step, likelihood, error)
-            sums[:] = 0
-        if max_minutes is not None and time.monotonic() - started >= 60 * max_minutes:
-            break
-    save_state(out, state, step=step, identity=identity)
-    log.close()
-    network.load_state_dict(state.ema)
     model.eval()
-    return step
-
-
-def learning_rate(recipe: VocoderRecipe, step: int) -> float:
-    """Learning rate: linear warm-up, then a cosine down to 2 % of the peak."""
-    warm = min(1.0, (step + 1) / WARM_UP_STEPS)
-    fall = 0.5 * (1 + math.cos(math.pi * step / recipe.num_steps))
-    return recipe.lr * warm * (0.02 + 0.98 * fall)
+    return steps
 
 
 def vocoder_loss(
@@ -176,16 +148,14 @@ def vocoder_loss(
     return (weight_BT1 * likelihood).mean(), (weight_BT1 * error_BTF.abs()).mean()
 
 
-def _train_step(
+def _losses(
     model: MelPcaAutoencoder,
-    state: TrainState,
+    vocoder: Vocoder,
     recordings: Sequence[Waveform],
     scenes: Sequence[Waveform],
     recipe: VocoderRecipe,
     step: int,
-) -> tuple[float, float]:
-    for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(recipe, step)
+) -> tuple[Tensor, Tensor]:
     sound_BN = draw_batch(
         recordings,
         scenes,
@@ -200,14 +170,8 @@ def _train_step(
         magnitude_BTF = model.spectrum.transform(sound_BN).abs()
         target_BTF = torch.log(magnitude_BTF + model.config.magnitude_floor)
     with torch.autocast("cpu", torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-        mean_BTF, log_spread_BTF = state.model(log_mel_BTM)
-    likelihood, error = vocoder_loss(mean_BTF.float(), log_spread_BTF.float(), target_BTF)
-    state.optimizer.zero_grad(set_to_none=True)
-    (likelihood + error).backward()  # type: ignore[no-untyped-call]
-    nn.utils.clip_grad_norm_(state.model.parameters(), 1.0)
-    state.optimizer.step()
-    update_ema(state.ema, state.model, min(EMA_DECAY, (step + 1) / (step + 10)))
-    return likelihood.item(), error.item()
+        mean_BTF, log_spread_BTF = vocoder(log_mel_BTM)
+    return vocoder_loss(mean_BTF.float(), log_spread_BTF.float(), target_BTF)
 
 
 def draw_batch(
@@ -285,18 +249,6 @@ def _synthesise(rng: np.random.Generator, num_samples: int) -> Waveform:
     envelope = np.exp(-np.maximum(since_onset_s, 0) * rng.exponential(8)) * (since_onset_s > 0)
     shaped: Waveform = (sound * envelope).astype(np.float32)
     return shaped
-
-
-def _reinitialise(network: nn.Module, seed: int) -> None:
-    """Initialise from a seed as PyTorch does, without moving the global generator."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for module in network.modules():
-            if isinstance(module, nn.Linear | nn.Conv1d | nn.LayerNorm):
-                module.reset_parameters()
-    output = network.get_submodule("out")
-    for parameter in output.parameters():
-        nn.init.zeros_(parameter)
 
 
 def _check(recordings: Sequence[Waveform], least: int) -> None:
