@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import base64
-import contextlib
 import html
 import json
 import logging
@@ -27,6 +26,8 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from benchmarks.robustness.llm_server import FixedServer, closing, completion
 
 ROOT = Path(__file__).parents[2]
 KEY = "sk-planted/+9_Zx-0123456789abcdefGHIJKLMNOPqrstuvw"
@@ -63,42 +64,7 @@ BAD: dict[str, Any] = {
 }
 
 
-def completion(content: Any, tokens: int = 2) -> bytes:
-    usage = {"prompt_tokens": 5, "completion_tokens": tokens}
-    message = {"role": "assistant", "content": content}
-    choice = {"index": 0, "finish_reason": "stop", "message": message}
-    return json.dumps({"choices": [choice], "usage": usage}).encode()
-
-
-class Host:
-    """Gives one response to everything, and counts what reaches it."""
-
-    def __init__(self, body: bytes, status: int = 200, headers: str = "") -> None:
-        headers += f"Connection: close\r\nContent-Length: {len(body)}\r\n"
-        head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n{headers}\r\n"
-        self.response = head.encode() + body
-        self.num_requests = self.num_bytes = 0
-
-    async def __aenter__(self) -> Host:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]
-            self.num_requests += 1
-            self.num_bytes += len(head) + len(await reader.readexactly(int(length or 0)))
-            writer.write(self.response)
-            await writer.drain()
-        writer.close()
-
-
-async def ask(host: Host, store: Path, *, times: int = 1, sends: int = 6) -> list[str]:
+async def ask(host: FixedServer, store: Path, *, times: int = 1, sends: int = 6) -> list[str]:
     """Ask one question in several runs; what each said."""
     from pydantic import BaseModel
 
@@ -177,7 +143,7 @@ def keys(folder: Path) -> Iterator[str]:
                 async def once(
                     body: bytes = body, status: int = status, store: Path = store
                 ) -> Any:
-                    async with Host(body, status) as host:
+                    async with FixedServer(closing(body, status)) as host:
                         return await ask(host, store, sends=1)
 
                 seen = asyncio.run(once(body, status, store))
@@ -196,9 +162,9 @@ def redirects(folder: Path) -> int:
     """Bytes that reach a host that nobody named."""
 
     async def once(status: int) -> int:
-        async with Host(completion('{"caption": "a"}')) as other:
+        async with FixedServer(closing(completion('{"caption": "a"}'))) as other:
             to = f"Location: {other.url}/chat/completions\r\n"
-            async with Host(b"{}", status, to) as named:
+            async with FixedServer(closing(b"{}", status, to)) as named:
                 await ask(named, folder / f"redirect-{status}.sqlite")
             return other.num_bytes
 
@@ -213,7 +179,7 @@ def bad_replies(folder: Path) -> Iterator[tuple[str, int, str]]:
         async def once(
             content: Any = content, tokens: int = tokens, number: int = number
         ) -> tuple[int, str]:
-            async with Host(completion(content, tokens)) as host:
+            async with FixedServer(closing(completion(content, completion_tokens=tokens))) as host:
                 said = await ask(host, folder / f"bad-{number}.sqlite", times=3)
                 return host.num_requests, said[-1]
 

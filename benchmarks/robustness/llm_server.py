@@ -1,11 +1,12 @@
 """An OpenAI-compatible server on this machine that misbehaves, and counts what it bills.
 
     async with LoopbackServer(faults=Faults(...), seed=0) as server: ... server.url ...
+    async with FixedServer(closing(completion("text"))) as server: ... server.url ...
 
 Which fault meets a request is drawn from (seed, question, how often it was asked), so the
 same run meets the same faults whatever its order. Unless told otherwise, a question is the last
 text of the last user message. Whatever is billed is written down before the first byte of the
-reply leaves.
+reply leaves. A `FixedServer` gives one response to everything.
 """
 
 from __future__ import annotations
@@ -247,6 +248,53 @@ class LoopbackServer:
         await writer.drain()
         seen.complete = True
         self.after_reply(seen)
+
+
+class FixedServer:
+    """Gives one response to everything while its `async with` lasts, and counts what reaches it."""
+
+    def __init__(self, response: bytes) -> None:
+        """Args.
+
+        response: Head and content, as `closing` makes them: each connection ends with it.
+        """
+        self.response = response
+        self.num_requests = self.num_bytes = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0]
+            self.num_requests += 1
+            self.num_bytes += len(head) + len(await reader.readexactly(int(length or 0)))
+            writer.write(self.response)
+            await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the client is gone
+        finally:
+            writer.close()
+
+
+def closing(content: bytes, status: int = 200, headers: str = "") -> bytes:
+    """A response after which the connection ends."""
+    return _http(status, content, f"Connection: close\r\n{headers}")
+
+
+def completion(content: Any, **usage: Any) -> bytes:
+    """A chat completion of any content; `usage` changes its counts of tokens."""
+    counts = {"prompt_tokens": 5, "completion_tokens": 2} | usage
+    message = {"role": "assistant", "content": content}
+    choice = {"index": 0, "finish_reason": "stop", "message": message}
+    return json.dumps({"choices": [choice], "usage": counts}).encode()
 
 
 def _question(body: dict[str, Any]) -> str:

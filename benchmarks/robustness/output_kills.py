@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-sys.path.insert(0, str(Path(__file__).parent))  # click_corpus is a module of scripts
+sys.path.insert(0, str(Path(__file__).parent))  # modules of the scripts here
 
 NAMES = ("batch", "export", "train")
 _FULL_BYTES = (2**12, 2**18)
@@ -211,9 +211,9 @@ def export_command(folder: Path) -> Command:
 def train_command(folder: Path) -> Command:
     """Three short stages of a small transformer."""
     import torch
+    from click_corpus import click_store
     from resume_kills import Run
 
-    from benchmarks.robustness.click_corpus import click_store
     from omni2sound.encoders.text import TextEncoder
 
     torch.set_num_threads(1)

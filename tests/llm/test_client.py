@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import socket
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from benchmarks.robustness.llm_server import Faults, LoopbackServer
+from benchmarks.robustness.llm_server import Faults, FixedServer, LoopbackServer, closing
 from omni2sound.errors import UserError
 from omni2sound.llm import (
     AudioPart,
@@ -189,29 +188,20 @@ def test_nobody_there_is_not_billed() -> None:
     asyncio.run(main())
 
 
-def against(
-    response: bytes, ask: Callable[[OpenAIEndpoint], Awaitable[ChatReply]]
-) -> ChatReply | SendFailed:
-    """What a client makes of `response`, whatever it asks."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(response)
-        await writer.drain()
-        writer.close()
+def against(response: bytes) -> ChatReply | SendFailed:
+    """What a client makes of `response`."""
 
     async def main() -> ChatReply | SendFailed:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0)
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-        endpoint = OpenAIEndpoint("loopback", base_url=url, key_variable=None, timeout_s=10)
-        try:
-            return await ask(endpoint)
-        except SendFailed as error:
-            return error
-        finally:
-            await endpoint.aclose()
-            server.close()
-            await server.wait_closed()
+        async with FixedServer(response) as server:
+            endpoint = OpenAIEndpoint(
+                "loopback", base_url=server.url, key_variable=None, timeout_s=10
+            )
+            try:
+                return await endpoint.send(question())
+            except SendFailed as error:
+                return error
+            finally:
+                await endpoint.aclose()
 
     return asyncio.run(main())
 
@@ -224,11 +214,7 @@ def against(
     ],
 )  # fmt: skip
 def test_whatever_is_no_completion_fails_and_may_have_been_billed(content: bytes) -> None:
-    head = (
-        f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n"
-    )
-    response = head.encode() + b"Connection: close\r\n\r\n" + content
-    failure = against(response, lambda endpoint: endpoint.send(question()))
+    failure = against(closing(content))
     assert isinstance(failure, SendFailed), failure
     assert failure.maybe_billed and failure.transient, failure.reason
 
@@ -250,9 +236,7 @@ def test_a_status_says_what_it_is_worth(
     status: int, code: str, transient: bool, billed: bool
 ) -> None:
     content = f'{{"error": {{"message": "said so", "code": "{code}"}}}}'.encode()
-    head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nConnection: close\r\n"
-    response = head.encode() + f"Content-Length: {len(content)}\r\n\r\n".encode() + content
-    failure = against(response, lambda endpoint: endpoint.send(question()))
+    failure = against(closing(content, status))
     assert isinstance(failure, SendFailed)
     assert (failure.transient, failure.maybe_billed) == (transient, billed)
     assert f"status {status}" in failure.reason and "said so" in failure.reason
@@ -260,12 +244,7 @@ def test_a_status_says_what_it_is_worth(
 
 def test_a_prompt_that_a_filter_stops_is_a_refusal_of_unknown_cost() -> None:
     content = b'{"error": {"message": "filtered", "code": "content_filter"}}'
-    response = (
-        b"HTTP/1.1 400 X\r\nContent-Type: application/json\r\nConnection: close\r\n"
-        + f"Content-Length: {len(content)}\r\n\r\n".encode()
-        + content
-    )
-    reply = against(response, lambda endpoint: endpoint.send(question()))
+    reply = against(closing(content, 400))
     assert isinstance(reply, ChatReply)
     assert reply.refusal is not None and "filtered" in reply.refusal
     assert reply.usage is None

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.robustness.llm_server import FixedServer, closing, completion
 from omni2sound.errors import Malformed, UserError
 from omni2sound.llm import CachedChat, CallStore, ChatReply, OpenAIEndpoint, Usage
 from omni2sound.llm.answers import MAX_VALUES, parse_answer
@@ -20,58 +21,13 @@ from tests.llm.questions import Caption, prices, question
 GOOD_TEXT = '{"caption": "a bell"}'
 
 
-def completion(content: Any = GOOD_TEXT, **usage: Any) -> bytes:
-    usage = {"prompt_tokens": 5, "completion_tokens": 2} | usage
-    choice = {"index": 0, "finish_reason": "stop", "message": {"content": content}}
-    return json.dumps({"choices": [choice], "usage": usage}).encode()
-
-
-def http(body: bytes, status: int = 200, headers: str = "") -> bytes:
-    head = (
-        f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nConnection: close\r\n{headers}"
-    )
-    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
-
-
-class Host:
-    """A server that gives one response to everything, and counts what reaches it."""
-
-    def __init__(self, response: bytes) -> None:
-        self.response = response
-        self.num_requests = self.num_bytes = 0
-
-    async def __aenter__(self) -> Host:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        await self._server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0] or 0)
-            self.num_requests += 1
-            self.num_bytes += len(head) + len(await reader.readexactly(length))
-            writer.write(self.response)
-            await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-
 def asked(folder: Path, response: bytes, times: int = 1) -> tuple[Any, int, dict[str, int]]:
     """The last result of asking `times` times, what reached the server, sends by outcome."""
 
     async def main() -> tuple[Any, int, dict[str, int]]:
-        async with Host(response) as host:
+        async with FixedServer(response) as host:
             with CallStore.open(folder / "c.sqlite") as store:
-                endpoint = OpenAIEndpoint(
-                    "loopback", base_url=f"http://{host.address}/v1", key_variable=None
-                )
+                endpoint = OpenAIEndpoint("loopback", base_url=host.url, key_variable=None)
                 model = CachedChat(endpoint, store=store, prices=prices(folder), sleep=_at_once)
                 result: Any = None
                 for _ in range(times):
@@ -93,12 +49,10 @@ async def _at_once(duration_s: float) -> None:
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_nothing_reaches_a_host_that_nobody_named(tmp_path: Path, status: int) -> None:
     async def main() -> tuple[str, int, int]:
-        async with Host(http(completion())) as other:
-            to = f"Location: http://{other.address}/v1/chat/completions?key=secret\r\n"
-            async with Host(http(b"{}", status, to)) as named:
-                endpoint = OpenAIEndpoint(
-                    "m", base_url=f"http://{named.address}/v1", key_variable=None
-                )
+        async with FixedServer(closing(completion(GOOD_TEXT))) as other:
+            to = f"Location: {other.url}/chat/completions?key=secret\r\n"
+            async with FixedServer(closing(b"{}", status, to)) as named:
+                endpoint = OpenAIEndpoint("m", base_url=named.url, key_variable=None)
                 with CallStore.open(tmp_path / "c.sqlite") as store:
                     model = CachedChat(endpoint, store=store, prices=prices(tmp_path))
                     sound = AudioPart(data=b"RIFF" * 1000, format="wav", duration_s=1.0)
@@ -116,7 +70,7 @@ def test_nothing_reaches_a_host_that_nobody_named(tmp_path: Path, status: int) -
 
 def test_content_in_parts_is_read(tmp_path: Path) -> None:
     parts = [{"type": "text", "text": '{"caption": '}, {"type": "text", "text": '"a bell"}'}]
-    reply, num_requests, _ = asked(tmp_path, http(completion(parts)))
+    reply, num_requests, _ = asked(tmp_path, closing(completion(parts)))
     assert reply.parsed(Caption) == Caption(caption="a bell")
     assert num_requests == 1
 
@@ -125,7 +79,7 @@ def test_content_in_parts_is_read(tmp_path: Path) -> None:
     "content", [3, ["a"], [{"type": "image_url", "image_url": {"url": "x"}}], {"text": "a"}]
 )
 def test_content_that_is_no_text_is_malformed_and_counted(tmp_path: Path, content: Any) -> None:
-    error, num_requests, ends = asked(tmp_path, http(completion(content)), times=3)
+    error, num_requests, ends = asked(tmp_path, closing(completion(content)), times=3)
     assert isinstance(error, Malformed) and "no text" in str(error)
     assert num_requests == 3 and ends == {"malformed": 3}, "later runs buy it no more"
 
@@ -133,16 +87,20 @@ def test_content_that_is_no_text_is_malformed_and_counted(tmp_path: Path, conten
 @pytest.mark.parametrize(
     "response",
     [
-        pytest.param(http(completion("x" * MAX_BODY_BYTES)), id="10 MB"),
-        pytest.param(http(completion("x" * (MAX_TEXT_CHARACTERS + 1))), id="long text"),
-        pytest.param(http(b"\x1f\x8b" * 9, headers="Content-Encoding: gzip\r\n"), id="compressed"),
+        pytest.param(closing(completion("x" * MAX_BODY_BYTES)), id="10 MB"),
+        pytest.param(closing(completion("x" * (MAX_TEXT_CHARACTERS + 1))), id="long text"),
         pytest.param(
-            http(completion(json.dumps({"caption": "a", "events": [0] * 10**5}))), id="events"
+            closing(b"\x1f\x8b" * 9, headers="Content-Encoding: gzip\r\n"), id="compressed"
         ),
-        pytest.param(http(completion('{"caption": NaN}')), id="NaN"),
-        pytest.param(http(completion('{"caption": "a", "more": 1e999}')), id="infinite"),
-        pytest.param(http(completion('{"caption": "a", "more": ' + "9" * 26 + "}")), id="digits"),
-        pytest.param(http(completion('{"a":' * 10**4)), id="deep"),
+        pytest.param(
+            closing(completion(json.dumps({"caption": "a", "events": [0] * 10**5}))), id="events"
+        ),
+        pytest.param(closing(completion('{"caption": NaN}')), id="NaN"),
+        pytest.param(closing(completion('{"caption": "a", "more": 1e999}')), id="infinite"),
+        pytest.param(
+            closing(completion('{"caption": "a", "more": ' + "9" * 26 + "}")), id="digits"
+        ),
+        pytest.param(closing(completion('{"a":' * 10**4)), id="deep"),
     ],
 )
 def test_a_reply_beyond_its_bounds_is_one_failure_and_no_more(
@@ -158,7 +116,7 @@ def test_absurd_token_counts_are_unknown_ones(tmp_path: Path) -> None:
     for number, count in enumerate((10**25, 10**12, 5 * 10**8)):
         folder = tmp_path / str(number)
         folder.mkdir()
-        reply, _, ends = asked(folder, http(completion(completion_tokens=count)))
+        reply, _, ends = asked(folder, closing(completion(GOOD_TEXT, completion_tokens=count)))
         assert reply.usage is None and ends == {"answered": 1}
         with sqlite3.connect(folder / "c.sqlite") as db:
             known, uncertain = db.execute(
@@ -172,14 +130,14 @@ def test_halves_of_characters_become_replacement_characters(tmp_path: Path) -> N
     whole = "a \N{REPLACEMENT CHARACTER} bell \U0001f600"
     assert parse_answer(text, Caption).caption == whole
     assert parse_answer(text.encode().decode("unicode_escape"), Caption).caption == whole
-    reply, num_requests, _ = asked(tmp_path, http(completion("\ud800" + text)), times=2)
+    reply, num_requests, _ = asked(tmp_path, closing(completion("\ud800" + text)), times=2)
     reply.text.encode()
     reply.parsed(Caption).caption.encode()
     assert num_requests == 1
 
 
 def test_answers_of_older_releases_do_not_end_a_run(tmp_path: Path) -> None:
-    asked(tmp_path, http(completion()))
+    asked(tmp_path, closing(completion(GOOD_TEXT)))
     with sqlite3.connect(tmp_path / "c.sqlite") as db:
         old = json.dumps({"text": '{"caption": "\ud800"}', "finish": "stop", "usage": None})
         assert db.execute("UPDATE call SET answer = ?", (old,)).rowcount == 1
