@@ -99,10 +99,10 @@ def _build(kind: Any, data: Any, where: str) -> Any:
         return _build(_choose([a for a in args if a is not type(None)], data, where), data, where)
     if origin is typing.Annotated:
         _expect(isinstance(data, Mapping), "an object", data, where)
+        name = data.get("kind")
+        _expect(name is None or isinstance(name, str), "a name", name, f"{where}.kind")
         try:
-            kind = data.get("kind")
-            _expect(kind is None or isinstance(kind, str), "a name", kind, f"{where}.kind")
-            chosen = args[1](kind)
+            chosen = args[1](name)
         except ConfigError as error:
             raise ConfigError(f"{where}: {error}") from None
         return _build(chosen, data, where)
