@@ -106,6 +106,13 @@ async def ask(host: FixedServer, store: Path, *, times: int = 1, sends: int = 6)
     return said
 
 
+async def asked(response: bytes, store: Path, **options: int) -> tuple[int, list[str]]:
+    """Ask a server that always replies so: its requests, and what each run said."""
+    async with FixedServer(response) as host:
+        said = await ask(host, store, **options)
+        return host.num_requests, said
+
+
 def shows(text: str, spelt: str) -> bool:
     """Whether 12 characters of a key, in the spelling at hand, stand in a text."""
     unit = max(1, len(spelt) // len(KEY))
@@ -139,14 +146,7 @@ def keys(folder: Path) -> Iterator[str]:
             ):
                 number += 1
                 store = folder / f"{number}.sqlite"
-
-                async def once(
-                    body: bytes = body, status: int = status, store: Path = store
-                ) -> Any:
-                    async with FixedServer(closing(body, status)) as host:
-                        return await ask(host, store, sends=1)
-
-                seen = asyncio.run(once(body, status, store))
+                _, seen = asyncio.run(asked(closing(body, status), store, sends=1))
                 kept = b"".join(
                     p.read_bytes() for p in folder.glob(f"{number}.sqlite*") if p.is_file()
                 )
@@ -175,15 +175,10 @@ def bad_replies(folder: Path) -> Iterator[tuple[str, int, str]]:
     """Yield each bad reply, the sends in three runs, and what the last run said."""
     for number, (name, content) in enumerate(BAD.items()):
         tokens = 10**26 if "token" in name else 2
-
-        async def once(
-            content: Any = content, tokens: int = tokens, number: int = number
-        ) -> tuple[int, str]:
-            async with FixedServer(closing(completion(content, completion_tokens=tokens))) as host:
-                said = await ask(host, folder / f"bad-{number}.sqlite", times=3)
-                return host.num_requests, said[-1]
-
-        yield name, *asyncio.run(once())
+        response = closing(completion(content, completion_tokens=tokens))
+        store = folder / f"bad-{number}.sqlite"
+        num_requests, said = asyncio.run(asked(response, store, times=3))
+        yield name, num_requests, said[-1]
 
 
 def measure() -> int:
