@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 from omni2sound.encoders.pictures import resize
 from omni2sound.media.info import probe
 from omni2sound.media.video import iter_frames
-from omni2sound.recognise.cuts import find_cuts
 from omni2sound.recognise.detector import Box, Detector
 from omni2sound.recognise.labeller import Labeller
 from omni2sound.recognise.motion import Motion, compare
@@ -109,8 +108,6 @@ class Seen:
     things: tuple[SeenThing, ...]
     looked_s: tuple[float, ...]
     """Times of the pictures that were looked at."""
-    cuts_s: tuple[float, ...] = ()
-    """Times of cuts, seconds."""
 
 
 @dataclass(slots=True)
@@ -184,11 +181,7 @@ class Recogniser:
             for row, seen in sightings.items()
         ]
         found.sort(key=lambda thing: -thing.prominence)
-        return Seen(
-            things=tuple(found),
-            looked_s=tuple(film.looked_s),
-            cuts_s=find_cuts(video, duration_s),
-        )
+        return Seen(things=tuple(found), looked_s=tuple(film.looked_s))
 
     def _watch(self, video: Path, duration: Fraction, every: Fraction) -> _Film:
         """Look at all pictures once."""
