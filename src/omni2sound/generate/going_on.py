@@ -56,11 +56,14 @@ _OTHERWISE = re.compile(
 
 def goes_on(text: str | None) -> bool:
     """Whether a text names continuous kinds alone, and does not say when they end."""
-    if text is None or _OTHERWISE.search(text) or not named_kinds(text) & GOING_ON:
+    if text is None or _OTHERWISE.search(text):
+        return False
+    named = named_kinds(text) & GOING_ON
+    if not named:
         return False
     rest = plain(text)
     for kind in all_kinds():
-        if kind.class_id in named_kinds(text) & GOING_ON:
+        if kind.class_id in named:
             for verb in kind.verbs:  # the wood that a saw saws is no other sound
                 rest = rest.replace(verb, "")
     return all(kinds & GOING_ON for kinds in kinds_by_word(rest))
