@@ -120,12 +120,6 @@ def make_plan(
         MediaError: The video can't be read.
         UserError: A cue begins after the end.
     """
-    known = model.defaults.recognise  # the model's kinds are those of the catalogue
-    prompt, cues = request.prompt, request.cues
-    if known:
-        prompt = None if notes.asks_for_speech_alone(prompt) else prompt
-        cues = tuple(cue for cue in cues if not notes.asks_for_speech_alone(cue.text))
-    seen, words = _words(request, prompt, duration, model, encoder)
     for cue in request.cues:
         if cue.start_s >= duration:
             raise UserError(
@@ -133,6 +127,12 @@ def make_plan(
                 f"{float(duration):g} s; give an earlier span or a longer `duration_s`",
                 field="cues",
             )
+    known = model.defaults.recognise  # the model's kinds are those of the catalogue
+    prompt, cues = request.prompt, request.cues
+    if known:
+        prompt = None if notes.asks_for_speech_alone(prompt) else prompt
+        cues = tuple(cue for cue in cues if not notes.asks_for_speech_alone(cue.text))
+    seen, words = _words(request, prompt, duration, model, encoder)
     cues = (*words.cues, *cues)
     score = compose(
         words.text,
