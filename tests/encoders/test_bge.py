@@ -12,7 +12,14 @@ from omni2sound.encoders import base
 from omni2sound.encoders.registry import TEXT_ENCODERS
 from omni2sound.encoders.text import BgeTextEncoder, TextEncoder
 from omni2sound.errors import MissingPartError
-from omni2sound.generate.words.kinds import all_kinds, example_of, named_kinds, nearest, plain
+from omni2sound.generate.words.kinds import (
+    all_kinds,
+    example_of,
+    mean_states,
+    named_kinds,
+    nearest,
+    plain,
+)
 from tests.generate.test_kinds import KNOWN, UNKNOWN
 
 installed = pytest.mark.skipif(
@@ -63,8 +70,8 @@ def test_its_own_threshold_tells_prompts_of_no_kind(encoder: BgeTextEncoder) -> 
     def is_near(prompt: str) -> bool:
         if named_kinds(prompt):
             return True
-        tokens = encoder([plain(prompt), *map(example_of, kinds)])
-        return not nearest(tokens, kinds, near=near)
+        means = mean_states(encoder([plain(prompt), *map(example_of, kinds)]))
+        return not nearest(means[0], means[1:], kinds, near=near)
 
     assert [p for p in KNOWN if not is_near(p)] == []
     assert sum(is_near(p) for p in UNKNOWN) <= 4

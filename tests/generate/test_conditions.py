@@ -11,6 +11,7 @@ import torch
 
 from omni2sound.encoders.clip import ClipShape, ClipVision, build_clip
 from omni2sound.encoders.synchformer import MotionConfig, MotionTransformer, SynchformerVisual
+from omni2sound.encoders.text import TextEncoder
 from omni2sound.errors import MissingPartError
 from omni2sound.generate.conditions import ConditionEncoder, _warn_of_syntax
 from tests.convert.checkpoints import TINY
@@ -40,6 +41,16 @@ def test_a_missing_sync_encoder_is_named_too(tmp_path: Path, video: Path) -> Non
     clip = ClipVision(build_clip(shape), shape=shape)
     with pytest.raises(MissingPartError, match=r"Synchformer: .*synchformer"):
         encoder(tmp_path, vision=lambda: clip).encode(video, None, 2)
+
+
+def test_a_prompt_that_cannot_be_read_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = encoder(tmp_path, text=TextEncoder.load)
+    assert len(made.nearest_kinds("дождь")) in (0, 3)
+    assert not made.names("дождь", "a dog barks")
+    made.encode(None, "дождь", 2)
+    assert [r.message.count("no word") for r in caplog.records] == [1]
 
 
 def test_two_seconds_give_sixteen_pictures_and_a_sync_feature_per_latent_frame(

@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -84,7 +85,7 @@ def _warn_of_syntax(prompt: str) -> None:
 
 
 class ConditionEncoder(LoadedHere):
-    """The three frozen encoders of one model."""
+    """The frozen encoders of one model."""
 
     def __init__(
         self,
@@ -252,19 +253,27 @@ class ConditionEncoder(LoadedHere):
 
     def names(self, prompt: str, sound: str) -> bool:
         """Whether a prompt already names a sound, by the similarity of their mean states."""
-        with self._use("text") as texts:
-            mean_BD = mean_states(texts([prompt, sound]))
-        similarity = torch.cosine_similarity(mean_BD[0], mean_BD[1], dim=0)
+        prompt_D, sound_D = self._mean_states([prompt, sound])
+        similarity = torch.cosine_similarity(prompt_D, sound_D, dim=0)
         return bool(similarity >= self.config.text.spec.same)
 
     def nearest_kinds(self, prompt: str) -> tuple[SoundClass, ...]:
         """The nearest kinds of sound of a prompt that is near none; nothing if it is near one."""
-        kinds = all_kinds()
         if named_kinds(prompt):
             return ()
-        with self._use("text") as texts:
-            tokens = texts([plain(prompt), *map(example_of, kinds)])
-        return nearest(tokens, kinds, near=self.config.text.spec.near)
+        (prompt_D,) = self._mean_states([plain(prompt)])
+        near = self.config.text.spec.near
+        return nearest(prompt_D, self._examples_KD, all_kinds(), near=near)
+
+    @cached_property
+    def _examples_KD(self) -> Tensor:
+        """Mean token states of an example of each kind."""
+        return self._mean_states([example_of(kind) for kind in all_kinds()])
+
+    def _mean_states(self, texts: Sequence[str]) -> Tensor:
+        """Mean token states (B, D), to compare; what can't be read is told by `encode` alone."""
+        with self._use("text") as encoder:
+            return mean_states(encoder.encode_ids(encoder.token_ids(texts)))
 
     def encode_arrays(
         self,

@@ -44,6 +44,7 @@ def example_of(kind: SoundClass) -> str:
     return f"{kind.names[0]} {kind.verbs[0]}"
 
 
+@lru_cache(maxsize=1)
 def all_kinds() -> tuple[SoundClass, ...]:
     """Kinds of the scene catalogue, which the bundled model was trained on."""
     catalogue = Catalogue.load()
@@ -73,17 +74,19 @@ def _kinds_of_stems() -> dict[str, set[str]]:
     return known
 
 
-def nearest(tokens: Tokens, kinds: Sequence[SoundClass], *, near: float) -> tuple[SoundClass, ...]:
+def nearest(
+    prompt_D: Tensor, examples_KD: Tensor, kinds: Sequence[SoundClass], *, near: float
+) -> tuple[SoundClass, ...]:
     """The nearest kinds of a prompt that is near none; nothing if it is near one.
 
     Args:
-        tokens: The prompt's tokens, and then those of `example_of` of each kind.
+        prompt_D: Mean token state of the prompt.
+        examples_KD: Mean token states of `example_of` of each kind.
         kinds: The kinds, in the same order.
         near: Cosine similarity of mean token states from which a prompt is near, of the encoder's
             `TextEncoderSpec`.
     """
-    means = mean_states(tokens)
-    similarity_K = torch.nn.functional.cosine_similarity(means[:1], means[1:])
+    similarity_K = torch.nn.functional.cosine_similarity(prompt_D[None], examples_KD)
     if float(similarity_K.max()) >= near:
         return ()
     best = similarity_K.topk(min(_NUM_NEAREST, len(kinds))).indices
