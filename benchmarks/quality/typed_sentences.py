@@ -42,7 +42,7 @@ from omni2sound.bench.stats.bootstrap import bootstrap_difference, bootstrap_mea
 from omni2sound.encoders.base import TextEncoderBase
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.encoders.registry import TEXT_ENCODERS
-from omni2sound.generate.words.kinds import mean_states
+from omni2sound.generate.words.kinds import MUSICAL, mean_states
 from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue
 from omni2sound.scenes.material.synthesis import SYNTHESIS
@@ -51,10 +51,6 @@ FILE = Path(__file__).with_suffix(".tsv")
 DURATION_S = 8.0
 SILENT_DBFS = -50.0
 MOST_REAL = 12
-MUSICAL = frozenset(
-    {"bass", "bell", "cowbell", "cymbal", "drum", "flute", "guitar", "organ", "piano"}
-    | {"saxophone", "trumpet", "violin", "xylophone"}
-)
 SPOKEN = frozenset({"applause", "crowd"})
 
 

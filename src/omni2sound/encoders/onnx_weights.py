@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from omni2sound.encoders.protobuf import read_fields, read_varint
 from omni2sound.errors import IntegrityError
+from omni2sound.readers import read_bytes
 
 _TYPES = {1: "<f4", 2: "u1", 3: "i1", 6: "<i4", 7: "<i8"}
 """`TensorProto.data_type` of what weights need: float, uint8, int8, int32, int64."""
@@ -41,7 +42,7 @@ def read_weights(path: Path) -> dict[str, NDArray[np.float32]]:
     Raises:
         IntegrityError: The file does not follow the format.
     """
-    graph = _message(path.read_bytes(), 7)
+    graph = _message(read_bytes(path), 7)
     stored = dict(_tensors(graph))
     found = {
         name.removesuffix(_QUANTISED): _dequantise(name, stored)

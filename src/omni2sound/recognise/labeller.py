@@ -21,8 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from omni2sound.encoders.base import bundled_path, own_tensor
-from omni2sound.errors import IntegrityError, ShapeError
+from omni2sound.encoders.base import bundled_path
+from omni2sound.encoders.pictures import rgb_tensor
+from omni2sound.errors import IntegrityError
 from omni2sound.recognise.detector import Conv
 from omni2sound.recognise.tflite import Layer, read_layers
 
@@ -105,11 +106,7 @@ class Labeller:
         Raises:
             ShapeError: If shape or dtype is another.
         """
-        frames = own_tensor(frames_THWC)
-        if frames.dtype != torch.uint8 or frames.shape[1:] != (*self.size_px, 3):
-            raise ShapeError(
-                f"frames must be uint8 (T, 280, 280, 3), got {frames.dtype} {tuple(frames.shape)}"
-            )
+        frames = rgb_tensor(frames_THWC, size_px=self.size_px)
         found = [torch.zeros(0, len(self._network.bias_K), device=self._device)]
         for frame_HWC in frames:  # one at a time: activations stay in the CPU's cache
             x = ((frame_HWC.to(self._device).float() - _ZERO) * _SCALE).permute(2, 0, 1)[None]

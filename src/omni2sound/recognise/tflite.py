@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from omni2sound.errors import IntegrityError
+from omni2sound.readers import read_bytes
 
 _WITH_WEIGHTS = (3, 4, 9)
 """Operators: convolution, depthwise convolution, matrix product."""
@@ -90,7 +91,7 @@ def read_layers(path: Path) -> list[Layer]:
     Raises:
         IntegrityError: The file does not follow the format.
     """
-    data = path.read_bytes()
+    data = read_bytes(path)
     try:
         return _layers(_Table(data, struct.unpack_from("<I", data, 0)[0]))
     except (struct.error, ValueError, IndexError) as e:

@@ -51,6 +51,11 @@ class Things:
     of_imagenet_K: NDArray[np.int64] = field(repr=False)
     """Row of each ImageNet label, -1 without one."""
 
+    @property
+    def places(self) -> frozenset[str]:
+        """Names of what is looked for in the whole picture."""
+        return frozenset(row.name for row in self.rows if row.place)
+
     def posterior(self, imagenet_TK: NDArray[np.float32]) -> NDArray[np.float32]:
         """Sum ImageNet probabilities (T, 1000) by thing, (T, rows)."""
         known = self.of_imagenet_K >= 0

@@ -111,7 +111,7 @@ def choose_words(
 def _scenes(seen: Seen) -> frozenset[str]:
     """Sounds of places that are seen, and of no other thing."""
     table = load_things()
-    places = {row.name for row in table.rows if row.place}
+    places = table.places
     of = {
         at: {
             table.prompts[t.sound]
