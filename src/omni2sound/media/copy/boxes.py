@@ -16,10 +16,13 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 import av
 from av.video.stream import VideoStream
+
+from omni2sound.media.headers.mp4 import top_boxes
 
 KINDS: Mapping[bytes, str] = {
     b"dvcC": "Dolby Vision",
@@ -66,26 +69,12 @@ def children(data: bytes | bytearray, start: int, end: int) -> Iterator[tuple[by
 def read_moov(path: Path) -> bytes:
     """Return the `moov` box of a file; empty if it has none, or one too large to hold."""
     with path.open("rb") as file:
-        end = file.seek(0, io.SEEK_END)
-        at = 0
-        for _ in range(_MAX_TOP_BOXES):
-            file.seek(at)
-            header = file.read(16)
-            if len(header) < 8:
-                break
-            size, kind = struct.unpack_from(">I4s", header)
-            if size == 1 and len(header) == 16:
-                size = struct.unpack_from(">Q", header, 8)[0]
-            elif size == 0:
-                size = end - at
-            if size < 8 or at + size > end:
-                break
+        for kind, at, size in islice(top_boxes(file), _MAX_TOP_BOXES):
             if kind == b"moov":
-                if size > _MAX_MOOV_BYTES or struct.unpack_from(">I", header)[0] != size:
-                    break
                 file.seek(at)
-                return file.read(size)
-            at += size
+                moov = file.read(size) if size <= _MAX_MOOV_BYTES else b""
+                is_whole = len(moov) == size and moov[:4] == size.to_bytes(4, "big")
+                return moov if is_whole else b""
     return b""
 
 

@@ -17,9 +17,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import BinaryIO
 
+from omni2sound.media.headers import ebml
 from omni2sound.media.samples import round_half_up
 
-_SEGMENT, _TRACKS = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b"
 _TRACK_ENTRY, _VIDEO, _VOID, _CRC_32 = b"\xae", b"\xe0", b"\xec", b"\xbf"
 _PIXEL_WIDTH, _PIXEL_HEIGHT, _STEREO_MODE = b"\xb0", b"\xba", b"\x53\xb8"
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = b"\x54\xb0", b"\x54\xba", b"\x54\xb2"
@@ -95,10 +95,17 @@ def _find_tracks(file: BinaryIO) -> tuple[int, int]:
     file.seek(0)
     for _ in range(_NUM_TOP_ELEMENTS):
         place = file.tell()
-        kind, start, size = _header(file.read(12), 0)
-        if kind == _TRACKS and size <= _MAX_TRACKS_BYTES:
+        header = ebml.read_header(file.read(ebml.MAX_HEADER_BYTES), 0)
+        if header is None:
+            break
+        kind, start, size = header
+        if kind == ebml.SEGMENT:
+            size = 0
+        if size is None:
+            break
+        if kind == ebml.TRACKS and size <= _MAX_TRACKS_BYTES:
             return place + start, size
-        following = place + start + (0 if kind == _SEGMENT else size)
+        following = place + start + size
         if following > length:  # a damaged size may be larger than what can be sought
             break
         file.seek(following)
@@ -109,20 +116,16 @@ def _elements(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """(kind, content) of elements that follow each other."""
     at = 0
     while at < len(data):
-        kind, start, size = _header(data, at)
+        header = ebml.read_header(data, at)
+        if header is None:
+            raise ValueError
+        kind, start, size = header
+        if size is None:
+            raise ValueError
         at = start + size
         if at > len(data):
             raise ValueError
         yield kind, data[start:at]
-
-
-def _header(data: bytes, at: int) -> tuple[bytes, int, int]:
-    """Kind of an element, where its content begins, its size."""
-    start = at + 9 - data[at].bit_length()
-    num_bytes = 9 - data[start].bit_length()
-    end = start + num_bytes
-    size = int.from_bytes(data[start:end]) & ~(1 << 7 * num_bytes)
-    return data[at:start], end, size
 
 
 def _element(kind: bytes, data: bytes) -> bytes:

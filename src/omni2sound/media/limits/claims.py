@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from omni2sound.errors import MediaError
+from omni2sound.media.headers import ebml, mp4
 from omni2sound.media.limits.budgets import (
     MAX_COMPRESSED_BYTES,
     MAX_EDITED_SAMPLES,
@@ -49,10 +50,9 @@ _FIRST_BOXES = frozenset(
 )
 _MAX_BOXES = 2_000_000
 _MAX_DEPTH = 16
-_PNG, _EBML = b"\x89PNG\r\n\x1a\n", b"\x1a\x45\xdf\xa3"
-_SEGMENT, _CLUSTER, _TAGS = 0x18538067, 0x1F43B675, 0x1254C367
-_SEEK_HEAD, _SEEK_POSITION = 0x114D9B74, b"\x53\xac"
-_SIMPLE_TAG = b"\x67\xc8"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_SEEK_POSITION, _SIMPLE_TAG = b"\x53\xac", b"\x67\xc8"
+_MAX_ID_BYTES = 4
 _UNCODED = (b"RIFF", b"RF64", b"riff", b"FORM", b".snd", b"caff")
 """Beginnings of sound files that hold plain samples."""
 _TABLES = (
@@ -95,7 +95,7 @@ def _refusal(path: Path, demuxers: str, _size: int, _mtime_ns: int) -> str:
                 if head.startswith(_PNG):
                     _check_zeros(data)
                     _check_png(data)
-                elif head.startswith(_EBML):
+                elif head.startswith(ebml.EBML):
                     _check_matroska(data)
                 elif head[4:8] in _FIRST_BOXES:
                     _Boxes(data).check(0, len(data), 0)
@@ -150,17 +150,12 @@ class _Boxes:
             self.num_boxes += 1
             if self.num_boxes > _MAX_BOXES:
                 raise _TooMuch(f"more than {_MAX_BOXES} boxes; re-encode it")
-            size, kind = struct.unpack_from(">I4s", self.data, start)
-            body = start + 8
-            if size == 1 and start + 16 <= end:
-                (size,) = struct.unpack_from(">Q", self.data, body)
-                body += 8
-            elif size == 0:
-                size = end - start
-            if size < body - start:
+            header = mp4.read_header(self.data, start, end)
+            if header is None:
                 return
+            kind, length, size = header
             stop = min(start + size, end)
-            yield kind, body, stop
+            yield kind, start + length, stop
             start = stop
 
     def _claim(self, kind: bytes, at: int, stop: int) -> None:
@@ -230,33 +225,33 @@ class _Track:
 def _check_matroska(data: mmap.mmap) -> None:
     """Count the tags of a Matroska file, also those that only its table of contents names."""
     at = _element(data, 0)[2]  # behind the EBML header
-    number, segment, stop = _element(data, at)
-    if number != _SEGMENT:
+    kind, segment, stop = _element(data, at)
+    if kind != ebml.SEGMENT:
         return
     seen: set[int] = set()
     num_tags = 0
     seek_heads: list[tuple[int, int]] = []
     at = segment
     while at < stop:
-        number, body, end = _element(data, at)
-        if number == _CLUSTER and end >= len(data):  # of unknown length: go on inside it
+        kind, body, end = _element(data, at)
+        if kind == ebml.CLUSTER and end >= len(data):  # of unknown length: go on inside it
             end = body
-        elif number == _TAGS:
+        elif kind == ebml.TAGS:
             seen.add(at)
             num_tags = _count_tags(data, body, end, num_tags)
-        elif number == _SEEK_HEAD:
+        elif kind == ebml.SEEK_HEAD:
             seek_heads.append((body, end))
             if len(seek_heads) > MAX_TAGS:
                 raise _TooMuch(f"more than {MAX_TAGS} tables of contents; re-encode it")
-        elif number == 0:  # damage: FFmpeg looks for the next element that it knows
-            end = data.find(_TAGS.to_bytes(4, "big"), at + 1)
+        elif not kind:  # damage: FFmpeg looks for the next element that it knows
+            end = data.find(ebml.TAGS, at + 1)
         if end <= at:
             break
         at = end
     for start, stop in seek_heads:
         for at in _positions(data, start, stop, segment):
-            number, body, end = _element(data, at)
-            if number == _TAGS and at not in seen:
+            kind, body, end = _element(data, at)
+            if kind == ebml.TAGS and at not in seen:
                 seen.add(at)
                 num_tags = _count_tags(data, body, end, num_tags)
 
@@ -274,21 +269,16 @@ def _count_tags(data: mmap.mmap, at: int, end: int, num_tags: int) -> int:
     return num_tags
 
 
-def _element(data: mmap.mmap, at: int) -> tuple[int, int, int]:
-    """Return number, start of the body and end of an EBML element; it ends with the file."""
-    head = data[at : at + 12]
-    if not head or not head[0]:
-        return 0, at + 1, at + 1
-    length = 9 - head[0].bit_length()
-    number = int.from_bytes(head[:length], "big")
-    if length > 4 or len(head) <= length or not head[length]:
-        return 0, at + 1, at + 1
-    width = 9 - head[length].bit_length()
-    size = int.from_bytes(head[length : length + width], "big") & ((1 << 7 * width) - 1)
-    body = at + length + width
-    if size == (1 << 7 * width) - 1:
-        size = len(data)
-    return number, body, min(body + size, len(data))
+def _element(data: mmap.mmap, at: int) -> tuple[bytes, int, int]:
+    """Return id, start of the body and end of an element; it ends with the file.
+
+    Without an id: there is none.
+    """
+    header = ebml.read_header(data, at)
+    if header is None or len(header[0]) > _MAX_ID_BYTES:
+        return b"", at + 1, at + 1
+    kind, body, size = header
+    return kind, body, len(data) if size is None else min(body + size, len(data))
 
 
 def _positions(data: mmap.mmap, at: int, stop: int, segment: int) -> Iterator[int]:

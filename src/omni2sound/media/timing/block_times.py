@@ -19,6 +19,8 @@ from typing import Any, TypeVar
 from av.packet import Packet
 from av.stream import Stream
 
+from omni2sound.media.headers.ebml import num_bytes
+
 _StreamT = TypeVar("_StreamT", bound=Stream)
 
 _MAX_HELD, _MAX_HELD_BYTES = 1024, 2**26
@@ -78,7 +80,7 @@ def _block_time(path: Path, packet: Packet[Any]) -> int | None:
     with path.open("rb") as file:
         file.seek(packet.pos)
         head = file.read(_MAX_TRACK_BYTES + 2)
-    num_track_bytes = 9 - head[0].bit_length() if head and head[0] else 0
-    if not num_track_bytes or len(head) < num_track_bytes + 2:
+    num_track_bytes = num_bytes(head)
+    if len(head) < num_track_bytes + 2:
         return None
     return int(struct.unpack_from(">h", head, num_track_bytes)[0])

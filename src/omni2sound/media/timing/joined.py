@@ -14,22 +14,22 @@ from __future__ import annotations
 import logging
 import os
 import re
-import struct
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from omni2sound.errors import MediaError
 from omni2sound.media.files import shown_name
+from omni2sound.media.headers import ebml
+from omni2sound.media.headers.mp4 import top_boxes
 
 logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 _MAX_HEADER = 128
 """Bytes within which a header is known."""
-_EBML, _SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
-"""Element ids (RFC 8794, RFC 9559)."""
-_MATROSKA = re.compile(_EBML + rb".{1,64}?(?:matroska|webm).{0,32}?" + _SEGMENT, re.DOTALL)
+_MATROSKA = re.compile(ebml.EBML + rb".{1,64}?(?:matroska|webm).{0,32}?" + ebml.SEGMENT, re.DOTALL)
 _MAGIC = {
     # With the size of no tag before the first one.
     "flv": (b"FLV\x01", re.compile(rb"FLV\x01[\x01\x04\x05]\x00\x00\x00\x09\x00{4}")),
@@ -101,7 +101,7 @@ def _second_matroska(path: Path, *, steps_back: bool) -> int | None:
     """
     with path.open("rb") as file:
         begin = 1 if steps_back else _end_of_segment(file)
-        return None if begin is None else _find(file, _EBML, _MATROSKA, begin)
+        return None if begin is None else _find(file, ebml.EBML, _MATROSKA, begin)
 
 
 def _second_mp4(path: Path) -> tuple[int, bool] | None:
@@ -110,7 +110,7 @@ def _second_mp4(path: Path) -> tuple[int, bool] | None:
     A header that is repeated between fragments whose times go on begins nothing.
     """
     with path.open("rb") as file:
-        boxes = list(_boxes(file))
+        boxes = list(islice(top_boxes(file), _MAX_BOXES))
         kinds = [kind for kind, _, _ in boxes]
         if b"moov" not in kinds or b"ftyp" not in kinds[kinds.index(b"moov") :]:
             return None
@@ -136,28 +136,20 @@ def _end_of_segment(file: BinaryIO) -> int | None:
         if at >= _size_of(file):
             return None
         file.seek(at)
-        head = file.read(12)
-        split = _num_bytes(head[:1])
-        end = split + _num_bytes(head[split : split + 1])
-        if len(head) < end:
+        header = ebml.read_header(file.read(ebml.MAX_HEADER_BYTES), 0)
+        if header is None:
             return None
-        kind, ones = head[:split], (1 << 7 * (end - split)) - 1
-        size = int.from_bytes(head[split:end], "big") & ones
-        if size == ones:
+        kind, start, size = header
+        if size is None:
             return None
-        at += end + size
-        if kind == _SEGMENT:
+        at += start + size
+        if kind == ebml.SEGMENT:
             return at
     return None
 
 
 def _size_of(file: BinaryIO) -> int:
     return os.fstat(file.fileno()).st_size
-
-
-def _num_bytes(first: bytes) -> int:
-    """Length of an EBML number, from its first byte; 9 if it is none."""
-    return 9 - first[0].bit_length() if first else 9
 
 
 def _find(file: BinaryIO, magic: bytes, header: re.Pattern[bytes], begin: int) -> int | None:
@@ -176,25 +168,6 @@ def _find(file: BinaryIO, magic: bytes, header: re.Pattern[bytes], begin: int) -
         at += len(chunk)
         before = data[-_MAX_HEADER:]
     return None
-
-
-def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
-    """Yield (kind, start, size) of each box at the top of an mp4."""
-    at, end = 0, _size_of(file)
-    for _ in range(_MAX_BOXES):
-        if at >= end:  # sizes may lie beyond what a file can be
-            return
-        file.seek(at)
-        head = file.read(16)
-        if len(head) < 8:
-            return
-        size, kind = struct.unpack_from(">I4s", head)
-        if size == 1 and len(head) == 16:
-            (size,) = struct.unpack_from(">Q", head, 8)
-        if size < 8:
-            return
-        yield kind, at, size
-        at += size
 
 
 def _fragment_times(
