@@ -237,6 +237,15 @@ def test_hdr_data_that_only_the_pictures_have(
         assert "not kept" not in caplog.text
 
 
+def first_in_bt709(path: Path) -> av.VideoFrame:
+    """First picture of a file that says BT.709 of its colours, in video range."""
+    with av.open(str(path)) as container:
+        first = next(container.decode(video=0))
+        context = container.streams.video[0].codec_context
+        assert (context.colorspace, context.color_range) == (1, 1)
+    return first
+
+
 @pytest.mark.parametrize("suffix", list(SUFFIXES))
 @pytest.mark.parametrize("rgb", [(255, 0, 0), (0, 255, 0), (0, 0, 255)])
 def test_rgb_becomes_bt709_and_says_so(
@@ -248,10 +257,7 @@ def test_rgb_becomes_bt709_and_says_so(
     )  # fmt: skip
     out = tmp_path / f"out{suffix}"
     mux(source, tone(440), out, reencode=True)
-    with av.open(str(out)) as container:
-        frame = next(container.decode(video=0))
-        context = container.streams.video[0].codec_context
-        assert (context.colorspace, context.color_range) == (1, 1)
+    frame = first_in_bt709(out)
     red, green, blue = rgb
     luma = 16 + 219 * (0.2126 * red + 0.7152 * green + 0.0722 * blue) / 255
     assert frame.to_ndarray()[:32].mean() == pytest.approx(luma, abs=2)
@@ -273,11 +279,9 @@ def test_a_palette_becomes_bt709_and_says_so(tmp_path: Path, suffix: str) -> Non
         out.mux(stream.encode(None))
     out_path = tmp_path / f"out{suffix}"
     mux(source, tone(440), out_path, reencode=True)
-    with av.open(str(out_path)) as container:
-        shown = next(container.decode(video=0))
-        context = container.streams.video[0].codec_context
-        assert (context.colorspace, context.color_range) == (1, 1)
-    assert shown.to_ndarray()[:32].mean() == pytest.approx(16 + 219 * 0.7152, abs=2)
+    assert first_in_bt709(out_path).to_ndarray()[:32].mean() == pytest.approx(
+        16 + 219 * 0.7152, abs=2
+    )
 
 
 @pytest.mark.parametrize("suffix", list(SUFFIXES))
