@@ -47,6 +47,7 @@ from omni2sound.encoders.sync import SyncEncoder, at_rate, even_rate
 from omni2sound.errors import ShapeError
 from omni2sound.generate.model import PipelineConfig
 from omni2sound.generate.windows import embed_in_chunks
+from omni2sound.generate.words.english import is_english
 from omni2sound.generate.words.kinds import (
     all_kinds,
     example_of,
@@ -256,6 +257,13 @@ class ConditionEncoder(LoadedHere):
         prompt_D, sound_D = self._mean_states([prompt, sound])
         similarity = torch.cosine_similarity(prompt_D, sound_D, dim=0)
         return bool(similarity >= self.config.text.spec.same)
+
+    def is_english(self, prompt: str) -> bool:
+        """Whether a prompt is likely English, by the text encoder's vocabulary."""
+        with self._use("text") as texts:
+            return is_english(
+                prompt, lambda word: len(set(texts.token_ids([word])[0]) - texts.special_ids) == 1
+            )
 
     def nearest_kinds(self, prompt: str) -> tuple[SoundClass, ...]:
         """The nearest kinds of sound of a prompt that is near none; nothing if it is near one."""

@@ -24,7 +24,6 @@ import csv
 import io
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -107,7 +106,7 @@ class YamNet:
         network = _Network()
         _fill(network, read_checkpoint(folder / "variables" / "variables"))
         network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return cls(network, _read_class_names(folder / "assets" / "yamnet_class_map.csv"))
+        return cls(network, read_class_names())
 
     @torch.inference_mode()
     def scores_and_embeddings(
@@ -212,7 +211,14 @@ def _set(module: nn.Module, weight: Tensor, bias: Tensor) -> None:
     module.load_state_dict({"weight": weight, "bias": bias}, strict=True)
 
 
-def _read_class_names(path: Path) -> tuple[str, ...]:
+def read_class_names() -> tuple[str, ...]:
+    """AudioSet names of the bundled network's classes.
+
+    Raises:
+        MissingPartError: If the bundled package is not installed.
+        IntegrityError: If the list is not that of this network.
+    """
+    path = bundled_path(_PACKAGE, _FOLDER) / "assets" / "yamnet_class_map.csv"
     rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
     with interpreting(path, "the list of YAMNet's classes"):
         if [int(row["index"]) for row in rows] != list(range(521)):

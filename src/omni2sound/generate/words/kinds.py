@@ -61,8 +61,8 @@ def named_kinds(prompt: str) -> frozenset[str]:
 
 def kinds_by_word(prompt: str) -> list[set[str]]:
     """Kinds that each word names; words that name none are left out."""
-    stems = dict.fromkeys(_stem(word) for word in _words(prompt))
-    return [_kinds_of_stems()[stem] for stem in stems if stem in _kinds_of_stems()]
+    stems = dict.fromkeys(stem(word) for word in _words(prompt))
+    return [_kinds_of_stems()[s] for s in stems if s in _kinds_of_stems()]
 
 
 @lru_cache(maxsize=1)
@@ -70,7 +70,7 @@ def _kinds_of_stems() -> dict[str, set[str]]:
     known: dict[str, set[str]] = {}
     for kind in all_kinds():
         for head in {_words(_TAIL.sub("", name))[-1] for name in kind.names} - _COMMON:
-            known.setdefault(_stem(head), set()).add(kind.class_id)
+            known.setdefault(stem(head), set()).add(kind.class_id)
     return known
 
 
@@ -109,7 +109,7 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[a-z]+", text.casefold())
 
 
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
     """The word without its commonest endings; rough, but equal on both sides."""
     for ending in ("ing", "ed", "es", "s", "e"):
         if word.endswith(ending) and len(word) - len(ending) >= 3:

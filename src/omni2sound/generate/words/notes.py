@@ -52,6 +52,24 @@ def of_speech(texts: Sequence[str]) -> tuple[str, ...]:
     )
 
 
+def is_readable(text: str) -> bool:
+    """Whether a text has a Latin letter or a digit; the encoder reads nothing else."""
+    return re.search("[a-z0-9]", text, re.IGNORECASE | re.ASCII) is not None
+
+
+def of_other_languages(texts: Sequence[str], is_english: Callable[[str], bool]) -> tuple[str, ...]:
+    """What to say of texts in Latin letters that an encoder of English does not read.
+
+    Other scripts are what the encoder itself warns of.
+    """
+    return tuple(
+        f"{text[:60]!r} does not look like English, the only language that the text encoder reads; "
+        "write it in English"
+        for text in texts
+        if not named_kinds(text) and not is_english(text)
+    )
+
+
 def of_far_prompts(
     texts: Sequence[str], nearest: Callable[[str], Sequence[SoundClass]]
 ) -> tuple[str, ...]:

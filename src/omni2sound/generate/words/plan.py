@@ -145,8 +145,11 @@ def make_plan(
     more: tuple[str, ...] = ()
     if known:
         more = notes.of_speech(own)
+        own = [t for t in own if not notes.asks_for_speech(t)]
+        more += notes.of_other_languages(own, encoder.is_english)
         more += notes.of_far_prompts(
-            [t for t in own if not notes.asks_for_speech(t)], encoder.nearest_kinds
+            [t for t in own if notes.is_readable(t) and encoder.is_english(t)],
+            encoder.nearest_kinds,
         )
     return Plan(
         seen=seen,
