@@ -195,6 +195,14 @@ def test_what_can_be_refused_is_refused_before_the_model_is_loaded(
     assert (folder / "notes.wav").read_bytes() == b"precious"
 
 
+@pytest.mark.parametrize("value", ["00:02", "1:30", "2s", "2,5", "two"])
+def test_a_duration_is_a_number_of_seconds(folder: Path, value: str) -> None:
+    result = invoke(folder / "no model", "clip.mp4", "--duration", value)
+    assert result.exit_code == 2
+    assert f"expected a number of seconds, such as 90.5, got {value!r}" in result.output
+    assert "--duration" in result.output
+
+
 def _write_png(path: Path) -> None:
     with av.open(path, "w", format="image2", options={"update": "1"}) as container:
         stream = container.add_stream("png", rate=1)

@@ -19,6 +19,7 @@ from omni2sound.generate.load import PipelineOptions
 from omni2sound.generate.output import is_whole, read_sidecar
 from omni2sound.media.info import probe
 from tests.build import tiny_model_folder, video_with_square
+from tests.media.films import Sound, tone, write_film
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +158,27 @@ def test_an_output_that_appears_while_ours_is_written_stays(
         result.save(tmp_path / "a.wav")
     assert (tmp_path / "a.wav").read_bytes() == b"of somebody else"
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
+def test_the_sidecar_says_how_the_copy_was_made_and_what_it_lost(
+    pipeline: Omni2SoundPipeline, tmp_path: Path
+) -> None:
+    languages = [
+        Sound(audio=tone(300), language="deu"),
+        Sound(audio=tone(500), language="fra"),
+    ]
+    film = write_film(tmp_path / "film.mkv", languages)
+    result = pipeline(video=film, duration_s=1, num_inference_steps=1)
+    plain = result.save(tmp_path / "a.mp4")
+    assert not plain.keys() & {"keep_audio", "reencode", "picture_encoded", "lost"}
+    kept = result.save(tmp_path / "b.mp4", keep_audio=True, reencode=True)
+    assert kept["keep_audio"] is kept["reencode"] is True
+    assert "picture_encoded" not in kept  # a copy was faithful
+    (lost,) = kept["lost"]
+    assert lost.startswith("sound track 2 (fra)")
+    encoded = result.save(tmp_path / "c.webm", reencode=True)
+    assert encoded["picture_encoded"] is True
+    assert json.loads((tmp_path / "b.mp4.json").read_text()) == kept
 
 
 def test_each_copied_video_gives_its_own_digest(pipeline: Omni2SoundPipeline, clip: Path) -> None:

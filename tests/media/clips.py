@@ -73,7 +73,8 @@ def write_video(
                 if picture is None
                 else picture(number)
             )
-            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            form = "rgb24" if rgb.shape[2] == 3 else "rgba"
+            frame = av.VideoFrame.from_ndarray(rgb, format=form)
             frame.pts, frame.time_base = tick, time_base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))

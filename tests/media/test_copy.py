@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from omni2sound.errors import UserError
 from omni2sound.media import mux, probe
 from omni2sound.media.copy.boxes import boxes_of_entry, quicktime_tags, read_moov
+from omni2sound.media.copy.containers import default_suffix
 from omni2sound.media.copy.tags import facts_tag, kept_tags
-from omni2sound.media.mux import default_suffix
 from tests.media.clips import packets_of, write_video
 from tests.media.films import (
     DOLBY_8_4,

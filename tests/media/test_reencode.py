@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from PIL import Image
 
 from omni2sound.errors import UserError
 from omni2sound.media import iter_frames, mux, probe, read_audio
 from omni2sound.media.copy.boxes import boxes_of_entry, read_moov
+from omni2sound.media.copy.containers import default_suffix
 from omni2sound.media.copy.reencode import CODECS
-from omni2sound.media.mux import default_suffix
 from tests.media.clips import LEVELS, clicks, grey, onset_s, packets_of, write_video
 from tests.media.films import (
     DOLBY_8_4,
@@ -185,20 +186,80 @@ def test_pixel_aspect_stays(tmp_path: Path, degrees: int, suffix: str) -> None:
     )
 
 
+@pytest.mark.parametrize("opaque_from", [0, 1, 9, 10])
+@pytest.mark.parametrize(
+    ("name", "codec", "pix_fmt"),
+    [
+        ("in.mov", "qtrle", "argb"),
+        ("in.mov", "prores_ks", "yuva444p10le"),
+        ("in.avi", "rawvideo", "bgra"),
+        ("in.apng", "apng", "rgba"),
+    ],
+)
 def test_alpha_stays_in_webm_and_is_named_elsewhere(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    codec: str,
+    pix_fmt: str,
+    opaque_from: int,
 ) -> None:
+    def picture(number: int) -> NDArray[np.uint8]:
+        rgba = np.full((64, 64, 4), 255, np.uint8)
+        rgba[..., :3] = grey(number)
+        if number < opaque_from:
+            rgba[20:40, 20:40, 3] = 30
+        return rgba
+
     source = write_video(
-        tmp_path / "in.mov", ticks=range(0, 600, 60), codec="qtrle", pix_fmt="argb", size=(64, 64)
-    )
+        tmp_path / name, ticks=range(0, 600, 60), codec=codec, pix_fmt=pix_fmt, size=(64, 64),
+        picture=picture, container_options={"f": "apng"} if codec == "apng" else None,
+    )  # fmt: skip
     caplog.set_level(logging.WARNING, "omni2sound")
     mux(source, tone(440), tmp_path / "out.webm", reencode=True)
     assert "alpha" not in caplog.text
     with av.open(str(tmp_path / "out.webm")) as container:
         tags = {key.lower(): value for key, value in container.streams.video[0].metadata.items()}
         assert tags["alpha_mode"] == "1"
-    mux(source, tone(440), tmp_path / "out.mp4", reencode=True)
-    assert "not kept in .mp4: alpha" in caplog.text
+    report = mux(source, tone(440), tmp_path / "out.mp4", reencode=True)
+    assert ("not kept in .mp4: alpha" in caplog.text) == (opaque_from > 0)
+    assert report.is_encoded
+    assert ("alpha" in report.lost) == (opaque_from > 0)
+    if codec in ("apng", "rawvideo"):
+        assert default_suffix(source, reencode=True) == (".webm" if opaque_from else ".mp4")
+
+
+def gif(path: Path, *, transparent: bool) -> Path:
+    """A GIF of ten pictures, of which some may be transparent in one corner."""
+    pictures = []
+    for number in range(10):
+        pixels_HW = np.full((16, 16), 1 + number % 3, np.uint8)
+        pixels_HW[:4, :4] = 0
+        picture = Image.fromarray(pixels_HW, mode="P")
+        picture.putpalette([200, 30, 30, 30, 30, 200, 30, 200, 30, 90, 90, 90])
+        pictures.append(picture)
+    options = {"transparency": 0, "disposal": 2} if transparent else {}
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=100, **options)
+    return path
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_a_gif_becomes_a_video_that_players_show(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, transparent: bool
+) -> None:
+    source = gif(tmp_path / "in.gif", transparent=transparent)
+    caplog.set_level(logging.WARNING, "omni2sound")
+    assert default_suffix(source) == ".mov"
+    assert "hardly a player shows gif pictures in .mov; `reencode`" in caplog.text
+    caplog.clear()
+    suffix = default_suffix(source, reencode=True)
+    assert suffix == (".webm" if transparent else ".mp4")
+    mux(source, tone(440), tmp_path / f"out{suffix}", reencode=True)
+    assert not caplog.text
+    for other in (".mp4", ".mov", ".mkv"):
+        report = mux(source, tone(440), tmp_path / f"other{other}", reencode=True)
+        assert report.is_encoded == (other != ".mov")
+        assert ("alpha" in report.lost) == (transparent and other != ".mov")
 
 
 def test_projection_stays_and_dolby_vision_is_named(

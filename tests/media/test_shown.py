@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from omni2sound.errors import UserError
 from omni2sound.media import mux, probe
 from omni2sound.media import packets as packets_module
-from omni2sound.media.copy.shown import UnfaithfulCopyError, check_shown
+from omni2sound.media.copy.shown import UnfaithfulCopyError, check_encoded, check_shown
 from omni2sound.media.files import create_output
 from omni2sound.media.video import iter_pictures
 from tests.media.clips import number_of, write_video
@@ -60,6 +60,16 @@ def test_a_copy_that_cannot_be_read_back_says_why(whole: Path, tmp_path: Path) -
         check_shown(temporary, "film.mp4", picture, shift_s=Fraction(0))
     assert str(caught.value.__cause__).removeprefix("temporary.mp4: ") in str(caught.value)
     assert "temporary" not in str(caught.value)
+
+
+def test_encoded_pictures_are_compared_with_what_is_read_back(whole: Path) -> None:
+    with av.open(str(whole)) as container:
+        times_s = [Fraction(frame.pts * frame.time_base) for frame in container.decode(video=0)]
+    check_encoded(whole, "film.mp4", times_s)
+    late = [time + Fraction(1, 100) for time in times_s]
+    for wrong in (times_s[:-1], [*times_s, times_s[-1] + 1], late, [*times_s[:-1], late[-1]]):
+        with pytest.raises(UnfaithfulCopyError, match=r"^film.mp4: not written: shows .* pictures"):
+            check_encoded(whole, "film.mp4", wrong)
 
 
 def test_a_file_that_cannot_be_read_back_says_why_and_is_not_there(tmp_path: Path) -> None:

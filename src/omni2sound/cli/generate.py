@@ -29,6 +29,7 @@ from omni2sound.cli.options import (
     PipelineDeviceOption,
     ReencodeOption,
     option_names,
+    seconds,
 )
 from omni2sound.errors import rename_fields
 
@@ -68,6 +69,7 @@ DurationOption = Annotated[
     typer.Option(
         "--duration",
         metavar="S",
+        parser=seconds,
         help="Seconds of sound, 0.001 to 3600 and at most the video's length; a copy of the video "
         "ends there, too. Default: the video's length, or the model's (8).",
     ),

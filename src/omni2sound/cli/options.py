@@ -90,6 +90,16 @@ TableJsonOption = Annotated[
 ]
 
 
+def seconds(value: str) -> float:
+    """Read a number of seconds."""
+    try:
+        return float(value)
+    except ValueError:
+        raise typer.BadParameter(
+            f"expected a number of seconds, such as 90.5, got {value[:40]!r}"
+        ) from None
+
+
 def command_group(description: str) -> typer.Typer:
     """Make a group of commands with the settings that all groups share."""
     # No rich markup: plain help reads the same in a pipe, and starts without importing rich.

@@ -21,6 +21,7 @@ from omni2sound.cli.options import (
     OverwriteOption,
     WorkersOption,
     command_group,
+    seconds,
 )
 from omni2sound.cli.progress import progress_bar
 from omni2sound.data.workers import Workers, default_workers
@@ -49,7 +50,10 @@ KindOption = Annotated[
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Random seed; equal seeds, equal scenes.")]
 DurationOption = Annotated[
-    float, typer.Option("--duration", help="Length of each scene in seconds.")
+    float,
+    typer.Option(
+        "--duration", parser=seconds, metavar="S", help="Length of each scene in seconds."
+    ),
 ]
 NumScenesOption = Annotated[int, typer.Option("--scenes", min=1, help="Number of scenes.")]
 

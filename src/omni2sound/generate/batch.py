@@ -223,8 +223,9 @@ class Batch:
         return _Plan(request=request, output=output, sha256=sha256)
 
     def _output(self, job: Job, video: Path | None) -> Path:
-        output = default_output(self.out_dir, video, job.id)
-        if job.output is not None:
+        if job.output is None:
+            output = default_output(self.out_dir, video, job.id, reencode=self._options.reencode)
+        else:
             output = self.out_dir / job.output
             if not output.resolve().is_relative_to(self.out_dir.resolve()):
                 raise UserError(

@@ -113,25 +113,28 @@ def _is_half_done(output: Path) -> bool:
     return not has_sound and read_sidecar(output) is not None
 
 
-def default_output(folder: Path, video: Path | None, stem: str | None = None) -> Path:
+def default_output(
+    folder: Path, video: Path | None, stem: str | None = None, *, reencode: bool = False
+) -> Path:
     """Choose the output of a request that names none.
 
     Args:
         folder: Folder of the output.
         video: The request's video; a moving one gives .mp4, or the first container that loses
-            nothing shown (`media.mux.default_suffix`), anything else .wav.
+            nothing shown (`media.copy.containers.default_suffix`), anything else .wav.
         stem: First part of the name. Default: the video's, or "omni2sound".
+        reencode: Whether pictures may be encoded again.
 
     Raises:
         MediaError: The video can't be read.
     """
+    from omni2sound.media.copy.containers import default_suffix
     from omni2sound.media.info import probe
-    from omni2sound.media.mux import default_suffix
 
     if video is None:
         return folder / f"{stem or 'omni2sound'}.wav"
     info = probe(video).video
-    suffix = ".wav" if info is None or info.is_still else default_suffix(video)
+    suffix = ".wav" if info is None or info.is_still else default_suffix(video, reencode=reencode)
     return folder / f"{stem or video.stem + '.omni2sound'}{suffix}"
 
 
@@ -149,7 +152,8 @@ def plan_outputs(
         MediaError: The video can't be read or has no picture.
         UserError: An output is in the way, its suffix unknown, or it does not fit the request.
     """
-    output = default_output(Path(), request.video) if output is None else output
+    if output is None:
+        output = default_output(Path(), request.video, reencode=options.reencode)
     if not output.name:
         raise UserError(f"expected a file, got the folder {str(output)!r}", field="output")
     outputs = [output]
@@ -186,9 +190,9 @@ def check_output_of(
         MediaError: The video can't be read.
         UserError: The output is in the way, its suffix unknown, or it does not fit the video.
     """
+    from omni2sound.media.copy.containers import check_copy, check_kept_sound
     from omni2sound.media.files import VIDEO_SUFFIXES, check_output, shown_name
     from omni2sound.media.info import probe
-    from omni2sound.media.mux import check_copy, check_kept_sound
     from omni2sound.media.packets import end_early
 
     name = shown_name(output)
@@ -320,12 +324,13 @@ def save(
     facts = result.facts() | {"software": software, **more_facts}
     if options.loudness_lufs is not None:
         facts["loudness_lufs"] = options.loudness_lufs
+    facts |= {name: True for name in ("keep_audio", "reencode") if getattr(options, name)}
     half_done = _is_half_done(output)
     replace = options.overwrite or (half_done and output.exists())
     has_sidecar = False
     try:
         with atomic_path(output, replace=replace, alone=True) as finished:
-            leveling = _write(result, finished, video if muxed else None, facts, options)
+            leveling, copy = _write(result, finished, video if muxed else None, facts, options)
             times = asdict(result.timings)
             time_s = {name.removesuffix("_s"): seconds for name, seconds in times.items()}
             time_s["write"] = time.perf_counter() - begin
@@ -334,6 +339,7 @@ def save(
                 "output": str(output),
                 **({} if copied is None else {"copied_video": str(copied)}),
                 **facts,
+                **copy,
                 "leveling": {
                     name: round(value, 4) if isinstance(value, float) else value
                     for name, value in asdict(leveling).items()
@@ -360,8 +366,12 @@ def _write(
     video: Path | None,
     facts: Mapping[str, Any],
     options: OutputOptions,
-) -> Leveling:
-    """Write the sound, or a copy of `video` with it, with the facts as a tag."""
+) -> tuple[Leveling, dict[str, Any]]:
+    """Write the sound, or a copy of `video` with it, with the facts as a tag.
+
+    Returns:
+        What was done to the level, and what the sidecar says of the copy.
+    """
     from omni2sound.media.audio import write_audio
     from omni2sound.media.copy.tags import facts_tag
     from omni2sound.media.mux import mux
@@ -370,8 +380,9 @@ def _write(
     metadata = {tag: json.dumps(facts)}
     if video is None:
         loudness_lufs = options.loudness_lufs
-        return write_audio(path, result.audio, metadata=metadata, loudness_lufs=loudness_lufs)
-    return mux(
+        leveling = write_audio(path, result.audio, metadata=metadata, loudness_lufs=loudness_lufs)
+        return leveling, {}
+    report = mux(
         video,
         result.audio,
         path,
@@ -381,3 +392,5 @@ def _write(
         reencode=options.reencode,
         duration_s=result.request.duration_s,
     )
+    copy: dict[str, Any] = {"picture_encoded": True} if report.is_encoded else {}
+    return report.leveling, copy | ({"lost": list(report.lost)} if report.lost else {})

@@ -16,10 +16,10 @@ is not in it.
 from __future__ import annotations
 
 import heapq
-import io
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from itertools import chain
@@ -31,14 +31,20 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
-from omni2sound.errors import MediaError, UserError
+from omni2sound.errors import UserError
 from omni2sound.media.copy.beside import Loss, complete, find_losses, read_beside
+from omni2sound.media.copy.containers import (
+    FORMATS,
+    has_to_be_encoded,
+    holds,
+    probe_moving,
+    unsupported,
+)
 from omni2sound.media.copy.editlist import begin_picture, end_picture
 from omni2sound.media.copy.own_sound import read_own_sound
 from omni2sound.media.copy.reencode import Encoder
-from omni2sound.media.copy.shown import UnfaithfulCopyError, check_shown
-from omni2sound.media.copy.side_tracks import SideTracks, loses_shown
-from omni2sound.media.copy.sound_tracks import group_tracks, list_tracks
+from omni2sound.media.copy.shown import UnfaithfulCopyError, check_encoded, check_shown
+from omni2sound.media.copy.side_tracks import SideTracks
 from omni2sound.media.copy.tags import (
     kept_tags,
     language_tag,
@@ -47,15 +53,7 @@ from omni2sound.media.copy.tags import (
     without_own,
 )
 from omni2sound.media.copy.track import copy_track
-from omni2sound.media.encode import (
-    AAC,
-    OPUS,
-    AudioCodec,
-    add_audio_stream,
-    check_layout,
-    encode_audio,
-    fit_sound,
-)
+from omni2sound.media.encode import add_audio_stream, encode_audio, fit_sound
 from omni2sound.media.files import (
     VIDEO_SUFFIXES,
     check_output,
@@ -63,8 +61,7 @@ from omni2sound.media.files import (
     open_input,
     shown_name,
 )
-from omni2sound.media.info import MediaInfo, VideoStreamInfo, probe
-from omni2sound.media.layouts import mixed_layout
+from omni2sound.media.info import MediaInfo, VideoStreamInfo
 from omni2sound.media.long_sound import fitted, mix
 from omni2sound.media.loudness.level import Leveling, level
 from omni2sound.media.packets import copy_packets, decoding_time, end_early, ends_early
@@ -74,19 +71,18 @@ from omni2sound.media.video import iter_pictures
 logger = logging.getLogger(__name__)
 
 KEPT_START_S = 1
-_FORMATS: Mapping[str, tuple[str, AudioCodec]] = {
-    ".mp4": ("mp4", AAC),
-    ".mov": ("mov", AAC),
-    ".mkv": ("matroska", OPUS),
-    ".webm": ("webm", OPUS),
-}
-# Listed as supported by FFmpeg's muxers, refused by them when the header is written.
-# Raw pictures are written with another order of colours or rows than they are read back with.
-_REFUSED: Mapping[str, tuple[str, ...]] = {
-    "mov": ("vp8", "vp9", "av1", "rawvideo"),
-    "mp4": ("vp8",),
-    "matroska": ("rawvideo",),
-}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MuxReport:
+    """What was done for one copy."""
+
+    leveling: Leveling
+    """What was done to the level of its sound."""
+    is_encoded: bool
+    """Whether its pictures were encoded again."""
+    lost: tuple[str, ...]
+    """What of the source is not in it, a few words each."""
 
 
 def mux(
@@ -100,7 +96,7 @@ def mux(
     loudness_lufs: float | None = None,
     reencode: bool = False,
     duration_s: float | Fraction | None = None,
-) -> Leveling:
+) -> MuxReport:
     """Write a copy of a video with new sound.
 
     Args:
@@ -119,7 +115,7 @@ def mux(
             stay, which is said; with `reencode`, none does.
 
     Returns:
-        What was done to the level.
+        What was done to the level, and what the copy lost.
 
     Raises:
         MediaError: The video cannot be read or has no moving picture.
@@ -129,23 +125,24 @@ def mux(
     video_path, output_path = Path(video_path), Path(output_path)
     name = shown_name(output_path)
     check_output(output_path, overwrite=overwrite)
-    if output_path.suffix.lower() not in _FORMATS:
+    if output_path.suffix.lower() not in FORMATS:
         raise UserError(f"{name}: not a video file; use {' '.join(VIDEO_SUFFIXES)}")
-    info, video = _probe_moving(video_path)
+    info, video = probe_moving(video_path)
     if output_path.exists() and output_path.samefile(video_path):
         raise UserError(f"{name}: is the input itself; choose another name")
     num_past = 0
     if duration_s is not None:
         info, num_past = end_early(info, Fraction(duration_s))
         video = info.video or video
-    codec = _FORMATS[output_path.suffix.lower()][1]
+    codec = FORMATS[output_path.suffix.lower()][1]
     sound: Sound = audio
     language = ""
+    silenced: tuple[str, ...] = ()
     if keep_audio and info.audio is None:
         logger.warning("%s: has no sound of its own to keep", shown_name(video_path))
     elif keep_audio:
         own = read_own_sound(video_path, duration_s=info.duration_s)
-        sound, language = mix(own.sound, audio), own.language
+        sound, language, silenced = mix(own.sound, audio), own.language, own.lost
     sound = fit_sound(sound, codec, name=name)
     num_samples = round_half_up(info.duration_s * sound.sample_rate_hz)
     sound, leveling = level(
@@ -155,16 +152,18 @@ def mux(
         between_samples=codec.lossy,
         name=name,
     )
-    encoded = _has_to_be_encoded(video, num_past, output_path, reencode=reencode)
+    encoded = has_to_be_encoded(video, num_past, output_path, reencode=reencode)
     write = partial(_write_copy, info, video, sound, output_path, metadata or {}, language)
     try:
         lost = _with_side_tracks(write, encoded=encoded)
     except UnfaithfulCopyError:
-        if not reencode:
+        if not reencode or encoded:
             raise
-        lost = _with_side_tracks(write, encoded=True)
-    _report(output_path, lost, mkv_helps=_holds(video.codec, output_path.with_suffix(".mkv")))
-    return leveling
+        encoded = True
+        lost = _with_side_tracks(write, encoded=encoded)
+    _report(output_path, lost, mkv_helps=holds(video.codec, output_path.with_suffix(".mkv")))
+    words = dict.fromkeys((*silenced, *(loss.words for loss in lost)))
+    return MuxReport(leveling=leveling, is_encoded=encoded, lost=tuple(words))
 
 
 class _SideTracksRefusedError(UserError):
@@ -190,7 +189,7 @@ def _write_copy(
     with_side_tracks: bool = True,
 ) -> list[Loss]:
     """Write the file; return what of the source is not in it."""
-    container_format, codec = _FORMATS[output_path.suffix.lower()]
+    container_format, codec = FORMATS[output_path.suffix.lower()]
     video_path, shift_s = info.path, _shift(info)
     start_s = info.timeline.start_s + shift_s
     with open_input(video_path) as source:
@@ -208,8 +207,9 @@ def _write_copy(
             complete(path, container_format, there, tags, quicktime_keys)
             _set_edits(path, info, video, shift_s=shift_s, first=first_times)
             goes_on = ends_early(info) and container_format not in ("mp4", "mov")
-            if encoded:
-                probe(path)
+            if encoder:
+                check_encoded(path, output_path.name, encoder.encoded)
+                lost.extend(encoder.losses(in_stream, first))
             else:
                 check_shown(path, output_path.name, video, shift_s=shift_s, goes_on=goes_on)
             lost.extend(side.lost)
@@ -225,7 +225,6 @@ def _write_copy(
             encoder = Encoder(target, in_stream, video) if encoded else None
             out_stream = encoder.stream if encoder else copy_track(in_stream, target, video_path)
             out_stream.metadata.update(track_tags(in_stream.metadata, container_format))
-            lost.extend(encoder.losses(in_stream, first) if encoder else [])
             target.metadata.update(tags)
             sound_stream = add_audio_stream(target, codec, sound)
             if language:
@@ -317,7 +316,7 @@ def _start(target: OutputContainer, codec: str, output_path: Path) -> None:
     except (av.FFmpegError, ValueError) as error:
         if isinstance(error, OSError):  # the folder or the disk, not the codec
             raise
-        raise UserError(_unsupported(codec, output_path)) from error
+        raise UserError(unsupported(codec, output_path)) from error
 
 
 def _report(output_path: Path, lost: list[Loss], *, mkv_helps: bool) -> None:
@@ -337,146 +336,10 @@ def _report(output_path: Path, lost: list[Loss], *, mkv_helps: bool) -> None:
     )
 
 
-def _probe_moving(path: Path) -> tuple[MediaInfo, VideoStreamInfo]:
-    info = probe(path)
-    if info.video is None or info.video.is_still:
-        what = "has no picture" if info.video is None else "is a still picture"
-        raise MediaError(f"{shown_name(path)}: {what}; give a video, or write the sound to .wav")
-    return info, info.video
-
-
-def _has_to_be_encoded(
-    video: VideoStreamInfo, num_past: int, output_path: Path, *, reencode: bool
-) -> bool:
-    """Decide whether a copy would not show the same; refuse or warn where it has to do."""
-    stays_on = _stays_on(num_past, output_path)
-    if not reencode:
-        check_copy(video, output_path)
-        if stays_on:
-            logger.warning("%s", stays_on)
-        return False
-    return not _holds(video.codec, output_path) or bool(
-        _shows_hidden(video, output_path) or stays_on
-    )
-
-
-def check_copy(video: VideoStreamInfo, output_path: Path) -> None:
-    """Refuse, before any work, a copy of a picture that would not show the same.
-
-    Args:
-        video: The picture.
-        output_path: Ends in a suffix of `VIDEO_SUFFIXES`.
-
-    Raises:
-        UserError: The container can't hold the codec, or can't hide what an edit list hides.
-    """
-    if not _holds(video.codec, output_path):
-        raise UserError(_unsupported(video.codec, output_path))
-    if refusal := _shows_hidden(video, output_path):
-        raise UserError(refusal)
-
-
-def _holds(codec: str, output_path: Path) -> bool:
-    container_format, _ = _FORMATS[output_path.suffix.lower()]
-    with av.open(io.BytesIO(), "w", format=container_format) as trial:
-        return _can_hold(trial, codec)
-
-
-def check_kept_sound(info: MediaInfo, output_path: Path) -> None:
-    """Refuse, before any work, a video output that can't hold the video's own sound in the mix.
-
-    Args:
-        info: The video.
-        output_path: Ends in a suffix of `VIDEO_SUFFIXES`.
-
-    Raises:
-        UserError: Its codec can't hold the channel layout.
-    """
-    if info.audio is None:
-        return
-    codec, name = _FORMATS[output_path.suffix.lower()][1], shown_name(output_path)
-    tracks = list_tracks(info.path)
-    groups = group_tracks(tracks)
-    layouts = [group.layout for group in groups if group.layout]
-    layout = mixed_layout(*layouts, "stereo") if len(layouts) == len(groups) else None
-    try:
-        check_layout(codec, layout, max(group.num_channels for group in groups), name=name)
-    except UserError:
-        if len(tracks) < 2:
-            raise
-        # Not all of them may be heard; which ones, only their sound tells.
-        own = read_own_sound(info.path, duration_s=info.duration_s, quiet=True).sound
-        layout = own.assumed_layout and mixed_layout(own.assumed_layout, "stereo")
-        check_layout(codec, layout, own.num_channels, name=name)
-
-
-def _shows_hidden(video: VideoStreamInfo, output_path: Path) -> str:
-    """Say what a copy would show that the video's edit list hides; empty if nothing."""
-    hidden, suffix = video.hidden, output_path.suffix
-    what = f"{shown_name(output_path)}: the video's edit list hides pictures, and a copy"
-    if hidden.num_between:
-        return f"{what} would show them between others; use `reencode`"
-    if (hidden.num_before or hidden.num_after) and suffix.lower() not in (".mp4", ".mov"):
-        return f"{what} to {suffix} would show them; use .mp4 or .mov, or `reencode`"
-    return ""
-
-
-def _stays_on(num_past: int, output_path: Path) -> str:
-    """Say which pictures a copy shows after its end; empty if none."""
-    if not num_past or output_path.suffix.lower() in (".mp4", ".mov"):
-        return ""
-    pictures = "1 picture" if num_past == 1 else f"{num_past} pictures"
-    return (
-        f"{shown_name(output_path)}: shows {pictures} after its end, upon which others are built; "
-        "`reencode`, .mp4 and .mov end exactly"
-    )
-
-
 def _shift(info: MediaInfo) -> Fraction:
     """Seconds to add to every timestamp; 0 for nearly all files."""
     start_s = info.timeline.start_s
     return Fraction(0) if 0 <= start_s <= KEPT_START_S else -start_s
-
-
-def default_suffix(video_path: str | os.PathLike[str]) -> str:
-    """Choose the suffix for a copy of a video: .mp4, or the first that loses nothing shown.
-
-    Alpha and subtitles are shown; the video's own suffix is tried before others.
-
-    Raises:
-        MediaError: The video can't be read or has no moving picture.
-    """
-    path = Path(video_path)
-    _, video = _probe_moving(path)
-    suffixes = list(dict.fromkeys((".mp4", path.suffix.lower(), ".mov", ".mkv", ".webm")))
-    holding = []
-    with open_input(path) as source:
-        for suffix in (suffix for suffix in suffixes if suffix in _FORMATS):
-            container_format = _FORMATS[suffix][0]
-            with av.open(io.BytesIO(), "w", format=container_format) as trial:
-                if not _can_hold(trial, video.codec):
-                    continue
-            holding.append(suffix)
-            if not loses_shown(source, video.index, container_format):
-                return suffix
-    return holding[0] if holding else ".mp4"
-
-
-def _can_hold(target: OutputContainer, codec: str) -> bool:
-    return codec in target.supported_codecs and codec not in _REFUSED.get(target.format.name, ())
-
-
-def _unsupported(codec: str, output_path: Path) -> str:
-    fitting = []
-    for suffix, (container_format, _) in _FORMATS.items():
-        with av.open(io.BytesIO(), "w", format=container_format) as trial:
-            if suffix != output_path.suffix.lower() and _can_hold(trial, codec):
-                fitting.append(suffix)
-    advice = f"use {' '.join(fitting)}, or `reencode`" if fitting else "use `reencode`"
-    return (
-        f"{shown_name(output_path)}: {output_path.suffix} cannot hold {codec} video, "
-        f"and the picture is copied, not encoded again; {advice}"
-    )
 
 
 def _on_stream(

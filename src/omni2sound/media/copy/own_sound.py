@@ -58,6 +58,8 @@ class OwnSound:
     sound: Sound
     tracks: tuple[SoundTrack, ...]
     """The tracks in it."""
+    lost: tuple[str, ...] = ()
+    """What is not in it, a few words for each kind."""
 
     @property
     def language(self) -> str:
@@ -107,9 +109,11 @@ def read_own_sound(
     groups = group_tracks([track for track in sounds if track not in left_out])
     parts = _without_sums([part for group in groups if (part := _join(group, sounds, heard))])
     kept = sorted((t for part in parts for t in part.tracks), key=lambda track: track.number)
-    if not quiet:
-        _report(path, kept, [track for track in heard if track not in kept], broken)
-    return OwnSound(sound=mix(*(part.sound for part in parts)), tracks=tuple(kept))
+    lost = _words(kept, [track for track in heard if track not in kept], broken)
+    if lost and not quiet:
+        logger.warning("%s: %s", shown_name(path), "; ".join(lost))
+    sound = mix(*(part.sound for part in parts))
+    return OwnSound(sound=sound, tracks=tuple(kept), lost=tuple(lost))
 
 
 def _played_together(tracks: list[SoundTrack]) -> list[SoundTrack]:
@@ -231,9 +235,9 @@ def _mono(sound: Sound) -> LongSound:
     )
 
 
-def _report(
-    path: Path, kept: list[SoundTrack], left_out: list[SoundTrack], broken: list[SoundTrack]
-) -> None:
+def _words(
+    kept: list[SoundTrack], left_out: list[SoundTrack], broken: list[SoundTrack]
+) -> list[str]:
     what = [f"sound track {track} can't be decoded" for track in broken]
     if left_out:
         others = ", ".join(str(track) for track in left_out)
@@ -242,5 +246,4 @@ def _report(
             f"beside {' and '.join(str(track) for track in kept)} "
             f"{'they are alternatives' if len(left_out) > 1 else 'it is an alternative'}"
         )
-    if what:
-        logger.warning("%s: %s", shown_name(path), "; ".join(what))
+    return what

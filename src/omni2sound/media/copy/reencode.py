@@ -114,6 +114,13 @@ class Encoder:
             stream.codec_context.colorspace = Colorspace.ITU709
             stream.codec_context.color_range = ColorRange.MPEG
         self.stream: VideoStream = stream
+        self.drops_alpha = has_alpha_channel(source.pix_fmt) and not has_alpha_channel(
+            self.pixel_format
+        )
+        self.is_transparent = False
+        """Whether a picture so far has alpha that the codec does not hold."""
+        self.encoded: list[Fraction] = []
+        """Times of the pictures so far, in seconds of the output."""
 
     def packets(
         self, pictures: Iterator[tuple[Fraction, VideoFrame]], *, start_s: Fraction, end_s: Fraction
@@ -134,6 +141,9 @@ class Encoder:
             begin, end = (round_half_up((t + start_s) / self.time_base) for t in (time, following))
             if end <= begin:
                 continue
+            if self.drops_alpha and not self.is_transparent:
+                self.is_transparent = is_transparent(frame)
+            self.encoded.append(begin * self.time_base)
             frame = frame.reformat(
                 *self.stored_size,
                 format=self.pixel_format,
@@ -160,7 +170,7 @@ class Encoder:
 
     def _choose_format(self, source: str) -> str:
         form = av.VideoFormat(source)
-        if any(component.is_alpha for component in form.components):
+        if has_alpha_channel(source):
             with_alpha = [name for name in self.codec.pixel_formats if "yuva" in name]
             if with_alpha:
                 return with_alpha[0]
@@ -169,16 +179,35 @@ class Encoder:
         return self.codec.pixel_formats[0]
 
     def losses(self, in_stream: VideoStream, first: VideoFrame | None) -> list[Loss]:
-        """Name what the codec does not hold, given the source's track and its first picture."""
+        """Name what the codec does not hold, once all pictures are encoded.
+
+        Args:
+            in_stream: The source's track.
+            first: Its first picture.
+        """
         form = av.VideoFormat(in_stream.codec_context.pix_fmt or "yuv420p")
         own = av.VideoFormat(self.pixel_format)
         lost = [] if first is None else lost_when_encoded(first)
-        if any(c.is_alpha for c in form.components) and not any(c.is_alpha for c in own.components):
+        if self.is_transparent:
             lost.append("alpha")
         bits = max(component.bits for component in form.components)
         if bits > max(component.bits for component in own.components):
             lost.append(f"{bits} bits")
         return [Loss(words) for words in lost]
+
+
+def has_alpha_channel(pixel_format: str | None) -> bool:
+    """Whether a pixel format has room for alpha; palettes have."""
+    components = av.VideoFormat(pixel_format).components if pixel_format else ()
+    return pixel_format == "pal8" or any(component.is_alpha for component in components)
+
+
+def is_transparent(frame: VideoFrame) -> bool:
+    """Whether a pixel of a picture lets anything show through."""
+    opaque = 255
+    return has_alpha_channel(frame.format.name) and bool(
+        (frame.reformat(format="rgba").to_ndarray()[..., 3] < opaque).any()
+    )
 
 
 def _time_base(source: Fraction) -> Fraction:

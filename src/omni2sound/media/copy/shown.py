@@ -1,11 +1,12 @@
 """What a finished copy shows, compared with its source.
 
 In:   the copy, the description of its source.
-Out:  an error where they differ.
+Out:  an error where they differ. Encoded pictures are compared with those that were encoded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,6 +21,37 @@ _ROUNDING_S = Fraction(1, 500)
 
 class UnfaithfulCopyError(UserError):
     """A copy can't be read, or does not show the same pictures at the same times."""
+
+
+def check_encoded(path: Path, name: str, times_s: Sequence[Fraction]) -> None:
+    """Compare the pictures of a file with those that were encoded for it.
+
+    Args:
+        path: The file.
+        name: Its name in messages.
+        times_s: When each picture appears, rising.
+
+    Raises:
+        UnfaithfulCopyError: The file can't be read, or number, first or last time differ.
+    """
+    try:
+        info = probe(path)
+    except MediaError as error:
+        raise UnfaithfulCopyError(
+            f"{_not_written(name)}: the result could not be read back ({_reason(path, error)})"
+        ) from error
+    found = info.video
+    if found is not None and found.num_frames == len(times_s):
+        late_s = found.start_s - times_s[0]
+        if path.suffix.lower() in (".mp4", ".mov"):
+            late_s += moved_s(path, found.index, info.timeline)
+        if max(abs(late_s), abs(found.last_s - times_s[-1])) <= _ROUNDING_S:
+            return
+    num_found = 0 if found is None else found.num_frames
+    raise UnfaithfulCopyError(
+        f"{_not_written(name)}: shows {num_found} of {len(times_s)} pictures that were encoded, or "
+        "at other times; use another container"
+    )
 
 
 def check_shown(
@@ -41,9 +73,8 @@ def check_shown(
     try:
         info = probe(path)
     except MediaError as error:
-        reason = str(error).removeprefix(f"{shown_name(path)}: ")
         raise UnfaithfulCopyError(
-            f"{shown_name(Path(name))}: not written: a copy could not be read back ({reason}); "
+            f"{_not_written(name)}: a copy could not be read back ({_reason(path, error)}); "
             "use `reencode`"
         ) from error
     copy = info.video
@@ -58,6 +89,14 @@ def check_shown(
         if same_count and same_end and abs(late_s) <= _ROUNDING_S:
             return
     raise UnfaithfulCopyError(
-        f"{shown_name(Path(name))}: not written: a copy would show {num_shown} of "
+        f"{_not_written(name)}: a copy would show {num_shown} of "
         f"{video.num_frames} pictures, or at other times; use `reencode`"
     )
+
+
+def _not_written(name: str) -> str:
+    return f"{shown_name(Path(name))}: not written"
+
+
+def _reason(path: Path, error: MediaError) -> str:
+    return str(error).removeprefix(f"{shown_name(path)}: ")

@@ -3,6 +3,10 @@
 In:   the source's track.
 Out:  a track of the output for the same packets.
 
+Tags say more than the codec does: which ProRes it is (apco, ap4h), which XDCAM, where H.264 has
+its parameter sets (avc1, avc3). FFmpeg's muxers write one tag for each codec unless told another;
+the source's is kept where the new container knows it.
+
 An HEVC track is called "hvc1", as Apple's players want it, or "hev1". "hvc1" promises that all
 parameter sets (VPS, SPS, PPS) stand in the header, and FFmpeg's muxer then drops those between
 the pictures of a bare stream. Parts that were encoded differently and joined have sets of their
@@ -12,17 +16,18 @@ own: without them their pictures can't be decoded. (ISO/IEC 14496-15, 8.4.1; ITU
 
 from __future__ import annotations
 
+import io
 import logging
 import struct
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import av
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 
-from omni2sound.media.copy.codec_tag import kept_codec_tag
-from omni2sound.media.files import open_input, read_packets, shown_name
+from omni2sound.media.files import TAGS, open_input, read_packets, shown_name
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +52,7 @@ def copy_track(in_stream: VideoStream, target: OutputContainer, path: Path) -> V
         out_stream.codec_context.framerate = Fraction(in_stream.average_rate)
     if in_stream.sample_aspect_ratio:  # Matroska keeps it beside the codec, not in it
         out_stream.codec_context.sample_aspect_ratio = in_stream.sample_aspect_ratio
-    if tag := kept_codec_tag(in_stream, target):
+    if tag := _kept_codec_tag(in_stream, target):
         out_stream.codec_context.codec_tag = tag
     if in_stream.codec_context.codec.canonical_name == "hevc":
         _set_hevc_tag(in_stream, out_stream, target, path)
@@ -140,3 +145,26 @@ def _header_units(header: bytes) -> Iterator[bytes]:
                 at += 2 + size
     except struct.error:  # cut off
         return
+
+
+def _kept_codec_tag(stream: VideoStream, target: OutputContainer) -> str:
+    """Return the source's tag; empty if it has none, or one that the container does not know.
+
+    Of all tags, Matroska stores that of ProRes only; others in it are those of AVI.
+    """
+    container_format, tag = target.format.name, stream.codec_context.codec_tag
+    is_prores = stream.codec_context.codec.canonical_name == "prores"
+    is_kept = is_prores if container_format == "matroska" else container_format in ("mp4", "mov")
+    is_quicktime = is_prores or "mp4" in stream.container.format.name
+    if not is_kept or not is_quicktime or not tag.strip("\0"):
+        return ""
+    if tag.startswith("ai") and (stream.codec_context.extradata or b"").startswith(b"\1"):
+        return ""  # FFmpeg writes no avcC beside a tag of AVC-Intra, where the file needs it
+    try:
+        with av.open(io.BytesIO(), "w", format=container_format, **TAGS) as trial:
+            copy = trial.add_stream_from_template(stream, opaque=True)
+            copy.codec_context.codec_tag = tag
+            trial.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return ""
+    return tag
