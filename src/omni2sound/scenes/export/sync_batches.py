@@ -9,10 +9,11 @@ workers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
@@ -37,13 +38,18 @@ KINDS: tuple[SceneKind, ...] = ("main", "strike", "main", "offscreen")
 """Kinds of scenes in turn; off-screen events stay out of the targets."""
 
 
+Example = TypeVar("Example")
+Batch = TypeVar("Batch")
+
+
 @lru_cache(maxsize=1)
 def _assets(corpus: Path) -> SceneAssets:
     return SceneAssets.open(corpus)
 
 
-@dataclass(frozen=True, slots=True)
-class _Examples(Dataset[SyncExample]):
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Examples(Dataset[Example]):
+    make: Callable[[SceneAssets, SyncConfig, Split, int, int], Example]
     corpus: Path
     config: SyncConfig
     split: Split
@@ -53,26 +59,70 @@ class _Examples(Dataset[SyncExample]):
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> SyncExample:
-        assets = _assets(self.corpus)
-        scene = draw_scene(
-            assets,
-            split=self.split,
-            seed=self.seed,
-            index=index,
-            kind=KINDS[index % len(KINDS)],
-            duration_s=DURATION_S,
-        )
-        config = self.config
-        frames = render_frames(scene, assets, fps=config.fps, size_px=config.frame_px)
-        on_screen = np.array([e.on_screen for e in scene.events], dtype=bool)
-        sound = render_sound(scene, assets).stems_EN[on_screen].sum(axis=0, dtype=np.float32)
-        onsets = [e.onset_s for e in scene.events if e.on_screen]
-        return SyncExample(
-            frames_THWK=frames,
-            onset_T=onset_target(onsets, len(frames), config.fps),
-            level_T=level_target(np.asarray(sound, np.float32), len(frames)),
-        )
+    def __getitem__(self, index: int) -> Example:
+        return self.make(_assets(self.corpus), self.config, self.split, self.seed, index)
+
+
+def render_batches(
+    make: Callable[[SceneAssets, SyncConfig, Split, int, int], Example],
+    stack: Callable[[Sequence[Example]], Batch],
+    *,
+    corpus: Path,
+    config: SyncConfig,
+    split: Split,
+    seed: int,
+    num_batches: int,
+    num_workers: int,
+) -> Iterator[Batch]:
+    """Yield batches of `BATCH_SCENES` examples, in order, made in worker processes.
+
+    Args:
+        make: Function of assets, config, split, seed and index of the example, importable by name.
+        stack: Makes a batch of examples; importable by name.
+        corpus: Folder of recordings and pictures that `fetch` prepared.
+        config: Size and rate of frames.
+        split: Split whose recordings and pictures are used.
+        seed: Random seed of the scenes.
+        num_batches: Number of batches.
+        num_workers: Number of processes that render; 0 renders in this one.
+    """
+    yield from DataLoader(
+        _Examples(
+            make=make,
+            corpus=corpus,
+            config=config,
+            split=split,
+            seed=seed,
+            count=BATCH_SCENES * num_batches,
+        ),
+        batch_size=BATCH_SCENES,
+        num_workers=num_workers,
+        collate_fn=stack,
+        multiprocessing_context="spawn" if num_workers else None,
+        prefetch_factor=3 if num_workers else None,
+    )
+
+
+def _example(
+    assets: SceneAssets, config: SyncConfig, split: Split, seed: int, index: int
+) -> SyncExample:
+    scene = draw_scene(
+        assets,
+        split=split,
+        seed=seed,
+        index=index,
+        kind=KINDS[index % len(KINDS)],
+        duration_s=DURATION_S,
+    )
+    frames = render_frames(scene, assets, fps=config.fps, size_px=config.frame_px)
+    on_screen = np.array([e.on_screen for e in scene.events], dtype=bool)
+    sound = render_sound(scene, assets).stems_EN[on_screen].sum(axis=0, dtype=np.float32)
+    onsets = [e.onset_s for e in scene.events if e.on_screen]
+    return SyncExample(
+        frames_THWK=frames,
+        onset_T=onset_target(onsets, len(frames), config.fps),
+        level_T=level_target(np.asarray(sound, np.float32), len(frames)),
+    )
 
 
 def sync_batches(
@@ -94,13 +144,13 @@ def sync_batches(
         num_batches: Number of batches.
         num_workers: Number of processes that render; 0 renders in this one.
     """
-    examples = _Examples(corpus, config, split, seed, BATCH_SCENES * num_batches)
-    loader = DataLoader(
-        examples,
-        batch_size=BATCH_SCENES,
+    return render_batches(
+        _example,
+        stack_examples,
+        corpus=corpus,
+        config=config,
+        split=split,
+        seed=seed,
+        num_batches=num_batches,
         num_workers=num_workers,
-        collate_fn=stack_examples,
-        multiprocessing_context="spawn" if num_workers else None,
-        prefetch_factor=3 if num_workers else None,
     )
-    yield from loader

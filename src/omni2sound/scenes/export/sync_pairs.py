@@ -7,7 +7,7 @@ The *easy* view is what the encoder knows: a still camera, 25 pictures a second,
 jolts a thing at rest. The *hard* view has the same onsets as files show them: another frame rate,
 sampled by the picture on screen, a camera in a hand that turns and zooms, motion blur, and in half
 of the scenes a thing that bounces, swings or falls freely (`render.free`). Things that swing
-smoothly have no onset. Cuts to other scenes are spliced in by `spliced`.
+smoothly have no onset. `draw_cuts` says where clips cut to other scenes.
 
 Pair i depends on (split, seed, i) only. Shape suffixes: B batch, T frames, H W picture, K colours.
 """
@@ -16,17 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from omni2sound.encoders.sync import SyncConfig, onset_target
 from omni2sound.scenes.draw import draw_scene
+from omni2sound.scenes.export.sync_batches import DURATION_S, render_batches
 from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import SPLITS, Split
 from omni2sound.scenes.material.levels import level_of
@@ -40,8 +39,6 @@ from omni2sound.scenes.render.free import (
 from omni2sound.scenes.render.render import iter_frames_at
 from omni2sound.scenes.scene import Background, Knot, Look, Response, Scene, SceneKind, Sway
 
-DURATION_S = 4.0
-BATCH_SCENES = 8
 _KINDS: tuple[SceneKind | None, ...] = (
     "main",
     None,
@@ -89,66 +86,52 @@ class SyncPairs:
     onset_BT: Tensor
 
 
-@lru_cache(maxsize=1)
-def _assets(corpus: Path) -> SceneAssets:
-    return SceneAssets.open(corpus)
-
-
-@dataclass(frozen=True, slots=True)
-class _Pairs(Dataset[SyncPairs]):
-    corpus: Path
-    config: SyncConfig
-    split: Split
-    seed: int
-    count: int
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> SyncPairs:
-        assets, px, fps = _assets(self.corpus), self.config.frame_px, self.config.fps
-        rng = np.random.default_rng([self.seed, SPLITS.index(self.split), index])
-        kind = _KINDS[index % len(_KINDS)]
-        scene = _still(
-            draw_scene(
-                assets,
-                split=self.split,
-                seed=self.seed,
-                index=index,
-                kind=kind or "strike",
-                duration_s=DURATION_S,
-            )
+def _pair(
+    assets: SceneAssets, config: SyncConfig, split: Split, seed: int, index: int
+) -> SyncPairs:
+    px, fps = config.frame_px, config.fps
+    rng = np.random.default_rng([seed, SPLITS.index(split), index])
+    kind = _KINDS[index % len(_KINDS)]
+    scene = _still(
+        draw_scene(
+            assets,
+            split=split,
+            seed=seed,
+            index=index,
+            kind=kind or "strike",
+            duration_s=DURATION_S,
         )
-        motions: Mapping[int, FreeMotion] = {}
-        clear = scene
-        if kind is None:
-            scene, motions = _set_free(rng, scene)
-            clear = _clear(scene, assets)
-        grid = (np.arange(round(DURATION_S * fps)) + 0.5) / fps
-        easy = np.stack(list(iter_frames_at(clear, assets, grid, height_px=px, width_px=px)))
-        shown = show_times(grid, float(rng.choice(_RATES_FPS)))
-        camera = draw_camera(rng, DURATION_S)
-        exposures = (-1, 0, 1) if rng.random() < _BLURRED_SHARE else (0,)
-        hard = np.zeros(easy.shape, np.float32)
-        for part in exposures:
-            times = shown + part * _EXPOSURE_S / len(exposures)
-            frames = iter_frames_at(
-                scene,
-                assets,
-                times,
-                height_px=px,
-                width_px=px,
-                view=camera.view(times, scene.aspect),
-                poses={i: motion.poses(times) for i, motion in motions.items()},
-            )
-            for sum_HWK, frame in zip(hard, frames, strict=True):
-                sum_HWK += frame
-        onsets = [e.onset_s for e in scene.events if e.on_screen]
-        return SyncPairs(
-            easy_BTHWK=torch.from_numpy(easy),
-            hard_BTHWK=torch.from_numpy((hard / len(exposures)).astype(np.uint8)),
-            onset_BT=torch.from_numpy(onset_target(onsets, len(grid), fps)),
+    )
+    motions: Mapping[int, FreeMotion] = {}
+    clear = scene
+    if kind is None:
+        scene, motions = _set_free(rng, scene)
+        clear = _clear(scene, assets)
+    grid = (np.arange(round(DURATION_S * fps)) + 0.5) / fps
+    easy = np.stack(list(iter_frames_at(clear, assets, grid, height_px=px, width_px=px)))
+    shown = show_times(grid, float(rng.choice(_RATES_FPS)))
+    camera = draw_camera(rng, DURATION_S)
+    exposures = (-1, 0, 1) if rng.random() < _BLURRED_SHARE else (0,)
+    hard = np.zeros(easy.shape, np.float32)
+    for part in exposures:
+        times = shown + part * _EXPOSURE_S / len(exposures)
+        frames = iter_frames_at(
+            scene,
+            assets,
+            times,
+            height_px=px,
+            width_px=px,
+            view=camera.view(times, scene.aspect),
+            poses={i: motion.poses(times) for i, motion in motions.items()},
         )
+        for sum_HWK, frame in zip(hard, frames, strict=True):
+            sum_HWK += frame
+    onsets = [e.onset_s for e in scene.events if e.on_screen]
+    return SyncPairs(
+        easy_BTHWK=torch.from_numpy(easy),
+        hard_BTHWK=torch.from_numpy((hard / len(exposures)).astype(np.uint8)),
+        onset_BT=torch.from_numpy(onset_target(onsets, len(grid), fps)),
+    )
 
 
 def _still(scene: Scene) -> Scene:
@@ -246,15 +229,16 @@ def sync_pairs(
         num_batches: Number of batches.
         num_workers: Number of processes that render; 0 renders in this one.
     """
-    loader = DataLoader(
-        _Pairs(corpus, config, split, seed, BATCH_SCENES * num_batches),
-        batch_size=BATCH_SCENES,
+    return render_batches(
+        _pair,
+        _stack,
+        corpus=corpus,
+        config=config,
+        split=split,
+        seed=seed,
+        num_batches=num_batches,
         num_workers=num_workers,
-        collate_fn=_stack,
-        multiprocessing_context="spawn" if num_workers else None,
-        prefetch_factor=3 if num_workers else None,
     )
-    yield from loader
 
 
 def draw_cuts(

@@ -11,10 +11,11 @@ moving distractors in the scenes make the task non-trivial.
 from __future__ import annotations
 
 import logging
+import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from omni2sound.scenes.material.licences import merge_attribution
 from omni2sound.train.log import RunLog
 from omni2sound.train.parts.material import training_attribution
 from omni2sound.weights import (
+    ModelCard,
     load_card,
     load_part,
     load_tensors,
@@ -41,11 +43,14 @@ from omni2sound.weights import (
 _log = logging.getLogger(__name__)
 
 LOG_EVERY = 25
-POSITIVE_WEIGHT = 6.0
+_POSITIVE_WEIGHT = 6.0
 """Onsets are rare: about one frame in thirty."""
 _NUM_STEPS = 6000
 _LR = 2e-3
 _CONTINUED_LR = 1e-3
+_SAVE_EVERY_S = 180
+
+Batch = TypeVar("Batch")
 
 
 def train_sync_model(
@@ -80,11 +85,8 @@ def train_sync_model(
     attributions = [card.attribution]
     if init_from is not None:
         parent = load_card(resolve_model(init_from))
-        if "sync" not in parent.files:
-            raise UserError(f"model {parent.name!r} has no sync encoder to start from")
-        config = from_json(SyncConfig, parent.parts["sync"], where=f"sync of {parent.name}")
-        start = SyncEncoder(config)
-        load_part(parent, "sync", start)
+        start = load_sync(parent)
+        config = start.config
         attributions.append(parent.attribution)
         training["parent"] = parent.training.get("sync", {})
         training["parent_sha256"] = part_sha256(parent, "sync")
@@ -98,17 +100,59 @@ def train_sync_model(
         lr=_LR if start is None else _CONTINUED_LR,
         start=start,
     )
+    return save_sync_model(
+        out,
+        card,
+        network,
+        training=training,
+        attribution=merge_attribution([*attributions, training_attribution(assets.catalogue)]),
+    )
+
+
+def load_sync(card: ModelCard) -> SyncEncoder:
+    """Load a model's sync encoder.
+
+    Raises:
+        UserError: If the model has none.
+    """
+    if "sync" not in card.files:
+        raise UserError(f"model {card.name!r} has no sync encoder to start from")
+    network = SyncEncoder(from_json(SyncConfig, card.parts["sync"], where=f"sync of {card.name}"))
+    load_part(card, "sync", network)
+    return network
+
+
+def save_sync_model(
+    out: Path,
+    card: ModelCard,
+    network: SyncEncoder,
+    *,
+    training: Mapping[str, Any],
+    attribution: str,
+) -> Path:
+    """Write `out/model` with a trained sync encoder beside the autoencoder of `card`.
+
+    Args:
+        out: Folder of the run.
+        card: Model whose autoencoder and training record are kept.
+        network: Trained encoder.
+        training: Record of the encoder's training.
+        attribution: TSV of all material.
+
+    Returns:
+        The model folder.
+    """
     save_model(
         out / "model",
         name="parts",
-        parts={"autoencoder": card.parts["autoencoder"], "sync": to_json(config)},
+        parts={"autoencoder": card.parts["autoencoder"], "sync": to_json(network.config)},
         tensors={
             "autoencoder": load_tensors(card)["autoencoder"],
             "sync": network.state_dict(),
         },
         defaults={},
         training={**card.training, "sync": training},
-        attribution=merge_attribution([*attributions, training_attribution(assets.catalogue)]),
+        attribution=attribution,
     )
     return out / "model"
 
@@ -144,37 +188,86 @@ def train_sync(
     torch.manual_seed(0)  # the only place that could draw from it is the initialisation below
     network = (SyncEncoder(config) if start is None else start).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=0.01)
-    log = RunLog(out)
-    started, sums = time.monotonic(), np.zeros(3)
+
+    def losses_of(batch: SyncBatch) -> Mapping[str, Tensor]:
+        onset, level = sync_loss(network, batch, precision=precision)
+        return {"onset": onset, "level": level}
+
+    fit(
+        network,
+        batches,
+        losses_of,
+        optimizer=optimizer,
+        out=out,
+        lr=lr,
+        num_steps=num_steps,
+        max_minutes=max_minutes,
+    )
+    return network.eval()
+
+
+def fit(
+    network: SyncEncoder,
+    batches: Iterable[Batch],
+    losses_of: Callable[[Batch], Mapping[str, Tensor]],
+    *,
+    optimizer: torch.optim.Optimizer,
+    out: Path,
+    lr: float,
+    max_minutes: float,
+    num_steps: float = math.inf,
+    save: Callable[[], object] | None = None,
+) -> None:
+    """Minimise the sum of losses over batches, in place, and log their means.
+
+    Args:
+        network: Encoder whose parameters the optimizer has.
+        batches: Batches; the training ends with them.
+        losses_of: Function of a batch: its losses by name, the same names for each.
+        optimizer: Optimizer.
+        out: Folder of the log.
+        lr: Peak learning rate: a short warm-up, then half a cosine down to zero.
+        max_minutes: Time limit.
+        num_steps: Limit of steps; the learning rate follows the further of steps and time.
+        save: Called every three minutes.
+    """
+    log, logged = RunLog(out), []
+    started = saved = time.monotonic()
     for step, batch in enumerate(batches):
         progress = max(step / num_steps, (time.monotonic() - started) / (60 * max_minutes))
         if progress >= 1:
             break
         for group in optimizer.param_groups:
             group["lr"] = lr * min(1, (step + 1) / 50) * 0.5 * (1 + np.cos(np.pi * progress))
-        onset_loss, level_loss = sync_loss(network, batch, precision=precision)
+        losses = losses_of(batch)
         optimizer.zero_grad(set_to_none=True)
-        (onset_loss + level_loss).backward()  # type: ignore[no-untyped-call]
+        sum(losses.values()).backward()  # type: ignore[union-attr]
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
-        sums += (onset_loss.item(), level_loss.item(), 1)
+        logged.append([loss.item() for loss in losses.values()])
         if (step + 1) % LOG_EVERY == 0:
-            onset, level = sums[:2] / sums[2]
-            log.write(
-                step + 1, onset=round(onset, 5), level=round(level, 5), progress=round(progress, 3)
-            )
-            _log.info("step %d: onset %.4f, level %.4f", step + 1, onset, level)
-            sums[:] = 0
+            means = dict(zip(losses, np.mean(logged, axis=0).tolist(), strict=True))
+            rounded = {name: round(mean, 5) for name, mean in means.items()}
+            log.write(step + 1, **rounded, progress=round(progress, 3))
+            shown = ", ".join(f"{name} {mean:.4f}" for name, mean in means.items())
+            _log.info("step %d: %s", step + 1, shown)
+            logged.clear()
+        if save is not None and time.monotonic() - saved > _SAVE_EVERY_S:
+            save()
+            saved = time.monotonic()
     log.close()
-    return network.eval()
 
 
 def sync_loss(network: SyncEncoder, batch: SyncBatch, *, precision: str) -> tuple[Tensor, Tensor]:
     """Onset loss and level loss of one batch."""
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
         _, answers_BT2 = network(batch.frames_BTHWK)
-    onset_BT, answers_BT2 = batch.onset_BT, answers_BT2.float()
-    weight_BT = 1 + (POSITIVE_WEIGHT - 1) * onset_BT
-    onset_loss = F.binary_cross_entropy_with_logits(answers_BT2[..., 0], onset_BT, weight=weight_BT)
+    answers_BT2 = answers_BT2.float()
     level_loss = (answers_BT2[..., 1] - batch.level_BT).square().mean() * 4
-    return onset_loss, level_loss
+    return onset_loss(answers_BT2, batch.onset_BT), level_loss
+
+
+def onset_loss(answers_BT2: Tensor, onset_BT: Tensor) -> Tensor:
+    """Binary cross-entropy of onset logits (the first of two answers); onsets weigh more."""
+    weight_BT = 1 + (_POSITIVE_WEIGHT - 1) * onset_BT
+    return F.binary_cross_entropy_with_logits(answers_BT2[..., 0], onset_BT, weight=weight_BT)

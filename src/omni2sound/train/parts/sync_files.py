@@ -12,37 +12,27 @@ at first. Cuts to other scenes are made here, in pictures and features alike.
 from __future__ import annotations
 
 import copy
-import logging
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from omni2sound.config import from_json, to_json
-from omni2sound.encoders.sync import SyncConfig, SyncEncoder
-from omni2sound.errors import UserError
+from omni2sound.encoders.sync import SyncEncoder
 from omni2sound.scenes.export.sync_pairs import SyncPairs, draw_cuts, sync_pairs
 from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.licences import merge_attribution
-from omni2sound.train.log import RunLog
 from omni2sound.train.parts.material import training_attribution
-from omni2sound.train.parts.sync import LOG_EVERY, POSITIVE_WEIGHT
+from omni2sound.train.parts.sync import fit, load_sync, onset_loss, save_sync_model
 from omni2sound.weights import (
     load_card,
     load_part,
-    load_tensors,
     part_sha256,
     resolve_model,
-    save_model,
 )
-
-_log = logging.getLogger(__name__)
 
 _NUM_STEPS = 6000
 _LR = 6e-4
@@ -50,7 +40,6 @@ _FEATURE_WEIGHT = 4.0
 _NEAR_WEIGHT = 4.0
 """Added to the weight of a frame's features at an onset."""
 _CUT_SHARE = 0.5
-_SAVE_EVERY_S = 180
 
 
 def train_sync_files_model(
@@ -77,11 +66,7 @@ def train_sync_files_model(
         UserError: If the material or a model can't be read, or has no sync encoder.
     """
     card, assets = load_card(resolve_model(parts or "embedded")), SceneAssets.open(corpus)
-    if "sync" not in card.files:
-        raise UserError(f"model {card.name!r} has no sync encoder to start from")
-    config = from_json(SyncConfig, card.parts["sync"], where=f"sync of {card.name}")
-    old = SyncEncoder(config)
-    load_part(card, "sync", old)
+    old = load_sync(card)
     new = copy.deepcopy(old)
     training: dict[str, Any] = {
         "catalogue_sha256": assets.catalogue.digest,
@@ -97,28 +82,16 @@ def train_sync_files_model(
         training["seed"] = before.training.get("sync", {}).get("seed", 0) + 1
         training["before_sha256"] = part_sha256(before, "sync")
 
-    def save(network: SyncEncoder) -> None:
-        save_model(
-            out / "model",
-            name="parts",
-            parts={"autoencoder": card.parts["autoencoder"], "sync": to_json(config)},
-            tensors={
-                "autoencoder": load_tensors(card)["autoencoder"],
-                "sync": network.state_dict(),
-            },
-            defaults={},
-            training={**card.training, "sync": training},
-            attribution=merge_attribution(
-                [card.attribution, training_attribution(assets.catalogue)]
-            ),
-        )
+    attribution = merge_attribution([card.attribution, training_attribution(assets.catalogue)])
+
+    def save(network: SyncEncoder) -> Path:
+        return save_sync_model(out, card, network, training=training, attribution=attribution)
 
     pairs = sync_pairs(
-        corpus, config, split="train", seed=100 + training["seed"], num_batches=_NUM_STEPS
+        corpus, old.config, split="train", seed=100 + training["seed"], num_batches=_NUM_STEPS
     )
     imitate(old, new, pairs, out=out, max_minutes=max_minutes, seed=training["seed"], save=save)
-    save(new)
-    return out / "model"
+    return save(new)
 
 
 def imitate(
@@ -131,7 +104,7 @@ def imitate(
     seed: int = 0,
     lr: float = _LR,
     precision: str = "bfloat16",
-    save: Callable[[SyncEncoder], None] | None = None,
+    save: Callable[[SyncEncoder], object] | None = None,
 ) -> None:
     """Train `new`, in place, to have the features of hard views that `old` has of easy ones.
 
@@ -149,33 +122,23 @@ def imitate(
     old.eval().requires_grad_(False)
     new.eval().requires_grad_(True)  # eval: batch statistics stay
     optimizer = torch.optim.AdamW(new.parameters(), lr=lr, weight_decay=0.0)
-    rng, log = np.random.default_rng([seed, 68]), RunLog(out)
-    started = saved = time.monotonic()
-    sums = np.zeros(4)
-    for step, batch in enumerate(batches):
-        progress = (time.monotonic() - started) / (60 * max_minutes)
-        if progress >= 1:
-            break
-        for group in optimizer.param_groups:
-            group["lr"] = lr * min(1, (step + 1) / 50) * 0.5 * (1 + np.cos(np.pi * progress))
+    rng = np.random.default_rng([seed, 68])
+
+    def losses_of(batch: SyncPairs) -> Mapping[str, Tensor]:
         cuts_BT = draw_cuts(rng, *batch.onset_BT.shape, share=_CUT_SHARE)
-        losses = imitation_losses(old, new, batch, cuts_BT, precision=precision)
-        optimizer.zero_grad(set_to_none=True)
-        sum(losses).backward()  # type: ignore[union-attr]
-        torch.nn.utils.clip_grad_norm_(new.parameters(), 1.0)
-        optimizer.step()
-        sums += (*(loss.item() for loss in losses), 1)
-        if (step + 1) % LOG_EVERY == 0:
-            features, onset, level = (round(float(s / sums[3]), 5) for s in sums[:3])
-            log.write(
-                step + 1, features=features, onset=onset, level=level, progress=round(progress, 3)
-            )
-            _log.info("step %d: features %.4f, onset %.4f", step + 1, features, onset)
-            sums[:] = 0
-        if save is not None and time.monotonic() - saved > _SAVE_EVERY_S:
-            save(new)
-            saved = time.monotonic()
-    log.close()
+        features, onset, level = imitation_losses(old, new, batch, cuts_BT, precision=precision)
+        return {"features": features, "onset": onset, "level": level}
+
+    fit(
+        new,
+        batches,
+        losses_of,
+        optimizer=optimizer,
+        out=out,
+        lr=lr,
+        max_minutes=max_minutes,
+        save=None if save is None else lambda: save(new),
+    )
     new.requires_grad_(False)
 
 
@@ -207,8 +170,5 @@ def imitation_losses(
     error_BT = (features_BTS - wanted_BTS)[..., :-2].square().mean(dim=-1)
     feature_loss = _FEATURE_WEIGHT * (weight_BT * error_BT).mean()
     answers_BT2 = answers_BT2.float()
-    onset_loss = F.binary_cross_entropy_with_logits(
-        answers_BT2[..., 0], onset_BT, weight=1 + (POSITIVE_WEIGHT - 1) * onset_BT
-    )
     level_loss = 4 * (answers_BT2[..., 1] - wanted_BTS[..., -1]).square().mean()
-    return feature_loss, onset_loss, level_loss
+    return feature_loss, onset_loss(answers_BT2, onset_BT), level_loss
