@@ -13,8 +13,9 @@ import av
 import pytest
 
 from omni2sound.errors import MediaError
-from omni2sound.media import probe
-from tests.media.clips import clicks, write_video
+from omni2sound.media import probe, read_audio
+from tests.media.clips import clicks, write_track, write_video
+from tests.media.films import tone
 
 FPS = 25
 KINDS: dict[str, dict[str, Any]] = {
@@ -109,6 +110,34 @@ def test_header_of_matroska_within_a_packet_is_no_second_file(tmp_path: Path) ->
                 target.mux(packet)
     assert header in path.read_bytes()
     assert probe(path).duration_s == pytest.approx(1, abs=0.02)
+
+
+def sound(path: Path, hz: int) -> bytes:
+    codec = {".flac": "flac", ".tta": "tta", ".aiff": "pcm_s16be"}
+    with av.open(str(path), "w") as container:
+        write: Any = container.add_stream(codec.get(path.suffix, "pcm_s16le"), rate=16_000)
+        write.codec_context.layout = "mono"
+        write_track(container, write, tone(hz, rate=16_000), 0)
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["wav", "aiff", "w64", "caf", "tta"])
+def test_of_joined_sounds_the_first_is_used_and_the_rest_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    parts = [sound(tmp_path / f"{hz}.{kind}", hz) for hz in (300, 900)]
+    caplog.set_level(logging.WARNING, "omni2sound")
+    alone = read_audio(tmp_path / f"300.{kind}")
+    assert not caplog.text
+    both = read_audio(joined(tmp_path, kind, *parts))
+    assert both.samples_CN.shape == alone.samples_CN.shape
+    begin = len(parts[0])
+    assert f"the first one is used, as players do; for all, cut it at byte {begin} " in caplog.text
+
+
+def test_flac_behind_flac_is_refused(tmp_path: Path) -> None:
+    parts = [sound(tmp_path / f"{hz}.flac", hz) for hz in (300, 900)]
+    refusal(joined(tmp_path, "flac", *parts), len(parts[0]))
 
 
 @pytest.mark.parametrize("kind", ["flv", "asf"])

@@ -23,14 +23,17 @@ def joined(path: Path, parts: Sequence[Path]) -> Path:
     return path
 
 
-def ts_part(path: Path, first_s: int, seconds: int = 3, *, sound: bool = True) -> Path:
+def ts_part(
+    path: Path, first_s: int, seconds: int = 3, *, sound: bool = True, codec: str = ""
+) -> Path:
     first = first_s * FPS
+    rate_hz = 48_000 if codec == "ac3" else RATE
     with_sound: dict[str, Any] = {}
     if sound:
         with_sound = {
-            "sound": clicks([1.0], duration_s=seconds, sample_rate_hz=RATE),
-            "sound_codec": "aac" if path.suffix == ".ts" else "mp2",
-            "sound_first_sample": first_s * RATE,
+            "sound": clicks([1.0], duration_s=seconds, sample_rate_hz=rate_hz),
+            "sound_codec": codec or ("aac" if path.suffix == ".ts" else "mp2"),
+            "sound_first_sample": first_s * rate_hz,
         }
     return write_video(
         path, ticks=range(first, first + seconds * FPS), time_base=Fraction(1, FPS),
@@ -78,6 +81,34 @@ def test_parts_joined_byte_by_byte_follow_each_other(
         # The click of each part is heard with its 26th picture.
         begins = [times[len(times) // count * part] for part in range(count)]
         assert onsets == pytest.approx([begin + 1 for begin in begins], abs=0.05)
+
+
+@pytest.mark.parametrize("suffix", [".ts", ".mpg"])
+@pytest.mark.parametrize("codec", ["aac", "mp2", "ac3", "libmp3lame"])
+@pytest.mark.parametrize("order", ["-s", "s-s", "--s", "-ss"])
+def test_sound_that_begins_in_a_later_part_stands_beside_its_pictures(
+    tmp_path: Path, suffix: str, codec: str, order: str
+) -> None:
+    if suffix == ".mpg" and codec == "aac":
+        pytest.skip("program streams hold no AAC")
+    silent = ts_part(tmp_path / f"silent{suffix}", 0, sound=False)
+    sounding = ts_part(tmp_path / f"sounding{suffix}", 0, codec=codec)
+    path = joined(
+        tmp_path / f"joined{suffix}", [sounding if kind == "s" else silent for kind in order]
+    )
+    info, audio = probe(path), read_audio(path)
+    assert info.duration_s == pytest.approx(3 * len(order), abs=0.15 * len(order))
+    assert info.audio is not None
+    begin_s = 3 * order.index("s")
+    assert info.audio.start_s - info.timeline.start_s == pytest.approx(begin_s, abs=0.1)
+    alone = np.flatnonzero(np.abs(read_audio(sounding).samples_CN[0]) > 0.1)
+    place = alone[0] / audio.sample_rate_hz - float(next(iter_pictures(sounding))[0])
+    times = [float(time) for time, _ in iter_pictures(path)]
+    begins = [times[len(times) // len(order) * n] for n, kind in enumerate(order) if kind == "s"]
+    heard = np.flatnonzero(np.abs(audio.samples_CN[0]) > 0.1)
+    onsets = heard[np.insert(np.diff(heard) > audio.sample_rate_hz / 2, 0, True)]
+    expected = [begin + place for begin in begins]
+    assert onsets / audio.sample_rate_hz == pytest.approx(expected, abs=0.042)
 
 
 @pytest.mark.parametrize(

@@ -285,3 +285,11 @@ def test_timestamps_that_are_a_mess_are_no_clock(
     stamps = [first + 1024 * i + moved.get(i, 0) for i in range(num_blocks)]
     (piece,) = place_blocks(stamps, [1024] * num_blocks, rate_hz=RATE, tick_s=0.001)
     assert (piece.first, piece.stop, piece.at, piece.warp) == (0, num_blocks, first, None)
+
+
+@pytest.mark.parametrize("repeated", [1, 2, 40, 99])
+def test_a_timestamp_that_is_repeated_tells_nothing(repeated: int) -> None:
+    stamps: list[float | None] = [500.0 + 1152 * n for n in range(100)]
+    stamps[repeated] = stamps[repeated - 1]
+    (piece,) = place_blocks(stamps, [1152] * 100, rate_hz=RATE, tick_s=1 / 90_000)
+    assert (piece.at, piece.warp) == (500, None)

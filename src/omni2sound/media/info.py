@@ -395,6 +395,7 @@ class _Scan:
         start_s, end_s = track.seconds(offsets_s, Fraction(0))
         if self.sound is not None and self.sound.start_s is not None:
             start_s = self.sound.start_s + track.lead_ticks * track.time_base
+            start_s += offsets_s[track.first_clock]
         if self.is_mov:
             start_s = max(start_s, Fraction(0))  # an edit list shows nothing before that
         start_s = min(start_s, end_s)

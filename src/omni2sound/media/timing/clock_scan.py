@@ -51,6 +51,7 @@ class ClockScan:
         self.tracks = tracks
         """By stream index."""
         self.num_clocks = 1
+        self._num_packets = 0
         self._joins: list[_Join] = []
         """What joins each clock but the first to an earlier one."""
         # Such formats have no header that tells a length either.
@@ -63,14 +64,18 @@ class ClockScan:
     def add(self, packet: Packet[Any]) -> None:
         """Take a packet in, in stored order over all tracks."""
         track = self.tracks[packet.stream.index]
+        self._num_packets += 1
         if self.may_jump:
             turned = self._turn(track, packet)
             clock = self._clock_of(track, packet)
+            if not track.latest or clock != track.clock:
+                track.run_number = self._num_packets
             if track.stamps is not None:
                 track.stamps.add(packet, clock)
             track.add(packet, clock, turned)
         else:
             track.add(packet, 0)
+        track.latest.append(self._num_packets)
 
     def _turn(self, track: TrackScan, packet: Packet[Any]) -> int:
         """Add whole turns to a packet's times, such that it follows on best; return the ticks."""
@@ -122,7 +127,15 @@ class ClockScan:
         """
         number = 0 if track.stamps is None else len(track.stamps)
         self._joins.append(_Join(track.clock, track, due, begin, number))
-        self.num_clocks += 1
+        clock, self.num_clocks = self.num_clocks, self.num_clocks + 1
+        begin_s, due_s = begin * track.time_base, due * track.time_base
+        # Those that the part before does not have may have begun already, a little ahead.
+        ahead = track.latest[0] if track.latest else 0
+        for other in self.tracks.values():
+            if other is track or other.next_s is None or other.run_number <= ahead:
+                continue
+            if abs(other.next_s - float(begin_s)) < abs(other.next_s - float(due_s)):
+                other.go_over(clock)
 
     def _keep_apart(self, track: TrackScan, clock: int, begin: int) -> None:
         """Let a clock begin later where a track, which goes over to it, had gone on for longer."""

@@ -4,9 +4,9 @@ In:   a path, the name of its format, what its packets tell.
 Out:  an error or a warning that names the byte at which the second file begins.
 
 Transport streams and DVD files may be joined so; their clocks are closed (`clock_scan`). Matroska,
-mp4, FLV, ASF and NUT begin with a header that counts for all that follows. FFmpeg passes over the
-second header: of Matroska, NUT and fragmented mp4 it mixes the packets of both files, each with
-times from 0 on; of others it reads the first file only.
+mp4, FLV, ASF, NUT and formats of sound begin with a header that counts for all that follows. FFmpeg
+passes over the second header: of Matroska, NUT, FLAC and fragmented mp4 it mixes the packets of
+both files, each with times from 0 on; of others it reads the first file only.
 """
 
 from __future__ import annotations
@@ -39,6 +39,13 @@ _MAGIC = {
         b"0&\xb2u\x8ef\xcf\x11",
         re.compile(rb"0&\xb2u\x8ef\xcf\x11\xa6\xd9\x00\xaa\x00b\xcel.{12}\x01\x02", re.DOTALL),
     ),
+    "wav": (b"RIFF", re.compile(rb"RIFF.{4}WAVE", re.DOTALL)),
+    "aiff": (b"FORM", re.compile(rb"FORM.{4}AIF[FC]", re.DOTALL)),
+    "w64": (b"riff.\x91", re.compile(rb"riff.\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0", re.DOTALL)),
+    "caf": (b"caff\0\1", re.compile(rb"caff\x00\x01\x00\x00desc")),
+    "tta": (b"TTA1", re.compile(rb"TTA1[\x01\x02]\x00[\x01-\x08]\x00")),
+    # The block of stream information, of 34 bytes.
+    "flac": (b"fLaC", re.compile(rb"fLaC[\0\x80]\0\0\x22")),
 }
 """By FFmpeg's name of a format: how a file begins, and what follows that."""
 _FRAGMENT = re.compile(rb"tfhd.{4}(.{4}).{0,40}?tfdt(.).{3}(.{8})", re.DOTALL)

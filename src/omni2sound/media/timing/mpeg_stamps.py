@@ -60,6 +60,10 @@ class StampLog:
         self._durations.append(packet.duration or 0)
         self._clocks.append(clock)
 
+    def go_over(self, before: int, clock: int) -> None:
+        """Let the packets of one clock belong to another."""
+        self._clocks = array("q", (clock if at == before else at for at in self._clocks))
+
     def moved(self) -> dict[int, tuple[int, int]]:
         """Return what to add to presentation and decoding time, by number of the packet."""
         if not self._is_complete or len(self._dts) < 2:

@@ -165,7 +165,8 @@ def place_blocks(
     if not lengths:
         return []
     counted = np.concatenate([[0], np.cumsum(lengths)])
-    errors = _errors(stamps, counted)
+    tick = tick_s * rate_hz
+    errors = _errors(stamps, counted, tick)
     told = [stamp for stamp in stamps if stamp is not None]
     if len(told) >= _MIN_FITTED_BLOCKS and max(told) - min(told) < counted[-1] / 2:
         # Most of the sound would overlap itself (avi written by a stream copy): no clock at all.
@@ -174,7 +175,6 @@ def place_blocks(
     if ends_right and len(told) >= _MIN_FITTED_BLOCKS and np.ptp(errors) > _MESS_S * rate_hz:
         # Nothing is missing, and yet most of it would be heard elsewhere (FLAC in asf).
         return [Piece(first=0, stop=len(lengths), at=_half_up(errors[0]))]
-    tick = tick_s * rate_hz
     if float(np.ptp(errors)) <= max(_MIN_DRIFT_S * rate_hz, 2 * tick):
         return [Piece(first=0, stop=len(lengths), at=_half_up(errors[0]))]
     noise = _noise(errors)
@@ -190,12 +190,21 @@ def place_blocks(
     return pieces
 
 
-def _errors(stamps: Sequence[float | None], counted: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Timestamp minus samples counted; a block without a timestamp follows the one before."""
+def _errors(
+    stamps: Sequence[float | None], counted: NDArray[np.int64], tick: float
+) -> NDArray[np.float64]:
+    """Timestamp minus samples counted; a block without a timestamp follows the one before.
+
+    So does one with the timestamp of the block before: FFmpeg counts on from that one, whose
+    length it does not know yet in a stream that appears on the way.
+    """
     errors = np.zeros(len(stamps))
     latest = 0.0
+    before: float | None = None
     for i, stamp in enumerate(stamps):
-        if stamp is not None:
+        is_repeated = stamp == before and i > 0 and counted[i] - counted[i - 1] > 2 * tick
+        before = stamp
+        if stamp is not None and not is_repeated:
             latest = stamp - float(counted[i])
         errors[i] = latest
     return errors

@@ -6,6 +6,7 @@ Out:  times on the joined clock, `TrackClock`, `Hidden`.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
@@ -22,6 +23,8 @@ if the header's duration has room for it, else a damaged timestamp, which would 
 sound."""
 MAX_REORDER = 16
 """Pictures stored before one that is shown earlier."""
+_MAX_APART = 4
+"""Packets by which the tracks of a joined part may begin earlier or later in the file."""
 _MAX_STEP_BACK_S = Fraction(1, 10)
 """FFmpeg guesses decoding times that are not stored."""
 
@@ -127,6 +130,10 @@ class TrackScan:
         self.spans: dict[int, Span] = {0: Span(time_base)}
         """By number of the clock, of which there is one in nearly every file."""
         self.clock = 0
+        self.run_number = 0
+        """The first packet on its clock, counted over all tracks."""
+        self.latest: deque[int] = deque(maxlen=_MAX_APART)
+        """Its last packets so far, counted over all tracks."""
         self.clock_begins: list[tuple[int, int, int]] = []
         """(packet, clock, ticks of whole turns that are added) of each change."""
         self.next = 0
@@ -185,6 +192,23 @@ class TrackScan:
                 self.unseen_ticks = max(self.unseen_ticks, first - packet.pts)
             self._take(packet, clock, turned)
 
+    def go_over(self, clock: int) -> None:
+        """Let the packets of the present clock, which had none before, belong to another one."""
+        before, self.clock = self.clock, clock
+        if self._held is not None:
+            self._held = [
+                (p, clock if at == before else at, turned) for p, at, turned in self._held
+            ]
+        if self.num_packets:
+            self.spans[clock] = self.spans.pop(before)
+            self.spans.setdefault(0, Span(self.time_base))
+            begins = self.clock_begins or [(0, before, 0)]
+            self.clock_begins = [
+                (n, clock if at == before else at, ticks) for n, at, ticks in begins
+            ]
+        if self.stamps is not None:
+            self.stamps.go_over(before, clock)
+
     def add(self, packet: Packet[Any], clock: int, turned: int = 0) -> None:
         """Take a packet in, which belongs to a clock; `turned` ticks were added to its times."""
         self.clock = clock
@@ -219,6 +243,12 @@ class TrackScan:
         for clock, span in self.spans.items():
             if times := self.stamps.shown_times(clock, self.moved, self.unseen):
                 span.correct(times)
+
+    @property
+    def first_clock(self) -> int:
+        """Clock of the first packet."""
+        begins = self.clock_begins
+        return begins[0][1] if begins and begins[0][0] == 0 else 0
 
     @property
     def num_shown(self) -> int:
