@@ -15,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
@@ -169,10 +169,7 @@ class Catalogue:
         Raises:
             ConfigError: If the file does not hold a catalogue.
         """
-        source = (
-            Path(str(resources.files(__package__) / "catalogue.json")) if path is None else path
-        )
-        return cls.from_json(read_text(source))
+        return _committed() if path is None else cls.from_json(read_text(path))
 
     @classmethod
     def load_all(cls) -> Catalogue:
@@ -180,14 +177,7 @@ class Catalogue:
 
         Its first classes, recordings and pictures are those of `load`, unchanged.
         """
-        text = (resources.files(__package__) / "more_kinds.json").read_text(encoding="utf-8")
-        base, more = cls.load(), from_json(_MoreKinds, json.loads(text), where="more_kinds")
-        return cls(
-            version=f"{base.version}+{more.version}",
-            classes=base.classes + more.classes,
-            recordings=base.recordings + more.recordings,
-            pictures=base.pictures + more.pictures,
-        )
+        return _committed_and_more()
 
     @classmethod
     def from_json(cls, text: str) -> Catalogue:
@@ -304,6 +294,25 @@ class _MoreKinds:
     classes: tuple[SoundClass, ...]
     recordings: tuple[Recording, ...]
     pictures: tuple[Picture, ...]
+
+
+@lru_cache(maxsize=1)
+def _committed() -> Catalogue:
+    """The committed catalogue; checking thousands of records takes a moment."""
+    text = (resources.files(__package__) / "catalogue.json").read_text(encoding="utf-8")
+    return Catalogue.from_json(text)
+
+
+@lru_cache(maxsize=1)
+def _committed_and_more() -> Catalogue:
+    text = (resources.files(__package__) / "more_kinds.json").read_text(encoding="utf-8")
+    base, more = _committed(), from_json(_MoreKinds, json.loads(text), where="more_kinds")
+    return Catalogue(
+        version=f"{base.version}+{more.version}",
+        classes=base.classes + more.classes,
+        recordings=base.recordings + more.recordings,
+        pictures=base.pictures + more.pictures,
+    )
 
 
 def _group(items: Iterable[_Item]) -> dict[tuple[str, str], tuple[_Item, ...]]:
