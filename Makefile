@@ -6,6 +6,7 @@
 #   make test    everything that CI runs
 #   make fuzz    ten minutes of odd files through every reader
 #   make bench   speed, robustness and quality, printed with their baselines
+#   make lock, sbom, audit  dependencies with hashes; a list of them; their known weaknesses
 #   make test-matrix  fast tests with Python 3.11 to 3.13 x lowest and highest allowed dependencies
 #   make parity  our parts beside the originals, on random weights: one table
 #
@@ -37,10 +38,13 @@ MATRIX := .cache/matrix
 MATRIX_ONLY ?=
 MATRIX_TESTS ?= tests/media tests/generate tests/cli tests/test_timebase.py
 
-.PHONY: help venv demo check docs test test-matrix fuzz bench parity clean
+# Tools that look at dependencies, apart from what is looked at.
+SUPPLY := .cache/supply
+
+.PHONY: help venv demo check docs test test-matrix fuzz bench lock sbom audit parity clean
 
 help:
-	@sed -n '3,13s/^# \{0,1\}//p' Makefile
+	@sed -n '3,14s/^# \{0,1\}//p' Makefile
 
 venv: $(VENV)/.installed
 
@@ -122,6 +126,27 @@ bench: $(VENV)/.dev $(VENV)/.bundled
 	$(BIN)/python benchmarks/checks/distances.py --corpus $(CORPUS) --tagger tagger
 	$(BIN)/python -m benchmarks.quality.annotate_scenes --corpus $(CORPUS) --out out/annotate
 	$(BIN)/omni2sound bench quick --corpus $(CORPUS)
+
+$(SUPPLY)/.installed:
+	$(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/python -m pip install --disable-pip-version-check -qq uv==0.13.9 cyclonedx-bom==7.5.0 pip-audit==2.10.1
+	@touch $@
+
+# For every platform and Python of the release, in the versions of constraints.txt.
+lock: $(SUPPLY)/.installed
+	sed -n '/^#/p' locked.txt > $(SUPPLY)/head
+	$(SUPPLY)/bin/uv pip compile -q pyproject.toml -c constraints.txt --universal --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url -o $(SUPPLY)/locked.txt
+	cat $(SUPPLY)/head $(SUPPLY)/locked.txt > locked.txt
+
+sbom: $(SUPPLY)/.installed
+	mkdir -p out
+	$(SUPPLY)/bin/cyclonedx-py requirements locked.txt --pyproject pyproject.toml \
+		--output-reproducible -o out/sbom.json
+
+# Asks a server for what is known of each version.
+audit: $(SUPPLY)/.installed
+	$(SUPPLY)/bin/pip-audit -r locked.txt --require-hashes --disable-pip
 
 $(PARITY)/.installed: benchmarks/parity/requirements.txt | $(VENV)/.dev
 	rm -rf $(PARITY)
