@@ -152,6 +152,26 @@ def mp4_compressed_header(num_bytes: int) -> bytes:
     )
 
 
+def compressed(data: bytes) -> bytes:
+    """The film with its header in a compressed one."""
+    start = data.index(b"moov") - 4
+    (size,) = struct.unpack_from(">I", data, start)
+    moov = data[start : start + size]
+    body = struct.pack(">I", len(moov)) + zlib.compress(moov)
+    cmov = box(b"cmov", box(b"dcom", b"zlib") + box(b"cmvd", body))
+    return data[:start] + box(b"moov", cmov) + data[start + size :]
+
+
+def described(data: bytes, more: bytes) -> bytes:
+    """The film with further boxes at the end of its sample description."""
+
+    def longer(body: bytes) -> bytes:
+        (size,) = struct.unpack_from(">I", body, 8)
+        return body[:8] + struct.pack(">I", size + len(more)) + body[12:] + more
+
+    return _replace(data, b"stsd", longer)
+
+
 def mp4_tags(num_bytes: int) -> bytes:
     entry = box(b"data", struct.pack(">II", 1, 0) + b"x")
     num = num_bytes // 60
@@ -180,7 +200,7 @@ def mkv_tags(num_bytes: int) -> bytes:
         for n in range(num)
     )
     whole = _ebml(b"\x12\x54\xc3\x67", _ebml(b"\x73\x73", _ebml(b"\x63\xc0", b"") + tags))
-    return _into_segment(whole)
+    return with_element(whole)
 
 
 def mkv_chapters(num_bytes: int) -> bytes:
@@ -189,10 +209,10 @@ def mkv_chapters(num_bytes: int) -> bytes:
         _ebml(b"\xb6", _ebml(b"\x73\xc4", struct.pack(">I", n + 1)) + _ebml(b"\x91", b"\x01"))
         for n in range(num)
     )
-    return _into_segment(_ebml(b"\x10\x43\xa7\x70", _ebml(b"\x45\xb9", atoms)))
+    return with_element(_ebml(b"\x10\x43\xa7\x70", _ebml(b"\x45\xb9", atoms)))
 
 
-def _into_segment(element: bytes) -> bytes:
+def with_element(element: bytes) -> bytes:
     data = film("matroska")
     at = data.index(b"\x18\x53\x80\x67")
     cluster = data.index(b"\x1f\x43\xb6\x75")
@@ -338,6 +358,15 @@ def cases(mib: int) -> Iterator[tuple[str, str, Callable[[], bytes | Callable[[P
     yield "mp4: a fragment of 60 M samples", ".mp4", lambda: mp4_fragment(60_000_000)
     yield "mp4: a million edits", ".mp4", lambda: mp4_edits(1_000_000)
     yield "mov: a compressed header", ".mov", lambda: mp4_compressed_header(3 * 2**30)
+    yield "mov: tables in a compressed header", ".mov", lambda: compressed(mp4_tables(20_000_000))
+    yield (
+        *("mp4: tables behind an odd first box", ".mp4"),
+        lambda: box(b"junk", b"") + mp4_tables(20_000_000),
+    )
+    yield (
+        *("mp4: tables in a description", ".mp4"),
+        lambda: described(film(), box(b"stts", struct.pack(">IIII", 0, 1, 20_000_000, 1))),
+    )
     yield "mp4: tags", ".mp4", lambda: mp4_tags(size)
     yield "mkv: tags", ".mkv", lambda: mkv_tags(size)
     yield "mkv: chapters", ".mkv", lambda: mkv_chapters(size)

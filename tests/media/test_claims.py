@@ -8,6 +8,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -17,11 +18,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from benchmarks.robustness import big_claims
 from omni2sound.errors import MediaError, UserError
 from omni2sound.media import probe, read_audio
-from omni2sound.media.limits import claims
+from omni2sound.media.limits import claims, file_bytes, worker
 from omni2sound.media.limits.budgets import (
     MAX_FILE_BYTES,
     MAX_PACKETS,
@@ -30,6 +33,7 @@ from omni2sound.media.limits.budgets import (
     WORKER_BYTES_PER_S,
     WORKER_S,
 )
+from omni2sound.media.limits.file_bytes import FileBytes
 
 MUCH: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "tables": (".mp4", lambda: big_claims.mp4_tables(MAX_PACKETS + 1), "tables claim"),
@@ -160,8 +164,8 @@ def test_a_kind_without_counts_is_opened_in_a_process_with_limits(tmp_path: Path
     path.write_bytes(big_claims.wav_tags(2**17))
     assert probe(path).duration_s == 1
     code = (
-        "import sys, omni2sound.media.limits.claims as claims\n"
-        "claims.WORKER_BYTES = 1000\n"
+        "import sys, omni2sound.media.limits.worker as worker\n"
+        "worker.WORKER_BYTES = 1000\n"
         "from omni2sound.media import probe\nprobe(sys.argv[1])"
     )
     done = subprocess.run(
@@ -181,9 +185,89 @@ def _write_nut(path: Path, num_s: int) -> None:
         target.mux(stream.encode(None))
 
 
+@pytest.mark.parametrize("kind", ["junk", "udta", "pict", "what"])
+@pytest.mark.parametrize("name", ["tables", "tracks", "fragment", "edits", "header"])
+def test_claims_behind_an_odd_first_box_are_refused(tmp_path: Path, name: str, kind: str) -> None:
+    suffix, make, words = MUCH[name]
+    path = tmp_path / f"much{suffix}"
+    path.write_bytes(big_claims.box(kind.encode(), b"") + make())
+    with pytest.raises(MediaError, match=words):
+        probe(path)
+
+
+def test_claims_in_a_compressed_header_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "much.mov"
+    path.write_bytes(big_claims.compressed(big_claims.mp4_tables(MAX_PACKETS + 1)))
+    with pytest.raises(MediaError, match="tables claim"):
+        probe(path)
+    path.write_bytes(big_claims.compressed(big_claims.film()))
+    assert probe(path).duration_s > 0.9
+
+
+def test_claims_among_descriptions_of_samples_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "much.mp4"
+    table = big_claims.box(b"stts", struct.pack(">IIII", 0, 1, MAX_PACKETS + 1, 1))
+    path.write_bytes(big_claims.described(big_claims.film(), table))
+    with pytest.raises(MediaError, match="tables claim"):
+        probe(path)
+    path.write_bytes(big_claims.described(big_claims.film(), big_claims.box(b"free", b"")))
+    assert probe(path).duration_s > 0.9
+
+
+def test_elements_without_end_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "_MAX_ELEMENTS", 1000)
+    path = tmp_path / "much.mkv"
+    path.write_bytes(big_claims.with_element(b"\xec\x80" * 1001))
+    with pytest.raises(MediaError, match="more than 1000 elements"):
+        probe(path)
+
+
+@pytest.mark.parametrize(
+    "code", ["import sys; sys.exit(1)", "import sys; sys.exit(0)", "import no_such_module"]
+)
+def test_a_process_that_could_not_check_lets_nothing_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    monkeypatch.setattr(worker, "_WORKER", code)
+    path = tmp_path / "sound.nut"
+    _write_nut(path, num_s=1)
+    with pytest.raises(MediaError, match="could not be checked"):
+        claims.check_claims(path, path.name, demuxers="nut")
+
+
+def test_a_file_that_is_shortened_while_it_is_looked_at_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(bytes(300_000))
+    with path.open("rb") as file:
+        data = FileBytes(file)
+        assert data[:8] == bytes(8)
+        os.truncate(path, 4)
+        with pytest.raises(OSError, match="became shorter"):
+            data[len(data) - 100_000 :]
+        with pytest.raises(OSError, match="became shorter"):
+            data.find(b"no such bytes")
+
+
+@given(st.binary(max_size=300), st.binary(min_size=1, max_size=3), st.data())
+def test_bytes_of_a_file_are_like_bytes(content: bytes, wanted: bytes, draw: st.DataObject) -> None:
+    with tempfile.TemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(file_bytes, "_BLOCK_BYTES", 16)
+        patch.setattr(file_bytes, "_FIND_BYTES", 20)
+        file.write(content)
+        file.flush()
+        data = FileBytes(file)
+        assert len(data) == len(content)
+        for _ in range(5):
+            start, stop = (draw.draw(st.integers(0, 310)) for _ in range(2))
+            assert data[start:stop] == content[start:stop]
+            assert data.find(wanted, start, stop) == content.find(wanted, start, stop)
+            if start < len(content):
+                assert data[start] == content[start]
+
+
 def test_a_long_file_has_longer_to_be_read(tmp_path: Path) -> None:
-    assert claims._cpu_limit_s(0) == WORKER_S
-    assert claims._cpu_limit_s(MAX_FILE_BYTES) >= MAX_FILE_BYTES / WORKER_BYTES_PER_S
+    assert worker._cpu_limit_s(0) == WORKER_S
+    assert worker._cpu_limit_s(MAX_FILE_BYTES) >= MAX_FILE_BYTES / WORKER_BYTES_PER_S
     path = tmp_path / "sound.nut"
     _write_nut(path, num_s=200)
     claims.check_claims(path, path.name, demuxers="nut")
@@ -191,9 +275,9 @@ def test_a_long_file_has_longer_to_be_read(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXCPU"), reason="processor time has no limit here")
 def test_a_process_without_end_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = claims._WORKER.replace("options =", "while True: pass\noptions =")
-    monkeypatch.setattr(claims, "_WORKER", code)
-    monkeypatch.setattr(claims, "WORKER_S", 1)
+    code = worker._WORKER.replace("options =", "while True: pass\noptions =")
+    monkeypatch.setattr(worker, "_WORKER", code)
+    monkeypatch.setattr(worker, "WORKER_S", 1)
     path = tmp_path / "sound.nut"
     _write_nut(path, num_s=1)
     # By the clock where others keep the processors busy.
@@ -204,7 +288,7 @@ def test_a_process_without_end_is_stopped(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_file_that_is_slow_to_read_is_not_called_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(claims, "WORKER_S", 0)
+    monkeypatch.setattr(worker, "WORKER_S", 0)
     path = tmp_path / "sound.nut"
     _write_nut(path, num_s=1)
     with pytest.raises(

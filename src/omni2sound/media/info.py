@@ -52,6 +52,7 @@ from omni2sound.media.timing.joined import refuse_joined, warn_new
 from omni2sound.media.timing.priming import OPUS_RATE_HZ, priming_left
 from omni2sound.media.timing.timeline import Hidden, SoundSpan, Timeline, join
 from omni2sound.media.timing.track_scan import MAX_UNTOLD_S, TrackScan
+from omni2sound.readers import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -460,7 +461,7 @@ def _extent(track: VideoStreamInfo | AudioStreamInfo) -> tuple[Fraction, Fractio
 
 
 def _is_animated_webp(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(21)
     is_extended = len(head) == 21 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X"
     return is_extended and bool(head[20] & 2)

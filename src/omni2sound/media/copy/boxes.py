@@ -23,6 +23,7 @@ import av
 from av.video.stream import VideoStream
 
 from omni2sound.media.headers.mp4 import top_boxes
+from omni2sound.readers import open_regular
 
 KINDS: Mapping[bytes, str] = {
     b"dvcC": "Dolby Vision",
@@ -68,7 +69,7 @@ def children(data: bytes | bytearray, start: int, end: int) -> Iterator[tuple[by
 
 def read_moov(path: Path) -> bytes:
     """Return the `moov` box of a file; empty if it has none, or one too large to hold."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for kind, at, size in islice(top_boxes(file), _MAX_TOP_BOXES):
             if kind == b"moov":
                 file.seek(at)

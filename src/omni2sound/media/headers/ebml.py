@@ -8,7 +8,7 @@ Out:  id, place and size of an element; None where there is none.
 
 from __future__ import annotations
 
-import mmap
+from omni2sound.media.headers import Bytes
 
 EBML, SEGMENT, TRACKS = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b"
 CLUSTER, TAGS, SEEK_HEAD = b"\x1f\x43\xb6\x75", b"\x12\x54\xc3\x67", b"\x11\x4d\x9b\x74"
@@ -22,7 +22,7 @@ def num_bytes(head: bytes) -> int:
     return 9 - head[0].bit_length() if head else _MAX_NUMBER_BYTES + 1
 
 
-def read_header(data: bytes | mmap.mmap, at: int) -> tuple[bytes, int, int | None] | None:
+def read_header(data: Bytes, at: int) -> tuple[bytes, int, int | None] | None:
     """Read the header of an element.
 
     Args:

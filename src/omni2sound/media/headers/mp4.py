@@ -8,16 +8,17 @@ Out:  kind, place and size of boxes; None where there is none.
 
 from __future__ import annotations
 
-import mmap
 import os
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
+from omni2sound.media.headers import Bytes
+
 _HEADER_BYTES, _LONG_HEADER_BYTES = 8, 16
 
 
-def read_header(data: bytes | mmap.mmap, at: int, end: int) -> tuple[bytes, int, int] | None:
+def read_header(data: Bytes, at: int, end: int) -> tuple[bytes, int, int] | None:
     """Read the header of a box.
 
     Args:
@@ -31,10 +32,11 @@ def read_header(data: bytes | mmap.mmap, at: int, end: int) -> tuple[bytes, int,
     there = min(end, len(data)) - at
     if there < _HEADER_BYTES:
         return None
-    size, kind = struct.unpack_from(">I4s", data, at)
+    head = data[at : at + _LONG_HEADER_BYTES]
+    size, kind = struct.unpack_from(">I4s", head)
     length = _HEADER_BYTES
     if size == 1 and there >= _LONG_HEADER_BYTES:
-        (size,) = struct.unpack_from(">Q", data, at + length)
+        (size,) = struct.unpack_from(">Q", head, length)
         length = _LONG_HEADER_BYTES
     elif size == 0:
         size = end - at

@@ -31,3 +31,7 @@ WORKER_S = 10
 as much."""
 WORKER_BYTES_PER_S = 20_000_000
 """What it has to read in a second at least; a long file is not a damaged one."""
+
+
+class TooMuch(Exception):
+    """A claim beyond its budget."""

@@ -6,16 +6,13 @@ Out:  nothing, or a `MediaError`.
 A table of an mp4 says in twelve bytes that a track has a billion samples, a fragment in eight, a
 compressed header or text in a few kilobytes that it is gigabytes long. FFmpeg allocates first and
 finds out afterwards. What not to get wrong: FFmpeg looks for these boxes wherever a container box
-may stand, not only where the standard puts them, so this walks all of them.
+may stand, not only where the standard puts them, so this walks all of them: in a compressed
+header, behind any first box, and in the descriptions of samples, whose ends hold boxes, too.
 """
 
 from __future__ import annotations
 
-import mmap
-import signal
 import struct
-import subprocess
-import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,10 +29,13 @@ from omni2sound.media.limits.budgets import (
     MAX_PACKETS,
     MAX_TAGS,
     MAX_ZEROS_BYTES,
-    WORKER_BYTES,
-    WORKER_BYTES_PER_S,
-    WORKER_S,
+    TooMuch,
 )
+from omni2sound.media.limits.file_bytes import FileBytes
+from omni2sound.media.limits.worker import check_in_worker
+from omni2sound.readers import open_regular
+
+Data = FileBytes | bytes
 
 _CONTAINERS = frozenset(
     (
@@ -48,7 +48,10 @@ _TAG_BOXES = frozenset((b"udta", b"ilst", b"meta"))
 _FIRST_BOXES = frozenset(
     (b"ftyp", b"moov", b"mdat", b"free", b"skip", b"wide", b"pnot", b"moof", b"styp", b"uuid")
 )
+_COUNTED = (b"stsz", b"stz2", b"stts", b"ctts", b"stsc", b"trun", b"elst", b"keys")
 _MAX_BOXES = 2_000_000
+_MAX_ELEMENTS = 4_000_000
+"""Elements of a segment; a live recording may have its blocks there, for twelve hours."""
 _MAX_DEPTH = 16
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SEEK_POSITION, _SIMPLE_TAG = b"\x53\xac", b"\x67\xc8"
@@ -60,7 +63,7 @@ _TABLES = (
 )
 _BLOCK_BYTES = 2**20
 _SMALL_BYTES = 2**16
-"""As much metadata holds too few tags to matter, as small a file too few of anything."""
+"""As much metadata holds too few tags to matter."""
 _PLAIN = (b"\xff", b"GIF8", b"BM", b"\x47", b"\0\0\1\xba")
 """Beginnings of kinds with neither tables nor many tags: mp3, aac, jpeg, gif, bmp, ts, ps."""
 _BINARY_FRAMES = (b"APIC", b"GEOB", b"PRIV", b"MCDI", b"UFID", b"PIC\0")
@@ -88,41 +91,53 @@ def check_claims(path: Path, name: str, *, demuxers: str) -> None:
 @lru_cache(maxsize=256)
 def _refusal(path: Path, demuxers: str, _size: int, _mtime_ns: int) -> str:
     """Return why a file is refused; empty if it is not. A file is opened several times."""
-    with path.open("rb") as file:
-        head = file.read(16)
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            try:
-                if head.startswith(_PNG):
-                    _check_zeros(data)
-                    _check_png(data)
-                elif head.startswith(ebml.EBML):
-                    _check_matroska(data)
-                elif head[4:8] in _FIRST_BOXES:
-                    _Boxes(data).check(0, len(data), 0)
-                elif len(data) > _SMALL_BYTES:
-                    _check_zeros(data)
-                    if _metadata_bytes(data) > _SMALL_BYTES:
-                        _check_in_worker(path, demuxers)
-            except _TooMuch as error:
-                return str(error)
+    with open_regular(path) as file:
+        data = FileBytes(file)
+        head = data[:16]
+        try:
+            if head.startswith(_PNG):
+                _check_zeros(data)
+                _check_png(data)
+            elif head.startswith(ebml.EBML):
+                _check_matroska(data)
+            elif _has_boxes(data):
+                _Boxes(data).check(0, len(data), 0)
+                if head[4:8] not in _FIRST_BOXES:
+                    check_in_worker(path, demuxers)
+            else:
+                _check_zeros(data)
+                if _metadata_bytes(data) > _SMALL_BYTES:
+                    check_in_worker(path, demuxers)
+        except TooMuch as error:
+            return str(error)
     return ""
 
 
-class _TooMuch(Exception):
-    """A claim beyond its budget."""
+def _has_boxes(data: Data) -> bool:
+    """Whether a file may be taken for mp4 or mov, whatever box comes first."""
+    at = 0
+    for _ in range(_MAX_BOXES):
+        header = mp4.read_header(data, at, len(data))
+        if header is None:
+            break
+        kind, _, size = header
+        if kind in _FIRST_BOXES:
+            return True
+        at += size
+    return False
 
 
 def _check_tags(num_tags: int) -> None:
     if num_tags > MAX_TAGS:
-        raise _TooMuch(f"more than {MAX_TAGS} tags; copy it without its metadata")
+        raise TooMuch(f"more than {MAX_TAGS} tags; copy it without its metadata")
 
 
 class _Boxes:
     """Counts what the boxes of one mp4 or mov file claim."""
 
-    def __init__(self, data: mmap.mmap) -> None:
+    def __init__(self, data: Data) -> None:
         self.data = data
-        self.num_boxes = self.num_tags = 0
+        self.num_boxes = self.num_tags = self.num_inflated = 0
         self.num_samples = 0
         self.track = _Track()
 
@@ -137,19 +152,21 @@ class _Boxes:
                 # `meta` is a full box, with 4 bytes before its first child, in mp4 but not in mov.
                 skipped = 4 if kind == b"meta" and self.data[at + 4 : at + 8] != b"hdlr" else 0
                 self.check(at + skipped, stop, depth + 1, in_tags=kind in _TAG_BOXES)
+            elif kind == b"stsd":
+                self._search(at, stop)
+            elif kind == b"cmvd":
+                self._inflate(at, stop, depth)
             else:
                 self._claim(kind, at, stop)
             if kind == b"trak":
                 self.num_samples += self.track.indexed
             if self.num_samples > MAX_PACKETS or self.track.edited > MAX_EDITED_SAMPLES:
-                raise _TooMuch(_TABLES)
+                raise TooMuch(_TABLES)
 
     def _children(self, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
         """Yield (kind, start of the body, end) of boxes; too long ones end with their parent."""
         while start + 8 <= end:
-            self.num_boxes += 1
-            if self.num_boxes > _MAX_BOXES:
-                raise _TooMuch(f"more than {_MAX_BOXES} boxes; re-encode it")
+            self._count_box()
             header = mp4.read_header(self.data, start, end)
             if header is None:
                 return
@@ -158,6 +175,34 @@ class _Boxes:
             yield kind, start + length, stop
             start = stop
 
+    def _count_box(self) -> None:
+        self.num_boxes += 1
+        if self.num_boxes > _MAX_BOXES:
+            raise TooMuch(f"more than {_MAX_BOXES} boxes; re-encode it")
+
+    def _search(self, start: int, stop: int) -> None:
+        """Count what looks like a table among the descriptions of samples, wherever it begins."""
+        for kind in _COUNTED:
+            at = start
+            while (at := self.data.find(kind, at, stop)) >= 0:
+                self._count_box()
+                at += 4
+                self._claim(kind, at, stop)
+
+    def _inflate(self, at: int, stop: int, depth: int) -> None:
+        """Go through the boxes of a compressed header."""
+        num_bytes = self._number(at, stop)
+        self.num_inflated += num_bytes
+        if max(self.num_inflated, stop - at) > MAX_COMPRESSED_BYTES:
+            raise TooMuch(f"a compressed header of {num_bytes} bytes; re-encode it")
+        try:
+            inflated = zlib.decompressobj().decompress(self.data[at + 4 : stop], num_bytes or 1)
+        except zlib.error:
+            return  # damaged for everybody
+        outer, self.data = self.data, inflated
+        self.check(0, len(inflated), depth + 1)
+        self.data = outer
+
     def _claim(self, kind: bytes, at: int, stop: int) -> None:
         track = self.track
         if kind in (b"stsz", b"stz2"):
@@ -165,7 +210,7 @@ class _Boxes:
         elif kind in (b"stts", b"ctts"):
             num = self._number(at + 4, stop)
             if num > MAX_PACKETS:
-                raise _TooMuch(_TABLES)
+                raise TooMuch(_TABLES)
             num_times, has_unit_steps = self._times(at + 8, min(stop, at + 8 + 8 * num))
             track.num_times = max(track.num_times, num_times)
             if kind == b"stts":
@@ -180,21 +225,18 @@ class _Boxes:
             track.num_edits += self._number(at + 4, stop)
         elif kind == b"keys":
             self.num_tags += self._number(at + 4, stop)
-        elif kind == b"cmvd" and (num_bytes := self._number(at, stop)) > MAX_COMPRESSED_BYTES:
-            raise _TooMuch(f"a compressed header of {num_bytes} bytes; re-encode it")
 
     def _number(self, at: int, stop: int) -> int:
-        return int(struct.unpack_from(">I", self.data, at)[0]) if at + 4 <= stop else 0
+        return int.from_bytes(self.data[at : at + 4], "big") if at + 4 <= stop else 0
 
     def _times(self, at: int, stop: int) -> tuple[int, bool]:
         """Return the samples of a table of times, and whether all are in one entry of step 1."""
-        num = max(0, stop - at) // 8
-        if num == 0:
-            return 0, False
-        # A view: it must be gone before the file is closed.
-        entries = np.frombuffer(self.data, ">u4", count=2 * num, offset=at)
-        num_times = int(np.sum(entries[::2], dtype=np.uint64))
-        return num_times, num == 1 and int(entries[1]) == 1
+        stop = at + max(0, stop - at) // 8 * 8
+        num_times = 0
+        for start in range(at, stop, _BLOCK_BYTES):
+            entries = np.frombuffer(self.data[start : min(start + _BLOCK_BYTES, stop)], ">u4")
+            num_times += int(np.sum(entries[::2], dtype=np.uint64))
+        return num_times, stop - at == 8 and self._number(at + 4, stop) == 1
 
 
 @dataclass(slots=True)
@@ -222,7 +264,7 @@ class _Track:
         return self.num_edits * max(1, self.indexed) if self.num_edits > 1 else 0
 
 
-def _check_matroska(data: mmap.mmap) -> None:
+def _check_matroska(data: Data) -> None:
     """Count the tags of a Matroska file, also those that only its table of contents names."""
     at = _element(data, 0)[2]  # behind the EBML header
     kind, segment, stop = _element(data, at)
@@ -231,8 +273,12 @@ def _check_matroska(data: mmap.mmap) -> None:
     seen: set[int] = set()
     num_tags = 0
     seek_heads: list[tuple[int, int]] = []
+    num_elements = 0
     at = segment
     while at < stop:
+        num_elements += 1
+        if num_elements > _MAX_ELEMENTS:
+            raise TooMuch(f"more than {_MAX_ELEMENTS} elements in a row; remux it")
         kind, body, end = _element(data, at)
         if kind == ebml.CLUSTER and end >= len(data):  # of unknown length: go on inside it
             end = body
@@ -242,7 +288,7 @@ def _check_matroska(data: mmap.mmap) -> None:
         elif kind == ebml.SEEK_HEAD:
             seek_heads.append((body, end))
             if len(seek_heads) > MAX_TAGS:
-                raise _TooMuch(f"more than {MAX_TAGS} tables of contents; re-encode it")
+                raise TooMuch(f"more than {MAX_TAGS} tables of contents; re-encode it")
         elif not kind:  # damage: FFmpeg looks for the next element that it knows
             end = data.find(ebml.TAGS, at + 1)
         if end <= at:
@@ -256,7 +302,7 @@ def _check_matroska(data: mmap.mmap) -> None:
                 num_tags = _count_tags(data, body, end, num_tags)
 
 
-def _count_tags(data: mmap.mmap, at: int, end: int, num_tags: int) -> int:
+def _count_tags(data: Data, at: int, end: int, num_tags: int) -> int:
     """Add the tags of an element, which counts as one itself, to those before; stop at the limit.
 
     Nothing is copied: the element may be as long as the file.
@@ -269,7 +315,7 @@ def _count_tags(data: mmap.mmap, at: int, end: int, num_tags: int) -> int:
     return num_tags
 
 
-def _element(data: mmap.mmap, at: int) -> tuple[bytes, int, int]:
+def _element(data: Data, at: int) -> tuple[bytes, int, int]:
     """Return id, start of the body and end of an element; it ends with the file.
 
     Without an id: there is none.
@@ -281,7 +327,7 @@ def _element(data: mmap.mmap, at: int) -> tuple[bytes, int, int]:
     return kind, body, len(data) if size is None else min(body + size, len(data))
 
 
-def _positions(data: mmap.mmap, at: int, stop: int, segment: int) -> Iterator[int]:
+def _positions(data: Data, at: int, stop: int, segment: int) -> Iterator[int]:
     """Yield the positions in the file that a table of contents names."""
     while (at := data.find(_SEEK_POSITION, at, stop)) >= 0:
         width = data[at + 2] & 0x7F if at + 2 < stop else 0
@@ -290,18 +336,18 @@ def _positions(data: mmap.mmap, at: int, stop: int, segment: int) -> Iterator[in
         at += 1
 
 
-def _check_png(data: mmap.mmap) -> None:
+def _check_png(data: Data) -> None:
     """Refuse texts and colour profiles that grow beyond their limit."""
     at, num_texts = len(_PNG), 0
     while at + 12 <= len(data):
-        size, kind = struct.unpack_from(">I4s", data, at)
+        size, kind = struct.unpack(">I4s", data[at : at + 8])
         start, stop, at = at + 8, min(at + 8 + size, len(data)), at + 12 + size
         if kind not in (b"zTXt", b"iTXt", b"iCCP", b"tEXt"):
             continue
         num_texts += 1
         _check_tags(num_texts)
         if stop - start > MAX_COMPRESSED_BYTES:
-            raise _TooMuch(
+            raise TooMuch(
                 f"a text or profile of {stop - start} bytes, of at most {MAX_COMPRESSED_BYTES}; "
                 "save it without metadata"
             )
@@ -315,13 +361,13 @@ def _check_png(data: mmap.mmap) -> None:
         except zlib.error:
             continue  # not compressed, or damaged
         if packed.unconsumed_tail:
-            raise _TooMuch(
+            raise TooMuch(
                 f"a compressed text or profile of more than {MAX_COMPRESSED_BYTES} bytes; save it "
                 "without metadata"
             )
 
 
-def _check_zeros(data: mmap.mmap) -> None:
+def _check_zeros(data: Data) -> None:
     """Refuse a file with an end of zeros, which some parsers collect as one packet.
 
     Disks and downloads that break off leave them. Sound without a codec may end in silence.
@@ -332,11 +378,11 @@ def _check_zeros(data: mmap.mmap) -> None:
     while end > 0 and not data[max(0, end - _BLOCK_BYTES) : end].strip(b"\0"):
         end = max(0, end - _BLOCK_BYTES)
         if len(data) - end > MAX_ZEROS_BYTES:
-            raise _TooMuch("ends in megabytes of zeros; it is incomplete: download it again")
+            raise TooMuch("ends in megabytes of zeros; it is incomplete: download it again")
 
 
-def _metadata_bytes(data: mmap.mmap) -> int:
-    """Count the bytes that hold tags; the whole length of a kind that is not known here."""
+def _metadata_bytes(data: Data) -> int:
+    """Count the bytes that hold tags; more than `_SMALL_BYTES` for a kind that is not known."""
     at = num_bytes = num_id3 = 0
     while data[at : at + 3] == b"ID3":
         num_id3 += 1
@@ -354,10 +400,10 @@ def _metadata_bytes(data: mmap.mmap) -> int:
         return num_bytes + _flac_bytes(data, at + 4)
     if head.startswith(b"OggS"):
         return num_bytes + _ogg_bytes(data, at)
-    return len(data)
+    return max(len(data), _SMALL_BYTES + 1)
 
 
-def _id3_bytes(data: mmap.mmap, at: int) -> tuple[int, int]:
+def _id3_bytes(data: Data, at: int) -> tuple[int, int]:
     """Return the bytes of text frames, and where the tag ends."""
     size = 0
     for byte in data[at + 6 : at + 10]:
@@ -372,16 +418,16 @@ def _id3_bytes(data: mmap.mmap, at: int) -> tuple[int, int]:
     return max(0, end - at - binary), max(end, at + 10)
 
 
-def _riff_chunks(data: mmap.mmap, at: int) -> Iterator[tuple[bytes, int]]:
+def _riff_chunks(data: Data, at: int) -> Iterator[tuple[bytes, int]]:
     """Yield kind and size of chunks; that of a list is the kind of list."""
     while at + 12 <= len(data):
-        kind, size = struct.unpack_from("<4sI", data, at)
+        kind, size = struct.unpack("<4sI", data[at : at + 8])
         is_list = kind in (b"LIST", b"RIFF")
         yield data[at + 8 : at + 12] if is_list else kind, min(size, len(data) - at)
         at += 8 + size + size % 2
 
 
-def _flac_bytes(data: mmap.mmap, at: int) -> int:
+def _flac_bytes(data: Data, at: int) -> int:
     num_bytes = 0
     while at + 4 <= len(data):
         kind, size = data[at], int.from_bytes(data[at + 1 : at + 4], "big")
@@ -393,7 +439,7 @@ def _flac_bytes(data: mmap.mmap, at: int) -> int:
     return num_bytes
 
 
-def _ogg_bytes(data: mmap.mmap, at: int) -> int:
+def _ogg_bytes(data: Data, at: int) -> int:
     """Count the bytes of header pages; they have no position in time."""
     num_bytes = 0
     while at + 27 <= len(data) and data[at : at + 4] == b"OggS":
@@ -403,72 +449,3 @@ def _ogg_bytes(data: mmap.mmap, at: int) -> int:
             num_bytes += size
         at += 27 + num_segments + size
     return num_bytes
-
-
-_WORKER = """
-import sys
-num_bytes, seconds, demuxers, path = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
-import av
-try:
-    import resource
-    with open("/proc/self/statm") as file:
-        num_bytes += int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (num_bytes, num_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-except (ImportError, OSError):
-    pass  # time alone is limited
-options = {"protocol_whitelist": "file", "format_whitelist": demuxers}
-try:
-    with av.open("file:" + path, container_options=options) as container:
-        for packet in container.demux():
-            pass
-except (av.FFmpegError, MemoryError) as error:
-    sys.exit(OVER if isinstance(error, MemoryError) or error.errno == 12 else 0)
-except (ValueError, IndexError):
-    pass
-"""
-_OVER = 3
-_OUT_OF_TIME = {-kind for kind in signal.Signals if kind.name == "SIGXCPU"}
-"""Windows has no such signal."""
-
-
-def _cpu_limit_s(num_bytes: int) -> int:
-    """Return the processor time that a file of a length may take to be read."""
-    return WORKER_S + num_bytes // WORKER_BYTES_PER_S
-
-
-def _check_in_worker(path: Path, demuxers: str) -> None:
-    """Let a process with limits read a file to its end, whatever it holds."""
-    num_bytes = path.stat().st_size
-    cpu_s = _cpu_limit_s(num_bytes)
-    code = _WORKER.replace("OVER", str(_OVER))
-    command = [sys.executable, "-P", "-c", code, str(WORKER_BYTES), str(cpu_s), demuxers]
-    quiet = subprocess.DEVNULL
-    slow = (
-        f"its {num_bytes / 1e6:.1f} MB are not read in {{}}, so what it claims is unknown; "
-        "convert it to mkv, mp4 or wav, which need no such check"
-    )
-    try:
-        code_of_end = subprocess.run(
-            [*command, str(path)],
-            stdin=quiet,
-            stdout=quiet,
-            stderr=quiet,
-            timeout=10 * cpu_s,
-            check=False,
-        ).returncode
-    except subprocess.TimeoutExpired:
-        raise _TooMuch(slow.format(f"{10 * cpu_s} s")) from None
-    if code_of_end in _OUT_OF_TIME:
-        raise _TooMuch(slow.format(f"{cpu_s} s of processor time"))
-    if code_of_end == _OVER:
-        raise _TooMuch(
-            f"takes more than {WORKER_BYTES // 10**6} MB of memory to be opened; it is damaged: "
-            "convert it to mp4 or wav"
-        )
-    if code_of_end < 0:
-        raise _TooMuch(
-            f"stops the process that opens it (signal {-code_of_end}); it is damaged: convert it "
-            "to mp4 or wav"
-        )

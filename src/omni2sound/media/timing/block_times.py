@@ -20,6 +20,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 from omni2sound.media.headers.ebml import num_bytes
+from omni2sound.readers import open_regular
 
 _StreamT = TypeVar("_StreamT", bound=Stream)
 
@@ -77,7 +78,7 @@ def _block_time(path: Path, packet: Packet[Any]) -> int | None:
     """Time of a packet's block after that of its cluster, in ticks."""
     if packet.pos is None or packet.pos < 0:
         return None
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         file.seek(packet.pos)
         head = file.read(_MAX_TRACK_BYTES + 2)
     num_track_bytes = num_bytes(head)

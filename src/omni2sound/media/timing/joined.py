@@ -23,6 +23,7 @@ from omni2sound.errors import MediaError
 from omni2sound.media.files import shown_name
 from omni2sound.media.headers import ebml
 from omni2sound.media.headers.mp4 import top_boxes
+from omni2sound.readers import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def refuse_joined(path: Path, format_name: str, *, steps_back: bool, read_to: in
         begin, tool = _second_matroska(path, steps_back=steps_back), "mkvmerge -o OUT.mkv A + B"
     elif format_name in _MAGIC:
         mixed = steps_back
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             begin = _find(file, *_MAGIC[format_name], 1 if steps_back else max(1, read_to))
     elif format_name.startswith("mov") and (found := _second_mp4(path)):
         begin, mixed = found
@@ -106,7 +107,7 @@ def _second_matroska(path: Path, *, steps_back: bool) -> int | None:
     Unless times step back, nothing is sought before the end of the first one, which recordings of
     a browser don't tell.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         begin = 1 if steps_back else _end_of_segment(file)
         return None if begin is None else _find(file, ebml.EBML, _MATROSKA, begin)
 
@@ -116,7 +117,7 @@ def _second_mp4(path: Path) -> tuple[int, bool] | None:
 
     A header that is repeated between fragments whose times go on begins nothing.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         boxes = list(islice(top_boxes(file), _MAX_BOXES))
         kinds = [kind for kind, _, _ in boxes]
         if b"moov" not in kinds or b"ftyp" not in kinds[kinds.index(b"moov") :]:
