@@ -27,6 +27,7 @@ from omni2sound.models.autoencoder import AudioVAE
 from omni2sound.models.dit import DiT
 from omni2sound.plugins import Registry
 from omni2sound.recipes.tiny import tiny
+from omni2sound.staging import alone_in
 from omni2sound.train.cost import recipe_cost
 from omni2sound.train.session import RunRequest, _load_components, _start_from, train_recipe
 from omni2sound.weights import load_card, resolve_model
@@ -78,6 +79,14 @@ def test_a_model_names_its_parent_also_after_a_resume(tmp_path: Path) -> None:
     assert child["parent_sha256"] == parent.sha256
     assert child["steps"] == 2
     assert child["finished"]
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path) -> None:
+    click_store(tmp_path / "features")
+    (tmp_path / "run").mkdir()
+    with alone_in(tmp_path / "run"), pytest.raises(UserError, match="another process is writing"):
+        command(tmp_path / "run")
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_without_validation_features_it_is_said_once_and_in_the_card(

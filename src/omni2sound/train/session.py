@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -37,9 +38,10 @@ from omni2sound.models.registry import build_autoencoder
 from omni2sound.models.transfer import transfer_weights
 from omni2sound.runtime import resolve_device
 from omni2sound.scenes.material.licences import merge_attribution
+from omni2sound.staging import alone_in
 from omni2sound.timebase import TimeBase
 from omni2sound.train.loop import INTERRUPTED, TrainOptions, TrainResult, train
-from omni2sound.train.parallel import joined_world
+from omni2sound.train.parallel import World, joined_world
 from omni2sound.train.recipe import Recipe
 from omni2sound.train.state import latest_state
 from omni2sound.weights import (
@@ -164,6 +166,7 @@ def train_recipe(
     Raises:
         ConfigError: If features, components, checkpoint and recipe do not fit together.
         MissingPartError: If a model or an encoder is missing.
+        UserError: If another process is training in the same folder.
         KeyboardInterrupt: After Ctrl-C or SIGTERM; checkpoint and model are saved before.
     """
     card = _card_of_components(request)
@@ -187,7 +190,7 @@ def train_recipe(
         # Muon is for whole matrices; these are thin ones.
         parts.recipe = recipe = replace(recipe, optimizer="adamw")
         add_lora(model, LoraConfig(rank=request.lora), seed=recipe.seed)
-    with joined_world(resolve_device(request.device)) as (world, device):
+    with joined_world(resolve_device(request.device)) as (world, device), _alone(request, world):
         if held_out is None:
             _log.warning(
                 "no validation features: convergence is not measured, and no stage is extended"
@@ -228,6 +231,21 @@ def train_recipe(
     if result.reason == INTERRUPTED:
         raise KeyboardInterrupt
     return TrainedRun(written=written, result=result)
+
+
+@contextmanager
+def _alone(request: RunRequest, world: World) -> Iterator[None]:
+    """Keep other runs out of a run's folder.
+
+    Raises:
+        UserError: Another process is training in it.
+    """
+    if not world.is_first:
+        yield
+        return
+    request.out.mkdir(parents=True, exist_ok=True)
+    with alone_in(request.out):
+        yield
 
 
 def _card_of_components(request: RunRequest) -> ModelCard:

@@ -8,7 +8,7 @@ Each rank writes its shards into a hidden folder, which is renamed once all are 
 folder that exists is complete, whatever was killed when. A shard records its place in the
 whole tensor, so the number of ranks may differ on loading. Loading is strict: another recipe,
 other data or another set of tensors is refused, and the difference named. Each file holds a digest
-of its tensors, so that a damaged one is not trained on. No pickles.
+of all that it says, `state.json` too, so that a damaged one is not trained on. No pickles.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ KEEP_LAST = 2
 """Checkpoints kept in a run's folder."""
 FORMAT = 2
 _DIGEST = "sha256"
-"""Key in the metadata of a file: digest of its tensors."""
+"""Key of a file's digest: of its tensors, their places and the step; in `state.json` of the rest of
+it. Without the latter the checkpoint is of an earlier release, and the former of tensors alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -95,13 +96,14 @@ def save_state(
         if world.is_first:
             _tidy(runs)  # a kill may have come right after the last rename
         return target
-    description = {
+    description: dict[str, Any] = {
         "format": FORMAT,
         "step": step,
         "world_size": world.size,
         "identity": dict(identity),
         "progress": dict(progress or {}),
     }
+    description[_DIGEST] = _description_sha256(description)
     with writing(target):
         _write(staging, target, state, description, world)
     return target
@@ -120,7 +122,8 @@ def _write(
         shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed here
         staging.mkdir()
     world.wait()
-    _write_pieces(staging / _file_name(world.rank, world.size), state, world)
+    path = staging / _file_name(world.rank, world.size)
+    _write_pieces(path, state, description["step"], world)
     world.wait()
     if world.is_first:
         path = staging / "state.json"
@@ -153,7 +156,7 @@ def _file_name(rank: int, size: int) -> str:
     return f"state-{rank}of{size}.safetensors"
 
 
-def _write_pieces(path: Path, state: TrainState, world: World) -> None:
+def _write_pieces(path: Path, state: TrainState, step: int, world: World) -> None:
     pieces: dict[str, Tensor] = {}
     starts: dict[str, int] = {}
     shapes: dict[str, list[int]] = {}
@@ -166,11 +169,8 @@ def _write_pieces(path: Path, state: TrainState, world: World) -> None:
         # Tensors that share memory (a tied weight) cannot be in one file.
         pieces[name] = piece.cpu().clone(memory_format=torch.contiguous_format)
         starts[name], shapes[name] = start or 0, list(tensor.shape)
-    metadata = {
-        "starts": json.dumps(starts),
-        "shapes": json.dumps(shapes),
-        _DIGEST: _sha256(pieces),
-    }
+    metadata = {"starts": json.dumps(starts), "shapes": json.dumps(shapes)}
+    metadata[_DIGEST] = _sha256(pieces, (str(step), *metadata.values()))
     save_tensors(path, pieces, metadata=metadata)
     flush_to_disk(path)
 
@@ -222,7 +222,7 @@ def load_state(
 
     Raises:
         ConfigError: If the checkpoint is of another run, or its tensors do not fit.
-        IntegrityError: If its tensors are not those that were saved.
+        IntegrityError: If it is not what was saved.
     """
     world = world or World()
     description = read_object(folder / "state.json", not_finite=True)
@@ -231,6 +231,9 @@ def load_state(
             f"{folder} has format {description.get('format', 1)}, this release reads {FORMAT}; "
             "finish that run with the release that began it, or start another with `init_from`"
         )
+    has_digest = _DIGEST in description
+    if has_digest and description.pop(_DIGEST) != _description_sha256(description):
+        raise _damaged(folder)
     changed = list(differences(description.get("identity"), json.loads(json.dumps(identity))))
     if changed:
         shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if changed[5:] else "")
@@ -253,11 +256,8 @@ def load_state(
             for rank in range(size)
         ]
         own = opened[world.rank :: world.size]  # each rank reads a share of the files whole
-        if world.any(any(_is_damaged(file) for file in own)):
-            raise IntegrityError(
-                f"{folder} is damaged: its tensors are not those that were saved; delete it, and "
-                "the run continues from the checkpoint before"
-            )
+        if world.any(any(_is_damaged(file, step if has_digest else None) for file in own)):
+            raise _damaged(folder)
         with interpreting(folder, "a checkpoint"):
             pieces = _Pieces(opened)
         _restore(folder, state, pieces)
@@ -290,17 +290,38 @@ def _restore(folder: Path, state: TrainState, pieces: _Pieces) -> None:
         pieces.fill(name, target)
 
 
-def _sha256(pieces: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256()
+def _sha256(pieces: Mapping[str, Tensor], texts: Sequence[str] = ()) -> str:
+    digest = hashlib.sha256("".join(f"{text}\n" for text in texts).encode())
     digest_tensors(digest, pieces)
     return digest.hexdigest()
 
 
-def _is_damaged(file: Any) -> bool:
-    """Whether a file's tensors differ from its digest; older files have none."""
-    expected = (file.metadata() or {}).get(_DIGEST)
-    names = file.keys()
-    return expected is not None and _sha256({n: file.get_tensor(n) for n in names}) != expected
+def _description_sha256(description: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+
+
+def _damaged(folder: Path) -> IntegrityError:
+    return IntegrityError(
+        f"{folder} is damaged: it is not what was saved; delete it, and the run continues from the "
+        "checkpoint before"
+    )
+
+
+def _is_damaged(file: Any, step: int | None) -> bool:
+    """Whether a file differs from its digest.
+
+    Args:
+        file: Reader of the file.
+        step: The checkpoint's step; None if it is of an earlier release, which covered tensors
+            alone, or had no digest.
+    """
+    metadata: dict[str, str] = file.metadata() or {}
+    expected = metadata.get(_DIGEST)
+    if expected is None:
+        return step is not None
+    said = (str(step), metadata.get("starts", ""), metadata.get("shapes", ""))
+    tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return _sha256(tensors, () if step is None else said) != expected
 
 
 class _Pieces:
