@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 
 from omni2sound import files
+from omni2sound import staging as locks
 from omni2sound.errors import UserError
 from omni2sound.files import (
     atomic_folder,
     atomic_path,
     cache_dir,
-    remove_leftovers,
-    staging_of,
     write_text,
 )
+from omni2sound.generate.repair import repair
+from omni2sound.staging import alone_in, remove_leftovers, staging_of
 
 
 def test_a_file_appears_whole_and_alone(tmp_path: Path) -> None:
@@ -260,3 +261,115 @@ def test_an_error_of_writing_names_the_file(tmp_path: Path) -> None:
             raise error
         assert caught.value.filename == str(target)
         assert caught.value.strerror
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from omni2sound.files import atomic_folder
+before, target = Path.rename, Path(sys.argv[1])
+left = int(sys.argv[2])
+def rename(self, to):
+    global left
+    left -= 1
+    if left < 0:
+        os._exit(9)
+    return before(self, to)
+Path.rename = rename
+with atomic_folder(target, kind="model folder", marker="card") as staging:
+    (staging / "card").write_text("new")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use can't be renamed")
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_kill_while_a_folder_is_replaced_loses_neither(tmp_path: Path, renames: int) -> None:
+    target = tmp_path / "model"
+    for repaired in (True, False):
+        target.mkdir(exist_ok=True)
+        (target / "card").write_text("old")
+        command = [sys.executable, "-c", KILLED, str(target), str(renames)]
+        done = subprocess.run(command, check=False)
+        assert done.returncode == (9 if renames < 2 else 0)
+        if repaired:
+            list(repair([tmp_path]))
+        else:
+            with atomic_folder(target, kind="model folder", marker="card") as staging:
+                assert (target / "card").read_text() == ("old" if renames < 2 else "new")
+                (staging / "card").write_text("newer")
+        expected = "newer" if not repaired else "old" if renames < 2 else "new"
+        assert (target / "card").read_text() == expected
+        assert list(tmp_path.iterdir()) == [target]
+        assert list(target.iterdir()) == [target / "card"]
+
+
+def test_a_folder_that_cannot_get_its_name_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, before = tmp_path / "model", Path.rename
+    target.mkdir()
+    (target / "card").write_text("old")
+
+    def full(self: Path, to: Path) -> Path:
+        if self == staging_of(target):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return before(self, to)
+
+    monkeypatch.setattr(Path, "rename", full)
+    with (
+        pytest.raises(OSError, match="No space"),
+        atomic_folder(target, kind="model folder", marker="card") as staging,
+    ):
+        (staging / "card").write_text("new")
+    assert (target / "card").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_of_two_who_write_a_folder_the_second_is_told(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    with atomic_folder(target, kind="model folder", marker="card") as staging:
+        (staging / "card").write_text("first")
+        with (
+            pytest.raises(UserError, match="another process is writing it"),
+            atomic_folder(target, kind="model folder", marker="card"),
+        ):
+            pytest.fail("the block ran")
+    assert (target / "card").read_text() == "first"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks on folders")
+def test_without_locks_nobody_takes_over_what_may_be_alive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on some network file systems, where flock is refused."""
+
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(locks.fcntl, "flock", no_locks)
+    target = tmp_path / "a.wav"
+    with atomic_path(target, replace=False) as path:
+        path.write_bytes(b"minutes of work")
+        assert not remove_leftovers(target)
+        with pytest.raises(UserError, match="its disk has no locks"):
+            _write_nothing(target)
+        with atomic_path(tmp_path / "b.wav") as other, atomic_path(tmp_path / "b.wav") as second:
+            other.write_bytes(b"one")
+            second.write_bytes(b"two")
+        assert path.read_bytes() == b"minutes of work"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "b.wav"]
+    with alone_in(tmp_path):
+        pass
+
+
+def _write_nothing(target: Path) -> None:
+    with atomic_path(target, replace=False):
+        pytest.fail("the block ran")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks on folders")
+def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
+    with alone_in(tmp_path), pytest.raises(UserError, match="another process"), alone_in(tmp_path):
+        pytest.fail("the block ran")
+    with alone_in(tmp_path):
+        pass

@@ -476,3 +476,10 @@ def test_workers_import_plugins_before_their_first_job(tmp_path: Path, engine: s
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_path_that_workers_would_split_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / f"a{os.pathsep}b.py"
+    path.write_text("")
+    with pytest.raises(UserError, match="which separates plugins"):
+        load_plugins([str(path)])

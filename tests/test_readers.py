@@ -17,20 +17,25 @@ from hypothesis import strategies as st
 
 from benchmarks.robustness.odd_contents import BY_KIND, COMMON
 from benchmarks.robustness.odd_files import run_reader
-from benchmarks.robustness.odd_readers import READERS, Reader
+from benchmarks.robustness.odd_more import ALL
+from benchmarks.robustness.odd_readers import Reader
 from omni2sound import readers
 from omni2sound.errors import ConfigError, UserError
+from omni2sound.files import file_sha256
 from omni2sound.readers import (
     MAX_DEPTH,
+    byte_lines,
     check_regular,
     interpreting,
     loads,
-    open_parquet,
+    open_regular,
     open_tensors,
+    parquet_rows,
     parse_toml,
     read_json,
     read_text,
     sqlite_file,
+    text_lines,
 )
 
 _PLAIN = st.recursive(
@@ -100,9 +105,14 @@ def test_what_is_no_regular_file_is_refused_at_once(
     for read in (check_regular, read_text, read_json):
         with pytest.raises(ConfigError, match="expected a regular file, got a"):
             read(path)
-    for opened in (open_tensors(path), open_parquet(path)):
-        with pytest.raises(ConfigError, match="expected a regular file"), opened:
-            pytest.fail("it was opened")
+    with pytest.raises(ConfigError, match="expected a regular file"), open_tensors(path):
+        pytest.fail("it was opened")
+    for reads in (parquet_rows, byte_lines, text_lines):
+        with pytest.raises(ConfigError, match="expected a regular file"):
+            list(reads(path))
+    for read in (file_sha256, open_regular):
+        with pytest.raises(ConfigError, match="expected a regular file"):
+            read(path)
 
 
 def test_sizes_have_a_limit(tmp_path: Path) -> None:
@@ -146,14 +156,14 @@ def test_there_are_forty_contents_of_a_document() -> None:
     assert len(COMMON | BY_KIND["json"]) >= 37
 
 
-@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+@pytest.mark.parametrize("reader", ALL, ids=lambda reader: reader.name)
 def test_odd_files_are_read_or_refused_in_one_line(reader: Reader, tmp_path: Path) -> None:
     _, violations = run_reader(reader, tmp_path / "files", count=6, seed=1)
     assert not violations
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.name)
+@pytest.mark.parametrize("reader", ALL, ids=lambda reader: reader.name)
 def test_forty_odd_files_and_forty_changed_ones(reader: Reader, tmp_path: Path) -> None:
     _, violations = run_reader(reader, tmp_path / "files", count=80, seed=2)
     assert not violations
@@ -197,10 +207,48 @@ def test_a_parquet_file_claims_no_more_than_a_table_has(
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.table({"name": pa.array(["a"] * 10_000)}), path)
     monkeypatch.setattr(readers, "MAX_ROWS", 10_000)
-    with readers.open_parquet(path) as file:
-        assert file.metadata.num_rows == 10_000
-    for name, most in (("MAX_ROWS", 9_999), ("MAX_UNPACKED_BYTES", 10)):
+    assert list(parquet_rows(path)) == [{"name": "a"}] * 10_000
+    limits = {"MAX_ROWS": 9_999, "MAX_UNPACKED_BYTES": 10, "MAX_COLUMNS": 0, "MAX_BATCH_BYTES": 10}
+    for name, most in limits.items():
         with monkeypatch.context() as patch:
             patch.setattr(readers, name, most)
-            with pytest.raises(ConfigError, match="rows"), readers.open_parquet(path):
-                pytest.fail("it was opened")
+            with pytest.raises(ConfigError, match="rows"):
+                list(parquet_rows(path))
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_long_cell_that_is_repeated_is_not_unpacked(tmp_path: Path, nested: bool) -> None:
+    """In the file it is one entry of a dictionary and a run of rows."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path, cell = tmp_path / "rows.parquet", "x" * 1_000_000
+    values = pa.array([0] * 5000, pa.int32())
+    column: Any = pa.DictionaryArray.from_arrays(values, [cell])
+    if nested:
+        column = pa.ListArray.from_arrays(list(range(5001)), column)
+    pq.write_table(pa.table({"caption": column}), path)
+    assert path.stat().st_size < 2_000_000
+    with pytest.raises(ConfigError, match="rows take"):
+        list(parquet_rows(path))
+
+
+def test_memory_of_a_document_is_bounded_before_it_is_parsed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = json.dumps([{"name": "a dog barks, and another", "at": [1, 2.5]}] * 30_000)
+    assert len(loads(text)) == 30_000
+    for odd in ("{},", "[],", "0,", '"",'):
+        with pytest.raises(ValueError, match="MB of memory"):
+            loads(f"[{odd * (readers.MAX_PARSED_BYTES // 50 + 1)}0]")
+    monkeypatch.setattr(readers, "MAX_PARSED_BYTES", 2_000_000)
+    with pytest.raises(ValueError, match="MB of memory"):
+        loads(text)
+
+
+def test_a_line_has_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "MAX_LINE_BYTES", 5)
+    path = tmp_path / "a.jsonl"
+    path.write_text("12345\n1234\n")
+    with pytest.raises(ConfigError, match=r"a\.jsonl:1: longer than 5 bytes"):
+        list(text_lines(path))
+    path.write_text("1234\n12")
+    assert list(text_lines(path)) == ["1234\n", "12"]

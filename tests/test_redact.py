@@ -120,3 +120,23 @@ def test_whole_characters_can_be_written_and_nothing_else_changes(text: str) -> 
     whole.encode()
     if not any("\ud800" <= c <= "\udfff" for c in text):
         assert whole == text
+
+
+def test_a_long_text_is_looked_at_near_its_cut_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Megabytes of a reply are not gone through to show its first line; a key at the cut goes."""
+    redact.add_secret(KEY)
+    looked: list[int] = []
+    scrub = redact.scrub
+
+    def counted(text: str) -> str:
+        looked.append(len(text))
+        return scrub(text)
+
+    monkeypatch.setattr(redact, "scrub", counted)
+    for spell in (ENCODINGS["plain"], ENCODINGS["json in json"], ENCODINGS["percent twice"]):
+        shown = redact.shorten(f"{'a ' * 235}{spell(KEY)} {'b' * 4_000_000}", 500)
+        assert "sk-planted" not in shown
+        assert shown.startswith("a " * 235)
+        assert "[key]" in shown
+        assert shown.endswith("...")
+    assert max(looked) < 200_000

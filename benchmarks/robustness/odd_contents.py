@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 DEEP = 100_000
@@ -128,7 +130,42 @@ TENSORS: dict[str, bytes] = {
     + b'{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}'.ljust(64),
 }
 
+_COMMIT = b"0123456789abcdef0123456789abcdef01234567"
+NAMES: dict[str, bytes] = {
+    "a Hub id": b"org/name@" + _COMMIT,
+    "a Hub id without a revision": b"org/name",
+    "a Hub id with a branch": b"org/name@main",
+    "a Hub id with two dashes": b"a/b--c@" + _COMMIT,
+    "a Hub id that ends in .git": b"a/b.git@" + _COMMIT,
+    "a Hub id that ends in a dot": b"a/b.@" + _COMMIT,
+    "a Hub id with dots": b"a/..@" + _COMMIT,
+    "a Hub id of 300 letters": b"a/" + b"b" * 300 + b"@" + _COMMIT,
+    "a Hub id with another script": "\u00e4/\u4e16@".encode() + _COMMIT,
+    "an address": b"https://127.0.0.1:9/org/name",
+    "an address with a query": b"http://127.0.0.1:9/a?b=c#d",
+    "an address of a Hub model": b"https://127.0.0.1:9/org/name/tree/main",
+    "an address without a host": b"http://",
+    "a broken address": b"http://[::1",
+    "a file address": b"file:///dev/zero",
+    "another scheme": b"hf://org/name@" + _COMMIT,
+    "a concatenation": b"concat:a.mp4|b.mp4",
+    "a pipe of FFmpeg": b"pipe:0",
+    "a playlist": b"hls+http://127.0.0.1:9/a.m3u8",
+    "a device": b"/dev/zero",
+    "the terminal": b"/dev/stdin",
+    "a folder": b".",
+    "a folder above": b"../..",
+    "the home folder": b"~",
+    "a drive": b"C:\\models\\a",
+    "a name in a share": b"\\\\server\\share",
+    "blanks": b"   ",
+    "an option": b"--help-me",
+    "a long name": b"x" * 5000,
+    "control characters": b"a\x1b[2Jb",
+}
+
 BY_KIND: dict[str, dict[str, bytes]] = {
+    "name": NAMES,
     "json": JSON,
     "jsonl": JSON,
     "toml": TOML,
@@ -139,12 +176,34 @@ BY_KIND: dict[str, dict[str, bytes]] = {
     "arrow": {"magic at both ends": b"ARROW1\0\0" + bytes(16) + b"ARROW1"},
     "pickle": {},
     "binary": {},
+    "media": {},
 }
 
 
 def fixed(kind: str) -> dict[str, bytes]:
-    """Contents that do not depend on the valid file."""
-    return COMMON | BY_KIND[kind]
+    """Contents that do not depend on the valid file; a name is an argument, not a file."""
+    return NAMES if kind == "name" else COMMON | BY_KIND[kind]
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+
+
+def _device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def _loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+ODD_FILES: dict[str, Callable[[Path], None]] = {
+    "a pipe": os.mkfifo,
+    "a device": _device,
+    "a folder": _folder,
+    "a link to itself": _loop,
+}
+"""What is no regular file, by name; whoever waits for it waits for ever."""
 
 
 def changed(valid: bytes, kind: str, rng: random.Random) -> Iterator[tuple[str, bytes]]:
@@ -153,7 +212,7 @@ def changed(valid: bytes, kind: str, rng: random.Random) -> Iterator[tuple[str, 
         way = rng.random()
         if kind in ("json", "jsonl") and way < 0.7 and valid.strip():
             yield _other_value(valid, kind, rng)
-        elif way < 0.85 or kind in ("parquet", "arrow", "pickle", "binary"):
+        elif way < 0.85 or kind in ("parquet", "arrow", "pickle", "binary", "media"):
             at = rng.randrange(len(valid) + 1)
             yield f"cut after {at} bytes", valid[:at]
         else:

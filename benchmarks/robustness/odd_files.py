@@ -3,15 +3,17 @@
     python -m benchmarks.robustness.odd_files [--count 2000] [--seed 0] [--only NAME] [--show N]
     python -m benchmarks.robustness.odd_files --minutes 10
 
-`odd_readers` lists the readers, `odd_contents` makes the contents: those of the file's kind, and
-changes of a valid file. Printed per reader: files read, refused, tracebacks, refusals
-of several lines, hangs (more than 60 s); then the first violations. Exit code 1 if there is one.
+`odd_readers` and `odd_more` list the readers, `odd_contents` makes the contents: those of the
+file's kind, and changes of a valid file; or a pipe, a device or a folder is in its place. Printed
+per reader: files read, refused, tracebacks, refusals of several lines, hangs (more than 60 s); then
+the first violations. Exit code 1 if there is one.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import io
 import itertools
 import logging
@@ -24,11 +26,12 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from benchmarks.robustness.odd_contents import changed, fixed
-from benchmarks.robustness.odd_readers import READERS, Reader, call_command
+from benchmarks.robustness.odd_contents import ODD_FILES, changed, fixed
+from benchmarks.robustness.odd_more import ALL
+from benchmarks.robustness.odd_readers import Reader, call_command
 
 LIMIT_S = 60
 OUTCOMES = ("read", "refused", "traceback", "not one line", "hang")
@@ -42,15 +45,32 @@ def _stop(signum: int, frame: object) -> None:
     raise TooLong
 
 
-def cases(reader: Reader, valid: bytes, count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """`count` contents for a reader: the fixed ones, then changes of the valid file."""
+Make = Callable[[Path], object]
+
+
+def cases(reader: Reader, valid: bytes, count: int, seed: int) -> Iterator[tuple[str, Make]]:
+    """`count` odd files for a reader: one that is no file, fixed contents, changes of a valid one.
+
+    Yields:
+        Its name, and what makes it.
+    """
     rng = random.Random(f"{seed} {reader.name}")
-    other = changed(valid, reader.kind, rng)
-    left = list(fixed(reader.kind).items())
+    other = _written(changed(valid, reader.kind, rng))
+    if reader.kind == "name":  # the file holds an argument
+        left = list(_written(fixed(reader.kind).items()))
+        rng.shuffle(left)
+        return itertools.islice(itertools.cycle(left), min(count, len(left)))
+    left = [*_written(fixed(reader.kind).items()), *ODD_FILES.items()]
     rng.shuffle(left)
+    left.insert(0, rng.choice(list(ODD_FILES.items())))
     # Every second file is a change of a valid one, while there are fixed contents.
     pairs = ((content, next(other)) for content in left)
     return itertools.islice(itertools.chain(itertools.chain.from_iterable(pairs), other), count)
+
+
+def _written(contents: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, Make]]:
+    for name, content in contents:
+        yield name, functools.partial(Path.write_bytes, data=content)
 
 
 def outcome_of(reader: Reader, folder: Path) -> tuple[str, str]:
@@ -68,6 +88,8 @@ def outcome_of(reader: Reader, folder: Path) -> tuple[str, str]:
             else:
                 try:
                     reader.read(folder)
+                except SystemExit as end:
+                    code = int(end.code or 0)
                 except (Omni2SoundError, OSError) as error:
                     code, _ = 2, said.write(f"{error}\n")
     except TooLong:
@@ -101,10 +123,11 @@ def run_reader(
     valid = target.read_bytes() if target.is_file() else b"a\tb\n"
     counts: Counter[str] = Counter()
     violations = []
-    for name, content in cases(reader, valid, count, seed):
+    for name, make in cases(reader, valid, count, seed):
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(pristine, work)
-        (work / reader.target).write_bytes(content)
+        (work / reader.target).unlink(missing_ok=True)
+        make(work / reader.target)
         outcome, said = outcome_of(reader, work)
         counts[outcome] += 1
         if outcome not in ("read", "refused"):
@@ -140,7 +163,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help="part of a reader's name")
     parser.add_argument("--show", type=int, default=30, help="violations to print")
     args = parser.parse_args()
-    readers = [reader for reader in READERS if args.only in reader.name]
+    readers = [reader for reader in ALL if args.only in reader.name]
     if args.minutes is not None:
         return _go_on(readers, args.minutes, args.show)
     each = -(-args.count // len(readers))

@@ -89,9 +89,10 @@ def load_changed_weights(folder: Path) -> None:
 
     card = folder / "model" / "card.json"
     data = json.loads(card.read_text())
-    found = hashlib.sha256((folder / "model" / "dit.safetensors").read_bytes()).hexdigest()
-    data["files"]["dit"] = found
-    card.write_text(json.dumps(data))
+    weights = folder / "model" / "dit.safetensors"
+    if weights.is_file():  # nobody vouches for a pipe
+        data["files"]["dit"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+        card.write_text(json.dumps(data))
     load_model(folder)
 
 
@@ -404,6 +405,8 @@ def open_track(folder: Path) -> None:
 
     header = folder / "track" / "track.json"
     for name, key in (("clips.jsonl", "clips_sha256"), ("digests.jsonl", "media_sha256")):
+        if not (header.is_file() and (folder / "track" / name).is_file()):
+            continue
         try:
             data = json.loads(header.read_text())
             content = (folder / "track" / name).read_text()

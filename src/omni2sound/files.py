@@ -10,22 +10,16 @@ import errno
 import hashlib
 import json
 import os
-import secrets
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from omni2sound.errors import UserError
+from omni2sound.errors import ConfigError, UserError
+from omni2sound.readers import MAX_ROWS, open_regular
 from omni2sound.redact import scrub
-
-if sys.platform != "win32":
-    import fcntl
-
-_MAX_NAME_BYTES = 80
-_NO_LOCK = -1
+from omni2sound.staging import put_aside, staged, unmark
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +29,12 @@ def split_lines(text: str) -> list[str]:
     """Split a text of JSON Lines at LF alone; empty lines are left out.
 
     `str.splitlines` also splits at U+2028, U+0085 or a form feed, which a caption may hold.
+
+    Raises:
+        ConfigError: There are more than `readers.MAX_ROWS`.
     """
+    if text.count("\n") > MAX_ROWS:
+        raise ConfigError(f"more than {MAX_ROWS} lines; expected a shorter file")
     return [line for line in text.split("\n") if line]
 
 
@@ -102,7 +101,7 @@ def atomic_path(
     target = Path(target)
     if not target.parent.is_dir():
         raise UserError(f"{target}: folder {target.parent} does not exist; create it first")
-    with _staging(target, alone=alone or not replace) as folder:
+    with staged(target, alone=alone or not replace) as folder:
         if not replace and target.exists():
             raise _exists(target)
         temporary = folder / target.name
@@ -114,98 +113,6 @@ def atomic_path(
             else:
                 _rename_to_new(temporary, target)
     flush_to_disk(target.parent)
-
-
-def remove_leftovers(target: Path) -> bool:
-    """Remove what a killed process left of writing `target`; return whether there was something."""
-    return remove_staging(staging_of(target))
-
-
-def remove_staging(folder: Path) -> bool:
-    """Remove a folder of `staging_of`, unless a process that is alive writes in it."""
-    if not folder.is_dir() or (lock := _claim(folder)) is None:
-        return False
-    shutil.rmtree(folder, ignore_errors=True)
-    _release(lock)
-    return True
-
-
-def staging_of(target: Path) -> Path:
-    """Return the hidden folder in which `target` is written; its name ends in ".part"."""
-    name = os.fsencode(target.name)
-    if len(name) > _MAX_NAME_BYTES:  # names are limited in bytes
-        name = name[:_MAX_NAME_BYTES] + b"-" + hashlib.sha256(name).hexdigest()[:12].encode()
-    return target.with_name(f".{name.decode(errors='ignore')}.part")
-
-
-@contextmanager
-def _staging(target: Path, *, alone: bool) -> Iterator[Path]:
-    """Yield an empty hidden folder beside `target`, claimed by this process and removed after."""
-    folder = staging_of(target)
-    try:
-        lock = _claim(folder)
-        if lock is None:
-            if alone:
-                raise UserError(
-                    f"{target.name}: another process is writing it; choose another name"
-                )
-            folder = folder.with_name(f".{secrets.token_hex(6)}{folder.name}")
-            lock = _claim(folder)
-    except OSError as error:  # of the target, whose name the caller knows
-        raise type(error)(error.errno, error.strerror, str(target)) from None
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if lock is not None:
-            _release(lock)
-
-
-def _claim(folder: Path) -> int | None:
-    """Make `folder`, or take it over from a process that died, and empty it.
-
-    The claim is a lock on the folder, which the system releases however a process ends.
-
-    Returns:
-        What `_release` takes; None if a live process has it.
-    """
-    if sys.platform == "win32":  # no locks on folders: a file that is open can't be removed
-        shutil.rmtree(folder, ignore_errors=True)
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            return None
-        return _NO_LOCK
-    while True:
-        with suppress(FileExistsError):
-            folder.mkdir()
-        try:
-            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        except FileNotFoundError:  # its last owner has just removed it
-            continue
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(lock), folder.stat()):
-                break
-        except FileNotFoundError:
-            pass
-        except BlockingIOError:
-            os.close(lock)
-            return None
-        except OSError:  # a file system without locks
-            break
-        os.close(lock)
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-    return lock
-
-
-def _release(lock: int) -> None:
-    if lock != _NO_LOCK:
-        os.close(lock)
 
 
 def _rename_to_new(path: Path, target: Path) -> None:
@@ -276,8 +183,13 @@ def as_path(value: object, field: str) -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes."""
-    with path.open("rb") as file:
+    """SHA-256 (hex) of a regular file's bytes.
+
+    Raises:
+        FileNotFoundError: There is none.
+        ConfigError: It is a pipe, a device or a folder.
+    """
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -302,29 +214,25 @@ def atomic_folder(target: Path, *, kind: str, marker: str | None = None) -> Iter
         marker: File that every folder of this kind holds. None: an existing one must be empty.
 
     Raises:
-        UserError: `target` exists and may not be replaced.
+        UserError: `target` exists and may not be replaced, or another process is writing it.
     """
     target = target.resolve()  # a link goes on pointing to the folder
     _check_replaceable(target, marker, kind)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _staging(target, alone=False) as staging:  # beside the target: relative paths stay true
+    # Beside the target: relative paths stay true.
+    with staged(target, alone=True, marked=True) as staging:
+        _check_replaceable(target, marker, kind)  # an old one may be back
         with writing(target):
             yield staging
         for path in staging.rglob("*"):
             flush_to_disk(path)
         staging.chmod(0o755)
         _check_replaceable(target, marker, kind)  # somebody else may have written it meanwhile
-        if not target.exists():
-            staging.rename(target)
-        elif not any(target.iterdir()):
+        if target.exists() and not any(target.iterdir()):
             target.rmdir()
+        with put_aside(target):
+            unmark(staging)
             staging.rename(target)
-        else:
-            # The old folder is deleted only after the new one has its name.
-            old = target.with_name(f".{target.name}.{secrets.token_hex(6)}.old")
-            target.rename(old)
-            staging.rename(target)
-            shutil.rmtree(old)
     flush_to_disk(target.parent)
 
 

@@ -120,6 +120,11 @@ def load_plugins(plugins: Iterable[str] = ()) -> None:
     named = [p for p in os.environ.get(PLUGINS_VARIABLE, "").split(os.pathsep) if p]
     named_paths, given = ([_absolute(p) for p in group] for group in (named, plugins))
     paths = [*named_paths, *given]
+    if split := [p for p in given if os.pathsep in p]:
+        raise UserError(
+            f"plugin {split[0]!r}: expected a path without {os.pathsep!r}, which separates plugins "
+            f"in {PLUGINS_VARIABLE}; move the file"
+        )
     failed: dict[str, BaseException] = {}
     for plugin in dict.fromkeys(paths):
         if plugin in _imported:

@@ -11,12 +11,15 @@ waits for ever for a pipe. Whoever reads a file that the package did not bring d
 from __future__ import annotations
 
 import json
+import os
 import stat
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
+from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from omni2sound.errors import ConfigError, Omni2SoundError, UserError
 
@@ -27,14 +30,25 @@ if TYPE_CHECKING:
 MAX_DEPTH = 64
 """Objects and lists inside each other; our own files have at most ten."""
 MAX_TEXT_BYTES = 2**26
-"""One document, or one line of JSON Lines."""
+"""One document."""
+MAX_LINE_BYTES = 2**24
+MAX_TOML_BYTES = 2**20
+"""Settings that people write; parsing takes a second for each megabyte."""
+MAX_PARSED_BYTES = 2**29
+"""Memory of the values of a JSON document, as estimated from its punctuation."""
 MAX_ROWS = 5_000_000
+MAX_COLUMNS = 1000
 MAX_UNPACKED_BYTES = 2**29
-"""Of a Parquet file, whose repeated cells take next to no room: more than AudioSet has."""
+"""Of the columns of a Parquet file as they are encoded: more than AudioSet has."""
+MAX_BATCH_BYTES = 2**26
+"""Of `_BATCH_ROWS` rows, decoded; a cell that is repeated takes next to no room in the file."""
 MAX_TABLE_BYTES = 2**31
 """A table that is read as a whole; the largest published one has 250 MB."""
 _MAX_DIGITS = 19
 """Of a whole number: 64 bits."""
+_BATCH_ROWS = 256
+_BYTES_OF = {"{": 240, "[": 64, ":": 100, ",": 50}
+"""What CPython takes for an object, a list, a pair and an item, about, beside its characters."""
 
 _KINDS = (
     (stat.S_ISFIFO, "a pipe"),
@@ -52,17 +66,39 @@ def check_regular(path: Path) -> None:
         FileNotFoundError: There is nothing.
         ConfigError: It is something else.
     """
-    mode = _stat(path).st_mode
+    try:
+        mode = path.stat().st_mode
+    except ValueError:  # a zero byte in the name
+        raise ConfigError(f"{str(path)!r}: not a file name") from None
+    _check_mode(path, mode)
+
+
+def _check_mode(path: Path, mode: int) -> None:
     if not stat.S_ISREG(mode):
         kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "something else")
         raise ConfigError(f"{path}: expected a regular file, got {kind}; give a file")
 
 
-def _stat(path: Path) -> Any:
-    try:
-        return path.stat()
-    except ValueError:  # a zero byte in the name
-        raise ConfigError(f"{str(path)!r}: not a file name") from None
+def open_regular(path: Path) -> BufferedReader:
+    """Open a regular file for reading bytes, without waiting for one that is none.
+
+    Raises:
+        FileNotFoundError: There is nothing.
+        ConfigError: It is something else.
+    """
+    check_regular(path)
+
+    def opener(name: str, flags: int) -> int:
+        # It may have become a pipe since.
+        descriptor = os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+        try:
+            _check_mode(path, os.fstat(descriptor).st_mode)
+        except ConfigError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    return open(path, "rb", opener=opener)
 
 
 def read_bytes(path: Path, *, max_bytes: int = MAX_TABLE_BYTES) -> bytes:
@@ -72,8 +108,7 @@ def read_bytes(path: Path, *, max_bytes: int = MAX_TABLE_BYTES) -> bytes:
         FileNotFoundError: There is none.
         ConfigError: It is no regular file, or too large.
     """
-    check_regular(path)
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise ConfigError(f"{path}: larger than {max_bytes:,} bytes; expected a smaller file")
@@ -96,19 +131,39 @@ def read_text(path: Path, *, max_bytes: int = MAX_TEXT_BYTES, encoding: str = "u
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-@contextmanager
-def open_lines(path: Path, *, encoding: str = "utf-8", errors: str = "strict") -> Iterator[TextIO]:
-    """Open a regular text file whose lines end in LF.
+def byte_lines(path: Path) -> Iterator[bytes]:
+    """Yield the lines of a regular file, with their ends (LF).
 
     Raises:
-        ConfigError: It is no regular file, or (at the line that is read) not UTF-8.
+        FileNotFoundError: There is none.
+        ConfigError: It is no regular file, or a line is longer than `MAX_LINE_BYTES`.
     """
-    check_regular(path)
-    try:
-        with path.open(encoding=encoding, errors=errors, newline="\n") as file:
-            yield file
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from None
+    with open_regular(path) as file:
+        for number in count(1):
+            line = file.readline(MAX_LINE_BYTES + 1)
+            if not line:
+                return
+            if len(line) > MAX_LINE_BYTES:
+                raise ConfigError(
+                    f"{path}:{number}: longer than {MAX_LINE_BYTES:,} bytes; expected shorter lines"
+                )
+            yield line
+
+
+def text_lines(path: Path, *, encoding: str = "utf-8", errors: str = "strict") -> Iterator[str]:
+    """Yield the lines of a regular text file, with their ends (LF).
+
+    Raises:
+        FileNotFoundError: There is none.
+        ConfigError: It is no regular file, not UTF-8, or a line is longer than `MAX_LINE_BYTES`.
+    """
+    for number, line in enumerate(byte_lines(path), start=1):
+        try:
+            yield line.decode(encoding if number == 1 else "utf-8", errors)
+        except UnicodeDecodeError as error:
+            raise ConfigError(
+                f"{path}:{number}: not UTF-8 text ({error.reason}); save it as UTF-8"
+            ) from None
 
 
 def _whole(digits: str) -> int:
@@ -140,9 +195,13 @@ def loads(text: str, *, not_finite: bool = False) -> Any:
         not_finite: Whether NaN and Infinity are accepted, as in scores of an empty set.
 
     Raises:
-        ValueError: It is not JSON, is nested more than `MAX_DEPTH` deep, or holds a number beyond
-            64 bits or half of a character.
+        ValueError: It is not JSON, is nested more than `MAX_DEPTH` deep, holds a number beyond
+            64 bits or half of a character, or would take more than `MAX_PARSED_BYTES`.
     """
+    if len(text) > 2**20:
+        num_bytes = len(text) + sum(size * text.count(mark) for mark, size in _BYTES_OF.items())
+        if num_bytes > MAX_PARSED_BYTES:
+            raise ValueError(f"its values would take {num_bytes / 1e6:.0f} MB of memory")
     try:
         data = (_OF_OURS if not_finite else _DECODER).decode(text)
     except RecursionError:
@@ -217,6 +276,16 @@ def as_object(data: Any, where: object) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: expected an object, got {repr(data)[:80]}")
     return data
+
+
+def read_toml(path: Path, *, parse_float: Callable[[str], Any] = float) -> dict[str, Any]:
+    """Read a TOML document of at most `MAX_TOML_BYTES`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ConfigError: It is no such document.
+    """
+    return parse_toml(read_text(path, max_bytes=MAX_TOML_BYTES), path, parse_float=parse_float)
 
 
 def parse_toml(
@@ -314,26 +383,76 @@ def arrow_file(path: Path, kind: str) -> Iterator[None]:
         raise ConfigError(f"{path}: not {kind} ({reason})") from None
 
 
-@contextmanager
-def open_parquet(path: Path) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file.
+def parquet_rows(path: Path, *, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a Parquet file.
+
+    Texts stay in dictionaries until their length is known: one cell may stand for millions.
+
+    Args:
+        path: The file.
+        columns: Columns to read, of those that it has. Default: all.
 
     Raises:
         FileNotFoundError: There is none.
-        ConfigError: It is no such file, is damaged, or claims more than `MAX_ROWS` or
-            `MAX_UNPACKED_BYTES`.
+        ConfigError: It is no such file, is damaged, or claims more than `MAX_ROWS`, `MAX_COLUMNS`
+            or `MAX_UNPACKED_BYTES`, or `_BATCH_ROWS` of its rows take more than `MAX_BATCH_BYTES`.
     """
     import pyarrow.parquet as pq
 
-    with arrow_file(path, "a Parquet file"), pq.ParquetFile(path) as file:
-        claims = file.metadata
-        num_bytes = sum(claims.row_group(k).total_byte_size for k in range(claims.num_row_groups))
-        if not 0 <= claims.num_rows <= MAX_ROWS or not 0 <= num_bytes <= MAX_UNPACKED_BYTES:
-            raise ConfigError(
-                f"{path}: {claims.num_rows} rows of {num_bytes} bytes; expected at most "
-                f"{MAX_ROWS} rows of {MAX_UNPACKED_BYTES} bytes: split it"
-            )
-        yield file
+    with arrow_file(path, "a Parquet file"):
+        with pq.ParquetFile(path) as file:
+            _check_parquet(path, file)
+            leaves = [file.schema.column(k) for k in range(len(file.schema))]
+            texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+            names = file.schema_arrow.names
+        wanted = names if columns is None else [name for name in columns if name in names]
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
+            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted):
+                if (num_bytes := _decoded_bytes(batch)) > MAX_BATCH_BYTES:
+                    raise ConfigError(
+                        f"{path}: {batch.num_rows} rows take {num_bytes} bytes; expected at most "
+                        f"{MAX_BATCH_BYTES}: shorten its cells"
+                    )
+                yield from batch.to_pylist()
+
+
+def _check_parquet(path: Path, file: pq.ParquetFile) -> None:
+    claims = file.metadata
+    groups = [claims.row_group(k) for k in range(claims.num_row_groups)]
+    num_bytes = sum(group.total_byte_size for group in groups)
+    chunks = (group.column(k) for group in groups for k in range(group.num_columns))
+    num_values = sum(chunk.num_values for chunk in chunks)
+    if not (
+        0 <= claims.num_rows <= MAX_ROWS
+        and 0 <= num_bytes <= MAX_UNPACKED_BYTES
+        and 0 <= claims.num_columns <= MAX_COLUMNS
+        and 0 <= num_values <= MAX_ROWS * 10
+    ):
+        raise ConfigError(
+            f"{path}: {claims.num_rows} rows, {claims.num_columns} columns, {num_values} values, "
+            f"{num_bytes} bytes; expected at most {MAX_ROWS} rows, {MAX_COLUMNS} columns, "
+            f"{MAX_ROWS * 10} values and {MAX_UNPACKED_BYTES} bytes: split it"
+        )
+
+
+def _decoded_bytes(batch: Any) -> int:
+    """Return the bytes that a batch takes once each cell has a text of its own."""
+    return sum(_array_bytes(column) for column in batch.columns)
+
+
+def _array_bytes(array: Any) -> int:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        lengths = pc.take(pc.binary_length(array.dictionary), array.indices)
+        return (pc.sum(lengths).as_py() or 0) + 50 * len(array)
+    if pa.types.is_struct(kind):
+        return sum(_array_bytes(array.field(k)) for k in range(kind.num_fields))
+    if pa.types.is_map(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _array_bytes(array.flatten()) + 100 * len(array)
+    return int(array.nbytes) + 32 * len(array)
 
 
 @contextmanager

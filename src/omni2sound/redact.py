@@ -27,6 +27,8 @@ _RUN = 12
 """No run of a key as long as this survives."""
 _WINDOW, _STEP = 8, 5
 """Any run of `_RUN` characters holds a window of `_WINDOW` that starts at a multiple of `_STEP`."""
+_BEYOND = 2**17
+"""Characters behind a cut that are looked at, too: more than an escaped key has."""
 _ROUNDS = 4
 """Depth of escapes within escapes."""
 
@@ -124,9 +126,12 @@ def scrub(text: str) -> str:
 
 
 def shorten(text: str, most: int) -> str:
-    """Return the first `most` characters of a text, scrubbed before it is cut."""
-    text = scrub(text)
-    return text if len(text) <= most else text[:most] + "..."
+    """Return the first `most` characters of a text, scrubbed before it is cut.
+
+    Of a long text only the part is scrubbed in which what is shown begins and ends.
+    """
+    shown = scrub(text[: most + _BEYOND])
+    return shown if len(shown) <= most and len(text) <= most + _BEYOND else shown[:most] + "..."
 
 
 def printable(text: str) -> str:

@@ -11,6 +11,8 @@ fall-back from "cuda" to the CPU would be noticed an hour later.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from omni2sound.errors import UserError
@@ -115,6 +117,30 @@ def set_num_threads(num_threads: int | None) -> int:
             raise UserError(f"expected 1 or more, got {num_threads}", field="num_threads")
         torch.set_num_threads(num_threads)
     return torch.get_num_threads()
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch's operations in the block run on one thread each."""
+    before = set_num_threads(None)
+    set_num_threads(1)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
+
+
+def choose_deterministic(device: str, dtype: str) -> tuple[str, str]:
+    """Choose device and precision of a computation that rounds the same way each time.
+
+    Raises:
+        UserError: Others are asked for.
+    """
+    if device not in ("auto", "cpu"):
+        raise UserError(f"`deterministic` computes on the cpu, got {device!r}", field="device")
+    if dtype not in ("auto", "float32"):
+        raise UserError(f"`deterministic` computes in float32, got {dtype!r}", field="dtype")
+    return "cpu", "float32"
 
 
 class LoadedHere:

@@ -127,7 +127,6 @@ def _from_hub(repository: str, revision: str | None) -> Path:
             field="model",
         )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         folder = snapshot_download(
@@ -136,10 +135,12 @@ def _from_hub(repository: str, revision: str | None) -> Path:
             cache_dir=cache_dir() / "hub",
             allow_patterns=["*.json", "*.safetensors", "*.tsv", "*.md"],
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # of the Hub's library and its HTTP library, whatever they are
+        # A network that asks to log in answers with a web page where JSON is expected.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise MissingPartError(
-            f"could not fetch {repository}@{revision} from the Hub: {reason}"
+            f"could not fetch {repository[:100]}@{revision} from the Hub: {reason[:200]}; check "
+            "name and network, or give a model folder"
         ) from None
     return Path(folder)
 

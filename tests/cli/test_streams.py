@@ -67,6 +67,8 @@ def test_what_is_printed_is_scrubbed(monkeypatch: pytest.MonkeyPatch) -> None:
         logging.makeLogRecord({"msg": "sk%2Dplanted-0123456789-abcdef"})
     )
     assert behind.getvalue() == "key [key] \\x1b\n[key]\n"
+    stream.writelines(["sk-planted-0123456789-abcdef", "\x1b[2J\n"])
+    assert behind.getvalue().endswith("[key]\\x1b[2J\n")
 
 
 def test_halves_of_characters_can_be_printed() -> None:

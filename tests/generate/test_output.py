@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from pathlib import Path
@@ -9,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from omni2sound import Omni2SoundPipeline
+from omni2sound import Omni2SoundPipeline, files
 from omni2sound.cli.main import app
 from omni2sound.errors import UserError
-from omni2sound.files import staging_of
 from omni2sound.generate import output
 from omni2sound.generate.batch import Batch
 from omni2sound.generate.load import PipelineOptions
 from omni2sound.generate.output import is_whole, read_sidecar
 from omni2sound.media.info import probe
+from omni2sound.staging import staging_of
 from tests.build import tiny_model_folder, video_with_square
 from tests.media.films import Sound, tone, write_film
 
@@ -245,3 +246,41 @@ def test_low_memory_gives_a_batch_the_precision_of_one_request(model: Path) -> N
     assert PipelineOptions(low_memory=True, dtype="float32").dtype == "float32"
     low = Omni2SoundPipeline.from_pretrained(model, device="cpu", low_memory=True)
     assert low.dtype_name == "bfloat16"
+
+
+def test_an_interrupt_after_the_last_rename_leaves_a_whole_pair(
+    pipeline: Omni2SoundPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1)
+    target, flush = tmp_path / "a.wav", files.flush_to_disk
+
+    def interrupted(path: Path) -> None:
+        if path == tmp_path and target.exists():
+            raise KeyboardInterrupt
+        flush(path)
+
+    monkeypatch.setattr(files, "flush_to_disk", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        result.save(target)
+    made = read_sidecar(target)
+    assert made is not None
+    assert is_whole(target, made)
+
+
+def test_an_overwriting_that_fails_leaves_the_pair_before(
+    pipeline: Omni2SoundPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, replace = tmp_path / "a.wav", Path.replace
+    pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1).save(target)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(self: Path, to: Path) -> Path:
+        if to == target:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return replace(self, to)
+
+    monkeypatch.setattr(Path, "replace", full)
+    other = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1, seed=1)
+    with pytest.raises(OSError, match="No space"):
+        other.save(target, overwrite=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

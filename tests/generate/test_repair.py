@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 
 from omni2sound.cli.main import app
 from omni2sound.errors import UserError
-from omni2sound.files import atomic_path, staging_of
+from omni2sound.files import atomic_path
 from omni2sound.generate.output import sidecar
 from omni2sound.generate.repair import repair
 from omni2sound.llm import CallStore
+from omni2sound.staging import staging_of
 
 DIES = """
 import os, sys
@@ -32,6 +33,7 @@ with atomic_path(target) as path, atomic_path(path) as inner:
 ASKS = """
 import os, sys
 from omni2sound.llm import CallStore
+from omni2sound.staging import staging_of
 store = CallStore.open(sys.argv[1])
 os._exit(9)
 """
@@ -120,3 +122,32 @@ def test_folders_need_repair_and_have_to_be_there(tmp_path: Path) -> None:
     refused = CliRunner().invoke(app, ["doctor", str(tmp_path)])
     assert isinstance(refused.exception, UserError)
     assert "for --repair" in str(refused.exception)
+
+
+FOLDER = """
+import os, sys
+from pathlib import Path
+from omni2sound.files import atomic_folder
+with atomic_folder(Path(sys.argv[1]), kind="model folder", marker="card") as staging:
+    (staging / "half.safetensors").write_bytes(bytes(1000))
+    os._exit(9)
+"""
+
+
+def test_a_half_written_folder_is_a_leftover(tmp_path: Path) -> None:
+    _die(FOLDER, tmp_path / "model")
+    (found,) = repair([tmp_path])
+    assert found.path == staging_of(tmp_path / "model")
+    assert found.num_bytes == 1000
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_output_that_is_being_made_is_left_alone(tmp_path: Path) -> None:
+    output = tmp_path / "a.wav"
+    _sidecar_of(output)
+    output.write_bytes(b"")
+    with atomic_path(output, alone=True) as path:
+        path.write_bytes(b"abc")
+        assert list(repair([tmp_path])) == []
+    assert output.read_bytes() == b"abc"
+    assert sidecar(output).exists()

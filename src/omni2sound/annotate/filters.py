@@ -19,7 +19,7 @@ from pathlib import Path
 from omni2sound.annotate.records import Caption, Decision, Fit
 from omni2sound.config import from_json
 from omni2sound.errors import UserError
-from omni2sound.readers import as_object, parse_toml, read_text
+from omni2sound.readers import as_object, read_toml
 
 RULES_VERSION = 2
 """Incremented when the same scores and thresholds lead to other decisions."""
@@ -62,7 +62,7 @@ class Thresholds:
             UserError: The scorer has no row, or the row is wrong.
         """
         source = file or resources.files(__package__) / "thresholds.toml"
-        rows = parse_toml(read_text(Path(str(source))), source)
+        rows = read_toml(Path(str(source)))
         if scorer not in rows:
             raise UserError(f"no thresholds for {scorer!r}; there are {sorted(rows)}")
         row = as_object(rows[scorer], f"{source}: {scorer}")

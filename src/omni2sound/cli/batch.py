@@ -16,6 +16,7 @@ import typer
 
 from omni2sound.cli.generate import show
 from omni2sound.cli.options import (
+    DeterministicOption,
     DtypeOption,
     EncodersOption,
     JsonOption,
@@ -56,6 +57,7 @@ def batch(
     low_memory: LowMemoryOption = False,
     encoders: EncodersOption = None,
     lora: LoraOption = None,
+    deterministic: DeterministicOption = False,
     keep_audio: KeepAudioOption = False,
     loudness_lufs: LoudnessOption = None,
     reencode: ReencodeOption = False,
@@ -83,6 +85,7 @@ def batch(
             encoders=encoders,
             low_memory=low_memory,
             lora=lora,
+            deterministic=deterministic,
         ),
         output=OutputOptions(
             keep_audio=keep_audio,

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from omni2sound.cli.options import (
+    DeterministicOption,
     DtypeOption,
     EncodersOption,
     JsonOption,
@@ -134,7 +135,9 @@ NoAmbienceOption = Annotated[
 SeedOption = Annotated[
     int | None,
     typer.Option(
-        metavar="N", help="Random seed; equal seeds give equal sounds. Default: a new one."
+        metavar="N",
+        help="Random seed; equal seeds give equal sounds on one machine, to the byte with "
+        "--deterministic or the same number of threads and precision. Default: a new one.",
     ),
 ]
 TakesOption = Annotated[
@@ -187,6 +190,7 @@ def generate(
     low_memory: LowMemoryOption = False,
     encoders: EncodersOption = None,
     lora: LoraOption = None,
+    deterministic: DeterministicOption = False,
     keep_audio: KeepAudioOption = False,
     loudness_lufs: LoudnessOption = None,
     reencode: ReencodeOption = False,
@@ -222,10 +226,7 @@ def generate(
         mono=mono,
     )
     options = OutputOptions(
-        keep_audio=keep_audio,
-        overwrite=overwrite,
-        loudness_lufs=loudness_lufs,
-        reencode=reencode,
+        keep_audio=keep_audio, overwrite=overwrite, loudness_lufs=loudness_lufs, reencode=reencode
     )
     outputs = plan_outputs(output, request, options)
     pipeline = PipelineOptions(
@@ -235,6 +236,7 @@ def generate(
         encoders=encoders,
         low_memory=low_memory,
         lora=lora,
+        deterministic=deterministic,
     ).load()
     told: set[str] = set()
     with progress_bar("generating") as report:

@@ -187,6 +187,9 @@ def main() -> NoReturn:
     except (Omni2SoundError, OSError) as error:
         print(f"omni2sound: {_one_line(error)}", file=sys.stderr)
         sys.exit(EXIT_BAD_INPUT)
+    except MemoryError:
+        print("omni2sound: not enough memory for this input; give a smaller one", file=sys.stderr)
+        sys.exit(EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         print("omni2sound: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)

@@ -59,6 +59,15 @@ LowMemoryOption = Annotated[
         help="Keep one component in memory at a time, in bfloat16 unless --dtype is given. Slower.",
     ),
 ]
+DeterministicOption = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic",
+        help="Compute on one thread of the CPU in float32: equal seeds then give equal bytes for "
+        "any number of threads, on one machine with the same versions. Slower. Default: equal "
+        "bytes only for the same number of threads and the same precision.",
+    ),
+]
 LoraOption = Annotated[
     Path | None, typer.Option(help="Folder of a LoRA adapter for the model. Default: none.")
 ]

@@ -15,6 +15,7 @@ import contextlib
 import errno
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -47,6 +48,11 @@ class GuardedStream:
         with self._failing():
             self.unguarded.write(printable(scrub(text)))
         return len(text)
+
+    def writelines(self, lines: Iterable[str]) -> None:
+        """Write texts as `write` does."""
+        for line in lines:
+            self.write(line)
 
     def flush(self) -> None:
         """Write what is held back."""

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from omni2sound.errors import UserError
-from omni2sound.readers import check_regular, loads, read_bytes
+from omni2sound.readers import byte_lines, loads, read_bytes
 
 csv.field_size_limit(2**24)  # descriptions of whole albums are longer than the default of 2**17
 
@@ -46,6 +46,8 @@ class Line:
 
 
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
+_MOST_TIMES = 20
+"""How often a file's characters are gone through in the search for ends of quoted cells."""
 _OPEN = "unexpected end of data"
 """What the strict CSV parser says of a cell whose quotes are still open."""
 
@@ -97,12 +99,14 @@ def _records(
     columns: Sequence[str] | None,
 ) -> Iterator[tuple[int, list[str]] | Problem]:
     """Split a file to records with the number of their first line, from 1."""
-    lines = _lines(path)
+    lines = _Lines(path)
     num_columns = None if columns is None else len(columns)
-    at = 0
-    while at < len(lines):
-        first, text = at, _decoded(lines[at], encodings)
-        at += 1
+    at = (0, 0)
+    most, parsed = len(lines.data) * _MOST_TIMES + 2**24, 0
+    while at[1] < len(lines.data):
+        first = at[0]
+        raw, at = lines.after(at)
+        text = _decoded(raw, encodings)
         if text is None:
             yield Problem(file=path.name, line=first + 1, reason=f"not {encodings[0][:5].upper()}")
             continue
@@ -110,15 +114,19 @@ def _records(
             continue
         cells, reason = _parse(text, strip)
         end = at
-        while cells is None and reason == _OPEN and end < len(lines):
-            following = _decoded(lines[end], encodings)
+        while cells is None and reason == _OPEN and end[1] < len(lines.data):
+            raw, after = lines.after(end)
+            following = _decoded(raw, encodings)
             if following is None:
                 break
+            parsed += len(text)
+            if parsed > most:
+                raise UserError(f"{path}:{first + 1}: a quote is never closed; expected CSV")
             if record_start is not None and record_start.match(following):
                 alone, _ = _parse(following, strip)
                 if alone is not None and num_columns in (None, len(alone)):
                     break
-            end += 1
+            end = after
             text += following
             if '"' in following:
                 cells, reason = _parse(text, strip)
@@ -131,12 +139,19 @@ def _records(
         yield first + 1, cells
 
 
-def _lines(path: Path) -> list[bytes]:
-    """Split the bytes of a file to lines with their ends."""
-    data = read_bytes(path)
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise UserError(f"{path}: is UTF-16 text; save it as UTF-8")
-    return [line for line in _LINE.findall(data) if line]
+class _Lines:
+    """Lines of a file with their ends, by place: number of the line, from 0, and byte."""
+
+    def __init__(self, path: Path) -> None:
+        self.data = read_bytes(path)
+        if self.data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise UserError(f"{path}: is UTF-16 text; save it as UTF-8")
+
+    def after(self, at: tuple[int, int]) -> tuple[bytes, tuple[int, int]]:
+        """Return the line at a place, and the place of the next one."""
+        found = _LINE.match(self.data, at[1])
+        assert found is not None  # it matches everything
+        return found[0], (at[0] + 1, found.end())
 
 
 def _parse(text: str, strip: bool) -> tuple[list[str] | None, str]:
@@ -236,21 +251,19 @@ def _not_json(error: ValueError | RecursionError) -> str:
 
 def json_lines(path: Path, *, skip: int = 0) -> Iterator[Line | Problem]:
     """Read the objects of a JSON Lines file after `skip` lines of header."""
-    check_regular(path)
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            text = _decoded(raw, ("utf-8-sig" if number == 1 else "utf-8",))
-            if number <= skip or (text is not None and not text.strip()):
-                continue
-            if text is None:
-                yield Problem(file=path.name, line=number, reason="not UTF-8")
-                continue
-            try:
-                cells = loads(text)
-            except ValueError as error:
-                yield Problem(file=path.name, line=number, reason=_not_json(error))
-                continue
-            yield _line(path, number, cells)
+    for number, raw in enumerate(byte_lines(path), start=1):
+        text = _decoded(raw, ("utf-8-sig" if number == 1 else "utf-8",))
+        if number <= skip or (text is not None and not text.strip()):
+            continue
+        if text is None:
+            yield Problem(file=path.name, line=number, reason="not UTF-8")
+            continue
+        try:
+            cells = loads(text)
+        except ValueError as error:
+            yield Problem(file=path.name, line=number, reason=_not_json(error))
+            continue
+        yield _line(path, number, cells)
 
 
 def _line(path: Path, number: int, cells: object) -> Line | Problem:

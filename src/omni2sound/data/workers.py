@@ -31,7 +31,7 @@ from typing import Literal, TypeVar
 
 from omni2sound.errors import MissingPartError, Omni2SoundError, UserError
 from omni2sound.plugins import PLUGINS_VARIABLE, load_plugins
-from omni2sound.runtime import set_num_threads
+from omni2sound.runtime import one_thread
 
 _log = logging.getLogger(__name__)
 
@@ -118,12 +118,8 @@ def _run_numbered(
 
 
 def _run_single_threaded(function: Callable[[Job], Result], job: Job) -> Result:
-    before = set_num_threads(None)
-    set_num_threads(1)
-    try:
+    with one_thread():
         return function(job)
-    finally:
-        set_num_threads(before)
 
 
 class _Kept:

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
 from omni2sound.files import cache_dir
-from omni2sound.readers import check_regular, read_tensors
+from omni2sound.readers import check_regular, open_regular, read_tensors
 from omni2sound.weights import misfits
 
 _log = logging.getLogger(__name__)
@@ -266,7 +266,7 @@ def _check_digest(release: Release, file: PublishedFile, path: Path) -> None:
     if file.digest is None:
         return
     algorithm, _, expected = file.digest.partition(":")
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         found = hashlib.file_digest(stream, algorithm).hexdigest()
     if not found.startswith(expected):
         raise IntegrityError(

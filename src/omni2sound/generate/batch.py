@@ -20,7 +20,6 @@ from typing import Any
 
 from omni2sound.config import from_json
 from omni2sound.errors import Omni2SoundError, UserError
-from omni2sound.files import remove_leftovers
 from omni2sound.generate.load import PipelineOptions
 from omni2sound.generate.output import (
     OutputOptions,
@@ -34,11 +33,13 @@ from omni2sound.generate.output import (
 from omni2sound.generate.request import GenerationRequest, draw_seed
 from omni2sound.generate.words.cues import parse_cue
 from omni2sound.readers import loads, read_text
+from omni2sound.staging import remove_leftovers
 
 logger = logging.getLogger(__name__)
 
 _MAX_ID_BYTES = 220
 """A file name has at most 255; suffixes and the mark of an unfinished file take the rest."""
+_MAX_LINES = 500_000
 _JSON_NAMES = {
     "num_inference_steps": "steps",
     "guidance_scale": "guidance",
@@ -216,7 +217,7 @@ class Batch:
             request,
             self._options,
             model_sha256=self._model_sha256,
-            dtype=self._pipeline.dtype,
+            dtype=self._pipeline.precision,
             seed=job.seed,
             recognises=self._recognises,
         )
@@ -271,6 +272,8 @@ def _read_jobs(path: Path) -> list[tuple[int, Job | UserError]]:
         text = read_text(path, encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"{path}: jobs can't be read: {error.strerror}") from None
+    if text.count("\n") > _MAX_LINES:
+        raise UserError(f"{path}: more than {_MAX_LINES} lines; split it")
     lines: list[tuple[int, Job | UserError]] = []
     line_of: dict[str, int] = {}
     for number, line in enumerate(text.split("\n"), 1):

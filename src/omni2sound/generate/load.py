@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omni2sound.errors import UserError
+from omni2sound.generate.request import precision_name
+from omni2sound.runtime import choose_deterministic
 from omni2sound.weights import load_card, resolve_model
 
 if TYPE_CHECKING:
@@ -30,8 +32,13 @@ class PipelineOptions:
     encoders: Path | None = None
     low_memory: bool = False
     lora: Path | None = None
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
+        if self.deterministic:
+            device, dtype = choose_deterministic(self.device, self.dtype)
+            object.__setattr__(self, "device", device)
+            object.__setattr__(self, "dtype", dtype)
         if self.encoders is not None and not self.encoders.is_dir():
             raise UserError(
                 f"{self.encoders}: no such folder; give one of published encoders, or leave it out",
@@ -39,6 +46,11 @@ class PipelineOptions:
             )
         if self.low_memory and self.dtype == "auto":
             object.__setattr__(self, "dtype", "bfloat16")
+
+    @property
+    def precision(self) -> str:
+        """What a digest of a request says of the precision."""
+        return precision_name(self.dtype, deterministic=self.deterministic)
 
     def identity(self) -> tuple[str, bool]:
         """Digest of the model together with the adapter, and whether it looks into videos.
@@ -82,6 +94,7 @@ class PipelineOptions:
             encoders=self.encoders,
             low_memory=self.low_memory,
             lora=self.lora,
+            deterministic=self.deterministic,
         )
         pipeline.pending_load_s += import_s
         return pipeline

@@ -22,8 +22,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omni2sound.errors import UserError
-from omni2sound.files import atomic_path, file_sha256, remove_leftovers
+from omni2sound.errors import ConfigError, UserError
+from omni2sound.files import atomic_path, file_sha256
+from omni2sound.readers import as_object, parse_json, read_text
+from omni2sound.staging import remove_leftovers
 
 if TYPE_CHECKING:
     from omni2sound.generate.request import GenerationRequest, GenerationResult
@@ -71,13 +73,11 @@ def read_sidecar(output: Path) -> dict[str, Any] | None:
     """Read the sidecar of an output; None if there is none, or a file of another origin."""
     path = sidecar(output)
     try:
-        if not path.is_file() or path.stat().st_size > _MAX_SIDECAR_BYTES:
-            return None
-        made = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        text = read_text(path, max_bytes=_MAX_SIDECAR_BYTES)
+        made = as_object(parse_json(text, path, not_finite=True), path)
+    except (OSError, ConfigError):
         return None
-    is_ours = isinstance(made, dict) and {"request_sha256", *_OF_OUTPUT} <= set(made)
-    return made if is_ours else None
+    return made if {"request_sha256", *_OF_OUTPUT} <= set(made) else None
 
 
 def is_whole(output: Path, made: Mapping[str, Any]) -> bool:
@@ -327,7 +327,8 @@ def save(
     facts |= {name: True for name in ("keep_audio", "reencode") if getattr(options, name)}
     half_done = _is_half_done(output)
     replace = options.overwrite or (half_done and output.exists())
-    has_sidecar = False
+    report: dict[str, Any] = {}
+    old = _old_sidecar(output)
     try:
         with atomic_path(output, replace=replace, alone=True) as finished:
             leveling, copy = _write(result, finished, video if muxed else None, facts, options)
@@ -352,12 +353,29 @@ def save(
             }
             with atomic_path(sidecar(output), replace=options.overwrite or half_done) as path:
                 path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-            has_sidecar = True
     except BaseException:
-        if has_sidecar and not options.overwrite:
-            sidecar(output).unlink(missing_ok=True)
+        # The output may have its name already: an error or Ctrl-C can come right after.
+        written = read_sidecar(output) or {}
+        is_new = bool(written) and written["output_sha256"] == report.get("output_sha256")
+        if is_new and not is_whole(output, written):
+            _put_back(output, old)
         raise
     return report
+
+
+def _old_sidecar(output: Path) -> bytes | None:
+    """Return the sidecar that an output has now; None if one of them is missing or not ours."""
+    has_both = not _is_half_done(output) and read_sidecar(output) is not None
+    return sidecar(output).read_bytes() if has_both else None
+
+
+def _put_back(output: Path, old: bytes | None) -> None:
+    """Give an output that was not replaced the sidecar that it had."""
+    if old is None:
+        sidecar(output).unlink(missing_ok=True)
+        return
+    with atomic_path(sidecar(output)) as path:
+        path.write_bytes(old)
 
 
 def _write(

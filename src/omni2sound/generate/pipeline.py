@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -31,18 +32,14 @@ from omni2sound.generate.going_on import NOISE, NUM_STEPS, fill, goes_on, silent
 from omni2sound.generate.guided import GuidedNetwork
 from omni2sound.generate.model import Model, load_model
 from omni2sound.generate.offload import Offloader
-from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
-from omni2sound.generate.windows import decode_in_chunks
+from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings, precision_name
+from omni2sound.generate.windows import decode_clips
 from omni2sound.generate.words.cues import Cue
 from omni2sound.generate.words.plan import Plan, clip_duration, make_plan
 from omni2sound.models.autoencoder import MelPcaAutoencoder
 from omni2sound.models.conditioning import Conditions
 from omni2sound.models.lora import Adapter, load_adapter
-from omni2sound.runtime import resolve_device, resolve_dtype
-
-_DECODE_CHUNK_S = 20
-_DECODE_MARGIN_S = 1
-_DECODE_FADE_S = Fraction(1, 5)
+from omni2sound.runtime import choose_deterministic, one_thread, resolve_device, resolve_dtype
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +81,7 @@ class Omni2SoundPipeline:
         self.dtype = dtype
         self.dtype_name = str(dtype).removeprefix("torch.")
         self.pending_load_s = 0.0
+        self.deterministic = False
 
     @classmethod
     def from_pretrained(
@@ -95,6 +93,7 @@ class Omni2SoundPipeline:
         encoders: str | os.PathLike[str] | None = None,
         low_memory: bool = False,
         lora: str | os.PathLike[str] | None = None,
+        deterministic: bool = False,
     ) -> Omni2SoundPipeline:
         """Load a model.
 
@@ -109,13 +108,18 @@ class Omni2SoundPipeline:
             low_memory: Keep one component in memory at a time, and the transformer in bfloat16
                 unless `dtype` is given. Slower: components are loaded again for each take.
             lora: Folder of a LoRA adapter that was trained on this model.
+            deterministic: One thread of the CPU, float32, clip by clip: equal seeds give equal
+                bytes on one machine. Default: if threads, precision and batch are equal; faster.
 
         Raises:
             MissingPartError: There is no such model.
             ConfigError: The folder does not hold together.
             IntegrityError: A file's bytes are not those that its card recorded.
-            UserError: This machine has no such device, or it can't compute in that precision.
+            UserError: This machine has no such device, it can't compute in that precision, or
+                `deterministic` excludes them.
         """
+        if deterministic:
+            device, dtype = choose_deterministic(device, dtype)
         if low_memory and dtype == "auto":
             dtype = "bfloat16"
         begin = time.perf_counter()
@@ -129,7 +133,8 @@ class Omni2SoundPipeline:
             low_memory=low_memory,
             adapter=None if lora is None else load_adapter(Path(lora)),
         )
-        pipeline.dtype_name = dtype
+        pipeline.dtype_name = precision_name(dtype, deterministic=deterministic)
+        pipeline.deterministic = deterministic
         pipeline._rehearse()
         pipeline.pending_load_s = time.perf_counter() - begin
         return pipeline
@@ -192,27 +197,24 @@ class Omni2SoundPipeline:
         mono: bool = False,
         on_step: OnStep | None = None,
     ) -> GenerationResult:
-        """Generate sound for a video, a text prompt, or both; see `GenerationRequest`.
+        """Generate sound for a video, a text prompt, or both.
 
         Args:
             video: Path of a video, or of a still picture together with `duration_s`.
             prompt: What should be heard, in English.
-            negative_prompt: What should not be heard. It replaces the null branch of guidance,
-                and with it what that branch leads away from in text and video.
+            negative_prompt: What should not be heard; replaces the null branch of guidance.
             duration_s: Seconds of sound, at most the video's length; a copy of the video ends
                 there, too. Default: the video's length, or the model's.
             num_inference_steps: Sampling steps, 1 to 1000. Default: the model's.
             guidance_scale: 0 to 100; 1 is no guidance. Default: the model's.
             text_guidance_scale: Scale of the prompt beside a video. Default: `guidance_scale`.
-            recognise: Whether what the video shows is recognised and added to the prompt in
-                words. Default: the model's.
+            recognise: Whether the prompt gets what the video shows, in words. Default: the model's.
             seen: What the video shows, in words, in place of recognition.
             cues: What should be heard in spans of the clip, and only there.
             ambience: Whether a scene that is recognised gives a quiet bed under other sounds.
-            seed: Random seed; equal seeds give equal sounds on one machine.
+            seed: Random seed; `from_pretrained` says which equal seeds give equal bytes.
             sample_rate_hz: Samples per second, 8000 to 192,000. Default: the model's.
-            mono: One channel. Default: for the bundled model stereo for a video, mono for a
-                prompt alone.
+            mono: One channel. Default: of the bundled model for a prompt alone.
             on_step: Called with (steps done, steps in all).
 
         Raises:
@@ -252,6 +254,12 @@ class Omni2SoundPipeline:
             MediaError: The video can't be read.
             UserError: The request asks for what this model can't do.
         """
+        with one_thread() if self.deterministic else nullcontext():
+            yield from self._run(request, on_step)
+
+    def _run(
+        self, request: GenerationRequest, on_step: OnStep | None
+    ) -> Iterator[GenerationResult]:
         defaults = self.model.defaults
         scale = defaults.guidance if request.guidance_scale is None else request.guidance_scale
         request.check_negative_prompt(scale)
@@ -329,9 +337,13 @@ class Omni2SoundPipeline:
 
         Raises:
             ShapeError: The number of seeds is not the batch's size.
-            UserError: The clips are longer than the native window, or the text has a scale of
-                its own and there is no text or no picture.
+            UserError: The clips are longer than the native window, or several though the pipeline
+                is deterministic; or the text has a scale and there is no text or no picture.
         """
+        if self.deterministic and len(seeds) > 1:  # its neighbours change a clip's rounding
+            raise UserError(
+                f"a deterministic pipeline makes clips one by one, got {len(seeds)}", field="seeds"
+            )
         if len(seeds) != conditions.batch_size:
             raise ShapeError(
                 f"expected one per clip, {conditions.batch_size}; got {len(seeds)}", field="seeds"
@@ -358,8 +370,8 @@ class Omni2SoundPipeline:
             whole = [(0, num_frames)]
             spans = [whole if self._goes_on and goes_on(t) else [] for t in texts or ()]
         layer = _Layer(predict=predict, spans=spans or [[]] * len(seeds))
-        latents_BLC = self._sample(layer, duration, seeds, num_steps, on_step)
-        return self._decode(latents_BLC, duration)
+        with one_thread() if self.deterministic else nullcontext():
+            return self._decode(self._sample(layer, duration, seeds, num_steps, on_step), duration)
 
     # --- its steps -------------------------------------------------------------------
 
@@ -374,8 +386,8 @@ class Omni2SoundPipeline:
     @property
     def _goes_on(self) -> bool:
         """Whether continuous sounds are made to go on: only of models of the catalogue's kinds."""
-        fits = isinstance(self.model.autoencoder, MelPcaAutoencoder)
-        return fits and self.model.defaults.recognise and self.model.config.objective.kind == "v"
+        is_mel = isinstance(self.model.autoencoder, MelPcaAutoencoder)
+        return is_mel and self.model.defaults.recognise and self.model.config.objective.kind == "v"
 
     def _layers(
         self, request: GenerationRequest, plan: Plan, duration: Fraction, scale: float
@@ -482,18 +494,6 @@ class Omni2SoundPipeline:
     @torch.inference_mode()
     def _decode(self, latents_BLC: Tensor, duration: Fraction) -> Tensor:
         timebase = self.model.config.timebase
-        chunk = timebase.num_latent_frames(_DECODE_CHUNK_S)
         with self.offloader.use("autoencoder"):
-            decode = self.model.autoencoder.decode
-            if latents_BLC.shape[1] <= chunk:
-                samples_BN = decode(latents_BLC).float().cpu()
-            else:
-                samples_BN = decode_in_chunks(
-                    decode,
-                    latents_BLC[0],
-                    hop_samples=timebase.hop_samples,
-                    chunk=chunk,
-                    margin=timebase.num_latent_frames(_DECODE_MARGIN_S),
-                    fade=timebase.num_latent_frames(_DECODE_FADE_S),
-                )[None]
+            samples_BN = decode_clips(self.model.autoencoder.decode, latents_BLC, timebase)
         return samples_BN[:, : timebase.num_samples(duration)]

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from omni2sound.errors import UserError
-from omni2sound.files import remove_staging, staging_of
 from omni2sound.generate.output import is_whole, read_sidecar, sidecar
 from omni2sound.llm import CallStore
+from omni2sound.staging import MARK, claimed, is_aside, remove_staging, restore, staging_of
 
 _OWNERS = ".owners"
 _TABLES = frozenset({"owner", "call", "attempt"})
@@ -60,6 +60,9 @@ def repair(folders: Sequence[Path]) -> Iterator[Repair]:
                 if _is_staging(here / name):
                     names.remove(name)
                     yield from _leftover(here / name)
+                elif is_aside(here / name):
+                    names.remove(name)
+                    yield from _aside(here / name)
                 elif name.endswith(_OWNERS) and name != _OWNERS:
                     yield from _call_store(here / name)
             for name in sorted(files):
@@ -68,7 +71,7 @@ def repair(folders: Sequence[Path]) -> Iterator[Repair]:
 
 
 def _is_staging(folder: Path) -> bool:
-    """Whether a folder is one of `files.atomic_path`.
+    """Whether a folder is one of `files.atomic_path` or `files.atomic_folder`.
 
     Folders of the same form are used for checkpoints and scenes, and hold other files.
     """
@@ -77,6 +80,8 @@ def _is_staging(folder: Path) -> bool:
     held = list(folder.iterdir())
     if not held:
         return time.time() - folder.stat().st_mtime > _AGE_S
+    if (folder / MARK).is_file():
+        return True
     return all(
         path.name == folder.name or folder.name.endswith(staging_of(path).name) for path in held
     )
@@ -86,6 +91,12 @@ def _leftover(folder: Path) -> Iterator[Repair]:
     num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     if remove_staging(folder):
         yield Repair(path=folder, what="left by a process that died: removed", num_bytes=num_bytes)
+
+
+def _aside(folder: Path) -> Iterator[Repair]:
+    if (place := restore(folder)) is not None:
+        what = "was being replaced by a process that died: back in its place; run the command again"
+        yield Repair(path=place, what=what)
 
 
 def _output(output: Path) -> Iterator[Repair]:
@@ -104,9 +115,12 @@ def _output(output: Path) -> Iterator[Repair]:
         what = "is not the file that its sidecar describes: make it again, or remove the sidecar"
         yield Repair(path=output, what=what)
     else:
-        output.unlink()
-        num_bytes = beside.stat().st_size
-        beside.unlink()
+        with claimed(output) as is_ours:
+            if not is_ours or read_sidecar(output) != made or output.stat().st_size:
+                return  # somebody is making it again
+            output.unlink()
+            num_bytes = beside.stat().st_size
+            beside.unlink()
         what = "half-done, its output is empty: removed; run the command again"
         yield Repair(path=beside, what=what, num_bytes=num_bytes)
 

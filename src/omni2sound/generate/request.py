@@ -227,6 +227,11 @@ class GenerationRequest:
         return info.duration_s
 
 
+def precision_name(dtype: str, *, deterministic: bool) -> str:
+    """Return what a digest of a request says of the precision."""
+    return f"{dtype}, deterministic" if deterministic else dtype
+
+
 def draw_seed() -> int:
     """Draw a seed for a request that names none; short enough to be typed again."""
     return secrets.randbelow(2**31)

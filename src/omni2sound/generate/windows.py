@@ -18,6 +18,7 @@ Shape suffixes: W windows, L latent frames, C latent channels, T frames, N sampl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -25,6 +26,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from omni2sound.diffusion.guidance import Predict
+from omni2sound.timebase import TimeBase
+
+_DECODE_CHUNK_S = 20
+_DECODE_MARGIN_S = 1
+_DECODE_FADE_S = Fraction(1, 5)
 
 PredictWindows = Callable[[range, Tensor, Tensor], Tensor]
 """(indices of the windows, x_WLC, t_W) to the network's prediction, same shape as x_WLC."""
@@ -125,6 +131,23 @@ def embed_in_chunks(
     if len(held) > before:
         features.append(embed(np.stack(held))[before:])
     return torch.cat(features)
+
+
+def decode_clips(
+    decode: Callable[[Tensor], Tensor], latents_BLC: Tensor, timebase: TimeBase
+) -> Tensor:
+    """Decode latents (B, L, C) to samples (B, L * hop) on the CPU; a long clip in chunks."""
+    chunk = timebase.num_latent_frames(_DECODE_CHUNK_S)
+    if latents_BLC.shape[1] <= chunk:
+        return decode(latents_BLC).float().cpu()
+    return decode_in_chunks(
+        decode,
+        latents_BLC[0],
+        hop_samples=timebase.hop_samples,
+        chunk=chunk,
+        margin=timebase.num_latent_frames(_DECODE_MARGIN_S),
+        fade=timebase.num_latent_frames(_DECODE_FADE_S),
+    )[None]
 
 
 def decode_in_chunks(

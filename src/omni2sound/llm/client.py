@@ -32,7 +32,13 @@ from omni2sound.llm.chat import (
     SendFailed,
 )
 from omni2sound.llm.optional import needs
-from omni2sound.llm.replies import SHOWN_CHARACTERS, BodyTooLong, bound_body, read_reply
+from omni2sound.llm.replies import (
+    MAX_TEXT_CHARACTERS,
+    SHOWN_CHARACTERS,
+    BodyTooLong,
+    bound_body,
+    read_reply,
+)
 from omni2sound.llm.retries import retry_after_s
 from omni2sound.redact import ApiKey, scrub, shorten
 
@@ -191,10 +197,12 @@ class OpenAIEndpoint:
                 transient=True,
             ) from None
         refusal = reply.refusal
+        if len(reply.text) > MAX_TEXT_CHARACTERS:  # refused by its length, see `checked`
+            return replace(reply, refusal=None)
         return replace(
             reply,
             text=scrub(reply.text),
-            refusal=None if refusal is None else scrub(refusal),
+            refusal=None if refusal is None else shorten(refusal, MAX_TEXT_CHARACTERS),
         )
 
     def _rejection(self, error: openai.APIStatusError) -> tuple[ChatReply | None, SendFailed]:

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.llm.answers import in_words
 from omni2sound.llm.chat import AudioPart, ChatRequest, ImagePart, ModelId, TextPart, Usage
-from omni2sound.readers import parse_toml, read_text
+from omni2sound.readers import MAX_TOML_BYTES, parse_toml, read_text
 
 _PICODOLLARS = 10**12
 _MESSAGE_TOKENS = 16
@@ -153,7 +153,7 @@ class Prices:
             rows[price.endpoint, price.model] = price
         for file in reversed(files):
             try:
-                text = read_text(Path(file))
+                text = read_text(Path(file), max_bytes=MAX_TOML_BYTES)
             except (OSError, ConfigError) as error:
                 raise UserError(f"{file}: expected a price table ({error})") from None
             for price in _rows(str(file), text):

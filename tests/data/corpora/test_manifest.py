@@ -108,3 +108,19 @@ def test_what_is_no_manifest_is_told_apart(tmp_path: Path) -> None:
     write_manifest(path, [clip("one"), clip("one")], media=tmp_path)
     with pytest.raises(ConfigError, match=r"m\.jsonl:3: clip 'one' is in line 2 too"):
         read_manifest(path)
+
+
+def test_media_outside_the_folder_of_a_manifest_are_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "omni2sound")
+    (tmp_path / "own").mkdir()
+    path = tmp_path / "own" / "clips.jsonl"
+    for media, said in ((".", False), ("media", False), ("..", True), ("/etc", True)):
+        path.write_text(json.dumps({"omni2sound_manifest": 1, "media": media}) + "\n")
+        caplog.clear()
+        for _ in range(2):
+            read_manifest(path)
+        texts = [record.getMessage() for record in caplog.records]
+        assert len(texts) == said
+        assert all("lie outside its folder" in text for text in texts)

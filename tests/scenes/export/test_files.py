@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from omni2sound.errors import UserError
+from omni2sound.errors import ConfigError, UserError
 from omni2sound.media.audio import read_audio
 from omni2sound.media.video import iter_frames
 from omni2sound.scenes.draw import draw_scene
@@ -193,6 +193,13 @@ def test_inspect_says_what_it_needs(corpus: Path, tmp_path: Path) -> None:
         inspect(tmp_path, tmp_path / "sheet.png")
     with pytest.raises(UserError, match="png"):
         inspect(corpus, tmp_path / "sheet.jpg")
+
+
+@pytest.mark.parametrize("path", ["../a/events.json", "/etc/events.json", "a/../../b.json", 1])
+def test_a_corpus_names_scenes_inside_its_folder(tmp_path: Path, path: object) -> None:
+    (tmp_path / "manifest.jsonl").write_text(json.dumps({"events": path}) + "\n")
+    with pytest.raises(ConfigError, match="a path inside the folder"):
+        inspect(tmp_path, tmp_path / "sheet.png")
 
 
 def store(assets: SceneAssets, folder: Path) -> Path:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ from omni2sound.data.tables import Line, Problem, csv_lines, json_lines
 from omni2sound.errors import UserError
 from omni2sound.files import atomic_path
 from omni2sound.generate.request import Task
-from omni2sound.readers import open_parquet
+from omni2sound.readers import parquet_rows
 from omni2sound.weights import ATTRIBUTION_FILE
+
+_MAX_ROWS = 1_000_000
 
 VERSION = "1"
 
@@ -193,17 +196,23 @@ def read_table(path: Path) -> list[dict[str, Any]]:
         UserError: The file is of another kind, or can't be read.
     """
     try:
-        if path.suffix == ".csv":
-            return [_cells(line) for line in csv_lines(path, strip=False)]
-        if path.suffix == ".jsonl":
-            return [_cells(line) for line in json_lines(path)]
-        if path.suffix == ".parquet":
-            with open_parquet(path) as file:
-                rows: list[dict[str, Any]] = file.read().to_pylist()
-                return rows
+        rows = list(islice(_rows(path), _MAX_ROWS + 1))
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error})") from None
-    raise UserError(f"{path}: expected a .csv, .jsonl or .parquet file")
+    if len(rows) > _MAX_ROWS:
+        raise UserError(f"{path}: more than {_MAX_ROWS} rows; expected the table of a benchmark")
+    return rows
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    if path.suffix == ".csv":
+        yield from map(_cells, csv_lines(path, strip=False))
+    elif path.suffix == ".jsonl":
+        yield from map(_cells, json_lines(path))
+    elif path.suffix == ".parquet":
+        yield from parquet_rows(path)
+    else:
+        raise UserError(f"{path}: expected a .csv, .jsonl or .parquet file")
 
 
 def _cells(line: Line | Problem) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar, get_args
 
 from omni2sound.config import from_json
+from omni2sound.data.corpora.manifest import tell_media_outside
 from omni2sound.errors import ConfigError, IntegrityError, UserError
 from omni2sound.files import file_sha256, split_lines, write_json, write_text
 from omni2sound.generate.request import Task
@@ -291,8 +292,9 @@ def _json(path: Path, text: str) -> dict[str, Any]:
 def _media_of(folder: Path) -> Path:
     path = folder / MEDIA
     media = read_object(path).get("media")
-    if not isinstance(media, str):
+    if not isinstance(media, str) or "\0" in media:
         raise ConfigError(f"{path}: expected the folder of the media, got {repr(media)[:80]}")
+    tell_media_outside(path, Path(media))
     return Path(media)
 
 

@@ -16,10 +16,9 @@ from omni2sound.config import from_json
 from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Clip
 from omni2sound.data.tables import Line, Problem, json_lines
-from omni2sound.readers import open_parquet
+from omni2sound.readers import parquet_rows
 
 _FIELDS = tuple(Clip.__dataclass_fields__)
-_BATCH_ROWS = 1024
 
 
 def read(published: Path) -> Iterator[rows.Item]:
@@ -35,13 +34,8 @@ def read(published: Path) -> Iterator[rows.Item]:
 
 
 def _rows(path: Path) -> Iterator[Line | Problem]:
-    with open_parquet(path) as file:
-        columns = [n for n in _FIELDS if n in file.schema_arrow.names]
-        number = 0
-        for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
-            for row in batch.to_pylist():
-                number += 1
-                yield Line(number=number, cells={k: v for k, v in row.items() if v is not None})
+    for number, row in enumerate(parquet_rows(path, columns=_FIELDS), start=1):
+        yield Line(number=number, cells={k: v for k, v in row.items() if v is not None})
 
 
 def _draft(row: Mapping[str, Any]) -> rows.Draft:

@@ -9,12 +9,13 @@ Out:  a JSON Lines file as above.
 
 What not to get wrong: paths are relative to the media folder and never lead out of it, so a foreign
 manifest cannot name other files. The media folder is relative to the manifest if one holds the
-other, so that both can move together.
+other, so that both can move together; one that lies elsewhere is said when it is read.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -24,7 +25,10 @@ from typing import Any, Literal, get_args
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import atomic_path
-from omni2sound.readers import open_lines, parse_json
+from omni2sound.readers import parse_json, text_lines
+
+_log = logging.getLogger(__name__)
+_told: set[tuple[Path, Path]] = set()
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -126,6 +130,14 @@ _FIELDS = {f.name: f for f in fields(Clip)}
 _LISTS = ("captions", "labels", "audio_captions")
 
 
+def tell_media_outside(file: Path, media: Path) -> None:
+    """Say once that the media that a file names lie outside its folder; it may be a stranger's."""
+    media = media.resolve()
+    if not media.is_relative_to(file.parent.resolve()) and (file, media) not in _told:
+        _told.add((file, media))
+        _log.info("%s: its media lie outside its folder, in %s", file, media)
+
+
 def clip_to_json(clip: Clip) -> dict[str, Any]:
     """Return the fields that differ from their default."""
     return {
@@ -155,18 +167,18 @@ def read_manifest(path: Path) -> Manifest:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such manifest; make one with: omni2sound data import")
-    with open_lines(path, encoding="utf-8-sig") as file:
-        header = parse_json(file.readline(), f"{path}:1")
-        if not isinstance(header, Mapping) or header.get(_HEADER) != FORMAT:
-            hint = ""
-            if isinstance(header, Mapping) and "events" in header:
-                folder = path.parent
-                hint = (
-                    "; these are scenes, make one with: "
-                    f"omni2sound data import scenes {folder} --media {folder} -o clips.jsonl"
-                )
-            raise UserError(f"{path}: not a manifest of format {FORMAT}{hint}")
-        clips = tuple(_lines(path, file))
+    lines = text_lines(path, encoding="utf-8-sig")
+    header = parse_json(next(lines, ""), f"{path}:1")
+    if not isinstance(header, Mapping) or header.get(_HEADER) != FORMAT:
+        hint = ""
+        if isinstance(header, Mapping) and "events" in header:
+            folder = path.parent
+            hint = (
+                "; these are scenes, make one with: "
+                f"omni2sound data import scenes {folder} --media {folder} -o clips.jsonl"
+            )
+        raise UserError(f"{path}: not a manifest of format {FORMAT}{hint}")
+    clips = tuple(_lines(path, lines))
     seen: dict[tuple[str, str], int] = {}
     for line, clip in enumerate(clips, start=2):
         before = seen.setdefault((clip.corpus, clip.clip_id), line)
@@ -175,6 +187,7 @@ def read_manifest(path: Path) -> Manifest:
     media = header.get("media")
     if not isinstance(media, str) or "\0" in media:
         raise ConfigError(f"{path}:1: media: expected a folder, got {repr(media)[:80]}")
+    tell_media_outside(path, path.parent / media)
     return Manifest(path=path, media=(path.parent / media).resolve(), clips=clips)
 
 

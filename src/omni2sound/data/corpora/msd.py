@@ -27,7 +27,7 @@ from typing import Any
 from omni2sound.data.corpora import rows
 from omni2sound.data.tables import Line, Problem
 from omni2sound.errors import UserError
-from omni2sound.readers import check_regular, open_lines, sqlite_file
+from omni2sound.readers import check_regular, sqlite_file, text_lines
 
 MAX_TERMS = 5
 """Labels of one track: the artist's first terms (chosen)."""
@@ -62,14 +62,14 @@ def _songs(path: Path) -> Iterator[Line | Problem]:
 
 
 def _lines(path: Path) -> Iterator[Line | Problem]:
-    with open_lines(path, encoding="utf-8-sig", errors="replace") as file:
-        for number, text in enumerate(file, start=1):
-            cells = text.rstrip("\r\n").split("<SEP>")
-            if len(cells) == len(_TEXT_COLUMNS):
-                yield Line(number=number, cells=dict(zip(_TEXT_COLUMNS, cells, strict=True)))
-            elif text.strip():
-                reason = f"expected {len(_TEXT_COLUMNS)} parts with <SEP>, got {len(cells)}"
-                yield Problem(file=path.name, line=number, reason=reason)
+    lines = text_lines(path, encoding="utf-8-sig", errors="replace")
+    for number, text in enumerate(lines, start=1):
+        cells = text.rstrip("\r\n").split("<SEP>")
+        if len(cells) == len(_TEXT_COLUMNS):
+            yield Line(number=number, cells=dict(zip(_TEXT_COLUMNS, cells, strict=True)))
+        elif text.strip():
+            reason = f"expected {len(_TEXT_COLUMNS)} parts with <SEP>, got {len(cells)}"
+            yield Problem(file=path.name, line=number, reason=reason)
 
 
 def _terms(folder: Path) -> Mapping[str, tuple[str, ...]]:

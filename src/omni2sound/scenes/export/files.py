@@ -217,11 +217,18 @@ def inspect(path: Path, output: Path) -> int:
 
 def _events_path(line: str, path: Path) -> str:
     try:
-        events = loads(line)["events"]
+        events: object = loads(line)["events"]
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path / MANIFEST}: not a manifest of scenes ({error!r})") from error
-    if not isinstance(events, str):
-        raise ConfigError(f"{path / MANIFEST}: events should be a path, got {events!r}")
+    if (
+        not isinstance(events, str)
+        or Path(events).is_absolute()
+        or ".." in Path(events).parts
+        or "\0" in events
+    ):
+        raise ConfigError(
+            f"{path / MANIFEST}: events: expected a path inside the folder, got {repr(events)[:80]}"
+        )
     return events
 
 
