@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import struct
+import time
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from omni2sound.errors import MediaError
 from omni2sound.media import probe, read_audio
+from omni2sound.media.timing.programs import refuse_new_codec
 from tests.media.clips import clicks, write_track, write_video
 from tests.media.films import tone
 
@@ -210,3 +212,62 @@ def test_a_size_that_no_file_can_have_ends_the_search(
     begin = a.index(b"\x18S\x80g") + 4
     path = joined(tmp_path, "mkv", a[:begin], b"\x01" + size[1:], a[begin + 8 :])
     assert probe(path).duration_s == pytest.approx(1, abs=0.02)
+
+
+CODECS: dict[str, dict[str, Any]] = {
+    "H.264": {},
+    "HEVC": {"codec": "libx265", "options": {"x265-params": "log-level=none"}, "size": (64, 64)},
+    "MPEG-2": {"codec": "mpeg2video"},
+    "AC-3": {"sound_codec": "ac3"},
+    "MPEG audio": {"sound_codec": "mp2"},
+    "Opus": {"sound_codec": "libopus"},
+}
+
+
+@pytest.mark.parametrize("size", [188, 192])
+@pytest.mark.parametrize("first", ["H.264", "HEVC", "AC-3"])
+@pytest.mark.parametrize("second", [*CODECS])
+def test_a_transport_stream_that_changes_its_codec_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, first: str, second: str, size: int
+) -> None:
+    if size == 192 and second == "MPEG audio":
+        pytest.skip("FFmpeg writes AAC and MPEG audio as private data there")
+    kind = "ts" if size == 188 else "m2ts"
+    more = {"container_options": {"mpegts_m2ts_mode": "1"}} if size == 192 else {}
+    parts = [
+        part(tmp_path / f"{name}.{kind}", 1, **CODECS[name], **more) for name in (first, second)
+    ]
+    path = joined(tmp_path, kind, *parts)
+    if first == second:
+        assert probe(path).duration_s == pytest.approx(2, abs=0.1)
+        assert not caplog.text
+        return
+    with pytest.raises(MediaError) as refused:
+        probe(path)
+    message = str(refused.value)
+    assert message.startswith(
+        f"{path.name}: expected one codec from the beginning to the end, got "
+    )
+    assert "join them with ffmpeg -f concat" in message
+    assert "\n" not in message
+
+
+def test_a_part_with_other_pids_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def other(stream: Any) -> None:
+        stream.id = 700
+
+    parts = [part(tmp_path / "a.ts", 1), part(tmp_path / "b.ts", 1, prepare=other)]
+    picture = probe(joined(tmp_path, "ts", *parts)).video
+    assert picture is not None
+    assert picture.duration_s == 1
+    assert "has 2 video tracks, as joined parts with other PIDs do; the first one" in caplog.text
+
+
+def test_a_stream_of_ever_new_tables_is_read_in_time(tmp_path: Path) -> None:
+    table = bytes.fromhex("47400010 00 00b00d")
+    packets = (table + number.to_bytes(9, "big") + bytes(171) for number in range(20_000))
+    path = tmp_path / "tables.ts"
+    path.write_bytes(b"".join(packets))
+    began = time.process_time()
+    refuse_new_codec(path, [256])
+    assert time.process_time() - began < 5

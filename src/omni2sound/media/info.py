@@ -48,8 +48,9 @@ from omni2sound.media.streams import (
 )
 from omni2sound.media.timing.clock_scan import ClockScan
 from omni2sound.media.timing.edits import ticks_within
-from omni2sound.media.timing.joined import refuse_joined, warn_new
+from omni2sound.media.timing.joined import refuse_joined, warn_new, warn_others
 from omni2sound.media.timing.priming import OPUS_RATE_HZ, priming_left
+from omni2sound.media.timing.programs import refuse_new_codec
 from omni2sound.media.timing.timeline import Hidden, SoundSpan, Timeline, join
 from omni2sound.media.timing.track_scan import MAX_UNTOLD_S, TrackScan
 from omni2sound.readers import open_regular
@@ -248,6 +249,11 @@ class _Scan:
         if pictures is not None:
             pictures.settle(self.picture)
             pictures.correct()
+        if self.container.format.name == "mpegts":
+            refuse_new_codec(self.path, [stream.id for stream in streams])
+            others = [s for s in self.container.streams.video if is_picture(s)]
+            if len(others) > 1:
+                warn_others(self.path, len(others))
         refuse_joined(
             self.path,
             self.container.format.name,

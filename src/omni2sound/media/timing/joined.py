@@ -4,7 +4,7 @@ In:   a path, the name of its format, what its packets tell.
 Out:  an error or a warning that names the byte at which the second file begins.
 
 Transport streams and DVD files may be joined so; their clocks are closed (`clock_scan`). Matroska,
-mp4, FLV, ASF, NUT and formats of sound begin with a header that counts for all that follows. FFmpeg
+mp4, FLV, ASF, NUT and most formats of sound begin with a header that counts for all that follows. FFmpeg
 passes over the second header: of Matroska, NUT, FLAC and fragmented mp4 it mixes the packets of
 both files, each with times from 0 on; of others it reads the first file only.
 """
@@ -98,6 +98,16 @@ def warn_new(path: Path) -> None:
         "beginning to the end; for all, convert each part by itself and join them with "
         "ffmpeg -f concat",
         shown_name(path),
+    )
+
+
+def warn_others(path: Path, num_tracks: int) -> None:
+    """Say that a transport stream has several pictures: programs, or parts with other PIDs."""
+    logger.warning(
+        "%s: has %d video tracks, as joined parts with other PIDs do; the first one is used; for "
+        "all, convert each part by itself and join them with ffmpeg -f concat",
+        shown_name(path),
+        num_tracks,
     )
 
 
