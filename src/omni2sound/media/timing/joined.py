@@ -4,9 +4,9 @@ In:   a path, the name of its format, what its packets tell.
 Out:  an error or a warning that names the byte at which the second file begins.
 
 Transport streams and DVD files may be joined so; their clocks are closed (`clock_scan`). Matroska,
-mp4, FLV, ASF, NUT and most formats of sound begin with a header that counts for all that follows. FFmpeg
-passes over the second header: of Matroska, NUT, FLAC and fragmented mp4 it mixes the packets of
-both files, each with times from 0 on; of others it reads the first file only.
+mp4, FLV, ASF, NUT and most formats of sound begin with a header that counts for all that follows.
+FFmpeg passes over the second header: of Matroska, NUT, FLAC and fragmented mp4 it mixes the packets
+of both files, each with times from 0 on; of others it reads the first file only.
 """
 
 from __future__ import annotations
