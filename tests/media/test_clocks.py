@@ -181,6 +181,20 @@ def test_slides_stand_in_a_transport_stream(
     assert not caplog.records
 
 
+@pytest.mark.parametrize("stands_s", [6, 20])
+def test_slides_beside_sound_can_be_copied(tmp_path: Path, stands_s: int) -> None:
+    """FFmpeg looks for a first picture within 5 s of sound, and knows no size until then."""
+    path = write_video(
+        tmp_path / "slides.ts", ticks=range(0, 25 * 3 * stands_s, 25 * stands_s),
+        time_base=Fraction(1, 25), options={"bf": "0", "g": "1"},
+        sound=clicks([1.0], duration_s=3 * stands_s), sound_codec="mp2",
+    )  # fmt: skip
+    mux(path, clicks([2.0], duration_s=3 * stands_s), tmp_path / "copy.mp4")
+    mux(path, clicks([2.0], duration_s=3 * stands_s), tmp_path / "encoded.webm", reencode=True)
+    for copy in ("copy.mp4", "encoded.webm"):
+        assert pictures(tmp_path / copy) == ([0, stands_s, 2 * stands_s], [0, 1, 2])
+
+
 TURN_S = int((1 << 33) * MPEG)
 """Whole seconds after which an MPEG clock begins at 0 again."""
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import pytest
 
 from omni2sound.media import mux
 from omni2sound.media.copy.languages import language_code
 from omni2sound.media.copy.sound_tracks import list_tracks
+from tests.media.clips import write_video
 from tests.media.films import Sound, levels, stack, tone, write_film
 from tests.media.test_tracks import own
 
@@ -59,3 +63,37 @@ def test_two_codes_of_one_language_are_one_language(
     mux(film, tone(1500), tmp_path / "out.mp4", keep_audio=True)
     (kept,) = list_tracks(tmp_path / "out.mp4")
     assert kept.language == language_code(first)[0]
+
+
+@pytest.mark.parametrize(
+    "language",
+    [
+        "fra",
+        "fre",
+        "ces",
+        "cze",
+        "ron",
+        "slo",
+        "deu",
+        "zho",
+        "ell",
+        "swe",
+        "hrv",
+        "srp",
+        "eng",
+        "jpn",
+    ],
+)
+def test_quicktime_has_names_of_its_own(tmp_path: Path, language: str) -> None:
+    def named(stream: Any) -> None:
+        stream.metadata["language"] = language
+
+    write_video(tmp_path / "in.mkv", ticks=range(3), time_base=Fraction(1, 25), prepare=named)
+    for before, after in (("in.mkv", "a.mov"), ("a.mov", "b.mp4"), ("a.mov", "b.mkv")):
+        report = mux(tmp_path / before, tone(440), tmp_path / after)
+        assert report.lost == ()
+        with av.open(str(tmp_path / after)) as container:
+            found = container.streams.video[0].metadata["language"]
+        assert language_code(found) == language_code(language)
+    assert len(found) == 3
+    assert found != "sve"

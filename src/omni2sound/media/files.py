@@ -23,6 +23,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Stream
+from av.video.stream import VideoStream
 
 from omni2sound.errors import MediaError, UserError
 from omni2sound.files import atomic_path
@@ -34,6 +35,9 @@ _StreamT = TypeVar("_StreamT", bound=Stream)
 
 _FILE = "file:"
 """This prefix keeps a name like "a:b.mp4" from naming a protocol."""
+_LONG_LOOK_US = "200000000"
+"""Time of a stream within which FFmpeg looks for a first picture, where its 5 s hold none; it
+never reads more than 5 MB for that."""
 _BITEXACT = 0x0400
 """AVFMT_FLAG_BITEXACT of FFmpeg's avformat.h."""
 
@@ -101,22 +105,39 @@ def open_input(path: Path, **demuxer_options: str) -> Iterator[InputContainer]:
                 f"{name}: {status.st_size} bytes, the limit is {MAX_FILE_BYTES}; cut it in parts"
             )
         check_claims(path, name, demuxers=_DEMUXERS)
-        with av.open(
-            f"{_FILE}{path}",
-            options={"max_pixels": str(MAX_PIXELS)},
-            container_options={
-                "protocol_whitelist": "file",
-                "format_whitelist": _DEMUXERS,
-                "max_streams": str(MAX_STREAMS),
-                **demuxer_options,
-            },
-            **TAGS,
-        ) as container:
+        container = _open(path, demuxer_options)
+        if container.format.name in ("mpegts", "mpeg") and any(
+            _has_no_size(stream) for stream in container.streams.video
+        ):
+            container.close()
+            container = _open(path, {"analyzeduration": _LONG_LOOK_US, **demuxer_options})
+        with container:
             if len(container.streams) > MAX_STREAMS:
                 raise MediaError(
                     f"{name}: {len(container.streams)} streams, the limit is {MAX_STREAMS}"
                 )
             yield container
+
+
+def _open(path: Path, demuxer_options: Mapping[str, str]) -> InputContainer:
+    return av.open(
+        f"{_FILE}{path}",
+        options={"max_pixels": str(MAX_PIXELS)},
+        container_options={
+            "protocol_whitelist": "file",
+            "format_whitelist": _DEMUXERS,
+            "max_streams": str(MAX_STREAMS),
+            **demuxer_options,
+        },
+        **TAGS,
+    )
+
+
+def _has_no_size(stream: VideoStream) -> bool:
+    """Whether FFmpeg has not come to a picture yet, in slides of a transport stream."""
+    # PyAV types codec_context as always present; it is None where FFmpeg has no decoder.
+    context = getattr(stream, "codec_context", None)
+    return context is not None and context.width == 0
 
 
 def read_packets(

@@ -13,6 +13,12 @@ BIBLIOGRAPHIC = {
     "bod": "tib", "cym": "wel",
 }  # fmt: skip
 """ISO 639-2/T to 639-2/B, where the two differ."""
+_AS_TERMINOLOGICAL = ("fra", "ron", "ces", "slk")
+QUICKTIME = {
+    **{code: other for code, other in BIBLIOGRAPHIC.items() if code not in _AS_TERMINOLOGICAL},
+    "swe": "sve", "hrv": "hr ", "fao": "fo ", "pan": "pa ", "srp": "sr ",
+}  # fmt: skip
+"""FFmpeg's names of QuickTime's languages (`mov_mdhd_language_map` in `libavformat/isom.c`)."""
 _ISO_639_1 = """
     aa:aar ab:abk ae:ave af:afr ak:aka am:amh an:arg ar:ara as:asm av:ava ay:aym az:aze ba:bak
     be:bel bg:bul bh:bih bi:bis bm:bam bn:ben bo:bod br:bre bs:bos ca:cat ce:che ch:cha co:cos
@@ -31,7 +37,9 @@ _ISO_639_1 = """
     zh:zho zu:zul
 """
 _TWO_LETTERS = dict(pair.split(":") for pair in _ISO_639_1.split())
-_TERMINOLOGICAL = {other: code for code, other in BIBLIOGRAPHIC.items()}
+_TERMINOLOGICAL = {
+    other.strip(): code for code, other in (*BIBLIOGRAPHIC.items(), *QUICKTIME.items())
+}
 _NO_LANGUAGE = ("und", "zxx", "mul", "mis")
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import av
 
-from omni2sound.media.copy.languages import BIBLIOGRAPHIC, language_code
+from omni2sound.media.copy.languages import BIBLIOGRAPHIC, QUICKTIME, language_code
 from omni2sound.media.files import TAGS, open_input
 from omni2sound.readers import loads
 
@@ -75,11 +75,13 @@ def track_title(tags: Mapping[str, str]) -> str:
 
 def language_tag(language: str, container_format: str) -> str:
     """Return a language as the container writes it."""
-    if container_format in ("mp4", "mov") and len(language) != 3:  # room for three letters
-        language = language_code(language)[0] or language
-    if container_format == "mov":  # QuickTime's languages are those of ISO 639-2/B
-        return BIBLIOGRAPHIC.get(language, language)
-    return language
+    code = language_code(language)[0] or language
+    if container_format == "mov":
+        return QUICKTIME.get(code, code)
+    if container_format == "mp4" and len(language) != 3:  # room for three letters
+        return code
+    is_of_quicktime = language not in BIBLIOGRAPHIC.values() and language == QUICKTIME.get(code)
+    return code if is_of_quicktime else language
 
 
 def facts_tag(video: str | os.PathLike[str]) -> str:
