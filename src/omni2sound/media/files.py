@@ -120,7 +120,7 @@ def open_input(path: Path, **demuxer_options: str) -> Iterator[InputContainer]:
 
 
 def _open(path: Path, demuxer_options: Mapping[str, str]) -> InputContainer:
-    return av.open(
+    container: InputContainer = av.open(
         f"{_FILE}{path}",
         options={"max_pixels": str(MAX_PIXELS)},
         container_options={
@@ -131,6 +131,7 @@ def _open(path: Path, demuxer_options: Mapping[str, str]) -> InputContainer:
         },
         **TAGS,
     )
+    return container
 
 
 def _has_no_size(stream: VideoStream) -> bool:
