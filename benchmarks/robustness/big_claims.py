@@ -320,6 +320,12 @@ def _png(
     )  # fmt: skip
 
 
+def png_head(width: int, height: int, *, bits: int, colour: int) -> bytes:
+    """A picture that says its size and has no pixels."""
+    head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", head) + _chunk(b"IEND", b"")
+
+
 def png_text(num_bytes: int) -> bytes:
     text = b"Comment\0\0" + _zeros(num_bytes)
     return _png(64, 64, 8, 2, 192, _chunk(b"zTXt", text))

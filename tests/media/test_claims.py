@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from benchmarks.robustness import big_claims
 from omni2sound.errors import MediaError, UserError
-from omni2sound.media import probe, read_audio
+from omni2sound.media import info, probe, read_audio
 from omni2sound.media.limits import claims, file_bytes, worker
 from omni2sound.media.limits.budgets import (
     MAX_FILE_BYTES,
@@ -88,6 +88,23 @@ def test_a_long_element_is_checked_in_little_memory(tmp_path: Path, kind: str) -
         assert tracemalloc.get_traced_memory()[1] < num_bytes / 20
     finally:
         tracemalloc.stop()
+
+
+def test_a_picture_of_many_bits_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "much.png"
+    path.write_bytes(big_claims.png_head(8191, 8191, bits=16, colour=6))
+    with pytest.raises(MediaError, match="8191x8191 pixels of 537 MB, the limit is 268 MB"):
+        probe(path)
+    path.write_bytes(big_claims.png_text(9))
+    assert probe(path).video is not None
+    for limited in (claims, info):
+        with monkeypatch.context() as patch:
+            patch.setattr(limited, "MAX_PICTURE_BYTES", 64 * 64 * 3 - 1)
+            path.write_bytes(big_claims.png_text(9 + len(limited.__name__)))  # looked at anew
+            with pytest.raises(MediaError, match="64x64 pixels of 0 MB"):
+                probe(path)
 
 
 @pytest.mark.parametrize("suffix", [".mp3", ".flac", ".avi", ".h264"])

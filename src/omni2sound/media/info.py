@@ -35,7 +35,13 @@ from omni2sound.media.files import (
     shown_name,
 )
 from omni2sound.media.layouts import safe, stated_layout
-from omni2sound.media.limits.budgets import MAX_DURATION_S, MAX_PACKETS, MAX_PIXELS
+from omni2sound.media.limits.budgets import (
+    MAX_DURATION_S,
+    MAX_PACKETS,
+    MAX_PICTURE_BYTES,
+    MAX_PIXELS,
+)
+from omni2sound.media.limits.claims import too_large
 from omni2sound.media.samples import round_half_up
 from omni2sound.media.streams import (
     Orientation,
@@ -345,6 +351,11 @@ class _Scan:
                 f"{self.name}: {self.picture.width}x{self.picture.height} pixels, "
                 f"the limit is {MAX_PIXELS}; scale it down"
             )
+        parts = self.picture.format.components
+        num_bytes = sum(c.width * c.height * -(-c.bits // 8) for c in parts)
+        if num_bytes > MAX_PICTURE_BYTES:
+            size = (self.picture.width, self.picture.height)
+            raise MediaError(f"{self.name}: {too_large(*size, num_bytes)}")
         fps = 1 / frame_s[stream.index]
         is_avi = self.container.format.name == "avi"  # what it gives as pts is a guess from dts
         if self.is_mov and track.first_shown is not None:

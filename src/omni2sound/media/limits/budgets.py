@@ -10,6 +10,8 @@ MAX_FILE_BYTES = 16 * 2**30
 MAX_DURATION_S = 6 * 3600
 MAX_PIXELS = 2**26
 """Pixels of one picture: twice those of 8K."""
+MAX_PICTURE_BYTES = 2**28
+"""Of one decoded picture: `MAX_PIXELS` with four channels of eight bits."""
 MAX_AUDIO_VALUES = 80_000_000
 """Samples times channels of one reading: 27 minutes of one channel at 48 kHz. They are held twice,
 before and after they are placed by their times. `--keep-audio` reads in blocks, without bound."""

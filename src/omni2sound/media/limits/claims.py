@@ -27,6 +27,7 @@ from omni2sound.media.limits.budgets import (
     MAX_COMPRESSED_BYTES,
     MAX_EDITED_SAMPLES,
     MAX_PACKETS,
+    MAX_PICTURE_BYTES,
     MAX_TAGS,
     MAX_ZEROS_BYTES,
     TooMuch,
@@ -338,6 +339,7 @@ def _positions(data: Data, at: int, stop: int, segment: int) -> Iterator[int]:
 
 def _check_png(data: Data) -> None:
     """Refuse texts and colour profiles that grow beyond their limit."""
+    _check_png_size(data[len(_PNG) + 8 : len(_PNG) + 18])
     at, num_texts = len(_PNG), 0
     while at + 12 <= len(data):
         size, kind = struct.unpack(">I4s", data[at : at + 8])
@@ -365,6 +367,25 @@ def _check_png(data: Data) -> None:
                 f"a compressed text or profile of more than {MAX_COMPRESSED_BYTES} bytes; save it "
                 "without metadata"
             )
+
+
+def _check_png_size(head: bytes) -> None:
+    """Refuse a picture that would be too large once it is decoded."""
+    if len(head) < 10:
+        return
+    width, height, bits, colour = struct.unpack(">IIBB", head)
+    num_channels = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(colour, 4)  # 3: a palette
+    num_bytes = width * height * num_channels * (2 if bits == 16 else 1)
+    if num_bytes > MAX_PICTURE_BYTES:
+        raise TooMuch(too_large(width, height, num_bytes))
+
+
+def too_large(width_px: int, height_px: int, num_bytes: int) -> str:
+    """Say that a picture takes more memory than there may be for one."""
+    return (
+        f"{width_px}x{height_px} pixels of {num_bytes / 1e6:.0f} MB, the limit is "
+        f"{MAX_PICTURE_BYTES / 1e6:.0f} MB; scale it down, or save it with 8 bits"
+    )
 
 
 def _check_zeros(data: Data) -> None:
