@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from omni2sound.data.corpora import IMPORTERS, importer
+from omni2sound.data.corpora import assemble as assemble_module
 from omni2sound.data.corpora.assemble import ImportReport, assemble
 from omni2sound.data.corpora.finding.folder import MediaFolder
 from omni2sound.data.corpora.manifest import Clip, write_manifest
@@ -390,3 +391,14 @@ def test_a_folder_without_the_files_is_refused(tmp_path: Path, name: str) -> Non
 def test_an_unknown_corpus_is_named_with_the_known_ones() -> None:
     with pytest.raises(UserError, match="no importer 'vgg'; known: annotations, audiocaps"):
         importer("vgg")
+
+
+def test_a_file_of_malformed_rows_is_refused_and_not_collected(
+    tmp_path: Path, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assemble_module, "_MAX_PROBLEMS", 100)
+    (published / "vggsound.csv").write_text("a\n" * 101)
+    with pytest.raises(UserError, match=r"vggsound\.csv:101: more than 100 malformed rows \(exp"):
+        run("vggsound", published, media(tmp_path))
+    (published / "vggsound.csv").write_text("a\n" * 100)
+    assert len(run("vggsound", published, media(tmp_path))[1].problems) == 100
