@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.robustness.odd_contents import BY_KIND, COMMON
-from benchmarks.robustness.odd_files import run_reader
+from benchmarks.robustness.odd_files import outcome_of, run_reader
 from benchmarks.robustness.odd_more import ALL
 from benchmarks.robustness.odd_readers import Reader
 from omni2sound import readers
@@ -167,6 +167,17 @@ def test_odd_files_are_read_or_refused_in_one_line(reader: Reader, tmp_path: Pat
 def test_forty_odd_files_and_forty_changed_ones(reader: Reader, tmp_path: Path) -> None:
     _, violations = run_reader(reader, tmp_path / "files", count=80, seed=2)
     assert not violations
+
+
+@pytest.mark.parametrize("limit", [[1], "3", 2.5, True])
+def test_the_limit_of_a_scored_run_is_a_number(tmp_path: Path, limit: object) -> None:
+    (reader,) = (one for one in ALL if one.name == "systems.json")
+    reader.write(tmp_path)
+    path = tmp_path / reader.target
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"limit": limit}))
+    outcome, said = outcome_of(reader, tmp_path)
+    assert outcome == "refused", said
+    assert "limit: expected int" in said
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pipes among files")

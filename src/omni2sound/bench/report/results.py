@@ -109,7 +109,7 @@ def read_run(folder: Path) -> ScoredRun:
         return ScoredRun(
             folder=folder,
             track=Path(places["track"]),
-            limit=places["limit"],
+            limit=from_json(int | None, places["limit"], where="limit"),
             evaluation=from_json(Evaluation, evaluation, where=SCORES),
             systems=tuple(_system(s) for s in places["systems"]),
         )
