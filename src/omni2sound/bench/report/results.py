@@ -109,7 +109,7 @@ def read_run(folder: Path) -> ScoredRun:
         return ScoredRun(
             folder=folder,
             track=Path(places["track"]),
-            limit=from_json(int | None, places["limit"], where="limit"),
+            limit=None if (n := places["limit"]) is None else from_json(int, n, where="limit"),
             evaluation=from_json(Evaluation, evaluation, where=SCORES),
             systems=tuple(_system(s) for s in places["systems"]),
         )
