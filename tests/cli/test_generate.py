@@ -7,6 +7,7 @@ the process itself matters run as one.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,7 +71,8 @@ def test_as_a_process_a_video_gets_its_sound(folder: Path, model: Path) -> None:
     command = [OMNI2SOUND, "generate", "clip.mp4", "--model", model, "--seed", "7", "--json"]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stderr == ""  # no bar, no log: nobody is at a terminal
+    # No bar, no log: nobody is at a terminal, and on a slow machine a line now and then.
+    assert re.fullmatch(r"(omni2sound: .*, \d+ s\n)*", done.stderr)
     report = json.loads(done.stdout)
     card = json.loads((model / "card.json").read_text())
     assert report["output"] == "clip.omni2sound.mp4"
@@ -167,7 +169,7 @@ def test_a_seed_is_drawn_and_reported(folder: Path, model: Path) -> None:
         (["clip.mp4", "-o", "notes.wav"], "exists already"),
         (["clip.mp4", "-o", "clip.mp4", "--overwrite"], "is the input itself"),
         (["--prompt", "x", "-o", "out.mp4"], "needs a video"),
-        (["clip.mp4", "--keep-audio", "-o", "out.wav"], "--keep-audio: needs a video"),
+        (["--prompt", "x", "--keep-audio"], "--keep-audio: needs a video"),
         (["clip.mp4", "--loudness", "3"], "--loudness: expected -50 to -5 LUFS"),
         (["clip.mp4", "--steps", "0"], "--steps: expected a whole number from 1 to 1000, got 0"),
         (["clip.mp4", "--duration", "0"], "--duration: expected"),
@@ -195,12 +197,10 @@ def test_what_can_be_refused_is_refused_before_the_model_is_loaded(
     assert (folder / "notes.wav").read_bytes() == b"precious"
 
 
-@pytest.mark.parametrize("value", ["00:02", "1:30", "2s", "2,5", "two"])
-def test_a_duration_is_a_number_of_seconds(folder: Path, value: str) -> None:
-    result = invoke(folder / "no model", "clip.mp4", "--duration", value)
-    assert result.exit_code == 2
-    assert f"expected a number of seconds, such as 90.5, got {value!r}" in result.output
-    assert "--duration" in result.output
+@pytest.mark.parametrize("value", ["2s", "2,5", "two", "1:60", "1:2:3:4"])
+def test_what_is_no_time_is_refused(folder: Path, model: Path, value: str) -> None:
+    with pytest.raises(UserError, match="--duration: expected seconds or a time as 1:30"):
+        invoke(model, "clip.mp4", "--duration", value)
 
 
 def _write_png(path: Path) -> None:

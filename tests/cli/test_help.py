@@ -71,9 +71,10 @@ def test_help_names_no_file_of_the_repository(name: str) -> None:
 
 
 def test_one_name_has_one_meaning() -> None:
-    # `--output` of `generate` may be left out and is one of a family; all others are `--out`.
+    # `--output` of `generate` may be left out and is one of a family; `--out-dir` is its folder
+    # of several results; all others are `--out`.
     names = {n for _, p in PARAMS.values() for n in p.opts if n.startswith("--o")}
-    assert {n for n in names if n.startswith("--out")} == {"--out", "--output"}
+    assert {n for n in names if n.startswith("--out")} == {"--out", "--out-dir", "--output"}
     short = {p.opts[0] for _, p in PARAMS.values() if "-o" in p.opts}
     assert short == {"--out", "--output"}
     for path, p in PARAMS.values():

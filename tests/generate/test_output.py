@@ -64,7 +64,7 @@ def test_save_writes_the_bytes_of_the_command(
 def test_a_sound_of_a_prompt_is_put_under_any_video(
     pipeline: Omni2SoundPipeline, clip: Path
 ) -> None:
-    result = pipeline(prompt="rain", duration_s=1.0, num_inference_steps=1)
+    result = pipeline(prompt="rain", duration_s=1.0, num_inference_steps=1, seed=0)
     with pytest.raises(UserError, match="needs a video"):
         result.save(clip.with_name("a.mkv"))
     result.save(clip.with_name("a.mkv"), video=clip)
@@ -72,7 +72,7 @@ def test_a_sound_of_a_prompt_is_put_under_any_video(
 
 
 def test_save_refuses_what_the_command_refuses(pipeline: Omni2SoundPipeline, clip: Path) -> None:
-    result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1)
+    result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1, seed=0)
     target = clip.with_name("a.wav")
     target.write_bytes(b"precious")
     with pytest.raises(UserError, match="exists already; choose another name, or set `overwrite`"):
@@ -91,7 +91,7 @@ def test_a_sidecar_holds_length_and_digest_of_its_output(
     pipeline: Omni2SoundPipeline, clip: Path, suffix: str
 ) -> None:
     target = clip.with_name(f"a.{suffix}")
-    report = pipeline(video=clip, num_inference_steps=1).save(target)
+    report = pipeline(video=clip, num_inference_steps=1, seed=0).save(target)
     assert report["output_bytes"] == target.stat().st_size
     assert report["output_sha256"] == hashlib.sha256(target.read_bytes()).hexdigest()
     assert is_whole(target, report)
@@ -106,7 +106,7 @@ def test_a_sidecar_holds_length_and_digest_of_its_output(
 def test_a_sidecar_of_another_origin_is_not_replaced(
     pipeline: Omni2SoundPipeline, tmp_path: Path, text: str
 ) -> None:
-    result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1)
+    result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1, seed=0)
     target, beside = tmp_path / "a.wav", tmp_path / "a.wav.json"
     beside.write_text(text)
     with pytest.raises(UserError, match=r"a\.wav\.json: exists already"):
@@ -120,7 +120,7 @@ def test_a_sidecar_of_another_origin_is_not_replaced(
 def test_what_an_interrupted_run_left_is_in_nobodys_way(
     pipeline: Omni2SoundPipeline, tmp_path: Path, left: str
 ) -> None:
-    result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1)
+    result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1, seed=0)
     target = tmp_path / "a.wav"
     result.save(target)
     whole = target.read_bytes()
@@ -138,7 +138,7 @@ def test_an_empty_file_of_somebody_else_is_not_replaced(
     pipeline: Omni2SoundPipeline, tmp_path: Path
 ) -> None:
     (tmp_path / "a.wav").touch()
-    result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1)
+    result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1, seed=0)
     with pytest.raises(UserError, match="exists already"):
         result.save(tmp_path / "a.wav")
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
@@ -147,7 +147,7 @@ def test_an_empty_file_of_somebody_else_is_not_replaced(
 def test_an_output_that_appears_while_ours_is_written_stays(
     pipeline: Omni2SoundPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1)
+    result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1, seed=0)
     write = output._write
 
     def slowly(*args: Any) -> Any:
@@ -169,7 +169,7 @@ def test_the_sidecar_says_how_the_copy_was_made_and_what_it_lost(
         Sound(audio=tone(500), language="fra"),
     ]
     film = write_film(tmp_path / "film.mkv", languages)
-    result = pipeline(video=film, duration_s=1, num_inference_steps=1)
+    result = pipeline(video=film, duration_s=1, num_inference_steps=1, seed=0)
     plain = result.save(tmp_path / "a.mp4")
     assert not plain.keys() & {"keep_audio", "reencode", "picture_encoded", "lost"}
     kept = result.save(tmp_path / "b.mp4", keep_audio=True, reencode=True)
@@ -188,8 +188,8 @@ def test_each_copied_video_gives_its_own_digest(pipeline: Omni2SoundPipeline, cl
     video_with_square(other, duration_s=0.8)
     same = clip.with_name("same.mp4")
     same.write_bytes(clip.read_bytes())
-    of_text = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1)
-    of_video = pipeline(video=clip, duration_s=0.5, num_inference_steps=1)
+    of_text = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1, seed=0)
+    of_video = pipeline(video=clip, duration_s=0.5, num_inference_steps=1, seed=0)
     plain = of_text.save(clip.with_name("a.wav"))
     under = [of_text.save(clip.with_name(f"a-{v.stem}.mkv"), video=v) for v in (clip, other, same)]
     own, copy, moved = (
@@ -220,7 +220,7 @@ def test_each_copied_video_gives_its_own_digest(pipeline: Omni2SoundPipeline, cl
 def test_save_names_the_field_at_fault(
     pipeline: Omni2SoundPipeline, tmp_path: Path, name: Any, field: str, options: dict[str, Any]
 ) -> None:
-    result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1)
+    result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1, seed=0)
     path = tmp_path / name if isinstance(name, str) else name
     with pytest.raises(UserError) as error:
         result.save(path, **options)

@@ -295,12 +295,13 @@ def test_alpha_beside_the_packets(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     ("source", "codec", "pix_fmt", "wanted"),
     [
         ("in.mp4", "libx264", "yuv420p", ".mp4"),
-        ("in.mkv", "libx264", "yuv420p", ".mp4"),
-        ("in.webm", "libvpx-vp9", "yuv420p", ".mp4"),
+        ("in.mkv", "libx264", "yuv420p", ".mkv"),
+        ("in.webm", "libvpx-vp9", "yuv420p", ".webm"),
         ("in.webm", "libvpx", "yuv420p", ".webm"),
         ("in.mov", "prores_ks", "yuva444p10le", ".mov"),
         ("in.mkv", "prores_ks", "yuv422p10le", ".mkv"),
         ("in.mov", "qtrle", "argb", ".mov"),
+        ("in.mov", "dnxhd", "yuv422p", ".mov"),
     ],
 )
 def test_the_default_container_holds_the_picture(
@@ -340,7 +341,7 @@ def test_raw_pictures_would_come_out_in_other_colours(
 
 def test_the_default_container_keeps_subtitles(tmp_path: Path) -> None:
     plain = add_subtitles(write_film(tmp_path / "in.mkv"), LINES, "subrip")
-    assert default_suffix(plain) == ".mp4"
+    assert default_suffix(plain) == ".mkv"
     styled = add_subtitles(write_film(tmp_path / "in.mkv"), LINES, "ass")
     assert default_suffix(styled) == ".mkv"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from omni2sound.media.figure import WIDTH_PX, frames_above_spectrogram, log_spectrogram_FT
+from omni2sound.media.figure import WIDTH_PX, frames_above_spectrogram
 from omni2sound.media.samples import Audio
+from omni2sound.media.spectrogram import log_spectrogram_FT
 
 RATE_HZ = 16_000
 

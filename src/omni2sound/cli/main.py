@@ -1,21 +1,26 @@
 """`omni2sound`: the table of commands, and how a failure ends the process.
 
 In:   argv.
-Out:  an exit code: 0 done, 1 some items failed, 2 bad input, 130 interrupted.
+Out:  an exit code: 0 done, 1 some items failed, 2 bad input, 3 disk or permissions,
+      130 interrupted.
 
 Every failure that a user can cause ends in one line on stderr, never in a traceback. An
 exception that is neither an `Omni2SoundError` nor an `OSError` is a bug and shows its traceback.
+With --json, the failure is printed on stdout as JSON, too.
 """
 
 from __future__ import annotations
 
+import errno
 import functools
+import json
 import logging
 import math
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, ClassVar, NoReturn
@@ -31,19 +36,21 @@ from omni2sound.cli import (
     data,
     demo,
     doctor,
-    generate,
     scenes,
     setup,
     sounds,
 )
 from omni2sound.cli.bench import commands as bench
+from omni2sound.cli.generate import command as generate
 from omni2sound.cli.options import option_names, set_metavars
+from omni2sound.cli.reports import error_report
 from omni2sound.cli.streams import guard_streams
 from omni2sound.cli.train import cost, part, recipe
 from omni2sound.errors import Omni2SoundError, UserError, rename_fields
 from omni2sound.plugins import load_plugins
 
 EXIT_BAD_INPUT = 2
+EXIT_ENVIRONMENT = 3
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 128 + signal.SIGTERM
 
@@ -69,6 +76,50 @@ class _Group(TyperGroup):
         super().__init__(**settings)
         for command in self.commands.values():
             _name_options(command)
+
+    def make_context(self, *values: Any, **named_values: Any) -> Any:
+        """Parse; what is wrong with the arguments is printed as JSON, too, if asked for."""
+        with _usage_as_json():
+            return super().make_context(*values, **named_values)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, whose own arguments are parsed here."""
+        with _usage_as_json():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _usage_as_json() -> Iterator[None]:
+    """Add hints to errors of usage, and print them as JSON if asked for."""
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message") and not getattr(error, "hinted", False):
+            error.hinted = True  # type: ignore[attr-defined]
+            hint = _hint(error)
+            if hint:
+                error.message = f"{error.format_message().rstrip('.')}; {hint}"  # type: ignore[attr-defined]
+            if "--json" in sys.argv:
+                said = error_report(error, error.format_message(), exit_code=EXIT_BAD_INPUT)
+                print(json.dumps(said), flush=True)
+        raise
+
+
+def _hint(error: Any) -> str:
+    """What somebody may have meant whose arguments make no sense; empty if nobody knows."""
+    option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    if option and context is not None and context.info_name == "batch":
+        known = {name for p in _command("generate").params for name in p.opts}
+        if option in known:
+            return "in a batch it is a column of JOBS: see `omni2sound batch -h`"
+    typed = next((a for a in sys.argv[1:] if Path(a).is_file()), None)
+    if typed and context is not None and context.parent is None and not option:
+        return f"for its sound: omni2sound generate {typed}"
+    return ""
+
+
+def _command(name: str) -> Any:
+    return typer.main.get_command(app).commands[name]  # type: ignore[attr-defined]
 
 
 def _name_options(command: Any) -> None:
@@ -177,7 +228,7 @@ def main() -> NoReturn:
     guard_streams()
     _quieten_libraries()
     signal.signal(signal.SIGTERM, _terminate)
-    sys.argv[1:] = _mark_files(sys.argv[1:])
+    sys.argv[1:] = _mark_files(_before_command(sys.argv[1:]))
     try:
         try:
             app()
@@ -185,14 +236,42 @@ def main() -> NoReturn:
             sys.stdout.flush()  # a full disk shows only now
         sys.exit(0)
     except (Omni2SoundError, OSError) as error:
+        code = EXIT_ENVIRONMENT if is_of_environment(error) else EXIT_BAD_INPUT
         print(f"omni2sound: {_one_line(error)}", file=sys.stderr)
-        sys.exit(EXIT_BAD_INPUT)
-    except MemoryError:
-        print("omni2sound: not enough memory for this input; give a smaller one", file=sys.stderr)
+        if "--json" in sys.argv:
+            print(json.dumps(error_report(error, _one_line(error), exit_code=code)), flush=True)
+        sys.exit(code)
+    except MemoryError as error:
+        line = "not enough memory for this input; give a smaller one"
+        print(f"omni2sound: {line}", file=sys.stderr)
+        if "--json" in sys.argv:
+            print(json.dumps(error_report(error, line, exit_code=EXIT_BAD_INPUT)), flush=True)
         sys.exit(EXIT_BAD_INPUT)
     except KeyboardInterrupt:
         print("omni2sound: interrupted", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
+
+
+_NAMES = "ENOSPC EDQUOT EROFS EACCES EPERM EIO EMFILE ENFILE ENOMEM"
+_ENVIRONMENT = frozenset(getattr(errno, n) for n in _NAMES.split() if hasattr(errno, n))
+
+
+def is_of_environment(error: BaseException) -> bool:
+    """Whether the disk, permissions or limits of the machine are the cause, not the input."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError) and seen.errno in _ENVIRONMENT:
+            return True
+        seen = seen.__cause__ or seen.__context__
+    return False
+
+
+def _before_command(arguments: Sequence[str]) -> list[str]:
+    """Move -v and -q, options of the program, before the command that they were typed after."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    ours = {"-v", "--verbose", "-q", "--quiet"}
+    moved = [a for a in arguments[:end] if a in ours]
+    return [*moved, *(a for a in arguments[:end] if a not in ours), *arguments[end:]]
 
 
 def _mark_files(arguments: Sequence[str]) -> list[str]:

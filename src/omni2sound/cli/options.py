@@ -8,6 +8,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from omni2sound.errors import UserError
+from omni2sound.generate.studio.times import parse_time
+
 Engine = Literal["local", "ray"]
 
 CorpusOption = Annotated[
@@ -72,7 +75,10 @@ LoraOption = Annotated[
     Path | None, typer.Option(help="Folder of a LoRA adapter for the model. Default: none.")
 ]
 KeepAudioOption = Annotated[
-    bool, typer.Option("--keep-audio", help="Mix the video's own sound under the new one.")
+    bool,
+    typer.Option(
+        "--keep-audio", help="Mix the video's own sound under the new one, also into a wav."
+    ),
 ]
 LoudnessOption = Annotated[
     float | None,
@@ -80,6 +86,22 @@ LoudnessOption = Annotated[
         "--loudness",
         metavar="LUFS",
         help="Target loudness, -50 to -5 LUFS, with true peaks below -1 dB. Default: as generated.",
+    ),
+]
+MixOption = Annotated[
+    float | None,
+    typer.Option(
+        "--mix-db",
+        metavar="DB",
+        help="Gain of the new sound beside the video's own, with --keep-audio, -60 to 20. "
+        "Default: 0.",
+    ),
+]
+DestinationOption = Annotated[
+    Literal["youtube", "podcast", "broadcast"] | None,
+    typer.Option(
+        "--for",
+        help="Loudness by where it goes: -14, -16 or -23 LUFS. Default: --loudness.",
     ),
 ]
 ReencodeOption = Annotated[
@@ -100,13 +122,11 @@ TableJsonOption = Annotated[
 
 
 def seconds(value: str) -> float:
-    """Read a number of seconds."""
+    """Read a time: seconds, or as 1:30."""
     try:
-        return float(value)
-    except ValueError:
-        raise typer.BadParameter(
-            f"expected a number of seconds, such as 90.5, got {value[:40]!r}"
-        ) from None
+        return parse_time(value, None)
+    except UserError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 def command_group(description: str) -> typer.Typer:

@@ -1,7 +1,8 @@
-"""A progress bar for terminals.
+"""Progress: bars on a terminal, a line now and then elsewhere.
 
-In:   a number of steps.
-Out:  a bar on stderr if stderr is a terminal, otherwise nothing at all.
+In:   a number of steps, or the stages of `omni2sound.stages`.
+Out:  on stderr, a bar if it is a terminal; otherwise a line every 10 s from those tasks that have
+      stages, and nothing from others.
 
 stdout stays free for results, so that they can be piped.
 """
@@ -10,10 +11,16 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from omni2sound.cli.streams import guard_streams, unguarded
+from omni2sound.stages import listening
+
+LINE_EVERY_S = 10.0
 
 
 @contextmanager
@@ -29,19 +36,11 @@ def progress_bar(
     Yields:
         `report(done, total)`, to be called after each step with the counts so far.
     """
-    quiet = not logging.getLogger("omni2sound").isEnabledFor(logging.INFO)
-    if quiet or not sys.stderr.isatty():
+    if _is_quiet() or not sys.stderr.isatty():
         yield lambda done, total: None
         return
 
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}"),
@@ -49,11 +48,101 @@ def progress_bar(
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
+    with _bar(columns) as bar:
+        task = bar.add_task(description, total=total)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def stages_shown(total: int = 1) -> Iterator[Callable[[], None]]:
+    """Show the stages of a task by name, each with its share done.
+
+    Args:
+        total: Number of results.
+
+    Yields:
+        To be called after each result.
+    """
+    stage = _Stage(total)
+    if _is_quiet():
+        yield stage.next
+        return
+    if not sys.stderr.isatty():
+        ended = threading.Event()
+        lines = threading.Thread(target=_print_lines, args=(stage, ended), daemon=True)
+        lines.start()
+        try:
+            with listening(stage.listen):
+                yield stage.next
+        finally:
+            ended.set()
+            lines.join()
+        return
+
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[share]}"),
+               TimeElapsedColumn())  # fmt: skip
+    with _bar(columns) as bar:
+        task = bar.add_task("starting", total=None, share="")
+
+        def listen(name: str | None, done: int, all_: int) -> None:
+            stage.listen(name, done, all_)
+            bar.update(
+                task, description=stage.title, completed=stage.done, total=stage.all or None,
+                share=stage.share,
+            )  # fmt: skip
+
+        with listening(listen):
+            yield stage.next
+
+
+class _Stage:
+    """What is done now, and how far it is."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.number = total, 0
+        self.name, self.done, self.all = "starting", 0, 0
+        self.began_s = time.monotonic()
+
+    def next(self) -> None:
+        self.number += 1
+
+    def listen(self, name: str | None, done: int, total: int) -> None:
+        if name is not None:
+            self.name = name
+        self.done, self.all = done, total
+
+    @property
+    def title(self) -> str:
+        of = f" ({min(self.number + 1, self.total)} of {self.total})" if self.total > 1 else ""
+        return f"{self.name}{of}"
+
+    @property
+    def share(self) -> str:
+        return f"{100 * self.done // self.all} %" if self.all else ""
+
+
+def _print_lines(stage: _Stage, ended: threading.Event) -> None:
+    while not ended.wait(LINE_EVERY_S):
+        share = f", {stage.share}" if stage.share else ""
+        line = f"omni2sound: {stage.title}{share}, {time.monotonic() - stage.began_s:.0f} s"
+        print(line, file=sys.stderr, flush=True)
+
+
+def _is_quiet() -> bool:
+    return not logging.getLogger("omni2sound").isEnabledFor(logging.INFO)
+
+
+@contextmanager
+def _bar(columns: Any) -> Iterator[Any]:
+    from rich.console import Console
+    from rich.progress import Progress
+
     # The bar draws with control characters of its own, and lines that are printed meanwhile stand
     # above it: rich takes both streams for that, which would send piped results to stderr.
     console = Console(file=unguarded(sys.stderr))
     is_shown = sys.stdout.isatty()
     with Progress(*columns, console=console, transient=True, redirect_stdout=is_shown) as bar:
         guard_streams()
-        task = bar.add_task(description, total=total)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        yield bar

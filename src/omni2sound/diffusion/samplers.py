@@ -29,6 +29,7 @@ from omni2sound.config import added
 from omni2sound.diffusion.guidance import Predict
 from omni2sound.diffusion.objective import Objective
 from omni2sound.errors import ConfigError
+from omni2sound.stages import advance, enter
 
 OnStep = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
@@ -108,6 +109,7 @@ def sample(
         x = x * math.sqrt(float(scheduler.sigmas[0]) ** 2 + 1)
     elif start_BLC is not None:
         x = start_BLC + x * float(scheduler.sigmas[0])
+    enter("generating")
     for i, timestep in enumerate(scheduler.timesteps):
         sigma = float(scheduler.sigmas[i])
         if wanted == "v":
@@ -125,6 +127,7 @@ def sample(
             # The highest noise level, rounded, may exceed the solver's limit by 1e-7.
             warnings.filterwarnings("ignore", message="Should have t[ab]", category=UserWarning)
             x = scheduler.step(prediction, timestep, x, **arguments)[0]
+        advance(i + 1, num_steps)
         if on_step is not None:
             on_step(i + 1, num_steps)
     return x

@@ -1,9 +1,9 @@
-"""Many requests from a file, each on its own.
+"""Many requests, each on its own.
 
-In:   a file with one JSON object per line, a folder for results.
-Out:  an output file and a sidecar per job; a `JobOutcome` per line.
+In:   a jobs file, or jobs from code; a folder for results.
+Out:  an output file and a sidecar per take of a job; a `JobOutcome` for each.
 
-A failing job is reported and the others continue. A job whose output and sidecar exist and fit,
+A failing job is reported and the others continue. A take whose output and sidecar exist and fit,
 made from the same request by the same model, is skipped: an interrupted batch is simply run again.
 What not to get wrong: paths of inputs are relative to the jobs file, those of outputs to the
 result folder, and no output may lie outside it.
@@ -12,13 +12,12 @@ result folder, and no output may lie outside it.
 from __future__ import annotations
 
 import logging
-import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from omni2sound.config import from_json
 from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.generate.load import PipelineOptions
 from omni2sound.generate.output import (
@@ -26,58 +25,37 @@ from omni2sound.generate.output import (
     check_target,
     default_output,
     is_whole,
+    numbered,
     read_sidecar,
     request_sha256,
     save,
 )
 from omni2sound.generate.request import GenerationRequest, draw_seed
-from omni2sound.generate.words.cues import parse_cue
-from omni2sound.readers import loads, read_text
+from omni2sound.generate.studio.job import Job, read_jobs
+from omni2sound.generate.studio.request import options_of, request_of, spanned_request
 from omni2sound.staging import remove_leftovers
+
+if TYPE_CHECKING:
+    from omni2sound.generate.pipeline import Omni2SoundPipeline
 
 logger = logging.getLogger(__name__)
 
-_MAX_ID_BYTES = 220
-"""A file name has at most 255; suffixes and the mark of an unfinished file take the rest."""
-_MAX_LINES = 500_000
 _JSON_NAMES = {
     "num_inference_steps": "steps",
     "guidance_scale": "guidance",
     "text_guidance_scale": "text_guidance",
     "sample_rate_hz": "rate",
+    "destination": "for",
 }
 """Fields of a request that have another name in a jobs file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """One line of a jobs file: an id, a `GenerationRequest`, and where its result goes."""
-
-    id: str
-    video: str | None = None
-    prompt: str | None = None
-    negative_prompt: str | None = None
-    duration_s: float | None = None
-    seed: int | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    text_guidance: float | None = None
-    recognise: bool | None = None
-    seen: str | None = None
-    cues: tuple[str, ...] = ()
-    """Each as "0.5-2: a dog barks"."""
-    ambience: bool = True
-    rate: int | None = None
-    mono: bool = False
-    output: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class JobOutcome:
-    """Outcome of one line of a jobs file.
+    """Outcome of one take of a job, or of a line that is none.
 
     Attributes:
-        line: Number of the line, from 1.
+        line: Number of the line or job, from 1.
         job_id: The job's id; None if the line holds no job.
         report: What the sidecar says; None if the job failed.
         error: Why it failed; None if it did not.
@@ -95,21 +73,36 @@ class JobOutcome:
         """Error message in one line, with the job's id; empty without an error."""
         if self.error is None:
             return ""
+        return self.reason if self.job_id is None else f"job {self.job_id!r}: {self.reason}"
+
+    @property
+    def reason(self) -> str:
+        """Error message in one line; empty without an error."""
+        if self.error is None:
+            return ""
         reason = " ".join(str(self.error).split()) or type(self.error).__name__
         if not isinstance(self.error, (Omni2SoundError, OSError)):
             reason = f"{type(self.error).__name__}: {reason}"
-        return reason if self.job_id is None else f"job {self.job_id!r}: {reason}"
+        return reason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Plan:
+    """The takes of one job."""
+
     request: GenerationRequest
-    output: Path
-    sha256: str
+    options: OutputOptions
+    outputs: Sequence[Path]
+    made: Sequence[dict[str, Any] | None]
+    """What the sidecars of finished takes say; None: to be made."""
+    facts: dict[str, Any]
+    """Of all takes."""
+    sha256s: Sequence[str]
+    """Digest of each take's request."""
 
 
 class Batch:
-    """Runs the jobs of a file.
+    """Runs jobs.
 
         for outcome in Batch("jobs.jsonl", "out").run():
             print(outcome.message or outcome.report["output"])
@@ -121,7 +114,7 @@ class Batch:
 
     def __init__(
         self,
-        jobs: str | Path,
+        jobs: str | Path | Sequence[Job],
         out_dir: str | Path,
         *,
         pipeline: PipelineOptions | None = None,
@@ -130,13 +123,18 @@ class Batch:
         """Read the jobs; nothing is generated yet.
 
         Args:
-            jobs: File with one JSON object per line; its keys are the fields of `Job`.
+            jobs: File with one JSON object per line, or CSV; its keys are the fields of `Job`. Or
+                the jobs themselves.
             out_dir: Folder for results; made if it is missing.
             pipeline: Model and device. Default: the bundled model on the best device.
-            output: How files are written.
+            output: How files are written, where a job does not say.
         """
-        self.path, self.out_dir = Path(jobs), Path(out_dir)
-        self._lines = _read_jobs(self.path)
+        self.out_dir = Path(out_dir)
+        self._lines: list[tuple[int, Job | UserError]]
+        if isinstance(jobs, (str, Path)):
+            self._folder, self._lines = Path(jobs).parent, read_jobs(Path(jobs))
+        else:
+            self._folder, self._lines = Path(), list(enumerate(jobs, 1))
         self._pipeline = pipeline or PipelineOptions()
         self._options = output or OutputOptions()
         self._model_sha256, self._recognises = self._pipeline.identity()
@@ -147,10 +145,14 @@ class Batch:
             raise UserError(f"{self.out_dir} is a file; give a folder", field="out_dir") from None
 
     def __len__(self) -> int:
-        return len(self._lines)
+        """Number of takes of all jobs."""
+        return sum(max(1, job.takes) if isinstance(job, Job) else 1 for _, job in self._lines)
 
-    def run(self) -> Iterator[JobOutcome]:
-        """Generate what is not done yet, in the order of the file.
+    def run(self, *, on_step: Callable[[int, int], None] | None = None) -> Iterator[JobOutcome]:
+        """Generate what is not done yet, in the order of the jobs.
+
+        Args:
+            on_step: Called with (steps done, steps in all) of the job that is worked on.
 
         Raises:
             Omni2SoundError: The model can't be loaded, so no job can run.
@@ -160,72 +162,63 @@ class Batch:
             if isinstance(job, UserError):
                 yield JobOutcome(line=line, job_id=None, error=job)
                 continue
-            try:
-                plan = self._plan(job)
-                made = self._made_earlier(plan)
-                if made is not None:
-                    report = made | {"output": str(plan.output)}
-                    yield JobOutcome(line=line, job_id=job.id, report=report, skipped=True)
+            with ExitStack() as stack:
+                try:
+                    plan = self._plan(job, stack)
+                except Exception as error:  # whatever it is, it fails this job alone
+                    logger.debug("line %d", line, exc_info=error)
+                    yield JobOutcome(line=line, job_id=job.id, error=error)
                     continue
-            except Exception as error:  # whatever it is, it fails this job alone
-                logger.debug("line %d", line, exc_info=error)
-                yield JobOutcome(line=line, job_id=job.id, error=error)
-                continue
-            if pipeline is None:  # outside the net: without a model no job can run
-                pipeline = self._pipeline.load()
-            try:
-                facts = {"id": job.id, "request_sha256": plan.sha256}
-                result = next(pipeline.run(plan.request))
-                report = save(
-                    result,
-                    plan.output,
-                    video=plan.request.video,
-                    options=self._options,
-                    more_facts=facts,
-                )
-            except Exception as error:
-                logger.debug("line %d", line, exc_info=error)
-                yield JobOutcome(line=line, job_id=job.id, error=error)
-                continue
-            yield JobOutcome(line=line, job_id=job.id, report=report)
+                if pipeline is None and None in plan.made:
+                    # Outside the net: without a model no job can run.
+                    pipeline = self._pipeline.load()
+                try:
+                    for made, report in _takes(plan, pipeline, on_step):
+                        yield JobOutcome(line=line, job_id=job.id, report=report, skipped=made)
+                except Exception as error:
+                    logger.debug("line %d", line, exc_info=error)
+                    yield JobOutcome(line=line, job_id=job.id, error=error)
 
-    def _plan(self, job: Job) -> _Plan:
-        video = None if job.video is None else self.path.parent / job.video
+    def _plan(self, job: Job, stack: ExitStack) -> _Plan:
+        """Check a job, cut its span, and look which of its takes are done."""
+        source = None if job.video is None else self._folder / job.video
         try:
-            request = GenerationRequest(
-                video=video,
-                prompt=job.prompt,
-                negative_prompt=job.negative_prompt,
-                duration_s=job.duration_s,
-                num_inference_steps=job.steps,
-                guidance_scale=job.guidance,
-                text_guidance_scale=job.text_guidance,
-                recognise=job.recognise,
-                seen=job.seen,
-                cues=tuple(parse_cue(line) for line in job.cues),
-                ambience=job.ambience,
-                sample_rate_hz=job.rate,
-                mono=job.mono,
-                seed=draw_seed() if job.seed is None else job.seed,
-            )
-            request.resolve_duration(1.0)  # checks the video before all of it is read
+            options = options_of(job, self._options)
+            video, duration_s = stack.enter_context(spanned_request(source, job))
+            seed = draw_seed() if job.seed is None else job.seed
+            request = request_of(job, video, duration_s, seed=seed)
         except UserError as error:
             error.rename(_JSON_NAMES)
             raise
-        output = self._output(job, video)
-        sha256 = request_sha256(
-            request,
-            self._options,
-            model_sha256=self._model_sha256,
-            dtype=self._pipeline.precision,
-            seed=job.seed,
-            recognises=self._recognises,
+        outputs = numbered(self._output(job, video, options), request.takes)
+        sha256s = [
+            request_sha256(
+                request,
+                options,
+                model_sha256=self._model_sha256,
+                dtype=self._pipeline.precision,
+                seed=None if job.seed is None else job.seed + take,
+                recognises=self._recognises,
+            )
+            for take in range(request.takes)
+        ]
+        made = [
+            _made_earlier(output, sha256, request, options)
+            for output, sha256 in zip(outputs, sha256s, strict=True)
+        ]
+        facts = {"id": job.id} | ({"start_s": job.start_s} if job.start_s else {})
+        return _Plan(
+            request=request,
+            options=options,
+            outputs=outputs,
+            made=made,
+            facts=facts,
+            sha256s=sha256s,
         )
-        return _Plan(request=request, output=output, sha256=sha256)
 
-    def _output(self, job: Job, video: Path | None) -> Path:
+    def _output(self, job: Job, video: Path | None, options: OutputOptions) -> Path:
         if job.output is None:
-            output = default_output(self.out_dir, video, job.id, reencode=self._options.reencode)
+            output = default_output(self.out_dir, video, job.id, reencode=options.reencode)
         else:
             output = self.out_dir / job.output
             if not output.resolve().is_relative_to(self.out_dir.resolve()):
@@ -242,80 +235,58 @@ class Batch:
             )
         return output
 
-    def _made_earlier(self, plan: _Plan) -> dict[str, Any] | None:
-        """Return what the sidecar of a finished job says; None if there is something to do.
 
-        Raises:
-            UserError: The output is in the way and of something else.
-        """
-        made = read_sidecar(plan.output)
-        if made is not None and plan.output.is_file() and plan.output.stat().st_size:
-            is_same, name = made["request_sha256"] == plan.sha256, plan.output.name
-            if is_same and is_whole(plan.output, made):
-                remove_leftovers(plan.output)  # a kill may have come right after the last rename
-                return made
-            if not self._options.overwrite:
-                wrong = "is of another request, model or setting"
-                if is_same:
-                    wrong = "was changed, or its sidecar is of a run that was interrupted"
-                raise UserError(
-                    f"{name}: exists already and {wrong}; give the job another output, or set "
-                    "`overwrite`"
-                )
-        check_target(plan.output, plan.request, self._options)
-        return None
-
-
-def _read_jobs(path: Path) -> list[tuple[int, Job | UserError]]:
-    """Parse a jobs file to line numbers and jobs, or to what is wrong with a malformed line."""
-    try:
-        text = read_text(path, encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: jobs can't be read: {error.strerror}") from None
-    if text.count("\n") > _MAX_LINES:
-        raise UserError(f"{path}: more than {_MAX_LINES} lines; split it")
-    lines: list[tuple[int, Job | UserError]] = []
-    line_of: dict[str, int] = {}
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
+def _takes(
+    plan: _Plan, pipeline: Omni2SoundPipeline | None, on_step: Callable[[int, int], None] | None
+) -> Iterator[tuple[bool, dict[str, Any]]]:
+    """(whether it was made earlier, report) of each take of a job, in their order."""
+    take = 0
+    while take < len(plan.outputs):
+        made = plan.made[take]
+        if made is not None:
+            yield True, made | {"output": str(plan.outputs[take])}
+            take += 1
             continue
-        try:
-            job = _parse(line)
-            first = line_of.setdefault(job.id, number)
-            if first != number:
-                raise UserError(f"the id {job.id!r} is that of line {first}; choose another")
-            lines.append((number, job))
-        except UserError as error:
-            lines.append((number, error))
-    if not lines:
-        raise UserError(f"{path}: holds no jobs; write one JSON object a line")
-    return lines
-
-
-def _parse(line: str) -> Job:
-    try:
-        data = loads(line)
-    except ValueError as error:
-        raise UserError(f"is not JSON: {error}") from None
-    job = from_json(Job, data, where="job")
-    if not _is_file_name(job.id):
-        raise UserError(
-            f"{job.id[:80]!r}: expected a file name, since it names the output: no '/' or '\\', "
-            f"no control characters, at most {_MAX_ID_BYTES} bytes",
-            field="id",
+        assert pipeline is not None
+        end = next(
+            (k for k in range(take, len(plan.made)) if plan.made[k] is not None), len(plan.made)
         )
-    return job
+        request = replace(plan.request, seed=plan.request.seed + take, takes=end - take)
+        for result in pipeline.run(request, on_step=on_step):
+            yield (
+                False,
+                save(
+                    result,
+                    plan.outputs[take],
+                    video=request.video,
+                    options=plan.options,
+                    more_facts=plan.facts | {"request_sha256": plan.sha256s[take]},
+                ),
+            )
+            take += 1
 
 
-def _is_file_name(text: str) -> bool:
-    """Ids of YouTube begin with "-" or "_" in one of 32 cases; names of recordings hold blanks."""
-    try:
-        num_bytes = len(text.encode())
-    except UnicodeEncodeError:  # half of a character
-        return False
-    return (
-        0 < num_bytes <= _MAX_ID_BYTES
-        and text not in (".", "..")
-        and not set(text) & {"/", "\\"}
-        and not any(unicodedata.category(c) in ("Cc", "Zl", "Zp") for c in text)
-    )
+def _made_earlier(
+    output: Path, sha256: str, request: GenerationRequest, options: OutputOptions
+) -> dict[str, Any] | None:
+    """Return what the sidecar of a finished take says; None if there is something to do.
+
+    Raises:
+        UserError: The output is in the way and of something else.
+    """
+    made = read_sidecar(output)
+    if made is not None and output.is_file() and output.stat().st_size:
+        is_same = made["request_sha256"] == sha256
+        if is_same and is_whole(output, made):
+            remove_leftovers(output)  # a kill may have come right after the last rename
+            return made
+        if not options.overwrite:
+            wrong = "is of another request, model or setting"
+            if is_same:
+                wrong = "was changed, or its sidecar is of a run that was interrupted"
+            raise UserError(
+                f"{output.name}: exists already and {wrong}; give the job another output, or set "
+                "`overwrite`"
+            )
+    check_target(output, request, options)
+    return None

@@ -62,6 +62,7 @@ from omni2sound.models.conditioning import Conditions
 from omni2sound.recognise.observe import Recogniser, Seen
 from omni2sound.runtime import LoadedHere
 from omni2sound.scenes.material.catalogue import SoundClass
+from omni2sound.stages import enter
 from omni2sound.timebase import TimeBase
 
 _log = logging.getLogger(__name__)
@@ -218,6 +219,7 @@ class ConditionEncoder(LoadedHere):
         Raises:
             MediaError: The video can't be read.
         """
+        enter("encoding")
         if len(texts) == 1:
             return [self.encode(video, texts[0], duration_s, pictures=pictures[0])]
         shown = None

@@ -19,7 +19,7 @@ from omni2sound.generate.model import Model
 from omni2sound.generate.request import GenerationRequest
 from omni2sound.generate.stereo import to_stereo
 from omni2sound.generate.windows import decode_in_chunks
-from omni2sound.media.samples import Audio, fit_length, resample, round_half_up
+from omni2sound.media.samples import Audio, as_stereo, fit_length, resample, round_half_up
 from omni2sound.models.band import HOP_SAMPLES, LOW_HOP_SAMPLES, BandExtension
 from omni2sound.recognise.observe import Seen
 
@@ -40,10 +40,12 @@ def finish(model: Model, request: GenerationRequest, low: Audio, seen: Seen | No
     audio = low
     if model.band is not None and (asked_hz is None or asked_hz > low.sample_rate_hz):
         audio = extend(low, model.band)
-    if model.defaults.stereo and request.video is not None and not request.mono:
+    if model.defaults.stereo and request.video is not None and request.channels != 1:
         things = () if seen is None else seen.things
         stereo_CN = to_stereo(audio.samples_CN[0], audio.sample_rate_hz, things)
         audio = Audio(samples_CN=stereo_CN, sample_rate_hz=audio.sample_rate_hz)
+    if request.channels == 2:
+        audio = as_stereo(audio)
     return resample(audio, audio.sample_rate_hz if asked_hz is None else asked_hz)
 
 

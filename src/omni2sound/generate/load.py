@@ -8,6 +8,8 @@ No torch at import: a batch whose jobs are all done ends without loading it.
 
 from __future__ import annotations
 
+import logging
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +17,15 @@ from typing import TYPE_CHECKING
 
 from omni2sound.errors import UserError
 from omni2sound.generate.request import precision_name
-from omni2sound.runtime import choose_deterministic
+from omni2sound.runtime import choose_deterministic, set_num_threads
+from omni2sound.stages import enter
 from omni2sound.weights import load_card, resolve_model
 
 if TYPE_CHECKING:
     from omni2sound.generate.pipeline import Omni2SoundPipeline
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +89,7 @@ class PipelineOptions:
         folder = resolve_model(
             self.model, component="dit"
         )  # refuses an unknown model before torch is imported
+        enter("loading the model")
         begin = time.perf_counter()
         from omni2sound.generate.pipeline import Omni2SoundPipeline
 
@@ -97,4 +104,36 @@ class PipelineOptions:
             deterministic=self.deterministic,
         )
         pipeline.pending_load_s += import_s
+        logger.debug(
+            "model %s (sha256 %s...) on %s, %s, %d threads, loaded in %.1f s",
+            pipeline.model.name,
+            pipeline.sha256[:12],
+            pipeline.device,
+            str(pipeline.dtype).removeprefix("torch."),
+            set_num_threads(None),
+            pipeline.pending_load_s,
+        )
         return pipeline
+
+
+def save_model(pipeline: Omni2SoundPipeline, folder: str | os.PathLike[str], *, half: bool) -> None:
+    """Write the model of a pipeline; see `Omni2SoundPipeline.save_pretrained`."""
+    import torch
+
+    from omni2sound.generate.model import load_model
+
+    if any(
+        tensor.is_meta for part in pipeline.model.tensors().values() for tensor in part.values()
+    ):
+        raise UserError("the model was loaded with `low_memory`; copy its folder instead")
+    model = pipeline.model
+    if pipeline.dtype != torch.float32 and model.card is not None:
+        # The transformer here is rounded; what is written must be what was read.
+        if pipeline.sha256 != model.sha256:
+            raise UserError(
+                f"a model with an adapter in {pipeline.dtype} is no longer exact; load it with "
+                "float32 to save it",
+                field="dtype",
+            )
+        model = load_model(model.card.folder)
+    model.save(folder, half=half)

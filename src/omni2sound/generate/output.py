@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -22,16 +23,20 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omni2sound.config import checked_number
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import atomic_path, file_sha256
 from omni2sound.readers import as_object, parse_json, read_text
+from omni2sound.stages import enter
 from omni2sound.staging import remove_leftovers
 
 if TYPE_CHECKING:
     from omni2sound.generate.request import GenerationRequest, GenerationResult
-    from omni2sound.media.loudness.level import Leveling
+
+logger = logging.getLogger(__name__)
 
 _MAX_SIDECAR_BYTES = 2**20
+MIX_RANGE_DB = (-60.0, 20.0)
 _OF_OUTPUT = ("output_bytes", "output_sha256")
 """What a sidecar says of its output: length and SHA-256."""
 
@@ -52,14 +57,32 @@ class OutputOptions:
     """Target loudness, -50 to -5 LUFS; None: as generated."""
     reencode: bool = False
     """Encode the picture again where a copy would not show the same."""
+    mix_db: float | None = None
+    """Gain of the new sound beside the video's own, -60 to 20 dB; None: 0."""
+    bits: int | None = None
+    """Bits a sample of .wav, .flac and .mov; None: 24 in .mov, else 16."""
+    preview: bool = False
+    """Write OUT.png, too: frames above the spectrogram."""
 
     def __post_init__(self) -> None:
         from omni2sound.media.loudness.level import check_loudness
 
-        for name in ("keep_audio", "overwrite", "reencode"):
+        for name in ("keep_audio", "overwrite", "reencode", "preview"):
             if not isinstance(value := getattr(self, name), bool):
                 raise UserError(f"expected True or False, got {repr(value)[:80]}", field=name)
         check_loudness(self.loudness_lufs)
+        if self.mix_db is not None:
+            low, high = MIX_RANGE_DB
+            gain = checked_number(self.mix_db, "mix_db", whole=False, least=low, most=high)
+            object.__setattr__(self, "mix_db", float(gain))
+            if not self.keep_audio:
+                raise UserError(
+                    "is the level of the new sound beside the video's own; set `keep_audio`, too",
+                    field="mix_db",
+                )
+        if self.bits is not None:
+            bits = checked_number(self.bits, "bits", whole=True, least=16, most=32)
+            object.__setattr__(self, "bits", bits)
         if self.loudness_lufs is not None:
             object.__setattr__(self, "loudness_lufs", float(self.loudness_lufs))
 
@@ -67,6 +90,11 @@ class OutputOptions:
 def sidecar(output: Path) -> Path:
     """Return the path of the file beside `output` that says how it was made."""
     return output.with_name(f"{output.name}.json")
+
+
+def preview_path(output: Path) -> Path:
+    """Return the path of the picture of an output: OUT.png."""
+    return output.with_name(f"{output.name}.png")
 
 
 def read_sidecar(output: Path) -> dict[str, Any] | None:
@@ -86,8 +114,8 @@ def is_whole(output: Path, made: Mapping[str, Any]) -> bool:
     return output.is_file() and output.stat().st_size == length and file_sha256(output) == sha256
 
 
-def check_free(output: Path, *, overwrite: bool) -> None:
-    """Refuse an output whose place, or that of its sidecar, is taken.
+def check_free(output: Path, *, overwrite: bool, preview: bool = False) -> None:
+    """Refuse an output whose place, or that of its sidecar or picture, is taken.
 
     What an interrupted run left is not in the way, and its temporary files are removed.
 
@@ -100,7 +128,7 @@ def check_free(output: Path, *, overwrite: bool) -> None:
     remove_leftovers(sidecar(output))
     if overwrite or _is_half_done(output):
         return
-    for path in (output, sidecar(output)):
+    for path in (output, sidecar(output), *([preview_path(output)] if preview else ())):
         if path.exists():
             raise UserError(
                 f"{shown_name(path)}: exists already; choose another name, or set `overwrite`"
@@ -120,8 +148,8 @@ def default_output(
 
     Args:
         folder: Folder of the output.
-        video: The request's video; a moving one gives .mp4, or the first container that loses
-            nothing shown (`media.copy.containers.default_suffix`), anything else .wav.
+        video: The request's video; a moving one gives its own suffix, or the first container that
+            loses nothing shown (`media.copy.containers.default_suffix`), anything else .wav.
         stem: First part of the name. Default: the video's, or "omni2sound".
         reencode: Whether pictures may be encoded again.
 
@@ -156,12 +184,40 @@ def plan_outputs(
         output = default_output(Path(), request.video, reencode=options.reencode)
     if not output.name:
         raise UserError(f"expected a file, got the folder {str(output)!r}", field="output")
-    outputs = [output]
-    if request.takes > 1:
-        outputs = [output.with_stem(f"{output.stem}-{k + 1}") for k in range(request.takes)]
+    outputs = numbered(output, request.takes)
     for path in outputs:
         check_target(path, request, options)
     return outputs
+
+
+def numbered(output: Path, takes: int, *, first: int = 1) -> list[Path]:
+    """Name the outputs of several takes OUT-1, OUT-2, ...; that of a single one is OUT."""
+    if takes == 1 and first == 1:
+        return [output]
+    return [output.with_stem(f"{output.stem}-{first + k}") for k in range(takes)]
+
+
+def takes_beside(output: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Return the earlier takes of an output, OUT-1 up to the last of a row, with their sidecars.
+
+    OUT itself is the first of a row that goes on with OUT-2.
+
+    Raises:
+        UserError: A take has no sidecar of ours.
+    """
+    from omni2sound.media.files import shown_name
+
+    found: list[tuple[Path, dict[str, Any]]] = []
+    while True:
+        path = output.with_stem(f"{output.stem}-{len(found) + 1}")
+        if not found and not path.exists():
+            path = output
+        if not path.exists():
+            return found
+        made = read_sidecar(path)
+        if made is None or not isinstance(made.get("seed"), int):
+            raise UserError(f"{shown_name(path)}: is no take with a sidecar; choose another output")
+        found.append((path, made))
 
 
 def check_target(output: Path, request: GenerationRequest, options: OutputOptions) -> None:
@@ -191,22 +247,20 @@ def check_output_of(
         UserError: The output is in the way, its suffix unknown, or it does not fit the video.
     """
     from omni2sound.media.copy.containers import check_copy, check_kept_sound
+    from omni2sound.media.encode import PCM_16, sound_codec
     from omni2sound.media.files import VIDEO_SUFFIXES, check_output, shown_name
     from omni2sound.media.info import probe
     from omni2sound.media.packets import end_early
 
     name = shown_name(output)
     check_output(output, overwrite=True)
-    check_free(output, overwrite=options.overwrite)
+    sound_codec(output, PCM_16, options.bits)
+    check_free(output, overwrite=options.overwrite, preview=options.preview)
     muxed = output.suffix.lower() in VIDEO_SUFFIXES
     if muxed and video is None:
         raise UserError(f"{name}: a video output needs a video; give one, or write .wav")
-    if options.keep_audio and not muxed:
-        raise UserError(
-            f"needs a video and a video output, got {name}; use {' '.join(VIDEO_SUFFIXES)}, "
-            "or leave it out",
-            field="keep_audio",
-        )
+    if options.keep_audio and video is None:
+        raise UserError("needs a video, whose own sound is mixed in", field="keep_audio")
     if muxed and video is not None:
         info = probe(video)
         picture = info.video
@@ -272,8 +326,12 @@ def request_sha256(
         asked["seen"] = request.seen
     if request.sample_rate_hz is not None:
         asked["sample_rate_hz"] = request.sample_rate_hz
-    if request.mono:
-        asked["mono"] = True
+    if request.channels is not None:
+        asked |= {"mono": True} if request.channels == 1 else {"channels": request.channels}
+    if options.mix_db is not None:
+        asked["mix_db"] = options.mix_db
+    if options.bits is not None:
+        asked["bits"] = options.bits
     if request.cues:
         asked["cues"] = [asdict(cue) for cue in request.cues]
     if not request.ambience:
@@ -296,7 +354,8 @@ def save(
         output: A path that `check_output_of` accepted.
         video: The video whose picture a video output copies.
         options: How files are written.
-        more_facts: Added to the result's own. Default: the digest of its request.
+        more_facts: Added to the result's own, and to the digest of its request unless it is one
+            of them. Default: none.
 
     Returns:
         What the sidecar says.
@@ -308,7 +367,8 @@ def save(
 
     muxed = video is not None and output.suffix.lower() in VIDEO_SUFFIXES
     copied = video if muxed and video != result.request.video else None
-    if more_facts is None:
+    more_facts = more_facts or {}
+    if "request_sha256" not in more_facts:
         digest = request_sha256(
             result.request,
             options,
@@ -318,20 +378,26 @@ def save(
             recognises=result.seen is not None,
             copied=copied,
         )
-        more_facts = {"request_sha256": digest}
+        more_facts = {"request_sha256": digest, **more_facts}
+    from omni2sound.generate.studio.writing import for_editor, write_sound
+
     begin = time.perf_counter()
+    result = for_editor(result, output)
     software = f"omni2sound {importlib.metadata.version('omni2sound')}"
     facts = result.facts() | {"software": software, **more_facts}
     if options.loudness_lufs is not None:
         facts["loudness_lufs"] = options.loudness_lufs
     facts |= {name: True for name in ("keep_audio", "reencode") if getattr(options, name)}
+    if options.mix_db is not None:
+        facts["mix_db"] = options.mix_db
     half_done = _is_half_done(output)
     replace = options.overwrite or (half_done and output.exists())
     report: dict[str, Any] = {}
     old = _old_sidecar(output)
+    enter("writing")
     try:
         with atomic_path(output, replace=replace, alone=True) as finished:
-            leveling, copy = _write(result, finished, video if muxed else None, facts, options)
+            leveling, copy = write_sound(result, finished, video, facts, options)
             times = asdict(result.timings)
             time_s = {name.removesuffix("_s"): seconds for name, seconds in times.items()}
             time_s["write"] = time.perf_counter() - begin
@@ -353,6 +419,8 @@ def save(
             }
             with atomic_path(sidecar(output), replace=options.overwrite or half_done) as path:
                 path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        parts = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in time_s.items())
+        logger.debug("%s: %s; %.2f s a second of sound", output.name, parts, report["rtf"])
     except BaseException:
         # The output may have its name already: an error or Ctrl-C can come right after.
         written = read_sidecar(output) or {}
@@ -360,6 +428,11 @@ def save(
         if is_new and not is_whole(output, written):
             _put_back(output, old)
         raise
+    if options.preview:
+        from omni2sound.generate.studio.preview import draw_preview, title_of
+
+        takes = [(title_of(output, report), output)]
+        draw_preview(takes, video, preview_path(output), overwrite=options.overwrite or half_done)
     return report
 
 
@@ -376,39 +449,3 @@ def _put_back(output: Path, old: bytes | None) -> None:
         return
     with atomic_path(sidecar(output)) as path:
         path.write_bytes(old)
-
-
-def _write(
-    result: GenerationResult,
-    path: Path,
-    video: Path | None,
-    facts: Mapping[str, Any],
-    options: OutputOptions,
-) -> tuple[Leveling, dict[str, Any]]:
-    """Write the sound, or a copy of `video` with it, with the facts as a tag.
-
-    Returns:
-        What was done to the level, and what the sidecar says of the copy.
-    """
-    from omni2sound.media.audio import write_audio
-    from omni2sound.media.copy.tags import facts_tag
-    from omni2sound.media.mux import mux
-
-    tag = "comment" if video is None else facts_tag(video)
-    metadata = {tag: json.dumps(facts)}
-    if video is None:
-        loudness_lufs = options.loudness_lufs
-        leveling = write_audio(path, result.audio, metadata=metadata, loudness_lufs=loudness_lufs)
-        return leveling, {}
-    report = mux(
-        video,
-        result.audio,
-        path,
-        metadata=metadata,
-        loudness_lufs=options.loudness_lufs,
-        keep_audio=options.keep_audio,
-        reencode=options.reencode,
-        duration_s=result.request.duration_s,
-    )
-    copy: dict[str, Any] = {"picture_encoded": True} if report.is_encoded else {}
-    return report.leveling, copy | ({"lost": list(report.lost)} if report.lost else {})

@@ -30,9 +30,11 @@ from omni2sound.generate.conditions import ConditionEncoder
 from omni2sound.generate.finish import finish
 from omni2sound.generate.going_on import NOISE, NUM_STEPS, fill, goes_on, silent_frame, spans_of
 from omni2sound.generate.guided import GuidedNetwork
+from omni2sound.generate.load import save_model
 from omni2sound.generate.model import Model, load_model
 from omni2sound.generate.offload import Offloader
 from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings, precision_name
+from omni2sound.generate.studio.request import VideoLike, request_on
 from omni2sound.generate.windows import decode_clips
 from omni2sound.generate.words.cues import Cue
 from omni2sound.generate.words.plan import Plan, clip_duration, make_plan
@@ -40,6 +42,7 @@ from omni2sound.models.autoencoder import MelPcaAutoencoder
 from omni2sound.models.conditioning import Conditions
 from omni2sound.models.lora import Adapter, load_adapter
 from omni2sound.runtime import choose_deterministic, one_thread, resolve_device, resolve_dtype
+from omni2sound.stages import enter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,21 +153,7 @@ class Omni2SoundPipeline:
             UserError: `folder` exists and is no model folder, components are offloaded to disk
                 (low memory), or the model has an adapter and is rounded to a lower precision.
         """
-        if any(
-            tensor.is_meta for part in self.model.tensors().values() for tensor in part.values()
-        ):
-            raise UserError("the model was loaded with `low_memory`; copy its folder instead")
-        model = self.model
-        if self.dtype != torch.float32 and model.card is not None:
-            # The transformer here is rounded; what is written must be what was read.
-            if self.sha256 != model.sha256:
-                raise UserError(
-                    f"a model with an adapter in {self.dtype} is no longer exact; load it with "
-                    "float32 to save it",
-                    field="dtype",
-                )
-            model = load_model(model.card.folder)
-        model.save(folder, half=half)
+        save_model(self, folder, half=half)
 
     def _rehearse(self) -> None:
         """Take one step on one number: refuses an unfit solver, and imports it now."""
@@ -181,10 +170,13 @@ class Omni2SoundPipeline:
 
     def __call__(
         self,
-        video: str | os.PathLike[str] | None = None,
+        video: VideoLike | None = None,
         prompt: str | None = None,
         negative_prompt: str | None = None,
         duration_s: float | None = None,
+        start_s: float | None = None,
+        end_s: float | None = None,
+        fps: float | Fraction | None = None,
         num_inference_steps: int | None = None,
         guidance_scale: float | None = None,
         text_guidance_scale: float | None = None,
@@ -192,19 +184,23 @@ class Omni2SoundPipeline:
         seen: str | None = None,
         cues: Sequence[Cue] = (),
         ambience: bool = True,
-        seed: int = 0,
+        seed: int | None = None,
         sample_rate_hz: int | None = None,
-        mono: bool = False,
+        channels: int | None = None,
         on_step: OnStep | None = None,
     ) -> GenerationResult:
         """Generate sound for a video, a text prompt, or both.
 
         Args:
-            video: Path of a video, or of a still picture together with `duration_s`.
+            video: Path of a video, or of a still picture together with `duration_s`; or a video as
+                a binary file object, or as frames (T, H, W, 3), uint8 RGB, with `fps`.
             prompt: What should be heard, in English.
             negative_prompt: What should not be heard; replaces the null branch of guidance.
             duration_s: Seconds of sound, at most the video's length; a copy of the video ends
                 there, too. Default: the video's length, or the model's.
+            start_s: Where in the video to begin; a copy of the video begins there, too.
+            end_s: Where in the video to end, in place of `duration_s`.
+            fps: Frames per second of a video that is an array.
             num_inference_steps: Sampling steps, 1 to 1000. Default: the model's.
             guidance_scale: 0 to 100; 1 is no guidance. Default: the model's.
             text_guidance_scale: Scale of the prompt beside a video. Default: `guidance_scale`.
@@ -212,17 +208,21 @@ class Omni2SoundPipeline:
             seen: What the video shows, in words, in place of recognition.
             cues: What should be heard in spans of the clip, and only there.
             ambience: Whether a scene that is recognised gives a quiet bed under other sounds.
-            seed: Random seed; `from_pretrained` says which equal seeds give equal bytes.
+            seed: Random seed; `from_pretrained` says which equal seeds give equal bytes. Default: a
+                new one, which the result names.
             sample_rate_hz: Samples per second, 8000 to 192,000. Default: the model's.
-            mono: One channel. Default: of the bundled model for a prompt alone.
+            channels: 1 or 2. Default: of the bundled model 2 for a video, 1 for a prompt alone.
             on_step: Called with (steps done, steps in all).
 
         Raises:
             MediaError: The video can't be read.
             UserError: A value is out of range, or there is neither video nor prompt.
         """
-        request = GenerationRequest(
-            video=Path(video) if isinstance(video, (str, os.PathLike)) else video,
+        request = request_on(
+            video,
+            start_s=start_s,
+            end_s=end_s,
+            fps=fps,
             prompt=prompt,
             negative_prompt=negative_prompt,
             duration_s=duration_s,
@@ -235,7 +235,7 @@ class Omni2SoundPipeline:
             ambience=ambience,
             seed=seed,
             sample_rate_hz=sample_rate_hz,
-            mono=mono,
+            channels=channels,
         )
         return next(self.run(request, on_step=on_step))
 
@@ -494,6 +494,7 @@ class Omni2SoundPipeline:
     @torch.inference_mode()
     def _decode(self, latents_BLC: Tensor, duration: Fraction) -> Tensor:
         timebase = self.model.config.timebase
+        enter("decoding")
         with self.offloader.use("autoencoder"):
             samples_BN = decode_clips(self.model.autoencoder.decode, latents_BLC, timebase)
         return samples_BN[:, : timebase.num_samples(duration)]

@@ -15,8 +15,9 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from omni2sound.config import checked_number
 from omni2sound.errors import MediaError, UserError
@@ -49,13 +50,14 @@ _NUMBERS: Mapping[str, tuple[bool, float, float, str]] = {
     "seed": (True, 0, MAX_SEED, ""),
     "takes": (True, 1, MAX_TAKES, ""),
     "sample_rate_hz": (True, MIN_RATE_HZ, MAX_RATE_HZ, " of Hz"),
+    "channels": (True, 1, 2, ""),
 }
 """For each number: whether it is whole, its least and largest value, its unit."""
 
 Task = Literal["V2A", "T2A", "VT2A"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, weakref_slot=True)
 class GenerationRequest:
     """One request; the task follows from the inputs.
 
@@ -94,8 +96,8 @@ class GenerationRequest:
     """Number of results."""
     sample_rate_hz: int | None = None
     """Samples per second of the sound; None: the model's."""
-    mono: bool = False
-    """One channel even where the model places sounds in stereo."""
+    channels: int | None = None
+    """1 or 2; None: two where the model places sounds in stereo, else one."""
 
     def __post_init__(self) -> None:
         for name, kind, expected in (
@@ -120,8 +122,6 @@ class GenerationRequest:
             raise UserError(
                 f"{self.seed} leaves no room for {self.takes} takes; use a lower one", field="seed"
             )
-        if not isinstance(self.mono, bool):
-            raise UserError(f"expected True or False, got {repr(self.mono)[:80]}", field="mono")
         if self.guidance_scale is not None:
             self.check_negative_prompt(self.guidance_scale)
         if self.text_guidance_scale is not None and self.task != "VT2A":
@@ -304,13 +304,28 @@ class GenerationResult:
         """Guidance scale of the prompt beside a video; None: `guidance_scale`."""
         return self.request.text_guidance_scale
 
+    def limited(self) -> Audio:
+        """Return the sound with peaks over full scale lowered, as in a lossless file of it."""
+        from omni2sound.generate.studio.results import limited
+
+        return limited(self.audio)
+
+    def _repr_html_(self) -> str:
+        """A player, for notebooks."""
+        from omni2sound.generate.studio.results import player
+
+        return player(self)
+
     def save(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | IO[bytes],
         *,
+        file_format: str | None = None,
         video: str | os.PathLike[str] | None = None,
         keep_audio: bool = False,
+        mix_db: float | None = None,
         loudness_lufs: float | None = None,
+        bits: int | None = None,
         overwrite: bool = False,
         reencode: bool = False,
     ) -> dict[str, Any]:
@@ -320,11 +335,16 @@ class GenerationResult:
 
         Args:
             path: File to write; its suffix chooses the format: .mp4 .mov .mkv .webm (a copy of
-                the video with the new sound) or .wav .flac .mp3 .opus .ogg .m4a.
+                the video with the new sound) or .wav .flac .mp3 .opus .ogg .m4a. Or a binary
+                file object, which gets no sidecar.
+            file_format: "wav", "mp4", ...: the format in a file object.
             video: The video whose picture is copied; one that is not the request's is named
                 in the sidecar and part of its digest. Default: the request's video.
             keep_audio: Mix the video's own sound under the new one.
+            mix_db: Gain of the new sound in that mix, -60 to 20 dB. Default: 0.
             loudness_lufs: Target loudness, -50 to -5 LUFS. Default: as generated.
+            bits: Bits a sample of .wav, .flac and .mov: 16, 24, or 32 for floats (not in .flac).
+                Default: 24 in .mov, else 16.
             overwrite: Replace files that exist.
             reencode: Encode the picture again where a copy would not show the same.
 
@@ -340,14 +360,25 @@ class GenerationResult:
 
         options = OutputOptions(
             keep_audio=keep_audio,
+            mix_db=mix_db,
             overwrite=overwrite,
             loudness_lufs=loudness_lufs,
+            bits=bits,
             reencode=reencode,
         )
+        if not isinstance(path, (str, os.PathLike)) and hasattr(path, "write"):
+            from omni2sound.generate.studio.results import save_to_stream
+
+            again = partial(
+                self.save, video=video, keep_audio=keep_audio, mix_db=mix_db,
+                loudness_lufs=loudness_lufs, bits=bits, reencode=reencode,
+            )  # fmt: skip
+            return save_to_stream(path, file_format, again)
         target = as_path(path, "path")
         source = self.request.video if video is None else as_path(video, "video")
         check_output_of(source, target, options, duration_s=self.request.duration_s)
-        if video is not None and target.suffix.lower() not in VIDEO_SUFFIXES:
+        muxed = target.suffix.lower() in VIDEO_SUFFIXES
+        if video is not None and not (muxed or keep_audio):
             raise UserError(
                 f"is copied only into a video output, got {shown_name(target)}; use "
                 f"{' '.join(VIDEO_SUFFIXES)}, or leave it out",

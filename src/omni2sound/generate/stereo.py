@@ -3,7 +3,7 @@
 In:   a mono sound, and what the video shows.
 Out:  left and right (2, N), whose mean is the mono sound.
 
-Left and right are `mid +- side`, so a mono player hears exactly what `--mono` gives. A thing on
+Left and right are `mid +- side`, so a mono player hears exactly what one channel gives. A thing on
 the left or right gets 6 dB more on its side: mild, since the picture is small and the ear is
 exact. Where several things sound at once, their places are averaged by prominence. What is
 recognised in the whole picture (the sea, a forest) has no place: its side is the sound itself with

@@ -43,6 +43,7 @@ from omni2sound.media.encode import (
     add_audio_stream,
     encode_audio,
     fit_sound,
+    sound_codec,
 )
 from omni2sound.media.files import (
     AUDIO_SUFFIXES,
@@ -55,7 +56,7 @@ from omni2sound.media.info import AudioStreamInfo, MediaInfo, probe
 from omni2sound.media.layouts import ASSUMED, safe, stated_layout
 from omni2sound.media.limits.budgets import MAX_AUDIO_VALUES, MAX_DURATION_S
 from omni2sound.media.loudness.level import Leveling, level
-from omni2sound.media.samples import MAX_SAMPLE_RATE_HZ, Audio, resample, round_half_up
+from omni2sound.media.samples import MAX_SAMPLE_RATE_HZ, Audio, Sound, resample, round_half_up
 from omni2sound.media.streams import is_sound
 from omni2sound.media.timing.priming import priming_left
 from omni2sound.media.timing.sound_clock import Grid, Piece, place_blocks
@@ -438,11 +439,12 @@ _FORMATS: Mapping[str, tuple[str, AudioCodec]] = {
 
 def write_audio(
     path: str | os.PathLike[str],
-    audio: Audio,
+    audio: Sound,
     *,
     metadata: Mapping[str, str] | None = None,
     overwrite: bool = False,
     loudness_lufs: float | None = None,
+    bits: int | None = None,
 ) -> Leveling:
     """Write sound to a file; the suffix chooses the format.
 
@@ -451,11 +453,12 @@ def write_audio(
     (opus and ogg: always 48 kHz).
 
     Args:
-        path: Ends in .wav, .flac (both 16 bit), .mp3, .opus, .ogg (Opus too) or .m4a.
+        path: Ends in .wav, .flac, .mp3, .opus, .ogg (Opus too) or .m4a.
         audio: What to write.
         metadata: Tags; every format keeps ``title``, ``artist`` and ``comment``.
         overwrite: Replace an existing file.
         loudness_lufs: Loudness to bring the sound to; None leaves it at its own.
+        bits: Bits a sample of .wav and .flac: 16, 24, or in .wav 32 for floats. Default: 16.
 
     Returns:
         What was done to the level.
@@ -469,6 +472,7 @@ def write_audio(
     if path.suffix.lower() not in _FORMATS:
         raise UserError(f"{shown_name(path)}: not a sound file; use {' '.join(AUDIO_SUFFIXES)}")
     container_format, codec = _FORMATS[path.suffix.lower()]
+    codec = sound_codec(path, codec, bits)
     sound, leveling = level(
         fit_sound(audio, codec, name=shown_name(path)),
         target_lufs=loudness_lufs,

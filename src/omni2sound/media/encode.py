@@ -11,9 +11,10 @@ Shape suffixes: C channels, N samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from av.packet import Packet
 from numpy.typing import NDArray
 
 from omni2sound.errors import UserError
+from omni2sound.media.files import shown_name
 from omni2sound.media.layouts import layout_held
 from omni2sound.media.long_sound import in_blocks, resampled, to_layout
 from omni2sound.media.loudness.limiter import TRUE_PEAK_CEILING
@@ -80,7 +82,41 @@ MP3 = AudioCodec(
     bit_rate_per_channel=96_000,
 )
 PCM_16 = AudioCodec(name="pcm_s16le", sample_format="s16")
+PCM_24 = AudioCodec(name="pcm_s24le", sample_format="s32")
+PCM_32 = AudioCodec(name="pcm_f32le", sample_format="flt")
 FLAC = AudioCodec(name="flac", sample_format="s16")
+FLAC_24 = AudioCodec(name="flac", sample_format="s32")
+"""FFmpeg's encoders of 24 bits take the upper ones of 32."""
+
+BITS: Mapping[str, Mapping[int, AudioCodec]] = {
+    ".mov": {16: PCM_16, 24: PCM_24, 32: PCM_32},
+    ".wav": {16: PCM_16, 24: PCM_24, 32: PCM_32},
+    ".flac": {16: FLAC, 24: FLAC_24},
+}
+"""Formats whose bits a sample can be chosen; 32 are floating point."""
+
+
+def sound_codec(path: Path, default: AudioCodec, bits: int | None) -> AudioCodec:
+    """Choose the codec of an output's sound.
+
+    Args:
+        path: The output.
+        default: The codec of its suffix.
+        bits: Bits a sample. Default: those of `default`.
+
+    Raises:
+        UserError: The format has no such choice.
+    """
+    if bits is None:
+        return default
+    choice = BITS.get(path.suffix.lower(), {})
+    if bits in choice:
+        return choice[bits]
+    offered = ", ".join(f"{suffix} {'/'.join(map(str, kinds))}" for suffix, kinds in BITS.items())
+    raise UserError(
+        f"{shown_name(path)} can't be written with {bits}; use one of {offered}, or leave it out",
+        field="bits",
+    )
 
 
 def check_layout(codec: AudioCodec, layout: str | None, num_channels: int, *, name: str) -> str:
@@ -158,12 +194,15 @@ def encode_audio(
     for block_CN in in_blocks(sound.read(), _CHUNK_SAMPLES):
         packed: NDArray[Any] = np.ascontiguousarray(block_CN.T).reshape(1, -1)
         if context.format.name == "s16":
-            packed = np.floor(packed.astype(np.float64) * 32768 + 0.5)
-            packed = np.clip(packed, -32768, 32767).astype(np.int16)
+            packed = np.floor(packed.astype(np.float64) * 2**15 + 0.5)
+            packed = np.clip(packed, -(2**15), 2**15 - 1).astype(np.int16)
+        elif context.format.name == "s32":
+            packed = np.floor(packed.astype(np.float64) * 2**23 + 0.5)
+            packed = np.clip(packed, -(2**23), 2**23 - 1).astype(np.int32) << 8
         # Interleaved even for planar codecs: PyAV converts, and cannot fill 8 planes itself.
         frame = AudioFrame.from_ndarray(
             packed,
-            format="s16" if context.format.name == "s16" else "flt",
+            format=context.format.name if packed.dtype.kind == "i" else "flt",
             layout=context.layout.name,
         )
         frame.sample_rate = sound.sample_rate_hz

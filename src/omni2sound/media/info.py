@@ -144,6 +144,21 @@ class MediaInfo:
         return self.timeline.duration_s
 
 
+def describe(info: MediaInfo) -> str:
+    """Say in a line what a file holds: pictures, sound, length."""
+    video, audio = info.video, info.audio
+    parts = []
+    if video is not None:
+        fps = "" if video.is_still else f", {float(video.average_fps):.5g} fps"
+        parts.append(f"{video.width_px}x{video.height_px} {video.codec}{fps}")
+    if audio is not None:
+        layout = audio.layout or f"{audio.channels} channels"
+        parts.append(f"sound {audio.codec}, {audio.sample_rate_hz} Hz, {layout}")
+    else:
+        parts.append("no sound")
+    return ", ".join([*parts, f"{float(info.duration_s):.2f} s"])
+
+
 def probe(path: str | os.PathLike[str]) -> MediaInfo:
     """Read the streams and lengths of a media file.
 

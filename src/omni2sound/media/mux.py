@@ -53,7 +53,13 @@ from omni2sound.media.copy.tags import (
     without_own,
 )
 from omni2sound.media.copy.track import copy_track
-from omni2sound.media.encode import add_audio_stream, encode_audio, fit_sound
+from omni2sound.media.encode import (
+    AudioCodec,
+    add_audio_stream,
+    encode_audio,
+    fit_sound,
+    sound_codec,
+)
 from omni2sound.media.files import (
     VIDEO_SUFFIXES,
     check_output,
@@ -96,13 +102,14 @@ def mux(
     loudness_lufs: float | None = None,
     reencode: bool = False,
     duration_s: float | Fraction | None = None,
+    bits: int | None = None,
 ) -> MuxReport:
     """Write a copy of a video with new sound.
 
     Args:
         video_path: The video; its first moving picture is copied.
         audio: The new sound; cut or padded to the video's length, its own sound included.
-        output_path: Ends in .mp4, .mov (both AAC), .mkv or .webm (both Opus).
+        output_path: Ends in .mp4 (AAC), .mov (PCM), .mkv or .webm (both Opus).
         keep_audio: Mix the video's own sound under the new one, each at its own level (at
             the higher of the two sample rates); without one, only the new sound is written.
         metadata: Tags added to the video's own; ``title`` and ``comment`` survive everywhere.
@@ -113,6 +120,7 @@ def mux(
         duration_s: The copy ends here. Default: with the video. Where the container can't end
             the picture early (.mkv, .webm), pictures after the end that others are built upon
             stay, which is said; with `reencode`, none does.
+        bits: Bits a sample of the sound in a .mov: 16, 24, or 32 for floats. Default: 24.
 
     Returns:
         What was done to the level, and what the copy lost.
@@ -134,7 +142,7 @@ def mux(
     if duration_s is not None:
         info, num_past = end_early(info, Fraction(duration_s))
         video = info.video or video
-    codec = FORMATS[output_path.suffix.lower()][1]
+    codec = sound_codec(output_path, FORMATS[output_path.suffix.lower()][1], bits)
     sound: Sound = audio
     language = ""
     silenced: tuple[str, ...] = ()
@@ -153,7 +161,7 @@ def mux(
         name=name,
     )
     encoded = has_to_be_encoded(video, num_past, output_path, reencode=reencode)
-    write = partial(_write_copy, info, video, sound, output_path, metadata or {}, language)
+    write = partial(_write_copy, info, video, sound, codec, output_path, metadata or {}, language)
     try:
         lost = _with_side_tracks(write, encoded=encoded)
     except UnfaithfulCopyError:
@@ -181,6 +189,7 @@ def _write_copy(
     info: MediaInfo,
     video: VideoStreamInfo,
     sound: Sound,
+    codec: AudioCodec,
     output_path: Path,
     metadata: Mapping[str, str],
     language: str,
@@ -189,7 +198,7 @@ def _write_copy(
     with_side_tracks: bool = True,
 ) -> list[Loss]:
     """Write the file; return what of the source is not in it."""
-    container_format, codec = FORMATS[output_path.suffix.lower()]
+    container_format, _ = FORMATS[output_path.suffix.lower()]
     video_path, shift_s = info.path, _shift(info)
     start_s = info.timeline.start_s + shift_s
     with open_input(video_path) as source:

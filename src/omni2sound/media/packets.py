@@ -30,6 +30,8 @@ from omni2sound.media.timing.timeline import Hidden
 
 logger = logging.getLogger(__name__)
 
+_MIN_SHOWN_S = Fraction(1, 10**6)
+"""A picture that would be seen for less is past the end: 0.4 as a float is more than 2/5."""
 _MAX_REORDER = 32
 """Pictures that a codec may hold back; H.264 and HEVC allow 16."""
 
@@ -54,7 +56,8 @@ def end_early(info: MediaInfo, duration_s: Fraction) -> tuple[MediaInfo, int]:
         return info, 0
     end_s = info.timeline.start_s + duration_s
     pictures = _list_pictures(info, video)
-    shown = [n for n, (time_s, hidden) in enumerate(pictures) if time_s < end_s and not hidden]
+    last_s = end_s - _MIN_SHOWN_S
+    shown = [n for n, (time_s, hidden) in enumerate(pictures) if time_s < last_s and not hidden]
     if not shown:
         raise UserError(
             f"{shown_name(info.path)}: its first picture is shown after "

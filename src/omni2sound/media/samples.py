@@ -142,6 +142,13 @@ def resample(audio: Audio, sample_rate_hz: int) -> Audio:
     return fit_length(resampled, num_samples)
 
 
+def as_stereo(audio: Audio) -> Audio:
+    """Put one channel on both sides; more than one stay."""
+    if audio.num_channels > 1:
+        return audio
+    return replace(audio, samples_CN=np.repeat(audio.samples_CN, 2, axis=0), layout=None)
+
+
 def fit_length(audio: Audio, num_samples: int) -> Audio:
     """Cut, or pad with silence, at the end."""
     samples_CN = audio.samples_CN[:, :num_samples]

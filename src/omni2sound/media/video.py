@@ -34,6 +34,7 @@ from omni2sound.media.files import (
 from omni2sound.media.info import MediaInfo, VideoStreamInfo, probe
 from omni2sound.media.limits.budgets import MAX_DURATION_S, MAX_PIXELS
 from omni2sound.media.streams import Orientation
+from omni2sound.stages import advance
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ def iter_frames(
     num_frames = math.ceil(duration * fps)
     step = 1 / Fraction(fps)
     times = (start + (i + Fraction(1, 2)) * step for i in range(num_frames))
-    return _frames_at(info, video, times, start, size_px)
+    return _frames_at(info, video, times, start, size_px, num_frames)
 
 
 def iter_pictures(path: str | os.PathLike[str]) -> Iterator[tuple[Fraction, VideoFrame]]:
@@ -131,6 +132,7 @@ def _frames_at(
     times: Iterator[Fraction],
     start: Fraction,
     size_px: tuple[int, int],
+    total: int,
 ) -> Iterator[NDArray[np.uint8]]:
     to_array = _Converter(video.orientation, size_px)
     with open_input(info.path) as container:
@@ -139,7 +141,8 @@ def _frames_at(
         if upcoming is None:
             raise MediaError(f"{shown_name(info.path)}: no picture can be decoded; re-encode it")
         array: NDArray[np.uint8] | None = None
-        for time in times:
+        for number, time in enumerate(times):
+            advance(number, total)
             current: VideoFrame | None = None
             while upcoming is not None and (
                 upcoming[0] <= time or (array is None and current is None)

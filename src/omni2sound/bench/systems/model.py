@@ -386,6 +386,6 @@ class _Batch:
             guidance_scale=self._run.guidance,
             text_guidance_scale=self._run.text_guidance if variant.task == "VT2A" else None,
             seed=clip_seed(self._run.seed, clip.clip_id),
-            mono=True,
+            channels=1,
         )
         return next(self._pipeline.run(request)).audio

@@ -25,12 +25,13 @@ from numpy.typing import NDArray
 
 from omni2sound.config import checked_number
 from omni2sound.errors import UserError
+from omni2sound.generate.studio.times import TIME, parse_time
 
 MAX_CUES = 32
 MAX_CUE_S = 3600
 _FADE_FRAMES = 4
 """Latent frames over which one passage fades into the next."""
-_CUE = re.compile(r"\s*([0-9.]+)\s*-\s*([0-9.]+)\s*:(.*)", re.DOTALL)
+_CUE = re.compile(rf"\s*({TIME})\s*-\s*({TIME})\s*:(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,21 +70,18 @@ class Cue:
 
 
 def parse_cue(line: str) -> Cue:
-    """Read a cue in the notation of the command line, as in "0.5-2: a dog barks".
+    """Read a cue in the notation of the command line: "0.5-2: a dog barks", "1:05-1:10: rain".
 
     Raises:
         UserError: The line is no cue.
     """
     found = _CUE.fullmatch(line)
-    try:
-        times = [float(found[1]), float(found[2])] if found else None
-    except ValueError:
-        times = None
-    if found is None or times is None:
+    if found is None:
         raise UserError(
             f'expected START-END: TEXT, as "0.5-2: a dog barks", got {line[:60]!r}', field="cues"
         )
-    return Cue(start_s=times[0], end_s=times[1], text=found[3].strip())
+    start_s, end_s = (parse_time(found[k], "cues") for k in (1, 2))
+    return Cue(start_s=start_s, end_s=end_s, text=found[3].strip())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,8 +24,10 @@ from omni2sound.generate.words import notes
 from omni2sound.generate.words.cues import Cue, Score, compose, joined
 from omni2sound.generate.words.seen import Words, choose_words
 from omni2sound.media.files import shown_name
+from omni2sound.media.info import describe, probe
 from omni2sound.media.samples import Audio
 from omni2sound.recognise.observe import Seen
+from omni2sound.stages import enter
 from omni2sound.timebase import TimeBase
 
 logger = logging.getLogger(__name__)
@@ -93,6 +95,7 @@ def clip_duration(request: GenerationRequest, model: Model) -> Fraction:
     duration = request.resolve_duration(model.defaults.duration_s)
     if request.video is None:
         return duration
+    logger.debug("%s: %s", shown_name(request.video), describe(probe(request.video)))
     asked_s, longest_s = request.duration_s, model.defaults.max_duration_s
     # Lengths of videos are not round: less than a frame's time is no cut.
     if asked_s is not None and asked_s - duration > 0.05:
@@ -177,6 +180,7 @@ def _words(
     wanted = model.defaults.recognise if asked is None else asked
     if request.video is None or not wanted:
         return None, Words(text=prompt, pictures=True, silent=False)
+    enter("looking at the video")
     seen = encoder.recognise(request.video, duration)
     return seen, choose_words(
         seen,

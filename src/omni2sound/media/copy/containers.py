@@ -20,7 +20,7 @@ from omni2sound.media.copy.own_sound import read_own_sound
 from omni2sound.media.copy.reencode import has_alpha_channel, is_transparent
 from omni2sound.media.copy.side_tracks import loses_shown
 from omni2sound.media.copy.sound_tracks import group_tracks, list_tracks
-from omni2sound.media.encode import AAC, OPUS, AudioCodec, check_layout
+from omni2sound.media.encode import AAC, OPUS, PCM_24, AudioCodec, check_layout
 from omni2sound.media.files import open_input, shown_name
 from omni2sound.media.info import MediaInfo, VideoStreamInfo, probe
 from omni2sound.media.layouts import mixed_layout
@@ -30,10 +30,12 @@ logger = logging.getLogger(__name__)
 
 FORMATS: Mapping[str, tuple[str, AudioCodec]] = {
     ".mp4": ("mp4", AAC),
-    ".mov": ("mov", AAC),
+    ".mov": ("mov", PCM_24),
     ".mkv": ("matroska", OPUS),
     ".webm": ("webm", OPUS),
 }
+"""FFmpeg's muxer and the sound's codec by suffix. A .mov goes into an editor: nothing is lost."""
+
 # Listed as supported by FFmpeg's muxers, refused by them when the header is written.
 # Raw pictures are written with another order of colours or rows than they are read back with.
 _REFUSED: Mapping[str, tuple[str, ...]] = {
@@ -149,9 +151,9 @@ def _stays_on(num_past: int, output_path: Path) -> str:
 
 
 def default_suffix(video_path: str | os.PathLike[str], *, reencode: bool = False) -> str:
-    """Choose the suffix for a copy of a video: .mp4, or the first that loses nothing shown.
+    """Choose the suffix for a copy of a video: its own, or the first that loses nothing shown.
 
-    Alpha and subtitles are shown; the video's own suffix is tried before others. Where it is
+    Alpha and subtitles are shown; after the video's own, .mp4 is tried before others. Where it is
     allowed, animated pictures (GIF, APNG) are encoded, since hardly a player shows a copy.
 
     Args:
@@ -164,7 +166,7 @@ def default_suffix(video_path: str | os.PathLike[str], *, reencode: bool = False
     path = Path(video_path)
     _, video = probe_moving(path)
     is_animation = video.codec in _ANIMATIONS
-    suffixes = list(dict.fromkeys((".mp4", path.suffix.lower(), ".mov", ".mkv", ".webm")))
+    suffixes = list(dict.fromkeys((path.suffix.lower(), ".mp4", ".mov", ".mkv", ".webm")))
     holding = [s for s in suffixes if s in FORMATS and holds(video.codec, Path(f"copy{s}"))]
     if reencode and (is_animation or not holding):
         return ".webm" if _shows_through(path) else ".mp4"

@@ -1,0 +1,1 @@
+"""`omni2sound generate`: options, one video or prompt, several videos."""

@@ -1,0 +1,1 @@
+"""What stands around a request: times, inputs that are no files, jobs, pictures of results."""

@@ -1,0 +1,42 @@
+"""Stages of a task: what it is doing now, and how far that is.
+
+In:   `enter` and `advance`, called where the work is done.
+Out:  calls of a listener, if somebody listens.
+
+Work deep inside a package need not know who shows its progress, nor carry a callback there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+Listener = Callable[[str | None, int, int], None]
+"""Called with (stage, 0, 0) when one begins, and with (None, done, total) as it goes on."""
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Call `listener` for all stages inside the block, in this thread."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def enter(stage: str) -> None:
+    """Begin a stage, named by a verb: "generating"."""
+    listener = _listener.get()
+    if listener is not None:
+        listener(stage, 0, 0)
+
+
+def advance(done: int, total: int) -> None:
+    """Say how far the stage is."""
+    listener = _listener.get()
+    if listener is not None:
+        listener(None, done, total)
