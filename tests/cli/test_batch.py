@@ -135,7 +135,8 @@ def test_a_job_may_say_what_its_video_shows(folder: Path, model: Path) -> None:
     result = run_jobs(model, "--json")
     assert result.exit_code == 1
     assert "job 'both': seen: contradicts `recognise=False`" in result.stderr
-    features, told = (json.loads(line) for line in result.stdout.splitlines())
+    features, told, failed = (json.loads(line) for line in result.stdout.splitlines())
+    assert failed["error"]["field"] == "seen"
     assert "seen" not in features
     assert told["seen"] == told["text"] == "a dog"
     assert features["request_sha256"] != told["request_sha256"]
@@ -170,14 +171,15 @@ def test_a_job_is_done_again_if_the_model_looks_into_videos_by_now(
         (model / "card.json").write_text(json.dumps(card))
     after = json.loads(result.stdout)
     assert after["request_sha256"] != before["request_sha256"]
-    assert "omni2sound: job 'a': seen: nothing that is known" in result.stderr
+    assert "omni2sound: jobs.jsonl:1: job 'a': seen: nothing that is known" in result.stderr
 
 
 def test_a_job_has_cues(folder: Path, model: Path) -> None:
     cue = {"cues": ["0.1-0.3: a dog barks"], "duration_s": 0.5, "steps": 1}
     write_jobs(folder, {"id": "a", **cue}, {"id": "bad", "cues": ["a dog"]})
     result = run_jobs(model, "--json")
-    made = json.loads(result.stdout)
+    made, failed = map(json.loads, result.stdout.splitlines())
+    assert "cues: expected START-END" in failed["error"]["message"]
     assert made["cues"] == [{"start_s": 0.1, "end_s": 0.3, "text": "a dog barks"}]
     assert "job 'bad': cues: expected START-END: TEXT" in result.stderr
 

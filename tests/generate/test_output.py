@@ -13,10 +13,10 @@ import pytest
 from omni2sound import Omni2SoundPipeline, files
 from omni2sound.cli.main import app
 from omni2sound.errors import UserError
-from omni2sound.generate import output
 from omni2sound.generate.batch import Batch
 from omni2sound.generate.load import PipelineOptions
 from omni2sound.generate.output import is_whole, read_sidecar
+from omni2sound.generate.studio import writing
 from omni2sound.media.info import probe
 from omni2sound.staging import staging_of
 from tests.build import tiny_model_folder, video_with_square
@@ -148,13 +148,13 @@ def test_an_output_that_appears_while_ours_is_written_stays(
     pipeline: Omni2SoundPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     result = pipeline(prompt="rain", duration_s=0.5, num_inference_steps=1, seed=0)
-    write = output._write
+    write = writing.write_sound
 
     def slowly(*args: Any) -> Any:
         (tmp_path / "a.wav").write_bytes(b"of somebody else")
         return write(*args)
 
-    monkeypatch.setattr(output, "_write", slowly)
+    monkeypatch.setattr(writing, "write_sound", slowly)
     with pytest.raises(UserError, match="exists already"):
         result.save(tmp_path / "a.wav")
     assert (tmp_path / "a.wav").read_bytes() == b"of somebody else"

@@ -9,7 +9,6 @@ No torch at import: a batch whose jobs are all done ends without loading it.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,26 +113,3 @@ class PipelineOptions:
             pipeline.pending_load_s,
         )
         return pipeline
-
-
-def save_model(pipeline: Omni2SoundPipeline, folder: str | os.PathLike[str], *, half: bool) -> None:
-    """Write the model of a pipeline; see `Omni2SoundPipeline.save_pretrained`."""
-    import torch
-
-    from omni2sound.generate.model import load_model
-
-    if any(
-        tensor.is_meta for part in pipeline.model.tensors().values() for tensor in part.values()
-    ):
-        raise UserError("the model was loaded with `low_memory`; copy its folder instead")
-    model = pipeline.model
-    if pipeline.dtype != torch.float32 and model.card is not None:
-        # The transformer here is rounded; what is written must be what was read.
-        if pipeline.sha256 != model.sha256:
-            raise UserError(
-                f"a model with an adapter in {pipeline.dtype} is no longer exact; load it with "
-                "float32 to save it",
-                field="dtype",
-            )
-        model = load_model(model.card.folder)
-    model.save(folder, half=half)

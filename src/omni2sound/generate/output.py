@@ -32,6 +32,7 @@ from omni2sound.staging import remove_leftovers
 
 if TYPE_CHECKING:
     from omni2sound.generate.request import GenerationRequest, GenerationResult
+    from omni2sound.media.loudness.level import Leveling
 
 logger = logging.getLogger(__name__)
 
@@ -363,6 +364,7 @@ def save(
     Raises:
         UserError: The file can't be written, or another process has written it meanwhile.
     """
+    from omni2sound.generate.studio.writing import for_editor, write_sound
     from omni2sound.media.files import VIDEO_SUFFIXES
 
     muxed = video is not None and output.suffix.lower() in VIDEO_SUFFIXES
@@ -379,17 +381,9 @@ def save(
             copied=copied,
         )
         more_facts = {"request_sha256": digest, **more_facts}
-    from omni2sound.generate.studio.writing import for_editor, write_sound
-
     begin = time.perf_counter()
     result = for_editor(result, output)
-    software = f"omni2sound {importlib.metadata.version('omni2sound')}"
-    facts = result.facts() | {"software": software, **more_facts}
-    if options.loudness_lufs is not None:
-        facts["loudness_lufs"] = options.loudness_lufs
-    facts |= {name: True for name in ("keep_audio", "reencode") if getattr(options, name)}
-    if options.mix_db is not None:
-        facts["mix_db"] = options.mix_db
+    facts = _facts(result, options, more_facts)
     half_done = _is_half_done(output)
     replace = options.overwrite or (half_done and output.exists())
     report: dict[str, Any] = {}
@@ -398,28 +392,19 @@ def save(
     try:
         with atomic_path(output, replace=replace, alone=True) as finished:
             leveling, copy = write_sound(result, finished, video, facts, options)
-            times = asdict(result.timings)
-            time_s = {name.removesuffix("_s"): seconds for name, seconds in times.items()}
-            time_s["write"] = time.perf_counter() - begin
-            made_in_s = time_s["encode"] + time_s["sample"] + time_s["decode"]
             report = {
                 "output": str(output),
                 **({} if copied is None else {"copied_video": str(copied)}),
                 **facts,
                 **copy,
-                "leveling": {
-                    name: round(value, 4) if isinstance(value, float) else value
-                    for name, value in asdict(leveling).items()
-                },
-                "time_s": {name: round(value, 4) for name, value in time_s.items()},
-                "rtf": round(made_in_s / result.duration_s, 4),
+                **_measured(result, leveling, write_s=time.perf_counter() - begin),
                 **dict(
                     zip(_OF_OUTPUT, (finished.stat().st_size, file_sha256(finished)), strict=True)
                 ),
             }
             with atomic_path(sidecar(output), replace=options.overwrite or half_done) as path:
                 path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        parts = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in time_s.items())
+        parts = ", ".join(f"{name} {s:.2f} s" for name, s in report["time_s"].items())
         logger.debug("%s: %s; %.2f s a second of sound", output.name, parts, report["rtf"])
     except BaseException:
         # The output may have its name already: an error or Ctrl-C can come right after.
@@ -434,6 +419,33 @@ def save(
         takes = [(title_of(output, report), output)]
         draw_preview(takes, video, preview_path(output), overwrite=options.overwrite or half_done)
     return report
+
+
+def _facts(
+    result: GenerationResult, options: OutputOptions, more_facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the tag of an output says."""
+    software = f"omni2sound {importlib.metadata.version('omni2sound')}"
+    facts = result.facts() | {"software": software, **more_facts}
+    for name in ("loudness_lufs", "mix_db"):
+        if (value := getattr(options, name)) is not None:
+            facts[name] = value
+    return facts | {name: True for name in ("keep_audio", "reencode") if getattr(options, name)}
+
+
+def _measured(result: GenerationResult, leveling: Leveling, *, write_s: float) -> dict[str, Any]:
+    """Level and times, for the sidecar."""
+    time_s = {name.removesuffix("_s"): t for name, t in asdict(result.timings).items()}
+    time_s["write"] = write_s
+    made_in_s = time_s["encode"] + time_s["sample"] + time_s["decode"]
+    return {
+        "leveling": {
+            name: round(value, 4) if isinstance(value, float) else value
+            for name, value in asdict(leveling).items()
+        },
+        "time_s": {name: round(seconds, 4) for name, seconds in time_s.items()},
+        "rtf": round(made_in_s / result.duration_s, 4),
+    }
 
 
 def _old_sidecar(output: Path) -> bytes | None:

@@ -30,10 +30,10 @@ from omni2sound.generate.conditions import ConditionEncoder
 from omni2sound.generate.finish import finish
 from omni2sound.generate.going_on import NOISE, NUM_STEPS, fill, goes_on, silent_frame, spans_of
 from omni2sound.generate.guided import GuidedNetwork
-from omni2sound.generate.load import save_model
 from omni2sound.generate.model import Model, load_model
 from omni2sound.generate.offload import Offloader
 from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings, precision_name
+from omni2sound.generate.studio.models import save_model
 from omni2sound.generate.studio.request import VideoLike, request_on
 from omni2sound.generate.windows import decode_clips
 from omni2sound.generate.words.cues import Cue

@@ -43,7 +43,9 @@ from omni2sound.media.video import iter_frames
 _MAX_FPS = Fraction(120)
 
 
-def cut(path: Path, folder: Path, *, start_s: float, end_s: float | None = None) -> Path:
+def cut(
+    path: Path, folder: Path, *, start_s: float | Fraction, end_s: float | Fraction | None = None
+) -> Path:
     """Write the span of a video as a file of the same name; it may go on after the end.
 
     Args:
@@ -62,7 +64,8 @@ def cut(path: Path, folder: Path, *, start_s: float, end_s: float | None = None)
         raise MediaError(f"{name}: has no moving picture; give a video, or leave out `start_s`")
     if start_s >= info.duration_s:
         raise UserError(
-            f"{start_s:g} s is not before the end of {name} at {float(info.duration_s):.3f} s",
+            f"{float(start_s):g} s is not before the end of {name} at "
+            f"{float(info.duration_s):.3f} s",
             field="start_s",
         )
     end = info.duration_s if end_s is None else min(Fraction(end_s), info.duration_s)
@@ -107,7 +110,7 @@ def duration_of_span(
 
 @contextmanager
 def spanned(
-    video: Path | None, *, start_s: float | None, end_s: float | None
+    video: Path | None, *, start_s: float | Fraction | None, end_s: float | Fraction | None
 ) -> Iterator[Path | None]:
     """Give the file of a span of a video, which is there as long as the block.
 

@@ -1,0 +1,1 @@
+"""Editing of sounds: a range made anew in its context, variations of a whole."""
