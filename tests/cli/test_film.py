@@ -324,10 +324,15 @@ def test_verbose_says_model_video_and_times(folder: Path, model: Path) -> None:
 @pytest.mark.slow
 def test_ctrl_c_says_what_is_done_and_how_to_go_on(folder: Path, model: Path) -> None:
     command = [sys.executable, "-m", "omni2sound", "generate", "--prompt", "rain", "--takes", "50",
-               "-o", "x.wav", "--model", str(model), "--device", "cpu", "--steps", "200",
+               "-o", "x.wav", "--model", str(model), "--device", "cpu", "--steps", "60",
                "--duration", "8"]  # fmt: skip
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job ignores SIGINT, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     ) as process:
         assert process.stdout is not None and process.stderr is not None
         assert process.stdout.readline() == "x-1.wav\n"

@@ -167,8 +167,7 @@ def mux(
     except UnfaithfulCopyError:
         if not reencode or encoded:
             raise
-        encoded = True
-        lost = _with_side_tracks(write, encoded=encoded)
+        lost = _with_side_tracks(write, encoded=(encoded := True))
     _report(output_path, lost, mkv_helps=holds(video.codec, output_path.with_suffix(".mkv")))
     words = dict.fromkeys((*silenced, *(loss.words for loss in lost)))
     return MuxReport(leveling=leveling, is_encoded=encoded, lost=tuple(words))
