@@ -341,7 +341,7 @@ def test_ctrl_c_says_what_is_done_and_how_to_go_on(folder: Path, model: Path) ->
     assert process.returncode == 130
     found = re.search(r"interrupted: (\d+) of 50 takes are done \((.*)\); to go on, give", said)
     assert found, said
-    assert found[2].split(", ") == sorted(p.name for p in folder.glob("x-*.wav"))
+    assert set(found[2].split(", ")) == {p.name for p in folder.glob("x-*.wav")}
     assert f"--takes {50 - int(found[1])} --add in place of --takes 50" in said
 
 
