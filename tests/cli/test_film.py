@@ -316,7 +316,7 @@ def test_verbose_says_model_video_and_times(folder: Path, model: Path) -> None:
                "--model", str(model), "--device", "cpu", "-v"]  # fmt: skip
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     said = done.stderr
-    assert re.search(r"model tiny \(sha256 [0-9a-f]{12}\.\.\.\) on cpu, float32, \d+ threads", said)
+    assert re.search(r"model tiny \(sha256 [0-9a-f]{12}\.\.\.\) on cpu, \w+, \d+ threads", said)
     assert "film.mov: 64x64 prores, 25 fps, sound pcm_s16le, 48000 Hz, mono, 2.00 s" in said
     assert re.search(r"film\.omni2sound\.mov: load .* s, encode .* s, sample", said)
 
@@ -386,7 +386,7 @@ def test_a_full_disk_has_a_code_of_its_own(folder: Path, model: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 3
-    assert done.stderr.startswith("omni2sound: standard output: No space left")
+    assert "omni2sound: standard output: No space left on device\n" in done.stderr
 
 
 def test_the_cause_decides_the_code() -> None:

@@ -37,7 +37,7 @@ def test_names_with_control_characters_reach_no_terminal(tmp_path: Path, name: s
     video.write_bytes(b"no video")
     for arguments in (["generate", str(video)], ["generate", "-v", str(video), "-o", name]):
         done = run(*arguments, cwd=tmp_path)
-        assert done.returncode == 2
+        assert done.returncode == 3
         assert not CONTROLS & set(done.stdout + done.stderr)
         assert "Traceback" not in done.stderr
         assert "omni2sound: forged" not in done.stderr.splitlines()
