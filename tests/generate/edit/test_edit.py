@@ -124,7 +124,8 @@ def test_a_video_and_cues_act_on_the_sounds_own_clock(
     cue = Cue(start_s=1.2, end_s=1.4, text="rain")
     (made,) = edit(pipeline, noise(), replace(RAIN, prompt=None, cues=(cue,)))
     assert (
-        np.abs(made.audio.samples_CN[:, round(1.52 * RATE_HZ) : round(1.55 * RATE_HZ)]).max() == 0
+        np.abs(made.audio.samples_CN[:, round(1.52 * RATE_HZ) : round(1.55 * RATE_HZ)]).max()
+        < 1e-6  # the resampler rings
     )
     far = replace(cue, start_s=4.9, end_s=5.0)
     with pytest.raises(UserError, match="cues: none acts around"):
