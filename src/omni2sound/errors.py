@@ -9,6 +9,8 @@
       + ModelCallError                  a language model gave no usable answer
         - Refused                       it declined to answer
         - Malformed                     its reply does not have the requested form
+            CutOff                      ... because it ended at the limit of its tokens
+        - Rejected                      its endpoint rejects this request, and not others
         - Unavailable                   its endpoint kept failing until retries ran out
       + BudgetExceeded                  the next call could cost more than the user's limit allows
       + IntegrityError                  stored bytes do not match their recorded checksum
@@ -90,6 +92,14 @@ class Refused(ModelCallError):
 
 class Malformed(ModelCallError):
     """The language model's replies do not have the requested form, after all retries."""
+
+
+class CutOff(Malformed):
+    """The language model's replies ended at the limit of output tokens, the raised one too."""
+
+
+class Rejected(ModelCallError):
+    """The endpoint rejects this request: its pictures, its sound, its length."""
 
 
 class Unavailable(ModelCallError):

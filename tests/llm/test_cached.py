@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
@@ -14,9 +15,11 @@ import pytest
 from benchmarks.robustness.llm_server import EVERYTHING, LoopbackServer
 from omni2sound.errors import (
     BudgetExceeded,
+    CutOff,
     Malformed,
     ModelCallError,
     Refused,
+    Rejected,
     Unavailable,
     UserError,
 )
@@ -24,12 +27,15 @@ from omni2sound.llm import (
     CachedChat,
     CallStore,
     ChatReply,
+    ChatRequest,
     Limits,
     OpenAIEndpoint,
     Prices,
     Retry,
+    SendFailed,
     Usage,
 )
+from omni2sound.llm.servers.health import raised_tokens
 from tests.llm.questions import (
     COST_USD,
     MODEL,
@@ -115,12 +121,103 @@ def test_two_takes_are_two_answers(tmp_path: Path) -> None:
     assert asked(tmp_path, script, twice)[0] == ["first", "second"]
 
 
-@pytest.mark.parametrize("bad", [BAD, CUT, ChatReply(text=" ", usage=USAGE)])
+@pytest.mark.parametrize("bad", [BAD, ChatReply(text=" ", usage=USAGE)])
 def test_malformed_replies_are_asked_again_and_paid(tmp_path: Path, bad: ChatReply) -> None:
     reply, ends, known, _ = asked(tmp_path, Script([bad, bad, good()]), once)
     assert isinstance(reply, ChatReply)
     assert ends == {"malformed": 2, "answered": 1}
     assert known == 3 * Decimal(COST_USD)
+
+
+class Capped(Script):
+    """Remembers the limit of tokens of each send."""
+
+    def __init__(self, steps: Any) -> None:
+        super().__init__(steps)
+        self.caps: list[int] = []
+
+    async def send(self, request: ChatRequest) -> ChatReply:
+        self.caps.append(request.max_output_tokens)
+        return await super().send(request)
+
+
+def test_a_cut_reply_raises_the_limit_once_over_all_runs(tmp_path: Path) -> None:
+    script = Capped([CUT, good()])
+    reply, ends, *_ = asked(tmp_path, script, once)
+    assert isinstance(reply, ChatReply) and ends == {"malformed": 1, "answered": 1}
+    assert script.caps == [20, raised_tokens(20)]
+    script = Capped([CUT])
+    for _ in range(2):
+        error, *_ = asked(tmp_path, script, lambda model: model.ask(question("another")))
+        assert isinstance(error, CutOff) and "with more tokens too" in str(error)
+    assert len(script.caps) == 2
+
+
+def test_a_limit_that_is_mostly_too_low_starts_raised(tmp_path: Path) -> None:
+    script = Capped([CUT, good()] * 3 + [good()])
+
+    async def ten(model: CachedChat) -> None:
+        for take in range(10):
+            await model.ask(question(take=take))
+
+    asked(tmp_path, script, ten)
+    assert script.caps == [20, raised_tokens(20)] * 3 + [raised_tokens(20)] * 7
+
+
+def test_replies_that_are_mostly_cut_end_the_run(tmp_path: Path) -> None:
+    async def hundred(model: CachedChat) -> None:
+        for take in range(100):
+            with contextlib.suppress(CutOff):
+                await model.ask(question(take=take))
+
+    script = Script([CUT])
+    error, *_ = asked(tmp_path, script, hundred)
+    assert isinstance(error, UserError) and "50 of the first 50 replies were cut off" in str(error)
+    assert script.num_sent == 50
+
+
+def _rejected(reason: str = "status 400: too many images") -> SendFailed:
+    return SendFailed(reason, maybe_billed=False, transient=False, of_request=True)
+
+
+def test_a_request_that_is_rejected_fails_alone(tmp_path: Path) -> None:
+    script = Script([good(), *[_rejected()] * 20, good()])
+
+    async def many(model: CachedChat) -> Counter[str]:
+        results = [
+            await asyncio.gather(model.ask(question(take=take)), return_exceptions=True)
+            for take in range(22)
+        ]
+        return Counter(type(result).__name__ for (result,) in results)
+
+    assert asked(tmp_path, script, many)[0] == {"ChatReply": 2, "Rejected": 20}
+
+
+def test_first_calls_that_fail_alike_end_the_run_and_others_do_not(tmp_path: Path) -> None:
+    async def many(model: CachedChat) -> int:
+        for take in range(30):
+            with contextlib.suppress(Rejected):
+                await model.ask(question(take=take))
+        return 30
+
+    error, ends, *_ = asked(
+        tmp_path, Script([_rejected(f"status 400: {n}") for n in range(30)]), many
+    )
+    assert isinstance(error, UserError) and "first 8 calls were all rejected" in str(error)
+    assert ends == {"rejected": 8}
+    folder = tmp_path / "various"
+    folder.mkdir()
+    kinds = [_rejected(f"status 400: {'abc'[n % 3]}") for n in range(20)]
+    assert asked(folder, Script([*kinds, good()]), many)[0] == 30
+
+
+def test_a_key_that_expires_leaves_the_clip_to_a_later_run(tmp_path: Path) -> None:
+    async def two(model: CachedChat) -> ChatReply:
+        await model.ask(question())
+        return await model.ask(question(take=1))
+
+    error, *_ = asked(tmp_path, Script([good(), failed(transient=False)]), two)
+    assert isinstance(error, Unavailable)
 
 
 def test_malformed_replies_are_asked_again_only_so_often_in_all_runs(tmp_path: Path) -> None:

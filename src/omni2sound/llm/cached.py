@@ -17,7 +17,16 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import replace
 
-from omni2sound.errors import BudgetExceeded, Malformed, Refused, Unavailable, UserError
+from omni2sound.errors import (
+    BudgetExceeded,
+    CutOff,
+    Malformed,
+    ModelCallError,
+    Refused,
+    Rejected,
+    Unavailable,
+    UserError,
+)
 from omni2sound.llm.answers import parse_answer
 from omni2sound.llm.chat import ChatEndpoint, ChatReply, ChatRequest, ModelId, SendFailed
 from omni2sound.llm.content_key import content_key
@@ -25,6 +34,7 @@ from omni2sound.llm.limits import Limits, Pace
 from omni2sound.llm.prices import Cost, Prices, input_tokens_at_most
 from omni2sound.llm.replies import SHOWN_CHARACTERS, checked
 from omni2sound.llm.retries import Retry
+from omni2sound.llm.servers.health import RoleHealth, raised_tokens
 from omni2sound.llm.store import Answered, CallStore, Claim, GivenUp, Granted, NoBudget, Outcome
 from omni2sound.redact import shorten, whole_characters
 
@@ -70,6 +80,8 @@ class CachedChat:
         self._retry = retry or Retry()
         self._max_malformed, self._max_refused = max_malformed, max_refused
         self._sleep = sleep
+        self._health: dict[str, RoleHealth] = {}
+        """By prompt."""
         if self._price is None:
             if store.budget_usd is not None:
                 raise UserError(
@@ -103,10 +115,24 @@ class CachedChat:
         what = f"{self.id}, {request.prompt_version} {request.label}: {failure.reason}"
         if failure.transient:
             raise Unavailable(what)
+        health = self._health_of(request)
+        if failure.of_request:
+            health.rejected(failure.reason)
+            raise Rejected(what)
+        if health.answered:  # a key that expired: the clip is not at fault, a later run may ask
+            raise Unavailable(what)
         raise UserError(f"{what}; check the model's name, the key and the request's options")
+
+    def _health_of(self, request: ChatRequest) -> RoleHealth:
+        role = f"{self.id}, {request.prompt_version}"
+        return self._health.setdefault(request.prompt_version, RoleHealth(role))
 
     async def _once(self, key: str, request: ChatRequest) -> ChatReply | None:
         """Send once, or not at all if the answer arrived meanwhile; None if it was malformed."""
+        asked, health = request, self._health_of(request)
+        if is_raised := health.starts_raised or self._store.num_cut(key) > 0:
+            most = raised_tokens(asked.max_output_tokens)
+            request = replace(asked, max_output_tokens=most)
         cost = None if self._price is None else self._price.before(request)
         tokens = input_tokens_at_most(request, self._price) + request.max_output_tokens
         while True:
@@ -114,14 +140,20 @@ class CachedChat:
                 claim = await self._claim(key, request, cost)
                 if isinstance(claim, Granted):
                     with self._store.in_flight.sent():
-                        return await self._send(claim.attempt, request, cost, tokens)
+                        return await self._send(claim.attempt, request, cost, tokens, is_raised)
             self._pace.give_back(tokens)
             if isinstance(claim, Answered):
                 return _whole(claim.reply)
             if isinstance(claim, GivenUp):
-                kind = Malformed if claim.reason == "malformed" else Refused
+                kinds: dict[str, type[ModelCallError]] = {
+                    "malformed": Malformed,
+                    "refused": Refused,
+                    "cut": CutOff,
+                }
                 times = f"{claim.num} of {claim.num} replies {claim.reason}"
-                raise kind(
+                if claim.reason == "cut":
+                    times = "the reply was cut off, with more tokens too"
+                raise kinds[claim.reason](
                     f"{self.id}, {request.prompt_version} {request.label}: {times}; "
                     f"the last: {claim.detail}"
                 )
@@ -159,7 +191,12 @@ class CachedChat:
             self._store.settle(claim.attempt, outcome="rejected", cost=None, detail="not sent")
 
     async def _send(
-        self, attempt: int, request: ChatRequest, booked: Cost | None, tokens: int
+        self,
+        attempt: int,
+        request: ChatRequest,
+        booked: Cost | None,
+        tokens: int,
+        is_raised: bool,
     ) -> ChatReply | None:
         try:
             reply = await self._endpoint.send(request)
@@ -181,9 +218,21 @@ class CachedChat:
         cost = booked
         if reply.usage is not None and self._price is not None:
             cost = self._price.after(request, reply.usage)
+        reply = _found_in_thoughts(request, reply)
         outcome, detail = _check(request, reply)
+        was_cut = outcome == "malformed" and _is_cut(request, reply)
         await wrap_future(
-            self._store.settle(attempt, outcome=outcome, cost=cost, reply=reply, detail=detail)
+            self._store.settle(
+                attempt,
+                outcome=outcome,
+                cost=cost,
+                reply=reply,
+                detail=detail,
+                num_cut=was_cut * (2 if is_raised else 1),
+            )
+        )
+        self._health_of(request).replied(
+            was_cut=was_cut, raised=is_raised, answered=outcome == "answered"
         )
         if outcome == "refused":
             raise Refused(f"{self.id}, {request.prompt_version} {request.label}: {detail}")
@@ -193,6 +242,32 @@ class CachedChat:
 def _whole(reply: ChatReply) -> ChatReply:
     """Return a stored reply with whole characters; older releases stored halves of them."""
     return replace(reply, text=whole_characters(reply.text))
+
+
+def _found_in_thoughts(request: ChatRequest, reply: ChatReply) -> ChatReply:
+    """Return the reply with the answer that its server put where thoughts belong.
+
+    vLLM, llama.cpp and others do so when a grammar keeps the model from ending its thoughts.
+    """
+    if reply.text.strip() or not reply.thoughts or request.answer is None:
+        return reply
+    if reply.finish == "length" or reply.refusal is not None or reply.malformed is not None:
+        return reply
+    try:
+        parse_answer(reply.thoughts, request.answer)
+    except Malformed:
+        return reply
+    return replace(reply, text=reply.thoughts)
+
+
+def _is_cut(request: ChatRequest, reply: ChatReply) -> bool:
+    """Whether a reply without an answer ended at its limit; some servers give no reason."""
+    if reply.malformed is not None:
+        return False
+    counted = None if reply.usage is None else reply.usage.output_tokens
+    return reply.finish == "length" or (
+        counted is not None and counted >= request.max_output_tokens
+    )
 
 
 def _check(request: ChatRequest, reply: ChatReply) -> tuple[Outcome, str | None]:

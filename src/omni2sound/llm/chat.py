@@ -157,6 +157,9 @@ class ChatReply:
     """The model's text if it declined; `ChatModel.ask` then raises `Refused`."""
     malformed: str | None = None
     """Why the reply can't be used; None if it can. It was billed all the same."""
+    thoughts: str = field(default="", repr=False)
+    """What the model thought, where the endpoint sends it apart; not stored. Some servers put the
+    answer itself there."""
     from_store: bool = False
     """Whether the answer came from the store and nothing was sent."""
 
@@ -193,10 +196,12 @@ class ChatModel(Protocol):
 
         Raises:
             Refused: The model declined.
-            Malformed: No usable reply in the allowed number of tries.
+            Malformed: No usable reply in the allowed number of tries (`CutOff`: they were cut).
+            Rejected: The endpoint rejects this request; the role has had answers to others.
             Unavailable: The endpoint failed in every allowed try.
             BudgetExceeded: The call could exceed the budget.
-            UserError: The endpoint rejects the request, the model's name or the key.
+            UserError: The endpoint rejects the model's name, the key, or the first requests of the
+                role alike; or most replies are cut.
         """
 
 
@@ -210,6 +215,7 @@ class SendFailed(Exception):
         maybe_billed: bool,
         transient: bool,
         retry_after_s: float | None = None,
+        of_request: bool = False,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -218,6 +224,8 @@ class SendFailed(Exception):
         """Whether the same send may succeed later."""
         self.retry_after_s = retry_after_s
         """Pause that the endpoint requested."""
+        self.of_request = of_request
+        """Whether the endpoint rejects what is in this request, such as a sound or its length."""
 
 
 class ChatEndpoint(Protocol):

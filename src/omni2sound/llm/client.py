@@ -13,24 +13,15 @@ nobody named.
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from omni2sound.errors import UserError
-from omni2sound.llm.answers import in_words, strict_schema
-from omni2sound.llm.chat import (
-    AudioPart,
-    ChatReply,
-    ChatRequest,
-    ImagePart,
-    Message,
-    ModelId,
-    Part,
-    SendFailed,
-)
+from omni2sound.llm.chat import ChatReply, ChatRequest, ModelId, SendFailed
 from omni2sound.llm.optional import needs
 from omni2sound.llm.replies import (
     MAX_TEXT_CHARACTERS,
@@ -40,6 +31,8 @@ from omni2sound.llm.replies import (
     read_reply,
 )
 from omni2sound.llm.retries import retry_after_s
+from omni2sound.llm.servers.body import request_body
+from omni2sound.llm.servers.options import ServerOptions
 from omni2sound.redact import ApiKey, scrub, shorten
 
 with needs("openai"):
@@ -47,15 +40,21 @@ with needs("openai"):
 
 OPENAI_URL = "https://api.openai.com/v1"
 
-Structured = Literal["json_schema", "json_object", "text"]
-"""How an endpoint gets the form of an answer: as a schema (OpenAI, Gemini, vLLM), as a request for
-JSON with the schema in the prompt, or in the prompt alone."""
-
 _NOT_SENT = {"ConnectError", "ConnectTimeout", "PoolTimeout"}
 """Exceptions of the HTTP library before any byte was sent."""
 _TRANSIENT = {408, 409, 425, 429}
 _NO_MONEY_LEFT = {"insufficient_quota", "billing_hard_limit_reached"}
 _POLICY = {"content_filter", "content_policy_violation"}
+_OF_REQUEST = {400, 406, 411, 413, 414, 415, 422}
+"""What the request holds is rejected; any other rejection is the endpoint's, its key's or its
+model's name."""
+_OF_KEY_OR_MODEL = re.compile(
+    r"api[ _-]?key|API_KEY_INVALID|model\b.{0,80}\b(not found|not exist|does not exist)",
+    re.IGNORECASE,
+)
+"""Gemini's endpoint rejects a key with status 400."""
+_NOT_SUPPORTED = re.compile(r"not supported|unsupported", re.IGNORECASE)
+"""llama.cpp's server says so with status 500."""
 
 
 class OpenAIEndpoint:
@@ -67,8 +66,7 @@ class OpenAIEndpoint:
         *,
         base_url: str = OPENAI_URL,
         key_variable: str | None = "OPENAI_API_KEY",
-        structured: Structured = "json_schema",
-        tokens_option: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens",
+        options: ServerOptions | None = None,
         timeout_s: float = 120.0,
     ) -> None:
         """Args.
@@ -76,8 +74,7 @@ class OpenAIEndpoint:
         model: The model's name at the endpoint.
         base_url: URL without `/chat/completions`.
         key_variable: Environment variable with the key; None if no key is needed.
-        structured: Kind of structured output that the endpoint supports.
-        tokens_option: Name of its limit of output tokens; older servers know the second.
+        options: What the server takes, and in which form; None takes what OpenAI's does.
         timeout_s: Time limit of one send.
 
         Raises:
@@ -96,8 +93,7 @@ class OpenAIEndpoint:
             raise UserError(f"expected more than 0, got {timeout_s}", field="timeout_s")
         self.id = ModelId(endpoint=base_url.rstrip("/"), model=model)
         self._key = ApiKey.from_variable(key_variable)
-        self._structured = structured
-        self._tokens_option = tokens_option
+        self._options = options or ServerOptions()
         self._timeout_s = timeout_s
         self._client = openai.AsyncOpenAI(
             api_key=self._key.reveal(),
@@ -120,7 +116,7 @@ class OpenAIEndpoint:
 
     async def send(self, request: ChatRequest) -> ChatReply:
         """Send once; see `ChatEndpoint`."""
-        body = self._body(request)
+        body = request_body(request, self.id.model, self._options)
         failure: SendFailed
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -152,39 +148,6 @@ class OpenAIEndpoint:
         failure.__cause__ = failure.__context__ = None
         raise failure.with_traceback(None)
 
-    # ---- request
-
-    def _body(self, request: ChatRequest) -> dict[str, Any]:
-        messages = [_message(message) for message in request.messages]
-        body: dict[str, Any] = {
-            "model": self.id.model,
-            "messages": messages,
-            self._tokens_option: request.max_output_tokens,
-        }
-        if request.temperature is not None:
-            body["temperature"] = request.temperature
-        if request.seed is not None:
-            body["seed"] = request.seed
-        body.update(request.extra)
-        if request.answer is None:
-            return body
-        if self._structured == "json_schema":
-            body["response_format"] = {
-                "type": "json_schema",
-                "json_schema": {
-                    "name": request.answer.__name__,
-                    "schema": strict_schema(request.answer),
-                    "strict": True,
-                },
-            }
-            return body
-        if self._structured == "json_object":
-            body["response_format"] = {"type": "json_object"}
-        messages.append({"role": "user", "content": in_words(request.answer)})
-        return body
-
-    # ---- reply
-
     def _reply(self, content: bytes) -> ChatReply:
         try:
             reply = read_reply(json.loads(content))
@@ -206,18 +169,23 @@ class OpenAIEndpoint:
         )
 
     def _rejection(self, error: openai.APIStatusError) -> tuple[ChatReply | None, SendFailed]:
-        status, code = error.status_code, str(error.code or "")
-        message = shorten(str(error.message), SHOWN_CHARACTERS)
+        status = error.status_code
+        told, code = _told(error)
+        message = shorten(told, SHOWN_CHARACTERS)
         if error.response.has_redirect_location:
             to = _origin(str(error.response.request.url), error.response.headers["location"])
             message = (
                 f"redirects to {to}, which is not followed; name that endpoint if you trust it"
             )
+        cannot = status >= 500 and _NOT_SUPPORTED.search(told) is not None
         failure = SendFailed(
             f"status {status}: {message}",
-            maybe_billed=status >= 500 or status == 408,
-            transient=(status >= 500 or status in _TRANSIENT) and code not in _NO_MONEY_LEFT,
+            maybe_billed=(status >= 500 and not cannot) or status == 408,
+            transient=(status >= 500 or status in _TRANSIENT)
+            and code not in _NO_MONEY_LEFT
+            and not cannot,
             retry_after_s=retry_after_s(error.response.headers),
+            of_request=cannot or (status in _OF_REQUEST and _OF_KEY_OR_MODEL.search(told) is None),
         )
         if code in _POLICY:  # billed by some endpoints: usage stays unknown
             return ChatReply(text="", finish="content_filter", refusal=message), failure
@@ -234,23 +202,14 @@ class OpenAIEndpoint:
         )
 
 
-def _message(message: Message) -> dict[str, Any]:
-    texts_only = message.role != "user"
-    if texts_only:  # plain strings: some servers take nothing else from system and assistant
-        content: Any = "\n".join(getattr(part, "text", "") for part in message.parts)
-    else:
-        content = [_part(part) for part in message.parts]
-    return {"role": message.role, "content": content}
-
-
-def _part(part: Part) -> dict[str, Any]:
-    if isinstance(part, ImagePart):
-        url = f"data:{part.media_type};base64,{base64.b64encode(part.data).decode()}"
-        return {"type": "image_url", "image_url": {"url": url, "detail": part.detail}}
-    if isinstance(part, AudioPart):
-        data = base64.b64encode(part.data).decode()
-        return {"type": "input_audio", "input_audio": {"data": data, "format": part.format}}
-    return {"type": "text", "text": part.text}
+def _told(error: openai.APIStatusError) -> tuple[str, str]:
+    """Return message and code of an error; Gemini's endpoint sends a list of one."""
+    body: Any = error.body
+    if isinstance(body, list) and body and isinstance(body[0], Mapping):
+        body = body[0].get("error", body[0])
+        if isinstance(body, Mapping):
+            return str(body.get("message") or error.message), str(body.get("status") or "")
+    return str(error.message), str(error.code or "")
 
 
 def _origin(url: str, location: str) -> str:

@@ -31,6 +31,17 @@ _BEYOND_BOUND = 10
 _MAX_FINISH = 40
 """Longest reason for an end."""
 
+_THOUGHTS = ("reasoning_content", "reasoning")
+"""Fields of a message with thoughts: vLLM and Ollama have had both names."""
+_THOUGHT_PARTS = {"thinking", "reasoning", "redacted_thinking"}
+_FINISH = {
+    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_length"), "length"),
+    **dict.fromkeys(
+        ("content_filter", "safety", "prohibited_content", "blocklist", "spii"), "content_filter"
+    ),
+}
+"""Reasons for an end by the names that compatible endpoints give them."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -86,21 +97,25 @@ def read_reply(data: Mapping[str, Any]) -> ChatReply:
     Raises:
         LookupError, TypeError, AttributeError: It is no chat completion.
     """
-    choice = data["choices"][0]
-    message = choice["message"]
     usage = read_usage(data.get("usage"))
+    choices = data["choices"]
+    if isinstance(choices, list) and not choices:  # a prompt that was blocked, for one
+        return ChatReply(text="", usage=usage, malformed="it has no choices")
+    choice = choices[0]
+    message = choice["message"]
     refusal = message.get("refusal") or None
-    if "content" not in message and refusal is None:
-        raise LookupError("content")
+    # Without content: all tokens went into thoughts (Gemini), or the answer did (vLLM, llama.cpp).
     text = _text(message.get("content"))
+    thoughts = next((t for n in _THOUGHTS if isinstance(t := message.get(n), str) and t), "")
     if text is None or not isinstance(refusal, str | None):
         kind = type(message.get("content") if text is None else refusal).__name__
         reason = f"its content is no text and no list of texts but a {kind}"
         return ChatReply(text="", usage=usage, malformed=reason)
     finish = str(choice.get("finish_reason") or "stop")
+    finish = _FINISH.get(finish.lower(), finish)
     if finish == "content_filter" and refusal is None:
         refusal = "stopped by the endpoint's content filter"
-    return ChatReply(text=text, usage=usage, finish=finish, refusal=refusal)
+    return ChatReply(text=text, usage=usage, finish=finish, refusal=refusal, thoughts=thoughts)
 
 
 def _text(content: object) -> str | None:
@@ -109,9 +124,10 @@ def _text(content: object) -> str | None:
         return content or ""
     if not isinstance(content, list):
         return None
-    texts = [part.get("text") for part in content if isinstance(part, Mapping)]
+    parts = [p for p in content if not (isinstance(p, Mapping) and p.get("type") in _THOUGHT_PARTS)]
+    texts = [part.get("text") for part in parts if isinstance(part, Mapping)]
     found = [text for text in texts if isinstance(text, str)]
-    return "".join(found) if len(found) == len(content) else None
+    return "".join(found) if len(found) == len(parts) else None
 
 
 def read_usage(data: object) -> Usage | None:
@@ -163,6 +179,7 @@ def checked(reply: ChatReply, tokens_at_most: int) -> ChatReply:
     text = reply.text
     if malformed is None and len(text) > MAX_TEXT_CHARACTERS:
         malformed = f"{len(text)} characters, the limit is {MAX_TEXT_CHARACTERS}"
+    thoughts = "" if len(reply.thoughts) > MAX_TEXT_CHARACTERS else reply.thoughts
     if malformed is not None:
         text = text[:0]
     refusal = reply.refusal
@@ -170,6 +187,7 @@ def checked(reply: ChatReply, tokens_at_most: int) -> ChatReply:
         reply,
         text=whole_characters(scrub(text)),
         usage=usage,
+        thoughts=whole_characters(scrub(thoughts)),
         finish=whole_characters(shorten(reply.finish, _MAX_FINISH)),
         refusal=None if refusal is None else whole_characters(shorten(refusal, SHOWN_CHARACTERS)),
         malformed=None if malformed is None else shorten(malformed, SHOWN_CHARACTERS),

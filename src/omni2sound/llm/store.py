@@ -22,7 +22,7 @@ import json
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,8 +45,10 @@ from omni2sound.readers import sqlite_file
 from omni2sound.redact import scrub
 
 Outcome = Literal["answered", "malformed", "refused", "rejected", "lost"]
-"""Outcome of a send: an answer; a reply in another form; declined by the model; rejected without
-a bill; unknown."""
+"""Outcome of a send: an answer; a reply in another form, or cut off; declined by the model;
+rejected without a bill; unknown."""
+MAX_CUT = 2
+"""A request is given up after a reply that was cut, and one that was cut at a raised limit."""
 
 _STORED = ("text", "finish", "usage")
 """Fields of a reply in the column `answer`."""
@@ -105,7 +107,7 @@ class Held:
 class GivenUp:
     """No send: the allowed number of sends brought no answer."""
 
-    reason: Literal["malformed", "refused"]
+    reason: Literal["malformed", "refused", "cut"]
     num: int
     detail: str
 
@@ -188,6 +190,27 @@ class CallStore(Closing):
             row = db.execute("SELECT answer FROM call WHERE key = ?", (key,)).fetchone()
         return None if row is None or row[0] is None else _reply(row[0])
 
+    def num_cut(self, key: str) -> int:
+        """Count the replies to a request that were cut; see `settle`."""
+        with self._read() as db:
+            row = db.execute("SELECT num_cut FROM call WHERE key = ?", (key,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def forgive(self, labels: Iterable[str]) -> Future[int]:
+        """Allow unanswered requests with these labels as many tries again; return their number."""
+        names = [_storable(label) for label in labels]
+
+        def work(db: sqlite3.Connection) -> int:
+            changed = db.executemany(
+                "UPDATE call SET num_malformed = 0, num_refused = 0, num_cut = 0"
+                " WHERE label = ? AND answer IS NULL"
+                " AND num_malformed + num_refused + num_cut > 0",
+                [(name,) for name in names],
+            )
+            return changed.rowcount
+
+        return self._writer.submit(work)
+
     def claim(
         self,
         key: str,
@@ -211,10 +234,11 @@ class CallStore(Closing):
 
         def work(db: sqlite3.Connection) -> Claim:
             row = db.execute(
-                "SELECT answer, owner, num_malformed, num_refused FROM call WHERE key = ?", (key,)
+                "SELECT answer, owner, num_malformed, num_refused, num_cut FROM call WHERE key = ?",
+                (key,),
             ).fetchone()
             if row is not None:
-                answer, owner, num_malformed, num_refused = row
+                answer, owner, num_malformed, num_refused, num_cut = row
                 if answer is not None:
                     return Answered(reply=_reply(answer))
                 if owner not in (None, self._id) and not self._is_dead(db, owner):
@@ -223,6 +247,8 @@ class CallStore(Closing):
                     return _given_up(db, key, "malformed", num_malformed)
                 if num_refused >= max_refused:
                     return _given_up(db, key, "refused", num_refused)
+                if num_cut >= MAX_CUT:
+                    return _given_up(db, key, "cut", num_cut)
             if self.budget_usd is not None:
                 spend = _spend(db)
                 if cost is None or spend.at_most_usd + cost.at_most_usd > self.budget_usd:
@@ -251,6 +277,7 @@ class CallStore(Closing):
         cost: Cost | None,
         reply: ChatReply | None = None,
         detail: str | None = None,
+        num_cut: int = 0,
     ) -> Future[None]:
         """Record the outcome of a send and end the lease.
 
@@ -260,6 +287,7 @@ class CallStore(Closing):
             cost: Its cost, as far as known; None without a known price.
             reply: The reply, stored as the answer if the outcome is "answered".
             detail: Reason why there is no answer.
+            num_cut: Malformed since cut off: 1, or 2 with the raised limit; it then counts as cut.
         """
         if outcome == "rejected":
             cost = Cost(known_pusd=0)
@@ -279,9 +307,15 @@ class CallStore(Closing):
                 answer = json.dumps({name: data[name] for name in _STORED})
             db.execute(
                 "UPDATE call SET owner = NULL, answer = ?, num_malformed = num_malformed + ?,"
-                " num_refused = num_refused + ?"
+                " num_refused = num_refused + ?, num_cut = num_cut + ?"
                 " WHERE key = (SELECT key FROM attempt WHERE id = ?) AND answer IS NULL",
-                (answer, outcome == "malformed", outcome == "refused", attempt),
+                (
+                    answer,
+                    outcome == "malformed" and not num_cut,
+                    outcome == "refused",
+                    num_cut,
+                    attempt,
+                ),
             )
 
         return self._writer.submit(work)
@@ -378,11 +412,11 @@ def _spend(db: sqlite3.Connection) -> Spend:
 
 
 def _given_up(
-    db: sqlite3.Connection, key: str, reason: Literal["malformed", "refused"], num: int
+    db: sqlite3.Connection, key: str, reason: Literal["malformed", "refused", "cut"], num: int
 ) -> GivenUp:
     row = db.execute(
         "SELECT detail FROM attempt WHERE key = ? AND state = ? ORDER BY id DESC LIMIT 1",
-        (key, reason),
+        (key, "malformed" if reason == "cut" else reason),
     ).fetchone()
     return GivenUp(reason=reason, num=num, detail="" if row is None else row[0] or "")
 

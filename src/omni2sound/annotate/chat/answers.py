@@ -15,6 +15,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from omni2sound.annotate.records import Caption, HeardEvent, Shot, VisualContext
+from omni2sound.llm.answers import Flag, Number, Seconds
 
 _MAX_S = 86_400.0
 """Times beyond a day are cut to it: they would be hundreds of digits in the next prompt."""
@@ -22,10 +23,10 @@ _MAX_S = 86_400.0
 
 class _Event(BaseModel):
     what: str = Field(min_length=1)
-    start_s: float | None
-    end_s: float | None
-    on_screen: bool | None
-    confidence: float | None
+    start_s: Number = None
+    end_s: Number = None
+    on_screen: Flag = None
+    confidence: Number = None
 
 
 class CaptionAnswer(BaseModel):
@@ -63,21 +64,21 @@ def _event(event: _Event, duration_s: float) -> HeardEvent:
 class SpanAnswer(BaseModel):
     """A piece of the clip."""
 
-    start_s: float
-    end_s: float
+    start_s: Seconds
+    end_s: Seconds
 
 
 class SeniorAnswer(BaseModel):
     """Either a wish to hear a piece again, or the caption."""
 
     reasoning: str
-    listen_again: SpanAnswer | None
-    answer: CaptionAnswer | None
+    listen_again: SpanAnswer | None = None
+    answer: CaptionAnswer | None = None
 
 
 class _Shot(BaseModel):
-    start_s: float
-    end_s: float
+    start_s: Seconds
+    end_s: Seconds
     description: str
     things: list[str]
 

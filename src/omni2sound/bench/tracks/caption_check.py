@@ -19,7 +19,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from omni2sound.errors import BudgetExceeded, Malformed, Refused, Unavailable
+from omni2sound.errors import BudgetExceeded, Malformed, Refused, Rejected, Unavailable
 from omni2sound.llm.chat import ChatModel, ChatRequest, system, user
 
 PROMPT_VERSION = "bench-modality/1"
@@ -121,7 +121,7 @@ async def _check_all(
                 found[clip.clip_id] = reply.parsed(ModalityCheck)
             except BudgetExceeded:
                 raise
-            except (Refused, Malformed, Unavailable) as error:
+            except (Refused, Malformed, Rejected, Unavailable) as error:
                 found[clip.clip_id] = f"{type(error).__name__}: {error}"
         if on_clip is not None:
             on_clip(len(found), len(clips))

@@ -1,0 +1,1 @@
+"""Differences between OpenAI-compatible servers: request bodies, rejections, a probe."""
