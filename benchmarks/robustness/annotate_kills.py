@@ -53,14 +53,22 @@ BUDGET_ENDED = 2
 # ---- clips
 
 
-def write_clips(folder: Path, count: int) -> Path:
-    """Sounds that all differ, so that each clip is a question of its own; their manifest."""
-    for number in range(NUM_VIDEOS):
-        grey = 25 * number + 20
+def write_clips(folder: Path, count: int, *, pictured: int = 4) -> Path:
+    """Sounds that all differ, so that each clip is a question of its own; their manifest.
+
+    Args:
+        folder: For the files.
+        count: Number of clips.
+        pictured: Every so many clips have one of `NUM_VIDEOS` pictures; at 1 each has its own.
+    """
+    num_videos = count if pictured == 1 else NUM_VIDEOS
+    for number in range(num_videos):
+        picture = np.full((32, 48, 3), (25 * number + 20) % 256, np.uint8)
+        picture[:, 24:] = 40 * (number // 256)
         write_video(
             folder / f"v{number}.mp4",
             ticks=range(0, 300, 75),
-            picture=lambda _, grey=grey: np.full((32, 48, 3), grey, np.uint8),  # type: ignore[misc]
+            picture=lambda _, picture=picture: picture,  # type: ignore[misc]
         )
     rng = np.random.default_rng(0)
     clips = []
@@ -73,7 +81,7 @@ def write_clips(folder: Path, count: int) -> Path:
                 corpus="tiny",
                 split="train",
                 audio=f"s{number}.wav",
-                video=f"v{number // 4 % NUM_VIDEOS}.mp4" if number % 4 == 0 else None,
+                video=f"v{number // pictured % num_videos}.mp4" if number % pictured == 0 else None,
                 duration_s=CLIP_S,
             )
         )

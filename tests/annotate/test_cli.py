@@ -37,7 +37,7 @@ from omni2sound.llm import CallStore
 from tests.annotate.crews import SCRIPT, sound_file
 from tests.media.clips import write_video
 
-KEY = "sk-planted-0123456789abcdef"
+KEY = "planted-in-the-environment-0123456789"
 
 
 @pytest.fixture
@@ -74,6 +74,7 @@ def corpus(tmp_path: Path) -> Path:
 @pytest.fixture
 def call(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
     monkeypatch.chdir(corpus)
 
     def call(*argv: str) -> str:
@@ -198,7 +199,7 @@ def test_status_counts_drops_by_rule_and_watches_until_the_end(
         if len(slept) == 2:
             run(call, "run", "--thresholds", "strict.toml")
 
-    monkeypatch.setattr("omni2sound.cli.annotate.time.sleep", goes_on)
+    monkeypatch.setattr("omni2sound.cli.annotate.report.time.sleep", goes_on)
     said = call("status", "run", "--json", "--watch").splitlines()
     ended = [json.loads(line)["ended"] for line in said if '"clips"' in line]
     assert ended == [2, 2, 3]
@@ -242,7 +243,14 @@ def test_a_dry_run_asks_nobody_and_says_the_most_it_can_cost(
     ("argv", "wanted"),
     [
         (("--budget-usd", "-1"), "above 0"),
-        (("--senior-extra", "[1]"), "JSON object"),
+        (("--extra", "senior=[1]"), "JSON object"),
+        (("--extra", "{}"), "ROLE="),
+        (("--cap", "senior=0"), "above 0"),
+        (("--cap", "boss=9"), "vision, junior"),
+        (("--structured", "xml"), "json_schema"),
+        (("--crew", "best"), "paper"),
+        (("--crew", "open"), "junior=http|vision=http"),
+        (("--frames-per-second", "9"), "up to 4"),
         (("--junior", "gpt"), "NAME@URL"),
     ],
 )
@@ -336,9 +344,10 @@ def test_failed_clips_are_named_with_the_reason(
         assert clip.sound_file in message
     assert any("tone.wav: no sound from 99 s on; it ends earlier" in m for m in messages)
     done = CliRunner().invoke(app, ["annotate", "status", str(corpus / "run")])
-    assert [line.partition(": ")[0] for line in done.stderr.splitlines()] == [
+    assert [line.partition(": ")[0] for line in done.stderr.splitlines()] == sorted(
         f"made/{clip.clip_id}" for clip in odd
-    ]
+    )
+    assert all("media at junior" in line for line in done.stderr.splitlines())
 
 
 def test_nothing_is_exported_from_what_is_no_run(tmp_path: Path) -> None:

@@ -4,10 +4,7 @@ In:   `CrewSettings`: a model's name for each role, `local`, `scripted:FILE` (re
       file) or `NAME@URL` of an OpenAI-compatible endpoint; a manifest; a run folder.
 Out:  a run folder (`runs.py`), resumed if it exists.
 
-    settings = CrewSettings(
-        junior="gemini-2.5-flash@https://generativelanguage.googleapis.com/v1beta/openai",
-        chat=ChatOptions(key_variable="GEMINI_API_KEY"),
-    )
+    settings = CrewSettings.of("paper")          # a preset, or CrewSettings(junior="NAME@URL", ...)
     ends = asyncio.run(annotate_manifest(Path("clips.jsonl"), Path("RUN"), settings))
     print(ends["kept"])
 """
@@ -17,15 +14,23 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from omni2sound.annotate.chat.agents import ChatJunior, ChatSenior, ChatValidator, ChatViewer
-from omni2sound.annotate.chat.models import ChatOptions, chat_model
+from omni2sound.annotate.chat.agents import (
+    ChatJunior,
+    ChatSenior,
+    ChatValidator,
+    ChatViewer,
+    Frames,
+)
+from omni2sound.annotate.chat.models import ROLES, ChatOptions, Targeted, chat_models
+from omni2sound.annotate.chat.prompts import check_prompts
 from omni2sound.annotate.chat.scripted import ScriptedScorer
+from omni2sound.annotate.crews import CREW_ROLES, load_crew
 from omni2sound.annotate.executor import Executor
 from omni2sound.annotate.filters import HandOffRules, Thresholds, hallucination_phrases
 from omni2sound.annotate.local.roles import (
@@ -44,7 +49,7 @@ from omni2sound.annotate.runs import CALLS_FILE, RunSettings, source_clips
 from omni2sound.annotate.steps import STEPS_FILE, StepStore
 from omni2sound.annotate.workflow import Crew, Progress, annotate
 from omni2sound.data.corpora.manifest import read_manifest
-from omni2sound.data.workers import Workers
+from omni2sound.data.workers import Workers, kept_workers
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError
 from omni2sound.llm import CallStore, ChatModel
@@ -63,17 +68,28 @@ class CrewSettings:
     """Models of all roles and how they work; see the example above."""
 
     junior: str = "local"
-    """Model of junior and validator."""
     senior: str = "local"
     vision: str = "local"
     """Model of the viewer."""
+    validator: str | None = None
+    """None takes the junior's."""
     pictures: Pictures = "text"
     """text: captioners read a description of the picture, as in the paper; none: they know
     nothing of it; frames: the junior sees it, for comparison."""
     wording: Wording = "template"
     """smollm2: a small language model rewords the local captions."""
-    senior_extra: Mapping[str, Any] = field(default_factory=dict)
-    """JSON data added to the body of the senior's calls, for example a cap on reasoning."""
+    cap: Mapping[str, int] = field(default_factory=dict)
+    """Limit of output tokens by role, hidden thoughts included; raised once on a cut reply."""
+    extra: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """JSON data added to the bodies of calls, by role, for example a cap on reasoning."""
+    frames_per_second: float | None = None
+    """Frames that the viewer sees, up to 4; None for two a shot."""
+    max_pictures: Targeted[int] = field(default_factory=Targeted)
+    """Most pictures that an endpoint takes in a request."""
+    prompts: Path | None = None
+    """Folder with prompts of one's own: `junior.md` and so on."""
+    phrases: Path | None = None
+    """File of phrases that hand a clip to the senior; None takes the bundled list."""
     chat: ChatOptions = field(default_factory=ChatOptions)
     joint: str = "joint-v1"
     """Joint heads of the local scorer: a model's name or folder."""
@@ -85,12 +101,73 @@ class CrewSettings:
             value, known = getattr(self, name), get_args(kinds)
             if value not in known:
                 raise UserError(f"expected one of {', '.join(known)}, got {value!r}", field=name)
+        for name in ("cap", "extra"):
+            if unknown := sorted(set(getattr(self, name)) - set(ROLES)):
+                raise UserError(
+                    f"expected one of {', '.join(ROLES)} before =, got {unknown[0]!r}", field=name
+                )
+        if self.prompts is not None:
+            check_prompts(self.prompts)
+        Frames(per_second=self.frames_per_second)  # checks
         if self.wording != "template" and "local" not in (self.junior, self.senior):
             raise UserError(
                 f"{self.wording} rewords local captions, but neither `junior` nor `senior` is "
                 "local; leave it out",
                 field="wording",
             )
+
+    @classmethod
+    def of(
+        cls, crew: str = "local", *, at: Targeted[str] | None = None, **changes: Any
+    ) -> CrewSettings:
+        """Take a crew and change it.
+
+        Args:
+            crew: Name of a preset, or a file in the same form (`crews`).
+            at: Servers of the roles whose models run on one's own.
+            **changes: Fields of this class. A role with another model loses the crew's settings
+                for it; values of `chat`, `cap`, `extra` and `max_pictures` precede the crew's.
+
+        Raises:
+            UserError: No such crew, or a server is missing.
+        """
+        file, at = load_crew(crew), at or Targeted()
+        own = {role: file.role(role) for role in CREW_ROLES if changes.get(role) is None}
+        names = {role: own[role].name_at(role, at.of(role, "")) for role in own}
+        if changes.get("junior") is not None and file.validator is None:
+            del names["validator"], own["validator"]
+        chat: ChatOptions = changes.pop("chat", ChatOptions())
+        structured = {r: c.structured for r, c in own.items() if c.structured is not None}
+        audio = {r: c.audio_part for r, c in own.items() if c.audio_part is not None}
+        chat = replace(
+            chat,
+            structured=chat.structured.before(structured),
+            audio_part=chat.audio_part.before(audio),
+            prices=(*chat.prices, *([Path(file.path)] if file.has_prices else [])),
+        )
+        cap = {r: c.cap for r, c in own.items() if c.cap is not None} | changes.pop("cap", {})
+        extra = {r: c.extra for r, c in own.items() if c.extra} | changes.pop("extra", {})
+        pictures = {r: c.max_pictures for r, c in own.items() if c.max_pictures is not None}
+        given = {name: value for name, value in changes.items() if value is not None}
+        most: Targeted[int] = given.pop("max_pictures", Targeted())
+        given.setdefault("frames_per_second", file.frames_per_second)
+        return cls(
+            **{**names, **given},
+            chat=chat,
+            cap=cap,
+            extra=extra,
+            max_pictures=most.before(pictures),
+        )
+
+    @property
+    def models(self) -> dict[str, str]:
+        """Names of the models by role."""
+        return {
+            "vision": self.vision,
+            "junior": self.junior,
+            "senior": self.senior,
+            "validator": self.validator or self.junior,
+        }
 
     @property
     def scorer(self) -> Literal["scripted", "local"]:
@@ -117,7 +194,7 @@ async def annotate_manifest(
         budget_usd: Most that the calls of this folder may cost, earlier ones included.
         workers: Run the local networks.
         limit: Number of clips, the first of the manifest; None takes all.
-        on_progress: Called after each chunk of clips.
+        on_progress: Called after each clip.
 
     Returns:
         Clips by outcome: "kept", "dropped", "failed", and "waiting" for those whose model could not
@@ -147,6 +224,7 @@ async def annotate_manifest(
     with (
         StepStore.open(run / STEPS_FILE) as steps,
         CallStore.open(run / CALLS_FILE, budget_usd=budget_usd) as calls,
+        kept_workers(),  # each start imports torch and loads models
     ):
         executor = Executor(workers=workers, effort=steps.pending_effort)
         async with open_crew(settings, calls=calls, executor=executor) as crew:
@@ -172,19 +250,15 @@ async def open_crew(
         MissingPartError: A network or package is not installed.
     """
     async with AsyncExitStack() as stack:
-        models: dict[str, ChatModel] = {
-            name: chat_model(name, settings.chat, calls=calls, stack=stack)
-            for name in (settings.junior, settings.senior, settings.vision)
-            if name != "local"
-        }
+        names = settings.models
+        if settings.pictures != "text":  # nobody describes or checks
+            names = {role: names[role] for role in ("junior", "senior")}
+        models = chat_models(names, settings.chat, calls=calls, stack=stack)
         yield _crew(settings, models, executor)
 
 
 def _crew(settings: CrewSettings, models: Mapping[str, ChatModel], executor: Executor) -> Crew:
-    junior, senior, vision = (
-        models.get(name) for name in (settings.junior, settings.senior, settings.vision)
-    )
-    limit, frames = settings.chat.concurrency, settings.pictures == "frames"
+    frames = settings.pictures == "frames"
     rewording = None
     if settings.wording == "smollm2":
         rewording = Rewording(executor=executor, sha256=SmolLM2.digest())
@@ -192,19 +266,29 @@ def _crew(settings: CrewSettings, models: Mapping[str, ChatModel], executor: Exe
     viewer: Viewer | None = None
     validator: Validator | None = None
     if settings.pictures == "text":
-        viewer = ChatViewer(vision, concurrency=limit) if vision else LocalViewer()
-        validator = ChatValidator(junior, concurrency=limit) if junior else LocalValidator(_words())
+        viewer = (
+            ChatViewer(models["vision"], _frames(settings, "vision"), **_asking(settings, "vision"))
+            if "vision" in models
+            else LocalViewer()
+        )
+        validator = (
+            ChatValidator(models["validator"], **_asking(settings, "validator"))
+            if "validator" in models
+            else LocalValidator(_words())
+        )
     return Crew(
         scorer=scorer,
         viewer=viewer,
         junior=(
-            ChatJunior(junior, shows_frames=frames, concurrency=limit)
-            if junior
+            ChatJunior(
+                models["junior"], frames, _frames(settings, "junior"), **_asking(settings, "junior")
+            )
+            if "junior" in models
             else LocalJunior(words=_words(), sees_for_itself=frames, rewording=rewording)
         ),
         senior=(
-            ChatSenior(senior, extra=settings.senior_extra, concurrency=limit)
-            if senior
+            ChatSenior(models["senior"], **_asking(settings, "senior"))
+            if "senior" in models
             else LocalSenior(
                 words=_words(),
                 joint=resolve_model(settings.joint),
@@ -214,8 +298,23 @@ def _crew(settings: CrewSettings, models: Mapping[str, ChatModel], executor: Exe
         ),
         validator=validator,
         thresholds=Thresholds.of(scorer.name, settings.thresholds),
-        rules=HandOffRules(phrases=hallucination_phrases()),
+        rules=HandOffRules(phrases=hallucination_phrases(settings.phrases)),
     )
+
+
+def _asking(settings: CrewSettings, role: str) -> dict[str, Any]:
+    """Return how a role asks its model."""
+    return {
+        "concurrency": settings.chat.concurrency,
+        "cap": settings.cap.get(role),
+        "extra": settings.extra.get(role, {}),
+        "prompts": settings.prompts,
+    }
+
+
+def _frames(settings: CrewSettings, role: str) -> Frames:
+    url = settings.models[role].partition("@")[2]
+    return Frames(per_second=settings.frames_per_second, most=settings.max_pictures.of(role, url))
 
 
 @cache

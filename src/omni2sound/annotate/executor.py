@@ -35,11 +35,23 @@ class Executor:
     workers: Workers = Workers()
     effort: dict[str, Effort] = field(default_factory=dict, compare=False)
     """Effort so far by function name; the owner of the dict may clear it."""
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, compare=False, repr=False)
+    """Jobs of one step at a time: in one process they share its number of threads."""
 
     async def map(
         self, function: Callable[[Job], Result], jobs: Sequence[Job]
     ) -> AsyncIterator[tuple[int, Result]]:
         """Run every job once; see `Workers.map`."""
+        await self._turn.acquire()
+        try:
+            async for done in self._map(function, jobs):
+                yield done
+        finally:
+            self._turn.release()
+
+    async def _map(
+        self, function: Callable[[Job], Result], jobs: Sequence[Job]
+    ) -> AsyncIterator[tuple[int, Result]]:
         results = self.workers.map(partial(_timed, function), list(enumerate(jobs)))
         while True:
             # One thread after another, never two at a time: the iterator is not shared.

@@ -19,7 +19,7 @@ from pathlib import Path
 from omni2sound.annotate.records import Caption, Decision, Fit
 from omni2sound.config import from_json
 from omni2sound.errors import UserError
-from omni2sound.readers import as_object, read_toml
+from omni2sound.readers import as_object, read_text, read_toml
 
 RULES_VERSION = 2
 """Incremented when the same scores and thresholds lead to other decisions."""
@@ -69,10 +69,17 @@ class Thresholds:
         return from_json(cls, {"scorer": scorer, **row}, where=f"thresholds of {scorer!r}")
 
 
-def hallucination_phrases() -> tuple[str, ...]:
-    """Read phrases that captioners often use for absent sounds, one per line."""
-    file = resources.files(__package__) / "phrases.txt"
-    lines = file.read_text(encoding="utf-8").split("\n")
+def hallucination_phrases(file: Path | None = None) -> tuple[str, ...]:
+    """Read phrases that captioners often use for absent sounds, one per line.
+
+    Args:
+        file: None takes the bundled list; an empty file turns the rule off.
+
+    Raises:
+        ConfigError: The file is no text.
+    """
+    text = read_text(Path(str(file or resources.files(__package__) / "phrases.txt")))
+    lines = text.split("\n")
     return tuple(p for line in lines if (p := line.partition("#")[0].strip().lower()))
 
 

@@ -28,7 +28,7 @@ from omni2sound.media.video import iter_frames
 
 SAMPLE_RATE_HZ = 16_000
 _MIN_SPAN_S = 0.25
-_FPS = 4
+MAX_FPS = 4
 _CUT_LEVEL = 0.11
 """Least mean absolute change of a thumbnail at a cut, relative to full scale."""
 _CUT_CONTRAST = 3.0
@@ -55,8 +55,22 @@ def cuts_of(thumbnails_THWC: NDArray[np.uint8]) -> list[int]:
     return [0, *(int(i) + 1 for i in np.flatnonzero(is_cut))]
 
 
-def shots_of(clip: SourceClip, *, height_px: int, frames_per_shot: int) -> tuple[ShotFrames, ...]:
-    """Split a clip into shots with up to `frames_per_shot` frames each; () without a video.
+def shots_of(
+    clip: SourceClip,
+    *,
+    height_px: int,
+    frames_per_shot: int,
+    frames_per_second: float | None = None,
+    max_frames: int | None = None,
+) -> tuple[ShotFrames, ...]:
+    """Split a clip into shots with a few frames each; () without a video.
+
+    Args:
+        clip: The clip.
+        height_px: Height of the frames.
+        frames_per_shot: Most frames of a shot.
+        frames_per_second: Frames of a shot by its length instead, at least one; up to 4.
+        max_frames: Most frames of the clip; of more, evenly spaced ones are kept.
 
     Raises:
         MediaError: The video can't be decoded.
@@ -70,7 +84,7 @@ def shots_of(clip: SourceClip, *, height_px: int, frames_per_shot: int) -> tuple
     frames = list(
         iter_frames(
             clip.video,
-            fps=_FPS,
+            fps=MAX_FPS,
             size_px=(height_px, width_px),
             start_s=clip.start_s,
             duration_s=clip.duration_s,
@@ -81,14 +95,27 @@ def shots_of(clip: SourceClip, *, height_px: int, frames_per_shot: int) -> tuple
     )
     starts = cuts_of(thumbnails)
     ends = [*starts[1:], len(frames)]
-    count = max(1, min(frames_per_shot, _MAX_FRAMES // len(starts)))
+    most = max(1, _MAX_FRAMES // len(starts))
+    counts = [
+        min(frames_per_shot, most)
+        if frames_per_second is None
+        else min(max(1, round(frames_per_second * (end - start) / MAX_FPS)), most)
+        for start, end in zip(starts, ends, strict=True)
+    ]
+    chosen = [_spread(*shot) for shot in zip(starts, ends, counts, strict=True)]
+    if max_frames is not None and (num := sum(map(len, chosen))) > max_frames:
+        shown = [frame for frames_of_shot in chosen for frame in frames_of_shot]
+        kept = {shown[place] for place in _spread(0, num, max_frames)}
+        chosen = [[frame for frame in some if frame in kept] for some in chosen]
     return tuple(
         ShotFrames(
-            start_s=start / _FPS,
-            end_s=(end / _FPS if end < len(frames) or clip.duration_s is None else clip.duration_s),
-            frames_THWC=tuple(frames[i] for i in _spread(start, end, count)),
+            start_s=start / MAX_FPS,
+            end_s=(
+                end / MAX_FPS if end < len(frames) or clip.duration_s is None else clip.duration_s
+            ),
+            frames_THWC=tuple(frames[i] for i in some),
         )
-        for start, end in zip(starts, ends, strict=True)
+        for start, end, some in zip(starts, ends, chosen, strict=True)
     )
 
 

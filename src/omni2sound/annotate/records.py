@@ -172,7 +172,9 @@ class Verdict:
 class Failure:
     """Permanent failure of a step; the clip ends here."""
 
-    kind: Literal["refused", "malformed", "media"]
+    kind: Literal["refused", "malformed", "cut", "rejected", "media"]
+    """Declined by the model; no answer of the requested form; cut off at the limit of tokens;
+    rejected by the endpoint; a file that can't be read."""
     reason: str
 
 

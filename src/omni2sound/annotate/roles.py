@@ -86,6 +86,10 @@ class _Role(Protocol):
     def identity(self) -> Any:
         """JSON data of everything that can change a result."""
 
+    @property
+    def lanes(self) -> int | None:
+        """Works that are asked about at a time, each by itself; None takes batches."""
+
 
 class Scorer(_Role, Protocol):
     """Scoring networks, run through the executor."""

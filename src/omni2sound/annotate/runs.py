@@ -13,16 +13,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
-from omni2sound.annotate.records import Caption, Ending, Failure, Record, latest_caption
+from omni2sound.annotate.records import Caption, Ending, Record, latest_caption
 from omni2sound.annotate.roles import SourceClip
 from omni2sound.annotate.steps import START_ONE, STEPS_FILE, StepStore
 from omni2sound.config import from_json, to_json
 from omni2sound.data.corpora.manifest import Clip, Manifest, read_manifest
 from omni2sound.errors import UserError
 from omni2sound.files import write_json
+from omni2sound.llm import CallStore
 from omni2sound.readers import read_json
 
 SETTINGS_FILE = "run.json"
@@ -93,16 +93,58 @@ def _fingerprint(path: Path) -> str:
     return f"{found.st_size}-{found.st_mtime_ns}"
 
 
-def failures(folder: Path, *, limit: int) -> Iterator[tuple[str, str]]:
-    """Yield name and reason of the first failed clips, in the order of the manifest.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failed:
+    """A clip that failed."""
+
+    clip: str
+    step: str
+    kind: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.clip}: {self.kind} at {self.step}: {self.reason}"
+
+
+def failures(folder: Path) -> Iterator[Failed]:
+    """Yield the failed clips by name, each once.
 
     Raises:
-        UserError: The folder holds no run, or its manifest is missing.
+        UserError: The folder holds no run.
     """
-    failed = (story for story in stories(folder) if story.ending.end == "failed")
-    for story in islice(failed, limit):
-        reasons = [r.reason for r in story.steps.values() if isinstance(r, Failure)]
-        yield clip_name(story.clip), "; ".join(reasons)
+    RunSettings.read(folder)
+    last = ""
+    with StepStore.open(folder / STEPS_FILE, read_only=True) as store:
+        for clip, step, failure in store.failures():
+            if clip != last:
+                yield Failed(clip=clip, step=step, kind=failure.kind, reason=failure.reason)
+            last = clip
+
+
+def retry_failures(folder: Path, kind: str | None = None) -> list[Failed]:
+    """Let the next run ask again for failed clips, as often as for new ones.
+
+    Args:
+        folder: Folder of a run that is not under way.
+        kind: Kind of failure (`records.Failure`); None takes all.
+
+    Returns:
+        The clips that will be asked again; paid answers of earlier steps are kept.
+
+    Raises:
+        UserError: The folder holds no run, or no failure is of that kind.
+    """
+    every = list(failures(folder))
+    chosen = [failed for failed in every if kind in (None, failed.kind)]
+    if not chosen:
+        known = ", ".join(sorted({failed.kind for failed in every})) or "none"
+        raise UserError(f"{folder}: no clip to retry; failures there are: {known}")
+    if (folder / CALLS_FILE).is_file():
+        with CallStore.open(folder / CALLS_FILE) as calls:
+            calls.forgive(failed.clip for failed in chosen).result()
+    with StepStore.open(folder / STEPS_FILE) as steps:
+        steps.forget((failed.clip, failed.step) for failed in chosen)
+    return chosen
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from omni2sound.annotate.executor import Effort
-from omni2sound.annotate.records import Record, from_json, to_json
+from omni2sound.annotate.records import Failure, Record, from_json, to_json
 from omni2sound.errors import UserError
 from omni2sound.files import Closing
 from omni2sound.readers import sqlite_file
@@ -107,7 +107,11 @@ class StepStore(Closing):
 
     def put(self, step: str, found: Iterable[Found]) -> None:
         """Store results and pending effort in one transaction, on disk when it returns."""
-        rows = [(f.clip, step, f.key, scrub(to_json(f.record))) for f in found]
+        self.put_all([(step, f) for f in found])
+
+    def put_all(self, found: Sequence[tuple[str, Found]]) -> None:
+        """Store results of several steps and pending effort in one transaction."""
+        rows = [(f.clip, step, f.key, scrub(to_json(f.record))) for step, f in found]
         spent = [(job, e.jobs, e.cpu_s) for job, e in self.pending_effort.items()]
         if not rows and not spent:
             return
@@ -137,6 +141,37 @@ class StepStore(Closing):
             kept.update({c: from_json(r) for c, key, r in rows if keys[c] == key})
         return kept
 
+    def of_clips(self, clips: Sequence[str]) -> dict[str, dict[str, tuple[str, str]]]:
+        """Return the results of clips: step -> (key, record as JSON), by clip."""
+        found: dict[str, dict[str, tuple[str, str]]] = {}
+        for first in range(0, len(clips), 500):
+            some = clips[first : first + 500]
+            marks = ",".join("?" * len(some))
+            query = f"SELECT clip, step, key, record FROM steps WHERE clip IN ({marks})"
+            for clip, step, key, record in self._rows(query, some):
+                found.setdefault(clip, {})[step] = (key, record)
+        return found
+
+    def failures(self) -> Iterator[tuple[str, str, Failure]]:
+        """Yield clip, step and failure of all clips that failed, by name."""
+        query = (
+            "SELECT s.clip, s.step, s.record FROM steps s JOIN steps e ON e.clip = s.clip"
+            " AND e.step = 'end' WHERE s.record LIKE '{\"Failure\"%'"
+            ' AND e.record LIKE \'{"Ending":{"end":"failed"%\' ORDER BY s.clip, s.step'
+        )
+        for clip, step, text in self._rows(query):
+            record = from_json(text)
+            assert isinstance(record, Failure)
+            yield clip, step, record
+
+    def forget(self, steps: Iterable[tuple[str, str]]) -> None:
+        """Drop results by clip and step, and the ends of their clips."""
+        rows = [row for clip, step in steps for row in ((clip, step), (clip, "end"))]
+        if rows:
+            with sqlite_file(self._path, _KIND), self._db:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany("DELETE FROM steps WHERE clip = ? AND step = ?", rows)
+
     def of_clip(self, clip: str) -> dict[str, tuple[str, Record]]:
         """Return all results of one clip: step -> (key, record)."""
         rows = self._rows("SELECT step, key, record FROM steps WHERE clip = ?", (clip,))
@@ -156,11 +191,18 @@ class StepStore(Closing):
         """Count the results of each step."""
         return dict(self._rows("SELECT step, count(*) FROM steps GROUP BY step"))
 
-    def times(self, step: str) -> tuple[str, str] | None:
-        """Return the times of a step's first and last result, in UTC."""
-        query = "SELECT min(made_at), max(made_at) FROM steps WHERE step = ?"
-        ((first, last),) = self._rows(query, (step,))
-        return None if first is None else (first, last)
+    def pace(self, step: str) -> tuple[int, float]:
+        """Count the results of a step, and the seconds in which they were made.
+
+        Gaps of more than ten minutes, in which nothing ran, count as ten.
+        """
+        query = (
+            "SELECT count(*), total(min(seconds, 600)) FROM (SELECT 86400 * (julianday(made_at) -"
+            " julianday(lag(made_at) OVER (ORDER BY made_at))) AS seconds FROM steps"
+            " WHERE step = ?)"
+        )
+        ((num, seconds),) = self._rows(query, (step,))
+        return num, seconds
 
     def records(self, step: str) -> Iterator[Record]:
         """Yield all results of a step."""

@@ -3,17 +3,16 @@
 In:   clips, one model for each role, thresholds and rules, a step store.
 Out:  every clip ended exactly once: kept with a caption, dropped by a rule, or failed.
 
-Clips go in chunks, and a chunk goes step by step: all results of a step are on disk before the
-next starts, so a killed run resumes where it was. Results come in any order and are stored by
-clip, so neither concurrency nor engine changes an export.
+Clips flow through the steps (`flow.py`): while one clip is described, another is heard. Results
+come in any order and are stored by clip, so neither concurrency nor engine changes an export.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from omni2sound.annotate.filters import (
     RULES_VERSION,
@@ -23,10 +22,10 @@ from omni2sound.annotate.filters import (
     post_hoc,
     route,
 )
+from omni2sound.annotate.flow import Flow, Step
 from omni2sound.annotate.records import (
     Caption,
     Decision,
-    Ending,
     Failure,
     Fit,
     Perception,
@@ -38,7 +37,6 @@ from omni2sound.annotate.records import (
 from omni2sound.annotate.roles import (
     Junior,
     Results,
-    Retry,
     Scorer,
     Senior,
     SourceClip,
@@ -46,10 +44,8 @@ from omni2sound.annotate.roles import (
     Viewer,
     Work,
 )
-from omni2sound.annotate.steps import Found, StepStore, step_key
+from omni2sound.annotate.steps import StepStore, step_key
 from omni2sound.config import to_json
-
-_log = logging.getLogger(__name__)
 
 STEPS = (
     "perceive",
@@ -62,8 +58,6 @@ STEPS = (
     "validate",
 )
 _CHUNK = 4096
-_COMMIT = 64
-"""Results per commit. Paid answers are on disk already, in the store of calls."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,7 +126,7 @@ class Journey:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """Counts after a chunk."""
+    """Counts after a clip."""
 
     done: int
     total: int
@@ -154,43 +148,24 @@ async def annotate(
         clips: Clips with unique names.
         crew: Models of all roles, thresholds and rules.
         store: Stores each step; has no other writer.
-        on_progress: Called after each chunk.
-        chunk: Number of clips in memory; changes no result.
+        on_progress: Called after each clip.
+        chunk: Most clips in memory; changes no result.
 
     Returns:
         Journeys in the order of `clips`.
 
     Raises:
         BudgetExceeded: The next call could exceed the budget; paid answers are kept.
+        UserError: An endpoint rejects all calls, or cuts most replies.
     """
     waiting = 0
-    steps = _steps(crew)
-    for first in range(0, len(clips), chunk):
-        journeys = [_begin(clip) for clip in clips[first : first + chunk]]
-        ended: set[str] = set()
-        for step in steps:
-            try:
-                await _take(step, journeys, store)
-            finally:
-                _finish(journeys, ended, store)
-        waiting += sum(bool(j.waiting) for j in journeys)
-        if on_progress is not None:
-            done = min(first + chunk, len(clips))
-            on_progress(Progress(done=done, total=len(clips), waiting=waiting))
-        for journey in journeys:
+    flow = Flow(_steps(crew), store)
+    async with aclosing(flow.run(map(_begin, clips), window=chunk)) as journeys:
+        async for journey in journeys:
+            waiting += bool(journey.waiting)
+            if on_progress is not None:
+                on_progress(Progress(done=flow.num_over, total=len(clips), waiting=waiting))
             yield journey
-
-
-def _finish(journeys: Iterable[Journey], ended: set[str], store: StepStore) -> None:
-    """Store the outcome and the valid steps of each clip that ended with this step."""
-    new = []
-    for journey in journeys:
-        if journey.end is not None and journey.clip.name not in ended:
-            ended.add(journey.clip.name)
-            ending = Ending(end=journey.end, steps=tuple(journey.found))
-            new.append(Found(clip=journey.clip.name, key=journey.key, record=ending))
-    kept = store.get("end", {f.clip: f.key for f in new})
-    store.put("end", [f for f in new if kept.get(f.clip) != f.record])
 
 
 def _begin(clip: SourceClip) -> Journey:
@@ -198,86 +173,60 @@ def _begin(clip: SourceClip) -> Journey:
     return Journey(clip=clip, key=step_key("clip", identity, ()))
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
-    name: str
-    identity: Any
-    do: Callable[[Sequence[Journey]], AsyncIterator[tuple[int, Any]]]
-    wants: Callable[[Journey], bool] = lambda journey: True
-
-
-async def _take(step: _Step, journeys: Iterable[Journey], store: StepStore) -> None:
-    """Run one step for every journey that wants it, with stored results where valid."""
-    ready = [j for j in journeys if j.end is None and not j.waiting and step.wants(j)]
-    for journey in ready:
-        journey.key = step_key(step.name, step.identity, (journey.key,))
-    kept = store.get(step.name, {j.clip.name: j.key for j in ready})
-    missing = []
-    for journey in ready:
-        if journey.clip.name in kept:
-            journey.found[step.name] = kept[journey.clip.name]
-        else:
-            missing.append(journey)
-    if not missing:
-        return
-    new: list[Found] = []
-    try:
-        async for index, result in step.do(missing):
-            journey = missing[index]
-            if isinstance(result, Retry):
-                journey.waiting = result.reason
-                _log.warning("%s: %s: %s", journey.clip.name, step.name, result.reason)
-                continue
-            journey.found[step.name] = result
-            new.append(Found(clip=journey.clip.name, key=journey.key, record=result))
-            if len(new) >= _COMMIT:
-                store.put(step.name, new)
-                new = []
-    finally:
-        store.put(step.name, new)  # also results that came before the budget ended
-
-
 def _works(journeys: Sequence[Journey]) -> list[Work]:
     return [journey.work() for journey in journeys]
 
 
-def _steps(crew: Crew) -> tuple[_Step, ...]:
+def _steps(crew: Crew) -> tuple[Step, ...]:
     """Return the eight steps in order; seven without a viewer."""
     thresholds, rules = crew.thresholds, crew.rules
     numbers = to_json(thresholds)
     scorer, viewer, junior, senior = crew.scorer, crew.viewer, crew.junior, crew.senior
     validator = crew.validator
     steps = [
-        _Step("perceive", scorer.identity, lambda js: scorer.perceive(_works(js))),
-        _Step("route", numbers, lambda js: _route(js, thresholds)),
-        _Step("junior", junior.identity, lambda js: junior.caption(_works(js))),
-        _Step(
+        Step("perceive", scorer.identity, lambda js: scorer.perceive(_works(js))),
+        Step("route", numbers, lambda js: _route(js, thresholds)),
+        Step(
+            "junior",
+            junior.identity,
+            lambda js: junior.caption(_works(js)),
+            lanes=junior.lanes,
+        ),
+        Step(
             "hand-off",
             [RULES_VERSION, numbers, to_json(rules)],
             lambda js: _scored(js, crew, lambda c, fit: hand_off(c, fit, thresholds, rules)),
         ),
-        _Step("senior", senior.identity, lambda js: senior.revise(_works(js)), _is_escalated),
-        _Step(
+        Step(
+            "senior",
+            senior.identity,
+            lambda js: senior.revise(_works(js)),
+            _is_escalated,
+            senior.lanes,
+        ),
+        Step(
             "post-hoc",
             [RULES_VERSION, numbers],
             lambda js: _scored(js, crew, lambda c, fit: post_hoc(c, fit, thresholds)),
         ),
-        _Step(
+        Step(
             "validate",
             None if validator is None else validator.identity,
             lambda js: _validated(js, validator),
             lambda j: j.on_visual_path,
+            None if validator is None else validator.lanes,
         ),
     ]
     if viewer is not None:
         describe = viewer.describe
         steps.insert(
             2,
-            _Step(
+            Step(
                 "compress",
                 viewer.identity,
                 lambda js: describe(_works(js)),
                 lambda j: j.on_visual_path,
+                viewer.lanes,
             ),
         )
     return tuple(steps)

@@ -84,7 +84,7 @@ class Workers:
         if self.engine == "ray":
             return _on_ray(function, jobs, self.count)
         work = partial(_run_single_threaded, function)
-        if self.count == 1 or len(jobs) < 2:
+        if self.count == 1 or (len(jobs) < 2 and _kept is None):
             return map(work, jobs)
         return _in_processes(work, jobs, self.count)
 

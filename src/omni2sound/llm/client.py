@@ -16,8 +16,9 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
 from omni2sound.errors import UserError
@@ -109,6 +110,12 @@ class OpenAIEndpoint:
 
     def __repr__(self) -> str:
         return f"OpenAIEndpoint({self.id})"
+
+    def with_options(self, options: ServerOptions) -> Self:
+        """Return the same endpoint with other options; both share their connections."""
+        other = copy(self)
+        other._options = options
+        return other
 
     async def aclose(self) -> None:
         """Close the connections."""

@@ -168,8 +168,8 @@ class Prices:
 def _rows(file: str, text: str) -> Sequence[Price]:
     data = parse_toml(text, file, parse_float=Decimal)  # exact digits
     try:
-        if set(data) != {"price"} or not isinstance(data["price"], list):
-            raise UserError(f"{file}: expected [[price]] tables and nothing else")
+        if not isinstance(data.get("price"), list):  # crews have other tables beside them
+            raise UserError(f"{file}: expected [[price]] tables")
         return [Price.model_validate(row) for row in data["price"]]
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]

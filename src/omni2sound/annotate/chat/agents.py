@@ -15,6 +15,7 @@ import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -30,7 +31,7 @@ from omni2sound.annotate.chat.answers import (
     ValidatorAnswer,
 )
 from omni2sound.annotate.chat.prompts import Prompt, load_prompt
-from omni2sound.annotate.media import SAMPLE_RATE_HZ, clip_sound, shots_of, sound_part
+from omni2sound.annotate.media import MAX_FPS, SAMPLE_RATE_HZ, clip_sound, shots_of, sound_part
 from omni2sound.annotate.records import (
     Caption,
     Failure,
@@ -41,7 +42,15 @@ from omni2sound.annotate.records import (
 )
 from omni2sound.annotate.roles import Pair, Preference, Results, Retry, SourceClip, Work
 from omni2sound.config import to_json
-from omni2sound.errors import Malformed, MediaError, Refused, Unavailable
+from omni2sound.errors import (
+    CutOff,
+    Malformed,
+    MediaError,
+    Refused,
+    Rejected,
+    Unavailable,
+    UserError,
+)
 from omni2sound.llm import (
     ChatModel,
     ChatRequest,
@@ -61,9 +70,11 @@ _ANSWER_TOKENS = 700
 _CONTEXT_TOKENS = 900
 _FRAME_PX = 360
 _FRAMES_PER_SHOT = 2
-_FAILURES: dict[type[Exception], Literal["refused", "malformed", "media"]] = {
+_FAILURES: dict[type[Exception], Literal["refused", "malformed", "cut", "rejected", "media"]] = {
     Refused: "refused",
     Malformed: "malformed",
+    CutOff: "cut",
+    Rejected: "rejected",
     MediaError: "media",
 }
 
@@ -95,6 +106,30 @@ async def in_parallel(
         await asyncio.gather(*running, return_exceptions=True)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frames:
+    """Choice of the frames that a model sees."""
+
+    per_second: float | None = None
+    """None takes two of each shot."""
+    most: int | None = None
+    """Most pictures that its endpoint takes in a request."""
+
+    def __post_init__(self) -> None:
+        if self.per_second is not None and not 0 < self.per_second <= MAX_FPS:
+            raise UserError(
+                f"expected more than 0 and up to {MAX_FPS}, got {self.per_second:g}",
+                field="frames_per_second",
+            )
+        if self.most is not None and self.most < 1:
+            raise UserError(f"expected 1 or more, got {self.most}", field="max_pictures")
+
+    @property
+    def identity(self) -> list[Any]:
+        """Empty for the default, so that earlier results stay valid."""
+        return [] if self == Frames() else [to_json(self)]
+
+
 @dataclass(frozen=True)
 class ChatAgent:
     """Base of all roles: a model, a prompt, errors as records."""
@@ -108,10 +143,19 @@ class ChatAgent:
     """Most requests in flight."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Extra fields of the requests' bodies."""
+    cap: int | None = None
+    """Limit of output tokens, hidden thoughts included; None takes the role's own."""
+    prompts: Path | None = None
+    """Folder with prompts in place of the bundled ones."""
 
     @cached_property
     def _prompt(self) -> Prompt:
-        return load_prompt(self.role)
+        return load_prompt(self.role, folder=self.prompts)
+
+    @property
+    def lanes(self) -> int:
+        """One for each request in flight."""
+        return self.concurrency
 
     @property
     def identity(self) -> Any:
@@ -124,7 +168,7 @@ class ChatAgent:
         return ChatRequest(
             messages=tuple(messages),
             prompt_version=self._prompt.version,
-            max_output_tokens=tokens,
+            max_output_tokens=self.cap or tokens,
             answer=answer,
             extra=self.extra,
             label=clip.name,
@@ -136,7 +180,7 @@ class ChatAgent:
         async def settled(item: Item) -> Result | Failure | Retry:
             try:
                 return await ask(item)
-            except (Refused, Malformed, MediaError) as error:
+            except (Refused, Malformed, Rejected, MediaError) as error:
                 return Failure(kind=_FAILURES[type(error)], reason=str(error))
             except Unavailable as error:
                 return Retry(reason=str(error))
@@ -144,17 +188,25 @@ class ChatAgent:
         return in_parallel(settled, items, limit=self.concurrency)
 
 
+@dataclass(frozen=True)
 class ChatViewer(ChatAgent):
     """Describes frames shot by shot, without sound."""
 
     role = "viewer"
+
+    frames: Frames = Frames()
+
+    @property
+    def identity(self) -> Any:
+        """Adds the choice of frames where it is not the default."""
+        return [*super().identity, *self.frames.identity]
 
     def describe(self, works: Sequence[Work]) -> Results[VisualContext]:
         """See `roles.Viewer`."""
         return self._many(self._describe, works)
 
     async def _describe(self, work: Work) -> VisualContext:
-        parts = await asyncio.to_thread(_pictures, work)
+        parts = await asyncio.to_thread(_pictures, work, self.frames)
         request = self._request(
             work.clip, [system(self._prompt.text), user(*parts)], ContextAnswer, _CONTEXT_TOKENS
         )
@@ -162,9 +214,15 @@ class ChatViewer(ChatAgent):
         return reply.parsed(ContextAnswer).record()
 
 
-def _pictures(work: Work) -> list[ImagePart | str]:
+def _pictures(work: Work, frames: Frames) -> list[ImagePart | str]:
     parts: list[ImagePart | str] = []
-    shots = shots_of(work.clip, height_px=_FRAME_PX, frames_per_shot=_FRAMES_PER_SHOT)
+    shots = shots_of(
+        work.clip,
+        height_px=_FRAME_PX,
+        frames_per_shot=_FRAMES_PER_SHOT,
+        frames_per_second=frames.per_second,
+        max_frames=frames.most,
+    )
     for number, shot in enumerate(shots, start=1):
         parts.append(f"Shot {number}, {shot.start_s:.2f} to {shot.end_s:.2f} s:")
         parts += [_jpeg(frame) for frame in shot.frames_THWC]
@@ -185,11 +243,13 @@ class ChatJunior(ChatAgent):
 
     shows_frames: bool = False
     """Adds frames to the request, to measure their effect."""
+    frames: Frames = Frames()
 
     @property
     def identity(self) -> Any:
         """Adds whether it gets frames."""
-        return [*super().identity, self.shows_frames]
+        frames = self.frames.identity if self.shows_frames else []
+        return [*super().identity, self.shows_frames, *frames]
 
     def caption(self, works: Sequence[Work]) -> Results[Caption]:
         """See `roles.Junior`."""
@@ -200,7 +260,7 @@ class ChatJunior(ChatAgent):
         part, _ = sound_part(samples_N)
         parts: list[Any] = [part, *_context(work)]
         if self.shows_frames:
-            parts += await asyncio.to_thread(_pictures, work)
+            parts += await asyncio.to_thread(_pictures, work, self.frames)
         messages = [system(self._prompt.text), user(*parts)]
         request = self._request(work.clip, messages, CaptionAnswer, _ANSWER_TOKENS)
         reply = await self.model.ask(request)

@@ -23,6 +23,7 @@ from omni2sound.annotate.chat.answers import (
 from omni2sound.annotate.chat.prompts import load_prompt
 from omni2sound.annotate.roles import SourceClip
 from omni2sound.llm import AudioPart, ChatRequest, ImagePart, ModelId, Prices, system, user
+from omni2sound.llm.servers.health import raised_tokens
 
 _UNKNOWN_S = 10.0
 _FRAMES = 8
@@ -38,36 +39,49 @@ def estimate(clips: Sequence[SourceClip], settings: CrewSettings) -> list[str]:
     mean_s = sum(seconds) / max(len(seconds), 1) or _UNKNOWN_S
     sound = AudioPart(data=b"", format="wav", duration_s=mean_s)
     frame = ImagePart(data=b"", media_type="image/jpeg")
-    junior, senior, vision = settings.junior, settings.senior, settings.vision
+    models = settings.models
     turns = [sound, _CONTEXT, sound, sound]
     rows = (
-        ("vision", vision, pictured, _request("viewer", [frame] * _FRAMES, ContextAnswer, 900)),
-        ("junior", junior, len(clips), _request("junior", [sound, _CONTEXT], CaptionAnswer, 700)),
-        ("senior", senior, 3 * len(clips), _request("senior", turns, SeniorAnswer, 828)),
-        ("validator", junior, pictured, _request("validator", [_CONTEXT], ValidatorAnswer, 200)),
+        ("vision", pictured, [frame] * _FRAMES, ContextAnswer, 900),
+        ("junior", len(clips), [sound, _CONTEXT], CaptionAnswer, 700),
+        ("senior", 3 * len(clips), turns, SeniorAnswer, 828),
+        ("validator", pictured, [_CONTEXT], ValidatorAnswer, 200),
     )
     lines = [f"{len(clips)} clips, {sum(seconds) / 3600:.1f} hours, {pictured} with pictures"]
     total: Decimal | None = Decimal(0)
-    for role, name, calls, request in rows:
+    for role, calls, parts, answer, tokens in rows:
+        name = models[role]
+        # Each request may be sent again with a raised limit, after it was cut.
+        most_tokens = settings.cap.get(role, tokens)
+        requests = [
+            _request(settings, role, parts, answer, limit)
+            for limit in (most_tokens, raised_tokens(most_tokens))
+        ]
         if "@" not in name:
             lines.append(f"{role}: {name}, free")
             continue
         model, _, url = name.partition("@")
         price = prices.of(ModelId(endpoint=url.rstrip("/"), model=model))
-        cost = None if price is None else price.before(request)
-        if cost is None:
+        costs = [] if price is None else [price.before(request) for request in requests]
+        known = [cost.at_most_usd for cost in costs if cost is not None]
+        if len(known) < len(requests):
             lines.append(f"{role}: at most {calls} calls of {model}, price unknown")
             total = None
         else:
-            most = cost.at_most_usd * calls
-            lines.append(f"{role}: at most {calls} calls of {model}, {most:.2f} USD")
+            most = known[0] * calls
+            lines.append(
+                f"{role}: at most {calls} calls of {model}, {most:.2f} USD"
+                f" (up to {sum(known) * calls:.2f} if all are cut and sent again)"
+            )
             total = None if total is None else total + most
     lines.append("at most " + ("unknown" if total is None else f"{total:.2f} USD"))
     return lines
 
 
-def _request(role: str, parts: Sequence[object], answer: type, tokens: int) -> ChatRequest:
-    prompt = load_prompt(role)
+def _request(
+    settings: CrewSettings, role: str, parts: Sequence[object], answer: type, tokens: int
+) -> ChatRequest:
+    prompt = load_prompt("viewer" if role == "vision" else role, folder=settings.prompts)
     return ChatRequest(
         messages=(system(prompt.text), user(*parts)),  # type: ignore[arg-type]
         prompt_version=prompt.version,

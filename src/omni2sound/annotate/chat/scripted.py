@@ -73,6 +73,7 @@ class ScriptedScorer:
     """`Scorer` with scripted scores, on the paper's scales."""
 
     name = "paper"
+    lanes = None
 
     def __init__(self, script: Mapping[str, Any]) -> None:
         self._script = script

@@ -67,6 +67,7 @@ class LocalScorer:
     joint: Path
     executor: Executor
     name: str = "embedded"
+    lanes: None = None
 
     @property
     def identity(self) -> Any:
@@ -95,6 +96,7 @@ class LocalScorer:
 class LocalViewer:
     """Names recognised things, shot by shot."""
 
+    lanes = None
     identity = ("local viewer", _VERSION, SEEN_SCORE)
 
     async def describe(self, works: Sequence[Work]) -> Results[VisualContext]:
@@ -146,6 +148,7 @@ class LocalJunior:
     """Mixes the picture's labels into the tags, as a model does that is shown frames."""
     rewording: Rewording | None = None
     """None keeps the template's sentence."""
+    lanes: None = None
 
     @property
     def identity(self) -> Any:
@@ -221,6 +224,7 @@ class LocalSenior:
     rules: EventRules = _AGREED
     rewording: Rewording | None = None
     """None keeps the template's sentence."""
+    lanes: None = None
 
     @property
     def identity(self) -> Any:
@@ -264,6 +268,7 @@ class LocalSenior:
 class LocalValidator:
     """Requires that some heard thing might be in the picture."""
 
+    lanes = None
     identity = ("local validator", _VERSION, MIGHT_BE_SEEN)
 
     def __init__(self, words: Vocabulary) -> None:

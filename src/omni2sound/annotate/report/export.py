@@ -3,6 +3,7 @@
     EXPORT/
       manifest.jsonl               kept clips (`data.corpora.manifest`)
       data/annotations.parquet     the same with events, decisions and scores
+      failures.jsonl               failed clips: step, kind, reason
       statistics.json              counts of outcomes and reasons
       README.md                    data set card
 
@@ -15,9 +16,10 @@ either; media are not copied.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from omni2sound.annotate.records import Caption, Decision, Failure, Verdict
-from omni2sound.annotate.runs import RunSettings, Story, stories
+from omni2sound.annotate.runs import RunSettings, Story, clip_name, stories
 from omni2sound.data.corpora.manifest import Clip, read_manifest, write_manifest
 from omni2sound.errors import UserError
 from omni2sound.files import atomic_folder, write_json, write_text
@@ -74,7 +76,11 @@ def export(run: Path, out: Path) -> dict[str, Any]:
     ended = list(stories(run))
     kept = [story for story in ended if story.ending.end == "kept"]
     if not kept:
-        raise UserError(f"{run}: {len(ended)} clips ended and none was kept; nothing to export")
+        reasons = "; ".join(f"{n} {reason}" for reason, n in _failed_by(ended).items())
+        raise UserError(
+            f"{run}: {len(ended)} clips ended and none was kept; nothing to export"
+            + (f" (failed: {reasons})" if reasons else "")
+        )
     media = read_manifest(Path(settings.manifest)).media
     clips = [_annotated(story) for story in kept]
     counted = statistics(ended, settings)
@@ -84,6 +90,7 @@ def export(run: Path, out: Path) -> dict[str, Any]:
     with atomic_folder(out, kind="data set") as staging:
         (staging / "data").mkdir()
         pq.write_table(table, staging / "data" / "annotations.parquet")
+        write_text(staging / "failures.jsonl", "".join(_failed_lines(ended)))
         write_json(staging / "statistics.json", counted)
         write_text(staging / "README.md", _card(counted, settings))
         write_manifest(staging / "manifest.jsonl", clips, media=media)
@@ -134,6 +141,7 @@ def statistics(ended: Sequence[Story], settings: RunSettings) -> dict[str, Any]:
         "clips": settings.num_clips,
         "ended": len(ended),
         **{end: ends.get(end, 0) for end in ("kept", "dropped", "failed")},
+        "failed_by": _failed_by(ended),
         "paths": dict(sorted(paths.items())),
         "escalated": len(escalated),
         "escalation_rate": round(len(escalated) / len(handed), 4) if handed else None,
@@ -144,6 +152,24 @@ def statistics(ended: Sequence[Story], settings: RunSettings) -> dict[str, Any]:
             round(sum(len(c.events) for c in captions) / len(captions), 2) if captions else None
         ),
     }
+
+
+def _failures(ended: Iterable[Story]) -> Iterator[tuple[Story, str, Failure]]:
+    for story in ended:
+        for step, record in story.steps.items():
+            if isinstance(record, Failure):
+                yield story, step, record
+
+
+def _failed_by(ended: Iterable[Story]) -> dict[str, int]:
+    """Count failures by kind and step."""
+    return dict(sorted(Counter(f"{f.kind} at {step}" for _, step, f in _failures(ended)).items()))
+
+
+def _failed_lines(ended: Iterable[Story]) -> Iterator[str]:
+    for story, step, failure in _failures(ended):
+        row = {"clip": clip_name(story.clip), "step": step, **asdict(failure)}
+        yield json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def _why_ended(story: Story) -> str | None:

@@ -10,11 +10,12 @@ confirms the local senior's sounds; use another one for those.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,15 @@ from omni2sound.annotate.local.judge import LocalJudge
 from omni2sound.annotate.local.roles import LocalScorer
 from omni2sound.annotate.records import Caption, Failure, Perception
 from omni2sound.annotate.roles import CaptionJudge, Pair, Preference, Retry, SourceClip, Work
-from omni2sound.annotate.runs import RunSettings, Story, clip_name, source_clips, stories
+from omni2sound.annotate.runs import (
+    CALLS_FILE,
+    RunSettings,
+    Story,
+    clip_name,
+    source_clips,
+    stories,
+)
+from omni2sound.annotate.steps import STEPS_FILE, StepStore
 from omni2sound.data.corpora.manifest import read_manifest
 from omni2sound.errors import UserError
 from omni2sound.llm import CallStore, Spend
@@ -114,6 +123,8 @@ class Comparison:
     """Mean caption-audio score of our captions and of theirs."""
     spend: Spend
     """Cost of all judges of this run so far."""
+    costs: tuple[str, ...] = ()
+    """What each run's captions cost, and what all clips would; empty where nothing was paid."""
 
     def __str__(self) -> str:
         lines = [
@@ -121,6 +132,7 @@ class Comparison:
             str(self.contest),
             f"caption-audio score ({self.scorer}): {self.fits[0]:.3f} against {self.fits[1]:.3f}",
         ]
+        lines += self.costs
         if self.spend.at_most_usd:
             lines.append(
                 f"judges of this run: {self.spend.known_usd:f} USD, "
@@ -139,6 +151,9 @@ async def judge_run(
     executor: Executor | None = None,
     limit: int | None = None,
     budget_usd: Decimal | None = None,
+    cap: int | None = None,
+    extra: Mapping[str, Any] | None = None,
+    prompts: Path | None = None,
 ) -> Comparison:
     """Compare the captions that a run kept with others.
 
@@ -151,6 +166,9 @@ async def judge_run(
         executor: Runs the local networks.
         limit: Number of clips, the first of the run; None takes all.
         budget_usd: Limit for all judges of this run.
+        cap: Limit of output tokens of the judge.
+        extra: JSON data added to the bodies of its calls.
+        prompts: Folder with a `judge.md` in place of the bundled prompt.
 
     Raises:
         UserError: The two have no captioned clip in common.
@@ -174,8 +192,10 @@ async def judge_run(
         if judge == "local":
             caption_judge = LocalJudge(executor=executor)
         else:
-            model = chat_model(judge, options, calls=calls, stack=stack)
-            caption_judge = ChatJudge(model, concurrency=options.concurrency)
+            model = chat_model(judge, "judge", options, calls=calls, stack=stack)
+            caption_judge = ChatJudge(
+                model, concurrency=options.concurrency, cap=cap, extra=extra or {}, prompts=prompts
+            )
         found = await contest(caption_judge, pairs)
         spend = calls.spend()
     scorer = LocalScorer(joint=joint, executor=executor)
@@ -190,6 +210,29 @@ async def judge_run(
         scorer=scorer.name,
         fits=(fits[0], fits[1]),
         spend=spend,
+        costs=tuple(
+            line
+            for folder in (run, *([] if against == MANIFEST else [Path(against)]))
+            if (line := _cost(folder, len(sources)))
+        ),
+    )
+
+
+def _cost(run: Path, num_clips: int) -> str:
+    """Say what a run has paid for each of its clips, and what all of a manifest would cost."""
+    if not (run / CALLS_FILE).is_file():
+        return ""
+    with (
+        CallStore.open(run / CALLS_FILE) as calls,
+        StepStore.open(run / STEPS_FILE, read_only=True) as steps,
+    ):
+        spend, ended = calls.spend(), steps.counts().get("end", 0)
+    if not ended or not spend.at_most_usd:
+        return ""
+    each = spend.at_most_usd / ended
+    return (
+        f"{run.name}: at most {each:.6f} USD a clip over {ended} clips, "
+        f"{each * num_clips:.2f} USD for all {num_clips}"
     )
 
 

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from omni2sound.annotate.media import SAMPLE_RATE_HZ, clip_sound, shots_of
+from omni2sound.annotate.records import Failure
 from omni2sound.annotate.roles import SourceClip
 from omni2sound.annotate.runs import RunSettings, clip_name, source_clips, stories
 from omni2sound.config import to_json
 from omni2sound.data.corpora.manifest import read_manifest
-from omni2sound.errors import UserError
+from omni2sound.errors import MediaError, UserError
 from omni2sound.files import write_text
 from omni2sound.media.figure import frames_above_spectrogram
 from omni2sound.media.page import data_uri, html_page
@@ -43,17 +44,28 @@ def write_page(run: Path, clip: str, output: Path) -> None:
     manifest = read_manifest(Path(RunSettings.read(run).manifest))
     source = next(c for c in source_clips(manifest) if c.name == clip)
     caption = story.caption
+    failed = [record for record in story.steps.values() if isinstance(record, Failure)]
     head = escape(caption.text if caption else "no caption")
+    if failed:
+        head = escape(f"{failed[0].kind}: {failed[0].reason}")
     rows = "".join(
         f"<tr><td>{escape(step)}<td>{_shown(to_json(record))}</tr>"
         for step, record in story.steps.items()
     )
     body = (
         f"<h1>{escape(clip)}</h1><p><b>{escape(story.ending.end)}</b>: {head}</p>"
-        f'<img alt="frames above a spectrogram" src="{data_uri("image/png", _picture(source))}">'
+        f"{_image(source)}"
         f"<table><tr><th>step<th>what it found</tr>{rows}</table>"
     )
     write_text(output, html_page(clip, body, style=_STYLE))
+
+
+def _image(source: SourceClip) -> str:
+    try:
+        uri = data_uri("image/png", _picture(source))
+    except MediaError as error:  # why the clip failed, perhaps
+        return f"<p>{escape(str(error))}</p>"
+    return f'<img alt="frames above a spectrogram" src="{uri}">'
 
 
 def _picture(source: SourceClip) -> bytes:

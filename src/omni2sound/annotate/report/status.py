@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,9 @@ from omni2sound.annotate.records import (
 from omni2sound.annotate.runs import CALLS_FILE, RunSettings
 from omni2sound.annotate.steps import STEPS_FILE, StepStore
 from omni2sound.llm import CallStore
+
+_LEAST_S = 2.0
+"""A shorter time of ended clips gives no rate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,14 +130,10 @@ def run_status(folder: Path) -> dict[str, Any]:
         wordings = Counter(
             _wording(record) for step in ("junior", "senior") for record in store.records(step)
         )
-        times = store.times("perceive")
-        num_perceived = store.counts().get("perceive", 0)
+        num_ended, seconds = store.pace("end")
+        failed = Counter(kind for _, _, failure in store.failures() for kind in [failure.kind])
     done = sum(ends.values())
-    hours = None
-    if times is not None:
-        first, last = (datetime.fromisoformat(text) for text in times)
-        hours = (last - first).total_seconds() / 3600
-    per_hour = round(num_perceived / hours) if hours else None
+    per_hour = round(3600 * num_ended / seconds) if seconds >= _LEAST_S else None
     left = None if not per_hour else round((settings.num_clips - done) / per_hour, 2)
     known = uncertain = None
     if (folder / CALLS_FILE).is_file():
@@ -153,6 +151,7 @@ def run_status(folder: Path) -> dict[str, Any]:
         "clips": settings.num_clips,
         "ended": done,
         **{end: ends.get(end, 0) for end in ("kept", "dropped", "failed")},
+        **{f"failed: {kind}": num for kind, num in sorted(failed.items())},
         **{f"routed {path}": routes.get(path, 0) for path in ("audio-visual", "audio-only")},
         "dropped by route": routes.get("drop", 0),
         "escalated": handed.get("escalate", 0),

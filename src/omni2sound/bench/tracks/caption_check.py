@@ -13,14 +13,17 @@ the key under which paid answers are kept: don't reword them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from omni2sound.errors import BudgetExceeded, Malformed, Refused, Rejected, Unavailable
+from omni2sound.errors import BudgetExceeded, Malformed, Refused, Rejected, Unavailable, UserError
 from omni2sound.llm.chat import ChatModel, ChatRequest, system, user
+from omni2sound.readers import read_text
 
 PROMPT_VERSION = "bench-modality/1"
 MAX_OUTPUT_TOKENS = 400
@@ -88,9 +91,38 @@ def flags_of(check: ModalityCheck) -> tuple[str, ...]:
     return tuple(flags)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asking:
+    """How the model is asked."""
+
+    max_output_tokens: int = MAX_OUTPUT_TOKENS
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """JSON data added to the bodies of the calls."""
+    prompt_version: str = PROMPT_VERSION
+    task: str = _TASK
+
+    @classmethod
+    def of(cls, *, cap: int | None, extra: Mapping[str, Any], prompts: Path | None) -> Asking:
+        """Take a limit of tokens, extra data and a folder with a `caption-check.md`.
+
+        Raises:
+            UserError: The folder has no such file.
+        """
+        asking = cls(max_output_tokens=cap or MAX_OUTPUT_TOKENS, extra=extra)
+        if prompts is None:
+            return asking
+        file = prompts / "caption-check.md"
+        if not file.is_file():
+            raise UserError(f"{prompts}: expected a file caption-check.md", field="prompts")
+        task = read_text(file).strip()
+        digest = hashlib.sha256(task.encode()).hexdigest()[:8]
+        return replace(asking, task=task, prompt_version=f"bench-modality/{digest}")
+
+
 def check_captions(
     clips: Sequence[CaptionedClip],
     model: ChatModel,
+    asking: Asking | None = None,
     *,
     on_clip: Callable[[int, int], None] | None = None,
 ) -> dict[str, ModalityCheck | str]:
@@ -103,12 +135,13 @@ def check_captions(
         UserError: The endpoint refuses the request, the model's name or the key.
         BudgetExceeded: The budget is used up; answers so far are kept.
     """
-    return asyncio.run(_check_all(clips, model, on_clip))
+    return asyncio.run(_check_all(clips, model, asking or Asking(), on_clip))
 
 
 async def _check_all(
     clips: Sequence[CaptionedClip],
     model: ChatModel,
+    asking: Asking,
     on_clip: Callable[[int, int], None] | None,
 ) -> dict[str, ModalityCheck | str]:
     turns = asyncio.Semaphore(_TOGETHER)
@@ -117,7 +150,7 @@ async def _check_all(
     async def one(clip: CaptionedClip) -> None:
         async with turns:
             try:
-                reply = await model.ask(_request(clip))
+                reply = await model.ask(_request(clip, asking))
                 found[clip.clip_id] = reply.parsed(ModalityCheck)
             except BudgetExceeded:
                 raise
@@ -132,14 +165,15 @@ async def _check_all(
     return found
 
 
-def _request(clip: CaptionedClip) -> ChatRequest:
+def _request(clip: CaptionedClip, asking: Asking) -> ChatRequest:
     lines = [f"Label: {clip.label}", f"Caption: {clip.caption}"]
     if clip.visual:
         lines.append(f"Silent video: {clip.visual}")
     return ChatRequest(
-        messages=(system(_TASK), user("\n".join(lines))),
-        prompt_version=PROMPT_VERSION,
-        max_output_tokens=MAX_OUTPUT_TOKENS,
+        messages=(system(asking.task), user("\n".join(lines))),
+        prompt_version=asking.prompt_version,
+        max_output_tokens=asking.max_output_tokens,
+        extra=asking.extra,
         answer=ModalityCheck,
         temperature=0.0,
         label=clip.clip_id,

@@ -16,12 +16,12 @@ clip with music mixed in (`music_mixes`). Clips are 8 s, the length that av-benc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from omni2sound.bench.tracks.caption_check import (
-    PROMPT_VERSION,
+    Asking,
     CaptionedClip,
     ModalityCheck,
     check_captions,
@@ -89,6 +89,8 @@ class VggsoundPlan:
     captions_by: str = ""
     """Name of the captions' author."""
     clip_s: float = CLIP_S
+    asking: Asking = field(default_factory=Asking)
+    """How the model that checks captions is asked; its prompt is written."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,7 +145,9 @@ def build_vggsound_track(
     work.mkdir(parents=True, exist_ok=True)
     log: list[dict[str, Any]] = [{"clip_id": i, "out": "media missing"} for i in missing]
     usable = _usable(clips, captions, log)
-    checks = _checks(usable.values(), captions, work / CHECKS, model, on_step("checking captions"))
+    checks = _checks(
+        usable.values(), captions, work / CHECKS, model, plan.asking, on_step("checking captions")
+    )
     proposed: dict[str, tuple[Part, tuple[str, ...]]] = {}
     count = on_step("listening for voices")
     for at, (clip_id, clip) in enumerate(usable.items(), start=1):
@@ -177,7 +181,7 @@ def build_vggsound_track(
     built = {
         "captions_by": plan.captions_by,
         "checked_by": None if model is None else str(model.id),
-        "prompt": None if model is None else PROMPT_VERSION,
+        "prompt": None if model is None else plan.asking.prompt_version,
         "max_similarity": plan.max_similarity,
         "mixes": None if music is None else asdict(plan.mixes),
         "clip_s": plan.clip_s,
@@ -240,6 +244,7 @@ def _checks(
     captions: Mapping[str, CaptionRow],
     stored: Path,
     model: ChatModel | None,
+    asking: Asking,
     on_clip: Callable[[int, int], None],
 ) -> dict[str, ModalityCheck | str]:
     if model is None:
@@ -253,7 +258,7 @@ def _checks(
         )
         for c in clips
     ]
-    found = check_captions(asked, model, on_clip=on_clip)
+    found = check_captions(asked, model, asking, on_clip=on_clip)
     lines = [
         {"clip_id": i, "check": v if isinstance(v, str) else v.model_dump()}
         for i, v in sorted(found.items())

@@ -10,7 +10,7 @@ import json
 import logging
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -23,10 +23,13 @@ from omni2sound.files import corpus_folder
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from omni2sound.bench.tracks.caption_check import Asking
     from omni2sound.bench.tracks.track import Track
     from omni2sound.data.corpora.assemble import ImportReport
     from omni2sound.data.corpora.manifest import Clip
     from omni2sound.llm.chat import ChatModel
+
+Structured = Literal["json_schema", "json_object", "text"]
 
 _log = logging.getLogger(__name__)
 
@@ -37,6 +40,33 @@ app = command_group("Build a track: versioned clips, captions and ground truth."
 _WAITING = (
     "%d clips wait for a decision in %s; fill it in (or: omni2sound bench decide), then run again"
 )
+StructuredOption = Annotated[
+    Structured,
+    typer.Option(help="How the endpoint gets the form of an answer; see `annotate check`."),
+]
+CapOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Limit of output tokens, hidden thoughts included; raised once for a reply that was "
+        "cut. Default: 400.",
+    ),
+]
+ExtraOption = Annotated[
+    str | None,
+    typer.Option(metavar="JSON", help="JSON object added to the calls. Default: nothing."),
+]
+PromptsOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder with a caption-check.md of your own. Default: the bundled prompt."),
+]
+LlmUrlOption = Annotated[str | None, typer.Option(help="Endpoint of the model. Default: OpenAI's.")]
+LlmKeyOption = Annotated[
+    str | None, typer.Option(help="Environment variable with its key. Default: no key.")
+]
+LlmBudgetOption = Annotated[
+    float | None, typer.Option(min=0, help="Limit in US dollars. Default: none.")
+]
 OutOption = Annotated[Path, typer.Option("--out", "-o", help="Folder for the track.")]
 
 
@@ -92,15 +122,13 @@ def vggsound_omni(
     llm_model: Annotated[
         str | None, typer.Option(help="Model that checks captions; required without --no-llm.")
     ] = None,
-    llm_url: Annotated[
-        str | None, typer.Option(help="Endpoint of the model. Default: OpenAI's.")
-    ] = None,
-    llm_key: Annotated[
-        str | None, typer.Option(help="Environment variable with its key. Default: no key.")
-    ] = None,
-    budget: Annotated[
-        float | None, typer.Option(min=0, help="Limit in US dollars. Default: none.")
-    ] = None,
+    llm_url: LlmUrlOption = None,
+    llm_key: LlmKeyOption = None,
+    structured: StructuredOption = "json_schema",
+    cap: CapOption = None,
+    extra: ExtraOption = None,
+    prompts: PromptsOption = None,
+    budget: LlmBudgetOption = None,
     no_llm: Annotated[
         bool, typer.Option("--no-llm", help="Skip the caption check (noted in the track).")
     ] = False,
@@ -125,11 +153,14 @@ def vggsound_omni(
     clips, listed = assemble("vggsound", importer("vggsound")(vggsound), MediaFolder(media))
     clips = _usable(clips, listed)
     mixed = MixPlan(count=mixes, seed=seed)
-    plan = VggsoundPlan(mixes=mixed, max_similarity=max_similarity, captions_by=captions_by)
+    asking = _asking(cap, extra, prompts)
+    plan = VggsoundPlan(
+        mixes=mixed, max_similarity=max_similarity, captions_by=captions_by, asking=asking
+    )
     with ExitStack() as stack:
         model = None
         if llm_model is not None:
-            model = _chat(stack, work, llm_model, llm_url, llm_key, budget)
+            model = _chat(stack, work, llm_model, llm_url, llm_key, budget, structured)
         made = build_vggsound_track(
             [c for c in clips if c.split == "test"],
             media,
@@ -259,17 +290,41 @@ def decide(
 
 
 def _chat(
-    stack: ExitStack, work: Path, model: str, url: str | None, key: str | None, budget: float | None
+    stack: ExitStack,
+    work: Path,
+    model: str,
+    url: str | None,
+    key: str | None,
+    budget: float | None,
+    structured: Structured,
 ) -> ChatModel:
     from decimal import Decimal
 
     from omni2sound.llm import OPENAI_URL, CachedChat, CallStore, OpenAIEndpoint, Prices
+    from omni2sound.llm.servers.options import ServerOptions
 
     work.mkdir(parents=True, exist_ok=True)
     limit = None if budget is None else Decimal(str(budget))
     store = stack.enter_context(CallStore.open(work / "calls.sqlite", budget_usd=limit))
-    endpoint = OpenAIEndpoint(model, base_url=url or OPENAI_URL, key_variable=key)
+    endpoint = OpenAIEndpoint(
+        model,
+        base_url=url or OPENAI_URL,
+        key_variable=key,
+        options=ServerOptions(structured=structured),
+    )
     return CachedChat(endpoint, store=store, prices=Prices.load())
+
+
+def _asking(cap: int | None, extra: str | None, prompts: Path | None) -> Asking:
+    """Build how the caption check asks its model."""
+    from omni2sound.bench.tracks.caption_check import Asking
+    from omni2sound.cli.annotate.options import json_object
+
+    try:
+        data = {} if extra is None else json_object(extra)
+    except ValueError as error:
+        raise UserError(str(error), field="extra") from None
+    return Asking.of(cap=cap, extra=data, prompts=prompts)
 
 
 def _print_identity(track: Track) -> None:
