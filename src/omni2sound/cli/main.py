@@ -36,6 +36,7 @@ from omni2sound.cli import (
     data,
     demo,
     doctor,
+    edit,
     scenes,
     setup,
     sounds,
@@ -158,6 +159,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command(epilog=generate.EXAMPLES)(generate.generate)
+app.command(epilog=edit.EXAMPLES)(edit.edit)
 app.command(epilog=batch.EXAMPLES)(batch.batch)
 app.command()(sounds.sounds)
 app.command()(demo.demo)

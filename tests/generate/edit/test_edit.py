@@ -13,7 +13,8 @@ import torch
 from omni2sound.diffusion.objective import Objective
 from omni2sound.diffusion.samplers import SamplerConfig, sample
 from omni2sound.errors import UserError
-from omni2sound.generate.edit.edit import Edit, edit
+from omni2sound.generate.edit.asked import Edit
+from omni2sound.generate.edit.edit import edit
 from omni2sound.generate.edit.holding import held
 from omni2sound.generate.edit.ranges import Range
 from omni2sound.generate.edit.seams import EDGE_S

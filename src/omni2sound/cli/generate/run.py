@@ -37,6 +37,7 @@ from omni2sound.generate.studio.times import parse_time
 
 if TYPE_CHECKING:
     from omni2sound.generate.batch import Batch, JobOutcome
+    from omni2sound.generate.edit.asked import Edit
     from omni2sound.generate.load import PipelineOptions
 
 logger = logging.getLogger(__name__)
@@ -262,3 +263,41 @@ def run_batch(work: Batch, shown: Shown, name_of: Callable[[JobOutcome], str]) -
     )  # fmt: skip
     if count["failed"]:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def edit_sound(
+    path: Path,
+    output: Path | None,
+    asked: Edit,
+    pipeline: PipelineOptions,
+    options: OutputOptions,
+    shown: Shown,
+) -> None:
+    """Run `omni2sound edit`.
+
+    Args:
+        path: The sound or video.
+        output: File to write. Default: SOUND.edited.
+        asked: What is to be changed; a video that is edited gives its own pictures.
+        pipeline: Model and device.
+        options: How files are written.
+        shown: How results are shown.
+    """
+    from omni2sound.generate.edit.source import check_edit, open_source
+
+    source = open_source(path)
+    if source.is_video and asked.video is None:
+        asked = replace(asked, video=path)
+    outputs = numbered(output or source.default_output(), asked.takes)
+    for one in outputs:
+        options = check_edit(source, one, asked, options)
+    told: set[str] = set()
+    with stages_shown():
+        loaded = pipeline.load()
+        from omni2sound.generate.edit.files import edit_file
+
+        for report in edit_file(loaded, source, asked, outputs, options):
+            for note in [n for n in report.get("notes", ()) if n not in told]:
+                shown.note(note)
+                told.add(note)
+            shown.result(report)

@@ -81,7 +81,8 @@ def write_sound(
             bits=options.bits,
         )
         return leveling, {}
-    if not options.keep_audio and probe(video).audio is not None:
+    edited = "edited_sha256" in facts  # then the new sound holds the own one
+    if not (options.keep_audio or edited) and probe(video).audio is not None:
         logger.info("%s: its own sound was replaced; `keep_audio` mixes it in", shown_name(video))
     report = mux(
         video,

@@ -1,0 +1,103 @@
+"""Edited files: the sound of a file, and the file with the edited sound.
+
+In:   a sound or a video with sound, an `Edit`.
+Out:  a file whose sound is the given one outside of the new ranges, and its sidecar.
+
+A .wav, .flac or .mov keeps the given samples; other formats code all of the sound again. The number
+of bits is that of the given file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from omni2sound.files import file_sha256
+from omni2sound.generate.edit.asked import Edit
+from omni2sound.generate.edit.edit import edit
+from omni2sound.generate.edit.source import Source
+from omni2sound.generate.output import OutputOptions, request_sha256, save
+from omni2sound.generate.pipeline import Omni2SoundPipeline
+from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
+from omni2sound.media.samples import Audio
+
+
+def edit_file(
+    pipeline: Omni2SoundPipeline,
+    source: Source,
+    asked: Edit,
+    outputs: Sequence[Path],
+    options: OutputOptions,
+) -> Iterator[dict[str, Any]]:
+    """Edit the sound of a file; yield what the sidecar of each take says.
+
+    Args:
+        pipeline: The model.
+        source: From `open_source`.
+        asked: What is to be changed.
+        outputs: One for each take, checked by `check_edit`.
+        options: How files are written.
+
+    Raises:
+        MediaError: The video can't be read.
+        UserError: A range leaves a gap, or the request asks for what this model can't do.
+    """
+    sha256 = file_sha256(source.path)
+    spans = [[span.start_s, span.end_s] for span in asked.ranges]
+    facts: dict[str, Any] = {"edited_sha256": sha256, "ranges": spans, "strength": asked.strength}
+    begin = time.perf_counter()
+    for output, made in zip(outputs, edit(pipeline, source.audio, asked), strict=True):
+        result = _result(pipeline, asked, made.audio, made.seed, time.perf_counter() - begin)
+        result = replace(result, notes=made.notes)
+        digest = request_sha256(
+            result.request,
+            options,
+            model_sha256=pipeline.sha256,
+            dtype=pipeline.dtype_name,
+            seed=made.seed,
+            recognises=pipeline.model.defaults.recognise,
+        )
+        asked_all = json.dumps([digest, facts, [asdict(c) for c in asked.cues]])
+        more = facts | {"request_sha256": hashlib.sha256(asked_all.encode()).hexdigest()}
+        video = source.path if source.is_video else None
+        yield save(result, output, video=video, options=options, more_facts=more)
+        begin = time.perf_counter()
+
+
+def _result(
+    pipeline: Omni2SoundPipeline, asked: Edit, audio: Audio, seed: int, seconds: float
+) -> GenerationResult:
+    request = GenerationRequest(
+        video=asked.video,
+        prompt=asked.prompt,
+        negative_prompt=asked.negative_prompt,
+        seen=asked.seen if asked.video is not None else None,
+        num_inference_steps=asked.num_inference_steps,
+        guidance_scale=asked.guidance_scale,
+        cues=asked.cues,
+        ambience=False,
+        seed=seed,
+        sample_rate_hz=audio.sample_rate_hz,
+        channels=audio.num_channels,
+    )
+    defaults = pipeline.model.defaults
+    steps, scale = asked.num_inference_steps, asked.guidance_scale
+    load_s, pipeline.pending_load_s = pipeline.pending_load_s, 0.0
+    return GenerationResult(
+        audio=audio,
+        request=request,
+        seed=seed,
+        num_inference_steps=defaults.steps if steps is None else steps,
+        guidance_scale=defaults.guidance if scale is None else scale,
+        model=pipeline.model.name,
+        model_sha256=pipeline.sha256,
+        dtype=pipeline.dtype_name,
+        timings=Timings(load_s=load_s, encode_s=0.0, sample_s=seconds, decode_s=0.0),
+        text=asked.prompt,
+        cues=asked.cues,
+    )

@@ -1,0 +1,95 @@
+"""Files that are edited: their sound, and what can be written of it.
+
+In:   a sound, or a video with sound.
+Out:  `Source`; refusals before any work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from av.audio.stream import AudioStream
+
+from omni2sound.errors import MediaError, UserError
+from omni2sound.generate.edit.asked import Edit
+from omni2sound.generate.output import OutputOptions, check_output_of
+from omni2sound.media.audio import read_audio
+from omni2sound.media.copy.containers import default_suffix
+from omni2sound.media.copy.own_sound import read_own_sound
+from omni2sound.media.encode import BITS
+from omni2sound.media.files import VIDEO_SUFFIXES, open_input, shown_name
+from omni2sound.media.info import probe
+from omni2sound.media.samples import Audio
+
+_KEEPING = (".wav", ".flac", ".mov")
+"""Formats that keep every sample."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """A file that is edited."""
+
+    path: Path
+    is_video: bool
+    audio: Audio
+    bits: int
+    """Bits a sample with which its sound can be written again without loss."""
+
+    def default_output(self) -> Path:
+        """Choose the output: in the current folder, SOUND.edited in a format that keeps samples."""
+        suffix = self.path.suffix.lower()
+        if self.is_video:
+            suffix = default_suffix(self.path)
+        elif suffix not in _KEEPING:
+            suffix = ".wav"
+        return Path(f"{self.path.stem}.edited{suffix}")
+
+
+def open_source(path: Path) -> Source:
+    """Read the sound of a file.
+
+    Raises:
+        MediaError: It can't be read, or has no sound.
+    """
+    info = probe(path)
+    if info.audio is None:
+        raise MediaError(
+            f"{shown_name(path)}: has no sound to edit; `omni2sound generate` makes one"
+        )
+    is_video = info.video is not None and not info.video.is_still
+    audio = read_audio(path)
+    if is_video:
+        own = read_own_sound(path).sound
+        audio = Audio(
+            samples_CN=np.concatenate(list(own.read()), axis=1),
+            sample_rate_hz=own.sample_rate_hz,
+            layout=own.layout,
+        )
+    with open_input(path) as container:
+        stream = container.streams[info.audio.index]
+        assert isinstance(stream, AudioStream)
+        has_more = stream.codec_context.format.name.startswith("s32")
+    bits = 32 if info.audio.codec.startswith("pcm_f") else 24 if has_more else 16
+    return Source(path=path, is_video=is_video, audio=audio, bits=bits)
+
+
+def check_edit(source: Source, output: Path, asked: Edit, options: OutputOptions) -> OutputOptions:
+    """Refuse, before any work, what could not be written; choose the bits.
+
+    Raises:
+        UserError: The output is in the way, or does not fit.
+    """
+    if options.bits is None:
+        choice = BITS.get(output.suffix.lower(), {})
+        options = replace(options, bits=min(source.bits, max(choice)) if choice else None)
+    check_output_of(source.path if source.is_video else None, output, options)
+    last_s = max((span.end_s for span in asked.ranges), default=0.0)
+    if output.suffix.lower() in VIDEO_SUFFIXES and last_s > probe(source.path).duration_s:
+        raise UserError(
+            f"ends after the video at {float(probe(source.path).duration_s):.3f} s; "
+            "write a .wav to go on past it",
+            field="ranges",
+        )
+    return options
