@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from omni2sound.generate.words.cues import Cue
 from omni2sound.generate.words.seen import Words, describe
@@ -96,6 +100,42 @@ def test_what_is_seen_in_a_part_sounds_only_there() -> None:
     assert glimpse.text is None
     assert not glimpse.pictures
     assert not glimpse.silent
+
+
+def test_what_is_away_in_between_is_silent_in_between() -> None:
+    """A film of two scenes in turn: dog, street, dog."""
+    dog = replace(DOG, end_s=30, gaps_s=((3, 27),))
+    car = replace(CAR, start_s=4, end_s=26)
+    words = choose(seen(dog, car), None, never, duration_s=30)
+    assert words.text is None
+    assert [(cue.start_s, cue.end_s, cue.text) for cue in words.cues] == [
+        (0, 3, "a dog barks"), (27, 30, "a dog barks"), (4, 26, "a car drives"),
+    ]  # fmt: skip
+    assert describe(seen(dog)) == "dog (left, 0-3 and 27-30 s)"
+
+
+def test_two_things_of_one_sound_do_not_fill_the_time_between_them() -> None:
+    apart = [replace(DOG, end_s=3), replace(DOG, name="puppy", start_s=27, end_s=30)]
+    words = choose(seen(*apart), None, never, duration_s=30)
+    assert [(cue.start_s, cue.end_s) for cue in words.cues] == [(0, 3), (27, 30)]
+
+
+@given(
+    edges=st.lists(st.floats(0, 120), min_size=2, max_size=80, unique=True).map(sorted),
+    duration_s=st.just(120.0),
+)
+def test_a_sound_covers_its_sightings_in_few_cues(edges: list[float], duration_s: float) -> None:
+    edges = edges[: len(edges) // 2 * 2]
+    dog = replace(
+        DOG, start_s=edges[0], end_s=edges[-1],
+        gaps_s=tuple(zip(edges[1:-1:2], edges[2:-1:2], strict=True)),
+    )  # fmt: skip
+    words = choose(seen(dog), None, never, duration_s=duration_s)
+    heard = [(0.0, duration_s)] if words.text else [(c.start_s, c.end_s) for c in words.cues]
+    assert 1 <= len(heard) <= 8
+    assert all(b - a >= 2 - 1e-9 for a, b in heard)
+    assert all(later[0] > earlier[1] for earlier, later in pairwise(heard))
+    assert all(any(a <= s and e <= b for a, b in heard) for s, e in dog.spans_s)
 
 
 def test_three_sounds_at_a_time_may_be_more_in_all() -> None:

@@ -68,6 +68,8 @@ _BIRD = 16
 _LEAST_MEAN = 0.3
 """The same, on average over the crops of a track."""
 _LEAST_PLACE = 0.3
+_MOST_MISSED = 2
+"""Looks in a row in which a thing may be missed without having gone."""
 _PLACE_EVERY = 3
 """Of so many looks one is named as a whole."""
 
@@ -88,6 +90,7 @@ class SeenThing:
         sounding: Whether it is taken to sound: it has a sound, and moves if it must.
         prominence: Score times side length, on average over the pictures.
         silent: Why it has no sound; None if it has, or if that is not worth saying.
+        gaps_s: Start and end of each time between them in which it is not seen, in order.
     """
 
     name: str
@@ -99,6 +102,14 @@ class SeenThing:
     sounding: bool
     prominence: float
     silent: str | None
+    gaps_s: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def spans_s(self) -> tuple[tuple[float, float], ...]:
+        """Start and end of each time in which it is seen."""
+        starts = (self.start_s, *(end for _, end in self.gaps_s))
+        ends = (*(start for start, _ in self.gaps_s), self.end_s)
+        return tuple(zip(starts, ends, strict=True))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,7 +196,7 @@ class Recogniser:
 
     def _watch(self, video: Path, duration: Fraction, every: Fraction) -> _Film:
         """Look at all pictures once."""
-        film = _Film(Tracker(longest_gap_s=2 * float(every)))
+        film = _Film(Tracker(2 * float(every), _MOST_TRACKS))
         for look, picture, motion, time_s in _pictures(video, duration, every):
             boxes: list[Box] = []
             if look == len(film.looked_s):
@@ -209,6 +220,8 @@ class Recogniser:
                     score=0.0 if box is None else box.score,
                 )
                 film.tracker.add(sight, picture)
+            if motion.is_cut:
+                film.tracker.cut()
         return film
 
     def _sightings(self, film: _Film, eights: int) -> dict[int, _Sighting]:
@@ -284,17 +297,24 @@ class Recogniser:
         centre = sum(seen.centres) / len(seen.centres)
         moving = max(seen.moved) >= _LEAST_MOVING
         sounding = row.sound is not None and (moving or not row.moving)
-        span_s = float(every) * (_PLACE_EVERY if row.place else 1)
+        step = _PLACE_EVERY if row.place else 1
+        looks, span_s = sorted(seen.scores), float(every) * step
+        gaps_s = tuple(
+            (times[before] + span_s, times[after])
+            for before, after in pairwise(looks)
+            if after - before > (_MOST_MISSED + 1) * step
+        )
         return SeenThing(
             name=row.name,
             sound=row.sound,
             place="left" if centre < 1 / 3 else "right" if centre > 2 / 3 else "centre",
-            start_s=times[min(seen.scores)],
-            end_s=min(times[max(seen.scores)] + span_s, float(duration)),
+            start_s=times[looks[0]],
+            end_s=min(times[looks[-1]] + span_s, float(duration)),
             moving=moving,
             sounding=sounding,
             prominence=sum(seen.weights.values()) / len(times),
             silent=row.silent if row.sound is None else None if sounding else "it does not move",
+            gaps_s=gaps_s,
         )
 
 

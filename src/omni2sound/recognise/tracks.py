@@ -10,8 +10,7 @@ picture alone (docs/experiments).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -23,6 +22,8 @@ Edges = tuple[float, float, float, float]
 """Left, top, right, bottom, as shares of the picture."""
 
 _LEAST_OVERLAP = 0.3
+_ONE_THING = 0.7
+"""Overlap from which two labels of one picture are guesses at the same thing."""
 _MOST_CROPS = 6
 _LARGEST_CROP_PX = 280
 
@@ -75,6 +76,10 @@ class Track:
             self._crops = self._crops[::2]
             self._every *= 2
 
+    def drop_crops(self) -> None:
+        """Forget the crops; the track is named by its labels alone."""
+        self._crops.clear()
+
     def spread(self, count: int) -> list[NDArray[np.uint8]]:
         """Up to `count` crops, from the middle of equal parts of the track."""
         count = min(count, len(self._crops))
@@ -82,29 +87,66 @@ class Track:
 
 
 class Tracker:
-    """Joins each sight to the latest track that it overlaps."""
+    """Joins each sight to the latest track that it overlaps.
 
-    def __init__(self, longest_gap_s: float) -> None:
-        self.tracks: list[Track] = []
-        self._longest_gap_s = longest_gap_s
+    A film of any length takes no more memory than its detected boxes: of tracks that have ended,
+    only the most prominent keep their crops.
+    """
+
+    def __init__(self, longest_gap_s: float, most_named: int) -> None:
+        """Begin without tracks.
+
+        Args:
+            longest_gap_s: Time without a sight after which a track has ended.
+            most_named: Tracks whose crops are kept when they have ended.
+        """
+        self._longest_gap_s, self._most_named = longest_gap_s, most_named
+        self._ended: list[Track] = []
+        self._detected: list[Track] = []
+        self._recent: list[Track] = []
+
+    @property
+    def tracks(self) -> list[Track]:
+        """All tracks that may be of something; those without crops first."""
+        return [*self._detected, *self._ended, *self._recent]
 
     def add(self, sight: Sight, picture_HWC: NDArray[np.uint8]) -> None:
-        """Take the next sight; those of one picture come one after another."""
+        """Take the next sight; those of one picture come together, those with a label first."""
+        self._end_before(sight.time_s - self._longest_gap_s)
         best, overlap = None, _LEAST_OVERLAP
-        for track in self._recent(sight.time_s):
-            shared = iou(sight.edges, track.sights[-1].edges)
-            if shared > overlap:
+        for track in self._recent:
+            last = track.sights[-1]
+            shared = iou(sight.edges, last.edges)
+            if last.time_s == sight.time_s:
+                if shared >= (_LEAST_OVERLAP if sight.label is None else _ONE_THING):
+                    moved = max(sight.moved, last.moved)
+                    track.sights[-1] = replace(last, moved=moved)
+                    return
+            elif shared > overlap:
                 best, overlap = track, shared
         if best is None:
             best = Track([])
-            self.tracks.append(best)
+            self._recent.append(best)
         best.sights.append(sight)
         best.keep(picture_HWC)
 
-    def _recent(self, time_s: float) -> Iterator[Track]:
-        for track in self.tracks:
-            if time_s - track.sights[-1].time_s <= self._longest_gap_s:
-                yield track
+    def cut(self) -> None:
+        """End all tracks: the next picture is of another scene."""
+        self._end_before(math.inf)
+
+    def _end_before(self, time_s: float) -> None:
+        ended = [track for track in self._recent if track.sights[-1].time_s < time_s]
+        if not ended:
+            return
+        self._recent = [track for track in self._recent if track.sights[-1].time_s >= time_s]
+        self._ended += ended
+        if len(self._ended) > 2 * self._most_named:
+            self._ended.sort(key=lambda track: -track.prominence)
+            for track in self._ended[self._most_named :]:
+                track.drop_crops()
+                if any(sight.label is not None for sight in track.sights):
+                    self._detected.append(track)
+            del self._ended[self._most_named :]
 
 
 def crop(picture_HWC: NDArray[np.uint8], edges: Edges) -> NDArray[np.uint8]:

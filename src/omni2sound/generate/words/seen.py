@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from omni2sound.generate.words.cues import Cue, joined, sentence
 from omni2sound.recognise.observe import Seen, SeenThing
@@ -22,6 +23,11 @@ _MOST_SOUNDS = 3
 _WHOLE_S = 1.0
 """What is missing at most at each end of a thing that is seen for the whole clip: one look."""
 _LEAST_CUE_S = 2.0
+_MOST_CUES = 8
+"""Of one sound; of more, those with the shortest pauses become one."""
+
+Span = tuple[float, float]
+"""Start and end, seconds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,20 +76,22 @@ def choose_words(
         spans = {sound: span for sound, span in spans.items() if sound not in scenes}
     else:
         bed = None
-    chosen: dict[str, tuple[float, float]] = {}
-    for sound, (start_s, end_s) in spans.items():
-        if sum(s < end_s and start_s < e for s, e in chosen.values()) < _MOST_SOUNDS:
-            chosen[sound] = (start_s, end_s)
-    if left := [sound for sound in spans if sound not in chosen]:
+    chosen: dict[str, list[Span]] = {}
+    for sound, own in spans.items():
+        for start_s, end_s in own:
+            if sum(_meets(start_s, end_s, other) for other in chosen.values()) < _MOST_SOUNDS:
+                chosen.setdefault(sound, []).append((start_s, end_s))
+    if left := [sound for sound in spans if chosen.get(sound) != spans[sound]]:
         notes.append(
             f"left out: {', '.join(left)}; at most {_MOST_SOUNDS} recognised sounds are made at "
             "one moment"
         )
-    always = [sound for sound, span in chosen.items() if span == (0, duration_s)]
+    always = [sound for sound, own in chosen.items() if own == [(0, duration_s)]]
     text = joined([t for t in (prompt, sentence(" and ".join(always)) if always else None) if t])
     cues = tuple(
         Cue(start_s=start_s, end_s=end_s, text=sound)
-        for sound, (start_s, end_s) in chosen.items()
+        for sound, own in chosen.items()
+        for start_s, end_s in own
         if sound not in always
     )
     asked = text is not None or bool(cues)
@@ -123,23 +131,47 @@ def _scenes(seen: Seen) -> frozenset[str]:
     return frozenset(of[True] - of[False])
 
 
-def _spans(seen: Seen, duration_s: float) -> dict[str, tuple[float, float]]:
+def _meets(start_s: float, end_s: float, spans: list[Span]) -> bool:
+    return any(s < end_s and start_s < e for s, e in spans)
+
+
+def _spans(seen: Seen, duration_s: float) -> dict[str, list[Span]]:
     """When each sound is heard, the most prominent first."""
     prompts = load_things().prompts
-    spans: dict[str, tuple[float, float]] = {}
+    spans: dict[str, list[Span]] = {}
     for thing in seen.things:
         if thing.sounding and thing.sound is not None:
-            first, last = spans.get(prompts[thing.sound], (duration_s, 0.0))
-            spans[prompts[thing.sound]] = (min(first, thing.start_s), max(last, thing.end_s))
-    return {sound: _widened(*span, duration_s) for sound, span in spans.items()}
+            spans.setdefault(prompts[thing.sound], []).extend(thing.spans_s)
+    return {sound: _tidied(own, duration_s) for sound, own in spans.items()}
 
 
-def _widened(start_s: float, end_s: float, duration_s: float) -> tuple[float, float]:
+def _tidied(spans: list[Span], duration_s: float) -> list[Span]:
+    """Few spans of at least two seconds, in order, and as long pauses between them."""
+    joined = _joined(spans, _LEAST_CUE_S)
+    widened = _joined([_widened(*span, duration_s) for span in joined], _LEAST_CUE_S)
+    pauses = sorted(after[0] - before[1] for before, after in pairwise(widened))
+    if len(pauses) >= _MOST_CUES:
+        widened = _joined(widened, pauses[-_MOST_CUES])
+    return widened
+
+
+def _joined(spans: list[Span], pause_s: float) -> list[Span]:
+    """Spans in order; those with a shorter pause between them, or of that length, are one."""
+    made: list[Span] = []
+    for start_s, end_s in sorted(spans):
+        if made and start_s - made[-1][1] <= pause_s:
+            made[-1] = (made[-1][0], max(made[-1][1], end_s))
+        else:
+            made.append((start_s, end_s))
+    return made
+
+
+def _widened(start_s: float, end_s: float, duration_s: float) -> Span:
     """The span of a sound; a thing that is seen almost always sounds always."""
     if start_s <= _WHOLE_S and end_s >= duration_s - _WHOLE_S:
         return 0, duration_s
     missing = max(0.0, _LEAST_CUE_S - (end_s - start_s))
-    start_s = max(0.0, start_s - missing / 2)
+    start_s = max(0.0, min(start_s - missing / 2, duration_s - _LEAST_CUE_S))
     return start_s, min(duration_s, max(end_s, start_s + _LEAST_CUE_S))
 
 
@@ -149,7 +181,8 @@ def describe(seen: Seen) -> str:
 
 
 def _described(thing: SeenThing) -> str:
-    facts = [thing.place, f"{thing.start_s:.0f}-{thing.end_s:.0f} s"]
+    spans = " and ".join(f"{start_s:.0f}-{end_s:.0f}" for start_s, end_s in thing.spans_s)
+    facts = [thing.place, f"{spans} s"]
     if thing.silent is not None:
         facts.append(f"no sound: {thing.silent}")
     elif not thing.sounding:
