@@ -36,7 +36,8 @@ def test_continuous_kinds_go_on(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [None, "a dog barks", "rain falls and a dog barks", "rain falls, then stops", "a burst of rain",
-     "thunder rumbles", "applause"],
+     "thunder rumbles", "applause", "the fire alarm rings", "a car alarm", "a car passes",
+     "a truck drives by"],
 )  # fmt: skip
 def test_others_do_not(text: str | None) -> None:
     assert not goes_on(text)

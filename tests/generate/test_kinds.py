@@ -50,6 +50,19 @@ def test_prompts_of_known_kinds_pass_and_most_others_are_told(encoder: TextEncod
     assert sum(is_near(encoder, p) for p in UNKNOWN) <= 4
 
 
+@pytest.mark.parametrize(
+    ("prompt", "named"),
+    [
+        ("wind blows through trees", set()), ("wood creaks", set()), ("hands clap", set()),
+        ("footsteps on wood", set()), ("the fire alarm rings", set()),
+        ("a car door slams", {"door"}), ("a train whistle", {"flute"}), ("hammer blows", {"hammer"}),
+        ("burning wood", set()), ("a wood fire", {"fire"}), ("thunder rolls", {"thunder"}),
+    ],
+)  # fmt: skip
+def test_words_name_a_kind_only_where_they_mean_it(prompt: str, named: set[str]) -> None:
+    assert named_kinds(prompt) == named
+
+
 def test_case_and_punctuation_change_nothing(encoder: TextEncoder) -> None:
     for prompt in (*KNOWN[:4], *UNKNOWN[:4]):
         assert is_near(encoder, prompt) == is_near(encoder, f"{prompt.upper()}!!")

@@ -23,7 +23,7 @@ def test_a_quiet_sound_is_told() -> None:
 @pytest.mark.parametrize(
     "text",
     ["a man speaks", "two people talking", "A VOICE says hello", "somebody sings? no: a singer",
-     "people conversing"],
+     "people conversing", "a woman singing", "a crowd is chattering"],
 )  # fmt: skip
 def test_speech_is_left_out_and_told(text: str) -> None:
     assert notes.asks_for_speech_alone(text)
@@ -31,7 +31,7 @@ def test_speech_is_left_out_and_told(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a bird sings", "the kettle whistles", "rain falls", "an essay burns", "a saying fire"]
+    "text", ["a bird sings", "the kettle whistles", "rain falls", "an essay burns", "a saying fire", "a chattering squirrel"]
 )
 def test_other_prompts_are_not_taken_for_speech_alone(text: str) -> None:
     assert not notes.asks_for_speech_alone(text)
@@ -39,7 +39,10 @@ def test_other_prompts_are_not_taken_for_speech_alone(text: str) -> None:
 
 def test_speech_beside_a_sound_is_told_and_the_sound_made() -> None:
     assert not notes.asks_for_speech_alone("a man speaks while a dog barks")
-    assert notes.of_speech(["a man speaks while a dog barks", "rain"]) != ()
+    (told,) = notes.of_speech(["a man speaks while a dog barks", "rain"])
+    assert "asks also for speech" in told
+    assert "left out" not in told
+    assert "left out" in notes.of_speech(["a man speaks"])[0]
     assert notes.of_speech(["a dog barks"]) == ()
 
 

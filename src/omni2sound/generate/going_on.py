@@ -48,7 +48,8 @@ _BED_LUFS = (-50.0, -36.0)
 _BED_ALONE_LUFS = -40.0
 _OTHERWISE = re.compile(
     r"\b(then|stops?|stopping|starts?|starting|begins?|ends?|suddenly|briefly|short|once|twice"
-    r"|after|before|until|fad(es|ing)|single|burst|honking|distant|passing by)\b",
+    r"|after|before|until|fad(es|ing)|single|burst|honking|distant|passing by"
+    r"|(cars?|truck|bus|lorry|van|vehicle|traffic) pass(es|ing)?|drives? (by|past|off|away))\b",
     re.IGNORECASE,
 )
 """Words of a prompt that says itself how its sound goes."""

@@ -26,8 +26,13 @@ _COMMON = frozenset(
     {"animal", "bar", "bars", "box", "call", "floor", "instrument", "kit", "line", "machine", "man"}
     | {"movement", "music", "object", "pair", "player", "players", "section", "solo", "somebody"}
     | {"something", "tone", "tool", "visitor", "work", "worker"}
+    | {"air", "blow", "blows", "bolt", "branch", "button", "by", "chorus", "clap", "club", "day"}
+    | {"fast", "friend", "house", "metal", "outside", "roll", "sky", "sound", "stick", "together"}
+    | {"wheels", "wood"}
 )
-"""Heads of names that name no kind by themselves."""
+"""Heads of names that name no kind by themselves: hammer blows, but the wind blows."""
+_COMPOUND = re.compile(r"\b\w+(?=\s+(?:alarm|door|engine|horn|whistle)s?\b)", re.IGNORECASE)
+"""The first part of a compound whose last word says what sounds: a fire alarm, a car door."""
 GOING_ON = frozenset(
     {"rain", "water", "sea", "fire", "steam", "car", "train", "siren", "saw", "clock"}
 )
@@ -61,7 +66,7 @@ def named_kinds(prompt: str) -> frozenset[str]:
 
 def kinds_by_word(prompt: str) -> list[set[str]]:
     """Kinds that each word names; words that name none are left out."""
-    stems = dict.fromkeys(stem(word) for word in _words(prompt))
+    stems = dict.fromkeys(stem(word) for word in _words(_COMPOUND.sub("", prompt)))
     return [_kinds_of_stems()[s] for s in stems if s in _kinds_of_stems()]
 
 

@@ -26,7 +26,9 @@ _HEARD = 0.5
 _HEARD_RATE_HZ = 16_000
 _SPEECH = re.compile(
     r"\b(speech|speak\w*|spoken|talk\w*|say(s|ing)?|said|voices?|convers\w+|whisper\w*|narrat\w+"
-    r"|sing(er|ers)|choir|lyrics|vocals?|dialogue?|chat(s|ter\w*|ting)?)\b",
+    r"|sing(er|ers)|choir|lyrics|vocals?|dialogue?|chat(s|ting)?"
+    r"|((wo)?m[ae]n|girls?|boys?|child(ren)?|people|crowds?|somebody|someone|s?he|they)"
+    r"( is| are)? (sing|chatter)(s|ing)?)\b",
     re.IGNORECASE,
 )
 _MUSIC = re.compile(r"\b(music\w*|song|melod\w+|tune|band|orchestra|jingle)\b", re.IGNORECASE)
@@ -44,12 +46,14 @@ def asks_for_speech_alone(text: str | None) -> bool:
 
 def of_speech(texts: Sequence[str]) -> tuple[str, ...]:
     """What to say of texts that ask for speech."""
-    return tuple(
-        f"{text[:60]!r} asks for speech, which this model does not make: left out; all of its "
-        "kinds of sound: omni2sound sounds"
-        for text in texts
-        if asks_for_speech(text)
-    )
+    notes = []
+    for text in filter(asks_for_speech, texts):
+        if asks_for_speech_alone(text):
+            told = "asks for speech, which this model does not make: left out"
+        else:
+            told = "asks also for speech, which this model does not make"
+        notes.append(f"{text[:60]!r} {told}; all of its kinds of sound: omni2sound sounds")
+    return tuple(notes)
 
 
 def is_readable(text: str) -> bool:
