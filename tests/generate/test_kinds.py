@@ -55,7 +55,8 @@ def test_prompts_of_known_kinds_pass_and_most_others_are_told(encoder: TextEncod
     [
         ("wind blows through trees", set()), ("wood creaks", set()), ("hands clap", set()),
         ("footsteps on wood", set()), ("the fire alarm rings", set()),
-        ("a car door slams", {"door"}), ("a train whistle", {"flute"}), ("hammer blows", {"hammer"}),
+        ("a car door slams", {"door"}), ("a train whistle", {"flute"}),
+        ("hammer blows", {"hammer"}),
         ("burning wood", set()), ("a wood fire", {"fire"}), ("thunder rolls", {"thunder"}),
     ],
 )  # fmt: skip

@@ -31,8 +31,10 @@ def test_speech_is_left_out_and_told(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a bird sings", "the kettle whistles", "rain falls", "an essay burns", "a saying fire", "a chattering squirrel"]
-)
+    "text",
+    ["a bird sings", "the kettle whistles", "rain falls", "an essay burns", "a saying fire",
+     "a chattering squirrel"],
+)  # fmt: skip
 def test_other_prompts_are_not_taken_for_speech_alone(text: str) -> None:
     assert not notes.asks_for_speech_alone(text)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from omni2sound.generate.stereo import MOST_PAN, to_stereo
+from omni2sound.generate.stereo import MOST_PAN, to_stereo, widened
 from omni2sound.recognise.observe import Place, SeenThing
 from omni2sound.recognise.things import load_things
 
@@ -98,3 +100,18 @@ def test_a_scene_is_wide_and_in_the_middle() -> None:
     left_N, right_N = to_stereo(noise(), RATE_HZ, [thing("right", name=SCENE)])
     assert 0.3 < float(np.corrcoef(left_N, right_N)[0, 1]) < 0.7
     assert abs(level_db(left_N) - level_db(right_N)) < 1.0
+
+
+def test_a_bed_is_wide_whatever_is_seen_and_its_mean_is_itself() -> None:
+    left_N, right_N = widened(noise(), RATE_HZ)
+    assert 0.3 < float(np.corrcoef(left_N, right_N)[0, 1]) < 0.7
+    assert abs(level_db(left_N) - level_db(right_N)) < 1.0
+    assert np.abs((left_N + right_N) / 2 - noise()).max() < 1e-6
+
+
+def test_a_thing_that_is_away_in_between_has_no_place_there() -> None:
+    away = replace(thing("left", end_s=6.0), gaps_s=((2.0, 4.0),))
+    stereo_CN = to_stereo(noise(6.0), RATE_HZ, [away])
+    middle = stereo_CN[:, round(2.6 * RATE_HZ) : round(3.4 * RATE_HZ)]
+    assert np.array_equal(middle[0], middle[1])
+    assert level_db(stereo_CN[0, -RATE_HZ:]) - level_db(stereo_CN[1, -RATE_HZ:]) > 5

@@ -1,6 +1,6 @@
 """From the autoencoder's sound to what a request asks for: band extension, channels, rate.
 
-In:   mono sound at the autoencoder's rate, a model, a request, what the video shows.
+In:   a mono sound and its bed at the autoencoder's rate, a model, a request, what is seen.
 Out:  an `Audio` at the model's rate or the one that was asked for, in stereo if the model places
       sounds.
 
@@ -12,41 +12,52 @@ Shape suffixes: B batch, N samples, T frames of 10 ms, S samples of a frame.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from omni2sound.generate.model import Model
 from omni2sound.generate.request import GenerationRequest
-from omni2sound.generate.stereo import to_stereo
+from omni2sound.generate.stereo import to_stereo, widened
 from omni2sound.generate.windows import decode_in_chunks
 from omni2sound.media.samples import Audio, as_stereo, fit_length, resample, round_half_up
 from omni2sound.models.band import HOP_SAMPLES, LOW_HOP_SAMPLES, BandExtension
-from omni2sound.recognise.observe import Seen
+from omni2sound.recognise.observe import SeenThing
 
 _FRAMES_PER_S = 100
 _CHUNK_S, _MARGIN_S, _FADE_S = 20, 2, 0.2
 
 
-def finish(model: Model, request: GenerationRequest, low: Audio, seen: Seen | None) -> Audio:
-    """Add the band above, place the sound in stereo, and change the rate if asked.
+def finish(
+    model: Model,
+    request: GenerationRequest,
+    layers: Sequence[Audio],
+    placed: Sequence[SeenThing],
+) -> Audio:
+    """Add the band above, place sound and bed in stereo, and change the rate if asked.
 
     Args:
         model: The model.
         request: What was asked.
-        low: Mono sound at the rate of the model's autoencoder.
-        seen: What the video shows, if it was looked at.
+        layers: The sound, and its bed if there is one, mono at the rate of the autoencoder.
+        placed: Seen things that are in the sound.
     """
     asked_hz = request.sample_rate_hz
-    audio = low
-    if model.band is not None and (asked_hz is None or asked_hz > low.sample_rate_hz):
-        audio = extend(low, model.band)
+    rate_hz = layers[0].sample_rate_hz
+    if model.band is not None and (asked_hz is None or asked_hz > rate_hz):
+        layers = [extend(layer, model.band) for layer in layers]
+        rate_hz = layers[0].sample_rate_hz
+    mono = [layer.samples_CN[0] for layer in layers]
     if model.defaults.stereo and request.video is not None and request.channels != 1:
-        things = () if seen is None else seen.things
-        stereo_CN = to_stereo(audio.samples_CN[0], audio.sample_rate_hz, things)
-        audio = Audio(samples_CN=stereo_CN, sample_rate_hz=audio.sample_rate_hz)
+        beds = [widened(bed_N, rate_hz) for bed_N in mono[1:]]
+        samples_CN = sum(beds, start=to_stereo(mono[0], rate_hz, placed))
+    else:
+        samples_CN = sum(mono[1:], start=mono[0])[None]
+    audio = Audio(samples_CN=samples_CN, sample_rate_hz=rate_hz)
     if request.channels == 2:
         audio = as_stereo(audio)
-    return resample(audio, audio.sample_rate_hz if asked_hz is None else asked_hz)
+    return resample(audio, rate_hz if asked_hz is None else asked_hz)
 
 
 @torch.inference_mode()

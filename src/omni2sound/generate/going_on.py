@@ -186,13 +186,11 @@ def silent_frame(autoencoder: AudioVAE, device: torch.device) -> Tensor:
     return autoencoder.encode(silent_BN)[0, frames // 2]
 
 
-def over_bed(audio: Audio, bed: Audio) -> Audio:
-    """Mix a sound with a quiet bed of ambience, as long as it."""
+def bed_below(audio: Audio, bed: Audio) -> Audio:
+    """A bed of ambience as loud as it should be under a sound."""
     loudness = measure(audio).integrated_lufs
     target_lufs = _BED_ALONE_LUFS if loudness is None else loudness - _BED_BELOW_LU
     target_lufs = min(max(target_lufs, _BED_LUFS[0]), _BED_LUFS[1])
     own_lufs = measure(bed).integrated_lufs
-    if own_lufs is None:
-        return audio
-    gain = 10 ** ((target_lufs - own_lufs) / 20)
-    return replace(audio, samples_CN=audio.samples_CN + np.float32(gain) * bed.samples_CN)
+    gain = 0.0 if own_lufs is None else 10 ** ((target_lufs - own_lufs) / 20)
+    return replace(bed, samples_CN=np.float32(gain) * bed.samples_CN)

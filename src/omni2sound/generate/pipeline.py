@@ -282,8 +282,8 @@ class Omni2SoundPipeline:
             latents = [self._sample(layer, duration, [seed], num_steps, step) for layer in layers]
             sampled = time.perf_counter()
             sounds = [self._decode(x, duration).numpy() for x in latents]
-            mixed = plan.mix(sounds, duration, self.model.config.timebase)
-            audio = finish(self.model, request, mixed, plan.seen)
+            audible = plan.layers(sounds, duration, self.model.config.timebase)
+            audio = finish(self.model, request, audible, plan.placed)
             timings = Timings(
                 load_s=self.pending_load_s,
                 encode_s=encode_s,
@@ -305,7 +305,7 @@ class Omni2SoundPipeline:
                 text=plan.words.text,
                 cues=plan.cues,
                 ambience=plan.words.ambience,
-                notes=(*plan.notes, *plan.notes_on(mixed, self.encoder)),
+                notes=(*plan.notes, *plan.notes_on(audible, self.encoder)),
             )
 
     def generate_batch(

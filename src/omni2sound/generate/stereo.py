@@ -6,10 +6,10 @@ Out:  left and right (2, N), whose mean is the mono sound.
 Left and right are `mid +- side`, so a mono player hears exactly what one channel gives. A thing on
 the left or right gets 6 dB more on its side: mild, since the picture is small and the ear is
 exact. Where several things sound at once, their places are averaged by prominence. What is
-recognised in the whole picture (the sea, a forest) has no place: its side is the sound itself with
-its phases stirred.
+recognised in the whole picture (the sea, a forest) has no place, nor has a bed of ambience: its
+side is the sound itself with its phases stirred.
 
-Shape suffixes: N samples, K samples of a filter.
+Shape suffixes: N samples, K samples of a filter, P places, 100 a second.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ WIDTH = 0.6
 _SIDES = {"left": -1.0, "centre": 0.0, "right": 1.0}
 _GLIDE_S = 0.5
 """Time in which a place gives way to the next."""
+_PLACES_PER_S = 100
+_BLOCK_S = 20
 _STIR_S = 0.02
 _LEAST_SIDE_HZ = 200
 """Bass stays in the middle: there the ear has no direction."""
@@ -49,30 +51,51 @@ def to_stereo(mono_N: Sound, sample_rate_hz: int, things: Sequence[SeenThing]) -
     Returns:
         Left and right (2, N); twice the same where nothing says otherwise.
     """
-    pan_N, width_N = _places(len(mono_N), sample_rate_hz, things)
-    side_N = pan_N * mono_N
-    if width_N.any():
-        side_N = side_N + width_N * _stirred(mono_N, sample_rate_hz)
-    return np.stack([mono_N - side_N, mono_N + side_N]).astype(np.float32)
+    pan_P, width_P = _places(len(mono_N) / sample_rate_hz, things)
+    stirred_N = _stirred(mono_N, sample_rate_hz) if width_P.any() else None
+    stereo_CN = np.stack([mono_N, mono_N])
+    for begin in range(0, len(mono_N), _BLOCK_S * sample_rate_hz):  # an hour is large
+        block = slice(begin, begin + _BLOCK_S * sample_rate_hz)
+        at_N = (np.arange(begin, min(block.stop, len(mono_N))) / sample_rate_hz) * _PLACES_PER_S
+        side_N = _between(pan_P, at_N) * mono_N[block]
+        if stirred_N is not None:
+            side_N = side_N + _between(width_P, at_N) * stirred_N[block]
+        stereo_CN[0, block] -= side_N
+        stereo_CN[1, block] += side_N
+    return stereo_CN
 
 
-def _places(num_samples: int, rate_hz: int, things: Sequence[SeenThing]) -> tuple[Sound, Sound]:
-    """Pan and width of each sample, means over the things that sound then."""
+def widened(mono_N: Sound, sample_rate_hz: int) -> Sound:
+    """A bed of ambience from all around: left and right (2, N)."""
+    side_N = np.float32(WIDTH) * _stirred(mono_N, sample_rate_hz)
+    return np.stack([mono_N - side_N, mono_N + side_N])
+
+
+def _places(duration_s: float, things: Sequence[SeenThing]) -> tuple[Sound, Sound]:
+    """Pan and width, means over the things that sound then."""
     scenes = load_things().places
-    sums = np.zeros((3, num_samples), np.float32)
+    last = int(duration_s * _PLACES_PER_S) + 1
+    sums = np.zeros((3, last + 1), np.float32)
     for thing in things:
         if not thing.sounding or thing.sound is None:
             continue
-        span = slice(round(thing.start_s * rate_hz), round(thing.end_s * rate_hz))
         is_scene = thing.name in scenes
-        sums[0, span] += thing.prominence
-        sums[1, span] += 0 if is_scene else MOST_PAN * _SIDES[thing.place] * thing.prominence
-        sums[2, span] += WIDTH * thing.prominence if is_scene else 0
-    pan_N, width_N = sums[1:] / np.maximum(sums[0], 1e-6)
-    glide = max(1, round(_GLIDE_S * rate_hz))
-    return uniform_filter1d(pan_N, glide, mode="nearest"), uniform_filter1d(
-        width_N, glide, mode="nearest"
+        for start_s, end_s in thing.spans_s:
+            end = last if end_s >= duration_s else round(end_s * _PLACES_PER_S)
+            span = slice(round(start_s * _PLACES_PER_S), end + 1)
+            sums[0, span] += thing.prominence
+            sums[1, span] += 0 if is_scene else MOST_PAN * _SIDES[thing.place] * thing.prominence
+            sums[2, span] += WIDTH * thing.prominence if is_scene else 0
+    pan_P, width_P = sums[1:] / np.maximum(sums[0], 1e-6)
+    glide = round(_GLIDE_S * _PLACES_PER_S)
+    return uniform_filter1d(pan_P, glide, mode="nearest"), uniform_filter1d(
+        width_P, glide, mode="nearest"
     )
+
+
+def _between(value_P: Sound, at_N: NDArray[np.float64]) -> Sound:
+    value_N: Sound = np.interp(at_N, np.arange(len(value_P)), value_P).astype(np.float32)
+    return value_N
 
 
 def _stirred(mono_N: Sound, rate_hz: int) -> Sound:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from omni2sound.encoders.registry import SynchformerPart
 from omni2sound.errors import UserError
 from omni2sound.generate.conditions import ConditionEncoder
-from omni2sound.generate.going_on import over_bed
+from omni2sound.generate.going_on import bed_below
 from omni2sound.generate.model import Model
 from omni2sound.generate.request import GenerationRequest
 from omni2sound.generate.words import notes
@@ -26,7 +26,8 @@ from omni2sound.generate.words.seen import Words, choose_words
 from omni2sound.media.files import shown_name
 from omni2sound.media.info import describe, probe
 from omni2sound.media.samples import Audio
-from omni2sound.recognise.observe import Seen
+from omni2sound.recognise.observe import Seen, SeenThing
+from omni2sound.recognise.things import load_things
 from omni2sound.stages import enter
 from omni2sound.timebase import TimeBase
 
@@ -53,10 +54,10 @@ class Plan:
         ambience = (self.words.ambience,)
         return tuple(text for text in (*self.score.texts, *ambience) if text is not None)
 
-    def mix(
+    def layers(
         self, sounds_1N: Sequence[NDArray[np.float32]], duration: Fraction, timebase: TimeBase
-    ) -> Audio:
-        """Mute the sound where nothing is asked for, and mix it with its bed.
+    ) -> tuple[Audio, ...]:
+        """The sound, muted where nothing is asked for, and its bed if there is one.
 
         Args:
             sounds_1N: The sound unless the plan is silent, and the bed if there is one.
@@ -71,12 +72,26 @@ class Plan:
         elif not self.score.is_plain:
             gate_N = self.score.gate(num_samples, timebase.hop_samples)
             made[0] = replace(made[0], samples_CN=made[0].samples_CN * gate_N)
-        return made[0] if len(made) == 1 else over_bed(*made)
+        return (made[0], *(bed_below(made[0], bed) for bed in made[1:]))
 
-    def notes_on(self, audio: Audio, encoder: ConditionEncoder) -> tuple[str, ...]:
-        """Notes on the sound that came out."""
+    @property
+    def placed(self) -> tuple[SeenThing, ...]:
+        """Seen things that are in the sound, not in its bed."""
+        if self.seen is None:
+            return ()
+        prompts = load_things().prompts
+        return tuple(
+            thing
+            for thing in self.seen.things
+            if thing.sound is not None and prompts[thing.sound] in self.words.placed
+        )
+
+    def notes_on(self, layers: Sequence[Audio], encoder: ConditionEncoder) -> tuple[str, ...]:
+        """Notes on the sound that came out, with its bed."""
         if self.silent and self.words.ambience is None:
             return ()
+        samples_1N = sum((layer.samples_CN for layer in layers[1:]), start=layers[0].samples_CN)
+        audio = replace(layers[0], samples_CN=samples_1N)
         quiet = notes.of_level(audio.samples_CN[0], audio.sample_rate_hz)
         if quiet or not self.tagged:
             return quiet

@@ -46,6 +46,8 @@ class Words:
     """What is seen in a part of the clip only."""
     ambience: str | None = None
     """Text of a quiet bed under the other sounds."""
+    placed: tuple[str, ...] = ()
+    """Sounds of seen things that are said, here or in the user's prompt."""
 
 
 def choose_words(
@@ -67,8 +69,10 @@ def choose_words(
     """
     notes = [f"seen: {describe(seen)}"]
     spans = _spans(seen, duration_s)
+    said: list[str] = []
     if prompt is not None:
-        spans = {sound: span for sound, span in spans.items() if not names(prompt, sound)}
+        said = [sound for sound in spans if names(prompt, sound)]
+        spans = {sound: span for sound, span in spans.items() if sound not in said}
     scenes = _scenes(seen)
     bed = next((sound for sound in spans if sound in scenes), None)
     if prompt is not None or any(sound not in scenes for sound in spans):
@@ -113,6 +117,7 @@ def choose_words(
         notes=tuple(notes),
         cues=cues,
         ambience=bed if ambience else None,
+        placed=(*said, *chosen),
     )
 
 
