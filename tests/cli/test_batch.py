@@ -174,6 +174,27 @@ def test_a_job_is_done_again_if_the_model_looks_into_videos_by_now(
     assert "omni2sound: jobs.jsonl:1: job 'a': seen: nothing that is known" in result.stderr
 
 
+def test_a_job_is_done_again_if_the_model_places_sounds_by_now(folder: Path, model: Path) -> None:
+    """A mono file of an earlier card is not what is asked for; one of `mono` is."""
+    job = {"video": "clip.mp4", "steps": 1, "seed": 1}
+    write_jobs(
+        folder,
+        {"id": "a", "output": "a.wav", **job},
+        {"id": "b", "output": "b.wav", "mono": True, **job},
+    )
+    before = reports(run_jobs(model, "--json"))
+    card = json.loads((model / "card.json").read_text())
+    placing = card | {"defaults": card["defaults"] | {"stereo": True}}
+    (model / "card.json").write_text(json.dumps(placing))
+    try:
+        after = reports(run_jobs(model, "--json", "--overwrite"))
+    finally:
+        (model / "card.json").write_text(json.dumps(card))
+    assert [facts["channels"] for facts in after] == [2, 1]
+    assert after[0]["request_sha256"] != before[0]["request_sha256"]
+    assert after[1]["request_sha256"] == before[1]["request_sha256"]
+
+
 def test_a_job_has_cues(folder: Path, model: Path) -> None:
     cue = {"cues": ["0.1-0.3: a dog barks"], "duration_s": 0.5, "steps": 1}
     write_jobs(folder, {"id": "a", **cue}, {"id": "bad", "cues": ["a dog"]})

@@ -80,7 +80,9 @@ def test_the_encoders_are_nearly_those_that_are_installed(unpacked: Path) -> Non
 def test_the_text_encoder_is_one_word_of_the_card(unpacked: Path) -> None:
     card = json.loads((unpacked / "parts" / "card.json").read_text(encoding="utf-8"))
     assert card["parts"]["text"] == {"encoder": "bge-small"}
-    assert set(card["files"]) == {"autoencoder", "sync"}
+    assert set(card["files"]) == {"autoencoder", "sync", "band"}
+    assert card["defaults"]["recognise"]
+    assert card["defaults"]["stereo"]
 
 
 def test_plans_shrink_to_whole_shards() -> None:

@@ -126,10 +126,10 @@ def pack_encoders(ids: set[int], out: Path) -> None:
 
 
 def pack_parts(out: Path) -> None:
-    """Copy the bundled model's autoencoder and sync encoder, without its transformer."""
+    """Copy the bundled model's components and defaults, without its transformer."""
     card = load_card(resolve_model("embedded"))
     data = json.loads((card.folder / "card.json").read_text(encoding="utf-8"))
-    kept = ("autoencoder", "sync")
+    kept = ("autoencoder", "sync", "band")
     data["parts"] = {k: v for k, v in data["parts"].items() if k in (*kept, "text", "vision")}
     data["files"] = {k: v for k, v in data["files"].items() if k in kept}
     data["training"] = {k: v for k, v in data["training"].items() if k in kept}

@@ -137,7 +137,7 @@ class Batch:
             self._folder, self._lines = Path(), list(enumerate(jobs, 1))
         self._pipeline = pipeline or PipelineOptions()
         self._options = output or OutputOptions()
-        self._model_sha256, self._recognises = self._pipeline.identity()
+        self._model = self._pipeline.identity()
         self._owners: dict[Path, str] = {}
         try:
             self.out_dir.mkdir(parents=True, exist_ok=True)
@@ -195,10 +195,11 @@ class Batch:
             request_sha256(
                 request,
                 options,
-                model_sha256=self._model_sha256,
+                model_sha256=self._model.sha256,
                 dtype=self._pipeline.precision,
                 seed=None if job.seed is None else job.seed + take,
-                recognises=self._recognises,
+                recognises=self._model.recognises,
+                places=self._model.places,
             )
             for take in range(request.takes)
         ]

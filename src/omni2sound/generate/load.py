@@ -28,6 +28,21 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ModelIdentity:
+    """What of a model decides its sounds.
+
+    The defaults may change without the weights, so the digest has no part of them.
+    """
+
+    sha256: str
+    """Digest of the weights, together with the adapter's."""
+    recognises: bool
+    """Whether it looks into videos where the request does not say."""
+    places: bool
+    """Whether sound for a video is stereo where the request does not say."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PipelineOptions:
     """Arguments of `Omni2SoundPipeline.from_pretrained`, which describes them."""
 
@@ -57,11 +72,8 @@ class PipelineOptions:
         """What a digest of a request says of the precision."""
         return precision_name(self.dtype, deterministic=self.deterministic)
 
-    def identity(self) -> tuple[str, bool]:
-        """Digest of the model together with the adapter, and whether it looks into videos.
-
-        The latter is a default that may change without the weights, so the digest has no part of
-        it.
+    def identity(self) -> ModelIdentity:
+        """Digest of the model together with the adapter, and the defaults that matter.
 
         Raises:
             MissingPartError: There is no such model.
@@ -69,12 +81,16 @@ class PipelineOptions:
             IntegrityError: A file's bytes are not those that the model's card recorded.
         """
         card = load_card(resolve_model(self.model, component="dit"))
-        recognises = bool(card.defaults.get("recognise", False))
-        if self.lora is None:
-            return card.sha256, recognises
-        from omni2sound.models.lora import load_adapter
+        sha256 = card.sha256
+        if self.lora is not None:
+            from omni2sound.models.lora import load_adapter
 
-        return load_adapter(self.lora).sha256, recognises
+            sha256 = load_adapter(self.lora).sha256
+        return ModelIdentity(
+            sha256=sha256,
+            recognises=bool(card.defaults.get("recognise", False)),
+            places=bool(card.defaults.get("stereo", False)),
+        )
 
     def load(self) -> Omni2SoundPipeline:
         """Load the pipeline; the time of imports counts as loading in its first result.

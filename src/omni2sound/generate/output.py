@@ -286,6 +286,7 @@ def request_sha256(
     dtype: str,
     seed: int | None,
     recognises: bool,
+    places: bool,
     copied: Path | None = None,
 ) -> str:
     """Digest of everything that decides what an output holds, the video's bytes included.
@@ -297,6 +298,7 @@ def request_sha256(
         dtype: Name of the precision as asked.
         seed: The seed as asked; None if it was left open.
         recognises: Whether the video is looked into where the request does not say.
+        places: Whether sound for a video is stereo where the request does not say.
         copied: The video whose picture is copied. Default: the request's.
     """
     video = None if request.video is None else file_sha256(request.video)
@@ -329,6 +331,8 @@ def request_sha256(
         asked["sample_rate_hz"] = request.sample_rate_hz
     if request.channels is not None:
         asked |= {"mono": True} if request.channels == 1 else {"channels": request.channels}
+    elif places and video is not None:
+        asked["stereo"] = True
     if options.mix_db is not None:
         asked["mix_db"] = options.mix_db
     if options.bits is not None:
@@ -378,6 +382,7 @@ def save(
             dtype=result.dtype,
             seed=result.seed,
             recognises=result.seen is not None,
+            places=result.audio.num_channels > 1,
             copied=copied,
         )
         more_facts = {"request_sha256": digest, **more_facts}

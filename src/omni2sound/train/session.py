@@ -387,6 +387,8 @@ def _compose(
     dit = DiT(recipe.dit)
     dit.load_state_dict(weights)
     longest_s = max(store.durations_s)
+    # What the parts are used for stays; what the transformer needs is its own.
+    habits = {k: v for k, v in parts.card.defaults.items() if k in ("recognise", "stereo")}
     parents = [] if parts.parent is None else [parts.parent.attribution]
     return Model(
         config=parts.config,
@@ -395,7 +397,7 @@ def _compose(
         sync=parts.sync,
         band=parts.band,
         name=recipe.name,
-        defaults=Defaults(max_duration_s=longest_s, duration_s=min(8.0, longest_s)),
+        defaults=Defaults(max_duration_s=longest_s, duration_s=min(8.0, longest_s), **habits),
         training={**parts.card.training, "dit": training},
         attribution=merge_attribution([parts.card.attribution, *parents, *store.attribution]),
     )
