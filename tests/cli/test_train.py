@@ -29,7 +29,13 @@ from omni2sound.plugins import Registry
 from omni2sound.recipes.tiny import tiny
 from omni2sound.staging import alone_in
 from omni2sound.train.cost import recipe_cost
-from omni2sound.train.session import RunRequest, _load_components, _start_from, train_recipe
+from omni2sound.train.session import (
+    RunRequest,
+    _habits,
+    _load_components,
+    _start_from,
+    train_recipe,
+)
 from omni2sound.weights import load_card, resolve_model
 from tests.build import TINY, tiny_model
 from tests.cli.training import command
@@ -73,6 +79,8 @@ def test_a_model_names_its_parent_also_after_a_resume(tmp_path: Path) -> None:
     command(tmp_path / "first")
     parent = load_card(tmp_path / "first" / "model")
     assert parent.training["dit"]["parent_sha256"] is None
+    assert parent.defaults["stereo"]  # as the parts' model
+    assert not parent.defaults["recognise"]  # which names kinds of the scene catalogue
     command(tmp_path / "second", init_from=str(tmp_path / "first" / "model"), max_steps=1)
     command(tmp_path / "second", resume=True)
     child = load_card(tmp_path / "second" / "model").training["dit"]
@@ -330,3 +338,11 @@ def test_training_needs_few_packages(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "model" / "card.json").is_file()
+
+
+def test_a_model_of_scenes_recognises_as_its_parts_do() -> None:
+    scenes, clips = {"catalogue_sha256": "0"}, {"made": "in code"}
+    parts = {"steps": 8, "recognise": True, "stereo": True}
+    assert _habits(parts, [scenes]) == {"recognise": True, "stereo": True}
+    assert _habits(parts, [scenes, clips]) == {"recognise": False, "stereo": True}
+    assert _habits({}, [scenes]) == {"recognise": False, "stereo": False}

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -364,6 +364,20 @@ def _check_features(descriptions: Sequence[Any], config: PipelineConfig, sync_sh
                 )
 
 
+def _habits(
+    defaults: Mapping[str, Any], descriptions: Sequence[Mapping[str, Any]]
+) -> dict[str, bool]:
+    """Defaults of the parts' model that hold for another transformer, too.
+
+    What is recognised is said in words of the scene catalogue: those of another corpus are unknown.
+    """
+    of_scenes = all("catalogue_sha256" in described for described in descriptions)
+    return {
+        "recognise": of_scenes and bool(defaults.get("recognise", False)),
+        "stereo": bool(defaults.get("stereo", False)),
+    }
+
+
 def _compose(
     parts: _Components,
     weights: dict[str, Tensor],
@@ -387,8 +401,7 @@ def _compose(
     dit = DiT(recipe.dit)
     dit.load_state_dict(weights)
     longest_s = max(store.durations_s)
-    # What the parts are used for stays; what the transformer needs is its own.
-    habits = {k: v for k, v in parts.card.defaults.items() if k in ("recognise", "stereo")}
+    habits = _habits(parts.card.defaults, store.description)
     parents = [] if parts.parent is None else [parts.parent.attribution]
     return Model(
         config=parts.config,
