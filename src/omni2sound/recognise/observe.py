@@ -60,13 +60,12 @@ _LARGEST_MOVING = 0.5
 _TRACKS_OF_8_S = 5
 _MOST_TRACKS = 40
 _CROPS_OF_A_TRACK = 3
-_LEAST_NAMED = 0.5
-"""Summed ImageNet probability from which a crop is named; chosen with the number of tracks and
-crops on scenes of the catalogue's training split (docs/experiments)."""
+_LEAST_NAMED = 0.4
+"""Summed ImageNet probability, on average over a few crops, from which a track is named; chosen
+with the number of tracks and crops on scenes of the training and validation split
+(docs/experiments)."""
 _BIRD = 16
 """COCO's label of owls, ducks and hens as well, and of many a drawing: never believed alone."""
-_LEAST_MEAN = 0.3
-"""The same, on average over the crops of a track."""
 _LEAST_PLACE = 0.3
 _MOST_MISSED = 2
 """Looks in a row in which a thing may be missed without having gone."""
@@ -234,7 +233,10 @@ class Recogniser:
         named: list[tuple[int, Track, float]] = []
         detected: dict[int, _Sighting] = {}
         for i, track in enumerate(tracks):
-            row, score = self._named(track) if i < count else (None, 0.0)
+            thing, score = None, 0.0
+            if i < count:
+                thing, score = self.name(track.spread(_CROPS_OF_A_TRACK))
+            row = None if thing is None else self._things.rows.index(thing)
             if row is not None:
                 named.append((row, track, score))
             own, scores = self._detected(track)
@@ -263,15 +265,16 @@ class Recogniser:
     def _row(self, label: int | None) -> int | None:
         return None if label is None else self._things.of_coco.get(label)
 
-    def _named(self, track: Track) -> tuple[int | None, float]:
-        """Row that a few crops are named as, and the highest probability."""
-        posterior_TR = self._posterior(track.spread(_CROPS_OF_A_TRACK))
-        mean_R = posterior_TR.mean(axis=0)
+    def name(self, crops: list[NDArray[np.uint8]]) -> tuple[Thing | None, float]:
+        """Name a thing from crops of it, and say how probable the name is, on average over them.
+
+        Args:
+            crops: uint8 RGB pictures (H, W, 3), at least one.
+        """
+        mean_R = self._posterior(crops).mean(axis=0)
         row = int(mean_R.argmax())
-        best = float(posterior_TR[:, row].max())
-        if best < _LEAST_NAMED or mean_R[row] < _LEAST_MEAN or self._things.rows[row].place:
-            return None, 0.0
-        return row, best
+        thing, probability = self._things.rows[row], float(mean_R[row])
+        return (None, 0.0) if probability < _LEAST_NAMED or thing.place else (thing, probability)
 
     def _add_places(self, film: _Film, sightings: dict[int, _Sighting]) -> None:
         posterior_TR = self._posterior([picture for _, picture in film.wholes])

@@ -112,6 +112,21 @@ class Sprite:
             origins=np.column_stack([at_onsets.x, at_onsets.y]),
         )
 
+    def edges(self, window: Window, i: int) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom at frame `i`, as shares of the picture.
+
+        The box of the picture's corners, so a turned one is smaller than its box.
+        """
+        poses = self.poses
+        x, y = window.pixel(float(poses.x[i]), float(poses.y[i]))
+        cos, sin = abs(math.cos(float(poses.angle[i]))), abs(math.sin(float(poses.angle[i])))
+        wide = self.width * float(poses.stretch_x[i])
+        high = self.height * float(poses.stretch_y[i])
+        half_w = 0.5 * window.zoom * (cos * wide + sin * high) / window.aspect
+        half_h = 0.5 * window.zoom * (sin * wide + cos * high)
+        x, y = x / window.width_px, y / window.height_px
+        return x - half_w, y - half_h, x + half_w, y + half_h
+
     def paste(self, frame: Image.Image, window: Window, i: int) -> None:
         """Draw the object at frame `i`."""
         poses = self.poses
