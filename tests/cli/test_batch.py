@@ -175,12 +175,12 @@ def test_a_job_is_done_again_if_the_model_looks_into_videos_by_now(
 
 
 def test_a_job_is_done_again_if_the_model_places_sounds_by_now(folder: Path, model: Path) -> None:
-    """A mono file of an earlier card is not what is asked for; one of `mono` is."""
+    """A mono file of an earlier card is not what is asked for; one of one channel is."""
     job = {"video": "clip.mp4", "steps": 1, "seed": 1}
     write_jobs(
         folder,
         {"id": "a", "output": "a.wav", **job},
-        {"id": "b", "output": "b.wav", "mono": True, **job},
+        {"id": "b", "output": "b.wav", "channels": 1, **job},
     )
     before = reports(run_jobs(model, "--json"))
     card = json.loads((model / "card.json").read_text())

@@ -155,8 +155,9 @@ def _with_part(
     made = _sampled(pipeline, asked, part, seed, on_step)
     again_BN = pipeline._decode(made, duration_s).numpy()
     sounds = [] if part.predict is None else [again_BN]
-    mixed = part.plan.mix(sounds, duration_s, timebase)
-    new = resample(finish(pipeline.model, part.request, mixed, part.plan.seen), old.sample_rate_hz)
+    audible = part.plan.layers(sounds, duration_s, timebase)
+    finished = finish(pipeline.model, part.request, audible, part.plan.placed)
+    new = resample(finished, old.sample_rate_hz)
     new = fit_length(as_stereo(new) if old.num_channels == 2 else _mono(new), old.num_samples)
     low = resample(old, timebase.sample_rate_hz).samples_CN.mean(axis=0)
     is_new_L = np.array(part.window.new_frames(timebase.latent_rate_hz))
