@@ -20,7 +20,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --prefer-binary --disable-pip-version-check -qq -c constraints.txt
 
 # Tests run on all cores, each with one thread: two of torch's on one core would only wait.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 8
+# Compiled files are kept, also where the environment says otherwise: many tests start a process.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 8
 
 TORCH_BUILD ?= $(if $(findstring Linux,$(shell uname -s)),$(if $(shell command -v nvidia-smi),,+cpu))
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
