@@ -309,7 +309,7 @@ def test_a_file_that_is_slow_to_read_is_not_called_damaged(
     path = tmp_path / "sound.nut"
     _write_nut(path, num_s=1)
     with pytest.raises(
-        MediaError, match=r"not read in 0 s( of processor time)?, .*; convert it"
+        MediaError, match=r"not read in 0 s( of processor time)?, .*; convert it to mkv"
     ) as caught:
         claims.check_claims(path, path.name, demuxers="nut")
     assert "damaged" not in str(caught.value)
