@@ -5,14 +5,19 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import pytest
+import typer.testing
 from hypothesis import settings
 
 # Two busy cores make any single example slow now and then; that says nothing about the code.
 settings.register_profile("repository", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("repository")
+
+# `CliRunner` builds the table of all commands for each call, which takes 0.1 s.
+typer.testing._get_command = cache(typer.testing._get_command)
 
 
 def _is_local(address: object) -> bool:

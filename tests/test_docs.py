@@ -198,13 +198,13 @@ _TODAYS = [d for d in DOCUMENTS if d.parent.name not in {"decisions", "experimen
 @pytest.mark.parametrize("document", _TODAYS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_exist_with_their_options_also_where_they_are_not_run(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
+    whole: Any = typer.main.get_command(app)
     for match in _BLOCK.finditer(text):
         if "has replaced this command" in (match["skip"] or ""):
             continue
         line = text[: match.start("body")].count("\n")
         for argv in Block(document, line, match["kind"], match["body"]).commands:
-            command: Any = typer.main.get_command(app)
-            words = argv[1:]
+            command, words = whole, argv[1:]
             if words[0] == "--plugin":
                 words = words[2:]
             while words and words[0] in getattr(command, "commands", {}):

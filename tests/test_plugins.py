@@ -175,6 +175,7 @@ tiny_model(config=replace(TINY, dit=dit, text=text)).save({model!r})
 """
 
 
+@pytest.mark.slow
 def test_a_model_with_an_own_encoder_and_an_own_autoencoder_generates(tmp_path: Path) -> None:
     own = [str(EXAMPLES / "encoder.py"), str(EXAMPLES / "autoencoder.py")]
     model, out = tmp_path / "model", tmp_path / "a.wav"
@@ -198,6 +199,7 @@ def test_a_model_with_an_own_encoder_and_an_own_autoencoder_generates(tmp_path: 
     assert "card.parts.autoencoder: no autoencoder 'dct'; known: mel-pca, oobleck" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_own_text_encoder_gives_the_states_of_a_model(tmp_path: Path) -> None:
     own, model, out = EXAMPLES / "text_encoder.py", tmp_path / "model", tmp_path / "a.wav"
     code = OWN_TEXT_MODEL.format(own=str(own), model=str(model))
@@ -213,6 +215,7 @@ def test_an_own_text_encoder_gives_the_states_of_a_model(tmp_path: Path) -> None
         assert file.getnframes() == 16000
 
 
+@pytest.mark.slow
 def test_doctor_lists_what_is_registered_and_by_which_plugin(tmp_path: Path) -> None:
     own = [EXAMPLES / f"{name}.py" for name in ("recipe", "importer", "tagger", "metric")]
     flags = [part for path in own for part in ("--plugin", path)]
@@ -226,6 +229,7 @@ def test_doctor_lists_what_is_registered_and_by_which_plugin(tmp_path: Path) -> 
         assert found[point]
 
 
+@pytest.mark.slow
 def test_help_and_doctor_report_a_plugin_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(OWN_RECIPE, encoding="utf-8")
     gone = tmp_path / "gone.py"
@@ -286,12 +290,14 @@ def test_an_own_tagger_and_an_own_metric_score_in_two_workers(
     assert "no tagger 'flatness'; known: yamnet, tagger, aisfx; plugins add others" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_own_tagger_is_set_beside_the_others(store: Path) -> None:  # noqa: F811
     arguments = ("bench", "taggers", "--corpus", store, "--taggers", "yamnet,flatness", "--json")
     rates = json.loads(plugin("tagger", *arguments))
     assert list(rates) == ["yamnet", "flatness"] and rates["flatness"]
 
 
+@pytest.mark.slow
 def test_a_metric_sees_the_files_and_is_compared_in_pairs(
     scene_track: Track,  # noqa: F811
     tmp_path: Path,
@@ -365,6 +371,14 @@ RECIPES.register("own", RECIPES["tiny"])
 """
 
 
+def test_a_module_of_the_current_folder_does(tmp_path: Path) -> None:
+    (tmp_path / "own_importers.py").write_text("print('loaded')\n", encoding="utf-8")
+    done = run("--plugin", "own_importers", "data", "import", "list", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("loaded\n")
+
+
+@pytest.mark.slow
 def test_the_environment_variable_alone_and_a_module_of_the_current_folder_do(
     tmp_path: Path,
 ) -> None:

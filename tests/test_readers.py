@@ -158,7 +158,7 @@ def test_there_are_forty_contents_of_a_document() -> None:
 
 @pytest.mark.parametrize("reader", ALL, ids=lambda reader: reader.name)
 def test_odd_files_are_read_or_refused_in_one_line(reader: Reader, tmp_path: Path) -> None:
-    _, violations = run_reader(reader, tmp_path / "files", count=6, seed=1)
+    _, violations = run_reader(reader, tmp_path / "files", count=2, seed=1)
     assert not violations
 
 
@@ -184,10 +184,16 @@ def test_the_limit_of_a_scored_run_is_a_number(tmp_path: Path, limit: object) ->
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["generate", "--prompt", "rain", "--model", "FOLDER", "-o", "out.wav"],
+        pytest.param(
+            ["generate", "--prompt", "rain", "--model", "FOLDER", "-o", "out.wav"],
+            marks=pytest.mark.slow,
+        ),
         ["batch", "FILE", "-o", "out"],
         ["data", "check", "FILE"],
-        ["annotate", "run", "FILE", "run", "--junior", "scripted:FILE"],
+        pytest.param(
+            ["annotate", "run", "FILE", "run", "--junior", "scripted:FILE"],
+            marks=pytest.mark.slow,
+        ),
         ["bench", "decide", "FILE", "a", "accept", "--who", "b"],
     ],
     ids=lambda arguments: " ".join(arguments[:2]),

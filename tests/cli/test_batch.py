@@ -98,6 +98,7 @@ def test_jobs_are_made_once(folder: Path, model: Path, monkeypatch: pytest.Monke
     assert json.loads(Path("out/deep/er/c.flac.json").read_text())["prompt"] == "y"
 
 
+@pytest.mark.slow
 def test_a_job_is_done_only_if_output_and_sidecar_fit(folder: Path, model: Path) -> None:
     write_jobs(folder, {"id": "a", "prompt": "rain", "steps": 1, "duration_s": 0.5, "seed": 1})
     (made,) = reports(run_jobs(model, "--json"))
@@ -142,6 +143,7 @@ def test_a_job_may_say_what_its_video_shows(folder: Path, model: Path) -> None:
     assert features["request_sha256"] != told["request_sha256"]
 
 
+@pytest.mark.slow
 def test_a_job_is_done_again_for_another_video_model_or_precision(
     folder: Path, model: Path, tmp_path: Path
 ) -> None:
@@ -156,6 +158,7 @@ def test_a_job_is_done_again_for_another_video_model_or_precision(
     assert len(set(digests)) == 4
 
 
+@pytest.mark.slow
 def test_a_job_is_done_again_if_the_model_looks_into_videos_by_now(
     folder: Path, model: Path
 ) -> None:
@@ -352,6 +355,7 @@ def test_a_jobs_file_that_makes_no_sense_is_refused_whole(
     assert not (folder / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_where_it_was(folder: Path, model: Path) -> None:
     """Stopped as a process, by SIGTERM, somewhere after its first result."""
     jobs = [{"id": f"j{i}", "prompt": "rain", "seed": i, "duration_s": 2} for i in range(200)]

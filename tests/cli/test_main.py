@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -176,6 +177,9 @@ def test_the_package_runs_as_a_module() -> None:
     assert done.stdout.startswith("omni2sound ")
 
 
+TABLE: Any = typer.main.get_command(main_module.app)
+
+
 def _command_paths() -> list[tuple[str, ...]]:
     """Every command and group, from the program's own table."""
 
@@ -183,7 +187,7 @@ def _command_paths() -> list[tuple[str, ...]]:
         children = getattr(command, "commands", {})
         return [path, *(p for name, c in children.items() for p in walk(c, (*path, name)))]
 
-    return walk(typer.main.get_command(main_module.app), ())
+    return walk(TABLE, ())
 
 
 @pytest.mark.parametrize("path", _command_paths(), ids=" ".join)
@@ -191,7 +195,7 @@ def test_each_command_explains_itself(
     path: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        main_module.app([*path, "--help"])
+        TABLE([*path, "--help"], prog_name="omni2sound")
     assert end.value.code == 0
     text = capsys.readouterr().out
     assert "Usage:" in text

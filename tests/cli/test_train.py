@@ -61,10 +61,16 @@ class Plain(AudioVAE):
         self.register_buffer("scale_C", torch.ones(config.latent_dim))
 
 
-def test_the_cost_of_the_paper(capsys: pytest.CaptureFixture[str]) -> None:
-    cost(recipe="paper", on="h100", devices=8, clip_s=10.0)
+@pytest.mark.parametrize(
+    ("recipe", "millions", "clip_s"),
+    [("tiny", "1.9 M", 4.0), pytest.param("paper", "1,1", 10.0, marks=pytest.mark.slow)],
+)
+def test_the_cost_of_a_recipe(
+    capsys: pytest.CaptureFixture[str], recipe: str, millions: str, clip_s: float
+) -> None:
+    cost(recipe=recipe, on="h100", devices=8, clip_s=clip_s)
     table = capsys.readouterr().out
-    assert table.startswith("paper: 1,1")  # millions of parameters
+    assert table.startswith(f"{recipe}: {millions}")
     for entry in ("memory per device", "operations per step", "VT2A", "2-interleaved", "8 x h100"):
         assert entry in table
 
@@ -315,6 +321,7 @@ command(Path({out!r}))
 """
 
 
+@pytest.mark.slow
 def test_training_needs_few_packages(tmp_path: Path) -> None:
     click_store(tmp_path / "features")
     blocked = {

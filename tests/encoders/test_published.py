@@ -79,6 +79,7 @@ def test_every_release_says_its_terms(release: Release) -> None:
     assert all(file.name in said for file in release.files)
 
 
+@pytest.mark.slow
 def test_a_download_is_described_before_it_fails_offline(tmp_path: Path) -> None:
     """As a process: the Hub's library reads its offline switch when it is imported."""
     code = (

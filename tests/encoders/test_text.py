@@ -66,7 +66,7 @@ def test_a_long_text_is_cut_and_says_so(caplog: pytest.LogCaptureFixture) -> Non
     ["狗叫", "собака лает", "الكلب ينبح", "🐶", "雨の音", "개가 짖는다", "σκύλος", "!! 🔔"],
 )
 def test_a_text_without_a_known_word_says_so(text: str, caplog: pytest.LogCaptureFixture) -> None:
-    TextEncoder.load()([text])
+    ENCODER([text])
     assert [r.getMessage() for r in caplog.records] == [
         f"the text encoder knows no word of {text!r}, which has no meaning to it; "
         "it reads English: write the text in English"
@@ -84,7 +84,7 @@ def test_a_text_without_a_known_word_says_so(text: str, caplog: pytest.LogCaptur
 def test_words_that_are_not_known_are_named(
     text: str, unknown: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    TextEncoder.load()([text])
+    ENCODER([text])
     (record,) = caplog.records
     assert record.getMessage() == (
         f"the text encoder does not know {unknown}, which has no meaning to it"
@@ -97,7 +97,7 @@ def test_words_that_are_not_known_are_named(
 def test_words_in_latin_letters_are_read_in_silence(
     text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    TextEncoder.load()([text])
+    ENCODER([text])
     assert not caplog.records
 
 

@@ -204,6 +204,7 @@ def test_arrays_and_the_file_they_came_from_give_the_same_sound(
     np.testing.assert_array_equal(from_arrays.numpy(), samples(from_file))
 
 
+@pytest.mark.slow
 def test_a_long_video_has_its_length_and_no_seams(
     pipeline: Omni2SoundPipeline, tmp_path: Path
 ) -> None:

@@ -26,7 +26,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model_folder(tmp_path_factory.mktemp("tiny") / "model")
 
 
-@pytest.mark.parametrize("low_memory", [False, True])
+@pytest.mark.parametrize("low_memory", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_threads_that_share_a_model_get_what_each_would_get_alone(
     model: Path, low_memory: bool
 ) -> None:
@@ -69,6 +69,7 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 @pytest.mark.parametrize(("threads", "code"), [(1, 0), (2, 2)])
 def test_a_forked_process_computes_with_one_thread_and_is_refused_with_more(

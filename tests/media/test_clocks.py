@@ -104,7 +104,7 @@ PARTS = [(0, 60, 0), (100, 43, 100), (0, 15, 0), (0, 0, 0), (70, 10, 500)]
 
 
 @pytest.mark.parametrize("begins", PARTS)
-@pytest.mark.parametrize("num_b", [0, 2])
+@pytest.mark.parametrize("num_b", [pytest.param(0, marks=pytest.mark.slow), 2])
 def test_joined_dvd_parts_lose_no_picture(
     tmp_path: Path, begins: tuple[int, ...], num_b: int
 ) -> None:
@@ -200,7 +200,7 @@ TURN_S = int((1 << 33) * MPEG)
 
 
 @pytest.mark.parametrize("container", ["ts", "vob"])
-@pytest.mark.parametrize("before", [[], [0], [500, 7]])
+@pytest.mark.parametrize("before", [[], pytest.param([0], marks=pytest.mark.slow), [500, 7]])
 def test_a_clock_that_turns_in_a_joined_part_goes_on(
     tmp_path: Path, container: str, before: list[int]
 ) -> None:
@@ -324,8 +324,8 @@ def test_packs_may_begin_anywhere(tmp_path: Path, num_b: int, sizes: tuple[int, 
         assert np.array(times) == pytest.approx(np.arange(3 * FPS) / FPS, abs=0.0001)
 
 
-@pytest.mark.parametrize("num_b", [0, 2])
-@pytest.mark.parametrize("cut_inside", [1, 2, 3])
+@pytest.mark.parametrize("num_b", [pytest.param(0, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("cut_inside", [1, pytest.param(2, marks=pytest.mark.slow), 3])
 def test_a_picture_that_ends_a_pack_with_its_first_bytes_is_not_late(
     tmp_path: Path, num_b: int, cut_inside: int
 ) -> None:

@@ -428,7 +428,7 @@ MARKS = {
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".webm"])
 @pytest.mark.parametrize("mark", MARKS)
-@pytest.mark.parametrize("subtitles", ["subrip", "ass"])
+@pytest.mark.parametrize("subtitles", ["subrip", pytest.param("ass", marks=pytest.mark.slow)])
 def test_marks_and_titles_of_subtitles_stay_or_are_named(
     tmp_path: Path,
     subtitles: str,

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_one_file_of_each_kind_of_damage() -> None:
     script = Path(__file__).parents[2] / "benchmarks" / "robustness" / "damaged_media.py"
     done = subprocess.run(

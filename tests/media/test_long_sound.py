@@ -169,6 +169,7 @@ def test_a_track_whose_clock_is_odd(tmp_path: Path, no_memory: None, kind: str) 
     assert np.allclose(found.samples_CN, whole.samples_CN, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_kept_sound_of_any_length_fits_in_memory(tmp_path: Path, no_memory: None) -> None:
     peaks = []
     for seconds in (4, 24):

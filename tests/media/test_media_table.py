@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.media.media_table import PAGE, page
 
 
+@pytest.mark.slow
 def test_the_page_is_what_copies_do() -> None:
     found = page()
     assert "**" not in found

@@ -7,6 +7,7 @@ from fractions import Fraction
 from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import av
 import numpy as np
@@ -126,15 +127,29 @@ def test_second_zero_is_the_first_shown_picture(tmp_path: Path, suffix: str, fir
         assert found == list(range(20))
 
 
+BEFORE_ZERO = {
+    "first": st.integers(-6000, -1),
+    "steps": st.lists(st.integers(1, 900), min_size=4, max_size=60),
+    "b_frames": st.sampled_from(["0", "3"]),
+    "with_sound": st.booleans(),
+    "suffix": st.sampled_from([".mp4", ".mkv"]),
+}
+
+
+@settings(max_examples=6, deadline=None)
+@given(**BEFORE_ZERO)
+def test_matroska_pictures_before_zero_keep_their_times(**drawn: Any) -> None:
+    check_before_zero(**drawn)
+
+
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
-@given(
-    first=st.integers(-6000, -1),
-    steps=st.lists(st.integers(1, 900), min_size=4, max_size=60),
-    b_frames=st.sampled_from(["0", "3"]),
-    with_sound=st.booleans(),
-    suffix=st.sampled_from([".mp4", ".mkv"]),
-)
-def test_matroska_pictures_before_zero_keep_their_times(
+@given(**BEFORE_ZERO)
+def test_more_matroska_pictures_before_zero_keep_their_times(**drawn: Any) -> None:
+    check_before_zero(**drawn)
+
+
+def check_before_zero(
     first: int, steps: list[int], b_frames: str, with_sound: bool, suffix: str
 ) -> None:
     """FFmpeg gives them no time, whatever their rate."""

@@ -50,6 +50,7 @@ def test_a_still_picture_is_looked_at_as_long_as_it_stands(
     assert seen.things == ()
 
 
+@pytest.mark.slow
 def test_an_hour_is_looked_at_no_more_than_two_minutes(
     recogniser: Recogniser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

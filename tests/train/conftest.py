@@ -15,14 +15,22 @@ from omni2sound.encoders.text import TextEncoder
 from omni2sound.models.autoencoder import MelPcaAutoencoder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def encoder() -> TextEncoder:
     return TextEncoder.load()
 
 
+@pytest.fixture(scope="session")
+def features(tmp_path_factory: pytest.TempPathFactory, encoder: TextEncoder) -> Path:
+    """Folder of the store; not to be changed."""
+    folder = tmp_path_factory.mktemp("clicks") / "features"
+    click_store(folder, encoder)
+    return folder
+
+
 @pytest.fixture
-def store(tmp_path: Path, encoder: TextEncoder) -> FeatureStore:
-    return click_store(tmp_path / "features", encoder)
+def store(features: Path) -> FeatureStore:
+    return FeatureStore([features])
 
 
 @pytest.fixture(scope="module")

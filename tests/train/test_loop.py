@@ -68,12 +68,30 @@ def run(store: FeatureStore, vae: MelPcaAutoencoder, encoder: TextEncoder) -> Ru
     return Run(store, vae, encoder)
 
 
+@pytest.fixture(scope="module")
+def plain(
+    features: Path,
+    vae: MelPcaAutoencoder,
+    encoder: TextEncoder,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, torch.Tensor]:
+    """Weights of an undisturbed run of `click_recipe`."""
+    run = Run(FeatureStore([features]), vae, encoder)
+    return run(tmp_path_factory.mktemp("plain") / "run", click_recipe())[0]
+
+
 def same(a: Mapping[str, torch.Tensor], b: Mapping[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(value, b[name]) for name, value in a.items())
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"optimizer": "muon"}, {"accumulate": 2}, {"activation_checkpointing": True}]
+    "changes",
+    [
+        {},
+        pytest.param({"optimizer": "muon"}, marks=pytest.mark.slow),
+        pytest.param({"accumulate": 2}, marks=pytest.mark.slow),
+        pytest.param({"activation_checkpointing": True}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_resumed_run_is_the_same_run(tmp_path: Path, run: Run, changes: dict[str, Any]) -> None:
     recipe = replace(click_recipe(), **changes)
@@ -85,18 +103,21 @@ def test_a_resumed_run_is_the_same_run(tmp_path: Path, run: Run, changes: dict[s
     assert same(whole, parts)
 
 
-def test_checkpointing_and_readers_change_no_bit(tmp_path: Path, run: Run) -> None:
-    plain, _ = run(tmp_path / "a", click_recipe())
+@pytest.mark.slow
+def test_checkpointing_and_readers_change_no_bit(
+    tmp_path: Path, run: Run, plain: dict[str, torch.Tensor]
+) -> None:
     kept, _ = run(tmp_path / "b", replace(click_recipe(), activation_checkpointing=True))
     read, _ = run(tmp_path / "c", click_recipe(), num_readers=2)
     assert same(plain, kept)
     assert same(plain, read)
 
 
-def test_a_batch_in_parts_gives_the_same_gradient(tmp_path: Path, run: Run) -> None:
-    whole, _ = run(tmp_path / "a", click_recipe())
+def test_a_batch_in_parts_gives_the_same_gradient(
+    tmp_path: Path, run: Run, plain: dict[str, torch.Tensor]
+) -> None:
     parts, _ = run(tmp_path / "b", replace(click_recipe(), accumulate=4))
-    for name, value in whole.items():
+    for name, value in plain.items():
         torch.testing.assert_close(parts[name], value, atol=1e-5, rtol=1e-4)
 
 
@@ -114,6 +135,7 @@ def test_another_recipe_or_other_data_is_refused_with_the_difference(
         run(tmp_path / "a", click_recipe(), resume=True)
 
 
+@pytest.mark.slow
 def test_other_rows_of_the_same_description_are_refused(tmp_path: Path, run: Run) -> None:
     run(tmp_path / "a", click_recipe(), max_steps=1)
     before = run.store
@@ -146,6 +168,7 @@ def test_another_text_encoder_is_refused_where_prompts_are_changed(
     assert run(tmp_path / "b", unchanged, resume=True)[1].finished
 
 
+@pytest.mark.slow
 def test_without_validation_features_no_stage_is_judged_or_extended(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,14 +182,17 @@ def test_without_validation_features_no_stage_is_judged_or_extended(
     assert (tmp_path / "a" / "samples" / "step-00000006").is_dir()
 
 
-def test_what_changes_no_result_may_change_on_resume(tmp_path: Path, run: Run) -> None:
-    whole, _ = run(tmp_path / "a", click_recipe())
+@pytest.mark.slow
+def test_what_changes_no_result_may_change_on_resume(
+    tmp_path: Path, run: Run, plain: dict[str, torch.Tensor]
+) -> None:
     run(tmp_path / "b", click_recipe(), max_steps=5)
     other = replace(click_recipe(), validate_every=3, activation_checkpointing=True)
     parts, _ = run(tmp_path / "b", other, resume=True)
-    assert same(whole, parts)
+    assert same(plain, parts)
 
 
+@pytest.mark.slow
 def test_validation_falls_when_it_trains(
     tmp_path: Path, run: Run, store: FeatureStore, vae: MelPcaAutoencoder
 ) -> None:
@@ -182,6 +208,7 @@ def test_validation_falls_when_it_trains(
     assert set(result.stage_converged) == {s.name for s in recipe.stages}
 
 
+@pytest.mark.slow
 def test_a_stage_goes_on_until_it_has_converged_also_after_a_resume(
     tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,21 +249,20 @@ def test_what_a_later_stage_needs_is_asked_for_at_once(
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_ctrl_c_ends_after_a_whole_step_and_the_run_goes_on_exactly(
-    tmp_path: Path, run: Run
+    tmp_path: Path, run: Run, plain: dict[str, torch.Tensor], number: signal.Signals
 ) -> None:
-    whole, _ = run(tmp_path / "a", click_recipe())
-    for number in (signal.SIGINT, signal.SIGTERM):
+    def interrupt(step: int, _: int) -> None:
+        if step == 5:
+            signal.raise_signal(number)
 
-        def interrupt(step: int, _: int, number: signal.Signals = number) -> None:
-            if step == 5:
-                signal.raise_signal(number)
-
-        out = tmp_path / number.name
-        _, result = run(out, click_recipe(), on_step=interrupt)
-        assert (result.steps, result.reason) == (5, "interrupted")
-        parts, _ = run(out, click_recipe(), resume=True)
-        assert same(whole, parts)
+    _, result = run(tmp_path, click_recipe(), on_step=interrupt)
+    assert (result.steps, result.reason) == (5, "interrupted")
+    parts, _ = run(tmp_path, click_recipe(), resume=True)
+    assert same(plain, parts)
 
 
 def damaged_store(folder: Path, *, damaged: int) -> FeatureStore:
@@ -261,6 +287,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(tmp_path: Path
         run(tmp_path / "b", replace(recipe, stages=(replace(v2a, steps=100),)))
 
 
+@pytest.mark.slow
 def test_the_log_holds_each_step_once_and_says_what_it_costs(tmp_path: Path, run: Run) -> None:
     recipe = click_recipe(steps=20)
     run(tmp_path / "a", recipe)
@@ -282,9 +309,11 @@ def test_the_log_holds_each_step_once_and_says_what_it_costs(tmp_path: Path, run
     assert {"loss", "loss/VT2A", "loss/t0", "loss/t3"} <= set(last)
 
 
-def test_samples_are_written_for_every_task(tmp_path: Path, run: Run) -> None:
+@pytest.mark.slow
+def test_samples_are_written_for_every_task(
+    tmp_path: Path, run: Run, plain: dict[str, torch.Tensor]
+) -> None:
     recipe = replace(click_recipe(), sample_every=6)
-    plain, _ = run(tmp_path / "a", click_recipe())
     with_samples, _ = run(tmp_path / "b", recipe)
     assert same(plain, with_samples)  # listening in changes nothing
     for step in ("step-00000006", "step-00000012"):

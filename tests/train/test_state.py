@@ -184,9 +184,9 @@ module.save_state(runs, make(1), step=2, identity=IDENTITY)
     ("where", "step"),
     [
         ("while writing", 1),
-        ("before the flush", 1),
-        ("before the rename", 1),
-        ("after the rename", 2),
+        pytest.param("before the flush", 1, marks=pytest.mark.slow),
+        pytest.param("before the rename", 1, marks=pytest.mark.slow),
+        pytest.param("after the rename", 2, marks=pytest.mark.slow),
     ],
 )
 def test_a_kill_leaves_a_whole_checkpoint(tmp_path: Path, where: str, step: int) -> None:

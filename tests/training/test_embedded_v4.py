@@ -30,9 +30,10 @@ def script(name: str) -> ModuleType:
     return module
 
 
-@pytest.fixture
-def unpacked(assets: SceneAssets, tmp_path: Path) -> Path:
-    """A pack of the material made in code, unpacked again."""
+@pytest.fixture(scope="module")
+def unpacked(assets: SceneAssets, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pack of the material made in code, unpacked again; not to be changed."""
+    tmp_path = tmp_path_factory.mktemp("embedded-v4")
     pack, train = script("pack"), script("train")
     folder = tmp_path / "pack"
     folder.mkdir()

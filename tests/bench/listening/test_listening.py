@@ -16,6 +16,7 @@ import pytest
 from omni2sound.bench.listening.kit import (
     ANCHOR_LOW,
     ANCHOR_WRONG,
+    KINDS,
     REFERENCE,
     Kind,
     read_key,
@@ -36,17 +37,31 @@ from omni2sound.media.page import policy_of
 SYSTEMS = ("loudfoley", "quietfoley")
 
 
-def kit(track: Track, folder: Path, kind: Kind, num_clips: int = 3) -> dict[str, Any]:
+def kit(
+    track: Track, folder: Path, kind: Kind, num_clips: int = 3, *, show_video: bool = True
+) -> dict[str, Any]:
     systems = {name: {c.clip_id: track.path(c.audio) for c in track.clips} for name in SYSTEMS}
-    return write_kit(track, systems, folder, kind=kind, num_clips=num_clips, seed=1)
+    return write_kit(
+        track, systems, folder, kind=kind, num_clips=num_clips, seed=1, show_video=show_video
+    )
+
+
+Kits = dict[Kind, tuple[Path, dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def kits(scene_track: Track, tmp_path_factory: pytest.TempPathFactory) -> Kits:
+    """One kit of each kind, with its key; not to be changed."""
+    folders: dict[Kind, Path] = {kind: tmp_path_factory.mktemp(kind) for kind in KINDS}
+    return {kind: (folder, kit(scene_track, folder, kind)) for kind, folder in folders.items()}
 
 
 @pytest.mark.parametrize("kind", ["pairs", "mushra"])
 def test_the_page_says_nothing_of_systems_and_asks_nobody(
-    scene_track: Track, tmp_path: Path, kind: Kind
+    scene_track: Track, kits: Kits, kind: Kind
 ) -> None:
-    key = kit(scene_track, tmp_path, kind)
-    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    folder, key = kits[kind]
+    page = (folder / "page.html").read_text(encoding="utf-8")
     plain = re.sub(r"base64,[A-Za-z0-9+/=]+", "", page)
     decoded = b"".join(base64.b64decode(d) for d in re.findall(r"base64,([A-Za-z0-9+/=]+)", page))
     for name in (*SYSTEMS, REFERENCE, ANCHOR_LOW, ANCHOR_WRONG):
@@ -60,12 +75,13 @@ def test_the_page_says_nothing_of_systems_and_asks_nobody(
     per_trial = 2 if kind == "pairs" else 2 + 3
     assert all(len(t["stimuli"]) == per_trial for t in key["trials"])
     assert page.count("<video") == 3 * (per_trial + (kind == "mushra"))
-    assert read_key(tmp_path) == key
+    assert read_key(folder) == key
 
 
 def test_labels_and_order_do_not_give_systems_away(scene_track: Track, tmp_path: Path) -> None:
-    key = kit(scene_track, tmp_path / "a", "pairs", num_clips=8)
-    again = kit(scene_track, tmp_path / "b", "pairs", num_clips=8)
+    key, again = (
+        kit(scene_track, tmp_path / name, "pairs", num_clips=8, show_video=False) for name in "ab"
+    )
     labels = [label for t in key["trials"] for label in t["stimuli"]]
     assert len(set(labels)) == len(labels)
     assert not set(labels) & {label for t in again["trials"] for label in t["stimuli"]}
@@ -91,10 +107,8 @@ def prefer(key: dict[str, Any], wins: str) -> dict[str, Any]:
     }
 
 
-def test_preferences_are_shares_and_no_difference_is_half(
-    scene_track: Track, tmp_path: Path
-) -> None:
-    key = kit(scene_track, tmp_path, "pairs")
+def test_preferences_are_shares_and_no_difference_is_half(kits: Kits, tmp_path: Path) -> None:
+    _, key = kits["pairs"]
     first, second = sorted(SYSTEMS)
     files = [
         saved(tmp_path, key, "ann", prefer(key, first)),
@@ -119,9 +133,9 @@ def rate(key: dict[str, Any], scores: dict[str, float]) -> dict[str, Any]:
 
 
 def test_a_listener_who_misses_the_reference_is_left_out_and_named(
-    scene_track: Track, tmp_path: Path
+    kits: Kits, tmp_path: Path
 ) -> None:
-    key = kit(scene_track, tmp_path, "mushra")
+    _, key = kits["mushra"]
     good = {REFERENCE: 97, ANCHOR_LOW: 30, ANCHOR_WRONG: 5, SYSTEMS[0]: 80, SYSTEMS[1]: 40}
     deaf = {**good, REFERENCE: 50, SYSTEMS[0]: 0}
     files = [
@@ -137,9 +151,9 @@ def test_a_listener_who_misses_the_reference_is_left_out_and_named(
 
 
 def test_files_that_are_not_whole_answers_to_this_kit_are_refused(
-    scene_track: Track, tmp_path: Path
+    kits: Kits, tmp_path: Path
 ) -> None:
-    key = kit(scene_track, tmp_path, "pairs")
+    _, key = kits["pairs"]
     whole = prefer(key, SYSTEMS[0])
     one = next(iter(whole))
     wrong: list[tuple[dict[str, Any], str]] = [
@@ -163,6 +177,7 @@ def test_files_that_are_not_whole_answers_to_this_kit_are_refused(
         read_key(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_truth_of_another_panel() -> None:
     """Listeners and clips both vary; the truth is what all of both would say."""
     rng = np.random.default_rng(0)

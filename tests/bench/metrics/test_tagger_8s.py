@@ -85,6 +85,7 @@ def test_distances_rise_with_damage(judged: dict[str, list[TaggerFeatures]]) -> 
     assert values["same"]["IS"] >= 1
 
 
+@pytest.mark.slow
 def test_scores_say_what_they_are(judged: dict[str, list[TaggerFeatures]]) -> None:
     fd, kid, kl, inception = scores_of(judged["same"], judged["muffled"])
     assert {s.protocol for s in (fd, kid, kl, inception)} == {"yamnet-8s-v1"}

@@ -145,6 +145,7 @@ def test_a_tagger_of_another_rate_finds_the_same_classes(tonal_assets: SceneAsse
     assert far.is_copy == near.is_copy
 
 
+@pytest.mark.slow
 def test_scene_scores_take_taggers_of_any_rate(
     scene_track: Track, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,7 +107,7 @@ def test_a_shard_that_the_builder_did_not_live_to_record_is_kept(tmp_path: Path)
 @pytest.mark.parametrize(
     "engine",
     [
-        "processes",
+        pytest.param("processes", marks=pytest.mark.slow),
         pytest.param(
             "ray",
             marks=[

@@ -147,6 +147,7 @@ def test_cnn14_hears_level_in_decibels() -> None:
     torch.testing.assert_close(loud - quiet, torch.full_like(quiet, 20.0), atol=0.01, rtol=0)
 
 
+@pytest.mark.slow
 def test_a_published_cnn14_is_used_up_and_its_kernels_are_checked(tmp_path: Path) -> None:
     """The published size: its file has the two Fourier kernels and counters of training."""
     network = Cnn14()

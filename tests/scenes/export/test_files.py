@@ -223,6 +223,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_command_builds_and_inspects(assets: SceneAssets, tmp_path: Path) -> None:
     ready, out = store(assets, tmp_path / "store"), tmp_path / "scenes"
     options = ["--scenes", 1, "--split", "offscreen", "--duration", 1.5, "--licences", "CC0-1.0"]
@@ -249,6 +250,7 @@ def test_bad_requests_end_in_one_line(tmp_path: Path) -> None:
     assert run("build", "--scenes", 1, "--split", "moon", "--out", tmp_path).returncode == 2
 
 
+@pytest.mark.slow
 def test_fetch_says_which_package_is_missing(tmp_path: Path) -> None:
     done = run("fetch", "--corpus", tmp_path / "store", "--from", tmp_path)
     assert done.returncode == 2
