@@ -61,8 +61,9 @@ def test_every_option_of_generate_is_a_column() -> None:
     from omni2sound.cli.main import _command
 
     of_the_run = {
-        "videos", "output", "out_dir", "add", "model", "device", "dtype", "low_memory", "encoders",
-        "lora", "deterministic", "overwrite", "as_json", "no_recognise", "no_ambience",
+        "videos", "output", "out_dir", "add", "cue_file", "model", "device", "dtype",
+        "low_memory", "encoders", "lora", "deterministic", "overwrite", "as_json",
+        "no_recognise", "no_ambience",
     }  # fmt: skip
     options = {p.name for p in _command("generate").params} - of_the_run - {"help"}
     columns = {JOB_OPTIONS.get(name, name) for name in COLUMNS}

@@ -13,6 +13,7 @@ import typer
 
 from omni2sound.cli.generate.options import (
     BitsOption,
+    CueFileOption,
     CueOption,
     GuidanceOption,
     NegativePromptOption,
@@ -92,6 +93,7 @@ def edit(
     prompt: PromptOption = None,
     negative_prompt: NegativePromptOption = None,
     cues: CueOption = None,
+    cue_file: CueFileOption = None,
     seen: SeenOption = None,
     no_recognise: NoRecogniseOption = False,
     strength: StrengthOption = 1.0,
@@ -114,7 +116,7 @@ def edit(
 
     Outside of the ranges the given sound stays as it is, but for soft edges of at most 0.08 s.
     """
-    from omni2sound.cli.generate.run import Shown, edit_sound
+    from omni2sound.cli.generate.run import Shown, all_cues, edit_sound
     from omni2sound.generate.edit.asked import Edit
     from omni2sound.generate.edit.ranges import parse_range
     from omni2sound.generate.load import PipelineOptions
@@ -124,7 +126,8 @@ def edit(
 
     asked = Edit(
         ranges=tuple(map(parse_range, ranges or ())), video=video, prompt=prompt,
-        negative_prompt=negative_prompt, cues=tuple(map(parse_cue, cues or ())), seen=seen,
+        negative_prompt=negative_prompt, seen=seen,
+        cues=tuple(map(parse_cue, all_cues(cues, cue_file))),
         recognise=False if no_recognise else None, strength=strength,
         num_inference_steps=num_inference_steps, guidance_scale=guidance_scale,
         seed=draw_seed() if seed is None else seed, takes=takes,

@@ -67,6 +67,18 @@ def test_a_seam_lies_where_both_are_alike() -> None:
     assert np.abs(np.diff(mixed[0])).max() < 1.3 * np.abs(np.diff(old[0])).max()
 
 
+@pytest.mark.parametrize("louder", ["given", "new"])
+def test_a_sound_that_breaks_off_dies_away_evenly(louder: str) -> None:
+    loud, quiet = noise(0, 2.0, 1), noise(1, 2.0, 1) * np.float32(0.003)
+    old, new = (loud, quiet) if louder == "given" else (quiet, loud)
+    mixed = insert(old, new, start=6000, end=10_000, sample_rate_hz=RATE_HZ)
+    np.testing.assert_array_equal(mixed[:, : 6000 - 320], old[:, : 6000 - 320])
+    np.testing.assert_array_equal(mixed[:, 10_000 + 320 :], old[:, 10_000 + 320 :])
+    level_db = 10 * np.log10(np.square(mixed[0]).reshape(-1, 160).mean(axis=1))
+    assert np.abs(np.diff(level_db)).max() < 14  # of 50
+    np.testing.assert_array_equal(mixed[:, 8000:8100], new[:, 8000:8100])
+
+
 def test_the_level_is_that_of_the_context() -> None:
     context = noise(0)[0]
     assert level_gain(context, context / 1.5) == pytest.approx(1.5)

@@ -117,6 +117,15 @@ CueOption = Annotated[
         '"1:05-1:10: rain"; may be repeated. Default: none.',
     ),
 ]
+CueFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--cues",
+        metavar="FILE",
+        help="File of cues: subtitles (.srt), a table with the columns start, end and text "
+        "(.csv), or a list (.json). Default: none.",
+    ),
+]
 NoAmbienceOption = Annotated[
     bool,
     typer.Option(

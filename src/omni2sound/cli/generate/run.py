@@ -106,6 +106,19 @@ def parse_times(
     return start_s, end_s, None if duration is None else parse_time(duration, "duration_s")
 
 
+def all_cues(typed: Sequence[str] | None, path: Path | None) -> tuple[str, ...]:
+    """Return the cues that were typed, and those of a file.
+
+    Raises:
+        UserError: The file has no cues.
+    """
+    if path is None:
+        return tuple(typed or ())
+    from omni2sound.generate.words.cue_files import read_cues
+
+    return (*(typed or ()), *read_cues(path))
+
+
 def generate(
     typed: Sequence[Path], job: Job, pipeline: PipelineOptions, where: Where, shown: Shown
 ) -> None:

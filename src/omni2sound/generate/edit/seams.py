@@ -5,7 +5,8 @@ Out:  the given sound with the new part in it; outside of soft edges, sample for
 
 A seam lies where both sounds are most alike, within 20 ms of the range's end, and fades over 40 ms
 by the gains that keep the power for just that likeness: two equal sounds fade linearly, two strange
-ones with equal power.
+ones with equal power. Where one side is much louder, the louder one fades evenly in dB, for up to
+0.25 s and inside the range: a sound that breaks off is heard more than one that dies away.
 
 Shape suffixes: C channels, N samples.
 """
@@ -22,6 +23,14 @@ EDGE_S = 0.08
 _FADE_S = 0.04
 _SEARCH_S = 0.02
 _STEP_S = 0.0005
+_SIDE_S = 0.04
+"""What is compared on both sides of a range's end."""
+_FLOOR_DB = -70.0
+_EVEN_DB = 6.0
+"""Levels that differ by less need no longer fade."""
+_S_PER_DB, _MAX_FADE_S = 0.006, 0.25
+_TAPER = 0.2
+"""Share of a long fade in which the rest goes to 0."""
 _MAX_GAIN_DB = 6.0
 _SILENCE = 1e-3
 """Root mean square of a context that says nothing about the level."""
@@ -58,26 +67,60 @@ def insert(
     """
     num_samples = given_CN.shape[1]
     new_N, kept_N = np.zeros(num_samples, np.float32), np.ones(num_samples, np.float32)
-    room = (end - start) // 4
-    if start > 0:
-        first, start, likeness = _seam(given_CN, new_CN, start, sample_rate_hz, room)
-        new_N[first:start], kept_N[first:start] = _fade(start - first, likeness)
-    if end < num_samples:
-        end, last, likeness = _seam(given_CN, new_CN, end, sample_rate_hz, room)
-        kept_N[end:last], new_N[end:last] = _fade(last - end, likeness)
     new_N[start:end], kept_N[start:end] = 1, 0
+    room, side = (end - start) // 4, max(1, round(_SIDE_S * sample_rate_hz))
+    if start > 0:
+        first, last, likeness = _seam(given_CN, new_CN, start, sample_rate_hz, room)
+        step_db = _level_db(new_CN[:, start : start + side]) - _level_db(
+            given_CN[:, max(0, start - side) : start]
+        )
+        last = max(last, min(first + _length(step_db, sample_rate_hz), start + 2 * room))
+        new_N[first:last], kept_N[first:last] = _fade(last - first, likeness, step_db)
+    if end < num_samples:
+        first, last, likeness = _seam(given_CN, new_CN, end, sample_rate_hz, room)
+        step_db = _level_db(new_CN[:, max(0, end - side) : end]) - _level_db(
+            given_CN[:, end : end + side]
+        )
+        first = min(first, max(last - _length(step_db, sample_rate_hz), end - 2 * room))
+        new_N[end:last], kept_N[end:last] = 0, 1
+        rise_N, fall_N = _fade(last - first, likeness, step_db)
+        new_N[first:last], kept_N[first:last] = rise_N[::-1], fall_N[::-1]
     mixed_CN = given_CN * kept_N + new_CN * new_N
     untouched_N = new_N == 0
     mixed_CN[:, untouched_N] = given_CN[:, untouched_N]
     return np.asarray(mixed_CN, np.float32)
 
 
-def _fade(num_samples: int, likeness: float) -> tuple[Samples, Samples]:
-    """Rising and falling gains whose sum keeps the power of sounds that are so alike."""
+def _level_db(samples_CN: Samples) -> float:
+    power = float(np.mean(np.square(samples_CN, dtype=np.float64))) if samples_CN.size else 0.0
+    return max(_FLOOR_DB, 10 * np.log10(power + 1e-12))
+
+
+def _length(step_db: float, sample_rate_hz: int) -> int:
+    """Samples of a fade between two levels."""
+    seconds = np.clip(abs(step_db) * _S_PER_DB, _FADE_S, _MAX_FADE_S)
+    return round(float(seconds) * sample_rate_hz)
+
+
+def _fade(num_samples: int, likeness: float, step_db: float) -> tuple[Samples, Samples]:
+    """Gains of the new sound, rising, and of the given one, falling.
+
+    Args:
+        num_samples: Length.
+        likeness: Of both sounds, 0 to 1.
+        step_db: Level of the new sound over that of the given one.
+    """
     rise_N = (np.arange(num_samples) + 0.5) / num_samples
     fall_N = 1 - rise_N
-    power_N = np.sqrt(rise_N**2 + fall_N**2 + 2 * likeness * rise_N * fall_N)
-    return (rise_N / power_N).astype(np.float32), (fall_N / power_N).astype(np.float32)
+    if abs(step_db) < _EVEN_DB:
+        power_N = np.sqrt(rise_N**2 + fall_N**2 + 2 * likeness * rise_N * fall_N)
+        return (rise_N / power_N).astype(np.float32), (fall_N / power_N).astype(np.float32)
+    # The louder one moves evenly in dB, and ends at 0; the other one fills up the power.
+    time_N = fall_N if step_db > 0 else rise_N
+    loud_N = 10 ** (-abs(step_db) / 20 * time_N) * np.minimum(1, (1 - time_N) / _TAPER)
+    quiet_N = np.sqrt(1 - loud_N**2)
+    gains = (loud_N, quiet_N) if step_db > 0 else (quiet_N, loud_N)
+    return gains[0].astype(np.float32), gains[1].astype(np.float32)
 
 
 def _seam(

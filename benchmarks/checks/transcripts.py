@@ -1,0 +1,133 @@
+"""Transcripts of the command line: each row of commands in a terminal of 80 columns, and off it.
+
+Run:  python benchmarks/checks/transcripts.py [--out FILE]
+
+In a folder of its own, with a copy of the demo video under two names and a .mov of it with sound.
+What the terminal showed last on each line is printed, with what moved (a bar) left out; paths of
+the machine are not part of any command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import pty
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from omni2sound.cli.demo import demo_video
+from omni2sound.media import Audio, mux
+
+COLUMNS = 80
+ROWS = (
+    ("several videos into a folder", "generate clips --out-dir sounded --duration 2 --seed 1"),
+    ("the same again: nothing is left to do",
+     "generate clips --out-dir sounded --duration 2 --seed 1"),
+    ("a span, times as 1:30, the .mov stays one",
+     "-v generate film.mov --start 0:01 --end 2.5 --seed 1"),
+    ("takes, with pictures",
+     "generate clips/a.mp4 --duration 2 --takes 2 --seed 1 --preview -o x.mp4"),
+    ("more takes", "generate clips/a.mp4 --duration 2 --add --preview -o x.mp4 --json"),
+    ("the mix as WAV, for a destination",
+     "generate film.mov --end 2 --keep-audio --mix-db -6 --for podcast --seed 1 -o mix.wav"),
+    ("24 bits, one channel", "generate --prompt rain --duration 2 --bits 24 --channels 1 --seed 1"),
+    ("a table of jobs", "batch jobs.csv --out made"),
+    ("a range made anew", "edit omni2sound.wav --range 0.5-1 --prompt 'a dog barks' --seed 1"),
+    ("a sentence for a video", "generate 'a dog barks'"),
+    ("an address", "generate https://example.org/street.mp4"),
+    ("--takes with a batch", "batch jobs.csv --out made --takes 3"),
+    ("the command forgotten", "clips/a.mp4"),
+    ("an error as JSON", "generate none.mp4 --json"),
+    ("no permission, exit code 3", "generate --prompt rain -o /proc/x.wav"),
+)  # fmt: skip
+
+
+def in_terminal(command: list[str], folder: Path) -> tuple[int, str]:
+    leader, follower = pty.openpty()
+    environment = os.environ | {"COLUMNS": str(COLUMNS), "TERM": "xterm"}
+    process = subprocess.Popen(
+        command, stdin=follower, stdout=follower, stderr=follower, env=environment, cwd=folder
+    )
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            part = os.read(leader, 65536)
+        except OSError:
+            break
+        if not part:
+            break
+        shown += part
+    os.close(leader)
+    return process.wait(), shown.decode(errors="replace")
+
+
+def stages_of(shown: str) -> list[str]:
+    """Stages that the bar named, with the largest share of each."""
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    found: dict[str, str] = {}
+    for stage, share in re.findall(r"(?m)(?:^|\r)([a-z][a-z ()0-9]+?) +[━╸╺ ]+ *(\d+ %)?", plain):
+        if share or stage not in found:
+            found[stage] = share
+    return [f"{stage} {share}".strip() for stage, share in found.items()]
+
+
+def settled(shown: str) -> list[str]:
+    """The lines that stay on the screen."""
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    lines = [line.split("\r")[-1] for line in plain.replace("\r\n", "\n").split("\n")]
+    return [line.rstrip() for line in lines if line.strip() and not re.search(r"[━╸╺]", line)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, help="Markdown file. Default: stdout.")
+    args = parser.parse_args()
+    parts = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "clips").mkdir()
+        for video in ("a.mp4", "b.mp4"):
+            shutil.copy(demo_video(), folder / "clips" / video)
+        tone = np.sin(np.arange(8 * 48_000) * 0.03).astype(np.float32)[None] * 0.1
+        mux(demo_video(), Audio(samples_CN=tone, sample_rate_hz=48_000), folder / "film.mov")
+        (folder / "jobs.csv").write_text(
+            "id,prompt,takes,duration_s,seed\nbark,a dog barks,2,0:02,3\nbad,rain,many,,\n"
+        )
+        for title, line in ROWS:
+            command = [sys.executable, "-m", "omni2sound", *shlex.split(line)]
+            copy = folder / "off"
+            if copy.exists():
+                shutil.rmtree(copy)
+            shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("off"))
+            off = subprocess.run(command, cwd=copy, check=False, capture_output=True, text=True)
+            shutil.rmtree(copy)
+            code, shown = in_terminal(command, folder)
+            lines = settled(shown)
+            stages = "; ".join(stages_of(shown)) or "none"
+            parts.append(
+                f"## {title}\n\n    $ omni2sound {line}\n\nTerminal, exit code {code}, "
+                f"stages: {stages}\n\n"
+                + "".join(f"    {text}\n" for text in lines)
+                + f"\nOff it, exit code {off.returncode}; stdout, then stderr:\n\n"
+                + "".join(f"    {text}\n" for text in off.stdout.splitlines())
+                + "    --\n"
+                + "".join(f"    {text}\n" for text in off.stderr.splitlines())
+            )
+            print(f"{title}: {code}, {off.returncode}", file=sys.stderr, flush=True)
+    text = "# Transcripts of the command line\n\n" + "\n".join(parts)
+    if args.out is None:
+        print(text)
+    else:
+        args.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

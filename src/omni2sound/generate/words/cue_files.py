@@ -1,0 +1,97 @@
+"""Cues from files: subtitles, tables, JSON.
+
+In:   a .srt file, a .csv table with the columns start, end and text, or a .json list.
+Out:  cues in the notation of the command line, in the order of the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omni2sound.errors import UserError
+from omni2sound.generate.studio.times import parse_time
+from omni2sound.generate.words.cues import MAX_CUES, parse_cue
+from omni2sound.readers import read_json, read_text
+
+_SRT_TIME = r"(\d+:\d{2}:\d{2})[,.](\d{1,3})"
+_SRT_SPAN = re.compile(rf"\s*{_SRT_TIME}\s*-->\s*{_SRT_TIME}")
+_TAG = re.compile(r"<[^>]*>|\{\\[^}]*\}")
+"""Fonts and places of subtitles."""
+
+
+def read_cues(path: Path) -> list[str]:
+    """Read the cues of a file, each as "0.5-2: a dog barks".
+
+    Args:
+        path: Ends in .srt, .csv or .json. JSON is a list of such texts, or of objects with start,
+            end and text; times are seconds or texts as "1:30".
+
+    Raises:
+        UserError: The file can't be read, a cue in it is malformed, or there is none or too many.
+    """
+    readers = {".srt": _srt, ".csv": _csv, ".json": _json}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(f"{path.name}: expected one of {' '.join(readers)}", field="cue_file")
+    try:
+        lines = reader(path)
+    except OSError as error:
+        raise UserError(f"{path.name}: {error.strerror}", field="cue_file") from None
+    if not 0 < len(lines) <= MAX_CUES:
+        raise UserError(
+            f"{path.name}: expected 1 to {MAX_CUES} cues, got {len(lines)}", field="cue_file"
+        )
+    for line in lines:
+        parse_cue(line)
+    return lines
+
+
+def _srt(path: Path) -> list[str]:
+    lines: list[str] = []
+    for block in re.split(r"\n\s*\n", read_text(path, encoding="utf-8-sig").replace("\r", "")):
+        rows = block.strip().split("\n")
+        at = next((k for k, row in enumerate(rows) if _SRT_SPAN.match(row)), None)
+        if at is None:
+            if block.strip():
+                raise UserError(
+                    f"{path.name}: expected a span of times, got {rows[0][:60]!r}", field="cue_file"
+                )
+            continue
+        found = _SRT_SPAN.match(rows[at])
+        assert found is not None
+        text = " ".join(_TAG.sub("", " ".join(rows[at + 1 :])).split())
+        start, end = (f"{found[k]}.{found[k + 1].ljust(3, '0')}" for k in (1, 3))
+        lines.append(f"{start}-{end}: {text}")
+    return lines
+
+
+def _csv(path: Path) -> list[str]:
+    from omni2sound.data.tables import Problem, csv_lines
+
+    lines = []
+    for row in csv_lines(path):
+        if isinstance(row, Problem):
+            raise UserError(f"{path.name}:{row.line}: {row.reason}", field="cue_file")
+        lines.append(_line(row.cells, f"{path.name}:{row.number}"))
+    return lines
+
+
+def _json(path: Path) -> list[str]:
+    data = read_json(path)
+    if not isinstance(data, list):
+        raise UserError(f"{path.name}: expected a list of cues", field="cue_file")
+    return [
+        item if isinstance(item, str) else _line(item, f"{path.name}: cue {number}")
+        for number, item in enumerate(data, 1)
+    ]
+
+
+def _line(row: Any, where: str) -> str:
+    if not isinstance(row, Mapping) or set(row) != {"start", "end", "text"}:
+        raise UserError(f"{where}: expected start, end and text", field="cue_file")
+    start_s, end_s = (parse_time(str(row[name]), "cue_file") for name in ("start", "end"))
+    text = " ".join(str(row["text"]).split())
+    return f"{start_s:.3f}-{end_s:.3f}: {text}"
