@@ -1,6 +1,6 @@
 """A click and a flash at known times, through containers, codecs, rates and ways of writing.
 
-    python benchmarks/robustness/timing.py [--quick] [--worst N] [--containers mp4 mkv ...]
+    python benchmarks/robustness/timing.py [--containers mp4 mkv ...] [--rates 16000 ...]
 
 For every combination that FFmpeg's muxers take, a film is written with a click and a flash of
 white at 1.0 s. Where it is read (`read_audio`, `iter_pictures`) is compared with the timestamps
@@ -218,21 +218,20 @@ def measure(case: Case, folder: Path) -> Result | Unwritten | Refusal:
 def main() -> None:
     """Measure all combinations and print the worst."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one rate only")
     parser.add_argument("--worst", type=int, default=10, help="rows to print")
     parser.add_argument("--containers", nargs="+", default=[*CONTAINERS], choices=CONTAINERS)
+    parser.add_argument("--rates", nargs="+", type=int, default=RATES_HZ, choices=RATES_HZ)
     options = parser.parse_args()
     if shutil.which("ffmpeg") is None:
         print("ffmpeg is not installed: there is nothing to compare with")
         return
-    rates = RATES_HZ[-1:] if options.quick else RATES_HZ
     results: list[Result] = []
     refusals: list[Refusal] = []
     unwritten: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         for container in options.containers:
             for codec in SOUND_CODECS:
-                for rate in rates:
+                for rate in options.rates:
                     for way in WAYS:
                         result = measure(Case(container, codec, rate, way), Path(folder))
                         if isinstance(result, Result):

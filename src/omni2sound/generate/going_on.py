@@ -21,7 +21,6 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter1d
 from torch import Tensor
 
 from omni2sound.generate.words.cues import Score
@@ -133,6 +132,8 @@ def repeat_stretch(
 
 def longest_stretch(level_L: NDArray[np.floating]) -> tuple[int, int]:
     """First frame and end of the longest stretch that sounds, without its attack and decay."""
+    from scipy.ndimage import uniform_filter1d
+
     smooth_L = 10 * np.log10(uniform_filter1d(level_L, _SMOOTH_FRAMES, mode="nearest") + 1e-12)
     sounding_L = np.concatenate([[False], smooth_L > smooth_L.max() - _RANGE_DB, [False]])
     edges = np.flatnonzero(sounding_L[1:] != sounding_L[:-1]).reshape(-1, 2)

@@ -18,8 +18,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import uniform_filter1d
-from scipy.signal import oaconvolve
 
 from omni2sound.recognise.observe import SeenThing
 from omni2sound.recognise.things import load_things
@@ -73,6 +71,8 @@ def widened(mono_N: Sound, sample_rate_hz: int) -> Sound:
 
 def _places(duration_s: float, things: Sequence[SeenThing]) -> tuple[Sound, Sound]:
     """Pan and width, means over the things that sound then."""
+    from scipy.ndimage import uniform_filter1d
+
     scenes = load_things().places
     last = int(duration_s * _PLACES_PER_S) + 1
     sums = np.zeros((3, last + 1), np.float32)
@@ -100,6 +100,8 @@ def _between(value_P: Sound, at_N: NDArray[np.float64]) -> Sound:
 
 def _stirred(mono_N: Sound, rate_hz: int) -> Sound:
     """The sound with other phases and equal spectrum above the bass: 20 ms of fixed noise."""
+    from scipy.signal import oaconvolve  # slow to import
+
     length = round(_STIR_S * rate_hz)
     time_K = np.arange(length) / length
     noise_K = np.random.default_rng(0).normal(size=length) * np.exp(-3 * time_K)

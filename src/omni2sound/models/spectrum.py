@@ -65,7 +65,10 @@ class Spectrum(nn.Module):
         super().__init__()
         self.window_samples = window_samples
         self.hop_samples = hop_samples
-        self.register_buffer("window", torch.hann_window(window_samples), persistent=False)
+        # On the meta device, torch loads its compiler for this, which takes a second.
+        device = "cpu" if torch.empty(0).is_meta else None
+        window = torch.hann_window(window_samples, device=device)
+        self.register_buffer("window", window, persistent=False)
 
     @property
     def num_bins(self) -> int:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 _COARSE_PX = 96
 """Longer side of the map."""
@@ -56,6 +55,8 @@ class Motion:
 
     def boxes(self, count: int) -> list[tuple[float, float, float, float]]:
         """The largest moving parts as (left, top, right, bottom), with a margin."""
+        from scipy import ndimage
+
         height, width = self.changed_hw.shape
         joined = ndimage.binary_dilation(self.changed_hw, iterations=2)
         labels, _ = ndimage.label(joined)
