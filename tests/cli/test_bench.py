@@ -82,6 +82,7 @@ def test_json_holds_rows_checks_and_where_they_come_from(told: tuple[int, str]) 
     assert len(facts["model_sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_a_random_model_fails_and_the_table_says_so(folders: tuple[Path, Path]) -> None:
     code, stdout = run(folders)
     assert code == 1

@@ -102,7 +102,14 @@ def test_as_a_process_a_video_gets_its_sound(folder: Path, model: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "suffix", ["wav", "flac", "mp3", "opus", "ogg", "m4a", "mkv", "mov", "mp4"]
+    "suffix",
+    [
+        *("wav", "mkv", "mp4"),
+        *(
+            pytest.param(suffix, marks=pytest.mark.slow)
+            for suffix in ("flac", "mp3", "opus", "ogg", "m4a", "mov")
+        ),
+    ],
 )
 def test_the_suffix_chooses_the_format(folder: Path, model: Path, suffix: str) -> None:
     (report,) = reports(invoke(model, "clip.mp4", "--steps", 1, "-o", f"out.{suffix}", "--json"))

@@ -130,7 +130,9 @@ def test_a_program_stream_is_read_as_it_was_written(
 
 
 @pytest.mark.parametrize("jump_s", [60, -60, 11])
-@pytest.mark.parametrize("suffix", [".ts", ".m2ts", ".vob"])
+@pytest.mark.parametrize(
+    "suffix", [".ts", *(pytest.param(s, marks=pytest.mark.slow) for s in (".m2ts", ".vob"))]
+)
 def test_a_jump_is_closed_without_a_word(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, jump_s: int, suffix: str
 ) -> None:

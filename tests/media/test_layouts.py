@@ -167,7 +167,16 @@ def test_silent_channels_are_added_where_a_codec_needs_them() -> None:
 # --- files
 
 
-@pytest.mark.parametrize(("suffix", "layout"), list(itertools.product(HELD_BY, LAYOUTS)))
+COMMON = ("mono", "stereo", "quad", "5.1", "7.1(wide)")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "layout"),
+    [
+        pytest.param(suffix, layout, marks=() if layout in COMMON else pytest.mark.slow)
+        for suffix, layout in itertools.product(HELD_BY, LAYOUTS)
+    ],
+)
 def test_each_format_gives_every_channel_back_or_refuses(
     tmp_path: Path, suffix: str, layout: str
 ) -> None:

@@ -391,7 +391,7 @@ def test_a_joined_part_begins_where_the_pictures_before_it_end(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
-@pytest.mark.parametrize("with_sound", [False, True])
+@pytest.mark.parametrize("with_sound", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_slides_stand_as_long_as_they_stand(tmp_path: Path, suffix: str, with_sound: bool) -> None:
     path = write_video(
         tmp_path / f"slides{suffix}", ticks=[0, 150, 155, 330], time_base=Fraction(1),

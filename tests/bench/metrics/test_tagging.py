@@ -131,6 +131,7 @@ class Yam32(YamNet):
         return super().scores_and_embeddings(np.ascontiguousarray(waveform_N[::2]))
 
 
+@pytest.mark.slow
 def test_a_tagger_of_another_rate_finds_the_same_classes(tonal_assets: SceneAssets) -> None:
     plain, other = (
         CatalogueTagger(kind.load(), tonal_assets.catalogue) for kind in (YamNet, Yam32)

@@ -28,7 +28,7 @@ def test_the_interval_of_a_mean_is_the_textbook_one() -> None:
     assert estimate.num_clips == 400
 
 
-@pytest.mark.parametrize("draw", ["normal", "hit"])
+@pytest.mark.parametrize("draw", ["normal", pytest.param("hit", marks=pytest.mark.slow)])
 def test_intervals_hold_the_truth_in_93_to_97_percent(
     draw: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,6 +73,7 @@ def test_an_encoder_imitates_itself_without_loss(old: SyncEncoder) -> None:
     assert level.item() < 1e-9
 
 
+@pytest.mark.slow
 def test_features_of_hard_views_come_to_those_of_easy_ones(
     old: SyncEncoder, tmp_path: Path
 ) -> None:
