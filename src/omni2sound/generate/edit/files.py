@@ -61,6 +61,7 @@ def edit_file(
             dtype=pipeline.dtype_name,
             seed=made.seed,
             recognises=pipeline.model.defaults.recognise,
+            places=pipeline.model.defaults.stereo,
         )
         asked_all = json.dumps([digest, facts, [asdict(c) for c in asked.cues]])
         more = facts | {"request_sha256": hashlib.sha256(asked_all.encode()).hexdigest()}

@@ -13,6 +13,8 @@ Shape suffixes: C channels, N samples.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -93,7 +95,7 @@ def insert(
 
 def _level_db(samples_CN: Samples) -> float:
     power = float(np.mean(np.square(samples_CN, dtype=np.float64))) if samples_CN.size else 0.0
-    return max(_FLOOR_DB, 10 * np.log10(power + 1e-12))
+    return max(_FLOOR_DB, 10 * math.log10(power + 1e-12))
 
 
 def _length(step_db: float, sample_rate_hz: int) -> int:
