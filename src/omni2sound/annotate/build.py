@@ -33,6 +33,7 @@ from omni2sound.annotate.chat.scripted import ScriptedScorer
 from omni2sound.annotate.crews import CREW_ROLES, load_crew
 from omni2sound.annotate.executor import Executor
 from omni2sound.annotate.filters import HandOffRules, Thresholds, hallucination_phrases
+from omni2sound.annotate.local.published import PublishedScorer
 from omni2sound.annotate.local.roles import (
     LocalJunior,
     LocalScorer,
@@ -61,6 +62,7 @@ _log = logging.getLogger(__name__)
 
 Pictures = Literal["text", "none", "frames"]
 Wording = Literal["template", "smollm2"]
+ScorerName = Literal["joint", "imagebind+clap"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,13 +93,19 @@ class CrewSettings:
     phrases: Path | None = None
     """File of phrases that hand a clip to the senior; None takes the bundled list."""
     chat: ChatOptions = field(default_factory=ChatOptions)
+    scorer: ScorerName = "joint"
+    """imagebind+clap: the paper's, with weights of your own."""
+    weights: Path | None = None
+    """Folder of the published weights of `scorer`."""
+    device: str = "cpu"
+    """Device of the published networks."""
     joint: str = "joint-v1"
     """Joint heads of the local scorer: a model's name or folder."""
     thresholds: Path | None = None
     """File in the form of `thresholds.toml`; None takes the bundled one."""
 
     def __post_init__(self) -> None:
-        for name, kinds in (("pictures", Pictures), ("wording", Wording)):
+        for name, kinds in (("pictures", Pictures), ("wording", Wording), ("scorer", ScorerName)):
             value, known = getattr(self, name), get_args(kinds)
             if value not in known:
                 raise UserError(f"expected one of {', '.join(known)}, got {value!r}", field=name)
@@ -108,6 +116,12 @@ class CrewSettings:
                 )
         if self.prompts is not None:
             check_prompts(self.prompts)
+        if (self.scorer == "joint") != (self.weights is None):
+            raise UserError(
+                f"scorer {self.scorer!r}: expected "
+                + ("no folder" if self.scorer == "joint" else "the folder of its published files"),
+                field="weights",
+            )
         Frames(per_second=self.frames_per_second)  # checks
         if self.wording != "template" and "local" not in (self.junior, self.senior):
             raise UserError(
@@ -170,8 +184,10 @@ class CrewSettings:
         }
 
     @property
-    def scorer(self) -> Literal["scripted", "local"]:
-        """A scripted junior's file also has the scores."""
+    def scores_by(self) -> str:
+        """A scripted junior's file also has the scores, unless another scorer is named."""
+        if self.scorer != "joint":
+            return self.scorer
         return "scripted" if self.junior.startswith("scripted:") else "local"
 
 
@@ -215,7 +231,7 @@ async def annotate_manifest(
         junior=settings.junior,
         senior=settings.senior,
         vision=settings.vision,
-        scorer=settings.scorer,
+        scorer=settings.scores_by,
         pictures=settings.pictures,
         num_clips=len(clips),
         wording=settings.wording,
@@ -323,7 +339,16 @@ def _words() -> Vocabulary:
 
 
 def _scorer(settings: CrewSettings, executor: Executor) -> Scorer:
-    if settings.scorer == "scripted":
+    if settings.weights is not None:
+        PublishedScorer.check(settings.weights)
+        has_local = "local" in (settings.junior, settings.senior, settings.vision)
+        return PublishedScorer(
+            folder=settings.weights,
+            executor=executor,
+            joint=resolve_model(settings.joint) if has_local else None,
+            device=settings.device,
+        )
+    if settings.scores_by == "scripted":
         script = Path(settings.junior.removeprefix("scripted:"))
         return ScriptedScorer(read_object(script))
     joint = resolve_model(settings.joint)

@@ -119,8 +119,9 @@ class Comparison:
     title: str
     contest: Contest
     scorer: str
-    fits: tuple[float, float]
-    """Mean caption-audio score of our captions and of theirs."""
+    fits: tuple[float, float] | None
+    """Mean caption-audio score of our captions and of theirs; None for a scorer whose weights
+    are not at hand."""
     spend: Spend
     """Cost of all judges of this run so far."""
     costs: tuple[str, ...] = ()
@@ -130,8 +131,10 @@ class Comparison:
         lines = [
             self.title,
             str(self.contest),
-            f"caption-audio score ({self.scorer}): {self.fits[0]:.3f} against {self.fits[1]:.3f}",
         ]
+        if self.fits is not None:
+            ours, theirs = self.fits
+            lines.append(f"caption-audio score ({self.scorer}): {ours:.3f} against {theirs:.3f}")
         lines += self.costs
         if self.spend.at_most_usd:
             lines.append(
@@ -199,8 +202,11 @@ async def judge_run(
         found = await contest(caption_judge, pairs)
         spend = calls.spend()
     scorer = LocalScorer(joint=joint, executor=executor)
-    fits = []
+    fits: list[float] = []
+    is_joint = RunSettings.read(run).scorer != "imagebind+clap"  # embeddings of another space
     for texts in ([pair.first for pair in pairs], [pair.second for pair in pairs]):
+        if not is_joint:
+            break
         works = [_work(ours[n], sources[n], text) for n, text in zip(names, texts, strict=True)]
         fits.append(float(np.mean([fit.caption async for _, fit in scorer.score(works)])))
     kept = "kept here" if against == MANIFEST else "kept by both"
@@ -208,7 +214,7 @@ async def judge_run(
         title=f"{run.name} against {against}, judged by {judge}: {len(pairs)} clips, {kept}",
         contest=found,
         scorer=scorer.name,
-        fits=(fits[0], fits[1]),
+        fits=(fits[0], fits[1]) if fits else None,
         spend=spend,
         costs=tuple(
             line

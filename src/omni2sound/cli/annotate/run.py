@@ -85,6 +85,18 @@ FramesOption = Annotated[
     float | None,
     typer.Option(help="Frames that the viewer sees, up to 4 a second. Default: two of each shot."),
 ]
+ScorerOption = Annotated[
+    Literal["joint", "imagebind+clap"],
+    typer.Option(
+        help="Networks that route clips and score captions: joint is bundled and knows 43 classes; "
+        "imagebind+clap are the paper's, with weights of your own."
+    ),
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the scorer's published files. Default: none, for joint."),
+]
+DeviceOption = Annotated[str, typer.Option(help="Device of the scorer's published networks.")]
 PhrasesOption = Annotated[
     Path | None,
     typer.Option(
@@ -143,6 +155,9 @@ def run(
     concurrency: ConcurrencyOption = 16,
     timeout_s: TimeoutOption = 120.0,
     thresholds: ThresholdsOption = None,
+    scorer: ScorerOption = "joint",
+    weights: WeightsOption = None,
+    device: DeviceOption = "cpu",
     joint: JointOption = "joint-v1",
     engine: EngineOption = "local",
     workers: WorkersOption = None,
@@ -173,6 +188,9 @@ def run(
         cap=by_role(cap, "cap", count),
         extra=by_role(extra, "extra", json_object),
         chat=chat_options(key_variable, price_file, concurrency, timeout_s, structured, audio_part),
+        scorer=scorer,
+        weights=weights,
+        device=device,
         joint=joint,
         thresholds=thresholds,
     )
