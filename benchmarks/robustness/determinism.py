@@ -1,6 +1,6 @@
 """What changes the bytes of a seed: threads, precision, batch, take, process.
 
-    python -m benchmarks.robustness.determinism [--model embedded] [--threads 1 2 4]
+    python -m benchmarks.robustness.determinism [--threads 1 2 4] [--precision ...]
 
 Each number of threads and precision has a process of its own, which makes 1 s of sound for a
 prompt: twice, as the second of two takes, and as one of a batch of three (which `deterministic`
@@ -86,6 +86,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4])
+    kinds = ("float32", "bfloat16", DETERMINISTIC)
+    parser.add_argument("--precision", choices=kinds, nargs="+", default=kinds)
     parser.add_argument("--make", nargs=3, metavar=("THREADS", "DTYPE", "OUT"))
     args = parser.parse_args()
     if args.make:
@@ -93,7 +95,7 @@ def main() -> int:
         return 0
     print(f"{'precision':14} {'threads':>7} {'other process':>14} {'to 1 thread':>12} "
           + " ".join(f"{way:>16}" for way in (*WAYS, "time of one")))  # fmt: skip
-    for dtype in ("float32", "bfloat16", DETERMINISTIC):
+    for dtype in args.precision:
         first: dict[str, NDArray[np.float32]] = {}
         for threads in args.threads:
             found = [_process(args.model, threads, dtype) for _ in range(2)]

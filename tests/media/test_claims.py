@@ -202,6 +202,36 @@ def _write_nut(path: Path, num_s: int) -> None:
         target.mux(stream.encode(None))
 
 
+def test_a_sound_that_ends_in_zeros_is_looked_through_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "silence.wav"
+    data = big_claims.wav_tags(9)
+    path.write_bytes(data)
+    os.truncate(path, len(data) + 2**30)
+    begin = time.process_time()
+    claims.check_claims(path, path.name, demuxers="wav")
+    assert time.process_time() - begin < 1
+
+
+@pytest.mark.parametrize(
+    ("head", "part"),
+    [
+        (b"RIFF\0\0\0\0WAVE", b"abcd\0\0\0\0"),
+        (b"fLaC", b"\x01\0\0\0"),
+        (b"", b"OggS" + bytes(23)),
+    ],
+    ids=["RIFF", "FLAC", "Ogg"],
+)
+def test_small_parts_without_end_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes, part: bytes
+) -> None:
+    for limit in ("_MAX_BOXES", "_MAX_ELEMENTS"):
+        monkeypatch.setattr(claims, limit, 1000)
+    path = tmp_path / "parts"
+    path.write_bytes(head + 1010 * part)
+    with pytest.raises(MediaError, match="more than 1000 parts"):
+        claims.check_claims(path, path.name, demuxers="wav,flac,ogg")
+
+
 @pytest.mark.parametrize("kind", ["junk", "udta", "pict", "what"])
 @pytest.mark.parametrize("name", ["tables", "tracks", "fragment", "edits", "header"])
 def test_claims_behind_an_odd_first_box_are_refused(tmp_path: Path, name: str, kind: str) -> None:

@@ -439,18 +439,30 @@ def _id3_bytes(data: Data, at: int) -> tuple[int, int]:
     return max(0, end - at - binary), max(end, at + 10)
 
 
+def _counted(num_parts: int, most: int) -> int:
+    """Count one more part of a file; there is an end to that."""
+    if num_parts >= most:
+        raise TooMuch(f"more than {most} parts; convert it to mkv, mp4 or wav")
+    return num_parts + 1
+
+
 def _riff_chunks(data: Data, at: int) -> Iterator[tuple[bytes, int]]:
     """Yield kind and size of chunks; that of a list is the kind of list."""
+    num_chunks = 0
     while at + 12 <= len(data):
+        num_chunks = _counted(num_chunks, _MAX_BOXES)
         kind, size = struct.unpack("<4sI", data[at : at + 8])
+        if not size and kind == bytes(4):  # zeros behind the last one
+            return
         is_list = kind in (b"LIST", b"RIFF")
         yield data[at + 8 : at + 12] if is_list else kind, min(size, len(data) - at)
         at += 8 + size + size % 2
 
 
 def _flac_bytes(data: Data, at: int) -> int:
-    num_bytes = 0
+    num_bytes = num_blocks = 0
     while at + 4 <= len(data):
+        num_blocks = _counted(num_blocks, _MAX_BOXES)
         kind, size = data[at], int.from_bytes(data[at + 1 : at + 4], "big")
         if kind & 0x7F == 4:
             num_bytes += size
@@ -462,8 +474,9 @@ def _flac_bytes(data: Data, at: int) -> int:
 
 def _ogg_bytes(data: Data, at: int) -> int:
     """Count the bytes of header pages; they have no position in time."""
-    num_bytes = 0
+    num_bytes = num_pages = 0
     while at + 27 <= len(data) and data[at : at + 4] == b"OggS":
+        num_pages = _counted(num_pages, _MAX_ELEMENTS)
         num_segments = data[at + 26]
         size = sum(data[at + 27 : at + 27 + num_segments])
         if data[at + 6 : at + 14] in (bytes(8), b"\xff" * 8):
