@@ -171,6 +171,7 @@ def test_a_mov_stays_one_with_sound_for_an_editor(folder: Path, model: Path) -> 
     assert (info.audio.codec, info.audio.sample_rate_hz) == ("pcm_s24le", 48_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "bits", "codec"),
     [("x.wav", 16, "pcm_s16le"), ("x.wav", 24, "pcm_s24le"), ("x.wav", 32, "pcm_f32le"),
@@ -208,6 +209,7 @@ def test_a_line_says_that_the_own_sound_is_gone(folder: Path, model: Path) -> No
     assert "replaced" not in run(model, "generate", "clip.mp4").stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "lufs"), [("youtube", -14), ("podcast", -16), ("broadcast", -23)]
 )
