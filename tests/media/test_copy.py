@@ -301,7 +301,6 @@ def test_alpha_beside_the_packets(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         ("in.mov", "prores_ks", "yuva444p10le", ".mov"),
         ("in.mkv", "prores_ks", "yuv422p10le", ".mkv"),
         ("in.mov", "qtrle", "argb", ".mov"),
-        ("in.mov", "dnxhd", "yuv422p", ".mov"),
     ],
 )
 def test_the_default_container_holds_the_picture(
@@ -322,6 +321,19 @@ def test_the_default_container_holds_the_picture(
         assert shown is not None
         assert shown.replace("12le", "10le") == pix_fmt
         assert container.streams.video[0].codec_context.pix_fmt == shown
+
+
+def test_dnxhr_from_an_editor_stays_in_mov(tmp_path: Path) -> None:
+    film = write_video(
+        tmp_path / "in.mov", ticks=range(10), time_base=Fraction(1, 25), codec="dnxhd",
+        pix_fmt="yuv422p", options={"profile": "dnxhr_sq"}, size=(144, 256),
+        sound=tone(440), sound_codec="pcm_s24le",
+    )  # fmt: skip
+    assert default_suffix(film) == ".mov"
+    out, _ = copied(film, ".mov")
+    info = probe(out)
+    assert info.video is not None and info.video.codec == "dnxhd"
+    assert info.audio is not None and info.audio.codec == "pcm_s24le"
 
 
 @pytest.mark.parametrize("source", ["in.avi", "in.mov"])
