@@ -234,7 +234,7 @@ def test_kept_sound_keeps_its_channels(
 
 
 @pytest.mark.parametrize(
-    ("own", "target"), [("4.0", ".mkv"), ("6.1", ".mp4"), ("6.1", ".webm"), ("7.1(wide)", ".mov")]
+    ("own", "target"), [("4.0", ".mkv"), ("6.1", ".mp4"), ("6.1", ".webm"), ("7.1(wide)", ".mp4")]
 )
 def test_sound_that_no_container_can_keep_is_refused_before_any_work(
     tmp_path: Path, own: str, target: str
@@ -248,6 +248,15 @@ def test_sound_that_no_container_can_keep_is_refused_before_any_work(
         check_output_of(path, output, OutputOptions(keep_audio=True))
     check_output_of(path, output, OutputOptions())
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("own", ["3.1", "5.0(side)", "6.1(back)", "7.1(wide)", "octagonal"])
+def test_a_mov_keeps_any_layout(tmp_path: Path, own: str) -> None:
+    path = write_video(tmp_path / "in.mp4", ticks=range(0, 300, 30))
+    mux(path, tones(own), tmp_path / "out.mov")
+    found = read_audio(tmp_path / "out.mov")
+    assert found.layout == own
+    assert levels_of(found) == levels_of(tones(own))
 
 
 def test_only_tracks_that_are_heard_have_to_fit(tmp_path: Path) -> None:
