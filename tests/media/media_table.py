@@ -57,7 +57,7 @@ at which it was shown.
 
 {pictures}
 
-The new sound is AAC in mp4 and mov, Opus in mkv and webm.
+The new sound is AAC in mp4, PCM in mov, Opus in mkv and webm.
 
 ## Beside the pictures
 
