@@ -68,10 +68,6 @@ def prepare(folder: Path, trees: Sequence[Path]) -> None:
             for n in range(count)
         ]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    low = "[scripted]\nsource = 'all'\n"
-    names = ("route_audio_visual", "route_drop", "hand_off", "hand_off_music", "hand_off_event")
-    low += "".join(f"{name} = -1.0\n" for name in (*names, "drop", "drop_music", "drop_event"))
-    (folder / "all.toml").write_text(low)
 
 
 def commands(folder: Path, trees: Sequence[Path]) -> dict[str, Callable[[Path, str], float]]:
@@ -94,7 +90,7 @@ def commands(folder: Path, trees: Sequence[Path]) -> dict[str, Callable[[Path, s
     def annotate(tree: Path, out: str) -> float:
         crew = [part for role in ("junior", "senior", "vision")
                 for part in (f"--{role}", "scripted:script.json")]  # fmt: skip
-        options = ("--workers", 1, "--thresholds", "all.toml")
+        options = ("--workers", 1)
         return cpu_s(tree, folder, "annotate", "run", "heard.jsonl", out, *crew, *options)
 
     return {"start": start, "generate": generate, "features": features, "annotate": annotate}

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from omni2sound.data import tables
 from omni2sound.data.tables import Line, Problem, csv_lines, json_items, json_lines
 from omni2sound.errors import UserError
 
@@ -181,3 +182,16 @@ def test_the_list_is_the_one_under_the_key_of_the_file_itself(tmp_path: Path) ->
     for text in (f"{{{other}}}", '{"data": 1}', "{}", "", "3", '{"a": tru, "data": []}', '{"a"'):
         path.write_text(text)
         assert problems(list(json_items(path))) == [1]
+
+
+def test_a_line_of_more_cells_than_a_table_has_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_MAX_CELLS", 10)
+    path = tmp_path / "a.csv"
+    path.write_text("," * 11 + "\na,b\n1,2\n")
+    problem, line = csv_lines(path)
+    assert isinstance(problem, Problem)
+    assert "more than 10 cells" in problem.reason
+    assert isinstance(line, Line)
+    assert line.cells == {"a": "1", "b": "2"}

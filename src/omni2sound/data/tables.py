@@ -48,6 +48,7 @@ class Line:
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 _MOST_TIMES = 20
 """How often a file's characters are gone through in the search for ends of quoted cells."""
+_MAX_CELLS = 1_000_000
 _OPEN = "unexpected end of data"
 """What the strict CSV parser says of a cell whose quotes are still open."""
 
@@ -158,6 +159,8 @@ def _parse(text: str, strip: bool) -> tuple[list[str] | None, str]:
     """Parse one record; returns its cells, or None and the reason."""
     # An end of line is data inside quotes and ends the record outside.
     text = text.removesuffix("\n").removesuffix("\r")
+    if text.count(",") > _MAX_CELLS:
+        return None, f"more than {_MAX_CELLS} cells"
     try:
         records = list(csv.reader([text], strict=True, skipinitialspace=strip))
     except (csv.Error, ValueError) as error:
