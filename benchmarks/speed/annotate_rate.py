@@ -65,6 +65,7 @@ CAPTION = Caption(
 
 class Instant:
     identity = "instant"
+    lanes = None
 
     async def caption(self, works: Sequence[Work]) -> AsyncIterator[tuple[int, Caption]]:
         for place in range(len(works)):
