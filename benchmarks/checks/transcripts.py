@@ -45,7 +45,7 @@ ROWS = (
     ("--takes with a batch", "batch jobs.csv --out made --takes 3"),
     ("the command forgotten", "clips/a.mp4"),
     ("an error as JSON", "generate none.mp4 --json"),
-    ("no permission, exit code 3", "generate --prompt rain -o /proc/x.wav"),
+    ("no permission, exit code 3", "generate --prompt rain -o /sys/x.wav"),
 )  # fmt: skip
 
 

@@ -70,6 +70,14 @@ class _Formatter(logging.Formatter):
         return rename_fields(super().format(record), self.names)
 
 
+class _Handler(logging.StreamHandler[Any]):
+    """Writes to what stderr is at the time: a bar puts a stream of its own there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 class _Group(TyperGroup):
     """The root of the program; what passes it names options instead of fields."""
 
@@ -99,6 +107,7 @@ def _usage_as_json() -> Iterator[None]:
             error.hinted = True  # type: ignore[attr-defined]
             hint = _hint(error)
             if hint:
+                error.possibilities = None  # type: ignore[attr-defined]
                 error.message = f"{error.format_message().rstrip('.')}; {hint}"  # type: ignore[attr-defined]
             if "--json" in sys.argv:
                 said = error_report(error, error.format_message(), exit_code=EXIT_BAD_INPUT)
@@ -210,7 +219,7 @@ def common(
     if quiet and verbose:
         raise typer.BadParameter("expected one of -q and -v, got both")
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Handler()
     handler.setFormatter(
         _Formatter("%(levelname)s %(name)s: %(message)s" if verbose else "%(message)s")
     )
