@@ -417,3 +417,13 @@ def test_a_cue_may_have_minutes() -> None:
     cue = parse_cue("1:05-1:10.5: 5 dogs: bark")
     assert (cue.start_s, cue.end_s, cue.text) == (65.0, 70.5, "5 dogs: bark")
     assert parse_cue("0-2:15 dogs").end_s == 2.0
+
+
+@pytest.mark.slow
+def test_lines_stand_above_the_bar(folder: Path, model: Path) -> None:
+    code, shown = at_terminal("generate", "film.mov", "--steps", 2, "--model", model)
+    assert code == 0, shown
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    lines = [line.split("\r")[-1].rstrip() for line in plain.replace("\r\n", "\n").split("\n")]
+    said = "film.mov: its own sound was replaced; --keep-audio mixes it in"
+    assert said in lines, lines
