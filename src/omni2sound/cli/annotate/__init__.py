@@ -9,7 +9,7 @@ from __future__ import annotations
 from omni2sound.cli.annotate import report, run
 from omni2sound.cli.options import command_group
 
-app = command_group("Caption clips from sound and picture: check, run, watch, export.")
+app = command_group("Caption clips from sound and picture: check, run, export.")
 for command in (
     run.check,
     run.run,
