@@ -19,7 +19,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.data.corpora.fingerprint import SAMPLE_RATE_HZ, FingerprintIndex, fingerprint
+from omni2sound.data.corpora.finding.fingerprint import (
+    SAMPLE_RATE_HZ,
+    FingerprintIndex,
+    fingerprint,
+)
 from omni2sound.media import Audio, read_audio, write_audio
 
 Change = Callable[[NDArray[np.float32]], NDArray[np.float32]]

@@ -28,7 +28,7 @@ from omni2sound.data.batches.batch import Batch, build_batch
 from omni2sound.data.store.rows import FeatureStore
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.models.dit import DiT
-from omni2sound.train import loop
+from omni2sound.train import batches, loop
 from omni2sound.train.parallel import joined_world
 
 TOLERANCE = 1e-4
@@ -99,7 +99,7 @@ def train_as_rank(out: Path, steps: int, changes: list[str], stop: int | None) -
                     record.write(json.dumps(line) + "\n")
             return batch
 
-        loop.build_batch = recorded  # type: ignore[attr-defined]
+        batches.build_batch = recorded  # type: ignore[attr-defined]
         loop.train(
             DiT(recipe.dit),
             recipe,

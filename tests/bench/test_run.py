@@ -27,7 +27,8 @@ from omni2sound.bench.report.write import REPORTS, write_report
 from omni2sound.bench.run import Submission, run_model, score_folders
 from omni2sound.bench.scoring.options import ScoringOptions
 from omni2sound.bench.systems.baseline_files import Embedders
-from omni2sound.bench.systems.model import ModelRun, clip_seed, make_sounds
+from omni2sound.bench.systems.folder import check_settings
+from omni2sound.bench.systems.model import ModelRun, clip_seed, make_sounds, model_identity
 from omni2sound.bench.tracks.scenes import TrackPlan, build_scene_track
 from omni2sound.bench.tracks.track import Track, read_track
 from omni2sound.errors import UserError
@@ -295,3 +296,21 @@ def test_captions_cannot_break_out_of_the_page(whole: ScoredRun) -> None:
     evil = replace(example.clip, caption='</p><img src="http://evil/x.png">')
     page = report_page(whole, [replace(example, clip=evil)])
     assert '<img src="http' not in page
+
+
+def test_the_sampler_of_a_run_is_recorded_and_must_fit_the_model(tmp_path: Path) -> None:
+    assert "sampler" not in model_identity(RUN)
+    asked = replace(RUN, sampler="dpmpp-2m-sde", sigmas=(0.05, 50.0))
+    identity = model_identity(asked)
+    assert {k: identity["sampler"][k] for k in ("kind", "sigma_min", "sigma_max")} == {
+        "kind": "dpmpp-2m-sde",
+        "sigma_min": 0.05,
+        "sigma_max": 50.0,
+    }
+    check_settings(tmp_path / "settings.json", identity)
+    with pytest.raises(UserError, match="sounds of another run, sampler"):
+        check_settings(tmp_path / "settings.json", model_identity(RUN))
+    with pytest.raises(UserError, match="'euler' does not solve 'v' models"):
+        model_identity(replace(RUN, sampler="euler"))
+    with pytest.raises(UserError, match="expected one of dpmpp-2m"):
+        replace(RUN, sampler="ddim")

@@ -32,8 +32,8 @@ from omni2sound.train.cost import recipe_cost
 from omni2sound.train.session import (
     RunRequest,
     _habits,
-    _load_components,
     _start_from,
+    load_components,
     train_recipe,
 )
 from omni2sound.weights import load_card, resolve_model
@@ -144,7 +144,7 @@ def test_another_autoencoder_is_refused_on_resume(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"resume": True, "init_from": "embedded"}, "give one of them"),
+        ({"allow_change": ["seed"]}, "expected some of lr, data, accumulate, compile, got 'seed'"),
         ({"max_minutes": 0.0}, "max_minutes: expected a number above 0, got 0.0"),
         ({"set_": ["lr"]}, "set_: expected NAME=VALUE"),
     ],
@@ -258,7 +258,7 @@ def test_a_model_of_another_latent_space_is_not_a_start(
     def start(parent: str, parts: str) -> DiT:
         config = from_json(PipelineConfig, cards[parts].parts)
         model = DiT(config.dit)
-        _start_from(cards[parent], model, _load_components(cards[parts], tiny(), config))
+        _start_from(cards[parent], model, load_components(cards[parts], tiny(), config))
         return model
 
     for of, parts in (("mel", "plain"), ("plain", "mel"), ("plain", "louder")):

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -62,6 +66,30 @@ def test_times_are_logit_normal() -> None:
     logit = torch.log(t / (1 - t))
     assert float(logit.mean()) == pytest.approx(0.5, abs=0.02)
     assert float(logit.std()) == pytest.approx(0.7, abs=0.02)
+
+
+LAWS = [
+    (Objective(), lambda q: scipy.special.expit(scipy.stats.norm.ppf(q))),
+    (
+        Objective(time_mean=0.4, time_std=1.2),
+        lambda q: scipy.special.expit(scipy.stats.norm.ppf(q, loc=0.4, scale=1.2)),
+    ),
+    (Objective(time_law="uniform"), lambda q: q),
+]
+
+
+@pytest.mark.parametrize(("objective", "quantile"), LAWS)
+def test_times_follow_their_law(objective: Objective, quantile: Callable[..., np.ndarray]) -> None:
+    """As many times fall between two quantiles of the law as between two others."""
+    drawn = objective.draw_times(40_000, generator=torch.Generator().manual_seed(1)).double()
+    edges = quantile(np.linspace(0, 1, 51)[1:-1])
+    counts = np.bincount(np.searchsorted(edges, drawn.numpy()), minlength=50)
+    assert scipy.stats.chisquare(counts).pvalue > 1e-3
+    others = [law for law, _ in LAWS if law != objective]
+    for other in others:
+        drawn = other.draw_times(40_000, generator=torch.Generator().manual_seed(1)).double()
+        counts = np.bincount(np.searchsorted(edges, drawn.numpy()), minlength=50)
+        assert scipy.stats.chisquare(counts).pvalue < 1e-12
 
 
 def test_masked_frames_carry_no_loss() -> None:

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from omni2sound.config import from_json, override, to_json
+from omni2sound.convert.settings import read_settings
+from omni2sound.convert.written import write_settings
+from omni2sound.diffusion.objective import Objective
+from omni2sound.encoders.registry import SynchformerPart, TextPart, VisionPart
 from omni2sound.errors import ConfigError
+from omni2sound.models.oobleck import OobleckConfig
 from omni2sound.recipes import RECIPES, recipe_named
 from omni2sound.recipes.ablations import ABLATIONS
 from omni2sound.train.recipe import Recipe
+from omni2sound.train.session import defaults_of, model_config
+from omni2sound.weights import load_card, save_model
 
 EVERY = [*RECIPES, *(f"{base}+{name}" for base in RECIPES for name in ABLATIONS)]
 
@@ -76,3 +86,42 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
 def test_values_that_cannot_be_are_refused(path: str, value: object, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         override(recipe_named("tiny"), path, value)
+
+
+# Of the sibling release, and of third parties that run the released model (docs/decisions/0083).
+PUBLISHED = {
+    "timebase": {"sample_rate_hz": 16_000, "hop_samples": 640, "vision_fps": 8, "sync_fps": 25},
+    "dit": {"latent_dim": 64, "width": 1536, "depth": 24, "num_heads": 24},
+    "objective": {"kind": "v", "time_law": "uniform"},
+    "sampler": {"kind": "dpmpp-2m-sde", "sigma_min": 0.03, "sigma_max": 1000.0, "rho": 0.0},
+    "autoencoder": {
+        "channels": 128,
+        "multiples": [1, 2, 4, 8, 16],
+        "strides": [2, 2, 4, 4, 10],
+        "latent_dim": 64,
+    },
+    "text": {"encoder": "flan-t5-base"},
+    "vision": {"encoder": "dfn5b-clip-vit-h-14-384"},
+    "sync": {"kind": "synchformer", "feature_dim": 768},
+    "defaults": {"steps": 100, "guidance": 2.5, "duration_s": 10.0, "max_duration_s": 10.0},
+}
+
+
+def test_the_card_of_paper_has_the_published_settings_field_by_field(tmp_path: Path) -> None:
+    parts = {
+        "autoencoder": to_json(OobleckConfig()),
+        "text": to_json(TextPart(encoder="flan-t5-base")),
+        "vision": to_json(VisionPart(encoder="dfn5b-clip-vit-h-14-384")),
+        "sync": to_json(SynchformerPart()),
+    }
+    save_model(tmp_path / "parts", name="parts", parts=parts, tensors={}, defaults={}, training={})
+    recipe = recipe_named("paper")
+    config = model_config(load_card(tmp_path / "parts"), recipe)
+    card = {**to_json(config), "defaults": to_json(defaults_of(recipe, 10.0))}
+    for part, fields in PUBLISHED.items():
+        for field, value in fields.items():
+            assert card[part][field] == value, f"{part}.{field}"
+    # What a converted checkpoint gets is the same, but for what training alone decides.
+    converted = read_settings(write_settings(config))
+    assert converted.defaults == defaults_of(recipe, 10.0)
+    assert converted.config == replace(config, objective=Objective(kind="v"))

@@ -6,11 +6,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.robustness.click_corpus import click_recipe
+from omni2sound.data.batches.batch import build_batch, sampler_for
+from omni2sound.data.batches.hard_samples import Difficulty
+from omni2sound.data.store.rows import FeatureStore
 from omni2sound.errors import ConfigError
+from omni2sound.models.autoencoder import MelPcaAutoencoder
 from omni2sound.models.dit import DiT
 from omni2sound.recipes.paper import paper
+from omni2sound.timebase import TimeBase
 from omni2sound.train.cost import (
     UTILISATION,
     blank_conditions,
@@ -19,6 +26,8 @@ from omni2sound.train.cost import (
     recipe_cost,
     task_flops,
 )
+from omni2sound.train.parallel import World, prepare_model
+from omni2sound.train.step import batch_loss
 
 
 def test_the_paper_has_its_size_and_runs_forward_and_backward_on_meta() -> None:
@@ -83,3 +92,34 @@ def test_devices_are_known_by_their_drivers_names(name: str, tflops: float) -> N
     assert device is not None
     assert device.peak_flops == tflops * 1e12
     assert device_named("abacus") is None
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_executed_operations_are_those_of_a_real_step(
+    checkpointing: bool, store: FeatureStore, vae: MelPcaAutoencoder
+) -> None:
+    recipe = replace(click_recipe(), activation_checkpointing=checkpointing, text_tokens=16)
+    model = DiT(recipe.dit)
+    cpu = torch.device("cpu")
+    prepare_model(model, World(), cpu, activation_checkpointing=checkpointing)
+    counted = recipe_cost(recipe, clip_s=0.8, num_devices=1)
+    sampler = sampler_for(store, seed=0, batch_seconds=recipe.batch_seconds)
+    for task in recipe.tasks:
+        batch = build_batch(
+            store,
+            sampler.draw(0, {task: 1.0}),
+            seed=0,
+            step=0,
+            difficulty=Difficulty(),
+            text_tokens=recipe.text_tokens,
+        )
+        frames = TimeBase().num_latent_frames(0.8)
+        known = (torch.zeros(frames, recipe.dit.latent_dim),) * len(batch.clip_ids)
+        # The counter does not know the fused attention of CPUs.
+        with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+            loss_B, _ = batch_loss(model, replace(batch, latents=known), vae, recipe, cpu)
+            loss_B.mean().backward()  # type: ignore[no-untyped-call]
+        assert counter.get_total_flops() == pytest.approx(counted.executed_by_task[task], rel=0.05)
+    share = counted.executed_by_task["VT2A"] / counted.flops_by_task["VT2A"]
+    # A third more, less what lies outside of the blocks.
+    assert 1.1 < share < 4 / 3 if checkpointing else share == 1

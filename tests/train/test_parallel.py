@@ -9,9 +9,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.testing import CompileCounter
 
+from benchmarks.robustness.click_corpus import click_recipe
 from omni2sound.errors import ConfigError
-from omni2sound.train.parallel import World, joined_world, local, place_in_whole, whole
+from omni2sound.models.dit import DiT
+from omni2sound.train.cost import blank_conditions
+from omni2sound.train.parallel import (
+    World,
+    joined_world,
+    local,
+    place_in_whole,
+    prepare_model,
+    whole,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,3 +81,32 @@ def test_more_ranks_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
         joined_world(torch.device("cuda")),
     ):
         pass
+
+
+# Dynamo looks at the gradients of what it traces.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+def test_blocks_are_compiled_inside_of_their_checkpoints() -> None:
+    recipe = click_recipe()
+    gradients = {}
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model = DiT(recipe.dit)
+        for parameter in model.parameters():
+            torch.nn.init.normal_(parameter, std=0.05)
+        counter = CompileCounter()
+        torch.compiler.reset()
+        prepare_model(
+            model,
+            World(),
+            torch.device("cpu"),
+            activation_checkpointing=True,
+            compiled=compiled,
+            backend=counter,
+        )
+        conditions = blank_conditions(recipe.dit, "VT2A", 0.8, text_tokens=4, device="cpu")
+        x_BLC = torch.ones(1, 20, recipe.dit.latent_dim)
+        model(x_BLC, torch.full((1,), 0.5), conditions).square().mean().backward()
+        assert (counter.frame_count > 0) == compiled
+        gradients[compiled] = [p.grad for p in model.parameters() if p.grad is not None]
+    for plain, made in zip(gradients[False], gradients[True], strict=True):
+        torch.testing.assert_close(made, plain)

@@ -37,7 +37,7 @@ class OneClip:
     def __init__(self, clip: ClipFeatures) -> None:
         self.clip = clip
 
-    def __getitem__(self, index: int) -> ClipFeatures:
+    def row(self, index: int) -> ClipFeatures:
         return self.clip
 
 
@@ -127,8 +127,8 @@ def test_the_autoencoder_is_not_asked_for_what_is_known() -> None:
             asked.append(len(waveform_BN))
             return torch.zeros(len(waveform_BN), 5, 3)
 
-    waveform_BN = torch.zeros(3, 5 * 640)
-    latents = clean_latents((known, None, known), waveform_BN, Counting())  # type: ignore[arg-type]
+    waveform_BN, cpu = torch.zeros(3, 5 * 640), torch.device("cpu")
+    latents = clean_latents((known, None, known), waveform_BN, Counting(), cpu)  # type: ignore[arg-type]
     assert torch.equal(latents, torch.stack([known, torch.zeros(5, 3), known]))
-    clean_latents((known,) * 3, waveform_BN, Counting())  # type: ignore[arg-type]
+    clean_latents((known,) * 3, None, Counting(), cpu)  # type: ignore[arg-type]
     assert asked == [1]

@@ -162,6 +162,14 @@ def check(
             help="Folder for copies of the manifests without duplicates and leaks. Default: none."
         ),
     ] = None,
+    merged: Annotated[
+        bool,
+        typer.Option(
+            "--merge",
+            help="Give the captions of dropped duplicates to the clips that stay, those with a "
+            "video first; with --clean. Default: duplicates are dropped.",
+        ),
+    ] = False,
     engine: EngineOption = "local",
     num_workers: WorkersOption = None,
 ) -> None:
@@ -170,9 +178,11 @@ def check(
     Exit code 1 if there are leaks.
     """
     from omni2sound.data.corpora.manifest import read_manifest, write_manifest
-    from omni2sound.data.corpora.overlap import same_sound, same_source, without
+    from omni2sound.data.corpora.overlap import merge, same_sound, same_source, without
     from omni2sound.errors import UserError
 
+    if merged and clean is None:
+        raise UserError("writes manifests; give a folder for them (--clean)", field="merged")
     if len({p.name for p in manifests}) < len(manifests) and clean is not None:
         raise UserError("--clean keeps names, so the manifests need different ones")
     read = [read_manifest(path) for path in manifests]
@@ -189,11 +199,16 @@ def check(
     leaks = [o for o in found if o.kind == "leak"]
     if clean is not None:
         clean.mkdir(parents=True, exist_ok=True)
-        for number, manifest in enumerate(read):
+        left = (
+            merge(read, found)
+            if merged
+            else tuple(without(manifest, number, found) for number, manifest in enumerate(read))
+        )
+        for manifest, clips in zip(read, left, strict=True):
             target = clean / manifest.path.name
             if target.exists():
                 raise UserError(f"{target}: exists already; choose another folder")
-            write_manifest(target, without(manifest, number, found), media=manifest.media)
+            write_manifest(target, clips, media=manifest.media)
             print(target)
     num_clips = sum(len(m.clips) for m in read)
     summary = {"clips": num_clips, "leaks": len(leaks), "duplicates": len(found) - len(leaks)}
@@ -281,6 +296,46 @@ def finish_build(out: Path, built: BuildReport) -> None:
     print(out)
     if built.failed:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@app.command()
+def repack(
+    source: Annotated[
+        str,
+        typer.Argument(help="Features: a folder, a URL of object storage, or a folder of tars."),
+    ],
+    out: FeaturesOption,
+    tars: Annotated[
+        bool,
+        typer.Option(
+            "--tars", help="Write WebDataset tar files instead of a store. Default: a store."
+        ),
+    ] = False,
+    clips_per_shard: Annotated[
+        int, typer.Option("--shard-clips", min=1, help="Clips in a shard or tar file.")
+    ] = 1024,
+    num_workers: WorkersOption = None,
+) -> None:
+    """Copy features into shards of another size, or to tar files and back.
+
+    The copy has the same rows in the same order. An interrupted copy is resumed.
+    """
+    from omni2sound.data.store.repack import repack as copy_store
+    from omni2sound.data.store.repack import to_tars
+
+    with progress_bar("shards") as report:
+        if tars:
+            to_tars(source, out, clips_per_shard=clips_per_shard, on_shard=report)
+            print(out)
+            return
+        built = copy_store(
+            source,
+            out,
+            clips_per_shard=clips_per_shard,
+            workers=Workers(count=num_workers or default_workers()),
+            on_shard=report,
+        )
+    finish_build(out, built)
 
 
 @app.command()

@@ -9,6 +9,9 @@ Both paths are ``x_t = alpha(t) x0 + sigma(t) noise``:
     rectified  alpha = 1 - t,         sigma = t;             predicts noise - x0
 
 On the cosine path v is dx/dphi at the angle phi = pi t / 2, so both predict a velocity.
+Training draws the time of each sample from a law: `logit-normal` trains the middle most, and next
+to nothing at the ends; `uniform` trains what samplers of many steps visit equally.
+
 Sources: Salimans & Ho 2022, arXiv:2202.00512, appendix D; Liu et al. 2022,
 arXiv:2209.03003. Logit-normal times: Esser et al. 2024, arXiv:2403.03206, section 3.1.
 """
@@ -22,6 +25,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from omni2sound.config import added
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Objective:
@@ -30,9 +35,11 @@ class Objective:
     kind: Literal["v", "rectified"] = "v"
     """Path: cosine with v-prediction, or rectified flow."""
     time_mean: float = 0.0
-    """Mean of logit(t) when training draws noise times."""
+    """Mean of logit(t) when training draws noise times; of `logit-normal`, as is the next."""
     time_std: float = 1.0
     """Standard deviation of logit(t)."""
+    time_law: Literal["logit-normal", "uniform"] = added("logit-normal")
+    """Law of noise times in training."""
 
     def alpha_sigma(self, t_B: Tensor) -> tuple[Tensor, Tensor]:
         """Weights of data and noise, shaped (B, 1, 1)."""
@@ -68,7 +75,9 @@ class Objective:
         return (alpha * x_BLC - x0_BLC) / sigma
 
     def draw_times(self, count: int, *, generator: torch.Generator) -> Tensor:
-        """Draw logit-normal noise times (B,), on the generator's device."""
+        """Draw noise times (B,) of the law, on the generator's device."""
+        if self.time_law == "uniform":
+            return torch.rand(count, generator=generator, device=generator.device)
         normal = torch.randn(count, generator=generator, device=generator.device)
         return torch.sigmoid(normal * self.time_std + self.time_mean)
 

@@ -31,6 +31,7 @@ from omni2sound.diffusion.objective import Objective
 from omni2sound.errors import ConfigError
 from omni2sound.stages import advance, enter
 
+SAMPLERS = ("dpmpp-2m", "dpmpp-2m-sde", "euler")
 OnStep = Callable[[int, int], None]
 """Called with (steps done, steps in all)."""
 

@@ -4,13 +4,16 @@ Run:  torchrun --no-python --nproc_per_node 8 omni2sound train paper --data FEAT
 
 Sources: [paper] what is reported of arXiv:2601.02731; [name] the released checkpoint's name,
 vt2a-24-v55vt35-oa15-mq-td15 (docs/decisions/0006); [sibling] the configuration of CineDub,
-which builds on that model; "chosen" is ours. Cost: `omni2sound cost paper`.
+which builds on that model; [others] settings with which third parties run the released model;
+"chosen" is ours. Cost: `omni2sound cost paper`.
 """
 
 from __future__ import annotations
 
+from omni2sound.diffusion.objective import Objective
+from omni2sound.diffusion.samplers import SamplerConfig
 from omni2sound.models.dit import RELEASED
-from omni2sound.train.recipe import Recipe, Stage
+from omni2sound.train.recipe import Recipe, Sampling, Stage
 
 
 def paper() -> Recipe:
@@ -19,6 +22,17 @@ def paper() -> Recipe:
     return Recipe(
         name="paper",
         dit=RELEASED,  # 24 x 1536, 24 heads, Flan-T5 + CLIP + Synchformer: [sibling]
+        # v on the cosine path: the released code, according to [others]. Uniform times: chosen, the
+        # default of stable-audio-tools, on which [sibling] builds; 27 of the 100 levels below lie
+        # where a logit-normal law would train next to nothing.
+        objective=Objective(kind="v", time_law="uniform"),
+        sampling=Sampling(
+            # Solver and levels: [sibling]; sigma evenly spaced in its logarithm (rho 1 there).
+            sampler=SamplerConfig(kind="dpmpp-2m-sde", sigma_min=0.03, sigma_max=1000.0),
+            steps=100,  # [others]; [sibling] has 200, and 100 in its demo
+            guidance=2.5,  # [sibling], [others]
+            duration_s=10.0,  # [paper]: the clips' length
+        ),
         batch_seconds=2560.0,  # chosen: 256 clips of 10 s; the clips' length is [paper]
         text_tokens=128,  # [sibling]
         augment=False,  # chosen: none is reported; latents come from the features

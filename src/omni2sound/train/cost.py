@@ -11,7 +11,7 @@ fragmentation. Attention weights count as saved, which fused attention avoids.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -80,17 +80,21 @@ class Cost:
         parameters: Number of parameters of the transformer.
         clips_per_step: Clips of `clip_s` in a step, over all devices.
         flops_by_task: Operations forward and backward, over all devices.
+        executed_by_task: The same with the activations that are computed again.
         memory_bytes: Memory per device, by purpose.
+        spare_bytes: Memory per device that all activations would need beyond that.
     """
 
     parameters: int
     clips_per_step: int
     flops_by_task: Mapping[str, float]
+    executed_by_task: Mapping[str, float]
     memory_bytes: Mapping[str, int]
+    spare_bytes: int
 
     def stage_flops(self, stage: Stage) -> float:
-        """Expected operations of all steps of a stage."""
-        per_step = sum(w * self.flops_by_task[t] for t, w in stage.task_weights.items() if w)
+        """Expected operations of all steps of a stage, with what is computed again."""
+        per_step = sum(w * self.executed_by_task[t] for t, w in stage.task_weights.items() if w)
         return stage.steps * per_step
 
 
@@ -114,6 +118,8 @@ def recipe_cost(recipe: Recipe, *, clip_s: float, num_devices: int) -> Cost:
         model = DiT(recipe.dit)
     parameters = sum(p.numel() for p in model.parameters())
     saved = max(_saved_bytes(recipe, task, clip_s) for task in recipe.tasks)
+    kept = replace(recipe, activation_checkpointing=False)
+    everything = max(_saved_bytes(kept, task, clip_s) for task in recipe.tasks)
     shared = 4 * parameters // num_devices
     memory = {
         "weights": shared,
@@ -129,19 +135,31 @@ def recipe_cost(recipe: Recipe, *, clip_s: float, num_devices: int) -> Cost:
         parameters=parameters,
         clips_per_step=clips,
         flops_by_task={t: clips * task_flops(recipe, t, clip_s) for t in recipe.tasks},
+        executed_by_task={t: clips * executed_flops(recipe, t, clip_s) for t in recipe.tasks},
         memory_bytes=memory,
+        spare_bytes=(everything - saved) * (clips // parts),
     )
 
 
 def task_flops(recipe: Recipe, task: str, clip_s: float) -> float:
     """Operations of one clip, forward and backward."""
-    return _counted_flops(recipe.dit, recipe.text_tokens, task, clip_s)
+    return _counted_flops(recipe.dit, recipe.text_tokens, task, clip_s, False)
+
+
+def executed_flops(recipe: Recipe, task: str, clip_s: float) -> float:
+    """Operations of one clip, forward and backward, with what checkpointing computes again."""
+    again = recipe.activation_checkpointing
+    return _counted_flops(recipe.dit, recipe.text_tokens, task, clip_s, again)
 
 
 @lru_cache(maxsize=64)
-def _counted_flops(dit: DiTConfig, text_tokens: int | None, task: str, clip_s: float) -> float:
-    with torch.device("meta"):
+def _counted_flops(
+    dit: DiTConfig, text_tokens: int | None, task: str, clip_s: float, checkpointing: bool
+) -> float:
+    meta = torch.device("meta")
+    with meta:
         model = DiT(dit)
+    prepare_model(model, World(), meta, activation_checkpointing=checkpointing)
     with FlopCounterMode(display=False) as counter:
         _run(model, dit, text_tokens, task, clip_s)
     return float(counter.get_total_flops())
@@ -149,32 +167,41 @@ def _counted_flops(dit: DiTConfig, text_tokens: int | None, task: str, clip_s: f
 
 def _saved_bytes(recipe: Recipe, task: str, clip_s: float) -> int:
     """Bytes that autograd saves for one clip."""
-
-    def saved(checkpointing: bool) -> int:
-        with torch.device("meta"):
-            model = DiT(recipe.dit)
-        if recipe.precision == "bfloat16":
-            model.bfloat16()
-        meta = torch.device("meta")
-        prepare_model(model, World(), meta, activation_checkpointing=checkpointing)
-        weights = {p.untyped_storage()._cdata for p in model.parameters()}
-        sizes: dict[int, int] = {}
-
-        def keep(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage._cdata not in weights:
-                sizes[storage._cdata] = storage.nbytes()
-            return tensor
-
-        with saved_tensors_hooks(keep, lambda tensor: tensor):
-            _run(model, recipe.dit, recipe.text_tokens, task, clip_s)
-        return sum(sizes.values())
-
-    everything = saved(False)
+    half = recipe.precision == "bfloat16"
+    everything = _saved(recipe.dit, recipe.text_tokens, half, task, clip_s, False)
     if not recipe.activation_checkpointing:
         return everything
-    outside = saved(True)  # plus one block at a time, which is recomputed
+    # Plus one block at a time, which is recomputed.
+    outside = _saved(recipe.dit, recipe.text_tokens, half, task, clip_s, True)
     return outside + (everything - outside) // recipe.dit.depth
+
+
+@lru_cache(maxsize=64)
+def _saved(
+    dit: DiTConfig,
+    text_tokens: int | None,
+    half: bool,
+    task: str,
+    clip_s: float,
+    checkpointing: bool,
+) -> int:
+    with torch.device("meta"):
+        model = DiT(dit)
+    if half:
+        model.bfloat16()
+    prepare_model(model, World(), torch.device("meta"), activation_checkpointing=checkpointing)
+    weights = {p.untyped_storage()._cdata for p in model.parameters()}
+    sizes: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            sizes[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        _run(model, dit, text_tokens, task, clip_s)
+    return sum(sizes.values())
 
 
 def _run(

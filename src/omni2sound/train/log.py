@@ -1,7 +1,11 @@
-"""Log of a run: one JSON line per event, and TensorBoard if it is installed.
+"""Log of a run: one JSON line per event, TensorBoard if it is installed, and the run's speed.
 
-In:   a step and named numbers.
+In:   a step and named numbers; the batches of each step.
 Out:  `log.jsonl` in the run's folder, appended and flushed; `tensorboard/` beside it.
+
+Operations of the model FLOP utilisation (MFU) are those of the network alone, counted once per task
+and length on the meta device (`train.cost`). Recomputed activations do not count, so checkpointing
+lowers it.
 
 A resumed run repeats the steps since its last checkpoint, so their lines are removed first:
 each step appears in the log once.
@@ -12,23 +16,39 @@ from __future__ import annotations
 import importlib.util
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from omni2sound.data.batches.batch import Batch
 from omni2sound.files import split_lines, write_text, writing
 from omni2sound.readers import MAX_TABLE_BYTES, loads, read_text
+from omni2sound.train.cost import device_named, task_flops
 from omni2sound.train.parallel import World
-from omni2sound.train.recipe import TASKS
+from omni2sound.train.recipe import TASKS, Recipe
+
+OnLog = Callable[[int, Mapping[str, float | str]], None]
 
 
 class RunLog:
     """Append-only log of one run; only the first rank writes."""
 
-    def __init__(self, folder: Path, *, first_step: int = 0, world: World | None = None) -> None:
-        """Open the log of a run that continues after `first_step` steps."""
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        first_step: int = 0,
+        world: World | None = None,
+        on_log: OnLog | None = None,
+    ) -> None:
+        """Open the log of a run that continues after `first_step` steps.
+
+        `on_log` is called with (step, numbers) of each line, e.g. `wandb.log` by way of
+        ``lambda step, numbers: wandb.log(numbers, step=step)``.
+        """
+        self._on_log = on_log
         self._file: Any = None
         self._board: Any = None
         if not (world or World()).is_first:
@@ -50,11 +70,20 @@ class RunLog:
         with writing(self._path):
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
+        if self._on_log is not None:
+            self._on_log(step, numbers)
         if self._board is not None:
             with writing(self._path.with_name("tensorboard")):
                 for name, value in numbers.items():
                     if isinstance(value, int | float):
                         self._board.add_scalar(name, value, step)
+
+    def rewind(self, last_step: int) -> None:
+        """Remove the lines after a step, which are done anew."""
+        if self._file is not None:
+            self._file.close()
+            _cut(self._path, last_step)
+            self._file = self._path.open("a", encoding="utf-8")
 
     def close(self) -> None:
         """Flush and close; a later run may reopen the log."""
@@ -115,3 +144,48 @@ class LossBins:
         """Restore the sums of `to_json`; the first rank takes those of all ranks."""
         if world.is_first:
             self._sums = torch.tensor(data, dtype=torch.float64)
+
+
+class Meter:
+    """Counters between two log lines."""
+
+    def __init__(self, recipe: Recipe, device: torch.device, world: World) -> None:
+        self._recipe, self._world = recipe, world
+        self._flops: dict[tuple[str, float], float] = {}
+        known = None
+        if device.type == "cuda":
+            known = device_named(torch.cuda.get_device_name(device))
+        self._peak_flops = known.peak_flops if known is not None else None
+        self._reset()
+
+    def _reset(self) -> None:
+        self._started, self._steps, self._sound_s, self._done_flops = time.monotonic(), 0, 0.0, 0.0
+
+    def count(self, micro_batches: Sequence[Batch]) -> None:
+        """Count one step of this rank."""
+        self._steps += 1
+        for batch in micro_batches:
+            num_clips, duration_s = len(batch.clip_ids), batch.duration_s
+            key = (batch.task, duration_s)
+            if key not in self._flops:
+                self._flops[key] = task_flops(self._recipe, *key)
+            self._sound_s += num_clips * duration_s
+            self._done_flops += num_clips * self._flops[key]
+
+    def take(self) -> dict[str, float]:
+        """Return the speed since the last `take`; ranks have equal shares, so one is enough."""
+        elapsed_s = max(time.monotonic() - self._started, 1e-9)
+        numbers = {
+            "s_per_step": _short(elapsed_s / max(1, self._steps)),
+            "sound_s_per_s": _short(self._sound_s * self._world.size / elapsed_s),
+            "tflops_per_device": _short(self._done_flops / elapsed_s / 1e12),
+        }
+        if self._peak_flops is not None:
+            numbers["mfu"] = _short(self._done_flops / elapsed_s / self._peak_flops)
+        self._reset()
+        return numbers
+
+
+def _short(value: float) -> float:
+    """Round to four significant digits, the accuracy of the clock."""
+    return float(f"{value:.4g}")

@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +21,16 @@ import torch
 from torch import Tensor
 
 from omni2sound.config import to_json
-from omni2sound.data.batches.batch import Batch, build_batch, sampler_for
-from omni2sound.data.batches.hard_samples import Difficulty, PromptEncoder
+from omni2sound.data.batches.batch import Batch
+from omni2sound.data.batches.hard_samples import PromptEncoder
 from omni2sound.data.batches.on_device import DeviceFeatures
-from omni2sound.data.batches.sampler import TaskSampler
 from omni2sound.data.store.rows import FeatureStore
 from omni2sound.errors import ConfigError
 from omni2sound.models.autoencoder import AudioVAE
 from omni2sound.models.dit import DiT
+from omni2sound.train.batches import StepBatches
 from omni2sound.train.interrupt import Interrupt
-from omni2sound.train.log import LossBins, RunLog
-from omni2sound.train.meter import Meter
+from omni2sound.train.log import LossBins, Meter, OnLog, RunLog
 from omni2sound.train.optimizer import make_optimizer
 from omni2sound.train.parallel import World, prepare_model, whole
 from omni2sound.train.progress import Progress, learning_rate
@@ -47,6 +43,8 @@ from omni2sound.train.validation import ema_weights, validation_loss
 _log = logging.getLogger(__name__)
 
 INTERRUPTED = "interrupted"
+MAX_SPIKES = 5
+"""Times that a run goes back; more are no accident."""
 MAX_NON_FINITE = 20
 """Consecutive skipped steps after which a run stops: that many are no accident."""
 
@@ -61,6 +59,8 @@ class TrainOptions:
         max_minutes: Stop after this long.
         save_minutes: Time between checkpoints.
         save_steps: Steps between checkpoints, if that is sooner.
+        keep_every: Checkpoints of multiples of this many steps are made, and kept.
+        allow: Keys of `state.ALLOWED`: differences that a resumed run may have.
         resume: Continue the run in `out`.
         device: Device of this rank.
         log_every: Steps between lines of the log.
@@ -72,6 +72,8 @@ class TrainOptions:
     max_minutes: float | None = None
     save_minutes: float = 4.0
     save_steps: int | None = None
+    keep_every: int | None = None
+    allow: tuple[str, ...] = ()
     resume: bool = False
     device: str = "cpu"
     log_every: int = 20
@@ -90,6 +92,8 @@ class TrainResult:
             without validation features.
         skipped: Number of steps skipped because a gradient was not finite.
         parent_sha256: Digest of the model that the run started from, if any.
+        changes: Differences that were allowed when the run was resumed.
+        spikes: Steps at which the run went back.
     """
 
     steps: int
@@ -98,6 +102,22 @@ class TrainResult:
     stage_converged: dict[str, bool]
     skipped: int
     parent_sha256: str | None
+    changes: tuple[str, ...] = ()
+    spikes: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, progress: Progress, reason: str) -> TrainResult:
+        """Make the result of a run that is where `progress` says."""
+        return cls(
+            steps=progress.step,
+            finished=progress.step >= progress.num_steps,
+            reason=reason,
+            stage_converged=dict(progress.converged),
+            skipped=progress.skipped,
+            parent_sha256=progress.parent_sha256,
+            changes=tuple(progress.changes),
+            spikes=tuple(progress.spikes),
+        )
 
 
 def train(
@@ -113,6 +133,7 @@ def train(
     parent_sha256: str | None = None,
     vae_sha256: str | None = None,
     on_step: Callable[[int, int], None] | None = None,
+    on_log: OnLog | None = None,
 ) -> tuple[dict[str, Tensor], TrainResult]:
     """Run or resume a recipe.
 
@@ -128,6 +149,7 @@ def train(
         parent_sha256: Digest of the model that the initial weights come from, if any.
         vae_sha256: Digest of the autoencoder.
         on_step: Called with (steps done, steps in all).
+        on_log: Called on the first rank with (step, numbers) of each line of the log.
 
     Returns:
         The EMA weights on the CPU, and how the run ended.
@@ -138,17 +160,17 @@ def train(
     """
     world, device = world or World(), torch.device(options.device)
     _check_ranks(recipe, world)
-    samplers = _samplers(recipe, store, validation, prompts, world)
+    batches = StepBatches(recipe, store, validation, prompts, world)
     if world.is_first:
         options.out.mkdir(parents=True, exist_ok=True)
     world.wait()
     state = _initial_state(model, recipe, world, device)
     identity = _identity(recipe, store, validation, prompts, vae_sha256, device)
     bins = LossBins()
-    progress = _resume(recipe, options, state, identity, bins, world)
-    progress = progress or Progress(recipe=recipe, parent_sha256=parent_sha256)
+    progress = _resume(recipe, options, state, identity, bins, world, parent_sha256)
+    batches.on_device = _on_device(store, recipe, device)
     run = _Run(
-        on_device=_on_device(store, recipe, device),
+        batches=batches,
         validation_on_device=_on_device(validation, recipe, device),
         recipe=recipe,
         options=options,
@@ -158,12 +180,10 @@ def train(
         identity=identity,
         progress=progress,
         bins=bins,
-        samplers=samplers,
         store=store,
         validation=validation,
         vae=vae,
-        prompts=prompts,
-        log=RunLog(options.out, first_step=progress.step, world=world),
+        log=RunLog(options.out, first_step=progress.step, world=world, on_log=on_log),
         meter=Meter(recipe, device, world),
     )
     try:
@@ -171,14 +191,7 @@ def train(
     finally:
         run.log.close()
     weights = {k: whole(v).detach().cpu() for k, v in state.ema.items()}
-    return weights, TrainResult(
-        steps=progress.step,
-        finished=progress.step >= progress.num_steps,
-        reason=reason,
-        stage_converged=dict(progress.converged),
-        skipped=progress.skipped,
-        parent_sha256=progress.parent_sha256,
-    )
+    return weights, TrainResult.of(run.progress, reason)  # another progress after a step back
 
 
 def _check_ranks(recipe: Recipe, world: World) -> None:
@@ -238,72 +251,37 @@ def _resume(
     identity: dict[str, Any],
     bins: LossBins,
     world: World,
-) -> Progress | None:
-    """Restore the newest checkpoint of the run's folder; None if there is none.
+    parent_sha256: str | None,
+) -> Progress:
+    """Restore the newest checkpoint of the run's folder, or begin.
 
     Raises:
         ConfigError: If there is one and `resume` is off, or it is of another run.
     """
     newest = latest_state(options.out)
     if newest is None:
-        return None
+        return Progress(recipe=recipe, parent_sha256=parent_sha256)
     if not options.resume:
         raise ConfigError(
             f"{options.out} holds a run ({newest.name}); set `resume`, or give another `out`"
         )
-    saved = load_state(newest, state, identity=identity, world=world)
+    saved = load_state(newest, state, identity=identity, world=world, allow=options.allow)
     bins.restore(saved.pop("bins"), world)
     progress = Progress.from_json(recipe, saved)
+    if parent_sha256 not in (None, progress.parent_sha256):
+        raise ConfigError(
+            f"{options.out} holds a run from other weights than `init_from`; give the model "
+            "that it began with, or another `out`"
+        )
     _log.info("resumed %s at step %d", options.out, progress.step)
     return progress
-
-
-def _samplers(
-    recipe: Recipe,
-    store: FeatureStore,
-    validation: FeatureStore | None,
-    prompts: PromptEncoder | None,
-    world: World,
-) -> dict[str, TaskSampler]:
-    """Build the sampler of each stage, and check before the first step what each will need.
-
-    Raises:
-        ConfigError: If clips, scores, texts or an encoder are missing, or a batch can't be
-            shared by the ranks.
-    """
-    samplers = {}
-    for stage in recipe.stages:
-        sampler = samplers[stage.name] = sampler_for(
-            store,
-            seed=recipe.seed,
-            batch_seconds=recipe.batch_seconds,
-            t2a_best_share=stage.t2a_best_share,
-        )
-        sampler.check_parts(world.size * recipe.accumulate)
-        clip = store[sampler.draw(0, stage.task_weights).clips[0]]
-        roles = sorted({text.role for text in clip.texts})
-        if stage.caption_role not in roles:
-            raise ConfigError(
-                f"stage {stage.name} takes texts of role {stage.caption_role!r}, and the features "
-                f"have {roles}; make features with such texts, or set caption_role"
-            )
-        if stage.makes_prompts and prompts is None:
-            raise ConfigError(
-                f"stage {stage.name} changes prompts, which needs the text encoder that the "
-                "features were made with; or set offscreen_prob and token_drop_sample_prob to 0"
-            )
-    if validation is not None:
-        held_out = sampler_for(validation, seed=0, batch_seconds=recipe.batch_seconds)
-        held_out.check_parts(world.size)
-        held_out.draw(0, dict.fromkeys(recipe.tasks, 1.0))
-    return samplers
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
 class _Run:
     """State of a running loop."""
 
-    on_device: DeviceFeatures | None
+    batches: StepBatches
     validation_on_device: DeviceFeatures | None
     recipe: Recipe
     options: TrainOptions
@@ -313,11 +291,9 @@ class _Run:
     identity: dict[str, Any]
     progress: Progress
     bins: LossBins
-    samplers: dict[str, TaskSampler]
     store: FeatureStore
     validation: FeatureStore | None
     vae: AudioVAE
-    prompts: PromptEncoder | None
     log: RunLog
     meter: Meter
 
@@ -326,21 +302,23 @@ class _Run:
         options, progress = self.options, self.progress
         started = saved = time.monotonic()
         reason = "recipe finished"
-        with Interrupt() as interrupt, self._batches() as batches_at:
+        with Interrupt() as interrupt, self.batches.ahead(options.num_readers) as next_batches:
             while progress.step < progress.num_steps:
                 if options.max_steps is not None and progress.step >= options.max_steps:
                     reason = f"{options.max_steps} steps were asked for"
                     break
-                self._step(batches_at(progress.step))
+                self._step(next_batches(progress))
+                progress = self.progress  # another one after a step back
                 if on_step is not None:
                     on_step(progress.step, progress.num_steps)
-                now, every = time.monotonic(), options.save_steps
+                now = time.monotonic()
+                counts = [n for n in (options.save_steps, options.keep_every) if n is not None]
                 # Ranks decide together: otherwise some would wait for the others for ever.
                 asked, over, save = self.world.flags(
                     interrupt.asked,
                     options.max_minutes is not None and now - started > options.max_minutes * 60,
                     now - saved > options.save_minutes * 60
-                    or (every is not None and progress.step % every == 0),
+                    or any(progress.step % every == 0 for every in counts),
                 )
                 if asked or over:
                     reason = INTERRUPTED if asked else f"{options.max_minutes:g} minutes are over"
@@ -370,6 +348,9 @@ class _Run:
         self.meter.count(micro_batches)
         if outcome.finite:
             self.bins.add(micro_batches[0].task, outcome.times, outcome.losses)
+            if recipe.spike_factor and progress.is_spike(self._mean(outcome.losses)):
+                self._step_back()
+                return
         elif progress.skipped_in_a_row >= MAX_NON_FINITE:
             raise ConfigError(
                 f"{progress.skipped_in_a_row} steps in a row had a gradient that is not finite; "
@@ -427,7 +408,38 @@ class _Run:
                     more,
                 )
 
-    def _save(self) -> None:
+    def _mean(self, losses: Sequence[float]) -> float:
+        """Mean of a step's losses over all ranks."""
+        total = self.world.sum(torch.tensor([sum(losses), len(losses)], dtype=torch.float64))
+        return float(total[0] / total[1])
+
+    def _step_back(self) -> None:
+        """Go back to the newest checkpoint, and pass over the batches since.
+
+        Raises:
+            ConfigError: If there is none, or the run has gone back too often.
+        """
+        progress, at = self.progress, self.progress.step
+        newest = latest_state(self.options.out)
+        if newest is None or len(progress.spikes) >= MAX_SPIKES:
+            raise ConfigError(
+                f"the loss rose suddenly at step {at}, "
+                + ("before the first checkpoint" if newest is None else "once too often")
+                + "; lower the learning rate, or look for damaged features"
+            )
+        draws, spikes = progress.draws, [*progress.spikes, at]
+        saved = load_state(newest, self.state, identity=self.identity, world=self.world)
+        self.bins.restore(saved.pop("bins"), self.world)
+        restored = Progress.from_json(self.recipe, saved)
+        restored.draws, restored.spikes = draws + at - restored.step, spikes
+        self.progress = restored
+        self.log.rewind(restored.step)
+        self.log.write(restored.step, spike_at=at, draws=restored.draws)
+        # The steps since are done anew, so a kill must not find the run as it was.
+        self._save(again=True)
+        _log.warning("the loss rose at step %d; back to step %d", at, restored.step)
+
+    def _save(self, *, again: bool = False) -> None:
         save_state(
             self.options.out,
             self.state,
@@ -435,65 +447,6 @@ class _Run:
             identity=self.identity,
             progress={**self.progress.to_json(), "bins": self.bins.to_json(self.world)},
             world=self.world,
+            keep_every=self.options.keep_every,
+            again=again,
         )
-
-    def _micro_batches(self, step: int) -> list[Batch]:
-        """Build this rank's micro-batches of a step."""
-        stage, _ = self.progress.stage_at(step)
-        draw = self.samplers[stage.name].draw(step, stage.task_weights)
-        difficulty = Difficulty(
-            offscreen_prob=stage.offscreen_prob,
-            offscreen_snr_db=stage.offscreen_snr_db,
-            token_drop_sample_prob=stage.token_drop_sample_prob,
-            token_drop_prob=stage.token_drop_prob,
-            null_prob=self.recipe.null_prob,
-            augment=self.recipe.augment,
-            text_noise=self.recipe.text_noise,
-            text_drop=self.recipe.text_drop,
-            speed=self.recipe.speed,
-        )
-        if self.on_device is not None:
-            build: Callable[..., Batch] = self.on_device.batch
-            places: list[dict[str, int]] = [{}]
-        else:
-            build = partial(build_batch, self.store)
-            accumulate, num_parts = self.recipe.accumulate, self.world.size * self.recipe.accumulate
-            first = self.world.rank * accumulate
-            places = [{"part": first + i, "num_parts": num_parts} for i in range(accumulate)]
-        return [
-            build(
-                draw,
-                seed=self.recipe.seed,
-                step=step,
-                difficulty=difficulty,
-                prompts=self.prompts,
-                caption_role=stage.caption_role,
-                text_tokens=self.recipe.text_tokens,
-                **place,
-            )
-            for place in places
-        ]
-
-    @contextmanager
-    def _batches(self) -> Iterator[Callable[[int], list[Batch]]]:
-        """Yield a function from step to micro-batches; threads may build those of later steps."""
-        if self.options.num_readers == 0 or self.on_device is not None:
-            yield self._micro_batches
-            return
-        ahead: dict[int, Any] = {}
-        with ThreadPoolExecutor(self.options.num_readers) as pool:
-
-            def get(step: int) -> list[Batch]:
-                # A stage that is extended moves the steps after it: nothing is read across its end.
-                stage, _ = self.progress.stage_at(step)
-                for later in range(step, step + self.options.num_readers + 1):
-                    same = (
-                        later < self.progress.num_steps
-                        and self.progress.stage_at(later)[0] is stage
-                    )
-                    if same and later not in ahead:
-                        ahead[later] = pool.submit(self._micro_batches, later)
-                micro_batches: list[Batch] = ahead.pop(step).result()
-                return micro_batches
-
-            yield get

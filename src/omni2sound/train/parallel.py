@@ -13,10 +13,11 @@ Source of the sharding: torch.distributed.fsdp.fully_shard (torch >= 2.6).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -105,6 +106,7 @@ def prepare_model(
     *,
     activation_checkpointing: bool = False,
     compiled: bool = False,
+    backend: Callable[..., Any] | str = "inductor",
 ) -> None:
     """Move the model to the device, and shard, compile and checkpoint it in place.
 
@@ -114,16 +116,20 @@ def prepare_model(
         device: Device of this rank.
         activation_checkpointing: Keep only each block's input for the backward pass.
         compiled: Compile each block on its own, so that one set of kernels serves all.
+        backend: What compiles.
     """
     model.to(device)
     blocks = [block for block in model.blocks if isinstance(block, DiTBlock)]
     for block in blocks:
-        if activation_checkpointing:
-            # On the function, not as a wrapper module: names of tensors stay as they are.
-            forward = partial(checkpoint, block.forward, use_reentrant=False)
-            block.forward = forward  # type: ignore[method-assign]
+        # Functions, not wrapper modules: names of tensors stay as they are. What is checkpointed is
+        # the compiled function; around a checkpoint nothing would be compiled.
+        forward: Callable[..., Any] = block.forward
         if compiled:
-            block.compile()
+            forward = torch.compile(forward, backend=backend)
+        if activation_checkpointing:
+            forward = partial(checkpoint, forward, use_reentrant=False)
+        if compiled or activation_checkpointing:
+            block.forward = forward  # type: ignore[method-assign]
     if world.size == 1:
         return
     from torch.distributed.device_mesh import init_device_mesh

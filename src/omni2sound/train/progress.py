@@ -10,6 +10,7 @@ is killed between two validations must reach the same verdicts.
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,6 +20,10 @@ from omni2sound.train.recipe import Recipe, Stage
 
 CONVERGED_TAIL = 0.1
 """Share of a stage's steps, at its end, over which convergence is measured."""
+SPIKE_STEPS = 8
+"""Steps whose mean loss is compared with the losses before (chosen)."""
+SPIKE_MEMORY = 128
+"""Steps with which it is compared (chosen)."""
 CONVERGED_GAIN = 0.01
 """Relative improvement of the validation loss over the tail below which a stage converged."""
 
@@ -45,6 +50,11 @@ class Progress:
         added_steps: Steps added to stages that had not converged, by name.
         losses: Validation losses by stage: (steps done in the stage, mean over tasks).
         converged: Verdict on each finished stage, by name.
+        changes: Differences to the run as it began that were allowed on resume.
+        draws: Number of batches that were passed over after a spike: step k trains on the draw of
+            k + `draws`.
+        spikes: Steps at which the loss rose and the run went back.
+        recent: Mean losses of the last steps, for the detection of spikes.
     """
 
     recipe: Recipe
@@ -55,6 +65,10 @@ class Progress:
     added_steps: dict[str, int] = field(default_factory=dict)
     losses: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     converged: dict[str, bool] = field(default_factory=dict)
+    changes: list[str] = field(default_factory=list)
+    draws: int = 0
+    spikes: list[int] = field(default_factory=list)
+    recent: list[float] = field(default_factory=list)
 
     def steps_of(self, stage: Stage) -> int:
         """Number of steps of a stage, extensions included."""
@@ -85,6 +99,21 @@ class Progress:
         self.step += 1
         self.skipped += not finite
         self.skipped_in_a_row = 0 if finite else self.skipped_in_a_row + 1
+
+    def is_spike(self, loss: float) -> bool:
+        """Add a step's mean loss; whether the last ones are far above those before.
+
+        A mean over `SPIKE_STEPS` steps is compared with the median of up to `SPIKE_MEMORY` before
+        them, so that a single hard batch is no spike. Nothing is one before half of them are known.
+        """
+        factor = self.recipe.spike_factor
+        if not factor:
+            return False
+        self.recent = [*self.recent, loss][-(SPIKE_MEMORY + SPIKE_STEPS) :]
+        last, before = self.recent[-SPIKE_STEPS:], self.recent[:-SPIKE_STEPS]
+        if len(before) < SPIKE_MEMORY // 2:
+            return False
+        return not sum(last) / len(last) <= factor * statistics.median(before)
 
     def validation_is_due(self) -> bool:
         """Whether to validate now: at intervals, where a stage's tail begins, and at its end."""

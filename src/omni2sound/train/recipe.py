@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from omni2sound.config import added, runtime_only
+from omni2sound.data.batches.batch import Source
 from omni2sound.diffusion.objective import Objective
+from omni2sound.diffusion.samplers import SamplerConfig
 from omni2sound.errors import ConfigError
 from omni2sound.models.conditioning import ConditionerConfig
 from omni2sound.models.dit import DiTConfig
@@ -69,6 +71,8 @@ class Stage:
     """Overrides the recipe's in training. With a low weight a model learns first what things
     sound like, but then generates sound too readily: the odds of a sound are off by about the
     weight. The validation loss keeps the recipe's weight, to be comparable over stages."""
+    data: tuple[Source, ...] = added(())
+    """Stores that the stage draws from, with weights and filters. Default: all features alike."""
     extend_steps: int = 0
     """Steps that may be added at `final_lr`, a tenth of `steps` at a time, until the stage has
     converged (`train.progress`). 0: the verdict is logged, and the next stage starts."""
@@ -113,6 +117,27 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How the trained model is sampled unless a request says otherwise; part of its card."""
+
+    sampler: SamplerConfig
+    """Solver and noise levels; its `bound` is the recipe's `latent_bound`."""
+    steps: int
+    """Sampling steps."""
+    guidance: float
+    """Guidance scale."""
+    duration_s: float
+    """Length of the sound of a prompt alone, at most that of the training clips."""
+
+    def __post_init__(self) -> None:
+        _check(
+            1 <= self.steps <= 1000 and 0 <= self.guidance <= 100 and self.duration_s > 0,
+            "sampling needs steps in 1 to 1000, guidance in 0 to 100 and duration_s > 0, got "
+            f"{self.steps}, {self.guidance} and {self.duration_s}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
     """A run: model, stages and hyperparameters."""
 
@@ -136,6 +161,9 @@ class Recipe:
     of the words, and paraphrases are not understood."""
     text_drop: float = added(0.0)
     """Token dropout after the text encoder: probability of each token; one is always kept."""
+    sampling: Sampling | None = added(None)  # noqa: RUF009 - `Sampling` is frozen
+    """How the trained model is sampled. None: the solver of the objective's kind and the defaults
+    of the bundled model."""
     latent_bound: float = added(0.0)
     """`SamplerConfig.bound` of the trained model: how far from 0 predicted latents may lie."""
     resident: bool = added(False)
@@ -145,6 +173,10 @@ class Recipe:
     speed: float = added(0.0)
     """Speed perturbation of text-to-audio clips: factors up to 1 + `speed`, faster or slower.
     With on-device features only."""
+    spike_factor: float = added(0.0)
+    """Spike detection: where the mean loss of a few steps exceeds this many times the median of
+    those before, the run goes back to its last checkpoint and passes over the batches since. 0: no
+    detection."""
     accumulate: int = 1
     """Micro-batches per step; more need less memory."""
     objective: Objective = field(default_factory=Objective)
@@ -204,6 +236,10 @@ class Recipe:
             self.speed == 0 or (self.speed > 0 and self.resident),
             f"speed must be 0 or more and needs resident=true, got speed={self.speed} and "
             f"resident={self.resident}; set speed to 0 before resident to false",
+        )
+        _check(
+            self.spike_factor == 0 or self.spike_factor > 1,
+            f"spike_factor must be 0, or more than 1, got {self.spike_factor}",
         )
         _check(
             self.augment or not self.resident,

@@ -68,6 +68,7 @@ def write_samples(
             text_tokens=recipe.text_tokens,
         )
         real_BN = batch.waveform_BN
+        assert real_BN is not None  # read, since latents are made of it here
         shape = vae.encode(real_BN.to(device)).shape
         generator = torch.Generator().manual_seed(recipe.seed)
         noise_BLC = torch.randn(shape, generator=generator).to(device)
@@ -80,6 +81,9 @@ def write_samples(
                 picture = np.concatenate([_spectrogram(real_N), _spectrogram(made_N)])
                 with writing(folder):
                     _write_wav(folder / f"{task}-{i}.wav", made_N.numpy())
+                    _write_wav(folder / f"{task}-{i}.real.wav", real_N.numpy())
+                    prompt = f"{batch.clip_ids[i]}: {batch.texts[i] or '(no prompt)'}\n"
+                    (folder / f"{task}-{i}.txt").write_text(prompt, encoding="utf-8")
                     Image.fromarray(picture).save(folder / f"{task}-{i}.png")
     model.train(was_training)
 

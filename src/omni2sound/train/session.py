@@ -28,7 +28,7 @@ from omni2sound.data.store.rows import FeatureStore
 from omni2sound.diffusion.samplers import SamplerConfig
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.errors import ConfigError, UserError
-from omni2sound.files import as_path
+from omni2sound.files import as_path, write_json
 from omni2sound.generate.model import Defaults, Model, PipelineConfig
 from omni2sound.models.autoencoder import AudioVAE, MelPcaAutoencoder
 from omni2sound.models.band import BandExtension
@@ -36,14 +36,16 @@ from omni2sound.models.dit import DiT
 from omni2sound.models.lora import LoraConfig, adapter_of, add_lora, save_adapter
 from omni2sound.models.registry import build_autoencoder
 from omni2sound.models.transfer import transfer_weights
+from omni2sound.readers import read_object
 from omni2sound.runtime import resolve_device
 from omni2sound.scenes.material.licences import merge_attribution
 from omni2sound.staging import alone_in
 from omni2sound.timebase import TimeBase
+from omni2sound.train.log import OnLog
 from omni2sound.train.loop import INTERRUPTED, TrainOptions, TrainResult, train
 from omni2sound.train.parallel import World, joined_world
 from omni2sound.train.recipe import Recipe
-from omni2sound.train.state import latest_state
+from omni2sound.train.state import ALLOWED, latest_state
 from omni2sound.weights import (
     ModelCard,
     check_component,
@@ -54,6 +56,8 @@ from omni2sound.weights import (
 )
 
 _log = logging.getLogger(__name__)
+RUN_FILE = "run.json"
+"""Where a run's components and features are; in its folder."""
 _SHARED_COMPONENTS = ("autoencoder", "sync", "text", "vision", "band")
 
 
@@ -63,7 +67,7 @@ class RunRequest:
 
     Attributes:
         recipe: The run; its `dit.latent_dim` is replaced by that of the autoencoder.
-        data: Folders of features, all made with the encoders of `parts`.
+        data: Folders or URLs of features, all made with the encoders of `parts`.
         out: Folder of the run.
         validation: Folder of features to measure convergence on; None: no stage is extended.
         parts: Model (name, folder or pinned Hub id) whose autoencoder and encoders are used.
@@ -75,13 +79,16 @@ class RunRequest:
         max_minutes: Stop after this long.
         resume: Continue the run in `out`.
         device: "auto", "cpu", "cuda" or "mps".
+        save_every: Steps between checkpoints; None: four minutes.
+        keep_every: Checkpoints of multiples of this many steps stay; None: the two newest.
+        allow_change: What a resumed run may change, keys of `train.state.ALLOWED`.
 
     Raises:
         UserError: If a value has the wrong type or is out of range, or two exclude each other.
     """
 
     recipe: Recipe
-    data: Sequence[Path]
+    data: Sequence[Path | str]
     out: Path
     validation: Path | None = None
     parts: str | Path = "embedded"
@@ -92,6 +99,9 @@ class RunRequest:
     max_minutes: float | None = None
     resume: bool = False
     device: str = "auto"
+    save_every: int | None = None
+    keep_every: int | None = None
+    allow_change: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, kind, expected in (
@@ -104,20 +114,25 @@ class RunRequest:
                 raise UserError(f"expected {expected}, got {repr(value)[:80]}", field=name)
         if not self.data:
             raise UserError("is empty; give at least one folder of features", field="data")
-        object.__setattr__(self, "data", tuple(as_path(folder, "data") for folder in self.data))
+        data = tuple(
+            folder if isinstance(folder, str) and "://" in folder else as_path(folder, "data")
+            for folder in self.data
+        )
+        object.__setattr__(self, "data", data)
         for name in ("out", "validation", "parts", "encoders", "init_from"):
             if (value := getattr(self, name)) is not None or name in ("out", "parts"):
                 path = as_path(value, name)
                 if name not in ("parts", "init_from"):  # those may be names
                     object.__setattr__(self, name, path)
-        for name, whole in (("lora", True), ("max_steps", True), ("max_minutes", False)):
+        counts = ("lora", "max_steps", "save_every", "keep_every")
+        for name, whole in (*((name, True) for name in counts), ("max_minutes", False)):
             if (value := getattr(self, name)) is not None:
                 least = 1 if whole else math.ulp(0.0)
                 value = checked_number(value, name, whole=whole, least=least)
                 object.__setattr__(self, name, value)
-        if self.resume and self.init_from:
+        if unknown := sorted(set(self.allow_change) - set(ALLOWED)):
             raise UserError(
-                "continues a run, `init_from` starts one; give one of them", field="resume"
+                f"expected some of {', '.join(ALLOWED)}, got {unknown[0]!r}", field="allow_change"
             )
         if self.lora and not (self.init_from or self.resume):
             raise UserError(
@@ -139,7 +154,7 @@ class TrainedRun:
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
-class _Components:
+class Components:
     """Components of the model beside the trained transformer."""
 
     card: ModelCard
@@ -152,13 +167,17 @@ class _Components:
 
 
 def train_recipe(
-    request: RunRequest, *, on_step: Callable[[int, int], None] | None = None
+    request: RunRequest,
+    *,
+    on_step: Callable[[int, int], None] | None = None,
+    on_log: OnLog | None = None,
 ) -> TrainedRun:
     """Run or resume a recipe, and save the model.
 
     Args:
         request: Recipe, features and limits.
         on_step: Called with (steps done, steps in all).
+        on_log: Called on the first rank with (step, numbers) of each line of the log.
 
     Returns:
         The folder of the model or adapter, and how the run ended.
@@ -177,10 +196,10 @@ def train_recipe(
     if request.validation is not None:
         held_out = FeatureStore([request.validation], autoencoder_sha256=vae_sha256)
     # Before hours of training: components that do not fit together are refused here.
-    config = _model_config(card, recipe)
+    config = model_config(card, recipe)
     descriptions = [*store.description, *(held_out.description if held_out else [])]
     _check_features(descriptions, config, part_sha256(card, "sync"))
-    parts = _load_components(card, recipe, config)
+    parts = load_components(card, recipe, config)
     torch.manual_seed(recipe.seed)  # for the initial weights; nothing else draws from it
     model = DiT(recipe.dit)
     if request.init_from is not None:
@@ -191,6 +210,8 @@ def train_recipe(
         parts.recipe = recipe = replace(recipe, optimizer="adamw")
         add_lora(model, LoraConfig(rank=request.lora), seed=recipe.seed)
     with joined_world(resolve_device(request.device)) as (world, device), _alone(request, world):
+        if world.is_first:
+            _write_origin(request)
         if held_out is None:
             _log.warning(
                 "no validation features: convergence is not measured, and no stage is extended"
@@ -201,14 +222,7 @@ def train_recipe(
             store,
             held_out,
             parts.autoencoder.to(device),
-            TrainOptions(
-                out=request.out,
-                max_steps=request.max_steps,
-                max_minutes=request.max_minutes,
-                resume=request.resume,
-                device=str(device),
-                num_readers=4 if device.type == "cuda" else 0,
-            ),
+            _options(request, device),
             prompts=(
                 config.text.spec.load(device, published=request.encoders)
                 if any(stage.makes_prompts for stage in recipe.stages)
@@ -218,6 +232,7 @@ def train_recipe(
             parent_sha256=None if parts.parent is None else parts.parent.sha256,
             vae_sha256=vae_sha256,
             on_step=on_step,
+            on_log=on_log,
         )
     _log.info("stopped at step %d: %s", result.steps, result.reason)
     written = None
@@ -227,10 +242,44 @@ def train_recipe(
         save_adapter(written, adapter_of(weights, lora, model_sha256=result.parent_sha256 or ""))
     elif world.is_first:
         written = request.out / "model"
-        _compose(parts, weights, result, store, held_out).save(written)
+        compose(parts, weights, result, store, held_out).save(written)
     if result.reason == INTERRUPTED:
         raise KeyboardInterrupt
     return TrainedRun(written=written, result=result)
+
+
+def _options(request: RunRequest, device: torch.device) -> TrainOptions:
+    return TrainOptions(
+        out=request.out,
+        max_steps=request.max_steps,
+        max_minutes=request.max_minutes,
+        save_steps=request.save_every,
+        keep_every=request.keep_every,
+        allow=request.allow_change,
+        resume=request.resume,
+        device=str(device),
+        num_readers=4 if device.type == "cuda" else 0,
+    )
+
+
+def _write_origin(request: RunRequest) -> None:
+    """Write what `train.export` needs beside a checkpoint; what a run began with stays."""
+    path = request.out / RUN_FILE
+    began = read_object(path) if request.resume and path.is_file() else {}
+
+    def where(value: Path | str) -> str:
+        path = Path(value)
+        return str(path.resolve()) if path.exists() else str(value)
+
+    given = None if request.init_from is None else where(request.init_from)
+    origin = {
+        "parts": where(request.parts),
+        "data": [where(folder) for folder in request.data],
+        "validation": None if request.validation is None else where(request.validation),
+        "init_from": given or began.get("init_from"),
+        "lora": request.lora,
+    }
+    write_json(path, origin)
 
 
 @contextmanager
@@ -273,14 +322,18 @@ def _with_latents_of(card: ModelCard, recipe: Recipe) -> Recipe:
     return replace(recipe, dit=replace(recipe.dit, latent_dim=latent_dim))
 
 
-def _model_config(card: ModelCard, recipe: Recipe) -> PipelineConfig:
+def model_config(card: ModelCard, recipe: Recipe) -> PipelineConfig:
     """Settings of the model to be made.
 
     Raises:
         ConfigError: If the recipe does not fit the components.
     """
-    solver: Literal["dpmpp-2m", "euler"] = "dpmpp-2m" if recipe.objective.kind == "v" else "euler"
-    sampler = SamplerConfig(kind=solver, bound=recipe.latent_bound)
+    if recipe.sampling is not None:
+        sampler = replace(recipe.sampling.sampler, bound=recipe.latent_bound)
+    else:
+        solver: Literal["dpmpp-2m", "euler"]
+        solver = "dpmpp-2m" if recipe.objective.kind == "v" else "euler"
+        sampler = SamplerConfig(kind=solver, bound=recipe.latent_bound)
     own = {
         "timebase": TimeBase(),
         "dit": recipe.dit,
@@ -297,7 +350,8 @@ def _model_config(card: ModelCard, recipe: Recipe) -> PipelineConfig:
     )
 
 
-def _load_components(card: ModelCard, recipe: Recipe, config: PipelineConfig) -> _Components:
+def load_components(card: ModelCard, recipe: Recipe, config: PipelineConfig) -> Components:
+    """Load the components beside the transformer."""
     autoencoder = build_autoencoder(config.autoencoder)
     load_part(card, "autoencoder", autoencoder)
     sync = None
@@ -308,12 +362,12 @@ def _load_components(card: ModelCard, recipe: Recipe, config: PipelineConfig) ->
     if config.band is not None:
         band = BandExtension(config.band)
         load_part(card, "band", band)
-    return _Components(
+    return Components(
         card=card, recipe=recipe, config=config, autoencoder=autoencoder, sync=sync, band=band
     )
 
 
-def _start_from(parent: ModelCard, model: DiT, run: _Components) -> None:
+def _start_from(parent: ModelCard, model: DiT, run: Components) -> None:
     """Give the transformer the weights of another model, mapped if the latents differ.
 
     Raises:
@@ -378,8 +432,21 @@ def _habits(
     }
 
 
-def _compose(
-    parts: _Components,
+def defaults_of(recipe: Recipe, longest_s: float) -> Defaults:
+    """Settings of the model's requests, for training clips of up to `longest_s`."""
+    asked = recipe.sampling
+    if asked is None:
+        return Defaults(max_duration_s=longest_s, duration_s=min(8.0, longest_s))
+    return Defaults(
+        steps=asked.steps,
+        guidance=asked.guidance,
+        duration_s=min(asked.duration_s, longest_s),
+        max_duration_s=longest_s,
+    )
+
+
+def compose(
+    parts: Components,
     weights: dict[str, Tensor],
     result: TrainResult,
     store: FeatureStore,
@@ -397,10 +464,12 @@ def _compose(
         "stage_converged": result.stage_converged,
         "skipped": result.skipped,
         "parent_sha256": result.parent_sha256,
+        **({"changes": list(result.changes)} if result.changes else {}),
+        **({"spikes": list(result.spikes)} if result.spikes else {}),
     }
     dit = DiT(recipe.dit)
     dit.load_state_dict(weights)
-    longest_s = max(store.durations_s)
+    longest_s = float(store.durations_s.max())
     habits = _habits(parts.card.defaults, store.description)
     parents = [] if parts.parent is None else [parts.parent.attribution]
     return Model(
@@ -410,7 +479,7 @@ def _compose(
         sync=parts.sync,
         band=parts.band,
         name=recipe.name,
-        defaults=Defaults(max_duration_s=longest_s, duration_s=min(8.0, longest_s), **habits),
+        defaults=replace(defaults_of(recipe, longest_s), **habits),
         training={**parts.card.training, "dit": training},
         attribution=merge_attribution([parts.card.attribution, *parents, *store.attribution]),
     )

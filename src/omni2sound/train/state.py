@@ -17,7 +17,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,13 @@ _log = logging.getLogger(__name__)
 KEEP_LAST = 2
 """Checkpoints kept in a run's folder."""
 FORMAT = 2
+ALLOWED: Mapping[str, tuple[str, ...]] = {
+    "lr": ("lr", "final_lr", "warmup_steps"),
+    "data": ("data", "data_sha256", "validation_sha256"),
+    "accumulate": ("accumulate",),
+    "compile": ("compile",),
+}
+"""Changes that a resumed run may be allowed, and the names that differ then."""
 _DIGEST = "sha256"
 """Key of a file's digest: of its tensors, their places and the step; in `state.json` of the rest of
 it. Without the latter the checkpoint is of an earlier release, and the former of tensors alone."""
@@ -76,6 +83,8 @@ def save_state(
     identity: Mapping[str, Any],
     progress: Mapping[str, Any] | None = None,
     world: World | None = None,
+    keep_every: int | None = None,
+    again: bool = False,
 ) -> Path:
     """Write the state after `step` steps, and delete all but the newest `KEEP_LAST`.
 
@@ -89,12 +98,20 @@ def save_state(
         identity: JSON data that a resumed run must share.
         progress: JSON data that `load_state` returns.
         world: Ranks of this run; None is a single one.
+        keep_every: Keep the checkpoints of multiples of this many steps, too.
+        again: Replace an existing checkpoint of this step.
     """
     world = world or World()
     target, staging = runs / f"step-{step:08d}", runs / f".step-{step:08d}.part"
+    if again:
+        world.wait()
+        if world.is_first and target.exists():
+            hidden = target.with_name(f".{target.name}.old")
+            target.rename(hidden)
+        world.wait()
     if world.any(target.exists()):
         if world.is_first:
-            _tidy(runs)  # a kill may have come right after the last rename
+            _tidy(runs, keep_every)  # a kill may have come right after the last rename
         return target
     description: dict[str, Any] = {
         "format": FORMAT,
@@ -106,6 +123,9 @@ def save_state(
     description[_DIGEST] = _description_sha256(description)
     with writing(target):
         _write(staging, target, state, description, world)
+    if world.is_first:
+        _tidy(runs, keep_every)
+    world.wait()
     return target
 
 
@@ -116,7 +136,7 @@ def _write(
     description: Mapping[str, Any],
     world: World,
 ) -> None:
-    """Write a checkpoint under a temporary name, put it in place, and delete older ones."""
+    """Write a checkpoint under a temporary name, and put it in place."""
     runs = target.parent
     if world.is_first:
         shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed here
@@ -132,13 +152,13 @@ def _write(
         flush_to_disk(staging)
         _rename(staging, target)
         flush_to_disk(runs)
-        _tidy(runs)
-    world.wait()
 
 
-def _tidy(runs: Path) -> None:
+def _tidy(runs: Path, keep_every: int | None) -> None:
     """Delete older checkpoints, and what killed runs left."""
-    for old in _checkpoints(runs)[:-KEEP_LAST]:
+    for old in checkpoints(runs)[:-KEEP_LAST]:
+        if keep_every is not None and int(old.name.removeprefix("step-")) % keep_every == 0:
+            continue
         # Hidden first: a folder that is half deleted must not look like a checkpoint.
         hidden = old.with_name(f".{old.name}.old")
         old.rename(hidden)
@@ -175,13 +195,14 @@ def _write_pieces(path: Path, state: TrainState, step: int, world: World) -> Non
     flush_to_disk(path)
 
 
-def _checkpoints(runs: Path) -> list[Path]:
+def checkpoints(runs: Path) -> list[Path]:
+    """List the complete checkpoints of a run, oldest first."""
     return sorted(p for p in runs.glob("step-*") if (p / "state.json").is_file())
 
 
 def latest_state(runs: Path) -> Path | None:
     """Return the newest checkpoint of a run, if there is one."""
-    found = _checkpoints(runs)
+    found = checkpoints(runs)
     return found[-1] if found else None
 
 
@@ -208,17 +229,32 @@ def _short(value: object) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
+def is_allowed(change: str, keys: Collection[str]) -> bool:
+    """Whether a difference, as `differences` yields it, is of one of these keys of `ALLOWED`."""
+    path = change.partition(":")[0].split(".")
+    return any(name in path for key in keys for name in ALLOWED[key])
+
+
 def load_state(
     folder: Path,
     state: TrainState,
     *,
     identity: Mapping[str, Any],
     world: World | None = None,
+    allow: Collection[str] = (),
 ) -> dict[str, Any]:
     """Restore a checkpoint in place, bit for bit.
 
+    Args:
+        folder: The checkpoint.
+        state: Tensors to restore.
+        identity: What the run shares with the one that it continues.
+        world: Ranks of this run; None is a single one.
+        allow: Keys of `ALLOWED` whose differences are accepted.
+
     Returns:
-        The `progress` that was saved, and "step", the number of steps done.
+        The `progress` that was saved, and "step", the number of steps done; "changes" has the
+        accepted differences, after those of earlier resumes.
 
     Raises:
         ConfigError: If the checkpoint is of another run, or its tensors do not fit.
@@ -234,12 +270,14 @@ def load_state(
     has_digest = _DIGEST in description
     if has_digest and description.pop(_DIGEST) != _description_sha256(description):
         raise _damaged(folder)
-    changed = list(differences(description.get("identity"), json.loads(json.dumps(identity))))
+    found = list(differences(description.get("identity"), json.loads(json.dumps(identity))))
+    accepted = [change for change in found if is_allowed(change, allow)]
+    changed = [change for change in found if change not in accepted]
     if changed:
         shown = "; ".join(changed[:5]) + (f"; and {len(changed) - 5} more" if changed[5:] else "")
         raise ConfigError(
             f"can't resume {folder.parent}: {shown}. Use the same recipe and data, "
-            "or another `out` with `init_from`"
+            f"another `out` with `init_from`, or allow the change ({', '.join(ALLOWED)})"
         )
     with interpreting(folder / "state.json", "a checkpoint's description"):
         size, step = int(description["world_size"]), int(description["step"])
@@ -261,7 +299,41 @@ def load_state(
         with interpreting(folder, "a checkpoint"):
             pieces = _Pieces(opened)
         _restore(folder, state, pieces)
+    if accepted:
+        changes = [*progress.get("changes", []), *(f"step {step}: {c}" for c in accepted)]
+        progress = {**progress, "changes": changes}
     return {"step": step, **progress}
+
+
+def read_average(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read a checkpoint's description and its EMA weights, without a model to restore.
+
+    Raises:
+        ConfigError: If it is not a checkpoint of this format.
+        IntegrityError: If it is not what was saved.
+    """
+    description = read_object(folder / "state.json", not_finite=True)
+    if description.get("format") != FORMAT:
+        raise ConfigError(f"{folder} has format {description.get('format', 1)}, expected {FORMAT}")
+    has_digest = _DIGEST in description
+    if has_digest and description.pop(_DIGEST) != _description_sha256(description):
+        raise _damaged(folder)
+    with ExitStack() as files, interpreting(folder, "a checkpoint"):
+        size, step = int(description["world_size"]), int(description["step"])
+        opened = [
+            files.enter_context(open_tensors(folder / _file_name(rank, size)))
+            for rank in range(size)
+        ]
+        if any(_is_damaged(file, step if has_digest else None) for file in opened):
+            raise _damaged(folder)
+        pieces = _Pieces(opened)
+        weights = {}
+        for name, shape in pieces.shapes.items():
+            kind, _, own = name.partition(".")
+            if kind == "average":
+                weights[own] = torch.empty(shape)
+                pieces.fill(name, weights[own])
+    return description, weights
 
 
 def _restore(folder: Path, state: TrainState, pieces: _Pieces) -> None:

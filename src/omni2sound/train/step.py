@@ -46,8 +46,8 @@ def batch_loss(
 ) -> tuple[Tensor, Tensor]:
     """Loss and noise time of each sample (B,)."""
     objective = recipe.objective
-    waveform_BN = batch.waveform_BN.to(device)
-    x0_BLC = clean_latents(batch.latents, waveform_BN, vae)
+    waveform_BN = None if batch.waveform_BN is None else batch.waveform_BN.to(device)
+    x0_BLC = clean_latents(batch.latents, waveform_BN, vae, device)
     noise_BLC, t_B = _noise(batch.noise_seeds_B, x0_BLC, objective)
     x_BLC = objective.add_noise(x0_BLC, noise_BLC, t_B)
     valid_BL = None
@@ -66,6 +66,7 @@ def batch_loss(
     weight_C = vae.scale_C**recipe.channel_weight_exponent
     weight_BL = None
     if recipe.silence_weight != 1:
+        assert waveform_BN is not None  # the loop reads waveforms where frames are weighted
         weight_BL = frame_weights(
             waveform_BN, x0_BLC.shape[1], silence=recipe.silence_weight, valid_BL=valid_BL
         )
@@ -94,12 +95,20 @@ def _noise(seeds: Sequence[int], x0_BLC: Tensor, objective: Objective) -> tuple[
 
 
 @torch.no_grad()
-def clean_latents(stored: Sequence[Tensor | None], waveform_BN: Tensor, vae: AudioVAE) -> Tensor:
+def clean_latents(
+    stored: Sequence[Tensor | None],
+    waveform_BN: Tensor | None,
+    vae: AudioVAE,
+    device: torch.device,
+) -> Tensor:
     """Latents (B, L, C): stored ones where the features hold them, encoded ones elsewhere."""
     unknown = [i for i, latents_LC in enumerate(stored) if latents_LC is None]
-    encoded = iter(vae.encode(waveform_BN[unknown]) if unknown else ())
-    device = waveform_BN.device
-    return torch.stack([next(encoded) if known is None else known.to(device) for known in stored])
+    encoded: Iterable[Tensor] = ()
+    if unknown:
+        assert waveform_BN is not None  # `build_batch` reads what has to be encoded
+        encoded = vae.encode(waveform_BN[unknown])
+    left = iter(encoded)
+    return torch.stack([next(left) if known is None else known.to(device) for known in stored])
 
 
 def frame_weights(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from benchmarks.robustness.click_corpus import click_clip, click_store
-from omni2sound.data.batches.batch import Batch, build_batch, sampler_for
+from omni2sound.data.batches.batch import Batch, Source, build_batch, sampler_for
 from omni2sound.data.batches.hard_samples import (
     Difficulty,
     add_embedding_noise,
@@ -22,10 +22,11 @@ from omni2sound.data.batches.hard_samples import (
     draw_dropped_tokens,
     join_captions,
     mix_offscreen,
+    order_by_unlikeness,
 )
 from omni2sound.data.batches.sampler import TaskSampler
 from omni2sound.data.store.index import describe_store
-from omni2sound.data.store.rows import FeatureStore, write_shard
+from omni2sound.data.store.rows import FeatureStore, TextFeatures, write_shard
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.errors import ConfigError, MissingPartError
 
@@ -377,3 +378,55 @@ def test_a_store_is_what_was_written_and_is_not_mixed(tmp_path: Path, store: Fea
         describe_store(tmp_path, {"made": "another way"})
     with pytest.raises(MissingPartError, match="no features in"):
         FeatureStore([tmp_path / "nowhere"])
+
+
+def test_a_stage_draws_from_its_sources_by_weight(
+    store: FeatureStore, encoder: TextEncoder, tmp_path: Path
+) -> None:
+    describe_store(tmp_path / "more", {"made": "in code"})
+    clips = [replace(click_clip(i, video=False), clip_id=f"more-{i}") for i in range(6)]
+    write_shard(tmp_path / "more" / "shard.arrow", clips)
+    both = FeatureStore([store.folders[0], f"broad={tmp_path / 'more'}"])
+    name = store.folders[0].name
+    assert both.spans == {name: range(18), "broad": range(18, 24)}
+
+    def drawn(task: str, sources: tuple[Source, ...]) -> Counter[bool]:
+        sampler = sampler_for(both, seed=0, batch_seconds=32, sources=sources)
+        return Counter(i >= 18 for k in range(60) for i in sampler.draw(k, {task: 1.0}).clips)
+
+    mixed = (Source(store="broad", weight=3, tasks=("T2A",)), Source(store=name))
+    counts = drawn("T2A", mixed)
+    share = counts[True] / counts.total()
+    assert share == pytest.approx(0.75, abs=3 * (0.75 * 0.25 / counts.total()) ** 0.5)
+    assert drawn("V2A", mixed)[True] == 0
+    assert drawn("T2A", mixed[:1])[False] == 0
+    best = (Source(store=name, tasks=("T2A",), min_quality=0.8),)
+    sampler = sampler_for(both, seed=0, batch_seconds=32, sources=best)
+    assert {i for k in range(20) for i in sampler.draw(k, {"T2A": 1.0}).clips} == {17}
+    with pytest.raises(ConfigError, match=r"no features named 'x'; the run has .*broad"):
+        drawn("T2A", (Source(store="x"),))
+    with pytest.raises(ConfigError, match="source 'broad' has no clips for V2A"):
+        drawn("V2A", (Source(store="broad"),))
+
+
+def test_without_classes_an_unseen_sound_is_one_that_means_something_else(
+    encoder: TextEncoder,
+) -> None:
+    words = (
+        "a dog barks in the yard",
+        "the barking of a puppy",
+        "a hound is howling and growling",
+        "rain falls on a tin roof",
+        "a car engine idles",
+    )
+    own, *others = (texts_of(word, encoder) for word in words)
+    places = order_by_unlikeness([own], others)
+    assert 0 not in places  # "barking" shares a word
+    assert places[-1] == 1  # another dog is the last choice
+    assert set(places[:-1]) == {2, 3}
+
+
+def texts_of(words: str, encoder: TextEncoder) -> TextFeatures:
+    tokens = encoder([words])
+    states_TE = tokens.states_BTD[0][tokens.mask_BT[0]].half().numpy()
+    return TextFeatures(role="caption", text=words, states_TE=states_TE)

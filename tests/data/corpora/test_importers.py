@@ -142,6 +142,23 @@ def test_audiocaps(tmp_path: Path, published: Path) -> None:
     assert report.problems[1].reason == "repeats test.csv:2 (test)"
 
 
+def test_musiccaps(tmp_path: Path, published: Path) -> None:
+    head = "ytid,start_s,end_s,audioset_positive_labels,aspect_list,caption,author_id,"
+    head += "is_balanced_subset,is_audioset_eval\n"
+    row = '{},30,40,"/m/04rlf","[\'sad\']","A sad, slow piano.",4,False,{}\n'
+    rows_ = row.format("-0Gj8-vB1q4", "False") + row.format("-0SdAVK79lg", "True")
+    bad = row.format("-1LrH01Ei1w", "maybe") + ',30,40,"","","x",4,False,True\n'
+    (published / "musiccaps-public.csv").write_text(head + rows_ + bad)
+    folder = media(tmp_path, "-0Gj8-vB1q4.wav", "-0SdAVK79lg.wav")
+    clips, report = run("musiccaps", published, folder)
+    assert {c.split: c.captions for c in clips.values()} == {
+        "train": ("A sad, slow piano.",),
+        "test": ("A sad, slow piano.",),
+    }
+    assert clips["-0Gj8-vB1q4_30000"].source == "youtube:-0Gj8-vB1q4"
+    assert places(report) == [("musiccaps-public.csv", 4), ("musiccaps-public.csv", 5)]
+
+
 def test_wavcaps(tmp_path: Path, published: Path) -> None:
     files = published / "json_files"
     for folder in ("AudioSet_SL", "FreeSound", "SoundBible", "blacklist"):

@@ -10,9 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from omni2sound.data.corpora.fingerprint import SAMPLE_RATE_HZ, FingerprintIndex, fingerprint
+from omni2sound.data.corpora.finding.fingerprint import (
+    SAMPLE_RATE_HZ,
+    FingerprintIndex,
+    fingerprint,
+)
 from omni2sound.data.corpora.manifest import Clip, Manifest, Split, read_manifest, write_manifest
-from omni2sound.data.corpora.overlap import same_sound, same_source, without
+from omni2sound.data.corpora.overlap import merge, same_sound, same_source, without
 from omni2sound.media import Audio, write_audio
 
 
@@ -152,3 +156,27 @@ def test_the_command_tells_leaks_by_its_exit_code_and_cleans(
     names = [str(tmp_path / "clean" / n) for n in ("train.jsonl", "test.jsonl")]
     done = CliRunner().invoke(app, ["data", "check", "--workers", "1", *names])
     assert (done.exit_code, done.stdout) == (0, '{"clips": 2, "leaks": 0, "duplicates": 0}\n')
+
+
+def test_merged_duplicates_give_their_captions_to_the_clip_with_the_video() -> None:
+    """Whatever the order of the manifests; a leak gives nothing, and is dropped as before."""
+
+    def clip(corpus: str, **fields: object) -> Clip:
+        own = {"split": "train", "audio": "a.wav", "source": "youtube:x", "source_start_s": 30.0}
+        return Clip(clip_id="x_30", corpus=corpus, **{**own, **fields})  # type: ignore[arg-type]
+
+    human = clip("audiocaps", captions=("A dog barks.", "Barking."))
+    video = clip("vggsound", audio=None, video="v.mp4", labels=("dog",), quality=0.5)
+    third = clip("wavcaps", captions=("Barking.", "Animal sound."), source_start_s=30.4)
+    later = clip("audioset", labels=("speech",), source_start_s=36.0)
+    test = clip("test", split="test", source="youtube:y")
+    leak = clip("fma", source="youtube:y", captions=("music",))
+    every = [human, video, third, later, test, leak]
+    for order in ([0, 1, 2, 3, 4, 5], [5, 3, 1, 4, 2, 0], [2, 0, 3, 1, 5, 4]):
+        manifests = [Manifest(path=Path("m"), media=Path(), clips=(every[i],)) for i in order]
+        left = [c for clips in merge(manifests, same_source(manifests)) for c in clips]
+        assert {c.corpus for c in left} == {"vggsound", "test"}
+        kept = next(c for c in left if c.corpus == "vggsound")
+        assert (kept.video, kept.labels, kept.quality) == ("v.mp4", ("dog",), 0.5)
+        assert set(kept.captions) == {"A dog barks.", "Barking.", "Animal sound."}
+        assert next(c for c in left if c.corpus == "test") == test

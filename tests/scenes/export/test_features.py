@@ -82,7 +82,7 @@ def built(corpus: Path, encoders: EncoderSource, tmp_path_factory: pytest.TempPa
 def test_every_planned_scene_is_there(built: Path) -> None:
     store = FeatureStore([built])
     assert len(store) == 4
-    assert store.has_video == [False, False, True, True]
+    assert store.has_video.tolist() == [False, False, True, True]
     for i in (2, 3):
         clip = store[i]
         assert clip.vision_TV is not None

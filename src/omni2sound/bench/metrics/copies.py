@@ -10,10 +10,10 @@ known, and means little alone: compare it with real sounds that were never train
 sounds made of training recordings.
 
 *Copies of recordings of 0.9 s or more*: share of clips whose sound shares a stretch with a
-training recording by fingerprint (`data.corpora.fingerprint`: half a second beyond a window of
-0.37 s; it survives changes of level and a decoder, not of speed). Only clips with an event of
-`MIN_SOURCE_S` or more count: in the others a copy could not be found. The rate for sounds that
-*are* made of training recordings (the baseline `retrieval`) is below 1 and reported beside it.
+training recording by fingerprint (`data.corpora.finding.fingerprint`: half a second beyond a
+window of 0.37 s; it survives changes of level and a decoder, not of speed). Only clips with an
+event of `MIN_SOURCE_S` or more count: in the others a copy could not be found. The rate for sounds
+that *are* made of training recordings (the baseline `retrieval`) is below 1 and reported beside it.
 
 Shape suffixes: N samples, P patches, D embedding.
 """
@@ -31,8 +31,8 @@ from omni2sound.bench.metrics.scene_v1 import TrueEvent
 from omni2sound.bench.metrics.tagging import PatchTagger, at_rate, patch_energy
 from omni2sound.bench.stats.bootstrap import bootstrap_mean
 from omni2sound.bench.stats.estimate import Score
-from omni2sound.data.corpora.fingerprint import SAMPLE_RATE_HZ as PRINT_RATE_HZ
-from omni2sound.data.corpora.fingerprint import FingerprintIndex, fingerprint
+from omni2sound.data.corpora.finding.fingerprint import SAMPLE_RATE_HZ as PRINT_RATE_HZ
+from omni2sound.data.corpora.finding.fingerprint import FingerprintIndex, fingerprint
 from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ, SceneAssets
 
 COPIES_V1 = "copies-v1"

@@ -171,11 +171,11 @@ def check_settings(path: Path, asked: Mapping[str, Any]) -> None:
     """
     if path.is_file():
         before = read_object(path)
-        for name in sorted(asked):
-            if before.get(name) != asked[name]:
+        for name in sorted({*asked, *before}):
+            if before.get(name) != asked.get(name):
                 raise UserError(
                     f"{path.parent}: holds sounds of another run, {name} {before.get(name)!r} and "
-                    f"not {asked[name]!r}; choose another `out`"
+                    f"not {asked.get(name)!r}; choose another `out`"
                 )
         return
     path.parent.mkdir(parents=True, exist_ok=True)

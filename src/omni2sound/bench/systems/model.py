@@ -25,7 +25,9 @@ from omni2sound.bench.systems.folder import SETTINGS, check_settings
 from omni2sound.bench.systems.system import RECONSTRUCTION
 from omni2sound.bench.tracks.scenes import seen_caption
 from omni2sound.bench.tracks.track import TASKS, Part, Track, TrackClip, open_track
+from omni2sound.config import to_json
 from omni2sound.data.workers import Workers
+from omni2sound.diffusion.samplers import SAMPLERS
 from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.generate.finish import extend
 from omni2sound.generate.pipeline import Omni2SoundPipeline
@@ -84,6 +86,10 @@ class ModelRun:
     """None: the model's default."""
     text_guidance: float | None = None
     """Guidance scale of captions beside pictures; None: `guidance`."""
+    sampler: str | None = None
+    """Solver, one of `diffusion.samplers`; None: the model's."""
+    sigmas: tuple[float, float] | None = None
+    """Lowest and highest noise level; None: the model's."""
     device: str = "auto"
     dtype: str = "auto"
     encoders: str | None = None
@@ -103,6 +109,15 @@ class ModelRun:
             raise UserError(f"expected some of {', '.join(TASKS)}, got {self.tasks}", field="tasks")
         if self.seed < 0:
             raise UserError(f"expected 0 or more, got {self.seed}", field="seed")
+        if self.sampler is not None and self.sampler not in SAMPLERS:
+            raise UserError(
+                f"expected one of {', '.join(SAMPLERS)}, got {self.sampler!r}", field="sampler"
+            )
+
+    @property
+    def changes_sampler(self) -> bool:
+        """Whether the sampler is not the model's own."""
+        return self.sampler is not None or self.sigmas is not None
 
 
 def variants_of(run: ModelRun, model: str) -> tuple[Variant, ...]:
@@ -147,7 +162,7 @@ def variants_of(run: ModelRun, model: str) -> tuple[Variant, ...]:
 
 def model_identity(run: ModelRun) -> dict[str, Any]:
     """Digest and settings that decide the sounds, defaults filled in."""
-    pipeline = _pipeline(run.model, run.device, run.dtype, run.encoders)
+    pipeline = _pipeline_of(run)
     defaults = pipeline.model.defaults
     return {
         "model": pipeline.model.name,
@@ -156,6 +171,7 @@ def model_identity(run: ModelRun) -> dict[str, Any]:
         "guidance": defaults.guidance if run.guidance is None else run.guidance,
         "text_guidance": run.text_guidance,
         **({"recognise": True} if defaults.recognise else {}),
+        **({"sampler": to_json(pipeline.model.config.sampler)} if run.changes_sampler else {}),
         "seed": run.seed,
         "dtype": str(pipeline.dtype).removeprefix("torch."),
         "device": pipeline.device.type,
@@ -221,10 +237,39 @@ def _path(out: Path, variant: Variant, clip: TrackClip) -> Path:
     return out / variant.folder / f"{clip.clip_id}.wav"
 
 
+def _pipeline_of(run: ModelRun) -> Omni2SoundPipeline:
+    """Load a run's pipeline, once in each process.
+
+    Raises:
+        UserError: If the sampler does not fit the model.
+    """
+    return _pipeline(run.model, run.device, run.dtype, run.encoders, run.sampler, run.sigmas)
+
+
 @cache
-def _pipeline(model: str, device: str, dtype: str, encoders: str | None) -> Omni2SoundPipeline:
-    """Load once in each process."""
-    return Omni2SoundPipeline.from_pretrained(model, device=device, dtype=dtype, encoders=encoders)
+def _pipeline(
+    model: str,
+    device: str,
+    dtype: str,
+    encoders: str | None,
+    sampler: str | None,
+    sigmas: tuple[float, float] | None,
+) -> Omni2SoundPipeline:
+    pipeline = Omni2SoundPipeline.from_pretrained(
+        model, device=device, dtype=dtype, encoders=encoders
+    )
+    config = pipeline.model.config
+    changes: dict[str, Any] = {} if sampler is None else {"kind": sampler}
+    if sigmas is not None:
+        changes |= {"sigma_min": sigmas[0], "sigma_max": sigmas[1]}
+    chosen = replace(config.sampler, **changes)
+    if (chosen.kind == "euler") != (config.objective.kind == "rectified"):
+        raise UserError(
+            f"{chosen.kind!r} does not solve {config.objective.kind!r} models", field="sampler"
+        )
+    if changes:
+        pipeline.model = replace(pipeline.model, config=replace(config, sampler=chosen))
+    return pipeline
 
 
 def _make(
@@ -270,7 +315,7 @@ class _Batch:
     def __init__(self, track: Track, run: ModelRun, clips: Sequence[TrackClip]) -> None:
         self.failed: dict[str, str] = {}
         self._track, self._run = track, run
-        self._pipeline = _pipeline(run.model, run.device, run.dtype, run.encoders)
+        self._pipeline = _pipeline_of(run)
         self._is_long = clips[0].duration_s > self._pipeline.model.defaults.max_duration_s
         self._pictures: dict[str, Conditions] = {}
         self._seen: dict[str, Seen] = {}

@@ -59,6 +59,19 @@ LimitOption = Annotated[
 SeedOption = Annotated[int, typer.Option(min=0, help="Random seed for noise and for stage-omni.")]
 TaggersOption = Annotated[str, typer.Option(help=TAGGERS_HELP)]
 WeightsOption = Annotated[Path | None, typer.Option(help=WEIGHTS_HELP)]
+StepsOption = Annotated[
+    int | None, typer.Option(min=1, help="Sampling steps. Default: the model's.")
+]
+GuidanceOption = Annotated[
+    float | None, typer.Option(min=0, help="Guidance scale. Default: the model's.")
+]
+SamplerOption = Annotated[
+    str | None, typer.Option(help="Solver: dpmpp-2m, dpmpp-2m-sde or euler. Default: the model's.")
+]
+SigmasOption = Annotated[
+    str | None,
+    typer.Option(metavar="MIN,MAX", help="Lowest and highest noise level. Default: the model's."),
+]
 CacheOption = Annotated[Path | None, typer.Option(help=CACHE_HELP)]
 
 
@@ -86,18 +99,16 @@ def run(
     out: OutOption,
     model: ModelOption = "embedded",
     tasks: Annotated[str, typer.Option(help="Tasks, separated by commas.")] = "VT2A,V2A,T2A",
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Sampling steps. Default: the model's.")
-    ] = None,
-    guidance: Annotated[
-        float | None, typer.Option(min=0, help="Guidance scale. Default: the model's.")
-    ] = None,
+    steps: StepsOption = None,
+    guidance: GuidanceOption = None,
     text_guidance: Annotated[
         float | None,
         typer.Option(
             min=0, help="Guidance scale of the prompt when a video is given. Default: --guidance."
         ),
     ] = None,
+    sampler: SamplerOption = None,
+    sigmas: SigmasOption = None,
     gates: Annotated[
         bool,
         typer.Option(
@@ -141,6 +152,8 @@ def run(
         num_steps=steps,
         guidance=guidance,
         text_guidance=text_guidance,
+        sampler=sampler,
+        sigmas=None if sigmas is None else _sigmas_in(sigmas),
         many_steps=many_steps,
         with_controls=gates,
         batch_size=batch,
@@ -159,6 +172,16 @@ def run(
             )
         scored = run_model(opened, out, asked, options, limit=limit, on_step=on_step)
     _finish(scored, gates_decide=gates)
+
+
+def _sigmas_in(text: str) -> tuple[float, float]:
+    try:
+        low, high = (float(number) for number in text.split(","))
+    except ValueError:
+        raise UserError(
+            f"expected two numbers, such as 0.03,100, got {text!r}", field="sigmas"
+        ) from None
+    return low, high
 
 
 def score(

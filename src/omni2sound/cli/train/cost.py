@@ -13,6 +13,9 @@ import typer
 from omni2sound.cli.train.settings import RECIPE_HELP, SetOption, apply_changes
 from omni2sound.errors import UserError
 
+COMFORT = 0.8
+"""Share of the room that is left which activations may fill: temporary buffers need some."""
+
 
 def cost(
     recipe: Annotated[str, typer.Argument(help=RECIPE_HELP)],
@@ -43,9 +46,17 @@ def cost(
         print(f"  {name:24s} {size_bytes / 2**30:8.2f} GiB")
     fits = "fits" if total <= device.memory_bytes else "DOES NOT FIT"
     print(f"  {'total':24s} {total / 2**30:8.2f} GiB of {device.memory_bytes / 2**30:.0f}: {fits}")
-    print("operations per step, forward and backward:")
+    room = device.memory_bytes - total
+    if chosen.activation_checkpointing and counted.spare_bytes <= room * COMFORT:
+        print("  advice: activation_checkpointing=false fits too, and computes nothing twice")
+    elif room < 0 and not chosen.activation_checkpointing:
+        print("  advice: activation_checkpointing=true, more devices, or a larger accumulate")
+    elif room < 0:
+        print("  advice: more devices, or a larger accumulate")
+    print("operations per step, forward and backward (and executed):")
     for task, flops in counted.flops_by_task.items():
-        print(f"  {task:24s} {flops / 1e12:8.2f} TFLOP")
+        executed = counted.executed_by_task[task]
+        print(f"  {task:24s} {flops / 1e12:8.2f} TFLOP ({executed / 1e12:.2f})")
     print(f"time at {UTILISATION:.0%} of the peak of {device.peak_flops / 1e12:.0f} TFLOP/s:")
     hours = 0.0
     for stage in chosen.stages:

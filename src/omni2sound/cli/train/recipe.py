@@ -1,4 +1,4 @@
-"""`omni2sound train`: run a recipe.
+"""`omni2sound train`, `train-export`: run a recipe; a model from a checkpoint of its run.
 
 In:   a recipe's name, folders of features, limits.
 Out:  a run folder: checkpoints, `log.jsonl`, and `model/`, which `generate --model` takes.
@@ -20,13 +20,35 @@ from omni2sound.cli.options import EncodersOption
 from omni2sound.cli.progress import progress_bar
 from omni2sound.cli.train.settings import RECIPE_HELP, SetOption, apply_changes
 
+SaveOption = Annotated[
+    int | None, typer.Option(min=1, help="Steps between checkpoints. Default: four minutes.")
+]
+KeepOption = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Keep the checkpoints of multiples of this many steps. Default: the two newest.",
+    ),
+]
+AllowOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="KEY",
+        help="Resume although this differs from the run as it began: lr, data, accumulate or "
+        "compile; recorded in the card; may be repeated. Default: nothing may.",
+    ),
+]
+
 
 def train(
     recipe: Annotated[
         str,
         typer.Argument(help=RECIPE_HELP),
     ],
-    data: Annotated[list[Path], typer.Option(help="Folder of features; may be repeated.")],
+    data: Annotated[
+        list[str],
+        typer.Option(help="Folder or object-storage URL of features; may be repeated."),
+    ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Run folder to write.")],
     validation: Annotated[
         Path | None,
@@ -44,10 +66,13 @@ def train(
     max_minutes: Annotated[
         float | None, typer.Option(help="Stop after this many minutes. Default: no limit.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Continue the run in --out, or start it. Default: start."),
+    ] = False,
     init_from: Annotated[
         str | None,
-        typer.Option(help="Start a new run from this model's weights. Default: random weights."),
+        typer.Option(help="Start a run from this model's weights. Default: random weights."),
     ] = None,
     lora: Annotated[
         int | None,
@@ -57,6 +82,9 @@ def train(
             "Default: train all weights.",
         ),
     ] = None,
+    save_every: SaveOption = None,
+    keep_every: KeepOption = None,
+    allow_change: AllowOption = None,
     set_: SetOption = None,
     device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
@@ -66,7 +94,7 @@ def train(
 
     request = RunRequest(
         recipe=apply_changes(recipe_named(recipe), set_),
-        data=data,
+        data=list[Path | str](data),
         out=out,
         validation=validation,
         parts=parts,
@@ -77,6 +105,9 @@ def train(
         max_minutes=max_minutes,
         resume=resume,
         device=device,
+        save_every=save_every,
+        keep_every=keep_every,
+        allow_change=tuple(allow_change or ()),
     )
     if os.environ.get("RANK", "0") != "0":  # of torchrun; the first rank speaks for all
         logging.getLogger("omni2sound").setLevel(logging.ERROR)
@@ -84,3 +115,20 @@ def train(
         run = train_recipe(request, on_step=on_step)
     if run.written is not None:
         print(json.dumps({run.written.name: str(run.written)}))
+
+
+def train_export(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN[@STEP]", help="Run folder, with a checkpoint's step.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Model folder to write.")],
+) -> None:
+    """Write the EMA weights of a checkpoint as a model, also while the run goes on."""
+    from omni2sound.errors import UserError
+    from omni2sound.train.export import export_checkpoint
+
+    folder, _, step = run.rpartition("@") if "@" in run else (run, "", "")
+    if step and not step.isdigit():
+        raise UserError(f"expected RUN@STEP with a number of steps, got {run!r}", field="run")
+    written = export_checkpoint(Path(folder), out, step=int(step) if step else None)
+    print(json.dumps({"model": str(written)}))

@@ -15,7 +15,7 @@ E V S features.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +36,19 @@ from omni2sound.data.batches.hard_samples import (
     drop_tokens,
     mix_offscreen,
     name_offscreen,
+    order_by_unlikeness,
     require_encoder,
 )
-from omni2sound.data.batches.sampler import StepDraw, TaskSampler, step_rng
-from omni2sound.data.store.rows import ClipFeatures, FeatureStore
+from omni2sound.data.batches.sampler import (
+    MixedPool,
+    Pool,
+    StepDraw,
+    TaskSampler,
+    mix_pools,
+    step_rng,
+)
+from omni2sound.data.store.rows import FeatureStore
+from omni2sound.data.store.stored import StoredClip
 from omni2sound.errors import ConfigError
 from omni2sound.models.conditioning import Conditions
 from omni2sound.timebase import TimeBase
@@ -56,7 +65,10 @@ class Batch:
 
     Attributes:
         task: "T2A", "V2A" or "VT2A".
-        waveform_BN: Clean target sound, 16 kHz.
+        duration_s: Length of every clip.
+        waveform_BN: Clean target sound, 16 kHz. Where the latents of every clip are known and
+            nothing else asks for waveforms (`build_batch`), None; zero for a clip whose latents
+            are known beside one whose latents are not.
         latents: For each sample its latents (L, C) where the features hold them; None where they
             have to be encoded.
         conditions: Conditions of the model.
@@ -71,7 +83,8 @@ class Batch:
     """
 
     task: str
-    waveform_BN: Tensor
+    duration_s: float
+    waveform_BN: Tensor | None
     latents: tuple[Tensor | None, ...]
     conditions: Conditions
     valid_frames_B: Tensor | None
@@ -83,30 +96,110 @@ class Batch:
     dropped_tokens: tuple[tuple[int, ...], ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """Features that a stage draws from."""
+
+    store: str
+    """Name of a store: the last part of its path, or NAME of NAME=FOLDER."""
+    weight: float = 1.0
+    """Probability of its seconds, relative to the stage's other sources of a task."""
+    tasks: tuple[str, ...] = ("T2A", "V2A", "VT2A")
+    """Tasks that it serves."""
+    min_quality: float | None = None
+    """Least score of a clip; clips without one are left out."""
+
+    def __post_init__(self) -> None:
+        if not (0 < self.weight < math.inf and self.tasks):
+            raise ConfigError(
+                f"source {self.store!r}: needs a weight above 0 and a task, got {self.weight} and "
+                f"{self.tasks}"
+            )
+
+
 def sampler_for(
-    store: FeatureStore, *, seed: int, batch_seconds: float, t2a_best_share: float = 1.0
+    store: FeatureStore,
+    *,
+    seed: int,
+    batch_seconds: float,
+    t2a_best_share: float = 1.0,
+    sources: Sequence[Source] = (),
 ) -> TaskSampler:
     """Make the sampler of a store: T2A draws all clips or the best scored, V2A and VT2A videos.
 
+    Args:
+        store: Features.
+        seed: Random seed of the run.
+        batch_seconds: Seconds of sound in a batch.
+        t2a_best_share: Share of clips that T2A uses, those with the best-scored captions.
+        sources: Stores to draw from, with weights and filters. Default: all clips alike.
+
     Raises:
-        ConfigError: If the best are asked for and no clip is scored.
+        ConfigError: If the best are asked for and no clip is scored, or a source is unknown or
+            has no clips for a task.
     """
-    t2a = range(len(store.durations_s))
+    clips_by_task: Mapping[str, Mapping[float, Pool]]
+    if sources:
+        clips_by_task = _mixed(store, sources, t2a_best_share)
+    else:
+        every = np.arange(len(store), dtype=np.int32)
+        clips_by_task = _clips_of_tasks(store, every, t2a_best_share)
+    return TaskSampler(seed=seed, batch_seconds=batch_seconds, clips_by_task=clips_by_task)
+
+
+def _clips_of_tasks(
+    store: FeatureStore, clips: NDArray[np.int32], t2a_best_share: float
+) -> dict[str, dict[float, Sequence[int]]]:
+    """Group clips by task and length."""
+    t2a = clips
     if t2a_best_share < 1:
-        scored = [i for i in t2a if store.qualities[i] is not None]
-        if not scored:
+        scored = clips[~np.isnan(store.qualities[clips])]
+        if not len(scored):
             raise ConfigError(
                 f"t2a_best_share is {t2a_best_share}, and no clip of the features has a quality; "
                 "score the captions, or set t2a_best_share to 1"
             )
-        scored.sort(key=lambda i: (-float(store.qualities[i] or 0.0), i))
-        t2a = sorted(scored[: math.ceil(t2a_best_share * len(scored))])  # type: ignore[assignment]
-    pictured = [i for i, has_video in enumerate(store.has_video) if has_video]
-    groups: dict[str, dict[float, list[int]]] = {}
-    for task, indices in (("T2A", t2a), ("V2A", pictured), ("VT2A", pictured)):
-        for index in indices:
-            groups.setdefault(task, {}).setdefault(store.durations_s[index], []).append(index)
-    return TaskSampler(seed=seed, batch_seconds=batch_seconds, clips_by_task=groups)
+        best_first = scored[np.argsort(-store.qualities[scored], kind="stable")]
+        t2a = np.sort(best_first[: math.ceil(t2a_best_share * len(scored))])
+    pictured = _by_length(store, clips[store.has_video[clips]])
+    groups = {"T2A": _by_length(store, t2a), "V2A": pictured, "VT2A": pictured}
+    return {task: lengths for task, lengths in groups.items() if lengths}
+
+
+def _mixed(
+    store: FeatureStore, sources: Sequence[Source], t2a_best_share: float
+) -> dict[str, dict[float, MixedPool]]:
+    by_task: dict[str, list[tuple[float, Mapping[float, Sequence[int]]]]] = {}
+    for source in sources:
+        if source.store not in store.spans:
+            raise ConfigError(
+                f"no features named {source.store!r}; the run has {', '.join(store.spans)}"
+            )
+        span = store.spans[source.store]
+        clips = np.arange(span.start, span.stop, dtype=np.int32)
+        if source.min_quality is not None:
+            clips = clips[store.qualities[clips] >= source.min_quality]
+        found = _clips_of_tasks(store, clips, t2a_best_share if "T2A" in source.tasks else 1.0)
+        for task in source.tasks:
+            if task not in found:
+                raise ConfigError(
+                    f"source {source.store!r} has no clips for {task}; name the tasks that it "
+                    "serves, or lower min_quality"
+                )
+            by_task.setdefault(task, []).append((source.weight, found[task]))
+    return {task: mix_pools(some) for task, some in by_task.items()}
+
+
+def _by_length(store: FeatureStore, clips: NDArray[np.int32]) -> dict[float, Sequence[int]]:
+    """Group clips by their length; four bytes a clip, or none if they follow each other."""
+    durations_s = store.durations_s[clips]
+    groups: dict[float, Sequence[int]] = {}
+    for duration_s in np.unique(durations_s).tolist():
+        group = clips[durations_s == duration_s]
+        first, last = int(group[0]), int(group[-1])
+        whole = last - first + 1 == len(group)
+        groups[duration_s] = range(first, last + 1) if whole else group
+    return groups
 
 
 def build_batch(
@@ -121,6 +214,7 @@ def build_batch(
     text_tokens: int | None = None,
     part: int = 0,
     num_parts: int = 1,
+    waveforms: bool = True,
 ) -> Batch:
     """Build one micro-batch of a step.
 
@@ -135,13 +229,14 @@ def build_batch(
         text_tokens: Number of tokens that prompts are padded or cut to. Default: the longest here.
         part: Index of the micro-batch, from 0.
         num_parts: Number of micro-batches over all ranks and accumulation steps.
+        waveforms: Read the waveform of every clip, not only where latents have to be encoded.
 
     Raises:
         ConfigError: If the batch can't be shared equally, a clip lacks the asked text, or
             prompts are to be changed without an encoder.
     """
     samples = [
-        _sample(store, draw, p, difficulty, seed, step, prompts, caption_role)
+        _sample(store, draw, p, difficulty, seed, step, prompts, caption_role, waveforms)
         for p in draw.part(part, num_parts)
     ]
     clips = [s.clip for s in samples]
@@ -149,7 +244,7 @@ def build_batch(
     with_video = draw.task != "T2A"
     text_BTE = text_mask_BT = vision_BTV = vision_mask_BT = sync_BLS = None
     if with_text:
-        text_BTE, text_mask_BT = _pad([s.states_TE for s in samples], text_tokens)
+        text_BTE, text_mask_BT = _pad([_present(s.states_TE) for s in samples], text_tokens)
     if with_video:
         vision_BTV, vision_mask_BT = _pad(
             [_present(c.vision_TV) for c in clips], _TIME.num_vision_frames(draw.duration_s)
@@ -173,7 +268,8 @@ def build_batch(
     )
     return Batch(
         task=draw.task,
-        waveform_BN=torch.from_numpy(np.stack([s.waveform_N for s in samples])),
+        duration_s=draw.duration_s,
+        waveform_BN=_stack([s.waveform_N for s in samples]),
         latents=tuple(s.latents_LC for s in samples),
         conditions=conditions,
         valid_frames_B=torch.tensor(frames) if filled_up else None,
@@ -188,11 +284,11 @@ def build_batch(
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class _Sample:
-    clip: ClipFeatures
-    waveform_N: NDArray[np.float32]
+    clip: StoredClip
+    waveform_N: NDArray[np.float32] | None
     latents_LC: Tensor | None
     text: str
-    states_TE: NDArray[np.float16]
+    states_TE: NDArray[np.float16] | None
     mix: OffscreenMix | None
     dropped: tuple[int, ...]
     drop: bool
@@ -208,43 +304,51 @@ def _sample(
     step: int,
     prompts: PromptEncoder | None,
     caption_role: str,
+    waveforms: bool,
 ) -> _Sample:
     # Every draw is made for every task, so that one probability does not shift the others.
     rng = step_rng(seed, step, _PURPOSE_SAMPLE, position)
     want_offscreen, want_dropout, want_null, choice = rng.random(4)
     noise_seed = int(rng.integers(2**62))
-    clip = store[draw.clips[position]]
+    clip = store.row(draw.clips[position])
     text = choose_text(clip.clip_id, clip.texts, caption_role, choice)
-    states_TE, waveform_N = text.states_TE, clip.sound_N
+    waveform_N: NDArray[np.float32] | None = None
     mix: OffscreenMix | None = None
     change: PromptChange | None = None
-    # How much is drawn for difficulty varies, so it has a generator of its own.
-    hard = step_rng(seed, step, _PURPOSE_DIFFICULTY, position)
     if draw.task == "VT2A" and want_offscreen < difficulty.offscreen_prob:
+        # How much is drawn for difficulty varies, so it has a generator of its own.
+        hard = step_rng(seed, step, _PURPOSE_DIFFICULTY, position)
         found = _add_offscreen(store, clip, difficulty, caption_role, hard)
         if found is not None:
             waveform_N, mix = found
             change = name_offscreen(text.text, mix.caption, hard.random(), prompts)
     elif draw.task == "VT2A" and want_dropout < difficulty.token_drop_sample_prob:
         # Not together with an off-screen sound: only the words tell that one.
+        hard = step_rng(seed, step, _PURPOSE_DIFFICULTY, position)
         change = drop_tokens(text.text, difficulty.token_drop_prob, prompts, hard)
     if change is not None:
         states_TE = _encode(require_encoder(prompts), change.token_ids)
-    if difficulty.text_noise or difficulty.text_drop:
+    elif draw.task == "V2A":
+        states_TE = None  # not read: the model gets no text
+    else:
+        states_TE = text.states_TE
+    if states_TE is not None and (difficulty.text_noise or difficulty.text_drop):
         states_TE = add_embedding_noise(
             states_TE,
             noise=difficulty.text_noise,
             drop=difficulty.text_drop,
             rng=step_rng(seed, step, _PURPOSE_WORDS, position),
         )
-    if difficulty.augment:
-        waveform_N = augment_waveform(waveform_N, rng)
     latents_LC = None
-    if waveform_N is clip.sound_N and clip.latents_LC is not None:
+    if waveform_N is None and not difficulty.augment and clip.latents_LC is not None:
         latents_LC = torch.from_numpy(clip.latents_LC.astype(np.float32))
+    if waveform_N is None and (waveforms or latents_LC is None):
+        waveform_N = clip.sound_N
+    if waveform_N is not None and difficulty.augment:
+        waveform_N = augment_waveform(waveform_N, rng)
     return _Sample(
         clip=clip,
-        waveform_N=waveform_N.astype(np.float32),
+        waveform_N=None if waveform_N is None else waveform_N.astype(np.float32),
         latents_LC=latents_LC,
         text=text.text if change is None else change.text,
         states_TE=states_TE,
@@ -257,7 +361,7 @@ def _sample(
 
 def _add_offscreen(
     store: FeatureStore,
-    clip: ClipFeatures,
+    clip: StoredClip,
     difficulty: Difficulty,
     caption_role: str,
     rng: np.random.Generator,
@@ -265,11 +369,15 @@ def _add_offscreen(
     """Mix a sound of another class into a clip's; None if none was found.
 
     Classes in the picture are excluded too: a dog that is seen must not be named as off screen.
+    Where a clip has no classes, of the clips that are tried the one is taken whose caption means
+    the least similar (`hard_samples.order_by_unlikeness`).
     """
     taken = {*clip.classes, *clip.pictured}
+    if not taken:
+        return _add_least_similar(store, clip, difficulty, caption_role, rng)
     snr_db, onset = float(rng.uniform(*difficulty.offscreen_snr_db)), float(rng.random())
     for _ in range(TRIES):
-        other = store[int(rng.integers(len(store.durations_s)))]
+        other = store.row(int(rng.integers(len(store))))
         choice = float(rng.random())
         if other.clip_id == clip.clip_id or taken & set(other.classes):
             continue
@@ -287,6 +395,35 @@ def _add_offscreen(
     return None
 
 
+def _add_least_similar(
+    store: FeatureStore,
+    clip: StoredClip,
+    difficulty: Difficulty,
+    caption_role: str,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.float32], OffscreenMix] | None:
+    """Mix in the sound whose caption is least like the clip's; None if all are like it."""
+    snr_db, onset = float(rng.uniform(*difficulty.offscreen_snr_db)), float(rng.random())
+    others = [store.row(int(rng.integers(len(store)))) for _ in range(TRIES)]
+    captions = [
+        choose_text(other.clip_id, other.texts, caption_role, choice)
+        for other, choice in zip(others, rng.random(TRIES), strict=True)
+    ]
+    own = [text for text in clip.texts if text.role == caption_role]
+    for place in order_by_unlikeness(own, captions):
+        mix = mix_offscreen(
+            clip.sound_N,
+            others[place].sound_N,
+            clip_id=others[place].clip_id,
+            caption=captions[place].text,
+            snr_db=snr_db,
+            onset=onset,
+        )
+        if mix is not None:
+            return mix
+    return None
+
+
 def _encode(encoder: PromptEncoder, ids: Sequence[int]) -> NDArray[np.float16]:
     """Encode one prompt alone: its states must not depend on the rest of a micro-batch."""
     # Half precision as in the store, so that precision does not mark changed prompts.
@@ -295,8 +432,17 @@ def _encode(encoder: PromptEncoder, ids: Sequence[int]) -> NDArray[np.float16]:
 
 
 def _present(features: NDArray[np.float16] | None) -> NDArray[np.float16]:
-    assert features is not None  # only clips with video are drawn for tasks with video
+    assert features is not None  # only clips that have what a task needs are drawn for it
     return features
+
+
+def _stack(waveforms: Sequence[NDArray[np.float32] | None]) -> Tensor | None:
+    """Stack what was read (B, N), zeros elsewhere; None if nothing was."""
+    length = max((len(w) for w in waveforms if w is not None), default=0)
+    if not length:
+        return None
+    blank_N = np.zeros(length, np.float32)
+    return torch.from_numpy(np.stack([blank_N if w is None else w for w in waveforms]))
 
 
 def _pad(rows: Sequence[NDArray[Any]], length: int | None) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,7 @@ Shape suffixes: N samples, T tokens, E features.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -237,6 +238,43 @@ def cut_offscreen(other_N: Waveform, most_samples: int) -> Waveform | None:
     fade = min(FADE_SAMPLES, len(part_N))
     part_N[:fade] *= np.linspace(0, 1, fade, dtype=np.float32)
     return part_N if float(np.abs(part_N).max(initial=0.0)) >= AUDIBLE else None
+
+
+class _Worded(Protocol):
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def states_TE(self) -> NDArray[np.float16]: ...
+
+
+def order_by_unlikeness(own: Sequence[_Worded], others: Sequence[_Worded]) -> list[int]:
+    """Order captions of other clips by how little they mean what a clip's own captions mean.
+
+    Captions that share a word with one of the clip's (of four letters or more, by the first four:
+    "barks", "barking") are left out. The others are compared by the mean of their token states,
+    less the mean over all captions here: states of a text encoder share a large common part.
+
+    Returns:
+        Places in `others`, the least similar first.
+    """
+    said = set[str]().union(*(_stems(text.text) for text in own))
+    means = [text.states_TE.astype(np.float32).mean(axis=0) for text in (*own, *others)]
+    centred = np.stack(means) - np.mean(means, axis=0)
+    unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
+    likeness = (unit[len(own) :] @ unit[: len(own)].T).max(axis=1)
+    allowed = [i for i, text in enumerate(others) if not said & _stems(text.text)]
+    return sorted(allowed, key=lambda i: (float(likeness[i]), i))
+
+
+_FILLER = frozenset(
+    {"with", "while", "then", "from", "into", "over", "near", "some", "that", "this", "there"}
+)
+
+
+def _stems(text: str) -> set[str]:
+    words = re.findall(r"[^\W\d_]{4,}", text.lower())
+    return {word[:4] for word in words if word not in _FILLER}
 
 
 def join_captions(own: str, other: str, choice: float) -> str:

@@ -43,7 +43,8 @@ from omni2sound.data.batches.hard_samples import (
     require_encoder,
 )
 from omni2sound.data.batches.sampler import StepDraw, step_rng
-from omni2sound.data.store.rows import ClipFeatures, FeatureStore
+from omni2sound.data.store.rows import FeatureStore
+from omni2sound.data.store.stored import StoredClip
 from omni2sound.errors import ConfigError
 from omni2sound.models.conditioning import Conditions
 from omni2sound.timebase import TimeBase
@@ -145,7 +146,7 @@ class DeviceFeatures:
         self._clips: dict[int, _Clip] = {}
         self._groups: dict[float, _Group] = {}
         states: list[Tensor] = []
-        lengths = np.array(store.durations_s)
+        lengths = store.durations_s
         for duration_s in np.unique(lengths).tolist():
             clips = np.flatnonzero(lengths == duration_s)
             self._rows[clips] = np.arange(len(clips))
@@ -163,9 +164,9 @@ class DeviceFeatures:
         picture_rows = np.full(len(clips), -1, np.int64)
         first = sum(len(s) for s in states)
         for row, index in enumerate(clips.tolist()):
-            clip = store.without_sound(index)
+            clip = store.row(index)
             _check_whole(clip)
-            sound_nN[row] = torch.from_numpy(store.pcm_N(index).copy())
+            sound_nN[row] = torch.from_numpy(clip.pcm_N.copy())
             if clip.vision_TV is not None and clip.sync_LS is not None:
                 picture_rows[row] = len(vision)
                 vision.append(torch.from_numpy(clip.vision_TV.copy()))
@@ -235,6 +236,7 @@ class DeviceFeatures:
         texts = [draws.changes.get(i, prompt).text for i, prompt in enumerate(draws.prompts)]
         return Batch(
             task=draw.task,
+            duration_s=draw.duration_s,
             waveform_BN=self._sounds(group, rows_B, draws),
             latents=(None,) * len(rows_B),
             conditions=Conditions(
@@ -383,7 +385,7 @@ class DeviceFeatures:
         return states_BTE * mask_BT[..., None], mask_BT
 
 
-def _check_whole(clip: ClipFeatures) -> None:
+def _check_whole(clip: StoredClip) -> None:
     if clip.valid_s is not None and clip.valid_s < clip.duration_s:
         raise ConfigError(
             f"clip {clip.clip_id} is filled up with silence, which on-device features do not mask; "

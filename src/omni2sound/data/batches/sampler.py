@@ -60,6 +60,51 @@ def check_parts(batch_size: int, num_parts: int) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class MixedPool:
+    """Clips of one length from several sources.
+
+    Attributes:
+        pools: Clips of each source.
+        masses: Weight of each source's clips of this length, among all of its clips of the task.
+    """
+
+    pools: tuple[Sequence[int], ...]
+    masses: tuple[float, ...]
+
+    def __len__(self) -> int:
+        return sum(len(pool) for pool in self.pools)
+
+    def draw(self, rng: np.random.Generator) -> int:
+        """Draw a source by its mass, then one of its clips."""
+        weights = np.array(self.masses)
+        pool = self.pools[int(rng.choice(len(weights), p=weights / weights.sum()))]
+        return int(pool[int(rng.integers(len(pool)))])
+
+
+Pool = Sequence[int] | MixedPool
+
+
+def mix_pools(
+    sources: Sequence[tuple[float, Mapping[float, Sequence[int]]]],
+) -> dict[float, MixedPool]:
+    """Mix sources by their weights, each by seconds within itself.
+
+    Args:
+        sources: For each its weight, and its clips by length.
+    """
+    found: dict[float, list[tuple[Sequence[int], float]]] = {}
+    for weight, by_length in sources:
+        total_s = sum(length * len(clips) for length, clips in by_length.items())
+        for length, clips in by_length.items():
+            mass = weight * length * len(clips) / total_s
+            found.setdefault(length, []).append((clips, mass))
+    return {
+        length: MixedPool(tuple(pool for pool, _ in some), tuple(mass for _, mass in some))
+        for length, some in found.items()
+    }
+
+
 class TaskSampler:
     """Samples task and clips of a step."""
 
@@ -68,7 +113,7 @@ class TaskSampler:
         *,
         seed: int,
         batch_seconds: float,
-        clips_by_task: Mapping[str, Mapping[float, Sequence[int]]],
+        clips_by_task: Mapping[str, Mapping[float, Pool]],
     ) -> None:
         """`clips_by_task` maps task -> length in seconds -> clip indices.
 
@@ -76,7 +121,7 @@ class TaskSampler:
             ConfigError: If a length has no clips.
         """
         for task, by_length in clips_by_task.items():
-            if not by_length or not all(by_length.values()):
+            if not by_length or not all(len(clips) for clips in by_length.values()):
                 raise ConfigError(f"no clips for task {task}; build more of the corpus")
         self._seed = seed
         self._batch_seconds = batch_seconds
@@ -100,13 +145,11 @@ class TaskSampler:
         by_length = self._clips_by_task[task]
         lengths = sorted(by_length)
         # By seconds, so that every second of the corpus is equally likely to be trained on.
-        seconds = np.array([length * len(by_length[length]) for length in lengths])
+        seconds = np.array([_mass(length, by_length[length]) for length in lengths])
         duration_s = lengths[int(rng.choice(len(lengths), p=seconds / seconds.sum()))]
         pool = by_length[duration_s]
         count = self._batch_size(duration_s)
-        clips = tuple(
-            pool[int(step_rng(self._seed, step, 1, i).integers(len(pool)))] for i in range(count)
-        )
+        clips = tuple(_clip_of(pool, step_rng(self._seed, step, 1, i)) for i in range(count))
         return StepDraw(task, duration_s, clips)
 
     def _batch_size(self, duration_s: float) -> int:
@@ -121,3 +164,13 @@ class TaskSampler:
         for by_length in self._clips_by_task.values():
             for duration_s in by_length:
                 check_parts(self._batch_size(duration_s), num_parts)
+
+
+def _mass(length: float, pool: Pool) -> float:
+    return sum(pool.masses) if isinstance(pool, MixedPool) else length * len(pool)
+
+
+def _clip_of(pool: Pool, rng: np.random.Generator) -> int:
+    if isinstance(pool, MixedPool):
+        return pool.draw(rng)
+    return int(pool[int(rng.integers(len(pool)))])

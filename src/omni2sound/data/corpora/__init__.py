@@ -46,6 +46,7 @@ _BUILT_IN = {
     "fma": "fma_metadata: tracks.csv and genres.csv",
     "fsd50k": "FSD50K.ground_truth and FSD50K.metadata",
     "msd": "track_metadata.db or unique_tracks.txt; artist_term.db",
+    "musiccaps": "musiccaps-public.csv",
     "scenes": "a folder made by `omni2sound scenes build`",
     "vggsound": "vggsound.csv",
     "wavcaps": "json_files",

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from omni2sound.data.corpora.fingerprint import (
+from omni2sound.data.corpora.finding.fingerprint import (
     SAMPLE_RATE_HZ,
     Fingerprint,
     FingerprintIndex,
@@ -37,6 +37,8 @@ _log = logging.getLogger(__name__)
 
 _HELD_OUT = {"test": 0, "val": 1, "train": 2}
 """Of a pair the clip with the smaller number is kept."""
+SAME_START_S = 1.0
+"""Clips of one source that begin within this are the same stretch of it."""
 MAX_COMPARED_S = 60.0
 """Largest compared length; long recordings are compared by their beginning."""
 
@@ -165,3 +167,66 @@ def without(manifest: Manifest, number: int, overlaps: Iterable[Overlap]) -> tup
         if o.dropped.manifest == number
     }
     return tuple(c for c in manifest.clips if (c.corpus, c.clip_id) not in gone)
+
+
+def merge(
+    manifests: Sequence[Manifest], overlaps: Iterable[Overlap]
+) -> tuple[tuple[Clip, ...], ...]:
+    """Return the clips of each manifest with duplicates merged and leaks dropped.
+
+    Of clips that are duplicates of each other one stays: the first with a video, else the first.
+    It gets the captions and labels that it lacks from those that are the same stretch of sound: by
+    fingerprint, or of one source from the same second. Others are dropped as by `without`.
+    """
+    found = list(overlaps)
+    leaked = {_key(o.dropped) for o in found if o.kind == "leak"}
+    kept_by: dict[tuple[int, str, str], ClipRef] = {}
+    merged: dict[tuple[int, str, str], Clip] = {}
+    for overlap in found:
+        if overlap.kind == "leak" or _key(overlap.dropped) in leaked:
+            continue
+        first = kept_by.get(_key(overlap.kept), overlap.kept)
+        other = overlap.dropped
+        if first.clip.video is None and other.clip.video is not None:
+            first, other = other, first
+        taken = merged.get(_key(first), first.clip)
+        given = merged.pop(_key(other), other.clip)
+        same = overlap.by == "sound" or _starts_alike(first.clip, other.clip)
+        merged[_key(first)] = _with_texts(taken, given) if same else taken
+        for key in [k for k, v in kept_by.items() if _key(v) == _key(other)]:
+            kept_by[key] = first
+        kept_by[_key(other)] = kept_by[_key(first)] = first
+    gone = leaked | {key for key, kept in kept_by.items() if _key(kept) != key}
+    return tuple(
+        tuple(
+            merged.get((number, clip.corpus, clip.clip_id), clip)
+            for clip in manifest.clips
+            if (number, clip.corpus, clip.clip_id) not in gone
+        )
+        for number, manifest in enumerate(manifests)
+    )
+
+
+def _key(ref: ClipRef) -> tuple[int, str, str]:
+    return ref.manifest, ref.clip.corpus, ref.clip.clip_id
+
+
+def _starts_alike(a: Clip, b: Clip) -> bool:
+    if a.source_start_s is None or b.source_start_s is None:
+        return False
+    return abs(a.source_start_s - b.source_start_s) < SAME_START_S
+
+
+def _with_texts(clip: Clip, other: Clip) -> Clip:
+    """Add the texts of another clip of the same sound, after its own."""
+
+    def both(name: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*getattr(clip, name), *getattr(other, name))))
+
+    return replace(
+        clip,
+        captions=both("captions"),
+        audio_captions=both("audio_captions"),
+        labels=both("labels"),
+        quality=other.quality if clip.quality is None else clip.quality,
+    )

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -36,6 +37,8 @@ from omni2sound.media import iter_frames, probe, read_audio
 _log = logging.getLogger(__name__)
 
 SHARD_CLIPS = 32
+MAX_SHARDS = 4096
+"""Shards of a large corpus hold more clips, so that there are never more files than this."""
 MAX_CAPTIONS = 8
 """Largest number of captions of one clip that are encoded."""
 MIN_VALID_S = 0.1
@@ -104,6 +107,7 @@ def build_corpus_features(
     media = media or whole.media
     if not media.is_dir():
         raise UserError(f"{media}: no such folder; give the folder of the media", field="media")
+    shard_clips = max(SHARD_CLIPS, math.ceil(len(clips) / MAX_SHARDS))
     listed = "".join(json.dumps(clip_to_json(c), sort_keys=True) + "\n" for c in clips)
     return build_store(
         out,
@@ -121,12 +125,12 @@ def build_corpus_features(
         jobs=[
             _Job(
                 name=f"{split}-{first:08d}",
-                clips=clips[first : first + SHARD_CLIPS],
+                clips=clips[first : first + shard_clips],
                 media=media.resolve(),
                 encoders=encoders,
                 options=options,
             )
-            for first in range(0, len(clips), SHARD_CLIPS)
+            for first in range(0, len(clips), shard_clips)
         ],
         make=_rows,
         workers=workers,

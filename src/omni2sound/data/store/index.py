@@ -11,36 +11,38 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from omni2sound.config import from_json
-from omni2sound.errors import ConfigError, IntegrityError, MissingPartError
-from omni2sound.files import file_sha256, write_json, write_text
-from omni2sound.readers import (
-    arrow_file,
-    as_object,
-    interpreting,
-    loads,
-    parse_json,
-    read_object,
-    read_text,
+from omni2sound.data.store.shards import (
+    ClipTable,
+    Shard,
+    joined_tables,
+    read_table,
+    table_of,
+    write_table,
 )
+from omni2sound.errors import ConfigError, IntegrityError, MissingPartError
+from omni2sound.files import atomic_path, file_sha256, write_json, write_text
+from omni2sound.readers import as_object, interpreting, loads, read_object, read_text
+
+_log = logging.getLogger(__name__)
 
 DESCRIPTION = "store.json"
 INDEX = "index.json"
 PROGRESS = "progress.jsonl"
 """Number of planned shards and the finished ones, while a store is being built."""
+MANY_SHARDS = 1000
 FORMAT = 2
 """Version of the folder layout."""
-FAILED = b"failed"
-"""Key of the failures in a shard's metadata."""
+CLIPS = "clips.feather"
+"""Length, pictures and quality of every clip, to be mapped; see `shards.write_table`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,18 +64,27 @@ class ShardRecord:
     failed: tuple[ClipFailure, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class ShardFile:
+    """A shard to read: its path, its SHA-256 if the store has an index, its number of clips."""
+
+    path: Path
+    sha256: str | None
+    num_clips: int
+
+
 def shard_record(path: Path) -> ShardRecord:
     """Make the index entry of a shard on disk; reads all of it."""
-    with arrow_file(path, "a shard of features"):
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        failed = parse_json((reader.schema.metadata or {}).get(FAILED, b"[]").decode(), path)
-        return ShardRecord(
-            name=path.name,
-            sha256=file_sha256(path),
-            num_bytes=path.stat().st_size,
-            num_clips=reader.num_record_batches,
-            failed=tuple(ClipFailure(clip_id=c, reason=r) for c, r in failed),
-        )
+    shard = Shard(path)
+    with interpreting(path, "a shard of features"):
+        failed = tuple(ClipFailure(clip_id=c, reason=r) for c, r in shard.failed())
+    return ShardRecord(
+        name=path.name,
+        sha256=file_sha256(path),
+        num_bytes=path.stat().st_size,
+        num_clips=shard.num_clips(),
+        failed=failed,
+    )
 
 
 def describe_store(folder: Path, description: Mapping[str, Any]) -> None:
@@ -100,7 +111,10 @@ def describe_store(folder: Path, description: Mapping[str, Any]) -> None:
 
 
 def write_index(folder: Path, records: Iterable[ShardRecord]) -> None:
-    """Write the index of a finished store."""
+    """Write the table of clips, then the index, of a store whose shards are all there."""
+    records = list(records)
+    with atomic_path(folder / CLIPS) as temporary:
+        write_table(temporary, [table_of(Shard(folder / r.name)) for r in records])
     shards = [
         {
             "name": r.name,
@@ -111,7 +125,32 @@ def write_index(folder: Path, records: Iterable[ShardRecord]) -> None:
         }
         for r in records
     ]
-    write_json(folder / INDEX, {"format": FORMAT, "shards": shards})
+    index = {"format": FORMAT, "clips_sha256": file_sha256(folder / CLIPS), "shards": shards}
+    write_json(folder / INDEX, index)
+
+
+def clip_table(folder: Path, shards: Sequence[Path]) -> ClipTable:
+    """Map the table of a store's clips; older stores have none, and their shards are read.
+
+    Raises:
+        IntegrityError: If the table is not that of the index.
+    """
+    index, path = folder / INDEX, folder / CLIPS
+    expected = read_object(index).get("clips_sha256") if index.is_file() else None
+    if expected is None:
+        if len(shards) > MANY_SHARDS:
+            _log.warning(
+                "%s has no table of its clips, so all of its %d shards are read; "
+                "omni2sound data repack makes a store that opens at once",
+                folder,
+                len(shards),
+            )
+        return joined_tables([table_of(Shard(shard)) for shard in shards])
+    if not path.is_file() or file_sha256(path) != expected:
+        raise IntegrityError(
+            f"{path} is damaged or missing; run the command that made the features again"
+        )
+    return read_table(path)
 
 
 def read_index(folder: Path) -> tuple[ShardRecord, ...] | None:
@@ -203,10 +242,13 @@ def _finished(folder: Path) -> tuple[ShardRecord, ...]:
     )
 
 
-def shards_of(folder: Path, description: Mapping[str, Any]) -> list[tuple[Path, str | None]]:
+def shards_of(
+    folder: Path, description: Mapping[str, Any], *, present: bool = True
+) -> list[ShardFile]:
     """List the shards of a finished store with their SHA-256, in the order of its index.
 
-    A store that was written by hand has no index, and so no digests.
+    A store that was written by hand has no index, and so no digests. Unless all shards are to be
+    `present`, they are not looked for.
 
     Raises:
         ConfigError: If the store is not finished.
@@ -217,12 +259,12 @@ def shards_of(folder: Path, description: Mapping[str, Any]) -> list[tuple[Path, 
         paths = sorted(folder.glob("*.arrow"))
         if not paths:
             raise MissingPartError(f"no features in {folder}: it has no shards")
-        return [(path, None) for path in paths]
+        return [ShardFile(path, None, Shard(path).num_clips()) for path in paths]
     records = _finished(folder)
-    for record in records:
+    for record in records if present else ():
         path = folder / record.name
         if not path.is_file() or path.stat().st_size != record.num_bytes:
             raise IntegrityError(
                 f"{path} is damaged or missing; run the command that made the features again"
             )
-    return [(folder / record.name, record.sha256) for record in records]
+    return [ShardFile(folder / r.name, r.sha256, r.num_clips) for r in records]

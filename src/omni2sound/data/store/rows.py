@@ -1,17 +1,23 @@
 """Feature stores: what the frozen encoders compute of clips, written once, read at random.
 
 In:   clips: waveforms, captions, and for videos their frames.
-Out:  a folder of Arrow files with one row per clip, memory-mapped by `FeatureStore`:
+Out:  a folder of Arrow files with one row per clip, read lazily by `FeatureStore`:
 
     STORE/
       store.json      what the features depend on; written first
-      NAME.arrow      a shard: some rows, whole or absent
+      NAME.arrow      a shard: some rows, whole or absent (`shards`)
+      clips.feather   length, pictures and quality of every clip: what a sampler chooses by
       index.json      every shard with its length and SHA-256; written last (`builder`)
       attribution.tsv licence and author of the clips
 
 A row keeps the *waveform* (latents don't mix, so augmented or mixed sound is encoded afterwards),
 optionally its latents, for steps that leave the waveform as it is, and the encoder states and token
 ids of every caption. Missing and unknown columns are ignored: older stores stay readable.
+
+A store of millions of clips costs a rank 13 bytes a clip, mapped, and no Python objects: shards
+are mapped when a clip of theirs is drawn, and of a clip only what is used is read (`StoredClip`).
+Each row holds checksums of its values, which are compared when they are read; those of an older
+store are compared a shard at a time.
 
 What not to get wrong: a store without its index is unfinished and is refused; half of a corpus
 trains without complaint and gives another model. Reading imports NumPy and pyarrow only.
@@ -23,7 +29,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,15 +41,25 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from omni2sound.data.store.index import (
-    FAILED,
     ClipFailure,
+    clip_table,
     read_description,
     shards_of,
     store_sha256,
 )
+from omni2sound.data.store.remote import StoreFolder, store_folder
+from omni2sound.data.store.shards import (
+    BATCH_CLIPS,
+    FAILED,
+    ROWS,
+    OpenShards,
+    Shard,
+    joined_tables,
+)
+from omni2sound.data.store.stored import LARGE, StoredClip, damaged, head_crc
 from omni2sound.errors import IntegrityError
 from omni2sound.files import atomic_path, file_sha256
-from omni2sound.readers import arrow_file, read_text
+from omni2sound.readers import interpreting, read_text
 from omni2sound.weights import ATTRIBUTION_FILE
 
 _log = logging.getLogger(__name__)
@@ -51,32 +68,33 @@ _TEXT = pa.struct(
     [
         ("role", pa.string()),
         ("text", pa.string()),
-        ("states", pa.binary()),
         ("token_ids", pa.list_(pa.int32())),
+        ("states", pa.binary()),
     ]
 )
 _SCHEMA = pa.schema(
     [
         ("clip_id", pa.string()),
         ("duration_s", pa.float64()),
-        ("sound", pa.binary()),
-        ("texts", pa.list_(_TEXT)),
-        ("vision", pa.binary()),
-        ("vision_dim", pa.int32()),
-        ("sync", pa.binary()),
-        ("sync_dim", pa.int32()),
-        ("classes", pa.list_(pa.string())),
-        ("text_dim", pa.int32()),
         ("valid_s", pa.float64()),
-        ("latents", pa.binary()),
-        ("latents_dim", pa.int32()),
         ("quality", pa.float32()),
-        ("source", pa.string()),
+        ("classes", pa.list_(pa.string())),
         ("pictured", pa.list_(pa.string())),
-    ]
+        ("source", pa.string()),
+        ("text_dim", pa.int32()),
+        ("vision_dim", pa.int32()),
+        ("sync_dim", pa.int32()),
+        ("latents_dim", pa.int32()),
+        ("crc32", pa.list_(pa.uint32())),
+        ("texts", pa.list_(_TEXT)),
+        ("latents", pa.binary()),
+        ("vision", pa.binary()),
+        ("sync", pa.binary()),
+        ("sound", pa.binary()),
+    ],
+    metadata={ROWS: str(BATCH_CLIPS).encode()},
 )
-TEXT_DIM = 384
-"""Width of text states in stores without a format number; that of the embedded encoder."""
+"""Small columns first: what describes a clip lies together, and what is large is read apart."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -130,21 +148,44 @@ class ClipFeatures:
 
 
 def write_shard(path: Path, items: Iterable[ClipFeatures | ClipFailure]) -> None:
-    """Write one Arrow file, whole or not at all; failures go into its metadata."""
-    rows, failed = [], []
-    for item in items:
-        if isinstance(item, ClipFailure):
-            failed.append([item.clip_id, item.reason])
-        else:
-            rows.append(_row(item))
-    schema = _SCHEMA.with_metadata({FAILED: json.dumps(failed).encode()})
-    table = pa.Table.from_pylist(rows, schema=schema)
+    """Write one Arrow file, whole or not at all; failures go into its metadata.
+
+    Rows are written a batch at a time, so a shard may be larger than the memory.
+    """
+    rows: list[dict[str, Any]] = []
+    failed = []
     with (
         atomic_path(path) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
-        pa.ipc.new_file(sink, schema) as writer,
+        pa.ipc.new_file(sink, _SCHEMA) as writer,
     ):
-        writer.write_table(table, max_chunksize=1)  # one row a chunk: random access
+        for item in items:
+            if isinstance(item, ClipFailure):
+                failed.append([item.clip_id, item.reason])
+                continue
+            if len(rows) == BATCH_CLIPS:
+                writer.write_batch(_batch(rows))
+                rows = []
+            rows.append(_row(item))
+        metadata = {FAILED: json.dumps(failed).encode()} if failed else None
+        writer.write_batch(_batch(rows), custom_metadata=metadata)
+
+
+def _batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
+    for row in rows:
+        row["crc32"] = None
+    batch = pa.RecordBatch.from_pylist(rows, schema=_SCHEMA)
+    sums = [_checksums(row, head_crc(batch, i)) for i, row in enumerate(rows)]
+    place = _SCHEMA.get_field_index("crc32")
+    return batch.set_column(
+        place, _SCHEMA.field(place), pa.array(sums, type=_SCHEMA.field(place).type)
+    )
+
+
+def _checksums(row: dict[str, Any], head: int) -> list[int]:
+    """Checksums of a row, in the order that `StoredClip` reads them in."""
+    states = [text["states"] for text in row["texts"]]
+    return [head, *(zlib.crc32(v or b"") for v in (*(row.get(n) for n in LARGE), *states))]
 
 
 def _row(clip: ClipFeatures) -> dict[str, Any]:
@@ -183,50 +224,60 @@ def _columns(name: str, matrix: NDArray[np.float16] | None) -> dict[str, Any]:
 class FeatureStore:
     """Random access to the clips of one or more store folders."""
 
-    def __init__(self, folders: Sequence[Path], *, autoencoder_sha256: str | None = None) -> None:
-        """Map every shard into memory.
+    def __init__(
+        self, folders: Sequence[Path | str], *, autoencoder_sha256: str | None = None
+    ) -> None:
+        """Read the indices; shards are mapped when their clips are first read.
 
         Args:
-            folders: Stores.
+            folders: Stores: folders, or URLs that fsspec opens ("s3://bucket/features").
             autoencoder_sha256: Digest of the autoencoder; latents of another one are ignored.
                 Default: all latents are used.
 
         Raises:
-            MissingPartError: If a folder holds no features.
+            MissingPartError: If a folder holds no features, or a URL can't be opened.
             ConfigError: If a folder's features are unfinished.
             IntegrityError: If a shard is missing or has the wrong length. One whose bytes differ
-                from its checksum is reported when it is first read.
+                from their checksums is reported when they are first read.
         """
-        self.folders = tuple(folders)
+        opened = [store_folder(folder) for folder in folders]
+        self.folders = tuple(folder.path for folder in opened)
         self.description: list[Any] = []
         self.attribution: list[str] = []
-        self._shards: list[pa.RecordBatch] = []
-        self._latents_fit: list[bool] = []
-        self._of_row: list[tuple[Path, str | None]] = []
-        self._intact: set[Path] = set()
-        for folder in folders:
-            description = read_description(folder)
-            shards = shards_of(folder, description)
-            listed = folder / ATTRIBUTION_FILE
+        self._shards: list[_StoredShard] = []
+        self._intact: set[int] = set()
+        tables, counts = [], list[int]()
+        for folder in opened:
+            description = read_description(folder.path)
+            listed = folder.path / ATTRIBUTION_FILE
             self.attribution.append(read_text(listed) if listed.is_file() else "")
             self.description.append(description)
             of = description.get("autoencoder_sha256")
             fit = autoencoder_sha256 is None or of == autoencoder_sha256
             if of is not None and not fit:
                 _log.warning("%s: latents of another autoencoder are not used", folder)
-            for path, sha256 in shards:
-                with arrow_file(path, "a shard of features"):
-                    reader = pa.ipc.open_file(pa.memory_map(str(path)))
-                    self._shards += [reader.get_batch(i) for i in range(reader.num_record_batches)]
-                self._latents_fit += [fit] * reader.num_record_batches
-                self._of_row += [(path, sha256)] * reader.num_record_batches
-        self.durations_s = [float(shard["duration_s"][0].as_py()) for shard in self._shards]
-        self.has_video = [shard["sync"][0].is_valid for shard in self._shards]
-        # Older stores do not have the column.
-        self.qualities: list[float | None] = [
-            shard["quality"][0].as_py() if "quality" in shard.schema.names else None
-            for shard in self._shards
-        ]
+            shards = shards_of(folder.path, description, present=not folder.is_remote)
+            table = clip_table(folder.path, [shard.path for shard in shards])
+            if len(table[0]) != sum(shard.num_clips for shard in shards):
+                raise IntegrityError(
+                    f"{folder.path}: the index has {sum(s.num_clips for s in shards)} clips, its "
+                    f"table {len(table[0])}; run the command that made the features again"
+                )
+            tables.append(table)
+            self._shards += [
+                _StoredShard(folder, shard.path, shard.sha256, latents_fit=fit) for shard in shards
+            ]
+            counts += [shard.num_clips for shard in shards]
+        self.durations_s, self.has_video, self.qualities = joined_tables(tables)
+        """Of each clip: length in seconds, whether it has pictures, quality (NaN without)."""
+        self._ends = np.cumsum(np.array(counts, np.int64))
+        self._open = OpenShards(self._map)
+        ends = np.cumsum([len(table[0]) for table in tables])
+        self.spans = {
+            folder.name: range(int(end) - len(table[0]), int(end))
+            for folder, table, end in zip(opened, tables, ends, strict=True)
+        }
+        """Clips of each store, by its name."""
 
     @cached_property
     def sha256(self) -> list[str]:
@@ -234,69 +285,78 @@ class FeatureStore:
         return [store_sha256(folder) for folder in self.folders]
 
     def __len__(self) -> int:
-        return len(self._shards)
+        return len(self.durations_s)
 
     def __getitem__(self, index: int) -> ClipFeatures:
-        return self._clip(index, self.pcm_N(index).astype(np.float32) / np.float32(32767))
+        return _whole(self.row(index))
 
-    def pcm_N(self, index: int) -> NDArray[np.int16]:
-        """Return the stored waveform, read-only; full scale is 32767."""
-        self._check(index)
-        return np.frombuffer(self._shards[index]["sound"][0].as_buffer(), dtype="<i2")
+    def row(self, index: int) -> StoredClip:
+        """Return a clip whose values are read when they are used.
 
-    def without_sound(self, index: int) -> ClipFeatures:
-        """Read a clip without its waveform, which is faster."""
-        return self._clip(index, np.zeros(0, np.float32))
+        Raises:
+            IndexError: If there is no such clip.
+            IntegrityError: If its bytes are not those that were written.
+        """
+        if not 0 <= index < len(self):
+            raise IndexError(f"clip {index} of {len(self)}")
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        first = int(self._ends[number - 1]) if number else 0
+        shard, fit = self._open.get(number), self._shards[number].latents_fit
+        with interpreting(shard.path, "a shard of features"):
+            clip = StoredClip(shard, index - first, latents_fit=fit)
+        if clip.sums is None:
+            self._check(number, shard)
+        return clip
 
-    def _check(self, index: int) -> None:
-        """Compare a clip's shard with its checksum when the first of its clips is read.
+    def _map(self, number: int) -> Shard:
+        stored = self._shards[number]
+        shard = Shard(stored.folder.fetch(stored.path, stored.sha256))
+        if shard.is_current and list(shard.columns) != _SCHEMA.names:
+            raise damaged(shard.path)
+        return shard
+
+    def _check(self, number: int, shard: Shard) -> None:
+        """Compare a shard of rows without checksums with its own, once.
 
         Raises:
             IntegrityError: They differ.
         """
-        path, sha256 = self._of_row[index]
-        if path in self._intact:
-            return
-        if sha256 is not None and file_sha256(path) != sha256:
-            raise IntegrityError(
-                f"{path} is damaged: its checksum is not that of the index; delete it and run the "
-                "command that made the features again"
+        sha256 = self._shards[number].sha256
+        if number not in self._intact:
+            if sha256 is not None and file_sha256(shard.path) != sha256:
+                raise damaged(shard.path)
+            self._intact.add(number)
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredShard:
+    folder: StoreFolder
+    path: Path
+    sha256: str | None
+    latents_fit: bool
+
+
+def _whole(clip: StoredClip) -> ClipFeatures:
+    """Read everything."""
+    return ClipFeatures(
+        clip_id=clip.clip_id,
+        duration_s=clip.duration_s,
+        sound_N=clip.sound_N,
+        texts=tuple(
+            TextFeatures(
+                role=text.role,
+                text=text.text,
+                states_TE=text.states_TE,
+                token_ids_T=text.token_ids_T,
             )
-        self._intact.add(path)
-
-    def _clip(self, index: int, sound_N: NDArray[np.float32]) -> ClipFeatures:
-        self._check(index)
-        shard = self._shards[index]
-        row = {n: shard[n][0].as_py() for n in shard.schema.names if n != "sound"}
-        return ClipFeatures(
-            clip_id=row["clip_id"],
-            duration_s=row["duration_s"],
-            sound_N=sound_N,
-            texts=tuple(_text(t, row.get("text_dim") or TEXT_DIM) for t in row["texts"]),
-            vision_TV=_matrix(row["vision"], row["vision_dim"]),
-            sync_LS=_matrix(row["sync"], row["sync_dim"]),
-            classes=tuple(row["classes"]),
-            valid_s=row.get("valid_s"),
-            latents_LC=(
-                _matrix(row.get("latents"), row.get("latents_dim"))
-                if self._latents_fit[index]
-                else None
-            ),
-            quality=row.get("quality"),
-            source=row.get("source") or "",
-            pictured=tuple(row.get("pictured") or ()),
-        )
-
-
-def _text(row: Mapping[str, Any], width: int) -> TextFeatures:
-    ids = row.get("token_ids")
-    return TextFeatures(
-        role=row["role"],
-        text=row["text"],
-        states_TE=np.frombuffer(row["states"], dtype="<f2").reshape(-1, width),
-        token_ids_T=None if ids is None else np.array(ids, dtype=np.int32),
+            for text in clip.texts
+        ),
+        vision_TV=clip.vision_TV,
+        sync_LS=clip.sync_LS,
+        classes=clip.classes,
+        valid_s=clip.valid_s,
+        latents_LC=clip.latents_LC,
+        quality=clip.quality,
+        source=clip.source,
+        pictured=clip.pictured,
     )
-
-
-def _matrix(data: bytes | None, width: int | None) -> NDArray[np.float16] | None:
-    return None if data is None else np.frombuffer(data, dtype="<f2").reshape(-1, width or 1)

@@ -1,0 +1,195 @@
+"""One clip of a feature store, whose values are read when they are used.
+
+In:   a mapped shard, the number of a row.
+Out:  `StoredClip` with the attributes of `rows.ClipFeatures`.
+
+Steps of text to audio read no pictures, steps on stored latents no waveform, and of several
+captions only the one that was drawn is read. Each value is compared with its checksum.
+
+Shape suffixes: N samples, T tokens, L latent frames, C latent channels, E V S features.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from omni2sound.data.store.shards import Shard
+from omni2sound.errors import IntegrityError
+
+SMALL = (
+    "clip_id",
+    "duration_s",
+    "valid_s",
+    "quality",
+    "classes",
+    "pictured",
+    "source",
+    "text_dim",
+    "vision_dim",
+    "sync_dim",
+    "latents_dim",
+)
+"""Columns that describe a clip."""
+LARGE = ("latents", "vision", "sync", "sound")
+"""Columns of many bytes; so are the states of texts."""
+TEXT_DIM = 384
+"""Width of text states in stores without a format number; that of the embedded encoder."""
+
+
+def head_crc(batch: pa.RecordBatch, row: int) -> int:
+    """Return the checksum of all that is small in a row."""
+    small = [batch.column(name)[row].as_py() for name in SMALL]
+    texts = batch.column("texts")[row].values.flatten()[:3]
+    small += [column.to_pylist() for column in texts]
+    return zlib.crc32(json.dumps(small).encode())
+
+
+class StoredClip:
+    """A clip of a store; each value is read, and compared with its checksum, when it is used.
+
+    Its attributes are those of `ClipFeatures`, and `pcm_N`.
+    """
+
+    def __init__(self, shard: Shard, row: int, *, latents_fit: bool) -> None:
+        self._shard = shard
+        self._batch, self._row = shard.place(row)
+        self._latents_fit = latents_fit
+        self.sums = self._value("crc32")
+        if self.sums is not None and head_crc(self._batch, self._row) != self.sums[0]:
+            raise damaged(shard.path)
+
+    def _value(self, name: str) -> Any:
+        place = self._shard.columns.get(name)
+        return None if place is None else self._batch.column(place)[self._row].as_py()
+
+    def _bytes(self, value: pa.Scalar, number: int) -> pa.Buffer | None:
+        """Return the bytes of a large value without copying them."""
+        if not value.is_valid:
+            return None
+        buffer = value.as_buffer()
+        self._shard.will_need(buffer)
+        if self.sums is not None and zlib.crc32(buffer) != self.sums[number]:
+            raise damaged(self._shard.path)
+        return buffer
+
+    def _large(self, name: str) -> pa.Buffer | None:
+        place = self._shard.columns.get(name)
+        if place is None:
+            return None
+        return self._bytes(self._batch.column(place)[self._row], 1 + LARGE.index(name))
+
+    def _matrix(self, name: str) -> NDArray[np.float16] | None:
+        data = self._large(name)
+        if data is None:
+            return None
+        width = self._value(f"{name}_dim") or 1
+        return np.frombuffer(data, dtype="<f2").reshape(-1, width)
+
+    @cached_property
+    def clip_id(self) -> str:
+        """Id in the store."""
+        return str(self._value("clip_id"))
+
+    @cached_property
+    def duration_s(self) -> float:
+        """Length of the clip, with padding."""
+        return float(self._value("duration_s"))
+
+    @cached_property
+    def pcm_N(self) -> NDArray[np.int16]:
+        """The stored waveform, read-only; full scale is 32767."""
+        return np.frombuffer(self._large("sound") or b"", dtype="<i2")
+
+    @cached_property
+    def sound_N(self) -> NDArray[np.float32]:
+        """float32 waveform."""
+        return self.pcm_N.astype(np.float32) / np.float32(32767)
+
+    @cached_property
+    def texts(self) -> tuple[StoredText, ...]:
+        """Captions of the clip."""
+        texts = self._batch.column(self._shard.columns["texts"])[self._row].values
+        width = self._value("text_dim") or TEXT_DIM
+        return tuple(StoredText(self, texts, k, width) for k in range(len(texts)))
+
+    @cached_property
+    def vision_TV(self) -> NDArray[np.float16] | None:
+        """Picture features, or None without video."""
+        return self._matrix("vision")
+
+    @cached_property
+    def sync_LS(self) -> NDArray[np.float16] | None:
+        """Sync features, or None without video."""
+        return self._matrix("sync")
+
+    @cached_property
+    def latents_LC(self) -> NDArray[np.float16] | None:
+        """Latents of the waveform as it is, or None."""
+        return self._matrix("latents") if self._latents_fit else None
+
+    @cached_property
+    def classes(self) -> tuple[str, ...]:
+        """Class ids of the clip's events."""
+        return tuple(self._value("classes"))
+
+    @cached_property
+    def pictured(self) -> tuple[str, ...]:
+        """Class ids of the picture."""
+        return tuple(self._value("pictured") or ())
+
+    @cached_property
+    def valid_s(self) -> float | None:
+        """Where padding begins; None without padding."""
+        value: float | None = self._value("valid_s")
+        return value
+
+    @cached_property
+    def quality(self) -> float | None:
+        """Score of sound and caption, or None."""
+        value: float | None = self._value("quality")
+        return value
+
+    @cached_property
+    def source(self) -> str:
+        """Source of the clip, or empty."""
+        return self._value("source") or ""
+
+
+class StoredText:
+    """A text of a stored clip; its attributes are those of `TextFeatures`, states read late."""
+
+    def __init__(self, clip: StoredClip, texts: pa.StructArray, number: int, width: int) -> None:
+        self._clip, self._texts, self._number, self._width = clip, texts, number, width
+        self.role = str(texts.field("role")[number].as_py())
+        self.text = str(texts.field("text")[number].as_py())
+
+    @cached_property
+    def states_TE(self) -> NDArray[np.float16]:
+        """Token states without padding."""
+        states = self._texts.field("states")[self._number]
+        data = self._clip._bytes(states, 1 + len(LARGE) + self._number)
+        return np.frombuffer(data or b"", dtype="<f2").reshape(-1, self._width)
+
+    @cached_property
+    def token_ids_T(self) -> NDArray[np.int32] | None:
+        """Ids that the encoder read, or None."""
+        if self._texts.type.get_field_index("token_ids") < 0:
+            return None
+        ids = self._texts.field("token_ids")[self._number].as_py()
+        return None if ids is None else np.array(ids, dtype=np.int32)
+
+
+def damaged(path: Path) -> IntegrityError:
+    """Return the error of a shard whose bytes are not those that were written."""
+    return IntegrityError(
+        f"{path} is damaged: its checksum is not that of the index; delete it and run the "
+        "command that made the features again"
+    )
