@@ -14,6 +14,7 @@ Printed are clips by outcome, calls, cut replies and keys. Exit code 1: a promis
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import json
@@ -222,6 +223,7 @@ def bought_twice(server: ServerDouble) -> int:
 
 def main() -> None:
     """Print what happened."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     logging.disable(logging.WARNING)
     os.environ.update(KEY_ONE="key-of-the-first-host", KEY_TWO="key-of-the-second-host")
     broken = []

@@ -8,6 +8,7 @@ ears, with thoughts of 1,200 tokens, or with two pictures at most. Exit code 1: 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import sys
@@ -62,6 +63,7 @@ def problems(kind: Kind) -> list[str]:
 
 def main() -> None:
     """Probe all six."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     wrong = {kind: found for kind in KINDS if (found := problems(kind))}
     print(wrong or "all settings are right")
     sys.exit(bool(wrong))

@@ -10,6 +10,7 @@ raised limit). Asking again buys nothing. Exit code 1: a shape is read in anothe
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import logging
@@ -171,6 +172,7 @@ async def ask_all(kind: Kind, folder: Path) -> list[tuple[str, str, int]]:
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     logging.disable(logging.WARNING)  # no price is known, and each cut reply is told
     wrong = 0
     print(f"{'shape':32}" + "".join(f"{kind:>14}" for kind in KINDS))

@@ -121,10 +121,10 @@ TableJsonOption = Annotated[
 ]
 
 
-def seconds(value: str) -> float:
-    """Read a time: seconds, or as 1:30."""
+def seconds(value: str | float) -> float:
+    """Read a time: seconds, or as 1:30. Typer sends an option's default through here, too."""
     try:
-        return parse_time(value, None)
+        return parse_time(str(value), None)
     except UserError as error:
         raise typer.BadParameter(str(error)) from None
 
