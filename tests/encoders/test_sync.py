@@ -179,3 +179,9 @@ def test_interpolated_features_keep_their_time(from_fps: Fraction, num_frames: i
 def test_features_at_the_right_rate_are_returned_as_they_are() -> None:
     features = torch.randn(40, 6)
     assert at_rate(features, Fraction(25), 25, 40) is features
+
+
+@pytest.mark.parametrize("channels", [(), (8, 0), (8, 16, 16, -1)])
+def test_channels_are_counts(channels: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match="channels must be one or more, each at least 1"):
+        SyncConfig(channels=channels)

@@ -318,9 +318,8 @@ def test_samples_are_written_for_every_task(
     assert same(plain, with_samples)  # listening in changes nothing
     for step in ("step-00000006", "step-00000012"):
         folder = tmp_path / "b" / "samples" / step
-        names = {
-            f"{task}-{i}{end}" for task in recipe.tasks for i in (0, 1) for end in (".wav", ".png")
-        }
+        ends = (".wav", ".real.wav", ".png", ".txt")
+        names = {f"{task}-{i}{end}" for task in recipe.tasks for i in (0, 1) for end in ends}
         assert {p.name for p in folder.iterdir()} == names
     sound, rate_hz = soundfile.read(folder / "V2A-0.wav")
     assert rate_hz == RATE_HZ

@@ -49,6 +49,8 @@ class SyncConfig:
         return self.fps
 
     def __post_init__(self) -> None:
+        if not self.channels or min(self.channels) < 1:
+            raise ConfigError(f"channels must be one or more, each at least 1, got {self.channels}")
         if self.frame_px % 2 ** (len(self.channels) + 1):
             raise ConfigError(
                 f"frame_px must be a multiple of {2 ** (len(self.channels) + 1)}, "

@@ -56,6 +56,8 @@ class TaggerConfig:
     def __post_init__(self) -> None:
         if not self.class_names or len(set(self.class_names)) < len(self.class_names):
             raise ConfigError("class_names must be given, each once")
+        if not self.channels or min(self.channels) < 1:
+            raise ConfigError(f"channels must be one or more, each at least 1, got {self.channels}")
         if min(self.patch_frames, self.num_bands) < 2 ** len(self.channels):
             raise ConfigError("too many channels: each block halves the spectrogram")
 
