@@ -316,7 +316,7 @@ def repack(
     ] = 1024,
     num_workers: WorkersOption = None,
 ) -> None:
-    """Copy features into shards of another size, or to tar files and back.
+    """Copy features into other shards, or to tar files and back.
 
     The copy has the same rows in the same order. An interrupted copy is resumed.
     """

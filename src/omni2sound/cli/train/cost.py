@@ -28,7 +28,7 @@ def cost(
     ] = 10.0,
     set_: SetOption = None,
 ) -> None:
-    """Print the parameters, memory, operations and time of a recipe."""
+    """Print parameters, memory, operations and time of a recipe."""
     from omni2sound.recipes import recipe_named
     from omni2sound.train.cost import DEVICES, UTILISATION, device_named, hours_of, recipe_cost
 

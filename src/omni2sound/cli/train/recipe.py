@@ -123,7 +123,10 @@ def train_export(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="Model folder to write.")],
 ) -> None:
-    """Write the EMA weights of a checkpoint as a model, also while the run goes on."""
+    """Write a checkpoint's EMA weights as a model.
+
+    The run may still be going on.
+    """
     from omni2sound.errors import UserError
     from omni2sound.train.export import export_checkpoint
 
