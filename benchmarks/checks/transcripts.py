@@ -49,9 +49,12 @@ ROWS = (
 )  # fmt: skip
 
 
-def in_terminal(command: list[str], folder: Path) -> tuple[int, str]:
+def in_terminal(
+    command: list[str], folder: Path | None = None, *, columns: int = COLUMNS
+) -> tuple[int, bytes]:
+    """Run a command in a terminal; return its exit code and what the terminal got."""
     leader, follower = pty.openpty()
-    environment = os.environ | {"COLUMNS": str(COLUMNS), "TERM": "xterm"}
+    environment = os.environ | {"COLUMNS": str(columns), "TERM": "xterm"}
     process = subprocess.Popen(
         command, stdin=follower, stdout=follower, stderr=follower, env=environment, cwd=folder
     )
@@ -66,7 +69,7 @@ def in_terminal(command: list[str], folder: Path) -> tuple[int, str]:
             break
         shown += part
     os.close(leader)
-    return process.wait(), shown.decode(errors="replace")
+    return process.wait(), shown
 
 
 def stages_of(shown: str) -> list[str]:
@@ -109,7 +112,8 @@ def main() -> None:
             shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("off"))
             off = subprocess.run(command, cwd=copy, check=False, capture_output=True, text=True)
             shutil.rmtree(copy)
-            code, shown = in_terminal(command, folder)
+            code, got = in_terminal(command, folder)
+            shown = got.decode(errors="replace")
             lines = settled(shown)
             stages = "; ".join(stages_of(shown)) or "none"
             parts.append(

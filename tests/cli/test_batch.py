@@ -21,19 +21,6 @@ from tests.build import tiny_model_folder, video_with_square
 OMNI2SOUND = Path(sys.executable).with_name("omni2sound")
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model_folder(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with a video in it."""
-    video_with_square(tmp_path / "clip.mp4", duration_s=1.2)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def reports(result: Any) -> list[dict[str, Any]]:
     assert result.exit_code == 0, result.output
     return [json.loads(line) for line in result.stdout.splitlines()]

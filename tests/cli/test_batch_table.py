@@ -14,19 +14,6 @@ from omni2sound.errors import UserError
 from omni2sound.generate.studio.job import COLUMNS, read_jobs
 from omni2sound.media.audio import read_audio
 from omni2sound.media.info import probe
-from tests.build import tiny_model_folder, video_with_square
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model_folder(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    video_with_square(tmp_path / "clip.mp4", duration_s=1.2)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def run(model: Path, table: str, *more: object) -> Any:

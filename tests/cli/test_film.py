@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from benchmarks.checks.transcripts import in_terminal
 from omni2sound.cli.main import app
 from omni2sound.errors import UserError
 from omni2sound.media.audio import read_audio
@@ -25,24 +25,18 @@ from omni2sound.media.info import probe
 from omni2sound.media.loudness.meter import measure
 from omni2sound.media.samples import Audio
 from omni2sound.media.video import iter_frames
-from tests.build import tiny_model_folder, video_with_square
+from tests.build import video_with_square
 from tests.media.clips import number_of, write_video
 
 OMNI2SOUND = Path(sys.executable).with_name("omni2sound")
 RATE_HZ = 48_000
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model_folder(tmp_path_factory.mktemp("models") / "tiny")
-
-
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(folder: Path) -> Path:
     """The current folder, with a video without and one with sound."""
-    video_with_square(tmp_path / "clip.mp4", duration_s=1.2)
     write_video(
-        tmp_path / "film.mov",
+        folder / "film.mov",
         ticks=range(50),
         time_base=Fraction(1, 25),
         codec="prores_ks",
@@ -51,8 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         sound=tone(2.0),
         sound_codec="pcm_s16le",
     )
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return folder
 
 
 def tone(seconds: float, amplitude: float = 0.25) -> Audio:
@@ -262,24 +255,9 @@ def test_pictures_of_outputs_and_of_all_takes(folder: Path, model: Path) -> None
 
 def at_terminal(*arguments: object, columns: int = 80) -> tuple[int, str]:
     """Run the program in a terminal; return its exit code and what the terminal got."""
-    leader, follower = pty.openpty()
-    environment = os.environ | {"COLUMNS": str(columns), "TERM": "xterm"}
     command = [sys.executable, "-m", "omni2sound", *map(str, arguments)]
-    process = subprocess.Popen(
-        command, stdin=follower, stdout=follower, stderr=follower, env=environment
-    )
-    os.close(follower)
-    shown = b""
-    while True:
-        try:
-            part = os.read(leader, 65536)
-        except OSError:
-            break
-        if not part:
-            break
-        shown += part
-    os.close(leader)
-    return process.wait(), shown.decode()
+    code, shown = in_terminal(command, columns=columns)
+    return code, shown.decode()
 
 
 @pytest.mark.slow

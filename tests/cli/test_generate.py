@@ -23,22 +23,8 @@ from omni2sound.errors import UserError
 from omni2sound.media.audio import read_audio
 from omni2sound.media.info import probe
 from omni2sound.media.loudness.meter import measure
-from tests.build import tiny_model_folder, video_with_square
 
 OMNI2SOUND = Path(sys.executable).with_name("omni2sound")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_model_folder(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with a video in it."""
-    video_with_square(tmp_path / "clip.mp4", duration_s=1.2)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def invoke(model: Path, *arguments: object) -> Any:
