@@ -230,6 +230,11 @@ def check_target(output: Path, request: GenerationRequest, options: OutputOption
     """
     request.resolve_duration(1.0)  # looks into the video
     check_output_of(request.video, output, options, duration_s=request.duration_s)
+    if request.stems:
+        from omni2sound.generate.stems.files import check_stems_folder, stems_folder
+
+        replaced = options.overwrite or _is_half_done(output)
+        check_stems_folder(stems_folder(output), overwrite=replaced)
 
 
 def check_output_of(
@@ -341,6 +346,8 @@ def request_sha256(
         asked["cues"] = [asdict(cue) for cue in request.cues]
     if not request.ambience:
         asked["ambience"] = False
+    if request.stems:
+        asked["stems"] = True
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
@@ -368,6 +375,7 @@ def save(
     Raises:
         UserError: The file can't be written, or another process has written it meanwhile.
     """
+    from omni2sound.generate.stems.files import stems_beside
     from omni2sound.generate.studio.writing import for_editor, write_sound
     from omni2sound.media.files import VIDEO_SUFFIXES
 
@@ -375,17 +383,7 @@ def save(
     copied = video if muxed and video != result.request.video else None
     more_facts = more_facts or {}
     if "request_sha256" not in more_facts:
-        digest = request_sha256(
-            result.request,
-            options,
-            model_sha256=result.model_sha256,
-            dtype=result.dtype,
-            seed=result.seed,
-            recognises=result.seen is not None,
-            places=result.audio.num_channels > 1,
-            copied=copied,
-        )
-        more_facts = {"request_sha256": digest, **more_facts}
+        more_facts = {"request_sha256": _digest_of(result, options, copied), **more_facts}
     begin = time.perf_counter()
     result = for_editor(result, output)
     facts = _facts(result, options, more_facts)
@@ -395,7 +393,10 @@ def save(
     old = _old_sidecar(output)
     enter("writing")
     try:
-        with atomic_path(output, replace=replace, alone=True) as finished:
+        with (
+            atomic_path(output, replace=replace, alone=True) as finished,
+            stems_beside(result, output, facts, overwrite=options.overwrite or half_done),
+        ):
             leveling, copy = write_sound(result, finished, video, facts, options)
             report = {
                 "output": str(output),
@@ -403,9 +404,8 @@ def save(
                 **facts,
                 **copy,
                 **_measured(result, leveling, write_s=time.perf_counter() - begin),
-                **dict(
-                    zip(_OF_OUTPUT, (finished.stat().st_size, file_sha256(finished)), strict=True)
-                ),
+                "output_bytes": finished.stat().st_size,
+                "output_sha256": file_sha256(finished),
             }
             with atomic_path(sidecar(output), replace=options.overwrite or half_done) as path:
                 path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -424,6 +424,19 @@ def save(
         takes = [(title_of(output, report), output)]
         draw_preview(takes, video, preview_path(output), overwrite=options.overwrite or half_done)
     return report
+
+
+def _digest_of(result: GenerationResult, options: OutputOptions, copied: Path | None) -> str:
+    return request_sha256(
+        result.request,
+        options,
+        model_sha256=result.model_sha256,
+        dtype=result.dtype,
+        seed=result.seed,
+        recognises=result.seen is not None,
+        places=result.audio.num_channels > 1,
+        copied=copied,
+    )
 
 
 def _facts(

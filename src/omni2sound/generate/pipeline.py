@@ -33,6 +33,7 @@ from omni2sound.generate.guided import GuidedNetwork
 from omni2sound.generate.model import Model, load_model
 from omni2sound.generate.offload import Offloader
 from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings, precision_name
+from omni2sound.generate.stems.make import make_stems
 from omni2sound.generate.studio.models import save_model
 from omni2sound.generate.studio.request import VideoLike, request_on
 from omni2sound.generate.windows import decode_clips
@@ -158,13 +159,10 @@ class Omni2SoundPipeline:
     def _rehearse(self) -> None:
         """Take one step on one number: refuses an unfit solver, and imports it now."""
         sample(
-            lambda x_BLC, t_B: x_BLC,
-            torch.zeros(1, 1, 1),
-            objective=self.model.config.objective,
-            config=self.model.config.sampler,
-            num_steps=1,
+            lambda x_BLC, t_B: x_BLC, torch.zeros(1, 1, 1), num_steps=1,
+            objective=self.model.config.objective, config=self.model.config.sampler,
             generator=[torch.Generator()],
-        )
+        )  # fmt: skip
 
     # --- generate --------------------------------------------------------------------
 
@@ -184,6 +182,7 @@ class Omni2SoundPipeline:
         seen: str | None = None,
         cues: Sequence[Cue] = (),
         ambience: bool = True,
+        stems: bool = False,
         seed: int | None = None,
         sample_rate_hz: int | None = None,
         channels: int | None = None,
@@ -208,6 +207,7 @@ class Omni2SoundPipeline:
             seen: What the video shows, in words, in place of recognition.
             cues: What should be heard in spans of the clip, and only there.
             ambience: Whether a scene that is recognised gives a quiet bed under other sounds.
+            stems: Whether each cue and each recognised sound is made by itself.
             seed: Random seed; `from_pretrained` says which equal seeds give equal bytes. Default: a
                 new one, which the result names.
             sample_rate_hz: Samples per second, 8000 to 192,000. Default: the model's.
@@ -233,6 +233,7 @@ class Omni2SoundPipeline:
             seen=seen,
             cues=tuple(cues),
             ambience=ambience,
+            stems=stems,
             seed=seed,
             sample_rate_hz=sample_rate_hz,
             channels=channels,
@@ -255,7 +256,10 @@ class Omni2SoundPipeline:
             UserError: The request asks for what this model can't do.
         """
         with one_thread() if self.deterministic else nullcontext():
-            yield from self._run(request, on_step)
+            if request.stems:
+                yield from make_stems(self, request, on_step=on_step)
+            else:
+                yield from self._run(request, on_step)
 
     def _run(
         self, request: GenerationRequest, on_step: OnStep | None
@@ -430,14 +434,10 @@ class Omni2SoundPipeline:
 
     def _network(self, scale: float, text_scale: float | None) -> GuidedNetwork:
         return GuidedNetwork(
-            dit=self.model.dit,
-            dtype=self.dtype,
-            objective=self.model.config.objective,
-            timebase=self.model.config.timebase,
-            window_s=self.model.defaults.max_duration_s,
-            scale=scale,
-            text_scale=text_scale,
-        )
+            dit=self.model.dit, dtype=self.dtype, objective=self.model.config.objective,
+            timebase=self.model.config.timebase, window_s=self.model.defaults.max_duration_s,
+            scale=scale, text_scale=text_scale,
+        )  # fmt: skip
 
     @torch.inference_mode()
     def _sample(

@@ -28,6 +28,7 @@ from omni2sound.media.info import probe
 from omni2sound.media.samples import Audio
 
 if TYPE_CHECKING:
+    from omni2sound.generate.stems.sources import Stem
     from omni2sound.recognise.observe import Seen
 
 MAX_DURATION_S = 3600
@@ -98,6 +99,8 @@ class GenerationRequest:
     """Samples per second of the sound; None: the model's."""
     channels: int | None = None
     """1 or 2; None: two where the model places sounds in stereo, else one."""
+    stems: bool = False
+    """Whether each cue and each recognised sound is made by itself; the sound is their sum."""
 
     def __post_init__(self) -> None:
         for name, kind, expected in (
@@ -110,10 +113,9 @@ class GenerationRequest:
             if value is not None and not isinstance(value, kind):
                 raise UserError(f"expected {expected}, got {repr(value)[:80]}", field=name)
         self._check_cues()
-        if not isinstance(self.ambience, bool):
-            raise UserError(
-                f"expected True or False, got {repr(self.ambience)[:80]}", field="ambience"
-            )
+        for name in ("ambience", "stems"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise UserError(f"expected True or False, got {repr(value)[:80]}", field=name)
         if self.video is None and self.prompt is None and not self.cues:
             raise UserError("nothing to generate from; give a video, a prompt or both")
         self._check_texts()
@@ -278,6 +280,8 @@ class GenerationResult:
     """Text of the bed; None without one."""
     notes: tuple[str, ...] = ()
     """What the user should know about the result, a line each."""
+    stems: tuple[Stem, ...] = ()
+    """Sounds of the sources, whose sum is `audio` to the last bit; empty unless asked for."""
 
     @property
     def task(self) -> Task:
@@ -414,6 +418,8 @@ class GenerationResult:
             facts["cues"] = [asdict(cue) for cue in self.cues]
         if self.ambience is not None:
             facts["ambience"] = self.ambience
+        if self.stems:
+            facts["stems"] = [stem.facts() for stem in self.stems]
         if self.notes:
             facts["notes"] = list(self.notes)
         return facts

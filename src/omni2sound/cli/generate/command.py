@@ -31,6 +31,7 @@ from omni2sound.cli.generate.options import (
     SeedOption,
     SeenOption,
     StartOption,
+    StemsOption,
     StepsOption,
     TakesOption,
     TextGuidanceOption,
@@ -59,6 +60,7 @@ Examples:
   omni2sound generate street.mp4 --prompt "rain" --text-guidance 4 -o rain.mp4
   omni2sound generate --prompt "a dog barks" --duration 3 -o bark.wav
   omni2sound generate --cue "0-3: rain" --cue "2-3: a dog barks" -o rain.wav
+  omni2sound generate --prompt rain --cue "2-3: a dog" --stems -o both.wav
 \b
 Several videos; a part of one; files for an editor:
   omni2sound generate clips/ "more/*.mov" --out-dir sounded
@@ -90,6 +92,7 @@ def generate(
     cues: CueOption = None,
     cue_file: CueFileOption = None,
     no_ambience: NoAmbienceOption = False,
+    stems: StemsOption = False,
     seed: SeedOption = None,
     takes: TakesOption = 1,
     add: AddOption = False,
@@ -126,9 +129,10 @@ def generate(
         id="omni2sound", prompt=prompt, negative_prompt=negative_prompt, start_s=start, end_s=end,
         duration_s=duration, steps=num_inference_steps, guidance=guidance_scale,
         text_guidance=text_guidance_scale, recognise=False if no_recognise else None, seen=seen,
-        cues=run.all_cues(cues, cue_file), ambience=not no_ambience, seed=seed, takes=takes,
-        rate=sample_rate_hz, channels=channels, bits=bits, keep_audio=keep_audio, mix_db=mix_db,
-        loudness_lufs=loudness_lufs, destination=destination, reencode=reencode, preview=preview,
+        cues=run.all_cues(cues, cue_file), ambience=not no_ambience, stems=stems, seed=seed,
+        takes=takes, rate=sample_rate_hz, channels=channels, bits=bits, keep_audio=keep_audio,
+        mix_db=mix_db, loudness_lufs=loudness_lufs, destination=destination, reencode=reencode,
+        preview=preview,
     )  # fmt: skip
     pipeline = PipelineOptions(
         model=model, device=device, dtype=dtype, encoders=encoders, low_memory=low_memory,

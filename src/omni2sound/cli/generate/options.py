@@ -134,6 +134,14 @@ NoAmbienceOption = Annotated[
         "sounds. Default: a bed.",
     ),
 ]
+StemsOption = Annotated[
+    bool,
+    typer.Option(
+        "--stems",
+        help="Make each cue and each recognised sound by itself, and write a file for each into "
+        "OUT.stems; their sum is the mix to the last bit. Default: one sound.",
+    ),
+]
 SeedOption = Annotated[
     int | None,
     typer.Option(

@@ -60,6 +60,7 @@ class Job:
     cues: tuple[str, ...] = ()
     """Each as "0.5-2: a dog barks"."""
     ambience: bool = True
+    stems: bool = False
     rate: int | None = None
     channels: int | None = None
     bits: int | None = None

@@ -129,6 +129,7 @@ def request_of(
         seen=job.seen,
         cues=tuple(parse_cue(line) for line in job.cues),
         ambience=job.ambience,
+        stems=job.stems,
         sample_rate_hz=job.rate,
         channels=job.channels,
         seed=seed,

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omni2sound.generate.stems.exact import with_stems
 from omni2sound.media.audio import write_audio
 from omni2sound.media.copy.own_sound import read_own_sound
 from omni2sound.media.copy.tags import facts_tag
@@ -20,7 +21,7 @@ from omni2sound.media.files import VIDEO_SUFFIXES, shown_name
 from omni2sound.media.info import probe
 from omni2sound.media.long_sound import fitted, mix
 from omni2sound.media.mux import mux
-from omni2sound.media.samples import Sound, as_stereo, resample, round_half_up
+from omni2sound.media.samples import Audio, Sound, as_stereo, resample, round_half_up
 
 if TYPE_CHECKING:
     from omni2sound.generate.output import OutputOptions
@@ -41,12 +42,17 @@ def for_editor(result: GenerationResult, output: Path) -> GenerationResult:
     request, suffix = result.request, output.suffix.lower()
     if not (suffix == ".mov" or (suffix == ".wav" and request.video is not None)):
         return result
-    audio = result.audio
-    if request.sample_rate_hz is None:
-        audio = resample(audio, EDITOR_RATE_HZ)
-    if request.channels is None:
-        audio = as_stereo(audio)
-    return replace(result, audio=audio)
+
+    def fitted_to_editor(audio: Audio) -> Audio:
+        if request.sample_rate_hz is None:
+            audio = resample(audio, EDITOR_RATE_HZ)
+        return as_stereo(audio) if request.channels is None else audio
+
+    if result.stems:  # the sum of what was resampled, so that it stays one
+        return with_stems(
+            result, [replace(s, audio=fitted_to_editor(s.audio)) for s in result.stems]
+        )
+    return replace(result, audio=fitted_to_editor(result.audio))
 
 
 def write_sound(

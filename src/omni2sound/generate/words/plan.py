@@ -146,9 +146,8 @@ def make_plan(
                 field="cues",
             )
     known = model.defaults.recognise  # the model's kinds are those of the catalogue
-    prompt, cues = request.prompt, request.cues
+    prompt, cues = said_prompt(request, model), request.cues
     if known:
-        prompt = None if notes.asks_for_speech_alone(prompt) else prompt
         cues = tuple(cue for cue in cues if not notes.asks_for_speech_alone(cue.text))
     seen, words = _words(request, prompt, duration, model, encoder)
     cues = (*words.cues, *cues)
@@ -180,6 +179,13 @@ def make_plan(
     )
 
 
+def said_prompt(request: GenerationRequest, model: Model) -> str | None:
+    """Return the prompt, unless it asks for speech alone and the model makes none."""
+    if model.defaults.recognise and notes.asks_for_speech_alone(request.prompt):
+        return None
+    return request.prompt
+
+
 def _words(
     request: GenerationRequest,
     prompt: str | None,
@@ -190,7 +196,7 @@ def _words(
     """What the video shows, and the text that the model is given."""
     if request.seen is not None:
         text = joined([t for t in (prompt, request.seen) if t is not None])
-        return None, Words(text=text, pictures=False, silent=False)
+        return None, Words(text=text, pictures=False, silent=False, always=(request.seen,))
     asked = request.recognise
     wanted = model.defaults.recognise if asked is None else asked
     if request.video is None or not wanted:

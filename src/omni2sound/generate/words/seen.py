@@ -48,6 +48,8 @@ class Words:
     """Text of a quiet bed under the other sounds."""
     placed: tuple[str, ...] = ()
     """Sounds of seen things that are said, here or in the user's prompt."""
+    always: tuple[str, ...] = ()
+    """Sounds of what is seen for the whole clip; `text` names them, too."""
 
 
 def choose_words(
@@ -118,6 +120,7 @@ def choose_words(
         cues=cues,
         ambience=bed if ambience else None,
         placed=(*said, *chosen),
+        always=tuple(always),
     )
 
 

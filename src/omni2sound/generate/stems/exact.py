@@ -1,0 +1,70 @@
+"""Sums without rounding: samples on one grid, so that stems add up to their mix to the last bit.
+
+In:   sounds of one rate, length and number of channels.
+Out:  the same, rounded to multiples of 2^-22, and their sum.
+
+A float32 holds 24 bits, so multiples of 2^-22 up to 4 add up exactly, in any order and by any
+program; for louder ones the grid is coarser. What is rounded lies 138 dB below full scale.
+
+Shape suffixes: C channels, N samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from omni2sound.errors import ShapeError
+from omni2sound.media.samples import Audio
+
+if TYPE_CHECKING:
+    from omni2sound.generate.request import GenerationResult
+    from omni2sound.generate.stems.sources import Stem
+
+STEP = 2.0**-22
+_BITS = 24
+
+
+def step_for(sounds: Sequence[Audio]) -> float:
+    """Step of the grid on which sounds add up exactly."""
+    total = sum(float(np.abs(sound.samples_CN).max(initial=0.0)) for sound in sounds)
+    largest = STEP * 2**_BITS
+    # Rounding may raise each by half a step.
+    doublings = max(0, math.ceil(math.log2((total + len(sounds) * STEP) / largest)))
+    return STEP * float(2**doublings)
+
+
+def on_grid(sounds: Sequence[Audio]) -> list[Audio]:
+    """Round sounds to the grid on which they add up exactly."""
+    step = step_for(sounds)
+    return [
+        replace(s, samples_CN=(np.rint(s.samples_CN / step) * step).astype(np.float32))
+        for s in sounds
+    ]
+
+
+def add(sounds: Sequence[Audio]) -> Audio:
+    """Sum of sounds of one rate and shape.
+
+    Raises:
+        ShapeError: They differ in rate or shape.
+    """
+    first = sounds[0]
+    kinds = {(sound.sample_rate_hz, sound.samples_CN.shape) for sound in sounds}
+    if len(kinds) > 1:
+        raise ShapeError(f"expected sounds of one rate and shape, got {sorted(kinds)}")
+    total_CN = first.samples_CN.copy()
+    for sound in sounds[1:]:
+        total_CN += sound.samples_CN
+    return replace(first, samples_CN=total_CN)
+
+
+def with_stems(result: GenerationResult, stems: Sequence[Stem]) -> GenerationResult:
+    """Give a result stems on one grid, and their sum as its sound."""
+    sounds = on_grid([stem.audio for stem in stems])
+    rounded = [replace(s, audio=sound) for s, sound in zip(stems, sounds, strict=True)]
+    return replace(result, audio=add(sounds), stems=tuple(rounded))

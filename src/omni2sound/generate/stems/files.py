@@ -1,0 +1,110 @@
+"""Stems as files: a folder beside the output with a WAV for each, and the description of their mix.
+
+In:   a result with stems.
+Out:  OUT.stems/ with NAME.wav (32-bit float, never limited) and mix.json.
+
+The samples of all WAV files add up to the mix before limiting, in any order, to the last bit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omni2sound.errors import UserError
+from omni2sound.files import atomic_folder
+from omni2sound.generate.stems.description import MIX_FILE, MixDescription, MixedStem, write_mix
+from omni2sound.media.encode import PCM_32, add_audio_stream, encode_audio, fit_sound
+from omni2sound.media.files import create_output
+from omni2sound.media.samples import Audio
+
+if TYPE_CHECKING:
+    from omni2sound.generate.request import GenerationRequest, GenerationResult
+
+SUFFIX = ".stems"
+
+
+def stems_folder(output: Path) -> Path:
+    """Return the folder of the stems of an output."""
+    return output.with_name(f"{output.name}{SUFFIX}")
+
+
+def check_stems_folder(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that is in the way.
+
+    Raises:
+        UserError: There is one, or something else of that name.
+    """
+    if not folder.exists() or (overwrite and (folder / MIX_FILE).is_file()):
+        return
+    raise UserError(f"{folder.name}: exists already; choose another name, or set `overwrite`")
+
+
+@contextmanager
+def stems_beside(
+    result: GenerationResult, output: Path, facts: Mapping[str, Any], *, overwrite: bool
+) -> Iterator[None]:
+    """Write the folder of the stems of a result; it gets its name if the block succeeds.
+
+    Args:
+        result: What was made; without stems nothing is written.
+        output: The mix.
+        facts: How it was made.
+        overwrite: Replace a folder of stems that exists.
+
+    Raises:
+        UserError: The folder is in the way, or can't be written.
+    """
+    if not result.stems:
+        yield
+        return
+    folder = stems_folder(output)
+    check_stems_folder(folder, overwrite=overwrite)
+    with atomic_folder(folder, kind="folder of stems", marker=MIX_FILE) as target:
+        stems = []
+        for stem in result.stems:
+            path = target / f"{stem.source.name}.wav"
+            write_exact(path, stem.audio, comment=json.dumps(stem.facts()))
+            stems.append(
+                MixedStem(
+                    name=stem.source.name,
+                    file=path.name,
+                    text=stem.source.text,
+                    seed=stem.seed,
+                    spans=stem.source.spans,
+                )
+            )
+        made = dict(facts) | {"request": _asked(result.request)}
+        write_mix(target / MIX_FILE, MixDescription(stems=tuple(stems), made=made))
+        yield
+
+
+def _asked(request: GenerationRequest) -> dict[str, Any]:
+    """What a stem has to be made again from, beside the video."""
+    asked = {
+        field.name: getattr(request, field.name)
+        for field in fields(request)
+        if field.name not in ("video", "takes", "stems")
+        and getattr(request, field.name) != field.default
+    }
+    return asked | {"seed": request.seed, "cues": [asdict(cue) for cue in request.cues]}
+
+
+def write_exact(path: Path, audio: Audio, *, comment: str) -> None:
+    """Write a WAV of 32-bit floats: all samples as they are, those above full scale, too.
+
+    Raises:
+        UserError: It can't be written.
+    """
+    sound = fit_sound(audio, PCM_32, name=path.name)
+    with create_output(
+        path, container_format="wav", sample_rate_hz=audio.sample_rate_hz
+    ) as container:
+        container.metadata["comment"] = comment
+        stream = add_audio_stream(container, PCM_32, sound)
+        for packet in encode_audio(stream, sound):
+            container.mux(packet)
