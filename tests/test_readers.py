@@ -34,6 +34,7 @@ from omni2sound.readers import (
     parse_toml,
     read_json,
     read_text,
+    real_path,
     sqlite_file,
     text_lines,
 )
@@ -113,6 +114,19 @@ def test_what_is_no_regular_file_is_refused_at_once(
     for read in (file_sha256, open_regular):
         with pytest.raises(ConfigError, match="expected a regular file"):
             read(path)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights")
+def test_a_link_to_itself_is_a_path_that_cannot_be_opened(tmp_path: Path) -> None:
+    loop, link = tmp_path / "loop", tmp_path / "link"
+    loop.symlink_to("loop")
+    link.symlink_to(tmp_path)
+    with pytest.raises(OSError, match="Too many levels"):
+        real_path(loop / "a").stat()
+    assert real_path(link / "a") == real_path(tmp_path) / "a"
+    # `Path.resolve` ends in a RuntimeError there.
+    sources = Path(readers.__file__).parent.rglob("*.py")
+    assert not [p for p in sources if ".resolve()" in p.read_text(encoding="utf-8")]
 
 
 def test_sizes_have_a_limit(tmp_path: Path) -> None:

@@ -112,6 +112,16 @@ CSV: dict[str, bytes] = {
     "other digits": "a,b\n\u0661,\u00b2\n".encode(),
 }
 
+SRT: dict[str, bytes] = {
+    "a time without an end": b"1\n00:00:01,000 -->\na dog\n",
+    "an end before its begin": b"1\n00:00:09,000 --> 00:00:01,000\na dog\n",
+    "hours of 30 digits": b"1\n" + b"9" * 30 + b":00:01,0 --> " + b"9" * 30 + b":00:02,0\na\n",
+    "other digits": "1\n\u0660\u0660:\u0660\u0660:01,0 --> 00:00:02,0\na\n".encode(),
+    "only numbers": b"1\n\n2\n\n3\n",
+    "ten thousand cues": b"1\n00:00:01,000 --> 00:00:02,000\na dog\n\n" * 10_000,
+    "fonts that are not closed": b"1\n00:00:01,000 --> 00:00:02,000\n" + b"<" * 5000 + b"\n",
+}
+
 SQLITE: dict[str, bytes] = {
     "the magic line": b"SQLite format 3\0",
     "the magic line and zeros": b"SQLite format 3\0" + bytes(4080),
@@ -174,6 +184,9 @@ BY_KIND: dict[str, dict[str, bytes]] = {
     "tensors": TENSORS,
     "parquet": {"magic at both ends": b"PAR1" + bytes(16) + b"PAR1"},
     "arrow": {"magic at both ends": b"ARROW1\0\0" + bytes(16) + b"ARROW1"},
+    "srt": SRT,
+    "tar": {},
+    "text": {},
     "pickle": {},
     "binary": {},
     "media": {},
@@ -206,13 +219,16 @@ ODD_FILES: dict[str, Callable[[Path], None]] = {
 """What is no regular file, by name; whoever waits for it waits for ever."""
 
 
+_BYTES = ("parquet", "arrow", "pickle", "binary", "media", "tar")
+
+
 def changed(valid: bytes, kind: str, rng: random.Random) -> Iterator[tuple[str, bytes]]:
     """Changes of a valid file, without end: one value another, cut, bytes flipped."""
     while True:
         way = rng.random()
         if kind in ("json", "jsonl") and way < 0.7 and valid.strip():
             yield _other_value(valid, kind, rng)
-        elif way < 0.85 or kind in ("parquet", "arrow", "pickle", "binary", "media"):
+        elif way < 0.85 or kind in _BYTES:
             at = rng.randrange(len(valid) + 1)
             yield f"cut after {at} bytes", valid[:at]
         else:

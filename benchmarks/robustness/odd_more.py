@@ -1,4 +1,4 @@
-"""More ways in: names of models and files, media, sidecars, replies; see `odd_readers`."""
+"""More ways in: names of models and files, media, sidecars, replies, cues; see `odd_readers`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,16 @@ from unittest.mock import patch
 
 from benchmarks.robustness.odd_readers import (
     READERS,
+    SCENE,
     Reader,
+    annotate,
+    annotation,
     call_command,
     command,
     generate,
     jobs,
     model,
+    store,
     text,
     tone,
 )
@@ -128,6 +132,77 @@ def reply(folder: Path) -> None:
     json.dumps(checked(read, 1000).text, ensure_ascii=False).encode()
 
 
+def cues(suffix: str) -> Callable[[Path], None]:
+    def read(folder: Path) -> None:
+        from omni2sound.generate.words.cue_files import read_cues
+
+        read_cues(folder / f"cues.{suffix}")
+
+    return read
+
+
+def table_of_jobs(folder: Path) -> None:
+    model(folder)
+    (folder / "jobs.csv").write_text("id,prompt,duration_s,seed,steps\na,rain,0.1,1,1\n")
+
+
+def takes(folder: Path) -> None:
+    """A first take, beside which the next would be made."""
+    made(folder)
+    for name in ("a.wav", "a.wav.json"):
+        (folder / "out" / name).rename(folder / "out" / name.replace("a.", "a-1.", 1))
+
+
+def read_takes(folder: Path) -> None:
+    from omni2sound.generate.output import takes_beside
+
+    takes_beside(folder / "out" / "a.wav")
+
+
+def crew(folder: Path) -> None:
+    annotation(folder)
+    row = 'model = "scripted:script.json"\n'
+    roles = "".join(f"[{role}]\n{row}" for role in ("vision", "junior", "senior"))
+    (folder / "crew.toml").write_text(f'about = "made"\n{roles}')
+    (folder / "phrases.txt").write_text("hard to hear\n")
+
+
+def captions(folder: Path) -> None:
+    from omni2sound.bench.metrics.avbench.clips import read_captions
+    from omni2sound.bench.tracks.vggsound import read_captions as read_rows
+
+    read_rows(folder / "captions.csv")
+    read_captions(folder / "captions.csv")
+
+
+def settings_of_sounds(folder: Path) -> None:
+    from omni2sound.bench.systems.folder import check_settings
+
+    check_settings(folder / "made.json", {"seed": 1, "track": {"name": "a"}})
+
+
+def truth(folder: Path) -> None:
+    from omni2sound.bench.tracks.scenes import read_truth
+
+    read_truth(folder / "truth.json")
+
+
+def tars(folder: Path) -> None:
+    from omni2sound.data.store.repack import to_tars
+
+    store(folder)
+    to_tars(folder / "store", folder / "tars", clips_per_shard=2)
+
+
+def began(folder: Path) -> None:
+    """The beginning of a run of training, without its checkpoints' tensors."""
+    origin = {"parts": "embedded", "data": ["store"]}
+    state = {"step": 7, "identity": {"recipe": {}}, "progress": {}}
+    text({
+        "run/run.json": json.dumps(origin), "run/step-00000007/state.json": json.dumps(state)
+    })(folder)  # fmt: skip
+
+
 _BATCH = command("-q", "batch", "jobs.jsonl", "--model", "model", "--device", "cpu", "-o", "out")
 _QUICK = ("--steps", "1", "--device", "cpu", "-o", "out.wav", "--overwrite")
 
@@ -146,6 +221,28 @@ MORE: tuple[Reader, ...] = (
     Reader("sidecar, batch", "json", "out/a.wav.json", made, _BATCH),
     Reader("sidecar, repair", "json", "out/a.wav.json", made, command(
         "-q", "doctor", "--repair", "out")),
+    Reader("sidecar, next take", "json", "out/a-1.wav.json", takes, read_takes),
+    Reader("jobs, CSV", "csv", "jobs.csv", table_of_jobs, command(
+        "-q", "batch", "jobs.csv", "--model", "model", "--device", "cpu", "-o", "out")),
+    Reader("cues, subtitles", "srt", "cues.srt", text({
+        "cues.srt": "1\n00:00:01,000 --> 00:00:02,500\n<i>a dog</i>\n\n"}), cues("srt")),
+    Reader("cues, CSV", "csv", "cues.csv", text({
+        "cues.csv": "start,end,text\n1,2.5,a dog\n"}), cues("csv")),
+    Reader("cues, JSON", "json", "cues.json", text({"cues.json": json.dumps(
+        ["0.5-2: a dog", {"start": 1, "end": "0:02.5", "text": "rain"}])}), cues("json")),
+    Reader("crew", "toml", "crew.toml", crew, [
+        *("-q", "annotate", "run", "clips.jsonl", "new", "--crew", "crew.toml", "--workers", "1")]),
+    Reader("phrases", "text", "phrases.txt", crew, annotate("new", "--phrases", "phrases.txt")),
+    Reader("captions by name", "csv", "captions.csv", text({
+        "captions.csv": "name,caption,similarity\na,a dog,0.1\n"}), captions),
+    Reader("settings of made sounds", "json", "made.json", text({
+        "made.json": json.dumps({"seed": 1, "track": {"name": "a"}})}), settings_of_sounds),
+    Reader("truth of a clip", "json", "truth.json", text({
+        "truth.json": json.dumps({"scene": SCENE, "events": []})}), truth),
+    Reader("features in a tar file", "tar", "tars/00000.tar", tars, command(
+        "-q", "data", "repack", "tars", "-o", "made", "--workers", "1")),
+    Reader("origin of a run", "json", "run/run.json", began, command(
+        "train-export", "run", "-o", "made")),
     Reader("weights of a part", "tensors", "model/autoencoder.safetensors", model, generate()),
     Reader("reply", "json", "reply.json", text({"reply.json": json.dumps(_REPLY)}), reply),
 )  # fmt: skip

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from omni2sound.errors import ConfigError, UserError
-from omni2sound.readers import MAX_ROWS, open_regular
+from omni2sound.readers import MAX_ROWS, open_regular, real_path
 from omni2sound.redact import scrub
 from omni2sound.staging import put_aside, staged, unmark
 
@@ -216,7 +216,7 @@ def atomic_folder(target: Path, *, kind: str, marker: str | None = None) -> Iter
     Raises:
         UserError: `target` exists and may not be replaced, or another process is writing it.
     """
-    target = target.resolve()  # a link goes on pointing to the folder
+    target = real_path(target)  # a link goes on pointing to the folder
     _check_replaceable(target, marker, kind)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target: relative paths stay true.

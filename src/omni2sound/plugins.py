@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from omni2sound.errors import ConfigError, UserError
+from omni2sound.readers import real_path
 
 PLUGINS_VARIABLE = "OMNI2SOUND_PLUGINS"
 """Environment variable; several plugins are separated as in `PATH`."""
@@ -150,7 +151,7 @@ def load_plugins(plugins: Iterable[str] = ()) -> None:
 
 
 def _absolute(plugin: str) -> str:
-    return str(Path(plugin).resolve()) if plugin.endswith(".py") else plugin
+    return str(real_path(Path(plugin))) if plugin.endswith(".py") else plugin
 
 
 def _import_module(name: str) -> None:

@@ -59,6 +59,11 @@ _KINDS = (
 )
 
 
+def real_path(path: Path) -> Path:
+    """Return a path without links; one that leads back to itself stays, and can't be opened."""
+    return Path(os.path.realpath(path))
+
+
 def check_regular(path: Path) -> None:
     """Refuse what is no regular file: reading a pipe or device may never end.
 
@@ -183,7 +188,8 @@ def _no_number(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
-_DECODER = json.JSONDecoder(parse_int=_whole, parse_float=_finite, parse_constant=_no_number)
+DECODER = json.JSONDecoder(parse_int=_whole, parse_float=_finite, parse_constant=_no_number)
+"""Takes no number beyond 64 bits and no NaN."""
 _OF_OURS = json.JSONDecoder(parse_int=_whole)
 
 
@@ -203,7 +209,7 @@ def loads(text: str, *, not_finite: bool = False) -> Any:
         if num_bytes > MAX_PARSED_BYTES:
             raise ValueError(f"its values would take {num_bytes / 1e6:.0f} MB of memory")
     try:
-        data = (_OF_OURS if not_finite else _DECODER).decode(text)
+        data = (_OF_OURS if not_finite else DECODER).decode(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if text.count("[") + text.count("{") > MAX_DEPTH:

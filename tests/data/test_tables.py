@@ -172,6 +172,34 @@ def test_what_is_nested_too_deeply_is_a_problem_and_the_next_item_is_read(
     assert last.cells == {"id": "b"}
 
 
+def test_an_object_beyond_its_limit_is_a_problem_and_the_next_one_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_MAX_ITEM_CHARS", 50)
+    path = tmp_path / "t.json"
+    fit = [{"id": "a" * n} for n in range(39)]  # of 10 to 48 characters
+    path.write_text(json.dumps(fit))
+    assert [line.cells for line in json_items(path) if isinstance(line, Line)] == fit
+    for long in ('"' + "b" * 60 + '"', "[" + "[1], " * 30 + "[2]]"):
+        path.write_text(f'[{{"id": "a"}}, {{"id": {long}}}, {{"id": "c"}}]')
+        found = list(json_items(path))
+        ids = [line.cells.get("id") for line in found if isinstance(line, Line)]
+        assert ids[0] == "a"
+        assert ids[-1] == "c"
+        assert len(problems(found)) == 1
+        path.write_text(f'{{"about": {long}, "data": []}}')
+        assert problems(list(json_items(path))) == [1]
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", "9" * 30])
+def test_an_object_holds_what_any_reader_can_hold(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "t.json"
+    path.write_text(f'[{{"id": {value}}}, {{"id": "b"}}]')
+    found = list(json_items(path))
+    assert [line.cells["id"] for line in found if isinstance(line, Line)] == ["b"]
+    assert problems(found) == [1]
+
+
 def test_the_list_is_the_one_under_the_key_of_the_file_itself(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     other = '"about": {"data": [{"id": "no"}], "text": "\\"data\\": [{}]"}, "n": [{"data": []}]'

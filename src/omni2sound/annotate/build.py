@@ -54,7 +54,7 @@ from omni2sound.data.workers import Workers, kept_workers
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError
 from omni2sound.llm import CallStore, ChatModel
-from omni2sound.readers import read_object
+from omni2sound.readers import read_object, real_path
 from omni2sound.scenes.material.catalogue import Catalogue
 from omni2sound.weights import resolve_model
 
@@ -227,7 +227,7 @@ async def annotate_manifest(
         SmolLM2.digest()  # a missing network is reported before the folder exists
     run.mkdir(parents=True, exist_ok=True)
     RunSettings(
-        manifest=str(manifest.resolve()),
+        manifest=str(real_path(manifest)),
         junior=settings.junior,
         senior=settings.senior,
         vision=settings.vision,

@@ -26,6 +26,7 @@ from omni2sound.bench.tracks.track import TASKS, TRACK, Part, Track, as_task, re
 from omni2sound.data.workers import kept_workers
 from omni2sound.errors import UserError
 from omni2sound.generate.request import Task
+from omni2sound.readers import real_path
 
 STAGE_OMNI = "stage-omni"
 
@@ -200,7 +201,7 @@ def score_folder(
         UserError: A folder is not there, the task is unknown, or fewer than four clips are left.
     """
     submission = Submission(
-        name=name or Path(folder).resolve().name,
+        name=name or real_path(Path(folder)).name,
         task=as_task(task, "task"),
         folder=Path(folder),
         sample_rate_hz=sample_rate_hz,

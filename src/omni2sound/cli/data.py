@@ -24,6 +24,7 @@ from omni2sound.cli.options import (
 )
 from omni2sound.cli.progress import progress_bar
 from omni2sound.data.workers import Workers, default_workers
+from omni2sound.readers import real_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -280,8 +281,8 @@ def encoder_source(parts: str, published: Path | None, device: str) -> EncoderSo
     if published is not None and not published.is_dir():
         raise UserError(f"{published}: no such folder", field="encoders")
     return EncoderSource(
-        model=resolve_model(parts).resolve(),
-        published=None if published is None else published.resolve(),
+        model=real_path(resolve_model(parts)),
+        published=None if published is None else real_path(published),
         device=str(resolve_device(device)),
     )
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from omni2sound.errors import UserError
-from omni2sound.readers import byte_lines, loads, read_bytes
+from omni2sound.readers import DECODER, byte_lines, loads, read_bytes
 
 csv.field_size_limit(2**24)  # descriptions of whole albums are longer than the default of 2**17
 
@@ -49,6 +49,8 @@ _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 _MOST_TIMES = 20
 """How often a file's characters are gone through in the search for ends of quoted cells."""
 _MAX_CELLS = 1_000_000
+_MAX_ITEM_CHARS = 2**20
+"""Of one object of a JSON list, and of a value before the list."""
 _OPEN = "unexpected end of data"
 """What the strict CSV parser says of a cell whose quotes are still open."""
 
@@ -188,21 +190,21 @@ def json_items(path: Path, *, key: str = "data") -> Iterator[Line | Problem]:
     """
     # Bytes that are no UTF-8 become lone surrogates, which `_line` reports.
     text = read_bytes(path).decode("utf-8-sig", errors="surrogateescape")
+    values = _Values(text)
     try:
-        start = _list_start(text, key)
+        start = _list_start(values, key)
     except (ValueError, RecursionError) as error:
         yield Problem(file=path.name, line=1, reason=_not_json(error))
         return
     if start is None:
         yield Problem(file=path.name, line=1, reason=f"expected a list, or one under {key!r}")
         return
-    decoder, at = json.JSONDecoder(), start
-    line, counted = 1, 0
+    at, line, counted = start, 1, 0
     while at < len(text) and text[at] != "]":
         line += text.count("\n", counted, at)
         counted = at
         try:
-            item, at = decoder.raw_decode(text, at)
+            item, at = values.at(at)
         except (ValueError, RecursionError) as error:
             yield Problem(file=path.name, line=line, reason=_not_json(error))
             following = _NEXT_ITEM.search(text, at)
@@ -219,25 +221,71 @@ def json_items(path: Path, *, key: str = "data") -> Iterator[Line | Problem]:
         yield Problem(file=path.name, line=line, reason=reason)
 
 
-def _list_start(text: str, key: str) -> int | None:
+class _Values:
+    """JSON values of a long text, which are parsed out of a part of it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._begin, self._part = 0, ""
+
+    def at(self, place: int) -> tuple[Any, int]:
+        """Parse the value that begins at a place; return it and the place of its end.
+
+        Raises:
+            ValueError: It is not such JSON as `readers.loads` takes, or too long.
+            RecursionError: It is nested too deeply.
+        """
+        if not self._begin <= place < self._begin + len(self._part):
+            self._move(place)
+        while True:
+            is_last = self._begin + len(self._part) >= len(self.text)
+            try:
+                value, end = DECODER.raw_decode(self._part, place - self._begin)
+            except ValueError as error:
+                if is_last:
+                    raise _located(error, self._begin) from None
+                if self._begin == place:
+                    is_cut = getattr(error, "pos", 0) + 20 > len(self._part)
+                    if is_cut or "Unterminated" in str(error):
+                        error = ValueError(f"longer than {_MAX_ITEM_CHARS} characters")
+                    raise _located(error, self._begin) from None
+            else:
+                if is_last or end < len(self._part):  # a number may go on
+                    return value, self._begin + end
+                if self._begin == place:
+                    raise ValueError(f"longer than {_MAX_ITEM_CHARS} characters")
+            self._move(place)
+
+    def _move(self, place: int) -> None:
+        self._begin, self._part = place, self.text[place : place + _MAX_ITEM_CHARS]
+
+
+def _located(error: ValueError, begin: int) -> ValueError:
+    """Return an error with its place in the whole text."""
+    if isinstance(error, json.JSONDecodeError):
+        return ValueError(f"{error.msg} (char {begin + error.pos})")
+    return error
+
+
+def _list_start(values: _Values, key: str) -> int | None:
     """Find where the first item of the list is; None if there is no list.
 
     Raises:
         ValueError: What stands before the list is not JSON.
         RecursionError: It is nested too deeply.
     """
-    decoder, at = json.JSONDecoder(), _after_blanks(text, 0)
+    text, at = values.text, _after_blanks(values.text, 0)
     # Keys inside other values may have the same name, so those values are read to their ends.
     more = text.startswith("{", at)
     while more:
-        name, at = decoder.raw_decode(text, _after_blanks(text, at + 1))
+        name, at = values.at(_after_blanks(text, at + 1))
         at = _after_blanks(text, at)
         if not isinstance(name, str) or not text.startswith(":", at):
             raise ValueError(f"expected a name and a colon at char {at}")
         at = _after_blanks(text, at + 1)
         if name == key:
             break
-        _, at = decoder.raw_decode(text, at)
+        _, at = values.at(at)
         at = _after_blanks(text, at)
         more = text.startswith(",", at)
     return _after_blanks(text, at + 1) if text.startswith("[", at) else None

@@ -33,6 +33,7 @@ from omni2sound.generate.output import (
 from omni2sound.generate.request import GenerationRequest, draw_seed
 from omni2sound.generate.studio.job import Job, read_jobs
 from omni2sound.generate.studio.request import options_of, request_of, spanned_request
+from omni2sound.readers import real_path
 from omni2sound.staging import remove_leftovers
 
 if TYPE_CHECKING:
@@ -222,13 +223,13 @@ class Batch:
             output = default_output(self.out_dir, video, job.id, reencode=options.reencode)
         else:
             output = self.out_dir / job.output
-            if not output.resolve().is_relative_to(self.out_dir.resolve()):
+            if not real_path(output).is_relative_to(real_path(self.out_dir)):
                 raise UserError(
                     f"{job.output!r} lies outside {self.out_dir}; give a path inside it",
                     field="output",
                 )
             output.parent.mkdir(parents=True, exist_ok=True)
-        owner = self._owners.setdefault(output.resolve(), job.id)
+        owner = self._owners.setdefault(real_path(output), job.id)
         if owner != job.id:
             raise UserError(
                 f"{output.name} is the output of job {owner!r} too; choose another name",

@@ -22,6 +22,7 @@ from pathlib import Path
 from omni2sound.errors import UserError
 from omni2sound.generate.output import is_whole, read_sidecar, sidecar
 from omni2sound.llm import CallStore
+from omni2sound.readers import real_path
 from omni2sound.staging import MARK, claimed, is_aside, remove_staging, restore, staging_of
 
 _OWNERS = ".owners"
@@ -152,7 +153,7 @@ def _is_call_store(path: Path) -> bool:
     if not path.is_file():
         return False
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as base:
+        with closing(sqlite3.connect(f"{real_path(path).as_uri()}?mode=ro", uri=True)) as base:
             rows = base.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
     except sqlite3.Error:
         return False

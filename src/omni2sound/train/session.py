@@ -36,7 +36,7 @@ from omni2sound.models.dit import DiT
 from omni2sound.models.lora import LoraConfig, adapter_of, add_lora, save_adapter
 from omni2sound.models.registry import build_autoencoder
 from omni2sound.models.transfer import transfer_weights
-from omni2sound.readers import read_object
+from omni2sound.readers import read_object, real_path
 from omni2sound.runtime import resolve_device
 from omni2sound.scenes.material.licences import merge_attribution
 from omni2sound.staging import alone_in
@@ -269,7 +269,7 @@ def _write_origin(request: RunRequest) -> None:
 
     def where(value: Path | str) -> str:
         path = Path(value)
-        return str(path.resolve()) if path.exists() else str(value)
+        return str(real_path(path)) if path.exists() else str(value)
 
     given = None if request.init_from is None else where(request.init_from)
     origin = {

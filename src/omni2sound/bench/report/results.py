@@ -25,7 +25,7 @@ from omni2sound.bench.systems.system import System
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import split_lines, write_json, write_text
-from omni2sound.readers import MAX_TABLE_BYTES, as_object, loads, read_object, read_text
+from omni2sound.readers import MAX_TABLE_BYTES, as_object, loads, read_object, read_text, real_path
 
 SCORES, RECORDS, SYSTEMS = "scores.json", "clips.jsonl", "systems.json"
 FORMAT = 3
@@ -60,7 +60,7 @@ def write_run(
         limit: How many of its clips were asked for.
     """
     places = {
-        "track": str(track.resolve()),
+        "track": str(real_path(track)),
         "limit": limit,
         "systems": [
             {
@@ -71,7 +71,7 @@ def write_run(
                 "distances_only": s.distances_only,
                 "is_real": s.is_real,
                 "problems": [asdict(p) for p in s.problems],
-                "sounds": {i: [str(f.path.resolve()), f.sha256] for i, f in s.sounds.items()},
+                "sounds": {i: [str(real_path(f.path)), f.sha256] for i, f in s.sounds.items()},
             }
             for s in systems
         ],

@@ -28,7 +28,14 @@ from omni2sound.data.corpora.manifest import tell_media_outside
 from omni2sound.errors import ConfigError, IntegrityError, UserError
 from omni2sound.files import file_sha256, split_lines, write_json, write_text
 from omni2sound.generate.request import Task
-from omni2sound.readers import MAX_TABLE_BYTES, as_object, parse_json, read_object, read_text
+from omni2sound.readers import (
+    MAX_TABLE_BYTES,
+    as_object,
+    parse_json,
+    read_object,
+    read_text,
+    real_path,
+)
 
 TASKS: tuple[Task, ...] = ("VT2A", "V2A", "T2A")
 """In the order of reports."""
@@ -196,7 +203,7 @@ def write_track(
         raise ConfigError(f"clip id {twice!r} is used twice")
     track = Track(
         folder=folder,
-        media=None if media is None else media.resolve(),
+        media=None if media is None else real_path(media),
         info=info,
         clips=clips,
         digests={},
@@ -216,7 +223,7 @@ def write_track(
     write_text(folder / CLIPS, lines)
     write_text(folder / DIGESTS, hashes)
     if media is not None:
-        write_text(folder / MEDIA, json_line({"media": str(media.resolve())}))
+        write_text(folder / MEDIA, json_line({"media": str(real_path(media))}))
     write_json(folder / TRACK, header)
     return read_track(folder)
 

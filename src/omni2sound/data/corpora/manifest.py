@@ -25,7 +25,7 @@ from typing import Any, Literal, get_args
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import atomic_path
-from omni2sound.readers import parse_json, text_lines
+from omni2sound.readers import parse_json, real_path, text_lines
 
 _log = logging.getLogger(__name__)
 _told: set[tuple[Path, Path]] = set()
@@ -132,8 +132,8 @@ _LISTS = ("captions", "labels", "audio_captions")
 
 def tell_media_outside(file: Path, media: Path) -> None:
     """Say once that the media that a file names lie outside its folder; it may be a stranger's."""
-    media = media.resolve()
-    if not media.is_relative_to(file.parent.resolve()) and (file, media) not in _told:
+    media = real_path(media)
+    if not media.is_relative_to(real_path(file.parent)) and (file, media) not in _told:
         _told.add((file, media))
         _log.info("%s: its media lie outside its folder, in %s", file, media)
 
@@ -149,7 +149,7 @@ def clip_to_json(clip: Clip) -> dict[str, Any]:
 
 def write_manifest(path: Path, clips: Iterable[Clip], *, media: Path) -> None:
     """Write a manifest whole or not at all; an existing one is replaced."""
-    folder, media = path.parent.resolve(), media.resolve()
+    folder, media = real_path(path.parent), real_path(media)
     near = media.is_relative_to(folder) or folder.is_relative_to(media)
     shown = Path(os.path.relpath(media, folder)) if near else media
     header = {_HEADER: FORMAT, "media": shown.as_posix()}
@@ -188,7 +188,7 @@ def read_manifest(path: Path) -> Manifest:
     if not isinstance(media, str) or "\0" in media:
         raise ConfigError(f"{path}:1: media: expected a folder, got {repr(media)[:80]}")
     tell_media_outside(path, path.parent / media)
-    return Manifest(path=path, media=(path.parent / media).resolve(), clips=clips)
+    return Manifest(path=path, media=real_path(path.parent / media), clips=clips)
 
 
 def _lines(path: Path, file: Iterable[str]) -> Iterator[Clip]:

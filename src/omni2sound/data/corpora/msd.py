@@ -27,7 +27,7 @@ from typing import Any
 from omni2sound.data.corpora import rows
 from omni2sound.data.tables import Line, Problem
 from omni2sound.errors import UserError
-from omni2sound.readers import check_regular, sqlite_file, text_lines
+from omni2sound.readers import check_regular, real_path, sqlite_file, text_lines
 
 MAX_TERMS = 5
 """Labels of one track: the artist's first terms (chosen)."""
@@ -50,7 +50,7 @@ def read(published: Path) -> Iterator[rows.Item]:
 
 def _connect(path: Path) -> sqlite3.Connection:
     check_regular(path)
-    connection = sqlite3.connect(f"file:{path.resolve().as_posix()}?mode=ro", uri=True)
+    connection = sqlite3.connect(f"file:{real_path(path).as_posix()}?mode=ro", uri=True)
     connection.row_factory = sqlite3.Row
     return connection
 

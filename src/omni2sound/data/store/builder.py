@@ -40,7 +40,7 @@ from omni2sound.data.store.rows import ClipFeatures, write_shard
 from omni2sound.data.workers import Workers
 from omni2sound.errors import UserError
 from omni2sound.files import split_lines, write_text, writing
-from omni2sound.readers import loads, read_text
+from omni2sound.readers import loads, read_text, real_path
 from omni2sound.weights import ATTRIBUTION_FILE
 
 _log = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ def build_store(
     """
     if not jobs:
         raise UserError(f"{out}: there are no clips to make features of")
-    out = out.resolve()  # workers may run in another folder
+    out = real_path(out)  # workers may run in another folder
     describe_store(out, {"format": FORMAT, **description})
     with _lock(out):
         for rest in out.glob(".*.part.arrow"):  # of a builder that was killed

@@ -33,6 +33,7 @@ from omni2sound.data.store.rows import ClipFeatures
 from omni2sound.data.workers import Workers
 from omni2sound.errors import UserError
 from omni2sound.media import iter_frames, probe, read_audio
+from omni2sound.readers import real_path
 
 _log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ def build_corpus_features(
             _Job(
                 name=f"{split}-{first:08d}",
                 clips=clips[first : first + shard_clips],
-                media=media.resolve(),
+                media=real_path(media),
                 encoders=encoders,
                 options=options,
             )

@@ -33,11 +33,13 @@ from omni2sound.data.store.rows import ClipFeatures, FeatureStore, TextFeatures
 from omni2sound.data.workers import Workers
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import atomic_path, write_text
-from omni2sound.readers import as_object, interpreting, loads, read_text
+from omni2sound.readers import as_object, interpreting, loads, open_regular, read_text, real_path
 from omni2sound.weights import ATTRIBUTION_FILE
 
 CLIPS_PER_SHARD = 1024
 _MATRICES = ("latents_LC", "vision_TV", "sync_LS")
+_MAX_CLIP_BYTES = 2**28
+"""Of the arrays of one clip; ten minutes of sound and features have a tenth."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,11 +102,11 @@ def repack(
     if tars:
         description, attribution = read_description(Path(source)), Path(source) / ATTRIBUTION_FILE
         listed = read_text(attribution) if attribution.is_file() else ""
-        jobs = [_Job(name=tar.stem, source=str(tar.resolve())) for tar in tars]
+        jobs = [_Job(name=tar.stem, source=str(real_path(tar))) for tar in tars]
     else:
         store = FeatureStore([source])
         (description,), (listed,) = store.description, store.attribution
-        where = str(source) if "://" in str(source) else str(Path(source).resolve())
+        where = str(source) if "://" in str(source) else str(real_path(Path(source)))
         jobs = [
             _Job(
                 name=f"{first // clips_per_shard:05d}",
@@ -211,16 +213,20 @@ def _from_tar(job: _Job) -> Iterator[ClipFeatures]:
     path = Path(job.source)
     key, files = "", dict[str, bytes]()
     try:
-        with tarfile.open(path, "r|") as tar:
+        with open_regular(path) as file, tarfile.open(fileobj=file, mode="r|") as tar:
             for member in tar:
                 found, _, name = member.name.partition(".")
                 if found != key and files:
                     yield _clip_of(files, path)
                     files = {}
                 key = found
+                num_bytes = member.size + sum(map(len, files.values()))
                 data = tar.extractfile(member)
-                if data is None:
-                    raise ConfigError(f"{path}: {member.name} is no file")
+                if data is None or member.issparse() or num_bytes > _MAX_CLIP_BYTES:
+                    raise ConfigError(
+                        f"{path}: {member.name[:80]!r} is no plain file, or its clip has more than "
+                        f"{_MAX_CLIP_BYTES} bytes"
+                    )
                 files[name] = data.read()
         if files:
             yield _clip_of(files, path)
@@ -228,12 +234,20 @@ def _from_tar(job: _Job) -> Iterator[ClipFeatures]:
         raise ConfigError(f"{path}: not a tar file ({error})") from None
 
 
+def _array(data: bytes) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
+    except MemoryError:
+        raise ValueError("an array that claims more than it holds") from None
+    return array
+
+
 def _clip_of(files: dict[str, bytes], path: Path) -> ClipFeatures:
     with interpreting(path, "a tar file of features"):
         data = as_object(loads(files["json"].decode()), path)
         head = from_json(_Head, data, where=str(path))
         arrays = {
-            name.removesuffix(".npy"): np.load(io.BytesIO(data), allow_pickle=False)
+            name.removesuffix(".npy"): _array(data)
             for name, data in files.items()
             if name.endswith(".npy")
         }

@@ -10,7 +10,6 @@ map tables (ISO/IEC 13818-1, 2.4.4).
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -19,6 +18,8 @@ from numpy.typing import NDArray
 
 from omni2sound.errors import MediaError
 from omni2sound.media.files import shown_name
+from omni2sound.media.limits.file_bytes import FileBytes
+from omni2sound.readers import open_regular
 
 _PACKET_SIZES = (188, 192, 204)
 """Bytes of a packet: plain, with a timestamp before it (Blu-ray), with parity behind it."""
@@ -106,7 +107,8 @@ def _codec(kind: int, descriptors: bytes) -> str:
 
 def _sections(path: Path, map_pids: set[int]) -> Iterator[tuple[int, bytes]]:
     """Yield (PID, section) of tables that fit in one packet; `map_pids` grows meanwhile."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with open_regular(path) as file:
+        data = FileBytes(file)
         size = _packet_size(data)
         for begin in range(0, len(data), _CHUNK):
             bytes_N = np.frombuffer(data[begin : begin + _CHUNK + size + 4], np.uint8)
@@ -136,7 +138,7 @@ def _packets(bytes_N: NDArray[np.uint8], size: int) -> list[int]:
     return found
 
 
-def _packet_size(data: mmap.mmap) -> int:
+def _packet_size(data: FileBytes) -> int:
     head = np.frombuffer(data[: 1 << 16], np.uint8)
     counts = [int(((head[:-n] == _SYNC) & (head[n:] == _SYNC)).sum()) for n in _PACKET_SIZES]
     return _PACKET_SIZES[int(np.argmax(counts))]

@@ -23,6 +23,7 @@ from omni2sound.data.store.encode import ClipEncoders, EncoderSource, load_encod
 from omni2sound.data.store.rows import ClipFeatures
 from omni2sound.data.workers import Workers
 from omni2sound.errors import ConfigError
+from omni2sound.readers import real_path
 from omni2sound.scenes.captions import audio_only_caption, captions
 from omni2sound.scenes.draw import check_duration, draw_scene
 from omni2sound.scenes.material.assets import SceneAssets
@@ -131,7 +132,7 @@ def build_features(
         jobs=[
             _Job(
                 name=f"{plan.kind}-{plan.duration_s:g}s-{first:06d}",
-                assets=assets.resolve(),
+                assets=real_path(assets),
                 encoders=encoders,
                 latents=latents,
                 split=split,

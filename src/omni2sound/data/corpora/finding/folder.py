@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 
 from omni2sound.data.corpora.finding.names import Times, youtube_names
 from omni2sound.errors import UserError
+from omni2sound.readers import real_path
 
 SUFFIXES = (
     # Of one name in one folder the first is taken: uncompressed before lossless before lossy.
@@ -129,7 +130,7 @@ class MediaFolder:
     def _list(self) -> list[MediaFile]:
         found: list[MediaFile] = []
         seen: set[tuple[int, int]] = set()
-        own_name = self.root.resolve().name
+        own_name = real_path(self.root).name
         waiting: list[Path] = [self.root]
         links: list[Path] = []
         while waiting or links:
@@ -174,7 +175,7 @@ class MediaFolder:
 
     def names_a_corpus(self, corpus: str) -> bool:
         """Whether a folder in it has a corpus's name, or it has another's: it may hold several."""
-        own = corpus_of_folder(self.root.resolve().name)
+        own = corpus_of_folder(real_path(self.root).name)
         return bool(self._corpora_below) or own not in (None, corpus)
 
     def named(self, stem: str) -> list[MediaFile]:
