@@ -8,6 +8,7 @@
 #   make bench   speed, robustness and quality, printed with their baselines
 #   make lock, sbom, audit  dependencies with hashes; a list of them; their known weaknesses
 #   make test-matrix  fast tests with Python 3.11 to 3.13 x lowest and highest allowed dependencies
+#   make page    the studio page from web/studio into the package; needs Node 20 or newer
 #   make parity  our parts beside the originals, on random weights: one table
 #
 # PYTHON=python3.12 chooses the interpreter. On Linux without an NVIDIA GPU the CPU build of torch
@@ -42,10 +43,10 @@ MATRIX_TESTS ?= tests/media tests/generate tests/cli tests/test_timebase.py
 # Tools that look at dependencies, apart from what is looked at.
 SUPPLY := .cache/supply
 
-.PHONY: help venv demo check docs test test-matrix fuzz bench lock sbom audit parity clean
+.PHONY: help venv demo check docs test test-matrix fuzz bench lock sbom audit page parity clean
 
 help:
-	@sed -n '3,14s/^# \{0,1\}//p' Makefile
+	@sed -n '3,15s/^# \{0,1\}//p' Makefile
 
 venv: $(VENV)/.installed
 
@@ -156,6 +157,10 @@ $(PARITY)/.installed: benchmarks/parity/requirements.txt | $(VENV)/.dev
 
 parity: $(PARITY)/.installed
 	OMNI2SOUND_PARITY=$(PARITY) $(BIN)/python -m benchmarks.parity
+
+# Versions of package-lock.json; no package's own scripts run.
+page:
+	cd web/studio && npm ci --ignore-scripts --no-fund --no-audit && npm run build
 
 clean:
 	rm -rf out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,65 @@
+/** Stems of the chosen take: mute, solo, gain and pan of each, beside its waveform. */
+import type { JSX } from "preact";
+import type { Stem, StemMix } from "../api";
+import { NEUTRAL, solo } from "../player";
+import { change, doc } from "../session";
+
+function set(take: string, stem: string, patch: Partial<StemMix>, merge = ""): void {
+  const mixes = doc.peek().mixes;
+  const mix = { ...NEUTRAL, ...mixes[take]?.[stem], ...patch };
+  change("mix changed", { mixes: { ...mixes, [take]: { ...mixes[take], [stem]: mix } } }, merge);
+}
+
+function toggleSolo(stem: string): void {
+  const next = new Set(solo.peek());
+  if (!next.delete(stem)) next.add(stem);
+  solo.value = next;
+}
+
+const side = (pan: number): string =>
+  Math.abs(pan) < 0.01 ? "middle" : `${Math.round(Math.abs(pan) * 100)} % ${pan < 0 ? "left" : "right"}`;
+
+export function StemHead(props: { take: string; stem: Stem }): JSX.Element {
+  const { take, stem } = props;
+  const mix = doc.value.mixes[take]?.[stem.id] ?? NEUTRAL;
+  const alone = solo.value.has(stem.id);
+  return (
+    <div class="stem-head" role="group" aria-label={`Stem ${stem.name}`}>
+      <span class="stem-name" title={stem.name}>
+        {stem.name}
+      </span>
+      <button class="mini" aria-pressed={mix.mute} aria-label={`Mute ${stem.name}`} title="Mute" onClick={() => set(take, stem.id, { mute: !mix.mute })}>
+        M
+      </button>
+      <button class="mini" aria-pressed={alone} aria-label={`Solo ${stem.name}`} title="Solo: only this is heard" onClick={() => toggleSolo(stem.id)}>
+        S
+      </button>
+      <input
+        type="range"
+        class="gain"
+        min={-24}
+        max={12}
+        step={0.5}
+        value={mix.gain_db}
+        aria-label={`Gain of ${stem.name}`}
+        aria-valuetext={`${mix.gain_db} dB`}
+        title={`Gain ${mix.gain_db} dB (double-click: 0)`}
+        onInput={(event) => set(take, stem.id, { gain_db: event.currentTarget.valueAsNumber }, `gain-${stem.id}`)}
+        onDblClick={() => set(take, stem.id, { gain_db: 0 })}
+      />
+      <input
+        type="range"
+        class="pan"
+        min={-1}
+        max={1}
+        step={0.05}
+        value={mix.pan}
+        aria-label={`Pan of ${stem.name}`}
+        aria-valuetext={side(mix.pan)}
+        title={`Pan ${side(mix.pan)} (double-click: middle)`}
+        onInput={(event) => set(take, stem.id, { pan: event.currentTarget.valueAsNumber }, `pan-${stem.id}`)}
+        onDblClick={() => set(take, stem.id, { pan: 0 })}
+      />
+    </div>
+  );
+}
