@@ -16,6 +16,7 @@ from omni2sound.cli.options import (
     DestinationOption,
     DeterministicOption,
     DtypeOption,
+    DuckOption,
     EncodersOption,
     JsonOption,
     KeepAudioOption,
@@ -67,6 +68,7 @@ def batch(
     deterministic: DeterministicOption = False,
     keep_audio: KeepAudioOption = False,
     mix_db: MixOption = None,
+    duck_db: DuckOption = None,
     loudness_lufs: LoudnessOption = None,
     destination: DestinationOption = None,
     bits: BitsOption = None,
@@ -78,9 +80,10 @@ def batch(
     """Generate sound for each request of a file.
 
     A job has an id and any of: video, start_s, end_s, prompt, negative_prompt, duration_s, seed,
-    takes, steps, guidance, text_guidance, recognise, seen, cues, ambience, rate, channels, bits,
-    keep_audio, mix_db, loudness_lufs, for, reencode, preview, output. Finished jobs are skipped on
-    the next run. A failing job is reported and the others continue; the exit code is then 1.
+    takes, steps, guidance, text_guidance, recognise, seen, cues, ambience, stems, rate, channels,
+    bits, keep_audio, mix_db, duck_db, loudness_lufs, for, reencode, preview, output. Finished jobs
+    are skipped on the next run. A failing job is reported and the others continue; the exit code
+    is then 1.
     """
     from omni2sound.cli.generate.run import Shown, run_batch
     from omni2sound.generate.batch import Batch
@@ -103,6 +106,7 @@ def batch(
         output=OutputOptions(
             keep_audio=keep_audio,
             mix_db=mix_db,
+            duck_db=duck_db,
             overwrite=overwrite,
             loudness_lufs=loudness_for(destination, loudness_lufs),
             bits=bits,

@@ -37,6 +37,7 @@ from omni2sound.cli import (
     demo,
     doctor,
     edit,
+    mix,
     scenes,
     setup,
     sounds,
@@ -169,6 +170,7 @@ app = typer.Typer(
 )
 app.command(epilog=generate.EXAMPLES)(generate.generate)
 app.command(epilog=edit.EXAMPLES)(edit.edit)
+app.command(epilog=mix.EXAMPLES)(mix.mix)
 app.command(epilog=batch.EXAMPLES)(batch.batch)
 app.command()(sounds.sounds)
 app.command()(demo.demo)

@@ -97,6 +97,15 @@ MixOption = Annotated[
         "Default: 0.",
     ),
 ]
+DuckOption = Annotated[
+    float | None,
+    typer.Option(
+        "--duck",
+        metavar="DB",
+        help="By how much the new sound gives way while somebody speaks in the video's own, with "
+        "--keep-audio, 1 to 40. Default: not at all.",
+    ),
+]
 DestinationOption = Annotated[
     Literal["youtube", "podcast", "broadcast"] | None,
     typer.Option(

@@ -38,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 _MAX_SIDECAR_BYTES = 2**20
 MIX_RANGE_DB = (-60.0, 20.0)
+DUCK_RANGE_DB = (1.0, 40.0)
 _OF_OUTPUT = ("output_bytes", "output_sha256")
 """What a sidecar says of its output: length and SHA-256."""
 
@@ -60,6 +61,8 @@ class OutputOptions:
     """Encode the picture again where a copy would not show the same."""
     mix_db: float | None = None
     """Gain of the new sound beside the video's own, -60 to 20 dB; None: 0."""
+    duck_db: float | None = None
+    """By how much the new sound gives way to speech in the video's own, 1 to 40 dB; None: not."""
     bits: int | None = None
     """Bits a sample of .wav, .flac and .mov; None: 24 in .mov, else 16."""
     preview: bool = False
@@ -72,14 +75,15 @@ class OutputOptions:
             if not isinstance(value := getattr(self, name), bool):
                 raise UserError(f"expected True or False, got {repr(value)[:80]}", field=name)
         check_loudness(self.loudness_lufs)
-        if self.mix_db is not None:
-            low, high = MIX_RANGE_DB
-            gain = checked_number(self.mix_db, "mix_db", whole=False, least=low, most=high)
-            object.__setattr__(self, "mix_db", float(gain))
+        for name, (low, high) in (("mix_db", MIX_RANGE_DB), ("duck_db", DUCK_RANGE_DB)):
+            if (value := getattr(self, name)) is None:
+                continue
+            gain = checked_number(value, name, whole=False, least=low, most=high)
+            object.__setattr__(self, name, float(gain))
             if not self.keep_audio:
                 raise UserError(
                     "is the level of the new sound beside the video's own; set `keep_audio`, too",
-                    field="mix_db",
+                    field=name,
                 )
         if self.bits is not None:
             bits = checked_number(self.bits, "bits", whole=True, least=16, most=32)
@@ -338,10 +342,9 @@ def request_sha256(
         asked |= {"mono": True} if request.channels == 1 else {"channels": request.channels}
     elif places and video is not None:
         asked["stereo"] = True
-    if options.mix_db is not None:
-        asked["mix_db"] = options.mix_db
-    if options.bits is not None:
-        asked["bits"] = options.bits
+    for name in ("mix_db", "duck_db", "bits"):
+        if (value := getattr(options, name)) is not None:
+            asked[name] = value
     if request.cues:
         asked["cues"] = [asdict(cue) for cue in request.cues]
     if not request.ambience:
@@ -445,7 +448,7 @@ def _facts(
     """What the tag of an output says."""
     software = f"omni2sound {importlib.metadata.version('omni2sound')}"
     facts = result.facts() | {"software": software, **more_facts}
-    for name in ("loudness_lufs", "mix_db"):
+    for name in ("loudness_lufs", "mix_db", "duck_db"):
         if (value := getattr(options, name)) is not None:
             facts[name] = value
     return facts | {name: True for name in ("keep_audio", "reencode") if getattr(options, name)}

@@ -328,6 +328,7 @@ class GenerationResult:
         video: str | os.PathLike[str] | None = None,
         keep_audio: bool = False,
         mix_db: float | None = None,
+        duck_db: float | None = None,
         loudness_lufs: float | None = None,
         bits: int | None = None,
         overwrite: bool = False,
@@ -346,6 +347,7 @@ class GenerationResult:
                 in the sidecar and part of its digest. Default: the request's video.
             keep_audio: Mix the video's own sound under the new one.
             mix_db: Gain of the new sound in that mix, -60 to 20 dB. Default: 0.
+            duck_db: By how much it gives way to speech in the video, 1 to 40 dB. Default: not.
             loudness_lufs: Target loudness, -50 to -5 LUFS. Default: as generated.
             bits: Bits a sample of .wav, .flac and .mov: 16, 24, or 32 for floats (not in .flac).
                 Default: 24 in .mov, else 16.
@@ -365,6 +367,7 @@ class GenerationResult:
         options = OutputOptions(
             keep_audio=keep_audio,
             mix_db=mix_db,
+            duck_db=duck_db,
             overwrite=overwrite,
             loudness_lufs=loudness_lufs,
             bits=bits,
@@ -374,7 +377,7 @@ class GenerationResult:
             from omni2sound.generate.studio.results import save_to_stream
 
             again = partial(
-                self.save, video=video, keep_audio=keep_audio, mix_db=mix_db,
+                self.save, video=video, keep_audio=keep_audio, mix_db=mix_db, duck_db=duck_db,
                 loudness_lufs=loudness_lufs, bits=bits, reencode=reencode,
             )  # fmt: skip
             return save_to_stream(path, file_format, again)

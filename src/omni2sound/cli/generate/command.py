@@ -41,6 +41,7 @@ from omni2sound.cli.options import (
     DestinationOption,
     DeterministicOption,
     DtypeOption,
+    DuckOption,
     EncodersOption,
     JsonOption,
     KeepAudioOption,
@@ -108,6 +109,7 @@ def generate(
     deterministic: DeterministicOption = False,
     keep_audio: KeepAudioOption = False,
     mix_db: MixOption = None,
+    duck_db: DuckOption = None,
     loudness_lufs: LoudnessOption = None,
     destination: DestinationOption = None,
     reencode: ReencodeOption = False,
@@ -131,8 +133,8 @@ def generate(
         text_guidance=text_guidance_scale, recognise=False if no_recognise else None, seen=seen,
         cues=run.all_cues(cues, cue_file), ambience=not no_ambience, stems=stems, seed=seed,
         takes=takes, rate=sample_rate_hz, channels=channels, bits=bits, keep_audio=keep_audio,
-        mix_db=mix_db, loudness_lufs=loudness_lufs, destination=destination, reencode=reencode,
-        preview=preview,
+        mix_db=mix_db, duck_db=duck_db, loudness_lufs=loudness_lufs, destination=destination,
+        reencode=reencode, preview=preview,
     )  # fmt: skip
     pipeline = PipelineOptions(
         model=model, device=device, dtype=dtype, encoders=encoders, low_memory=low_memory,

@@ -76,6 +76,7 @@ def stems_beside(
                     text=stem.source.text,
                     seed=stem.seed,
                     spans=stem.source.spans,
+                    **stem.place,
                 )
             )
         made = dict(facts) | {"request": _asked(result.request)}

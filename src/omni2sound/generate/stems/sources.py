@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +56,8 @@ class Stem:
     source: Source
     seed: int
     audio: Audio
+    place: Mapping[str, Any] = field(default_factory=dict)
+    """Its place in the mix: fields of `description.MixedStem`."""
 
     def facts(self) -> dict[str, Any]:
         """How it was made, as JSON data."""

@@ -66,6 +66,7 @@ class Job:
     bits: int | None = None
     keep_audio: bool | None = None
     mix_db: float | None = None
+    duck_db: float | None = None
     loudness_lufs: float | None = None
     destination: Destination | None = None
     """"for" in a jobs file."""

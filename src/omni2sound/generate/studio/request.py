@@ -30,6 +30,7 @@ from omni2sound.generate.studio.video import (
 )
 from omni2sound.generate.words.cues import parse_cue
 
+_OF_FILES = ("keep_audio", "mix_db", "duck_db", "loudness_lufs", "bits", "reencode", "preview")
 VideoLike = str | os.PathLike[str] | IO[bytes] | ArrayLike
 """A path, a binary file object, or frames (T, H, W, 3), uint8 RGB."""
 
@@ -145,11 +146,7 @@ def options_of(job: Job, base: OutputOptions) -> OutputOptions:
     Raises:
         UserError: A value is out of range, or two contradict each other.
     """
-    own = {
-        name: value
-        for name in ("keep_audio", "mix_db", "loudness_lufs", "bits", "reencode", "preview")
-        if (value := getattr(job, name)) is not None
-    }
+    own = {name: value for name in _OF_FILES if (value := getattr(job, name)) is not None}
     loudness_lufs = loudness_for(job.destination, job.loudness_lufs)
     if loudness_lufs is not None:
         own["loudness_lufs"] = loudness_lufs

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omni2sound.generate.stems.exact import with_stems
+from omni2sound.generate.studio.duck import ducked
 from omni2sound.media.audio import write_audio
 from omni2sound.media.copy.own_sound import read_own_sound
 from omni2sound.media.copy.tags import facts_tag
@@ -40,7 +41,9 @@ def for_editor(result: GenerationResult, output: Path) -> GenerationResult:
     Such are a .mov, and the .wav of a video.
     """
     request, suffix = result.request, output.suffix.lower()
-    if not (suffix == ".mov" or (suffix == ".wav" and request.video is not None)):
+    goes_there = suffix == ".mov" or (suffix == ".wav" and request.video is not None)
+    says_all = request.sample_rate_hz is not None and request.channels is not None
+    if says_all or not goes_there:
         return result
 
     def fitted_to_editor(audio: Audio) -> Audio:
@@ -72,6 +75,10 @@ def write_sound(
         # A Python float keeps the samples' float32.
         gain = 10 ** (options.mix_db / 20)
         audio = replace(audio, samples_CN=audio.samples_CN * gain)
+    if options.duck_db and video is not None and probe(video).audio is not None:
+        audio = ducked(
+            audio, read_own_sound(video, duration_s=audio.duration_s).sound, options.duck_db
+        )
     if video is None or path.suffix.lower() not in VIDEO_SUFFIXES:
         sound: Sound = audio
         if options.keep_audio and video is not None and probe(video).audio is None:

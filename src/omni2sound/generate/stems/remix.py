@@ -1,0 +1,188 @@
+"""Mixes as files: stems put together again, one of them perhaps made anew.
+
+In:   a folder of stems, changes to its description; for a new stem a model, and the video.
+Out:  a file and its sidecar; with a new stem also its own folder of stems.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omni2sound.config import from_json, to_json
+from omni2sound.errors import ConfigError, UserError
+from omni2sound.generate.output import OutputOptions, save
+from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
+from omni2sound.generate.stems.description import MixDescription, MixedStem
+from omni2sound.generate.stems.exact import on_grid
+from omni2sound.generate.stems.mix import mix_stems, read_stems
+from omni2sound.generate.stems.sources import Source, Stem
+from omni2sound.generate.studio.video import spanned
+from omni2sound.generate.words.cues import Cue
+from omni2sound.media.samples import Audio, as_stereo, fit_length, resample
+
+if TYPE_CHECKING:
+    from omni2sound.generate.pipeline import Omni2SoundPipeline
+
+_PLACE = ("gain_db", "pan", "mute", "room")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mixing:
+    """A folder of stems, and how they are put together."""
+
+    folder: Path
+    description: MixDescription
+    sounds: Mapping[str, Audio]
+    new_stem: str | None = None
+    """The one that was made anew."""
+
+    @classmethod
+    def read(cls, folder: Path, description: MixDescription) -> Mixing:
+        """Read the sounds of a description.
+
+        Raises:
+            MediaError: One can't be read.
+            UserError: They don't fit together, or nothing says how they were made.
+        """
+        if "request" not in description.made:
+            raise UserError(
+                f"{folder}: its description does not say how the stems were made; give a folder "
+                "that `--stems` wrote"
+            )
+        sounds = read_stems(folder, description)
+        return cls(folder=folder, description=description, sounds=sounds)
+
+    @property
+    def needs_video(self) -> bool:
+        """Whether its stems followed a video."""
+        return bool(self.description.made.get("task") != "T2A")
+
+
+def remake(
+    pipeline: Omni2SoundPipeline, mixing: Mixing, name: str, seed: int, video: Path | None
+) -> Mixing:
+    """Make one stem anew; it is that of a request with this seed.
+
+    Args:
+        pipeline: The model.
+        mixing: The stems.
+        name: The stem.
+        seed: Seed of the take whose stem it is.
+        video: The video of the stems, where they had one.
+
+    Raises:
+        MediaError: The video can't be read.
+        UserError: There is no such stem, or its video is missing.
+    """
+    from omni2sound.generate.stems.make import make_stems
+
+    old = mixing.description.stem(name)
+    if mixing.needs_video and video is None:
+        raise UserError("is missing: these stems follow one; give it", field="video")
+    made = mixing.description.made
+    start_s, end_s = made.get("start_s"), None
+    if start_s is not None:
+        end_s = start_s + made["duration_s"]
+    with spanned(video, start_s=start_s, end_s=end_s) as span:
+        asked = replace(request_of(made, span), seed=seed, stems=True)
+        (result,) = make_stems(pipeline, asked, only={name})
+    if not result.stems:
+        raise UserError(f"the request has no {name!r} any more", field="anew")
+    like, stem = mixing.sounds[name], result.stems[0]
+    audio = resample(stem.audio, like.sample_rate_hz)
+    audio = as_stereo(audio) if like.num_channels > 1 else audio
+    (audio,) = on_grid([fit_length(audio, like.num_samples)])
+    stems = [
+        replace(s, seed=stem.seed) if s.name == old.name else s for s in mixing.description.stems
+    ]
+    return replace(
+        mixing,
+        description=replace(mixing.description, stems=tuple(stems)),
+        sounds={**mixing.sounds, name: audio},
+        new_stem=name,
+    )
+
+
+def request_of(made: Mapping[str, Any], video: Path | None = None) -> GenerationRequest:
+    """Rebuild the request that a description names.
+
+    Args:
+        made: What the description says of how its stems were made.
+        video: The video; without one, the request only says what was asked.
+
+    Raises:
+        ConfigError: A field is unknown.
+        UserError: A value is out of range.
+    """
+    asked = from_json(dict[str, Any], made["request"], where="made.request")
+    cues = from_json(tuple[Cue, ...], asked.pop("cues", []), where="made.request.cues")
+    if video is None:
+        for name in ("seen", "recognise"):
+            asked.pop(name, None)
+        if asked.get("prompt") is None and not cues:
+            asked["prompt"] = str(made.get("text") or "sound")
+    known = {field.name for field in fields(GenerationRequest)}
+    if unknown := sorted(set(asked) - known):
+        raise ConfigError(f"made.request: unknown field {unknown[0][:80]!r}")
+    return GenerationRequest(**asked, cues=cues, video=video)
+
+
+def save_mix(
+    mixing: Mixing, output: Path, *, video: Path | None, options: OutputOptions
+) -> dict[str, Any]:
+    """Mix stems and write the file with its sidecar.
+
+    Args:
+        mixing: The stems.
+        output: A path that `output.check_output_of` accepted.
+        video: The video whose picture a video output copies.
+        options: How files are written.
+
+    Returns:
+        What the sidecar says.
+    """
+    made, description = mixing.description.made, mixing.description
+    audio = mix_stems(description, mixing.sounds)
+    placed = [_facts(stem, mixing.sounds[stem.name]) for stem in description.stems]
+    facts: dict[str, Any] = {"mix": placed}
+    asked = json.dumps([placed, to_json(options), made.get("request_sha256")], sort_keys=True)
+    facts["request_sha256"] = hashlib.sha256(asked.encode()).hexdigest()
+    stems: Sequence[Stem] = ()
+    if mixing.new_stem is not None:
+        stems = [
+            Stem(
+                source=Source(name=stem.name, text=stem.text, spans=stem.spans),
+                seed=stem.seed or 0,
+                audio=mixing.sounds[stem.name],
+                place={name: getattr(stem, name) for name in _PLACE},
+            )
+            for stem in description.stems
+        ]
+    request = replace(
+        request_of(made), sample_rate_hz=audio.sample_rate_hz, channels=audio.num_channels
+    )
+    result = GenerationResult(
+        audio=audio,
+        request=request,
+        seed=int(made["seed"]),
+        num_inference_steps=int(made["steps"]),
+        guidance_scale=float(made["guidance"]),
+        model=str(made["model"]),
+        model_sha256=str(made["model_sha256"]),
+        dtype="auto",
+        timings=Timings(load_s=0, encode_s=0, sample_s=0, decode_s=0),
+        text=made.get("text"),
+        stems=tuple(stems),
+    )
+    return save(result, output, video=video, options=options, more_facts=facts)
+
+
+def _facts(stem: MixedStem, audio: Audio) -> dict[str, Any]:
+    """What a sidecar says of a stem in a mix."""
+    facts = {name: value for name, value in to_json(stem).items() if name != "spans"}
+    return facts | {"samples_sha256": hashlib.sha256(audio.samples_CN.tobytes()).hexdigest()}
