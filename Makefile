@@ -4,7 +4,7 @@
 #   make check   lint, types, import order, fast tests
 #   make docs    the documentation as a site, in out/site
 #   make test    everything that CI runs
-#   make fuzz    ten minutes of odd files through every reader
+#   make fuzz    ten minutes of odd files through every reader, led by coverage (Linux)
 #   make bench   speed, robustness and quality, printed with their baselines
 #   make lock, sbom, audit  dependencies with hashes; a list of them; their known weaknesses
 #   make test-matrix  fast tests with Python 3.11 to 3.13 x lowest and highest allowed dependencies
@@ -104,10 +104,16 @@ test-matrix: $(MATRIX)/uv/.installed
 	$(MATRIX)/uv/bin/python benchmarks/matrix.py --out $(MATRIX) \
 		$(if $(TORCH_BUILD),--torch-backend cpu) $(MATRIX_ONLY) $(MATRIX_TESTS)
 
-# A new seed each time; MINUTES= chooses how long.
+# MINUTES= chooses how long. What reached new code is kept, for the next time.
 MINUTES ?= 10
-fuzz: $(VENV)/.dev $(VENV)/.bundled
-	$(BIN)/python -m benchmarks.robustness.odd_files --minutes $(MINUTES)
+FUZZ := .cache/fuzz
+$(FUZZ)/.installed: | $(VENV)/.dev
+	$(BIN)/python -m pip install --disable-pip-version-check -qq --no-deps --target $(FUZZ)/lib atheris==3.0.0
+	@touch $@
+
+fuzz: $(FUZZ)/.installed $(VENV)/.bundled
+	PYTHONPATH=$(FUZZ)/lib OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.robustness.fuzz \
+		--minutes $(MINUTES) --corpus $(FUZZ)/corpus
 
 bench: $(VENV)/.dev $(VENV)/.bundled
 	$(BIN)/python benchmarks/speed/generate.py

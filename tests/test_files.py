@@ -18,6 +18,7 @@ from omni2sound.files import (
     atomic_path,
     cache_dir,
     write_text,
+    writing,
 )
 from omni2sound.generate.repair import repair
 from omni2sound.staging import alone_in, remove_leftovers, staging_of
@@ -373,3 +374,16 @@ def test_a_folder_is_held_by_one_process(tmp_path: Path) -> None:
         pytest.fail("the block ran")
     with alone_in(tmp_path):
         pass
+
+
+def test_an_error_of_a_library_that_takes_no_name_gets_one(tmp_path: Path) -> None:
+    class OfLibrary(OSError):
+        @property
+        def filename(self) -> str | None:  # type: ignore[override]
+            return None
+
+    with (
+        pytest.raises(OSError, match=r"No space left on device: '.*out\.wav'"),
+        writing(tmp_path / "out.wav"),
+    ):
+        raise OfLibrary(errno.ENOSPC, "No space left on device")

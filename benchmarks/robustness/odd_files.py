@@ -1,7 +1,6 @@
 """Odd files through every reader: each is read, or refused in one line.
 
     python -m benchmarks.robustness.odd_files [--count 2000] [--seed 0] [--only NAME] [--show N]
-    python -m benchmarks.robustness.odd_files --minutes 10
 
 `odd_readers` and `odd_more` list the readers, `odd_contents` makes the contents: those of the
 file's kind, and changes of a valid file; or a pipe, a device or a folder is in its place. Printed
@@ -18,12 +17,10 @@ import io
 import itertools
 import logging
 import random
-import secrets
 import shutil
 import signal
 import sys
 import tempfile
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -136,36 +133,14 @@ def run_reader(
     return counts, violations
 
 
-def _go_on(readers: list[Reader], minutes: float, show: int) -> int:
-    """Feed reader after reader with contents of new seeds until the time is over."""
-    end, seed = time.monotonic() + 60 * minutes, secrets.randbits(32)
-    total: Counter[str] = Counter()
-    violations: list[str] = []
-    for turn in itertools.count():
-        for reader in readers:
-            if time.monotonic() > end:
-                print(f"{sum(total.values())} files: {dict(total)}")
-                print("\n".join(" ".join(line.split())[:300] for line in violations[:show]))
-                return 1 if violations else 0
-            with tempfile.TemporaryDirectory() as folder:
-                work = Path(folder) / "files"
-                counts, found = run_reader(reader, work, count=20, seed=seed + turn)
-            total += counts
-            violations += [f"seed {seed + turn}: {line}" for line in found]
-    raise AssertionError("unreachable")
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, default=2000, help="files over all readers")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, help="go on, with new seeds, for so long")
     parser.add_argument("--only", default="", help="part of a reader's name")
     parser.add_argument("--show", type=int, default=30, help="violations to print")
     args = parser.parse_args()
     readers = [reader for reader in ALL if args.only in reader.name]
-    if args.minutes is not None:
-        return _go_on(readers, args.minutes, args.show)
     each = -(-args.count // len(readers))
     total: Counter[str] = Counter()
     violations: list[str] = []

@@ -1,13 +1,16 @@
 """Does the same command end well after a kill or a full disk, with nothing left over?
 
     python -m benchmarks.robustness.output_kills [--kills 300] [--full 60] [--only batch]
+                                                 [--state FILE]
 
-`batch`, `annotate export` and `train` run in processes that are forked from this one. Each is
-killed (SIGKILL) right before or after one of its operations on files, drawn at random: a folder is
-made, a file flushed, linked, renamed, removed. Or its disk, a small tmpfs in a namespace of its own
-(without the right to one: a limit of a file's length), is full. Then the same command runs again
-until it ends. Counted are reruns that fail, files that are left over, outputs that are empty or
-don't fit their sidecar, and failures on a full disk that are no line. Exit code 1 if there is one.
+`batch`, `edit`, `annotate export` and `train` run in processes that are forked from this one. Each
+is killed (SIGKILL) right before or after one of its operations on files, drawn at random: a folder
+is made, a file flushed, linked, renamed, removed. Or its disk, a small tmpfs in a namespace of its
+own (without the right to one: a limit of a file's length), is full. Then the same command runs
+again until it ends. Counted are reruns that fail, files that are left over, outputs that are empty
+or don't fit their sidecar, and failures on a full disk that are no line. Exit code 1 if there is
+one.
+With `--state` the counts are kept in a file after each case, and the next run goes on from there.
 """
 
 from __future__ import annotations
@@ -38,7 +41,7 @@ import soundfile
 
 sys.path.insert(0, str(Path(__file__).parent))  # modules of the scripts here
 
-NAMES = ("batch", "export", "train")
+NAMES = ("batch", "edit", "export", "train")
 _FULL_BYTES = (2**12, 2**18)
 _OPERATIONS: tuple[tuple[Any, str], ...] = (
     (os, "link"), (os, "fsync"), (os, "open"), (os, "close"), (os, "unlink"), (os, "rmdir"),
@@ -133,7 +136,11 @@ def _cli(*arguments: object) -> None:
     from omni2sound.cli.main import main
 
     sys.argv = ["omni2sound", *map(str, arguments)]
-    main()
+    try:
+        main()
+    except SystemExit as end:
+        if end.code:
+            raise
 
 
 def batch_command(folder: Path) -> Command:
@@ -163,13 +170,32 @@ def batch_command(folder: Path) -> Command:
     def wrong(out: Path) -> list[str]:
         names = {f"j{n}.wav" for n in range(2)} | {"v.mp4"}
         names |= {f"{name}.json" for name in names}
-        problems = _unlike(out, names)
-        for path in out.glob("*.json"):
-            made, output = json.loads(path.read_text()), path.with_suffix("")
-            if made.get("output_bytes", 0) != output.stat().st_size:
-                problems.append("an output that does not fit")
-        return problems
+        return _unlike(out, names) + _unfit(out)
 
+    return Command(run=run, wrong=wrong)
+
+
+def edit_command(folder: Path) -> Command:
+    """Half a second of a sound made anew by a tiny model."""
+    import torch
+
+    from tests.build import tiny_model_folder
+
+    torch.set_num_threads(1)
+    model = tiny_model_folder(folder / "model")
+    times = np.arange(16_000) / 16_000
+    soundfile.write(folder / "tone.wav", 0.3 * np.sin(2 * np.pi * 440 * times), 16_000)
+    options = ("--range", "0.2-0.7", "--prompt", "rain", "--steps", 1, "--seed", 1)
+
+    def run(out: Path) -> None:
+        out.mkdir(exist_ok=True)
+        _cli("edit", folder / "tone.wav", "--model", model, "--device", "cpu", *options,
+             "-o", out / "edited.wav")  # fmt: skip
+
+    def wrong(out: Path) -> list[str]:
+        return _unlike(out, {"edited.wav", "edited.wav.json"}) + _unfit(out)
+
+    run(folder / "warm")  # imports all that the children need
     return Command(run=run, wrong=wrong)
 
 
@@ -190,9 +216,6 @@ def export_command(folder: Path) -> Command:
     low = ("route_audio_visual", "route_drop", "hand_off", "hand_off_music", "hand_off_event")
     rows = [f"{name} = -1.0" for name in (*low, "drop", "drop_music", "drop_event")]
     (folder / "all.toml").write_text("[embedded]\nsource = 'all'\n" + "\n".join(rows))
-    import omni2sound.annotate.report.export
-    import omni2sound.cli.main  # noqa: F401
-
     run_folder = folder / "run"
     command = [sys.executable, "-m", "omni2sound", "annotate", "run", "clips.jsonl", "run"]
     command += ["--thresholds", "all.toml", "--workers", "1"]
@@ -205,6 +228,7 @@ def export_command(folder: Path) -> Command:
         files = {"manifest.jsonl", "statistics.json", "README.md", "data"}
         return _unlike(out, files) + _unlike(out / "data", {"annotations.parquet"})
 
+    run(folder / "warm")
     return Command(run=run, wrong=wrong)
 
 
@@ -245,7 +269,22 @@ def _unlike(folder: Path, names: set[str]) -> list[str]:
     return problems + ["an empty file"] * bool(empty)
 
 
-MAKERS = {"batch": batch_command, "export": export_command, "train": train_command}
+def _unfit(out: Path) -> list[str]:
+    """A problem for each output that does not fit its sidecar."""
+    problems = []
+    for path in out.glob("*.json"):
+        made, output = json.loads(path.read_text()), path.with_suffix("")
+        if not output.is_file() or made.get("output_bytes", 0) != output.stat().st_size:
+            problems.append("an output that does not fit")
+    return problems
+
+
+MAKERS = {
+    "batch": batch_command,
+    "edit": edit_command,
+    "export": export_command,
+    "train": train_command,
+}
 
 
 # ---- kills and full disks
@@ -254,8 +293,9 @@ MAKERS = {"batch": batch_command, "export": export_command, "train": train_comma
 def _finish(command: Command, out: Path) -> None:
     """Run the command once more, and count what is wrong then."""
     status, said = _in_child(command, out, lambda: None)
-    # An export that was whole before the kill is refused, as it is without one.
-    was_done = "not empty; choose another folder" in said and not command.wrong(out)
+    # An export or edit that was whole before the kill is refused, as it is without one.
+    is_refused = "not empty; choose another folder" in said or "exists already" in said
+    was_done = is_refused and not command.wrong(out)
     if status != 0 and not was_done:
         command.found["a rerun that fails"] += 1
         print("   ", said.strip().splitlines()[-1:] or status, flush=True)
@@ -320,6 +360,7 @@ def main() -> int:
     parser.add_argument("--full", type=int, default=60, help="full disks")
     parser.add_argument("--only", choices=NAMES, help="one of the commands")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--state", type=Path, help="file of counts, from which a run goes on")
     parser.add_argument("--mounts", action="store_true", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.full and not chosen.mounts:
@@ -332,26 +373,38 @@ def main() -> int:
     names = (chosen.only,) if chosen.only else NAMES
     bad = 0
     for name in names:
-        rng = random.Random(chosen.seed)
         with tempfile.TemporaryDirectory() as root:
-            folder = Path(root)
-            with contextlib.redirect_stdout(io.StringIO()):
-                command = MAKERS[name](folder)
-            (folder / "kills").mkdir()
-            command.num_operations = _count_operations(command, folder / "kills")
-            for number in range(chosen.kills // len(NAMES)):
-                kill(command, folder / "kills", rng)
-                print(f"{name}: kill {number + 1}: {dict(command.found)}", file=sys.stderr)
-            for number in range(chosen.full // len(NAMES)):
-                fill(command, folder, rng, mounts=chosen.mounts)
-                print(f"{name}: full disk {number + 1}: {dict(command.found)}", file=sys.stderr)
-        found = command.found
-        print(
-            f"{name}: {command.num_operations} operations, {found.pop('killed', 0)} kills,", end=" "
-        )
-        print(f"{found.pop('full', 0)} full disks; wrong: {dict(+found) or 'nothing'}", flush=True)
+            found = _run(name, Path(root), chosen)
+        print(f"{name}: {found.pop('operations')} operations, {found.pop('killed', 0)} kills,",
+              f"{found.pop('full', 0)} full disks; wrong: {dict(+found) or 'nothing'}",
+              flush=True)  # fmt: skip
         bad += sum(found.values())
     return 1 if bad else 0
+
+
+def _run(name: str, folder: Path, chosen: argparse.Namespace) -> Counter[str]:
+    """Kill a command and fill its disk as often as its share is, from where the state ended."""
+    state: dict[str, Any] = {}
+    if chosen.state is not None and chosen.state.exists():
+        state = json.loads(chosen.state.read_text())
+    before = state.setdefault(name, {"kills": 0, "full": 0, "found": {}})
+    with contextlib.redirect_stdout(io.StringIO()):
+        command = MAKERS[name](folder)
+    command.found.update(before["found"])
+    (folder / "kills").mkdir()
+    command.num_operations = _count_operations(command, folder / "kills")
+    for way, count in (("kills", chosen.kills), ("full", chosen.full)):
+        for number in range(before[way], count // len(NAMES)):
+            rng = random.Random(f"{chosen.seed} {name} {way} {number}")
+            if way == "kills":
+                kill(command, folder / "kills", rng)
+            else:
+                fill(command, folder, rng, mounts=chosen.mounts)
+            before |= {way: number + 1, "found": dict(command.found)}
+            if chosen.state is not None:
+                chosen.state.write_text(json.dumps(state))
+            print(f"{name}: {way} {number + 1}: {dict(command.found)}", file=sys.stderr)
+    return command.found + Counter(operations=command.num_operations)
 
 
 if __name__ == "__main__":

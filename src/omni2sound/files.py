@@ -142,11 +142,11 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is None or ".part" in str(error.filename):
-            if error.strerror is None:  # of a library; the reason is in its text
-                error.strerror = " ".join(str(error).split()) or type(error).__name__
-            error.filename = str(path)
-        raise
+        if error.filename is not None and ".part" not in str(error.filename):
+            raise
+        # Of a library, the reason may be in its text alone; nor can PyAV's errors be given a name.
+        reason = error.strerror or " ".join(str(error).split()) or type(error).__name__
+        raise OSError(error.errno or errno.EIO, reason, str(path)) from None
 
 
 def save_tensors(

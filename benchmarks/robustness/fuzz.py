@@ -1,0 +1,181 @@
+"""Odd files led by coverage: a change that reaches new code is kept, and changed again.
+
+    python -m benchmarks.robustness.fuzz [--minutes 10] [--corpus FOLDER] [--only NAME]
+
+The readers of `odd_files`, each in a process that atheris (libFuzzer) drives for an equal share of
+the time. It begins with the contents of `odd_contents` and with what earlier runs kept in the
+corpus. JSON is changed value by value, everything else byte by byte; branches of omni2sound are
+counted, not those of libraries. Printed per reader: files read, branches reached by the contents
+at the start and at the end, files kept, violations as in `odd_files`. A violation's file is kept
+in FOLDER/READER.finds, and belongs into a test. Exit code 1 if there is one.
+
+Needs atheris, which `make fuzz` installs (Linux, Python 3.11 to 3.13).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import os
+import random
+import re
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from benchmarks.robustness.odd_contents import changed, fixed
+from benchmarks.robustness.odd_files import outcome_of
+from benchmarks.robustness.odd_more import ALL
+from benchmarks.robustness.odd_readers import Reader
+
+_MAX_SEED_BYTES = 2**14
+_MEMORY_MB = 3000
+_STRUCTURED = ("json", "jsonl")
+
+
+def _instrumented() -> ModuleType:
+    """Load atheris, and count branches of whatever omni2sound imports from now on."""
+    try:
+        import atheris
+    except ImportError:
+        raise SystemExit("atheris is missing: run `make fuzz`, which installs it") from None
+    assert not any(name.startswith("omni2sound") for name in sys.modules)
+    atheris.instrument_imports(include=["omni2sound"]).__enter__()  # modules load late, too
+    module: ModuleType = atheris
+    return module
+
+
+class _Case:
+    """A reader with its valid files, which are put back after each call."""
+
+    def __init__(self, reader: Reader, folder: Path) -> None:
+        self.reader, self.pristine, self.work = reader, folder / "pristine", folder / "work"
+        self.pristine.mkdir(parents=True)
+        reader.write(self.pristine)
+        self.target = self.work / reader.target
+        shutil.copytree(self.pristine, self.work)
+        self.times = {path: path.stat().st_mtime_ns for path in self.work.rglob("*")}
+        self.valid = (self.pristine / reader.target).read_bytes()
+
+    def call(self, content: bytes) -> tuple[str, str]:
+        """Read a content; returns the outcome and what was said."""
+        self.target.unlink(missing_ok=True)
+        self.target.write_bytes(content)
+        found = outcome_of(self.reader, self.work)
+        self._put_back()
+        return found
+
+    def _put_back(self) -> None:
+        for path in sorted(self.work.rglob("*"), reverse=True):
+            if path not in self.times:
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+            elif path.is_file() and path.stat().st_mtime_ns != self.times[path]:
+                shutil.copy2(self.pristine / path.relative_to(self.work), path)
+        self.target.unlink(missing_ok=True)
+        shutil.copy2(self.pristine / self.reader.target, self.target)
+        if self.times.keys() - set(self.work.rglob("*")):  # a file was moved or removed
+            shutil.rmtree(self.work)
+            shutil.copytree(self.pristine, self.work)
+
+
+def _mutator(atheris: ModuleType, kind: str) -> Callable[[bytes, int, int], bytes]:
+    def mutate(data: bytes, max_bytes: int, seed: int) -> bytes:
+        rng = random.Random(seed)
+        if kind in _STRUCTURED and rng.random() < 0.6:
+            with contextlib.suppress(ValueError, RecursionError, IndexError):
+                return next(changed(data, kind, rng))[1][:max_bytes]
+        result: bytes = atheris.Mutate(data, max_bytes)
+        return result
+
+    return mutate
+
+
+def _drive(atheris: ModuleType, case: _Case, corpus: Path, seconds: float, log: Path) -> None:
+    """Read files until the time is over; ends the process."""
+    finds = corpus.with_suffix(".finds")
+    seen: set[str] = set()
+
+    def one_input(data: bytes) -> None:
+        outcome, said = case.call(data)
+        if outcome in ("read", "refused"):
+            return
+        place = re.sub(r"\d{2,}|'[^']*'", "", said)[-120:]
+        if place not in seen:
+            seen.add(place)
+            finds.mkdir(exist_ok=True)
+            name = hashlib.sha256(data).hexdigest()[:12]
+            (finds / name).write_bytes(data)
+            os.write(into, f"FIND {name} {outcome}: {' '.join(said.split())[-250:]}\n".encode())
+
+    into = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(into, 1)
+    os.dup2(into, 2)
+    options = (
+        *(f"-max_total_time={max(1, round(seconds))}", f"-rss_limit_mb={_MEMORY_MB}"),
+        *("-timeout=0", f"-max_len={max(2**14, 2 * len(case.valid))}", "-print_final_stats=1"),
+        f"-artifact_prefix={finds}-",
+    )
+    mutate = _mutator(atheris, case.reader.kind)
+    atheris.Setup(["fuzz", *options, str(corpus)], one_input, custom_mutator=mutate)
+    atheris.Fuzz()
+
+
+def _report(name: str, log: Path, status: int) -> list[str]:
+    """Print the line of a reader; returns its violations."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    finds = re.findall(r"^FIND (.*)$", text, re.MULTILINE)
+    reached = [int(number) for number in re.findall(r"cov: (\d+)", text)] or [0]
+    inited = re.search(r"INITED cov: (\d+)", text)
+    runs = re.search(r"number_of_executed_units: (\d+)", text)
+    kept = re.findall(r"corp: (\d+)", text) or ["0"]
+    if status:
+        finds.append(f"the process ended with {os.waitstatus_to_exitcode(status)}: {text[-300:]}")
+    print(f"{name:42} {runs[1] if runs else '?':>8} {inited[1] if inited else '?':>8} "
+          f"{max(reached):8} {kept[-1]:>6} {len(finds):6}", flush=True)  # fmt: skip
+    return finds
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--corpus", type=Path, default=Path(".cache/fuzz/corpus"))
+    parser.add_argument("--only", default="", help="part of a reader's name")
+    args = parser.parse_args()
+    atheris = _instrumented()
+    import torch
+
+    torch.set_num_threads(1)  # the readers run in forked processes
+    # A name is an argument, not a file.
+    chosen = [one for one in ALL if args.only in one.name and one.kind != "name"]
+    violations: list[str] = []
+    print(f"{'reader':42} {'files':>8} {'branches':>8} {'at end':>8} {'kept':>6} {'finds':>6}")
+    end = time.monotonic() + 60 * args.minutes
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as root:
+        for number, reader in enumerate(chosen):
+            case = _Case(reader, Path(root) / str(number))
+            case.call(case.valid)  # loads what it needs, for the processes after it, too
+            corpus = args.corpus.absolute() / re.sub(r"[^\w.-]+", "-", reader.name)
+            corpus.mkdir(parents=True, exist_ok=True)
+            seeds = [case.valid, *fixed(reader.kind).values()]
+            for content in seeds:
+                if len(content) <= max(_MAX_SEED_BYTES, len(case.valid)):
+                    (corpus / hashlib.sha1(content).hexdigest()).write_bytes(content)
+            log = Path(root) / f"{number}.log"
+            seconds = (end - time.monotonic()) / (len(chosen) - number)
+            child = os.fork()
+            if child == 0:
+                _drive(atheris, case, corpus, seconds, log)
+            _, status = os.waitpid(child, 0)
+            violations += [f"{reader.name}: {line}" for line in _report(reader.name, log, status)]
+            shutil.rmtree(Path(root) / str(number))
+    print("\n".join(violations) or "no violation")
+    return 1 if violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
