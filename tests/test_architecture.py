@@ -161,6 +161,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None
             *project["optional-dependencies"].items(),
         )
     }
-    optional = names["annotate"] | names["train"] | names["scale"] | names["wording"]
+    extras = ("annotate", "train", "scale", "studio", "wording")
+    optional = set[str]().union(*(names[extra] for extra in extras))
     assert used - names[""] - optional == set(), "imported, but not declared"
     assert names[""] - used - INDIRECT == set(), "declared, but not imported"

@@ -438,6 +438,17 @@ def test_only_silent_things_give_silence(
     assert asked.text == "rain"
 
 
+def test_what_is_left_out_is_seen_and_not_heard(
+    pipeline: Omni2SoundPipeline, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeing(pipeline, monkeypatch, DOG, replace(DOG, name="bell", sound="bell"))
+    request = GenerationRequest(video=video, recognise=True, leave_out=("bell", "cat"))
+    result = next(pipeline.run(request))
+    assert not differs(result, pipeline(video=video, seen="A dog barks.", seed=0))
+    assert "bell (left, 0-1 s, no sound: left out)" in result.notes[0]
+    assert any("not seen" in note and "cat" in note for note in result.notes)
+
+
 def test_nothing_recognised_is_as_without_recognition(
     pipeline: Omni2SoundPipeline, video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

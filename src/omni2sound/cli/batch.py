@@ -80,10 +80,10 @@ def batch(
     """Generate sound for each request of a file.
 
     A job has an id and any of: video, start_s, end_s, prompt, negative_prompt, duration_s, seed,
-    takes, steps, guidance, text_guidance, recognise, seen, cues, ambience, stems, rate, channels,
-    bits, keep_audio, mix_db, duck_db, loudness_lufs, for, reencode, preview, output. Finished jobs
-    are skipped on the next run. A failing job is reported and the others continue; the exit code
-    is then 1.
+    takes, steps, guidance, text_guidance, recognise, seen, leave_out, cues, ambience, stems, rate,
+    channels, bits, keep_audio, mix_db, duck_db, loudness_lufs, for, reencode, preview, output.
+    Finished jobs are skipped on the next run. A failing job is reported and the others continue;
+    the exit code is then 1.
     """
     from omni2sound.cli.generate.run import Shown, run_batch
     from omni2sound.generate.batch import Batch

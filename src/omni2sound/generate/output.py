@@ -347,6 +347,8 @@ def request_sha256(
             asked[name] = value
     if request.cues:
         asked["cues"] = [asdict(cue) for cue in request.cues]
+    if request.leave_out:
+        asked["leave_out"] = sorted(request.leave_out)
     if not request.ambience:
         asked["ambience"] = False
     if request.stems:

@@ -86,6 +86,8 @@ class GenerationRequest:
     model's default."""
     seen: str | None = None
     """What the video shows, in words, in place of recognition."""
+    leave_out: tuple[str, ...] = ()
+    """Names of recognised things that make no sound."""
     cues: tuple[Cue, ...] = ()
     """What should be heard in spans of the clip, and only there; beside a prompt, which acts
     everywhere. Where neither acts and no picture says anything, the sound is silent."""
@@ -113,6 +115,7 @@ class GenerationRequest:
             if value is not None and not isinstance(value, kind):
                 raise UserError(f"expected {expected}, got {repr(value)[:80]}", field=name)
         self._check_cues()
+        self._check_left_out()
         for name in ("ambience", "stems"):
             if not isinstance(value := getattr(self, name), bool):
                 raise UserError(f"expected True or False, got {repr(value)[:80]}", field=name)
@@ -137,6 +140,13 @@ class GenerationRequest:
             raise UserError(f"expected cues, got {repr(self.cues)[:80]}", field="cues")
         if len(self.cues) > MAX_CUES:
             raise UserError(f"expected at most {MAX_CUES}, got {len(self.cues)}", field="cues")
+
+    def _check_left_out(self) -> None:
+        names = self.leave_out
+        if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"expected names, got {repr(names)[:80]}", field="leave_out")
+        if names and (self.video is None or self.seen is not None or self.recognise is False):
+            raise UserError("is for a video that is looked into; leave it out", field="leave_out")
 
     def _check_texts(self) -> None:
         texts = [(name, getattr(self, name)) for name in ("prompt", "negative_prompt", "seen")]

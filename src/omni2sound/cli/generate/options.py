@@ -126,6 +126,15 @@ CueFileOption = Annotated[
         "(.csv), or a list (.json). Default: none.",
     ),
 ]
+LeaveOutOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--leave-out",
+        metavar="NAME",
+        help='Recognised thing that makes no sound, as the notes name it ("dog"); may be repeated. '
+        "Default: none.",
+    ),
+]
 NoAmbienceOption = Annotated[
     bool,
     typer.Option(

@@ -32,7 +32,7 @@ _MAX_ID_BYTES = 220
 _MAX_LINES = 500_000
 _TIMES = ("start_s", "end_s", "duration_s")
 _BESIDE = "|"
-"""Stands between the cues of a CSV cell."""
+"""Stands between the cues, or the names, of a CSV cell."""
 _TRUE, _FALSE = ("true", "yes", "1"), ("false", "no", "0")
 
 
@@ -57,6 +57,8 @@ class Job:
     text_guidance: float | None = None
     recognise: bool | None = None
     seen: str | None = None
+    leave_out: tuple[str, ...] = ()
+    """Names of recognised things that make no sound."""
     cues: tuple[str, ...] = ()
     """Each as "0.5-2: a dog barks"."""
     ambience: bool = True
@@ -166,8 +168,8 @@ def _typed(cells: Mapping[str, str]) -> dict[str, Any]:
         kind = kinds[_NAMES.get(name, name)]
         if not cell:
             continue
-        if name == "cues":
-            row[name] = [cue.strip() for cue in cell.split(_BESIDE) if cue.strip()]
+        if name in ("cues", "leave_out"):
+            row[name] = [part.strip() for part in cell.split(_BESIDE) if part.strip()]
         elif name in _TIMES or "str" in kind or name == "for":
             row[name] = cell
         elif "bool" in kind:

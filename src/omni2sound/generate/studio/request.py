@@ -128,6 +128,7 @@ def request_of(
         text_guidance_scale=job.text_guidance,
         recognise=job.recognise,
         seen=job.seen,
+        leave_out=job.leave_out,
         cues=tuple(parse_cue(line) for line in job.cues),
         ambience=job.ambience,
         stems=job.stems,

@@ -203,10 +203,22 @@ def _words(
         return None, Words(text=prompt, pictures=True, silent=False)
     enter("looking at the video")
     seen = encoder.recognise(request.video, duration)
-    return seen, choose_words(
+    unseen = set(request.leave_out) - {thing.name for thing in seen.things}
+    seen = replace(seen, things=tuple(_muted(t, request.leave_out) for t in seen.things))
+    words = choose_words(
         seen,
         prompt,
         encoder.names,
         duration_s=float(duration),
         ambience=request.ambience,
     )
+    if unseen:
+        told = f"not seen, so `leave_out` has no effect: {', '.join(sorted(unseen))}"
+        words = replace(words, notes=(*words.notes, told))
+    return seen, words
+
+
+def _muted(thing: SeenThing, names: Sequence[str]) -> SeenThing:
+    """The thing, without its sound if it is one of those that are left out."""
+    left_out = thing.name in names
+    return replace(thing, sounding=False, silent="left out") if left_out else thing

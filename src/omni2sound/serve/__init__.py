@@ -1,0 +1,1 @@
+"""Serve: the library over HTTP, with jobs, one queue for one device, and a page."""

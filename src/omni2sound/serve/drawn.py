@@ -1,0 +1,125 @@
+"""Pictures and numbers of a file, for the page: strip of frames, peaks, spectrogram.
+
+In:   a media file.
+Out:  bytes; drawn once and kept beside the file.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from omni2sound.errors import UserError
+from omni2sound.media.audio import read_audio
+from omni2sound.media.info import probe
+from omni2sound.media.spectrogram import colours_of, full_scale_spectrogram_FT
+from omni2sound.media.video import iter_frames
+from omni2sound.serve.limits import MAX_PEAKS
+from omni2sound.serve.store import NotFoundError, write_bytes
+
+_SEEK_FROM_S = 30
+"""A longer film is not decoded whole for its strip."""
+_JPEG_QUALITY = 70
+_drawing = threading.Semaphore(2)
+"""Drawings at once: the device's thread needs the processors more."""
+_locks = [threading.Lock() for _ in range(16)]
+"""One drawing of a file at a time; two files rarely share a lock."""
+
+
+def once(target: Path, draw: Callable[[Path], bytes | None]) -> None:
+    """Write a file unless it is there.
+
+    Args:
+        target: The file.
+        draw: Returns its bytes, or writes it and returns None.
+
+    Raises:
+        NotFoundError: The folder was deleted meanwhile.
+    """
+    if target.is_file():
+        return
+    with _locks[hash(target) % len(_locks)], _drawing:
+        if target.is_file():
+            return
+        data = draw(target)
+        if not target.parent.is_dir():
+            raise NotFoundError("file")
+        if data is not None:
+            write_bytes(target, data)
+
+
+def strip(video: Path, count: int, height_px: int) -> bytes:
+    """Draw frames side by side, evenly spaced over the length, as JPEG.
+
+    Raises:
+        MediaError: The file has no picture.
+    """
+    info = probe(video)
+    picture = info.video
+    if picture is None:
+        raise UserError("has no picture")
+    width_px = min(max(1, round(picture.width_px * height_px / picture.height_px)), 4 * height_px)
+    size, duration_s = (height_px, width_px), info.duration_s
+    if picture.is_still:
+        frames = list(iter_frames(video, fps=1, size_px=size, duration_s=1)) * count
+    elif duration_s <= _SEEK_FROM_S:
+        frames = list(
+            iter_frames(video, fps=count / duration_s, size_px=size, duration_s=duration_s)
+        )
+    else:
+        frames = [
+            next(
+                iter_frames(
+                    video,
+                    fps=1000,
+                    size_px=size,
+                    start_s=(index + Fraction(1, 2)) * duration_s / count,
+                    duration_s=Fraction(1, 1000),
+                )
+            )
+            for index in range(count)
+        ]
+    sheet = Image.fromarray(np.concatenate(frames[:count], axis=1))
+    data = io.BytesIO()
+    sheet.save(data, format="jpeg", quality=_JPEG_QUALITY)
+    return data.getvalue()
+
+
+def peaks(sound: Path, per_second: int) -> bytes:
+    """Compute the lowest and highest sample of each part of a sound, over all channels, as JSON.
+
+    Raises:
+        MediaError: The file has no sound.
+        UserError: The sound is too long for so many a second.
+    """
+    if probe(sound).audio is None:
+        raise UserError("has no sound")
+    audio = read_audio(sound)
+    num_parts = max(1, -(-audio.num_samples * per_second // audio.sample_rate_hz))
+    if num_parts > MAX_PEAKS:
+        raise UserError("the sound is too long for so many; ask for fewer", field="per_second")
+    starts = np.arange(num_parts) * audio.sample_rate_hz // per_second
+    if audio.num_samples == 0:
+        low_P = high_P = np.zeros(num_parts)
+    else:
+        low_P = np.minimum.reduceat(audio.samples_CN.min(axis=0), starts)
+        high_P = np.maximum.reduceat(audio.samples_CN.max(axis=0), starts)
+    pairs = np.stack([low_P, high_P], axis=1).astype(float).round(3)
+    return json.dumps({"per_second": per_second, "peaks": pairs.tolist()}).encode()
+
+
+def spectrogram(sound: Path, width_px: int, height_px: int) -> bytes:
+    """Draw levels over time and frequency on an absolute scale, as PNG."""
+    audio = read_audio(sound)
+    mono_N = audio.samples_CN.mean(axis=0)
+    level_FT = full_scale_spectrogram_FT(mono_N, audio.sample_rate_hz, height_px, width_px)
+    data = io.BytesIO()
+    Image.fromarray(colours_of(level_FT)).save(data, format="png")
+    return data.getvalue()

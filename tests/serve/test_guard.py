@@ -1,0 +1,80 @@
+"""Who may ask: hosts, origins, tokens, addresses."""
+
+from __future__ import annotations
+
+import pytest
+from examples.studio_client import Client, ServerError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from omni2sound.errors import UserError
+from omni2sound.serve.guard import HEADERS, Access
+from omni2sound.serve.run import check_address
+from tests.serve.served import ServerThread
+
+TOKEN = "a token of the test"
+
+
+def _status(headers: dict[str, str], *, token: str | None = None, path: str = "/v1/jobs") -> int:
+    refusal = Access("127.0.0.1", token).refusal("POST", path, {"host": "localhost:1"} | headers)
+    return 200 if refusal is None else refusal[0]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (200, {}),
+        (200, {"host": "127.0.0.1:8765", "origin": "http://127.0.0.1:8765"}),
+        (200, {"host": "[::1]:8765"}),
+        (421, {"host": "evil.example"}),
+        (421, {"host": "localhost.evil.example"}),
+        (421, {"host": ""}),
+        (421, {"host": "127.0.0.1@evil.example"}),
+        (421, {"host": "[::1"}),
+        (403, {"origin": "https://evil.example"}),
+        (403, {"origin": "null"}),
+        (403, {"origin": "http://localhost:2"}),
+        (403, {"sec-fetch-site": "cross-site"}),
+        (403, {"sec-fetch-site": "same-site"}),
+        (200, {"sec-fetch-site": "same-origin"}),
+    ],
+)
+def test_only_pages_of_this_server_may_ask(status: int, headers: dict[str, str]) -> None:
+    assert _status(headers) == status
+
+
+@settings(max_examples=25)
+@given(st.text(max_size=40))
+def test_without_the_token_nothing_passes(given_token: str) -> None:
+    headers = {"authorization": f"Bearer {given_token}", "cookie": f"omni2sound_session={TOKEN}"}
+    assert _status(headers, token=TOKEN) == (200 if given_token.strip() == TOKEN else 401)
+
+
+def test_the_cookie_opens_what_the_token_opens() -> None:
+    session = Access("127.0.0.1", TOKEN).session()
+    assert TOKEN not in session
+    assert _status({"cookie": f"a=b; omni2sound_session={session}"}, token=TOKEN) == 200
+    assert _status({}, token=TOKEN, path="/v1/login") == 200
+
+
+def test_an_address_that_others_reach_needs_a_flag_and_a_token() -> None:
+    check_address("127.0.0.1", None, allow_remote=False)
+    check_address("0.0.0.0", TOKEN, allow_remote=True)
+    for host, token, allowed in (
+        ("0.0.0.0", TOKEN, False),
+        ("192.0.2.1", None, True),
+        ("127.0.0.1", "short", False),
+    ):
+        with pytest.raises(UserError):
+            check_address(host, token, allow_remote=allowed)
+
+
+def test_every_answer_has_the_headers_also_a_refusal(server: ServerThread) -> None:
+    client = Client(server.address)
+    client._headers["Origin"] = "https://evil.example"
+    with pytest.raises(ServerError) as refusal:
+        client.json("GET", "/v1/health")
+    assert refusal.value.status == 403
+    with Client(server.address).open("GET", "/v1/health") as answer:
+        assert {k: v for k, v in answer.headers.items() if k in HEADERS} == HEADERS
+        assert "access-control-allow-origin" not in answer.headers

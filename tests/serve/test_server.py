@@ -1,0 +1,193 @@
+"""A server at work: jobs, files, limits, errors; on real sockets, with a tiny model."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+from examples.studio_client import Client, ServerError
+from PIL import Image
+
+from omni2sound import Omni2SoundPipeline
+from omni2sound.media.audio import write_audio
+from tests.media.films import tone
+from tests.serve.served import ServerThread
+
+
+def _samples(client: Client, take: dict[str, Any]) -> np.ndarray[Any, np.dtype[np.float32]]:
+    samples_NC, _ = soundfile.read(io.BytesIO(client.bytes(take["sound"])), dtype="float32")
+    return np.atleast_2d(samples_NC.T)
+
+
+def _refused(status: int, client: Client, method: str, path: str, data: Any = None) -> str:
+    with pytest.raises(ServerError) as refusal:
+        client.json(method, path, data)
+    assert refusal.value.status == status
+    assert set(refusal.value.error) == {"message", "field", "given"}
+    return str(refusal.value)
+
+
+@pytest.mark.slow
+def test_a_job_makes_what_the_library_makes(client: Client, model: Path) -> None:
+    job = client.submit(prompt="a dog barks", duration_s=0.5, seed=7, takes=2)
+    assert job["state"] == "waiting"
+    assert job["request"]["seed"] == 7
+    job = client.finish(job["id"])
+    assert job["state"] == "done"
+    assert job["fraction"] == 1
+    assert [take["seed"] for take in job["takes"]] == [7, 8]
+    audio = Omni2SoundPipeline.from_pretrained(model, device="cpu")(
+        prompt="a dog barks", duration_s=0.5, seed=7
+    )
+    made_CN = _samples(client, job["takes"][0])
+    assert np.allclose(made_CN, audio.limited().samples_CN, atol=2**-22)
+
+
+@pytest.mark.slow
+def test_a_film_is_uploaded_drawn_seen_sounded_edited_and_exported(
+    client: Client, film: bytes, server: ServerThread
+) -> None:
+    media = client.upload("../My Film.mp4", film)
+    assert (media["kind"], media["name"], media["has_sound"]) == ("video", "My Film.mp4", False)
+    assert client.bytes(media["file"]) == film
+    strip = Image.open(io.BytesIO(client.bytes(f"{media['strip']}?count=5&height=20")))
+    assert strip.size == (5 * 30, 20)
+    job = client.finish(client.submit(media=media["id"], prompt="rain", seed=1)["id"])
+    take = job["takes"][0]
+    assert take["media"] == media["id"]
+    assert len(client.json("GET", f"{take['peaks']}?per_second=20")["peaks"]) == 20
+    assert Image.open(io.BytesIO(client.bytes(take["spectrogram"]))).format == "PNG"
+    assert client.bytes(take["video"])[4:8] == b"ftyp"
+
+    asked = {"take": take["id"], "ranges": [[0.4, 0.6]], "prompt": "rain", "seed": 2}
+    edited = client.finish(client.submit("edit", **asked)["id"])["takes"][0]
+    assert edited["edited"] == take["id"]
+    before_CN, after_CN = _samples(client, take), _samples(client, edited)
+    rate_hz = take["sample_rate_hz"]
+    outside = round(0.3 * rate_hz)
+    assert np.array_equal(before_CN[:, :outside], after_CN[:, :outside])
+    assert not np.array_equal(before_CN, after_CN)
+
+    export = client.finish(client.submit("export", take=edited["id"], format="mov")["id"])
+    assert re.fullmatch(r"My Film\.2\.mov", export["file"]["name"])
+    assert len(client.bytes(export["file"]["url"])) == export["file"]["bytes"]
+    assert _refused(422, client, "POST", "/v1/jobs", {**asked, "kind": "edit", "ranges": [[5, 6]]})
+    client.json("DELETE", f"/v1/jobs/{job['id']}")
+    _refused(404, client, "GET", take["sound"])
+    assert not list(server.settings.folder.glob(f"jobs/{job['id']}"))
+
+
+def test_events_tell_a_job_up_to_its_end_and_then_no_more(client: Client) -> None:
+    job_id = client.submit(prompt="rain", duration_s=0.3)["id"]
+    told = list(client.follow(job_id))
+    assert [job["id"] for job in told] == [job_id] * len(told)
+    assert told[-1]["state"] == "done"
+    fractions = [job["fraction"] for job in told]
+    assert fractions == sorted(fractions)
+    client._headers["Last-Event-ID"] = f"{job_id}-done"
+    with client.open("GET", f"/v1/jobs/{job_id}/events") as answer:
+        assert answer.status == 204
+
+
+def test_cancelling_frees_the_device_within_a_second(client: Client) -> None:
+    running = client.submit(prompt="rain", duration_s=120, steps=1000)["id"]
+    waiting = client.submit(prompt="rain", duration_s=0.2)["id"]
+    while client.json("GET", f"/v1/jobs/{running}")["fraction"] == 0:
+        time.sleep(0.01)
+    assert client.json("GET", f"/v1/jobs/{waiting}")["position"] == 1
+    began_s = time.monotonic()
+    client.json("DELETE", f"/v1/jobs/{running}")
+    while client.json("GET", f"/v1/jobs/{waiting}")["state"] == "waiting":
+        time.sleep(0.01)
+    assert time.monotonic() - began_s < 1
+    assert client.json("GET", f"/v1/jobs/{running}")["state"] == "cancelled"
+    assert client.finish(waiting)["state"] == "done"
+
+
+def test_the_call_that_waits_answers_with_sound_and_leaves_nothing(
+    client: Client, server: ServerThread
+) -> None:
+    before = len(list(server.settings.folder.glob("jobs/*")))
+    body = json.dumps({"prompt": "rain", "duration_s": 0.25, "seed": 3}).encode()
+    with client.open("POST", "/v1/audio/generate", body, "application/json") as answer:
+        samples_N, rate_hz = soundfile.read(io.BytesIO(answer.read()))
+        assert answer.headers["x-seed"] == "3"
+    assert len(samples_N) == rate_hz / 4
+    for _ in range(50):
+        if len(list(server.settings.folder.glob("jobs/*"))) == before:
+            break
+        time.sleep(0.02)
+    assert len(list(server.settings.folder.glob("jobs/*"))) == before
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "body"),
+    [
+        (422, "nothing to generate from", {"kind": "generate"}),
+        (422, "duration_s", {"kind": "generate", "prompt": "rain", "duration_s": 500}),
+        (422, "expected one of generate", {"kind": "dance"}),
+        (422, "Extra inputs", {"kind": "generate", "prompt": "rain", "path": "/etc/passwd"}),
+        (422, "media", {"kind": "generate", "media": "/etc/passwd"}),
+        (404, "no such upload", {"kind": "generate", "media": "0" * 32}),
+        (404, "no such take", {"kind": "export", "take": f"{'0' * 32}-1", "format": "wav"}),
+        (422, "takes", {"kind": "generate", "prompt": "rain", "takes": 99}),
+        (422, "prompt", {"kind": "generate", "prompt": "x" * 5000}),
+        (422, "leave_out", {"kind": "generate", "prompt": "rain", "leave_out": ["dog"]}),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_a_sentence(
+    client: Client, status: int, said: str, body: Any
+) -> None:
+    assert said in _refused(status, client, "POST", "/v1/jobs", body)
+
+
+def test_uploads_that_are_no_media_or_too_large_leave_nothing(
+    client: Client, server: ServerThread
+) -> None:
+    before = sorted(server.settings.folder.glob("media/*"))
+    for data in (b"", b"<html><script>alert(1)</script>", b"\0" * 1000, b"\x89PNG\r\n\x1a\n"):
+        with pytest.raises(ServerError) as refusal:
+            client.upload("x.mp4", data)
+        assert refusal.value.status == 422
+    with pytest.raises((ServerError, OSError)):
+        client.upload("x.mp4", bytes(6_000_000))
+    assert sorted(server.settings.folder.glob("media/*")) == before
+    assert not list(server.settings.folder.glob("tmp/*"))
+
+
+def test_a_sound_can_be_edited_without_a_film(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / "tone.wav"
+    write_audio(path, tone(440, duration_s=1.0))
+    media = client.upload("tone.wav", path.read_bytes())
+    assert media["kind"] == "sound"
+    assert media["strip"] is None
+    asked = {"media": media["id"], "ranges": [[0.5, 0.7]], "prompt": "rain"}
+    assert client.finish(client.submit("edit", **asked)["id"])["state"] == "done"
+    wrong = {"kind": "generate", "media": media["id"]}
+    assert "no picture" in _refused(422, client, "POST", "/v1/jobs", wrong)
+
+
+def test_health_model_metrics_and_openapi_are_told(client: Client) -> None:
+    assert client.json("GET", "/v1/health")["status"] == "ready"
+    told = client.json("GET", "/v1/model")
+    assert told["name"] == "tiny"
+    assert {"name": "dog", "examples": ["a dog barks"]} in told["kinds"]
+    assert b"omni2sound_jobs_accepted_total" in client.bytes("/metrics")
+    paths = client.json("GET", "/openapi.json")["paths"]
+    assert {"/v1/jobs", "/v1/media", "/v1/audio/generate", "/v1/jobs/{job_id}/events"} <= set(paths)
+
+
+def test_the_page_runs_only_its_own_scripts(client: Client) -> None:
+    with client.open("GET", "/") as answer:
+        policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    for path in ("/assets/../app.py", "/assets/%2e%2e%2fapp.py", "/assets/x.py", "/assets/.js"):
+        assert "404" in _refused(404, client, "GET", path)
