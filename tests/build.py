@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from omni2sound.diffusion.objective import Objective
-from omni2sound.diffusion.samplers import SamplerConfig
+from omni2sound.diffusion.settings import SamplerConfig
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
-from omni2sound.generate.model import Defaults, Model, PipelineConfig
+from omni2sound.generate.model import Model, PipelineConfig
+from omni2sound.generate.request import Defaults
 from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig
 from omni2sound.models.conditioning import ConditionerConfig
 from omni2sound.models.dit import DiT, DiTConfig

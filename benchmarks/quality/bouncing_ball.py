@@ -27,10 +27,10 @@ import numpy as np
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from omni2sound import Omni2SoundPipeline
 from omni2sound.bench.metrics.onsets import Onsets, count_pairs
 from omni2sound.bench.systems.baselines import MOTION_FPS, motion_peaks_s
 from omni2sound.generate.request import GenerationRequest
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.media.video import iter_frames
 
 TOLERANCE_S = 0.1
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--seen", default="A hammer strikes metal.", help="words, or: recognise")
     parser.add_argument("--seed", type=int, default=1, help="of the hits and of the noise")
     args = parser.parse_args()
-    pipeline = Omni2SoundPipeline.from_pretrained(args.model)
+    pipeline = TorchPipeline.load(args.model)
     hits = hits_s(args.seconds, args.seed)
     other = hits_s(args.seconds, args.seed + 1000)
     print(f"{args.model}, {args.seen!r}: {len(hits)} hits in {args.seconds:g} s, within 100 ms")

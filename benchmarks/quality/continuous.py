@@ -14,8 +14,8 @@ import argparse
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound import Omni2SoundPipeline
 from omni2sound.encoders.metric.yamnet import YamNet
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.generate.words.kinds import all_kinds, example_of
 from omni2sound.generate.words.notes import for_tagger, loudest_second_db
 
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=8.0)
     args = parser.parse_args()
-    pipeline, tagger = Omni2SoundPipeline.from_pretrained("embedded"), YamNet.load()
+    pipeline, tagger = TorchPipeline.load("embedded"), YamNet.load()
     kinds = {kind.class_id: kind for kind in all_kinds()}
     rows = []
     for name in KINDS:
@@ -51,7 +51,7 @@ def main() -> None:
             result = pipeline(prompt=example_of(kinds[name]), duration_s=args.seconds, seed=seed)
             samples_N = result.audio.samples_CN[0]
             share = sounding(samples_N, result.audio.sample_rate_hz).mean()
-            scores_PK, _ = tagger.scores_and_embeddings(for_tagger(result.audio))
+            scores_PK = tagger.scores(for_tagger(result.audio))
             best_P = scores_PK[:, wanted].max(axis=1)
             made.append((share, share >= 0.9, best_P.max(), best_P.mean()))
         rows.append(np.mean(made, axis=0))

@@ -23,9 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.quality.bouncing_ball import HEIGHT_PX, WIDTH_PX, draw, hits_s, row, write
-from omni2sound import Omni2SoundPipeline
 from omni2sound.bench.metrics.onsets import Onsets
 from omni2sound.generate.request import GenerationRequest
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.recognise.cuts import find_cuts
 from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.material.assets import SceneAssets
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--words", default="A hammer strikes metal.")
     parser.add_argument("--films", nargs="+", default=list(FILMS), choices=FILMS)
     args = parser.parse_args()
-    pipeline = Omni2SoundPipeline.from_pretrained(args.model)
+    pipeline = TorchPipeline.load(args.model)
     assets = SceneAssets.open(args.corpus)
     print(f"{args.model}, {args.words!r}, {args.seconds:g} s a film")
     print(f"{'':14}  {'cuts':>4}  {'found':>5}  {'wrong':>5}  {'onsets':>6}  {'at cuts':>7}")

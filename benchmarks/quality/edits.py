@@ -26,11 +26,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound import Omni2SoundPipeline
 from omni2sound.generate.edit.asked import Edit
 from omni2sound.generate.edit.edit import edit
 from omni2sound.generate.edit.ranges import Range
 from omni2sound.generate.edit.seams import EDGE_S
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.generate.words.kinds import all_kinds, example_of
 
 SIDE_S, FLOOR_DB = 0.02, -70.0
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--sounds", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=8.0)
     args = parser.parse_args()
-    pipeline = Omni2SoundPipeline.from_pretrained("embedded")
+    pipeline = TorchPipeline.load("embedded")
     prompts = [example_of(kind) for kind in all_kinds()]
     rng = np.random.default_rng(1)
     names = ("energy", "flux")

@@ -27,10 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from omni2sound import Audio, GenerationResult, Omni2SoundPipeline
+from omni2sound import Audio, GenerationResult
 from omni2sound.bench.metrics.onsets import Onsets
 from omni2sound.bench.metrics.tagging import patch_scores
 from omni2sound.encoders.metric.yamnet import YamNet
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.media.audio import write_audio
 from omni2sound.media.encode import AudioCodec, add_audio_stream, encode_audio, fit_sound
 from omni2sound.media.figure import frames_above_spectrogram
@@ -67,7 +68,7 @@ def main() -> None:
     arguments = parser.parse_args()
     out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    pipeline, tagger = Omni2SoundPipeline.from_pretrained("embedded", device="cpu"), YamNet.load()
+    pipeline, tagger = TorchPipeline.load("embedded", device="cpu"), YamNet.load()
 
     with TemporaryDirectory() as folder:
         shown, small = Path(folder) / "shown.mp4", Path(folder) / "small.mp4"

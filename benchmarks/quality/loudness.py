@@ -13,9 +13,9 @@ import argparse
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound import Omni2SoundPipeline
 from omni2sound.bench.quick.model import PipelineSounds
 from omni2sound.bench.quick.score import QUICK_CLASSES
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.media.loudness.level import level
 from omni2sound.media.loudness.meter import measure
 from omni2sound.media.samples import Audio
@@ -32,7 +32,7 @@ def main() -> None:
     prompts = [
         class_prompt(catalogue.sound_class(c), rng=rng, held_out=False) for c in QUICK_CLASSES
     ]
-    model = Omni2SoundPipeline.from_pretrained("embedded", device="cpu")
+    model = TorchPipeline.load("embedded", device="cpu")
     sounds = PipelineSounds(pipeline=model, seed=0, duration_s=4.0)
     print(
         f"{'prompt':40}{'peak':>7}{'made':>9}{'scaled':>8}{'limited':>9}{'target':>8}{'share':>8}"

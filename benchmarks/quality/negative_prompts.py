@@ -15,11 +15,11 @@ import argparse
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound import Omni2SoundPipeline
 from omni2sound.bench.metrics.tagging import CatalogueTagger, patch_scores
 from omni2sound.bench.quick.score import QUICK_CLASSES
 from omni2sound.bench.stats.bootstrap import bootstrap_difference
 from omni2sound.encoders.metric.yamnet import YamNet
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.scenes.captions import class_prompt
 from omni2sound.scenes.material.catalogue import Catalogue
 
@@ -45,7 +45,7 @@ def main() -> None:
         c.class_id: [judge.class_names.index(n) for n in c.yamnet_classes]
         for c in catalogue.classes
     }
-    pipeline = Omni2SoundPipeline.from_pretrained("embedded", device="cpu")
+    pipeline = TorchPipeline.load("embedded", device="cpu")
     scores: dict[str, NDArray[np.float64]] = {}
     for negative, negative_texts in negatives.items():
         sounds = _sounds(pipeline, prompts, negative_texts)
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def _sounds(
-    pipeline: Omni2SoundPipeline, prompts: list[str], negatives: list[str] | None
+    pipeline: TorchPipeline, prompts: list[str], negatives: list[str] | None
 ) -> list[NDArray[np.float32]]:
     made: list[NDArray[np.float32]] = []
 

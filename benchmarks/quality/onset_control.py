@@ -23,7 +23,7 @@ import torch
 from omni2sound.bench.quick.impacts import run_impacts
 from omni2sound.bench.stats.bootstrap import bootstrap_ratio
 from omni2sound.bench.tracks.scene_clips import ScenePictures
-from omni2sound.generate.pipeline import Omni2SoundPipeline
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.scenes.material.assets import SceneAssets
 
 DURATION_S = 4.0
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--zero-sync", action="store_true", help="the control")
     args = parser.parse_args()
 
-    pipeline = Omni2SoundPipeline.from_pretrained(args.model)
+    pipeline = TorchPipeline.load(args.model)
     sync = pipeline.model.config.sync
 
     def generate(pictures: ScenePictures) -> list[np.ndarray]:

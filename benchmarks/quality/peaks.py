@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from omni2sound.bench.metrics.tagging import CatalogueTagger, load_tagger
-from omni2sound.generate.pipeline import Omni2SoundPipeline
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.models.autoencoder import MelPcaAutoencoder
 from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue
@@ -37,7 +37,7 @@ EVERY = 3
 def main() -> None:
     options = _parse()
     torch.set_num_threads(1)
-    pipeline = Omni2SoundPipeline.from_pretrained(options.model, device="cpu")
+    pipeline = TorchPipeline.load(options.model, device="cpu")
     autoencoder = pipeline.model.autoencoder
     if not isinstance(autoencoder, MelPcaAutoencoder):
         raise SystemExit(f"{options.model} has no mel-pca autoencoder")
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 @torch.inference_mode()
-def _latents(pipeline: Omni2SoundPipeline, prompts: list[str], seed: int) -> torch.Tensor:
+def _latents(pipeline: TorchPipeline, prompts: list[str], seed: int) -> torch.Tensor:
     """Latents of each prompt, as the pipeline samples them, with seeds that count up."""
     kept: list[torch.Tensor] = []
     autoencoder = pipeline.model.autoencoder

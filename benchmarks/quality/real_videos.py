@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from omni2sound import Omni2SoundPipeline
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.generate.request import GenerationRequest
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.generate.words.notes import for_tagger
 from omni2sound.media.info import probe
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=8.0, help="at most, of each video")
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
-    pipeline, tagger = Omni2SoundPipeline.from_pretrained("embedded"), YamNet.load()
+    pipeline, tagger = TorchPipeline.load("embedded"), YamNet.load()
     for video in args.videos:
         info = probe(video).video
         assert info is not None, f"{video} has no picture"
@@ -49,7 +49,7 @@ def main() -> None:
                 result = next(pipeline.run(request))
                 samples_N = result.audio.samples_CN[0]
                 levels.append(loudest_second_dbfs(samples_N, result.audio.sample_rate_hz))
-                scores_PK, _ = tagger.scores_and_embeddings(for_tagger(result.audio))
+                scores_PK = tagger.scores(for_tagger(result.audio))
                 scores.append(scores_PK.max(axis=0))
                 notes = result.notes
             mean_K = np.mean(scores, axis=0)

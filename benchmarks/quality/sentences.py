@@ -19,13 +19,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound import Omni2SoundPipeline
 from omni2sound.bench.metrics.tagging import CatalogueTagger, tag_recordings
 from omni2sound.bench.quick.model import PipelineSounds
 from omni2sound.bench.stats.bootstrap import bootstrap_mean
 from omni2sound.bench.tracks.scene_clips import draw_clips
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.scenes.captions import class_prompt
 from omni2sound.scenes.material.assets import SceneAssets
 
@@ -122,13 +122,13 @@ def main() -> None:
     for name, network in (("YAMNet", YamNet.load()), ("second judge", Tagger.load())):
         ears = CatalogueTagger(network, assets.catalogue)
         judges.append((name, ears, frozenset(tag_recordings(assets, ears).scorable)))
-    pipeline = Omni2SoundPipeline.from_pretrained("embedded", device="cpu")
+    pipeline = TorchPipeline.load("embedded", device="cpu")
     _one_thing(assets, judges, pipeline)
     _several_things(assets, judges, pipeline)
     _ten_seeds(judges[0], pipeline)
 
 
-def _one_thing(assets: SceneAssets, judges: Sequence[Judge], pipeline: Omni2SoundPipeline) -> None:
+def _one_thing(assets: SceneAssets, judges: Sequence[Judge], pipeline: TorchPipeline) -> None:
     rng = np.random.default_rng(5)
     classes = assets.catalogue.classes
     wordings = {"typed": [(c.class_id, text) for c in classes for text in TYPED[c.class_id]]}
@@ -161,7 +161,7 @@ def _one_thing(assets: SceneAssets, judges: Sequence[Judge], pipeline: Omni2Soun
 
 
 def _sounds(
-    pipeline: Omni2SoundPipeline, prompts: Sequence[str], guidance: float
+    pipeline: TorchPipeline, prompts: Sequence[str], guidance: float
 ) -> list[NDArray[np.float32]]:
     model = PipelineSounds(pipeline=pipeline, seed=900, duration_s=DURATION_S, guidance=guidance)
     made: list[NDArray[np.float32]] = []
@@ -170,9 +170,7 @@ def _sounds(
     return made
 
 
-def _several_things(
-    assets: SceneAssets, judges: Sequence[Judge], pipeline: Omni2SoundPipeline
-) -> None:
+def _several_things(assets: SceneAssets, judges: Sequence[Judge], pipeline: TorchPipeline) -> None:
     clips = list(
         draw_clips(
             assets,
@@ -205,7 +203,7 @@ def _several_things(
         print(f"  {name}: {'  '.join(told)}", flush=True)
 
 
-def _ten_seeds(judge: Judge, pipeline: Omni2SoundPipeline) -> None:
+def _ten_seeds(judge: Judge, pipeline: TorchPipeline) -> None:
     name, ears, _ = judge
     print(f"seeds 1 to 10, {TRIED_S:g} s, {name}")
     for class_id, prompt in TRIED:

@@ -28,12 +28,13 @@ from omni2sound.bench.metrics.onsets import count_pairs
 from omni2sound.bench.metrics.scene_v1 import TrueEvent, true_events
 from omni2sound.bench.stats.bootstrap import bootstrap_mean, bootstrap_ratio
 from omni2sound.config import from_json
-from omni2sound.encoders.sync import SyncConfig, SyncEncoder, at_rate, even_rate
+from omni2sound.encoders.sync import SyncConfig, SyncEncoder, at_rate
 from omni2sound.scenes.draw import draw_scene
 from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.render.free import show_times
 from omni2sound.scenes.render.render import iter_frames_at, render_frames
 from omni2sound.scenes.scene import Scene, SceneKind
+from omni2sound.timebase import even_rate
 from omni2sound.weights import load_card, load_part, resolve_model
 
 TOLERANCE_S = 0.1

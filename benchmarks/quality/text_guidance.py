@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound import Omni2SoundPipeline
 from omni2sound.bench.metrics.scene_v1 import ClipScore, score_clip, stage_scores
 from omni2sound.bench.metrics.tagging import CatalogueTagger, RealTags, tag_recordings
 from omni2sound.bench.quick.model import PipelineSounds
@@ -27,6 +26,7 @@ from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.encoders.sync import SyncConfig
 from omni2sound.generate.model import PipelineConfig
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import Split
 
@@ -55,7 +55,7 @@ def main() -> None:
     assets = SceneAssets.open(args.corpus)
     ears = [CatalogueTagger(judge, assets.catalogue) for judge in (YamNet.load(), Tagger.load())]
     judged = [(e, tag_recordings(assets, e)) for e in ears]
-    pipeline = Omni2SoundPipeline.from_pretrained("embedded", device="cpu")
+    pipeline = TorchPipeline.load("embedded", device="cpu")
     for track, split in TRACKS:
         real: list[ClipScore] = []
         made: dict[tuple[float, float], list[ClipScore]] = {scales: [] for scales in SCALES}

@@ -36,12 +36,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from omni2sound import Omni2SoundPipeline
 from omni2sound.bench.metrics.tagging import CatalogueTagger
 from omni2sound.bench.stats.bootstrap import bootstrap_difference, bootstrap_mean
 from omni2sound.encoders.base import TextEncoderBase
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.encoders.registry import TEXT_ENCODERS
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.generate.words.kinds import MUSICAL, mean_states
 from omni2sound.scenes.material.assets import SceneAssets
 from omni2sound.scenes.material.catalogue import Catalogue
@@ -104,7 +104,9 @@ def nearest_kinds(encoder: TextEncoderBase, sentences: Sequence[Sentence]) -> li
     kinds = Catalogue.load_all().classes
 
     def mean_of(texts: Sequence[str]) -> Tensor:
-        return torch.nn.functional.normalize(mean_states(encoder(texts)), dim=-1)
+        tokens = encoder(texts)
+        means = mean_states(tokens.states_BTD.numpy(), tokens.mask_BT.numpy())
+        return torch.nn.functional.normalize(torch.from_numpy(means), dim=-1)
 
     phrases = [
         [f"{name} {kind.verbs[i % len(kind.verbs)]}" for i, name in enumerate(kind.names)]
@@ -133,7 +135,7 @@ def real_rates(corpus: Path, ears: CatalogueTagger) -> dict[str, float]:
     return {kind: float(np.mean(found)) for kind, found in tried.items() if found}
 
 
-def _sound(pipeline: Omni2SoundPipeline, prompt: str, seed: int) -> NDArray[np.float32]:
+def _sound(pipeline: TorchPipeline, prompt: str, seed: int) -> NDArray[np.float32]:
     rate_hz = YamNet.sample_rate_hz
     audio = pipeline(prompt=prompt, duration_s=DURATION_S, seed=seed, sample_rate_hz=rate_hz).audio
     samples_N: NDArray[np.float32] = audio.samples_CN.mean(axis=0)
@@ -192,7 +194,7 @@ def main() -> None:
     if given.nearest:
         _print_nearest(given.nearest)
         return
-    pipeline, whole = Omni2SoundPipeline.from_pretrained(given.model), Catalogue.load_all()
+    pipeline, whole = TorchPipeline.load(given.model), Catalogue.load_all()
     ears, known = CatalogueTagger(YamNet.load(), whole), set(Catalogue.load().class_ids)
     sentences = load_sentences()
     chosen = sentences[:: max(1, len(sentences) // (given.limit or len(sentences)))]

@@ -29,11 +29,11 @@ def make(model: str, threads: int, dtype: str, out: Path) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    from omni2sound.generate.pipeline import Omni2SoundPipeline
     from omni2sound.generate.request import GenerationRequest
+    from omni2sound.generate.torch_pipeline import TorchPipeline
 
     deterministic = dtype == DETERMINISTIC
-    pipeline = Omni2SoundPipeline.from_pretrained(
+    pipeline = TorchPipeline.load(
         model,
         device="cpu",
         dtype="float32" if deterministic else dtype,

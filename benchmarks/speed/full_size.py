@@ -35,11 +35,12 @@ from torch import nn
 
 from omni2sound.convert.settings import DEFAULTS
 from omni2sound.diffusion.objective import Objective
-from omni2sound.diffusion.samplers import SamplerConfig
+from omni2sound.diffusion.settings import SamplerConfig
 from omni2sound.encoders.registry import SynchformerPart, TextPart, VisionPart
 from omni2sound.generate.conditions import ConditionEncoder
 from omni2sound.generate.model import Model, PipelineConfig, load_model
-from omni2sound.generate.pipeline import GenerationRequest, Omni2SoundPipeline
+from omni2sound.generate.request import GenerationRequest
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.models.dit import RELEASED, DiT
 from omni2sound.models.oobleck import Oobleck, OobleckConfig
 from omni2sound.timebase import TimeBase
@@ -219,9 +220,7 @@ def main() -> None:
         parts = (model.dit, model.autoencoder)
         sizes = "transformer {}, autoencoder {} parameters".format(*map(millions, parts))
         device = torch.device("cpu")
-        pipeline = Omni2SoundPipeline(
-            model, device=device, dtype=dtype, low_memory=arguments.low_memory
-        )
+        pipeline = TorchPipeline(model, device=device, dtype=dtype, low_memory=arguments.low_memory)
         pipeline.encoder = ConditionEncoder(
             model.config,
             None,

@@ -35,7 +35,8 @@ from torch import nn
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.generate.finish import extend
-from omni2sound.generate.pipeline import GenerationRequest, Omni2SoundPipeline
+from omni2sound.generate.request import GenerationRequest
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.media import iter_frames
 from omni2sound.media.samples import Audio
 
@@ -115,7 +116,7 @@ def matmul_peak(dtype: torch.dtype) -> float:
     return best
 
 
-def step_operations(pipeline: Omni2SoundPipeline, num_frames: int, batch: int) -> int:
+def step_operations(pipeline: TorchPipeline, num_frames: int, batch: int) -> int:
     """Of the linear layers in one call of the transformer: each weight once a frame."""
     frames = batch * (num_frames + 1)
     skipped = ("conditioner", "time", "time_modulation")
@@ -128,7 +129,7 @@ def step_operations(pipeline: Omni2SoundPipeline, num_frames: int, batch: int) -
     )
 
 
-def measure_parts(pipeline: Omni2SoundPipeline, video: Path, repeat: int) -> tuple[Parts, float]:
+def measure_parts(pipeline: TorchPipeline, video: Path, repeat: int) -> tuple[Parts, float]:
     """Every part of 8 s of video with a prompt; and the sampler's processor seconds a step."""
     parts, steps_s = Parts(), []
     config = pipeline.model.config
@@ -165,18 +166,18 @@ def measure_parts(pipeline: Omni2SoundPipeline, video: Path, repeat: int) -> tup
                 samples_CN=samples_1N.numpy(), sample_rate_hz=config.timebase.sample_rate_hz
             )
             if pipeline.model.band is not None:
-                extend(low, pipeline.model.band)
+                extend(low, pipeline.model.band.added_array)
         steps_s += steps.seconds()
         latents_BLC = torch.randn(1, CLIP_S * 25, config.dit.latent_dim)
         with parts("decoder"), torch.inference_mode():
             pipeline.model.autoencoder.decode(latents_BLC)
         if pipeline.model.band is not None:
             with parts("band extension"):
-                extend(low, pipeline.model.band)
+                extend(low, pipeline.model.band.added_array)
     return parts, median(steps_s)
 
 
-def measure_minute(pipeline: Omni2SoundPipeline, video: Path) -> str:
+def measure_minute(pipeline: TorchPipeline, video: Path) -> str:
     """The parts of one long request in this process."""
     begin = time.process_time()
     result = next(pipeline.run(GenerationRequest(video=video)))
@@ -219,7 +220,7 @@ def main() -> int:
         short, long = Path(name) / "short.mp4", Path(name) / "long.mp4"
         make_video(short, CLIP_S)
         make_video(long, 60)
-        pipeline = Omni2SoundPipeline.from_pretrained(given.model, device="cpu", dtype=given.dtype)
+        pipeline = TorchPipeline.load(given.model, device="cpu", dtype=given.dtype)
         parts, step_s = measure_parts(pipeline, short, given.repeat)
         defaults = pipeline.model.defaults
         print(f"{pipeline.model.name}, {defaults.steps} steps, guidance {defaults.guidance:g},")

@@ -11,8 +11,10 @@ fall-back from "cuda" to the CPU would be noticed an hour later.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from omni2sound.errors import UserError
@@ -61,6 +63,17 @@ def resolve_device(name: str = "auto") -> torch.device:
             f"{name!r}: torch {torch.__version__} finds no MPS device; use cpu", field="device"
         )
     return torch.device(name)
+
+
+def has_accelerator(device: str) -> bool:
+    """Whether "auto" may stand for another device than the CPU; False for "cpu".
+
+    A driver's files are looked for, without torch; torch may still find that it can't use it.
+    """
+    if device == "cpu":
+        return False
+    places = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # CUDA, ROCm, CUDA under WSL
+    return sys.platform in ("darwin", "win32") or any(Path(place).exists() for place in places)
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -146,22 +159,26 @@ def choose_deterministic(device: str, dtype: str) -> tuple[str, str]:
 class LoadedHere:
     """Base of what computes in the process that loaded it, and is not copied to another one.
 
-    torch's pool of threads does not survive a fork: with several threads the child would wait for
-    ever. Whoever computes calls `check_process` first.
+    Pools of threads do not survive a fork: with several threads the child would wait for ever.
+    Whoever computes calls `check_process` first.
     """
 
     def __init__(self) -> None:
         self._pid = os.getpid()
 
+    def num_threads(self) -> int:
+        """Threads of one operation."""
+        import torch
+
+        return torch.get_num_threads()
+
     def check_process(self) -> None:
         """Refuse to compute in a process that was forked after loading.
 
         Raises:
-            UserError: This is another process, and torch has several threads.
+            UserError: This is another process, and there are several threads.
         """
-        import torch
-
-        if os.getpid() != self._pid and torch.get_num_threads() > 1:
+        if os.getpid() != self._pid and self.num_threads() > 1:
             raise UserError(
                 "a model that was loaded before a fork would wait for ever for threads that the "
                 "new process does not have; load it in each process, start processes by spawn, or "

@@ -14,7 +14,7 @@ from benchmarks.parity._table import randomise
 from omni2sound.convert.names import ConditionNames, dit_links, oobleck_links, to_released
 from omni2sound.convert.written import write_settings
 from omni2sound.diffusion.objective import Objective
-from omni2sound.diffusion.samplers import SamplerConfig
+from omni2sound.diffusion.settings import SamplerConfig
 from omni2sound.encoders.registry import SynchformerPart, TextPart, VisionPart
 from omni2sound.generate.model import PipelineConfig
 from omni2sound.models.dit import RELEASED, DiT

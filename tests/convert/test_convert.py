@@ -21,7 +21,7 @@ from omni2sound.convert.names import oobleck_links, to_released
 from omni2sound.convert.settings import read_settings
 from omni2sound.convert.written import write_settings
 from omni2sound.diffusion.objective import Objective
-from omni2sound.diffusion.samplers import SamplerConfig
+from omni2sound.diffusion.settings import SamplerConfig
 from omni2sound.errors import ConfigError, MissingPartError, UserError
 from omni2sound.generate.model import load_model
 from omni2sound.models.oobleck import Oobleck, OobleckConfig

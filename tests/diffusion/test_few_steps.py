@@ -16,7 +16,8 @@ import torch
 
 from omni2sound.diffusion.guidance import Predict
 from omni2sound.diffusion.objective import Objective
-from omni2sound.diffusion.samplers import SamplerConfig, sample
+from omni2sound.diffusion.samplers import sample
+from omni2sound.diffusion.settings import SamplerConfig
 
 MEAN, STD = 0.8, 0.5
 SHAPE = (8, 50, 100)

@@ -10,7 +10,8 @@ import torch
 
 from omni2sound.diffusion.guidance import guide, guide_separately
 from omni2sound.diffusion.objective import Objective
-from omni2sound.diffusion.samplers import SamplerConfig, sample
+from omni2sound.diffusion.samplers import sample
+from omni2sound.diffusion.settings import SamplerConfig
 from omni2sound.errors import ConfigError
 
 STD = 0.5

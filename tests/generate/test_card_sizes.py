@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from omni2sound.errors import ConfigError
-from omni2sound.generate.model import Defaults, load_model
+from omni2sound.generate.model import load_model
+from omni2sound.generate.request import Defaults
 from tests.build import tiny_model_folder
 
 

@@ -13,7 +13,8 @@ from omni2sound.encoders.clip import ClipShape, ClipVision, build_clip
 from omni2sound.encoders.synchformer import MotionConfig, MotionTransformer, SynchformerVisual
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.errors import MissingPartError
-from omni2sound.generate.conditions import ConditionEncoder, _warn_of_syntax
+from omni2sound.generate.conditions import ConditionEncoder
+from omni2sound.generate.words.encoder import warn_of_syntax
 from tests.convert.checkpoints import TINY
 from tests.media.clips import write_video
 
@@ -85,6 +86,6 @@ def test_notations_of_other_programs_are_named(
     prompt: str, found: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Prompts as users of ComfyUI and of prompts with times write them.
-    _warn_of_syntax(prompt)
+    warn_of_syntax(prompt)
     messages = [r.getMessage() for r in caplog.records]
     assert messages == ([] if found is None else [f"{found} has no effect in a prompt"])

@@ -117,7 +117,7 @@ def test_chunks_are_as_the_whole(model: Model) -> None:
     low_1N = (0.1 * rng.normal(size=(1, 45 * 16_000 + 77))).astype(np.float32)
     low = Audio(samples_CN=low_1N, sample_rate_hz=16_000)
     assert model.band is not None
-    full = extend(low, model.band)
+    full = extend(low, model.band.added_array)
     assert full.samples_CN.shape[1] == round((45 + 77 / 16_000) * 44_100)
     error_CN = below(full.samples_CN, 7100) - below(resample(low, 44_100).samples_CN, 7100)
     assert np.abs(error_CN).max() < 0.003

@@ -9,9 +9,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from omni2sound.encoders.sync import SyncEncoder, at_rate, even_rate
+from omni2sound.encoders.sync import SyncEncoder, at_rate
 from omni2sound.generate.model import load_model
 from omni2sound.scenes.render.free import show_times
+from omni2sound.timebase import even_rate
 
 DURATION_S = 4.0
 RATES = (24, 25, 30, 50, 60, 120)

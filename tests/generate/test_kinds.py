@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import numpy as np
 import pytest
-from torch import Tensor
+from numpy.typing import NDArray
 
 from omni2sound.encoders.registry import TEXT_ENCODERS
 from omni2sound.encoders.text import TextEncoder
@@ -41,15 +42,20 @@ def encoder() -> TextEncoder:
     return TextEncoder.load()
 
 
+def means(texts: list[str], encoder: TextEncoder) -> NDArray[np.float32]:
+    tokens = encoder(texts)
+    return mean_states(tokens.states_BTD.numpy(), tokens.mask_BT.numpy())
+
+
 @lru_cache(maxsize=1)
-def examples(encoder: TextEncoder) -> Tensor:
-    return mean_states(encoder([example_of(kind) for kind in KINDS]))
+def examples(encoder: TextEncoder) -> NDArray[np.float32]:
+    return means([example_of(kind) for kind in KINDS], encoder)
 
 
 def is_near(encoder: TextEncoder, prompt: str) -> bool:
     if named_kinds(prompt):
         return True
-    (prompt_D,) = mean_states(encoder([plain(prompt)]))
+    (prompt_D,) = means([plain(prompt)], encoder)
     return not nearest(prompt_D, examples(encoder), KINDS, near=NEAR)
 
 
@@ -83,5 +89,5 @@ def test_each_kind_is_near_itself() -> None:
 
 
 def test_the_nearest_are_three(encoder: TextEncoder) -> None:
-    (prompt_D,) = mean_states(encoder(["vacuum cleaner"]))
+    (prompt_D,) = means(["vacuum cleaner"], encoder)
     assert len(set(nearest(prompt_D, examples(encoder), KINDS, near=NEAR))) == 3

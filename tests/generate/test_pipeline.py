@@ -20,11 +20,12 @@ from omni2sound import Omni2SoundPipeline
 from omni2sound.config import from_json, to_json
 from omni2sound.diffusion.guidance import Predict
 from omni2sound.diffusion.objective import Objective
-from omni2sound.diffusion.samplers import SamplerConfig
+from omni2sound.diffusion.settings import SamplerConfig
 from omni2sound.encoders.sync import SyncConfig
 from omni2sound.errors import ConfigError, MediaError, ShapeError, UserError
 from omni2sound.generate.model import PipelineConfig
 from omni2sound.generate.request import MAX_DURATION_S, GenerationRequest, GenerationResult
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.generate.words.cues import Cue
 from omni2sound.media.video import iter_frames
 from omni2sound.models.conditioning import Conditions
@@ -272,7 +273,7 @@ def test_bfloat16_is_near_float32(folder: Path, pipeline: Omni2SoundPipeline) ->
 )
 def test_other_solvers_keep_the_law_of_seeds(objective: Objective, sampler: SamplerConfig) -> None:
     config = replace(TINY, objective=objective, sampler=sampler)
-    pipeline = Omni2SoundPipeline(
+    pipeline = TorchPipeline(
         tiny_model(config=config), device=torch.device("cpu"), dtype=torch.float32
     )
     conditions = pipeline.encoder.encode_arrays(None, None, ["rain", "rain"], duration_s=0.4)

@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from omni2sound.encoders.base import bundled_path
 from omni2sound.errors import IntegrityError, ShapeError
 from omni2sound.media.video import iter_frames
-from omni2sound.recognise.detector import Conv, Detector, _decode, _keep, _overlaps, anchors
+from omni2sound.recognise.boxes import _overlaps, keep_best
+from omni2sound.recognise.detector import Conv, Detector, anchors, decode_boxes
 from omni2sound.recognise.frozen_graph import read_constants
 
 BIKES = "datasets/data/bikes.mp4"
@@ -38,7 +39,7 @@ def test_anchors_are_those_of_the_graph() -> None:
 
 def test_a_box_without_offsets_is_its_anchor() -> None:
     anchors_A4 = torch.tensor([[0.5, 0.4, 0.2, 0.3]])
-    corners = _decode(torch.zeros(1, 4), anchors_A4)
+    corners = decode_boxes(torch.zeros(1, 4), anchors_A4)
     torch.testing.assert_close(corners, torch.tensor([[0.4, 0.25, 0.6, 0.55]]))
 
 
@@ -62,7 +63,7 @@ def test_no_two_kept_boxes_of_a_label_are_one(seed: int) -> None:
     first, size = rng.uniform(0, 0.6, (40, 2)), rng.uniform(0.1, 0.4, (40, 2))
     corners_A4 = np.concatenate([first, first + size], axis=1).astype(np.float32)
     scores_AK = rng.uniform(0, 1, (40, 3)).astype(np.float32)
-    kept = _keep(scores_AK, corners_A4)
+    kept = keep_best(scores_AK, corners_A4)
     assert [box.score for box in kept] == sorted((box.score for box in kept), reverse=True)
     for label in (1, 2):
         edges = np.array(

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from omni2sound.encoders.base import bundled_path
-from omni2sound.recognise.detector import Box
+from omni2sound.recognise.boxes import Box
 from omni2sound.recognise.observe import Recogniser
 from tests.build import video_with_square
 
@@ -57,11 +57,11 @@ def test_an_hour_is_looked_at_no_more_than_two_minutes(
 ) -> None:
     looked: list[int] = []
 
-    def detect(frames: torch.Tensor) -> list[list[Box]]:
-        looked.append(len(frames))
-        return [[] for _ in frames]
+    def find(picture: NDArray[np.uint8]) -> list[Box]:
+        looked.append(len(picture))
+        return []
 
-    monkeypatch.setattr(recogniser._detector, "detect", detect)
+    monkeypatch.setattr(recogniser._detector, "find", find)
     Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(tmp_path / "black.png")
     seen = recogniser.observe(tmp_path / "black.png", 600)
     assert len(looked) == 120

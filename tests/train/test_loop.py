@@ -162,7 +162,7 @@ def test_another_text_encoder_is_refused_where_prompts_are_changed(
     run(tmp_path / "b", unchanged, max_steps=1)
     run.encoder = TextEncoder.load()
     with torch.no_grad():
-        next(run.encoder._network.parameters())[0, 0] += 1
+        next(run.encoder.network.parameters())[0, 0] += 1
     with pytest.raises(ConfigError, match=r"/a: prompts_sha256: was \S+, is \S+\. Use"):
         run(tmp_path / "a", click_recipe(), resume=True)
     assert run(tmp_path / "b", unchanged, resume=True)[1].finished

@@ -28,6 +28,7 @@ from omni2sound.cli.options import (
     OverwriteOption,
     PipelineDeviceOption,
     ReencodeOption,
+    RuntimeOption,
 )
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def batch(
     encoders: EncodersOption = None,
     lora: LoraOption = None,
     deterministic: DeterministicOption = False,
+    engine: RuntimeOption = "auto",
     keep_audio: KeepAudioOption = False,
     mix_db: MixOption = None,
     duck_db: DuckOption = None,
@@ -102,6 +104,7 @@ def batch(
             low_memory=low_memory,
             lora=lora,
             deterministic=deterministic,
+            engine=engine,
         ),
         output=OutputOptions(
             keep_audio=keep_audio,

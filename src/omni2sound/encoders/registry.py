@@ -27,6 +27,7 @@ from omni2sound.encoders.text import BgeTextEncoder, TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.files import cache_dir
 from omni2sound.plugins import Registry
+from omni2sound.timebase import indices_at
 
 if TYPE_CHECKING:
     from omni2sound.encoders.synchformer import SynchformerVisual
@@ -196,8 +197,7 @@ def at_latent_rate(
     sync_BTS: Tensor, *, features_per_s: Fraction | int, latent_rate_hz: Fraction, num_frames: int
 ) -> Tensor:
     """Look up one feature for each latent frame, (B, L, S)."""
-    rate = features_per_s / latent_rate_hz
-    index = [int((i + Fraction(1, 2)) * rate) for i in range(num_frames)]
+    index = indices_at(features_per_s, latent_rate_hz, num_frames)
     known = [i for i in index if i < sync_BTS.shape[1]]
     missing = num_frames - len(known)
     return torch.nn.functional.pad(sync_BTS[:, known], (0, 0, 0, missing))

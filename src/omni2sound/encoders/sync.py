@@ -23,9 +23,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from omni2sound.errors import ConfigError, ShapeError
+from omni2sound.timebase import places_between
 
-_RATE_RANGE_FPS = (20, 31)
-"""Rates at which a network for 25 pictures a second is still given a file's own pictures."""
 LEVEL_FLOOR_DB = -60.0
 """Level of silence; levels are scaled from 0 here to 1 at full scale."""
 
@@ -60,7 +59,7 @@ class SyncConfig:
             raise ConfigError(f"feature_dim must be above 2, got {self.feature_dim}")
 
 
-class _Stage(nn.Module):
+class Stage(nn.Module):
     """Spatial convolution with stride, then a temporal one; both normalised."""
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel: int, stride: int) -> None:
@@ -81,6 +80,7 @@ class _Stage(nn.Module):
         self.temporal_norm = nn.BatchNorm3d(out_channels)
 
     def forward(self, x_BKTHW: Tensor) -> Tensor:
+        """Pictures with channels (B, K, T, H, W), with fewer pixels."""
         x = torch.relu(self.spatial_norm(self.spatial(x_BKTHW)))
         return torch.relu(x + self.temporal_norm(self.temporal(x)))
 
@@ -94,7 +94,7 @@ class SyncEncoder(nn.Module):
         # Three colours and their change since the frame before: motion is what matters.
         sizes = (6, *config.channels)
         self.stages = nn.ModuleList(
-            _Stage(a, b, kernel=5 if i == 0 else 3, stride=4 if i == 0 else 2)
+            Stage(a, b, kernel=5 if i == 0 else 3, stride=4 if i == 0 else 2)
             for i, (a, b) in enumerate(zip(sizes, config.channels, strict=False))
         )
         width = config.channels[-1]
@@ -142,18 +142,6 @@ class SyncEncoder(nn.Module):
         return features_BTS[0].float()
 
 
-def even_rate(file_fps: Fraction, fps: int) -> Fraction:
-    """Rate near `fps` at which every picture of a file is taken equally often.
-
-    At other rates some pictures are taken twice or left out: a thing that moves evenly stops or
-    jumps there, as at an impact. It is the file's rate or a whole part of it; if none is near,
-    `fps`. (Multiples were no better for files of 12 and 15 pictures a second.)
-    """
-    rate = file_fps / max(1, round(file_fps / fps))
-    low, high = (Fraction(limit, 25) * fps for limit in _RATE_RANGE_FPS)
-    return rate if low <= rate <= high else Fraction(fps)
-
-
 def at_rate(
     features_TS: Tensor, from_fps: Fraction, to_fps: Fraction | int, num_frames: int
 ) -> Tensor:
@@ -167,11 +155,9 @@ def at_rate(
     """
     if from_fps == to_fps and num_frames == len(features_TS):
         return features_TS
-    place = (torch.arange(num_frames, dtype=torch.float64) + 0.5) * float(from_fps / to_fps) - 0.5
-    place = place.clamp(0, len(features_TS) - 1)
-    before = place.floor().long()
-    after = (before + 1).clamp(max=len(features_TS) - 1)
-    part_T1 = (place - before)[:, None].to(features_TS)
+    places = places_between(from_fps, to_fps, num_frames, len(features_TS))
+    before, after, part_T = (torch.from_numpy(x).to(features_TS.device) for x in places)
+    part_T1 = part_T[:, None].to(features_TS)
     return features_TS[before] * (1 - part_T1) + features_TS[after] * part_T1
 
 

@@ -46,7 +46,7 @@ class T5TextEncoder(TextEncoderBase):
     def __init__(
         self, network: nn.Module, tokenizer: Tokenizer, device: torch.device | str = "cpu"
     ) -> None:
-        self._network: Any = network.eval().requires_grad_(False).to(device)
+        self.network: Any = network.eval().requires_grad_(False).to(device)
         tokenizer.enable_truncation(self.max_tokens)
         tokenizer.enable_padding(pad_id=0, pad_token="<pad>", length=self.max_tokens)
         self._tokenizer = tokenizer
@@ -84,7 +84,7 @@ class T5TextEncoder(TextEncoderBase):
 
     @torch.no_grad()
     def _states(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        states: Tensor = self._network(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state
+        states: Tensor = self.network(input_ids=ids_BT, attention_mask=mask_BT).last_hidden_state
         return states.float() * mask_BT[..., None]
 
 

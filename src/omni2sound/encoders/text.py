@@ -21,6 +21,7 @@ from torch import Tensor
 
 from omni2sound.encoders.base import TextEncoderBase, bundled_path
 from omni2sound.encoders.onnx_weights import read_weights
+from omni2sound.encoders.reading import load_tokenizer
 from omni2sound.errors import IntegrityError
 from omni2sound.readers import read_object, read_tensors
 
@@ -47,9 +48,18 @@ class TextEncoder(TextEncoderBase):
     chunk_texts = 64
 
     def __init__(self, network: nn.Module, tokenizer: Tokenizer, device: torch.device) -> None:
-        self._network = network
+        self.network = network
         self._tokenizer = tokenizer
         self.device = device
+
+    @classmethod
+    def folder(cls) -> Path:
+        """Folder of weights and tokenizer.
+
+        Raises:
+            MissingPartError: If the bundled package is not installed.
+        """
+        return bundled_path(_PACKAGE, "model")
 
     @classmethod
     def load(cls, device: torch.device | str = "cpu") -> Self:
@@ -61,20 +71,22 @@ class TextEncoder(TextEncoderBase):
         Raises:
             MissingPartError: If the bundled package is not installed.
         """
-        folder = bundled_path(_PACKAGE, "model")
+        folder = cls.folder()
         return cls._of(_load_bert(folder), folder, device)
 
     @classmethod
     def _of(cls, network: nn.Module, folder: Path, device: torch.device | str) -> Self:
         device = torch.device(device)
         network = network.eval().requires_grad_(False).to(device)
-        return cls(network, _load_tokenizer(folder, max_tokens=cls.max_tokens), device)
+        return cls(
+            network, load_tokenizer(folder / "tokenizer.json", max_tokens=cls.max_tokens), device
+        )
 
     # no_grad rather than inference_mode: the states are a training input elsewhere, and
     # inference tensors cannot be saved for backward.
     @torch.no_grad()
     def _states(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
-        states_BTD: Tensor = self._network(input_ids=ids_BT, attention_mask=mask_BT)[0]
+        states_BTD: Tensor = self.network(input_ids=ids_BT, attention_mask=mask_BT)[0]
         return states_BTD.float() * mask_BT[..., None]
 
 
@@ -87,6 +99,15 @@ class BgeTextEncoder(TextEncoder):
     """
 
     @classmethod
+    def folder(cls) -> Path:
+        """Folder of weights and tokenizer.
+
+        Raises:
+            MissingPartError: If the bundled package is not installed.
+        """
+        return bundled_path(_BGE_PACKAGE, _BGE_FOLDER)
+
+    @classmethod
     def load(cls, device: torch.device | str = "cpu") -> Self:
         """Load the bundled network.
 
@@ -97,7 +118,7 @@ class BgeTextEncoder(TextEncoder):
             MissingPartError: If the bundled package is not installed.
             IntegrityError: If its file is not exactly this network.
         """
-        folder = bundled_path(_BGE_PACKAGE, _BGE_FOLDER)
+        folder = cls.folder()
         network = _build_bert(folder)
         tensors = {
             name: torch.from_numpy(array)
@@ -127,12 +148,3 @@ def _load_bert(folder: Path) -> nn.Module:
         del tensors[name]
     network.load_state_dict(tensors, strict=True)
     return network
-
-
-def _load_tokenizer(folder: Path, *, max_tokens: int) -> Tokenizer:
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.enable_truncation(max_tokens)
-    tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")  # to the longest of the batch
-    return tokenizer

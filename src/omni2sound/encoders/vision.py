@@ -121,13 +121,13 @@ class VisionEncoder:
     def __init__(
         self, network: MobileNetV2, device: torch.device, dtype: torch.dtype = torch.float32
     ) -> None:
-        self._network = network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(device, dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = device
         self._dtype = dtype
         # (x / 255 - mean) / std as one multiplication and one addition.
         std = torch.tensor(_IMAGENET_STD, device=device)
-        self._scale_C = 1 / (255 * std)
-        self._shift_C = -torch.tensor(_IMAGENET_MEAN, device=device) / std
+        self.scale_C = 1 / (255 * std)
+        self.shift_C = -torch.tensor(_IMAGENET_MEAN, device=device) / std
 
     @classmethod
     def load(
@@ -166,14 +166,14 @@ class VisionEncoder:
     def embed_and_classify(self, frames_THWC: NDArray[np.uint8] | Tensor) -> tuple[Tensor, Tensor]:
         """Features and ImageNet-1k probabilities (T, 1000); input and errors as in `embed`."""
         pooled_TD = self._pooled(frames_THWC)
-        logits_TK: Tensor = self._network.classifier(pooled_TD.to(self._dtype)).float()
+        logits_TK: Tensor = self.network.classifier(pooled_TD.to(self._dtype)).float()
         return F.normalize(pooled_TD, dim=-1), logits_TK.softmax(dim=-1)
 
     def _pooled(self, frames_THWC: NDArray[np.uint8] | Tensor) -> Tensor:
         frames = rgb_tensor(frames_THWC, size_px=self.size_px)
         if len(frames) == 0:
             return torch.zeros(0, self.dim, device=self.device)
-        pooled = [self._network(x.to(self._dtype)).float() for x in self._normalise(frames)]
+        pooled = [self.network(x.to(self._dtype)).float() for x in self._normalise(frames)]
         return torch.cat(pooled)
 
     def _normalise(self, frames_THWC: Tensor) -> Iterable[Tensor]:
@@ -182,6 +182,6 @@ class VisionEncoder:
         if on_cpu:
             size = _CHUNK_BYTES_CPU // self._dtype.itemsize
         for chunk in torch.split(frames_THWC, size):
-            x_THWC = chunk.to(self.device).float() * self._scale_C + self._shift_C
+            x_THWC = chunk.to(self.device).float() * self.scale_C + self.shift_C
             # (T, H, W, C) in memory is channels_last (T, C, H, W): the permute moves no bytes.
             yield x_THWC.permute(0, 3, 1, 2)

@@ -19,74 +19,45 @@ V picture features, S sync features.
 
 from __future__ import annotations
 
-import logging
 import math
-import re
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from omni2sound.encoders.metric.yamnet import YamNet
+from omni2sound.encoders.metric.yamnet import YamNet, read_class_names
 from omni2sound.encoders.registry import (
     SynchformerPart,
     at_latent_rate,
     load_synchformer,
 )
-from omni2sound.encoders.sync import SyncEncoder, at_rate, even_rate
+from omni2sound.encoders.sync import SyncEncoder, at_rate
 from omni2sound.errors import ShapeError
 from omni2sound.generate.model import PipelineConfig
-from omni2sound.generate.windows import embed_in_chunks
-from omni2sound.generate.words.english import is_english
-from omni2sound.generate.words.kinds import (
-    all_kinds,
-    example_of,
-    mean_states,
-    named_kinds,
-    nearest,
-    plain,
+from omni2sound.generate.windows import (
+    SYNC_CHUNK,
+    SYNC_MARGIN,
+    VISION_CHUNK,
+    embed_in_chunks,
 )
+from omni2sound.generate.words.encoder import EncoderName, RequestEncoder, warn_of_syntax
+from omni2sound.generate.words.english import stems_of
+from omni2sound.generate.words.kinds import mean_states
 from omni2sound.media.info import probe
 from omni2sound.media.video import iter_frames
 from omni2sound.models.conditioning import Conditions
-from omni2sound.recognise.observe import Recogniser, Seen
-from omni2sound.runtime import LoadedHere
-from omni2sound.scenes.material.catalogue import SoundClass
+from omni2sound.recognise.observe import Recogniser
 from omni2sound.stages import enter
-from omni2sound.timebase import TimeBase
-
-_log = logging.getLogger(__name__)
-
-EncoderName = Literal["text", "vision", "sync", "recogniser", "tagger"]
-
-_VISION_CHUNK = 32
-_SYNC_CHUNK = 250
-SYNC_MARGIN = 16
-"""Pictures on each side of one that its sync feature may depend on (11), and some more."""
+from omni2sound.timebase import TimeBase, even_rate
 
 
-_WEIGHT = re.compile(r"\([^()]*:\s*\d*\.?\d+\)")
-_TIMES = re.compile(r"\d+(\.\d+)?\s*(s|sec)?\s*(-|–|to)\s*\d+(\.\d+)?\s*(s|sec|seconds)\b")
-
-
-def _warn_of_syntax(prompt: str) -> None:
-    """Report notations of other programs, which are read as words."""
-    for pattern, what in ((_WEIGHT, "a weight"), (_TIMES, "a time")):
-        if found := pattern.search(prompt):
-            _log.warning("%r is read as words: %s has no effect in a prompt", found[0][:60], what)
-
-
-class ConditionEncoder(LoadedHere):
+class ConditionEncoder(RequestEncoder):
     """The frozen encoders of one model."""
 
     def __init__(
@@ -111,48 +82,23 @@ class ConditionEncoder(LoadedHere):
             dtype: Precision of the bundled picture encoder; features are always float32.
             loaders: Functions that load encoders, in place of those of the configuration.
         """
-        super().__init__()
+        super().__init__(
+            {
+                "text": lambda: config.text.spec.load(device, published=published),
+                "vision": lambda: config.vision.spec.load(device, published=published, dtype=dtype),
+                "sync": lambda: load_synchformer(device, published=published),
+                "recogniser": lambda: Recogniser.load(device),
+                "tagger": YamNet.load,
+                **(loaders or {}),
+            },
+            {} if sync is None else {"sync": sync},
+            near=config.text.spec.near,
+            same=config.text.spec.same,
+            low_memory=low_memory,
+        )
         self.config = config
         self.timebase = config.timebase
         self.device = device
-        self._one_at_a_time = threading.RLock()
-        self._low_memory = low_memory
-        self._load_s = 0.0
-        self._own_sync = sync
-        self._loaded: dict[EncoderName, Any] = {} if sync is None else {"sync": sync}
-        self._loaders: dict[EncoderName, Callable[[], Any]] = {
-            "text": lambda: config.text.spec.load(device, published=published),
-            "vision": lambda: config.vision.spec.load(device, published=published, dtype=dtype),
-            "sync": lambda: load_synchformer(device, published=published),
-            "recogniser": lambda: Recogniser.load(device),
-            "tagger": YamNet.load,
-            **(loaders or {}),
-        }
-
-    @contextmanager
-    def _use(self, name: EncoderName) -> Iterator[Any]:
-        """Yield an encoder, loaded at its first use: its libraries take seconds to import.
-
-        Threads wait for each other while one loads; with little memory, while one encodes.
-        """
-        self.check_process()
-        with self._one_at_a_time:
-            if name not in self._loaded:
-                begin = time.perf_counter()
-                self._loaded[name] = self._loaders[name]()
-                self._load_s += time.perf_counter() - begin
-            encoder = self._loaded[name]
-            if self._low_memory:
-                yield encoder
-                if encoder is not self._own_sync:
-                    self._loaded.pop(name, None)
-                return
-        yield encoder
-
-    def collect_load_s(self) -> float:
-        """Return the seconds spent on loading encoders since the last call."""
-        load_s, self._load_s = self._load_s, 0.0
-        return load_s
 
     def encode(
         self,
@@ -183,13 +129,13 @@ class ConditionEncoder(LoadedHere):
             size_px = None if spec.resizes else spec.size_px
             fps = self.timebase.vision_fps
             frames = iter_frames(video, fps=fps, size_px=size_px, duration_s=duration_s)
-            with self._use("vision") as vision:
-                vision_BTV = embed_in_chunks(vision.embed, frames, chunk=_VISION_CHUNK, margin=0)
-            vision_BTV = vision_BTV[None]
+            with self.use("vision") as vision:
+                parts = embed_in_chunks(vision.embed, frames, chunk=VISION_CHUNK, margin=0)
+                vision_BTV = torch.cat(list(parts))[None]
         if video is not None:
             sync_BTS = self._sync_features(video, duration_s)[None]
         if prompt is not None:
-            _warn_of_syntax(prompt)
+            warn_of_syntax(prompt)
         prompts = None if prompt is None else [prompt]
         made = self._conditions(vision_BTV, sync_BTS, prompts, duration_s, batch=1)
         if vision_BTV is None or pictures:
@@ -237,53 +183,20 @@ class ConditionEncoder(LoadedHere):
             made.append(both)
         return made
 
-    def recognise(self, video: Path, duration_s: float | Fraction) -> Seen:
-        """Recognise what a video shows; see `Recogniser.observe`.
-
-        Raises:
-            MediaError: The video can't be read.
-            MissingPartError: A bundled network is not installed.
-        """
-        with self._use("recogniser") as recogniser:
-            seen: Seen = recogniser.observe(video, duration_s)
-        return seen
-
-    @contextmanager
-    def tagger(self) -> Iterator[YamNet]:
-        """Yield the tagger for notes on what came out."""
-        with self._use("tagger") as tagger:
-            yield tagger
-
-    def names(self, prompt: str, sound: str) -> bool:
-        """Whether a prompt already names a sound, by the similarity of their mean states."""
-        prompt_D, sound_D = self._mean_states([prompt, sound])
-        similarity = torch.cosine_similarity(prompt_D, sound_D, dim=0)
-        return bool(similarity >= self.config.text.spec.same)
-
-    def is_english(self, prompt: str) -> bool:
-        """Whether a prompt is likely English, by the text encoder's vocabulary."""
-        with self._use("text") as texts:
-            return is_english(
-                prompt, lambda word: len(set(texts.token_ids([word])[0]) - texts.special_ids) == 1
-            )
-
-    def nearest_kinds(self, prompt: str) -> tuple[SoundClass, ...]:
-        """The nearest kinds of sound of a prompt that is near none; nothing if it is near one."""
-        if named_kinds(prompt):
-            return ()
-        (prompt_D,) = self._mean_states([plain(prompt)])
-        near = self.config.text.spec.near
-        return nearest(prompt_D, self._examples_KD, all_kinds(), near=near)
-
-    @cached_property
-    def _examples_KD(self) -> Tensor:
-        """Mean token states of an example of each kind."""
-        return self._mean_states([example_of(kind) for kind in all_kinds()])
-
-    def _mean_states(self, texts: Sequence[str]) -> Tensor:
+    def mean_states(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Mean token states (B, D), to compare; what can't be read is told by `encode` alone."""
-        with self._use("text") as encoder:
-            return mean_states(encoder.encode_ids(encoder.token_ids(texts)))
+        with self.use("text") as encoder:
+            tokens = encoder.encode_ids(encoder.token_ids(texts))
+        return mean_states(tokens.states_BTD.cpu().numpy(), tokens.mask_BT.cpu().numpy())
+
+    def knows(self, word: str) -> bool:
+        """Whether a word is in the text encoder's vocabulary as a whole."""
+        with self.use("text") as texts:
+            return len(set(texts.token_ids([word])[0]) - texts.special_ids) == 1
+
+    def sound_stems(self) -> frozenset[str]:
+        """Stems of AudioSet's names of sounds."""
+        return stems_of(read_class_names())
 
     def encode_arrays(
         self,
@@ -312,9 +225,9 @@ class ConditionEncoder(LoadedHere):
             raise ShapeError("vision and sync pictures come from one video; got only one of them")
         vision_BTV = sync_BTS = None
         if vision_frames_BTHWK is not None and sync_frames_BTHWK is not None:
-            with self._use("vision") as pictures:
+            with self.use("vision") as pictures:
                 vision_BTV = torch.stack([pictures.embed(x) for x in vision_frames_BTHWK])
-            with self._use("sync") as motion:
+            with self.use("sync") as motion:
                 sync_BTS = torch.stack([motion.embed(x) for x in sync_frames_BTHWK])
         return self._conditions(vision_BTV, sync_BTS, prompts, duration_s, batch=given[0])
 
@@ -324,17 +237,16 @@ class ConditionEncoder(LoadedHere):
             # Its segments start with the clip and overlap: the whole clip at once, as it is.
             least_s = max(Fraction(duration_s), self.config.sync.least_s)
             frames = np.stack(list(iter_frames(video, fps=fps, duration_s=least_s)))
-            with self._use("sync") as motion:
+            with self.use("sync") as motion:
                 features_TS: Tensor = motion.embed(frames)
             return features_TS
         side = self.config.sync.frame_px
         shown = probe(video).video
         rate = Fraction(fps) if shown is None else even_rate(shown.average_fps, fps)
         stream = iter_frames(video, fps=rate, size_px=(side, side), duration_s=duration_s)
-        with self._use("sync") as motion:
-            features_TS = embed_in_chunks(
-                motion.embed, stream, chunk=_SYNC_CHUNK, margin=SYNC_MARGIN
-            )
+        with self.use("sync") as motion:
+            parts = embed_in_chunks(motion.embed, stream, chunk=SYNC_CHUNK, margin=SYNC_MARGIN)
+            features_TS = torch.cat(list(parts))
         return at_rate(features_TS, rate, fps, math.ceil(Fraction(duration_s) * fps))
 
     def _conditions(
@@ -348,7 +260,7 @@ class ConditionEncoder(LoadedHere):
     ) -> Conditions:
         tokens = None
         if prompts is not None:
-            with self._use("text") as texts:
+            with self.use("text") as texts:
                 tokens = texts(prompts)
         sync_BLS = None
         if sync_BTS is not None:

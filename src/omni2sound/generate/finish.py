@@ -12,28 +12,33 @@ Shape suffixes: B batch, N samples, T frames of 10 ms, S samples of a frame.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from omni2sound.generate.model import Model
-from omni2sound.generate.request import GenerationRequest
+from omni2sound.generate.request import GenerationRequest, ModelFacts
 from omni2sound.generate.stereo import to_stereo, widened
 from omni2sound.generate.windows import decode_in_chunks
 from omni2sound.media.samples import Audio, as_stereo, fit_length, resample, round_half_up
-from omni2sound.models.band import HOP_SAMPLES, LOW_HOP_SAMPLES, BandExtension
 from omni2sound.recognise.observe import SeenThing
 
+AddedBand = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""Sound (1, N) at 16 kHz to the band above it (1, N * 441 / 160) at 44.1 kHz."""
+
+RATE_HZ = 44_100
+LOW_HOP_SAMPLES, HOP_SAMPLES = 160, 441
+"""Samples of a frame of 10 ms below and above; as in `models.band`, which needs torch."""
 _FRAMES_PER_S = 100
 _CHUNK_S, _MARGIN_S, _FADE_S = 20, 2, 0.2
 
 
 def finish(
-    model: Model,
+    model: ModelFacts,
     request: GenerationRequest,
     layers: Sequence[Audio],
     placed: Sequence[SeenThing],
+    added_band: AddedBand | None,
 ) -> Audio:
     """Add the band above, place sound and bed in stereo, and change the rate if asked.
 
@@ -42,11 +47,12 @@ def finish(
         request: What was asked.
         layers: The sound, and its bed if there is one, mono at the rate of the autoencoder.
         placed: Seen things that are in the sound.
+        added_band: The model's band extension; None: the sound stays at its rate.
     """
     asked_hz = request.sample_rate_hz
     rate_hz = layers[0].sample_rate_hz
-    if model.band is not None and (asked_hz is None or asked_hz > rate_hz):
-        layers = [extend(layer, model.band) for layer in layers]
+    if added_band is not None and (asked_hz is None or asked_hz > rate_hz):
+        layers = [extend(layer, added_band) for layer in layers]
         rate_hz = layers[0].sample_rate_hz
     mono = [layer.samples_CN[0] for layer in layers]
     if model.defaults.stereo and request.video is not None and request.channels != 1:
@@ -60,26 +66,19 @@ def finish(
     return resample(audio, rate_hz if asked_hz is None else asked_hz)
 
 
-@torch.inference_mode()
-def extend(low: Audio, band: BandExtension) -> Audio:
+def extend(low: Audio, added_band: AddedBand) -> Audio:
     """Resample mono sound of 16 kHz to 44.1 kHz and add the band above it, chunk by chunk."""
-    rate_hz = band.config.sample_rate_hz
-    num_samples = round_half_up(low.duration_s * rate_hz)
-    low_N = torch.from_numpy(low.samples_CN[0])
-    padded_N = torch.nn.functional.pad(low_N, (0, -len(low_N) % LOW_HOP_SAMPLES))
-    device = next(band.parameters()).device
-
-    def added_band(frames_1TS: Tensor) -> Tensor:
-        return band.added_band(frames_1TS.reshape(1, -1).to(device))
-
+    num_samples = round_half_up(low.duration_s * RATE_HZ)
+    low_N = low.samples_CN[0]
+    padded_N = np.pad(low_N, (0, -len(low_N) % LOW_HOP_SAMPLES))
     added_N = decode_in_chunks(
-        added_band,
+        lambda frames_1TS: added_band(frames_1TS.reshape(1, -1)),
         padded_N.reshape(-1, LOW_HOP_SAMPLES),
         hop_samples=HOP_SAMPLES,
         chunk=_CHUNK_S * _FRAMES_PER_S,
         margin=_MARGIN_S * _FRAMES_PER_S,
         fade=round(_FADE_S * _FRAMES_PER_S),
     )
-    audio = fit_length(resample(low, rate_hz), num_samples)
-    audio.samples_CN[0] += added_N[:num_samples].numpy()
+    audio = fit_length(resample(low, RATE_HZ), num_samples)
+    audio.samples_CN[0] += added_N[:num_samples]
     return audio

@@ -17,17 +17,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from omni2sound.generate.words.cues import Score
 from omni2sound.generate.words.kinds import GOING_ON, all_kinds, kinds_by_word, named_kinds, plain
 from omni2sound.media.loudness.meter import measure
-from omni2sound.media.samples import Audio
-from omni2sound.models.autoencoder import AudioVAE
+from omni2sound.media.samples import Audio, running_mean
 
 NOISE = 1.0
 """Ratio of noise to data from which the pieces are denoised again."""
@@ -52,6 +50,16 @@ _OTHERWISE = re.compile(
     re.IGNORECASE,
 )
 """Words of a prompt that says itself how its sound goes."""
+
+
+class Draws(Protocol):
+    """The random numbers of one clip."""
+
+    def normal(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Draw standard normal numbers."""
+
+    def below(self, limit: int) -> int:
+        """Draw a whole number from 0 to below the limit."""
 
 
 def goes_on(text: str | None) -> bool:
@@ -81,26 +89,26 @@ def spans_of(score: Score) -> list[tuple[int, int]]:
 
 
 def fill(
-    latents_BLC: Tensor,
+    latents_BLC: NDArray[np.float32],
     level_BL: NDArray[np.floating],
     spans: Sequence[Sequence[tuple[int, int]]],
-    generators: Sequence[torch.Generator],
-    denoise: Callable[[Tensor, Tensor], Tensor],
-) -> Tensor:
+    draws: Sequence[Draws],
+    denoise: Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]],
+) -> NDArray[np.float32]:
     """Let continuous sounds fill their spans; frames outside stay as they are.
 
     Args:
-        latents_BLC: Latents of a batch of clips, on the CPU.
+        latents_BLC: Latents of a batch of clips.
         level_BL: Power of their sound in each latent frame.
         spans: First frames and ends, of each clip.
-        generators: One per clip; draws the places of cuts, then noise.
+        draws: One per clip: the places of cuts, then noise.
         denoise: Denoises (standard normal noise, clean latents) from the level `NOISE`.
     """
-    clips = zip(latents_BLC, level_BL, spans, generators, strict=True)
-    filled_BLC = torch.stack([repeat_stretch(*clip) for clip in clips])
-    noise = [torch.randn(filled_BLC.shape[1:], generator=g) for g in generators]
-    again_BLC = denoise(torch.stack(noise), filled_BLC)
-    made_BLC = latents_BLC.clone()
+    clips = zip(latents_BLC, level_BL, spans, draws, strict=True)
+    filled_BLC = np.stack([repeat_stretch(*clip) for clip in clips])
+    noise_BLC = np.stack([draw.normal(filled_BLC.shape[1:]) for draw in draws])
+    again_BLC = denoise(noise_BLC, filled_BLC)
+    made_BLC = latents_BLC.copy()
     for made_LC, again_LC, inside in zip(made_BLC, again_BLC, spans, strict=True):
         for begin, end in inside:
             made_LC[begin:end] = again_LC[begin:end]
@@ -108,33 +116,31 @@ def fill(
 
 
 def repeat_stretch(
-    latents_LC: Tensor,
+    latents_LC: NDArray[np.float32],
     level_L: NDArray[np.floating],
     spans: Sequence[tuple[int, int]],
-    generator: torch.Generator,
-) -> Tensor:
+    draws: Draws,
+) -> NDArray[np.float32]:
     """Repeat the longest stretch of sound over each span; a span without one stays as it is.
 
     Args:
         latents_LC: Latents of the clip.
         level_L: Power of its sound in each latent frame.
         spans: First frames and ends.
-        generator: Draws from where in the stretch each piece is cut.
+        draws: From where in the stretch each piece is cut.
     """
-    whole_LC = latents_LC.clone()
+    whole_LC = latents_LC.copy()
     for begin, end in spans:
         first, last = longest_stretch(level_L[begin:end])
         if last - first >= _LEAST_FRAMES:
             stretch_LC = latents_LC[begin + first : begin + last]
-            whole_LC[begin:end] = _repeated(stretch_LC, first, end - begin, generator)
+            whole_LC[begin:end] = _repeated(stretch_LC, first, end - begin, draws)
     return whole_LC
 
 
 def longest_stretch(level_L: NDArray[np.floating]) -> tuple[int, int]:
     """First frame and end of the longest stretch that sounds, without its attack and decay."""
-    from scipy.ndimage import uniform_filter1d
-
-    smooth_L = 10 * np.log10(uniform_filter1d(level_L, _SMOOTH_FRAMES, mode="nearest") + 1e-12)
+    smooth_L = 10 * np.log10(running_mean(level_L, _SMOOTH_FRAMES).clip(0) + 1e-12)
     sounding_L = np.concatenate([[False], smooth_L > smooth_L.max() - _RANGE_DB, [False]])
     edges = np.flatnonzero(sounding_L[1:] != sounding_L[:-1]).reshape(-1, 2)
     first, last = (int(v) for v in max(edges, key=lambda edge: edge[1] - edge[0]))
@@ -147,24 +153,26 @@ def longest_stretch(level_L: NDArray[np.floating]) -> tuple[int, int]:
     return first, last
 
 
-def _repeated(piece_LC: Tensor, at: int, num_frames: int, generator: torch.Generator) -> Tensor:
+def _repeated(
+    piece_LC: NDArray[np.float32], at: int, num_frames: int, draws: Draws
+) -> NDArray[np.float32]:
     """Frames filled with a piece that lies at `at`, and with parts of it before and behind."""
-    sum_LC = piece_LC.new_zeros(num_frames, piece_LC.shape[1])
-    weight_L1 = piece_LC.new_zeros(num_frames, 1)
+    sum_LC = np.zeros((num_frames, piece_LC.shape[1]), np.float32)
+    weight_L1 = np.zeros((num_frames, 1), np.float32)
     length = len(piece_LC)
 
-    def put(part_LC: Tensor, first: int) -> None:
+    def put(part_LC: NDArray[np.float32], first: int) -> None:
         size = len(part_LC)
         fade = min(_FADE_FRAMES, size // 2)
-        ramp_L = (torch.arange(size, device=part_LC.device) + 0.5) / fade
-        ramp_L1 = torch.minimum(ramp_L, ramp_L.flip(0)).clamp(max=1)[:, None].to(part_LC)
+        ramp_L = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / fade
+        ramp_L1 = np.minimum(np.minimum(ramp_L, ramp_L[::-1]), np.float32(1))[:, None]
         begin, end = max(first, 0), min(first + size, num_frames)
         inside = slice(begin - first, end - first)
         sum_LC[begin:end] += (ramp_L1 * part_LC)[inside]
         weight_L1[begin:end] += ramp_L1[inside]
 
     def cut() -> int:
-        return int(torch.randint(0, max(1, length // 3), (1,), generator=generator))
+        return draws.below(max(1, length // 3))
 
     put(piece_LC, at)
     behind, before = at + length, at
@@ -177,14 +185,6 @@ def _repeated(piece_LC: Tensor, at: int, num_frames: int, generator: torch.Gener
         put(part_LC, before + _FADE_FRAMES - len(part_LC))
         before -= len(part_LC) - _FADE_FRAMES
     return sum_LC / weight_L1
-
-
-@torch.inference_mode()
-def silent_frame(autoencoder: AudioVAE, device: torch.device) -> Tensor:
-    """The latent frame (C,) of silence."""
-    frames = 9  # the middle one is far enough from both ends
-    silent_BN = torch.zeros(1, frames * autoencoder.hop_samples, device=device)
-    return autoencoder.encode(silent_BN)[0, frames // 2]
 
 
 def bed_below(audio: Audio, bed: Audio) -> Audio:

@@ -22,18 +22,18 @@ from torch import Tensor
 from omni2sound.diffusion.guidance import Predict, guide, guide_separately
 from omni2sound.diffusion.objective import Objective
 from omni2sound.generate.conditions import window_of
-from omni2sound.generate.windows import joint_prediction, window_starts
+from omni2sound.generate.windows import (
+    LEAST_WINDOW_S,
+    MAX_CACHED_WINDOWS,
+    WINDOW_OVERLAP_S,
+    WINDOWS_PER_CALL,
+    joint_prediction,
+    passage_span,
+    window_starts,
+)
 from omni2sound.models.conditioning import Conditions
 from omni2sound.models.dit import DiT
 from omni2sound.timebase import TimeBase
-
-_WINDOW_OVERLAP_S = 2
-_WINDOWS_PER_CALL = 4
-_LEAST_WINDOW_S = 2
-"""Shorter clips were never trained on; a shorter passage lies within a window of this length."""
-_MAX_CACHED_WINDOWS = 32
-"""Prepared conditions of one window take some megabytes; beyond this many (minutes of
-video) they are prepared again at each step, for a few percent of its time."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +72,7 @@ class GuidedNetwork:
         window = self.timebase.num_latent_frames(self.window_s)
         if num_frames <= window:
             return self._over_window(conditions, negative, num_frames)
-        overlap = self.timebase.num_latent_frames(min(_WINDOW_OVERLAP_S, self.window_s / 2))
+        overlap = self.timebase.num_latent_frames(min(WINDOW_OVERLAP_S, self.window_s / 2))
         starts = window_starts(num_frames, window=window, overlap=overlap)
         prepared: dict[range, Predict] = {}
 
@@ -84,12 +84,12 @@ class GuidedNetwork:
             if predict is None:
                 away = None if negative is None else cut(negative, group)
                 predict = self._over_window(cut(conditions, group), away, window)
-                if group.stop <= _MAX_CACHED_WINDOWS:
+                if group.stop <= MAX_CACHED_WINDOWS:
                     prepared[group] = predict
             return predict(x_WLC, t_W)
 
         return joint_prediction(
-            predict_windows, starts, num_frames, window=window, windows_per_call=_WINDOWS_PER_CALL
+            predict_windows, starts, num_frames, window=window, windows_per_call=WINDOWS_PER_CALL
         )
 
     @torch.inference_mode()
@@ -117,9 +117,10 @@ class GuidedNetwork:
         """
         if len(conditions) == 1 and bool((shares_KL == 1).all()):
             return self.over_clip(conditions[0], negative, num_frames)
+        least = self.timebase.num_latent_frames(LEAST_WINDOW_S)
         parts = []
         for whole, share_L in zip(conditions, shares_KL, strict=True):
-            begin, end = self._span(share_L)
+            begin, end = passage_span(share_L.numpy(), least)
             cut, away = (
                 None if c is None else window_of(c, self.timebase, [begin], window=end - begin)
                 for c in (whole, negative)
@@ -138,14 +139,6 @@ class GuidedNetwork:
             return mixed_BLC + silent_L1.to(x_BLC) * quiet_BLC
 
         return predict_mixed
-
-    def _span(self, share_L: Tensor) -> tuple[int, int]:
-        """First frame and end of a text's window: all its passages, and no less than trained on."""
-        acting = share_L.nonzero()[:, 0]
-        begin, end = int(acting[0]), int(acting[-1]) + 1
-        least = min(self.timebase.num_latent_frames(_LEAST_WINDOW_S), len(share_L))
-        begin = max(0, min(begin - (least - (end - begin)) // 2, begin, len(share_L) - least))
-        return begin, max(end, begin + least)
 
     def _over_window(
         self, conditions: Conditions, negative: Conditions | None, num_frames: int

@@ -12,16 +12,24 @@ import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from omni2sound.errors import UserError
-from omni2sound.generate.request import precision_name
-from omni2sound.runtime import choose_deterministic, set_num_threads
+from omni2sound.errors import MissingPartError, UserError
+from omni2sound.generate.onnx.folder import (
+    RUNTIME,
+    default_folder,
+    has_runtime,
+    is_exported,
+    read_card,
+)
+from omni2sound.generate.request import EngineName, precision_name
+from omni2sound.runtime import choose_deterministic, has_accelerator, set_num_threads
 from omni2sound.stages import enter
 from omni2sound.weights import load_card, resolve_model
 
 if TYPE_CHECKING:
     from omni2sound.generate.pipeline import Omni2SoundPipeline
+    from omni2sound.generate.torch_pipeline import TorchPipeline
 
 
 logger = logging.getLogger(__name__)
@@ -53,8 +61,12 @@ class PipelineOptions:
     low_memory: bool = False
     lora: Path | None = None
     deterministic: bool = False
+    engine: EngineName = "auto"
 
     def __post_init__(self) -> None:
+        if self.engine not in get_args(EngineName):
+            known = ", ".join(get_args(EngineName))
+            raise UserError(f"expected one of {known}, got {self.engine!r}", field="engine")
         if self.deterministic:
             device, dtype = choose_deterministic(self.device, self.dtype)
             object.__setattr__(self, "device", device)
@@ -80,6 +92,14 @@ class PipelineOptions:
             ConfigError: The model or the adapter folder is malformed.
             IntegrityError: A file's bytes are not those that the model's card recorded.
         """
+        exported = self._exported()
+        if exported is not None:
+            export = read_card(exported)
+            return ModelIdentity(
+                sha256=export.sha256,
+                recognises=export.defaults.recognise,
+                places=export.defaults.stereo,
+            )
         card = load_card(resolve_model(self.model, component="dit"))
         sha256 = card.sha256
         if self.lora is not None:
@@ -101,15 +121,37 @@ class PipelineOptions:
             IntegrityError: A file's bytes are not those that the model's card recorded.
             UserError: This machine has no such device, or it can't compute in that precision.
         """
+        exported = self._exported()  # refuses an unknown model before torch is imported
+        enter("loading the model")
+        begin = time.perf_counter()
+        if exported is not None:
+            from omni2sound.generate.onnx.pipeline import OnnxPipeline
+
+            import_s = time.perf_counter() - begin
+            light = OnnxPipeline.load(exported, num_threads=1 if self.deterministic else None)
+            light.dtype_name = self.precision
+            light.pending_load_s += import_s
+            return light
+        return self.load_torch()
+
+    def load_torch(self) -> TorchPipeline:
+        """Load the pipeline that computes in torch; see `load`.
+
+        Raises:
+            MissingPartError: There is no such model.
+            ConfigError: The model or the adapter folder is malformed.
+            IntegrityError: A file's bytes are not those that the model's card recorded.
+            UserError: This machine has no such device, or it can't compute in that precision.
+        """
         folder = resolve_model(
             self.model, component="dit"
         )  # refuses an unknown model before torch is imported
         enter("loading the model")
         begin = time.perf_counter()
-        from omni2sound.generate.pipeline import Omni2SoundPipeline
+        from omni2sound.generate.torch_pipeline import TorchPipeline
 
         import_s = time.perf_counter() - begin
-        pipeline = Omni2SoundPipeline.from_pretrained(
+        pipeline = TorchPipeline.load(
             folder,
             device=self.device,
             dtype=self.dtype,
@@ -129,3 +171,49 @@ class PipelineOptions:
             pipeline.pending_load_s,
         )
         return pipeline
+
+    def _exported(self) -> Path | None:
+        """The exported folder to generate from; None: torch generates.
+
+        Raises:
+            MissingPartError: There is no such model, no export of it, or no ONNX Runtime.
+            UserError: ONNX was asked for together with what only torch can do.
+        """
+        folder = resolve_model(self.model, component="dit")
+        given = is_exported(folder)
+        if given and self.engine == "torch":
+            raise UserError(
+                f"{folder}: is exported; give the model that it was made from, or engine onnx",
+                field="engine",
+            )
+        if self.engine == "torch":
+            return None
+        needs_torch = self._what_needs_torch()
+        if given or self.engine == "onnx":
+            if needs_torch:
+                raise UserError(
+                    f"an exported model has no {needs_torch}; leave it out, or use engine torch "
+                    "with the model that it was made from",
+                    field=needs_torch,
+                )
+        elif needs_torch or not has_runtime() or has_accelerator(self.device):
+            return None
+        exported = folder if given else default_folder(load_card(folder).sha256)
+        if not is_exported(exported):
+            if self.engine == "auto":
+                return None
+            raise MissingPartError(
+                f"no export of model {str(self.model)!r}; run: omni2sound export {self.model}"
+            )
+        if not has_runtime():
+            raise MissingPartError(f"an exported model needs {RUNTIME}; run: pip install {RUNTIME}")
+        return exported
+
+    def _what_needs_torch(self) -> str:
+        """The first option that only torch follows; "" if none."""
+        if self.device not in ("auto", "cpu"):
+            return "device"
+        if self.dtype not in ("auto", "float32"):
+            return "dtype"
+        wanted = {"encoders": self.encoders, "low_memory": self.low_memory, "lora": self.lora}
+        return next((name for name, value in wanted.items() if value), "")

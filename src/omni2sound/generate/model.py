@@ -18,12 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from omni2sound.config import added, from_json, to_json
+from omni2sound.config import from_json, to_json
 from omni2sound.diffusion.objective import Objective
-from omni2sound.diffusion.samplers import SamplerConfig
+from omni2sound.diffusion.settings import SamplerConfig
 from omni2sound.encoders.registry import SynchformerPart, TextPart, VisionPart
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.errors import ConfigError
+from omni2sound.generate.request import Defaults, ModelFacts
 from omni2sound.models.autoencoder import AudioVAE
 from omni2sound.models.band import LOW_RATE_HZ, BandConfig, BandExtension
 from omni2sound.models.dit import DiT, DiTConfig
@@ -84,38 +85,6 @@ _MOST_LAYERS = 1024
 _MOST_SIZE = 65_536
 _MOST_HZ = 1_000_000
 """Largest numbers of a card's components: a slip of a digit must not fill the memory."""
-_MOST_OF_DEFAULTS = {
-    "steps": (1, 1000),
-    "guidance": (0, 100),
-    "duration_s": (0.001, 3600),
-    "max_duration_s": (0.001, 3600),
-}
-"""What a request may ask for, a card may set."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Defaults:
-    """Settings that a request need not give; `defaults` of the card.
-
-    Raises:
-        ConfigError: A number is out of range.
-    """
-
-    steps: int = 8
-    guidance: float = 3.0
-    duration_s: float = 8.0
-    """Length of the sound of a prompt alone."""
-    max_duration_s: float = 10.0
-    """The native window: length of the longest training clip."""
-    recognise: bool = added(False)
-    """Whether what a video shows is recognised and said in words; see `recognise`."""
-    stereo: bool = added(False)
-    """Whether sound for a video is stereo, placed by what is recognised; see `stereo`."""
-
-    def __post_init__(self) -> None:
-        for name, (least, most) in _MOST_OF_DEFAULTS.items():
-            if not least <= (value := getattr(self, name)) <= most:
-                raise ConfigError(f"expected {least} to {most}, got {value!r:.40}", field=name)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -163,6 +132,17 @@ class Model:
         """Samples per second of the model's sound."""
         band = self.config.band
         return self.config.timebase.sample_rate_hz if band is None else band.sample_rate_hz
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What a request has to know of it."""
+        return ModelFacts(
+            name=self.name,
+            defaults=self.defaults,
+            timebase=self.config.timebase,
+            sample_rate_hz=self.sample_rate_hz,
+            is_bounded=isinstance(self.config.sync, SynchformerPart),
+        )
 
     def save(self, folder: str | os.PathLike[str], *, half: bool = True) -> None:
         """Write the model folder, whole or not at all.

@@ -19,13 +19,14 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
-from omni2sound.config import checked_number
-from omni2sound.errors import MediaError, UserError
+from omni2sound.config import added, checked_number
+from omni2sound.errors import ConfigError, MediaError, UserError
 from omni2sound.files import as_path
 from omni2sound.generate.words.cues import MAX_CUES, Cue
 from omni2sound.media.files import VIDEO_SUFFIXES, shown_name
 from omni2sound.media.info import probe
 from omni2sound.media.samples import Audio
+from omni2sound.timebase import TimeBase
 
 if TYPE_CHECKING:
     from omni2sound.generate.stems.sources import Stem
@@ -56,6 +57,7 @@ _NUMBERS: Mapping[str, tuple[bool, float, float, str]] = {
 """For each number: whether it is whole, its least and largest value, its unit."""
 
 Task = Literal["V2A", "T2A", "VT2A"]
+EngineName = Literal["auto", "onnx", "torch"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, weakref_slot=True)
@@ -237,6 +239,59 @@ class GenerationRequest:
                 "cut it in parts, or give a shorter `duration_s`"
             )
         return info.duration_s
+
+
+_MOST_OF_DEFAULTS = {
+    "steps": (1, 1000),
+    "guidance": (0, 100),
+    "duration_s": (0.001, 3600),
+    "max_duration_s": (0.001, 3600),
+}
+"""What a request may ask for, a card may set."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Defaults:
+    """Settings that a request need not give; `defaults` of the card.
+
+    Raises:
+        ConfigError: A number is out of range.
+    """
+
+    steps: int = 8
+    guidance: float = 3.0
+    duration_s: float = 8.0
+    """Length of the sound of a prompt alone."""
+    max_duration_s: float = 10.0
+    """The native window: length of the longest training clip."""
+    recognise: bool = added(False)
+    """Whether what a video shows is recognised and said in words; see `recognise`."""
+    stereo: bool = added(False)
+    """Whether sound for a video is stereo, placed by what is recognised; see `stereo`."""
+
+    def __post_init__(self) -> None:
+        for name, (least, most) in _MOST_OF_DEFAULTS.items():
+            if not least <= (value := getattr(self, name)) <= most:
+                raise ConfigError(f"expected {least} to {most}, got {value!r:.40}", field=name)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelFacts:
+    """What a request has to know of a model, whatever computes it.
+
+    Attributes:
+        name: The model's name.
+        defaults: Settings that a request need not give.
+        timebase: Rates of latents and pictures.
+        sample_rate_hz: Samples per second of the model's sound.
+        is_bounded: Whether a video can be no longer than the native window.
+    """
+
+    name: str
+    defaults: Defaults
+    timebase: TimeBase
+    sample_rate_hz: int
+    is_bounded: bool = False
 
 
 def precision_name(dtype: str, *, deterministic: bool) -> str:

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from omni2sound.media.samples import running_mean
 from omni2sound.recognise.observe import SeenThing
 from omni2sound.recognise.things import load_things
 
@@ -71,8 +72,6 @@ def widened(mono_N: Sound, sample_rate_hz: int) -> Sound:
 
 def _places(duration_s: float, things: Sequence[SeenThing]) -> tuple[Sound, Sound]:
     """Pan and width, means over the things that sound then."""
-    from scipy.ndimage import uniform_filter1d
-
     scenes = load_things().places
     last = int(duration_s * _PLACES_PER_S) + 1
     sums = np.zeros((3, last + 1), np.float32)
@@ -88,9 +87,8 @@ def _places(duration_s: float, things: Sequence[SeenThing]) -> tuple[Sound, Soun
             sums[2, span] += WIDTH * thing.prominence if is_scene else 0
     pan_P, width_P = sums[1:] / np.maximum(sums[0], 1e-6)
     glide = round(_GLIDE_S * _PLACES_PER_S)
-    return uniform_filter1d(pan_P, glide, mode="nearest"), uniform_filter1d(
-        width_P, glide, mode="nearest"
-    )
+    pan_P, width_P = (running_mean(x, glide).astype(np.float32) for x in (pan_P, width_P))
+    return pan_P, width_P
 
 
 def _between(value_P: Sound, at_N: NDArray[np.float64]) -> Sound:

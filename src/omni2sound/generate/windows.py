@@ -17,23 +17,41 @@ Shape suffixes: W windows, L latent frames, C latent channels, T frames, N sampl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from omni2sound.diffusion.guidance import Predict
 from omni2sound.timebase import TimeBase
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from omni2sound.diffusion.guidance import Predict
+
+    PredictWindows = Callable[[range, Tensor, Tensor], Tensor]
+    """(indices of the windows, x_WLC, t_W) to the network's prediction, same shape as x_WLC."""
 
 _DECODE_CHUNK_S = 20
 _DECODE_MARGIN_S = 1
 _DECODE_FADE_S = Fraction(1, 5)
+WINDOW_OVERLAP_S = 2
+WINDOWS_PER_CALL = 4
+LEAST_WINDOW_S = 2
+"""Shorter clips were never trained on; a shorter passage lies within a window of this length."""
+MAX_CACHED_WINDOWS = 32
+"""Prepared conditions of one window take some megabytes; beyond this many (minutes of
+video) they are prepared again at each step, for a few percent of its time."""
+VISION_CHUNK = 32
+SYNC_CHUNK = 250
+"""Pictures that are embedded at once."""
+SYNC_MARGIN = 16
+"""Pictures on each side of one that its sync feature may depend on (11), and some more."""
 
-PredictWindows = Callable[[range, Tensor, Tensor], Tensor]
-"""(indices of the windows, x_WLC, t_W) to the network's prediction, same shape as x_WLC."""
+F = TypeVar("F")
+"""Features of pictures: an array, or a tensor on the encoder's device."""
 
 
 def window_starts(num_frames: int, *, window: int, overlap: int) -> tuple[int, ...]:
@@ -51,17 +69,34 @@ def window_starts(num_frames: int, *, window: int, overlap: int) -> tuple[int, .
     return tuple(i * last // (count - 1) for i in range(count))
 
 
-def crossfade_weights(starts: Sequence[int], num_frames: int, *, window: int) -> Tensor:
+def crossfade_weights(
+    starts: Sequence[int], num_frames: int, *, window: int
+) -> NDArray[np.float32]:
     """Weights (W, window) of the windows' frames; they sum to 1 at every frame.
 
     They fall linearly to both ends of a window, where the network has least context.
     """
-    ramp = torch.arange(window) + 0.5
-    triangle = torch.minimum(ramp, window - ramp)
-    total = torch.zeros(num_frames)
+    ramp = np.arange(window, dtype=np.float32) + np.float32(0.5)
+    triangle = np.minimum(ramp, window - ramp)
+    total = np.zeros(num_frames, np.float32)
     for start in starts:
         total[start : start + window] += triangle
-    return torch.stack([triangle / total[start : start + window] for start in starts])
+    return np.stack([triangle / total[start : start + window] for start in starts])
+
+
+def passage_span(share_L: NDArray[np.float32], least: int) -> tuple[int, int]:
+    """First frame and end of a text's window: all its passages, and no less than trained on."""
+    acting = np.flatnonzero(share_L)
+    begin, end = int(acting[0]), int(acting[-1]) + 1
+    least = min(least, len(share_L))
+    begin = max(0, min(begin - (least - (end - begin)) // 2, begin, len(share_L) - least))
+    return begin, max(end, begin + least)
+
+
+def window_groups(num_windows: int, windows_per_call: int) -> list[range]:
+    """Indices of the windows of each call of the network."""
+    firsts = range(0, num_windows, windows_per_call)
+    return [range(i, min(i + windows_per_call, num_windows)) for i in firsts]
 
 
 def joint_prediction(
@@ -84,11 +119,10 @@ def joint_prediction(
     Returns:
         A function of one sample, x (1, L, C) and t (1,).
     """
-    weights_WL = crossfade_weights(starts, num_frames, window=window)
-    groups = [
-        range(i, min(i + windows_per_call, len(starts)))
-        for i in range(0, len(starts), windows_per_call)
-    ]
+    import torch
+
+    weights_WL = torch.from_numpy(crossfade_weights(starts, num_frames, window=window))
+    groups = window_groups(len(starts), windows_per_call)
 
     def predict(x_BLC: Tensor, t_B: Tensor) -> Tensor:
         weights = weights_WL.to(x_BLC)
@@ -104,13 +138,13 @@ def joint_prediction(
 
 
 def embed_in_chunks(
-    embed: Callable[[NDArray[np.uint8]], Tensor],
+    embed: Callable[[NDArray[np.uint8]], F],
     frames: Iterable[NDArray[np.uint8]],
     *,
     chunk: int,
     margin: int,
-) -> Tensor:
-    """Embed a stream of pictures, as if all had been embedded at once.
+) -> Iterator[F]:
+    """Embed a stream of pictures; the parts joined are as if all had been embedded at once.
 
     Args:
         embed: Pictures (T, H, W, 3) to features (T, D).
@@ -118,28 +152,28 @@ def embed_in_chunks(
         chunk: Pictures whose features are kept from one call of `embed`.
         margin: Pictures on each side on which a feature may depend.
     """
-    features: list[Tensor] = []
     held: list[NDArray[np.uint8]] = []
     before = 0  # pictures at the start of `held` whose features are already out
     for frame in frames:
         held.append(frame)
         if len(held) == before + chunk + margin:
-            features.append(embed(np.stack(held))[before : before + chunk])
+            yield embed(np.stack(held))[before : before + chunk]  # type: ignore[index]
             done = before + chunk
             before = min(margin, done)
             del held[: done - before]
     if len(held) > before:
-        features.append(embed(np.stack(held))[before:])
-    return torch.cat(features)
+        yield embed(np.stack(held))[before:]  # type: ignore[index]
 
 
 def decode_clips(
-    decode: Callable[[Tensor], Tensor], latents_BLC: Tensor, timebase: TimeBase
-) -> Tensor:
-    """Decode latents (B, L, C) to samples (B, L * hop) on the CPU; a long clip in chunks."""
+    decode: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    latents_BLC: NDArray[np.float32],
+    timebase: TimeBase,
+) -> NDArray[np.float32]:
+    """Decode latents (B, L, C) to samples (B, L * hop); a long clip in chunks."""
     chunk = timebase.num_latent_frames(_DECODE_CHUNK_S)
     if latents_BLC.shape[1] <= chunk:
-        return decode(latents_BLC).float().cpu()
+        return decode(latents_BLC)
     return decode_in_chunks(
         decode,
         latents_BLC[0],
@@ -151,14 +185,14 @@ def decode_clips(
 
 
 def decode_in_chunks(
-    decode: Callable[[Tensor], Tensor],
-    latents_LC: Tensor,
+    decode: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+    latents_LC: NDArray[np.float32],
     *,
     hop_samples: int,
     chunk: int,
     margin: int,
     fade: int,
-) -> Tensor:
+) -> NDArray[np.float32]:
     """Decode latents of any length to samples (N,), in constant memory beside the result.
 
     Neighbouring chunks are decoded `margin` frames into each other. Most of that is discarded,
@@ -175,12 +209,12 @@ def decode_in_chunks(
         fade: Frames of the fade, at most twice the margin.
     """
     num_frames = latents_LC.shape[0]
-    whole_N = torch.zeros(num_frames * hop_samples)
+    whole_N = np.zeros(num_frames * hop_samples, np.float32)
     for begin in range(0, num_frames, chunk):
         end = min(begin + chunk, num_frames)
         first, last = max(0, begin - margin), min(num_frames, end + margin)
-        samples_N = decode(latents_LC[None, first:last])[0].float().cpu()
-        frame_N = first + (torch.arange(len(samples_N)) + 0.5) / hop_samples
+        samples_N = decode(latents_LC[None, first:last])[0]
+        frame_N = first + (np.arange(len(samples_N), dtype=np.float32) + 0.5) / hop_samples
         if begin > 0:
             samples_N = samples_N * _rise(frame_N - begin, fade)
         if end < num_frames:
@@ -189,6 +223,6 @@ def decode_in_chunks(
     return whole_N
 
 
-def _rise(offset: Tensor, length: int) -> Tensor:
+def _rise(offset: NDArray[np.floating], length: int) -> NDArray[np.floating]:
     """Ramp from 0 to 1 over `length` frames, centred on offset 0."""
-    return (offset / length + 0.5).clamp(0, 1)
+    return np.clip(offset / length + np.float32(0.5), 0, 1)

@@ -161,3 +161,12 @@ def fit_length(audio: Audio, num_samples: int) -> Audio:
 def round_half_up(value: Fraction) -> int:
     """The package's one rounding rule (`timebase`), for counts of samples and ticks."""
     return math.floor(value + Fraction(1, 2))
+
+
+def running_mean(x_N: NDArray[np.floating], size: int) -> NDArray[np.float64]:
+    """Mean over `size` values around each one, the earlier half first; ends are held."""
+    before = size // 2
+    padded = np.pad(x_N.astype(np.float64), (before, size - before - 1), mode="edge")
+    sums = np.concatenate([[0.0], np.cumsum(padded)])
+    mean_N: NDArray[np.float64] = (sums[size:] - sums[:-size]) / size
+    return mean_N

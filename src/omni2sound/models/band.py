@@ -23,7 +23,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,7 +42,7 @@ POWER_FLOOR = 1e-11
 """Added to band powers (full-scale sine: 0.25) before the logarithm: below -100 dB is silence."""
 _BIN_HZ = 100 / 3
 _NUM_MELS = 80
-_MAGNITUDE_FLOOR = 1e-5
+MAGNITUDE_FLOOR = 1e-5
 _SOURCE_HZ = (4000.0, 7300.0)
 """The part of the low band that is moved up."""
 _MOST_LOG_POWER = 0.0
@@ -144,7 +146,7 @@ class BandExtension(nn.Module):
 
     def log_mel(self, low_BTK: Tensor) -> Tensor:
         """Log-mel frames (B, T, M) of the low band's spectrum."""
-        return torch.log(low_BTK.abs() @ self.mel_MK.T + _MAGNITUDE_FLOOR)
+        return torch.log(low_BTK.abs() @ self.mel_MK.T + MAGNITUDE_FLOOR)
 
     def log_power(self, added_BN: Tensor) -> Tensor:
         """Log of band power (B, T, H) of waveforms at 44.1 kHz: what the network predicts."""
@@ -166,6 +168,15 @@ class BandExtension(nn.Module):
         low_BTK = self.low_spectrum.transform(low_BN.float())
         log_power_BTH = self.forward(self.log_mel(low_BTK))
         return self.synthesise(log_power_BTH, low_BTK)
+
+    @torch.inference_mode()
+    def added_array(self, low_1N: NDArray[np.float32]) -> NDArray[np.float32]:
+        """`added_band` from and to an array, on the network's device."""
+        device = next(self.parameters()).device
+        added: NDArray[np.float32] = (
+            self.added_band(torch.from_numpy(low_1N).to(device)).cpu().numpy()
+        )
+        return added
 
     def synthesise(self, log_power_BTH: Tensor, low_BTK: Tensor) -> Tensor:
         """Waveforms (B, T * 441) with the given powers in the bands.

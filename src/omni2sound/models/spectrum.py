@@ -22,9 +22,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-_MOMENTUM = 0.99
-_TINY = 1e-8
-_MOMENTUM = 0.99
+TINY = 1e-8
+MOMENTUM = 0.99
 
 
 def mel_filterbank(
@@ -91,7 +90,7 @@ class Spectrum(nn.Module):
         weight = self._overlap_add((self.window**2).expand(1, num_frames, -1))
         margin = (self.window_samples - self.hop_samples) // 2
         kept = slice(margin, margin + num_frames * self.hop_samples)
-        return summed[:, kept] / weight[:, kept].clamp_min(_TINY)
+        return summed[:, kept] / weight[:, kept].clamp_min(TINY)
 
     def _overlap_add(self, frames_BTW: Tensor) -> Tensor:
         # The window is cut into hop-long pieces; piece k of frame t lands in slot t + k.
@@ -128,13 +127,13 @@ def phase_by_projection(
     before = torch.zeros_like(current)
     for _ in range(iterations):
         projected = spectrum.transform(spectrum.inverse(current))
-        current = magnitude_BTF * _unit(projected + _MOMENTUM * (projected - before))
+        current = magnitude_BTF * _unit(projected + MOMENTUM * (projected - before))
         before = projected
     return spectrum.inverse(current)
 
 
 def _unit(spectrum_BTF: Tensor) -> Tensor:
-    return spectrum_BTF / spectrum_BTF.abs().clamp_min(_TINY)
+    return spectrum_BTF / spectrum_BTF.abs().clamp_min(TINY)
 
 
 def noise_spectrum(like_BTF: Tensor, spectrum: Spectrum) -> Tensor:

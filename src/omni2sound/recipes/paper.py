@@ -11,7 +11,7 @@ which builds on that model; [others] settings with which third parties run the r
 from __future__ import annotations
 
 from omni2sound.diffusion.objective import Objective
-from omni2sound.diffusion.samplers import SamplerConfig
+from omni2sound.diffusion.settings import SamplerConfig
 from omni2sound.models.dit import RELEASED
 from omni2sound.train.recipe import Recipe, Sampling, Stage
 

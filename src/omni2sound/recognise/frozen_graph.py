@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.encoders.protobuf import read_fields
 from omni2sound.errors import IntegrityError
+from omni2sound.protobuf import read_fields
 from omni2sound.readers import read_bytes
 
 _DT_FLOAT = 1

@@ -83,7 +83,7 @@ class Labeller:
     """Height and width of its input pictures."""
 
     def __init__(self, network: EfficientNetLite3, device: torch.device) -> None:
-        self._network = network.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._device = device
 
     @classmethod
@@ -96,6 +96,11 @@ class Labeller:
         layers = read_layers(bundled_path(_PACKAGE, _WEIGHTS))
         return cls(EfficientNetLite3(layers), torch.device(device))
 
+    def probabilities(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """`classify` as an array."""
+        found: NDArray[np.float32] = self.classify(frames_THWC).cpu().numpy()
+        return found
+
     @torch.inference_mode()
     def classify(self, frames_THWC: NDArray[np.uint8] | Tensor) -> Tensor:
         """Return ImageNet probabilities (T, 1000), float32.
@@ -107,11 +112,17 @@ class Labeller:
             ShapeError: If shape or dtype is another.
         """
         frames = rgb_tensor(frames_THWC, size_px=self.size_px)
-        found = [torch.zeros(0, len(self._network.bias_K), device=self._device)]
-        for frame_HWC in frames:  # one at a time: activations stay in the CPU's cache
-            x = ((frame_HWC.to(self._device).float() - _ZERO) * _SCALE).permute(2, 0, 1)[None]
-            found.append(self._network(x).softmax(dim=-1))
-        return torch.cat(found)
+        none = torch.zeros(0, len(self.network.bias_K), device=self._device)
+        found = [  # one at a time: activations stay in the CPU's cache
+            self.network(normalise(frame_HWC[None].to(self._device))).softmax(dim=-1)
+            for frame_HWC in frames
+        ]
+        return torch.cat([none, *found])
+
+
+def normalise(frames_THWC: Tensor) -> Tensor:
+    """Convert uint8 pictures to the network's input (T, C, H, W)."""
+    return ((frames_THWC.float() - _ZERO) * _SCALE).permute(0, 3, 1, 2)
 
 
 def _conv(layer: Layer, *, stride: int = 1, relu: bool = True) -> Conv:

@@ -58,6 +58,7 @@ class Motion:
         from scipy import ndimage
 
         height, width = self.changed_hw.shape
+
         joined = ndimage.binary_dilation(self.changed_hw, iterations=2)
         labels, _ = ndimage.label(joined)
         found = []

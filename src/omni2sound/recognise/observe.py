@@ -21,20 +21,21 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from omni2sound.encoders.pictures import resize
 from omni2sound.media.info import probe
 from omni2sound.media.video import iter_frames
-from omni2sound.recognise.detector import Box, Detector
-from omni2sound.recognise.labeller import Labeller
+from omni2sound.recognise.boxes import Box
 from omni2sound.recognise.motion import Motion, compare
+from omni2sound.recognise.scale import resize_picture
 from omni2sound.recognise.things import Thing, Things, load_things
 from omni2sound.recognise.tracks import Edges, Sight, Track, Tracker, crop
+
+if TYPE_CHECKING:
+    import torch
 
 Place = Literal["left", "centre", "right"]
 
@@ -153,11 +154,31 @@ class _Film:
     wholes: list[tuple[Sight, NDArray[np.uint8]]] = field(default_factory=list)
 
 
+class FindsThings(Protocol):
+    """A detector of things in single pictures."""
+
+    size_px: tuple[int, int]
+    """Height and width of its input pictures."""
+
+    def find(self, picture_HWC: NDArray[np.uint8]) -> list[Box]:
+        """Find things in a picture, best first."""
+
+
+class NamesThings(Protocol):
+    """A network that names pictures by labels of ImageNet."""
+
+    size_px: tuple[int, int]
+    """Height and width of its input pictures."""
+
+    def probabilities(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities (T, 1000)."""
+
+
 class Recogniser:
-    """Detector and labeller together. Build it with `Recogniser.load`."""
+    """Detector and labeller together; `Recogniser.load` gives the bundled ones in torch."""
 
     def __init__(
-        self, detector: Detector, labeller: Labeller, things: Things | None = None
+        self, detector: FindsThings, labeller: NamesThings, things: Things | None = None
     ) -> None:
         self._detector, self._labeller = detector, labeller
         self._things = things or load_things()
@@ -169,6 +190,9 @@ class Recogniser:
         Raises:
             MissingPartError: A bundled package is not installed.
         """
+        from omni2sound.recognise.detector import Detector
+        from omni2sound.recognise.labeller import Labeller
+
         return cls(Detector.load(device), Labeller.load(device))
 
     def observe(self, video: Path, duration_s: float | Fraction) -> Seen:
@@ -200,8 +224,8 @@ class Recogniser:
             boxes: list[Box] = []
             if look == len(film.looked_s):
                 film.looked_s.append(time_s)
-                square = resize(torch.from_numpy(picture)[None], self._detector.size_px)
-                boxes = self._detector.detect(square)[0]
+                square = resize_picture(picture, self._detector.size_px)
+                boxes = self._detector.find(square)
                 if look % _PLACE_EVERY == 0:
                     whole = Sight(look=look, time_s=time_s, edges=_WHOLE, moved=0.0)
                     film.wholes.append((whole, crop(picture, _WHOLE)))
@@ -290,9 +314,9 @@ class Recogniser:
     def _posterior(self, crops: list[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Probabilities (crops, rows) of the things in the table."""
         size_px = self._labeller.size_px
-        cut = [resize(torch.from_numpy(part)[None], size_px)[0] for part in crops]
-        frames = torch.stack(cut) if cut else torch.zeros(0, *size_px, 3, dtype=torch.uint8)
-        return self._things.posterior(self._labeller.classify(frames).cpu().numpy())
+        cut = [resize_picture(part, size_px) for part in crops]
+        frames = np.stack(cut) if cut else np.zeros((0, *size_px, 3), np.uint8)
+        return self._things.posterior(self._labeller.probabilities(frames))
 
     def _thing(
         self, row: Thing, seen: _Sighting, times: list[float], every: Fraction, duration: Fraction

@@ -13,10 +13,9 @@ import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from omni2sound.encoders.pictures import resize
+from omni2sound.recognise.scale import resize_picture
 
 Edges = tuple[float, float, float, float]
 """Left, top, right, bottom, as shares of the picture."""
@@ -159,7 +158,7 @@ def crop(picture_HWC: NDArray[np.uint8], edges: Edges) -> NDArray[np.uint8]:
     if max(part.shape[:2]) <= _LARGEST_CROP_PX:
         return part
     size_px = (min(part.shape[0], _LARGEST_CROP_PX), min(part.shape[1], _LARGEST_CROP_PX))
-    return resize(torch.from_numpy(part)[None], size_px)[0].numpy()
+    return resize_picture(part, size_px)
 
 
 def iou(a: Edges, b: Edges) -> float:

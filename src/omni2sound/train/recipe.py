@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 from omni2sound.config import added, runtime_only
 from omni2sound.data.batches.batch import Source
 from omni2sound.diffusion.objective import Objective
-from omni2sound.diffusion.samplers import SamplerConfig
+from omni2sound.diffusion.settings import SamplerConfig
 from omni2sound.errors import ConfigError
 from omni2sound.models.conditioning import ConditionerConfig
 from omni2sound.models.dit import DiTConfig

@@ -25,11 +25,12 @@ from torch import Tensor
 
 from omni2sound.config import checked_number, digest, from_json, to_json
 from omni2sound.data.store.rows import FeatureStore
-from omni2sound.diffusion.samplers import SamplerConfig
+from omni2sound.diffusion.settings import SamplerConfig
 from omni2sound.encoders.sync import SyncConfig, SyncEncoder
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import as_path, write_json
-from omni2sound.generate.model import Defaults, Model, PipelineConfig
+from omni2sound.generate.model import Model, PipelineConfig
+from omni2sound.generate.request import Defaults
 from omni2sound.models.autoencoder import AudioVAE, MelPcaAutoencoder
 from omni2sound.models.band import BandExtension
 from omni2sound.models.dit import DiT

@@ -8,13 +8,13 @@ import torch
 
 from omni2sound.bench.quick.model import PipelineSounds
 from omni2sound.bench.tracks.scene_clips import ScenePictures
-from omni2sound.generate.pipeline import Omni2SoundPipeline
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from tests.build import tiny_model
 
 
 @pytest.fixture(scope="module")
 def sounds() -> PipelineSounds:
-    pipeline = Omni2SoundPipeline(tiny_model(), device=torch.device("cpu"), dtype=torch.float32)
+    pipeline = TorchPipeline(tiny_model(), device=torch.device("cpu"), dtype=torch.float32)
     return PipelineSounds(pipeline=pipeline, seed=5, duration_s=0.8, num_steps=2)
 
 

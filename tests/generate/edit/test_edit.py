@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from omni2sound.diffusion.objective import Objective
-from omni2sound.diffusion.samplers import SamplerConfig, sample
+from omni2sound.diffusion.samplers import sample
+from omni2sound.diffusion.settings import SamplerConfig
 from omni2sound.errors import UserError
 from omni2sound.generate.edit.asked import Edit
 from omni2sound.generate.edit.edit import edit
 from omni2sound.generate.edit.holding import held
 from omni2sound.generate.edit.ranges import Range
 from omni2sound.generate.edit.seams import EDGE_S
-from omni2sound.generate.pipeline import Omni2SoundPipeline
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.generate.words.cues import Cue
 from omni2sound.media.samples import Audio
 from tests.build import tiny_model_folder, video_with_square
@@ -28,9 +29,9 @@ RAIN = Edit(ranges=(Range(start_s=1.0, end_s=1.6),), prompt="rain", num_inferenc
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Omni2SoundPipeline:
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> TorchPipeline:
     folder = tiny_model_folder(tmp_path_factory.mktemp("models") / "tiny")
-    return Omni2SoundPipeline.from_pretrained(folder, device="cpu")
+    return TorchPipeline.load(folder, device="cpu")
 
 
 def noise(seconds: float = 3.0, channels: int = 2) -> Audio:
@@ -69,7 +70,7 @@ def test_held_latents_come_back_exactly(kind: str, num_steps: int) -> None:
 
 
 def test_outside_the_range_the_sound_survives_sample_for_sample(
-    pipeline: Omni2SoundPipeline,
+    pipeline: TorchPipeline,
 ) -> None:
     given = noise()
     (made,) = edit(pipeline, given, RAIN)
@@ -83,7 +84,7 @@ def test_outside_the_range_the_sound_survives_sample_for_sample(
     assert np.abs(made.audio.samples_CN - given.samples_CN)[:, inside].max() > 1e-3
 
 
-def test_equal_seeds_give_equal_edits_and_takes_go_on(pipeline: Omni2SoundPipeline) -> None:
+def test_equal_seeds_give_equal_edits_and_takes_go_on(pipeline: TorchPipeline) -> None:
     given = noise(channels=1)
     first, second = edit(pipeline, given, replace(RAIN, seed=4, takes=2))
     (alone,) = edit(pipeline, given, replace(RAIN, seed=5))
@@ -92,7 +93,7 @@ def test_equal_seeds_give_equal_edits_and_takes_go_on(pipeline: Omni2SoundPipeli
     assert np.abs(first.audio.samples_CN - alone.audio.samples_CN).max() > 1e-4
 
 
-def test_a_sound_goes_on_past_its_end(pipeline: Omni2SoundPipeline) -> None:
+def test_a_sound_goes_on_past_its_end(pipeline: TorchPipeline) -> None:
     given = noise(1.0)
     (made,) = edit(pipeline, given, replace(RAIN, ranges=(Range(start_s=1.0, end_s=2.5),)))
     assert made.audio.duration_s == 2.5
@@ -102,7 +103,7 @@ def test_a_sound_goes_on_past_its_end(pipeline: Omni2SoundPipeline) -> None:
         next(edit(pipeline, given, replace(RAIN, ranges=(Range(start_s=1.2, end_s=2.0),))))
 
 
-def test_strength_says_how_far_a_variation_goes(pipeline: Omni2SoundPipeline) -> None:
+def test_strength_says_how_far_a_variation_goes(pipeline: TorchPipeline) -> None:
     given = noise(1.0, channels=1)
     distances = []
     for strength in (0.05, 0.5, 1.0):
@@ -117,7 +118,7 @@ def test_strength_says_how_far_a_variation_goes(pipeline: Omni2SoundPipeline) ->
 
 
 def test_a_video_and_cues_act_on_the_sounds_own_clock(
-    pipeline: Omni2SoundPipeline, tmp_path: Path
+    pipeline: TorchPipeline, tmp_path: Path
 ) -> None:
     video_with_square(tmp_path / "clip.mp4", duration_s=3.0)
     (made,) = edit(pipeline, noise(), replace(RAIN, video=tmp_path / "clip.mp4", prompt=None))
@@ -135,7 +136,7 @@ def test_a_video_and_cues_act_on_the_sounds_own_clock(
         )
 
 
-def test_what_makes_no_edit_is_refused(pipeline: Omni2SoundPipeline) -> None:
+def test_what_makes_no_edit_is_refused(pipeline: TorchPipeline) -> None:
     with pytest.raises(UserError, match="nothing to change"):
         Edit(prompt="rain")
     with pytest.raises(UserError, match="strength: expected"):

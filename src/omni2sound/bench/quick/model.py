@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound.bench.tracks.scene_clips import ScenePictures
-from omni2sound.generate.pipeline import Omni2SoundPipeline
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.models.conditioning import Conditions
 
 
@@ -21,7 +21,7 @@ from omni2sound.models.conditioning import Conditions
 class PipelineSounds:
     """A model under test, with its sampling settings."""
 
-    pipeline: Omni2SoundPipeline
+    pipeline: TorchPipeline
     seed: int
     duration_s: float
     """Duration of sounds for prompts without video, in seconds."""

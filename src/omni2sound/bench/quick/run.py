@@ -24,7 +24,7 @@ from omni2sound.bench.quick.score import (
 )
 from omni2sound.encoders.sync import SyncConfig
 from omni2sound.errors import UserError
-from omni2sound.generate.pipeline import Omni2SoundPipeline
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.scenes.material.assets import SceneAssets
 
 
@@ -48,7 +48,7 @@ class QuickOptions:
 
 
 def run_quick(
-    pipeline: Omni2SoundPipeline,
+    pipeline: TorchPipeline,
     assets: SceneAssets,
     options: QuickOptions,
     *,
@@ -111,7 +111,7 @@ def run_quick(
 
 
 def _facts(
-    pipeline: Omni2SoundPipeline, assets: SceneAssets, options: QuickOptions, prompts: PromptRun
+    pipeline: TorchPipeline, assets: SceneAssets, options: QuickOptions, prompts: PromptRun
 ) -> dict[str, object]:
     defaults = pipeline.model.defaults
     return {

@@ -27,11 +27,11 @@ from omni2sound.bench.tracks.scenes import seen_caption
 from omni2sound.bench.tracks.track import TASKS, Part, Track, TrackClip, open_track
 from omni2sound.config import to_json
 from omni2sound.data.workers import Workers
-from omni2sound.diffusion.samplers import SAMPLERS
+from omni2sound.diffusion.settings import SAMPLERS
 from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.generate.finish import extend
-from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.generate.request import GenerationRequest, Task
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.generate.words.seen import Words, choose_words
 from omni2sound.media.audio import read_audio, write_audio
 from omni2sound.media.samples import Audio
@@ -237,7 +237,7 @@ def _path(out: Path, variant: Variant, clip: TrackClip) -> Path:
     return out / variant.folder / f"{clip.clip_id}.wav"
 
 
-def _pipeline_of(run: ModelRun) -> Omni2SoundPipeline:
+def _pipeline_of(run: ModelRun) -> TorchPipeline:
     """Load a run's pipeline, once in each process.
 
     Raises:
@@ -254,10 +254,8 @@ def _pipeline(
     encoders: str | None,
     sampler: str | None,
     sigmas: tuple[float, float] | None,
-) -> Omni2SoundPipeline:
-    pipeline = Omni2SoundPipeline.from_pretrained(
-        model, device=device, dtype=dtype, encoders=encoders
-    )
+) -> TorchPipeline:
+    pipeline = TorchPipeline.load(model, device=device, dtype=dtype, encoders=encoders)
     config = pipeline.model.config
     changes: dict[str, Any] = {} if sampler is None else {"kind": sampler}
     if sigmas is not None:
@@ -371,7 +369,7 @@ class _Batch:
         samples_BN = samples_BN.masked_fill(silent_B1, 0)
         sounds = [Audio(samples_CN=s[None].numpy(), sample_rate_hz=rate_hz) for s in samples_BN]
         band = self._pipeline.model.band
-        return sounds if band is None else [extend(sound, band) for sound in sounds]
+        return sounds if band is None else [extend(sound, band.added_array) for sound in sounds]
 
     def _words(self, variant: Variant, clip: TrackClip) -> Words:
         """The text of one clip, as the pipeline chooses it."""

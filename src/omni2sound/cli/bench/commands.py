@@ -63,11 +63,11 @@ def quick(
     """
     from omni2sound.bench.quick.run import QuickOptions, run_quick
     from omni2sound.bench.report.text import as_text
-    from omni2sound.generate.pipeline import Omni2SoundPipeline
+    from omni2sound.generate.torch_pipeline import TorchPipeline
     from omni2sound.scenes.material.assets import SceneAssets
 
     assets = SceneAssets.open(corpus_folder(corpus))
-    pipeline = Omni2SoundPipeline.from_pretrained(model, device=device)
+    pipeline = TorchPipeline.load(model, device=device)
     options = QuickOptions(
         num_scenes=scenes,
         num_prompts=prompts,

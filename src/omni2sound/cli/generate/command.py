@@ -54,6 +54,7 @@ from omni2sound.cli.options import (
     OverwriteOption,
     PipelineDeviceOption,
     ReencodeOption,
+    RuntimeOption,
 )
 
 EXAMPLES = """\b
@@ -109,6 +110,7 @@ def generate(
     encoders: EncodersOption = None,
     lora: LoraOption = None,
     deterministic: DeterministicOption = False,
+    engine: RuntimeOption = "auto",
     keep_audio: KeepAudioOption = False,
     mix_db: MixOption = None,
     duck_db: DuckOption = None,
@@ -140,7 +142,7 @@ def generate(
     )  # fmt: skip
     pipeline = PipelineOptions(
         model=model, device=device, dtype=dtype, encoders=encoders, low_memory=low_memory,
-        lora=lora, deterministic=deterministic,
+        lora=lora, deterministic=deterministic, engine=engine,
     )  # fmt: skip
     where = run.Where(output=output, out_dir=out_dir, add=add, overwrite=overwrite)
     run.generate(videos or [], job, pipeline, where, run.Shown(context.command, as_json))

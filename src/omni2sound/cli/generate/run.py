@@ -306,7 +306,7 @@ def edit_sound(
         options = check_edit(source, one, asked, options)
     told: set[str] = set()
     with stages_shown():
-        loaded = pipeline.load()
+        loaded = pipeline.load_torch()
         from omni2sound.generate.edit.files import edit_file
 
         for report in edit_file(loaded, source, asked, outputs, options):

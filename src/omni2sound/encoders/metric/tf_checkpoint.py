@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.encoders.protobuf import read_fields, read_varint
 from omni2sound.errors import IntegrityError
+from omni2sound.protobuf import read_fields, read_varint
 from omni2sound.readers import read_bytes
 
 _TABLE_MAGIC = 0xDB4775248B80FB57

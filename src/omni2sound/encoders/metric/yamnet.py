@@ -46,13 +46,13 @@ _TRAINING_STATE = re.compile(r"keras_api/metrics/")
 
 _WINDOW_SAMPLES = 400
 _STEP_SAMPLES = 160
-_FFT_SAMPLES = 512
+FFT_SAMPLES = 512
 _PATCH_FRAMES = 96
 _PATCH_HOP_FRAMES = 48
 _NUM_MELS = 64
 _LOWEST_HZ = 125.0
 _HIGHEST_HZ = 7500.0
-_LOG_OFFSET = 0.001
+LOG_OFFSET = 0.001
 _NORM_EPSILON = 1e-4
 _BLOCKS = (  # stride, channels out of each depthwise + pointwise pair
     (1, 64),
@@ -83,12 +83,12 @@ class YamNet:
     """Samples from one patch to the next: 7 680, 0.48 s."""
 
     def __init__(self, network: nn.Module, class_names: tuple[str, ...]) -> None:
-        self._network = network
+        self.network = network
         self.class_names = class_names
-        self._window_N = torch.hann_window(_WINDOW_SAMPLES, periodic=True)
-        self._mel_FM = mel_matrix(
+        self.window_N = torch.hann_window(_WINDOW_SAMPLES, periodic=True)
+        self.mel_FM = mel_matrix(
             sample_rate_hz=self.sample_rate_hz,
-            fft_samples=_FFT_SAMPLES,
+            fft_samples=FFT_SAMPLES,
             num_mels=_NUM_MELS,
             lowest_hz=_LOWEST_HZ,
             highest_hz=_HIGHEST_HZ,
@@ -107,6 +107,10 @@ class YamNet:
         _fill(network, read_checkpoint(folder / "variables" / "variables"))
         network.eval().requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return cls(network, read_class_names())
+
+    def scores(self, waveform_N: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores (P, 521); see `scores_and_embeddings`."""
+        return self.scores_and_embeddings(waveform_N)[0]
 
     @torch.inference_mode()
     def scores_and_embeddings(
@@ -130,16 +134,16 @@ class YamNet:
             waveform_N, patch_samples=self.patch_samples, hop_samples=self.patch_hop_samples
         )
         patches_PFM = self.log_mel(padded_N).unfold(0, _PATCH_FRAMES, _PATCH_HOP_FRAMES).mT
-        parts = [self._network(x) for x in torch.split(patches_PFM, _CHUNK_PATCHES)]
+        parts = [self.network(x) for x in torch.split(patches_PFM, _CHUNK_PATCHES)]
         scores_PK = torch.cat([scores for scores, _ in parts])
         embeddings_PD = torch.cat([embeddings for _, embeddings in parts])
         return scores_PK.numpy(), embeddings_PD.numpy()
 
     def log_mel(self, padded_N: Tensor) -> Tensor:
         """Log-mel frames (F, 64), one per 10 ms: the network's input."""
-        frames = padded_N.unfold(0, _WINDOW_SAMPLES, _STEP_SAMPLES) * self._window_N
-        magnitude = torch.fft.rfft(frames, n=_FFT_SAMPLES).abs()
-        return torch.log(magnitude @ self._mel_FM + _LOG_OFFSET)
+        frames = padded_N.unfold(0, _WINDOW_SAMPLES, _STEP_SAMPLES) * self.window_N
+        magnitude = torch.fft.rfft(frames, n=FFT_SAMPLES).abs()
+        return torch.log(magnitude @ self.mel_FM + LOG_OFFSET)
 
 
 class _SameConv(nn.Conv2d):

@@ -20,16 +20,17 @@ import torch
 from torch import Tensor
 
 from omni2sound.diffusion.guidance import Predict
-from omni2sound.diffusion.samplers import OnStep, sample
+from omni2sound.diffusion.samplers import sample
+from omni2sound.diffusion.settings import OnStep
 from omni2sound.errors import UserError
 from omni2sound.generate.edit.asked import Edit
 from omni2sound.generate.edit.holding import held
 from omni2sound.generate.edit.ranges import Range, Window, joined_ranges, windows
 from omni2sound.generate.edit.seams import insert, level_gain
 from omni2sound.generate.finish import finish
-from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.generate.request import GenerationRequest
 from omni2sound.generate.studio.video import spanned
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.generate.words.plan import Plan, make_plan
 from omni2sound.media.samples import Audio, as_stereo, fit_length, resample, round_half_up
 
@@ -62,7 +63,7 @@ class _Part:
 
 
 def edit(
-    pipeline: Omni2SoundPipeline, given: Audio, asked: Edit, *, on_step: OnStep | None = None
+    pipeline: TorchPipeline, given: Audio, asked: Edit, *, on_step: OnStep | None = None
 ) -> Iterator[Edited]:
     """Edit a sound; yields the takes one after another.
 
@@ -106,7 +107,7 @@ def edit(
         yield Edited(audio=audio, seed=asked.seed + take, ranges=tuple(ranges), notes=tuple(notes))
 
 
-def _prepare(pipeline: Omni2SoundPipeline, given: Audio, asked: Edit, window: Window) -> _Part:
+def _prepare(pipeline: TorchPipeline, given: Audio, asked: Edit, window: Window) -> _Part:
     """Encode a window of the sound, and what is asked for in it."""
     timebase = pipeline.model.config.timebase
     start_s = window.start_s(timebase.latent_rate_hz)
@@ -114,7 +115,7 @@ def _prepare(pipeline: Omni2SoundPipeline, given: Audio, asked: Edit, window: Wi
     begin, end = (None, None) if asked.video is None else (start_s, start_s + duration_s)
     with spanned(asked.video, start_s=begin, end_s=end) as video:
         request = asked.request(video, start_s, duration_s)
-        plan = make_plan(request, duration_s, pipeline.model, pipeline.encoder)
+        plan = make_plan(request, duration_s, pipeline.facts, pipeline.encoder)
         defaults = pipeline.model.defaults
         scale = defaults.guidance if asked.guidance_scale is None else asked.guidance_scale
         layers, _ = pipeline._layers(request, plan, duration_s, scale)
@@ -140,7 +141,7 @@ def _cut(audio: Audio, start_s: Fraction, duration_s: Fraction) -> Audio:
 
 
 def _with_part(
-    pipeline: Omni2SoundPipeline,
+    pipeline: TorchPipeline,
     given: Audio,
     asked: Edit,
     part: _Part,
@@ -156,7 +157,7 @@ def _with_part(
     again_BN = pipeline._decode(made, duration_s).numpy()
     sounds = [] if part.predict is None else [again_BN]
     audible = part.plan.layers(sounds, duration_s, timebase)
-    finished = finish(pipeline.model, part.request, audible, part.plan.placed)
+    finished = finish(pipeline.facts, part.request, audible, part.plan.placed, pipeline.added_band)
     new = resample(finished, old.sample_rate_hz)
     new = fit_length(as_stereo(new) if old.num_channels == 2 else _mono(new), old.num_samples)
     low = resample(old, timebase.sample_rate_hz).samples_CN.mean(axis=0)
@@ -191,7 +192,7 @@ def _mono(audio: Audio) -> Audio:
 
 @torch.inference_mode()
 def _sampled(
-    pipeline: Omni2SoundPipeline, asked: Edit, part: _Part, seed: int, on_step: OnStep | None
+    pipeline: TorchPipeline, asked: Edit, part: _Part, seed: int, on_step: OnStep | None
 ) -> Tensor:
     """Latents of a window, those outside of its ranges as given."""
     given_BLC, config = part.latents_BLC, pipeline.model.config

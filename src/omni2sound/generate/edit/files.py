@@ -22,13 +22,13 @@ from omni2sound.generate.edit.asked import Edit
 from omni2sound.generate.edit.edit import edit
 from omni2sound.generate.edit.source import Source
 from omni2sound.generate.output import OutputOptions, request_sha256, save
-from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.media.samples import Audio
 
 
 def edit_file(
-    pipeline: Omni2SoundPipeline,
+    pipeline: TorchPipeline,
     source: Source,
     asked: Edit,
     outputs: Sequence[Path],
@@ -71,7 +71,7 @@ def edit_file(
 
 
 def _result(
-    pipeline: Omni2SoundPipeline, asked: Edit, audio: Audio, seed: int, seconds: float
+    pipeline: TorchPipeline, asked: Edit, audio: Audio, seed: int, seconds: float
 ) -> GenerationResult:
     request = GenerationRequest(
         video=asked.video,

@@ -24,7 +24,7 @@ from omni2sound.generate.words.plan import Plan, clip_duration, make_plan, said_
 from omni2sound.media.samples import Audio
 
 if TYPE_CHECKING:
-    from omni2sound.diffusion.samplers import OnStep
+    from omni2sound.diffusion.settings import OnStep
     from omni2sound.generate.pipeline import Omni2SoundPipeline
 
 
@@ -64,19 +64,19 @@ def make_stems(
         MediaError: The video can't be read.
         UserError: The request asks for what this model can't do.
     """
-    defaults = pipeline.model.defaults
+    defaults = pipeline.facts.defaults
     scale = defaults.guidance if request.guidance_scale is None else request.guidance_scale
     request.check_negative_prompt(scale)
     steps = request.num_inference_steps
     num_steps = defaults.steps if steps is None else steps
-    duration = clip_duration(request, pipeline.model)
+    duration = clip_duration(request, pipeline.facts)
     begin = time.perf_counter()
-    plan = make_plan(request, duration, pipeline.model, pipeline.encoder)
+    plan = make_plan(request, duration, pipeline.facts, pipeline.encoder)
     encode_s = time.perf_counter() - begin
     parts = []
-    for source in sources_of(plan, said_prompt(request, pipeline.model)):
+    for source in sources_of(plan, said_prompt(request, pipeline.facts)):
         if only is None or source.name in only:
-            own = plan_of(plan, source, duration, pipeline.model.config.timebase)
+            own = plan_of(plan, source, duration, pipeline.facts.timebase)
             layers, more_s = pipeline._layers(request, own, duration, scale)
             encode_s += more_s
             parts.append(_Part(source=source, plan=own, layers=layers))
@@ -110,7 +110,7 @@ def make_stems(
             seed=request.seed + take,
             num_inference_steps=num_steps,
             guidance_scale=scale,
-            model=pipeline.model.name,
+            model=pipeline.facts.name,
             model_sha256=pipeline.sha256,
             dtype=pipeline.dtype_name,
             timings=timings,
@@ -141,9 +141,9 @@ def _sound(
     begin = time.perf_counter()
     latents = [pipeline._sample(x, duration, [seed], num_steps, on_step) for x in part.layers]
     sampled = time.perf_counter()
-    sounds = [pipeline._decode(x, duration).numpy() for x in latents]
-    layers = part.plan.layers(sounds, duration, pipeline.model.config.timebase)
-    audio = finish(pipeline.model, request, layers, part.plan.placed)
+    sounds = [pipeline._decoded(x, duration) for x in latents]
+    layers = part.plan.layers(sounds, duration, pipeline.facts.timebase)
+    audio = finish(pipeline.facts, request, layers, part.plan.placed, pipeline.added_band)
     clock.sample_s += sampled - begin
     clock.decode_s += time.perf_counter() - sampled
     return audio, layers

@@ -15,10 +15,10 @@ from omni2sound.errors import UserError
 from omni2sound.generate.model import load_model
 
 if TYPE_CHECKING:
-    from omni2sound.generate.pipeline import Omni2SoundPipeline
+    from omni2sound.generate.torch_pipeline import TorchPipeline
 
 
-def save_model(pipeline: Omni2SoundPipeline, folder: str | os.PathLike[str], *, half: bool) -> None:
+def save_model(pipeline: TorchPipeline, folder: str | os.PathLike[str], *, half: bool) -> None:
     """Write the model of a pipeline; see `Omni2SoundPipeline.save_pretrained`."""
     if any(
         tensor.is_meta for part in pipeline.model.tensors().values() for tensor in part.values()

@@ -13,10 +13,8 @@ on the prompts in `tests/generate/test_english.py`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterable
 
-from omni2sound.encoders.metric.yamnet import read_class_names
 from omni2sound.generate.words.kinds import stem
 
 _ENGLISH_WORDS = """
@@ -38,12 +36,13 @@ Turkish, Polish, Czech, Indonesian, Finnish, Hungarian."""
 _ENGLISH, _FOREIGN = (frozenset(words.split()) for words in (_ENGLISH_WORDS, _FOREIGN_WORDS))
 
 
-def is_english(text: str, knows: Callable[[str], bool]) -> bool:
+def is_english(text: str, knows: Callable[[str], bool], sounds: Collection[str]) -> bool:
     """Whether a text is likely English; True for one without words in Latin letters, too.
 
     Args:
         text: The prompt.
         knows: Whether a word, of `a` to `z`, is in the vocabulary as a whole.
+        sounds: Stems of AudioSet's names of sounds; see `stems_of`.
     """
     words = set(re.findall(r"[^\W\d_]+", text.casefold()))
     if any(word in _ENGLISH for word in words):
@@ -52,11 +51,10 @@ def is_english(text: str, knows: Callable[[str], bool]) -> bool:
     words = {w for w in words if w in foreign or len(w) > 2}
     if not any("a" <= c <= "z" for word in words for c in word):
         return True
-    num_known = sum(stem(w) in _sounds() or knows(w) for w in words - foreign)
+    num_known = sum(stem(w) in sounds or knows(w) for w in words - foreign)
     return num_known > 0 and not (foreign and 2 * num_known < len(words))
 
 
-@lru_cache(maxsize=1)
-def _sounds() -> frozenset[str]:
-    names = " ".join(read_class_names()).casefold()
-    return frozenset(map(stem, re.findall("[a-z]+", names)))
+def stems_of(names: Iterable[str]) -> frozenset[str]:
+    """Stems of the words of names."""
+    return frozenset(map(stem, re.findall("[a-z]+", " ".join(names).casefold())))

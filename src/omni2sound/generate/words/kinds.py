@@ -15,10 +15,9 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
-from omni2sound.encoders.base import Tokens
 from omni2sound.scenes.material.catalogue import Catalogue, SoundClass
 
 _NUM_NEAREST = 3
@@ -80,7 +79,11 @@ def _kinds_of_stems() -> dict[str, set[str]]:
 
 
 def nearest(
-    prompt_D: Tensor, examples_KD: Tensor, kinds: Sequence[SoundClass], *, near: float
+    prompt_D: NDArray[np.float32],
+    examples_KD: NDArray[np.float32],
+    kinds: Sequence[SoundClass],
+    *,
+    near: float,
 ) -> tuple[SoundClass, ...]:
     """The nearest kinds of a prompt that is near none; nothing if it is near one.
 
@@ -91,11 +94,18 @@ def nearest(
         near: Cosine similarity of mean token states from which a prompt is near, of the encoder's
             `TextEncoderSpec`.
     """
-    similarity_K = torch.nn.functional.cosine_similarity(prompt_D[None], examples_KD)
+    similarity_K = similarities(prompt_D, examples_KD)
     if float(similarity_K.max()) >= near:
         return ()
-    best = similarity_K.topk(min(_NUM_NEAREST, len(kinds))).indices
+    best = np.argsort(-similarity_K, kind="stable")[:_NUM_NEAREST]
     return tuple(kinds[int(i)] for i in best)
+
+
+def similarities(mean_D: NDArray[np.float32], means_KD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cosine similarity of one text's mean states to those of others."""
+    lengths_K = np.linalg.norm(mean_D) * np.linalg.norm(means_KD, axis=1)
+    similarity_K: NDArray[np.float32] = means_KD @ mean_D / np.maximum(lengths_K, 1e-8)
+    return similarity_K
 
 
 def plain(prompt: str) -> str:
@@ -103,10 +113,10 @@ def plain(prompt: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", prompt.casefold()))
 
 
-def mean_states(tokens: Tokens) -> Tensor:
+def mean_states(states_BTD: NDArray[np.float32], mask_BT: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Mean of each text's token states, (B, D)."""
-    mask_BT1 = tokens.mask_BT[..., None].to(tokens.states_BTD.dtype)
-    mean_BD: Tensor = (tokens.states_BTD * mask_BT1).sum(dim=1) / mask_BT1.sum(dim=1)
+    total_BD = (states_BTD * mask_BT[..., None]).sum(axis=1)
+    mean_BD: NDArray[np.float32] = total_BD / mask_BT.sum(axis=1, keepdims=True).astype(np.float32)
     return mean_BD
 
 

@@ -13,7 +13,6 @@ import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from omni2sound.generate.words.kinds import MUSICAL, example_of, named_kinds
@@ -102,10 +101,10 @@ def of_level(samples_N: NDArray[np.float32], rate_hz: int) -> tuple[str, ...]:
 
 def loudest_second_db(samples_N: NDArray[np.float32], rate_hz: int) -> float:
     """Level of the loudest second, dB below full scale, not below -120."""
-    power_N = torch.from_numpy(samples_N)[None, None] ** 2
-    window = min(rate_hz, power_N.shape[-1])
-    power = torch.nn.functional.avg_pool1d(power_N, window, stride=max(1, window // 10))
-    return float(10 * torch.log10(power.max().clamp_min(1e-12)))
+    window = min(rate_hz, len(samples_N))
+    sums = np.concatenate([[0.0], np.cumsum(samples_N.astype(np.float64) ** 2)])
+    power = (sums[window:] - sums[:-window])[:: max(1, window // 10)] / window
+    return float(10 * np.log10(max(power.max(), 1e-12)))
 
 
 def for_tagger(audio: Audio) -> NDArray[np.float32]:

@@ -14,14 +14,12 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.encoders.registry import SynchformerPart
 from omni2sound.errors import UserError
-from omni2sound.generate.conditions import ConditionEncoder
 from omni2sound.generate.going_on import bed_below
-from omni2sound.generate.model import Model
-from omni2sound.generate.request import GenerationRequest
+from omni2sound.generate.request import GenerationRequest, ModelFacts
 from omni2sound.generate.words import notes
 from omni2sound.generate.words.cues import Cue, Score, compose, joined
+from omni2sound.generate.words.encoder import RequestEncoder
 from omni2sound.generate.words.seen import Words, choose_words
 from omni2sound.media.files import shown_name
 from omni2sound.media.info import describe, probe
@@ -86,7 +84,7 @@ class Plan:
             if thing.sound is not None and prompts[thing.sound] in self.words.placed
         )
 
-    def notes_on(self, layers: Sequence[Audio], encoder: ConditionEncoder) -> tuple[str, ...]:
+    def notes_on(self, layers: Sequence[Audio], encoder: RequestEncoder) -> tuple[str, ...]:
         """Notes on the sound that came out, with its bed."""
         if self.silent and self.words.ambience is None:
             return ()
@@ -96,11 +94,11 @@ class Plan:
         if quiet or not self.tagged:
             return quiet
         with encoder.tagger() as tagger:
-            scores_PK, _ = tagger.scores_and_embeddings(notes.for_tagger(audio))
+            scores_PK = tagger.scores(notes.for_tagger(audio))
         return notes.of_strangers(scores_PK, tagger.class_names, self.texts)
 
 
-def clip_duration(request: GenerationRequest, model: Model) -> Fraction:
+def clip_duration(request: GenerationRequest, model: ModelFacts) -> Fraction:
     """Seconds of sound to make.
 
     Raises:
@@ -120,7 +118,7 @@ def clip_duration(request: GenerationRequest, model: Model) -> Fraction:
             float(duration),
             asked_s,
         )
-    if isinstance(model.config.sync, SynchformerPart) and duration > longest_s:
+    if model.is_bounded and duration > longest_s:
         # Its features start with the clip; windows of them mean nothing.
         raise UserError(
             f"this model makes sound for up to {longest_s:g} s of video, "
@@ -130,7 +128,7 @@ def clip_duration(request: GenerationRequest, model: Model) -> Fraction:
 
 
 def make_plan(
-    request: GenerationRequest, duration: Fraction, model: Model, encoder: ConditionEncoder
+    request: GenerationRequest, duration: Fraction, model: ModelFacts, encoder: RequestEncoder
 ) -> Plan:
     """Look into the video, and choose the texts that the model is given.
 
@@ -154,8 +152,8 @@ def make_plan(
     score = compose(
         words.text,
         cues,
-        num_frames=model.config.timebase.num_latent_frames(duration),
-        frames_per_s=model.config.timebase.latent_rate_hz,
+        num_frames=model.timebase.num_latent_frames(duration),
+        frames_per_s=model.timebase.latent_rate_hz,
         pictures=request.video is not None and words.pictures,
     )
     own = [t for t in (request.prompt, *(cue.text for cue in request.cues)) if t is not None]
@@ -179,7 +177,7 @@ def make_plan(
     )
 
 
-def said_prompt(request: GenerationRequest, model: Model) -> str | None:
+def said_prompt(request: GenerationRequest, model: ModelFacts) -> str | None:
     """Return the prompt, unless it asks for speech alone and the model makes none."""
     if model.defaults.recognise and notes.asks_for_speech_alone(request.prompt):
         return None
@@ -190,8 +188,8 @@ def _words(
     request: GenerationRequest,
     prompt: str | None,
     duration: Fraction,
-    model: Model,
-    encoder: ConditionEncoder,
+    model: ModelFacts,
+    encoder: RequestEncoder,
 ) -> tuple[Seen | None, Words]:
     """What the video shows, and the text that the model is given."""
     if request.seen is not None:

@@ -1,0 +1,1 @@
+"""Export: a model as ONNX graphs, checked against torch."""

@@ -1,0 +1,228 @@
+"""The exported folder: ONNX graphs of a model beside a card that says what they are.
+
+    FOLDER/
+      model.json       settings, and of each graph its digest, inputs, outputs and measured error
+      <part>.onnx      text, vision, sync, detector, labeller, tagger, prepare, denoise, level,
+                       decoder, band
+      tokenizer.json   of the text encoder
+      attribution.tsv  licence and author of every recording and picture learnt from
+
+In:   a folder that `omni2sound export` wrote.
+Out:  `ExportedModel`: its card, and a session of each graph when it is first needed.
+
+A graph is read only if its bytes are those that the card recorded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni2sound.config import from_json
+from omni2sound.diffusion.settings import SamplerConfig
+from omni2sound.errors import ConfigError, IntegrityError, MissingPartError
+from omni2sound.files import cache_dir, file_sha256
+from omni2sound.generate.request import Defaults
+from omni2sound.readers import read_json
+from omni2sound.timebase import TimeBase
+
+CARD = "model.json"
+FORMAT = 1
+"""Version of the folder's layout; other versions are refused."""
+RUNTIME = "onnxruntime"
+TOKENIZER = "tokenizer.json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GraphFile:
+    """One graph of the folder."""
+
+    sha256: str
+    """Digest of the file."""
+    inputs: tuple[str, ...]
+    """Names of its inputs, in order."""
+    outputs: tuple[str, ...]
+    """Names of its outputs, in order."""
+    error: float
+    """Largest difference from torch, relative to the largest value, as measured at export."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportCard:
+    """The fields of `model.json`."""
+
+    format: int
+    name: str
+    """The model's name."""
+    sha256: str
+    """Digest of the model that was exported."""
+    precision: str
+    """Of the weights: "float32" or "int8"."""
+    opset: int
+    """Version of ONNX's operators."""
+    versions: Mapping[str, str]
+    """Libraries that wrote the graphs."""
+    timebase: TimeBase
+    sampler: SamplerConfig
+    defaults: Defaults
+    sample_rate_hz: int
+    """Samples per second of the model's sound."""
+    latent_dim: int
+    """Channels of a latent frame."""
+    goes_on: bool
+    """Whether continuous sounds are made to go on."""
+    silence: tuple[float, ...]
+    """The latent frame of silence."""
+    text: Mapping[str, float]
+    """Of the text encoder: `dim`, `max_tokens`, `near`, `same`."""
+    vision: Mapping[str, int]
+    """Of the picture encoder: `dim`, `height_px`, `width_px`."""
+    sync: Mapping[str, int]
+    """Of the sync encoder: `dim`, `side_px`, `fps`."""
+    tags: tuple[str, ...]
+    """Names of the tagger's classes."""
+    graphs: Mapping[str, GraphFile]
+    files: Mapping[str, str]
+    """SHA-256 of each other file."""
+
+
+def is_exported(folder: Path) -> bool:
+    """Whether a folder is one of `omni2sound export`."""
+    return (folder / CARD).is_file()
+
+
+def default_folder(model_sha256: str) -> Path:
+    """Where the export of a model is looked for: in the cache, by the model's digest."""
+    return cache_dir() / "exported" / model_sha256[:16]
+
+
+def has_runtime() -> bool:
+    """Whether ONNX Runtime is installed."""
+    return importlib.util.find_spec(RUNTIME) is not None
+
+
+def read_card(folder: Path) -> ExportCard:
+    """Read and check `model.json`.
+
+    Raises:
+        ConfigError: It is missing or malformed.
+    """
+    path = folder / CARD
+    try:
+        data = read_json(path)
+    except FileNotFoundError:
+        raise ConfigError(f"{folder} is no exported model: it has no {CARD}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} can't be read: {error}") from None
+    if isinstance(data, dict) and data.get("format") != FORMAT:
+        raise ConfigError(
+            f"{path} has format {data.get('format')!r:.40}, this release reads {FORMAT}; export "
+            "the model again"
+        )
+    return from_json(ExportCard, data, where=str(path))
+
+
+def default_threads() -> int:
+    """Threads of one operation: OMP_NUM_THREADS, or the cores that this process may use."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Session:
+    """One graph, ready to run."""
+
+    def __init__(self, path: Path, outputs: Sequence[str], *, num_threads: int) -> None:
+        """Load a graph.
+
+        Raises:
+            MissingPartError: ONNX Runtime is not installed.
+            ConfigError: The runtime can't read the graph.
+        """
+        if not has_runtime():
+            raise MissingPartError(
+                f"this engine needs {RUNTIME}; run: pip install {RUNTIME}, or use engine torch"
+            )
+        ort: Any = importlib.import_module(RUNTIME)  # optional, so looked for by name
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = num_threads
+        options.log_severity_level = 3
+        # Sessions take turns; threads of one that is done must not spin beside the next.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = ort.InferenceSession(
+                path, sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its own classes have no common base that it exports
+            raise ConfigError(f"{path} can't be read by {RUNTIME}: {str(error)[:200]}") from error
+        self._outputs = list(outputs)
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """Compute the outputs, in order."""
+        made: list[NDArray[np.float32]] = self._session.run(
+            self._outputs, {name: np.ascontiguousarray(x) for name, x in inputs.items()}
+        )
+        return made
+
+
+class ExportedModel:
+    """An exported folder, whose graphs are loaded when first needed."""
+
+    def __init__(self, folder: Path, *, num_threads: int | None = None) -> None:
+        """Read the card.
+
+        Raises:
+            ConfigError: The folder does not hold together.
+        """
+        self.folder = folder
+        self.card = read_card(folder)
+        self.num_threads = num_threads or default_threads()
+        self._sessions: dict[str, Session] = {}
+        self._one_at_a_time = threading.RLock()
+
+    def has(self, name: str) -> bool:
+        """Whether there is a graph of this name."""
+        return name in self.card.graphs
+
+    def session(self, name: str) -> Session:
+        """A graph, ready to run.
+
+        Raises:
+            ConfigError: The folder has no such graph, or it can't be read.
+            IntegrityError: The file's bytes are not those that the card recorded.
+        """
+        with self._one_at_a_time:
+            if name not in self._sessions:
+                if not self.has(name):
+                    raise ConfigError(f"{self.folder}: has no graph {name!r}; export it again")
+                graph = self.card.graphs[name]
+                path = self.verified(f"{name}.onnx", graph.sha256)
+                self._sessions[name] = Session(path, graph.outputs, num_threads=self.num_threads)
+            return self._sessions[name]
+
+    def verified(self, name: str, sha256: str) -> Path:
+        """Path of a file with this digest.
+
+        Raises:
+            IntegrityError: It is missing, or has another digest.
+        """
+        path = self.folder / name
+        found = file_sha256(path) if path.is_file() else "no file"
+        if found != sha256:
+            raise IntegrityError(
+                f"{path}: sha256 is {found[:12]}..., {CARD} says {sha256[:12]}...; export the "
+                "model again"
+            )
+        return path

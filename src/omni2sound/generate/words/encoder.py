@@ -1,0 +1,166 @@
+"""Base of the encoders of a request: loading, and what a plan asks of them.
+
+In:   functions that load text, picture and sync encoders, recogniser and tagger.
+Out:  each of them, loaded when first needed; what a video shows; which kinds a prompt is near.
+
+What computes them (torch or an ONNX runtime) is the subclasses' concern.
+
+Shape suffixes: B texts, D features.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from omni2sound.generate.words.english import is_english
+from omni2sound.generate.words.kinds import (
+    all_kinds,
+    example_of,
+    named_kinds,
+    nearest,
+    plain,
+    similarities,
+)
+from omni2sound.recognise.observe import Seen
+from omni2sound.runtime import LoadedHere
+from omni2sound.scenes.material.catalogue import SoundClass
+
+_log = logging.getLogger(__name__)
+
+EncoderName = Literal["text", "vision", "sync", "recogniser", "tagger"]
+
+_WEIGHT = re.compile(r"\([^()]*:\s*\d*\.?\d+\)")
+_TIMES = re.compile(r"\d+(\.\d+)?\s*(s|sec)?\s*(-|–|to)\s*\d+(\.\d+)?\s*(s|sec|seconds)\b")
+
+
+def warn_of_syntax(prompt: str) -> None:
+    """Report notations of other programs, which are read as words."""
+    for pattern, what in ((_WEIGHT, "a weight"), (_TIMES, "a time")):
+        if found := pattern.search(prompt):
+            _log.warning("%r is read as words: %s has no effect in a prompt", found[0][:60], what)
+
+
+class Tagger(Protocol):
+    """A network that names the sounds in a sound."""
+
+    class_names: tuple[str, ...]
+
+    def scores(self, waveform_N: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores (P, classes) of the patches of a mono sound at 16 kHz."""
+
+
+class RequestEncoder(LoadedHere):
+    """The frozen encoders of one model; subclasses add what says `NotImplementedError`.
+
+    Args:
+        loaders: Function that loads each encoder.
+        loaded: Encoders that are there already, and stay.
+        near: Similarity of mean states from which a prompt is near a kind of sound.
+        same: Similarity of mean states from which two phrases name one sound.
+        low_memory: Drop each encoder after it has encoded.
+    """
+
+    def __init__(
+        self,
+        loaders: Mapping[EncoderName, Callable[[], Any]],
+        loaded: Mapping[EncoderName, Any],
+        *,
+        near: float,
+        same: float,
+        low_memory: bool = False,
+    ) -> None:
+        super().__init__()
+        self._one_at_a_time = threading.RLock()
+        self._low_memory = low_memory
+        self._load_s = 0.0
+        self._near, self._same = near, same
+        self._kept = frozenset(loaded)
+        self._loaded: dict[EncoderName, Any] = dict(loaded)
+        self._loaders = dict(loaders)
+
+    def mean_states(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Mean token states (B, D), to compare; what can't be read is told by `encode` alone."""
+        raise NotImplementedError
+
+    def knows(self, word: str) -> bool:
+        """Whether a word is in the text encoder's vocabulary as a whole."""
+        raise NotImplementedError
+
+    def sound_stems(self) -> frozenset[str]:
+        """Stems of AudioSet's names of sounds."""
+        raise NotImplementedError
+
+    @contextmanager
+    def use(self, name: EncoderName) -> Iterator[Any]:
+        """Yield an encoder, loaded at its first use: its libraries take seconds to import.
+
+        Threads wait for each other while one loads; with little memory, while one encodes.
+        """
+        self.check_process()
+        with self._one_at_a_time:
+            if name not in self._loaded:
+                begin = time.perf_counter()
+                self._loaded[name] = self._loaders[name]()
+                self._load_s += time.perf_counter() - begin
+            encoder = self._loaded[name]
+            if self._low_memory:
+                yield encoder
+                if name not in self._kept:
+                    self._loaded.pop(name, None)
+                return
+        yield encoder
+
+    def collect_load_s(self) -> float:
+        """Return the seconds spent on loading encoders since the last call."""
+        load_s, self._load_s = self._load_s, 0.0
+        return load_s
+
+    def recognise(self, video: Path, duration_s: float | Fraction) -> Seen:
+        """Recognise what a video shows; see `Recogniser.observe`.
+
+        Raises:
+            MediaError: The video can't be read.
+            MissingPartError: A bundled network is not installed.
+        """
+        with self.use("recogniser") as recogniser:
+            seen: Seen = recogniser.observe(video, duration_s)
+        return seen
+
+    @contextmanager
+    def tagger(self) -> Iterator[Tagger]:
+        """Yield the tagger for notes on what came out."""
+        with self.use("tagger") as tagger:
+            yield tagger
+
+    def names(self, prompt: str, sound: str) -> bool:
+        """Whether a prompt already names a sound, by the similarity of their mean states."""
+        means_BD = self.mean_states([prompt, sound])
+        return bool(similarities(means_BD[0], means_BD[1:])[0] >= self._same)
+
+    def is_english(self, prompt: str) -> bool:
+        """Whether a prompt is likely English, by the text encoder's vocabulary."""
+        return is_english(prompt, self.knows, self.sound_stems())
+
+    def nearest_kinds(self, prompt: str) -> tuple[SoundClass, ...]:
+        """The nearest kinds of sound of a prompt that is near none; nothing if it is near one."""
+        if named_kinds(prompt):
+            return ()
+        (prompt_D,) = self.mean_states([plain(prompt)])
+        return nearest(prompt_D, self._examples_KD, all_kinds(), near=self._near)
+
+    @cached_property
+    def _examples_KD(self) -> NDArray[np.float32]:
+        """Mean token states of an example of each kind."""
+        return self.mean_states([example_of(kind) for kind in all_kinds()])

@@ -1,0 +1,91 @@
+"""Choice of the engine: what is asked, what is there, and what is said where it is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omni2sound.errors import ConfigError, MissingPartError, UserError
+from omni2sound.files import write_json
+from omni2sound.generate import finish
+from omni2sound.generate import load as loading
+from omni2sound.generate.load import PipelineOptions
+from omni2sound.generate.onnx.folder import CARD, default_folder, read_card
+from omni2sound.generate.torch_pipeline import TorchPipeline
+from omni2sound.models import band
+from omni2sound.weights import load_card
+from tests.build import tiny_model_folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("OMNI2SOUND_CACHE", str(tmp_path / "cache"))
+    return tiny_model_folder(tmp_path / "model")
+
+
+def test_without_an_export_auto_is_torch(folder: Path) -> None:
+    assert isinstance(PipelineOptions(model=folder, device="cpu").load(), TorchPipeline)
+
+
+def test_onnx_without_an_export_says_how_to_make_one(folder: Path) -> None:
+    with pytest.raises(MissingPartError, match="run: omni2sound export"):
+        PipelineOptions(model=folder, engine="onnx").load()
+
+
+def test_an_export_without_the_runtime_says_what_to_install(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = default_folder(load_card(folder).sha256)
+    exported.mkdir(parents=True)
+    write_json(exported / CARD, {})
+    monkeypatch.setattr(loading, "has_runtime", lambda: False)
+    with pytest.raises(MissingPartError, match="pip install onnxruntime"):
+        PipelineOptions(model=folder, engine="onnx").load()
+    assert isinstance(PipelineOptions(model=folder, device="cpu").load(), TorchPipeline)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("device", "cuda"), ("dtype", "bfloat16"), ("low_memory", True)]
+)
+def test_onnx_refuses_what_only_torch_can(folder: Path, field: str, value: Any) -> None:
+    with pytest.raises(UserError) as caught:
+        PipelineOptions(model=folder, engine="onnx", **{field: value}).load()
+    assert caught.value.field in (field, "dtype")
+
+
+def test_an_unknown_engine_is_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match="auto, onnx, torch"):
+        PipelineOptions(model=folder, engine="tensorflow")  # type: ignore[arg-type]
+
+
+def test_torch_refuses_an_exported_folder(tmp_path: Path) -> None:
+    write_json(tmp_path / CARD, {})
+    with pytest.raises(UserError, match="is exported"):
+        PipelineOptions(model=tmp_path, engine="torch").load()
+
+
+def test_a_card_of_another_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"has no {CARD}"):
+        read_card(tmp_path)
+    write_json(tmp_path / CARD, {"format": 2})
+    with pytest.raises(ConfigError, match="export the model again"):
+        read_card(tmp_path)
+
+
+def test_the_engine_is_imported_without_torch() -> None:
+    code = (
+        "import sys, omni2sound.cli.main, omni2sound.generate.onnx.pipeline\n"
+        "print([n for n in ('torch', 'transformers', 'diffusers', 'scipy') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_frames_of_the_added_band_are_those_of_its_network() -> None:
+    assert finish.RATE_HZ == band.RATE_HZ
+    assert finish.HOP_SAMPLES == band.HOP_SAMPLES
+    assert finish.LOW_HOP_SAMPLES == band.LOW_HOP_SAMPLES
