@@ -49,7 +49,7 @@ def test_every_option_of_generate_is_a_column() -> None:
 
     of_the_run = {
         "videos", "output", "out_dir", "add", "cue_file", "model", "device", "dtype",
-        "low_memory", "encoders", "lora", "deterministic", "overwrite", "as_json",
+        "low_memory", "encoders", "lora", "deterministic", "engine", "overwrite", "as_json",
         "no_recognise", "no_ambience",
     }  # fmt: skip
     options = {p.name for p in _command("generate").params} - of_the_run - {"help"}
