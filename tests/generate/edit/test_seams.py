@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from omni2sound.errors import UserError
@@ -29,6 +29,8 @@ def noise(seed: int, seconds: float = 4.0, channels: int = 2) -> np.ndarray:
     length_s=st.floats(0.05, 4),
     channels=st.sampled_from([1, 2]),
 )
+@example(start_s=0.0001, length_s=1.0, channels=1)
+@example(start_s=0.0, length_s=3.9999, channels=1)
 def test_outside_of_the_edges_every_sample_is_the_given_one(
     start_s: float, length_s: float, channels: int
 ) -> None:

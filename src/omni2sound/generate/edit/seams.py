@@ -73,15 +73,15 @@ def insert(
     room, side = (end - start) // 4, max(1, round(_SIDE_S * sample_rate_hz))
     if start > 0:
         first, last, likeness = _seam(given_CN, new_CN, start, sample_rate_hz, room)
-        step_db = _level_db(new_CN[:, start : start + side]) - _level_db(
-            given_CN[:, max(0, start - side) : start]
+        step_db = _step_db(
+            new_CN[:, start : start + side], given_CN[:, max(0, start - side) : start], side
         )
         last = max(last, min(first + _length(step_db, sample_rate_hz), start + 2 * room))
         new_N[first:last], kept_N[first:last] = _fade(last - first, likeness, step_db)
     if end < num_samples:
         first, last, likeness = _seam(given_CN, new_CN, end, sample_rate_hz, room)
-        step_db = _level_db(new_CN[:, max(0, end - side) : end]) - _level_db(
-            given_CN[:, end : end + side]
+        step_db = _step_db(
+            new_CN[:, max(0, end - side) : end], given_CN[:, end : end + side], side
         )
         first = min(first, max(last - _length(step_db, sample_rate_hz), end - 2 * room))
         new_N[end:last], kept_N[end:last] = 0, 1
@@ -91,6 +91,13 @@ def insert(
     untouched_N = new_N == 0
     mixed_CN[:, untouched_N] = given_CN[:, untouched_N]
     return np.asarray(mixed_CN, np.float32)
+
+
+def _step_db(new_CN: Samples, given_CN: Samples, side: int) -> float:
+    """Level of the new sound over that of the given one; 0 where too little is given to tell."""
+    if given_CN.shape[1] < side:
+        return 0.0
+    return _level_db(new_CN) - _level_db(given_CN)
 
 
 def _level_db(samples_CN: Samples) -> float:
