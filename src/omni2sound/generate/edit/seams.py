@@ -80,9 +80,7 @@ def insert(
         new_N[first:last], kept_N[first:last] = _fade(last - first, likeness, step_db)
     if end < num_samples:
         first, last, likeness = _seam(given_CN, new_CN, end, sample_rate_hz, room)
-        step_db = _step_db(
-            new_CN[:, max(0, end - side) : end], given_CN[:, end : end + side], side
-        )
+        step_db = _step_db(new_CN[:, max(0, end - side) : end], given_CN[:, end : end + side], side)
         first = min(first, max(last - _length(step_db, sample_rate_hz), end - 2 * room))
         new_N[end:last], kept_N[end:last] = 0, 1
         rise_N, fall_N = _fade(last - first, likeness, step_db)
