@@ -32,12 +32,10 @@ from omni2sound import __version__
 from omni2sound.cli import (
     annotate,
     batch,
-    convert,
     data,
     demo,
     doctor,
     edit,
-    export,
     mix,
     scenes,
     setup,
@@ -45,6 +43,7 @@ from omni2sound.cli import (
 )
 from omni2sound.cli.bench import commands as bench
 from omni2sound.cli.generate import command as generate
+from omni2sound.cli.models import convert, export
 from omni2sound.cli.options import option_names, set_metavars
 from omni2sound.cli.reports import error_report
 from omni2sound.cli.streams import guard_streams

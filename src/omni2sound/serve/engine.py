@@ -42,7 +42,7 @@ from omni2sound.serve.store import NotFoundError, Record, Store
 from omni2sound.stages import listening
 
 if TYPE_CHECKING:
-    from omni2sound.generate.pipeline import Omni2SoundPipeline
+    from omni2sound.generate.torch_pipeline import TorchPipeline
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Engine:
         self.queue = Queue()
         self.failure: str | None = None
         """Why the model can't be loaded."""
-        self.pipeline: Omni2SoundPipeline | None = None
+        self.pipeline: TorchPipeline | None = None
         self._changed, self._warm = changed, warm
         self._stopping = threading.Event()
         self._lock = threading.RLock()
@@ -152,10 +152,10 @@ class Engine:
             self._number()
             self._run(record)
 
-    def _load(self) -> Omni2SoundPipeline:
+    def _load(self) -> TorchPipeline:
         if self.pipeline is None:
             try:
-                self.pipeline = self.options.load()
+                self.pipeline = self.options.load_torch()  # to edit, too
             except Exception as error:
                 self.failure = one_line(error)
                 raise

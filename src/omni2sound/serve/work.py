@@ -41,7 +41,7 @@ from omni2sound.serve.limits import Limits
 from omni2sound.serve.store import Store
 
 if TYPE_CHECKING:
-    from omni2sound.generate.pipeline import Omni2SoundPipeline
+    from omni2sound.generate.torch_pipeline import TorchPipeline
     from omni2sound.recognise.observe import Seen
 
 TAKE_BITS = 24
@@ -170,7 +170,7 @@ def _output_options(body: GenerateBody) -> OutputOptions:
 
 
 def generate(
-    pipeline: Omni2SoundPipeline,
+    pipeline: TorchPipeline,
     store: Store,
     job_id: str,
     body: GenerateBody,
@@ -197,7 +197,7 @@ def generate(
 
 
 def edit(
-    pipeline: Omni2SoundPipeline,
+    pipeline: TorchPipeline,
     store: Store,
     job_id: str,
     body: EditBody,
@@ -229,7 +229,7 @@ def edit(
         )
 
 
-def see(pipeline: Omni2SoundPipeline, store: Store, body: SeeBody) -> list[SeenThing]:
+def see(pipeline: TorchPipeline, store: Store, body: SeeBody) -> list[SeenThing]:
     """Look at a video."""
     video = store.media_path(body.media)
     info = probe(video)
