@@ -4,8 +4,8 @@
 
 Makes media files whose headers, tables, tags or compressed parts claim far more than they hold, and
 long sounds that do hold it; then probes each, reads its first picture and its sound in a process of
-its own. Prints seconds, peak memory and the last line for each. The exit code is 1 if a file of at
-most 64 MiB takes more than 1.2 GB or 60 s, or ends in a traceback. `--src` measures another copy of
+its own. Prints processor seconds, peak memory and the last line for each. The exit code is 1 if one
+takes more than 1.2 GB or 60 s, or ends in a traceback. `--src` measures another copy of
 the sources.
 """
 
@@ -19,7 +19,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,8 +49,10 @@ try:
 except UserError as error:
     print(error)
 finally:
-    import resource
-    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+    usages = [getrusage(who) for who in (RUSAGE_SELF, RUSAGE_CHILDREN)]
+    took_s = sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    print("took", took_s, max(usage.ru_maxrss for usage in usages))
 """
 
 
@@ -398,9 +399,8 @@ def cases(mib: int) -> Iterator[tuple[str, str, Callable[[], bytes | Callable[[P
 
 
 def read(path: Path, source: Path) -> tuple[float, float, str]:
-    """Seconds, peak memory in GB and the last line of reading one file in a process."""
+    """Processor time in s, peak memory in GB and the last line of reading one file in a process."""
     limit = (_ADDRESS_SPACE, _ADDRESS_SPACE)
-    begin = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-c", READ, str(path)],
         stdout=subprocess.PIPE,
@@ -409,28 +409,28 @@ def read(path: Path, source: Path) -> tuple[float, float, str]:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, limit),
     )
     assert process.stdout is not None
-    timer_s = 2 * MAX_S
+    timer_s = 10 * MAX_S  # by the clock, on a busy machine
     try:
         text, _ = process.communicate(timeout=timer_s)
     except subprocess.TimeoutExpired:
         process.kill()
         text, _ = process.communicate()
         text += f"\nstopped after {timer_s:g} s".encode()
-    took_s = time.perf_counter() - begin
     lines = text.decode(errors="replace").strip().splitlines() or ["nothing"]
-    peak_gb = _peak_gb(lines)
+    took_s, peak_gb = _usage(lines)
     said = lines[-1] if lines else ""
     if "Traceback" in text.decode(errors="replace"):
         said = f"TRACEBACK {said}"
     return took_s, peak_gb, said
 
 
-def _peak_gb(lines: list[str]) -> float:
+def _usage(lines: list[str]) -> tuple[float, float]:
+    """Seconds and GB, which are taken out of the lines; those of a process that checks included."""
     for at, line in enumerate(lines):
-        if line.startswith("peak "):
+        if line.startswith("took "):
             del lines[at]
-            return float(line.split()[1]) / 1e6
-    return float("nan")
+            return float(line.split()[1]), float(line.split()[2]) / 1e6
+    return float("nan"), float("nan")
 
 
 def main() -> int:
@@ -455,7 +455,7 @@ def main() -> int:
                 made(path)
             size = path.stat().st_size
             took_s, peak_gb, said = read(path, chosen.src)
-            wrong = "TRACEBACK" in said or took_s > MAX_S or not peak_gb <= MAX_GB
+            wrong = "TRACEBACK" in said or not took_s <= MAX_S or not peak_gb <= MAX_GB
             bad += wrong
             mark = "  <--" if wrong else ""
             print(

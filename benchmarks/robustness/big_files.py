@@ -1,6 +1,6 @@
 """Long files through every reader: seconds and peak memory of each.
 
-    python -m benchmarks.robustness.big_files [--mb 60] [--only NAME ...]
+    python -m benchmarks.robustness.big_files [--mb 60] [--only NAME ...] [--after NAME]
 
 Each reader of `odd_readers` and `odd_more` gets files of 60 MB whose parts are as small as its kind
 allows, or that are one endless part, or its own valid file again and again; in a forked process
@@ -106,6 +106,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mb", type=float, default=60, help="size of each file")
     parser.add_argument("--only", nargs="+", default=[""], help="parts of readers' names")
+    parser.add_argument("--after", help="go on behind this reader")
     args = parser.parse_args()
     import torch
 
@@ -116,6 +117,8 @@ def main() -> int:
     worst = ("", 0.0)
     with tempfile.TemporaryDirectory() as folder:
         chosen = [one for one in ALL if any(part in one.name for part in args.only)]
+        if args.after is not None:
+            chosen = chosen[[one.name for one in chosen].index(args.after) + 1 :]
         for reader in chosen:
             pristine, work = Path(folder) / "pristine", Path(folder) / "work"
             pristine.mkdir()

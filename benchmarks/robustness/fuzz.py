@@ -60,7 +60,8 @@ class _Case:
         self.target = self.work / reader.target
         shutil.copytree(self.pristine, self.work)
         self.times = {path: path.stat().st_mtime_ns for path in self.work.rglob("*")}
-        self.valid = (self.pristine / reader.target).read_bytes()
+        is_there = (self.pristine / reader.target).is_file()
+        self.valid = (self.pristine / reader.target).read_bytes() if is_there else b"a\tb\n"
 
     def call(self, content: bytes) -> tuple[str, str]:
         """Read a content; returns the outcome and what was said."""
@@ -77,7 +78,8 @@ class _Case:
             elif path.is_file() and path.stat().st_mtime_ns != self.times[path]:
                 shutil.copy2(self.pristine / path.relative_to(self.work), path)
         self.target.unlink(missing_ok=True)
-        shutil.copy2(self.pristine / self.reader.target, self.target)
+        if self.target in self.times:
+            shutil.copy2(self.pristine / self.reader.target, self.target)
         if self.times.keys() - set(self.work.rglob("*")):  # a file was moved or removed
             shutil.rmtree(self.work)
             shutil.copytree(self.pristine, self.work)

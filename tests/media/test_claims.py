@@ -107,13 +107,14 @@ def test_a_picture_of_many_bits_is_refused_before_it_is_decoded(
                 probe(path)
 
 
-@pytest.mark.parametrize("suffix", [".mp3", ".flac", ".avi", ".h264"])
+@pytest.mark.parametrize("suffix", [".mp3", ".flac", ".avi", ".h264", ".wav"])
 def test_an_end_of_zeros_is_refused(tmp_path: Path, suffix: str) -> None:
     make: dict[str, Callable[[], bytes]] = {
         ".mp3": lambda: big_claims.sound("mp3"),
         ".flac": lambda: big_claims.sound("flac"),
         ".avi": lambda: big_claims.film("avi", sound=False),
         ".h264": big_claims.bare_h264,
+        ".wav": lambda: big_claims.wav_tags(9),
     }
     path = tmp_path / f"film{suffix}"
     path.write_bytes(make[suffix]())
@@ -205,11 +206,13 @@ def _write_nut(path: Path, num_s: int) -> None:
 def test_a_sound_that_ends_in_zeros_is_looked_through_at_once(tmp_path: Path) -> None:
     path = tmp_path / "silence.wav"
     data = big_claims.wav_tags(9)
-    path.write_bytes(data)
-    os.truncate(path, len(data) + 2**30)
+    at = data.index(b"data") + 4
     begin = time.process_time()
-    claims.check_claims(path, path.name, demuxers="wav")
-    assert time.process_time() - begin < 1
+    for num_bytes in (2**30, 0, 2**32 - 1):  # known, not known
+        path.write_bytes(data[:at] + num_bytes.to_bytes(4, "little") + data[at + 4 :])
+        os.truncate(path, at + 4 + 2**30)
+        claims.check_claims(path, path.name, demuxers="wav")
+    assert time.process_time() - begin < 3
 
 
 @pytest.mark.parametrize(
@@ -352,7 +355,8 @@ def test_sound_beyond_its_budget_is_refused_while_it_is_read(
     path.write_bytes(big_claims.long_sound(0.01))
     num = read_audio(path, mono=True).samples_CN.size
     assert num == pytest.approx(36 * 48_000, rel=0.05)
-    monkeypatch.setattr("omni2sound.media.audio.MAX_AUDIO_VALUES", num - 1)
-    with pytest.raises(UserError, match="read it in parts"):
-        read_audio(path, mono=True)
+    for most in (num - 1, num // 9):  # found out while it is read, and before
+        monkeypatch.setattr("omni2sound.media.audio.MAX_AUDIO_VALUES", most)
+        with pytest.raises(UserError, match="read it in parts"):
+            read_audio(path, mono=True)
     assert read_audio(path, mono=True, start_s=30, duration_s=1).samples_CN.size == 48_000

@@ -234,9 +234,8 @@ class TrackReader:
     ) -> tuple[_Blocks, int, int | None]:
         """Decode; return the blocks, and the first and the last sample that are asked for."""
         blocks = _Blocks()
-        first, num_values = 0, 0
+        first = num_values = read_on = 0
         stop: int | None = None
-        read_on = 0
         due = 0  # without any timestamps, blocks follow each other from the beginning
         for stamp, block_CN in self.blocks(sought=sought):
             if read_on == 0:  # only now the rate is known: headers may be wrong about it
@@ -244,6 +243,8 @@ class TrackReader:
                 first = round_half_up(start_s * self.rate)
                 if duration_s is not None:
                     stop = round_half_up((start_s + duration_s) * self.rate)
+                if keep:
+                    self._check_span(first, stop)
             at = due if stamp is None else stamp
             due = (due if blocks.stamps or stamp is None else stamp) + block_CN.shape[1]
             if stop is not None and min(at, due) >= stop + read_on:
@@ -313,6 +314,12 @@ class TrackReader:
         grid = Grid(origin=found[0][0] + first, length=lengths[0], tick=tick)
         holds = len(set(lengths)) == 1 and grid.holds(self.span.num_packets, span_s * self.rate)
         return grid if holds else None
+
+    def _check_span(self, first: int, stop: int | None) -> None:
+        """Refuse what is far too long by the times of its packets, which may be wrong."""
+        end = 0 if self.span is None else round_half_up(self.span.end_s * self.rate)
+        num = (end if stop is None else min(end, stop)) - first
+        self._check_size(num * (1 if self.mono else self.channels) * 2 // 3)
 
     def _check_size(self, num_values: int) -> None:
         if num_values > MAX_AUDIO_VALUES:

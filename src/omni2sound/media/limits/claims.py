@@ -391,12 +391,16 @@ def too_large(width_px: int, height_px: int, num_bytes: int) -> str:
 def _check_zeros(data: Data) -> None:
     """Refuse a file with an end of zeros, which some parsers collect as one packet.
 
-    Disks and downloads that break off leave them. Sound without a codec may end in silence.
+    Disks and downloads that break off leave them. Sound without a codec may end in silence; but
+    behind the sound of a WAV, FFmpeg takes every eight zeros for a part.
     """
+    begin = 0
     if data[:4] in _UNCODED and data[8:12] != b"AVI ":
-        return
+        if data[:4] not in (b"RIFF", b"RF64"):
+            return
+        begin = _end_of_chunks(data)
     end = len(data)
-    while end > 0 and not data[max(0, end - _BLOCK_BYTES) : end].strip(b"\0"):
+    while end > begin and not data[max(0, end - _BLOCK_BYTES) : end].strip(b"\0"):
         end = max(0, end - _BLOCK_BYTES)
         if len(data) - end > MAX_ZEROS_BYTES:
             raise TooMuch("ends in megabytes of zeros; it is incomplete: download it again")
@@ -457,6 +461,16 @@ def _riff_chunks(data: Data, at: int) -> Iterator[tuple[bytes, int]]:
         is_list = kind in (b"LIST", b"RIFF")
         yield data[at + 8 : at + 12] if is_list else kind, min(size, len(data) - at)
         at += 8 + size + size % 2
+
+
+def _end_of_chunks(data: Data) -> int:
+    """Return where the last chunk ends; that of a recording of unknown length is the file's."""
+    at = 12
+    for kind, size in _riff_chunks(data, at):
+        if kind == b"data" and size in (0, len(data) - at):
+            return len(data)
+        at += 8 + size + size % 2
+    return at
 
 
 def _flac_bytes(data: Data, at: int) -> int:
