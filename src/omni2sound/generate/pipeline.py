@@ -201,7 +201,7 @@ class Omni2SoundPipeline:
             MediaError: The video can't be read.
             UserError: The request asks for what this model can't do.
         """
-        if request.stems:
+        if request.stems or request.has_points:
             yield from make_stems(self, request, on_step=on_step)
         else:
             yield from self._run(request, on_step)

@@ -199,6 +199,11 @@ class GenerationRequest:
         return self.negative_prompt is not None and bool(self.negative_prompt.strip())
 
     @property
+    def has_points(self) -> bool:
+        """Whether there are cues without an end."""
+        return any(cue.end_s is None for cue in self.cues)
+
+    @property
     def task(self) -> Task:
         """Inputs and output: V video, T text, A audio."""
         if self.video is None:

@@ -45,6 +45,8 @@ class Edit:
     def __post_init__(self) -> None:
         value = checked_number(self.strength, "strength", whole=False, least=0.01, most=1)
         object.__setattr__(self, "strength", float(value))
+        if any(cue.end_s is None for cue in self.cues):
+            raise UserError("has no end; an edit needs spans, as 3.1-4", field="cues")
         if not self.ranges and self.strength == 1:
             raise UserError(
                 'nothing to change; give `ranges` as "3.2-5", or a `strength` below 1 for a '
@@ -62,11 +64,11 @@ class Edit:
         cues = tuple(
             Cue(
                 start_s=max(0.0, float(c.start_s - start_s)),
-                end_s=float(c.end_s - start_s),
+                end_s=float(end_s - start_s),
                 text=c.text,
             )
-            for c in self.cues
-            if c.end_s > start_s and c.start_s < start_s + duration_s
+            for c, end_s in ((c, c.span_s[1]) for c in self.cues)
+            if end_s > start_s and c.start_s < start_s + duration_s
         )
         if self.cues and self.prompt is None and video is None and not cues:
             raise UserError(

@@ -55,6 +55,7 @@ class MixedStem:
     text: str | None = None
     seed: int | None = None
     spans: tuple[tuple[float, float], ...] = ()
+    at_s: float | None = None
     gain_db: float = 0.0
     """-60 to 24 dB."""
     pan: float = 0.0

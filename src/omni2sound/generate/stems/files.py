@@ -76,6 +76,7 @@ def stems_beside(
                     text=stem.source.text,
                     seed=stem.seed,
                     spans=stem.source.spans,
+                    at_s=stem.source.at_s,
                     **stem.place,
                 )
             )

@@ -156,7 +156,7 @@ def save_mix(
     if mixing.new_stem is not None:
         stems = [
             Stem(
-                source=Source(name=stem.name, text=stem.text, spans=stem.spans),
+                source=Source(name=stem.name, text=stem.text, spans=stem.spans, at_s=stem.at_s),
                 seed=stem.seed or 0,
                 audio=mixing.sounds[stem.name],
                 place={name: getattr(stem, name) for name in _PLACE},

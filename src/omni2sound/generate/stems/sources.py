@@ -40,12 +40,15 @@ class Source:
     """What should be heard; None: what the pictures or a bed say."""
     spans: tuple[tuple[float, float], ...] = ()
     """Seconds; empty: the whole clip."""
+    at_s: float | None = None
+    """Second of its onset, if it is a hit."""
 
-    def seed(self, seed: int) -> int:
+    def seed(self, seed: int, attempt: int = 0) -> int:
         """Seed of this source in the take of a seed; the rest has the take's own."""
         if self.name == REST:
             return seed
-        digest = hashlib.sha256(f"{seed}/{self.name}".encode()).digest()
+        name = f"{self.name}/{attempt}" if attempt else self.name
+        digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
         return int.from_bytes(digest[:4], "big") >> 1
 
 
@@ -61,13 +64,33 @@ class Stem:
 
     def facts(self) -> dict[str, Any]:
         """How it was made, as JSON data."""
-        facts = {"name": self.source.name, "text": self.source.text, "seed": self.seed}
-        spans = [list(span) for span in self.source.spans]
-        return facts | ({"spans": spans} if spans else {})
+        facts: dict[str, Any] = {
+            "name": self.source.name,
+            "text": self.source.text,
+            "seed": self.seed,
+        }
+        if self.source.spans:
+            facts["spans"] = [list(span) for span in self.source.spans]
+        return facts if self.source.at_s is None else facts | {"at_s": self.source.at_s}
+
+
+def hits_of(plan: Plan, taken: Sequence[Source] = ()) -> list[Source]:
+    """List the point cues of a plan.
+
+    Args:
+        plan: Plan of the whole.
+        taken: Sources whose names are taken.
+    """
+    others = [source.text or "" for source in taken if source.name != REST]
+    names = _names([*others, *(cue.text for cue in plan.points)])[len(others) :]
+    return [
+        Source(name=name, text=cue.text, at_s=cue.start_s)
+        for name, cue in zip(names, plan.points, strict=True)
+    ]
 
 
 def sources_of(plan: Plan, prompt: str | None) -> list[Source]:
-    """List the parts of a plan; the rest is the last one, and left out if it is silent.
+    """List the parts of a plan but for its points; the rest is last, and left out if it is silent.
 
     Args:
         plan: Plan of the whole.
@@ -77,16 +100,16 @@ def sources_of(plan: Plan, prompt: str | None) -> list[Source]:
     found = [(text, ()) for text in words.always]
     spans: dict[str, tuple[tuple[float, float], ...]] = {}
     for cue in words.cues:
-        spans[cue.text] = (*spans.get(cue.text, ()), (cue.start_s, cue.end_s))
+        spans[cue.text] = (*spans.get(cue.text, ()), cue.span_s)
     own = plan.cues[len(words.cues) :]
-    parts = [*found, *spans.items(), *((cue.text, ((cue.start_s, cue.end_s),)) for cue in own)]
+    parts = [*found, *spans.items(), *((cue.text, (cue.span_s,)) for cue in own)]
     names = _names([text for text, _ in parts])
     made = [
         Source(name=name, text=text, spans=tuple(at))
         for name, (text, at) in zip(names, parts, strict=True)
     ]
     follows_pictures = words.text is None and words.pictures and not parts
-    if prompt is not None or words.ambience is not None or follows_pictures or not made:
+    if prompt is not None or words.ambience is not None or follows_pictures:
         made.append(Source(name=REST, text=prompt))
     return made
 
@@ -132,4 +155,18 @@ def plan_of(plan: Plan, source: Source, duration: Fraction, timebase: TimeBase) 
         frames_per_s=timebase.latent_rate_hz,
         pictures=pictures,
     )
-    return replace(plan, words=words, score=score, cues=cues, silent=not score.texts)
+    return replace(plan, words=words, score=score, cues=cues, points=(), silent=not score.texts)
+
+
+def hit_plan(plan: Plan, source: Source, duration: Fraction, timebase: TimeBase) -> Plan:
+    """Build the plan of a hit in a window of its own, of which no picture is given.
+
+    Args:
+        plan: Plan of the whole.
+        source: One of `hits_of`.
+        duration: Seconds of the window.
+        timebase: The model's time base.
+    """
+    alone = replace(source, spans=(), at_s=None)
+    unseen = replace(plan, words=replace(plan.words, pictures=False), seen=None)
+    return plan_of(unseen, alone, duration, timebase)

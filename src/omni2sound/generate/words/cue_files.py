@@ -18,6 +18,7 @@ from omni2sound.readers import read_json, read_text
 
 _SRT_TIME = r"(\d+:\d{2}:\d{2})[,.](\d{1,3})"
 _SRT_SPAN = re.compile(rf"\s*{_SRT_TIME}\s*-->\s*{_SRT_TIME}")
+_KEYS = {"start", "end", "text"}
 _TAG = re.compile(r"<[^>]*>|\{\\[^}]*\}")
 """Fonts and places of subtitles."""
 
@@ -27,7 +28,7 @@ def read_cues(path: Path) -> list[str]:
 
     Args:
         path: Ends in .srt, .csv or .json. JSON is a list of such texts, or of objects with start,
-            end and text; times are seconds or texts as "1:30".
+            end and text; times are seconds or texts as "1:30". A cue without an end is a point.
 
     Raises:
         UserError: The file can't be read, a cue in it is malformed, or there is none or too many.
@@ -90,8 +91,10 @@ def _json(path: Path) -> list[str]:
 
 
 def _line(row: Any, where: str) -> str:
-    if not isinstance(row, Mapping) or set(row) != {"start", "end", "text"}:
+    if not isinstance(row, Mapping) or not {"start", "text"} <= set(row) <= _KEYS:
         raise UserError(f"{where}: expected start, end and text", field="cue_file")
-    start_s, end_s = (parse_time(str(row[name]), "cue_file") for name in ("start", "end"))
+    start_s = parse_time(str(row["start"]), "cue_file")
     text = " ".join(str(row["text"]).split())
-    return f"{start_s:.3f}-{end_s:.3f}: {text}"
+    if row.get("end") in (None, ""):
+        return f"{start_s:.3f}: {text}"
+    return f"{start_s:.3f}-{parse_time(str(row['end']), 'cue_file'):.3f}: {text}"

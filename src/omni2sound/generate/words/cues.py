@@ -31,12 +31,12 @@ MAX_CUES = 32
 MAX_CUE_S = 3600
 _FADE_FRAMES = 4
 """Latent frames over which one passage fades into the next."""
-_CUE = re.compile(rf"\s*({TIME})\s*-\s*({TIME})\s*:(.*)", re.DOTALL)
+_CUE = re.compile(rf"\s*({TIME})(?:\s*-\s*({TIME}))?\s*:(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cue:
-    """A text that acts in a span of the clip.
+    """A text that acts in a span of the clip, or that is heard from a second on: a hit.
 
     Raises:
         UserError: A time is out of range, or the text is empty.
@@ -44,13 +44,16 @@ class Cue:
 
     start_s: float
     """Seconds from the start of the clip."""
-    end_s: float
-    """Seconds from the start of the clip; what lies beyond its end is cut."""
+    end_s: float | None = None
+    """Seconds from the start of the clip; what lies beyond its end is cut. None: the sound begins
+    at `start_s`, and ends by itself."""
     text: str
     """What should be heard in the span, and only there."""
 
     def __post_init__(self) -> None:
         for name in ("start_s", "end_s"):
+            if name == "end_s" and self.end_s is None:
+                continue
             value = checked_number(
                 getattr(self, name),
                 "cues",
@@ -60,7 +63,7 @@ class Cue:
                 unit=" of seconds",
             )
             object.__setattr__(self, name, float(value))
-        if not self.start_s < self.end_s:
+        if self.end_s is not None and not self.start_s < self.end_s:
             raise UserError(
                 f"expected a span that ends after it begins, got {self.start_s:g}-{self.end_s:g}",
                 field="cues",
@@ -68,9 +71,15 @@ class Cue:
         if not isinstance(self.text, str) or not self.text.strip():
             raise UserError("has a span without a text; say what is heard in it", field="cues")
 
+    @property
+    def span_s(self) -> tuple[float, float]:
+        """Start and end of a cue that has both."""
+        assert self.end_s is not None, "a point cue has no span"
+        return self.start_s, self.end_s
+
 
 def parse_cue(line: str) -> Cue:
-    """Read a cue in the notation of the command line: "0.5-2: a dog barks", "1:05-1:10: rain".
+    """Read a cue in the notation of the command line: "0.5-2: a dog barks", "1:05: a door slams".
 
     Raises:
         UserError: The line is no cue.
@@ -78,9 +87,11 @@ def parse_cue(line: str) -> Cue:
     found = _CUE.fullmatch(line)
     if found is None:
         raise UserError(
-            f'expected START-END: TEXT, as "0.5-2: a dog barks", got {line[:60]!r}', field="cues"
+            f'expected START-END: TEXT, as "0.5-2: a dog barks", or START: TEXT, got {line[:60]!r}',
+            field="cues",
         )
-    start_s, end_s = (parse_time(found[k], "cues") for k in (1, 2))
+    start_s = parse_time(found[1], "cues")
+    end_s = None if found[2] is None else parse_time(found[2], "cues")
     return Cue(start_s=start_s, end_s=end_s, text=found[3].strip())
 
 
@@ -123,14 +134,14 @@ def compose(
 
     Args:
         text: Text of the whole clip.
-        cues: Texts of spans, in the order in which they are said.
+        cues: Texts of spans, in the order in which they are said; none is a point.
         num_frames: Latent frames L of the clip.
         frames_per_s: Their rate.
         pictures: Whether pictures say something where no text does; otherwise silence is asked
             for there.
     """
     rate = float(frames_per_s)
-    spans = [(min(c.start_s * rate, num_frames), min(c.end_s * rate, num_frames)) for c in cues]
+    spans = [tuple(min(s * rate, num_frames) for s in c.span_s) for c in cues]
     edges = sorted({0.0, float(num_frames), *(float(e) for s in spans for e in s if s[0] < s[1])})
     found: dict[str | None, list[NDArray[np.float64]]] = {}
     for begin, end in pairwise(edges):

@@ -40,6 +40,8 @@ class Plan:
     words: Words
     score: Score
     cues: tuple[Cue, ...]
+    points: tuple[Cue, ...]
+    """Cues without an end, which are made by themselves (`stems.hits`)."""
     silent: bool
     """Whether there is nothing to sound but a bed."""
     notes: tuple[str, ...]
@@ -49,8 +51,9 @@ class Plan:
     @property
     def texts(self) -> tuple[str, ...]:
         """All that is asked for."""
-        ambience = (self.words.ambience,)
-        return tuple(text for text in (*self.score.texts, *ambience) if text is not None)
+        points = (cue.text for cue in self.points)
+        texts = (*self.score.texts, self.words.ambience, *points)
+        return tuple(text for text in texts if text is not None)
 
     def layers(
         self, sounds_1N: Sequence[NDArray[np.float32]], duration: Fraction, timebase: TimeBase
@@ -148,7 +151,8 @@ def make_plan(
     if known:
         cues = tuple(cue for cue in cues if not notes.asks_for_speech_alone(cue.text))
     seen, words = _words(request, prompt, duration, model, encoder)
-    cues = (*words.cues, *cues)
+    points = tuple(cue for cue in cues if cue.end_s is None)
+    cues = (*words.cues, *(cue for cue in cues if cue.end_s is not None))
     score = compose(
         words.text,
         cues,
@@ -171,6 +175,7 @@ def make_plan(
         words=words,
         score=score,
         cues=cues,
+        points=points,
         silent=(words.silent and not cues) or not score.texts,
         notes=(*words.notes, *more),
         tagged=known,
