@@ -112,9 +112,9 @@ CueOption = Annotated[
     list[str] | None,
     typer.Option(
         "--cue",
-        metavar="S-S: TEXT",
-        help='What should be heard in a span and only there, as "0.5-2: a dog barks" or '
-        '"1:05-1:10: rain"; may be repeated. Default: none.',
+        metavar="S[-S]: TEXT",
+        help='What should be heard in a span and only there, as "0.5-2: a dog barks", or a hit '
+        'whose onset lies at a time, as "1:05: a door slams"; may be repeated. Default: none.',
     ),
 ]
 CueFileOption = Annotated[

@@ -87,8 +87,10 @@ class _Maker:
             if not sources:
                 own = replace(own, words=replace(own.words, ambience=None), silent=True)
             parts.append(self._part(source, own, self.request, self.duration))
-        asked = replace(self.request, video=None, seen=None, recognise=None, cues=(),
-                        prompt="a hit", duration_s=WINDOW_S, text_guidance_scale=None)  # fmt: skip
+        asked = replace(
+            self.request, video=None, seen=None, recognise=None, leave_out=(), cues=(),
+            prompt="a hit", duration_s=WINDOW_S, text_guidance_scale=None,
+        )  # fmt: skip
         window = Fraction(WINDOW_S)
         for source in hits:
             own = hit_plan(self.plan, source, window, timebase)

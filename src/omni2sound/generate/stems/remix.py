@@ -122,13 +122,14 @@ def request_of(made: Mapping[str, Any], video: Path | None = None) -> Generation
     asked = from_json(dict[str, Any], made["request"], where="made.request")
     cues = from_json(tuple[Cue, ...], asked.pop("cues", []), where="made.request.cues")
     if video is None:
-        for name in ("seen", "recognise"):
+        for name in ("seen", "recognise", "leave_out"):
             asked.pop(name, None)
         if asked.get("prompt") is None and not cues:
             asked["prompt"] = str(made.get("text") or "sound")
     known = {field.name for field in fields(GenerationRequest)}
     if unknown := sorted(set(asked) - known):
         raise ConfigError(f"made.request: unknown field {unknown[0][:80]!r}")
+    asked = {k: tuple(v) if isinstance(v, list) else v for k, v in asked.items()}
     return GenerationRequest(**asked, cues=cues, video=video)
 
 
