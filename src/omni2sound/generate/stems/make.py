@@ -113,9 +113,7 @@ class _Maker:
         sampled = time.perf_counter()
         sounds = [pipeline._decoded(x, part.duration) for x in latents]
         layers = part.plan.layers(sounds, part.duration, pipeline.facts.timebase)
-        audio = finish(
-            pipeline.facts, self.request, layers, part.plan.placed, pipeline.added_band
-        )
+        audio = finish(pipeline.facts, self.request, layers, part.plan.placed, pipeline.added_band)
         self.clock.sample_s += sampled - begin
         self.clock.decode_s += time.perf_counter() - sampled
         return audio, layers
