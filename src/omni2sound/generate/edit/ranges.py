@@ -14,7 +14,7 @@ from fractions import Fraction
 from omni2sound.errors import UserError
 from omni2sound.generate.studio.times import TIME, parse_time
 
-CONTEXT_S = Fraction(3, 2)
+CONTEXT_S = Fraction(1)
 """Seconds before and after a range that the model sees and does not change."""
 MAX_RANGES = 32
 _RANGE = re.compile(rf"\s*({TIME})\s*-\s*({TIME})\s*")
