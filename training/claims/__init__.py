@@ -1,0 +1,1 @@
+"""The paper's claims at small scale: a matrix of recipes over seeds, measured and compared."""

@@ -1,0 +1,169 @@
+"""The matrix of recipes, the comparisons and the expected sign of each: the pre-registration.
+
+In:   nothing.
+Out:  `RECIPES`, each as its stages; `COMPARISONS`, each a difference of two recipes on one measure,
+      with the sign that the paper's claim makes us expect.
+
+All recipes have the same network, data, optimizer and number of steps. Each stage is a run of its
+own from the averaged weights of the one before, so recipes that begin alike share those runs: equal
+seeds are pairs. No number here may change once a run of the matrix has been looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from omni2sound.data.batches.batch import Source
+from omni2sound.models.dit import DiTConfig
+from omni2sound.recipes.ablations import ablate
+from omni2sound.recipes.tiny import tiny
+from omni2sound.train.recipe import Recipe, Stage
+
+SEEDS = (0, 1, 2)
+CLASSES = ("drum", "guitar", "trumpet", "dog", "rooster", "bird", "bell", "hammer")
+DURATION_S = 4.0
+TRAINING, BY_EAR, WRONG = "train", "by-ear", "wrong"
+"""Stores: the training features, and copies with captions by ear or of another clip."""
+SCENES = {"train": (("audio", 320), ("main", 320)), "held": (("audio", 64), ("main", 64))}
+"""Scenes of each store: kind and number."""
+NUM_CLIPS = 64
+"""Test scenes: half of them "main", half "offscreen"."""
+SAMPLING_STEPS = 8
+GUIDANCE = 3.0
+
+STEPS = (40, 80, 40)
+"""Steps of the three stages."""
+
+
+def base() -> Recipe:
+    """Build the recipe that all others change: `tiny`, narrower, on stored latents."""
+    recipe = tiny()
+    first, second, third = recipe.stages
+    return replace(
+        recipe,
+        name="claims",
+        dit=DiTConfig(latent_dim=128, width=96, depth=4, num_heads=4),
+        batch_seconds=32.0,
+        precision="float32",  # faster than bfloat16 at this width
+        augment=False,
+        stages=(
+            replace(first, steps=STEPS[0]),
+            replace(second, steps=STEPS[1]),
+            replace(third, steps=STEPS[2]),
+        ),
+    )
+
+
+def _without_stage_3(**changes: object) -> tuple[Stage, ...]:
+    """Stages 1 and 2, the second as long as 2 and 3 together, with changes to the second."""
+    first, second = ablate(base(), "no-stage-3").stages
+    return first, replace(second, **changes)  # type: ignore[arg-type]
+
+
+def _bridge_from(store: str) -> tuple[Stage, ...]:
+    """The bridge task alone draws from another store."""
+    own = Source(store=TRAINING, tasks=("T2A", "V2A"))
+    return _without_stage_3(data=(own, Source(store=store, tasks=("VT2A",))))
+
+
+def _shares(t2a: float) -> Mapping[str, float]:
+    """Shares with the bridge: the rest is divided as in the base."""
+    joint = base().stages[1].task_weights
+    rest = (1 - t2a) / (1 - joint["T2A"])
+    return {"T2A": t2a, "V2A": joint["V2A"] * rest, "VT2A": joint["VT2A"] * rest}
+
+
+def _third_stage(**off: float) -> tuple[Stage, ...]:
+    first, second, third = base().stages
+    return first, second, replace(third, **off)  # type: ignore[arg-type]
+
+
+def _stages(name: str) -> tuple[Stage, ...]:
+    return ablate(base(), name).stages
+
+
+RECIPES: Mapping[str, tuple[Stage, ...]] = {
+    "two-stages": _stages("no-stage-3"),
+    "three-stages": base().stages,
+    "no-bridge-0.1": _stages("no-bridge"),
+    "no-pretraining": _stages("no-pretraining"),
+    "no-bridge-0.4": _stages("t2a-0.4"),
+    "merged-stages": _stages("merged-stages"),
+    "v2a-only": _stages("v2a-only"),
+    "t2a-only": _stages("t2a-only"),
+    "wrong-bridge": _bridge_from(WRONG),
+    "off-screen-alone": _third_stage(token_drop_sample_prob=0.0),
+    "dropout-alone": _third_stage(offscreen_prob=0.0),
+    "by-ear-bridge": _bridge_from(BY_EAR),
+    "no-bridge-0.2": _stages("t2a-0.2"),
+    "bridge-0.2": _without_stage_3(task_weights=_shares(0.2)),
+    "bridge-0.4": _without_stage_3(task_weights=_shares(0.4)),
+}
+"""Stages of each recipe, in the order in which they are run."""
+
+Track = Literal["T2A", "V2A", "VT2A", "off-screen"]
+TRACKS: tuple[Track, ...] = ("T2A", "V2A", "VT2A", "off-screen")
+"""What a model is shown: the caption, the video or both of a "main" scene; both of an "offscreen"
+scene, whose caption names a sound that the video does not show."""
+Measure = Literal["KL", "onset F1"]
+"""Primary measures. "KL": divergence of the tags of the scene's own sound from those of the made
+one, mean over clips and both taggers, lower is better; it moves before a class is recognised.
+"onset F1": at 100 ms (`stage-v1`), higher is better."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Comparison:
+    """A difference of two recipes, A - B; the paper's claim makes us expect A to be the better."""
+
+    claim: str
+    name: str
+    a: str
+    b: str
+    track: Track
+    measure: Measure
+    better: Literal["A", "B"] = "A"
+
+    @property
+    def sign(self) -> int:
+        """Expected sign of A - B."""
+        return (1 if self.better == "A" else -1) * (-1 if self.measure == "KL" else 1)
+
+
+CLAIMS: Mapping[str, str] = {
+    "bridge": "Bridge data (both text and video) join two tasks that compete",
+    "stages": "Three stages turn competition into help",
+    "bias": "Decoupled augmentation mends modality bias",
+}
+
+
+def _one(
+    claim: str, name: str, a: str, b: str, shown: tuple[Track, Measure], better: Literal["A", "B"]
+) -> Comparison:
+    track, measure = shown
+    return Comparison(claim=claim, name=name, a=a, b=b, track=track, measure=measure, better=better)
+
+
+_TEXT: tuple[Track, Measure] = ("T2A", "KL")
+_VIDEO: tuple[Track, Measure] = ("V2A", "onset F1")
+
+COMPARISONS: tuple[Comparison, ...] = (
+    _one("bridge", "B1", "no-bridge-0.4", "no-bridge-0.1", _TEXT, "A"),
+    _one("bridge", "B2", "no-bridge-0.4", "no-bridge-0.1", _VIDEO, "B"),
+    _one("bridge", "B3", "two-stages", "no-bridge-0.1", _TEXT, "A"),
+    _one("bridge", "B4", "two-stages", "no-bridge-0.1", _VIDEO, "A"),
+    _one("bridge", "B5", "two-stages", "wrong-bridge", _TEXT, "A"),
+    _one("bridge", "B6", "two-stages", "by-ear-bridge", _TEXT, "A"),
+    _one("stages", "S1", "two-stages", "no-pretraining", ("VT2A", "KL"), "A"),
+    _one("stages", "S2", "three-stages", "merged-stages", _VIDEO, "A"),
+    _one("stages", "S3", "three-stages", "v2a-only", _VIDEO, "A"),
+    _one("stages", "S4", "three-stages", "t2a-only", _TEXT, "A"),
+    _one("bias", "M1", "three-stages", "two-stages", ("off-screen", "KL"), "A"),
+    _one("bias", "M2", "off-screen-alone", "two-stages", ("off-screen", "KL"), "A"),
+    _one("bias", "M3", "dropout-alone", "two-stages", ("VT2A", "onset F1"), "A"),
+    _one("bias", "M4", "three-stages", "two-stages", _VIDEO, "A"),
+)
+"""All comparisons; their p-values are corrected together (Holm). A claim *holds* if a comparison of
+its own is decided with the expected sign and none against it, *does not hold* the other way round,
+is *mixed* if there are both, and *can't be told* at this size if none is decided."""
