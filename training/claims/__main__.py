@@ -1,5 +1,9 @@
-"""Run:  python -m training.claims material --corpus CORPUS --folder FOLDER
+"""The claims from the command line.
+
+python -m training.claims material --corpus CORPUS --folder FOLDER
 python -m training.claims run --folder FOLDER --seed 0
+python -m training.claims collect --folder FOLDER
+python -m training.claims table
 """
 
 from __future__ import annotations
@@ -7,9 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from training.claims.cells import run_seed
-from training.claims.material import make_material
 from training.claims.matrix import RECIPES
+from training.claims.table import AGAIN, CELLS, as_markdown, collect, read_cells, write_page
 
 
 def main() -> None:
@@ -20,14 +23,30 @@ def main() -> None:
     run = commands.add_parser("run", help="train and measure the cells of one seed")
     run.add_argument("--seed", type=int, required=True, help="random seed of the runs")
     run.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES), metavar="NAME")
-    run.add_argument("--lock", type=Path, help="file to hold while a cell runs, on shared machines")
-    for command in (material, run):
+    gather = commands.add_parser("collect", help="write the cells of a folder as lines of JSON")
+    gather.add_argument("--out", type=Path, default=CELLS, help="file of lines")
+    for command in (material, run, gather):
         command.add_argument("--folder", type=Path, required=True, help="folder of all runs")
+    table = commands.add_parser("table", help="print the table of the claims")
+    table.add_argument("--cells", type=Path, default=CELLS, help="file of `collect`")
+    table.add_argument("--page", type=Path, help="page whose table and plots are written anew")
     args = parser.parse_args()
     if args.command == "material":
+        from training.claims.material import make_material
+
         make_material(args.folder, args.corpus)
+    elif args.command == "run":
+        from training.claims.cells import Bench, run_seed
+
+        run_seed(Bench(folder=args.folder), args.seed, args.recipes)
+    elif args.command == "collect":
+        print(collect(args.folder, args.out), "cells in", args.out)
     else:
-        run_seed(args.folder, args.seed, args.recipes, lock=args.lock)
+        cells = read_cells(args.cells)
+        again = read_cells(AGAIN) if AGAIN.is_file() and args.cells == CELLS else {}
+        print(as_markdown(cells, again))
+        if args.page is not None:
+            write_page(args.page, cells, again)
 
 
 if __name__ == "__main__":

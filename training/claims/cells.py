@@ -13,13 +13,13 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -27,6 +27,8 @@ from training.claims.material import PARTS, read_conditions
 from training.claims.matrix import (
     DURATION_S,
     GUIDANCE,
+    NUM_DRAWS,
+    NUM_SOUNDS,
     RECIPES,
     SAMPLING_STEPS,
     TRACKS,
@@ -35,26 +37,32 @@ from training.claims.matrix import (
     base,
 )
 
+from omni2sound.bench.metrics.onset import ONSET_TOLERANCE_S
+from omni2sound.bench.metrics.onsets import Onsets, count_pairs
 from omni2sound.bench.scoring.options import TAGGERS, ScoringOptions
-from omni2sound.bench.scoring.sounds import TaggedSound, iter_features, tag_sounds
+from omni2sound.bench.scoring.sounds import iter_features, tag_sounds
 from omni2sound.bench.stats.distances import kl_divergences
 from omni2sound.bench.systems.folder import check_folder
 from omni2sound.bench.systems.model import clip_seed
 from omni2sound.bench.systems.system import real_sounds
+from omni2sound.bench.tracks.scenes import read_truth
 from omni2sound.bench.tracks.track import Track as SceneTrack
-from omni2sound.bench.tracks.track import TrackClip, read_track
+from omni2sound.bench.tracks.track import read_track
 from omni2sound.config import digest
+from omni2sound.data.batches.batch import Batch
 from omni2sound.data.store.rows import FeatureStore
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.files import atomic_path, split_lines, write_json
 from omni2sound.generate.pipeline import Omni2SoundPipeline
-from omni2sound.media.audio import write_audio
+from omni2sound.media.audio import read_audio, write_audio
 from omni2sound.media.samples import Audio
+from omni2sound.models.conditioning import Conditions
 from omni2sound.models.dit import DiT
+from omni2sound.scenes.material.assets import SAMPLE_RATE_HZ
 from omni2sound.train.loop import TrainOptions, TrainResult, train
-from omni2sound.train.recipe import TASKS, Recipe, Stage
+from omni2sound.train.recipe import Recipe, Stage
 from omni2sound.train.session import Components, compose, load_components, model_config
-from omni2sound.train.validation import validation_loss
+from omni2sound.train.step import batch_loss
 from omni2sound.weights import load_card, part_sha256, resolve_model
 
 _BATCH = 16
@@ -105,39 +113,16 @@ class Bench:
         return ScoringOptions(taggers=TAGGERS, cache_folder=self.folder / "cache")
 
 
-def run_seed(folder: Path, seed: int, recipes: Sequence[str], *, lock: Path | None = None) -> None:
-    """Run the cells of a seed that are missing, one after another.
-
-    Args:
-        folder: That of `material`.
-        seed: Random seed.
-        recipes: Names in `RECIPES`.
-        lock: File that is held while a cell runs, for machines that are shared. Default: none.
-    """
-    bench = Bench(folder=folder)
+def run_seed(bench: Bench, seed: int, recipes: Sequence[str]) -> None:
+    """Run the cells of a seed that are missing, one after another."""
     for name in recipes:
-        path = cell_path(folder, name, seed)
+        path = cell_path(bench.folder, name, seed)
         if not path.is_file():
-            with _held(lock):
-                begin = time.process_time()
-                cell = run_cell(bench, name, RECIPES[name], seed)
+            begin = time.process_time()
+            cell = run_cell(bench, name, RECIPES[name], seed)
             path.parent.mkdir(parents=True, exist_ok=True)
             write_json(path, {**cell, "cpu_s": round(time.process_time() - begin, 1)})
             print(f"{name} {seed}: {time.process_time() - begin:.0f} s of CPU", flush=True)
-
-
-@contextmanager
-def _held(lock: Path | None) -> Iterator[None]:
-    """Hold a file as `flock` does, and let others have their turn afterwards."""
-    if lock is None:
-        yield
-        return
-    import fcntl
-
-    with lock.open("ab") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    time.sleep(2.0)
 
 
 def cell_path(folder: Path, name: str, seed: int) -> Path:
@@ -153,8 +138,6 @@ def run_cell(bench: Bench, name: str, stages: Sequence[Stage], seed: int) -> dic
         weights, lines = _trained(bench, recipes[: number + 1], weights)
         curve += lines
     assert weights is not None
-    model = DiT(base().dit)
-    model.load_state_dict(weights)
     return {
         "recipe": name,
         "seed": seed,
@@ -162,7 +145,6 @@ def run_cell(bench: Bench, name: str, stages: Sequence[Stage], seed: int) -> dic
         "weights_sha256": _digest_of(weights),
         "steps": sum(stage.steps for stage in stages),
         "curve": curve,
-        "validation": _validation(bench, model),
         "tracks": _measured(bench, weights, f"{name}-{seed}", seed),
     }
 
@@ -219,18 +201,10 @@ def _digest_of(weights: Mapping[str, Tensor]) -> str:
     return found.hexdigest()[:16]
 
 
-def _validation(bench: Bench, model: DiT) -> dict[str, float]:
-    """Loss of held-out features by task, also of tasks that were not trained."""
-    recipe = base()
-    means = validation_loss(model, bench.store("held"), bench.parts.autoencoder, recipe)
-    assert set(means) == set(TASKS)
-    return {task: round(loss, 5) for task, loss in means.items()}
-
-
 def _measured(
     bench: Bench, weights: dict[str, Tensor], name: str, seed: int
-) -> dict[str, dict[str, Any]]:
-    """Make a sound for each test scene of each track, and measure it by the benchmark's engine."""
+) -> dict[str, dict[str, list[float]]]:
+    """Measure every track: lists of one number a scene, in the order of the track."""
     result = TrainResult(
         steps=0,
         finished=True,
@@ -241,72 +215,103 @@ def _measured(
     )
     model = compose(bench.parts, weights, result, bench.store("held"), None)
     pipeline = Omni2SoundPipeline(model, device=torch.device("cpu"), dtype=torch.float32)
-    measured: dict[str, dict[str, Any]] = {}
+    measured = {}
     for track in TRACKS:
         rows = [i for i, c in enumerate(bench.track.clips) if c.part == PART_OF[track]]
-        clips = [bench.track.clips[i] for i in rows]
+        losses = _losses(bench, pipeline.model.dit, track, rows)
+        rows = rows[:NUM_SOUNDS]
         folder = bench.folder / "sounds" / name / track
-        _make_sounds(bench, pipeline, track, rows, clips, folder, seed)
-        checked = check_folder(folder, clips)
-        assert len(checked.sounds) == len(clips), checked.problems
-        pairs = list(zip(clips, checked.sounds, strict=True))
-        measured[track] = _numbers(bench, clips, tag_sounds(bench.track, pairs, bench.scoring))
+        _make_sounds(bench, pipeline, track, rows, folder, seed)
+        measured[track] = {"loss": losses, **_scores(bench, rows, folder)}
     shutil.rmtree(bench.folder / "sounds" / name)
     return measured
+
+
+def _shown(bench: Bench, track: Track, rows: list[int]) -> Conditions:
+    """What a model is shown of some scenes."""
+    shown = read_conditions(bench.folder, rows)
+    if track == "T2A":
+        return replace(shown, vision_BTV=None, sync_BLS=None)
+    return shown.without_text() if track == "V2A" else shown
+
+
+@torch.no_grad()
+def _losses(bench: Bench, model: DiT, track: Track, rows: Sequence[int]) -> list[float]:
+    """Training loss of each scene, mean over noise draws that are the same for all cells."""
+    total = torch.zeros(len(rows))
+    model.eval()
+    for first in range(0, len(rows), _BATCH):
+        some = list(rows[first : first + _BATCH])
+        clips = [bench.track.clips[i] for i in some]
+        sounds = [read_audio(bench.track.path(c.audio), mono=True).samples_CN[0] for c in clips]
+        for draw in range(NUM_DRAWS):
+            batch = Batch(
+                task="VT2A" if track == "off-screen" else track,
+                duration_s=DURATION_S,
+                waveform_BN=torch.from_numpy(np.stack(sounds)),
+                latents=(None,) * len(clips),
+                conditions=_shown(bench, track, some),
+                valid_frames_B=None,
+                drop_B=torch.zeros(len(clips), dtype=torch.bool),
+                noise_seeds_B=tuple(clip_seed(draw, c.clip_id) for c in clips),
+                clip_ids=tuple(c.clip_id for c in clips),
+                texts=(),
+                mixes=(),
+                dropped_tokens=(),
+            )
+            loss_B, _ = batch_loss(
+                model, batch, bench.parts.autoencoder, base(), torch.device("cpu")
+            )
+            total[first : first + len(some)] += loss_B / NUM_DRAWS
+    return [round(loss, 5) for loss in total.tolist()]
 
 
 def _make_sounds(
     bench: Bench,
     pipeline: Omni2SoundPipeline,
     track: Track,
-    rows: Sequence[int],
-    clips: Sequence[TrackClip],
+    rows: list[int],
     folder: Path,
     seed: int,
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    for first in range(0, len(rows), _BATCH):
-        shown = read_conditions(bench.folder, list(rows[first : first + _BATCH]))
-        if track == "T2A":
-            shown = replace(shown, vision_BTV=None, sync_BLS=None)
-        elif track == "V2A":
-            shown = shown.without_text()
-        block = clips[first : first + _BATCH]
-        sounds_BN = pipeline.generate_batch(
-            shown,
-            duration_s=DURATION_S,
-            seeds=[clip_seed(seed, clip.clip_id) for clip in block],
-            num_steps=SAMPLING_STEPS,
-            guidance=GUIDANCE,
-        )
-        for clip, sound_N in zip(block, sounds_BN.numpy(), strict=True):
-            audio = Audio(samples_CN=sound_N[None], sample_rate_hz=16_000)
-            write_audio(folder / f"{clip.clip_id}.wav", audio, overwrite=True)
+    clips = [bench.track.clips[i] for i in rows]
+    sounds_BN = pipeline.generate_batch(
+        _shown(bench, track, rows),
+        duration_s=DURATION_S,
+        seeds=[clip_seed(seed, clip.clip_id) for clip in clips],
+        num_steps=SAMPLING_STEPS,
+        guidance=GUIDANCE,
+    )
+    for clip, sound_N in zip(clips, sounds_BN.numpy(), strict=True):
+        audio = Audio(samples_CN=sound_N[None], sample_rate_hz=SAMPLE_RATE_HZ)
+        write_audio(folder / f"{clip.clip_id}.wav", audio, overwrite=True)
 
 
-def _numbers(
-    bench: Bench, clips: Sequence[TrackClip], tagged: Sequence[TaggedSound]
-) -> dict[str, Any]:
-    """Lists of one number a clip, in the order of the track."""
-    scores = [one.score for one in tagged]
-    found: dict[str, Any] = {
-        name: [None if s is None else _rounded(getattr(s, name)) for s in scores]
-        for name in (
-            *("num_true", "num_found", "pairs"),
-            *("seen_heard", "seen_heard_2nd", "unseen_heard", "unseen_heard_2nd"),
-        )
-    }
+def _scores(bench: Bench, rows: Sequence[int], folder: Path) -> dict[str, list[float]]:
+    """KL by tagger and the counts of onset F1, by the benchmark's engine."""
+    clips = [bench.track.clips[i] for i in rows]
+    checked = check_folder(folder, clips)
+    assert len(checked.sounds) == len(clips), checked.problems
+    found: dict[str, list[float]] = {"num_true": [], "num_found": [], "pairs": []}
+    for clip, sound in zip(clips, checked.sounds, strict=True):
+        assert clip.truth is not None
+        _, events = read_truth(bench.track.path(clip.truth))
+        true_s = sorted(t for e in events for t in (e.onset_s, *e.hits_s))
+        made_N = read_audio(sound.path, sample_rate_hz=SAMPLE_RATE_HZ, mono=True).samples_CN[0]
+        found_s = Onsets(made_N, SAMPLE_RATE_HZ).times_s
+        found["num_true"].append(len(true_s))
+        found["num_found"].append(len(found_s))
+        found["pairs"].append(count_pairs(found_s, true_s, tolerance_s=ONSET_TOLERANCE_S))
     real = real_sounds(bench.track)
-    pairs = [(clip, real[clip.clip_id]) for clip in clips]
-    truth = tag_sounds(bench.track, pairs, bench.scoring)
-    for tagger in TAGGERS:
-        real_NK, made_NK = (
-            [f.logits_K for f in iter_features(some, tagger)] for some in (truth, tagged)
+    truth, made = (
+        tag_sounds(
+            bench.track, list(zip(clips, sounds, strict=True)), bench.scoring, with_scores=False
         )
+        for sounds in ([real[c.clip_id] for c in clips], checked.sounds)
+    )
+    for tagger in TAGGERS:
+        real_NK, made_NK = ([f.logits_K for f in iter_features(x, tagger)] for x in (truth, made))
         kl_N = kl_divergences(real_NK, made_NK)
         found[f"kl_{tagger}"] = [round(v, 3) for v in kl_N.tolist()]
     return found
-
-
-def _rounded(value: float | None) -> float | None:
-    return value if value is None else round(value, 3)

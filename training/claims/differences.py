@@ -118,7 +118,8 @@ def compare(a_SN2: Table, b_SN2: Table, *, resamples: int = NUM_RESAMPLES) -> Di
 def ratio(tables_RSN2: Table) -> Table:
     """Mean over seeds of the ratio of sums over scenes, for each of R tables."""
     sums = tables_RSN2.sum(axis=2)
-    ratios: Table = (sums[..., 0] / sums[..., 1]).mean(axis=1)
+    with np.errstate(invalid="ignore"):  # a resample may hold no scene that counts
+        ratios: Table = (sums[..., 0] / sums[..., 1]).mean(axis=1)
     return ratios
 
 

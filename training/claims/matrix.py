@@ -30,7 +30,11 @@ SCENES = {"train": (("audio", 320), ("main", 320)), "held": (("audio", 64), ("ma
 """Scenes of each store: kind and number."""
 NUM_CLIPS = 64
 """Test scenes: half of them "main", half "offscreen"."""
-SAMPLING_STEPS = 8
+NUM_SOUNDS = 16
+"""Scenes of each track for which sounds are made and scored; the loss is that of all."""
+NUM_DRAWS = 4
+"""Noise draws of the loss of a scene."""
+SAMPLING_STEPS = 6
 GUIDANCE = 3.0
 
 STEPS = (40, 80, 40)
@@ -110,7 +114,9 @@ scene, whose caption names a sound that the video does not show."""
 Measure = Literal["KL", "onset F1"]
 """Primary measures. "KL": divergence of the tags of the scene's own sound from those of the made
 one, mean over clips and both taggers, lower is better; it moves before a class is recognised.
-"onset F1": at 100 ms (`stage-v1`), higher is better."""
+"onset F1": at 100 ms (`stage-v1`), higher is better. The secondary measure is the training loss of
+a scene's own sound on the same track, of all comparisons, corrected among themselves: what the
+recipe changes in the model before a sampler and a judge add their noise. It decides no claim."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,0 +1,275 @@
+"""The table of the claims: every comparison with its interval, a verdict a claim, the power.
+
+In:   cells, as lines of JSON: one for each recipe and seed.
+Out:  Markdown, and a plot of each measure's differences.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from training.claims.differences import LEVEL, Difference, Table, compare, detectable, seeds_needed
+from training.claims.matrix import CLAIMS, COMPARISONS, RECIPES, TRACKS, Comparison
+
+from omni2sound.bench.compare import holm
+from omni2sound.bench.report.plots import Bar, interval_plot
+from omni2sound.bench.stats.estimate import Estimate
+from omni2sound.files import split_lines, write_text
+
+CELLS = Path(__file__).parent / "results" / "cells.jsonl"
+AGAIN = CELLS.with_name("again.jsonl")
+"""Cells that were run a second time from nothing."""
+BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+MANY_SCENES = 500
+_STYLE = (
+    "<style>text{font:12px sans-serif;fill:#777}line{stroke:#999}.model{stroke:#c43;fill:#c43}"
+    "text.model{stroke:none}</style>"
+)
+
+Cell = Mapping[str, Any]
+Cells = Mapping[tuple[str, int], Cell]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Line:
+    """A comparison and what was found; None where fewer than two seeds have both recipes."""
+
+    comparison: Comparison
+    found: Difference | None
+    p_holm: float
+    """Corrected for all registered comparisons, also those that are missing."""
+
+    @property
+    def verdict(self) -> str:
+        """One of "as expected", "against", "can't tell" and "not run"."""
+        if self.found is None:
+            return "not run"
+        if not self.p_holm < LEVEL:
+            return "can't tell"
+        return "as expected" if self.found.value * self.comparison.sign > 0 else "against"
+
+
+def collect(folder: Path, out: Path) -> int:
+    """Write all cells of a folder as lines of JSON; return their number."""
+    cells = [json.loads(p.read_text(encoding="utf-8")) for p in (folder / "cells").glob("*.json")]
+    cells.sort(key=lambda c: (list(RECIPES).index(c["recipe"]), c["seed"]))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, "".join(json.dumps(c, separators=(",", ":")) + "\n" for c in cells))
+    return len(cells)
+
+
+def read_cells(path: Path) -> dict[tuple[str, int], Cell]:
+    """Read the lines of `collect`."""
+    cells = map(json.loads, split_lines(path.read_text(encoding="utf-8")))
+    return {(c["recipe"], c["seed"]): c for c in cells}
+
+
+def measured(cell: Cell, track: str, measure: str) -> Table:
+    """A measure of one cell for each scene, (N, 2): numerator and denominator.
+
+    "KL" and "onset F1" are those of `matrix.Measure`. "classes": share of the scene's classes that
+    are heard, of those off screen on that track, mean of the taggers that know them.
+    """
+    lists = cell["tracks"][track]
+    if measure == "onset F1":
+        pairs, found, true = (np.array(lists[n], float) for n in ("pairs", "num_found", "num_true"))
+        return np.stack([2 * pairs, found + true], axis=1)
+    if measure == "KL":
+        names = ("kl_yamnet", "kl_tagger")
+    elif track == "off-screen":
+        names = ("unseen_heard", "unseen_heard_2nd")
+    else:
+        names = ("seen_heard", "seen_heard_2nd")
+    values_KN = np.array([lists[n] for n in names], float)  # None is NaN
+    known_KN = np.isfinite(values_KN)
+    total_N, count_N = np.where(known_KN, values_KN, 0).sum(axis=0), known_KN.sum(axis=0)
+    return np.stack([total_N / np.maximum(count_N, 1), count_N > 0], axis=1).astype(float)
+
+
+def compare_cells(cells: Cells, a: str, b: str, track: str, measure: str) -> Difference | None:
+    """Difference of two recipes over the seeds that both have; None below two."""
+    seeds = sorted({s for name, s in cells if name == a} & {s for name, s in cells if name == b})
+    if len(seeds) < 2:
+        return None
+    tables = [
+        np.stack([measured(cells[name, seed], track, measure) for seed in seeds]) for name in (a, b)
+    ]
+    return compare(*tables)
+
+
+def lines_of(cells: Cells) -> list[Line]:
+    """All registered comparisons; p-values are corrected together, missing ones count as 1."""
+    found = [compare_cells(cells, c.a, c.b, c.track, c.measure) for c in COMPARISONS]
+    corrected = holm([1.0 if f is None else f.p for f in found])
+    return [
+        Line(comparison=c, found=f, p_holm=p)
+        for c, f, p in zip(COMPARISONS, found, corrected, strict=True)
+    ]
+
+
+def verdict_of(claim: str, lines: Sequence[Line]) -> str:
+    """Verdict of a claim from its comparisons (`matrix.COMPARISONS`)."""
+    verdicts = {line.verdict for line in lines if line.comparison.claim == claim}
+    if {"as expected", "against"} <= verdicts:
+        return "mixed"
+    if "as expected" in verdicts:
+        return "holds"
+    return "does not hold" if "against" in verdicts else "can't be told at this size"
+
+
+def as_markdown(cells: Cells, again: Cells) -> str:
+    """All tables."""
+    lines = lines_of(cells)
+    parts = [
+        _verdicts(lines),
+        _differences(lines),
+        _power(lines),
+        _secondary(cells),
+        _recipes(cells),
+    ]
+    if again:
+        parts.append(_again(cells, again))
+    return "\n\n".join(parts)
+
+
+def _verdicts(lines: Sequence[Line]) -> str:
+    rows = ["| claim | verdict | comparisons |", "|---|---|---|"]
+    for claim, words in CLAIMS.items():
+        own = [line for line in lines if line.comparison.claim == claim]
+        told = ", ".join(f"{line.comparison.name} {line.verdict}" for line in own)
+        rows.append(f"| {words} | **{verdict_of(claim, lines)}** | {told} |")
+    return "\n".join(rows)
+
+
+def _differences(lines: Sequence[Line]) -> str:
+    rows = [
+        "| | A - B | on | A | B | difference | bootstrap | by seed | p (Holm) | verdict |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for line in lines:
+        c, f = line.comparison, line.found
+        head = f"| {c.name} | {c.a} - {c.b} | {c.track} {c.measure}, {_expected(c)} |"
+        if f is None:
+            rows.append(f"{head} | | | | | | not run |")
+            continue
+        seeds = " ".join(f"{v:+.3f}" for v in f.by_seed)
+        rows.append(
+            f"{head} {f.a:.3f} | {f.b:.3f} | {f.value:+.3f} [{f.low:+.3f}, {f.high:+.3f}] | "
+            f"[{f.bootstrap[0]:+.3f}, {f.bootstrap[1]:+.3f}] | {seeds} | "
+            f"{f.p:.3f} ({line.p_holm:.3f}) | {line.verdict} |"
+        )
+    return "\n".join(rows)
+
+
+def _expected(c: Comparison) -> str:
+    return f"expected {'>' if c.sign > 0 else '<'} 0"
+
+
+def _power(lines: Sequence[Line]) -> str:
+    rows = [
+        "| | variance: seed, scene, rest | found with 80 % | seeds needed | with "
+        f"{MANY_SCENES} scenes |",
+        "|---|---|---|---|---|",
+    ]
+    level = LEVEL / len(COMPARISONS)
+    for line in lines:
+        if (f := line.found) is None:
+            continue
+        least = detectable(f.parts, f.num_seeds, f.num_scenes, level)
+        needed = [seeds_needed(f, count, level) for count in (f.num_scenes, MANY_SCENES)]
+        told = ["> 1000" if n is None else str(n) for n in needed]
+        parts = ", ".join(f"{v:.2g}" for v in (f.parts.seed, f.parts.scene, f.parts.rest))
+        rows.append(f"| {line.comparison.name} | {parts} | {least:.3f} | {told[0]} | {told[1]} |")
+    return "\n".join(rows)
+
+
+def _secondary(cells: Cells) -> str:
+    rows = [
+        "| | " + " | ".join(f"classes, {t}" for t in TRACKS) + " | "
+        "loss T2A | loss V2A | loss VT2A |",
+        "|---|" + "---|" * (len(TRACKS) + 3),
+    ]
+    pairs = dict.fromkeys((c.a, c.b) for c in COMPARISONS)
+    for a, b in pairs:
+        found = [compare_cells(cells, a, b, track, "classes") for track in TRACKS]
+        told = ["" if f is None else f"{f.value:+.3f} ± {(f.high - f.low) / 2:.3f}" for f in found]
+        for task in ("T2A", "V2A", "VT2A"):
+            apart = [
+                cells[a, s]["validation"][task] - cells[b, s]["validation"][task]
+                for name, s in cells
+                if name == a and (b, s) in cells
+            ]
+            told.append(f"{np.mean(apart):+.4f}" if apart else "")
+        rows.append(f"| {a} - {b} | {' | '.join(told)} |")
+    return "\n".join(rows)
+
+
+def _recipes(cells: Cells) -> str:
+    columns = [(t, m) for t in TRACKS for m in ("KL", "onset F1", "classes")]
+    rows = [
+        "| recipe | seeds | " + " | ".join(f"{t} {m}" for t, m in columns) + " |",
+        "|---|---|" + "---|" * len(columns),
+    ]
+    for name in RECIPES:
+        own = [cell for (recipe, _), cell in cells.items() if recipe == name]
+        if not own:
+            continue
+        values = []
+        for track, measure in columns:
+            sums = np.array([measured(cell, track, measure).sum(axis=0) for cell in own])
+            values.append(f"{np.mean(sums[:, 0] / sums[:, 1]):.3f}")
+        rows.append(f"| {name} | {len(own)} | {' | '.join(values)} |")
+    return "\n".join(rows)
+
+
+def _again(cells: Cells, again: Cells) -> str:
+    rows = [
+        "| cell | weights | largest difference of a measure of a scene |",
+        "|---|---|---|",
+    ]
+    for key, second in again.items():
+        first = cells[key]
+        same = first["weights_sha256"] == second["weights_sha256"]
+        apart = max(
+            float(np.abs(measured(first, t, m) - measured(second, t, m)).max())
+            for t in TRACKS
+            for m in ("KL", "onset F1", "classes")
+        )
+        told = "the same" if same else "others"
+        rows.append(f"| {key[0]}, seed {key[1]} | {told} | {apart:.3g} |")
+    return "\n".join(rows)
+
+
+def write_page(page: Path, cells: Cells, again: Cells) -> None:
+    """Put the tables between the marks of a page, and the plots beside it."""
+    text = page.read_text(encoding="utf-8")
+    head, _, rest = text.partition(BEGIN)
+    _, _, tail = rest.partition(END)
+    write_text(page, f"{head}{BEGIN}\n\n{as_markdown(cells, again)}\n\n{END}{tail}")
+    for measure, name in (("KL", "claims-kl.svg"), ("onset F1", "claims-onset.svg")):
+        write_text(page.with_name(name), plot(lines_of(cells), measure))
+
+
+def plot(lines: Sequence[Line], measure: str) -> str:
+    """Intervals of the differences of one measure; decided ones are in colour."""
+    bars = [
+        Bar(
+            label=f"{line.comparison.name} {_expected(line.comparison).removeprefix('expected ')}",
+            estimate=Estimate(value=f.value, low=f.low, high=f.high, num_clips=f.num_scenes),
+            strong=line.verdict in ("as expected", "against"),
+        )
+        for line in lines
+        if (f := line.found) is not None and line.comparison.measure == measure
+    ]
+    svg = interval_plot(bars, title=f"Differences of {measure} with 95 % intervals")
+    return (
+        svg.replace("<svg ", '<svg xmlns="http://www.w3.org/2000/svg" ', 1).replace(
+            "</title>", f"</title>{_STYLE}", 1
+        )
+        + "\n"
+    )
