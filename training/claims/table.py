@@ -25,6 +25,8 @@ CELLS = Path(__file__).parent / "results" / "cells.jsonl"
 AGAIN = CELLS.with_name("again.jsonl")
 """Cells that were run a second time from nothing."""
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+MEASURES = ("KL", "onset F1", "loss")
+KLS = ("kl_yamnet", "kl_tagger")
 MANY_SCENES = 500
 _STYLE = (
     "<style>text{font:12px sans-serif;fill:#777}line{stroke:#999}.model{stroke:#c43;fill:#c43}"
@@ -41,6 +43,8 @@ class Line:
 
     comparison: Comparison
     found: Difference | None
+    sign: int
+    """Expected sign of the difference."""
     p_holm: float
     """Corrected for all registered comparisons, also those that are missing."""
 
@@ -51,7 +55,7 @@ class Line:
             return "not run"
         if not self.p_holm < LEVEL:
             return "can't tell"
-        return "as expected" if self.found.value * self.comparison.sign > 0 else "against"
+        return "as expected" if self.found.value * self.sign > 0 else "against"
 
 
 def collect(folder: Path, out: Path) -> int:
@@ -72,23 +76,18 @@ def read_cells(path: Path) -> dict[tuple[str, int], Cell]:
 def measured(cell: Cell, track: str, measure: str) -> Table:
     """A measure of one cell for each scene, (N, 2): numerator and denominator.
 
-    "KL" and "onset F1" are those of `matrix.Measure`. "classes": share of the scene's classes that
-    are heard, of those off screen on that track, mean of the taggers that know them.
+    Args:
+        cell: A line of `collect`.
+        track: One of `matrix.TRACKS`.
+        measure: "onset F1", "KL", "loss", or "KL" of one tagger: "kl_yamnet", "kl_tagger".
     """
     lists = cell["tracks"][track]
     if measure == "onset F1":
         pairs, found, true = (np.array(lists[n], float) for n in ("pairs", "num_found", "num_true"))
         return np.stack([2 * pairs, found + true], axis=1)
-    if measure == "KL":
-        names = ("kl_yamnet", "kl_tagger")
-    elif track == "off-screen":
-        names = ("unseen_heard", "unseen_heard_2nd")
-    else:
-        names = ("seen_heard", "seen_heard_2nd")
-    values_KN = np.array([lists[n] for n in names], float)  # None is NaN
-    known_KN = np.isfinite(values_KN)
-    total_N, count_N = np.where(known_KN, values_KN, 0).sum(axis=0), known_KN.sum(axis=0)
-    return np.stack([total_N / np.maximum(count_N, 1), count_N > 0], axis=1).astype(float)
+    names = KLS if measure == "KL" else (measure,)
+    values_N = np.mean([lists[n] for n in names], axis=0)
+    return np.stack([values_N, np.ones_like(values_N)], axis=1)
 
 
 def compare_cells(cells: Cells, a: str, b: str, track: str, measure: str) -> Difference | None:
@@ -102,13 +101,19 @@ def compare_cells(cells: Cells, a: str, b: str, track: str, measure: str) -> Dif
     return compare(*tables)
 
 
-def lines_of(cells: Cells) -> list[Line]:
-    """All registered comparisons; p-values are corrected together, missing ones count as 1."""
-    found = [compare_cells(cells, c.a, c.b, c.track, c.measure) for c in COMPARISONS]
+def lines_of(cells: Cells, measure: str | None = None) -> list[Line]:
+    """All registered comparisons; p-values are corrected together, missing ones count as 1.
+
+    Args:
+        cells: Of `read_cells`.
+        measure: Another measure than the registered primary ones; lower must be better.
+    """
+    found = [compare_cells(cells, c.a, c.b, c.track, measure or c.measure) for c in COMPARISONS]
     corrected = holm([1.0 if f is None else f.p for f in found])
+    signs = [(-1 if c.better == "A" else 1) if measure else c.sign for c in COMPARISONS]
     return [
-        Line(comparison=c, found=f, p_holm=p)
-        for c, f, p in zip(COMPARISONS, found, corrected, strict=True)
+        Line(comparison=c, found=f, sign=sign, p_holm=p)
+        for c, f, sign, p in zip(COMPARISONS, found, signs, corrected, strict=True)
     ]
 
 
@@ -129,7 +134,7 @@ def as_markdown(cells: Cells, again: Cells) -> str:
         _verdicts(lines),
         _differences(lines),
         _power(lines),
-        _secondary(cells),
+        _by_loss(cells),
         _recipes(cells),
     ]
     if again:
@@ -167,7 +172,7 @@ def _differences(lines: Sequence[Line]) -> str:
 
 
 def _expected(c: Comparison) -> str:
-    return f"expected {'>' if c.sign > 0 else '<'} 0"
+    return f"{'>' if c.sign > 0 else '<'} 0 expected"
 
 
 def _power(lines: Sequence[Line]) -> str:
@@ -188,29 +193,31 @@ def _power(lines: Sequence[Line]) -> str:
     return "\n".join(rows)
 
 
-def _secondary(cells: Cells) -> str:
+def _by_loss(cells: Cells) -> str:
     rows = [
-        "| | " + " | ".join(f"classes, {t}" for t in TRACKS) + " | "
-        "loss T2A | loss V2A | loss VT2A |",
-        "|---|" + "---|" * (len(TRACKS) + 3),
+        "| | on | difference of the loss | by seed | p (Holm) | verdict "
+        "| KL, YAMNet | KL, in-domain |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    pairs = dict.fromkeys((c.a, c.b) for c in COMPARISONS)
-    for a, b in pairs:
-        found = [compare_cells(cells, a, b, track, "classes") for track in TRACKS]
-        told = ["" if f is None else f"{f.value:+.3f} ± {(f.high - f.low) / 2:.3f}" for f in found]
-        for task in ("T2A", "V2A", "VT2A"):
-            apart = [
-                cells[a, s]["validation"][task] - cells[b, s]["validation"][task]
-                for name, s in cells
-                if name == a and (b, s) in cells
-            ]
-            told.append(f"{np.mean(apart):+.4f}" if apart else "")
-        rows.append(f"| {a} - {b} | {' | '.join(told)} |")
+    for line in lines_of(cells, "loss"):
+        c, f = line.comparison, line.found
+        if f is None:
+            continue
+        seeds = " ".join(f"{v:+.4f}" for v in f.by_seed)
+        judges = []
+        for tagger in KLS:
+            one = compare_cells(cells, c.a, c.b, c.track, tagger)
+            assert one is not None
+            judges.append(f"{one.value:+.2f} ± {(one.high - one.low) / 2:.2f}")
+        rows.append(
+            f"| {c.name} | {c.track} | {f.value:+.4f} [{f.low:+.4f}, {f.high:+.4f}] | {seeds} | "
+            f"{f.p:.4f} ({line.p_holm:.3f}) | {line.verdict} | {judges[0]} | {judges[1]} |"
+        )
     return "\n".join(rows)
 
 
 def _recipes(cells: Cells) -> str:
-    columns = [(t, m) for t in TRACKS for m in ("KL", "onset F1", "classes")]
+    columns = [(t, m) for t in TRACKS for m in MEASURES]
     rows = [
         "| recipe | seeds | " + " | ".join(f"{t} {m}" for t, m in columns) + " |",
         "|---|---|" + "---|" * len(columns),
@@ -238,7 +245,7 @@ def _again(cells: Cells, again: Cells) -> str:
         apart = max(
             float(np.abs(measured(first, t, m) - measured(second, t, m)).max())
             for t in TRACKS
-            for m in ("KL", "onset F1", "classes")
+            for m in MEASURES
         )
         told = "the same" if same else "others"
         rows.append(f"| {key[0]}, seed {key[1]} | {told} | {apart:.3g} |")
@@ -259,7 +266,7 @@ def plot(lines: Sequence[Line], measure: str) -> str:
     """Intervals of the differences of one measure; decided ones are in colour."""
     bars = [
         Bar(
-            label=f"{line.comparison.name} {_expected(line.comparison).removeprefix('expected ')}",
+            label=f"{line.comparison.name} {_expected(line.comparison).removesuffix(' expected')}",
             estimate=Estimate(value=f.value, low=f.low, high=f.high, num_clips=f.num_scenes),
             strong=line.verdict in ("as expected", "against"),
         )

@@ -1,0 +1,164 @@
+"""Claims at small scale: statistics by closed forms, the matrix by its laws, verdicts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import t as student_t
+from training.claims import table
+from training.claims.cells import stage_recipe
+from training.claims.differences import (
+    Parts,
+    compare,
+    detectable,
+    influence,
+    seeds_needed,
+    variance_parts,
+)
+from training.claims.material import other_clips
+from training.claims.matrix import COMPARISONS, RECIPES, SEEDS, STEPS
+
+from omni2sound.config import digest
+
+Array = np.ndarray
+
+
+def means(y_SN: Array) -> Array:
+    """Plain means as ratios: every denominator is 1."""
+    return np.stack([y_SN, np.ones_like(y_SN)], axis=-1)
+
+
+def drawn(rng: np.random.Generator, seeds: int, scenes: int, parts: Parts) -> Array:
+    y_SN = rng.normal(size=(seeds, scenes)) * parts.rest**0.5
+    y_SN += rng.normal(size=(seeds, 1)) * parts.seed**0.5
+    return np.asarray(y_SN + rng.normal(size=(1, scenes)) * parts.scene**0.5)
+
+
+def test_with_one_source_of_variance_the_interval_is_the_known_one() -> None:
+    """Seeds alone: Student's over the seeds. The rest alone: its variance over all cells."""
+    seed_S1 = np.array([[0.1], [0.4], [0.6]])
+    found = compare(means(seed_S1 + np.zeros(50)), means(np.zeros((3, 50))), resamples=50)
+    half = student_t.ppf(0.975, 2) * seed_S1.std(ddof=1) / 3**0.5
+    assert found.low == pytest.approx(found.value - half)
+    assert found.high == pytest.approx(found.value + half)
+    assert [found.parts.scene, found.parts.rest] == pytest.approx([0, 0])
+    rest = Parts(seed=0, scene=0, rest=2.0)
+    assert rest.standard_error(4, 25) == pytest.approx((2.0 / 100) ** 0.5)
+    assert Parts(seed=3, scene=0, rest=0).freedom(4, 25) == pytest.approx(3)
+    assert Parts(seed=0, scene=3, rest=0).freedom(4, 25) == pytest.approx(24)
+
+
+def test_parts_of_variance_are_found_and_intervals_hold_what_they_promise() -> None:
+    """Where seeds dominate, the bootstrap of three seeds covers far less: hence the other test."""
+    rng, true = np.random.default_rng(0), Parts(seed=0.5, scene=2.0, rest=3.0)
+    found = [variance_parts(drawn(rng, 20, 60, true)) for _ in range(60)]
+    for name in ("seed", "scene", "rest"):
+        assert np.mean([getattr(p, name) for p in found]) == pytest.approx(
+            getattr(true, name), rel=0.15
+        )
+    within = np.zeros(2)
+    for _ in range(200):
+        a_SN = drawn(rng, 3, 20, Parts(seed=1.0, scene=0.5, rest=0.5))
+        one = compare(means(a_SN), means(np.zeros((3, 20))), resamples=200)
+        within += [one.low <= 0 <= one.high, one.bootstrap[0] <= 0 <= one.bootstrap[1]]
+    assert within[0] / 200 > 0.88
+    assert within[1] / 200 < 0.8
+
+
+def test_a_ratio_is_the_mean_of_its_influences_and_equal_recipes_do_not_differ() -> None:
+    rng = np.random.default_rng(1)
+    x_SN2 = np.stack([rng.integers(0, 5, (3, 30)), rng.integers(5, 9, (3, 30))], -1).astype(float)
+    sums = x_SN2.sum(axis=1)
+    np.testing.assert_allclose(influence(x_SN2).mean(axis=1), sums[:, 0] / sums[:, 1])
+    same = compare(x_SN2, x_SN2)
+    assert (same.value, same.p, same.low, same.high) == (0, 1, 0, 0)
+
+
+def test_power_is_that_of_simulated_experiments_and_more_seeds_find_less() -> None:
+    parts, level = Parts(seed=0.02, scene=0.5, rest=2.0), 0.05
+    size = detectable(parts, 6, 40, level)
+    rng = np.random.default_rng(2)
+    hits = [
+        compare(means(drawn(rng, 6, 40, parts) + size), means(np.zeros((6, 40))), resamples=2).p
+        < level
+        for _ in range(300)
+    ]
+    assert np.mean(hits) == pytest.approx(0.8, abs=0.09)
+    assert detectable(parts, 12, 40, level) < size
+    one = compare(means(drawn(rng, 3, 40, parts) + 0.5), means(np.zeros((3, 40))), resamples=2)
+    needed = seeds_needed(one, 40, level)
+    assert needed is None or detectable(one.parts, needed, 40, level) <= abs(one.value)
+
+
+def test_the_matrix_compares_equal_numbers_of_steps_and_one_thing_at_a_time() -> None:
+    assert {sum(s.steps for s in stages) for stages in RECIPES.values()} == {sum(STEPS)}
+    assert len(RECIPES) >= 10
+    assert len(SEEDS) >= 3
+    assert len({c.name for c in COMPARISONS}) == len(COMPARISONS)
+    for c in COMPARISONS:
+        assert {c.a, c.b} <= set(RECIPES)
+        assert RECIPES[c.a] != RECIPES[c.b]
+        better_is_less = c.measure == "KL"
+        assert c.sign == (-1 if better_is_less else 1) * (1 if c.better == "A" else -1)
+
+
+def test_recipes_share_the_runs_that_they_have_in_common_and_seeds_share_none() -> None:
+    def runs(name: str, seed: int) -> list[str]:
+        stages = RECIPES[name]
+        return [digest(stage_recipe(stages, k, seed)) for k in range(len(stages))]
+
+    assert runs("three-stages", 0)[:2] == runs("dropout-alone", 0)[:2]
+    assert runs("three-stages", 0)[2] != runs("dropout-alone", 0)[2]
+    assert runs("two-stages", 0)[0] == runs("no-bridge-0.1", 0)[0] == runs("wrong-bridge", 0)[0]
+    assert not set(runs("two-stages", 0)) & set(runs("two-stages", 1))
+
+
+def test_wrong_captions_share_no_class_with_the_clip() -> None:
+    classes = [frozenset(x) for x in ("a", "a", "b", "ab", "c")]
+    found = other_clips(classes)
+    assert all(not classes[i] & classes[j] for i, j in enumerate(found))
+
+
+def cell(recipe: str, seed: int, kl: float, pairs: int) -> dict[str, object]:
+    rng = np.random.default_rng(seed)
+    one = {
+        **{f"kl_{t}": (kl + 0.01 * rng.normal(size=6)).tolist() for t in ("yamnet", "tagger")},
+        "pairs": [pairs] * 6,
+        "num_found": [4] * 6,
+        "num_true": [4] * 6,
+        "loss": [kl / 10] * 6,
+    }
+    return {
+        "recipe": recipe,
+        "seed": seed,
+        "weights_sha256": "0",
+        "tracks": dict.fromkeys(("T2A", "V2A", "VT2A", "off-screen"), one),
+    }
+
+
+def test_verdicts_follow_the_registered_signs(tmp_path: Path) -> None:
+    """A lower KL of A is as expected, an equal F1 tells nothing, what was not run counts as 1."""
+    cells = [cell("two-stages", s, 2.0, 2) for s in SEEDS]
+    cells += [cell("no-bridge-0.1", s, 3.0 + 0.1 * s, 2) for s in SEEDS]
+    cells += [cell("no-pretraining", s, 1.0, 2) for s in SEEDS]
+    (tmp_path / "cells").mkdir()
+    for one in cells:
+        name = f"{one['recipe']}-{one['seed']}.json"
+        (tmp_path / "cells" / name).write_text(json.dumps(one))
+    assert table.collect(tmp_path, tmp_path / "cells.jsonl") == 9
+    read = table.read_cells(tmp_path / "cells.jsonl")
+    verdicts = {line.comparison.name: line.verdict for line in table.lines_of(read)}
+    assert verdicts["B3"] == "as expected"
+    assert verdicts["B4"] == "can't tell"
+    assert verdicts["S1"] == "against"
+    assert verdicts["M1"] == "not run"
+    lines = table.lines_of(read)
+    assert table.verdict_of("bridge", lines) == "holds"
+    assert table.verdict_of("stages", lines) == "does not hold"
+    assert table.verdict_of("bias", lines) == "can't be told at this size"
+    by_loss = {line.comparison.name: line.verdict for line in table.lines_of(read, "loss")}
+    assert by_loss["B4"] == by_loss["B3"] == "as expected"
+    assert "**holds**" in table.as_markdown(read, read)
