@@ -88,6 +88,16 @@ def test_takes_and_variations(folder: Path, model: Path) -> None:
     assert np.abs(first - second).max() > 1e-4
 
 
+def test_a_take_brings_its_words_and_a_sound_can_go_to_a_film(folder: Path, model: Path) -> None:
+    made = {"request_sha256": "0", "output_bytes": 1, "output_sha256": "0", "prompt": "rain"}
+    Path("a16.wav.json").write_text(json.dumps(made))
+    report = json.loads(run(model, "a16.wav", "--strength", 0.3, "-o", "v.wav", "--json").stdout)
+    assert report["prompt"] == "rain"
+    more = ["--video", "film.mov", "--strength", 0.5, "-o", "new.mov", "--seed", 1]
+    run(model, "a24.flac", "--prompt", "rain", *more)
+    assert packets_of(Path("new.mov")) == packets_of(Path("film.mov"))
+
+
 def test_a_sound_is_made_longer(folder: Path, model: Path) -> None:
     run(model, "a16.wav", "--range", "2-0:03", "--prompt", "rain", "-o", "long.wav")
     assert read_audio("long.wav").duration_s == 3

@@ -40,7 +40,8 @@ Examples:
   omni2sound edit street.wav --range 3.2-5 --prompt "a car horn" -o mended.wav
   omni2sound edit film.mp4 --range 1:02-1:04 --range 1:30-1:31 -o mended.mp4
   omni2sound edit rain.wav --range 8-12 --prompt "rain" -o longer.wav
-  omni2sound edit take.wav --prompt "rain" --strength 0.4 --takes 4
+  omni2sound edit take.wav --strength 0.4 --takes 4 --seed 1
+  omni2sound edit hum.wav --video film.mp4 --strength 0.7 -o film-hum.mp4
 """
 
 

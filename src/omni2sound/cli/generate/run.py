@@ -296,9 +296,10 @@ def edit_sound(
         options: How files are written.
         shown: How results are shown.
     """
-    from omni2sound.generate.edit.source import check_edit, open_source
+    from omni2sound.generate.edit.source import asked_as_made, check_edit, open_source
 
     source = open_source(path)
+    asked = asked_as_made(asked, source)
     if source.is_video and asked.video is None:
         asked = replace(asked, video=path)
     outputs = numbered(output or source.default_output(), asked.takes)

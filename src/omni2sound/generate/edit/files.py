@@ -65,7 +65,7 @@ def edit_file(
         )
         asked_all = json.dumps([digest, facts, [asdict(c) for c in asked.cues]])
         more = facts | {"request_sha256": hashlib.sha256(asked_all.encode()).hexdigest()}
-        video = source.path if source.is_video else None
+        video = source.path if source.is_video else asked.video
         yield save(result, output, video=video, options=options, more_facts=more)
         begin = time.perf_counter()
 

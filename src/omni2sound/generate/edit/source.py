@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 from av.audio.stream import AudioStream
 
+from omni2sound.config import from_json
 from omni2sound.errors import MediaError, UserError
 from omni2sound.generate.edit.asked import Edit
-from omni2sound.generate.output import OutputOptions, check_output_of
+from omni2sound.generate.output import OutputOptions, check_output_of, read_sidecar
+from omni2sound.generate.words.cues import Cue
 from omni2sound.media.audio import read_audio
 from omni2sound.media.copy.containers import default_suffix
 from omni2sound.media.copy.own_sound import read_own_sound
@@ -75,6 +77,23 @@ def open_source(path: Path) -> Source:
     return Source(path=path, is_video=is_video, audio=audio, bits=bits)
 
 
+def asked_as_made(asked: Edit, source: Source) -> Edit:
+    """Take prompt and cues from the sidecar of a take if nothing else says what is heard.
+
+    Raises:
+        ConfigError: The sidecar's cues are malformed.
+        UserError: One of them is out of range.
+    """
+    given = (asked.prompt, asked.seen, asked.video)
+    made = read_sidecar(source.path)
+    if made is None or asked.cues or any(value is not None for value in given):
+        return asked
+    prompt = made.get("prompt") or made.get("text")
+    cues = from_json(tuple[Cue, ...], made.get("cues", []), where=f"{source.path.name}.json: cues")
+    spans = tuple(cue for cue in cues if cue.end_s is not None)
+    return replace(asked, prompt=None if prompt is None else str(prompt), cues=spans)
+
+
 def check_edit(source: Source, output: Path, asked: Edit, options: OutputOptions) -> OutputOptions:
     """Refuse, before any work, what could not be written; choose the bits.
 
@@ -84,7 +103,7 @@ def check_edit(source: Source, output: Path, asked: Edit, options: OutputOptions
     if options.bits is None:
         choice = BITS.get(output.suffix.lower(), {})
         options = replace(options, bits=min(source.bits, max(choice)) if choice else None)
-    check_output_of(source.path if source.is_video else None, output, options)
+    check_output_of(source.path if source.is_video else asked.video, output, options)
     last_s = max((span.end_s for span in asked.ranges), default=0.0)
     if output.suffix.lower() in VIDEO_SUFFIXES and last_s > probe(source.path).duration_s:
         raise UserError(
