@@ -191,3 +191,35 @@ def test_the_page_runs_only_its_own_scripts(client: Client) -> None:
     assert "unsafe" not in policy
     for path in ("/assets/../app.py", "/assets/%2e%2e%2fapp.py", "/assets/x.py", "/assets/.js"):
         assert "404" in _refused(404, client, "GET", path)
+
+
+@pytest.mark.slow
+def test_stems_of_a_take_add_up_to_it_and_are_mixed_anew(client: Client) -> None:
+    cue = {"from_s": 0.1, "to_s": 0.4, "prompt": "a dog barks"}
+    asked = {"prompt": "rain", "cues": [cue], "duration_s": 0.5, "seed": 3}
+    plain = client.finish(client.submit(**asked)["id"])["takes"][0]
+    assert plain["stems"] == []
+    job = client.finish(client.submit("stems", take=plain["id"])["id"])
+    take = job["takes"][0]
+    assert job["stems"] == take["stems"]
+    assert [stem["name"] for stem in take["stems"]] == ["a-dog-barks", "rest"]
+    total_CN = sum(_samples(client, stem) for stem in take["stems"])
+    assert np.allclose(total_CN, _samples(client, take), atol=2**-22)
+    again = client.finish(client.submit("stems", take=take["id"])["id"])
+    assert again["stems"] == take["stems"]
+    assert again["takes"] == []
+
+    dog, rest = take["stems"]
+    assert client.json("GET", dog["peaks"])["per_second"] == 50
+    mix = {rest["id"]: {"mute": True}, "a-dog-barks": {"gain_db": -6.0}}
+    export = client.submit("export", take=take["id"], format="wav", bits=32, mix=mix)
+    file = client.finish(export["id"])["file"]
+    mixed_N, _ = soundfile.read(io.BytesIO(client.bytes(file["url"])), dtype="float32")
+    assert np.allclose(mixed_N, _samples(client, dog)[0] * 10 ** (-6 / 20), atol=2**-22)
+    anew = client.finish(client.submit("stems", take=take["id"], anew="a-dog-barks", seed=9)["id"])
+    assert anew["takes"][0]["edited"] == take["id"]
+    assert np.array_equal(_samples(client, anew["stems"][1]), _samples(client, rest))
+    assert not np.array_equal(_samples(client, anew["stems"][0]), _samples(client, dog))
+    wrong = {"kind": "export", "take": take["id"], "format": "wav", "mix": {"cat": {}}}
+    assert "there is no 'cat'" in _refused(422, client, "POST", "/v1/jobs", wrong)
+    _refused(404, client, "GET", f"/v1/takes/{take['id']}/stems/mix/sound.wav")

@@ -11,7 +11,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -21,7 +21,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 import omni2sound
 from omni2sound.errors import Omni2SoundError
-from omni2sound.serve.bodies import ErrorBody, Problem
+from omni2sound.serve.bodies import ErrorBody, JobKind, Problem
 from omni2sound.serve.context import NotPossibleError, Server, Settings
 from omni2sound.serve.engine import Engine, problem_of
 from omni2sound.serve.feed import Feed
@@ -113,7 +113,7 @@ def _add_error_handlers(app: FastAPI, folder: Path) -> None:
         ]
         where = ".".join(part for part in place if part not in _KINDS) or None
         if first["type"].startswith("union_tag"):
-            said = "expected one of generate, edit, see, export"
+            said = f"expected one of {', '.join(get_args(JobKind))}"
             return answer(422, Problem(message=said, field="kind"))
         given = None if first["type"] == "missing" else repr(first.get("input"))
         return answer(422, Problem(message=first["msg"], field=where, given=_shortened(given)))
@@ -144,7 +144,7 @@ def _add_error_handlers(app: FastAPI, folder: Path) -> None:
         return answer(500, Problem(message="the server made a mistake; its log says which"))
 
 
-_KINDS = {"generate", "edit", "see", "export"}
+_KINDS = frozenset(get_args(JobKind))
 
 
 def _shortened(text: str | None) -> str | None:

@@ -23,6 +23,7 @@ from omni2sound.generate.request import (
 from omni2sound.generate.studio.job import Destination
 from omni2sound.generate.words.cues import MAX_CUES
 
+JobKind = Literal["generate", "edit", "see", "stems", "export"]
 State = Literal["waiting", "running", "done", "failed", "cancelled"]
 FINAL: frozenset[State] = frozenset({"done", "failed", "cancelled"})
 MAX_RANGES = 32
@@ -32,6 +33,7 @@ MediaId = Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="Id of an u
 TakeId = Annotated[
     str, Field(pattern="^[0-9a-f]{32}-[1-9][0-9]{0,2}$", description="Id of a take.")
 ]
+StemName = Annotated[str, Field(pattern="^[A-Za-z0-9-]{1,60}$")]
 Seconds = Annotated[float, Field(ge=0, le=MAX_DURATION_S)]
 Text = Annotated[str, Field(max_length=MAX_PROMPT_CHARS)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
@@ -73,6 +75,7 @@ class GenerateBody(_Asked):
         (), description="Names of recognised things that make no sound."
     )
     ambience: bool = True
+    stems: bool = Field(False, description="Make each cue and each recognised sound by itself.")
     start_s: Seconds | None = None
     end_s: Seconds | None = None
     duration_s: Annotated[float, Field(gt=0, le=MAX_DURATION_S)] | None = None
@@ -114,6 +117,24 @@ class SeeBody(_Asked):
     media: MediaId
 
 
+class StemsBody(_Asked):
+    """Stems of a take: those that it has, or the take made again of stems."""
+
+    kind: Literal["stems"]
+    take: TakeId
+    anew: StemName | None = Field(None, description="A stem to make anew, as a new take.")
+    seed: Seed | None = Field(None, description="Of the new stem. Default: a new one.")
+
+
+class StemPlace(_Asked):
+    """The place of a stem in a mix."""
+
+    gain_db: Annotated[float, Field(ge=-60, le=24)] = 0.0
+    pan: Annotated[float, Field(ge=-1, le=1)] = 0.0
+    mute: bool = False
+    room_s: Annotated[float, Field(ge=0.05, le=3)] | None = None
+
+
 class ExportBody(_Asked):
     """A take as a file: a sound, or a copy of its film with it."""
 
@@ -124,11 +145,19 @@ class ExportBody(_Asked):
     loudness: Lufs | None = None
     keep_audio: bool = Field(False, description="Mix the film's own sound under the new one.")
     mix_db: MixDb | None = Field(None, description="Gain of the new sound in that mix.")
+    duck_db: Annotated[float, Field(ge=0, le=60)] | None = Field(
+        None, description="How far the new sound gives way to speech of the film."
+    )
     bits: Literal[16, 24, 32] | None = None
     reencode: bool = False
+    mix: Annotated[dict[str, StemPlace], Field(max_length=100)] = Field(
+        {}, description="Places of stems, by their ids or names. Default: as they were made."
+    )
 
 
-JobBody = Annotated[GenerateBody | EditBody | SeeBody | ExportBody, Field(discriminator="kind")]
+JobBody = Annotated[
+    GenerateBody | EditBody | SeeBody | StemsBody | ExportBody, Field(discriminator="kind")
+]
 
 
 class LoginBody(_Asked):
@@ -217,6 +246,18 @@ class SeenThing(_Shown):
     why_silent: str | None
 
 
+class StemInfo(_Shown):
+    """One sound of a take."""
+
+    id: str
+    name: str
+    text: str | None
+    spans: list[tuple[float, float]]
+    seed: int | None
+    sound: str
+    peaks: str
+
+
 class Take(_Shown):
     """A sound that was made."""
 
@@ -239,6 +280,7 @@ class Take(_Shown):
     text: str | None
     cues: list[dict[str, Any]]
     notes: list[str]
+    stems: list[StemInfo] = []
 
 
 class ResultFile(_Shown):
@@ -253,7 +295,7 @@ class Job(_Shown):
     """A job, from its acceptance to its end."""
 
     id: str
-    kind: Literal["generate", "edit", "see", "export"]
+    kind: JobKind
     state: State
     position: int | None = None
     stage: str | None = None
@@ -265,6 +307,7 @@ class Job(_Shown):
     error: Problem | None = None
     takes: list[Take] = []
     seen: list[SeenThing] = []
+    stems: list[StemInfo] = []
     file: ResultFile | None = None
 
 

@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 
 from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.generate.load import PipelineOptions
-from omni2sound.serve import work
+from omni2sound.generate.words.encoder import EncoderName
 from omni2sound.serve.bodies import (
     FINAL,
     EditBody,
@@ -33,12 +33,17 @@ from omni2sound.serve.bodies import (
     Problem,
     SeeBody,
     State,
+    StemsBody,
     Take,
 )
 from omni2sound.serve.metrics import Metrics
 from omni2sound.serve.progress import Progress, Stopped, Watcher, stop_between_modules
 from omni2sound.serve.queue import Queue
 from omni2sound.serve.store import NotFoundError, Record, Store
+from omni2sound.serve.work import stems
+from omni2sound.serve.work.check import FIELDS
+from omni2sound.serve.work.export import export
+from omni2sound.serve.work.generate import edit, generate, see
 from omni2sound.stages import listening
 
 if TYPE_CHECKING:
@@ -79,6 +84,10 @@ class Engine:
         """Why the model can't be loaded."""
         self.pipeline: TorchPipeline | None = None
         self._changed, self._warm = changed, warm
+        self.ready = threading.Event()
+        """Whether all is loaded that is loaded at start."""
+        if not warm:
+            self.ready.set()
         self._stopping = threading.Event()
         self._lock = threading.RLock()
         """Of changes to jobs: clients and the device's thread make them."""
@@ -143,14 +152,24 @@ class Engine:
     def _work(self) -> None:
         if self._warm:
             try:
-                self._load()
-            except Stopped:
-                return
+                self._warm_up()
             except Exception as error:
+                self.failure = one_line(error)
                 logger.error("the model can't be loaded: %s", error)
         while (record := self.queue.take()) is not None:
             self._number()
             self._run(record)
+
+    def _warm_up(self) -> None:
+        """Load what jobs need; while it loads, no job could be stopped."""
+        pipeline = self._load()
+        names: list[EncoderName] = ["text", "vision", "sync"]
+        if pipeline.model.defaults.recognise:
+            names += ["recogniser", "tagger"]
+        for name in () if self.options.low_memory else names:
+            with pipeline.encoder.use(name):
+                pass
+        self.ready.set()
 
     def _load(self) -> TorchPipeline:
         if self.pipeline is None:
@@ -205,15 +224,17 @@ class Engine:
             self._set(record, takes=[*record.job.takes, take], notes=[*record.job.notes, *notes])
 
         if isinstance(body, ExportBody):
-            self._set(record, file=work.export(self.store, job_id, body))
+            self._set(record, file=export(self.store, job_id, body))
             return
         pipeline = self._load()
         if isinstance(body, GenerateBody):
-            work.generate(pipeline, self.store, job_id, body, done)
+            generate(pipeline, self.store, job_id, body, done)
         elif isinstance(body, EditBody):
-            work.edit(pipeline, self.store, job_id, body, done)
+            edit(pipeline, self.store, job_id, body, done)
+        elif isinstance(body, StemsBody):
+            self._set(record, stems=stems.run(pipeline, self.store, job_id, body, done))
         elif isinstance(body, SeeBody):
-            self._set(record, seen=work.see(pipeline, self.store, body))
+            self._set(record, seen=see(pipeline, self.store, body))
 
     def _sweep(self) -> None:
         while not self._stopping.wait(_SWEEP_EVERY_S):
@@ -273,7 +294,7 @@ def one_line(error: BaseException) -> str:
 def problem_of(error: BaseException, folder: Path) -> Problem:
     """Say to a client what went wrong, in its terms and without the server's paths."""
     if isinstance(error, UserError):
-        error.rename(work.FIELDS)
+        error.rename(FIELDS)
         message = _OWN_NAME.sub("", one_line(error).removeprefix(f"{error.field}: "))
         return Problem(message=message.replace(f"{folder}/", ""), field=error.field)
     if isinstance(error, MemoryError):

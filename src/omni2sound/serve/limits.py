@@ -67,7 +67,7 @@ CONNECTIONS = 256
 """Connections at once; more are refused with 503."""
 MAX_NAME_CHARS = 200
 """Of the name of an upload."""
-STRIP_FRAMES = (1, 64)
+STRIP_FRAMES = (1, 200)
 STRIP_HEIGHT_PX = (16, 200)
 PEAKS_PER_S = (1, 400)
 MAX_PEAKS = 500_000

@@ -20,7 +20,10 @@ from omni2sound.media.audio import read_audio
 from omni2sound.media.files import VIDEO_SUFFIXES, shown_name
 from omni2sound.media.info import probe
 
-_KEPT_FACTS = ("seen", "text", "cues", "ambience", "notes", "edited_sha256", "ranges", "strength")
+_KEPT_FACTS = (
+    *("seen", "text", "cues", "ambience", "notes", "stems", "mix"),
+    *("edited_sha256", "ranges", "strength"),
+)
 
 
 def export_take(

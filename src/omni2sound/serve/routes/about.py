@@ -6,6 +6,8 @@ Out:  facts.
 
 from __future__ import annotations
 
+from typing import get_args
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
@@ -14,6 +16,7 @@ from omni2sound.generate.words.kinds import all_kinds, example_of
 from omni2sound.media.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from omni2sound.serve.bodies import (
     Health,
+    JobKind,
     Kind,
     LoginBody,
     ModelInfo,
@@ -35,8 +38,7 @@ def router(server: Server) -> APIRouter:
             return Health(status="stopping")
         if engine.failure is not None:
             return Health(status="failed", message=engine.failure)
-        ready = engine.pipeline is not None or not server.settings.warm
-        return Health(status="ready" if ready else "loading")
+        return Health(status="ready" if engine.ready.is_set() else "loading")
 
     @api.get("/v1/model", tags=["server"])
     def model() -> ModelInfo:
@@ -48,7 +50,7 @@ def router(server: Server) -> APIRouter:
             sample_rate_hz=None if pipeline is None else pipeline.model.sample_rate_hz,
             device=None if pipeline is None else str(pipeline.device),
             tasks=["T2A", "V2A", "VT2A"],
-            jobs=["generate", "edit", "see", "export"],
+            jobs=list(get_args(JobKind)),
             kinds=[Kind(name=kind.class_id, examples=[example_of(kind)]) for kind in all_kinds()],
             max_duration_s=limits.duration_s,
             limits={

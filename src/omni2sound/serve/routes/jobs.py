@@ -17,11 +17,11 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from omni2sound.redact import whole_characters
-from omni2sound.serve import work
 from omni2sound.serve.bodies import FINAL, Job, JobBody
 from omni2sound.serve.context import NotPossibleError, Server
 from omni2sound.serve.routes.files import sent
 from omni2sound.serve.store import NotFoundError, Record, new_id
+from omni2sound.serve.work.check import check
 
 _MAX_LISTED = 200
 _SEND_EVERY_S = 0.2
@@ -51,7 +51,7 @@ def take_job(server: Server, body: JobBody, client: str, *, temporary: bool = Fa
         raise NotPossibleError(503, "the server stops; try again later")
     if len(server.engine.queue) >= server.settings.limits.jobs:
         raise NotPossibleError(429, "the queue is full; try again later")
-    body = work.check(body, server.store, server.settings.limits)
+    body = check(body, server.store, server.settings.limits)
     job = Job(
         id=new_id(),
         kind=body.kind,

@@ -26,7 +26,7 @@ from omni2sound.serve.limits import (
 )
 from omni2sound.serve.routes.files import sent
 from omni2sound.serve.store import shown_name_of
-from omni2sound.serve.work import check_length
+from omni2sound.serve.work.check import check_length
 
 Id = Annotated[str, Path(pattern="^[0-9a-f]{32}$")]
 

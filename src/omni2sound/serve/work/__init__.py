@@ -1,0 +1,1 @@
+"""What each kind of job does, through the library; nothing is generated here."""
