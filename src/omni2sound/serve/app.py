@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -119,9 +120,12 @@ def _add_error_handlers(app: FastAPI, folder: Path) -> None:
         return answer(422, Problem(message=first["msg"], field=where, given=_shortened(given)))
 
     @app.exception_handler(HTTPException)
-    def of_http(_: Request, error: HTTPException) -> JSONResponse:
+    def of_http(request: Request, error: HTTPException) -> JSONResponse:
         problem = Problem(message=str(error.detail))
-        return answer(error.status_code, problem, dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["allow"] = _allowed(app, request.url.path)
+        return answer(error.status_code, problem, headers)
 
     @app.exception_handler(NotPossibleError)
     def not_possible(_: Request, error: NotPossibleError) -> JSONResponse:
@@ -142,6 +146,15 @@ def _add_error_handlers(app: FastAPI, folder: Path) -> None:
         if isinstance(error, OSError):
             return answer(507, problem_of(error, folder))
         return answer(500, Problem(message="the server made a mistake; its log says which"))
+
+
+def _allowed(app: FastAPI, path: str) -> str:
+    """List the methods of a path; each method has a route of its own, which knows no others."""
+    methods: set[str] = set()
+    for template, operations in app.openapi()["paths"].items():
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path):
+            methods |= {method.upper() for method in operations}
+    return ", ".join(sorted(methods))
 
 
 _KINDS = frozenset(get_args(JobKind))

@@ -65,7 +65,7 @@ Cues = Annotated[tuple[CueBody, ...], Field(max_length=MAX_CUES, strict=False)]
 class GenerateBody(_Asked):
     """Sound for an upload, a prompt, or both."""
 
-    kind: Literal["generate"] = "generate"
+    kind: Literal["generate"]
     media: MediaId | None = None
     prompt: Text = ""
     negative: Text = ""
@@ -87,6 +87,12 @@ class GenerateBody(_Asked):
     loudness: Lufs | Destination | None = Field(
         None, description="LUFS, or where the sound goes. Default: as generated."
     )
+
+
+class CallBody(GenerateBody):
+    """The body of a call that waits: one take."""
+
+    kind: Literal["generate"] = "generate"
 
 
 class EditBody(_Asked):

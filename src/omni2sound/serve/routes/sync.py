@@ -18,6 +18,7 @@ from starlette.datastructures import UploadFile
 
 from omni2sound.serve.bodies import (
     FINAL,
+    CallBody,
     GenerateBody,
 )
 from omni2sound.serve.context import NotPossibleError, Server
@@ -68,12 +69,12 @@ async def _read(server: Server, request: Request) -> tuple[GenerateBody, str | N
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
         if kind == "application/json":
-            return GenerateBody.model_validate_json(await request.body()), None
+            return CallBody.model_validate_json(await request.body()), None
         if kind != "multipart/form-data":
             raise NotPossibleError(415, "expected application/json or multipart/form-data")
         async with request.form(max_files=1, max_fields=1, max_part_size=FORM_BYTES) as form:
             text, file = form.get("request", "{}"), form.get("file")
-            body = GenerateBody.model_validate_json(text if isinstance(text, str) else b"")
+            body = CallBody.model_validate_json(text if isinstance(text, str) else b"")
             if not isinstance(file, UploadFile):
                 return body, None
             if body.media is not None:
@@ -113,7 +114,8 @@ async def _drop(server: Server, record: Record | None, media_id: str | None) -> 
 
 
 def _either_body() -> dict[str, object]:
-    body = GenerateBody.model_json_schema()
+    body = CallBody.model_json_schema(ref_template="#/components/schemas/{model}")
+    body.pop("$defs")  # the document has them
     form = {
         "type": "object",
         "properties": {
