@@ -137,7 +137,8 @@ def main() -> None:
         print(f"{status}: {count}")
     failed = sum(count for status, count in statuses.items() if status >= 500)
     print(
-        f"{args.calls} calls: {failed} errors of the server, {untold} without a sentence, {late} later than {LATE_S} s, "
+        f"{args.calls} calls: {failed} errors of the server, {untold} without a sentence, "
+        f"{late} later than {LATE_S} s, "
         f"{log.count('Traceback')} tracebacks in the log, {len(outside)} files outside of its "
         f"folder, exit code {code}"
     )

@@ -34,9 +34,6 @@ from omni2sound.serve.work.takes import (
 if TYPE_CHECKING:
     from omni2sound.generate.torch_pipeline import TorchPipeline
 
-_MOMENT_S = 1.0
-"""Span of a cue that names a moment only."""
-
 
 def generate(
     pipeline: TorchPipeline,
@@ -104,7 +101,7 @@ def _settings(body: GenerateBody) -> Settings:
         text_guidance=body.text_guidance,
         recognise=False if body.seen == "off" and body.media is not None else None,
         leave_out=body.leave_out,
-        cues=tuple(f"{c.start_s:.6f}-{c.end_s:.6f}: {c.text}" for c in _cues(body.cues)),
+        cues=tuple(map(_cue_line, body.cues)),
         ambience=body.ambience,
         stems=body.stems,
         loudness_lufs=loudness if isinstance(loudness, float) else None,
@@ -113,14 +110,12 @@ def _settings(body: GenerateBody) -> Settings:
 
 
 def _cues(cues: Sequence[CueBody]) -> tuple[Cue, ...]:
-    return tuple(
-        Cue(
-            start_s=cue.from_s,
-            end_s=cue.from_s + _MOMENT_S if cue.to_s is None else cue.to_s,
-            text=cue.prompt,
-        )
-        for cue in cues
-    )
+    return tuple(Cue(start_s=c.from_s, end_s=c.to_s, text=c.prompt) for c in cues)
+
+
+def _cue_line(cue: CueBody) -> str:
+    end = "" if cue.to_s is None else f"-{cue.to_s:.6f}"
+    return f"{cue.from_s:.6f}{end}: {cue.prompt}"
 
 
 def edit(
