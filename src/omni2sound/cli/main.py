@@ -36,6 +36,7 @@ from omni2sound.cli import (
     demo,
     doctor,
     edit,
+    hand_over,
     mix,
     scenes,
     setup,
@@ -172,6 +173,7 @@ app = typer.Typer(
 app.command(epilog=generate.EXAMPLES)(generate.generate)
 app.command(epilog=edit.EXAMPLES)(edit.edit)
 app.command(epilog=mix.EXAMPLES)(mix.mix)
+app.command(epilog=hand_over.EXAMPLES)(hand_over.hand_over)
 app.command(epilog=batch.EXAMPLES)(batch.batch)
 app.command()(sounds.sounds)
 app.command(epilog=serve.EXAMPLES)(serve.serve)

@@ -16,7 +16,8 @@ from omni2sound.generate.edit.ranges import Range
 from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.generate.request import GenerationRequest
 from omni2sound.generate.stems.exact import STEP
-from omni2sound.generate.stems.hits import onset_s, placed_at
+from omni2sound.generate.stems.hits import placed_at
+from omni2sound.generate.stems.onsets import onset_s
 from omni2sound.generate.words.cue_files import read_cues
 from omni2sound.generate.words.cues import Cue, parse_cue
 from omni2sound.media.samples import Audio

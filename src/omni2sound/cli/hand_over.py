@@ -1,0 +1,67 @@
+"""`omni2sound hand-over`: takes as an editor wants them.
+
+In:   outputs of omni2sound, perhaps the film.
+Out:  a folder; its path (or JSON) on stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from omni2sound.cli.options import JsonOption
+
+EXAMPLES = """\b
+Examples:
+  omni2sound hand-over street.wav --film street.mp4 --out-dir editor
+  omni2sound hand-over takes-1.wav takes-2.wav --film-start 1:00:00
+"""
+
+TakesArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="TAKE", help="Outputs of generate, edit or mix, with their sidecars."),
+]
+FolderOption = Annotated[
+    Path,
+    typer.Option(
+        "--out-dir", metavar="DIR", help="Folder to write; an old hand-over in it is replaced."
+    ),
+]
+FilmOption = Annotated[
+    Path | None,
+    typer.Option(metavar="VIDEO", help="Film that the timeline shows above them. Default: none."),
+]
+FilmStartOption = Annotated[
+    str,
+    typer.Option(
+        "--film-start",
+        metavar="TIME",
+        help="Time of the film's first picture, as 1:00:00; the time stamps of all files begin "
+        "there.",
+    ),
+]
+
+
+def hand_over(
+    takes: TakesArgument,
+    out_dir: FolderOption = Path("hand-over"),
+    film: FilmOption = None,
+    film_start: FilmStartOption = "0",
+    as_json: JsonOption = False,
+) -> None:
+    """Write takes for an editor: WAVs, a timeline, markers.
+
+    WAVs are 48 kHz, 24 bits, with time stamps. Needs the extra `studio`.
+    """
+    from omni2sound.generate.hand_over.folder import hand_over as write
+    from omni2sound.generate.studio.times import parse_time
+
+    made = write(takes, out_dir, film=film, film_start_s=parse_time(film_start, "film_start"))
+    for note in made.notes:
+        print(note, file=sys.stderr)
+    print(json.dumps(asdict(made) | {"folder": str(made.folder)}) if as_json else made.folder)

@@ -1,0 +1,141 @@
+"""The folder that an editor gets: broadcast WAVs, a timeline, markers.
+
+In:   takes, perhaps a film.
+Out:  FOLDER with TAKE.wav, TAKE/STEM.wav, timeline.otio, markers.csv and hand-over.json.
+
+What not to get wrong: paths in it are relative, and nothing in it is a date, so that the same takes
+give the same bytes and the folder can be moved.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from omni2sound.errors import UserError
+from omni2sound.files import atomic_folder, file_sha256
+from omni2sound.generate.hand_over.bwf import RATE_HZ, write_bwf
+from omni2sound.generate.hand_over.takes import Take, read_takes
+from omni2sound.generate.hand_over.timeline import Film, build_timeline, load_otio
+from omni2sound.generate.stems.onsets import onsets_s
+from omni2sound.media.info import probe
+
+MARKER = "hand-over.json"
+VERSION = 1
+_DAY_S = 86_400
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HandOver:
+    """What was written."""
+
+    folder: Path
+    takes: tuple[str, ...]
+    num_stems: int
+    num_markers: int
+    notes: tuple[str, ...]
+
+
+def hand_over(
+    paths: list[Path], folder: Path, *, film: Path | None = None, film_start_s: float = 0.0
+) -> HandOver:
+    """Write the folder of some takes; an old one of ours is replaced.
+
+    Args:
+        paths: Outputs of omni2sound.
+        folder: Target.
+        film: The film that they are for.
+        film_start_s: Time of its first picture, in seconds of the day.
+
+    Raises:
+        MediaError: A file can't be read.
+        MissingPartError: OpenTimelineIO is not installed.
+        UserError: A file is no take, or the folder is in the way.
+    """
+    load_otio()
+    if not 0 <= film_start_s < _DAY_S:
+        raise UserError(f"expected a time of the day, got {film_start_s:g} s", field="film_start")
+    if film is not None:
+        probe(film)
+    takes = read_takes(paths)
+    start_s = Fraction(film_start_s).limit_denominator(RATE_HZ)
+    markers = {take.name: _markers(take) for take in takes}
+    with atomic_folder(folder, kind="folder of a hand-over", marker=MARKER) as target:
+        files: dict[tuple[str, str | None], str] = {}
+        for take in takes:
+            files |= _write_take(take, target, start_s)
+        shown = None
+        if film is not None:
+            url = Path(os.path.relpath(film.resolve(), folder.resolve())).as_posix()
+            shown = Film(path=film, url=url)
+        timeline = build_timeline(takes, files, markers, film=shown, film_start_s=start_s)
+        timeline.to_json_file(str(target / "timeline.otio"))
+        rows = [(take, *marker) for take in takes for marker in markers[take.name]]
+        with (target / "markers.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["take", "time_s", "timeline_s", "sample", "name"])
+            for take, second, text in rows:
+                at_s = Fraction(second) + take.start_s
+                sample = round((start_s + at_s) * RATE_HZ)
+                writer.writerow([take.name, f"{second:.4f}", f"{float(at_s):.4f}", sample, text])
+        described = [_described(take, files) for take in takes]
+        data = {"omni2sound_hand_over": VERSION, "film_start_s": float(start_s), "takes": described}
+        if film is not None and shown is not None:
+            data["film"] = {"file": shown.url, "sha256": file_sha256(film)}
+        (target / MARKER).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    return HandOver(
+        folder=folder,
+        takes=tuple(take.name for take in takes),
+        num_stems=sum(len(take.stems) for take in takes),
+        num_markers=len(rows),
+        notes=tuple(
+            f"{take.name}: stems are {-take.gain_db:.0f} dB lower, or 24 bits could not hold them"
+            for take in takes
+            if take.gain_db
+        ),
+    )
+
+
+def _write_take(take: Take, target: Path, start_s: Fraction) -> dict[tuple[str, str | None], str]:
+    """Write a take and its stems; return their paths."""
+    first = round((start_s + take.start_s) * RATE_HZ)
+    files: dict[tuple[str, str | None], str] = {(take.name, None): f"{take.name}.wav"}
+    text = str(take.made.get("prompt") or take.made.get("text") or take.name)
+    write_bwf(target / f"{take.name}.wav", take.audio, first_sample=first, description=text)
+    if take.stems:
+        (target / take.name).mkdir()
+    for name, sound in take.stems.items():
+        files[take.name, name] = f"{take.name}/{name}.wav"
+        path = target / files[take.name, name]
+        write_bwf(path, sound, first_sample=first, description=take.texts[name])
+    return files
+
+
+def _markers(take: Take) -> list[tuple[float, str]]:
+    """Seconds and names of onsets: of each stem, or of the take if it has none."""
+    sounds = take.stems or {take.name: take.audio}
+    found = [
+        (second, take.texts.get(name, name))
+        for name, sound in sounds.items()
+        for second in onsets_s(np.asarray(sound.samples_CN.mean(axis=0)), RATE_HZ)
+    ]
+    return sorted(found)
+
+
+def _described(take: Take, files: dict[tuple[str, str | None], str]) -> dict[str, Any]:
+    """How a take was made, and where its files are."""
+    made = {k: v for k, v in take.made.items() if k not in ("output", "time_s", "rtf")}
+    return {
+        "name": take.name,
+        "file": files[take.name, None],
+        "stems": {name: files[take.name, name] for name in take.stems},
+        "stems_gain_db": take.gain_db,
+        "made": made,
+    }

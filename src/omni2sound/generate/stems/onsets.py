@@ -1,0 +1,87 @@
+"""Onsets of a sound: the strongest one, and all of them.
+
+In:   samples.
+Out:  seconds.
+
+Loudness is the sum over bands of power to the 0.3; an onset is where it rises most over 20 ms on
+both sides, moved to the steepest place near it.
+
+Shape suffixes: N samples, F frames of 2.5 ms, K frequencies, B bands.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+_STEP_S = 0.0025
+_WINDOW_FRAMES = 4
+_SIDE_FRAMES = 8
+_NUM_BANDS = 24
+_LEAST_HZ = 80.0
+_TAIL_S = 0.5
+"""What has to be left behind the strongest onset."""
+_APART_FRAMES = 20
+_LEAST_RISE = 0.2
+"""Of the largest loudness."""
+_CHUNK_FRAMES = 20_000
+
+
+def onset_s(samples_N: NDArray[np.float32], sample_rate_hz: int) -> float:
+    """Second of the strongest rise of a sound, not in its last half second.
+
+    Args:
+        samples_N: The sound.
+        sample_rate_hz: Its rate.
+    """
+    loud_F = _loudness(samples_N, sample_rate_hz)
+    rise_F = _rise(loud_F, _SIDE_FRAMES)
+    last = max(1, len(rise_F) - round(_TAIL_S / _STEP_S))
+    return _steepest(loud_F, int(rise_F[:last].argmax())) * _STEP_S
+
+
+def onsets_s(samples_N: NDArray[np.float32], sample_rate_hz: int) -> list[float]:
+    """Seconds of all onsets, in order: rises that are largest within 50 ms and large enough.
+
+    Args:
+        samples_N: The sound.
+        sample_rate_hz: Its rate.
+    """
+    from scipy.ndimage import maximum_filter1d
+
+    loud_F = _loudness(samples_N, sample_rate_hz)
+    rise_F = _rise(loud_F, _SIDE_FRAMES)
+    highest_F = maximum_filter1d(rise_F, 2 * _APART_FRAMES + 1)
+    least = max(_LEAST_RISE * float(loud_F.max(initial=0.0)), 1e-9)
+    peaks = np.flatnonzero((rise_F == highest_F) & (rise_F >= least))
+    return [_steepest(loud_F, int(peak)) * _STEP_S for peak in peaks]
+
+
+def _steepest(loud_F: NDArray[np.float64], peak: int) -> int:
+    first = max(0, peak - _SIDE_FRAMES)
+    return first + int(_rise(loud_F, 1)[first : peak + _SIDE_FRAMES + 1].argmax())
+
+
+def _loudness(samples_N: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float64]:
+    """Loudness of each frame; a frame begins at its time."""
+    hop = round(_STEP_S * sample_rate_hz)
+    size = hop * _WINDOW_FRAMES
+    padded_N = np.pad(samples_N.astype(np.float64), (0, size))
+    frames_FN = np.lib.stride_tricks.sliding_window_view(padded_N, size)[::hop]
+    edges_hz = np.geomspace(_LEAST_HZ, sample_rate_hz / 2, _NUM_BANDS + 1)
+    edges = np.unique(np.round(edges_hz * size / sample_rate_hz).astype(int))
+    parts = []
+    for first in range(0, len(frames_FN), _CHUNK_FRAMES):  # an hour is large
+        chunk_FN = frames_FN[first : first + _CHUNK_FRAMES] * np.hanning(size)
+        power_FK = np.square(np.abs(np.fft.rfft(chunk_FN)))
+        parts.append((np.add.reduceat(power_FK, edges[:-1], axis=1) ** 0.3).sum(axis=1))
+    loud_F: NDArray[np.float64] = np.concatenate(parts)
+    return loud_F
+
+
+def _rise(loud_F: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """Mean of the frames from each one on, less that of those before it."""
+    sums = np.concatenate([[0.0], np.cumsum(np.pad(loud_F, side))])
+    mean_F = (sums[side:] - sums[:-side]) / side
+    rise_F: NDArray[np.float64] = mean_F[side : side + len(loud_F)] - mean_F[: len(loud_F)]
+    return rise_F

@@ -1,0 +1,128 @@
+"""Hand-over: files that others read, equal sums, equal bytes, relative paths."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import opentimelineio as otio
+import pytest
+
+from omni2sound.errors import UserError
+from omni2sound.generate.hand_over.folder import hand_over
+from omni2sound.generate.output import OutputOptions, save
+from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
+from omni2sound.generate.stems.exact import with_stems
+from omni2sound.generate.stems.sources import Source, Stem
+from omni2sound.media.audio import read_audio
+from omni2sound.media.info import probe
+from omni2sound.media.samples import Audio
+from tests.build import video_with_square
+
+RATE_HZ = 44_100
+HITS_S = (0.5, 1.25)
+
+
+def clicks(at_s: tuple[float, ...], level: float) -> Audio:
+    rng = np.random.default_rng(0)
+    time_s = np.arange(2 * RATE_HZ) / RATE_HZ
+    rises = [np.where(time_s >= t, np.exp(-np.maximum(time_s - t, 0) / 0.05), 0) for t in at_s]
+    samples_CN = (level * sum(rises) * rng.normal(size=(2, len(time_s)))).astype(np.float32)
+    return Audio(samples_CN=samples_CN, sample_rate_hz=RATE_HZ)
+
+
+def write_take(path: Path, *, level: float = 0.05, seed: int = 3, start_s: float = 0) -> Path:
+    sounds = {"a-dog": clicks(HITS_S, level), "rest": clicks((), level)}
+    stems = [
+        Stem(source=Source(name=name, text=name), seed=1, audio=audio)
+        for name, audio in sounds.items()
+    ]
+    result = GenerationResult(
+        audio=stems[0].audio,
+        request=GenerationRequest(prompt="rain", seed=seed, stems=True),
+        seed=seed, num_inference_steps=8, guidance_scale=3.0, model="m", model_sha256="0",
+        dtype="auto", timings=Timings(load_s=0, encode_s=0, sample_s=0, decode_s=0),
+    )  # fmt: skip
+    facts = {"start_s": start_s} if start_s else {}
+    save(with_stems(result, stems), path, video=None, options=OutputOptions(), more_facts=facts)
+    return path
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    return video_with_square(tmp_path / "film.mp4", duration_s=2.0)
+
+
+def test_what_an_editor_reads(tmp_path: Path, film: Path) -> None:
+    takes = [write_take(tmp_path / f"t-{k}.wav", seed=k) for k in (1, 2)]
+    later = write_take(tmp_path / "later.wav", start_s=0.5)
+    made = hand_over([*takes, later], tmp_path / "editor", film=film, film_start_s=3600)
+    assert made.num_stems == 6
+    assert made.notes == ()
+    names = ["t-1.wav", "t-2.wav", "later.wav", "t-1/a-dog.wav", "t-1/rest.wav"]
+    for name in names:
+        path = tmp_path / "editor" / name
+        sound = probe(path).audio
+        assert sound is not None and (sound.codec, sound.sample_rate_hz) == ("pcm_s24le", 48_000)
+        first = (3600.5 if name == "later.wav" else 3600) * 48_000
+        if shutil.which("ffprobe"):
+            command = ["ffprobe", "-v", "error", "-show_format", "-of", "json", str(path)]
+            read = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+            assert read["format"]["tags"]["time_reference"] == str(int(first))
+    timeline = otio.adapters.read_from_file(str(tmp_path / "editor" / "timeline.otio"))
+    assert [t.name for t in timeline.video_tracks()] == ["film"]
+    audio = timeline.audio_tracks()
+    assert [(t.name, t.enabled) for t in audio][:3] == [
+        ("takes", True), ("t-1: a-dog", False), ("t-1: rest", False)
+    ]  # fmt: skip
+    clip = audio[0][0]
+    assert list(clip.media_references()) == ["t-1", "t-2"]
+    assert clip.active_media_reference_key == "t-1"
+    at_s = [(m.marked_range.start_time - clip.source_range.start_time).to_seconds()
+            for m in clip.markers]  # fmt: skip
+    assert at_s == pytest.approx(HITS_S, abs=0.01)
+    assert audio[5][0].duration().to_seconds() == 0.5  # a gap before the later take
+    for each in timeline.find_clips():
+        for reference in each.media_references().values():
+            url = reference.target_url
+            assert not url.startswith("/") and (tmp_path / "editor" / url).is_file()
+    with (tmp_path / "editor" / "markers.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(r["time_s"]) for r in rows[:2]] == pytest.approx(HITS_S, abs=0.01)
+    assert rows[0]["name"] == "a-dog"
+
+
+def test_stems_still_add_up_in_24_bits_and_are_lowered_together(tmp_path: Path) -> None:
+    loud = write_take(tmp_path / "loud.wav", level=0.6)
+    made = hand_over([loud], tmp_path / "editor")
+    assert "loud: stems are" in made.notes[0]
+    gain = json.loads((tmp_path / "editor" / "hand-over.json").read_text())["takes"][0]
+    halvings = round(gain["stems_gain_db"] / -6.0206)
+    parts = [read_audio(p).samples_CN for p in sorted((tmp_path / "editor" / "loud").iterdir())]
+    assert max(np.abs(p).max() for p in parts) < 1
+    assert all((p * 2**22 == np.rint(p * 2**22)).all() for p in parts)
+    originals = [read_audio(p) for p in sorted((tmp_path / "loud.wav.stems").glob("*.wav"))]
+    peak = max(np.abs(x.samples_CN).max() for x in originals)
+    assert 0.4 < peak * 0.5**halvings < 1.1
+
+
+def test_equal_takes_give_equal_bytes_and_strangers_are_refused(tmp_path: Path) -> None:
+    take = write_take(tmp_path / "a.wav")
+    for name in ("one", "two"):
+        hand_over([take], tmp_path / name)
+    files = sorted(p.relative_to(tmp_path / "one") for p in (tmp_path / "one").rglob("*.*"))
+    assert len(files) == 6
+    for name in files:
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    hand_over([take], tmp_path / "one")  # one of ours is replaced
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "x").touch()
+    with pytest.raises(UserError, match="exists and is no folder of a hand-over"):
+        hand_over([take], tmp_path / "mine")
+    (tmp_path / "a.wav.json").unlink()
+    with pytest.raises(UserError, match=r"a\.wav: has no sidecar"):
+        hand_over([take], tmp_path / "three")
