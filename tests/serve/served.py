@@ -69,6 +69,10 @@ class ServerProcess:
     def stop(self) -> int:
         """End it by SIGTERM, and return its exit code."""
         self._process.send_signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for its end, and return its exit code."""
         code = self._process.wait(60)
         self._close()
         return code

@@ -1,0 +1,90 @@
+"""A server that ends: what was taken is made by the next one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from examples.studio_client import Client
+
+from omni2sound.errors import UserError
+from omni2sound.generate.load import PipelineOptions
+from omni2sound.serve.bodies import Job
+from omni2sound.serve.context import Settings
+from omni2sound.serve.engine import Engine
+from omni2sound.serve.limits import Limits
+from omni2sound.serve.metrics import Metrics
+from omni2sound.serve.run import serve
+from omni2sound.serve.store import Store
+from omni2sound.staging import alone_in
+from tests.serve.served import ServerProcess, wait_until_ready
+
+
+@pytest.mark.slow
+def test_jobs_survive_a_signal_and_a_kill(model: Path, tmp_path: Path) -> None:
+    options = ("--model", str(model), "--device", "cpu")
+    server = ServerProcess(tmp_path / "folder", *options)
+    client = Client(server.address)
+    wait_until_ready(client)
+    long = client.submit(prompt="rain", duration_s=30, steps=50, seed=5)["id"]
+    short = client.submit(prompt="rain", duration_s=0.3, seed=6)["id"]
+    while client.json("GET", f"/v1/jobs/{long}")["state"] == "waiting":
+        time.sleep(0.01)
+    assert server.stop() == 0
+
+    server = ServerProcess(tmp_path / "folder", *options)
+    client = Client(server.address)
+    late = client.submit(prompt="rain", duration_s=0.3, seed=6)["id"]
+    server.kill()
+
+    server = ServerProcess(tmp_path / "folder", *options)
+    client = Client(server.address)
+    wait_until_ready(client)
+    client.json("DELETE", f"/v1/jobs/{long}")
+    takes = [client.finish(job)["takes"][0] for job in (short, late)]
+    assert client.bytes(takes[0]["sound"]) == client.bytes(takes[1]["sound"])
+    os.kill(server.pid, signal.SIGINT)
+    assert server.wait() == 0
+    log = (tmp_path / "folder.log").read_text(encoding="utf-8")
+    assert "Traceback" not in log
+    assert {p.name for p in tmp_path.iterdir()} == {"folder", "folder.log"}
+
+
+def test_two_servers_do_not_share_a_folder(tmp_path: Path) -> None:
+    with alone_in(tmp_path), pytest.raises(UserError, match="another process"):
+        serve(Settings(folder=tmp_path), 0, lambda _: None)
+
+
+def _job(folder: Path, *, attempts: int) -> Store:
+    store = Store(folder, Limits())
+    request = {"kind": "generate", "prompt": "rain", "seed": 1}
+    job = Job(id="1" * 32, kind="generate", state="running", created=0.0, request=request)
+    record = store.add_job(job, "a client")
+    record.attempts = attempts
+    store.write(record)
+    return Store(folder, Limits())
+
+
+def test_a_job_that_ended_the_server_three_times_fails(tmp_path: Path) -> None:
+    for attempts, state in ((2, "waiting"), (3, "failed")):
+        store = _job(tmp_path / state, attempts=attempts)
+        options = PipelineOptions(model="no such model")
+        engine = Engine(store, options, lambda _: None, Metrics(), warm=False)
+        engine.queue.close()
+        engine.start()
+        engine.stop()
+        assert store.record("1" * 32).job.state == state
+
+
+def test_what_is_old_is_deleted_unless_a_job_needs_it(tmp_path: Path) -> None:
+    store = _job(tmp_path, attempts=0)
+    record = store.record("1" * 32)
+    assert store.sweep(now=1e12) == 0
+    record.job = record.job.model_copy(update={"state": "done"})
+    record.ended = 1e6
+    assert store.sweep(now=1e6 + store.limits.age_s - 1) == 0
+    assert store.sweep(now=1e6 + store.limits.age_s + 1) == 1
+    assert not list((tmp_path / "jobs").iterdir())
