@@ -118,7 +118,7 @@ def main() -> None:
         for thread in threads:
             thread.start()
         health_s, memory = [], []
-        while time.monotonic() < end_s:
+        while not memory or time.monotonic() < end_s:
             began_s = time.monotonic()
             client.json("GET", "/v1/health")
             health_s.append(time.monotonic() - began_s)

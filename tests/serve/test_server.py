@@ -17,7 +17,8 @@ from PIL import Image
 
 from omni2sound import Omni2SoundPipeline
 from omni2sound.media.audio import write_audio
-from tests.media.films import tone
+from omni2sound.media.info import probe
+from tests.media.films import tone, write_film
 from tests.serve.served import ServerThread
 
 
@@ -182,6 +183,17 @@ def test_health_model_metrics_and_openapi_are_told(client: Client) -> None:
     assert b"omni2sound_jobs_accepted_total" in client.bytes("/metrics")
     paths = client.json("GET", "/openapi.json")["paths"]
     assert {"/v1/jobs", "/v1/media", "/v1/audio/generate", "/v1/jobs/{job_id}/events"} <= set(paths)
+
+
+@pytest.mark.slow
+def test_a_film_that_browsers_do_not_play_has_a_proxy(client: Client, tmp_path: Path) -> None:
+    path = write_film(tmp_path / "film.mkv")
+    media = client.upload("film.mkv", path.read_bytes())
+    proxy = tmp_path / "proxy.mp4"
+    proxy.write_bytes(client.bytes(media["proxy"]))
+    info = probe(proxy)
+    assert info.video is not None
+    assert (info.video.codec, info.duration_s) == ("h264", probe(path).duration_s)
 
 
 def test_the_page_runs_only_its_own_scripts(client: Client) -> None:

@@ -237,6 +237,7 @@ class Media(_Shown):
     file: str
     strip: str | None
     peaks: str | None
+    proxy: str | None = None
 
 
 class SeenThing(_Shown):

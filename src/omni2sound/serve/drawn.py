@@ -12,12 +12,15 @@ import threading
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 from PIL import Image
 
 from omni2sound.errors import UserError
 from omni2sound.media.audio import read_audio
+from omni2sound.media.files import create_output
 from omni2sound.media.info import probe
 from omni2sound.media.spectrogram import colours_of, full_scale_spectrogram_FT
 from omni2sound.media.video import iter_frames
@@ -27,6 +30,7 @@ from omni2sound.serve.store import NotFoundError, write_bytes
 _SEEK_FROM_S = 30
 """A longer film is not decoded whole for its strip."""
 _JPEG_QUALITY = 70
+_PROXY_HEIGHT_PX, _PROXY_FPS = 360, Fraction(30)
 _drawing = threading.Semaphore(2)
 """Drawings at once: the device's thread needs the processors more."""
 _locks = [threading.Lock() for _ in range(16)]
@@ -90,6 +94,37 @@ def strip(video: Path, count: int, height_px: int) -> bytes:
     data = io.BytesIO()
     sheet.save(data, format="jpeg", quality=_JPEG_QUALITY)
     return data.getvalue()
+
+
+def proxy(video: Path, target: Path) -> None:
+    """Write the pictures of a video small and silent, as H.264 in mp4, which every browser plays.
+
+    Raises:
+        MediaError: The file has no picture.
+    """
+    picture = probe(video).video
+    if picture is None:
+        raise UserError("has no picture")
+    fps = min(picture.average_fps, _PROXY_FPS).limit_denominator(1001)
+    scale = min(1.0, _PROXY_HEIGHT_PX / picture.height_px)
+    height, width = (
+        max(2, round(side * scale / 2) * 2) for side in (picture.height_px, picture.width_px)
+    )
+    with create_output(
+        target,
+        container_format="mp4",
+        sample_rate_hz=48_000,
+        options={"movflags": "+faststart"},
+    ) as container:
+        options = {"crf": "26", "preset": "veryfast", "bf": "0"}
+        stream: Any = container.add_stream("libx264", rate=fps, options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.thread_count = 1  # the device needs the processors more
+        for number, frame_HWC in enumerate(iter_frames(video, fps=fps, size_px=(height, width))):
+            frame = av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")
+            frame.pts, frame.time_base = number, 1 / fps
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
 
 
 def peaks(sound: Path, per_second: int) -> bytes:

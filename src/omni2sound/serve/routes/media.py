@@ -51,6 +51,8 @@ _TYPES = {
     ".webp": "image/webp",
 }
 """What a browser is told; by the suffix, since it looks into the file itself only to play it."""
+_PLAYED, _PLAYED_IN = ("h264", "vp8", "vp9", "av1"), (".mp4", ".m4v", ".mov", ".webm")
+"""Codecs and containers that browsers play; other films have a proxy."""
 
 
 def receive(server: Server, stream: IO[bytes], filename: str | None) -> Media:
@@ -82,6 +84,7 @@ def _describe(media_id: str, name: str, info: MediaInfo, num_bytes: int) -> Medi
     video, url = info.video, f"/v1/media/{media_id}"
     is_still = video is not None and video.is_still
     moves = video is not None and not is_still
+    plays = video is not None and video.codec in _PLAYED and info.path.suffix in _PLAYED_IN
     return Media(
         id=media_id,
         name=name,
@@ -96,6 +99,7 @@ def _describe(media_id: str, name: str, info: MediaInfo, num_bytes: int) -> Medi
         file=f"{url}/file",
         strip=None if video is None else f"{url}/strip.jpg",
         peaks=None if info.audio is None else f"{url}/peaks.json",
+        proxy=f"{url}/proxy.mp4" if video is not None and moves and not plays else None,
     )
 
 
@@ -145,6 +149,16 @@ def router(server: Server) -> APIRouter:
         target = server.store.media_folder(media_id) / f"strip-{count}-{height}.jpg"
         drawn.once(target, lambda _: drawn.strip(path, count, height))
         return sent(target, "image/jpeg")
+
+    @api.get("/{media_id}/proxy.mp4", response_class=FileResponse)
+    def proxy(media_id: Id) -> FileResponse:
+        """Return the pictures small and silent, as every browser plays them."""
+        path = server.store.media_path(media_id)
+        if server.store.media(media_id).kind != "video":
+            raise NotPossibleError(409, "only a film has one")
+        target = server.store.media_folder(media_id) / "proxy.mp4"
+        drawn.once(target, lambda made: drawn.proxy(path, made))
+        return sent(target, "video/mp4")
 
     @api.get("/{media_id}/peaks.json", response_model=Peaks)
     def peaks(
