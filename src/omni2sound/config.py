@@ -92,7 +92,7 @@ def from_json(kind: type[T], data: object, *, where: str = "config") -> T:
 def _build(kind: Any, data: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
         return _build_dataclass(kind, data, where)
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    origin, args = _form(kind)
     if origin in (typing.Union, types.UnionType):
         if data is None and type(None) in args:
             return None
@@ -117,6 +117,12 @@ def _build(kind: Any, data: Any, where: str) -> Any:
     if isinstance(origin, type) and issubclass(origin, Sequence):
         return _build_sequence(origin, args, data, where)
     return data if kind in (Any, object) else _scalar(kind, data, where)
+
+
+@functools.cache
+def _form(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """Origin and arguments of a type."""
+    return typing.get_origin(kind), typing.get_args(kind)
 
 
 def _build_dataclass(kind: Any, data: Any, where: str) -> Any:

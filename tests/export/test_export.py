@@ -76,6 +76,15 @@ def test_both_engines_give_one_sound(model: Path, exported: Path, tmp_path: Path
         assert found.facts() == expected.facts()
 
 
+def test_a_pipeline_for_one_request_gives_the_same(exported: Path, tmp_path: Path) -> None:
+    video = video_with_square(tmp_path / "square.mp4", duration_s=1.0)
+    request = GenerationRequest(video=video, prompt="rain", takes=2)
+    for once, kept in zip(
+        *(OnnxPipeline.load(exported, once=x).run(request) for x in (True, False)), strict=True
+    ):
+        np.testing.assert_array_equal(once.audio.samples_CN, kept.audio.samples_CN)
+
+
 def test_a_fresh_process_generates_without_torch(exported: Path, tmp_path: Path) -> None:
     video = video_with_square(tmp_path / "square.mp4", duration_s=1.0)
     arguments = [exported, tmp_path / "a.wav", video, tmp_path / "b.mp4"]
@@ -89,12 +98,13 @@ def test_a_fresh_process_generates_without_torch(exported: Path, tmp_path: Path)
     assert json.loads((tmp_path / "a.wav.json").read_text())["model"] == "tiny"
 
 
-def test_a_changed_graph_is_refused(exported: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["denoise.onnx", "decoder.data"])
+def test_a_changed_graph_is_refused(exported: Path, tmp_path: Path, name: str) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
     for path in exported.iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
-    (copy / "denoise.onnx").write_bytes(b"no graph")
+    (copy / name).write_bytes(b"no graph")
     with pytest.raises(IntegrityError, match="export the model again"):
         PipelineOptions(model=copy).load()
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from omni2sound.recognise.motion import compare
+from omni2sound.recognise.motion import compare, parts_of
 
 HEIGHT, WIDTH = 192, 288
 
@@ -71,3 +72,13 @@ def test_pictures_of_one_pixel_or_one_line_can_be_compared() -> None:
     for height, width in ((1, 1), (1, 300), (300, 1), (2, 2), (3, 640)):
         flat = np.full((height, width, 3), 40, np.uint8)
         assert not compare(flat, flat).changed_hw.any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=9)))
+def test_connected_parts_are_those_of_scipy(map_hw: np.ndarray) -> None:
+    found = [
+        (rows.start, rows.stop, columns.start, columns.stop)
+        for rows, columns in ndimage.find_objects(ndimage.label(map_hw)[0])
+    ]
+    assert parts_of(map_hw) == found

@@ -20,10 +20,10 @@ from omni2sound.cli.options import (
     EngineOption,
     OverwriteOption,
     WorkersOption,
+    chosen_workers,
     command_group,
 )
 from omni2sound.cli.progress import progress_bar
-from omni2sound.data.workers import Workers, default_workers
 from omni2sound.readers import real_path
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def check(
         with progress_bar("fingerprints") as report:
             heard = same_sound(
                 read,
-                workers=Workers(engine=engine, count=num_workers or default_workers()),
+                workers=chosen_workers(num_workers, engine),
                 on_clip=report,
             )
         found += _new_overlaps(heard, found)
@@ -265,7 +265,7 @@ def features(
             split=split,
             options=CorpusOptions(window_s=window_s, max_windows=max_windows, latents=latents),
             media=media,
-            workers=Workers(engine=engine, count=num_workers or default_workers()),
+            workers=chosen_workers(num_workers, engine),
             on_shard=report,
         )
     finish_build(out, built)
@@ -333,7 +333,7 @@ def repack(
             source,
             out,
             clips_per_shard=clips_per_shard,
-            workers=Workers(count=num_workers or default_workers()),
+            workers=chosen_workers(num_workers),
             on_shard=report,
         )
     finish_build(out, built)

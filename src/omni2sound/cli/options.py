@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import typing
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from omni2sound.errors import UserError
 from omni2sound.generate.studio.times import parse_time
+
+if TYPE_CHECKING:
+    from omni2sound.data.workers import Workers
 
 Engine = Literal["local", "ray"]
 
@@ -136,6 +139,13 @@ JsonOption = Annotated[
 TableJsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object instead of a table.")
 ]
+
+
+def chosen_workers(count: int | None, engine: Engine = "local") -> Workers:
+    """The workers of a command; without a number, the default one."""
+    from omni2sound.data.workers import Workers, default_workers  # slow to import
+
+    return Workers(engine=engine, count=count or default_workers())
 
 
 def seconds(value: str | float) -> float:

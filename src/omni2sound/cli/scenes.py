@@ -20,11 +20,11 @@ from omni2sound.cli.options import (
     EngineOption,
     OverwriteOption,
     WorkersOption,
+    chosen_workers,
     command_group,
     seconds,
 )
 from omni2sound.cli.progress import progress_bar
-from omni2sound.data.workers import Workers, default_workers
 from omni2sound.files import corpus_folder
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ def features(
             split=split,
             seed=seed,
             plans=plans,
-            workers=Workers(engine=engine, count=num_workers or default_workers()),
+            workers=chosen_workers(num_workers, engine),
             on_shard=report,
         )
     finish_build(out, built)

@@ -13,6 +13,7 @@ Shape suffixes: N samples.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.metadata
 import importlib.util
 import io
@@ -23,6 +24,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +43,7 @@ from omni2sound.generate.onnx.folder import (
     ExportCard,
     GraphFile,
     Session,
+    data_name,
     default_threads,
 )
 from omni2sound.generate.onnx.pipeline import OnnxPipeline
@@ -162,6 +165,7 @@ def write_part(part: Part, path: Path) -> GraphFile:
         )
         assert program is not None
         program.save(path, external_data=False)
+        optimise(path)
     logging.getLogger(__name__).debug("%s: %.1f s", part.name, time.perf_counter() - began)
     return GraphFile(
         sha256=file_sha256(path),
@@ -169,6 +173,25 @@ def write_part(part: Part, path: Path) -> GraphFile:
         outputs=part.outputs,
         error=difference(part, path),
     )
+
+
+def optimise(path: Path) -> None:
+    """Let the runtime optimise a graph once, and write its numbers to a file beside it.
+
+    What depends on the kind of CPU, as the layout of convolutions does, is left to each loading.
+    """
+    ort: Any = importlib.import_module(RUNTIME)
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    made = path.with_suffix(".optimised")
+    options.optimized_model_filepath = str(made)
+    for key, value in (("file_name", data_name(path.stem)), ("min_size_in_bytes", "1024")):
+        options.add_session_config_entry(
+            f"session.optimized_model_external_initializers_{key}", value
+        )
+    ort.InferenceSession(path, sess_options=options, providers=["CPUExecutionProvider"])
+    made.replace(path)
 
 
 @contextlib.contextmanager
@@ -213,7 +236,8 @@ def write_card(model: Model, graphs: dict[str, GraphFile], folder: Path) -> None
     encoder = text.load("cpu", published=None)
     assert isinstance(encoder, TextEncoder)
     shutil.copyfile(encoder.folder() / "tokenizer.json", folder / TOKENIZER)
-    files = {TOKENIZER: file_sha256(folder / TOKENIZER)}
+    data = [name for name in map(data_name, graphs) if (folder / name).is_file()]
+    files = {name: file_sha256(folder / name) for name in (TOKENIZER, *data)}
     if model.attribution:
         (folder / ATTRIBUTION_FILE).write_text(model.attribution, encoding="utf-8")
         files[ATTRIBUTION_FILE] = file_sha256(folder / ATTRIBUTION_FILE)
@@ -224,7 +248,9 @@ def write_card(model: Model, graphs: dict[str, GraphFile], folder: Path) -> None
         sha256=model.sha256,
         precision="float32",
         opset=OPSET,
-        versions={name: importlib.metadata.version(name) for name in ("torch", "onnxscript")},
+        versions={
+            name: importlib.metadata.version(name) for name in ("torch", "onnxscript", RUNTIME)
+        },
         timebase=config.timebase,
         sampler=config.sampler,
         defaults=model.defaults,

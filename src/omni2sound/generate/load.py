@@ -112,8 +112,12 @@ class PipelineOptions:
             places=bool(card.defaults.get("stereo", False)),
         )
 
-    def load(self) -> Omni2SoundPipeline:
+    def load(self, *, once: bool = False) -> Omni2SoundPipeline:
         """Load the pipeline; the time of imports counts as loading in its first result.
+
+        Args:
+            once: Whether it is for one request: ONNX Runtime then has a network in memory only
+                while it is used.
 
         Raises:
             MissingPartError: There is no such model.
@@ -128,7 +132,9 @@ class PipelineOptions:
             from omni2sound.generate.onnx.pipeline import OnnxPipeline
 
             import_s = time.perf_counter() - begin
-            light = OnnxPipeline.load(exported, num_threads=1 if self.deterministic else None)
+            light = OnnxPipeline.load(
+                exported, num_threads=1 if self.deterministic else None, once=once
+            )
             light.dtype_name = self.precision
             light.pending_load_s += import_s
             return light

@@ -233,6 +233,9 @@ class Omni2SoundPipeline:
             sounds = [self._decoded(x, duration) for x in latents]
             audible = plan.layers(sounds, duration, self.facts.timebase)
             audio = finish(self.facts, request, audible, plan.placed, self.added_band)
+            if take == request.takes - 1:
+                layers, latents = [], []
+                self._end_request()
             timings = Timings(
                 load_s=self.pending_load_s,
                 encode_s=encode_s,
@@ -272,6 +275,9 @@ class Omni2SoundPipeline:
         raise UserError("an exported model has no weights to save; copy its folder instead")
 
     # --- what an engine computes -----------------------------------------------------
+
+    def _end_request(self) -> None:
+        """Called when the last sound of a request is made, before it is looked at and written."""
 
     def _layers(
         self, request: GenerationRequest, plan: Plan, duration: Fraction, scale: float

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from omni2sound.media.samples import running_mean
+from omni2sound.media.samples import convolve, running_mean
 from omni2sound.recognise.observe import SeenThing
 from omni2sound.recognise.things import load_things
 
@@ -98,8 +98,6 @@ def _between(value_P: Sound, at_N: NDArray[np.float64]) -> Sound:
 
 def _stirred(mono_N: Sound, rate_hz: int) -> Sound:
     """The sound with other phases and equal spectrum above the bass: 20 ms of fixed noise."""
-    from scipy.signal import oaconvolve  # slow to import
-
     length = round(_STIR_S * rate_hz)
     time_K = np.arange(length) / length
     noise_K = np.random.default_rng(0).normal(size=length) * np.exp(-3 * time_K)
@@ -107,5 +105,4 @@ def _stirred(mono_N: Sound, rate_hz: int) -> Sound:
     hz = np.fft.rfftfreq(2 * length, 1 / rate_hz)
     flat = spectrum / np.maximum(np.abs(spectrum), 1e-9) * np.clip(hz / _LEAST_SIDE_HZ, 0, 1) ** 2
     filter_K = np.fft.irfft(flat)
-    stirred: Sound = oaconvolve(mono_N, filter_K)[: len(mono_N)].astype(np.float32)
-    return stirred
+    return convolve(mono_N, filter_K).astype(np.float32)

@@ -163,6 +163,28 @@ def round_half_up(value: Fraction) -> int:
     return math.floor(value + Fraction(1, 2))
 
 
+def convolve(
+    samples_CN: NDArray[np.floating], filter_CK: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Filter sounds, block by block by products of spectra; as long as the sounds.
+
+    As `scipy.signal.oaconvolve`, whose import takes longer than what is done with it here.
+
+    Args:
+        samples_CN: Channels, or one sound (N,).
+        filter_CK: A filter for each of them, or for all.
+    """
+    taps, num_samples = filter_CK.shape[-1], samples_CN.shape[-1]
+    size = 1 << (4 * taps).bit_length()
+    spectrum = np.fft.rfft(filter_CK, size)
+    shape = np.broadcast_shapes(samples_CN.shape[:-1], filter_CK.shape[:-1])
+    made = np.zeros((*shape, num_samples + size))
+    for begin in range(0, num_samples, step := size - taps + 1):
+        block = np.fft.rfft(samples_CN[..., begin : begin + step], size)
+        made[..., begin : begin + size] += np.fft.irfft(block * spectrum, size)
+    return made[..., :num_samples]
+
+
 def running_mean(x_N: NDArray[np.floating], size: int) -> NDArray[np.float64]:
     """Mean over `size` values around each one, the earlier half first; ends are held."""
     before = size // 2

@@ -51,13 +51,13 @@ def _weights(num_in: int, num_out: int) -> tuple[NDArray[np.float32], int]:
     scale = num_in / num_out
     wide = max(scale, 1.0)
     support = _TAPS / 2 * wide
-    weights_OI = np.zeros((num_out, num_in))
-    for row, i in zip(weights_OI, range(num_out), strict=True):
-        centre = scale * (i + 0.5)
-        first = max(int(centre - support + 0.5), 0)
-        last = min(int(centre + support + 0.5), num_in)
-        taps = _bicubic((np.arange(first, last) - centre + 0.5) / wide)
-        row[first:last] = taps / taps.sum()
+    centre_O1 = scale * (np.arange(num_out)[:, None] + 0.5)
+    first_O1 = np.trunc(centre_O1 - support + 0.5)
+    last_O1 = np.trunc(centre_O1 + support + 0.5)
+    index_I = np.arange(num_in)
+    reached_OI = (index_I >= first_O1) & (index_I < last_O1)
+    taps_OI = _bicubic((index_I - centre_O1 + 0.5) / wide) * reached_OI
+    weights_OI = taps_OI / taps_OI.sum(axis=1, keepdims=True)
     bits = 0
     while bits < _MOST_BITS and int(0.5 + weights_OI.max() * 2 ** (bits + 1)) < _LARGEST_WEIGHT:
         bits += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import sys
@@ -34,9 +33,14 @@ from omni2sound.cli.annotate.options import (
     json_object,
     money,
 )
-from omni2sound.cli.options import EngineOption, OverwriteOption, TableJsonOption, WorkersOption
+from omni2sound.cli.options import (
+    EngineOption,
+    OverwriteOption,
+    TableJsonOption,
+    WorkersOption,
+    chosen_workers,
+)
 from omni2sound.cli.streams import clear_screen
-from omni2sound.data.workers import Workers, default_workers
 from omni2sound.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -162,6 +166,8 @@ def judge(
 
     Prints the win rate over both orders.
     """
+    import asyncio
+
     from omni2sound.annotate.executor import Executor
     from omni2sound.annotate.report.judge_run import judge_run
     from omni2sound.weights import resolve_model
@@ -175,7 +181,7 @@ def judge(
             options=chat_options(
                 key_variable, price_file, concurrency, timeout_s, structured, audio_part
             ),
-            executor=Executor(workers=Workers(engine=engine, count=workers or default_workers())),
+            executor=Executor(workers=chosen_workers(workers, engine)),
             limit=limit,
             budget_usd=money(budget_usd),
             cap=by_role(cap, "cap", count).get("judge"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -32,12 +31,12 @@ from omni2sound.cli.annotate.options import (
     money,
     targeted,
 )
-from omni2sound.cli.options import EngineOption, WorkersOption
+from omni2sound.cli.options import EngineOption, WorkersOption, chosen_workers
 from omni2sound.cli.progress import progress_bar
-from omni2sound.data.workers import Workers, default_workers
 
 if TYPE_CHECKING:
     from omni2sound.annotate.build import CrewSettings
+    from omni2sound.data.workers import Workers
 
 PicturesOption = Annotated[
     Literal["text", "none", "frames"],
@@ -119,6 +118,8 @@ def check(
 
     Prints what was found and the settings for `annotate run`. Exit code 1 if it takes no sound.
     """
+    import asyncio
+
     from omni2sound.annotate.chat.probe import probe_endpoint
 
     options = chat_options(key_variable, None, 1, timeout_s, None, None)
@@ -199,7 +200,7 @@ def run(
         run,
         settings,
         budget_usd,
-        Workers(engine=engine, count=workers or default_workers()),
+        chosen_workers(workers, engine),
         limit,
         dry_run,
     )
@@ -214,6 +215,8 @@ def _annotate(
     limit: int | None,
     dry_run: bool,
 ) -> None:
+    import asyncio
+
     from omni2sound.annotate.build import annotate_manifest
     from omni2sound.annotate.chat.estimate import estimate
     from omni2sound.annotate.runs import source_clips

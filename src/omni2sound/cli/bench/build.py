@@ -14,9 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from omni2sound.cli.options import CorpusOption, EngineOption, WorkersOption, command_group
+from omni2sound.cli.options import (
+    CorpusOption,
+    EngineOption,
+    WorkersOption,
+    chosen_workers,
+    command_group,
+)
 from omni2sound.cli.progress import progress_bar
-from omni2sound.data.workers import Workers, default_workers
 from omni2sound.errors import UserError
 from omni2sound.files import corpus_folder
 
@@ -93,7 +98,7 @@ def stage_omni(
             corpus_folder(corpus),
             out,
             TrackPlan(num_clips=clips, seed=seed, duration_s=duration),
-            workers=Workers(engine=engine, count=workers or default_workers()),
+            workers=chosen_workers(workers, engine),
             on_clip=report,
         )
     _print_identity(track)

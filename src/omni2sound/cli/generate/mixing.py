@@ -97,5 +97,5 @@ def mix_files(
         check_stems_folder(stems_folder(output), overwrite=options.overwrite)
         seed = draw_seed() if asked.seed is None else asked.seed
         with stages_shown():
-            mixing = remake(pipeline.load(), mixing, asked.anew, seed, asked.video)
+            mixing = remake(pipeline.load(once=True), mixing, asked.anew, seed, asked.video)
     shown.result(save_mix(mixing, output, video=asked.video, options=options))

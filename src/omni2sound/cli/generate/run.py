@@ -162,7 +162,7 @@ def _one(
         told: set[str] = set()
         try:
             with stages_shown():
-                runs = pipeline.load().run(request)
+                runs = pipeline.load(once=True).run(request)
                 for path, result in zip(outputs, runs, strict=True):
                     for note in [n for n in result.notes if n not in told]:
                         shown.note(note)

@@ -25,7 +25,6 @@ from omni2sound.encoders.reading import load_tokenizer, read_texts
 from omni2sound.generate.onnx.folder import TOKENIZER, ExportedModel, Session
 from omni2sound.generate.onnx.network import ArrayConditions
 from omni2sound.generate.windows import (
-    SYNC_CHUNK,
     SYNC_MARGIN,
     VISION_CHUNK,
     embed_in_chunks,
@@ -36,13 +35,15 @@ from omni2sound.generate.words.kinds import mean_states
 from omni2sound.media.info import probe
 from omni2sound.media.video import iter_frames
 from omni2sound.recognise.boxes import Box, keep_best
-from omni2sound.recognise.observe import Recogniser
+from omni2sound.recognise.observe import Recogniser, Seen
 from omni2sound.stages import enter
 from omni2sound.timebase import even_rate, indices_at, places_between
 
 _TEXTS_PER_CALL = 64
 _PICTURES_PER_CALL = 4
 """Of the picture encoder, so that activations fit the cache."""
+_SYNC_CHUNK = 48
+"""Pictures of the sync encoder, whose activations take a megabyte each."""
 _PATCH_FRAMES, _PATCH_HOP_FRAMES = 96, 48
 _WINDOW_SAMPLES, _STEP_SAMPLES = 400, 160
 _PATCHES_PER_CALL = 32
@@ -57,7 +58,7 @@ class ArrayTexts:
         self._max_tokens = int(model.card.text["max_tokens"])
         self._tokenizer = load_tokenizer(path, max_tokens=self._max_tokens)
         self._special_ids = frozenset(self._tokenizer.encode("").ids)
-        self._session = model.session("text")
+        self._session = model.load("text")
 
     def __call__(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """States (B, T, D), zero at padding, and the mask (B, T) of real tokens."""
@@ -157,20 +158,21 @@ class ArrayTagger:
 class ArrayEncoder(RequestEncoder):
     """The frozen encoders of an exported model."""
 
-    def __init__(self, model: ExportedModel) -> None:
+    def __init__(self, model: ExportedModel, *, once: bool) -> None:
         card = model.card
+        self._once = once
         super().__init__(
             {
                 "text": lambda: ArrayTexts(model),
                 "vision": lambda: ArrayPictures(
-                    model.session("vision"), "frames_THWC", _PICTURES_PER_CALL
+                    model.load("vision"), "frames_THWC", _PICTURES_PER_CALL
                 ),
-                "sync": lambda: ArrayPictures(model.session("sync"), "frames_THWK"),
+                "sync": lambda: ArrayPictures(model.load("sync"), "frames_THWK"),
                 "recogniser": lambda: Recogniser(
-                    ArrayDetector(model.session("detector")),
-                    ArrayLabeller(model.session("labeller")),
+                    ArrayDetector(model.load("detector")),
+                    ArrayLabeller(model.load("labeller")),
                 ),
-                "tagger": lambda: ArrayTagger(model.session("tagger"), card.tags),
+                "tagger": lambda: ArrayTagger(model.load("tagger"), card.tags),
             },
             {},
             near=card.text["near"],
@@ -178,6 +180,17 @@ class ArrayEncoder(RequestEncoder):
         )
         self._model = model
         self.timebase = card.timebase
+
+    def recognise(self, video: Path, duration_s: float | Fraction) -> Seen:
+        """Recognise what a video shows; see `Recogniser.observe`.
+
+        Raises:
+            MediaError: The video can't be read.
+        """
+        seen = super().recognise(video, duration_s)
+        if self._once:
+            self.release()
+        return seen
 
     def num_threads(self) -> int:
         """Threads of one operation."""
@@ -281,7 +294,7 @@ class ArrayEncoder(RequestEncoder):
         rate = Fraction(fps) if shown is None else even_rate(shown.average_fps, fps)
         stream = iter_frames(video, fps=rate, size_px=(side, side), duration_s=duration_s)
         with self.use("sync") as motion:
-            parts = embed_in_chunks(motion.embed, stream, chunk=SYNC_CHUNK, margin=SYNC_MARGIN)
+            parts = embed_in_chunks(motion.embed, stream, chunk=_SYNC_CHUNK, margin=SYNC_MARGIN)
             features_TS = np.concatenate(list(parts))
         wanted = math.ceil(Fraction(duration_s) * fps)
         before, after, part = places_between(rate, fps, wanted, len(features_TS))

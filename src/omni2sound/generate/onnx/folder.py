@@ -3,7 +3,8 @@
     FOLDER/
       model.json       settings, and of each graph its digest, inputs, outputs and measured error
       <part>.onnx      text, vision, sync, detector, labeller, tagger, prepare, denoise, level,
-                       decoder, band
+                       decoder, band; optimised for CPUs
+      <part>.data      the numbers of each, in place in the file: memory holds those that are used
       tokenizer.json   of the text encoder
       attribution.tsv  licence and author of every recording and picture learnt from
 
@@ -92,7 +93,12 @@ class ExportCard:
     """Names of the tagger's classes."""
     graphs: Mapping[str, GraphFile]
     files: Mapping[str, str]
-    """SHA-256 of each other file."""
+    """SHA-256 of each other file: the graphs' numbers, the tokenizer, the attribution."""
+
+
+def data_name(name: str) -> str:
+    """Name of the file with a graph's numbers."""
+    return f"{name}.data"
 
 
 def is_exported(folder: Path) -> bool:
@@ -197,20 +203,31 @@ class ExportedModel:
         return name in self.card.graphs
 
     def session(self, name: str) -> Session:
-        """A graph, ready to run.
+        """A graph, ready to run, and kept; see `load`."""
+        with self._one_at_a_time:
+            if name not in self._sessions:
+                self._sessions[name] = self.load(name)
+            return self._sessions[name]
+
+    def release(self) -> None:
+        """Drop the graphs that were kept."""
+        with self._one_at_a_time:
+            self._sessions.clear()
+
+    def load(self, name: str) -> Session:
+        """Load a graph.
 
         Raises:
             ConfigError: The folder has no such graph, or it can't be read.
             IntegrityError: The file's bytes are not those that the card recorded.
         """
-        with self._one_at_a_time:
-            if name not in self._sessions:
-                if not self.has(name):
-                    raise ConfigError(f"{self.folder}: has no graph {name!r}; export it again")
-                graph = self.card.graphs[name]
-                path = self.verified(f"{name}.onnx", graph.sha256)
-                self._sessions[name] = Session(path, graph.outputs, num_threads=self.num_threads)
-            return self._sessions[name]
+        if not self.has(name):
+            raise ConfigError(f"{self.folder}: has no graph {name!r}; export it again")
+        graph, data = self.card.graphs[name], data_name(name)
+        path = self.verified(f"{name}.onnx", graph.sha256)
+        if data in self.card.files:
+            self.verified(data, self.card.files[data])
+        return Session(path, graph.outputs, num_threads=self.num_threads)
 
     def verified(self, name: str, sha256: str) -> Path:
         """Path of a file with this digest.

@@ -49,8 +49,9 @@ class OnnxPipeline(Omni2SoundPipeline):
 
     encoder: ArrayEncoder
 
-    def __init__(self, model: ExportedModel) -> None:
+    def __init__(self, model: ExportedModel, *, once: bool = False) -> None:
         card = model.card
+        self._once = once
         self.model = model
         self.sha256 = card.sha256
         self.dtype_name = card.precision
@@ -60,17 +61,21 @@ class OnnxPipeline(Omni2SoundPipeline):
             timebase=card.timebase,
             sample_rate_hz=card.sample_rate_hz,
         )
-        self.encoder = ArrayEncoder(model)
+        self.encoder = ArrayEncoder(model, once=once)
         self.added_band = self._added_band if model.has("band") else None
         self.pending_load_s = 0.0
 
     @classmethod
-    def load(cls, folder: Path, *, num_threads: int | None = None) -> OnnxPipeline:
-        """Open an exported folder; graphs are loaded when first needed.
+    def load(
+        cls, folder: Path, *, num_threads: int | None = None, once: bool = False
+    ) -> OnnxPipeline:
+        """Open an exported folder.
 
         Args:
             folder: A folder of `omni2sound export`.
             num_threads: Threads of one operation. Default: OMP_NUM_THREADS, or one per core.
+            once: Load a network when it is used, and drop encoders before sampling. Else what
+                is loaded stays, and all but the encoders are loaded now.
 
         Raises:
             ConfigError: The folder does not hold together.
@@ -78,11 +83,15 @@ class OnnxPipeline(Omni2SoundPipeline):
             MissingPartError: ONNX Runtime is not installed.
         """
         begin = time.perf_counter()
-        pipeline = cls(ExportedModel(folder, num_threads=num_threads))
-        for name in ("prepare", "denoise", "decoder"):
-            pipeline.model.session(name)
+        pipeline = cls(ExportedModel(folder, num_threads=num_threads), once=once)
+        if not once:
+            pipeline._open()
         pipeline.pending_load_s = time.perf_counter() - begin
         return pipeline
+
+    def _open(self) -> None:
+        for name in ("prepare", "denoise", "decoder"):
+            self.model.session(name)
 
     def _layers(
         self, request: GenerationRequest, plan: Plan, duration: Fraction, scale: float
@@ -90,13 +99,22 @@ class OnnxPipeline(Omni2SoundPipeline):
         begin = time.perf_counter()
         num_frames, score, layers = self._num_frames(duration), plan.score, []
         can_go_on = self.model.card.goes_on
-        negative = None
+        negative, bed, each = None, None, []
         if request.has_negative_prompt:
             negative = self.encoder.encode(None, request.negative_prompt, duration)
         if not plan.silent:
             beside = plan.seen is None and request.seen is None  # pictures, even beside a text
             given = [plan.words.pictures and (beside or text is None) for text in score.texts]
             each = self.encoder.encode_each(request.video, score.texts, duration, pictures=given)
+        if plan.words.ambience is not None:
+            bed = self.encoder.encode(None, plan.words.ambience, duration)
+        load_s = self.encoder.collect_load_s()
+        if self._once:
+            self.encoder.release()
+            opened = time.perf_counter()
+            self._open()
+            load_s += time.perf_counter() - opened
+        if not plan.silent:
             predict = self._network(scale, request.text_guidance_scale).over_passages(
                 each,
                 negative,
@@ -107,13 +125,15 @@ class OnnxPipeline(Omni2SoundPipeline):
             seen_only = request.video is not None and plan.words.pictures
             spans = spans_of(score) if can_go_on and not seen_only else []
             layers.append(_Layer(predict=predict, spans=spans))
-        if plan.words.ambience is not None:
-            told = self.encoder.encode(None, plan.words.ambience, duration)
-            predict = self._network(scale, None).over_clip(told, None, num_frames)
+        if bed is not None:
+            predict = self._network(scale, None).over_clip(bed, None, num_frames)
             layers.append(_Layer(predict=predict, spans=[(0, num_frames)] if can_go_on else []))
-        load_s = self.encoder.collect_load_s()
         self.pending_load_s += load_s
         return layers, time.perf_counter() - begin - load_s
+
+    def _end_request(self) -> None:
+        if self._once:
+            self.model.release()
 
     def _network(self, scale: float, text_scale: float | None) -> ArrayNetwork:
         return ArrayNetwork(

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound.generate.stems.description import Room
+from omni2sound.media.samples import convolve
 
 Samples = NDArray[np.float32]
 
@@ -39,11 +40,9 @@ def in_room(samples_CN: Samples, sample_rate_hz: int, room: Room) -> Samples:
         sample_rate_hz: Their rate.
         room: The room.
     """
-    from scipy.signal import oaconvolve  # slow to import
-
     response_CK = impulse_response(room.seconds, sample_rate_hz)
     gain = 10 ** (room.wet_db / 20)
-    wet_CN = oaconvolve(samples_CN, response_CK, axes=1)[:, : samples_CN.shape[1]]
+    wet_CN = convolve(samples_CN, response_CK)
     made: Samples = (samples_CN + gain * wet_CN).astype(np.float32)
     return made
 

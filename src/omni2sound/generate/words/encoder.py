@@ -122,6 +122,12 @@ class RequestEncoder(LoadedHere):
                 return
         yield encoder
 
+    def release(self) -> None:
+        """Drop the encoders that were loaded here."""
+        with self._one_at_a_time:
+            for name in self._loaded.keys() - self._kept:
+                del self._loaded[name]
+
     def collect_load_s(self) -> float:
         """Return the seconds spent on loading encoders since the last call."""
         load_s, self._load_s = self._load_s, 0.0
