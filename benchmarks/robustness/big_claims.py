@@ -400,13 +400,17 @@ def cases(mib: int) -> Iterator[tuple[str, str, Callable[[], bytes | Callable[[P
 
 def read(path: Path, source: Path) -> tuple[float, float, str]:
     """Processor time in s, peak memory in GB and the last line of reading one file in a process."""
-    limit = (_ADDRESS_SPACE, _ADDRESS_SPACE)
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (_ADDRESS_SPACE, _ADDRESS_SPACE))
+        resource.setrlimit(resource.RLIMIT_CPU, (2 * int(MAX_S), 2 * int(MAX_S)))
+
     process = subprocess.Popen(
         [sys.executable, "-c", READ, str(path)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"},
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, limit),
+        preexec_fn=limit,
     )
     assert process.stdout is not None
     timer_s = 10 * MAX_S  # by the clock, on a busy machine

@@ -5,7 +5,8 @@
 Each number of threads and precision has a process of its own, which makes 1 s of sound for a
 prompt: twice, as the second of two takes, and as one of a batch of three (which `deterministic`
 refuses). Printed is "equal", or the distance to one thread in the same precision: signal over
-difference in dB; and the seconds of one sound.
+difference in dB; and what one sound costs, the least of five: seconds by the clock, and of all
+threads together.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 DETERMINISTIC = "deterministic"
+NUM_TIMED = 5
 WAYS = ("again", "second take", "in a batch of 3")
 
 
@@ -56,20 +59,26 @@ def make(model: str, threads: int, dtype: str, out: Path) -> None:
         if not deterministic
         else np.zeros(0, np.float32)
     )
-    begin = time.perf_counter()
     first = sound(7)
-    took_s = time.perf_counter() - begin
+    took_s = np.array([_timed_s(lambda: sound(7)) for _ in range(NUM_TIMED)]).min(axis=0)
     np.savez(
         out,
         **{
             "sound": first,
-            "seconds": np.float64(took_s),
+            "seconds": took_s,
             "again": sound(7),
             "second take": sound(6, takes=2),
             "single": single[0].numpy(),
             "in a batch of 3": among,
         },
     )
+
+
+def _timed_s(run: Callable[[], object]) -> tuple[float, float]:
+    """Seconds by the clock, and of the process."""
+    begin = time.perf_counter(), time.process_time()
+    run()
+    return time.perf_counter() - begin[0], time.process_time() - begin[1]
 
 
 def distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> str:
@@ -94,7 +103,7 @@ def main() -> int:
         make(args.model, int(args.make[0]), args.make[1], Path(args.make[2]))
         return 0
     print(f"{'precision':14} {'threads':>7} {'other process':>14} {'to 1 thread':>12} "
-          + " ".join(f"{way:>16}" for way in (*WAYS, "time of one")))  # fmt: skip
+          + " ".join(f"{way:>16}" for way in (*WAYS, "cost of one")))  # fmt: skip
     for dtype in args.precision:
         first: dict[str, NDArray[np.float32]] = {}
         for threads in args.threads:
@@ -107,7 +116,7 @@ def main() -> int:
                 distance(here["sound"], here["again"]),
                 distance(here["sound"], here["second take"]),
                 distance(here["single"], here["in a batch of 3"]),
-                f"{here['seconds']:.2f} s",
+                "{:.2f} s, {:.2f} s".format(*np.minimum(here["seconds"], found[1]["seconds"])),
             ]
             print(f"{dtype:14} {threads:7} {cells[0]:>14} {cells[1]:>12} "
                   + " ".join(f"{cell:>16}" for cell in cells[2:]), flush=True)  # fmt: skip

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import shutil
+import tarfile
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -167,6 +169,29 @@ def test_tar_files_give_the_same_store_again(store: Path, tmp_path: Path) -> Non
     (tmp_path / "tars" / "00000.tar").write_bytes(before[0][:700])
     with pytest.raises(ConfigError, match=r"00000\.tar"):
         repack(tmp_path / "tars", tmp_path / "third")
+
+
+def test_arrays_in_a_tar_file_are_no_larger_than_they_may_be(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tar,) = to_tars(store, tmp_path / "tars", clips_per_shard=COUNT)
+    with monkeypatch.context() as limited:
+        limited.setattr("omni2sound.data.store.repack._MAX_CLIP_BYTES", 1000)
+        with pytest.raises(ConfigError, match="more than 1000 bytes"):
+            repack(tmp_path / "tars", tmp_path / "new")
+    claim = io.BytesIO()
+    head = {"descr": "<i2", "fortran_order": False, "shape": (10**17,)}
+    np.lib.format.write_array_header_1_0(claim, head)
+    with tarfile.open(tar) as old:
+        files = {member.name: old.extractfile(member).read() for member in old}  # type: ignore[union-attr]
+    with tarfile.open(tar, "w") as changed:
+        for name, data in files.items():
+            written = claim.getvalue() if name.endswith("0.sound.npy") else data
+            member = tarfile.TarInfo(name)
+            member.size = len(written)
+            changed.addfile(member, io.BytesIO(written))
+    with pytest.raises(ConfigError, match="an array that claims more than it holds"):
+        repack(tmp_path / "tars", tmp_path / "new")
 
 
 def test_a_store_on_object_storage_is_read_through_a_cache(
