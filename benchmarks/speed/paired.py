@@ -1,44 +1,121 @@
 """Processor time of commands with instant models, by two source trees in turns.
 
-    python -m benchmarks.speed.paired --before TREE [--pairs 7]
+    python -m benchmarks.speed.paired --before TREE [--pairs 15] [--only NAME]
 
 TREE is another checkout, as `git worktree add --detach TREE COMMIT` makes it. Each pair runs
-`generate` (30 copies of a video with sound, by a tiny model on random weights), `data features` (40
-clips) and `annotate run` (100 clips, by a script) once with either tree, first with one and then
-with the other in turns; start and imports are part of it, and measured by `--help`. Printed are
-medians of user and system seconds, and the median of the ratios of pairs. One thread.
+`generate` (ten takes for a video with sound, by a tiny model on random weights), `data features`
+(ten clips) and `annotate run` (forty clips, by a script) once with either tree, first with one and
+then with the other in turns. Each tree has a process that has imported all that its commands need
+and is forked for each of them, so that start and imports are no part of it; those are measured
+apart, by `--help`. Printed are medians of user and system seconds, and the median of the ratios of
+pairs with an interval that covers it with 95 %. One thread.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import json
+import math
 import os
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-NUM_TAKES, NUM_CLIPS, NUM_ANNOTATED = 30, 40, 100
+NUM_TAKES, NUM_CLIPS, NUM_ANNOTATED = 10, 10, 40
 
 
-def cpu_s(tree: Path, folder: Path, *arguments: object) -> float:
-    """Processor time of a command by a tree, in seconds."""
-    environment = os.environ | {"PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run(
-        [sys.executable, "-m", "omni2sound", "-q", *map(str, arguments)],
-        cwd=folder,
-        env=environment,
-        check=True,
-        capture_output=True,
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+class Tree:
+    """A process with the modules of a source tree, which is forked for each command."""
+
+    def __init__(self, tree: Path, folder: Path) -> None:
+        self.tree = tree
+        self.environment = os.environ | {"PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--serve", "--before", "."],
+            cwd=folder,
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def cpu_s(self, *arguments: object, is_first: bool = False) -> float:
+        """Run a command; returns its processor time. The first one of its kind is not measured."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        asked = {"arguments": ["-q", *map(str, arguments)], "is_first": is_first}
+        print(json.dumps(asked), file=self.process.stdin, flush=True)
+        answer = json.loads(self.process.stdout.readline())
+        if answer["code"]:
+            raise RuntimeError(f"{self.tree}: {arguments[0]}: exit code {answer['code']}")
+        return float(answer["cpu_s"])
+
+    def start_s(self) -> float:
+        """Return the processor time of a new process that says how a command is used."""
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(
+            [sys.executable, "-m", "omni2sound", "generate", "--help"],
+            cwd=self.folder,
+            env=self.environment,
+            check=True,
+            capture_output=True,
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def serve() -> None:
+    """Run commands in forked processes, as `Tree` asks; never computes itself."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    for line in sys.stdin:
+        asked = json.loads(line)
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            code = 1
+            with contextlib.suppress(BaseException):
+                code = _run(asked["arguments"])
+                os.write(writer, "\n".join(sys.modules).encode() if asked["is_first"] else b"")
+            os._exit(code)
+        os.close(writer)
+        with os.fdopen(reader) as names:
+            modules = names.read().split("\n")
+        _, status, usage = os.wait4(child, 0)
+        for name in modules:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+        answer = {"code": os.waitstatus_to_exitcode(status)}
+        print(json.dumps(answer | {"cpu_s": usage.ru_utime + usage.ru_stime}), file=answers)
+        answers.flush()
+
+
+def _run(arguments: list[str]) -> int:
+    from omni2sound.cli.main import main as command
+
+    sys.argv = ["omni2sound", *arguments]
+    try:
+        command()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
 
 
 def prepare(folder: Path, trees: Sequence[Path]) -> None:
@@ -70,57 +147,82 @@ def prepare(folder: Path, trees: Sequence[Path]) -> None:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
-def commands(folder: Path, trees: Sequence[Path]) -> dict[str, Callable[[Path, str], float]]:
-    """What is measured, by name: a function of a tree and the name of a new folder."""
+def commands(number: int) -> dict[str, Callable[[str], tuple[object, ...]]]:
+    """Return the arguments of what is measured, by name: a function of the name of a new folder."""
+    crew = [part for role in ("junior", "senior", "vision")
+            for part in (f"--{role}", "scripted:script.json")]  # fmt: skip
+    return {
+        "generate": lambda out: (
+            *("generate", "clip.mp4", "--model", f"model{number}", "--device", "cpu"),
+            *("--steps", 1, "--seed", 1, "--takes", NUM_TAKES, "-o", f"{out}/out.mp4"),
+        ),
+        "features": lambda out: (
+            *("data", "features", "seen.jsonl", "-o", out, "--parts", f"model{number}"),
+            *("--seconds", 1, "--workers", 1),
+        ),
+        "annotate": lambda out: ("annotate", "run", "heard.jsonl", out, *crew, "--workers", 1),
+    }
 
-    def start(tree: Path, _: str) -> float:
-        return cpu_s(tree, folder, "generate", "--help")
 
-    def generate(tree: Path, out: str) -> float:
-        (folder / out).mkdir()
-        model = f"model{trees.index(tree)}"
-        options = ("--model", model, "--device", "cpu", "--steps", 1, "--seed", 1)
-        takes = ("--takes", NUM_TAKES, "-o", f"{out}/out.mp4")
-        return cpu_s(tree, folder, "generate", "clip.mp4", *options, *takes)
-
-    def features(tree: Path, out: str) -> float:
-        options = ("--parts", f"model{trees.index(tree)}", "--seconds", 1, "--workers", 1)
-        return cpu_s(tree, folder, "data", "features", "seen.jsonl", "-o", out, *options)
-
-    def annotate(tree: Path, out: str) -> float:
-        crew = [part for role in ("junior", "senior", "vision")
-                for part in (f"--{role}", "scripted:script.json")]  # fmt: skip
-        options = ("--workers", 1)
-        return cpu_s(tree, folder, "annotate", "run", "heard.jsonl", out, *crew, *options)
-
-    return {"start": start, "generate": generate, "features": features, "annotate": annotate}
+def interval(ratios: Sequence[float]) -> tuple[float, float]:
+    """Return the narrowest pair of ordered values that covers the median with at least 95 %."""
+    num, ordered = len(ratios), sorted(ratios)
+    outside, skipped = 0.0, 0
+    while outside + 2 * math.comb(num, skipped) / 2**num <= 0.05 and 2 * skipped < num - 1:
+        outside += 2 * math.comb(num, skipped) / 2**num
+        skipped += 1
+    kept = max(0, skipped - 1)
+    return ordered[kept], ordered[num - 1 - kept]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--before", type=Path, required=True, help="checkout to compare with")
-    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--only", default="", help="part of a command's name")
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    trees = {"before": args.before.resolve(), "now": ROOT}
+    if args.serve:
+        serve()
+        return 0
+    paths = (args.before.resolve(), ROOT)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        prepare(folder, [*trees.values()])
-        for command, run in commands(folder, [*trees.values()]).items():
-            if args.only not in command:
-                continue
-            taken: dict[str, list[float]] = {"before": [], "now": []}
-            for pair in range(args.pairs):
-                for which in sorted(trees, reverse=pair % 2 == 1):
-                    taken[which].append(run(trees[which], f"{command}-{pair}-{which}"))
-            ratios = [now / old for old, now in zip(taken["before"], taken["now"], strict=True)]
-            print(
-                f"{command:9} before {statistics.median(taken['before']):6.2f} s, now "
-                f"{statistics.median(taken['now']):6.2f} s; ratio {statistics.median(ratios):.3f} "
-                f"({min(ratios):.3f} to {max(ratios):.3f}), {args.pairs} pairs",
-                flush=True,
-            )
+        prepare(folder, paths)
+        trees = [Tree(path, folder) for path in paths]
+        for command in ("start", "generate", "features", "annotate"):
+            if args.only in command:
+                taken = [_measure(command, trees, pair, folder) for pair in range(-1, args.pairs)]
+                _print(command, taken[1:])
+        for tree in trees:
+            tree.close()
     return 0
+
+
+def _measure(command: str, trees: Sequence[Tree], pair: int, folder: Path) -> tuple[float, float]:
+    """Seconds of a command by either tree; pair -1 comes before those that count."""
+    taken = [0.0, 0.0]
+    for number in (0, 1) if pair % 2 == 0 else (1, 0):
+        if command == "start":
+            taken[number] = trees[number].start_s()
+            continue
+        out = f"{command}-{pair}-{number}"
+        if command == "generate":
+            (folder / out).mkdir()
+        arguments = commands(number)[command](out)
+        taken[number] = trees[number].cpu_s(*arguments, is_first=pair < 0)
+    return taken[0], taken[1]
+
+
+def _print(command: str, taken: Sequence[tuple[float, float]]) -> None:
+    ratios = [now / before for before, now in taken]
+    low, high = interval(ratios)
+    before_s, now_s = (statistics.median(seconds) for seconds in zip(*taken, strict=True))
+    print(
+        f"{command:9} before {before_s:6.2f} s, now {now_s:6.2f} s; ratio "
+        f"{statistics.median(ratios):.3f} [{low:.3f}, {high:.3f}], {len(taken)} pairs",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":
