@@ -174,7 +174,7 @@ def main() -> int:
                 _drive(atheris, case, corpus, seconds, log)
             _, status = os.waitpid(child, 0)
             violations += [f"{reader.name}: {line}" for line in _report(reader.name, log, status)]
-            shutil.rmtree(Path(root) / str(number))
+            shutil.rmtree(Path(root) / str(number), ignore_errors=True)
     print("\n".join(violations) or "no violation")
     return 1 if violations else 0
 
