@@ -393,8 +393,13 @@ def _run(name: str, folder: Path, chosen: argparse.Namespace) -> Counter[str]:
     command.found.update(before["found"])
     (folder / "kills").mkdir()
     command.num_operations = _count_operations(command, folder / "kills")
-    for way, count in (("kills", chosen.kills), ("full", chosen.full)):
-        for number in range(before[way], count // len(NAMES)):
+    shares = {"kills": chosen.kills // len(NAMES), "full": chosen.full // len(NAMES)}
+    for way, share in shares.items():
+        # Some disks are large enough; those do not count.
+        most = share if way == "kills" else 5 * share
+        for number in range(before[way], most):
+            if way == "full" and command.found["full"] >= share:
+                break
             rng = random.Random(f"{chosen.seed} {name} {way} {number}")
             if way == "kills":
                 kill(command, folder / "kills", rng)
