@@ -1,5 +1,7 @@
 /** The server's interface: types of what it says, and one function for each thing it can be asked. */
 
+import { keep, kept } from "./storage";
+
 export interface Seen {
   name: string;
   /** What it is expected to sound like; null where it makes none. */
@@ -94,10 +96,10 @@ export class ApiError extends Error {
 
 /** Who asks: the server is fair between pages, not between tabs of one. */
 function clientName(): string {
-  const kept = localStorage.getItem("omni2sound.client");
-  if (kept) return kept;
+  const known = kept("omni2sound.client");
+  if (known) return known;
   const made = crypto.getRandomValues(new Uint32Array(3)).join("-");
-  localStorage.setItem("omni2sound.client", made);
+  keep("omni2sound.client", made);
   return made;
 }
 

@@ -5,6 +5,7 @@
  * its own session, so that a second tab begins with a copy instead of writing over the first.
  */
 import { batch, computed, effect, signal } from "@preact/signals";
+import { keep, kept } from "./storage";
 import type { Media, Seen, Stem, StemMix, Take } from "./api";
 
 export interface Cue {
@@ -160,26 +161,22 @@ export function startOver(patch: Partial<Doc>): void {
 
 function read(id: string): Kept | null {
   try {
-    const kept = JSON.parse(localStorage.getItem(PREFIX + id) ?? "null") as Kept | null;
-    return kept && { ...kept, doc: { ...EMPTY, ...kept.doc } };
+    const found = JSON.parse(kept(PREFIX + id) ?? "null") as Kept | null;
+    return found && { ...found, doc: { ...EMPTY, ...found.doc } };
   } catch {
     return null; // of an older version of the page
   }
 }
 
 function write(id: string): void {
-  const kept: Kept = {
+  const now: Kept = {
     doc: doc.value,
     past: past.value.slice(-MAX_KEPT_STEPS),
     future: future.value.slice(-MAX_KEPT_STEPS),
     pending: pending.value,
     saved: Date.now(),
   };
-  try {
-    localStorage.setItem(PREFIX + id, JSON.stringify(kept));
-  } catch {
-    // Full or forbidden: the session then lives as long as its tab.
-  }
+  keep(PREFIX + id, JSON.stringify(now));
 }
 
 /** True and held until the tab closes, or false where another tab holds it. */
@@ -193,8 +190,23 @@ function locked(id: string): Promise<boolean> {
   });
 }
 
+/** Id of this tab's session, which a reload keeps. */
+function tabSession(id?: string): string | null {
+  try {
+    if (id) sessionStorage.setItem(PREFIX, id);
+    return sessionStorage.getItem(PREFIX);
+  } catch {
+    return null;
+  }
+}
+
 function keptIds(): string[] {
-  const ids = Object.keys(localStorage).filter((key) => key.startsWith(PREFIX));
+  let ids: string[] = [];
+  try {
+    ids = Object.keys(localStorage).filter((key) => key.startsWith(PREFIX));
+  } catch {
+    return []; // forbidden
+  }
   const saved = (key: string): number => read(key.slice(PREFIX.length))?.saved ?? 0;
   return ids.sort((a, b) => saved(b) - saved(a)).map((key) => key.slice(PREFIX.length));
 }
@@ -207,13 +219,13 @@ const MAX_SESSIONS = 8;
  * A duplicated tab finds its session locked: it goes on with a copy under an id of its own.
  */
 export async function restore(): Promise<void> {
-  const own = sessionStorage.getItem(PREFIX);
-  let kept: Kept | null = null;
+  const own = tabSession();
+  let last: Kept | null = null;
   let id: string | null = null;
   for (const candidate of own ? [own] : keptIds().slice(0, 3)) {
     const found = read(candidate);
     if (await locked(candidate)) id = candidate;
-    if (found && (id || own)) kept = found;
+    if (found && (id || own)) last = found;
     if (id) break;
   }
   if (id === null) {
@@ -221,10 +233,10 @@ export async function restore(): Promise<void> {
     await locked(id);
   }
   const session = id;
-  sessionStorage.setItem(PREFIX, session);
+  tabSession(session);
   for (const old of keptIds().slice(MAX_SESSIONS)) localStorage.removeItem(PREFIX + old);
-  if (kept) {
-    const found = kept;
+  if (last) {
+    const found = last;
     batch(() => {
       doc.value = found.doc;
       past.value = found.past;

@@ -1,6 +1,7 @@
 /** What is seen of the time axis, and how times and levels are written. */
 import { computed, effect, signal } from "@preact/signals";
 import { duration } from "./session";
+import { keep, kept } from "./storage";
 
 /** Pixels a second; null: all of it fits. */
 export const zoom = signal<number | null>(null);
@@ -56,7 +57,7 @@ export type Theme = "system" | "dark" | "light";
 
 const isTheme = (text: string | null): text is Theme =>
   text === "system" || text === "dark" || text === "light";
-const keptTheme = localStorage.getItem("omni2sound.theme");
+const keptTheme = kept("omni2sound.theme");
 export const theme = signal<Theme>(isTheme(keptTheme) ? keptTheme : "system");
 const systemDark = matchMedia("(prefers-color-scheme: dark)");
 const systemIsDark = signal(systemDark.matches);
@@ -67,7 +68,7 @@ export const dark = computed(() =>
 
 effect(() => {
   document.documentElement.dataset["theme"] = dark.value ? "dark" : "light";
-  localStorage.setItem("omni2sound.theme", theme.value);
+  keep("omni2sound.theme", theme.value);
 });
 
 /** 75.5 as "1:15.50"; short: "1:15". */

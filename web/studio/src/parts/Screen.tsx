@@ -151,7 +151,7 @@ export function Screen(): JSX.Element {
           </svg>
         </button>
         {doc.value.takes.length > 1 && (
-          <button aria-label="Back to the take heard before" title="Back to the take heard before (X)" onClick={switchBack}>
+          <button aria-label="A⇄B: back to the take heard before" title="Back to the take heard before (X)" onClick={switchBack}>
             A⇄B
           </button>
         )}

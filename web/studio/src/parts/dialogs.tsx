@@ -89,10 +89,16 @@ export function Export(): JSX.Element | null {
   const keepAudio = useSignal(false);
   const mix_db = useSignal(0);
   const bits = useSignal("");
+  const reencode = useSignal(false);
   if (!take) return null;
   const split = stems[take.id];
   const name = letter(doc.value.takes.indexOf(take));
 
+  // WebM takes few pictures as they are.
+  const choose = (next: string): void => {
+    format.value = next;
+    reencode.value = next === "webm" && !media?.name.endsWith(".webm");
+  };
   const send = (event: Event): void => {
     event.preventDefault();
     const mix = split && Object.fromEntries(split.map((stem) => [stem.id, mixes[take.id]?.[stem.id] ?? NEUTRAL]));
@@ -101,6 +107,7 @@ export function Export(): JSX.Element | null {
       ...(destination.value && { for: destination.value }),
       ...(keepAudio.value && { keep_audio: true, mix_db: mix_db.value }),
       ...(bits.value && ["wav", "flac", "mov"].includes(format.value) && { bits: Number(bits.value) }),
+      ...(reencode.value && VIDEO_FORMATS.includes(format.value) && { reencode: true }),
       ...(mix && { mix }),
     });
     dialog.value = null;
@@ -111,7 +118,7 @@ export function Export(): JSX.Element | null {
       <form onSubmit={send}>
         <label class="stacked">
           <span>File</span>
-          <select value={format.value} onChange={(event) => (format.value = event.currentTarget.value)}>
+          <select value={format.value} onChange={(event) => choose(event.currentTarget.value)}>
             {formats.map((one) => (
               <option key={one} value={one}>
                 {FORMAT_NAMES[one] ?? one}
@@ -153,6 +160,12 @@ export function Export(): JSX.Element | null {
               </label>
             )}
           </>
+        )}
+        {VIDEO_FORMATS.includes(format.value) && (
+          <label class="check">
+            <input type="checkbox" checked={reencode.value} onChange={(event) => (reencode.value = event.currentTarget.checked)} />
+            <span>Encode the picture again (slower; some formats need it)</span>
+          </label>
         )}
         {split && <p class="muted">With the gain, pan and mute of its {split.length} stems as they are set.</p>}
         <div class="dialog-foot">
