@@ -128,7 +128,9 @@ def a_session_is_undone_and_done_again(browser: Browser, served: Served, folder:
             studio.key("Control+z")
             num += 1
         empty = studio.kept()
-        assert empty["takes"] == [] and empty["cues"] == [] and empty["prompt"] == ""
+        assert empty["takes"] == []
+        assert empty["cues"] == []
+        assert empty["prompt"] == ""
         assert num >= 6
         while redo.is_enabled():
             studio.key("Control+Shift+z")
@@ -155,12 +157,14 @@ def cues_are_drawn_moved_and_removed(browser: Browser, served: Served, folder: P
         studio.cue("a dog barks", 0.25, 0.5)
         (cue,) = studio.kept()["cues"]
         assert cue["prompt"] == "a dog barks"
-        assert abs(cue["from_s"] - 1) < 0.05 and abs(cue["to_s"] - 2) < 0.05
+        assert abs(cue["from_s"] - 1) < 0.05
+        assert abs(cue["to_s"] - 2) < 0.05
 
         block = studio.page.locator("[data-cue]")
         box = block.bounding_box()
         track = studio.page.locator(".cue-track").bounding_box()
-        assert box is not None and track is not None
+        assert box is not None
+        assert track is not None
         for grip, by in ((box["width"] / 2, 0.25), (box["width"] - 3, 0.1)):
             place = block.bounding_box()
             assert place is not None
@@ -171,7 +175,8 @@ def cues_are_drawn_moved_and_removed(browser: Browser, served: Served, folder: P
             )
             studio.page.mouse.up()
         (cue,) = studio.kept()["cues"]
-        assert abs(cue["from_s"] - 2) < 0.06 and abs(cue["to_s"] - 3.4) < 0.06
+        assert abs(cue["from_s"] - 2) < 0.06
+        assert abs(cue["to_s"] - 3.4) < 0.06
 
         block.focus()
         studio.key("ArrowLeft", "ArrowLeft", "Alt+ArrowRight")
@@ -199,7 +204,8 @@ def a_moment_is_a_cue_too(browser: Browser, served: Served, folder: Path) -> Non
         cues = studio.kept()["cues"]
         assert [cue["prompt"] for cue in cues] == ["a door slams", "a bell rings"]
         assert [cue["to_s"] for cue in cues] == [None, None]
-        assert abs(cues[0]["from_s"] - 2) < 0.03 and cues[1]["from_s"] == 0
+        assert abs(cues[0]["from_s"] - 2) < 0.03
+        assert cues[1]["from_s"] == 0
         studio.set_field("Cue 1 ends (empty: a moment)", "0:01.5")
         assert studio.kept()["cues"][1]["to_s"] == 1.5
 
@@ -377,7 +383,12 @@ def a_killed_server_comes_back(browser: Browser, served: Served, folder: Path) -
 def a_slow_network_shows_how_far_it_is(browser: Browser, served: Served, folder: Path) -> None:
     with tab(browser, served) as studio:
         wire = studio.context.new_cdp_session(studio.page)
-        slow = {"offline": False, "latency": 300, "downloadThroughput": 4e5, "uploadThroughput": 4e5}
+        slow = {
+            "offline": False,
+            "latency": 300,
+            "downloadThroughput": 4e5,
+            "uploadThroughput": 4e5,
+        }
         wire.send("Network.emulateNetworkConditions", slow)
         path = folder / "noise.mp4"
         film = square_film(folder).read_bytes()
@@ -439,6 +450,43 @@ def a_picture_is_opened(browser: Browser, served: Served, folder: Path) -> None:
         studio.quick(1.0)
         studio.prompt.fill("a dog barks")
         studio.make(1)
+        studio.check_clean()
+
+
+def stems_are_mixed_and_exported(browser: Browser, served: Served, folder: Path) -> None:
+    """Two cues become two stems and the rest; a muted one is not in the file."""
+    with tab(browser, served) as studio:
+        studio.words("", 4.0)
+        studio.cue("a dog barks", 0.05, 0.4)
+        studio.cue("a bell rings", 0.6, 0.95)
+        studio.page.get_by_label("Each cue and each thing seen by itself").check()
+        studio.make(1)
+        heads = studio.page.locator(".stem-head")
+        names = studio.kept()["takes"][0]["stems"]
+        assert heads.count() == len(names) >= 2
+        heads.nth(1).get_by_role("button", name=re.compile("^Mute")).click()
+        heads.nth(0).get_by_label(re.compile("^Gain")).fill("-6")
+        samples, _ = soundfile.read(_exported(studio, "wav", folder))
+        first, second = samples[: len(samples) // 2], samples[len(samples) // 2 :]
+        assert np.abs(first).max() > 10 * np.abs(second).max()
+
+        studio.leave_field()
+        studio.key("e")
+        with studio.page.expect_download() as download:
+            studio.page.locator(".stem-links a").first.click()
+        download.value.save_as(folder / "stem.wav")
+        assert soundfile.info(folder / "stem.wav").subtype == "FLOAT"
+        studio.key("Escape")
+
+        heads.nth(0).get_by_role("button", name=re.compile("^Make")).click()
+        expect(studio.takes).to_have_count(2, timeout=WAIT_MS)
+        kept = studio.kept()
+        old, new = (take["stems"] for take in kept["takes"])
+        seeds = [(a["seed"], b["seed"]) for a, b in zip(old, new, strict=True)]
+        assert [a != b for a, b in seeds] == [True] + [False] * (len(old) - 1)
+        mixes = list(kept["mixes"].values())
+        assert len(mixes) == 2
+        assert mixes[0] == mixes[1]
         studio.check_clean()
 
 
@@ -566,6 +614,7 @@ FLOWS: tuple[Flow, ...] = (
     nothing_to_make_is_a_sentence,
     a_sound_is_opened_and_mended,
     a_picture_is_opened,
+    stems_are_mixed_and_exported,
     keys_alone_are_enough,
     colours_follow_the_system_and_the_switch,
     a_phone_is_for_listening,

@@ -38,11 +38,13 @@ export interface Take {
   spectrogram: string;
   notes: string[];
   edited: string | null;
+  stems: Stem[];
 }
 
+/** One sound of a take: a cue, a recognised thing, or the rest. */
 export interface Stem {
-  id: string;
   name: string;
+  text: string | null;
   sound: string;
   peaks: string;
 }
@@ -62,7 +64,6 @@ export interface Job {
   error?: { message: string; field?: string | null } | null;
   takes?: Take[] | null;
   seen?: Seen[] | null;
-  stems?: Stem[] | null;
   file?: { name: string; bytes: number; url: string } | null;
 }
 

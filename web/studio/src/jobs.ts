@@ -26,6 +26,14 @@ function forget(id: string): void {
   pending.value = pending.value.filter((entry) => entry.id !== id);
 }
 
+const MADE: Record<JobKind, string> = {
+  generate: "takes made",
+  edit: "a part made new",
+  stems: "a take made of stems",
+  see: "",
+  export: "",
+};
+
 /** Puts the result of a finished job into the document. */
 function apply(job: Job, take: string | undefined): void {
   const d = doc.peek();
@@ -36,16 +44,18 @@ function apply(job: Job, take: string | undefined): void {
     note("Stopped.");
   } else if (job.kind === "see") {
     if (job.request["media"] === d.media?.id) amend({ seen: job.seen ?? [] });
-  } else if (job.kind === "stems" && take) {
-    change("split into stems", { stems: { ...d.stems, [take]: job.stems ?? [] } });
   } else if (job.kind === "export" && job.file) {
     download(job.file);
   } else {
     const takes = job.takes ?? [];
     const first = takes[0];
     if (!first) return;
-    const label = job.kind === "edit" ? "a part made new" : "takes made";
-    change(label, { takes: [...d.takes, ...takes], current: first.id });
+    const mix = take && d.mixes[take];
+    change(MADE[job.kind], {
+      takes: [...d.takes, ...takes],
+      current: first.id,
+      ...(mix && { mixes: { ...d.mixes, [first.id]: mix } }),
+    });
     const names = takes.map((_, index) => letter(d.takes.length + index)).join(", ");
     note(takes.length > 1 ? `Takes ${names} are ready.` : `Take ${names} is ready.`);
   }
@@ -176,6 +186,7 @@ export async function generate(): Promise<void> {
     ...(cues.length && { cues }),
     ...(d.media && { leave_out: d.seenOff }),
     ambience: d.ambience,
+    ...(d.stems && { stems: true }),
     takes: d.numTakes,
     ...(d.seed !== null && { seed: d.seed }),
     ...(d.steps !== null && { steps: d.steps }),
@@ -207,7 +218,12 @@ export async function editRange(): Promise<void> {
   });
 }
 
-export const splitStems = (take: string): Promise<void> => start({ kind: "stems", take }, take);
+/** Makes a take again so that each of its sounds is a stem. */
+export const makeStems = (take: string): Promise<void> => start({ kind: "stems", take }, take);
+
+/** Makes one stem of a take new; the others stay as they are. */
+export const remakeStem = (take: string, stem: string): Promise<void> =>
+  start({ kind: "stems", take, anew: stem, seed: Math.floor(Math.random() * 2 ** 31) }, take);
 
 export const exportTake = (take: string, options: Record<string, unknown>): Promise<void> =>
   start({ kind: "export", take, ...options });

@@ -63,15 +63,17 @@ export class Meter {
   }
 
   read(): Level {
-    let power = 0;
-    let peak = 0;
-    for (const analyser of this.#weighted) {
+    const powers = this.#weighted.map((analyser) => {
       analyser.getFloatTimeDomainData(this.#samples);
       const last = this.#samples.subarray(Math.max(0, this.#samples.length - this.#window));
       let sum = 0;
       for (const sample of last) sum += sample * sample;
-      power += sum / last.length;
-    }
+      return sum / last.length;
+    });
+    // Equal channels are a sound of one channel, which counts once, as in its file.
+    const [left, right] = powers as [number, number];
+    const power = Math.abs(left - right) <= 1e-9 * left ? left : left + right;
+    let peak = 0;
     for (const analyser of this.#plain) {
       analyser.getFloatTimeDomainData(this.#samples);
       for (const sample of this.#samples.subarray(-this.#window / 4))

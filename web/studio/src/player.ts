@@ -3,7 +3,7 @@
  * graph, so that changing the take while it plays has no gap; the picture follows that clock.
  */
 import { effect, signal } from "@preact/signals";
-import type { StemMix } from "./api";
+import type { StemMix, Take } from "./api";
 import { Meter, type Level } from "./loudness";
 import { fail } from "./messages";
 import { currentTake, doc, duration } from "./session";
@@ -16,7 +16,7 @@ export const loadingSound = signal(false);
 export const solo = signal<ReadonlySet<string>>(new Set());
 
 const CROSSFADE_S = 0.015;
-const MAX_BUFFERS = 12;
+const MAX_BUFFERS = 16;
 const MAX_DRIFT_S = 0.12;
 
 interface Voice {
@@ -24,7 +24,7 @@ interface Voice {
   stem: string | null;
   source: AudioBufferSourceNode;
   gain: GainNode;
-  pan: StereoPannerNode;
+  sides: [GainNode, GainNode];
 }
 
 let context: AudioContext | null = null;
@@ -83,20 +83,49 @@ interface Wanted {
 function wanted(): Wanted[] {
   const take = currentTake.peek();
   if (!take) return [];
-  const stems = doc.peek().stems[take.id];
-  if (!stems?.length) return [{ url: take.sound, stem: null }];
-  return stems.map((stem) => ({ url: stem.sound, stem: stem.id }));
+  if (!take.stems.length) return [{ url: take.sound, stem: null }];
+  return take.stems.map((stem) => ({ url: stem.sound, stem: stem.name }));
 }
 
 export const NEUTRAL: StemMix = { gain_db: 0, pan: 0, mute: false };
 
-/** Gain and pan of a stem as they sound, with mute and solo. */
-function heard(stem: string | null): { gain: number; pan: number } {
-  const take = currentTake.peek();
-  if (stem === null || !take) return { gain: 1, pan: 0 };
+/** Mix of a stem as it is heard: with solo, too. */
+export function mixOf(take: Take, stem: string): StemMix {
   const mix = doc.peek().mixes[take.id]?.[stem] ?? NEUTRAL;
-  const silent = mix.mute || (solo.peek().size > 0 && !solo.peek().has(stem));
-  return { gain: silent ? 0 : 10 ** (mix.gain_db / 20), pan: mix.pan };
+  const others = take.stems.some(({ name }) => solo.peek().has(name)) && !solo.peek().has(stem);
+  return others ? { ...mix, mute: true } : mix;
+}
+
+/** Gain, and gains of left and right at constant power: the law by which the server mixes. */
+function heard(stem: string | null): { gain: number; sides: [number, number] } {
+  const take = currentTake.peek();
+  if (stem === null || !take) return { gain: 1, sides: [1, 1] };
+  const { gain_db, pan, mute } = mixOf(take, stem);
+  const angle = ((pan + 1) * Math.PI) / 4;
+  return {
+    gain: mute ? 0 : 10 ** (gain_db / 20),
+    sides: [Math.SQRT2 * Math.cos(angle), Math.SQRT2 * Math.sin(angle)],
+  };
+}
+
+/** Plays a decoded sound into the graph, silent at first. */
+function voiceOf(audio: AudioContext, source: Wanted, buffer: AudioBuffer): Voice {
+  const { sides } = heard(source.stem);
+  const voice: Voice = {
+    ...source,
+    source: new AudioBufferSourceNode(audio, { buffer }),
+    gain: new GainNode(audio, { gain: 0, channelCount: 2, channelCountMode: "explicit" }),
+    sides: [new GainNode(audio, { gain: sides[0] }), new GainNode(audio, { gain: sides[1] })],
+  };
+  const splitter = new ChannelSplitterNode(audio, { numberOfOutputs: 2 });
+  const merger = new ChannelMergerNode(audio, { numberOfInputs: 2 });
+  voice.source.connect(voice.gain).connect(splitter);
+  voice.sides.forEach((side, channel) => {
+    splitter.connect(side, channel);
+    side.connect(merger, 0, channel);
+  });
+  merger.connect(master!);
+  return voice;
 }
 
 function now_s(): number {
@@ -126,17 +155,9 @@ async function sound(): Promise<void> {
     silence();
     const at_s = now_s();
     voices = sources.map((source, index) => {
-      const { gain, pan } = heard(source.stem);
-      const voice: Voice = {
-        ...source,
-        source: new AudioBufferSourceNode(audio, { buffer: decoded[index]! }),
-        gain: new GainNode(audio, { gain: 0 }),
-        pan: new StereoPannerNode(audio, { pan }),
-      };
-      voice.gain.gain.setTargetAtTime(gain, audio.currentTime, CROSSFADE_S / 3);
-      voice.source.connect(voice.gain).connect(voice.pan).connect(master!);
-      if (at_s < decoded[index]!.duration) voice.source.start(0, at_s);
-      else voice.source.start(0, decoded[index]!.duration);
+      const voice = voiceOf(audio, source, decoded[index]!);
+      voice.gain.gain.setTargetAtTime(heard(source.stem).gain, audio.currentTime, CROSSFADE_S / 3);
+      voice.source.start(0, Math.min(at_s, decoded[index]!.duration));
       return voice;
     });
   } catch (error) {
@@ -231,7 +252,7 @@ function listen(): void {
   listening = true;
   let before = "";
   effect(() => {
-    void [doc.value.current, doc.value.stems, duration.value];
+    void [doc.value.current, doc.value.takes, duration.value];
     const urls = JSON.stringify(wanted());
     if (urls === before) return;
     before = urls;
@@ -241,9 +262,11 @@ function listen(): void {
   effect(() => {
     void [doc.value.mixes, solo.value];
     for (const voice of voices) {
-      const { gain, pan } = heard(voice.stem);
+      const { gain, sides } = heard(voice.stem);
       voice.gain.gain.setTargetAtTime(gain, context!.currentTime, 0.01);
-      voice.pan.pan.setTargetAtTime(pan, context!.currentTime, 0.01);
+      voice.sides.forEach((side, channel) =>
+        side.gain.setTargetAtTime(sides[channel]!, context!.currentTime, 0.01),
+      );
     }
   });
   effect(() => {

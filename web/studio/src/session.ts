@@ -6,7 +6,7 @@
  */
 import { batch, computed, effect, signal } from "@preact/signals";
 import { keep, kept } from "./storage";
-import type { Media, Seen, Stem, StemMix, Take } from "./api";
+import type { Media, Seen, StemMix, Take } from "./api";
 
 export interface Cue {
   id: string;
@@ -33,7 +33,9 @@ export interface Doc {
   /** Id of the take that is heard, or "original" for the video's own sound. */
   current: string | null;
   range: [number, number] | null;
-  stems: Record<string, Stem[]>;
+  /** Whether each cue and each recognised thing is made by itself. */
+  stems: boolean;
+  /** By take and name of the stem. */
   mixes: Record<string, Record<string, StemMix>>;
 }
 
@@ -57,7 +59,7 @@ const EMPTY: Doc = {
   takes: [],
   current: null,
   range: null,
-  stems: {},
+  stems: false,
   mixes: {},
 };
 

@@ -3,6 +3,10 @@ import { computed, effect, signal } from "@preact/signals";
 import { duration } from "./session";
 import { keep, kept } from "./storage";
 
+/** Frames of a video that are asked for: the server draws up to 64. */
+export const stripCount = (duration_s: number): number =>
+  Math.min(64, Math.max(24, Math.round(duration_s)));
+
 /** Pixels a second; null: all of it fits. */
 export const zoom = signal<number | null>(null);
 export const width = signal(800);

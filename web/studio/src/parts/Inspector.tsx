@@ -206,6 +206,12 @@ function Settings(): JSX.Element {
         <input type="checkbox" checked={d.ambience} onChange={(event) => change("background changed", { ambience: event.currentTarget.checked })} />
         <span>Quiet background of the place</span>
       </label>
+      {model?.jobs.includes("stems") && (
+        <label class="check">
+          <input type="checkbox" checked={d.stems} onChange={(event) => change("stems changed", { stems: event.currentTarget.checked })} />
+          <span>Each cue and each thing seen by itself (stems)</span>
+        </label>
+      )}
       {model && (
         <p class="muted">
           Model {model.name}
@@ -220,7 +226,7 @@ const NAMES: Record<Job["kind"], string> = {
   generate: "Making takes",
   edit: "Making the range new",
   see: "Looking at the video",
-  stems: "Splitting into stems",
+  stems: "Making stems",
   export: "Writing the file",
 };
 

@@ -2,10 +2,11 @@
 import { effect, useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
+import type { Media } from "../api";
 import { choose, switchBack } from "../keys";
 import * as player from "../player";
 import { currentTake, doc, duration, letter } from "../session";
-import { clock, level as written } from "../view";
+import { clock, level as written, stripCount } from "../view";
 
 const FLOOR_DB = -60;
 const fraction = (decibels: number): number => Math.min(Math.max(1 - decibels / FLOOR_DB, 0), 1);
@@ -77,6 +78,33 @@ function TakeSwitch(): JSX.Element | null {
   );
 }
 
+const STILL_PX = 200;
+
+/** Frames of the server in place of a video that the browser does not play. */
+function Stills(props: { media: Media }): JSX.Element | null {
+  const { media } = props;
+  const count = stripCount(media.duration_s ?? 1);
+  const ref = useRef<HTMLCanvasElement>(null);
+  useEffect(() => {
+    const strip = new Image();
+    let shown = -1;
+    const paint = (): void => {
+      const canvas = ref.current;
+      const index = Math.min(count - 1, Math.floor((player.time_s.value / (media.duration_s ?? 1)) * count));
+      if (!canvas || !strip.complete || !strip.naturalWidth || index === shown) return;
+      shown = index;
+      const cell = strip.naturalWidth / count;
+      canvas.width = cell;
+      canvas.height = strip.naturalHeight;
+      canvas.getContext("2d")?.drawImage(strip, -index * cell, 0);
+    };
+    strip.onload = paint;
+    strip.src = `${media.strip}?count=${count}&height=${STILL_PX}`;
+    return effect(paint);
+  }, [media.id]);
+  return <canvas class="picture" ref={ref} role="img" aria-label={media.name} />;
+}
+
 function Picture(): JSX.Element {
   const media = doc.value.media!;
   const failed = useSignal(false);
@@ -112,9 +140,10 @@ function Picture(): JSX.Element {
       />
       {waiting.value && !failed.value && <p class="no-picture">Fetching the picture …</p>}
       {failed.value && !media.proxy && (
-        <p class="no-picture">
-          This browser cannot play the picture of {media.name}; its frames are below, and everything else works.
-        </p>
+        <>
+          <Stills media={media} />
+          <p class="badge badge-low">This browser does not play the picture of this format: stills.</p>
+        </>
       )}
     </>
   );

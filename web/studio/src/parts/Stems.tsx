@@ -1,6 +1,7 @@
 /** Stems of the chosen take: mute, solo, gain and pan of each, beside its waveform. */
 import type { JSX } from "preact";
 import type { Stem, StemMix } from "../api";
+import { busyWith, remakeStem } from "../jobs";
 import { NEUTRAL, solo } from "../player";
 import { change, doc } from "../session";
 
@@ -21,17 +22,20 @@ const side = (pan: number): string =>
 
 export function StemHead(props: { take: string; stem: Stem }): JSX.Element {
   const { take, stem } = props;
-  const mix = doc.value.mixes[take]?.[stem.id] ?? NEUTRAL;
-  const alone = solo.value.has(stem.id);
+  const mix = doc.value.mixes[take]?.[stem.name] ?? NEUTRAL;
+  const alone = solo.value.has(stem.name);
   return (
     <div class="stem-head" role="group" aria-label={`Stem ${stem.name}`}>
-      <span class="stem-name" title={stem.name}>
-        {stem.name}
+      <span class="stem-name" title={stem.text ?? stem.name}>
+        {stem.text ?? stem.name}
       </span>
-      <button class="mini" aria-pressed={mix.mute} aria-label={`Mute ${stem.name}`} title="Mute" onClick={() => set(take, stem.id, { mute: !mix.mute })}>
+      <button class="mini" disabled={busyWith("stems")} aria-label={`Make ${stem.name} new`} title="Make this sound new; the others stay" onClick={() => void remakeStem(take, stem.name)}>
+        ↻
+      </button>
+      <button class="mini" aria-pressed={mix.mute} aria-label={`Mute ${stem.name}`} title="Mute" onClick={() => set(take, stem.name, { mute: !mix.mute })}>
         M
       </button>
-      <button class="mini" aria-pressed={alone} aria-label={`Solo ${stem.name}`} title="Solo: only this is heard" onClick={() => toggleSolo(stem.id)}>
+      <button class="mini" aria-pressed={alone} aria-label={`Solo ${stem.name}`} title="Solo: only this is heard" onClick={() => toggleSolo(stem.name)}>
         S
       </button>
       <input
@@ -44,8 +48,8 @@ export function StemHead(props: { take: string; stem: Stem }): JSX.Element {
         aria-label={`Gain of ${stem.name}`}
         aria-valuetext={`${mix.gain_db} dB`}
         title={`Gain ${mix.gain_db} dB (double-click: 0)`}
-        onInput={(event) => set(take, stem.id, { gain_db: event.currentTarget.valueAsNumber }, `gain-${stem.id}`)}
-        onDblClick={() => set(take, stem.id, { gain_db: 0 })}
+        onInput={(event) => set(take, stem.name, { gain_db: event.currentTarget.valueAsNumber }, `gain-${stem.name}`)}
+        onDblClick={() => set(take, stem.name, { gain_db: 0 })}
       />
       <input
         type="range"
@@ -57,8 +61,8 @@ export function StemHead(props: { take: string; stem: Stem }): JSX.Element {
         aria-label={`Pan of ${stem.name}`}
         aria-valuetext={side(mix.pan)}
         title={`Pan ${side(mix.pan)} (double-click: middle)`}
-        onInput={(event) => set(take, stem.id, { pan: event.currentTarget.valueAsNumber }, `pan-${stem.id}`)}
-        onDblClick={() => set(take, stem.id, { pan: 0 })}
+        onInput={(event) => set(take, stem.name, { pan: event.currentTarget.valueAsNumber }, `pan-${stem.name}`)}
+        onDblClick={() => set(take, stem.name, { pan: 0 })}
       />
     </div>
   );

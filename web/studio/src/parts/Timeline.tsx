@@ -3,7 +3,7 @@ import { effect } from "@preact/signals";
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import type { Take } from "../api";
-import { editRange, busyWith } from "../jobs";
+import { busyWith, editRange, makeStems, model } from "../jobs";
 import { addCue, choose, cueOverRange, removeTake } from "../keys";
 import * as player from "../player";
 import { change, currentTake, doc, duration, letter } from "../session";
@@ -14,7 +14,6 @@ import { Ruler, Spectrogram, Strip, Wave } from "./lanes";
 import { StemHead } from "./Stems";
 
 const STRIP_PX = 54;
-const MAX_STRIP = 64;
 const WAVE_PX = 56;
 const STEM_PX = 40;
 const SPECTROGRAM_PX = 88;
@@ -53,6 +52,11 @@ function TakeHead(props: { take: Take; index: number }): JSX.Element {
           {parent >= 0 && `, from ${letter(parent)}`}
         </span>
       </span>
+      {active && !take.stems.length && !take.edited && model.value?.jobs.includes("stems") && (
+        <button class="mini" disabled={busyWith("stems")} aria-label={`Stems of take ${name}`} title="Make it again with each of its sounds by itself, to mute, move and export" onClick={() => void makeStems(take.id)}>
+          ≡
+        </button>
+      )}
       <button class="icon quiet" aria-label={`Put take ${name} away`} title="Put away (can be undone)" onClick={() => removeTake(take.id)}>
         ×
       </button>
@@ -65,7 +69,7 @@ function rows(): Row[] {
   const axis_s = duration.value;
   const found: Row[] = [];
   if (d.media?.kind === "video" && d.media.strip && d.media.duration_s) {
-    const count = Math.min(MAX_STRIP, Math.max(24, Math.round(d.media.duration_s)));
+    const count = view.stripCount(d.media.duration_s);
     found.push({
       key: "strip",
       height: STRIP_PX,
@@ -117,9 +121,9 @@ function rows(): Row[] {
       body: <Wave url={take.peaks} duration_s={take.duration_s} active={active} height={WAVE_PX} />,
       class: "row-take",
     });
-    for (const stem of active ? (d.stems[take.id] ?? []) : []) {
+    for (const stem of active ? take.stems : []) {
       found.push({
-        key: stem.id,
+        key: `${take.id} ${stem.name}`,
         height: STEM_PX,
         head: <StemHead take={take.id} stem={stem} />,
         body: <Wave url={stem.peaks} duration_s={take.duration_s} active={false} height={STEM_PX} />,

@@ -4,7 +4,7 @@ import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { exportTake, model } from "../jobs";
 import { dialog, KEYS } from "../keys";
-import { NEUTRAL } from "../player";
+import { mixOf } from "../player";
 import { currentTake, doc, letter } from "../session";
 
 function Dialog(props: { title: string; class?: string; children: ComponentChildren }): JSX.Element {
@@ -80,7 +80,7 @@ const DESTINATIONS: [string, string][] = [
 
 export function Export(): JSX.Element | null {
   const take = currentTake.value ?? doc.value.takes[0];
-  const { media, stems, mixes } = doc.value;
+  const { media } = doc.value;
   const hasVideo = media?.kind === "video";
   const known = model.value?.formats ?? [...VIDEO_FORMATS, "wav", "flac", "mp3"];
   const formats = known.filter((format) => hasVideo || !VIDEO_FORMATS.includes(format));
@@ -91,7 +91,6 @@ export function Export(): JSX.Element | null {
   const bits = useSignal("");
   const reencode = useSignal(false);
   if (!take) return null;
-  const split = stems[take.id];
   const name = letter(doc.value.takes.indexOf(take));
 
   // WebM takes few pictures as they are.
@@ -101,14 +100,14 @@ export function Export(): JSX.Element | null {
   };
   const send = (event: Event): void => {
     event.preventDefault();
-    const mix = split && Object.fromEntries(split.map((stem) => [stem.id, mixes[take.id]?.[stem.id] ?? NEUTRAL]));
+    const mix = Object.fromEntries(take.stems.map(({ name }) => [name, mixOf(take, name)]));
     void exportTake(take.id, {
       format: format.value,
       ...(destination.value && { for: destination.value }),
       ...(keepAudio.value && { keep_audio: true, mix_db: mix_db.value }),
       ...(bits.value && ["wav", "flac", "mov"].includes(format.value) && { bits: Number(bits.value) }),
       ...(reencode.value && VIDEO_FORMATS.includes(format.value) && { reencode: true }),
-      ...(mix && { mix }),
+      ...(take.stems.length && { mix }),
     });
     dialog.value = null;
   };
@@ -167,7 +166,23 @@ export function Export(): JSX.Element | null {
             <span>Encode the picture again (slower; some formats need it)</span>
           </label>
         )}
-        {split && <p class="muted">With the gain, pan and mute of its {split.length} stems as they are set.</p>}
+        {take.stems.length > 0 && (
+          <>
+            <p class="muted">With gain, pan, mute and solo of its {take.stems.length} stems as they are heard now.</p>
+            <div>
+              <p class="muted">Each stem as it was made, in 32-bit floats; together they are the mix:</p>
+              <ul class="stem-links">
+                {take.stems.map((stem) => (
+                  <li key={stem.name}>
+                    <a class="button" href={stem.sound} download={`${stem.name}.wav`}>
+                      {stem.name}.wav
+                    </a>
+                  </li>
+                ))}
+              </ul>
+            </div>
+          </>
+        )}
         <div class="dialog-foot">
           <button type="button" onClick={() => (dialog.value = null)}>
             Cancel
