@@ -7,6 +7,7 @@ Out:  `Served`, a server in its own process; `Studio`, one tab with the page.
 from __future__ import annotations
 
 import base64
+import json
 import re
 import signal
 import subprocess
@@ -57,9 +58,15 @@ class Served:
         assert found, f"the server printed {self.printed!r}"
         self.port, self.address = int(found[1]), found[0]
         deadline = time.monotonic() + 120
-        while b"ready" not in urllib.request.urlopen(f"{self.address}v1/health").read():
-            assert time.monotonic() < deadline, "the model did not load"
+        while (health := self._health()) != "ready":
+            if health == "failed" or time.monotonic() > deadline:
+                self.kill()
+                raise RuntimeError(f"the server is {health}")
             time.sleep(0.2)
+
+    def _health(self) -> str:
+        with urllib.request.urlopen(f"{self.address}v1/health") as answer:
+            return str(json.load(answer)["status"])
 
     def kill(self) -> None:
         """End it as a power cut would."""
