@@ -15,7 +15,8 @@ import { StemHead } from "./Stems";
 
 const STRIP_PX = 54;
 const WAVE_PX = 56;
-const STEM_PX = 40;
+const STEM_PX = 50;
+const OWN_PX = 40;
 const SPECTROGRAM_PX = 88;
 const DRAG_PX = 4;
 const MIN_RANGE_S = 0.03;
@@ -97,7 +98,7 @@ function rows(): Row[] {
     const active = d.current === "original";
     found.push({
       key: "original",
-      height: STEM_PX,
+      height: OWN_PX,
       head: (
         <div class={`take-head ${active ? "is-active" : ""}`}>
           <button class="take-letter" aria-pressed={active} aria-label="The video's own sound" title="Hear the video's own sound (key 0)" onClick={() => choose("original")}>
@@ -108,7 +109,7 @@ function rows(): Row[] {
           </span>
         </div>
       ),
-      body: <Wave url={d.media.peaks} duration_s={d.media.duration_s ?? axis_s} active={active} height={STEM_PX} />,
+      body: <Wave url={d.media.peaks} duration_s={d.media.duration_s ?? axis_s} active={active} height={OWN_PX} />,
       class: "row-take",
     });
   }
