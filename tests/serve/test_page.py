@@ -42,8 +42,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         flows.cues_are_drawn_moved_and_removed,
         flows.work_is_stopped,
         flows.two_tabs_do_not_fight,
-        flows.keys_alone_are_enough,
-        flows.a_phone_is_for_listening,
     ],
     ids=lambda flow: flow.__name__,
 )
