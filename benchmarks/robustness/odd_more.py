@@ -187,6 +187,23 @@ def truth(folder: Path) -> None:
     read_truth(folder / "truth.json")
 
 
+def stems(folder: Path) -> None:
+    """Two stems, as `--stems` writes them."""
+    facts = {"seed": 1, "steps": 1, "guidance": 1.0, "model": "m", "model_sha256": "0" * 64}
+    made = facts | {"duration_s": 1.0, "request": {"prompt": "rain", "duration_s": 1.0}}
+    rows = [{"name": name, "file": f"{name}.wav", "text": name} for name in ("a", "b")]
+    for row in rows:
+        tone(folder / "stems" / row["file"])
+    description = {"omni2sound_mix": 1, "stems": rows, "made": made}
+    (folder / "stems" / "mix.json").write_text(json.dumps(description))
+
+
+def exported(folder: Path) -> None:
+    from omni2sound.generate.onnx.folder import read_card
+
+    read_card(folder / "exported")
+
+
 def tars(folder: Path) -> None:
     from omni2sound.data.store.repack import to_tars
 
@@ -239,6 +256,10 @@ MORE: tuple[Reader, ...] = (
         "made.json": json.dumps({"seed": 1, "track": {"name": "a"}})}), settings_of_sounds),
     Reader("truth of a clip", "json", "truth.json", text({
         "truth.json": json.dumps({"scene": SCENE, "events": []})}), truth),
+    Reader("description of a mix", "json", "stems/mix.json", stems, command(
+        "-q", "mix", "stems", "-o", "out.wav", "--overwrite")),
+    Reader("card of an export", "json", "exported/model.json", text({
+        "exported/model.json": json.dumps({"format": 1})}), exported),
     Reader("features in a tar file", "tar", "tars/00000.tar", tars, command(
         "-q", "data", "repack", "tars", "-o", "made", "--workers", "1")),
     Reader("origin of a run", "json", "run/run.json", began, command(

@@ -24,11 +24,28 @@ from omni2sound.generate.stems.sources import Source, Stem
 from omni2sound.generate.studio.video import spanned
 from omni2sound.generate.words.cues import Cue
 from omni2sound.media.samples import Audio, as_stereo, fit_length, resample
+from omni2sound.readers import interpreting
 
 if TYPE_CHECKING:
     from omni2sound.generate.pipeline import Omni2SoundPipeline
 
 _PLACE = ("gain_db", "pan", "mute", "room")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Made:
+    """What is read of the facts that say how stems were made."""
+
+    request: Mapping[str, Any]
+    seed: int
+    steps: int
+    guidance: float
+    model: str
+    model_sha256: str
+    duration_s: float
+    text: str | None = None
+    start_s: float | None = None
+    request_sha256: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,6 +64,7 @@ class Mixing:
 
         Raises:
             MediaError: One can't be read.
+            ConfigError: What says how they were made can't be understood.
             UserError: They don't fit together, or nothing says how they were made.
         """
         if "request" not in description.made:
@@ -54,6 +72,10 @@ class Mixing:
                 f"{folder}: its description does not say how the stems were made; give a folder "
                 "that `--stems` wrote"
             )
+        known = {field.name for field in fields(_Made)}
+        facts = {name: value for name, value in description.made.items() if name in known}
+        from_json(_Made, facts, where=f"{folder}: made")
+        request_of(description.made)
         sounds = read_stems(folder, description)
         return cls(folder=folder, description=description, sounds=sounds)
 
@@ -130,7 +152,8 @@ def request_of(made: Mapping[str, Any], video: Path | None = None) -> Generation
     if unknown := sorted(set(asked) - known):
         raise ConfigError(f"made.request: unknown field {unknown[0][:80]!r}")
     asked = {k: tuple(v) if isinstance(v, list) else v for k, v in asked.items()}
-    return GenerationRequest(**asked, cues=cues, video=video)
+    with interpreting("made.request", "a request"):
+        return GenerationRequest(**asked, cues=cues, video=video)
 
 
 def save_mix(

@@ -56,4 +56,4 @@ def title_of(output: Path, facts: dict[str, object]) -> str:
     """Say in a line what a picture shows: file, what was asked, seed."""
     asked = facts.get("prompt") or facts.get("text") or ""
     said = f", {str(asked)[:70]!r}" if asked else ""
-    return f"{shown_name(output)}{said}, seed {facts['seed']}"
+    return f"{shown_name(output)}{said}, seed {facts.get('seed')}"
