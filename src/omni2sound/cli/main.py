@@ -48,7 +48,7 @@ from omni2sound.cli.models import convert, export
 from omni2sound.cli.options import option_names, set_metavars
 from omni2sound.cli.reports import error_report
 from omni2sound.cli.streams import guard_streams
-from omni2sound.cli.studio import serve
+from omni2sound.cli.studio import project, serve
 from omni2sound.cli.train import cost, part, recipe
 from omni2sound.errors import Omni2SoundError, UserError, rename_fields
 from omni2sound.plugins import load_plugins
@@ -174,6 +174,7 @@ app.command(epilog=generate.EXAMPLES)(generate.generate)
 app.command(epilog=edit.EXAMPLES)(edit.edit)
 app.command(epilog=mix.EXAMPLES)(mix.mix)
 app.command(epilog=hand_over.EXAMPLES)(hand_over.hand_over)
+app.command(epilog=project.EXAMPLES)(project.project)
 app.command(epilog=batch.EXAMPLES)(batch.batch)
 app.command()(sounds.sounds)
 app.command(epilog=serve.EXAMPLES)(serve.serve)

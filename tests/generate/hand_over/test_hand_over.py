@@ -123,6 +123,9 @@ def test_equal_takes_give_equal_bytes_and_strangers_are_refused(tmp_path: Path) 
     (tmp_path / "mine" / "x").touch()
     with pytest.raises(UserError, match="exists and is no folder of a hand-over"):
         hand_over([take], tmp_path / "mine")
+    shutil.rmtree(tmp_path / "a.wav.stems")
+    assert hand_over([take], tmp_path / "one").num_stems == 0
+    assert "a-dog" not in (tmp_path / "one" / "markers.csv").read_text()
     (tmp_path / "a.wav.json").unlink()
     with pytest.raises(UserError, match=r"a\.wav: has no sidecar"):
         hand_over([take], tmp_path / "three")

@@ -34,7 +34,8 @@ def step_for(sounds: Sequence[Audio]) -> float:
     total = sum(float(np.abs(sound.samples_CN).max(initial=0.0)) for sound in sounds)
     largest = STEP * 2**_BITS
     # Rounding may raise each by half a step.
-    doublings = max(0, math.ceil(math.log2((total + len(sounds) * STEP) / largest)))
+    total += len(sounds) * STEP
+    doublings = max(0, math.ceil(math.log2(max(total, STEP) / largest)))
     return STEP * float(2**doublings)
 
 

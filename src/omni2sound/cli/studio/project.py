@@ -1,0 +1,85 @@
+"""`omni2sound project`: the steps of a film's sound, run or repeated.
+
+In:   a folder with project.json.
+Out:  its takes and its hand-over; their paths (or JSON) on stdout.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from omni2sound.cli.options import (
+    DeterministicOption,
+    DtypeOption,
+    JsonOption,
+    LowMemoryOption,
+    ModelOption,
+    PipelineDeviceOption,
+)
+
+EXAMPLES = """\b
+Examples:
+  omni2sound project film --deterministic
+  omni2sound project film --deterministic --repeat
+"""
+
+EXIT_DIFFERS = 1
+
+ProjectArgument = Annotated[
+    Path, typer.Argument(metavar="FOLDER", help="Folder that holds project.json.")
+]
+RepeatOption = Annotated[
+    bool,
+    typer.Option(
+        "--repeat",
+        help="Make all steps again in another place and compare their bytes; exit code 1 if some "
+        "differ.",
+    ),
+]
+
+
+def project(
+    folder: ProjectArgument,
+    repeat: RepeatOption = False,
+    model: ModelOption = "embedded",
+    device: PipelineDeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    low_memory: LowMemoryOption = False,
+    deterministic: DeterministicOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the steps of a project, or repeat them.
+
+    What is done and unchanged stays as it is.
+    """
+    from omni2sound.cli.progress import stages_shown
+    from omni2sound.generate.load import PipelineOptions
+    from omni2sound.generate.project.run import Runner
+    from omni2sound.generate.project.run import repeat as repeat_all
+
+    options = PipelineOptions(
+        model=model, device=device, dtype=dtype, low_memory=low_memory, deterministic=deterministic
+    )
+    if repeat:
+        with stages_shown():
+            differing = repeat_all(folder, options)
+        print(json.dumps({"differing": differing}) if as_json else "\n".join(differing), end="")
+        if differing:
+            raise typer.Exit(EXIT_DIFFERS)
+        print("omni2sound: all steps give the same bytes", file=sys.stderr)
+        return
+    runner = Runner.open(folder, options)
+    with stages_shown():
+        for _, report, was_done in runner.run():
+            if as_json or not was_done:
+                print(json.dumps(report) if as_json else report["output"], flush=True)
+    handed = runner.hand_over()
+    if handed is not None:
+        for note in handed.notes:
+            print(note, file=sys.stderr)
+        print(json.dumps({"hand_over": str(handed.folder)}) if as_json else handed.folder)
