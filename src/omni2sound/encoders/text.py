@@ -135,9 +135,11 @@ def _build_bert(folder: Path) -> nn.Module:
     # Not AutoModel.from_pretrained, which draws a progress bar and a report on stderr, and does
     # not insist that every tensor fits.
     from transformers import BertConfig, BertModel
+    from transformers.initialization import no_init_weights
 
     config = BertConfig(**read_object(folder / "config.json"))
-    network: nn.Module = BertModel(config, add_pooling_layer=False)
+    with no_init_weights():  # every weight is loaded, strictly; drawing them first takes .3 s
+        network: nn.Module = BertModel(config, add_pooling_layer=False)
     return network
 
 
