@@ -22,6 +22,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from omni2sound.stages import advance
+
 TINY = 1e-8
 MOMENTUM = 0.99
 
@@ -125,7 +127,8 @@ def phase_by_projection(
     """
     current = magnitude_BTF * _unit(start_BTF)
     before = torch.zeros_like(current)
-    for _ in range(iterations):
+    for number in range(iterations):
+        advance(number, iterations)  # of a long sound, one takes a while
         projected = spectrum.transform(spectrum.inverse(current))
         current = magnitude_BTF * _unit(projected + MOMENTUM * (projected - before))
         before = projected
