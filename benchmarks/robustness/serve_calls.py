@@ -110,6 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--calls", type=int, default=2000, help="number of calls")
     parser.add_argument("--seed", type=int, default=0, help="random seed")
+    parser.add_argument("--minutes", type=float, default=60, help="longest time of calls")
     args = parser.parse_args()
     rng, statuses, late, untold = random.Random(args.seed), Counter[int](), 0, 0
     with tempfile.TemporaryDirectory() as name:
@@ -122,8 +123,9 @@ def main() -> None:
         wait_until_ready(client)
         paths = client.json("GET", "/openapi.json")["paths"]
         known = prepare(client, film)
-        for number in range(args.calls):
-            if number % 200 == 0:
+        end_s = time.monotonic() + 60 * args.minutes
+        while statuses.total() < args.calls and time.monotonic() < end_s:
+            if statuses.total() % 200 == 199:
                 known = prepare(client, film)
             began_s = time.monotonic()
             status, is_told = call(client, rng, paths, known)
@@ -137,7 +139,7 @@ def main() -> None:
         print(f"{status}: {count}")
     failed = sum(count for status, count in statuses.items() if status >= 500)
     print(
-        f"{args.calls} calls: {failed} errors of the server, {untold} without a sentence, "
+        f"{statuses.total()} calls: {failed} errors of the server, {untold} without a sentence, "
         f"{late} later than {LATE_S} s, "
         f"{log.count('Traceback')} tracebacks in the log, {len(outside)} files outside of its "
         f"folder, exit code {code}"

@@ -45,13 +45,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=30, help="number of kills")
     parser.add_argument("--seed", type=int, default=0, help="random seed")
+    parser.add_argument("--minutes", type=float, default=60, help="longest time of kills")
     args = parser.parse_args()
     rng, taken = random.Random(args.seed), list[str]()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         model = tiny_model_folder(folder / "model")
         options = ("--model", str(model), "--max-jobs", "10000")
-        for _ in range(args.kills):
+        kills, end_s = 0, time.monotonic() + 60 * args.minutes
+        while kills < args.kills and time.monotonic() < end_s:
+            kills += 1
             server, stop = ServerProcess(folder / "served", *options), threading.Event()
             workers = [
                 threading.Thread(
@@ -86,7 +89,7 @@ def main() -> None:
     told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     differing = sum(len(digests) > 1 for digests in sounds.values())
     print(
-        f"{args.kills} kills, {len(taken)} jobs taken: {lost} lost; {told}; {differing} of "
+        f"{kills} kills, {len(taken)} jobs taken: {lost} lost; {told}; {differing} of "
         f"{len(sounds)} seeds with differing bytes, {log.count('Traceback')} tracebacks in the "
         f"log, {len(parts)} leftovers, {len(outside)} files outside of its folder"
     )

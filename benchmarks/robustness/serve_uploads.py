@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import random
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--uploads", type=int, default=300, help="number of uploads")
     parser.add_argument("--seed", type=int, default=0, help="random seed")
+    parser.add_argument("--minutes", type=float, default=60, help="longest time of uploads")
     args = parser.parse_args()
     rng, statuses = random.Random(args.seed), Counter[str]()
     with tempfile.TemporaryDirectory() as name:
@@ -90,7 +92,8 @@ def main() -> None:
         client = Client(server.address)
         wait_until_ready(client)
         begin_mb = memory_mb(client)
-        for _ in range(args.uploads):
+        end_s = time.monotonic() + 60 * args.minutes
+        while statuses.total() < args.uploads and time.monotonic() < end_s:
             media = None
             title = rng.choice(NAMES).encode("ascii", "replace").decode()
             try:
@@ -110,7 +113,8 @@ def main() -> None:
         code = server.stop()
     print(", ".join(f"{status}: {number}" for status, number in sorted(statuses.items())))
     print(
-        f"{args.uploads} uploads: {len(left)} files left, {len(outside)} outside of its folder, "
+        f"{statuses.total()} uploads: {len(left)} files left, {len(outside)} outside of "
+        f"its folder, "
         f"{log.count('Traceback')} tracebacks in the log, memory {begin_mb:.0f} to "
         f"{end_mb:.0f} MB, exit code {code}"
     )
