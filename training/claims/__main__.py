@@ -23,6 +23,7 @@ def main() -> None:
     run = commands.add_parser("run", help="train and measure the cells of one seed")
     run.add_argument("--seed", type=int, required=True, help="random seed of the runs")
     run.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES), metavar="NAME")
+    run.add_argument("--train-only", action="store_true", help="measure in a later call")
     gather = commands.add_parser("collect", help="write the cells of a folder as lines of JSON")
     gather.add_argument("--out", type=Path, default=CELLS, help="file of lines")
     for command in (material, run, gather):
@@ -38,12 +39,13 @@ def main() -> None:
     elif args.command == "run":
         from training.claims.cells import Bench, run_seed
 
-        run_seed(Bench(folder=args.folder), args.seed, args.recipes)
+        bench = Bench(folder=args.folder)
+        run_seed(bench, args.seed, args.recipes, train_only=args.train_only)
     elif args.command == "collect":
         print(collect(args.folder, args.out), "cells in", args.out)
     else:
         cells = read_cells(args.cells)
-        again = read_cells(AGAIN) if AGAIN.is_file() and args.cells == CELLS else {}
+        again = read_cells(AGAIN) if args.cells == CELLS else {}
         print(as_markdown(cells, again))
         if args.page is not None:
             write_page(args.page, cells, again)

@@ -53,7 +53,7 @@ from omni2sound.data.batches.batch import Batch
 from omni2sound.data.store.rows import FeatureStore
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.files import atomic_path, split_lines, write_json
-from omni2sound.generate.pipeline import Omni2SoundPipeline
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.media.audio import read_audio, write_audio
 from omni2sound.media.samples import Audio
 from omni2sound.models.conditioning import Conditions
@@ -113,16 +113,26 @@ class Bench:
         return ScoringOptions(taggers=TAGGERS, cache_folder=self.folder / "cache")
 
 
-def run_seed(bench: Bench, seed: int, recipes: Sequence[str]) -> None:
-    """Run the cells of a seed that are missing, one after another."""
+def run_seed(bench: Bench, seed: int, recipes: Sequence[str], *, train_only: bool = False) -> None:
+    """Run the cells of a seed that are missing, one after another.
+
+    Args:
+        bench: What the cells share.
+        seed: Random seed.
+        recipes: Names in `RECIPES`.
+        train_only: Train, and leave the measurements to a later call.
+    """
     for name in recipes:
         path = cell_path(bench.folder, name, seed)
-        if not path.is_file():
-            begin = time.process_time()
-            cell = run_cell(bench, name, RECIPES[name], seed)
+        if path.is_file():
+            continue
+        begin = time.process_time()
+        cell, weights = train_cell(bench, name, RECIPES[name], seed)
+        if not train_only:
+            cell["tracks"] = _measured(bench, weights, f"{name}-{seed}", seed)
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, {**cell, "cpu_s": round(time.process_time() - begin, 1)})
-            print(f"{name} {seed}: {time.process_time() - begin:.0f} s of CPU", flush=True)
+            write_json(path, cell)
+        print(f"{name} {seed}: {time.process_time() - begin:.0f} s of CPU", flush=True)
 
 
 def cell_path(folder: Path, name: str, seed: int) -> Path:
@@ -130,23 +140,25 @@ def cell_path(folder: Path, name: str, seed: int) -> Path:
     return folder / "cells" / f"{name}-{seed}.json"
 
 
-def run_cell(bench: Bench, name: str, stages: Sequence[Stage], seed: int) -> dict[str, Any]:
-    """Train the stages of a recipe and measure the result."""
+def train_cell(
+    bench: Bench, name: str, stages: Sequence[Stage], seed: int
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Train the stages of a recipe; return what is kept of the run, and its averaged weights."""
     weights, curve = None, []
     recipes = [stage_recipe(stages, number, seed) for number in range(len(stages))]
     for number in range(len(stages)):
         weights, lines = _trained(bench, recipes[: number + 1], weights)
         curve += lines
     assert weights is not None
-    return {
+    kept = {
         "recipe": name,
         "seed": seed,
         "recipe_sha256": [digest(recipe)[:16] for recipe in recipes],
         "weights_sha256": _digest_of(weights),
         "steps": sum(stage.steps for stage in stages),
         "curve": curve,
-        "tracks": _measured(bench, weights, f"{name}-{seed}", seed),
     }
+    return kept, weights
 
 
 def stage_recipe(stages: Sequence[Stage], number: int, seed: int) -> Recipe:
@@ -214,7 +226,7 @@ def _measured(
         parent_sha256=None,
     )
     model = compose(bench.parts, weights, result, bench.store("held"), None)
-    pipeline = Omni2SoundPipeline(model, device=torch.device("cpu"), dtype=torch.float32)
+    pipeline = TorchPipeline(model, device=torch.device("cpu"), dtype=torch.float32)
     measured = {}
     for track in TRACKS:
         rows = [i for i, c in enumerate(bench.track.clips) if c.part == PART_OF[track]]
@@ -268,7 +280,7 @@ def _losses(bench: Bench, model: DiT, track: Track, rows: Sequence[int]) -> list
 
 def _make_sounds(
     bench: Bench,
-    pipeline: Omni2SoundPipeline,
+    pipeline: TorchPipeline,
     track: Track,
     rows: list[int],
     folder: Path,

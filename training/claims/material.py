@@ -35,7 +35,7 @@ from omni2sound.data.store.encode import EncoderSource
 from omni2sound.data.store.rows import ClipFeatures, FeatureStore, TextFeatures
 from omni2sound.data.store.stored import StoredClip
 from omni2sound.files import atomic_path, write_text
-from omni2sound.generate.pipeline import Omni2SoundPipeline
+from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.models.conditioning import Conditions
 from omni2sound.scenes.export.features import ScenePlan, build_features
 from omni2sound.scenes.material.assets import STORE_CATALOGUE, SceneAssets
@@ -153,7 +153,7 @@ def make_track(folder: Path, corpus: Path) -> Track:
 
 def _conditions(assets: SceneAssets, track: Track) -> dict[str, Tensor]:
     """Encode pictures and captions of the test scenes, in the order of the track."""
-    pipeline = Omni2SoundPipeline.from_pretrained(PARTS, device="cpu", dtype="float32")
+    pipeline = TorchPipeline.load(PARTS, device="cpu", dtype="float32")
     config = pipeline.model.config
     parts: dict[str, list[Tensor]] = {}
     for first in range(0, len(track.clips), _BATCH):

@@ -68,7 +68,9 @@ def collect(folder: Path, out: Path) -> int:
 
 
 def read_cells(path: Path) -> dict[tuple[str, int], Cell]:
-    """Read the lines of `collect`."""
+    """Read the lines of `collect`; no file is no cells."""
+    if not path.is_file():
+        return {}
     cells = map(json.loads, split_lines(path.read_text(encoding="utf-8")))
     return {(c["recipe"], c["seed"]): c for c in cells}
 
@@ -120,6 +122,8 @@ def lines_of(cells: Cells, measure: str | None = None) -> list[Line]:
 def verdict_of(claim: str, lines: Sequence[Line]) -> str:
     """Verdict of a claim from its comparisons (`matrix.COMPARISONS`)."""
     verdicts = {line.verdict for line in lines if line.comparison.claim == claim}
+    if verdicts == {"not run"}:
+        return "not run"
     if {"as expected", "against"} <= verdicts:
         return "mixed"
     if "as expected" in verdicts:
@@ -130,13 +134,9 @@ def verdict_of(claim: str, lines: Sequence[Line]) -> str:
 def as_markdown(cells: Cells, again: Cells) -> str:
     """All tables."""
     lines = lines_of(cells)
-    parts = [
-        _verdicts(lines),
-        _differences(lines),
-        _power(lines),
-        _by_loss(cells),
-        _recipes(cells),
-    ]
+    parts = [_verdicts(lines), _differences(lines)]
+    if cells:
+        parts += [_power(lines), _by_loss(cells), _recipes(cells)]
     if again:
         parts.append(_again(cells, again))
     return "\n\n".join(parts)
@@ -258,6 +258,8 @@ def write_page(page: Path, cells: Cells, again: Cells) -> None:
     head, _, rest = text.partition(BEGIN)
     _, _, tail = rest.partition(END)
     write_text(page, f"{head}{BEGIN}\n\n{as_markdown(cells, again)}\n\n{END}{tail}")
+    if not cells:
+        return
     for measure, name in (("KL", "claims-kl.svg"), ("onset F1", "claims-onset.svg")):
         write_text(page.with_name(name), plot(lines_of(cells), measure))
 
