@@ -74,6 +74,8 @@ def test_what_an_editor_reads(tmp_path: Path, film: Path) -> None:
             read = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
             assert read["format"]["tags"]["time_reference"] == str(int(first))
     timeline = otio.adapters.read_from_file(str(tmp_path / "editor" / "timeline.otio"))
+    again = otio.adapters.read_from_string(otio.adapters.write_to_string(timeline))
+    assert again.is_equivalent_to(timeline)
     assert [t.name for t in timeline.video_tracks()] == ["film"]
     audio = timeline.audio_tracks()
     assert [(t.name, t.enabled) for t in audio][:3] == [
