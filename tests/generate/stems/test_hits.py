@@ -17,7 +17,7 @@ from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.generate.request import GenerationRequest
 from omni2sound.generate.stems.exact import STEP
 from omni2sound.generate.stems.hits import placed_at
-from omni2sound.generate.stems.onsets import onset_s
+from omni2sound.generate.stems.onsets import onset_s, onsets_s
 from omni2sound.generate.words.cue_files import read_cues
 from omni2sound.generate.words.cues import Cue, parse_cue
 from omni2sound.media.samples import Audio
@@ -54,6 +54,16 @@ def test_a_hit_is_found_and_put_at_its_second(
     loud = np.flatnonzero(np.abs(placed.samples_CN[0]) > 0.15)
     if cue_s < 4.8:
         assert abs(loud[0] / rate_hz - cue_s) < 0.02
+
+
+def test_all_onsets_are_found_and_silence_has_none() -> None:
+    rate_hz = 16_000
+    both = [
+        hit(at_s, rate_hz, lead_db=-80, seed=k).samples_CN[0] for k, at_s in enumerate((0.5, 1.7))
+    ]
+    assert onsets_s(both[0] + both[1], rate_hz) == pytest.approx([0.5, 1.7], abs=0.012)
+    assert onsets_s(both[0] * np.float32(1e-4), rate_hz) == []
+    assert onsets_s(np.zeros(100, np.float32), rate_hz) == []
 
 
 @pytest.fixture(scope="module")

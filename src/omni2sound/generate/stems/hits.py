@@ -21,8 +21,6 @@ from omni2sound.media.samples import Audio
 
 WINDOW_S = 3.0
 """Seconds of sound in which a hit is made."""
-TRIES = 3
-"""Seeds that are tried for one that is loud enough."""
 _LEAD_S, _FADE_IN_S, _FADE_OUT_S = 0.004, 0.003, 0.1
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from omni2sound.generate.finish import finish
 from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
 from omni2sound.generate.stems.exact import with_stems
-from omni2sound.generate.stems.hits import TRIES, WINDOW_S, placed_at
+from omni2sound.generate.stems.hits import WINDOW_S, placed_at
 from omni2sound.generate.stems.sources import (
     REST,
     Source,
@@ -35,6 +35,10 @@ from omni2sound.media.samples import Audio
 if TYPE_CHECKING:
     from omni2sound.diffusion.settings import OnStep
     from omni2sound.generate.pipeline import Omni2SoundPipeline
+
+
+TRIES = 3
+"""Seeds that are tried for a cue or recognised sound that is not nearly silent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,7 +129,7 @@ class _Maker:
         stems: list[Stem] = []
         audible: list[Audio] = []
         for part in parts:
-            for attempt in range(1 if part.source.at_s is None else TRIES):
+            for attempt in range(1 if part.source.name == REST else TRIES):
                 own = part.source.seed(seed, attempt)
                 audio, layers = self.sound(part, own, on_step)
                 if not _is_silent(audio):

@@ -24,6 +24,7 @@ _TAIL_S = 0.5
 _APART_FRAMES = 20
 _LEAST_RISE = 0.2
 """Of the largest loudness."""
+_LEAST_PEAK = 1e-3
 _CHUNK_FRAMES = 20_000
 
 
@@ -43,16 +44,20 @@ def onset_s(samples_N: NDArray[np.float32], sample_rate_hz: int) -> float:
 def onsets_s(samples_N: NDArray[np.float32], sample_rate_hz: int) -> list[float]:
     """Seconds of all onsets, in order: rises that are largest within 50 ms and large enough.
 
+    A sound that stays below -60 dBFS has none.
+
     Args:
         samples_N: The sound.
         sample_rate_hz: Its rate.
     """
     from scipy.ndimage import maximum_filter1d
 
+    if np.abs(samples_N).max(initial=0.0) < _LEAST_PEAK:
+        return []
     loud_F = _loudness(samples_N, sample_rate_hz)
     rise_F = _rise(loud_F, _SIDE_FRAMES)
     highest_F = maximum_filter1d(rise_F, 2 * _APART_FRAMES + 1)
-    least = max(_LEAST_RISE * float(loud_F.max(initial=0.0)), 1e-9)
+    least = _LEAST_RISE * float(loud_F.max())
     peaks = np.flatnonzero((rise_F == highest_F) & (rise_F >= least))
     return [_steepest(loud_F, int(peak)) * _STEP_S for peak in peaks]
 

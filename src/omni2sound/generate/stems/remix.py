@@ -174,6 +174,8 @@ def save_mix(
     audio = mix_stems(description, mixing.sounds)
     placed = [_facts(stem, mixing.sounds[stem.name]) for stem in description.stems]
     facts: dict[str, Any] = {"mix": placed}
+    if made.get("start_s"):
+        facts["start_s"] = made["start_s"]
     asked = json.dumps([placed, to_json(options), made.get("request_sha256")], sort_keys=True)
     facts["request_sha256"] = hashlib.sha256(asked.encode()).hexdigest()
     stems: Sequence[Stem] = ()
