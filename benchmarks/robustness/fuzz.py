@@ -2,12 +2,13 @@
 
     python -m benchmarks.robustness.fuzz [--minutes 10] [--corpus FOLDER] [--only NAME]
 
-The readers of `odd_files`, each in a process that atheris (libFuzzer) drives for an equal share of
-the time. It begins with the contents of `odd_contents` and with what earlier runs kept in the
-corpus. JSON is changed value by value, everything else byte by byte; branches of omni2sound are
-counted, not those of libraries. Printed per reader: files read, branches reached by the contents
-at the start and at the end, files kept, violations as in `odd_files`. A violation's file is kept
-in FOLDER/READER.finds, and belongs into a test. Exit code 1 if there is one.
+The readers of `odd_files`, each in a process that atheris (libFuzzer) drives for 20 s or an equal
+share of the time; where there is not enough for all, those that waited longest. It begins with the
+contents of `odd_contents` and with what earlier runs kept in the corpus. JSON is changed value by
+value, everything else byte by byte; branches of omni2sound are counted, not those of libraries.
+Printed per reader: files read, branches reached by the contents at the start and at the end, files
+kept, violations as in `odd_files`. A violation's file is kept in FOLDER/READER.finds, and belongs
+into a test. Exit code 1 if there is one.
 
 Needs atheris, which `make fuzz` installs (Linux, Python 3.11 to 3.13).
 """
@@ -35,6 +36,7 @@ from benchmarks.robustness.odd_readers import Reader
 
 _MAX_SEED_BYTES = 2**14
 _MEMORY_MB = 3000
+_LEAST_S = 20
 _STRUCTURED = ("json", "jsonl")
 
 
@@ -142,6 +144,14 @@ def _report(name: str, log: Path, status: int) -> list[str]:
     return finds
 
 
+def _corpus(folder: Path, reader: Reader) -> Path:
+    return folder.absolute() / re.sub(r"[^\w.-]+", "-", reader.name)
+
+
+def _last_time(corpus: Path) -> float:
+    return corpus.stat().st_mtime if corpus.is_dir() else 0.0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--minutes", type=float, default=10)
@@ -154,14 +164,19 @@ def main() -> int:
     torch.set_num_threads(1)  # the readers run in forked processes
     # A name is an argument, not a file.
     chosen = [one for one in ALL if args.only in one.name and one.kind != "name"]
+    chosen.sort(key=lambda one: _last_time(_corpus(args.corpus, one)))
+    chosen = chosen[: max(1, int(60 * args.minutes / _LEAST_S))]
     violations: list[str] = []
     print(f"{'reader':42} {'files':>8} {'branches':>8} {'at end':>8} {'kept':>6} {'finds':>6}")
     end = time.monotonic() + 60 * args.minutes
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as root:
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(
+        dir=memory if memory.is_dir() else None, ignore_cleanup_errors=True
+    ) as root:
         for number, reader in enumerate(chosen):
             case = _Case(reader, Path(root) / str(number))
             case.call(case.valid)  # loads what it needs, for the processes after it, too
-            corpus = args.corpus.absolute() / re.sub(r"[^\w.-]+", "-", reader.name)
+            corpus = _corpus(args.corpus, reader)
             corpus.mkdir(parents=True, exist_ok=True)
             seeds = [case.valid, *fixed(reader.kind).values()]
             for content in seeds:
@@ -173,6 +188,7 @@ def main() -> int:
             if child == 0:
                 _drive(atheris, case, corpus, seconds, log)
             _, status = os.waitpid(child, 0)
+            os.utime(corpus)
             violations += [f"{reader.name}: {line}" for line in _report(reader.name, log, status)]
             shutil.rmtree(Path(root) / str(number), ignore_errors=True)
     print("\n".join(violations) or "no violation")
