@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from examples.studio_client import Client, ServerError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from starlette.testclient import TestClient
 
 from omni2sound.errors import UserError
+from omni2sound.serve.app import create_app
+from omni2sound.serve.context import Settings
 from omni2sound.serve.guard import HEADERS, Access
 from omni2sound.serve.run import check_address
 from tests.serve.served import ServerThread
@@ -55,6 +60,19 @@ def test_the_cookie_opens_what_the_token_opens() -> None:
     assert TOKEN not in session
     assert _status({"cookie": f"a=b; omni2sound_session={session}"}, token=TOKEN) == 200
     assert _status({}, token=TOKEN, path="/v1/login") == 200
+
+
+def test_the_token_is_exchanged_for_a_cookie(tmp_path: Path) -> None:
+    app = create_app(Settings(folder=tmp_path, token=TOKEN))
+    browser = TestClient(app, base_url="http://127.0.0.1:8765")
+    assert browser.get("/").status_code == 200
+    assert browser.get("/v1/jobs").status_code == 401
+    assert browser.post("/v1/login", json={"token": "another one"}).status_code == 401
+    answer = browser.post("/v1/login", json={"token": TOKEN})
+    assert answer.status_code == 204
+    assert "HttpOnly" in answer.headers["set-cookie"]
+    assert "SameSite=strict" in answer.headers["set-cookie"]
+    assert browser.get("/v1/jobs").json() == []
 
 
 def test_an_address_that_others_reach_needs_a_flag_and_a_token() -> None:

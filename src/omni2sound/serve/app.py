@@ -140,11 +140,18 @@ def _add_error_handlers(app: FastAPI, folder: Path) -> None:
     def wrong(_: Request, error: Omni2SoundError) -> JSONResponse:
         return answer(422, problem_of(error, folder))
 
+    @app.exception_handler(TimeoutError)
+    def late(_: Request, error: TimeoutError) -> JSONResponse:
+        return answer(408, Problem(message="the body of the request did not come"))
+
+    @app.exception_handler(OSError)
+    def of_disk(_: Request, error: OSError) -> JSONResponse:
+        logger.error("a request failed: %s", error)
+        return answer(507, problem_of(error, folder))
+
     @app.exception_handler(Exception)
     def mistake(_: Request, error: Exception) -> JSONResponse:
         logger.error("a request failed", exc_info=error)
-        if isinstance(error, OSError):
-            return answer(507, problem_of(error, folder))
         return answer(500, Problem(message="the server made a mistake; its log says which"))
 
 

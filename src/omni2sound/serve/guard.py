@@ -93,7 +93,7 @@ class Access:
 
 
 class Guard:
-    """ASGI middleware: refuses what may not ask, and gives up bodies that do not come."""
+    """ASGI middleware: refuses what may not ask, and raises where a body does not come."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app, self._access = app, access
@@ -120,10 +120,7 @@ class Guard:
             whole = not message.get("more_body", False)
             return message
 
-        try:
-            await self._app(scope, receive_in_time, with_headers(send))
-        except TimeoutError:
-            await _refuse(408, "the body of the request did not come", with_headers(send))
+        await self._app(scope, receive_in_time, with_headers(send))
 
 
 def with_headers(send: Send) -> Send:

@@ -121,6 +121,7 @@ def router(server: Server) -> APIRouter:
         job_id: Id, last_event_id: Annotated[str | None, Header(max_length=100)] = None
     ) -> Response:
         """Stream a job at each change, up to its end."""
+        _check_listeners(server)
         record = server.store.record(job_id)
         if record.job.state in FINAL and last_event_id == _event_id(record):
             return Response(status_code=204)
@@ -129,6 +130,7 @@ def router(server: Server) -> APIRouter:
     @api.get("/events", response_class=Response, responses={200: events[200]})
     async def follow_all() -> Response:
         """Stream every job that changes."""
+        _check_listeners(server)
         return _stream(_events(server, None))
 
     return api
@@ -152,9 +154,12 @@ def _stream(events: AsyncIterator[bytes]) -> StreamingResponse:
     return StreamingResponse(events, media_type="text/event-stream")
 
 
-async def _events(server: Server, job_id: str | None) -> AsyncIterator[bytes]:
+def _check_listeners(server: Server) -> None:
     if len(server.feed) >= _MAX_LISTENERS:
         raise NotPossibleError(429, "too many clients follow jobs; try again later")
+
+
+async def _events(server: Server, job_id: str | None) -> AsyncIterator[bytes]:
     with server.feed.listener(job_id) as listener:
         changed = [] if job_id is None else [job_id]
         yield b"retry: 1000\n\n"
