@@ -6,6 +6,7 @@ import io
 import json
 import re
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,10 @@ def test_stems_of_a_take_add_up_to_it_and_are_mixed_anew(client: Client) -> None
     file = client.finish(export["id"])["file"]
     mixed_N, _ = soundfile.read(io.BytesIO(client.bytes(file["url"])), dtype="float32")
     assert np.allclose(mixed_N, _samples(client, dog)[0] * 10 ** (-6 / 20), atol=2**-22)
+    packed = client.finish(client.submit("export", take=take["id"], format="zip")["id"])["file"]
+    with zipfile.ZipFile(io.BytesIO(client.bytes(packed["url"]))) as archive:
+        names = archive.namelist()
+    assert {"take-1.wav", "take-1/rest.wav", "timeline.otio", "markers.csv"} <= set(names)
     anew = client.finish(client.submit("stems", take=take["id"], anew="a-dog-barks", seed=9)["id"])
     assert anew["takes"][0]["edited"] == take["id"]
     assert np.array_equal(_samples(client, anew["stems"][1]), _samples(client, rest))

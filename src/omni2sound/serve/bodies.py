@@ -42,7 +42,7 @@ Guidance = Annotated[float, Field(ge=0, le=MAX_GUIDANCE)]
 Lufs = Annotated[float, Field(ge=-50, le=-5)]
 MixDb = Annotated[float, Field(ge=-60, le=20)]
 Takes = Annotated[int, Field(ge=1, le=MAX_TAKES)]
-Format = Literal["mp4", "mov", "mkv", "webm", "wav", "flac", "mp3", "opus", "ogg", "m4a"]
+Format = Literal["mp4", "mov", "mkv", "webm", "wav", "flac", "mp3", "opus", "ogg", "m4a", "zip"]
 
 
 class _Asked(BaseModel):
@@ -142,7 +142,7 @@ class StemPlace(_Asked):
 
 
 class ExportBody(_Asked):
-    """A take as a file: a sound, or a copy of its film with it."""
+    """A take as a file: a sound, a copy of its film with it, or what an editor gets (zip)."""
 
     kind: Literal["export"]
     take: TakeId

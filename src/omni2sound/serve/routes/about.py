@@ -13,8 +13,8 @@ from fastapi.responses import PlainTextResponse
 
 import omni2sound
 from omni2sound.generate.words.kinds import all_kinds, example_of
-from omni2sound.media.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from omni2sound.serve.bodies import (
+    Format,
     Health,
     JobKind,
     Kind,
@@ -61,7 +61,7 @@ def router(server: Server) -> APIRouter:
                 "media": limits.media,
                 "age_s": limits.age_s,
             },
-            formats=[suffix[1:] for suffix in (*VIDEO_SUFFIXES, *AUDIO_SUFFIXES)],
+            formats=list(get_args(Format)),
         )
 
     @api.post("/v1/login", status_code=204, tags=["server"])

@@ -147,6 +147,7 @@ _TYPES = {
     ".opus": "audio/ogg",
     ".ogg": "audio/ogg",
     ".m4a": "audio/mp4",
+    ".zip": "application/zip",
 }
 
 

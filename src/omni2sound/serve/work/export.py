@@ -6,9 +6,12 @@ Out:  a file.
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 from omni2sound.errors import UserError
+from omni2sound.files import atomic_path
+from omni2sound.generate.hand_over.folder import hand_over
 from omni2sound.generate.output import OutputOptions
 from omni2sound.generate.studio.export import export_take
 from omni2sound.generate.studio.job import loudness_for
@@ -45,13 +48,25 @@ def export(store: Store, job_id: str, body: ExportBody) -> ResultFile:
     source = store.take_path(body.take)
     if body.mix:
         source = mix_file(store, body.take, body.mix, folder / "mix.wav")
-    export_take(source, output, _options(body), video=film, start_s=take.start_s)
+    if body.format == "zip":
+        takes = list(dict.fromkeys((store.take_path(body.take), source)))
+        _pack(hand_over(takes, folder / "hand-over").folder, output)
+    else:
+        export_take(source, output, _options(body), video=film, start_s=take.start_s)
     stem = "sound" if take.media is None else Path(store.media(take.media).name).stem
     return ResultFile(
         url=f"/v1/jobs/{job_id}/file",
         name=f"{stem}.{take.seed}.{body.format}",
         bytes=output.stat().st_size,
     )
+
+
+def _pack(folder: Path, target: Path) -> None:
+    """Put a folder into a ZIP file; sound is not compressed, which would gain little."""
+    with atomic_path(target) as path, zipfile.ZipFile(path, "w") as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(folder))
 
 
 def _options(body: ExportBody) -> OutputOptions:
