@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import time
@@ -12,7 +13,7 @@ from examples.studio_client import Client
 
 from omni2sound.errors import UserError
 from omni2sound.generate.load import PipelineOptions
-from omni2sound.serve.bodies import Job
+from omni2sound.serve.bodies import Job, Media
 from omni2sound.serve.context import Settings
 from omni2sound.serve.engine import Engine
 from omni2sound.serve.limits import Limits
@@ -82,9 +83,14 @@ def test_a_job_that_ended_the_server_three_times_fails(tmp_path: Path) -> None:
 def test_what_is_old_is_deleted_unless_a_job_needs_it(tmp_path: Path) -> None:
     store = _job(tmp_path, attempts=0)
     record = store.record("1" * 32)
+    media_id, _ = store.receive(io.BytesIO(b"data"), "film.mp4")
+    empty = dict.fromkeys(("frames_per_second", "width", "height", "strip", "peaks"))
+    made = {"name": "film.mp4", "kind": "sound", "duration_s": 1.0, "has_sound": True, "bytes": 4}
+    store.add_media(Media(id=media_id, created=0.0, file="", **empty, **made))
+    record.job = record.job.model_copy(update={"request": {"media": media_id}})
     assert store.sweep(now=1e12) == 0
     record.job = record.job.model_copy(update={"state": "done"})
     record.ended = 1e6
     assert store.sweep(now=1e6 + store.limits.age_s - 1) == 0
-    assert store.sweep(now=1e6 + store.limits.age_s + 1) == 1
-    assert not list((tmp_path / "jobs").iterdir())
+    assert store.sweep(now=1e6 + store.limits.age_s + 1) == 2
+    assert not [*(tmp_path / "jobs").iterdir(), *(tmp_path / "media").iterdir()]

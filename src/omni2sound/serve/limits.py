@@ -34,7 +34,7 @@ class Limits:
     takes: int = 8
     """Takes of one job."""
     age_h: int = 24
-    """Hours after which an upload that no job needs, and a finished job, are deleted."""
+    """Hours after which a finished job, and an upload that no job uses, are deleted."""
 
     def __post_init__(self) -> None:
         for field in fields(self):

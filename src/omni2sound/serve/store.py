@@ -238,9 +238,10 @@ class Store:
         old_jobs = [r.job.id for r in self._ended() if (r.ended or 0) < before]
         for job_id in old_jobs:
             self.drop_job(job_id)
-        needed = self._needed()
+        used = {record.job.request.get("media") for record in self.records()}
+        used |= {take.media for record in self.records() for take in record.job.takes}
         with self._lock:
-            old = [m.id for m in self._media.values() if m.created < before and m.id not in needed]
+            old = [m.id for m in self._media.values() if m.created < before and m.id not in used]
         for media_id in old:
             self.drop_media(media_id)
         return len(old_jobs) + len(old)
@@ -269,7 +270,7 @@ class Store:
         return [r for r in self.records() if r.job.state in FINAL]
 
     def _needed(self) -> set[str]:
-        """Uploads of jobs that have not ended, and of takes that can still be worked on."""
+        """Uploads of jobs that have not ended, and of the takes that those work on."""
         needed = set()
         for record in self.records():
             if record.job.state not in FINAL:
