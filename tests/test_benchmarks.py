@@ -70,3 +70,11 @@ def test_help() -> None:
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     assert told == {script: [0, "usage:"] for script in scripts}
+
+
+@pytest.mark.parametrize(("num", "ordinal"), [(5, 1), (6, 1), (9, 2), (15, 4), (25, 8)])
+def test_the_interval_of_a_median_is_that_of_order_statistics(num: int, ordinal: int) -> None:
+    # Ordinals of 95 % from tables of the binomial distribution; five values cover 94 %.
+    from benchmarks.speed.paired import interval
+
+    assert interval([float(n) for n in range(num, 0, -1)]) == (ordinal, num + 1 - ordinal)
