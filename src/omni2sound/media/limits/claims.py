@@ -53,10 +53,9 @@ _COUNTED = (b"stsz", b"stz2", b"stts", b"ctts", b"stsc", b"trun", b"elst", b"key
 _MAX_BOXES = 2_000_000
 _MAX_ELEMENTS = 4_000_000
 """Elements of a segment; a live recording may have its blocks there, for twelve hours."""
-_MAX_DEPTH = 16
+_MAX_DEPTH, _MAX_ID_BYTES = 16, 4
 _PNG = b"\x89PNG\r\n\x1a\n"
 _SEEK_POSITION, _SIMPLE_TAG = b"\x53\xac", b"\x67\xc8"
-_MAX_ID_BYTES = 4
 _UNCODED = (b"RIFF", b"RF64", b"riff", b"FORM", b".snd", b"caff")
 """Beginnings of sound files that hold plain samples."""
 _TABLES = (
@@ -434,12 +433,14 @@ def _id3_bytes(data: Data, at: int) -> tuple[int, int]:
     for byte in data[at + 6 : at + 10]:
         size = size << 7 | byte & 0x7F
     end = min(at + 10 + size, len(data))
-    frame, binary = at + 10, 0
+    frame, binary, num_frames = at + 10, 0, 0
     while frame + 10 < end and data[frame] and data[at + 3] > 2:
         length = int.from_bytes(data[frame + 4 : frame + 8], "big")
         if data[frame : frame + 4] in _BINARY_FRAMES:
             binary += length
         frame += 10 + length
+        num_frames += 1
+        _check_tags(num_frames)
     return max(0, end - at - binary), max(end, at + 10)
 
 
