@@ -23,13 +23,11 @@ from omni2sound.config import added, checked_number
 from omni2sound.errors import ConfigError, MediaError, UserError
 from omni2sound.files import as_path
 from omni2sound.generate.words.cues import MAX_CUES, Cue
-from omni2sound.media.files import VIDEO_SUFFIXES, shown_name
-from omni2sound.media.info import probe
-from omni2sound.media.samples import Audio
 from omni2sound.timebase import TimeBase
 
 if TYPE_CHECKING:
     from omni2sound.generate.stems.sources import Stem
+    from omni2sound.media.samples import Audio
     from omni2sound.recognise.observe import Seen
 
 MAX_DURATION_S = 3600
@@ -223,6 +221,9 @@ class GenerationRequest:
             MediaError: The video can't be read or has no picture.
             UserError: It is a still picture without a duration, or too long.
         """
+        from omni2sound.media.files import shown_name  # PyAV, which training goes without
+        from omni2sound.media.info import probe
+
         asked = None if self.duration_s is None else Fraction(self.duration_s)
         if self.video is None:
             return Fraction(default_s) if asked is None else asked
@@ -433,6 +434,7 @@ class GenerationResult:
             UserError: The suffix is unknown, a file is in the way, or a value is out of range.
         """
         from omni2sound.generate.output import OutputOptions, check_output_of, save
+        from omni2sound.media.files import VIDEO_SUFFIXES, shown_name
 
         options = OutputOptions(
             keep_audio=keep_audio,
