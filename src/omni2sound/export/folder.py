@@ -33,6 +33,7 @@ from omni2sound.config import to_json
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.errors import IntegrityError, MissingPartError
 from omni2sound.export.parts import Part, check_exportable, frozen_parts, model_parts
+from omni2sound.export.simplify import simplify
 from omni2sound.files import atomic_folder, file_sha256, write_json
 from omni2sound.generate.model import Model, load_model
 from omni2sound.generate.onnx.folder import (
@@ -165,6 +166,7 @@ def write_part(part: Part, path: Path) -> GraphFile:
         )
         assert program is not None
         program.save(path, external_data=False)
+        simplify(path)
         optimise(path)
     logging.getLogger(__name__).debug("%s: %.1f s", part.name, time.perf_counter() - began)
     return GraphFile(
