@@ -24,7 +24,8 @@ export interface Media {
   file: string;
   strip: string | null;
   peaks: string | null;
-  proxy?: string | null;
+  /** A small copy of a film that browsers do not play. */
+  proxy: string | null;
 }
 
 export interface Take {

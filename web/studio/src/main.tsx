@@ -11,5 +11,6 @@ await logIn().catch(fail);
 await restore();
 render(<App />, document.getElementById("app")!);
 addEventListener("keydown", onKey);
+performance.mark("interactive"); // read by benchmarks/speed/page.py
 followJobs();
 void learnModel();

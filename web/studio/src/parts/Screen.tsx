@@ -123,9 +123,8 @@ function Picture(): JSX.Element {
     <>
       <video
         class="picture"
-        key={media.id + String(failed.value)}
         ref={player.attach}
-        src={failed.value && media.proxy ? media.proxy : media.file}
+        src={media.proxy ?? media.file}
         preload="auto"
         playsInline
         disablePictureInPicture
@@ -139,7 +138,7 @@ function Picture(): JSX.Element {
         }}
       />
       {waiting.value && !failed.value && <p class="no-picture">Fetching the picture …</p>}
-      {failed.value && !media.proxy && (
+      {failed.value && (
         <>
           <Stills media={media} />
           <p class="badge badge-low">This browser does not play the picture of this format: stills.</p>
