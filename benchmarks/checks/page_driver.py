@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 CHROMIUM = Path("/usr/bin/chromium")
 AXE = ROOT / "web" / "studio" / "node_modules" / "axe-core" / "axe.min.js"
 UPLOAD_MB = 4
-WAIT_MS = 60_000
+WAIT_MS = 90_000
 """For sound: two processors may be shared by several test processes."""
 
 _DROP = """([name, data, type]) => {
