@@ -31,7 +31,8 @@ SCROLL = """(seconds) => new Promise((done) => {
   const from = scroller.scrollLeft;
   const step = (now) => {
     scroller.scrollLeft += 24;
-    if (now - start < 1000 * seconds) requestAnimationFrame(step); else done(scroller.scrollLeft - from);
+    if (now - start < 1000 * seconds) requestAnimationFrame(step);
+    else done(scroller.scrollLeft - from);
   };
   requestAnimationFrame(step);
 })"""
