@@ -2,6 +2,7 @@
 #
 #   make demo    install, then make sound for a real video: out/demo.mp4, out/demo_t2a.wav, out/demo.png
 #   make check   lint, types, import order, fast tests
+#   make light   the default model as ONNX, once: generate then works without loading torch
 #   make docs    the documentation as a site, in out/site
 #   make test    everything that CI runs
 #   make fuzz    ten minutes of odd files through every reader, led by coverage (Linux)
@@ -43,10 +44,10 @@ MATRIX_TESTS ?= tests/media tests/generate tests/cli tests/test_timebase.py
 # Tools that look at dependencies, apart from what is looked at.
 SUPPLY := .cache/supply
 
-.PHONY: help venv demo check docs test test-matrix fuzz bench lock sbom audit page parity clean
+.PHONY: help venv demo light check docs test test-matrix fuzz bench lock sbom audit page parity clean
 
 help:
-	@sed -n '3,15s/^# \{0,1\}//p' Makefile
+	@sed -n '3,16s/^# \{0,1\}//p' Makefile
 
 venv: $(VENV)/.installed
 
@@ -80,6 +81,9 @@ $(VENV)/.bundled: src/omni2sound/bundled.txt | $(VENV)/.installed
 
 demo: $(VENV)/.installed $(VENV)/.bundled
 	$(BIN)/omni2sound demo --out out
+
+light: $(VENV)/.dev $(VENV)/.bundled
+	$(BIN)/omni2sound export
 
 check: $(VENV)/.dev $(VENV)/.bundled
 	$(BIN)/ruff check

@@ -90,7 +90,7 @@ def doctor(
         return
     if folders:
         raise UserError("are for `repair`; leave them out, or set it", field="folders")
-    checks = [*_python(), *_torch(), *_media(), _trial(), *_bundled(), _model()]
+    checks = [*_python(), *_torch(), *_media(), _trial(), *_bundled(), _model(), _export()]
     checks += [*_plugins(), _cache()]
     usable = all(check.ok for check in checks if check.needed_by == "generate")
     if as_json:
@@ -271,6 +271,25 @@ def _model() -> Check:
         fix = "pip install --force-reinstall omni2sound"
         return Check(name="default model", ok=False, found=str(error), fix=fix)
     return Check(name="default model", ok=True, found=f"{card.name}, sha256 {card.sha256[:16]}")
+
+
+def _export() -> Check:
+    """The default model as ONNX, from which `generate` works without torch."""
+    from omni2sound import weights
+    from omni2sound.generate.onnx.folder import default_folder, has_runtime, is_exported
+
+    name = "default model as ONNX"
+    try:
+        folder = default_folder(weights.load_card(weights.resolve_model("embedded")).sha256)
+    except Omni2SoundError:
+        return Check(name=name, ok=False, found="no default model", needed_by="")
+    if not has_runtime():
+        found, fix = "onnxruntime is not installed", "pip install 'omni2sound[export]'"
+    elif not is_exported(folder):
+        found, fix = "not exported: generate loads torch", "omni2sound export"
+    else:
+        return Check(name=name, ok=True, found=str(folder), needed_by="")
+    return Check(name=name, ok=False, found=found, needed_by="", fix=fix)
 
 
 def _plugins() -> list[Check]:

@@ -3,7 +3,7 @@
 In:   an ONNX graph of `torch.onnx.export`.
 Out:  the same function.
 
-`Tensor.chunk` is exported as a sequence of parts, which ONNX Runtime copies one by one: a sixth of
+`Tensor.chunk` is exported as a sequence of parts, which ONNX Runtime copies one by one: a tenth of
 a sampling step. Each part becomes a slice.
 """
 
