@@ -31,7 +31,7 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -225,7 +225,10 @@ def export_command(folder: Path) -> Command:
         _cli("annotate", "export", run_folder, "--out", out)
 
     def wrong(out: Path) -> list[str]:
-        return _unlike(out, files) + _unlike(out / "data", {"annotations.parquet"})
+        # Nothing failed, so that the list of failures is empty.
+        left_out = {"failures.jsonl"}
+        problems = _unlike(out, files - left_out, beside=left_out)
+        return problems + _unlike(out / "data", {"annotations.parquet"})
 
     run(folder / "warm")
     files = {path.name for path in (folder / "warm").iterdir()}
@@ -261,11 +264,12 @@ def train_command(folder: Path) -> Command:
     return Command(run=run, wrong=wrong)
 
 
-def _unlike(folder: Path, names: set[str]) -> list[str]:
+def _unlike(folder: Path, names: set[str], *, beside: Set[str] = frozenset()) -> list[str]:
     """Problems of a folder that should hold files of these names, none of them empty."""
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     empty = [n for n in there & names if (folder / n).is_file() and not (folder / n).stat().st_size]
-    problems = ["left over"] * bool(there - names) + ["a missing file"] * bool(names - there)
+    problems = ["left over"] * bool(there - names - beside)
+    problems += ["a missing file"] * bool((names | beside) - there)
     return problems + ["an empty file"] * bool(empty)
 
 
