@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -104,7 +105,11 @@ def test_a_random_model_misses_gates_and_the_run_goes_on_where_it_was(
     store: Path,  # noqa: F811
     track: Track,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Retrieval from 200 training scenes a part takes most of the time and changes nothing here.
+    few = functools.partial(scoring.ScoringOptions, num_remembered=4)
+    monkeypatch.setattr(scoring, "ScoringOptions", few)
     model, out = tiny_model_folder(tmp_path / "tiny"), tmp_path / "out"
     arguments = (
         *("run", track.folder, "--gates", "--model", model, "--corpus", store, "--out", out),
