@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -94,3 +95,22 @@ def test_what_is_old_is_deleted_unless_a_job_needs_it(tmp_path: Path) -> None:
     assert store.sweep(now=1e6 + store.limits.age_s - 1) == 0
     assert store.sweep(now=1e6 + store.limits.age_s + 1) == 2
     assert not [*(tmp_path / "jobs").iterdir(), *(tmp_path / "media").iterdir()]
+
+
+def test_counting_bytes_passes_over_what_is_deleted_meanwhile(tmp_path: Path) -> None:
+    store, ended = Store(tmp_path, Limits()), threading.Event()
+
+    def churn() -> None:
+        while not ended.is_set():
+            media_id, _ = store.receive(io.BytesIO(b"data"), "film.mp4")
+            store.drop_media(media_id)
+
+    threads = [threading.Thread(target=churn) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        assert max(store.num_bytes() for _ in range(100)) <= 8
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()

@@ -144,6 +144,10 @@ def _add_error_handlers(app: FastAPI, folder: Path) -> None:
     def late(_: Request, error: TimeoutError) -> JSONResponse:
         return answer(408, Problem(message="the body of the request did not come"))
 
+    @app.exception_handler(FileNotFoundError)
+    def gone(_: Request, error: FileNotFoundError) -> JSONResponse:
+        return answer(404, Problem(message="it was deleted meanwhile"))
+
     @app.exception_handler(OSError)
     def of_disk(_: Request, error: OSError) -> JSONResponse:
         logger.error("a request failed: %s", error)

@@ -15,6 +15,7 @@ hears that its job is taken, so that a kill loses none.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import secrets
 import shutil
@@ -226,10 +227,10 @@ class Store:
     def num_bytes(self) -> int:
         """Bytes of all files."""
         total = 0
-        for path in self.folder.rglob("*"):
-            with suppress(OSError):
-                if path.is_file():
-                    total += path.stat().st_size
+        for folder, _, names in os.walk(self.folder):  # passes over what others delete meanwhile
+            for name in names:
+                with suppress(OSError):
+                    total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118
         return total
 
     def sweep(self, now: float | None = None) -> int:
