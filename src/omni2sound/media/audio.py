@@ -244,7 +244,7 @@ class TrackReader:
                 if duration_s is not None:
                     stop = round_half_up((start_s + duration_s) * self.rate)
                 if keep:
-                    self._check_span(first, stop)
+                    self._check_span(first, stop, block_CN.shape[1])
             at = due if stamp is None else stamp
             due = (due if blocks.stamps or stamp is None else stamp) + block_CN.shape[1]
             if stop is not None and min(at, due) >= stop + read_on:
@@ -315,10 +315,14 @@ class TrackReader:
         holds = len(set(lengths)) == 1 and grid.holds(self.span.num_packets, span_s * self.rate)
         return grid if holds else None
 
-    def _check_span(self, first: int, stop: int | None) -> None:
-        """Refuse what is far too long by the times of its packets, which may be wrong."""
-        end = 0 if self.span is None else round_half_up(self.span.end_s * self.rate)
+    def _check_span(self, first: int, stop: int | None, block_samples: int) -> None:
+        """Refuse what is far too long both by the times of its packets and by their number."""
+        if self.span is None:
+            return
+        end = round_half_up(self.span.end_s * self.rate)
         num = (end if stop is None else min(end, stop)) - first
+        # Times alone may be wrong: a clock that turns in between says 26 hours.
+        num = min(num, self.span.num_packets * block_samples)
         self._check_size(num * (1 if self.mono else self.channels) * 2 // 3)
 
     def _check_size(self, num_values: int) -> None:

@@ -58,7 +58,7 @@ def test_a_second_tagger_is_not_asked_of_classes_that_it_does_not_know(
         tonal_assets,
         lambda prompts, first: [tonal_assets.waveform("bell-5")] * len(prompts),
         known,
-        in_domain=OnlyBells(known._network, known.class_names),
+        in_domain=OnlyBells(known.network, known.class_names),
         num_prompts=10,
         seed=0,
         batch_size=4,
@@ -84,6 +84,6 @@ def test_a_corpus_that_the_judge_does_not_know_is_refused(assets: SceneAssets) -
             return np.linspace(1, 0, 521, dtype=np.float32)[None], np.zeros((1, 1024), np.float32)
 
     known = YamNet.load()
-    deaf = Deaf(known._network, known.class_names)
+    deaf = Deaf(known.network, known.class_names)
     with pytest.raises(ConfigError, match="needs 2"):
         run_prompts(assets, lambda prompts, first: [], deaf, num_prompts=4, seed=0)

@@ -20,6 +20,7 @@ from omni2sound.generate.stems.description import Room
 from omni2sound.generate.stems.files import SUFFIX, check_stems_folder, stems_folder
 from omni2sound.generate.stems.mix import changed, open_mix
 from omni2sound.generate.stems.remix import Mixing, remake, save_mix
+from omni2sound.readers import real_path
 
 if TYPE_CHECKING:
     from omni2sound.generate.load import PipelineOptions
@@ -88,7 +89,7 @@ def mix_files(
         raise UserError("is that of a stem that is made; name one with `anew`", field="seed")
     folder, description = open_mix(asked.stems)
     mixing = Mixing.read(folder, changed(description, asked.changes))
-    stem = Path(folder.resolve().name.removesuffix(SUFFIX)).stem
+    stem = Path(real_path(folder).name.removesuffix(SUFFIX)).stem
     output = asked.output or default_output(
         Path(), asked.video, f"{stem}.mix", reencode=options.reencode
     )

@@ -26,6 +26,7 @@ from omni2sound.generate.hand_over.takes import Take, read_takes
 from omni2sound.generate.hand_over.timeline import Film, build_timeline, load_otio
 from omni2sound.generate.stems.onsets import onsets_s
 from omni2sound.media.info import probe
+from omni2sound.readers import real_path
 
 MARKER = "hand-over.json"
 VERSION = 1
@@ -73,7 +74,7 @@ def hand_over(
             files |= _write_take(take, target, start_s)
         shown = None
         if film is not None:
-            url = Path(os.path.relpath(film.resolve(), folder.resolve())).as_posix()
+            url = Path(os.path.relpath(real_path(film), real_path(folder))).as_posix()
             shown = Film(path=film, url=url)
         timeline = build_timeline(takes, files, markers, film=shown, film_start_s=start_s)
         timeline.to_json_file(str(target / "timeline.otio"))
