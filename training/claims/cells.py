@@ -35,6 +35,9 @@ from training.claims.matrix import (
     TRAINING,
     Track,
     base,
+    check_cell,
+    recipe_digests,
+    stage_recipe,
 )
 
 from omni2sound.bench.metrics.onset import ONSET_TOLERANCE_S
@@ -125,6 +128,7 @@ def run_seed(bench: Bench, seed: int, recipes: Sequence[str], *, train_only: boo
     for name in recipes:
         path = cell_path(bench.folder, name, seed)
         if path.is_file():
+            check_cell(path)
             continue
         begin = time.process_time()
         cell, weights = train_cell(bench, name, RECIPES[name], seed)
@@ -153,18 +157,12 @@ def train_cell(
     kept = {
         "recipe": name,
         "seed": seed,
-        "recipe_sha256": [digest(recipe)[:16] for recipe in recipes],
+        "recipe_sha256": recipe_digests(name, seed),
         "weights_sha256": _digest_of(weights),
         "steps": sum(stage.steps for stage in stages),
         "curve": curve,
     }
     return kept, weights
-
-
-def stage_recipe(stages: Sequence[Stage], number: int, seed: int) -> Recipe:
-    """The run of one stage; each stage has random draws of its own, equal in all recipes."""
-    recipe = base()
-    return replace(recipe, stages=(stages[number],), seed=100 * seed + number)
 
 
 def _trained(

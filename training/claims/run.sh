@@ -12,7 +12,7 @@ for recipes in \
     "no-bridge-0.4 merged-stages v2a-only t2a-only" \
     "wrong-bridge off-screen-alone dropout-alone by-ear-bridge" \
     "no-bridge-0.2 bridge-0.2 bridge-0.4"; do
-    for seed in 0 1 2; do
+    for seed in 0 1 2 3 4; do
         # shellcheck disable=SC2086
         python -m training.claims run --folder "$folder" --seed "$seed" --recipes $recipes
     done

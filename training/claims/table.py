@@ -14,7 +14,15 @@ from typing import Any
 
 import numpy as np
 from training.claims.differences import LEVEL, Difference, Table, compare, detectable, seeds_needed
-from training.claims.matrix import CLAIMS, COMPARISONS, RECIPES, TRACKS, Comparison
+from training.claims.matrix import (
+    CLAIMS,
+    COMPARISONS,
+    LEADING,
+    RECIPES,
+    TRACKS,
+    Comparison,
+    check_cell,
+)
 
 from omni2sound.bench.compare import holm
 from omni2sound.bench.report.plots import Bar, interval_plot
@@ -46,7 +54,7 @@ class Line:
     sign: int
     """Expected sign of the difference."""
     p_holm: float
-    """Corrected for all registered comparisons, also those that are missing."""
+    """Corrected for all registered comparisons of its family, also those that are missing."""
 
     @property
     def verdict(self) -> str:
@@ -60,7 +68,10 @@ class Line:
 
 def collect(folder: Path, out: Path) -> int:
     """Write all cells of a folder as lines of JSON; return their number."""
-    cells = [json.loads(p.read_text(encoding="utf-8")) for p in (folder / "cells").glob("*.json")]
+    paths = sorted((folder / "cells").glob("*.json"))
+    for path in paths:
+        check_cell(path)
+    cells = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     cells.sort(key=lambda c: (list(RECIPES).index(c["recipe"]), c["seed"]))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, "".join(json.dumps(c, separators=(",", ":")) + "\n" for c in cells))
@@ -104,14 +115,18 @@ def compare_cells(cells: Cells, a: str, b: str, track: str, measure: str) -> Dif
 
 
 def lines_of(cells: Cells, measure: str | None = None) -> list[Line]:
-    """All registered comparisons; p-values are corrected together, missing ones count as 1.
+    """All registered comparisons; p-values are corrected by family, missing ones count as 1.
 
     Args:
         cells: Of `read_cells`.
         measure: Another measure than the registered primary ones; lower must be better.
     """
     found = [compare_cells(cells, c.a, c.b, c.track, measure or c.measure) for c in COMPARISONS]
-    corrected = holm([1.0 if f is None else f.p for f in found])
+    corrected = [0.0] * len(found)
+    for family in _families(together=measure is not None):
+        p_values = [1.0 if (f := found[k]) is None else f.p for k in family]
+        for k, p in zip(family, holm(p_values), strict=True):
+            corrected[k] = p
     signs = [(-1 if c.better == "A" else 1) if measure else c.sign for c in COMPARISONS]
     return [
         Line(comparison=c, found=f, sign=sign, p_holm=p)
@@ -119,16 +134,25 @@ def lines_of(cells: Cells, measure: str | None = None) -> list[Line]:
     ]
 
 
+def _families(*, together: bool) -> list[list[int]]:
+    """Positions of the comparisons that are corrected together: the leading ones, the others."""
+    if together:
+        return [list(range(len(COMPARISONS)))]
+    leading = [k for k, c in enumerate(COMPARISONS) if c.name in LEADING]
+    return [leading, [k for k in range(len(COMPARISONS)) if k not in leading]]
+
+
 def verdict_of(claim: str, lines: Sequence[Line]) -> str:
-    """Verdict of a claim from its comparisons (`matrix.COMPARISONS`)."""
-    verdicts = {line.verdict for line in lines if line.comparison.claim == claim}
-    if verdicts == {"not run"}:
-        return "not run"
-    if {"as expected", "against"} <= verdicts:
-        return "mixed"
-    if "as expected" in verdicts:
-        return "holds"
-    return "does not hold" if "against" in verdicts else "can't be told at this size"
+    """Verdict of a claim from its leading comparison (`matrix.LEADING`)."""
+    (leading,) = (
+        line for line in lines if line.comparison.claim == claim and line.comparison.name in LEADING
+    )
+    return {
+        "as expected": "holds",
+        "against": "does not hold",
+        "can't tell": "can't be told at this size",
+        "not run": "not run",
+    }[leading.verdict]
 
 
 def as_markdown(cells: Cells, again: Cells) -> str:
@@ -143,9 +167,10 @@ def as_markdown(cells: Cells, again: Cells) -> str:
 
 
 def _verdicts(lines: Sequence[Line]) -> str:
-    rows = ["| claim | verdict | comparisons |", "|---|---|---|"]
+    rows = ["| claim | verdict | comparisons, the deciding one first |", "|---|---|---|"]
     for claim, words in CLAIMS.items():
         own = [line for line in lines if line.comparison.claim == claim]
+        own.sort(key=lambda line: line.comparison.name not in LEADING)
         told = ", ".join(f"{line.comparison.name} {line.verdict}" for line in own)
         rows.append(f"| {words} | **{verdict_of(claim, lines)}** | {told} |")
     return "\n".join(rows)
@@ -181,10 +206,11 @@ def _power(lines: Sequence[Line]) -> str:
         f"{MANY_SCENES} scenes |",
         "|---|---|---|---|---|",
     ]
-    level = LEVEL / len(COMPARISONS)
     for line in lines:
         if (f := line.found) is None:
             continue
+        leads = line.comparison.name in LEADING
+        level = LEVEL / (len(LEADING) if leads else len(COMPARISONS) - len(LEADING))
         least = detectable(f.parts, f.num_seeds, f.num_scenes, level)
         needed = [seeds_needed(f, count, level) for count in (f.num_scenes, MANY_SCENES)]
         told = ["> 1000" if n is None else str(n) for n in needed]
