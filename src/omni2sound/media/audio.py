@@ -3,10 +3,9 @@
 In:   a path of a sound or video file; or an `Audio`.
 Out:  an `Audio`; or a file that is written whole or not at all.
 
-Samples are placed by their timestamps (`media.timing`), so encoder delay is gone, a track
-that starts late begins with silence, holes are silent, and a clock that runs fast is corrected.
-Parts of another sample rate are resampled to the first one's.
-Second 0 is the file's (`media.timing`), for sound as for pictures.
+Samples are placed by their timestamps (`media.timing`), so encoder delay is gone, a track that
+starts late begins with silence, holes are silent, and a clock that runs fast is corrected. Second 0
+is the file's, for sound as for pictures. Parts of another rate are resampled to the first one's.
 wav and flac keep every sample; the lossy formats keep the length to within one codec frame.
 
 Shape suffixes: C channels, N samples.
@@ -104,9 +103,8 @@ def read_audio(
     if not 0 <= start_s <= MAX_DURATION_S:
         raise UserError(f"expected 0 to {MAX_DURATION_S} seconds, got {start_s}", field="start_s")
     if duration_s is not None and not 0 <= duration_s <= MAX_DURATION_S:
-        raise UserError(
-            f"expected 0 to {MAX_DURATION_S} seconds, got {duration_s}", field="duration_s"
-        )
+        seconds = f"expected 0 to {MAX_DURATION_S} seconds, got {duration_s}"
+        raise UserError(seconds, field="duration_s")
     with open_input(path) as container:
         tracks = [stream.index for stream in container.streams.audio if is_sound(stream)]
         if track is not None and track not in tracks:
@@ -315,15 +313,12 @@ class TrackReader:
         holds = len(set(lengths)) == 1 and grid.holds(self.span.num_packets, span_s * self.rate)
         return grid if holds else None
 
-    def _check_span(self, first: int, stop: int | None, block_samples: int) -> None:
-        """Refuse what is far too long both by the times of its packets and by their number."""
-        if self.span is None:
-            return
-        end = round_half_up(self.span.end_s * self.rate)
-        num = (end if stop is None else min(end, stop)) - first
-        # Times alone may be wrong: a clock that turns in between says 26 hours.
-        num = min(num, self.span.num_packets * block_samples)
-        self._check_size(num * (1 if self.mono else self.channels) * 2 // 3)
+    def _check_span(self, first: int, stop: int | None, n: int) -> None:
+        """Refuse what is far too long by times and by packets of n samples: a clock may turn."""
+        if self.span is not None:
+            end = round_half_up(self.span.end_s * self.rate)
+            num = min((end if stop is None else min(end, stop)) - first, self.span.num_packets * n)
+            self._check_size(num * (1 if self.mono else self.channels) * 2 // 3)
 
     def _check_size(self, num_values: int) -> None:
         if num_values > MAX_AUDIO_VALUES:
