@@ -14,7 +14,7 @@ from examples.studio_client import Client
 
 from omni2sound.errors import UserError
 from omni2sound.generate.load import PipelineOptions
-from omni2sound.serve.bodies import Job, Media
+from omni2sound.serve.bodies import FINAL, Job, Media
 from omni2sound.serve.context import Settings
 from omni2sound.serve.engine import Engine
 from omni2sound.serve.limits import Limits
@@ -79,6 +79,27 @@ def test_a_job_that_ended_the_server_three_times_fails(tmp_path: Path) -> None:
         engine.start()
         engine.stop()
         assert store.record("1" * 32).job.state == state
+
+
+def test_health_follows_the_last_load(model: Path, tmp_path: Path) -> None:
+    engine = Engine(
+        Store(tmp_path, Limits()), PipelineOptions(model="no such model"), lambda _: None, Metrics()
+    )
+    engine.start()
+    assert engine.ready.wait(30)
+    assert engine.failure is not None
+    engine.options = PipelineOptions(model=model, device="cpu")
+    request = {"kind": "generate", "prompt": "rain", "seed": 1, "duration_s": 0.1, "steps": 1}
+    for job_id in ("1" * 32, "2" * 32):
+        job = Job(id=job_id, kind="generate", state="waiting", created=0.0, request=request)
+        record = engine.submit(job, "a client")
+        end_s = time.monotonic() + 30
+        while record.job.state not in FINAL and time.monotonic() < end_s:
+            time.sleep(0.01)
+        assert record.job.state == "done"
+        assert engine.failure is None
+        engine.failure = "an encoder can't be loaded"  # a later job may show that it can
+    engine.stop()
 
 
 def test_what_is_old_is_deleted_unless_a_job_needs_it(tmp_path: Path) -> None:

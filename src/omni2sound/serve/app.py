@@ -18,7 +18,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import omni2sound
 from omni2sound.errors import Omni2SoundError
@@ -67,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
     errors: dict[int | str, dict[str, Any]] = {
         "4XX": {"model": ErrorBody, "description": "What was wrong, as a sentence."}
     }
-    app = FastAPI(
+    app = _App(
         title="omni2sound",
         summary="Sound effects for a silent video, a text prompt, or both.",
         version=omni2sound.__version__,
@@ -83,15 +83,49 @@ def create_app(settings: Settings) -> FastAPI:
     for routes in (jobs, media, takes, sync, about, page):
         app.include_router(routes.router(server))
     _add_error_handlers(app, settings.folder)
-    app.add_middleware(_Counted, metrics=metrics)
-    app.add_middleware(Guard, access=access)
     return app
+
+
+class _App(FastAPI):
+    """FastAPI inside the guard: its own answers to mistakes and large bodies pass it, too."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put guard and counter around all."""
+        server: Server = self.state.server
+        app = _WordedLimit(super().build_middleware_stack())
+        return _Counted(Guard(app, server.access), server.metrics)
+
+
+class _WordedLimit:
+    """ASGI middleware: refuses a body that is too large in JSON, as all is refused here."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_refused = False
+
+        async def sending(message: Message) -> None:
+            nonlocal is_refused
+            if message["type"] == "http.response.start" and _is_bare_refusal(message):
+                is_refused = True
+                said = "the file or request is larger than this server accepts"
+                await answer(413, Problem(message=said))(scope, receive, send)
+            elif not is_refused:
+                await send(message)
+
+        await self._app(scope, receive, sending)
+
+
+def _is_bare_refusal(start: Message) -> bool:
+    kind = dict(start["headers"]).get(b"content-type", b"")
+    return start["status"] == 413 and not kind.startswith(b"application/json")
 
 
 class _Counted:
     """ASGI middleware: counts answers by status."""
 
-    def __init__(self, app: Any, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

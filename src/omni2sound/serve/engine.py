@@ -85,7 +85,7 @@ class Engine:
         self.pipeline: TorchPipeline | None = None
         self._changed, self._warm = changed, warm
         self.ready = threading.Event()
-        """Whether all is loaded that is loaded at start."""
+        """Whether loading at start is over; `failure` says how."""
         if not warm:
             self.ready.set()
         self._stopping = threading.Event()
@@ -156,6 +156,7 @@ class Engine:
             except Exception as error:
                 self.failure = one_line(error)
                 logger.error("the model can't be loaded: %s", error)
+            self.ready.set()
         while (record := self.queue.take()) is not None:
             self._number()
             self._run(record)
@@ -169,7 +170,6 @@ class Engine:
         for name in () if self.options.low_memory else names:
             with pipeline.encoder.use(name):
                 pass
-        self.ready.set()
 
     def _load(self) -> TorchPipeline:
         if self.pipeline is None:
@@ -235,6 +235,7 @@ class Engine:
             self._set(record, stems=stems.run(pipeline, self.store, job_id, body, done))
         elif isinstance(body, SeeBody):
             self._set(record, seen=see(pipeline, self.store, body))
+        self.failure = None  # what failed at start was loaded now
 
     def _sweep(self) -> None:
         while not self._stopping.wait(_SWEEP_EVERY_S):

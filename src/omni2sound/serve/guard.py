@@ -71,7 +71,7 @@ class Access:
         is_api = path.startswith("/v1/") or path in ("/metrics", "/openapi.json")
         site = headers.get("sec-fetch-site", "none")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _host_of(origin) != host.lower():
             return 403, "pages of other sites may not ask this server"
         if site not in ("none", "same-origin") and (is_api or method not in _READING):
             return 403, "pages of other sites may not ask this server"
@@ -148,6 +148,13 @@ async def _refuse(status: int, reason: str, send: Send) -> None:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
 
 
 def _cookie(header: str) -> bytes:

@@ -22,7 +22,7 @@ from omni2sound.serve.bodies import (
     GenerateBody,
 )
 from omni2sound.serve.context import NotPossibleError, Server
-from omni2sound.serve.limits import FORM_BYTES
+from omni2sound.serve.limits import BODY_BYTES, FORM_BYTES
 from omni2sound.serve.routes.jobs import client_of, take_job
 from omni2sound.serve.routes.media import receive
 from omni2sound.serve.store import Record
@@ -47,8 +47,6 @@ def router(server: Server) -> APIRouter:
     async def generate(request: Request) -> Response:
         """Generate one take and wait for it; whoever hangs up cancels it."""
         body, media_id = await _read(server, request)
-        if body.takes != 1:
-            raise NotPossibleError(422, "expected 1; more takes are for /v1/jobs", "takes")
         client = client_of(request, request.headers.get("x-client"))
         record: Record | None = None
         try:
@@ -69,12 +67,12 @@ async def _read(server: Server, request: Request) -> tuple[GenerateBody, str | N
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     try:
         if kind == "application/json":
-            return CallBody.model_validate_json(await request.body()), None
+            return _checked(await _short_body(request)), None
         if kind != "multipart/form-data":
             raise NotPossibleError(415, "expected application/json or multipart/form-data")
         async with request.form(max_files=1, max_fields=1, max_part_size=FORM_BYTES) as form:
             text, file = form.get("request", "{}"), form.get("file")
-            body = CallBody.model_validate_json(text if isinstance(text, str) else b"")
+            body = _checked(text if isinstance(text, str) else b"")
             if not isinstance(file, UploadFile):
                 return body, None
             if body.media is not None:
@@ -83,6 +81,24 @@ async def _read(server: Server, request: Request) -> tuple[GenerateBody, str | N
             return body.model_copy(update={"media": media.id}), media.id
     except ValidationError as error:
         raise RequestValidationError(error.errors()) from None
+
+
+async def _short_body(request: Request) -> bytes:
+    """Read a body of JSON; the route's own limit is that of a file."""
+    data = bytearray()
+    async for part in request.stream():
+        data += part
+        if len(data) > BODY_BYTES:
+            raise NotPossibleError(413, f"a request in JSON has at most {BODY_BYTES} bytes")
+    return bytes(data)
+
+
+def _checked(text: str | bytes) -> CallBody:
+    """Parse what is asked, and refuse it before a file is kept for it."""
+    body = CallBody.model_validate_json(text)
+    if body.takes != 1:
+        raise NotPossibleError(422, "expected 1; more takes are for /v1/jobs", "takes")
+    return body
 
 
 async def _wait(server: Server, request: Request, record: Record) -> Path:
