@@ -155,9 +155,7 @@ export const peaks = async (url: string): Promise<Peaks> =>
 
 /** Those of the jobs that the server still knows. */
 export const jobs = (ids: string[]): Promise<Job[]> =>
-  asked<Job[] | { jobs: Job[] }>(`/v1/jobs?ids=${ids.join(",")}`).then((answer) =>
-    Array.isArray(answer) ? answer : answer.jobs,
-  );
+  asked(`/v1/jobs?ids=${ids.join(",")}`);
 
 /** Trades the token in the address (#token=...) for a cookie and takes it out of the address. */
 export async function logIn(): Promise<void> {

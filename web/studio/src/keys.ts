@@ -152,7 +152,15 @@ export function cueOverRange(): void {
 function isText(target: EventTarget | null): boolean {
   if (!(target instanceof HTMLElement)) return false;
   if (target instanceof HTMLTextAreaElement || target instanceof HTMLSelectElement) return true;
-  return target instanceof HTMLInputElement && !["checkbox", "radio", "button"].includes(target.type);
+  return target instanceof HTMLInputElement && !["checkbox", "radio", "button", "range"].includes(target.type);
+}
+
+/** Keys with which a slider that has the focus is moved. */
+const SLIDES = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown"];
+
+function slides(event: KeyboardEvent): boolean {
+  const { target } = event;
+  return target instanceof HTMLInputElement && target.type === "range" && SLIDES.includes(event.key);
 }
 
 const byName = new Map(KEYS.flatMap((key) => key.keys.map((name) => [name, key] as const)));
@@ -163,7 +171,7 @@ export function onKey(event: KeyboardEvent): void {
   const modified = event.ctrlKey || event.metaKey;
   const name = `${modified ? "Mod+" : ""}${event.shiftKey && event.key !== "?" && event.key !== "+" ? "Shift+" : ""}${event.key}`;
   const key = byName.get(name);
-  if (!key) return;
+  if (!key || slides(event)) return;
   if (isText(event.target)) {
     if (event.key === "Escape") (event.target as HTMLElement).blur();
     if (!key.inText) return;

@@ -92,6 +92,7 @@ export function Export(): JSX.Element | null {
   const reencode = useSignal(false);
   if (!take) return null;
   const name = letter(doc.value.takes.indexOf(take));
+  const packed = format.value === "zip"; // the take as it was made, for an editor
 
   // WebM takes few pictures as they are.
   const choose = (next: string): void => {
@@ -103,8 +104,8 @@ export function Export(): JSX.Element | null {
     const mix = Object.fromEntries(take.stems.map(({ name }) => [name, mixOf(take, name)]));
     void exportTake(take.id, {
       format: format.value,
-      ...(destination.value && { for: destination.value }),
-      ...(keepAudio.value && { keep_audio: true, mix_db: mix_db.value }),
+      ...(destination.value && !packed && { for: destination.value }),
+      ...(keepAudio.value && !packed && { keep_audio: true, mix_db: mix_db.value }),
       ...(bits.value && ["wav", "flac", "mov"].includes(format.value) && { bits: Number(bits.value) }),
       ...(reencode.value && VIDEO_FORMATS.includes(format.value) && { reencode: true }),
       ...(take.stems.length && { mix }),
@@ -125,16 +126,18 @@ export function Export(): JSX.Element | null {
             ))}
           </select>
         </label>
-        <label class="stacked">
-          <span>Loudness for</span>
-          <select value={destination.value} onChange={(event) => (destination.value = event.currentTarget.value)}>
-            {DESTINATIONS.map(([value, text]) => (
-              <option key={value} value={value}>
-                {text}
-              </option>
-            ))}
-          </select>
-        </label>
+        {!packed && (
+          <label class="stacked">
+            <span>Loudness for</span>
+            <select value={destination.value} onChange={(event) => (destination.value = event.currentTarget.value)}>
+              {DESTINATIONS.map(([value, text]) => (
+                <option key={value} value={value}>
+                  {text}
+                </option>
+              ))}
+            </select>
+          </label>
+        )}
         {["wav", "flac", "mov"].includes(format.value) && (
           <label class="stacked">
             <span>Bits a sample</span>
@@ -146,7 +149,7 @@ export function Export(): JSX.Element | null {
             </select>
           </label>
         )}
-        {media?.has_sound && (
+        {media?.has_sound && !packed && (
           <>
             <label class="check">
               <input type="checkbox" checked={keepAudio.value} onChange={(event) => (keepAudio.value = event.currentTarget.checked)} />
