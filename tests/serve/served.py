@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
@@ -83,13 +84,18 @@ class ServerProcess:
         self.log.close()
 
 
+def wait_until(is_so: Callable[[], bool], limit_s: float = 60.0) -> None:
+    end_s = time.monotonic() + limit_s
+    while not is_so():
+        assert time.monotonic() < end_s, f"not so after {limit_s} s"
+        time.sleep(0.01)
+
+
 def wait_until_ready(client: Client) -> None:
-    end_s = time.monotonic() + READY_S
-    while time.monotonic() < end_s:
+    def is_ready() -> bool:
         try:
-            if client.json("GET", "/v1/health")["status"] in ("ready", "failed"):
-                return
+            return client.json("GET", "/v1/health")["status"] in ("ready", "failed")
         except OSError:
-            pass
-        time.sleep(0.02)
-    raise AssertionError("the server did not get ready")
+            return False
+
+    wait_until(is_ready, READY_S)

@@ -146,6 +146,9 @@ def test_every_answer_has_the_headers_also_a_refusal(server: ServerThread) -> No
     with pytest.raises(ServerError) as refusal:
         client.json("GET", "/v1/health")
     assert refusal.value.status == 403
+    browser = TestClient(server.app, base_url=server.address)
+    refused = browser.get("/v1/health", headers={"origin": "https://evil.example"})
+    assert HEADERS.items() <= dict(refused.headers).items()
     with Client(server.address).open("GET", "/v1/health") as answer:
         assert {k: v for k, v in answer.headers.items() if k in HEADERS} == HEADERS
         assert "access-control-allow-origin" not in answer.headers

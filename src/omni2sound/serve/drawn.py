@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from PIL import Image
 
 from omni2sound.errors import UserError
 from omni2sound.media.audio import read_audio
+from omni2sound.media.encode import AAC, add_audio_stream, encode_audio, fit_sound
 from omni2sound.media.files import create_output
 from omni2sound.media.info import probe
 from omni2sound.media.spectrogram import colours_of, full_scale_spectrogram_FT
@@ -97,14 +98,20 @@ def strip(video: Path, count: int, height_px: int) -> bytes:
 
 
 def proxy(video: Path, target: Path) -> None:
-    """Write the pictures of a video small and silent, as H.264 in mp4, which every browser plays.
+    """Write a video small, as H.264 and AAC in mp4, which every browser plays.
+
+    A sound of more than two channels becomes mono.
 
     Raises:
         MediaError: The file has no picture.
     """
-    picture = probe(video).video
+    info = probe(video)
+    picture, is_mono = info.video, info.audio is not None and info.audio.channels > 2
     if picture is None:
         raise UserError("has no picture")
+    sound = None
+    if info.audio is not None:
+        sound = fit_sound(read_audio(video, mono=is_mono), AAC, name=target.name)
     fps = min(picture.average_fps, _PROXY_FPS).limit_denominator(1001)
     scale = min(1.0, _PROXY_HEIGHT_PX / picture.height_px)
     height, width = (
@@ -113,18 +120,28 @@ def proxy(video: Path, target: Path) -> None:
     with create_output(
         target,
         container_format="mp4",
-        sample_rate_hz=48_000,
+        sample_rate_hz=48_000 if sound is None else sound.sample_rate_hz,
         options={"movflags": "+faststart"},
     ) as container:
         options = {"crf": "26", "preset": "veryfast", "bf": "0"}
         stream: Any = container.add_stream("libx264", rate=fps, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.thread_count = 1  # the device needs the processors more
+        packets: Iterator[Any] = iter(())
+        if sound is not None:
+            packets = encode_audio(add_audio_stream(container, AAC, sound), sound)
+        ahead = next(packets, None)
         for number, frame_HWC in enumerate(iter_frames(video, fps=fps, size_px=(height, width))):
             frame = av.VideoFrame.from_ndarray(frame_HWC, format="rgb24")
             frame.pts, frame.time_base = number, 1 / fps
             container.mux(stream.encode(frame))
+            while ahead is not None and ahead.pts * ahead.time_base <= number / fps:
+                container.mux(ahead)
+                ahead = next(packets, None)
         container.mux(stream.encode(None))
+        while ahead is not None:
+            container.mux(ahead)
+            ahead = next(packets, None)
 
 
 def peaks(sound: Path, per_second: int) -> bytes:

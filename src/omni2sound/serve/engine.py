@@ -89,6 +89,7 @@ class Engine:
         if not warm:
             self.ready.set()
         self._stopping = threading.Event()
+        self._running: Record | None = None
         self._lock = threading.RLock()
         """Of changes to jobs: clients and the device's thread make them."""
         self._threads = [
@@ -122,6 +123,8 @@ class Engine:
         for thread in self._threads:
             if thread.is_alive():
                 thread.join(timeout_s)
+        if self._running is not None:  # in a step that can't be stopped
+            self._give_back(self._running)
 
     @property
     def stopping(self) -> bool:
@@ -183,6 +186,7 @@ class Engine:
 
     def _run(self, record: Record) -> None:
         record.attempts += 1
+        self._running = record
         self._set(record, state="running", position=None, stage="starting")
         began_s = time.monotonic()
 
@@ -195,11 +199,10 @@ class Engine:
             with listening(watcher.listen), stop_between_modules(is_stopped):
                 self._do(record, watcher)
         except Stopped:
-            if not record.cancel.is_set():  # the server stops: that is no failure of the job
-                record.attempts -= 1
-                self._set(record, state="waiting", stage=None, fraction=0.0, takes=[])
-                return
-            self._end(record, "cancelled")
+            if record.cancel.is_set():
+                self._end(record, "cancelled")
+            else:
+                self._give_back(record)
         except NotFoundError as error:
             said = f"the {error} that it needs was deleted"
             self._end(record, "failed", error=Problem(message=said))
@@ -210,9 +213,20 @@ class Engine:
             said = "the server made a mistake; its log says which"
             self._end(record, "failed", error=Problem(message=said))
         else:
-            self._end(record, "done", fraction=1.0)
+            if record.cancel.is_set():  # it came too late to stop anything
+                self._end(record, "cancelled")
+            else:
+                self._end(record, "done", fraction=1.0)
         finally:
+            self._running = None
             self.metrics.seconds.labels(record.job.kind).observe(time.monotonic() - began_s)
+
+    def _give_back(self, record: Record) -> None:
+        """Let a job wait for the next start: that the server stops is no failure of the job."""
+        with self._lock:
+            if record.job.state == "running":
+                record.attempts -= 1
+                self._set(record, state="waiting", stage=None, fraction=0.0, takes=[])
 
     def _do(self, record: Record, watcher: Watcher) -> None:
         body = BODIES.validate_python(record.job.request, strict=False)
@@ -254,14 +268,12 @@ class Engine:
                 self.store.write(record)
             except (OSError, UserError) as error:  # a full disk, or the job was just removed
                 logger.error("job %s: its record can't be written: %s", record.job.id, error)
-            record.version += 1
         self._changed(record.job.id)
 
     def _show(self, record: Record, **changes: Any) -> None:
         """Change what is not worth writing down."""
         with self._lock:
             record.job = record.job.model_copy(update=changes)
-            record.version += 1
         self._changed(record.job.id)
 
     def _tell(self, record: Record, progress: Progress) -> None:

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from omni2sound.serve.limits import BODY_PAUSE_S
 
 COOKIE = "omni2sound_session"
-_OPEN = ("/", "/favicon.svg", "/v1/health", "/v1/login")
+_OPEN = ("/", "/v1/health", "/v1/login")
 """Paths that need no token, besides those of the page's files."""
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _READING = ("GET", "HEAD")

@@ -21,7 +21,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,6 @@ from typing import IO, Any
 
 from omni2sound.errors import UserError
 from omni2sound.files import atomic_path, write_json
-from omni2sound.generate.output import read_sidecar
 from omni2sound.readers import parse_json, read_text
 from omni2sound.redact import printable
 from omni2sound.serve.bodies import FINAL, Job, Media
@@ -61,8 +60,6 @@ class Record:
     temporary: bool = False
     """Whether somebody waits for its answer, and nobody will ask for it later."""
     ended: float | None = None
-    version: int = 0
-    """Number of changes, for events."""
     cancel: threading.Event = field(default_factory=threading.Event)
 
 
@@ -143,9 +140,9 @@ class Store:
             self._media.pop(media_id, None)
         _remove(self.media_folder(media_id))
 
-    def is_needed(self, media_id: str) -> bool:
-        """Whether a job that has not ended uses an upload."""
-        return media_id in self._needed()
+    def is_needed(self, item_id: str) -> bool:
+        """Whether a job that has not ended uses an upload, or a take of a job."""
+        return item_id in self._needed()
 
     # --- jobs ------------------------------------------------------------------------
 
@@ -155,7 +152,7 @@ class Store:
         Raises:
             UserError: The store is full.
         """
-        self._make_room()
+        self._make_room(self._needs(job))
         with self._lock:
             self._serial += 1
             record = Record(job=job, client=client, serial=self._serial, temporary=temporary)
@@ -233,33 +230,41 @@ class Store:
                     total += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118
         return total
 
-    def sweep(self, now: float | None = None) -> int:
-        """Delete what is older than its age, and return how many things that was."""
+    def sweep(self, now: float | None = None, needed: Collection[str] = ()) -> int:
+        """Delete what is older than its age, and return how many things that was.
+
+        Args:
+            now: Time of day. Default: as it is.
+            needed: Uploads and jobs that are kept besides those that jobs need.
+        """
         before = (time.time() if now is None else now) - self.limits.age_s
-        old_jobs = [r.job.id for r in self._ended() if (r.ended or 0) < before]
+        kept = self._needed() | set(needed)
+        ended = [r for r in self._ended() if r.job.id not in kept]
+        old_jobs = [r.job.id for r in ended if (r.ended or 0) < before]
         for job_id in old_jobs:
             self.drop_job(job_id)
-        used = {record.job.request.get("media") for record in self.records()}
-        used |= {take.media for record in self.records() for take in record.job.takes}
+        kept |= self._used()
         with self._lock:
-            old = [m.id for m in self._media.values() if m.created < before and m.id not in used]
+            old = [m.id for m in self._media.values() if m.created < before and m.id not in kept]
         for media_id in old:
             self.drop_media(media_id)
         return len(old_jobs) + len(old)
 
-    def _make_room(self) -> None:
-        """Delete the oldest results and uploads that are over a count.
+    def _make_room(self, needed: Collection[str] = ()) -> None:
+        """Delete the oldest results and unused uploads that are over a count.
 
         Raises:
             UserError: The store is full of what can't be deleted.
         """
-        self.sweep()
+        self.sweep(needed=needed)
+        kept = self._needed() | set(needed)
         for record in self._ended()[self.limits.results :]:
-            self.drop_job(record.job.id)
+            if record.job.id not in kept:
+                self.drop_job(record.job.id)
+        kept |= self._used()
         with self._lock:
             media = sorted(self._media.values(), key=lambda m: -m.created)
-        needed = self._needed()
-        for old in [m for m in media[self.limits.media - 1 :] if m.id not in needed]:
+        for old in [m for m in media[self.limits.media - 1 :] if m.id not in kept]:
             self.drop_media(old.id)
         if self.num_bytes() > self.limits.stored_bytes:
             raise UserError(
@@ -268,17 +273,29 @@ class Store:
             )
 
     def _ended(self) -> list[Record]:
-        return [r for r in self.records() if r.job.state in FINAL]
+        """Jobs that have ended, the one that ended last first."""
+        ended = [r for r in self.records() if r.job.state in FINAL]
+        return sorted(ended, key=lambda record: -(record.ended or 0))
 
     def _needed(self) -> set[str]:
-        """Uploads of jobs that have not ended, and of the takes that those work on."""
-        needed = set()
-        for record in self.records():
-            if record.job.state not in FINAL:
-                needed.add(record.job.request.get("media"))
-                with suppress(NotFoundError):
-                    needed.add(self.media_of(record.job.request.get("take") or ""))
-        return {media_id for media_id in needed if media_id}
+        """What jobs that have not ended need."""
+        waiting = [r.job for r in self.records() if r.job.state not in FINAL]
+        return {item_id for job in waiting for item_id in self._needs(job)}
+
+    def _needs(self, job: Job) -> set[str]:
+        """Upload of a job, job of the take that it works on, and the upload of that take."""
+        take_id = job.request.get("take") or ""
+        needs = {job.request.get("media"), take_id.partition("-")[0]}
+        with suppress(NotFoundError):
+            needs.add(self.media_of(take_id))
+        return {item_id for item_id in needs if item_id}
+
+    def _used(self) -> set[str]:
+        """Uploads of jobs that are kept, and of their takes."""
+        jobs = [record.job for record in self.records()]
+        used = {job.request.get("media") for job in jobs}
+        used |= {take.media for job in jobs for take in job.takes}
+        return {media_id for media_id in used if media_id}
 
     def media_of(self, take_id: str) -> str | None:
         """Return the upload that a take was made for."""
@@ -333,11 +350,6 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write a file, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
-
-
-def facts_of(take: Path) -> dict[str, Any]:
-    """Return what the sidecar of a take says."""
-    return read_sidecar(take) or {}
 
 
 def new_id() -> str:

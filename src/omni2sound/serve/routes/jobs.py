@@ -96,6 +96,8 @@ def router(server: Server) -> APIRouter:
         """Cancel a job; remove one that has ended, with its takes."""
         record = server.store.record(job_id)
         if record.job.state in FINAL:
+            if server.store.is_needed(job_id):
+                raise NotPossibleError(409, "a job needs a take of this one; cancel it first")
             server.store.drop_job(job_id)
             return Response(status_code=204)
         server.engine.cancel(record)
@@ -123,7 +125,7 @@ def router(server: Server) -> APIRouter:
         """Stream a job at each change, up to its end."""
         _check_listeners(server)
         record = server.store.record(job_id)
-        if record.job.state in FINAL and last_event_id == _event_id(record):
+        if record.job.state in FINAL and last_event_id == _event_id(record.job):
             return Response(status_code=204)
         return _stream(_events(server, job_id))
 
@@ -172,8 +174,9 @@ async def _events(server: Server, job_id: str | None) -> AsyncIterator[bytes]:
                     continue
                 if record.temporary and job_id is None:
                     continue
-                yield _event(record)
-                if job_id is not None and record.job.state in FINAL:
+                job = record.job  # as it is now: the next state is told with the next event
+                yield _event(job)
+                if job_id is not None and job.state in FINAL:
                     return
             if changed:
                 await asyncio.sleep(_SEND_EVERY_S)
@@ -182,10 +185,10 @@ async def _events(server: Server, job_id: str | None) -> AsyncIterator[bytes]:
                 yield b": still here\n\n"
 
 
-def _event_id(record: Record) -> str:
-    return f"{record.job.id}-{record.job.state}"
+def _event_id(job: Job) -> str:
+    return f"{job.id}-{job.state}"
 
 
-def _event(record: Record) -> bytes:
-    data = json.dumps(record.job.model_dump(mode="json"), ensure_ascii=True)
-    return f"event: job\nid: {_event_id(record)}\ndata: {data}\n\n".encode()
+def _event(job: Job) -> bytes:
+    data = json.dumps(job.model_dump(mode="json"), ensure_ascii=True)
+    return f"event: job\nid: {_event_id(job)}\ndata: {data}\n\n".encode()

@@ -152,7 +152,7 @@ def router(server: Server) -> APIRouter:
 
     @api.get("/{media_id}/proxy.mp4", response_class=FileResponse)
     def proxy(media_id: Id) -> FileResponse:
-        """Return the pictures small and silent, as every browser plays them."""
+        """Return the film small, as every browser plays it, with its own sound."""
         path = server.store.media_path(media_id)
         if server.store.media(media_id).kind != "video":
             raise NotPossibleError(409, "only a film has one")

@@ -61,21 +61,17 @@ def router(server: Server) -> APIRouter:
 
     @web.get("/assets/{name}")
     def asset(name: str) -> Response:
-        return _file(page_folder() / "assets", name, forever=True)
-
-    @web.get("/favicon.svg")
-    def icon() -> Response:
-        return _file(page_folder(), "favicon.svg", forever=False)
+        return _file(page_folder() / "assets", name)
 
     return web
 
 
-def _file(folder: Traversable, name: str, *, forever: bool) -> Response:
+def _file(folder: Traversable, name: str) -> Response:
     suffix = f".{name.rpartition('.')[2]}"
     if not _NAME.fullmatch(name) or suffix not in _TYPES:
         raise NotFoundError("file")
     path = folder / name
     if not path.is_file():
         raise NotFoundError("file")
-    age = "public, max-age=31536000, immutable" if forever else "no-cache"
-    return Response(path.read_bytes(), media_type=_TYPES[suffix], headers={"cache-control": age})
+    headers = {"cache-control": "public, max-age=31536000, immutable"}
+    return Response(path.read_bytes(), media_type=_TYPES[suffix], headers=headers)

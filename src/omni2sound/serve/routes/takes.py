@@ -16,7 +16,7 @@ from omni2sound.serve.bodies import Peaks, Take
 from omni2sound.serve.context import NotPossibleError, Server
 from omni2sound.serve.limits import PEAKS_PER_S
 from omni2sound.serve.routes.files import sent
-from omni2sound.serve.work.takes import find_take, stem_path, write_film
+from omni2sound.serve.work.takes import find_take, has_film, stem_path, write_film
 
 Id = Annotated[str, Path(pattern="^[0-9a-f]{32}-[1-9][0-9]{0,2}$")]
 Name = Annotated[str, Path(pattern="^[A-Za-z0-9-]{1,60}$")]
@@ -61,7 +61,7 @@ def router(server: Server) -> APIRouter:
     def video(take_id: Id) -> FileResponse:
         """Return the film with the take, as mp4."""
         take = find_take(server.store, take_id)
-        if take.media is None:
+        if not has_film(server.store, take.media):
             raise NotPossibleError(409, "the take was made without a film")
         path = server.store.take_path(take_id)
         target = path.with_name(f"{path.stem}.film.mp4")

@@ -7,7 +7,9 @@ Out:  a file.
 from __future__ import annotations
 
 import zipfile
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from omni2sound.errors import UserError
 from omni2sound.files import atomic_path
@@ -17,9 +19,9 @@ from omni2sound.generate.studio.export import export_take
 from omni2sound.generate.studio.job import loudness_for
 from omni2sound.media.files import VIDEO_SUFFIXES
 from omni2sound.serve.bodies import ExportBody, ResultFile
-from omni2sound.serve.store import Store
+from omni2sound.serve.store import NotFoundError, Store
 from omni2sound.serve.work.stems import check_places, mix_file
-from omni2sound.serve.work.takes import find_take
+from omni2sound.serve.work.takes import find_take, has_film
 
 
 def check(body: ExportBody, store: Store) -> None:
@@ -31,7 +33,9 @@ def check(body: ExportBody, store: Store) -> None:
     """
     store.take_path(body.take)
     _options(body)
-    if f".{body.format}" in VIDEO_SUFFIXES and store.media_of(body.take) is None:
+    if body.format == "zip":
+        _check_packed(body)
+    if f".{body.format}" in VIDEO_SUFFIXES and not has_film(store, store.media_of(body.take)):
         raise UserError(
             f"{body.format} is a film, and the take was made without one; use wav", field="format"
         )
@@ -42,23 +46,37 @@ def check(body: ExportBody, store: Store) -> None:
 def export(store: Store, job_id: str, body: ExportBody) -> ResultFile:
     """Write a take as a file."""
     take = find_take(store, body.take)
-    film = None if take.media is None else store.media_path(take.media)
     folder = store.job_folder(job_id)
     output = folder / f"export.{body.format}"
     source = store.take_path(body.take)
-    if body.mix:
-        source = mix_file(store, body.take, body.mix, folder / "mix.wav")
-    if body.format == "zip":
-        takes = list(dict.fromkeys((store.take_path(body.take), source)))
-        _pack(hand_over(takes, folder / "hand-over").folder, output)
-    else:
-        export_take(source, output, _options(body), video=film, start_s=take.start_s)
-    stem = "sound" if take.media is None else Path(store.media(take.media).name).stem
+    with TemporaryDirectory(dir=folder) as working:
+        if body.mix:
+            source = mix_file(store, body.take, body.mix, Path(working) / "mix.wav")
+        if body.format == "zip":
+            takes = list(dict.fromkeys((store.take_path(body.take), source)))
+            _pack(hand_over(takes, Path(working) / "hand-over").folder, output)
+        else:
+            needs_film = f".{body.format}" in VIDEO_SUFFIXES or body.keep_audio
+            film = store.media_path(take.media) if needs_film and take.media else None
+            export_take(source, output, _options(body), video=film, start_s=take.start_s)
+    stem = "sound"
+    with suppress(NotFoundError):  # the film may be gone; the sound is here
+        stem = Path(store.media(take.media or "").name).stem
     return ResultFile(
         url=f"/v1/jobs/{job_id}/file",
         name=f"{stem}.{take.seed}.{body.format}",
         bytes=output.stat().st_size,
     )
+
+
+def _check_packed(body: ExportBody) -> None:
+    """Refuse options that a ZIP file has no place for: it has the take as it was made."""
+    for field in ("destination", "loudness", "keep_audio", "mix_db", "duck_db", "bits", "reencode"):
+        if getattr(body, field) != ExportBody.model_fields[field].default:
+            raise UserError(
+                "does nothing for zip, which has the takes as they were made; leave it out",
+                field=field,
+            )
 
 
 def _pack(folder: Path, target: Path) -> None:

@@ -26,6 +26,7 @@ from omni2sound.serve.store import Store
 from omni2sound.serve.work.takes import (
     TAKE_OPTIONS,
     find_take,
+    has_film,
     outputs_of,
     take_of,
     things_of,
@@ -54,7 +55,7 @@ def generate(
             known: dict[str, Any] = {
                 "media": body.media,
                 "start_s": body.start_s or 0.0,
-                "video": None if body.media is None else take.video,
+                "video": take.video if has_film(store, body.media) else None,
                 "seen": things_of(result.seen),
             }
             done(take.model_copy(update=known))
@@ -136,13 +137,13 @@ def edit(
         options = check_edit(source, output, asked, options)
     before = None if body.take is None else find_take(store, body.take)
     media = body.media if before is None else before.media
-    is_film = media is not None and probe(store.media_path(media)).video is not None
+    is_seen = media is not None and store.media(media).kind != "sound"
     for number, report in enumerate(edit_file(pipeline, source, asked, outputs, options), 1):
         take = take_of(job_id, number, report, store)
         known: dict[str, Any] = {
-            "media": media if is_film else None,
+            "media": media if is_seen else None,
             "start_s": 0.0 if before is None else before.start_s,
-            "video": take.video if is_film else None,
+            "video": take.video if has_film(store, media) else None,
             "edited": body.take,
         }
         done(take.model_copy(update=known))

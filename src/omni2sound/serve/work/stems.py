@@ -89,7 +89,7 @@ def _with_new_stem(
     report = save_mix(mixing, output, video=None, options=TAKE_OPTIONS)
     made = take_of(job_id, 1, report, store)
     kept = {"media": take.media, "start_s": take.start_s, "seen": take.seen, "edited": take.id}
-    video = None if take.media is None else made.video
+    video = None if take.video is None else made.video
     return made.model_copy(update={**kept, "video": video})
 
 

@@ -113,6 +113,15 @@ def find_take(store: Store, take_id: str) -> Take:
     return next(take for take in takes if take.id == take_id)
 
 
+def has_film(store: Store, media_id: str | None) -> bool:
+    """Whether an upload has moving pictures; of a still one there is no copy with sound.
+
+    Raises:
+        NotFoundError: It is gone.
+    """
+    return media_id is not None and store.media(media_id).kind == "video"
+
+
 def write_film(store: Store, take: Take, target: Path) -> None:
     """Write the film of a take with its sound, to be looked at."""
     export_take(
