@@ -38,6 +38,16 @@ def test_the_sound_is_down_in_speech_before_it_and_nowhere_else(
     assert (gain_N <= 1).all()
 
 
+@pytest.mark.parametrize("own_s", [1.0, 2.5])
+def test_the_sound_comes_back_after_an_own_one_that_ends_in_speech(own_s: float) -> None:
+    flat = Audio(samples_CN=np.ones((1, 4 * RATE_HZ), np.float32), sample_rate_hz=RATE_HZ)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(duck, "speech_frames", lambda _: np.ones(round(own_s * 100), bool))
+        gain_N = duck.ducked(flat, flat, 9.0).samples_CN[0]
+    assert (gain_N[: round(own_s * RATE_HZ)] < 0.4).all()
+    assert (gain_N[round((own_s + 0.52) * RATE_HZ) :] == 1).all()
+
+
 def test_noise_is_no_speech() -> None:
     rng = np.random.default_rng(0)
     samples_CN = (0.05 * rng.normal(size=(1, 2 * RATE_HZ))).astype(np.float32)

@@ -32,7 +32,7 @@ EXAMPLES = """\b
 Examples:
   omni2sound mix a.wav.stems --gain rest=-6 --pan a-dog-barks=-0.5
   omni2sound mix a.wav.stems --room a-dog-barks=0.4 --mute rest -o dog.wav
-  omni2sound mix a.mp4.stems --video a.mp4 --keep-audio --duck 9
+  omni2sound mix a.mp4.stems --video film.mp4 --keep-audio --duck 9
   omni2sound mix a.wav.stems --anew a-dog-barks --seed 7 -o other.wav
 """
 

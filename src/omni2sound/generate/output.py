@@ -363,6 +363,7 @@ def save(
     video: Path | None,
     options: OutputOptions,
     more_facts: Mapping[str, Any] | None = None,
+    asked: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `output` and its sidecar, both or neither.
 
@@ -373,6 +374,7 @@ def save(
         options: How files are written.
         more_facts: Added to the result's own, and to the digest of its request unless it is one
             of them. Default: none.
+        asked: What stems are made again from. Default: the result's request.
 
     Returns:
         What the sidecar says.
@@ -393,6 +395,7 @@ def save(
     result = for_editor(result, output)
     facts = _facts(result, options, more_facts)
     half_done = _is_half_done(output)
+    overwrite = options.overwrite or half_done
     replace = options.overwrite or (half_done and output.exists())
     report: dict[str, Any] = {}
     old = _old_sidecar(output)
@@ -400,7 +403,7 @@ def save(
     try:
         with (
             atomic_path(output, replace=replace, alone=True) as finished,
-            stems_beside(result, output, facts, overwrite=options.overwrite or half_done),
+            stems_beside(result, output, facts, asked=asked, overwrite=overwrite),
         ):
             leveling, copy = write_sound(result, finished, video, facts, options)
             report = {
@@ -412,7 +415,7 @@ def save(
                 "output_bytes": finished.stat().st_size,
                 "output_sha256": file_sha256(finished),
             }
-            with atomic_path(sidecar(output), replace=options.overwrite or half_done) as path:
+            with atomic_path(sidecar(output), replace=overwrite) as path:
                 path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         parts = ", ".join(f"{name} {s:.2f} s" for name, s in report["time_s"].items())
         logger.debug("%s: %s; %.2f s a second of sound", output.name, parts, report["rtf"])
@@ -427,7 +430,7 @@ def save(
         from omni2sound.generate.studio.preview import draw_preview, title_of
 
         takes = [(title_of(output, report), output)]
-        draw_preview(takes, video, preview_path(output), overwrite=options.overwrite or half_done)
+        draw_preview(takes, video, preview_path(output), overwrite=overwrite)
     return report
 
 

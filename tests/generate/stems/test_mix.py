@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +18,15 @@ from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.generate.request import GenerationRequest
 from omni2sound.generate.stems.description import MixDescription, MixedStem, Room, read_mix
 from omni2sound.generate.stems.exact import add, on_grid
-from omni2sound.generate.stems.mix import changed, mix_stems
+from omni2sound.generate.stems.mix import changed, mix_stems, open_mix, read_stems
+from omni2sound.generate.stems.remix import _KEPT, Mixing, remake, save_mix
 from omni2sound.generate.stems.room import impulse_response, in_room, panned
+from omni2sound.generate.studio.video import spanned
 from omni2sound.generate.words.cues import Cue
 from omni2sound.media.audio import read_audio
 from omni2sound.media.samples import Audio
-from tests.build import tiny_model_folder
+from omni2sound.media.video import iter_frames
+from tests.build import tiny_model_folder, video_with_square
 
 RATE_HZ = 16_000
 TWO = MixDescription(stems=(MixedStem(name="a", file="a.wav"), MixedStem(name="b", file="b.wav")))
@@ -139,3 +143,52 @@ def test_the_command_mixes_and_makes_one_stem_anew(
     assert [s.gain_db for s in read_mix(Path("new.wav.stems/mix.json")).stems] == [0, -6]
     result = CliRunner().invoke(app, ["mix", "a.wav.stems", "--gain", "cat=3", "-o", "x.wav"])
     assert "there is no 'cat'; known are a-dog, rest" in str(result.exception)
+
+
+def test_a_mix_of_a_span_keeps_its_pictures_and_all_that_was_asked(
+    model: Path, tmp_path: Path
+) -> None:
+    film, output = tmp_path / "film.mp4", tmp_path / "a.mp4"
+    video_with_square(film, duration_s=2.0)
+    pipeline = Omni2SoundPipeline.from_pretrained(model, device="cpu")
+    asked = GenerationRequest(
+        video=film, seen="a car", cues=(Cue(start_s=0.2, end_s=0.4, text="a dog"),),
+        text_guidance_scale=2.0, num_inference_steps=1, seed=3, stems=True,
+    )  # fmt: skip
+    with spanned(film, start_s=1.5, end_s=None) as span:
+        (made,) = pipeline.run(replace(asked, video=span))
+        facts = {"start_s": 1.5}
+        first = save(made, output, video=span, options=OutputOptions(), more_facts=facts)
+    options, at = OutputOptions(), [output]
+    for name in ("b.mp4", "c.mp4"):
+        mixing = remake(pipeline, Mixing.read(*open_mix(at[-1])), "a-dog", 9, film)
+        at.append(tmp_path / name)
+        report = save_mix(mixing, at[-1], video=film, options=options)
+        assert {k: report[k] for k in first if k in _KEPT} == {
+            k: first[k] for k in first if k in _KEPT
+        }
+        assert "copied_video" not in report
+    requests = [open_mix(path)[1].made["request"] for path in at]
+    assert requests[0] == requests[1] == requests[2]
+    pictures = [list(iter_frames(path, fps=Fraction(10))) for path in at]
+    assert len(pictures[0]) == len(pictures[2])
+    for before, after in zip(pictures[0], pictures[2], strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_a_mix_over_the_old_one_keeps_its_stems(model: Path, tmp_path: Path) -> None:
+    pipeline = Omni2SoundPipeline.from_pretrained(model, device="cpu")
+    asked = GenerationRequest(
+        prompt="rain", cues=(Cue(start_s=0.2, end_s=0.4, text="a dog"),), duration_s=0.5,
+        num_inference_steps=1, stems=True,
+    )  # fmt: skip
+    output, options = tmp_path / "a.wav", OutputOptions(overwrite=True)
+    save(next(pipeline.run(asked)), output, video=None, options=options)
+    folder, description = open_mix(output)
+    old = read_stems(folder, description)
+    louder = changed(description, {"rest": {"gain_db": -6}})
+    save_mix(Mixing.read(folder, louder), output, video=None, options=options)
+    folder, description = open_mix(output)
+    assert description.stems == louder.stems
+    for name, sound in read_stems(folder, description).items():
+        np.testing.assert_array_equal(sound.samples_CN, old[name].samples_CN)

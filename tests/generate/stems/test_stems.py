@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from omni2sound.errors import UserError
+from omni2sound.generate.hand_over.takes import read_takes
 from omni2sound.generate.output import OutputOptions, check_target, save
 from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.generate.request import GenerationRequest
 from omni2sound.generate.stems.exact import add, with_stems
 from omni2sound.generate.stems.files import stems_folder
 from omni2sound.generate.stems.make import make_stems
+from omni2sound.generate.stems.mix import open_mix
+from omni2sound.generate.stems.sources import _names
 from omni2sound.generate.words.cues import Cue
 from omni2sound.media.audio import read_audio
 from tests.build import tiny_model_folder, video_with_square
@@ -62,6 +69,40 @@ def test_another_cue_changes_no_other_stem_and_one_can_be_made_alone(
     (twins,) = pipeline.run(two)
     assert [s.source.name for s in twins.stems] == ["a-bell", "a-bell-2"]
     assert twins.stems[0].seed != twins.stems[1].seed
+
+
+def test_no_other_stem_is_made_for_one_that_is_gone(pipeline: Omni2SoundPipeline) -> None:
+    for asked in (REQUEST, replace(REQUEST, prompt=None)):
+        gone = {"cat"} if asked.prompt else {"rest"}
+        with pytest.raises(UserError, match="any more; it has a-bell, a-dog-barks"):
+            next(make_stems(pipeline, asked, only=gone))
+
+
+@given(st.lists(st.sampled_from(["dog", "Dog 2", "dog-2-2", "rest", "!", "собака", "狗"])))
+def test_names_are_unique_and_texts_of_other_scripts_have_their_own(texts: list[str]) -> None:
+    names = _names(texts)
+    assert len({*names, "rest", "mix"}) == len(names) + 2
+    assert all(re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name) for name in names)
+    for text in ("собака", "狗"):
+        own = [name for name, of in zip(names, texts, strict=True) if of == text]
+        assert own == _names([text] * len(own))  # whatever stands around it
+
+
+def test_a_sound_without_stems_does_not_keep_those_of_the_one_before(
+    pipeline: Omni2SoundPipeline, tmp_path: Path
+) -> None:
+    (made,) = pipeline.run(REQUEST)
+    output, options = tmp_path / "a.wav", OutputOptions(overwrite=True)
+    save(made, output, video=None, options=options)
+    assert len(open_mix(output)[1].stems) == 3
+    kept = tmp_path / "kept"
+    shutil.copytree(stems_folder(output), kept)
+    save(replace(made, stems=(), seed=4), output, video=None, options=options)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.wav", "a.wav.json", "kept"]
+    kept.rename(stems_folder(output))
+    for read in (open_mix, lambda path: read_takes([path])):
+        with pytest.raises(UserError, match=r"a\.wav\.stems: holds the stems of another sound"):
+            read(output)
 
 
 def test_a_videos_sounds_are_stems(pipeline: Omni2SoundPipeline, tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def read_takes(paths: list[Path]) -> list[Take]:
 
     Raises:
         MediaError: A file can't be read.
-        UserError: A file has no sidecar, or two have one name.
+        UserError: A file has no sidecar, or stems of another sound, or two have one name.
     """
     takes = [_read(path) for path in paths]
     names = [take.name for take in takes]
@@ -72,7 +72,7 @@ def _read(path: Path) -> Take:
     stems: dict[str, Audio] = {}
     texts: dict[str, str] = {}
     if stems_folder(path).is_dir():
-        folder, description = open_mix(stems_folder(path))
+        folder, description = open_mix(path)
         sounds = read_stems(folder, description)
         stems = {name: resample(sound, RATE_HZ) for name, sound in sounds.items()}
         texts = {stem.name: stem.text or stem.name for stem in description.stems}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ from omni2sound.generate.stems.description import MIX_FILE, MixDescription, Mixe
 from omni2sound.media.encode import PCM_32, add_audio_stream, encode_audio, fit_sound
 from omni2sound.media.files import create_output
 from omni2sound.media.samples import Audio
+from omni2sound.readers import real_path
+from omni2sound.staging import put_aside
 
 if TYPE_CHECKING:
     from omni2sound.generate.request import GenerationRequest, GenerationResult
@@ -46,23 +48,33 @@ def check_stems_folder(folder: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def stems_beside(
-    result: GenerationResult, output: Path, facts: Mapping[str, Any], *, overwrite: bool
+    result: GenerationResult,
+    output: Path,
+    facts: Mapping[str, Any],
+    *,
+    asked: Mapping[str, Any] | None = None,
+    overwrite: bool,
 ) -> Iterator[None]:
     """Write the folder of the stems of a result; it gets its name if the block succeeds.
 
     Args:
-        result: What was made; without stems nothing is written.
+        result: What was made; without stems nothing is written, and those of the sound that is
+            replaced go with it.
         output: The mix.
         facts: How it was made.
+        asked: What stems are made again from. Default: the result's request.
         overwrite: Replace a folder of stems that exists.
 
     Raises:
         UserError: The folder is in the way, or can't be written.
     """
-    if not result.stems:
-        yield
-        return
     folder = stems_folder(output)
+    if not result.stems:
+        replaces = overwrite and output.is_file() and output.stat().st_size > 0
+        is_old = replaces and (folder / MIX_FILE).is_file()
+        with put_aside(real_path(folder)) if is_old else nullcontext():
+            yield
+        return
     check_stems_folder(folder, overwrite=overwrite)
     with atomic_folder(folder, kind="folder of stems", marker=MIX_FILE) as target:
         stems = []
@@ -80,7 +92,8 @@ def stems_beside(
                     **stem.place,
                 )
             )
-        made = dict(facts) | {"request": _asked(result.request)}
+        request = _asked(result.request) if asked is None else dict(asked)
+        made = dict(facts) | {"request": request}
         write_mix(target / MIX_FILE, MixDescription(stems=tuple(stems), made=made))
         yield
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from omni2sound.errors import UserError
 from omni2sound.generate.finish import finish
 from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
 from omni2sound.generate.stems.exact import with_stems
@@ -82,6 +83,12 @@ class _Maker:
         if not self.request.stems:
             sources = [Source(name=REST, text=said)]
         if only is not None:
+            names = {s.name for s in (*sources, *hits)} or {REST}
+            if missing := sorted(set(only) - names):
+                known = ", ".join(sorted(names))
+                raise UserError(
+                    f"the request has no {missing[0]!r} any more; it has {known}", field="anew"
+                )
             sources, hits = ([s for s in found if s.name in only] for found in (sources, hits))
         parts = []
         for source in sources or [Source(name=REST, text=None)]:
@@ -162,7 +169,7 @@ def make_stems(
 
     Raises:
         MediaError: The video can't be read.
-        UserError: The request asks for what this model can't do.
+        UserError: The request asks for what this model can't do, or has no source of a name.
     """
     defaults = pipeline.facts.defaults
     scale = defaults.guidance if request.guidance_scale is None else request.guidance_scale

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from omni2sound.errors import UserError
+from omni2sound.generate.output import read_sidecar
 from omni2sound.generate.stems.description import (
     MIX_FILE,
     MixDescription,
@@ -20,8 +21,10 @@ from omni2sound.generate.stems.description import (
     read_mix,
 )
 from omni2sound.generate.stems.exact import add
+from omni2sound.generate.stems.files import stems_folder
 from omni2sound.generate.stems.room import in_room, panned
 from omni2sound.media.audio import read_audio
+from omni2sound.media.files import shown_name
 from omni2sound.media.samples import Audio, as_stereo, fit_length
 
 
@@ -36,11 +39,18 @@ def open_mix(path: Path) -> tuple[Path, MixDescription]:
 
     Raises:
         ConfigError: There is no description, or it does not hold together.
-        UserError: A value is out of range.
+        UserError: A value is out of range, or the folder beside OUT is that of another sound.
     """
-    beside = path.with_name(f"{path.name}.stems")
+    beside = stems_folder(path)
     if path.is_file() and path.suffix != ".json" and beside.is_dir():
-        path = beside
+        description = read_mix(beside / MIX_FILE)
+        digest = description.made.get("request_sha256")
+        if digest is None or digest != (read_sidecar(path) or {}).get("request_sha256"):
+            raise UserError(
+                f"{shown_name(beside)}: holds the stems of another sound than {shown_name(path)}; "
+                "make that one again with `stems`, or move the folder away"
+            )
+        return beside, description
     file = path / MIX_FILE if path.is_dir() else path
     return file.parent, read_mix(file)
 

@@ -1,7 +1,7 @@
 """Mixes as files: stems put together again, one of them perhaps made anew.
 
 In:   a folder of stems, changes to its description; for a new stem a model, and the video.
-Out:  a file and its sidecar; with a new stem also its own folder of stems.
+Out:  a file and its sidecar; with a new stem, or over the old mix, also its folder of stems.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from omni2sound.generate.output import OutputOptions, save
 from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
 from omni2sound.generate.stems.description import MixDescription, MixedStem
 from omni2sound.generate.stems.exact import on_grid
+from omni2sound.generate.stems.files import stems_folder
 from omni2sound.generate.stems.mix import mix_stems, read_stems
 from omni2sound.generate.stems.sources import Source, Stem
 from omni2sound.generate.studio.video import spanned
@@ -30,6 +32,10 @@ if TYPE_CHECKING:
     from omni2sound.generate.pipeline import Omni2SoundPipeline
 
 _PLACE = ("gain_db", "pan", "mute", "room")
+_KEPT = (
+    "task", "prompt", "negative_prompt", "text_guidance", "seen", "text", "cues", "ambience",
+)  # fmt: skip
+"""Facts of stems that a mix does not change."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +105,7 @@ def remake(
 
     Raises:
         MediaError: The video can't be read.
-        UserError: There is no such stem, or its video is missing.
+        UserError: There is no such stem, or not any more, or its video is missing.
     """
     from omni2sound.generate.stems.make import make_stems
 
@@ -107,14 +113,9 @@ def remake(
     if mixing.needs_video and video is None:
         raise UserError("is missing: these stems follow one; give it", field="video")
     made = mixing.description.made
-    start_s, end_s = made.get("start_s"), None
-    if start_s is not None:
-        end_s = start_s + made["duration_s"]
-    with spanned(video, start_s=start_s, end_s=end_s) as span:
+    with _span(made, video) as span:
         asked = replace(request_of(made, span), seed=seed, stems=True)
         (result,) = make_stems(pipeline, asked, only={name})
-    if not result.stems:
-        raise UserError(f"the request has no {name!r} any more", field="anew")
     like, stem = mixing.sounds[name], result.stems[0]
     audio = resample(stem.audio, like.sample_rate_hz)
     audio = as_stereo(audio) if like.num_channels > 1 else audio
@@ -128,6 +129,13 @@ def remake(
         sounds={**mixing.sounds, name: audio},
         new_stem=name,
     )
+
+
+def _span(made: Mapping[str, Any], video: Path | None) -> AbstractContextManager[Path | None]:
+    """The part of a video that stems were made for."""
+    start_s = None if video is None else made.get("start_s")
+    end_s = None if start_s is None else start_s + made["duration_s"]
+    return spanned(video, start_s=start_s, end_s=end_s)
 
 
 def request_of(made: Mapping[str, Any], video: Path | None = None) -> GenerationRequest:
@@ -144,7 +152,7 @@ def request_of(made: Mapping[str, Any], video: Path | None = None) -> Generation
     asked = from_json(dict[str, Any], made["request"], where="made.request")
     cues = from_json(tuple[Cue, ...], asked.pop("cues", []), where="made.request.cues")
     if video is None:
-        for name in ("seen", "recognise", "leave_out"):
+        for name in ("seen", "recognise", "leave_out", "text_guidance_scale"):
             asked.pop(name, None)
         if asked.get("prompt") is None and not cues:
             asked["prompt"] = str(made.get("text") or "sound")
@@ -173,13 +181,14 @@ def save_mix(
     made, description = mixing.description.made, mixing.description
     audio = mix_stems(description, mixing.sounds)
     placed = [_facts(stem, mixing.sounds[stem.name]) for stem in description.stems]
-    facts: dict[str, Any] = {"mix": placed}
+    facts: dict[str, Any] = {name: made[name] for name in _KEPT if name in made}
+    facts["mix"] = placed
     if made.get("start_s"):
         facts["start_s"] = made["start_s"]
     asked = json.dumps([placed, to_json(options), made.get("request_sha256")], sort_keys=True)
     facts["request_sha256"] = hashlib.sha256(asked.encode()).hexdigest()
     stems: Sequence[Stem] = ()
-    if mixing.new_stem is not None:
+    if mixing.new_stem is not None or _are_same(mixing.folder, stems_folder(output)):
         stems = [
             Stem(
                 source=Source(name=stem.name, text=stem.text, spans=stem.spans, at_s=stem.at_s),
@@ -202,10 +211,19 @@ def save_mix(
         model_sha256=str(made["model_sha256"]),
         dtype="auto",
         timings=Timings(load_s=0, encode_s=0, sample_s=0, decode_s=0),
-        text=made.get("text"),
+        text=request.prompt,  # what the text branch was given is among the facts
         stems=tuple(stems),
     )
-    return save(result, output, video=video, options=options, more_facts=facts)
+    with _span(made, video) as span:
+        if span != video:  # the copy is of a file that is gone afterwards
+            result = replace(result, request=replace(request, video=span))
+        return save(
+            result, output, video=span, options=options, more_facts=facts, asked=made["request"]
+        )
+
+
+def _are_same(folder: Path, other: Path) -> bool:
+    return folder.resolve() == other.resolve()
 
 
 def _facts(stem: MixedStem, audio: Audio) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from omni2sound.generate.words.cues import Cue, compose
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 REST = "rest"
 _TAKEN = ("mix", REST)
 _MAX_NAME = 40
+_DIGEST_CHARS = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -115,13 +116,24 @@ def sources_of(plan: Plan, prompt: str | None) -> list[Source]:
 
 
 def _names(texts: Sequence[str]) -> list[str]:
-    count = Counter(_TAKEN)
-    names = []
+    taken = set(_TAKEN)
+    names: list[str] = []
     for text in texts:
-        name = re.sub(r"[^a-z0-9]+", "-", text.casefold())[:_MAX_NAME].strip("-") or "sound"
-        count[name] += 1
-        names.append(name if count[name] == 1 else f"{name}-{count[name]}")
+        slug = _slug(text)
+        free = (f"{slug}-{number}" for number in count(2))
+        names.append(slug if slug not in taken else next(n for n in free if n not in taken))
+        taken.add(names[-1])
     return names
+
+
+def _slug(text: str) -> str:
+    folded = text.casefold()
+    slug = re.sub(r"[^a-z0-9]+", "-", folded)[:_MAX_NAME].strip("-") or "sound"
+    if folded.isascii():
+        return slug
+    # Other scripts leave nothing to tell two texts apart.
+    digest = hashlib.sha256(folded.encode()).hexdigest()
+    return f"{slug}-{digest[:_DIGEST_CHARS]}"
 
 
 def plan_of(plan: Plan, source: Source, duration: Fraction, timebase: TimeBase) -> Plan:

@@ -39,7 +39,11 @@ def ducked(new: Audio, own: Sound, duck_db: float) -> Audio:
         own: The one with speech, on the same clock.
         duck_db: By how much.
     """
-    gain_db_F = -duck_db * _softened(speech_frames(own))
+    speech_F = speech_frames(own)
+    num_frames = math.ceil(new.num_samples * _FRAMES_PER_S / new.sample_rate_hz)
+    # Where the own sound is over, nobody speaks.
+    speech_F = np.pad(speech_F, (0, max(0, num_frames - len(speech_F))))
+    gain_db_F = -duck_db * _softened(speech_F)
     if not gain_db_F.any():
         return new
     at_N = np.arange(new.num_samples) * (_FRAMES_PER_S / new.sample_rate_hz)
