@@ -13,7 +13,10 @@ import typer
 from omni2sound.cli import doctor as doctor_module
 from omni2sound.cli.doctor import Check, doctor
 from omni2sound.cli.setup import BundledPackage
+from omni2sound.files import write_json
+from omni2sound.generate.onnx.folder import CARD, default_folder
 from omni2sound.media import Audio, read_audio
+from omni2sound.weights import load_card, resolve_model
 
 
 def _absent(needed_by: str) -> BundledPackage:
@@ -71,6 +74,19 @@ def test_what_only_the_benchmark_needs_is_no_failure(
     monkeypatch.setattr(doctor_module, "bundled_packages", lambda: (_absent("bench"),))
     doctor(as_json=False)
     assert "for bench, run: omni2sound setup" in capsys.readouterr().out
+
+
+def test_an_export_that_generate_leaves_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMNI2SOUND_CACHE", str(tmp_path))
+    monkeypatch.setattr("omni2sound.generate.onnx.folder.has_runtime", lambda: True)
+    folder = default_folder(load_card(resolve_model("embedded")).sha256)
+    folder.mkdir(parents=True)
+    write_json(folder / CARD, {"format": 0})
+    check = doctor_module._export()
+    assert (check.ok, check.fix) == (False, "omni2sound export")
+    assert "generate loads torch" in check.found
 
 
 def _open_of_another_pyav(*args: object, **options: object) -> None:

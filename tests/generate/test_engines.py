@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +10,27 @@ from typing import Any
 
 import pytest
 
-from omni2sound.errors import ConfigError, MissingPartError, UserError
+from omni2sound.config import from_json, to_json
+from omni2sound.diffusion.settings import SamplerConfig
+from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
 from omni2sound.files import write_json
 from omni2sound.generate import finish
 from omni2sound.generate import load as loading
 from omni2sound.generate.load import PipelineOptions
-from omni2sound.generate.onnx.folder import CARD, default_folder, read_card
+from omni2sound.generate.onnx.folder import (
+    CARD,
+    FORMAT,
+    GRAPHS,
+    TOKENIZER,
+    ExportCard,
+    default_folder,
+    read_card,
+)
+from omni2sound.generate.onnx.pipeline import OnnxPipeline
+from omni2sound.generate.request import Defaults
 from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.models import band
+from omni2sound.timebase import TimeBase
 from omni2sound.weights import load_card
 from tests.build import tiny_model_folder
 
@@ -66,6 +80,77 @@ def test_torch_refuses_an_exported_folder(tmp_path: Path) -> None:
     write_json(tmp_path / CARD, {})
     with pytest.raises(UserError, match="is exported"):
         PipelineOptions(model=tmp_path, engine="torch").load()
+
+
+def _export_card(folder: Path) -> dict[str, Any]:
+    """The card of an export without graphs: nothing is computed here."""
+    model = load_card(folder)
+    card = ExportCard(
+        format=FORMAT,
+        name=model.name,
+        sha256=model.sha256,
+        precision="float32",
+        opset=20,
+        versions={"graphs": GRAPHS},
+        timebase=TimeBase(),
+        sampler=SamplerConfig(),
+        defaults=from_json(Defaults, model.defaults, where="defaults"),
+        sample_rate_hz=16_000,
+        latent_dim=8,
+        goes_on=False,
+        silence=(0.0,),
+        text={"near": 0.5, "same": 0.9},
+        vision={},
+        sync={},
+        tags=(),
+        graphs={},
+        files={TOKENIZER: hashlib.sha256(b"whole").hexdigest()},
+    )
+    data = to_json(card)
+    assert isinstance(data, dict)
+    return data
+
+
+def test_an_export_that_stands_no_longer_for_its_model_is_left_and_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = _export_card(folder)
+    exported = default_folder(whole["sha256"])
+    exported.mkdir(parents=True)
+    options = PipelineOptions(model=folder, device="cpu")
+    monkeypatch.setattr(loading, "has_runtime", lambda: True)
+    monkeypatch.setattr(PipelineOptions, "load_torch", lambda self: "torch")
+
+    def write(card: dict[str, Any], tokenizer: str = "whole") -> None:
+        write_json(exported / CARD, card)
+        (exported / TOKENIZER).write_text(tokenizer)
+
+    write(whole)
+    assert isinstance(options.load(once=True), OnnxPipeline)
+    assert not caplog.records
+    for changed in (
+        {"format": FORMAT + 1},
+        {"versions": {}},  # from before graphs had a version
+        {"versions": {"graphs": f"not {GRAPHS}"}},
+        {"defaults": {**whole["defaults"], "guidance": 4.5}},
+        {"files": {TOKENIZER: "0" * 64}},
+        {"graphs": None},
+        {},  # the damage is in a file
+    ):
+        write(whole | changed, "whole" if changed else "who")
+        caplog.clear()
+        assert options.load(once=True) == "torch"
+        (record,) = caplog.records
+        assert f"run: omni2sound export {folder}" in record.getMessage()
+        with pytest.raises((ConfigError, IntegrityError)):
+            PipelineOptions(model=folder, engine="onnx").load(once=True)
+        assert options.identity().sha256 == whole["sha256"]
+
+
+def test_what_needs_torch_refuses_an_exported_folder(tmp_path: Path) -> None:
+    write_json(tmp_path / CARD, {})
+    with pytest.raises(UserError, match="is exported, and this needs torch"):
+        PipelineOptions(model=tmp_path).load_torch()
 
 
 def test_a_card_of_another_format_is_refused(tmp_path: Path) -> None:

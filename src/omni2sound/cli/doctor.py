@@ -276,11 +276,18 @@ def _model() -> Check:
 def _export() -> Check:
     """The default model as ONNX, from which `generate` works without torch."""
     from omni2sound import weights
-    from omni2sound.generate.onnx.folder import default_folder, has_runtime, is_exported
+    from omni2sound.generate.onnx.folder import (
+        ExportedModel,
+        check_current,
+        default_folder,
+        has_runtime,
+        is_exported,
+    )
 
     name = "default model as ONNX"
     try:
-        folder = default_folder(weights.load_card(weights.resolve_model("embedded")).sha256)
+        card = weights.load_card(weights.resolve_model("embedded"))
+        folder = default_folder(card.sha256)
     except Omni2SoundError:
         return Check(name=name, ok=False, found="no default model", needed_by="")
     if not has_runtime():
@@ -288,7 +295,14 @@ def _export() -> Check:
     elif not is_exported(folder):
         found, fix = "not exported: generate loads torch", "omni2sound export"
     else:
-        return Check(name=name, ok=True, found=str(folder), needed_by="")
+        try:
+            export = ExportedModel(folder)
+            check_current(export.card, folder, card)
+            export.verify()
+        except (Omni2SoundError, OSError) as error:
+            found, fix = f"{error}: generate loads torch", "omni2sound export"
+        else:
+            return Check(name=name, ok=True, found=str(folder), needed_by="")
     return Check(name=name, ok=False, found=found, needed_by="", fix=fix)
 
 

@@ -39,6 +39,7 @@ from omni2sound.generate.model import Model, load_model
 from omni2sound.generate.onnx.folder import (
     CARD,
     FORMAT,
+    GRAPHS,
     RUNTIME,
     TOKENIZER,
     ExportCard,
@@ -251,7 +252,8 @@ def write_card(model: Model, graphs: dict[str, GraphFile], folder: Path) -> None
         precision="float32",
         opset=OPSET,
         versions={
-            name: importlib.metadata.version(name) for name in ("torch", "onnxscript", RUNTIME)
+            "graphs": GRAPHS,
+            **{name: importlib.metadata.version(name) for name in ("torch", "onnxscript", RUNTIME)},
         },
         timebase=config.timebase,
         sampler=config.sampler,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from omni2sound.errors import MissingPartError, UserError
+from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
 from omni2sound.generate.onnx.folder import (
     RUNTIME,
     default_folder,
@@ -25,9 +25,10 @@ from omni2sound.generate.onnx.folder import (
 from omni2sound.generate.request import EngineName, precision_name
 from omni2sound.runtime import choose_deterministic, has_accelerator, set_num_threads
 from omni2sound.stages import enter
-from omni2sound.weights import load_card, resolve_model
+from omni2sound.weights import ModelCard, load_card, resolve_model
 
 if TYPE_CHECKING:
+    from omni2sound.generate.onnx.pipeline import OnnxPipeline
     from omni2sound.generate.pipeline import Omni2SoundPipeline
     from omni2sound.generate.torch_pipeline import TorchPipeline
 
@@ -48,6 +49,15 @@ class ModelIdentity:
     """Whether it looks into videos where the request does not say."""
     places: bool
     """Whether sound for a video is stereo where the request does not say."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Exported:
+    """An exported folder to generate from."""
+
+    folder: Path
+    model: ModelCard | None
+    """Of the model that it has to stand for; None: the folder itself was given."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,8 +103,8 @@ class PipelineOptions:
             IntegrityError: A file's bytes are not those that the model's card recorded.
         """
         exported = self._exported()
-        if exported is not None:
-            export = read_card(exported)
+        if exported is not None and exported.model is None:
+            export = read_card(exported.folder)
             return ModelIdentity(
                 sha256=export.sha256,
                 recognises=export.defaults.recognise,
@@ -126,19 +136,32 @@ class PipelineOptions:
             UserError: This machine has no such device, or it can't compute in that precision.
         """
         exported = self._exported()  # refuses an unknown model before torch is imported
+        if exported is not None:
+            try:
+                return self._load_onnx(exported, once=once)
+            except (ConfigError, IntegrityError, OSError) as error:
+                if exported.model is None or self.engine == "onnx":
+                    raise
+                logger.warning(
+                    "torch generates, as its export can't be used: %s; run: omni2sound export %s",
+                    error,
+                    self.model,
+                )
+        return self.load_torch()
+
+    def _load_onnx(self, exported: _Exported, *, once: bool) -> OnnxPipeline:
         enter("loading the model")
         begin = time.perf_counter()
-        if exported is not None:
-            from omni2sound.generate.onnx.pipeline import OnnxPipeline
+        from omni2sound.generate.onnx.pipeline import OnnxPipeline
 
-            import_s = time.perf_counter() - begin
-            light = OnnxPipeline.load(
-                exported, num_threads=1 if self.deterministic else None, once=once
-            )
-            light.dtype_name = self.precision
-            light.pending_load_s += import_s
-            return light
-        return self.load_torch()
+        import_s = time.perf_counter() - begin
+        num_threads = 1 if self.deterministic else None
+        pipeline = OnnxPipeline.load(
+            exported.folder, num_threads=num_threads, once=once, model=exported.model
+        )
+        pipeline.dtype_name = self.precision
+        pipeline.pending_load_s += import_s
+        return pipeline
 
     def load_torch(self) -> TorchPipeline:
         """Load the pipeline that computes in torch; see `load`.
@@ -149,9 +172,7 @@ class PipelineOptions:
             IntegrityError: A file's bytes are not those that the model's card recorded.
             UserError: This machine has no such device, or it can't compute in that precision.
         """
-        folder = resolve_model(
-            self.model, component="dit"
-        )  # refuses an unknown model before torch is imported
+        folder = self.torch_folder()  # refuses an unknown model before torch is imported
         enter("loading the model")
         begin = time.perf_counter()
         from omni2sound.generate.torch_pipeline import TorchPipeline
@@ -178,7 +199,23 @@ class PipelineOptions:
         )
         return pipeline
 
-    def _exported(self) -> Path | None:
+    def torch_folder(self) -> Path:
+        """The model folder that torch loads.
+
+        Raises:
+            MissingPartError: There is no such model.
+            UserError: It is exported, and torch can't load it.
+        """
+        folder = resolve_model(self.model, component="dit")
+        if is_exported(folder):
+            raise UserError(
+                f"{folder}: is exported, and this needs torch; give the model that it was made "
+                "from",
+                field="model",
+            )
+        return folder
+
+    def _exported(self) -> _Exported | None:
         """The exported folder to generate from; None: torch generates.
 
         Raises:
@@ -204,7 +241,8 @@ class PipelineOptions:
                 )
         elif needs_torch or not has_runtime() or has_accelerator(self.device):
             return None
-        exported = folder if given else default_folder(load_card(folder).sha256)
+        model = None if given else load_card(folder)
+        exported = folder if model is None else default_folder(model.sha256)
         if not is_exported(exported):
             if self.engine == "auto":
                 return None
@@ -213,7 +251,7 @@ class PipelineOptions:
             )
         if not has_runtime():
             raise MissingPartError(f"an exported model needs {RUNTIME}; run: pip install {RUNTIME}")
-        return exported
+        return _Exported(folder=exported, model=model)
 
     def _what_needs_torch(self) -> str:
         """The first option that only torch follows; "" if none."""

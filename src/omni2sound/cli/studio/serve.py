@@ -123,11 +123,14 @@ def serve(
         ) from None
 
     check_address(host, token, allow_remote=allow_remote)
+    options = PipelineOptions(
+        model=model, device=device, dtype=dtype, lora=lora, low_memory=low_memory
+    )
+    if Path(model).is_dir():  # what is on the Hub is fetched once the server answers
+        options.torch_folder()
     settings = Settings(
         folder=folder or cache_dir() / "serve",
-        model=PipelineOptions(
-            model=model, device=device, dtype=dtype, lora=lora, low_memory=low_memory
-        ),
+        model=options,
         limits=Limits(
             upload_mb=max_upload, stored_mb=max_stored, duration_s=max_duration,
             jobs=max_jobs, takes=max_takes, age_h=max_age,

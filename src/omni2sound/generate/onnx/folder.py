@@ -35,10 +35,13 @@ from omni2sound.files import cache_dir, file_sha256
 from omni2sound.generate.request import Defaults
 from omni2sound.readers import read_json
 from omni2sound.timebase import TimeBase
+from omni2sound.weights import ModelCard
 
 CARD = "model.json"
 FORMAT = 1
 """Version of the folder's layout; other versions are refused."""
+GRAPHS = "1"
+"""Version of what the graphs compute: raised when a release changes it, or a bundled network."""
 RUNTIME = "onnxruntime"
 TOKENIZER = "tokenizer.json"
 
@@ -71,7 +74,7 @@ class ExportCard:
     opset: int
     """Version of ONNX's operators."""
     versions: Mapping[str, str]
-    """Libraries that wrote the graphs."""
+    """`GRAPHS` as "graphs", and the libraries that wrote the graphs."""
     timebase: TimeBase
     sampler: SamplerConfig
     defaults: Defaults
@@ -137,6 +140,26 @@ def read_card(folder: Path) -> ExportCard:
     return from_json(ExportCard, data, where=str(path))
 
 
+def check_current(export: ExportCard, folder: Path, model: ModelCard) -> None:
+    """Refuse an export that no longer stands for its model.
+
+    Raises:
+        ConfigError: It is of another release's graphs, or the model's defaults have changed.
+    """
+    found = export.versions.get("graphs", "0")
+    if found != GRAPHS:
+        raise ConfigError(
+            f"{folder} has graphs of version {found:.40}, this release makes version {GRAPHS}; "
+            "export the model again"
+        )
+    defaults = from_json(Defaults, model.defaults, where="card.defaults")
+    if (export.name, export.defaults) != (model.name, defaults):
+        raise ConfigError(
+            f"{folder} was made when the model had another name or other defaults; export the "
+            "model again"
+        )
+
+
 def default_threads() -> int:
     """Threads of one operation: OMP_NUM_THREADS, or the cores that this process may use."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
@@ -196,6 +219,7 @@ class ExportedModel:
         self.card = read_card(folder)
         self.num_threads = num_threads or default_threads()
         self._sessions: dict[str, Session] = {}
+        self._verified: set[str] = set()
         self._one_at_a_time = threading.RLock()
 
     def has(self, name: str) -> bool:
@@ -229,6 +253,17 @@ class ExportedModel:
             self.verified(data, self.card.files[data])
         return Session(path, graph.outputs, num_threads=self.num_threads)
 
+    def verify(self) -> None:
+        """Read every file once, so that damage is found before anything is computed.
+
+        Raises:
+            IntegrityError: One is missing, or has another digest.
+        """
+        graphs = {f"{name}.onnx": graph.sha256 for name, graph in self.card.graphs.items()}
+        for name, sha256 in (graphs | dict(self.card.files)).items():
+            self.verified(name, sha256)
+            self._verified.add(name)
+
     def verified(self, name: str, sha256: str) -> Path:
         """Path of a file with this digest.
 
@@ -236,6 +271,8 @@ class ExportedModel:
             IntegrityError: It is missing, or has another digest.
         """
         path = self.folder / name
+        if name in self._verified:
+            return path
         found = file_sha256(path) if path.is_file() else "no file"
         if found != sha256:
             raise IntegrityError(

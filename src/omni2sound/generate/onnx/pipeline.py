@@ -25,7 +25,7 @@ from omni2sound.diffusion.settings import OnStep
 from omni2sound.generate.finish import HOP_SAMPLES, LOW_HOP_SAMPLES
 from omni2sound.generate.going_on import NOISE, NUM_STEPS, fill, spans_of
 from omni2sound.generate.onnx.encoder import ArrayEncoder
-from omni2sound.generate.onnx.folder import ExportedModel
+from omni2sound.generate.onnx.folder import ExportedModel, check_current
 from omni2sound.generate.onnx.network import ArrayNetwork
 from omni2sound.generate.onnx.noise import Noise
 from omni2sound.generate.pipeline import Omni2SoundPipeline
@@ -33,6 +33,7 @@ from omni2sound.generate.request import GenerationRequest, ModelFacts
 from omni2sound.generate.windows import decode_clips
 from omni2sound.generate.words.plan import Plan
 from omni2sound.stages import enter
+from omni2sound.weights import ModelCard
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +68,12 @@ class OnnxPipeline(Omni2SoundPipeline):
 
     @classmethod
     def load(
-        cls, folder: Path, *, num_threads: int | None = None, once: bool = False
+        cls,
+        folder: Path,
+        *,
+        num_threads: int | None = None,
+        once: bool = False,
+        model: ModelCard | None = None,
     ) -> OnnxPipeline:
         """Open an exported folder.
 
@@ -76,14 +82,20 @@ class OnnxPipeline(Omni2SoundPipeline):
             num_threads: Threads of one operation. Default: OMP_NUM_THREADS, or one per core.
             once: Load a network when it is used, and drop encoders before sampling. Else what
                 is loaded stays, and all but the encoders are loaded now.
+            model: Card of the model that the folder has to stand for; all of its files are then
+                verified now, not each when it is needed. Default: the folder stands for itself.
 
         Raises:
-            ConfigError: The folder does not hold together.
+            ConfigError: The folder does not hold together, or no longer stands for `model`.
             IntegrityError: A file's bytes are not those that its card recorded.
             MissingPartError: ONNX Runtime is not installed.
         """
         begin = time.perf_counter()
-        pipeline = cls(ExportedModel(folder, num_threads=num_threads), once=once)
+        exported = ExportedModel(folder, num_threads=num_threads)
+        if model is not None:
+            check_current(exported.card, folder, model)
+            exported.verify()
+        pipeline = cls(exported, once=once)
         if not once:
             pipeline._open()
         pipeline.pending_load_s = time.perf_counter() - begin
