@@ -225,6 +225,16 @@ def test_an_export_takes_what_it_needs_and_nothing_else(
     _refused(404, client, "POST", "/v1/jobs", {"kind": "export", "take": take, "format": "mp4"})
 
 
+def test_an_edit_says_that_the_film_was_not_looked_at(client: Client, film: bytes) -> None:
+    media = client.upload("film.mp4", film)["id"]
+    asked = {"media": media, "prompt": "rain", "seen": "off", "start_s": 0.5, "steps": 1}
+    take = client.finish(client.submit(**asked)["id"])["takes"][0]["id"]
+    again = {"take": take, "ranges": [[0.1, 0.3]], "prompt": "rain", "steps": 1}
+    job = client.finish(client.submit("edit", **again)["id"])
+    assert "was not looked at" in "".join(job["notes"])
+    assert job["notes"] == job["takes"][0]["notes"]
+
+
 def test_a_take_of_a_still_picture_has_no_film(client: Client) -> None:
     data = io.BytesIO()
     Image.new("RGB", (32, 32), "green").save(data, format="png")

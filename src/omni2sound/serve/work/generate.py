@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from omni2sound.generate.torch_pipeline import TorchPipeline
 
 
+_UNSEEN = "the film was not looked at, since the take is of a part of it"
+
+
 def generate(
     pipeline: TorchPipeline,
     store: Store,
@@ -138,6 +141,7 @@ def edit(
     before = None if body.take is None else find_take(store, body.take)
     media = body.media if before is None else before.media
     is_seen = media is not None and store.media(media).kind != "sound"
+    is_unseen = body.look and asked.video is None and has_film(store, media)
     for number, report in enumerate(edit_file(pipeline, source, asked, outputs, options), 1):
         take = take_of(job_id, number, report, store)
         known: dict[str, Any] = {
@@ -145,6 +149,7 @@ def edit(
             "start_s": 0.0 if before is None else before.start_s,
             "video": take.video if has_film(store, media) else None,
             "edited": body.take,
+            "notes": [*take.notes, *([_UNSEEN] if is_unseen else [])],
         }
         done(take.model_copy(update=known))
 
