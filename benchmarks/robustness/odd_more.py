@@ -198,6 +198,17 @@ def stems(folder: Path) -> None:
     (folder / "stems" / "mix.json").write_text(json.dumps(description))
 
 
+def handed(folder: Path) -> None:
+    """A take, and a project of one step that is done."""
+    made(folder)
+    step = {"id": "a", "do": "generate", "seed": 1, "settings": {
+        "prompt": "rain", "duration_s": 0.1, "steps": 1}}  # fmt: skip
+    project = {"omni2sound_project": 1, "steps": [step], "hand_over": {"takes": ["a"]}}
+    (folder / "project.json").write_text(json.dumps(project))
+    call_command(folder, [*_HAND_OVER, "--out-dir", "editor"])
+    call_command(folder, _PROJECT)
+
+
 def exported(folder: Path) -> None:
     from omni2sound.generate.onnx.folder import read_card
 
@@ -221,6 +232,8 @@ def began(folder: Path) -> None:
 
 
 _BATCH = command("-q", "batch", "jobs.jsonl", "--model", "model", "--device", "cpu", "-o", "out")
+_HAND_OVER = command("-q", "hand-over", "out/a.wav")
+_PROJECT = command("-q", "project", ".", "--model", "model", "--device", "cpu")
 _QUICK = ("--steps", "1", "--device", "cpu", "-o", "out.wav", "--overwrite")
 
 MORE: tuple[Reader, ...] = (
@@ -258,6 +271,14 @@ MORE: tuple[Reader, ...] = (
         "truth.json": json.dumps({"scene": SCENE, "events": []})}), truth),
     Reader("description of a mix", "json", "stems/mix.json", stems, command(
         "-q", "mix", "stems", "-o", "out.wav", "--overwrite")),
+    Reader("sidecar, hand-over", "json", "out/a.wav.json", made, [
+        *_HAND_OVER, "--out-dir", "new"]),
+    Reader("sidecar, edit", "json", "out/a.wav.json", made, command(
+        "-q", "edit", "out/a.wav", "--range", "0.02-0.05", "--model", "model", *_QUICK)),
+    Reader("hand-over", "json", "editor/hand-over.json", handed, [
+        *_HAND_OVER, "--out-dir", "editor"]),
+    Reader("project", "json", "project.json", handed, _PROJECT),
+    Reader("state of a project", "json", "takes/steps.json", handed, _PROJECT),
     Reader("card of an export", "json", "exported/model.json", text({
         "exported/model.json": json.dumps({"format": 1})}), exported),
     Reader("features in a tar file", "tar", "tars/00000.tar", tars, command(

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Self
 
 from omni2sound.errors import ConfigError, UserError
@@ -23,6 +23,20 @@ from omni2sound.staging import put_aside, staged, unmark
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+LEFT_BY_SYSTEMS = (".DS_Store", "Thumbs.db", "desktop.ini")
+"""Files that systems leave wherever somebody looks."""
+
+
+def check_inside(path: str, field: str) -> None:
+    """Refuse a path, with "/" between its parts, that leads out of the folder it is relative to.
+
+    Raises:
+        UserError: It does.
+    """
+    pure = PurePosixPath(path)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in path or not pure.name:
+        raise UserError(f"{path[:80]!r}: expected a path inside of the folder", field=field)
 
 
 def split_lines(text: str) -> list[str]:

@@ -29,7 +29,9 @@ TakesArgument = Annotated[
 FolderOption = Annotated[
     Path,
     typer.Option(
-        "--out-dir", metavar="DIR", help="Folder to write; an old hand-over in it is replaced."
+        "--out-dir",
+        metavar="DIR",
+        help="Folder to write; an old hand-over in it is replaced if no file was changed or added.",
     ),
 ]
 FilmOption = Annotated[
@@ -47,11 +49,20 @@ FilmStartOption = Annotated[
 ]
 
 
+OverwriteOption = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", help="Replace an old hand-over, too, in which files were changed or added."
+    ),
+]
+
+
 def hand_over(
     takes: TakesArgument,
     out_dir: FolderOption = Path("hand-over"),
     film: FilmOption = None,
     film_start: FilmStartOption = "0",
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write takes for an editor: WAVs, a timeline, markers.
@@ -61,7 +72,8 @@ def hand_over(
     from omni2sound.generate.hand_over.folder import hand_over as write
     from omni2sound.generate.studio.times import parse_time
 
-    made = write(takes, out_dir, film=film, film_start_s=parse_time(film_start, "film_start"))
+    start_s = parse_time(film_start, "film_start")
+    made = write(takes, out_dir, film=film, film_start_s=start_s, overwrite=overwrite)
     for note in made.notes:
         print(note, file=sys.stderr)
     print(json.dumps(asdict(made) | {"folder": str(made.folder)}) if as_json else made.folder)

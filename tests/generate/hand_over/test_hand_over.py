@@ -5,14 +5,19 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import av
 import numpy as np
 import opentimelineio as otio
 import pytest
+from opentimelineio.url_utils import filepath_from_url
 
 from omni2sound.errors import UserError
+from omni2sound.generate.edit.asked import Edit
+from omni2sound.generate.edit.ranges import Range
+from omni2sound.generate.edit.source import check_edit, open_source
 from omni2sound.generate.hand_over.folder import hand_over
 from omni2sound.generate.output import OutputOptions, save
 from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
@@ -20,7 +25,7 @@ from omni2sound.generate.stems.exact import with_stems
 from omni2sound.generate.stems.sources import Source, Stem
 from omni2sound.media.audio import read_audio
 from omni2sound.media.info import probe
-from omni2sound.media.samples import Audio
+from omni2sound.media.samples import Audio, resample
 from tests.build import video_with_square
 
 RATE_HZ = 44_100
@@ -69,10 +74,8 @@ def test_what_an_editor_reads(tmp_path: Path, film: Path) -> None:
         sound = probe(path).audio
         assert sound is not None and (sound.codec, sound.sample_rate_hz) == ("pcm_s24le", 48_000)
         first = (3600.5 if name == "later.wav" else 3600) * 48_000
-        if shutil.which("ffprobe"):
-            command = ["ffprobe", "-v", "error", "-show_format", "-of", "json", str(path)]
-            read = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-            assert read["format"]["tags"]["time_reference"] == str(int(first))
+        with av.open(str(path)) as container:
+            assert container.metadata["time_reference"] == str(int(first))
     timeline = otio.adapters.read_from_file(str(tmp_path / "editor" / "timeline.otio"))
     again = otio.adapters.read_from_string(otio.adapters.write_to_string(timeline))
     assert again.is_equivalent_to(timeline)
@@ -107,9 +110,67 @@ def test_stems_still_add_up_in_24_bits_and_are_lowered_together(tmp_path: Path) 
     parts = [read_audio(p).samples_CN for p in sorted((tmp_path / "editor" / "loud").iterdir())]
     assert max(np.abs(p).max() for p in parts) < 1
     assert all((p * 2**22 == np.rint(p * 2**22)).all() for p in parts)
+    wholes = [np.rint(p * 2**22).astype(np.int64) for p in parts]
+    summed = sum(parts[1:], parts[0])  # in floats, which lose nothing on this grid
+    assert (summed * 2**22 == sum(wholes)).all()
+    assert (sum(parts[::-1][1:], parts[-1]) == summed).all()
     originals = [read_audio(p) for p in sorted((tmp_path / "loud.wav.stems").glob("*.wav"))]
     peak = max(np.abs(x.samples_CN).max() for x in originals)
     assert 0.4 < peak * 0.5**halvings < 1.1
+    exact = resample(read_audio(tmp_path / "loud.wav.stems" / "a-dog.wav"), 48_000).samples_CN
+    exact = (
+        exact + resample(read_audio(tmp_path / "loud.wav.stems" / "rest.wav"), 48_000).samples_CN
+    )
+    assert np.abs(summed - exact * 0.5**halvings).max() < 2**-20  # two roundings to the grid
+
+
+def test_work_in_a_hand_over_is_replaced_only_if_asked(tmp_path: Path) -> None:
+    take, folder = write_take(tmp_path / "a.wav"), tmp_path / "editor"
+    hand_over([take], folder)
+    (folder / ".DS_Store").write_text("left by a system")
+    hand_over([take], folder)
+    for name in ("cut/film.prproj", "timeline.otio", "a/rest.wav"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        with (folder / name).open("ab") as file:
+            file.write(b"mine")
+        kept = (folder / name).read_bytes()
+        with pytest.raises(UserError, match=rf"{name}: was (added|changed) since the hand-over"):
+            hand_over([take], folder)
+        assert (folder / name).read_bytes() == kept
+        hand_over([take], folder, overwrite=True)
+        assert not (folder / name).exists() or (folder / name).read_bytes() != kept
+    data = json.loads((folder / "hand-over.json").read_text())
+    del data["files"]
+    (folder / "hand-over.json").write_text(json.dumps(data))
+    with pytest.raises(UserError, match="was added"):
+        hand_over([take], folder)
+
+
+@pytest.mark.parametrize("start_s", ["null", '"abc"', "NaN", "-1", "true", "1e9", "[1]"])
+def test_an_odd_start_in_a_sidecar_is_one_line(tmp_path: Path, start_s: str) -> None:
+    take = write_take(tmp_path / "a.wav")
+    path = tmp_path / "a.wav.json"
+    made = json.loads(path.read_text()) | {"start_s": "HERE"}
+    path.write_text(json.dumps(made).replace('"HERE"', start_s))
+    with pytest.raises(UserError, match=r"a\.wav\.json: start_s: expected a number"):
+        hand_over([take], tmp_path / "editor")
+    assert not (tmp_path / "editor").exists()
+    source = open_source(take)
+    asked = Edit(prompt="rain", ranges=(Range(start_s=0.5, end_s=1),))
+    with pytest.raises(UserError, match="start_s"):
+        check_edit(source, tmp_path / "b.wav", asked, OutputOptions())
+
+
+def test_urls_lead_to_files_of_any_name(tmp_path: Path, film: Path) -> None:
+    odd = film.rename(tmp_path / "a #1%?.mp4")
+    take = write_take(tmp_path / "t #1%ü?.wav")
+    hand_over([take], tmp_path / "editor", film=odd)
+    timeline = otio.adapters.read_from_file(str(tmp_path / "editor" / "timeline.otio"))
+    urls = [r.target_url for c in timeline.find_clips() for r in c.media_references().values()]
+    assert len(urls) == 4
+    for url in urls:
+        assert (tmp_path / "editor" / filepath_from_url(url)).is_file()
+        assert urlsplit(url).path == url  # no part of a name is taken for a query or fragment
 
 
 def test_equal_takes_give_equal_bytes_and_strangers_are_refused(tmp_path: Path) -> None:

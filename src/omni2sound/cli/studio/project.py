@@ -37,8 +37,18 @@ RepeatOption = Annotated[
     bool,
     typer.Option(
         "--repeat",
-        help="Make all steps again in another place and compare their bytes; exit code 1 if some "
-        "differ.",
+        help="Make all steps again in another place and print the files whose bytes differ; exit "
+        "code 1 if some do.",
+    ),
+]
+
+
+OverwriteOption = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite",
+        help="Replace takes, stems and a hand-over, too, that were changed by hand. Default: "
+        "refuse to make them again.",
     ),
 ]
 
@@ -51,6 +61,7 @@ def project(
     dtype: DtypeOption = "auto",
     low_memory: LowMemoryOption = False,
     deterministic: DeterministicOption = False,
+    overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Run the steps of a project, or repeat them.
@@ -68,12 +79,15 @@ def project(
     if repeat:
         with stages_shown():
             differing = repeat_all(folder, options)
-        print(json.dumps({"differing": differing}) if as_json else "\n".join(differing), end="")
+        if as_json:
+            print(json.dumps({"differing": differing}))
+        elif differing:
+            print("\n".join(differing))
         if differing:
             raise typer.Exit(EXIT_DIFFERS)
         print("omni2sound: all steps give the same bytes", file=sys.stderr)
         return
-    runner = Runner.open(folder, options)
+    runner = Runner.open(folder, options, overwrite=overwrite)
     with stages_shown():
         for _, report, was_done in runner.run():
             if as_json or not was_done:
@@ -82,4 +96,7 @@ def project(
     if handed is not None:
         for note in handed.notes:
             print(note, file=sys.stderr)
-        print(json.dumps({"hand_over": str(handed.folder)}) if as_json else handed.folder)
+    if as_json and runner.project.hand_over is not None:
+        print(json.dumps({"hand_over": str(runner.handed)}))
+    elif handed is not None:
+        print(handed.folder)

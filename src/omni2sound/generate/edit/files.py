@@ -21,7 +21,7 @@ from omni2sound.files import file_sha256
 from omni2sound.generate.edit.asked import Edit
 from omni2sound.generate.edit.edit import edit
 from omni2sound.generate.edit.source import Source
-from omni2sound.generate.output import OutputOptions, read_sidecar, request_sha256, save
+from omni2sound.generate.output import OutputOptions, read_sidecar, request_sha256, save, start_of
 from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
 from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.media.samples import Audio
@@ -65,7 +65,7 @@ def edit_file(
         )
         asked_all = json.dumps([digest, facts, [asdict(c) for c in asked.cues]])
         more = facts | {"request_sha256": hashlib.sha256(asked_all.encode()).hexdigest()}
-        if start_s := (read_sidecar(source.path) or {}).get("start_s"):
+        if start_s := start_of(source.path, read_sidecar(source.path) or {}):
             more["start_s"] = start_s
         video = source.path if source.is_video else asked.video
         yield save(result, output, video=video, options=options, more_facts=more)

@@ -15,7 +15,7 @@ from av.audio.stream import AudioStream
 from omni2sound.config import from_json
 from omni2sound.errors import MediaError, UserError
 from omni2sound.generate.edit.asked import Edit
-from omni2sound.generate.output import OutputOptions, check_output_of, read_sidecar
+from omni2sound.generate.output import OutputOptions, check_output_of, read_sidecar, start_of
 from omni2sound.generate.words.cues import Cue
 from omni2sound.media.audio import read_audio
 from omni2sound.media.copy.containers import default_suffix
@@ -98,12 +98,13 @@ def check_edit(source: Source, output: Path, asked: Edit, options: OutputOptions
     """Refuse, before any work, what could not be written; choose the bits.
 
     Raises:
-        UserError: The output is in the way, or does not fit.
+        UserError: The output is in the way or does not fit, or the source's sidecar is odd.
     """
     if options.bits is None:
         choice = BITS.get(output.suffix.lower(), {})
         options = replace(options, bits=min(source.bits, max(choice)) if choice else None)
     check_output_of(source.path if source.is_video else asked.video, output, options)
+    start_of(source.path, read_sidecar(source.path) or {})
     last_s = max((span.end_s for span in asked.ranges), default=0.0)
     if output.suffix.lower() in VIDEO_SUFFIXES and last_s > probe(source.path).duration_s:
         raise UserError(

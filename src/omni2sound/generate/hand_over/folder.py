@@ -4,7 +4,8 @@ In:   takes, perhaps a film.
 Out:  FOLDER with TAKE.wav, TAKE/STEM.wav, timeline.otio, markers.csv and hand-over.json.
 
 What not to get wrong: paths in it are relative, and nothing in it is a date, so that the same takes
-give the same bytes and the folder can be moved.
+give the same bytes and the folder can be moved. Editors save their work in it: nothing that was
+changed or added is replaced unasked.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,14 +21,15 @@ from typing import Any
 
 import numpy as np
 
+from omni2sound.config import from_json
 from omni2sound.errors import UserError
-from omni2sound.files import atomic_folder, file_sha256
+from omni2sound.files import LEFT_BY_SYSTEMS, atomic_folder, file_sha256
 from omni2sound.generate.hand_over.bwf import RATE_HZ, write_bwf
 from omni2sound.generate.hand_over.takes import Take, read_takes
 from omni2sound.generate.hand_over.timeline import Film, build_timeline, load_otio
 from omni2sound.generate.stems.onsets import onsets_s
 from omni2sound.media.info import probe
-from omni2sound.readers import real_path
+from omni2sound.readers import as_object, parse_json, read_text, real_path
 
 MARKER = "hand-over.json"
 VERSION = 1
@@ -45,26 +48,36 @@ class HandOver:
 
 
 def hand_over(
-    paths: list[Path], folder: Path, *, film: Path | None = None, film_start_s: float = 0.0
+    paths: list[Path],
+    folder: Path,
+    *,
+    film: Path | None = None,
+    film_start_s: float = 0.0,
+    overwrite: bool = False,
+    seen_from: Path | None = None,
 ) -> HandOver:
-    """Write the folder of some takes; an old one of ours is replaced.
+    """Write the folder of some takes; an old one is replaced if it is as it was written.
 
     Args:
         paths: Outputs of omni2sound.
         folder: Target.
         film: The film that they are for.
         film_start_s: Time of its first picture, in seconds of the day.
+        overwrite: Replace an old one in which files were changed or added, too.
+        seen_from: Folder from which the film's path counts. Default: `folder`.
 
     Raises:
         MediaError: A file can't be read.
         MissingPartError: OpenTimelineIO is not installed.
-        UserError: A file is no take, or the folder is in the way.
+        UserError: A file is no take, or the folder is in the way or holds others' work.
     """
     load_otio()
     if not 0 <= film_start_s < _DAY_S:
         raise UserError(f"expected a time of the day, got {film_start_s:g} s", field="film_start")
     if film is not None:
         probe(film)
+    if not overwrite:
+        _check_untouched(folder)
     takes = read_takes(paths)
     start_s = Fraction(film_start_s).limit_denominator(RATE_HZ)
     markers = {take.name: _markers(take) for take in takes}
@@ -74,8 +87,8 @@ def hand_over(
             files |= _write_take(take, target, start_s)
         shown = None
         if film is not None:
-            url = Path(os.path.relpath(real_path(film), real_path(folder))).as_posix()
-            shown = Film(path=film, url=url)
+            place = real_path(seen_from or folder)
+            shown = Film(path=film, shown=Path(os.path.relpath(real_path(film), place)).as_posix())
         timeline = build_timeline(takes, files, markers, film=shown, film_start_s=start_s)
         timeline.to_json_file(str(target / "timeline.otio"))
         rows = [(take, *marker) for take in takes for marker in markers[take.name]]
@@ -89,8 +102,12 @@ def hand_over(
         described = [_described(take, files) for take in takes]
         data = {"omni2sound_hand_over": VERSION, "film_start_s": float(start_s), "takes": described}
         if film is not None and shown is not None:
-            data["film"] = {"file": shown.url, "sha256": file_sha256(film)}
+            data["film"] = {"file": shown.shown, "sha256": file_sha256(film)}
+        listed = ("timeline.otio", "markers.csv", *files.values())
+        data["files"] = {name: file_sha256(target / name) for name in sorted(listed)}
         (target / MARKER).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        if not overwrite:
+            _check_untouched(folder)  # somebody may have worked in it meanwhile
     return HandOver(
         folder=folder,
         takes=tuple(take.name for take in takes),
@@ -102,6 +119,46 @@ def hand_over(
             if take.gain_db
         ),
     )
+
+
+def _names(folder: Path) -> list[str]:
+    """Relative paths of all files of a hand-over but the one that describes it."""
+    found = [p for p in folder.rglob("*") if not p.is_dir() and p.name not in LEFT_BY_SYSTEMS]
+    return sorted(p.relative_to(folder).as_posix() for p in found if p != folder / MARKER)
+
+
+def _written(folder: Path) -> Mapping[str, str]:
+    """Read which files a hand-over was written with, and their digests."""
+    path = folder / MARKER
+    data = as_object(parse_json(read_text(path), path, not_finite=True), path)
+    return from_json(dict[str, str], data.get("files", {}), where=f"{MARKER}: files")
+
+
+def is_there(folder: Path) -> bool:
+    """Whether a folder holds all files of the hand-over that was written there.
+
+    Raises:
+        ConfigError: Its description can't be understood.
+    """
+    if not (folder / MARKER).is_file():
+        return False
+    return set(_written(folder)) <= set(_names(folder))
+
+
+def _check_untouched(folder: Path) -> None:
+    """Refuse to replace a hand-over in which somebody has worked."""
+    if not (folder / MARKER).is_file():
+        return  # refused later, unless it is empty
+    written = _written(folder)
+    for name in _names(folder):
+        path = folder / name
+        if name not in written or not path.is_file() or file_sha256(path) != written[name]:
+            told = "was changed" if name in written else "was added"
+            raise UserError(
+                f"{path}: {told} since the hand-over; expected a folder as it was written: move "
+                "the file away, choose another folder, or set `overwrite`",
+                field="out_dir",
+            )
 
 
 def _write_take(take: Take, target: Path, start_s: Fraction) -> dict[tuple[str, str | None], str]:

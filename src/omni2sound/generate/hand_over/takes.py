@@ -16,7 +16,7 @@ import numpy as np
 
 from omni2sound.errors import UserError
 from omni2sound.generate.hand_over.bwf import RATE_HZ
-from omni2sound.generate.output import read_sidecar
+from omni2sound.generate.output import read_sidecar, start_of
 from omni2sound.generate.stems.exact import on_grid
 from omni2sound.generate.stems.files import stems_folder
 from omni2sound.generate.stems.mix import open_mix, read_stems
@@ -43,7 +43,7 @@ class Take:
     @property
     def start_s(self) -> Fraction:
         """Where in the film it begins."""
-        return Fraction(self.made.get("start_s", 0)).limit_denominator(RATE_HZ)
+        return Fraction(start_of(self.path, self.made)).limit_denominator(RATE_HZ)
 
 
 def read_takes(paths: list[Path]) -> list[Take]:
@@ -51,7 +51,8 @@ def read_takes(paths: list[Path]) -> list[Take]:
 
     Raises:
         MediaError: A file can't be read.
-        UserError: A file has no sidecar, or stems of another sound, or two have one name.
+        UserError: A file has no sidecar or an odd one, or stems of another sound, or two have one
+            name.
     """
     takes = [_read(path) for path in paths]
     names = [take.name for take in takes]
@@ -68,6 +69,7 @@ def _read(path: Path) -> Take:
             f"{shown_name(path)}: has no sidecar; give files that `omni2sound generate` wrote",
             field="takes",
         )
+    start_of(path, made)
     audio = resample(read_audio(path), RATE_HZ)
     stems: dict[str, Audio] = {}
     texts: dict[str, str] = {}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from omni2sound.errors import MissingPartError
 from omni2sound.generate.hand_over.bwf import RATE_HZ
@@ -44,8 +45,8 @@ class Film:
     """The film under the sounds."""
 
     path: Path
-    url: str
-    """Its path as the timeline names it."""
+    shown: str
+    """Its path from the folder, not yet quoted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,7 +127,7 @@ def _film_track(film: Film, clock: _Clock) -> otio.schema.Track:
     info = probe(film.path)
     rate = float(info.video.average_fps) if info.video is not None else 24.0
     whole = clock.span(Fraction(0), info.duration_s, rate)
-    reference = otio.schema.ExternalReference(film.url, available_range=whole)
+    reference = otio.schema.ExternalReference(quote(film.shown), available_range=whole)
     track = otio.schema.Track("film", kind=otio.schema.TrackKind.Video)
     track.append(
         otio.schema.Clip(name=film.path.name, media_reference=reference, source_range=whole)
@@ -134,10 +135,10 @@ def _film_track(film: Film, clock: _Clock) -> otio.schema.Track:
     return track
 
 
-def _sound(url: str, take: Take, clock: _Clock) -> otio.schema.ExternalReference:
+def _sound(path: str, take: Take, clock: _Clock) -> otio.schema.ExternalReference:
     import opentimelineio as otio
 
-    return otio.schema.ExternalReference(url, available_range=clock.of_take(take))
+    return otio.schema.ExternalReference(quote(path), available_range=clock.of_take(take))
 
 
 def _track(

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, UserError
+from omni2sound.files import check_inside
 from omni2sound.generate.studio.job import check_id
 from omni2sound.readers import as_object, read_json
 
@@ -26,7 +27,8 @@ class Step:
     """One step: a sound from a request, from another sound, or from stems.
 
     Raises:
-        UserError: The id is no file name, or `of` is missing.
+        UserError: The id is no file name, `of` is missing, or `settings` hold what stands beside
+            them, or a video outside of the folder.
     """
 
     id: str
@@ -37,8 +39,8 @@ class Step:
     seed: int = 0
     suffix: str = ".wav"
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """Of `generate`, fields of `studio.job.Job`; of `edit`, of `edit.asked.Edit`, with `ranges` as
-    texts; of `mix`, `changes` by the names of stems, and `anew`."""
+    """Of `generate`, keys of a jobs file; of `edit`, fields of `edit.asked.Edit`, with `ranges` as
+    texts and of `video` only null; of `mix`, `changes` by the names of stems, and `anew`."""
 
     def __post_init__(self) -> None:
         check_id(self.id)
@@ -47,6 +49,16 @@ class Step:
             raise UserError(f"{self.id}: {told}", field="of")
         if self.suffix not in (".wav", ".flac", ".mov", ".mp4", ".mkv"):
             raise UserError(f"{self.id}: expected .wav, .flac or a video's", field="suffix")
+        for name in ("id", "seed"):
+            if name in self.settings:
+                raise UserError(f"{self.id}: stands beside `settings`, not in them", field=name)
+        video = self.settings.get("video")
+        if video is None:
+            return
+        if self.do != "generate" or not isinstance(video, str):
+            kind = "a path or null" if self.do == "generate" else "null, or nothing to follow it"
+            raise UserError(f"{self.id}: expected {kind}, got {repr(video)[:80]}", field="video")
+        check_inside(video, "video")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,15 +74,18 @@ class Project:
     """Steps in their order.
 
     Raises:
-        UserError: Two have one id, or one needs a step that comes later or not at all.
+        UserError: Two have one id, one needs a step that comes later or not at all, or the film
+            lies outside of the folder.
     """
 
     steps: tuple[Step, ...]
     video: str | None = None
-    """The film, relative to the folder; what its sounds follow unless a step says `video`: null."""
+    """The film, inside of the folder; what its sounds follow unless a step says `video`: null."""
     hand_over: HandOverStep | None = None
 
     def __post_init__(self) -> None:
+        if self.video is not None:
+            check_inside(self.video, "video")
         known: set[str] = set()
         for step in self.steps:
             if step.id in known:
@@ -81,6 +96,14 @@ class Project:
         for take in self.hand_over.takes if self.hand_over is not None else ():
             if take not in known:
                 raise UserError(f"no step is called {take!r}", field="takes")
+
+    def video_of(self, step: Step) -> str | None:
+        """Return the video that a step follows: its own, or that of what it is made of."""
+        by_id = {one.id: one for one in self.steps}
+        while step.of is not None and "video" not in step.settings:
+            step = by_id[step.of]
+        video: str | None = step.settings.get("video", self.video)
+        return video
 
 
 def read_project(folder: Path) -> Project:

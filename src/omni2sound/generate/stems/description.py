@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from omni2sound.config import checked_number, from_json, to_json
 from omni2sound.errors import ConfigError, UserError
-from omni2sound.files import write_json
+from omni2sound.files import check_inside, write_json
 from omni2sound.readers import as_object, read_json
 
 MIX_FILE = "mix.json"
@@ -67,11 +67,7 @@ class MixedStem:
         for name, least, most in (("gain_db", -60, 24), ("pan", -1, 1)):
             value = checked_number(getattr(self, name), name, whole=False, least=least, most=most)
             object.__setattr__(self, name, float(value))
-        path = PurePosixPath(self.file)
-        if path.is_absolute() or ".." in path.parts or "\\" in self.file or not path.name:
-            raise UserError(
-                f"{self.file[:80]!r}: expected a path inside of the folder", field="file"
-            )
+        check_inside(self.file, "file")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

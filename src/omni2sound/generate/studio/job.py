@@ -114,7 +114,7 @@ def read_jobs(path: Path) -> list[tuple[int, Job | UserError]]:
         try:
             if isinstance(row, UserError):
                 raise row
-            job = _job(row)
+            job = read_job(row)
             first = line_of.setdefault(job.id, number)
             if first != number:
                 raise UserError(f"the id {job.id!r} is that of line {first}; choose another")
@@ -184,7 +184,13 @@ def _typed(cells: Mapping[str, str]) -> dict[str, Any]:
     return row
 
 
-def _job(data: Any) -> Job:
+def read_job(data: Any) -> Job:
+    """Read a job from the JSON object of a line.
+
+    Raises:
+        ConfigError: A field is unknown, missing or of another type.
+        UserError: The id is no file name, or a time is none.
+    """
     if isinstance(data, Mapping):
         data = {_NAMES.get(name, name): value for name, value in data.items()}
         for name in _TIMES:
