@@ -267,12 +267,10 @@ class Runner:
         if given:
             raise ConfigError(f"{step.id}: unknown field {sorted(given)[0][:80]!r}")
         mixing = Mixing.read(folder, changed(description, changes))
+        film = self._path(self.project.video_of(step))
         if anew is not None:
-            film = self._path(self.project.video_of(step))
             mixing = remake(self._loaded(), mixing, str(anew), step.seed, film)
-        length_s = max(Fraction(s.num_samples, s.sample_rate_hz) for s in mixing.sounds.values())
-        with self._span(step, length_s) as video:
-            return save_mix(mixing, output, video=video, options=OutputOptions(overwrite=True))
+        return save_mix(mixing, output, video=film, options=OutputOptions(overwrite=True))
 
 
 def _texts(value: Any, step: Step) -> list[str]:
