@@ -113,19 +113,6 @@ def read_sidecar(output: Path) -> dict[str, Any] | None:
     return made if {"request_sha256", *_OF_OUTPUT} <= set(made) else None
 
 
-def start_of(output: Path, made: Mapping[str, Any]) -> float:
-    """Return the second of the film at which an output begins, by its sidecar.
-
-    Raises:
-        UserError: The sidecar holds something else there.
-    """
-    from omni2sound.media.limits.budgets import MAX_DURATION_S
-
-    where = f"{sidecar(output).name}: start_s"
-    start_s = made.get("start_s", 0)
-    return float(checked_number(start_s, where, whole=False, least=0, most=MAX_DURATION_S))
-
-
 def is_whole(output: Path, made: Mapping[str, Any]) -> bool:
     """Whether an output has the length and the digest that its sidecar says."""
     length, sha256 = (made.get(name) for name in _OF_OUTPUT)

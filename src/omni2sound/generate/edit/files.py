@@ -20,8 +20,8 @@ from typing import Any
 from omni2sound.files import file_sha256
 from omni2sound.generate.edit.asked import Edit
 from omni2sound.generate.edit.edit import edit
-from omni2sound.generate.edit.source import Source
-from omni2sound.generate.output import OutputOptions, read_sidecar, request_sha256, save, start_of
+from omni2sound.generate.edit.source import Source, start_of
+from omni2sound.generate.output import OutputOptions, read_sidecar, request_sha256, save
 from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
 from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.media.samples import Audio

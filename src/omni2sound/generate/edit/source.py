@@ -6,16 +6,18 @@ Out:  `Source`; refusals before any work.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from av.audio.stream import AudioStream
 
-from omni2sound.config import from_json
+from omni2sound.config import checked_number, from_json
 from omni2sound.errors import MediaError, UserError
 from omni2sound.generate.edit.asked import Edit
-from omni2sound.generate.output import OutputOptions, check_output_of, read_sidecar, start_of
+from omni2sound.generate.output import OutputOptions, check_output_of, read_sidecar, sidecar
 from omni2sound.generate.words.cues import Cue
 from omni2sound.media.audio import read_audio
 from omni2sound.media.copy.containers import default_suffix
@@ -23,6 +25,7 @@ from omni2sound.media.copy.own_sound import read_own_sound
 from omni2sound.media.encode import BITS
 from omni2sound.media.files import VIDEO_SUFFIXES, open_input, shown_name
 from omni2sound.media.info import probe
+from omni2sound.media.limits.budgets import MAX_DURATION_S
 from omni2sound.media.samples import Audio
 
 _KEEPING = (".wav", ".flac", ".mov")
@@ -47,6 +50,17 @@ class Source:
         elif suffix not in _KEEPING:
             suffix = ".wav"
         return Path(f"{self.path.stem}.edited{suffix}")
+
+
+def start_of(output: Path, made: Mapping[str, Any]) -> float:
+    """Return the second of the film at which an output begins, by its sidecar.
+
+    Raises:
+        UserError: The sidecar holds something else there.
+    """
+    where = f"{sidecar(output).name}: start_s"
+    start_s = made.get("start_s", 0)
+    return float(checked_number(start_s, where, whole=False, least=0, most=MAX_DURATION_S))
 
 
 def open_source(path: Path) -> Source:

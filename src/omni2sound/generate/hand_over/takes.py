@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from omni2sound.errors import UserError
+from omni2sound.generate.edit.source import start_of
 from omni2sound.generate.hand_over.bwf import RATE_HZ
-from omni2sound.generate.output import read_sidecar, start_of
+from omni2sound.generate.output import read_sidecar
 from omni2sound.generate.stems.exact import on_grid
 from omni2sound.generate.stems.files import stems_folder
 from omni2sound.generate.stems.mix import open_mix, read_stems

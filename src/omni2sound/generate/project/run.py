@@ -26,10 +26,10 @@ from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import file_sha256
 from omni2sound.generate.edit.asked import Edit
 from omni2sound.generate.edit.ranges import parse_range
-from omni2sound.generate.edit.source import asked_as_made, check_edit, open_source
+from omni2sound.generate.edit.source import asked_as_made, check_edit, open_source, start_of
 from omni2sound.generate.hand_over.folder import HandOver, hand_over, is_there
 from omni2sound.generate.load import PipelineOptions
-from omni2sound.generate.output import OutputOptions, read_sidecar, save, start_of
+from omni2sound.generate.output import OutputOptions, read_sidecar, save
 from omni2sound.generate.project.description import Project, Step, read_project
 from omni2sound.generate.project.state import Done, State, check_untouched, files_of
 from omni2sound.generate.stems.mix import changed, open_mix

@@ -26,7 +26,7 @@ from omni2sound.generate.stems.sources import Source, Stem
 from omni2sound.generate.studio.video import spanned
 from omni2sound.generate.words.cues import Cue
 from omni2sound.media.samples import Audio, as_stereo, fit_length, resample
-from omni2sound.readers import interpreting
+from omni2sound.readers import interpreting, real_path
 
 if TYPE_CHECKING:
     from omni2sound.generate.pipeline import Omni2SoundPipeline
@@ -223,7 +223,7 @@ def save_mix(
 
 
 def _are_same(folder: Path, other: Path) -> bool:
-    return folder.resolve() == other.resolve()
+    return real_path(folder) == real_path(other)
 
 
 def _facts(stem: MixedStem, audio: Audio) -> dict[str, Any]:
