@@ -35,7 +35,7 @@ from training.claims.matrix import (
     TRAINING,
     Track,
     base,
-    check_cell,
+    read_cell,
     recipe_digests,
     stage_recipe,
 )
@@ -128,7 +128,7 @@ def run_seed(bench: Bench, seed: int, recipes: Sequence[str], *, train_only: boo
     for name in recipes:
         path = cell_path(bench.folder, name, seed)
         if path.is_file():
-            check_cell(path)
+            read_cell(path)  # refuses one of another matrix
             continue
         begin = time.process_time()
         cell, weights = train_cell(bench, name, RECIPES[name], seed)

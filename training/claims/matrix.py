@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from omni2sound.config import digest
 from omni2sound.data.batches.batch import Source
@@ -178,12 +178,13 @@ def recipe_digests(name: str, seed: int) -> list[str]:
     return [digest(stage_recipe(stages, k, seed))[:16] for k in range(len(stages))]
 
 
-def check_cell(path: Path) -> None:
-    """Refuse a cell of another matrix than today's.
+def read_cell(path: Path) -> dict[str, Any]:
+    """Read a cell of today's matrix.
 
     Raises:
         UserError: Its recipe is another by now.
     """
-    cell = json.loads(path.read_text(encoding="utf-8"))
+    cell: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if cell["recipe_sha256"] != recipe_digests(cell["recipe"], cell["seed"]):
         raise UserError(f"{path}: its recipe has changed since; use another folder")
+    return cell

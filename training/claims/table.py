@@ -21,7 +21,7 @@ from training.claims.matrix import (
     RECIPES,
     TRACKS,
     Comparison,
-    check_cell,
+    read_cell,
 )
 
 from omni2sound.bench.compare import holm
@@ -68,10 +68,7 @@ class Line:
 
 def collect(folder: Path, out: Path) -> int:
     """Write all cells of a folder as lines of JSON; return their number."""
-    paths = sorted((folder / "cells").glob("*.json"))
-    for path in paths:
-        check_cell(path)
-    cells = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    cells = [read_cell(path) for path in (folder / "cells").glob("*.json")]
     cells.sort(key=lambda c: (list(RECIPES).index(c["recipe"]), c["seed"]))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, "".join(json.dumps(c, separators=(",", ":")) + "\n" for c in cells))
