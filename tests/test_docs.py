@@ -8,6 +8,7 @@ left alone only under a comment that says why: ``<!-- not run: reason -->``.
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -147,6 +148,15 @@ def test_the_notebook_is_committed_without_outputs() -> None:
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert code
     assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
+
+
+def test_the_gradio_page_is_short_and_takes_sounds_as_files() -> None:
+    """As arrays, Gradio 6.31 gives the bits of a 32-bit float WAV as int32."""
+    text = (EXAMPLES / "space" / "app.py").read_text(encoding="utf-8")
+    assert text.count("\n") <= 80
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    sounds = [call for call in calls if ast.unparse(call.func) == "gr.Audio"]
+    assert sounds and all("type='filepath'" in ast.unparse(call) for call in sounds)
 
 
 def test_the_extend_guide_shows_every_plugin_example() -> None:
