@@ -30,11 +30,12 @@ from tests.build import video_with_square
 
 RATE_HZ = 44_100
 HITS_S = (0.5, 1.25)
+LENGTH_S = 2.0
 
 
 def clicks(at_s: tuple[float, ...], level: float) -> Audio:
     rng = np.random.default_rng(0)
-    time_s = np.arange(2 * RATE_HZ) / RATE_HZ
+    time_s = np.arange(round(LENGTH_S * RATE_HZ)) / RATE_HZ
     rises = [np.where(time_s >= t, np.exp(-np.maximum(time_s - t, 0) / 0.05), 0) for t in at_s]
     samples_CN = (level * sum(rises) * rng.normal(size=(2, len(time_s)))).astype(np.float32)
     return Audio(samples_CN=samples_CN, sample_rate_hz=RATE_HZ)
@@ -79,6 +80,8 @@ def test_what_an_editor_reads(tmp_path: Path, film: Path) -> None:
     timeline = otio.adapters.read_from_file(str(tmp_path / "editor" / "timeline.otio"))
     again = otio.adapters.read_from_string(otio.adapters.write_to_string(timeline))
     assert again.is_equivalent_to(timeline)
+    written = (tmp_path / "editor" / "timeline.otio").read_text()
+    assert otio.adapters.write_to_string(timeline) == written
     assert [t.name for t in timeline.video_tracks()] == ["film"]
     audio = timeline.audio_tracks()
     assert [(t.name, t.enabled) for t in audio][:3] == [
@@ -99,6 +102,30 @@ def test_what_an_editor_reads(tmp_path: Path, film: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [float(r["time_s"]) for r in rows[:2]] == pytest.approx(HITS_S, abs=0.01)
     assert rows[0]["name"] == "a-dog"
+
+
+def test_scenes_stand_one_after_another_on_one_track(tmp_path: Path) -> None:
+    film = video_with_square(tmp_path / "film.mp4", duration_s=5.5, fps=5)
+    starts_s = (0, 2, 3.52)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "LENGTH_S", 1.5)
+        takes = [
+            write_take(tmp_path / f"scene-{k}.wav", seed=k, start_s=start_s)
+            for k, start_s in enumerate(starts_s)
+        ]
+    hand_over(takes, tmp_path / "editor", film=film, film_start_s=3600)
+    timeline = otio.adapters.read_from_file(str(tmp_path / "editor" / "timeline.otio"))
+    names = [track.name for track in timeline.tracks]
+    assert names == ["film", "takes", "a-dog", "rest"]
+    for track in timeline.audio_tracks():
+        clips = list(track.find_clips())
+        assert [track.range_of_child(c).start_time.to_seconds() for c in clips] == list(starts_s)
+    zero = timeline.global_start_time
+    marked = [
+        (m.name, (m.marked_range.start_time - zero).to_seconds())
+        for m in timeline.video_tracks()[0][0].markers
+    ]
+    assert marked == [(f"scene-{k}", start_s) for k, start_s in enumerate(starts_s)]
 
 
 def test_stems_still_add_up_in_24_bits_and_are_lowered_together(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from omni2sound.generate.edit.asked import Edit
 from omni2sound.generate.edit.ranges import Range
 from omni2sound.generate.pipeline import Omni2SoundPipeline
 from omni2sound.generate.request import GenerationRequest
+from omni2sound.generate.stems import onsets
 from omni2sound.generate.stems.exact import STEP
 from omni2sound.generate.stems.hits import placed_at
 from omni2sound.generate.stems.onsets import onset_s, onsets_s
@@ -61,9 +62,22 @@ def test_all_onsets_are_found_and_silence_has_none() -> None:
     both = [
         hit(at_s, rate_hz, lead_db=-80, seed=k).samples_CN[0] for k, at_s in enumerate((0.5, 1.7))
     ]
-    assert onsets_s(both[0] + both[1], rate_hz) == pytest.approx([0.5, 1.7], abs=0.012)
-    assert onsets_s(both[0] * np.float32(1e-4), rate_hz) == []
-    assert onsets_s(np.zeros(100, np.float32), rate_hz) == []
+    for samples_N, found_s in (
+        (both[0] + both[1], [0.5, 1.7]), (both[0] * np.float32(1e-4), []), (np.zeros(100), [])
+    ):  # fmt: skip
+        sound = Audio(samples_CN=samples_N[None].astype(np.float32), sample_rate_hz=rate_hz)
+        assert onsets_s(sound) == pytest.approx(found_s, abs=0.012)
+
+
+@pytest.mark.parametrize("length", [0, 1, 159, 160, 3 * 400, 3 * 400 + 121, 5000])
+def test_loudness_is_the_same_in_any_blocks(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples_N = np.random.default_rng(length).normal(size=length).astype(np.float32)
+    whole_F = onsets._loudness([samples_N], 16_000)
+    assert len(whole_F) == length // 40 + 1
+    monkeypatch.setattr(onsets, "_CHUNK_FRAMES", 10)
+    for size in (1, 37, 400, 1000):
+        blocks = [samples_N[k : k + size] for k in range(0, length, size)]
+        assert (onsets._loudness(blocks, 16_000) == whole_F).all()
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """`omni2sound project`: the steps of a film's sound, run or repeated.
 
 In:   a folder with project.json.
-Out:  its takes and its hand-over; their paths (or JSON) on stdout.
+Out:  its takes and its hand-over; their paths (or JSON) on stdout. Of a film: project.json.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from omni2sound.cli.options import (
 
 EXAMPLES = """\b
 Examples:
+  omni2sound project film --film film/film.mp4
   omni2sound project film --deterministic
   omni2sound project film --deterministic --repeat
 """
@@ -41,8 +42,21 @@ RepeatOption = Annotated[
         "code 1 if some do.",
     ),
 ]
-
-
+FilmOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="VIDEO",
+        help="Write project.json for this film, with a step for each scene, and make nothing yet; "
+        "the film lies in FOLDER. Default: run the project.json that is there.",
+    ),
+]
+ShortestOption = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="Least length of a scene of --film; shorter shots go with the one before. Default: 4.",
+    ),
+]
 OverwriteOption = Annotated[
     bool,
     typer.Option(
@@ -56,6 +70,8 @@ OverwriteOption = Annotated[
 def project(
     folder: ProjectArgument,
     repeat: RepeatOption = False,
+    film: FilmOption = None,
+    shortest: ShortestOption = None,
     model: ModelOption = "embedded",
     device: PipelineDeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -64,15 +80,29 @@ def project(
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the steps of a project, or repeat them.
+    """Run the steps of a project, repeat them, or write those of a film.
 
     What is done and unchanged stays as it is.
     """
     from omni2sound.cli.progress import stages_shown
+    from omni2sound.errors import UserError
     from omni2sound.generate.load import PipelineOptions
     from omni2sound.generate.project.run import Runner
     from omni2sound.generate.project.run import repeat as repeat_all
 
+    if film is not None:
+        if repeat:
+            raise UserError("repeats steps that were made; leave out `film`", field="repeat")
+        from omni2sound.generate.project.scenes import SHORTEST_S, write_scenes
+
+        with stages_shown():
+            written = write_scenes(
+                folder, film, shortest_s=SHORTEST_S if shortest is None else shortest
+            )
+        print(json.dumps({"project": str(written)}) if as_json else written)
+        return
+    if shortest is not None:
+        raise UserError("is for scenes of a film; give `film`, too", field="shortest")
     options = PipelineOptions(
         model=model, device=device, dtype=dtype, low_memory=low_memory, deterministic=deterministic
     )

@@ -13,13 +13,13 @@ from pathlib import Path
 from omni2sound.errors import UserError
 from omni2sound.media.encode import PCM_24, add_audio_stream, encode_audio, fit_sound
 from omni2sound.media.files import create_output
-from omni2sound.media.samples import Audio
+from omni2sound.media.samples import Sound
 
 RATE_HZ = 48_000
 _MAX_DESCRIPTION = 256
 
 
-def write_bwf(path: Path, audio: Audio, *, first_sample: int, description: str) -> None:
+def write_bwf(path: Path, audio: Sound, *, first_sample: int, description: str) -> None:
     """Write a broadcast WAV of 24 bits.
 
     Args:

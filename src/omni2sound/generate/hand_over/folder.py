@@ -19,13 +19,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from omni2sound.config import from_json
 from omni2sound.errors import UserError
 from omni2sound.files import LEFT_BY_SYSTEMS, atomic_folder, file_sha256
 from omni2sound.generate.hand_over.bwf import RATE_HZ, write_bwf
-from omni2sound.generate.hand_over.takes import Take, read_takes
+from omni2sound.generate.hand_over.takes import Take, WrittenTake, read_takes
 from omni2sound.generate.hand_over.timeline import Film, build_timeline, load_otio
 from omni2sound.generate.stems.onsets import onsets_s
 from omni2sound.media.info import probe
@@ -80,18 +78,15 @@ def hand_over(
         _check_untouched(folder)
     takes = read_takes(paths)
     start_s = Fraction(film_start_s).limit_denominator(RATE_HZ)
-    markers = {take.name: _markers(take) for take in takes}
     with atomic_folder(folder, kind="folder of a hand-over", marker=MARKER) as target:
-        files: dict[tuple[str, str | None], str] = {}
-        for take in takes:
-            files |= _write_take(take, target, start_s)
+        written = [_write_take(take, target, start_s) for take in takes]
         shown = None
         if film is not None:
             place = real_path(seen_from or folder)
             shown = Film(path=film, shown=Path(os.path.relpath(real_path(film), place)).as_posix())
-        timeline = build_timeline(takes, files, markers, film=shown, film_start_s=start_s)
+        timeline = build_timeline(written, film=shown, film_start_s=start_s)
         timeline.to_json_file(str(target / "timeline.otio"))
-        rows = [(take, *marker) for take in takes for marker in markers[take.name]]
+        rows = [(one.take, *marker) for one in written for marker in one.markers]
         with (target / "markers.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["take", "time_s", "timeline_s", "sample", "name"])
@@ -99,11 +94,12 @@ def hand_over(
                 at_s = Fraction(second) + take.start_s
                 sample = round((start_s + at_s) * RATE_HZ)
                 writer.writerow([take.name, f"{second:.4f}", f"{float(at_s):.4f}", sample, text])
-        described = [_described(take, files) for take in takes]
+        described = [_described(one) for one in written]
         data = {"omni2sound_hand_over": VERSION, "film_start_s": float(start_s), "takes": described}
         if film is not None and shown is not None:
             data["film"] = {"file": shown.shown, "sha256": file_sha256(film)}
-        listed = ("timeline.otio", "markers.csv", *files.values())
+        sounds = [name for one in written for name in one.files.values()]
+        listed = ("timeline.otio", "markers.csv", *sounds)
         data["files"] = {name: file_sha256(target / name) for name in sorted(listed)}
         (target / MARKER).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
         if not overwrite:
@@ -114,9 +110,10 @@ def hand_over(
         num_stems=sum(len(take.stems) for take in takes),
         num_markers=len(rows),
         notes=tuple(
-            f"{take.name}: stems are {-take.gain_db:.0f} dB lower, or 24 bits could not hold them"
-            for take in takes
-            if take.gain_db
+            f"{one.take.name}: stems are {-one.gain_db:.0f} dB lower, or 24 bits could not hold "
+            "them"
+            for one in written
+            if one.gain_db
         ),
     )
 
@@ -161,39 +158,39 @@ def _check_untouched(folder: Path) -> None:
             )
 
 
-def _write_take(take: Take, target: Path, start_s: Fraction) -> dict[tuple[str, str | None], str]:
-    """Write a take and its stems; return their paths."""
+def _write_take(take: Take, target: Path, start_s: Fraction) -> WrittenTake:
+    """Write a take and its stems; find their onsets, or those of the take if it has no stems."""
+    opened = take.open()
     first = round((start_s + take.start_s) * RATE_HZ)
-    files: dict[tuple[str, str | None], str] = {(take.name, None): f"{take.name}.wav"}
+    files: dict[str | None, str] = {None: f"{take.name}.wav"}
     text = str(take.made.get("prompt") or take.made.get("text") or take.name)
-    write_bwf(target / f"{take.name}.wav", take.audio, first_sample=first, description=text)
-    if take.stems:
+    write_bwf(target / f"{take.name}.wav", opened.sound, first_sample=first, description=text)
+    if opened.stems:
         (target / take.name).mkdir()
-    for name, sound in take.stems.items():
-        files[take.name, name] = f"{take.name}/{name}.wav"
-        path = target / files[take.name, name]
-        write_bwf(path, sound, first_sample=first, description=take.texts[name])
-    return files
-
-
-def _markers(take: Take) -> list[tuple[float, str]]:
-    """Seconds and names of onsets: of each stem, or of the take if it has none."""
-    sounds = take.stems or {take.name: take.audio}
-    found = [
+    for name, sound in opened.stems.items():
+        files[name] = f"{take.name}/{name}.wav"
+        write_bwf(target / files[name], sound, first_sample=first, description=take.texts[name])
+    markers = [
         (second, take.texts.get(name, name))
-        for name, sound in sounds.items()
-        for second in onsets_s(np.asarray(sound.samples_CN.mean(axis=0)), RATE_HZ)
+        for name, sound in (opened.stems or {take.name: opened.sound}).items()
+        for second in onsets_s(sound)
     ]
-    return sorted(found)
+    return WrittenTake(
+        take=take,
+        num_samples=opened.sound.num_samples,
+        gain_db=opened.gain_db,
+        files=files,
+        markers=sorted(markers),
+    )
 
 
-def _described(take: Take, files: dict[tuple[str, str | None], str]) -> dict[str, Any]:
+def _described(one: WrittenTake) -> dict[str, Any]:
     """How a take was made, and where its files are."""
-    made = {k: v for k, v in take.made.items() if k not in ("output", "time_s", "rtf")}
+    made = {k: v for k, v in one.take.made.items() if k not in ("output", "time_s", "rtf")}
     return {
-        "name": take.name,
-        "file": files[take.name, None],
-        "stems": {name: files[take.name, name] for name in take.stems},
-        "stems_gain_db": take.gain_db,
+        "name": one.take.name,
+        "file": one.files[None],
+        "stems": {name: one.files[name] for name in one.take.stems},
+        "stems_gain_db": one.gain_db,
         "made": made,
     }

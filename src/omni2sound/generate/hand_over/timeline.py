@@ -3,23 +3,25 @@
 In:   takes, the files that were written for them, a film.
 Out:  an `otio.schema.Timeline`.
 
-One clip holds all takes as its media, the first one active, as editors show takes; the stems of
-each take are tracks of their own, which are switched off: together with the take they would sound
-twice. Markers stand at the onsets.
+One clip holds all takes that begin at one time as its media, the first one active, as editors show
+takes; clips that don't overlap, such as scenes, stand on one track. Stems are on tracks of their
+own, which are switched off: together with the takes they would sound twice. Markers stand at the
+onsets, and on the film where a scene begins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from omni2sound.errors import MissingPartError
 from omni2sound.generate.hand_over.bwf import RATE_HZ
-from omni2sound.generate.hand_over.takes import Take
+from omni2sound.generate.hand_over.takes import WrittenTake
 from omni2sound.media.info import probe
 
 if TYPE_CHECKING:
@@ -67,16 +69,14 @@ class _Clock:
 
         return otio.opentime.TimeRange(self.at(first_s, rate), self.at(length_s, rate))
 
-    def of_take(self, take: Take) -> otio.opentime.TimeRange:
+    def of_take(self, one: WrittenTake) -> otio.opentime.TimeRange:
         """When a take is heard, by the time of the day that its file has."""
-        length_s = Fraction(take.audio.num_samples, RATE_HZ)
-        return self.span(self.zero_s + take.start_s, length_s)
+        length_s = Fraction(one.num_samples, RATE_HZ)
+        return self.span(self.zero_s + one.take.start_s, length_s)
 
 
 def build_timeline(
-    takes: Sequence[Take],
-    files: Mapping[tuple[str, str | None], str],
-    onsets: Mapping[str, Sequence[tuple[float, str]]],
+    takes: Sequence[WrittenTake],
     *,
     film: Film | None,
     film_start_s: Fraction,
@@ -85,8 +85,6 @@ def build_timeline(
 
     Args:
         takes: At least one; those that begin at one time are takes of one clip.
-        files: Relative path of each take (None) and each of its stems.
-        onsets: For each take, seconds from its beginning and names of markers.
         film: The film.
         film_start_s: Time of its first picture, in seconds of the day.
     """
@@ -94,31 +92,77 @@ def build_timeline(
 
     clock = _Clock(zero_s=film_start_s)
     timeline = otio.schema.Timeline("omni2sound", global_start_time=clock.at(film_start_s))
+    groups: dict[Fraction, list[WrittenTake]] = {}
+    for one in takes:
+        groups.setdefault(one.take.start_s, []).append(one)
+    are_scenes = len(groups) > 1 and _are_apart(takes)
     if film is not None:
-        timeline.tracks.append(_film_track(film, clock))
-    groups: dict[Fraction, list[Take]] = {}
-    for take in takes:
-        groups.setdefault(take.start_s, []).append(take)
+        track = _film_track(film, clock)
+        if are_scenes:
+            for start_s, group in sorted(groups.items()):
+                track[0].markers.append(_marker(group[0].take.name, film_start_s + start_s, clock))
+        timeline.tracks.append(track)
+    rows = _Rows(clock=clock)
     for start_s, group in sorted(groups.items()):
         first = group[0]
-        clip = otio.schema.Clip(name=first.name, source_range=clock.of_take(first))
-        references = {take.name: _sound(files[take.name, None], take, clock) for take in group}
-        clip.set_media_references(references, first.name)
-        for second, text in onsets[first.name]:
-            where = clock.span(film_start_s + start_s + Fraction(second), Fraction(0))
-            clip.markers.append(otio.schema.Marker(name=text, marked_range=where))
-        timeline.tracks.append(_track("takes", start_s, clip, clock))
-        for take in group:
-            for stem in take.stems:
+        name = first.take.name
+        clip = otio.schema.Clip(name=name, source_range=clock.of_take(first))
+        references = {one.take.name: _sound(one, None, clock) for one in group}
+        clip.set_media_references(references, name)
+        for second, text in first.markers:
+            clip.markers.append(_marker(text, film_start_s + start_s + Fraction(second), clock))
+        rows.add("takes", first, clip)
+        for one in group:
+            for stem in one.take.stems:
                 own = otio.schema.Clip(
                     name=stem,
-                    media_reference=_sound(files[take.name, stem], take, clock),
-                    source_range=clock.of_take(take),
+                    media_reference=_sound(one, stem, clock),
+                    source_range=clock.of_take(one),
                 )
-                track = _track(f"{take.name}: {stem}", start_s, own, clock)
-                track.enabled = False
-                timeline.tracks.append(track)
+                rows.add(stem if are_scenes else f"{one.take.name}: {stem}", one, own)
+    timeline.tracks.extend(rows.tracks)
     return timeline
+
+
+def _are_apart(takes: Sequence[WrittenTake]) -> bool:
+    """Whether no two takes overlap but those that begin at one time."""
+    spans = sorted((one.take.start_s, one.end_s) for one in takes)
+    return all(later == first or end_s <= later for (first, end_s), (later, _) in pairwise(spans))
+
+
+@dataclass(kw_only=True, slots=True)
+class _Rows:
+    """Tracks of sound; what overlaps nothing on a track of its name goes there."""
+
+    clock: _Clock
+    tracks: list[otio.schema.Track] = field(default_factory=list)
+    ends: list[Fraction] = field(default_factory=list)
+    """Where each track ends, seconds of the film."""
+
+    def add(self, name: str, one: WrittenTake, clip: otio.schema.Clip) -> None:
+        """Put a clip at the time of its take."""
+        import opentimelineio as otio
+
+        for number, track in enumerate(self.tracks):
+            if track.name == name and self.ends[number] <= one.take.start_s:
+                break
+        else:
+            number, track = len(self.tracks), otio.schema.Track(name, kind="Audio")
+            track.enabled = name == "takes"
+            self.tracks.append(track)
+            self.ends.append(Fraction(0))
+        # Each end is rounded by itself, so that no error adds up over many scenes.
+        gap = self.clock.at(one.take.start_s) - self.clock.at(self.ends[number])
+        if gap.value > 0:
+            track.append(otio.schema.Gap(duration=gap))
+        track.append(clip)
+        self.ends[number] = one.end_s
+
+
+def _marker(name: str, at_s: Fraction, clock: _Clock) -> otio.schema.Marker:
+    import opentimelineio as otio
+
+    return otio.schema.Marker(name=name, marked_range=clock.span(at_s, Fraction(0)))
 
 
 def _film_track(film: Film, clock: _Clock) -> otio.schema.Track:
@@ -135,19 +179,7 @@ def _film_track(film: Film, clock: _Clock) -> otio.schema.Track:
     return track
 
 
-def _sound(path: str, take: Take, clock: _Clock) -> otio.schema.ExternalReference:
+def _sound(one: WrittenTake, stem: str | None, clock: _Clock) -> otio.schema.ExternalReference:
     import opentimelineio as otio
 
-    return otio.schema.ExternalReference(quote(path), available_range=clock.of_take(take))
-
-
-def _track(
-    name: str, start_s: Fraction, clip: otio.schema.Clip, clock: _Clock
-) -> otio.schema.Track:
-    import opentimelineio as otio
-
-    track = otio.schema.Track(name, kind=otio.schema.TrackKind.Audio)
-    if start_s:
-        track.append(otio.schema.Gap(duration=clock.at(start_s)))
-    track.append(clip)
-    return track
+    return otio.schema.ExternalReference(quote(one.files[stem]), available_range=clock.of_take(one))

@@ -19,7 +19,7 @@ from omni2sound.readers import as_object, read_json
 
 FILE = "project.json"
 VERSION = 1
-_KEY = "omni2sound_project"
+KEY = "omni2sound_project"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +117,6 @@ def read_project(folder: Path) -> Project:
     if not path.is_file():
         raise UserError(f"{folder}: holds no {FILE}; give the folder of a project")
     data = as_object(read_json(path), path)
-    if data.pop(_KEY, None) != VERSION:
-        raise ConfigError(f"{path}: no project: expected {_KEY!r}: {VERSION}")
+    if data.pop(KEY, None) != VERSION:
+        raise ConfigError(f"{path}: no project: expected {KEY!r}: {VERSION}")
     return from_json(Project, data, where=FILE)

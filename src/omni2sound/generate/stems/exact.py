@@ -17,9 +17,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from omni2sound.errors import ShapeError
-from omni2sound.media.samples import Audio
+from omni2sound.media.samples import Audio, Sound
 
 if TYPE_CHECKING:
     from omni2sound.generate.request import GenerationResult
@@ -29,23 +30,30 @@ STEP = 2.0**-22
 _BITS = 24
 
 
-def step_for(sounds: Sequence[Audio]) -> float:
-    """Step of the grid on which sounds add up exactly."""
-    total = sum(float(np.abs(sound.samples_CN).max(initial=0.0)) for sound in sounds)
+def step_for(peaks: Sequence[float]) -> float:
+    """Step of the grid on which sounds add up exactly, by their largest samples."""
     largest = STEP * 2**_BITS
     # Rounding may raise each by half a step.
-    total += len(sounds) * STEP
+    total = sum(peaks) + len(peaks) * STEP
     doublings = max(0, math.ceil(math.log2(max(total, STEP) / largest)))
     return STEP * float(2**doublings)
 
 
 def on_grid(sounds: Sequence[Audio]) -> list[Audio]:
     """Round sounds to the grid on which they add up exactly."""
-    step = step_for(sounds)
-    return [
-        replace(s, samples_CN=(np.rint(s.samples_CN / step) * step).astype(np.float32))
-        for s in sounds
-    ]
+    step = step_for([peak_of(sound) for sound in sounds])
+    return [replace(s, samples_CN=rounded(s.samples_CN, step)) for s in sounds]
+
+
+def rounded(samples_CN: NDArray[np.float32], step: float) -> NDArray[np.float32]:
+    """Round samples to multiples of a step."""
+    on_grid_CN: NDArray[np.float32] = (np.rint(samples_CN / step) * step).astype(np.float32)
+    return on_grid_CN
+
+
+def peak_of(sound: Sound) -> float:
+    """Return the largest sample of a sound."""
+    return max((float(np.abs(x_CN).max(initial=0.0)) for x_CN in sound.read()), default=0.0)
 
 
 def add(sounds: Sequence[Audio]) -> Audio:

@@ -25,7 +25,7 @@ from omni2sound.generate.stems.files import stems_folder
 from omni2sound.generate.stems.room import in_room, panned
 from omni2sound.media.audio import read_audio
 from omni2sound.media.files import shown_name
-from omni2sound.media.samples import Audio, as_stereo, fit_length
+from omni2sound.media.samples import Audio, Sound, as_stereo, fit_length
 
 
 def open_mix(path: Path) -> tuple[Path, MixDescription]:
@@ -63,6 +63,16 @@ def read_stems(folder: Path, description: MixDescription) -> dict[str, Audio]:
         UserError: They differ in rate, or one has more than two channels.
     """
     sounds = {stem.name: read_audio(folder / stem.file) for stem in description.stems}
+    check_stems(sounds)
+    return sounds
+
+
+def check_stems(sounds: Mapping[str, Sound]) -> None:
+    """Refuse sounds that can't be mixed.
+
+    Raises:
+        UserError: They differ in rate, or one has more than two channels.
+    """
     rates = {sound.sample_rate_hz for sound in sounds.values()}
     if len(rates) > 1:
         raise UserError(f"expected one sample rate, got {sorted(rates)} Hz", field="stems")
@@ -71,7 +81,6 @@ def read_stems(folder: Path, description: MixDescription) -> dict[str, Audio]:
             raise UserError(
                 f"{name}: expected one or two channels, got {sound.num_channels}", field="stems"
             )
-    return sounds
 
 
 def mix_stems(description: MixDescription, sounds: Mapping[str, Audio]) -> Audio:

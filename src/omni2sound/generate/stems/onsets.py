@@ -1,18 +1,23 @@
 """Onsets of a sound: the strongest one, and all of them.
 
-In:   samples.
+In:   samples, or a sound that is read in blocks.
 Out:  seconds.
 
 Loudness is the sum over bands of power to the 0.3; an onset is where it rises most over 20 ms on
 both sides, moved to the steepest place near it.
 
-Shape suffixes: N samples, F frames of 2.5 ms, K frequencies, B bands.
+Shape suffixes: C channels, N samples, F frames of 2.5 ms, K frequencies, B bands.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
 import numpy as np
 from numpy.typing import NDArray
+
+from omni2sound.media.samples import Sound
 
 _STEP_S = 0.0025
 _WINDOW_FRAMES = 4
@@ -35,26 +40,31 @@ def onset_s(samples_N: NDArray[np.float32], sample_rate_hz: int) -> float:
         samples_N: The sound.
         sample_rate_hz: Its rate.
     """
-    loud_F = _loudness(samples_N, sample_rate_hz)
+    loud_F = _loudness([samples_N], sample_rate_hz)
     rise_F = _rise(loud_F, _SIDE_FRAMES)
     last = max(1, len(rise_F) - round(_TAIL_S / _STEP_S))
     return _steepest(loud_F, int(rise_F[:last].argmax())) * _STEP_S
 
 
-def onsets_s(samples_N: NDArray[np.float32], sample_rate_hz: int) -> list[float]:
+def onsets_s(sound: Sound) -> list[float]:
     """Seconds of all onsets, in order: rises that are largest within 50 ms and large enough.
 
-    A sound that stays below -60 dBFS has none.
-
-    Args:
-        samples_N: The sound.
-        sample_rate_hz: Its rate.
+    A sound that stays below -60 dBFS has none. Channels are averaged.
     """
     from scipy.ndimage import maximum_filter1d
 
-    if np.abs(samples_N).max(initial=0.0) < _LEAST_PEAK:
+    peak = 0.0
+
+    def mono() -> Iterator[NDArray[np.float32]]:
+        nonlocal peak
+        for block_CN in sound.read():
+            block_N: NDArray[np.float32] = block_CN.mean(axis=0)
+            peak = max(peak, float(np.abs(block_N).max(initial=0.0)))
+            yield block_N
+
+    loud_F = _loudness(mono(), sound.sample_rate_hz)
+    if peak < _LEAST_PEAK:
         return []
-    loud_F = _loudness(samples_N, sample_rate_hz)
     rise_F = _rise(loud_F, _SIDE_FRAMES)
     highest_F = maximum_filter1d(rise_F, 2 * _APART_FRAMES + 1)
     least = _LEAST_RISE * float(loud_F.max())
@@ -67,21 +77,29 @@ def _steepest(loud_F: NDArray[np.float64], peak: int) -> int:
     return first + int(_rise(loud_F, 1)[first : peak + _SIDE_FRAMES + 1].argmax())
 
 
-def _loudness(samples_N: NDArray[np.float32], sample_rate_hz: int) -> NDArray[np.float64]:
-    """Loudness of each frame; a frame begins at its time."""
+def _loudness(blocks: Iterable[NDArray[np.float32]], sample_rate_hz: int) -> NDArray[np.float64]:
+    """Loudness of each frame of a sound that comes in blocks (N); a frame begins at its time."""
     hop = round(_STEP_S * sample_rate_hz)
     size = hop * _WINDOW_FRAMES
-    padded_N = np.pad(samples_N.astype(np.float64), (0, size))
-    frames_FN = np.lib.stride_tricks.sliding_window_view(padded_N, size)[::hop]
+    chunk = hop * _CHUNK_FRAMES
     edges_hz = np.geomspace(_LEAST_HZ, sample_rate_hz / 2, _NUM_BANDS + 1)
     edges = np.unique(np.round(edges_hz * size / sample_rate_hz).astype(int))
-    parts = []
-    for first in range(0, len(frames_FN), _CHUNK_FRAMES):  # an hour is large
-        chunk_FN = frames_FN[first : first + _CHUNK_FRAMES] * np.hanning(size)
-        power_FK = np.square(np.abs(np.fft.rfft(chunk_FN)))
-        parts.append((np.add.reduceat(power_FK, edges[:-1], axis=1) ** 0.3).sum(axis=1))
-    loud_F: NDArray[np.float64] = np.concatenate(parts)
-    return loud_F
+
+    def of(part_N: NDArray[np.float32]) -> NDArray[np.float64]:
+        frames_FN = np.lib.stride_tricks.sliding_window_view(part_N.astype(np.float64), size)[::hop]
+        power_FK = np.square(np.abs(np.fft.rfft(frames_FN * np.hanning(size))))
+        loud_F: NDArray[np.float64] = (np.add.reduceat(power_FK, edges[:-1], axis=1) ** 0.3).sum(1)
+        return loud_F
+
+    parts, held = [], np.zeros(0, dtype=np.float32)
+    for block_N in chain(blocks, [np.zeros(size, dtype=np.float32)]):
+        held = np.concatenate([held, block_N])
+        while len(held) >= chunk + size - hop:
+            parts.append(of(held[: chunk + size - hop]))
+            held = held[chunk:]
+    if len(held) >= size:
+        parts.append(of(held))
+    return np.concatenate(parts)
 
 
 def _rise(loud_F: NDArray[np.float64], side: int) -> NDArray[np.float64]:

@@ -17,12 +17,11 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from av.container import InputContainer
 
 from omni2sound.errors import MediaError
 from omni2sound.media.audio import Plan, TrackReader, read_audio
 from omni2sound.media.files import open_input, shown_name
-from omni2sound.media.info import MediaInfo, probe
+from omni2sound.media.info import AudioStreamInfo, MediaInfo, probe
 from omni2sound.media.long_sound import BLOCK_SAMPLES, Block, LongSound, remembered
 from omni2sound.media.samples import Sound
 from omni2sound.media.timing.sound_clock import Piece
@@ -37,12 +36,14 @@ class TrackSound:
     """Largest sample; full scale is 1."""
 
 
-def read_track(path: Path, index: int, duration_s: float | Fraction | None = None) -> TrackSound:
+def read_track(
+    path: Path, index: int | None = None, duration_s: float | Fraction | None = None
+) -> TrackSound:
     """Find out where a track's blocks stand, for later reading.
 
     Args:
         path: The file.
-        index: Stream index of the track.
+        index: Stream index of the track. Default: the first sound track.
         duration_s: The most to read. Default: to the end.
 
     Raises:
@@ -50,17 +51,20 @@ def read_track(path: Path, index: int, duration_s: float | Fraction | None = Non
         UserError: It has to be read as a whole, and is too large.
     """
     info = probe(path)
+    if info.audio is None:
+        raise MediaError(f"{shown_name(path)}: has no sound; give a file with a sound track")
+    stream = info.audio if index is None else replace(info.audio, index=index)
     if duration_s is not None:
         duration_s = Fraction(duration_s)
     with open_input(path) as container:
-        plan = _reader(container, info, index).plan(duration_s)
+        plan = TrackReader(container, info, stream, mono=False).plan(duration_s)
     spans = _heard(plan.pieces, plan.lengths)
     if spans is None:
-        sound: Sound = read_audio(path, duration_s=duration_s, track=index)
+        sound: Sound = read_audio(path, duration_s=duration_s, track=stream.index)
     else:
         sound = remembered(
             LongSound(
-                read=lambda: _blocks(info, index, plan, spans),
+                read=lambda: _blocks(info, stream, plan, spans),
                 num_samples=plan.num_samples,
                 num_channels=plan.num_channels,
                 sample_rate_hz=plan.sample_rate_hz,
@@ -68,12 +72,6 @@ def read_track(path: Path, index: int, duration_s: float | Fraction | None = Non
             )
         )
     return TrackSound(sound=sound, peak=plan.peak)
-
-
-def _reader(container: InputContainer, info: MediaInfo, index: int) -> TrackReader:
-    if info.audio is None:
-        raise MediaError(f"{shown_name(info.path)}: has no sound; give a file with a sound track")
-    return TrackReader(container, info, replace(info.audio, index=index), mono=False)
 
 
 def _heard(pieces: Sequence[Piece], lengths: Sequence[int]) -> list[tuple[int, int]] | None:
@@ -93,11 +91,12 @@ def _heard(pieces: Sequence[Piece], lengths: Sequence[int]) -> list[tuple[int, i
 
 
 def _blocks(
-    info: MediaInfo, index: int, plan: Plan, spans: Sequence[tuple[int, int]]
+    info: MediaInfo, stream: AudioStreamInfo, plan: Plan, spans: Sequence[tuple[int, int]]
 ) -> Iterator[Block]:
     due = 0
     with open_input(info.path) as container:
-        blocks = (block_CN for _, block_CN in _reader(container, info, index).blocks())
+        reader = TrackReader(container, info, stream, mono=False)
+        blocks = (block_CN for _, block_CN in reader.blocks())
         for piece, (first, stop) in zip(plan.pieces, spans, strict=True):
             samples = islice(blocks, piece.stop - piece.first)
             at, _ = piece.span(plan.lengths)
