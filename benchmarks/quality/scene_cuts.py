@@ -8,7 +8,7 @@ Out:  for each film with known cuts: found and wrong of each detector, and secon
       pictures before and after these, to be judged by eye.
 
 The library is not needed otherwise: pip install scenedetect-headless. Its detectors run with
-their own defaults but for the shortest scene, which is set to one picture: ours has none.
+their own defaults.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def library() -> dict[str, Detector]:
 
     def of(detector: type) -> Detector:
         def cuts(path: Path) -> list[float]:
-            found = scenedetect.detect(str(path), detector(min_scene_len=1), backend="pyav")
+            found = scenedetect.detect(str(path), detector(), backend="pyav")
             return [begin.seconds for begin, _ in found[1:]]
 
         return cuts

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 Listener = Callable[[str | None, int, int], None]
-"""Called with (stage, 0, 0) when one begins, and with (None, done, total) as it goes on."""
+"""Called with (stage, 0, 0) when one begins, and with (None, done, total) as it goes on; total is 0
+where nobody knows how far that is. What it raises ends the task."""
 
 _listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 
@@ -40,3 +41,8 @@ def advance(done: int, total: int) -> None:
     listener = _listener.get()
     if listener is not None:
         listener(None, done, total)
+
+
+def going_on() -> None:
+    """Say that the stage goes on, where it may be ended."""
+    advance(0, 0)

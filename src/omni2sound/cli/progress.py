@@ -111,7 +111,8 @@ class _Stage:
     def listen(self, name: str | None, done: int, total: int) -> None:
         if name is not None:
             self.name = name
-        self.done, self.all = done, total
+        if name is not None or total:
+            self.done, self.all = done, total
 
     @property
     def title(self) -> str:

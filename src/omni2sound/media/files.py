@@ -30,6 +30,7 @@ from omni2sound.files import atomic_path
 from omni2sound.media.limits.budgets import MAX_FILE_BYTES, MAX_PIXELS, MAX_STREAMS
 from omni2sound.media.limits.claims import check_claims
 from omni2sound.media.timing.block_times import with_block_times
+from omni2sound.stages import going_on
 
 _StreamT = TypeVar("_StreamT", bound=Stream)
 
@@ -182,6 +183,7 @@ def _whole_packets(
             return
         if packet is None:
             return
+        going_on()
         if packet.size:
             num_read += 1
             _restore_end(packet)

@@ -23,14 +23,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 import omni2sound
 from omni2sound.errors import Omni2SoundError
 from omni2sound.serve.bodies import ErrorBody, JobKind, Problem
-from omni2sound.serve.context import NotPossibleError, Server, Settings
+from omni2sound.serve.context import Server, Settings
+from omni2sound.serve.drawn import Drawings
 from omni2sound.serve.engine import Engine, problem_of
+from omni2sound.serve.errors import NotFoundError, NotPossibleError
 from omni2sound.serve.feed import Feed
 from omni2sound.serve.guard import Access, Guard
 from omni2sound.serve.limits import BODY_BYTES
 from omni2sound.serve.metrics import Metrics
 from omni2sound.serve.routes import about, jobs, media, page, sync, takes
-from omni2sound.serve.store import NotFoundError, Store
+from omni2sound.serve.store import Store
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +56,7 @@ def create_app(settings: Settings) -> FastAPI:
         feed=feed,
         metrics=metrics,
         access=access,
+        drawings=Drawings(),
     )
 
     @asynccontextmanager

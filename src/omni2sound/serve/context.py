@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from omni2sound.generate.load import PipelineOptions
+from omni2sound.serve.drawn import Drawings
 from omni2sound.serve.engine import Engine
 from omni2sound.serve.feed import Feed
 from omni2sound.serve.guard import Access
@@ -44,11 +45,4 @@ class Server:
     feed: Feed
     metrics: Metrics
     access: Access
-
-
-class NotPossibleError(Exception):
-    """A request that makes sense, but not in this state."""
-
-    def __init__(self, status: int, message: str, field: str | None = None) -> None:
-        super().__init__(message)
-        self.status, self.message, self.field = status, message, field
+    drawings: Drawings

@@ -2,10 +2,13 @@
 
 In:   a media file.
 Out:  bytes; drawn once and kept beside the file.
+
+Threads are few, and all other calls need them: who waits for a drawing waits without one.
 """
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import threading
@@ -17,6 +20,7 @@ from typing import Any
 import av
 import numpy as np
 from PIL import Image
+from starlette.concurrency import run_in_threadpool
 
 from omni2sound.errors import UserError
 from omni2sound.media.audio import read_audio
@@ -25,32 +29,60 @@ from omni2sound.media.files import create_output
 from omni2sound.media.info import probe
 from omni2sound.media.spectrogram import colours_of, full_scale_spectrogram_FT
 from omni2sound.media.video import iter_frames
-from omni2sound.serve.limits import MAX_PEAKS
-from omni2sound.serve.store import NotFoundError, write_bytes
+from omni2sound.serve.errors import NotFoundError, NotPossibleError
+from omni2sound.serve.limits import DRAWINGS, MAX_PEAKS
+from omni2sound.serve.store import write_bytes
 
 _SEEK_FROM_S = 30
 """A longer film is not decoded whole for its strip."""
 _JPEG_QUALITY = 70
 _PROXY_HEIGHT_PX, _PROXY_FPS = 360, Fraction(30)
-_drawing = threading.Semaphore(2)
-"""Drawings at once: the device's thread needs the processors more."""
+_AT_ONCE, _FILMS_AT_ONCE = 2, 1
+"""Drawings: the device's thread needs the processors more. Films take minutes."""
 _locks = [threading.Lock() for _ in range(16)]
 """One drawing of a file at a time; two files rarely share a lock."""
 
 
-def once(target: Path, draw: Callable[[Path], bytes | None]) -> None:
-    """Write a file unless it is there.
+Draw = Callable[[Path], bytes | None]
+"""Returns the bytes of a file, or writes it and returns None."""
 
-    Args:
-        target: The file.
-        draw: Returns its bytes, or writes it and returns None.
 
-    Raises:
-        NotFoundError: The folder was deleted meanwhile.
-    """
+class Drawings:
+    """Who draws and who waits for it, in one event loop."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Semaphore(_AT_ONCE)
+        self._film_turn = asyncio.Semaphore(_FILMS_AT_ONCE)
+        self._waiting = 0
+
+    async def once(self, target: Path, draw: Draw, *, is_film: bool = False) -> None:
+        """Write a file unless it is there.
+
+        Args:
+            target: The file.
+            draw: How.
+            is_film: Whether it takes long, and waits for its like alone.
+
+        Raises:
+            NotFoundError: The folder was deleted meanwhile.
+            NotPossibleError: Too many drawings wait already.
+        """
+        if target.is_file():
+            return
+        if self._waiting >= DRAWINGS:
+            raise NotPossibleError(503, "too many drawings wait; try again later")
+        self._waiting += 1
+        try:
+            async with self._film_turn if is_film else self._turn:
+                await run_in_threadpool(_once, target, draw)
+        finally:
+            self._waiting -= 1
+
+
+def _once(target: Path, draw: Draw) -> None:
     if target.is_file():
         return
-    with _locks[hash(target) % len(_locks)], _drawing:
+    with _locks[hash(target) % len(_locks)]:
         if target.is_file():
             return
         data = draw(target)

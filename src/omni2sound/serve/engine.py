@@ -36,10 +36,11 @@ from omni2sound.serve.bodies import (
     StemsBody,
     Take,
 )
+from omni2sound.serve.errors import NotFoundError
 from omni2sound.serve.metrics import Metrics
 from omni2sound.serve.progress import Progress, Stopped, Watcher, stop_between_modules
 from omni2sound.serve.queue import Queue
-from omni2sound.serve.store import NotFoundError, Record, Store
+from omni2sound.serve.store import Record, Store
 from omni2sound.serve.work import stems
 from omni2sound.serve.work.check import FIELDS
 from omni2sound.serve.work.export import export

@@ -65,6 +65,8 @@ BODY_PAUSE_S = 60.0
 """A request whose body stops coming for so long is given up."""
 CONNECTIONS = 256
 """Connections at once; more are refused with 503."""
+DRAWINGS = 100
+"""Strips, peaks, spectrograms and films that are drawn or wait for it; more are refused (503)."""
 MAX_NAME_CHARS = 200
 """Of the name of an upload."""
 STRIP_FRAMES = (1, 200)

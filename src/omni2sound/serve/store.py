@@ -32,6 +32,7 @@ from omni2sound.files import atomic_path, write_json
 from omni2sound.readers import parse_json, read_text
 from omni2sound.redact import printable
 from omni2sound.serve.bodies import FINAL, Job, Media
+from omni2sound.serve.errors import NotFoundError
 from omni2sound.serve.limits import MAX_NAME_CHARS, Limits
 
 logger = logging.getLogger(__name__)
@@ -41,10 +42,6 @@ _TAKE = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,2})")
 _SUFFIX = re.compile(r"\.[a-z0-9]{1,5}")
 _MAX_RECORD_BYTES = 2**24
 _CHUNK = 2**20
-
-
-class NotFoundError(Exception):
-    """There is no such upload, job or take, or no more."""
 
 
 @dataclass(slots=True)

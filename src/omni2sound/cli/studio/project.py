@@ -80,7 +80,7 @@ def project(
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the steps of a project, repeat them, or write those of a film.
+    """Run or repeat a project, or write one of a film.
 
     What is done and unchanged stays as it is.
     """

@@ -39,6 +39,7 @@ from omni2sound.media.packets import decoding_time
 from omni2sound.media.samples import round_half_up
 from omni2sound.media.streams import is_sound
 from omni2sound.media.video import iter_frames
+from omni2sound.stages import going_on
 
 _MAX_FPS = Fraction(120)
 
@@ -58,16 +59,7 @@ def cut(
         MediaError: The video can't be read or has no moving picture.
         UserError: The span is empty or begins after the video's end.
     """
-    info, name = probe(path), shown_name(path)
-    video = info.video
-    if video is None or video.is_still:
-        raise MediaError(f"{name}: has no moving picture; give a video, or leave out `start_s`")
-    if start_s >= info.duration_s:
-        raise UserError(
-            f"{float(start_s):g} s is not before the end of {name} at "
-            f"{float(info.duration_s):.3f} s",
-            field="start_s",
-        )
+    info, video = check_start(path, start_s)
     end = info.duration_s if end_s is None else min(Fraction(end_s), info.duration_s)
     own = path.suffix.lower()
     for suffix in dict.fromkeys((own if own == ".mp4" else ".mov", ".mp4", ".mov")):
@@ -82,6 +74,26 @@ def cut(
     sound = None if info.audio is None else (path, Fraction(start_s), duration_s)
     write_frames(target, frames, fps=fps, sound=sound)
     return target
+
+
+def check_start(path: Path, start_s: float | Fraction) -> tuple[MediaInfo, VideoStreamInfo]:
+    """Refuse a span that is none of the video.
+
+    Raises:
+        MediaError: The video can't be read or has no moving picture.
+        UserError: The span begins after the video's end.
+    """
+    info, name = probe(path), shown_name(path)
+    video = info.video
+    if video is None or video.is_still:
+        raise MediaError(f"{name}: has no moving picture; give a video, or leave out `start_s`")
+    if start_s >= info.duration_s:
+        raise UserError(
+            f"{float(start_s):g} s is not before the end of {name} at "
+            f"{float(info.duration_s):.3f} s",
+            field="start_s",
+        )
+    return info, video
 
 
 def duration_of_span(
@@ -172,6 +184,7 @@ def _pictures(
     source.seek(math.floor(origin_s / base), stream=picture)
     shift = round_half_up(origin_s / base)
     for packet in source.demux(picture):
+        going_on()
         if packet.dts is None or packet.pts is None:
             continue
         packet.pts, packet.dts = packet.pts - shift, packet.dts - shift

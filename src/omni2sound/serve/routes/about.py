@@ -21,7 +21,8 @@ from omni2sound.serve.bodies import (
     LoginBody,
     ModelInfo,
 )
-from omni2sound.serve.context import NotPossibleError, Server
+from omni2sound.serve.context import Server
+from omni2sound.serve.errors import NotPossibleError
 from omni2sound.serve.guard import COOKIE
 
 

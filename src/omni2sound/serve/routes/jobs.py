@@ -18,9 +18,10 @@ from fastapi.responses import FileResponse, StreamingResponse
 
 from omni2sound.redact import whole_characters
 from omni2sound.serve.bodies import FINAL, Job, JobBody
-from omni2sound.serve.context import NotPossibleError, Server
+from omni2sound.serve.context import Server
+from omni2sound.serve.errors import NotFoundError, NotPossibleError
 from omni2sound.serve.routes.files import sent
-from omni2sound.serve.store import NotFoundError, Record, new_id
+from omni2sound.serve.store import Record, new_id
 from omni2sound.serve.work.check import check
 
 _MAX_LISTED = 200

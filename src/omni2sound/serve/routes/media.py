@@ -16,15 +16,16 @@ from omni2sound.errors import UserError
 from omni2sound.media.info import MediaInfo, probe
 from omni2sound.serve import drawn
 from omni2sound.serve.bodies import Media, Peaks
-from omni2sound.serve.context import NotPossibleError, Server
+from omni2sound.serve.context import Server
 from omni2sound.serve.engine import one_line
+from omni2sound.serve.errors import NotPossibleError
 from omni2sound.serve.limits import (
     FORM_BYTES,
     PEAKS_PER_S,
     STRIP_FRAMES,
     STRIP_HEIGHT_PX,
 )
-from omni2sound.serve.routes.files import sent
+from omni2sound.serve.routes.files import Drawn, sent, sent_drawn
 from omni2sound.serve.store import shown_name_of
 from omni2sound.serve.work.check import check_length
 
@@ -139,36 +140,44 @@ def router(server: Server) -> APIRouter:
         return sent(path, _TYPES.get(path.suffix, "application/octet-stream"))
 
     @api.get("/{media_id}/strip.jpg", response_class=FileResponse)
-    def strip(
+    async def strip(
         media_id: Id,
         count: Annotated[int, Query(ge=STRIP_FRAMES[0], le=STRIP_FRAMES[1])] = 24,
         height: Annotated[int, Query(ge=STRIP_HEIGHT_PX[0], le=STRIP_HEIGHT_PX[1])] = 54,
     ) -> FileResponse:
         """Return frames side by side: number i of n shows the instant (i + 0.5) / n."""
-        path = server.store.media_path(media_id)
-        target = server.store.media_folder(media_id) / f"strip-{count}-{height}.jpg"
-        drawn.once(target, lambda _: drawn.strip(path, count, height))
-        return sent(target, "image/jpeg")
+
+        def find() -> Drawn:
+            path = server.store.media_path(media_id)
+            target = path.with_name(f"strip-{count}-{height}.jpg")
+            return target, lambda _: drawn.strip(path, count, height)
+
+        return await sent_drawn(server, find, "image/jpeg")
 
     @api.get("/{media_id}/proxy.mp4", response_class=FileResponse)
-    def proxy(media_id: Id) -> FileResponse:
+    async def proxy(media_id: Id) -> FileResponse:
         """Return the film small, as every browser plays it, with its own sound."""
-        path = server.store.media_path(media_id)
-        if server.store.media(media_id).kind != "video":
-            raise NotPossibleError(409, "only a film has one")
-        target = server.store.media_folder(media_id) / "proxy.mp4"
-        drawn.once(target, lambda made: drawn.proxy(path, made))
-        return sent(target, "video/mp4")
+
+        def find() -> Drawn:
+            path = server.store.media_path(media_id)
+            if server.store.media(media_id).kind != "video":
+                raise NotPossibleError(409, "only a film has one")
+            return path.with_name("proxy.mp4"), lambda made: drawn.proxy(path, made)
+
+        return await sent_drawn(server, find, "video/mp4", is_film=True)
 
     @api.get("/{media_id}/peaks.json", response_model=Peaks)
-    def peaks(
+    async def peaks(
         media_id: Id,
         per_second: Annotated[int, Query(ge=PEAKS_PER_S[0], le=PEAKS_PER_S[1])] = 50,
     ) -> FileResponse:
         """Return the peaks of the own sound."""
-        path = server.store.media_path(media_id)
-        target = server.store.media_folder(media_id) / f"peaks-{per_second}.json"
-        drawn.once(target, lambda _: drawn.peaks(path, per_second))
-        return sent(target, "application/json")
+
+        def find() -> Drawn:
+            path = server.store.media_path(media_id)
+            target = path.with_name(f"peaks-{per_second}.json")
+            return target, lambda _: drawn.peaks(path, per_second)
+
+        return await sent_drawn(server, find, "application/json")
 
     return api

@@ -15,7 +15,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
 from omni2sound.serve.context import Server
-from omni2sound.serve.store import NotFoundError
+from omni2sound.serve.errors import NotFoundError
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _TYPES = {

@@ -21,7 +21,8 @@ from omni2sound.serve.bodies import (
     CallBody,
     GenerateBody,
 )
-from omni2sound.serve.context import NotPossibleError, Server
+from omni2sound.serve.context import Server
+from omni2sound.serve.errors import NotPossibleError
 from omni2sound.serve.limits import BODY_BYTES, FORM_BYTES
 from omni2sound.serve.routes.jobs import client_of, take_job
 from omni2sound.serve.routes.media import receive

@@ -23,7 +23,7 @@ from omni2sound.serve.bodies import (
 from omni2sound.serve.limits import Limits
 from omni2sound.serve.store import Store
 from omni2sound.serve.work import export, stems
-from omni2sound.serve.work.generate import edit_of, edited_file, generation, output_options
+from omni2sound.serve.work.generate import edit_of, edited_file, length_s, output_options
 
 FIELDS = {
     "video": "media",
@@ -52,8 +52,7 @@ def check(body: JobBody, store: Store, limits: Limits) -> JobBody:
     if isinstance(body, GenerateBody | EditBody) and body.takes > limits.takes:
         raise UserError(f"expected at most {limits.takes}, got {body.takes}", field="takes")
     if isinstance(body, GenerateBody):
-        with generation(body, store) as request:
-            check_length(request.resolve_duration(8.0), limits, "duration_s")
+        check_length(length_s(body, store), limits, "duration_s")
         output_options(body)
     elif isinstance(body, EditBody):
         _check_edit(body, store, limits)

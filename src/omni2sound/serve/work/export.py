@@ -19,9 +19,11 @@ from omni2sound.generate.studio.export import export_take
 from omni2sound.generate.studio.job import loudness_for
 from omni2sound.media.files import VIDEO_SUFFIXES
 from omni2sound.serve.bodies import ExportBody, ResultFile
-from omni2sound.serve.store import NotFoundError, Store
+from omni2sound.serve.errors import NotFoundError
+from omni2sound.serve.store import Store
 from omni2sound.serve.work.stems import check_places, mix_file
 from omni2sound.serve.work.takes import find_take, has_film
+from omni2sound.stages import going_on
 
 
 def check(body: ExportBody, store: Store) -> None:
@@ -83,6 +85,7 @@ def _pack(folder: Path, target: Path) -> None:
     """Put a folder into a ZIP file; sound is not compressed, which would gain little."""
     with atomic_path(target) as path, zipfile.ZipFile(path, "w") as archive:
         for file in sorted(folder.rglob("*")):
+            going_on()
             if file.is_file():
                 archive.write(file, file.relative_to(folder))
 

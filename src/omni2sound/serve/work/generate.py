@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from omni2sound.generate.output import OutputOptions, save
 from omni2sound.generate.request import GenerationRequest
 from omni2sound.generate.studio.job import Job as Settings
 from omni2sound.generate.studio.request import options_of, request_of, spanned_request
+from omni2sound.generate.studio.video import check_start, duration_of_span
 from omni2sound.generate.words.cues import Cue
 from omni2sound.media.info import probe
 from omni2sound.serve.bodies import CueBody, EditBody, GenerateBody, SeeBody, SeenThing, Take
@@ -76,6 +78,26 @@ def generation(body: GenerateBody, store: Store) -> Iterator[GenerationRequest]:
     settings = _settings(body)
     with spanned_request(source, settings) as (video, duration_s):
         yield request_of(settings, video, duration_s, seed=body.seed or 0)
+
+
+def length_s(body: GenerateBody, store: Store) -> Fraction:
+    """Return the seconds that a job makes, after a check that copies no span of its upload.
+
+    Raises:
+        NotFoundError: Its upload is gone.
+        UserError: A value is out of range, or does not fit the upload.
+    """
+    source = None if body.media is None else store.media_path(body.media)
+    settings = _settings(body)
+    if source is None or not body.start_s:
+        with spanned_request(source, settings) as (video, duration_s):
+            request = request_of(settings, video, duration_s, seed=body.seed or 0)
+            return request.resolve_duration(8.0)
+    asked_s = duration_of_span(body.start_s, body.end_s, body.duration_s)
+    left_s = check_start(source, body.start_s)[0].duration_s - Fraction(body.start_s)
+    made_s = left_s if asked_s is None else min(Fraction(asked_s), left_s)
+    request_of(settings, source, float(made_s), seed=body.seed or 0)
+    return made_s
 
 
 def output_options(body: GenerateBody) -> OutputOptions:

@@ -16,7 +16,8 @@ from omni2sound.generate.stems.files import stems_folder
 from omni2sound.generate.stems.mix import changed
 from omni2sound.generate.stems.remix import Mixing, remake, save_mix
 from omni2sound.serve.bodies import GenerateBody, StemInfo, StemPlace, StemsBody, Take
-from omni2sound.serve.store import NotFoundError, Store
+from omni2sound.serve.errors import NotFoundError
+from omni2sound.serve.store import Store
 from omni2sound.serve.work.generate import generate
 from omni2sound.serve.work.takes import (
     TAKE_OPTIONS,

@@ -15,7 +15,8 @@ from omni2sound.generate.stems.files import stems_folder
 from omni2sound.generate.stems.mix import open_mix
 from omni2sound.generate.studio.export import export_take
 from omni2sound.serve.bodies import SeenThing, StemInfo, Take
-from omni2sound.serve.store import NotFoundError, Store
+from omni2sound.serve.errors import NotFoundError
+from omni2sound.serve.store import Store
 
 if TYPE_CHECKING:
     from omni2sound.recognise.observe import Seen
