@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import re
 import subprocess
 import sys
@@ -72,9 +73,10 @@ def test_help() -> None:
     assert told == {script: [0, "usage:"] for script in scripts}
 
 
-@pytest.mark.parametrize(("num", "ordinal"), [(5, 1), (6, 1), (9, 2), (15, 4), (25, 8)])
-def test_the_interval_of_a_median_is_that_of_order_statistics(num: int, ordinal: int) -> None:
-    # Ordinals of 95 % from tables of the binomial distribution; five values cover 94 %.
-    from benchmarks.speed.paired import interval
+def test_the_mean_ratio_is_geometric_and_its_interval_of_student() -> None:
+    # Four logarithms of mean 0 and deviation 2 / sqrt(3): t of 3 degrees of freedom is 3.1824.
+    from benchmarks.speed.paired import mean_ratio
 
-    assert interval([float(n) for n in range(num, 0, -1)]) == (ordinal, num + 1 - ordinal)
+    half = 3.182446 * (2 / 3**0.5) / 2
+    expected = (1.0, math.exp(-half), math.exp(half))
+    assert mean_ratio([math.e, 1 / math.e] * 2) == pytest.approx(expected)

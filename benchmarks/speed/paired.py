@@ -1,14 +1,15 @@
 """Processor time of commands with instant models, by two source trees in turns.
 
-    python -m benchmarks.speed.paired --before TREE [--pairs 15] [--only NAME]
+    python -m benchmarks.speed.paired --before TREE [--blocks 12] [--only NAME]
 
-TREE is another checkout, as `git worktree add --detach TREE COMMIT` makes it. Each pair runs
+TREE is another checkout, as `git worktree add --detach TREE COMMIT` makes it. Each block runs
 `generate` (ten takes for a video with sound, by a tiny model on random weights), `data features`
-(ten clips) and `annotate run` (forty clips, by a script) once with either tree, first with one and
-then with the other in turns. Each tree has a process that has imported all that its commands need
+(ten clips) and `annotate run` (forty clips, by a script) four times: with one tree, twice with the
+other, and with the first again (ABBA), so that a drift of the machine cancels; the next block
+begins with the other tree. Each tree has a process that has imported all that its commands need
 and is forked for each of them, so that start and imports are no part of it; those are measured
-apart, by `--help`. Printed are medians of user and system seconds, and the median of the ratios of
-pairs with an interval that covers it with 95 %. One thread.
+apart, by `--help`. Printed are medians of user and system seconds, and the geometric mean of the
+ratios of blocks with its 95 % interval (Student's t of their logarithms). One thread.
 """
 
 from __future__ import annotations
@@ -164,21 +165,21 @@ def commands(number: int) -> dict[str, Callable[[str], tuple[object, ...]]]:
     }
 
 
-def interval(ratios: Sequence[float]) -> tuple[float, float]:
-    """Return the narrowest pair of ordered values that covers the median with at least 95 %."""
-    num, ordered = len(ratios), sorted(ratios)
-    outside, skipped = 0.0, 0
-    while outside + 2 * math.comb(num, skipped) / 2**num <= 0.05 and 2 * skipped < num - 1:
-        outside += 2 * math.comb(num, skipped) / 2**num
-        skipped += 1
-    kept = max(0, skipped - 1)
-    return ordered[kept], ordered[num - 1 - kept]
+def mean_ratio(ratios: Sequence[float]) -> tuple[float, float, float]:
+    """Return the geometric mean of ratios, and the ends of its 95 % interval."""
+    from scipy import stats
+
+    logs = [math.log(ratio) for ratio in ratios]
+    mean = statistics.fmean(logs)
+    error = statistics.stdev(logs) / math.sqrt(len(logs))
+    half = float(stats.t.ppf(0.975, len(logs) - 1)) * error
+    return math.exp(mean), math.exp(mean - half), math.exp(mean + half)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--before", type=Path, required=True, help="checkout to compare with")
-    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--blocks", type=int, default=12)
     parser.add_argument("--only", default="", help="part of a command's name")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -192,35 +193,40 @@ def main() -> int:
         trees = [Tree(path, folder) for path in paths]
         for command in ("start", "generate", "features", "annotate"):
             if args.only in command:
-                taken = [_measure(command, trees, pair, folder) for pair in range(-1, args.pairs)]
-                _print(command, taken[1:])
+                _block(command, trees, "warm", (0, 1), folder)
+                orders = [(0, 1, 1, 0), (1, 0, 0, 1)] * args.blocks
+                taken = [
+                    _block(command, trees, str(n), orders[n], folder) for n in range(args.blocks)
+                ]
+                _print(command, taken)
         for tree in trees:
             tree.close()
     return 0
 
 
-def _measure(command: str, trees: Sequence[Tree], pair: int, folder: Path) -> tuple[float, float]:
-    """Seconds of a command by either tree; pair -1 comes before those that count."""
+def _block(
+    command: str, trees: Sequence[Tree], name: str, order: Sequence[int], folder: Path
+) -> tuple[float, float]:
+    """Seconds of a command by either tree, all runs together; "warm" comes before what counts."""
     taken = [0.0, 0.0]
-    for number in (0, 1) if pair % 2 == 0 else (1, 0):
+    for place, number in enumerate(order):
         if command == "start":
-            taken[number] = trees[number].start_s()
+            taken[number] += trees[number].start_s()
             continue
-        out = f"{command}-{pair}-{number}"
+        out = f"{command}-{name}-{place}"
         if command == "generate":
             (folder / out).mkdir()
         arguments = commands(number)[command](out)
-        taken[number] = trees[number].cpu_s(*arguments, is_first=pair < 0)
+        taken[number] += trees[number].cpu_s(*arguments, is_first=name == "warm")
     return taken[0], taken[1]
 
 
 def _print(command: str, taken: Sequence[tuple[float, float]]) -> None:
-    ratios = [now / before for before, now in taken]
-    low, high = interval(ratios)
-    before_s, now_s = (statistics.median(seconds) for seconds in zip(*taken, strict=True))
+    ratio, low, high = mean_ratio([now / before for before, now in taken])
+    before_s, now_s = (statistics.median(seconds) / 2 for seconds in zip(*taken, strict=True))
     print(
         f"{command:9} before {before_s:6.2f} s, now {now_s:6.2f} s; ratio "
-        f"{statistics.median(ratios):.3f} [{low:.3f}, {high:.3f}], {len(taken)} pairs",
+        f"{ratio:.3f} [{low:.3f}, {high:.3f}], {len(taken)} blocks",
         flush=True,
     )
 

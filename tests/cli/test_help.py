@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from omni2sound.cli.data import import_corpus
-from omni2sound.cli.main import app
+from omni2sound.cli.main import _only_called, app
 
 WIDTH = 80
 
@@ -48,6 +48,19 @@ def test_help_is_a_sentence_that_says_the_default(name: str) -> None:
     # A flag with one name is off unless it is given, which needs no words.
     if not (_is_flag(p) and not p.secondary_opts):
         assert re.search(r"[Dd]efault: |[Rr]equired", _record(path, p)[1])
+
+
+def test_only_the_command_that_is_called_is_built() -> None:
+    for path, command in list(COMMANDS.items())[1::5]:
+        words = path.split()[1:]
+        built = typer.main.get_command(_only_called(app, ["-q", *words, "--seed", "1"]))
+        for word in words:
+            assert word == words[-1] or len(built.commands) == 1, path
+            built = built.commands[word]
+        context = typer.Context(command, info_name=path)
+        assert built.get_help(context) == command.get_help(context)
+    for others in ((), ("-h",), ("generat",), ("--plugin", "generate")):
+        assert _only_called(app, others) is app
 
 
 @pytest.mark.parametrize("name", PARAMS)
