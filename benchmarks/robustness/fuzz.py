@@ -2,9 +2,10 @@
 
     python -m benchmarks.robustness.fuzz [--minutes 10] [--corpus FOLDER] [--only NAME]
 
-The readers of `odd_files`, each in a process that atheris (libFuzzer) drives for 20 s or an equal
+The readers of `odd_files`, each in a process that atheris (libFuzzer) drives for 5 s or an equal
 share of the time; where there is not enough for all, those that waited longest. It begins with the
-contents of `odd_contents` and with what earlier runs kept in the corpus. JSON is changed value by
+contents of `odd_contents` and with what earlier runs kept in the corpus; a slow reader with as many
+of them, drawn by chance, as half of its share lasts. JSON is changed value by
 value, everything else byte by byte; branches of omni2sound are counted, not those of libraries.
 Printed per reader: files read, branches reached by the contents at the start and at the end, files
 kept, violations as in `odd_files`. A violation's file is kept in FOLDER/READER.finds, and belongs
@@ -36,7 +37,7 @@ from benchmarks.robustness.odd_readers import Reader
 
 _MAX_SEED_BYTES = 2**14
 _MEMORY_MB = 3000
-_LEAST_S = 20
+_LEAST_S = 5
 _STRUCTURED = ("json", "jsonl")
 
 
@@ -61,6 +62,8 @@ class _Case:
         reader.write(self.pristine)
         self.target = self.work / reader.target
         shutil.copytree(self.pristine, self.work)
+        self.call_s = 0.0
+        """Duration of a call with the valid content, once all is loaded."""
         self.times = {path: path.stat().st_mtime_ns for path in self.work.rglob("*")}
         is_there = (self.pristine / reader.target).is_file()
         self.valid = (self.pristine / reader.target).read_bytes() if is_there else b"a\tb\n"
@@ -72,6 +75,23 @@ class _Case:
         found = outcome_of(self.reader, self.work)
         self._put_back()
         return found
+
+    def warm_up(self) -> None:
+        """Load what the reader needs, for the processes after it, too."""
+        for _ in range(2):
+            begin = time.monotonic()
+            self.call(self.valid)
+            self.call_s = time.monotonic() - begin
+
+    def write_seeds(self, corpus: Path, folder: Path, seconds: float) -> None:
+        """Write the valid content, and as many of the others as can be read within `seconds`."""
+        kept = [path.read_bytes() for path in corpus.iterdir() if path.is_file()]
+        others = [*fixed(self.reader.kind).values(), *kept]
+        most_bytes = max(_MAX_SEED_BYTES, len(self.valid))
+        others = [content for content in others if len(content) <= most_bytes]
+        random.shuffle(others)
+        for content in (self.valid, *others[: max(2, int(seconds / self.call_s))]):
+            (folder / hashlib.sha1(content).hexdigest()).write_bytes(content)
 
     def _put_back(self) -> None:
         for path in sorted(self.work.rglob("*"), reverse=True):
@@ -99,9 +119,10 @@ def _mutator(atheris: ModuleType, kind: str) -> Callable[[bytes, int, int], byte
     return mutate
 
 
-def _drive(atheris: ModuleType, case: _Case, corpus: Path, seconds: float, log: Path) -> None:
+def _drive(
+    atheris: ModuleType, case: _Case, seeds: Path, finds: Path, seconds: float, log: Path
+) -> None:
     """Read files until the time is over; ends the process."""
-    finds = corpus.with_suffix(".finds")
     seen: set[str] = set()
 
     def one_input(data: bytes) -> None:
@@ -125,7 +146,7 @@ def _drive(atheris: ModuleType, case: _Case, corpus: Path, seconds: float, log: 
         f"-artifact_prefix={finds}-",
     )
     mutate = _mutator(atheris, case.reader.kind)
-    atheris.Setup(["fuzz", *options, str(corpus)], one_input, custom_mutator=mutate)
+    atheris.Setup(["fuzz", *options, str(seeds)], one_input, custom_mutator=mutate)
     atheris.Fuzz()
 
 
@@ -175,22 +196,22 @@ def main() -> int:
     ) as root:
         for number, reader in enumerate(chosen):
             case = _Case(reader, Path(root) / str(number))
-            case.call(case.valid)  # loads what it needs, for the processes after it, too
+            case.warm_up()
             corpus = _corpus(args.corpus, reader)
             corpus.mkdir(parents=True, exist_ok=True)
-            seeds = [case.valid, *fixed(reader.kind).values()]
-            for content in seeds:
-                if len(content) <= max(_MAX_SEED_BYTES, len(case.valid)):
-                    (corpus / hashlib.sha1(content).hexdigest()).write_bytes(content)
-            log = Path(root) / f"{number}.log"
             seconds = (end - time.monotonic()) / (len(chosen) - number)
+            seeds, log = Path(root) / f"{number}.seeds", Path(root) / f"{number}.log"
+            seeds.mkdir()
+            case.write_seeds(corpus, seeds, seconds / 2)
             child = os.fork()
             if child == 0:
-                _drive(atheris, case, corpus, seconds, log)
+                _drive(atheris, case, seeds, corpus.with_suffix(".finds"), seconds, log)
             _, status = os.waitpid(child, 0)
+            shutil.copytree(seeds, corpus, dirs_exist_ok=True)
             os.utime(corpus)
             violations += [f"{reader.name}: {line}" for line in _report(reader.name, log, status)]
-            shutil.rmtree(Path(root) / str(number), ignore_errors=True)
+            for folder in (seeds, Path(root) / str(number)):
+                shutil.rmtree(folder, ignore_errors=True)
     print("\n".join(violations) or "no violation")
     return 1 if violations else 0
 
