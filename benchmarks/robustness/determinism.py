@@ -3,8 +3,9 @@
     python -m benchmarks.robustness.determinism [--threads 1 2 4] [--precision ...]
 
 Each number of threads and precision has a process of its own, which makes 1 s of sound for a
-prompt: twice, as the second of two takes, and as one of a batch of three (which `deterministic`
-refuses). Printed is "equal", or the distance to one thread in the same precision: signal over
+prompt: twice, as the second of two takes, and as one of a batch of three (which `deterministic` and
+ONNX Runtime refuse). `onnx` is the second engine, for a folder that `omni2sound export` wrote.
+Printed is "equal", or the distance to one thread in the same precision: signal over
 difference in dB; and what one sound costs, the least of five: seconds by the clock, and of all
 threads together.
 """
@@ -12,17 +13,23 @@ threads together.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+if TYPE_CHECKING:
+    from omni2sound.generate.torch_pipeline import TorchPipeline
+
 DETERMINISTIC = "deterministic"
+ONNX = "onnx"
 NUM_TIMED = 5
 WAYS = ("again", "second take", "in a batch of 3")
 
@@ -32,16 +39,18 @@ def make(model: str, threads: int, dtype: str, out: Path) -> None:
     import torch
 
     torch.set_num_threads(threads)
+    from omni2sound.generate.load import PipelineOptions
     from omni2sound.generate.request import GenerationRequest
     from omni2sound.generate.torch_pipeline import TorchPipeline
 
     deterministic = dtype == DETERMINISTIC
-    pipeline = TorchPipeline.load(
-        model,
+    pipeline = PipelineOptions(
+        model=model,
         device="cpu",
-        dtype="float32" if deterministic else dtype,
+        dtype="auto" if dtype == ONNX else "float32" if deterministic else dtype,
         deterministic=deterministic,
-    )
+        engine="onnx" if dtype == ONNX else "torch",
+    ).load()
 
     def sound(seed: int, takes: int = 1) -> NDArray[np.float32]:
         request = GenerationRequest(
@@ -50,15 +59,9 @@ def make(model: str, threads: int, dtype: str, out: Path) -> None:
         *_, last = pipeline.run(request)
         return last.audio.samples_CN
 
-    batch = pipeline.encoder.encode_arrays(None, None, ["a dog barks"] * 3, duration_s=1)
-    alone = pipeline.encoder.encode_arrays(None, None, ["a dog barks"], duration_s=1)
-    settings = {"duration_s": 1, "num_steps": 4}
-    single = pipeline.generate_batch(alone, seeds=[7], **settings)  # type: ignore[arg-type]
-    among = (
-        pipeline.generate_batch(batch, seeds=[6, 7, 8], **settings)[1].numpy()  # type: ignore[arg-type]
-        if not deterministic
-        else np.zeros(0, np.float32)
-    )
+    single = among = np.zeros(0, np.float32)
+    if isinstance(pipeline, TorchPipeline) and not deterministic:
+        single, among = _batched(pipeline)
     first = sound(7)
     took_s = np.array([_timed_s(lambda: sound(7)) for _ in range(NUM_TIMED)]).min(axis=0)
     np.savez(
@@ -68,10 +71,21 @@ def make(model: str, threads: int, dtype: str, out: Path) -> None:
             "seconds": took_s,
             "again": sound(7),
             "second take": sound(6, takes=2),
-            "single": single[0].numpy(),
+            "single": single,
             "in a batch of 3": among,
         },
     )
+
+
+def _batched(pipeline: TorchPipeline) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """A sound alone, and the same as one of a batch of three."""
+
+    def sounds(seeds: Sequence[int]) -> NDArray[np.float32]:
+        prompts = ["a dog barks"] * len(seeds)
+        batch = pipeline.encoder.encode_arrays(None, None, prompts, duration_s=1)
+        return pipeline.generate_batch(batch, seeds=seeds, duration_s=1, num_steps=4).numpy()
+
+    return sounds([7])[0], sounds([6, 7, 8])[1]
 
 
 def _timed_s(run: Callable[[], object]) -> tuple[float, float]:
@@ -95,7 +109,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4])
-    kinds = ("float32", "bfloat16", DETERMINISTIC)
+    kinds = ("float32", "bfloat16", DETERMINISTIC, ONNX)
     parser.add_argument("--precision", choices=kinds, nargs="+", default=kinds)
     parser.add_argument("--make", nargs=3, metavar=("THREADS", "DTYPE", "OUT"))
     args = parser.parse_args()
@@ -139,6 +153,7 @@ def _process(model: str, threads: int, dtype: str) -> dict[str, NDArray[np.float
                 str(out),
             ],
             check=True,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},  # of ONNX Runtime
         )
         with np.load(out) as stored:
             return dict(stored)

@@ -3,13 +3,13 @@
     python -m benchmarks.robustness.output_kills [--kills 300] [--full 60] [--only batch]
                                                  [--state FILE]
 
-`batch`, `edit`, `annotate export` and `train` run in processes that are forked from this one. Each
-is killed (SIGKILL) right before or after one of its operations on files, drawn at random: a folder
-is made, a file flushed, linked, renamed, removed. Or its disk, a small tmpfs in a namespace of its
-own (without the right to one: a limit of a file's length), is full. Then the same command runs
-again until it ends. Counted are reruns that fail, files that are left over, outputs that are empty
-or don't fit their sidecar, and failures on a full disk that are no line. Exit code 1 if there is
-one.
+`batch`, `edit`, `mix`, `project`, `hand-over`, `annotate export` and `train` run in processes that
+are forked from this one. Each is killed (SIGKILL) right before or after one of its operations on
+files, drawn at random: a folder is made, a file flushed, linked, renamed, removed. Or its disk, a
+small tmpfs in a namespace of its own (without the right to one: a limit of a file's length), is
+full. Then the same command runs again until it ends. Counted are reruns that fail, files that are
+left over, outputs that are empty or don't fit their sidecar, and failures on a full disk that are
+no line. Exit code 1 if there is one.
 With `--state` the counts are kept in a file after each case, and the next run goes on from there.
 """
 
@@ -41,7 +41,7 @@ import soundfile
 
 sys.path.insert(0, str(Path(__file__).parent))  # modules of the scripts here
 
-NAMES = ("batch", "edit", "export", "train")
+NAMES = ("batch", "edit", "mix", "project", "hand-over", "export", "train")
 _FULL_BYTES = (2**12, 2**18)
 _OPERATIONS: tuple[tuple[Any, str], ...] = (
     (os, "link"), (os, "fsync"), (os, "open"), (os, "close"), (os, "unlink"), (os, "rmdir"),
@@ -199,6 +199,56 @@ def edit_command(folder: Path) -> Command:
     return Command(run=run, wrong=wrong)
 
 
+def mix_command(folder: Path) -> Command:
+    """The mix of two stems."""
+    from benchmarks.robustness.odd_more import stems
+
+    stems(folder)
+
+    def run(out: Path) -> None:
+        out.mkdir(exist_ok=True)
+        _cli("mix", folder / "stems", "-o", out / "mixed.wav")
+
+    run(folder / "warm")
+    files = {path.name for path in (folder / "warm").iterdir()}
+    return Command(run=run, wrong=lambda out: _unlike(out, files) + _unfit(out))
+
+
+def project_command(folder: Path) -> Command:
+    """A project of one step, and its hand-over."""
+    from benchmarks.robustness.odd_more import handed
+
+    handed(folder)
+
+    def run(out: Path) -> None:
+        out.mkdir(exist_ok=True)
+        if not (out / "project.json").exists():
+            (out / "project.json").symlink_to(folder / "project.json")
+        _cli("project", out, "--model", folder / "model", "--device", "cpu")
+
+    def wrong(out: Path) -> list[str]:
+        problems = _unlike(out, {"project.json"}, beside={"takes", "hand-over"})
+        for name in ("takes", "hand-over"):
+            files = {path.name for path in (folder / name).iterdir()}
+            problems += _unlike(out / name, files)
+        return problems + _unfit(out / "takes")
+
+    return Command(run=run, wrong=wrong)
+
+
+def hand_over_command(folder: Path) -> Command:
+    """The files of a take for an editor."""
+    from benchmarks.robustness.odd_more import handed
+
+    handed(folder)
+    files = {path.name for path in (folder / "editor").iterdir()}
+
+    def run(out: Path) -> None:
+        _cli("hand-over", folder / "out" / "a.wav", "--out-dir", out)
+
+    return Command(run=run, wrong=lambda out: _unlike(out, files))
+
+
 def export_command(folder: Path) -> Command:
     """The export of eight clips, annotated by local networks."""
     from omni2sound.data.corpora.manifest import Clip, write_manifest
@@ -276,7 +326,7 @@ def _unlike(folder: Path, names: set[str], *, beside: Set[str] = frozenset()) ->
 def _unfit(out: Path) -> list[str]:
     """A problem for each output that does not fit its sidecar."""
     problems = []
-    for path in out.glob("*.json"):
+    for path in out.glob("*.*.json"):
         made, output = json.loads(path.read_text()), path.with_suffix("")
         if not output.is_file() or made.get("output_bytes", 0) != output.stat().st_size:
             problems.append("an output that does not fit")
@@ -286,6 +336,9 @@ def _unfit(out: Path) -> list[str]:
 MAKERS = {
     "batch": batch_command,
     "edit": edit_command,
+    "mix": mix_command,
+    "project": project_command,
+    "hand-over": hand_over_command,
     "export": export_command,
     "train": train_command,
 }
