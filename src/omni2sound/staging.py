@@ -16,6 +16,7 @@ import os
 import secrets
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ if sys.platform != "win32":
 _MAX_NAME_BYTES = 80
 _NO_LOCK = -1
 _PART, _ASIDE = ".part", ".aside"
+_SCRATCH = "omni2sound-"
 MARK = ".omni2sound-part"
 """File in the hidden folder of a folder: says that it is one of ours."""
 
@@ -77,6 +79,23 @@ def staged(target: Path, *, alone: bool, marked: bool = False) -> Iterator[Path]
             shutil.rmtree(folder, ignore_errors=True)
         else:
             _remove(folder, lock)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """Yield an empty folder among the temporary files of the system, removed after the block.
+
+    Nobody else may look into it. A kill leaves it there until `doctor --repair`.
+    """
+    target = Path(tempfile.gettempdir()) / f"{_SCRATCH}{secrets.token_hex(8)}"
+    with staged(target, alone=True, marked=True) as folder:
+        folder.chmod(0o700)
+        yield folder
+
+
+def scratch_folders() -> list[Path]:
+    """List what `scratch` made and nobody has removed, by processes dead or alive."""
+    return sorted(Path(tempfile.gettempdir()).glob(f".{_SCRATCH}*{_PART}"))
 
 
 def unmark(folder: Path) -> None:

@@ -17,9 +17,9 @@ from omni2sound.cli.main import app
 from omni2sound.errors import UserError
 from omni2sound.files import atomic_path
 from omni2sound.generate.output import sidecar
-from omni2sound.generate.repair import repair
+from omni2sound.generate.repair import repair, repair_scratch
 from omni2sound.llm import CallStore
-from omni2sound.staging import staging_of
+from omni2sound.staging import scratch, staging_of
 
 DIES = """
 import os, sys
@@ -33,7 +33,7 @@ with atomic_path(target) as path, atomic_path(path) as inner:
 ASKS = """
 import os, sys
 from omni2sound.llm import CallStore
-from omni2sound.staging import staging_of
+from omni2sound.staging import scratch, staging_of
 store = CallStore.open(sys.argv[1])
 os._exit(9)
 """
@@ -151,3 +151,27 @@ def test_an_empty_output_that_is_being_made_is_left_alone(tmp_path: Path) -> Non
         assert list(repair([tmp_path])) == []
     assert output.read_bytes() == b"abc"
     assert sidecar(output).exists()
+
+
+SCRATCH = """
+import os, sys
+from omni2sound.staging import scratch
+with scratch() as folder:
+    assert folder.stat().st_mode & 0o77 == 0
+    (folder / "cut.mp4").write_bytes(bytes(1000))
+    os._exit(9)
+"""
+
+
+def test_temporary_files_of_the_dead_go_and_those_of_the_living_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    (tmp_path / ".omni2sound-somebody-else.part").mkdir()
+    _die(SCRATCH, tmp_path)
+    with scratch() as alive:
+        (found,) = repair_scratch()
+        assert found.num_bytes == 1000
+        assert alive.is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == [".omni2sound-somebody-else.part"]

@@ -62,7 +62,8 @@ FoldersArgument = Annotated[
     list[Path] | None,
     typer.Argument(
         metavar="[FOLDERS]...",
-        help="With --repair: folders to go through. Default: the current one and the cache.",
+        help="With --repair: folders to go through. Default: the current one, the cache, and "
+        "temporary files of the system.",
     ),
 ]
 RepairOption = Annotated[
@@ -86,7 +87,7 @@ def doctor(
     was left by killed processes and is now removed.
     """
     if repair:
-        _repair(folders or [Path(), *(f for f in [cache_dir()] if f.is_dir())], as_json=as_json)
+        _repair(folders, as_json=as_json)
         return
     if folders:
         raise UserError("are for `repair`; leave them out, or set it", field="folders")
@@ -112,10 +113,12 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _repair(folders: Sequence[Path], *, as_json: bool) -> None:
-    from omni2sound.generate.repair import repair
+def _repair(folders: Sequence[Path] | None, *, as_json: bool) -> None:
+    from omni2sound.generate.repair import repair, repair_scratch
 
-    found = list(repair(folders))
+    found = [] if folders else list(repair_scratch())
+    folders = folders or [Path(), *(f for f in [cache_dir()] if f.is_dir())]
+    found += repair(folders)
     if as_json:
         print(json.dumps({"repairs": [asdict(one) | {"path": str(one.path)} for one in found]}))
         return

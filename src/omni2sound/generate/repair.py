@@ -15,7 +15,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,15 @@ from omni2sound.errors import UserError
 from omni2sound.generate.output import is_whole, read_sidecar, sidecar
 from omni2sound.llm import CallStore
 from omni2sound.readers import real_path
-from omni2sound.staging import MARK, claimed, is_aside, remove_staging, restore, staging_of
+from omni2sound.staging import (
+    MARK,
+    claimed,
+    is_aside,
+    remove_staging,
+    restore,
+    scratch_folders,
+    staging_of,
+)
 
 _OWNERS = ".owners"
 _TABLES = frozenset({"owner", "call", "attempt"})
@@ -69,6 +77,14 @@ def repair(folders: Sequence[Path]) -> Iterator[Repair]:
             for name in sorted(files):
                 if name.endswith(".json") and name != ".json":
                     yield from _output(here / name.removesuffix(".json"))
+
+
+def repair_scratch() -> Iterator[Repair]:
+    """Remove what killed processes left among the temporary files of the system."""
+    for folder in scratch_folders():
+        if _is_staging(folder):
+            with suppress(OSError):  # somebody else's
+                yield from _leftover(folder)
 
 
 def _is_staging(folder: Path) -> bool:

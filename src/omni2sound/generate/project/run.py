@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -39,6 +38,7 @@ from omni2sound.generate.studio.request import options_of, request_of, spanned_r
 from omni2sound.generate.studio.video import spanned
 from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.generate.words.cues import parse_cue
+from omni2sound.staging import scratch
 
 TAKES, HANDED = "takes", "hand-over"
 
@@ -294,8 +294,8 @@ def repeat(folder: Path, options: PipelineOptions) -> list[str]:
             raise UserError(f"{step.id}: has not been made yet; run the project first")
     if runner.project.hand_over is not None and not runner.handed.is_dir():
         raise UserError(f"{HANDED}: has not been made yet; run the project first")
-    with tempfile.TemporaryDirectory(prefix="omni2sound-") as place:
-        again = replace(runner, target=Path(place))
+    with scratch() as place:
+        again = replace(runner, target=place)
         list(again.run())
         again.hand_over()
         return differing(runner, again)

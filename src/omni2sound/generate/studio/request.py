@@ -7,7 +7,6 @@ Out:  `GenerationRequest`, `OutputOptions`; a span of the video as a file of its
 from __future__ import annotations
 
 import os
-import tempfile
 import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,6 +28,7 @@ from omni2sound.generate.studio.video import (
     spanned,
 )
 from omni2sound.generate.words.cues import parse_cue
+from omni2sound.staging import scratch
 
 _OF_FILES = ("keep_audio", "mix_db", "duck_db", "loudness_lufs", "bits", "reencode", "preview")
 VideoLike = str | os.PathLike[str] | IO[bytes] | ArrayLike
@@ -83,8 +83,7 @@ def request_on(
     with ExitStack() as stack:
 
         def folder() -> Path:
-            made = tempfile.TemporaryDirectory(prefix="omni2sound-")
-            return Path(stack.enter_context(made))
+            return stack.enter_context(scratch())
 
         if isinstance(video, (str, os.PathLike)):
             path = Path(video)

@@ -7,7 +7,6 @@ Out:  an `Audio`, bytes in a file object, HTML.
 from __future__ import annotations
 
 import html
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from omni2sound.media.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from omni2sound.media.loudness.level import level
 from omni2sound.media.page import data_uri
 from omni2sound.media.samples import Audio
+from omni2sound.staging import scratch
 
 if TYPE_CHECKING:
     from omni2sound.generate.request import GenerationResult
@@ -53,8 +53,8 @@ def save_to_stream(
             f"a file object needs one of {', '.join(known)}; got {file_format!r}",
             field="file_format",
         )
-    with tempfile.TemporaryDirectory(prefix="omni2sound-") as folder:
-        path = Path(folder) / f"sound.{file_format}"
+    with scratch() as folder:
+        path = folder / f"sound.{file_format}"
         report = save(path)
         try:
             stream.write(path.read_bytes())
@@ -74,8 +74,8 @@ def player(result: GenerationResult) -> str:
     caption = html.escape(" · ".join(asked))
     if result.duration_s > _MAX_PLAYER_S:
         return f"<p>{caption}: too long for a player; use <code>save</code></p>"
-    with tempfile.TemporaryDirectory(prefix="omni2sound-") as folder:
-        path = Path(folder) / "sound.flac"
+    with scratch() as folder:
+        path = folder / "sound.flac"
         write_audio(path, result.audio)
         source = data_uri("audio/flac", path.read_bytes())
     audio = f'<audio controls src="{source}"></audio>'

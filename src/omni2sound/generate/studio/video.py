@@ -14,7 +14,6 @@ from __future__ import annotations
 import heapq
 import math
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -40,6 +39,7 @@ from omni2sound.media.samples import round_half_up
 from omni2sound.media.streams import is_sound
 from omni2sound.media.video import iter_frames
 from omni2sound.stages import going_on
+from omni2sound.staging import scratch
 
 _MAX_FPS = Fraction(120)
 
@@ -136,8 +136,8 @@ def spanned(
     if video is None or not start_s:
         yield video
         return
-    with tempfile.TemporaryDirectory(prefix="omni2sound-") as folder:
-        yield cut(video, Path(folder), start_s=start_s, end_s=end_s)
+    with scratch() as folder:
+        yield cut(video, folder, start_s=start_s, end_s=end_s)
 
 
 def _copy_span(

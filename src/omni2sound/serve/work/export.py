@@ -9,7 +9,6 @@ from __future__ import annotations
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from omni2sound.errors import UserError
 from omni2sound.files import atomic_path
@@ -24,6 +23,7 @@ from omni2sound.serve.store import Store
 from omni2sound.serve.work.stems import check_places, mix_file
 from omni2sound.serve.work.takes import find_take, has_film
 from omni2sound.stages import going_on
+from omni2sound.staging import staged
 
 
 def check(body: ExportBody, store: Store) -> None:
@@ -51,12 +51,12 @@ def export(store: Store, job_id: str, body: ExportBody) -> ResultFile:
     folder = store.job_folder(job_id)
     output = folder / f"export.{body.format}"
     source = store.take_path(body.take)
-    with TemporaryDirectory(dir=folder) as working:
+    with staged(folder / "working", alone=True) as working:
         if body.mix:
-            source = mix_file(store, body.take, body.mix, Path(working) / "mix.wav")
+            source = mix_file(store, body.take, body.mix, working / "mix.wav")
         if body.format == "zip":
             takes = list(dict.fromkeys((store.take_path(body.take), source)))
-            _pack(hand_over(takes, Path(working) / "hand-over").folder, output)
+            _pack(hand_over(takes, working / "hand-over").folder, output)
         else:
             needs_film = f".{body.format}" in VIDEO_SUFFIXES or body.keep_audio
             film = store.media_path(take.media) if needs_film and take.media else None
