@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path)
     parser.add_argument("--videos", type=Path, nargs="*", default=[])
     parser.add_argument("--sheet", type=Path)
-    parser.add_argument("--shots", type=int, default=20)
+    parser.add_argument("--shots", type=int, default=12, help="of each drawn film; 0: none")
     parser.add_argument("--seconds", type=float, default=24.0, help="of each film of the corpus")
     args = parser.parse_args()
     detectors: dict[str, Detector] = {"ours": lambda path: find_cuts(path, probe(path).duration_s)}
@@ -139,7 +139,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "film.mp4"
         rng = np.random.default_rng(0)
-        for seed, kind in enumerate(DRAWN):
+        for seed, kind in enumerate(DRAWN if args.shots else ()):
             lengths = [round(float(rng.uniform(1, 4)) * FPS) / FPS for _ in range(args.shots)]
             write(path, FPS, drawn(kind, lengths, seed))
             has_cuts = kind in ("plain", "like", "dark")

@@ -1,6 +1,6 @@
 """A film of many scenes, end to end: cuts, sounds, hand-over; and does memory grow with its length?
 
-Run:  python -m benchmarks.speed.film [--folder DIR] [--model embedded] [--scenes 2 40]
+Run:  python -m benchmarks.speed.film [--folder DIR] [--model embedded|tiny] [--scenes 2 40]
         [--scene-seconds 30] [--steps 8] [--recognise]
 
 In:   nothing; films drawn in code (320x240, 25 pictures a second): a project for each number of
@@ -30,23 +30,34 @@ import opentimelineio as otio
 
 from benchmarks.quality.bouncing_ball import write
 from benchmarks.quality.scene_cuts import FPS, NEAR_S, drawn
+from tests.build import tiny_model_folder
 
 MOST_GROWTH = 0.15
 PROMPTS = ("rain", "a dog barks", "wind in trees", "a car passes by", "footsteps on gravel")
 
 
-def run(command: list[str]) -> tuple[float, float, str]:
-    """Seconds, peak memory in MB and output of a command and what it starts."""
-    begin = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as out:
-        process = subprocess.Popen(command, stdout=out)
+def run(command: list[str], noted: Path) -> tuple[float, float]:
+    """Seconds of a command, and its peak memory in MB over this and earlier runs.
+
+    Args:
+        command: The command.
+        noted: File of the peak, which is kept if the run is stopped, too.
+    """
+    begin, was_stopped = time.perf_counter(), False
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
         _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        told = out.read()
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}")
-    return time.perf_counter() - begin, usage.ru_maxrss / 1024, told
+    except KeyboardInterrupt:  # the command gets it, too
+        was_stopped = True
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    peak_mb = usage.ru_maxrss / 1024
+    if noted.is_file():
+        peak_mb = max(peak_mb, float(noted.read_text()))
+    noted.write_text(f"{peak_mb}")
+    if was_stopped or process.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {process.returncode}, {peak_mb:.0f} MB")
+    return time.perf_counter() - begin, peak_mb
 
 
 def prepare(
@@ -54,21 +65,21 @@ def prepare(
 ) -> tuple[float, int, int]:
     """Draw a film, and write its project; returns peak memory, cuts found and wrong ones."""
     folder.mkdir(parents=True, exist_ok=True)
-    noted = folder / "prepared.json"
-    if noted.is_file():
-        return tuple(json.loads(noted.read_text()))  # type: ignore[return-value]
+    prepared = folder / "prepared.json"
+    if prepared.is_file():
+        return tuple(json.loads(prepared.read_text()))  # type: ignore[return-value]
     film, project = folder / "film.mp4", folder / "project.json"
     write(film, FPS, drawn("plain", [seconds] * scenes, seed=scenes))
     project.unlink(missing_ok=True)
     command = [sys.executable, "-m", "omni2sound", "project", str(folder), "--film", str(film)]
-    _, peak_mb, _ = run(command)
+    _, peak_mb = run(command, folder / "peak-of-cuts.txt")
     data = json.loads(project.read_text())
     starts = [step["settings"]["start_s"] for step in data["steps"]][1:]
     right = sum(any(abs(k * seconds - t) < NEAR_S for t in starts) for k in range(1, scenes))
     for number, step in enumerate(data["steps"]):
         step["settings"] |= {"prompt": PROMPTS[number % len(PROMPTS)], **settings}
     project.write_text(json.dumps(data))
-    noted.write_text(json.dumps([peak_mb, right, len(starts) - right]))
+    prepared.write_text(json.dumps([peak_mb, right, len(starts) - right]))
     return peak_mb, right, len(starts) - right
 
 
@@ -107,7 +118,7 @@ def _told(command: list[str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", type=Path, help="default: a temporary one")
-    parser.add_argument("--model", default="embedded", help="name or folder")
+    parser.add_argument("--model", default="embedded", help="name or folder; tiny: random weights")
     parser.add_argument("--scenes", type=int, nargs="+", default=[2, 40])
     parser.add_argument("--scene-seconds", type=float, default=30.0)
     parser.add_argument("--steps", type=int, default=8, help="of the sampler")
@@ -116,17 +127,19 @@ def main() -> None:
     settings = {"steps": args.steps, "recognise": args.recognise}
     with tempfile.TemporaryDirectory() as temporary:
         place = args.folder or Path(temporary)
+        model = args.model
+        if model == "tiny":
+            model = str(place / "model")
+            if not (place / "model").is_dir():
+                tiny_model_folder(place / "model")
         peaks = {}
         for scenes in args.scenes:
             folder = place / f"scenes-{scenes}"
             cuts_mb, right, wrong = prepare(folder, scenes, args.scene_seconds, settings)
             before = len(list(folder.glob("takes/*.wav")))
             command = [sys.executable, "-m", "omni2sound", "project", str(folder)]
-            seconds, peak_mb, _ = run([*command, "--model", args.model, "--json"])
-            noted = folder / "peak.json"
-            earlier = json.loads(noted.read_text()) if noted.is_file() else 0
-            peaks[scenes] = max(peak_mb, earlier, cuts_mb)
-            noted.write_text(json.dumps(peaks[scenes]))
+            seconds, peak_mb = run([*command, "--model", model], folder / "peak.txt")
+            peaks[scenes] = max(peak_mb, cuts_mb)
             print(
                 f"{scenes} scenes, {scenes * args.scene_seconds / 60:g} minutes: cuts {right} of "
                 f"{scenes - 1} found, {wrong} wrong ({cuts_mb:.0f} MB); {before} steps done "

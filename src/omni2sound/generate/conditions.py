@@ -125,13 +125,7 @@ class ConditionEncoder(RequestEncoder):
             num_pictures = self.timebase.num_vision_frames(duration_s)
             vision_BTV = torch.zeros(1, num_pictures, spec.dim, device=self.device)
         elif video is not None:
-            # CLIP squashes pictures itself, with the filter that it was trained with.
-            size_px = None if spec.resizes else spec.size_px
-            fps = self.timebase.vision_fps
-            frames = iter_frames(video, fps=fps, size_px=size_px, duration_s=duration_s)
-            with self.use("vision") as vision:
-                parts = embed_in_chunks(vision.embed, frames, chunk=VISION_CHUNK, margin=0)
-                vision_BTV = torch.cat(list(parts))[None]
+            vision_BTV = self._vision_features(video, duration_s)[None]
         if video is not None:
             sync_BTS = self._sync_features(video, duration_s)[None]
         if prompt is not None:
@@ -231,7 +225,24 @@ class ConditionEncoder(RequestEncoder):
                 sync_BTS = torch.stack([motion.embed(x) for x in sync_frames_BTHWK])
         return self._conditions(vision_BTV, sync_BTS, prompts, duration_s, batch=given[0])
 
+    def _vision_features(self, video: Path, duration_s: float | Fraction) -> Tensor:
+        def encode() -> Tensor:
+            # CLIP squashes pictures itself, with the filter that it was trained with.
+            spec, fps = self.config.vision.spec, self.timebase.vision_fps
+            size_px = None if spec.resizes else spec.size_px
+            frames = iter_frames(video, fps=fps, size_px=size_px, duration_s=duration_s)
+            with self.use("vision") as vision:
+                parts = embed_in_chunks(vision.embed, frames, chunk=VISION_CHUNK, margin=0)
+                return torch.cat(list(parts))
+
+        return self._encoded_once(("vision", video, duration_s), encode)
+
     def _sync_features(self, video: Path, duration_s: float | Fraction) -> Tensor:
+        return self._encoded_once(
+            ("sync", video, duration_s), lambda: self._encode_motion(video, duration_s)
+        )
+
+    def _encode_motion(self, video: Path, duration_s: float | Fraction) -> Tensor:
         fps = self.timebase.sync_fps
         if isinstance(self.config.sync, SynchformerPart):
             # Its segments start with the clip and overlap: the whole clip at once, as it is.

@@ -6,14 +6,17 @@ import json
 import re
 import shutil
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from omni2sound.errors import UserError
+from omni2sound.generate.conditions import ConditionEncoder
 from omni2sound.generate.hand_over.takes import read_takes
 from omni2sound.generate.output import OutputOptions, check_target, save
 from omni2sound.generate.pipeline import Omni2SoundPipeline
@@ -105,11 +108,25 @@ def test_a_sound_without_stems_does_not_keep_those_of_the_one_before(
             read(output)
 
 
-def test_a_videos_sounds_are_stems(pipeline: Omni2SoundPipeline, tmp_path: Path) -> None:
+def test_a_videos_sounds_are_stems_and_it_is_encoded_once(
+    pipeline: Omni2SoundPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     video = video_with_square(tmp_path / "clip.mp4", duration_s=1.2)
     asked = replace(REQUEST, video=video, seen="a car", cues=(DOG,), duration_s=None)
+    encoded, encode = [], ConditionEncoder._encode_motion
+
+    def noted(self: ConditionEncoder, film: Path, duration_s: float | Fraction) -> Tensor:
+        encoded.append(film)
+        return encode(self, film, duration_s)
+
+    monkeypatch.setattr(ConditionEncoder, "_encode_motion", noted)
     (made,) = pipeline.run(asked)
     assert [s.source.name for s in made.stems] == ["a-car", "a-dog-barks", "rest"]
+    assert encoded == [video]
+    monkeypatch.setattr(ConditionEncoder, "_encoded_once", lambda self, key, make: make())
+    (again,) = pipeline.run(asked)
+    assert len(encoded) == 4  # each sound encoded it anew, and got the same
+    assert (again.audio.samples_CN == made.audio.samples_CN).all()
     (alone,) = pipeline.run(GenerationRequest(video=video, num_inference_steps=1, stems=True))
     assert [s.source.name for s in alone.stems] == ["rest"]
 

@@ -229,12 +229,17 @@ class ArrayEncoder(RequestEncoder):
             num_pictures = timebase.num_vision_frames(duration_s)
             vision_BTV = np.zeros((1, num_pictures, card.vision["dim"]), np.float32)
             if pictures:
-                vision_BTV = self._pictures(video, duration_s)
+                vision_BTV = self._encoded_once(
+                    ("vision", video, duration_s), lambda: self._pictures(video, duration_s)
+                )
         is_seen = video is not None and pictures
         num_frames = timebase.num_latent_frames(duration_s)
         sync_LS = np.zeros((num_frames, card.sync["dim"]), np.float32)
         if video is not None:
-            sync_LS = self._sync_features(video, duration_s, num_frames)
+            sync_LS = self._encoded_once(
+                ("sync", video, duration_s),
+                lambda: self._sync_features(video, duration_s, num_frames),
+            )
         text_BTE = np.zeros((1, 1, int(card.text["dim"])), np.float32)
         text_mask_BT = np.zeros((1, 1), bool)
         if prompt is not None:

@@ -182,7 +182,8 @@ def make_stems(
     clock.encode_s = time.perf_counter() - begin
     maker = _Maker(pipeline=pipeline, request=request, plan=plan, duration=duration,
                    num_steps=num_steps, scale=scale, clock=clock)  # fmt: skip
-    parts = maker.parts(only)
+    with pipeline.encoder.each_video_once():
+        parts = maker.parts(only)
     num_layers = sum(len(part.layers) for part in parts) * request.takes
     for take in range(request.takes):
         calls = iter(range(take * num_layers // request.takes, num_layers))

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +39,7 @@ from omni2sound.scenes.material.catalogue import SoundClass
 
 _log = logging.getLogger(__name__)
 
+F = TypeVar("F")
 EncoderName = Literal["text", "vision", "sync", "recogniser", "tagger"]
 
 _WEIGHT = re.compile(r"\([^()]*:\s*\d*\.?\d+\)")
@@ -89,6 +90,8 @@ class RequestEncoder(LoadedHere):
         self._kept = frozenset(loaded)
         self._loaded: dict[EncoderName, Any] = dict(loaded)
         self._loaders = dict(loaders)
+        self._features: dict[tuple[object, ...], Any] | None = None
+        """Of videos, inside of `each_video_once`."""
 
     def mean_states(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Mean token states (B, D), to compare; what can't be read is told by `encode` alone."""
@@ -121,6 +124,25 @@ class RequestEncoder(LoadedHere):
                     self._loaded.pop(name, None)
                 return
         yield encoder
+
+    @contextmanager
+    def each_video_once(self) -> Iterator[None]:
+        """Keep the features of videos as long as the block: its sounds have one film."""
+        before, self._features = self._features, {}
+        try:
+            yield
+        finally:
+            self._features = before
+
+    def _encoded_once(self, key: tuple[object, ...], encode: Callable[[], F]) -> F:
+        """Encode a part of a video, or return what was kept of it."""
+        kept = self._features
+        if kept is None:
+            return encode()
+        if key not in kept:
+            kept[key] = encode()
+        features: F = kept[key]
+        return features
 
     def release(self) -> None:
         """Drop the encoders that were loaded here."""
