@@ -4,8 +4,10 @@ Run: python -m benchmarks.robustness.serve_load --clients 50 --minutes 5
 
 Each client repeats at random: a short job followed to its end, an upload with its strip and its
 sound, a job that is cancelled, a call that waits, a list of jobs. Counted: unexpected errors, the
-time of /v1/health beside all that, the server's memory over time, and how long a running job goes
-on after its client cancels it.
+time of /v1/health beside all that, the server's memory over time, and how long a running job, or
+an export that encodes a film, goes on after its client cancels it. Exit code 1 if there was an
+error or a traceback, if memory grew by more than a tenth from the second quarter of the run to the
+last, or if a cancel took more than a second.
 """
 
 from __future__ import annotations
@@ -19,14 +21,16 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from examples.studio_client import Client, ServerError
 
-from tests.build import tiny_model_folder
+from tests.build import tiny_model_folder, video_with_square
 from tests.media.films import write_film
 from tests.serve.served import ServerProcess, wait_until_ready
 
+MOST_GROWTH, MOST_CANCEL_S = 0.1, 1.0
 EXPECTED = (404, 409, 429)
 """A full queue, and what another client's cancel has removed."""
 
@@ -80,11 +84,11 @@ def memory_mb(client: Client) -> float:
     return float(found[1]) / 1e6 if found else float("nan")
 
 
-def cancel_times_s(client: Client, count: int) -> list[float]:
-    """Cancel running jobs of a minute of sound; return how long the device went on."""
+def cancel_times_s(client: Client, count: int, kind: str, **body: Any) -> list[float]:
+    """Cancel running jobs of one kind; return how long the device went on."""
     times = []
     for number in range(count):
-        job = client.submit(prompt="rain", duration_s=60, steps=100)["id"]
+        job = client.submit(kind, **body)["id"]
         while client.json("GET", f"/v1/jobs/{job}")["state"] == "waiting":
             time.sleep(0.005)
         time.sleep(0.1 * number)
@@ -94,6 +98,14 @@ def cancel_times_s(client: Client, count: int) -> list[float]:
             time.sleep(0.005)
         times.append(time.monotonic() - began_s)
     return times
+
+
+def long_export(client: Client, folder: Path) -> dict[str, Any]:
+    """Sound a film of two minutes; return what exports it with its picture encoded anew."""
+    film = video_with_square(folder / "long.mp4", duration_s=120, size_px=(240, 320))
+    media = client.upload("long.mp4", film.read_bytes())["id"]
+    job = client.finish(client.submit(media=media, seen="off", steps=1, seed=1)["id"])
+    return {"take": job["takes"][0]["id"], "format": "mkv", "reencode": True}
 
 
 def main() -> None:
@@ -126,16 +138,27 @@ def main() -> None:
             time.sleep(1)
         for thread in threads:
             thread.join()
-        cancels_s = cancel_times_s(client, args.cancels)
+        cancels_s = {
+            "generate": cancel_times_s(
+                client, args.cancels, "generate", prompt="rain", duration_s=60, steps=100
+            ),
+            "export": cancel_times_s(client, args.cancels, "export", **long_export(client, folder)),
+        }
         log = Path(server.log.name).read_text(encoding="utf-8")
         code = server.stop()
     print(", ".join(f"{what} {number}" for what, number in sorted(count.items())))
     quarters = [np.mean(part) for part in np.array_split(memory, 4) if len(part)]
     print(f"memory in quarters of the run: {', '.join(f'{mb:.0f} MB' for mb in quarters)}")
     print(f"/v1/health: median {np.median(health_s):.3f} s, most {max(health_s):.3f} s")
-    if cancels_s:
-        print(f"cancel: median {np.median(cancels_s):.3f} s, most {max(cancels_s):.3f} s")
+    for kind, times_s in cancels_s.items():
+        if times_s:
+            told = f"median {np.median(times_s):.3f} s, most {max(times_s):.3f} s"
+            print(f"cancel of {len(times_s)} times {kind}: {told}")
     print(f"{log.count('Traceback')} tracebacks in the log, exit code {code}")
+    fine = not any(what.startswith("error") for what in count) and "Traceback" not in log
+    fine &= len(quarters) < 4 or quarters[3] <= (1 + MOST_GROWTH) * quarters[1]
+    fine &= all(t <= MOST_CANCEL_S for times_s in cancels_s.values() for t in times_s)
+    raise SystemExit(not fine)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,7 @@ def run(command: list[str], noted: Path) -> tuple[float, float]:
         _, status, usage = os.wait4(process.pid, 0)
     except KeyboardInterrupt:  # the command gets it, too
         was_stopped = True
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     peak_mb = usage.ru_maxrss / 1024
