@@ -1,7 +1,7 @@
 # What this project can do on a machine with Python 3.11, make and a compiler.
 #
 #   make demo    install, then make sound for a real video: out/demo.mp4, out/demo_t2a.wav, out/demo.png
-#   make check   lint, types, import order, fast tests
+#   make check   lint, types, fast tests (import order is one of them)
 #   make light   the default model as ONNX, once: generate then works without loading torch
 #   make docs    the documentation as a site, in out/site
 #   make test    everything that CI runs
@@ -21,9 +21,13 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --prefer-binary --disable-pip-version-check -qq -c constraints.txt
 
-# Tests run on all cores, each with one thread: two of torch's on one core would only wait.
-# Compiled files are kept, also where the environment says otherwise: many tests start a process.
-PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 8
+# Tests run on all cores, each with one thread: two of torch's on one core would only wait. A core
+# that has none left takes some of another's. Compiled files are kept, also where the environment
+# says otherwise: many tests start a process.
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --maxprocesses 8 --dist worksteal
+
+# Types are checked beside the tests, as mypy keeps one core busy. Both are heard to their end.
+with_types = $(BIN)/mypy & types=$$!; $(1); tests=$$?; wait $$types && exit $$tests
 
 TORCH_BUILD ?= $(if $(findstring Linux,$(shell uname -s)),$(if $(shell command -v nvidia-smi),,+cpu))
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
@@ -88,16 +92,17 @@ light: $(VENV)/.dev $(VENV)/.bundled
 check: $(VENV)/.dev $(VENV)/.bundled
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
-	$(BIN)/lint-imports
-	$(PYTEST) -m "not slow"
+	$(call with_types,$(PYTEST) -m "not slow")
 
 # Strict: a broken link or an unknown name ends it. No request leaves the machine.
 docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
-test: check docs
-	$(PYTEST) -m slow
+# All tests in one run: a second would import and collect everything again.
+test: $(VENV)/.dev $(VENV)/.bundled
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(call with_types,$(PYTEST))
 
 $(MATRIX)/uv/.installed:
 	$(PYTHON) -m venv $(MATRIX)/uv

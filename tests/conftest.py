@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -18,6 +19,34 @@ settings.load_profile("repository")
 
 # `CliRunner` builds the table of all commands for each call, which takes 0.1 s.
 typer.testing._get_command = cache(typer.testing._get_command)
+
+
+FAST_S = 3.0
+"""Processor time, with that of ended processes, from which a test that is not `slow` is listed."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole modules in another order: those with slow tests first, so that no core ends alone."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    before = sum(os.times()[:4])
+    try:
+        return (yield)
+    finally:
+        if not item.get_closest_marker("slow"):
+            item.user_properties.append(("cpu_s", sum(os.times()[:4]) - before))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Fast tests that are not: `make check` is to take three minutes."""
+    for report in terminalreporter.getreports("passed"):
+        cpu_s = dict(report.user_properties).get("cpu_s", 0.0)
+        if cpu_s > FAST_S:
+            terminalreporter.write_line(f"not fast: {cpu_s:.1f} s of a core: {report.nodeid}")
 
 
 def _is_local(address: object) -> bool:

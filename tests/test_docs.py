@@ -29,6 +29,7 @@ import typer
 
 import omni2sound
 from omni2sound.cli.main import app
+from tests.warm.start import warm, warm_scripts
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "omni2sound"
@@ -108,7 +109,7 @@ def test_an_example_runs(block: Block, folder: Path) -> None:
     environment = os.environ | {"OMNI2SOUND_CACHE": str(folder / "cache")}
     for command in commands:
         done = subprocess.run(
-            command, cwd=folder, env=environment, check=False, capture_output=True, text=True
+            warm(command), cwd=folder, env=environment, check=False, capture_output=True, text=True
         )
         assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
 
@@ -116,11 +117,11 @@ def test_an_example_runs(block: Block, folder: Path) -> None:
 def _run_example(folder: Path, *command: str) -> None:
     environment = os.environ | {
         "OMNI2SOUND_CACHE": str(folder / "cache"),
-        "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{warm_scripts(folder / 'bin')}{os.pathsep}{os.environ['PATH']}",
         "STEPS": "2",
     }
     done = subprocess.run(
-        command, cwd=folder, env=environment, check=False, capture_output=True, text=True
+        warm(command), cwd=folder, env=environment, check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
 

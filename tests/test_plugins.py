@@ -40,17 +40,22 @@ from tests.bench.conftest import (  # noqa: F401 (fixtures)
     tonal_assets,
 )
 from tests.build import video_with_square
+from tests.warm.start import warm
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples" / "plugins"
 
 
 def run(
-    *arguments: object, cwd: Path | None = None, env: Mapping[str, str] | None = None
+    *arguments: object,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    cold: bool = False,
 ) -> subprocess.CompletedProcess[str]:
     """One command in a process of its own: plugins stay out of this one."""
+    command = [sys.executable, "-m", "omni2sound", *map(str, arguments)]
     return subprocess.run(
-        [sys.executable, "-m", "omni2sound", *map(str, arguments)],
+        command if cold else warm(command),
         check=False,
         capture_output=True,
         text=True,
@@ -181,7 +186,7 @@ def test_a_model_with_an_own_encoder_and_an_own_autoencoder_generates(tmp_path: 
     model, out = tmp_path / "model", tmp_path / "a.wav"
     path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
     subprocess.run(
-        [sys.executable, "-c", OWN_MODEL, model, *own],
+        warm([sys.executable, "-c", OWN_MODEL, model, *own]),
         check=True,
         env={**os.environ, "PYTHONPATH": path},
     )
@@ -205,7 +210,7 @@ def test_an_own_text_encoder_gives_the_states_of_a_model(tmp_path: Path) -> None
     code = OWN_TEXT_MODEL.format(own=str(own), model=str(model))
     path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
     environment = {**os.environ, "PYTHONPATH": path}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    subprocess.run(warm([sys.executable, "-c", code]), check=True, env=environment)
     card = json.loads((model / "card.json").read_text(encoding="utf-8"))
     assert card["parts"]["text"] == {"encoder": "letters"}
     arguments = ("generate", "--prompt", "Rain, 雨", "--model", model, "-o", out)
@@ -373,7 +378,7 @@ RECIPES.register("own", RECIPES["tiny"])
 
 def test_a_module_of_the_current_folder_does(tmp_path: Path) -> None:
     (tmp_path / "own_importers.py").write_text("print('loaded')\n", encoding="utf-8")
-    done = run("--plugin", "own_importers", "data", "import", "list", cwd=tmp_path)
+    done = run("--plugin", "own_importers", "data", "import", "list", cwd=tmp_path, cold=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("loaded\n")
 
@@ -386,7 +391,7 @@ def test_the_environment_variable_alone_and_a_module_of_the_current_folder_do(
     look_up = "from omni2sound.recipes import recipe_named; print(recipe_named('own').name)"
     for name in ("own_recipes", str(tmp_path / "own_recipes.py")):
         done = subprocess.run(
-            [sys.executable, "-c", look_up],
+            warm([sys.executable, "-c", look_up]),
             check=True,
             capture_output=True,
             text=True,
@@ -418,7 +423,7 @@ def test_a_plugin_that_fails_ends_in_one_line(
     path = tmp_path / "failing.py"
     if text is not None:
         path.write_text(text, encoding="utf-8")
-    done = run("--plugin", path, "data", "import", "list")
+    done = run("--plugin", path, "data", "import", "list", cold=True)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith(f"omni2sound: plugin '{path}': ")
     assert done.stderr.count("\n") == 1
@@ -427,9 +432,10 @@ def test_a_plugin_that_fails_ends_in_one_line(
 
 def test_a_missing_module_is_named(tmp_path: Path) -> None:
     for name in ("nothing_of_the_kind", "nothing_of_the_kind.part"):
-        done = run("--plugin", name, "data", "import", "list")
+        done = run("--plugin", name, "data", "import", "list", cold=True)
         assert done.returncode == 2 and "no such module; give a module that" in done.stderr
-    done = run("data", "import", "list", env={PLUGINS_VARIABLE: str(tmp_path / "gone.py")})
+    gone = {PLUGINS_VARIABLE: str(tmp_path / "gone.py")}
+    done = run("data", "import", "list", env=gone, cold=True)
     assert done.returncode == 2 and "gone.py' of OMNI2SOUND_PLUGINS: no such file" in done.stderr
 
 
@@ -482,7 +488,7 @@ def test_workers_import_plugins_before_their_first_job(tmp_path: Path, engine: s
     )
     path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
     done = subprocess.run(
-        [sys.executable, script],
+        warm([sys.executable, script]),
         check=False,
         capture_output=True,
         text=True,

@@ -34,6 +34,7 @@ from omni2sound.bench.tracks.track import Track, read_track
 from omni2sound.errors import UserError
 from omni2sound.media.page import policy_of
 from tests.bench.embeds import colours_embed, words_embed
+from tests.warm.start import warm
 
 pytestmark = pytest.mark.slow
 
@@ -154,7 +155,7 @@ def test_killed_at_any_step_a_run_ends_with_the_same_report(
     (tmp_path / "kill.py").write_text(SCRIPT, encoding="utf-8")
     out, cache = tmp_path / "out", tmp_path / "cache"
     command = [sys.executable, str(tmp_path / "kill.py"), *map(str, (scene_track.folder, out))]
-    command += [str(cache), str(store)]
+    command = warm([*command, str(cache), str(store)])
     root = Path(__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": f"{root / 'src'}{os.pathsep}{root}"}
     # In generation, among the baselines, in extraction, and as the scores are counted.
@@ -169,6 +170,7 @@ def test_killed_at_any_step_a_run_ends_with_the_same_report(
         time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
+        process.stdout.read()  # to its end, which is the end of all that could still write
         process.stdout.close()
     done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     assert "sounds 8" not in done.stdout  # nothing was made again

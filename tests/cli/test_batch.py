@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from omni2sound.cli.main import app
 from omni2sound.errors import UserError
 from tests.build import tiny_model_folder, video_with_square
+from tests.warm.start import warm
 
 OMNI2SOUND = Path(sys.executable).with_name("omni2sound")
 
@@ -349,7 +350,7 @@ def test_a_stopped_run_goes_on_where_it_was(folder: Path, model: Path) -> None:
     write_jobs(folder, *jobs)
     command = [OMNI2SOUND, "batch", "jobs.jsonl", "--out", "out"]
     command += ["--model", str(model)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(warm(command), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "out/j0.wav\n"
         process.send_signal(signal.SIGTERM)

@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from tests.convert.checkpoints import checkpoint, tensors
+from tests.warm.start import warm
 
 pytestmark = pytest.mark.slow
 
 
 def _run(*argv: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [Path(sys.executable).with_name("omni2sound"), "convert", *argv]
+    command = warm([Path(sys.executable).with_name("omni2sound"), "convert", *argv])
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 

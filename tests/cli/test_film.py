@@ -27,6 +27,7 @@ from omni2sound.media.samples import Audio
 from omni2sound.media.video import iter_frames
 from tests.build import video_with_square
 from tests.media.clips import number_of, write_video
+from tests.warm.start import warm
 
 OMNI2SOUND = Path(sys.executable).with_name("omni2sound")
 RATE_HZ = 48_000
@@ -256,7 +257,7 @@ def test_pictures_of_outputs_and_of_all_takes(folder: Path, model: Path) -> None
 def at_terminal(*arguments: object, columns: int = 80) -> tuple[int, str]:
     """Run the program in a terminal; return its exit code and what the terminal got."""
     command = [sys.executable, "-m", "omni2sound", *map(str, arguments)]
-    code, shown = in_terminal(command, columns=columns)
+    code, shown = in_terminal(warm(command), columns=columns)
     return code, shown.decode()
 
 
@@ -294,7 +295,7 @@ def test_without_a_terminal_a_line_every_ten_seconds(
 def test_verbose_says_model_video_and_times(folder: Path, model: Path) -> None:
     command = [sys.executable, "-m", "omni2sound", "generate", "film.mov", "--steps", "1",
                "--model", str(model), "--device", "cpu", "-v"]  # fmt: skip
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(warm(command), check=True, capture_output=True, text=True)
     said = done.stderr
     assert re.search(r"model tiny \(sha256 [0-9a-f]{12}\.\.\.\) on cpu, \w+, \d+ threads", said)
     assert "film.mov: 64x64 prores, 25 fps, sound pcm_s16le, 48000 Hz, mono, 2.00 s" in said
@@ -307,7 +308,7 @@ def test_ctrl_c_says_what_is_done_and_how_to_go_on(folder: Path, model: Path) ->
                "-o", "x.wav", "--model", str(model), "--device", "cpu", "--steps", "60",
                "--duration", "8"]  # fmt: skip
     with subprocess.Popen(
-        command,
+        warm(command),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -364,7 +365,9 @@ def test_a_full_disk_has_a_code_of_its_own(folder: Path, model: Path) -> None:
     command = [sys.executable, "-m", "omni2sound", "generate", "--prompt", "rain", "--steps", "1",
                "--model", str(model), "--device", "cpu"]  # fmt: skip
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            warm(command), stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert done.returncode == 3
     assert "omni2sound: standard output: No space left on device\n" in done.stderr
 

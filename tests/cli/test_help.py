@@ -39,17 +39,6 @@ def _record(path: str, p: Any) -> tuple[str, str]:
     return name, text
 
 
-@pytest.mark.parametrize("name", PARAMS)
-def test_help_is_a_sentence_that_says_the_default(name: str) -> None:
-    path, p = PARAMS[name]
-    text = p.help or ""
-    assert re.match(r"[A-Z]", text), f"no sentence: {text!r}"
-    assert text.endswith("."), f"no full stop: {text!r}"
-    # A flag with one name is off unless it is given, which needs no words.
-    if not (_is_flag(p) and not p.secondary_opts):
-        assert re.search(r"[Dd]efault: |[Rr]equired", _record(path, p)[1])
-
-
 def test_only_the_command_that_is_called_is_built() -> None:
     for path, command in list(COMMANDS.items())[1::5]:
         words = path.split()[1:]
@@ -63,24 +52,36 @@ def test_only_the_command_that_is_called_is_built() -> None:
         assert _only_called(app, others) is app
 
 
-@pytest.mark.parametrize("name", PARAMS)
-def test_help_shows_no_python_type(name: str) -> None:
-    path, p = PARAMS[name]
-    shown = _record(path, p)[0]
-    assert not re.search(r"list\[|(?<!--)\brange\b|<(str|path|int|float|text)>", shown), shown
+# One test for all options: a test each, of which there are thousands, would take its time.
 
 
-@pytest.mark.parametrize("name", PARAMS)
-def test_flags_have_one_form(name: str) -> None:
+def test_help_is_a_sentence_that_says_the_default() -> None:
+    for name, (path, p) in PARAMS.items():
+        text = p.help or ""
+        assert re.match(r"[A-Z]", text), f"{name}: no sentence: {text!r}"
+        assert text.endswith("."), f"{name}: no full stop: {text!r}"
+        # A flag with one name is off unless it is given, which needs no words.
+        if not (_is_flag(p) and not p.secondary_opts):
+            assert re.search(r"[Dd]efault: |[Rr]equired", _record(path, p)[1]), name
+
+
+def test_help_shows_no_python_type() -> None:
+    for name, (path, p) in PARAMS.items():
+        shown = _record(path, p)[0]
+        types = r"list\[|(?<!--)\brange\b|<(str|path|int|float|text)>"
+        assert not re.search(types, shown), f"{name}: {shown}"
+
+
+def test_flags_have_one_form() -> None:
     # Off by default: one name, `--json`. On by default: two names, `--sound / --no-sound`.
-    _path, p = PARAMS[name]
-    if _is_flag(p):
-        assert bool(p.secondary_opts) == bool(p.default)
+    for name, (_path, p) in PARAMS.items():
+        if _is_flag(p):
+            assert bool(p.secondary_opts) == bool(p.default), name
 
 
-@pytest.mark.parametrize("name", PARAMS)
-def test_help_names_no_file_of_the_repository(name: str) -> None:
-    assert "docs/" not in (PARAMS[name][1].help or "")
+def test_help_names_no_file_of_the_repository() -> None:
+    for name, (_path, p) in PARAMS.items():
+        assert "docs/" not in (p.help or ""), name
 
 
 def test_one_name_has_one_meaning() -> None:

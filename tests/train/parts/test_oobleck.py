@@ -22,6 +22,7 @@ from omni2sound.train.parts.oobleck import (
     spectral_distance,
     train_oobleck,
 )
+from tests.warm.start import warm
 
 pytestmark = pytest.mark.slow
 
@@ -114,7 +115,8 @@ oobleck.train_oobleck(
     model(), recordings(), recipe=recipe(20), out=Path({str(out)!r}), save_steps=5
 )
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True)
+    command = warm([sys.executable, "-c", code])
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True)
     return done.returncode
 
 
