@@ -161,9 +161,9 @@ sbom: $(SUPPLY)/.installed
 	$(SUPPLY)/bin/cyclonedx-py requirements locked.txt --pyproject pyproject.toml \
 		--output-reproducible -o out/sbom.json
 
-# Asks a server for what is known of each version.
+# Asks a server for what is known of each version; fails if it does not know one of them.
 audit: $(SUPPLY)/.installed
-	$(SUPPLY)/bin/pip-audit -r locked.txt --require-hashes --disable-pip
+	$(SUPPLY)/bin/pip-audit --strict -r locked.txt --require-hashes --disable-pip
 
 $(PARITY)/.installed: benchmarks/parity/requirements.txt | $(VENV)/.dev
 	rm -rf $(PARITY)
