@@ -209,10 +209,41 @@ def handed(folder: Path) -> None:
     call_command(folder, _PROJECT)
 
 
-def exported(folder: Path) -> None:
+def export_card(folder: Path) -> None:
+    from tests.generate.test_export_card import CARD
+
+    text({"exported/model.json": json.dumps(CARD)})(folder)
+
+
+def read_export_card(folder: Path) -> None:
     from omni2sound.generate.onnx.folder import read_card
 
     read_card(folder / "exported")
+
+
+def served(folder: Path) -> None:
+    """An upload and a job of a server."""
+    upload, job = "a" * 32, "b" * 32
+    media = {"id": upload, "name": "a.wav", "kind": "sound", "duration_s": 1.0, "file": "/a"}
+    media |= dict.fromkeys(("frames_per_second", "width", "height", "strip", "peaks"))
+    media |= {"has_sound": True, "bytes": 1, "created": 1.0}
+    asked = {"kind": "edit", "take": f"{job}-1", "ranges": [[0.0, 1.0]]}
+    made = {"id": job, "kind": "edit", "state": "waiting", "created": 1.0, "request": asked}
+    record = {"client": "a", "serial": 1, "ended": 2.0, "job": made}
+    text({
+        f"served/media/{upload}/media.json": json.dumps(media),
+        f"served/jobs/{job}/job.json": json.dumps(record),
+    })(folder)  # fmt: skip
+
+
+def open_served(folder: Path) -> None:
+    from omni2sound.serve.limits import Limits
+    from omni2sound.serve.store import Store
+
+    store = Store(folder / "served", Limits())
+    store.sweep()
+    store.is_needed("a" * 32)
+    json.dumps([record.job.model_dump() for record in store.records()], allow_nan=False)
 
 
 def tars(folder: Path) -> None:
@@ -279,8 +310,10 @@ MORE: tuple[Reader, ...] = (
         *_HAND_OVER, "--out-dir", "editor"]),
     Reader("project", "json", "project.json", handed, _PROJECT),
     Reader("state of a project", "json", "takes/steps.json", handed, _PROJECT),
-    Reader("card of an export", "json", "exported/model.json", text({
-        "exported/model.json": json.dumps({"format": 1})}), exported),
+    Reader("card of an export", "json", "exported/model.json", export_card, read_export_card),
+    Reader("upload of a server", "json", f"served/media/{'a' * 32}/media.json", served,
+           open_served),
+    Reader("job of a server", "json", f"served/jobs/{'b' * 32}/job.json", served, open_served),
     Reader("features in a tar file", "tar", "tars/00000.tar", tars, command(
         "-q", "data", "repack", "tars", "-o", "made", "--workers", "1")),
     Reader("origin of a run", "json", "run/run.json", began, command(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from omni2sound.generate.request import (
     MAX_DURATION_S,
@@ -164,6 +164,7 @@ class ExportBody(_Asked):
 JobBody = Annotated[
     GenerateBody | EditBody | SeeBody | StemsBody | ExportBody, Field(discriminator="kind")
 ]
+BODIES: TypeAdapter[JobBody] = TypeAdapter(JobBody)
 
 
 class LoginBody(_Asked):

@@ -18,18 +18,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
-
 from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.generate.load import PipelineOptions
 from omni2sound.generate.words.encoder import EncoderName
 from omni2sound.serve.bodies import (
+    BODIES,
     FINAL,
     EditBody,
     ExportBody,
     GenerateBody,
     Job,
-    JobBody,
     Problem,
     SeeBody,
     State,
@@ -56,7 +54,6 @@ _MOST_ATTEMPTS = 3
 _SWEEP_EVERY_S = 60.0
 _OWN_NAME = re.compile(r"^(file|export|take-\d+)\.\w+: ")
 """What a file is called here means nothing to a client."""
-BODIES: TypeAdapter[JobBody] = TypeAdapter(JobBody)
 
 
 class Engine:

@@ -25,13 +25,15 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Self
+
+from pydantic import BaseModel, model_validator
 
 from omni2sound.errors import UserError
 from omni2sound.files import atomic_path, write_json
 from omni2sound.readers import parse_json, read_text
 from omni2sound.redact import printable
-from omni2sound.serve.bodies import FINAL, Job, Media
+from omni2sound.serve.bodies import BODIES, FINAL, Job, Media
 from omni2sound.serve.errors import NotFoundError
 from omni2sound.serve.limits import MAX_NAME_CHARS, Limits
 
@@ -58,6 +60,22 @@ class Record:
     """Whether somebody waits for its answer, and nobody will ask for it later."""
     ended: float | None = None
     cancel: threading.Event = field(default_factory=threading.Event)
+
+
+class _Stored(BaseModel):
+    """What is stored of a `Record`."""
+
+    job: Job
+    client: str
+    serial: int
+    attempts: int = 0
+    temporary: bool = False
+    ended: float | None = None
+
+    @model_validator(mode="after")
+    def _check_request(self) -> Self:
+        BODIES.validate_python(self.job.request, strict=False)
+        return self
 
 
 class Store:
@@ -312,15 +330,14 @@ class Store:
             _remove(folder)
         for folder, data in self._stored("jobs", "job.json"):
             try:
-                job = Job.model_validate(data.pop("job", None))
-                record = Record(job=job, **data)
-            except (ValueError, TypeError) as error:
+                record = Record(**dict(_Stored.model_validate(data)))
+            except ValueError as error:
                 logger.warning("%s: a record that can't be read: %.200s", folder, error)
                 continue
             if record.temporary:  # whoever waited for it is gone
                 _remove(folder)
-            elif job.id == folder.name:
-                self._jobs[job.id] = record
+            elif record.job.id == folder.name:
+                self._jobs[record.job.id] = record
 
     def _stored(self, kind: str, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
         for folder in sorted((self.folder / kind).iterdir()):

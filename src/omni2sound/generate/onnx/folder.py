@@ -18,10 +18,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import os
+import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,15 @@ GRAPHS = "1"
 """Version of what the graphs compute: raised when a release changes it, or a bundled network."""
 RUNTIME = "onnxruntime"
 TOKENIZER = "tokenizer.json"
+_PLAIN_NAME = re.compile(r"\w[\w.-]*")
+_SIDES = ("height_px", "width_px")
+_RANGES: Mapping[str, Mapping[str, tuple[int, int]]] = {
+    "text": {"dim": (1, 2**16), "max_tokens": (1, 2**13), "near": (-2, 2), "same": (-2, 2)},
+    "vision": {"dim": (1, 2**16), "height_px": (1, 2**12), "width_px": (1, 2**12)},
+    "sync": {"dim": (1, 2**16), "side_px": (1, 2**12), "fps": (1, 1000)},
+}
+_MOST_PER_S = 10_000_000
+"""Most values of one kind for a second of sound, above any model: arrays are made by the card."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -97,6 +109,38 @@ class ExportCard:
     graphs: Mapping[str, GraphFile]
     files: Mapping[str, str]
     """SHA-256 of each other file: the graphs' numbers, the tokenizer, the attribution."""
+
+    def __post_init__(self) -> None:
+        for name in ("graphs", "files"):
+            for outside in itertools.filterfalse(_PLAIN_NAME.fullmatch, getattr(self, name)):
+                raise ConfigError(f"expected plain names, got {outside[:80]!r}", field=name)
+        for name, ranges in _RANGES.items():
+            for key, (least, most) in ranges.items():
+                value = getattr(self, name).get(key)
+                if value is None or not least <= value <= most:
+                    raise ConfigError(
+                        f"expected {key} from {least} to {most}, got {value!r:.40}", field=name
+                    )
+        if len(self.silence) != self.latent_dim:
+            raise ConfigError(
+                f"expected {self.latent_dim} numbers, one per channel, got {len(self.silence)}",
+                field="silence",
+            )
+        times, (height_px, width_px) = self.timebase, (self.vision[k] for k in _SIDES)
+        per_s: Mapping[str, int | Fraction] = {
+            "timebase.sample_rate_hz": times.sample_rate_hz,
+            "sample_rate_hz": self.sample_rate_hz,
+            "latent_dim": times.latent_rate_hz * self.latent_dim,
+            "sync": times.latent_rate_hz * self.sync["dim"],
+            "vision": times.vision_fps * max(height_px * width_px, self.vision["dim"]),
+            "sync.side_px": times.sync_fps * self.sync["side_px"] ** 2,
+        }
+        for name, count in per_s.items():
+            if not 1 <= count <= _MOST_PER_S:
+                raise ConfigError(
+                    f"expected at most {_MOST_PER_S:,} values a second, got {float(count):.3g}",
+                    field=name,
+                )
 
 
 def data_name(name: str) -> str:
@@ -196,13 +240,21 @@ class Session:
             )
         except Exception as error:  # its own classes have no common base that it exports
             raise ConfigError(f"{path} can't be read by {RUNTIME}: {str(error)[:200]}") from error
-        self._outputs = list(outputs)
+        self._path, self._outputs = path, list(outputs)
 
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-        """Compute the outputs, in order."""
-        made: list[NDArray[np.float32]] = self._session.run(
-            self._outputs, {name: np.ascontiguousarray(x) for name, x in inputs.items()}
-        )
+        """Compute the outputs, in order.
+
+        Raises:
+            ConfigError: The graph takes other inputs, or has other outputs.
+        """
+        arrays = {name: np.ascontiguousarray(x) for name, x in inputs.items()}
+        try:
+            made: list[NDArray[np.float32]] = self._session.run(self._outputs, arrays)
+        except Exception as error:  # as above
+            raise ConfigError(
+                f"{self._path} can't be run by {RUNTIME}: {str(error)[:200]}"
+            ) from error
         return made
 
 
