@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import hashlib
+import io
 import os
 import random
 import re
@@ -59,7 +60,8 @@ class _Case:
     def __init__(self, reader: Reader, folder: Path) -> None:
         self.reader, self.pristine, self.work = reader, folder / "pristine", folder / "work"
         self.pristine.mkdir(parents=True)
-        reader.write(self.pristine)
+        with contextlib.redirect_stdout(io.StringIO()):
+            reader.write(self.pristine)
         self.target = self.work / reader.target
         shutil.copytree(self.pristine, self.work)
         self.call_s = 0.0

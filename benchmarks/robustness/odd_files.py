@@ -115,7 +115,8 @@ def run_reader(
     """Feed one reader; returns outcomes, and a line for each violation."""
     pristine, work = folder / "pristine", folder / "work"
     pristine.mkdir(parents=True)
-    reader.write(pristine)
+    with contextlib.redirect_stdout(io.StringIO()):
+        reader.write(pristine)
     target = pristine / reader.target
     valid = target.read_bytes() if target.is_file() else b"a\tb\n"
     counts: Counter[str] = Counter()
