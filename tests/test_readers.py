@@ -20,6 +20,8 @@ from benchmarks.robustness.odd_files import outcome_of, run_reader
 from benchmarks.robustness.odd_more import ALL
 from benchmarks.robustness.odd_readers import Reader
 from omni2sound import readers
+from omni2sound.annotate.records import from_json
+from omni2sound.cli.main import _one_line
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import file_sha256
 from omni2sound.readers import (
@@ -164,6 +166,16 @@ def test_errors_of_sqlite_name_the_file(tmp_path: Path) -> None:
         sqlite3.connect(path).execute("SELECT 1 FROM a")
     with pytest.raises(UserError, match="no such table"), sqlite_file(path, "a store"):
         sqlite3.connect(":memory:").execute("SELECT 1 FROM a")
+
+
+@pytest.mark.parametrize("cell", [b"{}", 1, None])
+def test_a_cell_that_is_no_text_is_no_record(cell: Any) -> None:
+    with pytest.raises(ConfigError, match="no text"):
+        from_json(cell)
+
+
+def test_a_message_is_short_whatever_a_file_holds() -> None:
+    assert len(_one_line(ConfigError("got " + "'x', " * 10**5))) < 2100
 
 
 def test_there_are_forty_contents_of_a_document() -> None:

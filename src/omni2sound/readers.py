@@ -193,17 +193,19 @@ DECODER = json.JSONDecoder(parse_int=_whole, parse_float=_finite, parse_constant
 _OF_OURS = json.JSONDecoder(parse_int=_whole)
 
 
-def loads(text: str, *, not_finite: bool = False) -> Any:
+def loads(text: object, *, not_finite: bool = False) -> Any:
     """Parse JSON that any reader and database can hold.
 
     Args:
-        text: JSON.
+        text: JSON. A cell of a database may be no text at all.
         not_finite: Whether NaN and Infinity are accepted, as in scores of an empty set.
 
     Raises:
         ValueError: It is not JSON, is nested more than `MAX_DEPTH` deep, holds a number beyond
             64 bits or half of a character, or would take more than `MAX_PARSED_BYTES`.
     """
+    if not isinstance(text, str):
+        raise ValueError("no text")
     if len(text) > 2**20:
         num_bytes = len(text) + sum(size * text.count(mark) for mark, size in _BYTES_OF.items())
         if num_bytes > MAX_PARSED_BYTES:

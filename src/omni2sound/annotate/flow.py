@@ -21,7 +21,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, S
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from omni2sound.annotate.records import Ending, Failure, Record, from_json
+from omni2sound.annotate.records import Ending, Failure, Record
 from omni2sound.annotate.roles import Retry
 from omni2sound.annotate.steps import Found, StepStore, step_key
 from omni2sound.errors import UserError
@@ -154,11 +154,11 @@ class Flow:
                     self._queues[place.number].append(place)
                     self._arrived[place.number].set()
                     return
-                journey.found[step.name] = from_json(record)
+                journey.found[step.name] = self._store.decoded(record)
             place.number += 1
         ending = Ending(end=journey.end, steps=tuple(journey.found))
         key, record = place.stored.get("end", ("", ""))
-        if key != journey.key or from_json(record) != ending:
+        if key != journey.key or self._store.decoded(record) != ending:
             self._write("end", place, ending)
         self._leave(place)
 

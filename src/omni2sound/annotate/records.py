@@ -217,6 +217,6 @@ def from_json(text: str) -> Record:
         ((name, data),) = loads(text).items()
         kind = _KINDS[name]
     except (ValueError, KeyError, AttributeError) as error:
-        raise ConfigError(f"not a record of annotation ({error!r}): {text[:80]!r}") from None
+        raise ConfigError(f"not a record of annotation ({error!r}): {text!r:.80}") from None
     record: Record = config.from_json(kind, data, where=name)
     return record

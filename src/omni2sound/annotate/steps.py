@@ -21,7 +21,7 @@ from typing import Any
 
 from omni2sound.annotate.executor import Effort
 from omni2sound.annotate.records import Failure, Record, from_json, to_json
-from omni2sound.errors import UserError
+from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import Closing
 from omni2sound.readers import sqlite_file
 from omni2sound.redact import scrub
@@ -138,7 +138,7 @@ class StepStore(Closing):
                 f"SELECT clip, key, record FROM steps WHERE step = ? AND clip IN ({marks})",
                 (step, *some),
             )
-            kept.update({c: from_json(r) for c, key, r in rows if keys[c] == key})
+            kept.update({c: self.decoded(r) for c, key, r in rows if keys[c] == key})
         return kept
 
     def of_clips(self, clips: Sequence[str]) -> dict[str, dict[str, tuple[str, str]]]:
@@ -160,9 +160,20 @@ class StepStore(Closing):
             ' AND e.record LIKE \'{"Ending":{"end":"failed"%\' ORDER BY s.clip, s.step'
         )
         for clip, step, text in self._rows(query):
-            record = from_json(text)
+            record = self.decoded(text)
             assert isinstance(record, Failure)
             yield clip, step, record
+
+    def decoded(self, text: str) -> Record:
+        """Decode a stored record.
+
+        Raises:
+            ConfigError: It is none; the error names the file.
+        """
+        try:
+            return from_json(text)
+        except ConfigError as error:
+            raise ConfigError(f"{self._path}: {error}") from None
 
     def forget(self, steps: Iterable[tuple[str, str]]) -> None:
         """Drop results by clip and step, and the ends of their clips."""
@@ -175,7 +186,7 @@ class StepStore(Closing):
     def of_clip(self, clip: str) -> dict[str, tuple[str, Record]]:
         """Return all results of one clip: step -> (key, record)."""
         rows = self._rows("SELECT step, key, record FROM steps WHERE clip = ?", (clip,))
-        return {step: (key, from_json(record)) for step, key, record in rows}
+        return {step: (key, self.decoded(record)) for step, key, record in rows}
 
     def effort(self) -> dict[str, tuple[int, float]]:
         """Return number and CPU seconds of jobs by kind, over all runs into this file."""
@@ -207,4 +218,4 @@ class StepStore(Closing):
     def records(self, step: str) -> Iterator[Record]:
         """Yield all results of a step."""
         for (record,) in self._rows("SELECT record FROM steps WHERE step = ?", (step,)):
-            yield from_json(record)
+            yield self.decoded(record)

@@ -54,6 +54,7 @@ from omni2sound.cli.studio import project, serve
 from omni2sound.cli.train import cost, part, recipe
 from omni2sound.errors import Omni2SoundError, UserError, rename_fields
 from omni2sound.plugins import load_plugins
+from omni2sound.redact import shorten
 
 EXIT_BAD_INPUT = 2
 EXIT_ENVIRONMENT = 3
@@ -302,6 +303,8 @@ def _name(info: typer.models.CommandInfo) -> str:
     return info.name or typer.main.get_command_name(info.callback.__name__)
 
 
+_MOST_CHARACTERS = 2_000
+"""Of a message, which may repeat what a file holds."""
 _NAMES = "ENOSPC EDQUOT EROFS EACCES EPERM EIO EMFILE ENFILE ENOMEM"
 _ENVIRONMENT = frozenset(getattr(errno, n) for n in _NAMES.split() if hasattr(errno, n))
 
@@ -372,4 +375,5 @@ def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None else ""
         return f"{where}{error.strerror}"
-    return " ".join(str(error).split()) or type(error).__name__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return shorten(text, _MOST_CHARACTERS)

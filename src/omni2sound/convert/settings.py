@@ -61,13 +61,13 @@ class _Settings:
 
     def __init__(self, data: Any, where: str) -> None:
         if not isinstance(data, Mapping):
-            raise ConfigError(f"model_config.json: {where} must be an object, got {data!r}")
+            raise ConfigError(f"model_config.json: {where} must be an object, got {data!r:.80}")
         self._data, self._where = dict(data), where
 
     def take(self, key: str, *default: Any) -> Any:
         """Take the value of a key, or the default if there is one."""
         if key not in self._data and not default:
-            raise ConfigError(f"model_config.json: {self._where} has no {key!r}")
+            raise ConfigError(f"model_config.json: {self._where} has no {key!r:.80}")
         return self._data.pop(key, *default)
 
     def within(self, key: str) -> _Settings:
@@ -79,7 +79,7 @@ class _Settings:
         value = self.take(key, allowed[0])
         if value not in allowed:
             raise ConfigError(
-                f"model_config.json: {self._where}.{key} is {value!r}; "
+                f"model_config.json: {self._where}.{key} is {value!r:.80}; "
                 f"this layout knows {', '.join(map(repr, allowed))}"
             )
         return value
@@ -235,7 +235,7 @@ def _read_conditioning(
             encoder = sizes.take("t5_model_name")
             if encoder not in _TEXT_DIMS:
                 raise ConfigError(
-                    f"model_config.json: t5_model_name is {encoder!r}; "
+                    f"model_config.json: t5_model_name is {encoder!r:.80}; "
                     f"this layout knows {', '.join(map(repr, _TEXT_DIMS))}"
                 )
             sizes.expect("max_length", 128)
@@ -266,7 +266,7 @@ def _read_conditioning(
             config = replace(config, sync_dim=sizes.take("feature_dim"))
         else:
             raise ConfigError(
-                f"model_config.json: condition {name!r} of type {kind!r} is not known here"
+                f"model_config.json: condition {name!r:.80} of type {kind!r:.80} is not known here"
             )
         sizes.end()
     if len(absences) > 1:

@@ -57,8 +57,8 @@ class OobleckConfig:
     def __post_init__(self) -> None:
         if len(self.multiples) != len(self.strides) or not self.strides:
             raise ConfigError(
-                f"multiples and strides must be equally many, got {self.multiples} and "
-                f"{self.strides}"
+                "multiples and strides must be equally many, got "
+                f"{len(self.multiples)} and {len(self.strides)}"
             )
         if any(stride % 2 or stride < 2 for stride in self.strides):
             # Odd strides do not restore the length when decoding.
