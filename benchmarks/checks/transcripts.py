@@ -13,11 +13,14 @@ import argparse
 import os
 import pty
 import re
+import select
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +29,11 @@ from omni2sound.cli.demo import demo_video
 from omni2sound.media import Audio, mux
 
 COLUMNS = 80
-ROWS = (
+ROWS: tuple[tuple[str, ...], ...] = (
     ("several videos into a folder", "generate clips --out-dir sounded --duration 2 --seed 1"),
     ("the same again: nothing is left to do",
      "generate clips --out-dir sounded --duration 2 --seed 1"),
+    ("a pattern", "generate 'clips/*.mp4' --out-dir sounded --duration 2 --seed 1"),
     ("a span, times as 1:30, the .mov stays one",
      "-v generate film.mov --start 0:01 --end 2.5 --seed 1"),
     ("takes, with pictures",
@@ -39,6 +43,8 @@ ROWS = (
      "generate film.mov --end 2 --keep-audio --mix-db -6 --for podcast --seed 1 -o mix.wav"),
     ("24 bits, one channel", "generate --prompt rain --duration 2 --bits 24 --channels 1 --seed 1"),
     ("a table of jobs", "batch jobs.csv --out made"),
+    ("Ctrl-C after the first of many", "batch many.csv --out stopped", "stopped/one.wav"),
+    ("the same again goes on", "batch many.csv --out stopped"),
     ("a range made anew", "edit omni2sound.wav --range 0.5-1 --prompt 'a dog barks' --seed 1"),
     ("a sentence for a video", "generate 'a dog barks'"),
     ("an address", "generate https://example.org/street.mp4"),
@@ -46,21 +52,42 @@ ROWS = (
     ("the command forgotten", "clips/a.mp4"),
     ("an error as JSON", "generate none.mp4 --json"),
     ("no permission, exit code 3", "generate --prompt rain -o /sys/x.wav"),
+    ("help", "edit --help"),
 )  # fmt: skip
 
 
 def in_terminal(
-    command: list[str], folder: Path | None = None, *, columns: int = COLUMNS
+    command: list[str],
+    folder: Path | None = None,
+    *,
+    columns: int = COLUMNS,
+    until: Path | None = None,
 ) -> tuple[int, bytes]:
-    """Run a command in a terminal; return its exit code and what the terminal got."""
+    """Run a command in a terminal; return its exit code and what the terminal got.
+
+    Args:
+        command: The command and its arguments.
+        folder: Where it runs.
+        columns: Width of the terminal.
+        until: A file at which Ctrl-C is pressed.
+    """
     leader, follower = pty.openpty()
     environment = os.environ | {"COLUMNS": str(columns), "TERM": "xterm"}
     process = subprocess.Popen(
-        command, stdin=follower, stdout=follower, stderr=follower, env=environment, cwd=folder
+        ["setsid", "--ctty", *command] if until else command,  # Ctrl-C needs a terminal of its own
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        env=environment,
+        cwd=folder,
     )
     os.close(follower)
     shown = b""
     while True:
+        while until is not None and not select.select([leader], [], [], 0.1)[0]:
+            if until.exists():
+                os.write(leader, b"\x03")
+                until = None
         try:
             part = os.read(leader, 65536)
         except OSError:
@@ -70,6 +97,20 @@ def in_terminal(
         shown += part
     os.close(leader)
     return process.wait(), shown
+
+
+def off_it(command: list[str], folder: Path, until: Path | None) -> tuple[int, str, str]:
+    """Run a command off a terminal; return its exit code and its two streams."""
+    with subprocess.Popen(
+        command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while until is not None and process.poll() is None:
+            if until.exists():
+                process.send_signal(signal.SIGINT)
+                break
+            time.sleep(0.1)
+        out, errors = process.communicate()
+    return process.returncode, out, errors
 
 
 def stages_of(shown: str) -> list[str]:
@@ -104,15 +145,19 @@ def main() -> None:
         (folder / "jobs.csv").write_text(
             "id,prompt,takes,duration_s,seed\nbark,a dog barks,2,0:02,3\nbad,rain,many,,\n"
         )
-        for title, line in ROWS:
+        (folder / "many.csv").write_text(
+            "id,prompt,duration_s,seed\none,rain,2,1\ntwo,a dog barks,2,2\nthree,fire,2,3\n"
+        )
+        for title, line, *stop in ROWS:
             command = [sys.executable, "-m", "omni2sound", *shlex.split(line)]
             copy = folder / "off"
             if copy.exists():
                 shutil.rmtree(copy)
             shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("off"))
-            off = subprocess.run(command, cwd=copy, check=False, capture_output=True, text=True)
+            until = [base / stop[0] if stop else None for base in (copy, folder)]
+            off_code, out, errors = off_it(command, copy, until[0])
             shutil.rmtree(copy)
-            code, got = in_terminal(command, folder)
+            code, got = in_terminal(command, folder, until=until[1])
             shown = got.decode(errors="replace")
             lines = settled(shown)
             stages = "; ".join(stages_of(shown)) or "none"
@@ -120,12 +165,12 @@ def main() -> None:
                 f"## {title}\n\n    $ omni2sound {line}\n\nTerminal, exit code {code}, "
                 f"stages: {stages}\n\n"
                 + "".join(f"    {text}\n" for text in lines)
-                + f"\nOff it, exit code {off.returncode}; stdout, then stderr:\n\n"
-                + "".join(f"    {text}\n" for text in off.stdout.splitlines())
+                + f"\nOff it, exit code {off_code}; stdout, then stderr:\n\n"
+                + "".join(f"    {text}\n" for text in out.splitlines())
                 + "    --\n"
-                + "".join(f"    {text}\n" for text in off.stderr.splitlines())
+                + "".join(f"    {text}\n" for text in errors.splitlines())
             )
-            print(f"{title}: {code}, {off.returncode}", file=sys.stderr, flush=True)
+            print(f"{title}: {code}, {off_code}", file=sys.stderr, flush=True)
     text = "# Transcripts of the command line\n\n" + "\n".join(parts)
     if args.out is None:
         print(text)

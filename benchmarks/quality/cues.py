@@ -15,6 +15,7 @@ Bound: the model's kinds in turn, as a prompt over a whole clip of 8 s. Printed:
 heard in it, which spans can hardly exceed.
 
 Everything is heard twice: by YAMNet, and by the tagger that was trained on the model's own kinds.
+With --rows, clips that a run before has measured are not made again.
 
 Must show: within 60 ms in at least .8, inside at least .7, outside at most .15.
 """
@@ -22,6 +23,11 @@ Must show: within 60 ms in at least .8, inside at least .7, outside at most .15.
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +40,7 @@ from omni2sound.generate.words.cues import Cue
 from omni2sound.generate.words.kinds import all_kinds, example_of
 from omni2sound.generate.words.notes import for_tagger
 from omni2sound.media.samples import Audio
-from omni2sound.scenes.material.catalogue import Catalogue
+from omni2sound.scenes.material.catalogue import Catalogue, SoundClass
 
 NEAR_S = 0.06
 SPANS_S = ((0.5, 3.5), (4.5, 7.5))
@@ -60,57 +66,88 @@ class Ears:
             print(f"{what:15} {bootstrap_mean(heard_N)} by {name}")
 
 
-def points(pipeline: Omni2SoundPipeline, ears: Ears, count: int, bed: str | None) -> None:
+class Rows:
+    """What was measured of each clip, in a file of JSON lines."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path, self.done = path, dict[str, Any]()
+        if path is not None and path.exists():
+            self.done = dict(json.loads(line) for line in path.read_text().splitlines())
+
+    def get(self, key: str, measure: Callable[[], Any]) -> Any:
+        if key not in self.done:
+            self.done[key] = measure()
+            if self.path is not None:
+                with self.path.open("a") as rows:
+                    print(json.dumps([key, self.done[key]]), file=rows)
+        print(key, self.done[key], flush=True)
+        return self.done[key]
+
+
+def points(
+    pipeline: Omni2SoundPipeline, ears: Ears, rows: Rows, count: int, bed: str | None
+) -> None:
     """Measure point cues, alone or beside a bed."""
     kinds = [kind for kind in all_kinds() if kind.kind == "impulsive"]
     rng = np.random.default_rng(0)
-    distances, heard = [], []
-    for number in range(count):
-        kind, at_s = kinds[number % len(kinds)], float(rng.uniform(0.5, 2.5))
+
+    def measure(number: int, kind: SoundClass, at_s: float) -> tuple[float | None, list[bool]]:
         cue = Cue(start_s=at_s, text=example_of(kind))
         audio = pipeline(prompt=bed, cues=[cue], duration_s=4, seed=number).audio
         onset_s = strongest_onset_s(audio.samples_CN[0], audio.sample_rate_hz)
-        distances.append(np.inf if onset_s is None else abs(onset_s - at_s))
-        heard.append([kind.class_id in found for found in ears.heard(audio, at_s, 4)])
-        print(f"{kind.class_id:10} {distances[-1]:.3f} s {heard[-1]}", flush=True)
-    near, loud = np.array(distances) <= NEAR_S, np.isfinite(distances)
+        heard = [kind.class_id in found for found in ears.heard(audio, at_s, 4)]
+        return (None if onset_s is None else abs(onset_s - at_s)), heard
+
+    made = []
+    for number in range(count):
+        kind, at_s = kinds[number % len(kinds)], float(rng.uniform(0.5, 2.5))
+        key = f"point {number} {kind.class_id} {bed}"
+        made.append(rows.get(key, partial(measure, number, kind, at_s)))
+    distances = np.array([np.inf if away_s is None else away_s for away_s, _ in made])
     print(f"{len(kinds)} impulsive kinds, {count} cues")
-    print(f"within {NEAR_S * 1000:.0f} ms    {bootstrap_mean(near)}")
-    print(f"no onset        {bootstrap_mean(~loud)}")
-    print(f"median distance {np.median(np.array(distances)[loud]):.3f} s")
-    ears.show("heard", heard)
+    print(f"within {NEAR_S * 1000:.0f} ms    {bootstrap_mean(distances <= NEAR_S)}")
+    print(f"no onset        {bootstrap_mean(~np.isfinite(distances))}")
+    print(f"median distance {np.median(distances[np.isfinite(distances)]):.3f} s")
+    ears.show("heard", [heard for _, heard in made])
 
 
-def spans(pipeline: Omni2SoundPipeline, ears: Ears, count: int) -> None:
+def spans(pipeline: Omni2SoundPipeline, ears: Ears, rows: Rows, count: int) -> None:
     """Measure cues with an end."""
     kinds, rng = all_kinds(), np.random.default_rng(1)
-    inside, outside = [], []
-    for number in range(count):
-        pair = [kinds[k] for k in rng.choice(len(kinds), 2, replace=False)]
+
+    def measure(number: int, pair: Sequence[SoundClass]) -> list[list[list[bool]]]:
         cues = [
             Cue(start_s=s, end_s=e, text=example_of(kind))
             for kind, (s, e) in zip(pair, SPANS_S, strict=True)
         ]
         audio = pipeline(cues=cues, duration_s=8, seed=number).audio
         found = [ears.heard(audio, *span) for span in SPANS_S]
-        ids = [kind.class_id for kind in pair]
-        by = range(len(ears.names))
-        inside.append([float(np.mean([ids[k] in found[k][t] for k in (0, 1)])) for t in by])
-        outside.append([float(np.mean([ids[k] in found[1 - k][t] for k in (0, 1)])) for t in by])
-        print(f"{ids[0]:10} {ids[1]:10} {inside[-1]} {outside[-1]}", flush=True)
-    ears.show("heard inside", inside)
-    ears.show("heard outside", outside)
+        return [[[k.class_id in one for one in by] for by in found] for k in pair]
+
+    made = []
+    for number in range(count):
+        pair = [kinds[k] for k in rng.choice(len(kinds), 2, replace=False)]
+        key = f"span {number} {' '.join(kind.class_id for kind in pair)}"
+        made.append(rows.get(key, partial(measure, number, pair)))
+    heard_NKST = np.array(made, float)  # clips, kinds, spans, taggers
+    ears.show("heard inside", heard_NKST[:, (0, 1), (0, 1)].mean(axis=1).tolist())
+    ears.show("heard outside", heard_NKST[:, (0, 1), (1, 0)].mean(axis=1).tolist())
 
 
-def bound(pipeline: Omni2SoundPipeline, ears: Ears, count: int) -> None:
+def bound(pipeline: Omni2SoundPipeline, ears: Ears, rows: Rows, count: int) -> None:
     """Measure prompts over a whole clip."""
-    kinds, heard = all_kinds(), []
+    kinds = all_kinds()
+
+    def measure(number: int, kind: SoundClass) -> list[bool]:
+        audio = pipeline(prompt=example_of(kind), duration_s=8, seed=number).audio
+        return [kind.class_id in found for found in ears.heard(audio, 0, 8)]
+
+    made = []
     for number in range(count):
         kind = kinds[number % len(kinds)]
-        audio = pipeline(prompt=example_of(kind), duration_s=8, seed=number).audio
-        heard.append([kind.class_id in found for found in ears.heard(audio, 0, 8)])
-        print(f"{kind.class_id:10} {heard[-1]}", flush=True)
-    ears.show("heard in 8 s", heard)
+        key = f"whole {number} {kind.class_id}"
+        made.append(rows.get(key, partial(measure, number, kind)))
+    ears.show("heard in 8 s", made)
 
 
 def main() -> None:
@@ -119,14 +156,16 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=25)
     parser.add_argument("--bound", type=int, default=43, help="Clips of a prompt. Default: 43.")
     parser.add_argument("--bed", help="Prompt under point cues. Default: none.")
+    parser.add_argument("--rows", type=Path, help="File that resumes. Default: none.")
     args = parser.parse_args()
     pipeline, ears = Omni2SoundPipeline.from_pretrained("embedded"), Ears()
+    rows = Rows(args.rows)
     if args.points:
-        points(pipeline, ears, args.points, args.bed)
+        points(pipeline, ears, rows, args.points, args.bed)
     if args.clips:
-        spans(pipeline, ears, args.clips)
+        spans(pipeline, ears, rows, args.clips)
     if args.bound:
-        bound(pipeline, ears, args.bound)
+        bound(pipeline, ears, rows, args.bound)
 
 
 if __name__ == "__main__":

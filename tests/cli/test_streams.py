@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.checks.transcripts import in_terminal, settled
 from omni2sound import redact
 from omni2sound.cli.streams import GuardedStream
 
@@ -146,3 +147,18 @@ def test_results_stay_on_stdout_while_a_bar_is_on_the_terminal(tmp_path: Path) -
     os.close(ours)
     assert (done.returncode, done.stdout) == (0, "a result\n")
     assert "jobs" in shown and "\x1b[2J" not in shown and "name" in shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no terminals to open")
+def test_a_long_result_above_a_bar_stays_one_line() -> None:
+    code = HEAD + (
+        "from omni2sound.cli.streams import guard_streams\nguard_streams()\n"
+        "import logging\nlogging.getLogger('omni2sound').setLevel(logging.INFO)\n"
+        "from omni2sound.cli.progress import progress_bar\n"
+        "with progress_bar('jobs', 2) as report:\n    print('a b ' * 60 + 'end')\n"
+        "print('after')\n"
+    )
+    done, shown = in_terminal([sys.executable, "-c", code])
+    assert done == 0, shown
+    lines = settled(shown.decode())
+    assert lines == ["a b " * 60 + "end", "after"], shown

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from omni2sound.cli.streams import guard_streams, unguarded
 from omni2sound.stages import listening
@@ -138,12 +138,35 @@ def _is_quiet() -> bool:
 @contextmanager
 def _bar(columns: Any) -> Iterator[Any]:
     from rich.console import Console
+    from rich.file_proxy import FileProxy
     from rich.progress import Progress
 
     # The bar draws with control characters of its own, and lines that are printed meanwhile stand
     # above it: rich takes both streams for that, which would send piped results to stderr.
     console = Console(file=unguarded(sys.stderr))
-    is_shown = sys.stdout.isatty()
-    with Progress(*columns, console=console, transient=True, redirect_stdout=is_shown) as bar:
+    stdout = sys.stdout
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
+        if stdout.isatty():
+            sys.stdout = FileProxy(cast("Console", _Unwrapped(console)), stdout)
         guard_streams()
-        yield bar
+        try:
+            yield bar
+        finally:
+            sys.stdout = stdout
+
+
+class _Unwrapped:
+    """A rich console that breaks no line: a path or JSON in two lines can't be copied."""
+
+    def __init__(self, console: Any) -> None:
+        self._console = console
+
+    def __enter__(self) -> None:
+        self._console.__enter__()
+
+    def __exit__(self, *error: object) -> None:
+        self._console.__exit__(*error)
+
+    def print(self, text: object) -> None:
+        """Print as the console does, in lines as long as they are."""
+        self._console.print(text, soft_wrap=True)

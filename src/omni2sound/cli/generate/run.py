@@ -27,6 +27,7 @@ from omni2sound.generate.output import (
     check_target,
     default_output,
     numbered,
+    preview_path,
     read_sidecar,
     save,
     takes_beside,
@@ -172,8 +173,12 @@ def _one(
                     shown.result(report)
         except KeyboardInterrupt:
             _interrupted(request, [path for path, _ in done], seed)
-        if options.preview and len(earlier) + len(done) > 1:
-            _draw_sheet(output, [path for path, _ in (*earlier, *done)], video)
+        if options.preview:
+            pictures = [preview_path(path) for path, _ in done]
+            if len(earlier) + len(done) > 1:
+                _draw_sheet(output, [path for path, _ in (*earlier, *done)], video)
+                pictures.append(sheet_path(output))
+            shown.note(f"pictures: {', '.join(map(str, pictures))}")
 
 
 def _first_seed(asked: int | None, earlier: Sequence[tuple[Path, dict[str, Any]]]) -> int:
