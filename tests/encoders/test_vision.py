@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from omni2sound.encoders.base import bundled_path
+from omni2sound.bundled import bundled_path
 from omni2sound.encoders.vision import MobileNetV2, VisionEncoder
 from omni2sound.errors import ShapeError
 

@@ -174,3 +174,15 @@ def test_frames_of_the_added_band_are_those_of_its_network() -> None:
     assert finish.RATE_HZ == band.RATE_HZ
     assert finish.HOP_SAMPLES == band.HOP_SAMPLES
     assert finish.LOW_HOP_SAMPLES == band.LOW_HOP_SAMPLES
+
+
+def test_without_torch_a_command_says_what_is_missing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "has_torch", lambda: False)
+    with pytest.raises(MissingPartError, match=r'run: pip install "omni2sound\[torch\]"$'):
+        PipelineOptions(model=folder).load()
+    with pytest.raises(MissingPartError, match="networks are missing; run: omni2sound setup"):
+        PipelineOptions().load()
+    with pytest.raises(MissingPartError, match="omni2sound setup"):
+        PipelineOptions(engine="onnx").load()

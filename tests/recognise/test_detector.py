@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from omni2sound.encoders.base import bundled_path
+from omni2sound.bundled import bundled_path
 from omni2sound.errors import IntegrityError, ShapeError
 from omni2sound.media.video import iter_frames
 from omni2sound.recognise.boxes import _overlaps, keep_best

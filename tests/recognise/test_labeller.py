@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni2sound.encoders.base import bundled_path
+from omni2sound.bundled import bundled_path
 from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.errors import IntegrityError, ShapeError
 from omni2sound.media.video import iter_frames

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from omni2sound.encoders.base import bundled_path
+from omni2sound.bundled import bundled_path
 from omni2sound.recognise.boxes import Box
 from omni2sound.recognise.observe import Recogniser
 from tests.build import video_with_square

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-from omni2sound.encoders.base import bundled_path
+from omni2sound.bundled import bundled_path
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.errors import UserError
 from omni2sound.scenes.captions import (

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from omni2sound.encoders.base import bundled_path
+from omni2sound.bundled import bundled_path
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.scenes.material.assets import TRAINING_CATALOGUE, SceneAssets
 

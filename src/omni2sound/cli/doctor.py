@@ -22,10 +22,11 @@ from typing import Annotated, Any
 
 import typer
 
+from omni2sound.bundled import BundledPackage, bundled_packages
 from omni2sound.cli.options import TableJsonOption
-from omni2sound.cli.setup import BundledPackage, bundled_packages
 from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.files import cache_dir
+from omni2sound.runtime import INSTALL_TORCH, has_torch, resolve_device, resolve_dtype
 
 # What has to be in PyAV's FFmpeg for a kind of file, by FFmpeg's own names.
 _ENCODER_OF = {
@@ -91,7 +92,7 @@ def doctor(
         return
     if folders:
         raise UserError("are for `repair`; leave them out, or set it", field="folders")
-    checks = [*_python(), *_torch(), *_media(), _trial(), *_bundled(), _model(), _export()]
+    checks = [*_python(), *_engine(), *_media(), _trial(), *_bundled(), _model()]
     checks += [*_plugins(), _cache()]
     usable = all(check.ok for check in checks if check.needed_by == "generate")
     if as_json:
@@ -136,23 +137,32 @@ def _python() -> list[Check]:
     ]
 
 
-def _torch() -> list[Check]:
+def _engine() -> list[Check]:
+    """What computes: the export of the default model, torch, or both."""
+    if not has_torch():
+        return [
+            Check(
+                name="torch",
+                ok=False,
+                found="not installed: the default model alone, on the CPU",
+                needed_by="",
+                fix=INSTALL_TORCH,
+            ),
+            _export(needed=True),
+        ]
     try:
         import torch
     except (ImportError, OSError) as error:  # OSError: a library of another machine
-        fix = "pip install torch"
-        return [Check(name="torch", ok=False, found=f"{error}", fix=fix)]
-
-    from omni2sound.runtime import resolve_device, resolve_dtype
+        return [Check(name="torch", ok=False, found=f"{error}", fix="pip install torch"), _export()]
 
     device = resolve_device("auto")
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     dtype = str(resolve_dtype("auto", device)).removeprefix("torch.")
+    threads = torch.get_num_threads()
     return [
-        Check(
-            name="torch", ok=True, found=f"{torch.__version__}, {torch.get_num_threads()} threads"
-        ),
+        Check(name="torch", ok=True, found=f"{torch.__version__}, {threads} threads"),
         Check(name="device", ok=True, found=f"{name}, {dtype}"),
+        _export(),
     ]
 
 
@@ -249,6 +259,7 @@ def _install_av() -> str:
 
 
 def _bundled() -> list[Check]:
+    """What was fetched; without torch, encoders are in the default model's export."""
     return [
         Check(
             name=entry.part,
@@ -258,6 +269,7 @@ def _bundled() -> list[Check]:
             fix="" if entry.is_installed else _how_to_get(entry),
         )
         for entry in bundled_packages()
+        if has_torch() or entry.needed_by == "demo"
     ]
 
 
@@ -276,7 +288,7 @@ def _model() -> Check:
     return Check(name="default model", ok=True, found=f"{card.name}, sha256 {card.sha256[:16]}")
 
 
-def _export() -> Check:
+def _export(*, needed: bool = False) -> Check:
     """The default model as ONNX, from which `generate` works without torch."""
     from omni2sound import weights
     from omni2sound.generate.onnx.folder import (
@@ -284,33 +296,39 @@ def _export() -> Check:
         check_current,
         default_folder,
         has_runtime,
+        how_to_export,
         is_exported,
     )
 
-    name = "default model as ONNX"
+    name, needed_by = "engine onnx", "generate" if needed else ""
+    otherwise = "generate can't work" if needed else "generate loads torch"
     try:
         card = weights.load_card(weights.resolve_model("embedded"))
         folder = default_folder(card.sha256)
     except Omni2SoundError:
         return Check(name=name, ok=False, found="no default model", needed_by="")
+    fix = how_to_export(card.folder, "embedded")
     if not has_runtime():
-        found, fix = "onnxruntime is not installed", "pip install 'omni2sound[export]'"
+        found, fix = "onnxruntime is not installed", "pip install onnxruntime"
     elif not is_exported(folder):
-        found, fix = "not exported: generate loads torch", "omni2sound export"
+        found = f"the default model is not exported: {otherwise}"
     else:
         try:
             export = ExportedModel(folder)
             check_current(export.card, folder, card)
             export.verify()
         except (Omni2SoundError, OSError) as error:
-            found, fix = f"{error}: generate loads torch", "omni2sound export"
+            found = f"{error}: {otherwise}"
         else:
-            return Check(name=name, ok=True, found=str(folder), needed_by="")
-    return Check(name=name, ok=False, found=found, needed_by="", fix=fix)
+            used = "what generate takes on a CPU: "
+            return Check(name=name, ok=True, found=f"{used}{folder}", needed_by="")
+    return Check(name=name, ok=False, found=found, needed_by=needed_by, fix=fix)
 
 
 def _plugins() -> list[Check]:
     """What each extension point holds, and the plugins that can't be imported."""
+    if not has_torch():
+        return []
     from omni2sound.bench.metrics.clip_metric import CLIP_METRICS
     from omni2sound.bench.metrics.tagging import TAGGERS
     from omni2sound.data.corpora import IMPORTERS

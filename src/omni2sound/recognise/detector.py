@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omni2sound.encoders.base import bundled_path
+from omni2sound.bundled import bundled_path
 from omni2sound.encoders.pictures import rgb_tensor
 from omni2sound.errors import IntegrityError
 from omni2sound.recognise.boxes import Box, keep_best

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from omni2sound.encoders.base import bundled_path
+from omni2sound.bundled import bundled_path
 from omni2sound.encoders.metric import yamnet
 from omni2sound.encoders.metric.tf_checkpoint import read_checkpoint
 from omni2sound.encoders.metric.yamnet import YamNet

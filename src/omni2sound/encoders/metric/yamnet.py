@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omni2sound.encoders.base import bundled_path, whole_patches
+from omni2sound.bundled import bundled_path
+from omni2sound.encoders.base import whole_patches
 from omni2sound.encoders.metric.spectra import mel_matrix
 from omni2sound.encoders.metric.tf_checkpoint import read_checkpoint
 from omni2sound.errors import IntegrityError

@@ -56,6 +56,8 @@ _RANGES: Mapping[str, Mapping[str, tuple[int, int]]] = {
 }
 _MOST_PER_S = 10_000_000
 """Most values of one kind for a second of sound, above any model: arrays are made by the card."""
+SHIPPED, NUMBERS = "onnx", "numbers.json"
+"""Folder in a model folder with graphs that ship with it, and what says where their numbers are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,6 +165,18 @@ def has_runtime() -> bool:
     return importlib.util.find_spec(RUNTIME) is not None
 
 
+def check_runtime() -> None:
+    """Refuse to begin without ONNX Runtime.
+
+    Raises:
+        MissingPartError: It is not installed.
+    """
+    if not has_runtime():
+        raise MissingPartError(
+            f"this engine needs {RUNTIME}; run: pip install {RUNTIME}, or use engine torch"
+        )
+
+
 def read_card(folder: Path) -> ExportCard:
     """Read and check `model.json`.
 
@@ -204,6 +218,28 @@ def check_current(export: ExportCard, folder: Path, model: ModelCard) -> None:
         )
 
 
+def is_usable(model: ModelCard) -> bool:
+    """Whether the cache holds a whole export that stands for a model."""
+    folder = default_folder(model.sha256)
+    try:
+        exported = ExportedModel(folder)
+        check_current(exported.card, folder, model)
+        exported.verify()
+    except (ConfigError, IntegrityError, OSError):
+        return False
+    return True
+
+
+def ships_graphs(model: Path) -> bool:
+    """Whether a model folder holds graphs from which `omni2sound setup` makes an export."""
+    return (model / SHIPPED / NUMBERS).is_file()
+
+
+def how_to_export(model: Path, name: str | Path) -> str:
+    """The command that makes the export of a model, which is in this folder."""
+    return "omni2sound setup" if ships_graphs(model) else f"omni2sound export {name}"
+
+
 def default_threads() -> int:
     """Threads of one operation: OMP_NUM_THREADS, or the cores that this process may use."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
@@ -224,10 +260,7 @@ class Session:
             MissingPartError: ONNX Runtime is not installed.
             ConfigError: The runtime can't read the graph.
         """
-        if not has_runtime():
-            raise MissingPartError(
-                f"this engine needs {RUNTIME}; run: pip install {RUNTIME}, or use engine torch"
-            )
+        check_runtime()
         ort: Any = importlib.import_module(RUNTIME)  # optional, so looked for by name
         options = ort.SessionOptions()
         options.intra_op_num_threads = num_threads

@@ -88,14 +88,32 @@ class Limiter:
             num_before += num_ready - done
 
     def _gain(self, envelope_N: NDArray[np.float64]) -> NDArray[np.float32]:
-        from scipy import ndimage
-
         width = 2 * self.reach + 1
         needed_N = np.minimum(1.0, self.ceiling / np.maximum(envelope_N, self.ceiling))
-        lowest_N = ndimage.minimum_filter1d(needed_N, width, mode="nearest")
-        gain_N: NDArray[np.float32]
-        gain_N = ndimage.uniform_filter1d(lowest_N, width, mode="nearest").astype(np.float32)
-        return gain_N
+        return _means(_least(needed_N, width), width).astype(np.float32)
+
+
+def _least(values_N: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Smallest of `width` (odd) values around each; ends are held. By doubling."""
+    least = np.pad(values_N, width // 2, mode="edge")
+    covered = 1
+    while covered < width:
+        step = min(covered, width - covered)
+        least = np.minimum(least[:-step], least[step:])
+        covered += step
+    return least
+
+
+def _means(values_N: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Mean of `width` (odd) values around each; ends are held.
+
+    Sums run along, in the order of `scipy.ndimage.uniform_filter1d`, for equal bits without it.
+    """
+    padded = np.pad(values_N, width // 2, mode="edge")
+    first = np.add.accumulate(padded[:width])[-1:]
+    sums: NDArray[np.float64]
+    sums = np.add.accumulate(np.concatenate([first, padded[width:] - padded[:-width]]))
+    return sums / width
 
 
 def scaled(block_CN: Block, gain: float) -> Block:

@@ -253,17 +253,20 @@ def _least_squares(
     at: NDArray[np.int64], share: NDArray[np.float64], values: NDArray[np.float64], size: int
 ) -> NDArray[np.float64]:
     """Solve for the knots' values; the system has three diagonals."""
-    from scipy.linalg import solveh_banded
-
-    banded = np.zeros((2, size))
-    right = np.zeros(size)
-    np.add.at(banded[1], at, (1 - share) ** 2)
-    np.add.at(banded[1], at + 1, share**2)
-    np.add.at(banded[0], at + 1, share * (1 - share))
+    middle, beside, right = np.zeros(size), np.zeros(size), np.zeros(size)
+    np.add.at(middle, at, (1 - share) ** 2)
+    np.add.at(middle, at + 1, share**2)
+    np.add.at(beside, at + 1, share * (1 - share))
     np.add.at(right, at, (1 - share) * values)
     np.add.at(right, at + 1, share * values)
-    banded[1] += 1e-9  # a knot without a block around it
-    solved: NDArray[np.float64] = solveh_banded(banded, right)
+    middle += 1e-9  # a knot without a block around it
+    for i in range(1, size):  # elimination; the matrix is positive definite, so without pivots
+        factor = beside[i] / middle[i - 1]
+        middle[i] -= factor * beside[i]
+        right[i] -= factor * right[i - 1]
+    solved = right / middle
+    for i in range(size - 2, -1, -1):
+        solved[i] = (right[i] - beside[i + 1] * solved[i + 1]) / middle[i]
     return solved
 
 
