@@ -30,7 +30,7 @@ _APART_FRAMES = 20
 _LEAST_RISE = 0.2
 """Of the largest loudness."""
 _LEAST_PEAK = 1e-3
-_CHUNK_FRAMES = 20_000
+_CHUNK_FRAMES = 2_000
 
 
 def onset_s(samples_N: NDArray[np.float32], sample_rate_hz: int) -> float:
