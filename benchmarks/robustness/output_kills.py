@@ -7,7 +7,8 @@
 are forked from this one. Each is killed (SIGKILL) right before or after one of its operations on
 files, drawn at random: a folder is made, a file flushed, linked, renamed, removed. Or its disk, a
 small tmpfs in a namespace of its own (without the right to one: a limit of a file's length), is
-full. Then the same command runs again until it ends. Counted are reruns that fail, files that are
+full. After every second kill `doctor --repair` goes through the folder, which must leave nothing
+hidden. Then the same command runs again until it ends. Counted are reruns that fail, files that are
 left over, outputs that are empty or don't fit their sidecar, and failures on a full disk that are
 no line. Exit code 1 if there is one.
 With `--state` the counts are kept in a file after each case, and the next run goes on from there.
@@ -369,8 +370,20 @@ def kill(command: Command, folder: Path, rng: random.Random) -> None:
     number = rng.randint(1, command.num_operations)
     status, _ = _in_child(command, out, _die_at(number, before=rng.random() < 0.5))
     command.found["killed"] += os.WIFSIGNALED(status)
+    if rng.random() < 0.5:
+        _repair(command, folder)
     _finish(command, out)
     shutil.rmtree(out, ignore_errors=True)
+
+
+def _repair(command: Command, folder: Path) -> None:
+    """Let `doctor --repair` go through a folder; an empty hidden folder may be of this moment."""
+    from omni2sound.generate.repair import repair
+
+    list(repair([folder]))
+    hidden = [path for path in folder.rglob(".*") if not path.name.startswith(".step-")]
+    full = [path for path in hidden if not path.is_dir() or any(path.iterdir())]
+    command.found["left over by a repair"] += bool(full)
 
 
 @contextlib.contextmanager
