@@ -48,7 +48,6 @@ WIDGETS = {
     "num_inference_steps": "steps",
     "guidance_scale": "guidance",
     "loudness_lufs": "loudness",
-    "fps": "fps",
 }
 """Names of inputs, where the library has others."""
 Model = io.Custom("OMNI2SOUND_MODEL")
@@ -128,10 +127,10 @@ def _request(path: Path | None, **given: Any) -> GenerationRequest:
 
 def _report(results: list[GenerationResult]) -> str:
     """How the takes were made, as the sidecar of a file says it."""
-    return json.dumps([rename_notes(result.facts()) for result in results], indent=1)
+    return json.dumps([_with_own_names(result.facts()) for result in results], indent=1)
 
 
-def rename_notes(facts: dict[str, Any]) -> dict[str, Any]:
+def _with_own_names(facts: dict[str, Any]) -> dict[str, Any]:
     """Return facts whose notes name the inputs of nodes."""
     notes = [rename_fields(note, WIDGETS) for note in facts.get("notes", ())]
     return facts | {"notes": notes} if notes else facts
