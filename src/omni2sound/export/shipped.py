@@ -21,7 +21,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +40,7 @@ from omni2sound.generate.onnx.folder import (
     ExportCard,
     check_runtime,
     data_name,
+    import_runtime,
     read_card,
     ships_graphs,
 )
@@ -168,7 +168,7 @@ def optimise(path: Path) -> None:
 
     What depends on the kind of CPU, as the layout of convolutions does, is left to each loading.
     """
-    ort: Any = importlib.import_module(RUNTIME)
+    ort = import_runtime()
     options = ort.SessionOptions()
     options.log_severity_level = 3
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED

@@ -46,6 +46,9 @@ FORMAT = 1
 GRAPHS = "1"
 """Version of what the graphs compute: raised when a release changes it, or a bundled network."""
 RUNTIME = "onnxruntime"
+NO_REPORTS = "ORT_DISABLE_TELEMETRY"
+"""Read by ONNX Runtime when it is first imported. Its builds for Linux and macOS otherwise write facts
+about the machine and each session into the user's cache folder, and send them to its maker."""
 TOKENIZER = "tokenizer.json"
 _PLAIN_NAME = re.compile(r"\w[\w.-]*")
 _SIDES = ("height_px", "width_px")
@@ -177,6 +180,20 @@ def check_runtime() -> None:
         )
 
 
+def import_runtime() -> Any:
+    """Import ONNX Runtime with its telemetry off, unless the user's own setting says otherwise.
+
+    Raises:
+        MissingPartError: It is not installed.
+    """
+    check_runtime()
+    is_off = os.environ.setdefault(NO_REPORTS, "1") == "1"
+    ort: Any = importlib.import_module(RUNTIME)  # optional, so looked for by name
+    if is_off:  # for somebody who imported it before us: stops most, but not what was reported then
+        ort.disable_telemetry_events()
+    return ort
+
+
 def read_card(folder: Path) -> ExportCard:
     """Read and check `model.json`.
 
@@ -260,8 +277,7 @@ class Session:
             MissingPartError: ONNX Runtime is not installed.
             ConfigError: The runtime can't read the graph.
         """
-        check_runtime()
-        ort: Any = importlib.import_module(RUNTIME)  # optional, so looked for by name
+        ort = import_runtime()
         options = ort.SessionOptions()
         options.intra_op_num_threads = num_threads
         options.log_severity_level = 3
