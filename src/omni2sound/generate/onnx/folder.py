@@ -47,8 +47,8 @@ GRAPHS = "1"
 """Version of what the graphs compute: raised when a release changes it, or a bundled network."""
 RUNTIME = "onnxruntime"
 NO_REPORTS = "ORT_DISABLE_TELEMETRY"
-"""Read by ONNX Runtime when it is first imported. Its builds for Linux and macOS otherwise write facts
-about the machine and each session into the user's cache folder, and send them to its maker."""
+"""Read by ONNX Runtime when it is first imported. Its builds for Linux and macOS otherwise write
+facts about machine and sessions into the user's cache folder, and send them to its maker."""
 TOKENIZER = "tokenizer.json"
 _PLAIN_NAME = re.compile(r"\w[\w.-]*")
 _SIDES = ("height_px", "width_px")
