@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from fractions import Fraction
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ from omni2sound.media.audio import read_audio
 from omni2sound.media.info import probe
 from omni2sound.media.samples import Audio, resample
 from tests.build import video_with_square
+from tests.media.clips import write_video
 
 RATE_HZ = 44_100
 HITS_S = (0.5, 1.25)
@@ -41,8 +43,15 @@ def clicks(at_s: tuple[float, ...], level: float) -> Audio:
     return Audio(samples_CN=samples_CN, sample_rate_hz=RATE_HZ)
 
 
-def write_take(path: Path, *, level: float = 0.05, seed: int = 3, start_s: float = 0) -> Path:
-    sounds = {"a-dog": clicks(HITS_S, level), "rest": clicks((), level)}
+def write_take(
+    path: Path,
+    *,
+    level: float = 0.05,
+    seed: int = 3,
+    start_s: float = 0,
+    sounds: dict[str, Audio] | None = None,
+) -> Path:
+    sounds = sounds or {"a-dog": clicks(HITS_S, level), "rest": clicks((), level)}
     stems = [
         Stem(source=Source(name=name, text=name), seed=1, audio=audio)
         for name, audio in sounds.items()
@@ -120,12 +129,38 @@ def test_scenes_stand_one_after_another_on_one_track(tmp_path: Path) -> None:
     for track in timeline.audio_tracks():
         clips = list(track.find_clips())
         assert [track.range_of_child(c).start_time.to_seconds() for c in clips] == list(starts_s)
-    zero = timeline.global_start_time
-    marked = [
-        (m.name, (m.marked_range.start_time - zero).to_seconds())
-        for m in timeline.video_tracks()[0][0].markers
-    ]
-    assert marked == [(f"scene-{k}", start_s) for k, start_s in enumerate(starts_s)]
+    shown = timeline.video_tracks()[0][0]
+    begins = [m.marked_range.start_time for m in shown.markers]
+    assert [m.name for m in shown.markers] == ["scene-0", "scene-1", "scene-2"]
+    assert [at.to_seconds() for at in begins] == list(starts_s)
+    for clip in timeline.find_clips():
+        for marker in clip.markers:
+            assert clip.trimmed_range().contains(marker.marked_range.start_time)
+
+
+def test_only_takes_are_switched_on_whatever_stems_are_called(tmp_path: Path) -> None:
+    parts = {"takes": clicks(HITS_S, 0.05), "rest": clicks((), 0.05)}
+    takes = [write_take(tmp_path / f"t-{k}.wav", start_s=2 * k, sounds=parts) for k in range(2)]
+    hand_over(takes, tmp_path / "editor")
+    timeline = otio.adapters.read_from_file(str(tmp_path / "editor" / "timeline.otio"))
+    rows = [(t.name, t.enabled, len(list(t.find_clips()))) for t in timeline.audio_tracks()]
+    assert rows == [("takes", True, 2), ("takes", False, 2), ("rest", False, 2)]
+
+
+def test_the_film_is_as_long_as_its_picture(tmp_path: Path) -> None:
+    write_video(
+        tmp_path / "film.mp4",
+        ticks=range(10),
+        time_base=Fraction(1, 10),
+        sound=clicks(HITS_S, 0.05),
+    )
+    assert probe(tmp_path / "film.mp4").duration_s == pytest.approx(2, abs=0.1)
+    hand_over([write_take(tmp_path / "a.wav")], tmp_path / "editor", film=tmp_path / "film.mp4")
+    timeline = otio.adapters.read_from_file(str(tmp_path / "editor" / "timeline.otio"))
+    (shown,) = timeline.video_tracks()[0].find_clips()
+    assert shown.duration().to_seconds() == shown.available_range().duration.to_seconds() == 1
+    with pytest.raises(UserError, match=r"^film: .*no picture"):
+        hand_over([tmp_path / "a.wav"], tmp_path / "b", film=tmp_path / "a.wav")
 
 
 def test_stems_still_add_up_in_24_bits_and_are_lowered_together(tmp_path: Path) -> None:

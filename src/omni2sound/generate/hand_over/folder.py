@@ -26,6 +26,7 @@ from omni2sound.generate.hand_over.bwf import RATE_HZ, write_bwf
 from omni2sound.generate.hand_over.takes import Take, WrittenTake, read_takes
 from omni2sound.generate.hand_over.timeline import Film, build_timeline, load_otio
 from omni2sound.generate.stems.onsets import onsets_s
+from omni2sound.media.files import shown_name
 from omni2sound.media.info import probe
 from omni2sound.readers import as_object, parse_json, read_text, real_path
 
@@ -67,13 +68,14 @@ def hand_over(
     Raises:
         MediaError: A file can't be read.
         MissingPartError: OpenTimelineIO is not installed.
-        UserError: A file is no take, or the folder is in the way or holds others' work.
+        UserError: A file is no take, the film has no picture, or the folder is in the way
+            or holds others' work.
     """
     load_otio()
     if not 0 <= film_start_s < _DAY_S:
         raise UserError(f"expected a time of the day, got {film_start_s:g} s", field="film_start")
-    if film is not None:
-        probe(film)
+    if film is not None and probe(film).video is None:
+        raise UserError(f"{shown_name(film)}: has no picture; give a video", field="film")
     if not overwrite:
         _check_untouched(folder)
     takes = read_takes(paths)

@@ -100,7 +100,8 @@ def build_timeline(
         track = _film_track(film, clock)
         if are_scenes:
             for start_s, group in sorted(groups.items()):
-                track[0].markers.append(_marker(group[0].take.name, film_start_s + start_s, clock))
+                # In the film's own time, which begins at 0; that of a take is the time of the day.
+                track[0].markers.append(_marker(group[0].take.name, start_s, clock))
         timeline.tracks.append(track)
     rows = _Rows(clock=clock)
     for start_s, group in sorted(groups.items()):
@@ -111,7 +112,7 @@ def build_timeline(
         clip.set_media_references(references, name)
         for second, text in first.markers:
             clip.markers.append(_marker(text, film_start_s + start_s + Fraction(second), clock))
-        rows.add("takes", first, clip)
+        rows.add("takes", first, clip, is_stem=False)
         for one in group:
             for stem in one.take.stems:
                 own = otio.schema.Clip(
@@ -119,7 +120,8 @@ def build_timeline(
                     media_reference=_sound(one, stem, clock),
                     source_range=clock.of_take(one),
                 )
-                rows.add(stem if are_scenes else f"{one.take.name}: {stem}", one, own)
+                name = stem if are_scenes else f"{one.take.name}: {stem}"
+                rows.add(name, one, own, is_stem=True)
     timeline.tracks.extend(rows.tracks)
     return timeline
 
@@ -132,23 +134,24 @@ def _are_apart(takes: Sequence[WrittenTake]) -> bool:
 
 @dataclass(kw_only=True, slots=True)
 class _Rows:
-    """Tracks of sound; what overlaps nothing on a track of its name goes there."""
+    """Tracks of sound; what overlaps nothing on a track of its kind and name goes there."""
 
     clock: _Clock
     tracks: list[otio.schema.Track] = field(default_factory=list)
     ends: list[Fraction] = field(default_factory=list)
     """Where each track ends, seconds of the film."""
 
-    def add(self, name: str, one: WrittenTake, clip: otio.schema.Clip) -> None:
-        """Put a clip at the time of its take."""
+    def add(self, name: str, one: WrittenTake, clip: otio.schema.Clip, *, is_stem: bool) -> None:
+        """Put a clip at the time of its take; stems are switched off."""
         import opentimelineio as otio
 
         for number, track in enumerate(self.tracks):
-            if track.name == name and self.ends[number] <= one.take.start_s:
+            is_same = (track.name, track.enabled) == (name, not is_stem)
+            if is_same and self.ends[number] <= one.take.start_s:
                 break
         else:
             number, track = len(self.tracks), otio.schema.Track(name, kind="Audio")
-            track.enabled = name == "takes"
+            track.enabled = not is_stem
             self.tracks.append(track)
             self.ends.append(Fraction(0))
         # Each end is rounded by itself, so that no error adds up over many scenes.
@@ -168,9 +171,10 @@ def _marker(name: str, at_s: Fraction, clock: _Clock) -> otio.schema.Marker:
 def _film_track(film: Film, clock: _Clock) -> otio.schema.Track:
     import opentimelineio as otio
 
-    info = probe(film.path)
-    rate = float(info.video.average_fps) if info.video is not None else 24.0
-    whole = clock.span(Fraction(0), info.duration_s, rate)
+    video = probe(film.path).video
+    assert video is not None  # checked where it was given
+    # Its sound may last longer.
+    whole = clock.span(Fraction(0), video.duration_s, float(video.average_fps))
     reference = otio.schema.ExternalReference(quote(film.shown), available_range=whole)
     track = otio.schema.Track("film", kind=otio.schema.TrackKind.Video)
     track.append(
