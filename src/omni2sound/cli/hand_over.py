@@ -43,8 +43,8 @@ FilmStartOption = Annotated[
     typer.Option(
         "--film-start",
         metavar="TIME",
-        help="Time of the film's first picture, as 1:00:00; the time stamps of all files begin "
-        "there.",
+        help="Time of the film's first picture, as 1:00:00, or with --film its timecode, as "
+        "01:00:00:00 or, drop frame, 01:00:00;00; the time stamps of all files begin there.",
     ),
 ]
 
@@ -70,9 +70,9 @@ def hand_over(
     WAVs are 48 kHz, 24 bits, with time stamps. Needs the extra `studio`.
     """
     from omni2sound.generate.hand_over.folder import hand_over as write
-    from omni2sound.generate.studio.times import parse_time
+    from omni2sound.generate.hand_over.timecode import parse_film_start
 
-    start_s = parse_time(film_start, "film_start")
+    start_s = parse_film_start(film_start, film)
     made = write(takes, out_dir, film=film, film_start_s=start_s, overwrite=overwrite)
     for note in made.notes:
         print(note, file=sys.stderr)
