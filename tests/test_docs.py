@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -28,7 +29,9 @@ import pytest
 import typer
 
 import omni2sound
+from omni2sound import Audio
 from omni2sound.cli.main import app
+from omni2sound.media.audio import write_audio
 from tests.warm.start import warm, warm_scripts
 
 ROOT = Path(__file__).parents[1]
@@ -158,6 +161,28 @@ def test_the_gradio_page_is_short_and_takes_sounds_as_files() -> None:
     calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
     sounds = [call for call in calls if ast.unparse(call.func) == "gr.Audio"]
     assert sounds and all("type='filepath'" in ast.unparse(call) for call in sounds)
+
+
+def test_the_gradio_page_makes_one_sound_of_a_bounded_length_at_a_time(tmp_path: Path) -> None:
+    text = (EXAMPLES / "space" / "app.py").read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    imports = [x for x in tree.body if isinstance(x, ast.ImportFrom)]
+    kept: list[ast.stmt] = [
+        x for x in imports if x.module != "omni2sound.generate.edit.edit"
+    ]  # which imports torch
+    kept += [x for x in tree.body if isinstance(x, ast.FunctionDef) and x.name == "mend"]
+    given: dict[str, Any] = {"gr": SimpleNamespace(Error=RuntimeError), "MAX_S": 1}
+    exec(compile(ast.Module(kept, []), "app.py", "exec"), given)
+    for length_s, span in ((2, "0.1-0.4"), (1, "0.5-1.5")):
+        silence = np.zeros((1, 8000 * length_s), np.float32)
+        sound = tmp_path / f"{length_s}.wav"
+        write_audio(sound, Audio(samples_CN=silence, sample_rate_hz=8000))
+        with pytest.raises(RuntimeError, match="up to 1 s"):
+            next(given["mend"](sound, span, "rain", 1))
+    clicks = [x for x in ast.walk(tree) if isinstance(x, ast.Call)]
+    clicks = [x for x in clicks if ast.unparse(x.func).endswith(".click")]
+    assert [ast.unparse(x.keywords[-1]) for x in clicks] == ["**alone"] * 2
+    assert 'alone = {"concurrency_limit": 1, "concurrency_id": "model"}' in text
 
 
 def test_the_extend_guide_shows_every_plugin_example() -> None:

@@ -3,8 +3,6 @@
 Sounds go in and out as files. As arrays, Gradio 6.31 gives the bits of a 32-bit float WAV as int32.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -45,13 +43,13 @@ def generate(video, prompt, cues, seconds, seed, progress=gr.Progress()):  # noq
 def mend(sound, ranges, prompt, seed):
     with TemporaryDirectory() as folder:
         try:
-            if not sound:
-                raise UserError("there is no sound yet; generate one, or drop one")
             spans = tuple(parse_range(text) for text in ranges.split(","))
+            given = read_audio(sound, duration_s=MAX_S + 1) if sound else None
+            if given is None or max(given.duration_s, *(span.end_s for span in spans)) > MAX_S:
+                raise UserError(f"expected a sound, made or dropped, and ranges of up to {MAX_S} s")
             seed = draw_seed() if seed < 0 else int(seed)
-            asked = Edit(ranges=spans, prompt=prompt or None, seed=seed)
-            made = next(edit(PIPELINE, read_audio(sound), asked))
-            write_audio(path := Path(folder, "mended.wav"), made.audio)
+            made = edit(PIPELINE, given, Edit(ranges=spans, prompt=prompt or None, seed=seed))
+            write_audio(path := Path(folder, "mended.wav"), next(made).audio)
         except UserError as error:
             raise gr.Error(str(error)) from error
         yield str(path)
@@ -74,7 +72,8 @@ with gr.Blocks(title="omni2sound", delete_cache=(600, 3600)) as page:
             span = gr.Textbox(label="Make a range anew, seconds", placeholder="1.2-2")
             other = gr.Textbox(label="What is heard there", placeholder="a bell rings")
             again = gr.Button("Make the range anew")
-    start.click(generate, [film, text, timed, length, number], [heard, shown, note])
-    again.click(mend, [heard, span, other, number], heard)
+    alone = {"concurrency_limit": 1, "concurrency_id": "model"}
+    start.click(generate, [film, text, timed, length, number], [heard, shown, note], **alone)
+    again.click(mend, [heard, span, other, number], heard, **alone)
 if __name__ == "__main__":
     page.launch(max_file_size="200mb")

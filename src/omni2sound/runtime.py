@@ -74,6 +74,15 @@ def has_torch() -> bool:
     return importlib.util.find_spec("torch") is not None
 
 
+def packages_missing_for_torch() -> list[str]:
+    """Packages that generating in torch needs beside it and that are not installed.
+
+    Another program's environment often has torch without them.
+    """
+    beside = ("diffusers", "transformers")
+    return [name for name in beside if importlib.util.find_spec(name) is None]
+
+
 def has_accelerator(device: str) -> bool:
     """Whether "auto" may stand for another device than the CPU; False for "cpu".
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -174,6 +175,18 @@ def test_frames_of_the_added_band_are_those_of_its_network() -> None:
     assert finish.RATE_HZ == band.RATE_HZ
     assert finish.HOP_SAMPLES == band.HOP_SAMPLES
     assert finish.LOW_HOP_SAMPLES == band.LOW_HOP_SAMPLES
+
+
+def test_torch_without_what_it_needs_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "diffusers" else find(name)
+    )
+    said = r'^this needs diffusers, too; run: pip install "omni2sound\[torch\]"$'
+    with pytest.raises(MissingPartError, match=said):
+        PipelineOptions(model=folder, engine="torch").load()
 
 
 def test_without_torch_a_command_says_what_is_missing(

@@ -30,6 +30,7 @@ from omni2sound.runtime import (
     choose_deterministic,
     has_accelerator,
     has_torch,
+    packages_missing_for_torch,
     set_num_threads,
 )
 from omni2sound.stages import enter
@@ -175,7 +176,7 @@ class PipelineOptions:
         """Load the pipeline that computes in torch; see `load`.
 
         Raises:
-            MissingPartError: There is no such model.
+            MissingPartError: There is no such model, or torch or what it needs is not installed.
             ConfigError: The model or the adapter folder is malformed.
             IntegrityError: A file's bytes are not those that the model's card recorded.
             UserError: This machine has no such device, or it can't compute in that precision.
@@ -187,6 +188,8 @@ class PipelineOptions:
                     "the default model's networks are missing; run: omni2sound setup"
                 )
             raise MissingPartError(f"this needs torch; run: {INSTALL_TORCH}")
+        if missing := packages_missing_for_torch():
+            raise MissingPartError(f"this needs {', '.join(missing)}, too; run: {INSTALL_TORCH}")
         enter("loading the model")
         begin = time.perf_counter()
         from omni2sound.generate.torch_pipeline import TorchPipeline
