@@ -11,6 +11,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from omni2sound import Audio, UserError
 from omni2sound.generate.studio.video import from_array, from_file_object
 
 _SAME_S = 0.001
+_SAME_FPS = 0.005
+_FILM_FPS = tuple(Fraction(whole * 1000, 1001) for whole in (24, 30, 48, 60, 120))
 
 
 def frames_of(images_THWC: torch.Tensor) -> NDArray[np.uint8]:
@@ -48,6 +51,11 @@ def audio_of(sounds: Sequence[Audio]) -> dict[str, Any]:
     return {"waveform": waveform_BCN, "sample_rate": sounds[0].sample_rate_hz}
 
 
+def exact_fps(fps: float) -> float | Fraction:
+    """The rate that people mean: 23.976 and 23.98 stand for 24000/1001."""
+    return next((exact for exact in _FILM_FPS if abs(fps - exact) <= _SAME_FPS), fps)
+
+
 @contextmanager
 def video_file(
     video: Any | None, images_THWC: torch.Tensor | None, fps: float
@@ -62,7 +70,7 @@ def video_file(
     with tempfile.TemporaryDirectory(prefix="omni2sound-") as name:
         folder = Path(name)
         if images_THWC is not None:
-            yield from_array(frames_of(images_THWC), fps, folder)
+            yield from_array(frames_of(images_THWC), exact_fps(fps), folder)
         elif video is None:
             yield None
         else:

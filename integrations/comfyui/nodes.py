@@ -10,6 +10,7 @@ gives, and ComfyUI can interrupt between any two steps.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,12 +31,15 @@ from omni2sound.generate.request import GenerationRequest
 from omni2sound.generate.studio.job import LOUDNESS_LUFS
 from omni2sound.generate.words.cues import Cue, parse_cue
 from omni2sound.media.audio import write_audio
+from omni2sound.media.encode import BITS
 from omni2sound.media.files import AUDIO_SUFFIXES, VIDEO_SUFFIXES
 from omni2sound.media.mux import mux
 from omni2sound.media.samples import resample
 from omni2sound.weights import CARD
 
 from .media import audio_of, sounds_of, video_file
+
+logger = logging.getLogger(__name__)
 
 CATEGORY = "audio/omni2sound"
 MODELS = "omni2sound"
@@ -106,7 +110,9 @@ def _pictures() -> list[io.Input]:
     return [
         io.Video.Input("video", optional=True, tooltip="The video to follow."),
         io.Image.Input("images", optional=True, tooltip="Its frames, in place of a video."),
-        io.Float.Input("fps", default=24, min=0.01, max=1000, step=0.01, tooltip="Of images."),
+        io.Float.Input(
+            "fps", default=24, min=0.001, max=1000, step=0.001, round=False, tooltip="Of images."
+        ),
     ]
 
 
@@ -325,6 +331,16 @@ class EditRanges(io.ComfyNode):
         return io.NodeOutput(audio_of(sounds))
 
 
+def _bits(asked: str, suffix: str) -> int | None:
+    """Bits that a format has; the sound has been made by now and is not given up for them."""
+    offered = BITS.get(suffix)
+    if offered is None:
+        return None
+    if int(asked) not in offered:
+        logger.warning("bits: %s has no %s, written with %d", suffix, asked, max(offered))
+    return min(int(asked), max(offered))
+
+
 class Save(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -338,7 +354,11 @@ class Save(io.ComfyNode):
                 io.Audio.Input("audio"),
                 io.String.Input("filename_prefix", default="audio/omni2sound"),
                 io.Combo.Input("format", options=suffixes),
-                io.Combo.Input("bits", options=["24", "16", "32"], tooltip="Of wav, flac, mov."),
+                io.Combo.Input(
+                    "bits",
+                    options=["24", "16", "32"],
+                    tooltip="Of wav, flac, mov. 32 are floats; flac has none and gets 24.",
+                ),
                 io.Combo.Input("sample_rate", options=[AS_GIVEN, "44100", "48000", "96000"]),
                 io.Combo.Input(
                     "loudness",
@@ -376,7 +396,7 @@ class Save(io.ComfyNode):
         if tags and suffix in AUDIO_SUFFIXES:
             tags["comment"] = tags.get("prompt", "")  # .wav keeps no other
         lufs = None if loudness == AS_GIVEN else LOUDNESS_LUFS[loudness]
-        chosen = int(bits) if suffix in (".wav", ".flac", ".mov") else None
+        chosen = _bits(bits, suffix)
         with _named_as_inputs(), video_file(video, None, 24) as path:
             for number, given in enumerate(sounds_of(audio)):
                 sound = given if sample_rate == AS_GIVEN else resample(given, int(sample_rate))

@@ -9,6 +9,7 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -211,6 +212,33 @@ def test_saved_files_say_how_they_were_made(
         )  # fmt: skip
 
 
-def test_the_package_says_what_it_needs() -> None:
+def test_bits_that_a_format_has_not_are_the_most_that_it_has(
+    comfy: Comfy, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = []
+    for suffix in ("wav", "flac", "mov", "mp3"):
+        caplog.clear()
+        said.append((suffix, comfy.nodes._bits("32", f".{suffix}"), len(caplog.messages)))
+    assert said == [("wav", 32, 0), ("flac", 24, 1), ("mov", 32, 0), ("mp3", None, 0)]
+
+
+def test_a_frame_rate_is_the_one_that_people_mean(comfy: Comfy) -> None:
+    exact_fps = sys.modules[f"{NAME}.media"].exact_fps
+    for whole, shown in ((24, (23.976, 23.98)), (30, (29.97, 29.9700299)), (60, (59.94,))):
+        assert {exact_fps(fps) for fps in shown} == {Fraction(whole * 1000, 1001)}
+    for fps in (1, 12.5, 23.5, 24, 25, 30, 47.9, 60, 120):
+        assert exact_fps(fps) == fps
+    inputs = [i for n in comfy.by_id.values() for i in n.define_schema().inputs if i.id == "fps"]
+    assert len(inputs) == 3
+    for asked in inputs:
+        assert asked.settings["step"] <= 0.001 and asked.settings["round"] is False
+
+
+def test_install_steps_bring_torch() -> None:
+    """The base package has none, and the nodes and the page load with engine="torch"."""
     project = tomllib.loads((NODES / "pyproject.toml").read_text(encoding="utf-8"))
-    assert any(line.startswith("omni2sound") for line in project["project"]["dependencies"])
+    assert "omni2sound[torch]>=0.1" in project["project"]["dependencies"]
+    space = NODES.parents[1] / "examples" / "space"
+    for file in (NODES / "requirements.txt", space / "requirements.txt"):
+        assert any(x.startswith("omni2sound[torch]") for x in file.read_text("utf-8").splitlines())
+    assert 'pip install "PATH/TO/omni2sound[torch]"' in (NODES / "README.md").read_text("utf-8")
