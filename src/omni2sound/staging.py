@@ -15,6 +15,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -43,13 +44,14 @@ def staging_of(target: Path) -> Path:
 
 
 @contextmanager
-def staged(target: Path, *, alone: bool, marked: bool = False) -> Iterator[Path]:
+def staged(target: Path, *, alone: bool, marked: bool = False, mode: int = 0o777) -> Iterator[Path]:
     """Yield an empty hidden folder beside `target`, claimed by this process and removed after.
 
     Args:
         target: What is written.
         alone: Refuse while another process writes the same; otherwise take a folder of one's own.
         marked: Put `MARK` into the folder, which will itself become `target`.
+        mode: Permissions of the folder, before the umask.
 
     Raises:
         UserError: Another process is writing it.
@@ -57,7 +59,7 @@ def staged(target: Path, *, alone: bool, marked: bool = False) -> Iterator[Path]
     """
     folder = staging_of(target)
     try:
-        lock = _claim(folder)
+        lock = _claim(folder, mode=mode)
         if lock is None:
             if alone:
                 raise UserError(
@@ -65,7 +67,7 @@ def staged(target: Path, *, alone: bool, marked: bool = False) -> Iterator[Path]
                     f"is none, its disk has no locks: remove {folder.name})"
                 )
             folder = folder.with_name(f".{secrets.token_hex(6)}{folder.name}")
-            lock = _claim(folder)
+            lock = _claim(folder, mode=mode)
         elif alone:
             _take_back(target)
         if marked:
@@ -88,14 +90,32 @@ def scratch() -> Iterator[Path]:
     Nobody else may look into it. A kill leaves it there until `doctor --repair`.
     """
     target = Path(tempfile.gettempdir()) / f"{_SCRATCH}{secrets.token_hex(8)}"
-    with staged(target, alone=True, marked=True) as folder:
-        folder.chmod(0o700)
+    with staged(target, alone=True, marked=True, mode=0o700) as folder:
         yield folder
 
 
 def scratch_folders() -> list[Path]:
-    """List what `scratch` made and nobody has removed, by processes dead or alive."""
-    return sorted(Path(tempfile.gettempdir()).glob(f".{_SCRATCH}*{_PART}"))
+    """List what `scratch` made and nobody has removed, by processes dead or alive.
+
+    Only folders of this user's that nobody else can write to: others may put anything under such
+    a name. None on Windows, where nobody can tell whether their process is alive.
+    """
+    if sys.platform == "win32":
+        return []
+    try:
+        inside = Path(tempfile.gettempdir())
+    except FileNotFoundError:  # no folder can be written to: the disk is full
+        return []
+    return sorted(path for path in inside.glob(f".{_SCRATCH}*{_PART}") if _is_own(path))
+
+
+def _is_own(folder: Path) -> bool:
+    try:
+        found = folder.lstat()
+    except OSError:  # just removed
+        return False
+    is_private = stat.S_ISDIR(found.st_mode) and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return sys.platform != "win32" and is_private and found.st_uid == os.getuid()
 
 
 def unmark(folder: Path) -> None:
@@ -181,7 +201,7 @@ def remove_leftovers(target: Path) -> bool:
 
 def remove_staging(folder: Path) -> bool:
     """Remove a folder of `staging_of`, unless a process that is alive writes in it."""
-    if not folder.is_dir() or (lock := _claim(folder)) is None:
+    if not folder.is_dir() or (lock := _claim(folder, make=False)) is None:
         return False
     _remove(folder, lock)
     return True
@@ -212,34 +232,43 @@ def alone_in(folder: Path) -> Iterator[None]:
         os.close(held)
 
 
-def _claim(folder: Path) -> int | None:
+def _claim(folder: Path, *, make: bool = True, mode: int = 0o777) -> int | None:
     """Make `folder`, or take it over from a process that died, and empty it.
 
-    The claim is a lock on the folder, which the system releases however a process ends.
+    The claim is a lock on the folder, which the system releases however a process ends. It is
+    emptied through that lock: its name may by now lead elsewhere.
+
+    Args:
+        folder: The folder.
+        make: Whether it is made where there is none.
+        mode: Permissions of one that is made, before the umask.
 
     Returns:
         What `_remove` takes; None if a live process has it, or perhaps has it: on a file system
-        without locks nobody can tell.
+        without locks nobody can tell. None, too, if there is none and none is to be made.
     """
     if sys.platform == "win32":  # no locks on folders: a file that is open can't be removed
         shutil.rmtree(folder, ignore_errors=True)
         try:
-            folder.mkdir()
+            folder.mkdir(mode)
         except FileExistsError:
             return None
         return _NO_LOCK
     while True:
         made = False
-        with suppress(FileExistsError):
-            folder.mkdir()
-            made = True
+        if make:
+            with suppress(FileExistsError):
+                folder.mkdir(mode)
+                made = True
         try:
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except FileNotFoundError:  # its last owner has just removed it
+            if not make:
+                return None
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(lock), folder.stat()):
+            if os.path.samestat(os.fstat(lock), folder.lstat()):
                 break
         except FileNotFoundError:
             pass
@@ -252,12 +281,17 @@ def _claim(folder: Path) -> int | None:
             os.close(lock)
             return None
         os.close(lock)
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    _empty(lock)
     return lock
+
+
+def _empty(folder: int) -> None:
+    """Delete what is in an open folder, `MARK` last: until then it is known as one of ours."""
+    for name in sorted(os.listdir(folder), key=lambda name: name == MARK):
+        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            shutil.rmtree(name, dir_fd=folder)
+        else:
+            os.unlink(name, dir_fd=folder)
 
 
 def _remove(folder: Path, lock: int) -> None:
@@ -265,8 +299,10 @@ def _remove(folder: Path, lock: int) -> None:
 
     A folder that got its name is no longer there; somebody else may have made the next one.
     """
-    with suppress(FileNotFoundError):
-        if lock == _NO_LOCK or os.path.samestat(os.fstat(lock), folder.stat()):
+    with suppress(OSError):
+        if lock == _NO_LOCK or os.path.samestat(os.fstat(lock), folder.lstat()):
+            if lock != _NO_LOCK:
+                _empty(lock)
             shutil.rmtree(folder, ignore_errors=True)
     if lock != _NO_LOCK:
         os.close(lock)

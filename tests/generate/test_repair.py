@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from omni2sound.files import atomic_path
 from omni2sound.generate.output import sidecar
 from omni2sound.generate.repair import repair, repair_scratch
 from omni2sound.llm import CallStore
-from omni2sound.staging import scratch, staging_of
+from omni2sound.staging import MARK, remove_staging, scratch, staging_of
 
 DIES = """
 import os, sys
@@ -175,3 +176,94 @@ def test_temporary_files_of_the_dead_go_and_those_of_the_living_stay(
         assert found.num_bytes == 1000
         assert alive.is_dir()
     assert [path.name for path in tmp_path.iterdir()] == [".omni2sound-somebody-else.part"]
+
+
+def test_only_private_folders_of_this_user_are_repaired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody may put anything under such a name; it ends nothing, and is left alone."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("0-file", "1-link", "2-open", "3-own"):
+        path = tmp_path / f".omni2sound-{name}.part"
+        if name == "0-file":
+            path.touch()
+            continue
+        folder = tmp_path / "elsewhere" if name == "1-link" else path
+        folder.mkdir()
+        (folder / MARK).touch()
+        (folder / "cut.mp4").write_bytes(bytes(10))
+        if name == "1-link":
+            path.symlink_to(folder)
+        elif name == "2-open":
+            folder.chmod(0o722)
+    with monkeypatch.context() as other:
+        other.setattr(os, "getuid", lambda: -1)
+        assert list(repair_scratch()) == []
+    (found,) = repair_scratch()
+    assert found.path.name == ".omni2sound-3-own.part"
+    assert len(list(tmp_path.glob("*/cut.mp4"))) == 3  # one of them by the link
+
+
+def test_nothing_is_repaired_where_there_is_no_folder_for_temporary_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.gettempdir", full)
+    assert list(repair_scratch()) == []
+
+
+def test_a_folder_is_emptied_where_it_was_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody puts a link to other files in its place the moment it is found to be right."""
+    folder, mine = tmp_path / ".a.part", tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    folder.mkdir()
+    same = os.path.samestat
+
+    def swapped(first: os.stat_result, second: os.stat_result) -> bool:
+        if folder.is_symlink():
+            return same(first, second)
+        folder.rename(tmp_path / "away")
+        folder.symlink_to(mine)
+        return True
+
+    monkeypatch.setattr(os.path, "samestat", swapped)
+    remove_staging(folder)
+    assert (mine / "thesis.txt").exists()
+
+
+def test_a_folder_that_is_gone_was_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "is_dir", lambda path: True)  # it goes right after the look
+    assert not remove_staging(tmp_path / ".a.part")
+
+
+def test_the_mark_of_a_scratch_goes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut off anywhere before, the rest is still known as ours."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    gone, unlink = [], os.unlink
+
+    def noted(name: str, *, dir_fd: int | None = None) -> None:
+        gone.append(name)
+        unlink(name, dir_fd=dir_fd)
+
+    with scratch() as folder:
+        for number in range(20):
+            (folder / str(number)).touch()
+        (folder / MARK).unlink()
+        (folder / MARK).touch()  # the newest: some file systems list it first
+        monkeypatch.setattr(os, "unlink", noted)
+    assert gone.index(MARK) == 20
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_scratch_is_never_open_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(Path, "chmod", lambda path, mode: None)
+    with scratch() as folder:
+        assert folder.stat().st_mode & 0o77 == 0

@@ -82,8 +82,8 @@ def repair(folders: Sequence[Path]) -> Iterator[Repair]:
 def repair_scratch() -> Iterator[Repair]:
     """Remove what killed processes left among the temporary files of the system."""
     for folder in scratch_folders():
-        if _is_staging(folder):
-            with suppress(OSError):  # somebody else's
+        with suppress(OSError):  # its process has just removed it
+            if _is_staging(folder):
                 yield from _leftover(folder)
 
 
