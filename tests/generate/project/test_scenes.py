@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +14,10 @@ from typer.testing import CliRunner
 
 from omni2sound.cli.main import app
 from omni2sound.errors import MediaError, UserError
+from omni2sound.files import file_sha256
+from omni2sound.generate.load import PipelineOptions
 from omni2sound.generate.project.description import read_project
+from omni2sound.generate.project.run import Runner
 from omni2sound.generate.project.scenes import scene_starts, write_scenes
 from tests.media.clips import write_video
 from tests.recognise.test_cuts import PX, shot
@@ -58,7 +62,7 @@ def test_a_film_becomes_a_project_of_its_scenes(film: Path) -> None:
     project = read_project(film.parent)
     assert [step.id for step in project.steps] == ["scene-01", "scene-02", "scene-03"]
     assert [step.seed for step in project.steps] == [1, 2, 3]
-    assert project.video == "film.mp4"
+    assert project.video == "film.mp4" and project.video_sha256 == file_sha256(film)
     assert project.hand_over is not None
     assert project.hand_over.takes == tuple(step.id for step in project.steps)
     ends = [step.settings.get("end_s") for step in project.steps]
@@ -68,6 +72,21 @@ def test_a_film_becomes_a_project_of_its_scenes(film: Path) -> None:
     before = (film.parent / "project.json").read_text()
     assert "exists already" in str(runner.invoke(app, asked).exception)
     assert (film.parent / "project.json").read_text() == before
+
+
+def test_a_film_that_was_cut_anew_is_refused_before_a_take_is_replaced(film: Path) -> None:
+    path = write_scenes(film.parent, film, shortest_s=0.9)
+    shorter = shot(5, 40)
+    write_video(film, ticks=[20 * i for i in range(40)], size=(PX, PX), picture=shorter.__getitem__)
+    options = PipelineOptions(model="none", device="cpu")
+    with pytest.raises(UserError, match=r"film\.mp4: has changed since its cuts were found"):
+        next(Runner.open(film.parent, options).run())
+    asked = json.loads(path.read_text())
+    del asked["video_sha256"]
+    path.write_text(json.dumps(asked))
+    with pytest.raises(UserError, match=r"'scene-03': 2 s is not before the end of film\.mp4"):
+        next(Runner.open(film.parent, options).run())
+    assert not (film.parent / "takes").exists()
 
 
 def test_films_that_are_none_or_lie_elsewhere_are_refused(film: Path, tmp_path: Path) -> None:

@@ -81,6 +81,8 @@ class Project:
     steps: tuple[Step, ...]
     video: str | None = None
     """The film, inside of the folder; what its sounds follow unless a step says `video`: null."""
+    video_sha256: str | None = None
+    """Digest of the film whose cuts the steps hold; another film is refused."""
     hand_over: HandOverStep | None = None
 
     def __post_init__(self) -> None:

@@ -29,7 +29,7 @@ from omni2sound.generate.edit.source import asked_as_made, check_edit, open_sour
 from omni2sound.generate.hand_over.folder import HandOver, hand_over, is_there
 from omni2sound.generate.load import PipelineOptions
 from omni2sound.generate.output import OutputOptions, read_sidecar, save
-from omni2sound.generate.project.description import Project, Step, read_project
+from omni2sound.generate.project.description import FILE, Project, Step, read_project
 from omni2sound.generate.project.state import Done, State, check_untouched, files_of
 from omni2sound.generate.stems.mix import changed, open_mix
 from omni2sound.generate.stems.remix import Mixing, remake, save_mix
@@ -38,6 +38,8 @@ from omni2sound.generate.studio.request import options_of, request_of, spanned_r
 from omni2sound.generate.studio.video import spanned
 from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.generate.words.cues import parse_cue
+from omni2sound.media.files import shown_name
+from omni2sound.media.info import probe
 from omni2sound.staging import scratch
 
 TAKES, HANDED = "takes", "hand-over"
@@ -82,9 +84,10 @@ class Runner:
 
         Raises:
             MediaError: A file can't be read.
-            UserError: A setting is out of range, or an output that is to be replaced was changed by
-                hand.
+            UserError: A setting is out of range, the film is not the one whose cuts the project
+                holds, or an output that is to be replaced was changed by hand.
         """
+        self._check_film()
         takes = self.target / TAKES
         takes.mkdir(exist_ok=True)
         state = State.read(takes)
@@ -180,6 +183,29 @@ class Runner:
         if video not in self._videos:
             self._videos[video] = file_sha256(video)
         return self._videos[video]
+
+    def _check_film(self) -> None:
+        """Refuse a film that was cut anew, and scenes past its end, before anything is replaced."""
+        film, known = self._path(self.project.video), self.project.video_sha256
+        if film is not None and known is not None and self._sha256(film) != known:
+            raise UserError(
+                f"{shown_name(film)}: has changed since its cuts were found; put the old film "
+                f"back, move {FILE} away and have it written again (`film`), or take "
+                "`video_sha256` out of it if all cuts are where they were"
+            )
+        lengths_s: dict[Path, Fraction] = {}
+        for step in self.project.steps:
+            video, start_s = self._path(self.project.video_of(step)), step.settings.get("start_s")
+            if step.do != "generate" or video is None or not isinstance(start_s, int | float):
+                continue
+            if video not in lengths_s:
+                lengths_s[video] = probe(video).duration_s
+            if start_s >= lengths_s[video]:
+                raise UserError(
+                    f"step {step.id!r}: {start_s:g} s is not before the end of "
+                    f"{shown_name(video)} at {float(lengths_s[video]):.3f} s",
+                    field="start_s",
+                )
 
     def _digest(self, step: Step) -> str:
         """Digest of what decides a step."""

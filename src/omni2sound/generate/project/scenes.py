@@ -14,7 +14,7 @@ from pathlib import Path
 
 from omni2sound.config import checked_number
 from omni2sound.errors import MediaError, UserError
-from omni2sound.files import write_json
+from omni2sound.files import file_sha256, write_json
 from omni2sound.generate.project.description import FILE, KEY, VERSION
 from omni2sound.media.files import shown_name
 from omni2sound.media.info import probe
@@ -79,6 +79,7 @@ def write_scenes(folder: Path, film: Path, *, shortest_s: float = SHORTEST_S) ->
     if info.video is None or info.video.is_still:
         raise MediaError(f"{shown_name(film)}: has no moving picture; give a film")
     enter("looking for cuts")
+    sha256 = file_sha256(film)
     starts = scene_starts(find_cuts(film, info.duration_s), info.duration_s, shortest_s)
     width = max(2, len(str(len(starts))))
     steps = []
@@ -89,6 +90,7 @@ def write_scenes(folder: Path, film: Path, *, shortest_s: float = SHORTEST_S) ->
     data = {
         KEY: VERSION,
         "video": real_path(film).relative_to(real_path(folder)).as_posix(),
+        "video_sha256": sha256,
         "steps": steps,
         "hand_over": {"takes": [step["id"] for step in steps]},
     }
