@@ -69,6 +69,18 @@ def test_all_onsets_are_found_and_silence_has_none() -> None:
         assert onsets_s(sound) == pytest.approx(found_s, abs=0.012)
 
 
+@pytest.mark.parametrize("rate_hz", [44_100, 48_000])
+def test_times_of_clicks_are_neither_early_nor_drift(rate_hz: int) -> None:
+    clicks = np.arange(20) * round(0.4037 * rate_hz) + round(0.3 * rate_hz)
+    samples_CN = np.zeros((1, 8 * rate_hz + rate_hz), np.float32)
+    samples_CN[0, clicks] = 0.5
+    sound = Audio(samples_CN=samples_CN, sample_rate_hz=rate_hz)
+    late_s = np.array(onsets_s(sound)) - clicks / rate_hz
+    assert abs(late_s.mean()) < 0.00125
+    assert np.abs(late_s).max() < 0.0025
+    assert abs(late_s[:10].mean() - late_s[10:].mean()) < 0.00125
+
+
 @pytest.mark.parametrize("length", [0, 1, 159, 160, 3 * 400, 3 * 400 + 121, 5000])
 def test_loudness_is_the_same_in_any_blocks(length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     samples_N = np.random.default_rng(length).normal(size=length).astype(np.float32)

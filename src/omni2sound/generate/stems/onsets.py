@@ -21,6 +21,9 @@ from omni2sound.media.samples import Sound
 
 _STEP_S = 0.0025
 _WINDOW_FRAMES = 4
+_HELD_FRAMES = 2.5
+"""From the beginning of the steepest frame to the onset in it, as measured: on average clicks lie
+.6 ms after that, noise that sets in at once up to .7 ms before."""
 _SIDE_FRAMES = 8
 _NUM_BANDS = 24
 _LEAST_HZ = 80.0
@@ -43,7 +46,8 @@ def onset_s(samples_N: NDArray[np.float32], sample_rate_hz: int) -> float:
     loud_F = _loudness([samples_N], sample_rate_hz)
     rise_F = _rise(loud_F, _SIDE_FRAMES)
     last = max(1, len(rise_F) - round(_TAIL_S / _STEP_S))
-    return _steepest(loud_F, int(rise_F[:last].argmax())) * _STEP_S
+    frame = _steepest(loud_F, int(rise_F[:last].argmax()))
+    return _seconds(frame, len(samples_N), sample_rate_hz)
 
 
 def onsets_s(sound: Sound) -> list[float]:
@@ -53,13 +57,14 @@ def onsets_s(sound: Sound) -> list[float]:
     """
     from scipy.ndimage import maximum_filter1d
 
-    peak = 0.0
+    peak, length = 0.0, 0
 
     def mono() -> Iterator[NDArray[np.float32]]:
-        nonlocal peak
+        nonlocal peak, length
         for block_CN in sound.read():
             block_N: NDArray[np.float32] = block_CN.mean(axis=0)
             peak = max(peak, float(np.abs(block_N).max(initial=0.0)))
+            length += len(block_N)
             yield block_N
 
     loud_F = _loudness(mono(), sound.sample_rate_hz)
@@ -69,7 +74,19 @@ def onsets_s(sound: Sound) -> list[float]:
     highest_F = maximum_filter1d(rise_F, 2 * _APART_FRAMES + 1)
     least = _LEAST_RISE * float(loud_F.max())
     peaks = np.flatnonzero((rise_F == highest_F) & (rise_F >= least))
-    return [_steepest(loud_F, int(peak)) * _STEP_S for peak in peaks]
+    # Around a click several rises are equal, and lead to one frame.
+    frames = sorted({_steepest(loud_F, int(peak)) for peak in peaks})
+    return [_seconds(frame, length, sound.sample_rate_hz) for frame in frames]
+
+
+def _hop(sample_rate_hz: int) -> int:
+    return round(_STEP_S * sample_rate_hz)
+
+
+def _seconds(frame: int, num_samples: int, sample_rate_hz: int) -> float:
+    """Second of the onset in the steepest frame; the first one has none before it."""
+    at = (frame + _HELD_FRAMES) * _hop(sample_rate_hz) if frame else 0
+    return min(at, num_samples) / sample_rate_hz
 
 
 def _steepest(loud_F: NDArray[np.float64], peak: int) -> int:
@@ -79,7 +96,7 @@ def _steepest(loud_F: NDArray[np.float64], peak: int) -> int:
 
 def _loudness(blocks: Iterable[NDArray[np.float32]], sample_rate_hz: int) -> NDArray[np.float64]:
     """Loudness of each frame of a sound that comes in blocks (N); a frame begins at its time."""
-    hop = round(_STEP_S * sample_rate_hz)
+    hop = _hop(sample_rate_hz)
     size = hop * _WINDOW_FRAMES
     chunk = hop * _CHUNK_FRAMES
     edges_hz = np.geomspace(_LEAST_HZ, sample_rate_hz / 2, _NUM_BANDS + 1)
