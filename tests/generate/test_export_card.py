@@ -90,3 +90,23 @@ def test_a_graph_that_takes_something_else_is_refused_in_one_line(tmp_path: Path
             session.run(inputs)
     with pytest.raises(ConfigError, match="can't be run"):
         Session(tmp_path / "level.onnx", ["c"], num_threads=1).run({"a": np.ones(4, np.float32)})
+
+
+def test_a_graph_that_fails_writes_nothing_to_the_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Names in a stranger's graph may hold codes that a terminal obeys."""
+    pytest.importorskip(RUNTIME)
+    onnx = pytest.importorskip("onnx")
+    make, kind = onnx.helper, onnx.TensorProto
+    node = make.make_node("Reshape", ["a", "s"], ["b"], name="\x1b[31mRED")
+    shape = make.make_tensor("s", kind.INT64, [2], [-1, 3])
+    given = make.make_tensor_value_info("a", kind.FLOAT, ["n"])
+    made = make.make_tensor_value_info("b", kind.FLOAT, ["m", "k"])
+    graph = make.make_graph([node], "g", [given], [made], [shape])
+    model = make.make_model(graph, opset_imports=[make.make_opsetid("", 20)], ir_version=9)
+    (tmp_path / "bad.onnx").write_bytes(model.SerializeToString())
+    session = Session(tmp_path / "bad.onnx", ["b"], num_threads=1)
+    with pytest.raises(ConfigError, match="can't be run"):
+        session.run({"a": np.ones(4, np.float32)})
+    assert capfd.readouterr() == ("", "")

@@ -170,7 +170,7 @@ def optimise(path: Path) -> None:
     """
     ort = import_runtime()
     options = ort.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     made = path.with_suffix(".optimised")
     options.optimized_model_filepath = str(made)

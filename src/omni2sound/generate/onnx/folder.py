@@ -280,7 +280,7 @@ class Session:
         ort = import_runtime()
         options = ort.SessionOptions()
         options.intra_op_num_threads = num_threads
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # errors are raised; its log shows names as they are
         # Sessions take turns; threads of one that is done must not spin beside the next.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
