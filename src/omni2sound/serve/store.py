@@ -322,25 +322,29 @@ class Store:
 
     def _read_all(self) -> None:
         for folder, data in self._stored("media", "media.json"):
-            with suppress(ValueError):
+            try:
                 media = Media.model_validate(data)
-                if media.id == folder.name:
-                    self._media[media.id] = media
-                    continue
-            _remove(folder)
+                _check_id(media.id, folder)
+            except ValueError as error:
+                logger.warning("%s: a record that can't be read: %.200s", folder, error)
+                continue
+            self._media[media.id] = media
         for folder, data in self._stored("jobs", "job.json"):
             try:
                 record = Record(**dict(_Stored.model_validate(data)))
+                _check_id(record.job.id, folder)
             except ValueError as error:
                 logger.warning("%s: a record that can't be read: %.200s", folder, error)
                 continue
             if record.temporary:  # whoever waited for it is gone
                 _remove(folder)
-            elif record.job.id == folder.name:
+            else:
                 self._jobs[record.job.id] = record
 
-    def _stored(self, kind: str, name: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    def _stored(self, kind: str, name: str) -> Iterator[tuple[Path, Any]]:
         for folder in sorted((self.folder / kind).iterdir()):
+            if not _ID.fullmatch(folder.name) or not folder.is_dir():  # somebody else's
+                continue
             path = folder / name
             if not path.is_file():  # the client was told nothing of it
                 _remove(folder)
@@ -350,8 +354,12 @@ class Store:
             except (UserError, OSError) as error:
                 logger.warning("%s", error)
                 continue
-            if isinstance(data, dict):
-                yield folder, data
+            yield folder, data
+
+
+def _check_id(item_id: str, folder: Path) -> None:
+    if item_id != folder.name:
+        raise ValueError(f"expected the folder's name as its id, got {item_id!r:.40}")
 
 
 def shown_name_of(name: str | None) -> str:

@@ -51,7 +51,7 @@ def export(store: Store, job_id: str, body: ExportBody) -> ResultFile:
     folder = store.job_folder(job_id)
     output = folder / f"export.{body.format}"
     source = store.take_path(body.take)
-    with staged(folder / "working", alone=True) as working:
+    with staged(folder / "working", alone=True, marked=True) as working:
         if body.mix:
             source = mix_file(store, body.take, body.mix, working / "mix.wav")
         if body.format == "zip":
