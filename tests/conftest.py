@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -21,6 +22,10 @@ from omni2sound.files import cache_dir
 
 os.environ["OMNI2SOUND_NETWORKS"] = str(networks_dir())
 os.environ["OMNI2SOUND_CACHE"] = str(cache_dir() / "tests")
+
+# A shell's background jobs, and what they start, ignore Ctrl-C; tests send it to their processes.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two busy cores make any single example slow now and then; that says nothing about the code.
 settings.register_profile("repository", deadline=None, derandomize=True, print_blob=True)
