@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from omni2sound.encoders.reading import load_tokenizer
 from omni2sound.errors import ConfigError
-from omni2sound.generate.onnx.folder import RUNTIME, Session, read_card
+from omni2sound.generate.onnx.folder import RUNTIME, ExportedModel, Session, read_card
+from omni2sound.generate.onnx.pipeline import OnnxPipeline
 
 GRAPH = {"sha256": "0" * 64, "inputs": ["a"], "outputs": ["b"], "error": 0.0}
 CARD: dict[str, Any] = {
@@ -49,6 +51,9 @@ def _read(folder: Path, data: object) -> None:
         ("graphs", {"..": GRAPH}),
         ("text.dim", 10**12),
         ("text", {"dim": 384}),
+        ("text.dim", 384.5),
+        ("text.max_tokens", 1.5),
+        ("graphs.level.outputs", []),
         ("vision.height_px", 10**9),
         ("vision", {}),
         ("sync.side_px", 0),
@@ -110,3 +115,26 @@ def test_a_graph_that_fails_writes_nothing_to_the_terminal(
     with pytest.raises(ConfigError, match="can't be run"):
         session.run({"a": np.ones(4, np.float32)})
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_export_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text(json.dumps(CARD))
+    with pytest.raises(ConfigError, match=r"names no tokenizer\.json"):
+        ExportedModel(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["{}", "not JSON", ""])
+def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "tokenizer.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="is no tokenizer"):
+        load_tokenizer(path, max_tokens=8)
+
+
+def test_a_band_is_for_sound_of_one_rate(tmp_path: Path) -> None:
+    times = CARD["timebase"] | {"sample_rate_hz": 640}
+    files = {"tokenizer.json": "0" * 64}
+    card = CARD | {"timebase": times, "files": files, "graphs": {"band": GRAPH}}
+    (tmp_path / "model.json").write_text(json.dumps(card))
+    with pytest.raises(ConfigError, match=r"expected timebase\.sample_rate_hz 16000"):
+        OnnxPipeline(ExportedModel(tmp_path))

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omni2sound.errors import UserError
+from omni2sound.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -79,10 +79,17 @@ def read_texts(tokenizer: Any, texts: Sequence[str], *, max_tokens: int) -> list
 
 
 def load_tokenizer(path: Path, *, max_tokens: int) -> Tokenizer:
-    """Load a BERT tokenizer that cuts and pads."""
+    """Load a BERT tokenizer that cuts and pads.
+
+    Raises:
+        ConfigError: The file holds none.
+    """
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(path))
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises no other class
+        raise ConfigError(f"{path} is no tokenizer: {str(error)[:200]}") from error
     tokenizer.enable_truncation(max_tokens)
     tokenizer.enable_padding(pad_id=0, pad_token="[PAD]")  # to the longest of the batch
     return tokenizer

@@ -51,6 +51,7 @@ NO_REPORTS = "ORT_DISABLE_TELEMETRY"
 facts about machine and sessions into the user's cache folder, and send them to its maker."""
 TOKENIZER = "tokenizer.json"
 _PLAIN_NAME = re.compile(r"\w[\w.-]*")
+_FRACTIONS = ("near", "same")
 _SIDES = ("height_px", "width_px")
 _RANGES: Mapping[str, Mapping[str, tuple[int, int]]] = {
     "text": {"dim": (1, 2**16), "max_tokens": (1, 2**13), "near": (-2, 2), "same": (-2, 2)},
@@ -75,6 +76,10 @@ class GraphFile:
     """Names of its outputs, in order."""
     error: float
     """Largest difference from torch, relative to the largest value, as measured at export."""
+
+    def __post_init__(self) -> None:
+        if not self.outputs:
+            raise ConfigError("expected at least one name, got none", field="outputs")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,6 +131,10 @@ class ExportCard:
                     raise ConfigError(
                         f"expected {key} from {least} to {most}, got {value!r:.40}", field=name
                     )
+                if key not in _FRACTIONS and value != int(value):
+                    raise ConfigError(
+                        f"expected a whole number as {key}, got {value!r:.40}", field=name
+                    )
         if len(self.silence) != self.latent_dim:
             raise ConfigError(
                 f"expected {self.latent_dim} numbers, one per channel, got {len(self.silence)}",
@@ -143,7 +152,7 @@ class ExportCard:
         for name, count in per_s.items():
             if not 1 <= count <= _MOST_PER_S:
                 raise ConfigError(
-                    f"expected at most {_MOST_PER_S:,} values a second, got {float(count):.3g}",
+                    f"expected from 1 to {_MOST_PER_S:,} values a second, got {float(count):.3g}",
                     field=name,
                 )
 
@@ -318,6 +327,8 @@ class ExportedModel:
         """
         self.folder = folder
         self.card = read_card(folder)
+        if TOKENIZER not in self.card.files:
+            raise ConfigError(f"{folder}: its {CARD} names no {TOKENIZER}; export the model again")
         self.num_threads = num_threads or default_threads()
         self._sessions: dict[str, Session] = {}
         self._verified: set[str] = set()

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from omni2sound.diffusion.array_solver import Array, PredictArray, solve
 from omni2sound.diffusion.settings import OnStep
-from omni2sound.generate.finish import HOP_SAMPLES, LOW_HOP_SAMPLES
+from omni2sound.errors import ConfigError
+from omni2sound.generate.finish import HOP_SAMPLES, LOW_HOP_SAMPLES, RATE_HZ
 from omni2sound.generate.going_on import NOISE, NUM_STEPS, fill, spans_of
 from omni2sound.generate.onnx.encoder import ArrayEncoder
 from omni2sound.generate.onnx.folder import ExportedModel, check_current
@@ -52,6 +53,12 @@ class OnnxPipeline(Omni2SoundPipeline):
 
     def __init__(self, model: ExportedModel, *, once: bool = False) -> None:
         card = model.card
+        low_hz = RATE_HZ * LOW_HOP_SAMPLES // HOP_SAMPLES
+        if model.has("band") and card.timebase.sample_rate_hz != low_hz:
+            raise ConfigError(
+                f"{model.folder}: expected timebase.sample_rate_hz {low_hz}, which its graph band "
+                f"is for, got {card.timebase.sample_rate_hz}; export the model again"
+            )
         self._once = once
         self.model = model
         self.sha256 = card.sha256
@@ -186,6 +193,7 @@ class OnnxPipeline(Omni2SoundPipeline):
             )
 
         (level_BL,) = self.model.session("level").run({"latents_BLC": latents_BLC})
+        level_BL = _of_shape(level_BL, latents_BLC.shape[:2], "level")
         return fill(latents_BLC, level_BL, [layer.spans] * len(draws), draws, denoise)
 
     def _decoded(self, latents_BLC: Array, duration: Fraction) -> NDArray[np.float32]:
@@ -195,11 +203,22 @@ class OnnxPipeline(Omni2SoundPipeline):
 
         def decode(latents_BLC: Array) -> Array:
             noise_1N = Noise(0).normal((1, latents_BLC.shape[1] * timebase.hop_samples))
-            return decoder.run({"latents_BLC": latents_BLC, "noise_1N": noise_1N})[0]
+            made_BN = decoder.run({"latents_BLC": latents_BLC, "noise_1N": noise_1N})[0]
+            return _of_shape(made_BN, (len(latents_BLC), noise_1N.shape[1]), "decoder")
 
         samples_BN = decode_clips(decode, latents_BLC, timebase)
         return samples_BN[:, : timebase.num_samples(duration)]
 
     def _added_band(self, low_1N: NDArray[np.float32]) -> NDArray[np.float32]:
         noise_1N = Noise(0).normal((1, low_1N.shape[1] // LOW_HOP_SAMPLES * HOP_SAMPLES))
-        return self.model.session("band").run({"low_BN": low_1N, "noise_1N": noise_1N})[0]
+        made_BN = self.model.session("band").run({"low_BN": low_1N, "noise_1N": noise_1N})[0]
+        return _of_shape(made_BN, noise_1N.shape, "band")
+
+
+def _of_shape(made: Array, shape: tuple[int, ...], graph: str) -> Array:
+    if made.shape != shape:
+        raise ConfigError(
+            f"{graph}.onnx: expected an output of shape {shape}, got {made.shape}; export the "
+            "model again"
+        )
+    return made
