@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -102,3 +103,17 @@ def test_an_export_that_was_cut_off_is_known_to_the_repair(
     body = ExportBody(kind="export", take=f"{job}-1", format="wav")
     with pytest.raises(InterruptedError):
         export.export(store, job, body)
+
+
+@pytest.mark.parametrize("value", ["{", "[]"])
+def test_what_has_a_damaged_record_goes_at_its_age(tmp_path: Path, value: str) -> None:
+    served(tmp_path)
+    files = [*tmp_path.glob("served/jobs/*/job.json"), *tmp_path.glob("served/media/*/media.json")]
+    for file in files:
+        file.write_text(value)
+    store = Store(tmp_path / "served", Limits())
+    assert store.sweep() == 0
+    assert all(file.exists() for file in files)
+    assert store.sweep(now=time.time() + store.limits.age_s + 60) == 2
+    assert not any(file.parent.exists() for file in files)
+    assert store.sweep() == 0

@@ -85,6 +85,7 @@ class Store:
         self.folder, self.limits = folder, limits
         self._media: dict[str, Media] = {}
         self._jobs: dict[str, Record] = {}
+        self._unread: list[Path] = []
         self._lock = threading.RLock()
         for name in ("media", "jobs", "tmp"):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -263,7 +264,20 @@ class Store:
             old = [m.id for m in self._media.values() if m.created < before and m.id not in kept]
         for media_id in old:
             self.drop_media(media_id)
-        return len(old_jobs) + len(old)
+        return len(old_jobs) + len(old) + self._sweep_unread(before, kept)
+
+    def _sweep_unread(self, before: float, kept: Collection[str]) -> int:
+        """Delete what has a damaged record and was last changed before a time of day."""
+        old = []
+        for folder in list(self._unread):
+            with suppress(FileNotFoundError):
+                if folder.stat().st_mtime < before and folder.name not in kept:
+                    old.append(folder)
+        with self._lock:
+            self._unread = [folder for folder in self._unread if folder not in old]
+        for folder in old:
+            _remove(folder)
+        return len(old)
 
     def _make_room(self, needed: Collection[str] = ()) -> None:
         """Delete the oldest results and unused uploads that are over a count.
@@ -327,6 +341,7 @@ class Store:
                 _check_id(media.id, folder)
             except ValueError as error:
                 logger.warning("%s: a record that can't be read: %.200s", folder, error)
+                self._unread.append(folder)
                 continue
             self._media[media.id] = media
         for folder, data in self._stored("jobs", "job.json"):
@@ -335,6 +350,7 @@ class Store:
                 _check_id(record.job.id, folder)
             except ValueError as error:
                 logger.warning("%s: a record that can't be read: %.200s", folder, error)
+                self._unread.append(folder)
                 continue
             if record.temporary:  # whoever waited for it is gone
                 _remove(folder)
@@ -353,6 +369,7 @@ class Store:
                 data = parse_json(read_text(path, max_bytes=_MAX_RECORD_BYTES), path)
             except (UserError, OSError) as error:
                 logger.warning("%s", error)
+                self._unread.append(folder)
                 continue
             yield folder, data
 
