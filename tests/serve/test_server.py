@@ -181,6 +181,7 @@ def test_health_model_metrics_and_openapi_are_told(client: Client) -> None:
     assert client.json("GET", "/v1/health")["status"] == "ready"
     told = client.json("GET", "/v1/model")
     assert told["name"] == "tiny"
+    assert told["steps"] == 3
     assert {"name": "dog", "examples": ["a dog barks"]} in told["kinds"]
     assert b"omni2sound_jobs_accepted_total" in client.bytes("/metrics")
     paths = client.json("GET", "/openapi.json")["paths"]

@@ -213,6 +213,7 @@ class ModelInfo(_Shown):
     name: str
     version: str
     sample_rate_hz: int | None
+    steps: int | None
     device: str | None
     tasks: list[str]
     jobs: list[str]

@@ -71,6 +71,8 @@ export interface Job {
 export interface Model {
   name: string;
   sample_rate_hz: number | null;
+  /** Sampling steps where none are asked for; null while the model is loaded. */
+  steps: number | null;
   kinds: { name: string; examples: string[] }[];
   max_duration_s: number;
   jobs: JobKind[];
@@ -112,6 +114,10 @@ export function sentence(message: string, field?: string | null): string {
   const text = field ? `${field.replaceAll("_", " ")}: ${message}` : message;
   return text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? "" : ".");
 }
+
+/** A note in the page's words: where the library names its fields, the page has a place for words. */
+export const noted = (line: string): string =>
+  sentence(line.replace(/(; |, or )say what [^;`]* with `[^;]*`$/, "$1say in words what should be heard"));
 
 function failure(status: number, body: unknown): ApiError {
   const error = (body as { error?: { message?: string; field?: string | null } } | null)?.error;

@@ -59,7 +59,7 @@ function apply(job: Job, take: string | undefined): void {
     const names = takes.map((_, index) => letter(d.takes.length + index)).join(", ");
     note(takes.length > 1 ? `Takes ${names} are ready.` : `Take ${names} is ready.`);
   }
-  if (!job.takes?.length) for (const line of job.notes) note(api.sentence(line), 8);
+  if (!job.takes?.length) for (const line of job.notes) note(api.noted(line), 8);
 }
 
 function download(file: { url: string; name: string }): void {

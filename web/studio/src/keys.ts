@@ -13,13 +13,13 @@ export const chosenCue = signal<string | null>(null);
 /** Cue whose text is to take the focus as soon as it is drawn. */
 export const cueToType = signal<string | null>(null);
 
-let before: string | null = null;
+const before = signal<string | null>(null);
 
 /** Chooses the take that is heard. */
 export function choose(id: string): void {
   const current = doc.peek().current;
   if (current === id) return;
-  before = current;
+  before.value = current;
   change("another take chosen", { current: id }, "choose");
 }
 
@@ -36,10 +36,18 @@ function chooseNext(by: number): void {
   if (id) choose(id);
 }
 
+/** What is heard instead after a switch back: what was heard before, else the next take. */
+export function other(): string | null {
+  const { takes, current, media } = doc.value;
+  const ids = takes.map((take) => take.id);
+  const known = media?.has_sound ? [...ids, "original"] : ids;
+  if (before.value && before.value !== current && known.includes(before.value)) return before.value;
+  return ids[(ids.indexOf(current ?? "") + 1) % ids.length] ?? null;
+}
+
 export function switchBack(): void {
-  const known = [...doc.peek().takes.map((take) => take.id), "original"];
-  if (before && known.includes(before)) choose(before);
-  else chooseNext(1);
+  const id = other();
+  if (id) choose(id);
 }
 
 export function addCue(from_s: number, to_s: number | null): void {

@@ -49,6 +49,7 @@ def router(server: Server) -> APIRouter:
             name=str(server.settings.model.model) if pipeline is None else pipeline.model.name,
             version=omni2sound.__version__,
             sample_rate_hz=None if pipeline is None else pipeline.model.sample_rate_hz,
+            steps=None if pipeline is None else pipeline.model.defaults.steps,
             device=None if pipeline is None else str(pipeline.device),
             tasks=["T2A", "V2A", "VT2A"],
             jobs=list(get_args(JobKind)),

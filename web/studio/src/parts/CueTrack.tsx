@@ -7,7 +7,8 @@ import { clock, pixelsPerSecond } from "../view";
 
 export const CUE_ROW_PX = 26;
 const MIN_SPAN_S = 0.05;
-const POINT_PX = 90;
+/** Room for the text beside the point, at most as in style.css. */
+const POINT_PX = 120;
 const DRAG_PX = 4;
 
 /** Rows so that no two cues overlap, in the order of their starts. */

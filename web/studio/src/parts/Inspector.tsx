@@ -1,7 +1,7 @@
 /** What is to be heard: recognised things, prompt, cues, settings, and the work that makes it. */
 import type { JSX } from "preact";
 import { useLayoutEffect, useRef } from "preact/hooks";
-import { sentence, type Job } from "../api";
+import { noted, type Job, type Take } from "../api";
 import * as jobs from "../jobs";
 import { addCue, changeCue, chosenCue, cueToType, removeCue } from "../keys";
 import { seek, time_s } from "../player";
@@ -40,7 +40,7 @@ function Chips(): JSX.Element | null {
           ))}
           {!sounding.length && (
             <span class="muted">
-              {seen.length ? "None of it is known by its sound" : "Nothing known"}: say in words what is to be heard.
+              {seen.length ? "The model knows no sound of what it recognised" : "The model recognised nothing in the pictures"}; say in words what should be heard.
             </span>
           )}
           {silent.map((thing) => (
@@ -199,8 +199,8 @@ function Settings(): JSX.Element {
             set={(value) => value !== null && change("length changed", { duration_s: value })}
           />
         )}
-        <NumberField label="Seed" value={d.seed} min={0} max={4294967295} placeholder="new" set={(seed) => change("seed changed", { seed })} />
-        <NumberField label="Steps" value={d.steps} min={1} max={200} placeholder="model's" set={(steps) => change("steps changed", { steps })} />
+        <NumberField label="Seed" value={d.seed} min={0} max={4294967295} placeholder="new each time" set={(seed) => change("seed changed", { seed })} />
+        <NumberField label="Steps" value={d.steps} min={1} max={200} placeholder={model?.steps ? String(model.steps) : "model's"} set={(steps) => change("steps changed", { steps })} />
       </div>
       <label class="check">
         <input type="checkbox" checked={d.ambience} onChange={(event) => change("background changed", { ambience: event.currentTarget.checked })} />
@@ -234,17 +234,24 @@ function JobRow(props: { job: Job }): JSX.Element {
   const { job } = props;
   const waiting = job.state === "waiting";
   const percent = Math.round((job.fraction ?? 0) * 100);
+  const name = job.kind === "generate" && job.request["takes"] === 1 ? "Making a take" : NAMES[job.kind];
   const stage = waiting ? (job.position && job.position > 1 ? `waiting, ${job.position - 1} before it` : "waiting") : (job.stage ?? "");
+  // The time first: what is cut where there is little room is the stage.
+  const said = [waiting ? "" : timeLeft(job.seconds_left), stage].filter(Boolean).join(", ");
+  // A bar that moves without a value is for work that has begun and can't say yet how far it is.
+  const unknown = !waiting && percent === 0;
   return (
     <li class="job">
       <div class="job-line">
-        <strong>{NAMES[job.kind]}</strong>
-        <span class="muted">{[stage, waiting ? "" : timeLeft(job.seconds_left)].filter(Boolean).join(", ")}</span>
-        <button class="quiet" aria-label={`Stop: ${NAMES[job.kind]}`} onClick={() => void jobs.cancel(job.id)}>
+        <strong>{name}</strong>
+        <span class="muted" title={said}>
+          {said}
+        </span>
+        <button class="quiet" aria-label={`Stop: ${name}`} onClick={() => void jobs.cancel(job.id)}>
           Stop
         </button>
       </div>
-      <progress max={100} {...(waiting ? {} : { value: percent })} aria-label={`${NAMES[job.kind]}: ${waiting ? "waiting" : `${percent} %`}`} />
+      <progress max={100} {...(unknown ? {} : { value: percent })} aria-label={`${name}: ${waiting ? "waiting" : `${percent} %`}`} />
     </li>
   );
 }
@@ -259,6 +266,12 @@ export function JobList(): JSX.Element | null {
     </ul>
   );
 }
+
+/** Without what is said of sounds that follow the picture where each sound was made of words. */
+const notesOn = (take: Take): string[] =>
+  take.stems.length && take.stems.every((stem) => stem.text)
+    ? take.notes.filter((line) => !line.startsWith("nothing was recognised:"))
+    : take.notes;
 
 /** What was measured and said about the chosen take. */
 function About(): JSX.Element | null {
@@ -282,9 +295,9 @@ function About(): JSX.Element | null {
         <dt>Length</dt>
         <dd>{clock(take.duration_s)}</dd>
       </dl>
-      {take.notes.map((line) => (
+      {notesOn(take).map((line) => (
         <p key={line} class="muted">
-          {sentence(line)}
+          {noted(line)}
         </p>
       ))}
     </details>

@@ -3,7 +3,7 @@ import { effect, useSignal } from "@preact/signals";
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import type { Media } from "../api";
-import { choose, switchBack } from "../keys";
+import { choose, other, switchBack } from "../keys";
 import * as player from "../player";
 import { currentTake, doc, duration, letter } from "../session";
 import { clock, level as written, stripCount } from "../view";
@@ -76,6 +76,12 @@ function TakeSwitch(): JSX.Element | null {
       ))}
     </div>
   );
+}
+
+/** The letter of a take; the film's own sound has its key. */
+function short(id: string | null): string {
+  const place = doc.value.takes.findIndex((take) => take.id === id);
+  return place < 0 ? "0" : letter(place);
 }
 
 const STILL_PX = 200;
@@ -179,8 +185,8 @@ export function Screen(): JSX.Element {
           </svg>
         </button>
         {doc.value.takes.length > 1 && (
-          <button aria-label="A⇄B: back to the take heard before" title="Back to the take heard before (X)" onClick={switchBack}>
-            A⇄B
+          <button aria-label={`${short(doc.value.current)}⇄${short(other())}: back to the take heard before`} title="Back to the take heard before (X)" onClick={switchBack}>
+            {short(doc.value.current)}⇄{short(other())}
           </button>
         )}
         <span class="spacer" />

@@ -3,7 +3,7 @@ import type { JSX } from "preact";
 import type { Stem, StemMix } from "../api";
 import { busyWith, remakeStem } from "../jobs";
 import { NEUTRAL, solo } from "../player";
-import { change, doc } from "../session";
+import { change, doc, type Cue } from "../session";
 
 function set(take: string, stem: string, patch: Partial<StemMix>, merge = ""): void {
   const mixes = doc.peek().mixes;
@@ -17,13 +17,26 @@ function toggleSolo(stem: string): void {
   solo.value = next;
 }
 
+/** In the order in which their cues begin; sounds that no cue names stay behind them. */
+export function byTime(stems: Stem[], cues: Cue[]): Stem[] {
+  const begins = (stem: Stem): number =>
+    Math.min(Infinity, ...cues.filter((cue) => cue.prompt.trim() === stem.text).map((cue) => cue.from_s));
+  const ranked = stems.map((stem) => ({ stem, from_s: begins(stem) }));
+  return ranked.sort((a, b) => (a.from_s < b.from_s ? -1 : Number(a.from_s > b.from_s))).map(({ stem }) => stem);
+}
+
 const side = (pan: number): string =>
   Math.abs(pan) < 0.01 ? "middle" : `${Math.round(Math.abs(pan) * 100)} % ${pan < 0 ? "left" : "right"}`;
+
+/** The same in few letters: " L20", nothing in the middle. */
+const place = (pan: number): string =>
+  Math.abs(pan) < 0.01 ? "" : ` ${pan < 0 ? "L" : "R"}${Math.round(Math.abs(pan) * 100)}`;
 
 export function StemHead(props: { take: string; stem: Stem }): JSX.Element {
   const { take, stem } = props;
   const mix = doc.value.mixes[take]?.[stem.name] ?? NEUTRAL;
   const alone = solo.value.has(stem.name);
+  const gain = `${String(mix.gain_db).replace("-", "−")} dB`;
   return (
     <div class="stem-head" role="group" aria-label={`Stem ${stem.name}`}>
       <span class="stem-name" title={stem.text ?? stem.name}>
@@ -38,32 +51,38 @@ export function StemHead(props: { take: string; stem: Stem }): JSX.Element {
       <button class="mini" aria-pressed={alone} aria-label={`Solo ${stem.name}`} title="Solo: only this is heard" onClick={() => toggleSolo(stem.name)}>
         S
       </button>
-      <input
-        type="range"
-        class="gain"
-        min={-24}
-        max={12}
-        step={0.5}
-        value={mix.gain_db}
-        aria-label={`Gain of ${stem.name}`}
-        aria-valuetext={`${mix.gain_db} dB`}
-        title={`Gain ${mix.gain_db} dB (double-click: 0)`}
-        onInput={(event) => set(take, stem.name, { gain_db: event.currentTarget.valueAsNumber }, `gain-${stem.name}`)}
-        onDblClick={() => set(take, stem.name, { gain_db: 0 })}
-      />
-      <input
-        type="range"
-        class="pan"
-        min={-1}
-        max={1}
-        step={0.05}
-        value={mix.pan}
-        aria-label={`Pan of ${stem.name}`}
-        aria-valuetext={side(mix.pan)}
-        title={`Pan ${side(mix.pan)} (double-click: middle)`}
-        onInput={(event) => set(take, stem.name, { pan: event.currentTarget.valueAsNumber }, `pan-${stem.name}`)}
-        onDblClick={() => set(take, stem.name, { pan: 0 })}
-      />
+      <label class="stem-slider">
+        <span aria-hidden="true">Gain {gain}</span>
+        <input
+          type="range"
+          class="gain"
+          min={-24}
+          max={12}
+          step={0.5}
+          value={mix.gain_db}
+          aria-label={`Gain of ${stem.name}`}
+          aria-valuetext={`${mix.gain_db} dB`}
+          title={`Gain ${mix.gain_db} dB (double-click: 0)`}
+          onInput={(event) => set(take, stem.name, { gain_db: event.currentTarget.valueAsNumber }, `gain-${stem.name}`)}
+          onDblClick={() => set(take, stem.name, { gain_db: 0 })}
+        />
+      </label>
+      <label class="stem-slider">
+        <span aria-hidden="true">Pan{place(mix.pan)}</span>
+        <input
+          type="range"
+          class="pan"
+          min={-1}
+          max={1}
+          step={0.05}
+          value={mix.pan}
+          aria-label={`Pan of ${stem.name}`}
+          aria-valuetext={side(mix.pan)}
+          title={`Pan ${side(mix.pan)} (double-click: middle)`}
+          onInput={(event) => set(take, stem.name, { pan: event.currentTarget.valueAsNumber }, `pan-${stem.name}`)}
+          onDblClick={() => set(take, stem.name, { pan: 0 })}
+        />
+      </label>
     </div>
   );
 }

@@ -11,7 +11,7 @@ import * as view from "../view";
 import { clock } from "../view";
 import { CUE_ROW_PX, cueRows, CueTrack } from "./CueTrack";
 import { Ruler, Spectrogram, Strip, Wave } from "./lanes";
-import { StemHead } from "./Stems";
+import { byTime, StemHead } from "./Stems";
 
 const STRIP_PX = 54;
 const WAVE_PX = 56;
@@ -122,7 +122,7 @@ function rows(): Row[] {
       body: <Wave url={take.peaks} duration_s={take.duration_s} active={active} height={WAVE_PX} />,
       class: "row-take",
     });
-    for (const stem of active ? take.stems : []) {
+    for (const stem of active ? byTime(take.stems, d.cues) : []) {
       found.push({
         key: `${take.id} ${stem.name}`,
         height: STEM_PX,
@@ -274,6 +274,7 @@ function RangeBar(): JSX.Element {
       <button onClick={cueOverRange} title="Cue over the range (Shift C)">
         Cue here
       </button>
+      {(take?.stems.length ?? 0) > 0 && <span class="muted">The new take has no stems.</span>}
       <button class="icon quiet" aria-label="No range" title="No range (Esc)" onClick={() => change("range let go", { range: null })}>
         ×
       </button>

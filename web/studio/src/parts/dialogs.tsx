@@ -70,6 +70,7 @@ const FORMAT_NAMES: Record<string, string> = {
   opus: "Opus",
   ogg: "Ogg Vorbis",
   m4a: "M4A (AAC)",
+  zip: "ZIP: take, stems, timeline, for editors",
 };
 const DESTINATIONS: [string, string][] = [
   ["", "as it is"],
@@ -169,6 +170,7 @@ export function Export(): JSX.Element | null {
             <span>Encode the picture again (slower; some formats need it)</span>
           </label>
         )}
+        {packed && !take.stems.length && <p class="muted">Take {name} has no stems: the file has none either.</p>}
         {take.stems.length > 0 && (
           <>
             <p class="muted">With gain, pan, mute and solo of its {take.stems.length} stems as they are heard now.</p>
