@@ -95,8 +95,11 @@ def test_a_file_that_would_run_code_or_is_another_network_is_refused(
             load_network()
 
 
-def test_without_the_package_the_command_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("omni2sound.encoders.base.importlib.util.find_spec", lambda name: None)
+def test_without_the_package_the_command_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMNI2SOUND_NETWORKS", str(tmp_path))
+    monkeypatch.setattr("omni2sound.bundled.importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingPartError, match="setup --with aisfx"):
         load_network()
 
