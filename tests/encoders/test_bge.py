@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from omni2sound.encoders import base
 from omni2sound.encoders.registry import TEXT_ENCODERS
 from omni2sound.encoders.text import BgeTextEncoder, TextEncoder
 from omni2sound.errors import MissingPartError
@@ -71,8 +71,9 @@ def test_its_own_threshold_tells_prompts_of_no_kind(encoder: BgeTextEncoder) -> 
 
 
 def test_without_its_package_the_command_that_installs_it_is_named(
-    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(base.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setenv("OMNI2SOUND_NETWORKS", str(tmp_path))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(MissingPartError, match="setup --with bge"):
         BgeTextEncoder.load()
