@@ -18,24 +18,27 @@ PERMISSIVE = re.compile(
 STRONG = re.compile(r"(?<!L)\b(A?GPL|GNU (Affero )?General)", re.IGNORECASE)
 
 
-def brought_by(name: str) -> set[str]:
-    """Names of all distributions that an installation without extras brings."""
-    found: set[str] = set()
-    left = [name]
+EXTRAS = ("torch", "annotate", "train", "scale", "studio", "export", "wording")
+"""Those of users; `docs` and `dev` bring what is not passed on."""
+
+
+def brought_by(name: str, *extras: str) -> set[str]:
+    """Names of all distributions that an installation with these extras brings."""
+    found: set[tuple[str, str]] = set()
+    left = [Requirement(f"{name}[{','.join(extras)}]")]
     while left:
-        name = canonicalize_name(left.pop())
-        if name in found:
-            continue
-        try:
-            needed = metadata.requires(name) or []
-        except metadata.PackageNotFoundError:
-            continue  # of another platform
-        found.add(name)
-        for text in needed:
-            requirement = Requirement(text)
-            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-                left.append(requirement.name)
-    return found - {"omni2sound"}
+        wanted = left.pop()
+        for extra in ("", *wanted.extras):
+            key = (canonicalize_name(wanted.name), extra)
+            if key in found:
+                continue
+            try:
+                needed = [Requirement(text) for text in metadata.requires(wanted.name) or []]
+            except metadata.PackageNotFoundError:
+                continue  # of another platform
+            found.add(key)
+            left += [r for r in needed if r.marker is None or r.marker.evaluate({"extra": extra})]
+    return {name for name, _ in found} - {"omni2sound"}
 
 
 def licence_of(name: str) -> str:
@@ -48,12 +51,15 @@ def licence_of(name: str) -> str:
     )
 
 
-DISTRIBUTIONS = sorted(n for n in brought_by("omni2sound") if not n.startswith(("nvidia", "cuda")))
+DISTRIBUTIONS = sorted(
+    n for n in brought_by("omni2sound", *EXTRAS) if not n.startswith(("nvidia", "cuda"))
+)
 """Without the libraries of a CUDA build of torch, which are under NVIDIA's own terms."""
 
 
 def test_there_are_dependencies_to_look_at() -> None:
-    assert {"torch", "numpy", "av"} <= set(DISTRIBUTIONS)
+    assert {"torch", "numpy", "av", "onnxruntime", "fastapi"} <= set(DISTRIBUTIONS)
+    assert "torch" not in brought_by("omni2sound")
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
