@@ -47,7 +47,7 @@ def _end(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> int | str | N
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr(main_module, "app", fail)
+    monkeypatch.setattr(main_module, "_only_called", lambda *_: fail)
     with pytest.raises(SystemExit) as end:
         main_module.main()
     return end.value.code
@@ -121,7 +121,7 @@ def test_sigterm_unwinds_the_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
             path.write_bytes(b"half")
             signal.raise_signal(signal.SIGTERM)
 
-    monkeypatch.setattr(main_module, "app", terminated)
+    monkeypatch.setattr(main_module, "_only_called", lambda *_: terminated)
     with pytest.raises(SystemExit) as end:
         main_module.main()
     assert end.value.code == 128 + signal.SIGTERM
@@ -132,7 +132,7 @@ def test_a_bug_shows_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(main_module, "app", fail)
+    monkeypatch.setattr(main_module, "_only_called", lambda *_: fail)
     with pytest.raises(ZeroDivisionError):
         main_module.main()
 

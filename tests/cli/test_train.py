@@ -127,7 +127,8 @@ def test_another_autoencoder_is_refused_on_resume(tmp_path: Path) -> None:
     shipped = resolve_model("embedded")
     parts.mkdir()
     for path in shipped.iterdir():
-        (parts / path.name).write_bytes(path.read_bytes())
+        if path.is_file():
+            (parts / path.name).write_bytes(path.read_bytes())
     card = json.loads((parts / "card.json").read_text())
     from safetensors.torch import load_file, save_file
 
