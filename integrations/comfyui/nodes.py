@@ -106,6 +106,22 @@ def _asked() -> list[io.Input]:
     ]
 
 
+def _asked_of_whole() -> list[io.Input]:
+    """What is asked of a sound that is made from its beginning to its end."""
+    return [
+        *_asked(),
+        io.String.Input("negative_prompt", default="", tooltip="What should not be heard."),
+        io.Float.Input(
+            "duration",
+            default=0,
+            min=0,
+            max=3600,
+            step=0.1,
+            tooltip="Seconds. 0: the video's length, or 8.",
+        ),
+    ]
+
+
 def _pictures() -> list[io.Input]:
     return [
         io.Video.Input("video", optional=True, tooltip="The video to follow."),
@@ -129,6 +145,18 @@ def _request(path: Path | None, **given: Any) -> GenerationRequest:
         takes=given.get("takes", 1),
         stems=given.get("stems", False),
     )
+
+
+def _made(
+    model: Omni2SoundPipeline,
+    video: Any = None,
+    images: Any = None,
+    fps: float = 24,
+    **given: Any,
+) -> list[GenerationResult]:
+    """Make the takes that a node was asked for."""
+    with _named_as_inputs(), video_file(video, images, fps) as path:
+        return list(model.run(_request(path, **given), on_step=_on_step()))
 
 
 def _report(results: list[GenerationResult]) -> str:
@@ -194,16 +222,7 @@ class Generate(io.ComfyNode):
             description="Sound for a video, for frames, or for a prompt alone.",
             inputs=[
                 Model.Input("model"),
-                *_asked(),
-                io.String.Input("negative_prompt", default="", tooltip="What should not be heard."),
-                io.Float.Input(
-                    "duration",
-                    default=0,
-                    min=0,
-                    max=3600,
-                    step=0.1,
-                    tooltip="Seconds. 0: the video's length, or 8.",
-                ),
+                *_asked_of_whole(),
                 io.Int.Input(
                     "takes", default=1, min=1, max=16, tooltip="Seeds from `seed` on, as a batch."
                 ),
@@ -216,16 +235,8 @@ class Generate(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls,
-        model: Omni2SoundPipeline,
-        video: Any = None,
-        images: Any = None,
-        fps: float = 24,
-        **given: Any,
-    ) -> io.NodeOutput:
-        with _named_as_inputs(), video_file(video, images, fps) as path:
-            results = list(model.run(_request(path, **given), on_step=_on_step()))
+    def execute(cls, model: Omni2SoundPipeline, **given: Any) -> io.NodeOutput:
+        results = _made(model, **given)
         return io.NodeOutput(audio_of([result.audio for result in results]), _report(results))
 
 
@@ -239,9 +250,7 @@ class Stems(io.ComfyNode):
             description="Each cue and each recognised sound by itself; their sum is the mix.",
             inputs=[
                 Model.Input("model"),
-                *_asked(),
-                io.String.Input("negative_prompt", default=""),
-                io.Float.Input("duration", default=0, min=0, max=3600, step=0.1),
+                *_asked_of_whole(),
                 *_pictures(),
             ],
             outputs=[
@@ -253,17 +262,8 @@ class Stems(io.ComfyNode):
         )
 
     @classmethod
-    def execute(
-        cls,
-        model: Omni2SoundPipeline,
-        video: Any = None,
-        images: Any = None,
-        fps: float = 24,
-        **given: Any,
-    ) -> io.NodeOutput:
-        with _named_as_inputs(), video_file(video, images, fps) as path:
-            request = _request(path, stems=True, **given)
-            results = list(model.run(request, on_step=_on_step()))
+    def execute(cls, model: Omni2SoundPipeline, **given: Any) -> io.NodeOutput:
+        results = _made(model, stems=True, **given)
         stems = results[0].stems
         return io.NodeOutput(
             audio_of([results[0].audio]),
