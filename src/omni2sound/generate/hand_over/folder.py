@@ -74,7 +74,8 @@ def hand_over(
     load_otio()
     if not 0 <= film_start_s < _DAY_S:
         raise UserError(f"expected a time of the day, got {film_start_s:g} s", field="film_start")
-    if film is not None and probe(film).video is None:
+    picture = None if film is None else probe(film).video
+    if film is not None and picture is None:
         raise UserError(f"{shown_name(film)}: has no picture; give a video", field="film")
     if not overwrite:
         _check_untouched(folder)
@@ -83,9 +84,10 @@ def hand_over(
     with atomic_folder(folder, kind="folder of a hand-over", marker=MARKER) as target:
         written = [_write_take(take, target, start_s) for take in takes]
         shown = None
-        if film is not None:
+        if film is not None and picture is not None:
             place = real_path(seen_from or folder)
-            shown = Film(path=film, shown=Path(os.path.relpath(real_path(film), place)).as_posix())
+            relative = Path(os.path.relpath(real_path(film), place)).as_posix()
+            shown = Film(path=film, picture=picture, shown=relative)
         timeline = build_timeline(written, film=shown, film_start_s=start_s)
         timeline.to_json_file(str(target / "timeline.otio"))
         rows = [(one.take, *marker) for one in written for marker in one.markers]

@@ -22,7 +22,7 @@ from urllib.parse import quote
 from omni2sound.errors import MissingPartError
 from omni2sound.generate.hand_over.bwf import RATE_HZ
 from omni2sound.generate.hand_over.takes import WrittenTake
-from omni2sound.media.info import probe
+from omni2sound.media.info import VideoStreamInfo
 
 if TYPE_CHECKING:
     import opentimelineio as otio
@@ -47,6 +47,7 @@ class Film:
     """The film under the sounds."""
 
     path: Path
+    picture: VideoStreamInfo
     shown: str
     """Its path from the folder, not yet quoted."""
 
@@ -171,10 +172,9 @@ def _marker(name: str, at_s: Fraction, clock: _Clock) -> otio.schema.Marker:
 def _film_track(film: Film, clock: _Clock) -> otio.schema.Track:
     import opentimelineio as otio
 
-    video = probe(film.path).video
-    assert video is not None  # checked where it was given
     # Its sound may last longer.
-    whole = clock.span(Fraction(0), video.duration_s, float(video.average_fps))
+    rate = float(film.picture.average_fps)
+    whole = clock.span(Fraction(0), film.picture.duration_s, rate)
     reference = otio.schema.ExternalReference(quote(film.shown), available_range=whole)
     track = otio.schema.Track("film", kind=otio.schema.TrackKind.Video)
     track.append(
