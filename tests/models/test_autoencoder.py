@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from torch.utils import _device
 
 from omni2sound.errors import ConfigError, ShapeError, UserError
 from omni2sound.models.autoencoder import MelPcaAutoencoder, MelPcaConfig, loudness_of
@@ -96,6 +97,25 @@ def test_every_mel_band_is_a_mean(bands: int) -> None:
     torch.testing.assert_close(bank_MF.sum(dim=1), torch.ones(bands))
     centre_M = (bank_MF * torch.arange(241)).sum(dim=1)
     assert bool((centre_M.diff() > 0).all())
+
+
+def test_networks_are_built_without_numbers_after_another_library_changed_linspace() -> None:
+    # transformers does this while it loads a model. If that is the process's first use of the meta
+    # device, torch remembers the wrong linspace (findings/transformers-meta-linspace.sh).
+    from transformers.initialization import meta_device_safe_creation_ops
+
+    remembered = _device._device_constructors
+    remembered.cache_clear()
+    try:
+        with torch.device("meta"), meta_device_safe_creation_ops():
+            torch.empty(0)
+        with torch.device("meta"):
+            left_on_cpu = torch.linspace(0, 1, 2)
+            bank_MF = mel_filterbank(80, 241, sample_rate_hz=RATE, lowest_hz=0, highest_hz=8000)
+    finally:
+        remembered.cache_clear()
+    assert left_on_cpu.device.type == "cpu"
+    assert bank_MF.is_meta
 
 
 def test_projections_bring_magnitudes_nearer() -> None:

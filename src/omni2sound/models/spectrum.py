@@ -36,11 +36,13 @@ def mel_filterbank(
     Each weight is the triangle's mean over a bin's width: sampled at bin centres, a triangle
     narrower than a bin could miss all of them.
     """
+    # After transformers has loaded a model, linspace can ignore the device in force.
     mel_edges = torch.linspace(
         2595 * math.log10(1 + lowest_hz / 700),
         2595 * math.log10(1 + highest_hz / 700),
         num_bands + 2,
         dtype=torch.float64,
+        device=torch.empty(0).device,
     )
     edges_hz = 700 * (10 ** (mel_edges / 2595) - 1)
     bin_hz = sample_rate_hz / 2 / (num_bins - 1)
