@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
@@ -88,6 +90,47 @@ def test_empty_outputs_are_removed_and_missing_or_changed_ones_reported(tmp_path
     again = CliRunner().invoke(app, ["doctor", "--repair", "--json", str(tmp_path)])
     paths = [Path(one["path"]).name for one in json.loads(again.stdout)["repairs"]]
     assert sorted(paths) == ["absent.wav.json", "changed.wav"]
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = {str(tmp_path / name) for name in (".a.wav.part", "b")}
+    for path in map(Path, closed):
+        path.mkdir()
+        (path / "x").touch()
+    for name in ("c.sqlite", "z.sqlite"):
+        _die(ASKS, tmp_path / name)
+    monkeypatch.setattr(CallStore, "open", _refused_but(CallStore.open, tmp_path / "z.sqlite"))
+    for name in ("scandir", "listdir"):
+        monkeypatch.setattr(os, name, _denied(getattr(os, name), closed))
+    result = CliRunner().invoke(app, ["doctor", "--repair", str(tmp_path)])
+    assert result.exit_code == 3, result.output
+    lines = result.stdout.splitlines()
+    for path in (*closed, tmp_path / "c.sqlite.owners"):
+        assert sum(line.startswith(f"{path}: left as it is: ") for line in lines) == 1
+    assert sum("died while asking" in line for line in lines) == 1
+    assert "4 found" in lines[-1]
+
+
+def _denied(read: Callable[[object], object], closed: set[str]) -> Callable[[object], object]:
+    def tried(path: object) -> object:
+        if str(path) in closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return read(path)
+
+    return tried
+
+
+def _refused_but(
+    open_store: Callable[[Path], CallStore], good: Path
+) -> Callable[[Path], CallStore]:
+    def opened(path: Path) -> CallStore:
+        if path != good:
+            raise UserError(f"{path}: expected a call store")
+        return open_store(path)
+
+    return opened
 
 
 def test_what_only_has_such_a_name_is_left_alone(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from omni2sound.serve.work import export
 from omni2sound.staging import MARK
 
 
+@pytest.mark.parametrize("state", ["waiting", "done"])
 @pytest.mark.parametrize(
     ("path", "value"),
     [
@@ -27,16 +29,19 @@ from omni2sound.staging import MARK
         ("job.request", {}),
         ("job.request.take", 1),
         ("job.request.media", {}),
+        ("job.request", {"kind": "see", "media": "a" * 32}),
         ("job.id", "c" * 32),
     ],
 )
 def test_an_odd_record_ends_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, path: str, value: object
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, state: str, path: str, value: object
 ) -> None:
     served(tmp_path)
     (file,) = tmp_path.glob("served/jobs/*/job.json")
-    assert len(Store(tmp_path / "served", Limits()).records()) == 1
     data = json.loads(file.read_text())
+    data["job"]["state"] = state
+    file.write_text(json.dumps(data))
+    assert len(Store(tmp_path / "served", Limits()).records()) == 1
     *steps, last = path.split(".")
     node = data
     for step in steps:
@@ -72,6 +77,25 @@ def test_a_record_that_is_no_object_is_named(
     file.write_text("[]")
     assert Store(tmp_path / "served", Limits()).records() == []
     assert "a record that can't be read" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["a folder", "a pipe", "a link to nothing"])
+def test_a_record_that_is_no_file_is_named_and_deletes_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    served(tmp_path)
+    for file in (*tmp_path.glob("served/jobs/*/job.json"), *tmp_path.glob("served/*/*/media.json")):
+        file.unlink()
+        file.with_name("kept.wav").write_bytes(b"sound")
+        if kind == "a folder":
+            file.mkdir()
+        elif kind == "a pipe":
+            os.mkfifo(file)
+        else:
+            file.symlink_to(tmp_path / "nothing")
+    assert Store(tmp_path / "served", Limits()).records() == []
+    assert len(list(tmp_path.glob("served/*/*/kept.wav"))) == 2
+    assert caplog.text.count("job.json") == caplog.text.count("media.json") == 1
 
 
 def test_what_is_not_the_servers_stays(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ import typer
 
 from omni2sound.bundled import BundledPackage, bundled_packages
 from omni2sound.cli.options import TableJsonOption
+from omni2sound.cli.reports import EXIT_ENVIRONMENT
 from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.files import cache_dir
 from omni2sound.runtime import INSTALL_TORCH, has_torch, resolve_device, resolve_dtype
@@ -85,7 +86,8 @@ def doctor(
     """Show what is installed, and how to install what is missing.
 
     Exit code 1 if something that `omni2sound generate` needs is missing. With --repair, show what
-    was left by killed processes and is now removed.
+    was left by killed processes and is now removed; exit code 3 if something could not be read or
+    removed.
     """
     if repair:
         _repair(folders, as_json=as_json)
@@ -122,10 +124,13 @@ def _repair(folders: Sequence[Path] | None, *, as_json: bool) -> None:
     found += repair(folders)
     if as_json:
         print(json.dumps({"repairs": [asdict(one) | {"path": str(one.path)} for one in found]}))
-        return
-    for one in found:
-        print(f"{one.path}: {one.what}" + (f" ({one.num_bytes:,} bytes)" if one.num_bytes else ""))
-    print(f"{len(found)} found in {', '.join(map(str, folders))}")
+    else:
+        for one in found:
+            freed = f" ({one.num_bytes:,} bytes)" if one.num_bytes else ""
+            print(f"{one.path}: {one.what}{freed}")
+        print(f"{len(found)} found in {', '.join(map(str, folders))}")
+    if any(one.failed for one in found):
+        raise typer.Exit(EXIT_ENVIRONMENT)
 
 
 def _python() -> list[Check]:

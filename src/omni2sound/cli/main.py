@@ -48,7 +48,7 @@ from omni2sound.cli.bench import commands as bench
 from omni2sound.cli.generate import command as generate
 from omni2sound.cli.models import convert, export
 from omni2sound.cli.options import option_names, set_metavars
-from omni2sound.cli.reports import error_report
+from omni2sound.cli.reports import EXIT_ENVIRONMENT, error_report
 from omni2sound.cli.streams import guard_streams
 from omni2sound.cli.studio import project, serve
 from omni2sound.cli.train import cost, part, recipe
@@ -57,7 +57,6 @@ from omni2sound.plugins import load_plugins
 from omni2sound.redact import shorten
 
 EXIT_BAD_INPUT = 2
-EXIT_ENVIRONMENT = 3
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 128 + signal.SIGTERM
 

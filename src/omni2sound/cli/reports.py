@@ -1,4 +1,4 @@
-"""Results and failures as JSON, for programs.
+"""Results and failures for programs: JSON, exit codes.
 
 In:   an exception.
 Out:  JSON data.
@@ -9,6 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from omni2sound.errors import UserError
+
+EXIT_ENVIRONMENT = 3
+"""Exit code if the disk, permissions or limits of the machine are the cause."""
 
 
 def error_report(error: BaseException, message: str, **more: object) -> dict[str, Any]:

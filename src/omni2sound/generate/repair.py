@@ -15,7 +15,7 @@ import re
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,44 +47,70 @@ class Repair:
         path: The file or folder.
         what: What it is, and what was done or is to be done.
         num_bytes: Bytes that were freed.
+        failed: Whether it could not be looked into or removed.
     """
 
     path: Path
     what: str
     num_bytes: int = 0
+    failed: bool = False
 
 
 def repair(folders: Sequence[Path]) -> Iterator[Repair]:
     """Go through folders and all below them, and yield what was repaired.
 
+    What can't be read or removed is yielded as failed, and the rest is gone through.
+
     Raises:
-        UserError: One of them is no folder, or a call store in it can't be read.
+        UserError: One of them is no folder.
     """
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder}: expected a folder", field="folders")
-        for parent, names, files in os.walk(folder):
+        closed: list[OSError] = []
+        for parent, names, files in os.walk(folder, onerror=closed.append):
             here = Path(parent)
             for name in sorted(names):
-                if _is_staging(here / name):
+                found = _of_folder(here / name)
+                if found is not None:
                     names.remove(name)
-                    yield from _leftover(here / name)
-                elif is_aside(here / name):
-                    names.remove(name)
-                    yield from _aside(here / name)
-                elif name.endswith(_OWNERS) and name != _OWNERS:
-                    yield from _call_store(here / name)
+                    yield from found
             for name in sorted(files):
                 if name.endswith(".json") and name != ".json":
-                    yield from _output(here / name.removesuffix(".json"))
+                    output = here / name.removesuffix(".json")
+                    try:
+                        yield from _output(output)
+                    except (OSError, UserError) as error:
+                        yield from _failed(output, error)
+        for closed_one in closed:
+            yield from _failed(Path(closed_one.filename), closed_one)
 
 
 def repair_scratch() -> Iterator[Repair]:
     """Remove what killed processes left among the temporary files of the system."""
     for folder in scratch_folders():
-        with suppress(OSError):  # its process has just removed it
-            if _is_staging(folder):
-                yield from _leftover(folder)
+        yield from _of_folder(folder) or ()
+
+
+def _of_folder(folder: Path) -> list[Repair] | None:
+    """Repair a folder that is one of ours by its name; None if it is to be gone through."""
+    try:
+        if _is_staging(folder):
+            return list(_leftover(folder))
+        if is_aside(folder):
+            return list(_aside(folder))
+        if folder.name.endswith(_OWNERS) and folder.name != _OWNERS:
+            return list(_call_store(folder)) or None
+    except (OSError, UserError) as error:
+        return list(_failed(folder, error))
+    return None
+
+
+def _failed(path: Path, error: OSError | UserError) -> Iterator[Repair]:
+    if isinstance(error, FileNotFoundError):  # its process has just removed it
+        return
+    why = error.strerror if isinstance(error, OSError) else f"{error}".removeprefix(f"{path}: ")
+    yield Repair(path=path, what=f"left as it is: {why}", failed=True)
 
 
 def _is_staging(folder: Path) -> bool:

@@ -74,7 +74,9 @@ class _Stored(BaseModel):
 
     @model_validator(mode="after")
     def _check_request(self) -> Self:
-        BODIES.validate_python(self.job.request, strict=False)
+        body = BODIES.validate_python(self.job.request, strict=False)
+        if body.kind != self.job.kind:
+            raise ValueError(f"expected a request of kind {self.job.kind!r}, got {body.kind!r}")
         return self
 
 
@@ -362,7 +364,7 @@ class Store:
             if not _ID.fullmatch(folder.name) or not folder.is_dir():  # somebody else's
                 continue
             path = folder / name
-            if not path.is_file():  # the client was told nothing of it
+            if not os.path.lexists(path):  # the client was told nothing of it
                 _remove(folder)
                 continue
             try:
