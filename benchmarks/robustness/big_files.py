@@ -1,24 +1,26 @@
 """Long files through every reader: seconds and peak memory of each.
 
-    python -m benchmarks.robustness.big_files [--mb 60] [--only NAME ...] [--after NAME]
+    python -m benchmarks.robustness.big_files [--mb 60] [--only NAME ...] [--state FILE]
 
 Each reader of `odd_readers` and `odd_more` gets files of 60 MB whose parts are as small as its kind
 allows, or that are one endless part, or its own valid file again and again; in a forked process
 each, whose peak memory the system counts. Exit code 1 if one takes more than 1.2 GB, or a minute of
-processor time, or ends in a traceback. Media: see `big_claims`.
+processor time, or ends in a traceback. With `--state` each result is a line of a file, and the next
+run goes on from there. Media: see `big_claims`.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import resource
 import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 
 from benchmarks.robustness import odd_files
@@ -106,43 +108,57 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mb", type=float, default=60, help="size of each file")
     parser.add_argument("--only", nargs="+", default=[""], help="parts of readers' names")
-    parser.add_argument("--after", help="go on behind this reader")
+    parser.add_argument("--state", type=Path, help="file of results, from which a run goes on")
     args = parser.parse_args()
     import torch
 
     odd_files.LIMIT_S = 10 * MAX_S  # by the clock, on a busy machine
     torch.set_num_threads(1)  # the readers run in forked processes
     resource.setrlimit(resource.RLIMIT_AS, (8 * 10**9, 8 * 10**9))
-    num_files = bad = 0
-    worst = ("", 0.0)
+    done: dict[tuple[str, str], tuple[bool, float]] = {}
+    if args.state is not None and args.state.exists():
+        for line in args.state.read_text().splitlines():
+            by, name, wrong, peak_gb = json.loads(line)
+            done[by, name] = (wrong, peak_gb)
     with tempfile.TemporaryDirectory() as folder:
-        chosen = [one for one in ALL if any(part in one.name for part in args.only)]
-        if args.after is not None:
-            chosen = chosen[[one.name for one in chosen].index(args.after) + 1 :]
-        for reader in chosen:
-            pristine, work = Path(folder) / "pristine", Path(folder) / "work"
-            pristine.mkdir()
-            reader.write(pristine)
-            target = pristine / reader.target
-            valid = target.read_bytes() if target.is_file() else b""
-            for name, make in contents(reader.kind, valid, int(args.mb * 1e6)):
-                shutil.rmtree(work, ignore_errors=True)
-                shutil.copytree(pristine, work)
-                (work / reader.target).write_bytes(make())
-                outcome, took_s, peak_gb, said = measure(reader, work)
-                num_files += 1
-                worst = max(worst, (f"{reader.name}: {name}", peak_gb), key=lambda one: one[1])
-                wrong = outcome not in ("read", "refused") or peak_gb > MAX_GB or took_s > MAX_S
-                bad += wrong
-                print(
-                    f"{reader.name[:40]:40} {name[:26]:26} {outcome:9} {took_s:6.1f} s "
-                    f"{peak_gb:5.2f} GB{'  <-- ' + said[-200:] if wrong else ''}",
-                    flush=True,
-                )
-            shutil.rmtree(pristine)
-    print(f"{num_files} files, {bad} over {MAX_GB} GB, {MAX_S} s or with a traceback; most memory: "
-          f"{worst[1]:.2f} GB ({worst[0]})")  # fmt: skip
+        for reader in ALL:
+            if any(part in reader.name for part in args.only):
+                for name, wrong, peak_gb in results_of(reader, Path(folder), args.mb, set(done)):
+                    done[reader.name, name] = (wrong, peak_gb)
+                    if args.state is not None:
+                        with args.state.open("a") as target:
+                            target.write(json.dumps([reader.name, name, wrong, peak_gb]) + "\n")
+    bad = sum(wrong for wrong, _ in done.values())
+    most_gb, where = max((peak_gb, ": ".join(key)) for key, (_, peak_gb) in done.items())
+    print(f"{len(done)} files, {bad} over {MAX_GB} GB, {MAX_S} s or with a traceback; most memory: "
+          f"{most_gb:.2f} GB ({where})")  # fmt: skip
     return 1 if bad else 0
+
+
+def results_of(
+    reader: Reader, folder: Path, mb: float, done: Set[tuple[str, str]]
+) -> Iterator[tuple[str, bool, float]]:
+    """Name of each long file of a reader that is not done, whether it is wrong, peak GB."""
+    pristine, work = folder / "pristine", folder / "work"
+    pristine.mkdir()
+    reader.write(pristine)
+    target = pristine / reader.target
+    valid = target.read_bytes() if target.is_file() else b""
+    for name, make in contents(reader.kind, valid, int(mb * 1e6)):
+        if (reader.name, name) in done:
+            continue
+        shutil.rmtree(work, ignore_errors=True)
+        shutil.copytree(pristine, work)
+        (work / reader.target).write_bytes(make())
+        outcome, took_s, peak_gb, said = measure(reader, work)
+        wrong = outcome not in ("read", "refused") or peak_gb > MAX_GB or took_s > MAX_S
+        print(
+            f"{reader.name[:40]:40} {name[:26]:26} {outcome:9} {took_s:6.1f} s "
+            f"{peak_gb:5.2f} GB{'  <-- ' + said[-200:] if wrong else ''}",
+            flush=True,
+        )
+        yield name, wrong, peak_gb
+    shutil.rmtree(pristine)
 
 
 if __name__ == "__main__":

@@ -153,7 +153,11 @@ def _process(model: str, threads: int, dtype: str) -> dict[str, NDArray[np.float
                 str(out),
             ],
             check=True,
-            env=os.environ | {"OMP_NUM_THREADS": str(threads)},  # of ONNX Runtime
+            env=os.environ
+            | {
+                "OMP_NUM_THREADS": str(threads),  # of ONNX Runtime
+                "OMP_WAIT_POLICY": "passive",  # threads beyond the cores wait, and do not spin
+            },
         )
         with np.load(out) as stored:
             return dict(stored)
