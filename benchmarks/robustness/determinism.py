@@ -1,18 +1,20 @@
 """What changes the bytes of a seed: threads, precision, batch, take, process.
 
-    python -m benchmarks.robustness.determinism [--threads 1 2 4] [--precision ...]
+    python -m benchmarks.robustness.determinism [--threads 1 2 4] [--precision ...] [--state DIR]
 
 Each number of threads and precision has a process of its own, which makes 1 s of sound for a
 prompt: twice, as the second of two takes, and as one of a batch of three (which `deterministic` and
 ONNX Runtime refuse). `onnx` is the second engine, for a folder that `omni2sound export` wrote.
 Printed is "equal", or the distance to one thread in the same precision: signal over
 difference in dB; and what one sound costs, the least of five: seconds by the clock, and of all
-threads together.
+threads together. With `--state` the sounds of each process are kept in a folder, and the next run
+goes on from there.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
@@ -64,8 +66,9 @@ def make(model: str, threads: int, dtype: str, out: Path) -> None:
         single, among = _batched(pipeline)
     first = sound(7)
     took_s = np.array([_timed_s(lambda: sound(7)) for _ in range(NUM_TIMED)]).min(axis=0)
+    half = out.with_suffix(".half.npz")
     np.savez(
-        out,
+        half,
         **{
             "sound": first,
             "seconds": took_s,
@@ -75,6 +78,7 @@ def make(model: str, threads: int, dtype: str, out: Path) -> None:
             "in a batch of 3": among,
         },
     )
+    half.replace(out)
 
 
 def _batched(pipeline: TorchPipeline) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -111,17 +115,30 @@ def main() -> int:
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4])
     kinds = ("float32", "bfloat16", DETERMINISTIC, ONNX)
     parser.add_argument("--precision", choices=kinds, nargs="+", default=kinds)
+    parser.add_argument("--state", type=Path, help="folder of sounds, from which a run goes on")
     parser.add_argument("--make", nargs=3, metavar=("THREADS", "DTYPE", "OUT"))
     args = parser.parse_args()
     if args.make:
         make(args.model, int(args.make[0]), args.make[1], Path(args.make[2]))
         return 0
+    with contextlib.ExitStack() as stack:
+        folder = args.state or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(exist_ok=True)
+        show(args.model, args.precision, args.threads, folder)
+    return 0
+
+
+def show(
+    model: str, precisions: Sequence[str], numbers_of_threads: Sequence[int], folder: Path
+) -> None:
+    """Print the matrix; the sounds of each process are files of the folder."""
     print(f"{'precision':14} {'threads':>7} {'other process':>14} {'to 1 thread':>12} "
           + " ".join(f"{way:>16}" for way in (*WAYS, "cost of one")))  # fmt: skip
-    for dtype in args.precision:
+    for dtype in precisions:
         first: dict[str, NDArray[np.float32]] = {}
-        for threads in args.threads:
-            found = [_process(args.model, threads, dtype) for _ in range(2)]
+        for threads in numbers_of_threads:
+            files = [folder / f"{dtype}-{threads}-{k}.npz" for k in range(2)]
+            found = [_process(model, threads, dtype, file) for file in files]
             here = found[0]
             first = first or here
             cells = [
@@ -134,33 +151,17 @@ def main() -> int:
             ]
             print(f"{dtype:14} {threads:7} {cells[0]:>14} {cells[1]:>12} "
                   + " ".join(f"{cell:>16}" for cell in cells[2:]), flush=True)  # fmt: skip
-    return 0
 
 
-def _process(model: str, threads: int, dtype: str) -> dict[str, NDArray[np.float32]]:
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "sounds.npz"
-        subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "benchmarks.robustness.determinism",
-                "--model",
-                model,
-                "--make",
-                str(threads),
-                dtype,
-                str(out),
-            ],
-            check=True,
-            env=os.environ
-            | {
-                "OMP_NUM_THREADS": str(threads),  # of ONNX Runtime
-                "OMP_WAIT_POLICY": "passive",  # threads beyond the cores wait, and do not spin
-            },
-        )
-        with np.load(out) as stored:
-            return dict(stored)
+def _process(model: str, threads: int, dtype: str, out: Path) -> dict[str, NDArray[np.float32]]:
+    if not out.exists():
+        # ONNX Runtime reads the first, too; threads beyond the cores shall not spin.
+        own = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
+        what = ["--model", model, "--make", str(threads), dtype, str(out)]
+        command = [sys.executable, "-m", "benchmarks.robustness.determinism", *what]
+        subprocess.run(command, check=True, env=os.environ | own)
+    with np.load(out) as stored:
+        return dict(stored)
 
 
 if __name__ == "__main__":
