@@ -155,6 +155,15 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "c.pth")
 
 
+@pytest.mark.parametrize(
+    "tensor", [torch.eye(3).to_sparse(), torch.eye(3, device="meta")], ids=["sparse", "meta"]
+)
+def test_tensors_without_plain_numbers_are_refused(tmp_path: Path, tensor: torch.Tensor) -> None:
+    torch.save({"a": tensor}, tmp_path / "c.pth")
+    with pytest.raises(ConfigError, match=r"not a table of tensors: a;|can't be read"):
+        read_checkpoint(tmp_path / "c.pth")
+
+
 @given(st.sets(st.sampled_from(["weight", "bias"])), st.booleans(), st.booleans())
 def test_only_the_whole_network_is_accepted(
     missing: set[str], has_more: bool, has_unneeded: bool

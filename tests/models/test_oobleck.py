@@ -123,6 +123,8 @@ def test_what_is_no_batch_of_latents_is_refused() -> None:
 
 
 def test_odd_strides_are_refused() -> None:
+    with pytest.raises(ConfigError, match="at most 16, got 5000"):
+        OobleckConfig(multiples=(1,) * 5000, strides=(2,) * 5000)
     with pytest.raises(ConfigError, match="strides must be even"):
         OobleckConfig(strides=(2, 3), multiples=(1, 2))
 

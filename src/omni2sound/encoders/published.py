@@ -168,11 +168,18 @@ def read_checkpoint(path: Path, *, inside: str | None = None) -> dict[str, Tenso
         data = data[inside]
     if not isinstance(data, Mapping) or not data:
         raise ConfigError(f"{path} is not a table of tensors; is it the published file?")
-    if odd := [str(name) for name, value in data.items() if not isinstance(value, Tensor)]:
+    if odd := [str(name) for name, value in data.items() if not _is_plain(value)]:
         raise ConfigError(
             f"{path} is not a table of tensors: {', '.join(odd[:5])}; is it the published file?"
         )
     return {str(name): tensor for name, tensor in data.items()}
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value is a tensor that holds its numbers one by one: not sparse or quantised."""
+    if not isinstance(value, Tensor) or value.is_nested or value.is_quantized or value.is_meta:
+        return False
+    return value.layout == torch.strided
 
 
 def fill(

@@ -33,6 +33,7 @@ from omni2sound.models.autoencoder import AudioVAE, check_latents, pad_to_frames
 
 _DILATIONS = (1, 3, 9)
 _KERNEL = 7
+_MAX_LEVELS = 16
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +56,8 @@ class OobleckConfig:
     """Latent frames per chunk, without margins."""
 
     def __post_init__(self) -> None:
+        if len(self.strides) > _MAX_LEVELS:
+            raise ConfigError(f"strides must be at most {_MAX_LEVELS}, got {len(self.strides)}")
         if len(self.multiples) != len(self.strides) or not self.strides:
             raise ConfigError(
                 "multiples and strides must be equally many, got "

@@ -136,6 +136,37 @@ def test_an_older_store_is_read_and_converts(tmp_path: Path) -> None:
         damaged.row(9)
 
 
+_ODD_COLUMNS = (
+    pa.array([{"a": 1}]),
+    pa.nulls(1),
+    pa.array([1]),
+    pa.array([[1.5, None]]),
+    pa.array([b"\xff" * 3]),
+    pa.array(["a"]),
+)
+
+
+@pytest.mark.parametrize("name", ["duration_s", "classes", "texts", "vision", "sound", "text_dim"])
+def test_a_shard_of_other_columns_is_one_line(tmp_path: Path, name: str) -> None:
+    """No index vouches for it, as in a store of the first releases."""
+    (tmp_path / "store.json").write_text("{}")
+    write_shard(tmp_path / "new.part", [clip(1)])
+    with pa.memory_map(str(tmp_path / "new.part")) as file:
+        table = pa.ipc.open_file(file).read_all().drop_columns(["crc32"])
+    place = table.schema.get_field_index(name)
+    changes = [table.set_column(place, name, odd) for odd in _ODD_COLUMNS]
+    changes.append(table.append_column(name, table.column(place)))
+    if name not in ("vision", "text_dim"):  # which older stores lack
+        changes.append(table.drop_columns([name]))
+    for changed in changes:
+        kept = changed.replace_schema_metadata({b"failed": b"[]"})
+        path = str(tmp_path / "a.arrow")
+        with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, kept.schema) as writer:
+            writer.write_table(kept)
+        with pytest.raises(ConfigError, match="not a shard of features"):
+            FeatureStore([tmp_path])[0]
+
+
 def test_any_flipped_byte_of_a_row_is_found_or_changes_nothing(tmp_path: Path) -> None:
     job = SmallJob(name="s", first=0, made=tmp_path)
     build_store(tmp_path / "f", description={"made": "in code"}, jobs=[job], make=three_rows)

@@ -51,7 +51,7 @@ from omni2sound.data.store.remote import StoreFolder, store_folder
 from omni2sound.data.store.shards import (
     BATCH_CLIPS,
     FAILED,
-    ROWS,
+    SCHEMA,
     OpenShards,
     Shard,
     joined_tables,
@@ -63,38 +63,6 @@ from omni2sound.readers import interpreting, read_text
 from omni2sound.weights import ATTRIBUTION_FILE
 
 _log = logging.getLogger(__name__)
-
-_TEXT = pa.struct(
-    [
-        ("role", pa.string()),
-        ("text", pa.string()),
-        ("token_ids", pa.list_(pa.int32())),
-        ("states", pa.binary()),
-    ]
-)
-_SCHEMA = pa.schema(
-    [
-        ("clip_id", pa.string()),
-        ("duration_s", pa.float64()),
-        ("valid_s", pa.float64()),
-        ("quality", pa.float32()),
-        ("classes", pa.list_(pa.string())),
-        ("pictured", pa.list_(pa.string())),
-        ("source", pa.string()),
-        ("text_dim", pa.int32()),
-        ("vision_dim", pa.int32()),
-        ("sync_dim", pa.int32()),
-        ("latents_dim", pa.int32()),
-        ("crc32", pa.list_(pa.uint32())),
-        ("texts", pa.list_(_TEXT)),
-        ("latents", pa.binary()),
-        ("vision", pa.binary()),
-        ("sync", pa.binary()),
-        ("sound", pa.binary()),
-    ],
-    metadata={ROWS: str(BATCH_CLIPS).encode()},
-)
-"""Small columns first: what describes a clip lies together, and what is large is read apart."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -157,7 +125,7 @@ def write_shard(path: Path, items: Iterable[ClipFeatures | ClipFailure]) -> None
     with (
         atomic_path(path) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
-        pa.ipc.new_file(sink, _SCHEMA) as writer,
+        pa.ipc.new_file(sink, SCHEMA) as writer,
     ):
         for item in items:
             if isinstance(item, ClipFailure):
@@ -174,11 +142,11 @@ def write_shard(path: Path, items: Iterable[ClipFeatures | ClipFailure]) -> None
 def _batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
     for row in rows:
         row["crc32"] = None
-    batch = pa.RecordBatch.from_pylist(rows, schema=_SCHEMA)
+    batch = pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
     sums = [_checksums(row, head_crc(batch, i)) for i, row in enumerate(rows)]
-    place = _SCHEMA.get_field_index("crc32")
+    place = SCHEMA.get_field_index("crc32")
     return batch.set_column(
-        place, _SCHEMA.field(place), pa.array(sums, type=_SCHEMA.field(place).type)
+        place, SCHEMA.field(place), pa.array(sums, type=SCHEMA.field(place).type)
     )
 
 
@@ -311,7 +279,7 @@ class FeatureStore:
     def _map(self, number: int) -> Shard:
         stored = self._shards[number]
         shard = Shard(stored.folder.fetch(stored.path, stored.sha256))
-        if shard.is_current and list(shard.columns) != _SCHEMA.names:
+        if shard.is_current and list(shard.columns) != SCHEMA.names:
             raise damaged(shard.path)
         return shard
 

@@ -39,6 +39,41 @@ MAX_OPEN = 64
 SMALL_CLIP = 2**16
 """Bytes of a clip up to which the kernel may read what lies around it: one read for several."""
 _PAGE = mmap.PAGESIZE
+_TEXT = pa.struct(
+    [
+        ("role", pa.string()),
+        ("text", pa.string()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("states", pa.binary()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("clip_id", pa.string()),
+        ("duration_s", pa.float64()),
+        ("valid_s", pa.float64()),
+        ("quality", pa.float32()),
+        ("classes", pa.list_(pa.string())),
+        ("pictured", pa.list_(pa.string())),
+        ("source", pa.string()),
+        ("text_dim", pa.int32()),
+        ("vision_dim", pa.int32()),
+        ("sync_dim", pa.int32()),
+        ("latents_dim", pa.int32()),
+        ("crc32", pa.list_(pa.uint32())),
+        ("texts", pa.list_(_TEXT)),
+        ("latents", pa.binary()),
+        ("vision", pa.binary()),
+        ("sync", pa.binary()),
+        ("sound", pa.binary()),
+    ],
+    metadata={ROWS: str(BATCH_CLIPS).encode()},
+)
+"""Columns of a shard, small ones first: what describes a clip lies together, and what is large is
+read apart."""
+_ALWAYS = ("clip_id", "duration_s", "classes", "texts", "sync", "sound")
+"""Columns that older stores have, too."""
+_NOT_NULL = ("clip_id", "duration_s", "classes", "texts")
 
 
 class Shard:
@@ -65,6 +100,7 @@ class Shard:
             found = (self._reader.schema.metadata or {}).get(ROWS)
             self.is_current = found is not None
             self._clips_per_batch = int(found or b"1")
+            _check_columns(self._reader.schema)
             self.columns = {name: i for i, name in enumerate(self._reader.schema.names)}
             if self._clips_per_batch < 1:
                 raise ValueError("no clips in a batch")
@@ -90,6 +126,9 @@ class Shard:
                 known = self._reader.get_batch(number)
                 # Lengths and offsets lie within the file; values are compared by their checksums.
                 known.validate(full=True)
+                for name in _NOT_NULL:
+                    if known.column(name).null_count:
+                        raise ValueError(f"a clip without {name}")
             except (pa.ArrowException, OSError, ValueError) as error:
                 reason = str(error).partition("\n")[0][:200]
                 raise ConfigError(f"{self.path}: not a shard of features ({reason})") from None
@@ -125,6 +164,27 @@ class Shard:
         if 0 <= first < self._size:
             begin = first - first % _PAGE
             self._mapped.madvise(mmap.MADV_WILLNEED, begin, first + buffer.size - begin)
+
+
+def _check_columns(found: pa.Schema) -> None:
+    """Refuse columns of other types than this or an older release writes, before they are read."""
+    if missing := sorted(set(_ALWAYS) - set(found.names)):
+        raise ValueError(f"no column {missing[0]}")
+    if len(set(found.names)) < len(found.names):
+        raise ValueError("two columns of one name")
+    for column in found:
+        if column.name in SCHEMA.names:
+            expected = SCHEMA.field(column.name).type
+            if column.type != expected and not _is_older_text(column):
+                raise ValueError(f"column {column.name} is {column.type}, expected {expected}")
+
+
+def _is_older_text(column: pa.Field) -> bool:
+    """Whether these are texts of a store that does not have the ids of their tokens."""
+    of = column.type
+    if column.name != "texts" or not pa.types.is_list(of) or not pa.types.is_struct(of.value_type):
+        return False
+    return {*map(str, of.value_type)} == {*map(str, _TEXT)} - {str(_TEXT.field("token_ids"))}
 
 
 class OpenShards:

@@ -22,7 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from omni2sound.data.store.shards import Shard
-from omni2sound.errors import IntegrityError
+from omni2sound.errors import ConfigError, IntegrityError
 
 SMALL = (
     "clip_id",
@@ -88,10 +88,16 @@ class StoredClip:
 
     def _matrix(self, name: str) -> NDArray[np.float16] | None:
         data = self._large(name)
-        if data is None:
-            return None
         width = self._value(f"{name}_dim") or 1
-        return np.frombuffer(data, dtype="<f2").reshape(-1, width)
+        return None if data is None else self._rows(data, "<f2", width)
+
+    def _rows(self, data: pa.Buffer, dtype: str, width: int) -> NDArray[Any]:
+        """Numbers of a value as (rows, width)."""
+        num_bytes = np.dtype(dtype).itemsize * max(width, 0)
+        if not num_bytes or len(data) % num_bytes:
+            reason = f"{len(data)} bytes are no rows of {width} numbers"
+            raise ConfigError(f"{self._shard.path}: not a shard of features ({reason})")
+        return np.frombuffer(data, dtype=dtype).reshape(-1, width)
 
     @cached_property
     def clip_id(self) -> str:
@@ -106,7 +112,7 @@ class StoredClip:
     @cached_property
     def pcm_N(self) -> NDArray[np.int16]:
         """The stored waveform, read-only; full scale is 32767."""
-        return np.frombuffer(self._large("sound") or b"", dtype="<i2")
+        return self._rows(self._large("sound") or pa.py_buffer(b""), "<i2", 1)[:, 0]
 
     @cached_property
     def sound_N(self) -> NDArray[np.float32]:
@@ -176,7 +182,7 @@ class StoredText:
         """Token states without padding."""
         states = self._texts.field("states")[self._number]
         data = self._clip._bytes(states, 1 + len(LARGE) + self._number)
-        return np.frombuffer(data or b"", dtype="<f2").reshape(-1, self._width)
+        return self._clip._rows(data or pa.py_buffer(b""), "<f2", self._width)
 
     @cached_property
     def token_ids_T(self) -> NDArray[np.int32] | None:
