@@ -31,6 +31,7 @@ from omni2sound.media.long_sound import (
 from omni2sound.media.loudness.level import level
 from omni2sound.media.loudness.meter import measure
 from omni2sound.media.samples import fit_length, resample
+from omni2sound.stages import listening
 from tests.media.films import Sound, stack, tone, write_film
 
 LAYOUTS = ("mono", "stereo", "2.1", "5.1")
@@ -188,3 +189,28 @@ def test_kept_sound_of_any_length_fits_in_memory(tmp_path: Path, no_memory: None
         own = read_own_sound(film)
         assert own.sound.layout == "5.1"
     assert peaks[1] < 1.5 * peaks[0]
+
+
+def test_work_on_a_sound_in_memory_can_be_ended_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    audio = noise(1, 20_001, 44_100, "stereo")
+
+    def leveled(most_looks: float) -> list[Any]:
+        looks = 0
+
+        def look(*_: object) -> None:
+            nonlocal looks
+            looks += 1
+            if looks > most_looks:
+                raise KeyboardInterrupt
+
+        with listening(look):
+            made, _ = level(resampled(audio, 48_000), ceiling=0.9, between_samples=True)
+            return list(made.read())
+
+    whole = leveled(float("inf"))
+    monkeypatch.setattr(long_sound, "BLOCK_SAMPLES", 1000)
+    for one, other in zip(whole, leveled(float("inf")), strict=True):
+        np.testing.assert_array_equal(one, other)
+    for number in (0, 10, 50):
+        with pytest.raises(KeyboardInterrupt):
+            leveled(number)

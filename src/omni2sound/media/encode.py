@@ -30,7 +30,6 @@ from omni2sound.media.layouts import layout_held
 from omni2sound.media.long_sound import in_blocks, resampled, to_layout
 from omni2sound.media.loudness.limiter import TRUE_PEAK_CEILING
 from omni2sound.media.samples import Sound
-from omni2sound.stages import going_on
 
 _CHUNK_SAMPLES = 1024
 
@@ -193,7 +192,6 @@ def encode_audio(
     context = stream.codec_context
     at = first_sample
     for block_CN in in_blocks(sound.read(), _CHUNK_SAMPLES):
-        going_on()
         packed: NDArray[Any] = np.ascontiguousarray(block_CN.T).reshape(1, -1)
         if context.format.name == "s16":
             packed = np.floor(packed.astype(np.float64) * 2**15 + 0.5)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from omni2sound.errors import UserError
 from omni2sound.media.layouts import ASSUMED, channel_names, mixed_layout, place
 from omni2sound.media.samples import Audio, Sound, round_half_up
+from omni2sound.stages import going_on
 
 BLOCK_SAMPLES = 2**18
 """Samples of a block of a mix: 5.5 s at 48 kHz."""
@@ -75,10 +76,18 @@ def in_blocks(blocks: Iterator[Block], num_samples: int) -> Iterator[Block]:
         whole_CN = held[0] if len(held) == 1 else np.concatenate(held, axis=1)
         end = length - length % num_samples
         for start in range(0, end, num_samples):
+            going_on()
             yield whole_CN[:, start : start + num_samples]
         held, length = [whole_CN[:, end:]], length - end
     if length:
         yield np.concatenate(held, axis=1)
+
+
+def pieces_of(block_CN: Block) -> Iterator[Block]:
+    """Yield a block in pieces, between which the work may be ended; an `Audio` is one block."""
+    for start in range(0, block_CN.shape[1], BLOCK_SAMPLES):
+        going_on()
+        yield block_CN[:, start : start + BLOCK_SAMPLES]
 
 
 def change(
@@ -125,7 +134,12 @@ def resampled(sound: Sound, sample_rate_hz: int) -> Sound:
             sound.sample_rate_hz, sample_rate_hz, sound.num_channels, dtype="float32", quality="HQ"
         )
         for block_CN in sound.read():
-            yield stream.resample_chunk(np.ascontiguousarray(block_CN.T)).T
+            parts = [
+                stream.resample_chunk(np.ascontiguousarray(piece_CN.T)).T
+                for piece_CN in pieces_of(block_CN)
+            ]
+            if parts:
+                yield parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
         empty_NC = np.zeros((0, sound.num_channels), dtype=np.float32)
         yield stream.resample_chunk(empty_NC, last=True).T
 

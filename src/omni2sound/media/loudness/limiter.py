@@ -21,8 +21,9 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from omni2sound.media.long_sound import Block
+from omni2sound.media.long_sound import Block, pieces_of
 from omni2sound.media.samples import Sound
+from omni2sound.stages import going_on
 
 TRUE_PEAK_CEILING = 10 ** (-1 / 20)
 """-1 dBTP, what broadcasters leave for codecs, which change peaks."""
@@ -98,6 +99,7 @@ def _least(values_N: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     least = np.pad(values_N, width // 2, mode="edge")
     covered = 1
     while covered < width:
+        going_on()
         step = min(covered, width - covered)
         least = np.minimum(least[:-step], least[step:])
         covered += step
@@ -109,6 +111,7 @@ def _means(values_N: NDArray[np.float64], width: int) -> NDArray[np.float64]:
 
     Sums run along, in the order of `scipy.ndimage.uniform_filter1d`, for equal bits without it.
     """
+    going_on()
     padded = np.pad(values_N, width // 2, mode="edge")
     first = np.add.accumulate(padded[:width])[-1:]
     sums: NDArray[np.float64]
@@ -136,14 +139,26 @@ def with_envelope(sound: Sound, *, between_samples: bool) -> Iterator[WithEnvelo
             yield block_CN, _largest(block_CN)
         return
     fine = _FineEnvelope(sound.num_channels)
+    waiting: list[Block] = []  # blocks, and their pieces whose envelope is not complete
     held: list[Block] = []
-    for new_CN in chain(sound.read(), [None]):
+    found: list[NDArray[np.float64]] = []  # envelope of the first block up to its first held piece
+    for new_CN in chain(_pieces(sound.read(), waiting), [None]):
         fine.add(new_CN)
-        if new_CN is not None and new_CN.shape[1]:
+        if new_CN is not None:
             held.append(new_CN)
         while held and (new_CN is None or fine.num_ready >= held[0].shape[1]):
-            ready_CN = held.pop(0)
-            yield ready_CN, fine.take(_largest(ready_CN))
+            found.append(fine.take(_largest(held.pop(0))))
+            if sum(map(len, found)) == waiting[0].shape[1]:
+                yield waiting.pop(0), found[0] if len(found) == 1 else np.concatenate(found)
+                found = []
+
+
+def _pieces(blocks: Iterator[Block], waiting: list[Block]) -> Iterator[Block]:
+    """Yield blocks piece by piece, so that work on one can be ended; note each block before."""
+    for block_CN in blocks:
+        if block_CN.shape[1]:
+            waiting.append(block_CN)
+            yield from pieces_of(block_CN)
 
 
 class _FineEnvelope:
