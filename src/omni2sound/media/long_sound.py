@@ -83,11 +83,16 @@ def in_blocks(blocks: Iterator[Block], num_samples: int) -> Iterator[Block]:
         yield np.concatenate(held, axis=1)
 
 
-def pieces_of(block_CN: Block) -> Iterator[Block]:
-    """Yield a block in pieces, between which the work may be ended; an `Audio` is one block."""
-    for start in range(0, block_CN.shape[1], BLOCK_SAMPLES):
+def spans_of(num_samples: int) -> Iterator[tuple[int, int]]:
+    """Yield begin and end of pieces, between which the work may be ended."""
+    for begin in range(0, num_samples, BLOCK_SAMPLES):
         going_on()
-        yield block_CN[:, start : start + BLOCK_SAMPLES]
+        yield begin, min(begin + BLOCK_SAMPLES, num_samples)
+
+
+def pieces_of(block_CN: Block) -> Iterator[Block]:
+    """Yield a block in pieces, as `spans_of`; an `Audio` is one block."""
+    return (block_CN[:, begin:end] for begin, end in spans_of(block_CN.shape[1]))
 
 
 def change(

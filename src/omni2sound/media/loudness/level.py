@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound.errors import UserError
-from omni2sound.media.long_sound import change, remembered
+from omni2sound.media.long_sound import change, pieces_of, remembered
 from omni2sound.media.loudness.limiter import (
     TRUE_PEAK_CEILING,
     Limiter,
@@ -196,11 +196,12 @@ class _Peaks:
         if sound.num_samples <= _REMEMBERED_SAMPLES:
             self.remembered = []
         for block_CN, true_N in with_envelope(sound, between_samples=True):
-            sample_N = largest(block_CN)
-            self._add(sample_N, true_N)
-            found_N = np.concatenate([largest_N, sample_N]) if len(largest_N) else sample_N
-            kept = min(len(found_N), num_spikes + 1)
-            largest_N = np.partition(found_N, len(found_N) - kept)[len(found_N) - kept :]
+            parts = [largest(piece_CN) for piece_CN in pieces_of(block_CN)]
+            self._add(np.concatenate(parts) if len(parts) > 1 else parts[0], true_N)
+            for sample_N in parts:
+                found_N = np.concatenate([largest_N, sample_N]) if len(largest_N) else sample_N
+                kept = min(len(found_N), num_spikes + 1)
+                largest_N = np.partition(found_N, len(found_N) - kept)[len(found_N) - kept :]
         self.limited_peak = self.true if between_samples else self.sample
         """What the limiter holds under the ceiling."""
         # Samples decide, not true peaks: between samples even one spike rings for longer than a

@@ -21,9 +21,8 @@ import numpy as np
 import soxr
 from numpy.typing import NDArray
 
-from omni2sound.media.long_sound import Block, pieces_of
+from omni2sound.media.long_sound import Block, pieces_of, spans_of
 from omni2sound.media.samples import Sound
-from omni2sound.stages import going_on
 
 TRUE_PEAK_CEILING = 10 ** (-1 / 20)
 """-1 dBTP, what broadcasters leave for codecs, which change peaks."""
@@ -81,17 +80,28 @@ class Limiter:
             gain_N = self._gain(envelope_N)[num_before : num_before + num_ready]
             self.num_samples += num_ready
             self.num_lowered += int(np.count_nonzero(gain_N < 1))
-            # The clip takes away what rounding to float32 may add, one unit in the last place.
-            limited_CN = np.clip(held_CN[:, :num_ready] * gain_N, -self.ceiling, self.ceiling)
-            yield limited_CN.astype(np.float32)
+            yield self._lowered(held_CN[:, :num_ready], gain_N)
             done = max(0, num_before + num_ready - 2 * self.reach)
             held, envelopes = [held_CN[:, num_ready:]], [envelope_N[done:]]
             num_before += num_ready - done
 
+    def _lowered(self, samples_CN: Block, gain_N: NDArray[np.float32]) -> Block:
+        limited_CN = np.empty_like(samples_CN)
+        for begin, end in spans_of(len(gain_N)):
+            # The clip takes away what rounding to float32 may add, one unit in the last place.
+            lowered_CN = samples_CN[:, begin:end] * gain_N[begin:end]
+            limited_CN[:, begin:end] = np.clip(lowered_CN, -self.ceiling, self.ceiling)
+        return limited_CN
+
     def _gain(self, envelope_N: NDArray[np.float64]) -> NDArray[np.float32]:
-        width = 2 * self.reach + 1
-        needed_N = np.minimum(1.0, self.ceiling / np.maximum(envelope_N, self.ceiling))
-        return _means(_least(needed_N, width), width).astype(np.float32)
+        reach = self.reach
+        least_N = np.empty_like(envelope_N)
+        for begin, end in spans_of(len(envelope_N)):
+            first = max(0, begin - reach)
+            near_N = np.maximum(envelope_N[first : end + reach], self.ceiling)
+            needed_N = np.minimum(1.0, self.ceiling / near_N)
+            least_N[begin:end] = _least(needed_N, 2 * reach + 1)[begin - first : end - first]
+        return _means(least_N, 2 * reach + 1)
 
 
 def _least(values_N: NDArray[np.float64], width: int) -> NDArray[np.float64]:
@@ -99,24 +109,27 @@ def _least(values_N: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     least = np.pad(values_N, width // 2, mode="edge")
     covered = 1
     while covered < width:
-        going_on()
         step = min(covered, width - covered)
         least = np.minimum(least[:-step], least[step:])
         covered += step
     return least
 
 
-def _means(values_N: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """Mean of `width` (odd) values around each; ends are held.
+def _means(values_N: NDArray[np.float64], width: int) -> NDArray[np.float32]:
+    """Mean of `width` (odd) values around each one; ends are held.
 
     Sums run along, in the order of `scipy.ndimage.uniform_filter1d`, for equal bits without it.
     """
-    going_on()
     padded = np.pad(values_N, width // 2, mode="edge")
-    first = np.add.accumulate(padded[:width])[-1:]
-    sums: NDArray[np.float64]
-    sums = np.add.accumulate(np.concatenate([first, padded[width:] - padded[:-width]]))
-    return sums / width
+    mean_N = np.empty(len(values_N), dtype=np.float32)
+    last = np.add.accumulate(padded[:width])[-1:]
+    mean_N[:1] = last / width
+    for begin, end in spans_of(len(values_N) - 1):
+        steps = padded[width + begin : width + end] - padded[begin:end]
+        sums = np.add.accumulate(np.concatenate([last, steps]))
+        mean_N[begin + 1 : end + 1] = sums[1:] / width
+        last = sums[-1:]
+    return mean_N
 
 
 def scaled(block_CN: Block, gain: float) -> Block:
