@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -76,13 +77,17 @@ def test_no_picture_one_picture_and_black_have_no_cut() -> None:
         assert cuts_of(frames, 25) == ()
 
 
-def test_cuts_of_a_file(tmp_path: Path) -> None:
-    frames = [f for seed in (5, 6) for f in shot(seed, 60, shake=1)]
+@pytest.mark.parametrize("fps", [Fraction(24_000, 1001), Fraction(25), Fraction(60)])
+def test_a_cut_is_at_the_time_of_the_films_own_picture(tmp_path: Path, fps: Fraction) -> None:
+    first = round(1.3 * fps)
+    frames = [*shot(5, first, shake=1), *shot(6, round(1.2 * fps), shake=1)]
+    base = Fraction(1, 12_800)
+    ticks = [round(i / fps / base) for i in range(len(frames))]
     path = write_video(
         tmp_path / "cut.mp4",
-        ticks=[20 * i for i in range(len(frames))],
+        ticks=ticks,
+        time_base=base,
         size=(PX, PX),
         picture=lambda i: frames[i],
     )
-    (cut_s,) = find_cuts(path, 4.0)
-    assert cut_s == pytest.approx(2.0, abs=0.021)
+    assert find_cuts(path, len(frames) / fps) == (float(ticks[first] * base),)

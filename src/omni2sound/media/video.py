@@ -126,6 +126,31 @@ def iter_pictures(path: str | os.PathLike[str]) -> Iterator[tuple[Fraction, Vide
         yield from _pictures_from(container, info, info.video, Fraction(0))
 
 
+def iter_appearing(
+    path: str | os.PathLike[str],
+    *,
+    fps: Fraction | int,
+    size_px: tuple[int, int],
+    duration_s: float | Fraction,
+) -> Iterator[list[tuple[Fraction, NDArray[np.uint8]]]]:
+    """Yield, for each array of `iter_frames`, all pictures that appeared since the one before.
+
+    Each comes with the second of the file at which it appears. The last of the latest list that is
+    not empty is the array.
+
+    Raises:
+        MediaError: The file has no picture that can be decoded.
+    """
+    info = probe(path)
+    if info.video is None:
+        raise MediaError(f"{shown_name(info.path)}: has sound but no picture; give a video")
+    to_array = _Converter(info.video.orientation, size_px)
+    num_frames = math.ceil(duration_s * fps)
+    times = ((i + Fraction(1, 2)) / fps for i in range(num_frames))
+    for appeared in _appearing(info, info.video, times, Fraction(0), num_frames):
+        yield [(time, to_array(frame)) for time, frame in appeared]
+
+
 def _frames_at(
     info: MediaInfo,
     video: VideoStreamInfo,
@@ -135,24 +160,36 @@ def _frames_at(
     total: int,
 ) -> Iterator[NDArray[np.uint8]]:
     to_array = _Converter(video.orientation, size_px)
+    array: NDArray[np.uint8] | None = None
+    for appeared in _appearing(info, video, times, start, total):
+        if appeared:
+            array = to_array(appeared[-1][1])
+        assert array is not None
+        yield array.copy()
+
+
+def _appearing(
+    info: MediaInfo,
+    video: VideoStreamInfo,
+    times: Iterator[Fraction],
+    start: Fraction,
+    total: int,
+) -> Iterator[list[tuple[Fraction, VideoFrame]]]:
+    """Pictures that appear up to each of the times; the first one always does."""
     with open_input(info.path) as container:
         shown = _pictures_from(container, info, video, start)
         upcoming = next(shown, None)
         if upcoming is None:
             raise MediaError(f"{shown_name(info.path)}: no picture can be decoded; re-encode it")
-        array: NDArray[np.uint8] | None = None
+        is_first = True
         for number, time in enumerate(times):
             advance(number, total)
-            current: VideoFrame | None = None
-            while upcoming is not None and (
-                upcoming[0] <= time or (array is None and current is None)
-            ):
-                current = upcoming[1]
+            appeared: list[tuple[Fraction, VideoFrame]] = []
+            while upcoming is not None and (upcoming[0] <= time or is_first):
+                is_first = False
+                appeared.append(upcoming)
                 upcoming = next(shown, None)
-            if current is not None:
-                array = to_array(current)
-            assert array is not None
-            yield array.copy()
+            yield appeared
 
 
 def _pictures_from(

@@ -6,7 +6,7 @@ Out:  the times of its cuts.
 A cut changes far more of the picture than anything within a quarter of a second around it, what was
 there is not back a moment later, as after a flash, and no shift makes the two pictures alike, as
 where a camera jerks. Dissolves are not found. Pictures are small and 25 a second, as the sync
-encoder's, so a cut is known to a fiftieth of a second.
+encoder's; the time of a cut is that of the film's own picture.
 
 Shape suffixes: H W pixels, C colours, h w cells of the coarse picture.
 """
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound.media.info import probe
-from omni2sound.media.video import iter_frames
+from omni2sound.media.video import iter_appearing
 
 _FPS = 25
 _SIDE_PX = 96
@@ -57,7 +57,13 @@ def find_cuts(video: Path, duration_s: float | Fraction) -> tuple[float, ...]:
     if shown is not None and shown.is_still:
         return ()
     size_px = (_SIDE_PX, _SIDE_PX)
-    return cuts_of(iter_frames(video, fps=_FPS, size_px=size_px, duration_s=duration_s), _FPS)
+    steps: deque[_Step] = deque(maxlen=_AROUND + 1)
+    pictures = iter_appearing(video, fps=_FPS, size_px=size_px, duration_s=duration_s)
+    cuts = []
+    for number in _cuts(_followed(pictures, steps)):
+        (step,) = [step for step in steps if step.number == number]
+        cuts.append(float(_begin_s(step)))
+    return tuple(cuts)
 
 
 def cuts_of(frames: Iterable[NDArray[np.uint8]], fps: float) -> tuple[float, ...]:
@@ -65,14 +71,55 @@ def cuts_of(frames: Iterable[NDArray[np.uint8]], fps: float) -> tuple[float, ...
 
     Memory does not grow with their number.
     """
-    cuts = []
+    return tuple(number / fps for number in _cuts(frames))
+
+
+_Timed = list[tuple[Fraction, NDArray[np.uint8]]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Step:
+    """What appeared up to one of the pictures that are compared."""
+
+    number: int
+    before_HWC: NDArray[np.uint8] | None
+    appeared: _Timed
+
+
+def _followed(steps: Iterable[_Timed], recent: deque[_Step]) -> Iterator[NDArray[np.uint8]]:
+    """Yield the pictures that are compared, and remember how the recent ones came about."""
+    last_HWC: NDArray[np.uint8] | None = None
+    for number, appeared in enumerate(steps):
+        recent.append(_Step(number=number, before_HWC=last_HWC, appeared=appeared))
+        if appeared:
+            last_HWC = appeared[-1][1]
+        assert last_HWC is not None
+        yield last_HWC
+
+
+def _begin_s(step: _Step) -> Fraction:
+    """Return the time of the first picture that is more like the last one than the one before."""
+    before_HWC, after_HWC = step.before_HWC, step.appeared[-1][1]
+    assert before_HWC is not None
+    return next(
+        time
+        for time, picture_HWC in step.appeared
+        if _difference(picture_HWC, after_HWC) < _difference(picture_HWC, before_HWC)
+    )
+
+
+def _difference(first_HWC: NDArray[np.uint8], second_HWC: NDArray[np.uint8]) -> float:
+    return float(np.abs(first_HWC.astype(np.int16) - second_HWC).mean())
+
+
+def _cuts(frames: Iterable[NDArray[np.uint8]]) -> Iterator[int]:
+    """Yield the numbers of the pictures with which scenes begin, each `_AROUND` pictures later."""
     held: deque[_Picture] = deque(maxlen=2 * _AROUND + 2)
     for i, picture in enumerate(_with_end(frames)):
         held.append(_Picture.of(picture, held[-1] if held else None))
         at = len(held) - 1 - _AROUND
         if at > 0 and _begins(list(held), at):
-            cuts.append((i - _AROUND) / fps)
-    return tuple(cuts)
+            yield i - _AROUND
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
