@@ -39,12 +39,13 @@ FilmOption = Annotated[
     typer.Option(metavar="VIDEO", help="Film that the timeline shows above them. Default: none."),
 ]
 FilmStartOption = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--film-start",
         metavar="TIME",
         help="Time of the film's first picture, as 1:00:00, or with --film its timecode, as "
-        "01:00:00:00 or, drop frame, 01:00:00;00; the time stamps of all files begin there.",
+        "01:00:00:00 or, drop frame, 01:00:00;00; the time stamps of all files begin there. "
+        "Default: the timecode in the film's file, or 0.",
     ),
 ]
 
@@ -61,7 +62,7 @@ def hand_over(
     takes: TakesArgument,
     out_dir: FolderOption = Path("hand-over"),
     film: FilmOption = None,
-    film_start: FilmStartOption = "0",
+    film_start: FilmStartOption = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -70,9 +71,15 @@ def hand_over(
     WAVs are 48 kHz, 24 bits, with time stamps. Needs the extra `studio`.
     """
     from omni2sound.generate.hand_over.folder import hand_over as write
-    from omni2sound.generate.hand_over.timecode import parse_film_start
+    from omni2sound.generate.hand_over.timecode import own_start, parse_film_start
 
-    start_s = parse_film_start(film_start, film)
+    start_s = 0.0
+    if film_start is not None:
+        start_s = parse_film_start(film_start, film)
+    elif film is not None:
+        start_s, said = own_start(film)
+        if said:
+            print(f"{said}; --film-start chooses another time", file=sys.stderr)
     made = write(takes, out_dir, film=film, film_start_s=start_s, overwrite=overwrite)
     for note in made.notes:
         print(note, file=sys.stderr)

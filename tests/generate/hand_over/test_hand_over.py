@@ -23,6 +23,8 @@ from omni2sound.generate.hand_over.folder import hand_over
 from omni2sound.generate.output import OutputOptions, save
 from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
 from omni2sound.generate.stems.exact import with_stems
+from omni2sound.generate.stems.mix import open_mix
+from omni2sound.generate.stems.remix import Mixing, save_mix
 from omni2sound.generate.stems.sources import Source, Stem
 from omni2sound.media.audio import read_audio
 from omni2sound.media.info import probe
@@ -111,6 +113,16 @@ def test_what_an_editor_reads(tmp_path: Path, film: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [float(r["time_s"]) for r in rows[:2]] == pytest.approx(HITS_S, abs=0.01)
     assert rows[0]["name"] == "a-dog"
+
+
+def test_a_mix_beside_its_take_has_no_markers_of_its_own(tmp_path: Path) -> None:
+    take, mix = write_take(tmp_path / "t.wav"), tmp_path / "mix.wav"
+    mixing = Mixing.read(*open_mix(take))
+    save_mix(mixing, mix, video=None, options=OutputOptions())
+    for takes, wanted in (([take], {"t"}), ([take, mix], {"t"}), ([mix], {"mix"})):
+        hand_over(takes, tmp_path / "editor", overwrite=True)
+        with (tmp_path / "editor" / "markers.csv").open() as file:
+            assert {row["take"] for row in csv.DictReader(file)} == wanted
 
 
 def test_scenes_stand_one_after_another_on_one_track(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from opentimelineio.opentime import RationalTime, to_timecode
 
 from omni2sound.errors import UserError
-from omni2sound.generate.hand_over.timecode import parse_film_start, timecode_s
+from omni2sound.generate.hand_over.timecode import own_start, parse_film_start, timecode_s
 from tests.build import video_with_square
 
 NTSC = Fraction(1000, 1001)
@@ -52,3 +53,23 @@ def test_a_timecode_needs_the_film(tmp_path: Path) -> None:
     for text, said in (("01:00:00:05", "give the film"), ("1:61:00:00", "expected")):
         with pytest.raises(UserError, match=f"^film_start: .*{said}"):
             parse_film_start(text, None)
+
+
+def test_a_film_begins_at_its_own_timecode(tmp_path: Path) -> None:
+    film = video_with_square(tmp_path / "film.mp4", duration_s=1)
+    assert own_start(film) == (0, "")
+    for name, text, wanted_s, said in (
+        ("a.mov", "10:00:00:05", 36_000.2, "begins at 10:00:00:05"),
+        ("b.mkv", "10:00:00:05", 36_000.2, "begins at 10:00:00:05"),
+        ("c.mkv", "10:00:00:77", 0.0, "left out: there is no timecode 10:00:00:77"),
+    ):
+        with av.open(str(film)) as source, av.open(str(tmp_path / name), "w") as target:
+            target.metadata["timecode"] = text
+            copied = target.add_stream_from_template(source.streams.video[0])
+            for packet in source.demux(source.streams.video[0]):
+                if packet.dts is not None:
+                    packet.stream = copied
+                    target.mux(packet)
+        start_s, words = own_start(tmp_path / name)
+        assert start_s == wanted_s
+        assert said in words

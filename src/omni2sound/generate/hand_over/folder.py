@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -90,7 +90,7 @@ def hand_over(
             shown = Film(path=film, picture=picture, shown=relative)
         timeline = build_timeline(written, film=shown, film_start_s=start_s)
         timeline.to_json_file(str(target / "timeline.otio"))
-        rows = [(one.take, *marker) for one in written for marker in one.markers]
+        rows = [(one.take, *mark) for one in _with_own_markers(written) for mark in one.markers]
         with (target / "markers.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["take", "time_s", "timeline_s", "sample", "name"])
@@ -186,6 +186,20 @@ def _write_take(take: Take, target: Path, start_s: Fraction) -> WrittenTake:
         files=files,
         markers=sorted(markers),
     )
+
+
+def _with_own_markers(written: Sequence[WrittenTake]) -> list[WrittenTake]:
+    """Leave out mixes of the stems of another take here: their onsets are those of its stems."""
+    stems = {(one.take.start_s, *sorted(one.take.stems)) for one in written if one.take.stems}
+    return [one for one in written if one.take.stems or _mixed(one.take) not in stems]
+
+
+def _mixed(take: Take) -> tuple[Any, ...]:
+    """Start of a take, and the names of the stems that it was mixed of."""
+    mixed = take.made.get("mix")
+    stems = mixed if isinstance(mixed, list) else []
+    names = [str(stem.get("name")) for stem in stems if isinstance(stem, dict)]
+    return (take.start_s, *sorted(names))
 
 
 def _described(one: WrittenTake) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Time of a film's first picture: seconds of the day, or a timecode at the film's rate.
 
-In:   "1:00:00", "01:00:00:00", "01:00:00;00" (drop frame); the film.
+In:   "1:00:00", "01:00:00:00", "01:00:00;00" (drop frame); the film, which may carry its own.
 Out:  seconds.
 
 Timecode counts pictures. At 24000/1001 a second an hour of it lasts 3603.6 s.
@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 from omni2sound.errors import UserError
 from omni2sound.generate.hand_over.timeline import load_otio
 from omni2sound.generate.studio.times import parse_time
+from omni2sound.media.files import open_input, shown_name
 from omni2sound.media.info import probe
 
 _TIMECODE = re.compile(r"\d{1,2}:[0-5]\d:[0-5]\d[:;]\d{2}")
@@ -43,6 +45,30 @@ def parse_film_start(text: str, film: Path | None) -> float:
             field="film_start",
         )
     return float(timecode_s(text, video.average_fps))
+
+
+def own_start(film: Path) -> tuple[float, str]:
+    """Return the time of a film's first picture by the timecode that its file or a track states.
+
+    Returns:
+        Seconds of the day, 0 where no timecode is stated that its rate has; and what to say of it.
+
+    Raises:
+        MediaError: The film can't be read.
+        MissingPartError: OpenTimelineIO is not installed.
+    """
+    with open_input(film) as container:
+        stated = [container.metadata, *(stream.metadata for stream in container.streams)]
+    pairs = chain.from_iterable(tags.items() for tags in stated)
+    texts = (value.strip() for key, value in pairs if key.lower() == "timecode")
+    text = next((text for text in texts if _TIMECODE.fullmatch(text)), None)
+    if text is None:
+        return 0.0, ""
+    try:
+        start_s = parse_film_start(text, film)
+    except UserError as error:
+        return 0.0, f"{shown_name(film)}: its own timecode is left out: {error.args[0]}"
+    return start_s, f"{shown_name(film)} begins at {text}, its own timecode"
 
 
 def timecode_s(text: str, fps: Fraction) -> Fraction:

@@ -15,6 +15,7 @@ from pathlib import Path
 from omni2sound.config import checked_number
 from omni2sound.errors import MediaError, UserError
 from omni2sound.files import file_sha256, write_json
+from omni2sound.generate.hand_over.timecode import own_start
 from omni2sound.generate.project.description import FILE, KEY, VERSION
 from omni2sound.media.files import shown_name
 from omni2sound.media.info import probe
@@ -87,12 +88,14 @@ def write_scenes(folder: Path, film: Path, *, shortest_s: float = SHORTEST_S) ->
         span = {"start_s": start_s} | ({} if end_s is None else {"end_s": end_s})
         name = f"scene-{number:0{width}}"
         steps.append({"id": name, "do": "generate", "seed": number, "settings": span})
+    film_start_s, _ = own_start(film)
+    handed = {"film_start_s": film_start_s} if film_start_s else {}
     data = {
         KEY: VERSION,
         "video": real_path(film).relative_to(real_path(folder)).as_posix(),
         "video_sha256": sha256,
         "steps": steps,
-        "hand_over": {"takes": [step["id"] for step in steps]},
+        "hand_over": {"takes": [step["id"] for step in steps], **handed},
     }
     write_json(path, data)
     return path
