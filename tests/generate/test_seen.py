@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from omni2sound.generate.words.cues import Cue
+from omni2sound.generate.words.encoder import RequestEncoder
 from omni2sound.generate.words.seen import Words, describe
 from omni2sound.generate.words.seen import choose_words as choose
 from omni2sound.recognise.observe import Seen, SeenThing
@@ -162,3 +165,23 @@ def test_a_scene_is_a_bed_under_other_sounds_and_a_sound_where_it_is_alone() -> 
     assert (without.text, without.ambience) == ("A dog barks.", None)
     named = choose_words(seen(SEA), "waves on a beach", lambda *_: True)
     assert (named.text, named.ambience) == ("waves on a beach", None)
+
+
+def test_a_film_is_recognised_once(tmp_path: Path) -> None:
+    looked: list[tuple[Path, float]] = []
+
+    class Eye:
+        def observe(self, video: Path, duration_s: float) -> Seen:
+            looked.append((video, duration_s))
+            return seen(DOG)
+
+    encoder = RequestEncoder({"recogniser": Eye}, {}, near=0.5, same=0.5)
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"one")
+    for duration_s in (2.0, Fraction(2), 2, 1.5):
+        assert encoder.recognise(film, duration_s) == seen(DOG)
+    assert len(looked) == 2  # another length is another part of it
+    film.write_bytes(b"another")
+    encoder.recognise(film, 2)
+    encoder.recognise(tmp_path / "none.mp4", 2)
+    assert len(looked) == 4

@@ -42,6 +42,7 @@ _log = logging.getLogger(__name__)
 F = TypeVar("F")
 EncoderName = Literal["text", "vision", "sync", "recogniser", "tagger"]
 
+_MOST_SEEN = 16
 _WEIGHT = re.compile(r"\([^()]*:\s*\d*\.?\d+\)")
 _TIMES = re.compile(r"\d+(\.\d+)?\s*(s|sec)?\s*(-|–|to)\s*\d+(\.\d+)?\s*(s|sec|seconds)\b")
 
@@ -51,6 +52,15 @@ def warn_of_syntax(prompt: str) -> None:
     for pattern, what in ((_WEIGHT, "a weight"), (_TIMES, "a time")):
         if found := pattern.search(prompt):
             _log.warning("%r is read as words: %s has no effect in a prompt", found[0][:60], what)
+
+
+def _state_of(file: Path) -> tuple[int, ...]:
+    """What changes with a file; nothing where there is none."""
+    try:
+        state = file.stat()
+    except OSError:
+        return ()
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 class Tagger(Protocol):
@@ -92,6 +102,8 @@ class RequestEncoder(LoadedHere):
         self._loaders = dict(loaders)
         self._features: dict[tuple[object, ...], Any] | None = None
         """Of videos, inside of `each_video_once`."""
+        self._seen: dict[tuple[object, ...], Seen] = {}
+        """What the latest videos show, by file, its time of change, and length."""
 
     def mean_states(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Mean token states (B, D), to compare; what can't be read is told by `encode` alone."""
@@ -156,14 +168,21 @@ class RequestEncoder(LoadedHere):
         return load_s
 
     def recognise(self, video: Path, duration_s: float | Fraction) -> Seen:
-        """Recognise what a video shows; see `Recogniser.observe`.
+        """Recognise what a video shows, once for the same file; see `Recogniser.observe`.
 
         Raises:
             MediaError: The video can't be read.
             MissingPartError: A bundled network is not installed.
         """
-        with self.use("recogniser") as recogniser:
-            seen: Seen = recogniser.observe(video, duration_s)
+        key = (video, Fraction(duration_s), *_state_of(video))
+        seen = self._seen.get(key)
+        if seen is None:
+            with self.use("recogniser") as recogniser:
+                seen = recogniser.observe(video, duration_s)
+            assert seen is not None
+            self._seen[key] = seen
+            for oldest in list(self._seen)[:-_MOST_SEEN]:
+                self._seen.pop(oldest, None)
         return seen
 
     @contextmanager
