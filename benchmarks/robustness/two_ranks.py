@@ -5,9 +5,11 @@
 A small transformer goes through all three stages on a corpus made in code, in float32: on one
 process, and on two (`torchrun`, gloo, FSDP2). Compared are every sample of every batch (exactly),
 and the loss and the gradient norm of every step (to 1e-4). Then a checkpoint of two ranks is
-finished by one, and one of one rank by two, and compared with the undisturbed run. Exit code 1
-if anything differs by more. The first two ranks are `torchrun`'s; the others are forked, with the
-variables that it would set, so that their starts cost nothing.
+finished by one, and one of one rank by two, and compared with the undisturbed run. Then the same
+in bfloat16 with two micro-batches on each of two replicas (a mesh of 2 x 1, blocks gathered in
+bfloat16) beside four micro-batches of one process; how often gradients are reduced in a step is
+counted. Exit code 1 if anything differs by more. The first two ranks are `torchrun`'s; the others
+are forked, with the variables that it would set, so that their starts cost nothing.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ import sys
 import tempfile
 import traceback
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from click_corpus import click_autoencoder, click_recipe, click_store
 
 from omni2sound.config import override
@@ -34,6 +38,7 @@ from omni2sound.encoders.text import TextEncoder
 from omni2sound.models.dit import DiT
 from omni2sound.train import batches, loop
 from omni2sound.train.parallel import joined_world
+from omni2sound.train.step import StepOutcome
 
 TOLERANCE = 1e-4
 
@@ -76,7 +81,29 @@ def main() -> None:
             fine &= same_batches(root / "one", root / "two")
             for name in ("two", "two-then-one", "one-then-two"):
                 fine &= same_numbers(root / "one", root / name, name)
+            if optimizer == args.optimizers[0]:
+                changes = [*changes, "precision=bfloat16"]
+                two, one = ["accumulate=2", "replicas=2"], ["accumulate=4"]
+                fine &= same_replicas(root, args.steps, [*changes, *one], [*changes, *two], encoder)
     raise SystemExit(not fine)
+
+
+def same_replicas(
+    root: Path, steps: int, alone: list[str], shared: list[str], encoder: TextEncoder
+) -> bool:
+    """Two replicas beside one process that computes the same micro-batches."""
+    print("bfloat16, two replicas, accumulation:")
+    fork_ranks(1, root / "alone", steps, alone, None, encoder)
+    fork_ranks(2, root / "replicas", steps, shared, None, encoder)
+    fork_ranks(2, root / "replicas-then-one", steps, shared, steps // 2, encoder)
+    fork_ranks(1, root / "replicas-then-one", steps, alone, None, encoder)
+    fine = same_batches(root / "alone", root / "replicas")
+    for name in ("replicas", "replicas-then-one"):
+        fine &= same_numbers(root / "alone", root / name, name)
+    counts = set(json.loads((root / "replicas" / "reduced.json").read_text()))
+    expected = 2 * click_recipe().dit.depth + 2  # keys and values, blocks, the rest, vectors
+    print(f"messages of gradients in a step: {sorted(counts)}, expected {expected}")
+    return fine and counts == {expected}
 
 
 def fork_ranks(
@@ -145,6 +172,7 @@ def train_as_rank(
             return batch
 
         batches.build_batch = recorded  # type: ignore[attr-defined]
+        reduced = count_reductions() if recipe.replicas > 1 else []
         loop.train(
             DiT(recipe.dit),
             recipe,
@@ -152,12 +180,41 @@ def train_as_rank(
             store,
             click_autoencoder(),
             loop.TrainOptions(
-                out=out, resume=True, max_steps=stop or steps, device=str(device), log_every=1
+                out=out,
+                resume=True,
+                max_steps=stop or steps,
+                device=str(device),
+                log_every=1,
+                allow=("accumulate",),
             ),
             prompts=encoder,
             world=world,
         )
         record.close()
+        if world.is_first and reduced:
+            (out / "reduced.json").write_text(json.dumps(reduced))
+
+
+def count_reductions() -> list[int]:
+    """A list that gets, for each step from now on, the number of sums of gradients over ranks."""
+    counts: list[int] = []
+    sums = 0
+    reduce, step = dist.all_reduce, loop.optimizer_step
+
+    def counted_reduce(*args: Any, **options: Any) -> Any:
+        nonlocal sums
+        sums += 1
+        return reduce(*args, **options)
+
+    def counted_step(*args: Any, **options: Any) -> StepOutcome:
+        before = sums
+        outcome = step(*args, **options)
+        counts.append(sums - before)
+        return outcome
+
+    dist.all_reduce = counted_reduce
+    loop.optimizer_step = counted_step  # type: ignore[assignment]
+    return counts
 
 
 def described(batch: Batch, step: int) -> list[list[object]]:

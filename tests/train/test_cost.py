@@ -76,6 +76,13 @@ def test_memory_is_shared_by_devices_and_saved_by_checkpointing() -> None:
     assert kept.memory_bytes["activations"] < one.memory_bytes["activations"]
     parts = recipe_cost(replace(recipe, accumulate=4), clip_s=0.8, num_devices=2)
     assert parts.memory_bytes["activations"] * 8 == one.memory_bytes["activations"]
+    assert parts.memory_bytes["gradients"] == 2 * two.memory_bytes["gradients"]
+    copies = recipe_cost(replace(recipe, replicas=2), clip_s=0.8, num_devices=2)
+    assert copies.memory_bytes["weights"] == one.memory_bytes["weights"]
+    # Of three blocks or more, two at a time are gathered.
+    assert two.memory_bytes["gathered weights"] == 4 * one.parameters
+    with pytest.raises(ConfigError, match="replicas=3 must divide the number of devices, 2"):
+        recipe_cost(replace(recipe, replicas=3), clip_s=0.8, num_devices=2)
 
 
 def test_clips_that_devices_cannot_share_are_refused() -> None:

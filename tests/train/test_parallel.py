@@ -44,8 +44,8 @@ def benchmark(name: str, *arguments: str) -> str:
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does() -> None:
     told = benchmark("two_ranks.py", "--steps", "6", "--optimizers", "adamw", "muon")
-    assert told.count("computed by both ranks: 0") == 2
-    assert told.count("largest relative difference") == 6
+    assert told.count("computed by both ranks: 0") == 3
+    assert told.count("largest relative difference") == 8
     assert "TOO MUCH" not in told
 
 

@@ -120,25 +120,49 @@ def recipe_cost(recipe: Recipe, *, clip_s: float, num_devices: int) -> Cost:
     saved = max(_saved_bytes(recipe, task, clip_s) for task in recipe.tasks)
     kept = replace(recipe, activation_checkpointing=False)
     everything = max(_saved_bytes(kept, task, clip_s) for task in recipe.tasks)
-    shared = 4 * parameters // num_devices
-    memory = {
-        "weights": shared,
-        "gradients": shared,
-        "optimizer": 2 * shared,
-        "EMA weights": shared,
-        "activations": saved * (clips // parts),
-    }
-    if recipe.precision == "bfloat16":
-        # Autocast keeps a half-precision copy of every weight that it has used in a pass.
-        memory["half-precision copies"] = 2 * parameters
     return Cost(
         parameters=parameters,
         clips_per_step=clips,
         flops_by_task={t: clips * task_flops(recipe, t, clip_s) for t in recipe.tasks},
         executed_by_task={t: clips * executed_flops(recipe, t, clip_s) for t in recipe.tasks},
-        memory_bytes=memory,
+        memory_bytes={
+            **_weight_bytes(recipe, model, num_devices),
+            "activations": saved * (clips // parts),
+        },
         spare_bytes=(everything - saved) * (clips // parts),
     )
+
+
+def _weight_bytes(recipe: Recipe, model: DiT, num_devices: int) -> dict[str, int]:
+    """Bytes per device of weights and what belongs to them.
+
+    Raises:
+        ConfigError: If the replicas don't divide the devices.
+    """
+    if num_devices % recipe.replicas:
+        raise ConfigError(
+            f"replicas={recipe.replicas} must divide the number of devices, {num_devices}"
+        )
+    parameters = sum(p.numel() for p in model.parameters())
+    block = sum(p.numel() for p in model.blocks[0].parameters())
+    half = recipe.precision == "bfloat16"
+    shard = 4 * parameters // (num_devices // recipe.replicas)
+    # Micro-batches add up whole gradients, which are reduced after the last one.
+    adds_up = num_devices > 1 and recipe.accumulate > 1
+    sizes = {
+        "weights": shard,
+        "gradients": 4 * parameters if adds_up else shard,
+        "optimizer": 2 * shard,
+        "EMA weights": shard,
+    }
+    if num_devices > 1:
+        # What is no block, this block, and the next one.
+        outside = parameters - recipe.dit.depth * block
+        sizes["gathered weights"] = (6 if half else 4) * outside + (4 if half else 8) * block
+    elif half:
+        # Autocast keeps a half-precision copy of every weight that it has used in a pass.
+        sizes["half-precision copies"] = 2 * parameters
+    return sizes
 
 
 def task_flops(recipe: Recipe, task: str, clip_s: float) -> float:

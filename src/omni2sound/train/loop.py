@@ -198,6 +198,9 @@ def _check_ranks(recipe: Recipe, world: World) -> None:
     if recipe.resident and world.size > 1:
         given = f"this run has {world.size} ranks"
         raise ConfigError(f"features are resident on one device, {given}; set resident=false")
+    if world.size % recipe.replicas:
+        given = f"replicas={recipe.replicas} must divide the number of ranks, {world.size}"
+        raise ConfigError(f"{given}; each of them is sharded over as many ranks")
 
 
 def _initial_state(model: DiT, recipe: Recipe, world: World, device: torch.device) -> TrainState:
@@ -207,6 +210,8 @@ def _initial_state(model: DiT, recipe: Recipe, world: World, device: torch.devic
         device,
         activation_checkpointing=recipe.activation_checkpointing,
         compiled=recipe.compile,
+        replicas=recipe.replicas,
+        half=recipe.precision == "bfloat16",
     )
     optimizer = make_optimizer(
         model, kind=recipe.optimizer, weight_decay=recipe.weight_decay, betas=recipe.adam_betas
@@ -343,6 +348,7 @@ class _Run:
             rate=rate,
             step=progress.step,
             device=self.device,
+            world=self.world,
         )
         progress.count(finite=outcome.finite)
         self.meter.count(micro_batches)

@@ -38,7 +38,14 @@ class MuonWithAdamW(torch.optim.Optimizer):
             torch.optim.Muon(
                 matrices, lr=0.0, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"
             ),
-            torch.optim.AdamW(others, lr=0.0, betas=betas, weight_decay=0.0, foreach=True),
+            torch.optim.AdamW(
+                # Apart, because matrices may be sharded.
+                [{"params": [p for p in others if (p.ndim < 2) == flat]} for flat in (False, True)],
+                lr=0.0,
+                betas=betas,
+                weight_decay=0.0,
+                foreach=True,
+            ),
         )
         # Groups and state are shared, not copied: a learning rate that is set here holds for the
         # inner optimizers, and no parameter belongs to both.

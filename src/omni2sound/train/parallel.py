@@ -4,10 +4,12 @@ In:   the variables that `torchrun` sets (RANK, WORLD_SIZE, LOCAL_RANK), a model
 Out:  `World`; a model with sharded parameters (FSDP2), compiled or checkpointed on request.
 
 Every rank draws the same batch and computes its slice, so any number of ranks computes the
-same step. What not to get wrong: a decision of one rank alone (time is over, Ctrl-C) leaves
-the others waiting for ever; `World.any` and `World.flags` decide for all.
+same step. Matrices are sharded; vectors (biases, scales of norms) are whole on every rank, so that
+blocks gather half-precision weights where autocast would round them and nowhere else. What not to
+get wrong: a decision of one rank alone (time is over, Ctrl-C) leaves the others waiting for ever;
+`World.any` and `World.flags` decide for all.
 
-Source of the sharding: torch.distributed.fsdp.fully_shard (torch >= 2.6).
+Source of the sharding: torch.distributed.fsdp.fully_shard.
 """
 
 from __future__ import annotations
@@ -106,6 +108,8 @@ def prepare_model(
     *,
     activation_checkpointing: bool = False,
     compiled: bool = False,
+    replicas: int = 1,
+    half: bool = False,
     backend: Callable[..., Any] | str = "inductor",
 ) -> None:
     """Move the model to the device, and shard, compile and checkpoint it in place.
@@ -116,6 +120,8 @@ def prepare_model(
         device: Device of this rank.
         activation_checkpointing: Keep only each block's input for the backward pass.
         compiled: Compile each block on its own, so that one set of kernels serves all.
+        replicas: Groups of ranks that each hold a sharded copy (HSDP); divides the ranks.
+        half: Gather the blocks' matrices in bfloat16. What autocast computes stays the same.
         backend: What compiles.
     """
     model.to(device)
@@ -133,15 +139,48 @@ def prepare_model(
     if world.size == 1:
         return
     from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    mesh = init_device_mesh(device.type, (world.size,))
+    shape, names = (world.size,), ("shard",)
+    if replicas > 1:
+        shape, names = (replicas, world.size // replicas), ("replicate", "shard")
+    mesh = init_device_mesh(device.type, shape, mesh_dim_names=names)
+    # Autocast decides what else is computed in half precision, as on one device.
+    policy = MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if half else None,
+        reduce_dtype=torch.float32,
+        cast_forward_inputs=False,
+    )
+    vectors = {p for p in model.parameters() if p.ndim < 2}
+    shard = partial(fully_shard, mesh=mesh, ignored_params=vectors)
     for block in blocks:
         # Keys and values are computed outside of the block's forward, once per request, so
         # their weights are gathered on their own.
-        fully_shard([block.cross_attention.kv, block.cross_attention.k_norm], mesh=mesh)
-        fully_shard(block, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+        shard(block.cross_attention.kv, mp_policy=policy)
+        shard(block, mp_policy=policy)
+    shard(model)
+
+
+def sync_gradients(model: nn.Module, sync: bool) -> None:
+    """Set whether the next backward pass reduces gradients over ranks, or only adds them up."""
+    from torch.distributed.fsdp import FSDPModule
+
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(sync)
+
+
+def average_whole_gradients(model: nn.Module, world: World) -> None:
+    """Average over ranks the gradients of what every rank holds whole: one message a step."""
+    gradients = [
+        p.grad for p in model.parameters() if p.grad is not None and not isinstance(p, DTensor)
+    ]
+    if world.size == 1 or not gradients:
+        return
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    parts = (flat / world.size).split([gradient.numel() for gradient in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def forget_gathered(model: nn.Module) -> None:
@@ -170,8 +209,17 @@ def place_in_whole(tensor: Tensor) -> tuple[int | None, int]:
     """First row and number of rows of this rank's shard; the row is None if unsharded."""
     if not isinstance(tensor, DTensor):
         return None, tensor.shape[0] if tensor.ndim else 0
-    assert tensor.placements == (Shard(0),), tensor.placements  # what `prepare_model` makes
-    rows, mesh = tensor.shape[0], tensor.device_mesh
-    per_rank = -(-rows // mesh.size())
-    start = min(rows, mesh.get_local_rank() * per_rank)
+    *copies, last = tensor.placements
+    assert last == Shard(0), tensor.placements  # what `prepare_model` makes
+    rows, mesh, dim = tensor.shape[0], tensor.device_mesh, len(copies)
+    per_rank = -(-rows // mesh.size(dim))
+    start = min(rows, mesh.get_local_rank(dim) * per_rank)
     return start, min(rows, start + per_rank) - start
+
+
+def is_first_copy(tensor: Tensor, world: World) -> bool:
+    """Whether this rank's shard is the one to be saved, of all that are equal to it."""
+    if not isinstance(tensor, DTensor):
+        return world.is_first
+    mesh = tensor.device_mesh
+    return all(mesh.get_local_rank(dim) == 0 for dim in range(mesh.ndim - 1))

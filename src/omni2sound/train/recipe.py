@@ -205,6 +205,9 @@ class Recipe:
     """Compile the blocks: faster on a GPU after a minute of compilation; rounds differently."""
     activation_checkpointing: bool = runtime_only(False)
     """Recompute each block's activations in the backward pass instead of storing them."""
+    replicas: int = runtime_only(1)
+    """Groups of ranks that each hold a copy of the weights, sharded over the group; 1: all ranks
+    are one. With as many as machines, weights are gathered inside of each."""
     seed: int = 0
     """Random seed of the run."""
     validate_every: int = runtime_only(200)
@@ -251,8 +254,9 @@ class Recipe:
             "on-device features make whole batches: set accumulate to 1",
         )
         _check(
-            min(self.accumulate, self.validate_every) >= 1 and self.sample_every >= 0,
-            "accumulate and validate_every must be >= 1, sample_every >= 0",
+            min(self.accumulate, self.validate_every, self.replicas) >= 1
+            and self.sample_every >= 0,
+            "accumulate, validate_every and replicas must be >= 1, sample_every >= 0",
         )
         _check(
             self.text_tokens is not None or masked,

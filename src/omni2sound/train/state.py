@@ -31,7 +31,7 @@ from omni2sound.errors import ConfigError, IntegrityError
 from omni2sound.files import flush_to_disk, save_tensors, writing
 from omni2sound.readers import as_object, interpreting, loads, open_tensors, read_object
 from omni2sound.train.optimizer import moment_names
-from omni2sound.train.parallel import World, local, place_in_whole
+from omni2sound.train.parallel import World, is_first_copy, local, place_in_whole
 from omni2sound.weights import digest_tensors
 
 _log = logging.getLogger(__name__)
@@ -182,9 +182,8 @@ def _write_pieces(path: Path, state: TrainState, step: int, world: World) -> Non
     shapes: dict[str, list[int]] = {}
     for name, tensor in _tensors(state).items():
         start, _ = place_in_whole(tensor)
-        sharded = start is not None
         piece = local(tensor).detach()
-        if (not sharded and not world.is_first) or (sharded and piece.numel() == 0):
+        if not is_first_copy(tensor, world) or (start is not None and piece.numel() == 0):
             continue  # held by another rank
         # Tensors that share memory (a tied weight) cannot be in one file.
         pieces[name] = piece.cpu().clone(memory_format=torch.contiguous_format)

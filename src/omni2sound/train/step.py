@@ -4,13 +4,14 @@ In:   a `TrainState`, micro-batches, a learning rate.
 Out:  `StepOutcome`; the state is changed in place, or not at all if a gradient is not finite.
 
 The gradient of a step is the mean over all samples of the batch, however they are split into
-micro-batches and over ranks (FSDP2 averages over ranks).
+micro-batches and over ranks (FSDP2 averages over ranks, after the last micro-batch).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,13 @@ from omni2sound.data.batches.batch import Batch
 from omni2sound.diffusion.objective import Objective, weighted_mse
 from omni2sound.models.autoencoder import AudioVAE
 from omni2sound.models.conditioning import Conditions
-from omni2sound.train.parallel import local, whole
+from omni2sound.train.parallel import (
+    World,
+    average_whole_gradients,
+    local,
+    sync_gradients,
+    whole,
+)
 from omni2sound.train.recipe import Recipe
 from omni2sound.train.state import TrainState
 
@@ -144,6 +151,7 @@ def optimizer_step(
     rate: float,
     step: int,
     device: torch.device,
+    world: World | None = None,
 ) -> StepOutcome:
     """Update the state by one batch.
 
@@ -155,11 +163,13 @@ def optimizer_step(
         rate: Learning rate.
         step: Number of steps done before.
         device: Device of the model.
+        world: Ranks of this run; None is a single one.
     """
     model = state.model
     state.optimizer.zero_grad(set_to_none=True)
     losses, times = [], []
-    for batch in micro_batches:
+    for number, batch in enumerate(micro_batches, start=1):
+        sync_gradients(model, number == recipe.accumulate)
         loss_B, t_B = batch_loss(model, batch, vae, recipe, device)
         (loss_B.mean() / recipe.accumulate).backward()  # type: ignore[no-untyped-call]
         losses.append(loss_B.detach())
@@ -167,6 +177,7 @@ def optimizer_step(
     for parameter in model.parameters():
         if parameter.grad is None:  # a branch that this task does not use
             parameter.grad = torch.zeros_like(parameter)
+    average_whole_gradients(model, world or World())
     norm = _clip(model, recipe.clip_norm)
     finite = bool(torch.isfinite(norm))
     if finite:
@@ -187,9 +198,12 @@ def optimizer_step(
 def _clip(model: nn.Module, limit: float) -> Tensor:
     """Scale gradients down to the norm `limit`; return the norm before, equal on all ranks."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    sharded = [g for g in gradients if local(g) is not g]
+    held_whole = [g for g in gradients if local(g) is g]
     # Summed over ranks *before* the division: `clip_grad_norm_` on sharded gradients divides
     # by one rank's part of the norm.
-    norm = whole(nn.utils.get_total_norm(gradients))
+    norms = [whole(nn.utils.get_total_norm(part)) for part in (sharded, held_whole) if part]
+    norm = reduce(torch.hypot, norms)
     scale = (limit / (norm + 1e-6)).clamp(max=1.0)
     torch._foreach_mul_([local(g) for g in gradients], scale)
     return norm
