@@ -185,6 +185,7 @@ def train_as_rank(
                 max_steps=stop or steps,
                 device=str(device),
                 log_every=1,
+                save_steps=2,
                 allow=("accumulate",),
             ),
             prompts=encoder,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors import safe_open
 
 from benchmarks.robustness.click_corpus import click_recipe, click_store
 from omni2sound.data.store.rows import FeatureStore
@@ -21,6 +23,7 @@ from omni2sound.errors import ConfigError, MissingPartError
 from omni2sound.models.autoencoder import MelPcaAutoencoder
 from omni2sound.models.dit import DiT
 from omni2sound.train import progress as progress_module
+from omni2sound.train import state as state_module
 from omni2sound.train.export import export_checkpoint
 from omni2sound.train.loop import TrainOptions, TrainResult, train
 from omni2sound.train.progress import Progress
@@ -55,6 +58,33 @@ def test_checkpoints_of_round_steps_stay(tmp_path: Path, run: Callable[..., Trai
     run(tmp_path, click_recipe(), save_steps=2, keep_every=4, log_every=6, on_log=seen_by(seen))
     assert names(tmp_path) == ["step-00000004", "step-00000008", "step-00000010", "step-00000012"]
     assert seen == [6, 12]
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(
+    tmp_path: Path, run: Callable[..., Trained], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the checkpoint is that of its step, not of a later one."""
+    recipe, later, write = click_recipe(steps=1), threading.Event(), state_module.save_tensors
+    run(tmp_path / "at once", recipe, max_steps=2, log_every=1)
+
+    def held_up(*args: Any, **options: Any) -> None:
+        assert later.wait(20)
+        write(*args, **options)
+
+    def on_log(step: int, numbers: Mapping[str, float | str]) -> None:
+        if step == 3:
+            later.set()
+
+    monkeypatch.setattr(state_module, "save_tensors", held_up)
+    run(tmp_path / "meanwhile", recipe, save_steps=2, log_every=1, on_log=on_log)
+    made = [tmp_path / name / "step-00000002" for name in ("at once", "meanwhile")]
+    said, digests = [], []
+    for folder in made:
+        said.append((folder / "state.json").read_bytes())
+        with safe_open(folder / "state-0of1.safetensors", "pt") as file:
+            digests.append(file.metadata()["sha256"])
+    assert said[0] == said[1]
+    assert digests[0] == digests[1]
 
 
 def seen_by(seen: list[int]) -> OnLog:

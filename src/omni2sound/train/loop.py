@@ -36,7 +36,7 @@ from omni2sound.train.parallel import World, prepare_model, whole
 from omni2sound.train.progress import Progress, learning_rate
 from omni2sound.train.recipe import Recipe, Stage
 from omni2sound.train.samples import write_samples
-from omni2sound.train.state import TrainState, latest_state, load_state, save_state
+from omni2sound.train.state import Saving, TrainState, begin_saving, latest_state, load_state
 from omni2sound.train.step import optimizer_step
 from omni2sound.train.validation import ema_weights, validation_loss
 
@@ -301,9 +301,21 @@ class _Run:
     vae: AudioVAE
     log: RunLog
     meter: Meter
+    saving: Saving | None = None
+    """The checkpoint that is being written while the run goes on."""
 
     def until_done(self, on_step: Callable[[int, int], None] | None) -> str:
         """Train until there is a reason to stop, and save."""
+        try:
+            reason = self._steps(on_step)
+        finally:
+            if self.world.size == 1:  # others may not come to wait for each other after an error
+                self._settle()
+        self._save()
+        self._settle()
+        return reason
+
+    def _steps(self, on_step: Callable[[int, int], None] | None) -> str:
         options, progress = self.options, self.progress
         started = saved = time.monotonic()
         reason = "recipe finished"
@@ -319,19 +331,21 @@ class _Run:
                 now = time.monotonic()
                 counts = [n for n in (options.save_steps, options.keep_every) if n is not None]
                 # Ranks decide together: otherwise some would wait for the others for ever.
-                asked, over, save = self.world.flags(
+                asked, over, save, unwritten = self.world.flags(
                     interrupt.asked,
                     options.max_minutes is not None and now - started > options.max_minutes * 60,
                     now - saved > options.save_minutes * 60
                     or any(progress.step % every == 0 for every in counts),
+                    self.saving is not None and not self.saving.written,
                 )
+                if not unwritten:
+                    self._settle()
                 if asked or over:
                     reason = INTERRUPTED if asked else f"{options.max_minutes:g} minutes are over"
                     break
                 if save:
                     self._save()
                     saved = time.monotonic()
-        self._save()
         return reason
 
     def _step(self, micro_batches: list[Batch]) -> None:
@@ -426,6 +440,7 @@ class _Run:
             ConfigError: If there is none, or the run has gone back too often.
         """
         progress, at = self.progress, self.progress.step
+        self._settle()
         newest = latest_state(self.options.out)
         if newest is None or len(progress.spikes) >= MAX_SPIKES:
             raise ConfigError(
@@ -443,10 +458,12 @@ class _Run:
         self.log.write(restored.step, spike_at=at, draws=restored.draws)
         # The steps since are done anew, so a kill must not find the run as it was.
         self._save(again=True)
+        self._settle()
         _log.warning("the loss rose at step %d; back to step %d", at, restored.step)
 
     def _save(self, *, again: bool = False) -> None:
-        save_state(
+        self._settle()
+        self.saving = begin_saving(
             self.options.out,
             self.state,
             step=self.progress.step,
@@ -456,3 +473,9 @@ class _Run:
             keep_every=self.options.keep_every,
             again=again,
         )
+
+    def _settle(self) -> None:
+        """Wait for the checkpoint that is being written, if any, and put it in place."""
+        saving, self.saving = self.saving, None
+        if saving is not None:
+            saving.finish()

@@ -141,9 +141,8 @@ def prepare_model(
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-    shape, names = (world.size,), ("shard",)
-    if replicas > 1:
-        shape, names = (replicas, world.size // replicas), ("replicate", "shard")
+    shape = (world.size,) if replicas == 1 else (replicas, world.size // replicas)
+    names = ("replicate", "shard")[-len(shape) :]
     mesh = init_device_mesh(device.type, shape, mesh_dim_names=names)
     # Autocast decides what else is computed in half precision, as on one device.
     policy = MixedPrecisionPolicy(
@@ -178,7 +177,7 @@ def average_whole_gradients(model: nn.Module, world: World) -> None:
         return
     flat = torch.cat([gradient.flatten() for gradient in gradients])
     dist.all_reduce(flat)
-    parts = (flat / world.size).split([gradient.numel() for gradient in gradients])
+    parts = torch.split(flat / world.size, [gradient.numel() for gradient in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
 

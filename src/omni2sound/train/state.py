@@ -4,11 +4,12 @@ In:   a model (on one device or sharded over several), its optimizer, the EMA we
 Out:  a folder ``step-00001200/`` with a `state-<rank>of<ranks>.safetensors` for each rank and
       `state.json`.
 
-Each rank writes its shards into a hidden folder, which is renamed once all are on disk: a
-folder that exists is complete, whatever was killed when. A shard records its place in the
-whole tensor, so the number of ranks may differ on loading. Loading is strict: another recipe,
-other data or another set of tensors is refused, and the difference named. Each file holds a digest
-of all that it says, `state.json` too, so that a damaged one is not trained on. No pickles.
+Each rank copies its shards, and a thread writes them into a hidden folder while the run goes on;
+it is renamed once all are on disk: a folder that exists is complete, whatever was killed when. A
+shard records its place in the whole tensor, so the number of ranks may differ on loading. Loading
+is strict: another recipe, other data or another set of tensors is refused, and the difference
+named. Each file holds a digest of all that it says, `state.json` too, so that a damaged one is not
+trained on. No pickles.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json
 import logging
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +77,49 @@ def _tensors(state: TrainState) -> dict[str, Tensor]:
     return tensors
 
 
-def save_state(
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Saving:
+    """A checkpoint on its way to the disk; `begin_saving` makes it.
+
+    Attributes:
+        target: Folder of the checkpoint.
+        world: Ranks that write it.
+        keep_every: Checkpoints of multiples of this many steps stay.
+        writing: This rank's files, being written; None if the checkpoint was there before.
+    """
+
+    target: Path
+    world: World
+    keep_every: int | None
+    writing: Future[None] | None
+
+    @property
+    def written(self) -> bool:
+        """Whether this rank's files are on disk, or have failed."""
+        return self.writing is None or self.writing.done()
+
+    def finish(self) -> Path:
+        """Wait for the files of all ranks, and make them a checkpoint; every rank must call this.
+
+        Raises:
+            OSError: If a file could not be written.
+        """
+        runs = self.target.parent
+        if self.writing is not None:
+            with writing(self.target):
+                self.writing.result()
+                self.world.wait()
+                if self.world.is_first:
+                    flush_to_disk(_staging(self.target))
+                    _rename(_staging(self.target), self.target)
+                    flush_to_disk(runs)
+        if self.world.is_first:
+            _tidy(runs, self.keep_every)  # a kill may have come right after the last rename
+        self.world.wait()
+        return self.target
+
+
+def begin_saving(
     runs: Path,
     state: TrainState,
     *,
@@ -85,11 +129,11 @@ def save_state(
     world: World | None = None,
     keep_every: int | None = None,
     again: bool = False,
-) -> Path:
-    """Write the state after `step` steps, and delete all but the newest `KEEP_LAST`.
+) -> Saving:
+    """Copy the state after `step` steps, and begin to write it; the state may change then.
 
-    Every rank must call this at the same step. An existing checkpoint of this step belongs to
-    the same run, so it is equal, and kept.
+    Every rank must call this at the same step, and finish what it began before. An existing
+    checkpoint of this step belongs to the same run, so it is equal, and kept.
 
     Args:
         runs: Folder of the run, the same for all ranks.
@@ -98,11 +142,12 @@ def save_state(
         identity: JSON data that a resumed run must share.
         progress: JSON data that `load_state` returns.
         world: Ranks of this run; None is a single one.
-        keep_every: Keep the checkpoints of multiples of this many steps, too.
+        keep_every: Keep the checkpoints of multiples of this many steps, beside the newest
+            `KEEP_LAST`.
         again: Replace an existing checkpoint of this step.
     """
     world = world or World()
-    target, staging = runs / f"step-{step:08d}", runs / f".step-{step:08d}.part"
+    target = runs / f"step-{step:08d}"
     if again:
         world.wait()
         if world.is_first and target.exists():
@@ -110,9 +155,7 @@ def save_state(
             target.rename(hidden)
         world.wait()
     if world.any(target.exists()):
-        if world.is_first:
-            _tidy(runs, keep_every)  # a kill may have come right after the last rename
-        return target
+        return Saving(target=target, world=world, keep_every=keep_every, writing=None)
     description: dict[str, Any] = {
         "format": FORMAT,
         "step": step,
@@ -122,36 +165,34 @@ def save_state(
     }
     description[_DIGEST] = _description_sha256(description)
     with writing(target):
-        _write(staging, target, state, description, world)
-    if world.is_first:
-        _tidy(runs, keep_every)
-    world.wait()
-    return target
-
-
-def _write(
-    staging: Path,
-    target: Path,
-    state: TrainState,
-    description: Mapping[str, Any],
-    world: World,
-) -> None:
-    """Write a checkpoint under a temporary name, and put it in place."""
-    runs = target.parent
-    if world.is_first:
-        shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed here
-        staging.mkdir()
-    world.wait()
+        staging = _staging(target)
+        if world.is_first:
+            shutil.rmtree(staging, ignore_errors=True)  # left by a run that was killed here
+            staging.mkdir()
+        world.wait()
+    copied = _copied(state, world)
+    said = json.dumps(description, indent=2) if world.is_first else None
     path = staging / _file_name(world.rank, world.size)
-    _write_pieces(path, state, description["step"], world)
-    world.wait()
-    if world.is_first:
-        path = staging / "state.json"
-        path.write_text(json.dumps(description, indent=2), encoding="utf-8")
-        flush_to_disk(path)
-        flush_to_disk(staging)
-        _rename(staging, target)
-        flush_to_disk(runs)
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(_write, path, copied, step, said)
+    pool.shutdown(wait=False)
+    return Saving(target=target, world=world, keep_every=keep_every, writing=future)
+
+
+def save_state(
+    runs: Path,
+    state: TrainState,
+    *,
+    step: int,
+    identity: Mapping[str, Any],
+    progress: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a checkpoint of one process, and wait for it; arguments as of `begin_saving`."""
+    return begin_saving(runs, state, step=step, identity=identity, progress=progress).finish()
+
+
+def _staging(target: Path) -> Path:
+    return target.with_name(f".{target.name}.part")
 
 
 def _tidy(runs: Path, keep_every: int | None) -> None:
@@ -176,22 +217,38 @@ def _file_name(rank: int, size: int) -> str:
     return f"state-{rank}of{size}.safetensors"
 
 
-def _write_pieces(path: Path, state: TrainState, step: int, world: World) -> None:
-    pieces: dict[str, Tensor] = {}
-    starts: dict[str, int] = {}
-    shapes: dict[str, list[int]] = {}
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Copied:
+    """A rank's shards in memory of the host, with their first rows and whole shapes."""
+
+    pieces: dict[str, Tensor]
+    starts: dict[str, int]
+    shapes: dict[str, list[int]]
+
+
+def _copied(state: TrainState, world: World) -> _Copied:
+    copied = _Copied(pieces={}, starts={}, shapes={})
     for name, tensor in _tensors(state).items():
         start, _ = place_in_whole(tensor)
         piece = local(tensor).detach()
         if not is_first_copy(tensor, world) or (start is not None and piece.numel() == 0):
             continue  # held by another rank
         # Tensors that share memory (a tied weight) cannot be in one file.
-        pieces[name] = piece.cpu().clone(memory_format=torch.contiguous_format)
-        starts[name], shapes[name] = start or 0, list(tensor.shape)
-    metadata = {"starts": json.dumps(starts), "shapes": json.dumps(shapes)}
-    metadata[_DIGEST] = _sha256(pieces, (str(step), *metadata.values()))
-    save_tensors(path, pieces, metadata=metadata)
+        copied.pieces[name] = piece.to("cpu", copy=True).contiguous()
+        copied.starts[name], copied.shapes[name] = start or 0, list(tensor.shape)
+    return copied
+
+
+def _write(path: Path, copied: _Copied, step: int, description: str | None) -> None:
+    """Write a rank's file, and the description beside it if given."""
+    metadata = {"starts": json.dumps(copied.starts), "shapes": json.dumps(copied.shapes)}
+    metadata[_DIGEST] = _sha256(copied.pieces, (str(step), *metadata.values()))
+    save_tensors(path, copied.pieces, metadata=metadata)
     flush_to_disk(path)
+    if description is not None:
+        path = path.with_name("state.json")
+        path.write_text(description, encoding="utf-8")
+        flush_to_disk(path)
 
 
 def checkpoints(runs: Path) -> list[Path]:
