@@ -15,7 +15,7 @@ from omni2sound.cli.main import app
 from omni2sound.errors import UserError
 from omni2sound.generate.batch import Batch
 from omni2sound.generate.load import PipelineOptions
-from omni2sound.generate.output import is_whole, read_sidecar
+from omni2sound.generate.output import check_free, is_whole, read_sidecar
 from omni2sound.generate.studio import writing
 from omni2sound.media.info import probe
 from omni2sound.staging import staging_of
@@ -142,6 +142,19 @@ def test_an_empty_file_of_somebody_else_is_not_replaced(
     with pytest.raises(UserError, match="exists already"):
         result.save(tmp_path / "a.wav")
     assert [path.name for path in tmp_path.iterdir()] == ["a.wav"]
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.wav.json", "a.wav.png"])
+def test_links_to_nothing_and_folders_are_seen_before_the_work(tmp_path: Path, name: str) -> None:
+    output, taken = tmp_path / "a.wav", tmp_path / name
+    taken.symlink_to("nothing")
+    with pytest.raises(UserError, match=f"{name}: exists already"):
+        check_free(output, overwrite=False, preview=True)
+    check_free(output, overwrite=True, preview=True)
+    taken.unlink()
+    taken.mkdir()
+    with pytest.raises(UserError, match=f"{name}: is a folder"):
+        check_free(output, overwrite=True, preview=True)
 
 
 def test_an_output_that_appears_while_ours_is_written_stays(

@@ -16,6 +16,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -125,16 +126,20 @@ def check_free(output: Path, *, overwrite: bool, preview: bool = False) -> None:
     What an interrupted run left is not in the way, and its temporary files are removed.
 
     Raises:
-        UserError: A file is in the way.
+        UserError: A file or folder is in the way.
     """
     from omni2sound.media.files import shown_name
 
     remove_leftovers(output)
     remove_leftovers(sidecar(output))
+    places = (output, sidecar(output), *([preview_path(output)] if preview else ()))
+    for path in places:
+        if path.is_dir():
+            raise UserError(f"{shown_name(path)}: is a folder; choose another name")
     if overwrite or _is_half_done(output):
         return
-    for path in (output, sidecar(output), *([preview_path(output)] if preview else ())):
-        if path.exists():
+    for path in places:
+        if os.path.lexists(path):  # a link to nothing, too
             raise UserError(
                 f"{shown_name(path)}: exists already; choose another name, or set `overwrite`"
             )
@@ -142,8 +147,8 @@ def check_free(output: Path, *, overwrite: bool, preview: bool = False) -> None:
 
 def _is_half_done(output: Path) -> bool:
     """Whether a run ended between the sidecar and its output, which is absent or empty."""
-    has_sound = output.exists() and not (output.is_file() and output.stat().st_size == 0)
-    return not has_sound and read_sidecar(output) is not None
+    is_empty = output.is_file() and output.stat().st_size == 0
+    return (is_empty or not os.path.lexists(output)) and read_sidecar(output) is not None
 
 
 def default_output(
