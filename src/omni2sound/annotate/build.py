@@ -33,6 +33,7 @@ from omni2sound.annotate.chat.scripted import ScriptedScorer
 from omni2sound.annotate.crews import CREW_ROLES, load_crew
 from omni2sound.annotate.executor import Executor
 from omni2sound.annotate.filters import HandOffRules, Thresholds, hallucination_phrases
+from omni2sound.annotate.local.pe_av import PeScorer, PeSource
 from omni2sound.annotate.local.published import PublishedScorer
 from omni2sound.annotate.local.roles import (
     LocalJunior,
@@ -51,8 +52,10 @@ from omni2sound.annotate.steps import STEPS_FILE, StepStore
 from omni2sound.annotate.workflow import Crew, Progress, annotate
 from omni2sound.data.corpora.manifest import read_manifest
 from omni2sound.data.workers import Workers, kept_workers
+from omni2sound.encoders.metric.pe_av import PeAFrame, PeAv
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import UserError
+from omni2sound.files import file_sha256
 from omni2sound.llm import CallStore, ChatModel
 from omni2sound.readers import read_object, real_path
 from omni2sound.scenes.material.catalogue import Catalogue
@@ -62,7 +65,7 @@ _log = logging.getLogger(__name__)
 
 Pictures = Literal["text", "none", "frames"]
 Wording = Literal["template", "smollm2"]
-ScorerName = Literal["joint", "imagebind+clap"]
+ScorerName = Literal["joint", "imagebind+clap", "pe-av"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,9 +97,11 @@ class CrewSettings:
     """File of phrases that hand a clip to the senior; None takes the bundled list."""
     chat: ChatOptions = field(default_factory=ChatOptions)
     scorer: ScorerName = "joint"
-    """imagebind+clap: the paper's, with weights of your own."""
+    """imagebind+clap: the paper's; pe-av: PE-AV and PE-A-Frame; with weights of your own."""
     weights: Path | None = None
-    """Folder of the published weights of `scorer`."""
+    """Folder of the published weights of `scorer`; PE-AV's may be a Hub id with its revision."""
+    event_weights: Path | None = None
+    """Folder or Hub id of PE-A-Frame, which scores single events beside PE-AV; None scores none."""
     device: str = "cpu"
     """Device of the published networks."""
     joint: str = "joint-v1"
@@ -121,6 +126,11 @@ class CrewSettings:
                 f"scorer {self.scorer!r}: expected "
                 + ("no folder" if self.scorer == "joint" else "the folder of its published files"),
                 field="weights",
+            )
+        if self.event_weights is not None and self.scorer != "pe-av":
+            raise UserError(
+                f"scorer {self.scorer!r}: expected none; PE-A-Frame goes with pe-av",
+                field="event_weights",
             )
         Frames(per_second=self.frames_per_second)  # checks
         if self.wording != "template" and "local" not in (self.junior, self.senior):
@@ -338,16 +348,45 @@ def _words() -> Vocabulary:
     return vocabulary(YamNet.load().class_names)
 
 
+def published_scorer(
+    settings: CrewSettings, weights: Path, executor: Executor, *, tags: bool
+) -> Scorer:
+    """Build a scorer whose networks others publish.
+
+    Args:
+        settings: Name, weights and device of the scorer.
+        weights: Its weights.
+        executor: Runs its networks.
+        tags: Whether local roles need the tags of the joint space.
+
+    Raises:
+        MissingPartError: A file or package is missing.
+    """
+    joint = resolve_model(settings.joint) if tags else None
+    if settings.scorer == "imagebind+clap":
+        PublishedScorer.check(weights)
+        return PublishedScorer(
+            folder=weights, executor=executor, joint=joint, device=settings.device
+        )
+    folders = [PeAv.check(weights)]
+    if settings.event_weights is not None:
+        folders.append(PeAFrame.check(settings.event_weights))
+    return PeScorer(
+        source=PeSource(
+            av=str(folders[0]),
+            frames=str(folders[1]) if len(folders) > 1 else None,
+            device=settings.device,
+        ),
+        executor=executor,
+        weights="+".join(file_sha256(folder / "model.safetensors") for folder in folders),
+        joint=joint,
+    )
+
+
 def _scorer(settings: CrewSettings, executor: Executor) -> Scorer:
     if settings.weights is not None:
-        PublishedScorer.check(settings.weights)
         has_local = "local" in (settings.junior, settings.senior, settings.vision)
-        return PublishedScorer(
-            folder=settings.weights,
-            executor=executor,
-            joint=resolve_model(settings.joint) if has_local else None,
-            device=settings.device,
-        )
+        return published_scorer(settings, settings.weights, executor, tags=has_local)
     if settings.scores_by == "scripted":
         script = Path(settings.junior.removeprefix("scripted:"))
         return ScriptedScorer(read_object(script))

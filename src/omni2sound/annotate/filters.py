@@ -16,13 +16,17 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from omni2sound.annotate.records import Caption, Decision, Fit
+from omni2sound.annotate.records import Caption, Decision, Fit, Spans
 from omni2sound.config import from_json
 from omni2sound.errors import UserError
 from omni2sound.readers import as_object, read_text, read_toml
 
 RULES_VERSION = 2
 """Incremented when the same scores and thresholds lead to other decisions."""
+
+
+_MAX_SPANS = 4
+"""Most spans of a sound that a reason names."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +68,11 @@ class Thresholds:
         source = file or resources.files(__package__) / "thresholds.toml"
         rows = read_toml(Path(str(source)))
         if scorer not in rows:
-            raise UserError(f"no thresholds for {scorer!r}; there are {sorted(rows)}")
+            raise UserError(
+                f"no thresholds for {scorer!r}, only for {', '.join(sorted(rows))}; measure your "
+                "own with `omni2sound annotate calibrate`",
+                field="thresholds",
+            )
         row = as_object(rows[scorer], f"{source}: {scorer}")
         return from_json(cls, {"scorer": scorer, **row}, where=f"thresholds of {scorer!r}")
 
@@ -137,15 +145,25 @@ def _misfits(caption: Caption, fit: Fit, least: float, least_event: float) -> Fo
         rule = "music" if caption.is_music else "sentence"
         found.append((rule, f"caption-audio score {fit.caption:.3f} < {least:g}"))
     weakest: dict[str, float] = {}
-    for event, score in zip(caption.events, fit.events, strict=bool(fit.events)):
+    heard: dict[str, Spans] = {}
+    for place, (event, score) in enumerate(
+        zip(caption.events, fit.events, strict=bool(fit.events))
+    ):
         if score is not None:
             weakest[event.what] = min(score, weakest.get(event.what, score))
+            heard[event.what] = fit.heard[place] if fit.heard else ()
     found += [
-        ("event", f"{what!r} fits the sound at {score:.3f} < {least_event:g}")
+        ("event", f"{what!r} fits the sound at {score:.3f} < {least_event:g}{_where(heard[what])}")
         for what, score in weakest.items()
         if score < least_event
     ]
     return found
+
+
+def _where(heard: Spans) -> str:
+    """Say when a sound is heard, if it is heard elsewhere than the caption says."""
+    times = ", ".join(f"{start_s:.1f}-{end_s:.1f} s" for start_s, end_s in heard[:_MAX_SPANS])
+    return f"; it is heard at {times}" if times else ""
 
 
 def _scores(fit: Fit) -> dict[str, float]:

@@ -124,18 +124,18 @@ def _spread(start: int, end: int, count: int) -> list[int]:
     return [start + (2 * i + 1) * (end - start) // (2 * count) for i in range(count)]
 
 
-def clip_sound(clip: SourceClip) -> NDArray[np.float32]:
+def clip_sound(clip: SourceClip, *, sample_rate_hz: int = SAMPLE_RATE_HZ) -> NDArray[np.float32]:
     """Read the sound of a clip.
 
     Returns:
-        (N,) mono at 16 kHz.
+        (N,) mono, at 16 kHz unless another rate is given.
 
     Raises:
         MediaError: The file can't be decoded, or the clip lies behind its end.
     """
     audio = read_audio(
         clip.audio,
-        sample_rate_hz=SAMPLE_RATE_HZ,
+        sample_rate_hz=sample_rate_hz,
         mono=True,
         start_s=clip.start_s,
         duration_s=clip.duration_s,

@@ -114,6 +114,10 @@ class Perception:
     looks: tuple[Look, ...] = ()
 
 
+Spans = tuple[tuple[float, float], ...]
+"""Starts and ends in seconds, in order."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Fit:
     """Caption-audio scores on the scale of one scorer."""
@@ -124,6 +128,8 @@ class Fit:
     """Score of each event against the sound in its span, in the caption's order; None for things
     that the scorer does not know; empty if it scores no events. One false thing hardly moves the
     score of a sentence, but its own score is low."""
+    heard: tuple[Spans, ...] = ()
+    """Spans of the clip in which each event is heard; empty if the scorer tells no times."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

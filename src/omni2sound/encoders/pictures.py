@@ -3,13 +3,15 @@
 In:   uint8 RGB pictures (T, H, W, 3).
 Out:  uint8 RGB pictures of another size.
 
-Bicubic with antialiasing, rounded to uint8, as torchvision's `Resize` does with tensors. What
-not to get wrong: the bicubic filters of swscale and Pillow differ from it.
+Bicubic or bilinear with antialiasing, rounded to uint8, as torchvision's `Resize` does with
+tensors. What not to get wrong: the bicubic filters of swscale and Pillow differ from it.
 
 Shape suffixes: T pictures, H W pixels, K colours.
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import torch
@@ -52,7 +54,11 @@ def rgb_tensor(
     return frames
 
 
-def resize(frames_THWK: Tensor, size_px: tuple[int, int]) -> Tensor:
+def resize(
+    frames_THWK: Tensor,
+    size_px: tuple[int, int],
+    mode: Literal["bicubic", "bilinear"] = "bicubic",
+) -> Tensor:
     """Squash to (height, width)."""
     if tuple(frames_THWK.shape[1:3]) == size_px:
         return frames_THWK
@@ -60,7 +66,7 @@ def resize(frames_THWK: Tensor, size_px: tuple[int, int]) -> Tensor:
     # accelerators have none.
     pixels = frames_THWK.permute(0, 3, 1, 2)
     values = pixels if pixels.device.type == "cpu" else pixels.float()
-    resized = F.interpolate(values, size_px, mode="bicubic", antialias=True)
+    resized = F.interpolate(values, size_px, mode=mode, antialias=True)
     if resized.dtype != torch.uint8:
         resized = resized.clamp(0, 255).round().to(torch.uint8)
     return resized.permute(0, 2, 3, 1)

@@ -97,6 +97,7 @@ with Path(__file__).with_suffix(".toml").open("rb") as _file:
 FLAN_T5, CLIP, SYNCHFORMER = (RELEASES[n] for n in ("flan-t5", "clip", "synchformer"))
 PANNS, PASST, VGGISH = (RELEASES[n] for n in ("panns", "passt", "vggish"))
 CLAP, ROBERTA, IMAGEBIND = (RELEASES[n] for n in ("clap", "roberta", "imagebind"))
+PE_AV, PE_A_FRAME = (RELEASES[n] for n in ("pe-av", "pe-a-frame"))
 
 
 def resolve(release: Release, source: str | os.PathLike[str]) -> Path:

@@ -42,7 +42,7 @@ _KEPT = 12
 _FLOOR = 0.02
 _FINE = 4
 """Ratio of YAMNet's hop to the senior's."""
-_MARGIN_S = 0.25
+MARGIN_S = 0.25
 """Margin around an event's span in which its sound is scored."""
 
 
@@ -115,10 +115,20 @@ def perceive(job: ClipJob) -> Perception | Failure:
     return Perception(
         duration_s=len(samples_N) / SAMPLE_RATE_HZ,
         similarity=similarity,
-        sound=base64.b64encode(sounds_PE.numpy().astype("<f2").tobytes()).decode(),
+        sound=packed(sounds_PE),
         patches=_patches(space.hearing.class_names, scores_PK, heard_P, YamNet.patch_hop_samples),
         looks=tuple(looks),
     )
+
+
+def tagged(clip: SourceClip, joint: Path | None) -> Perception | Failure:
+    """Return the tags and looks that local roles read; nothing without joint heads.
+
+    Scorers with networks of their own replace similarity and embedding.
+    """
+    if joint is None:
+        return Perception(duration_s=0.0, similarity=None, sound="")
+    return perceive(ClipJob(clip=clip, joint=joint))
 
 
 @lru_cache(maxsize=1)
@@ -174,7 +184,13 @@ def _highest(scores: dict[str, float]) -> dict[str, float]:
     return {name: round(scores[name], 3) for name in kept if scores[name] >= _FLOOR}
 
 
-def _unpacked(sound: str, dim: int) -> torch.Tensor:
+def packed(sounds_PE: torch.Tensor) -> str:
+    """Pack embeddings for `Perception.sound`."""
+    return base64.b64encode(sounds_PE.numpy().astype("<f2").tobytes()).decode()
+
+
+def unpacked(sound: str, dim: int) -> torch.Tensor:
+    """Unpack embeddings of `Perception.sound`: (P, dim)."""
     flat = np.frombuffer(base64.b64decode(sound), dtype="<f2").astype(np.float32)
     return torch.from_numpy(flat.reshape(-1, dim))
 
@@ -227,7 +243,7 @@ def score_captions(job: ScoreJob) -> tuple[Fit, ...]:
     names = sorted(what for what in every if _known().classes(what))
     phrases = dict(zip(names, space.sentences(names), strict=True)) if names else {}
     return tuple(
-        _fit(_unpacked(perception.sound, len(whole_E)), perception, caption, whole_E, phrases)
+        _fit(unpacked(perception.sound, len(whole_E)), perception, caption, whole_E, phrases)
         for perception, caption, whole_E in zip(
             job.perceptions, job.captions, whole_SE, strict=True
         )
@@ -247,8 +263,8 @@ def _fit(
         if event.what not in phrases:
             events.append(None)
             continue
-        start_s = -_MARGIN_S if event.start_s is None else event.start_s - _MARGIN_S
-        end_s = float("inf") if event.end_s is None else event.end_s + _MARGIN_S
+        start_s = -MARGIN_S if event.start_s is None else event.start_s - MARGIN_S
+        end_s = float("inf") if event.end_s is None else event.end_s + MARGIN_S
         near_P = torch.tensor([p.start_s < end_s and p.end_s > start_s for p in perception.patches])
         near_P = near_P & heard_P if (near_P & heard_P).any() else heard_P
         events.append(round(float((sounds_PE[near_P] @ phrases[event.what]).max()), 4))

@@ -12,7 +12,6 @@ Shape suffixes: N samples, T pictures, H W K picture, E embedding.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -24,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from omni2sound.annotate.executor import Executor
-from omni2sound.annotate.local.perceive import ClipJob, perceive
+from omni2sound.annotate.local.perceive import packed, tagged, unpacked
 from omni2sound.annotate.media import SAMPLE_RATE_HZ, clip_sound
 from omni2sound.annotate.records import Failure, Fit, Perception
 from omni2sound.annotate.roles import SourceClip, Work
@@ -32,7 +31,6 @@ from omni2sound.encoders.metric.clap import Clap
 from omni2sound.encoders.metric.imagebind import ImageBind
 from omni2sound.encoders.published import CLAP, IMAGEBIND, ROBERTA, resolve
 from omni2sound.errors import MediaError
-from omni2sound.media.audio import read_audio
 from omni2sound.media.video import iter_frames
 
 _VERSION = 1
@@ -92,22 +90,13 @@ class SentencesJob:
 
 def perceive_published(job: PublishedJob) -> Perception | Failure:
     """Embed the sound and compare it with the picture."""
-    found = Perception(duration_s=0.0, similarity=None, sound="")
-    if job.joint is not None:
-        tagged = perceive(ClipJob(clip=job.clip, joint=job.joint))
-        if isinstance(tagged, Failure):
-            return tagged
-        found = tagged
+    found = tagged(job.clip, job.joint)
+    if isinstance(found, Failure):
+        return found
     networks = _networks(job.load, job.folder, job.device)
     try:
         samples_N = clip_sound(job.clip)
-        wide = read_audio(
-            job.clip.audio,
-            sample_rate_hz=Clap.sample_rate_hz,
-            mono=True,
-            start_s=job.clip.start_s,
-            duration_s=job.clip.duration_s,
-        )
+        wide_N = clip_sound(job.clip, sample_rate_hz=Clap.sample_rate_hz)
         pictures_THWK = _pictures(job.clip)
     except MediaError as error:
         return Failure(kind="media", reason=str(error))
@@ -118,12 +107,12 @@ def perceive_published(job: PublishedJob) -> Perception | Failure:
         sound_E = networks.imagebind.embed_audio(least)
         picture_E = networks.imagebind.embed_pictures(pictures_THWK)
         similarity = round(float(torch.cosine_similarity(sound_E, picture_E, dim=0)), 4)
-    sound_E = networks.clap.embed_audio(torch.from_numpy(wide.samples_CN[:1]))[0]
+    sound_E = networks.clap.embed_audio(torch.from_numpy(wide_N)[None])[0]
     return replace(
         found,
         duration_s=len(samples_N) / SAMPLE_RATE_HZ,
         similarity=similarity,
-        sound=base64.b64encode(sound_E.numpy().astype("<f2").tobytes()).decode(),
+        sound=packed(sound_E),
     )
 
 
@@ -147,12 +136,7 @@ def score_sentences(job: SentencesJob) -> tuple[float, ...]:
     """Score captions against their sounds, in one batch."""
     networks = _networks(job.load, job.folder, job.device)
     texts_BE = networks.clap.embed_text(job.captions)
-    sounds_BE = torch.stack(
-        [
-            torch.from_numpy(np.frombuffer(base64.b64decode(s), dtype="<f2").astype(np.float32))
-            for s in job.sounds
-        ]
-    )
+    sounds_BE = torch.cat([unpacked(sound, texts_BE.shape[1]) for sound in job.sounds])
     scores_B = torch.cosine_similarity(sounds_BE, texts_BE, dim=1)
     return tuple(round(float(score), 4) for score in scores_B)
 

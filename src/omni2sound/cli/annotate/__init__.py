@@ -6,12 +6,13 @@ Out:  a run folder, resumed if it exists; a data set; tables and pages on stdout
 
 from __future__ import annotations
 
-from omni2sound.cli.annotate import report, run
+from omni2sound.cli.annotate import calibrate, report, run
 from omni2sound.cli.options import command_group
 
 app = command_group("Caption clips from sound and picture: check, run, export.")
 for command in (
     run.check,
+    calibrate.calibrate,
     run.run,
     report.status,
     report.retry,

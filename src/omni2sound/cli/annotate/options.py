@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -107,6 +107,28 @@ TimeoutOption = Annotated[
 LimitOption = Annotated[
     int | None, typer.Option(min=1, help="Take the first clips only. Default: all.")
 ]
+ScorerOption = Annotated[
+    Literal["joint", "imagebind+clap", "pe-av"],
+    typer.Option(
+        help="Networks that route clips and score captions: joint is bundled and knows 43 classes; "
+        "imagebind+clap are the paper's, pe-av is open for any use; both with weights of your own."
+    ),
+]
+WeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the scorer's published files; for pe-av also a Hub id with its revision. "
+        "Default: none, for joint."
+    ),
+]
+EventWeightsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder or Hub id of PE-A-Frame, which scores each named sound in its span, beside "
+        "pe-av. Default: sounds are not scored one by one."
+    ),
+]
+DeviceOption = Annotated[str, typer.Option(help="Device of the scorer's published networks.")]
 JointOption = Annotated[
     str, typer.Option(help="Joint heads that score captions: a model's name or folder.")
 ]

@@ -15,6 +15,8 @@ from omni2sound.cli.annotate.options import (
     BudgetOption,
     CapOption,
     ConcurrencyOption,
+    DeviceOption,
+    EventWeightsOption,
     ExtraOption,
     JointOption,
     KeyOption,
@@ -22,8 +24,10 @@ from omni2sound.cli.annotate.options import (
     MaxPicturesOption,
     PricesOption,
     PromptsOption,
+    ScorerOption,
     StructuredOption,
     TimeoutOption,
+    WeightsOption,
     by_role,
     chat_options,
     count,
@@ -84,18 +88,6 @@ FramesOption = Annotated[
     float | None,
     typer.Option(help="Frames that the viewer sees, up to 4 a second. Default: two of each shot."),
 ]
-ScorerOption = Annotated[
-    Literal["joint", "imagebind+clap"],
-    typer.Option(
-        help="Networks that route clips and score captions: joint is bundled and knows 43 classes; "
-        "imagebind+clap are the paper's, with weights of your own."
-    ),
-]
-WeightsOption = Annotated[
-    Path | None,
-    typer.Option(help="Folder of the scorer's published files. Default: none, for joint."),
-]
-DeviceOption = Annotated[str, typer.Option(help="Device of the scorer's published networks.")]
 PhrasesOption = Annotated[
     Path | None,
     typer.Option(
@@ -158,6 +150,7 @@ def run(
     thresholds: ThresholdsOption = None,
     scorer: ScorerOption = "joint",
     weights: WeightsOption = None,
+    event_weights: EventWeightsOption = None,
     device: DeviceOption = "cpu",
     joint: JointOption = "joint-v1",
     engine: EngineOption = "local",
@@ -191,6 +184,7 @@ def run(
         chat=chat_options(key_variable, price_file, concurrency, timeout_s, structured, audio_part),
         scorer=scorer,
         weights=weights,
+        event_weights=event_weights,
         device=device,
         joint=joint,
         thresholds=thresholds,
