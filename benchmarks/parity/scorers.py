@@ -92,7 +92,7 @@ def _pe_av() -> float:
     assert torchvision
     vision = {
         "architecture": "vit_pe_core_tiny_patch16_384",
-        "num_labels": 64,
+        "num_classes": 64,
         "model_args": {"img_size": 64},
     }
     video = {"model_type": "pe_video_encoder", **ENCODER, "vision_config": vision}

@@ -183,11 +183,11 @@ def test_another_network_or_half_a_folder_is_one_line(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "config.json").read_text())
     config["audio_config"]["num_hidden_layers"] = 2
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ConfigError, match=r"not this network: \d+ missing: audio_encoder") as said:
+    with pytest.raises(ConfigError, match=r"not this network: .*audio_encoder\.layers\.1") as said:
         PeAFrame.load(tmp_path)
     assert "\n" not in str(said.value)
     (tmp_path / "model.safetensors").write_bytes(b"no tensors")
-    with pytest.raises(ConfigError, match="can't be read"):
+    with pytest.raises(ConfigError, match=r"model\.safetensors"):
         PeAFrame.load(tmp_path)
 
 

@@ -29,9 +29,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from omni2sound.encoders.pictures import resize, rgb_tensor
-from omni2sound.encoders.published import PE_A_FRAME, PE_AV, Release, resolve
+from omni2sound.encoders.published import (
+    PE_A_FRAME,
+    PE_AV,
+    Release,
+    fill,
+    read_checkpoint,
+    resolve,
+)
 from omni2sound.errors import ConfigError, MissingPartError, ShapeError, UserError
-from omni2sound.readers import check_regular, read_object
+from omni2sound.readers import read_object
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -41,6 +48,13 @@ FRAME_S = 0.04
 """Length of PE-A-Frame's frames."""
 _HOP_SAMPLES = round(FRAME_S * RATE_HZ)
 _MAX_TOKENS = 512
+_SHARED = (
+    ("audio_model.text_model.", "text_model."),
+    ("video_model.text_model.", "text_model."),
+    ("audio_video_encoder.embedder.audio_encoder.", "audio_model.audio_encoder."),
+    ("audio_video_encoder.embedder.video_encoder.", "video_model.video_encoder."),
+)
+"""Parts of PE-AV that are one: another name of it, and the stored one."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -236,23 +250,19 @@ def _read(kind: Any, folder: Path, release: Release) -> tuple[Any, Tokenizer]:
     """Read network and tokenizer; every stored tensor must have its place."""
     from tokenizers import Tokenizer
 
-    read_object(folder / "config.json")  # one line if it is none
-    check_regular(folder / "model.safetensors")
+    config = read_object(folder / "config.json")
+    tensors = read_checkpoint(folder / "model.safetensors")
     try:
-        network, told = kind.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
-            dtype=torch.float32,
-        )
+        network = kind(kind.config_class(**config))
         tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    except Exception as error:  # configurations and damaged files fail in any way
+    except Exception as error:  # wrong configurations fail in any way
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"{release.title}: {folder} can't be read: {reason}") from None
-    kinds = ("missing_keys", "unexpected_keys", "mismatched_keys")
-    if wrong := {k.partition("_")[0]: sorted(map(str, told[k])) for k in kinds if told[k]}:
-        some = "; ".join(f"{len(names)} {k}: {names[0]}, ..." for k, names in wrong.items())
-        raise ConfigError(f"{release.title}: the file is not this network: {some}")
+    names = network.state_dict()
+    for alias, source in _SHARED:  # a file holds what is shared under one name
+        for name in (name for name in names if name.startswith(alias)):
+            original = source + name.removeprefix(alias)
+            if original in tensors:
+                tensors.setdefault(name, tensors[original])
+    fill(network, tensors, title=release.title)
     return network, tokenizer
