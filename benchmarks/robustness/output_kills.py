@@ -3,14 +3,14 @@
     python -m benchmarks.robustness.output_kills [--kills 300] [--full 60] [--only batch]
                                                  [--state FILE]
 
-`batch`, `edit`, `mix`, `project`, `hand-over`, `annotate export` and `train` run in processes that
-are forked from this one. Each is killed (SIGKILL) right before or after one of its operations on
-files, drawn at random: a folder is made, a file flushed, linked, renamed, removed. Or its disk, a
-small tmpfs in a namespace of its own (without the right to one: a limit of a file's length), is
-full. After every second kill `doctor --repair` goes through the folder, which must leave nothing
-hidden. Then the same command runs again until it ends. Counted are reruns that fail, files that are
-left over, outputs that are empty or don't fit their sidecar, and failures on a full disk that are
-no line. Exit code 1 if there is one.
+`batch`, `edit`, `mix`, `project`, `hand-over`, `annotate export`, `export` and `train` run in
+processes that are forked from this one. Each is killed (SIGKILL) right before or after one of its
+operations on files, drawn at random: a folder is made, a file flushed, linked, renamed, removed. Or
+its disk, a small tmpfs in a namespace of its own (without the right to one: a limit of a file's
+length), is full. After every second kill `doctor --repair` goes through the folder, which must
+leave nothing hidden. Then the same command runs again until it ends. Counted are reruns that fail,
+files that are left over, outputs that are empty or don't fit their sidecar, and failures on a full
+disk that are no line. Exit code 1 if there is one.
 With `--state` the counts are kept in a file after each case, and the next run goes on from there.
 """
 
@@ -42,7 +42,10 @@ import soundfile
 
 sys.path.insert(0, str(Path(__file__).parent))  # modules of the scripts here
 
-NAMES = ("batch", "edit", "mix", "project", "hand-over", "export", "train")
+NAMES = (
+    *("batch", "edit", "mix", "project", "hand-over"),
+    *("annotate export", "export", "train"),
+)
 _FULL_BYTES = (2**12, 2**18)
 _OPERATIONS: tuple[tuple[Any, str], ...] = (
     (os, "link"), (os, "fsync"), (os, "open"), (os, "close"), (os, "unlink"), (os, "rmdir"),
@@ -250,7 +253,7 @@ def hand_over_command(folder: Path) -> Command:
     return Command(run=run, wrong=lambda out: _unlike(out, files))
 
 
-def export_command(folder: Path) -> Command:
+def annotate_export_command(folder: Path) -> Command:
     """The export of eight clips, annotated by local networks."""
     from omni2sound.data.corpora.manifest import Clip, write_manifest
 
@@ -284,6 +287,34 @@ def export_command(folder: Path) -> Command:
     run(folder / "warm")
     files = {path.name for path in (folder / "warm").iterdir()}
     return Command(run=run, wrong=wrong)
+
+
+def export_command(folder: Path) -> Command:
+    """The export of a model; its graphs are those of a first run, and not compared again."""
+    import torch
+
+    from omni2sound.export import folder as exporting
+
+    torch.set_num_threads(1)
+    first, graphs, write_part = folder / "first", {}, exporting.write_part
+
+    def copied(part: Any, path: Path) -> Any:
+        if part.name in graphs:
+            for file in first.glob(f"{path.stem}.*"):
+                shutil.copyfile(file, path.with_name(file.name))
+        else:
+            graphs[part.name] = write_part(part, path)
+        return graphs[part.name]
+
+    exporting.write_part = copied
+    exporting.export_model("embedded", first)
+    exporting._sound_errors = lambda model, made: iter(())
+    files = {path.name for path in first.iterdir()}
+
+    def run(out: Path) -> None:
+        _cli("export", "embedded", "--to", out)
+
+    return Command(run=run, wrong=lambda out: _unlike(out, files))
 
 
 def train_command(folder: Path) -> Command:
@@ -340,6 +371,7 @@ MAKERS = {
     "mix": mix_command,
     "project": project_command,
     "hand-over": hand_over_command,
+    "annotate export": annotate_export_command,
     "export": export_command,
     "train": train_command,
 }
