@@ -11,6 +11,7 @@ waits for ever for a pipe. Whoever reads a file that the package did not bring d
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 import tomllib
@@ -302,10 +303,16 @@ def parse_toml(
     """Parse TOML; errors name `where` it stands.
 
     Raises:
-        ConfigError: It is not TOML, or nested more than `MAX_DEPTH` deep.
+        ConfigError: It is not TOML, nested more than `MAX_DEPTH` deep, or holds NaN or infinity.
     """
+
+    def finite(number: str) -> Any:
+        if not math.isfinite(parsed := parse_float(number)):
+            raise ValueError(f"{number} is no number")
+        return parsed
+
     try:
-        data = tomllib.loads(text, parse_float=parse_float)
+        data = tomllib.loads(text, parse_float=finite)
         check_depth(data)
     except (ValueError, RecursionError, ArithmeticError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else error
