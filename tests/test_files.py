@@ -304,6 +304,35 @@ def test_a_kill_while_a_folder_is_replaced_loses_neither(tmp_path: Path, renames
         assert list(target.iterdir()) == [target / "card"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use can't be renamed")
+def test_a_kill_right_before_a_new_folder_gets_its_name_leaves_nothing(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    for repaired in (True, False):
+        done = subprocess.run([sys.executable, "-c", KILLED, str(target), "0"], check=False)
+        assert done.returncode == 9
+        assert len(list(tmp_path.iterdir())) == 2  # the new one, and what says that it is ours
+        if repaired:
+            assert len(list(repair([tmp_path]))) == 1
+            assert list(tmp_path.iterdir()) == []
+    with atomic_folder(target, kind="model folder", marker="card") as staging:
+        (staging / "card").write_text("new")
+    assert list(tmp_path.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("repaired", [True, False])
+def test_what_a_kill_left_beside_a_whole_folder_goes(tmp_path: Path, repaired: bool) -> None:
+    target = tmp_path / "set"
+    target.mkdir()
+    (target / "first").write_text("whole")
+    (tmp_path / ".set.part.aside").mkdir()
+    if repaired:
+        assert len(list(repair([tmp_path]))) == 1
+    else:
+        with pytest.raises(UserError, match="not empty"), atomic_folder(target, kind="set"):
+            pass
+    assert list(tmp_path.iterdir()) == [target]
+
+
 def test_a_folder_that_cannot_get_its_name_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.readers import MAX_ROWS, open_regular, real_path
 from omni2sound.redact import scrub
-from omni2sound.staging import put_aside, staged, unmark
+from omni2sound.staging import put_aside, settle, staged, unmark
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -231,6 +231,7 @@ def atomic_folder(target: Path, *, kind: str, marker: str | None = None) -> Iter
         UserError: `target` exists and may not be replaced, or another process is writing it.
     """
     target = real_path(target)  # a link goes on pointing to the folder
+    settle(target)
     _check_replaceable(target, marker, kind)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target: relative paths stay true.

@@ -127,21 +127,27 @@ def unmark(folder: Path) -> None:
 def put_aside(target: Path) -> Iterator[None]:
     """Move an existing folder out of the way of the block, which makes another; then delete it.
 
-    If the block fails, the old folder gets its name back.
+    If the block fails, the old folder gets its name back. Where there is none, an empty one stands
+    for it: it says that what the block makes, and a kill leaves without `MARK`, is one of ours.
     """
     aside = _aside(target)
-    has_old = target.exists()
-    if has_old:
-        shutil.rmtree(aside, ignore_errors=True)  # somebody else may still be deleting it
-        target.rename(aside)
+    if not target.exists():
+        aside.mkdir(exist_ok=True)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                aside.rmdir()
+        return
+    shutil.rmtree(aside, ignore_errors=True)  # somebody else may still be deleting it
+    target.rename(aside)
     try:
         yield
     except BaseException:
-        if has_old and not target.exists():
+        if not target.exists():
             aside.rename(target)
         raise
-    if has_old:
-        shutil.rmtree(aside, ignore_errors=True)
+    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _aside(target: Path) -> Path:
@@ -149,16 +155,23 @@ def _aside(target: Path) -> Path:
     return staging.with_name(f"{staging.name}{_ASIDE}")
 
 
-def _take_back(target: Path) -> bool:
+def settle(target: Path) -> None:
+    """Finish what a killed process left of replacing a folder, unless a live one is writing it."""
+    if _aside(target).is_dir():
+        with claimed(target) as is_ours:
+            if is_ours:
+                _take_back(target)
+
+
+def _take_back(target: Path) -> None:
     """Finish what a killed process left of replacing a folder; for who has the claim."""
     aside = _aside(target)
     if not aside.is_dir() or aside.is_symlink():
-        return False
-    if target.exists():
+        return
+    if target.exists() or not any(aside.iterdir()):
         shutil.rmtree(aside, ignore_errors=True)
     else:
         aside.rename(target)
-    return True
 
 
 def is_aside(folder: Path) -> bool:
@@ -170,13 +183,19 @@ def restore(aside: Path) -> Path | None:
     """Put a folder that a killed process set aside back in its place.
 
     Returns:
-        Its place; None if a process that is alive is writing it, or the place is taken.
+        Its place, or its own name if there was no old folder and what was there is removed; None
+        if a process that is alive is writing it, or the place is taken.
     """
     target = aside.with_name(aside.name.removeprefix(".").removesuffix(_PART + _ASIDE))
     if _aside(target) != aside:  # a long name, of which only the beginning is known
         return None
     with claimed(target) as is_ours:
-        if not is_ours or target.exists() or not aside.is_dir() or aside.is_symlink():
+        if not is_ours or not aside.is_dir() or aside.is_symlink():
+            return None
+        if not any(aside.iterdir()):
+            aside.rmdir()
+            return aside
+        if target.exists():
             return None
         aside.rename(target)
     return target

@@ -137,7 +137,10 @@ def _leftover(folder: Path) -> Iterator[Repair]:
 
 
 def _aside(folder: Path) -> Iterator[Repair]:
-    if (place := restore(folder)) is not None:
+    place = restore(folder)
+    if place == folder:
+        yield Repair(path=folder, what="left by a process that died: removed")
+    elif place is not None:
         what = "was being replaced by a process that died: back in its place; run the command again"
         yield Repair(path=place, what=what)
 
