@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from omni2sound.config import from_json
 from omni2sound.encoders.clip import ClipShape, ClipVision, build_clip
 from omni2sound.encoders.synchformer import MotionConfig, MotionTransformer, SynchformerVisual
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.errors import MissingPartError
 from omni2sound.generate.conditions import ConditionEncoder
+from omni2sound.generate.model import PipelineConfig
 from omni2sound.generate.words.encoder import warn_of_syntax
+from omni2sound.media.video import Kept, iter_frames
+from omni2sound.recognise.observe import Seen
+from omni2sound.weights import load_card, resolve_model
 from tests.convert.checkpoints import TINY
 from tests.media.clips import write_video
 
@@ -89,3 +96,32 @@ def test_notations_of_other_programs_are_named(
     warn_of_syntax(prompt)
     messages = [r.getMessage() for r in caplog.records]
     assert messages == ([] if found is None else [f"{found} has no effect in a prompt"])
+
+
+class _Watcher:
+    """Reads a film at one picture a second, as the recogniser reads it."""
+
+    def observe(self, video: Path, duration_s: float, *, keep: Kept) -> Seen:
+        pictures = iter_frames(video, fps=1, size_px=(8, 8), duration_s=duration_s, keep=keep)
+        return Seen(things=(), looked_s=tuple(float(i) for i, _ in enumerate(pictures)))
+
+
+def test_a_film_that_was_just_recognised_is_not_decoded_again(tmp_path: Path, video: Path) -> None:
+    card = load_card(resolve_model("embedded"))
+    config = from_json(PipelineConfig, card.parts, where="card.parts")
+    made = ConditionEncoder(config, None, torch.device("cpu"), loaders={"recogniser": _Watcher})
+    wanted = made.samplings(video)
+    assert len(wanted) == 2
+    alone = [list(made.frames(video, sampling, 2)) for sampling in wanted]
+
+    made.recognise(video, 2, then_encode=True)
+    kept = [made.frames(video, sampling, 2) for sampling in wanted]
+    assert [len(made._read.kept), *map(type, kept)] == [0, *[type(iter([]))] * 2]
+    assert all(np.array_equal(list(x), y) for x, y in zip(kept, alone, strict=True))
+
+    made.recognise(video, 2, then_encode=True)
+    shutil.copyfile(video, tmp_path / "other.mp4")
+    (tmp_path / "other.mp4").replace(video)
+    assert not isinstance(made.frames(video, wanted[0], 2), type(iter([])))
+    made.recognise(video, 2)
+    assert not made._read.kept

@@ -274,6 +274,28 @@ def test_a_still_picture_lasts_as_long_as_is_asked(
         iter_frames(path, fps=8)
 
 
+@settings(max_examples=20)
+@given(
+    gaps=st.lists(st.integers(5, 120), min_size=2, max_size=20),
+    first=st.sampled_from(RATES),
+    others=st.sets(st.sampled_from([*RATES, Fraction(4), Fraction(1, 2)]), max_size=3),
+    start_part=st.fractions(0, Fraction(9, 10), max_denominator=50),
+)
+def test_samplings_read_along_are_those_read_alone(
+    gaps: list[int], first: Fraction, others: set[Fraction], start_part: Fraction
+) -> None:
+    with TemporaryDirectory() as folder:
+        path = write_video(Path(folder) / "clip.mp4", ticks=[0, *accumulate(gaps)])
+        duration_s = probe(path).duration_s
+        span = {"start_s": start_part * duration_s, "duration_s": (1 - start_part) * duration_s}
+        keep: dict[Any, list[NDArray[np.uint8]]] = {(fps, (16, 24)): [] for fps in others}
+        read = list(iter_frames(path, fps=first, keep=keep, **span))
+        assert np.array_equal(read, list(iter_frames(path, fps=first, **span)))
+        for (fps, size_px), kept in keep.items():
+            alone = list(iter_frames(path, fps=fps, size_px=size_px, **span))
+            assert np.array_equal(kept, alone)
+
+
 def test_each_array_belongs_to_the_caller(tmp_path: Path) -> None:
     path = write_video(tmp_path / "clip.mp4", ticks=[0, 300])
     for picture in iter_frames(path, fps=20):

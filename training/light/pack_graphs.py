@@ -1,11 +1,10 @@
 """Graphs of the default model without their numbers, as they ship in its folder.
 
-    python -m training.light.pack_graphs --exported FOLDER --raw RAW --to OUT
+    python -m training.light.pack_graphs --exported FOLDER --to OUT
 
-FOLDER is what `omni2sound export --to FOLDER` wrote and checked; RAW has the same graphs before
-ONNX Runtime optimised them (`--keep-raw RAW` of this script writes them, with torch). Each array of
-a graph is looked for among those that `export.sources` reads, in every order of axes; what is found
-becomes a reference in `numbers.json`, and what is not stays in the graph.
+FOLDER is what `omni2sound export --to FOLDER` wrote and checked. Each array of a graph is looked
+for among those that `export.sources` reads, in every order of axes; what is found becomes a
+reference in `numbers.json`, and what is not stays in the graph.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +21,10 @@ from onnx import numpy_helper
 
 from omni2sound.bundled import bundled_path
 from omni2sound.config import to_json
-from omni2sound.export.shipped import Lacking, ShippedNumbers, checksum, numbers_name
+from omni2sound.export.shipped import Lacking, ShippedNumbers, checksum
 from omni2sound.export.sources import Numbers, arrays_of
 from omni2sound.files import write_json
-from omni2sound.generate.onnx.folder import CARD, GRAPHS, read_card
+from omni2sound.generate.onnx.folder import CARD, data_name, read_card
 from omni2sound.weights import load_card, resolve_model
 
 SOURCES = {
@@ -63,18 +61,11 @@ def places() -> dict[str, tuple[int, tuple[int, ...]]]:
     return found
 
 
-def keep_raw(folder: Path) -> None:
-    """Write the graphs before they are optimised."""
-    from omni2sound.export import folder as export
-    from omni2sound.generate.model import load_model
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for part in export.parts_of(load_model("embedded")):
-        export.write_graph(part, folder / f"{part.name}.onnx")
-
-
-def candidates(value: NDArray[np.float32], sources: dict[str, Numbers]) -> Iterator[Lacking]:
-    """References that give this array up to rounding."""
+def candidates(
+    value: NDArray[np.float32], sources: dict[str, Numbers], *, half: bool
+) -> Iterator[Lacking]:
+    """References that give this array up to rounding, or exactly if it is stored as float16."""
+    close = 0.0 if half else CLOSE
     wanted = tuple(n for n in value.shape if n != 1)
     scale = float(np.abs(value).max()) or 1.0
     for source, arrays in sources.items():
@@ -84,14 +75,16 @@ def candidates(value: NDArray[np.float32], sources: dict[str, Numbers]) -> Itera
             for axes in itertools.permutations(range(array.ndim)):
                 if tuple(array.shape[i] for i in axes if array.shape[i] != 1) != wanted:
                     continue
-                if np.abs(array.transpose(axes).reshape(value.shape) - value).max() < CLOSE * scale:
+                source_value = array.transpose(axes).reshape(value.shape)
+                if np.abs(source_value - value).max() <= close * scale:
                     same = axes == tuple(range(array.ndim))
                     yield Lacking(
                         source=source,
                         name=name,
                         axes=() if same else axes,
                         shape=value.shape,
-                        check=checksum(np.ascontiguousarray(value)),
+                        half=half,
+                        check=checksum(np.ascontiguousarray(source_value)),
                     )
                     return
 
@@ -100,17 +93,19 @@ def strip(path: Path, sources: dict[str, Numbers], target: Path) -> tuple[Lackin
     """Write a graph without the arrays that sources have; return references to them."""
     model, lacking, offset = onnx.load(path), [], 0
     for tensor in model.graph.initializer:
-        if tensor.data_type != onnx.TensorProto.FLOAT or np.prod(tensor.dims) < LEAST:
+        half = tensor.data_type == onnx.TensorProto.FLOAT16
+        if not (half or tensor.data_type == onnx.TensorProto.FLOAT) or np.prod(tensor.dims) < LEAST:
             continue
         value = numpy_helper.to_array(tensor)
-        found = next(candidates(value, sources), None)
+        found = next(candidates(value.astype(np.float32), sources, half=half), None)
         if found is None:
             print(f"  {path.stem}: {tensor.name} {value.shape} stays inside")
             continue
         lacking.append(found)
         tensor.ClearField("raw_data")
+        tensor.ClearField("external_data")
         tensor.data_location = onnx.TensorProto.EXTERNAL
-        about = {"location": numbers_name(path.stem), "offset": offset, "length": value.nbytes}
+        about = {"location": data_name(path.stem), "offset": offset, "length": value.nbytes}
         for key, said in about.items():
             tensor.external_data.add(key=key, value=str(said))
         offset += value.nbytes
@@ -126,18 +121,13 @@ def strip(path: Path, sources: dict[str, Numbers], target: Path) -> tuple[Lackin
 def main() -> None:
     """Write the folder of graphs."""
     parser = argparse.ArgumentParser(description="Graphs of the default model without numbers.")
-    parser.add_argument("--exported", type=Path, help="folder of `omni2sound export`")
-    parser.add_argument("--raw", type=Path, required=True, help="folder of graphs, not optimised")
-    parser.add_argument("--keep-raw", action="store_true", help="write that folder, and stop")
-    parser.add_argument("--to", type=Path, help="folder to write")
+    parser.add_argument("--exported", type=Path, required=True, help="of `omni2sound export`")
+    parser.add_argument("--to", type=Path, required=True, help="folder to write")
     given = parser.parse_args()
-    if given.keep_raw:
-        keep_raw(given.raw)
-        return
     model = load_card(resolve_model("embedded"))
     found, lacking = places(), {}
     given.to.mkdir(parents=True, exist_ok=True)
-    for path in sorted(given.raw.glob("*.onnx")):
+    for path in sorted(given.exported.glob("*.onnx")):
         sources = {
             name: arrays_of(name, model.folder, found)
             for name in SOURCES[path.stem] + (SPECTRA if path.stem in ("decoder", "band") else [])
@@ -145,11 +135,7 @@ def main() -> None:
         lacking[path.stem] = strip(path, sources, given.to / path.name)
         print(f"{path.stem}: {(given.to / path.name).stat().st_size:,} bytes")
     write_json(given.to / "numbers.json", to_json(ShippedNumbers(lacking=lacking, places=found)))
-    if given.exported:
-        card = read_card(given.exported)
-        write_json(
-            given.to / CARD, to_json(replace(card, versions={**card.versions, "graphs": GRAPHS}))
-        )
+    write_json(given.to / CARD, to_json(read_card(given.exported)))
 
 
 SPECTRA = [f"spectrum-{size}" for size in (480, 640, 960, 1323, 1280)]

@@ -31,9 +31,9 @@ import torch
 from omni2sound.config import to_json
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.errors import IntegrityError, MissingPartError
+from omni2sound.export.half import store_half
 from omni2sound.export.parts import Part, check_exportable, frozen_parts, model_parts
-from omni2sound.export.shipped import optimise
-from omni2sound.export.simplify import simplify
+from omni2sound.export.simplify import optimise, simplify
 from omni2sound.files import atomic_folder, file_sha256, write_json
 from omni2sound.generate.model import Model, load_model
 from omni2sound.generate.onnx.folder import (
@@ -151,6 +151,7 @@ def write_part(part: Part, path: Path) -> GraphFile:
     began = time.perf_counter()
     example = write_graph(part, path)
     optimise(path)
+    store_half(path)
     logging.getLogger(__name__).debug("%s: %.1f s", part.name, time.perf_counter() - began)
     return GraphFile(
         sha256=file_sha256(path),

@@ -6,7 +6,7 @@
       <part>.onnx      the graph; small arrays, and those that no source has, are inside
 
 In:   a model folder with graphs, the bundled networks.
-Out:  the folder that `generate.onnx.folder` describes, made with NumPy and ONNX Runtime.
+Out:  the folder that `generate.onnx.folder` describes, made with NumPy.
 
 What `omni2sound export` does with torch, for a model that was exported before release. Numbers
 are what makes an export large, and every machine has them already: in the model folder and in the
@@ -40,7 +40,6 @@ from omni2sound.generate.onnx.folder import (
     ExportCard,
     check_runtime,
     data_name,
-    import_runtime,
     read_card,
     ships_graphs,
 )
@@ -61,13 +60,15 @@ class Lacking:
         name: Its name there.
         axes: Order of the source's axes; empty for the same.
         shape: Its shape in the graph.
-        check: `checksum` of it.
+        half: Whether the graph takes it as float16.
+        check: `checksum` of it, as float32.
     """
 
     source: str
     name: str
     axes: tuple[int, ...]
     shape: tuple[int, ...]
+    half: bool
     check: float
 
 
@@ -82,11 +83,6 @@ class ShippedNumbers:
 
     lacking: Mapping[str, tuple[Lacking, ...]]
     places: Mapping[str, tuple[int, tuple[int, ...]]]
-
-
-def numbers_name(part: str) -> str:
-    """Name of the file to which a shipped graph refers for its numbers."""
-    return f"{part}.numbers"
 
 
 def graphs_of(model: ModelCard) -> Path | None:
@@ -126,9 +122,7 @@ def make_export(model: ModelCard, to: Path) -> None:
         for part, lacking in shipped.lacking.items():
             path = folder / f"{part}.onnx"
             shutil.copyfile(graphs / path.name, path)
-            _write_numbers(lacking, shipped, model.folder, folder / numbers_name(part))
-            optimise(path)
-            (folder / numbers_name(part)).unlink()
+            _write_numbers(lacking, shipped, model.folder, folder / data_name(part))
         _write_card(model, read_card(graphs), folder)
 
 
@@ -154,32 +148,13 @@ def _write_numbers(
                     f"{one.source}: {one.name!r} is not what this release was made with; remove "
                     "the cached networks and run: omni2sound setup"
                 )
-            file.write(array.tobytes())
+            file.write(array.astype(np.float16).tobytes() if one.half else array.tobytes())
 
 
 def checksum(array: NDArray[np.float32]) -> float:
     """A number that follows each value and its place, and rounding only as far as that goes."""
     flat = array.reshape(-1).astype(np.float64)
     return float(flat @ np.cos(np.arange(len(flat)) % 9973))
-
-
-def optimise(path: Path) -> None:
-    """Let the runtime optimise a graph once, and write its numbers to a file beside it.
-
-    What depends on the kind of CPU, as the layout of convolutions does, is left to each loading.
-    """
-    ort = import_runtime()
-    options = ort.SessionOptions()
-    options.log_severity_level = 4  # errors are raised
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    made = path.with_suffix(".optimised")
-    options.optimized_model_filepath = str(made)
-    for key, value in (("file_name", data_name(path.stem)), ("min_size_in_bytes", "1024")):
-        options.add_session_config_entry(
-            f"session.optimized_model_external_initializers_{key}", value
-        )
-    ort.InferenceSession(path, sess_options=options, providers=["CPUExecutionProvider"])
-    made.replace(path)
 
 
 def _write_card(model: ModelCard, card: ExportCard, folder: Path) -> None:

@@ -4,7 +4,7 @@ In:   an ONNX graph of `torch.onnx.export`.
 Out:  the same function.
 
 `Tensor.chunk` is exported as a sequence of parts, which ONNX Runtime copies one by one: a tenth of
-a sampling step. Each part becomes a slice.
+a sampling step. Each part becomes a slice. ONNX Runtime then joins what it has one operation for.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 from typing import Any
+
+from omni2sound.export.half import LEAST_BYTES
+from omni2sound.generate.onnx.folder import data_name, import_runtime
 
 
 def simplify(path: Path) -> None:
@@ -70,3 +73,25 @@ def slice_parts(model: Any) -> None:
     kept = [x for x in nodes if x.op_type != "SplitToSequence" or used & set(x.output)]
     del graph.node[:]
     graph.node.extend(kept)
+
+
+def optimise(path: Path) -> None:
+    """Let the runtime optimise a graph once, and write its numbers to a file beside it.
+
+    What depends on the kind of CPU, as the layout of convolutions does, is left to each loading.
+    """
+    ort = import_runtime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # errors are raised
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    made = path.with_suffix(".optimised")
+    options.optimized_model_filepath = str(made)
+    for key, value in (
+        ("file_name", data_name(path.stem)),
+        ("min_size_in_bytes", str(LEAST_BYTES)),
+    ):
+        options.add_session_config_entry(
+            f"session.optimized_model_external_initializers_{key}", value
+        )
+    ort.InferenceSession(path, sess_options=options, providers=["CPUExecutionProvider"])
+    made.replace(path)

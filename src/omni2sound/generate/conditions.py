@@ -50,7 +50,7 @@ from omni2sound.generate.words.encoder import EncoderName, RequestEncoder, warn_
 from omni2sound.generate.words.english import stems_of
 from omni2sound.generate.words.kinds import mean_states
 from omni2sound.media.info import probe
-from omni2sound.media.video import iter_frames
+from omni2sound.media.video import Sampling, iter_frames
 from omni2sound.models.conditioning import Conditions
 from omni2sound.recognise.observe import Recogniser
 from omni2sound.stages import enter
@@ -161,10 +161,13 @@ class ConditionEncoder(RequestEncoder):
         """
         enter("encoding")
         if len(texts) == 1:
-            return [self.encode(video, texts[0], duration_s, pictures=pictures[0])]
+            made = [self.encode(video, texts[0], duration_s, pictures=pictures[0])]
+            self.forget_frames()
+            return made
         shown = None
         if video is not None:
             shown = self.encode(video, None, duration_s, pictures=any(pictures))
+        self.forget_frames()
         made = []
         for text, has_pictures in zip(texts, pictures, strict=True):
             told = None if text is None else self.encode(None, text, duration_s)
@@ -225,12 +228,30 @@ class ConditionEncoder(RequestEncoder):
                 sync_BTS = torch.stack([motion.embed(x) for x in sync_frames_BTHWK])
         return self._conditions(vision_BTV, sync_BTS, prompts, duration_s, batch=given[0])
 
+    def samplings(self, video: Path) -> tuple[Sampling, ...]:
+        """How the encoders sample a video, where they take pictures of one size."""
+        each = self._vision_sampling(), self._sync_sampling(video)
+        return tuple(sampling for sampling in each if sampling is not None)
+
+    def _vision_sampling(self) -> Sampling | None:
+        # CLIP squashes pictures itself, with the filter that it was trained with.
+        spec = self.config.vision.spec
+        return None if spec.resizes else (self.timebase.vision_fps, spec.size_px)
+
+    def _sync_sampling(self, video: Path) -> Sampling | None:
+        if isinstance(self.config.sync, SynchformerPart):
+            return None
+        side, fps = self.config.sync.frame_px, self.timebase.sync_fps
+        shown = probe(video).video
+        rate = Fraction(fps) if shown is None else even_rate(shown.average_fps, fps)
+        return rate, (side, side)
+
     def _vision_features(self, video: Path, duration_s: float | Fraction) -> Tensor:
         def encode() -> Tensor:
-            # CLIP squashes pictures itself, with the filter that it was trained with.
-            spec, fps = self.config.vision.spec, self.timebase.vision_fps
-            size_px = None if spec.resizes else spec.size_px
-            frames = iter_frames(video, fps=fps, size_px=size_px, duration_s=duration_s)
+            if (sampling := self._vision_sampling()) is None:
+                frames = iter_frames(video, fps=self.timebase.vision_fps, duration_s=duration_s)
+            else:
+                frames = self.frames(video, sampling, duration_s)
             with self.use("vision") as vision:
                 parts = embed_in_chunks(vision.embed, frames, chunk=VISION_CHUNK, margin=0)
                 return torch.cat(list(parts))
@@ -243,7 +264,7 @@ class ConditionEncoder(RequestEncoder):
         )
 
     def _encode_motion(self, video: Path, duration_s: float | Fraction) -> Tensor:
-        fps = self.timebase.sync_fps
+        fps, sampling = self.timebase.sync_fps, self._sync_sampling(video)
         if isinstance(self.config.sync, SynchformerPart):
             # Its segments start with the clip and overlap: the whole clip at once, as it is.
             least_s = max(Fraction(duration_s), self.config.sync.least_s)
@@ -251,14 +272,13 @@ class ConditionEncoder(RequestEncoder):
             with self.use("sync") as motion:
                 features_TS: Tensor = motion.embed(frames)
             return features_TS
-        side = self.config.sync.frame_px
-        shown = probe(video).video
-        rate = Fraction(fps) if shown is None else even_rate(shown.average_fps, fps)
-        stream = iter_frames(video, fps=rate, size_px=(side, side), duration_s=duration_s)
+        assert sampling is not None
+        stream = self.frames(video, sampling, duration_s)
         with self.use("sync") as motion:
             parts = embed_in_chunks(motion.embed, stream, chunk=SYNC_CHUNK, margin=SYNC_MARGIN)
             features_TS = torch.cat(list(parts))
-        return at_rate(features_TS, rate, fps, math.ceil(Fraction(duration_s) * fps))
+        wanted = math.ceil(Fraction(duration_s) * fps)
+        return at_rate(features_TS, Fraction(sampling[0]), fps, wanted)
 
     def _conditions(
         self,

@@ -10,12 +10,13 @@ code does, drifts at 29.97 and at variable rates until sound and picture part.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, tee
 from pathlib import Path
 
 import av
@@ -42,6 +43,11 @@ _MAX_FPS = 1000
 _SEEK_MARGIN_S = 1
 """Containers index decoding times, which run ahead of presentation by a few pictures."""
 
+Sampling = tuple[Fraction | int, tuple[int, int]]
+"""Pictures per second, and their (height, width) in pixels."""
+Kept = Mapping[Sampling, list[NDArray[np.uint8]]]
+"""Pictures of a video by how they were sampled."""
+
 
 def iter_frames(
     path: str | os.PathLike[str],
@@ -50,6 +56,7 @@ def iter_frames(
     size_px: tuple[int, int] | None = None,
     start_s: float | Fraction = 0.0,
     duration_s: float | Fraction | None = None,
+    keep: Kept | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
     """Sample a video at a constant rate.
 
@@ -64,6 +71,9 @@ def iter_frames(
             keeps the size of the first picture as shown.
         start_s: Seconds after the file's second 0 at which to begin.
         duration_s: Seconds to cover; None means to the end.
+        keep: Other samplings of the same seconds, each with the list to which its arrays are
+            added while this one is read, so that the video is decoded once. They are whole when
+            the iterator has ended; repeated pictures are one array.
 
     Returns:
         An iterator of arrays (H, W, 3), uint8, RGB, each the caller's own. Arguments and
@@ -105,10 +115,8 @@ def iter_frames(
         duration = Fraction(duration_s)
     if size_px is None:
         size_px = (video.height_px, video.width_px)
-    num_frames = math.ceil(duration * fps)
-    step = 1 / Fraction(fps)
-    times = (start + (i + Fraction(1, 2)) * step for i in range(num_frames))
-    return _frames_at(info, video, times, start, size_px, num_frames)
+    samplings: list[Sampling] = [(fps, size_px), *(keep or {})]
+    return _frames_of(info, video, samplings, start, duration, list((keep or {}).values()))
 
 
 def iter_pictures(path: str | os.PathLike[str]) -> Iterator[tuple[Fraction, VideoFrame]]:
@@ -147,25 +155,42 @@ def iter_appearing(
     to_array = _Converter(info.video.orientation, size_px)
     num_frames = math.ceil(duration_s * fps)
     times = ((i + Fraction(1, 2)) / fps for i in range(num_frames))
-    for appeared in _appearing(info, info.video, times, Fraction(0), num_frames):
-        yield [(time, to_array(frame)) for time, frame in appeared]
+    appeared: list[tuple[Fraction, NDArray[np.uint8]]] = []
+    for picture in _appearing(info, info.video, times, Fraction(0), num_frames):
+        if picture is None:
+            yield appeared
+            appeared = []
+        else:
+            appeared.append((picture[0], to_array(picture[1])))
 
 
-def _frames_at(
+def _frames_of(
     info: MediaInfo,
     video: VideoStreamInfo,
-    times: Iterator[Fraction],
+    samplings: list[Sampling],
     start: Fraction,
-    size_px: tuple[int, int],
-    total: int,
+    duration: Fraction,
+    kept: list[list[NDArray[np.uint8]]],
 ) -> Iterator[NDArray[np.uint8]]:
-    to_array = _Converter(video.orientation, size_px)
-    array: NDArray[np.uint8] | None = None
-    for appeared in _appearing(info, video, times, start, total):
-        if appeared:
-            array = to_array(appeared[-1][1])
-        assert array is not None
-        yield array.copy()
+    """Yield arrays of the first sampling; add those of the others to `kept`."""
+    readers = [_Sampled(video.orientation, size_px) for _, size_px in samplings]
+    marks, places = tee(
+        heapq.merge(*(_times(i, fps, start, duration) for i, (fps, _) in enumerate(samplings)))
+    )
+    total = sum(math.ceil(duration * fps) for fps, _ in samplings)
+    shown = _appearing(info, video, (time_s for time_s, _ in marks), start, total)
+    current: VideoFrame | None = None
+    for picture in shown:
+        if picture is not None:
+            current = picture[1]
+            continue
+        assert current is not None
+        _, which = next(places)
+        array = readers[which](current)
+        if which:
+            kept[which - 1].append(array)
+        else:
+            yield array.copy()
 
 
 def _appearing(
@@ -174,8 +199,11 @@ def _appearing(
     times: Iterator[Fraction],
     start: Fraction,
     total: int,
-) -> Iterator[list[tuple[Fraction, VideoFrame]]]:
-    """Pictures that appear up to each of the times; the first one always does."""
+) -> Iterator[tuple[Fraction, VideoFrame] | None]:
+    """Pictures as they appear, and None at each of the times; the first picture comes first.
+
+    No picture is held: between two times there can be minutes of film.
+    """
     with open_input(info.path) as container:
         shown = _pictures_from(container, info, video, start)
         upcoming = next(shown, None)
@@ -184,12 +212,34 @@ def _appearing(
         is_first = True
         for number, time in enumerate(times):
             advance(number, total)
-            appeared: list[tuple[Fraction, VideoFrame]] = []
             while upcoming is not None and (upcoming[0] <= time or is_first):
                 is_first = False
-                appeared.append(upcoming)
+                yield upcoming
                 upcoming = next(shown, None)
-            yield appeared
+            yield None
+
+
+def _times(
+    which: int, fps: Fraction | int, start: Fraction, duration: Fraction
+) -> Iterator[tuple[Fraction, int]]:
+    """Middles of the intervals of a sampling, with its number."""
+    step = 1 / Fraction(fps)
+    for i in range(math.ceil(duration * fps)):
+        yield start + (i + Fraction(1, 2)) * step, which
+
+
+class _Sampled:
+    """Arrays of one size; a picture that stays is converted once."""
+
+    def __init__(self, orientation: Orientation, size_px: tuple[int, int]) -> None:
+        self._to_array = _Converter(orientation, size_px)
+        self._frame: VideoFrame | None = None
+        self._array: NDArray[np.uint8] | None = None
+
+    def __call__(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        if self._array is None or frame is not self._frame:
+            self._frame, self._array = frame, self._to_array(frame)
+        return self._array
 
 
 def _pictures_from(

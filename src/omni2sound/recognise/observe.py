@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound.media.info import probe
-from omni2sound.media.video import iter_frames
+from omni2sound.media.video import Kept, iter_frames
 from omni2sound.recognise.boxes import Box
 from omni2sound.recognise.motion import Motion, compare
 from omni2sound.recognise.scale import resize_picture
@@ -195,19 +195,22 @@ class Recogniser:
 
         return cls(Detector.load(device), Labeller.load(device))
 
-    def observe(self, video: Path, duration_s: float | Fraction) -> Seen:
+    def observe(
+        self, video: Path, duration_s: float | Fraction, *, keep: Kept | None = None
+    ) -> Seen:
         """Recognise what a video shows.
 
         Args:
             video: A video, or a still picture.
             duration_s: Seconds to look at, from the start.
+            keep: Pictures to keep for other readers; see `iter_frames`.
 
         Raises:
             MediaError: The video can't be read.
         """
         duration = Fraction(duration_s)
         every = max(_LOOK_EVERY_S, duration / _MOST_LOOKS)
-        film = self._watch(video, duration, every)
+        film = self._watch(video, duration, every, keep)
         sightings = self._sightings(film, math.ceil(duration / 8))
         self._add_places(film, sightings)
         found = [
@@ -217,10 +220,10 @@ class Recogniser:
         found.sort(key=lambda thing: -thing.prominence)
         return Seen(things=tuple(found), looked_s=tuple(film.looked_s))
 
-    def _watch(self, video: Path, duration: Fraction, every: Fraction) -> _Film:
+    def _watch(self, video: Path, duration: Fraction, every: Fraction, keep: Kept | None) -> _Film:
         """Look at all pictures once."""
         film = _Film(Tracker(2 * float(every), _MOST_TRACKS))
-        for look, picture, motion, time_s in _pictures(video, duration, every):
+        for look, picture, motion, time_s in _pictures(video, duration, every, keep):
             boxes: list[Box] = []
             if look == len(film.looked_s):
                 film.looked_s.append(time_s)
@@ -295,9 +298,13 @@ class Recogniser:
         Args:
             crops: uint8 RGB pictures (H, W, 3), at least one.
         """
-        mean_R = self._posterior(crops).mean(axis=0)
-        row = int(mean_R.argmax())
-        thing, probability = self._things.rows[row], float(mean_R[row])
+        total_R = np.zeros(len(self._things.rows), np.float32)
+        for left, part in zip(range(len(crops) - 1, -1, -1), crops, strict=True):
+            total_R += self._posterior([part])[0]
+            if total_R.max() + left < _LEAST_NAMED * len(crops):
+                return None, 0.0  # whatever the others show
+        row = int(total_R.argmax())
+        thing, probability = self._things.rows[row], float(total_R[row]) / len(crops)
         return (None, 0.0) if probability < _LEAST_NAMED or thing.place else (thing, probability)
 
     def _add_places(self, film: _Film, sightings: dict[int, _Sighting]) -> None:
@@ -355,7 +362,7 @@ def _label(track: Track) -> int | None:
 
 
 def _pictures(
-    video: Path, duration: Fraction, every: Fraction
+    video: Path, duration: Fraction, every: Fraction, keep: Kept | None
 ) -> Iterator[tuple[int, NDArray[np.uint8], Motion, float]]:
     """Look, picture, what moves until the next one, and time in seconds; about four a second."""
     info = probe(video).video
@@ -365,7 +372,7 @@ def _pictures(
         size_px = (max(1, round(info.height_px * scale)), max(1, round(info.width_px * scale)))
     per_look = max(2, math.ceil(every / _STEP_S))
     fps = per_look / every
-    frames = iter_frames(video, fps=fps, size_px=size_px, duration_s=duration)
+    frames = iter_frames(video, fps=fps, size_px=size_px, duration_s=duration, keep=keep)
     last = None
     for i, (picture, following) in enumerate(pairwise(frames)):
         yield i // per_look, picture, compare(picture, following), float(i / fps)

@@ -33,7 +33,7 @@ from omni2sound.generate.words.encoder import RequestEncoder, warn_of_syntax
 from omni2sound.generate.words.english import stems_of
 from omni2sound.generate.words.kinds import mean_states
 from omni2sound.media.info import probe
-from omni2sound.media.video import iter_frames
+from omni2sound.media.video import Sampling
 from omni2sound.recognise.boxes import Box, keep_best
 from omni2sound.recognise.observe import Recogniser, Seen
 from omni2sound.stages import enter
@@ -181,13 +181,15 @@ class ArrayEncoder(RequestEncoder):
         self._model = model
         self.timebase = card.timebase
 
-    def recognise(self, video: Path, duration_s: float | Fraction) -> Seen:
-        """Recognise what a video shows; see `Recogniser.observe`.
+    def recognise(
+        self, video: Path, duration_s: float | Fraction, *, then_encode: bool = False
+    ) -> Seen:
+        """Recognise what a video shows; see `RequestEncoder.recognise`.
 
         Raises:
             MediaError: The video can't be read.
         """
-        seen = super().recognise(video, duration_s)
+        seen = super().recognise(video, duration_s, then_encode=then_encode)
         if self._once:
             self.release()
         return seen
@@ -271,6 +273,7 @@ class ArrayEncoder(RequestEncoder):
         """
         enter("encoding")
         shown = self.encode(video, None, duration_s, pictures=any(pictures))
+        self.forget_frames()
         made = []
         for text, has_pictures in zip(texts, pictures, strict=True):
             both = shown
@@ -282,10 +285,22 @@ class ArrayEncoder(RequestEncoder):
             made.append(both)
         return made
 
+    def samplings(self, video: Path) -> tuple[Sampling, ...]:
+        """How the encoders sample a video."""
+        return self._vision_sampling(), self._sync_sampling(video)
+
+    def _vision_sampling(self) -> Sampling:
+        vision = self._model.card.vision
+        return self.timebase.vision_fps, (vision["height_px"], vision["width_px"])
+
+    def _sync_sampling(self, video: Path) -> tuple[Fraction, tuple[int, int]]:
+        side, fps = self._model.card.sync["side_px"], self.timebase.sync_fps
+        shown = probe(video).video
+        rate = Fraction(fps) if shown is None else even_rate(shown.average_fps, fps)
+        return rate, (side, side)
+
     def _pictures(self, video: Path, duration_s: float | Fraction) -> NDArray[np.float32]:
-        size_px = (self._model.card.vision["height_px"], self._model.card.vision["width_px"])
-        fps = self.timebase.vision_fps
-        frames = iter_frames(video, fps=fps, size_px=size_px, duration_s=duration_s)
+        frames = self.frames(video, self._vision_sampling(), duration_s)
         with self.use("vision") as vision:
             parts = list(embed_in_chunks(vision.embed, frames, chunk=VISION_CHUNK, margin=0))
         return np.concatenate(parts)[None]
@@ -294,10 +309,8 @@ class ArrayEncoder(RequestEncoder):
         self, video: Path, duration_s: float | Fraction, num_frames: int
     ) -> NDArray[np.float32]:
         """Sync features (L, S), one for each latent frame."""
-        side, fps = self._model.card.sync["side_px"], self.timebase.sync_fps
-        shown = probe(video).video
-        rate = Fraction(fps) if shown is None else even_rate(shown.average_fps, fps)
-        stream = iter_frames(video, fps=rate, size_px=(side, side), duration_s=duration_s)
+        fps, (rate, size_px) = self.timebase.sync_fps, self._sync_sampling(video)
+        stream = self.frames(video, (rate, size_px), duration_s)
         with self.use("sync") as motion:
             parts = embed_in_chunks(motion.embed, stream, chunk=_SYNC_CHUNK, margin=SYNC_MARGIN)
             features_TS = np.concatenate(list(parts))

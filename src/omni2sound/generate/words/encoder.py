@@ -11,6 +11,7 @@ Shape suffixes: B texts, D features.
 from __future__ import annotations
 
 import logging
+import math
 import re
 import threading
 import time
@@ -33,11 +34,15 @@ from omni2sound.generate.words.kinds import (
     plain,
     similarities,
 )
+from omni2sound.media.video import Kept, Sampling, iter_frames
 from omni2sound.recognise.observe import Seen
 from omni2sound.runtime import LoadedHere
 from omni2sound.scenes.material.catalogue import SoundClass
 
 _log = logging.getLogger(__name__)
+
+_MOST_KEPT_BYTES = 128_000_000
+"""Two minutes of film; a longer one is decoded for each encoder."""
 
 F = TypeVar("F")
 EncoderName = Literal["text", "vision", "sync", "recogniser", "tagger"]
@@ -104,6 +109,8 @@ class RequestEncoder(LoadedHere):
         """Of videos, inside of `each_video_once`."""
         self._seen: dict[tuple[object, ...], Seen] = {}
         """What the latest videos show, by file, its time of change, and length."""
+        self._read = threading.local()
+        """Pictures of a video that were kept while it was recognised in this thread."""
 
     def mean_states(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Mean token states (B, D), to compare; what can't be read is told by `encode` alone."""
@@ -115,6 +122,10 @@ class RequestEncoder(LoadedHere):
 
     def sound_stems(self) -> frozenset[str]:
         """Stems of AudioSet's names of sounds."""
+        raise NotImplementedError
+
+    def samplings(self, video: Path) -> tuple[Sampling, ...]:
+        """How the encoders sample a video."""
         raise NotImplementedError
 
     @contextmanager
@@ -167,8 +178,15 @@ class RequestEncoder(LoadedHere):
         load_s, self._load_s = self._load_s, 0.0
         return load_s
 
-    def recognise(self, video: Path, duration_s: float | Fraction) -> Seen:
+    def recognise(
+        self, video: Path, duration_s: float | Fraction, *, then_encode: bool = False
+    ) -> Seen:
         """Recognise what a video shows, once for the same file; see `Recogniser.observe`.
+
+        Args:
+            video: A video, or a still picture.
+            duration_s: Seconds to look at, from the start.
+            then_encode: Keep pictures for `frames`, so that a short film is decoded once.
 
         Raises:
             MediaError: The video can't be read.
@@ -177,13 +195,36 @@ class RequestEncoder(LoadedHere):
         key = (video, Fraction(duration_s), *_state_of(video))
         seen = self._seen.get(key)
         if seen is None:
+            wanted = self.samplings(video) if then_encode else ()
+            each = (fps * math.prod(size_px) * 3 * duration_s for fps, size_px in wanted)
+            keep: Kept = {x: [] for x in (wanted if sum(each) <= _MOST_KEPT_BYTES else ())}
             with self.use("recogniser") as recogniser:
-                seen = recogniser.observe(video, duration_s)
+                seen = recogniser.observe(video, duration_s, keep=keep)
             assert seen is not None
             self._seen[key] = seen
             for oldest in list(self._seen)[:-_MOST_SEEN]:
                 self._seen.pop(oldest, None)
+            self._read.kept = {(*key, sampling): pictures for sampling, pictures in keep.items()}
         return seen
+
+    def frames(
+        self, video: Path, sampling: Sampling, duration_s: float | Fraction
+    ) -> Iterator[NDArray[np.uint8]]:
+        """Pictures of a video: those that were kept, once, or else decoded now.
+
+        Raises:
+            MediaError: The video can't be read.
+        """
+        key = (video, Fraction(duration_s), *_state_of(video), sampling)
+        kept = getattr(self._read, "kept", {}).pop(key, None)
+        fps, size_px = sampling
+        if kept is not None:
+            return iter(kept)
+        return iter_frames(video, fps=fps, size_px=size_px, duration_s=duration_s)
+
+    def forget_frames(self) -> None:
+        """Drop what was kept of a video."""
+        self._read.kept = {}
 
     @contextmanager
     def tagger(self) -> Iterator[Tagger]:

@@ -205,7 +205,7 @@ def _words(
     if request.video is None or not wanted:
         return None, Words(text=prompt, pictures=True, silent=False)
     enter("looking at the video")
-    seen = encoder.recognise(request.video, duration)
+    seen = encoder.recognise(request.video, duration, then_encode=True)
     unseen = set(request.leave_out) - {thing.name for thing in seen.things}
     seen = replace(seen, things=tuple(_muted(t, request.leave_out) for t in seen.things))
     words = choose_words(
