@@ -112,7 +112,11 @@ def test_a_film_that_was_just_recognised_is_not_decoded_again(tmp_path: Path, vi
     made = ConditionEncoder(config, None, torch.device("cpu"), loaders={"recogniser": _Watcher})
     wanted = made.samplings(video)
     assert len(wanted) == 2
-    alone = [list(made.frames(video, sampling, 2)) for sampling in wanted]
+    alone = [list(iter_frames(video, fps=x, size_px=y, duration_s=2)) for x, y in wanted]
+    next(made.frames(video, wanted[0], 2))  # left before its end: nothing whole is kept
+    assert not getattr(made._read, "kept", {})
+    read = [list(made.frames(video, sampling, 2)) for sampling in wanted]  # the second is kept
+    assert all(np.array_equal(x, y) for x, y in zip(read, alone, strict=True))
 
     made.recognise(video, 2, then_encode=True)
     kept = [made.frames(video, sampling, 2) for sampling in wanted]

@@ -125,7 +125,7 @@ class RequestEncoder(LoadedHere):
         raise NotImplementedError
 
     def samplings(self, video: Path) -> tuple[Sampling, ...]:
-        """How the encoders sample a video."""
+        """How the encoders sample a video, in the order in which they do."""
         raise NotImplementedError
 
     @contextmanager
@@ -195,9 +195,7 @@ class RequestEncoder(LoadedHere):
         key = (video, Fraction(duration_s), *_state_of(video))
         seen = self._seen.get(key)
         if seen is None:
-            wanted = self.samplings(video) if then_encode else ()
-            each = (fps * math.prod(size_px) * 3 * duration_s for fps, size_px in wanted)
-            keep: Kept = {x: [] for x in (wanted if sum(each) <= _MOST_KEPT_BYTES else ())}
+            keep = _within_budget(self.samplings(video) if then_encode else (), duration_s)
             with self.use("recogniser") as recogniser:
                 seen = recogniser.observe(video, duration_s, keep=keep)
             assert seen is not None
@@ -212,15 +210,25 @@ class RequestEncoder(LoadedHere):
     ) -> Iterator[NDArray[np.uint8]]:
         """Pictures of a video: those that were kept, once, or else decoded now.
 
+        What is decoded now is kept for the encoders that come after this one.
+
         Raises:
             MediaError: The video can't be read.
         """
-        key = (video, Fraction(duration_s), *_state_of(video), sampling)
-        kept = getattr(self._read, "kept", {}).pop(key, None)
-        fps, size_px = sampling
+        key = (video, Fraction(duration_s), *_state_of(video))
+        kept = getattr(self._read, "kept", {}).pop((*key, sampling), None)
         if kept is not None:
             return iter(kept)
-        return iter_frames(video, fps=fps, size_px=size_px, duration_s=duration_s)
+        in_order = self.samplings(video)
+        keep = _within_budget(in_order[in_order.index(sampling) + 1 :], duration_s)
+        fps, size_px = sampling
+        read = iter_frames(video, fps=fps, size_px=size_px, duration_s=duration_s, keep=keep)
+
+        def reading() -> Iterator[NDArray[np.uint8]]:
+            yield from read
+            self._read.kept = {(*key, later): pictures for later, pictures in keep.items()}
+
+        return reading()
 
     def forget_frames(self) -> None:
         """Drop what was kept of a video."""
@@ -252,3 +260,9 @@ class RequestEncoder(LoadedHere):
     def _examples_KD(self) -> NDArray[np.float32]:
         """Mean token states of an example of each kind."""
         return self.mean_states([example_of(kind) for kind in all_kinds()])
+
+
+def _within_budget(samplings: Sequence[Sampling], duration_s: float | Fraction) -> Kept:
+    """Empty lists for samplings that are small enough to be kept, all or none."""
+    each = (fps * math.prod(size_px) * 3 * duration_s for fps, size_px in samplings)
+    return {x: [] for x in (samplings if sum(each) <= _MOST_KEPT_BYTES else ())}
