@@ -405,7 +405,7 @@ def seeing(
 ) -> None:
     """Let recognition find just these things; the networks are tested in tests/recognise."""
     seen = Seen(things=things, looked_s=(0.0,))
-    monkeypatch.setattr(pipeline.encoder, "recognise", lambda *_: seen)
+    monkeypatch.setattr(pipeline.encoder, "recognise", lambda *_, **__: seen)
 
 
 def test_what_is_recognised_is_what_its_words_give(
