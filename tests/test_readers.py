@@ -182,6 +182,10 @@ def test_a_cell_that_is_no_text_is_no_record(cell: Any) -> None:
 
 def test_a_message_is_short_whatever_a_file_holds() -> None:
     assert len(_one_line(ConfigError("got " + "'x', " * 10**5))) < 2100
+    named = _one_line(OSError(36, "File name too long", "a\nb" * 10**5))
+    assert "\n" not in named
+    assert len(named) < 3000
+    assert named.endswith("...: File name too long")
 
 
 def test_there_are_forty_contents_of_a_document() -> None:

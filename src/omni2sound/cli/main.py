@@ -385,7 +385,7 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename is not None else ""
-        return f"{where}{error.strerror}"
+        name = shorten(str(error.filename or ""), _MOST_CHARACTERS).replace("\n", "\\n")
+        return f"{name}: {error.strerror}" if name else error.strerror
     text = " ".join(str(error).split()) or type(error).__name__
     return shorten(text, _MOST_CHARACTERS)
