@@ -1,11 +1,13 @@
 """Odd files through every reader: each is read, or refused in one line.
 
     python -m benchmarks.robustness.odd_files [--count 2000] [--seed 0] [--only NAME] [--show N]
+    python -m benchmarks.robustness.odd_files --whole
 
 `odd_readers` and `odd_more` list the readers, `odd_contents` makes the contents: those of the
-file's kind, and changes of a valid file; or a pipe, a device or a folder is in its place. Printed
-per reader: files read, refused, tracebacks, refusals of several lines, hangs (more than 60 s); then
-the first violations. Exit code 1 if there is one.
+file's kind, and changes of a valid file; or a pipe, a device or a folder is in its place. With
+`--whole` they are those of `odd_whole`: a valid file that is changed throughout. Printed per
+reader: files read, refused, tracebacks, refusals of several lines, hangs (more than 60 s); then the
+first violations. Exit code 1 if there is one.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from pathlib import Path
 from benchmarks.robustness.odd_contents import ODD_FILES, changed, fixed
 from benchmarks.robustness.odd_more import ALL
 from benchmarks.robustness.odd_readers import Reader, call_command
+from benchmarks.robustness.odd_whole import whole
 
 LIMIT_S = 60
 OUTCOMES = ("read", "refused", "traceback", "not one line", "hang")
@@ -110,7 +113,7 @@ def outcome_of(reader: Reader, folder: Path) -> tuple[str, str]:
 
 
 def run_reader(
-    reader: Reader, folder: Path, *, count: int, seed: int
+    reader: Reader, folder: Path, *, count: int, seed: int, as_whole: bool = False
 ) -> tuple[Counter[str], list[str]]:
     """Feed one reader; returns outcomes, and a line for each violation."""
     pristine, work = folder / "pristine", folder / "work"
@@ -121,7 +124,8 @@ def run_reader(
     valid = target.read_bytes() if target.is_file() else b"a\tb\n"
     counts: Counter[str] = Counter()
     violations = []
-    for name, make in cases(reader, valid, count, seed):
+    changed_throughout = _written(whole(valid, reader.kind))
+    for name, make in changed_throughout if as_whole else cases(reader, valid, count, seed):
         shutil.rmtree(work, ignore_errors=True)
         shutil.copytree(pristine, work)
         (work / reader.target).unlink(missing_ok=True)
@@ -139,6 +143,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=2000, help="files over all readers")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="part of a reader's name")
+    parser.add_argument("--whole", action="store_true", help="files that are changed throughout")
     parser.add_argument("--show", type=int, default=30, help="violations to print")
     args = parser.parse_args()
     readers = [reader for reader in ALL if args.only in reader.name]
@@ -149,7 +154,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         for number, reader in enumerate(readers):
             counts, found = run_reader(
-                reader, Path(folder) / str(number), count=each, seed=args.seed
+                reader,
+                Path(folder) / str(number),
+                count=each,
+                seed=args.seed,
+                as_whole=args.whole,
             )
             total += counts
             violations += found
