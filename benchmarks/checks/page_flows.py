@@ -496,7 +496,13 @@ def stems_are_mixed_and_exported(browser: Browser, served: Served, folder: Path)
         assert len(mixes) == 2
         assert mixes[0] == mixes[1]
         studio.select(0.25, 0.5)
-        assert "has no stems" in studio.page.locator(".range-bar").inner_text()
+        assert "a stem of its own" in studio.page.locator(".range-bar").inner_text()
+        studio.page.get_by_role("button", name="Make new in B").click()
+        expect(studio.takes).to_have_count(3, timeout=WAIT_MS)
+        kept = studio.kept()
+        mended = kept["takes"][2]
+        assert [stem["anew"] for stem in mended["stems"]] == [*(True for _ in new), False]
+        assert kept["mixes"][mended["id"]] == mixes[0]
         studio.check_clean()
 
 

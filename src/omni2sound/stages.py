@@ -46,3 +46,21 @@ def advance(done: int, total: int) -> None:
 def going_on() -> None:
     """Say that the stage goes on, where it may be ended."""
     advance(0, 0)
+
+
+_part: ContextVar[tuple[int, int]] = ContextVar("part", default=(0, 1))
+
+
+@contextmanager
+def part(number: int, total: int) -> Iterator[None]:
+    """Note that the stages inside the block belong to one of several parts, counted from 0."""
+    token = _part.set((number, total))
+    try:
+        yield
+    finally:
+        _part.reset(token)
+
+
+def current_part() -> tuple[int, int]:
+    """Return the number of the part that is being made, from 0, and how many there are."""
+    return _part.get()

@@ -288,6 +288,11 @@ def test_stems_of_a_take_add_up_to_it_and_are_mixed_anew(client: Client) -> None
     assert anew["takes"][0]["edited"] == take["id"]
     assert np.array_equal(_samples(client, anew["stems"][1]), _samples(client, rest))
     assert not np.array_equal(_samples(client, anew["stems"][0]), _samples(client, dog))
+    edit = client.submit("edit", take=take["id"], ranges=[[0.2, 0.3]], prompt="rain", seed=2)
+    mended = client.finish(edit["id"])["takes"][0]
+    assert [stem["anew"] for stem in mended["stems"]] == [True, True, False]
+    total_CN = sum(_samples(client, stem) for stem in mended["stems"])
+    assert np.allclose(total_CN, _samples(client, mended), atol=2**-22)
     wrong = {"kind": "export", "take": take["id"], "format": "wav", "mix": {"cat": {}}}
     assert "there is no 'cat'" in _refused(422, client, "POST", "/v1/jobs", wrong)
     _refused(404, client, "GET", f"/v1/takes/{take['id']}/stems/mix/sound.wav")

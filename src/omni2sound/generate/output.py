@@ -368,7 +368,7 @@ def save(
     video: Path | None,
     options: OutputOptions,
     more_facts: Mapping[str, Any] | None = None,
-    asked: Mapping[str, Any] | None = None,
+    stems_made: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `output` and its sidecar, both or neither.
 
@@ -379,7 +379,8 @@ def save(
         options: How files are written.
         more_facts: Added to the result's own, and to the digest of its request unless it is one
             of them. Default: none.
-        asked: What stems are made again from. Default: the result's request.
+        stems_made: What the description of stems says of how they were made in place of the
+            facts; `request`: what they are made again from. Default: the result's request.
 
     Returns:
         What the sidecar says.
@@ -408,7 +409,7 @@ def save(
     try:
         with (
             atomic_path(output, replace=replace, alone=True) as finished,
-            stems_beside(result, output, facts, asked=asked, overwrite=overwrite),
+            stems_beside(result, output, facts, made=stems_made, overwrite=overwrite),
         ):
             leveling, copy = write_sound(result, finished, video, facts, options)
             report = {

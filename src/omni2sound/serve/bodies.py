@@ -263,6 +263,8 @@ class StemInfo(_Shown):
     text: str | None
     spans: list[tuple[float, float]]
     seed: int | None
+    anew: bool
+    """Whether it can be made anew by itself; an edited part can't."""
     sound: str
     peaks: str
 

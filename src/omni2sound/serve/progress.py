@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from omni2sound.stages import current_part
+
 _SHARED = {"loading the model": 0.05, "looking at the video": 0.25, "encoding": 0.1}
 """Share of each stage that all takes of a job have in common."""
 _OF_A_TAKE = {"generating": 0.8, "decoding": 0.1, "writing": 0.1}
@@ -102,6 +104,10 @@ class Watcher:
     def _estimate(self, share: float) -> float:
         if self._stage in _OF_A_TAKE:
             own = _before(_OF_A_TAKE, self._stage, share)
+            number, total = current_part()
+            if total > 1:  # stems are written together
+                made = _before(_OF_A_TAKE, "writing", 0)
+                own = min(1.0, made * (number + own / made) / total)
             return _SHARE_OF_SHARED + (1 - _SHARE_OF_SHARED) * min(
                 1.0, (self._done_takes + own) / self._takes
             )

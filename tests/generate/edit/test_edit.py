@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from omni2sound.diffusion.objective import Objective
 from omni2sound.diffusion.samplers import sample
@@ -16,15 +18,25 @@ from omni2sound.diffusion.settings import SamplerConfig
 from omni2sound.errors import UserError
 from omni2sound.generate.edit.asked import Edit
 from omni2sound.generate.edit.edit import edit
+from omni2sound.generate.edit.files import edit_file
 from omni2sound.generate.edit.holding import held
 from omni2sound.generate.edit.ranges import Range
 from omni2sound.generate.edit.seams import EDGE_S
+from omni2sound.generate.edit.source import check_edit, open_source
+from omni2sound.generate.output import OutputOptions, save
+from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
+from omni2sound.generate.stems.exact import add, with_stems
+from omni2sound.generate.stems.mix import open_mix, read_stems
+from omni2sound.generate.stems.remix import Mixing, remake, save_mix
+from omni2sound.generate.stems.sources import Source, Stem
 from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.generate.words.cues import Cue
+from omni2sound.media.audio import read_audio
 from omni2sound.media.samples import Audio
 from tests.build import tiny_model_folder, video_with_square
 
 RATE_HZ = 44_100
+HORN = Edit(ranges=(Range(start_s=0.5, end_s=0.9),), prompt="a horn", num_inference_steps=2)
 RAIN = Edit(ranges=(Range(start_s=1.0, end_s=1.6),), prompt="rain", num_inference_steps=2)
 
 
@@ -145,3 +157,93 @@ def test_what_makes_no_edit_is_refused(pipeline: TorchPipeline) -> None:
         next(edit(pipeline, noise(channels=6), RAIN))
     with pytest.raises(UserError, match="nothing to generate from"):
         next(edit(pipeline, noise(), replace(RAIN, prompt=None)))
+
+
+def write_take(path: Path, bits: int, *, gain: float = 1.0) -> Path:
+    """A take of two stems of 1.5 s."""
+    rng = np.random.default_rng(1)
+    sounds = (gain * 0.1 * rng.normal(size=(2, 1, 3 * RATE_HZ // 2))).astype(np.float32)
+    stems = [
+        Stem(
+            source=Source(name=name, text=name), seed=3,
+            audio=Audio(samples_CN=samples_CN, sample_rate_hz=RATE_HZ),
+        )
+        for name, samples_CN in zip(("a-dog", "rest"), sounds, strict=True)
+    ]  # fmt: skip
+    result = GenerationResult(
+        audio=stems[0].audio,
+        request=GenerationRequest(prompt="a dog", duration_s=1.5, seed=3, stems=True),
+        seed=3, num_inference_steps=2, guidance_scale=3.0, model="m", model_sha256="0",
+        dtype="auto", timings=Timings(load_s=0, encode_s=0, sample_s=0, decode_s=0),
+    )  # fmt: skip
+    save(with_stems(result, stems), path, video=None, options=OutputOptions(bits=bits))
+    return path
+
+
+def edited(pipeline: TorchPipeline, path: Path, output: Path, asked: Edit = HORN) -> list[str]:
+    """Edit a file; returns the notes."""
+    source = open_source(path)
+    options = check_edit(source, output, asked, OutputOptions())
+    (report,) = edit_file(pipeline, source, asked, [output], options)
+    return [note for note in report.get("notes", ()) if "stems" in note]
+
+
+def stems_of(path: Path) -> dict[str, NDArray[np.float32]]:
+    sounds: Mapping[str, Audio] = read_stems(*open_mix(path))
+    return {name: sound.samples_CN for name, sound in sounds.items()}
+
+
+@pytest.mark.parametrize("bits", [16, 24])
+def test_stems_of_an_edit_add_up_to_it(pipeline: TorchPipeline, tmp_path: Path, bits: int) -> None:
+    take, out = write_take(tmp_path / "take.wav", bits), tmp_path / "out.wav"
+    assert edited(pipeline, take, out) == []
+    start, end = (round(t * RATE_HZ) for t in (0.5 - EDGE_S, 0.9 + EDGE_S))
+    given, made = read_audio(take).samples_CN, read_audio(out).samples_CN
+    before, after = stems_of(take), stems_of(out)
+    assert list(after) == ["a-dog", "rest", "edited"]
+    total = add(list(read_stems(*open_mix(out)).values())).samples_CN
+    np.testing.assert_allclose(total, made, atol=0 if bits > 16 else 2**-16)
+    for outside in (slice(0, start), slice(end, None)):
+        np.testing.assert_array_equal(made[:, outside], given[:, outside])
+        assert not after["edited"][:, outside].any()
+        for name in before:
+            np.testing.assert_array_equal(after[name][:, outside], before[name][:, outside])
+    middle = slice(round(0.69 * RATE_HZ), round(0.71 * RATE_HZ))
+    assert not after["rest"][:, middle].any()
+    assert after["edited"][:, middle].any()
+
+
+def test_an_edit_of_an_edit_and_a_stem_made_anew(pipeline: TorchPipeline, tmp_path: Path) -> None:
+    take, out, more = (tmp_path / name for name in ("take.wav", "out.wav", "more.wav"))
+    edited(pipeline, write_take(take, 24), out)
+    longer = replace(HORN, ranges=(Range(start_s=0.8, end_s=1.7),))
+    assert edited(pipeline, out, more, longer) == []
+    after = stems_of(more)
+    assert list(after) == ["a-dog", "rest", "edited", "edited-2"]
+    total = sum(after.values())
+    np.testing.assert_array_equal(total, read_audio(more).samples_CN)
+
+    mixing = Mixing.read(*open_mix(more))
+    again = remake(pipeline, mixing, "rest", 9, None)
+    rest = again.sounds["rest"].samples_CN
+    assert rest.any()
+    for span_s in ((0.6, 0.8), (0.9, 1.4)):
+        assert not rest[:, slice(*(round(t * RATE_HZ) for t in span_s))].any()
+    with pytest.raises(UserError, match="edit its range again"):
+        remake(pipeline, mixing, "edited", 9, None)
+    save_mix(again, tmp_path / "mix.wav", video=None, options=OutputOptions())
+    made = Mixing.read(*open_mix(tmp_path / "mix.wav")).made
+    assert replace(made, request_sha256=again.made.request_sha256) == again.made
+
+
+def test_an_edit_without_stems_says_why(pipeline: TorchPipeline, tmp_path: Path) -> None:
+    loud, whole = write_take(tmp_path / "loud.wav", 24, gain=9), replace(HORN, strength=0.5)
+    take = write_take(tmp_path / "take.wav", 24)
+    for number, (path, asked, why) in enumerate((
+        (loud, HORN, "not just their sum"),
+        (take, replace(whole, ranges=()), "all of it is new"),
+    )):  # fmt: skip
+        out = tmp_path / f"{number}.wav"
+        (note,) = edited(pipeline, path, out, asked)
+        assert why in note
+        assert not out.with_name(f"{out.name}.stems").exists()

@@ -46,6 +46,7 @@ export interface Take {
 export interface Stem {
   name: string;
   text: string | null;
+  anew: boolean;
   sound: string;
   peaks: string;
 }

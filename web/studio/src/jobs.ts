@@ -206,16 +206,19 @@ export async function editRange(): Promise<void> {
   const cues = cuesSent().filter(
     (cue) => (cue["from_s"] as number) < to_s && ((cue["to_s"] ?? cue["from_s"]) as number) >= from_s,
   );
-  await start({
-    kind: "edit",
-    ...(take ? { take: take.id } : { media: own!.id }),
-    ranges: [[from_s, to_s]],
-    prompt: d.prompt.trim(),
-    ...(cues.length && { cues }),
-    look: d.media?.kind === "video",
-    ...(d.seed !== null && { seed: d.seed }),
-    ...(d.steps !== null && { steps: d.steps }),
-  });
+  await start(
+    {
+      kind: "edit",
+      ...(take ? { take: take.id } : { media: own!.id }),
+      ranges: [[from_s, to_s]],
+      prompt: d.prompt.trim(),
+      ...(cues.length && { cues }),
+      look: d.media?.kind === "video",
+      ...(d.seed !== null && { seed: d.seed }),
+      ...(d.steps !== null && { steps: d.steps }),
+    },
+    take?.id,
+  );
 }
 
 /** Makes a take again so that each of its sounds is a stem. */

@@ -17,6 +17,7 @@ from fractions import Fraction
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from omni2sound.diffusion.guidance import Predict
@@ -47,6 +48,8 @@ class Edited:
     seed: int
     ranges: tuple[Range, ...]
     notes: tuple[str, ...]
+    kept_N: NDArray[np.float32]
+    """Gain of the given sound in each sample: 1 outside of the ranges and their edges."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -100,11 +103,18 @@ def edit(
         for window in windows(ranges, total_s=total_s, frames_per_s=rate)
     ]
     for take in range(asked.takes):
-        audio = padded
+        audio, kept_N = padded, np.ones(num_samples, np.float32)
         for part in parts:
-            audio = _with_part(pipeline, audio, asked, part, asked.seed + take, on_step)
+            audio, own_N = _with_part(pipeline, audio, asked, part, asked.seed + take, on_step)
+            kept_N *= own_N
         notes = dict.fromkeys(note for part in parts for note in part.plan.notes)
-        yield Edited(audio=audio, seed=asked.seed + take, ranges=tuple(ranges), notes=tuple(notes))
+        yield Edited(
+            audio=audio,
+            seed=asked.seed + take,
+            ranges=tuple(ranges),
+            notes=tuple(notes),
+            kept_N=kept_N,
+        )
 
 
 def _prepare(pipeline: TorchPipeline, given: Audio, asked: Edit, window: Window) -> _Part:
@@ -147,8 +157,8 @@ def _with_part(
     part: _Part,
     seed: int,
     on_step: OnStep | None,
-) -> Audio:
-    """Return the sound with one window's ranges made anew."""
+) -> tuple[Audio, NDArray[np.float32]]:
+    """Return the sound with one window's ranges made anew, and the gain of the given one in it."""
     timebase = pipeline.model.config.timebase
     start_s = part.window.start_s(timebase.latent_rate_hz)
     duration_s = part.window.duration_s(timebase.latent_rate_hz)
@@ -166,7 +176,7 @@ def _with_part(
     gain = level_gain(low[: len(kept_N)][kept_N], again_BN[0, : len(kept_N)][kept_N])
     peak = float(np.abs(new.samples_CN).max(initial=0.0))
     new_CN = new.samples_CN * np.float32(min(gain, _MAX_PEAK / max(peak, 1e-9)))
-    window_CN = old.samples_CN
+    window_CN, kept_N = old.samples_CN, np.ones(given.num_samples, np.float32)
     first = round_half_up(start_s * given.sample_rate_hz)
     for span in part.window.ranges:
         begin, end = (
@@ -174,16 +184,17 @@ def _with_part(
             for t in (span.start_s, span.end_s)
         )
         end = min(end, given.num_samples - first)
-        window_CN = insert(
+        window_CN, own_N = insert(
             window_CN[:, : given.num_samples - first],
             new_CN[:, : given.num_samples - first],
             start=begin,
             end=end,
             sample_rate_hz=given.sample_rate_hz,
         )
+        kept_N[first : first + len(own_N)] *= own_N
     samples_CN = given.samples_CN.copy()
     samples_CN[:, first : first + window_CN.shape[1]] = window_CN
-    return replace(given, samples_CN=samples_CN)
+    return replace(given, samples_CN=samples_CN), kept_N
 
 
 def _mono(audio: Audio) -> Audio:

@@ -1,7 +1,8 @@
 """Edited files: the sound of a file, and the file with the edited sound.
 
 In:   a sound or a video with sound, an `Edit`.
-Out:  a file whose sound is the given one outside of the new ranges, and its sidecar.
+Out:  a file whose sound is the given one outside of the new ranges, its sidecar, and its stems
+      where the given sound has some.
 
 A .wav, .flac or .mov keeps the given samples; other formats code all of the sound again. The number
 of bits is that of the given file.
@@ -17,12 +18,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from omni2sound.errors import UserError
 from omni2sound.files import file_sha256
 from omni2sound.generate.edit.asked import Edit
 from omni2sound.generate.edit.edit import edit
 from omni2sound.generate.edit.source import Source, start_of
+from omni2sound.generate.edit.stems import KeptStems
 from omni2sound.generate.output import OutputOptions, read_sidecar, request_sha256, save
 from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
+from omni2sound.generate.stems.files import check_stems_folder, stems_folder
 from omni2sound.generate.torch_pipeline import TorchPipeline
 from omni2sound.media.samples import Audio
 
@@ -50,10 +54,19 @@ def edit_file(
     sha256 = file_sha256(source.path)
     spans = [[span.start_s, span.end_s] for span in asked.ranges]
     facts: dict[str, Any] = {"edited_sha256": sha256, "ranges": spans, "strength": asked.strength}
+    kept, why = _kept_stems(source, asked, outputs, options)
+    given = source.audio if kept is None else kept.audio
     begin = time.perf_counter()
-    for output, made in zip(outputs, edit(pipeline, source.audio, asked), strict=True):
+    for output, made in zip(outputs, edit(pipeline, given, asked), strict=True):
         result = _result(pipeline, asked, made.audio, made.seed, time.perf_counter() - begin)
-        result = replace(result, notes=made.notes)
+        if kept is not None:
+            try:
+                audio, stems = kept.after(made, asked)
+                result = replace(result, audio=audio, stems=stems)
+            except UserError as error:
+                why = str(error)
+        notes = [*made.notes, *([f"the edit has no stems: {why}"] if why else [])]
+        result = replace(result, notes=tuple(notes))
         digest = request_sha256(
             result.request,
             options,
@@ -68,8 +81,28 @@ def edit_file(
         if start_s := start_of(source.path, read_sidecar(source.path) or {}):
             more["start_s"] = start_s
         video = source.path if source.is_video else asked.video
-        yield save(result, output, video=video, options=options, more_facts=more)
+        stems_made = None
+        if kept is not None and result.stems:
+            stems_made = kept.made_after(result.stems, str(more["request_sha256"]))
+        yield save(
+            result, output, video=video, options=options, more_facts=more, stems_made=stems_made
+        )
         begin = time.perf_counter()
+
+
+def _kept_stems(
+    source: Source, asked: Edit, outputs: Sequence[Path], options: OutputOptions
+) -> tuple[KeptStems | None, str]:
+    """Return the stems of a sound, or why its edit has none; neither if it has none itself."""
+    if not stems_folder(source.path).is_dir():
+        return None, ""
+    try:
+        kept = KeptStems.of(source, asked, options)
+    except UserError as error:
+        return None, str(error)
+    for output in outputs:
+        check_stems_folder(stems_folder(output), overwrite=True)
+    return kept, ""
 
 
 def _result(

@@ -61,7 +61,7 @@ def level_gain(given_N: Samples, again_N: Samples) -> float:
 
 def insert(
     given_CN: Samples, new_CN: Samples, *, start: int, end: int, sample_rate_hz: int
-) -> Samples:
+) -> tuple[Samples, Samples]:
     """Return the given sound with the samples [start, end) new, and soft edges.
 
     At the beginning and the end of the sound there is no edge.
@@ -72,6 +72,9 @@ def insert(
         start: First new sample.
         end: Behind the last one.
         sample_rate_hz: Their rate.
+
+    Returns:
+        The sound, and the gain (N,) of the given one in it, 1 where nothing is new.
     """
     num_samples = given_CN.shape[1]
     new_N, kept_N = np.zeros(num_samples, np.float32), np.ones(num_samples, np.float32)
@@ -89,7 +92,8 @@ def insert(
     mixed_CN = given_CN * kept_N + new_CN * new_N
     untouched_N = new_N == 0
     mixed_CN[:, untouched_N] = given_CN[:, untouched_N]
-    return np.asarray(mixed_CN, np.float32)
+    kept_N[untouched_N] = 1
+    return np.asarray(mixed_CN, np.float32), kept_N
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def stems_beside(
     output: Path,
     facts: Mapping[str, Any],
     *,
-    asked: Mapping[str, Any] | None = None,
+    made: Mapping[str, Any] | None = None,
     overwrite: bool,
 ) -> Iterator[None]:
     """Write the folder of the stems of a result; it gets its name if the block succeeds.
@@ -62,7 +62,8 @@ def stems_beside(
             replaced go with it.
         output: The mix.
         facts: How it was made.
-        asked: What stems are made again from. Default: the result's request.
+        made: What the description says in place of facts; `request`: what stems are made again
+            from. Default: the result's request.
         overwrite: Replace a folder of stems that exists.
 
     Raises:
@@ -92,9 +93,8 @@ def stems_beside(
                     **stem.place,
                 )
             )
-        request = _asked(result.request) if asked is None else dict(asked)
-        made = dict(facts) | {"request": request}
-        write_mix(target / MIX_FILE, MixDescription(stems=tuple(stems), made=made))
+        own = {"request": _asked(result.request)} if made is None else made
+        write_mix(target / MIX_FILE, MixDescription(stems=tuple(stems), made={**facts, **own}))
         yield
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from omni2sound import stages
 from omni2sound.errors import UserError
 from omni2sound.generate.finish import finish
 from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
@@ -135,12 +136,13 @@ class _Maker:
         """Stems of one take, and what a tagger hears of them."""
         stems: list[Stem] = []
         audible: list[Audio] = []
-        for part in parts:
-            for attempt in range(1 if part.source.name == REST else TRIES):
-                own = part.source.seed(seed, attempt)
-                audio, layers = self.sound(part, own, on_step)
-                if not _is_silent(audio):
-                    break
+        for number, part in enumerate(parts):
+            with stages.part(number, len(parts)):
+                for attempt in range(1 if part.source.name == REST else TRIES):
+                    own = part.source.seed(seed, attempt)
+                    audio, layers = self.sound(part, own, on_step)
+                    if not _is_silent(audio):
+                        break
             if part.source.at_s is not None:
                 audio = placed_at(audio, part.source.at_s, stems[0].audio.num_samples)
                 num_samples = audible[0].num_samples

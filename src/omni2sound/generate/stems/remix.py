@@ -10,12 +10,15 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from omni2sound.config import from_json, to_json
 from omni2sound.errors import ConfigError, UserError
+from omni2sound.generate.edit.seams import EDGE_S
 from omni2sound.generate.output import OutputOptions, save
 from omni2sound.generate.request import GenerationRequest, GenerationResult, Timings
 from omni2sound.generate.stems.description import MixDescription, MixedStem
@@ -36,6 +39,8 @@ _KEPT = (
     "task", "prompt", "negative_prompt", "text_guidance", "seen", "text", "cues", "ambience",
 )  # fmt: skip
 """Facts of stems that a mix does not change."""
+_AGAIN = ("request", "duration_s", "cut", "edits")
+"""What stems are made again from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +57,10 @@ class _Made:
     text: str | None = None
     start_s: float | None = None
     request_sha256: str | None = None
+    cut: Mapping[str, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    """Ranges in which stems gave way to an edit, by their names."""
+    edits: tuple[str, ...] = ()
+    """Names of the stems that edits are."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,17 +87,26 @@ class Mixing:
                 f"{folder}: its description does not say how the stems were made; give a folder "
                 "that `--stems` wrote"
             )
-        known = {field.name for field in fields(_Made)}
-        facts = {name: value for name, value in description.made.items() if name in known}
-        from_json(_Made, facts, where=f"{folder}: made")
+        _made_of(description, folder)
         request_of(description.made)
         sounds = read_stems(folder, description)
         return cls(folder=folder, description=description, sounds=sounds)
 
     @property
+    def made(self) -> _Made:
+        """How its stems were made."""
+        return _made_of(self.description, self.folder)
+
+    @property
     def needs_video(self) -> bool:
         """Whether its stems followed a video."""
         return bool(self.description.made.get("task") != "T2A")
+
+
+def _made_of(description: MixDescription, folder: Path) -> _Made:
+    known = {each.name for each in fields(_Made)}
+    facts = {name: value for name, value in description.made.items() if name in known}
+    return from_json(_Made, facts, where=f"{folder}: made")
 
 
 def remake(
@@ -110,6 +128,8 @@ def remake(
     from omni2sound.generate.stems.make import make_stems
 
     old = mixing.description.stem(name)
+    if name in mixing.made.edits:
+        raise UserError(f"{name!r} is a part that was edited; edit its range again", field="anew")
     if mixing.needs_video and video is None:
         raise UserError("is missing: these stems follow one; give it", field="video")
     made = mixing.description.made
@@ -119,7 +139,8 @@ def remake(
     like, stem = mixing.sounds[name], result.stems[0]
     audio = resample(stem.audio, like.sample_rate_hz)
     audio = as_stereo(audio) if like.num_channels > 1 else audio
-    (audio,) = on_grid([fit_length(audio, like.num_samples)])
+    audio = _cut_out(fit_length(audio, like.num_samples), mixing.made.cut.get(name, ()))
+    (audio,) = on_grid([audio])
     stems = [
         replace(s, seed=stem.seed) if s.name == old.name else s for s in mixing.description.stems
     ]
@@ -129,6 +150,16 @@ def remake(
         sounds={**mixing.sounds, name: audio},
         new_stem=name,
     )
+
+
+def _cut_out(audio: Audio, spans: Sequence[tuple[float, float]]) -> Audio:
+    """Silence spans, with soft edges inside of them."""
+    time_N = np.arange(audio.num_samples) / audio.sample_rate_hz
+    gain_N = np.ones(audio.num_samples, np.float32)
+    for start_s, end_s in spans:
+        outside_N = np.maximum(start_s + EDGE_S - time_N, time_N - end_s + EDGE_S) / EDGE_S
+        gain_N *= np.clip(outside_N, 0, 1).astype(np.float32)
+    return replace(audio, samples_CN=audio.samples_CN * gain_N)
 
 
 def _span(made: Mapping[str, Any], video: Path | None) -> AbstractContextManager[Path | None]:
@@ -156,7 +187,7 @@ def request_of(made: Mapping[str, Any], video: Path | None = None) -> Generation
             asked.pop(name, None)
         if asked.get("prompt") is None and not cues:
             asked["prompt"] = str(made.get("text") or "sound")
-    known = {field.name for field in fields(GenerationRequest)}
+    known = {each.name for each in fields(GenerationRequest)}
     if unknown := sorted(set(asked) - known):
         raise ConfigError(f"made.request: unknown field {unknown[0][:80]!r}")
     asked = {k: tuple(v) if isinstance(v, list) else v for k, v in asked.items()}
@@ -218,7 +249,12 @@ def save_mix(
         if span != video:  # the copy is of a file that is gone afterwards
             result = replace(result, request=replace(request, video=span))
         return save(
-            result, output, video=span, options=options, more_facts=facts, asked=made["request"]
+            result,
+            output,
+            video=span,
+            options=options,
+            more_facts=facts,
+            stems_made={name: made[name] for name in _AGAIN if name in made},
         )
 
 

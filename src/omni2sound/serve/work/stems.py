@@ -73,7 +73,7 @@ def _request_of(store: Store, take_id: str) -> GenerateBody:
     job = store.record(take.job).job
     if job.kind != "generate":
         raise UserError(
-            "was edited, and an edit has no stems; take those of the take before it", field="take"
+            "is an edit of a take without stems; make those of the take before it", field="take"
         )
     body = GenerateBody.model_validate(job.request, strict=False)
     return body.model_copy(update={"seed": take.seed, "takes": 1, "stems": True})

@@ -71,6 +71,7 @@ def stems_of(take_id: str, path: Path) -> list[StemInfo]:
             text=stem.text,
             spans=list(stem.spans),
             seed=stem.seed,
+            anew=stem.name not in description.made.get("edits", ()),
             sound=f"{url}/{stem.name}/sound.wav",
             peaks=f"{url}/{stem.name}/peaks.json",
         )

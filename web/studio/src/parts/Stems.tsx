@@ -42,9 +42,11 @@ export function StemHead(props: { take: string; stem: Stem }): JSX.Element {
       <span class="stem-name" title={stem.text ?? stem.name}>
         {stem.text ?? stem.name}
       </span>
-      <button class="mini" disabled={busyWith("stems")} aria-label={`Make ${stem.name} new`} title="Make this sound new; the others stay" onClick={() => void remakeStem(take, stem.name)}>
-        ↻
-      </button>
+      {stem.anew && (
+        <button class="mini" disabled={busyWith("stems")} aria-label={`Make ${stem.name} new`} title="Make this sound new; the others stay" onClick={() => void remakeStem(take, stem.name)}>
+          ↻
+        </button>
+      )}
       <button class="mini" aria-pressed={mix.mute} aria-label={`Mute ${stem.name}`} title="Mute" onClick={() => set(take, stem.name, { mute: !mix.mute })}>
         M
       </button>

@@ -274,7 +274,7 @@ function RangeBar(): JSX.Element {
       <button onClick={cueOverRange} title="Cue over the range (Shift C)">
         Cue here
       </button>
-      {(take?.stems.length ?? 0) > 0 && <span class="muted">The new take has no stems.</span>}
+      {(take?.stems.length ?? 0) > 0 && <span class="muted">The new part becomes a stem of its own.</span>}
       <button class="icon quiet" aria-label="No range" title="No range (Esc)" onClick={() => change("range let go", { range: null })}>
         ×
       </button>
