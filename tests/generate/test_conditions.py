@@ -13,12 +13,15 @@ import torch
 
 from omni2sound.config import from_json
 from omni2sound.encoders.clip import ClipShape, ClipVision, build_clip
+from omni2sound.encoders.metric import yamnet
 from omni2sound.encoders.synchformer import MotionConfig, MotionTransformer, SynchformerVisual
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.errors import MissingPartError
 from omni2sound.generate.conditions import ConditionEncoder
 from omni2sound.generate.model import PipelineConfig
+from omni2sound.generate.request import Defaults, GenerationRequest, ModelFacts
 from omni2sound.generate.words.encoder import warn_of_syntax
+from omni2sound.generate.words.plan import make_plan
 from omni2sound.media.video import Kept, iter_frames
 from omni2sound.recognise.observe import Seen
 from omni2sound.weights import load_card, resolve_model
@@ -129,3 +132,20 @@ def test_a_film_that_was_just_recognised_is_not_decoded_again(tmp_path: Path, vi
     assert not isinstance(made.frames(video, wanted[0], 2), type(iter([])))
     made.recognise(video, 2)
     assert not made._read.kept
+
+
+def test_a_missing_tagger_is_told_before_the_film_is_looked_at(
+    tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yamnet, "_PACKAGE", "not_there")
+    card = load_card(resolve_model("embedded"))
+    config = from_json(PipelineConfig, card.parts, where="card.parts")
+    facts = ModelFacts(
+        name=card.name,
+        defaults=from_json(Defaults, card.defaults, where="card.defaults"),
+        timebase=config.timebase,
+        sample_rate_hz=44_100,
+    )
+    assert facts.defaults.recognise
+    with pytest.raises(MissingPartError, match="not_there"):
+        make_plan(GenerationRequest(video=video), Fraction(2), facts, encoder(tmp_path))

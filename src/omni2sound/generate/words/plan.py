@@ -137,6 +137,7 @@ def make_plan(
 
     Raises:
         MediaError: The video can't be read.
+        MissingPartError: A bundled network is not installed.
         UserError: A cue begins after the end.
     """
     for cue in request.cues:
@@ -149,6 +150,7 @@ def make_plan(
     known = model.defaults.recognise  # the model's kinds are those of the catalogue
     prompt, cues = said_prompt(request, model), request.cues
     if known:
+        encoder.sound_stems()  # a tagger that is missing is told now, not after all the work
         cues = tuple(cue for cue in cues if not notes.asks_for_speech_alone(cue.text))
     seen, words = _words(request, prompt, duration, model, encoder)
     points = tuple(cue for cue in cues if cue.end_s is None)
