@@ -29,9 +29,9 @@ from PIL import Image, ImageDraw
 
 from omni2sound import Audio, GenerationResult
 from omni2sound.bench.metrics.onsets import Onsets
-from omni2sound.bench.metrics.tagging import patch_scores
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.generate.torch_pipeline import TorchPipeline
+from omni2sound.generate.words.notes import for_tagger
 from omni2sound.media.audio import write_audio
 from omni2sound.media.encode import AudioCodec, add_audio_stream, encode_audio, fit_sound
 from omni2sound.media.figure import frames_above_spectrogram
@@ -161,10 +161,7 @@ def write_with_sound(silent: Path, result: GenerationResult, path: Path) -> None
 
 def heard(audio: Audio, tagger: YamNet) -> str:
     """The three classes that YAMNet is surest of."""
-    scores_PK = patch_scores(audio.samples_CN[0], audio.sample_rate_hz, tagger)
-    if scores_PK is None:
-        return "silent"
-    scores_K = scores_PK.max(axis=0)
+    scores_K = tagger.scores(for_tagger(audio)).max(axis=0)
     best = [k for k in np.argsort(-scores_K) if tagger.class_names[k] != "Silence"][:3]
     return "YAMNet " + ", ".join(f"{tagger.class_names[k]} {scores_K[k]:.2f}" for k in best)
 
