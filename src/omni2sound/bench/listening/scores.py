@@ -1,7 +1,8 @@
 """Results of a listening test, with intervals.
 
 In:   a kit's key, and the files that listeners saved.
-Out:  `Rating`s: mean scores (mushra) or shares of preferences (pairs), by question.
+Out:  `Rating`s: mean scores (mushra) or shares of preferences (pairs), by question; for pairs of
+      three systems or more a ranking, too (`ranking`).
 
 95 % intervals resample both listeners and clips: another panel would hear other clips. That is
 wide for few of either, and rightly so. A mushra listener who gives the hidden reference less
@@ -22,11 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound.bench.listening.kit import REFERENCE
+from omni2sound.bench.listening.ranking import Comparison, Ranked, rank
 from omni2sound.bench.stats.estimate import Estimate
 from omni2sound.errors import UserError
 from omni2sound.readers import loads, read_object
 
 NUM_RESAMPLES = 2000
+_LEAST_RANKED = 3
 _LEAST_REFERENCE, _MOST_FAILED = 90, 0.15
 
 
@@ -59,6 +62,8 @@ class ListeningResult:
     listeners: tuple[str, ...]
     left_out: tuple[str, ...]
     """Listeners who missed the hidden reference."""
+    rankings: Mapping[str, tuple[Ranked, ...]]
+    """By question, for pairs of three systems or more."""
 
 
 def read_answers(path: Path, key: Mapping[str, Any]) -> Answers:
@@ -147,7 +152,31 @@ def analyse(key: Mapping[str, Any], answers: Sequence[Answers]) -> ListeningResu
         ratings=tuple(ratings),
         listeners=tuple(a.listener for a in kept),
         left_out=tuple(left_out),
+        rankings=_rankings(key, kept),
     )
+
+
+def _rankings(key: Mapping[str, Any], answers: Sequence[Answers]) -> dict[str, tuple[Ranked, ...]]:
+    if key["kind"] != "pairs":
+        return {}
+    found: dict[str, list[Comparison]] = {}
+    for trial in key["trials"]:
+        (label, first), (_, second) = trial["stimuli"].items()
+        for question in trial["questions"]:
+            for a in answers:
+                value = a.values[trial["trial"], "", question]
+                comparison = Comparison(
+                    first=first,
+                    second=second,
+                    share=0.5 if value == "" else float(value == label),
+                    listener=a.listener,
+                    clip=trial["trial"],
+                )
+                found.setdefault(question, []).append(comparison)
+    systems = {name for trial in key["trials"] for name in trial["stimuli"].values()}
+    if len(systems) < _LEAST_RANKED:
+        return {}  # the share of preferences says it all
+    return {question: tuple(rank(some)) for question, some in sorted(found.items())}
 
 
 def _failed(key: Mapping[str, Any], answers: Answers) -> bool:
@@ -222,14 +251,27 @@ def as_text(result: ListeningResult) -> str:
         "| question | system | result | 95 % | clips |",
         "|---|---|---|---|---|",
     ]
-    for r in result.ratings:
-        name = f"{r.system} preferred to {r.against}" if r.against else r.system
-        e = r.estimate
-        digits = 2 if r.against else 1
+    for rating in result.ratings:
+        name = f"{rating.system} preferred to {rating.against}" if rating.against else rating.system
+        e = rating.estimate
+        digits = 2 if rating.against else 1
         lines.append(
-            f"| {r.question} | {name} | {e.value:.{digits}f} | [{e.low:.{digits}f}, "
+            f"| {rating.question} | {name} | {e.value:.{digits}f} | [{e.low:.{digits}f}, "
             f"{e.high:.{digits}f}] | {e.num_clips} |"
         )
+    if result.rankings:
+        lines += [
+            "",
+            "| question | rank | system | Elo | 95 % | won | of |",
+            "|---|---|---|---|---|---|---|",
+        ]
+    for question, ranked in result.rankings.items():
+        for r in ranked:
+            e = r.strength
+            lines.append(
+                f"| {question} | {r.rank} | {r.system} | {e.value:+.0f} | [{e.low:+.0f}, "
+                f"{e.high:+.0f}] | {r.wins:g} | {r.num_comparisons} |"
+            )
     if result.left_out:
         lines += [
             "",

@@ -32,7 +32,7 @@ from omni2sound.bench.scoring.evaluate import Row
 from omni2sound.bench.systems.folder import Problem
 from omni2sound.media.page import data_uri, html_page
 
-_STYLE = Path(__file__).with_name("page.css")
+STYLE = Path(__file__).with_name("page.css")
 
 
 def report_page(run: ScoredRun, examples: Sequence[Example], gates: Sequence[Gate] = ()) -> str:
@@ -43,24 +43,25 @@ def report_page(run: ScoredRun, examples: Sequence[Example], gates: Sequence[Gat
     models = list(dict.fromkeys(r.system for r in evaluation.rows if not r.is_baseline))
     tables = tables_of(evaluation)
     body = [
-        f"<h1>{_text(', '.join(models) or 'baselines')}</h1>",
-        f'<p class="soft">on {_text(title)}, {track["num_clips"]} clips ('
-        f"{_text(', '.join(f'{n} {p}' for p, n in track['num_by_part'].items()))}). Small numbers "
+        f"<h1>{text(', '.join(models) or 'baselines')}</h1>",
+        f'<p class="soft">on {text(title)}, {track["num_clips"]} clips ('
+        f"{text(', '.join(f'{n} {p}' for p, n in track['num_by_part'].items()))}). Small numbers "
         "are 95 % intervals; arrows point to better; models in blue, baselines that learn "
         "nothing in grey.</p>",
-        *(f"<p>{_text(note)}</p>" for note in notes_of(evaluation)),
+        *(f"<p>{text(note)}</p>" for note in notes_of(evaluation)),
     ]
     for table in tables:
-        body += [f"<h2>{_text(table.title)}</h2>", _table(table), _plots(table)]
+        body += [f"<h2>{text(table.title)}</h2>", score_table(table), _plots(table)]
     if gates:
         body += ["<h2>Gates</h2>", _gates(gates)]
     if examples:
         body += ["<h2>Best and worst clips</h2>", _examples(examples)]
     body += [_problems(evaluation.problems), _published(), _facts(evaluation.facts)]
-    return html_page(f"{title}: {', '.join(models)}", "".join(body), style=_STYLE)
+    return html_page(f"{title}: {', '.join(models)}", "".join(body), style=STYLE)
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
+    """Escape for HTML."""
     return html.escape(str(value))
 
 
@@ -71,7 +72,7 @@ def _wide_table(header: Iterable[str], rows: Iterable[str]) -> str:
         header: Texts of the first line.
         rows: The other lines, as HTML (`_cells`).
     """
-    head = "".join(f"<th>{_text(cell)}</th>" for cell in header)
+    head = "".join(f"<th>{text(cell)}</th>" for cell in header)
     return (
         f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody>'
         "</table></div>"
@@ -79,27 +80,28 @@ def _wide_table(header: Iterable[str], rows: Iterable[str]) -> str:
 
 
 def _cells(cells: Iterable[object]) -> str:
-    return f"<tr>{''.join(f'<td>{_text(cell)}</td>' for cell in cells)}</tr>"
+    return f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in cells)}</tr>"
 
 
-def _table(table: Table) -> str:
+def score_table(table: Table) -> str:
+    """Format scores and intervals as an HTML table."""
     return _wide_table(table.header, (_row(table, row) for row in table.rows))
 
 
 def _gates(gates: Sequence[Gate]) -> str:
     header, *rows = gate_rows(gates)
-    return f"{_wide_table(header, map(_cells, rows))}<p>{_text(count_verdicts(gates))}</p>"
+    return f"{_wide_table(header, map(_cells, rows))}<p>{text(count_verdicts(gates))}</p>"
 
 
 def _row(table: Table, row: Row) -> str:
-    cells = [f"<td>{_text(row_name(row))}</td><td>{_text(clips_of(row))}</td>"]
+    cells = [f"<td>{text(row_name(row))}</td><td>{text(clips_of(row))}</td>"]
     for column in table.columns:
         score = table.score(row, column)
         cells.append(
             "<td></td>"
             if score is None
-            else f"<td>{_text(value_of(score.estimate))}"
-            f"<small>{_text(interval_of(score.estimate))}</small></td>"
+            else f"<td>{text(value_of(score.estimate))}"
+            f"<small>{text(interval_of(score.estimate))}</small></td>"
         )
     return f'<tr class="{"baseline" if row.is_baseline else "model"}">{"".join(cells)}</tr>'
 
@@ -115,7 +117,7 @@ def _plots(table: Table) -> str:
             and not (column.name in ("FD", "KID") and row.system == "silence")
         ]
         figures.append(
-            f"<figure><figcaption>{_text(title)}</figcaption>"
+            f"<figure><figcaption>{text(title)}</figcaption>"
             f"{interval_plot(bars, title=f'{table.title}, {title}')}</figure>"
         )
     return f'<div class="plots">{"".join(figures)}</div>'
@@ -125,7 +127,7 @@ def _examples(examples: Sequence[Example]) -> str:
     parts = []
     names = list(dict.fromkeys((e.system, e.task) for e in examples))
     for system, task in names:
-        parts.append(f'<h3>{_text(system)} {_text(task)}</h3><div class="examples">')
+        parts.append(f'<h3>{text(system)} {text(task)}</h3><div class="examples">')
         parts += [_example(e) for e in examples if (e.system, e.task) == (system, task)]
         parts.append("</div>")
     return "".join(parts)
@@ -152,8 +154,8 @@ def _example(example: Example) -> str:
     )
     return (
         f'<article class="example {example.verdict}"><strong>{example.verdict}</strong> '
-        f'<span class="soft">{_text(clip.clip_id)} · {_text(example.measured)}</span>'
-        f"<p>{_text(clip.caption)}</p>{strip}{sounds}</article>"
+        f'<span class="soft">{text(clip.clip_id)} · {text(example.measured)}</span>'
+        f"<p>{text(clip.caption)}</p>{strip}{sounds}</article>"
     )
 
 
@@ -177,7 +179,7 @@ def _published() -> str:
         for row in rows
     )
     return (
-        f'<h2>Published elsewhere</h2><p class="soft">{_text(SOURCE)}. Other clips and other '
+        f'<h2>Published elsewhere</h2><p class="soft">{text(SOURCE)}. Other clips and other '
         "networks than in the tables above: not to be compared with them.</p>"
         + _wide_table(("system", "track", "task", *names), body)
     )
@@ -192,7 +194,7 @@ def _facts(facts: Mapping[str, Any]) -> str:
             flat += [(f"{name}: {k}", v) for k, v in value.items()]
         else:
             flat.append((name, value))
-    items = "".join(f"<dt>{_text(n)}</dt><dd>{_text(_told(v))}</dd>" for n, v in flat)
+    items = "".join(f"<dt>{text(n)}</dt><dd>{text(_told(v))}</dd>" for n, v in flat)
     return f"<h2>How it was made</h2><dl>{items}</dl>"
 
 

@@ -46,9 +46,14 @@ class Table:
 
 def tables_of(evaluation: Evaluation) -> list[Table]:
     """One for each part and protocol, in order."""
+    return tables_of_rows(evaluation.rows)
+
+
+def tables_of_rows(rows: Sequence[Row]) -> list[Table]:
+    """One for each part and protocol that follow each other."""
     tables = []
-    for (part, protocol), rows in groupby(evaluation.rows, lambda r: (r.part, r.protocol)):
-        kept = tuple(rows)
+    for (part, protocol), some in groupby(rows, lambda r: (r.part, r.protocol)):
+        kept = tuple(some)
         columns: dict[str, Score] = {}
         # In the order of who has most: the real sounds lack some.
         for row in sorted(kept, key=lambda r: -len(r.scores)):

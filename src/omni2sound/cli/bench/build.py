@@ -223,6 +223,28 @@ def audiocaps(
     _print_identity(build_corpus_track("audiocaps", test, media, out, clip_s=10.0, seed=seed))
 
 
+@app.command("vggsound-tvc")
+def vggsound_tvc(
+    table: Annotated[Path, typer.Option(help="conflict_dataset_full.tsv, as published.")],
+    media: Annotated[Path, typer.Option(help="Folder of VGGSound's videos.")],
+    out: OutOption,
+    level: Annotated[
+        Literal["L0", "L1-subject", "L1-action", "L2", "L3"],
+        typer.Option(help="How far the text contradicts the video: L0 agrees, L3 is random."),
+    ],
+) -> None:
+    """Build from VGGSound-TVC: text that contradicts the video."""
+    from omni2sound.bench.tracks.public import build_corpus_track
+    from omni2sound.bench.tracks.tvc import CLIP_S, read_tvc
+    from omni2sound.data.corpora.assemble import assemble
+    from omni2sound.data.corpora.finding.folder import MediaFolder
+
+    clips, listed = assemble("vggsound", read_tvc(table, level), MediaFolder(media))
+    name = f"vggsound-tvc-{level}"
+    usable = _usable(clips, listed)
+    _print_identity(build_corpus_track(name, usable, media, out, clip_s=CLIP_S, seed=0))
+
+
 @app.command("kling-audio-eval")
 def kling_audio_eval(
     table: Annotated[Path, typer.Option(help="CSV, JSON Lines or Parquet, as published.")],

@@ -229,6 +229,33 @@ def report(folder: Annotated[Path, typer.Argument(help="Run folder of `run` or `
     _print_report(read_run(folder))
 
 
+def publish(
+    site: Annotated[Path, typer.Argument(help="Folder of the page; created if missing.")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="Run folder of `run` or `score`. Default: only make the page anew."),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the run's file. Default: the folder's name.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="Who scored it; needed with a run.")] = None,
+    note: Annotated[str, typer.Option(help="What a reader should know. Default: nothing.")] = "",
+) -> None:
+    """Add a run to a page of results that others can add to."""
+    from omni2sound.bench.report.results import read_run
+    from omni2sound.bench.report.site import build_page
+    from omni2sound.bench.report.site import publish as add
+
+    if folder is None:
+        print(build_page(site))
+        return
+    if not by:
+        raise UserError("expected your name or your group's", field="by")
+    chosen = folder.absolute().name.lower() if name is None else name
+    for path in add(site, read_run(folder), name=chosen, by=by, note=note):
+        print(path)
+
+
 def _options(
     taggers: str,
     cache: Path | None,
