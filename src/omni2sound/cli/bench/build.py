@@ -225,7 +225,7 @@ def audiocaps(
 
 @app.command("vggsound-tvc")
 def vggsound_tvc(
-    table: Annotated[Path, typer.Option(help="conflict_dataset_full.tsv, as published.")],
+    table: Annotated[Path, typer.Option(help="The published conflict_dataset_full.tsv.")],
     media: Annotated[Path, typer.Option(help="Folder of VGGSound's videos.")],
     out: OutOption,
     level: Annotated[
@@ -233,7 +233,7 @@ def vggsound_tvc(
         typer.Option(help="How far the text contradicts the video: L0 agrees, L3 is random."),
     ],
 ) -> None:
-    """Build from VGGSound-TVC: text that contradicts the video."""
+    """Build from VGGSound-TVC: text against the video."""
     from omni2sound.bench.tracks.public import build_corpus_track
     from omni2sound.bench.tracks.tvc import CLIP_S, read_tvc
     from omni2sound.data.corpora.assemble import assemble

@@ -238,7 +238,9 @@ def publish(
     name: Annotated[
         str | None, typer.Option(help="Name of the run's file. Default: the folder's name.")
     ] = None,
-    by: Annotated[str | None, typer.Option(help="Who scored it; needed with a run.")] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Who scored it. Default: nobody, so a run is refused.")
+    ] = None,
     note: Annotated[str, typer.Option(help="What a reader should know. Default: nothing.")] = "",
 ) -> None:
     """Add a run to a page of results that others can add to."""
