@@ -30,6 +30,16 @@ DeviceName = Literal["auto", "cpu", "cuda", "mps"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 
 
+def visible_gpus() -> tuple[str, ...]:
+    """Names of the CUDA devices that this process may use, as `CUDA_VISIBLE_DEVICES` has them."""
+    import torch
+
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return tuple(name.strip() for name in given.split(",") if name.strip())
+    return tuple(str(number) for number in range(torch.cuda.device_count()))
+
+
 def resolve_device(name: str = "auto") -> torch.device:
     """Turn a device name into a device that exists.
 

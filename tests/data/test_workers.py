@@ -17,6 +17,10 @@ def doubled(job: int) -> tuple[int, int]:
     return 2 * job, os.getpid()
 
 
+def gpu_seen(job: int) -> tuple[int, str]:
+    return job, os.environ["CUDA_VISIBLE_DEVICES"]
+
+
 def fatal(job: int) -> int:
     if job == 3:
         os._exit(1)
@@ -46,6 +50,12 @@ class Counted(Sequence[int]):
 def test_every_job_is_done_once() -> None:
     assert sorted(r for r, _ in Workers(count=2).map(doubled, range(30))) == list(range(0, 60, 2))
     assert [r for r, _ in Workers().map(doubled, range(3))] == [0, 2, 4]
+
+
+def test_processes_take_gpus_in_turn() -> None:
+    seen = dict(Workers(count=2, gpus=("3", "GPU-5")).map(gpu_seen, range(40)))
+    assert sorted(seen) == list(range(40))
+    assert set(seen.values()) == {"3", "GPU-5"}
 
 
 def test_jobs_wait_their_turn_outside() -> None:

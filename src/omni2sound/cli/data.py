@@ -248,6 +248,14 @@ def features(
     parts: ComponentsOption = "embedded",
     encoders: EncodersOption = None,
     device: DeviceOption = "cpu",
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Part of the shards to make, from 1/N to N/N, for N tasks of a cluster that share "
+            "--out; the last one finishes the store. Default: all.",
+        ),
+    ] = None,
     engine: EngineOption = "local",
     num_workers: WorkersOption = None,
 ) -> None:
@@ -255,6 +263,7 @@ def features(
 
     An interrupted build is resumed.
     """
+    from omni2sound.data.store.builder import Part
     from omni2sound.data.store.from_clips import CorpusOptions, build_corpus_features
 
     with progress_bar("features") as report:
@@ -265,8 +274,9 @@ def features(
             split=split,
             options=CorpusOptions(window_s=window_s, max_windows=max_windows, latents=latents),
             media=media,
-            workers=chosen_workers(num_workers, engine),
+            workers=chosen_workers(num_workers, engine, device),
             on_shard=report,
+            part=None if shard is None else Part.parse(shard),
         )
     finish_build(out, built)
 
@@ -294,6 +304,8 @@ def finish_build(out: Path, built: BuildReport) -> None:
         f"{built.num_found} of them from an earlier run"
     )
     _warn([f"{f.clip_id}: {f.reason}" for f in built.failed], more="; see index.json")
+    if built.num_missing:
+        _log.info(f"{built.num_missing} shards are left to other parts")
     print(out)
     if built.failed:
         raise typer.Exit(EXIT_SOME_FAILED)

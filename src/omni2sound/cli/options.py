@@ -141,11 +141,14 @@ TableJsonOption = Annotated[
 ]
 
 
-def chosen_workers(count: int | None, engine: Engine = "local") -> Workers:
-    """The workers of a command; without a number, the default one."""
+def chosen_workers(count: int | None, engine: Engine = "local", device: str = "cpu") -> Workers:
+    """The workers of a command; without a number, the default one. On "cuda" they share GPUs."""
     from omni2sound.data.workers import Workers, default_workers  # slow to import
+    from omni2sound.runtime import resolve_device, visible_gpus
 
-    return Workers(engine=engine, count=count or default_workers())
+    # A device with a number is the user's choice of one.
+    gpus = () if device == "cpu" or str(resolve_device(device)) != "cuda" else visible_gpus()
+    return Workers(engine=engine, count=count or default_workers(), gpus=gpus)
 
 
 def seconds(value: str | float) -> float:

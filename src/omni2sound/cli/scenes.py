@@ -269,7 +269,7 @@ def features(
             split=split,
             seed=seed,
             plans=plans,
-            workers=chosen_workers(num_workers, engine),
+            workers=chosen_workers(num_workers, engine, device),
             on_shard=report,
         )
     finish_build(out, built)

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from multiprocessing.connection import wait
+from multiprocessing.sharedctypes import Synchronized
 from typing import Literal, TypeVar
 
 from omni2sound.errors import MissingPartError, Omni2SoundError, UserError
@@ -58,6 +59,8 @@ class Workers:
         engine: "local": this process with one worker, otherwise processes. "ray": the cluster
             that the environment variable `RAY_ADDRESS` names, or one started here.
         count: Jobs at a time on this machine; a cluster decides for itself.
+        gpus: CUDA devices, which processes take in turn: each sees one. Tasks of Ray ask for a GPU,
+            or for their share where a machine has fewer than `count`.
 
     Raises:
         UserError: If the count is below 1.
@@ -65,6 +68,7 @@ class Workers:
 
     engine: EngineName = "local"
     count: int = 1
+    gpus: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -82,11 +86,11 @@ class Workers:
             UserError: If a worker process died.
         """
         if self.engine == "ray":
-            return _on_ray(function, jobs, self.count)
+            return _on_ray(function, jobs, self.count, len(self.gpus))
         work = partial(_run_single_threaded, function)
         if self.count == 1 or (len(jobs) < 2 and _kept is None):
             return map(work, jobs)
-        return _in_processes(work, jobs, self.count)
+        return _in_processes(work, jobs, self.count, self.gpus)
 
     def map_in_order(
         self,
@@ -126,7 +130,7 @@ class _Kept:
     """Workers that are reused from one `Workers.map` to the next."""
 
     def __init__(self) -> None:
-        self.pools: dict[int, ProcessPoolExecutor] = {}
+        self.pools: dict[tuple[int, tuple[str, ...]], ProcessPoolExecutor] = {}
         self.ray = False
 
 
@@ -154,15 +158,20 @@ def kept_workers() -> Iterator[None]:
 
 
 @contextmanager
-def _pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
-    if _kept is not None and num_workers in _kept.pools:
-        yield _kept.pools[num_workers]
+def _pool(num_workers: int, gpus: tuple[str, ...]) -> Iterator[ProcessPoolExecutor]:
+    if _kept is not None and (num_workers, gpus) in _kept.pools:
+        yield _kept.pools[num_workers, gpus]
         return
     # Spawned, not forked: a fork of a process in which torch has run threads may hang.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(num_workers, mp_context=context, initializer=_start_worker)
+    pool = ProcessPoolExecutor(
+        num_workers,
+        mp_context=context,
+        initializer=_start_worker,
+        initargs=(gpus, context.Value("i", 0)),
+    )
     if _kept is not None:
-        _kept.pools[num_workers] = pool
+        _kept.pools[num_workers, gpus] = pool
         yield pool
         return
     try:
@@ -172,11 +181,11 @@ def _pool(num_workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _in_processes(
-    work: Callable[[Job], Result], jobs: Sequence[Job], num_workers: int
+    work: Callable[[Job], Result], jobs: Sequence[Job], num_workers: int, gpus: tuple[str, ...]
 ) -> Iterator[Result]:
     running: set[Future[Result]] = set()
     try:
-        with _pool(num_workers) as pool:
+        with _pool(num_workers, gpus) as pool:
             # A few at a time: all at once, with their results, would be held until the end.
             for job in jobs:
                 running.add(pool.submit(work, job))
@@ -188,7 +197,7 @@ def _in_processes(
                 yield future.result()
     except BrokenProcessPool:
         if _kept is not None:
-            _kept.pools.pop(num_workers, None)
+            _kept.pools.pop((num_workers, gpus), None)
         raise UserError(
             "a worker process died, perhaps for lack of memory; try a smaller `num_workers` "
             "(finished jobs are kept)"
@@ -198,7 +207,11 @@ def _in_processes(
             future.cancel()
 
 
-def _start_worker() -> None:
+def _start_worker(gpus: tuple[str, ...], started: Synchronized[int]) -> None:
+    if gpus:
+        with started.get_lock():
+            number, started.value = started.value, started.value + 1
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]  # before CUDA starts here
     load_plugins()  # before the first job: it may hold objects of a plugin's classes
     # A worker whose parent was killed would wait for its next job forever.
     parent = multiprocessing.parent_process()
@@ -212,7 +225,7 @@ def _start_worker() -> None:
 
 
 def _on_ray(
-    function: Callable[[Job], Result], jobs: Sequence[Job], num_workers: int
+    function: Callable[[Job], Result], jobs: Sequence[Job], num_workers: int, num_gpus: int
 ) -> Iterator[Result]:
     if importlib.util.find_spec("ray") is None:
         raise MissingPartError("Ray is not installed; run: pip install 'omni2sound[scale]'")
@@ -233,6 +246,7 @@ def _on_ray(
         ray.init(
             runtime_env=environment,
             num_cpus=num_workers,
+            num_gpus=num_gpus,
             include_dashboard=False,
             log_to_driver=False,
             logging_level=logging.ERROR,
@@ -242,7 +256,8 @@ def _on_ray(
     if _kept is not None:
         _kept.ray = True
     try:
-        remote = ray.remote(num_cpus=1)(_run_single_threaded)
+        share = 1 if os.environ.get("RAY_ADDRESS") else min(1.0, num_gpus / num_workers)
+        remote = ray.remote(num_cpus=1, num_gpus=share if num_gpus else 0)(_run_single_threaded)
         waiting = iter(jobs)
         running = [remote.remote(function, job) for job in islice(waiting, in_flight)]
         while running:

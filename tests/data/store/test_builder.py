@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from filelock import FileLock
 
-from omni2sound.data.store.builder import BuildReport, build_store
+from omni2sound.data.store.builder import BuildReport, Part, build_store
 from omni2sound.data.store.index import verify_store
 from omni2sound.data.store.rows import FeatureStore
 from omni2sound.data.workers import EngineName, Workers
@@ -24,8 +25,12 @@ from tests.data.rows import FAILING, SmallJob, clip, jobs, rows
 ROOT = Path(__file__).parents[3]
 
 
-def build(out: Path, work: list[SmallJob], *, workers: Workers = Workers()) -> BuildReport:
-    return build_store(out, description={"numbers": "all"}, jobs=work, make=rows, workers=workers)
+def build(
+    out: Path, work: list[SmallJob], *, workers: Workers = Workers(), part: Part | None = None
+) -> BuildReport:
+    return build_store(
+        out, description={"numbers": "all"}, jobs=work, make=rows, workers=workers, part=part
+    )
 
 
 def build_elsewhere(tmp_path: Path, *, engine: EngineName, kill_at: int | None) -> int:
@@ -49,7 +54,7 @@ def build_elsewhere(tmp_path: Path, *, engine: EngineName, kill_at: int | None) 
 
 
 def contents(store: Path) -> dict[str, bytes]:
-    return {p.name: p.read_bytes() for p in store.iterdir() if p.name != ".building"}
+    return {p.name: p.read_bytes() for p in store.iterdir() if ".building" not in p.name}
 
 
 def made(folder: Path) -> Counter[str]:
@@ -84,6 +89,28 @@ def test_an_unfinished_store_is_refused(tmp_path: Path) -> None:
     assert killed == -9
     with pytest.raises(ConfigError, match=r"unfinished: 4 of 6 shards .* run the command"):
         FeatureStore([tmp_path / "store"])
+
+
+def test_parts_in_any_order_make_the_store_of_one_builder(tmp_path: Path) -> None:
+    build(tmp_path / "whole", jobs(tmp_path, 7))
+    out, work = tmp_path / "parts", jobs(tmp_path, 7)
+    for number, missing in ((2, 5), (2, 5), (3, 3)):
+        assert build(out, work, part=Part(number, 3)).num_missing == missing
+        with pytest.raises(ConfigError, match=f"unfinished: {7 - missing} of 7 shards"):
+            FeatureStore([out])
+    with FileLock(out / ".building-1of3"):
+        for part in (None, Part(1, 3)):
+            with pytest.raises(UserError, match="is being built by another process"):
+                build(out, work, part=part)
+    assert build(out, work, part=Part(1, 3)).num_missing == 0
+    assert contents(out) == contents(tmp_path / "whole")
+    assert set(made(tmp_path).values()) == {2}
+
+
+@pytest.mark.parametrize("text", ["3", "0/2", "3/2", "a/b", "1/-2", ""])
+def test_a_part_is_one_of_several(text: str) -> None:
+    with pytest.raises(UserError, match="expected I/N"):
+        Part.parse(text)
 
 
 def test_a_killed_builder_goes_on_and_makes_nothing_twice(tmp_path: Path) -> None:

@@ -5,7 +5,8 @@ Out:  a folder that `rows.FeatureStore` accepts.
 
 Shards get their name when they are whole, and the index is written when all of them exist. An
 existing shard is never made again: if `progress.jsonl` lacks it (the builder was killed in
-between), its record is read from the shard itself.
+between), its record is read from the shard itself. Several builders may make a part of the shards
+each; the one after which none is missing writes the index.
 
 What not to get wrong: a store is a function of its description. Everything that changes a byte of
 a shard belongs in the description; engine and number of workers do not.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -46,6 +47,8 @@ from omni2sound.weights import ATTRIBUTION_FILE
 _log = logging.getLogger(__name__)
 
 _LOCK = ".building"
+_MOMENT_S = 10.0
+"""A part holds the whole store's lock for a moment, when it starts."""
 
 
 class ShardJob(Protocol):
@@ -68,6 +71,38 @@ class BuildReport:
     """Number of shards from an earlier build."""
     num_clips: int
     failed: tuple[ClipFailure, ...]
+    num_missing: int = 0
+    """Number of shards that other parts have yet to make; without them there is no index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of several builders of a store: it makes every `of`-th shard.
+
+    Attributes:
+        number: From 1 to `of`.
+        of: Number of builders.
+
+    Raises:
+        UserError: If the number is out of range.
+    """
+
+    number: int
+    of: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.of:
+            raise UserError(
+                f"expected I/N with I from 1 to N, got {self.number}/{self.of}", field="shard"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Part:
+        """Read "I/N"."""
+        number, slash, of = text.partition("/")
+        if not (slash and number.isdecimal() and of.isdecimal()):
+            raise UserError(f"expected I/N, as 3/16, got {text!r}", field="shard")
+        return cls(int(number), int(of))
 
 
 def build_store(
@@ -79,8 +114,9 @@ def build_store(
     attribution: str = "",
     workers: Workers = Workers(),
     on_shard: Callable[[int, int], None] | None = None,
+    part: Part | None = None,
 ) -> BuildReport:
-    """Build every missing shard, then write the index.
+    """Build every missing shard, or those of a part; write the index if none is missing then.
 
     Args:
         out: Store folder; created if missing.
@@ -90,27 +126,31 @@ def build_store(
         attribution: Content of `attribution.tsv`.
         workers: Make the shards.
         on_shard: Called with (shards done, number of shards).
+        part: Make these shards only, beside builders of other parts. Default: all.
 
     Raises:
         ConfigError: If the folder holds other features.
-        UserError: If there are no jobs, or another process builds this store.
+        UserError: If there are no jobs, or another process builds this store, or this part of it.
     """
     if not jobs:
         raise UserError(f"{out}: there are no clips to make features of")
     out = real_path(out)  # workers may run in another folder
     describe_store(out, {"format": FORMAT, **description})
-    with _lock(out):
-        for rest in out.glob(".*.part.arrow"):  # of a builder that was killed
-            rest.unlink()
+    name = "" if part is None else f"-{part.number}of{part.of}"
+    with _lock(out, name):
+        if part is None:
+            for rest in out.glob(".*.part.arrow"):  # of a builder that was killed
+                rest.unlink()
         if attribution:
             write_text(out / ATTRIBUTION_FILE, attribution)
         done = _find_shards(out, jobs)
         num_found = len(done)
-        missing = [job for job in jobs if _file(job.name) not in done]
+        own = jobs if part is None else jobs[part.number - 1 :: part.of]
+        missing = [job for job in own if _file(job.name) not in done]
         _log.info("%d of %d shards to make in %s", len(missing), len(jobs), out)
         if missing:
             (out / INDEX).unlink(missing_ok=True)
-        with (out / PROGRESS).open("w", encoding="utf-8") as progress:
+        with (out / _progress(name)).open("w", encoding="utf-8") as progress:
             _append(progress, {"planned": len(jobs)})
             for record in done.values():
                 _append(progress, asdict(record))
@@ -120,15 +160,25 @@ def build_store(
                     _append(progress, asdict(record))
                     if on_shard is not None:
                         on_shard(len(done), len(jobs))
-        ordered = [done[_file(job.name)] for job in jobs]
-        write_index(out, ordered)
-        (out / PROGRESS).unlink()
+        if part is not None:
+            done |= _find_shards(out, jobs)  # others may have made theirs in the meantime
+        ordered = [done[_file(job.name)] for job in jobs if _file(job.name) in done]
+        if len(ordered) == len(jobs):
+            write_index(out, ordered)
+            for path in out.glob(_progress("*")):
+                path.unlink(missing_ok=True)
     return BuildReport(
         num_shards=len(ordered),
         num_found=num_found,
         num_clips=sum(r.num_clips for r in ordered),
         failed=tuple(f for r in ordered for f in r.failed),
+        num_missing=len(jobs) - len(ordered),
     )
+
+
+def _progress(name: str) -> str:
+    stem, _, suffix = PROGRESS.partition(".")
+    return f"{stem}{name}.{suffix}"
 
 
 def _file(name: str) -> str:
@@ -163,15 +213,17 @@ def _find_shards(out: Path, jobs: Sequence[Job]) -> dict[str, ShardRecord]:
 
 
 def _read_progress(out: Path) -> Iterator[ShardRecord]:
-    path = out / PROGRESS
-    if not path.is_file():
-        return
-    for line in split_lines(read_text(path))[1:]:
+    for path in sorted(out.glob(_progress("*"))):
         try:
-            data = loads(line)
-        except ValueError:
-            return  # the line that was being written when the builder was killed
-        yield from_json(ShardRecord, data, where=str(path))
+            lines = split_lines(read_text(path))[1:]
+        except FileNotFoundError:
+            continue  # the last builder has just finished
+        for line in lines:
+            try:
+                data = loads(line)
+            except ValueError:
+                break  # the line that was being written when the builder was killed
+            yield from_json(ShardRecord, data, where=str(path))
 
 
 def _append(progress: Any, line: Mapping[str, Any]) -> None:
@@ -181,16 +233,27 @@ def _append(progress: Any, line: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _lock(out: Path) -> Iterator[None]:
-    """Refuse a second builder of the store: both would compute everything.
+def _lock(out: Path, part: str) -> Iterator[None]:
+    """Refuse a second builder of the store, or of this part: both would compute the same.
 
     The operating system releases the lock when its holder ends, however that happens.
     """
+    with ExitStack() as held:
+        if not part:
+            held.enter_context(_held(out, _LOCK))
+            for other in out.glob(f"{_LOCK}-*"):
+                with _held(out, other.name):
+                    pass
+        else:
+            with _held(out, _LOCK, timeout_s=_MOMENT_S):  # another part may start just now
+                held.enter_context(_held(out, f"{_LOCK}{part}"))
+        yield
+
+
+def _held(out: Path, name: str, *, timeout_s: float = 0) -> AbstractContextManager[object]:
     try:
-        held = FileLock(out / _LOCK).acquire(timeout=0)
+        return FileLock(out / name).acquire(timeout=timeout_s)
     except Timeout:
         raise UserError(
             f"{out} is being built by another process; wait for it or choose another folder"
         ) from None
-    with held:
-        yield

@@ -232,8 +232,9 @@ def _finished(folder: Path) -> tuple[ShardRecord, ...]:
     if records is not None:
         return records
     have, of = len(list(folder.glob("[!.]*.arrow"))), ""
-    if (folder / PROGRESS).is_file():
-        first = read_text(folder / PROGRESS).partition("\n")[0]
+    stem, _, suffix = PROGRESS.partition(".")
+    if progress := sorted(folder.glob(f"{stem}*.{suffix}")):
+        first = read_text(progress[0]).partition("\n")[0]
         with suppress(ValueError):  # cut by a kill
             of = f" of {as_object(loads(first), PROGRESS).get('planned')}"
     raise ConfigError(

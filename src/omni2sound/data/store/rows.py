@@ -56,7 +56,7 @@ from omni2sound.data.store.shards import (
     Shard,
     joined_tables,
 )
-from omni2sound.data.store.stored import LARGE, StoredClip, damaged, head_crc
+from omni2sound.data.store.stored import LARGE, StoredClip, damaged, head_crc, head_of
 from omni2sound.errors import IntegrityError
 from omni2sound.files import atomic_path, file_sha256
 from omni2sound.readers import interpreting, read_text
@@ -143,7 +143,7 @@ def _batch(rows: list[dict[str, Any]]) -> pa.RecordBatch:
     for row in rows:
         row["crc32"] = None
     batch = pa.RecordBatch.from_pylist(rows, schema=SCHEMA)
-    sums = [_checksums(row, head_crc(batch, i)) for i, row in enumerate(rows)]
+    sums = [_checksums(row, head_crc(head_of(batch, i))) for i, row in enumerate(rows)]
     place = SCHEMA.get_field_index("crc32")
     return batch.set_column(
         place, SCHEMA.field(place), pa.array(sums, type=SCHEMA.field(place).type)

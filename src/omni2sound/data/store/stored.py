@@ -44,12 +44,16 @@ TEXT_DIM = 384
 """Width of text states in stores without a format number; that of the embedded encoder."""
 
 
-def head_crc(batch: pa.RecordBatch, row: int) -> int:
-    """Return the checksum of all that is small in a row."""
-    small = [batch.column(name)[row].as_py() for name in SMALL]
+def head_of(batch: pa.RecordBatch, row: int) -> list[Any]:
+    """Return the values of `SMALL` in a row, then roles, texts and token ids of its texts."""
     texts = batch.column("texts")[row].values.flatten()[:3]
-    small += [column.to_pylist() for column in texts]
-    return zlib.crc32(json.dumps(small).encode())
+    small = [batch.column(name)[row].as_py() for name in SMALL]
+    return [*small, *(column.to_pylist() for column in texts)]
+
+
+def head_crc(head: list[Any]) -> int:
+    """Return the checksum of all that is small in a row."""
+    return zlib.crc32(json.dumps(head).encode())
 
 
 class StoredClip:
@@ -62,11 +66,17 @@ class StoredClip:
         self._shard = shard
         self._batch, self._row = shard.place(row)
         self._latents_fit = latents_fit
+        self._head: dict[str, Any] = {}
         self.sums = self._value("crc32")
-        if self.sums is not None and head_crc(self._batch, self._row) != self.sums[0]:
-            raise damaged(shard.path)
+        if self.sums is not None:
+            head = head_of(self._batch, self._row)
+            if head_crc(head) != self.sums[0]:
+                raise damaged(shard.path)
+            self._head = dict(zip(SMALL, head, strict=False))
 
     def _value(self, name: str) -> Any:
+        if name in self._head:
+            return self._head[name]
         place = self._shard.columns.get(name)
         return None if place is None else self._batch.column(place)[self._row].as_py()
 
