@@ -15,7 +15,7 @@ import math
 import os
 import stat
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader
 from itertools import count
@@ -398,44 +398,58 @@ def arrow_file(path: Path, kind: str) -> Iterator[None]:
         raise ConfigError(f"{path}: not {kind} ({reason})") from None
 
 
-def parquet_rows(path: Path, *, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+def parquet_rows(
+    path: Path, *, columns: Sequence[str] | None = None, rows_at_once: int = _BATCH_ROWS
+) -> Iterator[dict[str, Any]]:
     """Yield the rows of a Parquet file.
 
     Texts stay in dictionaries until their length is known: one cell may stand for millions.
 
     Args:
         path: The file.
-        columns: Columns to read, of those that it has. Default: all.
+        columns: Columns to read, of those that it has; "a.b" is a field of one. Default: all.
+        rows_at_once: Rows that are decoded together; 1 where cells are files.
 
     Raises:
         FileNotFoundError: There is none.
         ConfigError: It is no such file, is damaged, or claims more than `MAX_ROWS`, `MAX_COLUMNS`
-            or `MAX_UNPACKED_BYTES`, or `_BATCH_ROWS` of its rows take more than `MAX_BATCH_BYTES`.
+            or, in these columns, `MAX_UNPACKED_BYTES` (if rows are read one by one, in a group of
+            rows), or `rows_at_once` of its rows take more than `MAX_BATCH_BYTES`.
     """
     import pyarrow.parquet as pq
 
     with arrow_file(path, "a Parquet file"):
         with pq.ParquetFile(path) as file:
-            _check_parquet(path, file)
+            names = file.schema_arrow.names
+            wanted = list(names if columns is None else columns)
+            wanted = [name for name in wanted if name.partition(".")[0] in names]
+            _check_parquet(path, file, wanted, max if rows_at_once == 1 else sum)
             leaves = [file.schema.column(k) for k in range(len(file.schema))]
             texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
-            names = file.schema_arrow.names
-        wanted = names if columns is None else [name for name in columns if name in names]
+        texts = texts if rows_at_once > 1 else []  # a file of millions is no text
         with pq.ParquetFile(path, read_dictionary=texts) as file:
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=wanted):
-                if (num_bytes := _decoded_bytes(batch)) > MAX_BATCH_BYTES:
-                    raise ConfigError(
-                        f"{path}: {batch.num_rows} rows take {num_bytes} bytes; expected at most "
-                        f"{MAX_BATCH_BYTES}: shorten its cells"
-                    )
-                yield from batch.to_pylist()
+            # Group by group: pyarrow can't join lists whose dictionaries differ.
+            for group in range(file.num_row_groups):
+                for batch in file.iter_batches(rows_at_once, row_groups=[group], columns=wanted):
+                    if (num_bytes := _decoded_bytes(batch)) > MAX_BATCH_BYTES:
+                        raise ConfigError(
+                            f"{path}: {batch.num_rows} rows take {num_bytes} bytes; expected at "
+                            f"most {MAX_BATCH_BYTES}: shorten its cells"
+                        )
+                    yield from batch.to_pylist()
 
 
-def _check_parquet(path: Path, file: pq.ParquetFile) -> None:
+def _check_parquet(
+    path: Path,
+    file: pq.ParquetFile,
+    wanted: Sequence[str],
+    together: Callable[[Iterable[int]], int],
+) -> None:
     claims = file.metadata
     groups = [claims.row_group(k) for k in range(claims.num_row_groups)]
-    num_bytes = sum(group.total_byte_size for group in groups)
-    chunks = (group.column(k) for group in groups for k in range(group.num_columns))
+    chunks = [group.column(k) for group in groups for k in range(group.num_columns)]
+    read = [c for c in chunks if any(f"{c.path_in_schema}.".startswith(f"{w}.") for w in wanted)]
+    num_bytes = together([0, *(chunk.total_uncompressed_size for chunk in read)])
     num_values = sum(chunk.num_values for chunk in chunks)
     if not (
         0 <= claims.num_rows <= MAX_ROWS

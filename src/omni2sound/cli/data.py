@@ -118,6 +118,32 @@ def import_corpus(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
+@app.command()
+def unpack(
+    published: Annotated[
+        Path, typer.Argument(help="Folder of Parquet files of the Hugging Face Hub, or one file.")
+    ],
+    media: Annotated[
+        Path, typer.Option(help="Folder for the sound or video files; created if missing.")
+    ],
+) -> None:
+    """Write the sounds or videos in Parquet files as files.
+
+    `data import hub` finds them. What is there already stays. Exit code 1 if rows have none.
+    """
+    from omni2sound.data.corpora.hub.unpack import unpack as unpack_tables
+    from omni2sound.errors import UserError
+
+    if not published.exists():
+        raise UserError(f"{published}: no such file or folder")
+    done = unpack_tables(published, media)
+    _log.info(f"{done.num_written} files written, {done.num_found} were there")
+    _warn([f"{p.file}:{p.line}: {p.reason}" for p in done.problems])
+    print(media)
+    if done.problems:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
 def _warn(messages: Sequence[str], more: str = "") -> None:
     for message in messages[:MAX_SHOWN]:
         _log.warning(message)

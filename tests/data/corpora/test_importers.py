@@ -15,6 +15,7 @@ from omni2sound.data.corpora import IMPORTERS, importer
 from omni2sound.data.corpora import assemble as assemble_module
 from omni2sound.data.corpora.assemble import ImportReport, assemble
 from omni2sound.data.corpora.finding.folder import MediaFolder
+from omni2sound.data.corpora.hub.unpack import unpack
 from omni2sound.data.corpora.manifest import Clip, write_manifest
 from omni2sound.errors import UserError
 from tests.data.corpora.media import sound, video, write
@@ -368,6 +369,70 @@ def test_annotations(tmp_path: Path, published: Path, kind: str) -> None:
     assert list(clips.values()) == given[:2]
     assert report.missing == ("gone",)
     assert places(report) == ([("manifest.jsonl", 5)] if kind == "manifest" else [])
+
+
+def hub_table(path: Path, cells: list[dict[str, object]], **types: object) -> None:
+    """A file as `datasets` writes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table = pa.Table.from_pylist(cells)
+    known = json.dumps({"info": {"features": types}}).encode()
+    table = table.replace_schema_metadata({"huggingface": known})
+    pq.write_table(table, path, row_group_size=2)
+
+
+def test_hub(tmp_path: Path, published: Path) -> None:
+    def cell(data: bytes | None) -> dict[str, object]:
+        return {"bytes": data, "path": "../../etc/passwd"}
+
+    audio = {"_type": "Audio", "sampling_rate": 8000}
+    hub_table(
+        published / "data" / "train-00000-of-00001.parquet",
+        [
+            {"audio": cell(sound(1.0)), "caption": ["a dog ", "barks"], "license": "CC0"},
+            {"audio": cell(None), "caption": ["no sound"], "license": None},  # 2
+            {"audio": cell(b"<html>"), "caption": ["a page"], "license": None},  # 3
+            {"audio": cell(sound(1.0)), "caption": [], "license": None},  # 4: not told
+            {"audio": cell(sound(1.0, 440.0)), "caption": ["a tone"], "license": None},
+        ],
+        audio=audio,
+        caption={"feature": {"_type": "Value"}, "_type": "List"},
+    )
+    hub_table(
+        published / "clips" / "validation-00000-of-00001.parquet",
+        [
+            {"video": cell(video(1.0)), "audio": cell(sound(1.0)), "label": 1},
+            {"video": cell(video(1.0)), "audio": cell(sound(1.0)), "label": 2},  # 2: no class
+        ],
+        video={"_type": "Video"},
+        label={"_type": "ClassLabel", "names": ["cat", "dog"]},
+    )
+    folder = tmp_path / "media"
+    done = unpack(published, folder)
+    assert (done.num_written, done.num_found) == (5, 0)
+    assert [(p.line, p.reason) for p in done.problems] == [
+        (2, "no sound or video in it"),
+        (3, "sound or video of no known kind"),
+    ]
+    assert unpack(published, folder).num_found == 5
+    clips, report = run("hub", published, folder)
+    first = clips["data-train-00000-of-00001-0000001"]
+    assert (first.split, first.captions, first.licence) == ("train", ("a dog", "barks"), "CC0")
+    assert first.audio is not None
+    assert (folder / first.audio).read_bytes() == sound(1.0)
+    assert {c.labels for c in clips.values() if c.split == "val"} == {("dog",)}
+    assert all((c.video is None) == (c.split == "train") for c in clips.values())
+    assert (len(clips), len(report.missing)) == (3, 2)
+    assert sorted(line for _, line in places(report)) == [2, 4]
+
+
+def test_hub_tables_without_media_or_texts_are_refused(tmp_path: Path, published: Path) -> None:
+    path = published / "train.parquet"
+    pq.write_table(pa.table({"caption": ["a dog"]}), path)
+    with pytest.raises(UserError, match=r"no column of sounds or videos .* it has caption"):
+        unpack(published, tmp_path)
+    pq.write_table(pa.Table.from_pylist([{"audio": {"bytes": b"", "path": ""}}]), path)
+    with pytest.raises(UserError, match="no column of captions or labels"):
+        run("hub", published, tmp_path)
 
 
 def test_scenes(tmp_path: Path) -> None:
