@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from benchmarks.robustness.click_corpus import (
     click_clip,
     click_recipe,
 )
-from omni2sound.data.batches.batch import Batch, build_batch, sampler_for
+from omni2sound.data.batches.batch import Batch, build_batch, pinned, sampler_for
 from omni2sound.data.batches.hard_samples import Difficulty
 from omni2sound.data.batches.sampler import StepDraw
 from omni2sound.data.store.index import describe_store
@@ -20,7 +21,7 @@ from omni2sound.data.store.rows import ClipFeatures, FeatureStore, write_shard
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.models.autoencoder import MelPcaAutoencoder
 from omni2sound.models.dit import DiT
-from omni2sound.train.step import batch_loss, clean_latents, frame_weights
+from omni2sound.train.step import batch_loss, clean_latents, frame_weights, to_device
 
 
 def test_silent_frames_count_as_little_as_asked() -> None:
@@ -49,6 +50,22 @@ def batch_of(clip: ClipFeatures) -> Batch:
         step=0,
         difficulty=Difficulty(augment=False),
     )
+
+
+def test_features_travel_as_they_are_stored_and_become_float32_on_the_device(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clip = click_clip(0, video=True)
+    batch = batch_of(replace(clip, latents_LC=np.full((20, 8), 1 / 3, np.float16)))
+    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)  # needs a GPU
+    for made in (batch, pinned(batch)):
+        assert made.conditions.sync_BLS is not None
+        assert made.conditions.sync_BLS.dtype == made.latents[0].dtype == torch.float16  # type: ignore[union-attr]
+        moved = to_device(made.conditions, torch.device("cpu"))
+        assert moved.sync_BLS is not None
+        assert moved.sync_BLS.dtype == torch.float32
+        np.testing.assert_array_equal(moved.sync_BLS[0].numpy(), clip.sync_LS)
+    assert pinned(batch).conditions.sync_BLS is not batch.conditions.sync_BLS
 
 
 def test_what_a_clip_was_filled_up_with_counts_in_no_loss(vae: MelPcaAutoencoder) -> None:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from omni2sound.data.batches.batch import Batch, build_batch, sampler_for
+from omni2sound.data.batches.batch import Batch, build_batch, pinned, sampler_for
 from omni2sound.data.batches.hard_samples import Difficulty, PromptEncoder
 from omni2sound.data.batches.on_device import DeviceFeatures
 from omni2sound.data.batches.sampler import TaskSampler
@@ -75,14 +75,19 @@ class StepBatches:
         validation: FeatureStore | None,
         prompts: PromptEncoder | None,
         world: World,
+        *,
+        pin: bool = False,
     ) -> None:
         """Check before the first step what each stage will need.
+
+        With `pin`, batches lie in page-locked memory, for a GPU.
 
         Raises:
             ConfigError: See `samplers_of`.
         """
         self._recipe, self._store, self._prompts, self._world = recipe, store, prompts, world
         self._samplers = samplers_of(recipe, store, validation, prompts, world)
+        self._pin = pin
         self.on_device: DeviceFeatures | None = None
         """The features on the device, once they are there."""
 
@@ -116,7 +121,7 @@ class StepBatches:
             )
             first = self._world.rank * accumulate
             places = [{"part": first + i, "num_parts": num_parts} for i in range(accumulate)]
-        return [
+        batches = [
             build(
                 draw,
                 seed=self._recipe.seed,
@@ -129,6 +134,7 @@ class StepBatches:
             )
             for place in places
         ]
+        return [pinned(b) for b in batches] if self._pin and self.on_device is None else batches
 
     @contextmanager
     def ahead(self, num_readers: int) -> Iterator[Callable[[Progress], list[Batch]]]:

@@ -160,7 +160,7 @@ def train(
     """
     world, device = world or World(), torch.device(options.device)
     _check_ranks(recipe, world)
-    batches = StepBatches(recipe, store, validation, prompts, world)
+    batches = StepBatches(recipe, store, validation, prompts, world, pin=device.type == "cuda")
     if world.is_first:
         options.out.mkdir(parents=True, exist_ok=True)
     world.wait()

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,7 @@ class Batch:
             are known beside one whose latents are not.
         latents: For each sample its latents (L, C) where the features hold them; None where they
             have to be encoded.
-        conditions: Conditions of the model.
+        conditions: Conditions of the model; features in half precision, as they are stored.
         valid_frames_B: Number of latent frames of each clip before padding; None if all are.
         drop_B: True where guidance dropout takes the null branch.
         noise_seeds_B: Seed of each sample's noise and noise time; a single one for a batch that
@@ -94,6 +94,18 @@ class Batch:
     texts: tuple[str, ...]
     mixes: tuple[OffscreenMix | None, ...]
     dropped_tokens: tuple[tuple[int, ...], ...]
+
+
+def pinned(batch: Batch) -> Batch:
+    """Copy what is large to page-locked memory, from which a GPU copies while it computes."""
+    c = batch.conditions
+    given = {f.name: x for f in fields(c) if (x := getattr(c, f.name)) is not None}
+    return replace(
+        batch,
+        waveform_BN=None if batch.waveform_BN is None else batch.waveform_BN.pin_memory(),
+        latents=tuple(None if x is None else x.pin_memory() for x in batch.latents),
+        conditions=replace(c, **{name: x.pin_memory() for name, x in given.items()}),
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -341,7 +353,7 @@ def _sample(
         )
     latents_LC = None
     if waveform_N is None and not difficulty.augment and clip.latents_LC is not None:
-        latents_LC = torch.from_numpy(clip.latents_LC.astype(np.float32))
+        latents_LC = torch.from_numpy(clip.latents_LC.copy())
     if waveform_N is None and (waveforms or latents_LC is None):
         waveform_N = clip.sound_N
     if waveform_N is not None and difficulty.augment:
@@ -446,9 +458,9 @@ def _stack(waveforms: Sequence[NDArray[np.float32] | None]) -> Tensor | None:
 
 
 def _pad(rows: Sequence[NDArray[Any]], length: int | None) -> tuple[Tensor, Tensor]:
-    """Pad or cut rows of vectors to (B, length, D); the mask is (B, length)."""
+    """Pad or cut rows of vectors to (B, length, D), of their type; the mask is (B, length)."""
     length = max(len(row) for row in rows) if length is None else length
-    filled = np.zeros((len(rows), length, rows[0].shape[1]), np.float32)
+    filled = np.zeros((len(rows), length, rows[0].shape[1]), rows[0].dtype)
     mask = np.zeros((len(rows), length), bool)
     for i, row in enumerate(rows):
         filled[i, : len(row)] = row[:length]
