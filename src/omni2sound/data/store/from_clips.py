@@ -174,11 +174,9 @@ def _windows(clip: Clip, job: _Job, encoders: ClipEncoders) -> Iterator[ClipFeat
             continue
         vision_TV = sync_LS = None
         if clip.video is not None:
-            vision_TV, sync_LS = encoders.pictures(
-                _frames(clip, start_s, job, encoders.time.vision_fps, encoders.vision_size_px),
-                _frames(clip, start_s, job, encoders.time.sync_fps, encoders.sync_size_px),
-                duration_s=job.options.window_s,
-            )
+            frames = _frames(job.media / clip.video, start_s, job.options.window_s, encoders)
+            vision_TV, sync_LS = encoders.pictures(*frames, duration_s=job.options.window_s)
+            del frames  # many pixels, not needed while the row waits
         rows.append(
             ClipFeatures(
                 clip_id=name,
@@ -238,17 +236,24 @@ def _sound(
 
 
 def _frames(
-    clip: Clip, start_s: float, job: _Job, fps: int, size_px: tuple[int, int] | None
-) -> NDArray[np.uint8]:
-    assert clip.video is not None  # the caller looked
-    frames = iter_frames(
-        job.media / clip.video,
-        fps=fps,
-        size_px=size_px,
+    path: Path, start_s: float, duration_s: float, encoders: ClipEncoders
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Decode a video once, for the vision and for the sync encoder."""
+    sync_px = encoders.sync_size_px
+    if sync_px is None:
+        shown = probe(path).video
+        # Of a file without pictures `iter_frames` says so.
+        sync_px = (1, 1) if shown is None else (shown.height_px, shown.width_px)
+    for_sync: list[NDArray[np.uint8]] = []
+    for_vision = iter_frames(
+        path,
+        fps=encoders.time.vision_fps,
+        size_px=encoders.vision_size_px,
         start_s=start_s,
-        duration_s=job.options.window_s,
+        duration_s=duration_s,
+        keep={(encoders.time.sync_fps, sync_px): for_sync},
     )
-    return np.stack(list(frames))
+    return np.stack(list(for_vision)), np.stack(for_sync)
 
 
 def _texts(clip: Clip) -> list[tuple[str, str]]:
