@@ -55,6 +55,15 @@ def test_a_run_that_is_killed_is_the_same_run() -> None:
     assert "weights are equal" in told
 
 
+@pytest.mark.slow
+def test_two_machines_survive_a_dead_rank() -> None:
+    told = benchmark("two_hosts.py", "--steps", "6", "--delay-ms", "2")
+    if "can't be made here" in told:
+        pytest.skip(told)
+    assert "both machines ended by themselves" in told
+    assert "largest relative difference" in told
+
+
 def test_one_process_needs_no_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     with joined_world(torch.device("cpu")) as (world, device):
