@@ -15,7 +15,7 @@ import math
 import os
 import stat
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader
 from itertools import count
@@ -422,8 +422,8 @@ def parquet_rows(
         with pq.ParquetFile(path) as file:
             names = file.schema_arrow.names
             wanted = list(names if columns is None else columns)
-            wanted = [name for name in wanted if name.partition(".")[0] in names]
-            _check_parquet(path, file, wanted, max if rows_at_once == 1 else sum)
+            wanted = [n for n in wanted if n in names or n.partition(".")[0] in names]
+            _check_parquet(path, file, wanted, rows_at_once > 1)
             leaves = [file.schema.column(k) for k in range(len(file.schema))]
             texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
         texts = texts if rows_at_once > 1 else []  # a file of millions is no text
@@ -439,17 +439,12 @@ def parquet_rows(
                     yield from batch.to_pylist()
 
 
-def _check_parquet(
-    path: Path,
-    file: pq.ParquetFile,
-    wanted: Sequence[str],
-    together: Callable[[Iterable[int]], int],
-) -> None:
+def _check_parquet(path: Path, file: pq.ParquetFile, wanted: Sequence[str], whole: bool) -> None:
     claims = file.metadata
     groups = [claims.row_group(k) for k in range(claims.num_row_groups)]
     chunks = [group.column(k) for group in groups for k in range(group.num_columns)]
     read = [c for c in chunks if any(f"{c.path_in_schema}.".startswith(f"{w}.") for w in wanted)]
-    num_bytes = together([0, *(chunk.total_uncompressed_size for chunk in read)])
+    num_bytes = (sum if whole else max)([0, *(chunk.total_uncompressed_size for chunk in read)])
     num_values = sum(chunk.num_values for chunk in chunks)
     if not (
         0 <= claims.num_rows <= MAX_ROWS

@@ -45,7 +45,7 @@ _BUILT_IN = {
     "clotho": "clotho_captions_*.csv and clotho_metadata_*.csv",
     "fma": "fma_metadata: tracks.csv and genres.csv",
     "fsd50k": "FSD50K.ground_truth and FSD50K.metadata",
-    "hub": "Parquet files of the Hugging Face Hub, after `omni2sound data unpack`",
+    "hub": "Parquet files of the Hub, after `omni2sound data unpack`",
     "msd": "track_metadata.db or unique_tracks.txt; artist_term.db",
     "musiccaps": "musiccaps-public.csv",
     "scenes": "a folder made by `omni2sound scenes build`",
