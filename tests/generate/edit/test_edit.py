@@ -237,11 +237,14 @@ def test_an_edit_of_an_edit_and_a_stem_made_anew(pipeline: TorchPipeline, tmp_pa
 
 
 def test_an_edit_without_stems_says_why(pipeline: TorchPipeline, tmp_path: Path) -> None:
-    loud, whole = write_take(tmp_path / "loud.wav", 24, gain=9), replace(HORN, strength=0.5)
-    take = write_take(tmp_path / "take.wav", 24)
+    loud = write_take(tmp_path / "loud.wav", 24, gain=9)
+    take, odd = (write_take(tmp_path / f"{name}.wav", 24) for name in ("take", "odd"))
+    description = tmp_path / "odd.wav.stems" / "mix.json"
+    description.write_text(description.read_text().replace('"made": {', '"made": {"cut": 5, '))
     for number, (path, asked, why) in enumerate((
         (loud, HORN, "not just their sum"),
-        (take, replace(whole, ranges=()), "all of it is new"),
+        (odd, HORN, "made.cut: expected"),
+        (take, replace(HORN, strength=0.5, ranges=()), "all of it is new"),
     )):  # fmt: skip
         out = tmp_path / f"{number}.wav"
         (note,) = edited(pipeline, path, out, asked)

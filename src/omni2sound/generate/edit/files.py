@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -99,7 +100,7 @@ def _kept_stems(
     try:
         kept = KeptStems.of(source, asked, options)
     except UserError as error:
-        return None, str(error)
+        return None, str(error).replace(f"{source.path.parent}{os.sep}", "")
     for output in outputs:
         check_stems_folder(stems_folder(output), overwrite=True)
     return kept, ""

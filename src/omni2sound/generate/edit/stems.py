@@ -23,9 +23,10 @@ from omni2sound.generate.edit.asked import Edit
 from omni2sound.generate.edit.edit import Edited
 from omni2sound.generate.edit.source import Source
 from omni2sound.generate.output import OutputOptions
-from omni2sound.generate.stems.description import MixDescription, MixedStem
+from omni2sound.generate.stems.description import MixedStem
 from omni2sound.generate.stems.exact import add, peak_of, rounded, step_for
-from omni2sound.generate.stems.mix import mix_stems, open_mix, read_stems
+from omni2sound.generate.stems.mix import mix_stems, open_mix
+from omni2sound.generate.stems.remix import Mixing
 from omni2sound.generate.stems.sources import Source as StemSource
 from omni2sound.generate.stems.sources import Stem
 from omni2sound.media.samples import Audio, as_stereo, fit_length
@@ -39,7 +40,7 @@ _NOT_KEPT = ("stems", "notes", "request_sha256")
 class KeptStems:
     """Stems of a sound that is edited."""
 
-    description: MixDescription
+    mixing: Mixing
     sounds: Mapping[str, Audio]
     """By the names of the stems; of one rate and shape."""
     audio: Audio
@@ -56,6 +57,7 @@ class KeptStems:
 
         Raises:
             MediaError: A stem can't be read.
+            ConfigError: The description does not hold together.
             UserError: The edit can't have stems; the message says why.
         """
         folder, description = open_mix(source.path)
@@ -64,7 +66,8 @@ class KeptStems:
         for stem in description.stems:
             if replace(_bare(stem), seed=stem.seed) != stem:
                 raise UserError("those of its sound have gains, places or rooms")
-        sounds = read_stems(folder, description)
+        mixing = Mixing.read(folder, description)
+        sounds = mixing.sounds
         if any(sound.num_channels > 1 for sound in sounds.values()):
             sounds = {name: as_stereo(sound) for name, sound in sounds.items()}
         audio = mix_stems(description, sounds)
@@ -76,7 +79,7 @@ class KeptStems:
         if options.bits not in (None, source.bits):
             raise UserError(f"its sound has {source.bits} bits, and the edit {options.bits}")
         sounds = {name: fit_length(sound, audio.num_samples) for name, sound in sounds.items()}
-        return cls(description=description, sounds=sounds, audio=audio)
+        return cls(mixing=mixing, sounds=sounds, audio=audio)
 
     def after(self, made: Edited, asked: Edit) -> tuple[Audio, tuple[Stem, ...]]:
         """Return the edited sound, and stems that add up to it.
@@ -84,7 +87,7 @@ class KeptStems:
         Raises:
             UserError: No grid holds them all.
         """
-        taken = {stem.name for stem in self.description.stems}
+        taken = {stem.name for stem in self.mixing.description.stems}
         name = next(n for k in count(1) if (n := f"{_NAME}-{k}" if k > 1 else _NAME) not in taken)
         num_samples = made.audio.num_samples
         longer = {n: fit_length(sound, num_samples) for n, sound in self.sounds.items()}
@@ -100,7 +103,7 @@ class KeptStems:
         new = replace(audio, samples_CN=audio.samples_CN - rest.samples_CN)
         stems = [
             Stem(source=_source_of(stem), seed=stem.seed or 0, audio=kept[stem.name])
-            for stem in self.description.stems
+            for stem in self.mixing.description.stems
         ]
         spans = tuple((span.start_s, span.end_s) for span in made.ranges)
         text = asked.prompt or ", ".join(dict.fromkeys(cue.text for cue in asked.cues)) or None
@@ -114,14 +117,13 @@ class KeptStems:
             stems: From `after`.
             request_sha256: Digest of the edit.
         """
-        made, new = self.description.made, stems[-1].source
-        cut = made.get("cut", {})
+        made, new = self.mixing.made, stems[-1].source
         spans = [list(span) for span in new.spans]
         return {
-            **{name: value for name, value in made.items() if name not in _NOT_KEPT},
+            **{n: fact for n, fact in self.mixing.description.made.items() if n not in _NOT_KEPT},
             "request_sha256": request_sha256,
-            "edits": [*made.get("edits", ()), new.name],
-            "cut": {s.source.name: [*cut.get(s.source.name, ()), *spans] for s in stems[:-1]},
+            "edits": [*made.edits, new.name],
+            "cut": {s.source.name: [*made.cut.get(s.source.name, ()), *spans] for s in stems[:-1]},
         }
 
 

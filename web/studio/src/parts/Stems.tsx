@@ -40,13 +40,11 @@ export function StemHead(props: { take: string; stem: Stem }): JSX.Element {
   return (
     <div class="stem-head" role="group" aria-label={`Stem ${stem.name}`}>
       <span class="stem-name" title={stem.text ?? stem.name}>
-        {stem.text ?? stem.name}
+        {stem.anew ? (stem.text ?? stem.name) : `New part: ${stem.text ?? stem.name}`}
       </span>
-      {stem.anew && (
-        <button class="mini" disabled={busyWith("stems")} aria-label={`Make ${stem.name} new`} title="Make this sound new; the others stay" onClick={() => void remakeStem(take, stem.name)}>
-          ↻
-        </button>
-      )}
+      <button class="mini" disabled={!stem.anew || busyWith("stems")} aria-label={`Make ${stem.name} new`} title={stem.anew ? "Make this sound new; the others stay" : "A part that was made new: select its range to do so again"} onClick={() => void remakeStem(take, stem.name)}>
+        ↻
+      </button>
       <button class="mini" aria-pressed={mix.mute} aria-label={`Mute ${stem.name}`} title="Mute" onClick={() => set(take, stem.name, { mute: !mix.mute })}>
         M
       </button>
