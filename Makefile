@@ -8,7 +8,7 @@
 #   make bench   speed, robustness and quality, printed with their baselines
 #   make lock, sbom, audit  dependencies with hashes; a list of them; their known weaknesses
 #   make test-matrix  fast tests with Python 3.11 to 3.13 x lowest and highest allowed dependencies
-#   make page    the studio page from web/studio into the package; needs Node 20 or newer
+#   make page    the pages from web/ into the package; needs Node 20 or newer
 #   make parity  our parts beside the originals, on random weights: one table
 #
 # PYTHON=python3.12 chooses the interpreter. `demo` installs no torch, all others do: on Linux without
@@ -178,6 +178,7 @@ parity: $(PARITY)/.installed
 # Versions of package-lock.json; no package's own scripts run.
 page:
 	cd web/studio && npm ci --ignore-scripts --no-fund --no-audit && npm run build
+	cd web/try && npm ci --ignore-scripts --no-fund --no-audit && npm run build
 
 clean:
 	rm -rf out dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

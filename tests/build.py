@@ -67,6 +67,23 @@ def tiny_model_folder(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def film_of_waves(
+    path: Path, *, duration_s: float = 1.0, fps: int = 30, size_px: tuple[int, int] = (180, 320)
+) -> Path:
+    """A film in H.264, which browsers decode, of waves that move and change."""
+    height, width = size_px
+    y, x = np.mgrid[:height, :width]
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps), options={"crf": "12"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for i in range(round(duration_s * fps)):
+            wave = 128 + 100 * np.sin((x + 4 * i) / 9) * np.cos(y / (7 + i / 9))
+            picture = np.repeat(wave[..., None], 3, axis=2).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
 def video_with_square(
     path: Path, *, duration_s: float = 1.0, fps: int = 25, size_px: tuple[int, int] = (48, 64)
 ) -> Path:

@@ -43,6 +43,7 @@ from omni2sound.cli import (
     scenes,
     setup,
     sounds,
+    try_page,
 )
 from omni2sound.cli.bench import commands as bench
 from omni2sound.cli.generate import command as generate
@@ -180,6 +181,7 @@ app.command(epilog=project.EXAMPLES)(project.project)
 app.command(epilog=batch.EXAMPLES)(batch.batch)
 app.command()(sounds.sounds)
 app.command(epilog=serve.EXAMPLES)(serve.serve)
+app.command("try", epilog=try_page.EXAMPLES)(try_page.try_page)
 app.command()(demo.demo)
 app.command()(setup.setup)
 app.command()(doctor.doctor)

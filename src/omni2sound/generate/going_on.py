@@ -43,7 +43,7 @@ _BED_BELOW_LU = 20.0
 _BED_LUFS = (-50.0, -36.0)
 """Softest and loudest bed."""
 _BED_ALONE_LUFS = -40.0
-_OTHERWISE = re.compile(
+OTHERWISE = re.compile(
     r"\b(then|stops?|stopping|starts?|starting|begins?|ends?|suddenly|briefly|short|once|twice"
     r"|after|before|until|fad(es|ing)|single|burst|honking|distant|passing by"
     r"|(cars?|truck|bus|lorry|van|vehicle|traffic) pass(es|ing)?|drives? (by|past|off|away))\b",
@@ -64,7 +64,7 @@ class Draws(Protocol):
 
 def goes_on(text: str | None) -> bool:
     """Whether a text names continuous kinds alone, and does not say when they end."""
-    if text is None or _OTHERWISE.search(text):
+    if text is None or OTHERWISE.search(text):
         return False
     named = named_kinds(text) & GOING_ON
     if not named:

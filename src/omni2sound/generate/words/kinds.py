@@ -30,7 +30,7 @@ _COMMON = frozenset(
     | {"wheels", "wood"}
 )
 """Heads of names that name no kind by themselves: hammer blows, but the wind blows."""
-_COMPOUND = re.compile(r"\b\w+(?=\s+(?:alarm|door|engine|horn|whistle)s?\b)", re.IGNORECASE)
+COMPOUND = re.compile(r"\b\w+(?=\s+(?:alarm|door|engine|horn|whistle)s?\b)", re.IGNORECASE)
 """The first part of a compound whose last word says what sounds: a fire alarm, a car door."""
 GOING_ON = frozenset(
     {"rain", "water", "sea", "fire", "steam", "car", "train", "siren", "saw", "clock"}
@@ -65,12 +65,13 @@ def named_kinds(prompt: str) -> frozenset[str]:
 
 def kinds_by_word(prompt: str) -> list[set[str]]:
     """Kinds that each word names; words that name none are left out."""
-    stems = dict.fromkeys(stem(word) for word in _words(_COMPOUND.sub("", prompt)))
-    return [_kinds_of_stems()[s] for s in stems if s in _kinds_of_stems()]
+    stems = dict.fromkeys(stem(word) for word in _words(COMPOUND.sub("", prompt)))
+    return [kinds_of_stems()[s] for s in stems if s in kinds_of_stems()]
 
 
 @lru_cache(maxsize=1)
-def _kinds_of_stems() -> dict[str, set[str]]:
+def kinds_of_stems() -> dict[str, set[str]]:
+    """Kinds by the stem of the head of their names."""
     known: dict[str, set[str]] = {}
     for kind in all_kinds():
         for head in {_words(_TAIL.sub("", name))[-1] for name in kind.names} - _COMMON:

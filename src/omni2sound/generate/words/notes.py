@@ -23,19 +23,20 @@ SILENT_DBFS = -50
 """Level of the loudest second below which a sound counts as silent."""
 _HEARD = 0.5
 _HEARD_RATE_HZ = 16_000
-_SPEECH = re.compile(
+SPEECH = re.compile(
     r"\b(speech|speak\w*|spoken|talk\w*|say(s|ing)?|said|voices?|convers\w+|whisper\w*|narrat\w+"
     r"|sing(er|ers)|choir|lyrics|vocals?|dialogue?|chat(s|ting)?"
     r"|((wo)?m[ae]n|girls?|boys?|child(ren)?|people|crowds?|somebody|someone|s?he|they)"
     r"( is| are)? (sing|chatter)(s|ing)?)\b",
     re.IGNORECASE,
 )
+"""Words that ask for a human voice."""
 _MUSIC = re.compile(r"\b(music\w*|song|melod\w+|tune|band|orchestra|jingle)\b", re.IGNORECASE)
 
 
 def asks_for_speech(text: str) -> bool:
     """Whether a text asks for a human voice, which the bundled model does not make."""
-    return _SPEECH.search(text) is not None
+    return SPEECH.search(text) is not None
 
 
 def asks_for_speech_alone(text: str | None) -> bool:
