@@ -22,8 +22,15 @@ from playwright.sync_api import Browser, Page, expect
 WAIT_MS = 300_000
 """For the model and its sounds: processors may be shared by several test processes."""
 _KEEP_WORKER = """window.Worker = class extends Worker {
-  constructor(...given) { super(...given); window.kept = this; }
+  constructor(...given) {
+    super(...given);
+    window.kept = this;
+    this.addEventListener('message', ({ data }) => {
+      if (data.kind === 'made') window.made = new Uint8Array(data.samples.slice().buffer);
+    });
+  }
 };"""
+_MADE = "btoa(window.made.reduce((text, byte) => text + String.fromCharCode(byte), ''))"
 _ORDER = """([vision, sync, order]) => {
   const bytes = (text) => Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
   const pictures = { vision: bytes(vision), sync: bytes(sync), syncFps: order.syncFps };
@@ -85,6 +92,10 @@ class TryPage:
         with wave.open(str(to)) as file:
             whole_N = np.frombuffer(file.readframes(file.getnframes()), "<i2")
         return whole_N.astype(np.float32) / 32768
+
+    def samples(self) -> NDArray[np.float32]:
+        """The last sound before it is rounded to a file's 16 bits: samples (N,)."""
+        return np.frombuffer(base64.b64decode(self.page.evaluate(_MADE)), "<f4")
 
     def make_for_pictures(
         self, vision: bytes, sync: bytes, *, sync_fps: float, seconds: float, seed: int

@@ -81,7 +81,7 @@ def measure(folder: Path, seconds: float, shots: Path | None) -> dict[str, Any]:
             page.page.context.set_offline(True)
             made["threads"] = page.page.locator("#size").inner_text()
             made["sentence"] = timed(page, PROMPT, seed=SEED, seconds=seconds)
-            sound_N = page.save(folder / "sentence.wav")
+            sound_N = page.samples()
             look(page, shots, "sentence")
             made["video"] = timed(page, "", seed=SEED, film=film)
             look(page, shots, "video")
