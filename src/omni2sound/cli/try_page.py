@@ -31,9 +31,10 @@ def try_page(
         ),
     ] = None,
 ) -> None:
-    """Run the default model in a web browser: a sentence or a video in, sound out.
+    """Run the default model in a web browser.
 
-    Nothing leaves the machine. Needs the export that `omni2sound setup` makes.
+    A sentence or a video in, sound out; nothing leaves the machine. Needs the export that
+    `omni2sound setup` makes.
     """
     from omni2sound.browser.parts import parts_of
     from omni2sound.browser.site import HOST, page_folder, site_server, write_site
