@@ -43,7 +43,6 @@ from omni2sound.cli import (
     scenes,
     setup,
     sounds,
-    try_page,
 )
 from omni2sound.cli.bench import commands as bench
 from omni2sound.cli.generate import command as generate
@@ -51,7 +50,7 @@ from omni2sound.cli.models import convert, export
 from omni2sound.cli.options import option_names, set_metavars
 from omni2sound.cli.reports import EXIT_ENVIRONMENT, error_report
 from omni2sound.cli.streams import guard_streams
-from omni2sound.cli.studio import project, serve
+from omni2sound.cli.studio import project, serve, try_page
 from omni2sound.cli.train import cost, part, recipe
 from omni2sound.errors import Omni2SoundError, UserError, rename_fields
 from omni2sound.plugins import load_plugins
