@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from benchmarks.robustness import big_claims
 from omni2sound.errors import MediaError, UserError
-from omni2sound.media import info, probe, read_audio
+from omni2sound.media import audio, info, probe, read_audio
 from omni2sound.media.limits import claims, file_bytes, worker
 from omni2sound.media.limits.budgets import (
     MAX_FILE_BYTES,
@@ -363,3 +363,19 @@ def test_sound_beyond_its_budget_is_refused_while_it_is_read(
         with pytest.raises(UserError, match="read it in parts"):
             read_audio(path, mono=True)
     assert read_audio(path, mono=True, start_s=30, duration_s=1).samples_CN.size == 48_000
+
+
+def test_sound_beyond_its_budget_is_known_though_its_first_packet_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An encoder's delay makes it a third shorter."""
+    path = tmp_path / "long.mka"
+    path.write_bytes(big_claims.long_sound(0.01))
+    decoded = []
+    to_float = audio._to_float
+    monkeypatch.setattr(audio, "_to_float", lambda f: decoded.append(f.samples) or to_float(f))
+    monkeypatch.setattr(audio, "MAX_AUDIO_VALUES", 36 * 48_000 * 6 // 10)
+    with pytest.raises(UserError, match="read it in parts"):
+        read_audio(path, mono=True)
+    assert decoded[0] < decoded[1]
+    assert len(decoded) == 2

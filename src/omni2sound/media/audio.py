@@ -241,8 +241,8 @@ class TrackReader:
                 first = round_half_up(start_s * self.rate)
                 if duration_s is not None:
                     stop = round_half_up((start_s + duration_s) * self.rate)
-                if keep:
-                    self._check_span(first, stop, block_CN.shape[1])
+            if keep and len(blocks.stamps) < 2:  # the first may be cut
+                self._check_span(first, stop, block_CN.shape[1])
             at = due if stamp is None else stamp
             due = (due if blocks.stamps or stamp is None else stamp) + block_CN.shape[1]
             if stop is not None and min(at, due) >= stop + read_on:
