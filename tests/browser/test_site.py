@@ -12,7 +12,8 @@ import pytest
 
 from omni2sound.browser.numbers import pack
 from omni2sound.browser.site import HOST, site_files, site_server, write_site
-from omni2sound.errors import IntegrityError, UserError
+from omni2sound.cli.studio.try_page import try_page
+from omni2sound.errors import IntegrityError, MissingPartError, UserError
 
 
 def _field(number: int, data: bytes) -> bytes:
@@ -107,3 +108,11 @@ def test_a_site_is_written_and_replaced_but_nothing_else(parts: Path, tmp_path: 
     (other / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="is no site"):
         write_site(parts, other)
+
+
+def test_without_an_export_the_command_says_how_to_get_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMNI2SOUND_CACHE", str(tmp_path))
+    with pytest.raises(MissingPartError, match="run: omni2sound setup"):
+        try_page(port=0, to=tmp_path / "site")

@@ -39,7 +39,13 @@ def try_page(
     from omni2sound.browser.parts import parts_of
     from omni2sound.browser.site import HOST, page_folder, site_server, write_site
     from omni2sound.errors import MissingPartError
-    from omni2sound.generate.onnx.folder import default_folder, how_to_export, is_exported
+    from omni2sound.generate.onnx.folder import (
+        check_current,
+        default_folder,
+        how_to_export,
+        is_exported,
+        read_card,
+    )
     from omni2sound.weights import load_card, resolve_model
 
     page_folder()
@@ -48,6 +54,7 @@ def try_page(
     if not is_exported(exported):
         command = how_to_export(model.folder, "embedded")
         raise MissingPartError(f"the default model has no export yet; run: {command}")
+    check_current(read_card(exported), exported, model)
     parts = parts_of(exported)
     if to is not None:
         print(f"{to}: {write_site(parts, to) / 1e6:.1f} MB")
