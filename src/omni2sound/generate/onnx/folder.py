@@ -230,17 +230,16 @@ def check_current(export: ExportCard, folder: Path, model: ModelCard) -> None:
     Raises:
         ConfigError: It is of another release's graphs, or the model's defaults have changed.
     """
-    found = export.versions.get("graphs", "0")
+    found, again = export.versions.get("graphs", "0"), how_to_export(model.folder, model.name)
     if found != GRAPHS:
         raise ConfigError(
             f"{folder} has graphs of version {found:.40}, this release makes version {GRAPHS}; "
-            "export the model again"
+            f"run: {again}"
         )
     defaults = from_json(Defaults, model.defaults, where="card.defaults")
     if (export.name, export.defaults) != (model.name, defaults):
         raise ConfigError(
-            f"{folder} was made when the model had another name or other defaults; export the "
-            "model again"
+            f"{folder} was made when the model had another name or other defaults; run: {again}"
         )
 
 
