@@ -171,7 +171,7 @@ def test_a_film_is_recognised_once(tmp_path: Path) -> None:
     looked: list[tuple[Path, float]] = []
 
     class Eye:
-        def observe(self, video: Path, duration_s: float) -> Seen:
+        def observe(self, video: Path, duration_s: float, **_: object) -> Seen:
             looked.append((video, duration_s))
             return seen(DOG)
 
