@@ -9,8 +9,11 @@ import numpy as np
 import soundfile
 
 from omni2sound.annotate import Crew, HandOffRules, SourceClip, Thresholds
+from omni2sound.annotate.build import CrewSettings, open_crew
 from omni2sound.annotate.chat.agents import ChatJunior, ChatSenior, ChatValidator, ChatViewer
 from omni2sound.annotate.chat.scripted import ScriptedModel, ScriptedScorer
+from omni2sound.annotate.executor import Executor
+from omni2sound.llm import CallStore
 
 DOG: dict[str, Any] = {
     "caption": "A dog barks.",
@@ -54,3 +57,10 @@ def clips(folder: Path, count: int, *, video: Path | None = None) -> list[Source
     return [
         SourceClip(name=f"c{i}", audio=audio, video=video, duration_s=1.0) for i in range(count)
     ]
+
+
+async def open_once(settings: CrewSettings, folder: Path) -> None:
+    """Open a crew, which refuses what is missing, and close it again."""
+    with CallStore.open(folder / "calls.sqlite") as calls:
+        async with open_crew(settings, calls=calls, executor=Executor()):
+            pass

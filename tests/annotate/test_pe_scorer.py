@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omni2sound.annotate import Caption, HeardEvent, StepStore, Thresholds, annotate
-from omni2sound.annotate.build import CrewSettings, open_crew
+from omni2sound.annotate.build import CrewSettings
 from omni2sound.annotate.executor import Executor
 from omni2sound.annotate.filters import post_hoc
 from omni2sound.annotate.local.pe_av import PeNetworks, PeScorer, PeSource, spans
@@ -23,8 +23,7 @@ from omni2sound.annotate.roles import SourceClip
 from omni2sound.data.workers import Workers
 from omni2sound.encoders.metric.pe_av import FRAME_S
 from omni2sound.errors import MissingPartError, UserError
-from omni2sound.llm import CallStore
-from tests.annotate.crews import SCRIPT, clips, crew
+from tests.annotate.crews import SCRIPT, clips, crew, open_once
 from tests.encoders.metric.test_pe_av import pe_a_frame, pe_av
 from tests.media.clips import write_video
 
@@ -106,16 +105,12 @@ def test_the_reason_says_where_a_sound_is_heard() -> None:
 
 
 def test_what_is_missing_is_said_in_one_line_before_a_run(tmp_path: Path) -> None:
-    async def build(settings: CrewSettings) -> None:
-        with CallStore.open(tmp_path / "calls.sqlite") as calls:
-            async with open_crew(settings, calls=calls, executor=Executor()):
-                pass
-
     with pytest.raises(MissingPartError, match=r"PE-AV: .* lacks model\.safetensors") as caught:
-        asyncio.run(build(CrewSettings(scorer="pe-av", weights=tmp_path)))
+        asyncio.run(open_once(CrewSettings(scorer="pe-av", weights=tmp_path), tmp_path))
     assert "\n" not in str(caught.value)
+    unpinned = CrewSettings(scorer="pe-av", weights=Path("facebook/pe-av-base@main"))
     with pytest.raises(UserError, match="40 hex digits"):
-        asyncio.run(build(CrewSettings(scorer="pe-av", weights=Path("facebook/pe-av-base@main"))))
+        asyncio.run(open_once(unpinned, tmp_path))
     with pytest.raises(UserError, match="annotate calibrate"):
         Thresholds.of("pe-av")
     with pytest.raises(UserError, match="goes with pe-av"):

@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 
 from omni2sound.annotate import StepStore, Thresholds, annotate
-from omni2sound.annotate.build import CrewSettings, open_crew
+from omni2sound.annotate.build import CrewSettings
 from omni2sound.annotate.executor import Executor
 from omni2sound.annotate.local.published import PublishedScorer, ScoringNetworks
 from omni2sound.annotate.records import Decision, Failure, Perception
 from omni2sound.annotate.roles import SourceClip
 from omni2sound.data.workers import Workers, kept_workers
 from omni2sound.errors import MissingPartError, UserError
-from omni2sound.llm import CallStore
-from tests.annotate.crews import SCRIPT, clips, crew
+from tests.annotate.crews import SCRIPT, clips, crew, open_once
 from tests.encoders.metric.test_published_judges import clap, image_bind
 from tests.media.clips import write_video
 
@@ -88,13 +87,8 @@ def test_a_clip_without_a_picture_has_no_similarity_and_a_broken_one_fails(
 
 
 def test_missing_weights_are_said_in_one_line_before_a_run(tmp_path: Path) -> None:
-    async def build(settings: CrewSettings) -> None:
-        with CallStore.open(tmp_path / "calls.sqlite") as calls:
-            async with open_crew(settings, calls=calls, executor=Executor()):
-                pass
-
     with pytest.raises(MissingPartError, match=r"lacks imagebind_huge\.pth; get it from") as caught:
-        asyncio.run(build(CrewSettings(scorer="imagebind+clap", weights=tmp_path)))
+        asyncio.run(open_once(CrewSettings(scorer="imagebind+clap", weights=tmp_path), tmp_path))
     assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="folder of its published files"):
         CrewSettings(scorer="imagebind+clap")

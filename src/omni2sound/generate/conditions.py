@@ -46,15 +46,19 @@ from omni2sound.generate.windows import (
     VISION_CHUNK,
     embed_in_chunks,
 )
-from omni2sound.generate.words.encoder import EncoderName, RequestEncoder, warn_of_syntax
+from omni2sound.generate.words.encoder import (
+    EncoderName,
+    RequestEncoder,
+    motion_sampling,
+    warn_of_syntax,
+)
 from omni2sound.generate.words.english import stems_of
 from omni2sound.generate.words.kinds import mean_states
-from omni2sound.media.info import probe
 from omni2sound.media.video import Sampling, iter_frames
 from omni2sound.models.conditioning import Conditions
 from omni2sound.recognise.observe import Recogniser
 from omni2sound.stages import enter
-from omni2sound.timebase import TimeBase, even_rate
+from omni2sound.timebase import TimeBase
 
 
 class ConditionEncoder(RequestEncoder):
@@ -241,10 +245,8 @@ class ConditionEncoder(RequestEncoder):
     def _sync_sampling(self, video: Path) -> Sampling | None:
         if isinstance(self.config.sync, SynchformerPart):
             return None
-        side, fps = self.config.sync.frame_px, self.timebase.sync_fps
-        shown = probe(video).video
-        rate = Fraction(fps) if shown is None else even_rate(shown.average_fps, fps)
-        return rate, (side, side)
+        side_px = self.config.sync.frame_px
+        return motion_sampling(video, fps=self.timebase.sync_fps, side_px=side_px)
 
     def _vision_features(self, video: Path, duration_s: float | Fraction) -> Tensor:
         def encode() -> Tensor:

@@ -29,15 +29,14 @@ from omni2sound.generate.windows import (
     VISION_CHUNK,
     embed_in_chunks,
 )
-from omni2sound.generate.words.encoder import RequestEncoder, warn_of_syntax
+from omni2sound.generate.words.encoder import RequestEncoder, motion_sampling, warn_of_syntax
 from omni2sound.generate.words.english import stems_of
 from omni2sound.generate.words.kinds import mean_states
-from omni2sound.media.info import probe
 from omni2sound.media.video import Sampling
 from omni2sound.recognise.boxes import Box, keep_best
 from omni2sound.recognise.observe import Recogniser, Seen
 from omni2sound.stages import enter
-from omni2sound.timebase import even_rate, indices_at, places_between
+from omni2sound.timebase import indices_at, places_between
 
 _TEXTS_PER_CALL = 64
 _PICTURES_PER_CALL = 4
@@ -294,10 +293,8 @@ class ArrayEncoder(RequestEncoder):
         return self.timebase.vision_fps, (vision["height_px"], vision["width_px"])
 
     def _sync_sampling(self, video: Path) -> tuple[Fraction, tuple[int, int]]:
-        side, fps = self._model.card.sync["side_px"], self.timebase.sync_fps
-        shown = probe(video).video
-        rate = Fraction(fps) if shown is None else even_rate(shown.average_fps, fps)
-        return rate, (side, side)
+        side_px = self._model.card.sync["side_px"]
+        return motion_sampling(video, fps=self.timebase.sync_fps, side_px=side_px)
 
     def _pictures(self, video: Path, duration_s: float | Fraction) -> NDArray[np.float32]:
         frames = self.frames(video, self._vision_sampling(), duration_s)

@@ -34,10 +34,12 @@ from omni2sound.generate.words.kinds import (
     plain,
     similarities,
 )
+from omni2sound.media.info import probe
 from omni2sound.media.video import Kept, Sampling, iter_frames
 from omni2sound.recognise.observe import Seen
 from omni2sound.runtime import LoadedHere
 from omni2sound.scenes.material.catalogue import SoundClass
+from omni2sound.timebase import even_rate
 
 _log = logging.getLogger(__name__)
 
@@ -260,6 +262,17 @@ class RequestEncoder(LoadedHere):
     def _examples_KD(self) -> NDArray[np.float32]:
         """Mean token states of an example of each kind."""
         return self.mean_states([example_of(kind) for kind in all_kinds()])
+
+
+def motion_sampling(video: Path, *, fps: int, side_px: int) -> tuple[Fraction, tuple[int, int]]:
+    """How a video is sampled for a sync encoder of `fps` pictures a second; see `even_rate`.
+
+    Raises:
+        MediaError: The video can't be read.
+    """
+    shown = probe(video).video
+    rate = Fraction(fps) if shown is None else even_rate(shown.average_fps, fps)
+    return rate, (side_px, side_px)
 
 
 def _within_budget(samplings: Sequence[Sampling], duration_s: float | Fraction) -> Kept:
