@@ -193,7 +193,15 @@ class Ending:
 
 
 Record = (
-    Perception | Decision | VisualContext | Caption | SeniorCaption | Verdict | Failure | Ending
+    Perception
+    | Decision
+    | VisualContext
+    | Caption
+    | SeniorCaption
+    | Verdict
+    | Fit
+    | Failure
+    | Ending
 )
 
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in get_args(Record)}

@@ -338,6 +338,63 @@ def finish_build(out: Path, built: BuildReport) -> None:
 
 
 @app.command()
+def score(
+    manifest: Annotated[Path, typer.Argument(help="Manifest of clips with captions.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Output manifest, a .jsonl file; scores lie beside.")
+    ],
+    scorer: Annotated[
+        Literal["clap", "pe-av", "joint"],
+        typer.Option(
+            "--with",
+            help="Networks that compare caption and sound: clap and pe-av with weights of your "
+            "own; joint is bundled and knows 43 classes.",
+        ),
+    ] = "clap",
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the published files of --with; for pe-av also a Hub id with its "
+            "revision. Default: none, for joint."
+        ),
+    ] = None,
+    device: DeviceOption = "cpu",
+    engine: EngineOption = "local",
+    num_workers: WorkersOption = None,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Score how well captions fit sounds, as `quality`.
+
+    An interrupted run is resumed. Exit code 1 if clips can't be read.
+    """
+    from omni2sound.annotate.quality import quality_scorer, score_manifest
+    from omni2sound.errors import UserError
+
+    if out.suffix != ".jsonl" or not out.parent.is_dir():
+        raise UserError(f"--out {out}: expected a .jsonl file in a folder that exists")
+    if out.exists() and not overwrite:
+        raise UserError(f"{out}: exists already; choose another name or give --overwrite")
+    with progress_bar("clips") as report:
+        done = score_manifest(
+            manifest,
+            out,
+            lambda executor: quality_scorer(scorer, weights, device=device, executor=executor),
+            workers=chosen_workers(num_workers, engine, device),
+            on_clip=report,
+        )
+    _log.info(
+        f"{done.num_scored} clips scored, {done.num_without_caption} without a caption, "
+        f"{len(done.failed)} failed"
+    )
+    if done.quantiles:
+        _log.info("quality: " + ", ".join(f"{s}: {v:g}" for s, v in done.quantiles.items()))
+    _warn([f"{name}: {reason}" for name, reason in done.failed])
+    print(out)
+    if done.failed:
+        raise typer.Exit(EXIT_SOME_FAILED)
+
+
+@app.command()
 def repack(
     source: Annotated[
         str,

@@ -29,7 +29,7 @@ from omni2sound.annotate.records import Failure, Fit, Perception
 from omni2sound.annotate.roles import SourceClip, Work
 from omni2sound.encoders.metric.clap import Clap
 from omni2sound.encoders.metric.imagebind import ImageBind
-from omni2sound.encoders.published import CLAP, IMAGEBIND, ROBERTA, resolve
+from omni2sound.encoders.published import CLAP, IMAGEBIND, ROBERTA, Release, resolve
 from omni2sound.errors import MediaError
 from omni2sound.media.video import iter_frames
 
@@ -42,7 +42,8 @@ _CAPTIONS_A_JOB = 64
 class ScoringNetworks:
     """Both networks."""
 
-    imagebind: ImageBind
+    imagebind: ImageBind | None
+    """None: no picture is compared."""
     clap: Clap
 
 
@@ -58,6 +59,17 @@ def load_networks(folder: Path, device: str) -> ScoringNetworks:
         IntegrityError: A file differs from the published one.
     """
     return ScoringNetworks(imagebind=ImageBind.load(folder, device), clap=Clap.load(folder, device))
+
+
+def load_clap(folder: Path, device: str) -> ScoringNetworks:
+    """Load LAION-CLAP alone, which scores captions; for clips without pictures.
+
+    Raises:
+        MissingPartError: A file is missing.
+        ConfigError: A file holds another network.
+        IntegrityError: A file differs from the published one.
+    """
+    return ScoringNetworks(imagebind=None, clap=Clap.load(folder, device))
 
 
 @lru_cache(maxsize=1)
@@ -97,11 +109,11 @@ def perceive_published(job: PublishedJob) -> Perception | Failure:
     try:
         samples_N = clip_sound(job.clip)
         wide_N = clip_sound(job.clip, sample_rate_hz=Clap.sample_rate_hz)
-        pictures_THWK = _pictures(job.clip)
+        pictures_THWK = None if networks.imagebind is None else _pictures(job.clip)
     except MediaError as error:
         return Failure(kind="media", reason=str(error))
     similarity = None
-    if pictures_THWK is not None:
+    if networks.imagebind is not None and pictures_THWK is not None:
         least = torch.zeros(max(400, len(samples_N)))
         least[: len(samples_N)] = torch.from_numpy(samples_N)
         sound_E = networks.imagebind.embed_audio(least)
@@ -154,13 +166,13 @@ class PublishedScorer:
     lanes: None = None
 
     @staticmethod
-    def check(folder: Path) -> None:
+    def check(folder: Path, releases: Sequence[Release] = (IMAGEBIND, CLAP, ROBERTA)) -> None:
         """Say what is missing before a run begins.
 
         Raises:
             MissingPartError: A file of the networks is missing.
         """
-        for release in (IMAGEBIND, CLAP, ROBERTA):
+        for release in releases:
             resolve(release, folder)
 
     @property
