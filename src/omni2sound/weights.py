@@ -84,25 +84,34 @@ def resolve_model(model: str | Path, *, component: str = "") -> Path:
         UserError: If a Hub id comes without a pinned revision.
     """
     text = str(model)
-    shipped = resources.files("omni2sound") / "pretrained"
+    shipped = _shipped()
     names = sorted(p.name for p in shipped.iterdir()) if shipped.is_dir() else []
-    names = [n for n in names if (Path(str(shipped)) / n / CARD).is_file()]
+    names = [n for n in names if (shipped / n / CARD).is_file()]
     versions = {int(m[1]): m[0] for n in names if (m := re.fullmatch(r"embedded-v(\d+)", n))}
     if text == "embedded" and versions:
-        return Path(str(shipped)) / versions[max(versions)]
+        return shipped / versions[max(versions)]
     if text in names:
-        return Path(str(shipped)) / text
+        return shipped / text
     if Path(text).is_dir():
         return Path(text)
     hub = re.fullmatch(r"([\w.-]+/[\w.-]+)(?:@(.+))?", text)
     if hub and not Path(text).exists():
         return _from_hub(hub[1], hub[2])
-    cards = {n: json.loads((Path(str(shipped)) / n / CARD).read_text("utf-8")) for n in names}
+    cards = {n: json.loads((shipped / n / CARD).read_text("utf-8")) for n in names}
     names = [n for n in names if not component or component in cards[n]["parts"]]
     known = ", ".join(["embedded"] * bool(versions) + names)
     raise MissingPartError(
         f"no model {text!r}; give one of {known}, a model folder, or a Hub id org/name@revision"
     )
+
+
+def is_shipped(card: ModelCard) -> bool:
+    """Whether a model came with this package, so that its card is ours."""
+    return card.folder.parent == _shipped()
+
+
+def _shipped() -> Path:
+    return Path(str(resources.files("omni2sound"))) / "pretrained"
 
 
 def check_component(card: ModelCard, component: str, *, field: str, purpose: str) -> None:
