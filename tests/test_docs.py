@@ -1,8 +1,9 @@
 """What the documents promise: commands run, Python runs, links resolve, references are complete.
 
 A fenced ``console`` block is a list of commands. Each line that starts with ``omni2sound`` is
-run as a process, in a folder that holds `clip.mp4` (two seconds with sound) and `jobs.jsonl`;
-lines of other programs (pip, make) are not. ``python`` blocks are run the same way. A block is
+run as a process, in a folder that holds `clip.mp4` (two seconds with sound) and `jobs.jsonl`, and
+for a block that names `vggsound.csv` two small corpora; lines of other programs (pip, make) are
+not. ``python`` blocks are run the same way. A block is
 left alone only under a comment that says why: ``<!-- not run: reason -->``.
 """
 
@@ -29,6 +30,7 @@ import pytest
 import typer
 
 import omni2sound
+from benchmarks.robustness.eight_corpora import write_sound, write_video
 from omni2sound import Audio
 from omni2sound.cli.main import app
 from omni2sound.media.audio import write_audio
@@ -109,12 +111,31 @@ def test_an_example_runs(block: Block, folder: Path) -> None:
         commands = [[sys.executable, "-c", block.body]]
     else:
         commands = [[str(SCRIPTS / name), *rest] for name, *rest in block.commands]
+    if "vggsound.csv" in block.body:
+        _write_corpora(folder)
     environment = os.environ | {"OMNI2SOUND_CACHE": str(folder / "cache")}
     for command in commands:
         done = subprocess.run(
             warm(command), cwd=folder, env=environment, check=False, capture_output=True, text=True
         )
         assert done.returncode == 0, f"{shlex.join(command)}\n{done.stdout}{done.stderr}"
+
+
+def _write_corpora(folder: Path) -> None:
+    """Two tables as published, and what they name: three videos, and a sound of one of them."""
+    names = [f"abcdefghij{k}" for k in range(3)]
+    rows = [f"{n},5,bell,{s}\n" for n, s in zip(names, ("train", "train", "test"), strict=True)]
+    (folder / "vggsound.csv").write_text("".join(rows))
+    (folder / "audiocaps" / "dataset").mkdir(parents=True)
+    (folder / "audiocaps" / "dataset" / "train.csv").write_text(
+        "audiocap_id,youtube_id,start_time,caption\n"
+        f"1,{names[1]},5,a bell rings\n2,zyxwvutsrqp,5,rain falls\n"
+    )
+    (folder / "videos").mkdir()
+    for seed, name in enumerate(names):
+        write_video(folder / "videos" / f"{name}_000005.mp4", seed)
+    for seed, name in ((1, names[1]), (7, "zyxwvutsrqp")):
+        write_sound(folder / "audiocaps" / "audio" / f"{name}_5.wav", seed, 10.0)
 
 
 def _run_example(folder: Path, *command: str) -> None:

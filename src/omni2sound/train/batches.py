@@ -44,6 +44,7 @@ def samplers_of(
             batch_seconds=recipe.batch_seconds,
             t2a_best_share=stage.t2a_best_share,
             sources=stage.data,
+            tasks=[task for task, weight in stage.task_weights.items() if weight],
         )
         sampler.check_parts(world.size * recipe.accumulate)
         clip = store.row(sampler.draw(0, stage.task_weights).clips[0])

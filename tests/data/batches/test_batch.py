@@ -405,8 +405,12 @@ def test_a_stage_draws_from_its_sources_by_weight(
     assert {i for k in range(20) for i in sampler.draw(k, {"T2A": 1.0}).clips} == {17}
     with pytest.raises(ConfigError, match=r"no features named 'x'; the run has .*broad"):
         drawn("T2A", (Source(store="x"),))
+    heard = (Source(store="broad"),)
     with pytest.raises(ConfigError, match="source 'broad' has no clips for V2A"):
-        drawn("V2A", (Source(store="broad"),))
+        drawn("V2A", heard)
+    # A stage that draws text to audio alone asks nothing else of it.
+    sampler = sampler_for(both, seed=0, batch_seconds=32, sources=heard, tasks=["T2A"])
+    assert min(sampler.draw(0, {"T2A": 1.0}).clips) >= 18
 
 
 def test_without_classes_an_unseen_sound_is_one_that_means_something_else(

@@ -15,7 +15,7 @@ E V S features.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -136,6 +136,7 @@ def sampler_for(
     batch_seconds: float,
     t2a_best_share: float = 1.0,
     sources: Sequence[Source] = (),
+    tasks: Collection[str] = ("T2A", "V2A", "VT2A"),
 ) -> TaskSampler:
     """Make the sampler of a store: T2A draws all clips or the best scored, V2A and VT2A videos.
 
@@ -145,6 +146,7 @@ def sampler_for(
         batch_seconds: Seconds of sound in a batch.
         t2a_best_share: Share of clips that T2A uses, those with the best-scored captions.
         sources: Stores to draw from, with weights and filters. Default: all clips alike.
+        tasks: Tasks that will be drawn; sources need clips for these alone.
 
     Raises:
         ConfigError: If the best are asked for and no clip is scored, or a source is unknown or
@@ -152,7 +154,7 @@ def sampler_for(
     """
     clips_by_task: Mapping[str, Mapping[float, Pool]]
     if sources:
-        clips_by_task = _mixed(store, sources, t2a_best_share)
+        clips_by_task = _mixed(store, sources, t2a_best_share, tasks)
     else:
         every = np.arange(len(store), dtype=np.int32)
         clips_by_task = _clips_of_tasks(store, every, t2a_best_share)
@@ -179,7 +181,7 @@ def _clips_of_tasks(
 
 
 def _mixed(
-    store: FeatureStore, sources: Sequence[Source], t2a_best_share: float
+    store: FeatureStore, sources: Sequence[Source], t2a_best_share: float, tasks: Collection[str]
 ) -> dict[str, dict[float, MixedPool]]:
     by_task: dict[str, list[tuple[float, Mapping[float, Sequence[int]]]]] = {}
     for source in sources:
@@ -191,8 +193,9 @@ def _mixed(
         clips = np.arange(span.start, span.stop, dtype=np.int32)
         if source.min_quality is not None:
             clips = clips[store.qualities[clips] >= source.min_quality]
-        found = _clips_of_tasks(store, clips, t2a_best_share if "T2A" in source.tasks else 1.0)
-        for task in source.tasks:
+        served = [task for task in source.tasks if task in tasks]
+        found = _clips_of_tasks(store, clips, t2a_best_share if "T2A" in served else 1.0)
+        for task in served:
             if task not in found:
                 raise ConfigError(
                     f"source {source.store!r} has no clips for {task}; name the tasks that it "
