@@ -282,7 +282,7 @@ def annotate_export_command(folder: Path) -> Command:
         # Nothing failed, so that the list of failures is empty.
         left_out = {"failures.jsonl"}
         problems = _unlike(out, files - left_out, beside=left_out)
-        return problems + _unlike(out / "data", {"annotations.parquet"})
+        return problems + _unlike(out / "data", {"train-00000-of-00001.parquet"})
 
     run(folder / "warm")
     files = {path.name for path in (folder / "warm").iterdir()}

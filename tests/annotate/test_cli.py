@@ -116,11 +116,11 @@ def test_an_export_is_whole_or_absent_when_a_file_can_not_be_written(
         "import resource\n"
         "from omni2sound.annotate.report import export\n"
         "from omni2sound.cli.main import main\n"
-        "count = export.statistics\n"
+        "count = export.Tally.add\n"
         "def full(*values):\n"
         f"    resource.setrlimit(resource.RLIMIT_FSIZE, ({limit_bytes}, {limit_bytes}))\n"
         "    return count(*values)\n"
-        "export.statistics = full\n"
+        "export.Tally.add = full\n"
         "main()"
     )
     full = subprocess.run(
@@ -153,7 +153,7 @@ def test_parquet_and_manifest_are_read_by_the_importer_as_one(
 ) -> None:
     run(call)
     call("export", "run", "--out", "export")
-    table = corpus / "export" / "data" / "annotations.parquet"
+    table = corpus / "export" / "data" / "train-00000-of-00001.parquet"
     assert pq.read_table(table).column("events")[0].as_py()[0]["what"] == "a dog"
     read = [
         [item.draft for item in read_annotations(source) if isinstance(item, Located)]
@@ -216,7 +216,12 @@ def test_the_same_results_are_the_same_bytes(corpus: Path, call: Callable[..., s
     for name in ("one", "two"):
         run(call, name, "--concurrency", "1" if name == "one" else "8")
         call("export", name, "--out", f"export-{name}")
-    for file in ("manifest.jsonl", "data/annotations.parquet", "statistics.json", "README.md"):
+    for file in (
+        "manifest.jsonl",
+        "data/train-00000-of-00001.parquet",
+        "statistics.json",
+        "README.md",
+    ):
         first, second = (corpus / f"export-{name}" / file for name in ("one", "two"))
         assert first.read_bytes() == second.read_bytes()
 

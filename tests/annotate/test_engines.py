@@ -20,7 +20,7 @@ from omni2sound.data.corpora.manifest import Clip, write_manifest
 from tests.media.clips import write_video
 
 pytestmark = pytest.mark.slow
-FILES = ("manifest.jsonl", "data/annotations.parquet", "statistics.json", "README.md")
+FILES = ("manifest.jsonl", "data/train-00000-of-00001.parquet", "statistics.json", "README.md")
 NUM_CLIPS = 8
 
 

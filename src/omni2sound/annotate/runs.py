@@ -161,19 +161,40 @@ class Story:
         return latest_caption(self.steps)
 
 
-def stories(folder: Path) -> Iterator[Story]:
+_STORIES_AT_ONCE = 256
+
+
+def stories(
+    folder: Path, manifest: Manifest | None = None, *, perceptions: bool = True
+) -> Iterator[Story]:
     """Yield finished clips in the order of the manifest.
+
+    Args:
+        folder: Folder of the run.
+        manifest: Its manifest, if it has been read. Default: it is read.
+        perceptions: Whether steps hold the measurements of sound and picture, which take longest
+            to decode.
 
     Raises:
         UserError: The folder holds no run, or its manifest is missing.
     """
-    settings = RunSettings.read(folder)
-    manifest = read_manifest(Path(settings.manifest))
+    if manifest is None:
+        manifest = read_manifest(Path(RunSettings.read(folder).manifest))
     with StepStore.open(folder / STEPS_FILE, read_only=True) as store:
-        for clip in manifest.clips:
-            found = store.of_clip(clip_name(clip))
-            _, ending = found.get("end", ("", None))
-            if isinstance(ending, Ending):
-                # The store may also hold steps of earlier runs with other settings.
-                steps = {name: found[name][1] for name in ending.steps}
-                yield Story(clip=clip, ending=ending, steps=steps)
+        for first in range(0, len(manifest.clips), _STORIES_AT_ONCE):
+            some = manifest.clips[first : first + _STORIES_AT_ONCE]
+            found = store.of_clips([clip_name(clip) for clip in some])
+            for clip in some:
+                texts = found.get(clip_name(clip), {})
+                ending = store.decoded(texts["end"][1]) if "end" in texts else None
+                if isinstance(ending, Ending):
+                    # The store may also hold steps of earlier runs with other settings.
+                    steps = {
+                        name: store.decoded(texts[name][1])
+                        for name in ending.steps
+                        if perceptions or not texts[name][1].startswith(_PERCEPTION)
+                    }
+                    yield Story(clip=clip, ending=ending, steps=steps)
+
+
+_PERCEPTION = '{"Perception"'

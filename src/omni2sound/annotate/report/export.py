@@ -1,219 +1,190 @@
 """Export of a run as a data set for training or a Hub.
 
     EXPORT/
-      manifest.jsonl               kept clips (`data.corpora.manifest`)
-      data/annotations.parquet     the same with events, decisions and scores
-      failures.jsonl               failed clips: step, kind, reason
-      statistics.json              counts of outcomes and reasons
-      README.md                    data set card
+      manifest.jsonl                           kept clips (`data.corpora.manifest`)
+      data/train-00000-of-00002.parquet ...    the same with events, decisions and scores, by split
+      dropped/train-00000-of-00001.parquet     dropped clips with the reason, on request
+      tars/train-000000.tar ...                kept clips with their sound (WebDataset), on request
+      failures.jsonl                           failed clips: step, kind, reason
+      statistics.json                          counts of outcomes and reasons
+      README.md                                data set card
 
 In:   a run's folder.
 Out:  the folder above, whole or absent; the same results give the same bytes.
 
-The Parquet file holds the manifest's fields as columns, so the importer `annotations` reads
-either; media are not copied.
+The Parquet files hold the manifest's fields as columns, so the importer `annotations` reads
+either. Clips are read and written one at a time: memory does not grow with their number beyond
+the manifest itself. Sounds are embedded on request, as FLAC of 16 bits at the file's own rate.
 """
 
 from __future__ import annotations
 
+import io
 import json
-import re
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import soundfile
 
-from omni2sound.annotate.records import Caption, Decision, Failure, Verdict
+from omni2sound.annotate.records import Caption, Decision
+from omni2sound.annotate.report.card import card
+from omni2sound.annotate.report.shards import ParquetShards, TarShards
+from omni2sound.annotate.report.tally import Tally, failures_of, why_ended
 from omni2sound.annotate.runs import RunSettings, Story, clip_name, stories
 from omni2sound.data.corpora.manifest import Clip, read_manifest, write_manifest
-from omni2sound.errors import UserError
+from omni2sound.errors import MediaError, UserError
 from omni2sound.files import atomic_folder, write_json, write_text
+from omni2sound.media.audio import read_audio
+from omni2sound.redact import scrub
 
-_DIGITS = re.compile(r"-?\d+(\.\d+)?")
-_QUOTED = re.compile(r"'[^']*'")
-
-_EVENT = pa.struct(
-    [
-        ("what", pa.string()),
-        ("start_s", pa.float64()),
-        ("end_s", pa.float64()),
-        ("on_screen", pa.bool_()),
-        ("confidence", pa.float64()),
-    ]
-)
-_SCHEMA = pa.schema(
-    [
-        *((n, pa.string()) for n in ("clip_id", "corpus", "split", "audio", "video")),
-        ("start_s", pa.float64()),
-        ("duration_s", pa.float64()),
-        ("captions", pa.list_(pa.string())),
-        ("labels", pa.list_(pa.string())),
-        ("source", pa.string()),
-        ("source_start_s", pa.float64()),
-        ("licence", pa.string()),
-        ("author", pa.string()),
-        ("quality", pa.float64()),
-        ("events", pa.list_(_EVENT)),
-        ("visual_context", pa.string()),
-        ("path", pa.string()),
-        ("by_senior", pa.bool_()),
-        ("reasons", pa.list_(pa.string())),
-    ]
-)
+_MAX_FLAC_CHANNELS = 8
 
 
-def export(run: Path, out: Path) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportOptions:
+    """What an export holds beside the kept clips' rows."""
+
+    sounds: bool = False
+    """The sounds of kept clips, in the Parquet files."""
+    tars: bool = False
+    """The same clips as WebDataset files, with their sounds."""
+    dropped: bool = False
+    """Rows of dropped clips, without sounds."""
+
+
+def export(
+    run: Path,
+    out: Path,
+    options: ExportOptions = ExportOptions(),
+    *,
+    on_clip: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
     """Write the data set of a run's folder; return the contents of `statistics.json`.
+
+    Args:
+        run: Folder of the run, which may still be under way.
+        out: Folder of the data set, new or empty.
+        options: What it holds.
+        on_clip: Called with clips read and in all.
 
     Raises:
         UserError: The run kept nothing, or `out` is not empty.
     """
     settings = RunSettings.read(run)
-    ended = list(stories(run))
-    kept = [story for story in ended if story.ending.end == "kept"]
-    if not kept:
-        reasons = "; ".join(f"{n} {reason}" for reason, n in _failed_by(ended).items())
-        raise UserError(
-            f"{run}: {len(ended)} clips ended and none was kept; nothing to export"
-            + (f" (failed: {reasons})" if reasons else "")
-        )
-    media = read_manifest(Path(settings.manifest)).media
-    clips = [_annotated(story) for story in kept]
-    counted = statistics(ended, settings)
-    table = pa.Table.from_pylist(
-        [_row(clip, story) for clip, story in zip(clips, kept, strict=True)], _SCHEMA
-    )
+    manifest = read_manifest(Path(settings.manifest))
+    tally = Tally()
     with atomic_folder(out, kind="data set") as staging:
-        (staging / "data").mkdir()
-        pq.write_table(table, staging / "data" / "annotations.parquet")
-        write_text(staging / "failures.jsonl", "".join(_failed_lines(ended)))
+        with ExitStack() as stack:
+            kept = stack.enter_context(ParquetShards(staging / "data", sounds=options.sounds))
+            left = stack.enter_context(ParquetShards(staging / "dropped", sounds=False))
+            tars = stack.enter_context(TarShards(staging / "tars"))
+            failed = stack.enter_context((staging / "failures.jsonl").open("w", encoding="utf-8"))
+
+            def kept_clips() -> Iterator[Clip]:
+                for number, story in enumerate(stories(run, manifest, perceptions=False), start=1):
+                    tally.add(story)
+                    failed.writelines(_failed_lines(story))
+                    if story.ending.end == "kept":
+                        clip = _annotated(story)
+                        row, sound = _row(clip, story, settings), None
+                        if options.sounds or options.tars:
+                            sound = _flac(story.clip, manifest.media)
+                            tally.no_sound += sound is None
+                        kept.add(row, sound if options.sounds else None)
+                        if options.tars:
+                            tars.add(row, sound)
+                        yield clip
+                    elif options.dropped and story.ending.end == "dropped":
+                        left.add(_row(story.clip, story, settings))
+                    if on_clip is not None:
+                        on_clip(number, settings.num_clips)
+
+            write_manifest(staging / "manifest.jsonl", kept_clips(), media=manifest.media)
+        if not tally.ends["kept"]:
+            raise UserError(_nothing(run, tally))
+        counted = tally.as_json(settings)
         write_json(staging / "statistics.json", counted)
-        write_text(staging / "README.md", _card(counted, settings))
-        write_manifest(staging / "manifest.jsonl", clips, media=media)
+        folders = {
+            name: sorted({path.name.partition("-")[0] for path in folder.iterdir()})
+            for name, folder in (("default", staging / "data"), ("dropped", staging / "dropped"))
+            if folder.is_dir()
+        }
+        text = card(counted, settings, folders, sounds=options.sounds)
+        write_text(staging / "README.md", text)
     return counted
+
+
+def _nothing(run: Path, tally: Tally) -> str:
+    reasons = "; ".join(f"{n} {reason}" for reason, n in sorted(tally.failed_by.items()))
+    return f"{run}: {tally.ends.total()} clips ended and none was kept; nothing to export" + (
+        f" (failed: {reasons})" if reasons else ""
+    )
 
 
 def _annotated(story: Story) -> Clip:
     caption = story.caption
     assert isinstance(caption, Caption)  # kept clips have one
-    last = story.steps["post-hoc"]
-    score = last.scores.get("caption_audio") if isinstance(last, Decision) else None
     return replace(
         story.clip,
         captions=(caption.text,),
         labels=tuple(dict.fromkeys(event.what for event in caption.events)),
-        quality=score,
+        quality=_score(story, "post-hoc", "caption_audio"),
     )
 
 
-def _row(clip: Clip, story: Story) -> dict[str, Any]:
-    caption, routed = story.caption, story.steps["route"]
-    handed, context = story.steps["hand-off"], story.steps.get("compress")
+def _score(story: Story, step: str, name: str) -> float | None:
+    """Return a score that a decision was made by."""
+    decision = story.steps.get(step)
+    return decision.scores.get(name) if isinstance(decision, Decision) else None
+
+
+def _row(clip: Clip, story: Story, settings: RunSettings) -> dict[str, Any]:
+    """Return the columns of a clip; those of steps that it did not reach are null."""
+    caption, routed = story.caption, story.steps.get("route")
+    handed, context = story.steps.get("hand-off"), story.steps.get("compress")
+    captioner = settings.senior if "senior" in story.steps else settings.junior
+    row = {name: value for name, value in asdict(clip).items() if name != "audio_captions"}
     return {
-        **asdict(clip),
+        **row,
+        "own_captions": [*story.clip.captions, *story.clip.audio_captions],
+        "own_labels": list(story.clip.labels),
         "events": [asdict(event) for event in caption.events] if caption else [],
         "visual_context": getattr(context, "text", None),
         "path": getattr(routed, "outcome", None),
         "by_senior": "senior" in story.steps,
         "reasons": list(getattr(handed, "reasons", ())),
+        "end": story.ending.end,
+        "why_ended": why_ended(story),
+        "similarity": _score(story, "route", "similarity"),
+        "first_score": _score(story, "hand-off", "caption_audio"),
+        "weakest_event": _score(story, "post-hoc", "weakest_event"),
+        "scorer": settings.scorer,
+        "viewer": settings.vision if context is not None else None,
+        "captioner": captioner if caption else None,
     }
 
 
-def statistics(ended: Sequence[Story], settings: RunSettings) -> dict[str, Any]:
-    """Count outcomes and reasons; numbers and names in reasons are masked, so equal ones add up."""
-    ends = Counter(story.ending.end for story in ended)
-    paths = Counter(
-        step.outcome for s in ended if isinstance(step := s.steps.get("route"), Decision)
-    )
-    handed = [step for s in ended if isinstance(step := s.steps.get("hand-off"), Decision)]
-    escalated = [step for step in handed if step.outcome == "escalate"]
-    captions = [s.caption for s in ended if s.ending.end == "kept" and s.caption is not None]
-    words = [len(caption.text.split()) for caption in captions]
-    return {
-        "models": {
-            role: getattr(settings, role) for role in ("scorer", "vision", "junior", "senior")
-        },
-        "wording": settings.wording,
-        "clips": settings.num_clips,
-        "ended": len(ended),
-        **{end: ends.get(end, 0) for end in ("kept", "dropped", "failed")},
-        "failed_by": _failed_by(ended),
-        "paths": dict(sorted(paths.items())),
-        "escalated": len(escalated),
-        "escalation_rate": round(len(escalated) / len(handed), 4) if handed else None,
-        "why_escalated": _counted(reason for step in escalated for reason in step.reasons),
-        "why_ended": _counted(reason for s in ended if (reason := _why_ended(s))),
-        "words_per_caption": round(sum(words) / len(words), 2) if words else None,
-        "events_per_clip": (
-            round(sum(len(c.events) for c in captions) / len(captions), 2) if captions else None
-        ),
-    }
-
-
-def _failures(ended: Iterable[Story]) -> Iterator[tuple[Story, str, Failure]]:
-    for story in ended:
-        for step, record in story.steps.items():
-            if isinstance(record, Failure):
-                yield story, step, record
-
-
-def _failed_by(ended: Iterable[Story]) -> dict[str, int]:
-    """Count failures by kind and step."""
-    return dict(sorted(Counter(f"{f.kind} at {step}" for _, step, f in _failures(ended)).items()))
-
-
-def _failed_lines(ended: Iterable[Story]) -> Iterator[str]:
-    for story, step, failure in _failures(ended):
-        row = {"clip": clip_name(story.clip), "step": step, **asdict(failure)}
-        yield json.dumps(row, ensure_ascii=False) + "\n"
-
-
-def _why_ended(story: Story) -> str | None:
-    if story.ending.end == "kept":
+def _flac(clip: Clip, media: Path) -> bytes | None:
+    """Encode the sound of a clip; None if its file can't be read any more."""
+    file = io.BytesIO()
+    try:
+        sound = read_audio(
+            media / clip.sound_file, start_s=clip.start_s, duration_s=clip.duration_s
+        )
+    except (MediaError, OSError):
         return None
-    step, record = list(story.steps.items())[-1]
-    if isinstance(record, Decision):
-        return f"{step}: {record.reasons[0]}"
-    if isinstance(record, Verdict):
-        return f"{step}: implausible"
-    return f"{step}: {record.kind}" if isinstance(record, Failure) else step
+    samples_CN = sound.samples_CN
+    if len(samples_CN) > _MAX_FLAC_CHANNELS:
+        samples_CN = samples_CN.mean(axis=0, keepdims=True)
+    rate_hz = sound.sample_rate_hz
+    soundfile.write(file, samples_CN.T, rate_hz, format="FLAC", subtype="PCM_16")
+    return file.getvalue()
 
 
-def _counted(reasons: Any) -> dict[str, int]:
-    plain = Counter(_QUOTED.sub("...", _DIGITS.sub("#", reason)) for reason in reasons)
-    return dict(sorted(plain.items(), key=lambda item: (-item[1], item[0])))
-
-
-def _card(counted: dict[str, Any], settings: RunSettings) -> str:
-    models = "\n".join(f"| {role} | `{name}` |" for role, name in counted["models"].items())
-    return f"""---
-language: en
-task_categories: [text-to-audio]
-tags: [audio, captions, video]
-license: other
-configs:
-  - config_name: default
-    data_files: data/annotations.parquet
----
-
-# Captions of {counted["kept"]} clips
-
-Made by `omni2sound annotate` from `{Path(settings.manifest).name}`: {counted["ended"]} clips ended,
-{counted["kept"]} kept, {counted["dropped"]} dropped by a rule, {counted["failed"]} failed.
-{counted["escalated"]} went to the senior.
-
-| role | model |
-|---|---|
-{models}
-| wording of local captions | `{settings.wording}` |
-
-Captions were written by models and not checked by people. They may name sounds that are not
-there. `quality` is the caption-audio score of the scorer above, on its own scale.
-
-The sounds and videos are not part of this data set; their terms are those of their sources
-(`licence`, `source`). Terms of the models' outputs are those of their providers.
-"""
+def _failed_lines(story: Story) -> Iterator[str]:
+    for step, failure in failures_of(story):
+        row = {"clip": clip_name(story.clip), "step": step, **asdict(failure)}
+        yield scrub(json.dumps(row, ensure_ascii=False)) + "\n"

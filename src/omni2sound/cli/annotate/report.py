@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from omni2sound.cli.annotate.options import (
+    EXIT_SOME_FAILED,
     MODEL,
     AudioPartOption,
     BudgetOption,
@@ -40,6 +41,7 @@ from omni2sound.cli.options import (
     WorkersOption,
     chosen_workers,
 )
+from omni2sound.cli.progress import progress_bar
 from omni2sound.cli.streams import clear_screen
 from omni2sound.errors import UserError
 
@@ -110,16 +112,41 @@ def retry(
 def export(
     run: RunArgument,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the data set, new or empty.")],
+    sounds: Annotated[
+        bool,
+        typer.Option(
+            "--sounds", help="Embed the sounds of kept clips (FLAC). Default: rows name files."
+        ),
+    ] = False,
+    tars: Annotated[
+        bool,
+        typer.Option(
+            "--tars", help="Write kept clips and sounds as WebDataset tar files, too. Default: no."
+        ),
+    ] = False,
+    dropped: Annotated[
+        bool,
+        typer.Option(
+            "--dropped", help="Add the rows of dropped clips, with the reason. Default: no."
+        ),
+    ] = False,
 ) -> None:
     """Write the kept clips as a data set.
 
-    Manifest, Parquet, card and statistics.
+    Manifest, Parquet by split, card and statistics. Exit code 1 if a sound can't be read.
     """
+    from omni2sound.annotate.report.export import ExportOptions
     from omni2sound.annotate.report.export import export as write
 
-    counts = write(run, out)
+    with progress_bar("clips") as report:
+        counts = write(
+            run, out, ExportOptions(sounds=sounds, tars=tars, dropped=dropped), on_clip=report
+        )
     print(out)
     _log.info("%d of %d clips kept", counts["kept"], counts["ended"])
+    if counts["sounds_not_read"]:
+        _log.warning("%d sounds could not be read and are missing", counts["sounds_not_read"])
+        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 def inspect(
