@@ -236,16 +236,6 @@ async def annotate_manifest(
     if settings.wording == "smollm2":
         SmolLM2.digest()  # a missing network is reported before the folder exists
     run.mkdir(parents=True, exist_ok=True)
-    RunSettings(
-        manifest=str(real_path(manifest)),
-        junior=settings.junior,
-        senior=settings.senior,
-        vision=settings.vision,
-        scorer=settings.scores_by,
-        pictures=settings.pictures,
-        num_clips=len(clips),
-        wording=settings.wording,
-    ).write(run)
     ends = {"kept": 0, "dropped": 0, "failed": 0, "waiting": 0}
     with (
         StepStore.open(run / STEPS_FILE) as steps,
@@ -254,6 +244,17 @@ async def annotate_manifest(
     ):
         executor = Executor(workers=workers, effort=steps.pending_effort)
         async with open_crew(settings, calls=calls, executor=executor) as crew:
+            RunSettings(
+                manifest=str(real_path(manifest)),
+                junior=settings.junior,
+                senior=settings.senior,
+                vision=settings.vision,
+                scorer=settings.scores_by,
+                pictures=settings.pictures,
+                num_clips=len(clips),
+                wording=settings.wording,
+                thresholds=crew.thresholds,
+            ).write(run)
             async for journey in annotate(clips, crew, steps, on_progress=on_progress):
                 ends[journey.end or "waiting"] += 1
                 for step, record in journey.found.items():

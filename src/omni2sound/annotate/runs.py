@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from omni2sound.annotate.filters import Thresholds
 from omni2sound.annotate.records import Caption, Ending, Record, latest_caption
 from omni2sound.annotate.roles import SourceClip
 from omni2sound.annotate.steps import START_ONE, STEPS_FILE, StepStore
@@ -41,6 +43,8 @@ class RunSettings:
     pictures: str
     num_clips: int
     wording: str = "template"
+    thresholds: Thresholds | None = None
+    """None in runs of earlier releases."""
 
     def write(self, folder: Path) -> None:
         """Write `run.json`, replacing an earlier one."""
@@ -148,17 +152,38 @@ def retry_failures(folder: Path, kind: str | None = None) -> list[Failed]:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Review:
+    """A person's decision on a clip."""
+
+    keep: bool
+    caption: str
+    """As it was, or as the person wrote it."""
+    who: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Story:
     """A finished clip and its steps."""
 
     clip: Clip
     ending: Ending
     steps: Mapping[str, Record]
+    review: Review | None = None
+
+    @property
+    def end(self) -> Literal["kept", "dropped", "failed"]:
+        """Outcome; a person's decision goes before the rules'."""
+        if self.review is None:
+            return self.ending.end
+        return "kept" if self.review.keep else "dropped"
 
     @property
     def caption(self) -> Caption | None:
-        """Latest caption."""
-        return latest_caption(self.steps)
+        """Latest caption; one that a person wrote has no events."""
+        found = latest_caption(self.steps)
+        if self.review is None or found is None or self.review.caption == found.text:
+            return found
+        return Caption(text=self.review.caption, is_music=found.is_music)
 
 
 _STORIES_AT_ONCE = 256

@@ -73,9 +73,9 @@ Made by `omni2sound annotate` from `{Path(settings.manifest).name}`: {counted["e
 {models}
 | wording of local captions | `{settings.wording}` |
 
-Captions were written by models and not checked by people. They may name sounds that are not
-there. `quality` is the caption-audio score of the scorer above, on its own scale; `own_captions`
-and `own_labels` are those that the clips came with.
+Captions were written by models; people checked {counted["reviewed"]} clips. They may name
+sounds that are not there. `quality` is the caption-audio score of the scorer above, on its own
+scale; `own_captions` and `own_labels` are those that the clips came with.
 
 {media} (`licence`, `source`). Terms of the models' outputs are those of their providers.
 """

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +32,7 @@ import soundfile
 
 from omni2sound.annotate.records import Caption, Decision
 from omni2sound.annotate.report.card import card
+from omni2sound.annotate.report.review import Reviews
 from omni2sound.annotate.report.shards import ParquetShards, TarShards
 from omni2sound.annotate.report.tally import Tally, failures_of, why_ended
 from omni2sound.annotate.runs import RunSettings, Story, clip_name, stories
@@ -39,6 +41,8 @@ from omni2sound.errors import MediaError, UserError
 from omni2sound.files import atomic_folder, write_json, write_text
 from omni2sound.media.audio import read_audio
 from omni2sound.redact import scrub
+
+_log = logging.getLogger(__name__)
 
 _MAX_FLAC_CHANNELS = 8
 
@@ -53,6 +57,8 @@ class ExportOptions:
     """The same clips as WebDataset files, with their sounds."""
     dropped: bool = False
     """Rows of dropped clips, without sounds."""
+    reviews: tuple[Path, ...] = ()
+    """Files with decisions of people, which go before the filter's (`review`)."""
 
 
 def export(
@@ -72,8 +78,10 @@ def export(
 
     Raises:
         UserError: The run kept nothing, or `out` is not empty.
+        ConfigError: A file of reviews is none.
     """
     settings = RunSettings.read(run)
+    reviews = Reviews(options.reviews)
     manifest = read_manifest(Path(settings.manifest))
     tally = Tally()
     with atomic_folder(out, kind="data set") as staging:
@@ -84,10 +92,11 @@ def export(
             failed = stack.enter_context((staging / "failures.jsonl").open("w", encoding="utf-8"))
 
             def kept_clips() -> Iterator[Clip]:
-                for number, story in enumerate(stories(run, manifest, perceptions=False), start=1):
+                for number, found in enumerate(stories(run, manifest, perceptions=False), start=1):
+                    story = replace(found, review=reviews.of(found))
                     tally.add(story)
                     failed.writelines(_failed_lines(story))
-                    if story.ending.end == "kept":
+                    if story.end == "kept":
                         clip = _annotated(story)
                         row, sound = _row(clip, story, settings), None
                         if options.sounds or options.tars:
@@ -97,7 +106,7 @@ def export(
                         if options.tars:
                             tars.add(row, sound)
                         yield clip
-                    elif options.dropped and story.ending.end == "dropped":
+                    elif options.dropped and story.end == "dropped":
                         left.add(_row(story.clip, story, settings))
                     if on_clip is not None:
                         on_clip(number, settings.num_clips)
@@ -105,7 +114,12 @@ def export(
             write_manifest(staging / "manifest.jsonl", kept_clips(), media=manifest.media)
         if not tally.ends["kept"]:
             raise UserError(_nothing(run, tally))
-        counted = tally.as_json(settings)
+        counted = {**tally.as_json(settings), "reviewed": reviews.applied}
+        if reviews.applied < len(reviews):
+            _log.warning(
+                "%d of %d decisions are about captions that this run does not have any more",
+                *(len(reviews) - reviews.applied, len(reviews)),
+            )
         write_json(staging / "statistics.json", counted)
         folders = {
             name: sorted({path.name.partition("-")[0] for path in folder.iterdir()})
@@ -156,7 +170,7 @@ def _row(clip: Clip, story: Story, settings: RunSettings) -> dict[str, Any]:
         "path": getattr(routed, "outcome", None),
         "by_senior": "senior" in story.steps,
         "reasons": list(getattr(handed, "reasons", ())),
-        "end": story.ending.end,
+        "end": story.end,
         "why_ended": why_ended(story),
         "similarity": _score(story, "route", "similarity"),
         "first_score": _score(story, "hand-off", "caption_audio"),
@@ -164,6 +178,7 @@ def _row(clip: Clip, story: Story, settings: RunSettings) -> dict[str, Any]:
         "scorer": settings.scorer,
         "viewer": settings.vision if context is not None else None,
         "captioner": captioner if caption else None,
+        "reviewed_by": story.review.who if story.review else None,
     }
 
 

@@ -54,13 +54,14 @@ def write_page(run: Path, clip: str, output: Path) -> None:
     )
     body = (
         f"<h1>{escape(clip)}</h1><p><b>{escape(story.ending.end)}</b>: {head}</p>"
-        f"{_image(source)}"
+        f"{image_of(source)}"
         f"<table><tr><th>step<th>what it found</tr>{rows}</table>"
     )
     write_text(output, html_page(clip, body, style=_STYLE))
 
 
-def _image(source: SourceClip) -> str:
+def image_of(source: SourceClip) -> str:
+    """Return an HTML image of frames above the spectrogram, or why there is none."""
     try:
         uri = data_uri("image/png", _picture(source))
     except MediaError as error:  # why the clip failed, perhaps

@@ -61,7 +61,7 @@ _FIELDS: list[tuple[str, pa.DataType]] = [
     ("similarity", pa.float64()),
     ("first_score", pa.float64()),
     ("weakest_event", pa.float64()),
-    *((n, pa.string()) for n in ("scorer", "viewer", "captioner")),
+    *((n, pa.string()) for n in ("scorer", "viewer", "captioner", "reviewed_by")),
 ]
 
 

@@ -28,8 +28,10 @@ def failures_of(story: Story) -> Iterator[tuple[str, Failure]]:
 
 def why_ended(story: Story) -> str | None:
     """Return the step and reason that ended a clip; None if it was kept."""
-    if story.ending.end == "kept":
+    if story.end == "kept":
         return None
+    if story.review is not None:
+        return "review: dropped by a person"
     step, record = list(story.steps.items())[-1]
     if isinstance(record, Decision):
         return f"{step}: {record.reasons[0]}"
@@ -55,7 +57,7 @@ class Tally:
 
     def add(self, story: Story) -> None:
         """Count a clip."""
-        self.ends[story.ending.end] += 1
+        self.ends[story.end] += 1
         self.failed_by.update(f"{f.kind} at {step}" for step, f in failures_of(story))
         routed, handed = story.steps.get("route"), story.steps.get("hand-off")
         if isinstance(routed, Decision):
@@ -66,7 +68,7 @@ class Tally:
                 self._why_escalated.update(map(_masked, handed.reasons))
         if reason := why_ended(story):
             self._why_ended[_masked(reason)] += 1
-        if story.ending.end == "kept" and story.caption is not None:
+        if story.end == "kept" and story.caption is not None:
             self._splits[story.clip.split] += 1
             self._words += len(story.caption.text.split())
             self._events += len(story.caption.events)

@@ -18,6 +18,7 @@ for command in (
     report.retry,
     report.export,
     report.inspect,
+    report.review,
     report.judge,
     report.score,
 ):

@@ -1,4 +1,4 @@
-"""`omni2sound annotate status`, `retry`, `export`, `inspect`, `judge` and `score`."""
+"""`omni2sound annotate status`, `retry`, `export`, `inspect`, `review`, `judge` and `score`."""
 
 from __future__ import annotations
 
@@ -130,6 +130,13 @@ def export(
             "--dropped", help="Add the rows of dropped clips, with the reason. Default: no."
         ),
     ] = False,
+    reviews: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="File that a page of `annotate review` saved; a person's decision goes before the "
+            "filter's; may be repeated. Default: none."
+        ),
+    ] = None,
 ) -> None:
     """Write the kept clips as a data set.
 
@@ -138,10 +145,9 @@ def export(
     from omni2sound.annotate.report.export import ExportOptions
     from omni2sound.annotate.report.export import export as write
 
+    options = ExportOptions(sounds=sounds, tars=tars, dropped=dropped, reviews=tuple(reviews or ()))
     with progress_bar("clips") as report:
-        counts = write(
-            run, out, ExportOptions(sounds=sounds, tars=tars, dropped=dropped), on_clip=report
-        )
+        counts = write(run, out, options, on_clip=report)
     print(out)
     _log.info("%d of %d clips kept", counts["kept"], counts["ended"])
     if counts["sounds_not_read"]:
@@ -164,6 +170,26 @@ def inspect(
     if output.exists() and not overwrite:
         raise UserError(f"{output}: exists already; choose another name or give --overwrite")
     write_page(run, clip, output)
+    print(output)
+
+
+def review(
+    run: RunArgument,
+    output: Annotated[Path, typer.Option("--out", "-o", help="HTML file to write.")],
+    num_clips: Annotated[
+        int, typer.Option("--clips", min=1, help="Most clips; their media are in the page.")
+    ] = 50,
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Write a page of clips that the filter is unsure of.
+
+    A person listens, corrects, keeps or drops; `annotate export --reviews` applies it.
+    """
+    from omni2sound.annotate.report.review import write_review_page
+
+    if output.exists() and not overwrite:
+        raise UserError(f"{output}: exists already; choose another name or give --overwrite")
+    _log.info("%d clips", write_review_page(run, output, num_clips=num_clips))
     print(output)
 
 
