@@ -65,7 +65,7 @@ class ClipMetric:
     sample_rate_hz: int = 16_000
 
     def __post_init__(self) -> None:
-        if re.fullmatch(r"stage-v1|copies-v1|.*-8s-v1", self.protocol):
+        if re.fullmatch(r"stage-v1|copies-v1|.*-8s-v1|kad-.*-v1", self.protocol):
             raise UserError(f"protocol {self.protocol!r} is built in; give the metric its own")
 
 

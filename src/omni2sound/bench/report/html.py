@@ -35,7 +35,12 @@ from omni2sound.media.page import data_uri, html_page
 STYLE = Path(__file__).with_name("page.css")
 
 
-def report_page(run: ScoredRun, examples: Sequence[Example], gates: Sequence[Gate] = ()) -> str:
+def report_page(
+    run: ScoredRun,
+    examples: Sequence[Example],
+    gates: Sequence[Gate] = (),
+    categories: Sequence[Sequence[str]] = (),
+) -> str:
     """Compose the page."""
     evaluation = run.evaluation
     track = evaluation.facts["track"]
@@ -52,6 +57,9 @@ def report_page(run: ScoredRun, examples: Sequence[Example], gates: Sequence[Gat
     ]
     for table in tables:
         body += [f"<h2>{text(table.title)}</h2>", score_table(table), _plots(table)]
+    if categories:
+        header, *rows = categories
+        body += ["<h2>By category</h2>", _wide_table(header, map(_cells, rows))]
     if gates:
         body += ["<h2>Gates</h2>", _gates(gates)]
     if examples:

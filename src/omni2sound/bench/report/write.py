@@ -13,13 +13,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from omni2sound.bench.report.categories import category_rows
 from omni2sound.bench.report.examples import choose_examples
 from omni2sound.bench.report.gates import Gate, gates_as_markdown, gates_of
 from omni2sound.bench.report.html import report_page
 from omni2sound.bench.report.notes import notes_of
 from omni2sound.bench.report.paper_numbers import SOURCE, published_rows
 from omni2sound.bench.report.results import ScoredRun
-from omni2sound.bench.report.tables import as_markdown, tables_of
+from omni2sound.bench.report.tables import as_markdown, markdown_lines, tables_of
 from omni2sound.bench.tracks.track import read_track
 from omni2sound.files import write_json, write_text
 
@@ -41,8 +42,9 @@ def write_report(run: ScoredRun, gates: Sequence[Gate] | None = None) -> tuple[P
     gates = gates_of(run) if gates is None else gates
     paths = tuple(run.folder / name for name in REPORTS)
     write_json(paths[0], _json_of(run, gates))
-    write_text(paths[1], markdown_of(run, gates))
-    write_text(paths[2], report_page(run, examples, gates))
+    categories = category_rows(track, run.evaluation.clips)
+    write_text(paths[1], markdown_of(run, gates, categories))
+    write_text(paths[2], report_page(run, examples, gates, categories))
     return paths
 
 
@@ -62,7 +64,9 @@ def _json_of(run: ScoredRun, gates: Sequence[Gate]) -> dict[str, Any]:
     }
 
 
-def markdown_of(run: ScoredRun, gates: Sequence[Gate] = ()) -> str:
+def markdown_of(
+    run: ScoredRun, gates: Sequence[Gate] = (), categories: Sequence[Sequence[str]] = ()
+) -> str:
     """All tables, gates, notes and problems."""
     evaluation = run.evaluation
     track = evaluation.facts["track"]
@@ -70,6 +74,8 @@ def markdown_of(run: ScoredRun, gates: Sequence[Gate] = ()) -> str:
     parts += [f"* {note}" for note in notes_of(evaluation)]
     for table in tables_of(evaluation):
         parts += ["", as_markdown(table)]
+    if categories:
+        parts += ["", "### By category", "", *markdown_lines(categories)]
     if gates:
         parts += ["", gates_as_markdown(gates)]
     parts += ["", "### Problems with sounds", ""]

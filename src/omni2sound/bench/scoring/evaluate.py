@@ -14,10 +14,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from omni2sound.bench.metrics.avbench.scores import MIN_CLIPS as MIN_AVBENCH_CLIPS
 from omni2sound.bench.metrics.avbench.scores import score_avbench
 from omni2sound.bench.metrics.clip_metric import CLIP_METRICS, clip_metric_scores
 from omni2sound.bench.metrics.copies import Nearness, copies_scores
+from omni2sound.bench.metrics.kad import PUBLISHED, kad_score
 from omni2sound.bench.metrics.scene_v1 import ClipScore, stage_scores
 from omni2sound.bench.metrics.tagger_8s import MIN_CLIPS_FOR_VERDICT, as_scores
 from omni2sound.bench.scoring.avbench import TrackFeatures, embed_track
@@ -33,10 +37,11 @@ from omni2sound.bench.scoring.sounds import (
 from omni2sound.bench.stats.distances import kl_divergences
 from omni2sound.bench.stats.estimate import Score
 from omni2sound.bench.stats.frechet_sets import SetOfSounds, groups_of, set_values
+from omni2sound.bench.stats.kernel_distance import KernelReference
 from omni2sound.bench.systems.folder import Problem, SoundFile
 from omni2sound.bench.systems.system import ORACLE, RETRIEVAL, System, SystemKey, real_sounds
 from omni2sound.bench.tracks.track import Part, Track, TrackClip
-from omni2sound.errors import UserError
+from omni2sound.errors import ShapeError, UserError
 from omni2sound.generate.request import Task
 
 MIN_CLIPS = 4
@@ -243,14 +248,25 @@ class _References:
     def __init__(self, real: Mapping[str, TaggedSound], tagger: str) -> None:
         self._real, self._tagger = real, tagger
         self._ids: tuple[str, ...] = ()
-        self._set: SetOfSounds | None = None
+        self._sets: tuple[SetOfSounds, KernelReference | None] | None = None
 
-    def of(self, ids: tuple[str, ...]) -> SetOfSounds:
-        if self._set is None or ids != self._ids:
+    def of(self, ids: tuple[str, ...]) -> tuple[SetOfSounds, KernelReference | None]:
+        """The real sounds, and what KAD needs of them; None where they hardly differ."""
+        if self._sets is None or ids != self._ids:
             tagged = (self._real[i] for i in ids)
-            self._set = SetOfSounds(iter_features(tagged, self._tagger), groups_of(len(ids)))
+            real = SetOfSounds(iter_features(tagged, self._tagger), groups_of(len(ids)))
+            self._sets = real, _kernel_reference(real.means_ND, real.group_N)
             self._ids = ids
-        return self._set
+        return self._sets
+
+
+def _kernel_reference(
+    real_ND: NDArray[np.floating], group_N: NDArray[np.intp]
+) -> KernelReference | None:
+    try:
+        return KernelReference(real_ND, group_N)
+    except ShapeError:
+        return None
 
 
 def _distance_rows(track: Track, scored: Sequence[_Scored], part: Part, tagger: str) -> list[Row]:
@@ -262,7 +278,7 @@ def _distance_rows(track: Track, scored: Sequence[_Scored], part: Part, tagger: 
         have = tuple(i for i in ids if i in one.tagged)
         if len(have) < MIN_CLIPS:
             continue
-        real = references.of(have)
+        real, kernel = references.of(have)
         made = SetOfSounds(iter_features((one.tagged[i] for i in have), tagger), real.group_N)
         kl_N = None
         if not one.system.distances_only:
@@ -273,6 +289,11 @@ def _distance_rows(track: Track, scored: Sequence[_Scored], part: Part, tagger: 
         scores = as_scores(values, kl_N, tagger_name=tagger, num_clips=len(have))
         left_out = {name: tuple(v[1:].tolist()) for name, v in values.items()}
         rows.append(_row(one.system, part, scores, len(have), len(ids), left_out))
+        if kernel is not None and not one.system.is_real:
+            kad = kernel.distance(made.means_ND)
+            score = kad_score(kad, network=tagger, num_clips=len(have))
+            left_out = {"KAD": tuple(kad[1:].tolist())}
+            rows.append(_row(one.system, part, (score,), len(have), len(ids), left_out))
     return rows
 
 
@@ -317,7 +338,30 @@ def _published(
         )
         if scores:
             rows.append(_row(system, part, scores, len(made), len(ids)))
+        for network in PUBLISHED if not system.is_real else ():
+            found = _published_kad(features, made, real, network)
+            if found is not None:
+                rows.append(_row(system, part, (found,), found.estimate.num_clips, len(ids)))
     return rows
+
+
+def _published_kad(
+    features: TrackFeatures,
+    made: Mapping[str, SoundFile],
+    real: Mapping[str, SoundFile],
+    network: str,
+) -> Score | None:
+    """KAD of the clips that a network could process on both sides; None without the network."""
+    ours = features.sounds(made).embeddings.get(network, {})
+    theirs = features.sounds({i: real[i] for i in made}).embeddings.get(network, {})
+    both = [i for i in ours if i in theirs]
+    if len(both) < MIN_AVBENCH_CLIPS:
+        return None
+    tables = [np.stack([some[i].numpy() for i in both]) for some in (theirs, ours)]
+    kernel = _kernel_reference(tables[0], groups_of(len(both)))
+    if kernel is None:
+        return None
+    return kad_score(kernel.distance(tables[1]), network=network, num_clips=len(both))
 
 
 def _published_facts(features: TrackFeatures, systems: Sequence[System]) -> dict[str, Any]:

@@ -277,6 +277,39 @@ def kling_audio_eval(
 
 
 @app.command()
+def folder(
+    media: Annotated[Path, typer.Argument(help="Folder of videos or sounds, in any depth.")],
+    out: OutOption,
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV, JSON Lines or Parquet with file_name, caption and perhaps category. "
+            "Default: NAME.txt beside NAME.mp4; the folder is the category."
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="Name of the track.")] = "folder",
+    duration: Annotated[
+        float, typer.Option(help="Longest clip in seconds; longer files are used from their start.")
+    ] = 10.0,
+) -> None:
+    """Build from a folder of clips, with categories.
+
+    FoleyBench and the like, or your own. Clips without sound or caption are left out and named.
+    """
+    from omni2sound.bench.tracks.folder import build_folder_track
+
+    if not duration > 0:
+        raise UserError(f"expected more than 0 seconds, got {duration:g}", field="duration")
+    with progress_bar("clips") as report:
+        made = build_folder_track(name, media, out, table=captions, max_s=duration, on_clip=report)
+    for clip, reason in made.left_out[:_MAX_SHOWN]:
+        _log.warning("%s: %s", clip, reason)
+    if made.left_out:
+        _log.warning("%d clips are not in the track", len(made.left_out))
+    _print_identity(made.track)
+
+
+@app.command()
 def foreign(
     track: Annotated[Path, typer.Argument(help="Folder of a track.")],
     captions: Annotated[Path, typer.Option(help="CSV with columns name, caption; or a manifest.")],
