@@ -52,7 +52,8 @@ class _LogIn(BaseHTTPRequestHandler):
 def captive_portal() -> Iterator[str]:
     """Answer on this machine in the Hub's place; yields its address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _LogIn)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    # It looks this often whether it is to end, and each odd name has a server of its own.
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     try:
         import huggingface_hub.constants as hub

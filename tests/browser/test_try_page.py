@@ -73,7 +73,7 @@ def page(exported: Path) -> Iterator[TryPage]:
     parts = exported.parent / "parts"
     make_parts(exported, parts)
     with site_server(parts, 0) as server, chromium() as browser:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         with try_page(browser, f"http://127.0.0.1:{server.server_address[1]}/") as page:
             yield page

@@ -104,6 +104,20 @@ def test_fd_of_a_set_and_itself_is_zero_even_with_fewer_clips_than_dimensions() 
     assert frechet_distance(x, x + 3) == pytest.approx(64 * 9, rel=1e-6)
 
 
+@given(st.integers(0, 1000), st.integers(2, 20), st.integers(2, 80))
+@settings(max_examples=25, deadline=None)
+def test_fd_of_few_vectors_needs_no_covariance(seed: int, num_x: int, num_y: int) -> None:
+    """Tr (Cx Cy)^1/2 is the sum of the singular values of the product of the centred vectors."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.standard_normal((num_x, 32)), 1 + 2 * rng.standard_normal((num_y, 32))
+    x_0, y_0 = ((v - v.mean(axis=0)) / np.sqrt(len(v) - 1) for v in (x, y))
+    overlap = np.linalg.svd(x_0 @ y_0.T, compute_uv=False).sum()
+    expected = ((x.mean(axis=0) - y.mean(axis=0)) ** 2).sum() - 2 * overlap
+    expected += np.square(x_0).sum() + np.square(y_0).sum()
+    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-6)
+    assert frechet_distance(y, x) == pytest.approx(expected, rel=1e-6)
+
+
 @given(st.integers(0, 1000), st.sampled_from([6, 20, 31, 32, 33, 80]))
 @settings(max_examples=25, deadline=None)
 def test_fd_is_the_same_by_both_ways(seed: int, num_clips: int) -> None:

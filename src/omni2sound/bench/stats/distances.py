@@ -12,7 +12,7 @@ by hand for the others.
 The embeddings' type is part of a metric's definition: everything is raised to float64 first
 (a covariance of rounded numbers is another number).
 
-Shape suffixes: N clips or patches, D embedding, K classes.
+Shape suffixes: N clips or patches, D embedding, R rank of a covariance, K classes.
 Source: FD Heusel et al. 2017, arXiv:1706.08500; IS Salimans et al. 2016, arXiv:1606.03498;
 hkchengrex/av-benchmark, av_bench/metrics.
 """
@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.linalg.lapack import dpstrf
 from scipy.special import log_softmax
 
 from omni2sound.errors import ShapeError
@@ -36,16 +37,21 @@ Matrix = NDArray[np.float64]
 
 
 def factor_of(covariance_DD: Matrix) -> Matrix:
-    """Factorise C = F F^T: Cholesky, or the symmetric root if C is singular."""
+    """Factorise C = F F^T by Cholesky; with pivots, up to the rank, if C is singular.
+
+    Returns:
+        F, (D, R): few vectors give few columns, and all that follows costs less.
+    """
     try:
         return np.asarray(np.linalg.cholesky(covariance_DD), np.float64)
     except np.linalg.LinAlgError:
-        values, vectors = np.linalg.eigh(covariance_DD)
-        root: Matrix = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
-        return root
+        packed, pivots, rank, _ = dpstrf(covariance_DD, lower=1)
+        factor_DR: Matrix = np.zeros((len(covariance_DD), rank))
+        factor_DR[pivots - 1] = np.tril(packed)[:, :rank]
+        return factor_DR
 
 
-def overlap_trace(factor_x_DD: Matrix, cov_y_DD: Matrix, *, rough: bool = False) -> float:
+def overlap_trace(factor_x_DR: Matrix, cov_y_DD: Matrix, *, rough: bool = False) -> float:
     """Tr (Cx Cy)^1/2, without a matrix square root.
 
     It is the sum of the roots of the eigenvalues of Fx^T Cy Fx, which is symmetric: no
@@ -54,17 +60,17 @@ def overlap_trace(factor_x_DD: Matrix, cov_y_DD: Matrix, *, rough: bool = False)
     the singular values of Fx^T Fy is used: eight times as expensive, at full precision.
 
     Args:
-        factor_x_DD: `factor_of` one covariance.
+        factor_x_DR: `factor_of` one covariance.
         cov_y_DD: The other covariance.
         rough: Always use the roots of the eigenvalues.
     """
-    product = factor_x_DD.T @ cov_y_DD @ factor_x_DD
+    product = factor_x_DR.T @ cov_y_DD @ factor_x_DR
     eigenvalues = np.linalg.eigvalsh(0.5 * (product + product.T))
     overlap = float(np.sqrt(np.clip(eigenvalues, 0, None)).sum())
-    spread = float(np.square(factor_x_DD).sum() + np.trace(cov_y_DD))
+    spread = float(np.square(factor_x_DR).sum() + np.trace(cov_y_DD))
     if rough or spread - 2 * overlap > _NEAR * spread:
         return overlap
-    return float(np.linalg.svd(factor_x_DD.T @ factor_of(cov_y_DD), compute_uv=False).sum())
+    return float(np.linalg.svd(factor_x_DR.T @ factor_of(cov_y_DD), compute_uv=False).sum())
 
 
 def kl_divergences(real_NK: ArrayLike, made_NK: ArrayLike) -> Matrix:

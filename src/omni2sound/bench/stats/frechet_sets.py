@@ -89,7 +89,7 @@ class Moments:
 
 
 def frechet_of_moments(
-    x: Moments, y: Moments, factor_of_x_DD: Matrix | None = None, *, rough: bool = False
+    x: Moments, y: Moments, factor_of_x_DR: Matrix | None = None, *, rough: bool = False
 ) -> float:
     """Squared Frechet distance of two sets' Gaussians, from their moments.
 
@@ -98,7 +98,7 @@ def frechet_of_moments(
     Args:
         x: Moments of one set.
         y: Moments of the other set.
-        factor_of_x_DD: `factor_of` the covariance of x, if known.
+        factor_of_x_DR: `factor_of` the covariance of x, if known.
         rough: See `overlap_trace`; good enough for a spread.
 
     Raises:
@@ -110,7 +110,7 @@ def frechet_of_moments(
             f"{len(x.mean_D)} and {y.count} x {len(y.mean_D)}"
         )
     cov_x, cov_y = x.covariance_DD, y.covariance_DD
-    factor = factor_of(cov_x) if factor_of_x_DD is None else factor_of_x_DD
+    factor = factor_of(cov_x) if factor_of_x_DR is None else factor_of_x_DR
     shift = x.mean_D - y.mean_D
     spread = float(np.trace(cov_x) + np.trace(cov_y))
     return float(shift @ shift) + spread - 2 * overlap_trace(factor, cov_y, rough=rough)
