@@ -1,6 +1,7 @@
 """Do published scorers survive kills, and does the engine matter? Compares exports byte for byte.
 
     python -m benchmarks.robustness.scorer_kills [--clips 40] [--kills 20] [--manifest CLIPS]
+        [--scorers pe-av imagebind+clap]
 
 The networks of `--scorer pe-av` (with PE-A-Frame) and `imagebind+clap` are the real classes at tiny
 sizes with random weights; captions are scripted. Each scorer annotates the clips undisturbed,
@@ -72,12 +73,15 @@ def run(manifest: Path, folder: Path, build: Build, workers: Workers) -> None:
     """Annotate, or go on."""
     folder.mkdir(exist_ok=True)
     clips = source_clips(read_manifest(manifest))
-    names = ("junior", "senior", "vision", "scorer")
     RunSettings(
         manifest=str(manifest),
+        junior="scripted",
+        senior="scripted",
+        vision="scripted",
+        scorer="scripted",
         pictures="text",
         num_clips=len(clips),
-        **dict.fromkeys(names, "scripted"),
+        thresholds=THRESHOLDS,
     ).write(folder)
     junior = {c.name: {**DOG, "caption": CAPTIONS[i % 4]} for i, c in enumerate(clips)}
 
@@ -147,6 +151,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=40)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--manifest", type=Path, help="clips of one's own. Default: made clips")
+    parser.add_argument("--scorers", nargs="+", choices=[*SCORERS], default=[*SCORERS])
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)  # runs are forked, so that a start costs nothing
@@ -157,8 +162,8 @@ def main() -> None:
         warm = write_clips(root / "warm", 1)
         manifest = options.manifest or write_clips(root / "clips", options.clips, pictured=2)
         equal = [
-            compare(name, build, manifest, warm, root, options.kills)
-            for name, build in SCORERS.items()
+            compare(name, SCORERS[name], manifest, warm, root, options.kills)
+            for name in options.scorers
         ]
     print("all exports are equal" if all(equal) else "EXPORTS DIFFER, or too few kills")
     sys.exit(not all(equal))

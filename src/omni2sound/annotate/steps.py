@@ -20,7 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from omni2sound.annotate.executor import Effort
-from omni2sound.annotate.records import Failure, Record, from_json, to_json
+from omni2sound.annotate.records import (
+    Decision,
+    Ending,
+    Failure,
+    Record,
+    Verdict,
+    from_json,
+    to_json,
+)
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import Closing
 from omni2sound.readers import sqlite_file
@@ -33,6 +41,21 @@ _VERSION = 1
 _KIND = "a store of annotation steps"
 _FILE_VERSION = 2
 """Version of the tables; files of version 1 lack `effort`, which is added."""
+_OUTCOME = """CASE substr(record, 1, 6)
+    WHEN '{"Endi' THEN json_extract(record, '$.Ending.end')
+    WHEN '{"Deci' THEN json_extract(record, '$.Decision.outcome') || ':'
+        || coalesce(json_extract(record, '$.Decision.rule'), '')
+    WHEN '{"Verd' THEN iif(json_extract(record, '$.Verdict.plausible'), 'plausible', 'implausible')
+    WHEN '{"Fail' THEN 'failure:' || json_extract(record, '$.Failure.kind')
+    ELSE '' END"""
+"""`outcome_of` in SQL, for files without the column."""
+_ADD_OUTCOME = (
+    "BEGIN IMMEDIATE; ALTER TABLE steps ADD COLUMN outcome TEXT NOT NULL DEFAULT '';"
+    f" UPDATE steps SET outcome = {_OUTCOME}; COMMIT;"
+)
+"""For files of earlier releases."""
+_INDEX = "CREATE INDEX IF NOT EXISTS outcomes ON steps (step, outcome, made_at);"
+"""Counts read this alone: records lie between large ones, and all of them are read otherwise."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS steps (
     clip TEXT NOT NULL,
@@ -40,6 +63,7 @@ CREATE TABLE IF NOT EXISTS steps (
     key TEXT NOT NULL,
     record TEXT NOT NULL,
     made_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    outcome TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (clip, step)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS effort (
@@ -59,6 +83,21 @@ def step_key(step: str, identity: Any, inputs: Iterable[str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def outcome_of(record: Record) -> str:
+    """Return what a record comes to in a word or two: "kept", "drop:sentence", "failure:media".
+
+    Endings have their end, decisions outcome and rule, verdicts "plausible" or "implausible",
+    failures their kind; other records nothing.
+    """
+    if isinstance(record, Ending):
+        return record.end
+    if isinstance(record, Decision):
+        return f"{record.outcome}:{record.rule or ''}"
+    if isinstance(record, Verdict):
+        return "plausible" if record.plausible else "implausible"
+    return f"failure:{record.kind}" if isinstance(record, Failure) else ""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
     """Result of one clip under its key."""
@@ -68,12 +107,18 @@ class Found:
     record: Record
 
 
+def _has_outcomes(db: sqlite3.Connection) -> bool:
+    return any(row[1] == "outcome" for row in db.execute("PRAGMA table_xinfo(steps)"))
+
+
 class StepStore(Closing):
     """Step results of one run; open it with `StepStore.open`."""
 
     def __init__(self, db: sqlite3.Connection, path: Path) -> None:
         self._db = db
         self._path = path
+        self._outcome = "outcome" if _has_outcomes(db) else _OUTCOME
+        """Column of outcomes; computed in a file of an earlier release that is only read."""
         self.pending_effort: dict[str, Effort] = {}
         """Effort of jobs since the last `put`, which stores it together with their results."""
 
@@ -97,6 +142,10 @@ class StepStore(Closing):
                 if version < _FILE_VERSION:
                     db.executescript(_SCHEMA + f"PRAGMA user_version={_FILE_VERSION};")
                     version = _FILE_VERSION
+                if version == _FILE_VERSION:
+                    if not _has_outcomes(db):
+                        db.executescript(_ADD_OUTCOME)
+                    db.execute(_INDEX)
         if version != _FILE_VERSION:
             raise UserError(f"{path} has version {version}; this release reads {_FILE_VERSION}")
         return cls(db, path)
@@ -111,14 +160,19 @@ class StepStore(Closing):
 
     def put_all(self, found: Sequence[tuple[str, Found]]) -> None:
         """Store results of several steps and pending effort in one transaction."""
-        rows = [(f.clip, step, f.key, scrub(to_json(f.record))) for step, f in found]
+        rows = [
+            (f.clip, step, f.key, scrub(to_json(f.record)), outcome_of(f.record))
+            for step, f in found
+        ]
         spent = [(job, e.jobs, e.cpu_s) for job, e in self.pending_effort.items()]
         if not rows and not spent:
             return
         with sqlite_file(self._path, _KIND), self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(
-                "INSERT OR REPLACE INTO steps (clip, step, key, record) VALUES (?, ?, ?, ?)", rows
+                "INSERT OR REPLACE INTO steps (clip, step, key, record, outcome)"
+                " VALUES (?, ?, ?, ?, ?)",
+                rows,
             )
             self._db.executemany(
                 "INSERT INTO effort (job, num, cpu_s) VALUES (?, ?, ?) ON CONFLICT (job)"
@@ -154,10 +208,12 @@ class StepStore(Closing):
 
     def failures(self) -> Iterator[tuple[str, str, Failure]]:
         """Yield clip, step and failure of all clips that failed, by name."""
+        failed = "step IN (SELECT DISTINCT step FROM steps) AND"
+        failed += f" {self._outcome} >= 'failure:' AND {self._outcome} < 'failure;'"
         query = (
-            "SELECT s.clip, s.step, s.record FROM steps s JOIN steps e ON e.clip = s.clip"
-            " AND e.step = 'end' WHERE s.record LIKE '{\"Failure\"%'"
-            ' AND e.record LIKE \'{"Ending":{"end":"failed"%\' ORDER BY s.clip, s.step'
+            f"SELECT clip, step, record FROM steps WHERE {failed} AND EXISTS (SELECT 1 FROM steps"
+            " AS e WHERE e.clip = steps.clip AND e.step = 'end'"
+            ' AND e.record LIKE \'{"Ending":{"end":"failed"%\') ORDER BY clip, step'
         )
         for clip, step, text in self._rows(query):
             record = self.decoded(text)
@@ -201,6 +257,11 @@ class StepStore(Closing):
     def counts(self) -> dict[str, int]:
         """Count the results of each step."""
         return dict(self._rows("SELECT step, count(*) FROM steps GROUP BY step"))
+
+    def outcomes(self) -> dict[tuple[str, str], int]:
+        """Count the results by step and outcome; see `outcome_of`."""
+        query = f"SELECT step, {self._outcome}, count(*) FROM steps GROUP BY 1, 2"
+        return {(step, outcome): num for step, outcome, num in self._rows(query)}
 
     def pace(self, step: str) -> tuple[int, float]:
         """Count the results of a step, and the seconds in which they were made.

@@ -12,18 +12,12 @@ another run or computed twice would give a wrong ratio.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omni2sound.annotate.records import (
-    Caption,
-    Decision,
-    Ending,
-    Record,
-    SeniorCaption,
-    Verdict,
-)
+from omni2sound.annotate.records import Caption, Record, SeniorCaption
 from omni2sound.annotate.runs import CALLS_FILE, RunSettings
 from omni2sound.annotate.steps import STEPS_FILE, StepStore
 from omni2sound.llm import CallStore
@@ -106,6 +100,15 @@ def _wording(record: Record) -> str:
     return caption.wording.partition(":")[0] if isinstance(caption, Caption) else ""
 
 
+def _by_outcome(counts: Mapping[tuple[str, str], int], step: str) -> Counter[str]:
+    """Count a step's outcomes without their rules."""
+    found: Counter[str] = Counter()
+    for (name, outcome), num in counts.items():
+        if name == step and not outcome.startswith("failure:"):
+            found[outcome.partition(":")[0]] += num
+    return found
+
+
 def run_status(folder: Path) -> dict[str, Any]:
     """Return the progress as name -> value; None where it is unknown.
 
@@ -114,25 +117,24 @@ def run_status(folder: Path) -> dict[str, Any]:
     """
     settings = RunSettings.read(folder)
     with StepStore.open(folder / STEPS_FILE, read_only=True) as store:
-        ends = Counter(r.end for r in store.records("end") if isinstance(r, Ending))
-        routes, handed = (
-            Counter(r.outcome for r in store.records(step) if isinstance(r, Decision))
-            for step in ("route", "hand-off")
-        )
-        filtered = Counter(
-            r.rule or "a rule of an earlier release"
-            for r in store.records("post-hoc")
-            if isinstance(r, Decision) and r.outcome == "drop"
-        )
-        implausible = sum(
-            isinstance(r, Verdict) and not r.plausible for r in store.records("validate")
-        )
+        counts = store.outcomes()
         wordings = Counter(
-            _wording(record) for step in ("junior", "senior") for record in store.records(step)
+            _wording(record)
+            for step in (("junior", "senior") if settings.wording != "template" else ())
+            for record in store.records(step)
         )
         num_ended, seconds = store.pace("end")
-        failed = Counter(kind for _, _, failure in store.failures() for kind in [failure.kind])
-    done = sum(ends.values())
+        failed = Counter(failure.kind for _, _, failure in store.failures())
+    ends, routes, handed = (_by_outcome(counts, step) for step in ("end", "route", "hand-off"))
+    filtered = Counter(
+        {
+            outcome.partition(":")[2] or "a rule of an earlier release": num
+            for (step, outcome), num in counts.items()
+            if step == "post-hoc" and outcome.startswith("drop:")
+        }
+    )
+    implausible = counts.get(("validate", "implausible"), 0)
+    done = ends.total()
     per_hour = round(3600 * num_ended / seconds) if seconds >= _LEAST_S else None
     left = None if not per_hour else round((settings.num_clips - done) / per_hour, 2)
     known = uncertain = None
