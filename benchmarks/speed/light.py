@@ -36,11 +36,17 @@ SAME_WORK: list[object] = [
 
 
 class Run:
-    """One process: its processor and wall seconds, and its memory."""
+    """One process: its processor and wall seconds, and its memory.
+
+    A tree with an environment of its own (`TREE/.venv`) runs in that: early releases kept the
+    networks there.
+    """
 
     def __init__(self, tree: Path, *arguments: object) -> None:
         environment = os.environ | {"PYTHONPATH": str(tree / "src")}
-        command = [sys.executable, "-m", "omni2sound", "-q", *map(str, arguments)]
+        own = tree / ".venv" / "bin" / "python"
+        python = own if own.exists() else Path(sys.executable)
+        command = [str(python), "-m", "omni2sound", "-q", *map(str, arguments)]
         begin = time.perf_counter()
         with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
             _, status, usage = os.wait4(process.pid, 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import io
 import lzma
@@ -9,7 +11,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,18 +20,36 @@ from PIL import Image
 
 from omni2sound.scenes.material.packages import Package
 
+_PACK: dict[str, Callable[[bytes], bytes]] = {
+    "xz": lzma.compress,
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+}
 
-def deb(files: Mapping[str, bytes], *, compression: str = "xz") -> bytes:
-    """A Debian package: ar with debian-binary, control.tar and data.tar."""
+
+def deb(
+    files: Mapping[str, bytes],
+    *,
+    compression: str = "xz",
+    links: Sequence[tuple[str, str, bytes]] = (),
+) -> bytes:
+    """A Debian package: ar with debian-binary, control.tar and data.tar.
+
+    `links` are (name, what it names, `tarfile.SYMTYPE` or `LNKTYPE`), before the files.
+    """
     tar_bytes = io.BytesIO()
     with tarfile.open(fileobj=tar_bytes, mode="w") as tar:
+        for name, target, kind in links:
+            info = tarfile.TarInfo(f"./{name}")
+            info.type, info.linkname = kind, target
+            tar.addfile(info)
         for name, content in files.items():
             info = tarfile.TarInfo(f"./{name}")
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     data = tar_bytes.getvalue()
     name = "data.tar" if compression == "" else f"data.tar.{compression}"
-    body = lzma.compress(data) if compression == "xz" else data
+    body = _PACK.get(compression, bytes)(data)
     out = b"!<arch>\n"
     for member, content in (("debian-binary", b"2.0\n"), ("control.tar", b"odd"), (name, body)):
         out += f"{member:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(content):<10}`\n".encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ FILES = {"usr/share/a.txt": b"one", "usr/share/b.bin": bytes(range(256)) * 9}
 TONE = made.tone(0.05, 22_050)
 
 
-@pytest.mark.parametrize("compression", ["xz", ""])
+@pytest.mark.parametrize("compression", ["xz", "gz", "bz2", ""])
 def test_a_package_gives_the_wanted_files_only(tmp_path: Path, compression: str) -> None:
     path = tmp_path / "x.deb"
     path.write_bytes(made.deb(FILES, compression=compression))
@@ -35,9 +36,37 @@ def test_a_package_gives_the_wanted_files_only(tmp_path: Path, compression: str)
     }
 
 
+def test_links_give_what_they_name(tmp_path: Path) -> None:
+    path = tmp_path / "x.deb"
+    links = (
+        ("usr/share/near.txt", "a.txt", tarfile.SYMTYPE),
+        ("usr/share/sub/up.txt", "../a.txt", tarfile.SYMTYPE),
+        ("usr/share/again.txt", "/usr/share/near.txt", tarfile.SYMTYPE),
+        ("usr/share/hard.bin", "./usr/share/b.bin", tarfile.LNKTYPE),
+        ("usr/share/round.txt", "round.txt", tarfile.SYMTYPE),
+        ("usr/share/gone.txt", "none.txt", tarfile.SYMTYPE),
+    )
+    path.write_bytes(made.deb(FILES, links=links))
+    wanted = [*FILES, *(name for name, _, _ in links)]
+    found = {name: read_whole(name, content) for name, content in iter_deb(path, wanted)}
+    texts = ("usr/share/near.txt", "usr/share/sub/up.txt", "usr/share/again.txt")
+    assert found == {
+        **FILES,
+        **dict.fromkeys(texts, b"one"),
+        "usr/share/hard.bin": FILES["usr/share/b.bin"],
+    }
+
+
 def test_what_is_no_package_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.deb"
-    for content in (b"", b"PK\x03\x04", b"!<arch>\n", made.deb(FILES)[:-40]):
+    for content in (
+        b"",
+        b"PK\x03\x04",
+        b"!<arch>\n",
+        made.deb(FILES)[:-40],
+        made.deb(FILES, compression="gz")[:-40],
+        made.deb(FILES, compression="bz2")[:-40],
+    ):
         path.write_bytes(content)
         with pytest.raises(MediaError):
             list(iter_deb(path, FILES))

@@ -10,8 +10,11 @@ past the end. Nothing here writes.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import lzma
+import posixpath
 import shutil
 import struct
 import subprocess
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
 MAX_MEMBER_BYTES = 1 << 31
 """Far above any file that is needed; a larger one is damage or an attack."""
 
+_LINKS_DEEP = 4
+"""Links to links that are followed; a circle ends there."""
+
 _RCC_ZLIB, _RCC_DIRECTORY, _RCC_ZSTD = 1, 2, 4
 _SF_COMPRESSED = 0x10
 _PATCH_16_BIT, _PATCH_UNSIGNED = 1, 2
@@ -48,7 +54,9 @@ class Samples:
 
 
 def iter_deb(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yield (name, content) of the wanted files of a Debian package, in archive order.
+    """Yield (name, content) of the wanted files of a Debian package.
+
+    Those that are links to others of the package come last, with the content of what they name.
 
     Args:
         path: The .deb file.
@@ -60,6 +68,24 @@ def iter_deb(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, IO[byte
     Raises:
         MediaError: If the file is not a Debian package or is damaged.
     """
+    links: dict[str, str] = {}
+    yield from _iter_deb(path, wanted, links)
+    for _ in range(_LINKS_DEEP):
+        if not links:
+            return
+        sought, links = links, {}
+        for target, content in _iter_deb(path, set(sought.values()), links):
+            data = read_whole(target, content)
+            for name in [name for name, its in sought.items() if its == target]:
+                del sought[name]
+                yield name, io.BytesIO(data)
+        links = {name: links[its] for name, its in sought.items() if its in links}
+
+
+def _iter_deb(
+    path: Path, wanted: Collection[str], links: dict[str, str]
+) -> Iterator[tuple[str, IO[bytes]]]:
+    """Yield the wanted regular files in archive order; note the wanted ones that are links."""
     left = set(wanted)
     try:
         with path.open("rb") as file:
@@ -70,12 +96,18 @@ def iter_deb(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, IO[byte
             ):
                 for member in tar:
                     key = member.name.removeprefix("./")
-                    if key not in left or not member.isfile():
+                    if key not in left:
                         continue
-                    content = tar.extractfile(member)
-                    if content is not None:
-                        left.discard(key)
+                    if member.issym():
+                        target = posixpath.join("/", posixpath.dirname(key), member.linkname)
+                        links[key] = posixpath.normpath(target).lstrip("/")
+                    elif member.islnk():
+                        links[key] = member.linkname.removeprefix("./")
+                    elif member.isfile() and (content := tar.extractfile(member)) is not None:
                         yield key, content
+                    else:
+                        continue
+                    left.discard(key)
                     if not left:
                         return
     except (OSError, EOFError, lzma.LZMAError, zlib.error, tarfile.TarError) as error:
@@ -273,7 +305,11 @@ def _find_ar_member(file: IO[bytes], prefix: str) -> tuple[str, int]:
 
 def _decompress(name: str, member: io.RawIOBase) -> IO[bytes]:
     buffered = io.BufferedReader(member, 1 << 20)
-    if name.endswith(".xz"):
+    if name.endswith(".gz"):
+        return gzip.GzipFile(fileobj=buffered)  # type: ignore[return-value]
+    if name.endswith(".bz2"):
+        return bz2.BZ2File(buffered)
+    if name.endswith((".xz", ".lzma")):
         return lzma.LZMAFile(buffered)
     if name.endswith(".tar"):
         return buffered
@@ -284,7 +320,8 @@ def _decompress(name: str, member: io.RawIOBase) -> IO[bytes]:
         if done.returncode:
             raise MediaError(f"zstd could not unpack {name}")
         return io.BytesIO(done.stdout)
-    raise MediaError(f"cannot unpack {name}; needed: xz, or zst with the program zstd installed")
+    known = "gz, bz2, xz, lzma, and zst with the program zstd"
+    raise MediaError(f"cannot unpack {name}; known: {known}")
 
 
 def _riff_chunks(data: bytes, at: int = 0, end: int | None = None) -> Iterator[tuple[bytes, bytes]]:
