@@ -93,12 +93,6 @@ def passage_span(share_L: NDArray[np.float32], least: int) -> tuple[int, int]:
     return begin, max(end, begin + least)
 
 
-def window_groups(num_windows: int, windows_per_call: int) -> list[range]:
-    """Indices of the windows of each call of the network."""
-    firsts = range(0, num_windows, windows_per_call)
-    return [range(i, min(i + windows_per_call, num_windows)) for i in firsts]
-
-
 def joint_prediction(
     predict_windows: PredictWindows,
     starts: Sequence[int],
@@ -122,7 +116,8 @@ def joint_prediction(
     import torch
 
     weights_WL = torch.from_numpy(crossfade_weights(starts, num_frames, window=window))
-    groups = window_groups(len(starts), windows_per_call)
+    firsts = range(0, len(starts), windows_per_call)
+    groups = [range(i, min(i + windows_per_call, len(starts))) for i in firsts]
 
     def predict(x_BLC: Tensor, t_B: Tensor) -> Tensor:
         weights = weights_WL.to(x_BLC)

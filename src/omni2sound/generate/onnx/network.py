@@ -25,10 +25,8 @@ from omni2sound.generate.windows import (
     LEAST_WINDOW_S,
     MAX_CACHED_WINDOWS,
     WINDOW_OVERLAP_S,
-    WINDOWS_PER_CALL,
     crossfade_weights,
     passage_span,
-    window_groups,
     window_starts,
 )
 from omni2sound.timebase import TimeBase
@@ -95,28 +93,28 @@ class ArrayNetwork:
         overlap = self.timebase.num_latent_frames(min(WINDOW_OVERLAP_S, self.window_s / 2))
         starts = window_starts(num_frames, window=window, overlap=overlap)
         weights_WL = crossfade_weights(starts, num_frames, window=window)
-        groups = window_groups(len(starts), WINDOWS_PER_CALL)
-        prepared: dict[range, PredictArray] = {}
+        prepared: dict[int, PredictArray] = {}
 
-        def predictor(group: range) -> PredictArray:
-            firsts = [starts[i] for i in group]
+        def predictor(index: int) -> PredictArray:
             cut = [
-                None if whole is None else window_of(whole, self.timebase, firsts, window=window)
+                None
+                if whole is None
+                else window_of(whole, self.timebase, [starts[index]], window=window)
                 for whole in (conditions, negative)
             ]
             assert cut[0] is not None
             return self._over_window(cut[0], cut[1])
 
         def predict(x_BLC: Array, t_B: Array) -> Array:
+            # One window a call: more would take memory, and more time where the cache is small.
             whole_BLC = np.zeros_like(x_BLC)
-            for group in groups:
-                own = prepared.get(group) or predictor(group)
-                if group.stop <= MAX_CACHED_WINDOWS:
-                    prepared[group] = own
-                x_WLC = np.concatenate([x_BLC[:, starts[i] : starts[i] + window] for i in group])
-                parts_WLC = own(x_WLC, np.repeat(t_B, len(group)))
-                for part_LC, i in zip(parts_WLC, group, strict=True):
-                    whole_BLC[0, starts[i] : starts[i] + window] += weights_WL[i, :, None] * part_LC
+            for index, start in enumerate(starts):
+                own = prepared.get(index) or predictor(index)
+                if index < MAX_CACHED_WINDOWS:
+                    prepared[index] = own
+                end = start + window
+                part_1LC = own(x_BLC[:, start:end], t_B)
+                whole_BLC[:, start:end] += weights_WL[index, :, None] * part_1LC
             return whole_BLC
 
         return predict
