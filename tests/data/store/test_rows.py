@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import io
 import json
 import shutil
 import tarfile
+import weakref
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -256,3 +258,26 @@ def test_a_table_that_is_not_of_the_index_is_refused(store: Path) -> None:
     table.write_bytes(table.read_bytes()[:-1] + b"x")
     with pytest.raises(IntegrityError, match=r"clips\.feather is damaged or missing"):
         FeatureStore([store])
+
+
+def test_a_clip_that_is_no_longer_used_is_freed_at_once(store: Path) -> None:
+    """In a circle with its texts it would keep a closed shard mapped until the next collection."""
+    row = FeatureStore([store]).row(0)
+    assert len(row.texts[0].states_TE)
+    freed = weakref.ref(row)
+    gc.disable()
+    try:
+        del row
+        assert freed() is None
+    finally:
+        gc.enable()
+
+
+def test_where_pictures_lie_is_not_read_by_a_task_without_them(store: Path) -> None:
+    """It is a page of its own for each column."""
+    found = FeatureStore([store])
+    number = int(np.flatnonzero(found.has_video)[0])
+    row, shard = found.row(number), found._open.get(0)
+    assert row.texts and row.clip_id and not shard._large
+    assert row.sync_LS is not None
+    assert [name for _, name in shard._large] == ["sync"]

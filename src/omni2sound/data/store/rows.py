@@ -51,12 +51,13 @@ from omni2sound.data.store.remote import StoreFolder, store_folder
 from omni2sound.data.store.shards import (
     BATCH_CLIPS,
     FAILED,
+    LARGE,
     SCHEMA,
     OpenShards,
     Shard,
     joined_tables,
 )
-from omni2sound.data.store.stored import LARGE, StoredClip, damaged, head_crc, head_of
+from omni2sound.data.store.stored import StoredClip, damaged, head_crc, head_of
 from omni2sound.errors import IntegrityError
 from omni2sound.files import atomic_path, file_sha256
 from omni2sound.readers import interpreting, read_text

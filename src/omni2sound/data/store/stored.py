@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from omni2sound.data.store.shards import Shard
+from omni2sound.data.store.shards import LARGE, SCHEMA, Shard
 from omni2sound.errors import ConfigError, IntegrityError
 
 SMALL = (
@@ -38,17 +38,27 @@ SMALL = (
     "latents_dim",
 )
 """Columns that describe a clip."""
-LARGE = ("latents", "vision", "sync", "sound")
-"""Columns of many bytes; so are the states of texts."""
 TEXT_DIM = 384
 """Width of text states in stores without a format number; that of the embedded encoder."""
 
 
-def head_of(batch: pa.RecordBatch, row: int) -> list[Any]:
-    """Return the values of `SMALL` in a row, then roles, texts and token ids of its texts."""
-    texts = batch.column("texts")[row].values.flatten()[:3]
-    small = [batch.column(name)[row].as_py() for name in SMALL]
-    return [*small, *(column.to_pylist() for column in texts)]
+_IN_HEAD = (*SMALL, "texts.role", "texts.text", "texts.token_ids")
+_PLACES = tuple(SCHEMA.get_field_index(name) for name in (*SMALL, "texts"))
+
+
+def head_of(batch: pa.RecordBatch, row: int, *, texts: pa.StructArray | None = None) -> list[Any]:
+    """Return the values of `SMALL` in a row, then roles, texts and token ids of its texts.
+
+    Args:
+        batch: Rows of this release.
+        row: Place in the batch.
+        texts: The texts of the row, if they are known already.
+    """
+    *small, place = _PLACES
+    if texts is None:
+        texts = batch.column(place)[row].values
+    values = [batch.column(column)[row].as_py() for column in small]
+    return [*values, *(column.to_pylist() for column in texts.flatten()[:3])]
 
 
 def head_crc(head: list[Any]) -> int:
@@ -64,15 +74,17 @@ class StoredClip:
 
     def __init__(self, shard: Shard, row: int, *, latents_fit: bool) -> None:
         self._shard = shard
-        self._batch, self._row = shard.place(row)
+        self._number, self._row = shard.place(row)
+        self._batch = shard.batch(self._number)
         self._latents_fit = latents_fit
         self._head: dict[str, Any] = {}
+        self._texts: pa.StructArray = self._batch.column(shard.columns["texts"])[self._row].values
         self.sums = self._value("crc32")
         if self.sums is not None:
-            head = head_of(self._batch, self._row)
+            head = head_of(self._batch, self._row, texts=self._texts)
             if head_crc(head) != self.sums[0]:
                 raise damaged(shard.path)
-            self._head = dict(zip(SMALL, head, strict=False))
+            self._head = dict(zip(_IN_HEAD, head, strict=True))
 
     def _value(self, name: str) -> Any:
         if name in self._head:
@@ -91,10 +103,10 @@ class StoredClip:
         return buffer
 
     def _large(self, name: str) -> pa.Buffer | None:
-        place = self._shard.columns.get(name)
-        if place is None:
+        column = self._shard.large(self._number, name)
+        if column is None:
             return None
-        return self._bytes(self._batch.column(place)[self._row], 1 + LARGE.index(name))
+        return self._bytes(column[self._row], 1 + LARGE.index(name))
 
     def _matrix(self, name: str) -> NDArray[np.float16] | None:
         data = self._large(name)
@@ -129,12 +141,17 @@ class StoredClip:
         """float32 waveform."""
         return self.pcm_N.astype(np.float32) / np.float32(32767)
 
-    @cached_property
+    @property
     def texts(self) -> tuple[StoredText, ...]:
         """Captions of the clip."""
-        texts = self._batch.column(self._shard.columns["texts"])[self._row].values
+        # Not kept: they hold the clip, and in a circle its shard would stay mapped for long.
         width = self._value("text_dim") or TEXT_DIM
-        return tuple(StoredText(self, texts, k, width) for k in range(len(texts)))
+        return tuple(StoredText(self, k, width) for k in range(len(self._texts)))
+
+    def _text_value(self, name: str, number: int) -> Any:
+        """Return what is small of a text: its role, words, or token ids."""
+        known = self._head.get(f"texts.{name}")
+        return self._texts.field(name)[number].as_py() if known is None else known[number]
 
     @cached_property
     def vision_TV(self) -> NDArray[np.float16] | None:
@@ -182,24 +199,24 @@ class StoredClip:
 class StoredText:
     """A text of a stored clip; its attributes are those of `TextFeatures`, states read late."""
 
-    def __init__(self, clip: StoredClip, texts: pa.StructArray, number: int, width: int) -> None:
-        self._clip, self._texts, self._number, self._width = clip, texts, number, width
-        self.role = str(texts.field("role")[number].as_py())
-        self.text = str(texts.field("text")[number].as_py())
+    def __init__(self, clip: StoredClip, number: int, width: int) -> None:
+        self._clip, self._number, self._width = clip, number, width
+        self.role = str(clip._text_value("role", number))
+        self.text = str(clip._text_value("text", number))
 
     @cached_property
     def states_TE(self) -> NDArray[np.float16]:
         """Token states without padding."""
-        states = self._texts.field("states")[self._number]
+        states = self._clip._texts.field("states")[self._number]
         data = self._clip._bytes(states, 1 + len(LARGE) + self._number)
         return self._clip._rows(data or pa.py_buffer(b""), "<f2", self._width)
 
     @cached_property
     def token_ids_T(self) -> NDArray[np.int32] | None:
         """Ids that the encoder read, or None."""
-        if self._texts.type.get_field_index("token_ids") < 0:
+        if self._clip._texts.type.get_field_index("token_ids") < 0:
             return None
-        ids = self._texts.field("token_ids")[self._number].as_py()
+        ids = self._clip._text_value("token_ids", self._number)
         return None if ids is None else np.array(ids, dtype=np.int32)
 
 
