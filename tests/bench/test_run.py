@@ -24,13 +24,14 @@ from omni2sound.bench.report.notes import notes_of
 from omni2sound.bench.report.results import ScoredRun, read_run
 from omni2sound.bench.report.tables import tables_of
 from omni2sound.bench.report.write import REPORTS, write_report
-from omni2sound.bench.run import Submission, run_model, score_folders
+from omni2sound.bench.run import Submission, make_share, run_model, score_folders
 from omni2sound.bench.scoring.options import ScoringOptions
 from omni2sound.bench.systems.baseline_files import Embedders
 from omni2sound.bench.systems.folder import check_settings
 from omni2sound.bench.systems.model import ModelRun, clip_seed, make_sounds, model_identity
 from omni2sound.bench.tracks.scenes import TrackPlan, build_scene_track
 from omni2sound.bench.tracks.track import Track, read_track
+from omni2sound.data.workers import Share
 from omni2sound.errors import UserError
 from omni2sound.media.page import policy_of
 from tests.bench.embeds import colours_embed, words_embed
@@ -111,6 +112,28 @@ def test_a_limit_changes_no_sound(
         made = (tmp_path / "VT2A" / name).read_bytes()
         assert made == (whole.folder / "sounds" / "VT2A" / name).read_bytes()
     assert clip_seed(0, "a") != clip_seed(1, "a") != clip_seed(1, "b")
+
+
+def test_shares_make_the_sounds_of_a_whole_run(
+    whole: ScoredRun, scene_track: Track, options: ScoringOptions, tmp_path: Path
+) -> None:
+    asked, left = replace(RUN, tasks=("T2A",)), []
+    for number in (2, 1):
+        failed, missing = make_share(
+            scene_track,
+            tmp_path,
+            asked,
+            options,
+            share=Share(number, 2),
+            limit=None,
+            on_step=quiet,
+        )
+        assert not failed
+        left.append(missing)
+    assert left[0] > left[1] == 0
+    for clip in scene_track.clips:
+        name = f"sounds/T2A/{clip.clip_id}.wav"
+        assert (tmp_path / name).read_bytes() == (whole.folder / name).read_bytes()
 
 
 def test_sounds_of_other_settings_are_refused(

@@ -19,11 +19,17 @@ from omni2sound.bench.scoring.evaluate import MIN_CLIPS, evaluate
 from omni2sound.bench.scoring.options import OnStep, ScoringOptions, scoring_options
 from omni2sound.bench.systems.baseline_files import plain_baselines, stage_baselines
 from omni2sound.bench.systems.folder import Problem, check_folder
-from omni2sound.bench.systems.model import ModelRun, make_sounds, model_identity, variants_of
+from omni2sound.bench.systems.model import (
+    ModelRun,
+    count_missing,
+    make_sounds,
+    model_identity,
+    variants_of,
+)
 from omni2sound.bench.systems.system import System
 from omni2sound.bench.tracks.scenes import TrackPlan, build_scene_track
 from omni2sound.bench.tracks.track import TASKS, TRACK, Part, Track, as_task, read_track
-from omni2sound.data.workers import kept_workers
+from omni2sound.data.workers import Share, kept_workers
 from omni2sound.errors import UserError
 from omni2sound.generate.request import Task
 from omni2sound.readers import real_path
@@ -99,6 +105,42 @@ def run_model(
         failed=failed,
         with_copies=run.with_controls,
     )
+
+
+def make_share(
+    track: Track,
+    out: Path,
+    run: ModelRun,
+    options: ScoringOptions,
+    *,
+    share: Share,
+    limit: int | None,
+    on_step: OnStep,
+) -> tuple[Mapping[str, str], int]:
+    """Make a share of a model's sounds, which `run_model` scores once all are there.
+
+    Args:
+        track: The whole track.
+        out: Folder of the run, the same for all shares; made if missing.
+        run: Model and settings.
+        options: Execution settings.
+        share: Blocks of clips to make.
+        limit: Only the first clips.
+        on_step: Reports progress.
+
+    Returns:
+        Reasons by clip id of the clips that failed, and the number of clips that lack sounds.
+
+    Raises:
+        UserError: `out` holds another run, or a run with controls lacks something.
+    """
+    asked, sounds = track.limited(limit), out / "sounds"
+    if run.with_controls:
+        _check_controls(asked, run, options)
+    failed = make_sounds(
+        asked, sounds, run, workers=options.workers, on_clip=on_step("sounds"), share=share
+    )
+    return failed, count_missing(asked, sounds, run)
 
 
 def _check_controls(track: Track, run: ModelRun, options: ScoringOptions) -> None:

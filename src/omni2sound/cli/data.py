@@ -289,8 +289,8 @@ def features(
 
     An interrupted build is resumed.
     """
-    from omni2sound.data.store.builder import Part
     from omni2sound.data.store.from_clips import CorpusOptions, build_corpus_features
+    from omni2sound.data.workers import Share
 
     with progress_bar("features") as report:
         built = build_corpus_features(
@@ -302,7 +302,7 @@ def features(
             media=media,
             workers=chosen_workers(num_workers, engine, device),
             on_shard=report,
-            part=None if shard is None else Part.parse(shard),
+            share=None if shard is None else Share.parse(shard),
         )
     finish_build(out, built)
 
@@ -331,7 +331,7 @@ def finish_build(out: Path, built: BuildReport) -> None:
     )
     _warn([f"{f.clip_id}: {f.reason}" for f in built.failed], more="; see index.json")
     if built.num_missing:
-        _log.info(f"{built.num_missing} shards are left to other parts")
+        _log.info(f"{built.num_missing} shards are left to other tasks")
     print(out)
     if built.failed:
         raise typer.Exit(EXIT_SOME_FAILED)

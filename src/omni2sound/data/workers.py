@@ -51,6 +51,40 @@ def default_workers() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The jobs of one of several commands that do the same work: every `of`-th.
+
+    Attributes:
+        number: From 1 to `of`.
+        of: Number of commands.
+
+    Raises:
+        UserError: If the number is out of range.
+    """
+
+    number: int
+    of: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.of:
+            raise UserError(
+                f"expected I/N with I from 1 to N, got {self.number}/{self.of}", field="shard"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Share:
+        """Read "I/N"."""
+        number, slash, of = text.partition("/")
+        if not (slash and number.isdecimal() and of.isdecimal()):
+            raise UserError(f"expected I/N, as 3/16, got {text!r}", field="shard")
+        return cls(int(number), int(of))
+
+    def takes(self, place: int) -> bool:
+        """Whether it does the job at a place, counted from 0."""
+        return place % self.of == self.number - 1
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workers:
     """What runs jobs, and how many at a time; changes speed, never a result.

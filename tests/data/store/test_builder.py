@@ -15,10 +15,10 @@ import pyarrow as pa
 import pytest
 from filelock import FileLock
 
-from omni2sound.data.store.builder import BuildReport, Part, build_store
+from omni2sound.data.store.builder import BuildReport, build_store
 from omni2sound.data.store.index import verify_store
 from omni2sound.data.store.rows import FeatureStore
-from omni2sound.data.workers import EngineName, Workers
+from omni2sound.data.workers import EngineName, Share, Workers
 from omni2sound.errors import ConfigError, IntegrityError, MissingPartError, UserError
 from tests.data.rows import FAILING, SmallJob, clip, jobs, rows
 
@@ -26,10 +26,10 @@ ROOT = Path(__file__).parents[3]
 
 
 def build(
-    out: Path, work: list[SmallJob], *, workers: Workers = Workers(), part: Part | None = None
+    out: Path, work: list[SmallJob], *, workers: Workers = Workers(), share: Share | None = None
 ) -> BuildReport:
     return build_store(
-        out, description={"numbers": "all"}, jobs=work, make=rows, workers=workers, part=part
+        out, description={"numbers": "all"}, jobs=work, make=rows, workers=workers, share=share
     )
 
 
@@ -38,7 +38,7 @@ def build_elsewhere(tmp_path: Path, *, engine: EngineName, kill_at: int | None) 
     code = (
         "from pathlib import Path\n"
         "from omni2sound.data.store.builder import build_store\n"
-        "from omni2sound.data.workers import Workers\n"
+        "from omni2sound.data.workers import Share, Workers\n"
         "from tests.data.rows import jobs, rows\n"
         f"folder = Path({str(tmp_path)!r})\n"
         f"build_store(folder / 'store', description={{'numbers': 'all'}},\n"
@@ -95,14 +95,14 @@ def test_parts_in_any_order_make_the_store_of_one_builder(tmp_path: Path) -> Non
     build(tmp_path / "whole", jobs(tmp_path, 7))
     out, work = tmp_path / "parts", jobs(tmp_path, 7)
     for number, missing in ((2, 5), (2, 5), (3, 3)):
-        assert build(out, work, part=Part(number, 3)).num_missing == missing
+        assert build(out, work, share=Share(number, 3)).num_missing == missing
         with pytest.raises(ConfigError, match=f"unfinished: {7 - missing} of 7 shards"):
             FeatureStore([out])
     with FileLock(out / ".building-1of3"):
-        for part in (None, Part(1, 3)):
+        for share in (None, Share(1, 3)):
             with pytest.raises(UserError, match="is being built by another process"):
-                build(out, work, part=part)
-    assert build(out, work, part=Part(1, 3)).num_missing == 0
+                build(out, work, share=share)
+    assert build(out, work, share=Share(1, 3)).num_missing == 0
     assert contents(out) == contents(tmp_path / "whole")
     assert set(made(tmp_path).values()) == {2}
 
@@ -110,7 +110,7 @@ def test_parts_in_any_order_make_the_store_of_one_builder(tmp_path: Path) -> Non
 @pytest.mark.parametrize("text", ["3", "0/2", "3/2", "a/b", "1/-2", ""])
 def test_a_part_is_one_of_several(text: str) -> None:
     with pytest.raises(UserError, match="expected I/N"):
-        Part.parse(text)
+        Share.parse(text)
 
 
 def test_a_killed_builder_goes_on_and_makes_nothing_twice(tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def scoring_options(
     weights: Path | None = None,
     engine: EngineName = "local",
     num_workers: int | None = None,
+    gpus: tuple[str, ...] = (),
 ) -> ScoringOptions:
     """Fill in the defaults of scoring.
 
@@ -79,6 +80,7 @@ def scoring_options(
         weights: Folder of the networks of avbench-8s-v1. Default: without that protocol.
         engine: Runs the jobs.
         num_workers: Jobs at a time. Default: one a core; one alone for avbench-8s-v1.
+        gpus: CUDA devices that the workers share. Default: all workers see what this process sees.
 
     Raises:
         ConfigError: There is no such tagger.
@@ -99,5 +101,5 @@ def scoring_options(
         ),
         cache_folder=cache_folder or cache_dir() / "bench",
         assets=folder if corpus or folder.is_dir() else None,
-        workers=Workers(engine=engine, count=num_workers or default_workers()),
+        workers=Workers(engine=engine, count=num_workers or default_workers(), gpus=gpus),
     )

@@ -26,7 +26,7 @@ from omni2sound.bench.systems.system import RECONSTRUCTION
 from omni2sound.bench.tracks.scenes import seen_caption
 from omni2sound.bench.tracks.track import TASKS, Part, Track, TrackClip, open_track
 from omni2sound.config import to_json
-from omni2sound.data.workers import Workers
+from omni2sound.data.workers import Share, Workers
 from omni2sound.diffusion.settings import SAMPLERS
 from omni2sound.errors import Omni2SoundError, UserError
 from omni2sound.generate.finish import extend
@@ -192,6 +192,7 @@ def make_sounds(
     *,
     workers: Workers = Workers(),
     on_clip: Callable[[int, int], None] | None = None,
+    share: Share | None = None,
 ) -> Mapping[str, str]:
     """Make the sounds that are missing.
 
@@ -201,6 +202,7 @@ def make_sounds(
         run: Model and settings.
         workers: Make a block each.
         on_clip: Called with (clips done, clips in all).
+        share: Make these blocks only, beside other commands. Default: all.
 
     Returns:
         Reasons by clip id of the clips that failed; they have no file.
@@ -217,7 +219,7 @@ def make_sounds(
     blocks = {
         at // size * size: min(size, len(track.clips) - at // size * size)
         for at, clip in enumerate(track.clips)
-        if _missing(out, variants, clip)
+        if (share is None or share.takes(at // size)) and _missing(out, variants, clip)
     }
     done, failed = len(track.clips) - sum(blocks.values()), {}
     work = partial(_make, track.folder, out, run, variants)
@@ -227,6 +229,12 @@ def make_sounds(
         if on_clip is not None:
             on_clip(done, len(track.clips))
     return failed
+
+
+def count_missing(track: Track, out: Path, run: ModelRun) -> int:
+    """Count the clips without all of their sounds."""
+    variants = variants_of(run, model_identity(run)["model"])
+    return sum(bool(_missing(out, variants, clip)) for clip in track.clips)
 
 
 def _missing(out: Path, variants: Sequence[Variant], clip: TrackClip) -> list[Variant]:

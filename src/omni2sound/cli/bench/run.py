@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +28,7 @@ from omni2sound.cli.options import (
     PipelineDeviceOption,
     TableJsonOption,
     WorkersOption,
+    chosen_workers,
 )
 from omni2sound.errors import UserError
 
@@ -125,6 +126,14 @@ def run(
         ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Number of clips generated at once.")] = 8,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Part of the sounds to make, from 1/N to N/N, for N tasks of a cluster that share "
+            "--out; the same command without it scores them. Default: all.",
+        ),
+    ] = None,
     limit: LimitOption = None,
     seed: SeedOption = 0,
     corpus: CorpusOption = None,
@@ -138,13 +147,14 @@ def run(
     workers: WorkersOption = None,
 ) -> None:
     """Generate and score a model's sounds for a track; resumes a run."""
-    from omni2sound.bench.run import find_track, run_model
+    from omni2sound.bench.run import find_track, make_share, run_model
     from omni2sound.bench.systems.model import ModelRun
     from omni2sound.bench.tracks.track import as_task
-    from omni2sound.data.workers import kept_workers
+    from omni2sound.data.workers import Share, kept_workers
 
+    share = None if shard is None else Share.parse(shard)
     chosen = tuple(as_task(task, "tasks") for task in names_in(tasks))
-    options = _options(taggers, cache, corpus, engine, workers, weights)
+    options = _options(taggers, cache, corpus, engine, workers, weights, device)
     asked = ModelRun(
         model=model,
         tasks=chosen,
@@ -170,8 +180,23 @@ def run(
                 f"track {opened.info.name} has no task {unknown[0]!r}; it has "
                 f"{', '.join(opened.info.tasks)}"
             )
+        if share is not None:
+            made = make_share(
+                opened, out, asked, options, share=share, limit=limit, on_step=on_step
+            )
+            _finish_share(out, *made)
+            return
         scored = run_model(opened, out, asked, options, limit=limit, on_step=on_step)
     _finish(scored, gates_decide=gates)
+
+
+def _finish_share(out: Path, failed: Mapping[str, str], num_missing: int) -> None:
+    for clip_id, reason in failed.items():
+        _log.warning("%s: %s", clip_id, reason)
+    _log.info("%d clips are left to other tasks, or failed", num_missing)
+    print(out / "sounds")
+    if failed:
+        raise typer.Exit(EXIT_SOME_FAILED)
 
 
 def _sigmas_in(text: str) -> tuple[float, float]:
@@ -265,6 +290,7 @@ def _options(
     engine: Engine,
     workers: int | None,
     weights: Path | None = None,
+    device: str = "cpu",
 ) -> ScoringOptions:
     from omni2sound.bench.scoring.options import scoring_options
 
@@ -275,6 +301,7 @@ def _options(
         weights=weights,
         engine=engine,
         num_workers=workers,
+        gpus=chosen_workers(workers, engine, device).gpus,
     )
 
 

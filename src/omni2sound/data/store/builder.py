@@ -38,7 +38,7 @@ from omni2sound.data.store.index import (
     write_index,
 )
 from omni2sound.data.store.rows import ClipFeatures, write_shard
-from omni2sound.data.workers import Workers
+from omni2sound.data.workers import Share, Workers
 from omni2sound.errors import UserError
 from omni2sound.files import split_lines, write_text, writing
 from omni2sound.readers import loads, read_text, real_path
@@ -72,37 +72,7 @@ class BuildReport:
     num_clips: int
     failed: tuple[ClipFailure, ...]
     num_missing: int = 0
-    """Number of shards that other parts have yet to make; without them there is no index."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One of several builders of a store: it makes every `of`-th shard.
-
-    Attributes:
-        number: From 1 to `of`.
-        of: Number of builders.
-
-    Raises:
-        UserError: If the number is out of range.
-    """
-
-    number: int
-    of: int
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.number <= self.of:
-            raise UserError(
-                f"expected I/N with I from 1 to N, got {self.number}/{self.of}", field="shard"
-            )
-
-    @classmethod
-    def parse(cls, text: str) -> Part:
-        """Read "I/N"."""
-        number, slash, of = text.partition("/")
-        if not (slash and number.isdecimal() and of.isdecimal()):
-            raise UserError(f"expected I/N, as 3/16, got {text!r}", field="shard")
-        return cls(int(number), int(of))
+    """Number of shards that other shares have yet to make; without them there is no index."""
 
 
 def build_store(
@@ -114,9 +84,9 @@ def build_store(
     attribution: str = "",
     workers: Workers = Workers(),
     on_shard: Callable[[int, int], None] | None = None,
-    part: Part | None = None,
+    share: Share | None = None,
 ) -> BuildReport:
-    """Build every missing shard, or those of a part; write the index if none is missing then.
+    """Build every missing shard, or those of a share; write the index if none is missing then.
 
     Args:
         out: Store folder; created if missing.
@@ -126,26 +96,26 @@ def build_store(
         attribution: Content of `attribution.tsv`.
         workers: Make the shards.
         on_shard: Called with (shards done, number of shards).
-        part: Make these shards only, beside builders of other parts. Default: all.
+        share: Make these shards only, beside builders of other shares. Default: all.
 
     Raises:
         ConfigError: If the folder holds other features.
-        UserError: If there are no jobs, or another process builds this store, or this part of it.
+        UserError: If there are no jobs, or another process builds this store, or this share.
     """
     if not jobs:
         raise UserError(f"{out}: there are no clips to make features of")
     out = real_path(out)  # workers may run in another folder
     describe_store(out, {"format": FORMAT, **description})
-    name = "" if part is None else f"-{part.number}of{part.of}"
+    name = "" if share is None else f"-{share.number}of{share.of}"
     with _lock(out, name):
-        if part is None:
+        if share is None:
             for rest in out.glob(".*.part.arrow"):  # of a builder that was killed
                 rest.unlink()
         if attribution:
             write_text(out / ATTRIBUTION_FILE, attribution)
         done = _find_shards(out, jobs)
         num_found = len(done)
-        own = jobs if part is None else jobs[part.number - 1 :: part.of]
+        own = [job for k, job in enumerate(jobs) if share is None or share.takes(k)]
         missing = [job for job in own if _file(job.name) not in done]
         _log.info("%d of %d shards to make in %s", len(missing), len(jobs), out)
         if missing:
@@ -160,7 +130,7 @@ def build_store(
                     _append(progress, asdict(record))
                     if on_shard is not None:
                         on_shard(len(done), len(jobs))
-        if part is not None:
+        if share is not None:
             done |= _find_shards(out, jobs)  # others may have made theirs in the meantime
         ordered = [done[_file(job.name)] for job in jobs if _file(job.name) in done]
         if len(ordered) == len(jobs):

@@ -26,11 +26,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from omni2sound.data.corpora.manifest import Clip, Split, clip_to_json, read_manifest
-from omni2sound.data.store.builder import BuildReport, Part, build_store
+from omni2sound.data.store.builder import BuildReport, build_store
 from omni2sound.data.store.encode import ClipEncoders, EncoderSource, load_encoders
 from omni2sound.data.store.index import ClipFailure
 from omni2sound.data.store.rows import ClipFeatures
-from omni2sound.data.workers import Workers
+from omni2sound.data.workers import Share, Workers
 from omni2sound.errors import UserError
 from omni2sound.media import iter_frames, probe, read_audio
 from omni2sound.readers import real_path
@@ -86,9 +86,9 @@ def build_corpus_features(
     media: Path | None = None,
     workers: Workers = Workers(),
     on_shard: Callable[[int, int], None] | None = None,
-    part: Part | None = None,
+    share: Share | None = None,
 ) -> BuildReport:
-    """Build every missing shard, or those of a part.
+    """Build every missing shard, or those of a share.
 
     Args:
         manifest: Manifest that `omni2sound data import` wrote.
@@ -99,7 +99,7 @@ def build_corpus_features(
         media: Folder of the media. Default: the one that the manifest names.
         workers: Make the shards.
         on_shard: Called with (shards done, number of shards).
-        part: Make these shards only, beside builders of other parts. Default: all.
+        share: Make these shards only, beside builders of other shares. Default: all.
 
     Raises:
         UserError: If the split is empty, or the media folder does not exist.
@@ -138,7 +138,7 @@ def build_corpus_features(
         make=_rows,
         workers=workers,
         on_shard=on_shard,
-        part=part,
+        share=share,
     )
 
 
