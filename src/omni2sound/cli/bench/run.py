@@ -13,6 +13,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from omni2sound.bench.report.gates import Gate
     from omni2sound.bench.report.results import ScoredRun
     from omni2sound.bench.scoring.options import ScoringOptions
+    from omni2sound.bench.tracks.track import Track
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +58,14 @@ OutOption = Annotated[
 ]
 LimitOption = Annotated[
     int | None, typer.Option(min=4, help="Use only the first clips. Default: all.")
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="Part of the sounds to make, from 1/N to N/N, for N tasks of a cluster that share "
+        "--out; the same command without it scores them. Default: all.",
+    ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Random seed for noise and for stage-omni.")]
 TaggersOption = Annotated[str, typer.Option(help=TAGGERS_HELP)]
@@ -126,14 +136,7 @@ def run(
         ),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Number of clips generated at once.")] = 8,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N",
-            help="Part of the sounds to make, from 1/N to N/N, for N tasks of a cluster that share "
-            "--out; the same command without it scores them. Default: all.",
-        ),
-    ] = None,
+    shard: ShardOption = None,
     limit: LimitOption = None,
     seed: SeedOption = 0,
     corpus: CorpusOption = None,
@@ -174,20 +177,19 @@ def run(
     on_step = Steps()
     with kept_workers():
         opened = find_track(track, options, limit=limit, seed=seed, on_step=on_step)
-        unknown = tuple(t for t in chosen if t not in opened.info.tasks)
-        if unknown:
-            raise UserError(
-                f"track {opened.info.name} has no task {unknown[0]!r}; it has "
-                f"{', '.join(opened.info.tasks)}"
-            )
-        if share is not None:
-            made = make_share(
-                opened, out, asked, options, share=share, limit=limit, on_step=on_step
-            )
-            _finish_share(out, *made)
-            return
-        scored = run_model(opened, out, asked, options, limit=limit, on_step=on_step)
-    _finish(scored, gates_decide=gates)
+        _check_tasks(chosen, opened)
+        if share is None:
+            scored = run_model(opened, out, asked, options, limit=limit, on_step=on_step)
+            _finish(scored, gates_decide=gates)
+        else:
+            make = partial(make_share, share=share, limit=limit, on_step=on_step)
+            _finish_share(out, *make(opened, out, asked, options))
+
+
+def _check_tasks(chosen: Sequence[str], track: Track) -> None:
+    for unknown in (task for task in chosen if task not in track.info.tasks):
+        has = ", ".join(track.info.tasks)
+        raise UserError(f"track {track.info.name} has no task {unknown!r}; it has {has}")
 
 
 def _finish_share(out: Path, failed: Mapping[str, str], num_missing: int) -> None:
