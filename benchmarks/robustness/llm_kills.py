@@ -23,7 +23,7 @@ import tempfile
 import time
 from asyncio.subprocess import Process
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -267,11 +267,13 @@ async def kill_and_finish(
     return report
 
 
-async def start_process(*argv: str, log: BinaryIO | None = None) -> Process:
+async def start_process(
+    *argv: str, log: BinaryIO | None = None, python: Sequence[str] = (sys.executable,)
+) -> Process:
     """This Python, with our code and a key in the environment."""
     paths = f"{ROOT / 'src'}{os.pathsep}{ROOT}"
     return await asyncio.create_subprocess_exec(
-        sys.executable,
+        *python,
         *argv,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": paths, KEY_VARIABLE: KEY},
