@@ -12,6 +12,8 @@ import pytest
 import soundfile
 from typer.testing import CliRunner
 
+from benchmarks.robustness.click_corpus import click_store
+from omni2sound.bench.follow import scores_of
 from omni2sound.bench.report.results import read_run
 from omni2sound.bench.run import score_folder
 from omni2sound.bench.scoring import options as scoring
@@ -19,8 +21,10 @@ from omni2sound.bench.tracks.scenes import TrackPlan, build_scene_track
 from omni2sound.bench.tracks.track import Track
 from omni2sound.cli.main import app
 from omni2sound.errors import UserError
+from omni2sound.train.export import export_checkpoint
 from tests.bench.conftest import assets, store, tonal_assets  # noqa: F401 (fixtures)
 from tests.build import tiny_model_folder
+from tests.cli.training import command
 
 pytestmark = pytest.mark.slow
 
@@ -177,3 +181,31 @@ def test_published_networks_are_held_once_unless_more_are_asked_for(
     )
     assert options.published is not None
     assert (options.published.workers.count, options.workers.count) == (published, others)
+
+
+def test_checkpoints_of_a_run_are_scored_once_by_the_engine_of_a_run(
+    track: Track, tmp_path: Path
+) -> None:
+    click_store(tmp_path / "features")
+    command(tmp_path / "run", steps=2, save_every=1)
+    trained = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*.safetensors")}
+    arguments = (
+        *("follow", tmp_path / "run", "--track", track.folder),
+        *("--tasks", "T2A", "--steps", 1),
+        *("--limit", 4, "--batch", 4, "--device", "cpu", "--workers", 1, "--taggers", "yamnet"),
+        *("--cache", tmp_path / "cache"),
+    )
+    code, printed, _ = run(*arguments, "--watch")  # the run has ended, so it waits for nothing
+    curves = tmp_path / "run" / "scores.jsonl"
+    assert (code, printed) == (0, f"{curves}\n")
+    lines = [json.loads(line) for line in curves.read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    # The engine of `bench run`: the model of a checkpoint has the same scores there.
+    model, out = tmp_path / "model", tmp_path / "out"
+    export_checkpoint(tmp_path / "run", model, step=1)
+    assert run("run", track.folder, "--model", model, "--out", out, *arguments[4:])[0] == 0
+    assert {"step": 1, **scores_of(read_run(out))} == pytest.approx(lines[0], nan_ok=True)
+    before = curves.stat().st_mtime_ns
+    assert run(*arguments)[0] == 0
+    assert curves.stat().st_mtime_ns == before
+    assert trained == {p: p.read_bytes() for p in trained}

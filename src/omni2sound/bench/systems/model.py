@@ -278,6 +278,11 @@ def _pipeline(
     return pipeline
 
 
+def forget_models() -> None:
+    """Free the models that this process has loaded, where many follow each other."""
+    _pipeline.cache_clear()
+
+
 def _make(
     folder: Path, out: Path, run: ModelRun, variants: Sequence[Variant], first: int
 ) -> tuple[int, dict[str, str]]:

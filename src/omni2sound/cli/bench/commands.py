@@ -27,7 +27,7 @@ from omni2sound.files import corpus_folder
 app = command_group("Measure a model.")
 app.add_typer(build.app, name="build")
 app.add_typer(listen.app, name="listen")
-for command in (run.run, run.score, run.report, run.compare, run.publish):
+for command in (run.run, run.score, run.report, run.compare, run.follow, run.publish):
     app.command()(command)
 app.command()(build.decide)
 

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 EXIT_SOME_FAILED = 1
+_WATCH_S = 20.0
+"""Between two looks at the checkpoints of a run that is followed."""
 MAX_SHOWN = 20
 """Problems of one kind on the terminal; the report has all."""
 TRACK_HELP = "Folder of a track, or stage-omni, which is built into the cache first."
@@ -199,6 +201,61 @@ def _finish_share(out: Path, failed: Mapping[str, str], num_missing: int) -> Non
     print(out / "sounds")
     if failed:
         raise typer.Exit(EXIT_SOME_FAILED)
+
+
+def follow(
+    run: Annotated[Path, typer.Argument(help="Run folder of `train`; it may still be training.")],
+    track: Annotated[str, typer.Option(help=TRACK_HELP)],
+    tasks: Annotated[str, typer.Option(help="Tasks, separated by commas.")] = "VT2A,V2A,T2A",
+    watch: Annotated[
+        bool,
+        typer.Option(
+            "--watch", help="Wait for more checkpoints until the run has ended. Default: do not."
+        ),
+    ] = False,
+    steps: StepsOption = None,
+    batch: Annotated[int, typer.Option(min=1, help="Number of clips generated at once.")] = 8,
+    limit: LimitOption = None,
+    seed: SeedOption = 0,
+    corpus: CorpusOption = None,
+    taggers: TaggersOption = "yamnet,tagger",
+    encoders: EncodersOption = None,
+    device: PipelineDeviceOption = "auto",
+    cache: CacheOption = None,
+    workers: WorkersOption = None,
+) -> None:
+    """Score the checkpoints of a training run, as curves."""
+    from omni2sound.bench.follow import CURVES
+    from omni2sound.bench.follow import follow as score_checkpoints
+    from omni2sound.bench.run import find_track
+    from omni2sound.bench.systems.model import ModelRun
+    from omni2sound.bench.tracks.track import as_task
+
+    if not run.is_dir():
+        raise UserError(f"{run}: no such folder", field="run")
+    options = _options(taggers, cache, corpus, "local", workers, None, device)
+    asked = ModelRun(
+        model="",
+        tasks=tuple(as_task(task, "tasks") for task in names_in(tasks)),
+        seed=seed,
+        num_steps=steps,
+        batch_size=batch,
+        device=device,
+        encoders=None if encoders is None else str(encoders),
+    )
+    on_step = Steps()
+    opened = find_track(track, options, limit=limit, seed=seed, on_step=on_step)
+    _check_tasks(asked.tasks, opened)
+    ended = False
+    while not ended:
+        ended = not watch or (run / "model").is_dir()  # looked at before the last checkpoint is
+        for line in score_checkpoints(run, opened, asked, options, limit=limit, on_step=on_step):
+            _log.info("step %d scored", line["step"])
+        if not ended:
+            time.sleep(_WATCH_S)
+    if not (run / CURVES).is_file():
+        raise UserError(f"{run} has no checkpoint", field="run")
+    print(run / CURVES)
 
 
 def _sigmas_in(text: str) -> tuple[float, float]:
