@@ -11,16 +11,24 @@ import pytest
 
 from omni2sound.annotate import Crew, HandOffRules, Journey, SourceClip, StepStore, annotate
 from omni2sound.annotate.chat.scripted import ScriptedModel
-from omni2sound.annotate.records import Decision, Failure, SeniorCaption
+from omni2sound.annotate.records import Caption, Decision, Failure, SeniorCaption
+from omni2sound.annotate.steps import Found
 from omni2sound.errors import Unavailable
 from omni2sound.llm import AudioPart, ChatReply, ChatRequest, ImagePart
 from tests.annotate.crews import DOG, SCRIPT, clips, crew
 from tests.media.clips import write_video
 
 
-def run(some: Sequence[SourceClip], who: Crew, folder: Path, *, chunk: int = 4096) -> list[Journey]:
+def run(
+    some: Sequence[SourceClip],
+    who: Crew,
+    folder: Path,
+    *,
+    chunk: int = 4096,
+    brief: bool = False,
+) -> list[Journey]:
     async def all_of_them(store: StepStore) -> list[Journey]:
-        return [j async for j in annotate(some, who, store, chunk=chunk)]
+        return [j async for j in annotate(some, who, store, chunk=chunk, brief=brief)]
 
     with StepStore.open(folder / "steps.sqlite") as store:
         return asyncio.run(all_of_them(store))
@@ -214,3 +222,49 @@ def test_every_decision_has_a_reason(tmp_path: Path, video: Path) -> None:
     assert len(decisions) == 3
     assert all(d.reasons for d in decisions)
     assert DOG["caption"] == journey.caption.text  # type: ignore[union-attr]
+
+
+def test_a_brief_run_leaves_on_disk_what_the_same_crew_has_ended(tmp_path: Path) -> None:
+    some = clips(tmp_path, 3)
+    first = crew(changed("scorer", {"similarity": None, "score": 0.1}, "c1"))
+    whole = run(some, first, tmp_path)
+    assert [j.end for j in whole] == ["kept", "dropped", "kept"]
+    model = ScriptedModel(SCRIPT)
+    parts = {name: getattr(first, name) for name in ("scorer", "thresholds", "rules")}
+    again = run(some, crew(SCRIPT, model, **parts), tmp_path, brief=True)
+    assert [j.end for j in again] == [j.end for j in whole]
+    assert not any(j.found for j in again) and not model.asked
+
+
+def test_a_brief_run_does_again_what_another_crew_has_begun(tmp_path: Path) -> None:
+    """The other crew has replaced a step of c1 and was stopped; the end beside it is not of it."""
+    some, who = clips(tmp_path, 2), crew(SCRIPT)
+    run(some, who, tmp_path)
+    with StepStore.open(tmp_path / "steps.sqlite") as store:
+        before = {clip.name: store.of_clip(clip.name) for clip in some}
+        other = Caption(text="Of another crew.")
+        store.put("junior", [Found(clip="c1", key="other", record=other)])
+    untouched, redone = run(some, who, tmp_path, brief=True)
+    assert (untouched.earlier, redone.earlier) == ("kept", None)
+    assert redone.caption is not None and redone.caption.text == DOG["caption"]
+    with StepStore.open(tmp_path / "steps.sqlite") as store:
+        assert {clip.name: store.of_clip(clip.name) for clip in some} == before
+        assert len({stamp for _, stamp in store.ended(["c0", "c1"]).values()}) == 2, "both stamped"
+
+
+def test_a_brief_run_of_a_changed_crew_or_file_leaves_nothing_out(tmp_path: Path) -> None:
+    some = clips(tmp_path, 1)
+    run(some, crew(SCRIPT), tmp_path)
+    strict = crew(SCRIPT, rules=HandOffRules(max_events=0))
+    assert run(some, strict, tmp_path, brief=True)[0].earlier is None
+    assert run(some, strict, tmp_path, brief=True)[0].earlier == "kept"
+    grown = [replace(some[0], fingerprint="grown")]
+    assert run(grown, strict, tmp_path, brief=True)[0].earlier is None
+
+
+def test_a_failed_clip_is_told_by_each_brief_run(tmp_path: Path) -> None:
+    some, who = clips(tmp_path, 1), crew(changed("junior", "refuse"))
+    for _ in range(2):
+        (journey,) = run(some, who, tmp_path, brief=True)
+        assert journey.end == "failed"
+        assert isinstance(journey.found["junior"], Failure)

@@ -255,7 +255,7 @@ async def annotate_manifest(
                 wording=settings.wording,
                 thresholds=crew.thresholds,
             ).write(run)
-            async for journey in annotate(clips, crew, steps, on_progress=on_progress):
+            async for journey in annotate(clips, crew, steps, on_progress=on_progress, brief=True):
                 ends[journey.end or "waiting"] += 1
                 for step, record in journey.found.items():
                     if isinstance(record, Failure):

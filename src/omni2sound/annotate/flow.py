@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from omni2sound.annotate.records import Ending, Failure, Record
 from omni2sound.annotate.roles import Retry
-from omni2sound.annotate.steps import Found, StepStore, step_key
+from omni2sound.annotate.steps import Found, StepStore, key_after, key_head
 from omni2sound.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -45,6 +45,7 @@ class Traveller(Protocol):
     key: str
     found: dict[str, Record]
     waiting: str
+    earlier: Any
 
     @property
     def end(self) -> Any:
@@ -68,18 +69,32 @@ class _Place:
     """Where a journey is."""
 
     journey: Any
+    stamp: str
+    """Digest of the clip and of all steps."""
     number: int = 0
     """Next step."""
     stored: dict[str, tuple[str, str]] = field(default_factory=dict)
     """Results of earlier runs: key and record by step."""
     is_over: bool = False
+    is_stamped: bool = False
+    """Whether its stored end has this stamp."""
 
 
 class Flow:
     """Runs journeys through steps; use it once, in one event loop."""
 
-    def __init__(self, steps: Sequence[Step], store: StepStore) -> None:
-        self._steps, self._store = tuple(steps), store
+    def __init__(self, steps: Sequence[Step], store: StepStore, *, brief: bool = False) -> None:
+        """Prepare a flow.
+
+        Args:
+            steps: In their order.
+            store: Holds the results of earlier runs, and gets those of this one.
+            brief: Leave the results of clips that were kept or dropped by an earlier run with the
+                same steps on disk; such journeys have their end and nothing else.
+        """
+        self._steps, self._store, self._brief = tuple(steps), store, brief
+        self._heads = [key_head(step.name, step.identity) for step in steps]
+        self._stamp_head = key_head("all steps", self._heads)
         self._queues: list[deque[_Place]] = [deque() for _ in steps]
         self._arrived = [asyncio.Event() for _ in steps]
         self._running = [0 for _ in steps]
@@ -129,16 +144,31 @@ class Flow:
     def _admit(self, journeys: Iterator[Any], places: deque[_Place], window: int) -> None:
         while len(places) <= max(0, window - _READ) or not places:
             some = [
-                _Place(journey)
+                _Place(journey, key_after(self._stamp_head, journey.key))
                 for _, journey in zip(range(min(_READ, window)), journeys, strict=False)
             ]
             if not some:
                 return
-            stored = self._store.of_clips([place.journey.clip.name for place in some])
-            for place in some:
+            left = self._leave_ended(some) if self._brief else some
+            stored = self._store.of_clips([place.journey.clip.name for place in left])
+            for place in left:
                 place.stored = stored.get(place.journey.clip.name, {})
                 self._advance(place)
             places += some
+
+    def _leave_ended(self, some: Sequence[_Place]) -> list[_Place]:
+        """Let clips leave that an earlier run kept or dropped; return the others."""
+        ended = self._store.ended([place.journey.clip.name for place in some])
+        left = []
+        for place in some:
+            end, stamp = ended.get(place.journey.clip.name, ("", ""))
+            place.is_stamped = stamp == place.stamp
+            if end in ("kept", "dropped") and place.is_stamped:
+                place.journey.earlier = end
+                self._leave(place)
+            else:
+                left.append(place)
+        return left
 
     # ---- steps
 
@@ -148,7 +178,7 @@ class Flow:
         while journey.end is None and place.number < len(self._steps):
             step = self._steps[place.number]
             if step.wants(journey):
-                journey.key = step_key(step.name, step.identity, (journey.key,))
+                journey.key = key_after(self._heads[place.number], journey.key)
                 key, record = place.stored.get(step.name, ("", ""))
                 if key != journey.key:
                     self._queues[place.number].append(place)
@@ -158,7 +188,8 @@ class Flow:
             place.number += 1
         ending = Ending(end=journey.end, steps=tuple(journey.found))
         key, record = place.stored.get("end", ("", ""))
-        if key != journey.key or self._store.decoded(record) != ending:
+        is_known = key == journey.key and self._store.decoded(record) == ending
+        if not is_known or (self._brief and not place.is_stamped):  # of an earlier release
             self._write("end", place, ending)
         self._leave(place)
 
@@ -227,7 +258,9 @@ class Flow:
 
     def _write(self, step: str, place: _Place, record: Record) -> None:
         journey = place.journey
-        self._pending.append((step, Found(clip=journey.clip.name, key=journey.key, record=record)))
+        stamp = place.stamp if step == "end" else ""
+        found = Found(clip=journey.clip.name, key=journey.key, record=record, stamp=stamp)
+        self._pending.append((step, found))
         if len(self._pending) >= _COMMIT:
             self._commit()
 

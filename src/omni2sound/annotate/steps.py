@@ -51,11 +51,16 @@ _OUTCOME = """CASE substr(record, 1, 6)
 """`outcome_of` in SQL, for files without the column."""
 _ADD_OUTCOME = (
     "BEGIN IMMEDIATE; ALTER TABLE steps ADD COLUMN outcome TEXT NOT NULL DEFAULT '';"
+    " ALTER TABLE steps ADD COLUMN stamp TEXT NOT NULL DEFAULT '';"
     f" UPDATE steps SET outcome = {_OUTCOME}; COMMIT;"
 )
 """For files of earlier releases."""
-_INDEX = "CREATE INDEX IF NOT EXISTS outcomes ON steps (step, outcome, made_at);"
-"""Counts read this alone: records lie between large ones, and all of them are read otherwise."""
+_INDEXES = """
+CREATE INDEX IF NOT EXISTS outcomes ON steps (step, outcome, made_at);
+CREATE INDEX IF NOT EXISTS ended ON steps (clip, outcome, stamp) WHERE step = 'end';
+"""
+"""Counts and ends read these alone: records lie between large ones, and all of them are read
+otherwise."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS steps (
     clip TEXT NOT NULL,
@@ -64,6 +69,7 @@ CREATE TABLE IF NOT EXISTS steps (
     record TEXT NOT NULL,
     made_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
     outcome TEXT NOT NULL DEFAULT '',
+    stamp TEXT NOT NULL DEFAULT '',
     PRIMARY KEY (clip, step)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS effort (
@@ -72,6 +78,16 @@ CREATE TABLE IF NOT EXISTS effort (
     cpu_s REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 """
+
+
+def key_head(step: str, identity: Any) -> str:
+    """Return the part of `step_key`'s text that all clips share; see `key_after`."""
+    return json.dumps([_VERSION, step, identity], sort_keys=True, allow_nan=False)[:-1]
+
+
+def key_after(head: str, key: str) -> str:
+    """Compute `step_key(step, identity, (key,))` from `key_head(step, identity)`."""
+    return hashlib.sha256(f"{head}, {json.dumps(key)}]".encode()).hexdigest()
 
 
 def step_key(step: str, identity: Any, inputs: Iterable[str]) -> str:
@@ -105,6 +121,8 @@ class Found:
     clip: str
     key: str
     record: Record
+    stamp: str = ""
+    """Of an ending: digest of the clip and of everything that can change any step's result."""
 
 
 def _has_outcomes(db: sqlite3.Connection) -> bool:
@@ -145,7 +163,7 @@ class StepStore(Closing):
                 if version == _FILE_VERSION:
                     if not _has_outcomes(db):
                         db.executescript(_ADD_OUTCOME)
-                    db.execute(_INDEX)
+                    db.executescript(_INDEXES)
         if version != _FILE_VERSION:
             raise UserError(f"{path} has version {version}; this release reads {_FILE_VERSION}")
         return cls(db, path)
@@ -161,7 +179,7 @@ class StepStore(Closing):
     def put_all(self, found: Sequence[tuple[str, Found]]) -> None:
         """Store results of several steps and pending effort in one transaction."""
         rows = [
-            (f.clip, step, f.key, scrub(to_json(f.record)), outcome_of(f.record))
+            (f.clip, step, f.key, scrub(to_json(f.record)), outcome_of(f.record), f.stamp)
             for step, f in found
         ]
         spent = [(job, e.jobs, e.cpu_s) for job, e in self.pending_effort.items()]
@@ -169,9 +187,14 @@ class StepStore(Closing):
             return
         with sqlite_file(self._path, _KIND), self._db:
             self._db.execute("BEGIN IMMEDIATE")
+            # An end is that of the steps beside it; one that changes makes it doubtful.
             self._db.executemany(
-                "INSERT OR REPLACE INTO steps (clip, step, key, record, outcome)"
-                " VALUES (?, ?, ?, ?, ?)",
+                "UPDATE steps SET stamp = '' WHERE clip = ? AND step = 'end' AND stamp <> ''",
+                [(clip,) for clip, *_ in rows],
+            )
+            self._db.executemany(
+                "INSERT OR REPLACE INTO steps (clip, step, key, record, outcome, stamp)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
                 rows,
             )
             self._db.executemany(
@@ -194,6 +217,18 @@ class StepStore(Closing):
             )
             kept.update({c: self.decoded(r) for c, key, r in rows if keys[c] == key})
         return kept
+
+    def ended(self, clips: Sequence[str]) -> dict[str, tuple[str, str]]:
+        """Return outcome and stamp of those clips that have ended, by clip."""
+        found: dict[str, tuple[str, str]] = {}
+        for first in range(0, len(clips), 500):
+            some = clips[first : first + 500]
+            query = (
+                "SELECT clip, outcome, stamp FROM steps INDEXED BY ended WHERE step = 'end'"
+                f" AND clip IN ({','.join('?' * len(some))})"
+            )
+            found.update({clip: (end, stamp) for clip, end, stamp in self._rows(query, some)})
+        return found
 
     def of_clips(self, clips: Sequence[str]) -> dict[str, dict[str, tuple[str, str]]]:
         """Return the results of clips: step -> (key, record as JSON), by clip."""

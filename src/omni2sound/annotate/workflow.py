@@ -83,10 +83,14 @@ class Journey:
     found: dict[str, Record] = field(default_factory=dict)
     waiting: str = ""
     """Reason why the clip must wait for the next run."""
+    earlier: Literal["kept", "dropped"] | None = None
+    """Outcome in an earlier run whose results were left on disk (`annotate(brief=True)`)."""
 
     @property
     def end(self) -> Literal["kept", "dropped", "failed"] | None:
         """Outcome of the clip; None before its end."""
+        if self.earlier is not None:
+            return self.earlier
         for record in self.found.values():
             if isinstance(record, Failure):
                 return "failed"
@@ -141,6 +145,7 @@ async def annotate(
     *,
     on_progress: Callable[[Progress], None] | None = None,
     chunk: int = _CHUNK,
+    brief: bool = False,
 ) -> AsyncIterator[Journey]:
     """Annotate clips; stored results are not computed again.
 
@@ -150,6 +155,8 @@ async def annotate(
         store: Stores each step; has no other writer.
         on_progress: Called after each clip.
         chunk: Most clips in memory; changes no result.
+        brief: Leave the results of clips that an earlier run with the same crew kept or dropped on
+            disk: their journeys hold the end alone.
 
     Returns:
         Journeys in the order of `clips`.
@@ -159,7 +166,7 @@ async def annotate(
         UserError: An endpoint rejects all calls, or cuts most replies.
     """
     waiting = 0
-    flow = Flow(_steps(crew), store)
+    flow = Flow(_steps(crew), store, brief=brief)
     async with aclosing(flow.run(map(_begin, clips), window=chunk)) as journeys:
         async for journey in journeys:
             waiting += bool(journey.waiting)

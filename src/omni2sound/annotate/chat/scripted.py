@@ -26,11 +26,14 @@ from omni2sound.readers import read_object
 class ScriptedModel:
     """`ChatModel` that replies from a script."""
 
-    def __init__(self, script: Mapping[str, Any], *, name: str = "scripted") -> None:
+    def __init__(
+        self, script: Mapping[str, Any], *, name: str = "scripted", remembers: bool = True
+    ) -> None:
         self.id = ModelId(endpoint="local", model=name)
         self._script = script
+        self._remembers = remembers
         self.asked: list[ChatRequest] = []
-        """Every request, in order."""
+        """Every request, in order, if it remembers them."""
 
     @classmethod
     def read(cls, file: Path) -> ScriptedModel:
@@ -40,13 +43,14 @@ class ScriptedModel:
             UserError: The file holds no JSON object.
         """
         try:
-            return cls(read_object(file), name=f"scripted:{file.name}")
+            return cls(read_object(file), name=f"scripted:{file.name}", remembers=False)
         except (OSError, ConfigError) as error:
             raise UserError(f"{file}: expected a JSON script of replies ({error})") from None
 
     async def ask(self, request: ChatRequest) -> ChatReply:
         """Return the scripted reply; the reply "refuse" raises `Refused`."""
-        self.asked.append(request)
+        if self._remembers:
+            self.asked.append(request)
         role = request.prompt_version.partition("/")[0]
         scripted = _reply(self._script, role, request.label)
         if isinstance(scripted, list):
