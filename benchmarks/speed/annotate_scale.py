@@ -58,10 +58,12 @@ class Measured:
     store_mb: float
     kb_a_step: float
     resume_s: float
+    resume_cpu_s: float
     resume_peak_mib: float
     status_s: float
     status_cpu_s: float
     export_s: float
+    export_cpu_s: float
     export_peak_mib: float
     export_mb: float
 
@@ -108,9 +110,9 @@ def measure(count: int) -> Measured:
         folder = Path(name)
         command = prepare(folder, count)
         run_s, run_cpu_s, run_peak = timed(*command)
-        resume_s, _, resume_peak = timed(*command)
+        resume_s, resume_cpu_s, resume_peak = timed(*command)
         status_s, status_cpu_s, _ = timed("annotate", "status", str(folder / "run"))
-        export_s, _, export_peak = timed(
+        export_s, export_cpu_s, export_peak = timed(
             "annotate", "export", str(folder / "run"), "--out", str(folder / "export")
         )
         store = folder / "run" / "steps.sqlite"
@@ -125,10 +127,12 @@ def measure(count: int) -> Measured:
             store_mb=store_mb,
             kb_a_step=1000 * store_mb / steps,
             resume_s=resume_s,
+            resume_cpu_s=resume_cpu_s,
             resume_peak_mib=resume_peak,
             status_s=status_s,
             status_cpu_s=status_cpu_s,
             export_s=export_s,
+            export_cpu_s=export_cpu_s,
             export_peak_mib=export_peak,
             export_mb=size_mb(folder / "export"),
         )

@@ -130,10 +130,13 @@ def _build_dataclass(kind: Any, data: Any, where: str) -> Any:
     hints = _field_types(kind)
     if unknown := sorted(set(data) - set(hints)):
         raise ConfigError(f"{where}: unknown field {unknown[0][:80]!r}; known: {', '.join(hints)}")
-    needed = (f.name for f in dataclasses.fields(kind) if _has_no_default(f))
-    if missing := [name for name in needed if name not in data]:
+    if missing := [name for name in _needed(kind) if name not in data]:
         raise ConfigError(f"{where}: field {missing[0]!r} is missing")
-    fields = {k: _build(hints[k], v, f"{where}.{k}") for k, v in data.items()}
+    plain = _plain_types(kind)
+    fields = {
+        k: v if type(v) in plain[k] else _build(hints[k], v, f"{where}.{k}")
+        for k, v in data.items()
+    }
     try:
         return kind(**fields)
     except UserError:
@@ -142,8 +145,28 @@ def _build_dataclass(kind: Any, data: Any, where: str) -> Any:
         raise ConfigError(f"{where}: impossible values ({error})") from None
 
 
-def _has_no_default(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+@functools.cache
+def _needed(kind: type) -> tuple[str, ...]:
+    """Fields without a default."""
+    missing = dataclasses.MISSING
+    fields = dataclasses.fields(kind)
+    return tuple(f.name for f in fields if f.default is missing and f.default_factory is missing)
+
+
+@functools.cache
+def _plain_types(kind: type) -> dict[str, frozenset[type]]:
+    """Of each field the types of values that `_build` returns as they are."""
+    found = {}
+    for name, hint in _field_types(kind).items():
+        origin, args = _form(hint)
+        kinds = args if origin in (typing.Union, types.UnionType) else (hint,)
+        first = [k for k in kinds if k is not type(None)][:1]
+        none = [type(None)] if len(first) < len(kinds) and type(None) in kinds else []
+        found[name] = frozenset(k for k in (*first, *none) if k in _PLAIN)
+    return found
+
+
+_PLAIN = (str, int, float, bool, type(None))
 
 
 @functools.cache
