@@ -1,12 +1,14 @@
 """What annotation takes as clips grow: rate, memory, store, resume, status and export.
 
-    python -m benchmarks.speed.annotate_scale [--clips 2000 10000] [--target 470000]
+    python -m benchmarks.speed.annotate_scale [--clips 2000 10000] [--target 470000] [--copies 0]
 
 The commands themselves, each in a process of its own, over clips of one short sound without
 pictures. Models are scripted, so what is measured is everything but networks and servers: every
 fifth clip fails the sentence rule, goes to the senior and is dropped. Stores of real scorers are
 larger by their embeddings (joint, CLAP and PE-AV: 1 to 3 kB a clip). The last table is a straight
-line through the two largest sizes, up to --target clips; it is a calculation, not a run.
+line through the two largest sizes, up to --target clips; it is a calculation, not a run. With
+--copies the rows of the smallest run are copied so often inside of its store, under other names,
+and status is measured on that.
 """
 
 from __future__ import annotations
@@ -138,6 +140,32 @@ def measure(count: int) -> Measured:
         )
 
 
+def status_of_copies(count: int, copies: int) -> str:
+    """Time `status` on a store with so many copies of a run's rows."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        timed(*prepare(folder, count))
+        store = folder / "run" / "steps.sqlite"
+        columns = "step, key, record, made_at, outcome, stamp"
+        with sqlite3.connect(store) as db:
+            db.execute(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
+                f" INSERT INTO steps (clip, {columns})"
+                f" SELECT clip || '-' || i, {columns} FROM n, steps",
+                (copies - 1,),
+            )
+        settings = json.loads((folder / "run" / "run.json").read_text())
+        settings["num_clips"] = count * copies
+        (folder / "run" / "run.json").write_text(json.dumps(settings))
+        first_s, first_cpu_s, _ = timed("annotate", "status", str(folder / "run"))
+        wall_s, cpu_s, peak_mib = timed("annotate", "status", str(folder / "run"))
+        return (
+            f"status of {count * copies} clips, store of {size_mb(folder / 'run'):.0f} MB: "
+            f"{wall_s:.1f} s ({cpu_s:.1f} s of CPU), the first time {first_s:.1f} s "
+            f"({first_cpu_s:.1f} s of CPU), peak {peak_mib:.0f} MiB"
+        )
+
+
 def line(small: Measured, large: Measured, target: int) -> dict[str, float]:
     """Each number at `target` clips on the straight line through two sizes."""
     found = {}
@@ -152,6 +180,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--clips", type=int, nargs="+", default=[2_000, 10_000])
     parser.add_argument("--target", type=int, default=470_000)
+    parser.add_argument("--copies", type=int, default=0)
     options = parser.parse_args()
     names = [field.name for field in fields(Measured)]
     print("| " + " | ".join([*names, "clips a second"]) + " |")
@@ -165,6 +194,8 @@ def main() -> None:
         reckoned = line(found[-2], found[-1], options.target)
         cells = [f"{reckoned[name]:.6g}" for name in names]
         print("| " + " | ".join([*cells, "calculated"]) + " |")
+    if options.copies > 1:
+        print(status_of_copies(min(options.clips), options.copies))
 
 
 if __name__ == "__main__":
