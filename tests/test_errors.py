@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from omni2sound.cli.main import app
-from omni2sound.errors import ConfigError, UserError
+from omni2sound.errors import MOST_CHARACTERS, ConfigError, UserError
 
 
 def test_a_field_stands_before_the_message() -> None:
@@ -19,6 +19,14 @@ def test_fields_take_the_names_that_the_caller_gave_them() -> None:
     error = ConfigError("got 0; leave out `seed` or `other`", field="takes")
     error.rename({"takes": "--takes", "seed": "--seed"})
     assert str(error) == "--takes: got 0; leave out --seed or `other`"
+
+
+def test_what_a_file_holds_does_not_fill_the_terminal() -> None:
+    message = str(UserError(f"expected a number, got {'x' * 10**6}"))
+    assert message.startswith("expected a number, got x")
+    assert len(message) == MOST_CHARACTERS + len("...")
+    again = pickle.loads(pickle.dumps(UserError(message)))
+    assert str(again) == message
 
 
 def test_a_worker_process_can_send_its_error() -> None:

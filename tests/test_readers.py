@@ -34,6 +34,7 @@ from omni2sound.readers import (
     open_tensors,
     parquet_rows,
     parse_toml,
+    read_bytes,
     read_json,
     read_text,
     real_path,
@@ -135,6 +136,13 @@ def test_a_link_to_itself_is_a_path_that_cannot_be_opened(tmp_path: Path) -> Non
     # `Path.resolve` ends in a RuntimeError there.
     sources = Path(readers.__file__).parent.rglob("*.py")
     assert not [p for p in sources if ".resolve()" in p.read_text(encoding="utf-8")]
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="Linux: opens, can't be read")
+def test_a_failure_to_read_names_the_file() -> None:
+    for read in (lambda path: next(byte_lines(path)), read_bytes):
+        with pytest.raises(OSError, match="/proc/self/mem"):
+            read(Path("/proc/self/mem"))
 
 
 def test_sizes_have_a_limit(tmp_path: Path) -> None:

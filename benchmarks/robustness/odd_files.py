@@ -108,7 +108,8 @@ def outcome_of(reader: Reader, folder: Path) -> tuple[str, str]:
     if code in (0, 1):  # 1: some of several items failed, each in one line
         return "read", text
     last = text.rstrip("\n").split("\n")[-1]
-    good = code == 2 and bool(last.strip()) and len(last) < 10_000 and "Traceback" not in text
+    # 3: the system's own failure, as that of /proc/self/mem, which opens and can't be read.
+    good = code in (2, 3) and bool(last.strip()) and len(last) < 10_000 and "Traceback" not in text
     return ("refused" if good else "not one line"), f"exit {code}: {text[-300:]}"
 
 

@@ -33,6 +33,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+MOST_CHARACTERS = 4_000
+"""Of a message; what a file holds may be far longer."""
+
 
 def rename_fields(message: str, names: Mapping[str, str]) -> str:
     """Replace fields in backquotes by the caller's names for them."""
@@ -51,6 +54,8 @@ class UserError(Omni2SoundError, ValueError):
     """
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
+        if len(message) > MOST_CHARACTERS:  # a cell of a table may be a book
+            message = f"{message[:MOST_CHARACTERS]}..."
         super().__init__(message)
         self.field = field
 

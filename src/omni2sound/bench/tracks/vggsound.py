@@ -73,7 +73,7 @@ def read_captions(path: Path) -> dict[str, CaptionRow]:
         name: CaptionRow(
             caption=str(row["caption"] or ""),
             visual=str(row.get("visual") or ""),
-            similarity=_number(row.get("similarity")),
+            similarity=_number(row.get("similarity"), f"{path}: {name}"),
         )
         for name, row in read_caption_rows(path).items()
     }
@@ -293,13 +293,15 @@ def _propose(
     return "offscreen", flags, ""
 
 
-def _number(cell: object) -> float | None:
+def _number(cell: object, where: str) -> float | None:
     if cell is None or cell == "":
         return None
     try:
         return float(str(cell))
     except ValueError:
-        raise UserError(f"similarity {cell!r}: expected a number, or nothing") from None
+        raise UserError(
+            f"{where}: similarity: expected a number or nothing, got {str(cell)[:40]!r}"
+        ) from None
 
 
 def _check_json(check: ModalityCheck | str | None) -> dict[str, Any]:
