@@ -111,7 +111,11 @@ def test_audioset(tmp_path: Path, published: Path) -> None:
     assert clips["-0RWZT-miFs_420000"].source_start_s == 420
     assert clips["-1RWZT-miFs_20500"].duration_s == 10
     assert places(report) == [("balanced_train_segments.csv", line) for line in (4, 5)]
-    (published / "class_labels_indices.csv").unlink()
+    labels = published / "class_labels_indices.csv"
+    labels.write_text(labels.read_text() + "2,/m/09x0r\n")
+    with pytest.raises(UserError, match=r"class_labels_indices\.csv:4: "):
+        run("audioset", published, folder)
+    labels.unlink()
     clips, _ = run("audioset", published, folder)
     assert clips["--4gqARaEJE_0"].labels == ("/m/068hy", "/m/0bt9lr")
     ontology = [{"id": "/m/068hy", "name": "Pets"}, {"id": "/m/0bt9lr", "name": "Dog"}]

@@ -24,7 +24,8 @@ from typing import Any
 
 from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import Split
-from omni2sound.data.tables import Line, csv_lines
+from omni2sound.data.tables import Problem, csv_lines
+from omni2sound.errors import UserError
 from omni2sound.readers import interpreting, read_json
 
 _COLUMNS = ("YTID", "start_seconds", "end_seconds", "positive_labels")
@@ -43,11 +44,19 @@ def read(published: Path) -> Iterator[rows.Item]:
 
 
 def class_names(folder: Path) -> Mapping[str, str]:
-    """Map ids of the ontology to names; empty if there is neither file."""
+    """Map ids of the ontology to names; empty if there is neither file.
+
+    Raises:
+        UserError: A row of the table can't be read: every clip with that label would be lost.
+    """
     for table in folder.rglob("class_labels_indices.csv"):
-        lines = csv_lines(table)
+        names = {}
         with interpreting(table, "a table of labels"):
-            return {x.cells["mid"]: x.cells["display_name"] for x in lines if isinstance(x, Line)}
+            for line in csv_lines(table):
+                if isinstance(line, Problem):
+                    raise UserError(f"{table}:{line.line}: {line.reason}; mend or remove the row")
+                names[line.cells["mid"]] = line.cells["display_name"]
+        return names
     for ontology in folder.rglob("ontology.json"):
         data = read_json(ontology)
         with interpreting(ontology, "the ontology of AudioSet"):
