@@ -9,7 +9,7 @@ sound halves of ImageBind and LAION-CLAP. Theirs is `av_bench.extract.extract` a
 process; ours is `embed_sounds`. Needs the packages of `make parity` and a clone at commit 050a5cd.
 
 What differs from their environment: `torchaudio.load` reads by soundfile, since torchaudio's own
-reader needs torchcodec; ImageBind's picture half is small, as it is not used; Microsoft's CLAP,
+reader needs torchcodec; ImageBind's other halves are small, as they are not used; Microsoft's CLAP,
 which this protocol does not have, answers at once. Printed are seconds of processor time and their
 ratio, round by round.
 """
@@ -48,7 +48,12 @@ from omni2sound.encoders.metric.vggish import Vggish, VggishNetwork
 from tests.encoders.metric.test_published_judges import words
 
 RATE_HZ = 44_100
-SMALL_PICTURES = {"vision_embed_dim": 160, "vision_num_blocks": 1, "vision_num_heads": 4}
+UNUSED = {
+    f"{kind}_{what}": value
+    for kind, size in (("vision", 160), *((k, 32) for k in ("text", "depth", "thermal", "imu")))
+    for what, value in (("embed_dim", size), ("num_blocks", 1), ("num_heads", size // 32))
+}
+"""ImageBind's halves that hear nothing, made small."""
 
 
 def write_sounds(folder: Path, count: int) -> list[Path]:
@@ -62,7 +67,7 @@ def write_sounds(folder: Path, count: int) -> list[Path]:
 
 def our_networks() -> Networks:
     """Published sizes, random weights."""
-    bind = ImageBindShape(vision_width=160, vision_depth=1, vision_heads=4)
+    bind = ImageBindShape(vision_width=160, vision_depth=1, vision_heads=5)
     return Networks(
         panns=Panns(Cnn14().eval()),
         passt=Passt(PasstNetwork(PasstConfig()).eval()),
@@ -126,7 +131,7 @@ class TheirModels(nn.Module):
             stride=10, img_size=(128, 998), embed_dim=768, depth=12, num_heads=12, distilled=True
         )
         self.passt_model = PasstBasicWrapper(mel=bands, net=transformer, mode="all")
-        self.imagebind = ImageBindModel(out_embed_dim=1024, **SMALL_PICTURES)
+        self.imagebind = ImageBindModel(out_embed_dim=1024, **UNUSED)
         with laion_clap():
             import clap_module
 
