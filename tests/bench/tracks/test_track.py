@@ -29,6 +29,7 @@ from omni2sound.media.info import probe
 
 pytestmark = pytest.mark.slow
 
+SHORT = TrackPlan(num_clips=4, seed=3, duration_s=2.0)
 CLIP = TrackClip(
     clip_id="a", part="main", caption="a dog barks", duration_s=8.0, audio="media:sounds/a.wav"
 )
@@ -40,19 +41,19 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_two_people_build_the_same_bytes(scene_track: Track, store: Path, tmp_path: Path) -> None:
-    plan = TrackPlan(num_clips=8, seed=3, duration_s=2.0)
-    again = build_scene_track(store, tmp_path / "again", plan, workers=Workers(count=2))
-    assert again.identity == scene_track.identity
-    assert bytes_of(again.folder) == bytes_of(scene_track.folder)
+@pytest.fixture(scope="module")
+def short(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Track:
+    """The first four clips of `scene_track`, built alone."""
+    return build_scene_track(store, tmp_path_factory.mktemp("short"), SHORT)
 
 
-def test_a_longer_track_begins_with_the_shorter_one(scene_track: Track, store: Path) -> None:
-    short = build_scene_track(
-        store,
-        scene_track.folder.parent / "short",
-        TrackPlan(num_clips=4, seed=3, duration_s=2.0),
-    )
+def test_two_people_build_the_same_bytes(short: Track, store: Path, tmp_path: Path) -> None:
+    again = build_scene_track(store, tmp_path / "again", SHORT, workers=Workers(count=2))
+    assert again.identity == short.identity
+    assert bytes_of(again.folder) == bytes_of(short.folder)
+
+
+def test_a_longer_track_begins_with_the_shorter_one(scene_track: Track, short: Track) -> None:
     assert short.clips == scene_track.clips[:4] == scene_track.limited(4).clips
     assert [c.part for c in short.clips] == ["main", "offscreen"] * 2
     for clip in short.clips:
@@ -70,20 +71,18 @@ def test_another_seed_is_another_track_and_is_not_written_over(
 
 
 def test_a_stopped_build_goes_on_to_the_same_bytes(
-    scene_track: Track, store: Path, tmp_path: Path
+    short: Track, store: Path, tmp_path: Path
 ) -> None:
-    plan = TrackPlan(num_clips=8, seed=3, duration_s=2.0)
-
     def stop(done: int, total: int) -> None:
-        if done == 3:
+        if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_scene_track(store, tmp_path, plan, on_clip=stop)
+        build_scene_track(store, tmp_path, SHORT, on_clip=stop)
     with pytest.raises(UserError, match="holds no track"):
         read_track(tmp_path)
-    build_scene_track(store, tmp_path, plan)
-    assert bytes_of(tmp_path) == bytes_of(scene_track.folder)
+    build_scene_track(store, tmp_path, SHORT)
+    assert bytes_of(tmp_path) == bytes_of(short.folder)
 
 
 def test_clips_hold_what_they_say(scene_track: Track) -> None:

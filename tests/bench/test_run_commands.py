@@ -17,22 +17,14 @@ from omni2sound.bench.follow import scores_of
 from omni2sound.bench.report.results import read_run
 from omni2sound.bench.run import score_folder
 from omni2sound.bench.scoring import options as scoring
-from omni2sound.bench.tracks.scenes import TrackPlan, build_scene_track
 from omni2sound.bench.tracks.track import Track
 from omni2sound.cli.main import app
 from omni2sound.errors import UserError
 from omni2sound.train.export import export_checkpoint
-from tests.bench.conftest import assets, store, tonal_assets  # noqa: F401 (fixtures)
 from tests.build import tiny_model_folder
 from tests.cli.training import command
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def track(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Track:  # noqa: F811
-    plan = TrackPlan(num_clips=8, seed=3, duration_s=2.0)
-    return build_scene_track(store, tmp_path_factory.mktemp("track"), plan)
 
 
 def run(*arguments: object) -> tuple[int, str, str]:
@@ -43,23 +35,23 @@ def run(*arguments: object) -> tuple[int, str, str]:
 
 
 def test_build_prints_the_tracks_identity(
-    store: Path,  # noqa: F811
-    track: Track,
+    store: Path,
+    scene_track: Track,
     tmp_path: Path,
 ) -> None:
     arguments = ("--corpus", store, "--clips", 8, "--seed", 3, "--duration", 2, "--workers", 1)
     code, out, _ = run("build", "stage-omni", *arguments, "--out", tmp_path / "again")
     assert code == 0
-    assert json.loads(out) == json.loads(json.dumps(track.identity))
+    assert json.loads(out) == json.loads(json.dumps(scene_track.identity))
 
 
-def test_score_report_compare_listen(track: Track, tmp_path: Path) -> None:
+def test_score_report_compare_listen(scene_track: Track, tmp_path: Path) -> None:
     theirs = tmp_path / "theirs"
     theirs.mkdir()
-    for clip in track.clips:
-        shutil.copyfile(track.path(clip.audio), theirs / f"{clip.clip_id}.wav")
+    for clip in scene_track.clips:
+        shutil.copyfile(scene_track.path(clip.audio), theirs / f"{clip.clip_id}.wav")
     common = ("--cache", tmp_path / "cache", "--workers", 1, "--taggers", "yamnet")
-    arguments = (track.folder, theirs, "--task", "V2A", "--out", tmp_path / "out", *common)
+    arguments = (scene_track.folder, theirs, "--task", "V2A", "--out", tmp_path / "out", *common)
     code, out, err = run("score", *arguments)
     assert (code, err) == (0, "")
     assert "| theirs V2A | 4 |" in out
@@ -67,7 +59,7 @@ def test_score_report_compare_listen(track: Track, tmp_path: Path) -> None:
     assert run("report", tmp_path / "out")[0] == 0
     assert (tmp_path / "out" / "report.html").read_bytes() == page
 
-    ids = [clip.clip_id for clip in track.clips]
+    ids = [clip.clip_id for clip in scene_track.clips]
     (theirs / f"{ids[0]}.wav").unlink()
     noise = 0.1 * np.random.default_rng(0).standard_normal(32_000)
     spoilt = {
@@ -95,7 +87,7 @@ def test_score_report_compare_listen(track: Track, tmp_path: Path) -> None:
     assert "A: theirs V2A; B: silence" in out
     kit = tmp_path / "kit"
     systems = ("--system", f"a={theirs}", "--system", f"b={theirs}")
-    assert run("listen", "build", track.folder, *systems, "--clips", 2, "--out", kit)[0] == 0
+    assert run("listen", "build", scene_track.folder, *systems, "--clips", 2, "--out", kit)[0] == 0
     key = json.loads((kit / "key.json").read_text(encoding="utf-8"))
     answers = {json.dumps([t["trial"], "", q]): "" for t in key["trials"] for q in t["questions"]}
     saved = tmp_path / "answers.json"
@@ -106,8 +98,8 @@ def test_score_report_compare_listen(track: Track, tmp_path: Path) -> None:
 
 
 def test_a_random_model_misses_gates_and_the_run_goes_on_where_it_was(
-    store: Path,  # noqa: F811
-    track: Track,
+    store: Path,
+    scene_track: Track,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -116,7 +108,7 @@ def test_a_random_model_misses_gates_and_the_run_goes_on_where_it_was(
     monkeypatch.setattr(scoring, "ScoringOptions", few)
     model, out = tiny_model_folder(tmp_path / "tiny"), tmp_path / "out"
     arguments = (
-        *("run", track.folder, "--gates", "--model", model, "--corpus", store, "--out", out),
+        *("run", scene_track.folder, "--gates", "--model", model, "--corpus", store, "--out", out),
         *("--steps", 1, "--many-steps", 2, "--batch", 4, "--device", "cpu", "--workers", 1),
         *("--cache", tmp_path / "cache"),
     )
@@ -137,31 +129,36 @@ def test_a_random_model_misses_gates_and_the_run_goes_on_where_it_was(
     assert run("report", out)[1] == printed
 
 
-def test_a_folder_is_scored_from_python_as_by_the_command(track: Track, tmp_path: Path) -> None:
+def test_a_folder_is_scored_from_python_as_by_the_command(
+    scene_track: Track, tmp_path: Path
+) -> None:
     theirs, cache = tmp_path / "theirs", tmp_path / "cache"
     theirs.mkdir()
-    for clip in track.clips:
-        shutil.copyfile(track.path(clip.audio), theirs / f"{clip.clip_id}.wav")
+    for clip in scene_track.clips:
+        shutil.copyfile(scene_track.path(clip.audio), theirs / f"{clip.clip_id}.wav")
     options = scoring.scoring_options(["yamnet"], cache_folder=cache, num_workers=1)
-    scored = score_folder(track.folder, theirs, "V2A", tmp_path / "a", options=options)
+    scored = score_folder(scene_track.folder, theirs, "V2A", tmp_path / "a", options=options)
     run(
-        *("score", track.folder, theirs, "--task", "V2A", "--out", tmp_path / "b"),
+        *("score", scene_track.folder, theirs, "--task", "V2A", "--out", tmp_path / "b"),
         *("--taggers", "yamnet", "--cache", cache, "--workers", 1),
     )
     assert scored.evaluation == read_run(tmp_path / "b").evaluation
     assert next(s for s in scored.systems if s.task == "V2A").name == "theirs"
     with pytest.raises(UserError, match="task: expected one of VT2A, V2A, T2A, got 'A2V'"):
-        score_folder(track.folder, theirs, "A2V", tmp_path / "c", options=options)
+        score_folder(scene_track.folder, theirs, "A2V", tmp_path / "c", options=options)
     with pytest.raises(UserError, match="taggers: expected at least one name"):
         scoring.scoring_options([])
 
 
-def test_bad_input_is_refused(track: Track, tmp_path: Path) -> None:
+def test_bad_input_is_refused(scene_track: Track, tmp_path: Path) -> None:
     for arguments, words in (
-        (("score", track.folder, tmp_path, "--task", "A2V", "--out", tmp_path / "o"), "--task"),
+        (
+            ("score", scene_track.folder, tmp_path, "--task", "A2V", "--out", tmp_path / "o"),
+            "--task",
+        ),
         (("score", tmp_path, tmp_path, "--task", "V2A", "--out", tmp_path / "o"), "no track"),
         (("report", tmp_path), "no scores"),
-        (("run", track.folder, "--taggers", "nobody", "--out", tmp_path / "o"), "no tagger"),
+        (("run", scene_track.folder, "--taggers", "nobody", "--out", tmp_path / "o"), "no tagger"),
     ):
         with pytest.raises(UserError, match=words):
             run(*arguments)
@@ -184,13 +181,13 @@ def test_published_networks_are_held_once_unless_more_are_asked_for(
 
 
 def test_checkpoints_of_a_run_are_scored_once_by_the_engine_of_a_run(
-    track: Track, tmp_path: Path
+    scene_track: Track, tmp_path: Path
 ) -> None:
     click_store(tmp_path / "features")
     command(tmp_path / "run", steps=2, save_every=1)
     trained = {p: p.read_bytes() for p in (tmp_path / "run").rglob("*.safetensors")}
     arguments = (
-        *("follow", tmp_path / "run", "--track", track.folder),
+        *("follow", tmp_path / "run", "--track", scene_track.folder),
         *("--tasks", "T2A", "--steps", 1),
         *("--limit", 4, "--batch", 4, "--device", "cpu", "--workers", 1, "--taggers", "yamnet"),
         *("--cache", tmp_path / "cache"),
@@ -203,7 +200,7 @@ def test_checkpoints_of_a_run_are_scored_once_by_the_engine_of_a_run(
     # The engine of `bench run`: the model of a checkpoint has the same scores there.
     model, out = tmp_path / "model", tmp_path / "out"
     export_checkpoint(tmp_path / "run", model, step=1)
-    assert run("run", track.folder, "--model", model, "--out", out, *arguments[4:])[0] == 0
+    assert run("run", scene_track.folder, "--model", model, "--out", out, *arguments[4:])[0] == 0
     assert {"step": 1, **scores_of(read_run(out))} == pytest.approx(lines[0], nan_ok=True)
     before = curves.stat().st_mtime_ns
     assert run(*arguments)[0] == 0
