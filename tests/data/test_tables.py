@@ -223,3 +223,16 @@ def test_a_line_of_more_cells_than_a_table_has_is_a_problem(
     assert "more than 10 cells" in problem.reason
     assert isinstance(line, Line)
     assert line.cells == {"a": "1", "b": "2"}
+
+
+@pytest.mark.parametrize("row", ["a,b\n", 'a,"b\n'])
+def test_a_table_of_malformed_rows_is_another_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: str
+) -> None:
+    monkeypatch.setattr(tables, "MAX_PROBLEMS", 5)
+    path = tmp_path / "table.csv"
+    path.write_text("x\n" + row * 5)
+    assert all(isinstance(line, Problem) for line in csv_lines(path, record_start=re.compile("a")))
+    path.write_text("x\n" + row * 6)
+    with pytest.raises(UserError, match=r"table\.csv:7: more than 5 malformed rows"):
+        list(csv_lines(path, record_start=re.compile("a")))

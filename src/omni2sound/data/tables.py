@@ -48,6 +48,8 @@ class Line:
 _LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 _MOST_TIMES = 20
 """How often a file's characters are gone through in the search for ends of quoted cells."""
+MAX_PROBLEMS = 200_000
+"""Of one table; a file with more malformed rows is another file."""
 _MAX_CELLS = 1_000_000
 _MAX_ITEM_CHARS = 2**20
 """Of one object of a JSON list, and of a value before the list."""
@@ -76,10 +78,13 @@ def csv_lines(
             quoted cell before it, which is then reported. Default: only quotes count.
 
     Raises:
-        UserError: The file is UTF-16.
+        UserError: The file is UTF-16, or more than `MAX_PROBLEMS` of its rows are malformed.
     """
+    num_problems = 0
     for record in _records(path, comment, encodings, strip, record_start, columns):
         if isinstance(record, Problem):
+            num_problems += 1
+            _check_number(num_problems, record, path)
             yield record
             continue
         number, cells = record
@@ -87,10 +92,21 @@ def csv_lines(
             columns = [c.strip() for c in cells]
         elif len(cells) != len(columns):
             reason = f"expected {len(columns)} columns ({', '.join(columns)}), got {len(cells)}"
-            yield Problem(file=path.name, line=number, reason=reason)
+            problem = Problem(file=path.name, line=number, reason=reason)
+            num_problems += 1
+            _check_number(num_problems, problem, path)
+            yield problem
         else:
             named = zip(columns, cells, strict=True)
             yield Line(number=number, cells={n: c.strip() if strip else c for n, c in named})
+
+
+def _check_number(num_problems: int, last: Problem, path: Path) -> None:
+    if num_problems > MAX_PROBLEMS:
+        raise UserError(
+            f"{path}:{last.line}: more than {MAX_PROBLEMS} malformed rows ({last.reason}); "
+            "expected another table"
+        )
 
 
 def _records(

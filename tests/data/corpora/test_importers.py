@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sqlite3
 from dataclasses import asdict
@@ -277,6 +278,12 @@ def test_fsd50k(tmp_path: Path, published: Path) -> None:
     assert places(report) == [("dev.csv", line) for line in (3, 4, 5)]
 
 
+def test_headers_of_fma_that_no_csv_reader_takes(tmp_path: Path, published: Path) -> None:
+    (published / "tracks.csv").write_text("x" * (csv.field_size_limit() + 1) + "\n")
+    with pytest.raises(UserError, match="expected two rows of headers"):
+        run("fma", published, media(tmp_path))
+
+
 def test_fma(tmp_path: Path, published: Path) -> None:
     (published / "genres.csv").write_text(
         "genre_id,#tracks,parent,title,top_level\n21,8693,0,Hip-Hop,21\n10,13845,0,Pop,10\n"
@@ -482,7 +489,7 @@ def test_an_unknown_corpus_is_named_with_the_known_ones() -> None:
 def test_a_file_of_malformed_rows_is_refused_and_not_collected(
     tmp_path: Path, published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assemble_module, "_MAX_PROBLEMS", 100)
+    monkeypatch.setattr(assemble_module, "MAX_PROBLEMS", 100)
     (published / "vggsound.csv").write_text("a\n" * 101)
     with pytest.raises(UserError, match=r"vggsound\.csv:101: more than 100 malformed rows \(exp"):
         run("vggsound", published, media(tmp_path))

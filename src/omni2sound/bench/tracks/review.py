@@ -46,6 +46,8 @@ class QueueRow:
         return bool(self.decision)
 
 
+_MOST_CHARACTERS = 1_000
+"""Of the row of headers."""
 _COLUMNS = tuple(f.name for f in fields(QueueRow))
 
 
@@ -58,6 +60,9 @@ def read_queue(path: Path) -> tuple[QueueRow, ...]:
     try:
         check_regular(path)
         with path.open(encoding="utf-8-sig", newline="") as file:
+            if len(file.readline(_MOST_CHARACTERS)) == _MOST_CHARACTERS:
+                raise UserError(f"{path}: expected the columns {', '.join(_COLUMNS)}")
+            file.seek(0)
             reader = csv.DictReader(file, strict=True)
             if tuple(reader.fieldnames or ()) != _COLUMNS:
                 raise UserError(f"{path}: expected the columns {', '.join(_COLUMNS)}")

@@ -19,7 +19,7 @@ from omni2sound.data.corpora.finding.find import Found, Unsure, find_media
 from omni2sound.data.corpora.finding.folder import MediaFolder
 from omni2sound.data.corpora.manifest import Clip
 from omni2sound.data.corpora.rows import Draft, Excluded, Item, Located
-from omni2sound.data.tables import Problem
+from omni2sound.data.tables import MAX_PROBLEMS, Problem
 from omni2sound.errors import ConfigError, UserError
 from omni2sound.files import write_text
 
@@ -58,7 +58,6 @@ class ImportReport:
     excluded: tuple[Excluded, ...]
 
 
-_MAX_PROBLEMS = 200_000
 _SHARED = tuple(f.name for f in fields(Clip) if f.name not in ("audio", "video", "corpus"))
 
 
@@ -70,7 +69,7 @@ def assemble(
     Repeated rows of a clip add their captions to it (AudioCaps has five rows a clip).
 
     Raises:
-        UserError: More than `_MAX_PROBLEMS` rows are malformed.
+        UserError: More than `MAX_PROBLEMS` rows are malformed.
     """
     drafts: dict[tuple[str, str], Located] = {}
     problems: list[Problem] = []
@@ -86,9 +85,9 @@ def assemble(
             reason = _merge(item, item.draft.corpus or corpus, drafts)
             if reason is not None:
                 problems.append(Problem(file=item.file, line=item.line, reason=reason))
-        if len(problems) > _MAX_PROBLEMS:
+        if len(problems) > MAX_PROBLEMS:
             raise UserError(
-                f"{item.file}:{item.line}: more than {_MAX_PROBLEMS} malformed rows "
+                f"{item.file}:{item.line}: more than {MAX_PROBLEMS} malformed rows "
                 f"({problems[0].reason}); expected the published files of {corpus}"
             )
     found = _find(drafts, corpus, media)

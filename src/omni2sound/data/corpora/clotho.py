@@ -46,15 +46,13 @@ def read(published: Path) -> Iterator[rows.Item]:
     """Read every sound of the splits in the folder."""
     wanted = "clotho_captions_development.csv and others"
     found = rows.find_published(published, "clotho_captions_*.csv", wanted=wanted)
-    tables = {path: list(csv_lines(path, strip=False)) for path in found}
     # Splits share a few titles of different sounds.
-    splits_of = Counter(
-        name
-        for lines in tables.values()
-        for name in {x.cells.get("file_name") for x in lines if isinstance(x, Line)}
-    )
+    splits_of: Counter[str] = Counter()
+    for path in found:
+        lines = (x for x in csv_lines(path, strip=False) if isinstance(x, Line))
+        splits_of.update({str(x.cells.get("file_name") or "") for x in lines})
     shared = frozenset(name for name, count in splits_of.items() if name and count > 1)
-    for path, lines in tables.items():
+    for path in found:
         name = path.stem.removeprefix("clotho_captions_")
         if name not in _SPLITS:
             yield Problem(file=path.name, line=1, reason=f"unknown split {name!r}")
@@ -70,7 +68,8 @@ def read(published: Path) -> Iterator[rows.Item]:
                     raise ConfigError(f"{metadata}: expected a column file_name")
                 else:
                     about[row.cells["file_name"]] = row.cells
-        yield from rows.drafts(path, iter(lines), partial(_draft, name, about, shared))
+        table = csv_lines(path, strip=False)
+        yield from rows.drafts(path, table, partial(_draft, name, about, shared))
 
 
 def _draft(

@@ -51,7 +51,10 @@ def read(published: Path) -> Iterator[rows.Item]:
 def _records(path: Path) -> Iterator[Line | Problem]:
     check_regular(path)
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        groups, names = (_cells_of(file.readline()) for _ in range(2))
+        try:
+            groups, names = (_cells_of(file.readline()) for _ in range(2))
+        except csv.Error as error:
+            raise ConfigError(f"{path}: expected two rows of headers ({error})") from None
         columns = [f"{g}.{n}" if g else n for g, n in zip(groups, names, strict=False)]
         if len(groups) != len(names) or "track.title" not in columns:
             raise ConfigError(f"{path}: expected two rows of headers with track, title in them")
