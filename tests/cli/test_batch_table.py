@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from omni2sound.cli.main import app
 from omni2sound.errors import UserError
-from omni2sound.generate.studio.job import COLUMNS, read_jobs
+from omni2sound.generate.studio.job import COLUMNS, Job, read_jobs
 from omni2sound.media.audio import read_audio
 from omni2sound.media.info import probe
 
@@ -41,6 +41,23 @@ def test_a_table_is_as_json_lines(folder: Path) -> None:
     table, json_lines = (read_jobs(Path(f"a.{suffix}")) for suffix in ("csv", "jsonl"))
     assert [job for _, job in table] == [job for _, job in json_lines]
     assert [number for number, _ in table] == [2, 3]
+
+
+def test_whole_numbers_of_pandas_are_whole(folder: Path) -> None:
+    """A column with holes becomes one of floats, in both formats."""
+    Path("a.csv").write_text("id,prompt,takes,seed\na,rain,2.0,7.0\nb,rain,,\n")
+    Path("a.jsonl").write_text('{"id": "a", "prompt": "rain", "takes": 2.0, "seed": 7.0}\n')
+    for path in (Path("a.csv"), Path("a.jsonl")):
+        job = read_jobs(path)[0][1]
+        assert isinstance(job, Job)
+        assert (job.takes, job.seed) == (2, 7)
+        assert isinstance(job.seed, int)
+
+
+def test_a_json_list_is_told_from_damaged_lines(folder: Path) -> None:
+    Path("a.jsonl").write_text('[\n  {"id": "a", "prompt": "rain"}\n]\n')
+    with pytest.raises(UserError, match="holds a JSON list; write one object a line"):
+        read_jobs(Path("a.jsonl"))
 
 
 def test_every_option_of_generate_is_a_column() -> None:

@@ -52,6 +52,32 @@ def test_what_a_csv_writer_wrote_is_read(
     assert [tuple(row.values()) for _, row in rows(path)] == cells
 
 
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("first_line", ["", "sep={}\r\n"])
+def test_a_spreadsheet_is_read_whatever_separates_its_cells(
+    tmp_path: Path, separator: str, first_line: str
+) -> None:
+    path = tmp_path / "t.csv"
+    lines = ["id,caption,", 'a,"rain, 2;5\tmm",', ",,", '"",x,', ",,"]
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        file.write(first_line.format(separator))
+        for line in lines:
+            csv.writer(file, delimiter=separator).writerow(next(csv.reader([line])))
+    assert [row for _, row in rows(path)] == [
+        {"id": "a", "caption": "rain, 2;5\tmm"},
+        {"id": "", "caption": "x"},
+    ]
+
+
+def test_the_index_of_pandas_is_no_column(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(",id,caption\n0,a,rain\n1,b,wind\n", encoding="utf-8")
+    assert [row for _, row in rows(path)] == [
+        {"id": "a", "caption": "rain"},
+        {"id": "b", "caption": "wind"},
+    ]
+
+
 @given(
     texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1),
     ascii_only=st.booleans(),
@@ -217,7 +243,7 @@ def test_a_line_of_more_cells_than_a_table_has_is_a_problem(
 ) -> None:
     monkeypatch.setattr(tables, "_MAX_CELLS", 10)
     path = tmp_path / "a.csv"
-    path.write_text("," * 11 + "\na,b\n1,2\n")
+    path.write_text("x" + "," * 11 + "\na,b\n1,2\n")
     problem, line = csv_lines(path)
     assert isinstance(problem, Problem)
     assert "more than 10 cells" in problem.reason

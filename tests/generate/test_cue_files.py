@@ -27,6 +27,7 @@ rain, 5 drops: loud
 FILES = {
     "a.srt": SRT,
     "crlf.srt": "\ufeff" + SRT.replace("\n", "\r\n"),
+    "without empty rows.srt": SRT.replace("\n\n", "\n"),
     "a.csv": 'start,end,text\n0.5,2,a dog barks\n1:05,1:10.25,"rain, 5 drops: loud"\n',
     "a.json": json.dumps(
         ["0.5-2: a dog barks", {"start": "1:05", "end": 70.25, "text": "rain, 5 drops: loud"}]

@@ -100,6 +100,20 @@ def test_parts_of_unequal_length_on_one_clock_lose_no_picture(tmp_path: Path) ->
     check(path, *seconds, tolerance_s=0.03)
 
 
+def test_an_flv_whose_stream_begins_again_goes_on(tmp_path: Path) -> None:
+    """Recorders of live streams write one header, and go on after a lost connection."""
+    parts = [
+        write_video(
+            tmp_path / f"{seconds}.flv", ticks=range(seconds * FPS), time_base=Fraction(1, FPS),
+            sound=clicks([0.5], duration_s=seconds, sample_rate_hz=RATE),
+        ).read_bytes()
+        for seconds in (2, 3)
+    ]  # fmt: skip
+    path = tmp_path / "recorded.flv"
+    path.write_bytes(parts[0] + parts[1][13:])  # without its header
+    check(path, 2, 3, tolerance_s=0.03)
+
+
 PARTS = [(0, 60, 0), (100, 43, 100), (0, 15, 0), (0, 0, 0), (70, 10, 500)]
 
 

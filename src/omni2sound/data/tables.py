@@ -8,6 +8,9 @@ wrong: only CR and LF end a line. Captions may hold U+2028, U+0085 or a form fee
 `str.splitlines` splits; a quoted CSV cell may hold line breaks, too. And with one unbalanced quote
 a CSV reader swallows the rest of the file: a record whose quotes never close is reported, and
 reading resumes at the line after its first.
+
+Spreadsheets write semicolons where the comma is the decimal sign, and tabs on request; they
+write empty rows and columns beside the table. pandas writes its index as a column without a name.
 """
 
 from __future__ import annotations
@@ -66,7 +69,9 @@ def csv_lines(
     strip: bool = True,
     record_start: re.Pattern[str] | None = None,
 ) -> Iterator[Line | Problem]:
-    """Read a CSV file (RFC 4180).
+    """Read a CSV file (RFC 4180), or one with semicolons or tabs.
+
+    Rows of empty cells without quotes are left out, and so are columns without a name.
 
     Args:
         path: The file.
@@ -98,7 +103,8 @@ def csv_lines(
             yield problem
         else:
             named = zip(columns, cells, strict=True)
-            yield Line(number=number, cells={n: c.strip() if strip else c for n, c in named})
+            own = {n: c.strip() if strip else c for n, c in named if n}
+            yield Line(number=number, cells=own)
 
 
 def _check_number(num_problems: int, last: Problem, path: Path) -> None:
@@ -120,7 +126,7 @@ def _records(
     """Split a file to records with the number of their first line, from 1."""
     lines = _Lines(path)
     num_columns = None if columns is None else len(columns)
-    at = (0, 0)
+    separator, at = _separator(lines, comment, encodings)
     most, parsed = len(lines.data) * _MOST_TIMES + 2**24, 0
     while at[1] < len(lines.data):
         first = at[0]
@@ -129,9 +135,9 @@ def _records(
         if text is None:
             yield Problem(file=path.name, line=first + 1, reason=f"not {encodings[0][:5].upper()}")
             continue
-        if not text.strip() or (comment is not None and text.startswith(comment)):
+        if not text.strip(f"{separator} \t\r\n") or (comment and text.startswith(comment)):
             continue
-        cells, reason = _parse(text, strip)
+        cells, reason = _parse(text, strip, separator)
         end = at
         while cells is None and reason == _OPEN and end[1] < len(lines.data):
             raw, after = lines.after(end)
@@ -142,13 +148,13 @@ def _records(
             if parsed > most:
                 raise UserError(f"{path}:{first + 1}: a quote is never closed; expected CSV")
             if record_start is not None and record_start.match(following):
-                alone, _ = _parse(following, strip)
+                alone, _ = _parse(following, strip, separator)
                 if alone is not None and num_columns in (None, len(alone)):
                     break
             end = after
             text += following
             if '"' in following:
-                cells, reason = _parse(text, strip)
+                cells, reason = _parse(text, strip, separator)
         if cells is None or (num_columns not in (None, len(cells)) and end > at):
             reason = "a quote is never closed" if end > at or reason == _OPEN else reason
             yield Problem(file=path.name, line=first + 1, reason=f"not CSV: {reason}")
@@ -173,14 +179,31 @@ class _Lines:
         return found[0], (at[0] + 1, found.end())
 
 
-def _parse(text: str, strip: bool) -> tuple[list[str] | None, str]:
+def _separator(
+    lines: _Lines, comment: str | None, encodings: Sequence[str]
+) -> tuple[str, tuple[int, int]]:
+    """Return what separates cells, told by the first line, and the place where records begin."""
+    at = (0, 0)
+    while at[1] < len(lines.data):
+        raw, after = lines.after(at)
+        text = (_decoded(raw, encodings) or "").rstrip("\r\n")
+        if text[:4].lower() == "sep=" and len(text) == 5:  # Excel's own first line
+            return text[4], after
+        if text.strip() and not (comment and text.startswith(comment)):
+            bare = re.sub('"[^"]*"', "", text)
+            return next((s for s in ",;\t" if s in bare), ","), at
+        at = after
+    return ",", at
+
+
+def _parse(text: str, strip: bool, separator: str) -> tuple[list[str] | None, str]:
     """Parse one record; returns its cells, or None and the reason."""
     # An end of line is data inside quotes and ends the record outside.
     text = text.removesuffix("\n").removesuffix("\r")
-    if text.count(",") > _MAX_CELLS:
+    if text.count(separator) > _MAX_CELLS:
         return None, f"more than {_MAX_CELLS} cells"
     try:
-        records = list(csv.reader([text], strict=True, skipinitialspace=strip))
+        records = list(csv.reader([text], strict=True, skipinitialspace=strip, delimiter=separator))
     except (csv.Error, ValueError) as error:
         return None, str(error)
     return (records[0], "") if len(records) == 1 else (None, "a line break without quotes")

@@ -37,6 +37,9 @@ def vggsound(*rows: tuple[str, int]) -> dict[str, str]:
         "{id}_30.0-40.0.wav",  # MorenoLaQuatra/audioset-download#3
         "Y{id}_30.000_40.000.wav",  # CASIA-IVA-Lab/ChatBridge#3, DCASE-REPO/dcase2018_baseline#27
         "Y{id}.wav",  # qiuqiangkong/audioset_tagging_cnn#57
+        "[{id}]-[30-40].wav",
+        "A dog [{id}] 30-40.mkv",
+        "{id}_30.mp4.wav",  # `ffmpeg -i $f $f.wav`
         "{id}.mkv",
         "dog barking/{id}_30.m4a",  # folders by class: aoifemcdonagh/audioset-processing
         "train/00/{id}_000030.webm",
@@ -213,6 +216,13 @@ def test_audiocaps_rows_of_one_clip_have_numbers_of_their_own(tmp_path: Path) ->
     rows = audiocaps((7, A, 30))["train.csv"] + f"8,{A},30,rain\n"
     clips, _ = run("audiocaps", {"test.csv": rows}, {"8.wav": TEN_S}, tmp_path)
     assert clips[f"{A}_30000"].audio == "8.wav"
+
+
+def test_audiocaps_of_a_spreadsheet_without_numbers_of_rows(tmp_path: Path) -> None:
+    rows = f"youtube_id;start_time;caption\r\n{A};30;rain, then wind\r\n;;\r\n"
+    clips, report = run("audiocaps", {"train.csv": rows}, {f"{A}_30.wav": TEN_S}, tmp_path)
+    assert clips[f"{A}_30000"].captions == ("rain, then wind",)
+    assert not report.problems
 
 
 def test_sound_alone_is_sound_whatever_its_suffix(tmp_path: Path) -> None:

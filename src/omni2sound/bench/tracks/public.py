@@ -205,11 +205,12 @@ def read_table(path: Path) -> list[dict[str, Any]]:
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    if path.suffix == ".csv":
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
         yield from map(_cells, csv_lines(path, strip=False))
-    elif path.suffix == ".jsonl":
+    elif suffix == ".jsonl":
         yield from map(_cells, json_lines(path))
-    elif path.suffix == ".parquet":
+    elif suffix == ".parquet":
         yield from parquet_rows(path)
     else:
         raise UserError(f"{path}: expected a .csv, .jsonl or .parquet file")

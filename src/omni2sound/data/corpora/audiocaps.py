@@ -1,7 +1,7 @@
 """AudioCaps: human captions of AudioSet segments.
 
-In:   `train.csv`, `val.csv`, `test.csv`: "audiocap_id,youtube_id,start_time,caption"; val and
-      test have five rows, one a caption, for each segment.
+In:   `train.csv`, `val.csv`, `test.csv`: "audiocap_id,youtube_id,start_time,caption", the first
+      of which some copies lack; val and test have five rows, one a caption, for each segment.
 Out:  drafts; rows of one segment become one clip with all of its captions (`assemble`). Files are
       found by YouTube id and times, or by the number of a row, `<audiocap_id>`.
 
@@ -41,11 +41,12 @@ def _draft(split: Split, row: Mapping[str, Any]) -> rows.Draft:
     video, start = rows.youtube_id(row["youtube_id"]), rows.number(row["start_time"], "start_time")
     if not row["caption"]:
         raise ValueError("caption: empty")
+    row_id = row.get("audiocap_id", "")
     return rows.Draft(
         clip_id=f"{video}_{round(start * 1000)}",
         split=split,
         youtube_id=video,
-        stems=(row["audiocap_id"],) if row["audiocap_id"].isdigit() else (),
+        stems=(row_id,) if row_id.isdigit() else (),
         duration_s=CLIP_S,
         captions=(row["caption"],),
         source=f"youtube:{video}",

@@ -131,6 +131,8 @@ def _json_rows(path: Path) -> list[tuple[int, Any]]:
     text = read_text(path, encoding="utf-8-sig")
     if text.count("\n") > _MAX_LINES:
         raise UserError(f"{path}: more than {_MAX_LINES} lines; split it")
+    if text.lstrip()[:1] == "[" and text.rstrip()[-1] == "]":
+        raise UserError(f"{path}: holds a JSON list; write one object a line (JSON Lines)")
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -178,7 +180,7 @@ def _typed(cells: Mapping[str, str]) -> dict[str, Any]:
             row[name] = cell.lower() in _TRUE
         else:
             try:
-                row[name] = int(cell) if "int" in kind else float(cell)
+                row[name] = int(cell) if "int" in kind and cell.isdigit() else float(cell)
             except ValueError:
                 raise UserError(f"expected a number, got {cell[:40]!r}", field=name) from None
     return row
@@ -196,6 +198,11 @@ def read_job(data: Any) -> Job:
         for name in _TIMES:
             if isinstance(data.get(name), str):
                 data[name] = parse_time(data[name], name)
+        for field in fields(Job):
+            # pandas writes whole numbers as 2.0 where a column has holes.
+            value = data.get(field.name)
+            if "int" in str(field.type) and isinstance(value, float) and value.is_integer():
+                data[field.name] = int(value)
     job = from_json(Job, data, where="job")
     check_id(job.id)
     return job

@@ -51,21 +51,23 @@ def read_cues(path: Path) -> list[str]:
 
 
 def _srt(path: Path) -> list[str]:
+    rows = read_text(path, encoding="utf-8-sig").replace("\r", "").split("\n")
+    spans = [(at, found) for at, row in enumerate(rows) if (found := _SRT_SPAN.match(row))]
+    first = next((row for row in rows if row.strip()), "")
+    if first and (not spans or (spans[0][1].string != first and not first.strip().isdecimal())):
+        raise UserError(
+            f"{path.name}: expected a span of times, got {first[:60]!r}", field="cue_file"
+        )
     lines: list[str] = []
-    for block in re.split(r"\n\s*\n", read_text(path, encoding="utf-8-sig").replace("\r", "")):
-        rows = block.strip().split("\n")
-        at = next((k for k, row in enumerate(rows) if _SRT_SPAN.match(row)), None)
-        if at is None:
-            if block.strip():
-                raise UserError(
-                    f"{path.name}: expected a span of times, got {rows[0][:60]!r}", field="cue_file"
-                )
-            continue
-        found = _SRT_SPAN.match(rows[at])
-        assert found is not None
-        text = " ".join(_TAG.sub("", " ".join(rows[at + 1 :])).split())
-        start, end = (f"{found[k]}.{found[k + 1].ljust(3, '0')}" for k in (1, 3))
-        lines.append(f"{start}-{end}: {text}")
+    for number, (at, found) in enumerate(spans):
+        # Above a span stands its number, with or without an empty row before that.
+        end = spans[number + 1][0] if number + 1 < len(spans) else len(rows)
+        own = rows[at + 1 : end]
+        if number + 1 < len(spans) and own and own[-1].strip().isdecimal():
+            own.pop()
+        text = " ".join(_TAG.sub("", " ".join(own)).split())
+        begin, end_text = (f"{found[k]}.{found[k + 1].ljust(3, '0')}" for k in (1, 3))
+        lines.append(f"{begin}-{end_text}: {text}")
     return lines
 
 

@@ -7,6 +7,7 @@ Out:  the number of each packet's clock, and what joins a clock to the one befor
 from __future__ import annotations
 
 from fractions import Fraction
+from math import inf
 from typing import Any, NamedTuple, cast
 
 from av.container import InputContainer
@@ -56,6 +57,10 @@ class ClockScan:
         """What joins each clock but the first to an earlier one."""
         # Such formats have no header that tells a length either.
         self.may_jump = bool(container.format.flags & cast("int", Flags.ts_discont.value))
+        # Recorders of live streams go on in one FLV file when the stream begins again, at 0. There
+        # is one header, so steps ahead are slides.
+        self._has_clocks = self.may_jump or container.format.name == "flv"
+        self._forward_s = _FORWARD_S if self.may_jump else inf
         if self.may_jump:
             for index, track in tracks.items():
                 if container.streams[index].codec_context.name in mpeg_stamps.CODECS:
@@ -65,7 +70,7 @@ class ClockScan:
         """Take a packet in, in stored order over all tracks."""
         track = self.tracks[packet.stream.index]
         self._num_packets += 1
-        if self.may_jump:
+        if self._has_clocks:
             turned = self._turn(track, packet)
             clock = self._clock_of(track, packet)
             if not track.latest or clock != track.clock:
@@ -110,7 +115,7 @@ class ClockScan:
         back_s = _BACK_S if track.stamps is None else mpeg_stamps.MAX_EARLY_S
         if track.next_s is None:
             clock = self.num_clocks - 1
-        elif not -back_s <= time_s - track.next_s <= _FORWARD_S:
+        elif not -back_s <= time_s - track.next_s <= self._forward_s:
             clock = self._other_clock(track, time_s)
             if clock == self.num_clocks:
                 self._join(track, due, time)

@@ -5,8 +5,9 @@ Out:  the ids that it may hold, each with the times that follow.
 
 Read are `<id>`, `Y<id>` (PANNs, AudioCaps), `Title [<id>]` (yt-dlp), `Title-<id>` (youtube-dl), and
 after an id one time or two, as seconds or milliseconds: `_000030`, `_30.000`, `_30_40`,
-`_30.000_40.000`, `_390.0-400.0`, `_30000_40000`; also `.f137`, by which yt-dlp marks a stream that
-was not merged. The names were found in reports; docs/reference/corpora.md lists them.
+`_30.000_40.000`, `_390.0-400.0`, `_30000_40000`, `-[30-40]`; also `.f137`, by which yt-dlp marks a
+stream that was not merged, and the suffix of the file that it was made from (`_30.mp4`). The names
+were found in reports; docs/reference/corpora.md lists them.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ _ID = r"[A-Za-z0-9_-]{11}"
 _FIRST = re.compile(rf"(Y?)({_ID})((?:[_. -].*)?)", re.DOTALL)
 _IN_BRACKETS = re.compile(rf".*\[({_ID})\](.*)", re.DOTALL)
 _LAST = re.compile(rf".+[-_ ]({_ID})", re.DOTALL)
-_BARE = re.compile(r"(\.f\d+(-\d+)?|\.(mp4|mkv|webm|m4a|mp3|wav|flac|opus|ogg))?")
-_TIMES = re.compile(r"[_. -]+(\d+(?:\.\d+)?)(?:s?[_ -]+(\d+(?:\.\d+)?)s?)?")
+_SUFFIX = r"(\.(mp4|mkv|webm|m4a|mp3|wav|flac|opus|ogg))?"
+_BARE = re.compile(rf"(\.f\d+(-\d+)?)?{_SUFFIX}")
+_TIMES = re.compile(rf"[_. -]+(\[)?(\d+(?:\.\d+)?)(?:s?[_ -]+(\d+(?:\.\d+)?)s?)?(?(1)\]){_SUFFIX}")
 _MS = 1000
 
 
@@ -67,7 +69,7 @@ def youtube_names(stem: str) -> Iterator[tuple[str, Times]]:
             prefix, video, rest = match.groups()
         else:
             prefix, video, rest = "", match[1], match[2] if pattern is _IN_BRACKETS else ""
-        times = _times(rest.strip(), is_cut_name=prefix == "Y")
+        times = _times(rest.rstrip(), is_cut_name=prefix == "Y")
         if times is not None and video not in seen:
             seen.add(video)
             yield video, times
@@ -79,5 +81,5 @@ def _times(rest: str, *, is_cut_name: bool) -> Times | None:
     match = _TIMES.fullmatch(rest)
     if match is None:
         return None
-    end = float(match[2]) if match[2] else None
-    return Times(start=float(match[1]), end=end, is_cut_name=True)
+    end = float(match[3]) if match[3] else None
+    return Times(start=float(match[2]), end=end, is_cut_name=True)
