@@ -7,7 +7,8 @@ process, and on two (`torchrun`, gloo, FSDP2). Compared are every sample of ever
 and the loss and the gradient norm of every step (to 1e-4). Then a checkpoint of two ranks is
 finished by one, and one of one rank by two, and compared with the undisturbed run. Then the same
 in bfloat16 with two micro-batches on each of two replicas (a mesh of 2 x 1, blocks gathered in
-bfloat16) beside four micro-batches of one process; how often gradients are reduced in a step is
+bfloat16) beside four micro-batches of one process, which may differ by twice as much as one process
+does from itself with other micro-batches; how often gradients are reduced in a step is
 counted. Exit code 1 if anything differs by more. The first two ranks are `torchrun`'s; the others
 are forked, with the variables that it would set, so that their starts cost nothing.
 """
@@ -24,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,9 @@ def main() -> None:
     parser.add_argument(
         "--optimizers", nargs="+", default=["adamw"], help="one comparison each (adamw)"
     )
+    parser.add_argument(
+        "--replicas-only", action="store_true", help="only what has replicas and accumulation"
+    )
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--stop", type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -58,7 +63,7 @@ def main() -> None:
         return
 
     torch.set_num_threads(1)  # with more, a process may not fork
-    encoder, half, fine = TextEncoder.load(), args.steps // 2, True
+    encoder, middle, fine = TextEncoder.load(), args.steps // 2, True
     for optimizer in args.optimizers:
         print(f"{optimizer}:")
         changes = [f"optimizer={optimizer}", *args.set]
@@ -69,37 +74,53 @@ def main() -> None:
             def fork(name: str, ranks: int, stop: int | None = None) -> None:
                 fork_ranks(ranks, root / name, args.steps, changes, stop, encoder)  # noqa: B023
 
+            two, one = ["accumulate=2", "replicas=2"], ["accumulate=4"]
+            half = [f"optimizer={optimizer}", "precision=bfloat16", *args.set]
+            if args.replicas_only:
+                fine &= same_replicas(root, args.steps, [*half, *one], [*half, *two], encoder)
+                continue
             fork("one", 1)
             if optimizer == args.optimizers[0]:
                 launch(root / "two", args.steps, [f"--set={change}" for change in changes])
             else:
                 fork("two", 2)
-            fork("two-then-one", 2, half)
+            fork("two-then-one", 2, middle)
             fork("two-then-one", 1)
-            fork("one-then-two", 1, half)
+            fork("one-then-two", 1, middle)
             fork("one-then-two", 2)
             fine &= same_batches(root / "one", root / "two")
             for name in ("two", "two-then-one", "one-then-two"):
                 fine &= same_numbers(root / "one", root / name, name)
             if optimizer == args.optimizers[0]:
-                changes = [*changes, "precision=bfloat16"]
-                two, one = ["accumulate=2", "replicas=2"], ["accumulate=4"]
-                fine &= same_replicas(root, args.steps, [*changes, *one], [*changes, *two], encoder)
+                fine &= same_replicas(root, args.steps, [*half, *one], [*half, *two], encoder)
     raise SystemExit(not fine)
 
 
 def same_replicas(
     root: Path, steps: int, alone: list[str], shared: list[str], encoder: TextEncoder
 ) -> bool:
-    """Two replicas beside one process that computes the same micro-batches."""
-    print("bfloat16, two replicas, accumulation:")
+    """Two replicas beside one process that computes the same micro-batches.
+
+    In bfloat16 a last bit of a float32 weight now and then rounds it to another bfloat16, and the
+    difference grows. How fast is seen on one process that adds the same samples up otherwise: two
+    replicas may not be twice as far from it.
+    """
+    precision = [change for change in alone if change.startswith("precision")][-1]
+    print(f"{precision}, two replicas, accumulation:")
     fork_ranks(1, root / "alone", steps, alone, None, encoder)
+    fork_ranks(1, root / "otherwise", steps, [*alone, "accumulate=2"], None, encoder)
     fork_ranks(2, root / "replicas", steps, shared, None, encoder)
     fork_ranks(2, root / "replicas-then-one", steps, shared, steps // 2, encoder)
     fork_ranks(1, root / "replicas-then-one", steps, alone, None, encoder)
     fine = same_batches(root / "alone", root / "replicas")
+    drift = differences(root / "alone", root / "otherwise")
+    print(
+        "one process with two micro-batches instead of four: "
+        f"loss {drift['loss']:.1e}, gradient norm {drift['grad_norm']:.1e}"
+    )
+    limits = {key: max(TOLERANCE, 2 * value) for key, value in drift.items()}
     for name in ("replicas", "replicas-then-one"):
-        fine &= same_numbers(root / "alone", root / name, name)
+        fine &= same_numbers(root / "alone", root / name, name, limits)
     counts = set(json.loads((root / "replicas" / "reduced.json").read_text()))
     expected = 2 * click_recipe().dit.depth + 2  # keys and values, blocks, the rest, vectors
     print(f"messages of gradients in a step: {sorted(counts)}, expected {expected}")
@@ -250,18 +271,26 @@ def same_batches(one: Path, two: Path) -> bool:
     return equal and shared == 0 and len(apart) == 2
 
 
-def same_numbers(one: Path, other: Path, name: str) -> bool:
-    worst = {}
-    lines = {}
+def differences(one: Path, other: Path) -> dict[str, float]:
+    """The largest relative difference of any step, by name."""
+    lines = []
     for out in (one, other):
         read = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-        lines[out] = [line for line in read if "loss" in line]
-    for key in ("loss", "grad_norm"):
-        pairs = zip(lines[one], lines[other], strict=True)
-        worst[key] = max(abs(a[key] - b[key]) / abs(a[key]) for a, b in pairs)
-    fine = all(value <= TOLERANCE for value in worst.values())
+        lines.append([line for line in read if "loss" in line])
+    pairs = list(zip(*lines, strict=True))
+    return {
+        key: max(abs(a[key] - b[key]) / abs(a[key]) for a, b in pairs)
+        for key in ("loss", "grad_norm")
+    }
+
+
+def same_numbers(
+    one: Path, other: Path, name: str, limits: Mapping[str, float] | None = None
+) -> bool:
+    worst = differences(one, other)
+    fine = all(value <= (limits or {}).get(key, TOLERANCE) for key, value in worst.items())
     print(
-        f"{name:13s} {len(lines[other])} steps, largest relative difference to one process: "
+        f"{name:13s} largest relative difference to one process: "
         f"loss {worst['loss']:.1e}, gradient norm {worst['grad_norm']:.1e}"
         f"{'' if fine else '   TOO MUCH'}"
     )

@@ -36,12 +36,12 @@ NUM_TAKES, NUM_CLIPS, NUM_ANNOTATED = 10, 10, 40
 class Tree:
     """A process with the modules of a source tree, which is forked for each command."""
 
-    def __init__(self, tree: Path, folder: Path) -> None:
+    def __init__(self, tree: Path, folder: Path, python: Path | None = None) -> None:
         self.tree = tree
         self.environment = os.environ | {"PYTHONPATH": str(tree / "src"), "OMP_NUM_THREADS": "1"}
         self.folder = folder
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--serve", "--before", "."],
+            [python or sys.executable, __file__, "--serve", "--before", "."],
             cwd=folder,
             env=self.environment,
             stdin=subprocess.PIPE,
