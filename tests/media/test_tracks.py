@@ -125,6 +125,18 @@ def test_commentaries_and_descriptions_are_no_part_of_the_film(
     assert "sound track 2 (the director, eng) not kept" in warning
 
 
+@pytest.mark.parametrize(("language", "level"), [("eng", 0), ("", 0.2)])
+def test_a_title_says_commentary_where_nobody_marked_it(
+    tmp_path: Path, language: str, level: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a language it is a recording, in which the player's voice is part of the sound."""
+    titled = Sound(audio=tone(900), language=language, title="Director's Commentary")
+    main = Sound(audio=tone(300), language=language, disposition=DEFAULT)
+    audio, warning = own(write_film(tmp_path / "in.mkv", [main, titled]), caplog)
+    assert levels(audio, 300, 900)[0] == pytest.approx([0.2, level], abs=0.02)
+    assert ("Director's Commentary" in warning) == (level == 0)
+
+
 def test_a_default_track_that_is_not_the_first_was_chosen(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -8,8 +8,9 @@ a camera); films write alternatives (languages, commentaries, one sound in two c
 play one track, so a file does not say which of the two it is. The rules, in this order:
 
 1. A silent track is no sound.
-2. Alternatives: tracks of different languages, tracks that are marked as commentary, dub or
-   description, and a default track that is not the first. One is kept: the default track.
+2. Alternatives: tracks of different languages, tracks that are marked (or titled, in films) as
+   commentary, dub or description, and a default track that is not the first. One is kept: the
+   default track.
 3. Tracks that are channels of one sound are joined (`media.copy.sound_tracks`).
 4. Of a sound that is the sum of others, or the same sound once more, one is kept.
 5. All else is mixed, each at its own level.

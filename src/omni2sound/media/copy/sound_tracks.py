@@ -14,6 +14,7 @@ earlier than its neighbour is a microphone of its own.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -35,6 +36,9 @@ _OTHER_VERSIONS = (
     | Disposition.clean_effects
     | Disposition.descriptions
 )
+_OTHER_TITLE = re.compile(r"\b(commentary|(audio|video) description|descriptive)\b", re.IGNORECASE)
+"""What titles say of them where nobody set the mark. Recorders, too, have tracks for a player's
+commentary, but state no language; films do."""
 _TOGETHER_S = Fraction(1, 4)
 """Channels of one recording differ by less at both ends: by a block, and what codecs add."""
 _CENTRE = "FC"
@@ -66,7 +70,7 @@ class SoundTrack:
     end_s: Fraction | None = None
     """When they end."""
     is_other_version: bool = False
-    """Marked as a commentary, dub, description or another special version."""
+    """Marked or titled as a commentary, dub, description or another special version."""
 
     def __str__(self) -> str:
         language = f"{self.language}-{self.variety}" if self.variety else self.language
@@ -187,6 +191,8 @@ def _describe(stream: AudioStream, number: int, info: MediaInfo) -> SoundTrack:
     layout = safe(stream.codec_context.layout)
     names = [_DOWNMIX.get(channel.name, channel.name) for channel in layout.channels]
     span, zero_s = info.sounds.get(stream.index), info.timeline.start_s
+    title = " ".join(tags.get("title", "").split())
+    is_titled_other = bool(language and _OTHER_TITLE.search(title))
     return SoundTrack(
         index=stream.index,
         channels=layout.nb_channels,
@@ -198,7 +204,7 @@ def _describe(stream: AudioStream, number: int, info: MediaInfo) -> SoundTrack:
         end_s=None if span is None else span.end_s - zero_s,
         language=language,
         variety=variety,
-        title=" ".join(tags.get("title", "").split()),
+        title=title,
         is_default=bool(stream.disposition & Disposition.default),
-        is_other_version=bool(stream.disposition & _OTHER_VERSIONS),
+        is_other_version=bool(stream.disposition & _OTHER_VERSIONS) or is_titled_other,
     )
