@@ -31,7 +31,8 @@ A library user reads "takes: expected ...; or leave out `seed`", a shell user "-
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 MOST_CHARACTERS = 4_000
 """Of a message; what a file holds may be far longer."""
@@ -117,3 +118,14 @@ class BudgetExceeded(Omni2SoundError):
 
 class IntegrityError(Omni2SoundError):
     """Stored bytes do not match their recorded checksum."""
+
+
+@contextmanager
+def naming(path: object) -> Iterator[None]:
+    """Put a file's name into a failure to read it; the system says what is wrong, not where."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise

@@ -22,7 +22,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omni2sound.errors import ConfigError, Omni2SoundError, UserError
+from omni2sound.errors import ConfigError, Omni2SoundError, UserError, naming
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
@@ -107,17 +107,6 @@ def open_regular(path: Path) -> BufferedReader:
     return open(path, "rb", opener=opener)
 
 
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Put the file's name into a failure to read it; the system says what is wrong, not where."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = str(path)
-        raise
-
-
 def read_bytes(path: Path, *, max_bytes: int = MAX_TABLE_BYTES) -> bytes:
     """Read a regular file of limited size.
 
@@ -125,7 +114,7 @@ def read_bytes(path: Path, *, max_bytes: int = MAX_TABLE_BYTES) -> bytes:
         FileNotFoundError: There is none.
         ConfigError: It is no regular file, or too large.
     """
-    with open_regular(path) as file, _named(path):
+    with open_regular(path) as file, naming(path):
         data = file.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise ConfigError(f"{path}: larger than {max_bytes:,} bytes; expected a smaller file")
@@ -155,7 +144,7 @@ def byte_lines(path: Path) -> Iterator[bytes]:
         FileNotFoundError: There is none.
         ConfigError: It is no regular file, or a line is longer than `MAX_LINE_BYTES`.
     """
-    with open_regular(path) as file, _named(path):
+    with open_regular(path) as file, naming(path):
         for number in count(1):
             line = file.readline(MAX_LINE_BYTES + 1)
             if not line:

@@ -148,6 +148,8 @@ def _csv_rows(path: Path) -> list[tuple[int, Any]]:
 
     rows: list[tuple[int, Any]] = []
     for line in csv_lines(path):
+        if len(rows) > _MAX_LINES:
+            raise UserError(f"{path}: more than {_MAX_LINES} rows; split it")
         if isinstance(line, Problem):
             rows.append((line.line, UserError(line.reason)))
             continue
