@@ -101,6 +101,7 @@ def test_help_fits_a_terminal(path: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("COLUMNS", str(WIDTH))
     context = typer.Context(COMMANDS[path], info_name=path)
     text = COMMANDS[path].get_help(context)
+    assert "\b" not in text, "needs an empty line before it"
     assert max(map(len, text.splitlines())) <= WIDTH
     summaries = text.partition("\nCommands:\n")[2]
     assert not re.search(r"\.\.\.$", summaries, re.MULTILINE), "a summary is cut"

@@ -40,6 +40,7 @@ Example:
 where jobs.jsonl holds lines such as
   {"id": "bark", "prompt": "a dog barks", "duration_s": 2}
   {"id": "street", "video": "street.mp4", "seed": 7, "output": "street.mkv"}
+
 \b
   omni2sound batch jobs.csv --out out
 where jobs.csv is a table such as

@@ -146,6 +146,9 @@ def test_audiocaps(tmp_path: Path, published: Path) -> None:
     assert (several.split, several.video) == ("test", "7fmOlUlwoNg.mp4")
     assert places(report) == [("train.csv", 3), ("test.csv", 5)]
     assert report.problems[1].reason == "repeats test.csv:2 (test)"
+    (published / "validation.csv").write_text(header)
+    _, report = run("audiocaps", published, folder)
+    assert ("validation.csv", 1) in places(report)
 
 
 def test_musiccaps(tmp_path: Path, published: Path) -> None:

@@ -64,11 +64,13 @@ Examples:
   omni2sound generate --prompt "a dog barks" --duration 3 -o bark.wav
   omni2sound generate --cue "0-3: rain" --cue "2-3: a dog barks" -o rain.wav
   omni2sound generate --prompt rain --cue "2-3: a dog" --stems -o both.wav
+
 \b
 Several videos; a part of one; files for an editor:
   omni2sound generate clips/ "more/*.mov" --out-dir sounded
   omni2sound generate film.mov --start 1:30 --end 1:38 -o shot.mov
   omni2sound generate film.mov --bits 24 -o film.wav
+
 \b
 Choosing between takes; the film's own sound; a loudness:
   omni2sound generate street.mp4 --takes 3 --preview

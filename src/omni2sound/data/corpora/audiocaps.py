@@ -18,7 +18,7 @@ from typing import Any
 
 from omni2sound.data.corpora import rows
 from omni2sound.data.corpora.manifest import SPLITS, Split
-from omni2sound.data.tables import csv_lines
+from omni2sound.data.tables import Problem, csv_lines
 from omni2sound.errors import UserError
 
 CLIP_S = 10.0
@@ -31,6 +31,9 @@ def read(published: Path) -> Iterator[rows.Item]:
     tables = {p.stem: p for p in rows.find_published(published, "*.csv", wanted=wanted)}
     if not set(tables) & set(SPLITS):
         raise UserError(f"{published}: expected {wanted}, found {', '.join(sorted(tables))}")
+    for name in sorted(set(tables) - set(SPLITS)):
+        reason = f"is no split and was not read; expected {wanted}"
+        yield Problem(file=tables[name].name, line=1, reason=reason)
     for split in SPLITS:
         if split in tables:
             lines = csv_lines(tables[split], record_start=_ROW)
