@@ -180,6 +180,8 @@ def test_errors_of_sqlite_name_the_file(tmp_path: Path) -> None:
         sqlite3.connect(path).execute("SELECT 1 FROM a")
     with pytest.raises(UserError, match="no such table"), sqlite_file(path, "a store"):
         sqlite3.connect(":memory:").execute("SELECT 1 FROM a")
+    with pytest.raises(ConfigError, match="not a store"), sqlite_file(path, "a store"):
+        b"\xff".decode()  # as the module does with a damaged file's names
 
 
 @pytest.mark.parametrize("cell", [b"{}", 1, None])

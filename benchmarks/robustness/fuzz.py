@@ -102,7 +102,7 @@ class _Case:
             elif path.is_file() and path.stat().st_mtime_ns != self.times[path]:
                 shutil.copy2(self.pristine / path.relative_to(self.work), path)
         self.target.unlink(missing_ok=True)
-        if self.target in self.times:
+        if self.target in self.times and self.target.parent.is_dir():
             shutil.copy2(self.pristine / self.reader.target, self.target)
         if self.times.keys() - set(self.work.rglob("*")):  # a file was moved or removed
             shutil.rmtree(self.work)

@@ -494,5 +494,5 @@ def sqlite_file(path: Path, kind: str) -> Iterator[None]:
         raise UserError(
             f"{path}: {error}; expected {kind} on a disk with space and rights to write"
         ) from None
-    except (sqlite3.Error, OverflowError) as error:
+    except (sqlite3.Error, OverflowError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not {kind} ({error})") from None

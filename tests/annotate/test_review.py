@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,21 @@ def decisions(path: Path, **clips: tuple[str, str]) -> Path:
 
 def kept(folder: Path) -> dict[str, Any]:
     return {r["clip_id"]: r for r in pq.read_table(folder / "data").to_pylist()}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "DELETE FROM steps WHERE step NOT IN ('end', 'intake')",
+        "PRAGMA writable_schema=ON; UPDATE sqlite_master SET sql = replace(sql, 'cpu_s', 'cpu s')",
+    ],
+)
+def test_a_damaged_store_of_steps_is_named(run: Path, damage: str) -> None:
+    with closing(sqlite3.connect(run / "steps.sqlite")) as store:
+        store.executescript(damage)
+        store.commit()
+    with pytest.raises(UserError, match=r"steps\.sqlite: (not a whole run|.*malformed|.*expected)"):
+        list(stories(run))
 
 
 def test_margins_are_on_the_side_of_the_decision_and_the_nearest_come_first(

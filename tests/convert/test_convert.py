@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,16 @@ def test_what_stands_in_the_way_is_said(tmp_path: Path) -> None:
     (source / "model_config.json").unlink()
     with pytest.raises(MissingPartError, match=r"model_config\.json lies neither"):
         convert(source / "model.ckpt", tmp_path / "model")
+
+
+def test_a_model_that_no_memory_holds_is_refused(tmp_path: Path) -> None:
+    source = checkpoint(tmp_path / "source", tensors())
+    path = source / "model_config.json"
+    text, found = re.subn(r'("max_duration": )[\d.]+', rf"\g<1>{2**62}", path.read_text())
+    assert found
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="model_config"):
+        convert(source, tmp_path / "model")
 
 
 CHANGES = [

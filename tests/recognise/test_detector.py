@@ -136,3 +136,6 @@ def test_damaged_graphs_are_refused(tmp_path: Path) -> None:
     path.write_bytes(_node(b"a/weights", b"Const", [1.0, 2.0], [3]))
     with pytest.raises(IntegrityError, match="do not fill shape"):
         read_constants(path)
+    path.write_bytes(_node(b"a/\xff", b"Const", [1.0, 2.0], [2]))
+    with pytest.raises(IntegrityError, match="not UTF-8"):
+        read_constants(path)

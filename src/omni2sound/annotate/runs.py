@@ -25,7 +25,7 @@ from omni2sound.data.corpora.manifest import Clip, Manifest, read_manifest
 from omni2sound.errors import UserError
 from omni2sound.files import write_json
 from omni2sound.llm import CallStore
-from omni2sound.readers import read_json
+from omni2sound.readers import interpreting, read_json
 
 SETTINGS_FILE = "run.json"
 CALLS_FILE = "calls.sqlite"
@@ -214,11 +214,12 @@ def stories(
                 ending = store.decoded(texts["end"][1]) if "end" in texts else None
                 if isinstance(ending, Ending):
                     # The store may also hold steps of earlier runs with other settings.
-                    steps = {
-                        name: store.decoded(texts[name][1])
-                        for name in ending.steps
-                        if perceptions or not texts[name][1].startswith(_PERCEPTION)
-                    }
+                    with interpreting(folder / STEPS_FILE, "a whole run"):
+                        steps = {
+                            name: store.decoded(texts[name][1])
+                            for name in ending.steps
+                            if perceptions or not texts[name][1].startswith(_PERCEPTION)
+                        }
                     yield Story(clip=clip, ending=ending, steps=steps)
 
 

@@ -164,9 +164,9 @@ class StepStore(Closing):
                     if not _has_outcomes(db):
                         db.executescript(_ADD_OUTCOME)
                     db.executescript(_INDEXES)
-        if version != _FILE_VERSION:
-            raise UserError(f"{path} has version {version}; this release reads {_FILE_VERSION}")
-        return cls(db, path)
+            if version != _FILE_VERSION:
+                raise UserError(f"{path} has version {version}; this release reads {_FILE_VERSION}")
+            return cls(db, path)
 
     def close(self) -> None:
         """Close the file."""

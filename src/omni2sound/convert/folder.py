@@ -116,7 +116,8 @@ def _in(source: Path, target: Path, weights: WeightSet | None) -> Converted:
     config = released.config
     assert isinstance(config.autoencoder, OobleckConfig)
     vae_links = oobleck_links(config.autoencoder, naming="stable-audio-tools", prefix=_PRETRANSFORM)
-    with torch.device("meta"):
+    kind = "of a model that can be built"
+    with interpreting(beside(checkpoint, SETTINGS), kind), torch.device("meta"):
         dit, vae = DiT(config.dit), Oobleck(config.autoencoder)
     parts = _matched(
         tensors,
@@ -186,7 +187,7 @@ def _save_autoencoder(
     path: Path,
     set_aside: int,
 ) -> Converted:
-    with torch.device("meta"):
+    with interpreting(path, "of an autoencoder that can be built"), torch.device("meta"):
         vae = Oobleck(config)
     parts = _matched(tensors, {"autoencoder": (links, vae)}, path)
     parts["autoencoder"] |= _statistics(config, 1.0)

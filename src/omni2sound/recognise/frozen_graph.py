@@ -35,7 +35,10 @@ def read_constants(path: Path) -> dict[str, NDArray[np.float32]]:
     for number, node in read_fields(graph):
         if number != 1 or isinstance(node, int):
             continue
-        name, tensor = _constant(node)
+        try:
+            name, tensor = _constant(node)
+        except UnicodeDecodeError as error:
+            raise IntegrityError(f"{path}: a name of a node is not UTF-8 ({error})") from None
         values = None if tensor is None else _array(name, tensor)
         if values is not None:
             constants[name] = values
