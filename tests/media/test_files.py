@@ -100,6 +100,16 @@ def test_not_media(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    "content", ["\ufeff#EXTM3U\n#EXTINF:6,\na.ts\n", '<?xml version="1.0"?>\n<MPD></MPD>\n']
+)
+def test_a_playlist_is_called_one(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "live.m3u8"
+    path.write_text(content)
+    with pytest.raises(MediaError, match=r"live\.m3u8: .* it is a playlist"):
+        probe(path)
+
+
 def test_what_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(MediaError, match=r"gone\.mp4: no such file; check the path"):
         probe(tmp_path / "gone.mp4")

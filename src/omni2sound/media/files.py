@@ -10,11 +10,12 @@ in headers are never used to allocate memory.
 
 from __future__ import annotations
 
+import codecs
 import os
 import stat
 import struct
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -79,8 +80,22 @@ def reading(path: Path) -> Iterator[None]:
         reason = " ".join(str(getattr(error, "strerror", None) or error).split())
         raise MediaError(
             f"{shown_name(path)}: cannot be read as video, sound or picture ({reason}); "
-            "check that it plays, or convert it to mp4 or wav"
+            + _what_to_do(path)
         ) from error
+
+
+def _what_to_do(path: Path) -> str:
+    head = b""
+    with suppress(OSError):
+        if path.is_file():  # a pipe would wait
+            with path.open("rb") as file:
+                head = file.read(1024).removeprefix(codecs.BOM_UTF8).lstrip()
+    if head.startswith((b"#EXTM3U", b"[playlist]", b"ffconcat")) or b"<MPD" in head:
+        return (
+            "it is a playlist, which names other files: give one of them, or join them first "
+            "(ffmpeg -i PLAYLIST -c copy OUT.mp4)"
+        )
+    return "check that it plays, or convert it to mp4 or wav"
 
 
 @contextmanager
