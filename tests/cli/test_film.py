@@ -267,7 +267,10 @@ def test_a_terminal_sees_stages_by_name_and_share(folder: Path, model: Path) -> 
     assert code == 0, shown
     assert "clip.omni2sound.mp4" in shown
     stages = ("loading the model", "encoding", "generating", "decoding", "writing")
-    assert next(stage for stage in stages if stage in shown) == stages[0]
+    # A stage that is over before the next picture of the bar is never drawn.
+    places = [shown.index(stage) for stage in stages if stage in shown]
+    assert places
+    assert places == sorted(places)
     assert re.search(r"\d+ %", shown)
 
 
