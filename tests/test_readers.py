@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sqlite3
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -166,6 +168,13 @@ def test_plain_data_of_another_shape_is_one_line(odd: Any) -> None:
         interpreting("x.json", "a share"),
     ):
         assert 1 / odd["a"]
+
+
+@pytest.mark.parametrize("header", [b"{'descr': '<f4', (\n", b"{'descr': '<f4',, }"])
+def test_a_header_of_an_array_that_is_no_literal_is_one_line(header: bytes) -> None:
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    with pytest.raises(ConfigError, match="a: not an array"), interpreting("a", "an array"):
+        np.load(io.BytesIO(data), allow_pickle=False)
 
 
 def test_errors_of_the_caller_pass() -> None:

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import stat
+import tokenize
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -323,6 +324,7 @@ def parse_toml(
 _OF_ODD_DATA = (
     *(LookupError, TypeError, AttributeError, ValueError, ArithmeticError),
     RuntimeError,  # of torch: a layer of impossible size
+    *(SyntaxError, tokenize.TokenError),  # of NumPy: the header of an array
 )
 
 

@@ -16,6 +16,7 @@ import pytest
 from omni2sound.bench.listening.kit import (
     ANCHOR_LOW,
     ANCHOR_WRONG,
+    FORMAT,
     KINDS,
     REFERENCE,
     Kind,
@@ -174,6 +175,17 @@ def test_files_that_are_not_whole_answers_to_this_kit_are_refused(
         analyse(key, [answers, answers])
     shutil.rmtree(tmp_path)
     with pytest.raises(UserError, match="holds no key"):
+        read_key(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "stimuli", [{"A": "one"}, {"A": "one", "B": "one"}, {"A": "a", "B": "b", "C": "c"}]
+)
+def test_a_pair_is_two_systems(tmp_path: Path, stimuli: dict[str, str]) -> None:
+    trial = {"trial": "t0", "clip_id": "a", "questions": ["sync"], "stimuli": stimuli}
+    key = {"omni2sound_listening": FORMAT, "kind": "pairs", "seed": 0, "kit": "k"}
+    (tmp_path / "key.json").write_text(json.dumps({**key, "trials": [trial]}))
+    with pytest.raises(UserError, match="expected two stimuli of two systems"):
         read_key(tmp_path)
 
 

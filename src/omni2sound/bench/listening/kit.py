@@ -178,7 +178,15 @@ def read_key(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder / KEY}: can't be read ({error})") from None
     if key.get("omni2sound_listening") != FORMAT:
         raise UserError(f"{folder / KEY}: not a key of format {FORMAT}")
-    from_json(_Key, {k: v for k, v in key.items() if k != "track"}, where=str(folder / KEY))
+    where = str(folder / KEY)
+    read = from_json(_Key, {k: v for k, v in key.items() if k != "track"}, where=where)
+    for trial in read.trials:
+        systems = set(trial.stimuli.values())
+        if read.kind == "pairs" and (len(trial.stimuli), len(systems)) != (2, 2):
+            raise UserError(
+                f"{where}: trial {trial.trial!r:.40}: expected two stimuli of two systems, "
+                f"got {len(trial.stimuli)} of {len(systems)}"
+            )
     return key
 
 
