@@ -163,9 +163,9 @@ class CallStore(Closing):
                 migrate(db, path)
             finally:
                 db.close()
-        except sqlite3.DatabaseError as error:
+            return cls(path, budget_usd=budget_usd)
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             raise UserError(f"{path}: expected a call store ({error})") from None
-        return cls(path, budget_usd=budget_usd)
 
     def close(self) -> None:
         """Commit pending work; sends that were not settled become `lost`."""
