@@ -86,10 +86,28 @@ def csv_lines(
         UserError: The file is UTF-16, or more than `MAX_PROBLEMS` of its rows are malformed.
     """
     num_problems = 0
+    for row in _rows(path, columns, comment, encodings, strip, record_start):
+        if isinstance(row, Problem):
+            num_problems += 1
+            if num_problems > MAX_PROBLEMS:
+                raise UserError(
+                    f"{path}:{row.line}: more than {MAX_PROBLEMS} malformed rows ({row.reason}); "
+                    "expected another table"
+                )
+        yield row
+
+
+def _rows(
+    path: Path,
+    columns: Sequence[str] | None,
+    comment: str | None,
+    encodings: Sequence[str],
+    strip: bool,
+    record_start: re.Pattern[str] | None,
+) -> Iterator[Line | Problem]:
+    """Name the cells of each record."""
     for record in _records(path, comment, encodings, strip, record_start, columns):
         if isinstance(record, Problem):
-            num_problems += 1
-            _check_number(num_problems, record, path)
             yield record
             continue
         number, cells = record
@@ -97,22 +115,11 @@ def csv_lines(
             columns = [c.strip() for c in cells]
         elif len(cells) != len(columns):
             reason = f"expected {len(columns)} columns ({', '.join(columns)}), got {len(cells)}"
-            problem = Problem(file=path.name, line=number, reason=reason)
-            num_problems += 1
-            _check_number(num_problems, problem, path)
-            yield problem
+            yield Problem(file=path.name, line=number, reason=reason)
         else:
             named = zip(columns, cells, strict=True)
             own = {n: c.strip() if strip else c for n, c in named if n}
             yield Line(number=number, cells=own)
-
-
-def _check_number(num_problems: int, last: Problem, path: Path) -> None:
-    if num_problems > MAX_PROBLEMS:
-        raise UserError(
-            f"{path}:{last.line}: more than {MAX_PROBLEMS} malformed rows ({last.reason}); "
-            "expected another table"
-        )
 
 
 def _records(
