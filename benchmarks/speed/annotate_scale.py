@@ -5,15 +5,19 @@
 The commands themselves, each in a process of its own, over clips of one short sound without
 pictures. Models are scripted, so what is measured is everything but networks and servers: every
 fifth clip fails the sentence rule, goes to the senior and is dropped. Stores of real scorers are
-larger by their embeddings (joint, CLAP and PE-AV: 1 to 3 kB a clip). The last table is a straight
-line through the two largest sizes, up to --target clips; it is a calculation, not a run. With
---copies the rows of the smallest run are copied so often inside of its store, under other names,
-and status is measured on that.
+larger by their embeddings (joint, CLAP and PE-AV: 1 to 3 kB a clip). Each clip has a file of its
+own name; names share files, since a resumed run asks for each name's size and time. The last row is
+a straight line through the two largest sizes, up to --target clips; it is a calculation, not a run.
+With --copies the rows of the smallest run are copied so often inside of its store, under other
+names and with the stamps of their own clips. On that store are measured: status, a resumed run that
+has notes of no clip (as after a change of the manifest), one that has them all, and one where
+every hundredth clip is left to do.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import sqlite3
@@ -21,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -28,7 +33,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from omni2sound.data.corpora.manifest import Clip, write_manifest
+from omni2sound.data.corpora.manifest import Clip, read_manifest, write_manifest
+
+LINKS = 30_000
 
 SCRIPT: dict[str, Any] = {
     "junior": {
@@ -75,11 +82,7 @@ def prepare(folder: Path, count: int) -> list[str]:
     rng = np.random.default_rng(0)
     soundfile.write(folder / "s.wav", 0.2 * rng.standard_normal(4_000), 16_000, subtype="PCM_16")
     names = [f"{number:07d}" for number in range(count)]
-    clips = (
-        Clip(clip_id=name, corpus="made", split="train", audio="s.wav", duration_s=0.25)
-        for name in names
-    )
-    write_manifest(folder / "clips.jsonl", clips, media=folder)
+    write_clips(folder, names)
     low = {f"made/{name}": {"similarity": None, "score": 0.3} for name in names[::5]}
     scores = {"*": {"similarity": None, "score": 0.5}, **low}
     (folder / "script.json").write_text(json.dumps({**SCRIPT, "scorer": scores}))
@@ -88,6 +91,29 @@ def prepare(folder: Path, count: int) -> list[str]:
         *("annotate", "run", str(folder / "clips.jsonl"), str(folder / "run")),
         *("--junior", model, "--senior", model, "--pictures", "none", "--workers", "1"),
     ]
+
+
+def write_clips(folder: Path, names: Sequence[str]) -> None:
+    """Write a manifest of these clips, each with a file of its own name."""
+    for number, name in enumerate(names):
+        target = folder / "media" / name[:4] / f"{name}.wav"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if number % LINKS == 0:  # file systems limit the names of a file
+            source = target.with_suffix(".source")
+            source.write_bytes((folder / "s.wav").read_bytes())
+        if not target.exists():
+            target.hardlink_to(source)
+    clips = (
+        Clip(
+            clip_id=name,
+            corpus="made",
+            split="train",
+            audio=f"{name[:4]}/{name}.wav",
+            duration_s=0.25,
+        )
+        for name in names
+    )
+    write_manifest(folder / "clips.jsonl", clips, media=folder / "media")
 
 
 def timed(*argv: str) -> tuple[float, float, float]:
@@ -140,30 +166,75 @@ def measure(count: int) -> Measured:
         )
 
 
-def status_of_copies(count: int, copies: int) -> str:
-    """Time `status` on a store with so many copies of a run's rows."""
+def copy_rows(folder: Path, count: int, copies: int) -> None:
+    """Make the run one of `copies` times as many clips, with the ends that they would have."""
+    names = [f"{number:07d}" for number in range(count * copies)]
+    write_clips(folder, names)
+    store = folder / "run" / "steps.sqlite"
+    columns = "step, key, record, made_at, outcome, stamp"
+    with sqlite3.connect(store) as db:
+        db.execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
+            f" INSERT INTO steps (clip, {columns}) SELECT"
+            f" printf('made/%07d', substr(clip, 6) + i * ?), {columns} FROM n, steps",
+            (copies - 1, count),
+        )
+        db.execute("DELETE FROM memo")
+        db.executemany("UPDATE steps SET stamp = ? WHERE clip = ? AND step = 'end'", _ends(folder))
+    settings = json.loads((folder / "run" / "run.json").read_text())
+    settings["num_clips"] = count * copies
+    (folder / "run" / "run.json").write_text(json.dumps(settings))
+
+
+def _ends(folder: Path) -> list[tuple[str, str]]:
+    """Stamp and name of each clip."""
+    from omni2sound.annotate.build import CrewSettings, open_crew
+    from omni2sound.annotate.executor import Executor
+    from omni2sound.annotate.runs import source_clips
+    from omni2sound.annotate.workflow import stamps
+    from omni2sound.llm import CallStore
+
+    model = f"scripted:{folder / 'script.json'}"
+    settings = CrewSettings(junior=model, senior=model, pictures="none")
+
+    async def stamp_all() -> list[tuple[str, str]]:
+        with CallStore.open(folder / "calls.sqlite") as calls:
+            async with open_crew(settings, calls=calls, executor=Executor()) as crew:
+                _, stamp = stamps(crew)
+                clips = source_clips(read_manifest(folder / "clips.jsonl"))
+                return [(stamp(clip), clip.name) for clip in clips]
+
+    return asyncio.run(stamp_all())
+
+
+def measure_copies(count: int, copies: int) -> None:
+    """Print what status and resumed runs take on a store with so many copies of a run's rows."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        timed(*prepare(folder, count))
-        store = folder / "run" / "steps.sqlite"
-        columns = "step, key, record, made_at, outcome, stamp"
-        with sqlite3.connect(store) as db:
-            db.execute(
-                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
-                f" INSERT INTO steps (clip, {columns})"
-                f" SELECT clip || '-' || i, {columns} FROM n, steps",
-                (copies - 1,),
-            )
-        settings = json.loads((folder / "run" / "run.json").read_text())
-        settings["num_clips"] = count * copies
-        (folder / "run" / "run.json").write_text(json.dumps(settings))
-        first_s, first_cpu_s, _ = timed("annotate", "status", str(folder / "run"))
-        wall_s, cpu_s, peak_mib = timed("annotate", "status", str(folder / "run"))
-        return (
-            f"status of {count * copies} clips, store of {size_mb(folder / 'run'):.0f} MB: "
-            f"{wall_s:.1f} s ({cpu_s:.1f} s of CPU), the first time {first_s:.1f} s "
-            f"({first_cpu_s:.1f} s of CPU), peak {peak_mib:.0f} MiB"
-        )
+        command = prepare(folder, count)
+        timed(*command)
+        # In a process of its own: those that are measured inherit the peak of this one.
+        module = ("-m", "benchmarks.speed.annotate_scale", "--copy-in", str(folder))
+        sizes = ("--clips", str(count), "--copies", str(copies))
+        subprocess.run([sys.executable, *module, *sizes], check=True)
+        print(f"\n{count * copies} clips, store of {size_mb(folder / 'run'):.0f} MB")
+        status = ("annotate", "status", str(folder / "run"))
+        for what, argv in (
+            ("status, the first time", status),
+            ("status", status),
+            ("resumed without notes", command),
+            ("resumed", command),
+        ):
+            print(f"{what}: {spent(*argv)}", flush=True)
+        with sqlite3.connect(folder / "run" / "steps.sqlite") as db:
+            db.execute("DELETE FROM steps WHERE clip LIKE '%00'")
+        print(f"resumed, every hundredth clip left: {spent(*command)}")
+
+
+def spent(*argv: str) -> str:
+    """Time and memory of a command in words."""
+    wall_s, cpu_s, peak_mib = timed(*argv)
+    return f"{wall_s:.1f} s, {cpu_s:.1f} s of CPU, peak {peak_mib:.0f} MiB"
 
 
 def line(small: Measured, large: Measured, target: int) -> dict[str, float]:
@@ -181,7 +252,11 @@ def main() -> None:
     parser.add_argument("--clips", type=int, nargs="+", default=[2_000, 10_000])
     parser.add_argument("--target", type=int, default=470_000)
     parser.add_argument("--copies", type=int, default=0)
+    parser.add_argument("--copy-in", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.copy_in is not None:
+        copy_rows(options.copy_in, options.clips[0], options.copies)
+        return
     names = [field.name for field in fields(Measured)]
     print("| " + " | ".join([*names, "clips a second"]) + " |")
     print("|" + "---|" * (len(names) + 1), flush=True)
@@ -195,7 +270,7 @@ def main() -> None:
         cells = [f"{reckoned[name]:.6g}" for name in names]
         print("| " + " | ".join([*cells, "calculated"]) + " |")
     if options.copies > 1:
-        print(status_of_copies(min(options.clips), options.copies))
+        measure_copies(min(options.clips), options.copies)
 
 
 if __name__ == "__main__":

@@ -45,12 +45,12 @@ from omni2sound.annotate.local.roles import (
 from omni2sound.annotate.local.smollm2 import SmolLM2
 from omni2sound.annotate.local.wording import Rewording
 from omni2sound.annotate.local.words import Vocabulary, vocabulary
+from omni2sound.annotate.pending import PendingClips
 from omni2sound.annotate.records import Failure
 from omni2sound.annotate.roles import Scorer, Validator, Viewer
-from omni2sound.annotate.runs import CALLS_FILE, RunSettings, source_clips
+from omni2sound.annotate.runs import CALLS_FILE, RunSettings
 from omni2sound.annotate.steps import STEPS_FILE, StepStore
-from omni2sound.annotate.workflow import Crew, Progress, annotate
-from omni2sound.data.corpora.manifest import read_manifest
+from omni2sound.annotate.workflow import Crew, Progress, annotate, stamps
 from omni2sound.data.workers import Workers, kept_workers
 from omni2sound.encoders.metric.pe_av import PeAFrame, PeAv
 from omni2sound.encoders.metric.yamnet import YamNet
@@ -232,38 +232,61 @@ async def annotate_manifest(
         BudgetExceeded: The next call could exceed the budget; earlier results are kept.
     """
     settings = settings or CrewSettings()
-    clips = source_clips(read_manifest(manifest))[:limit]
-    if settings.wording == "smollm2":
-        SmolLM2.digest()  # a missing network is reported before the folder exists
-    run.mkdir(parents=True, exist_ok=True)
-    ends = {"kept": 0, "dropped": 0, "failed": 0, "waiting": 0}
-    with (
-        StepStore.open(run / STEPS_FILE) as steps,
-        CallStore.open(run / CALLS_FILE, budget_usd=budget_usd) as calls,
-        kept_workers(),  # each start imports torch and loads models
-    ):
-        executor = Executor(workers=workers, effort=steps.pending_effort)
-        async with open_crew(settings, calls=calls, executor=executor) as crew:
-            RunSettings(
-                manifest=str(real_path(manifest)),
-                junior=settings.junior,
-                senior=settings.senior,
-                vision=settings.vision,
-                scorer=settings.scores_by,
-                pictures=settings.pictures,
-                num_clips=len(clips),
-                wording=settings.wording,
-                thresholds=crew.thresholds,
-            ).write(run)
-            async for journey in annotate(clips, crew, steps, on_progress=on_progress, brief=True):
-                ends[journey.end or "waiting"] += 1
-                for step, record in journey.found.items():
-                    if isinstance(record, Failure):
-                        _log.warning("%s: failed at %s: %s", journey.clip.name, step, record.reason)
-        spend = calls.spend()
+    with PendingClips.open(manifest, run, limit=limit) as clips:
+        if settings.wording == "smollm2":
+            SmolLM2.digest()  # a missing network is reported before the folder exists
+        run.mkdir(parents=True, exist_ok=True)
+        with (
+            StepStore.open(run / STEPS_FILE) as steps,
+            CallStore.open(run / CALLS_FILE, budget_usd=budget_usd) as calls,
+            kept_workers(),  # each start imports torch and loads models
+        ):
+            executor = Executor(workers=workers, effort=steps.pending_effort)
+            async with open_crew(settings, calls=calls, executor=executor) as crew:
+                RunSettings(
+                    manifest=str(real_path(manifest)),
+                    junior=settings.junior,
+                    senior=settings.senior,
+                    vision=settings.vision,
+                    scorer=settings.scores_by,
+                    pictures=settings.pictures,
+                    num_clips=clips.total,
+                    wording=settings.wording,
+                    thresholds=crew.thresholds,
+                ).write(run)
+                ends = await _annotate(clips, crew, steps, on_progress)
+            spend = calls.spend()
     if spend.at_most_usd:
         _log.info("spent %f USD, perhaps %f more", spend.known_usd, spend.uncertain_usd)
     return ends
+
+
+async def _annotate(
+    clips: PendingClips,
+    crew: Crew,
+    steps: StepStore,
+    on_progress: Callable[[Progress], None] | None,
+) -> dict[str, int]:
+    """Annotate what is left; return the number of all clips by outcome."""
+    ends = {"kept": 0, "dropped": 0, "failed": 0, "waiting": 0}
+    now = Progress(done=0, total=clips.total, waiting=0)
+
+    def report(latest: Progress) -> None:
+        nonlocal now
+        now = latest
+        if on_progress is not None:
+            on_progress(replace(now, done=now.done + sum(clips.ended.values())))
+
+    left = clips.left(steps, *stamps(crew))
+    async for journey in annotate(
+        left, crew, steps, total=clips.total, on_progress=report, brief=True
+    ):
+        ends[journey.end or "waiting"] += 1
+        for step, record in journey.found.items():
+            if isinstance(record, Failure):
+                _log.warning("%s: failed at %s: %s", journey.clip.name, step, record.reason)
+    report(now)  # those that had ended before, if they are the last
+    return {end: num + clips.ended.get(end, 0) for end, num in ends.items()}
 
 
 @asynccontextmanager

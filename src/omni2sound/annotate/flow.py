@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from omni2sound.annotate.records import Ending, Failure, Record
 from omni2sound.annotate.roles import Retry
-from omni2sound.annotate.steps import Found, StepStore, key_after, key_head
+from omni2sound.annotate.steps import Found, KeyHead, StepStore
 from omni2sound.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -64,6 +64,15 @@ class Step:
     """Clips asked about at a time, each by itself; None takes batches, one at a time."""
 
 
+def stamp_head(steps: Sequence[Step]) -> KeyHead:
+    """Return what makes the stamp of an ending: `.after(key)` of the journey at its beginning."""
+    return _stamp_head([KeyHead(step.name, step.identity) for step in steps])
+
+
+def _stamp_head(heads: Sequence[KeyHead]) -> KeyHead:
+    return KeyHead("all steps", [head.sha256 for head in heads])
+
+
 @dataclass(slots=True)
 class _Place:
     """Where a journey is."""
@@ -93,8 +102,8 @@ class Flow:
                 same steps on disk; such journeys have their end and nothing else.
         """
         self._steps, self._store, self._brief = tuple(steps), store, brief
-        self._heads = [key_head(step.name, step.identity) for step in steps]
-        self._stamp_head = key_head("all steps", self._heads)
+        self._heads = [KeyHead(step.name, step.identity) for step in steps]
+        self._stamp_head = _stamp_head(self._heads)
         self._queues: list[deque[_Place]] = [deque() for _ in steps]
         self._arrived = [asyncio.Event() for _ in steps]
         self._running = [0 for _ in steps]
@@ -144,7 +153,7 @@ class Flow:
     def _admit(self, journeys: Iterator[Any], places: deque[_Place], window: int) -> None:
         while len(places) <= max(0, window - _READ) or not places:
             some = [
-                _Place(journey, key_after(self._stamp_head, journey.key))
+                _Place(journey, self._stamp_head.after(journey.key))
                 for _, journey in zip(range(min(_READ, window)), journeys, strict=False)
             ]
             if not some:
@@ -178,7 +187,7 @@ class Flow:
         while journey.end is None and place.number < len(self._steps):
             step = self._steps[place.number]
             if step.wants(journey):
-                journey.key = key_after(self._heads[place.number], journey.key)
+                journey.key = self._heads[place.number].after(journey.key)
                 key, record = place.stored.get(step.name, ("", ""))
                 if key != journey.key:
                     self._queues[place.number].append(place)

@@ -11,7 +11,8 @@ Out:  `RunSettings`; `SourceClip`s; a `Story` for each finished clip.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -71,30 +72,36 @@ def clip_name(clip: Clip) -> str:
 
 def source_clips(manifest: Manifest) -> list[SourceClip]:
     """List the clips of a manifest, in order."""
-    return [
-        SourceClip(
-            name=clip_name(clip),
-            audio=manifest.media / clip.sound_file,
-            video=None if clip.video is None else manifest.media / clip.video,
-            start_s=clip.start_s,
-            duration_s=clip.duration_s,
-            fingerprint="+".join(
-                _fingerprint(manifest.media / path)
-                for path in dict.fromkeys((clip.sound_file, clip.video))
-                if path is not None
-            ),
-        )
-        for clip in manifest.clips
-    ]
+    return [source_clip(clip, manifest.media) for clip in manifest.clips]
 
 
-def _fingerprint(path: Path) -> str:
-    """Return size and modification time; a digest of the content would be as slow as a copy."""
-    try:
-        found = path.stat()
-    except OSError:
-        return "missing"
-    return f"{found.st_size}-{found.st_mtime_ns}"
+def source_clip(clip: Clip, media: Path) -> SourceClip:
+    """Return a clip with its files below the media folder."""
+    return SourceClip(
+        name=clip_name(clip),
+        audio=media / clip.sound_file,
+        video=None if clip.video is None else media / clip.video,
+        start_s=clip.start_s,
+        duration_s=clip.duration_s,
+        fingerprint=fingerprint([f"{media}{os.sep}{name}" for name in clip_files(clip)]),
+    )
+
+
+def clip_files(clip: Clip) -> list[str]:
+    """List the files of a clip, relative to the media folder."""
+    return list(dict.fromkeys(name for name in (clip.sound_file, clip.video) if name is not None))
+
+
+def fingerprint(paths: Iterable[str]) -> str:
+    """Return sizes and modification times; a digest of the content would be as slow as a copy."""
+    found = []
+    for path in paths:
+        try:
+            now = os.stat(path)  # noqa: PTH116 - each clip is asked, and a Path takes longer
+            found.append(f"{now.st_size}-{now.st_mtime_ns}")
+        except OSError:
+            found.append("missing")
+    return "+".join(found)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -78,16 +78,27 @@ CREATE TABLE IF NOT EXISTS effort (
     cpu_s REAL NOT NULL
 ) STRICT, WITHOUT ROWID;
 """
+_MEMO = "CREATE TABLE IF NOT EXISTS memo (number INTEGER PRIMARY KEY, key TEXT, data BLOB) STRICT;"
+"""What follows from a manifest alone and takes long to compute; see `pending.py`."""
 
 
-def key_head(step: str, identity: Any) -> str:
-    """Return the part of `step_key`'s text that all clips share; see `key_after`."""
-    return json.dumps([_VERSION, step, identity], sort_keys=True, allow_nan=False)[:-1]
+class KeyHead:
+    """`step_key` of a step for clip after clip: what all clips share is encoded and hashed once."""
 
+    def __init__(self, step: str, identity: Any) -> None:
+        head = json.dumps([_VERSION, step, identity], sort_keys=True, allow_nan=False)[:-1]
+        self._digest = hashlib.sha256(head.encode())
 
-def key_after(head: str, key: str) -> str:
-    """Compute `step_key(step, identity, (key,))` from `key_head(step, identity)`."""
-    return hashlib.sha256(f"{head}, {json.dumps(key)}]".encode()).hexdigest()
+    @property
+    def sha256(self) -> str:
+        """Digest of the step and its identity."""
+        return self._digest.hexdigest()
+
+    def after(self, key: str) -> str:
+        """Compute `step_key(step, identity, (key,))`."""
+        digest = self._digest.copy()
+        digest.update(f", {json.dumps(key)}]".encode())
+        return digest.hexdigest()
 
 
 def step_key(step: str, identity: Any, inputs: Iterable[str]) -> str:
@@ -163,7 +174,7 @@ class StepStore(Closing):
                 if version == _FILE_VERSION:
                     if not _has_outcomes(db):
                         db.executescript(_ADD_OUTCOME)
-                    db.executescript(_INDEXES)
+                    db.executescript(_INDEXES + _MEMO)
             if version != _FILE_VERSION:
                 raise UserError(f"{path} has version {version}; this release reads {_FILE_VERSION}")
             return cls(db, path)
@@ -227,7 +238,9 @@ class StepStore(Closing):
                 "SELECT clip, outcome, stamp FROM steps INDEXED BY ended WHERE step = 'end'"
                 f" AND clip IN ({','.join('?' * len(some))})"
             )
-            found.update({clip: (end, stamp) for clip, end, stamp in self._rows(query, some)})
+            with sqlite_file(self._path, _KIND):
+                rows = self._db.execute(query, some).fetchall()
+            found.update({clip: (end, stamp) for clip, end, stamp in rows})
         return found
 
     def of_clips(self, clips: Sequence[str]) -> dict[str, dict[str, tuple[str, str]]]:
@@ -279,11 +292,21 @@ class StepStore(Closing):
         rows = self._rows("SELECT step, key, record FROM steps WHERE clip = ?", (clip,))
         return {step: (key, self.decoded(record)) for step, key, record in rows}
 
+    def memo(self, number: int, key: str) -> bytes | None:
+        """Return what was noted under a number, if its key is this one."""
+        query = "SELECT data FROM memo WHERE number = ? AND key = ?"
+        return next((data for (data,) in self._rows(query, (number, key))), None)
+
+    def put_memo(self, number: int, key: str, data: bytes) -> None:
+        """Note something that can be computed again; replaces what has the number."""
+        with sqlite_file(self._path, _KIND), self._db:
+            self._db.execute("INSERT OR REPLACE INTO memo VALUES (?, ?, ?)", (number, key, data))
+
     def effort(self) -> dict[str, tuple[int, float]]:
         """Return number and CPU seconds of jobs by kind, over all runs into this file."""
         return {job: (n, s) for job, n, s in self._rows("SELECT job, num, cpu_s FROM effort")}
 
-    def _rows(self, query: str, values: Sequence[str] = ()) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, query: str, values: Sequence[str | int] = ()) -> Iterator[tuple[Any, ...]]:
         with sqlite_file(self._path, _KIND):
             # No `yield from`: an abandoned one closes its cursor, perhaps after the file.
             for row in self._db.execute(query, values):  # noqa: UP028
@@ -303,13 +326,16 @@ class StepStore(Closing):
 
         Gaps of more than ten minutes, in which nothing ran, count as ten.
         """
+        # By minutes first: sorting and converting every time takes longest of all counts.
         query = (
-            "SELECT count(*), total(min(seconds, 600)) FROM (SELECT 86400 * (julianday(made_at) -"
-            " julianday(lag(made_at) OVER (ORDER BY made_at))) AS seconds FROM steps"
-            " WHERE step = ?)"
+            "WITH minutes AS (SELECT count(*) AS num, julianday(min(made_at)) AS first,"
+            " julianday(max(made_at)) AS last FROM steps WHERE step = ?"
+            " GROUP BY substr(made_at, 1, 16)), gaps AS (SELECT num, last - first AS within,"
+            " first - lag(last) OVER (ORDER BY first) AS before FROM minutes)"
+            " SELECT total(num), total(86400 * within) + total(min(86400 * before, 600)) FROM gaps"
         )
         ((num, seconds),) = self._rows(query, (step,))
-        return num, seconds
+        return int(num), seconds
 
     def records(self, step: str) -> Iterator[Record]:
         """Yield all results of a step."""

@@ -9,7 +9,7 @@ come in any order and are stored by clip, so neither concurrency nor engine chan
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -22,7 +22,7 @@ from omni2sound.annotate.filters import (
     post_hoc,
     route,
 )
-from omni2sound.annotate.flow import Flow, Step
+from omni2sound.annotate.flow import Flow, Step, stamp_head
 from omni2sound.annotate.records import (
     Caption,
     Decision,
@@ -139,10 +139,11 @@ class Progress:
 
 
 async def annotate(
-    clips: Sequence[SourceClip],
+    clips: Iterable[SourceClip],
     crew: Crew,
     store: StepStore,
     *,
+    total: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     chunk: int = _CHUNK,
     brief: bool = False,
@@ -150,9 +151,10 @@ async def annotate(
     """Annotate clips; stored results are not computed again.
 
     Args:
-        clips: Clips with unique names.
+        clips: Clips with unique names; not all of them need to be in memory.
         crew: Models of all roles, thresholds and rules.
         store: Stores each step; has no other writer.
+        total: Number of clips, for `on_progress`. Default: their length.
         on_progress: Called after each clip.
         chunk: Most clips in memory; changes no result.
         brief: Leave the results of clips that an earlier run with the same crew kept or dropped on
@@ -166,13 +168,22 @@ async def annotate(
         UserError: An endpoint rejects all calls, or cuts most replies.
     """
     waiting = 0
+    if total is None:
+        clips = tuple(clips)
+        total = len(clips)
     flow = Flow(_steps(crew), store, brief=brief)
     async with aclosing(flow.run(map(_begin, clips), window=chunk)) as journeys:
         async for journey in journeys:
             waiting += bool(journey.waiting)
             if on_progress is not None:
-                on_progress(Progress(done=flow.num_over, total=len(clips), waiting=waiting))
+                on_progress(Progress(done=flow.num_over, total=total, waiting=waiting))
             yield journey
+
+
+def stamps(crew: Crew) -> tuple[str, Callable[[SourceClip], str]]:
+    """Return a digest of all steps, and what computes the stamp that a clip's end has from them."""
+    head = stamp_head(_steps(crew))
+    return head.sha256, lambda clip: head.after(_begin(clip).key)
 
 
 def _begin(clip: SourceClip) -> Journey:

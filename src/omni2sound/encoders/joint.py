@@ -41,6 +41,9 @@ VIEWS = 5
 _SHARPNESS = 20.0
 """Sharpness of the soft maximum over views: views within about 0.05 of the best count."""
 
+_SILENT = 1e-3
+"""RMS below which a patch counts as silent (-60 dBFS)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JointConfig:
@@ -161,3 +164,17 @@ class JointSpace:
         if len(views_VE) == 0:
             return 0.0
         return float(pooled_similarity(views_VE[None], cls.whole(sounds_PE)[None]))
+
+
+def heard_patches(waveform_N: NDArray[np.float32], num_patches: int) -> NDArray[np.bool_]:
+    """Mark YAMNet patches that are not silent, (P,); the loudest always counts."""
+    levels = np.array(
+        [
+            np.sqrt(np.mean(np.square(piece, dtype=np.float64))) if len(piece) else 0.0
+            for p in range(num_patches)
+            for piece in [waveform_N[p * YamNet.patch_hop_samples :][: YamNet.patch_samples]]
+        ]
+    )
+    heard: NDArray[np.bool_] = levels > _SILENT
+    heard[int(levels.argmax())] = True
+    return heard

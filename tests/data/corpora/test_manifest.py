@@ -15,6 +15,7 @@ from omni2sound.data.corpora.manifest import (
     SPLITS,
     Clip,
     clip_to_json,
+    count_clips,
     read_manifest,
     write_manifest,
 )
@@ -94,8 +95,9 @@ def test_a_bad_line_is_refused_with_its_number(
     lines = (tmp_path / "m.jsonl").read_text().splitlines()
     lines[2] = json.dumps(json.loads(lines[2]) | change)
     (tmp_path / "m.jsonl").write_text("\n".join(lines))
-    with pytest.raises(ConfigError, match=rf"m.jsonl:3: .*{message}"):
-        read_manifest(tmp_path / "m.jsonl")
+    for read in (read_manifest, count_clips):
+        with pytest.raises(ConfigError, match=rf"m.jsonl:3: .*{message}"):
+            read(tmp_path / "m.jsonl")
 
 
 def test_what_is_no_manifest_is_told_apart(tmp_path: Path) -> None:
@@ -106,8 +108,15 @@ def test_what_is_no_manifest_is_told_apart(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="data import scenes"):
         read_manifest(path)
     write_manifest(path, [clip("one"), clip("one")], media=tmp_path)
-    with pytest.raises(ConfigError, match=r"m\.jsonl:3: clip 'one' is in line 2 too"):
-        read_manifest(path)
+    for read in (read_manifest, count_clips):
+        with pytest.raises(ConfigError, match=r"m\.jsonl:3: clip 'one' is in line 2 too"):
+            read(path)
+
+
+@pytest.mark.parametrize("num", [0, 1, 3])
+def test_clips_are_counted_as_they_are_read(tmp_path: Path, num: int) -> None:
+    write_manifest(tmp_path / "m.jsonl", [clip(str(n)) for n in range(num)], media=tmp_path)
+    assert count_clips(tmp_path / "m.jsonl") == len(read_manifest(tmp_path / "m.jsonl").clips)
 
 
 def test_media_outside_the_folder_of_a_manifest_are_said_once(

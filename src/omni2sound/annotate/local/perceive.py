@@ -28,11 +28,10 @@ from omni2sound.annotate.local.words import MUSIC, ClassNames, Thing, vocabulary
 from omni2sound.annotate.media import SAMPLE_RATE_HZ, ShotFrames, clip_sound, shots_of
 from omni2sound.annotate.records import Caption, Failure, Fit, Look, Patch, Perception
 from omni2sound.annotate.roles import SourceClip
-from omni2sound.encoders.joint import JointSpace, views_of
+from omni2sound.encoders.joint import JointSpace, heard_patches, views_of
 from omni2sound.encoders.metric.tagger import Tagger
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.errors import MediaError
-from omni2sound.scenes.export.joint_examples import heard_patches
 from omni2sound.scenes.material.catalogue import Catalogue
 
 _FRAME_PX = 240

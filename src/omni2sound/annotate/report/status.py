@@ -58,10 +58,15 @@ class Costs:
         return other / self.spent if other is not None and self.senior > 0 else None
 
 
-def costs_of(folder: Path) -> dict[str, Costs]:
-    """Return costs by unit, "CPU s" and "USD", where they were measured."""
+def costs_of(folder: Path, counts: Mapping[str, int] | None = None) -> dict[str, Costs]:
+    """Return costs by unit, "CPU s" and "USD", where they were measured.
+
+    Args:
+        folder: Folder of a run.
+        counts: Number of results by step, if they have been counted.
+    """
     with StepStore.open(folder / STEPS_FILE, read_only=True) as store:
-        counts, effort = store.counts(), store.effort()
+        counts, effort = store.counts() if counts is None else counts, store.effort()
     clips, escalated = counts.get("junior", 0), counts.get("senior", 0)
     found = {}
     cpu = {job: seconds for job, (_, seconds) in effort.items()}
@@ -133,6 +138,9 @@ def run_status(folder: Path) -> dict[str, Any]:
             if step == "post-hoc" and outcome.startswith("drop:")
         }
     )
+    by_step: Counter[str] = Counter()
+    for (step, _), num in counts.items():
+        by_step[step] += num
     implausible = counts.get(("validate", "implausible"), 0)
     done = ends.total()
     per_hour = round(3600 * num_ended / seconds) if seconds >= _LEAST_S else None
@@ -146,7 +154,7 @@ def run_status(folder: Path) -> dict[str, Any]:
         )
     costs = {
         f"senior for all, {unit}": f"{c.senior_for_all:.4g}, not {c.spent:.4g}: {c.ratio:.2f}x"
-        for unit, c in costs_of(folder).items()
+        for unit, c in costs_of(folder, by_step).items()
         if c.ratio is not None
     }
     return {

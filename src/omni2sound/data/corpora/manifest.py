@@ -17,10 +17,13 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
+
+import numpy as np
 
 from omni2sound.config import from_json
 from omni2sound.errors import ConfigError, UserError
@@ -165,6 +168,52 @@ def read_manifest(path: Path) -> Manifest:
         UserError: If the file does not exist or is no manifest.
         ConfigError: If a line is malformed; the message names file and line.
     """
+    media, lines = _open(path)
+    clips = tuple(_lines(path, lines))
+    _check_unique(path, clips)
+    return Manifest(path=path, media=media, clips=clips)
+
+
+def manifest_media(path: Path) -> Path:
+    """Read the first line of a manifest; return the folder of its media.
+
+    Raises:
+        UserError: If the file does not exist or is no manifest.
+        ConfigError: If the line is malformed.
+    """
+    return _open(path)[0]
+
+
+def count_clips(path: Path) -> int:
+    """Check a manifest as `read_manifest` does, a line at a time, and count its clips.
+
+    Raises:
+        UserError: If the file does not exist or is no manifest.
+        ConfigError: If a line is malformed, or a clip is there twice.
+    """
+    hashes = array("q", (hash((c.corpus, c.clip_id)) for c in _lines(path, _open(path)[1])))
+    ordered = np.sort(np.frombuffer(hashes, np.int64)) if hashes else np.empty(0, np.int64)
+    twice = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+    if twice:  # seldom the hashes of two names
+        _check_unique(path, _lines(path, _open(path)[1]), of=twice)
+    return len(hashes)
+
+
+def parse_clip(line: str | bytes, where: str) -> Clip:
+    """Read a clip from its line of a manifest.
+
+    Raises:
+        ConfigError: It is malformed; the message names `where` it stands.
+    """
+    data = parse_json(line.decode() if isinstance(line, bytes) else line, where)
+    try:
+        return from_json(Clip, data, where="clip")
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _open(path: Path) -> tuple[Path, Iterator[str]]:
+    """Return the media folder and the lines of the clips."""
     if not path.is_file():
         raise UserError(f"{path}: no such manifest; make one with: omni2sound data import")
     lines = text_lines(path, encoding="utf-8-sig")
@@ -178,23 +227,29 @@ def read_manifest(path: Path) -> Manifest:
                 f"omni2sound data import scenes {folder} --media {folder} -o clips.jsonl"
             )
         raise UserError(f"{path}: not a manifest of format {FORMAT}{hint}")
-    clips = tuple(_lines(path, lines))
-    seen: dict[tuple[str, str], int] = {}
-    for line, clip in enumerate(clips, start=2):
-        before = seen.setdefault((clip.corpus, clip.clip_id), line)
-        if before != line:
-            raise ConfigError(f"{path}:{line}: clip {clip.clip_id!r} is in line {before} too")
     media = header.get("media")
     if not isinstance(media, str) or "\0" in media:
         raise ConfigError(f"{path}:1: media: expected a folder, got {repr(media)[:80]}")
     tell_media_outside(path, path.parent / media)
-    return Manifest(path=path, media=real_path(path.parent / media), clips=clips)
+    return real_path(path.parent / media), lines
+
+
+def _check_unique(
+    path: Path,
+    clips: Iterable[Clip],
+    *,
+    of: Container[int] | None = None,
+) -> None:
+    """Refuse a clip that is there twice; with `of` only clips with these hashes are looked at."""
+    seen: dict[tuple[str, str], int] = {}
+    for line, clip in enumerate(clips, start=2):
+        name = (clip.corpus, clip.clip_id)
+        if of is None or hash(name) in of:
+            before = seen.setdefault(name, line)
+            if before != line:
+                raise ConfigError(f"{path}:{line}: clip {clip.clip_id!r} is in line {before} too")
 
 
 def _lines(path: Path, file: Iterable[str]) -> Iterator[Clip]:
     for number, line in enumerate(file, start=2):
-        data = parse_json(line, f"{path}:{number}")
-        try:
-            yield from_json(Clip, data, where="clip")
-        except ConfigError as error:
-            raise ConfigError(f"{path}:{number}: {error}") from None
+        yield parse_clip(line, f"{path}:{number}")

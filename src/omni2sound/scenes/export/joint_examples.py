@@ -18,10 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from omni2sound.encoders.joint import VIEWS, JointSpace, views_of
+from omni2sound.encoders.joint import VIEWS, JointSpace, heard_patches, views_of
 from omni2sound.encoders.metric.yamnet import YamNet
 from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
@@ -38,8 +37,6 @@ from omni2sound.scenes.scene import Scene, SceneKind
 _SENTENCES = 6
 _FRAMES = 2
 _HEIGHT_PX = 240
-_SILENT = 1e-3
-"""RMS below which a patch counts as silent (-60 dBFS)."""
 _SEED = 0x101
 _PURPOSE = 4
 
@@ -81,20 +78,6 @@ class JointPlan:
     num_pictured: int = 700
     num_unseen: int = 700
     duration_s: float = 5.0
-
-
-def heard_patches(waveform_N: NDArray[np.float32], num_patches: int) -> NDArray[np.bool_]:
-    """Mark YAMNet patches that are not silent, (P,); the loudest always counts."""
-    levels = np.array(
-        [
-            np.sqrt(np.mean(np.square(piece, dtype=np.float64))) if len(piece) else 0.0
-            for p in range(num_patches)
-            for piece in [waveform_N[p * YamNet.patch_hop_samples :][: YamNet.patch_samples]]
-        ]
-    )
-    heard: NDArray[np.bool_] = levels > _SILENT
-    heard[int(levels.argmax())] = True
-    return heard
 
 
 def joint_examples(
