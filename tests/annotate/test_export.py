@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from omni2sound.annotate.build import CrewSettings, annotate_manifest
+from omni2sound.annotate.chat.prompts import load_prompt
 from omni2sound.annotate.report import shards
 from omni2sound.annotate.report.export import ExportOptions, export
 from omni2sound.annotate.report.shards import HUB_SPLITS, ParquetShards
@@ -85,8 +86,13 @@ def test_each_kept_clip_is_in_its_split_with_what_it_came_with(run: Path, tmp_pa
         assert tuple(row["captions"]) == manifest[name].captions == ("A dog barks.",)
         assert (row["end"], row["why_ended"], row["quality"]) == ("kept", None, 0.5)
         assert row["captioner"].startswith("scripted:") and row["scorer"] == "scripted"
+        asked = "senior" if row["by_senior"] else "junior"
+        assert row["captioner_prompt"] == load_prompt(asked).version
+        assert (row["viewer"], row["viewer_prompt"], row["validator_prompt"]) == (None,) * 3
+        assert (row["score"], row["first_score"]) == (0.5, 0.5)
     ((dropped,),) = rows(tmp_path / "e" / "dropped").values()
     assert (dropped["clip_id"], dropped["end"]) == (DROPPED, "dropped")
+    assert dropped["score"] == 0.01 and dropped["captioner_prompt"]
     assert dropped["why_ended"].startswith("post-hoc: caption-audio score 0.010 <")
 
 

@@ -253,6 +253,8 @@ async def annotate_manifest(
                     num_clips=clips.total,
                     wording=settings.wording,
                     thresholds=crew.thresholds,
+                    validator=settings.models["validator"],
+                    prompts=crew.prompts,
                 ).write(run)
                 ends = await _annotate(clips, crew, steps, on_progress)
             spend = calls.spend()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -46,6 +46,10 @@ class RunSettings:
     wording: str = "template"
     thresholds: Thresholds | None = None
     """None in runs of earlier releases."""
+    validator: str = ""
+    """Empty in runs of earlier releases."""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    """Versions of the prompts by role (`Crew`); local roles have none."""
 
     def write(self, folder: Path) -> None:
         """Write `run.json`, replacing an earlier one."""

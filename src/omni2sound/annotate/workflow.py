@@ -73,6 +73,13 @@ class Crew:
     thresholds: Thresholds
     rules: HandOffRules
 
+    @property
+    def prompts(self) -> dict[str, str]:
+        """Versions of the prompts of those roles that have one, by role."""
+        roles = {name: getattr(self, name) for name in ("viewer", "junior", "senior", "validator")}
+        versions = {name: getattr(role, "prompt_version", "") for name, role in roles.items()}
+        return {name: version for name, version in versions.items() if version}
+
 
 @dataclass(slots=True)
 class Journey:

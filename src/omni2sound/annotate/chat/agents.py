@@ -153,6 +153,11 @@ class ChatAgent:
         return load_prompt(self.role, folder=self.prompts)
 
     @property
+    def prompt_version(self) -> str:
+        """Role and digest of the prompt."""
+        return self._prompt.version
+
+    @property
     def lanes(self) -> int:
         """One for each request in flight."""
         return self.concurrency

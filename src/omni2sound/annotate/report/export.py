@@ -159,7 +159,9 @@ def _row(clip: Clip, story: Story, settings: RunSettings) -> dict[str, Any]:
     """Return the columns of a clip; those of steps that it did not reach are null."""
     caption, routed = story.caption, story.steps.get("route")
     handed, context = story.steps.get("hand-off"), story.steps.get("compress")
-    captioner = settings.senior if "senior" in story.steps else settings.junior
+    role = "senior" if "senior" in story.steps else "junior"
+    captioner = {"senior": settings.senior, "junior": settings.junior}[role] if caption else None
+    prompts = settings.prompts
     row = {name: value for name, value in asdict(clip).items() if name != "audio_captions"}
     return {
         **row,
@@ -174,10 +176,16 @@ def _row(clip: Clip, story: Story, settings: RunSettings) -> dict[str, Any]:
         "why_ended": why_ended(story),
         "similarity": _score(story, "route", "similarity"),
         "first_score": _score(story, "hand-off", "caption_audio"),
+        "first_weakest_event": _score(story, "hand-off", "weakest_event"),
+        "score": _score(story, "post-hoc", "caption_audio"),
         "weakest_event": _score(story, "post-hoc", "weakest_event"),
         "scorer": settings.scorer,
         "viewer": settings.vision if context is not None else None,
-        "captioner": captioner if caption else None,
+        "captioner": captioner,
+        "validator": settings.validator or None if "validate" in story.steps else None,
+        "viewer_prompt": prompts.get("viewer") if context is not None else None,
+        "captioner_prompt": prompts.get(role) if caption else None,
+        "validator_prompt": prompts.get("validator") if "validate" in story.steps else None,
         "reviewed_by": story.review.who if story.review else None,
     }
 

@@ -60,8 +60,12 @@ _FIELDS: list[tuple[str, pa.DataType]] = [
     ("why_ended", pa.string()),
     ("similarity", pa.float64()),
     ("first_score", pa.float64()),
+    ("first_weakest_event", pa.float64()),
+    ("score", pa.float64()),
     ("weakest_event", pa.float64()),
-    *((n, pa.string()) for n in ("scorer", "viewer", "captioner", "reviewed_by")),
+    *((n, pa.string()) for n in ("scorer", "viewer", "captioner", "validator")),
+    *((n, pa.string()) for n in ("viewer_prompt", "captioner_prompt", "validator_prompt")),
+    ("reviewed_by", pa.string()),
 ]
 
 
