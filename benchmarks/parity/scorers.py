@@ -1,8 +1,13 @@
-"""Scorers of annotation beside transformers' own processors and `forward`, on random weights."""
+"""Scorers of captions and sounds beside their authors' code, on random weights.
+
+PE-AV and PE-A-Frame beside transformers' own processors and `forward`, Audiobox-Aesthetics beside
+its authors' predictor.
+"""
 
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -152,6 +157,35 @@ def _pe_a_frame() -> float:
     return worst
 
 
+def _aesthetics() -> float:
+    from audiobox_aesthetics.infer import AesPredictor, Normalize
+    from audiobox_aesthetics.model import aes
+
+    from omni2sound.encoders.metric.aesthetics import AXES, Aesthetics
+
+    small = {
+        "encoder_layers": 2,
+        "encoder_embed_dim": 64,
+        "encoder_ffn_embed_dim": 96,
+        "encoder_attention_heads": 2,
+        "conv_feature_layers": "[(32,10,5)] + [(32,3,2)] * 4 + [(32,2,2)] * 2",
+    }
+    config = aes.WavLMConfig({**vars(aes.DEFAULT_AUDIO_CFG), **small})
+    scales = {axis: {"mean": 0.1 * number, "std": 1.5} for number, axis in enumerate(AXES)}
+    with mock.patch.object(aes, "DEFAULT_AUDIO_CFG", config):
+        network = aes.AesMultiOutput(nth_layer=3, target_transform=scales)
+    make_listen(network)
+    theirs = object.__new__(AesPredictor)  # its __init__ fetches the weights
+    theirs.model, theirs.device = network.eval(), torch.device("cpu")
+    theirs.data_col, theirs.sample_rate = "path", 16_000
+    theirs.target_transform = {axis: Normalize(**scale) for axis, scale in scales.items()}
+    waves = [sound(samples)[0] for samples in (208_000, 64_001)]
+    rows = theirs.forward([{"path": wave[None], "sample_rate": 16_000} for wave in waves])
+    ours = Aesthetics(network)
+    found = torch.tensor([[ours.scores(w.numpy())[axis] for axis in AXES] for w in waves])
+    return relative(found, heard(torch.tensor([[row[axis] for axis in AXES] for row in rows])))
+
+
 ROWS = (
     Row(
         part="PE-AV",
@@ -166,5 +200,12 @@ ROWS = (
         what="width 64: probabilities of 2 texts by frame, of 2 s and 0.98 s of sound",
         limit=1e-4,
         measure=_pe_a_frame,
+    ),
+    Row(
+        part="Audiobox-Aesthetics",
+        against="audiobox_aesthetics 0.0.4",
+        what="width 64, 2 layers: four numbers of 13 s (two windows) and of 4 s",
+        limit=1e-4,
+        measure=_aesthetics,
     ),
 )

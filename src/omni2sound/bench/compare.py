@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from omni2sound.bench.metrics.clip_metric import CLIP_METRICS
+from omni2sound.bench.metrics.clip_metric import known_metrics
 from omni2sound.bench.metrics.onset import onset_hit
 from omni2sound.bench.metrics.scene_v1 import STAGE_V1, ClipScore
 from omni2sound.bench.metrics.tagger_8s import MIN_CLIPS_FOR_VERDICT
@@ -234,11 +234,12 @@ def _paired_scores(
 def _plugin_scores(
     records: Sequence[ClipRecord],
 ) -> list[tuple[str, str, Direction, Fraction]]:
-    """The metrics of plugins in the records; those of absent plugins are reported."""
+    """The metrics of single clips in the records; those of absent plugins are reported."""
     names = sorted({name for r in records for name in r.metrics})
-    if gone := [name for name in names if name not in CLIP_METRICS]:
+    metrics = known_metrics()
+    if gone := [name for name in names if name not in metrics]:
         _log.warning("left out, since their plugins are not loaded: %s", ", ".join(gone))
-    known = [(name, CLIP_METRICS[name]) for name in names if name in CLIP_METRICS]
+    known = [(name, metrics[name]) for name in names if name in metrics]
     return [(m.protocol, name, m.direction, _metric(name)) for name, m in known]
 
 

@@ -98,6 +98,7 @@ FLAN_T5, CLIP, SYNCHFORMER = (RELEASES[n] for n in ("flan-t5", "clip", "synchfor
 PANNS, PASST, VGGISH = (RELEASES[n] for n in ("panns", "passt", "vggish"))
 CLAP, ROBERTA, IMAGEBIND = (RELEASES[n] for n in ("clap", "roberta", "imagebind"))
 PE_AV, PE_A_FRAME = (RELEASES[n] for n in ("pe-av", "pe-a-frame"))
+AESTHETICS = RELEASES["aesthetics"]
 
 
 def resolve(release: Release, source: str | os.PathLike[str]) -> Path:

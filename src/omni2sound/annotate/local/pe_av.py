@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,15 +28,11 @@ from omni2sound.annotate.local.perceive import MARGIN_S, packed, tagged, unpacke
 from omni2sound.annotate.media import clip_sound
 from omni2sound.annotate.records import Caption, Failure, Fit, HeardEvent, Perception, Spans
 from omni2sound.annotate.roles import SourceClip, Work
-from omni2sound.encoders.metric.pe_av import FRAME_S, RATE_HZ, PeAFrame, PeAv, PictureInput
+from omni2sound.encoders.metric.pe_av import FRAME_S, RATE_HZ, PeAFrame, PeAv, read_pictures
 from omni2sound.errors import MediaError
-from omni2sound.media.info import probe
-from omni2sound.media.video import iter_frames
 
 _VERSION = 1
 """Incremented when the same clips get other scores."""
-_MAX_FPS = 30
-"""Of releases that see all pictures."""
 _HEARD = 0.3
 """Probability from which a frame counts as heard, as in the authors' code."""
 _REMEMBERED = 8192
@@ -112,7 +107,16 @@ def perceive_pe(job: PeJob) -> Perception | Failure:
     network = _networks(job.source).av
     try:
         samples_N = clip_sound(job.clip, sample_rate_hz=RATE_HZ)
-        pictures_THWK = _pictures(job.clip, network.pictures)
+        pictures_THWK = (
+            None
+            if job.clip.video is None
+            else read_pictures(
+                job.clip.video,
+                network.pictures,
+                start_s=job.clip.start_s,
+                duration_s=job.clip.duration_s,
+            )
+        )
     except MediaError as error:
         return Failure(kind="media", reason=str(error))
     sound_E = network.embed_audio(samples_N)
@@ -125,31 +129,6 @@ def perceive_pe(job: PeJob) -> Perception | Failure:
         similarity=similarity,
         sound=packed(sound_E),
     )
-
-
-def _pictures(clip: SourceClip, wanted: PictureInput) -> NDArray[np.uint8] | None:
-    """Decode the pictures that the network sees; None without a video."""
-    if clip.video is None:
-        return None
-    info = probe(clip.video).video
-    fps = Fraction(_MAX_FPS) if info is None else min(info.average_fps, Fraction(_MAX_FPS))
-    frames = iter_frames(
-        clip.video,
-        fps=fps,
-        size_px=None if wanted.count else (wanted.side_px, wanted.side_px),
-        start_s=clip.start_s,
-        duration_s=clip.duration_s,
-    )
-    if wanted.count is None:
-        return np.stack(list(frames))
-    duration_s = clip.duration_s
-    if duration_s is None:
-        assert info is not None  # iter_frames has refused a file without pictures
-        duration_s = max(0.0, float(info.duration_s) - clip.start_s)
-    places = wanted.places(max(1, -int(-Fraction(duration_s) * fps // 1)))
-    kept = {place: frame for place, frame in enumerate(frames) if place in set(places)}
-    last = kept[max(kept)]
-    return np.stack([kept.get(place, last) for place in places])
 
 
 def score_pe(job: PeCaptionJob) -> Fit:

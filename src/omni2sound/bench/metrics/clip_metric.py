@@ -1,4 +1,4 @@
-"""Per-clip metrics of plugins: one number a sound, beside the built-in protocols.
+"""Per-clip metrics, of plugins and of published networks: one number a sound.
 
 In:   a number for each clip, by metric.
 Out:  `Score`s with 95 % intervals (bootstrap over clips), one tuple a protocol.
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from omni2sound.bench.tracks.track import TrackClip
 
 Waveform = NDArray[np.float32]
+_BUILT_IN = r"stage-v1|copies-v1|.*-8s-v1|kad-.*-v1|(pe-av|pe-a-frame|aesthetics)-v1"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,7 +66,7 @@ class ClipMetric:
     sample_rate_hz: int = 16_000
 
     def __post_init__(self) -> None:
-        if re.fullmatch(r"stage-v1|copies-v1|.*-8s-v1|kad-.*-v1", self.protocol):
+        if re.fullmatch(_BUILT_IN, self.protocol):
             raise UserError(f"protocol {self.protocol!r} is built in; give the metric its own")
 
 
@@ -94,6 +95,31 @@ def measure_clip(
     return value if value is None else float(value)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NetworkColumn:
+    """A number of `network_scores`; its name in `NETWORK_COLUMNS` titles its column."""
+
+    protocol: str
+    direction: Direction = "higher"
+    unit: str = ""
+
+
+NETWORK_COLUMNS: Mapping[str, NetworkColumn] = {
+    "sound-text": NetworkColumn(protocol="pe-av-v1"),
+    "sound-video": NetworkColumn(protocol="pe-av-v1"),
+    "caption heard": NetworkColumn(protocol="pe-a-frame-v1"),
+    "events heard": NetworkColumn(protocol="pe-a-frame-v1"),
+    "enjoyment": NetworkColumn(protocol="aesthetics-v1"),
+    "usefulness": NetworkColumn(protocol="aesthetics-v1"),
+    "production quality": NetworkColumn(protocol="aesthetics-v1"),
+}
+
+
+def known_metrics() -> dict[str, ClipMetric | NetworkColumn]:
+    """Return the columns that a clip's numbers may have, by name."""
+    return {**NETWORK_COLUMNS, **dict(CLIP_METRICS.items())}
+
+
 def clip_metric_scores(clips: Sequence[Mapping[str, float]]) -> list[tuple[Score, ...]]:
     """Scores over clips, one tuple a protocol; metrics without a number are left out.
 
@@ -101,7 +127,7 @@ def clip_metric_scores(clips: Sequence[Mapping[str, float]]) -> list[tuple[Score
         clips: For each clip, its numbers by metric.
     """
     protocols: dict[str, tuple[Score, ...]] = {}
-    for name, metric in CLIP_METRICS.items():
+    for name, metric in known_metrics().items():
         if known := [clip[name] for clip in clips if name in clip]:
             score = Score(
                 protocol=metric.protocol,

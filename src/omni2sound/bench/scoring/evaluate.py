@@ -25,6 +25,7 @@ from omni2sound.bench.metrics.kad import PUBLISHED, kad_score
 from omni2sound.bench.metrics.scene_v1 import ClipScore, stage_scores
 from omni2sound.bench.metrics.tagger_8s import MIN_CLIPS_FOR_VERDICT, as_scores
 from omni2sound.bench.scoring.avbench import TrackFeatures, embed_track
+from omni2sound.bench.scoring.clip_networks import measure_by_networks, network_digests
 from omni2sound.bench.scoring.options import OnStep, ScoringOptions
 from omni2sound.bench.scoring.sounds import (
     TaggedSound,
@@ -81,7 +82,7 @@ class ClipRecord:
     nearness: Nearness | None = None
     """None where training recordings were not searched for."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """Numbers of the plugins' metrics, by name."""
+    """Numbers of the metrics of single clips, by name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +104,7 @@ class _Scored:
     tagged: Mapping[str, TaggedSound]
     nearness: Mapping[str, Nearness]
     own: Mapping[str, Mapping[str, float]]
-    """Numbers of the plugins' metrics, by clip."""
+    """Numbers of the metrics of single clips, by clip."""
     kl: dict[str, dict[str, float]] = field(default_factory=dict)
     """KL divergence by clip and tagger."""
 
@@ -189,6 +190,9 @@ def _scored(
     group = [s for s in systems if CLIP_METRICS and not s.distances_only]
     pairs, report = _sounds_of(track, group), on_step("metrics of plugins")
     own = _by_system(track, group, measure_clip_metrics(track, pairs, options, on_sound=report))
+    for key, numbers in _by_networks(track, systems, options, on_step).items():
+        mine = own.setdefault(key, {})
+        mine |= {clip: {**mine.get(clip, {}), **more} for clip, more in numbers.items()}
     return [
         _Scored(
             system=s,
@@ -198,6 +202,23 @@ def _scored(
         )
         for s in systems
     ]
+
+
+def _by_networks(
+    track: Track, systems: Sequence[System], options: ScoringOptions, on_step: OnStep
+) -> dict[SystemKey, dict[str, dict[str, float]]]:
+    """Numbers of `metrics.network_scores`, by system and clip."""
+    if options.clip_networks is None:
+        return {}
+    group = [s for s in systems if not s.distances_only]
+    numbers = measure_by_networks(
+        track,
+        _sounds_of(track, group),
+        options.clip_networks,
+        cache_folder=options.cache_folder,
+        on_sound=on_step("networks of single clips"),
+    )
+    return _by_system(track, group, numbers)
 
 
 def _sounds_of(track: Track, systems: Sequence[System]) -> list[tuple[TrackClip, SoundFile]]:
@@ -298,7 +319,7 @@ def _distance_rows(track: Track, scored: Sequence[_Scored], part: Part, tagger: 
 
 
 def _clip_rows(track: Track, one: _Scored) -> list[Row]:
-    """Rows of `stage-v1`, of `copies-v1` and of the plugins' metrics."""
+    """Rows of `stage-v1`, of `copies-v1` and of the metrics of single clips."""
     rows = []
     for part in track.parts:
         clips = [c for c in track.clips if c.part == part]
@@ -405,6 +426,9 @@ def _facts(track: Track, options: ScoringOptions) -> dict[str, Any]:
         "judges": list(options.taggers),
         "min_clips_for_verdict": MIN_CLIPS_FOR_VERDICT,
     }
+    if options.clip_networks is not None:
+        digests = network_digests(options.clip_networks)
+        facts["clip_networks"] = {name: sha256[:16] for name, sha256 in digests.items()}
     if track.has_truth:
         tags = [real_tags(track, name, options.cache_folder) for name in options.taggers[:2]]
         for end, real in zip(("", "_2nd"), tags, strict=False):

@@ -178,7 +178,7 @@ def _is_whole(path: Path) -> bool:
 
 def _tag(work: _Work, pair: Pair) -> TaggedSound:
     clip, sound = pair
-    decoded = _Decoded(sound.path)
+    decoded = DecodedSound(sound.path)
     entries: dict[str, Path] = {}
     for name in work.taggers:
         key = entry_key(kind="sound", sound=sound.sha256, judge=tagger_digest(name))
@@ -192,7 +192,7 @@ def _tag(work: _Work, pair: Pair) -> TaggedSound:
     return TaggedSound(clip_id=clip.clip_id, score=score, heard=classes, entries=entries)
 
 
-class _Decoded:
+class DecodedSound:
     """A file's sound, decoded when first asked for."""
 
     def __init__(self, path: Path) -> None:
@@ -200,22 +200,22 @@ class _Decoded:
         self._by_rate: dict[int, NDArray[np.float32]] = {}
 
     def at(self, rate_hz: int) -> NDArray[np.float32]:
+        """The whole sound at a sample rate, mono."""
         if rate_hz not in self._by_rate:
             audio = read_audio(self._path, sample_rate_hz=rate_hz, mono=True)
             self._by_rate[rate_hz] = audio.samples_CN[0]
         return self._by_rate[rate_hz]
 
-
-def _fit(clip: TrackClip, decoded: _Decoded, rate_hz: int) -> NDArray[np.float32]:
-    """The sound at the clip's length: a longer one is cut, a shorter one ends in silence."""
-    whole = Audio(samples_CN=decoded.at(rate_hz)[None], sample_rate_hz=rate_hz)
-    num_samples = round_half_up(Fraction(clip.duration_s) * rate_hz)
-    fitted_N: NDArray[np.float32] = fit_length(whole, num_samples).samples_CN[0]
-    return fitted_N
+    def fitted(self, clip: TrackClip, rate_hz: int) -> NDArray[np.float32]:
+        """The sound at the clip's length: a longer one is cut, a shorter one ends in silence."""
+        whole = Audio(samples_CN=self.at(rate_hz)[None], sample_rate_hz=rate_hz)
+        num_samples = round_half_up(Fraction(clip.duration_s) * rate_hz)
+        fitted_N: NDArray[np.float32] = fit_length(whole, num_samples).samples_CN[0]
+        return fitted_N
 
 
 def _stage_score(
-    work: _Work, clip: TrackClip, sound: SoundFile, decoded: _Decoded
+    work: _Work, clip: TrackClip, sound: SoundFile, decoded: DecodedSound
 ) -> tuple[ClipScore, dict[str, tuple[str, ...]]]:
     """Score of a sound, and the classes that each tagger finds in it."""
     track = open_track(work.track)
@@ -233,16 +233,16 @@ def _stage_score(
         classes = {name: tuple(found) for name, found in stored["heard"].items()}
         return from_json(ClipScore, stored["score"]), classes
     assert clip.truth is not None  # the caller has looked
-    events = _events(track.path(clip.truth))
+    events = true_events(track.path(clip.truth))
     asked = work.taggers[: len(work.real)]
     rates_hz = [load_tagger(name).sample_rate_hz for name in asked]
     tags = [
-        _catalogue_tagger(work.track, name)[0].tag(_fit(clip, decoded, rate_hz), rate_hz)
+        _catalogue_tagger(work.track, name)[0].tag(decoded.fitted(clip, rate_hz), rate_hz)
         for name, rate_hz in zip(asked, rates_hz, strict=True)
     ]
     first, *more = zip(tags, work.real, strict=True)
     score = score_clip(
-        _fit(clip, decoded, SAMPLE_RATE_HZ), events, *first, second=more[0] if more else None
+        decoded.fitted(clip, SAMPLE_RATE_HZ), events, *first, second=more[0] if more else None
     )
     classes = {n: tuple(sorted(t.somewhere)) for n, t in zip(asked, tags, strict=True)}
     put_entry(path, json.dumps({"score": asdict(score), "heard": classes}).encode())
@@ -289,7 +289,7 @@ def _nearness(
     clip, sound = pair
     assert clip.truth is not None  # only tracks with truth are searched
     tagger = options.taggers[0]
-    ask_copy = copies_asked(_events(open_track(folder).path(clip.truth)))
+    ask_copy = copies_asked(true_events(open_track(folder).path(clip.truth)))
     key = entry_key(
         kind="nearness",
         sound=sound.sha256,
@@ -301,7 +301,7 @@ def _nearness(
     path = entry_path(options.cache_folder, key).with_suffix(".json")
     with suppress(FileNotFoundError, ValueError):
         return from_json(Nearness, read_json(path, not_finite=True))
-    fitted_N = _fit(clip, _Decoded(sound.path), SAMPLE_RATE_HZ)
+    fitted_N = DecodedSound(sound.path).fitted(clip, SAMPLE_RATE_HZ)
     nearness = _training_sounds(corpus, tagger).nearness(fitted_N, ask_copy=ask_copy)
     put_entry(path, json.dumps(asdict(nearness)).encode())
     return nearness
@@ -342,10 +342,10 @@ def _measure_clip(folder: Path, metrics: tuple[str, ...], pair: Pair) -> dict[st
         real=track.path(clip.audio),
         video=None if clip.video is None else track.path(clip.video),
     )
-    made, real = _Decoded(files.sound), _Decoded(files.real)
+    made, real = DecodedSound(files.sound), DecodedSound(files.real)
     values = {
         name: measure_clip(
-            name, lambda rate: (_fit(clip, made, rate), _fit(clip, real, rate)), files
+            name, lambda rate: (made.fitted(clip, rate), real.fitted(clip, rate)), files
         )
         for name in metrics
     }
@@ -353,6 +353,6 @@ def _measure_clip(folder: Path, metrics: tuple[str, ...], pair: Pair) -> dict[st
 
 
 @lru_cache(maxsize=2048)
-def _events(path: Path) -> tuple[TrueEvent, ...]:
-    """Read once for all systems; a scene's whole truth is large."""
+def true_events(path: Path) -> tuple[TrueEvent, ...]:
+    """The true events of a clip, read once for all systems; a scene's whole truth is large."""
     return read_truth(path)[1]

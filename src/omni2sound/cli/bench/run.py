@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from omni2sound.bench.report.gates import Gate
     from omni2sound.bench.report.results import ScoredRun
     from omni2sound.bench.scoring.options import ScoringOptions
+    from omni2sound.bench.systems.model import ModelRun
     from omni2sound.bench.tracks.track import Track
 
 _log = logging.getLogger(__name__)
@@ -51,6 +52,18 @@ TAGGERS_HELP = "Audio taggers, separated by commas; the first one's classes lead
 WEIGHTS_HELP = (
     "Folder of the networks of avbench-8s-v1; adds that protocol. Each "
     "of --workers loads them all, so one process does unless --workers is given. Default: none."
+)
+PE_AV_HELP = (
+    "Folder or Hub id (org/name@REVISION) of PE-AV; adds pe-av-v1: how well sounds fit captions "
+    "and videos. Default: none."
+)
+PE_A_FRAME_HELP = (
+    "Folder or Hub id of PE-A-Frame; adds pe-a-frame-v1: whether captions, and on scene tracks "
+    "true events, are heard. Default: none."
+)
+AESTHETICS_HELP = (
+    "Folder or Hub id of Audiobox-Aesthetics; adds aesthetics-v1. Needs the package "
+    "audiobox_aesthetics. Default: none."
 )
 CACHE_HELP = "Folder for tags of sounds, by digest. Default: bench in the cache folder."
 
@@ -72,6 +85,9 @@ ShardOption = Annotated[
 SeedOption = Annotated[int, typer.Option(min=0, help="Random seed for noise and for stage-omni.")]
 TaggersOption = Annotated[str, typer.Option(help=TAGGERS_HELP)]
 WeightsOption = Annotated[Path | None, typer.Option(help=WEIGHTS_HELP)]
+PeAvOption = Annotated[str | None, typer.Option(metavar="SOURCE", help=PE_AV_HELP)]
+PeAFrameOption = Annotated[str | None, typer.Option(metavar="SOURCE", help=PE_A_FRAME_HELP)]
+AestheticsOption = Annotated[str | None, typer.Option(metavar="SOURCE", help=AESTHETICS_HELP)]
 StepsOption = Annotated[
     int | None, typer.Option(min=1, help="Sampling steps. Default: the model's.")
 ]
@@ -144,6 +160,9 @@ def run(
     corpus: CorpusOption = None,
     taggers: TaggersOption = "yamnet,tagger",
     weights: WeightsOption = None,
+    pe_av: PeAvOption = None,
+    pe_a_frame: PeAFrameOption = None,
+    aesthetics: AestheticsOption = None,
     encoders: EncodersOption = None,
     device: PipelineDeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -152,14 +171,14 @@ def run(
     workers: WorkersOption = None,
 ) -> None:
     """Generate and score a model's sounds for a track; resumes a run."""
-    from omni2sound.bench.run import find_track, make_share, run_model
     from omni2sound.bench.systems.model import ModelRun
     from omni2sound.bench.tracks.track import as_task
-    from omni2sound.data.workers import Share, kept_workers
 
-    share = None if shard is None else Share.parse(shard)
     chosen = tuple(as_task(task, "tasks") for task in names_in(tasks))
-    options = _options(taggers, cache, corpus, engine, workers, weights, device)
+    options = _options(
+        *(taggers, cache, corpus, engine, workers, weights, device),
+        networks=(pe_av, pe_a_frame, aesthetics),
+    )
     asked = ModelRun(
         model=model,
         tasks=chosen,
@@ -176,13 +195,29 @@ def run(
         dtype=dtype,
         encoders=None if encoders is None else str(encoders),
     )
+    _run(track, out, asked, options, limit=limit, shard=shard)
+
+
+def _run(
+    track: str,
+    out: Path,
+    asked: ModelRun,
+    options: ScoringOptions,
+    *,
+    limit: int | None,
+    shard: str | None,
+) -> None:
+    from omni2sound.bench.run import find_track, make_share, run_model
+    from omni2sound.data.workers import Share, kept_workers
+
+    share = None if shard is None else Share.parse(shard)
     on_step = Steps()
     with kept_workers():
-        opened = find_track(track, options, limit=limit, seed=seed, on_step=on_step)
-        _check_tasks(chosen, opened)
+        opened = find_track(track, options, limit=limit, seed=asked.seed, on_step=on_step)
+        _check_tasks(asked.tasks, opened)
         if share is None:
             scored = run_model(opened, out, asked, options, limit=limit, on_step=on_step)
-            _finish(scored, gates_decide=gates)
+            _finish(scored, gates_decide=asked.with_controls)
         else:
             make = partial(make_share, share=share, limit=limit, on_step=on_step)
             _finish_share(out, *make(opened, out, asked, options))
@@ -284,6 +319,10 @@ def score(
     corpus: CorpusOption = None,
     taggers: TaggersOption = "yamnet,tagger",
     weights: WeightsOption = None,
+    pe_av: PeAvOption = None,
+    pe_a_frame: PeAFrameOption = None,
+    aesthetics: AestheticsOption = None,
+    device: PipelineDeviceOption = "auto",
     cache: CacheOption = None,
     engine: EngineOption = "local",
     workers: WorkersOption = None,
@@ -291,6 +330,7 @@ def score(
     """Score a folder of sounds or videos named by clip id."""
     from omni2sound.bench.run import score_folder
 
+    networks = (pe_av, pe_a_frame, aesthetics)
     scored = score_folder(
         track,
         sounds,
@@ -300,7 +340,7 @@ def score(
         sample_rate_hz=rate,
         limit=limit,
         seed=seed,
-        options=_options(taggers, cache, corpus, engine, workers, weights),
+        options=_options(taggers, cache, corpus, engine, workers, weights, device, networks),
         on_step=Steps(),
     )
     _finish(scored)
@@ -350,14 +390,25 @@ def _options(
     workers: int | None,
     weights: Path | None = None,
     device: str = "cpu",
+    networks: tuple[str | None, str | None, str | None] = (None, None, None),
 ) -> ScoringOptions:
-    from omni2sound.bench.scoring.options import scoring_options
+    from omni2sound.bench.scoring.options import ClipNetworkSources, scoring_options
+    from omni2sound.data.workers import Workers
 
+    sources = None
+    if any(source is not None for source in networks):
+        each = Workers(engine=engine, count=workers or 1)
+        pe_av, pe_a_frame, aesthetics = networks
+        sources = ClipNetworkSources(
+            pe_av=pe_av, pe_a_frame=pe_a_frame, aesthetics=aesthetics, device=device, workers=each
+        )
+        sources.check()
     return scoring_options(
         names_in(taggers),
         cache_folder=cache,
         corpus=corpus,
         weights=weights,
+        clip_networks=sources,
         engine=engine,
         num_workers=workers,
         gpus=chosen_workers(workers, engine, device).gpus,

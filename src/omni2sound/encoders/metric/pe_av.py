@@ -19,6 +19,7 @@ import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -38,6 +39,8 @@ from omni2sound.encoders.published import (
     resolve,
 )
 from omni2sound.errors import ConfigError, MissingPartError, ShapeError, UserError
+from omni2sound.media.info import probe
+from omni2sound.media.video import iter_frames
 from omni2sound.readers import read_object
 
 if TYPE_CHECKING:
@@ -48,6 +51,8 @@ FRAME_S = 0.04
 """Length of PE-A-Frame's frames."""
 _HOP_SAMPLES = round(FRAME_S * RATE_HZ)
 _MAX_TOKENS = 512
+_MAX_FPS = 30
+"""Of releases that see all pictures."""
 _SHARED = (
     ("audio_model.text_model.", "text_model."),
     ("video_model.text_model.", "text_model."),
@@ -88,6 +93,34 @@ class PictureInput:
         if self.count is None:
             return list(range(num_pictures))
         return [place * (num_pictures - 1) // (self.count - 1) for place in range(self.count)]
+
+
+def read_pictures(
+    video: Path, wanted: PictureInput, *, start_s: float = 0.0, duration_s: float | None = None
+) -> NDArray[np.uint8]:
+    """Decode the pictures of a clip that the network sees, (T, H, W, 3).
+
+    Raises:
+        MediaError: The file can't be decoded, or has no pictures.
+    """
+    info = probe(video).video
+    fps = Fraction(_MAX_FPS) if info is None else min(info.average_fps, Fraction(_MAX_FPS))
+    frames = iter_frames(
+        video,
+        fps=fps,
+        size_px=None if wanted.count else (wanted.side_px, wanted.side_px),
+        start_s=start_s,
+        duration_s=duration_s,
+    )
+    if wanted.count is None:
+        return np.stack(list(frames))
+    if duration_s is None:
+        assert info is not None  # iter_frames has refused a file without pictures
+        duration_s = max(0.0, float(info.duration_s) - start_s)
+    places = wanted.places(max(1, -int(-Fraction(duration_s) * fps // 1)))
+    kept = {place: frame for place, frame in enumerate(frames) if place in set(places)}
+    last = kept[max(kept)]
+    return np.stack([kept.get(place, last) for place in places])
 
 
 class _PeAudio:
