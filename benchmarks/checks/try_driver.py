@@ -75,7 +75,7 @@ class TryPage:
             self.page.locator("#file").set_input_files(film)
             self.page.wait_for_timeout(500)  # until its length is known
         if seconds is not None:
-            self.page.get_by_label("Seconds").fill(f"{seconds:g}")
+            self.page.get_by_label("Seconds", exact=True).fill(f"{seconds:g}")
         self.page.get_by_label("Seed").fill(str(seed))
         begin = time.monotonic()
         self.page.get_by_role("button", name="Make the sound").click()

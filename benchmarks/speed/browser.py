@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.checks.page_driver import chromium
 from benchmarks.checks.try_driver import TryPage, difference_db, try_page
@@ -26,6 +27,7 @@ from omni2sound.browser.parts import INDEX, parts_of
 from omni2sound.browser.site import site_files, site_server
 from omni2sound.generate.onnx.folder import default_folder
 from omni2sound.generate.onnx.pipeline import OnnxPipeline
+from omni2sound.media.samples import Audio
 from omni2sound.weights import load_card, resolve_model
 from tests.build import film_of_waves
 
@@ -59,7 +61,7 @@ def timed(page: TryPage, *arguments: Any, **named: Any) -> dict[str, float]:
     return {"seconds": round(took_s, 2), "processor_s": round(processor_s() - before, 2)}
 
 
-def measure(folder: Path, seconds: float, shots: Path | None) -> dict[str, Any]:
+def measure(folder: Path, seconds: float, num_sentences: int, shots: Path | None) -> dict[str, Any]:
     """All figures, of a folder for what is made."""
     exported = default_folder(load_card(resolve_model("embedded")).sha256)
     parts = parts_of(exported)
@@ -81,18 +83,36 @@ def measure(folder: Path, seconds: float, shots: Path | None) -> dict[str, Any]:
             page.page.context.set_offline(True)
             made["threads"] = page.page.locator("#size").inner_text()
             made["sentence"] = timed(page, PROMPT, seed=SEED, seconds=seconds)
-            sound_N = page.samples()
+            sounds = {PROMPT: page.samples()}
             look(page, shots, "sentence")
+            for sentence in typed_sentences()[:num_sentences]:
+                page.make(sentence, seed=SEED, seconds=seconds)
+                sounds[sentence] = page.samples()
             made["video"] = timed(page, "", seed=SEED, film=film)
+            of_film_N = page.samples()
             look(page, shots, "video")
             assert not page.foreign, page.foreign
         server.shutdown()
     pipeline = OnnxPipeline.load(exported)
     differences = {}
-    wanted_N = pipeline(prompt=PROMPT, duration_s=seconds, seed=SEED).audio.samples_CN[0]
-    differences[PROMPT] = round(difference_db(sound_N, np.asarray(wanted_N)), 1)
+    for sentence, sound_N in sounds.items():
+        wanted = pipeline(prompt=sentence, duration_s=seconds, seed=SEED).audio
+        differences[sentence] = _difference_db(sound_N, wanted)
+    wanted = pipeline(video=film, recognise=False, seed=SEED).audio
+    differences["the video"] = _difference_db(of_film_N, wanted)
     made["difference_db"] = differences
     return made
+
+
+def typed_sentences() -> list[str]:
+    """Sentences as people type them."""
+    path = Path(__file__).parents[1] / "quality" / "typed_sentences.tsv"
+    rows = [line.split("\t") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+    return [prompt for prompt, _ in rows]
+
+
+def _difference_db(sound_N: NDArray[np.float32], wanted: Audio) -> float:
+    return round(difference_db(sound_N, np.asarray(wanted.samples_CN[0])), 1)
 
 
 def look(page: TryPage, shots: Path | None, name: str) -> None:
@@ -108,10 +128,21 @@ def look(page: TryPage, shots: Path | None, name: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="Of the sentence's sound.")
+    parser.add_argument(
+        "--sentences",
+        type=int,
+        default=0,
+        metavar="N",
+        help="More sentences to compare, up to 120.",
+    )
     parser.add_argument("--shots", type=Path, help="Folder for pictures of the page.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(Path(folder), options.seconds, options.shots), indent=1))
+        print(
+            json.dumps(
+                measure(Path(folder), options.seconds, options.sentences, options.shots), indent=1
+            )
+        )
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ def test_verdicts_follow_the_registered_signs(tmp_path: Path) -> None:
     assert table.collect(tmp_path, tmp_path / "cells.jsonl") == 3 * len(SEEDS)
     changed = cells[0] | {"recipe_sha256": ["0"]}
     (tmp_path / "cells" / "two-stages-0.json").write_text(json.dumps(changed))
-    with pytest.raises(UserError, match="recipe has changed"):
+    with pytest.raises(UserError, match="two-stages, seed 0, has changed"):
         table.collect(tmp_path, tmp_path / "cells.jsonl")
     read = table.read_cells(tmp_path / "cells.jsonl")
     verdicts = {line.comparison.name: line.verdict for line in table.lines_of(read)}
@@ -192,6 +192,29 @@ def test_verdicts_follow_the_registered_signs(tmp_path: Path) -> None:
     by_loss = {line.comparison.name: line.verdict for line in table.lines_of(read, "loss")}
     assert by_loss["B4"] == by_loss["B3"] == "as expected"
     assert "**holds**" in table.as_markdown(read, read)
+
+
+def test_nothing_is_decided_before_all_registered_seeds_are_there() -> None:
+    cells = {
+        (name, seed): cell(name, seed, kl, 2)
+        for name, kl in (("two-stages", 2.0), ("no-bridge-0.1", 3.0))
+        for seed in SEEDS[:3]
+    }
+    lines = table.lines_of(cells)
+    verdicts = {line.comparison.name: (line.verdict, line.p_holm) for line in lines}
+    assert verdicts["B3"] == ("3 of 5 seeds", 1.0)
+    assert table.verdict_of("bridge", lines) == "not finished"
+    assert "**not finished**" in table.as_markdown(cells, {})
+
+
+def test_cells_of_other_folders_are_added(tmp_path: Path) -> None:
+    out = tmp_path / "cells.jsonl"
+    for seed in (1, 0):
+        folder = tmp_path / str(seed)
+        (folder / "cells").mkdir(parents=True)
+        (folder / "cells" / "a.json").write_text(json.dumps(cell("two-stages", seed, 2.0, 2)))
+        table.collect(folder, out)
+    assert list(table.read_cells(out)) == [("two-stages", 0), ("two-stages", 1)]
 
 
 def test_the_page_shows_the_table_of_the_kept_cells() -> None:

@@ -24,7 +24,8 @@ def main() -> None:
     run.add_argument("--seed", type=int, required=True, help="random seed of the runs")
     run.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES), metavar="NAME")
     run.add_argument("--train-only", action="store_true", help="measure in a later call")
-    gather = commands.add_parser("collect", help="write the cells of a folder as lines of JSON")
+    run.add_argument("--again", action="store_true", help="also cells that the repository keeps")
+    gather = commands.add_parser("collect", help="add the cells of a folder to a file of lines")
     gather.add_argument("--out", type=Path, default=CELLS, help="file of lines")
     for command in (material, run, gather):
         command.add_argument("--folder", type=Path, required=True, help="folder of all runs")
@@ -39,8 +40,8 @@ def main() -> None:
     elif args.command == "run":
         from training.claims.cells import Bench, run_seed
 
-        bench = Bench(folder=args.folder)
-        run_seed(bench, args.seed, args.recipes, train_only=args.train_only)
+        bench, kept = Bench(folder=args.folder), {} if args.again else read_cells(CELLS)
+        run_seed(bench, args.seed, args.recipes, kept=kept, train_only=args.train_only)
     elif args.command == "collect":
         print(collect(args.folder, args.out), "cells in", args.out)
     else:

@@ -13,7 +13,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -116,16 +116,24 @@ class Bench:
         return ScoringOptions(taggers=TAGGERS, cache_folder=self.folder / "cache")
 
 
-def run_seed(bench: Bench, seed: int, recipes: Sequence[str], *, train_only: bool = False) -> None:
+def run_seed(
+    bench: Bench,
+    seed: int,
+    recipes: Sequence[str],
+    *,
+    kept: Collection[tuple[str, int]] = (),
+    train_only: bool = False,
+) -> None:
     """Run the cells of a seed that are missing, one after another.
 
     Args:
         bench: What the cells share.
         seed: Random seed.
         recipes: Names in `RECIPES`.
+        kept: Recipes and seeds whose cells are kept elsewhere, which are left out.
         train_only: Train, and leave the measurements to a later call.
     """
-    for name in recipes:
+    for name in (x for x in recipes if (x, seed) not in kept):
         path = cell_path(bench.folder, name, seed)
         if path.is_file():
             read_cell(path)  # refuses one of another matrix

@@ -179,12 +179,19 @@ def recipe_digests(name: str, seed: int) -> list[str]:
 
 
 def read_cell(path: Path) -> dict[str, Any]:
-    """Read a cell of today's matrix.
+    """Read a cell of today's matrix; errors as in `check_cell`."""
+    return check_cell(json.loads(path.read_text(encoding="utf-8")), path)
+
+
+def check_cell(cell: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return a cell if it is of today's matrix.
 
     Raises:
         UserError: Its recipe is another by now.
     """
-    cell: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     if cell["recipe_sha256"] != recipe_digests(cell["recipe"], cell["seed"]):
-        raise UserError(f"{path}: its recipe has changed since; use another folder")
+        raise UserError(
+            f"{path}: the recipe of {cell['recipe']}, seed {cell['seed']}, has changed since; use "
+            "another folder"
+        )
     return cell

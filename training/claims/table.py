@@ -19,8 +19,10 @@ from training.claims.matrix import (
     COMPARISONS,
     LEADING,
     RECIPES,
+    SEEDS,
     TRACKS,
     Comparison,
+    check_cell,
     read_cell,
 )
 
@@ -58,29 +60,49 @@ class Line:
 
     @property
     def verdict(self) -> str:
-        """One of "as expected", "against", "can't tell" and "not run"."""
+        """One of "as expected", "against", "can't tell", "not run" and "N of 5 seeds".
+
+        Who tests again and again while seeds come in finds too much, so nothing is decided before
+        all registered seeds are there.
+        """
         if self.found is None:
             return "not run"
+        if not is_finished(self.found):
+            return f"{self.found.num_seeds} of {len(SEEDS)} seeds"
         if not self.p_holm < LEVEL:
             return "can't tell"
         return "as expected" if self.found.value * self.sign > 0 else "against"
 
 
+def is_finished(found: Difference) -> bool:
+    """Whether all registered seeds are in it."""
+    return found.num_seeds >= len(SEEDS)
+
+
 def collect(folder: Path, out: Path) -> int:
-    """Write all cells of a folder as lines of JSON; return their number."""
-    cells = [read_cell(path) for path in (folder / "cells").glob("*.json")]
-    cells.sort(key=lambda c: (list(RECIPES).index(c["recipe"]), c["seed"]))
+    """Add all cells of a folder to a file of lines; return how many it has then.
+
+    Raises:
+        UserError: A cell of either is of another matrix.
+    """
+    found = [read_cell(path) for path in (folder / "cells").glob("*.json")]
+    kept = read_cells(out) | {(c["recipe"], c["seed"]): c for c in found}
+    cells = sorted(kept.values(), key=lambda c: (list(RECIPES).index(c["recipe"]), c["seed"]))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, "".join(json.dumps(c, separators=(",", ":")) + "\n" for c in cells))
     return len(cells)
 
 
 def read_cells(path: Path) -> dict[tuple[str, int], Cell]:
-    """Read the lines of `collect`; no file is no cells."""
+    """Read the lines of `collect`; no file is no cells.
+
+    Raises:
+        UserError: A cell is of another matrix.
+    """
     if not path.is_file():
         return {}
-    cells = map(json.loads, split_lines(path.read_text(encoding="utf-8")))
-    return {(c["recipe"], c["seed"]): c for c in cells}
+    cells = [json.loads(line) for line in split_lines(path.read_text(encoding="utf-8"))]
+    return {(c["recipe"], c["seed"]): check_cell(c, path) for c in cells}
 
 
 def measured(cell: Cell, track: str, measure: str) -> Table:
@@ -121,7 +143,7 @@ def lines_of(cells: Cells, measure: str | None = None) -> list[Line]:
     found = [compare_cells(cells, c.a, c.b, c.track, measure or c.measure) for c in COMPARISONS]
     corrected = [0.0] * len(found)
     for family in _families(together=measure is not None):
-        p_values = [1.0 if (f := found[k]) is None else f.p for k in family]
+        p_values = [f.p if (f := found[k]) is not None and is_finished(f) else 1.0 for k in family]
         for k, p in zip(family, holm(p_values), strict=True):
             corrected[k] = p
     signs = [(-1 if c.better == "A" else 1) if measure else c.sign for c in COMPARISONS]
@@ -144,12 +166,13 @@ def verdict_of(claim: str, lines: Sequence[Line]) -> str:
     (leading,) = (
         line for line in lines if line.comparison.claim == claim and line.comparison.name in LEADING
     )
-    return {
+    decided = {
         "as expected": "holds",
         "against": "does not hold",
         "can't tell": "can't be told at this size",
         "not run": "not run",
-    }[leading.verdict]
+    }
+    return decided.get(leading.verdict, "not finished")
 
 
 def as_markdown(cells: Cells, again: Cells) -> str:
