@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -22,7 +23,7 @@ from omni2sound.annotate.records import Caption, Ending, Record, latest_caption
 from omni2sound.annotate.roles import SourceClip
 from omni2sound.annotate.steps import START_ONE, STEPS_FILE, StepStore
 from omni2sound.config import from_json, to_json
-from omni2sound.data.corpora.manifest import Clip, Manifest, read_manifest
+from omni2sound.data.corpora.manifest import Clip, Manifest, iter_clips
 from omni2sound.errors import UserError
 from omni2sound.files import write_json
 from omni2sound.llm import CallStore
@@ -207,18 +208,20 @@ def stories(
 
     Args:
         folder: Folder of the run.
-        manifest: Its manifest, if it has been read. Default: it is read.
+        manifest: Its manifest, if it has been read. Default: it is read, a few clips at a time.
         perceptions: Whether steps hold the measurements of sound and picture, which take longest
             to decode.
 
     Raises:
         UserError: The folder holds no run, or its manifest is missing.
     """
-    if manifest is None:
-        manifest = read_manifest(Path(RunSettings.read(folder).manifest))
+    clips: Iterator[Clip]
+    if manifest is not None:
+        clips = iter(manifest.clips)
+    else:
+        clips = iter_clips(Path(RunSettings.read(folder).manifest))
     with StepStore.open(folder / STEPS_FILE, read_only=True) as store:
-        for first in range(0, len(manifest.clips), _STORIES_AT_ONCE):
-            some = manifest.clips[first : first + _STORIES_AT_ONCE]
+        while some := list(islice(clips, _STORIES_AT_ONCE)):
             found = store.of_clips([clip_name(clip) for clip in some])
             for clip in some:
                 texts = found.get(clip_name(clip), {})

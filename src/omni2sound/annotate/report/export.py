@@ -36,7 +36,7 @@ from omni2sound.annotate.report.review import Reviews
 from omni2sound.annotate.report.shards import ParquetShards, TarShards
 from omni2sound.annotate.report.tally import Tally, failures_of, why_ended
 from omni2sound.annotate.runs import RunSettings, Story, clip_name, stories
-from omni2sound.data.corpora.manifest import Clip, read_manifest, write_manifest
+from omni2sound.data.corpora.manifest import Clip, manifest_media, write_manifest
 from omni2sound.errors import MediaError, UserError
 from omni2sound.files import atomic_folder, write_json, write_text
 from omni2sound.media.audio import read_audio
@@ -82,7 +82,7 @@ def export(
     """
     settings = RunSettings.read(run)
     reviews = Reviews(options.reviews)
-    manifest = read_manifest(Path(settings.manifest))
+    media = manifest_media(Path(settings.manifest))
     tally = Tally()
     with atomic_folder(out, kind="data set") as staging:
         with ExitStack() as stack:
@@ -92,7 +92,7 @@ def export(
             failed = stack.enter_context((staging / "failures.jsonl").open("w", encoding="utf-8"))
 
             def kept_clips() -> Iterator[Clip]:
-                for number, found in enumerate(stories(run, manifest, perceptions=False), start=1):
+                for number, found in enumerate(stories(run, perceptions=False), start=1):
                     story = replace(found, review=reviews.of(found))
                     tally.add(story)
                     failed.writelines(_failed_lines(story))
@@ -100,7 +100,7 @@ def export(
                         clip = _annotated(story)
                         row, sound = _row(clip, story, settings), None
                         if options.sounds or options.tars:
-                            sound = _flac(story.clip, manifest.media)
+                            sound = _flac(story.clip, media)
                             tally.no_sound += sound is None
                         kept.add(row, sound if options.sounds else None)
                         if options.tars:
@@ -111,7 +111,7 @@ def export(
                     if on_clip is not None:
                         on_clip(number, settings.num_clips)
 
-            write_manifest(staging / "manifest.jsonl", kept_clips(), media=manifest.media)
+            write_manifest(staging / "manifest.jsonl", kept_clips(), media=media)
         if not tally.ends["kept"]:
             raise UserError(_nothing(run, tally))
         counted = {**tally.as_json(settings), "reviewed": reviews.applied}

@@ -184,6 +184,16 @@ def manifest_media(path: Path) -> Path:
     return _open(path)[0]
 
 
+def iter_clips(path: Path) -> Iterator[Clip]:
+    """Yield the clips of a manifest, one in memory at a time; one that is there twice comes twice.
+
+    Raises:
+        UserError: If the file does not exist or is no manifest.
+        ConfigError: If a line is malformed.
+    """
+    yield from _lines(path, _open(path)[1])
+
+
 def count_clips(path: Path) -> int:
     """Check a manifest as `read_manifest` does, a line at a time, and count its clips.
 
@@ -191,11 +201,11 @@ def count_clips(path: Path) -> int:
         UserError: If the file does not exist or is no manifest.
         ConfigError: If a line is malformed, or a clip is there twice.
     """
-    hashes = array("q", (hash((c.corpus, c.clip_id)) for c in _lines(path, _open(path)[1])))
+    hashes = array("q", (hash((c.corpus, c.clip_id)) for c in iter_clips(path)))
     ordered = np.sort(np.frombuffer(hashes, np.int64)) if hashes else np.empty(0, np.int64)
     twice = set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
     if twice:  # seldom the hashes of two names
-        _check_unique(path, _lines(path, _open(path)[1]), of=twice)
+        _check_unique(path, iter_clips(path), of=twice)
     return len(hashes)
 
 
