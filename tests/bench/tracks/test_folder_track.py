@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 from typer.testing import CliRunner
@@ -13,9 +17,11 @@ from typer.testing import CliRunner
 from omni2sound.bench.report.categories import LEAST_CLIPS, category_rows
 from omni2sound.bench.scoring.evaluate import ClipRecord
 from omni2sound.bench.tracks.folder import build_folder_track
+from omni2sound.bench.tracks.foleybench import build_foleybench_track
 from omni2sound.bench.tracks.track import Track, TrackClip, TrackInfo, read_track
 from omni2sound.cli.main import app
 from omni2sound.errors import UserError
+from omni2sound.media import Audio
 from tests.media.clips import write_video
 
 
@@ -143,3 +149,42 @@ def test_categories_with_enough_clips_have_a_row_with_their_own_mean() -> None:
         ("b", "10", "2.00"),
     ]
     assert not category_rows(replace(track, info=replace(track.info, built={})), records)
+
+
+def test_foleybench_rows_become_clips_with_their_categories(tmp_path: Path) -> None:
+    """Its form on the Hub: videos in base64; what can't be used is named."""
+    video = tmp_path / "one.mp4"
+    write_video(video, ticks=range(0, 600, 25))
+    with_sound = tmp_path / "two.mp4"
+    noise_CN = 0.1 * np.random.default_rng(0).standard_normal((1, 16_000)).astype(np.float32)
+    heard = Audio(samples_CN=noise_CN, sample_rate_hz=16_000)
+    write_video(with_sound, ticks=range(0, 600, 25), sound=heard)
+    rows = {
+        "key": ["a", "b", "c", "d"],
+        "video_data": [
+            base64.b64encode(with_sound.read_bytes()).decode(),
+            base64.b64encode(video.read_bytes()).decode(),
+            "no base64!",
+            None,
+        ],
+        "caption": ["Wood\nis tapped.", "Silent.", "Bad.", "None."],
+        "ucs_category": ["WOOD", "WATER", "WATER", "WATER"],
+    }
+    shards = tmp_path / "data"
+    shards.mkdir()
+    pq.write_table(pa.table(rows), shards / "train-00000-of-00001.parquet")
+    made = build_foleybench_track(shards, tmp_path / "media", tmp_path / "track")
+    (clip,) = made.track.clips
+    assert (clip.label, clip.caption) == ("WOOD", "Wood is tapped.")
+    assert made.track.path(clip.audio).read_bytes() == with_sound.read_bytes()
+    assert dict(made.left_out) == {
+        "0000002": "has no sound",
+        "0000003": "its video is not in base64",
+        "0000004": "has no video",
+    }
+    argv = ["bench", "build", "foleybench", str(shards), "--media", str(tmp_path / "media")]
+    done = CliRunner().invoke(app, [*argv, "--out", str(tmp_path / "again")])
+    assert json.loads(done.stdout)["name"] == "foleybench"
+    assert read_track(tmp_path / "again").identity == made.track.identity
+    with pytest.raises(UserError, match="no column 'kind'; it has key, video_data, caption, ucs"):
+        build_foleybench_track(shards, tmp_path / "m", tmp_path / "t", category="kind")

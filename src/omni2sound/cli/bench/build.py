@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from omni2sound.bench.tracks.caption_check import Asking
+    from omni2sound.bench.tracks.folder import FolderReport
     from omni2sound.bench.tracks.track import Track
     from omni2sound.data.corpora.assemble import ImportReport
     from omni2sound.data.corpora.manifest import Clip
@@ -294,7 +295,7 @@ def folder(
 ) -> None:
     """Build from a folder of clips, with categories.
 
-    FoleyBench and the like, or your own. Clips without sound or caption are left out and named.
+    Your own, or another benchmark's. Clips without sound or caption are left out and named.
     """
     from omni2sound.bench.tracks.folder import build_folder_track
 
@@ -302,6 +303,38 @@ def folder(
         raise UserError(f"expected more than 0 seconds, got {duration:g}", field="duration")
     with progress_bar("clips") as report:
         made = build_folder_track(name, media, out, table=captions, max_s=duration, on_clip=report)
+    _print_built(made)
+
+
+@app.command()
+def foleybench(
+    published: Annotated[Path, typer.Argument(help="Folder of its Parquet files.")],
+    media: Annotated[Path, typer.Option(help="Folder for its videos; created if missing.")],
+    out: OutOption,
+    category: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of categories. Default: ucs_category, ucs, category or label, if any."
+        ),
+    ] = None,
+    duration: Annotated[float, typer.Option(help="Longest clip in seconds.")] = 10.0,
+) -> None:
+    """Build from FoleyBench's Parquet files, with categories.
+
+    Videos are written as files first. Clips without sound or caption are left out and named.
+    """
+    from omni2sound.bench.tracks.foleybench import build_foleybench_track
+
+    if not duration > 0:
+        raise UserError(f"expected more than 0 seconds, got {duration:g}", field="duration")
+    with progress_bar("clips") as report:
+        made = build_foleybench_track(
+            published, media, out, category=category, max_s=duration, on_clip=report
+        )
+    _print_built(made)
+
+
+def _print_built(made: FolderReport) -> None:
     for clip, reason in made.left_out[:_MAX_SHOWN]:
         _log.warning("%s: %s", clip, reason)
     if made.left_out:
