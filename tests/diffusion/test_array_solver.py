@@ -15,6 +15,7 @@ from omni2sound.diffusion.objective import Objective
 from omni2sound.diffusion.samplers import sample
 from omni2sound.diffusion.settings import SamplerConfig
 from omni2sound.errors import ConfigError
+from omni2sound.stages import listening
 
 MIX = np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32) * np.float32(0.3)
 
@@ -57,6 +58,22 @@ def test_it_is_the_default_solver(
     assert found.dtype == np.float32
     assert np.abs(found - expected).max() < 1e-5 * np.abs(expected).max()
     assert steps == [(i + 1, num_steps) for i in range(num_steps)]
+
+
+def test_both_tell_the_same_stages() -> None:
+    noise = np.zeros((1, 2, 6), np.float32)
+    told: list[list[tuple[str | None, int, int]]] = [[], []]
+    with listening(lambda *stage: told[0].append(stage)):
+        solve(predict_array, noise, config=SamplerConfig(), num_steps=2)
+    with listening(lambda *stage: told[1].append(stage)):
+        sample(
+            predict,
+            torch.from_numpy(noise),
+            objective=Objective(),
+            config=SamplerConfig(),
+            num_steps=2,
+        )
+    assert told[0] == told[1] == [("generating", 0, 0), (None, 1, 2), (None, 2, 2)]
 
 
 def test_other_solvers_and_no_steps_are_refused() -> None:

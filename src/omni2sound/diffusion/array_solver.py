@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from omni2sound.diffusion.settings import OnStep, SamplerConfig
 from omni2sound.errors import ConfigError
+from omni2sound.stages import advance, enter
 
 Array = NDArray[np.float32]
 PredictArray = Callable[[Array, Array], Array]
@@ -63,6 +64,7 @@ def solve(
     else:
         x = start_BLC + noise_BLC * np.float32(sigmas[0])
     before: Array | None = None
+    enter("generating")
     for i, (sigma, following) in enumerate(pairwise(sigmas)):
         angle = math.atan(sigma)
         seen = x * np.float32(math.cos(angle))
@@ -78,6 +80,7 @@ def solve(
             towards = clean + np.float32(ratio / 2) * (clean - before)
         share = np.float32(following / sigma)
         x, before = share * x + (1 - share) * towards, clean
+        advance(i + 1, num_steps)
         if on_step is not None:
             on_step(i + 1, num_steps)
     return x

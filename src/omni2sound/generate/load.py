@@ -170,6 +170,14 @@ class PipelineOptions:
         )
         pipeline.dtype_name = self.precision
         pipeline.pending_load_s += import_s
+        logger.debug(
+            "model %s (sha256 %s...) on cpu by ONNX Runtime, %s, %d threads, loaded in %.1f s",
+            pipeline.facts.name,
+            pipeline.sha256[:12],
+            pipeline.dtype_name,
+            pipeline.model.num_threads,
+            pipeline.pending_load_s,
+        )
         return pipeline
 
     def load_torch(self) -> TorchPipeline:
