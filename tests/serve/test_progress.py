@@ -44,3 +44,13 @@ def test_what_is_stopped_ends_at_the_next_look() -> None:
     watcher = Watcher(1, lambda: True, lambda _: None)
     with stages.listening(watcher.listen), pytest.raises(Stopped):
         stages.going_on()
+
+
+def test_a_job_that_is_one_stage_is_as_far_as_that() -> None:
+    watcher = Watcher(1, lambda: False, lambda _: None, whole="looking at the video")
+    with stages.listening(watcher.listen):
+        stages.enter("looking at the video")
+        stages.advance(3, 4)
+    assert watcher.progress(6.0) == Progress(
+        stage="looking at the video", fraction=0.75, seconds_left=2.0
+    )

@@ -192,7 +192,12 @@ class Engine:
             return record.cancel.is_set() or self._stopping.is_set()
 
         takes = record.job.request.get("takes", 1)
-        watcher = Watcher(takes, is_stopped, lambda progress: self._tell(record, progress))
+        watcher = Watcher(
+            takes,
+            is_stopped,
+            lambda progress: self._tell(record, progress),
+            whole="looking at the video" if record.job.kind == "see" else None,
+        )
         try:
             with listening(watcher.listen), stop_between_modules(is_stopped):
                 self._do(record, watcher)

@@ -62,12 +62,19 @@ class Watcher:
         takes: Number of results.
         is_stopped: Asked at each step.
         tell: Called with news, at most ten times a second and at each new stage.
+        whole: The stage that is all of the job. Default: those of making takes.
     """
 
     def __init__(
-        self, takes: int, is_stopped: Callable[[], bool], tell: Callable[[Progress], None]
+        self,
+        takes: int,
+        is_stopped: Callable[[], bool],
+        tell: Callable[[Progress], None],
+        *,
+        whole: str | None = None,
     ) -> None:
         self._takes, self._is_stopped, self._tell = takes, is_stopped, tell
+        self._whole = whole
         self._stage = "starting"
         self._done_takes = 0
         self._fraction = 0.0
@@ -102,6 +109,8 @@ class Watcher:
         return Progress(stage=self._stage, fraction=round(self._fraction, 4), seconds_left=left)
 
     def _estimate(self, share: float) -> float:
+        if self._stage == self._whole:
+            return share
         if self._stage in _OF_A_TAKE:
             own = _before(_OF_A_TAKE, self._stage, share)
             number, total = current_part()

@@ -9,6 +9,8 @@ export const jobs = signal<ReadonlyMap<string, Job>>(new Map());
 export const model = signal<api.Model | null>(null);
 /** True while the server does not answer; the page goes on trying. */
 export const away = signal(false);
+/** Whether the server still loads the model. */
+export const loading = computed(() => model.value !== null && model.value.sample_rate_hz === null);
 
 export const running = computed(() =>
   pending.value.map(({ id }) => jobs.value.get(id)).filter((job) => job !== undefined),
@@ -74,6 +76,7 @@ function update(job: Job): void {
   const entry = pending.peek().find(({ id }) => id === job.id);
   if (!entry) return;
   store(job);
+  if (loading.peek() && job.state !== "waiting") void learnModel();
   if (!ended(job)) return;
   forget(job.id);
   apply(job, entry.take);

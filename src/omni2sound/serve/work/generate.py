@@ -33,6 +33,7 @@ from omni2sound.serve.work.takes import (
     take_of,
     things_of,
 )
+from omni2sound.stages import enter
 
 if TYPE_CHECKING:
     from omni2sound.generate.torch_pipeline import TorchPipeline
@@ -227,4 +228,5 @@ def see(pipeline: TorchPipeline, store: Store, body: SeeBody) -> list[SeenThing]
     video = store.media_path(body.media)
     info = probe(video)
     is_still = info.video is None or info.video.is_still
+    enter("looking at the video")
     return things_of(pipeline.encoder.recognise(video, 1 if is_still else info.duration_s))

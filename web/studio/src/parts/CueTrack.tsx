@@ -7,19 +7,30 @@ import { clock, pixelsPerSecond } from "../view";
 
 export const CUE_ROW_PX = 26;
 const MIN_SPAN_S = 0.05;
-/** Room for the text beside the point, at most as in style.css. */
-const POINT_PX = 120;
+/** Room for words beside a cue, at most as in style.css. */
+const WORDS_PX = 120;
+/** A span that is narrower has its words beside it, as a moment has. */
+const NARROW_PX = 70;
 const DRAG_PX = 4;
+
+/** Where the words of a cue stand; near the end before it, or the time axis would grow by them. */
+function wordsOf(cue: Cue, perSecond: number): "inside" | "after" | "before" {
+  const end_s = cue.to_s ?? cue.from_s;
+  if (cue.to_s !== null && (cue.to_s - cue.from_s) * perSecond >= NARROW_PX) return "inside";
+  return (duration.value - end_s) * perSecond < WORDS_PX ? "before" : "after";
+}
 
 /** Rows so that no two cues overlap, in the order of their starts. */
 export function cueRows(cues: Cue[], perSecond: number): Map<string, number> {
   const ends: number[] = [];
   const rows = new Map<string, number>();
   for (const cue of [...cues].sort((a, b) => a.from_s - b.from_s)) {
-    const end_s = cue.to_s ?? cue.from_s + POINT_PX / perSecond;
-    let row = ends.findIndex((end) => end <= cue.from_s);
+    const words = wordsOf(cue, perSecond);
+    const room_s = WORDS_PX / perSecond;
+    const begin_s = cue.from_s - (words === "before" ? room_s : 0);
+    let row = ends.findIndex((end) => end <= begin_s);
     if (row < 0) row = ends.length;
-    ends[row] = end_s;
+    ends[row] = (cue.to_s ?? cue.from_s) + (words === "after" ? room_s : 0);
     rows.set(cue.id, row);
   }
   return rows;
@@ -83,9 +94,10 @@ function Block(props: { cue: Cue; row: number }): JSX.Element {
   const { cue } = props;
   const perSecond = pixelsPerSecond.value;
   const point = cue.to_s === null;
+  const words = wordsOf(cue, perSecond);
   return (
     <div
-      class={`cue ${point ? "cue-point" : ""} ${chosenCue.value === cue.id ? "is-chosen" : ""}`}
+      class={`cue ${point ? "cue-point" : ""} words-${words} ${chosenCue.value === cue.id ? "is-chosen" : ""}`}
       style={{
         left: `${cue.from_s * perSecond}px`,
         top: `${props.row * CUE_ROW_PX + 3}px`,

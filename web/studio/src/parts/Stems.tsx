@@ -42,7 +42,7 @@ export function StemHead(props: { take: string; stem: Stem }): JSX.Element {
       <span class="stem-name" title={stem.text ?? stem.name}>
         {stem.anew ? (stem.text ?? stem.name) : `New part: ${stem.text ?? stem.name}`}
       </span>
-      <button class="mini" disabled={!stem.anew || busyWith("stems")} aria-label={`Make ${stem.name} new`} title={stem.anew ? "Make this sound new; the others stay" : "A part that was made new: select its range to do so again"} onClick={() => void remakeStem(take, stem.name)}>
+      <button class="mini" disabled={!stem.anew || busyWith("stems")} aria-label={`Make ${stem.name} new`} title={stem.anew ? (busyWith("stems") ? "A stem is being made; this one can be made new after it" : "Make this sound new; the others stay") : "A part that was made new: select its range to do so again"} onClick={() => void remakeStem(take, stem.name)}>
         ↻
       </button>
       <button class="mini" aria-pressed={mix.mute} aria-label={`Mute ${stem.name}`} title="Mute" onClick={() => set(take, stem.name, { mute: !mix.mute })}>
